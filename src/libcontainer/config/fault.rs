@@ -1,0 +1,119 @@
+//! Mistakes in config.json: each with its place, all of them together.
+
+use std::fmt;
+
+use super::At;
+
+/// One mistake: where it is and what is wrong there, in lower case and without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The property at fault.
+    pub at: At,
+    /// What is wrong with it, and what was expected.
+    pub problem: String,
+}
+
+/// Something the user should know that does not stop the container: the spec says to warn, not to fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The property it is about.
+    pub at: At,
+    /// What was noticed and what we do about it.
+    pub said: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.problem)
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.said)
+    }
+}
+
+/// All mistakes found in one config.json, in the order of their places. Never empty when it is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// No mistakes yet.
+    pub fn none() -> Faults {
+        Faults::default()
+    }
+
+    /// Exactly one mistake.
+    pub fn one(at: At, problem: impl Into<String>) -> Faults {
+        Faults(vec![Fault { at, problem: problem.into() }])
+    }
+
+    /// Notes a mistake and goes on.
+    pub fn add(&mut self, at: At, problem: impl Into<String>) {
+        self.0.push(Fault { at, problem: problem.into() });
+    }
+
+    /// Takes over the mistakes that another part found.
+    pub fn extend(&mut self, other: Faults) {
+        self.0.extend(other.0);
+    }
+
+    /// Keeps the value of `result`, or its mistakes.
+    pub fn keep<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(faults) => {
+                self.extend(faults);
+                None
+            }
+        }
+    }
+
+    /// `value` when nothing was found, otherwise all that was.
+    pub fn into_result<T>(self, value: T) -> Result<T, Faults> {
+        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    }
+
+    /// True when nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The mistakes as they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Faults {
+    /// One mistake stands on the line itself; several follow it, each on a line of its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [] => f.write_str("config.json has no mistakes"),
+            [only] => write!(f, "config.json: {only}"),
+            several => {
+                write!(f, "config.json has {} mistakes:", several.len())?;
+                several.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Faults {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_mistake_is_one_line_and_several_are_a_list() {
+        let mut faults = Faults::one(At::new("root.path"), "is missing");
+        assert_eq!(faults.to_string(), "config.json: root.path: is missing");
+        faults.add(At::new("process.cwd"), "\"x\" is not absolute");
+        assert_eq!(
+            faults.to_string(),
+            "config.json has 2 mistakes:\n  root.path: is missing\n  process.cwd: \"x\" is not absolute"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! An OCI container from its bundle to its cgroup: read `config` against `host`, decide a `plan`, `launch` it,
+//! let `init` become the container, and keep what remains in `container` and `cgroup`. Only `sys` is unsafe.
+//!
+//! The library never prints, never changes its caller's directory, umask or environment, and tells every failure
+//! by its place in config.json.
+#![deny(unsafe_code)]
+
+pub mod cgroup;
+pub mod config;
+pub mod container;
+pub mod host;
+pub mod init;
+pub mod launch;
+pub mod plan;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod wire;
