@@ -1,1 +1,229 @@
-//! (to come)
+//! The packets between the runtime process and init: fixed size, one direction each, encoded by hand.
+//! Both ends use read(2) and write(2) only, which hardly any seccomp profile forbids.
+
+use rustix::io::Errno;
+
+/// Bytes in a packet from init.
+pub const UP_SIZE: usize = 256;
+/// Bytes of the kernel's own words that fit in a failure.
+pub const WORDS_SIZE: usize = 200;
+
+/// A favour init cannot do for itself: it sends one and waits for one `Down`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Write uid_map and gid_map.
+    IdMaps,
+    /// Write timens_offsets.
+    TimeOffsets,
+    /// Be in the container's cgroup (v1, or where clone3 could not do it).
+    Cgroup,
+    /// Bring the loopback up; move network devices.
+    Network,
+    /// Run hooks in the runtime's namespaces.
+    Hooks(HookPoint),
+    /// Give the seccomp listener to its agent.
+    SeccompListener,
+}
+
+/// When hooks run (runtime.md, lifecycle).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookPoint {
+    /// prestart and createRuntime, one after the other, in the runtime's namespaces.
+    CreateRuntime,
+    /// In the container's namespaces, before pivot_root.
+    CreateContainer,
+    /// In the container, after `start`, before the program.
+    StartContainer,
+}
+
+/// Everything that travels up, one packet each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Up {
+    /// Please do this.
+    Ask(Ask),
+    /// The bridge: this is init's pid.
+    Init(i32),
+    /// All is set up.
+    Ready,
+    /// Step number `step` did not work.
+    Failed(Failure),
+}
+
+/// Why a step failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its index in the list that init runs.
+    pub step: u16,
+    /// The kernel's error.
+    pub errno: Errno,
+    /// More about it: the kernel's own words from an fs-context, or a hook's index and status.
+    pub said: Words,
+}
+
+/// A short text that needs no memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Words {
+    length: u8,
+    bytes: [u8; WORDS_SIZE],
+}
+
+/// Everything that travels down: go on. The end of the stream says: stop.
+pub const GO: [u8; 1] = [1];
+
+impl Words {
+    /// Nothing to say.
+    pub const NONE: Words = Words { length: 0, bytes: [0; WORDS_SIZE] };
+
+    /// As much of `bytes` as fits.
+    #[allow(clippy::cast_possible_truncation)] // WORDS_SIZE < 256
+    pub fn of(bytes: &[u8]) -> Words {
+        let mut words = Words::NONE;
+        let length = bytes.len().min(WORDS_SIZE);
+        words.bytes[..length].copy_from_slice(&bytes[..length]);
+        words.length = length as u8;
+        words
+    }
+
+    /// The text; what is not UTF-8 is replaced.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.bytes())
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
+    /// True when there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.text())
+    }
+}
+
+impl HookPoint {
+    fn code(self) -> u8 {
+        match self {
+            HookPoint::CreateRuntime => 0,
+            HookPoint::CreateContainer => 1,
+            HookPoint::StartContainer => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<HookPoint> {
+        [HookPoint::CreateRuntime, HookPoint::CreateContainer, HookPoint::StartContainer]
+            .into_iter()
+            .find(|point| point.code() == code)
+    }
+}
+
+impl Ask {
+    fn code(self) -> [u8; 2] {
+        match self {
+            Ask::IdMaps => [0, 0],
+            Ask::TimeOffsets => [1, 0],
+            Ask::Cgroup => [2, 0],
+            Ask::Network => [3, 0],
+            Ask::Hooks(point) => [4, point.code()],
+            Ask::SeccompListener => [5, 0],
+        }
+    }
+
+    fn from_code(code: [u8; 2]) -> Option<Ask> {
+        Some(match code {
+            [0, _] => Ask::IdMaps,
+            [1, _] => Ask::TimeOffsets,
+            [2, _] => Ask::Cgroup,
+            [3, _] => Ask::Network,
+            [4, point] => Ask::Hooks(HookPoint::from_code(point)?),
+            [5, _] => Ask::SeccompListener,
+            _ => return None,
+        })
+    }
+}
+
+impl Up {
+    /// The packet for this message.
+    pub fn encode(&self) -> [u8; UP_SIZE] {
+        let mut packet = [0; UP_SIZE];
+        match self {
+            Up::Ask(ask) => {
+                packet[0] = 1;
+                packet[1..3].copy_from_slice(&ask.code());
+            }
+            Up::Init(pid) => {
+                packet[0] = 2;
+                packet[4..8].copy_from_slice(&pid.to_ne_bytes());
+            }
+            Up::Ready => packet[0] = 3,
+            Up::Failed(failure) => {
+                packet[0] = 4;
+                packet[2..4].copy_from_slice(&failure.step.to_ne_bytes());
+                packet[4..8].copy_from_slice(&failure.errno.raw_os_error().to_ne_bytes());
+                packet[8] = failure.said.length;
+                packet[16..16 + WORDS_SIZE].copy_from_slice(&failure.said.bytes);
+            }
+        }
+        packet
+    }
+
+    /// The message in a packet; None for anything that `encode` never makes.
+    pub fn decode(packet: &[u8]) -> Option<Up> {
+        if packet.len() != UP_SIZE {
+            return None;
+        }
+        let number = i32::from_ne_bytes([packet[4], packet[5], packet[6], packet[7]]);
+        Some(match packet[0] {
+            1 => Up::Ask(Ask::from_code([packet[1], packet[2]])?),
+            2 => Up::Init(number),
+            3 => Up::Ready,
+            4 => Up::Failed(Failure {
+                step: u16::from_ne_bytes([packet[2], packet[3]]),
+                errno: Errno::from_raw_os_error(number.clamp(1, 4095)),
+                said: Words::of(&packet[16..16 + usize::from(packet[8]).min(WORDS_SIZE)]),
+            }),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let failed = Failure { step: 517, errno: Errno::NOENT, said: Words::of(b"Unknown parameter 'rox'") };
+        let asks = [
+            Ask::IdMaps,
+            Ask::TimeOffsets,
+            Ask::Cgroup,
+            Ask::Network,
+            Ask::Hooks(HookPoint::CreateContainer),
+            Ask::Hooks(HookPoint::StartContainer),
+            Ask::SeccompListener,
+        ];
+        let ups = asks.into_iter().map(Up::Ask).chain([Up::Init(4_194_303), Up::Ready, Up::Failed(failed)]);
+        for up in ups {
+            assert_eq!(Up::decode(&up.encode()), Some(up));
+        }
+    }
+
+    #[test]
+    fn a_packet_of_another_size_or_kind_is_refused() {
+        assert_eq!(Up::decode(&Up::Ready.encode()[..255]), None);
+        assert_eq!(Up::decode(&[9; UP_SIZE]), None);
+        assert_eq!(Up::decode(&[]), None);
+    }
+
+    #[test]
+    fn words_are_cut_to_what_fits() {
+        assert_eq!(Words::of(&[b'x'; 300]).bytes().len(), WORDS_SIZE);
+        assert!(Words::of(b"").is_empty());
+    }
+}

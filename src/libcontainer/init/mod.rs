@@ -1,1 +1,165 @@
-//! (to come)
+//! Becoming the container: runs after the fork, in the bridge and in init. A loop over prepared steps: syscalls only,
+//! nothing parsed, nothing decided, no memory asked for, and it never returns.
+
+mod be;
+mod console;
+mod copy;
+mod go;
+mod place;
+mod see;
+mod talk;
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::plan::step::{Slot, Step, What};
+use crate::sys::page::Page;
+use crate::sys::seccomp::Program;
+use crate::wire::{Ask, Words};
+
+/// What the runtime process prepared for init before the fork.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The descriptors, by slot.
+    pub fds: &'a [Option<OwnedFd>],
+    /// Which of them is the container's root; without one the current directory is where paths begin.
+    pub root: Option<Slot>,
+    /// The compiled seccomp filter.
+    pub program: Option<&'a Program>,
+    /// Our end of the socket to the runtime process.
+    pub talk: OwnedFd,
+    /// How far we have come, for the runtime to see when we are killed.
+    pub page: &'a Page,
+    /// The steps of the bridge (none in most cases), then those of init, counted through.
+    pub steps: [&'a [Step]; 2],
+    /// What steps leave for later ones.
+    pub left: Left,
+}
+
+/// What a step leaves for a later one.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// After `AwaitStart`: where failures are told.
+    answer: Cell<Option<Slot>>,
+    /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
+    home: Cell<Option<Home>>,
+}
+
+/// Room for one environment entry.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    text: [u8; 512],
+}
+
+impl Default for Home {
+    fn default() -> Home {
+        let mut text = [0; 512];
+        text[..6].copy_from_slice(b"HOME=/");
+        Home { text }
+    }
+}
+
+/// Why a step did not work: the kernel's error and, where there are any, its words.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    errno: Errno,
+    said: Words,
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Trouble {
+        Trouble { errno, said: Words::NONE }
+    }
+}
+
+impl Trouble {
+    fn saying(errno: Errno, said: &str) -> Trouble {
+        Trouble { errno, said: Words::of(said.as_bytes()) }
+    }
+}
+
+type Outcome<T = ()> = Result<T, Trouble>;
+
+impl Scene<'_> {
+    /// The descriptor in `slot`.
+    fn fd(&self, slot: Slot) -> Outcome<BorrowedFd<'_>> {
+        self.fds.get(slot.0).and_then(Option::as_ref).map(OwnedFd::as_fd).ok_or(Trouble::from(Errno::BADF))
+    }
+
+    /// The directory in which the container's paths begin.
+    fn root(&self) -> Outcome<BorrowedFd<'_>> {
+        self.root.map_or(Ok(rustix::fs::CWD), |slot| self.fd(slot))
+    }
+}
+
+/// Performs every step and becomes the payload. A step that fails is reported, and the process ends.
+pub fn run(scene: &Scene<'_>) -> ! {
+    for (n, step) in scene.steps.iter().flat_map(|list| list.iter()).enumerate() {
+        let n = u16::try_from(n).unwrap_or(u16::MAX);
+        scene.page.at_step(n.into());
+        if let Err(trouble) = perform(scene, &step.what) {
+            talk::fail(scene, n, trouble);
+        }
+    }
+    crate::sys::clone::exit(0)
+}
+
+/// One arm for each step: where the man page's word becomes its call.
+fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
+    match what {
+        What::Ask(Ask::SeccompListener) => talk::ask_about_listener(scene),
+        What::Ask(ask) => talk::ask(scene, *ask),
+        What::Join(file, kinds) => Ok(crate::sys::clone::setns(scene.fd(*file)?, kinds.0)?),
+        What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),
+        What::BecomeRoot => be::become_root(),
+        What::Spawn(new) => talk::spawn(scene, *new),
+        What::Signals => Ok(crate::sys::signals::reset()?),
+        What::Undumpable => be::undumpable(),
+        What::Session => Ok(rustix::process::setsid().map(drop)?),
+        What::Keyring(name) => be::keyring(name),
+        What::Label(file, value) => be::label(file, value),
+        What::Propagate(path, flags) => Ok(crate::sys::mount::set_propagation(path, *flags)?),
+        What::AttachRoot(tree) => see::attach_root(scene.fd(*tree)?),
+        What::NewMount(mount) => see::new_mount(scene, mount),
+        What::Bind(tree, changes, target) => see::bind(scene, *tree, changes, target),
+        What::Remount(changes, target) => see::remount(scene, changes, target),
+        What::Mknod(node) => see::mknod(scene, node),
+        What::Symlink(to, path) => see::symlink(scene, to, path),
+        What::Replace(to, path) => see::replace(scene, to, path),
+        What::Pivot => see::pivot(scene.root()?),
+        What::MoveRoot => see::chroot(scene.root()?),
+        What::Chroot(directory) => see::chroot(scene.fd(*directory)?),
+        What::Mask(path, null, empty) => see::mask(scene, path, *null, *empty),
+        What::ReadOnly(path) => see::read_only(scene, path),
+        What::Finish(path, attributes) => see::finish(scene, path, attributes),
+        What::Sysctl(path, value) => be::sysctl(path, value),
+        What::Hostname(name) => Ok(rustix::system::sethostname(name.to_bytes())?),
+        What::Domainname(name) => Ok(rustix::system::setdomainname(name.to_bytes())?),
+        What::Console(terminal) => console::make(scene, terminal),
+        What::Umask(mask) => be::umask(*mask),
+        What::Groups(groups) => be::groups(groups),
+        What::OwnStdio(uid) => be::own_stdio(*uid),
+        What::Bounding(drop) => be::drop_bounding(*drop),
+        What::Ids(uid, gid) => be::become_user(*uid, *gid),
+        What::Capabilities(sets) => be::capabilities(sets),
+        What::NoNewPrivs => Ok(rustix::thread::set_no_new_privs(true)?),
+        What::Seccomp(flags) => talk::load_filter(scene, *flags),
+        What::Scheduler(attr) => Ok(crate::sys::sched::set_scheduler(attr)?),
+        What::IoPriority(value) => Ok(crate::sys::sched::set_io_priority(*value)?),
+        What::Personality(persona) => Ok(crate::sys::sched::set_personality(*persona)?),
+        What::MemoryPolicy(mode, nodes) => Ok(crate::sys::sched::set_memory_policy(*mode, nodes)?),
+        What::Affinity(cpus) => Ok(crate::sys::sched::set_affinity(0, cpus)?),
+        What::MakeCwd(path) => see::make_cwd(scene, path),
+        What::TryChdir(path) => go::try_chdir(path),
+        What::Chdir(path) => go::chdir(path),
+        What::Home(uid) => go::home(scene, *uid),
+        What::CloseFds(first) => go::close_fds(*first),
+        What::FindProgram(exec) => go::find(exec),
+        What::Ready => talk::ready(scene),
+        What::AwaitStart(fifo, answer) => talk::await_start(scene, *fifo, *answer),
+        What::Hooks(_, hooks, state, output) => go::hooks(scene, hooks, *state, *output),
+        What::Exec(exec) => go::exec(scene, exec),
+    }
+}

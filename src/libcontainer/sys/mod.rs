@@ -1,1 +1,24 @@
-//! (to come)
+//! The only unsafe code: kernel calls that neither `nix` nor `rustix` wraps, one file per family of man pages.
+//! Everything here is a syscall and nothing else: no allocation, no locks, so `init` may call all of it after the fork.
+
+pub mod clone;
+pub mod cwd;
+pub mod exec;
+pub mod fds;
+pub mod keyring;
+pub mod mount;
+pub mod page;
+pub mod sched;
+pub mod seccomp;
+pub mod signals;
+
+use rustix::io::Errno;
+
+/// A raw syscall's result as rustix and `init` know it.
+fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
+    if result >= 0 {
+        return Ok(result);
+    }
+    // SAFETY: errno's location is a valid, thread-local int for the life of the thread.
+    Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }))
+}

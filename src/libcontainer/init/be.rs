@@ -1,0 +1,128 @@
+//! What the process may do: ids, groups, capabilities, labels, kernel parameters.
+
+use std::ffi::CStr;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::DumpableBehavior;
+use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
+
+use super::talk::retry;
+use super::{Outcome, Trouble};
+use crate::plan::capabilities::CapabilitySets;
+
+/// More groups than any process has (NGROUPS_MAX is 65536; the plan refuses more than fit here).
+pub const MAX_GROUPS: usize = 1024;
+
+pub(super) fn become_root() -> Outcome {
+    match rustix::thread::set_thread_groups(&[]) {
+        // setgroups is denied in the user namespace of an unprivileged user (user_namespaces(7))
+        Ok(()) | Err(Errno::PERM) => {}
+        Err(other) => return Err(other.into()),
+    }
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
+}
+
+pub(super) fn undumpable() -> Outcome {
+    Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// A kernel without keyrings, and a profile that hides them, make no container fail.
+pub(super) fn keyring(name: &CStr) -> Outcome {
+    match crate::sys::keyring::join_session(name) {
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(Errno::DQUOT) => Err(Trouble::saying(
+            Errno::DQUOT,
+            "too many keyrings: raise the sysctls kernel.keys.maxkeys and maxbytes, or use --no-new-keyring",
+        )),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The host's own /proc is still here: this is before `Pivot` and `Join`, so the rootfs has no say in what is opened.
+pub(super) fn label(file: &CStr, value: &CStr) -> Outcome {
+    write_file(file, value)
+}
+
+/// As for `label`; the files under /proc/sys answer for the namespaces of the process that opens them.
+pub(super) fn sysctl(path: &CStr, value: &CStr) -> Outcome {
+    write_file(path, value)
+}
+
+fn write_file(path: &CStr, value: &CStr) -> Outcome {
+    let file = rustix::fs::openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
+    retry(|| rustix::io::write(&file, value.to_bytes()))?;
+    Ok(())
+}
+
+pub(super) fn umask(mask: u32) -> Outcome {
+    rustix::process::umask(Mode::from_raw_mode(mask));
+    Ok(())
+}
+
+pub(super) fn groups(groups: &[u32]) -> Outcome {
+    let mut list = [Gid::ROOT; MAX_GROUPS];
+    let list = list.get_mut(..groups.len()).ok_or(Errno::INVAL)?;
+    list.iter_mut().zip(groups).for_each(|(place, gid)| *place = Gid::from_raw(*gid));
+    match rustix::thread::set_thread_groups(list) {
+        Err(Errno::PERM) if groups.is_empty() => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The standard streams belong to the process's user, so that it can reopen them through /proc/self/fd. The null device
+/// stays everybody's.
+pub(super) fn own_stdio(uid: u32) -> Outcome {
+    for number in 0..3 {
+        let fd = crate::sys::fds::inherited(number);
+        let Ok(stat) = rustix::fs::fstat(fd) else { continue };
+        let null = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3);
+        if null || stat.st_uid == uid {
+            continue;
+        }
+        match rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None) {
+            // a read-only file system, an unmapped owner, a socket: the stream works all the same
+            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Drops before the ids change, because afterwards CAP_SETPCAP is gone; keeps the permitted set over the change.
+pub(super) fn drop_bounding(drop: u64) -> Outcome {
+    for bit in (0..64).filter(|bit| drop & (1 << bit) != 0) {
+        match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            // a capability the kernel does not know
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(rustix::thread::set_keep_capabilities(true)?)
+}
+
+pub(super) fn become_user(uid: u32, gid: u32) -> Outcome {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
+}
+
+pub(super) fn capabilities(sets: &CapabilitySets) -> Outcome {
+    rustix::thread::set_keep_capabilities(false)?;
+    // the inheritable and permitted sets first hold what the ambient set may be raised from (capabilities(7))
+    rustix::thread::set_capabilities(
+        None,
+        Sets {
+            effective: CapabilitySet::from_bits_retain(sets.effective),
+            permitted: CapabilitySet::from_bits_retain(sets.permitted),
+            inheritable: CapabilitySet::from_bits_retain(sets.inheritable),
+        },
+    )?;
+    rustix::thread::clear_ambient_capability_set()?;
+    for bit in (0..64).filter(|bit| sets.ambient & (1 << bit) != 0) {
+        rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << bit), true)?;
+    }
+    Ok(())
+}

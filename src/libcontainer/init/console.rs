@@ -1,0 +1,89 @@
+//! The container's terminal: a pty from its own devpts, the master sent away, the slave for the standard streams.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
+
+use super::place::{open_path, open_target};
+use super::talk::retry;
+use super::{Outcome, Scene, Trouble};
+use crate::plan::step::{Console, ConsoleDevice, Last, Missing, Target};
+use crate::sys::fds::become_stdio;
+
+/// statfs(2)'s f_type of a devpts.
+const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+/// The name that travels with the master: what the peer knows the file as.
+const MASTER_NAME: &[u8] = b"/dev/pts/ptmx";
+
+pub(super) fn make(scene: &Scene<'_>, console: &Console) -> Outcome {
+    let master = open_master(scene)?;
+    rustix::pty::unlockpt(&master)?;
+    // the peer by ioctl and never by its name, which somebody in the container could exchange (CVE-2025-52565)
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    if let Some((rows, columns)) = console.size {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&slave, size)?;
+    }
+    if console.device == ConsoleDevice::Bound {
+        bind_device(scene, slave.as_fd())?;
+    }
+    send(scene.fd(console.socket)?, master.as_fd())?;
+    if console.uid != 0 {
+        rustix::fs::fchown(&slave, Some(Uid::from_raw(console.uid)), None)?;
+    }
+    rustix::process::ioctl_tiocsctty(&slave)?;
+    for number in 0..3 {
+        become_stdio(slave.as_fd(), number)?;
+    }
+    Ok(())
+}
+
+/// The one ptmx that belongs to the container: a devpts's inode 2, device 5:2.
+fn open_master(scene: &Scene<'_>) -> Outcome<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let master = open_path(scene, c"dev/pts/ptmx", flags).map_err(|trouble| {
+        if trouble.errno == Errno::NOENT {
+            return Trouble::saying(Errno::NOENT, "a terminal needs a devpts on /dev/pts");
+        }
+        trouble
+    })?;
+    let stat = rustix::fs::fstat(&master)?;
+    let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(5, 2)
+        && stat.st_ino == 2;
+    #[allow(clippy::cast_sign_loss)] // a magic number, whichever way the platform declares it
+    let devpts = rustix::fs::fstatfs(&master)?.f_type as u64 == DEVPTS_SUPER_MAGIC;
+    if !(device && devpts) {
+        return Err(Trouble::saying(Errno::PERM, "/dev/pts/ptmx is not a devpts's"));
+    }
+    Ok(master)
+}
+
+fn bind_device(scene: &Scene<'_>, slave: BorrowedFd<'_>) -> Outcome {
+    let target = Target { path: c"dev/console".to_owned(), missing: Missing::File, last: Last::Any };
+    let (place, _) = open_target(scene, &target)?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(slave, c"", clone)?;
+    let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(&tree, c"", &place, c"", both_fds)?)
+}
+
+/// One message: the name, and the master beside it.
+fn send(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Outcome {
+    let fds = [master];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(Errno::NOBUFS.into());
+    }
+    retry(|| rustix::net::sendmsg(socket, &[IoSlice::new(MASTER_NAME)], &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
+}

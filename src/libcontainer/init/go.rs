@@ -1,0 +1,273 @@
+//! The last steps: where the program runs, what it is, the hooks before it, and the exec.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+
+use super::talk::retry;
+use super::{Home, Outcome, Scene, Trouble};
+use crate::plan::step::{Exec, HookCommand, Slot};
+use crate::sys;
+use crate::wire::Words;
+
+/// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed.
+pub(super) fn try_chdir(path: &CStr) -> Outcome {
+    match rustix::process::chdir(path) {
+        Err(Errno::ACCESS | Errno::PERM) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A working directory outside the root would be a way out (CVE-2024-21626): the kernel names such a one `(unreachable)`.
+pub(super) fn chdir(path: &CStr) -> Outcome {
+    let mut buffer = [0u8; 4096];
+    // TryChdir has already been there in most cases; the directory may have become unreadable to this user since
+    match rustix::process::chdir(path) {
+        Ok(()) => {}
+        Err(Errno::ACCESS) if sys::cwd::getcwd(&mut buffer).is_ok_and(|cwd| cwd == path.to_bytes()) => {}
+        Err(other) => return Err(other.into()),
+    }
+    match sys::cwd::getcwd(&mut buffer) {
+        Ok(cwd) if cwd.starts_with(b"/") => Ok(()),
+        Ok(_) | Err(Errno::NOENT) => Err(Trouble::saying(Errno::NOENT, "the directory is not inside the container")),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, the first 64 KiB.
+pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
+    let mut home = Home::default();
+    scene.left.home.set(Some(home));
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let Ok(file) = rustix::fs::openat2(scene.root()?, c"etc/passwd", flags, Mode::empty(), resolve) else {
+        return Ok(());
+    };
+    if rustix::fs::fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
+        return Ok(());
+    }
+    let mut text = [0u8; 65536];
+    let mut length = 0;
+    while let Ok(n @ 1..) = retry(|| rustix::io::read(&file, &mut text[length..])) {
+        length += n;
+    }
+    if let Some(directory) = home_of(&text[..length], uid)
+        && directory.len() < home.text.len() - 6
+    {
+        home.text[5..5 + directory.len()].copy_from_slice(directory);
+        home.text[5 + directory.len()] = 0;
+    }
+    scene.left.home.set(Some(home));
+    Ok(())
+}
+
+/// The sixth field of the first line whose third is `uid` (passwd(5)).
+fn home_of(passwd: &[u8], uid: u32) -> Option<&[u8]> {
+    passwd.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b':');
+        let id = std::str::from_utf8(fields.nth(2)?).ok()?;
+        let home = fields.nth(2)?;
+        (id.parse() == Ok(uid) && home.starts_with(b"/")).then_some(home)
+    })
+}
+
+pub(super) fn close_fds(first: u32) -> Outcome {
+    match sys::fds::close_on_exec_from(first) {
+        Ok(()) => Ok(()),
+        // KERNEL(5.11): CLOSE_RANGE_CLOEXEC; older: one by one, as far as descriptors can be here
+        Err(Errno::NOSYS | Errno::INVAL) => {
+            for number in first..65536 {
+                let fd = sys::fds::inherited(i32::try_from(number).unwrap_or(i32::MAX));
+                let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+            }
+            Ok(())
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Finds out now, at create, what `exec` would find out only at start.
+pub(super) fn find(exec: &Exec) -> Outcome {
+    let mut found = Errno::NOENT;
+    for path in &exec.candidates {
+        match rustix::fs::statat(CWD, path, AtFlags::empty()) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => found = Errno::ISDIR,
+            Ok(_) => match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+                Ok(()) => return Ok(()),
+                // KERNEL(5.8): faccessat2; where it is missing, exec itself will tell
+                Err(Errno::NOSYS) => return Ok(()),
+                Err(errno) => found = errno,
+            },
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) => found = errno,
+        }
+    }
+    Err(found.into())
+}
+
+/// Tries the candidates as execvp(3) does: the last telling error is the answer.
+pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
+    let home = scene.left.home.get();
+    if let Some(entry) = home.as_ref().and_then(|home| CStr::from_bytes_until_nul(&home.text).ok()) {
+        exec.env.fill_spare(entry);
+    }
+    let mut error = Errno::NOENT;
+    for path in &exec.candidates {
+        match sys::exec::execve(path, &exec.args, &exec.env) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            errno => error = errno,
+        }
+    }
+    Err(error.into())
+}
+
+/// Runs each hook in turn, its state on stdin and its output kept where the runtime can read it.
+pub(super) fn hooks(scene: &Scene<'_>, hooks: &[HookCommand], state: Slot, output: Slot) -> Outcome {
+    let (state, output) = (scene.fd(state)?, scene.fd(output)?);
+    for (n, hook) in hooks.iter().enumerate() {
+        if let Some((errno, ending)) = run_hook(hook, state, output)? {
+            let mut said = Said::default();
+            said.number(n);
+            said.text(b" ");
+            ending.say(&mut said);
+            return Err(Trouble { errno, said: said.words() });
+        }
+    }
+    Ok(())
+}
+
+/// How a hook ended, when it did not end well.
+enum Ending {
+    Status(i32),
+    Signal(i32),
+    Late(u32),
+}
+
+impl Ending {
+    fn say(&self, said: &mut Said) {
+        match self {
+            Ending::Status(status) => {
+                said.text(b"exit status ");
+                said.number(usize::try_from(*status).unwrap_or(0));
+            }
+            Ending::Signal(signal) => {
+                said.text(b"signal ");
+                said.number(usize::try_from(*signal).unwrap_or(0));
+            }
+            Ending::Late(seconds) => {
+                said.text(b"hook ran past specified timeout of ");
+                said.number(usize::try_from(*seconds).unwrap_or(0));
+                said.text(b".0s");
+            }
+        }
+    }
+}
+
+fn run_hook(hook: &HookCommand, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Outcome<Option<(Errno, Ending)>> {
+    rustix::fs::seek(state, rustix::fs::SeekFrom::Start(0))?;
+    let pid = sys::clone::fork()?;
+    if pid == 0 {
+        sys::clone::exit(become_hook(hook, state, output));
+    }
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let deadline = hook.timeout.map(|seconds| Timespec { tv_sec: seconds.into(), tv_nsec: 0 });
+    let ended = retry(|| {
+        rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], deadline.as_ref())
+    })?;
+    if ended == 0 {
+        // the hook leads a process group of its own, so that what it started goes with it
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        let _ = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+        return Ok(Some((Errno::TIMEDOUT, Ending::Late(hook.timeout.unwrap_or(0)))));
+    }
+    let status = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
+    Ok(status.and_then(|status| match (status.exit_status(), status.terminating_signal()) {
+        (Some(0), _) => None,
+        (_, Some(signal)) => Some((Errno::CANCELED, Ending::Signal(signal))),
+        (status, None) => Some((Errno::CANCELED, Ending::Status(status.unwrap_or(1)))),
+    }))
+}
+
+fn become_hook(hook: &HookCommand, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i32 {
+    let _ = rustix::process::setpgid(None, None);
+    let stdio = sys::fds::become_stdio(state, 0)
+        .and_then(|()| sys::fds::become_stdio(output, 1))
+        .and_then(|()| sys::fds::become_stdio(output, 2));
+    // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
+    if stdio.is_err() || close_fds(3).is_err() {
+        return 126;
+    }
+    let errno = sys::exec::execve(&hook.path, &hook.args, &hook.env);
+    let mut said = Said::default();
+    said.text(b"execve: errno ");
+    said.number(usize::try_from(errno.raw_os_error()).unwrap_or(0));
+    let _ = rustix::io::write(sys::fds::inherited(2), said.words().bytes());
+    if errno == Errno::NOENT { 127 } else { 126 }
+}
+
+/// A short text put together without asking for memory.
+struct Said {
+    text: [u8; crate::wire::WORDS_SIZE],
+    length: usize,
+}
+
+impl Default for Said {
+    fn default() -> Said {
+        Said { text: [0; crate::wire::WORDS_SIZE], length: 0 }
+    }
+}
+
+impl Said {
+    fn text(&mut self, bytes: &[u8]) {
+        let room = self.text.len() - self.length;
+        let length = bytes.len().min(room);
+        self.text[self.length..self.length + length].copy_from_slice(&bytes[..length]);
+        self.length += length;
+    }
+
+    fn number(&mut self, mut number: usize) {
+        let mut digits = [0u8; 20];
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + u8::try_from(number % 10).unwrap_or(0);
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.text(&digits[first..]);
+    }
+
+    fn words(&self) -> Words {
+        Words::of(&self.text[..self.length])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_the_sixth_field_of_the_users_line() {
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbad\nu:x:1000:1000::/home/u:/bin/sh\nv:x:1001:1:::\n";
+        assert_eq!(home_of(passwd, 0), Some(&b"/root"[..]));
+        assert_eq!(home_of(passwd, 1000), Some(&b"/home/u"[..]));
+        assert_eq!(home_of(passwd, 1001), None);
+        assert_eq!(home_of(passwd, 7), None);
+    }
+
+    #[test]
+    fn what_a_hook_did_is_said_without_memory() {
+        let mut said = Said::default();
+        said.number(0);
+        said.text(b" ");
+        Ending::Late(10).say(&mut said);
+        assert_eq!(said.words().text(), "0 hook ran past specified timeout of 10.0s");
+    }
+}

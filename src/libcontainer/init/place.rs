@@ -1,0 +1,179 @@
+//! Places inside the root: found, and made where they are missing, by descriptors that the kernel resolved in the root.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::{Outcome, Scene, Trouble};
+use crate::plan::step::{Last, Missing, Target};
+
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// A path's longest form, PATH_MAX.
+const PATH_SIZE: usize = 4096;
+/// As many links as the kernel itself follows.
+const MAX_LINKS: u32 = 40;
+
+/// The target's descriptor, and whether it was there before.
+pub(super) fn open_target(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
+    let flags = match target.last {
+        Last::Any => OFlags::PATH | OFlags::CLOEXEC,
+        Last::Ordinary => OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+    };
+    match open_path(scene, &target.path, flags) {
+        Ok(fd) => Ok((fd, true)),
+        Err(Trouble { errno: Errno::NOENT, .. }) => {
+            make(scene.root()?, target.path.to_bytes(), target.missing, scene)?;
+            Ok((open_path(scene, &target.path, flags)?, false))
+        }
+        Err(Trouble { errno: errno @ (Errno::NOTDIR | Errno::LOOP), .. }) if target.last == Last::Ordinary => {
+            Err(Trouble::saying(errno, "must be mounted on ordinary directory"))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+pub(super) fn open_existing(scene: &Scene<'_>, path: &CStr) -> Outcome<Option<OwnedFd>> {
+    match open_path(scene, path, OFlags::PATH | OFlags::CLOEXEC) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Trouble { errno: Errno::NOENT | Errno::NOTDIR, .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
+    open_in(scene.root()?, path, flags)
+}
+
+fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
+    loop {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT) {
+            // EAGAIN: something was renamed meanwhile, and the kernel would not vouch for the result (openat2(2))
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// The directory that holds `path` (made where it is missing) and the last component.
+pub(super) fn parent_of<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
+    let bytes = path.to_bytes_with_nul();
+    let Some(slash) = bytes.iter().rposition(|byte| *byte == b'/') else {
+        return Ok((open_path(scene, c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?, path));
+    };
+    let name = CStr::from_bytes_until_nul(&bytes[slash + 1..]).map_err(|_| Errno::INVAL)?;
+    let mut buffer = [0u8; PATH_SIZE];
+    let parent = text(&bytes[..slash], &mut buffer)?;
+    let target = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match open_path(scene, parent, target) {
+        Err(Trouble { errno: Errno::NOENT, .. }) => {
+            make(scene.root()?, parent.to_bytes(), Missing::Directory, scene)?;
+            Ok((open_path(scene, parent, target)?, name))
+        }
+        other => Ok((other?, name)),
+    }
+}
+
+/// Makes `path` and the directories above it. Each component is made in a descriptor of its parent that was resolved in
+/// the root, so nothing is ever made outside (CVE-2024-45310). A link that points nowhere is followed as if its
+/// target were wanted, again inside the root.
+pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>) -> Outcome {
+    let mut current = [0u8; PATH_SIZE];
+    let mut length = path.len();
+    current.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(path);
+    for _ in 0..MAX_LINKS {
+        let mut next = [0u8; PATH_SIZE];
+        match make_once(root, &current[..length], missing, scene, &mut next)? {
+            None => return Ok(()),
+            Some(new_length) => (current, length) = (next, new_length),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+/// One pass over the components. At a link that points nowhere: the path to go on with, put into `next`.
+fn make_once(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    missing: Missing,
+    scene: &Scene<'_>,
+    next: &mut [u8; PATH_SIZE],
+) -> Outcome<Option<usize>> {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut parent = open_in(root, c".", directory)?;
+    let mut start = 0;
+    while start < path.len() {
+        let end = path[start..].iter().position(|byte| *byte == b'/').map_or(path.len(), |slash| start + slash);
+        let last = path[end..].iter().all(|byte| *byte == b'/');
+        let (mut prefix, mut name) = ([0u8; PATH_SIZE], [0u8; 256]);
+        let (prefix, name) = (text(&path[..end], &mut prefix)?, text(&path[start..end], &mut name)?);
+        let wanted = if last { missing } else { Missing::Directory };
+        let flags = if last { OFlags::PATH | OFlags::CLOEXEC } else { directory };
+        let opened = match open_in(root, prefix, flags) {
+            Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, scene) {
+                Err(Trouble { errno: Errno::EXIST, .. }) => {
+                    return link_target(parent.as_fd(), name, &path[..start], &path[end..], next).map(Some);
+                }
+                made => made.and_then(|()| open_in(root, prefix, flags)),
+            },
+            other => other,
+        };
+        parent = opened?;
+        start = end + 1;
+    }
+    Ok(None)
+}
+
+fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, scene: &Scene<'_>) -> Outcome {
+    let directory = match missing {
+        Missing::Directory => true,
+        Missing::File => false,
+        Missing::LikeSource(slot) => {
+            FileType::from_raw_mode(rustix::fs::fstat(scene.fd(slot)?)?.st_mode) == FileType::Directory
+        }
+    };
+    if directory {
+        return Ok(rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?);
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)?)
+}
+
+/// before/LINK/after with the link replaced by what it says, put into `next`; its length. What is no link stays in the
+/// way, and that is the error.
+fn link_target(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    before: &[u8],
+    after: &[u8],
+    next: &mut [u8; PATH_SIZE],
+) -> Outcome<usize> {
+    let mut content = [0u8; PATH_SIZE];
+    let length = match rustix::fs::readlinkat_raw(parent, name, &mut content[..]) {
+        Err(Errno::INVAL) => return Err(Errno::EXIST.into()),
+        other => other?,
+    };
+    let content = &content[..length];
+    let absolute = content.first() == Some(&b'/');
+    let mut length = 0;
+    for part in [if absolute { b"" } else { before }, without_leading_slashes(content), after] {
+        next.get_mut(length..length + part.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(part);
+        length += part.len();
+    }
+    Ok(length)
+}
+
+fn without_leading_slashes(path: &[u8]) -> &[u8] {
+    &path[path.iter().take_while(|byte| **byte == b'/').count()..]
+}
+
+/// `bytes` NUL-terminated in `buffer`.
+fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
+    if bytes.len() >= buffer.len() {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    buffer[..bytes.len()].copy_from_slice(bytes);
+    buffer[bytes.len()] = 0;
+    Ok(CStr::from_bytes_until_nul(&buffer[..=bytes.len()]).map_err(|_| Errno::INVAL)?)
+}

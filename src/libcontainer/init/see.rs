@@ -1,0 +1,213 @@
+//! What the container sees: mounts, nodes, links, masks, and the change of root. A rootfs is hostile: every place in it
+//! is a descriptor that the kernel resolved inside the root, every mount is made detached and lands there whole.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::place::{make, open_existing, open_path, open_target, parent_of};
+use super::{Outcome, Scene, Trouble, copy};
+use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
+use crate::sys::mount::{Attributes, Reach, detach, set_attributes, set_propagation};
+use crate::wire::Words;
+
+/// The root comes to lie on `/` itself: no path on the host is walked, so an unreadable bundle directory is no matter.
+pub(super) fn attach_root(tree: BorrowedFd<'_>) -> Outcome {
+    Ok(rustix::mount::move_mount(tree, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
+    let (target, was_there) = open_target(scene, &mount.target)?;
+    let fs = rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let detached = match configure(&fs, mount, was_there.then_some(target.as_fd())) {
+        Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }) if mount.fallback.is_some() => None,
+        other => Some(other?),
+    };
+    match (detached, mount.fallback) {
+        (Some(detached), _) => {
+            if mount.content == Content::Copy && was_there {
+                copy::directory(target.as_fd(), detached.as_fd())?;
+            }
+            change(detached.as_fd(), &mount.changes)?;
+            attach(detached.as_fd(), target.as_fd())
+        }
+        (None, Some(tree)) => {
+            let tree = scene.fd(tree)?;
+            let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
+            set_attributes(tree, &attributes, Reach::One)?;
+            change(tree, &mount.changes)?;
+            attach(tree, target.as_fd())
+        }
+        (None, None) => Err(Errno::PERM.into()),
+    }
+}
+
+/// fsconfig(2) for every setting, then the mount. The kernel's own words about a refusal wait in the context.
+fn configure(fs: &OwnedFd, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
+    let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
+    if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {
+        let mut text = [0u8; 8];
+        let mode = rustix::fs::fstat(covered)?.st_mode;
+        rustix::mount::fsconfig_set_string(fs, c"mode", octal(mode & 0o7777, &mut text)).map_err(words)?;
+    }
+    for (key, value) in &mount.settings {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(fs, key.as_c_str(), value.as_c_str()),
+            None => rustix::mount::fsconfig_set_flag(fs, key.as_c_str()),
+        }
+        .map_err(words)?;
+    }
+    rustix::mount::fsconfig_create(fs).map_err(words)?;
+    let attributes = u32::try_from(mount.attributes).unwrap_or(u32::MAX);
+    rustix::mount::fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
+        .map_err(words)
+}
+
+/// `e tmpfs: Unknown parameter 'rox'`: the message behind the level letter.
+fn kernel_words(fs: &OwnedFd) -> Words {
+    let mut message = [0u8; 256];
+    match rustix::io::read(fs, &mut message) {
+        Ok(length @ 3..) => Words::of(message[2..length].trim_ascii_end()),
+        _ => Words::NONE,
+    }
+}
+
+/// `mode` in octal digits, NUL-terminated.
+fn octal(mut mode: u32, text: &mut [u8; 8]) -> &CStr {
+    let mut first = text.len() - 1;
+    loop {
+        first -= 1;
+        text[first] = b'0' + u8::try_from(mode & 7).unwrap_or(0);
+        mode >>= 3;
+        if mode == 0 || first == 0 {
+            break;
+        }
+    }
+    CStr::from_bytes_until_nul(&text[first..]).unwrap_or(c"755")
+}
+
+fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
+    for change in changes {
+        set_attributes(mount, &change.attributes, change.reach)?;
+    }
+    Ok(())
+}
+
+fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
+    let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, c"", target, c"", both_fds)?)
+}
+
+pub(super) fn bind(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
+    let (target, _) = open_target(scene, target)?;
+    let tree = scene.fd(tree)?;
+    change(tree, changes)?;
+    attach(tree, target.as_fd())
+}
+
+pub(super) fn remount(scene: &Scene<'_>, changes: &[Change], target: &Target) -> Outcome {
+    let (target, _) = open_target(scene, target)?;
+    change(target.as_fd(), changes)
+}
+
+pub(super) fn mknod(scene: &Scene<'_>, node: &Node) -> Outcome {
+    let (parent, name) = parent_of(scene, &node.path)?;
+    let kind = FileType::from_raw_mode(node.mode);
+    match rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode), node.device) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => {
+            let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let same_device = kind == FileType::Fifo || stat.st_rdev == node.device;
+            if FileType::from_raw_mode(stat.st_mode) != kind || !same_device {
+                return Err(Trouble::saying(Errno::EXIST, "something else is there already"));
+            }
+        }
+        Err(other) => return Err(other.into()),
+    }
+    if node.uid != 0 || node.gid != 0 {
+        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+pub(super) fn symlink(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
+    let (parent, name) = parent_of(scene, path)?;
+    match rustix::fs::symlinkat(to, &parent, name) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+pub(super) fn replace(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
+    let (parent, name) = parent_of(scene, path)?;
+    match rustix::fs::symlinkat(to, &parent, name) {
+        Err(Errno::EXIST) => {
+            rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
+            Ok(rustix::fs::symlinkat(to, &parent, name)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+pub(super) fn pivot(root: BorrowedFd<'_>) -> Outcome {
+    let old = rustix::fs::openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::process::fchdir(root)?;
+    // the old root goes on top of the new one (pivot_root(2), "pivot_root(".", ".")"), where it is let go of
+    rustix::process::pivot_root(c".", c".")?;
+    rustix::process::fchdir(&old)?;
+    // ORDER: slaves first, or letting go of the mounts would let go of the host's as well
+    set_propagation(c".", libc::MS_SLAVE | libc::MS_REC)?;
+    detach(c".")?;
+    Ok(rustix::process::chdir(c"/")?)
+}
+
+pub(super) fn chroot(root: BorrowedFd<'_>) -> Outcome {
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(c".")?;
+    Ok(rustix::process::chdir(c"/")?)
+}
+
+/// Whether something is there, and what it is, the kernel says: nothing to hide is no error (ENOENT only).
+pub(super) fn mask(scene: &Scene<'_>, path: &CStr, null: Slot, empty: Slot) -> Outcome {
+    let Some(target) = open_existing(scene, path)? else { return Ok(()) };
+    let stat = rustix::fs::fstat(&target)?;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let cover = scene.fd(if directory { empty } else { null })?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    match rustix::mount::open_tree(cover, c"", flags) {
+        Ok(copy) => attach(copy.as_fd(), target.as_fd()),
+        // KERNEL(6.15): copies of a detached mount; before, the first use attaches the mount itself, and copies come from it
+        Err(Errno::INVAL) => attach(cover, target.as_fd()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+pub(super) fn read_only(scene: &Scene<'_>, path: &CStr) -> Outcome {
+    let Some(target) = open_existing(scene, path)? else { return Ok(()) };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(&target, c"", flags)?;
+    let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+    set_attributes(tree.as_fd(), &attributes, Reach::Tree)?;
+    attach(tree.as_fd(), target.as_fd())
+}
+
+pub(super) fn finish(scene: &Scene<'_>, path: &CStr, attributes: &Attributes) -> Outcome {
+    let target = open_path(scene, path, OFlags::PATH | OFlags::CLOEXEC)?;
+    Ok(set_attributes(target.as_fd(), attributes, Reach::One)?)
+}
+
+/// The cwd of config.json is made where it is missing (0755), inside the root.
+pub(super) fn make_cwd(scene: &Scene<'_>, path: &CStr) -> Outcome {
+    match open_path(scene, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
+        Err(Trouble { errno: Errno::NOENT, .. }) => make(scene.root()?, path.to_bytes(), Missing::Directory, scene),
+        // not ours to judge: chdir will say it with the rights of the user
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,95 @@
+//! Init's half of the conversation: ask and wait, report and end, wait for `start`.
+
+use rustix::io::{Errno, read, write};
+
+use super::{Outcome, Scene, Trouble};
+use crate::plan::step::{Namespaces, Slot};
+use crate::sys;
+use crate::wire::{Ask, Failure, Up};
+
+/// Asks a favour and waits until it is done. A runtime that is gone means: stop.
+pub(super) fn ask(scene: &Scene<'_>, ask: Ask) -> Outcome {
+    tell(scene, &Up::Ask(ask));
+    await_go(scene)
+}
+
+/// All is set up; the runtime now writes its record, and only then says go.
+pub(super) fn ready(scene: &Scene<'_>) -> Outcome {
+    tell(scene, &Up::Ready);
+    await_go(scene)
+}
+
+fn tell(scene: &Scene<'_>, up: &Up) {
+    // a runtime that does not listen any more is noticed by the read that follows
+    let _ = retry(|| write(&scene.talk, &up.encode()));
+}
+
+fn await_go(scene: &Scene<'_>) -> Outcome {
+    let mut go = [0u8; 1];
+    match retry(|| read(&scene.talk, &mut go)) {
+        Ok(1) => Ok(()),
+        // the runtime has ended or wants us gone: nobody is left to hear why
+        Ok(_) | Err(_) => sys::clone::exit(1),
+    }
+}
+
+/// Loads the filter. A listener stays open under its number, which the runtime can see in the shared page.
+pub(super) fn load_filter(scene: &Scene<'_>, flags: u32) -> Outcome {
+    let program = scene.program.ok_or(Trouble::from(Errno::INVAL))?;
+    if let Some(listener) = sys::seccomp::load(program, flags)? {
+        use std::os::fd::IntoRawFd;
+        scene.page.listener_is(u32::try_from(listener.into_raw_fd()).unwrap_or(0));
+    }
+    Ok(())
+}
+
+/// The runtime fetches the listener itself (pidfd_getfd(2)): a filter may trap the very calls that would send it.
+pub(super) fn ask_about_listener(scene: &Scene<'_>) -> Outcome {
+    ask(scene, Ask::SeccompListener)
+}
+
+/// The bridge makes init, as a child of the runtime, says its pid and is gone. Init goes on with the next step.
+pub(super) fn spawn(scene: &Scene<'_>, new: Namespaces) -> Outcome {
+    match sys::clone::clone(new.0, sys::clone::Parentage::Sibling, None)? {
+        sys::clone::Side::Child => Ok(()),
+        sys::clone::Side::Parent(pid, _) => {
+            tell(scene, &Up::Init(pid));
+            sys::clone::exit(0)
+        }
+    }
+}
+
+/// Waits for one byte on the exec fifo. Both fifos are open for reading and writing here, so that no open of the other
+/// side ever blocks, and close-on-exec, so that an exec is seen there as the end of the stream.
+pub(super) fn await_start(scene: &Scene<'_>, fifo: Slot, answer: Slot) -> Outcome {
+    let mut go = [0u8; 1];
+    retry(|| read(scene.fd(fifo).map_err(|trouble| trouble.errno)?, &mut go))?;
+    scene.left.answer.set(Some(answer));
+    Ok(())
+}
+
+/// Tells that step `n` did not work, and ends.
+pub(super) fn fail(scene: &Scene<'_>, n: u16, trouble: Trouble) -> ! {
+    let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
+    let told = match scene.left.answer.get() {
+        None => retry(|| write(&scene.talk, &packet)),
+        Some(answer) => retry(|| write(scene.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
+    };
+    // 126 and 127 as a shell would say it, for whoever looks only at the exit status
+    let status = match trouble.errno {
+        Errno::NOENT => 127,
+        Errno::ACCESS => 126,
+        _ => 1,
+    };
+    sys::clone::exit(if told.is_ok() { status } else { 255 })
+}
+
+/// Calls again when a signal came between.
+pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}

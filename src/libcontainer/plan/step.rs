@@ -1,0 +1,307 @@
+//! A plan's vocabulary: what one step of init does, as plain data that a syscall takes, and which property asked for it.
+//! No control flow lives here; a decision is made in `plan`, or, where the kernel alone knows, inside one named step.
+
+use std::ffi::CString;
+
+use crate::config::At;
+use crate::sys::exec::Strings;
+use crate::sys::mount::{Attributes, Reach};
+use crate::sys::sched::SchedAttr;
+use crate::wire::{Ask, HookPoint};
+
+use super::capabilities::CapabilitySets;
+
+/// One thing init does, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The act.
+    pub what: What,
+    /// The property or rule that asked for it.
+    pub from: Origin,
+}
+
+/// Why a step is in the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A property of config.json (or a flag) asked for it.
+    At(At),
+    /// Every container gets it.
+    Runtime(&'static str),
+}
+
+/// An index into the descriptors that `launch::arm` opened; see `Opening`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot(pub usize);
+
+/// A set of namespaces, as CLONE_NEW* bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces(pub u64);
+
+/// A place inside the container's root, resolved there by the kernel and never by its path on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Relative to the root, without a leading slash; `.` is the root itself.
+    pub path: CString,
+    /// What to do when nothing is there.
+    pub missing: Missing,
+    /// Whether the last component may be a symbolic link.
+    pub last: Last,
+}
+
+/// What to make of a target that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A directory, 0755, and those above it.
+    Directory,
+    /// A directory for a directory, an empty file for anything else: what the tree in the slot is.
+    LikeSource(Slot),
+    /// An empty file, 0644.
+    File,
+}
+
+/// What the last component of a target may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// Anything; links are followed inside the root.
+    Any,
+    /// An ordinary directory: a link there is an attack (CVE-2019-19921, CVE-2023-27561).
+    Ordinary,
+}
+
+/// A new file system to mount.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewMount {
+    /// Its type, as in /proc/filesystems.
+    pub fstype: CString,
+    /// fsconfig(2): key and value, or a flag without one, in order.
+    pub settings: Vec<(CString, Option<CString>)>,
+    /// MOUNT_ATTR_* for fsmount(2).
+    pub attributes: u64,
+    /// What is changed on the mount before it is attached.
+    pub changes: Vec<Change>,
+    /// Where it goes.
+    pub target: Target,
+    /// What it holds at first.
+    pub content: Content,
+    /// The tree to bind instead when the kernel refuses (EPERM, EBUSY): a cgroup2 or sysfs we may not mount anew.
+    pub fallback: Option<Slot>,
+}
+
+/// What a new tmpfs holds at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing.
+    Empty,
+    /// Nothing, with the mode of the directory it covers.
+    EmptyWithMode,
+    /// A copy of the directory it covers (`tmpcopyup`), with its mode.
+    Copy,
+}
+
+/// A change made on a detached mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which flags and which propagation.
+    pub attributes: Attributes,
+    /// The mount alone or its whole tree.
+    pub reach: Reach,
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Relative to the root.
+    pub path: CString,
+    /// Type and permissions, as st_mode.
+    pub mode: u32,
+    /// makedev(3).
+    pub device: u64,
+    /// Owner, as the container counts.
+    pub uid: u32,
+    /// Group, as the container counts.
+    pub gid: u32,
+}
+
+/// One hook that init runs itself, ready for execve(2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookCommand {
+    /// The program.
+    pub path: CString,
+    /// argv.
+    pub args: Strings,
+    /// envp.
+    pub env: Strings,
+    /// Seconds until it is killed, and its process group with it.
+    pub timeout: Option<u32>,
+}
+
+/// The program the container is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exec {
+    /// Paths to try, in the order of PATH, or the one path that was given.
+    pub candidates: Vec<CString>,
+    /// argv.
+    pub args: Strings,
+    /// envp; one place is spare, for HOME.
+    pub env: Strings,
+}
+
+/// What a step does. Each is a man page's word or two; `init` holds one arm for each.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    // where am I
+    /// Wait for the runtime process to do what init cannot.
+    Ask(Ask),
+    /// setns(2) into the namespaces of a namespace file or pidfd.
+    Join(Slot, Namespaces),
+    /// unshare(2).
+    Unshare(Namespaces),
+    /// Become uid and gid 0 of the new user namespace, without supplementary groups.
+    BecomeRoot,
+    /// Bridge only: clone init as our parent's child, tell the runtime its pid, and exit.
+    Spawn(Namespaces),
+    /// Signal dispositions and mask to their defaults.
+    Signals,
+    /// prctl(PR_SET_DUMPABLE, 0): no process of the container may look into us (CVE-2016-9962).
+    Undumpable,
+    /// setsid(2).
+    Session,
+    /// Join the session keyring of the container.
+    Keyring(CString),
+    /// Write into /proc/self/attr: AppArmor and SELinux take effect at exec.
+    Label(CString, CString),
+    // what do I see
+    /// Change how mounts of what is at a path propagate.
+    Propagate(CString, u64),
+    /// Attach the root's detached tree on top of `/`.
+    AttachRoot(Slot),
+    /// Mount a new file system.
+    NewMount(NewMount),
+    /// Attach a detached tree.
+    Bind(Slot, Vec<Change>, Target),
+    /// Change the mount that is at a place already (`remount`).
+    Remount(Vec<Change>, Target),
+    /// mknodat(2), exact mode and owner; the same node already there is fine.
+    Mknod(Node),
+    /// symlinkat(2): target, path. One already there stays.
+    Symlink(CString, CString),
+    /// As `Symlink`, in the place of whatever is there.
+    Replace(CString, CString),
+    /// pivot_root(2) into the attached root, and let go of the old one.
+    Pivot,
+    /// Move the root onto `/` and chroot(2): --no-pivot, and containers in a ramfs.
+    MoveRoot,
+    /// chroot(2) to a directory: containers without a mount namespace, and exec into those.
+    Chroot(Slot),
+    /// Hide a path: null for a file, an empty directory for a directory; nothing for nothing. (path, null, empty)
+    Mask(CString, Slot, Slot),
+    /// Make a path and all below it read-only, where it exists.
+    ReadOnly(CString),
+    /// Set flags on a mount at the end, when nothing has to be made in it any more.
+    Finish(CString, Attributes),
+    /// Write a value under /proc/sys.
+    Sysctl(CString, CString),
+    /// sethostname(2).
+    Hostname(CString),
+    /// setdomainname(2).
+    Domainname(CString),
+    /// Open a terminal in the container's own devpts, send its master away, use it for the standard streams.
+    Console(Console),
+    // what may I do
+    /// umask(2).
+    Umask(u32),
+    /// setgroups(2).
+    Groups(Vec<u32>),
+    /// fchown(2) the standard streams to a uid, where they are not the null device.
+    OwnStdio(u32),
+    /// Drop these capabilities from the bounding set (a mask), and keep the others over the next `Ids`.
+    Bounding(u64),
+    /// setresgid(2), setresuid(2): uid, gid.
+    Ids(u32, u32),
+    /// capset(2) and the ambient set.
+    Capabilities(CapabilitySets),
+    /// prctl(PR_SET_NO_NEW_PRIVS, 1).
+    NoNewPrivs,
+    /// seccomp(2) with the compiled program.
+    Seccomp(u32),
+    /// sched_setattr(2).
+    Scheduler(SchedAttr),
+    /// ioprio_set(2): class << 13 | level.
+    IoPriority(u32),
+    /// personality(2).
+    Personality(u64),
+    /// set_mempolicy(2): mode with flags, node mask.
+    MemoryPolicy(u32, Vec<u64>),
+    /// sched_setaffinity(2): CPU mask.
+    Affinity(Vec<u64>),
+    // go
+    /// Make the working directory where it is missing (0755).
+    MakeCwd(CString),
+    /// chdir(2) as root; permission denied is left to the `Chdir` after `Ids`.
+    TryChdir(CString),
+    /// chdir(2), and then make sure that it is inside the root (CVE-2024-21626).
+    Chdir(CString),
+    /// HOME for this uid out of the container's /etc/passwd.
+    Home(u32),
+    /// Set close-on-exec on every descriptor from this number up.
+    CloseFds(u32),
+    /// Make sure that one of the candidates of `Exec` is there.
+    FindProgram(Exec),
+    /// Say that all is set up, and wait for the runtime to have recorded it.
+    Ready,
+    /// Wait for `start` on the exec fifo; what goes wrong from here on is told on the other. (fifo, answer)
+    AwaitStart(Slot, Slot),
+    /// Run hooks inside the container, state on stdin, output kept. (point, hooks, state, output)
+    Hooks(HookPoint, Vec<HookCommand>, Slot, Slot),
+    /// execve(2).
+    Exec(Exec),
+}
+
+/// A terminal to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    /// The connected socket that takes the master.
+    pub socket: Slot,
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+    /// Who owns the slave: the process's uid.
+    pub uid: u32,
+    /// Whether /dev/console becomes this terminal (init), or stays what it is (exec).
+    pub device: ConsoleDevice,
+}
+
+/// What happens to /dev/console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleDevice {
+    /// The slave is bound there.
+    Bound,
+    /// It is not touched.
+    Untouched,
+}
+
+impl Step {
+    /// A step that a property asked for.
+    pub fn at(at: &At, what: What) -> Step {
+        Step { what, from: Origin::At(at.clone()) }
+    }
+
+    /// A step that every container gets.
+    pub fn always(why: &'static str, what: What) -> Step {
+        Step { what, from: Origin::Runtime(why) }
+    }
+}
+
+impl Namespaces {
+    /// None at all.
+    pub const NONE: Namespaces = Namespaces(0);
+
+    /// True when every namespace of `other` is in this set.
+    pub fn has(self, other: u64) -> bool {
+        self.0 & other == other
+    }
+
+    /// This set without the bits of `other`.
+    pub fn without(self, other: u64) -> Namespaces {
+        Namespaces(self.0 & !other)
+    }
+}

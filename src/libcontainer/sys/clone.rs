@@ -1,0 +1,126 @@
+//! clone3(2), unshare(2), setns(2), _exit(2): making processes and moving between namespaces.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::checked;
+
+/// Which side of the clone we are on.
+#[derive(Debug)]
+pub enum Side {
+    /// The new process.
+    Child,
+    /// The process that called: the child's pid in our pid namespace and, where asked for, its pidfd.
+    Parent(i32, Option<OwnedFd>),
+}
+
+/// Whose child the new process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parentage {
+    /// The caller's, with a pidfd for it.
+    Child,
+    /// The caller's parent's (`CLONE_PARENT`): the bridge makes init this way and is gone before anybody looks.
+    Sibling,
+}
+
+/// linux/sched.h; the libc crate's constant is an int, which it does not fit.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// struct clone_args of clone3(2), version 2 (Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Makes a process in new namespaces (`flags`: CLONE_NEW*), born in `cgroup` where one is given (cgroup v2 only).
+///
+/// The caller must be single threaded, or its child must make only syscalls: the child is a copy of this thread alone.
+///
+/// # Errors
+/// Those of clone3(2); ENOSYS has already been tried as clone(2) when no cgroup was asked for.
+pub fn clone(flags: u64, parentage: Parentage, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs { flags, ..CloneArgs::default() };
+    match parentage {
+        Parentage::Child => {
+            args.flags |= libc::CLONE_PIDFD as u64;
+            args.pidfd = &raw mut pidfd as u64;
+            args.exit_signal = libc::SIGCHLD as u64;
+        }
+        // the exit signal is the parent's own: clone3 refuses any other
+        Parentage::Sibling => args.flags |= libc::CLONE_PARENT as u64,
+    }
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: args is a valid clone_args of the size given; no stack is passed and CLONE_VM is never set, so the child
+    // continues on its own copy of this stack; pidfd outlives the call.
+    let result = checked(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) });
+    let pid = match result {
+        // KERNEL(5.3): clone3; older kernels, and seccomp profiles that hide it, know clone(2)
+        Err(Errno::NOSYS) if cgroup.is_none() => legacy(args.flags, args.exit_signal, &raw mut pidfd)?,
+        other => other?,
+    };
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+    Ok(Side::Parent(i32::try_from(pid).unwrap_or(i32::MAX), pidfd))
+}
+
+/// clone(2) with the same meaning. Its pidfd comes through the parent_tid argument.
+fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc::c_long, Errno> {
+    // SAFETY: as for clone3: no stack, no CLONE_VM; pidfd is valid for the call. x86_64 and aarch64 both take the flags
+    // first, then the stack, then parent_tid.
+    checked(unsafe { libc::syscall(libc::SYS_clone, flags | exit_signal, 0usize, pidfd, 0usize, 0usize) })
+}
+
+/// unshare(2) with CLONE_NEW* flags.
+///
+/// # Errors
+/// Those of unshare(2).
+pub fn unshare(flags: u64) -> Result<(), Errno> {
+    // SAFETY: only namespace flags are passed, which touch no memory and no descriptor of ours.
+    checked(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
+}
+
+/// setns(2): `fd` is a namespace file, or (Linux 5.8) a pidfd with several flags.
+///
+/// # Errors
+/// Those of setns(2).
+pub fn setns(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
+    // SAFETY: plain integers; changes only which namespaces this thread uses.
+    checked(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), flags) }).map(drop)
+}
+
+/// The end of a child: no destructors, no atexit handlers, which belong to the process it was copied from.
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: exit_group(2) never returns and needs nothing.
+        unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    }
+}
+
+/// A copy of this process to run one hook in (fork(2)): the pid, or 0 in the copy.
+///
+/// # Errors
+/// Those of clone(2).
+pub fn fork() -> Result<i32, Errno> {
+    // SAFETY: fork semantics by raw clone; the copy makes only syscalls until it execs or exits.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as u64, 0usize, 0usize, 0usize, 0usize) })?;
+    Ok(i32::try_from(pid).unwrap_or(i32::MAX))
+}

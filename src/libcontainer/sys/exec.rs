@@ -1,0 +1,66 @@
+//! execve(2) and the argument vectors it takes, made before the fork.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, NulError};
+use std::os::raw::c_char;
+
+use rustix::io::Errno;
+
+/// A NULL-terminated vector of C strings, ready for execve(2).
+#[derive(Debug)]
+pub struct Strings {
+    owned: Vec<CString>,
+    pointers: Vec<Cell<*const c_char>>,
+}
+
+// SAFETY: the pointers point into the heap buffers of `owned`, which are never changed or moved while this lives.
+unsafe impl Send for Strings {}
+impl Clone for Strings {
+    fn clone(&self) -> Strings {
+        Strings::of(self.owned.clone())
+    }
+}
+
+impl Strings {
+    /// Prepares `strings` in order.
+    ///
+    /// # Errors
+    /// A string with a NUL byte in it cannot be passed to a program.
+    pub fn new<S: AsRef<str>>(strings: &[S]) -> Result<Strings, NulError> {
+        Ok(Strings::of(strings.iter().map(|s| CString::new(s.as_ref())).collect::<Result<_, _>>()?))
+    }
+
+    /// Prepares strings that are C strings already.
+    pub fn of(owned: Vec<CString>) -> Strings {
+        // two NULLs: the end, and before it one place to fill in after the fork
+        let ends = [std::ptr::null(), std::ptr::null()];
+        let pointers = owned.iter().map(|s| s.as_ptr()).chain(ends).map(Cell::new).collect();
+        Strings { owned, pointers }
+    }
+
+    /// Puts `entry` into the spare place at the end. It must live until the exec, which the caller's frame does.
+    pub fn fill_spare(&self, entry: &CStr) {
+        if let Some(spare) = self.pointers.get(self.owned.len()) {
+            spare.set(entry.as_ptr());
+        }
+    }
+
+    /// The strings, for those who print them.
+    pub fn iter(&self) -> impl Iterator<Item = &CStr> {
+        self.owned.iter().map(CString::as_c_str)
+    }
+}
+
+impl PartialEq for Strings {
+    fn eq(&self, other: &Strings) -> bool {
+        self.owned == other.owned
+    }
+}
+
+/// execve(2). Returns only when it did not work.
+pub fn execve(path: &CStr, args: &Strings, env: &Strings) -> Errno {
+    // SAFETY: path is NUL-terminated, both vectors are NULL-terminated arrays of NUL-terminated strings that live on.
+    unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    // SAFETY: errno's location is a valid thread-local int.
+    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+}

@@ -1,0 +1,45 @@
+//! Descriptors by number: the standard streams, and everything above them.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use super::checked;
+
+/// Makes `fd` the standard stream `number` (0, 1 or 2): dup3(2) without close-on-exec.
+///
+/// # Errors
+/// Those of dup3(2).
+pub fn become_stdio(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+    if fd.as_raw_fd() == number {
+        return Ok(());
+    }
+    // SAFETY: replaces a standard stream, which no OwnedFd of ours ever owns.
+    checked(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }).map(drop)
+}
+
+/// Sets close-on-exec on every descriptor from `first` up (close_range(2), Linux 5.11).
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: only sets a flag; no descriptor is closed under its owner.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// The descriptor `number`, which the caller was handed at its start (LISTEN_FDS, --preserve-fds) and leaves open.
+pub fn inherited(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: inherited descriptors stay open for the life of the process; BorrowedFd only needs a non-negative one.
+    unsafe { BorrowedFd::borrow_raw(number.max(0)) }
+}
+
+/// A descriptor of another process (pidfd_getfd(2), Linux 5.6).
+///
+/// # Errors
+/// Those of pidfd_getfd(2).
+pub fn taken_from(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: plain integers; the kernel installs a new descriptor for us.
+    let fd = checked(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
+    // SAFETY: fresh from the kernel and known to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
+}

@@ -1,0 +1,71 @@
+//! mount_setattr(2) and umount2(2): the mount calls that rustix lacks.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::checked;
+
+/// struct mount_attr of mount_setattr(2).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// MOUNT_ATTR_* to set.
+    pub set: u64,
+    /// MOUNT_ATTR_* to clear, before the others are set.
+    pub clear: u64,
+    /// MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE, or 0 to leave it.
+    pub propagation: u64,
+    /// The user namespace whose maps MOUNT_ATTR_IDMAP applies.
+    pub userns_fd: u64,
+}
+
+/// Which mounts a change reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The one mount.
+    One,
+    /// It and all below it.
+    Tree,
+}
+
+/// Changes the mount that `fd` refers to. KERNEL(5.12).
+///
+/// # Errors
+/// Those of mount_setattr(2).
+pub fn set_attributes(fd: BorrowedFd<'_>, attributes: &Attributes, reach: Reach) -> Result<(), Errno> {
+    let flags = libc::AT_EMPTY_PATH | if reach == Reach::Tree { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is empty and NUL-terminated; attributes is a mount_attr of the size given.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attributes),
+            size_of::<Attributes>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Changes the propagation of what is mounted at `path`: mount(2) with MS_SHARED, MS_SLAVE, MS_PRIVATE or
+/// MS_UNBINDABLE, and MS_REC.
+///
+/// # Errors
+/// Those of mount(2).
+pub fn set_propagation(path: &CStr, flags: u64) -> Result<(), Errno> {
+    // SAFETY: path is NUL-terminated; the kernel ignores the other arguments for a change of propagation.
+    checked(unsafe { libc::syscall(libc::SYS_mount, c"".as_ptr(), path.as_ptr(), c"".as_ptr(), flags, 0usize) })
+        .map(drop)
+}
+
+/// Takes what is mounted at `path` out of our sight at once (umount2(2), MNT_DETACH).
+///
+/// # Errors
+/// Those of umount2(2).
+pub fn detach(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: path is NUL-terminated.
+    checked(unsafe { libc::syscall(libc::SYS_umount2, path.as_ptr(), libc::MNT_DETACH) }).map(drop)
+}

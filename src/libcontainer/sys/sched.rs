@@ -1,0 +1,79 @@
+//! sched_setattr(2), ioprio_set(2), set_mempolicy(2), personality(2), sched_setaffinity(2): how the process is run.
+
+use rustix::io::Errno;
+
+use super::checked;
+
+/// struct sched_attr of sched_setattr(2), version 1 (Linux 5.3).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedAttr {
+    /// Size of this structure in bytes; filled in by `set_scheduler`.
+    pub size: u32,
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    /// -20 to 19, for SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// 1 to 99, for SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub runtime: u64,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub deadline: u64,
+    /// Nanoseconds, for SCHED_DEADLINE.
+    pub period: u64,
+    /// Utilization clamps, unused by the spec.
+    pub util_min: u32,
+    /// Utilization clamps, unused by the spec.
+    pub util_max: u32,
+}
+
+/// Sets the calling process's scheduling policy.
+///
+/// # Errors
+/// Those of sched_setattr(2).
+pub fn set_scheduler(attr: &SchedAttr) -> Result<(), Errno> {
+    let attr = SchedAttr { size: u32::try_from(size_of::<SchedAttr>()).unwrap_or(0), ..*attr };
+    // SAFETY: attr is a sched_attr of the size it says.
+    checked(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) }).map(drop)
+}
+
+/// Sets the I/O priority of the calling process's group: `value` is class << 13 | level (ioprio_set(2)).
+///
+/// # Errors
+/// Those of ioprio_set(2).
+pub fn set_io_priority(value: u32) -> Result<(), Errno> {
+    const IOPRIO_WHO_PGRP: u32 = 2;
+    // SAFETY: plain integers.
+    checked(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PGRP, 0, value) }).map(drop)
+}
+
+/// Sets the execution domain (personality(2)).
+///
+/// # Errors
+/// Those of personality(2).
+pub fn set_personality(persona: u64) -> Result<(), Errno> {
+    // SAFETY: plain integer.
+    checked(unsafe { libc::syscall(libc::SYS_personality, persona) }).map(drop)
+}
+
+/// Sets the NUMA memory policy: `mode` is MPOL_* with its flags, `nodes` a bit mask of nodes, lowest first.
+///
+/// # Errors
+/// Those of set_mempolicy(2).
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    let (pointer, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
+    // SAFETY: the kernel reads bits - 1 bits from the mask, which is exactly what it holds.
+    checked(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) }).map(drop)
+}
+
+/// Restricts process `pid` (0: the caller) to the CPUs in the bit mask `cpus`, lowest first.
+///
+/// # Errors
+/// Those of sched_setaffinity(2).
+pub fn set_affinity(pid: i32, cpus: &[u64]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads exactly the bytes of the slice.
+    checked(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(cpus), cpus.as_ptr()) }).map(drop)
+}

@@ -1,0 +1,72 @@
+//! seccomp(2): loading a filter that was compiled before the fork.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use super::checked;
+
+/// One BPF instruction (struct sock_filter of linux/filter.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    code: u16,
+    jump_true: u8,
+    jump_false: u8,
+    k: u32,
+}
+
+/// A filter as the kernel takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program(Vec<Instruction>);
+
+impl Program {
+    /// The instructions in `bytes`, eight bytes each in the machine's own order; a rest is cut off.
+    pub fn from_bytes(bytes: &[u8]) -> Program {
+        Program(
+            bytes
+                .chunks_exact(8)
+                .map(|b| Instruction {
+                    code: u16::from_ne_bytes([b[0], b[1]]),
+                    jump_true: b[2],
+                    jump_false: b[3],
+                    k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+                })
+                .collect(),
+        )
+    }
+
+    /// How many instructions it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True for a program without instructions, which the kernel refuses.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// struct sock_fprog.
+#[repr(C)]
+struct Filter {
+    length: u16,
+    instructions: *const Instruction,
+}
+
+/// Loads `program` for this process and all it becomes. With SECCOMP_FILTER_FLAG_NEW_LISTENER in `flags` the listener
+/// is returned, close-on-exec.
+///
+/// # Errors
+/// Those of seccomp(2): EACCES without no_new_privs and CAP_SYS_ADMIN, EINVAL for a flag the kernel does not know.
+pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
+    let filter =
+        Filter { length: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?, instructions: program.0.as_ptr() };
+    // SAFETY: filter points to `length` instructions that live through the call; the kernel copies them.
+    let result = checked(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
+    })?;
+    let wants_listener = u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64 != 0;
+    // SAFETY: with NEW_LISTENER the result is a fresh descriptor known to nobody else.
+    Ok(wants_listener.then(|| unsafe { OwnedFd::from_raw_fd(RawFd::try_from(result).unwrap_or(-1)) }))
+}
