@@ -1,1 +1,374 @@
-//! (to come)
+//! The container's cgroup at run time: made, entered, frozen, emptied, removed. Runs in the runtime process.
+
+mod freeze;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::plan::resources::{DeviceAccess, OnFailure, Place, Placement, Write};
+
+/// How long a cgroup may take to become empty, or removable, after its processes were killed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The directories of one container, by the keys of state.json's `cgroup_paths`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroup {
+    paths: BTreeMap<String, PathBuf>,
+    /// For each controller of version 1, the key of its directory.
+    controllers: BTreeMap<String, String>,
+}
+
+impl Cgroup {
+    /// The cgroup that a record tells of.
+    pub fn open(paths: &BTreeMap<String, PathBuf>) -> Cgroup {
+        let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
+        Cgroup { paths: paths.clone(), controllers }
+    }
+
+    /// Where it is to be, before anything is made.
+    pub fn at(placement: &Placement) -> Cgroup {
+        let mut cgroup = Cgroup::default();
+        for place in &placement.places {
+            cgroup.paths.insert(place.key.clone(), place.directory.clone());
+            for controller in &place.controllers {
+                cgroup.controllers.insert(controller.clone(), place.key.clone());
+            }
+        }
+        cgroup
+    }
+
+    /// Its directories.
+    pub fn paths(&self) -> &BTreeMap<String, PathBuf> {
+        &self.paths
+    }
+
+    /// Makes the directories. One that is there already must be empty and not frozen.
+    ///
+    /// # Errors
+    /// What was tried, with the kernel's word; what was made is removed again.
+    pub fn create(placement: &Placement) -> Result<Cgroup> {
+        let cgroup = Cgroup::at(placement);
+        for (n, place) in placement.places.iter().enumerate() {
+            if let Err(error) = make(place) {
+                let made = Placement { places: placement.places[..=n].to_vec() };
+                // what is not empty is not ours: rmdir leaves it alone
+                made.places.iter().for_each(|place| drop(fs::remove_dir(&place.directory)));
+                return Err(error);
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// The directory in which clone3(2) gives birth (CLONE_INTO_CGROUP): version 2 alone.
+    pub fn birthplace(&self) -> Option<OwnedFd> {
+        let [path] = self.paths.get("").filter(|_| self.paths.len() == 1).into_iter().collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+    }
+
+    /// Moves process `pid` into it.
+    ///
+    /// # Errors
+    /// The file and the kernel's word.
+    pub fn enter(&self, pid: i32) -> Result<()> {
+        self.paths.values().try_for_each(|directory| enter_one(directory, pid))
+    }
+
+    /// Writes limits.
+    ///
+    /// # Errors
+    /// The property, the file and the kernel's word.
+    pub fn apply(&self, writes: &[Write]) -> Result<()> {
+        writes.iter().try_for_each(|write| self.apply_one(write))
+    }
+
+    fn apply_one(&self, write: &Write) -> Result<()> {
+        let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
+        let directory =
+            self.paths.get(key).ok_or_else(|| anyhow!("{}: no cgroup of the controller {key}", write.at))?;
+        let error = match put(&directory.join(&write.file), &write.value) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let missing = error.kind() == ErrorKind::NotFound;
+        match &write.on_failure {
+            OnFailure::SkipMissing if missing => Ok(()),
+            OnFailure::Instead(file, value) if missing => put(&directory.join(file), value)
+                .map_err(|error| refused(write, file, value, directory, &error)),
+            OnFailure::Fail | OnFailure::SkipMissing | OnFailure::Instead(..) => {
+                Err(refused(write, &write.file, &write.value, directory, &error))
+            }
+        }
+    }
+
+    /// Restricts the devices.
+    ///
+    /// # Errors
+    /// The kernel's word; on version 2 that of bpf(2).
+    pub fn apply_devices(&self, access: &DeviceAccess) -> Result<()> {
+        match access {
+            DeviceAccess::Unrestricted => Ok(()),
+            DeviceAccess::Lines(writes) => self.apply(writes),
+            DeviceAccess::Program(instructions) => {
+                let directory = self.paths.get("").ok_or_else(|| anyhow!("no cgroup v2"))?;
+                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+                let directory = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
+                let program = crate::sys::bpf::load_device_program(instructions)
+                    .map_err(io::Error::from)
+                    .context("linux.resources.devices: bpf: load device program")?;
+                crate::sys::bpf::attach_device_program(directory.as_fd(), program.as_fd())
+                    .map_err(io::Error::from)
+                    .context("linux.resources.devices: bpf: attach device program")
+            }
+        }
+    }
+
+    /// Every process in it and below it.
+    ///
+    /// # Errors
+    /// A directory that cannot be read, other than one that is not there.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let Some(directory) = self.main() else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        collect(directory, &mut all).with_context(|| format!("read processes of {}", directory.display()))?;
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// The directory that stands for all: what is in one is in all.
+    fn main(&self) -> Option<&PathBuf> {
+        ["pids", "devices", "memory", "freezer", "systemd", ""]
+            .iter()
+            .find_map(|key| self.paths.get(*key))
+            .or_else(|| self.paths.values().next())
+    }
+
+    /// Sends a signal to every process in it. SIGKILL leaves none, whatever they do meanwhile.
+    ///
+    /// # Errors
+    /// The processes are still there after a while.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        if signal != libc::SIGKILL {
+            return self.signal_all(signal);
+        }
+        if let Some(unified) = self.paths.get("").filter(|_| self.paths.len() == 1) {
+            // KERNEL(5.14): cgroup.kill
+            match put(&unified.join("cgroup.kill"), "1") {
+                Ok(()) => return self.wait_until_empty(),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
+            }
+        }
+        let frozen = self.freeze().is_ok();
+        let killed = self.signal_all(signal);
+        if frozen {
+            self.thaw()?;
+        }
+        killed.and_then(|()| self.wait_until_empty())
+    }
+
+    fn signal_all(&self, signal: i32) -> Result<()> {
+        for pid in self.processes()? {
+            match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::try_from(signal).ok()) {
+                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+                Err(error) => return Err(error).with_context(|| format!("kill process {pid}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until_empty(&self) -> Result<()> {
+        wait_for(|| Ok(self.processes()?.is_empty()))
+            .and_then(|done| if done { Ok(()) } else { bail!("processes are still there: {:?}", self.processes()?) })
+    }
+
+    /// Removes it from every hierarchy, with what the container made below it. What is not there is no error.
+    ///
+    /// # Errors
+    /// It is still in use after a while.
+    pub fn delete(&self) -> Result<()> {
+        for directory in self.paths.values() {
+            let gone = wait_for(|| remove(directory)).with_context(|| format!("remove {}", directory.display()))?;
+            if !gone {
+                bail!("remove {}: it is still in use", directory.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// How often the kernel has killed for want of memory in it.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let (directory, file) = match self.paths.get("memory") {
+            Some(directory) => (directory, "memory.oom_control"),
+            None => (self.paths.get("")?, "memory.events"),
+        };
+        let text = fs::read_to_string(directory.join(file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+    }
+}
+
+/// Moves process `pid` into one directory of one hierarchy.
+pub(crate) fn enter_one(directory: &Path, pid: i32) -> Result<()> {
+    let file = directory.join("cgroup.procs");
+    put(&file, &pid.to_string()).map_err(|error| anyhow!("write {pid} to {}: {}", file.display(), word(&error)))
+}
+
+fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> anyhow::Error {
+    let used = match (file, error.raw_os_error()) {
+        ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
+            .map(|usage| format!(" (in use: {})", usage.trim()))
+            .unwrap_or_default(),
+        _ => String::new(),
+    };
+    let place = directory.join(file);
+    anyhow!("{}: write {value} to {}: {}{used}", write.at, place.display(), word(error))
+}
+
+fn word(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => crate::plan::failure::words(rustix::io::Errno::from_raw_os_error(number)),
+        None => error.to_string(),
+    }
+}
+
+/// One write(2) of the whole value: what a cgroup file takes.
+pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
+}
+
+fn make(place: &Place) -> Result<()> {
+    let what = || format!("linux.cgroupsPath: mkdir {}", place.directory.display());
+    match fs::create_dir(&place.directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => make_down(place).with_context(what)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => must_be_unused(place)?,
+        Err(error) => return Err(anyhow!(word(&error))).with_context(what),
+    }
+    if place.controllers.iter().any(|controller| controller == "cpuset") {
+        copy_cpuset(place).with_context(|| format!("linux.cgroupsPath: set up cpuset of {}", place.directory.display()))?;
+    }
+    if place.key.is_empty() {
+        enable_controllers(place);
+    }
+    Ok(())
+}
+
+fn make_down(place: &Place) -> io::Result<()> {
+    fs::create_dir_all(&place.directory)
+}
+
+/// Levels from the hierarchy's root down to the container's own directory, the root left out.
+fn levels(place: &Place) -> Vec<PathBuf> {
+    let below = place.directory.strip_prefix(&place.mount).unwrap_or(Path::new(""));
+    let mut path = place.mount.clone();
+    below
+        .components()
+        .map(|part| {
+            path.push(part);
+            path.clone()
+        })
+        .collect()
+}
+
+/// A new cpuset has no CPUs and no memory, and no process may be in it: each level takes what the one above has.
+fn copy_cpuset(place: &Place) -> io::Result<()> {
+    for level in levels(place) {
+        let above = level.parent().unwrap_or(&place.mount);
+        for name in ["cpus", "mems"] {
+            // `noprefix` is how old mounts of cpuset name the files
+            let file = if level.join(format!("cpuset.{name}")).exists() { format!("cpuset.{name}") } else { name.into() };
+            if fs::read_to_string(level.join(&file))?.trim().is_empty() {
+                put(&level.join(&file), fs::read_to_string(above.join(&file))?.trim())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Version 2: every level lets the next have the controllers. One that cannot be enabled (it is on version 1, or the
+/// level has processes) is missed only where a limit needs it, and told there.
+fn enable_controllers(place: &Place) {
+    let levels = levels(place);
+    let above = std::iter::once(place.mount.clone()).chain(levels.iter().take(levels.len().saturating_sub(1)).cloned());
+    for level in above {
+        let available = fs::read_to_string(level.join("cgroup.controllers")).unwrap_or_default();
+        let enabled = fs::read_to_string(level.join("cgroup.subtree_control")).unwrap_or_default();
+        let enabled: Vec<_> = enabled.split_whitespace().collect();
+        for controller in available.split_whitespace().filter(|controller| !enabled.contains(controller)) {
+            let _ = put(&level.join("cgroup.subtree_control"), &format!("+{controller}"));
+        }
+    }
+}
+
+fn must_be_unused(place: &Place) -> Result<()> {
+    let mut there = Vec::new();
+    collect(&place.directory, &mut there)?;
+    if !there.is_empty() {
+        let (directory, count) = (place.directory.display(), there.len());
+        bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
+    }
+    if freeze::directory_is_frozen(&place.directory) {
+        bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", place.directory.display());
+    }
+    Ok(())
+}
+
+fn collect(directory: &Path, all: &mut Vec<i32>) -> io::Result<()> {
+    match fs::read_to_string(directory.join("cgroup.procs")) {
+        Ok(text) => all.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        // ENODEV: removed meanwhile; EOPNOTSUPP: a threaded cgroup, whose processes its parent lists
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP)) => {}
+        Err(error) => return Err(error),
+    }
+    for child in children(directory) {
+        collect(&child, all)?;
+    }
+    Ok(())
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// True when it is gone, false when it is still busy. Only where rmdir alone does not do it are the levels below looked at.
+fn remove(directory: &Path) -> Result<bool> {
+    match fs::remove_dir(directory) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT) => Ok(true),
+            Some(libc::EBUSY | libc::ENOTEMPTY) => {
+                for child in children(directory) {
+                    remove(&child)?;
+                }
+                Ok(fs::remove_dir(directory).is_ok())
+            }
+            _ => Err(anyhow!(word(&error))),
+        },
+    }
+}
+
+/// Asks again, with growing pauses, until it is so or patience ends.
+fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let started = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if done()? {
+            return Ok(true);
+        }
+        if started.elapsed() > PATIENCE {
+            return Ok(false);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}

@@ -1,1 +1,162 @@
-//! (to come)
+//! Which cgroup hierarchies are mounted where, and where we are in them (cgroups(7)).
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where everybody mounts cgroups.
+const TOP: &str = "/sys/fs/cgroup";
+
+/// The hierarchies of this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    /// Version 1, in the order of mountinfo.
+    pub v1: Vec<Hierarchy>,
+    /// Version 2, at `/sys/fs/cgroup` or, beside version 1, below it.
+    pub v2: Option<Unified>,
+}
+
+/// A hierarchy of version 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// `cpu`, `cpuacct`, or `name=systemd`.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Our own cgroup in it, beginning with `/`.
+    pub own: PathBuf,
+}
+
+/// The hierarchy of version 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unified {
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Our own cgroup in it, beginning with `/`.
+    pub own: PathBuf,
+}
+
+/// Which of the three ways a machine has of mounting them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Version 2 alone.
+    Unified,
+    /// Version 1 alone.
+    Legacy,
+    /// Version 1, and version 2 beside it.
+    Hybrid,
+}
+
+impl Cgroups {
+    /// Reads /proc/self/mountinfo and /proc/self/cgroup.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn probe() -> io::Result<Cgroups> {
+        Ok(Cgroups::parse(
+            &std::fs::read_to_string("/proc/self/mountinfo")?,
+            &std::fs::read_to_string("/proc/self/cgroup")?,
+        ))
+    }
+
+    /// The hierarchies in the texts of these two files (proc(5), cgroups(7)).
+    pub fn parse(mountinfo: &str, cgroup: &str) -> Cgroups {
+        let mut found = Cgroups::default();
+        for line in mountinfo.lines().filter(|line| line.contains(" - cgroup")) {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
+            if !mount.starts_with(TOP) || found.is_mounted(&mount) {
+                continue;
+            }
+            match kind {
+                "cgroup2" if found.v2.is_none() => {
+                    found.v2 = own_path(cgroup, "").map(|own| Unified { mount, own });
+                }
+                "cgroup" => found.v1.extend(hierarchy(mount, options, cgroup)),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn is_mounted(&self, mount: &Path) -> bool {
+        self.v1.iter().any(|there| there.mount == mount)
+    }
+
+    /// How they are mounted.
+    pub fn layout(&self) -> Layout {
+        match (self.v1.is_empty(), &self.v2) {
+            (true, _) => Layout::Unified,
+            (false, None) => Layout::Legacy,
+            (false, Some(_)) => Layout::Hybrid,
+        }
+    }
+}
+
+impl Hierarchy {
+    /// The name under which runc's state.json keeps it: the first controller, or what follows `name=`.
+    pub fn key(&self) -> String {
+        let first = self.controllers.first().map(String::as_str).unwrap_or_default();
+        first.strip_prefix("name=").unwrap_or(first).to_owned()
+    }
+
+    /// True when it has the controller.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|there| there == controller)
+    }
+}
+
+/// The third field of the line of /proc/self/cgroup with these controllers.
+fn own_path(cgroup: &str, controllers: &str) -> Option<PathBuf> {
+    cgroup.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, these, path) = (fields.next()?, fields.next()?, fields.next()?);
+        (these == controllers || these.split(',').any(|one| one == controllers && !one.is_empty()))
+            .then(|| PathBuf::from(path))
+    })
+}
+
+fn hierarchy(mount: PathBuf, options: &str, cgroup: &str) -> Option<Hierarchy> {
+    // the superblock's options name the controllers among others; /proc/self/cgroup knows which of them are
+    let known: Vec<&str> = cgroup.lines().filter_map(|line| line.split(':').nth(1)).flat_map(|c| c.split(',')).collect();
+    let controllers: Vec<String> =
+        options.split(',').filter(|option| known.contains(option) && !option.is_empty()).map(str::to_owned).collect();
+    let own = own_path(cgroup, controllers.first()?)?;
+    Some(Hierarchy { controllers, mount, own })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "\
+30 25 0:27 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+31 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+32 30 0:29 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+33 30 0:30 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+34 30 0:31 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
+35 30 0:29 / /somewhere/else rw,relatime - cgroup cgroup rw,memory
+";
+    const V1_OWN: &str = "4:memory:/m\n3:cpu,cpuacct:/c\n1:name=systemd:/s\n0::/u\n";
+
+    #[test]
+    fn a_hybrid_machine_has_both() {
+        let found = Cgroups::parse(V1, V1_OWN);
+        assert_eq!(found.layout(), Layout::Hybrid);
+        let keys: Vec<_> = found.v1.iter().map(Hierarchy::key).collect();
+        assert_eq!(keys, ["cpu", "memory", "systemd"]);
+        assert_eq!(found.v1[0].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(found.v1[1].own, Path::new("/m"));
+        let v2 = found.v2.unwrap();
+        assert_eq!((v2.mount.as_path(), v2.own.as_path()), (Path::new("/sys/fs/cgroup/unified"), Path::new("/u")));
+    }
+
+    #[test]
+    fn a_unified_machine_has_one() {
+        let mountinfo = "30 25 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = Cgroups::parse(mountinfo, "0::/user.slice/x.scope\n");
+        assert_eq!(found.layout(), Layout::Unified);
+        assert_eq!(found.v2.unwrap().own, Path::new("/user.slice/x.scope"));
+    }
+}

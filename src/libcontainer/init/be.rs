@@ -24,6 +24,13 @@ pub(super) fn become_root() -> Outcome {
     Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
 }
 
+/// unshare(2) moves only the children; the calling thread enters by setns(2), as it is the only one.
+pub(super) fn enter_time() -> Outcome {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let time = rustix::fs::openat(CWD, c"/proc/self/ns/time_for_children", flags, Mode::empty())?;
+    Ok(crate::sys::clone::setns(std::os::fd::AsFd::as_fd(&time), libc::CLONE_NEWTIME as u64)?)
+}
+
 pub(super) fn undumpable() -> Outcome {
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }

@@ -15,22 +15,21 @@ use crate::sys;
 use crate::wire::Words;
 
 /// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed.
-pub(super) fn try_chdir(path: &CStr) -> Outcome {
+pub(super) fn try_chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
     match rustix::process::chdir(path) {
-        Err(Errno::ACCESS | Errno::PERM) => Ok(()),
-        other => Ok(other?),
+        Ok(()) => scene.left.arrived.set(true),
+        Err(Errno::ACCESS | Errno::PERM) => {}
+        Err(other) => return Err(other.into()),
     }
+    Ok(())
 }
 
 /// A working directory outside the root would be a way out (CVE-2024-21626): the kernel names such a one `(unreachable)`.
-pub(super) fn chdir(path: &CStr) -> Outcome {
-    let mut buffer = [0u8; 4096];
-    // TryChdir has already been there in most cases; the directory may have become unreadable to this user since
-    match rustix::process::chdir(path) {
-        Ok(()) => {}
-        Err(Errno::ACCESS) if sys::cwd::getcwd(&mut buffer).is_ok_and(|cwd| cwd == path.to_bytes()) => {}
-        Err(other) => return Err(other.into()),
+pub(super) fn chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
+    if !scene.left.arrived.get() {
+        rustix::process::chdir(path)?;
     }
+    let mut buffer = [0u8; 4096];
     match sys::cwd::getcwd(&mut buffer) {
         Ok(cwd) if cwd.starts_with(b"/") => Ok(()),
         Ok(_) | Err(Errno::NOENT) => Err(Trouble::saying(Errno::NOENT, "the directory is not inside the container")),

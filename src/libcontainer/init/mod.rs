@@ -9,6 +9,8 @@ mod place;
 mod see;
 mod talk;
 
+pub use be::MAX_GROUPS;
+
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -43,6 +45,8 @@ pub struct Scene<'a> {
 pub struct Left {
     /// After `AwaitStart`: where failures are told.
     answer: Cell<Option<Slot>>,
+    /// True when `TryChdir` has got there, so that the user need not be able to.
+    arrived: Cell<bool>,
     /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
     home: Cell<Option<Home>>,
 }
@@ -113,6 +117,8 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Ask(ask) => talk::ask(scene, *ask),
         What::Join(file, kinds) => Ok(crate::sys::clone::setns(scene.fd(*file)?, kinds.0)?),
         What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),
+        What::EnterTime => be::enter_time(),
+        What::Loopback => Ok(crate::sys::net::loopback_up()?),
         What::BecomeRoot => be::become_root(),
         What::Spawn(new) => talk::spawn(scene, *new),
         What::Signals => Ok(crate::sys::signals::reset()?),
@@ -121,7 +127,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Keyring(name) => be::keyring(name),
         What::Label(file, value) => be::label(file, value),
         What::Propagate(path, flags) => Ok(crate::sys::mount::set_propagation(path, *flags)?),
-        What::AttachRoot(tree) => see::attach_root(scene.fd(*tree)?),
+        What::AttachRoot(tree, changes) => see::attach_root(scene.fd(*tree)?, changes),
         What::NewMount(mount) => see::new_mount(scene, mount),
         What::Bind(tree, changes, target) => see::bind(scene, *tree, changes, target),
         What::Remount(changes, target) => see::remount(scene, changes, target),
@@ -152,8 +158,8 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::MemoryPolicy(mode, nodes) => Ok(crate::sys::sched::set_memory_policy(*mode, nodes)?),
         What::Affinity(cpus) => Ok(crate::sys::sched::set_affinity(0, cpus)?),
         What::MakeCwd(path) => see::make_cwd(scene, path),
-        What::TryChdir(path) => go::try_chdir(path),
-        What::Chdir(path) => go::chdir(path),
+        What::TryChdir(path) => go::try_chdir(scene, path),
+        What::Chdir(path) => go::chdir(scene, path),
         What::Home(uid) => go::home(scene, *uid),
         What::CloseFds(first) => go::close_fds(*first),
         What::FindProgram(exec) => go::find(exec),

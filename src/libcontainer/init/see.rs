@@ -15,7 +15,8 @@ use crate::sys::mount::{Attributes, Reach, detach, set_attributes, set_propagati
 use crate::wire::Words;
 
 /// The root comes to lie on `/` itself: no path on the host is walked, so an unreadable bundle directory is no matter.
-pub(super) fn attach_root(tree: BorrowedFd<'_>) -> Outcome {
+pub(super) fn attach_root(tree: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
+    change(tree, changes)?;
     Ok(rustix::mount::move_mount(tree, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 

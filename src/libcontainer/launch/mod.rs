@@ -1,1 +1,199 @@
-//! (to come)
+//! Making it happen: a plan becomes a process. Runs in the runtime process, which is single threaded; each value owns
+//! what exists so far, and what is dropped is undone.
+
+mod arm;
+mod birth;
+pub mod console;
+mod failure;
+pub mod foreground;
+pub mod hooks;
+pub mod pidfile;
+mod programs;
+pub mod seal;
+mod serve;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::Result;
+
+pub use arm::{Armed, arm};
+
+use crate::cgroup::Cgroup;
+use crate::plan::Plan;
+
+/// What the container is called in what hooks and agents are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its bundle, absolute.
+    pub bundle: &'a Path,
+    /// `ociVersion` of its config.
+    pub version: &'a str,
+    /// Its annotations.
+    pub annotations: &'a HashMap<String, String>,
+}
+
+impl Identity<'_> {
+    /// The state that hooks read (runtime.md#state), as one line of JSON.
+    pub fn state(&self, status: &str, pid: i32) -> Vec<u8> {
+        let mut state = serde_json::json!({
+            "ociVersion": self.version,
+            "id": self.id,
+            "status": status,
+            "pid": pid,
+            "bundle": self.bundle,
+        });
+        if !self.annotations.is_empty() {
+            state["annotations"] = serde_json::json!(self.annotations);
+        }
+        state.to_string().into_bytes()
+    }
+}
+
+/// A cgroup that was made for a container that is not there yet: dropped, it is emptied and removed.
+#[derive(Debug)]
+pub struct Housed(Option<Cgroup>);
+
+impl Housed {
+    /// Makes the directories and writes the limits, before anybody is in them.
+    ///
+    /// # Errors
+    /// What was tried, with the kernel's word; nothing stays behind.
+    pub fn make(plan: &Plan) -> Result<Housed> {
+        let Some((placement, writes, devices)) = &plan.cgroup else { return Ok(Housed(None)) };
+        let housed = Housed(Some(Cgroup::create(placement)?));
+        if let Some(cgroup) = housed.cgroup() {
+            cgroup.apply(writes)?;
+            cgroup.apply_devices(devices)?;
+        }
+        Ok(housed)
+    }
+
+    /// The cgroup, where there is one.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.0.as_ref()
+    }
+
+    /// The container is there: its cgroup stays.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Housed {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.0.take() {
+            // the failure that brought us here is what is told; a directory that stays is found by `delete --force`
+            let _ = cgroup.kill(libc::SIGKILL);
+            let _ = cgroup.delete();
+        }
+    }
+}
+
+/// A child of ours. Dropped, it is killed and reaped, unless it was kept.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid, as we count.
+    pub pid: i32,
+    /// The descriptor that keeps the pid from meaning somebody else.
+    pub pidfd: OwnedFd,
+    end: End,
+}
+
+/// What becomes of a child that is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    LivesOn,
+}
+
+impl Child {
+    fn new(pid: i32, pidfd: OwnedFd) -> Child {
+        Child { pid, pidfd, end: End::Killed }
+    }
+
+    /// It lives on without us.
+    #[must_use]
+    pub fn keep(mut self) -> Child {
+        self.end = End::LivesOn;
+        self
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.end == End::Killed {
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+            let _ = failure::ending(self.pidfd.as_fd());
+        }
+    }
+}
+
+/// A process that has been made and asks us at every turn. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Launched<'a> {
+    plan: &'a Plan,
+    armed: Armed,
+    talk: OwnedFd,
+    child: Child,
+    lodging: Lodging,
+}
+
+/// Whether the child was born where it is to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lodging {
+    /// In its cgroup, or there is none to be in.
+    There,
+    /// It is still to be moved.
+    Ahead,
+}
+
+/// A process that is all set up: it waits for one more word. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Ready<'a>(Launched<'a>);
+
+impl Armed {
+    /// Gives birth to the first child, inside `cgroup` where the kernel can do that.
+    ///
+    /// # Errors
+    /// The clone's, with what was asked of it.
+    pub fn launch<'a>(self, plan: &'a Plan, cgroup: Option<&Cgroup>) -> Result<Launched<'a>> {
+        birth::give(self, plan, cgroup)
+    }
+}
+
+impl<'a> Launched<'a> {
+    /// Answers init until it is ready.
+    ///
+    /// # Errors
+    /// What failed in init, by its step; or what we could not do for it.
+    pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<Ready<'a>> {
+        serve::until_ready(&mut self, cgroup, identity)?;
+        Ok(Ready(self))
+    }
+}
+
+impl Ready<'_> {
+    /// The process's pid, as we count.
+    pub fn pid(&self) -> i32 {
+        self.0.child.pid
+    }
+
+    /// The process's pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.0.child.pidfd.as_fd()
+    }
+
+    /// All is recorded: init goes on, to wait for `start` on its fifo, or to become the program. In the second case this
+    /// returns when it has.
+    ///
+    /// # Errors
+    /// startContainer hooks, the exec itself, or an init that is gone.
+    pub fn go(self) -> Result<Child> {
+        serve::go(&self.0)?;
+        Ok(self.0.child.keep())
+    }
+}

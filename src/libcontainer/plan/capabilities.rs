@@ -1,4 +1,8 @@
-//! (branch config)
+//! Capabilities by name, as the masks that capset(2) takes. SPEC: config.md#linux-process.
+
+use oci_spec::runtime::{Capabilities, LinuxCapabilities};
+
+use crate::config::{At, Warning};
 
 /// The five sets as bit masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,4 +17,110 @@ pub struct CapabilitySets {
     pub inheritable: u64,
     /// Ambient.
     pub ambient: u64,
+}
+
+/// Every capability's name, by its number (capabilities(7)).
+pub fn known() -> Vec<String> {
+    let mut all: Vec<_> = caps::all().into_iter().collect();
+    all.sort_by_key(|cap| cap.index());
+    all.into_iter().map(|cap| cap.to_string()).collect()
+}
+
+/// The number of a capability: with CAP_ or without, in any case.
+pub fn by_name(name: &str) -> Option<u8> {
+    let name = name.to_ascii_uppercase();
+    let full = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };
+    full.parse::<caps::Capability>().ok().map(|cap| cap.index())
+}
+
+/// What `process.capabilities` asks, as far as we have it to give. No object at all drops everything, the bounding set
+/// too. `own_bounding` is the runtime's bounding set.
+pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (CapabilitySets, Vec<Warning>) {
+    let mut warnings = Vec::new();
+    let Some(asked) = asked else { return (CapabilitySets::default(), warnings) };
+    let mut set = |name: &str, list: &Option<Capabilities>| {
+        let mask = mask(list.as_ref());
+        let beyond = mask & !own_bounding;
+        if beyond != 0 {
+            let said = format!("{} cannot be given: the runtime does not have it itself", names(beyond));
+            warnings.push(Warning { at: at.key(name), said });
+        }
+        mask & own_bounding
+    };
+    let mut sets = CapabilitySets {
+        bounding: set("bounding", asked.bounding()),
+        effective: set("effective", asked.effective()),
+        permitted: set("permitted", asked.permitted()),
+        inheritable: set("inheritable", asked.inheritable()),
+        ambient: set("ambient", asked.ambient()),
+    };
+    let unfounded = sets.ambient & !(sets.inheritable & sets.permitted);
+    if unfounded != 0 {
+        let said = format!("{} must be in inheritable and permitted as well; left out", names(unfounded));
+        warnings.push(Warning { at: at.key("ambient"), said });
+        sets.ambient &= !unfounded;
+    }
+    let impossible = sets.effective & !sets.permitted;
+    if impossible != 0 {
+        let said = format!("{} must be in permitted as well; left out", names(impossible));
+        warnings.push(Warning { at: at.key("effective"), said });
+        sets.effective &= !impossible;
+    }
+    (sets, warnings)
+}
+
+fn mask(list: Option<&Capabilities>) -> u64 {
+    list.into_iter().flatten().filter_map(|cap| by_name(&cap.to_string())).map(|bit| 1 << bit).sum()
+}
+
+fn names(mask: u64) -> String {
+    let known = known();
+    let names: Vec<_> =
+        known.iter().enumerate().filter(|(bit, _)| mask & 1 << bit != 0).map(|(_, name)| name.as_str()).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(json: &str) -> LinuxCapabilities {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn nothing_asked_is_nothing_given() {
+        assert_eq!(sets(None, &At::new("process.capabilities"), !0), (CapabilitySets::default(), vec![]));
+    }
+
+    #[test]
+    fn what_we_have_not_is_not_given_and_told() {
+        let asked = asked(r#"{"bounding":["CAP_KILL","CAP_SYS_ADMIN"],"permitted":["CAP_KILL"]}"#);
+        let (sets, warnings) = sets(Some(&asked), &At::new("process.capabilities"), 1 << 5);
+        assert_eq!((sets.bounding, sets.permitted), (1 << 5, 1 << 5));
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(
+            warnings[0].to_string(),
+            "process.capabilities.bounding: CAP_SYS_ADMIN cannot be given: the runtime does not have it itself"
+        );
+    }
+
+    #[test]
+    fn ambient_needs_inheritable_and_permitted() {
+        let asked = asked(
+            r#"{"ambient":["CAP_KILL","CAP_CHOWN"],"inheritable":["CAP_KILL"],"permitted":["CAP_KILL","CAP_CHOWN"]}"#,
+        );
+        let (sets, warnings) = sets(Some(&asked), &At::new("c"), !0);
+        assert_eq!(sets.ambient, 1 << 5);
+        assert_eq!(warnings.len(), 1);
+    }
+
+    #[test]
+    fn every_capability_of_the_kernel_has_its_number() {
+        assert_eq!(by_name("CAP_CHOWN"), Some(0));
+        assert_eq!(by_name("kill"), Some(5));
+        assert_eq!(by_name("CAP_CHECKPOINT_RESTORE"), Some(40));
+        assert_eq!(by_name("CAP_NOPE"), None);
+        assert_eq!(known().len(), 41);
+    }
 }

@@ -1,1 +1,297 @@
-//! (to come)
+//! The words of `mounts[].options`: flags of the mount, flags of the superblock, propagation, and what is the file
+//! system's own. SPEC: config.md#linux-mount-options, mount(8), mount_setattr(2).
+
+use crate::config::{At, Faults};
+
+/// All options of one mount, understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// MOUNT_ATTR_* to set on the mount.
+    pub set: u64,
+    /// MOUNT_ATTR_* to clear on it: what was said, and the whole of a field that is set anew (atime).
+    pub clear: u64,
+    /// The same for it and all mounts below (`rro`, `rnosuid`, …).
+    pub set_recursive: u64,
+    /// To clear on it and all below.
+    pub clear_recursive: u64,
+    /// Flags of the superblock, as fsconfig(2) names them.
+    pub superblock: Vec<&'static str>,
+    /// Changes of propagation, in order.
+    pub propagation: Vec<Propagation>,
+    /// `bind` or `rbind`.
+    pub bind: Option<Recursion>,
+    /// `remount`.
+    pub remount: bool,
+    /// `tmpcopyup`.
+    pub copy_up: bool,
+    /// `idmap` or `ridmap`.
+    pub idmap: Option<Recursion>,
+    /// What to do with links at the ends.
+    pub links: Links,
+    /// The file system's own, in order.
+    pub data: Vec<(String, Option<String>)>,
+}
+
+/// The mount alone, or all below it as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recursion {
+    /// The mount alone.
+    One,
+    /// It and all below.
+    Recursive,
+}
+
+/// One change of propagation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE.
+    pub kind: u64,
+    /// How far it reaches.
+    pub recursion: Recursion,
+}
+
+/// crun's options about links at the ends of a bind mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// `src-nofollow`: a link as the source is what is bound.
+    pub source_itself: bool,
+    /// `dest-nofollow`: a link as the destination is what is covered.
+    pub destination_itself: bool,
+    /// `copy-symlink`: a link as the source is made anew at the destination.
+    pub copied: bool,
+}
+
+const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
+const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
+const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+const NODIRATIME: u64 = libc::MOUNT_ATTR_NODIRATIME;
+const NOSYMFOLLOW: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
+const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
+const RELATIME: u64 = libc::MOUNT_ATTR_RELATIME;
+
+/// Word, MOUNT_ATTR_* to set, MOUNT_ATTR_* to clear. With an `r` before it, each is recursive.
+const FLAGS: [(&str, u64, u64); 18] = [
+    ("ro", RDONLY, 0),
+    ("rw", 0, RDONLY),
+    ("nosuid", NOSUID, 0),
+    ("suid", 0, NOSUID),
+    ("nodev", NODEV, 0),
+    ("dev", 0, NODEV),
+    ("noexec", NOEXEC, 0),
+    ("exec", 0, NOEXEC),
+    ("nodiratime", NODIRATIME, 0),
+    ("diratime", 0, NODIRATIME),
+    ("nosymfollow", NOSYMFOLLOW, 0),
+    ("symfollow", 0, NOSYMFOLLOW),
+    // the atime field is one value: setting it clears all of it first (mount_setattr(2))
+    ("noatime", NOATIME, ATIME),
+    ("atime", RELATIME, ATIME),
+    ("relatime", RELATIME, ATIME),
+    ("norelatime", STRICTATIME, ATIME),
+    ("strictatime", STRICTATIME, ATIME),
+    ("nostrictatime", RELATIME, ATIME),
+];
+/// Word, the superblock flag that fsconfig(2) knows; some only undo a default and need nothing.
+const SUPERBLOCK: [(&str, Option<&str>); 13] = [
+    ("sync", Some("sync")),
+    ("async", Some("async")),
+    ("dirsync", Some("dirsync")),
+    ("lazytime", Some("lazytime")),
+    ("nolazytime", Some("nolazytime")),
+    ("mand", Some("mand")),
+    ("nomand", Some("nomand")),
+    ("iversion", Some("iversion")),
+    ("noiversion", Some("noiversion")),
+    ("silent", Some("silent")),
+    ("loud", Some("loud")),
+    ("defaults", None),
+    ("nofail", None),
+];
+const PROPAGATION: [(&str, u64); 4] = [
+    ("shared", libc::MS_SHARED),
+    ("slave", libc::MS_SLAVE),
+    ("private", libc::MS_PRIVATE),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+const WORDS: [&str; 9] =
+    ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "src-nofollow", "dest-nofollow", "copy-symlink"];
+
+/// Understands `options`; `at` is their place.
+///
+/// # Errors
+/// A bind mount with options that only a file system could take.
+pub fn parse(options: &[String], at: &At) -> Result<MountOptions, Faults> {
+    let mut parsed = MountOptions::default();
+    let mut data_at = Vec::new();
+    for (n, option) in options.iter().enumerate() {
+        if !parsed.takes(option) {
+            // several in one string, as mount(8) takes them; `context="a,b"` keeps its commas
+            for part in split(option) {
+                if !parsed.takes(part) {
+                    parsed.data.push(match part.split_once('=') {
+                        Some((key, value)) => (key.to_owned(), Some(value.trim_matches('"').to_owned())),
+                        None => (part.to_owned(), None),
+                    });
+                    data_at.push(at.index(n));
+                }
+            }
+        }
+    }
+    let mut faults = Faults::none();
+    if parsed.bind.is_some() {
+        for ((key, _), at) in parsed.data.iter().zip(data_at) {
+            faults.add(at, format!("unknown option {key:?}: a bind mount has no file system options"));
+        }
+    }
+    faults.into_result(parsed)
+}
+
+/// Parts between commas that are not quoted.
+fn split(option: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    option
+        .split(move |c| {
+            quoted ^= c == '"';
+            c == ',' && !quoted
+        })
+        .filter(|part| !part.is_empty())
+}
+
+impl MountOptions {
+    /// True when `option` is a word of the spec, which is then noted.
+    fn takes(&mut self, option: &str) -> bool {
+        if let Some((_, set, clear)) = FLAGS.iter().find(|(word, ..)| *word == option) {
+            self.clear = self.clear & !set | clear;
+            self.set = self.set & !clear | set;
+            return true;
+        }
+        let recursive = option.strip_prefix('r');
+        if let Some((_, set, clear)) = FLAGS.iter().find(|(word, ..)| Some(*word) == recursive) {
+            self.clear_recursive = self.clear_recursive & !set | clear;
+            self.set_recursive = self.set_recursive & !clear | set;
+            return true;
+        }
+        if let Some((_, flag)) = SUPERBLOCK.iter().find(|(word, _)| *word == option) {
+            self.superblock.extend(flag);
+            return true;
+        }
+        let alone = PROPAGATION.iter().find(|(word, _)| *word == option).map(|(_, kind)| (*kind, Recursion::One));
+        let below = || {
+            let found = PROPAGATION.iter().find(|(word, _)| Some(*word) == recursive);
+            found.map(|(_, kind)| (*kind, Recursion::Recursive))
+        };
+        if let Some((kind, recursion)) = alone.or_else(below) {
+            self.propagation.push(Propagation { kind, recursion });
+            return true;
+        }
+        match option {
+            "bind" => self.bind = Some(self.bind.unwrap_or(Recursion::One)),
+            "rbind" => self.bind = Some(Recursion::Recursive),
+            "remount" => self.remount = true,
+            "tmpcopyup" => self.copy_up = true,
+            "idmap" => self.idmap = Some(Recursion::One),
+            "ridmap" => self.idmap = Some(Recursion::Recursive),
+            "src-nofollow" => self.links.source_itself = true,
+            "dest-nofollow" => self.links.destination_itself = true,
+            "copy-symlink" => self.links.copied = true,
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Every word that means something here, sorted: what `features` says.
+pub fn known_options() -> Vec<String> {
+    let flags = FLAGS.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
+    let propagation = PROPAGATION.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
+    let others = SUPERBLOCK.iter().map(|(word, _)| *word).chain(WORDS).map(str::to_owned);
+    let mut all: Vec<_> = flags.chain(propagation).chain(others).collect();
+    all.sort_unstable();
+    all
+}
+
+/// `linux.rootfsPropagation` as flags of mount(2).
+///
+/// # Errors
+/// A word that is none.
+pub fn rootfs_propagation(word: &str, at: &At) -> Result<u64, Faults> {
+    let (plain, recursion) = match word.strip_prefix('r') {
+        Some(plain) if PROPAGATION.iter().any(|(known, _)| *known == plain) => (plain, libc::MS_REC),
+        // runc makes the whole tree what the word says, with the r or without
+        _ => (word, libc::MS_REC),
+    };
+    match PROPAGATION.iter().find(|(known, _)| *known == plain) {
+        Some((_, kind)) => Ok(kind | recursion),
+        None => Err(Faults::one(
+            at.clone(),
+            format!("unknown propagation {word:?} (expected one of shared, slave, private, unbindable, or r with one)"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(options: &[&str]) -> MountOptions {
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        parse(&options, &At::new("mounts[0].options")).unwrap()
+    }
+
+    #[test]
+    fn flags_set_and_clear_and_the_last_one_wins() {
+        assert_eq!(parsed(&["ro", "nosuid"]).set, RDONLY | NOSUID);
+        let undone = parsed(&["ro", "rw"]);
+        assert_eq!((undone.set, undone.clear), (0, RDONLY));
+        let again = parsed(&["rw", "ro"]);
+        assert_eq!((again.set, again.clear), (RDONLY, 0));
+        let strict = parsed(&["strictatime"]);
+        assert_eq!((strict.set, strict.clear), (STRICTATIME, ATIME));
+        let recursive = parsed(&["rro", "rsuid", "rnoatime"]);
+        assert_eq!((recursive.set_recursive, recursive.clear_recursive), (RDONLY | NOATIME, NOSUID | ATIME));
+    }
+
+    #[test]
+    fn rbind_is_no_recursive_bind_flag_and_relatime_no_recursive_elatime() {
+        assert_eq!(parsed(&["rbind", "bind"]).bind, Some(Recursion::Recursive));
+        assert_eq!(parsed(&["relatime"]).set_recursive, 0);
+        assert_eq!(parsed(&["remount"]).data, []);
+    }
+
+    #[test]
+    fn propagation_keeps_its_order() {
+        let options = parsed(&["rshared", "private"]);
+        assert_eq!(
+            options.propagation,
+            [
+                Propagation { kind: libc::MS_SHARED, recursion: Recursion::Recursive },
+                Propagation { kind: libc::MS_PRIVATE, recursion: Recursion::One }
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_ours_is_the_file_systems() {
+        let options = parsed(&["size=65536k,mode=755", "context=\"a:b,c\"", "lowerdir=/a:/b", "nr_inodes=1"]);
+        let data: Vec<_> = options.data.iter().map(|(k, v)| (k.as_str(), v.as_deref().unwrap_or(""))).collect();
+        assert_eq!(
+            data,
+            [("size", "65536k"), ("mode", "755"), ("context", "a:b,c"), ("lowerdir", "/a:/b"), ("nr_inodes", "1")]
+        );
+    }
+
+    #[test]
+    fn a_bind_mount_takes_no_file_system_options() {
+        let faults = parse(&["bind".into(), "size=1k".into()], &At::new("mounts[2].options")).unwrap_err();
+        assert!(faults.to_string().contains("mounts[2].options[1]: unknown option \"size\""), "{faults}");
+    }
+
+    #[test]
+    fn a_propagation_that_is_none_is_told() {
+        assert!(rootfs_propagation("rslave", &At::new("x")).is_ok_and(|f| f == libc::MS_SLAVE | libc::MS_REC));
+        assert!(rootfs_propagation("sometimes", &At::new("linux.rootfsPropagation")).is_err());
+    }
+}

@@ -158,6 +158,10 @@ pub enum What {
     Unshare(Namespaces),
     /// Become uid and gid 0 of the new user namespace, without supplementary groups.
     BecomeRoot,
+    /// Enter the time namespace just unshared, which else only children would be in.
+    EnterTime,
+    /// Bring the loopback of a new network namespace up.
+    Loopback,
     /// Bridge only: clone init as our parent's child, tell the runtime its pid, and exit.
     Spawn(Namespaces),
     /// Signal dispositions and mask to their defaults.
@@ -174,7 +178,7 @@ pub enum What {
     /// Change how mounts of what is at a path propagate.
     Propagate(CString, u64),
     /// Attach the root's detached tree on top of `/`.
-    AttachRoot(Slot),
+    AttachRoot(Slot, Vec<Change>),
     /// Mount a new file system.
     NewMount(NewMount),
     /// Attach a detached tree.

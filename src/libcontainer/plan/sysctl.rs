@@ -1,1 +1,104 @@
-//! (to come)
+//! `linux.sysctl`: only kernel parameters that a namespace of the container's own holds. SPEC: config-linux.md#sysctl.
+
+use std::collections::HashMap;
+
+use oci_spec::runtime::LinuxNamespaceType;
+
+use crate::config::{At, Faults};
+
+/// Parameters of an ipc namespace (ipc_namespaces(7)), beside fs/mqueue.
+const IPC: [&str; 8] = [
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+];
+
+/// The parameters as paths under /proc/sys with their values, sorted. `private` are the namespaces that are not the
+/// host's; `at` is the place of the map.
+///
+/// # Errors
+/// A parameter that would change the host, or that another property sets.
+pub fn all(
+    map: &HashMap<String, String>,
+    private: &[LinuxNamespaceType],
+    at: &At,
+) -> Result<Vec<(String, String)>, Faults> {
+    let mut faults = Faults::none();
+    let mut list = Vec::with_capacity(map.len());
+    for (name, value) in map {
+        let path = path(name);
+        match scope(&path) {
+            Err(problem) => faults.add(at.key(name), problem),
+            Ok(Some(kind)) if private.contains(&kind) => list.push((path, value.clone())),
+            Ok(_) => faults.add(at.key(name), format!("sysctl {name:?} is not in a separate kernel namespace")),
+        }
+    }
+    list.sort_unstable();
+    faults.into_result(list)
+}
+
+/// `net.ipv4.conf.eth0/100.x` and `net/ipv4/conf/eth0.100/x` are the same (sysctl(8)): the first separator decides.
+fn path(name: &str) -> String {
+    match name.find(['.', '/']).map(|n| name.as_bytes()[n]) {
+        Some(b'.') => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
+/// The kind of namespace that holds a parameter.
+fn scope(path: &str) -> Result<Option<LinuxNamespaceType>, &'static str> {
+    if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return Err("is no name of a kernel parameter");
+    }
+    Ok(match path {
+        "kernel/hostname" => return Err("is set by the property hostname"),
+        "kernel/domainname" => Some(LinuxNamespaceType::Uts),
+        path if IPC.contains(&path) || path.starts_with("fs/mqueue/") => Some(LinuxNamespaceType::Ipc),
+        path if path.starts_with("net/") => Some(LinuxNamespaceType::Network),
+        path if path.starts_with("user/") => Some(LinuxNamespaceType::User),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: [LinuxNamespaceType; 2] = [LinuxNamespaceType::Ipc, LinuxNamespaceType::Network];
+
+    fn one(name: &str, private: &[LinuxNamespaceType]) -> Result<String, String> {
+        let map = HashMap::from([(name.to_owned(), "1".to_owned())]);
+        let list = all(&map, private, &At::new("linux.sysctl")).map_err(|faults| faults.to_string())?;
+        Ok(list[0].0.clone())
+    }
+
+    #[test]
+    fn dots_and_slashes_are_both_understood() {
+        assert_eq!(one("net.ipv4.ip_forward", &BOTH).unwrap(), "net/ipv4/ip_forward");
+        assert_eq!(one("net/ipv4/conf/eth0.100/forwarding", &BOTH).unwrap(), "net/ipv4/conf/eth0.100/forwarding");
+        assert_eq!(one("net.ipv4.conf.eth0/100.forwarding", &BOTH).unwrap(), "net/ipv4/conf/eth0.100/forwarding");
+    }
+
+    #[test]
+    fn the_hosts_parameters_stay_the_hosts() {
+        assert!(one("kernel.panic", &BOTH).unwrap_err().contains("is not in a separate kernel namespace"));
+        assert!(one("kernel.shmmax", &[]).is_err());
+        assert!(one("kernel.shmmax", &BOTH).is_ok());
+        assert!(one("fs.mqueue.queues_max", &BOTH).is_ok());
+        assert!(one("kernel.hostname", &BOTH).unwrap_err().contains("hostname"));
+        assert!(one("net/../kernel/panic", &BOTH).is_err());
+        assert!(one("user.max_user_namespaces", &BOTH).is_err());
+    }
+}

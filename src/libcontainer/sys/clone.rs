@@ -124,3 +124,14 @@ pub fn fork() -> Result<i32, Errno> {
     let pid = checked(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as u64, 0usize, 0usize, 0usize, 0usize) })?;
     Ok(i32::try_from(pid).unwrap_or(i32::MAX))
 }
+
+/// The kind of namespace (CLONE_NEW*) that a file refers to (ioctl_ns(2), NS_GET_NSTYPE).
+///
+/// # Errors
+/// ENOTTY when it is no namespace file at all.
+pub fn namespace_kind(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    const NS_GET_NSTYPE: u64 = 0xb703;
+    // SAFETY: the request takes no argument and returns a plain number.
+    let kind = checked(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_NSTYPE) })?;
+    Ok(u64::from(u32::try_from(kind).unwrap_or(0)))
+}

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, NulError};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::raw::c_char;
 
 use rustix::io::Errno;
@@ -61,6 +62,23 @@ impl PartialEq for Strings {
 pub fn execve(path: &CStr, args: &Strings, env: &Strings) -> Errno {
     // SAFETY: path is NUL-terminated, both vectors are NULL-terminated arrays of NUL-terminated strings that live on.
     unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    // SAFETY: errno's location is a valid thread-local int.
+    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+}
+
+/// execveat(2) of an open file. Returns only when it did not work.
+pub fn execveat(file: BorrowedFd<'_>, args: &Strings, env: &Strings) -> Errno {
+    // SAFETY: the empty path is NUL-terminated; the vectors are as for execve.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
     // SAFETY: errno's location is a valid thread-local int.
     Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
 }

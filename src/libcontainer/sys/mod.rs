@@ -1,12 +1,14 @@
 //! The only unsafe code: kernel calls that neither `nix` nor `rustix` wraps, one file per family of man pages.
 //! Everything here is a syscall and nothing else: no allocation, no locks, so `init` may call all of it after the fork.
 
+pub mod bpf;
 pub mod clone;
 pub mod cwd;
 pub mod exec;
 pub mod fds;
 pub mod keyring;
 pub mod mount;
+pub mod net;
 pub mod page;
 pub mod sched;
 pub mod seccomp;

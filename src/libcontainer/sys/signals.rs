@@ -30,3 +30,27 @@ pub fn unblock_all() -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, 8usize) })
         .map(drop)
 }
+
+/// Sends any signal, also those that have no name (pidfd_send_signal(2), Linux 5.1).
+///
+/// # Errors
+/// ESRCH when the process has ended, EINVAL for a number that is none.
+pub fn send(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: plain integers; no siginfo is passed.
+    checked(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0usize, 0) }).map(drop)
+}
+
+/// Waits for any child to have ended, leaving it to be reaped, and returns its pid; None when none has.
+pub fn ended_child() -> Option<i32> {
+    // SAFETY: siginfo_t is plain data, for which zeros are valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: info is a valid siginfo_t for the kernel to fill; no rusage is asked for.
+    checked(unsafe { libc::syscall(libc::SYS_waitid, libc::P_ALL, 0, &raw mut info, options, 0usize) }).ok()?;
+    // SAFETY: after waitid the pid is set, or still zero where no child had ended.
+    match unsafe { info.si_pid() } {
+        0 => None,
+        pid => Some(pid),
+    }
+}

@@ -1,0 +1,63 @@
+//! Is it still that process? A pid alone means whoever has it now; with the start time it means one process.
+
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags};
+
+use super::Process;
+
+/// The start time of `pid` in clock ticks since boot, and whether it has ended: fields 22 and 3 of /proc/PID/stat.
+fn stat(pid: i32) -> Option<(u64, char)> {
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The second field is in parentheses and may hold anything, parentheses too (proc(5)).
+fn parse(stat: &str) -> Option<(u64, char)> {
+    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
+    let state = fields.next()?.chars().next()?;
+    Some((fields.nth(18)?.trim().parse().ok()?, state))
+}
+
+/// The start time of a process, in clock ticks since boot; None when there is none.
+pub fn start_time(pid: i32) -> Option<u64> {
+    stat(pid).map(|(start, _)| start)
+}
+
+/// What there is to see of the process that had `pid` and began at `start`.
+pub(super) fn observe(pid: i32, start: u64) -> Process {
+    match stat(pid) {
+        Some((there, _)) if there != start => Process::Gone,
+        Some((_, 'Z' | 'X' | 'x')) => Process::Zombie,
+        Some(_) => Process::Alive,
+        None => Process::Gone,
+    }
+}
+
+/// A pidfd of that very process, while it lives.
+pub fn open_process(pid: i32, start: u64) -> Option<OwnedFd> {
+    let fd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    // looked at after it was opened: now the pid cannot become somebody else's unseen
+    (observe(pid, start) == Process::Alive).then_some(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_is_no_matter() {
+        let stat = "7 (a) b (c)) Z 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
+        assert_eq!(parse(stat), Some((12345, 'Z')));
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn a_pid_with_another_start_is_another_process() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let start = start_time(own).unwrap();
+        assert_eq!(observe(own, start), Process::Alive);
+        assert_eq!(observe(own, start + 1), Process::Gone);
+        assert!(open_process(own, start).is_some());
+        assert!(open_process(own, start + 1).is_none());
+    }
+}

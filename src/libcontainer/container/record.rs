@@ -1,0 +1,162 @@
+//! state.json: in runc's shape where others read it, so that a node can change from one to the other with containers
+//! running; what is ours alone is in an object of its own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What is kept of a container.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Record {
+    /// Its id.
+    pub id: String,
+    /// The pid of its init, as the runtime counted when it made it.
+    pub init_process_pid: i32,
+    /// When that process began, in clock ticks since boot.
+    pub init_process_start: u64,
+    /// When the container was created, RFC 3339 in UTC.
+    pub created: String,
+    /// What others read of its config.
+    pub config: RecordedConfig,
+    /// It was made without root.
+    pub rootless: bool,
+    /// Its cgroup directories, by controller; `systemd` for the named one, and nothing for version 2.
+    #[serde(deserialize_with = "or_nothing")]
+    pub cgroup_paths: BTreeMap<String, PathBuf>,
+    /// The files of its namespaces.
+    #[serde(deserialize_with = "or_nothing")]
+    pub namespace_paths: BTreeMap<String, String>,
+    /// Where its first three descriptors led, for a restore.
+    #[serde(deserialize_with = "or_nothing")]
+    pub external_descriptors: Vec<String>,
+    /// Its resctrl group.
+    pub intel_rdt_path: String,
+    /// What is ours alone; a container without it was made by runc.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coracle: Option<OwnRecord>,
+}
+
+/// Go writes null for an empty map or list.
+fn or_nothing<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// What others read of a container's config.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct RecordedConfig {
+    /// Its root on the host, absolute.
+    pub rootfs: PathBuf,
+    /// `key=value` for each annotation, and `bundle=…`.
+    #[serde(deserialize_with = "or_nothing")]
+    pub labels: Vec<String>,
+    /// Its namespaces.
+    #[serde(deserialize_with = "or_nothing")]
+    pub namespaces: Vec<RecordedNamespace>,
+    /// Its host name.
+    pub hostname: String,
+    /// Its cgroup.
+    #[serde(deserialize_with = "or_nothing")]
+    pub cgroups: RecordedCgroup,
+    /// It keeps its creator's session keyring.
+    pub no_new_keyring: bool,
+}
+
+/// One namespace.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct RecordedNamespace {
+    /// `NEWPID` and the like.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The file it was joined by, or nothing.
+    pub path: String,
+}
+
+/// Its cgroup, as runc has it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct RecordedCgroup {
+    /// `linux.cgroupsPath`.
+    pub path: String,
+}
+
+/// What is ours alone.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct OwnRecord {
+    /// `ociVersion` of its config.
+    pub oci_version: String,
+    /// Its bundle, absolute.
+    pub bundle: PathBuf,
+    /// Its annotations.
+    pub annotations: HashMap<String, String>,
+    /// Who made it, by uid.
+    pub owner: u32,
+    /// What init does after `start`, so that `start` can tell what failed.
+    pub after_start: Vec<AfterStart>,
+}
+
+/// A step behind `AwaitStart`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct AfterStart {
+    /// Its number in the plan.
+    pub step: u16,
+    /// Its place in config.json.
+    pub from: String,
+    /// The program it runs, or the name of the hooks.
+    pub name: String,
+}
+
+impl Record {
+    /// Its bundle: our own word, or runc's label.
+    pub fn bundle(&self) -> &Path {
+        match &self.coracle {
+            Some(own) => &own.bundle,
+            None => Path::new(self.label("bundle").unwrap_or_default()),
+        }
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        self.config.labels.iter().find_map(|label| label.split_once('=').filter(|(key, _)| *key == name)).map(|(_, v)| v)
+    }
+
+    /// Its annotations.
+    pub fn annotations(&self) -> HashMap<String, String> {
+        match &self.coracle {
+            Some(own) => own.annotations.clone(),
+            None => {
+                let pairs = self.config.labels.iter().filter_map(|label| label.split_once('='));
+                pairs.filter(|(key, _)| *key != "bundle").map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+            }
+        }
+    }
+
+    /// `ociVersion` of its config.
+    pub fn version(&self) -> &str {
+        self.coracle.as_ref().map_or("1.0.2", |own| &own.oci_version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_runc_wrote_can_be_read() {
+        let text = r#"{"id":"x","init_process_pid":7,"init_process_start":9,"created":"2026-01-02T03:04:05.6Z",
+            "config":{"no_pivot_root":false,"rootfs":"/b/rootfs","labels":["a=1=2","bundle=/b"],"cgroups":{"path":"/x"},
+            "namespaces":[{"type":"NEWNS","path":""}],"devices":null},"rootless":false,
+            "cgroup_paths":{"pids":"/sys/fs/cgroup/pids/x"},"namespace_paths":{"NEWNS":"/proc/7/ns/mnt"},
+            "external_descriptors":["/dev/null"],"intel_rdt_path":""}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
+        assert_eq!(record.bundle(), Path::new("/b"));
+        assert_eq!(record.annotations(), HashMap::from([("a".to_owned(), "1=2".to_owned())]));
+        assert_eq!(record.cgroup_paths["pids"], Path::new("/sys/fs/cgroup/pids/x"));
+        let nulls = r#"{"id":"y","cgroup_paths":null,"external_descriptors":null,"config":{"labels":null,"cgroups":null}}"#;
+        assert!(serde_json::from_str::<Record>(nulls).is_ok());
+    }
+}

@@ -1,0 +1,79 @@
+//! What a container is doing: a table over what is observed, never stored.
+
+use std::fmt;
+
+/// The states of runtime.md#state, and `paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its process waits for `start`.
+    Created,
+    /// Its process is the program.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its process has ended.
+    Stopped,
+}
+
+/// What can be seen of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// Its init.
+    pub process: Process,
+    /// Its cgroup is frozen.
+    pub frozen: bool,
+    /// Its exec fifo is there.
+    pub waiting: bool,
+}
+
+/// What can be seen of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// No such process, or another one with its pid.
+    Gone,
+    /// It has ended, and its parent has not looked yet.
+    Zombie,
+    /// It is there.
+    Alive,
+}
+
+/// The table. Frozen comes before waiting, as in runc.
+pub fn status(observed: Observed) -> Status {
+    match observed {
+        Observed { process: Process::Gone | Process::Zombie, .. } => Status::Stopped,
+        Observed { frozen: true, .. } => Status::Paused,
+        Observed { waiting: true, .. } => Status::Created,
+        Observed { process: Process::Alive, frozen: false, waiting: false } => Status::Running,
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_table() {
+        for process in [Process::Gone, Process::Zombie, Process::Alive] {
+            for (frozen, waiting) in [(false, false), (false, true), (true, false), (true, true)] {
+                let expected = match (process, frozen, waiting) {
+                    (Process::Gone | Process::Zombie, ..) => "stopped",
+                    (_, true, _) => "paused",
+                    (_, _, true) => "created",
+                    _ => "running",
+                };
+                assert_eq!(status(Observed { process, frozen, waiting }).to_string(), expected);
+            }
+        }
+    }
+}

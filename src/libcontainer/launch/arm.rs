@@ -1,0 +1,164 @@
+//! Opens everything by descriptor before anything exists: what is missing is told here, by its place, and what was found
+//! here is what init gets, whatever happens to its path meanwhile.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use rustix::fs::{AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::process::{Pid, PidfdFlags};
+
+use super::programs;
+use crate::config::At;
+use crate::plan::failure::words;
+use crate::plan::step::Slot;
+use crate::plan::{Opening, Plan};
+use crate::sys::mount::Reach;
+use crate::sys::page::Page;
+use crate::sys::seccomp::Program;
+
+/// Everything init needs, open. Nothing has to be undone but closing it.
+#[derive(Debug)]
+pub struct Armed {
+    /// By slot; a cgroup's tree only once the cgroup is there.
+    pub(super) fds: Vec<Option<OwnedFd>>,
+    pub(super) program: Option<Program>,
+    pub(super) page: Page,
+}
+
+/// Opens what `plan` asks for. `state` is the container's directory, `root` the one above it (for the cache of compiled
+/// filters), `terminal` the socket that takes a terminal's master.
+///
+/// # Errors
+/// What could not be opened, by the property that named it.
+pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>) -> Result<Armed> {
+    let mut fds = Vec::with_capacity(plan.openings.len());
+    for (opening, at) in &plan.openings {
+        fds.push(match opening {
+            Opening::CgroupTree(_) => None,
+            Opening::Terminal => {
+                Some(terminal.take().ok_or_else(|| anyhow!("{at}: nobody is there to take the terminal"))?)
+            }
+            other => Some(open(other, at, state)?),
+        });
+    }
+    if let Some(Slot(root)) = plan.root {
+        must_be_a_directory(&fds[root], &plan.openings[root].1)?;
+    }
+    let program = match &plan.filter {
+        Some(filter) => Some(Program::from_bytes(&programs::program(filter, root)?)),
+        None => None,
+    };
+    let page = Page::new().map_err(|errno| anyhow!("mmap: {}", words(errno)))?;
+    Ok(Armed { fds, program, page })
+}
+
+impl Armed {
+    /// Opens what is there only now that the cgroup is.
+    ///
+    /// # Errors
+    /// The property and the kernel's word.
+    pub fn open_cgroups(&mut self, plan: &Plan) -> Result<()> {
+        for (fd, (opening, at)) in self.fds.iter_mut().zip(&plan.openings) {
+            if let Opening::CgroupTree(path) = opening {
+                *fd = Some(tree(path, Reach::One).map_err(|errno| told(at, path, errno))?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fd(&self, slot: Slot) -> Result<&OwnedFd> {
+        self.fds.get(slot.0).and_then(Option::as_ref).ok_or_else(|| anyhow!("descriptor {slot} is not open"))
+    }
+}
+
+fn told(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
+    anyhow!("{at}: open {}: {}", path.display(), words(errno))
+}
+
+fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::CLOEXEC;
+    let simple = |path: &Path, flags| {
+        rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno))
+    };
+    match opening {
+        Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
+        Opening::Directory(path) => simple(path, flags | OFlags::PATH | OFlags::DIRECTORY),
+        Opening::Namespace(path, kind) => {
+            let file = simple(path, flags | OFlags::RDONLY)?;
+            match crate::sys::clone::namespace_kind(file.as_fd()) {
+                Ok(there) if there == *kind => Ok(file),
+                Ok(there) => {
+                    let (there, wanted) =
+                        (crate::plan::step::Namespaces(there), crate::plan::step::Namespaces(*kind));
+                    bail!("{at}: {} is a {there} namespace and not a {wanted} namespace", path.display())
+                }
+                Err(_) => bail!("{at}: {} is not a namespace", path.display()),
+            }
+        }
+        Opening::Process(pid) => {
+            let pid = Pid::from_raw(*pid).ok_or_else(|| anyhow!("container not running"))?;
+            rustix::process::pidfd_open(pid, PidfdFlags::empty())
+                .map_err(|errno| anyhow!("open the container's init: {}", words(errno)))
+        }
+        Opening::NamespaceOf(pid, name) => {
+            simple(Path::new(&format!("/proc/{pid}/ns/{name}")), flags | OFlags::RDONLY)
+        }
+        Opening::RootOf(pid) => {
+            simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
+        }
+        Opening::Null => null().map_err(|errno| told(at, Path::new("/dev/null"), errno)),
+        Opening::Empty => empty().map_err(|errno| anyhow!("{at}: mount an empty tmpfs: {}", words(errno))),
+        Opening::HookState(_) | Opening::HookOutput => {
+            rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
+                .map_err(|errno| anyhow!("{at}: memfd_create: {}", words(errno)))
+        }
+        Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
+        Opening::AnswerFifo => fifo(&state.join("exec.answer"), at),
+        Opening::Terminal | Opening::CgroupTree(_) => bail!("{at}: not opened here"),
+    }
+}
+
+fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if reach == Reach::Tree {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(CWD, path, flags)
+}
+
+/// The host's null device, and no file that somebody put in its place (CVE-2025-31133).
+fn null() -> Result<OwnedFd, Errno> {
+    let null = tree(Path::new("/dev/null"), Reach::One)?;
+    let stat = rustix::fs::statat(&null, c"", AtFlags::EMPTY_PATH)?;
+    let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if device && stat.st_rdev == rustix::fs::makedev(1, 3) { Ok(null) } else { Err(Errno::NODEV) }
+}
+
+fn empty() -> Result<OwnedFd, Errno> {
+    let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"755")] {
+        rustix::mount::fsconfig_set_string(&fs, key, value)?;
+    }
+    rustix::mount::fsconfig_create(&fs)?;
+    rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+/// Open for reading and writing, so that neither side's open ever waits for the other's (fifo(7)).
+fn fifo(path: &Path, at: &At) -> Result<OwnedFd> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0)
+        .and_then(|()| rustix::fs::openat(CWD, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
+        .map_err(|errno| anyhow!("{at}: mkfifo {}: {}", path.display(), words(errno)))
+}
+
+fn must_be_a_directory(root: &Option<OwnedFd>, at: &At) -> Result<()> {
+    let Some(root) = root else { return Ok(()) };
+    let stat = rustix::fs::fstat(root).map_err(|errno| anyhow!("{at}: stat: {}", words(errno)))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        bail!("{at}: is not a directory");
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The clone: one call that makes the first child, in its namespaces and, where the kernel can, in its cgroup.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::{Armed, Child, Launched, Lodging};
+use crate::cgroup::Cgroup;
+use crate::init::{self, Scene};
+use crate::plan::Plan;
+use crate::plan::failure::words;
+use crate::plan::step::Slot;
+use crate::sys::clone::{Parentage, Side, clone, setns};
+
+const NEWPID: u64 = libc::CLONE_NEWPID as u64;
+
+/// See `Armed::launch`.
+pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) -> Result<Launched<'a>> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
+    let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
+    let birthplace = cgroup.and_then(Cgroup::birthplace);
+    let flags = plan.birth.new.0;
+    let (side, lodging) = match (&birthplace, cgroup) {
+        (Some(place), _) => match clone(flags, Parentage::Child, Some(place.as_fd())) {
+            Ok(side) => (Ok(side), Lodging::There),
+            // KERNEL(5.7): CLONE_INTO_CGROUP; EBUSY: the cgroup has given its processes away to others below it
+            Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::BUSY | Errno::OPNOTSUPP) => {
+                (clone(flags, Parentage::Child, None), Lodging::Ahead)
+            }
+            Err(other) => (Err(other), Lodging::There),
+        },
+        (None, Some(_)) => (clone(flags, Parentage::Child, None), Lodging::Ahead),
+        (None, None) => (clone(flags, Parentage::Child, None), Lodging::There),
+    };
+    let side = side.map_err(|errno| anyhow!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
+    match side {
+        Side::Child => {
+            // the end of the stream must be seen when the runtime is gone
+            drop(ours);
+            init::run(&Scene {
+                fds: &armed.fds,
+                root: plan.root,
+                program: armed.program.as_ref(),
+                talk: theirs,
+                page: &armed.page,
+                steps: [&plan.bridge, &plan.init],
+                left: init::Left::default(),
+            })
+        }
+        Side::Parent(pid, pidfd) => {
+            let pidfd = pidfd.ok_or_else(|| anyhow!("clone gave no pidfd"))?;
+            let child = Child::new(pid, pidfd);
+            drop(theirs);
+            drop(inside);
+            Ok(Launched { plan, armed, talk: ours, child, lodging })
+        }
+    }
+}
+
+/// While this lives, our children are born in another pid namespace. We stay where we are (setns(2)).
+struct Inside(OwnedFd);
+
+impl Inside {
+    fn enter(armed: &Armed, slot: Slot) -> Result<Inside> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let own = rustix::fs::openat(CWD, c"/proc/self/ns/pid", flags, Mode::empty()).context("open own pid namespace")?;
+        setns(armed.fd(slot)?.as_fd(), NEWPID).map_err(|errno| anyhow!("setns pid: {}", words(errno)))?;
+        Ok(Inside(own))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = setns(self.0.as_fd(), NEWPID);
+    }
+}

@@ -1,0 +1,114 @@
+//! Descriptors that travel: a terminal's master to us or to a console socket, a pidfd, a seccomp listener.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
+};
+
+/// A stream socket connected to `path`, which may be longer than the 108 bytes that an address holds (unix(7)).
+///
+/// # Errors
+/// The path and the kernel's word.
+pub fn connect(path: &Path) -> Result<OwnedFd> {
+    let told = || format!("connect to {}", path.display());
+    if path.as_os_str().len() < 108 {
+        return Ok(UnixStream::connect(path).with_context(told)?.into());
+    }
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().ok_or_else(|| anyhow!("{} names no socket", path.display()))?;
+    let directory = rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(std::io::Error::from)
+        .with_context(told)?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    Ok(UnixStream::connect(short).with_context(told)?.into())
+}
+
+/// Two ends of a stream: one for init to send its terminal's master, one for us to `receive` it.
+///
+/// # Errors
+/// The kernel's word.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| anyhow!("socketpair: {errno}"))
+}
+
+/// Sends one descriptor beside `text`, which must not be empty: a message without bytes carries none.
+///
+/// # Errors
+/// The kernel's word.
+pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
+    let fds = [fd];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(anyhow!("no room for a descriptor"));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
+        .map_err(|errno| anyhow!("sendmsg: {errno}"))?;
+    Ok(())
+}
+
+/// The one descriptor that has been sent.
+///
+/// # Errors
+/// None has come.
+pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut text = [0u8; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        .map_err(|errno| anyhow!("recvmsg: {errno}"))?;
+    control
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        })
+        .ok_or_else(|| anyhow!("no terminal has been sent"))
+}
+
+/// Sends a pidfd to `--pidfd-socket`; `name` is `standard` for init and `setns` for exec, as runc has it.
+///
+/// # Errors
+/// The path and the kernel's word.
+pub fn send_pidfd(path: &Path, name: &str, pidfd: BorrowedFd<'_>) -> Result<()> {
+    let socket = connect(path).context("--pidfd-socket")?;
+    send(socket.as_fd(), name.as_bytes(), pidfd).context("--pidfd-socket")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn one_descriptor_travels_with_its_name() {
+        let (ours, theirs) = pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        send(theirs.as_fd(), b"x", file.as_fd()).unwrap();
+        let got = receive(ours.as_fd()).unwrap();
+        assert_eq!(rustix::fs::fstat(&got).unwrap().st_ino, rustix::fs::fstat(&file).unwrap().st_ino);
+        drop(theirs);
+        assert!(receive(ours.as_fd()).is_err());
+    }
+
+    #[test]
+    fn a_long_path_is_reached_through_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(100));
+        std::fs::create_dir(&deep).unwrap();
+        let here = rustix::fs::openat(CWD, &deep, OFlags::PATH, Mode::empty()).unwrap();
+        let short = format!("/proc/self/fd/{}/socket", here.as_raw_fd());
+        let _listener = UnixListener::bind(short).unwrap();
+        assert!(connect(&deep.join("socket")).is_ok());
+        assert!(connect(&deep.join("nope")).is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! What became of an init that did not get there.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anyhow::{Error, anyhow};
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+
+use super::Launched;
+use crate::cgroup::Cgroup;
+use crate::plan::failure;
+use crate::plan::step::{Slot, Step, What};
+use crate::wire::Failure;
+
+/// Waits for the end of a child of ours, and reaps it.
+pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => {}
+            other => return other.ok().flatten(),
+        }
+    }
+}
+
+fn step<'p>(launched: &Launched<'p>, n: usize) -> Option<&'p Step> {
+    launched.plan.bridge.iter().chain(&launched.plan.init).nth(n)
+}
+
+/// A step that failed, told by the property it came from.
+pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
+    let Some(step) = step(launched, failed.step.into()) else {
+        return anyhow!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
+    };
+    let message = failure::message(step, failed);
+    match &step.what {
+        What::Hooks(.., output) => anyhow!("{message}, output: {:?}", output_of(launched, *output)),
+        _ => anyhow!(message),
+    }
+}
+
+/// What a hook in init has printed, as far as one wants to read it.
+fn output_of(launched: &Launched<'_>, slot: Slot) -> String {
+    let mut text = [0u8; 4096];
+    let length = launched.armed.fd(slot).ok().and_then(|fd| rustix::io::pread(fd, &mut text[..], 0).ok()).unwrap_or(0);
+    String::from_utf8_lossy(&text[..length]).trim_end().to_owned()
+}
+
+/// Init has ended without a word: how, and at which step.
+pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error {
+    // nobody else is ever told that a process was killed for want of memory
+    let short_of_memory = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
+    let ended = ending(launched.child.pidfd.as_fd());
+    if short_of_memory {
+        return anyhow!(
+            "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)"
+        );
+    }
+    let n = launched.armed.page.step();
+    let place = step(launched, usize::try_from(n).unwrap_or(usize::MAX))
+        .map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
+    let how = match ended {
+        Some(status) => match (status.exit_status(), status.terminating_signal()) {
+            (_, Some(signal)) => format!("was killed by signal {signal}"),
+            (Some(status), None) => format!("exited with status {status}"),
+            (None, None) => "is gone".to_owned(),
+        },
+        None => "is gone".to_owned(),
+    };
+    anyhow!("init {how} at step {n}{place}")
+}

@@ -1,0 +1,157 @@
+//! Hooks in the runtime's namespaces: prestart, createRuntime, poststart, poststop. SPEC: config.md#posix-platform-hooks.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+
+use anyhow::{Context, Result, anyhow, bail};
+use oci_spec::runtime::Hook;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::config::At;
+
+/// As much of a hook's output as is quoted.
+const QUOTED: u64 = 4096;
+
+/// Runs `hooks` in their order, each with `state` on its standard input. `at` is the place of the list.
+///
+/// # Errors
+/// The first that does not end well, with what it printed.
+pub fn run(hooks: &[Hook], state: &[u8], at: &At) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(n, hook)| one(hook, n, state, at))
+}
+
+/// Runs all `hooks`, whatever comes, and returns what went wrong: what the spec wants of poststop.
+pub fn run_all(hooks: &[Hook], state: &[u8], at: &At) -> Vec<anyhow::Error> {
+    hooks.iter().enumerate().filter_map(|(n, hook)| one(hook, n, state, at).err()).collect()
+}
+
+fn one(hook: &Hook, n: usize, state: &[u8], at: &At) -> Result<()> {
+    let name = at.as_str().rsplit('.').next().unwrap_or_default();
+    let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
+    let (mut out, mut err) = (memory()?, memory()?);
+    let mut child = spawn(hook, state, &out, &err).with_context(failed)?;
+    let status = match wait(&mut child, hook.timeout()).with_context(failed)? {
+        Some(status) => status,
+        None => {
+            let seconds = hook.timeout().unwrap_or(0);
+            bail!("{}: hook ran past specified timeout of {seconds}.0s", failed())
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let ending = match status.signal() {
+        Some(signal) => format!("signal {signal}"),
+        None => format!("exit status {}", status.code().unwrap_or(-1)),
+    };
+    bail!("{}: {ending}, stdout: {}, stderr: {}", failed(), quoted(&mut out), quoted(&mut err))
+}
+
+/// A file in memory. A pipe would hang us on whatever a hook leaves running behind it.
+fn memory() -> Result<File> {
+    let fd = rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
+    Ok(File::from(fd))
+}
+
+fn quoted(file: &mut File) -> String {
+    let mut text = Vec::new();
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(QUOTED).read_to_end(&mut text));
+    match read {
+        Ok(_) => String::from_utf8_lossy(&text).trim_end().to_owned(),
+        Err(error) => format!("(unreadable: {error})"),
+    }
+}
+
+fn spawn(hook: &Hook, state: &[u8], out: &File, err: &File) -> Result<Child> {
+    let mut input = memory()?;
+    input.write_all(state)?;
+    input.seek(SeekFrom::Start(0))?;
+    let mut command = Command::new(hook.path());
+    if let Some([name, args @ ..]) = hook.args().as_deref() {
+        command.arg0(name).args(args);
+    }
+    // nothing of our environment: a hook has what the config gives it
+    command.env_clear().envs(hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')));
+    // a group of its own, so that what it starts can be killed with it
+    command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
+    command.spawn().map_err(|error| anyhow!("{}: {error}", hook.path().display()))
+}
+
+/// None when the time was up; then it and all its group are gone.
+fn wait(child: &mut Child, timeout: Option<i64>) -> Result<Option<ExitStatus>> {
+    let Some(seconds) = timeout else { return Ok(Some(child.wait()?)) };
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("no pid"))?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
+    let deadline = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    loop {
+        match rustix::event::poll(&mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)], Some(&deadline)) {
+            Ok(0) => {
+                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                child.wait()?;
+                return Ok(None);
+            }
+            Ok(_) => return Ok(Some(child.wait()?)),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(std::io::Error::from(errno).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(json: &str) -> Vec<Hook> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn at() -> At {
+        At::new("hooks.createRuntime")
+    }
+
+    #[test]
+    fn the_state_comes_in_and_the_environment_is_only_what_was_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("seen");
+        let script = format!("cat > {0}; echo \" $X $HOME\" >> {0}", file.display());
+        let json = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["X=1", "PATH=/bin"]}]);
+        run(&hook(&json.to_string()), b"STATE", &at()).unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "STATE 1 \n");
+    }
+
+    #[test]
+    fn a_failure_quotes_what_was_printed_and_stops_the_rest() {
+        let json = r#"[{"path":"/bin/sh","args":["sh","-c","echo out; echo err >&2; exit 3"]},{"path":"/nope"}]"#;
+        assert_eq!(
+            format!("{:#}", run(&hook(json), b"", &at()).unwrap_err()),
+            "hooks.createRuntime[0]: error running createRuntime hook #0: exit status 3, stdout: out, stderr: err"
+        );
+    }
+
+    #[test]
+    fn time_is_up_for_the_hook_and_its_children() {
+        let json = r#"[{"path":"/bin/sh","args":["sh","-c","sleep 77.25 & sleep 77.25"],"timeout":1}]"#;
+        let error = format!("{:#}", run(&hook(json), b"", &at()).unwrap_err());
+        assert!(error.contains("hook ran past specified timeout of 1.0s"), "{error}");
+    }
+
+    #[test]
+    fn what_runs_on_behind_a_hook_does_not_hold_us() {
+        let started = std::time::Instant::now();
+        run(&hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#), b"", &at()).unwrap();
+        assert!(started.elapsed().as_secs() < 2);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_a_failure_and_all_are_tried_where_that_is_asked() {
+        let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
+        assert!(run(&hook(json), b"", &at()).is_err());
+        assert_eq!(run_all(&hook(json), b"", &at()).len(), 2);
+    }
+}

@@ -1,0 +1,225 @@
+//! The runtime's half of the conversation: one loop that answers what init asks. It never looks at the config again: if
+//! init asks, it is needed, because the plan says so.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+use super::{Child, Identity, Launched, Lodging, failure, hooks};
+use crate::cgroup::Cgroup;
+use crate::plan::failure::words;
+use crate::plan::step::{Slot, What};
+use crate::plan::{IdMap, Opening};
+use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
+
+/// How often we look whether a listener is there that init may no longer be able to tell of.
+const LISTENER_GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+
+/// See `Launched::serve`.
+pub(super) fn until_ready(
+    launched: &mut Launched<'_>,
+    cgroup: Option<&Cgroup>,
+    identity: &Identity<'_>,
+) -> Result<()> {
+    let mut entries = Entries::new(launched, cgroup);
+    if launched.plan.bridge.is_empty() {
+        settled(launched, identity)?;
+        entries.begin(launched.child.pid);
+    }
+    loop {
+        // moving a process waits for the kernel (v1): do it while init mounts, and stop for whatever it asks
+        if entries.wait_for_work(launched)? {
+            entries.next()?;
+            continue;
+        }
+        match receive(&launched.talk)? {
+            Some(Up::Ask(ask)) => {
+                if ask == Ask::Cgroup {
+                    entries.finish()?;
+                }
+                answer(launched, ask, identity)?;
+                say_go(&launched.talk)?;
+            }
+            Some(Up::Init(pid)) => {
+                launched.child = adopted(launched, pid)?;
+                settled(launched, identity)?;
+                entries.begin(pid);
+            }
+            Some(Up::Ready) => {
+                entries.finish()?;
+                return limits(launched);
+            }
+            Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
+            None => return Err(failure::of_silence(launched, cgroup)),
+        }
+    }
+}
+
+/// The hierarchies that init is still to be moved into.
+struct Entries<'c> {
+    cgroup: Option<&'c Cgroup>,
+    left: VecDeque<std::path::PathBuf>,
+    pid: i32,
+}
+
+impl<'c> Entries<'c> {
+    fn new(launched: &Launched<'_>, cgroup: Option<&'c Cgroup>) -> Entries<'c> {
+        let cgroup = cgroup.filter(|_| launched.lodging == Lodging::Ahead);
+        Entries { cgroup, left: VecDeque::new(), pid: 0 }
+    }
+
+    fn begin(&mut self, pid: i32) {
+        self.pid = pid;
+        self.left = self.cgroup.iter().flat_map(|cgroup| cgroup.paths().values().cloned()).collect();
+    }
+
+    /// True when there is a hierarchy left and nothing to read.
+    fn wait_for_work(&self, launched: &Launched<'_>) -> Result<bool> {
+        if self.left.is_empty() {
+            return Ok(false);
+        }
+        let mut poll = [PollFd::new(&launched.talk, PollFlags::IN)];
+        let ready = rustix::event::poll(&mut poll, Some(&Timespec::default()));
+        Ok(ready.map_err(|errno| anyhow!("poll: {}", words(errno)))? == 0)
+    }
+
+    fn next(&mut self) -> Result<()> {
+        let Some(directory) = self.left.pop_front() else { return Ok(()) };
+        crate::cgroup::enter_one(&directory, self.pid)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        while !self.left.is_empty() {
+            self.next()?;
+        }
+        Ok(())
+    }
+}
+
+fn receive(talk: &OwnedFd) -> Result<Option<Up>> {
+    let mut packet = [0u8; UP_SIZE];
+    loop {
+        match rustix::io::read(talk, &mut packet) {
+            Ok(0) | Err(Errno::CONNRESET) => return Ok(None),
+            Ok(length) => {
+                return Up::decode(&packet[..length]).map(Some).ok_or_else(|| anyhow!("init said nothing we know"));
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(anyhow!("read from init: {}", words(errno))),
+        }
+    }
+}
+
+fn say_go(talk: &OwnedFd) -> Result<()> {
+    match rustix::io::write(talk, &GO) {
+        Ok(_) => Ok(()),
+        // it has ended: the next read says how
+        Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+        Err(errno) => Err(anyhow!("write to init: {}", words(errno))),
+    }
+}
+
+/// Init is born by the bridge, which is gone now, and is our child all the same (CLONE_PARENT).
+fn adopted(launched: &Launched<'_>, pid: i32) -> Result<Child> {
+    let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("init has no pid"))?;
+    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
+        .map_err(|errno| anyhow!("pidfd_open {pid}: {}", words(errno)))?;
+    let _ = failure::ending(launched.child.pidfd.as_fd());
+    Ok(Child::new(pid, pidfd))
+}
+
+/// What can be done as soon as the pid is known: what only we may write, and the state that hooks will read.
+fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
+    let pid = launched.child.pid;
+    if let Some(score) = launched.plan.oom_score_adj {
+        put(pid, "oom_score_adj", &score.to_string())
+            .map_err(|error| anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {error:#}"))?;
+    }
+    for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
+        if let Opening::HookState(status) = opening {
+            let state = identity.state(status, pid_inside(pid));
+            let file = launched.armed.fd(Slot(slot))?;
+            rustix::io::pwrite(file, &state, 0).map_err(|errno| anyhow!("write hook state: {}", words(errno)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The pid as the container counts: the last of NSpid in /proc/PID/status (proc(5)).
+fn pid_inside(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    line.and_then(|pids| pids.split_whitespace().last()).and_then(|pid| pid.parse().ok()).unwrap_or(pid)
+}
+
+/// Writes a file of /proc/PID.
+fn put(pid: i32, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    crate::cgroup::put(Path::new(&path), text).map_err(|error| {
+        let errno = Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO));
+        anyhow!("{}", words(errno))
+    })
+}
+
+fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Result<()> {
+    let pid = launched.child.pid;
+    match ask {
+        Ask::IdMaps => {
+            let (uids, gids) = launched.plan.id_maps.as_ref().ok_or_else(|| anyhow!("no id maps in the plan"))?;
+            put(pid, "uid_map", &map_lines(uids))
+                .map_err(|error| anyhow!("linux.uidMappings: write uid_map: {error:#}"))?;
+            put(pid, "gid_map", &map_lines(gids))
+                .map_err(|error| anyhow!("linux.gidMappings: write gid_map: {error:#}"))
+        }
+        Ask::TimeOffsets => {
+            for offset in &launched.plan.time_offsets {
+                let line = format!("{} {} {}", offset.clock, offset.secs, offset.nanosecs);
+                put(pid, "timens_offsets", &line)
+                    .map_err(|error| anyhow!("{}: write {line} to timens_offsets: {error:#}", offset.at))?;
+            }
+            Ok(())
+        }
+        Ask::Cgroup => Ok(()),
+        Ask::Hooks(HookPoint::CreateRuntime) => {
+            let state = identity.state("creating", pid);
+            launched.plan.runtime_hooks.iter().try_for_each(|(at, list)| hooks::run(list, &state, at))
+        }
+        Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
+            Err(anyhow!("init runs these hooks itself"))
+        }
+        Ask::SeccompListener => Ok(()),
+    }
+}
+
+fn map_lines(maps: &[IdMap]) -> String {
+    maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
+}
+
+/// Limits last of all: a small one would have been in the way until now.
+fn limits(launched: &Launched<'_>) -> Result<()> {
+    for limit in &launched.plan.limits {
+        crate::sys::sched::set_limit(launched.child.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {
+            anyhow!("{}: prlimit {} {}:{}: {}", limit.at, limit.name, limit.soft, limit.hard, words(errno))
+        })?;
+    }
+    Ok(())
+}
+
+/// See `Ready::go`.
+pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
+    say_go(&launched.talk).context("init is gone")?;
+    if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart(..))) {
+        return Ok(());
+    }
+    match receive(&launched.talk)? {
+        // the exec has closed init's end
+        None => Ok(()),
+        Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
+        Some(Up::Ask(_) | Up::Init(_) | Up::Ready) => Err(anyhow!("init said something out of turn")),
+    }
+}

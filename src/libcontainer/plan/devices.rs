@@ -1,0 +1,120 @@
+//! Device nodes: those every container has, those config.json asks for, and the links beside them.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+
+use super::draft::{Draft, Opening};
+use super::mounts::clean;
+use super::namespaces::{Kinds, MOUNT, USER};
+use super::step::{Last, Missing, Node, Origin, Target, What};
+use super::{Asked, idmap, mounts, process};
+use crate::config::At;
+use crate::sys::mount::Reach;
+
+/// SPEC: config-linux.md#default-devices: name, major, minor.
+const DEFAULT: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("tty", 5, 0), ("random", 1, 8), ("urandom", 1, 9)];
+const LINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+];
+
+pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let list = ask.config.spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    let asked: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, plan)).collect();
+    // somebody else's /dev is theirs to fill; without a mount namespace the rootfs's own one is the host's file system
+    if dev_is_a_bind(ask) || !kinds.private(MOUNT) {
+        return;
+    }
+    let default = DEFAULT.into_iter().map(|(name, major, minor)| Node {
+        path: CString::new(format!("dev/{name}")).unwrap_or_default(),
+        mode: libc::S_IFCHR | 0o666,
+        device: rustix::fs::makedev(major, minor),
+        uid: 0,
+        gid: 0,
+    });
+    for node in default.filter(|node| !asked.iter().any(|(asked, _)| asked.path == node.path)) {
+        make(node, Origin::Runtime("default device"), kinds, plan);
+    }
+    for (node, at) in &asked {
+        make(node.clone(), Origin::At(at.clone()), kinds, plan);
+    }
+    links(ask, plan);
+}
+
+fn dev_is_a_bind(ask: &Asked<'_>) -> bool {
+    ask.config.spec.mounts().as_deref().unwrap_or_default().iter().any(|mount| {
+        clean(mount.destination()) == "dev"
+            && mount.options().as_deref().unwrap_or_default().iter().any(|o| o == "bind" || o == "rbind")
+    })
+}
+
+/// In a user namespace nodes cannot be made: the host's own is bound there.
+fn make(node: Node, from: Origin, kinds: &Kinds, plan: &mut Draft) {
+    if !kinds.private(USER) {
+        plan.because(&from, What::Mknod(node));
+        return;
+    }
+    let at = match &from {
+        Origin::At(at) => at.clone(),
+        Origin::Runtime(why) => At::new(*why),
+    };
+    let host = PathBuf::from(format!("/{}", node.path.to_string_lossy()));
+    let slot = plan.open(&at, Opening::Tree(host, Reach::One));
+    let target = Target { path: node.path, missing: Missing::File, last: Last::Any };
+    plan.because(&from, What::Bind(slot, Vec::new(), target));
+}
+
+fn node(device: &LinuxDevice, n: usize, plan: &mut Draft) -> Option<(Node, At)> {
+    let at = At::new("linux.devices").index(n);
+    let path = clean(device.path());
+    if !device.path().is_absolute() || path == "." {
+        plan.fault(&at.key("path"), format!("{:?} is not the absolute path of a node", device.path()));
+        return None;
+    }
+    if Path::new(&path) == Path::new("dev/ptmx") {
+        // always the link to the container's own devpts
+        return None;
+    }
+    let (kind, numbered) = match device.typ() {
+        LinuxDeviceType::C | LinuxDeviceType::U => (libc::S_IFCHR, true),
+        LinuxDeviceType::B => (libc::S_IFBLK, true),
+        LinuxDeviceType::P => (libc::S_IFIFO, false),
+        LinuxDeviceType::A => {
+            plan.fault(&at.key("type"), "\"a\" is no type of a node (expected one of b, c, u, p)");
+            return None;
+        }
+    };
+    let mut number = |name: &str, value: i64| {
+        u32::try_from(value).unwrap_or_else(|_| {
+            plan.fault(&at.key(name), format!("{value} is no device number"));
+            0
+        })
+    };
+    let (major, minor) = (number("major", device.major()), number("minor", device.minor()));
+    let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+    idmap::must_reach(uid, idmap::Ids::Users, &at.key("uid"), plan);
+    idmap::must_reach(gid, idmap::Ids::Groups, &at.key("gid"), plan);
+    let path = process::c_string(&path, &at.key("path"), plan)?;
+    let device_number = if numbered { rustix::fs::makedev(major, minor) } else { 0 };
+    let mode = kind | (device.file_mode().unwrap_or(0o666) & 0o7777);
+    Some((Node { path, mode, device: device_number, uid, gid }, at))
+}
+
+fn links(ask: &Asked<'_>, plan: &mut Draft) {
+    let c = |text: &str| CString::new(text).unwrap_or_default();
+    for (to, path) in LINKS {
+        plan.always("default link", What::Symlink(c(to), c(path)));
+    }
+    if ask.host.has_kcore {
+        plan.always("default link", What::Symlink(c("/proc/kcore"), c("dev/core")));
+    }
+    let pts = ask.config.spec.mounts().as_deref().unwrap_or_default();
+    if pts.iter().any(|mount| mounts::clean(mount.destination()) == "dev/pts") {
+        plan.always("default link", What::Replace(c("pts/ptmx"), c("dev/ptmx")));
+    }
+}

@@ -1,0 +1,240 @@
+//! A plan in the making: steps, descriptors to open, mistakes and warnings, all collected to the end.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Hook;
+
+use super::resources::{self, DeviceAccess, Placement, Write};
+use super::seccomp::Filter;
+use super::step::{Namespaces, Origin, Slot, Step, What};
+use super::{Asked, CgroupUse};
+use crate::config::{At, Faults, Warning};
+use crate::sys::mount::{Attributes, Reach};
+
+/// All that will be done, decided.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How the first child is born.
+    pub birth: Birth,
+    /// What the runtime process opens beforehand, by slot.
+    pub openings: Vec<(Opening, At)>,
+    /// The container's root among them.
+    pub root: Option<Slot>,
+    /// The steps of the bridge; none in most cases.
+    pub bridge: Vec<Step>,
+    /// The steps of init.
+    pub init: Vec<Step>,
+    /// uid_map and gid_map, written when init asks.
+    pub id_maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
+    /// timens_offsets, written when init asks.
+    pub time_offsets: Vec<TimeOffset>,
+    /// Hooks in the runtime's namespaces: prestart, then createRuntime.
+    pub runtime_hooks: Vec<(At, Vec<Hook>)>,
+    /// /proc/PID/oom_score_adj, written by the runtime while init has no rights there.
+    pub oom_score_adj: Option<i32>,
+    /// Resource limits, set by the runtime when all else is done: a small one would get in the way of the set-up.
+    pub limits: Vec<Limit>,
+    /// The seccomp filter.
+    pub filter: Option<Filter>,
+    /// Where the container's cgroups are and what is written there.
+    pub cgroup: Option<(Placement, Vec<Write>, DeviceAccess)>,
+    /// What the user should know.
+    pub warnings: Vec<Warning>,
+}
+
+/// How the first child is born.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Birth {
+    /// CLONE_NEW* of the clone itself.
+    pub new: Namespaces,
+    /// A pid namespace that the runtime enters for the moment of the clone: only children are ever moved into one.
+    pub pid_namespace: Option<Slot>,
+}
+
+/// One line of a uid_map or gid_map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// First id inside.
+    pub container: u32,
+    /// First id outside.
+    pub host: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// One line of timens_offsets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeOffset {
+    /// `monotonic` or `boottime`.
+    pub clock: String,
+    /// Seconds.
+    pub secs: i64,
+    /// Nanoseconds, below one second.
+    pub nanosecs: u32,
+    /// The property.
+    pub at: At,
+}
+
+/// One resource limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// RLIMIT_*, as the kernel counts them.
+    pub resource: u32,
+    /// `RLIMIT_NOFILE`.
+    pub name: String,
+    /// The soft limit.
+    pub soft: u64,
+    /// The hard limit.
+    pub hard: u64,
+    /// The property.
+    pub at: At,
+}
+
+/// A descriptor that the runtime process opens before the fork.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A detached copy of the tree at a path (open_tree(2), OPEN_TREE_CLONE).
+    Tree(PathBuf, Reach),
+    /// The same of a directory that is there only when the container's cgroup is.
+    CgroupTree(PathBuf),
+    /// The directory itself.
+    Directory(PathBuf),
+    /// A namespace file, checked to be of that kind (CLONE_NEW*).
+    Namespace(PathBuf, u64),
+    /// A process, by the pid of the container's init.
+    Process(i32),
+    /// A namespace of that process, by its name under /proc/PID/ns.
+    NamespaceOf(i32, &'static str),
+    /// The root directory of that process.
+    RootOf(i32),
+    /// A detached copy of the host's null device.
+    Null,
+    /// A detached empty directory: a read-only tmpfs that holds nothing.
+    Empty,
+    /// A file in memory for a hook's state, with that `status`; written when the pid is known.
+    HookState(&'static str),
+    /// A file in memory that takes what hooks print.
+    HookOutput,
+    /// The socket that takes the terminal's master.
+    Terminal,
+    /// The fifo on which `start` gives the word.
+    StartFifo,
+    /// The fifo on which `start` hears how it went.
+    AnswerFifo,
+}
+
+/// A running container, for those who join it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Its init.
+    pub pid: i32,
+    /// The namespaces it does not share with the runtime.
+    pub kinds: Namespaces,
+}
+
+/// A plan while it is made.
+#[derive(Debug)]
+pub(super) struct Draft {
+    plan: Plan,
+    faults: Faults,
+    /// Mounts that are closed to writing only when nothing has to be made in them any more: path, property, flags.
+    pub(super) closing: Vec<(CString, At, Attributes)>,
+}
+
+impl Draft {
+    pub(super) fn new(ask: &Asked<'_>) -> Draft {
+        let plan = Plan {
+            birth: Birth::default(),
+            openings: Vec::new(),
+            root: None,
+            bridge: Vec::new(),
+            init: Vec::with_capacity(64),
+            id_maps: None,
+            time_offsets: Vec::new(),
+            runtime_hooks: Vec::new(),
+            oom_score_adj: None,
+            limits: Vec::new(),
+            filter: None,
+            cgroup: None,
+            warnings: ask.config.warnings.clone(),
+        };
+        Draft { plan, faults: Faults::none(), closing: Vec::new() }
+    }
+
+    /// One more step, asked for by the property at `at`.
+    pub(super) fn at(&mut self, at: &At, what: What) {
+        self.plan.init.push(Step::at(at, what));
+    }
+
+    /// One more step, which every such container gets.
+    pub(super) fn always(&mut self, why: &'static str, what: What) {
+        self.plan.init.push(Step::always(why, what));
+    }
+
+    /// One more step, for the same reason as another.
+    pub(super) fn because(&mut self, from: &Origin, what: What) {
+        self.plan.init.push(Step { what, from: from.clone() });
+    }
+
+    /// The place of a new descriptor.
+    pub(super) fn open(&mut self, at: &At, opening: Opening) -> Slot {
+        self.plan.openings.push((opening, at.clone()));
+        Slot(self.plan.openings.len() - 1)
+    }
+
+    /// The place of a descriptor that may be there already.
+    pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
+        match self.plan.openings.iter().position(|(there, _)| *there == opening) {
+            Some(n) => Slot(n),
+            None => self.open(at, opening),
+        }
+    }
+
+    /// A mistake; the rest is still looked at.
+    pub(super) fn fault(&mut self, at: &At, problem: impl Into<String>) {
+        self.faults.add(at.clone(), problem);
+    }
+
+    /// Something to tell.
+    pub(super) fn warn(&mut self, at: &At, said: impl Into<String>) {
+        self.plan.warnings.push(Warning { at: at.clone(), said: said.into() });
+    }
+
+    /// Things to tell.
+    pub(super) fn warnings(&mut self, warnings: impl IntoIterator<Item = Warning>) {
+        self.plan.warnings.extend(warnings);
+    }
+
+    /// The value, or its mistakes noted.
+    pub(super) fn keep<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
+        self.faults.keep(result)
+    }
+
+    /// The rest of the plan, to be filled in.
+    pub(super) fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
+    /// The plan, or everything that is wrong.
+    pub(super) fn into_plan(self) -> Result<Plan, Faults> {
+        self.faults.into_result(self.plan)
+    }
+
+    /// Where the container's cgroups are and what they allow.
+    pub(super) fn cgroup(&mut self, ask: &Asked<'_>) {
+        if ask.flags.cgroup == CgroupUse::Disabled {
+            return;
+        }
+        let linux = ask.config.spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        let Some(placement) = self.keep(resources::place(path, &ask.flags.id, &ask.host.cgroups)) else { return };
+        let asked = linux.and_then(|linux| linux.resources().as_ref());
+        let writes = asked.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &ask.host.cgroups));
+        let rules = asked.and_then(|asked| asked.devices().as_deref()).unwrap_or_default();
+        let access = resources::devices(rules, &ask.host.cgroups);
+        if let (Some(writes), Some(access)) = (self.keep(writes), self.keep(access)) {
+            self.plan.cgroup = Some((placement, writes, access));
+        }
+    }
+}

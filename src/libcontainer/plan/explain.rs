@@ -1,0 +1,291 @@
+//! A plan as text: what `explain` prints, what golden plans hold, what failures quote.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+use super::draft::{Opening, Plan};
+use super::namespaces::KINDS;
+use super::step::{Change, Console, Content, Namespaces, NewMount, Slot, Step, Target, What};
+use crate::sys::mount::{Attributes, Reach};
+use crate::wire::Ask;
+
+const ATTRIBUTES: [(u64, &str); 6] = [
+    (libc::MOUNT_ATTR_RDONLY, "ro"),
+    (libc::MOUNT_ATTR_NOSUID, "nosuid"),
+    (libc::MOUNT_ATTR_NODEV, "nodev"),
+    (libc::MOUNT_ATTR_NOEXEC, "noexec"),
+    (libc::MOUNT_ATTR_NODIRATIME, "nodiratime"),
+    (libc::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+];
+const PROPAGATIONS: [(u64, &str); 4] = [
+    (libc::MS_SHARED, "shared"),
+    (libc::MS_SLAVE, "slave"),
+    (libc::MS_PRIVATE, "private"),
+    (libc::MS_UNBINDABLE, "unbindable"),
+];
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Which process does it: `runtime`, `bridge` or `init`.
+    pub process: &'static str,
+    /// What is done.
+    pub act: String,
+    /// The property or rule it comes from.
+    pub from: String,
+}
+
+impl Plan {
+    /// The whole plan in the order in which it happens.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut line = |process, act: String, from: String| lines.push(Line { process, act, from });
+        for (n, (opening, at)) in self.openings.iter().enumerate() {
+            line("runtime", format!("open {} #{n}", opening), at.to_string());
+        }
+        if let Some((placement, writes, access)) = &self.cgroup {
+            for act in placement.lines() {
+                line("runtime", act, "linux.cgroupsPath".to_owned());
+            }
+            for write in writes {
+                line("runtime", format!("write {} = {}", write.file, write.value), write.at.to_string());
+            }
+            for act in access.lines() {
+                line("runtime", act, "linux.resources.devices".to_owned());
+            }
+        }
+        if let Some(score) = self.oom_score_adj {
+            line("runtime", format!("write oom_score_adj = {score}"), "process.oomScoreAdj".to_owned());
+        }
+        let joined = if self.birth.pid_namespace.is_some() { " in a joined pid namespace" } else { "" };
+        line("runtime", format!("clone {}{joined}", self.birth.new), "linux.namespaces".to_owned());
+        for step in &self.bridge {
+            line("bridge", step.what.to_string(), step.from.to_string());
+        }
+        for step in &self.init {
+            if step.what == What::Ready {
+                for limit in &self.limits {
+                    let act = format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
+                    line("runtime", act, limit.at.to_string());
+                }
+            }
+            line("init", step.what.to_string(), step.from.to_string());
+        }
+        lines
+    }
+}
+
+impl fmt::Display for Plan {
+    /// Number, process, act and property, in columns.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.lines();
+        let width = lines.iter().map(|line| line.act.chars().count()).filter(|n| *n <= 72).max().unwrap_or(0);
+        for (n, Line { process, act, from }) in lines.iter().enumerate() {
+            writeln!(f, "{:3} {process:7} {act:width$}  {from}", n + 1)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {}", self.what, self.from)
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> =
+            KINDS.iter().filter(|(kind, ..)| self.has(*kind)).map(|(_, word, _)| *word).collect();
+        f.write_str(if words.is_empty() { "nothing new".to_owned() } else { words.join(" ") }.as_str())
+    }
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Opening::Tree(path, Reach::One) => write!(f, "mount {}", path.display()),
+            Opening::Tree(path, Reach::Tree) => write!(f, "mounts {}", path.display()),
+            Opening::CgroupTree(path) => write!(f, "cgroup {}", path.display()),
+            Opening::Directory(path) => write!(f, "directory {}", path.display()),
+            Opening::Namespace(path, kind) => write!(f, "{} namespace {}", Namespaces(*kind), path.display()),
+            Opening::Process(pid) => write!(f, "process {pid}"),
+            Opening::NamespaceOf(pid, name) => write!(f, "{name} namespace of process {pid}"),
+            Opening::RootOf(pid) => write!(f, "root of process {pid}"),
+            Opening::Null => f.write_str("null device"),
+            Opening::Empty => f.write_str("empty directory"),
+            Opening::HookState(status) => write!(f, "state for hooks, {status}"),
+            Opening::HookOutput => f.write_str("output of hooks"),
+            Opening::Terminal => f.write_str("socket for the terminal"),
+            Opening::StartFifo => f.write_str("exec fifo"),
+            Opening::AnswerFifo => f.write_str("answer fifo"),
+        }
+    }
+}
+
+impl fmt::Display for What {
+    /// The man page's word and its arguments, on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Ask(ask) => write!(f, "ask {}", asked(*ask)),
+            What::Join(file, kinds) => write!(f, "setns {kinds} of {file}"),
+            What::Unshare(kinds) => write!(f, "unshare {kinds}"),
+            What::EnterTime => f.write_str("setns time of itself"),
+            What::Loopback => f.write_str("lo up"),
+            What::BecomeRoot => f.write_str("setuid 0 setgid 0"),
+            What::Spawn(new) => write!(f, "clone {new}, init is the sibling"),
+            What::Signals => f.write_str("signals to default"),
+            What::Undumpable => f.write_str("not dumpable"),
+            What::Session => f.write_str("setsid"),
+            What::Keyring(name) => write!(f, "session keyring {}", text(name)),
+            What::Label(file, value) => write!(f, "label {} in {}", text(value), text(file)),
+            What::Propagate(path, flags) => write!(f, "propagation of {} {}", text(path), propagation(*flags)),
+            What::AttachRoot(tree, changes) => write!(f, "mount {tree} on /{}", changed(changes)),
+            What::NewMount(mount) => new_mount(mount, f),
+            What::Bind(tree, changes, target) => write!(f, "bind {tree} on {}{}", place(target), changed(changes)),
+            What::Remount(changes, target) => write!(f, "remount {}{}", place(target), changed(changes)),
+            What::Mknod(node) => write!(
+                f,
+                "mknod /{} {:o} {}:{} owner {}:{}",
+                text(&node.path),
+                node.mode,
+                rustix::fs::major(node.device),
+                rustix::fs::minor(node.device),
+                node.uid,
+                node.gid
+            ),
+            What::Symlink(to, path) => write!(f, "symlink /{} to {}", text(path), text(to)),
+            What::Replace(to, path) => write!(f, "symlink /{} to {}, replaced", text(path), text(to)),
+            What::Pivot => f.write_str("pivot_root, old root let go"),
+            What::MoveRoot => f.write_str("chroot to the mounted root"),
+            What::Chroot(directory) => write!(f, "chroot {directory}"),
+            What::Mask(path, ..) => write!(f, "mask {}", rooted(path)),
+            What::ReadOnly(path) => write!(f, "read-only {}", rooted(path)),
+            What::Finish(path, attributes) => write!(f, "set {} on {}", flags(attributes), rooted(path)),
+            What::Sysctl(path, value) => write!(f, "write {} = {}", text(path), text(value)),
+            What::Hostname(name) => write!(f, "sethostname {}", text(name)),
+            What::Domainname(name) => write!(f, "setdomainname {}", text(name)),
+            What::Console(Console { socket, size, uid, .. }) => match size {
+                Some((rows, columns)) => write!(f, "terminal {rows}x{columns} of uid {uid}, master to {socket}"),
+                None => write!(f, "terminal of uid {uid}, master to {socket}"),
+            },
+            What::Umask(mask) => write!(f, "umask {mask:04o}"),
+            What::Groups(groups) => write!(f, "setgroups {groups:?}"),
+            What::OwnStdio(uid) => write!(f, "fchown stdio to {uid}"),
+            What::Bounding(drop) => write!(f, "drop {} capabilities from the bounding set", drop.count_ones()),
+            What::Ids(uid, gid) => write!(f, "setresgid {gid} setresuid {uid}"),
+            What::Capabilities(sets) => write!(
+                f,
+                "capset effective {:x} permitted {:x} inheritable {:x} ambient {:x}",
+                sets.effective, sets.permitted, sets.inheritable, sets.ambient
+            ),
+            What::NoNewPrivs => f.write_str("no_new_privs"),
+            What::Seccomp(flags) => write!(f, "seccomp filter, flags {flags:#x}"),
+            What::Scheduler(attr) => write!(
+                f,
+                "sched_setattr policy {} nice {} priority {} flags {:#x}",
+                attr.policy, attr.nice, attr.priority, attr.flags
+            ),
+            What::IoPriority(value) => write!(f, "ioprio_set class {} level {}", value >> 13, value & 7),
+            What::Personality(persona) => write!(f, "personality {persona:#x}"),
+            What::MemoryPolicy(mode, nodes) => write!(f, "set_mempolicy {mode:#x} nodes {nodes:x?}"),
+            What::Affinity(cpus) => write!(f, "sched_setaffinity {cpus:x?}"),
+            What::MakeCwd(path) => write!(f, "mkdir {} where missing", rooted(path)),
+            What::TryChdir(path) => write!(f, "chdir {} as root", text(path)),
+            What::Chdir(path) => write!(f, "chdir {}, inside the root", text(path)),
+            What::Home(uid) => write!(f, "HOME of uid {uid} from /etc/passwd"),
+            What::CloseFds(first) => write!(f, "close-on-exec from {first} up"),
+            What::FindProgram(exec) => write!(f, "find {}", exec.args.iter().next().map(text).unwrap_or_default()),
+            What::Ready => f.write_str("ready"),
+            What::AwaitStart(..) => f.write_str("await start"),
+            What::Hooks(point, hooks, ..) => {
+                write!(f, "run {} {} hooks", hooks.len(), super::failure::hook_name(*point))
+            }
+            What::Exec(exec) => {
+                write!(f, "execve {}", exec.args.iter().map(text).collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+}
+
+fn asked(ask: Ask) -> String {
+    match ask {
+        Ask::IdMaps => "write uid_map and gid_map".to_owned(),
+        Ask::TimeOffsets => "write timens_offsets".to_owned(),
+        Ask::Cgroup => "be in the cgroup".to_owned(),
+        Ask::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
+        Ask::SeccompListener => "pass the seccomp listener on".to_owned(),
+    }
+}
+
+fn text(value: &CStr) -> String {
+    value.to_string_lossy().into_owned()
+}
+
+fn rooted(path: &CString) -> String {
+    if path.as_c_str() == c"." { "/".to_owned() } else { format!("/{}", text(path)) }
+}
+
+fn place(target: &Target) -> String {
+    rooted(&target.path)
+}
+
+fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "mount {} on {}", text(&mount.fstype), place(&mount.target))?;
+    let words: Vec<String> = named(mount.attributes)
+        .chain(mount.settings.iter().map(|(key, value)| match value {
+            Some(value) => format!("{}={}", text(key), text(value)),
+            None => text(key),
+        }))
+        .collect();
+    if !words.is_empty() {
+        write!(f, " {}", words.join(","))?;
+    }
+    match mount.content {
+        Content::Empty => {}
+        Content::EmptyWithMode => f.write_str(" mode as below")?,
+        Content::Copy => f.write_str(" filled from below")?,
+    }
+    f.write_str(&changed(&mount.changes))
+}
+
+fn named(attributes: u64) -> impl Iterator<Item = String> {
+    let atime = match attributes & libc::MOUNT_ATTR__ATIME {
+        libc::MOUNT_ATTR_NOATIME => Some("noatime".to_owned()),
+        libc::MOUNT_ATTR_STRICTATIME => Some("strictatime".to_owned()),
+        _ => None,
+    };
+    ATTRIBUTES
+        .into_iter()
+        .filter(move |(bit, _)| attributes & bit != 0)
+        .map(|(_, name)| name.to_owned())
+        .chain(atime)
+}
+
+fn propagation(flags: u64) -> String {
+    let word = PROPAGATIONS.iter().find(|(bit, _)| flags & bit != 0).map_or("unchanged", |(_, word)| *word);
+    if flags & libc::MS_REC == 0 { word.to_owned() } else { format!("{word}, and below") }
+}
+
+fn flags(attributes: &Attributes) -> String {
+    let set = named(attributes.set);
+    let cleared = named(attributes.clear).map(|name| format!("not {name}"));
+    let propagation = (attributes.propagation != 0).then(|| propagation(attributes.propagation));
+    set.chain(cleared).chain(propagation).collect::<Vec<_>>().join(",")
+}
+
+fn changed(changes: &[Change]) -> String {
+    changes
+        .iter()
+        .map(|change| {
+            let below = if change.reach == Reach::Tree { " (all)" } else { "" };
+            format!(", {}{below}", flags(&change.attributes))
+        })
+        .collect()
+}

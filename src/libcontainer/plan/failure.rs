@@ -1,0 +1,113 @@
+//! How a failed step is told: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. Said once, by the
+//! side that knows the plan; the words that engines look for stand here.
+
+use rustix::io::Errno;
+
+use super::step::{Origin, Step, What};
+use crate::wire::{Failure, HookPoint};
+
+/// The whole message for a failed step.
+pub fn message(step: &Step, failure: &Failure) -> String {
+    tell(&step.from.to_string(), &step.what, failure)
+}
+
+fn tell(at: &str, what: &What, failure: &Failure) -> String {
+    match what {
+        What::FindProgram(exec) | What::Exec(exec) => {
+            let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
+            format!("{at}: {}", program(&name, failure.errno))
+        }
+        What::Hooks(point, ..) => format!("error running {} hook #{}", hook_name(*point), failure.said.text()),
+        What::Chdir(path) | What::TryChdir(path) if failure.said.is_empty() => {
+            format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
+        }
+        other => {
+            let said = failure.said.text();
+            let why = if said.is_empty() {
+                words(failure.errno)
+            } else {
+                format!("{said} ({})", name(failure.errno))
+            };
+            format!("{at}: {other}: {why}")
+        }
+    }
+}
+
+/// What clients turn into exit statuses 126 and 127: `executable file not found in $PATH`, `no such file or directory`,
+/// `permission denied`, `is a directory`.
+pub fn program(name: &str, errno: Errno) -> String {
+    match errno {
+        Errno::NOENT if !name.contains('/') => format!("exec: {name:?}: executable file not found in $PATH"),
+        Errno::NOENT => format!("exec: {name:?}: stat {name}: no such file or directory"),
+        other => format!("exec: {name:?}: {}", words(other)),
+    }
+}
+
+/// The spec's name for a point.
+pub fn hook_name(point: HookPoint) -> &'static str {
+    match point {
+        HookPoint::CreateRuntime => "createRuntime",
+        HookPoint::CreateContainer => "createContainer",
+        HookPoint::StartContainer => "startContainer",
+    }
+}
+
+/// The kernel's word, in lower case as Go programs write it, with the errno's name.
+pub fn words(errno: Errno) -> String {
+    let text = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
+    let mut characters = text.chars();
+    let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
+    format!("{first}{} ({})", characters.as_str(), name(errno))
+}
+
+fn name(errno: Errno) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno.raw_os_error()))
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::At(at) => at.fmt(f),
+            Origin::Runtime(why) => f.write_str(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::At;
+    use crate::plan::step::Exec;
+    use crate::sys::exec::Strings;
+    use crate::wire::Words;
+
+    fn failure(errno: Errno, said: &str) -> Failure {
+        Failure { step: 0, errno, said: Words::of(said.as_bytes()) }
+    }
+
+    #[test]
+    fn a_missing_program_is_told_in_the_words_that_engines_know() {
+        let exec = |name: &str| {
+            let args = Strings::new(&[name]).unwrap();
+            Step::at(&At::new("process.args"), What::Exec(Exec { candidates: vec![], args: args.clone(), env: args }))
+        };
+        let told = |name, errno| message(&exec(name), &failure(errno, ""));
+        assert_eq!(
+            told("nope", Errno::NOENT),
+            "process.args: exec: \"nope\": executable file not found in $PATH"
+        );
+        assert_eq!(
+            told("/nope", Errno::NOENT),
+            "process.args: exec: \"/nope\": stat /nope: no such file or directory"
+        );
+        assert!(told("/x", Errno::ACCESS).contains("permission denied"));
+        assert!(told("/etc", Errno::ISDIR).contains("is a directory"));
+    }
+
+    #[test]
+    fn the_kernels_own_words_come_before_the_errno() {
+        let step = Step::at(&At::new("hostname"), What::Hostname(c"x".to_owned()));
+        assert_eq!(message(&step, &failure(Errno::PERM, "")), "hostname: sethostname x: operation not permitted (EPERM)");
+        assert_eq!(message(&step, &failure(Errno::INVAL, "no")), "hostname: sethostname x: no (EINVAL)");
+    }
+}

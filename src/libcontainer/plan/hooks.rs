@@ -1,0 +1,76 @@
+//! The hooks of init: when, in which namespaces, with what. SPEC: runtime.md#lifecycle, config.md#posix-platform-hooks.
+
+use oci_spec::runtime::Hook;
+
+use super::draft::{Draft, Opening};
+use super::step::{HookCommand, What};
+use super::{Asked, Start, process};
+use crate::config::At;
+use crate::sys::exec::Strings;
+use crate::wire::{Ask, HookPoint};
+
+/// prestart and createRuntime by the runtime, createContainer by init: mounts are there, the old root still is.
+pub(super) fn before_pivot(ask: &Asked<'_>, plan: &mut Draft) {
+    let Some(hooks) = ask.config.spec.hooks().as_ref() else { return };
+    #[allow(deprecated)] // the spec still asks for it
+    let lists = [("prestart", hooks.prestart()), ("createRuntime", hooks.create_runtime())];
+    for (name, list) in lists {
+        let at = At::new("hooks").key(name);
+        let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { continue };
+        list.iter().enumerate().for_each(|(n, hook)| drop(command(hook, &at.index(n), plan)));
+        plan.plan().runtime_hooks.push((at, list.clone()));
+    }
+    if !plan.plan().runtime_hooks.is_empty() {
+        plan.at(&At::new("hooks"), What::Ask(Ask::Hooks(HookPoint::CreateRuntime)));
+    }
+    inside(HookPoint::CreateContainer, "createContainer", "creating", hooks.create_container().as_deref(), plan);
+    for (name, list) in [("poststart", hooks.poststart()), ("poststop", hooks.poststop())] {
+        let list = list.as_deref().unwrap_or_default();
+        let at = At::new("hooks").key(name);
+        list.iter().enumerate().for_each(|(n, hook)| drop(command(hook, &at.index(n), plan)));
+    }
+}
+
+/// The wait for `start`, and what runs between it and the program.
+pub(super) fn before_start(ask: &Asked<'_>, plan: &mut Draft) {
+    if ask.flags.start == Start::OnFifo {
+        let at = At::new("start");
+        let (fifo, answer) = (plan.open(&at, Opening::StartFifo), plan.open(&at, Opening::AnswerFifo));
+        plan.always("start says when", What::AwaitStart(fifo, answer));
+    }
+    let hooks = ask.config.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
+    inside(HookPoint::StartContainer, "startContainer", "created", hooks, plan);
+}
+
+fn inside(point: HookPoint, name: &str, status: &'static str, hooks: Option<&[Hook]>, plan: &mut Draft) {
+    let hooks = hooks.unwrap_or_default();
+    let at = At::new("hooks").key(name);
+    let commands: Vec<_> =
+        hooks.iter().enumerate().filter_map(|(n, hook)| command(hook, &at.index(n), plan)).collect();
+    if commands.is_empty() {
+        return;
+    }
+    let state = plan.open_once(&at, Opening::HookState(status));
+    let output = plan.open_once(&at, Opening::HookOutput);
+    plan.at(&at, What::Hooks(point, commands, state, output));
+}
+
+/// A hook ready to run, or what is wrong with it.
+fn command(hook: &Hook, at: &At, plan: &mut Draft) -> Option<HookCommand> {
+    let path = hook.path().to_str().unwrap_or_default();
+    if !hook.path().is_absolute() {
+        plan.fault(&at.key("path"), format!("{path:?} is not absolute"));
+    }
+    let timeout = hook.timeout().map(|seconds| {
+        u32::try_from(seconds).ok().filter(|seconds| *seconds > 0).unwrap_or_else(|| {
+            plan.fault(&at.key("timeout"), format!("{seconds} is not a positive number of seconds"));
+            1
+        })
+    });
+    let given = hook.args().as_deref().unwrap_or_default();
+    let args = if given.is_empty() { vec![path.to_owned()] } else { given.to_vec() };
+    let args = Strings::new(&args).map_err(|_| plan.fault(&at.key("args"), "has a NUL byte")).ok()?;
+    let env = Strings::new(hook.env().as_deref().unwrap_or_default());
+    let env = env.map_err(|_| plan.fault(&at.key("env"), "has a NUL byte")).ok()?;
+    Some(HookCommand { path: process::c_string(path, &at.key("path"), plan)?, args, env, timeout })
+}

@@ -1,0 +1,83 @@
+//! User and group id mappings: what they must be, and which ids they reach.
+
+use oci_spec::runtime::LinuxIdMapping;
+
+use super::Asked;
+use super::draft::{Draft, IdMap};
+use super::namespaces::{Kinds, USER};
+use crate::config::At;
+
+/// As many lines as the kernel takes in one map (user_namespaces(7), Linux 4.15).
+const MAX_LINES: usize = 340;
+
+/// Reads `linux.uidMappings` and `linux.gidMappings`. SPEC: config-linux.md#user-namespace-mappings.
+pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let linux = ask.config.spec.linux().as_ref();
+    let uids = linux.and_then(|linux| linux.uid_mappings().as_deref()).unwrap_or_default();
+    let gids = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
+    let (uid_at, gid_at) = (At::new("linux.uidMappings"), At::new("linux.gidMappings"));
+    for (list, at) in [(uids, &uid_at), (gids, &gid_at)] {
+        if !list.is_empty() && !kinds.private(USER) {
+            plan.fault(at, "needs a user namespace (linux.namespaces)");
+        }
+        if list.is_empty() && kinds.new.has(USER) {
+            plan.fault(at, "is missing: a new user namespace needs it");
+        }
+        lines(list, at, plan);
+    }
+    if kinds.new.has(USER) {
+        plan.plan().id_maps = Some((maps(uids), maps(gids)));
+    } else if kinds.joins(USER) && !(uids.is_empty() && gids.is_empty()) {
+        plan.warn(&uid_at, "is not used: the user namespace is joined by path and has its maps");
+    }
+}
+
+fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
+    list.iter().map(|m| IdMap { container: m.container_id(), host: m.host_id(), size: m.size() }).collect()
+}
+
+fn lines(list: &[LinuxIdMapping], at: &At, plan: &mut Draft) {
+    if list.len() > MAX_LINES {
+        plan.fault(at, format!("{} mappings, and the kernel takes at most {MAX_LINES}", list.len()));
+    }
+    for (n, line) in list.iter().enumerate() {
+        let at = at.index(n);
+        if line.size() == 0 {
+            plan.fault(&at.key("size"), "is 0");
+        }
+        for (name, first) in [("containerID", line.container_id()), ("hostID", line.host_id())] {
+            if first.checked_add(line.size()).is_none() {
+                plan.fault(&at.key(name), format!("{first} with size {} goes beyond the last id", line.size()));
+            }
+        }
+        let overlapping = |a: u32, b: u32, size: u32| {
+            u64::from(a) < u64::from(b) + u64::from(size) && u64::from(b) < u64::from(a) + u64::from(line.size())
+        };
+        let earlier = list[..n].iter().position(|other| {
+            overlapping(line.container_id(), other.container_id(), other.size())
+                || overlapping(line.host_id(), other.host_id(), other.size())
+        });
+        if let Some(earlier) = earlier {
+            plan.fault(&at, format!("overlaps with the mapping [{earlier}]"));
+        }
+    }
+}
+
+/// Which of the two maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ids {
+    Users,
+    Groups,
+}
+
+/// A fault when `id` has no name on the host.
+pub(super) fn must_reach(id: u32, ids: Ids, at: &At, plan: &mut Draft) {
+    let Some((uids, gids)) = plan.plan().id_maps.as_ref() else { return };
+    let (list, property) = match ids {
+        Ids::Users => (uids, "linux.uidMappings"),
+        Ids::Groups => (gids, "linux.gidMappings"),
+    };
+    if !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size)) {
+        plan.fault(at, format!("{id} is not mapped in {property}"));
+    }
+}

@@ -1,0 +1,257 @@
+//! Which namespaces are new, which are joined, and in how many forks: decided once, here, and visible in the plan.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset};
+
+use super::Asked;
+use super::draft::{Draft, Joined, Opening, TimeOffset};
+use super::step::{Namespaces, Step, What};
+use super::{idmap, sysctl};
+use crate::config::At;
+use crate::wire::Ask;
+
+/// CLONE_NEW* as the plan holds them.
+pub(super) const MOUNT: u64 = libc::CLONE_NEWNS as u64;
+pub(super) const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+pub(super) const UTS: u64 = libc::CLONE_NEWUTS as u64;
+pub(super) const USER: u64 = libc::CLONE_NEWUSER as u64;
+pub(super) const PID: u64 = libc::CLONE_NEWPID as u64;
+pub(super) const NETWORK: u64 = libc::CLONE_NEWNET as u64;
+pub(super) const TIME: u64 = libc::CLONE_NEWTIME as u64;
+const IPC: u64 = libc::CLONE_NEWIPC as u64;
+
+/// Every kind with the word of the spec and the name of its file under /proc/PID/ns.
+pub const KINDS: [(u64, &str, &str); 8] = [
+    (MOUNT, "mount", "mnt"),
+    (CGROUP, "cgroup", "cgroup"),
+    (UTS, "uts", "uts"),
+    (IPC, "ipc", "ipc"),
+    (USER, "user", "user"),
+    (PID, "pid", "pid"),
+    (NETWORK, "network", "net"),
+    (TIME, "time", "time"),
+];
+
+/// The container's namespaces.
+#[derive(Debug, Default)]
+pub(super) struct Kinds {
+    /// To be made.
+    pub(super) new: Namespaces,
+    /// To be entered.
+    joined: Vec<(u64, PathBuf, At)>,
+}
+
+impl Kinds {
+    /// True when the container has its own of this kind, or a pod's: anything but the host's.
+    pub(super) fn private(&self, kind: u64) -> bool {
+        self.new.has(kind) || self.joins(kind)
+    }
+
+    pub(super) fn joins(&self, kind: u64) -> bool {
+        self.joined.iter().any(|(joined, ..)| *joined == kind)
+    }
+}
+
+/// The bit of a namespace type.
+pub fn bit(kind: LinuxNamespaceType) -> u64 {
+    match kind {
+        LinuxNamespaceType::Mount => MOUNT,
+        LinuxNamespaceType::Cgroup => CGROUP,
+        LinuxNamespaceType::Uts => UTS,
+        LinuxNamespaceType::Ipc => IPC,
+        LinuxNamespaceType::User => USER,
+        LinuxNamespaceType::Pid => PID,
+        LinuxNamespaceType::Network => NETWORK,
+        LinuxNamespaceType::Time => TIME,
+    }
+}
+
+/// Reads `linux.namespaces`. SPEC: config-linux.md#namespaces.
+pub(super) fn of(ask: &Asked<'_>, plan: &mut Draft) -> Kinds {
+    let mut kinds = Kinds::default();
+    let list = ask.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    for (n, namespace) in list.iter().enumerate() {
+        let at = At::new("linux.namespaces").index(n);
+        let kind = bit(namespace.typ());
+        if kinds.private(kind) {
+            plan.fault(&at, format!("a second {} namespace", word(kind)));
+        }
+        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            None => kinds.new.0 |= kind,
+            Some(path) if path.is_absolute() => kinds.joined.push((kind, path.clone(), at.key("path"))),
+            Some(path) => plan.fault(&at.key("path"), format!("{path:?} is not absolute")),
+        }
+    }
+    idmap::check(ask, &kinds, plan);
+    kinds
+}
+
+/// The spec's word for a kind.
+pub(super) fn word(kind: u64) -> &'static str {
+    KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("unknown", |(_, word, _)| word)
+}
+
+/// Enters them all but the cgroup namespace, which comes when the container is in its cgroup.
+pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let late = CGROUP | TIME;
+    let bridge = kinds.joins(USER) || (kinds.new.has(USER) && !kinds.joined.is_empty());
+    if bridge {
+        across(kinds, plan);
+    } else if kinds.new.has(USER) {
+        plan.plan().birth.new = Namespaces(USER | (kinds.new.0 & PID));
+    } else {
+        plan.plan().birth.new = kinds.new.without(late);
+        join_each(kinds, plan);
+    }
+    if kinds.private(USER) {
+        let at = At::new("linux.namespaces");
+        if kinds.new.has(USER) {
+            plan.at(&At::new("linux.uidMappings"), What::Ask(Ask::IdMaps));
+        }
+        plan.at(&at, What::BecomeRoot);
+        let rest = kinds.new.without(late | USER | PID);
+        if rest != Namespaces::NONE {
+            // ORDER: after BecomeRoot: what is made here belongs to the new user namespace's root
+            plan.at(&at, What::Unshare(rest));
+        }
+    }
+    time(ask, kinds, plan);
+}
+
+/// Without a user namespace: a pid namespace by the runtime, which stays itself; the others by init.
+fn join_each(kinds: &Kinds, plan: &mut Draft) {
+    for (kind, path, at) in &kinds.joined {
+        let slot = plan.open(at, Opening::Namespace(path.clone(), *kind));
+        if *kind == PID {
+            plan.plan().birth.pid_namespace = Some(slot);
+        } else {
+            plan.at(at, What::Join(slot, Namespaces(*kind)));
+        }
+    }
+}
+
+/// With a user namespace to join, or a new one beside others to join: a second fork. The bridge enters everything with
+/// the rights of the host's root, the user namespace last, and init is born inside.
+fn across(kinds: &Kinds, plan: &mut Draft) {
+    let (user, others): (Vec<_>, Vec<_>) = kinds.joined.iter().partition(|(kind, ..)| *kind == USER);
+    for (kind, path, at) in others.into_iter().chain(user) {
+        let slot = plan.open(at, Opening::Namespace(path.clone(), *kind));
+        let step = Step::at(at, What::Join(slot, Namespaces(*kind)));
+        plan.plan().bridge.push(step);
+    }
+    let born = Namespaces(kinds.new.0 & (USER | PID));
+    plan.plan().bridge.push(Step::at(&At::new("linux.namespaces"), What::Spawn(born)));
+}
+
+fn time(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let at = At::new("linux.timeOffsets");
+    let asked = ask.config.spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
+    let offsets = asked.map(|map| offsets(map, &at, plan)).unwrap_or_default();
+    if !kinds.new.has(TIME) {
+        if !offsets.is_empty() {
+            plan.fault(&at, "needs a new time namespace (linux.namespaces)");
+        }
+        return;
+    }
+    let namespaces = At::new("linux.namespaces");
+    plan.at(&namespaces, What::Unshare(Namespaces(TIME)));
+    if !offsets.is_empty() {
+        // ORDER: before anybody is in the namespace; later the kernel refuses (time_namespaces(7))
+        plan.at(&at, What::Ask(Ask::TimeOffsets));
+        plan.plan().time_offsets = offsets;
+    }
+    plan.at(&namespaces, What::EnterTime);
+}
+
+fn offsets(map: &HashMap<String, LinuxTimeOffset>, at: &At, plan: &mut Draft) -> Vec<TimeOffset> {
+    let mut offsets = Vec::new();
+    for (clock, offset) in map {
+        let at = at.key(clock);
+        let nanosecs = offset.nanosecs().unwrap_or(0);
+        if clock != "monotonic" && clock != "boottime" {
+            plan.fault(&at, "unknown clock (expected one of monotonic, boottime)");
+        }
+        if nanosecs >= 1_000_000_000 {
+            plan.fault(&at.key("nanosecs"), format!("{nanosecs} is not less than a second (1000000000)"));
+        }
+        offsets.push(TimeOffset { clock: clock.clone(), secs: offset.secs().unwrap_or(0), nanosecs, at });
+    }
+    offsets.sort_by(|a, b| a.clock.cmp(&b.clock));
+    offsets
+}
+
+/// What a namespace holds from its beginning: the host name, kernel parameters, the loopback.
+pub(super) fn settle(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    if kinds.new.has(NETWORK) {
+        plan.always("loopback of a new network namespace", What::Loopback);
+    }
+    let spec = &ask.config.spec;
+    let names = [
+        ("hostname", spec.hostname(), What::Hostname as fn(CString) -> What),
+        ("domainname", spec.domainname(), What::Domainname as fn(CString) -> What),
+    ];
+    for (property, value, what) in names {
+        let at = At::new(property);
+        let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
+        if !kinds.private(UTS) {
+            plan.fault(&at, format!("unable to set {property} without a private UTS namespace"));
+        } else if value.len() > 64 {
+            plan.fault(&at, format!("{value:?} has {} bytes, and 64 is the most", value.len()));
+        } else if let Some(value) = super::process::c_string(value, &at, plan) {
+            plan.at(&at, what(value));
+        }
+    }
+    kernel_parameters(ask, kinds, plan);
+}
+
+/// ORDER: before Pivot: the host's own /proc, which the rootfs cannot have touched (CVE-2025-52881).
+fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let Some(map) = ask.config.spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) else { return };
+    let at = At::new("linux.sysctl");
+    let private: Vec<_> = [
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Network,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::User,
+    ]
+    .into_iter()
+    .filter(|kind| kinds.private(bit(*kind)))
+    .collect();
+    let Some(list) = plan.keep(sysctl::all(map, &private, &at)) else { return };
+    for (name, value) in list {
+        let at = at.key(&name.replace('/', "."));
+        let path = super::process::c_string(&format!("/proc/sys/{name}"), &at, plan);
+        let value = super::process::c_string(&value, &at, plan);
+        if let (Some(path), Some(value)) = (path, value) {
+            plan.at(&at, What::Sysctl(path, value));
+        }
+    }
+}
+
+/// Joins a running container: everything in one call by the pidfd of its init (setns(2), Linux 5.8), so that the kernel
+/// itself weighs the user namespace against the others.
+pub(super) fn join(container: Joined, plan: &mut Draft) {
+    let at = At::new("linux.namespaces");
+    let process = plan.open(&at, Opening::Process(container.pid));
+    if container.kinds.has(USER) {
+        plan.plan().bridge.push(Step::at(&at, What::Join(process, container.kinds)));
+        plan.plan().bridge.push(Step::at(&at, What::Spawn(Namespaces::NONE)));
+        plan.at(&at, What::BecomeRoot);
+    } else {
+        if container.kinds.has(PID) {
+            let slot = plan.open(&at, Opening::NamespaceOf(container.pid, "pid"));
+            plan.plan().birth.pid_namespace = Some(slot);
+        }
+        let root = (!container.kinds.has(MOUNT)).then(|| plan.open(&At::new("root.path"), Opening::RootOf(container.pid)));
+        let others = container.kinds.without(PID);
+        if others != Namespaces::NONE {
+            plan.at(&at, What::Join(process, others));
+        }
+        if let Some(root) = root {
+            plan.at(&At::new("root.path"), What::Chroot(root));
+        }
+    }
+}

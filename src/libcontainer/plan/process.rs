@@ -1,0 +1,336 @@
+//! The process: what it is, what it may do, and in which order it gives up what it may. Init and exec share all of it.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxIOPriority, PosixRlimitType, Process};
+
+use super::capabilities::{self, CapabilitySets};
+use super::draft::{Draft, Limit};
+use super::step::{Exec, What};
+use super::{Asked, Keyring, idmap, run_as, seccomp};
+use crate::config::At;
+use crate::host::Host;
+use crate::sys::exec::Strings;
+use crate::wire::Ask;
+
+/// Where a shell looks when nobody says PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The process object, understood. Without one (a mistake already told) there is nothing in it.
+pub(super) struct Own<'a> {
+    pub(super) process: Option<&'a Process>,
+    pub(super) at: At,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    exec: Option<Exec>,
+    needs_home: bool,
+    capabilities: CapabilitySets,
+    filter_flags: Option<u32>,
+    listener: bool,
+}
+
+/// A C string, or a fault.
+pub(super) fn c_string(text: &str, at: &At, plan: &mut Draft) -> Option<CString> {
+    CString::new(text).map_err(|_| plan.fault(at, format!("{text:?} has a NUL byte"))).ok()
+}
+
+/// The config's own process.
+pub(super) fn own<'a>(ask: &Asked<'a>, plan: &mut Draft) -> Own<'a> {
+    let at = At::new("process");
+    let process = ask.config.spec.process().as_ref();
+    if process.is_none() {
+        plan.fault(&at, "is missing");
+    }
+    understand(process, &at, ask, plan)
+}
+
+/// A further process.
+pub(super) fn of<'a>(process: &'a Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> Own<'a> {
+    understand(Some(process), at, ask, plan)
+}
+
+fn understand<'a>(process: Option<&'a Process>, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> Own<'a> {
+    let mut own = Own {
+        process,
+        at: at.clone(),
+        uid: 0,
+        gid: 0,
+        exec: None,
+        needs_home: false,
+        capabilities: CapabilitySets::default(),
+        filter_flags: None,
+        listener: false,
+    };
+    let Some(process) = process else { return own };
+    (own.uid, own.gid) = (process.user().uid(), process.user().gid());
+    idmap::must_reach(own.uid, idmap::Ids::Users, &at.key("user").key("uid"), plan);
+    idmap::must_reach(own.gid, idmap::Ids::Groups, &at.key("user").key("gid"), plan);
+    let (env, needs_home, path) = environment(process, at, ask, plan);
+    own.needs_home = needs_home;
+    own.exec = program(process, &path, env, at, plan);
+    let asked = process.capabilities().as_ref();
+    let (sets, warnings) = capabilities::sets(asked, &at.key("capabilities"), ask.host.me.bounding);
+    own.capabilities = sets;
+    plan.warnings(warnings);
+    plan.plan().oom_score_adj = process.oom_score_adj();
+    if let Some(score) = process.oom_score_adj().filter(|score| !(-1000..=1000).contains(score)) {
+        plan.fault(&at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));
+    }
+    limits(process, at, plan);
+    filter(&mut own, ask, plan);
+    own
+}
+
+/// The environment: nothing of ours, the last of several wins. SPEC: config.md#process.
+fn environment(process: &Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> (Option<Strings>, bool, String) {
+    let at = at.key("env");
+    let mut entries: Vec<(&str, String)> = Vec::new();
+    let given = process.env().as_deref().unwrap_or_default();
+    for (n, entry) in given.iter().enumerate() {
+        match entry.split_once('=') {
+            Some((name, _)) if !name.is_empty() => {
+                match entries.iter_mut().find(|(there, _)| *there == name) {
+                    Some((_, there)) => there.clone_from(entry),
+                    None => entries.push((name, entry.clone())),
+                }
+            }
+            _ => plan.fault(&at.index(n), format!("{entry:?} is not NAME=value")),
+        }
+    }
+    if ask.flags.listen_fds > 0 {
+        entries.push(("LISTEN_FDS", format!("LISTEN_FDS={}", ask.flags.listen_fds)));
+        entries.push(("LISTEN_PID", "LISTEN_PID=1".to_owned()));
+    }
+    if ask.flags.notify.is_some() {
+        entries.push(("NOTIFY_SOCKET", "NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()));
+    }
+    entries.retain(|(name, entry)| *name != "HOME" || entry != "HOME=");
+    let needs_home = !entries.iter().any(|(name, _)| *name == "HOME");
+    let path = entries.iter().find(|(name, _)| *name == "PATH").map(|(_, entry)| entry["PATH=".len()..].to_owned());
+    let texts: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let strings = Strings::new(&texts).map_err(|_| plan.fault(&at, "has an entry with a NUL byte")).ok();
+    (strings, needs_home, path.unwrap_or_else(|| DEFAULT_PATH.to_owned()))
+}
+
+/// The program by its path, or every place where PATH, the container's own, lets one look for it.
+fn program(process: &Process, path: &str, env: Option<Strings>, at: &At, plan: &mut Draft) -> Option<Exec> {
+    let at = at.key("args");
+    let args = process.args().as_deref().unwrap_or_default();
+    let Some(name) = args.first() else {
+        plan.fault(&at, "is empty or missing: there is no program to run");
+        return None;
+    };
+    if name.is_empty() {
+        plan.fault(&at.index(0), "is empty: there is no program to run");
+        return None;
+    }
+    let paths: Vec<String> = if name.contains('/') {
+        vec![name.clone()]
+    } else {
+        path.split(':').map(|part| format!("{}/{name}", if part.is_empty() { "." } else { part })).collect()
+    };
+    let candidates = paths.iter().map(|path| CString::new(path.as_str())).collect::<Result<Vec<_>, _>>();
+    let (Ok(candidates), Ok(args)) = (candidates, Strings::new(args)) else {
+        plan.fault(&at, "has a NUL byte");
+        return None;
+    };
+    Some(Exec { candidates, args, env: env? })
+}
+
+fn limits(process: &Process, at: &At, plan: &mut Draft) {
+    let at = at.key("rlimits");
+    let mut limits: Vec<Limit> = Vec::new();
+    for (n, limit) in process.rlimits().as_deref().unwrap_or_default().iter().enumerate() {
+        let at = at.index(n);
+        let (resource, name) = resource(limit.typ());
+        if limits.iter().any(|there| there.resource == resource) {
+            // SPEC: config.md#posix-process: a second entry of the same type is an error
+            plan.fault(&at.key("type"), format!("a second {name}"));
+        }
+        if limit.soft() > limit.hard() {
+            plan.fault(&at, format!("soft {} is above hard {}", limit.soft(), limit.hard()));
+        }
+        limits.push(Limit { resource, name: name.to_owned(), soft: limit.soft(), hard: limit.hard(), at });
+    }
+    plan.plan().limits = limits;
+}
+
+fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
+    match kind {
+        PosixRlimitType::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
+        PosixRlimitType::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
+        PosixRlimitType::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
+        PosixRlimitType::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
+        PosixRlimitType::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
+        PosixRlimitType::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
+        PosixRlimitType::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
+        PosixRlimitType::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+        PosixRlimitType::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
+        PosixRlimitType::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
+        PosixRlimitType::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
+        PosixRlimitType::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
+        PosixRlimitType::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
+        PosixRlimitType::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
+        PosixRlimitType::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
+        PosixRlimitType::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+    }
+}
+
+/// The container's filter is every process's: exec loads it as init does.
+fn filter(own: &mut Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let Some(asked) = ask.config.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return };
+    let Some((filter, warnings)) = plan.keep(seccomp::filter(asked, &At::new("linux.seccomp"))) else { return };
+    plan.warnings(warnings);
+    own.filter_flags = Some(filter.flags());
+    own.listener = filter.listener().is_some();
+    plan.plan().filter = Some(filter);
+}
+
+/// What comes before everything: no signal is missed or inherited, modes are exact, nobody looks in.
+pub(super) fn begin(plan: &mut Draft) {
+    plan.always("a payload starts with default signals", What::Signals);
+    plan.always("exact modes until the end", What::Umask(0));
+    plan.always("CVE-2016-9962", What::Undumpable);
+}
+
+pub(super) fn session(ask: &Asked<'_>, plan: &mut Draft) {
+    plan.always("a session of its own", What::Session);
+    if ask.flags.keyring == Keyring::New
+        && let Ok(name) = CString::new(format!("_ses.{}", ask.flags.id))
+    {
+        plan.always("a keyring of its own", What::Keyring(name));
+    }
+}
+
+/// AppArmor profile and SELinux label: written now, they take effect at the exec.
+pub(super) fn labels(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let Some(process) = own.process else { return };
+    if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
+        let at = own.at.key("apparmorProfile");
+        if !ask.host.lsm.apparmor {
+            plan.warn(&at, "is not applied: AppArmor is not enabled on this host");
+        } else if profile != "unconfined"
+            && let Some(value) = c_string(&format!("exec {profile}"), &at, plan)
+        {
+            plan.at(&at, What::Label(apparmor_file(ask.host), value));
+        }
+    }
+    if let Some(label) = process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
+        let at = own.at.key("selinuxLabel");
+        if !ask.host.lsm.selinux {
+            plan.warn(&at, "is not applied: SELinux is not enabled on this host");
+        } else if let Some(value) = c_string(label, &at, plan) {
+            plan.at(&at, What::Label(CString::from(c"/proc/self/attr/exec"), value));
+        }
+    }
+}
+
+fn apparmor_file(host: &Host) -> CString {
+    // KERNEL(5.8): attr/apparmor, which another LSM cannot take
+    if host.lsm.own_apparmor_files {
+        CString::from(c"/proc/self/attr/apparmor/exec")
+    } else {
+        CString::from(c"/proc/self/attr/exec")
+    }
+}
+
+/// The working directory and HOME, while we are still root. The directory itself was made before the root was closed.
+pub(super) fn place(own: &Own<'_>, plan: &mut Draft) {
+    let Some(process) = own.process else { return };
+    let at = own.at.key("cwd");
+    let Some(cwd) = process.cwd().to_str().filter(|cwd| Path::new(cwd).is_absolute()) else {
+        plan.fault(&at, format!("{:?} is not absolute", process.cwd()));
+        return;
+    };
+    if let Some(cwd) = c_string(cwd, &at, plan) {
+        plan.at(&at, What::TryChdir(cwd));
+    }
+    if own.needs_home {
+        plan.always("HOME is not set", What::Home(own.uid));
+    }
+}
+
+/// How the process is scheduled, and where its memory comes from.
+pub(super) fn run_as(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let Some(process) = own.process else { return };
+    if let Some(scheduler) = process.scheduler().as_ref() {
+        run_as::scheduler(scheduler, &own.at.key("scheduler"), plan);
+    }
+    if let Some(priority) = process.io_priority().as_ref() {
+        io_priority(priority, &own.at.key("ioPriority"), plan);
+    }
+    run_as::domain(ask, plan);
+    run_as::memory(ask, plan);
+}
+
+fn io_priority(asked: &LinuxIOPriority, at: &At, plan: &mut Draft) {
+    match u32::try_from(asked.priority()).ok().filter(|level| *level < 8) {
+        Some(level) => plan.at(at, What::IoPriority(run_as::io_class(asked.class()) << 13 | level)),
+        None => plan.fault(&at.key("priority"), format!("{} is not in 0..7", asked.priority())),
+    }
+}
+
+/// ORDER: what needs privilege first, then the privilege. The filter needs either CAP_SYS_ADMIN or no_new_privs: without
+/// no_new_privs it is loaded while the capability is still there, with it as the last thing of all (`prepare`).
+pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let Some(process) = own.process else { return };
+    let user = own.at.key("user");
+    if no_new_privileges(process) {
+        plan.at(&own.at.key("noNewPrivileges"), What::NoNewPrivs);
+    }
+    let from = own.at.key("capabilities");
+    plan.at(&from, What::Bounding(ask.host.me.bounding & !own.capabilities.bounding));
+    plan.at(&user.key("uid"), What::OwnStdio(own.uid));
+    if !no_new_privileges(process) {
+        load_filter(own, plan);
+    }
+    let groups = process.user().additional_gids().clone().unwrap_or_default();
+    if groups.len() > crate::init::MAX_GROUPS {
+        plan.fault(&user.key("additionalGids"), format!("more than {} groups", crate::init::MAX_GROUPS));
+    }
+    for (n, gid) in groups.iter().enumerate() {
+        idmap::must_reach(*gid, idmap::Ids::Groups, &user.key("additionalGids").index(n), plan);
+    }
+    plan.at(&user.key("additionalGids"), What::Groups(groups));
+    plan.at(&user, What::Ids(own.uid, own.gid));
+    plan.at(&from, What::Capabilities(own.capabilities));
+}
+
+fn no_new_privileges(process: &Process) -> bool {
+    process.no_new_privileges().unwrap_or(false)
+}
+
+fn load_filter(own: &Own<'_>, plan: &mut Draft) {
+    let at = At::new("linux.seccomp");
+    let Some(flags) = own.filter_flags else { return };
+    plan.at(&at, What::Seccomp(flags));
+    if own.listener {
+        plan.at(&at.key("listenerPath"), What::Ask(Ask::SeccompListener));
+    }
+}
+
+/// The last checks, as the user the program will be: directory, descriptors, program; then the filter, then ready.
+pub(super) fn prepare(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let Some(process) = own.process else { return };
+    if let Some(cwd) = process.cwd().to_str().and_then(|cwd| CString::new(cwd).ok()) {
+        plan.at(&own.at.key("cwd"), What::Chdir(cwd));
+    }
+    let umask = process.user().umask().unwrap_or(0o022);
+    plan.at(&own.at.key("user").key("umask"), What::Umask(umask & 0o777));
+    // ORDER: after Chdir: a descriptor of a directory must never become the cwd (CVE-2024-21626)
+    plan.always("only the standard streams and what was asked for", What::CloseFds(3 + ask.flags.extra_fds));
+    if let Some(exec) = &own.exec {
+        plan.at(&own.at.key("args"), What::FindProgram(exec.clone()));
+    }
+    if no_new_privileges(process) {
+        load_filter(own, plan);
+    }
+    plan.always("recorded before it may start", What::Ready);
+}
+
+pub(super) fn go(own: &Own<'_>, plan: &mut Draft) {
+    if let Some(exec) = &own.exec {
+        plan.at(&own.at.key("args"), What::Exec(exec.clone()));
+    }
+}

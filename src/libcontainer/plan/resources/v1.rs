@@ -1,0 +1,226 @@
+//! Version 1: a file per property, in the directory of its controller.
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
+
+use super::{OnFailure, Sheet, Write};
+use crate::config::{At, Faults};
+use crate::host::cgroups::Cgroups;
+
+/// As `super::writes`, for version 1.
+pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> Result<Vec<Write>, Faults> {
+    let mut sheet = Sheet::default();
+    if let Some(pids) = resources.pids() {
+        // 0 would forbid even init; as runc, it means the least there is
+        let limit = match pids.limit() {
+            0 => "1".to_owned(),
+            limit if limit < 0 => "max".to_owned(),
+            limit => limit.to_string(),
+        };
+        sheet.write("pids", "pids.max", limit, at.key("pids").key("limit"));
+    }
+    if let Some(memory) = resources.memory() {
+        self::memory(memory, &at.key("memory"), &mut sheet);
+    }
+    if let Some(cpu) = resources.cpu() {
+        self::cpu(cpu, &at.key("cpu"), &mut sheet);
+    }
+    if let Some(block) = resources.block_io() {
+        block_io(block, &at.key("blockIO"), &mut sheet);
+    }
+    for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
+        let at = at.key("hugepageLimits").index(n);
+        let size = limit.page_size();
+        sheet.write("hugetlb", &format!("hugetlb.{size}.limit_in_bytes"), limit.limit(), at.clone());
+        let reserved = format!("hugetlb.{size}.rsvd.limit_in_bytes");
+        sheet.add("hugetlb", &reserved, limit.limit().to_string(), OnFailure::SkipMissing, at);
+    }
+    if let Some(network) = resources.network() {
+        let at = at.key("network");
+        if let Some(class) = network.class_id() {
+            sheet.write("net_cls", "net_cls.classid", class, at.key("classID"));
+        }
+        for (n, priority) in network.priorities().iter().flatten().enumerate() {
+            let value = format!("{} {}", priority.name(), priority.priority());
+            sheet.write("net_prio", "net_prio.ifpriomap", value, at.key("priorities").index(n));
+        }
+    }
+    super::v2::rdma(resources, at, "rdma", &mut sheet);
+    if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
+        sheet.faults.add(at.key("unified"), "needs cgroup v2, and this host has v1");
+    }
+    must_be_there(&mut sheet, cgroups);
+    sheet.into_result()
+}
+
+/// A limit for a controller that is not mounted would be no limit at all.
+fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
+    let missing: Vec<_> = sheet
+        .writes
+        .iter()
+        .filter(|write| !cgroups.v1.iter().any(|hierarchy| hierarchy.has(&write.controller)))
+        .map(|write| (write.at.clone(), write.controller.clone()))
+        .collect();
+    for (at, controller) in missing {
+        sheet.faults.add(at, format!("the cgroup controller {controller} is not mounted on this host"));
+    }
+}
+
+fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
+    let limit = memory.limit().filter(|limit| *limit != 0);
+    let swap = memory.swap().filter(|swap| *swap != 0).or(limit.filter(|limit| *limit == -1));
+    if let (Some(limit), Some(swap)) = (limit, swap)
+        && swap > 0
+        && (limit < 0 || swap < limit)
+    {
+        sheet.faults.add(at.key("swap"), format!("{swap} is memory and swap together, and below the limit {limit}"));
+    }
+    if let Some(limit) = limit {
+        sheet.write("memory", "memory.limit_in_bytes", limit, at.key("limit"));
+    }
+    if let Some(swap) = swap {
+        let on_failure = if swap < 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
+        sheet.add("memory", "memory.memsw.limit_in_bytes", swap.to_string(), on_failure, at.key("swap"));
+    }
+    if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
+        sheet.write("memory", "memory.soft_limit_in_bytes", reservation, at.key("reservation"));
+    }
+    if memory.use_hierarchy() == Some(true) {
+        sheet.add("memory", "memory.use_hierarchy", "1".into(), OnFailure::SkipMissing, at.key("useHierarchy"));
+    }
+    match memory.swappiness() {
+        Some(swappiness @ 0..=100) => {
+            sheet.write("memory", "memory.swappiness", swappiness, at.key("swappiness"));
+        }
+        Some(swappiness) => sheet.faults.add(at.key("swappiness"), format!("{swappiness} is not in 0..100")),
+        None => {}
+    }
+    if memory.disable_oom_killer() == Some(true) {
+        sheet.write("memory", "memory.oom_control", 1, at.key("disableOOMKiller"));
+    }
+}
+
+fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
+    // ORDER: realtime time before any process is in the group
+    if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
+        sheet.write("cpu", "cpu.rt_period_us", period, at.key("realtimePeriod"));
+    }
+    if let Some(runtime) = cpu.realtime_runtime().filter(|runtime| *runtime != 0) {
+        sheet.write("cpu", "cpu.rt_runtime_us", runtime, at.key("realtimeRuntime"));
+    }
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+        sheet.write("cpu", "cpu.shares", shares, at.key("shares"));
+    }
+    if let Some(period) = cpu.period().filter(|period| *period != 0) {
+        sheet.write("cpu", "cpu.cfs_period_us", period, at.key("period"));
+    }
+    if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
+        sheet.write("cpu", "cpu.cfs_quota_us", quota, at.key("quota"));
+    }
+    if let Some(burst) = cpu.burst() {
+        let on_failure = if burst == 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
+        sheet.add("cpu", "cpu.cfs_burst_us", burst.to_string(), on_failure, at.key("burst"));
+    }
+    if let Some(idle) = cpu.idle() {
+        sheet.write("cpu", "cpu.idle", idle, at.key("idle"));
+    }
+    if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
+        sheet.write("cpuset", "cpuset.cpus", cpus, at.key("cpus"));
+    }
+    if let Some(mems) = cpu.mems().as_ref().filter(|mems| !mems.is_empty()) {
+        sheet.write("cpuset", "cpuset.mems", mems, at.key("mems"));
+    }
+}
+
+fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
+    // the weight belongs to CFQ, which is gone, or to BFQ, which has a file of its own
+    let weight = |file: &str, bfq: &str, value: String, at: At, sheet: &mut Sheet| {
+        sheet.add("blkio", file, value.clone(), OnFailure::Instead(bfq.to_owned(), value), at);
+    };
+    if let Some(value) = block.weight().filter(|value| *value != 0) {
+        weight("blkio.weight", "blkio.bfq.weight", value.to_string(), at.key("weight"), sheet);
+    }
+    if let Some(value) = block.leaf_weight().filter(|value| *value != 0) {
+        sheet.write("blkio", "blkio.leaf_weight", value, at.key("leafWeight"));
+    }
+    for (n, device) in block.weight_device().iter().flatten().enumerate() {
+        let at = at.key("weightDevice").index(n);
+        let number = format!("{}:{}", device.major(), device.minor());
+        if let Some(value) = device.weight() {
+            let value = format!("{number} {value}");
+            weight("blkio.weight_device", "blkio.bfq.weight_device", value, at.key("weight"), sheet);
+        }
+        if let Some(value) = device.leaf_weight() {
+            sheet.write("blkio", "blkio.leaf_weight_device", format!("{number} {value}"), at.key("leafWeight"));
+        }
+    }
+    for (name, file, list) in throttles(block) {
+        for (n, device) in list.iter().flatten().enumerate() {
+            let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
+            sheet.write("blkio", file, value, at.key(name).index(n));
+        }
+    }
+}
+
+type Throttle<'a> = (&'static str, &'static str, &'a Option<Vec<oci_spec::runtime::LinuxThrottleDevice>>);
+
+fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
+    [
+        ("throttleReadBpsDevice", "blkio.throttle.read_bps_device", block.throttle_read_bps_device()),
+        ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device", block.throttle_write_bps_device()),
+        ("throttleReadIOPSDevice", "blkio.throttle.read_iops_device", block.throttle_read_iops_device()),
+        ("throttleWriteIOPSDevice", "blkio.throttle.write_iops_device", block.throttle_write_iops_device()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cgroups::Hierarchy;
+
+    fn written(json: &str) -> Result<Vec<(String, String)>, String> {
+        let hierarchy = |name: &str| Hierarchy { controllers: vec![name.into()], ..Hierarchy::default() };
+        let v1 = ["pids", "memory", "cpu", "cpuset", "blkio", "hugetlb"].map(hierarchy).to_vec();
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        let writes = writes(&resources, &At::new("linux.resources"), &Cgroups { v1, v2: None });
+        let pairs = |writes: Vec<Write>| writes.into_iter().map(|write| (write.file, write.value)).collect();
+        writes.map(pairs).map_err(|faults| faults.to_string())
+    }
+
+    fn one(json: &str, file: &str) -> Option<String> {
+        written(json).unwrap().into_iter().find(|(there, _)| there == file).map(|(_, value)| value)
+    }
+
+    #[test]
+    fn each_property_has_its_file() {
+        let cases = [
+            (r#"{"pids":{"limit":0}}"#, "pids.max", "1"),
+            (r#"{"pids":{"limit":-1}}"#, "pids.max", "max"),
+            (r#"{"memory":{"limit":1048576}}"#, "memory.limit_in_bytes", "1048576"),
+            (r#"{"memory":{"limit":-1}}"#, "memory.memsw.limit_in_bytes", "-1"),
+            (r#"{"memory":{"limit":5,"swap":7}}"#, "memory.memsw.limit_in_bytes", "7"),
+            (r#"{"memory":{"reservation":9}}"#, "memory.soft_limit_in_bytes", "9"),
+            (r#"{"cpu":{"shares":1024}}"#, "cpu.shares", "1024"),
+            (r#"{"cpu":{"quota":5000,"period":10000}}"#, "cpu.cfs_quota_us", "5000"),
+            (r#"{"cpu":{"cpus":"0-1"}}"#, "cpuset.cpus", "0-1"),
+            (r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}]}}"#,
+             "blkio.throttle.read_bps_device", "8:0 9"),
+            (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}]}"#, "hugetlb.2MB.limit_in_bytes", "4"),
+        ];
+        for (json, file, value) in cases {
+            assert_eq!(one(json, file).as_deref(), Some(value), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_by_its_place() {
+        let cases = [
+            (r#"{"memory":{"limit":10,"swap":5}}"#, "linux.resources.memory.swap"),
+            (r#"{"memory":{"swappiness":101}}"#, "linux.resources.memory.swappiness"),
+            (r#"{"unified":{"memory.high":"1"}}"#, "linux.resources.unified"),
+            (r#"{"network":{"classID":5}}"#, "linux.resources.network.classID"),
+        ];
+        for (json, place) in cases {
+            assert!(written(json).unwrap_err().contains(place), "{json}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The root: attached where no path of the host is walked, changed into, and closed to writing at the end.
+
+use std::ffi::CString;
+
+use super::draft::{Draft, Opening};
+use super::namespaces::{Kinds, MOUNT};
+use super::step::{Change, Origin, What};
+use super::{Asked, RootChange, mount_options};
+use crate::config::At;
+use crate::sys::mount::{Attributes, Reach};
+
+/// The propagation that everything in the container's mount namespace begins with.
+pub(super) fn propagation(ask: &Asked<'_>) -> (u64, Origin) {
+    let asked = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_ref());
+    let at = At::new("linux.rootfsPropagation");
+    match asked.filter(|word| !word.is_empty()).map(|word| mount_options::rootfs_propagation(word, &at)) {
+        Some(Ok(flags)) => (flags, Origin::At(at)),
+        // a mistake is told by `attach`; the host's mounts reach the container, and nothing goes back
+        Some(Err(_)) | None => (libc::MS_SLAVE | libc::MS_REC, Origin::Runtime("mounts must not leak to the host")),
+    }
+}
+
+pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let at = At::new("root.path");
+    let Some(root) = ask.config.spec.root() else {
+        plan.fault(&At::new("root"), "is missing");
+        return;
+    };
+    if root.path().as_os_str().is_empty() {
+        plan.fault(&at, "is empty");
+    }
+    let path = ask.flags.bundle.join(root.path());
+    if !kinds.private(MOUNT) {
+        let slot = plan.open(&at, Opening::Directory(path));
+        plan.plan().root = Some(slot);
+        return;
+    }
+    let slot = plan.open(&at, Opening::Tree(path, Reach::Tree));
+    plan.plan().root = Some(slot);
+    let word = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_ref());
+    if let Some(word) = word.filter(|word| !word.is_empty()) {
+        plan.keep(mount_options::rootfs_propagation(word, &At::new("linux.rootfsPropagation")));
+    }
+    let (flags, from) = propagation(ask);
+    plan.because(&from, What::Propagate(CString::from(c"/"), flags));
+    // ORDER: the mount under the root must be private before pivot_root(2) takes it, whatever is below it
+    plan.always("pivot_root needs it", What::Propagate(CString::from(c"/"), libc::MS_PRIVATE));
+    let private = Change {
+        attributes: Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() },
+        reach: Reach::One,
+    };
+    let mut changes = vec![private];
+    let below = flags & !libc::MS_REC;
+    if below != libc::MS_SHARED {
+        let attributes = Attributes { propagation: below, ..Attributes::default() };
+        changes.insert(0, Change { attributes, reach: Reach::Tree });
+    }
+    plan.at(&at, What::AttachRoot(slot, changes));
+}
+
+pub(super) fn change(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let at = At::new("root.path");
+    if !kinds.private(MOUNT) {
+        if let Some(slot) = plan.plan().root {
+            plan.at(&at, What::Chroot(slot));
+        }
+        return;
+    }
+    let (flags, from) = propagation(ask);
+    match ask.flags.root_change {
+        RootChange::Pivot => plan.at(&at, What::Pivot),
+        RootChange::Move => plan.at(&At::new("--no-pivot"), What::MoveRoot),
+    }
+    if flags & libc::MS_PRIVATE == 0 && matches!(from, Origin::At(_)) {
+        plan.because(&from, What::Propagate(CString::from(c"/"), flags));
+    }
+}
+
+/// Read-only at last: nodes, mount points and the working directory have been made.
+pub(super) fn finish(ask: &Asked<'_>, plan: &mut Draft) {
+    let spec = &ask.config.spec;
+    for (path, at, attributes) in std::mem::take(&mut plan.closing) {
+        plan.at(&at, What::Finish(path, attributes));
+    }
+    let cwd = spec.process().as_ref().map(|process| process.cwd().to_string_lossy().into_owned());
+    if let Some(cwd) = cwd.filter(|cwd| cwd.starts_with('/') && cwd != "/")
+        && let Some(path) = super::process::c_string(cwd.trim_start_matches('/'), &At::new("process.cwd"), plan)
+    {
+        plan.at(&At::new("process.cwd"), What::MakeCwd(path));
+    }
+    if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+        let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+        plan.at(&At::new("root.readonly"), What::Finish(CString::from(c"."), attributes));
+    }
+}
