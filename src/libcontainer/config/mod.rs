@@ -2,16 +2,79 @@
 //! process; reads no file and asks the host nothing.
 
 mod at;
+pub mod example;
 mod fault;
+mod names;
+mod read;
+
+use oci_spec::runtime::{Process, Spec};
 
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
+pub use names::near_misses;
 
 /// A config.json that was read: the sections as `oci-spec` types them, and what its author should be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The document.
-    pub spec: oci_spec::runtime::Spec,
+    pub spec: Spec,
     /// Notes that do not stop the container.
     pub warnings: Vec<Warning>,
+}
+
+/// Reads a config.json. A good one costs one typed read; only a bad one is looked at again, piece by piece.
+///
+/// # Errors
+/// All mistakes, each with its place.
+pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
+    let (spec, warnings) = read::typed::<Spec>(bytes, &At::default())?;
+    let config = Config { spec, warnings };
+    let mut faults = Faults::none();
+    if let Some(problem) = version_problem(config.spec.version()) {
+        faults.add(At::new("ociVersion"), problem);
+    }
+    faults.into_result(config)
+}
+
+/// Reads a process object, as `exec --process` takes it. `at` is what its mistakes are told by.
+///
+/// # Errors
+/// All mistakes, each with its place.
+pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Faults> {
+    read::typed::<Process>(bytes, at)
+}
+
+/// SPEC: config.md#specification-version: semantic versions; we know the first major one.
+fn version_problem(version: &str) -> Option<String> {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let parts: Vec<_> = core.split('.').map(str::parse::<u32>).collect();
+    match parts.as_slice() {
+        [Ok(1), Ok(_), Ok(_)] => None,
+        [Ok(0), Ok(_), Ok(_)] => None,
+        [Ok(major), Ok(_), Ok(_)] => Some(format!("version {major} of the specification is not known here (1.x is)")),
+        _ => Some(format!("{version:?} is not a version such as 1.3.0")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_the_first_major_are_read() {
+        for good in ["1.0.0", "1.3.0", "1.0.2-dev", "1.1.0+dev", "1.0.0-rc5-dev"] {
+            assert_eq!(version_problem(good), None, "{good}");
+        }
+        for bad in ["", "invalid", "1", "1.0", "2.0.0", "1.x.0"] {
+            assert!(version_problem(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_example_is_good_and_has_no_strange_names() {
+        let text = example::spec(example::Kind::Rootful);
+        let config = load(text.as_bytes()).unwrap();
+        assert_eq!(config.warnings, []);
+        assert_eq!(near_misses(text.as_bytes()), []);
+    }
 }

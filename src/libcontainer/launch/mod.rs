@@ -7,6 +7,7 @@ pub mod console;
 mod failure;
 pub mod foreground;
 pub mod hooks;
+pub mod new;
 pub mod pidfile;
 mod programs;
 pub mod seal;

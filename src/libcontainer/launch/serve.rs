@@ -17,8 +17,6 @@ use crate::plan::step::{Slot, What};
 use crate::plan::{IdMap, Opening};
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
-/// How often we look whether a listener is there that init may no longer be able to tell of.
-const LISTENER_GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
 /// See `Launched::serve`.
 pub(super) fn until_ready(

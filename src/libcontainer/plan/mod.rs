@@ -12,7 +12,7 @@ mod hooks;
 mod idmap;
 pub mod mount_options;
 mod mounts;
-mod namespaces;
+pub mod namespaces;
 mod paths;
 mod process;
 pub mod resources;

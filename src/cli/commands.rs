@@ -1,0 +1,272 @@
+//! One structure for each command: its flags, as close to what was typed as can be.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::{Stop, one};
+
+/// The command that was typed.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Command {
+    Create(Create),
+    Delete(Delete),
+    Exec(Box<Exec>),
+    Explain(Explain),
+    Features,
+    Kill(Kill),
+    List(List),
+    Pause(Only),
+    Ps(Ps),
+    Resume(Only),
+    Run(Run),
+    Spec(SpecArgs),
+    Start(Only),
+    State(Only),
+    /// Known, and not there yet.
+    Later(String),
+}
+
+/// What is not there yet, refused by its name.
+const LATER: [&str; 5] = ["checkpoint", "restore", "update", "events", "mounts"];
+
+pub(super) fn command(name: &str, args: &[String]) -> Result<Command, Stop> {
+    Ok(match name {
+        "create" => Command::Create(one(name, args)?),
+        "delete" => Command::Delete(one(name, args)?),
+        "exec" => Command::Exec(Box::new(one(name, args)?)),
+        "explain" => Command::Explain(one(name, args)?),
+        "features" => one::<Nothing>(name, args).map(|_| Command::Features)?,
+        "kill" => Command::Kill(one(name, args)?),
+        "list" => Command::List(one(name, args)?),
+        "pause" => Command::Pause(one(name, args)?),
+        "ps" => Command::Ps(one(name, args)?),
+        "resume" => Command::Resume(one(name, args)?),
+        "run" => Command::Run(one(name, args)?),
+        "spec" => Command::Spec(one(name, args)?),
+        "start" => Command::Start(one(name, args)?),
+        "state" => Command::State(one(name, args)?),
+        "help" | "h" => return Err(Stop::Answer(super::general_help())),
+        later if LATER.contains(&later) => {
+            if args.iter().any(|arg| ["--help", "-help", "-h"].contains(&arg.as_str())) {
+                return Err(Stop::Answer(format!("NAME:\n   coracle {later} - not there yet\n")));
+            }
+            Command::Later(later.to_owned())
+        }
+        unknown => return Err(Stop::Usage(format!("No help topic for '{unknown}'"), 3)),
+    })
+}
+
+/// A command without flags.
+#[derive(Clone, Debug, Parser)]
+struct Nothing {}
+
+/// A command that takes an id and nothing else.
+#[derive(Clone, Debug, Parser)]
+pub struct Only {
+    /// id of the container
+    pub id: String,
+}
+
+/// How a container is made.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Making {
+    /// path to the root of the bundle directory, defaults to the current directory
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// another file than the bundle's config.json
+    #[arg(long, short = 'f')]
+    pub config: Option<PathBuf>,
+    /// path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// path to an AF_UNIX socket which will receive a file descriptor referencing the init process
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// the file to write the process id to
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// do not use pivot root to jail process inside rootfs
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub no_pivot: bool,
+    /// do not create a new session keyring for the container
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub no_new_keyring: bool,
+    /// pass N additional file descriptors to the container
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// disable the use of the subreaper used to reap reparented processes
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub no_subreaper: bool,
+}
+
+/// create a container
+#[derive(Clone, Debug, Parser)]
+pub struct Create {
+    /// its flags
+    #[command(flatten)]
+    pub making: Making,
+    /// id of the container
+    pub id: String,
+}
+
+/// create and run a container
+#[derive(Clone, Debug, Parser)]
+pub struct Run {
+    /// its flags
+    #[command(flatten)]
+    pub making: Making,
+    /// detach from the container's process
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub detach: bool,
+    /// do not delete the container after it exits
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub keep: bool,
+    /// id of the container, or a bundle directory, for which an id is made up
+    pub id: String,
+}
+
+/// execute new process inside the container
+#[derive(Clone, Debug, Parser)]
+pub struct Exec {
+    /// path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// path to an AF_UNIX socket which will receive a file descriptor referencing the exec process
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// current working directory in the container
+    #[arg(long)]
+    pub cwd: Option<String>,
+    /// set environment variables
+    #[arg(long, short)]
+    pub env: Vec<String>,
+    /// allocate a pseudo-TTY
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub tty: bool,
+    /// UID (format: <uid>[:<gid>])
+    #[arg(long, short)]
+    pub user: Option<String>,
+    /// additional gids
+    #[arg(long, short = 'g')]
+    pub additional_gids: Vec<u32>,
+    /// path to the process.json
+    #[arg(long, short)]
+    pub process: Option<PathBuf>,
+    /// detach from the container's process
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub detach: bool,
+    /// the file to write the process id to
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// set the asm process label for the process
+    #[arg(long)]
+    pub process_label: Option<String>,
+    /// set the apparmor profile for the process
+    #[arg(long)]
+    pub apparmor: Option<String>,
+    /// set the no new privileges value for the process
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub no_new_privs: bool,
+    /// add a capability to the bounding set for the process
+    #[arg(long, short)]
+    pub cap: Vec<String>,
+    /// pass N additional file descriptors to the container
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// run the process in an (existing) sub-cgroup(s)
+    #[arg(long)]
+    pub cgroup: Vec<String>,
+    /// allow exec in a paused container
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub ignore_paused: bool,
+    /// disable the use of the subreaper
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub no_subreaper: bool,
+    /// id of the container
+    pub id: String,
+    /// the command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// show what would be done for a bundle, step by step, and do none of it
+#[derive(Clone, Debug, Parser)]
+pub struct Explain {
+    /// the bundle directory
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// text or json
+    #[arg(long, short, default_value = "text")]
+    pub format: String,
+    /// the bundle directory
+    pub directory: Option<PathBuf>,
+}
+
+/// kill sends the specified signal (default: SIGTERM) to the container's init process
+#[derive(Clone, Debug, Parser)]
+pub struct Kill {
+    /// send the signal to all processes; obsolete, as SIGKILL to a container without a pid namespace does so anyway
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub all: bool,
+    /// the id is a regular expression: every container it fits
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub regex: bool,
+    /// id of the container
+    pub id: String,
+    /// name or number
+    #[arg(allow_hyphen_values = true)]
+    pub signal: Option<String>,
+}
+
+/// delete any resources held by the container
+#[derive(Clone, Debug, Parser)]
+pub struct Delete {
+    /// forcibly deletes the container if it is still running (uses SIGKILL)
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub force: bool,
+    /// the id is a regular expression: every container it fits
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub regex: bool,
+    /// id of the container
+    pub id: String,
+}
+
+/// list containers
+#[derive(Clone, Debug, Parser)]
+pub struct List {
+    /// table or json
+    #[arg(long, short, default_value = "table")]
+    pub format: String,
+    /// display only container IDs
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub quiet: bool,
+}
+
+/// ps displays the processes running inside a container
+#[derive(Clone, Debug, Parser)]
+pub struct Ps {
+    /// table or json
+    #[arg(long, short, default_value = "table")]
+    pub format: String,
+    /// id of the container
+    pub id: String,
+    /// options for ps(1)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<String>,
+}
+
+/// create a new specification file
+#[derive(Clone, Debug, Parser)]
+pub struct SpecArgs {
+    /// path to the root of the bundle directory
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// another file than config.json
+    #[arg(long, short = 'f')]
+    pub file: Option<PathBuf>,
+    /// generate a configuration for a rootless container
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub rootless: bool,
+}

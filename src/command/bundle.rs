@@ -1,0 +1,166 @@
+//! What `create`, `run` and `explain` have in common: from a bundle and flags to a plan.
+
+use std::env;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use libcontainer::config::{self, Config};
+use libcontainer::host::{Host, Labels};
+use libcontainer::launch::console;
+use libcontainer::plan::{self, Asked, CgroupUse, Flags, Keyring, Plan, RootChange, Start, Terminal};
+
+use super::{Session, absolute};
+use crate::cli::Making;
+
+/// A bundle that was read.
+pub struct Bundle {
+    pub directory: PathBuf,
+    pub text: Vec<u8>,
+    pub config: Config,
+}
+
+impl Bundle {
+    /// Reads the bundle at `directory`, or the current one.
+    pub fn read(directory: Option<&Path>, file: Option<&Path>) -> Result<Bundle> {
+        let directory = absolute(directory.unwrap_or(Path::new(".")))?;
+        let file = match file {
+            Some(file) => absolute(file)?,
+            None => directory.join("config.json"),
+        };
+        if !directory.is_dir() {
+            let word = if directory.exists() { "not a directory" } else { "no such file or directory" };
+            bail!("bundle {}: {word}", directory.display());
+        }
+        let text = fs::read(&file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => anyhow!("JSON specification file {} not found", file.display()),
+            _ => anyhow!("{}: {error}", file.display()),
+        })?;
+        let config = config::load(&text)?;
+        Ok(Bundle { directory, text, config })
+    }
+
+    pub fn terminal(&self) -> bool {
+        self.config.spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false))
+    }
+
+    /// Whether a security label is asked for, so that the host is looked at for it.
+    fn labels(&self) -> Labels {
+        let process = self.config.spec.process().as_ref();
+        let asked = process.is_some_and(|p| p.apparmor_profile().is_some() || p.selinux_label().is_some())
+            || self.config.spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
+        if asked { Labels::Asked } else { Labels::None }
+    }
+
+    /// The plan of a container made from it.
+    pub fn plan(&self, flags: &Flags) -> Result<Plan> {
+        let host = Host::probe(self.labels()).context("look at the host")?;
+        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
+    }
+
+    /// The flags of a container made from it.
+    pub fn flags(&self, id: &str, making: &Making, terminal: Terminal, start: Start, cgroup: CgroupUse) -> Flags {
+        let listen_fds = listen_fds();
+        Flags {
+            id: id.to_owned(),
+            bundle: self.directory.clone(),
+            terminal,
+            start,
+            root_change: if making.no_pivot { RootChange::Move } else { RootChange::Pivot },
+            keyring: if making.no_new_keyring { Keyring::Inherited } else { Keyring::New },
+            extra_fds: listen_fds + making.preserve_fds,
+            listen_fds,
+            notify: None,
+            cgroup,
+        }
+    }
+}
+
+/// How many descriptors systemd hands over (sd_listen_fds(3)); LISTEN_PID, where it is set, must be us.
+pub fn listen_fds() -> u32 {
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    match (number("LISTEN_FDS"), number("LISTEN_PID")) {
+        (Some(count), None) => count,
+        (Some(count), Some(pid)) if pid == std::process::id() => count,
+        _ => 0,
+    }
+}
+
+/// Every descriptor that is to be passed on must be there.
+pub fn check_extra_fds(count: u32) -> Result<()> {
+    for number in 3..3 + count {
+        if fs::metadata(format!("/proc/self/fd/{number}")).is_err() {
+            bail!("unable to stat preserved-fd {number} (of {count}): no such file or directory");
+        }
+    }
+    Ok(())
+}
+
+/// Where the terminal's master goes: to a console socket, to us, or nowhere.
+pub enum Master {
+    /// Connected to the console socket.
+    Socket(OwnedFd),
+    /// Our end and init's.
+    Relay(OwnedFd, OwnedFd),
+    /// There is no terminal.
+    None,
+}
+
+impl Master {
+    /// What the command line and the process allow. `detached` is who will be left to relay.
+    pub fn of(terminal: bool, socket: Option<&Path>, detached: Detached) -> Result<Master> {
+        match (terminal, socket, detached) {
+            (true, Some(path), Detached::Yes) => {
+                Ok(Master::Socket(console::connect(path).context("--console-socket")?))
+            }
+            (true, None, Detached::Yes) => {
+                bail!("cannot allocate tty if coracle will detach without setting console socket")
+            }
+            (true, None, Detached::No) => {
+                let (ours, theirs) = console::pair()?;
+                Ok(Master::Relay(ours, theirs))
+            }
+            (_, Some(_), _) => bail!("cannot use console socket if coracle will not detach or allocate tty"),
+            (false, None, _) => Ok(Master::None),
+        }
+    }
+
+    pub fn kind(&self) -> Terminal {
+        match self {
+            Master::None => Terminal::None,
+            Master::Socket(_) | Master::Relay(..) => Terminal::Sent,
+        }
+    }
+
+    /// Init's end, and ours.
+    pub fn ends(self) -> (Option<OwnedFd>, Option<OwnedFd>) {
+        match self {
+            Master::Socket(socket) => (Some(socket), None),
+            Master::Relay(ours, theirs) => (Some(theirs), Some(ours)),
+            Master::None => (None, None),
+        }
+    }
+}
+
+/// Whether we leave the process to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detached {
+    Yes,
+    No,
+}
+
+impl Session<'_> {
+    /// What the flags say about cgroups; what is not there yet is refused by name.
+    pub fn cgroup_use(&self) -> Result<CgroupUse> {
+        let named = self.global.cgroup_manager.as_deref();
+        if self.global.systemd_cgroup || named == Some("systemd") {
+            bail!("--systemd-cgroup: the systemd cgroup driver is not there yet");
+        }
+        match named {
+            None | Some("cgroupfs") => Ok(CgroupUse::Own),
+            Some("disabled") => Ok(CgroupUse::Disabled),
+            Some(other) => bail!("--cgroup-manager: {other:?} is none (expected one of cgroupfs, systemd, disabled)"),
+        }
+    }
+}

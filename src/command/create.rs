@@ -1,0 +1,37 @@
+//! `create`: a container that waits for `start`.
+
+use anyhow::{Context, Result};
+use libcontainer::launch::new::New;
+use libcontainer::launch::{console, seal};
+use libcontainer::plan::Start;
+
+use super::bundle::{Bundle, Detached, Master, check_extra_fds};
+use super::{Session, absolute};
+use crate::cli::Create;
+
+pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
+    seal::protect()?;
+    let making = &args.making;
+    let bundle = Bundle::read(making.bundle.as_deref(), making.config.as_deref())?;
+    let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), Detached::Yes)?;
+    let flags = bundle.flags(&args.id, making, master.kind(), Start::OnFifo, session.cgroup_use()?);
+    check_extra_fds(flags.extra_fds)?;
+    let plan = bundle.plan(&flags)?;
+    session.warn(&plan.warnings);
+    let root = session.root()?;
+    let new = New {
+        root: &root,
+        text: &bundle.text,
+        config: &bundle.config,
+        flags: &flags,
+        plan: &plan,
+        terminal: master.ends().0,
+        pid_file: making.pid_file.as_deref().map(absolute).transpose()?,
+    };
+    let made = new.make().context("unable to start container process")?;
+    if let Some(socket) = &making.pidfd_socket {
+        console::send_pidfd(socket, "standard", made.ready.pidfd())?;
+    }
+    made.go()?;
+    Ok(())
+}

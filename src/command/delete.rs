@@ -1,0 +1,49 @@
+//! `delete`: all that a container was is removed.
+
+use anyhow::{Context, Result, bail};
+use libcontainer::container::{Container, Root, Status};
+use libcontainer::launch::new::{Leftovers, destroy};
+
+use super::{Session, kill};
+use crate::cli::Delete;
+
+pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
+    let root = session.root()?;
+    for id in kill::named(&root, &args.id, args.regex)? {
+        one(session, &root, &id, args.force)?;
+    }
+    Ok(())
+}
+
+fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> {
+    match root.load(id) {
+        Ok(container) => whole(session, container, force),
+        Err(error) => match root.remains(id).filter(|_| force) {
+            // its making was cut off: whatever there is, is known from the note it left
+            Some((directory, cgroup)) => {
+                cgroup.kill(libc::SIGKILL)?;
+                cgroup.delete()?;
+                std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))
+            }
+            // as runc: what is not there need not be forced away
+            None if force && !root.path().join(id).exists() => Ok(()),
+            None => Err(error),
+        },
+    }
+}
+
+fn whole(session: &Session<'_>, container: Container, force: bool) -> Result<()> {
+    let lock = container.lock()?;
+    let leftovers = match container.status() {
+        Status::Stopped => Leftovers::None,
+        Status::Created => Leftovers::Killed,
+        Status::Running | Status::Paused if force => Leftovers::Killed,
+        status @ (Status::Running | Status::Paused) => {
+            bail!("cannot delete container {} that is not stopped: {status}", container.record().id)
+        }
+    };
+    let warnings = destroy(container, leftovers)?;
+    drop(lock);
+    warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
+    Ok(())
+}

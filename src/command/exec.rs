@@ -1,0 +1,215 @@
+//! `exec`: a further process in a running container.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result, anyhow, bail};
+use libcontainer::cgroup::Cgroup;
+use libcontainer::config::{self, At, Config};
+use libcontainer::container::{Container, Status};
+use libcontainer::host::{Host, Labels};
+use libcontainer::launch::foreground::{self, Reap};
+use libcontainer::launch::{Child, Identity, arm, console, pidfile, seal};
+use libcontainer::plan::namespaces::{KINDS, bit};
+use libcontainer::plan::step::Namespaces;
+use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Start, capabilities};
+use oci_spec::runtime::{LinuxCapabilities, Process};
+
+use super::bundle::{Detached, Master, check_extra_fds, listen_fds};
+use super::{Session, absolute};
+use crate::cli::Exec;
+
+pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
+    seal::protect()?;
+    let root = session.root()?;
+    let container = root.load(&args.id)?;
+    match container.status() {
+        Status::Stopped => bail!("cannot exec in a stopped container"),
+        Status::Paused if !args.ignore_paused => {
+            bail!("cannot exec in a paused container (use --ignore-paused to override)")
+        }
+        Status::Created | Status::Running | Status::Paused => {}
+    }
+    let config = config::load(&container.config()?)?;
+    let (process, at) = process(args, &config)?;
+    let detached = if args.detach { Detached::Yes } else { Detached::No };
+    let master = Master::of(process.terminal().unwrap_or(false), args.console_socket.as_deref(), detached)?;
+    let flags = flags(args, &container, &master);
+    check_extra_fds(flags.extra_fds)?;
+    let host = Host::probe(Labels::Asked).context("look at the host")?;
+    let ask = Asked { config: &config, host: &host, flags: &flags };
+    let joined = Joined { pid: container.record().init_process_pid, kinds: kinds(&container, &config)? };
+    let plan = plan::exec(&ask, &Joining { process: &process, at: &at, container: joined })?;
+    session.warn(&plan.warnings);
+    let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
+    let (theirs, ours) = master.ends();
+    let cgroup = cgroup(args, &container)?;
+    let armed = arm(&plan, root.path(), container.directory(), theirs)?;
+    // the pid may be somebody else's by now: what was opened by it must still be the container's
+    container.process()?;
+    let annotations = container.record().annotations();
+    let identity = Identity {
+        id: &args.id,
+        bundle: container.record().bundle(),
+        version: container.record().version(),
+        annotations: &annotations,
+    };
+    let ready = armed.launch(&plan, cgroup.as_ref())?.serve(cgroup.as_ref(), &identity);
+    let ready = ready.context("unable to start container process")?;
+    if let Some(path) = &args.pid_file {
+        pidfile::write(&absolute(path)?, ready.pid())?;
+    }
+    if let Some(socket) = &args.pidfd_socket {
+        console::send_pidfd(socket, "setns", ready.pidfd())?;
+    }
+    let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    let child: Child = ready.go().context("unable to start container process")?;
+    match held {
+        None => Ok(0),
+        Some(held) => foreground::supervise(&child, &held, master, Reap::Child),
+    }
+}
+
+fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
+    let listen_fds = listen_fds();
+    Flags {
+        id: args.id.clone(),
+        bundle: container.record().bundle().to_path_buf(),
+        terminal: master.kind(),
+        start: Start::AtOnce,
+        root_change: RootChange::Pivot,
+        keyring: if container.record().config.no_new_keyring { Keyring::Inherited } else { Keyring::New },
+        extra_fds: listen_fds + args.preserve_fds,
+        listen_fds,
+        notify: None,
+        cgroup: CgroupUse::Own,
+    }
+}
+
+/// The process object: from a file, or the container's own with what the flags change.
+fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
+    if let Some(path) = &args.process {
+        let text = fs::read(path).with_context(|| format!("--process {}", path.display()))?;
+        let at = At::new("process");
+        let (process, _) = config::load_process(&text, &at).map_err(|faults| anyhow!("{}: {faults}", path.display()))?;
+        return Ok((process, at));
+    }
+    if args.command.is_empty() {
+        bail!("process args cannot be empty");
+    }
+    let mut process = config.spec.process().clone().ok_or_else(|| anyhow!("the container's config has no process"))?;
+    process.set_args(Some(args.command.clone()));
+    process.set_terminal(Some(args.tty));
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.into());
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(args.env.iter().cloned());
+    process.set_env(Some(env));
+    if args.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    user(args, &mut process)?;
+    add_capabilities(&args.cap, &mut process)?;
+    Ok((process, At::new("process")))
+}
+
+/// `UID[:GID]`: numbers and nothing else (CVE-2026-30892).
+fn user(args: &Exec, process: &mut Process) -> Result<()> {
+    let mut user = process.user().clone();
+    if let Some(text) = &args.user {
+        let number = |part: &str| {
+            let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            part.parse::<u32>().ok().filter(|_| digits).ok_or_else(|| anyhow!("--user: {text:?} is not UID[:GID]"))
+        };
+        let (uid, gid) = match text.split_once(':') {
+            Some((uid, gid)) => (number(uid)?, Some(number(gid)?)),
+            None => (number(text)?, None),
+        };
+        user.set_uid(uid);
+        user.set_gid(gid.unwrap_or(0));
+    }
+    if !args.additional_gids.is_empty() {
+        user.set_additional_gids(Some(args.additional_gids.clone()));
+    }
+    process.set_user(user);
+    Ok(())
+}
+
+/// Added to bounding, effective and permitted; ambient only where inheritable has it already, and inheritable never
+/// (CVE-2022-29162).
+fn add_capabilities(names: &[String], process: &mut Process) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut added = Vec::new();
+    for name in names {
+        let number = capabilities::by_name(name).ok_or_else(|| anyhow!("--cap: {name:?} is no capability"))?;
+        let known = capabilities::known();
+        let full = known.get(usize::from(number)).cloned().unwrap_or_default();
+        added.push(serde_json::from_value(serde_json::Value::from(full)).context("--cap")?);
+    }
+    let mut sets: LinuxCapabilities = match process.capabilities() {
+        Some(sets) => sets.clone(),
+        None => serde_json::from_str("{}")?,
+    };
+    let more = |set: &Option<oci_spec::runtime::Capabilities>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.extend(added.iter().copied());
+        Some(set)
+    };
+    let (bounding, effective, permitted) = (more(sets.bounding()), more(sets.effective()), more(sets.permitted()));
+    let inheritable = sets.inheritable().clone().unwrap_or_default();
+    let mut ambient = sets.ambient().clone().unwrap_or_default();
+    ambient.extend(added.iter().copied().filter(|cap| inheritable.contains(cap)));
+    sets.set_bounding(bounding);
+    sets.set_effective(effective);
+    sets.set_permitted(permitted);
+    sets.set_ambient(Some(ambient));
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
+
+/// The namespaces of the container that are not ours: those of its config, seen as they are.
+fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
+    let pid = container.record().init_process_pid;
+    let list = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let mut kinds = Namespaces::NONE;
+    for namespace in list {
+        let kind = bit(namespace.typ());
+        let name = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
+        let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/{name}")).map(|file| file.ino());
+        let theirs = inode(&pid.to_string()).with_context(|| format!("look at the container's {name} namespace"))?;
+        if inode("self").ok() != Some(theirs) {
+            kinds.0 |= kind;
+        }
+    }
+    Ok(kinds)
+}
+
+/// The container's cgroup, or the one below it that `--cgroup` names.
+fn cgroup(args: &Exec, container: &Container) -> Result<Option<Cgroup>> {
+    let mut paths = container.record().cgroup_paths.clone();
+    for wanted in &args.cgroup {
+        let (keys, below) = wanted.split_once(':').unwrap_or(("", wanted));
+        if below.split('/').any(|part| part == "..") {
+            bail!("--cgroup: {below:?} leads out of the container's cgroup");
+        }
+        for (key, path) in &mut paths {
+            if keys.is_empty() || keys.split(',').any(|one| one == key) {
+                path.push(below.trim_matches('/'));
+                if !path.is_dir() {
+                    bail!("--cgroup: {}: no such file or directory", path.display());
+                }
+            }
+        }
+    }
+    Ok(Some(Cgroup::open(&paths)).filter(|cgroup| !cgroup.paths().is_empty()))
+}

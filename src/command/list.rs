@@ -1,0 +1,96 @@
+//! `list`: all containers of this root, as a table, as JSON, or their ids.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Result, bail};
+use libcontainer::container::{Container, Root, Status};
+use serde_json::Value;
+
+use super::{Session, state};
+use crate::cli::List;
+
+pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
+    let root = session.root()?;
+    if session.global.root.is_some() && !root.path().is_dir() {
+        bail!("--root {}: no such file or directory", root.path().display());
+    }
+    let containers = containers(session, &root)?;
+    let text = match (args.quiet, args.format.as_str()) {
+        (true, _) => containers.iter().map(|container| format!("{}\n", container.record().id)).collect(),
+        (false, "json") => json(&containers),
+        (false, "table") => table(&containers),
+        (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// One that cannot be read is told and left out; one that goes away meanwhile is not even told.
+fn containers(session: &Session<'_>, root: &Root) -> Result<Vec<Container>> {
+    let mut list = Vec::new();
+    for id in root.ids()? {
+        match root.load(&id) {
+            Ok(container) => list.push(container),
+            Err(_) if !root.path().join(&id).join("state.json").exists() => {}
+            Err(error) => session.log.warning(&format!("load container {id}: {error:#}")),
+        }
+    }
+    Ok(list)
+}
+
+fn owner(container: &Container) -> String {
+    let uid = std::fs::metadata(container.directory()).map(|data| data.uid()).unwrap_or(0);
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    user.map_or_else(|| format!("#{uid}"), |user| user.name)
+}
+
+fn json(containers: &[Container]) -> String {
+    if containers.is_empty() {
+        // what Go makes of a list that was never made, and what clients expect
+        return "null\n".to_owned();
+    }
+    let list: Vec<_> = containers.iter().map(|container| state::document(container, owner(container))).collect();
+    format!("{}\n", Value::from(list))
+}
+
+fn table(containers: &[Container]) -> String {
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    rows.extend(containers.iter().map(|container| {
+        let (record, status) = (container.record(), container.status());
+        let pid = if status == Status::Stopped { 0 } else { record.init_process_pid };
+        [
+            record.id.clone(),
+            pid.to_string(),
+            status.to_string(),
+            record.bundle().display().to_string(),
+            record.created.clone(),
+            owner(container),
+        ]
+    }));
+    columns(&rows)
+}
+
+/// As Go's tabwriter does it for runc: columns at least 12 wide, 3 apart, the last as it is.
+fn columns(rows: &[[String; 6]]) -> String {
+    let width = |n: usize| rows.iter().map(|row| row[n].chars().count() + 3).max().unwrap_or(0).max(12);
+    let widths: Vec<_> = (0..5).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "{cell:width$}");
+        }
+        text.push_str(&row[5]);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_are_twelve_wide_at_least() {
+        let header = super::columns(&[["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)]);
+        assert_eq!(header, "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
+    }
+}

@@ -1,0 +1,96 @@
+//! `run`: create and start in one, and stay until it ends unless told otherwise.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use libcontainer::container::Container;
+use libcontainer::launch::foreground::{self, Reap};
+use libcontainer::launch::new::{Leftovers, New, began, destroy};
+use libcontainer::launch::{Child, console, seal};
+use libcontainer::plan::Start;
+
+use super::bundle::{Bundle, Detached, Master, check_extra_fds};
+use super::{Session, absolute};
+use crate::cli::Run;
+
+pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
+    seal::protect()?;
+    let making = &args.making;
+    let (id, directory) = id_and_bundle(args);
+    let bundle = Bundle::read(directory.as_deref(), making.config.as_deref())?;
+    let detached = if args.detach { Detached::Yes } else { Detached::No };
+    let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), detached)?;
+    let flags = bundle.flags(&id, making, master.kind(), Start::AtOnce, session.cgroup_use()?);
+    check_extra_fds(flags.extra_fds)?;
+    let plan = bundle.plan(&flags)?;
+    session.warn(&plan.warnings);
+    let held = match detached {
+        Detached::Yes => None,
+        Detached::No => {
+            if !making.no_subreaper {
+                foreground::become_subreaper()?;
+            }
+            Some(foreground::hold_signals()?)
+        }
+    };
+    let (theirs, ours) = master.ends();
+    let pid_file = making.pid_file.as_deref().map(absolute).transpose()?;
+    let root = session.root()?;
+    let new = New {
+        root: &root,
+        text: &bundle.text,
+        config: &bundle.config,
+        flags: &flags,
+        plan: &plan,
+        terminal: theirs,
+        pid_file: pid_file.clone(),
+    };
+    let made = new.make().context("unable to start container process")?;
+    if let Some(socket) = &making.pidfd_socket {
+        console::send_pidfd(socket, "standard", made.ready.pidfd())?;
+    }
+    let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    let (container, child) = made.go().inspect_err(|_| forget(pid_file.as_deref()))?;
+    if let Err(error) = began(&container) {
+        destroy(container, Leftovers::Killed)?;
+        return Err(error);
+    }
+    match held {
+        None => Ok(0),
+        Some(held) => {
+            let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
+            let status = foreground::supervise(&child, &held, master, reap);
+            end(session, container, &child, args.keep)?;
+            status
+        }
+    }
+}
+
+fn forget(pid_file: Option<&Path>) {
+    if let Some(path) = pid_file {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn end(session: &Session<'_>, container: Container, _ended: &Child, keep: bool) -> Result<()> {
+    if keep {
+        return Ok(());
+    }
+    let warnings = destroy(container, Leftovers::None)?;
+    warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
+    Ok(())
+}
+
+/// `run bundle/`: a directory is the bundle, and the id is made up. `run -b bundle ID` is runc's way.
+fn id_and_bundle(args: &Run) -> (String, Option<PathBuf>) {
+    let typed = Path::new(&args.id);
+    if args.making.bundle.is_none() && typed.is_dir() {
+        let name = std::path::absolute(typed).unwrap_or_default();
+        let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-.".contains(*c)).collect();
+        return (format!("{plain}-{}", std::process::id()), Some(typed.to_path_buf()));
+    }
+    (args.id.clone(), args.making.bundle.clone())
+}

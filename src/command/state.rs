@@ -1,0 +1,37 @@
+//! `state`: what a container is and does, as runtime.md has it.
+
+use std::io::Write;
+
+use anyhow::Result;
+use libcontainer::container::{Container, Status};
+use serde_json::{Value, json};
+
+use super::Session;
+
+pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
+    let container = session.root()?.load(id)?;
+    let mut text = serde_json::to_string_pretty(&document(&container, String::new()))?;
+    text.push('\n');
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// The object that `state` and `list` print; the owner is nobody's business in the first.
+pub fn document(container: &Container, owner: String) -> Value {
+    let record = container.record();
+    let status = container.status();
+    let mut state = json!({
+        "ociVersion": record.version(),
+        "id": record.id,
+        "pid": if status == Status::Stopped { 0 } else { record.init_process_pid },
+        "status": status.to_string(),
+        "bundle": record.bundle(),
+        "rootfs": record.config.rootfs,
+        "created": record.created,
+    });
+    let annotations = record.annotations();
+    if !annotations.is_empty() {
+        state["annotations"] = json!(annotations);
+    }
+    state["owner"] = json!(owner);
+    state
+}

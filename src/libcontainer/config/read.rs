@@ -1,0 +1,243 @@
+//! From bytes to types. When the typed read of a document fails, the mistake is noted by its place, the piece it is in is
+//! taken out, and the rest is read again, until nothing is wrong with what is left.
+
+use std::collections::HashMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use super::{At, Faults, Warning};
+use crate::plan::capabilities;
+
+/// More mistakes than this nobody reads.
+const MAX_MISTAKES: usize = 64;
+
+/// Reads a `T`; `at` is the place of the document itself.
+pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<(T, Vec<Warning>), Faults> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok((value, Vec::new()));
+    }
+    let mut document: Value = serde_json::from_slice(bytes).map_err(|error| Faults::one(at.clone(), not_json(&error)))?;
+    if !document.is_object() {
+        return Err(Faults::one(at.clone(), format!("is {} and no object", kind(&document))));
+    }
+    let mut warnings = Vec::new();
+    drop_unknown_capabilities(&mut document, at, &mut warnings);
+    all_mistakes(document, at).map(|value| (value, warnings))
+}
+
+fn not_json(error: &serde_json::Error) -> String {
+    if error.is_eof() && error.line() <= 1 && error.column() == 0 {
+        return "is empty".to_owned();
+    }
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or_default();
+    format!("is not JSON: {what} (line {}, column {})", error.line(), error.column())
+}
+
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => format!("the boolean {value}"),
+        Value::Number(value) => format!("the number {value}"),
+        Value::String(value) => format!("the string {value:?}"),
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// SPEC: config.md#linux-process: an unknown capability is a warning, and the types would not have it.
+fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<Warning>) {
+    let (process, at) = match document.get_mut("process") {
+        Some(process) => (process, at.key("process")),
+        None => (document, at.clone()),
+    };
+    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else { return };
+    for (name, set) in sets {
+        let at = at.key("capabilities").key(name);
+        let Some(list) = set.as_array_mut() else { continue };
+        let mut n = 0;
+        list.retain(|entry| {
+            let known = entry.as_str().is_none_or(|name| capabilities::by_name(name).is_some());
+            if !known {
+                warnings.push(Warning { at: at.index(n), said: format!("{entry} is no capability; left out") });
+            }
+            n += 1;
+            known
+        });
+    }
+}
+
+/// Reads again and again; each time one mistake less.
+fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At) -> Result<T, Faults> {
+    let mut faults = Faults::none();
+    let mut taken = HashMap::new();
+    for _ in 0..MAX_MISTAKES {
+        let error = match serde_path_to_error::deserialize::<_, T>(document.clone()) {
+            Ok(value) => return faults.into_result(value),
+            Err(error) => error,
+        };
+        let path: Vec<_> = error.path().iter().cloned().collect();
+        let text = error.inner().to_string();
+        let (place, problem) = told(&path, &text, &document, at, &taken);
+        faults.add(place, problem);
+        if !take_out(&mut document, &path, &mut taken) {
+            break;
+        }
+    }
+    Err(faults)
+}
+
+/// How many elements before this one have been taken out of the array at a place.
+type Taken = HashMap<String, Vec<usize>>;
+
+/// The place in the document as it was written: elements that were taken out still count.
+fn place(path: &[Segment], at: &At, taken: &Taken) -> At {
+    path.iter().fold(at.clone(), |at, segment| match segment {
+        Segment::Seq { index } => {
+            let gone = taken.get(at.as_str());
+            at.index(gone.map_or(*index, |gone| original(*index, gone)))
+        }
+        Segment::Map { key } => at.key(key),
+        Segment::Enum { .. } | Segment::Unknown => at,
+    })
+}
+
+/// The index an element had before those in `gone` (in the order of their going, as first written) were taken out.
+fn original(index: usize, gone: &[usize]) -> usize {
+    let mut gone = gone.to_vec();
+    gone.sort_unstable();
+    gone.into_iter().fold(index, |index, gone| if gone <= index { index + 1 } else { index })
+}
+
+fn told(path: &[Segment], error: &str, document: &Value, at: &At, taken: &Taken) -> (At, String) {
+    let place = place(path, at, taken);
+    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
+    if error.starts_with("missing field") {
+        return (place.key(&quoted(error)), "is missing".to_owned());
+    }
+    if let Some((unknown, expected)) = error.split_once(", expected ")
+        && unknown.starts_with("unknown variant")
+    {
+        let expected = expected.replace('`', "").replace("one of ", "");
+        return (place, format!("unknown value {:?} (expected one of {expected})", quoted(unknown)));
+    }
+    if let Some((_, expected)) = error.split_once(", expected ")
+        && error.starts_with("invalid")
+    {
+        let value = found(document, path).map_or("something else".to_owned(), kind);
+        return (place, format!("expected {}, got {value}", spoken(expected)));
+    }
+    (place, error.to_owned())
+}
+
+/// serde's words for types as a reader of JSON knows them.
+fn spoken(expected: &str) -> String {
+    match expected {
+        "a sequence" => "an array".to_owned(),
+        "a map" => "an object".to_owned(),
+        "path string" => "a string".to_owned(),
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a number that is not negative".to_owned(),
+        "i32" | "i64" => "a whole number".to_owned(),
+        other if other.starts_with("struct ") => "an object".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn found<'v>(document: &'v Value, path: &[Segment]) -> Option<&'v Value> {
+    path.iter().try_fold(document, |value, segment| match segment {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        Segment::Enum { .. } | Segment::Unknown => Some(value),
+    })
+}
+
+/// Takes the piece with the mistake out. False when that was the document itself.
+fn take_out(document: &mut Value, path: &[Segment], taken: &mut Taken) -> bool {
+    let steps: Vec<_> =
+        path.iter().filter(|segment| matches!(segment, Segment::Seq { .. } | Segment::Map { .. })).cloned().collect();
+    // what is required cannot be missing either: then the piece around it goes, as far as there is one
+    for depth in (1..=steps.len()).rev() {
+        let (above, last) = (&steps[..depth - 1], &steps[depth - 1]);
+        let array = place(above, &At::default(), taken).as_str().to_owned();
+        let parent = above.iter().try_fold(&mut *document, |value, segment| match segment {
+            Segment::Seq { index } => value.get_mut(index),
+            Segment::Map { key } => value.get_mut(key),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        });
+        match (parent, last) {
+            (Some(Value::Object(object)), Segment::Map { key }) => {
+                if object.shift_remove(key).is_some() {
+                    return true;
+                }
+            }
+            (Some(Value::Array(list)), Segment::Seq { index }) if *index < list.len() => {
+                list.remove(*index);
+                let gone = taken.entry(array).or_default();
+                gone.push(original(*index, gone));
+                return true;
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::Spec;
+
+    use super::*;
+
+    fn mistakes(json: &str) -> String {
+        typed::<Spec>(json.as_bytes(), &At::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_once_with_line_and_column() {
+        assert_eq!(mistakes(""), "config.json: : is empty".replace(": :", ":"));
+        assert!(mistakes("{\n \"a\": }").contains("is not JSON: expected value (line 2, column 7)"));
+        assert!(mistakes("[]").contains("is an array and no object"));
+    }
+
+    #[test]
+    fn every_mistake_is_told_by_its_place_as_it_was_written() {
+        let json = r#"{"ociVersion":"1.0.0","process":{"args":"sh","cwd":"/","user":{"uid":-1,"gid":0}},
+            "mounts":[{"destination":5},{"destination":"/a"},{"options":["x",7]}],
+            "linux":{"namespaces":[{"type":"pid"},{"type":"netwerk"},{"type":"mount"},{"path":"/x"}]}}"#;
+        let told = mistakes(json);
+        for expected in [
+            "process.args: expected an array, got the string \"sh\"",
+            "process.user.uid: expected a number that is not negative, got the number -1",
+            "mounts[0].destination: expected a string, got the number 5",
+            "mounts[2].options[1]: expected a string, got the number 7",
+            "linux.namespaces[1].type: unknown value \"netwerk\" (expected one of",
+            "linux.namespaces[3].type: is missing",
+        ] {
+            assert!(told.contains(expected), "{expected:?} is not in:\n{told}");
+        }
+        assert!(!told.contains("line 1"), "{told}");
+    }
+
+    #[test]
+    fn an_unknown_capability_is_a_warning() {
+        let json = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
+            "capabilities":{"bounding":["CAP_KILL","CAP_NOPE"]}}}"#;
+        let (spec, warnings) = typed::<Spec>(json.as_bytes(), &At::default()).unwrap();
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(
+            warnings[0].to_string(),
+            "process.capabilities.bounding[1]: \"CAP_NOPE\" is no capability; left out"
+        );
+        let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
+        assert_eq!(sets.bounding().as_ref().unwrap().len(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_is_fed_makes_it_fall_over(bytes: Vec<u8>) {
+            let _ = typed::<Spec>(&bytes, &At::default());
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! A new container, all or nothing, and the end of one: what `create`, `run`, `start` and `delete` have in common.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use oci_spec::runtime::{Hook, Linux};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Child, Housed, Identity, Ready, arm, hooks, pidfile};
+use crate::cgroup::Cgroup;
+use crate::config::{At, Config};
+use crate::container::{
+    AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, OwnRecord, Record, RecordedCgroup, RecordedConfig,
+    RecordedNamespace, Reserved, Root, Status, start_time,
+};
+use crate::plan::failure::{self, words};
+use crate::plan::namespaces::{KINDS, bit};
+use crate::plan::step::What;
+use crate::plan::{Flags, Keyring, Plan};
+use crate::wire::{GO, UP_SIZE, Up};
+
+/// What a new container is made of.
+#[derive(Debug)]
+pub struct New<'a> {
+    /// Where containers are kept.
+    pub root: &'a Root,
+    /// config.json as it was read, byte for byte.
+    pub text: &'a [u8],
+    /// The same, understood.
+    pub config: &'a Config,
+    /// How we were called.
+    pub flags: &'a Flags,
+    /// What will be done.
+    pub plan: &'a Plan,
+    /// The socket that takes the terminal's master.
+    pub terminal: Option<OwnedFd>,
+    /// `--pid-file`.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// A container that is there, and its process, which waits for one more word.
+#[derive(Debug)]
+pub struct Made<'a> {
+    /// Its record and directory.
+    pub container: Container,
+    /// Its process.
+    pub ready: Ready<'a>,
+}
+
+impl<'a> New<'a> {
+    /// Makes it. What fails leaves nothing behind: no cgroup, mount, process, directory or pid file.
+    ///
+    /// # Errors
+    /// What failed, by its place in config.json.
+    pub fn make(self) -> Result<Made<'a>> {
+        let reserved = self.root.reserve(&self.flags.id)?;
+        let mut armed = arm(self.plan, self.root.path(), reserved.path(), self.terminal)?;
+        if let Some((placement, ..)) = &self.plan.cgroup {
+            reserved.note_cgroup(&Cgroup::at(placement))?;
+        }
+        let housed = Housed::make(self.plan)?;
+        armed.open_cgroups(self.plan)?;
+        let annotations = self.config.spec.annotations().clone().unwrap_or_default();
+        let identity = Identity {
+            id: &self.flags.id,
+            bundle: &self.flags.bundle,
+            version: self.config.spec.version(),
+            annotations: &annotations,
+        };
+        let launched = armed.launch(self.plan, housed.cgroup())?;
+        // ORDER: after the clone: init has work to do meanwhile
+        reserved.keep_config(self.text)?;
+        let made = launched.serve(housed.cgroup(), &identity).and_then(|ready| {
+            let record = record(self.config, self.flags, self.plan, &ready, housed.cgroup())?;
+            let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
+            Ok(Made { container, ready })
+        });
+        match made {
+            Ok(made) => {
+                housed.keep();
+                Ok(made)
+            }
+            Err(error) => {
+                drop(housed);
+                let poststop = self.config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
+                after_stop(poststop.unwrap_or_default(), &identity);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Pid file and record. The record is what makes it a container, and comes last.
+fn keep(reserved: Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
+    if let Some(path) = pid_file {
+        pidfile::write(path, pid)?;
+    }
+    reserved.record(record).inspect_err(|_| {
+        if let Some(path) = pid_file {
+            let _ = fs::remove_file(path);
+        }
+    })
+}
+
+fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup: Option<&Cgroup>) -> Result<Record> {
+    let pid = ready.pid();
+    let spec = &config.spec;
+    let linux = spec.linux().as_ref();
+    let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let namespaces = list.iter().map(|namespace| RecordedNamespace {
+        kind: runc_name(bit(namespace.typ())),
+        path: namespace.path().as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    });
+    let annotations = spec.annotations().clone().unwrap_or_default();
+    let labels = annotations
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .chain([format!("bundle={}", flags.bundle.display())]);
+    Ok(Record {
+        id: flags.id.clone(),
+        init_process_pid: pid,
+        init_process_start: start_time(pid).ok_or_else(|| anyhow!("container init is gone"))?,
+        created: jiff::Timestamp::now().to_string(),
+        config: RecordedConfig {
+            rootfs: flags.bundle.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path())),
+            labels: labels.collect(),
+            namespaces: namespaces.collect(),
+            hostname: spec.hostname().clone().unwrap_or_default(),
+            cgroups: RecordedCgroup {
+                path: linux.and_then(cgroups_path).unwrap_or_default(),
+            },
+            no_new_keyring: flags.keyring == Keyring::Inherited,
+        },
+        rootless: false,
+        cgroup_paths: cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default(),
+        namespace_paths: KINDS
+            .iter()
+            .map(|(kind, _, file)| (runc_name(*kind), format!("/proc/{pid}/ns/{file}")))
+            .collect(),
+        external_descriptors: Vec::new(),
+        intel_rdt_path: String::new(),
+        coracle: Some(OwnRecord {
+            oci_version: spec.version().clone(),
+            bundle: flags.bundle.clone(),
+            annotations,
+            owner: rustix::process::geteuid().as_raw(),
+            after_start: after_start(plan),
+        }),
+    })
+}
+
+fn cgroups_path(linux: &Linux) -> Option<String> {
+    linux.cgroups_path().as_ref().map(|path| path.display().to_string())
+}
+
+/// runc's name of a kind: `NEWPID`.
+fn runc_name(kind: u64) -> String {
+    let file = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
+    match file {
+        "mnt" => "NEWNS".to_owned(),
+        other => format!("NEW{}", other.to_uppercase()),
+    }
+}
+
+/// What `start` must know to tell a failure that comes when the plan is long gone.
+fn after_start(plan: &Plan) -> Vec<AfterStart> {
+    let steps = plan.bridge.iter().chain(&plan.init).enumerate();
+    steps
+        .skip_while(|(_, step)| !matches!(step.what, What::AwaitStart(..)))
+        .filter_map(|(n, step)| {
+            let name = match &step.what {
+                What::Exec(exec) => exec.args.iter().next().map(|name| name.to_string_lossy().into_owned())?,
+                What::Hooks(point, ..) => failure::hook_name(*point).to_owned(),
+                _ => return None,
+            };
+            Some(AfterStart { step: u16::try_from(n).ok()?, from: step.from.to_string(), name })
+        })
+        .collect()
+}
+
+impl Made<'_> {
+    /// The last word to the process. When the program does not begin, all of the container is undone.
+    ///
+    /// # Errors
+    /// startContainer hooks, or the program itself.
+    pub fn go(self) -> Result<(Container, Child)> {
+        match self.ready.go() {
+            Ok(child) => Ok((self.container, child)),
+            Err(error) => {
+                destroy(self.container, Leftovers::Killed)?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Gives the word to a container that waits for it, and returns when its program runs.
+///
+/// # Errors
+/// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
+/// container is stopped.
+pub fn start(container: &Container) -> Result<()> {
+    let _lock = container.lock()?;
+    match container.status() {
+        Status::Created => {}
+        Status::Running => bail!("cannot start an already running container"),
+        Status::Paused => bail!("cannot start a container in the paused state"),
+        Status::Stopped => bail!("cannot start a container that has stopped"),
+    }
+    let directory = container.directory();
+    let told = give_word(directory).context("exec fifo")?;
+    for name in [EXEC_FIFO, EXEC_ANSWER] {
+        let _ = fs::remove_file(directory.join(name));
+    }
+    match told.as_deref().map(Up::decode) {
+        None => {}
+        Some(Some(Up::Failed(failed))) => {
+            let own = container.record().coracle.as_ref();
+            let step = own.and_then(|own| own.after_start.iter().find(|after| after.step == failed.step));
+            let AfterStart { from, name, .. } = step.cloned().unwrap_or_default();
+            if failed.said.is_empty() {
+                bail!("{from}: {}", failure::program(&name, failed.errno));
+            }
+            bail!("{from}: error running {name} hook #{}", failed.said.text());
+        }
+        Some(_) => bail!("init said nothing we know"),
+    }
+    began(container)
+}
+
+/// The program runs: poststart hooks. One that fails stops the container (runtime.md#lifecycle, step 9).
+///
+/// # Errors
+/// The hook's.
+pub fn began(container: &Container) -> Result<()> {
+    let hooks = hooks_of(container)?;
+    let list = hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref()).unwrap_or_default();
+    if list.is_empty() {
+        return Ok(());
+    }
+    let record = container.record();
+    let annotations = record.annotations();
+    let state = identity(record, &annotations).state("running", record.init_process_pid);
+    hooks::run(list, &state, &At::new("hooks.poststart")).inspect_err(|_| {
+        if let Ok(process) = container.process() {
+            let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+        }
+    })
+}
+
+/// One byte down, and what comes up: nothing when the program has begun (its exec closed the other end).
+fn give_word(directory: &Path) -> Result<Option<Vec<u8>>> {
+    let open = |name: &str, flags| {
+        rustix::fs::openat(CWD, directory.join(name), flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+    };
+    let answer = open(EXEC_ANSWER, OFlags::RDONLY).map_err(|errno| anyhow!("{}", words(errno)))?;
+    let fifo = match open(EXEC_FIFO, OFlags::WRONLY) {
+        Err(Errno::NXIO) => bail!("cannot start a container that has stopped"),
+        other => other.map_err(|errno| anyhow!("{}", words(errno)))?,
+    };
+    rustix::io::write(&fifo, &GO).map_err(|errno| anyhow!("{}", words(errno)))?;
+    let flags = rustix::fs::fcntl_getfl(&answer)?;
+    rustix::fs::fcntl_setfl(&answer, flags - OFlags::NONBLOCK)?;
+    let mut packet = vec![0u8; UP_SIZE];
+    loop {
+        match rustix::io::read(&answer, &mut packet) {
+            Ok(0) => return Ok(None),
+            Ok(length) => {
+                packet.truncate(length);
+                return Ok(Some(packet));
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => bail!("{}", words(errno)),
+        }
+    }
+}
+
+fn identity<'r>(record: &'r Record, annotations: &'r std::collections::HashMap<String, String>) -> Identity<'r> {
+    Identity { id: &record.id, bundle: record.bundle(), version: record.version(), annotations }
+}
+
+fn hooks_of(container: &Container) -> Result<Option<oci_spec::runtime::Hooks>> {
+    /// Of all the config, the hooks.
+    #[derive(serde::Deserialize)]
+    struct Only {
+        hooks: Option<oci_spec::runtime::Hooks>,
+    }
+    let text = container.config()?;
+    let only: Only = serde_json::from_slice(&text).context("read the container's config")?;
+    Ok(only.hooks)
+}
+
+/// What may still run in a container that is to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Nothing: its init has ended, and with its pid namespace all others.
+    None,
+    /// Whatever there is, is killed.
+    Killed,
+}
+
+/// Removes all that a container was, then runs its poststop hooks. The warnings of these are returned.
+///
+/// # Errors
+/// Something could not be removed; the container is still there then.
+pub fn destroy(container: Container, leftovers: Leftovers) -> Result<Vec<anyhow::Error>> {
+    if leftovers == Leftovers::Killed
+        && let Ok(process) = container.process()
+    {
+        let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+    }
+    let cgroup = container.cgroup();
+    if leftovers == Leftovers::Killed || !cgroup.processes()?.is_empty() {
+        cgroup.kill(libc::SIGKILL)?;
+    }
+    cgroup.delete()?;
+    let hooks = hooks_of(&container).unwrap_or_default();
+    let record = container.record().clone();
+    container.remove()?;
+    let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
+    let annotations = record.annotations();
+    Ok(after_stop(list, &identity(&record, &annotations)))
+}
+
+fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<anyhow::Error> {
+    if poststop.is_empty() {
+        return Vec::new();
+    }
+    hooks::run_all(poststop, &identity.state("stopped", 0), &At::new("hooks.poststop"))
+}
