@@ -156,10 +156,10 @@ fn late_answers(filter: &Filter, arch: Arch) -> Vec<(u32, Verdict)> {
             continue;
         }
         for name in rule.names.iter().filter(|name| ScmpSyscall::from_name(name).is_err()) {
-            if let Some(number) = names::late(name).map(|number| names::base(arch) + number) {
-                if !answers.iter().any(|(known, _)| *known == number) {
-                    answers.push((number, rule.verdict));
-                }
+            if let Some(number) = names::late(name).map(|number| names::base(arch) + number)
+                && !answers.iter().any(|(known, _)| *known == number)
+            {
+                answers.push((number, rule.verdict));
             }
         }
     }

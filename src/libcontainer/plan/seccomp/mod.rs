@@ -20,6 +20,8 @@ use crate::config::{At, Fault};
 pub use compile::MOST_INSTRUCTIONS;
 pub use names::{known_actions, known_archs, known_flags, known_operators};
 pub use profile::filter;
+#[cfg(test)]
+pub(crate) use tests::stock_profile;
 
 /// The number of this module's way to write programs. Counts up whenever the same profile gives other bytes, so that no
 /// cache hands out what an older coracle made.

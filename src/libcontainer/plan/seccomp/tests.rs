@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use libseccomp::{ScmpArch, ScmpSyscall};
+use oci_spec::runtime::Arch;
 use serde_json::{Value, json};
 
-use super::{Filter, filter};
+use super::{Filter, beginning, filter};
 use crate::config::At;
 
 const X86_64: u32 = 0xc000_003e;
@@ -13,12 +14,13 @@ const I386: u32 = 0x4000_0003;
 const ARM64: u32 = 0xc000_00b7;
 const X32_BIT: u32 = 0x4000_0000;
 
+const TRAP: u32 = 0x0003_0000;
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
 
-pub(super) fn read(profile: Value) -> Filter {
+fn read(profile: Value) -> Filter {
     filter(&serde_json::from_value(profile).unwrap(), &At::new("linux.seccomp")).unwrap().0
 }
 
@@ -67,7 +69,7 @@ fn run(program: &[u8], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
 }
 
 /// A profile of the shape that podman and Docker ship: `named` calls allowed, some with conditions, EPERM for the rest.
-pub(super) fn stock_profile(named: usize) -> Value {
+pub(crate) fn stock_profile(named: usize) -> Value {
     let names: Vec<String> = (0..450)
         .filter_map(|nr| ScmpSyscall::from_raw_syscall(nr).get_name().ok())
         .filter(|name| !["personality", "clone", "socket", "clone3", "bpf", "setns"].contains(&name.as_str()))
@@ -165,7 +167,7 @@ fn every_action_gives_its_answer() {
         ("SCMP_ACT_LOG", 0x7ffc_0000),
         ("SCMP_ACT_NOTIFY", 0x7fc0_0000),
         ("SCMP_ACT_TRACE", 0x7ff0_0007),
-        ("SCMP_ACT_TRAP", 0x0003_0000),
+        ("SCMP_ACT_TRAP", TRAP),
     ] {
         let mut profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "listenerPath": "/run/agent",
             "syscalls": [{"names": ["mkdir"], "action": action}]});
@@ -314,6 +316,54 @@ fn calls_that_libseccomp_has_no_number_for_are_answered_all_the_same() {
     assert_eq!(run(&program, X86_64, 451, [0; 6]), 0x0005_0002);
     assert_eq!(run(&program, X86_64, 9999, [0; 6]), ALLOW);
     assert_eq!(late("SCMP_ACT_ERRNO").unknown_names(), ["no_such_call"]);
+}
+
+/// The beginning for an architecture that need not be this machine's, before a part that says TRAP to everything.
+fn beginning_on(arch: Arch, named: &[&str]) -> Vec<u8> {
+    let mut filter = read(json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": named, "action": "SCMP_ACT_ALLOW"}]}));
+    filter.archs = vec![arch];
+    let part = [6_u16.to_ne_bytes().to_vec(), vec![0, 0], TRAP.to_ne_bytes().to_vec()].concat();
+    [beginning::of(&filter, std::slice::from_ref(&part)), part].concat()
+}
+
+#[test]
+fn the_peculiar_numbers_of_other_architectures_are_heeded() {
+    // s390 puts every call it does not know on number 0
+    let program = beginning_on(Arch::ScmpArchS390x, &["read", "openat2"]);
+    for (nr, answer) in [(0, ENOSYS), (3, TRAP), (437, TRAP), (438, ENOSYS)] {
+        assert_eq!(run(&program, 0x8000_0016, nr, [0; 6]), answer, "s390x {nr}");
+    }
+    // set_tls, far above all others, does not make a profile a new one
+    let program = beginning_on(Arch::ScmpArchArm, &["read", "openat2", "set_tls"]);
+    for (nr, answer) in [(0, TRAP), (437, TRAP), (438, ENOSYS), (0x0f_0005, TRAP), (0x0f_0800, ENOSYS)] {
+        assert_eq!(run(&program, 0x4000_0028, nr, [0; 6]), answer, "arm {nr:#x}");
+    }
+    let program = beginning_on(Arch::ScmpArchMips64, &["read", "mseal"]);
+    for (nr, answer) in [(5000, TRAP), (5461, TRAP), (5462, ALLOW), (5463, ENOSYS)] {
+        assert_eq!(run(&program, 0x8000_0008, nr, [0; 6]), answer, "mips64 {nr}");
+    }
+    assert_eq!(run(&program, X86_64, 0, [0; 6]), KILL_PROCESS);
+}
+
+#[test]
+fn of_two_answers_for_one_call_the_first_counts() {
+    let filter = read(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mseal"], "action": "SCMP_ACT_LOG"}, {"names": ["mkdir", "mseal"], "action": "SCMP_ACT_TRAP"}]}));
+    let program = filter.compile().unwrap();
+    assert_eq!(ask(&program, "mkdir", [0; 6]), 0x7ffc_0000);
+    assert_eq!(run(&program, X86_64, 462, [0; 6]), 0x7ffc_0000);
+}
+
+#[test]
+fn rules_that_contradict_one_another_are_told_by_their_place() {
+    let eq = |index: u32, value: u32| json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
+    let filter = read(json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["socket"], "action": "SCMP_ACT_LOG", "args": [eq(0, 16), eq(2, 9)]},
+        {"names": ["bind", "socket"], "action": "SCMP_ACT_ALLOW", "args": [eq(0, 16)]}]}));
+    let fault = filter.compile().unwrap_err().to_string();
+    let said = "contradicts an earlier rule for the same system call (EEXIST)";
+    assert_eq!(fault, format!("linux.seccomp.syscalls[1].names[1]: {said}"));
 }
 
 #[test]
