@@ -1,0 +1,190 @@
+//! `linux.seccomp` as a filter for seccomp(2): checked in `profile`, turned into BPF by libseccomp in `compile`, one
+//! part for each architecture, after our own `beginning` that chooses the part and makes system calls the profile is
+//! too old to know say ENOSYS. Runs in the runtime process; init only loads the bytes.
+
+mod beginning;
+mod compile;
+mod names;
+mod profile;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use libseccomp::{ScmpAction, ScmpSyscall, ScmpVersion};
+use oci_spec::runtime::{Arch, LinuxSeccompAction, LinuxSeccompOperator};
+use sha2::{Digest, Sha256};
+
+use crate::config::{At, Fault};
+
+pub use compile::MOST_INSTRUCTIONS;
+pub use names::{known_actions, known_archs, known_flags, known_operators};
+pub use profile::filter;
+#[cfg(test)]
+pub(crate) use tests::stock_profile;
+
+/// The number of this module's way to write programs. Counts up whenever the same profile gives other bytes, so that no
+/// cache hands out what an older coracle made.
+const FORMAT: u32 = 1;
+
+/// The size of struct sock_filter in bytes.
+const INSTRUCTION: usize = 8;
+
+/// The answer for an architecture that the profile does not name.
+const BAD_ARCH: Verdict = Verdict { action: LinuxSeccompAction::ScmpActKillProcess, number: 0 };
+
+/// A checked profile: what `linux.seccomp` asks, with nothing left to decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    at: At,
+    default: Verdict,
+    /// The native one first, none twice, only those that this machine's kernel can run.
+    archs: Vec<Arch>,
+    rules: Vec<Rule>,
+    /// SECCOMP_FILTER_FLAG_* without NEW_LISTENER.
+    flags: u32,
+    listener: Option<Listener>,
+}
+
+/// Who is sent the descriptor on which SCMP_ACT_NOTIFY rules are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// A UNIX stream socket of the host.
+    pub path: PathBuf,
+    /// Passed on as it is, empty when there is none.
+    pub metadata: String,
+}
+
+/// One entry of `syscalls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    /// Its index in `syscalls`.
+    n: usize,
+    names: Vec<String>,
+    verdict: Verdict,
+    /// The verdict is given when all conditions of any one of these hold. So `[[]]` is always, `[]` is never.
+    when: Vec<Vec<Condition>>,
+}
+
+/// A comparison with one argument of a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Condition {
+    /// Which argument, 0 to 5.
+    index: u32,
+    op: LinuxSeccompOperator,
+    /// What it is compared with; for MASKED_EQ the mask.
+    value: u64,
+    /// For MASKED_EQ what must remain under the mask, otherwise unused.
+    value_two: u64,
+}
+
+/// What a filter answers for one system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Verdict {
+    action: LinuxSeccompAction,
+    /// An errno for ERRNO, a message for the tracer for TRACE, otherwise 0.
+    number: u16,
+}
+
+impl Verdict {
+    /// SECCOMP_RET_* with its data, as a filter returns it.
+    fn bits(self) -> u32 {
+        self.action.as_u32(Some(u32::from(self.number)))
+    }
+
+    /// The same for libseccomp.
+    fn scmp(self) -> ScmpAction {
+        match self.action {
+            LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => ScmpAction::KillThread,
+            LinuxSeccompAction::ScmpActKillProcess => ScmpAction::KillProcess,
+            LinuxSeccompAction::ScmpActTrap => ScmpAction::Trap,
+            LinuxSeccompAction::ScmpActErrno => ScmpAction::Errno(i32::from(self.number)),
+            LinuxSeccompAction::ScmpActNotify => ScmpAction::Notify,
+            LinuxSeccompAction::ScmpActTrace => ScmpAction::Trace(self.number),
+            LinuxSeccompAction::ScmpActLog => ScmpAction::Log,
+            LinuxSeccompAction::ScmpActAllow => ScmpAction::Allow,
+        }
+    }
+}
+
+impl Filter {
+    /// The program: an array of struct sock_filter, eight bytes each, in the machine's own byte order.
+    ///
+    /// # Errors
+    /// A fault when libseccomp refuses a rule, or when the program is longer than the kernel takes.
+    pub fn compile(&self) -> Result<Vec<u8>, Fault> {
+        compile::program(self)
+    }
+
+    /// SECCOMP_FILTER_FLAG_* for seccomp(2), NEW_LISTENER included when there is a `listener`.
+    pub fn flags(&self) -> u32 {
+        self.flags | if self.listener.is_some() { names::NEW_LISTENER } else { 0 }
+    }
+
+    /// Where the listener's descriptor goes; none when no rule asks for SCMP_ACT_NOTIFY.
+    pub fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
+    }
+
+    /// A name for the program: SHA-256, in hex, over everything that decides its bytes. Equal profiles have equal
+    /// keys wherever they come from; flags and listener are no part of it.
+    pub fn key(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(FORMAT.to_le_bytes());
+        if let Ok(version) = ScmpVersion::current() {
+            for part in [version.major, version.minor, version.micro] {
+                hash.update(part.to_le_bytes());
+            }
+        }
+        hash.update(self.canonical());
+        hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                hex.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+            }
+            hex
+        })
+    }
+
+    /// The names that stand in the profile and mean nothing here, neither to libseccomp nor to us. Their rules are
+    /// left out of the program, as every runtime does; they are for a word in the log.
+    pub fn unknown_names(&self) -> Vec<&str> {
+        let unknown = |name: &&str| ScmpSyscall::from_name(name).is_err() && names::late(name).is_none();
+        self.rules.iter().flat_map(|rule| &rule.names).map(String::as_str).filter(unknown).collect()
+    }
+
+    /// The profile as bytes that differ whenever the profile differs: every list comes after its length.
+    fn canonical(&self) -> Vec<u8> {
+        fn count(bytes: &mut Vec<u8>, n: usize) {
+            bytes.extend((n as u64).to_le_bytes());
+        }
+        let mut bytes = Vec::with_capacity(8192);
+        bytes.extend(self.default.bits().to_le_bytes());
+        count(&mut bytes, self.archs.len());
+        self.archs.iter().for_each(|&arch| bytes.extend((arch as u32).to_le_bytes()));
+        count(&mut bytes, self.rules.len());
+        for rule in &self.rules {
+            bytes.extend(rule.verdict.bits().to_le_bytes());
+            count(&mut bytes, rule.names.len());
+            for name in &rule.names {
+                count(&mut bytes, name.len());
+                bytes.extend(name.as_bytes());
+            }
+            count(&mut bytes, rule.when.len());
+            for all in &rule.when {
+                count(&mut bytes, all.len());
+                for condition in all {
+                    bytes.extend(condition.index.to_le_bytes());
+                    bytes.extend((condition.op as u32).to_le_bytes());
+                    bytes.extend(condition.value.to_le_bytes());
+                    bytes.extend(condition.value_two.to_le_bytes());
+                }
+            }
+        }
+        bytes
+    }
+
+    /// The place of name `j` of `rule`.
+    fn place(&self, rule: &Rule, j: usize) -> At {
+        self.at.key("syscalls").index(rule.n).key("names").index(j)
+    }
+}

@@ -1,0 +1,311 @@
+//! Reading `linux.seccomp`: every mistake by its place, every default filled in.
+
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
+};
+
+use super::{Condition, Filter, Listener, Rule, Verdict, names};
+use crate::config::{At, Faults, Warning};
+
+/// How many arguments a system call has on Linux.
+const ARGUMENTS: usize = 6;
+
+/// Checks `linux.seccomp`, which stands at `at`. SPEC: config-linux.md#seccomp
+///
+/// # Errors
+/// Every mistake in it, each by its place.
+pub fn filter(seccomp: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>), Faults> {
+    let mut reading = Reading { at, faults: Faults::none(), warnings: Vec::new() };
+    let default = reading.default(seccomp);
+    let rules = reading.rules(seccomp.syscalls().as_deref().unwrap_or_default());
+    let notifies = rules.iter().position(|rule| rule.verdict.action == LinuxSeccompAction::ScmpActNotify);
+    let listener = reading.listener(seccomp, notifies.map(|i| rules[i].n));
+    let flags = reading.flags(seccomp, notifies);
+    let archs = archs(seccomp.architectures().as_deref().unwrap_or_default());
+    let Reading { faults, warnings, .. } = reading;
+    faults.into_result((Filter { at: at.clone(), default, archs, rules, flags, listener }, warnings))
+}
+
+/// What has been noticed so far.
+struct Reading<'a> {
+    at: &'a At,
+    faults: Faults,
+    warnings: Vec<Warning>,
+}
+
+impl Reading<'_> {
+    fn default(&mut self, seccomp: &LinuxSeccomp) -> Verdict {
+        let action = seccomp.default_action();
+        if action == LinuxSeccompAction::ScmpActNotify {
+            // even the message that hands over the listener would have to wait for the listener's answer
+            self.faults.add(self.at.key("defaultAction"), "\"SCMP_ACT_NOTIFY\" cannot be the default");
+        }
+        let at = self.at.key("defaultErrnoRet");
+        self.verdict(action, seccomp.default_errno_ret(), || at)
+    }
+
+    /// SPEC: config-linux.md#seccomp, errnoRet: the runtime MUST fail when the action does not take one.
+    fn verdict(&mut self, action: LinuxSeccompAction, errno_ret: Option<u32>, at: impl FnOnce() -> At) -> Verdict {
+        let takes_number = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
+        let number = match errno_ret {
+            None if takes_number => u16::try_from(libc::EPERM).ok(),
+            None => Some(0),
+            Some(_) if !takes_number => {
+                self.faults.add(at(), format!("{action} takes no errno"));
+                None
+            }
+            Some(number) => {
+                let number16 = u16::try_from(number).ok();
+                if number16.is_none() {
+                    // the kernel has 16 bits for it; cut off, 65536 would say "success"
+                    self.faults.add(at(), format!("{number} is more than 65535"));
+                }
+                number16
+            }
+        };
+        Verdict { action, number: number.unwrap_or(0) }
+    }
+
+    fn rules(&mut self, syscalls: &[LinuxSyscall]) -> Vec<Rule> {
+        syscalls.iter().enumerate().map(|(n, syscall)| self.rule(n, syscall)).collect()
+    }
+
+    fn rule(&mut self, n: usize, syscall: &LinuxSyscall) -> Rule {
+        let at = || At::key(self.at, "syscalls").index(n);
+        if syscall.names().is_empty() {
+            self.warnings.push(Warning { at: at().key("names"), said: "is empty: the entry does nothing".into() });
+        }
+        let notifies = syscall.action() == LinuxSeccompAction::ScmpActNotify;
+        for (j, name) in syscall.names().iter().enumerate() {
+            if name.is_empty() {
+                self.faults.add(at().key("names").index(j), "is empty");
+            } else if notifies && name == "write" {
+                // init writes to say that it has a listener; its agent could never answer for that
+                self.faults.add(at().key("names").index(j), "\"write\" cannot have SCMP_ACT_NOTIFY");
+            }
+        }
+        let at = at();
+        let errno_at = at.key("errnoRet");
+        let verdict = self.verdict(syscall.action(), syscall.errno_ret(), || errno_at);
+        let when = self.conditions(syscall.args().as_deref().unwrap_or_default(), &at);
+        Rule { n, names: syscall.names().clone(), verdict, when }
+    }
+
+    /// All conditions must hold together, unless two look at the same argument: then any one is enough. The spec is
+    /// silent on that; runc does it and profiles lean on it.
+    fn conditions(&mut self, args: &[LinuxSeccompArg], at: &At) -> Vec<Vec<Condition>> {
+        let mut seen = [0_usize; ARGUMENTS];
+        let mut conditions = Vec::with_capacity(args.len());
+        for (j, arg) in args.iter().enumerate() {
+            let place = || at.key("args").index(j);
+            match seen.get_mut(arg.index()) {
+                Some(times) => *times += 1,
+                None => self.faults.add(place().key("index"), format!("{} is more than 5", arg.index())),
+            }
+            let condition = Condition {
+                index: u32::try_from(arg.index()).unwrap_or(u32::MAX),
+                op: arg.op(),
+                value: arg.value(),
+                value_two: arg.value_two().unwrap_or(0),
+            };
+            if never_holds(&condition) {
+                let said = format!(
+                    "never holds: {:#x} has bits that the mask {:#x} has not",
+                    condition.value_two, condition.value
+                );
+                self.warnings.push(Warning { at: place().key("valueTwo"), said });
+            }
+            conditions.push(condition);
+        }
+        let mut any: Vec<Vec<Condition>> = if seen.iter().any(|&times| times > 1) {
+            conditions.into_iter().map(|condition| vec![condition]).collect()
+        } else {
+            vec![conditions]
+        };
+        // libseccomp must not be asked about what never holds: it may cut the datum to the mask
+        any.retain(|all| !all.iter().any(never_holds));
+        any
+    }
+
+    fn listener(&mut self, seccomp: &LinuxSeccomp, notifying_rule: Option<usize>) -> Option<Listener> {
+        let path = seccomp.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        let metadata = seccomp.listener_metadata().as_deref().unwrap_or_default();
+        let Some(path) = path else {
+            if !metadata.is_empty() {
+                self.faults.add(self.at.key("listenerMetadata"), "is set without listenerPath");
+            }
+            if let Some(n) = notifying_rule {
+                let at = self.at.key("syscalls").index(n).key("action");
+                self.faults.add(at, format!("\"SCMP_ACT_NOTIFY\" needs {}", self.at.key("listenerPath")));
+            }
+            return None;
+        };
+        if notifying_rule.is_none() {
+            let said = "is not used: no rule has SCMP_ACT_NOTIFY".into();
+            self.warnings.push(Warning { at: self.at.key("listenerPath"), said });
+            return None;
+        }
+        Some(Listener { path: path.clone(), metadata: metadata.to_owned() })
+    }
+
+    fn flags(&mut self, seccomp: &LinuxSeccomp, notifying_rule: Option<usize>) -> u32 {
+        // An absent list is not an empty one: without a word from the author a container keeps the speed it has
+        // without seccomp (as with runc; since Linux 5.16 it is the kernel's default too).
+        let Some(flags) = seccomp.flags() else { return names::SPEC_ALLOW };
+        let mut bits = flags.iter().fold(0, |bits, &flag| bits | flag_bits(flag));
+        if bits & names::WAIT_KILLABLE_RECV != 0 && notifying_rule.is_none() {
+            // the kernel says EINVAL to it without NEW_LISTENER
+            bits &= !names::WAIT_KILLABLE_RECV;
+            let said = "WAIT_KILLABLE_RECV is left out: no rule has SCMP_ACT_NOTIFY".into();
+            self.warnings.push(Warning { at: self.at.key("flags"), said });
+        }
+        bits
+    }
+}
+
+/// A masked comparison with bits outside of the mask.
+fn never_holds(condition: &Condition) -> bool {
+    condition.op == LinuxSeccompOperator::ScmpCmpMaskedEq && condition.value_two & !condition.value != 0
+}
+
+/// SECCOMP_FILTER_FLAG_*. TSYNC is nothing: the filter is loaded by a process of one thread, and together with a
+/// listener the kernel would refuse it.
+fn flag_bits(flag: LinuxSeccompFilterFlag) -> u32 {
+    match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => names::LOG,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => names::SPEC_ALLOW,
+        LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => names::WAIT_KILLABLE_RECV,
+    }
+}
+
+/// The native architecture, and of those asked for the ones that can run here.
+fn archs(asked: &[Arch]) -> Vec<Arch> {
+    names::RUNNABLE
+        .iter()
+        .enumerate()
+        .filter(|(place, arch)| *place == 0 || asked.contains(arch))
+        .map(|(_, &arch)| arch)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(profile: Value) -> Result<(Filter, Vec<Warning>), Faults> {
+        filter(&serde_json::from_value(profile).unwrap(), &At::new("linux.seccomp"))
+    }
+
+    fn faults(profile: Value) -> Vec<String> {
+        read(profile).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    fn warnings(profile: Value) -> Vec<String> {
+        read(profile).unwrap().1.iter().map(ToString::to_string).collect()
+    }
+
+    fn flags(flags: Value) -> u32 {
+        let mut profile = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        profile["flags"] = flags;
+        read(profile).unwrap().0.flags()
+    }
+
+    #[test]
+    fn every_mistake_is_told_by_its_place() {
+        let profile = json!({
+            "defaultAction": "SCMP_ACT_NOTIFY",
+            "defaultErrnoRet": 1,
+            "listenerMetadata": "x",
+            "syscalls": [
+                {"names": ["read", ""], "action": "SCMP_ACT_ALLOW", "errnoRet": 1},
+                {"names": ["close", "write"], "action": "SCMP_ACT_NOTIFY"},
+                {"names": ["dup"], "action": "SCMP_ACT_ERRNO", "errnoRet": 65536,
+                 "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}
+            ]
+        });
+        assert_eq!(
+            faults(profile),
+            [
+                "linux.seccomp.defaultAction: \"SCMP_ACT_NOTIFY\" cannot be the default",
+                "linux.seccomp.defaultErrnoRet: SCMP_ACT_NOTIFY takes no errno",
+                "linux.seccomp.syscalls[0].names[1]: is empty",
+                "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_ALLOW takes no errno",
+                "linux.seccomp.syscalls[1].names[1]: \"write\" cannot have SCMP_ACT_NOTIFY",
+                "linux.seccomp.syscalls[2].errnoRet: 65536 is more than 65535",
+                "linux.seccomp.syscalls[2].args[1].index: 6 is more than 5",
+                "linux.seccomp.listenerMetadata: is set without listenerPath",
+                "linux.seccomp.syscalls[1].action: \"SCMP_ACT_NOTIFY\" needs linux.seccomp.listenerPath",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_errno_and_trace_take_an_errno() {
+        for action in super::names::known_actions() {
+            let taken = read(json!({"defaultAction": action, "defaultErrnoRet": 38})).is_ok();
+            assert_eq!(taken, ["SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"].contains(action), "{action}");
+        }
+        let (filter, _) = read(json!({"defaultAction": "SCMP_ACT_TRACE"})).unwrap();
+        assert_eq!(filter.default.bits(), 0x7ff0_0001);
+    }
+
+    #[test]
+    fn absent_flags_are_not_an_empty_list() {
+        assert_eq!(flags(Value::Null), 4);
+        assert_eq!(flags(json!([])), 0);
+        assert_eq!(flags(json!(["SECCOMP_FILTER_FLAG_TSYNC"])), 0);
+        assert_eq!(flags(json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"])), 6);
+        assert_eq!(flags(json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])), 0);
+    }
+
+    #[test]
+    fn a_listener_comes_with_the_first_rule_that_notifies() {
+        let mut profile = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent", "listenerMetadata": "m",
+            "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+            "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
+        });
+        let (filter, told) = read(profile.clone()).unwrap();
+        assert_eq!(filter.listener(), Some(&Listener { path: "/run/agent".into(), metadata: "m".into() }));
+        assert_eq!((filter.flags(), told), (32 | 8, Vec::new()));
+
+        profile["syscalls"][0]["action"] = "SCMP_ACT_LOG".into();
+        let (filter, _) = read(profile.clone()).unwrap();
+        assert_eq!((filter.listener(), filter.flags()), (None, 0));
+        assert_eq!(
+            warnings(profile),
+            [
+                "linux.seccomp.listenerPath: is not used: no rule has SCMP_ACT_NOTIFY",
+                "linux.seccomp.flags: WAIT_KILLABLE_RECV is left out: no rule has SCMP_ACT_NOTIFY"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_can_do_nothing_is_said() {
+        let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": [], "action": "SCMP_ACT_LOG"},
+            {"names": ["clone"], "action": "SCMP_ACT_LOG",
+             "args": [{"index": 0, "value": 6, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}]}
+        ]});
+        assert_eq!(
+            warnings(profile),
+            [
+                "linux.seccomp.syscalls[0].names: is empty: the entry does nothing",
+                "linux.seccomp.syscalls[1].args[0].valueTwo: never holds: 0x1 has bits that the mask 0x6 has not"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_native_architecture_is_always_in_and_foreign_ones_never() {
+        let archs =
+            |list: Value| read(json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": list})).unwrap().0.archs;
+        let native = names::RUNNABLE[0];
+        assert_eq!(archs(json!([])), [native]);
+        assert_eq!(archs(json!(["SCMP_ARCH_NATIVE"])), [native]);
+        assert_eq!(archs(json!(names::known_archs())), names::RUNNABLE);
+    }
+}
