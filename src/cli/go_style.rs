@@ -15,15 +15,25 @@ fn takes_value(definition: &Command, flag: &str) -> bool {
     }
     let name = flag.trim_start_matches('-');
     let found = definition.get_arguments().find(|arg| {
-        if flag.starts_with("--") { arg.get_long() == Some(name) } else { arg.get_short().map(String::from) == Some(name.into()) }
+        if flag.starts_with("--") {
+            arg.get_long() == Some(name)
+        } else {
+            arg.get_short().map(String::from) == Some(name.into())
+        }
     });
-    found.is_some_and(|arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set())
+    found.is_some_and(|arg| {
+        matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set()
+    })
 }
 
 /// One word: a single dash before a long name becomes two.
 fn dashed(definition: &Command, word: &str) -> String {
     let name = word.strip_prefix('-').unwrap_or_default().split('=').next().unwrap_or_default();
-    if name.len() > 1 && !name.starts_with('-') && is_long(definition, name) { format!("-{word}") } else { word.to_owned() }
+    if name.len() > 1 && !name.starts_with('-') && is_long(definition, name) {
+        format!("-{word}")
+    } else {
+        word.to_owned()
+    }
 }
 
 /// The words before the first that is no flag, normalised, and the rest as it is.

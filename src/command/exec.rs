@@ -92,7 +92,8 @@ fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
     if let Some(path) = &args.process {
         let text = fs::read(path).with_context(|| format!("--process {}", path.display()))?;
         let at = At::new("process");
-        let (process, _) = config::load_process(&text, &at).map_err(|faults| anyhow!("{}: {faults}", path.display()))?;
+        let (process, _) =
+            config::load_process(&text, &at).map_err(|faults| anyhow!("{}: {faults}", path.display()))?;
         return Ok((process, at));
     }
     if args.command.is_empty() {

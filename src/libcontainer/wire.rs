@@ -35,6 +35,7 @@ pub enum HookPoint {
 }
 
 /// Everything that travels up, one packet each.
+#[allow(clippy::large_enum_variant)] // init has no heap, and there is never more than one
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Up {
     /// Please do this.

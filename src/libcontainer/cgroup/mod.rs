@@ -101,8 +101,9 @@ impl Cgroup {
         let missing = error.kind() == ErrorKind::NotFound;
         match &write.on_failure {
             OnFailure::SkipMissing if missing => Ok(()),
-            OnFailure::Instead(file, value) if missing => put(&directory.join(file), value)
-                .map_err(|error| refused(write, file, value, directory, &error)),
+            OnFailure::Instead(file, value) if missing => {
+                put(&directory.join(file), value).map_err(|error| refused(write, file, value, directory, &error))
+            }
             OnFailure::Fail | OnFailure::SkipMissing | OnFailure::Instead(..) => {
                 Err(refused(write, &write.file, &write.value, directory, &error))
             }
@@ -178,7 +179,10 @@ impl Cgroup {
 
     fn signal_all(&self, signal: i32) -> Result<()> {
         for pid in self.processes()? {
-            match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::try_from(signal).ok()) {
+            match nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::try_from(signal).ok(),
+            ) {
                 Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
                 Err(error) => return Err(error).with_context(|| format!("kill process {pid}")),
             }
@@ -254,7 +258,8 @@ fn make(place: &Place) -> Result<()> {
         Err(error) => return Err(anyhow!(word(&error))).with_context(what),
     }
     if place.controllers.iter().any(|controller| controller == "cpuset") {
-        copy_cpuset(place).with_context(|| format!("linux.cgroupsPath: set up cpuset of {}", place.directory.display()))?;
+        copy_cpuset(place)
+            .with_context(|| format!("linux.cgroupsPath: set up cpuset of {}", place.directory.display()))?;
     }
     if place.key.is_empty() {
         enable_controllers(place);
@@ -285,7 +290,8 @@ fn copy_cpuset(place: &Place) -> io::Result<()> {
         let above = level.parent().unwrap_or(&place.mount);
         for name in ["cpus", "mems"] {
             // `noprefix` is how old mounts of cpuset name the files
-            let file = if level.join(format!("cpuset.{name}")).exists() { format!("cpuset.{name}") } else { name.into() };
+            let file =
+                if level.join(format!("cpuset.{name}")).exists() { format!("cpuset.{name}") } else { name.into() };
             if fs::read_to_string(level.join(&file))?.trim().is_empty() {
                 put(&level.join(&file), fs::read_to_string(above.join(&file))?.trim())?;
             }

@@ -25,7 +25,11 @@ pub struct Warning {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // the document itself has no name but its file's
-        if self.at.as_str().is_empty() { f.write_str(&self.problem) } else { write!(f, "{}: {}", self.at, self.problem) }
+        if self.at.as_str().is_empty() {
+            f.write_str(&self.problem)
+        } else {
+            write!(f, "{}: {}", self.at, self.problem)
+        }
     }
 }
 

@@ -15,10 +15,14 @@ const MAX_MISTAKES: usize = 64;
 
 /// Reads a `T`; `at` is the place of the document itself.
 pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<(T, Vec<Warning>), Faults> {
-    if let Ok(value) = serde_json::from_slice(bytes) {
+    // serde takes an array of the values for an object of them; the spec does not
+    if bytes.trim_ascii_start().first() == Some(&b'{')
+        && let Ok(value) = serde_json::from_slice(bytes)
+    {
         return Ok((value, Vec::new()));
     }
-    let mut document: Value = serde_json::from_slice(bytes).map_err(|error| Faults::one(at.clone(), not_json(&error)))?;
+    let mut document: Value =
+        serde_json::from_slice(bytes).map_err(|error| Faults::one(at.clone(), not_json(&error)))?;
     if !document.is_object() {
         return Err(Faults::one(at.clone(), format!("is {} and no object", kind(&document))));
     }
@@ -167,10 +171,9 @@ fn take_out(document: &mut Value, path: &[Segment], taken: &mut Taken) -> bool {
             Segment::Enum { .. } | Segment::Unknown => None,
         });
         match (parent, last) {
-            (Some(Value::Object(object)), Segment::Map { key }) => {
-                if object.shift_remove(key).is_some() {
-                    return true;
-                }
+            (Some(Value::Object(object)), Segment::Map { key }) if object.contains_key(key) => {
+                object.shift_remove(key);
+                return true;
             }
             (Some(Value::Array(list)), Segment::Seq { index }) if *index < list.len() => {
                 list.remove(*index);

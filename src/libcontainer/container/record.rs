@@ -121,7 +121,11 @@ impl Record {
     }
 
     fn label(&self, name: &str) -> Option<&str> {
-        self.config.labels.iter().find_map(|label| label.split_once('=').filter(|(key, _)| *key == name)).map(|(_, v)| v)
+        self.config
+            .labels
+            .iter()
+            .find_map(|label| label.split_once('=').filter(|(key, _)| *key == name))
+            .map(|(_, v)| v)
     }
 
     /// Its annotations.
@@ -156,7 +160,8 @@ mod tests {
         assert_eq!(record.bundle(), Path::new("/b"));
         assert_eq!(record.annotations(), HashMap::from([("a".to_owned(), "1=2".to_owned())]));
         assert_eq!(record.cgroup_paths["pids"], Path::new("/sys/fs/cgroup/pids/x"));
-        let nulls = r#"{"id":"y","cgroup_paths":null,"external_descriptors":null,"config":{"labels":null,"cgroups":null}}"#;
+        let nulls =
+            r#"{"id":"y","cgroup_paths":null,"external_descriptors":null,"config":{"labels":null,"cgroups":null}}"#;
         assert!(serde_json::from_str::<Record>(nulls).is_ok());
     }
 }

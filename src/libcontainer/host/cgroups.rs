@@ -119,7 +119,8 @@ fn own_path(cgroup: &str, controllers: &str) -> Option<PathBuf> {
 
 fn hierarchy(mount: PathBuf, options: &str, cgroup: &str) -> Option<Hierarchy> {
     // the superblock's options name the controllers among others; /proc/self/cgroup knows which of them are
-    let known: Vec<&str> = cgroup.lines().filter_map(|line| line.split(':').nth(1)).flat_map(|c| c.split(',')).collect();
+    let known: Vec<&str> =
+        cgroup.lines().filter_map(|line| line.split(':').nth(1)).flat_map(|c| c.split(',')).collect();
     let controllers: Vec<String> =
         options.split(',').filter(|option| known.contains(option) && !option.is_empty()).map(str::to_owned).collect();
     let own = own_path(cgroup, controllers.first()?)?;

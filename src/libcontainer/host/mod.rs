@@ -82,7 +82,9 @@ fn bounding() -> u64 {
         .map(|bit| 1u64 << bit)
         // EINVAL: beyond the last capability that this kernel knows
         .map_while(|bit| {
-            capability_is_in_bounding_set(CapabilitySet::from_bits_retain(bit)).ok().map(|has| if has { bit } else { 0 })
+            capability_is_in_bounding_set(CapabilitySet::from_bits_retain(bit))
+                .ok()
+                .map(|has| if has { bit } else { 0 })
         })
         .sum()
 }

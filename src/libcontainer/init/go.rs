@@ -175,9 +175,7 @@ fn run_hook(hook: &HookCommand, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let deadline = hook.timeout.map(|seconds| Timespec { tv_sec: seconds.into(), tv_nsec: 0 });
-    let ended = retry(|| {
-        rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], deadline.as_ref())
-    })?;
+    let ended = retry(|| rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], deadline.as_ref()))?;
     if ended == 0 {
         // the hook leads a process group of its own, so that what it started goes with it
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);

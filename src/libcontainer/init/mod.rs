@@ -1,5 +1,6 @@
 //! Becoming the container: runs after the fork, in the bridge and in init. A loop over prepared steps: syscalls only,
 //! nothing parsed, nothing decided, no memory asked for, and it never returns.
+#![allow(clippy::result_large_err)] // the words of a failure travel by value: there is no heap to put them on
 
 mod be;
 mod console;

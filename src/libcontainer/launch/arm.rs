@@ -80,9 +80,8 @@ fn told(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
 
 fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     let flags = OFlags::CLOEXEC;
-    let simple = |path: &Path, flags| {
-        rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno))
-    };
+    let simple =
+        |path: &Path, flags| rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno));
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
         Opening::Directory(path) => simple(path, flags | OFlags::PATH | OFlags::DIRECTORY),
@@ -91,8 +90,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             match crate::sys::clone::namespace_kind(file.as_fd()) {
                 Ok(there) if there == *kind => Ok(file),
                 Ok(there) => {
-                    let (there, wanted) =
-                        (crate::plan::step::Namespaces(there), crate::plan::step::Namespaces(*kind));
+                    let (there, wanted) = (crate::plan::step::Namespaces(there), crate::plan::step::Namespaces(*kind));
                     bail!("{at}: {} is a {there} namespace and not a {wanted} namespace", path.display())
                 }
                 Err(_) => bail!("{at}: {} is not a namespace", path.display()),
@@ -103,18 +101,14 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             rustix::process::pidfd_open(pid, PidfdFlags::empty())
                 .map_err(|errno| anyhow!("open the container's init: {}", words(errno)))
         }
-        Opening::NamespaceOf(pid, name) => {
-            simple(Path::new(&format!("/proc/{pid}/ns/{name}")), flags | OFlags::RDONLY)
-        }
+        Opening::NamespaceOf(pid, name) => simple(Path::new(&format!("/proc/{pid}/ns/{name}")), flags | OFlags::RDONLY),
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
         }
         Opening::Null => null().map_err(|errno| told(at, Path::new("/dev/null"), errno)),
         Opening::Empty => empty().map_err(|errno| anyhow!("{at}: mount an empty tmpfs: {}", words(errno))),
-        Opening::HookState(_) | Opening::HookOutput => {
-            rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
-                .map_err(|errno| anyhow!("{at}: memfd_create: {}", words(errno)))
-        }
+        Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
+            .map_err(|errno| anyhow!("{at}: memfd_create: {}", words(errno))),
         Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
         Opening::AnswerFifo => fifo(&state.join("exec.answer"), at),
         Opening::Terminal | Opening::CgroupTree(_) => bail!("{at}: not opened here"),

@@ -68,7 +68,8 @@ struct Inside(OwnedFd);
 impl Inside {
     fn enter(armed: &Armed, slot: Slot) -> Result<Inside> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let own = rustix::fs::openat(CWD, c"/proc/self/ns/pid", flags, Mode::empty()).context("open own pid namespace")?;
+        let own =
+            rustix::fs::openat(CWD, c"/proc/self/ns/pid", flags, Mode::empty()).context("open own pid namespace")?;
         setns(armed.fd(slot)?.as_fd(), NEWPID).map_err(|errno| anyhow!("setns pid: {}", words(errno)))?;
         Ok(Inside(own))
     }

@@ -51,9 +51,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     let short_of_memory = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
     let ended = ending(launched.child.pidfd.as_fd());
     if short_of_memory {
-        return anyhow!(
-            "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)"
-        );
+        return anyhow!("linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)");
     }
     let n = launched.armed.page.step();
     let place = step(launched, usize::try_from(n).unwrap_or(usize::MAX))

@@ -129,9 +129,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             labels: labels.collect(),
             namespaces: namespaces.collect(),
             hostname: spec.hostname().clone().unwrap_or_default(),
-            cgroups: RecordedCgroup {
-                path: linux.and_then(cgroups_path).unwrap_or_default(),
-            },
+            cgroups: RecordedCgroup { path: linux.and_then(cgroups_path).unwrap_or_default() },
             no_new_keyring: flags.keyring == Keyring::Inherited,
         },
         rootless: false,

@@ -62,7 +62,8 @@ fn is_protected() -> Result<bool> {
 fn read_only_mount() -> Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = rustix::mount::open_tree(CWD, OWN, flags)?;
-    let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..Attributes::default() };
+    let attributes =
+        Attributes { set: libc::MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..Attributes::default() };
     set_attributes(mount.as_fd(), &attributes, Reach::One)?;
     Ok(mount)
 }

@@ -17,13 +17,8 @@ use crate::plan::step::{Slot, What};
 use crate::plan::{IdMap, Opening};
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
-
 /// See `Launched::serve`.
-pub(super) fn until_ready(
-    launched: &mut Launched<'_>,
-    cgroup: Option<&Cgroup>,
-    identity: &Identity<'_>,
-) -> Result<()> {
+pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<()> {
     let mut entries = Entries::new(launched, cgroup);
     if launched.plan.bridge.is_empty() {
         settled(launched, identity)?;

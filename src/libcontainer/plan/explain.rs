@@ -101,8 +101,7 @@ impl fmt::Display for Slot {
 
 impl fmt::Display for Namespaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> =
-            KINDS.iter().filter(|(kind, ..)| self.has(*kind)).map(|(_, word, _)| *word).collect();
+        let words: Vec<_> = KINDS.iter().filter(|(kind, ..)| self.has(*kind)).map(|(_, word, _)| *word).collect();
         f.write_str(if words.is_empty() { "nothing new".to_owned() } else { words.join(" ") }.as_str())
     }
 }
@@ -261,11 +260,7 @@ fn named(attributes: u64) -> impl Iterator<Item = String> {
         libc::MOUNT_ATTR_STRICTATIME => Some("strictatime".to_owned()),
         _ => None,
     };
-    ATTRIBUTES
-        .into_iter()
-        .filter(move |(bit, _)| attributes & bit != 0)
-        .map(|(_, name)| name.to_owned())
-        .chain(atime)
+    ATTRIBUTES.into_iter().filter(move |(bit, _)| attributes & bit != 0).map(|(_, name)| name.to_owned()).chain(atime)
 }
 
 fn propagation(flags: u64) -> String {

@@ -23,11 +23,7 @@ fn tell(at: &str, what: &What, failure: &Failure) -> String {
         }
         other => {
             let said = failure.said.text();
-            let why = if said.is_empty() {
-                words(failure.errno)
-            } else {
-                format!("{said} ({})", name(failure.errno))
-            };
+            let why = if said.is_empty() { words(failure.errno) } else { format!("{said} ({})", name(failure.errno)) };
             format!("{at}: {other}: {why}")
         }
     }
@@ -92,14 +88,8 @@ mod tests {
             Step::at(&At::new("process.args"), What::Exec(Exec { candidates: vec![], args: args.clone(), env: args }))
         };
         let told = |name, errno| message(&exec(name), &failure(errno, ""));
-        assert_eq!(
-            told("nope", Errno::NOENT),
-            "process.args: exec: \"nope\": executable file not found in $PATH"
-        );
-        assert_eq!(
-            told("/nope", Errno::NOENT),
-            "process.args: exec: \"/nope\": stat /nope: no such file or directory"
-        );
+        assert_eq!(told("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(told("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
         assert!(told("/x", Errno::ACCESS).contains("permission denied"));
         assert!(told("/etc", Errno::ISDIR).contains("is a directory"));
     }
@@ -107,7 +97,10 @@ mod tests {
     #[test]
     fn the_kernels_own_words_come_before_the_errno() {
         let step = Step::at(&At::new("hostname"), What::Hostname(c"x".to_owned()));
-        assert_eq!(message(&step, &failure(Errno::PERM, "")), "hostname: sethostname x: operation not permitted (EPERM)");
+        assert_eq!(
+            message(&step, &failure(Errno::PERM, "")),
+            "hostname: sethostname x: operation not permitted (EPERM)"
+        );
         assert_eq!(message(&step, &failure(Errno::INVAL, "no")), "hostname: sethostname x: no (EINVAL)");
     }
 }

@@ -45,8 +45,7 @@ pub(super) fn before_start(ask: &Asked<'_>, plan: &mut Draft) {
 fn inside(point: HookPoint, name: &str, status: &'static str, hooks: Option<&[Hook]>, plan: &mut Draft) {
     let hooks = hooks.unwrap_or_default();
     let at = At::new("hooks").key(name);
-    let commands: Vec<_> =
-        hooks.iter().enumerate().filter_map(|(n, hook)| command(hook, &at.index(n), plan)).collect();
+    let commands: Vec<_> = hooks.iter().enumerate().filter_map(|(n, hook)| command(hook, &at.index(n), plan)).collect();
     if commands.is_empty() {
         return;
     }

@@ -211,15 +211,11 @@ pub(super) fn settle(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
 fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let Some(map) = ask.config.spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) else { return };
     let at = At::new("linux.sysctl");
-    let private: Vec<_> = [
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Network,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::User,
-    ]
-    .into_iter()
-    .filter(|kind| kinds.private(bit(*kind)))
-    .collect();
+    let private: Vec<_> =
+        [LinuxNamespaceType::Ipc, LinuxNamespaceType::Network, LinuxNamespaceType::Uts, LinuxNamespaceType::User]
+            .into_iter()
+            .filter(|kind| kinds.private(bit(*kind)))
+            .collect();
     let Some(list) = plan.keep(sysctl::all(map, &private, &at)) else { return };
     for (name, value) in list {
         let at = at.key(&name.replace('/', "."));
@@ -245,7 +241,8 @@ pub(super) fn join(container: Joined, plan: &mut Draft) {
             let slot = plan.open(&at, Opening::NamespaceOf(container.pid, "pid"));
             plan.plan().birth.pid_namespace = Some(slot);
         }
-        let root = (!container.kinds.has(MOUNT)).then(|| plan.open(&At::new("root.path"), Opening::RootOf(container.pid)));
+        let root =
+            (!container.kinds.has(MOUNT)).then(|| plan.open(&At::new("root.path"), Opening::RootOf(container.pid)));
         let others = container.kinds.without(PID);
         if others != Namespaces::NONE {
             plan.at(&at, What::Join(process, others));

@@ -89,12 +89,10 @@ fn environment(process: &Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) ->
     let given = process.env().as_deref().unwrap_or_default();
     for (n, entry) in given.iter().enumerate() {
         match entry.split_once('=') {
-            Some((name, _)) if !name.is_empty() => {
-                match entries.iter_mut().find(|(there, _)| *there == name) {
-                    Some((_, there)) => there.clone_from(entry),
-                    None => entries.push((name, entry.clone())),
-                }
-            }
+            Some((name, _)) if !name.is_empty() => match entries.iter_mut().find(|(there, _)| *there == name) {
+                Some((_, there)) => there.clone_from(entry),
+                None => entries.push((name, entry.clone())),
+            },
             _ => plan.fault(&at.index(n), format!("{entry:?} is not NAME=value")),
         }
     }

@@ -45,10 +45,8 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     plan.because(&from, What::Propagate(CString::from(c"/"), flags));
     // ORDER: the mount under the root must be private before pivot_root(2) takes it, whatever is below it
     plan.always("pivot_root needs it", What::Propagate(CString::from(c"/"), libc::MS_PRIVATE));
-    let private = Change {
-        attributes: Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() },
-        reach: Reach::One,
-    };
+    let private =
+        Change { attributes: Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() }, reach: Reach::One };
     let mut changes = vec![private];
     let below = flags & !libc::MS_REC;
     if below != libc::MS_SHARED {

@@ -63,10 +63,9 @@ pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     let filter =
         Filter { length: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?, instructions: program.0.as_ptr() };
     // SAFETY: filter points to `length` instructions that live through the call; the kernel copies them.
-    let result = checked(unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
-    })?;
-    let wants_listener = u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64 != 0;
+    let result =
+        checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) })?;
+    let wants_listener = u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
     // SAFETY: with NEW_LISTENER the result is a fresh descriptor known to nobody else.
     Ok(wants_listener.then(|| unsafe { OwnedFd::from_raw_fd(RawFd::try_from(result).unwrap_or(-1)) }))
 }

@@ -52,7 +52,9 @@ impl Access {
     const ALL: Access = Access(7);
 
     fn parse(text: &str) -> Option<Access> {
-        text.chars().try_fold(0, |bits, c| Some(bits | [('m', 1), ('r', 2), ('w', 4)].iter().find(|(l, _)| *l == c)?.1)).map(Access)
+        text.chars()
+            .try_fold(0, |bits, c| Some(bits | [('m', 1), ('r', 2), ('w', 4)].iter().find(|(l, _)| *l == c)?.1))
+            .map(Access)
     }
 
     fn letters(self) -> String {
@@ -175,7 +177,8 @@ impl List {
     }
 
     fn take_back(&mut self, rule: &Rule) -> Result<(), String> {
-        for there in self.exceptions.iter().filter(|there| !there.same_devices(rule) && there.access.0 & rule.access.0 != 0)
+        for there in
+            self.exceptions.iter().filter(|there| !there.same_devices(rule) && there.access.0 & rule.access.0 != 0)
         {
             if there.kind == rule.kind && there.meets(rule) {
                 return Err("is a hole in a wildcard rule before it, which a device list cannot have".to_owned());
@@ -343,7 +346,8 @@ mod tests {
     #[test]
     fn version_1_begins_with_nothing_and_ends_with_the_defaults() {
         let v1 = vec![Hierarchy { controllers: vec!["devices".into()], ..Hierarchy::default() }];
-        let access = devices(&rules(r#"[{"allow":true,"type":"c","major":10,"access":"r"}]"#), &Cgroups { v1, v2: None });
+        let access =
+            devices(&rules(r#"[{"allow":true,"type":"c","major":10,"access":"r"}]"#), &Cgroups { v1, v2: None });
         let DeviceAccess::Lines(lines) = access.unwrap() else { panic!("no lines") };
         assert_eq!((lines[0].file.as_str(), lines[0].value.as_str()), ("devices.deny", "a"));
         assert_eq!((lines[1].file.as_str(), lines[1].value.as_str()), ("devices.allow", "c 10:* r"));

@@ -152,15 +152,9 @@ mod tests {
     use crate::host::cgroups::Unified;
 
     fn hybrid() -> Cgroups {
-        let memory = Hierarchy {
-            controllers: vec!["memory".into()],
-            mount: "/sys/fs/cgroup/memory".into(),
-            own: "/us".into(),
-        };
-        Cgroups {
-            v1: vec![memory],
-            v2: Some(Unified { mount: "/sys/fs/cgroup/unified".into(), own: "/a/us".into() }),
-        }
+        let memory =
+            Hierarchy { controllers: vec!["memory".into()], mount: "/sys/fs/cgroup/memory".into(), own: "/us".into() };
+        Cgroups { v1: vec![memory], v2: Some(Unified { mount: "/sys/fs/cgroup/unified".into(), own: "/a/us".into() }) }
     }
 
     fn directories(asked: Option<&str>) -> Vec<String> {

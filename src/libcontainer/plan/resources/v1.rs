@@ -202,8 +202,11 @@ mod tests {
             (r#"{"cpu":{"shares":1024}}"#, "cpu.shares", "1024"),
             (r#"{"cpu":{"quota":5000,"period":10000}}"#, "cpu.cfs_quota_us", "5000"),
             (r#"{"cpu":{"cpus":"0-1"}}"#, "cpuset.cpus", "0-1"),
-            (r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}]}}"#,
-             "blkio.throttle.read_bps_device", "8:0 9"),
+            (
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}]}}"#,
+                "blkio.throttle.read_bps_device",
+                "8:0 9",
+            ),
             (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}]}"#, "hugetlb.2MB.limit_in_bytes", "4"),
         ];
         for (json, file, value) in cases {

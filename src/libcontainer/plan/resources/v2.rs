@@ -193,8 +193,10 @@ mod tests {
             (r#"{"cpu":{"quota":-1}}"#, vec![("cpu.max", "max 100000")]),
             (r#"{"cpu":{"quota":5000,"period":7000}}"#, vec![("cpu.max", "5000 7000")]),
             (r#"{"cpu":{"shares":1024,"idle":1}}"#, vec![("cpu.idle", "1")]),
-            (r#"{"unified":{"io.max":"8:0 rbps=1\n8:1 rbps=2"}}"#,
-             vec![("io.max", "8:0 rbps=1"), ("io.max", "8:1 rbps=2")]),
+            (
+                r#"{"unified":{"io.max":"8:0 rbps=1\n8:1 rbps=2"}}"#,
+                vec![("io.max", "8:0 rbps=1"), ("io.max", "8:1 rbps=2")],
+            ),
             (r#"{"rdma":{"mlx5":{"hcaHandles":3}}}"#, vec![("rdma.max", "mlx5 hca_handle=3")]),
         ];
         for (json, expected) in cases {

@@ -125,7 +125,8 @@ fn a_masked_comparison_that_cannot_hold_never_does() {
 #[test]
 fn every_operator_compares_all_64_bits() {
     const D: u64 = 0x1_0000_0005;
-    let holds: [(&str, fn(u64) -> bool); 6] = [
+    type Holds = fn(u64) -> bool;
+    let holds: [(&str, Holds); 6] = [
         ("SCMP_CMP_NE", |v| v != D),
         ("SCMP_CMP_LT", |v| v < D),
         ("SCMP_CMP_LE", |v| v <= D),
