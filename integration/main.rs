@@ -1,0 +1,7 @@
+//! Real containers, as root: `cargo test --test integration`, or `RUNTIME=/usr/bin/crun cargo test --test integration` to
+//! prove a test on a peer. One file for each subject; `world` is what they stand on.
+#![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
+
+mod exec;
+mod life;
+mod world;
