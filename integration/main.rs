@@ -2,6 +2,8 @@
 //! prove a test on a peer. One file for each subject; `world` is what they stand on.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
 
+mod agent;
 mod exec;
 mod life;
+mod notify_agent;
 mod world;

@@ -54,6 +54,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         bundle: container.record().bundle(),
         version: container.record().version(),
         annotations: &annotations,
+        init: Some(container.record().init_process_pid),
     };
     let ready = armed.launch(&plan, cgroup.as_ref())?.serve(cgroup.as_ref(), &identity);
     let ready = ready.context("unable to start container process")?;

@@ -45,7 +45,12 @@ pub(super) fn load_filter(scene: &Scene<'_>, flags: u32) -> Outcome {
 
 /// The runtime fetches the listener itself (pidfd_getfd(2)): a filter may trap the very calls that would send it.
 pub(super) fn ask_about_listener(scene: &Scene<'_>) -> Outcome {
-    ask(scene, Ask::SeccompListener)
+    ask(scene, Ask::SeccompListener)?;
+    // ours would keep calls waiting for an agent that is gone, where the kernel says ENOSYS
+    if let Some(number) = scene.page.listener().and_then(|number| i32::try_from(number).ok()) {
+        sys::fds::close(number);
+    }
+    Ok(())
 }
 
 /// The bridge makes init, as a child of the runtime, says its pid and is gone. Init goes on with the next step.

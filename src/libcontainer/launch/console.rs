@@ -13,6 +13,8 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType,
 };
 
+use crate::plan::failure::words;
+
 /// A stream socket connected to `path`, which may be longer than the 108 bytes that an address holds (unix(7)).
 ///
 /// # Errors
@@ -51,8 +53,13 @@ pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<(
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(anyhow!("no room for a descriptor"));
     }
-    rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
-        .map_err(|errno| anyhow!("sendmsg: {errno}"))?;
+    let mut sent = rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
+        .map_err(|errno| anyhow!("sendmsg: {}", words(errno)))?;
+    // a stream takes what it has room for; the descriptor is there with the first byte
+    while sent < text.len() {
+        sent += rustix::net::send(socket, &text[sent..], SendFlags::NOSIGNAL)
+            .map_err(|errno| anyhow!("send: {}", words(errno)))?;
+    }
     Ok(())
 }
 

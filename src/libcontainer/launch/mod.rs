@@ -1,6 +1,7 @@
 //! Making it happen: a plan becomes a process. Runs in the runtime process, which is single threaded; each value owns
 //! what exists so far, and what is dropped is undone.
 
+mod agent;
 mod arm;
 mod birth;
 pub mod console;
@@ -35,11 +36,17 @@ pub struct Identity<'a> {
     pub version: &'a str,
     /// Its annotations.
     pub annotations: &'a HashMap<String, String>,
+    /// Its init, where the process in question is a further one.
+    pub init: Option<i32>,
 }
 
 impl Identity<'_> {
     /// The state that hooks read (runtime.md#state), as one line of JSON.
     pub fn state(&self, status: &str, pid: i32) -> Vec<u8> {
+        self.state_value(status, pid).to_string().into_bytes()
+    }
+
+    fn state_value(&self, status: &str, pid: i32) -> serde_json::Value {
         let mut state = serde_json::json!({
             "ociVersion": self.version,
             "id": self.id,
@@ -50,7 +57,7 @@ impl Identity<'_> {
         if !self.annotations.is_empty() {
             state["annotations"] = serde_json::json!(self.annotations);
         }
-        state.to_string().into_bytes()
+        state
     }
 }
 

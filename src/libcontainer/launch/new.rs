@@ -69,6 +69,7 @@ impl<'a> New<'a> {
             bundle: &self.flags.bundle,
             version: self.config.spec.version(),
             annotations: &annotations,
+            init: None,
         };
         let launched = armed.launch(self.plan, housed.cgroup())?;
         // ORDER: after the clone: init has work to do meanwhile
@@ -277,7 +278,7 @@ fn give_word(directory: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 fn identity<'r>(record: &'r Record, annotations: &'r std::collections::HashMap<String, String>) -> Identity<'r> {
-    Identity { id: &record.id, bundle: record.bundle(), version: record.version(), annotations }
+    Identity { id: &record.id, bundle: record.bundle(), version: record.version(), annotations, init: None }
 }
 
 fn hooks_of(container: &Container) -> Result<Option<oci_spec::runtime::Hooks>> {

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Child, Identity, Launched, Lodging, failure, hooks};
+use super::{Child, Identity, Launched, Lodging, agent, failure, hooks};
 use crate::cgroup::Cgroup;
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
@@ -185,7 +185,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(anyhow!("init runs these hooks itself"))
         }
-        Ask::SeccompListener => Ok(()),
+        Ask::SeccompListener => agent::send_listener(launched, identity),
     }
 }
 

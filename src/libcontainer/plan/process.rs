@@ -1,9 +1,10 @@
 //! The process: what it is, what it may do, and in which order it gives up what it may. Init and exec share all of it.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxIOPriority, PosixRlimitType, Process};
+use oci_spec::runtime::{LinuxIOPriority, LinuxSeccomp, PosixRlimitType, Process};
 
 use super::capabilities::{self, CapabilitySets};
 use super::draft::{Draft, Limit};
@@ -178,11 +179,26 @@ fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
 /// The container's filter is every process's: exec loads it as init does.
 fn filter(own: &mut Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let Some(asked) = ask.config.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return };
-    let Some((filter, warnings)) = plan.keep(seccomp::filter(asked, &At::new("linux.seccomp"))) else { return };
+    let asked = with_receiver(asked, ask);
+    let Some((filter, warnings)) = plan.keep(seccomp::filter(&asked, &At::new("linux.seccomp"))) else { return };
     plan.warnings(warnings);
     own.filter_flags = Some(filter.flags());
     own.listener = filter.listener().is_some();
     plan.plan().filter = Some(filter);
+}
+
+/// crun's annotation `run.oci.seccomp.receiver` stands for a listenerPath that is not there.
+fn with_receiver<'a>(asked: &'a LinuxSeccomp, ask: &Asked<'_>) -> Cow<'a, LinuxSeccomp> {
+    let annotations = ask.config.spec.annotations().as_ref();
+    let receiver = annotations.and_then(|all| all.get("run.oci.seccomp.receiver")).filter(|path| !path.is_empty());
+    match receiver {
+        Some(path) if asked.listener_path().is_none() => {
+            let mut asked = asked.clone();
+            asked.set_listener_path(Some(path.into()));
+            Cow::Owned(asked)
+        }
+        _ => Cow::Borrowed(asked),
+    }
 }
 
 /// What comes before everything: no signal is missed or inherited, modes are exact, nobody looks in.

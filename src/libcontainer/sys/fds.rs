@@ -33,6 +33,12 @@ pub fn inherited(number: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number.max(0)) }
 }
 
+/// Closes the descriptor `number`, which was let out of its owner's hands (`into_raw_fd`).
+pub fn close(number: RawFd) {
+    // SAFETY: the caller has the number from `into_raw_fd` and nobody else owns it; a wrong one is EBADF and no harm.
+    let _ = unsafe { libc::syscall(libc::SYS_close, number) };
+}
+
 /// A descriptor of another process (pidfd_getfd(2), Linux 5.6).
 ///
 /// # Errors

@@ -49,6 +49,8 @@ pub struct Filter {
 /// Who is sent the descriptor on which SCMP_ACT_NOTIFY rules are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
+    /// The property that names it.
+    pub at: At,
     /// A UNIX stream socket of the host.
     pub path: PathBuf,
     /// Passed on as it is, empty when there is none.

@@ -145,7 +145,8 @@ impl Reading<'_> {
             self.warnings.push(Warning { at: self.at.key("listenerPath"), said });
             return None;
         }
-        Some(Listener { path: path.clone(), metadata: metadata.to_owned() })
+        let at = self.at.key("listenerPath");
+        Some(Listener { at, path: path.clone(), metadata: metadata.to_owned() })
     }
 
     fn flags(&mut self, seccomp: &LinuxSeccomp, notifying_rule: Option<usize>) -> u32 {
@@ -268,7 +269,14 @@ mod tests {
             "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
         });
         let (filter, told) = read(profile.clone()).unwrap();
-        assert_eq!(filter.listener(), Some(&Listener { path: "/run/agent".into(), metadata: "m".into() }));
+        assert_eq!(
+            filter.listener(),
+            Some(&Listener {
+                at: At::new("linux.seccomp.listenerPath"),
+                path: "/run/agent".into(),
+                metadata: "m".into()
+            })
+        );
         assert_eq!((filter.flags(), told), (32 | 8, Vec::new()));
 
         profile["syscalls"][0]["action"] = "SCMP_ACT_LOG".into();

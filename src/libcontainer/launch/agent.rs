@@ -1,0 +1,83 @@
+//! The seccomp agent: whoever answers SCMP_ACT_NOTIFY for the container. Its socket gets one message, the state of the
+//! process and the listener beside it. SPEC: config-linux.md#containerprocessstate.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::{Identity, Launched, console};
+use crate::plan::failure::words;
+use crate::plan::seccomp::Listener;
+
+/// The name by which the message calls the one descriptor it carries.
+const FD_NAME: &str = "seccompFd";
+
+/// Takes the listener out of init and sends it to the agent. Init itself may no longer be able to: its filter may trap
+/// sendmsg(2), and then nobody would be there yet to answer.
+///
+/// # Errors
+/// The property and what was tried.
+pub(super) fn send_listener(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
+    let listener = launched.plan.filter.as_ref().and_then(|filter| filter.listener());
+    let listener = listener.ok_or_else(|| anyhow!("no listener in the plan"))?;
+    let fd = taken(launched).with_context(|| listener.at.to_string())?;
+    give(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
+}
+
+fn taken(launched: &Launched<'_>) -> Result<OwnedFd> {
+    let number = launched.armed.page.listener().and_then(|number| i32::try_from(number).ok());
+    let number = number.ok_or_else(|| anyhow!("init has no listener"))?;
+    crate::sys::fds::taken_from(launched.child.pidfd.as_fd(), number)
+        .map_err(|errno| anyhow!("pidfd_getfd: {}", words(errno)))
+}
+
+fn give(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {
+    let agent = console::connect(&listener.path)?;
+    console::send(agent.as_fd(), text, fd)
+}
+
+/// ContainerProcessState. A process that joins a running container is told beside the container's own state.
+fn state(listener: &Listener, identity: &Identity<'_>, pid: i32) -> Vec<u8> {
+    let container = match identity.init {
+        Some(init) => identity.state_value("running", init),
+        None => identity.state_value("creating", pid),
+    };
+    let mut state = serde_json::json!({
+        "ociVersion": identity.version,
+        "fds": [FD_NAME],
+        "pid": pid,
+        "state": container,
+    });
+    if !listener.metadata.is_empty() {
+        state["metadata"] = serde_json::json!(listener.metadata);
+    }
+    state.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    #[test]
+    fn an_agent_is_told_of_the_process_and_of_its_container() {
+        let annotations = HashMap::from([("a".to_owned(), "b".to_owned())]);
+        let mut identity =
+            Identity { id: "x", bundle: Path::new("/b"), version: "1.2.0", annotations: &annotations, init: None };
+        let listener = Listener { at: crate::config::At::new("l"), path: "/s".into(), metadata: "m".to_owned() };
+        let told = |identity: &Identity<'_>| -> serde_json::Value {
+            serde_json::from_slice(&state(&listener, identity, 7)).unwrap()
+        };
+        assert_eq!(
+            told(&identity),
+            serde_json::json!({"ociVersion": "1.2.0", "fds": ["seccompFd"], "pid": 7, "metadata": "m", "state": {
+                "ociVersion": "1.2.0", "id": "x", "status": "creating", "pid": 7, "bundle": "/b",
+                "annotations": {"a": "b"}}})
+        );
+        identity.init = Some(3);
+        let further = told(&identity);
+        assert_eq!((&further["pid"], &further["state"]["pid"]), (&7.into(), &3.into()));
+        assert_eq!(further["state"]["status"], "running");
+    }
+}
