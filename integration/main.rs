@@ -6,4 +6,5 @@ mod agent;
 mod exec;
 mod life;
 mod notify_agent;
+mod process;
 mod world;
