@@ -6,5 +6,4 @@ mod agent;
 mod exec;
 mod life;
 mod notify_agent;
-mod process;
 mod world;

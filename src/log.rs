@@ -3,72 +3,233 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 
 use crate::cli::Global;
+
+/// How much a record matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// It did not work.
+    Error,
+    /// It worked, and there is something to know.
+    Warning,
+    /// Nothing of ours; a level that clients may ask for.
+    Info,
+    /// What is done, for whoever looks for a fault.
+    Debug,
+}
+
+impl Level {
+    /// The level of that name.
+    pub fn named(name: &str) -> Option<Level> {
+        match name.to_ascii_lowercase().as_str() {
+            "error" | "fatal" => Some(Level::Error),
+            "warning" | "warn" => Some(Level::Warning),
+            "info" => Some(Level::Info),
+            "debug" | "trace" => Some(Level::Debug),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+
+    /// syslog(3)'s number for it.
+    fn priority(self) -> u8 {
+        match self {
+            Level::Error => 3,
+            Level::Warning => 4,
+            Level::Info => 6,
+            Level::Debug => 7,
+        }
+    }
+}
+
+/// Where records go beside standard error.
+#[derive(Debug)]
+enum Sink {
+    File(File),
+    /// The journal's socket, and our name in it.
+    Journal(UnixDatagram, String),
+    /// syslog's socket, and our name in it.
+    Syslog(UnixDatagram, String),
+}
 
 /// Where and how it is logged.
 #[derive(Debug)]
 pub struct Log {
-    file: Option<File>,
+    sink: Option<Sink>,
+    journal: Option<Sink>,
     json: bool,
-    debug: bool,
+    level: Level,
+}
+
+/// Standard error; a reader that has gone away is no reason to fall over.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 impl Log {
-    /// Opens what `--log` names. A file that cannot be opened is said on standard error, and that is where it is logged.
+    /// Opens what `--log` names. What cannot be opened is said on standard error, and that is where it is logged.
     pub fn open(global: &Global) -> Log {
-        let path = global.log.as_ref().map(|path| match path.to_str().and_then(|text| text.strip_prefix("file:")) {
-            Some(plain) => plain.into(),
-            None => path.clone(),
-        });
-        let file = path.and_then(|path| {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&path)
-                .inspect_err(|error| eprintln!("--log: open {}: {error}", path.display()))
-                .ok()
-        });
-        let debug = global.debug || global.log_level.as_deref() == Some("debug");
-        Log { file, json: global.log_format == "json", debug }
+        let opened = |name: &str, sink: Result<Sink, std::io::Error>| {
+            sink.inspect_err(|error| say(&format!("coracle: --{name}: {error}\n"))).ok()
+        };
+        let sink = global.log.as_ref().and_then(|path| opened(&format!("log {}", path.display()), Sink::open(path)));
+        let journal = global.systemd_log.then(|| opened("systemd-log", Sink::journal("coracle"))).flatten();
+        let named = global.log_level.as_deref().and_then(Level::named).unwrap_or(Level::Warning);
+        let level = if global.debug { Level::Debug } else { named };
+        Log { sink, journal, json: global.log_format == "json", level }
     }
 
     /// The failure: one record, and its bare text on standard error as well.
     pub fn error(&self, message: &str) {
-        if let Some(file) = &self.file {
-            self.record(file, "error", message);
-            eprintln!("{message}");
-        } else if self.json {
-            eprint!("{}", line(self.json, "error", message));
-        } else {
-            eprintln!("coracle: {message}");
+        self.write(self.journal.as_ref(), Level::Error, message);
+        self.write(self.sink.as_ref(), Level::Error, message);
+        match &self.sink {
+            Some(_) => say(&format!("{message}\n")),
+            None if self.json => say(&line(true, Level::Error, message)),
+            // it has our name already
+            None if message.starts_with("coracle") => say(&format!("{message}\n")),
+            None => say(&format!("coracle: {message}\n")),
         }
     }
 
     /// Something to know. The file is for failures, unless debugging: podman reads one object from it.
     pub fn warning(&self, message: &str) {
-        match &self.file {
-            Some(file) if self.debug => self.record(file, "warning", message),
-            _ if self.json => eprint!("{}", line(true, "warning", message)),
-            _ => eprintln!("coracle: warning: {message}"),
+        if self.level < Level::Warning {
+            return;
+        }
+        self.write(self.journal.as_ref(), Level::Warning, message);
+        match &self.sink {
+            Some(Sink::File(_)) | None if self.level < Level::Debug => {
+                let text = if self.json {
+                    line(true, Level::Warning, message)
+                } else {
+                    format!("coracle: warning: {message}\n")
+                };
+                say(&text);
+            }
+            sink => self.record(sink.as_ref(), Level::Warning, message),
         }
     }
 
-    fn record(&self, mut file: &File, level: &str, message: &str) {
-        let text = line(self.json, level, message);
-        if let Err(error) = file.write_all(text.as_bytes()) {
-            eprintln!("--log: {error}: {text}");
+    /// What is being done, where it was asked for.
+    pub fn debug(&self, message: impl FnOnce() -> String) {
+        if self.level == Level::Debug {
+            let message = message();
+            self.write(self.journal.as_ref(), Level::Debug, &message);
+            self.record(self.sink.as_ref(), Level::Debug, &message);
+        }
+    }
+
+    /// To the sink, or as a line on standard error.
+    fn record(&self, sink: Option<&Sink>, level: Level, message: &str) {
+        match sink {
+            Some(_) => self.write(sink, level, message),
+            None => say(&line(self.json, level, message)),
+        }
+    }
+
+    fn write(&self, sink: Option<&Sink>, level: Level, message: &str) {
+        if let Err(error) = sink.map_or(Ok(()), |sink| sink.write(self.json, level, message)) {
+            say(&format!("coracle: --log: {error}: {message}\n"));
         }
     }
 }
 
+impl Sink {
+    /// What `--log` names: a path, or something else by a prefix, as crun has them.
+    fn open(path: &std::path::Path) -> std::io::Result<Sink> {
+        let text = path.to_str().unwrap_or_default();
+        let name = |given: &str| if given.is_empty() { "coracle".to_owned() } else { given.to_owned() };
+        if let Some(given) = text.strip_prefix("journald:") {
+            return Sink::journal(&name(given));
+        }
+        if let Some(given) = text.strip_prefix("syslog:") {
+            return Ok(Sink::Syslog(connect("/dev/log")?, name(given)));
+        }
+        let path = text.strip_prefix("file:").map_or(path, std::path::Path::new);
+        OpenOptions::new().create(true).append(true).open(path).map(Sink::File)
+    }
+
+    fn journal(name: &str) -> std::io::Result<Sink> {
+        Ok(Sink::Journal(connect("/run/systemd/journal/socket")?, name.to_owned()))
+    }
+
+    fn write(&self, json: bool, level: Level, message: &str) -> std::io::Result<()> {
+        match self {
+            Sink::File(file) => {
+                let mut file = file;
+                file.write_all(line(json, level, message).as_bytes())
+            }
+            Sink::Journal(socket, name) => socket.send(&entry(name, level, message)).map(drop),
+            Sink::Syslog(socket, name) => {
+                // facility 1: user-level messages
+                let text = format!("<{}>{name}: {}", 8 + level.priority(), message.replace('\n', "; "));
+                socket.send(text.as_bytes()).map(drop)
+            }
+        }
+    }
+}
+
+fn connect(path: &str) -> std::io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path).map_err(|error| std::io::Error::new(error.kind(), format!("connect to {path}: {error}")))?;
+    Ok(socket)
+}
+
+/// One entry of systemd's journal, in its native protocol: a value of several lines has its length before it.
+fn entry(name: &str, level: Level, message: &str) -> Vec<u8> {
+    let mut entry = format!("PRIORITY={}\nSYSLOG_IDENTIFIER={name}\nMESSAGE\n", level.priority()).into_bytes();
+    entry.extend((message.len() as u64).to_le_bytes());
+    entry.extend(message.as_bytes());
+    entry.push(b'\n');
+    entry
+}
+
 /// One record, in one line.
-fn line(json: bool, level: &str, message: &str) -> String {
+fn line(json: bool, level: Level, message: &str) -> String {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let level = level.name();
     if json {
         let message = serde_json::Value::from(message);
         format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{now}\"}}\n")
     } else {
         format!("time=\"{now}\" level={level} msg={message:?}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_the_journal_keeps_its_lines() {
+        let entry = entry("x", Level::Error, "a\nb");
+        assert_eq!(entry, b"PRIORITY=3\nSYSLOG_IDENTIFIER=x\nMESSAGE\n\x03\0\0\0\0\0\0\0a\nb\n");
+    }
+
+    #[test]
+    fn a_record_is_one_line_whatever_it_says() {
+        for json in [true, false] {
+            assert_eq!(line(json, Level::Warning, "a\n\"b\"").matches('\n').count(), 1);
+        }
+        let record: serde_json::Value = serde_json::from_str(&line(true, Level::Error, "a\n\"b\"")).unwrap();
+        assert_eq!((&record["level"], &record["msg"]), (&"error".into(), &"a\n\"b\"".into()));
+    }
+
+    #[test]
+    fn levels_are_in_order() {
+        assert!(Level::Error < Level::Warning && Level::Warning < Level::Debug);
+        assert_eq!(Level::named("WARN"), Some(Level::Warning));
+        assert_eq!(Level::named("loud"), None);
     }
 }

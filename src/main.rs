@@ -4,27 +4,38 @@ mod cli;
 mod command;
 mod log;
 
-use std::io::Write;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use cli::{Command, Stop};
+use cli::{Command, Stop, Typed};
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let typed = match cli::parse(&args) {
-        Ok(typed) => typed,
-        Err(Stop::Answer(text)) => {
-            // a reader that has closed the pipe has read enough
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            return ExitCode::SUCCESS;
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match cli::parse(&args) {
+        Ok(typed) => perform(&typed),
+        Err(Stop::Answer(text)) => answer(&text),
+        Err(Stop::Usage(usage)) => {
+            answer(&usage.help);
+            log::Log::open(&usage.global).error(&usage.said);
+            ExitCode::from(usage.status)
         }
-        Err(Stop::Usage(message, status)) => {
-            eprintln!("{message}");
-            return ExitCode::from(status);
+    }
+}
+
+fn answer(text: &str) -> ExitCode {
+    match command::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::say(&format!("coracle: {error:#}\n"));
+            ExitCode::FAILURE
         }
-    };
+    }
+}
+
+fn perform(typed: &Typed) -> ExitCode {
     let log = log::Log::open(&typed.global);
-    match command::run(&typed, &log) {
+    log.debug(|| format!("coracle {} as {:?}", env!("CARGO_PKG_VERSION"), std::env::args_os()));
+    match command::run(typed, &log) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             let (prefix, status) = match &typed.command {

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::{Stop, one};
+/// More descriptors than anybody passes on, and few enough to count.
+const MOST_FDS: i64 = 1 << 20;
 
 /// The command that was typed.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum Command {
+    Check(Check),
     Create(Create),
     Delete(Delete),
     Exec(Box<Exec>),
@@ -25,42 +27,20 @@ pub enum Command {
     Start(Only),
     State(Only),
     /// Known, and not there yet.
-    Later(String),
-}
-
-/// What is not there yet, refused by its name.
-const LATER: [&str; 5] = ["checkpoint", "restore", "update", "events", "mounts"];
-
-pub(super) fn command(name: &str, args: &[String]) -> Result<Command, Stop> {
-    Ok(match name {
-        "create" => Command::Create(one(name, args)?),
-        "delete" => Command::Delete(one(name, args)?),
-        "exec" => Command::Exec(Box::new(one(name, args)?)),
-        "explain" => Command::Explain(one(name, args)?),
-        "features" => one::<Nothing>(name, args).map(|_| Command::Features)?,
-        "kill" => Command::Kill(one(name, args)?),
-        "list" => Command::List(one(name, args)?),
-        "pause" => Command::Pause(one(name, args)?),
-        "ps" => Command::Ps(one(name, args)?),
-        "resume" => Command::Resume(one(name, args)?),
-        "run" => Command::Run(one(name, args)?),
-        "spec" => Command::Spec(one(name, args)?),
-        "start" => Command::Start(one(name, args)?),
-        "state" => Command::State(one(name, args)?),
-        "help" | "h" => return Err(Stop::Answer(super::general_help())),
-        later if LATER.contains(&later) => {
-            if args.iter().any(|arg| ["--help", "-help", "-h"].contains(&arg.as_str())) {
-                return Err(Stop::Answer(format!("NAME:\n   coracle {later} - not there yet\n")));
-            }
-            Command::Later(later.to_owned())
-        }
-        unknown => return Err(Stop::Usage(format!("No help topic for '{unknown}'"), 3)),
-    })
+    Later(&'static str),
 }
 
 /// A command without flags.
 #[derive(Clone, Debug, Parser)]
-struct Nothing {}
+pub struct Nothing {}
+
+/// A command that is not there yet takes whatever is said to it.
+#[derive(Clone, Debug, Parser)]
+pub struct Anything {
+    /// what is said to it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<std::ffi::OsString>,
+}
 
 /// A command that takes an id and nothing else.
 #[derive(Clone, Debug, Parser)]
@@ -88,16 +68,16 @@ pub struct Making {
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
     /// do not use pivot root to jail process inside rootfs
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub no_pivot: bool,
     /// do not create a new session keyring for the container
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub no_new_keyring: bool,
     /// pass N additional file descriptors to the container
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..MOST_FDS))]
     pub preserve_fds: u32,
     /// disable the use of the subreaper used to reap reparented processes
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub no_subreaper: bool,
 }
 
@@ -118,10 +98,10 @@ pub struct Run {
     #[command(flatten)]
     pub making: Making,
     /// detach from the container's process
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub detach: bool,
     /// do not delete the container after it exits
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub keep: bool,
     /// id of the container, or a bundle directory, for which an id is made up
     pub id: String,
@@ -143,7 +123,7 @@ pub struct Exec {
     #[arg(long, short)]
     pub env: Vec<String>,
     /// allocate a pseudo-TTY
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub tty: bool,
     /// UID (format: <uid>[:<gid>])
     #[arg(long, short)]
@@ -155,7 +135,7 @@ pub struct Exec {
     #[arg(long, short)]
     pub process: Option<PathBuf>,
     /// detach from the container's process
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub detach: bool,
     /// the file to write the process id to
     #[arg(long)]
@@ -167,28 +147,41 @@ pub struct Exec {
     #[arg(long)]
     pub apparmor: Option<String>,
     /// set the no new privileges value for the process
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub no_new_privs: bool,
     /// add a capability to the bounding set for the process
     #[arg(long, short)]
     pub cap: Vec<String>,
     /// pass N additional file descriptors to the container
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..MOST_FDS))]
     pub preserve_fds: u32,
     /// run the process in an (existing) sub-cgroup(s)
     #[arg(long)]
     pub cgroup: Vec<String>,
     /// allow exec in a paused container
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub ignore_paused: bool,
     /// disable the use of the subreaper
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, hide = true)]
     pub no_subreaper: bool,
     /// id of the container
     pub id: String,
     /// the command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+}
+
+/// tell every mistake in a bundle's config.json
+#[derive(Clone, Debug, Parser)]
+pub struct Check {
+    /// the bundle directory, defaults to the current directory
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// another file than the bundle's config.json
+    #[arg(long, short = 'f')]
+    pub config: Option<PathBuf>,
+    /// the bundle directory
+    pub directory: Option<PathBuf>,
 }
 
 /// show what would be done for a bundle, step by step, and do none of it
@@ -208,10 +201,10 @@ pub struct Explain {
 #[derive(Clone, Debug, Parser)]
 pub struct Kill {
     /// send the signal to all processes; obsolete, as SIGKILL to a container without a pid namespace does so anyway
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub all: bool,
     /// the id is a regular expression: every container it fits
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub regex: bool,
     /// id of the container
     pub id: String,
@@ -224,10 +217,10 @@ pub struct Kill {
 #[derive(Clone, Debug, Parser)]
 pub struct Delete {
     /// forcibly deletes the container if it is still running (uses SIGKILL)
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub force: bool,
     /// the id is a regular expression: every container it fits
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub regex: bool,
     /// id of the container
     pub id: String,
@@ -240,7 +233,7 @@ pub struct List {
     #[arg(long, short, default_value = "table")]
     pub format: String,
     /// display only container IDs
-    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long, short)]
     pub quiet: bool,
 }
 
@@ -267,6 +260,6 @@ pub struct SpecArgs {
     #[arg(long, short = 'f')]
     pub file: Option<PathBuf>,
     /// generate a configuration for a rootless container
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub rootless: bool,
 }

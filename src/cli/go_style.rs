@@ -1,93 +1,197 @@
-//! Go's flag style made into what clap reads: `-bundle` is `--bundle`, and what follows a command that is to be run in
-//! the container is not ours.
+//! Go's flag style made into what clap reads: one dash or two, `--flag value` or `--flag=value`, switches with a value,
+//! flags before and after what is no flag; and what follows a command that is to be run in the container is not ours.
 
-use clap::{ArgAction, Command};
+use std::any::TypeId;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-/// True when `--name` is a flag of `definition`.
-fn is_long(definition: &Command, name: &str) -> bool {
-    definition.get_arguments().any(|arg| arg.get_long() == Some(name)) || ["help", "version"].contains(&name)
+use clap::{Arg, ArgAction, Command};
+
+/// Where flags may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Among the words that are no flags, up to `--`.
+    Anywhere,
+    /// Before the first word that is no flag: the rest is for somebody else.
+    First,
 }
 
-/// True when the flag takes the next word as its value.
-fn takes_value(definition: &Command, flag: &str) -> bool {
-    if flag.contains('=') {
-        return false;
-    }
-    let name = flag.trim_start_matches('-');
-    let found = definition.get_arguments().find(|arg| {
-        if flag.starts_with("--") {
-            arg.get_long() == Some(name)
-        } else {
-            arg.get_short().map(String::from) == Some(name.into())
-        }
-    });
-    found.is_some_and(|arg| {
-        matches!(arg.get_action(), ArgAction::Set | ArgAction::Append) && !arg.is_require_equals_set()
-    })
+/// A command line taken apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    /// The flags, each as one word that clap reads: `--flag` or `--flag=value`.
+    pub flags: Vec<OsString>,
+    /// What is no flag.
+    pub rest: Vec<OsString>,
+    /// `--help` was among the flags.
+    pub help: bool,
+    /// `--version` was among the flags.
+    pub version: bool,
 }
 
-/// One word: a single dash before a long name becomes two.
-fn dashed(definition: &Command, word: &str) -> String {
-    let name = word.strip_prefix('-').unwrap_or_default().split('=').next().unwrap_or_default();
-    if name.len() > 1 && !name.starts_with('-') && is_long(definition, name) {
-        format!("-{word}")
-    } else {
-        word.to_owned()
+/// What one flag is.
+enum Kind {
+    /// It is there or it is not.
+    Switch,
+    /// It has a value.
+    Value,
+}
+
+fn kind(arg: &Arg) -> Kind {
+    match arg.get_action() {
+        // a value only in the same word: `--flag=false`
+        _ if arg.is_require_equals_set() => Kind::Switch,
+        ArgAction::Set | ArgAction::Append => Kind::Value,
+        _ => Kind::Switch,
     }
 }
 
-/// The words before the first that is no flag, normalised, and the rest as it is.
-pub(super) fn leading_flags<'a>(definition: &Command, words: &'a [String]) -> (Vec<String>, &'a [String]) {
-    let mut flags = Vec::new();
-    let mut n = 0;
-    while n < words.len() && words[n].starts_with('-') && words[n] != "-" && words[n] != "--" {
-        let flag = dashed(definition, &words[n]);
-        n += 1;
-        if takes_value(definition, &flag) && n < words.len() {
-            flags.extend([flag, words[n].clone()]);
-            n += 1;
-        } else {
-            flags.push(flag);
-        }
-    }
-    (flags, &words[n.min(words.len())..])
-}
-
-/// All words normalised; of a command that runs another, only those before the first that is no flag.
-pub(super) fn normalised(definition: &Command, words: &[String]) -> Vec<String> {
-    let trailing = definition.get_arguments().any(|arg| arg.is_trailing_var_arg_set());
-    if trailing {
-        let (mut flags, rest) = leading_flags(definition, words);
-        let rest = rest.strip_prefix(&["--".to_owned()][..]).unwrap_or(rest);
-        let Some((id, command)) = rest.split_first() else { return flags };
-        // from here on nothing is ours; clap is told so
-        let command = command.strip_prefix(&["--".to_owned()][..]).unwrap_or(command);
-        flags.extend([id.clone(), "--".to_owned()]);
-        flags.extend_from_slice(command);
-        return flags;
-    }
-    let mut out = Vec::with_capacity(words.len());
+/// Takes `words` apart. What is wrong is said as Go's flag package says it.
+pub(super) fn read(definition: &Command, words: &[OsString], order: Order) -> Result<Words, String> {
+    let mut found = Words::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
-        if word == "--" {
-            out.push(word.clone());
-            out.extend(words.by_ref().cloned());
-            break;
+        let bytes = word.as_bytes();
+        if bytes == b"--" {
+            found.rest.extend(words.by_ref().cloned());
+        } else if bytes.len() < 2 || bytes[0] != b'-' {
+            found.rest.push(word.clone());
+            if order == Order::First {
+                found.rest.extend(words.by_ref().cloned());
+            }
+        } else {
+            flag(definition, bytes, || words.next(), &mut found)?;
         }
-        let flag = dashed(definition, word);
-        let value = flag.starts_with('-') && takes_value(definition, &flag);
-        out.push(flag);
-        if value {
-            // a value may begin with a dash: --memory -1
-            if let (Some(value), Some(flag)) = (words.next(), out.last_mut()) {
-                if flag.starts_with("--") {
-                    flag.push('=');
-                    flag.push_str(value);
-                } else {
-                    out.push(value.clone());
-                }
+    }
+    Ok(found)
+}
+
+/// One flag, with its value where it needs one.
+fn flag<'a>(
+    definition: &Command,
+    word: &[u8],
+    next: impl FnOnce() -> Option<&'a OsString>,
+    found: &mut Words,
+) -> Result<(), String> {
+    let bare = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-")).unwrap_or(word);
+    let (name, value) = match bare.iter().position(|byte| *byte == b'=') {
+        Some(place) => (&bare[..place], Some(OsStr::from_bytes(&bare[place + 1..]))),
+        None => (bare, None),
+    };
+    let name = String::from_utf8_lossy(name);
+    let same =
+        |arg: &&Arg| arg.get_long() == Some(&*name) || arg.get_short().is_some_and(|short| name.chars().eq([short]));
+    let Some(arg) = definition.get_arguments().find(same) else {
+        match &*name {
+            "help" | "h" | "?" => found.help = true,
+            "version" | "v" | "V" => found.version = true,
+            _ => return Err(format!("flag provided but not defined: -{name}")),
+        }
+        return Ok(());
+    };
+    let long = arg.get_long().unwrap_or_default();
+    let flag = OsString::from(format!("--{long}"));
+    match kind(arg) {
+        Kind::Switch => {
+            let on = value.map_or(Some(true), truth);
+            let said = || value.unwrap_or_default().to_string_lossy().into_owned();
+            let on = on.ok_or_else(|| format!("invalid boolean value {:?} for -{name}: parse error", said()))?;
+            // the last one counts
+            found.flags.retain(|earlier| *earlier != flag);
+            if on {
+                found.flags.push(flag);
+            }
+        }
+        Kind::Value => {
+            let value = value.or_else(|| next().map(OsString::as_os_str));
+            let value = value.ok_or_else(|| format!("flag needs an argument: -{name}"))?;
+            if !(value.is_empty() && nothing_is_unset(arg)) {
+                let mut whole = flag;
+                whole.push("=");
+                whole.push(value);
+                found.flags.push(whole);
             }
         }
     }
-    out
+    Ok(())
+}
+
+/// What Go's strconv.ParseBool takes for a truth value.
+pub fn truth(text: &OsStr) -> Option<bool> {
+    match text.to_str()? {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// `--pid-file ""` is as good as none, as it is for runc; scripts write that. A list may have an empty member, and an
+/// empty --root is a mistake.
+fn nothing_is_unset(arg: &Arg) -> bool {
+    let value = arg.get_value_parser().type_id();
+    let text = value == TypeId::of::<PathBuf>() || value == TypeId::of::<String>();
+    text && matches!(arg.get_action(), ArgAction::Set) && arg.get_default_values().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::{Create, Exec};
+
+    fn words(definition: &Command, order: Order, line: &str) -> Result<(String, String), String> {
+        let words: Vec<OsString> = line.split_whitespace().map(|word| word.replace('~', "").into()).collect();
+        let found = read(definition, &words, order)?;
+        let line = |words: &[OsString]| words.join(OsStr::new(" ")).into_string().unwrap();
+        Ok((line(&found.flags), line(&found.rest)))
+    }
+
+    fn create(line: &str) -> (String, String) {
+        words(&Create::command(), Order::Anywhere, line).unwrap()
+    }
+
+    #[test]
+    fn every_form_of_a_flag_is_one_form() {
+        for line in
+            ["-b /x id", "--b /x id", "-b=/x id", "-bundle /x id", "--bundle=/x id", "id --bundle /x", "id -b=/x"]
+        {
+            assert_eq!(create(line), ("--bundle=/x".to_owned(), "id".to_owned()), "{line}");
+        }
+        assert_eq!(create("--no-pivot -- --bundle").1, "--bundle");
+        assert_eq!(create("--bundle -x - ").1, "-");
+    }
+
+    #[test]
+    fn a_switch_may_have_a_value_and_the_last_one_counts() {
+        for line in ["-no-pivot", "--no-pivot=T", "--no-pivot=false --no-pivot=1"] {
+            assert_eq!(create(line).0, "--no-pivot", "{line}");
+        }
+        assert_eq!(create("--no-pivot --no-pivot=false").0, "");
+        assert_eq!(create("--no-pivot false").1, "false");
+        let wrong = words(&Create::command(), Order::Anywhere, "--no-pivot=maybe");
+        assert_eq!(wrong.unwrap_err(), "invalid boolean value \"maybe\" for -no-pivot: parse error");
+    }
+
+    #[test]
+    fn an_empty_value_is_none() {
+        assert_eq!(create("--pid-file= --bundle ~ id"), (String::new(), "id".to_owned()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_as_go_says_it() {
+        let wrong = |line| words(&Create::command(), Order::Anywhere, line).unwrap_err();
+        assert_eq!(wrong("--nope"), "flag provided but not defined: -nope");
+        assert_eq!(wrong("-bundel /x"), "flag provided but not defined: -bundel");
+        assert_eq!(wrong("id --bundle"), "flag needs an argument: -bundle");
+    }
+
+    #[test]
+    fn behind_the_id_of_exec_nothing_is_ours() {
+        let exec = |line| words(&Exec::command(), Order::First, line).unwrap();
+        assert_eq!(exec("-e A=1 --env B=-2 -t id ls -la --env").0, "--env=A=1 --env=B=-2 --tty");
+        assert_eq!(exec("-t id ls -la --env").1, "id ls -la --env");
+        assert_eq!(exec("id -- ls").1, "id -- ls");
+    }
 }

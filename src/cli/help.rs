@@ -1,39 +1,18 @@
 //! What `--help` and `--version` say. The first words are what a client of runc looks for.
 
-/// The commands, with a line for each.
-const COMMANDS: [(&str, &str); 14] = [
-    ("create", "create a container"),
-    ("delete", "delete any resources held by the container"),
-    ("exec", "execute new process inside the container"),
-    ("explain", "show what would be done for a bundle, step by step, and do none of it"),
-    ("features", "show the enabled features"),
-    ("kill", "kill sends the specified signal (default: SIGTERM) to the container's init process"),
-    ("list", "lists containers started by coracle with the given root"),
-    ("pause", "pause suspends all processes inside the container"),
-    ("ps", "ps displays the processes running inside a container"),
-    ("resume", "resumes all processes that have been previously paused"),
-    ("run", "create and run a container"),
-    ("spec", "create a new specification file"),
-    ("start", "executes the user defined process in a created container"),
-    ("state", "output the state of a container"),
-];
-const OPTIONS: [(&str, &str); 9] = [
-    ("--debug", "enable debug logging"),
-    ("--log value", "set the log file to write coracle logs to (default is '/dev/stderr')"),
-    ("--log-format value", "set the log format ('text' (default), or 'json') (default: \"text\")"),
-    ("--root value", "root directory for storage of container state (default: \"/run/coracle\")"),
-    ("--systemd-cgroup", "enable systemd cgroup support"),
-    ("--cgroup-manager value", "cgroup manager: cgroupfs, systemd or disabled"),
-    ("--rootless value", "ignore cgroup permission errors ('true', 'false', or 'auto') (default: \"auto\")"),
-    ("--help, -h", "show help"),
-    ("--version, -v", "print the version"),
-];
+use std::fmt::Write;
+
+use clap::{Arg, ArgAction, CommandFactory};
+
+use super::GlobalOnly;
+use super::verbs::{VERBS, Verb};
 
 /// `coracle --help`.
 pub fn general_help() -> String {
-    let list = |entries: &[(&str, &str)]| -> String {
-        entries.iter().map(|(name, text)| format!("   {name:22}  {text}\n")).collect()
-    };
+    let mut verbs: Vec<_> = VERBS.iter().map(|verb| (verb.name.to_owned(), verb.about.to_owned())).collect();
+    verbs.push(("help, h".to_owned(), "shows a list of commands or help for one command".to_owned()));
+    let mut options = options(&GlobalOnly::command());
+    options.push(("--version, -v".to_owned(), "print the version".to_owned()));
     format!(
         "NAME:\n   coracle - Open Container Initiative runtime\n\n\
          coracle runs applications packaged as OCI bundles: a directory with a config.json and a root filesystem.\n\
@@ -41,13 +20,75 @@ pub fn general_help() -> String {
          USAGE:\n   coracle [global options] command [command options] [arguments...]\n\n\
          VERSION:\n   {}\n\nCOMMANDS:\n{}\nGLOBAL OPTIONS:\n{}",
         env!("CARGO_PKG_VERSION"),
-        list(&COMMANDS),
-        list(&OPTIONS)
+        columns(&verbs),
+        columns(&options)
     )
+}
+
+/// `coracle COMMAND --help`.
+pub fn command_help(verb: &Verb) -> String {
+    let Verb { name, takes, about, more, .. } = verb;
+    let mut text =
+        format!("NAME:\n   coracle {name} - {about}\n\nUSAGE:\n   coracle {name} [command options] {takes}\n");
+    if !more.is_empty() {
+        let _ = write!(text, "\nDESCRIPTION:\n   {}\n", more.replace('\n', "\n   "));
+    }
+    let _ = write!(text, "\nOPTIONS:\n{}", columns(&options(&(verb.definition)())));
+    text
+}
+
+/// The flags, each with what it is for.
+fn options(definition: &clap::Command) -> Vec<(String, String)> {
+    let shown = definition.get_arguments().filter(|arg| arg.get_long().is_some() && !arg.is_hide_set());
+    let mut list: Vec<_> = shown.map(option).collect();
+    list.push(("--help, -h".to_owned(), "show help".to_owned()));
+    list
+}
+
+fn option(arg: &Arg) -> (String, String) {
+    let value = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+    let value = if value { " value" } else { "" };
+    let mut name = format!("--{}{value}", arg.get_long().unwrap_or_default());
+    if let Some(short) = arg.get_short() {
+        let _ = write!(name, ", -{short}{value}");
+    }
+    let mut text = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    if let [default] = arg.get_default_values() {
+        let _ = write!(text, " (default: {})", default.to_string_lossy());
+    }
+    if matches!(arg.get_action(), ArgAction::Append) {
+        text.push_str(" (may be given several times)");
+    }
+    (name, text)
+}
+
+fn columns(entries: &[(String, String)]) -> String {
+    let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    entries.iter().map(|(name, text)| format!("   {name:width$}  {text}\n")).collect()
 }
 
 /// `coracle --version`, in the lines that go-runc and docker read.
 pub fn version() -> String {
-    let commit = option_env!("CORACLE_COMMIT").unwrap_or("unknown");
-    format!("coracle version {}\ncommit: {commit}\nspec: 1.3.0\nlibseccomp: 2.5\n", env!("CARGO_PKG_VERSION"))
+    let seccomp = libseccomp::ScmpVersion::current().map_or_else(|_| "unknown".to_owned(), |it| it.to_string());
+    format!(
+        "coracle version {}\ncommit: {}\nspec: 1.3.0\nlibseccomp: {seccomp}\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("CORACLE_COMMIT")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_has_its_words() {
+        for verb in VERBS {
+            (verb.definition)().debug_assert();
+            for (name, text) in options(&(verb.definition)()) {
+                assert!(!text.is_empty(), "{} {name}", verb.name);
+            }
+        }
+        GlobalOnly::command().debug_assert();
+    }
 }

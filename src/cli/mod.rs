@@ -4,13 +4,17 @@
 mod commands;
 mod go_style;
 mod help;
+mod verbs;
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 pub use commands::*;
-pub use help::{general_help, version};
+pub use go_style::Order;
+pub use help::{command_help, general_help, version};
+pub use verbs::Verb;
 
 /// What was typed, understood.
 #[derive(Debug)]
@@ -22,34 +26,51 @@ pub struct Typed {
 }
 
 /// Why there is nothing to do but to say something and end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Stop {
     /// Help or version was asked for: to standard output, status 0.
     Answer(String),
-    /// The command line is wrong: message, and the status for it.
-    Usage(String, u8),
+    /// The command line is wrong.
+    Usage(Box<Usage>),
+}
+
+/// A command line that is wrong.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// What was understood of the global flags: they say where mistakes are to be told.
+    pub global: Global,
+    /// What is wrong.
+    pub said: String,
+    /// What is on standard output beside it.
+    pub help: String,
+    /// The exit status for it.
+    pub status: u8,
 }
 
 /// Flags before the command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
     /// enable debug logging
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    #[arg(long)]
     pub debug: bool,
-    /// set the log file to write coracle logs to (default is stderr)
+    /// set the log file to write coracle logs to: a path, file:PATH, journald:NAME or syslog:NAME (default is standard
+    /// error)
     #[arg(long)]
     pub log: Option<PathBuf>,
     /// set the log format (text or json)
     #[arg(long, default_value = "text")]
     pub log_format: String,
-    /// set the log level (debug, warning or error)
+    /// set the log level (debug, info, warning or error)
     #[arg(long)]
     pub log_level: Option<String>,
-    /// root directory for storage of container state
+    /// log to the systemd journal as well
     #[arg(long)]
-    pub root: Option<PathBuf>,
-    /// enable systemd cgroup support
-    #[arg(long, short = 's', num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub systemd_log: bool,
+    /// root directory for storage of container state (default: /run/coracle, for a user $XDG_RUNTIME_DIR/coracle)
+    #[arg(long)]
+    pub root: Option<OsString>,
+    /// enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name"
+    #[arg(long, short = 's')]
     pub systemd_cgroup: bool,
     /// cgroup manager: cgroupfs, systemd or disabled
     #[arg(long)]
@@ -64,8 +85,8 @@ pub struct Global {
 
 /// The flags alone, as a command that clap can parse.
 #[derive(Debug, Parser)]
-#[command(name = "coracle", disable_help_flag = true, disable_version_flag = true)]
-struct GlobalOnly {
+#[command(name = "coracle", args_override_self = true, disable_help_flag = true, disable_version_flag = true)]
+pub struct GlobalOnly {
     #[command(flatten)]
     global: Global,
 }
@@ -74,71 +95,122 @@ struct GlobalOnly {
 ///
 /// # Errors
 /// What to say instead of doing something.
-pub fn parse(args: &[String]) -> Result<Typed, Stop> {
+pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
     // answered before anything is built: clients ask often
     if let [only] = args {
-        match only.as_str() {
-            "--version" | "-version" | "-v" | "-V" | "version" => return Err(Stop::Answer(version())),
-            "--help" | "-help" | "-h" | "-?" | "help" | "h" => return Err(Stop::Answer(general_help())),
+        match only.to_str() {
+            Some("--version" | "-version" | "-v" | "-V" | "version") => return Err(Stop::Answer(version())),
+            Some("--help" | "-help" | "-h" | "-?" | "help" | "h") => return Err(Stop::Answer(general_help())),
             _ => {}
         }
     }
-    let global_flags = GlobalOnly::command();
-    let (global, rest) = go_style::leading_flags(&global_flags, args);
-    if global.iter().any(|flag| ["--version", "-v"].contains(&flag.as_str())) {
+    let definition = GlobalOnly::command();
+    let words = go_style::read(&definition, args, Order::First).map_err(|said| wrong_global(&said))?;
+    if words.version {
         return Err(Stop::Answer(version()));
     }
-    if rest.is_empty() || global.iter().any(|flag| ["--help", "-h"].contains(&flag.as_str())) {
+    let Some((name, rest)) = words.rest.split_first().filter(|_| !words.help) else {
         return Err(Stop::Answer(general_help()));
-    }
-    let global = one::<GlobalOnly>("coracle", &global)?.global;
-    if !["text", "json"].contains(&global.log_format.as_str()) {
-        return Err(Stop::Usage(format!("invalid log-format: {}", global.log_format), 1));
-    }
-    let (name, rest) = rest.split_first().map_or(("", rest), |(name, rest)| (name.as_str(), rest));
-    Ok(Typed { global, command: command(name, rest)? })
-}
-
-/// Parses the arguments of one command by its own definition alone.
-fn one<P: CommandFactory + FromArgMatches>(name: &str, args: &[String]) -> Result<P, Stop> {
-    let definition = P::command();
-    let args = go_style::normalised(&definition, args);
-    let words = std::iter::once(name.to_owned()).chain(args);
-    let matches = definition.bin_name(format!("coracle {name}")).try_get_matches_from(words);
-    matches.and_then(|matches| P::from_arg_matches(&matches)).map_err(|error| stop(name, &error))
-}
-
-fn stop(name: &str, error: &clap::Error) -> Stop {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::Strings(list)) => list.join(", "),
-        _ => String::new(),
     };
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(error.render().to_string()),
-        ErrorKind::UnknownArgument if text(ContextKind::InvalidArg).starts_with('-') => {
-            let flag = text(ContextKind::InvalidArg);
-            let flag = flag.trim_start_matches('-');
-            Stop::Usage(format!("Incorrect Usage: flag provided but not defined: -{flag}"), 1)
-        }
-        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::TooManyValues => {
-            Stop::Usage(format!("Incorrect Usage: coracle: {name:?} {}", expectation(name)), 1)
-        }
-        _ => {
-            let message = error.render().to_string();
-            let first = message.lines().next().unwrap_or_default();
-            Stop::Usage(format!("Incorrect Usage: {}", first.trim_start_matches("error: ")), 1)
-        }
+    let global = matches(definition, &words.flags, &[])
+        .and_then(|found| GlobalOnly::from_arg_matches(&found))
+        .map_err(|error| wrong_global(&said(&error)))?
+        .global;
+    check(&global).map_err(|said| {
+        let global = Global { log_format: "text".to_owned(), log_level: None, ..global.clone() };
+        Stop::Usage(Box::new(Usage { global, said, help: String::new(), status: 1 }))
+    })?;
+    let name = name.to_string_lossy();
+    if matches!(&*name, "help" | "h") {
+        return Err(help_about(global, rest));
+    }
+    let verb = verbs::named(&name).ok_or_else(|| no_such_verb(global.clone(), &name))?;
+    match command(verb, rest) {
+        Ok(command) => Ok(Typed { global, command }),
+        Err(Stop::Usage(usage)) => Err(Stop::Usage(Box::new(Usage { global, ..*usage }))),
+        Err(answer) => Err(answer),
     }
 }
 
-fn expectation(name: &str) -> &'static str {
-    match name {
-        "exec" => "requires a minimum of 1 argument(s)",
-        "kill" => "requires a minimum of 1 argument(s), and at most 2",
-        "ps" => "requires a minimum of 1 argument(s)",
-        "list" | "spec" | "features" => "requires exactly 0 argument(s)",
-        _ => "requires exactly 1 argument(s)",
+/// The words behind the command.
+fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
+    let definition = (verb.definition)();
+    let found = go_style::read(&definition, words, verb.order).map_err(|said| wrong(verb, &said))?;
+    if found.help {
+        return Err(Stop::Answer(command_help(verb)));
+    }
+    if found.version {
+        return Err(wrong(verb, "flag provided but not defined: -version"));
+    }
+    let mut rest = found.rest;
+    if verb.order == Order::First && rest.get(1).is_some_and(|word| word == "--") {
+        // exec ID -- COMMAND
+        rest.remove(1);
+    }
+    if let Err(said) = verb.count(rest.len()) {
+        let help = format!("Incorrect Usage.\n\n{}", command_help(verb));
+        let said = format!("coracle: {:?} {said}", verb.name);
+        return Err(Stop::Usage(Box::new(Usage { said, help, status: 1, ..Usage::default() })));
+    }
+    matches(definition, &found.flags, &rest)
+        .and_then(|matches| (verb.understand)(&matches))
+        .map_err(|error| wrong(verb, &said(&error)))
+}
+
+fn matches(definition: clap::Command, flags: &[OsString], rest: &[OsString]) -> Result<clap::ArgMatches, clap::Error> {
+    let dashes = [OsString::from("--")];
+    let dashes = if rest.is_empty() { &[][..] } else { &dashes };
+    let words = flags.iter().chain(dashes).chain(rest).map(OsString::as_os_str);
+    let definition = definition.args_override_self(true).disable_help_flag(true);
+    definition.try_get_matches_from(std::iter::once(OsStr::new("coracle")).chain(words))
+}
+
+/// Values that are words of a small language.
+fn check(global: &Global) -> Result<(), String> {
+    if !["text", "json"].contains(&global.log_format.as_str()) {
+        return Err(format!("invalid log-format: {}", global.log_format));
+    }
+    if let Some(level) = global.log_level.as_deref().filter(|level| crate::log::Level::named(level).is_none()) {
+        return Err(format!("invalid log-level: {level} (expected one of debug, info, warning, error)"));
+    }
+    if global.rootless != "auto" && go_style::truth(OsStr::new(&global.rootless)).is_none() {
+        return Err(format!("invalid rootless option: {:?} (expected one of true, false, auto)", global.rootless));
+    }
+    Ok(())
+}
+
+fn help_about(global: Global, rest: &[OsString]) -> Stop {
+    let Some(name) = rest.first().map(|name| name.to_string_lossy()) else { return Stop::Answer(general_help()) };
+    verbs::named(&name).map_or_else(|| no_such_verb(global, &name), |verb| Stop::Answer(command_help(verb)))
+}
+
+fn no_such_verb(global: Global, name: &str) -> Stop {
+    let said = format!("No help topic for '{name}'");
+    Stop::Usage(Box::new(Usage { global, said, help: String::new(), status: 3 }))
+}
+
+fn wrong(verb: &Verb, said: &str) -> Stop {
+    let help = format!("Incorrect Usage: {said}\n\n{}", command_help(verb));
+    Stop::Usage(Box::new(Usage { said: said.to_owned(), help, status: 1, ..Usage::default() }))
+}
+
+fn wrong_global(said: &str) -> Stop {
+    let help = format!("Incorrect Usage: {said}\n\n{}", general_help());
+    Stop::Usage(Box::new(Usage { said: said.to_owned(), help, status: 1, ..Usage::default() }))
+}
+
+/// A value that its flag cannot have, in one line.
+fn said(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    use std::error::Error;
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let flag = text(ContextKind::InvalidArg).trim_start_matches('-').split([' ', '=']).next().unwrap_or_default();
+    let why = error.source().map_or_else(|| "parse error".to_owned(), ToString::to_string);
+    match error.kind() {
+        clap::error::ErrorKind::InvalidUtf8 => "an argument is not valid UTF-8".to_owned(),
+        _ => format!("invalid value {:?} for flag -{flag}: {why}", text(ContextKind::InvalidValue)),
     }
 }

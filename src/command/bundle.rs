@@ -79,7 +79,7 @@ impl Bundle {
 
 /// How many descriptors systemd hands over (sd_listen_fds(3)); LISTEN_PID, where it is set, must be us.
 pub fn listen_fds() -> u32 {
-    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n < 1 << 22);
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
         (Some(count), None) => count,
         (Some(count), Some(pid)) if pid == std::process::id() => count,

@@ -1,13 +1,12 @@
 //! `explain`: the plan, and nothing of it done.
 
-use std::io::Write;
-
 use anyhow::{Result, bail};
 use libcontainer::config::near_misses;
 use libcontainer::plan::{CgroupUse, Start, Terminal};
 use serde_json::json;
 
 use super::bundle::Bundle;
+use super::print;
 use crate::cli::{Explain, Making};
 
 pub fn run(args: &Explain) -> Result<()> {
@@ -31,5 +30,5 @@ pub fn run(args: &Explain) -> Result<()> {
         }
         other => bail!("invalid format option: {other:?} (expected one of text, json)"),
     };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    print(&text)
 }

@@ -1,35 +1,25 @@
-//! `features`: what this runtime can do, by its words. SPEC: features.md.
-
-use std::io::Write;
+//! `features`: what this runtime can do, by its words. SPEC: features.md. What is not there yet is not claimed.
 
 use anyhow::Result;
-use libcontainer::plan::{capabilities, mount_options};
+use libcontainer::plan::{capabilities, mount_options, seccomp};
+use libcontainer::sys;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
+
+use super::print;
+
+/// Mounts with id mappings of their own.
+const IDMAP: bool = false;
 
 pub fn run() -> Result<()> {
     let document = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": mount_options::known_options(),
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-            "capabilities": capabilities::known(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
-            "seccomp": {"enabled": true},
-            "apparmor": {"enabled": true},
-            "selinux": {"enabled": true},
-            "intelRdt": {"enabled": false},
-            "memoryPolicy": {
-                "modes": ["MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE",
-                    "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"],
-                "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
-            },
-            "mountExtensions": {"idmap": {"enabled": false}},
-            "netDevices": {"enabled": false},
-        },
+        "mountOptions": mount_options(),
+        "linux": linux(),
         "annotations": {
+            "io.coracle.commit": env!("CORACLE_COMMIT"),
             "io.coracle.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },
@@ -39,5 +29,42 @@ pub fn run() -> Result<()> {
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     document.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
     text.push(b'\n');
-    Ok(std::io::stdout().write_all(&text)?)
+    print(&String::from_utf8(text)?)
+}
+
+fn mount_options() -> Vec<String> {
+    let mut all = mount_options::known_options();
+    all.retain(|option| IDMAP || !["idmap", "ridmap"].contains(&option.as_str()));
+    all
+}
+
+fn linux() -> Value {
+    json!({
+        "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+        "capabilities": capabilities::known(),
+        "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+        "seccomp": {
+            "enabled": true,
+            "actions": seccomp::known_actions(),
+            "operators": seccomp::known_operators(),
+            "archs": seccomp::known_archs(),
+            "knownFlags": seccomp::known_flags(),
+            "supportedFlags": supported_flags(),
+        },
+        "apparmor": {"enabled": true},
+        "selinux": {"enabled": true},
+        "intelRdt": {"enabled": false},
+        "memoryPolicy": {
+            "modes": ["MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE",
+                "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"],
+            "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
+        },
+        "mountExtensions": {"idmap": {"enabled": IDMAP}},
+        "netDevices": {"enabled": false},
+    })
+}
+
+/// The flags of a filter that this kernel takes as well.
+fn supported_flags() -> Vec<&'static str> {
+    seccomp::known_flags().iter().copied().filter(|name| sys::seccomp::takes_flag(name)).collect()
 }

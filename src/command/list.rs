@@ -1,14 +1,13 @@
 //! `list`: all containers of this root, as a table, as JSON, or their ids.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, bail};
 use libcontainer::container::{Container, Root, Status};
 use serde_json::Value;
 
-use super::{Session, state};
+use super::{Session, print, state};
 use crate::cli::List;
 
 pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
@@ -23,7 +22,7 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
         (false, "table") => table(&containers),
         (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
     };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    print(&text)
 }
 
 /// One that cannot be read is told and left out; one that goes away meanwhile is not even told.

@@ -1,6 +1,7 @@
 //! One file per verb, each thin: load, plan, act, print.
 
 mod bundle;
+mod check;
 mod create;
 mod delete;
 mod exec;
@@ -41,6 +42,7 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
     }
     let done = |(): ()| 0;
     match &typed.command {
+        Command::Check(args) => check::run(args),
         Command::Create(args) => create::run(&session, args).map(done),
         Command::Delete(args) => delete::run(&session, args).map(done),
         Command::Exec(args) => exec::run(&session, args),
@@ -62,17 +64,48 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
 impl Session<'_> {
     /// The directory of all containers: what --root says, else /run/coracle, or for a user, below XDG_RUNTIME_DIR.
     fn root(&self) -> Result<Root> {
-        if let Some(path) = &self.global.root {
-            return Root::at(path);
-        }
-        let user = rustix::process::geteuid().as_raw() != 0;
-        // podman says XDG_RUNTIME_DIR="" and means that there is none
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| user);
-        Root::at(&runtime.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("coracle"))
+        let path = match &self.global.root {
+            Some(path) => PathBuf::from(path),
+            None => default_root(),
+        };
+        let root = Root::at(&path)?;
+        self.log.debug(|| format!("--root {}", root.path().display()));
+        Ok(root)
     }
 
     fn warn(&self, warnings: &[Warning]) {
         warnings.iter().for_each(|warning| self.log.warning(&warning.to_string()));
+    }
+}
+
+/// Where containers are without --root.
+fn default_root() -> PathBuf {
+    // podman says XDG_RUNTIME_DIR="" and means that there is none
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| !is_real_root());
+    runtime.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("coracle")
+}
+
+/// Root, and not merely so within a user namespace: there /run is not ours, unless the user is called root, who has
+/// made himself at home there.
+fn is_real_root() -> bool {
+    if rustix::process::geteuid().as_raw() != 0 {
+        return false;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    whole || std::env::var_os("USER").is_some_and(|user| user == "root")
+}
+
+/// Standard output. A reader that has closed the pipe has read enough.
+///
+/// # Errors
+/// It cannot be written to.
+pub fn print(text: &str) -> Result<()> {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
     }
 }
 

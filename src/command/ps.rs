@@ -1,11 +1,10 @@
 //! `ps`: the processes of a container.
 
-use std::io::Write;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::Session;
+use super::{Session, print};
 use crate::cli::Ps;
 
 pub fn run(session: &Session<'_>, args: &Ps) -> Result<()> {
@@ -19,7 +18,7 @@ pub fn run(session: &Session<'_>, args: &Ps) -> Result<()> {
         "table" => table(&pids, &args.options)?,
         other => bail!("invalid format option: {other:?} (expected one of table, json)"),
     };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    print(&text)
 }
 
 /// ps(1) knows how to show processes; of what it says, only the lines of ours.

@@ -1,18 +1,16 @@
 //! `state`: what a container is and does, as runtime.md has it.
 
-use std::io::Write;
-
 use anyhow::Result;
 use libcontainer::container::{Container, Status};
 use serde_json::{Value, json};
 
-use super::Session;
+use super::{Session, print};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     let container = session.root()?.load(id)?;
     let mut text = serde_json::to_string_pretty(&document(&container, String::new()))?;
     text.push('\n');
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    print(&text)
 }
 
 /// The object that `state` and `list` print; the owner is nobody's business in the first.

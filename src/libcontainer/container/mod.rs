@@ -10,7 +10,7 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -73,7 +73,8 @@ impl Root {
     /// `/` and nothing are refused, as everything below would be a container.
     pub fn at(path: &Path) -> Result<Root> {
         let path = std::path::absolute(path).unwrap_or_default();
-        if path.as_os_str().is_empty() || path == Path::new("/") {
+        // also "/..", which is the same
+        if !path.components().any(|part| matches!(part, Component::Normal(_))) {
             bail!("Option --root argument should not be set to /");
         }
         Ok(Root { path })

@@ -45,7 +45,7 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             }
             Some(Up::Ready) => {
                 entries.finish()?;
-                return Ok(());
+                return limits(launched);
             }
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
             None => return Err(failure::of_silence(launched, cgroup)),
@@ -178,7 +178,6 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
             Ok(())
         }
         Ask::Cgroup => Ok(()),
-        Ask::Limits => limits(launched),
         Ask::Hooks(HookPoint::CreateRuntime) => {
             let state = identity.state("creating", pid);
             launched.plan.runtime_hooks.iter().try_for_each(|(at, list)| hooks::run(list, &state, at))
@@ -194,6 +193,7 @@ fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
 }
 
+/// Limits last of all: a small one would have been in the way until now.
 fn limits(launched: &Launched<'_>) -> Result<()> {
     for limit in &launched.plan.limits {
         crate::sys::sched::set_limit(launched.child.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {

@@ -69,3 +69,30 @@ pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     // SAFETY: with NEW_LISTENER the result is a fresh descriptor known to nobody else.
     Ok(wants_listener.then(|| unsafe { OwnedFd::from_raw_fd(RawFd::try_from(result).unwrap_or(-1)) }))
 }
+
+/// True when this kernel knows the flag of that name, `SECCOMP_FILTER_FLAG_LOG` and the like. Nothing is loaded.
+pub fn takes_flag(name: &str) -> bool {
+    let flag = match name.strip_prefix("SECCOMP_FILTER_FLAG_") {
+        Some("TSYNC") => libc::SECCOMP_FILTER_FLAG_TSYNC,
+        Some("LOG") => libc::SECCOMP_FILTER_FLAG_LOG,
+        Some("SPEC_ALLOW") => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        // it is only for who listens
+        Some("WAIT_KILLABLE_RECV") => {
+            libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+        }
+        _ => return false,
+    };
+    let nothing = std::ptr::null::<Filter>();
+    // SAFETY: there is no filter at address 0, which the kernel finds out (EFAULT) after it has looked at the flags.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, nothing) };
+    checked(result) == Err(Errno::FAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_flag_that_nobody_knows_is_not_taken() {
+        assert!(super::takes_flag("SECCOMP_FILTER_FLAG_TSYNC"));
+        assert!(!super::takes_flag("SECCOMP_FILTER_FLAG_NONSENSE"));
+    }
+}

@@ -1,0 +1,226 @@
+//! The commands: one row for each, with what it takes and what its help says.
+
+use clap::{ArgMatches, CommandFactory, Error, FromArgMatches};
+
+use super::commands::*;
+use super::go_style::Order;
+
+/// One command.
+#[derive(Debug)]
+pub struct Verb {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes beside its flags, as the usage line has it.
+    pub takes: &'static str,
+    /// The fewest and the most words it takes beside its flags.
+    pub words: (usize, Option<usize>),
+    /// Where its flags may stand.
+    pub order: Order,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// More about it.
+    pub more: &'static str,
+    /// Its flags.
+    pub definition: fn() -> clap::Command,
+    /// Its flags, understood.
+    pub understand: fn(&ArgMatches) -> Result<Command, Error>,
+}
+
+const ID: &str = "<container-id>";
+const ONE: (usize, Option<usize>) = (1, Some(1));
+const NONE: (usize, Option<usize>) = (0, Some(0));
+
+/// All of them, in the order of the help.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "check",
+        takes: "[bundle]",
+        words: (0, Some(1)),
+        order: Order::Anywhere,
+        about: "tell every mistake in a bundle's config.json",
+        more: "Reads the bundle as create would and makes nothing. Every mistake is told with its place, and what is only\n\
+               odd as a note. The status is 1 when there is a mistake.",
+        definition: Check::command,
+        understand: |found| Check::from_arg_matches(found).map(Command::Check),
+    },
+    Verb {
+        name: "create",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "create a container",
+        more: "Makes a container from a bundle: a directory with a config.json and a root filesystem. Its program is not\n\
+               begun before start. The id is a name that no other container below the same --root has.",
+        definition: Create::command,
+        understand: |found| Create::from_arg_matches(found).map(Command::Create),
+    },
+    Verb {
+        name: "delete",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "delete any resources held by the container, often used with a detached container",
+        more: "The container must be stopped, or not started yet; --force kills it first.",
+        definition: Delete::command,
+        understand: |found| Delete::from_arg_matches(found).map(Command::Delete),
+    },
+    Verb {
+        name: "exec",
+        takes: "<container-id> <command> [argument...] || --process process.json <container-id>",
+        words: (1, None),
+        order: Order::First,
+        about: "execute new process inside the container",
+        more: "Everything behind the id is the command and its arguments. With --process the whole process object of\n\
+               config.json is read from a file instead.",
+        definition: Exec::command,
+        understand: |found| Exec::from_arg_matches(found).map(|exec| Command::Exec(Box::new(exec))),
+    },
+    Verb {
+        name: "explain",
+        takes: "[bundle]",
+        words: (0, Some(1)),
+        order: Order::Anywhere,
+        about: "show what would be done for a bundle, step by step, and do none of it",
+        more: "Every step names the property of config.json it comes from.",
+        definition: Explain::command,
+        understand: |found| Explain::from_arg_matches(found).map(Command::Explain),
+    },
+    Verb {
+        name: "features",
+        takes: "",
+        words: NONE,
+        order: Order::Anywhere,
+        about: "show the enabled features",
+        more: "One JSON object, as the runtime specification's features.md has it.",
+        definition: Nothing::command,
+        understand: |_| Ok(Command::Features),
+    },
+    Verb {
+        name: "kill",
+        takes: "<container-id> [signal]",
+        words: (1, Some(2)),
+        order: Order::Anywhere,
+        about: "kill sends the specified signal (default: SIGTERM) to the container's init process",
+        more: "The signal is a number or a name: 15, TERM, SIGTERM, RTMIN+3.",
+        definition: Kill::command,
+        understand: |found| Kill::from_arg_matches(found).map(Command::Kill),
+    },
+    Verb {
+        name: "list",
+        takes: "",
+        words: NONE,
+        order: Order::Anywhere,
+        about: "lists containers started by coracle with the given root",
+        more: "What cannot be read is told on standard error and left out.",
+        definition: List::command,
+        understand: |found| List::from_arg_matches(found).map(Command::List),
+    },
+    Verb {
+        name: "pause",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "pause suspends all processes inside the container",
+        more: "They go on with resume.",
+        definition: Only::command,
+        understand: |found| Only::from_arg_matches(found).map(Command::Pause),
+    },
+    Verb {
+        name: "ps",
+        takes: "<container-id> [ps options]",
+        words: (1, None),
+        order: Order::First,
+        about: "ps displays the processes running inside a container",
+        more: "The table is that of ps(1), by default ps -ef, with only the lines of the container's processes.",
+        definition: Ps::command,
+        understand: |found| Ps::from_arg_matches(found).map(Command::Ps),
+    },
+    Verb {
+        name: "resume",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "resumes all processes that have been previously paused",
+        more: "",
+        definition: Only::command,
+        understand: |found| Only::from_arg_matches(found).map(Command::Resume),
+    },
+    Verb {
+        name: "run",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "create and run a container",
+        more: "Creates the container and begins its program. Unless detached, waits for it and ends with its status; a\n\
+               bundle directory in the place of the id runs that bundle with an id that is made up.",
+        definition: Run::command,
+        understand: |found| Run::from_arg_matches(found).map(Command::Run),
+    },
+    Verb {
+        name: "spec",
+        takes: "",
+        words: NONE,
+        order: Order::Anywhere,
+        about: "create a new specification file",
+        more: "Writes a config.json to begin with: a shell in a read-only root filesystem, which is to be in rootfs/.",
+        definition: SpecArgs::command,
+        understand: |found| SpecArgs::from_arg_matches(found).map(Command::Spec),
+    },
+    Verb {
+        name: "start",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "executes the user defined process in a created container",
+        more: "",
+        definition: Only::command,
+        understand: |found| Only::from_arg_matches(found).map(Command::Start),
+    },
+    Verb {
+        name: "state",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "output the state of a container",
+        more: "One JSON object, as the runtime specification has it.",
+        definition: Only::command,
+        understand: |found| Only::from_arg_matches(found).map(Command::State),
+    },
+];
+
+/// A row for a command that is not there yet.
+macro_rules! later {
+    ($name:literal) => {
+        Verb {
+            name: $name,
+            takes: "",
+            words: (0, None),
+            order: Order::First,
+            about: "not there yet",
+            more: "",
+            definition: Anything::command,
+            understand: |_| Ok(Command::Later($name)),
+        }
+    };
+}
+/// What is known and not there yet: refused by its name, and not in the help.
+const LATER: &[Verb] = &[later!("checkpoint"), later!("events"), later!("mounts"), later!("restore"), later!("update")];
+
+/// The command of that name.
+pub(super) fn named(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().chain(LATER).find(|verb| verb.name == name)
+}
+
+impl Verb {
+    /// Whether it takes so many words, and if not, how many.
+    pub(super) fn count(&self, words: usize) -> Result<(), String> {
+        match self.words {
+            (least, Some(most)) if least == most && words != least => {
+                Err(format!("requires exactly {least} argument(s)"))
+            }
+            (least, _) if words < least => Err(format!("requires a minimum of {least} argument(s)")),
+            (_, Some(most)) if words > most => Err(format!("requires a maximum of {most} argument(s)")),
+            _ => Ok(()),
+        }
+    }
+}
