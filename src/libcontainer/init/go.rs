@@ -77,8 +77,9 @@ fn home_of(passwd: &[u8], uid: u32) -> Option<&[u8]> {
 pub(super) fn close_fds(first: u32) -> Outcome {
     match sys::fds::close_on_exec_from(first) {
         Ok(()) => Ok(()),
-        // KERNEL(5.11): CLOSE_RANGE_CLOEXEC; older: one by one, as far as descriptors can be here
-        Err(Errno::NOSYS | Errno::INVAL) => {
+        // KERNEL(5.11): CLOSE_RANGE_CLOEXEC; older, or a filter that does not know it (a hook's, at start): one by one, as
+        // far as descriptors can be here
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
             for number in first..65536 {
                 let fd = sys::fds::inherited(i32::try_from(number).unwrap_or(i32::MAX));
                 let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
@@ -97,8 +98,8 @@ pub(super) fn find(exec: &Exec) -> Outcome {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => found = Errno::ISDIR,
             Ok(_) => match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
                 Ok(()) => return Ok(()),
-                // KERNEL(5.8): faccessat2; where it is missing, exec itself will tell
-                Err(Errno::NOSYS) => return Ok(()),
+                // KERNEL(5.8): faccessat2; where it is missing, or the filter does not know it, exec itself will tell
+                Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
                 Err(errno) => found = errno,
             },
             Err(Errno::NOENT | Errno::NOTDIR) => {}

@@ -286,7 +286,8 @@ fn io_priority(asked: &LinuxIOPriority, at: &At, plan: &mut Draft) {
 }
 
 /// ORDER: what needs privilege first, then the privilege. The filter needs either CAP_SYS_ADMIN or no_new_privs: without
-/// no_new_privs it is loaded while the capability is still there, with it as the last thing of all (`prepare`).
+/// no_new_privs it is loaded while the capability is still there, with it as the last thing of all (`prepare`). What can
+/// come before the filter comes before it: profiles are written for programs, and may forbid what we still have to do.
 pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let Some(process) = own.process else { return };
     let user = own.at.key("user");
@@ -297,6 +298,7 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     plan.at(&from, What::Bounding(ask.host.me.bounding & !own.capabilities.bounding));
     plan.at(&user.key("uid"), What::OwnStdio(own.uid));
     if !no_new_privileges(process) {
+        close_fds(ask, plan);
         load_filter(own, plan);
     }
     let groups = process.user().additional_gids().clone().unwrap_or_default();
@@ -313,6 +315,10 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
 
 fn no_new_privileges(process: &Process) -> bool {
     process.no_new_privileges().unwrap_or(false)
+}
+
+fn close_fds(ask: &Asked<'_>, plan: &mut Draft) {
+    plan.always("only the standard streams and what was asked for", What::CloseFds(3 + ask.flags.extra_fds));
 }
 
 fn load_filter(own: &Own<'_>, plan: &mut Draft) {
@@ -332,8 +338,10 @@ pub(super) fn prepare(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     }
     let umask = process.user().umask().unwrap_or(0o022);
     plan.at(&own.at.key("user").key("umask"), What::Umask(umask & 0o777));
-    // ORDER: after Chdir: a descriptor of a directory must never become the cwd (CVE-2024-21626)
-    plan.always("only the standard streams and what was asked for", What::CloseFds(3 + ask.flags.extra_fds));
+    if no_new_privileges(process) {
+        // ORDER: after Chdir: a descriptor of a directory must never become the cwd (CVE-2024-21626)
+        close_fds(ask, plan);
+    }
     if let Some(exec) = &own.exec {
         plan.at(&own.at.key("args"), What::FindProgram(exec.clone()));
     }
