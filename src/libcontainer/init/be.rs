@@ -102,8 +102,9 @@ pub(super) fn own_stdio(uid: u32) -> Outcome {
 pub(super) fn drop_bounding(drop: u64) -> Outcome {
     for bit in (0..64).filter(|bit| drop & (1 << bit) != 0) {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
-            // a capability the kernel does not know
-            Ok(()) | Err(Errno::INVAL) => {}
+            Ok(()) => {}
+            // beyond the last capability that the kernel knows
+            Err(Errno::INVAL) => break,
             Err(other) => return Err(other.into()),
         }
     }

@@ -14,21 +14,30 @@ use crate::plan::step::{Exec, HookCommand, Slot};
 use crate::sys;
 use crate::wire::Words;
 
-/// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed.
+/// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed. It is
+/// looked at here already: later a filter may forbid getcwd(2).
 pub(super) fn try_chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
     match rustix::process::chdir(path) {
-        Ok(()) => scene.left.arrived.set(true),
-        Err(Errno::ACCESS | Errno::PERM) => {}
-        Err(other) => return Err(other.into()),
+        Ok(()) => {
+            scene.left.arrived.set(true);
+            must_be_inside()
+        }
+        Err(Errno::ACCESS | Errno::PERM) => Ok(()),
+        Err(other) => Err(other.into()),
     }
-    Ok(())
+}
+
+/// With the rights of the user, unless root has got there.
+pub(super) fn chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
+    if scene.left.arrived.get() {
+        return Ok(());
+    }
+    rustix::process::chdir(path)?;
+    must_be_inside()
 }
 
 /// A working directory outside the root would be a way out (CVE-2024-21626): the kernel names such a one `(unreachable)`.
-pub(super) fn chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
-    if !scene.left.arrived.get() {
-        rustix::process::chdir(path)?;
-    }
+fn must_be_inside() -> Outcome {
     let mut buffer = [0u8; 4096];
     match sys::cwd::getcwd(&mut buffer) {
         Ok(cwd) if cwd.starts_with(b"/") => Ok(()),

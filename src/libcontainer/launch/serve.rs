@@ -179,8 +179,8 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
         }
         Ask::Cgroup => Ok(()),
         Ask::Hooks(HookPoint::CreateRuntime) => {
-            let state = identity.state("creating", pid);
-            launched.plan.runtime_hooks.iter().try_for_each(|(at, list)| hooks::run(list, &state, at))
+            let each = &launched.plan.runtime_hooks;
+            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &identity.state(hooks.status, pid), &hooks.at))
         }
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(anyhow!("init runs these hooks itself"))

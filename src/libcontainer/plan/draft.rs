@@ -30,7 +30,7 @@ pub struct Plan {
     /// timens_offsets, written when init asks.
     pub time_offsets: Vec<TimeOffset>,
     /// Hooks in the runtime's namespaces: prestart, then createRuntime.
-    pub runtime_hooks: Vec<(At, Vec<Hook>)>,
+    pub runtime_hooks: Vec<RuntimeHooks>,
     /// /proc/PID/oom_score_adj, written by the runtime while init has no rights there.
     pub oom_score_adj: Option<i32>,
     /// Resource limits, set by the runtime when all else is done: a small one would get in the way of the set-up.
@@ -41,6 +41,17 @@ pub struct Plan {
     pub cgroup: Option<(Placement, Vec<Write>, DeviceAccess)>,
     /// What the user should know.
     pub warnings: Vec<Warning>,
+}
+
+/// One list of hooks that the runtime process runs while init waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeHooks {
+    /// The property.
+    pub at: At,
+    /// The `status` that they are told.
+    pub status: &'static str,
+    /// The hooks.
+    pub list: Vec<Hook>,
 }
 
 /// How the first child is born.

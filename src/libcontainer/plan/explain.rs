@@ -177,6 +177,7 @@ impl fmt::Display for What {
             What::Umask(mask) => write!(f, "umask {mask:04o}"),
             What::Groups(groups) => write!(f, "setgroups {groups:?}"),
             What::OwnStdio(uid) => write!(f, "fchown stdio to {uid}"),
+            What::Bounding(u64::MAX) => f.write_str("drop the whole bounding set"),
             What::Bounding(drop) => write!(f, "drop {} capabilities from the bounding set", drop.count_ones()),
             What::Ids(uid, gid) => write!(f, "setresgid {gid} setresuid {uid}"),
             What::Capabilities(sets) => write!(

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::Hook;
 
-use super::draft::{Draft, Opening};
+use super::draft::{Draft, Opening, RuntimeHooks};
 use super::step::{HookCommand, What};
 use super::{Asked, Start, process};
 use crate::config::At;
@@ -13,12 +13,16 @@ use crate::wire::{Ask, HookPoint};
 pub(super) fn before_pivot(ask: &Asked<'_>, plan: &mut Draft) {
     let Some(hooks) = ask.config.spec.hooks().as_ref() else { return };
     #[allow(deprecated)] // the spec still asks for it
-    let lists = [("prestart", hooks.prestart()), ("createRuntime", hooks.create_runtime())];
-    for (name, list) in lists {
+    let lists = [
+        // deprecated, and written for a time when they ran in `start`: they are told what they were told then
+        ("prestart", "created", hooks.prestart()),
+        ("createRuntime", "creating", hooks.create_runtime()),
+    ];
+    for (name, status, list) in lists {
         let at = At::new("hooks").key(name);
         let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { continue };
         list.iter().enumerate().for_each(|(n, hook)| drop(command(hook, &at.index(n), plan)));
-        plan.plan().runtime_hooks.push((at, list.clone()));
+        plan.plan().runtime_hooks.push(RuntimeHooks { at, status, list: list.clone() });
     }
     if !plan.plan().runtime_hooks.is_empty() {
         plan.at(&At::new("hooks"), What::Ask(Ask::Hooks(HookPoint::CreateRuntime)));

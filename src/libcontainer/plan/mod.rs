@@ -30,7 +30,7 @@ use crate::config::{At, Config, Faults};
 use crate::host::Host;
 
 use draft::Draft;
-pub use draft::{Birth, IdMap, Joined, Limit, Opening, Plan, TimeOffset};
+pub use draft::{Birth, IdMap, Joined, Limit, Opening, Plan, RuntimeHooks, TimeOffset};
 
 /// What the command line decided, and what follows from it.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
     let mut plan = Draft::new(ask);
     plan.cgroup(ask); //                             where, and how much
     let kinds = namespaces::of(ask, &mut plan);
-    let own = process::own(ask, &mut plan);
+    let own = process::own(ask, &kinds, &mut plan);
     process::begin(&mut plan); //                    signals, umask, no looking in
     namespaces::enter(ask, &kinds, &mut plan); //    ids before everything they own       SPEC: config-linux.md#namespaces
     process::session(ask, &mut plan); //             session and keyring
@@ -161,7 +161,7 @@ pub struct Joining<'a> {
 /// All mistakes, each with its place.
 pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let mut plan = Draft::new(ask);
-    let own = process::of(joining.process, joining.at, ask, &mut plan);
+    let own = process::of(joining, ask, &mut plan);
     process::begin(&mut plan);
     process::labels(&own, ask, &mut plan); //        ORDER: on the host's /proc, before the container's is all there is
     namespaces::join(joining.container, &mut plan);

@@ -1,7 +1,7 @@
 //! The words of `mounts[].options`: flags of the mount, flags of the superblock, propagation, and what is the file
 //! system's own. SPEC: config.md#linux-mount-options, mount(8), mount_setattr(2).
 
-use crate::config::{At, Faults};
+use crate::config::{At, Faults, Warning};
 
 /// All options of one mount, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,9 +121,9 @@ const WORDS: [&str; 9] =
 
 /// Understands `options`; `at` is their place.
 ///
-/// # Errors
-/// A bind mount with options that only a file system could take.
-pub fn parse(options: &[String], at: &At) -> Result<MountOptions, Faults> {
+/// Those of a bind mount that only a file system could take are left out, with a warning: mount(2) never looks at them,
+/// so they stand in configs that have always worked.
+pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
     let mut parsed = MountOptions::default();
     let mut data_at = Vec::new();
     for (n, option) in options.iter().enumerate() {
@@ -140,13 +140,14 @@ pub fn parse(options: &[String], at: &At) -> Result<MountOptions, Faults> {
             }
         }
     }
-    let mut faults = Faults::none();
+    let mut warnings = Vec::new();
     if parsed.bind.is_some() {
-        for ((key, _), at) in parsed.data.iter().zip(data_at) {
-            faults.add(at, format!("unknown option {key:?}: a bind mount has no file system options"));
+        for ((key, _), at) in parsed.data.drain(..).zip(data_at) {
+            let said = format!("{key:?} has no effect: a bind mount has no file system options");
+            warnings.push(Warning { at, said });
         }
     }
-    faults.into_result(parsed)
+    (parsed, warnings)
 }
 
 /// Parts between commas that are not quoted.
@@ -238,7 +239,7 @@ mod tests {
 
     fn parsed(options: &[&str]) -> MountOptions {
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        parse(&options, &At::new("mounts[0].options")).unwrap()
+        parse(&options, &At::new("mounts[0].options")).0
     }
 
     #[test]
@@ -285,8 +286,9 @@ mod tests {
 
     #[test]
     fn a_bind_mount_takes_no_file_system_options() {
-        let faults = parse(&["bind".into(), "size=1k".into()], &At::new("mounts[2].options")).unwrap_err();
-        assert!(faults.to_string().contains("mounts[2].options[1]: unknown option \"size\""), "{faults}");
+        let (options, warnings) = parse(&["bind".into(), "size=1k".into()], &At::new("mounts[2].options"));
+        assert_eq!(options.data, []);
+        assert!(warnings[0].to_string().contains("mounts[2].options[1]: \"size\" has no effect"), "{warnings:?}");
     }
 
     #[test]

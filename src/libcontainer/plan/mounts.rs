@@ -79,7 +79,8 @@ fn cgroup_namespace(kinds: &Kinds, plan: &mut Draft) {
 
 fn entry<'a>(mount: &'a Mount, at: At, plan: &mut Draft) -> Option<Entry<'a>> {
     let options = mount.options().as_deref().unwrap_or_default();
-    let options = plan.keep(mount_options::parse(options, &at.key("options")));
+    let (options, warnings) = mount_options::parse(options, &at.key("options"));
+    plan.warnings(warnings);
     if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
         plan.fault(&at.key("uidMappings"), "id-mapped mounts are not there yet");
     }
@@ -98,10 +99,10 @@ fn entry<'a>(mount: &'a Mount, at: At, plan: &mut Draft) -> Option<Entry<'a>> {
         plan.fault(&place, "nothing may be mounted on the root itself");
         return None;
     }
-    if options.as_ref().is_some_and(|options| options.idmap.is_some()) {
+    if options.idmap.is_some() {
         plan.fault(&at.key("options"), "id-mapped mounts are not there yet");
     }
-    let entry = Entry { mount, at, destination, options: options? };
+    let entry = Entry { mount, at, destination, options };
     proc_is_safe(&entry, plan);
     Some(entry)
 }

@@ -8,8 +8,9 @@ use oci_spec::runtime::{LinuxIOPriority, LinuxSeccomp, PosixRlimitType, Process}
 
 use super::capabilities::{self, CapabilitySets};
 use super::draft::{Draft, Limit};
+use super::namespaces::{Kinds, USER};
 use super::step::{Exec, What};
-use super::{Asked, Keyring, idmap, run_as, seccomp};
+use super::{Asked, Joining, Keyring, idmap, run_as, seccomp};
 use crate::config::At;
 use crate::host::Host;
 use crate::sys::exec::Strings;
@@ -26,6 +27,8 @@ pub(super) struct Own<'a> {
     pub(super) gid: u32,
     exec: Option<Exec>,
     needs_home: bool,
+    /// The bounding set it begins with.
+    held: u64,
     capabilities: CapabilitySets,
     filter_flags: Option<u32>,
     listener: bool,
@@ -37,21 +40,28 @@ pub(super) fn c_string(text: &str, at: &At, plan: &mut Draft) -> Option<CString>
 }
 
 /// The config's own process.
-pub(super) fn own<'a>(ask: &Asked<'a>, plan: &mut Draft) -> Own<'a> {
+pub(super) fn own<'a>(ask: &Asked<'a>, kinds: &Kinds, plan: &mut Draft) -> Own<'a> {
     let at = At::new("process");
     let process = ask.config.spec.process().as_ref();
     if process.is_none() {
         plan.fault(&at, "is missing");
     }
-    understand(process, &at, ask, plan)
+    understand(process, &at, held(ask, kinds.private(USER)), ask, plan)
 }
 
 /// A further process.
-pub(super) fn of<'a>(process: &'a Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> Own<'a> {
-    understand(Some(process), at, ask, plan)
+pub(super) fn of<'a>(joining: &Joining<'a>, ask: &Asked<'_>, plan: &mut Draft) -> Own<'a> {
+    let held = held(ask, joining.container.kinds.has(USER));
+    understand(Some(joining.process), joining.at, held, ask, plan)
 }
 
-fn understand<'a>(process: Option<&'a Process>, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> Own<'a> {
+/// Whoever enters a user namespace has every capability in it, whatever they had outside (user_namespaces(7)): more is
+/// to be dropped there than we have, and more can be given.
+fn held(ask: &Asked<'_>, enters_user_namespace: bool) -> u64 {
+    if enters_user_namespace { u64::MAX } else { ask.host.me.bounding }
+}
+
+fn understand<'a>(process: Option<&'a Process>, at: &At, held: u64, ask: &Asked<'_>, plan: &mut Draft) -> Own<'a> {
     let mut own = Own {
         process,
         at: at.clone(),
@@ -59,6 +69,7 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, ask: &Asked<'_>, plan: 
         gid: 0,
         exec: None,
         needs_home: false,
+        held,
         capabilities: CapabilitySets::default(),
         filter_flags: None,
         listener: false,
@@ -71,7 +82,7 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, ask: &Asked<'_>, plan: 
     own.needs_home = needs_home;
     own.exec = program(process, &path, env, at, plan);
     let asked = process.capabilities().as_ref();
-    let (sets, warnings) = capabilities::sets(asked, &at.key("capabilities"), ask.host.me.bounding);
+    let (sets, warnings) = capabilities::sets(asked, &at.key("capabilities"), held);
     own.capabilities = sets;
     plan.warnings(warnings);
     plan.plan().oom_score_adj = process.oom_score_adj();
@@ -295,7 +306,7 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
         plan.at(&own.at.key("noNewPrivileges"), What::NoNewPrivs);
     }
     let from = own.at.key("capabilities");
-    plan.at(&from, What::Bounding(ask.host.me.bounding & !own.capabilities.bounding));
+    plan.at(&from, What::Bounding(own.held & !own.capabilities.bounding));
     plan.at(&user.key("uid"), What::OwnStdio(own.uid));
     if !no_new_privileges(process) {
         close_fds(ask, plan);

@@ -1,0 +1,92 @@
+//! What the specification demands and no other file proves, and what the validation suite of the OCI found.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::only;
+use crate::world::{Who, World, finish};
+
+/// Older than close_range(2) and faccessat2(2), which it forbids; programs hardly miss them.
+fn old_profile() -> serde_json::Value {
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["close_range", "faccessat2", "statx", "getcwd"], "action": "SCMP_ACT_ERRNO"}]})
+}
+
+#[test]
+fn a_profile_that_forbids_what_the_runtime_itself_calls() {
+    only!(Who::Us, Who::Crun; "runc looks at its working directory after the filter is loaded");
+    for no_new_privileges in [false, true] {
+        let mut world = World::running(&["sh", "-c", "ls /proc/self/fd; grep Seccomp: /proc/self/status"]);
+        world.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        world.config["linux"]["seccomp"] = old_profile();
+        // busybox's ls has one descriptor of its own
+        assert_eq!(world.run().ok(), "0\n1\n2\n3\nSeccomp:\t2\n");
+    }
+}
+
+#[test]
+fn a_hook_inside_under_such_a_profile() {
+    only!(Who::Us; "runc and crun ask for their working directory after the filter is loaded");
+    let mut world = World::running(&["cat", "/tmp/told"]);
+    world.config["root"]["readonly"] = json!(false);
+    world.config["linux"]["seccomp"] = old_profile();
+    world.config["hooks"] =
+        json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "mkdir -p /tmp; echo hi > /tmp/told"]}]});
+    assert_eq!(world.run().ok(), "hi\n");
+}
+
+#[test]
+fn capabilities_in_a_user_namespace_are_those_asked_for_and_no_more() {
+    let mut world = World::running(&["grep", "Cap", "/proc/self/status"]);
+    world.namespace("user", None);
+    finish(Command::new("chown").args(["-R", "100000:100000"]).arg(world.rootfs(""))).ok();
+    world.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    world.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let kill = json!(["CAP_KILL", "CAP_SYS_RESOURCE"]);
+    world.config["process"]["capabilities"] = json!({"bounding": kill, "permitted": kill, "effective": ["CAP_KILL"]});
+    let said = world.run().ok();
+    // CAP_SYS_RESOURCE is there to give whether or not the runtime itself has it, and nothing else is
+    let wanted = format!("{:016x}", 1u64 << 5 | 1 << 24);
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert!(said.contains(&format!("{set}:\t{wanted}")), "{said}");
+    }
+}
+
+#[test]
+fn hooks_are_told_the_state_of_their_moment() {
+    only!(Who::Us; "runc says creating and crun created to both");
+    let mut world = World::running(&["true"]);
+    let told = |name: &str| world.path(&format!("{name}.json"));
+    let hook =
+        |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {}", told(name).display())]}]);
+    let names = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let hooks: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), hook(name))).collect();
+    world.config["hooks"] = hooks.into();
+    world.config["annotations"] = json!({"a": "b"});
+    world.begin();
+    world.wait_for_status("stopped");
+    world.call(&["delete", &world.id]).ok();
+    let status = |name: &str| {
+        let text = fs::read(world.path(&format!("{name}.json"))).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(state["id"], world.id.as_str(), "{name}");
+        assert_eq!(state["bundle"], world.bundle().to_str().unwrap(), "{name}");
+        assert_eq!(state["annotations"], json!({"a": "b"}), "{name}");
+        assert_eq!(state["ociVersion"], "1.0.2", "{name}");
+        state["status"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(names.map(status), ["created", "creating", "creating", "running", "stopped"]);
+}
+
+#[test]
+fn options_of_a_bind_mount_that_a_file_system_would_take_have_no_effect() {
+    let mut world = World::running(&["cat", "/mnt/file"]);
+    fs::create_dir(world.path("shared")).unwrap();
+    fs::write(world.path("shared/file"), "here").unwrap();
+    fs::create_dir(world.rootfs("mnt")).unwrap();
+    let source = world.path("shared").to_str().unwrap().to_owned();
+    world.mount(json!({"destination": "/mnt", "source": source, "options": ["bind", "mode=755", "size=1k", "ro"]}));
+    assert_eq!(world.run().ok(), "here");
+}
