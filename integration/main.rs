@@ -6,5 +6,6 @@ mod agent;
 mod conformance;
 mod exec;
 mod life;
+mod notify;
 mod notify_agent;
 mod world;

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 use libcontainer::launch::new::New;
-use libcontainer::launch::{console, seal};
+use libcontainer::launch::{console, notify, seal};
 use libcontainer::plan::Start;
 
 use super::bundle::{Bundle, Detached, Master, check_extra_fds};
-use super::{Session, absolute};
+use super::{Session, absolute, manager};
 use crate::cli::Create;
 
 pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
@@ -14,11 +14,12 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     let making = &args.making;
     let bundle = Bundle::read(making.bundle.as_deref(), making.config.as_deref())?;
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), Detached::Yes)?;
-    let flags = bundle.flags(&args.id, making, master.kind(), Start::OnFifo, session.cgroup_use()?);
+    let root = session.root()?;
+    let mut flags = bundle.flags(&args.id, making, master.kind(), Start::OnFifo, session.cgroup_use()?);
+    flags.notify = manager().map(|_| notify::directory(&root.path().join(&args.id)));
     check_extra_fds(flags.extra_fds)?;
     let plan = bundle.plan(&flags)?;
     session.warn(&plan.warnings);
-    let root = session.root()?;
     let new = New {
         root: &root,
         text: &bundle.text,
@@ -29,9 +30,11 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
         pid_file: making.pid_file.as_deref().map(absolute).transpose()?,
     };
     let made = new.make().context("unable to start container process")?;
-    if let Some(socket) = &making.pidfd_socket {
-        console::send_pidfd(socket, "standard", made.ready.pidfd())?;
-    }
+    let sent = making
+        .pidfd_socket
+        .as_ref()
+        .map_or(Ok(()), |socket| console::send_pidfd(socket, "standard", made.ready.pidfd()));
+    let (made, ()) = made.unless_failed(sent)?;
     made.go()?;
     Ok(())
 }

@@ -68,7 +68,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let child: Child = ready.go().context("unable to start container process")?;
     match held {
         None => Ok(0),
-        Some(held) => foreground::supervise(&child, &held, master, Reap::Child),
+        Some(held) => foreground::supervise(&child, &held, master, None, Reap::Child),
     }
 }
 

@@ -109,6 +109,11 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// The service manager's socket, where one waits to be told that the container is ready (sd_notify(3)).
+fn manager() -> Option<String> {
+    std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty())
+}
+
 /// `path` below the current directory, as it is now.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}", path.display()))

@@ -1,19 +1,20 @@
 //! `run`: create and start in one, and stay until it ends unless told otherwise.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use libcontainer::container::Container;
 use libcontainer::launch::foreground::{self, Reap};
-use libcontainer::launch::new::{Leftovers, New, began, destroy};
+use libcontainer::launch::new::{Leftovers, Made, New, began, destroy};
+use libcontainer::launch::notify::{self, Notify};
 use libcontainer::launch::{Child, console, seal};
-use libcontainer::plan::Start;
+use libcontainer::plan::{Flags, Start};
 
 use super::bundle::{Bundle, Detached, Master, check_extra_fds};
-use super::{Session, absolute};
-use crate::cli::Run;
+use super::{Session, absolute, manager};
+use crate::cli::{Making, Run};
 
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     seal::protect()?;
@@ -22,7 +23,9 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let bundle = Bundle::read(directory.as_deref(), making.config.as_deref())?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), detached)?;
-    let flags = bundle.flags(&id, making, master.kind(), Start::AtOnce, session.cgroup_use()?);
+    let root = session.root()?;
+    let mut flags = bundle.flags(&id, making, master.kind(), Start::AtOnce, session.cgroup_use()?);
+    flags.notify = manager().map(|_| notify::directory(&root.path().join(&id)));
     check_extra_fds(flags.extra_fds)?;
     let plan = bundle.plan(&flags)?;
     session.warn(&plan.warnings);
@@ -37,7 +40,6 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     };
     let (theirs, ours) = master.ends();
     let pid_file = making.pid_file.as_deref().map(absolute).transpose()?;
-    let root = session.root()?;
     let new = New {
         root: &root,
         text: &bundle.text,
@@ -48,24 +50,43 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         pid_file: pid_file.clone(),
     };
     let made = new.make().context("unable to start container process")?;
-    if let Some(socket) = &making.pidfd_socket {
-        console::send_pidfd(socket, "standard", made.ready.pidfd())?;
-    }
-    let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    let done = attend(making, &made, &flags, ours);
+    let (made, (master, notify)) = made.unless_failed(done).inspect_err(|_| forget(pid_file.as_deref()))?;
     let (container, child) = made.go().inspect_err(|_| forget(pid_file.as_deref()))?;
     if let Err(error) = began(&container) {
         destroy(container, Leftovers::Killed)?;
         return Err(error);
     }
     match held {
-        None => Ok(0),
+        None => {
+            notify.map_or(Ok(()), |notify| notify.wait_until_ready(child.pidfd.as_fd(), child.pid))?;
+            Ok(0)
+        }
         Some(held) => {
             let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
-            let status = foreground::supervise(&child, &held, master, reap);
+            let status = foreground::supervise(&child, &held, master, notify.as_ref(), reap);
             end(session, container, &child, args.keep)?;
             status
         }
     }
+}
+
+/// What must be there before the program begins: who gets its pidfd has it, its terminal is ours, its word is heard.
+fn attend(
+    making: &Making,
+    made: &Made<'_>,
+    flags: &Flags,
+    master: Option<OwnedFd>,
+) -> Result<(Option<OwnedFd>, Option<Notify>)> {
+    if let Some(socket) = &making.pidfd_socket {
+        console::send_pidfd(socket, "standard", made.ready.pidfd())?;
+    }
+    let master = master.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    let notify = match (&flags.notify, manager()) {
+        (Some(directory), Some(manager)) => Notify::bind(directory, &manager)?,
+        _ => None,
+    };
+    Ok((master, notify))
 }
 
 fn forget(pid_file: Option<&Path>) {

@@ -12,6 +12,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 use super::Child;
+use super::notify::Notify;
 
 /// Who is waited for beside the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,15 +50,24 @@ pub fn become_subreaper() -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("become subreaper")
 }
 
-/// Waits for the process, passing on signals and, with `master`, its terminal. Returns the exit status as a shell would
+/// Waits for the process, passing on signals and, with `master`, its terminal, and with `notify` that it is ready: we
+/// stay the service's main process then. Returns the exit status as a shell would
 /// say it: 128 and the signal's number for one that was killed.
 ///
 /// # Errors
 /// Waiting itself fails.
-pub fn supervise(child: &Child, held: &Held, master: Option<OwnedFd>, reap: Reap) -> Result<u8> {
+pub fn supervise(
+    child: &Child,
+    held: &Held,
+    master: Option<OwnedFd>,
+    notify: Option<&Notify>,
+    reap: Reap,
+) -> Result<u8> {
     let mut relay = master.map(Relay::new).transpose()?;
     loop {
         let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN), PollFd::new(&held.0, PollFlags::IN)];
+        fds.extend(notify.map(Notify::poll));
+        let others = fds.len();
         if let Some(relay) = &relay {
             relay.polls(&mut fds);
         }
@@ -70,7 +80,10 @@ pub fn supervise(child: &Child, held: &Held, master: Option<OwnedFd>, reap: Reap
             pass_on(child, held, relay.as_ref(), reap);
         }
         if let Some(relay) = &mut relay {
-            relay.turn(&ready[2..]);
+            relay.turn(&ready[others..]);
+        }
+        if let Some(notify) = notify.filter(|_| !ready[2].is_empty()) {
+            notify.pass_on()?;
         }
         if !ready[0].is_empty() {
             if let Some(relay) = &mut relay {

@@ -9,6 +9,7 @@ mod failure;
 pub mod foreground;
 pub mod hooks;
 pub mod new;
+pub mod notify;
 pub mod pidfile;
 mod programs;
 pub mod seal;

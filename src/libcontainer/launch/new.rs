@@ -9,7 +9,7 @@ use oci_spec::runtime::{Hook, Linux};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Child, Housed, Identity, Ready, arm, hooks, pidfile};
+use super::{Child, Housed, Identity, Ready, arm, hooks, notify, pidfile};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Config};
 use crate::container::{
@@ -57,6 +57,9 @@ impl<'a> New<'a> {
     /// What failed, by its place in config.json.
     pub fn make(self) -> Result<Made<'a>> {
         let reserved = self.root.reserve(&self.flags.id)?;
+        if let Some(directory) = &self.flags.notify {
+            notify::prepare(directory)?;
+        }
         let mut armed = arm(self.plan, self.root.path(), reserved.path(), self.terminal)?;
         if let Some((placement, ..)) = &self.plan.cgroup {
             reserved.note_cgroup(&Cgroup::at(placement))?;
@@ -181,6 +184,21 @@ fn after_start(plan: &Plan) -> Vec<AfterStart> {
 }
 
 impl Made<'_> {
+    /// Goes on with what had to be done meanwhile, or undoes all of the container.
+    ///
+    /// # Errors
+    /// Those of `done`.
+    pub fn unless_failed<T>(self, done: Result<T>) -> Result<(Self, T)> {
+        match done {
+            Ok(value) => Ok((self, value)),
+            Err(error) => {
+                drop(self.ready);
+                destroy(self.container, Leftovers::Killed)?;
+                Err(error)
+            }
+        }
+    }
+
     /// The last word to the process. When the program does not begin, all of the container is undone.
     ///
     /// # Errors

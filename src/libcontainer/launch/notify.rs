@@ -1,0 +1,171 @@
+//! The sd_notify proxy (sd_notify(3)): a service manager listens on the host, where NOTIFY_SOCKET says, and the container
+//! is given a socket of ours instead. Only that it is ready is passed on; its pids and descriptors mean nothing outside.
+
+use std::fs::{self, File, Permissions};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use super::console;
+use crate::plan::failure::words;
+
+/// The socket's name in its directory, which the container has at /run/notify.
+const NAME: &str = "notify.sock";
+/// As long as sd_notify_barrier(3) callers usually wait.
+const BARRIER: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+
+/// A container's socket, bound, and the service manager's, connected.
+#[derive(Debug)]
+pub struct Notify {
+    container: UnixDatagram,
+    manager: UnixDatagram,
+}
+
+/// The directory for the socket of a container whose directory is `state`.
+pub fn directory(state: &Path) -> PathBuf {
+    state.join("notify")
+}
+
+/// Makes the directory that the container will have at /run/notify.
+pub(super) fn prepare(directory: &Path) -> Result<()> {
+    let made = fs::create_dir(directory).and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o755)));
+    made.with_context(|| format!("NOTIFY_SOCKET: mkdir {}", directory.display()))
+}
+
+impl Notify {
+    /// Binds the container's socket in `directory`. None where there is no such directory: the container was made without
+    /// one, and nobody in it will ever say anything.
+    ///
+    /// # Errors
+    /// `manager` (a path, or `@name` for an abstract one) does not listen, or the kernel's word.
+    pub fn bind(directory: &Path, manager: &str) -> Result<Option<Notify>> {
+        let opened = match File::open(directory) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("NOTIFY_SOCKET: open {}", directory.display())),
+        };
+        let manager = connected(manager).with_context(|| format!("NOTIFY_SOCKET: connect to {manager}"))?;
+        // by its descriptor, as the path may be longer than an address (unix(7))
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", opened.as_raw_fd()));
+        let _ = fs::remove_file(&path);
+        let bound = UnixDatagram::bind(&path).and_then(|socket| {
+            fs::set_permissions(&path, Permissions::from_mode(0o777))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        let container = bound.with_context(|| format!("NOTIFY_SOCKET: bind {NAME} in {}", directory.display()))?;
+        Ok(Some(Notify { container, manager }))
+    }
+
+    /// Waits until the container has said that it is ready, and tells the manager so, that `pid` is now the service's main
+    /// process, and returns when it has understood. A process that ends (seen on `pidfd`) will not say any more.
+    ///
+    /// # Errors
+    /// The manager cannot be told.
+    pub fn wait_until_ready(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
+        loop {
+            let mut fds = [PollFd::new(&self.container, PollFlags::IN), PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(anyhow!("NOTIFY_SOCKET: poll: {}", words(errno))),
+            }
+            let ended = !fds[1].revents().is_empty();
+            if self.pass_on()? {
+                self.tell(&format!("MAINPID={pid}"))?;
+                return self.barrier();
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes on what waits in the socket; true when it said that the container is ready.
+    ///
+    /// # Errors
+    /// The manager cannot be told.
+    pub fn pass_on(&self) -> Result<bool> {
+        let mut buffer = [0u8; 4096];
+        let mut ready = false;
+        while let Ok(length) = self.container.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            for line in text.lines().filter(|line| line.starts_with("READY=")) {
+                self.tell(line)?;
+                ready = true;
+            }
+        }
+        Ok(ready)
+    }
+
+    fn tell(&self, line: &str) -> Result<()> {
+        self.manager.send(line.as_bytes()).map(drop).with_context(|| format!("NOTIFY_SOCKET: send {line}"))
+    }
+
+    /// The manager closes the descriptor when it has read all that came before (sd_notify_barrier(3)).
+    fn barrier(&self) -> Result<()> {
+        let (ours, theirs) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| anyhow!("pipe: {}", words(errno)))?;
+        console::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd()).context("NOTIFY_SOCKET: send BARRIER=1")?;
+        drop(theirs);
+        // a manager that is too old to know barriers, or takes its time, holds up nobody for longer than this
+        let _ = rustix::event::poll(&mut [PollFd::new(&ours, PollFlags::empty())], Some(&BARRIER));
+        Ok(())
+    }
+
+    /// Readable when the container has said something.
+    pub(super) fn poll(&self) -> PollFd<'_> {
+        PollFd::new(&self.container, PollFlags::IN)
+    }
+}
+
+fn connected(manager: &str) -> std::io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    match manager.strip_prefix('@') {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(manager)?,
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_readiness_is_passed_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(110));
+        prepare(&deep).unwrap();
+        let name = format!("coracle-test-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let notify = Notify::bind(&deep, &format!("@{name}")).unwrap().unwrap();
+        let program = UnixDatagram::unbound().unwrap();
+        let here = File::open(&deep).unwrap();
+        program.connect(format!("/proc/self/fd/{}/{NAME}", here.as_raw_fd())).unwrap();
+        program.send(b"STATUS=half way\nMAINPID=1\n").unwrap();
+        assert!(!notify.pass_on().unwrap());
+        program.send(b"STATUS=there\nREADY=1\n").unwrap();
+        assert!(notify.pass_on().unwrap());
+        let mut buffer = [0u8; 64];
+        let length = manager.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1");
+        manager.set_nonblocking(true).unwrap();
+        assert!(manager.recv(&mut buffer).is_err());
+    }
+
+    #[test]
+    fn a_container_without_the_directory_has_no_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Notify::bind(&directory.path().join("notify"), "/nowhere").unwrap().is_none());
+        let error = Notify::bind(directory.path(), "/nowhere").unwrap_err();
+        assert!(format!("{error:#}").contains("NOTIFY_SOCKET: connect to /nowhere: No such file"), "{error:#}");
+    }
+}
