@@ -4,6 +4,7 @@
 
 mod agent;
 mod conformance;
+mod events;
 mod exec;
 mod life;
 mod notify;

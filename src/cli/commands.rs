@@ -14,6 +14,7 @@ pub enum Command {
     Check(Check),
     Create(Create),
     Delete(Delete),
+    Events(Events),
     Exec(Box<Exec>),
     Explain(Explain),
     Features,
@@ -104,6 +105,19 @@ pub struct Run {
     #[arg(long)]
     pub keep: bool,
     /// id of the container, or a bundle directory, for which an id is made up
+    pub id: String,
+}
+
+/// display container events such as OOM notifications, cpu, memory, and IO usage statistics
+#[derive(Clone, Debug, Parser)]
+pub struct Events {
+    /// set the stats collection interval
+    #[arg(long, default_value = "5s")]
+    pub interval: String,
+    /// display the container's stats then exit
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
+    pub stats: bool,
+    /// id of the container
     pub id: String,
 }
 

@@ -65,6 +65,16 @@ pub const VERBS: &[Verb] = &[
         understand: |found| Delete::from_arg_matches(found).map(Command::Delete),
     },
     Verb {
+        name: "events",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
+        more: "One JSON object a line, until the container ends.",
+        definition: Events::command,
+        understand: |found| Events::from_arg_matches(found).map(Command::Events),
+    },
+    Verb {
         name: "exec",
         takes: "<container-id> <command> [argument...] || --process process.json <container-id>",
         words: (1, None),
@@ -204,7 +214,7 @@ macro_rules! later {
     };
 }
 /// What is known and not there yet: refused by its name, and not in the help.
-const LATER: &[Verb] = &[later!("checkpoint"), later!("events"), later!("mounts"), later!("restore"), later!("update")];
+const LATER: &[Verb] = &[later!("checkpoint"), later!("mounts"), later!("restore"), later!("update")];
 
 /// The command of that name.
 pub(super) fn named(name: &str) -> Option<&'static Verb> {

@@ -4,6 +4,7 @@ mod bundle;
 mod check;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod explain;
 mod features;
@@ -45,6 +46,7 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
         Command::Check(args) => check::run(args),
         Command::Create(args) => create::run(&session, args).map(done),
         Command::Delete(args) => delete::run(&session, args).map(done),
+        Command::Events(args) => events::run(&session, args).map(done),
         Command::Exec(args) => exec::run(&session, args),
         Command::Explain(args) => explain::run(args).map(done),
         Command::Features => features::run().map(done),

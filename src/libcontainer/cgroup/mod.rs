@@ -1,6 +1,8 @@
 //! The container's cgroup at run time: made, entered, frozen, emptied, removed. Runs in the runtime process.
 
 mod freeze;
+pub mod oom;
+pub mod stats;
 
 use std::collections::BTreeMap;
 use std::fs;

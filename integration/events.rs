@@ -1,0 +1,61 @@
+//! events: what a container uses, and when its memory runs out.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::only;
+use crate::world::{Who, World, wait_until};
+
+#[test]
+fn stats_are_runcs_numbers() {
+    only!(Who::Us, Who::Runc; "has no events command");
+    let mut world = World::running(&["sleep", "1000"]);
+    *world.at("/linux/resources/memory") = json!({"limit": 64 << 20});
+    *world.at("/linux/resources/pids") = json!({"limit": 50});
+    world.begin();
+    let event: Value = serde_json::from_str(&world.call(&["events", "--stats", &world.id]).ok()).unwrap();
+    assert_eq!((event["type"].as_str(), event["id"].as_str()), (Some("stats"), Some(world.id.as_str())));
+    let data = &event["data"];
+    assert_eq!(data["memory"]["usage"]["limit"], 64 << 20);
+    assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{data}");
+    assert_eq!(data["pids"], json!({"current": 1, "limit": 50}));
+    assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{data}");
+}
+
+#[test]
+fn the_stream_tells_of_memory_running_out_and_ends_with_the_container() {
+    only!(Who::Us, Who::Runc; "has no events command");
+    // init survives: its child is what is killed
+    let hungry = "sleep 1; (x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done); echo oom; sleep 1000";
+    let mut world = World::running(&["sh", "-c", hungry]);
+    *world.at("/linux/resources/memory") = json!({"limit": 16 << 20, "swap": 16 << 20});
+    world.begin();
+    let mut events = world.command(&["events", "--interval", "100ms", &world.id]);
+    let mut events = events.stdout(Stdio::piped()).spawn().unwrap();
+    let mut kinds = Vec::new();
+    for line in BufReader::new(events.stdout.take().unwrap()).lines() {
+        let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let kind = event["type"].as_str().unwrap().to_owned();
+        let over = kind == "oom";
+        kinds.push(kind);
+        if over {
+            break;
+        }
+    }
+    assert!(kinds.contains(&"stats".to_owned()) && kinds.contains(&"oom".to_owned()), "{kinds:?}");
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    wait_until("the stream ends", || events.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn a_stopped_container_and_a_bad_interval_are_errors() {
+    only!(Who::Us; "words of ours");
+    let world = World::running(&["true"]);
+    world.begin();
+    world.wait_for_status("stopped");
+    assert!(world.call(&["events", "--stats", &world.id]).fails().contains("is not running"));
+    let said = world.call(&["events", "--interval", "0s", &world.id]).fails();
+    assert!(said.contains("must be greater than 0"), "{said}");
+}

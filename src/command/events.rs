@@ -1,0 +1,90 @@
+//! `events`: what a container uses, at every interval, and when it runs out of memory.
+
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use libcontainer::cgroup::oom::Happened;
+use libcontainer::container::{Container, Status};
+use serde_json::{Value, json};
+
+use super::Session;
+use crate::cli::Events;
+
+pub fn run(session: &Session<'_>, args: &Events) -> Result<()> {
+    let interval = interval(&args.interval)?;
+    let container = session.root()?.load(&args.id)?;
+    if container.status() == Status::Stopped {
+        bail!("container with id {} is not running", args.id);
+    }
+    if args.stats {
+        return print(&stats(&container)).map(drop);
+    }
+    follow(&container, interval)
+}
+
+/// One line for each event, until the container ends or nobody listens any more.
+fn follow(container: &Container, interval: Duration) -> Result<()> {
+    let process = container.process()?;
+    let mut watch = container.cgroup().watch()?;
+    let mut next = Instant::now() + interval;
+    loop {
+        match watch.next(process.as_fd(), next.saturating_duration_since(Instant::now()))? {
+            Happened::Ended => return Ok(()),
+            Happened::Oom => {
+                if print(&json!({"type": "oom", "id": container.record().id}))? == Listener::Gone {
+                    return Ok(());
+                }
+            }
+            Happened::Nothing if Instant::now() < next => {}
+            Happened::Nothing => {
+                next += interval;
+                if print(&stats(container))? == Listener::Gone {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn stats(container: &Container) -> Value {
+    json!({"type": "stats", "id": container.record().id, "data": container.cgroup().stats()})
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listener {
+    There,
+    Gone,
+}
+
+fn print(event: &Value) -> Result<Listener> {
+    match writeln!(std::io::stdout(), "{event}") {
+        Ok(()) => Ok(Listener::There),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Listener::Gone),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `5s`, `500ms`, `1m30s`: Go's durations.
+fn interval(text: &str) -> Result<Duration> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| anyhow!("--interval: {text:?} is no duration such as 5s"))?;
+    let span = Duration::try_from(span).ok().filter(|span| !span.is_zero());
+    span.ok_or_else(|| anyhow!("duration interval must be greater than 0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_written_as_in_go() {
+        assert_eq!(interval("5s").unwrap(), Duration::from_secs(5));
+        assert_eq!(interval("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(interval("1m30s").unwrap(), Duration::from_secs(90));
+        for bad in ["0s", "-1s", "5", "x"] {
+            assert!(interval(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The forms in which cgroup files hold numbers.
+
+use std::collections::BTreeMap;
+
+use super::{BlkioEntry, Pressure, Psi};
+
+/// Reads a file of the container's cgroup by its name.
+pub(super) type Read<'r> = &'r dyn Fn(&str) -> Option<String>;
+
+/// The one number of a file; 0 for a file that is not there. `max` is the largest there is.
+pub(super) fn number(read: Read<'_>, file: &str) -> u64 {
+    read(file).map_or(0, |text| value(&text))
+}
+
+pub(super) fn value(text: &str) -> u64 {
+    match text.trim() {
+        "max" => u64::MAX,
+        text => text.parse().unwrap_or(0),
+    }
+}
+
+/// `key value` lines.
+pub(super) fn keyed(text: &str) -> BTreeMap<String, u64> {
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(key, number)| Some((key.to_owned(), number.trim().parse().ok()?)))
+        .collect()
+}
+
+/// Numbers between spaces.
+pub(super) fn list(text: &str) -> Vec<u64> {
+    text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
+/// `0-3,7` (cpuset(7), "List format").
+pub(super) fn ranges(text: &str) -> Vec<u16> {
+    let mut all = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
+            all.extend(first..=last);
+        }
+    }
+    all
+}
+
+/// `8:0 Read 4096` lines, or `8:0 4096` where the number is for all.
+pub(super) fn devices(text: &str) -> Vec<BlkioEntry> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let (major, minor) = words.next()?.split_once(':')?;
+            let last = words.next_back()?;
+            Some(BlkioEntry {
+                major: major.parse().ok()?,
+                minor: minor.parse().ok()?,
+                op: words.next().unwrap_or_default().to_owned(),
+                value: last.parse().ok()?,
+            })
+        })
+        .collect()
+}
+
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and `full …`. None where the kernel has no pressure to tell of.
+pub(super) fn pressure(read: Read<'_>, file: &str) -> Option<Psi> {
+    let text = read(file)?;
+    let line = |kind: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let average = |name: &str| field(name).and_then(|number| number.parse().ok()).unwrap_or(0.0);
+        Some(Pressure {
+            avg10: average("avg10"),
+            avg60: average("avg60"),
+            avg300: average("avg300"),
+            total: field("total").and_then(|number| number.parse().ok()).unwrap_or(0),
+        })
+    };
+    Some(Psi { some: line("some ")?, full: line("full ").unwrap_or_default() })
+}
+
+/// The page sizes that have files of the form `hugetlb.2MB.SUFFIX`.
+pub(super) fn page_sizes() -> Vec<String> {
+    let directories = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let mut kilobytes: Vec<u64> = directories
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
+        .collect();
+    kilobytes.sort_unstable();
+    kilobytes.into_iter().map(page_size).collect()
+}
+
+/// As the hugetlb controller names it: the largest unit that fits.
+fn page_size(kilobytes: u64) -> String {
+    match kilobytes {
+        n if n >= 1 << 20 => format!("{}GB", n >> 20),
+        n if n >= 1 << 10 => format!("{}MB", n >> 10),
+        n => format!("{n}KB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_form_is_read() {
+        assert_eq!(value("max\n"), u64::MAX);
+        assert_eq!(value("17\n"), 17);
+        assert_eq!(keyed("a 1\nb_c 22\nbad x\n"), BTreeMap::from([("a".into(), 1), ("b_c".into(), 22)]));
+        assert_eq!(ranges("0-2,5\n"), [0, 1, 2, 5]);
+        assert!(ranges("\n").is_empty());
+        let entries = devices("8:0 Read 4096\n8:0 Total 4096\n8:16 77\nTotal 4096\n");
+        assert_eq!(entries.len(), 3);
+        assert_eq!(entries[0], BlkioEntry { major: 8, minor: 0, op: "Read".into(), value: 4096 });
+        assert_eq!(entries[2], BlkioEntry { major: 8, minor: 16, op: String::new(), value: 77 });
+        assert_eq!([4, 2048, 1 << 20].map(page_size), ["4KB", "2MB", "1GB"]);
+    }
+
+    #[test]
+    fn pressure_is_some_and_full() {
+        let text =
+            "some avg10=1.50 avg60=0.20 avg300=0.00 total=4242\nfull avg10=0.10 avg60=0.00 avg300=0.00 total=7\n";
+        let psi = pressure(&|_| Some(text.to_owned()), "cpu.pressure").unwrap();
+        assert_eq!((psi.some.avg10, psi.some.total, psi.full.total), (1.5, 4242, 7));
+        assert_eq!(pressure(&|_| None, "cpu.pressure"), None);
+    }
+}
