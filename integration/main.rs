@@ -9,4 +9,5 @@ mod exec;
 mod life;
 mod notify;
 mod notify_agent;
+mod process;
 mod world;

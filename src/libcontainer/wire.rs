@@ -17,6 +17,8 @@ pub enum Ask {
     TimeOffsets,
     /// Be in the container's cgroup (v1, or where clone3 could not do it).
     Cgroup,
+    /// Set the resource limits: the runtime may raise one where init, in a user namespace, may not (prlimit(2)).
+    Limits,
     /// Run hooks in the runtime's namespaces.
     Hooks(HookPoint),
     /// Give the seccomp listener to its agent.
@@ -127,6 +129,7 @@ impl Ask {
             Ask::IdMaps => [0, 0],
             Ask::TimeOffsets => [1, 0],
             Ask::Cgroup => [2, 0],
+            Ask::Limits => [3, 0],
             Ask::Hooks(point) => [4, point.code()],
             Ask::SeccompListener => [5, 0],
         }
@@ -137,6 +140,7 @@ impl Ask {
             [0, _] => Ask::IdMaps,
             [1, _] => Ask::TimeOffsets,
             [2, _] => Ask::Cgroup,
+            [3, _] => Ask::Limits,
             [4, point] => Ask::Hooks(HookPoint::from_code(point)?),
             [5, _] => Ask::SeccompListener,
             _ => return None,
@@ -200,6 +204,7 @@ mod tests {
             Ask::IdMaps,
             Ask::TimeOffsets,
             Ask::Cgroup,
+            Ask::Limits,
             Ask::Hooks(HookPoint::CreateContainer),
             Ask::Hooks(HookPoint::StartContainer),
             Ask::SeccompListener,

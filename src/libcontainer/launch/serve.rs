@@ -45,7 +45,7 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             }
             Some(Up::Ready) => {
                 entries.finish()?;
-                return limits(launched);
+                return Ok(());
             }
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
             None => return Err(failure::of_silence(launched, cgroup)),
@@ -178,6 +178,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
             Ok(())
         }
         Ask::Cgroup => Ok(()),
+        Ask::Limits => limits(launched),
         Ask::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
             each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &identity.state(hooks.status, pid), &hooks.at))
@@ -193,7 +194,6 @@ fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
 }
 
-/// Limits last of all: a small one would have been in the way until now.
 fn limits(launched: &Launched<'_>) -> Result<()> {
     for limit in &launched.plan.limits {
         crate::sys::sched::set_limit(launched.child.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {

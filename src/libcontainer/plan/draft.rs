@@ -33,7 +33,7 @@ pub struct Plan {
     pub runtime_hooks: Vec<RuntimeHooks>,
     /// /proc/PID/oom_score_adj, written by the runtime while init has no rights there.
     pub oom_score_adj: Option<i32>,
-    /// Resource limits, set by the runtime when all else is done: a small one would get in the way of the set-up.
+    /// Resource limits, set by the runtime when init asks.
     pub limits: Vec<Limit>,
     /// The seccomp filter.
     pub filter: Option<Filter>,

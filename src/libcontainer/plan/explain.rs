@@ -63,13 +63,13 @@ impl Plan {
             line("bridge", step.what.to_string(), step.from.to_string());
         }
         for step in &self.init {
-            if step.what == What::Ready {
+            line("init", step.what.to_string(), step.from.to_string());
+            if step.what == What::Ask(Ask::Limits) {
                 for limit in &self.limits {
                     let act = format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
                     line("runtime", act, limit.at.to_string());
                 }
             }
-            line("init", step.what.to_string(), step.from.to_string());
         }
         lines
     }
@@ -218,6 +218,7 @@ fn asked(ask: Ask) -> String {
     match ask {
         Ask::IdMaps => "write uid_map and gid_map".to_owned(),
         Ask::TimeOffsets => "write timens_offsets".to_owned(),
+        Ask::Limits => "set the resource limits".to_owned(),
         Ask::Cgroup => "be in the cgroup".to_owned(),
         Ask::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
         Ask::SeccompListener => "pass the seccomp listener on".to_owned(),

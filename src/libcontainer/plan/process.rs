@@ -305,6 +305,11 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     if no_new_privileges(process) {
         plan.at(&own.at.key("noNewPrivileges"), What::NoNewPrivs);
     }
+    if process.rlimits().as_ref().is_some_and(|list| !list.is_empty()) {
+        // ORDER: as late as it can be, or a small limit is in the way of the set-up; but before Ids: to set the limits
+        // of somebody else's process takes CAP_SYS_RESOURCE, which the runtime itself may lack
+        plan.at(&own.at.key("rlimits"), What::Ask(Ask::Limits));
+    }
     let from = own.at.key("capabilities");
     plan.at(&from, What::Bounding(own.held & !own.capabilities.bounding));
     plan.at(&user.key("uid"), What::OwnStdio(own.uid));
