@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
 
 mod agent;
+mod cli;
 mod conformance;
 mod events;
 mod exec;

@@ -62,6 +62,8 @@ pub struct RecordedConfig {
     pub cgroups: RecordedCgroup,
     /// It keeps its creator's session keyring.
     pub no_new_keyring: bool,
+    /// `ociVersion` of its config.
+    pub version: String,
 }
 
 /// One namespace.
@@ -79,8 +81,12 @@ pub struct RecordedNamespace {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RecordedCgroup {
+    /// Its name where there is no path: the id.
+    pub name: String,
     /// `linux.cgroupsPath`.
     pub path: String,
+    /// Nothing that we set by it, but without any limit runc takes the container for broken.
+    pub memory: i64,
 }
 
 /// What is ours alone.
@@ -141,7 +147,10 @@ impl Record {
 
     /// `ociVersion` of its config.
     pub fn version(&self) -> &str {
-        self.coracle.as_ref().map_or("1.0.2", |own| &own.oci_version)
+        match self.config.version.as_str() {
+            "" => self.coracle.as_ref().map_or("1.0.2", |own| &own.oci_version),
+            version => version,
+        }
     }
 }
 

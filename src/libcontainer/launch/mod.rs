@@ -12,6 +12,7 @@ pub mod new;
 pub mod notify;
 pub mod pidfile;
 mod programs;
+mod runc;
 pub mod seal;
 mod serve;
 

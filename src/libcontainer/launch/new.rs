@@ -9,7 +9,7 @@ use oci_spec::runtime::{Hook, Linux};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Child, Housed, Identity, Ready, arm, hooks, notify, pidfile};
+use super::{Child, Housed, Identity, Ready, arm, hooks, notify, pidfile, runc};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Config};
 use crate::container::{
@@ -133,8 +133,13 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             labels: labels.collect(),
             namespaces: namespaces.collect(),
             hostname: spec.hostname().clone().unwrap_or_default(),
-            cgroups: RecordedCgroup { path: linux.and_then(cgroups_path).unwrap_or_default() },
+            cgroups: RecordedCgroup {
+                name: flags.id.clone(),
+                path: linux.and_then(cgroups_path).unwrap_or_default(),
+                memory: 0,
+            },
             no_new_keyring: flags.keyring == Keyring::Inherited,
+            version: spec.version().clone(),
         },
         rootless: false,
         cgroup_paths: cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default(),
@@ -220,6 +225,10 @@ impl Made<'_> {
 /// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
 /// container is stopped.
 pub fn start(container: &Container) -> Result<()> {
+    if runc::waits(container) {
+        runc::start(container)?;
+        return began(container);
+    }
     let _lock = container.lock()?;
     match container.status() {
         Status::Created => {}

@@ -1,0 +1,45 @@
+//! A container that runc created and we start: a node may change from one to the other with containers waiting. Its init
+//! waits for somebody to read from the fifo, and writes one byte before it goes on.
+
+use std::fs;
+
+use anyhow::{Result, anyhow, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::container::{Container, EXEC_FIFO, Status};
+use crate::plan::failure::words;
+
+/// How often it is looked whether init is still there.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// True when runc made it and it waits for `start`.
+pub(super) fn waits(container: &Container) -> bool {
+    container.record().coracle.is_none() && container.status() == Status::Created
+}
+
+/// Its init goes on.
+///
+/// # Errors
+/// It ends while it waits.
+pub(super) fn start(container: &Container) -> Result<()> {
+    let _lock = container.lock()?;
+    let path = container.directory().join(EXEC_FIFO);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fifo = rustix::fs::openat(CWD, &path, flags, Mode::empty());
+    let fifo = fifo.map_err(|errno| anyhow!("exec fifo: {}", words(errno)))?;
+    let mut word = [0u8; 1];
+    loop {
+        match rustix::io::read(&fifo, &mut word) {
+            Ok(1..) => break,
+            // it has not opened its end yet
+            Ok(0) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => bail!("exec fifo: {}", words(errno)),
+        }
+        container.process().map_err(|_| anyhow!("cannot start a container that has stopped"))?;
+        let _ = poll(&mut [PollFd::new(&fifo, PollFlags::IN)], Some(&LOOK));
+    }
+    let _ = fs::remove_file(path);
+    Ok(())
+}
