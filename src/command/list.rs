@@ -38,10 +38,27 @@ fn containers(session: &Session<'_>, root: &Root) -> Result<Vec<Container>> {
     Ok(list)
 }
 
-fn owner(container: &Container) -> String {
-    let uid = std::fs::metadata(container.directory()).map(|data| data.uid()).unwrap_or(0);
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-    user.map_or_else(|| format!("#{uid}"), |user| user.name)
+/// The names of users, as /etc/passwd has them and as runc looks for them: read once for all containers.
+struct Users(String);
+
+impl Users {
+    fn read() -> Users {
+        Users(std::fs::read_to_string("/etc/passwd").unwrap_or_default())
+    }
+
+    fn owner(&self, container: &Container) -> String {
+        let own = container.record().coracle.as_ref().map(|own| own.owner);
+        let uid = own.or_else(|| std::fs::metadata(container.directory()).map(|data| data.uid()).ok()).unwrap_or(0);
+        self.name(uid).map_or_else(|| format!("#{uid}"), str::to_owned)
+    }
+
+    fn name(&self, uid: u32) -> Option<&str> {
+        self.0.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let (name, there) = (fields.next()?, fields.nth(1)?);
+            (there.parse() == Ok(uid)).then_some(name)
+        })
+    }
 }
 
 fn json(containers: &[Container]) -> String {
@@ -49,11 +66,13 @@ fn json(containers: &[Container]) -> String {
         // what Go makes of a list that was never made, and what clients expect
         return "null\n".to_owned();
     }
-    let list: Vec<_> = containers.iter().map(|container| state::document(container, owner(container))).collect();
+    let users = Users::read();
+    let list: Vec<_> = containers.iter().map(|there| state::document(there, users.owner(there))).collect();
     format!("{}\n", Value::from(list))
 }
 
 fn table(containers: &[Container]) -> String {
+    let users = Users::read();
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
     rows.extend(containers.iter().map(|container| {
         let (record, status) = (container.record(), container.status());
@@ -64,7 +83,7 @@ fn table(containers: &[Container]) -> String {
             status.to_string(),
             record.bundle().display().to_string(),
             record.created.clone(),
-            owner(container),
+            users.owner(container),
         ]
     }));
     columns(&rows)
@@ -87,6 +106,12 @@ fn columns(rows: &[[String; 6]]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_user_is_found_by_number() {
+        let users = super::Users("root:x:0:0:root:/root:/bin/sh\nbad\nmail:x:8:8::/:/bin/false\n".to_owned());
+        assert_eq!((users.name(8), users.name(0), users.name(5)), (Some("mail"), Some("root"), None));
+    }
+
     #[test]
     fn columns_are_twelve_wide_at_least() {
         let header = super::columns(&[["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)]);

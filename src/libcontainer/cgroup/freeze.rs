@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::{Cgroup, put, wait_for};
+use crate::sys::text;
 
 impl Cgroup {
     /// Stops every process where it is, and returns when all are stopped.
@@ -76,12 +77,12 @@ enum Version {
 
 /// True when what is in the directory is stopped, by itself or from above.
 pub(super) fn directory_is_frozen(directory: &Path) -> bool {
-    match fs::read_to_string(directory.join("freezer.state")) {
+    match text::value(&directory.join("freezer.state"), &mut [0; 32]) {
         Ok(state) => matches!(state.trim(), "FROZEN" | "FREEZING"),
         Err(_) => event(&directory.join("cgroup.events"), "frozen 1"),
     }
 }
 
 fn event(file: &Path, line: &str) -> bool {
-    fs::read_to_string(file).is_ok_and(|text| text.lines().any(|there| there == line))
+    text::value(file, &mut [0; 256]).is_ok_and(|text| text.lines().any(|there| there == line))
 }

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::plan::resources::{DeviceAccess, OnFailure, Place, Placement, Write};
+use crate::sys::text;
 
 /// How long a cgroup may take to become empty, or removable, after its processes were killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -153,6 +155,14 @@ impl Cgroup {
             .iter()
             .find_map(|key| self.paths.get(*key))
             .or_else(|| self.paths.values().next())
+    }
+
+    /// Removes the directory that stands for all, if nothing is in it. False when something is.
+    pub fn delete_main(&self) -> bool {
+        self.main().is_none_or(|directory| match fs::remove_dir(directory) {
+            Ok(()) => true,
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        })
     }
 
     /// Sends a signal to every process in it. SIGKILL leaves none, whatever they do meanwhile.
@@ -331,11 +341,12 @@ fn must_be_unused(place: &Place) -> Result<()> {
 }
 
 fn collect(directory: &Path, all: &mut Vec<i32>) -> io::Result<()> {
-    match fs::read_to_string(directory.join("cgroup.procs")) {
-        Ok(text) => all.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+    let mut list = Vec::new();
+    match text::pieces(&directory.join("cgroup.procs"), |piece| list.extend_from_slice(piece)) {
+        Ok(()) => all.extend(String::from_utf8_lossy(&list).lines().filter_map(|line| line.parse::<i32>().ok())),
         // ENODEV: removed meanwhile; EOPNOTSUPP: a threaded cgroup, whose processes its parent lists
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP)) => {}
-        Err(error) => return Err(error),
+        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
+        Err(errno) => return Err(errno.into()),
     }
     for child in children(directory) {
         collect(&child, all)?;

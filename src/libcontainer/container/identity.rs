@@ -1,6 +1,7 @@
 //! Is it still that process? A pid alone means whoever has it now; with the start time it means one process.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags};
 
@@ -8,7 +9,8 @@ use super::Process;
 
 /// The start time of `pid` in clock ticks since boot, and whether it has ended: fields 22 and 3 of /proc/PID/stat.
 fn stat(pid: i32) -> Option<(u64, char)> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let mut buffer = [0; 1024];
+    parse(crate::sys::text::value(Path::new(&format!("/proc/{pid}/stat")), &mut buffer).ok()?)
 }
 
 /// The second field is in parentheses and may hold anything, parentheses too (proc(5)).

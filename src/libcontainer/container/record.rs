@@ -101,6 +101,8 @@ pub struct OwnRecord {
     pub annotations: HashMap<String, String>,
     /// Who made it, by uid.
     pub owner: u32,
+    /// Its config has no hooks that run after `start` or when it is gone: it need not be read for them.
+    pub without_late_hooks: bool,
     /// What init does after `start`, so that `start` can tell what failed.
     pub after_start: Vec<AfterStart>,
 }

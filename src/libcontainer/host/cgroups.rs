@@ -52,10 +52,7 @@ impl Cgroups {
     /// # Errors
     /// One of them cannot be read.
     pub fn probe() -> io::Result<Cgroups> {
-        Ok(Cgroups::parse(
-            &std::fs::read_to_string("/proc/self/mountinfo")?,
-            &std::fs::read_to_string("/proc/self/cgroup")?,
-        ))
+        Ok(Cgroups::parse(&whole("/proc/self/mountinfo")?, &whole("/proc/self/cgroup")?))
     }
 
     /// The hierarchies in the texts of these two files (proc(5), cgroups(7)).
@@ -105,6 +102,13 @@ impl Hierarchy {
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|there| there == controller)
     }
+}
+
+fn whole(path: &str) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(4096);
+    crate::sys::text::pieces(Path::new(path), |piece| bytes.extend_from_slice(piece))?;
+    // a mount point may be named anything; only those of cgroups matter
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The third field of the line of /proc/self/cgroup with these controllers.

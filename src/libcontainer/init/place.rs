@@ -79,6 +79,9 @@ pub(super) fn parent_of<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(Owned
 /// the root, so nothing is ever made outside (CVE-2024-45310). A link that points nowhere is followed as if its
 /// target were wanted, again inside the root.
 pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>) -> Outcome {
+    if make_last(root, path, missing, scene)? {
+        return Ok(());
+    }
     let mut current = [0u8; PATH_SIZE];
     let mut length = path.len();
     current.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(path);
@@ -90,6 +93,26 @@ pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &
         }
     }
     Err(Errno::LOOP.into())
+}
+
+/// The common case, in three calls: only the last component is missing. False when it is not that simple.
+fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>) -> Outcome<bool> {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    let (above, name) = slash.map_or((&b"."[..], path), |slash| (&path[..slash], &path[slash + 1..]));
+    if above.is_empty() || name.is_empty() {
+        return Ok(false);
+    }
+    let (mut above_text, mut name_text) = ([0u8; PATH_SIZE], [0u8; 256]);
+    let (above, name) = (text(above, &mut above_text)?, text(name, &mut name_text)?);
+    let parent = match open_in(root, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
+        Err(Trouble { errno: Errno::NOENT, .. }) => return Ok(false),
+        other => other?,
+    };
+    match make_one(parent.as_fd(), name, missing, scene) {
+        // a link that points nowhere
+        Err(Trouble { errno: Errno::EXIST, .. }) => Ok(false),
+        other => other.map(|()| true),
+    }
 }
 
 /// One pass over the components. At a link that points nowhere: the path to go on with, put into `next`.

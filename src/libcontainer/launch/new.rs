@@ -154,6 +154,10 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             bundle: flags.bundle.clone(),
             annotations,
             owner: rustix::process::geteuid().as_raw(),
+            without_late_hooks: spec.hooks().as_ref().is_none_or(|hooks| {
+                let some = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
+                !some(hooks.poststart()) && !some(hooks.poststop())
+            }),
             after_start: after_start(plan),
         }),
     })
@@ -314,6 +318,9 @@ fn hooks_of(container: &Container) -> Result<Option<oci_spec::runtime::Hooks>> {
     struct Only {
         hooks: Option<oci_spec::runtime::Hooks>,
     }
+    if container.record().coracle.as_ref().is_some_and(|own| own.without_late_hooks) {
+        return Ok(None);
+    }
     let text = container.config()?;
     let only: Only = serde_json::from_slice(&text).context("read the container's config")?;
     Ok(only.hooks)
@@ -339,7 +346,8 @@ pub fn destroy(container: Container, leftovers: Leftovers) -> Result<Vec<anyhow:
         let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
     }
     let cgroup = container.cgroup();
-    if leftovers == Leftovers::Killed || !cgroup.processes()?.is_empty() {
+    // an empty cgroup can be removed, and only an empty one: the quickest way to ask
+    if leftovers == Leftovers::Killed || !cgroup.delete_main() {
         cgroup.kill(libc::SIGKILL)?;
     }
     cgroup.delete()?;

@@ -13,6 +13,7 @@ pub mod page;
 pub mod sched;
 pub mod seccomp;
 pub mod signals;
+pub mod text;
 
 use rustix::io::Errno;
 

@@ -1,0 +1,60 @@
+//! open(2), read(2): short files of the kernel's, in three calls and no memory of their own. What the standard library
+//! does for a file of unknown size is a dozen.
+
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+/// A file with one short value, such as /proc/PID/stat or `freezer.state`: what the first read(2) gives, put into
+/// `buffer`. What is no UTF-8 is left out from there on.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn value<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b str, Errno> {
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let length = rustix::io::read(&file, &mut *buffer)?;
+    let bytes = buffer.get(..length).unwrap_or_default();
+    Ok(match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    })
+}
+
+/// A longer one, such as /proc/self/mountinfo: every read(2)'s piece to `take`, until the end.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn pieces(path: &Path, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut buffer = [0u8; 4096];
+    loop {
+        match rustix::io::read(&file, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => take(&buffer[..length]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_and_a_long_text_are_read_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "THAWED\n").unwrap();
+        assert_eq!(value(file.path(), &mut [0; 16]), Ok("THAWED\n"));
+        assert_eq!(value(file.path(), &mut [0; 4]), Ok("THAW"));
+        std::fs::write(file.path(), b"ab\xff").unwrap();
+        assert_eq!(value(file.path(), &mut [0; 16]), Ok("ab"));
+        let long = "x".repeat(10_000);
+        std::fs::write(file.path(), &long).unwrap();
+        let mut got = Vec::new();
+        pieces(file.path(), |piece| got.extend_from_slice(piece)).unwrap();
+        assert_eq!(got, long.as_bytes());
+        assert_eq!(value(Path::new("/nonexistent"), &mut [0; 4]), Err(Errno::NOENT));
+    }
+}
