@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
 
 mod agent;
+mod cgroup_mounts;
 mod cli;
 mod conformance;
 mod events;
 mod exec;
 mod life;
+mod mounts;
 mod notify;
 mod notify_agent;
 mod process;

@@ -18,6 +18,7 @@ const MAX_DEPTH: u32 = 64;
 pub(super) fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Outcome {
     let from = open_directory(from, c".")?;
     let to = open_directory(to, c".")?;
+    own(to.as_fd(), c".", &rustix::fs::fstat(&from)?)?;
     level(from.as_fd(), to.as_fd(), 0)
 }
 

@@ -7,6 +7,7 @@ mod console;
 mod copy;
 mod go;
 mod place;
+mod root;
 mod see;
 mod talk;
 
@@ -128,16 +129,18 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Keyring(name) => be::keyring(name),
         What::Label(file, value) => be::label(file, value),
         What::Propagate(path, flags) => Ok(crate::sys::mount::set_propagation(path, *flags)?),
-        What::AttachRoot(tree, changes) => see::attach_root(scene.fd(*tree)?, changes),
+        What::PrivateAbove(path) => root::private_above(path),
+        What::AttachRoot(tree, path, changes) => root::attach(scene.fd(*tree)?, path, changes),
         What::NewMount(mount) => see::new_mount(scene, mount),
         What::Bind(tree, changes, target) => see::bind(scene, *tree, changes, target),
+        What::BindOrLink(tree, changes, target) => see::bind_or_link(scene, *tree, changes, target),
         What::Remount(changes, target) => see::remount(scene, changes, target),
         What::Mknod(node) => see::mknod(scene, node),
         What::Symlink(to, path) => see::symlink(scene, to, path),
         What::Replace(to, path) => see::replace(scene, to, path),
-        What::Pivot => see::pivot(scene.root()?),
-        What::MoveRoot => see::chroot(scene.root()?),
-        What::Chroot(directory) => see::chroot(scene.fd(*directory)?),
+        What::Pivot => root::pivot(scene.root()?),
+        What::MoveRoot => root::to_the_top(scene.root()?),
+        What::Chroot(directory) => root::chroot(scene.fd(*directory)?),
         What::Mask(path, null, empty) => see::mask(scene, path, *null, *empty),
         What::ReadOnly(path) => see::read_only(scene, path),
         What::Finish(path, attributes) => see::finish(scene, path, attributes),

@@ -19,19 +19,29 @@ const MAX_LINKS: u32 = 40;
 pub(super) fn open_target(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
     let flags = match target.last {
         Last::Any => OFlags::PATH | OFlags::CLOEXEC,
+        Last::Itself => OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
         Last::Ordinary => OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::NOFOLLOW,
     };
     match open_path(scene, &target.path, flags) {
-        Ok(fd) => Ok((fd, true)),
+        Ok(fd) => not_in_proc(fd, target).map(|fd| (fd, true)),
         Err(Trouble { errno: Errno::NOENT, .. }) => {
             make(scene.root()?, target.path.to_bytes(), target.missing, scene)?;
-            Ok((open_path(scene, &target.path, flags)?, false))
+            not_in_proc(open_path(scene, &target.path, flags)?, target).map(|fd| (fd, false))
         }
         Err(Trouble { errno: errno @ (Errno::NOTDIR | Errno::LOOP), .. }) if target.last == Last::Ordinary => {
             Err(Trouble::saying(errno, "must be mounted on ordinary directory"))
         }
         Err(other) => Err(other),
     }
+}
+
+/// The plan refuses what names a place in /proc; a link in the root must not lead there either.
+fn not_in_proc(fd: OwnedFd, target: &Target) -> Outcome<OwnedFd> {
+    let named = target.path.to_bytes().starts_with(b"proc/") || target.path.as_c_str() == c"proc";
+    if !named && rustix::fs::fstatfs(&fd)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Trouble::saying(Errno::PERM, "a link leads inside /proc"));
+    }
+    Ok(fd)
 }
 
 pub(super) fn open_existing(scene: &Scene<'_>, path: &CStr) -> Outcome<Option<OwnedFd>> {

@@ -1,49 +1,59 @@
-//! What the container sees: mounts, nodes, links, masks, and the change of root. A rootfs is hostile: every place in it
+//! What the container sees: mounts, nodes, links and masks. A rootfs is hostile: every place in it
 //! is a descriptor that the kernel resolved inside the root, every mount is made detached and lands there whole.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::place::{make, open_existing, open_path, open_target, parent_of};
 use super::{Outcome, Scene, Trouble, copy};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
-use crate::sys::mount::{Attributes, Reach, detach, set_attributes, set_propagation};
+use crate::sys::mount::{Attributes, Reach, set_attributes};
 use crate::wire::Words;
-
-/// The root comes to lie on `/` itself: no path on the host is walked, so an unreadable bundle directory is no matter.
-pub(super) fn attach_root(tree: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
-    change(tree, changes)?;
-    Ok(rustix::mount::move_mount(tree, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
-}
 
 pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
     let (target, was_there) = open_target(scene, &mount.target)?;
+    if let Some((flags, data)) = &mount.classic {
+        return classic(scene, mount, target.as_fd(), *flags, data);
+    }
     let fs = rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let detached = match configure(&fs, mount, was_there.then_some(target.as_fd())) {
-        Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }) if mount.fallback.is_some() => None,
-        other => Some(other?),
-    };
-    match (detached, mount.fallback) {
-        (Some(detached), _) => {
-            if mount.content == Content::Copy && was_there {
-                copy::directory(target.as_fd(), detached.as_fd())?;
+    let covered = was_there.then_some(target.as_fd());
+    match (configure(&fs, mount, covered), mount.fallback) {
+        (Ok(detached), _) => {
+            if let (Content::Copy, Some(covered)) = (mount.content, covered) {
+                copy::directory(covered, detached.as_fd())?;
             }
             change(detached.as_fd(), &mount.changes)?;
             attach(detached.as_fd(), target.as_fd())
         }
-        (None, Some(tree)) => {
+        (Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }), Some(tree)) => {
             let tree = scene.fd(tree)?;
             let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
+            // it is a copy of the host's: what is mounted in it stays here
+            set_attributes(tree, &Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() }, Reach::Tree)?;
             set_attributes(tree, &attributes, Reach::One)?;
             change(tree, &mount.changes)?;
             attach(tree, target.as_fd())
         }
-        (None, None) => Err(Errno::PERM.into()),
+        (Err(trouble), _) => Err(trouble),
     }
+}
+
+/// mount(2) on the working directory, which is the target: no path is walked. A file system's root is a directory.
+fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u64, data: &CStr) -> Outcome {
+    let source = mount.settings.iter().find(|(key, _)| key.as_c_str() == c"source");
+    let source = source.and_then(|(_, value)| value.as_deref()).unwrap_or(c"none");
+    rustix::process::fchdir(target)?;
+    let mounted = crate::sys::mount::mount(source, c".", &mount.fstype, flags, data);
+    rustix::process::chdir(c"/")?;
+    mounted?;
+    let (on_top, _) = open_target(scene, &mount.target)?;
+    let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
+    set_attributes(on_top.as_fd(), &attributes, Reach::One)?;
+    change(on_top.as_fd(), &mount.changes)
 }
 
 /// fsconfig(2) for every setting, then the mount. The kernel's own words about a refusal wait in the context.
@@ -90,7 +100,7 @@ fn octal(mut mode: u32, text: &mut [u8; 8]) -> &CStr {
     CStr::from_bytes_until_nul(&text[first..]).unwrap_or(c"755")
 }
 
-fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
+pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
     for change in changes {
         set_attributes(mount, &change.attributes, change.reach)?;
     }
@@ -107,6 +117,29 @@ pub(super) fn bind(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &T
     let tree = scene.fd(tree)?;
     change(tree, changes)?;
     attach(tree, target.as_fd())
+}
+
+/// A link as the source is made anew; the same link already there is fine.
+pub(super) fn bind_or_link(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
+    let source = scene.fd(tree)?;
+    if FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode) != FileType::Symlink {
+        return bind(scene, tree, changes, target);
+    }
+    let mut text = [0u8; 4096];
+    let length = rustix::fs::readlinkat_raw(source, c"", &mut text[..4095])?;
+    text[length] = 0;
+    let to = CStr::from_bytes_until_nul(&text).map_err(|_| Errno::INVAL)?;
+    let (parent, name) = parent_of(scene, &target.path)?;
+    match rustix::fs::symlinkat(to, &parent, name) {
+        Err(Errno::EXIST) => {
+            let mut there = [0u8; 4096];
+            match rustix::fs::readlinkat_raw(&parent, name, &mut there[..]) {
+                Ok(length) if there[..length] == *to.to_bytes() => Ok(()),
+                _ => Err(Trouble::saying(Errno::EXIST, "something else is there already")),
+            }
+        }
+        other => Ok(other?),
+    }
 }
 
 pub(super) fn remount(scene: &Scene<'_>, changes: &[Change], target: &Target) -> Outcome {
@@ -152,24 +185,6 @@ pub(super) fn replace(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
         }
         other => Ok(other?),
     }
-}
-
-pub(super) fn pivot(root: BorrowedFd<'_>) -> Outcome {
-    let old = rustix::fs::openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::process::fchdir(root)?;
-    // the old root goes on top of the new one (pivot_root(2), "pivot_root(".", ".")"), where it is let go of
-    rustix::process::pivot_root(c".", c".")?;
-    rustix::process::fchdir(&old)?;
-    // ORDER: slaves first, or letting go of the mounts would let go of the host's as well
-    set_propagation(c".", libc::MS_SLAVE | libc::MS_REC)?;
-    detach(c".")?;
-    Ok(rustix::process::chdir(c"/")?)
-}
-
-pub(super) fn chroot(root: BorrowedFd<'_>) -> Outcome {
-    rustix::process::fchdir(root)?;
-    rustix::process::chroot(c".")?;
-    Ok(rustix::process::chdir(c"/")?)
 }
 
 /// Whether something is there, and what it is, the kernel says: nothing to hide is no error (ENOENT only).

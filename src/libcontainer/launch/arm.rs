@@ -19,6 +19,9 @@ use crate::sys::mount::Reach;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
 
+/// The inode of a proc file system's root.
+const PROC_ROOT_INO: u64 = 1;
+
 /// Everything init needs, open. Nothing has to be undone but closing it.
 #[derive(Debug)]
 pub struct Armed {
@@ -84,6 +87,13 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         |path: &Path, flags| rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno));
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
+        Opening::LinkTree(path) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
+                .map_err(|errno| told(at, path, errno))
+        }
+        Opening::ProcTree(path) => proc(path, at),
+        Opening::Sysfs => tree(Path::new("/sys"), Reach::Tree).map_err(|errno| told(at, Path::new("/sys"), errno)),
         Opening::Directory(path) => simple(path, flags | OFlags::PATH | OFlags::DIRECTORY),
         Opening::Namespace(path, kind) => {
             let file = simple(path, flags | OFlags::RDONLY)?;
@@ -121,6 +131,17 @@ fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     rustix::mount::open_tree(CWD, path, flags)
+}
+
+/// What comes to lie on the container's /proc is a proc file system, from its root (CVE-2019-16884).
+fn proc(path: &Path, at: &At) -> Result<OwnedFd> {
+    let tree = tree(path, Reach::Tree).map_err(|errno| told(at, path, errno))?;
+    let stat = rustix::fs::fstat(&tree).map_err(|errno| told(at, path, errno))?;
+    let fs = rustix::fs::fstatfs(&tree).map_err(|errno| told(at, path, errno))?;
+    if fs.f_type != rustix::fs::PROC_SUPER_MAGIC || stat.st_ino != PROC_ROOT_INO {
+        bail!("{at}: only a proc file system may be mounted on /proc, and {} is none", path.display());
+    }
+    Ok(tree)
 }
 
 /// The host's null device, and no file that somebody put in its place (CVE-2025-31133).

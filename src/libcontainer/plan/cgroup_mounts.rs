@@ -32,6 +32,7 @@ fn unified(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
         changes: changes(&entry.options),
         target: Target { path, missing: Missing::Directory, last: Last::Any },
         content: Content::Empty,
+        classic: None,
         fallback,
     };
     plan.at(&entry.at, What::NewMount(mount));
@@ -51,6 +52,7 @@ fn legacy(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         changes: changes(&entry.options),
         target,
         content: Content::Empty,
+        classic: None,
         fallback: None,
     };
     plan.at(&entry.at, What::NewMount(directory));
@@ -91,6 +93,7 @@ fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, target: Target, plan: &
         changes: Vec::new(),
         target,
         content: Content::Empty,
+        classic: None,
         fallback: None,
     };
     plan.at(&entry.at, What::NewMount(mount));

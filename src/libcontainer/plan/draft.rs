@@ -107,6 +107,12 @@ pub struct Limit {
 pub enum Opening {
     /// A detached copy of the tree at a path (open_tree(2), OPEN_TREE_CLONE).
     Tree(PathBuf, Reach),
+    /// The same of a link itself, where there is one, with nothing below it.
+    LinkTree(PathBuf),
+    /// The same with all below, checked to be a proc file system.
+    ProcTree(PathBuf),
+    /// The host's /sys with all below, for those who may not mount a sysfs anew.
+    Sysfs,
     /// The same of a directory that is there only when the container's cgroup is.
     CgroupTree(PathBuf),
     /// The directory itself.

@@ -111,6 +111,9 @@ impl fmt::Display for Opening {
         match self {
             Opening::Tree(path, Reach::One) => write!(f, "mount {}", path.display()),
             Opening::Tree(path, Reach::Tree) => write!(f, "mounts {}", path.display()),
+            Opening::LinkTree(path) => write!(f, "mount {}, the link itself", path.display()),
+            Opening::ProcTree(path) => write!(f, "proc file system {}", path.display()),
+            Opening::Sysfs => f.write_str("mounts /sys"),
             Opening::CgroupTree(path) => write!(f, "cgroup {}", path.display()),
             Opening::Directory(path) => write!(f, "directory {}", path.display()),
             Opening::Namespace(path, kind) => write!(f, "{} namespace {}", Namespaces(*kind), path.display()),
@@ -145,9 +148,13 @@ impl fmt::Display for What {
             What::Keyring(name) => write!(f, "session keyring {}", text(name)),
             What::Label(file, value) => write!(f, "label {} in {}", text(value), text(file)),
             What::Propagate(path, flags) => write!(f, "propagation of {} {}", text(path), propagation(*flags)),
-            What::AttachRoot(tree, changes) => write!(f, "mount {tree} on /{}", changed(changes)),
+            What::PrivateAbove(path) => write!(f, "propagation of the mount that holds {} private", text(path)),
+            What::AttachRoot(tree, path, changes) => write!(f, "mount {tree} on {}{}", text(path), changed(changes)),
             What::NewMount(mount) => new_mount(mount, f),
             What::Bind(tree, changes, target) => write!(f, "bind {tree} on {}{}", place(target), changed(changes)),
+            What::BindOrLink(tree, changes, target) => {
+                write!(f, "bind {tree}, or link as it is, on {}{}", place(target), changed(changes))
+            }
             What::Remount(changes, target) => write!(f, "remount {}{}", place(target), changed(changes)),
             What::Mknod(node) => write!(
                 f,
@@ -162,7 +169,7 @@ impl fmt::Display for What {
             What::Symlink(to, path) => write!(f, "symlink /{} to {}", text(path), text(to)),
             What::Replace(to, path) => write!(f, "symlink /{} to {}, replaced", text(path), text(to)),
             What::Pivot => f.write_str("pivot_root, old root let go"),
-            What::MoveRoot => f.write_str("chroot to the mounted root"),
+            What::MoveRoot => f.write_str("move the root to /, chroot"),
             What::Chroot(directory) => write!(f, "chroot {directory}"),
             What::Mask(path, ..) => write!(f, "mask {}", rooted(path)),
             What::ReadOnly(path) => write!(f, "read-only {}", rooted(path)),
@@ -229,7 +236,7 @@ fn text(value: &CStr) -> String {
     value.to_string_lossy().into_owned()
 }
 
-fn rooted(path: &CString) -> String {
+pub(super) fn rooted(path: &CString) -> String {
     if path.as_c_str() == c"." { "/".to_owned() } else { format!("/{}", text(path)) }
 }
 

@@ -21,12 +21,18 @@ fn tell(at: &str, what: &What, failure: &Failure) -> String {
         What::Chdir(path) | What::TryChdir(path) if failure.said.is_empty() => {
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
-        other => {
-            let said = failure.said.text();
-            let why = if said.is_empty() { words(failure.errno) } else { format!("{said} ({})", name(failure.errno)) };
-            format!("{at}: {other}: {why}")
+        What::NewMount(mount) => {
+            let (fstype, place) = (mount.fstype.to_string_lossy(), super::explain::rooted(&mount.target.path));
+            format!("{at}: mount {fstype} on {place}: {}", why(failure))
         }
+        other => format!("{at}: {other}: {}", why(failure)),
     }
+}
+
+/// The kernel's own words where it had some.
+fn why(failure: &Failure) -> String {
+    let said = failure.said.text();
+    if said.is_empty() { words(failure.errno) } else { format!("{said} ({})", name(failure.errno)) }
 }
 
 /// What clients turn into exit statuses 126 and 127: `executable file not found in $PATH`, `no such file or directory`,

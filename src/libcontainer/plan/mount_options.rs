@@ -103,10 +103,12 @@ const SUPERBLOCK: [(&str, Option<&str>); 13] = [
     ("nolazytime", Some("nolazytime")),
     ("mand", Some("mand")),
     ("nomand", Some("nomand")),
-    ("iversion", Some("iversion")),
-    ("noiversion", Some("noiversion")),
-    ("silent", Some("silent")),
-    ("loud", Some("loud")),
+    // fsconfig(2) has no word for these: a file system of today counts versions by itself, and the kernel's log is no
+    // matter of the mount
+    ("iversion", None),
+    ("noiversion", None),
+    ("silent", None),
+    ("loud", None),
     ("defaults", None),
     ("nofail", None),
 ];

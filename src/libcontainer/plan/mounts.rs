@@ -1,13 +1,13 @@
 //! `mounts`, in their order. SPEC: config.md#mounts.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::draft::{Draft, Opening};
 use super::mount_options::{self, MountOptions, Recursion};
-use super::namespaces::{self, CGROUP, Kinds, MOUNT};
+use super::namespaces::{self, CGROUP, Kinds, MOUNT, NETWORK, USER};
 use super::step::{Change, Content, Last, Missing, NewMount, Slot, Target, What};
 use super::{Asked, cgroup_mounts, process, rootfs};
 use crate::config::At;
@@ -29,6 +29,19 @@ const PROC_FILES: [&str; 10] = [
 ];
 /// File systems whose superblock the mount shares with others: read-only is a matter of the mount alone.
 const SHARED_SUPERBLOCKS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"];
+
+/// The longest value that fsconfig(2) takes.
+const MAX_SETTING: usize = 255;
+/// The longest text that mount(2) takes: a page with its NUL.
+const MAX_DATA: usize = 4095;
+/// Flags of the superblock as fsconfig(2) and as mount(2) name them.
+const SUPERBLOCK: [(&CStr, u64); 5] = [
+    (c"ro", libc::MS_RDONLY),
+    (c"sync", libc::MS_SYNCHRONOUS),
+    (c"dirsync", libc::MS_DIRSYNC),
+    (c"mand", libc::MS_MANDLOCK),
+    (c"lazytime", 1 << 25),
+];
 
 /// One mount, as far as it is understood.
 pub(super) struct Entry<'a> {
@@ -59,7 +72,7 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
             }
             cgroup_mounts::mount(ask, kinds, &entry, plan);
         } else {
-            new(&entry, plan);
+            new(kinds, &entry, plan);
         }
     }
     notify(ask, plan);
@@ -157,7 +170,7 @@ pub(super) fn changes(options: &MountOptions) -> Vec<Change> {
     list
 }
 
-fn new(entry: &Entry<'_>, plan: &mut Draft) {
+fn new(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let Some(fstype) = entry.mount.typ().as_deref().filter(|fstype| !fstype.is_empty() && *fstype != "none") else {
         plan.fault(&entry.at.key("type"), "is missing, and the options say neither bind nor rbind");
         return;
@@ -186,6 +199,9 @@ fn new(entry: &Entry<'_>, plan: &mut Draft) {
             Attributes { set: read_only, ..Attributes::default() },
         ));
     }
+    // a sysfs shows a network namespace, and only who owns that one may mount it: the host's is bound instead
+    let sysfs = fstype == "sysfs" && kinds.private(USER) && !kinds.new.has(NETWORK);
+    let classic = classic(entry, &settings, plan);
     let mount = NewMount {
         fstype: fstype_c,
         settings,
@@ -193,7 +209,8 @@ fn new(entry: &Entry<'_>, plan: &mut Draft) {
         changes: changes(&entry.options),
         target,
         content,
-        fallback: None,
+        classic,
+        fallback: sysfs.then(|| plan.open(&entry.at, Opening::Sysfs)),
     };
     plan.at(&entry.at, What::NewMount(mount));
 }
@@ -223,6 +240,28 @@ fn settings(entry: &Entry<'_>, fstype: &str, plan: &mut Draft) -> Option<Vec<(CS
     Some(settings)
 }
 
+/// Settings too long for fsconfig(2) go through mount(2), as one text.
+fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], plan: &mut Draft) -> Option<(u64, CString)> {
+    if settings.iter().flat_map(|(_, value)| value).all(|value| value.count_bytes() <= MAX_SETTING) {
+        return None;
+    }
+    let mut flags = 0;
+    let mut data = Vec::new();
+    for (key, value) in settings.iter().filter(|(key, _)| key.as_c_str() != c"source") {
+        match (SUPERBLOCK.iter().find(|(word, _)| *word == key.as_c_str()), value) {
+            (Some((_, flag)), None) => flags |= flag,
+            (None, None) => data.push(key.to_bytes().to_vec()),
+            (_, Some(value)) => data.push([key.to_bytes(), b"=", value.to_bytes()].concat()),
+        }
+    }
+    let data = data.join(&b',');
+    if data.len() > MAX_DATA {
+        let problem = format!("{} bytes, and {MAX_DATA} is the most that mount(2) takes", data.len());
+        plan.fault(&entry.at.key("options"), problem);
+    }
+    Some((flags, CString::new(data).unwrap_or_default()))
+}
+
 fn remount(entry: &Entry<'_>, plan: &mut Draft) {
     let Some(target) = target(entry, Missing::Directory, Last::Any, plan) else { return };
     let attributes = Attributes { set: entry.options.set, clear: entry.options.clear, ..Attributes::default() };
@@ -238,8 +277,18 @@ fn bind(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
         return;
     };
     let reach = if entry.options.bind == Some(Recursion::Recursive) { Reach::Tree } else { Reach::One };
-    let slot = plan.open(&place, Opening::Tree(ask.flags.bundle.join(source), reach));
-    let Some(target) = target(entry, Missing::LikeSource(slot), Last::Any, plan) else { return };
+    let links = entry.options.links;
+    let path = ask.flags.bundle.join(source);
+    let opening = if entry.destination == "proc" {
+        Opening::ProcTree(path)
+    } else if links.source_itself || links.copied {
+        Opening::LinkTree(path)
+    } else {
+        Opening::Tree(path, reach)
+    };
+    let slot = plan.open(&place, opening);
+    let last = if links.destination_itself { Last::Itself } else { Last::Any };
+    let Some(target) = target(entry, Missing::LikeSource(slot), last, plan) else { return };
     attach(ask, entry, slot, target, plan);
 }
 
@@ -251,7 +300,8 @@ pub(super) fn attach(ask: &Asked<'_>, entry: &Entry<'_>, slot: Slot, target: Tar
         list.push(Change { attributes: Attributes { set, clear, ..Attributes::default() }, reach: Reach::One });
     }
     list.extend(changes(&entry.options));
-    plan.at(&entry.at, What::Bind(slot, list, target));
+    let what = if entry.options.links.copied { What::BindOrLink } else { What::Bind };
+    plan.at(&entry.at, what(slot, list, target));
 }
 
 /// A tree copied on the host is still a peer of the host's mounts: it is made what everything below `/` was made, before

@@ -1,4 +1,4 @@
-//! The root: attached where no path of the host is walked, changed into, and closed to writing at the end.
+//! The root: attached at its own path, where hooks look for it, changed into, and closed to writing at the end.
 
 use std::ffi::CString;
 
@@ -14,6 +14,8 @@ pub(super) fn propagation(ask: &Asked<'_>) -> (u64, Origin) {
     let asked = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_ref());
     let at = At::new("linux.rootfsPropagation");
     match asked.filter(|word| !word.is_empty()).map(|word| mount_options::rootfs_propagation(word, &at)) {
+        // what is unbindable can be given no read-only paths and no root: it becomes so at the very end
+        Some(Ok(flags)) if flags & libc::MS_UNBINDABLE != 0 => (libc::MS_PRIVATE | libc::MS_REC, Origin::At(at)),
         Some(Ok(flags)) => (flags, Origin::At(at)),
         // a mistake is told by `attach`; the host's mounts reach the container, and nothing goes back
         Some(Err(_)) | None => (libc::MS_SLAVE | libc::MS_REC, Origin::Runtime("mounts must not leak to the host")),
@@ -35,7 +37,7 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         plan.plan().root = Some(slot);
         return;
     }
-    let slot = plan.open(&at, Opening::Tree(path, Reach::Tree));
+    let slot = plan.open(&at, Opening::Tree(path.clone(), Reach::Tree));
     plan.plan().root = Some(slot);
     let word = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_ref());
     if let Some(word) = word.filter(|word| !word.is_empty()) {
@@ -43,17 +45,21 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
     let (flags, from) = propagation(ask);
     plan.because(&from, What::Propagate(CString::from(c"/"), flags));
+    let Some(place) = super::process::c_string(&path.to_string_lossy(), &at, plan) else { return };
+    let below = flags & !libc::MS_REC;
     // ORDER: the mount under the root must be private before pivot_root(2) takes it, whatever is below it
     plan.always("pivot_root needs it", What::Propagate(CString::from(c"/"), libc::MS_PRIVATE));
+    if below == libc::MS_SHARED {
+        plan.always("pivot_root needs it", What::PrivateAbove(place.clone()));
+    }
     let private =
         Change { attributes: Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() }, reach: Reach::One };
     let mut changes = vec![private];
-    let below = flags & !libc::MS_REC;
     if below != libc::MS_SHARED {
         let attributes = Attributes { propagation: below, ..Attributes::default() };
         changes.insert(0, Change { attributes, reach: Reach::Tree });
     }
-    plan.at(&at, What::AttachRoot(slot, changes));
+    plan.at(&at, What::AttachRoot(slot, place, changes));
 }
 
 pub(super) fn change(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
@@ -89,5 +95,14 @@ pub(super) fn finish(ask: &Asked<'_>, plan: &mut Draft) {
     if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
         let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
         plan.at(&At::new("root.readonly"), What::Finish(CString::from(c"."), attributes));
+    }
+    unbindable(ask, plan);
+}
+
+fn unbindable(ask: &Asked<'_>, plan: &mut Draft) {
+    let word = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    if word.is_some_and(|word| word.ends_with("unbindable")) {
+        let at = At::new("linux.rootfsPropagation");
+        plan.at(&at, What::Propagate(CString::from(c"/"), libc::MS_UNBINDABLE | libc::MS_REC));
     }
 }

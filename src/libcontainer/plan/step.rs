@@ -64,6 +64,8 @@ pub enum Missing {
 pub enum Last {
     /// Anything; links are followed inside the root.
     Any,
+    /// Anything; a link itself is covered.
+    Itself,
     /// An ordinary directory: a link there is an attack (CVE-2019-19921, CVE-2023-27561).
     Ordinary,
 }
@@ -83,6 +85,9 @@ pub struct NewMount {
     pub target: Target,
     /// What it holds at first.
     pub content: Content,
+    /// The same settings for mount(2), where one of them is longer than fsconfig(2) takes: MS_* of the superblock, and
+    /// the file system's own as one text.
+    pub classic: Option<(u64, CString)>,
     /// The tree to bind instead when the kernel refuses (EPERM, EBUSY): a cgroup2 or sysfs we may not mount anew.
     pub fallback: Option<Slot>,
 }
@@ -177,12 +182,16 @@ pub enum What {
     // what do I see
     /// Change how mounts of what is at a path propagate.
     Propagate(CString, u64),
-    /// Attach the root's detached tree on top of `/`.
-    AttachRoot(Slot, Vec<Change>),
+    /// Make the mount that a path lies on private.
+    PrivateAbove(CString),
+    /// Attach the root's detached tree at its own path, or where that cannot be walked, on top of `/`.
+    AttachRoot(Slot, CString, Vec<Change>),
     /// Mount a new file system.
     NewMount(NewMount),
     /// Attach a detached tree.
     Bind(Slot, Vec<Change>, Target),
+    /// As `Bind`, but what is a link is made anew at the place.
+    BindOrLink(Slot, Vec<Change>, Target),
     /// Change the mount that is at a place already (`remount`).
     Remount(Vec<Change>, Target),
     /// mknodat(2), exact mode and owner; the same node already there is fine.

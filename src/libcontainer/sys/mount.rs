@@ -61,6 +61,18 @@ pub fn set_propagation(path: &CStr, flags: u64) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// mount(2): a new file system at `target`.
+///
+/// # Errors
+/// Those of mount(2).
+pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CStr) -> Result<(), Errno> {
+    // SAFETY: all four strings are NUL-terminated, which is all that the kernel reads.
+    checked(unsafe {
+        libc::syscall(libc::SYS_mount, source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr())
+    })
+    .map(drop)
+}
+
 /// Takes what is mounted at `path` out of our sight at once (umount2(2), MNT_DETACH).
 ///
 /// # Errors

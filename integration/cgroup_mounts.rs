@@ -1,0 +1,84 @@
+//! A cgroup mount: what the container sees of its own cgroup, as the host has it.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::mounts::mount_at;
+use crate::needs;
+use crate::world::{Who, World, who};
+
+const SCRIPT: &str = "cat /proc/self/mountinfo; echo ==; ls -l /sys/fs/cgroup; echo ==; cat /sys/fs/cgroup/pids/cgroup.procs; \
+                      mkdir /sys/fs/cgroup/pids/new 2>&1; mkdir /sys/fs/cgroup/new 2>&1; true";
+
+fn v1() -> bool {
+    Path::new("/sys/fs/cgroup/pids/cgroup.procs").exists()
+}
+
+fn with_cgroups(options: &[&str]) -> World {
+    let mut world = World::running(&["sh", "-c", SCRIPT]);
+    world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+    world
+}
+
+/// The directories and links of the host's /sys/fs/cgroup.
+fn hierarchies() -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir("/sys/fs/cgroup")
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .filter(|name| {
+            fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" /sys/fs/cgroup/{name} "))
+        })
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn on_v1_every_hierarchy_shows_the_containers_own_cgroup() {
+    needs!(v1(), "the host has no cgroup v1");
+    let world = with_cgroups(&["nosuid", "noexec", "nodev", "relatime", "ro"]);
+    let out = world.run().ok();
+    let seen = out.split("==").next().unwrap();
+    let top = mount_at(seen, "/sys/fs/cgroup");
+    assert!(top.fstype == "tmpfs" && top.has("nosuid") && top.has("noexec"), "{top:?}");
+    for name in hierarchies() {
+        if who() != Who::Us && name == "unified" {
+            continue;
+        }
+        let line = mount_at(seen, &format!("/sys/fs/cgroup/{name}"));
+        assert!(line.fstype.starts_with("cgroup") && line.has("ro"), "{name}: {line:?}");
+        if line.fstype == "cgroup" {
+            assert!(line.root.ends_with(&world.id), "{name}: {line:?}");
+        }
+    }
+    // init is in it, and both are closed to writing
+    assert!(out.lines().any(|line| line == "1"), "{out}");
+    // and with us, so is the directory of the hierarchies
+    assert_eq!(top.has("ro"), who() == Who::Us, "{top:?}");
+    assert_eq!(out.matches("Read-only file system").count(), if who() == Who::Us { 2 } else { 1 }, "{out}");
+}
+
+#[test]
+fn on_v1_with_a_cgroup_namespace_the_own_cgroup_is_the_root() {
+    needs!(v1(), "the host has no cgroup v1");
+    let mut world = with_cgroups(&["nosuid", "noexec", "nodev", "relatime"]);
+    world.namespace("cgroup", None);
+    world.config["process"]["args"] = json!(["sh", "-c", format!("{SCRIPT}; cat /proc/self/cgroup")]);
+    let out = world.run().ok();
+    let seen = out.split("==").next().unwrap();
+    for name in hierarchies() {
+        if who() != Who::Us && name == "unified" {
+            continue;
+        }
+        let line = mount_at(seen, &format!("/sys/fs/cgroup/{name}"));
+        assert!(line.root == "/" && line.has("rw"), "{name}: {line:?}");
+    }
+    let own: Vec<_> = out.lines().filter(|line| line.contains(":pids:")).collect();
+    assert!(own.len() == 1 && own[0].ends_with(":/"), "{out}");
+    // it was writable
+    assert!(!out.contains("Read-only"), "{out}");
+}
