@@ -8,6 +8,8 @@ mod cli;
 mod conformance;
 mod events;
 mod exec;
+mod failures;
+mod hooks;
 mod life;
 mod mounts;
 mod notify;

@@ -33,6 +33,7 @@ fn answer(text: &str) -> ExitCode {
 }
 
 fn perform(typed: &Typed) -> ExitCode {
+    libcontainer::sys::signals::wait_for_children();
     let log = log::Log::open(&typed.global);
     log.debug(|| format!("coracle {} as {:?}", env!("CARGO_PKG_VERSION"), std::env::args_os()));
     match command::run(typed, &log) {

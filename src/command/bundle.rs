@@ -87,13 +87,15 @@ pub fn listen_fds() -> u32 {
     }
 }
 
-/// Every descriptor that is to be passed on must be there.
+/// Every descriptor that is to be passed on must be there. Our own are all close-on-exec; those handed to us never are.
 pub fn check_extra_fds(count: u32) -> Result<()> {
-    for number in 3..3 + count {
-        if fs::metadata(format!("/proc/self/fd/{number}")).is_err() {
+    for number in 3..count.saturating_add(3) {
+        if !libcontainer::sys::fds::is_handed_down(number) {
             bail!("unable to stat preserved-fd {number} (of {count}): no such file or directory");
         }
     }
+    // what else our caller left open is not for hooks either; init closes it anyway
+    let _ = libcontainer::sys::fds::close_on_exec_from(count.saturating_add(3));
     Ok(())
 }
 

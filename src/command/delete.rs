@@ -1,13 +1,19 @@
 //! `delete`: all that a container was is removed.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, bail};
 use libcontainer::container::{Container, Root, Status};
 use libcontainer::launch::new::{Leftovers, destroy};
+use libcontainer::sys::signals;
 
+use super::bundle::check_extra_fds;
 use super::{Session, kill};
 use crate::cli::Delete;
 
 pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
+    // for the poststop hooks
+    check_extra_fds(0)?;
     let root = session.root()?;
     for id in kill::named(&root, &args.id, args.regex)? {
         one(session, &root, &id, args.force)?;
@@ -33,7 +39,15 @@ fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> 
 }
 
 fn whole(session: &Session<'_>, container: Container, force: bool) -> Result<()> {
-    let lock = container.lock()?;
+    if force && let Ok(process) = container.process() {
+        // before the lock: `start` may hold it, waiting for a hook that never ends, and gives up when init is gone
+        let _ = signals::send(process.as_fd(), libc::SIGKILL);
+    }
+    let lock = match container.lock() {
+        // somebody else has been quicker, and that is what was wanted
+        Err(_) if force && !container.directory().exists() => return Ok(()),
+        other => other?,
+    };
     let leftovers = match container.status() {
         Status::Stopped => Leftovers::None,
         Status::Created => Leftovers::Killed,

@@ -58,14 +58,18 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     };
     let ready = armed.launch(&plan, cgroup.as_ref())?.serve(cgroup.as_ref(), &identity);
     let ready = ready.context("unable to start container process")?;
-    if let Some(path) = &args.pid_file {
-        pidfile::write(&absolute(path)?, ready.pid())?;
-    }
     if let Some(socket) = &args.pidfd_socket {
         console::send_pidfd(socket, "setns", ready.pidfd())?;
     }
     let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
-    let child: Child = ready.go().context("unable to start container process")?;
+    if let Some(path) = &args.pid_file {
+        pidfile::write(&absolute(path)?, ready.pid())?;
+    }
+    let child: Child = ready.go().context("unable to start container process").inspect_err(|_| {
+        if let Some(path) = &args.pid_file {
+            let _ = fs::remove_file(path);
+        }
+    })?;
     match held {
         None => Ok(0),
         Some(held) => foreground::supervise(&child, &held, master, None, Reap::Child),

@@ -51,9 +51,10 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     };
     let made = new.make().context("unable to start container process")?;
     let done = attend(making, &made, &flags, ours);
-    let (made, (master, notify)) = made.unless_failed(done).inspect_err(|_| forget(pid_file.as_deref()))?;
-    let (container, child) = made.go().inspect_err(|_| forget(pid_file.as_deref()))?;
+    let (made, (master, notify)) = made.unless_failed(done)?;
+    let (container, child) = made.go()?;
     if let Err(error) = began(&container) {
+        forget(pid_file.as_deref());
         destroy(container, Leftovers::Killed)?;
         return Err(error);
     }
@@ -99,6 +100,8 @@ fn end(session: &Session<'_>, container: Container, _ended: &Child, keep: bool) 
     if keep {
         return Ok(());
     }
+    // `delete --force` may have been quicker
+    let Ok(_lock) = container.lock() else { return Ok(()) };
     let warnings = destroy(container, Leftovers::None)?;
     warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
     Ok(())

@@ -6,9 +6,12 @@ use anyhow::Result;
 use libcontainer::launch::new;
 use libcontainer::launch::notify::{self, Notify};
 
+use super::bundle::check_extra_fds;
 use super::{Session, manager};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
+    // for the poststart hooks
+    check_extra_fds(0)?;
     let container = session.root()?.load(id)?;
     let Some(manager) = manager() else { return new::start(&container) };
     let Some(notify) = Notify::bind(&notify::directory(container.directory()), &manager)? else {

@@ -14,6 +14,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use rustix::fs::OFlags;
+
 pub use identity::{open_process, start_time};
 pub use record::{AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace};
 pub use status::{Observed, Process, Status, status};
@@ -147,11 +149,12 @@ impl Root {
         Ok(ids)
     }
 
-    /// The cgroup of a container whose making was cut off, and its directory: what `delete --force` removes.
+    /// The cgroup of a container whose making was cut off, or whose state cannot be read, and its directory: what
+    /// `delete --force` removes.
     pub fn remains(&self, id: &str) -> Option<(PathBuf, Cgroup)> {
         check_id(id).ok()?;
         let directory = self.path.join(id);
-        if !directory.is_dir() || directory.join(STATE).exists() {
+        if !directory.is_dir() || self.load(id).is_ok() {
             return None;
         }
         let paths: BTreeMap<String, PathBuf> = fs::read(directory.join(CREATING))
@@ -250,8 +253,22 @@ impl Container {
         status(Observed {
             process,
             frozen: process == Process::Alive && self.cgroup().is_frozen(),
-            waiting: process == Process::Alive && self.directory.join(EXEC_FIFO).exists(),
+            waiting: process == Process::Alive && self.waits(),
         })
+    }
+
+    /// True while init has its end of the exec fifo open: a `start` that was killed may leave the file behind.
+    fn waits(&self) -> bool {
+        let fifo = self.directory.join(EXEC_FIFO);
+        match self.record.coracle {
+            Some(_) => {
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                // ENXIO: nobody would read (fifo(7))
+                rustix::fs::openat(rustix::fs::CWD, &fifo, flags, rustix::fs::Mode::empty()).is_ok()
+            }
+            // runc's init waits in open(2) itself, so the file is all there is to see
+            None => fifo.exists(),
+        }
     }
 
     /// Its init, which cannot become another process while this is open.
@@ -268,9 +285,14 @@ impl Container {
     /// # Errors
     /// The container is gone.
     pub fn lock(&self) -> Result<Lock> {
-        let directory = File::open(&self.directory).map_err(|_| anyhow!("container does not exist"))?;
+        let gone = || anyhow!("container {:?}: container does not exist", self.record.id);
+        let directory = File::open(&self.directory).map_err(|_| gone())?;
         rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
-        Ok(Lock(directory))
+        // whoever held the lock may have removed it; an id that was taken anew meanwhile is another container
+        match rustix::fs::statat(&directory, STATE, rustix::fs::AtFlags::empty()) {
+            Ok(_) => Ok(Lock(directory)),
+            Err(_) => Err(gone()),
+        }
     }
 
     /// Writes state.json: all of it or nothing.

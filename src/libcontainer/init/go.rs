@@ -52,7 +52,11 @@ pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
     scene.left.home.set(Some(home));
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let Ok(file) = rustix::fs::openat2(scene.root()?, c"etc/passwd", flags, Mode::empty(), resolve) else {
+    // in exec the root is our own, and the current directory is the program's already
+    let own = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let own = scene.root.is_none().then(|| rustix::fs::openat(CWD, c"/", own, Mode::empty())).transpose()?;
+    let root = own.as_ref().map_or_else(|| scene.root(), |own| Ok(own.as_fd()))?;
+    let Ok(file) = rustix::fs::openat2(root, c"etc/passwd", flags, Mode::empty(), resolve) else {
         return Ok(());
     };
     if rustix::fs::fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
@@ -124,6 +128,7 @@ pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
     if let Some(entry) = home.as_ref().and_then(|home| CStr::from_bytes_until_nul(&home.text).ok()) {
         exec.env.fill_spare(entry);
     }
+    super::talk::about_to_exec(scene);
     let mut error = Errno::NOENT;
     for path in &exec.candidates {
         match sys::exec::execve(path, &exec.args, &exec.env) {
@@ -211,8 +216,16 @@ fn become_hook(hook: &HookCommand, state: BorrowedFd<'_>, output: BorrowedFd<'_>
     }
     let errno = sys::exec::execve(&hook.path, &hook.args, &hook.env);
     let mut said = Said::default();
-    said.text(b"execve: errno ");
-    said.number(usize::try_from(errno.raw_os_error()).unwrap_or(0));
+    said.text(b"execve: ");
+    match errno {
+        Errno::NOENT => said.text(b"no such file or directory"),
+        Errno::ACCESS => said.text(b"permission denied"),
+        Errno::NOEXEC => said.text(b"exec format error"),
+        other => {
+            said.text(b"errno ");
+            said.number(usize::try_from(other.raw_os_error()).unwrap_or(0));
+        }
+    }
     let _ = rustix::io::write(sys::fds::inherited(2), said.words().bytes());
     if errno == Errno::NOENT { 127 } else { 126 }
 }

@@ -73,6 +73,14 @@ pub(super) fn await_start(scene: &Scene<'_>, fifo: Slot, answer: Slot) -> Outcom
     Ok(())
 }
 
+/// Tells `start` that all is done but the exec: from now on the end of the stream is the program's beginning.
+pub(super) fn about_to_exec(scene: &Scene<'_>) {
+    if let Some(Ok(answer)) = scene.left.answer.get().map(|answer| scene.fd(answer)) {
+        // who does not listen any more need not be told
+        let _ = retry(|| write(answer, &Up::Ready.encode()));
+    }
+}
+
 /// Tells that step `n` did not work, and ends.
 pub(super) fn fail(scene: &Scene<'_>, n: u16, trouble: Trouble) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();

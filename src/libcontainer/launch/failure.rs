@@ -12,6 +12,10 @@ use crate::plan::failure;
 use crate::plan::step::{Slot, Step, What};
 use crate::wire::Failure;
 
+/// What moby looks for.
+pub(super) const TOO_LITTLE_MEMORY: &str =
+    "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)";
+
 /// Waits for the end of a child of ours, and reaps it.
 pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
     loop {
@@ -51,7 +55,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     let short_of_memory = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
     let ended = ending(launched.child.pidfd.as_fd());
     if short_of_memory {
-        return anyhow!("linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)");
+        return anyhow!("{TOO_LITTLE_MEMORY}");
     }
     let n = launched.armed.page.step();
     let place = step(launched, usize::try_from(n).unwrap_or(usize::MAX))

@@ -135,6 +135,8 @@ struct Relay {
     before: Option<Termios>,
     /// What has been typed and not taken yet.
     typed: Vec<u8>,
+    /// What was typed last did not end a line.
+    in_line: bool,
     input: Flow,
     output: Flow,
 }
@@ -160,7 +162,7 @@ impl Relay {
             raw.make_raw();
             rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw).context("set terminal to raw mode")?;
         }
-        let relay = Relay { master, before, typed: Vec::new(), input: Flow::Open, output: Flow::Open };
+        let relay = Relay { master, before, typed: Vec::new(), in_line: false, input: Flow::Open, output: Flow::Open };
         relay.resize();
         Ok(relay)
     }
@@ -211,11 +213,15 @@ impl Relay {
         let mut buffer = [0u8; 4096];
         match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
             Ok(0) => {
-                // the end of a file is typed: what reads a terminal sees it as the end
-                self.typed.push(4);
+                // the end of a file is typed: what reads a terminal sees it as the end; behind half a line the first
+                // one only sends the half (termios(3), VEOF)
+                self.typed.extend_from_slice(if self.in_line { &[4, 4] } else { &[4] });
                 self.input = Flow::Ended;
             }
-            Ok(length) => self.typed.extend_from_slice(&buffer[..length]),
+            Ok(length) => {
+                self.in_line = buffer[length - 1] != b'\n';
+                self.typed.extend_from_slice(&buffer[..length]);
+            }
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(_) => self.input = Flow::Ended,
         }
@@ -268,6 +274,10 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
         match rustix::io::write(fd, bytes) {
             Ok(length) => bytes = &bytes[length..],
             Err(Errno::INTR) => {}
+            // somebody we share it with has made it non-blocking
+            Err(Errno::AGAIN) => {
+                let _ = rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None);
+            }
             // nobody reads any more; the container goes on
             Err(_) => return,
         }

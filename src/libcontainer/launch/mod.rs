@@ -152,6 +152,14 @@ pub struct Launched<'a> {
     lodging: Lodging,
 }
 
+impl Launched<'_> {
+    /// True when init has come to its last step, the exec.
+    fn is_at_exec(&self) -> bool {
+        let steps = self.plan.bridge.len() + self.plan.init.len();
+        usize::try_from(self.armed.page.step()).is_ok_and(|n| n + 1 == steps)
+    }
+}
+
 /// Whether the child was born where it is to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lodging {

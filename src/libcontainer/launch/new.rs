@@ -9,6 +9,7 @@ use oci_spec::runtime::{Hook, Linux};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::failure::TOO_LITTLE_MEMORY;
 use super::{Child, Housed, Identity, Ready, arm, hooks, notify, pidfile, runc};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Config};
@@ -48,6 +49,8 @@ pub struct Made<'a> {
     pub container: Container,
     /// Its process.
     pub ready: Ready<'a>,
+    /// Where its pid was written.
+    pid_file: Option<PathBuf>,
 }
 
 impl<'a> New<'a> {
@@ -80,7 +83,7 @@ impl<'a> New<'a> {
         let made = launched.serve(housed.cgroup(), &identity).and_then(|ready| {
             let record = record(self.config, self.flags, self.plan, &ready, housed.cgroup())?;
             let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
-            Ok(Made { container, ready })
+            Ok(Made { container, ready, pid_file: self.pid_file })
         });
         match made {
             Ok(made) => {
@@ -202,7 +205,7 @@ impl Made<'_> {
             Ok(value) => Ok((self, value)),
             Err(error) => {
                 drop(self.ready);
-                destroy(self.container, Leftovers::Killed)?;
+                undo(self.container, self.pid_file)?;
                 Err(error)
             }
         }
@@ -213,14 +216,39 @@ impl Made<'_> {
     /// # Errors
     /// startContainer hooks, or the program itself.
     pub fn go(self) -> Result<(Container, Child)> {
-        match self.ready.go() {
+        let gone = self.ready.go().and_then(|child| must_not_have_starved(&self.container).map(|()| child));
+        match gone {
             Ok(child) => Ok((self.container, child)),
             Err(error) => {
-                destroy(self.container, Leftovers::Killed)?;
+                undo(self.container, self.pid_file)?;
                 Err(error)
             }
         }
     }
+}
+
+/// An exec for which there is not enough memory ends in a kill, and that looks like a program that has begun.
+fn must_not_have_starved(container: &Container) -> Result<()> {
+    if container.cgroup().oom_kills().is_none_or(|kills| kills == 0) {
+        return Ok(());
+    }
+    // somebody was killed; a process closes what it has a moment before its end can be seen
+    let lives = container.process().is_ok_and(|process| !ends_within(&process, 0, 100_000_000));
+    if lives { Ok(()) } else { bail!("{TOO_LITTLE_MEMORY}") }
+}
+
+/// Waits for the end of a process.
+fn ends_within(process: &OwnedFd, seconds: i64, nanoseconds: i64) -> bool {
+    let patience = rustix::event::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let mut poll = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut poll, Some(&patience)).is_ok_and(|ready| ready > 0)
+}
+
+fn undo(container: Container, pid_file: Option<PathBuf>) -> Result<()> {
+    if let Some(path) = pid_file {
+        let _ = fs::remove_file(path);
+    }
+    destroy(container, Leftovers::Killed).map(drop)
 }
 
 /// Gives the word to a container that waits for it, and returns when its program runs.
@@ -233,6 +261,12 @@ pub fn start(container: &Container) -> Result<()> {
         runc::start(container)?;
         return began(container);
     }
+    give_word_once(container)?;
+    // ORDER: without the lock: a hook that takes its time, or never ends, must not hold up `delete --force`
+    began(container)
+}
+
+fn give_word_once(container: &Container) -> Result<()> {
     let _lock = container.lock()?;
     match container.status() {
         Status::Created => {}
@@ -245,20 +279,23 @@ pub fn start(container: &Container) -> Result<()> {
     for name in [EXEC_FIFO, EXEC_ANSWER] {
         let _ = fs::remove_file(directory.join(name));
     }
-    match told.as_deref().map(Up::decode) {
-        None => {}
-        Some(Some(Up::Failed(failed))) => {
+    match told {
+        None => {
+            must_not_have_starved(container)?;
+            bail!("container init was killed before its program began")
+        }
+        Some(Up::Ready) => must_not_have_starved(container),
+        Some(Up::Failed(failed)) => {
             let own = container.record().coracle.as_ref();
             let step = own.and_then(|own| own.after_start.iter().find(|after| after.step == failed.step));
             let AfterStart { from, name, .. } = step.cloned().unwrap_or_default();
             if failed.said.is_empty() {
                 bail!("{from}: {}", failure::program(&name, failed.errno));
             }
-            bail!("{from}: error running {name} hook #{}", failed.said.text());
+            bail!(failure::hook(&from, &name, &failed.said.text()));
         }
-        Some(_) => bail!("init said nothing we know"),
+        Some(Up::Ask(_) | Up::Init(_)) => bail!("init said something out of turn"),
     }
-    began(container)
 }
 
 /// The program runs: poststart hooks. One that fails stops the container (runtime.md#lifecycle, step 9).
@@ -277,12 +314,15 @@ pub fn began(container: &Container) -> Result<()> {
     hooks::run(list, &state, &At::new("hooks.poststart")).inspect_err(|_| {
         if let Ok(process) = container.process() {
             let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+            // stopped is what it is to be when this is told
+            let _ = ends_within(&process, 10, 0);
         }
     })
 }
 
-/// One byte down, and what comes up: nothing when the program has begun (its exec closed the other end).
-fn give_word(directory: &Path) -> Result<Option<Vec<u8>>> {
+/// One byte down, and what comes up: `Ready` before the exec, and behind it the end of the stream, because the exec has
+/// closed the other end, or why it did not work. The end alone means that init was killed before.
+fn give_word(directory: &Path) -> Result<Option<Up>> {
     let open = |name: &str, flags| {
         rustix::fs::openat(CWD, directory.join(name), flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
     };
@@ -294,13 +334,13 @@ fn give_word(directory: &Path) -> Result<Option<Vec<u8>>> {
     rustix::io::write(&fifo, &GO).map_err(|errno| anyhow!("{}", words(errno)))?;
     let flags = rustix::fs::fcntl_getfl(&answer)?;
     rustix::fs::fcntl_setfl(&answer, flags - OFlags::NONBLOCK)?;
-    let mut packet = vec![0u8; UP_SIZE];
+    let mut packet = [0u8; UP_SIZE];
+    let mut told = None;
     loop {
         match rustix::io::read(&answer, &mut packet) {
-            Ok(0) => return Ok(None),
+            Ok(0) => return Ok(told),
             Ok(length) => {
-                packet.truncate(length);
-                return Ok(Some(packet));
+                told = Some(Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?);
             }
             Err(Errno::INTR) => {}
             Err(errno) => bail!("{}", words(errno)),

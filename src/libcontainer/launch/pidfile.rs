@@ -14,9 +14,16 @@ use anyhow::{Context, Result, anyhow};
 pub fn write(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().ok_or_else(|| anyhow!("--pid-file: {} names no file", path.display()))?;
     let beside = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    let create = || fs::OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(&beside);
     let write = || {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(&beside)?;
+        let mut file = match create() {
+            // left by somebody who was killed between the two; whoever is at it right now will be told that it is gone
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&beside)?;
+                create()?
+            }
+            other => other?,
+        };
         file.write_all(pid.to_string().as_bytes())?;
         fs::rename(&beside, path)
     };
@@ -38,6 +45,8 @@ mod tests {
         super::write(&path, 42).unwrap();
         super::write(&path, 43).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "43");
+        std::fs::write(directory.path().join(".pid"), "left").unwrap();
+        super::write(&path, 43).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(super::write(&directory.path().join("no/pid"), 1).is_err());
     }

@@ -210,8 +210,9 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
         return Ok(());
     }
     match receive(&launched.talk)? {
-        // the exec has closed init's end
-        None => Ok(()),
+        // the exec has closed init's end; or a kill has
+        None if launched.is_at_exec() => Ok(()),
+        None => Err(failure::of_silence(launched, None)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
         Some(Up::Ask(_) | Up::Init(_) | Up::Ready) => Err(anyhow!("init said something out of turn")),
     }

@@ -17,7 +17,7 @@ fn tell(at: &str, what: &What, failure: &Failure) -> String {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
             format!("{at}: {}", program(&name, failure.errno))
         }
-        What::Hooks(point, ..) => format!("error running {} hook #{}", hook_name(*point), failure.said.text()),
+        What::Hooks(point, ..) => hook(at, hook_name(*point), &failure.said.text()),
         What::Chdir(path) | What::TryChdir(path) if failure.said.is_empty() => {
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
@@ -43,6 +43,12 @@ pub fn program(name: &str, errno: Errno) -> String {
         Errno::NOENT => format!("exec: {name:?}: stat {name}: no such file or directory"),
         other => format!("exec: {name:?}: {}", words(other)),
     }
+}
+
+/// A hook of the list at `at`: `said` is its index and, behind a space, how it ended.
+pub fn hook(at: &str, name: &str, said: &str) -> String {
+    let (n, ending) = said.split_once(' ').unwrap_or(("?", said));
+    format!("{at}[{n}]: error running {name} hook #{n}: {ending}")
 }
 
 /// The spec's name for a point.

@@ -3,8 +3,9 @@
 use oci_spec::runtime::Hook;
 
 use super::draft::{Draft, Opening, RuntimeHooks};
+use super::process::{self, Own};
 use super::step::{HookCommand, What};
-use super::{Asked, Start, process};
+use super::{Asked, Start};
 use crate::config::At;
 use crate::sys::exec::Strings;
 use crate::wire::{Ask, HookPoint};
@@ -36,14 +37,23 @@ pub(super) fn before_pivot(ask: &Asked<'_>, plan: &mut Draft) {
 }
 
 /// The wait for `start`, and what runs between it and the program.
-pub(super) fn before_start(ask: &Asked<'_>, plan: &mut Draft) {
+pub(super) fn before_start(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     if ask.flags.start == Start::OnFifo {
         let at = At::new("start");
         let (fifo, answer) = (plan.open(&at, Opening::StartFifo), plan.open(&at, Opening::AnswerFifo));
         plan.always("start says when", What::AwaitStart(fifo, answer));
     }
     let hooks = ask.config.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
-    inside(HookPoint::StartContainer, "startContainer", "created", hooks, plan);
+    // without an environment of their own these have the process's, as runc's have
+    let env = own.process.and_then(|process| process.env().clone());
+    let hooks = hooks.map(|hooks| {
+        let mut hooks = hooks.to_vec();
+        for hook in hooks.iter_mut().filter(|hook| hook.env().is_none()) {
+            hook.set_env(env.clone());
+        }
+        hooks
+    });
+    inside(HookPoint::StartContainer, "startContainer", "created", hooks.as_deref(), plan);
 }
 
 fn inside(point: HookPoint, name: &str, status: &'static str, hooks: Option<&[Hook]>, plan: &mut Draft) {

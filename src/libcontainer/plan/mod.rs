@@ -139,7 +139,7 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
     process::run_as(&own, ask, &mut plan); //             scheduler, priorities, memory
     process::give_up_power(&own, ask, &mut plan); // no_new_privs, seccomp, groups, ids, capabilities
     process::prepare(&own, ask, &mut plan); //       cwd inside the root, nothing open, program there, ready
-    hooks::before_start(ask, &mut plan); //          await start, startContainer
+    hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
     process::go(&own, &mut plan);
     plan.into_plan()
 }

@@ -39,6 +39,12 @@ pub fn close(number: RawFd) {
     let _ = unsafe { libc::syscall(libc::SYS_close, number) };
 }
 
+/// True when descriptor `number` is open and without close-on-exec: somebody has handed it to us.
+pub fn is_handed_down(number: u32) -> bool {
+    RawFd::try_from(number)
+        .is_ok_and(|number| rustix::io::fcntl_getfd(inherited(number)).is_ok_and(|flags| flags.is_empty()))
+}
+
 /// A descriptor of another process (pidfd_getfd(2), Linux 5.6).
 ///
 /// # Errors

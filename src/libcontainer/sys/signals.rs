@@ -20,6 +20,13 @@ pub fn reset() -> Result<(), Errno> {
     unblock_all()
 }
 
+/// SIGCHLD as it is by default. Inherited as ignored, children would be gone before anybody has their exit status
+/// (wait(2), NOTES).
+pub fn wait_for_children() {
+    // SAFETY: DEFAULT is a zeroed kernel sigaction, as in `reset`; no handler of ours is replaced.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, libc::SIGCHLD, DEFAULT.as_ptr(), 0usize, 8usize) };
+}
+
 /// Unblocks every signal.
 ///
 /// # Errors

@@ -1,0 +1,452 @@
+//! What fails leaves nothing: no cgroup, mount, process, state directory or pid file, whatever it failed of and whenever
+//! it was cut off. And it says what it was, in the words that engines look for, once.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::life::alive;
+use crate::only;
+use crate::world::{Outcome, Who, World, finish, wait_until, who};
+
+/// Tries `create` and `run` with what `change` does to the world; both must fail and leave nothing. What was said.
+#[track_caller]
+fn fails_cleanly(args: &[&str], change: impl Fn(&mut World)) -> String {
+    let mut said = String::new();
+    for verb in ["create", "run"] {
+        let mut world = World::running(args);
+        world.write();
+        change(&mut world);
+        let pid_file = world.path("pid");
+        let outcome = world.call(&[verb, "--pid-file", pid_file.to_str().unwrap(), &world.id]);
+        assert_ne!(outcome.code(), 0, "{verb} goes well: {}", outcome.out);
+        nothing_is_left(&world);
+        if who() == Who::Us {
+            assert_eq!(outcome.code(), 1, "{verb}: {}", outcome.err);
+            assert!(!pid_file.exists(), "{verb}: the pid file is left");
+            let other = said.replace("create failed", "run failed");
+            assert!(said.is_empty() || other == said_without_names(&outcome, &world), "{other}\n{}", outcome.err);
+        }
+        said = said_without_names(&outcome, &world);
+    }
+    said
+}
+
+/// The message, with what is different every time taken out.
+fn said_without_names(outcome: &Outcome, world: &World) -> String {
+    let directory = world.path("").display().to_string();
+    outcome.err.replace(&directory, "DIR/").replace(&world.id, "ID")
+}
+
+#[track_caller]
+fn nothing_is_left(world: &World) {
+    if who() == Who::Us {
+        world.assert_clean();
+    }
+    let here = world.path("");
+    let ours = |pid: &str| {
+        let cwd = fs::read_link(format!("/proc/{pid}/root")).unwrap_or_default();
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        cwd.starts_with(&here) || String::from_utf8_lossy(&line).contains(here.to_str().unwrap())
+    };
+    let left: Vec<_> = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()) && ours(name))
+        .collect();
+    assert!(left.is_empty() || who() != Who::Us, "processes are left: {left:?}");
+}
+
+#[track_caller]
+fn has(said: &str, words: &[&str]) {
+    if who() == Who::Us {
+        for words in words {
+            assert!(said.contains(words), "{words:?} is not in {said:?}");
+        }
+        assert_eq!(said.trim_end().lines().count(), 1, "said once, in one line: {said}");
+    }
+}
+
+#[test]
+fn a_bundle_or_config_that_is_not_right() {
+    let world = World::running(&["true"]);
+    let missing = world.call(&["create", "--bundle", "/no/such/bundle", &world.id]);
+    has(&missing.fails(), &["/no/such/bundle", "no such file or directory"]);
+    nothing_is_left(&world);
+    let none = world.call(&["create", &world.id]);
+    has(&none.fails(), &["config.json", "not found"]);
+    nothing_is_left(&world);
+    let said = fails_cleanly(&["true"], |world| fs::write(world.bundle().join("config.json"), "{ no json").unwrap());
+    has(&said, &["config.json", "line 1"]);
+    let said = fails_cleanly(&["true"], |world| {
+        fs::remove_file(world.bundle().join("config.json")).unwrap();
+        fs::create_dir(world.bundle().join("config.json")).unwrap();
+    });
+    has(&said, &["config.json", "directory"]);
+}
+
+#[test]
+fn a_root_that_is_missing_or_a_file() {
+    let said = fails_cleanly(&["true"], |world| fs::remove_dir_all(world.rootfs("")).unwrap());
+    has(&said, &["root.path", "no such file or directory"]);
+    let said = fails_cleanly(&["true"], |world| {
+        fs::remove_dir_all(world.rootfs("")).unwrap();
+        fs::write(world.bundle().join("rootfs"), "").unwrap();
+    });
+    has(&said, &["root.path", "not a directory"]);
+}
+
+#[test]
+fn an_id_that_is_taken_leaves_the_one_who_has_it_alone() {
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let (state, cgroups) = (world.state(), world.cgroups());
+    has(&world.call(&["create", &world.id]).fails(), &["container with given ID already exists"]);
+    has(&world.call(&["run", &world.id]).fails(), &["container with given ID already exists"]);
+    assert_eq!((world.state(), world.cgroups()), (state, cgroups));
+    assert_eq!(world.exec(&["echo", "here"]).ok(), "here\n");
+}
+
+#[test]
+fn a_cgroup_that_is_taken_leaves_the_one_who_has_it_alone() {
+    only!(Who::Us, Who::Runc; "crun lets two share");
+    let mut world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let cgroups = world.cgroups();
+    world.config["process"]["args"] = json!(["true"]);
+    world.write();
+    let second = format!("{}-second", world.id);
+    let said = world.call(&["create", &second]);
+    if who() == Who::Us {
+        has(&said.fails(), &["container's cgroup is not empty"]);
+    }
+    assert_eq!(world.cgroups(), cgroups);
+    assert_eq!(world.status(), "running");
+}
+
+#[test]
+fn mounts_that_cannot_be() {
+    let said = fails_cleanly(&["true"], |world| {
+        world.mount(json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "rox"]}));
+        world.write();
+    });
+    has(&said, &["mounts[6]", "rox"]);
+    assert!(who() != Who::Us || said.to_lowercase().contains("unknown parameter"), "{said}");
+    let said = fails_cleanly(&["true"], |world| {
+        world.mount(json!({"destination": "/mnt", "type": "none", "source": "/no/such/thing", "options": ["bind"]}));
+        world.write();
+    });
+    has(&said, &["mounts[6]", "/no/such/thing", "no such file or directory"]);
+    let said = fails_cleanly(&["true"], |world| {
+        world.mount(json!({"destination": "/mnt", "type": "nofs", "source": "none"}));
+        world.write();
+    });
+    has(&said, &["mounts[6]", "no such device"]);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_found_missing_at_create() {
+    let said = fails_cleanly(&["nope"], |_| {});
+    has(&said, &["process.args", "exec: \"nope\": executable file not found in $PATH"]);
+    let said = fails_cleanly(&["/nope"], |_| {});
+    has(&said, &["process.args", "/nope", "no such file or directory"]);
+    let said = fails_cleanly(&["/etc"], |_| {});
+    has(&said, &["process.args", "is a directory"]);
+    let said = fails_cleanly(&["/etc/passwd"], |world| fs::write(world.rootfs("etc/passwd"), "").unwrap());
+    has(&said, &["process.args", "permission denied"]);
+    let said = fails_cleanly(&["/bin/not/a/directory"], |world| fs::write(world.rootfs("bin/not"), "").unwrap());
+    has(&said, &["process.args"]);
+}
+
+#[test]
+fn a_program_that_cannot_be_run_is_told_by_start_and_by_run() {
+    let mut world = World::running(&["/bin/text"]);
+    fs::write(world.rootfs("bin/text"), "no program").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(world.rootfs("bin/text"), fs::Permissions::from_mode(0o755)).unwrap();
+    world.create().ok();
+    let start = world.call(&["start", &world.id]);
+    if who() == Who::Us {
+        has(&start.fails(), &["process.args", "exec format error"]);
+    }
+    world.wait_for_status("stopped");
+    world.call(&["delete", &world.id]).ok();
+    let run = world.run();
+    if who() == Who::Us {
+        has(&run.fails(), &["process.args", "exec format error"]);
+        world.assert_clean();
+    }
+    // a script whose interpreter is missing
+    fs::write(world.rootfs("bin/text"), "#!/no/interpreter\n").unwrap();
+    world.config["root"]["readonly"] = json!(false);
+    let run = world.run();
+    if who() == Who::Us {
+        has(&run.fails(), &["process.args", "no such file or directory"]);
+    }
+}
+
+#[test]
+fn namespaces_that_are_none() {
+    let said = fails_cleanly(&["true"], |world| {
+        world.namespace("network", Some("/no/such/ns"));
+        world.write();
+    });
+    has(&said, &["linux.namespaces[4].path", "/no/such/ns", "no such file or directory"]);
+    let said = fails_cleanly(&["true"], |world| {
+        world.namespace("network", Some("/proc/self/ns/uts"));
+        world.write();
+    });
+    has(&said, &["linux.namespaces[4].path", "uts", "network"]);
+    let said = fails_cleanly(&["true"], |world| {
+        world.namespace("network", Some("/etc/passwd"));
+        world.write();
+    });
+    has(&said, &["linux.namespaces[4].path", "not a namespace"]);
+}
+
+#[test]
+fn too_little_memory_is_named() {
+    only!(Who::Us; "how little is too little is everybody's own");
+    for _ in 0..5 {
+        let mut world = World::running(&["true"]);
+        world.config["linux"]["resources"]["memory"] = json!({"limit": 4096});
+        let named = ["linux.resources.memory.limit", "container init was OOM-killed (memory limit too low?)"];
+        let created = world.create();
+        if created.code() == 0 {
+            // it takes no more memory to wait than it had; to begin it does
+            has(&world.call(&["start", &world.id]).fails(), &named);
+            world.wait_for_status("stopped");
+            world.call(&["delete", &world.id]).ok();
+        } else {
+            has(&created.fails(), &named);
+        }
+        nothing_is_left(&world);
+        has(&world.run().fails(), &named);
+        nothing_is_left(&world);
+    }
+}
+
+#[test]
+fn limits_and_ids_that_cannot_be() {
+    let said = fails_cleanly(&["true"], |world| {
+        world.config["process"]["rlimits"] =
+            json!([{"type": "RLIMIT_NOFILE", "soft": 1_073_741_816_000u64, "hard": 1_073_741_816_000u64}]);
+        world.write();
+    });
+    has(&said, &["process.rlimits[0]", "RLIMIT_NOFILE"]);
+    let said = fails_cleanly(&["true"], |world| {
+        world.config["process"]["cwd"] = json!("/etc/passwd");
+        fs::write(world.rootfs("etc/passwd"), "").unwrap();
+        world.write();
+    });
+    has(&said, &["process.cwd", "not a directory"]);
+}
+
+#[test]
+fn places_for_files_and_sockets_that_are_not_there() {
+    only!(Who::Us; "the peers only warn, or know no such flag");
+    for (flag, terminal) in [("--pid-file", false), ("--pidfd-socket", false), ("--console-socket", true)] {
+        let mut world = World::running(&["true"]);
+        world.config["process"]["terminal"] = json!(terminal);
+        world.write();
+        let failed = world.call(&["create", flag, "/no/such/directory/x", &world.id]);
+        has(&failed.fails(), &[flag, "/no/such/directory/x"]);
+        nothing_is_left(&world);
+        if !terminal {
+            let failed = world.call(&["run", flag, "/no/such/directory/x", &world.id]);
+            has(&failed.fails(), &[flag, "/no/such/directory/x"]);
+            nothing_is_left(&world);
+        }
+    }
+}
+
+#[test]
+fn terminals_that_nobody_takes() {
+    let said = {
+        let mut world = World::running(&["true"]);
+        world.config["process"]["terminal"] = json!(true);
+        let said = world.create().fails();
+        nothing_is_left(&world);
+        said
+    };
+    if who() == Who::Us {
+        has(&said, &["cannot allocate tty if", "will detach without setting console socket"]);
+    }
+    let world = World::running(&["true"]);
+    world.write();
+    let failed = world.call(&["create", "--console-socket", "/x", &world.id]);
+    if who() == Who::Us {
+        has(&failed.fails(), &["cannot use console socket if", "will not detach or allocate tty"]);
+    }
+}
+
+#[test]
+fn all_mistakes_of_a_config_are_told_together() {
+    only!(Who::Us; "the peers tell the first");
+    let mut world = World::running(&["true"]);
+    world.config["process"]["env"] = json!("PATH=/bin");
+    world.config["linux"]["namespaces"][0]["type"] = json!("netwerk");
+    world.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NONE", "soft": 1, "hard": 1}]);
+    let said = world.create().fails();
+    for words in ["process.env", "linux.namespaces[0]", "netwerk", "process.rlimits[0]"] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+}
+
+#[test]
+fn a_failure_is_one_record_in_the_log_and_bare_text_beside_it() {
+    let mut world = World::running(&["nope"]);
+    world.config["hooks"] = json!({"poststop": [{"path": "/bin/false"}]});
+    world.write();
+    let log = world.path("log.json");
+    let create = |format: &str| {
+        let _ = fs::remove_file(&log);
+        let mut command = world.command(&[]);
+        let rest = ["--log", log.to_str().unwrap(), "--log-format", format, "create", &world.id];
+        (finish(command.args(rest)), fs::read_to_string(&log).unwrap())
+    };
+    let (outcome, text) = create("json");
+    // of runc's two the last is the one
+    let text = if who() == Who::Runc { text.lines().last().unwrap().to_owned() } else { text };
+    let record: Value = serde_json::from_str(&text).expect("one object");
+    assert_eq!(record["level"], "error");
+    let message = record["msg"].as_str().unwrap();
+    assert!(message.contains("executable file") && message.contains("not found in $PATH"), "{record}");
+    let time = record["time"].as_str().unwrap();
+    assert!(time.len() >= 20 && time.as_bytes()[10] == b'T', "{time}");
+    if who() == Who::Us {
+        assert_eq!(outcome.err.trim_end(), record["msg"]);
+        assert_eq!(record.as_object().unwrap().len(), 3);
+        let (_, text) = create("text");
+        assert!(text.contains("level=error") && text.contains("msg=\"") && text.starts_with("time=\""), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}
+
+#[test]
+fn what_goes_well_writes_no_log() {
+    let mut world = World::running(&["true"]);
+    world.config["hooks"] = json!({"poststop": [{"path": "/bin/false"}]});
+    world.config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_TOMORROW"]);
+    if who() != Who::Us {
+        world.config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL"]);
+        world.config["hooks"] = json!({});
+    }
+    world.write();
+    let log = world.path("log.json");
+    let mut command = world.command(&[]);
+    let ran = finish(command.args(["--log", log.to_str().unwrap(), "--log-format", "json", "run", &world.id]));
+    if who() == Who::Us {
+        assert!(ran.err.contains("CAP_TOMORROW"), "{}", ran.err);
+        assert!(ran.err.contains("poststop"), "{}", ran.err);
+    }
+    ran.ok();
+    assert_eq!(fs::read_to_string(&log).unwrap_or_default(), "");
+}
+
+#[test]
+fn every_command_logs_its_failure() {
+    let world = World::running(&["true"]);
+    world.write();
+    let log = world.path("log.json");
+    for args in [
+        &["start", "nobody"][..],
+        &["state", "nobody"],
+        &["kill", "nobody", "9"],
+        &["delete", "nobody"],
+        &["exec", "nobody", "true"],
+        &["pause", "nobody"],
+        &["create", "a/b"],
+    ] {
+        let _ = fs::remove_file(&log);
+        let mut command = world.command(&[]);
+        finish(command.args(["--log", log.to_str().unwrap(), "--log-format", "json"]).args(args)).fails();
+        let text = fs::read_to_string(&log).unwrap();
+        let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(records.last().unwrap()["level"], "error", "{args:?}: {text}");
+        assert!(who() != Who::Us || records.len() == 1, "{args:?}: {text}");
+    }
+}
+
+/// A number that nobody can foretell; good enough to choose an instant.
+fn random(below: u64) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() % below
+}
+
+#[test]
+fn killed_at_any_instant_it_can_be_deleted_and_made_again() {
+    only!(Who::Us; "the peers leave what delete does not find");
+    let mut world = World::running(&["sleep", "1000"]);
+    world.config["linux"]["resources"]["pids"] = json!({"limit": 20});
+    world.config["hooks"] =
+        json!({"createContainer": [{"path": "/bin/true"}], "createRuntime": [{"path": "/bin/true"}]});
+    world.write();
+    let pid_file = world.path("pid");
+    let mut done = 0;
+    for round in 0..60 {
+        let mut command = world.command(&["create", "--pid-file", pid_file.to_str().unwrap(), &world.id]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let mut create = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(random(if round % 2 == 0 { 15_000 } else { 40_000 })));
+        let _ = create.kill();
+        done += usize::from(create.wait().unwrap().success());
+        let pid = world.path("state").join(&world.id).join("state.json");
+        let pid = fs::read(pid).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        let pid = pid.and_then(|state| i32::try_from(state["init_process_pid"].as_i64()?).ok());
+        // nothing hangs on what was cut off
+        world.call(&["list"]);
+        let deleted = world.call(&["delete", "--force", &world.id]);
+        assert_eq!(deleted.code(), 0, "round {round}: {}", deleted.err);
+        world.assert_clean();
+        if let Some(pid) = pid {
+            wait_until("init is gone", || !alive(pid));
+        }
+        let leftovers = || processes_in(&world);
+        wait_until("nobody is left", || leftovers().is_empty());
+        assert!(!world.path("state").join(&world.id).exists());
+        let _ = fs::remove_file(&pid_file);
+        world.call(&["create", "--pid-file", pid_file.to_str().unwrap(), &world.id]).ok();
+        assert_eq!(world.status(), "created");
+        world.call(&["delete", &world.id]).ok();
+        let _ = fs::remove_file(&pid_file);
+    }
+    eprintln!("{done} of 60 had been done before they were killed");
+    nothing_is_left(&world);
+}
+
+/// Processes whose command line names this world: the runtime, and an init that has not become anything yet.
+fn processes_in(world: &World) -> Vec<PathBuf> {
+    let here = world.path("state").display().to_string();
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| fs::read(path.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&here)))
+        .collect()
+}
+
+#[test]
+fn a_start_that_is_killed_leaves_a_container_that_can_be_told() {
+    only!(Who::Us; "when theirs is over is their own");
+    for _ in 0..15 {
+        let world = World::running(&["sleep", "1000"]);
+        world.create().ok();
+        let mut start = world.command(&["start", &world.id]).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(random(5_000)));
+        let _ = start.kill();
+        let _ = start.wait();
+        let begun = Instant::now();
+        let status = world.status();
+        assert!(status == "created" || status == "running", "{status}");
+        if status == "created" {
+            world.call(&["start", &world.id]).ok();
+        }
+        assert_eq!(world.status(), "running");
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        world.call(&["delete", "--force", &world.id]).ok();
+    }
+}

@@ -1,0 +1,371 @@
+//! Hooks: when each runs, in which namespaces, what it is told, and what becomes of the container when one fails.
+//! SPEC: runtime.md#lifecycle, config.md#posix-platform-hooks.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::life::alive;
+use crate::only;
+use crate::world::{Who, World, finish, wait_until, who};
+
+const POINTS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// A hook that runs `script` with the host's programs.
+fn hook(script: &str) -> Value {
+    json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"]})
+}
+
+/// A world whose hooks may write to /notes, which is the same directory on the host and in the container.
+fn noting(args: &[&str]) -> (World, std::path::PathBuf) {
+    let mut world = World::running(args);
+    let notes = world.path("notes");
+    fs::create_dir(&notes).unwrap();
+    world.mount(json!({"destination": notes, "type": "bind", "source": notes, "options": ["rbind", "rw"]}));
+    (world, notes)
+}
+
+fn read(path: &std::path::Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn all_six_run_in_order_with_the_state_they_are_to_know() {
+    let (mut world, notes) = noting(&["sh", "-c", "sleep 1000"]);
+    world.config["annotations"] = json!({"org.example/a": "b"});
+    for point in POINTS {
+        let note = |n: u32| {
+            let script = format!("cat > {0}/{point}.{n}; echo {point}.{n} >> {0}/order", notes.display());
+            if point == "startContainer" {
+                json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]})
+            } else {
+                hook(&script)
+            }
+        };
+        world.config["hooks"][point] = json!([note(0), note(1)]);
+    }
+    world.create().ok();
+    let order = || read(&notes.join("order"));
+    let expected = |points: &[&str]| -> String {
+        points.iter().flat_map(|point| [format!("{point}.0\n"), format!("{point}.1\n")]).collect()
+    };
+    if who() == Who::Runc {
+        assert!(order().starts_with(&expected(&POINTS[..3])), "{}", order());
+    } else {
+        assert_eq!(order(), expected(&POINTS[..3]));
+    }
+    let pid = world.pid();
+    world.call(&["start", &world.id]).ok();
+    if who() != Who::Runc {
+        assert_eq!(order(), expected(&POINTS[..5]));
+    }
+    world.call(&["delete", "--force", &world.id]).ok();
+    if who() != Who::Runc {
+        assert_eq!(order(), expected(&POINTS));
+    }
+    let state = |point: &str| -> Value { serde_json::from_str(&read(&notes.join(format!("{point}.1")))).unwrap() };
+    for point in POINTS {
+        let state = state(point);
+        assert_eq!(state["id"], *world.id, "{point}");
+        // crun 1.8 says where it is at the moment
+        assert!(who() == Who::Crun || state["bundle"] == world.bundle().to_str().unwrap(), "{point}");
+        assert_eq!(state["annotations"]["org.example/a"], "b", "{point}");
+        assert!(state["ociVersion"].as_str().unwrap().starts_with("1."), "{point}");
+    }
+    if who() == Who::Us {
+        let told = |point: &str| (state(point)["status"].as_str().unwrap().to_owned(), state(point)["pid"].clone());
+        assert_eq!(told("prestart"), ("created".to_owned(), json!(pid)));
+        assert_eq!(told("createRuntime"), ("creating".to_owned(), json!(pid)));
+        assert_eq!(told("createContainer"), ("creating".to_owned(), json!(1)));
+        assert_eq!(told("startContainer"), ("created".to_owned(), json!(1)));
+        assert_eq!(told("poststart"), ("running".to_owned(), json!(pid)));
+        assert_eq!(told("poststop"), ("stopped".to_owned(), json!(0)));
+    }
+}
+
+#[test]
+fn each_runs_in_its_namespaces_and_finds_its_path_there() {
+    let (mut world, notes) = noting(&["sleep", "1000"]);
+    // on the host there is no such file: found means found in the container
+    fs::copy("/bin/busybox", world.rootfs("bin/only-inside")).unwrap();
+    let kinds = ["mnt", "uts", "ipc", "net", "pid"];
+    let look = |point: &str| {
+        let list = kinds.map(|kind| format!("readlink /proc/self/ns/{kind}")).join("; ");
+        format!("{{ {list}; }} > {}/{point}", notes.display())
+    };
+    for point in POINTS {
+        world.config["hooks"][point] = json!([hook(&look(point))]);
+    }
+    world.config["hooks"]["startContainer"] =
+        json!([{"path": "/bin/only-inside", "args": ["sh", "-c", look("startContainer")], "env": ["PATH=/bin"]}]);
+    world.begin();
+    let links = |pid: &str| -> Vec<String> {
+        kinds.map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().display().to_string()).to_vec()
+    };
+    let (ours, theirs) = (links("self"), links(&world.pid().to_string()));
+    world.call(&["delete", "--force", &world.id]).ok();
+    let saw = |point: &str| -> Vec<String> { read(&notes.join(point)).lines().map(str::to_owned).collect() };
+    for point in ["prestart", "createRuntime", "poststart", "poststop"] {
+        assert_eq!(saw(point), ours, "{point}");
+    }
+    for point in ["createContainer", "startContainer"] {
+        assert_eq!(saw(point), theirs, "{point}");
+    }
+}
+
+#[test]
+fn create_hooks_see_the_mounts_and_not_yet_the_new_root() {
+    let (mut world, notes) = noting(&["true"]);
+    let script = |name: &str| {
+        format!(
+            "grep -c {} /proc/self/mountinfo > {}/{name}; ls / > {}/{name}.root",
+            world.rootfs("").display(),
+            notes.display(),
+            notes.display()
+        )
+    };
+    let (runtime, container) = (hook(&script("runtime")), hook(&script("container")));
+    world.config["hooks"] = json!({"createRuntime": [runtime], "createContainer": [container]});
+    world.run().ok();
+    let host: Vec<_> = {
+        let mut names: Vec<_> =
+            fs::read_dir("/").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    for name in ["runtime", "container"] {
+        let root = read(&notes.join(format!("{name}.root")));
+        let mut saw: Vec<_> = root.lines().filter(|name| !name.starts_with('.')).collect();
+        saw.sort_unstable();
+        let host: Vec<_> = host.iter().filter(|name| !name.starts_with('.')).collect();
+        assert_eq!(saw, host, "{name}");
+    }
+}
+
+#[test]
+fn args_and_environment_are_what_the_config_says() {
+    let (mut world, notes) = noting(&["true"]);
+    let note = notes.join("note");
+    let script = |tag: &str| format!("echo \"{tag} $0 $1 X=$X HOME=$HOME\" >> {}", note.display());
+    world.config["hooks"] = json!({
+        "createRuntime": [
+            {"path": "/bin/sh", "args": ["sh", "-c", script("a"), "zero", "one"], "env": ["X=1"]},
+        ],
+        "createContainer": [
+            {"path": "/bin/sh", "args": ["sh", "-c", script("b"), "zero", "one"], "env": ["X=2"]},
+        ],
+    });
+    world.write();
+    finish(world.command(&["run", &world.id]).env("LEAK", "1")).ok();
+    assert_eq!(read(&note), "a zero one X=1 HOME=\nb zero one X=2 HOME=\n");
+}
+
+#[test]
+fn args_zero_is_what_was_given_and_else_the_path() {
+    let (mut world, notes) = noting(&["true"]);
+    let tell = notes.join("tell");
+    // args[0] of an interpreter's script is its path, so a binary it must be: busybox looks at its own name
+    fs::copy("/bin/busybox", &tell).unwrap();
+    std::os::unix::fs::symlink(&tell, notes.join("pwd")).unwrap();
+    world.config["hooks"] = json!({"createRuntime": [
+        {"path": tell, "args": ["touch", notes.join("named")]},
+        {"path": notes.join("pwd")},
+    ], "createContainer": [
+        {"path": tell, "args": ["touch", notes.join("inside")]},
+        {"path": notes.join("pwd")},
+    ]});
+    world.run().ok();
+    assert!(notes.join("named").exists() && notes.join("inside").exists());
+}
+
+#[test]
+fn a_start_container_hook_without_an_environment_has_the_processes() {
+    only!(Who::Us; "crun gives none, and Debian's runc gives its own");
+    let (mut world, notes) = noting(&["true"]);
+    let script = format!("echo $MINE > {}/env", notes.display());
+    world.config["process"]["env"] = json!(["PATH=/bin", "MINE=yes"]);
+    world.config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    world.run().ok();
+    assert_eq!(read(&notes.join("env")), "yes\n");
+}
+
+#[test]
+fn a_hook_that_fails_before_the_container_is_there_undoes_everything() {
+    for point in ["prestart", "createRuntime", "createContainer"] {
+        let (mut world, notes) = noting(&["sleep", "1000"]);
+        world.config["hooks"] = json!({
+            point: [hook("true"), hook("echo so; echo why >&2; exit 3"), hook(&format!("touch {}/third", notes.display()))],
+            "poststop": [hook(&format!("cat > {}/poststop", notes.display()))],
+        });
+        let pid_file = world.path("pid");
+        world.write();
+        let failed = world.call(&["create", "--pid-file", pid_file.to_str().unwrap(), &world.id]);
+        assert_eq!(failed.code(), if who() == Who::Crun { 255 } else { 1 }, "{point}");
+        if who() == Who::Us {
+            let said = &failed.err;
+            for words in [&format!("hooks.{point}"), "hook #1", "exit status 3", "why", "so"] {
+                assert!(said.contains(words), "{words:?} is not in {said}");
+            }
+            let state: Value = serde_json::from_str(&read(&notes.join("poststop"))).unwrap();
+            assert_eq!((&state["status"], &state["pid"]), (&json!("stopped"), &json!(0)), "{point}");
+        }
+        assert!(!notes.join("third").exists());
+        world.assert_clean();
+        if who() == Who::Us {
+            assert!(!pid_file.exists());
+        }
+    }
+}
+
+#[test]
+fn a_start_container_hook_that_fails_makes_start_fail() {
+    let (mut world, notes) = noting(&["sh", "-c", "touch $N/ran; sleep 1000"]);
+    world.config["process"]["env"] = json!(["PATH=/bin", format!("N={}", notes.display())]);
+    world.config["hooks"] = json!({"startContainer":
+        [{"path": "/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 4"], "env": ["PATH=/bin"]}]});
+    world.create().ok();
+    let failed = world.call(&["start", &world.id]);
+    if who() == Who::Us {
+        let said = failed.fails();
+        for words in ["hooks.startContainer", "hook #0", "exit status 4"] {
+            assert!(said.contains(words), "{words:?} is not in {said}");
+        }
+    }
+    world.wait_for_status("stopped");
+    assert!(!notes.join("ran").exists());
+    world.call(&["delete", &world.id]).ok();
+    // and in one go, nothing is left
+    let failed = world.call(&["run", &world.id]);
+    if who() == Who::Us {
+        assert_eq!(failed.code(), 1);
+        let said = failed.fails();
+        assert!(said.contains("hook #0") && said.contains("why"), "{said}");
+        world.assert_clean();
+    } else {
+        world.call(&["delete", "--force", &world.id]).ok();
+    }
+}
+
+#[test]
+fn a_poststart_hook_that_fails_stops_the_container() {
+    only!(Who::Us; "runc 1.1.5 runs it at create; crun deletes the container");
+    let mut world = World::running(&["sleep", "1000"]);
+    world.config["hooks"] = json!({"poststart": [hook("exit 5")]});
+    world.create().ok();
+    let said = world.call(&["start", &world.id]).fails();
+    assert!(said.contains("hooks.poststart") && said.contains("exit status 5"), "{said}");
+    assert_eq!(world.status(), "stopped");
+    world.call(&["delete", &world.id]).ok();
+    world.call(&["run", &world.id]).fails();
+    world.assert_clean();
+}
+
+#[test]
+fn a_poststop_hook_that_fails_is_a_warning_and_the_others_run() {
+    let (mut world, notes) = noting(&["true"]);
+    world.config["hooks"] = json!({"poststop":
+        [hook("exit 6"), json!({"path": "/nope"}), hook(&format!("touch {}/third", notes.display()))]});
+    world.create().ok();
+    let deleted = world.call(&["delete", "--force", &world.id]);
+    assert_eq!(deleted.code(), 0, "{}", deleted.err);
+    if who() == Who::Us {
+        assert!(deleted.err.contains("warning") && deleted.err.contains("exit status 6"), "{}", deleted.err);
+        assert!(deleted.err.contains("/nope"), "{}", deleted.err);
+    }
+    assert!(who() == Who::Runc || notes.join("third").exists());
+    world.assert_clean();
+    // and it does not change what a foreground run gives back
+    world.config["process"]["args"] = json!(["sh", "-c", "exit 7"]);
+    assert_eq!(world.run().code(), 7);
+}
+
+#[test]
+fn time_is_up_for_a_hook_and_all_it_started() {
+    only!(Who::Us, Who::Crun; "runc kills the hook alone, and then waits for what it started");
+    for point in ["createRuntime", "createContainer", "startContainer"] {
+        let (mut world, notes) = noting(&["true"]);
+        let script = format!("sleep 66.5 & echo $! > {0}/child; sleep 66.5", notes.display());
+        let path = if point == "startContainer" { "PATH=/bin" } else { "PATH=/bin:/usr/bin" };
+        world.config["hooks"] =
+            json!({point: [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": [path], "timeout": 1}]});
+        let before = Instant::now();
+        let failed = world.run();
+        assert!(before.elapsed() < Duration::from_secs(20), "{point}");
+        if who() == Who::Us {
+            let said = failed.fails();
+            assert!(said.contains("hook ran past specified timeout of 1.0s"), "{point}: {said}");
+        }
+        if who() == Who::Us && point == "createRuntime" {
+            // the others' numbers are those of the container's pid namespace, in which nobody is left
+            let child: i32 = read(&notes.join("child")).trim().parse().unwrap();
+            wait_until("the hook's child is gone", || !alive(child));
+        }
+        world.call(&["delete", "--force", &world.id]).ok();
+    }
+}
+
+#[test]
+fn a_hook_may_ignore_its_state_and_leave_something_running() {
+    only!(Who::Us, Who::Runc; "crun waits for what reads its pipe to the end");
+    let mut world = World::running(&["true"]);
+    let script = "exec 0<&-; (sleep 2.5 >/dev/null 2>&1 </dev/null &)";
+    world.config["annotations"] = json!({"large": "x".repeat(200_000)});
+    world.config["hooks"] = json!({"createRuntime": [hook(script)], "poststop": [hook(script)]});
+    let before = Instant::now();
+    world.run().ok();
+    assert!(before.elapsed() < Duration::from_secs(2), "it waits for what the hook left");
+}
+
+#[test]
+fn a_hook_that_is_not_there_is_a_failure() {
+    for point in ["createRuntime", "createContainer", "startContainer"] {
+        let mut world = World::running(&["true"]);
+        world.config["hooks"] = json!({point: [{"path": "/no/such/hook"}]});
+        let failed = world.run();
+        if who() == Who::Us || point != "startContainer" {
+            let said = failed.fails();
+            assert!(who() != Who::Us || said.contains(point), "{said}");
+            assert!(who() != Who::Us || said.to_lowercase().contains("no such file"), "{said}");
+        }
+        world.call(&["delete", "--force", &world.id]).ok();
+        world.assert_clean();
+    }
+    let mut world = World::running(&["true"]);
+    world.config["hooks"] = json!({"createRuntime": [{"path": "relative"}]});
+    world.run().fails();
+    world.assert_clean();
+}
+
+#[test]
+fn hooks_of_the_runtime_are_outside_the_cgroup_and_hooks_of_the_container_inside() {
+    let (mut world, notes) = noting(&["true"]);
+    let script = |name: &str| format!("cat /proc/self/cgroup > {}/{name}", notes.display());
+    let (runtime, container) = (hook(&script("runtime")), hook(&script("container")));
+    world.config["hooks"] = json!({"createRuntime": [runtime], "createContainer": [container]});
+    world.run().ok();
+    assert!(!read(&notes.join("runtime")).contains(&world.id));
+    assert!(read(&notes.join("container")).contains(&world.id));
+}
+
+#[test]
+fn a_hook_has_three_streams_and_nothing_of_ours() {
+    only!(Who::Us, Who::Crun; "Debian's runc hands its sockets to hooks");
+    let (mut world, notes) = noting(&["true"]);
+    let script = |name: &str| format!("ls -l /proc/self/fd > {}/{name}", notes.display());
+    let (runtime, container) = (hook(&script("runtime")), hook(&script("container")));
+    world.config["hooks"] = json!({
+        "createRuntime": [runtime], "createContainer": [container],
+        "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script("start")], "env": ["PATH=/bin"]}],
+    });
+    world.run().ok();
+    for name in ["runtime", "container", "start"] {
+        let list = read(&notes.join(name));
+        let fds: Vec<_> = list.lines().filter(|line| line.contains("->")).collect();
+        // 0, 1, 2, and what ls itself has open
+        assert!(fds.len() <= 4, "{name}: {list}");
+    }
+    let owner = fs::metadata(notes.join("start")).unwrap().uid();
+    assert_eq!(owner, 0);
+}
