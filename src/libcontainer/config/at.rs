@@ -22,6 +22,23 @@ impl At {
         At(format!("{}[{n}]", self.0))
     }
 
+    /// What places are sorted by: names by their letters, elements of an array by their numbers.
+    pub(super) fn order(&self) -> Vec<(&str, usize)> {
+        let parts = self.0.split(['.', '[']).map(|part| part.trim_end_matches(']'));
+        parts.map(|part| part.parse().map_or((part, 0), |n| ("", n))).collect()
+    }
+
+    /// True when this place is `other`, lies in it or holds it.
+    pub(super) fn touches(&self, other: &At) -> bool {
+        let (short, long) = if self.0.len() < other.0.len() { (&self.0, &other.0) } else { (&other.0, &self.0) };
+        long.strip_prefix(short.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+
+    /// The place up to the first array, which is where elements that are taken out shift the others.
+    pub(super) fn before_array(&self) -> At {
+        At(self.0.split('[').next().unwrap_or_default().to_owned())
+    }
+
     /// The place as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -42,5 +59,20 @@ mod tests {
     fn a_place_reads_as_one_would_point_at_it() {
         assert_eq!(At::new("mounts").index(3).key("options").index(1).to_string(), "mounts[3].options[1]");
         assert_eq!(At::default().key("root").key("path").to_string(), "root.path");
+    }
+
+    #[test]
+    fn elements_are_sorted_by_their_numbers() {
+        let mut places = ["mounts[10].source", "mounts[2].type", "mounts[2]", "linux.x", "process.cwd"].map(At::new);
+        places.sort_by(|a, b| a.order().cmp(&b.order()));
+        let told: Vec<_> = places.iter().map(At::as_str).collect();
+        assert_eq!(told, ["linux.x", "mounts[2]", "mounts[2].type", "mounts[10].source", "process.cwd"]);
+    }
+
+    #[test]
+    fn a_place_touches_what_it_holds_and_what_holds_it() {
+        let touch = |a: &str, b: &str| At::new(a).touches(&At::new(b));
+        assert!(touch("process", "process.args") && touch("mounts[1].type", "mounts[1]") && touch("a", "a"));
+        assert!(!touch("process.arg", "process.args") && !touch("mounts[1]", "mounts[10]"));
     }
 }

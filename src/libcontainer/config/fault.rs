@@ -75,14 +75,24 @@ impl Faults {
         }
     }
 
-    /// `value` when nothing was found, otherwise all that was.
-    pub fn into_result<T>(self, value: T) -> Result<T, Faults> {
-        if self.0.is_empty() { Ok(value) } else { Err(self) }
+    /// `value` when nothing was found, otherwise all that was, in the order of their places and none twice.
+    pub fn into_result<T>(mut self, value: T) -> Result<T, Faults> {
+        if self.0.is_empty() {
+            return Ok(value);
+        }
+        self.0.sort_by(|a, b| a.at.order().cmp(&b.at.order()).then_with(|| a.problem.cmp(&b.problem)));
+        self.0.dedup();
+        Err(self)
     }
 
     /// True when nothing was found.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Leaves out what `keep` does not want.
+    pub fn retain(&mut self, keep: impl FnMut(&Fault) -> bool) {
+        self.0.retain(keep);
     }
 
     /// The mistakes as they were found.

@@ -2,6 +2,7 @@
 //! process; reads no file and asks the host nothing.
 
 mod at;
+pub mod capability;
 pub mod example;
 mod fault;
 mod names;
@@ -20,20 +21,38 @@ pub struct Config {
     pub spec: Spec,
     /// Notes that do not stop the container.
     pub warnings: Vec<Warning>,
+    /// Mistakes of form. What is wrong was taken out of `spec`, so that a plan can look at the rest and tell everything
+    /// at once (`Config::beside`); no plan is made with one of them.
+    pub faults: Faults,
 }
 
-/// Reads a config.json. A good one costs one typed read; only a bad one is looked at again, piece by piece.
+impl Config {
+    /// Of the mistakes that a plan found in what is left of the document, those that were there before anything was taken
+    /// out of it: the others would only puzzle the reader.
+    pub(crate) fn beside(&self, mut found: Faults) -> Faults {
+        let torn: Vec<_> = self.faults.iter().map(|fault| fault.at.before_array()).collect();
+        // much depends on what namespaces there are
+        let shaken = ["linux.namespaces", "linux.uidMappings", "linux.gidMappings"];
+        if torn.iter().any(|at| shaken.iter().any(|shaken| At::new(*shaken).touches(at))) {
+            found = Faults::none();
+        }
+        found.retain(|fault| !torn.iter().any(|torn| torn.touches(&fault.at)));
+        found.extend(self.faults.clone());
+        found
+    }
+}
+
+/// Reads a config.json. A good one costs one typed read; only a bad one is looked at again, piece by piece, and its
+/// mistakes are in `Config::faults`.
 ///
 /// # Errors
-/// All mistakes, each with its place.
+/// Nothing of it can be read.
 pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
-    let (spec, warnings) = read::typed::<Spec>(bytes, &At::default())?;
-    let config = Config { spec, warnings };
-    let mut faults = Faults::none();
-    if let Some(problem) = version_problem(config.spec.version()) {
+    let read::Read { value: spec, warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
+    if let Some(problem) = version_problem(spec.version()) {
         faults.add(At::new("ociVersion"), problem);
     }
-    faults.into_result(config)
+    Ok(Config { spec, warnings, faults })
 }
 
 /// Reads a process object, as `exec --process` takes it. `at` is what its mistakes are told by.
@@ -41,11 +60,15 @@ pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
 /// # Errors
 /// All mistakes, each with its place.
 pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Faults> {
-    read::typed::<Process>(bytes, at)
+    let read::Read { value, warnings, faults } = read::typed::<Process>(bytes, at)?;
+    faults.into_result((value, warnings))
 }
 
 /// SPEC: config.md#specification-version: semantic versions; we know the first major one.
 fn version_problem(version: &str) -> Option<String> {
+    if version.is_empty() {
+        return Some("is missing".to_owned());
+    }
     let core = version.split(['-', '+']).next().unwrap_or_default();
     let parts: Vec<_> = core.split('.').map(str::parse::<u32>).collect();
     match parts.as_slice() {

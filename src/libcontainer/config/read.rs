@@ -7,19 +7,26 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use super::{At, Faults, Warning};
-use crate::plan::capabilities;
+use super::{At, Faults, Warning, capability};
 
 /// More mistakes than this nobody reads.
 const MAX_MISTAKES: usize = 64;
 
+/// A document as far as it can be read.
+#[derive(Debug)]
+pub(super) struct Read<T> {
+    pub(super) value: T,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) faults: Faults,
+}
+
 /// Reads a `T`; `at` is the place of the document itself.
-pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<(T, Vec<Warning>), Faults> {
+pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T>, Faults> {
     // serde takes an array of the values for an object of them; the spec does not
     if bytes.trim_ascii_start().first() == Some(&b'{')
         && let Ok(value) = serde_json::from_slice(bytes)
     {
-        return Ok((value, Vec::new()));
+        return Ok(Read { value, warnings: Vec::new(), faults: Faults::none() });
     }
     let mut document: Value =
         serde_json::from_slice(bytes).map_err(|error| Faults::one(at.clone(), not_json(&error)))?;
@@ -28,7 +35,9 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<(T, Ve
     }
     let mut warnings = Vec::new();
     drop_unknown_capabilities(&mut document, at, &mut warnings);
-    all_mistakes(document, at).map(|value| (value, warnings))
+    rename_scheduler_flags(&mut document);
+    let (value, faults) = all_mistakes(document, at)?;
+    Ok(Read { value, warnings, faults })
 }
 
 fn not_json(error: &serde_json::Error) -> String {
@@ -63,7 +72,7 @@ fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<W
         let Some(list) = set.as_array_mut() else { continue };
         let mut n = 0;
         list.retain(|entry| {
-            let known = entry.as_str().is_none_or(|name| capabilities::by_name(name).is_some());
+            let known = entry.as_str().is_none_or(|name| capability::by_name(name).is_some());
             if !known {
                 warnings.push(Warning { at: at.index(n), said: format!("{entry} is no capability; left out") });
             }
@@ -73,19 +82,35 @@ fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<W
     }
 }
 
-/// Reads again and again; each time one mistake less.
-fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At) -> Result<T, Faults> {
+/// Flags of `process.scheduler` as the spec spells them, and as the types do.
+const SCHEDULER_FLAGS: [(&str, &str); 2] =
+    [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
+
+fn rename_scheduler_flags(document: &mut Value) {
+    let process = if document.get("process").is_some() { "/process/scheduler/flags" } else { "/scheduler/flags" };
+    for flag in document.pointer_mut(process).and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some((_, typed)) = SCHEDULER_FLAGS.iter().find(|(spelled, _)| flag == spelled) {
+            *flag = Value::from(*typed);
+        }
+    }
+}
+
+/// Reads again and again; each time one mistake less. What is left, and what was wrong with the rest.
+fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At) -> Result<(T, Faults), Faults> {
     let mut faults = Faults::none();
     let mut taken = HashMap::new();
     for _ in 0..MAX_MISTAKES {
         let error = match serde_path_to_error::deserialize::<_, T>(document.clone()) {
-            Ok(value) => return faults.into_result(value),
+            Ok(value) => return Ok((value, faults)),
             Err(error) => error,
         };
         let path: Vec<_> = error.path().iter().cloned().collect();
         let text = error.inner().to_string();
         let (place, problem) = told(&path, &text, &document, at, &taken);
-        faults.add(place, problem);
+        // what was taken out because of its own mistake is missing now, and the piece around it goes the same way
+        if !faults.iter().any(|fault| fault.at == place) {
+            faults.add(place, problem);
+        }
         if !take_out(&mut document, &path, &mut taken) {
             break;
         }
@@ -124,7 +149,10 @@ fn told(path: &[Segment], error: &str, document: &Value, at: &At, taken: &Taken)
     if let Some((unknown, expected)) = error.split_once(", expected ")
         && unknown.starts_with("unknown variant")
     {
-        let expected = expected.replace('`', "").replace("one of ", "");
+        let mut expected = expected.replace('`', "").replace("one of ", "");
+        for (spelled, typed) in SCHEDULER_FLAGS {
+            expected = expected.replace(typed, spelled);
+        }
         return (place, format!("unknown value {:?} (expected one of {expected})", quoted(unknown)));
     }
     if let Some((_, expected)) = error.split_once(", expected ")
@@ -132,6 +160,9 @@ fn told(path: &[Segment], error: &str, document: &Value, at: &At, taken: &Taken)
     {
         let value = found(document, path).map_or("something else".to_owned(), kind);
         return (place, format!("expected {}, got {value}", spoken(expected)));
+    }
+    if let Some(list) = error.strip_prefix("Invalid execCPUAffinity format: ") {
+        return (place, format!("{list:?} is no list of CPUs such as 0-3,7"));
     }
     (place, error.to_owned())
 }
@@ -194,7 +225,10 @@ mod tests {
     use super::*;
 
     fn mistakes(json: &str) -> String {
-        typed::<Spec>(json.as_bytes(), &At::default()).unwrap_err().to_string()
+        match typed::<Spec>(json.as_bytes(), &At::default()) {
+            Ok(read) => read.faults.to_string(),
+            Err(faults) => faults.to_string(),
+        }
     }
 
     #[test]
@@ -227,7 +261,7 @@ mod tests {
     fn an_unknown_capability_is_a_warning() {
         let json = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
             "capabilities":{"bounding":["CAP_KILL","CAP_NOPE"]}}}"#;
-        let (spec, warnings) = typed::<Spec>(json.as_bytes(), &At::default()).unwrap();
+        let Read { value: spec, warnings, .. } = typed::<Spec>(json.as_bytes(), &At::default()).unwrap();
         assert_eq!(warnings.len(), 1);
         assert_eq!(
             warnings[0].to_string(),

@@ -9,10 +9,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::talk::retry;
 use super::{Outcome, Trouble};
-use crate::plan::capabilities::CapabilitySets;
-
-/// More groups than any process has (NGROUPS_MAX is 65536; the plan refuses more than fit here).
-pub const MAX_GROUPS: usize = 1024;
+use crate::plan::step::{CapabilitySets, MAX_GROUPS};
 
 pub(super) fn become_root() -> Outcome {
     match rustix::thread::set_thread_groups(&[]) {

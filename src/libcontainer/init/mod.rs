@@ -11,8 +11,6 @@ mod root;
 mod see;
 mod talk;
 
-pub use be::MAX_GROUPS;
-
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

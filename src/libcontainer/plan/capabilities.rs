@@ -2,36 +2,9 @@
 
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
+use super::step::CapabilitySets;
+pub use crate::config::capability::{by_name, known};
 use crate::config::{At, Warning};
-
-/// The five sets as bit masks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CapabilitySets {
-    /// Bounding.
-    pub bounding: u64,
-    /// Effective.
-    pub effective: u64,
-    /// Permitted.
-    pub permitted: u64,
-    /// Inheritable.
-    pub inheritable: u64,
-    /// Ambient.
-    pub ambient: u64,
-}
-
-/// Every capability's name, by its number (capabilities(7)).
-pub fn known() -> Vec<String> {
-    let mut all: Vec<_> = caps::all().into_iter().collect();
-    all.sort_by_key(|cap| cap.index());
-    all.into_iter().map(|cap| cap.to_string()).collect()
-}
-
-/// The number of a capability: with CAP_ or without, in any case.
-pub fn by_name(name: &str) -> Option<u8> {
-    let name = name.to_ascii_uppercase();
-    let full = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };
-    full.parse::<caps::Capability>().ok().map(|cap| cap.index())
-}
 
 /// What `process.capabilities` asks, as far as we have it to give. No object at all drops everything, the bounding set
 /// too. `own_bounding` is the runtime's bounding set.
@@ -113,14 +86,5 @@ mod tests {
         let (sets, warnings) = sets(Some(&asked), &At::new("c"), !0);
         assert_eq!(sets.ambient, 1 << 5);
         assert_eq!(warnings.len(), 1);
-    }
-
-    #[test]
-    fn every_capability_of_the_kernel_has_its_number() {
-        assert_eq!(by_name("CAP_CHOWN"), Some(0));
-        assert_eq!(by_name("kill"), Some(5));
-        assert_eq!(by_name("CAP_CHECKPOINT_RESTORE"), Some(40));
-        assert_eq!(by_name("CAP_NOPE"), None);
-        assert_eq!(known().len(), 41);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Asked;
 use super::draft::{Draft, Opening};
-use super::mounts::{Entry, attach, changes};
+use super::mounts::{Entry, attach, changes, inherited_propagation};
 use super::namespaces::{CGROUP, Kinds};
 use super::process::c_string;
 use super::step::{Content, Last, Missing, NewMount, Target, What};
@@ -25,11 +25,14 @@ fn unified(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
     let own = plan.plan().cgroup.as_ref().and_then(|(placement, ..)| placement.directory("").map(Path::to_path_buf));
     let own = own.or_else(|| ask.host.cgroups.v2.as_ref().map(|v2| v2.mount.clone()));
     let fallback = own.map(|own| plan.open(&entry.at, Opening::CgroupTree(own)));
+    // for the fallback, which is a copy of the host's; a new mount has no peers
+    let mut list = inherited_propagation(ask);
+    list.extend(changes(&entry.options));
     let mount = NewMount {
         fstype: CString::from(c"cgroup2"),
         settings: vec![(CString::from(c"source"), Some(CString::from(c"cgroup")))],
         attributes: entry.options.set,
-        changes: changes(&entry.options),
+        changes: list,
         target: Target { path, missing: Missing::Directory, last: Last::Any },
         content: Content::Empty,
         classic: None,

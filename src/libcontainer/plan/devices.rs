@@ -26,8 +26,18 @@ const LINKS: [(&str, &str); 4] = [
 pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let list = ask.config.spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let asked: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, plan)).collect();
+    for (n, (node, at)) in asked.iter().enumerate() {
+        if asked[..n].iter().any(|(other, _)| other.path == node.path && other != node) {
+            plan.fault(at, format!("a second, different device at {:?}", format!("/{}", node.path.to_string_lossy())));
+        }
+    }
     // somebody else's /dev is theirs to fill; without a mount namespace the rootfs's own one is the host's file system
-    if dev_is_a_bind(ask) || !kinds.private(MOUNT) {
+    let theirs = dev_is_a_bind(ask);
+    if theirs || !kinds.private(MOUNT) {
+        let why = if theirs { "/dev is bound from the host" } else { "there is no mount namespace" };
+        for (_, at) in &asked {
+            plan.warn(at, format!("is not made: {why}"));
+        }
         return;
     }
     let default = DEFAULT.into_iter().map(|(name, major, minor)| Node {
@@ -38,10 +48,10 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         gid: 0,
     });
     for node in default.filter(|node| !asked.iter().any(|(asked, _)| asked.path == node.path)) {
-        make(node, Origin::Runtime("default device"), kinds, plan);
+        make(node, Origin::Runtime("default device"), ask, kinds, plan);
     }
     for (node, at) in &asked {
-        make(node.clone(), Origin::At(at.clone()), kinds, plan);
+        make(node.clone(), Origin::At(at.clone()), ask, kinds, plan);
     }
     links(ask, plan);
 }
@@ -54,7 +64,7 @@ fn dev_is_a_bind(ask: &Asked<'_>) -> bool {
 }
 
 /// In a user namespace nodes cannot be made: the host's own is bound there.
-fn make(node: Node, from: Origin, kinds: &Kinds, plan: &mut Draft) {
+fn make(node: Node, from: Origin, ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     if !kinds.private(USER) {
         plan.because(&from, What::Mknod(node));
         return;
@@ -66,7 +76,7 @@ fn make(node: Node, from: Origin, kinds: &Kinds, plan: &mut Draft) {
     let host = PathBuf::from(format!("/{}", node.path.to_string_lossy()));
     let slot = plan.open(&at, Opening::Tree(host, Reach::One));
     let target = Target { path: node.path, missing: Missing::File, last: Last::Any };
-    plan.because(&from, What::Bind(slot, Vec::new(), target));
+    plan.because(&from, What::Bind(slot, mounts::inherited_propagation(ask), target));
 }
 
 fn node(device: &LinuxDevice, n: usize, plan: &mut Draft) -> Option<(Node, At)> {

@@ -31,6 +31,8 @@ pub struct Plan {
     pub time_offsets: Vec<TimeOffset>,
     /// Hooks in the runtime's namespaces: prestart, then createRuntime.
     pub runtime_hooks: Vec<RuntimeHooks>,
+    /// How many hooks there are for the time after: poststart, poststop.
+    pub later_hooks: Vec<(At, usize)>,
     /// /proc/PID/oom_score_adj, written by the runtime while init has no rights there.
     pub oom_score_adj: Option<i32>,
     /// Resource limits, set by the runtime when init asks.
@@ -170,6 +172,7 @@ impl Draft {
             id_maps: None,
             time_offsets: Vec::new(),
             runtime_hooks: Vec::new(),
+            later_hooks: Vec::new(),
             oom_score_adj: None,
             limits: Vec::new(),
             filter: None,
@@ -234,8 +237,8 @@ impl Draft {
     }
 
     /// The plan, or everything that is wrong.
-    pub(super) fn into_plan(self) -> Result<Plan, Faults> {
-        self.faults.into_result(self.plan)
+    pub(super) fn into_plan(self, ask: &Asked<'_>) -> Result<Plan, Faults> {
+        ask.config.beside(self.faults).into_result(self.plan)
     }
 
     /// Where the container's cgroups are and what they allow.
@@ -247,6 +250,7 @@ impl Draft {
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let Some(placement) = self.keep(resources::place(path, &ask.flags.id, &ask.host.cgroups)) else { return };
         let asked = linux.and_then(|linux| linux.resources().as_ref());
+        self.warnings(asked.map_or(Vec::new(), |asked| resources::unused(asked, &ask.host.cgroups)));
         let writes = asked.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &ask.host.cgroups));
         let rules = asked.and_then(|asked| asked.devices().as_deref()).unwrap_or_default();
         let access = resources::devices(rules, &ask.host.cgroups);

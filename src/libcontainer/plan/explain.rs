@@ -3,10 +3,12 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::draft::{Opening, Plan};
+use super::draft::{IdMap, Limit, Opening, Plan, TimeOffset};
 use super::namespaces::KINDS;
-use super::step::{Change, Console, Content, Namespaces, NewMount, Slot, Step, Target, What};
+use super::step::{Change, Console, ConsoleDevice, Content, Namespaces, NewMount, Slot, Step, Target, What};
+use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
+use crate::sys::sched::SchedAttr;
 use crate::wire::Ask;
 
 const ATTRIBUTES: [(u64, &str); 6] = [
@@ -63,16 +65,57 @@ impl Plan {
             line("bridge", step.what.to_string(), step.from.to_string());
         }
         for step in &self.init {
-            line("init", step.what.to_string(), step.from.to_string());
-            if step.what == What::Ask(Ask::Limits) {
-                for limit in &self.limits {
-                    let act = format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
-                    line("runtime", act, limit.at.to_string());
+            let act = match (&step.what, &self.filter) {
+                (What::Seccomp(_), Some(filter)) => format!("{}, {filter}", step.what),
+                (what, _) => what.to_string(),
+            };
+            line("init", act, step.from.to_string());
+            if let What::Ask(ask) = &step.what {
+                for (act, from) in self.favours(*ask) {
+                    line("runtime", act, from.to_string());
                 }
             }
         }
+        for (at, count) in &self.later_hooks {
+            line("runtime", run_hooks(at, *count), at.to_string());
+        }
         lines
     }
+
+    /// What the runtime process does when init asks.
+    fn favours(&self, ask: Ask) -> Vec<(String, At)> {
+        match ask {
+            Ask::IdMaps => {
+                let (uids, gids) = self.id_maps.as_ref().map(|(u, g)| (u.as_slice(), g.as_slice())).unwrap_or_default();
+                let lines = |file: &'static str, property: &'static str, list: &[IdMap]| -> Vec<_> {
+                    let told = |map: &IdMap| format!("write {file} = {} {} {}", map.container, map.host, map.size);
+                    list.iter().enumerate().map(|(n, map)| (told(map), At::new(property).index(n))).collect()
+                };
+                let mut all = lines("uid_map", "linux.uidMappings", uids);
+                all.extend(lines("gid_map", "linux.gidMappings", gids));
+                all
+            }
+            Ask::TimeOffsets => {
+                let told = |o: &TimeOffset| format!("write timens_offsets = {} {} {}", o.clock, o.secs, o.nanosecs);
+                self.time_offsets.iter().map(|offset| (told(offset), offset.at.clone())).collect()
+            }
+            Ask::Hooks(_) => self
+                .runtime_hooks
+                .iter()
+                .map(|hooks| (run_hooks(&hooks.at, hooks.list.len()), hooks.at.clone()))
+                .collect(),
+            Ask::Limits => {
+                let told = |limit: &Limit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
+                self.limits.iter().map(|limit| (told(limit), limit.at.clone())).collect()
+            }
+            Ask::Cgroup | Ask::SeccompListener => Vec::new(),
+        }
+    }
+}
+
+/// `at` is the place of the list, whose last word is the hooks' name.
+fn run_hooks(at: &At, count: usize) -> String {
+    format!("run {count} {} hooks", at.as_str().rsplit('.').next().unwrap_or_default())
 }
 
 impl fmt::Display for Plan {
@@ -177,10 +220,7 @@ impl fmt::Display for What {
             What::Sysctl(path, value) => write!(f, "write {} = {}", text(path), text(value)),
             What::Hostname(name) => write!(f, "sethostname {}", text(name)),
             What::Domainname(name) => write!(f, "setdomainname {}", text(name)),
-            What::Console(Console { socket, size, uid, .. }) => match size {
-                Some((rows, columns)) => write!(f, "terminal {rows}x{columns} of uid {uid}, master to {socket}"),
-                None => write!(f, "terminal of uid {uid}, master to {socket}"),
-            },
+            What::Console(console) => terminal(console, f),
             What::Umask(mask) => write!(f, "umask {mask:04o}"),
             What::Groups(groups) => write!(f, "setgroups {groups:?}"),
             What::OwnStdio(uid) => write!(f, "fchown stdio to {uid}"),
@@ -194,11 +234,7 @@ impl fmt::Display for What {
             ),
             What::NoNewPrivs => f.write_str("no_new_privs"),
             What::Seccomp(flags) => write!(f, "seccomp filter, flags {flags:#x}"),
-            What::Scheduler(attr) => write!(
-                f,
-                "sched_setattr policy {} nice {} priority {} flags {:#x}",
-                attr.policy, attr.nice, attr.priority, attr.flags
-            ),
+            What::Scheduler(attr) => scheduler(attr, f),
             What::IoPriority(value) => write!(f, "ioprio_set class {} level {}", value >> 13, value & 7),
             What::Personality(persona) => write!(f, "personality {persona:#x}"),
             What::MemoryPolicy(mode, nodes) => write!(f, "set_mempolicy {mode:#x} nodes {nodes:x?}"),
@@ -215,7 +251,7 @@ impl fmt::Display for What {
                 write!(f, "run {} {} hooks", hooks.len(), super::failure::hook_name(*point))
             }
             What::Exec(exec) => {
-                write!(f, "execve {}", exec.args.iter().map(text).collect::<Vec<_>>().join(" "))
+                write!(f, "execve {}", exec.args.iter().map(word).collect::<Vec<_>>().join(" "))
             }
         }
     }
@@ -229,6 +265,33 @@ fn asked(ask: Ask) -> String {
         Ask::Cgroup => "be in the cgroup".to_owned(),
         Ask::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
         Ask::SeccompListener => "pass the seccomp listener on".to_owned(),
+    }
+}
+
+fn scheduler(attr: &SchedAttr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let SchedAttr { policy, nice, priority, flags, .. } = attr;
+    write!(f, "sched_setattr policy {policy} nice {nice} priority {priority} flags {flags:#x}")?;
+    match (attr.runtime, attr.deadline, attr.period) {
+        (0, 0, 0) => Ok(()),
+        (runtime, deadline, period) => write!(f, " runtime {runtime} deadline {deadline} period {period}"),
+    }
+}
+
+fn terminal(console: &Console, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("terminal")?;
+    if let Some((rows, columns)) = console.size {
+        write!(f, " {rows}x{columns}")?;
+    }
+    write!(f, " of uid {}, master to {}", console.uid, console.socket)?;
+    f.write_str(if console.device == ConsoleDevice::Bound { ", slave on /dev/console" } else { "" })
+}
+
+/// A word of a command line, in quotes where a reader would not see where it ends.
+fn word(value: &CStr) -> String {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+    match text(value) {
+        word if !word.is_empty() && word.chars().all(plain) => word,
+        other => format!("{other:?}"),
     }
 }
 
@@ -279,7 +342,9 @@ fn propagation(flags: u64) -> String {
 
 fn flags(attributes: &Attributes) -> String {
     let set = named(attributes.set);
-    let cleared = named(attributes.clear).map(|name| format!("not {name}"));
+    let atime = libc::MOUNT_ATTR__ATIME;
+    let relatime = (attributes.clear & atime == atime && attributes.set & atime == 0).then(|| "relatime".to_owned());
+    let cleared = named(attributes.clear & !atime).map(|name| format!("not {name}")).chain(relatime);
     let propagation = (attributes.propagation != 0).then(|| propagation(attributes.propagation));
     set.chain(cleared).chain(propagation).collect::<Vec<_>>().join(",")
 }

@@ -30,9 +30,10 @@ pub(super) fn before_pivot(ask: &Asked<'_>, plan: &mut Draft) {
     }
     inside(HookPoint::CreateContainer, "createContainer", "creating", hooks.create_container().as_deref(), plan);
     for (name, list) in [("poststart", hooks.poststart()), ("poststop", hooks.poststop())] {
-        let list = list.as_deref().unwrap_or_default();
+        let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { continue };
         let at = At::new("hooks").key(name);
         list.iter().enumerate().for_each(|(n, hook)| drop(command(hook, &at.index(n), plan)));
+        plan.plan().later_hooks.push((at, list.len()));
     }
 }
 

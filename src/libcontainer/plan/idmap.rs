@@ -23,6 +23,10 @@ pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         if list.is_empty() && kinds.new.has(USER) {
             plan.fault(at, "is missing: a new user namespace needs it");
         }
+        let root = list.iter().any(|map| map.container_id() == 0 && map.size() > 0);
+        if kinds.new.has(USER) && !list.is_empty() && !root {
+            plan.fault(at, "has no mapping of 0, and it is the container's root that sets it up");
+        }
         lines(list, at, plan);
     }
     if kinds.new.has(USER) {
@@ -77,7 +81,10 @@ pub(super) fn must_reach(id: u32, ids: Ids, at: &At, plan: &mut Draft) {
         Ids::Users => (uids, "linux.uidMappings"),
         Ids::Groups => (gids, "linux.gidMappings"),
     };
-    if !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size)) {
+    // that there are none has been told
+    if !list.is_empty()
+        && !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size))
+    {
         plan.fault(at, format!("{id} is not mapped in {property}"));
     }
 }

@@ -15,6 +15,7 @@ mod mounts;
 pub mod namespaces;
 mod paths;
 mod process;
+mod refused;
 pub mod resources;
 mod rootfs;
 mod run_as;
@@ -134,14 +135,15 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
     rootfs::change(ask, &kinds, &mut plan);
     console::attach(&own, ask, &mut plan);
     paths::hide(ask, &kinds, &mut plan); //          ORDER: after pivot, on the container's own /proc
-    rootfs::finish(ask, &mut plan); //               read-only last, when nothing has to be made any more
+    rootfs::finish(ask, &kinds, &mut plan); //       read-only last, when nothing has to be made any more
     process::place(&own, &mut plan); //              the working directory and HOME, as root
     process::run_as(&own, ask, &mut plan); //             scheduler, priorities, memory
     process::give_up_power(&own, ask, &mut plan); // no_new_privs, seccomp, groups, ids, capabilities
     process::prepare(&own, ask, &mut plan); //       cwd inside the root, nothing open, program there, ready
     hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
     process::go(&own, &mut plan);
-    plan.into_plan()
+    refused::all(ask, &mut plan);
+    plan.into_plan(ask)
 }
 
 /// What `exec` runs, and in which container.
@@ -163,14 +165,16 @@ pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let mut plan = Draft::new(ask);
     let own = process::of(joining, ask, &mut plan);
     process::begin(&mut plan);
+    process::affinity(&own, process::Affinity::Initial, &mut plan);
     process::labels(&own, ask, &mut plan); //        ORDER: on the host's /proc, before the container's is all there is
     namespaces::join(joining.container, &mut plan);
     process::session(ask, &mut plan);
     console::attach_again(&own, ask, &mut plan);
     process::place(&own, &mut plan);
+    process::affinity(&own, process::Affinity::Final, &mut plan);
     process::run_as(&own, ask, &mut plan);
     process::give_up_power(&own, ask, &mut plan);
     process::prepare(&own, ask, &mut plan);
     process::go(&own, &mut plan);
-    plan.into_plan()
+    plan.into_plan(ask)
 }

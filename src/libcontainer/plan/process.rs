@@ -6,10 +6,10 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxIOPriority, LinuxSeccomp, PosixRlimitType, Process};
 
-use super::capabilities::{self, CapabilitySets};
+use super::capabilities;
 use super::draft::{Draft, Limit};
 use super::namespaces::{Kinds, USER};
-use super::step::{Exec, What};
+use super::step::{CapabilitySets, Exec, MAX_GROUPS, What};
 use super::{Asked, Joining, Keyring, idmap, run_as, seccomp};
 use crate::config::At;
 use crate::host::Host;
@@ -76,6 +76,7 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, held: u64, ask: &Asked<
     };
     let Some(process) = process else { return own };
     (own.uid, own.gid) = (process.user().uid(), process.user().gid());
+    ids(process, &at.key("user"), plan);
     idmap::must_reach(own.uid, idmap::Ids::Users, &at.key("user").key("uid"), plan);
     idmap::must_reach(own.gid, idmap::Ids::Groups, &at.key("user").key("gid"), plan);
     let (env, needs_home, path) = environment(process, at, ask, plan);
@@ -92,6 +93,20 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, held: u64, ask: &Asked<
     limits(process, at, plan);
     filter(&mut own, ask, plan);
     own
+}
+
+/// 4294967295 is -1 to setresuid(2), which would leave the process what it is: root.
+fn ids(process: &Process, at: &At, plan: &mut Draft) {
+    let user = process.user();
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    let all = [(at.key("uid"), user.uid()), (at.key("gid"), user.gid())];
+    let groups = groups.iter().enumerate().map(|(n, gid)| (at.key("additionalGids").index(n), *gid));
+    for (at, id) in all.into_iter().chain(groups).filter(|(_, id)| *id == u32::MAX) {
+        plan.fault(&at, format!("{id} is no id: to the kernel it means \"unchanged\""));
+    }
+    if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {
+        plan.fault(&at.key("umask"), format!("{umask} is more than 511 (0777)"));
+    }
 }
 
 /// The environment: nothing of ours, the last of several wins. SPEC: config.md#process.
@@ -276,6 +291,28 @@ pub(super) fn place(own: &Own<'_>, plan: &mut Draft) {
     }
 }
 
+/// `process.execCPUAffinity`, `initial` or `final`. SPEC: config.md#linux-process: for exec, not for the first process.
+pub(super) fn affinity(own: &Own<'_>, when: Affinity, plan: &mut Draft) {
+    let Some(asked) = own.process.and_then(|process| process.exec_cpu_affinity().as_ref()) else { return };
+    let (name, list) = match when {
+        Affinity::Initial => ("initial", asked.initial()),
+        Affinity::Final => ("final", asked.cpu_affinity_final()),
+    };
+    let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { return };
+    let at = own.at.key("execCPUAffinity").key(name);
+    match run_as::mask(list) {
+        Some(cpus) => plan.at(&at, What::Affinity(cpus)),
+        None => plan.fault(&at, format!("{list:?} is no list of CPUs such as 0-3,7")),
+    }
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Affinity {
+    Initial,
+    Final,
+}
+
 /// How the process is scheduled, and where its memory comes from.
 pub(super) fn run_as(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let Some(process) = own.process else { return };
@@ -318,8 +355,8 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
         load_filter(own, plan);
     }
     let groups = process.user().additional_gids().clone().unwrap_or_default();
-    if groups.len() > crate::init::MAX_GROUPS {
-        plan.fault(&user.key("additionalGids"), format!("more than {} groups", crate::init::MAX_GROUPS));
+    if groups.len() > MAX_GROUPS {
+        plan.fault(&user.key("additionalGids"), format!("more than {MAX_GROUPS} groups"));
     }
     for (n, gid) in groups.iter().enumerate() {
         idmap::must_reach(*gid, idmap::Ids::Groups, &user.key("additionalGids").index(n), plan);

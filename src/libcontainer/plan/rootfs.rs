@@ -81,7 +81,7 @@ pub(super) fn change(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
 }
 
 /// Read-only at last: nodes, mount points and the working directory have been made.
-pub(super) fn finish(ask: &Asked<'_>, plan: &mut Draft) {
+pub(super) fn finish(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let spec = &ask.config.spec;
     for (path, at, attributes) in std::mem::take(&mut plan.closing) {
         plan.at(&at, What::Finish(path, attributes));
@@ -93,8 +93,13 @@ pub(super) fn finish(ask: &Asked<'_>, plan: &mut Draft) {
         plan.at(&At::new("process.cwd"), What::MakeCwd(path));
     }
     if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+        let at = At::new("root.readonly");
+        if !kinds.private(MOUNT) {
+            // the mount that the root is on is the host's
+            plan.fault(&at, "needs a mount namespace (linux.namespaces)");
+        }
         let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-        plan.at(&At::new("root.readonly"), What::Finish(CString::from(c"."), attributes));
+        plan.at(&at, What::Finish(CString::from(c"."), attributes));
     }
     unbindable(ask, plan);
 }

@@ -26,6 +26,11 @@ pub(super) fn scheduler(asked: &Scheduler, at: &At, plan: &mut Draft) {
     }
     if priority != 0 && !realtime {
         plan.fault(&at.key("priority"), "is for SCHED_FIFO and SCHED_RR only");
+    } else if realtime && !(1..=99).contains(&priority) {
+        plan.fault(&at.key("priority"), format!("{priority} is not in 1..99"));
+    }
+    if deadline && [asked.runtime(), asked.deadline()].iter().any(|time| time.unwrap_or(0) == 0) {
+        plan.fault(at, "SCHED_DEADLINE needs runtime and deadline");
     }
     let times = [("runtime", asked.runtime()), ("deadline", asked.deadline()), ("period", asked.period())];
     for (name, value) in times {
@@ -114,6 +119,10 @@ pub(super) fn memory(ask: &Asked<'_>, plan: &mut Draft) {
         plan.fault(&nodes_at, "must be empty for MPOL_DEFAULT and MPOL_LOCAL");
     }
     let flags = asked.flags().as_deref().unwrap_or_default().iter().map(memory_flag).fold(0, |all, one| all | one);
+    let (static_nodes, relative_nodes) = (1 << 15, 1 << 14);
+    if flags & (static_nodes | relative_nodes) == static_nodes | relative_nodes {
+        plan.fault(&at.key("flags"), "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other");
+    }
     plan.at(&at, What::MemoryPolicy(mode | flags, nodes));
 }
 

@@ -9,8 +9,6 @@ use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
 use crate::wire::{Ask, HookPoint};
 
-use super::capabilities::CapabilitySets;
-
 /// One thing init does, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
@@ -32,6 +30,24 @@ pub enum Origin {
 /// An index into the descriptors that `launch::arm` opened; see `Opening`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(pub usize);
+
+/// As many supplementary groups as `What::Groups` may have: init holds them without a heap.
+pub const MAX_GROUPS: usize = 1024;
+
+/// The five sets as bit masks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// Bounding.
+    pub bounding: u64,
+    /// Effective.
+    pub effective: u64,
+    /// Permitted.
+    pub permitted: u64,
+    /// Inheritable.
+    pub inheritable: u64,
+    /// Ambient.
+    pub ambient: u64,
+}
 
 /// A set of namespaces, as CLONE_NEW* bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

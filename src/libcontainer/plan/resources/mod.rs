@@ -11,7 +11,7 @@ use oci_spec::runtime::LinuxResources;
 
 pub use devices::{DeviceAccess, devices};
 
-use crate::config::{At, Faults};
+use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::{Cgroups, Hierarchy, Layout};
 
 /// One directory of the container in one hierarchy.
@@ -82,7 +82,10 @@ pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placem
     let wanted = clean(asked.unwrap_or(Path::new(id)));
     let absolute = asked.is_some_and(Path::is_absolute);
     if wanted.as_os_str().is_empty() {
-        return Err(Faults::one(At::new("linux.cgroupsPath"), format!("{asked:?} is the root of the hierarchy")));
+        return Err(Faults::one(
+            At::new("linux.cgroupsPath"),
+            format!("{:?} is the root of the hierarchy", asked.unwrap_or(Path::new(""))),
+        ));
     }
     let below = |own: &Path| if absolute { wanted.clone() } else { clean(own).join(&wanted) };
     let place = |key: String, mount: &Path, own: &Path, controllers: &[String]| Place {
@@ -123,6 +126,37 @@ pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write
         Layout::Unified => v2::writes(resources, &at),
         Layout::Legacy | Layout::Hybrid => v1::writes(resources, &at, cgroups),
     }
+}
+
+/// What `linux.resources` asks and this version of cgroups has nothing for. As runc, we go on without.
+pub fn unused(resources: &LinuxResources, cgroups: &Cgroups) -> Vec<Warning> {
+    let at = At::new("linux.resources");
+    let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
+    let block = resources.block_io().as_ref();
+    let mut names = vec![
+        ("memory.kernel", memory.is_some_and(|memory| memory.kernel().is_some())),
+        ("memory.kernelTCP", memory.is_some_and(|memory| memory.kernel_tcp().is_some())),
+    ];
+    if cgroups.layout() == Layout::Unified {
+        let leaf = |device: &oci_spec::runtime::LinuxWeightDevice| device.leaf_weight().is_some();
+        names.extend([
+            ("memory.swappiness", memory.is_some_and(|memory| memory.swappiness().is_some())),
+            ("memory.disableOOMKiller", memory.is_some_and(|memory| memory.disable_oom_killer() == Some(true))),
+            ("memory.useHierarchy", memory.is_some_and(|memory| memory.use_hierarchy() == Some(false))),
+            ("cpu.realtimePeriod", cpu.is_some_and(|cpu| cpu.realtime_period().unwrap_or(0) != 0)),
+            ("cpu.realtimeRuntime", cpu.is_some_and(|cpu| cpu.realtime_runtime().unwrap_or(0) != 0)),
+            ("blockIO.leafWeight", block.is_some_and(|block| block.leaf_weight().unwrap_or(0) != 0)),
+            ("blockIO.weightDevice", block.is_some_and(|b| b.weight_device().iter().flatten().any(leaf))),
+            ("network", resources.network().is_some()),
+        ]);
+    }
+    let version = if cgroups.layout() == Layout::Unified { "v2" } else { "v1" };
+    let said = |name: &str| match name {
+        "blockIO.weightDevice" => format!("leafWeight is not used: cgroup {version} has nothing like it"),
+        name if name.starts_with("memory.kernel") => "is not used: the kernel has given it up".to_owned(),
+        _ => format!("is not used: cgroup {version} has nothing like it"),
+    };
+    names.into_iter().filter(|(_, set)| *set).map(|(name, _)| Warning { at: at.key(name), said: said(name) }).collect()
 }
 
 /// Writes and mistakes while they are collected.

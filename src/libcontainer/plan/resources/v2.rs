@@ -143,7 +143,9 @@ fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
 
 /// `rdma.max`, the same in both versions.
 pub(super) fn rdma(resources: &LinuxResources, at: &At, controller: &str, sheet: &mut Sheet) {
-    for (device, limits) in resources.rdma().iter().flatten() {
+    let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
+    devices.sort_unstable_by_key(|(device, _)| *device);
+    for (device, limits) in devices {
         let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
         let handles = part("hca_handle", limits.hca_handles());
         let objects = part("hca_object", limits.hca_objects());

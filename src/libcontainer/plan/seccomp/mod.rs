@@ -9,6 +9,7 @@ mod profile;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use libseccomp::{ScmpAction, ScmpSyscall, ScmpVersion};
@@ -109,6 +110,17 @@ impl Verdict {
     }
 }
 
+impl fmt::Display for Filter {
+    /// The profile in a few words: `437 calls in 3 rules, else SCMP_ACT_ERRNO 38`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} calls in {} rules, else {}", self.named(), self.rules.len(), self.default.action)?;
+        match self.default.number {
+            0 => Ok(()),
+            number => write!(f, " {number}"),
+        }
+    }
+}
+
 impl Filter {
     /// The program: an array of struct sock_filter, eight bytes each, in the machine's own byte order.
     ///
@@ -152,6 +164,14 @@ impl Filter {
     pub fn unknown_names(&self) -> Vec<&str> {
         let unknown = |name: &&str| ScmpSyscall::from_name(name).is_err() && names::late(name).is_none();
         self.rules.iter().flat_map(|rule| &rule.names).map(String::as_str).filter(unknown).collect()
+    }
+
+    /// How many system calls have a rule.
+    fn named(&self) -> usize {
+        let mut names: Vec<_> = self.rules.iter().flat_map(|rule| &rule.names).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.len()
     }
 
     /// The profile as bytes that differ whenever the profile differs: every list comes after its length.

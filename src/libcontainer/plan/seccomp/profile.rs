@@ -231,13 +231,13 @@ mod tests {
             [
                 "linux.seccomp.defaultAction: \"SCMP_ACT_NOTIFY\" cannot be the default",
                 "linux.seccomp.defaultErrnoRet: SCMP_ACT_NOTIFY takes no errno",
-                "linux.seccomp.syscalls[0].names[1]: is empty",
-                "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_ALLOW takes no errno",
-                "linux.seccomp.syscalls[1].names[1]: \"write\" cannot have SCMP_ACT_NOTIFY",
-                "linux.seccomp.syscalls[2].errnoRet: 65536 is more than 65535",
-                "linux.seccomp.syscalls[2].args[1].index: 6 is more than 5",
                 "linux.seccomp.listenerMetadata: is set without listenerPath",
+                "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_ALLOW takes no errno",
+                "linux.seccomp.syscalls[0].names[1]: is empty",
                 "linux.seccomp.syscalls[1].action: \"SCMP_ACT_NOTIFY\" needs linux.seccomp.listenerPath",
+                "linux.seccomp.syscalls[1].names[1]: \"write\" cannot have SCMP_ACT_NOTIFY",
+                "linux.seccomp.syscalls[2].args[1].index: 6 is more than 5",
+                "linux.seccomp.syscalls[2].errnoRet: 65536 is more than 65535",
             ]
         );
     }

@@ -1,0 +1,22 @@
+//! What config.json may ask and nobody here does yet: refused by its name, never ignored.
+
+use super::Asked;
+use super::draft::Draft;
+use crate::config::At;
+
+pub(super) fn all(ask: &Asked<'_>, plan: &mut Draft) {
+    let spec = &ask.config.spec;
+    let linux = spec.linux().as_ref();
+    let label = linux.and_then(|linux| linux.mount_label().as_ref());
+    let asked = [
+        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
+        ("linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
+        (
+            "linux.netDevices",
+            linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+        ),
+    ];
+    for (property, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+        plan.fault(&At::new(property), "is not there yet");
+    }
+}

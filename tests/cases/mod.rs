@@ -1,0 +1,207 @@
+//! Cases on disk. `NAME.json` is a whole config.json when it has an `ociVersion`, and otherwise what it changes in
+//! `tests/base.json` (a JSON merge patch, RFC 7396), so that a case shows only what it is about. `NAME.host` says, as
+//! JSON, what is not as usual on the host and the command line; all of it is made up here and nothing is probed.
+#![allow(dead_code, clippy::unwrap_used)] // every test takes what it needs; what is wrong with a case may end it
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libcontainer::config::{self, At, Config, Faults, near_misses};
+use libcontainer::host::cgroups::{Hierarchy, Unified};
+use libcontainer::host::{Cgroups, Host, Lsm, Me};
+use libcontainer::plan::namespaces::KINDS;
+use libcontainer::plan::step::Namespaces;
+use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
+use serde_json::Value;
+
+/// One case.
+pub struct Case {
+    /// Its file.
+    pub path: PathBuf,
+    /// The bytes of config.json.
+    pub text: Vec<u8>,
+    /// What is not as usual.
+    pub host: Value,
+}
+
+/// Where the cases of a kind are.
+pub fn directory(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(kind)
+}
+
+/// Every case in `tests/KIND`, by name.
+pub fn all(kind: &str) -> Vec<Case> {
+    let entries = fs::read_dir(directory(kind)).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    assert!(!paths.is_empty(), "no cases in tests/{kind}");
+    paths.into_iter().map(read).collect()
+}
+
+fn read(path: PathBuf) -> Case {
+    let mut text = fs::read(&path).unwrap();
+    if let Ok(patch) = serde_json::from_slice::<Value>(&text)
+        && patch.is_object()
+        && patch.get("ociVersion").is_none_or(Value::is_null)
+    {
+        text = serde_json::to_vec(&on_base(&patch)).unwrap();
+    }
+    let host = match fs::read(path.with_extension("host")) {
+        Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())),
+        Err(_) => Value::Null,
+    };
+    Case { path, text, host }
+}
+
+/// The good config with these changes.
+pub fn on_base(patch: &Value) -> Value {
+    let mut document: Value = serde_json::from_slice(&fs::read(directory("base.json")).unwrap()).unwrap();
+    merge(&mut document, patch);
+    document
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = serde_json::json!({});
+    }
+    let Some(object) = target.as_object_mut() else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            object.shift_remove(name);
+        } else {
+            merge(object.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+impl Case {
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.path.file_stem().unwrap().to_string_lossy().into_owned()
+    }
+
+    /// Reads and plans it, as the command line does.
+    pub fn plan(&self) -> Result<(Config, Plan), Faults> {
+        let config = config::load(&self.text)?;
+        let plan = plan_of(&config, &self.host)?;
+        Ok((config, plan))
+    }
+
+    /// The plan with its warnings, as `explain` tells them.
+    pub fn told(&self) -> Result<String, Faults> {
+        let (_, plan) = self.plan()?;
+        let warnings = plan.warnings.iter().cloned().chain(near_misses(&self.text));
+        let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
+        Ok(format!("{plan}{warnings}"))
+    }
+}
+
+/// The plan of `config` on the host that `said` describes; with `"exec"` in it, that of a further process.
+pub fn plan_of(config: &Config, said: &Value) -> Result<Plan, Faults> {
+    let (host, flags) = (host(said), flags(said));
+    let ask = Asked { config, host: &host, flags: &flags };
+    let Some(exec) = said.get("exec") else { return plan::create(&ask) };
+    let words: Vec<_> = exec["namespaces"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let bits = KINDS.iter().filter(|(_, word, _)| words.contains(word)).map(|(bit, ..)| bit);
+    let container = Joined { pid: 4242, kinds: Namespaces(bits.sum()) };
+    let process = config.spec.process().clone().expect("an exec case has a process");
+    plan::exec(&ask, &Joining { process: &process, at: &At::new("process"), container })
+}
+
+fn says(said: &Value, word: &str) -> bool {
+    said.get(word).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn number(said: &Value, word: &str) -> u32 {
+    u32::try_from(said.get(word).and_then(Value::as_u64).unwrap_or(0)).unwrap()
+}
+
+/// Root on a host with version 2 cgroups, no security modules, and every capability.
+fn host(said: &Value) -> Host {
+    let bounding = said.get("bounding").and_then(Value::as_u64).unwrap_or((1 << 41) - 1);
+    let lsm = Lsm {
+        apparmor: says(said, "apparmor"),
+        own_apparmor_files: says(said, "own apparmor files"),
+        selinux: says(said, "selinux"),
+    };
+    Host {
+        cgroups: cgroups(said.get("cgroups").and_then(Value::as_str).unwrap_or("v2")),
+        me: Me { uid: number(said, "uid"), bounding },
+        lsm,
+        has_kcore: !says(said, "no kcore"),
+    }
+}
+
+/// The three layouts of cgroups(7), as distributions mount them.
+pub fn cgroups(layout: &str) -> Cgroups {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchy = |name: &str| Hierarchy {
+        controllers: name
+            .split(',')
+            .map(|name| if name == "systemd" { "name=systemd" } else { name }.to_owned())
+            .collect(),
+        mount: top.join(name),
+        own: "/user.slice".into(),
+    };
+    let v1 = [
+        "cpuset",
+        "cpu,cpuacct",
+        "blkio",
+        "memory",
+        "devices",
+        "freezer",
+        "net_cls,net_prio",
+        "pids",
+        "rdma",
+        "systemd",
+    ];
+    let v1 = || v1.map(hierarchy).to_vec();
+    match layout {
+        "v1" => Cgroups { v1: v1(), v2: None },
+        "hybrid" => {
+            Cgroups { v1: v1(), v2: Some(Unified { mount: top.join("unified"), own: "/user.slice/us.scope".into() }) }
+        }
+        "v2" => Cgroups { v1: Vec::new(), v2: Some(Unified { mount: top.into(), own: "/user.slice/us.scope".into() }) },
+        other => panic!("no such layout: {other}"),
+    }
+}
+
+fn flags(said: &Value) -> Flags {
+    let choose = |word: &str| says(said, word);
+    let listen_fds = number(said, "listen fds");
+    Flags {
+        id: "box".to_owned(),
+        bundle: "/bundle".into(),
+        terminal: if choose("no console socket") { Terminal::None } else { Terminal::Sent },
+        start: if choose("exec") || said.get("exec").is_some() { Start::AtOnce } else { Start::OnFifo },
+        root_change: if choose("no pivot") { RootChange::Move } else { RootChange::Pivot },
+        keyring: if choose("no new keyring") { Keyring::Inherited } else { Keyring::New },
+        extra_fds: listen_fds + number(said, "preserve fds"),
+        listen_fds,
+        notify: choose("notify").then(|| "/run/coracle/box/notify".into()),
+        cgroup: if choose("no cgroup") { CgroupUse::Disabled } else { CgroupUse::Own },
+    }
+}
+
+/// Compares with the file at `path`, or, with UPDATE=1, writes it. What differs is returned.
+pub fn golden(path: &Path, now: &str) -> Option<String> {
+    let there = fs::read_to_string(path).unwrap_or_default();
+    if there == now {
+        return None;
+    }
+    if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
+        fs::write(path, now).unwrap();
+        return None;
+    }
+    let mut told = format!("{}: not as it was (UPDATE=1 rewrites it; read the difference first)\n", path.display());
+    let (old, new): (Vec<_>, Vec<_>) = (there.lines().collect(), now.lines().collect());
+    told.extend(old.iter().filter(|line| !new.contains(line)).map(|line| format!("- {line}\n")));
+    told.extend(new.iter().filter(|line| !old.contains(line)).map(|line| format!("+ {line}\n")));
+    Some(told)
+}

@@ -1,0 +1,28 @@
+//! One broken config for each rule: what `tests/faults/NAME.json` is told is what `NAME.err` says, to the letter.
+//! UPDATE=1 rewrites them.
+#![allow(clippy::unwrap_used)] // in a test, that is what fails it
+
+mod cases;
+
+#[test]
+fn every_mistake_is_told_in_its_words() {
+    let mut different = Vec::new();
+    for case in cases::all("faults") {
+        let told = match case.plan() {
+            Ok(_) => {
+                different.push(format!("{}: no mistake was found", case.path.display()));
+                continue;
+            }
+            Err(faults) => format!("{faults}\n"),
+        };
+        different.extend(cases::golden(&case.path.with_extension("err"), &told));
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_in_order() {
+    let case = cases::all("faults").into_iter().find(|case| case.name() == "ten-at-once").unwrap();
+    let told = case.plan().unwrap_err().to_string();
+    assert!(told.starts_with("config.json has 10 mistakes:\n"), "{told}");
+}
