@@ -285,6 +285,31 @@ fn a_failed_create_is_one_record_in_the_log() {
     }
 }
 
+#[test]
+fn debug_tells_the_plan_and_how_long_each_step_took() {
+    only!(Who::Us; "the peers have no plan");
+    let world = World::running(&["true"]);
+    world.write();
+    let log = world.path("log");
+    let words = ["--debug", "--log-format", "json", "--log", log.to_str().unwrap(), "run", &world.id];
+    world.call(&words).ok();
+    let text = fs::read_to_string(&log).unwrap();
+    let said: Vec<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["msg"].as_str().unwrap().to_owned())
+        .collect();
+    let told = |part: &str| said.iter().filter(|msg| msg.starts_with(part)).count();
+    assert!(told("plan: runtime: ") > 0 && told("plan: init: ") > 20, "{text}");
+    assert!(told("process ") == 1, "{text}");
+    // all that init does before it is ready has its time, and the property it is for
+    let pivot = said.iter().find(|msg| msg.starts_with("took ") && msg.contains("init: pivot")).expect(&text);
+    assert!(pivot.ends_with("(root.path)"), "{pivot}");
+    // without it nothing is written but failures
+    let quiet = world.path("quiet");
+    world.call(&["--log", quiet.to_str().unwrap(), "run", &world.id]).ok();
+    assert_eq!(fs::read_to_string(&quiet).unwrap(), "");
+}
+
 /// Debian's runc, where there is one.
 fn runc() -> Option<PathBuf> {
     ["/usr/sbin/runc", "/usr/bin/runc"].iter().map(PathBuf::from).find(|path| path.exists())

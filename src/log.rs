@@ -130,6 +130,11 @@ impl Log {
         }
     }
 
+    /// True when what is being done is to be told.
+    pub fn is_debug(&self) -> bool {
+        self.level == Level::Debug
+    }
+
     /// To the sink, or as a line on standard error.
     fn record(&self, sink: Option<&Sink>, level: Level, message: &str) {
         match sink {

@@ -12,7 +12,7 @@ use cli::{Command, Stop, Typed};
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match cli::parse(&args) {
-        Ok(typed) => perform(&typed),
+        Ok(typed) => perform(&typed, &args),
         Err(Stop::Answer(text)) => answer(&text),
         Err(Stop::Usage(usage)) => {
             answer(&usage.help);
@@ -32,10 +32,10 @@ fn answer(text: &str) -> ExitCode {
     }
 }
 
-fn perform(typed: &Typed) -> ExitCode {
+fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
     libcontainer::sys::signals::wait_for_children();
     let log = log::Log::open(&typed.global);
-    log.debug(|| format!("coracle {} as {:?}", env!("CARGO_PKG_VERSION"), std::env::args_os()));
+    log.debug(|| format!("coracle {} called with {args:?}", env!("CARGO_PKG_VERSION")));
     match command::run(typed, &log) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

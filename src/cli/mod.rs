@@ -14,6 +14,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 pub use commands::*;
 pub use go_style::Order;
 pub use help::{command_help, general_help, version};
+#[allow(unused_imports)] // for hack/pages.rs
+pub use verbs::VERBS;
 pub use verbs::Verb;
 
 /// What was typed, understood.

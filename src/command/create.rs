@@ -19,17 +19,19 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     flags.notify = manager().map(|_| notify::directory(&root.path().join(&args.id)));
     check_extra_fds(flags.extra_fds)?;
     let plan = bundle.plan(&flags)?;
-    session.warn(&plan.warnings);
+    session.planned(&plan);
     let new = New {
         root: &root,
         text: &bundle.text,
         config: &bundle.config,
         flags: &flags,
         plan: &plan,
+        times: session.times(),
         terminal: master.ends().0,
         pid_file: making.pid_file.as_deref().map(absolute).transpose()?,
     };
     let made = new.make().context("unable to start container process")?;
+    session.made(&plan, &made.ready);
     let sent = making
         .pidfd_socket
         .as_ref()

@@ -41,11 +41,12 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let ask = Asked { config: &config, host: &host, flags: &flags };
     let joined = Joined { pid: container.record().init_process_pid, kinds: kinds(&container, &config)? };
     let plan = plan::exec(&ask, &Joining { process: &process, at: &at, container: joined })?;
-    session.warn(&plan.warnings);
+    session.planned(&plan);
     let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
     let (theirs, ours) = master.ends();
     let cgroup = cgroup(args, &container)?;
     let armed = arm(&plan, root.path(), container.directory(), theirs)?;
+    armed.keep_times(session.times());
     // the pid may be somebody else's by now: what was opened by it must still be the container's
     container.process()?;
     let annotations = container.record().annotations();
@@ -58,6 +59,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     };
     let ready = armed.launch(&plan, cgroup.as_ref())?.serve(cgroup.as_ref(), &identity);
     let ready = ready.context("unable to start container process")?;
+    session.made(&plan, &ready);
     if let Some(socket) = &args.pidfd_socket {
         console::send_pidfd(socket, "setns", ready.pidfd())?;
     }

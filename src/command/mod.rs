@@ -18,10 +18,13 @@ mod start;
 mod state;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use libcontainer::config::Warning;
 use libcontainer::container::Root;
+use libcontainer::launch::{Ready, Times};
+use libcontainer::plan::Plan;
+use libcontainer::plan::explain::Line;
 
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
@@ -30,6 +33,7 @@ use crate::log::Log;
 pub struct Session<'a> {
     global: &'a Global,
     log: &'a Log,
+    began: Instant,
 }
 
 /// Does what was typed. The number is the exit status.
@@ -37,7 +41,7 @@ pub struct Session<'a> {
 /// # Errors
 /// Whatever went wrong; it has not been said yet.
 pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
-    let session = Session { global: &typed.global, log };
+    let session = Session { global: &typed.global, log, began: Instant::now() };
     if typed.global.criu.is_some() {
         log.warning("--criu is ignored: criu is found in PATH");
     }
@@ -75,8 +79,33 @@ impl Session<'_> {
         Ok(root)
     }
 
-    fn warn(&self, warnings: &[Warning]) {
-        warnings.iter().for_each(|warning| self.log.warning(&warning.to_string()));
+    /// The plan is made: what its reader should know, and for --debug all of it.
+    fn planned(&self, plan: &Plan) {
+        plan.warnings.iter().for_each(|warning| self.log.warning(&warning.to_string()));
+        if self.log.is_debug() {
+            self.log.debug(|| format!("planned after {} µs", self.began.elapsed().as_micros()));
+            for Line { process, act, from } in plan.lines() {
+                self.log.debug(|| format!("plan: {process}: {act} ({from})"));
+            }
+        }
+    }
+
+    /// Whether somebody wants to know how long each step takes.
+    fn times(&self) -> Times {
+        if self.log.is_debug() { Times::Kept } else { Times::NotKept }
+    }
+
+    /// The process is ready: how long each of its steps took.
+    fn made(&self, plan: &Plan, ready: &Ready<'_>) {
+        if self.log.is_debug() {
+            let steps: Vec<_> = plan.lines().into_iter().filter(|line| line.process != "runtime").collect();
+            for (n, micros) in ready.times() {
+                let Some(Line { process, act, from }) = steps.get(n) else { continue };
+                self.log.debug(|| format!("took {micros} µs: {process}: {act} ({from})"));
+            }
+            self.log
+                .debug(|| format!("process {} is ready after {} µs", ready.pid(), self.began.elapsed().as_micros()));
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     flags.notify = manager().map(|_| notify::directory(&root.path().join(&id)));
     check_extra_fds(flags.extra_fds)?;
     let plan = bundle.plan(&flags)?;
-    session.warn(&plan.warnings);
+    session.planned(&plan);
     let held = match detached {
         Detached::Yes => None,
         Detached::No => {
@@ -46,10 +46,12 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         config: &bundle.config,
         flags: &flags,
         plan: &plan,
+        times: session.times(),
         terminal: theirs,
         pid_file: pid_file.clone(),
     };
     let made = new.make().context("unable to start container process")?;
+    session.made(&plan, &made.ready);
     let done = attend(making, &made, &flags, ours);
     let (made, (master, notify)) = made.unless_failed(done)?;
     let (container, child) = made.go()?;

@@ -173,7 +173,23 @@ enum Lodging {
 #[derive(Debug)]
 pub struct Ready<'a>(Launched<'a>);
 
+/// Whether it is noted how long each step takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// `Ready::times` has them.
+    Kept,
+    /// Nobody asked.
+    NotKept,
+}
+
 impl Armed {
+    /// Notes how long each step takes, or does not.
+    pub fn keep_times(&self, times: Times) {
+        if times == Times::Kept {
+            self.page.keep_times();
+        }
+    }
+
     /// Gives birth to the first child, inside `cgroup` where the kernel can do that.
     ///
     /// # Errors
@@ -195,6 +211,11 @@ impl<'a> Launched<'a> {
 }
 
 impl Ready<'_> {
+    /// How long each step took so far, in microseconds, by its number in the plan.
+    pub fn times(&self) -> Vec<(usize, u32)> {
+        self.0.armed.page.times()
+    }
+
     /// The process's pid, as we count.
     pub fn pid(&self) -> i32 {
         self.0.child.pid

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::failure::TOO_LITTLE_MEMORY;
-use super::{Child, Housed, Identity, Ready, arm, hooks, notify, pidfile, runc};
+use super::{Child, Housed, Identity, Ready, Times, arm, hooks, notify, pidfile, runc};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Config};
 use crate::container::{
@@ -38,6 +38,8 @@ pub struct New<'a> {
     pub plan: &'a Plan,
     /// The socket that takes the terminal's master.
     pub terminal: Option<OwnedFd>,
+    /// Whether it is noted how long each step takes.
+    pub times: Times,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
 }
@@ -64,6 +66,7 @@ impl<'a> New<'a> {
             notify::prepare(directory)?;
         }
         let mut armed = arm(self.plan, self.root.path(), reserved.path(), self.terminal)?;
+        armed.keep_times(self.times);
         if let Some((placement, ..)) = &self.plan.cgroup {
             reserved.note_cgroup(&Cgroup::at(placement))?;
         }

@@ -1,4 +1,4 @@
-//! One page that the runtime process and init share: how far init has come.
+//! One page that the runtime process and init share: how far init has come, and when, where that is asked for.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,6 +12,20 @@ pub struct Page(*mut Words);
 struct Words {
     step: AtomicU32,
     listener: AtomicU32,
+    /// Not 0: the times are kept.
+    timed: AtomicU32,
+    /// When each step began, in microseconds of a clock that began anywhere; 0 where none has.
+    times: [AtomicU32; MOST_TIMED],
+}
+
+/// How many steps have their time kept: what fits into the page.
+const MOST_TIMED: usize = 1000;
+
+/// The time of day in microseconds, wrapped: the one clock that a time namespace does not move (time_namespaces(7)).
+fn now() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let micros = now.tv_sec.wrapping_mul(1_000_000).wrapping_add(now.tv_nsec / 1000);
+    u32::try_from(micros & i64::from(u32::MAX)).unwrap_or(0).max(1)
 }
 
 // SAFETY: the words are atomics in a mapping that lives until the Page is dropped.
@@ -49,7 +63,25 @@ impl Page {
 
     /// Init: "I am about to perform step `n`."
     pub fn at_step(&self, n: u32) {
-        self.words().step.store(n, Ordering::Relaxed);
+        let words = self.words();
+        words.step.store(n, Ordering::Relaxed);
+        if words.timed.load(Ordering::Relaxed) != 0
+            && let Some(time) = words.times.get(n as usize)
+        {
+            time.store(now(), Ordering::Relaxed);
+        }
+    }
+
+    /// From now on it is noted when each step begins.
+    pub fn keep_times(&self) {
+        self.words().timed.store(1, Ordering::Relaxed);
+    }
+
+    /// How long each step took, in microseconds, by its number; of the last one it is not known.
+    pub fn times(&self) -> Vec<(usize, u32)> {
+        let began = self.words().times.iter().map(|time| time.load(Ordering::Relaxed)).enumerate();
+        let began: Vec<_> = began.filter(|(_, time)| *time != 0).collect();
+        began.windows(2).map(|pair| (pair[0].0, pair[1].1.wrapping_sub(pair[0].1))).collect()
     }
 
     /// The step init was last about to perform.
@@ -75,5 +107,27 @@ impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: unmaps exactly what new() mapped, and self is gone after this.
         unsafe { libc::munmap(self.0.cast(), size_of::<Words>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_kept_where_they_are_asked_for() {
+        let page = Page::new().unwrap();
+        page.at_step(0);
+        assert_eq!(page.times(), []);
+        page.keep_times();
+        page.at_step(3);
+        page.at_step(4);
+        let beyond = u32::try_from(MOST_TIMED).unwrap();
+        page.at_step(beyond);
+        assert_eq!(page.step(), beyond);
+        let times = page.times();
+        assert_eq!(times.len(), 1);
+        assert!(times[0].0 == 3 && times[0].1 < 1_000_000, "{times:?}");
+        assert!(size_of::<Words>() <= 4096);
     }
 }
