@@ -4,6 +4,7 @@
 
 mod agent;
 mod cgroup_mounts;
+mod cgroups;
 mod cli;
 mod conformance;
 mod events;

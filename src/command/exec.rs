@@ -44,7 +44,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     session.planned(&plan);
     let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
     let (theirs, ours) = master.ends();
-    let cgroup = cgroup(args, &container)?;
+    let cgroup = cgroup(args, &container, &host)?;
     let armed = arm(&plan, root.path(), container.directory(), theirs)?;
     armed.keep_times(session.times());
     // the pid may be somebody else's by now: what was opened by it must still be the container's
@@ -203,7 +203,7 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
 }
 
 /// The container's cgroup, or the one below it that `--cgroup` names.
-fn cgroup(args: &Exec, container: &Container) -> Result<Option<Cgroup>> {
+fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgroup>> {
     let mut paths = container.record().cgroup_paths.clone();
     for wanted in &args.cgroup {
         let (keys, below) = wanted.split_once(':').unwrap_or(("", wanted));
@@ -219,5 +219,12 @@ fn cgroup(args: &Exec, container: &Container) -> Result<Option<Cgroup>> {
             }
         }
     }
-    Ok(Some(Cgroup::open(&paths)).filter(|cgroup| !cgroup.paths().is_empty()))
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let cgroup = Cgroup::open(&paths);
+    // where a group was named, no other will do
+    let named = !args.cgroup.is_empty();
+    let pid = container.record().init_process_pid;
+    Ok(Some(if named { cgroup } else { cgroup.or_where(pid, host.cgroups.v2.as_ref()) }))
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::host::cgroups::Unified;
 use crate::plan::resources::{DeviceAccess, OnFailure, Place, Placement, Write};
 use crate::sys::text;
 
@@ -27,13 +28,15 @@ pub struct Cgroup {
     paths: BTreeMap<String, PathBuf>,
     /// For each controller of version 1, the key of its directory.
     controllers: BTreeMap<String, String>,
+    /// Where a further process goes on version 2 when the directory itself takes none any more.
+    instead: Option<PathBuf>,
 }
 
 impl Cgroup {
     /// The cgroup that a record tells of.
     pub fn open(paths: &BTreeMap<String, PathBuf>) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
-        Cgroup { paths: paths.clone(), controllers }
+        Cgroup { paths: paths.clone(), controllers, instead: None }
     }
 
     /// Where it is to be, before anything is made.
@@ -70,20 +73,46 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// The directory in which clone3(2) gives birth (CLONE_INTO_CGROUP): version 2 alone.
-    pub fn birthplace(&self) -> Option<OwnedFd> {
-        let [path] = self.paths.get("").filter(|_| self.paths.len() == 1).into_iter().collect::<Vec<_>>()[..] else {
-            return None;
-        };
-        rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+    /// A container with groups below its own, whose controllers it has enabled there, has no place for a process in its own
+    /// (cgroups(7), "no internal processes" rule): then whoever joins goes where its process `pid` is.
+    #[must_use]
+    pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let group = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+        // `..` is outside of what our own cgroup namespace shows
+        let group = group.filter(|group| !group.split('/').any(|part| part == ".."));
+        self.instead = unified.zip(group).map(|(unified, group)| unified.mount.join(group));
+        self
     }
 
-    /// Moves process `pid` into it.
+    /// The directories in which clone3(2) may give birth (CLONE_INTO_CGROUP), the best first: version 2 alone.
+    pub fn birthplaces(&self) -> impl Iterator<Item = OwnedFd> {
+        let own = self.paths.get("").filter(|_| self.paths.len() == 1);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        own.into_iter()
+            .flat_map(|own| [Some(own), self.instead.as_ref()])
+            .flatten()
+            .filter_map(move |path| rustix::fs::openat(CWD, path, flags, Mode::empty()).ok())
+    }
+
+    /// Moves process `pid` into the directory of one hierarchy.
     ///
     /// # Errors
     /// The file and the kernel's word.
-    pub fn enter(&self, pid: i32) -> Result<()> {
-        self.paths.values().try_for_each(|directory| enter_one(directory, pid))
+    pub fn enter(&self, key: &str, pid: i32) -> Result<()> {
+        let Some(directory) = self.paths.get(key) else { return Ok(()) };
+        let file = directory.join("cgroup.procs");
+        let error = match (put(&file, &pid.to_string()), &self.instead) {
+            (Ok(()), _) => return Ok(()),
+            (Err(error), Some(instead)) if key.is_empty() && error.raw_os_error() == Some(libc::EBUSY) => {
+                match put(&instead.join("cgroup.procs"), &pid.to_string()) {
+                    Ok(()) => return Ok(()),
+                    Err(_) => error,
+                }
+            }
+            (Err(error), _) => error,
+        };
+        Err(anyhow!("write {pid} to {}: {}", file.display(), word(&error)))
     }
 
     /// Writes limits.
@@ -232,12 +261,6 @@ impl Cgroup {
     }
 }
 
-/// Moves process `pid` into one directory of one hierarchy.
-pub(crate) fn enter_one(directory: &Path, pid: i32) -> Result<()> {
-    let file = directory.join("cgroup.procs");
-    put(&file, &pid.to_string()).map_err(|error| anyhow!("write {pid} to {}: {}", file.display(), word(&error)))
-}
-
 fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> anyhow::Error {
     let used = match (file, error.raw_os_error()) {
         ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
@@ -245,6 +268,14 @@ fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io:
             .unwrap_or_default(),
         _ => String::new(),
     };
+    // version 2: a file that is not there mostly is a controller that is not there
+    let controller = file.split('.').next().unwrap_or_default();
+    if write.controller.is_empty() && error.kind() == ErrorKind::NotFound && controller != "cgroup" {
+        let there = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+        if !there.split_whitespace().any(|one| one == controller) {
+            return anyhow!("{}: controller {controller:?} not available in {}", write.at, directory.display());
+        }
+    }
     let place = directory.join(file);
     anyhow!("{}: write {value} to {}: {}{used}", write.at, place.display(), word(error))
 }

@@ -23,20 +23,8 @@ pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) ->
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
     let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
-    let birthplace = cgroup.and_then(Cgroup::birthplace);
     let flags = plan.birth.new.0;
-    let (side, lodging) = match (&birthplace, cgroup) {
-        (Some(place), _) => match clone(flags, Parentage::Child, Some(place.as_fd())) {
-            Ok(side) => (Ok(side), Lodging::There),
-            // KERNEL(5.7): CLONE_INTO_CGROUP; EBUSY: the cgroup has given its processes away to others below it
-            Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::BUSY | Errno::OPNOTSUPP) => {
-                (clone(flags, Parentage::Child, None), Lodging::Ahead)
-            }
-            Err(other) => (Err(other), Lodging::There),
-        },
-        (None, Some(_)) => (clone(flags, Parentage::Child, None), Lodging::Ahead),
-        (None, None) => (clone(flags, Parentage::Child, None), Lodging::There),
-    };
+    let (side, lodging) = clone_into(flags, cgroup);
     let side = side.map_err(|errno| anyhow!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
     match side {
         Side::Child => {
@@ -60,6 +48,21 @@ pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) ->
             Ok(Launched { plan, armed, talk: ours, child, lodging })
         }
     }
+}
+
+/// The clone, in the best of the cgroup's directories that takes the child; or outside, and it is still to be moved.
+fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Lodging) {
+    for place in cgroup.into_iter().flat_map(Cgroup::birthplaces) {
+        match clone(flags, Parentage::Child, Some(place.as_fd())) {
+            // EBUSY: the cgroup has given its processes away to others below it
+            Err(Errno::BUSY) => {}
+            // KERNEL(5.7): CLONE_INTO_CGROUP
+            Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP) => break,
+            result => return (result, Lodging::There),
+        }
+    }
+    let lodging = if cgroup.is_some() { Lodging::Ahead } else { Lodging::There };
+    (clone(flags, Parentage::Child, None), lodging)
 }
 
 /// While this lives, our children are born in another pid namespace. We stay where we are (setns(2)).

@@ -56,7 +56,7 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
 /// The hierarchies that init is still to be moved into.
 struct Entries<'c> {
     cgroup: Option<&'c Cgroup>,
-    left: VecDeque<std::path::PathBuf>,
+    left: VecDeque<String>,
     pid: i32,
 }
 
@@ -68,7 +68,7 @@ impl<'c> Entries<'c> {
 
     fn begin(&mut self, pid: i32) {
         self.pid = pid;
-        self.left = self.cgroup.iter().flat_map(|cgroup| cgroup.paths().values().cloned()).collect();
+        self.left = self.cgroup.iter().flat_map(|cgroup| cgroup.paths().keys().cloned()).collect();
     }
 
     /// True when there is a hierarchy left and nothing to read.
@@ -82,8 +82,8 @@ impl<'c> Entries<'c> {
     }
 
     fn next(&mut self) -> Result<()> {
-        let Some(directory) = self.left.pop_front() else { return Ok(()) };
-        crate::cgroup::enter_one(&directory, self.pid)
+        let (Some(key), Some(cgroup)) = (self.left.pop_front(), self.cgroup) else { return Ok(()) };
+        cgroup.enter(&key, self.pid)
     }
 
     fn finish(&mut self) -> Result<()> {

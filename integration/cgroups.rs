@@ -1,0 +1,431 @@
+//! The container's cgroup: where it is, what is written into it, and that it is gone in the end. The same tests on
+//! version 1, version 2, and under systemd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::world::{Who, World, wait_until, who};
+use crate::{needs, only};
+
+const TOP: &str = "/sys/fs/cgroup";
+
+fn unified() -> bool {
+    Path::new(TOP).join("cgroup.controllers").exists()
+}
+
+/// The directory of the group in the hierarchy with this controller; on version 2 there is but one.
+fn directory(controller: &str, group: &str) -> PathBuf {
+    let hierarchy = if unified() { Path::new(TOP).to_path_buf() } else { Path::new(TOP).join(controller) };
+    hierarchy.join(group.trim_start_matches('/'))
+}
+
+fn read(directory: &Path, file: &str) -> String {
+    let path = directory.join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+/// Removes directories that no runtime removes: the levels above the container's own.
+fn remove_level(group: &str) {
+    for hierarchy in fs::read_dir(TOP).unwrap().flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(group));
+    }
+    let _ = fs::remove_dir(Path::new(TOP).join(group));
+}
+
+/// A container that may write its own cgroup.
+fn with_cgroup_mount(args: &[&str], options: &[&str]) -> World {
+    let mut world = World::running(args);
+    world.namespace("cgroup", None);
+    world.mount(json!({
+        "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options,
+    }));
+    world
+}
+
+#[test]
+fn init_and_exec_are_in_every_hierarchy() {
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let mine = |text: &str| {
+        let lines: Vec<_> = text.lines().filter(|line| !line.ends_with(&format!(":/{}", world.id))).collect();
+        assert!(lines.is_empty(), "not in its own group: {lines:?}");
+    };
+    mine(&fs::read_to_string(format!("/proc/{}/cgroup", world.pid())).unwrap());
+    mine(&world.exec(&["cat", "/proc/self/cgroup"]).ok());
+    let ps = world.call(&["ps", "--format", "json", &world.id]).ok();
+    assert_eq!(serde_json::from_str::<Vec<i32>>(&ps).unwrap(), [world.pid()]);
+}
+
+#[test]
+fn every_level_hands_its_controllers_down() {
+    needs!(unified(), "version 2 alone has cgroup.subtree_control");
+    let mut world = World::running(&["true"]);
+    let top = world.id.clone();
+    *world.at("/linux/cgroupsPath") = json!(format!("/{top}/middle/leaf"));
+    world.create().ok();
+    let available = read(Path::new(TOP), "cgroup.subtree_control");
+    for group in [top.clone(), format!("{top}/middle")] {
+        assert_eq!(read(&directory("", &group), "cgroup.subtree_control"), available, "{group}");
+    }
+    assert_eq!(read(&directory("", &format!("{top}/middle/leaf")), "cgroup.subtree_control"), "");
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert!(!directory("", &format!("{top}/middle/leaf")).exists());
+    remove_level(&format!("{top}/middle"));
+    remove_level(&top);
+}
+
+#[test]
+fn a_relative_path_and_none_are_below_where_we_are() {
+    only!(Who::Us, Who::Runc; "crun begins at the root of each hierarchy");
+    for path in [json!("relative-{id}"), json!(null)] {
+        let mut world = World::running(&["true"]);
+        *world.at("/linux/cgroupsPath") =
+            path.as_str().map_or(json!(null), |path| json!(path.replace("{id}", &world.id)));
+        world.create().ok();
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", world.pid())).unwrap();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        for line in groups.lines() {
+            let (hierarchy, group) = line.rsplit_once(":/").unwrap();
+            assert!(group.ends_with(&world.id), "{line}");
+            let own = own.lines().find_map(|line| line.strip_prefix(&format!("{hierarchy}:/"))).unwrap();
+            let group = Path::new(group).parent().unwrap();
+            let expected =
+                if hierarchy == "0:" { Path::new(own).parent().unwrap_or(Path::new("")) } else { own.as_ref() };
+            assert_eq!(group, expected, "{line}");
+        }
+    }
+}
+
+/// One property of linux.resources, its file and what it holds then, in both versions.
+type Limit = (&'static str, (&'static str, &'static str, &'static str), (&'static str, &'static str));
+
+const LIMITS: [Limit; 14] = [
+    (r#"{"pids":{"limit":20}}"#, ("pids", "pids.max", "20"), ("pids.max", "20")),
+    (r#"{"pids":{"limit":-1}}"#, ("pids", "pids.max", "max"), ("pids.max", "max")),
+    (r#"{"memory":{"limit":33554432}}"#, ("memory", "memory.limit_in_bytes", "33554432"), ("memory.max", "33554432")),
+    (
+        r#"{"memory":{"limit":33554432,"swap":33554432}}"#,
+        ("memory", "memory.limit_in_bytes", "33554432"),
+        ("memory.swap.max", "0"),
+    ),
+    (
+        r#"{"memory":{"limit":33554432,"swap":50331648}}"#,
+        ("memory", "memory.limit_in_bytes", "33554432"),
+        ("memory.swap.max", "16777216"),
+    ),
+    (
+        r#"{"memory":{"reservation":16777216}}"#,
+        ("memory", "memory.soft_limit_in_bytes", "16777216"),
+        ("memory.low", "16777216"),
+    ),
+    (r#"{"cpu":{"shares":1024}}"#, ("cpu", "cpu.shares", "1024"), ("cpu.weight", "100")),
+    (r#"{"cpu":{"shares":2}}"#, ("cpu", "cpu.shares", "2"), ("cpu.weight", "1")),
+    (r#"{"cpu":{"shares":262144}}"#, ("cpu", "cpu.shares", "262144"), ("cpu.weight", "10000")),
+    (r#"{"cpu":{"quota":20000,"period":50000}}"#, ("cpu", "cpu.cfs_quota_us", "20000"), ("cpu.max", "20000 50000")),
+    (r#"{"cpu":{"quota":20000}}"#, ("cpu", "cpu.cfs_period_us", "100000"), ("cpu.max", "20000 100000")),
+    (r#"{"cpu":{"quota":-1}}"#, ("cpu", "cpu.cfs_quota_us", "-1"), ("cpu.max", "max 100000")),
+    (r#"{"cpu":{"cpus":"0"}}"#, ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),
+    (r#"{"cpu":{"mems":"0"}}"#, ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
+];
+
+/// What Debian's peers do otherwise: a linear weight, and crun writes -1 as it stands.
+fn differs(file: &str, resources: &str) -> bool {
+    match who() {
+        Who::Us => false,
+        Who::Runc => file == "cpu.weight",
+        Who::Crun => file == "cpu.weight" || resources.contains("-1"),
+    }
+}
+
+#[test]
+fn each_limit_is_in_its_file() {
+    for (resources, (controller, v1_file, v1), (v2_file, v2)) in LIMITS {
+        let mut world = World::running(&["true"]);
+        *world.at("/linux/resources") = serde_json::from_str(resources).unwrap();
+        let (file, expected) = if unified() { (v2_file, v2) } else { (v1_file, v1) };
+        if differs(file, resources) {
+            continue;
+        }
+        world.create().ok();
+        let place = directory(controller, &world.id);
+        // a kernel without swap accounting has no such file
+        if file != "memory.swap.max" || place.join(file).exists() {
+            assert_eq!(read(&place, file), expected, "{resources}");
+        }
+        world.call(&["delete", "--force", &world.id]).ok();
+        if who() != Who::Us {
+            // runc 1.1 may leave its directories to the next who looks
+            remove_level(&world.id);
+        }
+    }
+}
+
+#[test]
+fn burst_and_idle_are_written_where_the_kernel_has_them() {
+    only!(Who::Us; "Debian's peers are older than these");
+    let mut world = World::running(&["true"]);
+    let (burst, idle) = if unified() { ("cpu.max.burst", "cpu.idle") } else { ("cpu.cfs_burst_us", "cpu.idle") };
+    needs!(
+        directory("cpu", "").join("cpu.idle").exists() || unified() || any_group_has("cpu", idle),
+        "this kernel has no cpu.idle"
+    );
+    *world.at("/linux/resources") = json!({"cpu": {"quota": 20000, "period": 50000, "burst": 10000}});
+    world.create().ok();
+    assert_eq!(read(&directory("cpu", &world.id), burst), "10000");
+    world.call(&["delete", "--force", &world.id]).ok();
+    // a weight beside it is no weight: the kernel would refuse it
+    *world.at("/linux/resources") = json!({"cpu": {"shares": 512, "idle": 1}});
+    world.create().ok();
+    assert_eq!(read(&directory("cpu", &world.id), idle), "1");
+}
+
+fn any_group_has(controller: &str, file: &str) -> bool {
+    let groups = fs::read_dir(directory(controller, "")).into_iter().flatten().flatten();
+    groups.into_iter().any(|group| group.path().join(file).exists())
+}
+
+#[test]
+fn pids_zero_is_one() {
+    only!(Who::Us; "Debian's runc and crun take 0 for no limit");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/resources") = json!({"pids": {"limit": 0}});
+    world.create().ok();
+    assert_eq!(read(&directory("pids", &world.id), "pids.max"), "1");
+}
+
+#[test]
+fn too_many_processes_are_refused_to_the_container() {
+    let mut world = World::running(&["sh", "-c", "sleep 5 & sleep 5 & sleep 5 & sleep 5 & wait"]);
+    *world.at("/linux/resources") = json!({"pids": {"limit": 3}});
+    let ran = world.run();
+    assert!(ran.err.contains("fork"), "{} {}", ran.out, ran.err);
+}
+
+#[test]
+fn unified_is_written_line_by_line_on_version_2_alone() {
+    needs!(unified() || who() != Who::Crun, "crun leaves cgroups of version 1 behind here");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/resources") =
+        json!({"unified": {"memory.high": "67108864", "pids.max": "33", "cgroup.max.depth": "5"}});
+    let created = world.create();
+    if !unified() {
+        let said = created.fails();
+        if who() == Who::Us {
+            assert!(said.contains("linux.resources.unified: needs cgroup v2"), "{said}");
+        }
+        return;
+    }
+    created.ok();
+    let group = directory("", &world.id);
+    assert_eq!(read(&group, "memory.high"), "67108864");
+    assert_eq!(read(&group, "pids.max"), "33");
+    assert_eq!(read(&group, "cgroup.max.depth"), "5");
+}
+
+#[test]
+fn unified_tells_a_controller_that_is_not_there() {
+    needs!(unified(), "unified is for version 2");
+    only!(Who::Us; "the words are ours and newer runc's");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/resources") = json!({"unified": {"invented.max": "1"}});
+    let said = world.create().fails();
+    assert!(said.contains(r#"linux.resources.unified.invented.max: controller "invented" not available"#), "{said}");
+    *world.at("/linux/resources") = json!({"unified": {"memory.invented": "1"}});
+    let said = world.create().fails();
+    assert!(said.contains("memory.invented") && said.contains("no such file"), "{said}");
+    *world.at("/linux/resources") = json!({"unified": {"../memory.max": "1"}});
+    let said = world.create().fails();
+    assert!(said.contains("linux.resources.unified.../memory.max: "), "{said}");
+}
+
+#[test]
+fn a_group_with_processes_is_refused() {
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let mut other = World::running(&["true"]);
+    *other.at("/linux/cgroupsPath") = world.config["linux"]["cgroupsPath"].clone();
+    only!(Who::Us; "crun, and runc before 1.2, allow it");
+    let said = other.create().fails();
+    assert!(said.contains("container's cgroup is not empty"), "{said}");
+    assert!(said.contains("1 process(es) found"), "{said}");
+    assert_eq!(world.status(), "running");
+}
+
+#[test]
+fn a_frozen_group_is_refused() {
+    only!(Who::Us; "crun, and runc 1.1, hang in it");
+    let world = World::running(&["true"]);
+    let group = directory("freezer", &world.id);
+    let above = group.join("below");
+    fs::create_dir_all(&above).unwrap();
+    let (file, frozen, thawed) =
+        if unified() { ("cgroup.freeze", "1", "0") } else { ("freezer.state", "FROZEN", "THAWED") };
+    fs::write(group.join(file), frozen).unwrap();
+    let mut world = world;
+    // frozen itself, and by the one above it
+    for path in [format!("/{}", world.id), format!("/{}/below", world.id)] {
+        *world.at("/linux/cgroupsPath") = json!(path);
+        let said = world.create().fails();
+        assert!(said.contains("container's cgroup unexpectedly frozen"), "{said}");
+    }
+    fs::write(group.join(file), thawed).unwrap();
+    let _ = fs::remove_dir(&above);
+    let _ = fs::remove_dir(&group);
+    remove_level(&format!("{}/below", world.id));
+    remove_level(&world.id);
+}
+
+#[test]
+fn pause_stops_all_and_resume_lets_them_go_on() {
+    let world = World::running(&["sh", "-c", "while :; do date +%s%N >/dev/shm/now; sleep 0.01; done"]);
+    world.begin();
+    world.wait_for_status("running");
+    world.call(&["pause", &world.id]).ok();
+    assert_eq!(world.status(), "paused");
+    let now = || fs::read_to_string(format!("/proc/{}/root/dev/shm/now", world.pid())).unwrap_or_default();
+    let then = now();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(now(), then, "it still runs");
+    world.call(&["resume", &world.id]).ok();
+    assert_eq!(world.status(), "running");
+    wait_until("it runs again", || now() != then);
+    world.call(&["pause", &world.id]).ok();
+    // SIGKILL ends what is frozen
+    world.call(&["delete", "--force", &world.id]).ok();
+}
+
+/// Processes of the container in groups that it has made below its own.
+fn with_groups_below() -> World {
+    let script = if unified() {
+        "cd /sys/fs/cgroup && mkdir one one/two && (sleep 1000 & echo $! >one/two/cgroup.procs) && touch /dev/shm/done && sleep 1000"
+    } else {
+        "cd /sys/fs/cgroup/pids && mkdir one one/two && (sleep 1000 & echo $! >one/two/cgroup.procs) && touch /dev/shm/done && sleep 1000"
+    };
+    let world = with_cgroup_mount(&["sh", "-c", script], &["rw", "nosuid", "nodev", "noexec"]);
+    world.begin();
+    let done = format!("/proc/{}/root/dev/shm/done", world.pid());
+    wait_until("the groups are made", || Path::new(&done).exists());
+    world
+}
+
+#[test]
+fn what_the_container_made_below_its_group_is_seen_killed_and_removed() {
+    let world = with_groups_below();
+    let ps: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
+    assert_eq!(ps.len(), 2, "{ps:?}");
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert_eq!(world.cgroups(), Vec::<PathBuf>::new());
+    for pid in ps {
+        assert!(!Path::new(&format!("/proc/{pid}/root/bin")).exists(), "{pid} is left");
+    }
+}
+
+#[test]
+fn without_a_pid_namespace_all_processes_are_killed_by_their_group() {
+    let mut world = World::running(&["sh", "-c", "sleep 1000 & sleep 1000 & wait"]);
+    world.without_namespace("pid");
+    world.begin();
+    let processes =
+        || serde_json::from_str::<Vec<i32>>(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
+    wait_until("all three are there", || processes().len() == 3);
+    let all = processes();
+    world.call(&["kill", "--all", &world.id, "KILL"]).ok();
+    world.wait_for_status("stopped");
+    wait_until("all are gone", || all.iter().all(|pid| !Path::new(&format!("/proc/{pid}/root/bin")).exists()));
+    world.call(&["delete", &world.id]).ok();
+}
+
+#[test]
+fn exec_joins_init_where_the_group_has_handed_its_processes_down() {
+    needs!(unified(), "version 1 lets processes be anywhere");
+    let script = "mkdir /sys/fs/cgroup/init && echo 1 >/sys/fs/cgroup/init/cgroup.procs \
+        && echo +pids +memory >/sys/fs/cgroup/cgroup.subtree_control && touch /dev/shm/done && sleep 1000";
+    let world = with_cgroup_mount(&["sh", "-c", script], &["rw"]);
+    world.begin();
+    let done = format!("/proc/{}/root/dev/shm/done", world.pid());
+    wait_until("it has moved", || Path::new(&done).exists());
+    assert_eq!(world.exec(&["cat", "/proc/self/cgroup"]).ok(), "0::/init\n");
+    // asked for by name, it is there that it goes
+    only!(Who::Us, Who::Runc; "crun 1.8 has no exec --cgroup of this form");
+    assert_eq!(world.call(&["exec", "--cgroup", "init", &world.id, "cat", "/proc/self/cgroup"]).ok(), "0::/init\n");
+}
+
+/// A device that no list allows of itself, opened for writing: the kernel's log.
+const KMSG: (i64, i64) = (1, 11);
+
+fn with_kmsg(rules: serde_json::Value) -> World {
+    let mut world =
+        World::running(&["sh", "-c", ": >/dev/kmsg && : >/dev/null && head -c 1 /dev/zero >/dev/null && echo fine"]);
+    *world.at("/linux/devices") =
+        json!([{"path": "/dev/kmsg", "type": "c", "major": KMSG.0, "minor": KMSG.1, "fileMode": 438}]);
+    *world.at("/linux/resources") = json!({"devices": rules});
+    world
+}
+
+#[test]
+fn a_device_is_there_for_those_whose_rules_allow_it() {
+    let (major, minor) = KMSG;
+    let nothing = json!({"allow": false, "access": "rwm"});
+    let kmsg = |allow: bool, access: &str| json!({"allow": allow, "type": "c", "major": major, "minor": minor, "access": access});
+    let denied = |rules| {
+        let ran = with_kmsg(rules).run();
+        assert!(ran.err.contains("ermitted"), "{} {}", ran.out, ran.err);
+    };
+    let allowed = |rules| assert_eq!(with_kmsg(rules).run().ok(), "fine\n");
+    denied(json!([nothing]));
+    denied(json!([nothing, kmsg(true, "r")]));
+    allowed(json!([nothing, kmsg(true, "w")]));
+    allowed(json!([nothing, {"allow": true, "type": "c", "major": major, "access": "rw"}]));
+    allowed(json!([{"allow": true, "access": "rwm"}]));
+    denied(json!([{"allow": true, "access": "rwm"}, kmsg(false, "w")]));
+    denied(json!([nothing, kmsg(true, "rw"), kmsg(false, "w")]));
+}
+
+#[test]
+fn a_memory_limit_that_is_too_small_is_told() {
+    only!(Who::Us; "the peers say it in their own words, or not at all");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/resources") = json!({"memory": {"limit": 4096}});
+    let said = world.create().fails();
+    assert!(said.contains("linux.resources.memory.limit"), "{said}");
+    assert!(said.contains("OOM-killed (memory limit too low?)"), "{said}");
+    world.assert_clean();
+}
+
+#[test]
+fn a_cgroup_mount_in_a_cgroup_namespace_shows_its_own_group_as_the_root() {
+    let world = with_cgroup_mount(
+        &[
+            "sh",
+            "-c",
+            "cat /proc/self/cgroup; cd /sys/fs/cgroup; ls; cat */cgroup.procs cgroup.procs; mkdir /sys/fs/cgroup/x /sys/fs/cgroup/pids/x",
+        ],
+        &["ro"],
+    );
+    let ran = world.run();
+    for line in ran.out.lines().filter(|line| line.contains(":/")) {
+        assert!(line.ends_with(":/"), "{}", ran.out);
+    }
+    assert!(ran.out.lines().any(|line| line == "1"), "its first process is not there: {} {}", ran.out, ran.err);
+    assert!(ran.err.to_lowercase().contains("read-only file system"), "{}", ran.err);
+    let expected = if unified() { "cgroup.controllers" } else { "memory" };
+    assert!(ran.out.lines().any(|line| line == expected), "{}", ran.out);
+}
+
+#[test]
+fn a_cgroup_mount_without_a_namespace_is_the_containers_own_part_of_version_1_and_the_whole_of_version_2() {
+    let script = "cd /sys/fs/cgroup; cat cgroup.procs pids/cgroup.procs 2>/dev/null; echo; ls";
+    let mut world = World::running(&["sh", "-c", script]);
+    world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}));
+    let out = world.run().ok();
+    if unified() {
+        // as runc and crun: who asks for the host's cgroup namespace sees the host's cgroups
+        assert!(out.lines().any(|line| line == world.id), "{out}");
+    } else {
+        let processes: Vec<_> = out.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(processes.contains(&"1"), "{out}");
+        assert!(!processes.contains(&"0"), "processes from elsewhere are seen: {out}");
+    }
+}
