@@ -129,7 +129,8 @@ fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
     Ok((process, At::new("process")))
 }
 
-/// `UID[:GID]`: numbers and nothing else (CVE-2026-30892).
+/// `UID[:GID]`: numbers and nothing else (CVE-2026-30892). A gid that is not said stays the config's, and its groups stay
+/// as well, as with runc.
 fn user(args: &Exec, process: &mut Process) -> Result<()> {
     let mut user = process.user().clone();
     if let Some(text) = &args.user {
@@ -142,10 +143,14 @@ fn user(args: &Exec, process: &mut Process) -> Result<()> {
             None => (number(text)?, None),
         };
         user.set_uid(uid);
-        user.set_gid(gid.unwrap_or(0));
+        if let Some(gid) = gid {
+            user.set_gid(gid);
+        }
     }
     if !args.additional_gids.is_empty() {
-        user.set_additional_gids(Some(args.additional_gids.clone()));
+        let mut groups = user.additional_gids().clone().unwrap_or_default();
+        groups.extend(&args.additional_gids);
+        user.set_additional_gids(Some(groups));
     }
     process.set_user(user);
     Ok(())

@@ -56,7 +56,8 @@ pub(super) fn ask_about_listener(scene: &Scene<'_>) -> Outcome {
 /// The bridge makes init, as a child of the runtime, says its pid and is gone. Init goes on with the next step.
 pub(super) fn spawn(scene: &Scene<'_>, new: Namespaces) -> Outcome {
     match sys::clone::clone(new.0, sys::clone::Parentage::Sibling, None)? {
-        sys::clone::Side::Child => Ok(()),
+        // ORDER: nothing is asked before the runtime knows who asks: the bridge may be slower to say than we are
+        sys::clone::Side::Child => await_go(scene),
         sys::clone::Side::Parent(pid, _) => {
             tell(scene, &Up::Init(pid));
             sys::clone::exit(0)

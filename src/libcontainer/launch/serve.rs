@@ -42,6 +42,7 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
                 launched.child = adopted(launched, pid)?;
                 settled(launched, identity)?;
                 entries.begin(pid);
+                say_go(&launched.talk)?;
             }
             Some(Up::Ready) => {
                 entries.finish()?;

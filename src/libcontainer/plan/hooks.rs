@@ -25,7 +25,9 @@ pub(super) fn before_pivot(ask: &Asked<'_>, plan: &mut Draft) {
         list.iter().enumerate().for_each(|(n, hook)| drop(command(hook, &at.index(n), plan)));
         plan.plan().runtime_hooks.push(RuntimeHooks { at, status, list: list.clone() });
     }
-    if !plan.plan().runtime_hooks.is_empty() {
+    let inside_as_well = hooks.create_container().as_ref().is_some_and(|list| !list.is_empty());
+    // asked also for those of the container alone: when the answer comes, the state they read has been written
+    if !plan.plan().runtime_hooks.is_empty() || inside_as_well {
         plan.at(&At::new("hooks"), What::Ask(Ask::Hooks(HookPoint::CreateRuntime)));
     }
     inside(HookPoint::CreateContainer, "createContainer", "creating", hooks.create_container().as_deref(), plan);
