@@ -90,3 +90,59 @@ fn options_of_a_bind_mount_that_a_file_system_would_take_have_no_effect() {
     world.mount(json!({"destination": "/mnt", "source": source, "options": ["bind", "mode=755", "size=1k", "ro"]}));
     assert_eq!(world.run().ok(), "here");
 }
+
+#[test]
+fn a_container_without_a_process_is_created_and_ends_when_started() {
+    only!(Who::Us; "runc and crun 1.8 refuse to create it");
+    let mut world = World::running(&[]);
+    world.config.as_object_mut().unwrap().remove("process");
+    world.create().ok();
+    assert_eq!(world.status(), "created");
+    let powers = fs::read_to_string(format!("/proc/{}/status", world.pid())).unwrap();
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert!(powers.contains(&format!("{set}:\t0000000000000000")), "{powers}");
+    }
+    let started = world.call(&["start", &world.id]);
+    assert!(started.err.contains("process is not set in config.json"), "{started:?}");
+    world.wait_for_status("stopped");
+    world.call(&["delete", &world.id]).ok();
+    assert!(world.run().fails().contains("process: is missing"));
+}
+
+#[test]
+fn a_namespace_that_is_not_asked_for_is_the_runtimes_own() {
+    only!(Who::Us; "runc and crun leave their mounts on the host");
+    let mut world = World::running(&["sh", "-c", "ls -l /dev/null /proc/self/exe && sleep 1000"]);
+    world.config["linux"]["namespaces"] = json!([]);
+    world.config["linux"]["maskedPaths"] = json!([]);
+    world.config["linux"]["readonlyPaths"] = json!([]);
+    world.config["root"]["readonly"] = json!(false);
+    world.config.as_object_mut().unwrap().remove("hostname");
+    // mqueue and sysfs belong to namespaces of the host here
+    world.begin();
+    let namespace = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    for name in ["mnt", "pid", "net", "ipc", "uts", "user", "cgroup"] {
+        assert_eq!(namespace(&world.pid().to_string(), name), namespace("self", name), "{name}");
+    }
+    let here = world.rootfs("proc").to_str().unwrap().to_owned();
+    assert!(fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&here));
+    assert!(world.exec(&["ls", "/dev"]).ok().contains("urandom"));
+    world.call(&["delete", "--force", &world.id]).ok();
+    world.assert_clean();
+    assert!(!world.rootfs("dev/null").exists(), "it was made in the tmpfs");
+}
+
+#[test]
+fn what_was_mounted_on_the_host_goes_when_the_container_cannot_be_made() {
+    only!(Who::Us; "runc and crun leave their mounts on the host");
+    let mut world = World::running(&["/no/such/program"]);
+    world.config["linux"]["namespaces"] = json!([{"type": "pid"}]);
+    world.config["linux"]["maskedPaths"] = json!([]);
+    world.config["linux"]["readonlyPaths"] = json!([]);
+    world.config["root"]["readonly"] = json!(false);
+    world.config.as_object_mut().unwrap().remove("hostname");
+    assert!(world.create().fails().contains("/no/such/program"));
+    world.assert_clean();
+    world.config["root"]["readonly"] = json!(true);
+    assert!(world.create().fails().contains("root.readonly: needs a mount namespace"));
+}

@@ -3,7 +3,8 @@
 use std::os::fd::AsFd;
 
 use anyhow::Result;
-use libcontainer::launch::new;
+use libcontainer::container::Container;
+use libcontainer::launch::new::{self, Began};
 use libcontainer::launch::notify::{self, Notify};
 
 use super::bundle::check_extra_fds;
@@ -13,12 +14,20 @@ pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     // for the poststart hooks
     check_extra_fds(0)?;
     let container = session.root()?.load(id)?;
-    let Some(manager) = manager() else { return new::start(&container) };
+    let Some(manager) = manager() else { return start(session, &container) };
     let Some(notify) = Notify::bind(&notify::directory(container.directory()), &manager)? else {
-        return new::start(&container);
+        return start(session, &container);
     };
     // opened before: afterwards its pid may soon be somebody else's
     let process = container.process()?;
-    new::start(&container)?;
+    start(session, &container)?;
     notify.wait_until_ready(process.as_fd(), container.record().init_process_pid)
+}
+
+fn start(session: &Session<'_>, container: &Container) -> Result<()> {
+    if new::start(container)? == Began::Nothing {
+        let said = "process is not set in config.json: there was nothing to start, and the container has stopped";
+        session.log.error(said);
+    }
+    Ok(())
 }

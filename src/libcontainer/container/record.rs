@@ -103,6 +103,9 @@ pub struct OwnRecord {
     pub owner: u32,
     /// Its config has no hooks that run after `start` or when it is gone: it need not be read for them.
     pub without_late_hooks: bool,
+    /// What was mounted on the host for it, in order: it has no mount namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub host_mounts: Vec<PathBuf>,
     /// What init does after `start`, so that `start` can tell what failed.
     pub after_start: Vec<AfterStart>,
 }

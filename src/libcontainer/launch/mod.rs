@@ -8,6 +8,7 @@ pub mod console;
 mod failure;
 pub mod foreground;
 pub mod hooks;
+mod host_mounts;
 pub mod new;
 pub mod notify;
 pub mod pidfile;

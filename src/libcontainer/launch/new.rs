@@ -10,6 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::failure::TOO_LITTLE_MEMORY;
+use super::host_mounts::{HostMounts, take_away};
 use super::{Child, Housed, Identity, Ready, Times, arm, hooks, notify, pidfile, runc};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Config};
@@ -80,21 +81,28 @@ impl<'a> New<'a> {
             annotations: &annotations,
             init: None,
         };
+        let host_mounts = self.plan.root_on_host.as_deref().map(HostMounts::before).transpose()?;
         let launched = armed.launch(self.plan, housed.cgroup())?;
         // ORDER: after the clone: init has work to do meanwhile
         reserved.keep_config(self.text)?;
         let made = launched.serve(housed.cgroup(), &identity).and_then(|ready| {
-            let record = record(self.config, self.flags, self.plan, &ready, housed.cgroup())?;
+            let mut record = record(self.config, self.flags, self.plan, &ready, housed.cgroup())?;
+            if let (Some(mounts), Some(own)) = (&host_mounts, &mut record.coracle) {
+                own.host_mounts = mounts.made()?;
+            }
             let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
             Ok(Made { container, ready, pid_file: self.pid_file })
         });
         match made {
             Ok(made) => {
                 housed.keep();
+                if let Some(mounts) = host_mounts {
+                    mounts.keep();
+                }
                 Ok(made)
             }
             Err(error) => {
-                drop(housed);
+                drop((housed, host_mounts));
                 let poststop = self.config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
                 after_stop(poststop.unwrap_or_default(), &identity);
                 Err(error)
@@ -164,6 +172,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
                 let some = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
                 !some(hooks.poststart()) && !some(hooks.poststop())
             }),
+            host_mounts: Vec::new(),
             after_start: after_start(plan),
         }),
     })
@@ -254,19 +263,32 @@ fn undo(container: Container, pid_file: Option<PathBuf>) -> Result<()> {
     destroy(container, Leftovers::Killed).map(drop)
 }
 
+/// What `start` has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// The program.
+    Program,
+    /// Nothing: `process` is not set. The container has stopped.
+    Nothing,
+}
+
 /// Gives the word to a container that waits for it, and returns when its program runs.
 ///
 /// # Errors
 /// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
 /// container is stopped.
-pub fn start(container: &Container) -> Result<()> {
+pub fn start(container: &Container) -> Result<Began> {
     if runc::waits(container) {
         runc::start(container)?;
-        return began(container);
+        return began(container).map(|()| Began::Program);
     }
     give_word_once(container)?;
     // ORDER: without the lock: a hook that takes its time, or never ends, must not hold up `delete --force`
-    began(container)
+    let own = container.record().coracle.as_ref();
+    if own.is_some_and(|own| own.after_start.iter().all(|after| !after.from.starts_with("process"))) {
+        return Ok(Began::Nothing);
+    }
+    began(container).map(|()| Began::Program)
 }
 
 fn give_word_once(container: &Container) -> Result<()> {
@@ -396,6 +418,9 @@ pub fn destroy(container: Container, leftovers: Leftovers) -> Result<Vec<anyhow:
     cgroup.delete()?;
     let hooks = hooks_of(&container).unwrap_or_default();
     let record = container.record().clone();
+    if let Some(own) = &record.coracle {
+        take_away(&own.host_mounts)?;
+    }
     container.remove()?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let annotations = record.annotations();

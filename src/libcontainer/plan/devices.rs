@@ -33,7 +33,7 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
     // somebody else's /dev is theirs to fill; without a mount namespace the rootfs's own one is the host's file system
     let theirs = dev_is_a_bind(ask);
-    if theirs || !kinds.private(MOUNT) {
+    if theirs || !(kinds.private(MOUNT) || dev_is_mounted(ask)) {
         let why = if theirs { "/dev is bound from the host" } else { "there is no mount namespace" };
         for (_, at) in &asked {
             plan.warn(at, format!("is not made: {why}"));
@@ -54,6 +54,11 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         make(node.clone(), Origin::At(at.clone()), ask, kinds, plan);
     }
     links(ask, plan);
+}
+
+fn dev_is_mounted(ask: &Asked<'_>) -> bool {
+    let mounts = ask.config.spec.mounts().as_deref().unwrap_or_default();
+    mounts.iter().any(|mount| clean(mount.destination()) == "dev")
 }
 
 fn dev_is_a_bind(ask: &Asked<'_>) -> bool {

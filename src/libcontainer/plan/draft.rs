@@ -21,6 +21,8 @@ pub struct Plan {
     pub openings: Vec<(Opening, At)>,
     /// The container's root among them.
     pub root: Option<Slot>,
+    /// Its path, when there is no mount namespace and all that is mounted is mounted on the host.
+    pub root_on_host: Option<PathBuf>,
     /// The steps of the bridge; none in most cases.
     pub bridge: Vec<Step>,
     /// The steps of init.
@@ -167,6 +169,7 @@ impl Draft {
             birth: Birth::default(),
             openings: Vec::new(),
             root: None,
+            root_on_host: None,
             bridge: Vec::new(),
             init: Vec::with_capacity(64),
             id_maps: None,

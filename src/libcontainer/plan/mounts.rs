@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::draft::{Draft, Opening};
 use super::mount_options::{self, Links, MountOptions, Recursion};
-use super::namespaces::{self, CGROUP, Kinds, MOUNT, NETWORK, USER};
+use super::namespaces::{self, CGROUP, Kinds, NETWORK, USER};
 use super::step::{Change, Content, Last, Missing, NewMount, Slot, Target, What};
 use super::{Asked, cgroup_mounts, process, rootfs};
 use crate::config::At;
@@ -57,10 +57,6 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let mut in_cgroup = false;
     for (n, mount) in list.iter().enumerate() {
         let at = At::new("mounts").index(n);
-        if !kinds.private(MOUNT) {
-            plan.fault(&at, "needs a mount namespace (linux.namespaces)");
-            continue;
-        }
         let Some(entry) = entry(mount, at, plan) else { continue };
         if entry.options.bind.is_some() {
             bind(ask, &entry, plan);

@@ -10,7 +10,7 @@ use super::capabilities;
 use super::draft::{Draft, Limit};
 use super::namespaces::{Kinds, USER};
 use super::step::{CapabilitySets, Exec, MAX_GROUPS, What};
-use super::{Asked, Joining, Keyring, idmap, run_as, seccomp};
+use super::{Asked, Joining, Keyring, Start, idmap, run_as, seccomp};
 use crate::config::At;
 use crate::host::Host;
 use crate::sys::exec::Strings;
@@ -43,7 +43,8 @@ pub(super) fn c_string(text: &str, at: &At, plan: &mut Draft) -> Option<CString>
 pub(super) fn own<'a>(ask: &Asked<'a>, kinds: &Kinds, plan: &mut Draft) -> Own<'a> {
     let at = At::new("process");
     let process = ask.config.spec.process().as_ref();
-    if process.is_none() {
+    // SPEC: config.md#process: required only when start is called
+    if process.is_none() && ask.flags.start == Start::AtOnce {
         plan.fault(&at, "is missing");
     }
     understand(process, &at, held(ask, kinds.private(USER)), ask, plan)
@@ -337,7 +338,11 @@ fn io_priority(asked: &LinuxIOPriority, at: &At, plan: &mut Draft) {
 /// no_new_privs it is loaded while the capability is still there, with it as the last thing of all (`prepare`). What can
 /// come before the filter comes before it: profiles are written for programs, and may forbid what we still have to do.
 pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    let Some(process) = own.process else { return };
+    let Some(process) = own.process else {
+        plan.always("nothing will run", What::Bounding(own.held));
+        plan.always("nothing will run", What::Capabilities(own.capabilities));
+        return;
+    };
     let user = own.at.key("user");
     if no_new_privileges(process) {
         plan.at(&own.at.key("noNewPrivileges"), What::NoNewPrivs);
@@ -385,7 +390,11 @@ fn load_filter(own: &Own<'_>, plan: &mut Draft) {
 
 /// The last checks, as the user the program will be: directory, descriptors, program; then the filter, then ready.
 pub(super) fn prepare(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    let Some(process) = own.process else { return };
+    let Some(process) = own.process else {
+        close_fds(ask, plan);
+        plan.always("recorded before it may start", What::Ready);
+        return;
+    };
     if let Some(cwd) = process.cwd().to_str().and_then(|cwd| CString::new(cwd).ok()) {
         plan.at(&own.at.key("cwd"), What::Chdir(cwd));
     }

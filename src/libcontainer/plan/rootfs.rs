@@ -33,8 +33,10 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
     let path = ask.flags.bundle.join(root.path());
     if !kinds.private(MOUNT) {
-        let slot = plan.open(&at, Opening::Directory(path));
+        // SPEC: config-linux.md#namespaces: a namespace that is not asked for is the runtime's own
+        let slot = plan.open(&at, Opening::Directory(path.clone()));
         plan.plan().root = Some(slot);
+        plan.plan().root_on_host = Some(path);
         return;
     }
     let slot = plan.open(&at, Opening::Tree(path.clone(), Reach::Tree));

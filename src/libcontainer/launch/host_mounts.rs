@@ -1,0 +1,123 @@
+//! A container without a mount namespace of its own: what is mounted for it is mounted on the host, where nobody takes it
+//! away when its processes have ended. So it is noted, and taken away with the container.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use crate::plan::failure::words;
+
+/// What is mounted below a container's root while the container is made. Dropped, what came is taken away again.
+#[derive(Debug)]
+pub struct HostMounts {
+    root: PathBuf,
+    /// The ids of those mounts that were there before.
+    before: Vec<u64>,
+    kept: bool,
+}
+
+impl HostMounts {
+    /// Looks at what is there.
+    ///
+    /// # Errors
+    /// The root or /proc/self/mountinfo cannot be read.
+    pub fn before(root: &Path) -> Result<HostMounts> {
+        let root = fs::canonicalize(root).with_context(|| format!("root.path: {}", root.display()))?;
+        let before = below(&root)?.into_iter().map(|(id, _)| id).collect();
+        Ok(HostMounts { root, before, kept: false })
+    }
+
+    /// What has come, in the order in which it came.
+    ///
+    /// # Errors
+    /// /proc/self/mountinfo cannot be read.
+    pub fn made(&self) -> Result<Vec<PathBuf>> {
+        let now = below(&self.root)?.into_iter();
+        Ok(now.filter(|(id, _)| !self.before.contains(id)).map(|(_, path)| path).collect())
+    }
+
+    /// The container is there, and its record names them.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for HostMounts {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Ok(made) = self.made()
+        {
+            // the failure that brought us here is what is told
+            let _ = take_away(&made);
+        }
+    }
+}
+
+/// Unmounts `mounts`, the last first.
+///
+/// # Errors
+/// The first that could not be unmounted; the others are.
+pub fn take_away(mounts: &[PathBuf]) -> Result<()> {
+    let mut failed = Ok(());
+    for path in mounts.iter().rev() {
+        match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // gone with one that was below it, or by somebody else's hand
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(errno) => failed = failed.and(Err(anyhow!("unmount {}: {}", path.display(), words(errno)))),
+        }
+    }
+    failed
+}
+
+/// Ids and places of the mounts below `root`, not of one on it.
+fn below(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let text = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    Ok(mounts(&text).filter(|(_, path)| path != root && path.starts_with(root)).collect())
+}
+
+/// The first and fifth field of each line of mountinfo (proc_pid_mountinfo(5)).
+fn mounts(text: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> {
+    text.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        Some((id, PathBuf::from(OsString::from_vec(unescaped(fields.nth(3)?)))))
+    })
+}
+
+/// Space, tab, newline and backslash are written as `\040` and the like.
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_they_are() {
+        let text =
+            b"36 35 98:0 / /a\\040b/c rw,noatime shared:1 - ext4 /dev/root rw\n37 35 0:5 / /x\\134 rw - proc proc rw\n";
+        let read: Vec<_> = mounts(text).collect();
+        assert_eq!(read, [(36, PathBuf::from("/a b/c")), (37, PathBuf::from("/x\\"))]);
+    }
+}
