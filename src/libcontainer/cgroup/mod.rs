@@ -1,5 +1,6 @@
 //! The container's cgroup at run time: made, entered, frozen, emptied, removed. Runs in the runtime process.
 
+mod devices;
 mod freeze;
 pub mod oom;
 pub mod stats;
@@ -7,7 +8,7 @@ pub mod stats;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::host::cgroups::Unified;
-use crate::plan::resources::{DeviceAccess, OnFailure, Place, Placement, Write};
+use crate::plan::resources::{OnFailure, Place, Placement, Write};
 use crate::sys::text;
 
 /// How long a cgroup may take to become empty, or removable, after its processes were killed.
@@ -120,13 +121,28 @@ impl Cgroup {
     /// # Errors
     /// The property, the file and the kernel's word.
     pub fn apply(&self, writes: &[Write]) -> Result<()> {
-        writes.iter().try_for_each(|write| self.apply_one(write))
+        // values that hold each other in bounds: which of them can be written first depends on what is there
+        let mut again = Vec::new();
+        for write in writes {
+            match self.apply_one(write) {
+                Err(Refusal { errno: Some(libc::EINVAL), .. }) if write.on_failure == OnFailure::AfterOthers => {
+                    again.push(write);
+                }
+                done => done.map_err(|refusal| refusal.error)?,
+            }
+        }
+        again.into_iter().try_for_each(|write| self.apply_one(write).map_err(|refusal| refusal.error))
     }
 
-    fn apply_one(&self, write: &Write) -> Result<()> {
+    fn apply_one(&self, write: &Write) -> Result<(), Refusal> {
         let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
-        let directory =
-            self.paths.get(key).ok_or_else(|| anyhow!("{}: no cgroup of the controller {key}", write.at))?;
+        let directory = self.paths.get(key).ok_or_else(|| Refusal {
+            errno: None,
+            error: anyhow!("{}: no cgroup of the controller {key}", write.at),
+        })?;
+        if let Some(limit) = write.unless_used {
+            must_fit(write, limit, directory)?;
+        }
         let error = match put(&directory.join(&write.file), &write.value) {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -134,34 +150,15 @@ impl Cgroup {
         let missing = error.kind() == ErrorKind::NotFound;
         match &write.on_failure {
             OnFailure::SkipMissing if missing => Ok(()),
+            OnFailure::SkipForbidden if error.kind() == ErrorKind::PermissionDenied => Ok(()),
             OnFailure::Instead(file, value) if missing => {
                 put(&directory.join(file), value).map_err(|error| refused(write, file, value, directory, &error))
             }
-            OnFailure::Fail | OnFailure::SkipMissing | OnFailure::Instead(..) => {
-                Err(refused(write, &write.file, &write.value, directory, &error))
-            }
-        }
-    }
-
-    /// Restricts the devices.
-    ///
-    /// # Errors
-    /// The kernel's word; on version 2 that of bpf(2).
-    pub fn apply_devices(&self, access: &DeviceAccess) -> Result<()> {
-        match access {
-            DeviceAccess::Unrestricted => Ok(()),
-            DeviceAccess::Lines(writes) => self.apply(writes),
-            DeviceAccess::Program(instructions) => {
-                let directory = self.paths.get("").ok_or_else(|| anyhow!("no cgroup v2"))?;
-                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-                let directory = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
-                let program = crate::sys::bpf::load_device_program(instructions)
-                    .map_err(io::Error::from)
-                    .context("linux.resources.devices: bpf: load device program")?;
-                crate::sys::bpf::attach_device_program(directory.as_fd(), program.as_fd())
-                    .map_err(io::Error::from)
-                    .context("linux.resources.devices: bpf: attach device program")
-            }
+            OnFailure::Fail
+            | OnFailure::SkipMissing
+            | OnFailure::SkipForbidden
+            | OnFailure::Instead(..)
+            | OnFailure::AfterOthers => Err(refused(write, &write.file, &write.value, directory, &error)),
         }
     }
 
@@ -261,7 +258,28 @@ impl Cgroup {
     }
 }
 
-fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> anyhow::Error {
+/// A write that did not go well.
+struct Refusal {
+    errno: Option<i32>,
+    error: anyhow::Error,
+}
+
+/// Version 2 would kill processes until a limit holds; with `checkBeforeUpdate` it is not set then.
+fn must_fit(write: &Write, limit: u64, directory: &Path) -> Result<(), Refusal> {
+    let used = |file: &str| fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok();
+    match used("memory.current") {
+        Some(used) if used >= limit => {
+            Err(Refusal { errno: None, error: anyhow!("{}: {limit} is not above what is in use: {used}", write.at) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Refusal {
+    Refusal { errno: error.raw_os_error(), error: told(write, file, value, directory, error) }
+}
+
+fn told(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> anyhow::Error {
     let used = match (file, error.raw_os_error()) {
         ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
             .map(|usage| format!(" (in use: {})", usage.trim()))

@@ -253,7 +253,7 @@ impl Draft {
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let Some(placement) = self.keep(resources::place(path, &ask.flags.id, &ask.host.cgroups)) else { return };
         let asked = linux.and_then(|linux| linux.resources().as_ref());
-        self.warnings(asked.map_or(Vec::new(), |asked| resources::unused(asked, &ask.host.cgroups)));
+        self.warnings(asked.map_or(Vec::new(), resources::unused));
         let writes = asked.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &ask.host.cgroups));
         let rules = asked.and_then(|asked| asked.devices().as_deref()).unwrap_or_default();
         let access = resources::devices(rules, &ask.host.cgroups);

@@ -8,9 +8,15 @@ use super::checked;
 
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_PROG_ATTACH: i32 = 8;
+const BPF_PROG_DETACH: i32 = 9;
+const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+const BPF_PROG_QUERY: i32 = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
+const BPF_F_REPLACE: u32 = 4;
+/// As many programs as one cgroup can have (linux/bpf-cgroup.h: BPF_CGROUP_MAX_PROGS).
+const MOST_PROGRAMS: usize = 64;
 
 /// The part of union bpf_attr that BPF_PROG_LOAD reads.
 #[repr(C)]
@@ -27,6 +33,19 @@ struct Load {
     flags: u32,
 }
 
+/// The part of union bpf_attr that BPF_PROG_QUERY reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target: u32,
+    kind: u32,
+    flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    padding: u32,
+}
+
 /// The part of union bpf_attr that BPF_PROG_ATTACH reads.
 #[repr(C)]
 #[derive(Default)]
@@ -38,37 +57,90 @@ struct Attach {
     replaced: u32,
 }
 
-/// Loads a program of eight-byte instructions.
+/// Loads a program of eight-byte instructions. The verifier writes what it thinks into `log`, where that is not empty.
 ///
 /// # Errors
 /// Those of bpf(2); EINVAL or EACCES when the verifier refuses it.
-pub fn load_device_program(instructions: &[u8]) -> Result<OwnedFd, Errno> {
+pub fn load_device_program(instructions: &[u8], log: &mut [u8]) -> Result<OwnedFd, Errno> {
     let load = Load {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
         instruction_count: u32::try_from(instructions.len() / 8).map_err(|_| Errno::TOOBIG)?,
         instructions: instructions.as_ptr() as u64,
         license: c"Apache-2.0".as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: u32::try_from(log.len()).unwrap_or(0),
+        log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
         ..Load::default()
     };
-    // SAFETY: load is a bpf_attr of the size given; both pointers outlive the call.
+    // SAFETY: load is a bpf_attr of the size given; all pointers outlive the call, and log has the size given.
     let fd = checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) })?;
     // SAFETY: fresh from the kernel (close-on-exec, as all of bpf's are), known to nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
 }
 
-/// Attaches the program to a cgroup directory; the cgroup keeps it.
+/// Attaches the program to a cgroup directory, instead of `replaced` where that is given; the cgroup keeps it.
 ///
 /// # Errors
 /// Those of bpf(2).
-pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
-    let number = |fd: BorrowedFd<'_>| u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX);
+pub fn attach_device_program(
+    cgroup: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    replaced: Option<BorrowedFd<'_>>,
+) -> Result<(), Errno> {
     let attach = Attach {
         target: number(cgroup),
         program: number(program),
         kind: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
-        replaced: 0,
+        flags: BPF_F_ALLOW_MULTI | if replaced.is_some() { BPF_F_REPLACE } else { 0 },
+        replaced: replaced.map_or(0, number),
     };
     // SAFETY: attach is a bpf_attr of the size given.
     checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<Attach>()) }).map(drop)
+}
+
+/// Takes the program from the cgroup.
+///
+/// # Errors
+/// Those of bpf(2); ENOENT when it is not there.
+pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attach =
+        Attach { target: number(cgroup), program: number(program), kind: BPF_CGROUP_DEVICE, ..Attach::default() };
+    // SAFETY: attach is a bpf_attr of the size given.
+    checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_DETACH, &raw const attach, size_of::<Attach>()) }).map(drop)
+}
+
+/// The ids of the programs that guard the devices of this very cgroup.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
+    let mut ids = [0u32; MOST_PROGRAMS];
+    let mut query = Query {
+        target: number(cgroup),
+        kind: BPF_CGROUP_DEVICE,
+        ids: ids.as_mut_ptr() as u64,
+        count: u32::try_from(MOST_PROGRAMS).unwrap_or(0),
+        ..Query::default()
+    };
+    // SAFETY: query is a bpf_attr of the size given, writable; ids has room for as many as it says.
+    checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) })?;
+    Ok(ids.into_iter().take(usize::try_from(query.count).unwrap_or(0)).collect())
+}
+
+/// A program that is in the kernel already.
+///
+/// # Errors
+/// Those of bpf(2); ENOENT when it is gone.
+pub fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
+    // id, next_id, open_flags
+    let which = [id, 0, 0];
+    // SAFETY: which is a bpf_attr of the size given.
+    let fd =
+        checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, which.as_ptr(), size_of_val(&which)) })?;
+    // SAFETY: fresh from the kernel (close-on-exec, as all of bpf's are), known to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX)
 }

@@ -7,9 +7,9 @@ mod v2;
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources, LinuxThrottleDevice};
 
-pub use devices::{DeviceAccess, devices};
+pub use devices::{DeviceAccess, List as DeviceList, devices};
 
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::{Cgroups, Hierarchy, Layout};
@@ -45,6 +45,8 @@ pub struct Write {
     pub value: String,
     /// What a failure means.
     pub on_failure: OnFailure,
+    /// It is not written when more memory than this is in use (`checkBeforeUpdate`).
+    pub unless_used: Option<u64>,
     /// The property.
     pub at: At,
 }
@@ -56,8 +58,12 @@ pub enum OnFailure {
     Fail,
     /// A file that is not there is no matter.
     SkipMissing,
+    /// What we may not allow is no matter.
+    SkipForbidden,
     /// A file that is not there means another one, with another value.
     Instead(String, String),
+    /// A value that is out of bounds (EINVAL) is tried again when the others are written, which may be the bounds.
+    AfterOthers,
 }
 
 impl Placement {
@@ -128,35 +134,16 @@ pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write
     }
 }
 
-/// What `linux.resources` asks and this version of cgroups has nothing for. As runc, we go on without.
-pub fn unused(resources: &LinuxResources, cgroups: &Cgroups) -> Vec<Warning> {
-    let at = At::new("linux.resources");
-    let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
-    let block = resources.block_io().as_ref();
-    let mut names = vec![
-        ("memory.kernel", memory.is_some_and(|memory| memory.kernel().is_some())),
-        ("memory.kernelTCP", memory.is_some_and(|memory| memory.kernel_tcp().is_some())),
+/// What `linux.resources` asks and no kernel has any more. As runc, we go on without.
+pub fn unused(resources: &LinuxResources) -> Vec<Warning> {
+    let at = At::new("linux.resources.memory");
+    let memory = resources.memory().as_ref();
+    let names = [
+        ("kernel", memory.is_some_and(|memory| memory.kernel().is_some())),
+        ("kernelTCP", memory.is_some_and(|memory| memory.kernel_tcp().is_some())),
     ];
-    if cgroups.layout() == Layout::Unified {
-        let leaf = |device: &oci_spec::runtime::LinuxWeightDevice| device.leaf_weight().is_some();
-        names.extend([
-            ("memory.swappiness", memory.is_some_and(|memory| memory.swappiness().is_some())),
-            ("memory.disableOOMKiller", memory.is_some_and(|memory| memory.disable_oom_killer() == Some(true))),
-            ("memory.useHierarchy", memory.is_some_and(|memory| memory.use_hierarchy() == Some(false))),
-            ("cpu.realtimePeriod", cpu.is_some_and(|cpu| cpu.realtime_period().unwrap_or(0) != 0)),
-            ("cpu.realtimeRuntime", cpu.is_some_and(|cpu| cpu.realtime_runtime().unwrap_or(0) != 0)),
-            ("blockIO.leafWeight", block.is_some_and(|block| block.leaf_weight().unwrap_or(0) != 0)),
-            ("blockIO.weightDevice", block.is_some_and(|b| b.weight_device().iter().flatten().any(leaf))),
-            ("network", resources.network().is_some()),
-        ]);
-    }
-    let version = if cgroups.layout() == Layout::Unified { "v2" } else { "v1" };
-    let said = |name: &str| match name {
-        "blockIO.weightDevice" => format!("leafWeight is not used: cgroup {version} has nothing like it"),
-        name if name.starts_with("memory.kernel") => "is not used: the kernel has given it up".to_owned(),
-        _ => format!("is not used: cgroup {version} has nothing like it"),
-    };
-    names.into_iter().filter(|(_, set)| *set).map(|(name, _)| Warning { at: at.key(name), said: said(name) }).collect()
+    let said = "is not used: the kernel has given it up";
+    names.into_iter().filter(|(_, set)| *set).map(|(name, _)| Warning { at: at.key(name), said: said.into() }).collect()
 }
 
 /// Writes and mistakes while they are collected.
@@ -172,11 +159,100 @@ impl Sheet {
     }
 
     fn add(&mut self, controller: &str, file: &str, value: String, on_failure: OnFailure, at: At) {
-        self.writes.push(Write { controller: controller.to_owned(), file: file.to_owned(), value, on_failure, at });
+        let (controller, file) = (controller.to_owned(), file.to_owned());
+        self.writes.push(Write { controller, file, value, on_failure, unless_used: None, at });
     }
 
     fn into_result(self) -> Result<Vec<Write>, Faults> {
         self.faults.into_result(self.writes)
+    }
+}
+
+/// Memory and swap together, as the spec has it: the swap that is left over.
+fn memory_and_swap(limit: Option<i64>, both: i64) -> Result<i64, String> {
+    match limit {
+        None | Some(-1) => Err(format!("{both} is memory and swap together, and needs a limit to go with it")),
+        Some(limit) if both < limit => Err(format!("{both} is memory and swap together, and below the limit {limit}")),
+        Some(limit) => Ok(both - limit),
+    }
+}
+
+/// `cpu.idle`, before any weight: a group that idles has none, and the kernel refuses to give it one.
+fn idle(cpu: &LinuxCpu, controller: &str, at: &At, sheet: &mut Sheet) {
+    if let Some(idle) = cpu.idle() {
+        // KERNEL(5.15): cpu.idle
+        let on_failure = if idle == 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
+        sheet.add(controller, "cpu.idle", idle.to_string(), on_failure, at.key("idle"));
+    }
+}
+
+/// The shares that are to be set.
+fn shares(cpu: &LinuxCpu) -> Option<u64> {
+    cpu.shares().filter(|shares| *shares != 0 && cpu.idle().unwrap_or(0) == 0)
+}
+
+/// The burst is at most the quota: which of them can be written first depends on what they were.
+fn burst(cpu: &LinuxCpu, controller: &str, file: &str, at: &At, sheet: &mut Sheet) {
+    if let Some(burst) = cpu.burst() {
+        // KERNEL(5.14): burst
+        let on_failure = if burst == 0 { OnFailure::SkipMissing } else { OnFailure::AfterOthers };
+        sheet.add(controller, file, burst.to_string(), on_failure, at.key("burst"));
+    }
+}
+
+/// A weight of block I/O; 0 is none. SPEC: config-linux.md#block-io: 10 to 1000.
+fn block_weight(weight: Option<u16>, at: &At, sheet: &mut Sheet) -> Option<u16> {
+    match weight? {
+        0 => None,
+        weight @ 10..=1000 => Some(weight),
+        weight => {
+            sheet.faults.add(at.key("weight"), format!("{weight} is not in 10..1000"));
+            None
+        }
+    }
+}
+
+type Throttle<'a> = (&'static str, &'static str, &'a Option<Vec<LinuxThrottleDevice>>);
+
+/// The property, the name that io.max has for it, and the devices.
+fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
+    [
+        ("throttleReadBpsDevice", "rbps", block.throttle_read_bps_device()),
+        ("throttleWriteBpsDevice", "wbps", block.throttle_write_bps_device()),
+        ("throttleReadIOPSDevice", "riops", block.throttle_read_iops_device()),
+        ("throttleWriteIOPSDevice", "wiops", block.throttle_write_iops_device()),
+    ]
+}
+
+/// What may be used, and what may be reserved, where the kernel counts that too.
+fn huge_pages(resources: &LinuxResources, controller: &str, files: [&str; 2], at: &At, sheet: &mut Sheet) {
+    for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
+        let (at, size) = (at.key("hugepageLimits").index(n), limit.page_size());
+        let number = size.strip_suffix("KB").or(size.strip_suffix("MB")).or(size.strip_suffix("GB"));
+        if !number.is_some_and(|number| number.parse::<u32>().is_ok_and(|n| n.to_string() == number)) {
+            sheet.faults.add(at.key("pageSize"), format!("{size:?} is no size such as 64KB, 2MB or 1GB"));
+            continue;
+        }
+        let [used, reserved] = files.map(|file| format!("hugetlb.{size}.{file}"));
+        // KERNEL(5.7): reservations
+        sheet.add(controller, &reserved, limit.limit().to_string(), OnFailure::SkipMissing, at.clone());
+        sheet.write(controller, &used, limit.limit(), at);
+    }
+}
+
+/// `rdma.max`, the same in both versions.
+fn rdma(resources: &LinuxResources, controller: &str, at: &At, sheet: &mut Sheet) {
+    let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
+    devices.sort_unstable_by_key(|(device, _)| *device);
+    for (device, limits) in devices {
+        let at = at.key("rdma").key(device);
+        let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
+        let wanted = part("hca_handle", limits.hca_handles()) + &part("hca_object", limits.hca_objects());
+        if wanted.is_empty() {
+            sheet.faults.add(at, "limits neither hcaHandles nor hcaObjects");
+            continue;
+        }
+        sheet.write(controller, "rdma.max", format!("{device}{wanted}"), at);
     }
 }
 

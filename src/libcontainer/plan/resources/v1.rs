@@ -27,13 +27,7 @@ pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> 
     if let Some(block) = resources.block_io() {
         block_io(block, &at.key("blockIO"), &mut sheet);
     }
-    for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
-        let at = at.key("hugepageLimits").index(n);
-        let size = limit.page_size();
-        sheet.write("hugetlb", &format!("hugetlb.{size}.limit_in_bytes"), limit.limit(), at.clone());
-        let reserved = format!("hugetlb.{size}.rsvd.limit_in_bytes");
-        sheet.add("hugetlb", &reserved, limit.limit().to_string(), OnFailure::SkipMissing, at);
-    }
+    super::huge_pages(resources, "hugetlb", ["limit_in_bytes", "rsvd.limit_in_bytes"], at, &mut sheet);
     if let Some(network) = resources.network() {
         let at = at.key("network");
         if let Some(class) = network.class_id() {
@@ -44,7 +38,7 @@ pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> 
             sheet.write("net_prio", "net_prio.ifpriomap", value, at.key("priorities").index(n));
         }
     }
-    super::v2::rdma(resources, at, "rdma", &mut sheet);
+    super::rdma(resources, "rdma", at, &mut sheet);
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
         sheet.faults.add(at.key("unified"), "needs cgroup v2, and this host has v1");
     }
@@ -68,17 +62,17 @@ fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
 fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     let limit = memory.limit().filter(|limit| *limit != 0);
     let swap = memory.swap().filter(|swap| *swap != 0).or(limit.filter(|limit| *limit == -1));
-    if let (Some(limit), Some(swap)) = (limit, swap)
-        && swap > 0
-        && (limit < 0 || swap < limit)
+    if let Some(swap) = swap.filter(|swap| *swap > 0)
+        && let Err(problem) = super::memory_and_swap(limit, swap)
     {
-        sheet.faults.add(at.key("swap"), format!("{swap} is memory and swap together, and below the limit {limit}"));
+        sheet.faults.add(at.key("swap"), problem);
     }
+    // the limit is never above memory and swap together: which of them goes first depends on what they were
     if let Some(limit) = limit {
-        sheet.write("memory", "memory.limit_in_bytes", limit, at.key("limit"));
+        sheet.add("memory", "memory.limit_in_bytes", limit.to_string(), OnFailure::AfterOthers, at.key("limit"));
     }
     if let Some(swap) = swap {
-        let on_failure = if swap < 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
+        let on_failure = if swap < 0 { OnFailure::SkipMissing } else { OnFailure::AfterOthers };
         sheet.add("memory", "memory.memsw.limit_in_bytes", swap.to_string(), on_failure, at.key("swap"));
     }
     if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
@@ -100,29 +94,30 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
 }
 
 fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
-    // ORDER: realtime time before any process is in the group
+    // ORDER: realtime time before any process is in the group; the period first, in which the runtime must fit
     if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
-        sheet.write("cpu", "cpu.rt_period_us", period, at.key("realtimePeriod"));
+        let at = at.key("realtimePeriod");
+        sheet.add("cpu", "cpu.rt_period_us", period.to_string(), OnFailure::AfterOthers, at);
     }
     if let Some(runtime) = cpu.realtime_runtime().filter(|runtime| *runtime != 0) {
-        sheet.write("cpu", "cpu.rt_runtime_us", runtime, at.key("realtimeRuntime"));
+        let at = at.key("realtimeRuntime");
+        sheet.add("cpu", "cpu.rt_runtime_us", runtime.to_string(), OnFailure::AfterOthers, at);
     }
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-        sheet.write("cpu", "cpu.shares", shares, at.key("shares"));
+    super::idle(cpu, "cpu", at, sheet);
+    if let Some(shares) = super::shares(cpu) {
+        match shares {
+            2..=262_144 => sheet.write("cpu", "cpu.shares", shares, at.key("shares")),
+            // the kernel takes any number and makes it one of these
+            _ => sheet.faults.add(at.key("shares"), format!("{shares} is not in 2..262144")),
+        }
     }
     if let Some(period) = cpu.period().filter(|period| *period != 0) {
-        sheet.write("cpu", "cpu.cfs_period_us", period, at.key("period"));
+        sheet.add("cpu", "cpu.cfs_period_us", period.to_string(), OnFailure::AfterOthers, at.key("period"));
     }
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-        sheet.write("cpu", "cpu.cfs_quota_us", quota, at.key("quota"));
+        sheet.add("cpu", "cpu.cfs_quota_us", quota.to_string(), OnFailure::AfterOthers, at.key("quota"));
     }
-    if let Some(burst) = cpu.burst() {
-        let on_failure = if burst == 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
-        sheet.add("cpu", "cpu.cfs_burst_us", burst.to_string(), on_failure, at.key("burst"));
-    }
-    if let Some(idle) = cpu.idle() {
-        sheet.write("cpu", "cpu.idle", idle, at.key("idle"));
-    }
+    super::burst(cpu, "cpu", "cpu.cfs_burst_us", at, sheet);
     if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
         sheet.write("cpuset", "cpuset.cpus", cpus, at.key("cpus"));
     }
@@ -136,7 +131,7 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     let weight = |file: &str, bfq: &str, value: String, at: At, sheet: &mut Sheet| {
         sheet.add("blkio", file, value.clone(), OnFailure::Instead(bfq.to_owned(), value), at);
     };
-    if let Some(value) = block.weight().filter(|value| *value != 0) {
+    if let Some(value) = super::block_weight(block.weight(), at, sheet) {
         weight("blkio.weight", "blkio.bfq.weight", value.to_string(), at.key("weight"), sheet);
     }
     if let Some(value) = block.leaf_weight().filter(|value| *value != 0) {
@@ -145,31 +140,26 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     for (n, device) in block.weight_device().iter().flatten().enumerate() {
         let at = at.key("weightDevice").index(n);
         let number = format!("{}:{}", device.major(), device.minor());
-        if let Some(value) = device.weight() {
+        if let Some(value) = super::block_weight(device.weight(), &at, sheet) {
             let value = format!("{number} {value}");
             weight("blkio.weight_device", "blkio.bfq.weight_device", value, at.key("weight"), sheet);
         }
-        if let Some(value) = device.leaf_weight() {
+        if let Some(value) = device.leaf_weight().filter(|value| *value != 0) {
             sheet.write("blkio", "blkio.leaf_weight_device", format!("{number} {value}"), at.key("leafWeight"));
         }
     }
-    for (name, file, list) in throttles(block) {
+    for (name, kind, list) in super::throttles(block) {
         for (n, device) in list.iter().flatten().enumerate() {
+            let file = match kind {
+                "rbps" => "blkio.throttle.read_bps_device",
+                "wbps" => "blkio.throttle.write_bps_device",
+                "riops" => "blkio.throttle.read_iops_device",
+                _ => "blkio.throttle.write_iops_device",
+            };
             let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
             sheet.write("blkio", file, value, at.key(name).index(n));
         }
     }
-}
-
-type Throttle<'a> = (&'static str, &'static str, &'a Option<Vec<oci_spec::runtime::LinuxThrottleDevice>>);
-
-fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
-    [
-        ("throttleReadBpsDevice", "blkio.throttle.read_bps_device", block.throttle_read_bps_device()),
-        ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device", block.throttle_write_bps_device()),
-        ("throttleReadIOPSDevice", "blkio.throttle.read_iops_device", block.throttle_read_iops_device()),
-        ("throttleWriteIOPSDevice", "blkio.throttle.write_iops_device", block.throttle_write_iops_device()),
-    ]
 }
 
 #[cfg(test)]
@@ -179,7 +169,9 @@ mod tests {
 
     fn written(json: &str) -> Result<Vec<(String, String)>, String> {
         let hierarchy = |name: &str| Hierarchy { controllers: vec![name.into()], ..Hierarchy::default() };
-        let v1 = ["pids", "memory", "cpu", "cpuset", "blkio", "hugetlb"].map(hierarchy).to_vec();
+        let v1 = ["pids", "memory", "cpu", "cpuset", "blkio", "hugetlb", "rdma", "net_cls", "net_prio"]
+            .map(hierarchy)
+            .to_vec();
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let writes = writes(&resources, &At::new("linux.resources"), &Cgroups { v1, v2: None });
         let pairs = |writes: Vec<Write>| writes.into_iter().map(|write| (write.file, write.value)).collect();
@@ -202,6 +194,30 @@ mod tests {
             (r#"{"cpu":{"shares":1024}}"#, "cpu.shares", "1024"),
             (r#"{"cpu":{"quota":5000,"period":10000}}"#, "cpu.cfs_quota_us", "5000"),
             (r#"{"cpu":{"cpus":"0-1"}}"#, "cpuset.cpus", "0-1"),
+            (r#"{"cpu":{"mems":"0"}}"#, "cpuset.mems", "0"),
+            (r#"{"cpu":{"quota":5,"burst":3}}"#, "cpu.cfs_burst_us", "3"),
+            (r#"{"cpu":{"realtimeRuntime":5000,"realtimePeriod":10000}}"#, "cpu.rt_runtime_us", "5000"),
+            (r#"{"cpu":{"idle":1,"shares":512}}"#, "cpu.idle", "1"),
+            (r#"{"memory":{"swappiness":0}}"#, "memory.swappiness", "0"),
+            (r#"{"memory":{"disableOOMKiller":true}}"#, "memory.oom_control", "1"),
+            (r#"{"memory":{"useHierarchy":true}}"#, "memory.use_hierarchy", "1"),
+            (r#"{"blockIO":{"weight":10}}"#, "blkio.weight", "10"),
+            (r#"{"blockIO":{"leafWeight":10}}"#, "blkio.leaf_weight", "10"),
+            (r#"{"blockIO":{"weightDevice":[{"major":8,"minor":1,"weight":30}]}}"#, "blkio.weight_device", "8:1 30"),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":1,"leafWeight":30}]}}"#,
+                "blkio.leaf_weight_device",
+                "8:1 30",
+            ),
+            (
+                r#"{"blockIO":{"throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":0}]}}"#,
+                "blkio.throttle.write_iops_device",
+                "8:0 0",
+            ),
+            (r#"{"hugepageLimits":[{"pageSize":"1GB","limit":0}]}"#, "hugetlb.1GB.rsvd.limit_in_bytes", "0"),
+            (r#"{"rdma":{"mlx5":{"hcaHandles":3,"hcaObjects":4}}}"#, "rdma.max", "mlx5 hca_handle=3 hca_object=4"),
+            (r#"{"network":{"classID":1048577}}"#, "net_cls.classid", "1048577"),
+            (r#"{"network":{"priorities":[{"name":"lo","priority":3}]}}"#, "net_prio.ifpriomap", "lo 3"),
             (
                 r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}]}}"#,
                 "blkio.throttle.read_bps_device",
@@ -215,12 +231,36 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_idles_has_no_shares() {
+        assert_eq!(one(r#"{"cpu":{"idle":1,"shares":512}}"#, "cpu.shares"), None);
+        let awake = written(r#"{"cpu":{"idle":0,"shares":512}}"#).unwrap();
+        let files: Vec<_> = awake.iter().map(|(file, _)| file.as_str()).collect();
+        assert_eq!(files, ["cpu.idle", "cpu.shares"], "awake first: until then it can have none");
+    }
+
+    #[test]
+    fn a_controller_that_is_not_mounted_is_told_by_the_property() {
+        let resources: LinuxResources = serde_json::from_str(r#"{"network":{"classID":5}}"#).unwrap();
+        let faults = writes(&resources, &At::new("linux.resources"), &Cgroups::default()).unwrap_err().to_string();
+        assert!(faults.contains("linux.resources.network.classID: the cgroup controller net_cls"), "{faults}");
+    }
+
+    #[test]
     fn what_cannot_be_is_told_by_its_place() {
         let cases = [
             (r#"{"memory":{"limit":10,"swap":5}}"#, "linux.resources.memory.swap"),
             (r#"{"memory":{"swappiness":101}}"#, "linux.resources.memory.swappiness"),
             (r#"{"unified":{"memory.high":"1"}}"#, "linux.resources.unified"),
-            (r#"{"network":{"classID":5}}"#, "linux.resources.network.classID"),
+            (r#"{"memory":{"swap":5}}"#, "linux.resources.memory.swap"),
+            (r#"{"cpu":{"shares":1}}"#, "linux.resources.cpu.shares"),
+            (r#"{"cpu":{"shares":262145}}"#, "linux.resources.cpu.shares"),
+            (r#"{"blockIO":{"weight":9}}"#, "linux.resources.blockIO.weight"),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":1,"weight":1001}]}}"#,
+                "linux.resources.blockIO.weightDevice[0].weight",
+            ),
+            (r#"{"hugepageLimits":[{"pageSize":"2mb","limit":4}]}"#, "linux.resources.hugepageLimits[0].pageSize"),
+            (r#"{"rdma":{"mlx5":{}}}"#, "linux.resources.rdma.mlx5"),
         ];
         for (json, place) in cases {
             assert!(written(json).unwrap_err().contains(place), "{json}");

@@ -24,14 +24,9 @@ pub(super) fn writes(resources: &LinuxResources, at: &At) -> Result<Vec<Write>, 
     if let Some(cpu) = resources.cpu() {
         self::cpu(cpu, &at.key("cpu"), &mut sheet);
     }
-    for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
-        let at = at.key("hugepageLimits").index(n);
-        let size = limit.page_size();
-        sheet.write("", &format!("hugetlb.{size}.max"), limit.limit(), at.clone());
-        let reserved = format!("hugetlb.{size}.rsvd.max");
-        sheet.add("", &reserved, limit.limit().to_string(), OnFailure::SkipMissing, at);
-    }
-    rdma(resources, at, "", &mut sheet);
+    super::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
+    super::rdma(resources, "", at, &mut sheet);
+    only_in_v1(resources, at, &mut sheet);
     unified(resources, at, &mut sheet);
     sheet.into_result()
 }
@@ -40,10 +35,43 @@ fn max(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
 }
 
+/// What version 2 has nothing for. A limit that would not hold must not look as if it did.
+fn only_in_v1(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
+    let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
+    let block = resources.block_io().as_ref();
+    let network = resources.network().as_ref();
+    let mut names = vec![
+        ("memory.swappiness".to_owned(), memory.is_some_and(|memory| memory.swappiness().is_some())),
+        ("memory.disableOOMKiller".to_owned(), memory.is_some_and(|memory| memory.disable_oom_killer() == Some(true))),
+        ("memory.useHierarchy".to_owned(), memory.is_some_and(|memory| memory.use_hierarchy() == Some(false))),
+        ("cpu.realtimePeriod".to_owned(), cpu.is_some_and(|cpu| cpu.realtime_period().unwrap_or(0) != 0)),
+        ("cpu.realtimeRuntime".to_owned(), cpu.is_some_and(|cpu| cpu.realtime_runtime().unwrap_or(0) != 0)),
+        ("blockIO.leafWeight".to_owned(), block.is_some_and(|block| block.leaf_weight().unwrap_or(0) != 0)),
+        ("network.classID".to_owned(), network.is_some_and(|network| network.class_id().unwrap_or(0) != 0)),
+        (
+            "network.priorities".to_owned(),
+            network.is_some_and(|network| network.priorities().iter().flatten().next().is_some()),
+        ),
+    ];
+    let devices = block.and_then(|block| block.weight_device().as_ref()).into_iter().flatten();
+    names.extend(
+        devices.enumerate().map(|(n, device)| {
+            (format!("blockIO.weightDevice[{n}].leafWeight"), device.leaf_weight().unwrap_or(0) != 0)
+        }),
+    );
+    for (name, _) in names.iter().filter(|(_, set)| *set) {
+        sheet.faults.add(at.key(name), "needs cgroup v1, and this host has v2");
+    }
+}
+
 fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     let limit = memory.limit().filter(|limit| *limit != 0);
     if let Some(limit) = limit {
         sheet.write("", "memory.max", max(limit), at.key("limit"));
+        let check = memory.check_before_update() == Some(true);
+        if let (Some(write), true) = (sheet.writes.last_mut(), check) {
+            write.unless_used = u64::try_from(limit).ok();
+        }
     }
     match swap(limit, memory.swap().filter(|swap| *swap != 0)) {
         Ok(None) => {}
@@ -65,36 +93,23 @@ fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>, String>
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".to_owned())),
         (_, None) => Ok(None),
-        (None | Some(-1), Some(swap)) => {
-            Err(format!("{swap} is memory and swap together, and needs a limit to go with it"))
-        }
-        (Some(limit), Some(swap)) if swap < limit => {
-            Err(format!("{swap} is memory and swap together, and below the limit {limit}"))
-        }
-        (Some(limit), Some(swap)) => Ok(Some((swap - limit).to_string())),
+        (limit, Some(swap)) => super::memory_and_swap(limit, swap).map(|swap| Some(swap.to_string())),
     }
 }
 
 fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
-    let idle = cpu.idle().filter(|idle| *idle != 0);
-    if let Some(idle) = idle {
-        sheet.write("", "cpu.idle", idle, at.key("idle"));
-    } else if cpu.idle().is_some() {
-        sheet.add("", "cpu.idle", "0".to_owned(), OnFailure::SkipMissing, at.key("idle"));
-    }
-    // an idle group has no weight, and the kernel refuses to give it one
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0 && idle.is_none()) {
+    super::idle(cpu, "", at, sheet);
+    if let Some(shares) = super::shares(cpu) {
         sheet.write("", "cpu.weight", weight(shares), at.key("shares"));
     }
     let (quota, period) = (cpu.quota().filter(|quota| *quota != 0), cpu.period().filter(|period| *period != 0));
     if quota.is_some() || period.is_some() {
+        let name = if quota.is_some() { "quota" } else { "period" };
         let quota = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
-        sheet.write("", "cpu.max", format!("{quota} {}", period.unwrap_or(100_000)), at.key("quota"));
+        let value = format!("{quota} {}", period.unwrap_or(100_000));
+        sheet.add("", "cpu.max", value, OnFailure::AfterOthers, at.key(name));
     }
-    if let Some(burst) = cpu.burst() {
-        let on_failure = if burst == 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
-        sheet.add("", "cpu.max.burst", burst.to_string(), on_failure, at.key("burst"));
-    }
+    super::burst(cpu, "", "cpu.max.burst", at, sheet);
     if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
         sheet.write("", "cpuset.cpus", cpus, at.key("cpus"));
     }
@@ -115,41 +130,24 @@ pub(super) fn weight(shares: u64) -> u64 {
 
 fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     // weight 10..1000 → 1..10000 where BFQ is not there
-    let io_weight = |weight: u16| 1 + (u64::from(weight.max(10)) - 10) * 9999 / 990;
-    if let Some(weight) = block.weight().filter(|weight| *weight != 0) {
+    let io_weight = |weight: u16| 1 + (u64::from(weight) - 10) * 9999 / 990;
+    if let Some(weight) = super::block_weight(block.weight(), at, sheet) {
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("default {}", io_weight(weight)));
         sheet.add("", "io.bfq.weight", weight.to_string(), instead, at.key("weight"));
     }
     for (n, device) in block.weight_device().iter().flatten().enumerate() {
-        let Some(weight) = device.weight() else { continue };
+        let at = at.key("weightDevice").index(n);
+        let Some(weight) = super::block_weight(device.weight(), &at, sheet) else { continue };
         let number = format!("{}:{}", device.major(), device.minor());
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("{number} {}", io_weight(weight)));
-        sheet.add("", "io.bfq.weight", format!("{number} {weight}"), instead, at.key("weightDevice").index(n));
+        sheet.add("", "io.bfq.weight", format!("{number} {weight}"), instead, at);
     }
-    let throttles = [
-        ("throttleReadBpsDevice", "rbps", block.throttle_read_bps_device()),
-        ("throttleWriteBpsDevice", "wbps", block.throttle_write_bps_device()),
-        ("throttleReadIOPSDevice", "riops", block.throttle_read_iops_device()),
-        ("throttleWriteIOPSDevice", "wiops", block.throttle_write_iops_device()),
-    ];
-    for (name, key, list) in throttles {
+    for (name, key, list) in super::throttles(block) {
         for (n, device) in list.iter().flatten().enumerate() {
             let rate = if device.rate() == 0 { "max".to_owned() } else { device.rate().to_string() };
             let value = format!("{}:{} {key}={rate}", device.major(), device.minor());
             sheet.write("", "io.max", value, at.key(name).index(n));
         }
-    }
-}
-
-/// `rdma.max`, the same in both versions.
-pub(super) fn rdma(resources: &LinuxResources, at: &At, controller: &str, sheet: &mut Sheet) {
-    let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
-    devices.sort_unstable_by_key(|(device, _)| *device);
-    for (device, limits) in devices {
-        let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
-        let handles = part("hca_handle", limits.hca_handles());
-        let objects = part("hca_object", limits.hca_objects());
-        sheet.write(controller, "rdma.max", format!("{device}{handles}{objects}"), at.key("rdma").key(device));
     }
 }
 
@@ -165,6 +163,10 @@ fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
         // one write for each line: the kernel takes one setting at a time
         for line in value.lines() {
             sheet.write("", file, line, at.key(file));
+        }
+        if value.is_empty() {
+            // for the kernel an empty line, which resets cpuset.cpus and its like, and is refused elsewhere
+            sheet.write("", file, "\n", at.key(file));
         }
     }
 }
@@ -200,6 +202,24 @@ mod tests {
                 vec![("io.max", "8:0 rbps=1"), ("io.max", "8:1 rbps=2")],
             ),
             (r#"{"rdma":{"mlx5":{"hcaHandles":3}}}"#, vec![("rdma.max", "mlx5 hca_handle=3")]),
+            (r#"{"pids":{"limit":0}}"#, vec![("pids.max", "1")]),
+            (r#"{"pids":{"limit":-1}}"#, vec![("pids.max", "max")]),
+            (r#"{"memory":{"limit":10,"swap":-1}}"#, vec![("memory.max", "10"), ("memory.swap.max", "max")]),
+            (r#"{"memory":{"reservation":-1}}"#, vec![("memory.low", "max")]),
+            (r#"{"cpu":{"period":7000}}"#, vec![("cpu.max", "max 7000")]),
+            (r#"{"cpu":{"quota":9,"burst":4}}"#, vec![("cpu.max", "9 100000"), ("cpu.max.burst", "4")]),
+            (r#"{"cpu":{"shares":2,"idle":0}}"#, vec![("cpu.idle", "0"), ("cpu.weight", "1")]),
+            (r#"{"cpu":{"shares":0}}"#, vec![]),
+            (r#"{"cpu":{"cpus":"0-1","mems":"0"}}"#, vec![("cpuset.cpus", "0-1"), ("cpuset.mems", "0")]),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}]}"#,
+                vec![("hugetlb.2MB.rsvd.max", "4"), ("hugetlb.2MB.max", "4")],
+            ),
+            (
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":9}],
+                    "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":0}]}}"#,
+                vec![("io.max", "8:0 rbps=9"), ("io.max", "8:0 wiops=max")],
+            ),
         ];
         for (json, expected) in cases {
             let expected: Vec<_> = expected.into_iter().map(|(f, v)| (f.to_owned(), v.to_owned())).collect();
@@ -208,11 +228,50 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_of_block_io_is_bfqs_or_the_one_that_is_there() {
+        for (weight, converted) in [(10, 1), (100, 910), (500, 4950), (1000, 10_000)] {
+            let json = format!(
+                r#"{{"blockIO":{{"weight":{weight},"weightDevice":[{{"major":8,"minor":1,"weight":{weight}}}]}}}}"#
+            );
+            let resources: LinuxResources = serde_json::from_str(&json).unwrap();
+            let writes = writes(&resources, &At::new("linux.resources")).unwrap();
+            let instead = |value: String| OnFailure::Instead("io.weight".to_owned(), value);
+            assert_eq!(
+                (writes[0].file.as_str(), writes[0].value.as_str()),
+                ("io.bfq.weight", weight.to_string().as_str())
+            );
+            assert_eq!(writes[0].on_failure, instead(format!("default {converted}")));
+            assert_eq!(writes[1].value, format!("8:1 {weight}"));
+            assert_eq!(writes[1].on_failure, instead(format!("8:1 {converted}")));
+        }
+    }
+
+    #[test]
+    fn a_limit_below_what_is_used_is_not_set_when_that_was_asked() {
+        let resources: LinuxResources =
+            serde_json::from_str(r#"{"memory":{"limit":10,"checkBeforeUpdate":true}}"#).unwrap();
+        assert_eq!(writes(&resources, &At::new("linux.resources")).unwrap()[0].unless_used, Some(10));
+    }
+
+    #[test]
     fn what_cannot_be_is_told_by_its_place() {
         for (json, place) in [
             (r#"{"memory":{"swap":5}}"#, "linux.resources.memory.swap"),
             (r#"{"memory":{"limit":10,"swap":5}}"#, "linux.resources.memory.swap"),
             (r#"{"unified":{"a/b":"1"}}"#, "linux.resources.unified.a/b"),
+            (r#"{"memory":{"swappiness":1}}"#, "linux.resources.memory.swappiness"),
+            (r#"{"memory":{"disableOOMKiller":true}}"#, "linux.resources.memory.disableOOMKiller"),
+            (r#"{"cpu":{"realtimeRuntime":1}}"#, "linux.resources.cpu.realtimeRuntime"),
+            (r#"{"cpu":{"realtimePeriod":1}}"#, "linux.resources.cpu.realtimePeriod"),
+            (r#"{"blockIO":{"weight":1001}}"#, "linux.resources.blockIO.weight"),
+            (r#"{"blockIO":{"leafWeight":100}}"#, "linux.resources.blockIO.leafWeight"),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":10}]}}"#,
+                "linux.resources.blockIO.weightDevice[0].leafWeight",
+            ),
+            (r#"{"network":{"classID":1}}"#, "linux.resources.network.classID"),
+            (r#"{"network":{"priorities":[{"name":"lo","priority":1}]}}"#, "linux.resources.network.priorities"),
+            (r#"{"hugepageLimits":[{"pageSize":"../x","limit":4}]}"#, "linux.resources.hugepageLimits[0].pageSize"),
         ] {
             assert!(written(json).unwrap_err().contains(place), "{json}");
         }

@@ -1,0 +1,168 @@
+//! Device access: the rules become a list as version 1 has it, and for version 2 a program that says what the list says.
+//! SPEC: config-linux.md#allowed-device-list.
+
+mod list;
+mod program;
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+
+pub use list::List;
+
+use crate::config::{At, Faults};
+use crate::host::cgroups::{Cgroups, Layout};
+
+/// What keeps the container to its devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceAccess {
+    /// The list, for devices.allow and devices.deny.
+    List(List),
+    /// Instructions of a BPF_PROG_TYPE_CGROUP_DEVICE program, eight bytes each.
+    Program(Vec<u8>),
+    /// Everything is allowed, or nothing is there to forbid it.
+    Unrestricted,
+}
+
+/// What every container may use, after the user's rules: nodes of any kind may be made; the default devices, terminals
+/// and tun may be used. Type, major, minor, access; None stands for all.
+const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, &str); 11] = [
+    (LinuxDeviceType::C, None, None, "m"),
+    (LinuxDeviceType::B, None, None, "m"),
+    (LinuxDeviceType::C, Some(1), Some(3), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(5), "rwm"),
+    (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
+    (LinuxDeviceType::C, Some(136), None, "rwm"),
+    (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
+    (LinuxDeviceType::C, Some(10), Some(200), "rwm"),
+];
+
+/// One rule, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    allow: bool,
+    kind: LinuxDeviceType,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: Access,
+}
+
+/// r, w and m as the kernel counts them (linux/bpf.h: BPF_DEVCG_ACC_*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Access(u32);
+
+impl Access {
+    const ALL: Access = Access(7);
+
+    fn parse(text: &str) -> Option<Access> {
+        text.chars()
+            .try_fold(0, |bits, c| Some(bits | [('m', 1), ('r', 2), ('w', 4)].iter().find(|(l, _)| *l == c)?.1))
+            .map(Access)
+    }
+
+    fn letters(self) -> String {
+        [('r', 2), ('w', 4), ('m', 1)].iter().filter(|(_, bit)| self.0 & bit != 0).map(|(letter, _)| *letter).collect()
+    }
+}
+
+impl DeviceAccess {
+    /// What `explain` says.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            // a host that has not been restricted itself
+            DeviceAccess::List(list) => {
+                list.writes("a *:* rwm").iter().map(|w| format!("write {} = {}", w.file, w.value)).collect()
+            }
+            DeviceAccess::Program(bytes) => vec![format!("device program of {} instructions", bytes.len() / 8)],
+            DeviceAccess::Unrestricted => Vec::new(),
+        }
+    }
+}
+
+/// The rules of `linux.resources.devices`, and the defaults behind them.
+///
+/// # Errors
+/// Rules that mean nothing, and on version 2 those that no list can express.
+pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceAccess, Faults> {
+    let at = At::new("linux.resources.devices");
+    let mut faults = Faults::none();
+    let mut list = Vec::with_capacity(rules.len() + DEFAULT.len());
+    for (n, rule) in rules.iter().enumerate() {
+        let at = at.index(n);
+        list.extend(faults.keep(understand(rule, &at)).map(|rule| (rule, at)));
+    }
+    let default = DEFAULT.into_iter().map(|(kind, major, minor, access)| {
+        let access = Access::parse(access).unwrap_or(Access::ALL);
+        (Rule { allow: true, kind, major, minor, access }, at.clone())
+    });
+    list.extend(default);
+    let Some(list) = faults.keep(List::of(&list)) else { return Err(faults) };
+    let mounted = cgroups.v1.iter().any(|hierarchy| hierarchy.has("devices"));
+    let access = match cgroups.layout() {
+        Layout::Unified if list.allows_everything() => DeviceAccess::Unrestricted,
+        Layout::Unified => DeviceAccess::Program(program::of(&list)),
+        Layout::Legacy | Layout::Hybrid if mounted => DeviceAccess::List(list),
+        Layout::Legacy | Layout::Hybrid => {
+            if !list.allows_everything() {
+                faults.add(at, "the cgroup controller devices is not mounted on this host");
+            }
+            DeviceAccess::Unrestricted
+        }
+    };
+    faults.into_result(access)
+}
+
+fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
+    let mut faults = Faults::none();
+    let mut number = |name: &str, value: Option<i64>| {
+        // -1 stands for all, as runc's own configs have it
+        let value = value.filter(|value| *value != -1)?;
+        u32::try_from(value).map_err(|_| faults.add(at.key(name), format!("{value} is no device number"))).ok()
+    };
+    let (major, minor) = (number("major", rule.major()), number("minor", rule.minor()));
+    let kind = rule.typ().unwrap_or(LinuxDeviceType::A);
+    let kind = if kind == LinuxDeviceType::U { LinuxDeviceType::C } else { kind };
+    if kind == LinuxDeviceType::P {
+        faults.add(at.key("type"), "\"p\" is no type of a rule (expected one of a, b, c)");
+    }
+    let text = rule.access().as_deref().unwrap_or("rwm");
+    let access = Access::parse(text).filter(|access| access.0 != 0);
+    if access.is_none() {
+        faults.add(at.key("access"), format!("{text:?} is not made of r, w and m"));
+    }
+    faults.into_result(Rule { allow: rule.allow(), kind, major, minor, access: access.unwrap_or(Access::ALL) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cgroups::Unified;
+
+    fn refused(json: &str) -> String {
+        let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(json).unwrap();
+        let unified = Cgroups { v1: vec![], v2: Some(Unified::default()) };
+        devices(&rules, &unified).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_hole_in_a_wildcard_is_refused_by_its_place() {
+        let faults = refused(
+            r#"[{"allow":true,"type":"c","major":1,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":3}]"#,
+        );
+        assert!(faults.contains("linux.resources.devices[1]: is a hole in a wildcard"), "{faults}");
+    }
+
+    #[test]
+    fn a_rule_that_means_nothing_is_told() {
+        let faults = refused(r#"[{"allow":true,"access":"x"}]"#);
+        assert!(faults.contains("linux.resources.devices[0].access: \"x\""), "{faults}");
+    }
+
+    #[test]
+    fn everything_needs_no_program() {
+        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true}]"#).unwrap();
+        let unified = Cgroups { v1: vec![], v2: Some(Unified::default()) };
+        assert_eq!(devices(&all, &unified).unwrap(), DeviceAccess::Unrestricted);
+    }
+}

@@ -1,0 +1,131 @@
+//! The program that guards a cgroup's devices on version 2 (BPF_PROG_TYPE_CGROUP_DEVICE).
+
+use oci_spec::runtime::LinuxDeviceType;
+
+use super::{Access, List, Rule};
+
+/// The program: exception after exception, then what holds for all others.
+pub(super) fn of(list: &List) -> Vec<u8> {
+    let mut code = Vec::new();
+    // r2 = type, r3 = access, r4 = major, r5 = minor (struct bpf_cgroup_dev_ctx)
+    code.extend([
+        instruction(0x61, 2, 1, 0, 0),
+        instruction(0xbc, 3, 2, 0, 0),
+        instruction(0x54, 2, 0, 0, 0xffff),
+        instruction(0x74, 3, 0, 0, 16),
+        instruction(0x61, 4, 1, 4, 0),
+        instruction(0x61, 5, 1, 8, 0),
+    ]);
+    for rule in &list.exceptions {
+        code.extend(exception(list, rule));
+    }
+    code.extend([instruction(0xb4, 0, 0, 0, list.open.into()), instruction(0x95, 0, 0, 0, 0)]);
+    code.concat()
+}
+
+fn exception(list: &List, rule: &Rule) -> Vec<[u8; 8]> {
+    let mut tests: Vec<Vec<[u8; 8]>> = Vec::new();
+    let not_equal = |register, value| vec![instruction(0x56, register, 0, 0, value)];
+    tests.push(not_equal(2, if rule.kind == LinuxDeviceType::B { 1 } else { 2 }));
+    if list.open {
+        // denied when any of what is asked is in the rule
+        tests.push(vec![
+            instruction(0xbc, 1, 3, 0, 0),
+            instruction(0x54, 1, 0, 0, rule.access.0),
+            instruction(0x16, 1, 0, 0, 0),
+        ]);
+    } else if rule.access != Access::ALL {
+        // allowed when nothing is asked that is not in the rule
+        tests.push(vec![
+            instruction(0xbc, 1, 3, 0, 0),
+            instruction(0x54, 1, 0, 0, !rule.access.0 & 7),
+            instruction(0x56, 1, 0, 0, 0),
+        ]);
+    }
+    tests.extend(rule.major.map(|major| not_equal(4, major)));
+    tests.extend(rule.minor.map(|minor| not_equal(5, minor)));
+    let end = tests.iter().map(Vec::len).sum::<usize>() + 2;
+    let mut code = Vec::with_capacity(end);
+    for mut test in tests {
+        let after = code.len() + test.len();
+        if let (Some(jump), Ok(distance)) = (test.last_mut(), i16::try_from(end - after)) {
+            jump[2..4].copy_from_slice(&distance.to_ne_bytes());
+        }
+        code.extend(test);
+    }
+    code.extend([instruction(0xb4, 0, 0, 0, (!list.open).into()), instruction(0x95, 0, 0, 0, 0)]);
+    code
+}
+
+/// struct bpf_insn: opcode, registers, offset, immediate.
+fn instruction(opcode: u8, destination: u8, source: u8, offset: i16, immediate: u32) -> [u8; 8] {
+    let (offset, immediate) = (offset.to_ne_bytes(), immediate.to_ne_bytes());
+    let registers = if cfg!(target_endian = "big") { destination << 4 | source } else { source << 4 | destination };
+    [opcode, registers, offset[0], offset[1], immediate[0], immediate[1], immediate[2], immediate[3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::LinuxDeviceCgroup;
+
+    use super::super::{DeviceAccess, devices};
+    use crate::host::cgroups::{Cgroups, Unified};
+
+    fn rules(json: &str) -> Vec<LinuxDeviceCgroup> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn unified() -> Cgroups {
+        Cgroups { v1: vec![], v2: Some(Unified::default()) }
+    }
+
+    /// Runs a program as the kernel would: just the opcodes that we emit.
+    fn runs(program: &[u8], kind: u32, access: u32, major: u32, minor: u32) -> bool {
+        let context = [access << 16 | kind, major, minor];
+        let mut registers = [0u32; 6];
+        let mut n = 0usize;
+        loop {
+            let i = &program[n * 8..n * 8 + 8];
+            let (to, from) = (usize::from(i[1] & 15), usize::from(i[1] >> 4));
+            let offset = i16::from_ne_bytes([i[2], i[3]]);
+            let value = u32::from_ne_bytes([i[4], i[5], i[6], i[7]]);
+            let mut jump = false;
+            match i[0] {
+                0x61 => registers[to] = context[usize::try_from(offset / 4).unwrap()],
+                0xbc => registers[to] = registers[from],
+                0xb4 => registers[to] = value,
+                0x54 => registers[to] &= value,
+                0x74 => registers[to] >>= value,
+                0x56 => jump = registers[to] != value,
+                0x16 => jump = registers[to] == value,
+                0x95 => return registers[0] != 0,
+                other => panic!("opcode {other:#x}"),
+            }
+            n += 1 + if jump { usize::try_from(offset).unwrap() } else { 0 };
+        }
+    }
+
+    #[test]
+    fn the_program_says_what_the_list_would_have_said() {
+        let list = rules(r#"[{"allow":false},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#);
+        let DeviceAccess::Program(program) = devices(&list, &unified()).unwrap() else { panic!("no program") };
+        let (block, char) = (1, 2);
+        let (mknod, read, write) = (1, 2, 4);
+        assert!(runs(&program, char, read | write, 10, 229));
+        assert!(!runs(&program, char, read | mknod, 10, 229) || runs(&program, char, mknod, 10, 229));
+        assert!(!runs(&program, char, read, 10, 230));
+        assert!(runs(&program, char, read, 1, 3), "null is everybody's");
+        assert!(runs(&program, char, write, 136, 7), "so are terminals");
+        assert!(runs(&program, block, mknod, 8, 0), "nodes may be made");
+        assert!(!runs(&program, block, read, 8, 0), "but not used");
+    }
+
+    #[test]
+    fn everything_but_a_device() {
+        let list = rules(r#"[{"allow":true},{"allow":false,"type":"b","major":8,"access":"rw"}]"#);
+        let DeviceAccess::Program(program) = devices(&list, &unified()).unwrap() else { panic!("no program") };
+        assert!(!runs(&program, 1, 2, 8, 1));
+        assert!(runs(&program, 1, 1, 8, 1));
+        assert!(runs(&program, 2, 2, 8, 1));
+    }
+}
