@@ -5,6 +5,7 @@ mod agent;
 mod arm;
 mod birth;
 pub mod console;
+pub mod early;
 mod failure;
 pub mod foreground;
 pub mod hooks;
@@ -69,18 +70,28 @@ impl Identity<'_> {
 pub struct Housed(Option<Cgroup>);
 
 impl Housed {
-    /// Makes the directories and writes the limits, before anybody is in them.
+    /// Makes the directories.
     ///
     /// # Errors
     /// What was tried, with the kernel's word; nothing stays behind.
     pub fn make(plan: &Plan) -> Result<Housed> {
-        let Some((placement, writes, devices)) = &plan.cgroup else { return Ok(Housed(None)) };
-        let housed = Housed(Some(Cgroup::create(placement)?));
-        if let Some(cgroup) = housed.cgroup() {
-            cgroup.apply(writes)?;
-            cgroup.apply_devices(devices)?;
-        }
-        Ok(housed)
+        let Some((placement, ..)) = &plan.cgroup else { return Ok(Housed(None)) };
+        Ok(Housed(Some(Cgroup::create(placement)?)))
+    }
+
+    /// True when init cannot be born in it and has to be moved there.
+    pub fn needs_moves(&self) -> bool {
+        self.cgroup().is_some_and(|cgroup| cgroup.paths().keys().any(|key| !key.is_empty()))
+    }
+
+    /// Writes the limits, before anybody is in it.
+    ///
+    /// # Errors
+    /// The property, the file and the kernel's word.
+    pub fn limit(&self, plan: &Plan) -> Result<()> {
+        let (Some(cgroup), Some((_, writes, devices))) = (self.cgroup(), &plan.cgroup) else { return Ok(()) };
+        cgroup.apply(writes)?;
+        cgroup.apply_devices(devices)
     }
 
     /// The cgroup, where there is one.

@@ -9,6 +9,7 @@ use oci_spec::runtime::{Hook, Linux};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::early::Early;
 use super::failure::TOO_LITTLE_MEMORY;
 use super::host_mounts::{HostMounts, take_away};
 use super::{Child, Housed, Identity, Ready, Times, arm, hooks, notify, pidfile, runc};
@@ -72,6 +73,9 @@ impl<'a> New<'a> {
             reserved.note_cgroup(&Cgroup::at(placement))?;
         }
         let housed = Housed::make(self.plan)?;
+        // ORDER: after the directories: while a move waits, none can be made
+        let early = housed.needs_moves().then(Early::begin);
+        housed.limit(self.plan)?;
         armed.open_cgroups(self.plan)?;
         let annotations = self.config.spec.annotations().clone().unwrap_or_default();
         let identity = Identity {
@@ -93,6 +97,7 @@ impl<'a> New<'a> {
             let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
             Ok(Made { container, ready, pid_file: self.pid_file })
         });
+        drop(early);
         match made {
             Ok(made) => {
                 housed.keep();
