@@ -19,9 +19,8 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
     if let Some((flags, data)) = &mount.classic {
         return classic(scene, mount, target.as_fd(), *flags, data);
     }
-    let fs = rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     let covered = was_there.then_some(target.as_fd());
-    match (configure(&fs, mount, covered), mount.fallback) {
+    match (detached(mount, covered), mount.fallback) {
         (Ok(detached), _) => {
             if let (Content::Copy, Some(covered)) = (mount.content, covered) {
                 copy::directory(covered, detached.as_fd())?;
@@ -57,7 +56,8 @@ fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u
 }
 
 /// fsconfig(2) for every setting, then the mount. The kernel's own words about a refusal wait in the context.
-fn configure(fs: &OwnedFd, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
+fn detached(mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
+    let fs = &rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {
         let mut text = [0u8; 8];

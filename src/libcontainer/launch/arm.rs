@@ -115,6 +115,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
         }
+        Opening::Device(path, kind, number) => device(path, *kind, *number).map_err(|errno| told(at, path, errno)),
         Opening::Null => null().map_err(|errno| told(at, Path::new("/dev/null"), errno)),
         Opening::Empty => empty().map_err(|errno| anyhow!("{at}: mount an empty tmpfs: {}", words(errno))),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
@@ -146,10 +147,14 @@ fn proc(path: &Path, at: &At) -> Result<OwnedFd> {
 
 /// The host's null device, and no file that somebody put in its place (CVE-2025-31133).
 fn null() -> Result<OwnedFd, Errno> {
-    let null = tree(Path::new("/dev/null"), Reach::One)?;
-    let stat = rustix::fs::statat(&null, c"", AtFlags::EMPTY_PATH)?;
-    let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-    if device && stat.st_rdev == rustix::fs::makedev(1, 3) { Ok(null) } else { Err(Errno::NODEV) }
+    device(Path::new("/dev/null"), libc::S_IFCHR, rustix::fs::makedev(1, 3))
+}
+
+/// The host's node at `path`, where it is the one that is meant.
+fn device(path: &Path, kind: u32, number: u64) -> Result<OwnedFd, Errno> {
+    let node = tree(path, Reach::One)?;
+    let stat = rustix::fs::statat(&node, c"", AtFlags::EMPTY_PATH)?;
+    if stat.st_mode & libc::S_IFMT == kind && stat.st_rdev == number { Ok(node) } else { Err(Errno::NODEV) }
 }
 
 fn empty() -> Result<OwnedFd, Errno> {

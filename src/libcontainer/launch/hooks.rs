@@ -80,6 +80,8 @@ fn spawn(hook: &Hook, state: &[u8], out: &File, err: &File) -> Result<Child> {
     command.env_clear().envs(hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')));
     // a group of its own, so that what it starts can be killed with it
     command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
+    // what our caller left open is not the hook's business
+    crate::sys::fds::keep_only_stdio(&mut command);
     command.spawn().map_err(|error| anyhow!("{}: {error}", hook.path().display()))
 }
 

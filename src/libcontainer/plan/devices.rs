@@ -11,7 +11,6 @@ use super::namespaces::{Kinds, MOUNT, USER};
 use super::step::{Last, Missing, Node, Origin, Target, What};
 use super::{Asked, idmap, mounts, process};
 use crate::config::At;
-use crate::sys::mount::Reach;
 
 /// SPEC: config-linux.md#default-devices: name, major, minor.
 const DEFAULT: [(&str, u32, u32); 6] =
@@ -70,7 +69,8 @@ fn dev_is_a_bind(ask: &Asked<'_>) -> bool {
 
 /// In a user namespace nodes cannot be made: the host's own is bound there.
 fn make(node: Node, from: Origin, ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    if !kinds.private(USER) {
+    // a fifo is no device
+    if !kinds.private(USER) || node.mode & libc::S_IFMT == libc::S_IFIFO {
         plan.because(&from, What::Mknod(node));
         return;
     }
@@ -79,7 +79,7 @@ fn make(node: Node, from: Origin, ask: &Asked<'_>, kinds: &Kinds, plan: &mut Dra
         Origin::Runtime(why) => At::new(*why),
     };
     let host = PathBuf::from(format!("/{}", node.path.to_string_lossy()));
-    let slot = plan.open(&at, Opening::Tree(host, Reach::One));
+    let slot = plan.open(&at, Opening::Device(host, node.mode & libc::S_IFMT, node.device));
     let target = Target { path: node.path, missing: Missing::File, last: Last::Any };
     plan.because(&from, What::Bind(slot, mounts::inherited_propagation(ask), target));
 }

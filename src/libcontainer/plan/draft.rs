@@ -115,6 +115,8 @@ pub enum Opening {
     LinkTree(PathBuf),
     /// The same with all below, checked to be a proc file system.
     ProcTree(PathBuf),
+    /// A detached copy of the node at a path, checked to be of that type (S_IFMT) and device.
+    Device(PathBuf, u32, u64),
     /// The host's /sys with all below, for those who may not mount a sysfs anew.
     Sysfs,
     /// The same of a directory that is there only when the container's cgroup is.

@@ -156,6 +156,7 @@ impl fmt::Display for Opening {
             Opening::Tree(path, Reach::Tree) => write!(f, "mounts {}", path.display()),
             Opening::LinkTree(path) => write!(f, "mount {}, the link itself", path.display()),
             Opening::ProcTree(path) => write!(f, "proc file system {}", path.display()),
+            Opening::Device(path, ..) => write!(f, "device {}", path.display()),
             Opening::Sysfs => f.write_str("mounts /sys"),
             Opening::CgroupTree(path) => write!(f, "cgroup {}", path.display()),
             Opening::Directory(path) => write!(f, "directory {}", path.display()),

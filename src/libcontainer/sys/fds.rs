@@ -1,6 +1,8 @@
 //! Descriptors by number: the standard streams, and everything above them.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::io::Errno;
 
@@ -25,6 +27,12 @@ pub fn become_stdio(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
 pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: only sets a flag; no descriptor is closed under its owner.
     checked(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// The program that `command` starts gets its three streams and nothing else of ours.
+pub fn keep_only_stdio(command: &mut Command) {
+    // SAFETY: after the fork the closure makes one system call and touches no memory but its own stack.
+    unsafe { command.pre_exec(|| Ok(close_on_exec_from(3)?)) };
 }
 
 /// The descriptor `number`, which the caller was handed at its start (LISTEN_FDS, --preserve-fds) and leaves open.

@@ -1,0 +1,207 @@
+//! /dev: the nodes every container has, those that are asked for, and the links beside them.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::only;
+use crate::world::{Who, World, finish, who};
+
+const DEFAULT: [(&str, &str); 6] =
+    [("null", "1,3"), ("zero", "1,5"), ("full", "1,7"), ("tty", "5,0"), ("random", "1,8"), ("urandom", "1,9")];
+
+/// type, mode, numbers, owner of each path.
+fn stat(paths: &str) -> String {
+    format!("stat -c '%n|%F|%a|%t,%T|%u:%g' {paths}")
+}
+
+fn mknod(path: &std::path::Path, kind: &str, major: &str, minor: &str) {
+    finish(Command::new("mknod").arg(path).args([kind, major, minor])).ok();
+}
+
+#[test]
+fn every_container_has_the_default_nodes_and_links() {
+    let script = format!(
+        "umask 077; {}; for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; \
+         test -e /proc/kcore && readlink /dev/core; true",
+        stat("/dev/null /dev/zero /dev/full /dev/tty /dev/random /dev/urandom")
+    );
+    let world = World::running(&["sh", "-c", &script]);
+    let out = world.run().ok();
+    let lines: Vec<_> = out.lines().collect();
+    for (n, (name, numbers)) in DEFAULT.iter().enumerate() {
+        assert_eq!(lines[n], format!("/dev/{name}|character special file|666|{numbers}|0:0"));
+    }
+    let mut links = vec!["/proc/self/fd", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2", "pts/ptmx"];
+    if fs::metadata("/proc/kcore").is_ok() {
+        links.push("/proc/kcore");
+    }
+    assert_eq!(lines[6..], links[..]);
+}
+
+#[test]
+fn nodes_that_are_asked_for_have_exactly_their_type_mode_and_owner() {
+    only!(Who::Us, Who::Runc; "crun 1.8 makes no fifo and lets the umask cut modes");
+    let script = stat("/dev/c /dev/u /dev/b /dev/pipe /dev/dir/plain /elsewhere/node");
+    let mut world = World::running(&["sh", "-c", &script]);
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/process/user/umask") = json!(0o77);
+    *world.at("/linux/devices") = json!([
+        {"path": "/dev/c", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666, "uid": 0, "gid": 0},
+        {"path": "/dev/u", "type": "u", "major": 1, "minor": 5, "fileMode": 0o622, "uid": 3, "gid": 4},
+        {"path": "/dev/b", "type": "b", "major": 7, "minor": 300, "fileMode": 0o640, "uid": 1, "gid": 6},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o660, "uid": 5, "gid": 5},
+        {"path": "/dev/dir/plain", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666},
+        {"path": "/elsewhere/node", "type": "c", "major": 1, "minor": 7, "fileMode": 0o777},
+    ]);
+    let out = world.run().ok();
+    assert_eq!(
+        out.lines().collect::<Vec<_>>(),
+        [
+            "/dev/c|character special file|666|a,e5|0:0",
+            "/dev/u|character special file|622|1,5|3:4",
+            "/dev/b|block special file|640|7,12c|1:6",
+            "/dev/pipe|fifo|660|0,0|5:5",
+            "/dev/dir/plain|character special file|666|1,3|0:0",
+            "/elsewhere/node|character special file|777|1,7|0:0",
+        ]
+    );
+}
+
+#[test]
+fn a_mode_that_is_not_given_is_666() {
+    only!(Who::Us; "Debian's runc and crun make it 000");
+    let mut world = World::running(&["sh", "-c", &stat("/dev/x")]);
+    *world.at("/linux/devices") = json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]);
+    assert_eq!(world.run().ok(), "/dev/x|character special file|666|1,3|0:0\n");
+}
+
+#[test]
+fn a_default_node_that_is_asked_for_is_as_asked() {
+    only!(Who::Us; "Debian's runc and crun keep the default's mode");
+    let mut world = World::running(&["sh", "-c", &stat("/dev/null /dev/tty")]);
+    *world.at("/linux/devices") = json!([
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o600, "uid": 7},
+        {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0, "fileMode": 0o620},
+    ]);
+    assert_eq!(
+        world.run().ok(),
+        "/dev/null|character special file|600|1,3|7:0\n/dev/tty|character special file|620|5,0|0:0\n"
+    );
+}
+
+#[test]
+fn the_same_node_already_there_is_fine_and_another_is_not() {
+    let mut world = World::running(&["cat", "/x/node"]);
+    *world.at("/root/readonly") = json!(false);
+    fs::create_dir(world.rootfs("x")).unwrap();
+    mknod(&world.rootfs("x/node"), "c", "1", "3");
+    *world.at("/linux/devices") = json!([{"path": "/x/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}]);
+    world.run().ok();
+    only!(Who::Us; "Debian's runc and crun take whatever is there");
+    for (kind, major, minor) in [("c", 1, 5), ("b", 1, 3), ("p", 0, 0)] {
+        *world.at("/linux/devices/0") =
+            json!({"path": "/x/node", "type": kind, "major": major, "minor": minor, "fileMode": 0o666});
+        let said = world.run().fails();
+        assert!(said.contains("linux.devices[0]") && said.contains("something else is there already"), "{said}");
+    }
+    for make in [0, 1, 2] {
+        let _ = fs::remove_file(world.rootfs("x/node"));
+        match make {
+            0 => fs::write(world.rootfs("x/node"), "").unwrap(),
+            1 => symlink("/dev/null", world.rootfs("x/node")).unwrap(),
+            _ => fs::create_dir(world.rootfs("x/node")).unwrap(),
+        }
+        *world.at("/linux/devices/0") =
+            json!({"path": "/x/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666});
+        let said = world.run().fails();
+        assert!(said.contains("linux.devices[0]") && said.contains("something else is there already"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_no_node_is_refused_by_its_place() {
+    let cases = [
+        (json!({"path": "/dev/x", "type": "a", "major": 1, "minor": 3}), "linux.devices[0].type"),
+        (json!({"path": "dev/x", "type": "c", "major": 1, "minor": 3}), "linux.devices[0].path"),
+        (json!({"path": "/dev/x", "type": "c", "major": -1, "minor": 3}), "linux.devices[0].major"),
+        (json!({"path": "/dev/x", "type": "z", "major": 1, "minor": 3}), "linux.devices[0].type"),
+    ];
+    only!(Who::Us; "the words are ours");
+    for (device, place) in cases {
+        let mut world = World::running(&["true"]);
+        *world.at("/linux/devices") = json!([device]);
+        let said = world.run().fails();
+        assert!(said.contains(place), "{said}");
+    }
+}
+
+#[test]
+fn ptmx_is_always_the_containers_own() {
+    let mut world = World::running(&["sh", "-c", "readlink /dev/ptmx; test -c /dev/ptmx && echo node"]);
+    *world.at("/linux/devices") =
+        json!([{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666}]);
+    assert_eq!(world.run().ok(), "pts/ptmx\nnode\n");
+}
+
+#[test]
+fn a_dev_that_is_bound_from_the_host_is_left_as_it_is() {
+    let mut world = World::running(&["ls", "/dev"]);
+    let dev = world.path("dev");
+    for below in ["", "pts", "shm", "mqueue"] {
+        fs::create_dir_all(dev.join(below)).unwrap();
+    }
+    mknod(&dev.join("null"), "c", "1", "3");
+    fs::write(dev.join("marker"), "").unwrap();
+    let mut mounts = world.config["mounts"].as_array().unwrap().clone();
+    mounts[1] = json!({"destination": "/dev/", "type": "none", "source": dev, "options": ["rbind"]});
+    world.config["mounts"] = json!(mounts);
+    *world.at("/linux/maskedPaths") = json!([]);
+    assert_eq!(world.run().ok(), "marker\nmqueue\nnull\npts\nshm\n");
+    let mut left: Vec<_> =
+        fs::read_dir(&dev).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["marker", "mqueue", "null", "pts", "shm"]);
+}
+
+#[test]
+fn a_root_whose_own_dev_was_filled_by_an_earlier_run_starts_again() {
+    only!(Who::Us, Who::Crun; "runc stumbles over the links it has made");
+    let mut world = World::running(&["sh", "-c", "test -c /dev/null && test -L /dev/fd && echo filled"]);
+    *world.at("/root/readonly") = json!(false);
+    world.config["mounts"] = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
+    *world.at("/linux/maskedPaths") = json!([]);
+    for _ in 0..3 {
+        assert_eq!(world.run().ok(), "filled\n");
+    }
+    let null = fs::symlink_metadata(world.rootfs("dev/null")).unwrap();
+    assert!(null.file_type().is_char_device() && null.rdev() == 0x103 && null.mode() & 0o777 == 0o666);
+}
+
+#[test]
+fn nodes_work_in_a_user_namespace() {
+    let script = "echo x >/dev/null && head -c 3 /dev/zero | wc -c; test -c /dev/tty && test -c /dev/urandom && echo nodes; \
+                  readlink /dev/ptmx";
+    let mut world = World::running(&["sh", "-c", script]);
+    world.namespace("user", None);
+    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
+    *world.at("/linux/uidMappings") = map.clone();
+    *world.at("/linux/gidMappings") = map;
+    finish(Command::new("chown").args(["-hR", "200000:200000"]).arg(world.rootfs(""))).ok();
+    assert_eq!(world.run().ok(), "3\nnodes\npts/ptmx\n");
+    only!(Who::Us; "Debian's runc and crun bind the host's fifo, and there is none");
+    *world.at("/process/args") = json!(["sh", "-c", stat("/dev/pipe /dev/kmsg")]);
+    *world.at("/linux/devices") = json!([
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o640, "uid": 5, "gid": 6},
+        {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o640},
+    ]);
+    let out = world.run().ok();
+    assert!(out.starts_with("/dev/pipe|fifo|640|0,0|5:6\n/dev/kmsg|character special file|"), "{out}");
+    // the host's node of that name must be the one that is asked for
+    *world.at("/linux/devices") = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 5}]);
+    let said = world.run().fails();
+    assert!(said.contains("linux.devices[0]"), "{said}");
+    assert_eq!(who(), Who::Us);
+}

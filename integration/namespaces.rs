@@ -1,0 +1,607 @@
+//! Namespaces: each new, joined by path or shared with the host, seen from both sides; and what each of them holds.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::mounts::mount_at;
+use crate::only;
+use crate::world::{Who, World, finish, wait_until, who};
+
+/// Word of the spec, file under /proc/PID/ns.
+const KINDS: [(&str, &str); 8] = [
+    ("mount", "mnt"),
+    ("cgroup", "cgroup"),
+    ("uts", "uts"),
+    ("ipc", "ipc"),
+    ("user", "user"),
+    ("pid", "pid"),
+    ("network", "net"),
+    ("time", "time"),
+];
+
+/// Ids 0 to 65535 of the container are these on the host.
+const FIRST: u32 = 200_000;
+
+/// A process of ours in namespaces of its own.
+struct Pod(Child);
+
+impl Pod {
+    #[track_caller]
+    fn with(flags: &[&str]) -> Pod {
+        let child = Command::new("unshare")
+            .args(flags)
+            .args(["--", "sleep", "1000"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("apt-get install util-linux");
+        let pod = Pod(child);
+        wait_until("the pod sleeps", || {
+            fs::read_to_string(format!("/proc/{}/comm", pod.pid())).is_ok_and(|comm| comm == "sleep\n")
+        });
+        pod
+    }
+
+    /// The sleep itself: `unshare --fork` waits for it.
+    fn pid(&self) -> u32 {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0.id())).unwrap_or_default();
+        children.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(self.0.id())
+    }
+
+    fn file(&self, kind: &str) -> String {
+        let file = KINDS.iter().find(|(word, _)| *word == kind).unwrap().1;
+        format!("/proc/{}/ns/{file}", self.pid())
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let inner = self.pid().to_string();
+        let _ = Command::new("kill").args(["-9", &inner]).status();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn inode(process: &str, file: &str) -> u64 {
+    fs::metadata(format!("/proc/{process}/ns/{file}")).unwrap().ino()
+}
+
+/// A config without any namespace but these; no mounts that would need others.
+fn only_with(kinds: &[&str], args: &[&str]) -> World {
+    let mut world = World::running(args);
+    world.config["linux"]["namespaces"] = json!([]);
+    world.config.as_object_mut().unwrap().remove("hostname");
+    for kind in kinds {
+        world.namespace(kind, None);
+    }
+    world
+}
+
+fn with_users(world: &mut World) {
+    world.namespace("user", None);
+    let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65536}]);
+    *world.at("/linux/uidMappings") = map.clone();
+    *world.at("/linux/gidMappings") = map;
+    // the mapped root makes what is missing in the root
+    finish(Command::new("chown").arg("-hR").arg(format!("{FIRST}:{FIRST}")).arg(world.rootfs(""))).ok();
+}
+
+fn all_capabilities(world: &mut World, list: serde_json::Value) {
+    for set in ["effective", "permitted", "bounding"] {
+        *world.at(&format!("/process/capabilities/{set}")) = list.clone();
+    }
+}
+
+#[test]
+fn each_kind_is_new_when_listed_and_the_hosts_when_not() {
+    for (kind, file) in KINDS {
+        if kind == "user" || (kind == "time" && who() != Who::Us) {
+            continue; // user has tests of its own; the peers of Debian know no time namespace
+        }
+        let kinds: &[&str] = if kind == "mount" { &["mount"] } else { &["mount", kind] };
+        let world = only_with(kinds, &["sleep", "1000"]);
+        world.begin();
+        let pid = world.pid().to_string();
+        for (other, other_file) in KINDS {
+            let same = inode(&pid, other_file) == inode("self", other_file);
+            assert_eq!(same, !kinds.contains(&other), "{other} with {kinds:?}");
+        }
+        assert_ne!(inode(&pid, file), inode("self", file));
+        // exec is in the same ones
+        for (_, file) in KINDS {
+            let seen = world.exec(&["readlink", &format!("/proc/self/ns/{file}")]).ok();
+            let wanted = fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap().display().to_string();
+            assert_eq!(seen.trim(), wanted, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_path_is_none() {
+    let mut world = World::running(&["readlink", "/proc/self/ns/uts"]);
+    world.namespace("uts", Some(""));
+    let seen = world.run().ok();
+    assert_ne!(seen.trim(), fs::read_link("/proc/self/ns/uts").unwrap().display().to_string());
+}
+
+#[test]
+fn each_kind_is_joined_by_its_path() {
+    for (kind, flag) in [("uts", "-u"), ("ipc", "-i"), ("network", "-n"), ("cgroup", "-C"), ("time", "-T")] {
+        if kind == "time" && who() != Who::Us {
+            continue; // the peers of Debian know no time namespace
+        }
+        let pod = if kind == "time" { Pod::with(&["-T", "--fork"]) } else { Pod::with(&[flag]) };
+        let mut world = World::running(&["sleep", "1000"]);
+        if kind == "uts" && who() == Who::Crun {
+            world.config.as_object_mut().unwrap().remove("hostname");
+        }
+        world.namespace(kind, Some(&pod.file(kind)));
+        world.begin();
+        let file = KINDS.iter().find(|(word, _)| *word == kind).unwrap().1;
+        let (pod, own) = (pod.pid().to_string(), world.pid().to_string());
+        assert_eq!(inode(&own, file), inode(&pod, file), "{kind}");
+        let seen = world.exec(&["readlink", &format!("/proc/self/ns/{file}")]).ok();
+        assert!(seen.contains(&inode(&pod, file).to_string()), "{kind}: {seen}");
+    }
+}
+
+#[test]
+fn a_joined_uts_namespace_takes_the_hostname_and_the_host_keeps_its_own() {
+    let before = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let pod = Pod::with(&["-u"]);
+    let mut world = World::running(&["hostname"]);
+    world.namespace("uts", Some(&pod.file("uts")));
+    assert_eq!(world.run().ok(), "coracle\n");
+    let seen = finish(Command::new("nsenter").args(["-u", "-t", &pod.pid().to_string(), "hostname"])).ok();
+    assert_eq!(seen, "coracle\n");
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/hostname").unwrap(), before);
+}
+
+#[test]
+fn a_joined_pid_namespace_counts_as_the_pod_does_and_state_as_the_host() {
+    let pod = Pod::with(&["-p", "--fork", "--mount-proc"]);
+    let mut world = World::running(&["sh", "-c", "sleep 1000; true"]);
+    world.namespace("pid", Some(&pod.file("pid")));
+    world.create().ok();
+    let pid = world.pid();
+    assert_eq!(inode(&pid.to_string(), "pid"), inode(&pod.pid().to_string(), "pid"));
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
+    let inside = inside.split_whitespace().last().unwrap().to_owned();
+    assert_ne!(inside, "1");
+    world.call(&["start", &world.id]).ok();
+    wait_until("the program runs", || world.status() == "running");
+    // the proc that it mounted is the pod's
+    let seen = world.exec(&["cat", "/proc/1/comm"]).ok();
+    assert_eq!(seen, "sleep\n");
+    assert_eq!(world.exec(&["cat", &format!("/proc/{inside}/comm")]).ok(), "sh\n");
+    // the end of the container is not the end of the pod
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    wait_until("stopped", || world.status() == "stopped");
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert!(fs::metadata(format!("/proc/{}", pod.pid())).is_ok());
+}
+
+#[test]
+fn a_joined_mount_namespace_of_somebody_else_leaves_the_hosts_alone() {
+    only!(Who::Us; "the peers of Debian fail in it in ways of their own");
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let pod = Pod::with(&["-m", "--propagation", "private"]);
+    let mut world = World::running(&["cat", "/proc/self/mountinfo"]);
+    world.namespace("mount", Some(&pod.file("mount")));
+    let seen = world.run().ok();
+    mount_at(&seen, "/proc");
+    let here = world.path("").display().to_string();
+    let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!after.contains(&here), "{after}");
+    assert_eq!(
+        before.lines().filter(|line| line.contains(" / ")).count(),
+        after.lines().filter(|line| line.contains(" / ")).count()
+    );
+}
+
+#[test]
+fn a_path_that_is_no_such_namespace_is_told() {
+    let mut world = World::running(&["true"]);
+    world.namespace("network", Some("/proc/self/ns/uts"));
+    let said = world.run().fails();
+    if who() == Who::Us {
+        assert!(
+            said.contains("linux.namespaces[4].path: /proc/self/ns/uts is a uts namespace and not a network namespace"),
+            "{said}"
+        );
+    }
+    for path in ["/nonexistent", "/etc/passwd"] {
+        world.namespace("network", Some(path));
+        let said = world.run().fails();
+        if who() == Who::Us {
+            assert!(said.contains("linux.namespaces[4].path") && said.contains(path), "{said}");
+        }
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn a_kind_listed_twice_or_unknown_is_refused() {
+    let mut world = World::running(&["true"]);
+    world.at("/linux/namespaces").as_array_mut().unwrap().push(json!({"type": "pid"}));
+    if who() != Who::Crun {
+        let said = world.run().fails();
+        assert!(
+            said.contains(if who() == Who::Us { "linux.namespaces[5]: a second pid namespace" } else { "duplicated" }),
+            "{said}"
+        );
+    }
+    *world.at("/linux/namespaces/5") = json!({"type": "netwerk"});
+    let said = world.run().fails();
+    if who() == Who::Us {
+        assert!(said.contains("linux.namespaces[5].type: unknown value \"netwerk\""), "{said}");
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn names_need_a_uts_namespace_and_are_set_in_it() {
+    let mut world = World::running(&["cat", "/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname"]);
+    *world.at("/hostname") = json!("a.b-c");
+    *world.at("/domainname") = json!("example.org");
+    if who() == Who::Us {
+        assert_eq!(world.run().ok(), "a.b-c\nexample.org\n");
+    } else {
+        // Debian's peers are older than domainname
+        assert!(world.run().ok().starts_with("a.b-c\n"));
+    }
+    world.without_namespace("uts");
+    let said = world.run().fails();
+    if who() == Who::Us {
+        assert!(said.contains("hostname: unable to set hostname without a private UTS namespace"), "{said}");
+        assert!(said.contains("domainname: unable to set domainname without a private UTS namespace"), "{said}");
+    }
+}
+
+#[test]
+fn the_loopback_of_a_new_network_namespace_is_up() {
+    let mut world = World::running(&["ip", "addr", "show", "lo"]);
+    let out = world.run().ok();
+    assert!(out.contains("UP") && out.contains("127.0.0.1/8"), "{out}");
+    // one that is joined is left as it is
+    let pod = Pod::with(&["-n"]);
+    world.namespace("network", Some(&pod.file("network")));
+    let out = world.run().ok();
+    assert!(!out.contains(",UP"), "{out}");
+}
+
+#[test]
+fn users_are_mapped_and_what_is_theirs_is_theirs() {
+    let script = "id -u; id -g; cat /proc/self/uid_map; touch /made; stat -c '%u:%g %n' /made /dev/null /dev/pts \
+                  /dev/shm /dev/mqueue /proc/1 /proc/sys/net/ipv4/ip_forward /dev/fd; sleep 1000; true";
+    let mut world = World::running(&["sh", "-c", script]);
+    with_users(&mut world);
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/linux/sysctl") = json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "4096"});
+    world.write();
+    let out = world.path("out");
+    let mut command = world.command(&["run", "--detach", &world.id]);
+    command.stdin(Stdio::null()).stdout(fs::File::create(&out).unwrap()).stderr(Stdio::inherit());
+    assert!(command.status().unwrap().success());
+    wait_until("it has said all", || fs::read_to_string(&out).unwrap().contains("/dev/fd"));
+    let said = fs::read_to_string(&out).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[..2], ["0", "0"], "{said}");
+    assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), ["0", "200000", "65536"]);
+    for line in &lines[3..] {
+        // the node of the host stays the host's; everything else belongs to the container's root
+        let wanted = if line.ends_with("/dev/null") { "65534:65534" } else { "0:0" };
+        assert!(line.starts_with(wanted), "{line}\n{said}");
+    }
+    let pid = world.pid().to_string();
+    let process = fs::metadata(format!("/proc/{pid}")).unwrap();
+    assert_eq!((process.uid(), process.gid()), (FIRST, FIRST));
+    assert_eq!(fs::metadata(world.rootfs("made")).unwrap().uid(), FIRST);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains(&format!("Uid:\t{FIRST}\t{FIRST}\t{FIRST}\t{FIRST}")), "{status}");
+    // exec joins the user namespace too
+    assert_eq!(world.exec(&["sh", "-c", "id -u; readlink /proc/self/ns/user"]).ok().lines().next(), Some("0"));
+    let seen = world.exec(&["readlink", "/proc/self/ns/user"]).ok();
+    assert_eq!(seen.trim(), fs::read_link(format!("/proc/{pid}/ns/user")).unwrap().display().to_string());
+    let sysctl = world.exec(&["cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/msgmax"]).ok();
+    assert_eq!(sysctl, "1\n4096\n");
+}
+
+#[test]
+fn a_user_namespace_with_every_other_kind_has_the_file_systems_of_its_own() {
+    let mut world =
+        World::running(&["sh", "-c", "cat /proc/self/mountinfo; echo x >/dev/null && echo y >/dev/full || echo full"]);
+    with_users(&mut world);
+    for kind in ["cgroup", "time"] {
+        if kind != "time" || who() == Who::Us {
+            world.namespace(kind, None);
+        }
+    }
+    world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}));
+    let seen = world.run().ok();
+    for (place, fstype) in [("/proc", "proc"), ("/dev/mqueue", "mqueue"), ("/dev/pts", "devpts"), ("/sys", "sysfs")] {
+        assert_eq!(mount_at(&seen, place).fstype, fstype, "{seen}");
+    }
+    assert!(seen.ends_with("full\n"), "{seen}");
+    assert!(mount_at(&seen, "/proc/sys").has("ro"), "{seen}");
+}
+
+#[test]
+fn a_user_and_group_other_than_root_in_a_user_namespace() {
+    let mut world = World::running(&["sh", "-c", "touch /tmp/x; sleep 1000; true"]);
+    with_users(&mut world);
+    *world.at("/process/user") = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 6]});
+    world.mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}));
+    world.begin();
+    let pid = world.pid();
+    wait_until("the program runs", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains("Name:\tsh")
+    });
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains(&format!("Uid:\t{0}\t{0}", FIRST + 1000)), "{status}");
+    assert!(status.contains(&format!("Gid:\t{0}\t{0}", FIRST + 1001)), "{status}");
+    assert!(status.contains(&format!("Groups:\t{} {}", FIRST + 5, FIRST + 6)), "{status}");
+    // ids that are not mapped are told before anything is made
+    let mut other = World::running(&["true"]);
+    with_users(&mut other);
+    *other.at("/process/user/uid") = json!(70_000);
+    let said = other.run().fails();
+    if who() == Who::Us {
+        assert!(said.contains("process.user.uid: 70000 is not mapped in linux.uidMappings"), "{said}");
+    }
+}
+
+#[test]
+fn several_mappings_are_written_and_wrong_ones_refused() {
+    let mut world = World::running(&["cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
+    with_users(&mut world);
+    let map: Vec<_> =
+        (0..300u32).map(|n| json!({"containerID": n * 10, "hostID": FIRST + n * 10, "size": 5})).collect();
+    *world.at("/linux/uidMappings") = json!(map);
+    let out = world.run().ok();
+    assert_eq!(out.lines().count(), 301, "{out}");
+    only!(Who::Us; "the words are ours");
+    *world.at("/linux/uidMappings") =
+        json!([{"containerID": 0, "hostID": 1000, "size": 10}, {"containerID": 5, "hostID": 5000, "size": 1}]);
+    assert!(world.run().fails().contains("linux.uidMappings[1]: overlaps with the mapping [0]"));
+    *world.at("/linux/uidMappings") = json!([]);
+    assert!(world.run().fails().contains("linux.uidMappings: is missing"));
+    world.without_namespace("user");
+    assert!(world.run().fails().contains("linux.gidMappings: needs a user namespace"));
+}
+
+#[test]
+fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
+    only!(Who::Us, Who::Crun; "Debian's runc wants mappings as well");
+    let mut pod = World::running(&["sleep", "1000"]);
+    with_users(&mut pod);
+    pod.begin();
+    let pod_pid = pod.pid().to_string();
+    for kinds in [&["user"][..], &["user", "network"], &["user", "network", "ipc"]] {
+        let mut world = World::running(&["sleep", "1000"]);
+        finish(Command::new("chown").arg("-hR").arg(format!("{FIRST}:{FIRST}")).arg(world.rootfs(""))).ok();
+        for kind in kinds {
+            world.namespace(
+                kind,
+                Some(&format!("/proc/{pod_pid}/ns/{}", KINDS.iter().find(|(word, _)| word == kind).unwrap().1)),
+            );
+        }
+        world.begin();
+        let own = world.pid().to_string();
+        for (kind, file) in KINDS {
+            let same = inode(&own, file) == inode(&pod_pid, file);
+            assert!(same || !kinds.contains(&kind), "{kind} with {kinds:?}");
+        }
+        assert_eq!(fs::metadata(format!("/proc/{own}")).unwrap().uid(), FIRST);
+        assert_eq!(world.exec(&["id", "-u"]).ok(), "0\n");
+        assert_eq!(
+            world.exec(&["readlink", "/proc/self/ns/user"]).ok().trim(),
+            fs::read_link(format!("/proc/{own}/ns/user")).unwrap().display().to_string()
+        );
+        world.call(&["kill", &world.id, "KILL"]).ok();
+        world.wait_for_status("stopped");
+    }
+}
+
+#[test]
+fn a_new_user_namespace_beside_a_joined_one() {
+    let pod = Pod::with(&["-u"]);
+    let mut world = World::running(&["sh", "-c", "id -u; readlink /proc/self/ns/uts"]);
+    with_users(&mut world);
+    world.config.as_object_mut().unwrap().remove("hostname");
+    world.namespace("uts", Some(&pod.file("uts")));
+    let out = world.run().ok();
+    let wanted = fs::read_link(pod.file("uts")).unwrap().display().to_string();
+    assert_eq!(out, format!("0\n{wanted}\n"));
+}
+
+#[test]
+fn a_user_namespace_with_the_hosts_network_binds_sys() {
+    only!(Who::Us, Who::Crun; "runc refuses it");
+    let mut world = World::running(&["sh", "-c", "test -d /sys/class/net/lo && echo lo; cat /proc/self/mountinfo"]);
+    with_users(&mut world);
+    world.without_namespace("network");
+    let out = world.run().ok();
+    assert!(out.starts_with("lo\n"), "{out}");
+    let sys = mount_at(&out, "/sys");
+    assert!(sys.has("ro") && sys.has("nosuid"), "{sys:?}");
+}
+
+#[test]
+fn a_user_namespace_with_the_hosts_pid_and_ipc_namespaces() {
+    let mut world = World::running(&["sh", "-c", "id -u; readlink /proc/self/ns/pid"]);
+    with_users(&mut world);
+    world.without_namespace("pid");
+    world.without_namespace("ipc");
+    *world.at("/mounts/0") = json!({"destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"]});
+    let mounts: Vec<_> =
+        world.config["mounts"].as_array().unwrap().iter().filter(|m| m["type"] != "mqueue").cloned().collect();
+    world.config["mounts"] = json!(mounts);
+    let out = world.run().ok();
+    assert_eq!(out, format!("0\n{}\n", fs::read_link("/proc/self/ns/pid").unwrap().display()));
+}
+
+#[test]
+fn a_bundle_the_mapped_root_cannot_walk_to_is_no_matter() {
+    only!(Who::Us; "the peers need the way to be open");
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::running(&["sh", "-c", "echo in; cat /file"]);
+    with_users(&mut world);
+    fs::write(world.path("file"), "bound\n").unwrap();
+    world.mount(
+        json!({"destination": "/file", "type": "none", "source": world.path("file"), "options": ["bind", "ro"]}),
+    );
+    *world.at("/root/readonly") = json!(false);
+    fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(world.run().ok(), "in\nbound\n");
+}
+
+#[test]
+fn a_cgroup_namespace_begins_at_the_containers_cgroup() {
+    let mut world = World::running(&["sh", "-c", "cat /proc/self/cgroup"]);
+    world.namespace("cgroup", None);
+    let out = world.run().ok();
+    assert!(out.lines().all(|line| line.ends_with(":/")), "{out}");
+    world.without_namespace("cgroup");
+    let out = world.run().ok();
+    assert!(out.lines().any(|line| line.ends_with(&world.id)), "{out}");
+}
+
+#[test]
+fn clocks_of_a_time_namespace_are_shifted_for_init_and_exec() {
+    only!(Who::Us; "Debian's runc and crun are older than time namespaces in the spec");
+    let mut world = World::running(&["sleep", "1000"]);
+    world.namespace("time", None);
+    *world.at("/linux/timeOffsets") =
+        json!({"monotonic": {"secs": 172_800, "nanosecs": 5}, "boottime": {"secs": 604_800}});
+    world.begin();
+    let uptime = |text: &str| text.split('.').next().unwrap().parse::<u64>().unwrap();
+    let host = uptime(&fs::read_to_string("/proc/uptime").unwrap());
+    let inside = uptime(&world.exec(&["cat", "/proc/uptime"]).ok());
+    assert!((604_790..605_000).contains(&(inside - host)), "{inside} {host}");
+    let offsets = fs::read_to_string(format!("/proc/{}/timens_offsets", world.pid())).unwrap();
+    assert!(offsets.contains("172800         5"), "{offsets}");
+    let pid = world.pid();
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    assert_eq!(link("time"), link("time_for_children"));
+    assert_eq!(world.exec(&["readlink", "/proc/self/ns/time"]).ok().trim(), link("time").display().to_string());
+    let mut other = World::running(&["true"]);
+    *other.at("/linux/timeOffsets") = json!({"monotonic": {"secs": 1}});
+    assert!(other.run().fails().contains("linux.timeOffsets: needs a new time namespace"));
+    other.namespace("time", None);
+    *other.at("/linux/timeOffsets") = json!({"realtime": {"secs": 1}, "boottime": {"nanosecs": 1_000_000_000}});
+    let said = other.run().fails();
+    assert!(said.contains("linux.timeOffsets.realtime: unknown clock"), "{said}");
+    assert!(said.contains("linux.timeOffsets.boottime.nanosecs: 1000000000 is not less than a second"), "{said}");
+    *other.at("/linux/timeOffsets") = json!({"monotonic": {"secs": -1_000_000_000_000i64}});
+    assert!(other.run().fails().contains("linux.timeOffsets.monotonic"), "told with its place");
+}
+
+#[test]
+fn time_and_user_namespaces_go_together() {
+    only!(Who::Us; "Debian's runc and crun are older than time namespaces in the spec");
+    let mut world = World::running(&["cat", "/proc/uptime"]);
+    with_users(&mut world);
+    world.namespace("time", None);
+    *world.at("/linux/timeOffsets") = json!({"boottime": {"secs": 604_800}});
+    let uptime = |text: &str| text.split('.').next().unwrap().parse::<u64>().unwrap();
+    let host = uptime(&fs::read_to_string("/proc/uptime").unwrap());
+    let inside = uptime(&world.run().ok());
+    assert!((604_790..605_000).contains(&(inside - host)), "{inside} {host}");
+}
+
+#[test]
+fn without_a_mount_namespace_the_hosts_mounts_are_untouched() {
+    only!(Who::Us; "the peers change the propagation of the host's mounts");
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut world = only_with(&["pid", "uts", "ipc"], &["sh", "-c", "ls /; pwd; test -e /proc/self || echo no proc"]);
+    let said = world.run().fails();
+    for place in ["linux.maskedPaths", "linux.readonlyPaths"] {
+        assert!(said.contains(&format!("{place}: needs a mount namespace")), "{said}");
+    }
+    world.config["mounts"] = json!([]);
+    for list in ["maskedPaths", "readonlyPaths"] {
+        world.config["linux"][list] = json!([]);
+    }
+    *world.at("/root/readonly") = json!(true);
+    assert!(world.run().fails().contains("root.readonly: needs a mount namespace"));
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/linux/devices") = json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]);
+    world.config["process"]["args"] = json!(["true"]);
+    assert!(world.run().err.contains("linux.devices[0]: is not made: there is no mount namespace"));
+    assert!(!world.rootfs("dev").exists());
+    world.config["process"]["args"] = json!(["sh", "-c", "ls /; pwd; test -e /proc/self || echo no proc"]);
+    world.config["linux"]["devices"] = json!([]);
+    assert_eq!(world.run().ok(), "bin\netc\n/\nno proc\n");
+    assert!(!world.rootfs("dev").exists());
+    let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let peers = |text: &str| {
+        text.lines().map(|line| line.split(" - ").next().unwrap().matches("master:").count()).sum::<usize>()
+    };
+    assert_eq!(peers(&before), peers(&after));
+    assert!(!after.contains(world.path("").to_str().unwrap()), "{after}");
+    world.config["process"]["args"] = json!(["sleep", "1000"]);
+    world.begin();
+    assert_eq!(world.exec(&["ls", "/"]).ok(), "bin\netc\n");
+}
+
+#[test]
+fn parameters_of_the_kernel_are_set_where_a_namespace_holds_them() {
+    let mut world = World::running(&[
+        "cat",
+        "/proc/sys/kernel/shmmni",
+        "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+        "/proc/sys/fs/mqueue/msg_max",
+        "/proc/sys/net/ipv4/conf/lo/forwarding",
+    ]);
+    let before = fs::read_to_string("/proc/sys/kernel/shmmni").unwrap();
+    *world.at("/linux/sysctl") = json!({
+        "kernel.shmmni": "77",
+        "net/ipv4/ip_unprivileged_port_start": "81",
+        "fs.mqueue.msg_max": "12",
+        "net.ipv4.conf.lo.forwarding": "1",
+    });
+    assert_eq!(world.run().ok(), "77\n81\n12\n1\n");
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/shmmni").unwrap(), before);
+    for (name, value, word) in [
+        ("kernel.panic", "1", "not in a separate kernel namespace"),
+        ("vm.swappiness", "1", "not in a separate kernel namespace"),
+        ("kernel.hostname", "x", "hostname"),
+        ("net.ipv4.nonsense", "1", "no such file"),
+        ("net.ipv4.ip_forward", "many", "invalid argument"),
+        ("fs.mqueue/../../kernel/panic", "1", ""),
+    ] {
+        *world.at("/linux/sysctl") = json!({name: value});
+        let said = world.run().fails().to_lowercase();
+        if who() == Who::Us {
+            assert!(said.contains("linux.sysctl") && said.contains(word), "{name}: {said}");
+        }
+    }
+    *world.at("/linux/sysctl") = json!({"net.ipv4.ip_forward": "1"});
+    world.without_namespace("network");
+    assert!(world.run().fails().contains("not in a separate kernel namespace") || who() == Who::Crun);
+    world.assert_clean();
+}
+
+#[test]
+fn the_hosts_ipc_and_network_are_seen_when_they_are_shared() {
+    let mut world = World::running(&["cat", "/proc/net/dev"]);
+    world.without_namespace("network");
+    let out = world.run().ok();
+    let names = |text: &str| {
+        text.lines().filter_map(|line| line.split(':').next().map(|n| n.trim().to_owned())).collect::<Vec<_>>()
+    };
+    let host = fs::read_to_string("/proc/self/net/dev").unwrap();
+    assert!(
+        names(&host).iter().filter(|name| !name.starts_with("veth")).all(|name| names(&out).contains(name)),
+        "{out}"
+    );
+    all_capabilities(&mut world, json!([]));
+    world.run().ok();
+}

@@ -1,0 +1,134 @@
+//! maskedPaths and readonlyPaths: what is hidden, what is closed, and what is missing.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use crate::mounts::{find_mount, mount_at};
+use crate::only;
+use crate::world::{Who, World, who};
+
+fn with_secrets(script: &str) -> World {
+    let mut world = World::running(&["sh", "-c", script]);
+    *world.at("/root/readonly") = json!(false);
+    fs::create_dir_all(world.rootfs("secret/dir/below")).unwrap();
+    fs::write(world.rootfs("secret/dir/below/file"), "secret\n").unwrap();
+    fs::write(world.rootfs("secret/file"), "secret\n").unwrap();
+    world
+}
+
+#[test]
+fn a_masked_file_is_empty_and_a_masked_directory_too() {
+    let script = "cat /secret/file | wc -c; ls /secret/dir | wc -l; touch /secret/dir/x 2>&1; echo more >/secret/file; \
+                  cat /proc/self/mountinfo";
+    let mut world = with_secrets(script);
+    *world.at("/linux/maskedPaths") = json!(["/secret/file", "/secret/dir", "/secret/missing", "/secret/file/below"]);
+    let out = world.run().ok();
+    assert!(out.starts_with("0\n0\n"), "{out}");
+    assert!(out.contains("Read-only file system"), "{out}");
+    assert_eq!(mount_at(&out, "/secret/file").root, "/null");
+    let directory = mount_at(&out, "/secret/dir");
+    assert!(directory.fstype == "tmpfs" && directory.has("ro"), "{directory:?}");
+    assert!(find_mount(&out, "/secret/missing").is_none());
+    assert_eq!(fs::read_to_string(world.rootfs("secret/file")).unwrap(), "secret\n");
+    // exec sees it as well
+    world.config["process"]["args"] = json!(["sleep", "1000"]);
+    world.begin();
+    assert_eq!(world.exec(&["cat", "/secret/file"]).ok(), "");
+}
+
+#[test]
+fn all_masked_directories_are_one_file_system() {
+    let mut world = with_secrets("cat /proc/self/mountinfo");
+    let names: Vec<_> = (0..20).map(|n| format!("/secret/{n}")).collect();
+    for name in &names {
+        fs::create_dir(world.rootfs(&name[1..])).unwrap();
+    }
+    *world.at("/linux/maskedPaths") = json!(names);
+    let out = world.run().ok();
+    let device = |name: &str| {
+        out.lines()
+            .find(|line| line.contains(&format!(" {name} ")))
+            .and_then(|line| line.split(' ').nth(2))
+            .map(str::to_owned)
+    };
+    assert!(device("/secret/0").is_some() && device("/secret/19").is_some(), "{out}");
+    if who() == Who::Us {
+        assert!(names.iter().all(|name| device(name) == device("/secret/0")), "{out}");
+    }
+}
+
+#[test]
+fn a_link_to_what_is_masked_is_followed_inside_the_root() {
+    let mut world = with_secrets("cat /secret/file; ls /secret/dir; cat /proc/self/mountinfo");
+    symlink("/secret/file", world.rootfs("one")).unwrap();
+    symlink("../../../secret/dir", world.rootfs("two")).unwrap();
+    symlink("/nowhere", world.rootfs("three")).unwrap();
+    *world.at("/linux/maskedPaths") = json!(["/one", "/two", "/three", "/bin/../one"]);
+    *world.at("/linux/readonlyPaths") = json!(["/three"]);
+    let out = world.run().ok();
+    assert!(!out.starts_with("secret") && !out.starts_with("below"), "{out}");
+    mount_at(&out, "/secret/file");
+    mount_at(&out, "/secret/dir");
+    assert!(!world.rootfs("nowhere").exists());
+}
+
+#[test]
+fn a_read_only_path_is_closed_with_all_below_and_keeps_its_flags() {
+    let script = "touch /data/x 2>&1; touch /data/sub/x 2>&1; touch /file 2>&1; cat /proc/self/mountinfo";
+    let mut world = with_secrets(script);
+    fs::write(world.rootfs("file"), "").unwrap();
+    world.mount(json!({"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec"]}));
+    world.mount(json!({"destination": "/data/sub", "type": "tmpfs", "source": "tmpfs", "options": ["nodev"]}));
+    *world.at("/linux/readonlyPaths") = json!(["/data", "/file", "/missing", "/proc/sys"]);
+    let out = world.run().ok();
+    let count = out.matches("Read-only file system").count();
+    let data = mount_at(&out, "/data");
+    assert!(data.has("ro") && data.has("nosuid") && data.has("noexec"), "{data:?}");
+    assert!(mount_at(&out, "/file").has("ro") && mount_at(&out, "/proc/sys").has("ro"));
+    if who() == Who::Us {
+        // the peers close the top alone
+        assert_eq!(count, 3, "{out}");
+        let sub = mount_at(&out, "/data/sub");
+        assert!(sub.has("ro") && sub.has("nodev"), "{sub:?}");
+    }
+    assert!(count >= 2, "{out}");
+}
+
+#[test]
+fn a_path_that_is_not_absolute_is_refused_by_its_place() {
+    only!(Who::Us; "the words are ours");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/maskedPaths") = json!(["/proc/kcore", "proc/keys"]);
+    *world.at("/linux/readonlyPaths") = json!(["x"]);
+    let said = world.run().fails();
+    assert!(said.contains("linux.maskedPaths[1]: \"proc/keys\" is not absolute"), "{said}");
+    assert!(said.contains("linux.readonlyPaths[0]: \"x\" is not absolute"), "{said}");
+}
+
+#[test]
+fn masked_and_read_only_paths_hold_in_a_user_namespace() {
+    let script = "ls /proc/scsi /sys/firmware 2>/dev/null | grep -v : | wc -w; cat /proc/keys | wc -c; \
+                  echo 1 2>&1 >/proc/sys/net/ipv4/ip_forward; cat /proc/self/mountinfo";
+    let mut world = World::running(&["sh", "-c", script]);
+    world.namespace("user", None);
+    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
+    *world.at("/linux/uidMappings") = map.clone();
+    *world.at("/linux/gidMappings") = map;
+    *world.at("/root/readonly") = json!(false);
+    for set in ["effective", "permitted", "bounding"] {
+        *world.at(&format!("/process/capabilities/{set}")) = json!(["CAP_SYS_ADMIN"]);
+    }
+    use std::process::Command;
+    crate::world::finish(Command::new("chown").args(["-hR", "200000:200000"]).arg(world.rootfs(""))).ok();
+    let out = world.run().ok();
+    assert!(out.starts_with("0\n0\n"), "{out}");
+    assert!(mount_at(&out, "/proc/sys").has("ro"), "{out}");
+    // the root of the user namespace cannot take them away
+    world.config["process"]["args"] = json!(["sh", "-c", "umount /proc/keys; umount -l /proc/sys; true"]);
+    world.config["process"]["args"] =
+        json!(["sh", "-c", "mount -o remount,bind,rw /proc/sys 2>&1; cat /proc/self/mountinfo"]);
+    let out = world.run().ok();
+    mount_at(&out, "/proc/sys");
+}
