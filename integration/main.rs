@@ -20,4 +20,5 @@ mod notify;
 mod notify_agent;
 mod paths;
 mod process;
+mod run_as;
 mod world;

@@ -73,6 +73,7 @@ impl Bundle {
             listen_fds,
             notify: None,
             cgroup,
+            death_signal: None,
         }
     }
 }

@@ -37,7 +37,8 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let (process, at) = process(args, &config)?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let master = Master::of(process.terminal().unwrap_or(false), args.console_socket.as_deref(), detached)?;
-    let flags = flags(args, &container, &master);
+    let mut flags = flags(args, &container, &master);
+    flags.death_signal = (detached == Detached::No).then(foreground::death_signal).flatten();
     check_extra_fds(flags.extra_fds)?;
     let host = Host::probe(Labels::Asked).context("look at the host")?;
     let ask = Asked { config: &config, host: &host, flags: &flags };
@@ -94,6 +95,7 @@ fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
         listen_fds,
         notify: None,
         cgroup: CgroupUse::Own,
+        death_signal: None,
     }
 }
 

@@ -186,6 +186,7 @@ fn flags(said: &Value) -> Flags {
         listen_fds,
         notify: choose("notify").then(|| "/run/coracle/box/notify".into()),
         cgroup: if choose("no cgroup") { CgroupUse::Disabled } else { CgroupUse::Own },
+        death_signal: None,
     }
 }
 

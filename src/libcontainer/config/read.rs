@@ -36,6 +36,7 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     let mut warnings = Vec::new();
     drop_unknown_capabilities(&mut document, at, &mut warnings);
     rename_scheduler_flags(&mut document);
+    drop_empty_affinity(&mut document);
     let (value, faults) = all_mistakes(document, at)?;
     Ok(Read { value, warnings, faults })
 }
@@ -92,6 +93,14 @@ fn rename_scheduler_flags(document: &mut Value) {
         if let Some((_, typed)) = SCHEDULER_FLAGS.iter().find(|(spelled, _)| flag == spelled) {
             *flag = Value::from(*typed);
         }
+    }
+}
+
+/// SPEC: config.md#linux-process: an empty list of CPUs is as good as none, and the types would not have it.
+fn drop_empty_affinity(document: &mut Value) {
+    let process = if document.get("process").is_some() { &mut document["process"] } else { document };
+    if let Some(lists) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        lists.retain(|_, list| list.as_str() != Some(""));
     }
 }
 
@@ -269,6 +278,15 @@ mod tests {
         );
         let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
         assert_eq!(sets.bounding().as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_empty_list_of_cpus_is_none() {
+        let json = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
+            "execCPUAffinity":{"initial":"","final":"0"}}}"#;
+        let (spec, _) = typed::<Spec>(json.as_bytes(), &At::default()).unwrap();
+        let affinity = spec.process().as_ref().unwrap().exec_cpu_affinity().clone().unwrap();
+        assert_eq!((affinity.initial(), affinity.cpu_affinity_final().as_deref()), (&None, Some("0")));
     }
 
     proptest::proptest! {

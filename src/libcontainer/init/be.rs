@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::talk::retry;
 use super::{Outcome, Trouble};
-use crate::plan::step::{CapabilitySets, MAX_GROUPS};
+use crate::plan::step::CapabilitySets;
 
 pub(super) fn become_root() -> Outcome {
     match rustix::thread::set_thread_groups(&[]) {
@@ -65,14 +65,25 @@ pub(super) fn umask(mask: u32) -> Outcome {
     Ok(())
 }
 
-pub(super) fn groups(groups: &[u32]) -> Outcome {
-    let mut list = [Gid::ROOT; MAX_GROUPS];
-    let list = list.get_mut(..groups.len()).ok_or(Errno::INVAL)?;
-    list.iter_mut().zip(groups).for_each(|(place, gid)| *place = Gid::from_raw(*gid));
-    match rustix::thread::set_thread_groups(list) {
+pub(super) fn groups(groups: &[Gid]) -> Outcome {
+    match rustix::thread::set_thread_groups(groups) {
+        // an unprivileged user's namespace, where it is denied (user_namespaces(7)), and nothing is asked
         Err(Errno::PERM) if groups.is_empty() => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// More CPUs than any kernel is built for; it takes those that there are.
+pub(super) fn all_cpus() -> Outcome {
+    // a profile around us may forbid it, and then we are as we were
+    let _ = crate::sys::sched::set_affinity(0, &[u64::MAX; 128]);
+    Ok(())
+}
+
+/// A parent that has ended already will send nothing any more: as if it had just ended.
+pub(super) fn death_signal(signal: i32) -> Outcome {
+    rustix::process::set_parent_process_death_signal(rustix::process::Signal::from_named_raw(signal))?;
+    Ok(())
 }
 
 /// The standard streams belong to the process's user, so that it can reopen them through /proc/self/fd. The null device
@@ -127,7 +138,12 @@ pub(super) fn capabilities(sets: &CapabilitySets) -> Outcome {
     )?;
     rustix::thread::clear_ambient_capability_set()?;
     for bit in (0..64).filter(|bit| sets.ambient & (1 << bit) != 0) {
-        rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << bit), true)?;
+        match rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << bit), true) {
+            // securebits forbid it, or the kernel does not know it: less is given than asked, which the plan has said
+            // where it could know
+            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+            Err(other) => return Err(other.into()),
+        }
     }
     Ok(())
 }

@@ -158,6 +158,8 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::IoPriority(value) => Ok(crate::sys::sched::set_io_priority(*value)?),
         What::Personality(persona) => Ok(crate::sys::sched::set_personality(*persona)?),
         What::MemoryPolicy(mode, nodes) => Ok(crate::sys::sched::set_memory_policy(*mode, nodes)?),
+        What::DeathSignal(signal) => be::death_signal(*signal),
+        What::AllCpus => be::all_cpus(),
         What::Affinity(cpus) => Ok(crate::sys::sched::set_affinity(0, cpus)?),
         What::MakeCwd(path) => see::make_cwd(scene, path),
         What::TryChdir(path) => go::try_chdir(scene, path),

@@ -14,11 +14,15 @@ use crate::plan::Plan;
 use crate::plan::failure::words;
 use crate::plan::step::Slot;
 use crate::sys::clone::{Parentage, Side, clone, setns};
+use crate::sys::sched::set_affinity;
 
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
 /// See `Armed::launch`.
 pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) -> Result<Launched<'a>> {
+    if let Some((at, cpus)) = &plan.initial_affinity {
+        set_affinity(0, cpus).map_err(|errno| anyhow!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
+    }
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;

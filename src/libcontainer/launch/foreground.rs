@@ -50,6 +50,12 @@ pub fn become_subreaper() -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("become subreaper")
 }
 
+/// The signal we get when our parent ends. A process that we stay beside gets it when we end: whoever set it wants nothing
+/// to outlive him.
+pub fn death_signal() -> Option<i32> {
+    rustix::process::parent_process_death_signal().ok().flatten().map(rustix::process::Signal::as_raw)
+}
+
 /// Waits for the process, passing on signals and, with `master`, its terminal, and with `notify` that it is ready: we
 /// stay the service's main process then. Returns the exit status as a shell would
 /// say it: 128 and the signal's number for one that was killed.

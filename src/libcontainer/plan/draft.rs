@@ -39,6 +39,8 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     /// Resource limits, set by the runtime when init asks.
     pub limits: Vec<Limit>,
+    /// The CPUs the runtime process is on when it clones, before the child is in its cgroup.
+    pub initial_affinity: Option<(At, Vec<u64>)>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
     /// Where the container's cgroups are and what is written there.
@@ -180,6 +182,7 @@ impl Draft {
             later_hooks: Vec::new(),
             oom_score_adj: None,
             limits: Vec::new(),
+            initial_affinity: None,
             filter: None,
             cgroup: None,
             warnings: ask.config.warnings.clone(),

@@ -59,6 +59,9 @@ impl Plan {
         if let Some(score) = self.oom_score_adj {
             line("runtime", format!("write oom_score_adj = {score}"), "process.oomScoreAdj".to_owned());
         }
+        if let Some((at, cpus)) = &self.initial_affinity {
+            line("runtime", format!("sched_setaffinity {cpus:x?}"), at.to_string());
+        }
         let joined = if self.birth.pid_namespace.is_some() { " in a joined pid namespace" } else { "" };
         line("runtime", format!("clone {}{joined}", self.birth.new), "linux.namespaces".to_owned());
         for step in &self.bridge {
@@ -223,7 +226,9 @@ impl fmt::Display for What {
             What::Domainname(name) => write!(f, "setdomainname {}", text(name)),
             What::Console(console) => terminal(console, f),
             What::Umask(mask) => write!(f, "umask {mask:04o}"),
-            What::Groups(groups) => write!(f, "setgroups {groups:?}"),
+            What::Groups(groups) => {
+                write!(f, "setgroups {:?}", groups.iter().map(|gid| gid.as_raw()).collect::<Vec<_>>())
+            }
             What::OwnStdio(uid) => write!(f, "fchown stdio to {uid}"),
             What::Bounding(u64::MAX) => f.write_str("drop the whole bounding set"),
             What::Bounding(drop) => write!(f, "drop {} capabilities from the bounding set", drop.count_ones()),
@@ -239,6 +244,8 @@ impl fmt::Display for What {
             What::IoPriority(value) => write!(f, "ioprio_set class {} level {}", value >> 13, value & 7),
             What::Personality(persona) => write!(f, "personality {persona:#x}"),
             What::MemoryPolicy(mode, nodes) => write!(f, "set_mempolicy {mode:#x} nodes {nodes:x?}"),
+            What::DeathSignal(signal) => write!(f, "parent-death signal {signal}"),
+            What::AllCpus => f.write_str("sched_setaffinity to all"),
             What::Affinity(cpus) => write!(f, "sched_setaffinity {cpus:x?}"),
             What::MakeCwd(path) => write!(f, "mkdir {} where missing", rooted(path)),
             What::TryChdir(path) => write!(f, "chdir {} as root", text(path)),

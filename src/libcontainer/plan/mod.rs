@@ -10,6 +10,7 @@ pub mod explain;
 pub mod failure;
 mod hooks;
 mod idmap;
+mod labels;
 pub mod mount_options;
 mod mounts;
 pub mod namespaces;
@@ -32,6 +33,8 @@ use crate::host::Host;
 
 use draft::Draft;
 pub use draft::{Birth, IdMap, Joined, Limit, Opening, Plan, RuntimeHooks, TimeOffset};
+
+const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
 
 /// What the command line decided, and what follows from it.
 #[derive(Clone, Debug)]
@@ -56,6 +59,8 @@ pub struct Flags {
     pub notify: Option<PathBuf>,
     /// Whether the container gets cgroups of its own.
     pub cgroup: CgroupUse,
+    /// The signal we get when our parent ends (PR_SET_PDEATHSIG), when we stay the process's parent.
+    pub death_signal: Option<i32>,
 }
 
 /// Where the container's terminal goes.
@@ -123,7 +128,9 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
     plan.cgroup(ask); //                             where, and how much
     let kinds = namespaces::of(ask, &mut plan);
     let own = process::own(ask, &kinds, &mut plan);
+    labels::check(ask, &mut plan);
     process::begin(&mut plan); //                    signals, umask, no looking in
+    process::everywhere(&mut plan);
     namespaces::enter(ask, &kinds, &mut plan); //    ids before everything they own       SPEC: config-linux.md#namespaces
     process::session(ask, &mut plan); //             session and keyring
     rootfs::attach(ask, &kinds, &mut plan); //       propagation first, or mounts leak to the host
@@ -131,7 +138,7 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
     devices::all(ask, &kinds, &mut plan);
     namespaces::settle(ask, &kinds, &mut plan); //   hostname, sysctl, loopback: on the host's own /proc
     hooks::before_pivot(ask, &mut plan); //          ask createRuntime, run createContainer  SPEC: runtime.md#lifecycle
-    process::labels(&own, ask, &mut plan); //        for the exec; a hook must not wear them
+    labels::of_process(&own, ask, &mut plan); //      for the exec; a hook must not wear them
     rootfs::change(ask, &kinds, &mut plan);
     console::attach(&own, ask, &mut plan);
     paths::hide(ask, &kinds, &mut plan); //          ORDER: after pivot, on the container's own /proc
@@ -165,13 +172,13 @@ pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let mut plan = Draft::new(ask);
     let own = process::of(joining, ask, &mut plan);
     process::begin(&mut plan);
-    process::affinity(&own, process::Affinity::Initial, &mut plan);
-    process::labels(&own, ask, &mut plan); //        ORDER: on the host's /proc, before the container's is all there is
+    run_as::before_cgroup(joining, ask, &mut plan);
+    labels::of_process(&own, ask, &mut plan); //      ORDER: on the host's /proc, before the container's is all there is
     namespaces::join(joining.container, &mut plan);
     process::session(ask, &mut plan);
     console::attach_again(&own, ask, &mut plan);
     process::place(&own, &mut plan);
-    process::affinity(&own, process::Affinity::Final, &mut plan);
+    run_as::in_cgroup(joining, ask, &mut plan); //   before the scheduler, which may look at it
     process::run_as(&own, ask, &mut plan);
     process::give_up_power(&own, ask, &mut plan);
     process::prepare(&own, ask, &mut plan);

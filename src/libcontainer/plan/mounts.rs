@@ -9,7 +9,7 @@ use super::draft::{Draft, Opening};
 use super::mount_options::{self, Links, MountOptions, Recursion};
 use super::namespaces::{self, CGROUP, Kinds, NETWORK, USER};
 use super::step::{Change, Content, Last, Missing, NewMount, Slot, Target, What};
-use super::{Asked, cgroup_mounts, process, rootfs};
+use super::{Asked, cgroup_mounts, labels, process, rootfs};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Ask;
@@ -68,7 +68,7 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
             }
             cgroup_mounts::mount(ask, kinds, &entry, plan);
         } else {
-            new(kinds, &entry, plan);
+            new(ask, kinds, &entry, plan);
         }
     }
     notify(ask, plan);
@@ -169,14 +169,14 @@ pub(super) fn changes(options: &MountOptions) -> Vec<Change> {
     list
 }
 
-fn new(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
+fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let Some(fstype) = entry.mount.typ().as_deref().filter(|fstype| !fstype.is_empty() && *fstype != "none") else {
         plan.fault(&entry.at.key("type"), "is missing, and the options say neither bind nor rbind");
         return;
     };
     let last = if ["proc", "sysfs"].contains(&fstype) { Last::Ordinary } else { Last::Any };
     let Some(target) = target(entry, Missing::Directory, last, plan) else { return };
-    let Some(settings) = settings(entry, fstype, plan) else { return };
+    let Some(settings) = settings(ask, entry, fstype, plan) else { return };
     let Some(fstype_c) = process::c_string(fstype, &entry.at.key("type"), plan) else { return };
     let content = match (fstype, entry.options.copy_up) {
         ("tmpfs", true) => Content::Copy,
@@ -215,7 +215,12 @@ fn new(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
 }
 
 /// fsconfig(2)'s keys: the source, the superblock's flags, the file system's own options.
-fn settings(entry: &Entry<'_>, fstype: &str, plan: &mut Draft) -> Option<Vec<(CString, Option<CString>)>> {
+fn settings(
+    ask: &Asked<'_>,
+    entry: &Entry<'_>,
+    fstype: &str,
+    plan: &mut Draft,
+) -> Option<Vec<(CString, Option<CString>)>> {
     let at = entry.at.key("options");
     let mut settings = Vec::new();
     if let Some(source) = entry.mount.source().as_ref().and_then(|source| source.to_str()).filter(|s| !s.is_empty()) {
@@ -228,7 +233,8 @@ fn settings(entry: &Entry<'_>, fstype: &str, plan: &mut Draft) -> Option<Vec<(CS
     if own_superblock && entry.options.set & libc::MOUNT_ATTR_RDONLY != 0 {
         settings.push((CString::from(c"ro"), None));
     }
-    for (key, value) in &entry.options.data {
+    let label = labels::of_mount(ask, fstype);
+    for (key, value) in entry.options.data.iter().chain(&label) {
         let key = process::c_string(key, &at, plan)?;
         let value = match value {
             Some(value) => Some(process::c_string(value, &at, plan)?),

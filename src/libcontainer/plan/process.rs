@@ -5,19 +5,22 @@ use std::ffi::CString;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxIOPriority, LinuxSeccomp, PosixRlimitType, Process};
+use rustix::thread::Gid;
 
 use super::capabilities;
 use super::draft::{Draft, Limit};
 use super::namespaces::{Kinds, USER};
-use super::step::{CapabilitySets, Exec, MAX_GROUPS, What};
+use super::step::{CapabilitySets, Exec, What};
 use super::{Asked, Joining, Keyring, Start, idmap, run_as, seccomp};
 use crate::config::At;
-use crate::host::Host;
 use crate::sys::exec::Strings;
 use crate::wire::Ask;
 
 /// Where a shell looks when nobody says PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// As many groups as a process can have: NGROUPS_MAX.
+const MAX_GROUPS: usize = 65536;
 
 /// The process object, understood. Without one (a mistake already told) there is nothing in it.
 pub(super) struct Own<'a> {
@@ -92,6 +95,7 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, held: u64, ask: &Asked<
         plan.fault(&at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));
     }
     limits(process, at, plan);
+    run_as::check_affinity(process, at, plan);
     filter(&mut own, ask, plan);
     own
 }
@@ -235,44 +239,17 @@ pub(super) fn begin(plan: &mut Draft) {
     plan.always("CVE-2016-9962", What::Undumpable);
 }
 
+/// Where it may run. What we are confined to is not the container's: its cpuset says that.
+pub(super) fn everywhere(plan: &mut Draft) {
+    plan.always("any CPU of its cpuset", What::AllCpus);
+}
+
 pub(super) fn session(ask: &Asked<'_>, plan: &mut Draft) {
     plan.always("a session of its own", What::Session);
     if ask.flags.keyring == Keyring::New
         && let Ok(name) = CString::new(format!("_ses.{}", ask.flags.id))
     {
         plan.always("a keyring of its own", What::Keyring(name));
-    }
-}
-
-/// AppArmor profile and SELinux label: written now, they take effect at the exec.
-pub(super) fn labels(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    let Some(process) = own.process else { return };
-    if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
-        let at = own.at.key("apparmorProfile");
-        if !ask.host.lsm.apparmor {
-            plan.warn(&at, "is not applied: AppArmor is not enabled on this host");
-        } else if profile != "unconfined"
-            && let Some(value) = c_string(&format!("exec {profile}"), &at, plan)
-        {
-            plan.at(&at, What::Label(apparmor_file(ask.host), value));
-        }
-    }
-    if let Some(label) = process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
-        let at = own.at.key("selinuxLabel");
-        if !ask.host.lsm.selinux {
-            plan.warn(&at, "is not applied: SELinux is not enabled on this host");
-        } else if let Some(value) = c_string(label, &at, plan) {
-            plan.at(&at, What::Label(CString::from(c"/proc/self/attr/exec"), value));
-        }
-    }
-}
-
-fn apparmor_file(host: &Host) -> CString {
-    // KERNEL(5.8): attr/apparmor, which another LSM cannot take
-    if host.lsm.own_apparmor_files {
-        CString::from(c"/proc/self/attr/apparmor/exec")
-    } else {
-        CString::from(c"/proc/self/attr/exec")
     }
 }
 
@@ -290,28 +267,6 @@ pub(super) fn place(own: &Own<'_>, plan: &mut Draft) {
     if own.needs_home {
         plan.always("HOME is not set", What::Home(own.uid));
     }
-}
-
-/// `process.execCPUAffinity`, `initial` or `final`. SPEC: config.md#linux-process: for exec, not for the first process.
-pub(super) fn affinity(own: &Own<'_>, when: Affinity, plan: &mut Draft) {
-    let Some(asked) = own.process.and_then(|process| process.exec_cpu_affinity().as_ref()) else { return };
-    let (name, list) = match when {
-        Affinity::Initial => ("initial", asked.initial()),
-        Affinity::Final => ("final", asked.cpu_affinity_final()),
-    };
-    let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { return };
-    let at = own.at.key("execCPUAffinity").key(name);
-    match run_as::mask(list) {
-        Some(cpus) => plan.at(&at, What::Affinity(cpus)),
-        None => plan.fault(&at, format!("{list:?} is no list of CPUs such as 0-3,7")),
-    }
-}
-
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Affinity {
-    Initial,
-    Final,
 }
 
 /// How the process is scheduled, and where its memory comes from.
@@ -366,9 +321,14 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     for (n, gid) in groups.iter().enumerate() {
         idmap::must_reach(*gid, idmap::Ids::Groups, &user.key("additionalGids").index(n), plan);
     }
-    plan.at(&user.key("additionalGids"), What::Groups(groups));
+    // always, or the caller's groups would be the container's
+    plan.at(&user.key("additionalGids"), What::Groups(groups.into_iter().map(Gid::from_raw).collect()));
     plan.at(&user, What::Ids(own.uid, own.gid));
     plan.at(&from, What::Capabilities(own.capabilities));
+    if let Some(signal) = ask.flags.death_signal {
+        // ORDER: after the last change of ids or capabilities, which clears it (PR_SET_PDEATHSIG(2const))
+        plan.always("our own parent-death signal", What::DeathSignal(signal));
+    }
 }
 
 fn no_new_privileges(process: &Process) -> bool {

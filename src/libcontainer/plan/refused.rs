@@ -7,10 +7,8 @@ use crate::config::At;
 pub(super) fn all(ask: &Asked<'_>, plan: &mut Draft) {
     let spec = &ask.config.spec;
     let linux = spec.linux().as_ref();
-    let label = linux.and_then(|linux| linux.mount_label().as_ref());
     let asked = [
         ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-        ("linux.mountLabel", label.is_some_and(|label| !label.is_empty())),
         (
             "linux.netDevices",
             linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),

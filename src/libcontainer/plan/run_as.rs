@@ -1,15 +1,16 @@
 //! Scheduling, I/O priority, execution domain, memory policy: the spec's words as the kernel's numbers.
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
-    MemoryPolicyModeType, Scheduler,
+    ExecCPUAffinity, IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    MemoryPolicyFlagType, MemoryPolicyModeType, Process, Scheduler,
 };
 
-use super::Asked;
 use super::draft::Draft;
 use super::step::What;
+use super::{Asked, Joining};
 use crate::config::At;
 use crate::sys::sched::SchedAttr;
+use crate::wire::Ask;
 
 /// SPEC: config.md#linux-process (scheduler), sched_setattr(2).
 pub(super) fn scheduler(asked: &Scheduler, at: &At, plan: &mut Draft) {
@@ -49,6 +50,8 @@ pub(super) fn scheduler(asked: &Scheduler, at: &At, plan: &mut Draft) {
         period: asked.period().unwrap_or(0),
         ..SchedAttr::default()
     };
+    // ORDER: a realtime process cannot be moved into a cgroup that has no time for it (EINVAL, v1); there it is told so
+    plan.at(at, What::Ask(Ask::Cgroup));
     plan.at(at, What::Scheduler(attr));
 }
 
@@ -124,6 +127,51 @@ pub(super) fn memory(ask: &Asked<'_>, plan: &mut Draft) {
         plan.fault(&at.key("flags"), "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other");
     }
     plan.at(&at, What::MemoryPolicy(mode | flags, nodes));
+}
+
+/// The lists of `execCPUAffinity` must be lists, whoever they are for.
+pub(super) fn check_affinity(process: &Process, at: &At, plan: &mut Draft) {
+    if let Some(asked) = process.exec_cpu_affinity() {
+        cpus(asked.initial(), &at.key("execCPUAffinity").key("initial"), plan);
+        cpus(asked.cpu_affinity_final(), &at.key("execCPUAffinity").key("final"), plan);
+    }
+}
+
+/// What exec is told of CPUs: its own process object, or where that is silent, the container's.
+fn affinity<'a>(joining: &Joining<'a>, ask: &Asked<'a>) -> Option<&'a ExecCPUAffinity> {
+    let container = ask.config.spec.process().as_ref();
+    let own = joining.process.exec_cpu_affinity().as_ref();
+    own.or_else(|| container.and_then(|process| process.exec_cpu_affinity().as_ref()))
+}
+
+/// SPEC: config.md#linux-process, execCPUAffinity: where the runtime is before the process is in its cgroup. Nothing said
+/// means that what we are confined to is not the process's (it stays so over the change of cgroups since Linux 6.2).
+pub(super) fn before_cgroup(joining: &Joining<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let at = joining.at.key("execCPUAffinity").key("initial");
+    match affinity(joining, ask).and_then(|asked| cpus(asked.initial(), &at, plan)) {
+        Some(mask) => plan.plan().initial_affinity = Some((at, mask)),
+        None => super::process::everywhere(plan),
+    }
+}
+
+/// And once it is there.
+pub(super) fn in_cgroup(joining: &Joining<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let at = joining.at.key("execCPUAffinity").key("final");
+    if let Some(mask) = affinity(joining, ask).and_then(|asked| cpus(asked.cpu_affinity_final(), &at, plan)) {
+        // a CPU of its cpuset may be none of ours
+        plan.at(&at, What::Ask(Ask::Cgroup));
+        plan.at(&at, What::Affinity(mask));
+    }
+}
+
+/// The mask for a list that is there; an empty one says nothing.
+fn cpus(list: &Option<String>, at: &At, plan: &mut Draft) -> Option<Vec<u64>> {
+    let text = list.as_deref().filter(|text| !text.is_empty())?;
+    let mask = mask(text);
+    if mask.is_none() {
+        plan.fault(at, format!("{text:?} is no list of CPUs such as 0-3,7"));
+    }
+    mask
 }
 
 fn memory_mode(mode: &MemoryPolicyModeType) -> (u32, bool) {

@@ -3,6 +3,8 @@
 
 use std::ffi::CString;
 
+use rustix::thread::Gid;
+
 use crate::config::At;
 use crate::sys::exec::Strings;
 use crate::sys::mount::{Attributes, Reach};
@@ -30,9 +32,6 @@ pub enum Origin {
 /// An index into the descriptors that `launch::arm` opened; see `Opening`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(pub usize);
-
-/// As many supplementary groups as `What::Groups` may have: init holds them without a heap.
-pub const MAX_GROUPS: usize = 1024;
 
 /// The five sets as bit masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -240,7 +239,7 @@ pub enum What {
     /// umask(2).
     Umask(u32),
     /// setgroups(2).
-    Groups(Vec<u32>),
+    Groups(Vec<Gid>),
     /// fchown(2) the standard streams to a uid, where they are not the null device.
     OwnStdio(u32),
     /// Drop these capabilities from the bounding set (a mask), and keep the others over the next `Ids`.
@@ -261,6 +260,10 @@ pub enum What {
     Personality(u64),
     /// set_mempolicy(2): mode with flags, node mask.
     MemoryPolicy(u32, Vec<u64>),
+    /// PR_SET_PDEATHSIG(2const).
+    DeathSignal(i32),
+    /// sched_setaffinity(2) to every CPU there can be: the cpuset decides.
+    AllCpus,
     /// sched_setaffinity(2): CPU mask.
     Affinity(Vec<u64>),
     // go
