@@ -284,7 +284,7 @@ mod tests {
     fn an_empty_list_of_cpus_is_none() {
         let json = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
             "execCPUAffinity":{"initial":"","final":"0"}}}"#;
-        let (spec, _) = typed::<Spec>(json.as_bytes(), &At::default()).unwrap();
+        let spec = typed::<Spec>(json.as_bytes(), &At::default()).unwrap().value;
         let affinity = spec.process().as_ref().unwrap().exec_cpu_affinity().clone().unwrap();
         assert_eq!((affinity.initial(), affinity.cpu_affinity_final().as_deref()), (&None, Some("0")));
     }
