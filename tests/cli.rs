@@ -480,7 +480,7 @@ fn spec_writes_a_config_that_check_finds_good() {
     assert!(ok(&place.call(&format!("check {bundle}"))).contains("no mistakes"));
     assert!(ok(&place.call(&format!("explain {bundle}"))).contains("linux.namespaces"));
     let steps: Value = serde_json::from_str(&ok(&place.call(&format!("explain -f json {bundle}")))).unwrap();
-    assert!(steps["steps"].as_array().unwrap().len() > 10);
+    assert!(steps.as_array().unwrap().len() > 10);
 }
 
 #[test]

@@ -6,29 +6,28 @@ use libcontainer::plan::{CgroupUse, Start, Terminal};
 use serde_json::json;
 
 use super::bundle::Bundle;
-use super::print;
+use super::{Session, print};
 use crate::cli::{Explain, Making};
 
-pub fn run(args: &Explain) -> Result<()> {
+/// Warnings go to standard error, so that the plan alone is what is piped on.
+pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
+    if !["text", "json"].contains(&args.format.as_str()) {
+        bail!("invalid format option: {:?} (expected one of text, json)", args.format);
+    }
     let directory = args.directory.as_deref().or(args.bundle.as_deref());
     let bundle = Bundle::read(directory, None)?;
     let flags = bundle.flags("explained", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
     let plan = bundle.plan(&flags)?;
-    let mut warnings = plan.warnings.clone();
-    warnings.extend(near_misses(&bundle.text));
-    let text = match args.format.as_str() {
-        "text" => {
-            let notes: String = warnings.iter().map(|warning| format!("note: {warning}\n")).collect();
-            format!("{plan}{notes}")
-        }
-        "json" => {
-            let lines = plan.lines();
-            let steps = lines.iter().map(|l| json!({"process": l.process, "act": l.act, "from": l.from}));
-            let notes = warnings.iter().map(|w| json!({"at": w.at.as_str(), "said": w.said}));
-            let document = json!({"steps": steps.collect::<Vec<_>>(), "warnings": notes.collect::<Vec<_>>()});
-            format!("{document:#}\n")
-        }
-        other => bail!("invalid format option: {other:?} (expected one of text, json)"),
-    };
-    print(&text)
+    session.warn(&plan.warnings);
+    session.warn(&near_misses(&bundle.text));
+    if args.format == "text" {
+        return print(&plan.to_string());
+    }
+    let lines = plan.lines();
+    let steps = lines.iter().map(|line| {
+        // the man page's word, and all that is said
+        let what = line.act.split(' ').next().unwrap_or_default();
+        json!({"process": line.process, "what": what, "text": line.act, "from": line.from})
+    });
+    print(&format!("{:#}\n", steps.collect::<serde_json::Value>()))
 }

@@ -52,7 +52,7 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
         Command::Delete(args) => delete::run(&session, args).map(done),
         Command::Events(args) => events::run(&session, args).map(done),
         Command::Exec(args) => exec::run(&session, args),
-        Command::Explain(args) => explain::run(args).map(done),
+        Command::Explain(args) => explain::run(&session, args).map(done),
         Command::Features => features::run().map(done),
         Command::Kill(args) => kill::run(&session, args).map(done),
         Command::List(args) => list::run(&session, args).map(done),

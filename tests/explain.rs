@@ -1,0 +1,107 @@
+//! `explain` as a user calls it: without root, and touching nothing.
+#![allow(clippy::unwrap_used)] // in a test, that is what fails it
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A bundle that anybody can read, and a copy of the program that anybody can run, elsewhere than in root's home.
+fn bundle(config: &str) -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(directory.path().join("config.json"), config).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_coracle"), directory.path().join("program")).unwrap();
+    directory
+}
+
+/// As nobody, when we are root: what a user without any rights may do.
+fn explain(bundle: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(bundle.join("program"));
+    command.arg("explain").args(args).env_clear().current_dir("/");
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn nobody_may_look_and_nothing_is_made() {
+    let bundle = bundle(include_str!("../config.json.example"));
+    let before: Vec<_> = names(bundle.path());
+    let path = bundle.path().to_str().unwrap();
+    for args in [vec![path], vec!["--bundle", path], vec!["-b", path]] {
+        let output = explain(bundle.path(), &args);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let told = text(&output.stdout);
+        assert!(told.starts_with("  1 runtime open mounts "), "{told}");
+        assert!(told.trim_end().ends_with("process.args"), "{told}");
+        assert_eq!(text(&output.stderr), "");
+    }
+    assert_eq!(names(bundle.path()), before, "explain made something");
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn json_is_one_object_for_each_line() {
+    let bundle = bundle(include_str!("../config.json.example"));
+    let path = bundle.path().to_str().unwrap();
+    let lines = text(&explain(bundle.path(), &[path]).stdout);
+    let steps: Vec<Value> =
+        serde_json::from_slice(&explain(bundle.path(), &["--format", "json", path]).stdout).unwrap();
+    assert_eq!(lines.lines().count(), steps.len());
+    for (line, step) in lines.lines().zip(&steps) {
+        let part = |name: &str| step[name].as_str().unwrap_or_else(|| panic!("{step}: no {name}")).to_owned();
+        assert!(line[4..].starts_with(&part("process")) && line.contains(&part("text")), "{line}: {step}");
+        assert!(line.ends_with(&part("from")) && part("text").starts_with(&part("what")), "{line}: {step}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_and_the_status_is_1() {
+    let mut config: Value = serde_json::from_str(include_str!("../config.json.example")).unwrap();
+    config["process"]["cwd"] = json!("x");
+    config["process"]["args"] = json!([]);
+    let bundle = bundle(&config.to_string());
+    let output = explain(bundle.path(), &[bundle.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "");
+    let told = text(&output.stderr);
+    for expected in ["config.json has 2 mistakes:", "process.args: is empty", "process.cwd: \"x\" is not absolute"] {
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn warnings_are_beside_the_plan_and_not_in_it() {
+    let mut config: Value = serde_json::from_str(include_str!("../config.json.example")).unwrap();
+    config["root"]["readOnly"] = json!(true);
+    let bundle = bundle(&config.to_string());
+    let output = explain(bundle.path(), &[bundle.path().to_str().unwrap()]);
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains("root.readOnly: is no property"), "{}", text(&output.stderr));
+    assert!(!text(&output.stdout).contains("readOnly"));
+}
+
+#[test]
+fn what_cannot_be_explained_is_refused() {
+    let bundle = bundle("{}");
+    let path = bundle.path().to_str().unwrap();
+    for args in [vec!["--format", "yaml", path], vec!["/nonexistent"], vec![path, "another"]] {
+        assert_eq!(explain(bundle.path(), &args).status.code(), Some(1), "{args:?}");
+    }
+}
