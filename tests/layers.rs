@@ -142,6 +142,6 @@ fn errors_are_printed_in_one_place() {
 #[test]
 fn init_asks_for_no_memory() {
     let not_init = |path: &Path| !path.starts_with("libcontainer/init");
-    let words = ["Vec<", "String::", "format!", ".to_string()", "Box::new", "vec!", ".collect"];
+    let words = ["Vec<", "String::", "format!", ".to_owned()", ".to_string()", "Box::new", "vec!", ".collect"];
     nobody_says(&words, not_init, "init runs after the fork, without a heap");
 }

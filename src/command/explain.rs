@@ -18,8 +18,8 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     let bundle = Bundle::read(directory, None)?;
     let flags = bundle.flags("explained", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
     let plan = bundle.plan(&flags)?;
-    session.warn(&plan.warnings);
-    session.warn(&near_misses(&bundle.text));
+    let warnings = plan.warnings.iter().cloned().chain(near_misses(&bundle.text));
+    warnings.for_each(|warning| session.log.warning(&warning.to_string()));
     if args.format == "text" {
         return print(&plan.to_string());
     }

@@ -14,7 +14,7 @@ use rustix::termios::Winsize;
 use super::place::{open_path, open_target};
 use super::talk::retry;
 use super::{Outcome, Scene, Trouble};
-use crate::plan::step::{Console, ConsoleDevice, Last, Missing, Target};
+use crate::plan::step::{Console, ConsoleDevice, Target};
 use crate::sys::fds::become_stdio;
 
 /// statfs(2)'s f_type of a devpts.
@@ -32,8 +32,8 @@ pub(super) fn make(scene: &Scene<'_>, console: &Console) -> Outcome {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&slave, size)?;
     }
-    if console.device == ConsoleDevice::Bound {
-        bind_device(scene, slave.as_fd())?;
+    if let ConsoleDevice::Bound(target) = &console.device {
+        bind_device(scene, slave.as_fd(), target)?;
     }
     send(scene.fd(console.socket)?, master.as_fd())?;
     if console.uid != 0 {
@@ -67,9 +67,8 @@ fn open_master(scene: &Scene<'_>) -> Outcome<OwnedFd> {
     Ok(master)
 }
 
-fn bind_device(scene: &Scene<'_>, slave: BorrowedFd<'_>) -> Outcome {
-    let target = Target { path: c"dev/console".to_owned(), missing: Missing::File, last: Last::Any };
-    let (place, _) = open_target(scene, &target)?;
+fn bind_device(scene: &Scene<'_>, slave: BorrowedFd<'_>, target: &Target) -> Outcome {
+    let (place, _) = open_target(scene, target)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, c"", clone)?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -2,12 +2,13 @@
 
 use super::draft::{Draft, Opening};
 use super::process::Own;
-use super::step::{Console, ConsoleDevice, What};
+use super::step::{Console, ConsoleDevice, Last, Missing, Target, What};
 use super::{Asked, Terminal};
 
 /// Init's terminal, which is /dev/console as well.
 pub(super) fn attach(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    terminal(own, ask, ConsoleDevice::Bound, plan);
+    let device = Target { path: c"dev/console".to_owned(), missing: Missing::File, last: Last::Any };
+    terminal(own, ask, ConsoleDevice::Bound(device), plan);
 }
 
 /// A further process's terminal: /dev/console stays init's.

@@ -291,7 +291,7 @@ fn terminal(console: &Console, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " {rows}x{columns}")?;
     }
     write!(f, " of uid {}, master to {}", console.uid, console.socket)?;
-    f.write_str(if console.device == ConsoleDevice::Bound { ", slave on /dev/console" } else { "" })
+    f.write_str(if matches!(console.device, ConsoleDevice::Bound(_)) { ", slave on /dev/console" } else { "" })
 }
 
 /// A word of a command line, in quotes where a reader would not see where it ends.

@@ -303,10 +303,10 @@ pub struct Console {
 }
 
 /// What happens to /dev/console.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsoleDevice {
     /// The slave is bound there.
-    Bound,
+    Bound(Target),
     /// It is not touched.
     Untouched,
 }
