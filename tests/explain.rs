@@ -26,7 +26,13 @@ fn explain(bundle: &Path, args: &[&str]) -> Output {
     if rustix::process::geteuid().is_root() {
         command.uid(65534).gid(65534);
     }
-    command.output().unwrap()
+    loop {
+        match command.output() {
+            // another test's child, just forked, still holds our copy open for writing until it execs
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            other => return other.unwrap(),
+        }
+    }
 }
 
 fn text(bytes: &[u8]) -> String {

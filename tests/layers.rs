@@ -27,7 +27,7 @@ const MAY: [(&str, &[&str]); 10] = [
     ),
     ("init", &["init", "plan::step", "wire", "sys"]),
     // plan::failure has the kernel's words, said in one way everywhere
-    ("cgroup", &["cgroup", "plan::resources", "plan::failure", "sys"]),
+    ("cgroup", &["cgroup", "host", "plan::resources", "plan::failure", "sys"]),
     // whether it is paused its cgroup knows
     ("container", &["container", "cgroup", "sys"]),
     ("launch", &["launch", "init", "plan", "config", "host", "container", "cgroup", "wire", "sys"]),
