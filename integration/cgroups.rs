@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::world::{Who, World, wait_until, who};
+use crate::world::{Who, World, skip, test_name, wait_until, who};
 use crate::{needs, only};
 
 const TOP: &str = "/sys/fs/cgroup";
@@ -352,6 +352,92 @@ fn exec_joins_init_where_the_group_has_handed_its_processes_down() {
     assert_eq!(world.call(&["exec", "--cgroup", "init", &world.id, "cat", "/proc/self/cgroup"]).ok(), "0::/init\n");
 }
 
+/// The numbers of a whole disk, and its name.
+fn disk() -> Option<(String, String)> {
+    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let virtual_one = ["loop", "ram", "zram", "dm-", "md"].iter().any(|kind| name.starts_with(kind));
+        let numbers = fs::read_to_string(entry.path().join("dev")).ok().filter(|_| !virtual_one)?;
+        Some((numbers.trim().to_owned(), name))
+    })
+}
+
+#[test]
+fn rates_of_a_disk_are_in_their_files() {
+    let Some((numbers, _)) = disk() else { return skip(&test_name(), "there is no disk here") };
+    needs!(unified() || directory("blkio", "").exists(), "no controller for block I/O");
+    let (major, minor) = numbers.split_once(':').unwrap();
+    let (major, minor): (i64, i64) = (major.parse().unwrap(), minor.parse().unwrap());
+    let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/resources") = json!({"blockIO": {
+        "throttleReadBpsDevice": rate(1_048_576), "throttleWriteBpsDevice": rate(2_097_152),
+        "throttleReadIOPSDevice": rate(100), "throttleWriteIOPSDevice": rate(200),
+    }});
+    world.create().ok();
+    let group = directory("blkio", &world.id);
+    if unified() {
+        assert_eq!(read(&group, "io.max"), format!("{numbers} rbps=1048576 wbps=2097152 riops=100 wiops=200"));
+    } else {
+        assert_eq!(read(&group, "blkio.throttle.read_bps_device"), format!("{numbers} 1048576"));
+        assert_eq!(read(&group, "blkio.throttle.write_bps_device"), format!("{numbers} 2097152"));
+        assert_eq!(read(&group, "blkio.throttle.read_iops_device"), format!("{numbers} 100"));
+        assert_eq!(read(&group, "blkio.throttle.write_iops_device"), format!("{numbers} 200"));
+    }
+}
+
+#[test]
+fn huge_pages_are_limited_used_and_reserved() {
+    only!(Who::Us; "the peers want hugetlb in version 1, and know no reservations");
+    needs!(Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists(), "no pages of 2 MB");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/resources") = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]});
+    world.create().ok();
+    let group = [
+        directory("hugetlb", &world.id).join("hugetlb.2MB.limit_in_bytes"),
+        directory("unified", &world.id).join("hugetlb.2MB.max"),
+    ];
+    let file = group.iter().find(|file| file.exists()).expect("a file with the limit");
+    assert_eq!(fs::read_to_string(file).unwrap().trim(), "4194304");
+    let reserved = file.to_str().unwrap().replace("2MB.", "2MB.rsvd.");
+    assert_eq!(fs::read_to_string(reserved).unwrap().trim(), "4194304");
+    world.call(&["delete", "--force", &world.id]).ok();
+    *world.at("/linux/resources") = json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 4_194_304}]});
+    let said = world.create().fails();
+    assert!(said.contains("linux.resources.hugepageLimits[0]: write 4194304 to "), "{said}");
+}
+
+#[test]
+fn what_version_2_has_nothing_for_is_refused() {
+    needs!(unified(), "version 1 has it all");
+    only!(Who::Us; "runc ignores some of it, and crun has its own words");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/resources") = json!({"memory": {"swappiness": 10}, "network": {"classID": 7}});
+    let said = world.create().fails();
+    assert!(said.contains("linux.resources.memory.swappiness: needs cgroup v1"), "{said}");
+    assert!(said.contains("linux.resources.network.classID: needs cgroup v1"), "{said}");
+}
+
+/// A group of a container that has ended has a restriction still, which the next one must not inherit.
+#[test]
+fn a_group_that_was_used_before_restricts_nobody() {
+    only!(Who::Us; "runc and crun make theirs anew or add to it");
+    let mut world = with_kmsg(json!([{"allow": false, "access": "rwm"}]));
+    let inner = format!("{}/inner", world.id);
+    fs::create_dir_all(directory("devices", &inner)).unwrap();
+    *world.at("/linux/cgroupsPath") = json!(format!("/{inner}"));
+    *world.at("/process/args") = json!(["sleep", "1000"]);
+    world.begin();
+    let mut other = with_kmsg(json!([{"allow": true, "access": "rwm"}]));
+    *other.at("/linux/cgroupsPath") = json!(format!("/{inner}"));
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    world.wait_for_status("stopped");
+    assert_eq!(other.run().ok(), "fine\n");
+    world.call(&["delete", "--force", &world.id]).ok();
+    remove_level(&inner);
+    remove_level(&world.id);
+}
+
 /// A device that no list allows of itself, opened for writing: the kernel's log.
 const KMSG: (i64, i64) = (1, 11);
 
@@ -387,6 +473,8 @@ fn a_device_is_there_for_those_whose_rules_allow_it() {
 fn a_memory_limit_that_is_too_small_is_told() {
     only!(Who::Us; "the peers say it in their own words, or not at all");
     let mut world = World::running(&["true"]);
+    // a cgroup namespace is made in the cgroup: init has everything else to do there
+    world.namespace("cgroup", None);
     *world.at("/linux/resources") = json!({"memory": {"limit": 4096}});
     let said = world.create().fails();
     assert!(said.contains("linux.resources.memory.limit"), "{said}");

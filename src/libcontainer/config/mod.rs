@@ -48,11 +48,24 @@ impl Config {
 /// # Errors
 /// Nothing of it can be read.
 pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
-    let read::Read { value: spec, warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
+    let read::Read { value: mut spec, warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
+    forget_absent_pids_limit(bytes, &mut spec);
     if let Some(problem) = version_problem(spec.version()) {
         faults.add(At::new("ociVersion"), problem);
     }
     Ok(Config { spec, warnings, faults })
+}
+
+/// For `oci-spec` a pids limit that is absent is 0, which is the least there is; it is none (SPEC: config-linux.md#pids).
+fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    let Some(resources) = resources.filter(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0)) else {
+        return;
+    };
+    let text: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    if text.pointer("/linux/resources/pids/limit").is_none_or(serde_json::Value::is_null) {
+        resources.set_pids(None);
+    }
 }
 
 /// Reads a process object, as `exec --process` takes it. `at` is what its mistakes are told by.
@@ -91,6 +104,16 @@ mod tests {
         for bad in ["", "invalid", "1", "1.0", "2.0.0", "1.x.0"] {
             assert!(version_problem(bad).is_some(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pids_limit_that_is_absent_is_none() {
+        let pids = |json: &str| {
+            let text = format!(r#"{{"ociVersion":"1.3.0","linux":{{"resources":{{"pids":{json}}}}}}}"#);
+            let linux = load(text.as_bytes()).unwrap().spec.linux().clone().unwrap();
+            linux.resources().as_ref().unwrap().pids().map(|pids| pids.limit())
+        };
+        assert_eq!((pids("{}"), pids(r#"{"limit":0}"#), pids(r#"{"limit":7}"#)), (None, Some(0), Some(7)));
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> 
     if let Some(block) = resources.block_io() {
         block_io(block, &at.key("blockIO"), &mut sheet);
     }
-    super::huge_pages(resources, "hugetlb", ["limit_in_bytes", "rsvd.limit_in_bytes"], at, &mut sheet);
+    if elsewhere("hugetlb", cgroups) {
+        super::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
+    } else {
+        super::huge_pages(resources, "hugetlb", ["limit_in_bytes", "rsvd.limit_in_bytes"], at, &mut sheet);
+    }
     if let Some(network) = resources.network() {
         let at = at.key("network");
         if let Some(class) = network.class_id() {
@@ -38,7 +42,7 @@ pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> 
             sheet.write("net_prio", "net_prio.ifpriomap", value, at.key("priorities").index(n));
         }
     }
-    super::rdma(resources, "rdma", at, &mut sheet);
+    super::rdma(resources, if elsewhere("rdma", cgroups) { "" } else { "rdma" }, at, &mut sheet);
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
         sheet.faults.add(at.key("unified"), "needs cgroup v2, and this host has v1");
     }
@@ -46,12 +50,20 @@ pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> 
     sheet.into_result()
 }
 
+/// True where version 2 is mounted beside version 1 and may have what version 1 has not: systemd's hybrid layout leaves
+/// there what it does not know.
+fn elsewhere(controller: &str, cgroups: &Cgroups) -> bool {
+    cgroups.v2.is_some() && !cgroups.v1.iter().any(|hierarchy| hierarchy.has(controller))
+}
+
 /// A limit for a controller that is not mounted would be no limit at all.
 fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
     let missing: Vec<_> = sheet
         .writes
         .iter()
-        .filter(|write| !cgroups.v1.iter().any(|hierarchy| hierarchy.has(&write.controller)))
+        .filter(|write| {
+            !write.controller.is_empty() && !cgroups.v1.iter().any(|hierarchy| hierarchy.has(&write.controller))
+        })
         .map(|write| (write.at.clone(), write.controller.clone()))
         .collect();
     for (at, controller) in missing {
@@ -243,6 +255,16 @@ mod tests {
         let resources: LinuxResources = serde_json::from_str(r#"{"network":{"classID":5}}"#).unwrap();
         let faults = writes(&resources, &At::new("linux.resources"), &Cgroups::default()).unwrap_err().to_string();
         assert!(faults.contains("linux.resources.network.classID: the cgroup controller net_cls"), "{faults}");
+    }
+
+    #[test]
+    fn version_2_beside_it_may_have_what_it_has_not() {
+        let v2 = Some(crate::host::cgroups::Unified::default());
+        let resources = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}],"rdma":{"mlx5":{"hcaHandles":3}}}"#;
+        let resources: LinuxResources = serde_json::from_str(resources).unwrap();
+        let writes = writes(&resources, &At::new("linux.resources"), &Cgroups { v1: vec![], v2 }).unwrap();
+        let files: Vec<_> = writes.iter().map(|write| (write.controller.as_str(), write.file.as_str())).collect();
+        assert_eq!(files, [("", "hugetlb.2MB.rsvd.max"), ("", "hugetlb.2MB.max"), ("", "rdma.max")]);
     }
 
     #[test]
