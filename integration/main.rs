@@ -21,4 +21,5 @@ mod notify_agent;
 mod paths;
 mod process;
 mod run_as;
+mod seccomp;
 mod world;

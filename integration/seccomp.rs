@@ -1,0 +1,68 @@
+//! `linux.seccomp` in a container: what each action does, and that the cache of compiled filters is nobody's way in.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::only;
+use crate::world::{Who, World};
+
+const MKDIR: [&str; 3] = ["sh", "-c", "mkdir /dev/shm/x 2>&1; echo $?"];
+
+fn with(action: &str, more: &Value, args: &[&str]) -> World {
+    let mut world = World::running(args);
+    let mut rule = json!({"names": ["mkdir", "not_a_call"], "action": action});
+    rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    world
+}
+
+#[test]
+fn each_action_does_what_it_says() {
+    let cases = [
+        ("SCMP_ACT_ERRNO", json!({}), "Operation not permitted"),
+        ("SCMP_ACT_ERRNO", json!({"errnoRet": 28}), "No space left on device"),
+        ("SCMP_ACT_TRACE", json!({}), "Function not implemented"),
+        ("SCMP_ACT_KILL", json!({}), "159"),
+        ("SCMP_ACT_KILL_THREAD", json!({}), "159"),
+        ("SCMP_ACT_KILL_PROCESS", json!({}), "159"),
+        ("SCMP_ACT_TRAP", json!({}), "159"),
+        ("SCMP_ACT_LOG", json!({}), "0\n"),
+        ("SCMP_ACT_ALLOW", json!({}), "0\n"),
+    ];
+    for (action, more, expected) in cases {
+        let said = with(action, &more, &MKDIR).run().ok();
+        assert!(said.contains(expected), "{action}: {said}");
+    }
+}
+
+#[test]
+fn an_init_that_is_killed_ends_with_128_and_the_signal() {
+    for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"] {
+        assert_eq!(with(action, &json!({}), &["mkdir", "/dev/shm/x"]).run().code(), 128 + 31, "{action}");
+    }
+}
+
+#[test]
+fn exec_has_the_filter_too() {
+    only!(Who::Us, Who::Runc; "crun 1.8 without a process file has none");
+    let world = with("SCMP_ACT_ERRNO", &json!({"errnoRet": 28}), &["sleep", "1000"]);
+    world.begin();
+    assert!(world.exec(&MKDIR).ok().contains("No space left on device"));
+}
+
+#[test]
+fn a_cache_that_was_tampered_with_is_not_used() {
+    only!(Who::Us; "the cache is ours");
+    let world = with("SCMP_ACT_ERRNO", &json!({"errnoRet": 28}), &MKDIR);
+    let right = world.run().ok();
+    let cache = world.path("state/.cache/seccomp");
+    assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
+    let file = fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+    // one instruction that allows everything
+    fs::write(&file, [6, 0, 0, 0, 0, 0, 0xff, 0x7f]).unwrap();
+    assert_eq!(world.run().ok(), right);
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(world.run().ok(), right);
+}
