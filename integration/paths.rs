@@ -23,7 +23,11 @@ fn a_masked_file_is_empty_and_a_masked_directory_too() {
     let script = "cat /secret/file | wc -c; ls /secret/dir | wc -l; touch /secret/dir/x 2>&1; echo more >/secret/file; \
                   cat /proc/self/mountinfo";
     let mut world = with_secrets(script);
-    *world.at("/linux/maskedPaths") = json!(["/secret/file", "/secret/dir", "/secret/missing", "/secret/file/below"]);
+    *world.at("/linux/maskedPaths") = json!(["/secret/file", "/secret/dir", "/secret/missing"]);
+    if who() == Who::Us {
+        // the peers of Debian fail at what is below a file
+        world.at("/linux/maskedPaths").as_array_mut().unwrap().push(json!("/secret/file/below"));
+    }
     let out = world.run().ok();
     assert!(out.starts_with("0\n0\n"), "{out}");
     assert!(out.contains("Read-only file system"), "{out}");
@@ -76,6 +80,7 @@ fn a_link_to_what_is_masked_is_followed_inside_the_root() {
 
 #[test]
 fn a_read_only_path_is_closed_with_all_below_and_keeps_its_flags() {
+    only!(Who::Us, Who::Runc; "crun 1.8 drops flags");
     let script = "touch /data/x 2>&1; touch /data/sub/x 2>&1; touch /file 2>&1; cat /proc/self/mountinfo";
     let mut world = with_secrets(script);
     fs::write(world.rootfs("file"), "").unwrap();

@@ -10,8 +10,6 @@ use super::print;
 
 /// Mounts with id mappings of their own.
 const IDMAP: bool = false;
-/// Words that are understood, and refused by their name.
-const REFUSED: [&str; 3] = ["src-nofollow", "dest-nofollow", "copy-symlink"];
 
 pub fn run() -> Result<()> {
     let document = json!({
@@ -37,7 +35,6 @@ pub fn run() -> Result<()> {
 fn mount_options() -> Vec<String> {
     let mut all = mount_options::known_options();
     all.retain(|option| IDMAP || !["idmap", "ridmap"].contains(&option.as_str()));
-    all.retain(|option| !REFUSED.contains(&option.as_str()));
     all
 }
 

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::draft::{Draft, Opening};
-use super::mount_options::{self, Links, MountOptions, Recursion};
+use super::mount_options::{self, MountOptions, Recursion};
 use super::namespaces::{self, CGROUP, Kinds, NETWORK, USER};
 use super::step::{Change, Content, Last, Missing, NewMount, Slot, Target, What};
 use super::{Asked, cgroup_mounts, labels, process, rootfs};
@@ -110,9 +110,6 @@ fn entry<'a>(mount: &'a Mount, at: At, plan: &mut Draft) -> Option<Entry<'a>> {
     }
     if options.idmap.is_some() {
         plan.fault(&at.key("options"), "id-mapped mounts are not there yet");
-    }
-    if options.links != Links::default() {
-        plan.fault(&at.key("options"), "src-nofollow, dest-nofollow and copy-symlink are not there yet");
     }
     let entry = Entry { mount, at, destination, options };
     proc_is_safe(&entry, plan);
