@@ -22,4 +22,5 @@ mod paths;
 mod process;
 mod run_as;
 mod seccomp;
+mod terminal;
 mod world;

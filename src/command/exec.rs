@@ -68,6 +68,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         console::send_pidfd(socket, "setns", ready.pidfd())?;
     }
     let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    master.iter().for_each(|master| foreground::fit(master.as_fd()));
     if let Some(path) = &args.pid_file {
         pidfile::write(&absolute(path)?, ready.pid())?;
     }

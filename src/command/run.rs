@@ -86,6 +86,7 @@ fn attend(
         console::send_pidfd(socket, "standard", made.ready.pidfd())?;
     }
     let master = master.map(|socket| console::receive(socket.as_fd())).transpose()?;
+    master.iter().for_each(|master| foreground::fit(master.as_fd()));
     let notify = match (&flags.notify, manager()) {
         (Some(directory), Some(manager)) => Notify::bind(directory, &manager)?,
         _ => None,

@@ -84,5 +84,6 @@ fn send(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Outcome {
         return Err(Errno::NOBUFS.into());
     }
     retry(|| rustix::net::sendmsg(socket, &[IoSlice::new(MASTER_NAME)], &mut control, SendFlags::NOSIGNAL))?;
-    Ok(())
+    // our end stays open until the exec, and whoever reads to the end of the stream is not to wait for `start`
+    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
 }

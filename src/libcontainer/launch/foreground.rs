@@ -133,6 +133,15 @@ fn reap_orphans(child: &Child) {
     }
 }
 
+/// Makes the container's terminal as large as ours: before the program begins, which may ask at once.
+pub fn fit(master: BorrowedFd<'_>) {
+    if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
+        && size.ws_row != 0
+    {
+        let _ = rustix::termios::tcsetwinsize(master, size);
+    }
+}
+
 /// Both ways between our terminal and the container's.
 #[derive(Debug)]
 struct Relay {
@@ -166,6 +175,8 @@ impl Relay {
             rustix::termios::tcsetattr(&master, OptionalActions::Now, &mode)?;
             let mut raw = before.clone();
             raw.make_raw();
+            // ... but only when it is asked to work on what is written: it alone does now
+            raw.output_modes.insert(OutputModes::OPOST);
             rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw).context("set terminal to raw mode")?;
         }
         let relay = Relay { master, before, typed: Vec::new(), in_line: false, input: Flow::Open, output: Flow::Open };
@@ -175,11 +186,7 @@ impl Relay {
 
     /// The container's terminal becomes as large as ours.
     fn resize(&self) {
-        if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
-            && size.ws_row != 0
-        {
-            let _ = rustix::termios::tcsetwinsize(&self.master, size);
-        }
+        fit(self.master.as_fd());
     }
 
     fn polls<'p>(&'p self, fds: &mut Vec<PollFd<'p>>) {
