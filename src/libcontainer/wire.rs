@@ -23,6 +23,8 @@ pub enum Ask {
     Hooks(HookPoint),
     /// Give the seccomp listener to its agent.
     SeccompListener,
+    /// Send the tree that is to be mounted, by the slot of its source. The answer carries it.
+    Tree(u16),
 }
 
 /// When hooks run (runtime.md, lifecycle).
@@ -124,25 +126,30 @@ impl HookPoint {
 }
 
 impl Ask {
-    fn code(self) -> [u8; 2] {
+    fn code(self) -> [u8; 3] {
         match self {
-            Ask::IdMaps => [0, 0],
-            Ask::TimeOffsets => [1, 0],
-            Ask::Cgroup => [2, 0],
-            Ask::Limits => [3, 0],
-            Ask::Hooks(point) => [4, point.code()],
-            Ask::SeccompListener => [5, 0],
+            Ask::IdMaps => [0, 0, 0],
+            Ask::TimeOffsets => [1, 0, 0],
+            Ask::Cgroup => [2, 0, 0],
+            Ask::Limits => [3, 0, 0],
+            Ask::Hooks(point) => [4, point.code(), 0],
+            Ask::SeccompListener => [5, 0, 0],
+            Ask::Tree(slot) => {
+                let [low, high] = slot.to_le_bytes();
+                [6, low, high]
+            }
         }
     }
 
-    fn from_code(code: [u8; 2]) -> Option<Ask> {
+    fn from_code(code: [u8; 3]) -> Option<Ask> {
         Some(match code {
-            [0, _] => Ask::IdMaps,
-            [1, _] => Ask::TimeOffsets,
-            [2, _] => Ask::Cgroup,
-            [3, _] => Ask::Limits,
-            [4, point] => Ask::Hooks(HookPoint::from_code(point)?),
-            [5, _] => Ask::SeccompListener,
+            [0, ..] => Ask::IdMaps,
+            [1, ..] => Ask::TimeOffsets,
+            [2, ..] => Ask::Cgroup,
+            [3, ..] => Ask::Limits,
+            [4, point, _] => Ask::Hooks(HookPoint::from_code(point)?),
+            [5, ..] => Ask::SeccompListener,
+            [6, low, high] => Ask::Tree(u16::from_le_bytes([low, high])),
             _ => return None,
         })
     }
@@ -155,7 +162,7 @@ impl Up {
         match self {
             Up::Ask(ask) => {
                 packet[0] = 1;
-                packet[1..3].copy_from_slice(&ask.code());
+                packet[1..4].copy_from_slice(&ask.code());
             }
             Up::Init(pid) => {
                 packet[0] = 2;
@@ -180,7 +187,7 @@ impl Up {
         }
         let number = i32::from_ne_bytes([packet[4], packet[5], packet[6], packet[7]]);
         Some(match packet[0] {
-            1 => Up::Ask(Ask::from_code([packet[1], packet[2]])?),
+            1 => Up::Ask(Ask::from_code([packet[1], packet[2], packet[3]])?),
             2 => Up::Init(number),
             3 => Up::Ready,
             4 => Up::Failed(Failure {
@@ -208,6 +215,7 @@ mod tests {
             Ask::Hooks(HookPoint::CreateContainer),
             Ask::Hooks(HookPoint::StartContainer),
             Ask::SeccompListener,
+            Ask::Tree(517),
         ];
         let ups = asks.into_iter().map(Up::Ask).chain([Up::Init(4_194_303), Up::Ready, Up::Failed(failed)]);
         for up in ups {

@@ -114,6 +114,7 @@ pub fn run(scene: &Scene<'_>) -> ! {
 fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
     match what {
         What::Ask(Ask::SeccompListener) => talk::ask_about_listener(scene),
+        What::Ask(Ask::Tree(slot)) => talk::take_tree(scene, *slot),
         What::Ask(ask) => talk::ask(scene, *ask),
         What::Join(file, kinds) => Ok(crate::sys::clone::setns(scene.fd(*file)?, kinds.0)?),
         What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),

@@ -1,6 +1,10 @@
 //! Init's half of the conversation: ask and wait, report and end, wait for `start`.
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+
 use rustix::io::{Errno, read, write};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{Namespaces, Slot};
@@ -11,6 +15,23 @@ use crate::wire::{Ask, Failure, Up};
 pub(super) fn ask(scene: &Scene<'_>, ask: Ask) -> Outcome {
     tell(scene, &Up::Ask(ask));
     await_go(scene)
+}
+
+/// Asks for a tree and puts it where its source was, under the same number.
+pub(super) fn take_tree(scene: &Scene<'_>, slot: u16) -> Outcome {
+    tell(scene, &Up::Ask(Ask::Tree(slot)));
+    let mut go = [0u8; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = retry(|| recvmsg(&scene.talk, &mut [IoSliceMut::new(&mut go)], &mut control, RecvFlags::CMSG_CLOEXEC));
+    if !got.is_ok_and(|got| got.bytes == 1) {
+        sys::clone::exit(1)
+    }
+    let tree = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(sys::fds::replace(scene.fd(Slot(slot.into()))?, &tree.ok_or(Errno::BADF)?)?)
 }
 
 /// All is set up; the runtime now writes its record, and only then says go.

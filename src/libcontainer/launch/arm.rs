@@ -87,6 +87,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         |path: &Path, flags| rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno));
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
+        Opening::Source(path, _) => simple(path, flags | OFlags::PATH),
         Opening::LinkTree(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
@@ -132,6 +133,13 @@ fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     rustix::mount::open_tree(CWD, path, flags)
+}
+
+/// A detached copy of what `source` is, with all below it or without.
+pub(super) fn tree_of(source: &OwnedFd, reach: Reach) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    rustix::mount::open_tree(source, c"", flags | below)
 }
 
 /// What comes to lie on the container's /proc is a proc file system, from its root (CVE-2019-16884).

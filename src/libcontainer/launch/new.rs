@@ -289,11 +289,15 @@ pub fn start(container: &Container) -> Result<Began> {
     }
     give_word_once(container)?;
     // ORDER: without the lock: a hook that takes its time, or never ends, must not hold up `delete --force`
-    let own = container.record().coracle.as_ref();
-    if own.is_some_and(|own| own.after_start.iter().all(|after| !after.from.starts_with("process"))) {
+    if has_no_process(container) {
         return Ok(Began::Nothing);
     }
     began(container).map(|()| Began::Program)
+}
+
+fn has_no_process(container: &Container) -> bool {
+    let own = container.record().coracle.as_ref();
+    own.is_some_and(|own| own.after_start.iter().all(|after| !after.from.starts_with("process")))
 }
 
 fn give_word_once(container: &Container) -> Result<()> {
@@ -310,6 +314,7 @@ fn give_word_once(container: &Container) -> Result<()> {
         let _ = fs::remove_file(directory.join(name));
     }
     match told {
+        None if has_no_process(container) => Ok(()),
         None => {
             must_not_have_starved(container)?;
             bail!("container init was killed before its program began")

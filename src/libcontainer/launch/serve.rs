@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Child, Identity, Launched, Lodging, agent, failure, hooks};
+use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks};
 use crate::cgroup::Cgroup;
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
@@ -36,7 +36,10 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
                     entries.finish()?;
                 }
                 answer(launched, ask, identity)?;
-                say_go(&launched.talk)?;
+                match ask {
+                    Ask::Tree(slot) => send_tree(launched, Slot(slot.into()))?,
+                    _ => say_go(&launched.talk)?,
+                }
             }
             Some(Up::Init(pid)) => {
                 launched.child = adopted(launched, pid)?;
@@ -178,7 +181,8 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
             }
             Ok(())
         }
-        Ask::Cgroup => Ok(()),
+        // the answer is all there is to do
+        Ask::Cgroup | Ask::Tree(_) => Ok(()),
         Ask::Limits => limits(launched),
         Ask::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
@@ -189,6 +193,17 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
         }
         Ask::SeccompListener => agent::send_listener(launched, identity),
     }
+}
+
+/// Go on, and here is what to mount.
+fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
+    let source = launched.armed.fd(slot)?;
+    let Some((Opening::Source(path, reach), at)) = launched.plan.openings.get(slot.0) else {
+        return Err(anyhow!("init asks for a tree that is none"));
+    };
+    let tree =
+        arm::tree_of(source, *reach).map_err(|errno| anyhow!("{at}: open {}: {}", path.display(), words(errno)))?;
+    console::send(launched.talk.as_fd(), &GO, tree.as_fd())
 }
 
 fn map_lines(maps: &[IdMap]) -> String {

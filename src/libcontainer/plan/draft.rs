@@ -123,6 +123,8 @@ pub enum Opening {
     Sysfs,
     /// The same of a directory that is there only when the container's cgroup is.
     CgroupTree(PathBuf),
+    /// The file or directory itself, of which a detached copy is made when it is to be mounted.
+    Source(PathBuf, Reach),
     /// The directory itself.
     Directory(PathBuf),
     /// A namespace file, checked to be of that kind (CLONE_NEW*).

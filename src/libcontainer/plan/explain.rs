@@ -111,7 +111,7 @@ impl Plan {
                 let told = |limit: &Limit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
                 self.limits.iter().map(|limit| (told(limit), limit.at.clone())).collect()
             }
-            Ask::Cgroup | Ask::SeccompListener => Vec::new(),
+            Ask::Cgroup | Ask::SeccompListener | Ask::Tree(_) => Vec::new(),
         }
     }
 }
@@ -157,6 +157,7 @@ impl fmt::Display for Opening {
         match self {
             Opening::Tree(path, Reach::One) => write!(f, "mount {}", path.display()),
             Opening::Tree(path, Reach::Tree) => write!(f, "mounts {}", path.display()),
+            Opening::Source(path, _) => write!(f, "{}", path.display()),
             Opening::LinkTree(path) => write!(f, "mount {}, the link itself", path.display()),
             Opening::ProcTree(path) => write!(f, "proc file system {}", path.display()),
             Opening::Device(path, ..) => write!(f, "device {}", path.display()),
@@ -273,6 +274,7 @@ fn asked(ask: Ask) -> String {
         Ask::Cgroup => "be in the cgroup".to_owned(),
         Ask::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
         Ask::SeccompListener => "pass the seccomp listener on".to_owned(),
+        Ask::Tree(slot) => format!("send the mounts of #{slot}"),
     }
 }
 

@@ -286,11 +286,19 @@ fn bind(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
     } else if links.source_itself || links.copied {
         Opening::LinkTree(path)
     } else {
-        Opening::Tree(path, reach)
+        Opening::Source(path, reach)
     };
+    let later = matches!(opening, Opening::Source(..));
     let slot = plan.open(&place, opening);
     let last = if links.destination_itself { Last::Itself } else { Last::Any };
     let Some(target) = target(entry, Missing::LikeSource(slot), last, plan) else { return };
+    if later {
+        // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree is not to be older than what is mounted before it
+        match u16::try_from(slot.0) {
+            Ok(slot) => plan.at(&entry.at, What::Ask(Ask::Tree(slot))),
+            Err(_) => plan.fault(&entry.at, "is one mount too many"),
+        }
+    }
     attach(ask, entry, slot, target, plan);
 }
 

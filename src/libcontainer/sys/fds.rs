@@ -20,6 +20,15 @@ pub fn become_stdio(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }).map(drop)
 }
 
+/// Lets the number of `fd` mean what `new` means: dup3(2) with close-on-exec.
+///
+/// # Errors
+/// Those of dup3(2).
+pub fn replace(fd: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
+    // SAFETY: the number stays open all along, and still belongs to whoever owns it; only the file behind it changes.
+    checked(unsafe { libc::syscall(libc::SYS_dup3, new.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
+}
+
 /// Sets close-on-exec on every descriptor from `first` up (close_range(2), Linux 5.11).
 ///
 /// # Errors
