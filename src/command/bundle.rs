@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::{self, Config};
 use libcontainer::host::{Host, Labels};
 use libcontainer::launch::console;
-use libcontainer::plan::{self, Asked, CgroupUse, Flags, Keyring, Plan, RootChange, Start, Terminal};
+use libcontainer::plan::{self, Asked, CgroupUse, Flags, Keyring, Manager, Plan, RootChange, Start, Terminal};
 
 use super::{Session, absolute};
 use crate::cli::Making;
@@ -154,11 +154,12 @@ pub enum Detached {
 }
 
 impl Session<'_> {
-    /// What the flags say about cgroups; what is not there yet is refused by name.
+    /// What the flags say about cgroups.
     pub fn cgroup_use(&self) -> Result<CgroupUse> {
         let named = self.global.cgroup_manager.as_deref();
         if self.global.systemd_cgroup || named == Some("systemd") {
-            bail!("--systemd-cgroup: the systemd cgroup driver is not there yet");
+            let root = rustix::process::geteuid().as_raw() == 0;
+            return Ok(CgroupUse::Unit(if root { Manager::System } else { Manager::User }));
         }
         match named {
             None | Some("cgroupfs") => Ok(CgroupUse::Own),

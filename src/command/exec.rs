@@ -233,7 +233,7 @@ fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgro
     if paths.is_empty() {
         return Ok(None);
     }
-    let cgroup = Cgroup::open(&paths);
+    let cgroup = Cgroup::open(&paths, container.cgroup().unit().cloned());
     // where a group was named, no other will do
     let named = !args.cgroup.is_empty();
     let pid = container.record().init_process_pid;

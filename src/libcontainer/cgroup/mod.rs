@@ -1,9 +1,11 @@
 //! The container's cgroup at run time: made, entered, frozen, emptied, removed. Runs in the runtime process.
 
+mod bus;
 mod devices;
 mod freeze;
 pub mod oom;
 pub mod stats;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,6 +22,8 @@ use crate::host::cgroups::Unified;
 use crate::plan::resources::{OnFailure, Place, Placement, Write};
 use crate::sys::text;
 
+pub use systemd::UnitName;
+
 /// How long a cgroup may take to become empty, or removable, after its processes were killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -31,18 +35,20 @@ pub struct Cgroup {
     controllers: BTreeMap<String, String>,
     /// Where a further process goes on version 2 when the directory itself takes none any more.
     instead: Option<PathBuf>,
+    /// The unit of systemd that it is.
+    unit: Option<UnitName>,
 }
 
 impl Cgroup {
     /// The cgroup that a record tells of.
-    pub fn open(paths: &BTreeMap<String, PathBuf>) -> Cgroup {
+    pub fn open(paths: &BTreeMap<String, PathBuf>, unit: Option<UnitName>) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
-        Cgroup { paths: paths.clone(), controllers, instead: None }
+        Cgroup { paths: paths.clone(), controllers, instead: None, unit }
     }
 
     /// Where it is to be, before anything is made.
     pub fn at(placement: &Placement) -> Cgroup {
-        let mut cgroup = Cgroup::default();
+        let mut cgroup = Cgroup { unit: placement.unit.as_ref().map(UnitName::of), ..Cgroup::default() };
         for place in &placement.places {
             cgroup.paths.insert(place.key.clone(), place.directory.clone());
             for controller in &place.controllers {
@@ -50,6 +56,11 @@ impl Cgroup {
             }
         }
         cgroup
+    }
+
+    /// The unit of systemd that it is, if it is one.
+    pub fn unit(&self) -> Option<&UnitName> {
+        self.unit.as_ref()
     }
 
     /// Its directories.
@@ -65,9 +76,8 @@ impl Cgroup {
         let cgroup = Cgroup::at(placement);
         for (n, place) in placement.places.iter().enumerate() {
             if let Err(error) = make(place) {
-                let made = Placement { places: placement.places[..=n].to_vec() };
                 // what is not empty is not ours: rmdir leaves it alone
-                made.places.iter().for_each(|place| drop(fs::remove_dir(&place.directory)));
+                placement.places[..=n].iter().for_each(|place| drop(fs::remove_dir(&place.directory)));
                 return Err(error);
             }
         }
@@ -103,17 +113,17 @@ impl Cgroup {
     pub fn enter(&self, key: &str, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get(key) else { return Ok(()) };
         let file = directory.join("cgroup.procs");
-        let error = match (put(&file, &pid.to_string()), &self.instead) {
-            (Ok(()), _) => return Ok(()),
-            (Err(error), Some(instead)) if key.is_empty() && error.raw_os_error() == Some(libc::EBUSY) => {
-                match put(&instead.join("cgroup.procs"), &pid.to_string()) {
-                    Ok(()) => return Ok(()),
-                    Err(_) => error,
-                }
+        let Err(error) = put(&file, &pid.to_string()) else { return Ok(()) };
+        match (error.raw_os_error(), &self.instead, &self.unit) {
+            (Some(libc::EBUSY), Some(instead), _)
+                if key.is_empty() && put(&instead.join("cgroup.procs"), &pid.to_string()).is_ok() =>
+            {
+                Ok(())
             }
-            (Err(error), _) => error,
-        };
-        Err(anyhow!("write {pid} to {}: {}", file.display(), word(&error)))
+            // out of a session into a unit of the user's manager only systemd can move it
+            (Some(libc::EACCES | libc::EPERM), _, Some(unit)) => systemd::attach(unit, pid),
+            _ => Err(anyhow!("write {pid} to {}: {}", file.display(), word(&error))),
+        }
     }
 
     /// Writes limits.
@@ -238,13 +248,14 @@ impl Cgroup {
     /// # Errors
     /// It is still in use after a while.
     pub fn delete(&self) -> Result<()> {
+        let stopped = self.unit.as_ref().map_or(Ok(()), systemd::stop);
         for directory in self.paths.values() {
             let gone = wait_for(|| remove(directory)).with_context(|| format!("remove {}", directory.display()))?;
             if !gone {
                 bail!("remove {}: it is still in use", directory.display());
             }
         }
-        Ok(())
+        stopped
     }
 
     /// How often the kernel has killed for want of memory in it.

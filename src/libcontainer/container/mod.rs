@@ -157,11 +157,11 @@ impl Root {
         if !directory.is_dir() || self.load(id).is_ok() {
             return None;
         }
-        let paths: BTreeMap<String, PathBuf> = fs::read(directory.join(CREATING))
+        let (paths, unit): (BTreeMap<String, PathBuf>, _) = fs::read(directory.join(CREATING))
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
-        Some((directory, Cgroup::open(&paths)))
+        Some((directory, Cgroup::open(&paths, unit)))
     }
 }
 
@@ -176,7 +176,7 @@ impl Reserved {
     /// # Errors
     /// The kernel's word.
     pub fn note_cgroup(&self, cgroup: &Cgroup) -> Result<()> {
-        let text = serde_json::to_vec(cgroup.paths())?;
+        let text = serde_json::to_vec(&(cgroup.paths(), cgroup.unit()))?;
         private(&self.path().join(CREATING))?.write_all(&text).context("note the cgroup")
     }
 
@@ -244,7 +244,8 @@ impl Container {
 
     /// Its cgroup.
     pub fn cgroup(&self) -> Cgroup {
-        Cgroup::open(&self.record.cgroup_paths)
+        let unit = self.record.coracle.as_ref().and_then(|own| own.unit.clone());
+        Cgroup::open(&self.record.cgroup_paths, unit)
     }
 
     /// What it is doing now.
@@ -352,7 +353,7 @@ mod tests {
         let root = Root::at(directory.path()).unwrap();
         let reserved = root.reserve("x").unwrap();
         let paths = BTreeMap::from([("pids".to_owned(), PathBuf::from("/sys/fs/cgroup/pids/nowhere"))]);
-        reserved.note_cgroup(&Cgroup::open(&paths)).unwrap();
+        reserved.note_cgroup(&Cgroup::open(&paths, None)).unwrap();
         let (place, cgroup) = root.remains("x").unwrap();
         assert_eq!(cgroup.paths(), &paths);
         assert_eq!(place, root.path().join("x"));

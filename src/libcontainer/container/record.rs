@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::UnitName;
+
 /// What is kept of a container.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -106,6 +108,9 @@ pub struct OwnRecord {
     /// What was mounted on the host for it, in order: it has no mount namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host_mounts: Vec<PathBuf>,
+    /// Its unit, when systemd has its cgroup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitName>,
     /// What init does after `start`, so that `start` can tell what failed.
     pub after_start: Vec<AfterStart>,
 }

@@ -60,8 +60,9 @@ fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Lodg
         match clone(flags, Parentage::Child, Some(place.as_fd())) {
             // EBUSY: the cgroup has given its processes away to others below it
             Err(Errno::BUSY) => {}
-            // KERNEL(5.7): CLONE_INTO_CGROUP
-            Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP) => break,
+            // KERNEL(5.7): CLONE_INTO_CGROUP; EACCES: it is ours, and what is above us and it is not. EPERM may be about the
+            // namespaces, and is then met again
+            Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => break,
             result => return (result, Lodging::There),
         }
     }

@@ -26,7 +26,7 @@ use anyhow::Result;
 
 pub use arm::{Armed, arm};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, systemd};
 use crate::plan::Plan;
 
 /// What the container is called in what hooks and agents are told.
@@ -76,6 +76,9 @@ impl Housed {
     /// What was tried, with the kernel's word; nothing stays behind.
     pub fn make(plan: &Plan) -> Result<Housed> {
         let Some((placement, ..)) = &plan.cgroup else { return Ok(Housed(None)) };
+        if let Some(unit) = &placement.unit {
+            systemd::available(unit.manager)?;
+        }
         Ok(Housed(Some(Cgroup::create(placement)?)))
     }
 
@@ -84,12 +87,16 @@ impl Housed {
         self.cgroup().is_some_and(|cgroup| cgroup.paths().keys().any(|key| !key.is_empty()))
     }
 
-    /// Writes the limits, before anybody is in it.
+    /// Writes the limits, before anybody is in it. systemd would set them back when it takes the directory over: those of a
+    /// unit are written when it has (`serve`).
     ///
     /// # Errors
     /// The property, the file and the kernel's word.
     pub fn limit(&self, plan: &Plan) -> Result<()> {
-        let (Some(cgroup), Some((_, writes, devices))) = (self.cgroup(), &plan.cgroup) else { return Ok(()) };
+        let (Some(cgroup), Some((placement, writes, devices))) = (self.cgroup(), &plan.cgroup) else { return Ok(()) };
+        if placement.unit.is_some() {
+            return Ok(());
+        }
         cgroup.apply(writes)?;
         cgroup.apply_devices(devices)
     }

@@ -178,6 +178,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
                 !some(hooks.poststart()) && !some(hooks.poststop())
             }),
             host_mounts: Vec::new(),
+            unit: cgroup.and_then(|cgroup| cgroup.unit().cloned()),
             after_start: after_start(plan),
         }),
     })

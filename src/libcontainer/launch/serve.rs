@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, systemd};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
-use crate::plan::{IdMap, Opening};
+use crate::plan::{IdMap, Opening, Plan};
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
 /// See `Launched::serve`.
@@ -22,7 +22,7 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
     let mut entries = Entries::new(launched, cgroup);
     if launched.plan.bridge.is_empty() {
         settled(launched, identity)?;
-        entries.begin(launched.child.pid);
+        entries.begin(launched.child.pid, launched.plan)?;
     }
     loop {
         // moving a process waits for the kernel (v1): do it while init mounts, and stop for whatever it asks
@@ -32,8 +32,8 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
         }
         match receive(&launched.talk)? {
             Some(Up::Ask(ask)) => {
-                if ask == Ask::Cgroup {
-                    entries.finish()?;
+                if matches!(ask, Ask::Cgroup | Ask::Hooks(_)) {
+                    entries.finish(launched.plan)?;
                 }
                 answer(launched, ask, identity)?;
                 match ask {
@@ -44,11 +44,11 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             Some(Up::Init(pid)) => {
                 launched.child = adopted(launched, pid)?;
                 settled(launched, identity)?;
-                entries.begin(pid);
+                entries.begin(pid, launched.plan)?;
                 say_go(&launched.talk)?;
             }
             Some(Up::Ready) => {
-                entries.finish()?;
+                entries.finish(launched.plan)?;
                 return Ok(());
             }
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
@@ -57,22 +57,31 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
     }
 }
 
-/// The hierarchies that init is still to be moved into.
+/// The hierarchies that init is still to be moved into, and systemd's part in that.
 struct Entries<'c> {
     cgroup: Option<&'c Cgroup>,
+    lodging: Lodging,
     left: VecDeque<String>,
     pid: i32,
+    starting: Option<systemd::Starting>,
 }
 
 impl<'c> Entries<'c> {
     fn new(launched: &Launched<'_>, cgroup: Option<&'c Cgroup>) -> Entries<'c> {
-        let cgroup = cgroup.filter(|_| launched.lodging == Lodging::Ahead);
-        Entries { cgroup, left: VecDeque::new(), pid: 0 }
+        Entries { cgroup, lodging: launched.lodging, left: VecDeque::new(), pid: 0, starting: None }
     }
 
-    fn begin(&mut self, pid: i32) {
+    fn begin(&mut self, pid: i32, plan: &Plan) -> Result<()> {
         self.pid = pid;
-        self.left = self.cgroup.iter().flat_map(|cgroup| cgroup.paths().keys().cloned()).collect();
+        let unit = plan.cgroup.as_ref().and_then(|(placement, ..)| placement.unit.as_ref());
+        if self.lodging == Lodging::Ahead {
+            // systemd moves init into its own hierarchy itself
+            let ours = |key: &str| unit.is_none() || !(key.is_empty() || key == "systemd");
+            let keys = self.cgroup.iter().flat_map(|cgroup| cgroup.paths().keys());
+            self.left = keys.filter(|key| ours(key)).cloned().collect();
+        }
+        self.starting = unit.map(|unit| systemd::start(unit, pid)).transpose()?;
+        Ok(())
     }
 
     /// True when there is a hierarchy left and nothing to read.
@@ -90,9 +99,16 @@ impl<'c> Entries<'c> {
         cgroup.enter(&key, self.pid)
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, plan: &Plan) -> Result<()> {
         while !self.left.is_empty() {
             self.next()?;
+        }
+        if let Some(starting) = self.starting.take() {
+            starting.wait()?;
+            if let (Some(cgroup), Some((_, writes, devices))) = (self.cgroup, &plan.cgroup) {
+                cgroup.apply(writes)?;
+                cgroup.apply_devices(devices)?;
+            }
         }
         Ok(())
     }

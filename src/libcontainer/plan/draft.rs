@@ -258,13 +258,25 @@ impl Draft {
         }
         let linux = ask.config.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let Some(placement) = self.keep(resources::place(path, &ask.flags.id, &ask.host.cgroups)) else { return };
+        let (id, cgroups) = (&ask.flags.id, &ask.host.cgroups);
+        let placement = match ask.flags.cgroup {
+            CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, cgroups),
+            CgroupUse::Own | CgroupUse::Disabled => resources::place(path, id, cgroups),
+        };
+        let Some(mut placement) = self.keep(placement) else { return };
         let asked = linux.and_then(|linux| linux.resources().as_ref());
         self.warnings(asked.map_or(Vec::new(), resources::unused));
         let writes = asked.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &ask.host.cgroups));
         let rules = asked.and_then(|asked| asked.devices().as_deref()).unwrap_or_default();
         let access = resources::devices(rules, &ask.host.cgroups);
         if let (Some(writes), Some(access)) = (self.keep(writes), self.keep(access)) {
+            if let Some(unit) = &mut placement.unit {
+                unit.properties = resources::unit::properties(&writes);
+                unit.properties.extend(resources::unit::device_properties(&access));
+                let annotations = ask.config.spec.annotations().clone().unwrap_or_default();
+                let more = resources::annotations::properties(&annotations);
+                unit.properties.extend(self.faults.keep(more).unwrap_or_default());
+            }
             self.plan.cgroup = Some((placement, writes, access));
         }
     }

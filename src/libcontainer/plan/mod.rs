@@ -33,6 +33,7 @@ use crate::host::Host;
 
 use draft::Draft;
 pub use draft::{Birth, IdMap, Joined, Limit, Opening, Plan, RuntimeHooks, TimeOffset};
+pub use resources::unit::Manager;
 
 const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
 
@@ -104,6 +105,8 @@ pub enum Keyring {
 pub enum CgroupUse {
     /// Directories of its own.
     Own,
+    /// The same, as a unit of systemd: `--systemd-cgroup`.
+    Unit(Manager),
     /// It stays where the caller is: `--cgroup-manager=disabled`.
     Disabled,
 }

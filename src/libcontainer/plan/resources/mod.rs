@@ -1,7 +1,9 @@
 //! `linux.resources` and `linux.cgroupsPath` as directories, files and values, decided before anything is written.
 //! SPEC: config-linux.md#control-groups.
 
+pub mod annotations;
 mod devices;
+pub mod unit;
 mod v1;
 mod v2;
 
@@ -10,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources, LinuxThrottleDevice};
 
 pub use devices::{DeviceAccess, List as DeviceList, devices};
+use unit::{Manager, Unit};
 
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::{Cgroups, Hierarchy, Layout};
@@ -28,10 +31,12 @@ pub struct Place {
 }
 
 /// Where the container is in every hierarchy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placement {
     /// One for each hierarchy.
     pub places: Vec<Place>,
+    /// The unit of systemd that these directories are.
+    pub unit: Option<Unit>,
 }
 
 /// One value for one file.
@@ -74,7 +79,8 @@ impl Placement {
 
     /// What `explain` says.
     pub fn lines(&self) -> Vec<String> {
-        self.places.iter().map(|place| format!("cgroup {}", place.directory.display())).collect()
+        let directories = self.places.iter().map(|place| format!("cgroup {}", place.directory.display()));
+        directories.chain(self.unit.iter().flat_map(Unit::lines)).collect()
     }
 }
 
@@ -82,7 +88,7 @@ impl Placement {
 /// own cgroup's parent on version 2, below our own on version 1, as runc has it.
 ///
 /// # Errors
-/// None yet that a path can have; a path that leads nowhere else than to the root is one.
+/// A path that leads nowhere else than to the root.
 pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placement, Faults> {
     let asked = asked.filter(|path| !path.as_os_str().is_empty());
     let wanted = clean(asked.unwrap_or(Path::new(id)));
@@ -93,7 +99,20 @@ pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placem
             format!("{:?} is the root of the hierarchy", asked.unwrap_or(Path::new(""))),
         ));
     }
-    let below = |own: &Path| if absolute { wanted.clone() } else { clean(own).join(&wanted) };
+    Ok(everywhere(cgroups, |own| if absolute { wanted.clone() } else { clean(own).join(&wanted) }))
+}
+
+/// Where the container's cgroups are when it is a unit of systemd.
+///
+/// # Errors
+/// The path names no unit.
+pub fn place_unit(asked: Option<&Path>, id: &str, manager: Manager, cgroups: &Cgroups) -> Result<Placement, Faults> {
+    let (unit, directory) = unit::unit(asked, id, manager, cgroups)?;
+    Ok(Placement { unit: Some(unit), ..everywhere(cgroups, |_| directory.clone()) })
+}
+
+/// A place in every hierarchy; `below` makes it from our own cgroup there, or on version 2 from its parent.
+fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement {
     let place = |key: String, mount: &Path, own: &Path, controllers: &[String]| Place {
         key,
         mount: mount.to_path_buf(),
@@ -106,7 +125,7 @@ pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placem
         let parent = v2.own.parent().unwrap_or(Path::new("/"));
         places.push(place(String::new(), &v2.mount, parent, &[]));
     }
-    Ok(Placement { places })
+    Placement { places, unit: None }
 }
 
 /// Without a root and without `..`, which cannot climb above it.

@@ -1,0 +1,307 @@
+//! A connection to systemd: a socket, one call at a time, and a deadline for all of it. The wire format is zbus's; the
+//! connection is ours, because it must have no thread and can speak to systemd's own socket, where there is no bus
+//! daemon in between and nothing to subscribe to.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
+use serde::ser::SerializeStruct;
+use zbus::wire::serialized::{Context as At, Data};
+use zbus::wire::{LE, to_bytes};
+use zbus::{Type, Variant};
+
+/// Fixed bytes before the header's fields (D-Bus specification, "Message Format").
+const FIXED: usize = 16;
+/// The largest message there may be.
+const MOST: usize = 128 << 20;
+
+/// Kinds of messages.
+const CALL: u8 = 1;
+const REPLY: u8 = 2;
+const ERROR: u8 = 3;
+const SIGNAL: u8 = 4;
+
+/// Header fields.
+const PATH: u8 = 1;
+const INTERFACE: u8 = 2;
+const MEMBER: u8 = 3;
+const ERROR_NAME: u8 = 4;
+const REPLY_SERIAL: u8 = 5;
+const DESTINATION: u8 = 6;
+const SIGNATURE: u8 = 8;
+
+/// A connection that ends at its deadline.
+#[derive(Debug)]
+pub(super) struct Bus {
+    stream: UnixStream,
+    deadline: Instant,
+    serial: u32,
+    /// Whether a bus daemon is in between.
+    daemon: Daemon,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Daemon {
+    Between,
+    None,
+}
+
+/// What a call is addressed to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Method<'a> {
+    pub(super) path: &'a str,
+    pub(super) interface: &'a str,
+    pub(super) name: &'a str,
+}
+
+/// A message that came.
+#[derive(Debug)]
+pub(super) struct Message {
+    kind: u8,
+    member: String,
+    error: String,
+    reply_to: u32,
+    body: Vec<u8>,
+}
+
+/// What the other side says to a call.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Done(Message),
+    /// The error's name and its text.
+    Refused(String, String),
+}
+
+impl Bus {
+    /// Connects to the first of the sockets that is there: systemd's own, or else a bus daemon's.
+    ///
+    /// # Errors
+    /// Nobody listens on any of them, or nobody answers in time.
+    pub(super) fn connect(own: &Path, daemon: Option<PathBuf>, time: Duration) -> Result<Bus> {
+        let deadline = Instant::now() + time;
+        let (stream, daemon) = match (UnixStream::connect(own), daemon) {
+            (Ok(stream), _) => (stream, Daemon::None),
+            (Err(_), Some(path)) => {
+                let what = || format!("connect to {} and to {}", own.display(), path.display());
+                (UnixStream::connect(&path).with_context(what)?, Daemon::Between)
+            }
+            (Err(error), None) => return Err(error).with_context(|| format!("connect to {}", own.display())),
+        };
+        let mut bus = Bus { stream, deadline, serial: 0, daemon };
+        bus.greet()?;
+        Ok(bus)
+    }
+
+    /// Who we are, the kernel tells the other side: we only say that it should believe it. Works from within a user
+    /// namespace, where we do not know our own uid outside.
+    fn greet(&mut self) -> Result<()> {
+        // all at once, as systemd's own clients do: a call that came in one piece with BEGIN would lie there unread
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        let mut heard = Vec::new();
+        loop {
+            let mut byte = [0u8; 1];
+            self.receive(&mut byte)?;
+            heard.push(byte[0]);
+            if heard.ends_with(b"\r\n") {
+                let line = String::from_utf8_lossy(&heard).trim().to_owned();
+                match line.split(' ').next() {
+                    Some("DATA") => heard.clear(),
+                    Some("OK") => break,
+                    _ => bail!("systemd refuses us: {line}"),
+                }
+            } else if heard.len() > 4096 {
+                bail!("systemd does not speak D-Bus");
+            }
+        }
+        if self.daemon == Daemon::Between {
+            let bus = Method { path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus", name: "Hello" };
+            self.ask("org.freedesktop.DBus", bus, &())?;
+            let rule = "type='signal',sender='org.freedesktop.systemd1',member='JobRemoved'";
+            self.ask("org.freedesktop.DBus", Method { name: "AddMatch", ..bus }, &rule)?;
+            let manager = Method {
+                path: "/org/freedesktop/systemd1",
+                interface: "org.freedesktop.systemd1.Manager",
+                name: "Subscribe",
+            };
+            self.ask("org.freedesktop.systemd1", manager, &())?;
+        }
+        Ok(())
+    }
+
+    fn ask<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<()> {
+        let serial = self.call(who, method, body)?;
+        match self.answer(serial)? {
+            Answer::Done(_) => Ok(()),
+            Answer::Refused(name, text) => bail!("{}: {name}: {text}", method.name),
+        }
+    }
+
+    /// Sends a call, and does not wait for the answer.
+    ///
+    /// # Errors
+    /// The socket's, or the deadline.
+    pub(super) fn call<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<u32> {
+        self.serial += 1;
+        let body_bytes = to_bytes(At::new(LE, 0), body).context("encode a call")?;
+        let path = zbus::ObjectPath::try_from(method.path).context("encode a call")?;
+        let mut fields = vec![
+            (PATH, Field::Value(Variant::from(path))),
+            (INTERFACE, Field::Value(Variant::from(method.interface))),
+            (MEMBER, Field::Value(Variant::from(method.name))),
+            (DESTINATION, Field::Value(Variant::from(who))),
+        ];
+        let signature = B::SIGNATURE.to_string_no_parens();
+        if !signature.is_empty() {
+            fields.push((SIGNATURE, Field::Signature(signature)));
+        }
+        let length = u32::try_from(body_bytes.bytes().len()).context("encode a call")?;
+        let header = (b'l', CALL, 0u8, 1u8, length, self.serial, fields);
+        let mut message = to_bytes(At::new(LE, 0), &header).context("encode a call")?.bytes().to_vec();
+        message.resize(message.len().next_multiple_of(8), 0);
+        message.extend_from_slice(body_bytes.bytes());
+        self.send(&message)?;
+        Ok(self.serial)
+    }
+
+    /// Waits for the answer to a call; signals that come before are put into `meanwhile` by the caller's own reading.
+    ///
+    /// # Errors
+    /// The socket's, or the deadline.
+    pub(super) fn answer(&mut self, serial: u32) -> Result<Answer> {
+        loop {
+            let message = self.next()?;
+            if message.reply_to == serial {
+                return Ok(message.into_answer());
+            }
+        }
+    }
+
+    /// The next message, whatever it is.
+    ///
+    /// # Errors
+    /// The socket's, or the deadline.
+    pub(super) fn next(&mut self) -> Result<Message> {
+        let mut fixed = [0u8; FIXED];
+        self.receive(&mut fixed)?;
+        if fixed[0] != b'l' {
+            bail!("systemd speaks in an order of bytes that we do not");
+        }
+        let number = |n: usize| u32::from_le_bytes([fixed[n], fixed[n + 1], fixed[n + 2], fixed[n + 3]]) as usize;
+        let (body, fields) = (number(4), number(12).next_multiple_of(8));
+        if body.saturating_add(fields) > MOST {
+            bail!("a message of {} bytes", body.saturating_add(fields));
+        }
+        let mut rest = vec![0u8; fields + body];
+        self.receive(&mut rest)?;
+        let header: Vec<u8> = fixed.iter().chain(&rest[..fields]).copied().collect();
+        let data = Data::new(header, At::new(LE, 0));
+        type Header<'h> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Variant<'h>)>);
+        let (header, _): (Header<'_>, usize) = data.deserialize().context("decode a message")?;
+        let mut message = Message {
+            kind: header.1,
+            member: String::new(),
+            error: String::new(),
+            reply_to: 0,
+            body: rest[fields..].to_vec(),
+        };
+        for (field, value) in header.6 {
+            match (field, &value) {
+                (MEMBER, Variant::Str(text)) => message.member = text.to_string(),
+                (ERROR_NAME, Variant::Str(text)) => message.error = text.to_string(),
+                (REPLY_SERIAL, Variant::U32(serial)) => message.reply_to = *serial,
+                _ => {}
+            }
+        }
+        Ok(message)
+    }
+
+    fn left(&self) -> Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(anyhow!("systemd does not answer in time")) } else { Ok(left) }
+    }
+
+    fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            self.stream.set_write_timeout(Some(self.left()?))?;
+            match self.stream.write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error).context("write to systemd"),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, mut buffer: &mut [u8]) -> Result<()> {
+        while !buffer.is_empty() {
+            self.stream.set_read_timeout(Some(self.left()?))?;
+            match self.stream.read(buffer) {
+                Ok(0) => bail!("systemd has hung up"),
+                Ok(read) => buffer = &mut buffer[read..],
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return Err(error).context("read from systemd"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A header field. The signature of a body is that of its parts, one after the other: as a value of its own it would be
+/// one of a structure.
+enum Field<'f> {
+    Value(Variant<'f>),
+    Signature(String),
+}
+
+impl Type for Field<'_> {
+    const SIGNATURE: &'static zbus::Signature = &zbus::Signature::Variant;
+}
+
+impl Serialize for Field<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Field::Value(value) => value.serialize(serializer),
+            Field::Signature(text) => {
+                let mut variant = serializer.serialize_struct("Variant", 2)?;
+                variant.serialize_field("signature", &zbus::Signature::Signature)?;
+                variant.serialize_field("value", text)?;
+                variant.end()
+            }
+        }
+    }
+}
+
+fn is_pause(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+impl Message {
+    fn into_answer(self) -> Answer {
+        if self.kind == ERROR {
+            let text = self.body::<String>().unwrap_or_default();
+            return Answer::Refused(self.error, text);
+        }
+        Answer::Done(self)
+    }
+
+    /// What it is an answer to, when it is one.
+    pub(super) fn answers(self, serial: u32) -> Result<Answer, Message> {
+        let is = matches!(self.kind, REPLY | ERROR) && self.reply_to == serial;
+        if is { Ok(self.into_answer()) } else { Err(self) }
+    }
+
+    /// True for a signal of that name.
+    pub(super) fn is_signal(&self, member: &str) -> bool {
+        self.kind == SIGNAL && self.member == member
+    }
+
+    /// Its body.
+    pub(super) fn body<T: serde::de::DeserializeOwned + Type>(&self) -> Result<T> {
+        let data = Data::new(self.body.clone(), At::new(LE, 0));
+        data.deserialize().map(|(body, _)| body).context("decode a message")
+    }
+}

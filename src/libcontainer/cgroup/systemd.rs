@@ -1,0 +1,291 @@
+//! The systemd cgroup driver: a transient unit for the container, by one call. The directories are made and used as ever;
+//! systemd is told that they are a unit, so that it leaves them alone and counts what is in them. Nothing here waits
+//! beyond its deadline, and there is no thread.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use zbus::{OwnedObjectPath, Variant};
+
+use super::bus::{Answer, Bus, Message, Method};
+use crate::plan::resources::unit::{Manager, Need, Property, Unit, Value};
+
+/// How long systemd may take for all of one conversation.
+const PATIENCE: Duration = Duration::from_secs(30);
+const SYSTEMD: &str = "org.freedesktop.systemd1";
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+
+/// The unit of a container, as it is recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct UnitName {
+    /// `prefix-id.scope`.
+    pub name: String,
+    /// Whose unit it is.
+    pub manager: Manager,
+}
+
+/// A unit that systemd was told to start, and has not yet said that it has.
+#[derive(Debug)]
+pub struct Starting {
+    bus: Bus,
+    name: UnitName,
+    serial: u32,
+    unit: Unit,
+    pid: i32,
+    /// Jobs that were reported as done before we knew which is ours.
+    done: VecDeque<(OwnedObjectPath, String)>,
+}
+
+impl UnitName {
+    /// The name of a planned unit.
+    pub fn of(unit: &Unit) -> UnitName {
+        UnitName { name: unit.name.clone(), manager: unit.manager }
+    }
+
+    /// A scope holds processes; a slice only other units.
+    fn is_slice(&self) -> bool {
+        self.name.ends_with(".slice")
+    }
+}
+
+/// Tells systemd to start the unit with process `pid` in it, and does not wait: there is other work to do meanwhile.
+///
+/// # Errors
+/// systemd is not there.
+pub fn start(unit: &Unit, pid: i32) -> Result<Starting> {
+    let name = UnitName::of(unit);
+    let mut bus = connect(unit.manager)?;
+    let serial = call_start(&mut bus, unit, pid, &unit.properties)?;
+    Ok(Starting { bus, name, serial, unit: unit.clone(), pid, done: VecDeque::new() })
+}
+
+impl Starting {
+    /// Waits until the unit is there.
+    ///
+    /// # Errors
+    /// What systemd said; or it does not answer in time.
+    pub fn wait(mut self) -> Result<()> {
+        let what = format!("linux.cgroupsPath: systemd: start transient unit {:?}", self.name.name);
+        self.finish().context(what)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let mut again = Again::default();
+        loop {
+            match self.answer()? {
+                Answer::Done(message) => {
+                    let job: OwnedObjectPath = message.body()?;
+                    return job_done(&mut self.bus, &job, &mut self.done);
+                }
+                // left by an earlier container of that name: nothing is in it, or its cgroup would have been refused
+                Answer::Refused(error, _) if error == UNIT_EXISTS && again.once(&error) => {
+                    stop_on(&mut self.bus, &self.name)?;
+                }
+                // KERNEL: an older systemd knows fewer properties; what they say is written to the cgroup all the same
+                Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
+                    self.unit.properties.retain(|property| property.need == Need::Must);
+                }
+                Answer::Refused(error, text) => bail!("{text} ({error})"),
+            }
+            let properties = self.unit.properties.clone();
+            self.serial = call_start(&mut self.bus, &self.unit, self.pid, &properties)?;
+        }
+    }
+
+    /// The answer to the call; jobs that end before it are noted.
+    fn answer(&mut self) -> Result<Answer> {
+        loop {
+            match self.bus.next()?.answers(self.serial) {
+                Ok(answer) => return Ok(answer),
+                Err(other) => note(&other, &mut self.done),
+            }
+        }
+    }
+}
+
+/// Each cause is met only once.
+#[derive(Default)]
+struct Again(Vec<String>);
+
+impl Again {
+    fn once(&mut self, cause: &str) -> bool {
+        let new = !self.0.iter().any(|there| there == cause);
+        self.0.push(cause.to_owned());
+        new
+    }
+}
+
+/// Sets limits of a unit that is there (until the next boot: `runtime`).
+///
+/// # Errors
+/// What systemd said.
+pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
+    if properties.is_empty() {
+        return Ok(());
+    }
+    let mut bus = connect(unit.manager)?;
+    let list: Vec<_> = properties.iter().map(|p| (p.name.as_str(), variant(&p.value))).collect();
+    let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, list))?;
+    match bus.answer(serial)? {
+        Answer::Done(_) => Ok(()),
+        Answer::Refused(error, text) => bail!("systemd: set properties of {:?}: {text} ({error})", unit.name),
+    }
+}
+
+/// Moves a process into a unit, where the kernel does not let us do it ourselves.
+///
+/// # Errors
+/// What systemd said.
+pub fn attach(unit: &UnitName, pid: i32) -> Result<()> {
+    let mut bus = connect(unit.manager)?;
+    let pids = vec![u32::try_from(pid)?];
+    let serial = bus.call(SYSTEMD, manager("AttachProcessesToUnit"), &(unit.name.as_str(), "", pids))?;
+    match bus.answer(serial)? {
+        Answer::Done(_) => Ok(()),
+        Answer::Refused(error, text) => bail!("systemd: attach process {pid} to {:?}: {text} ({error})", unit.name),
+    }
+}
+
+/// Stops a unit and forgets that it failed. One that is not there is no error.
+///
+/// # Errors
+/// What systemd said.
+pub fn stop(unit: &UnitName) -> Result<()> {
+    let what = || format!("systemd: stop unit {:?}", unit.name);
+    let mut bus = connect(unit.manager).with_context(what)?;
+    stop_on(&mut bus, unit).with_context(what)
+}
+
+fn stop_on(bus: &mut Bus, unit: &UnitName) -> Result<()> {
+    let serial = bus.call(SYSTEMD, manager("StopUnit"), &(unit.name.as_str(), "replace"))?;
+    let mut done = VecDeque::new();
+    let answer = loop {
+        match bus.next()?.answers(serial) {
+            Ok(answer) => break answer,
+            Err(other) => note(&other, &mut done),
+        }
+    };
+    match answer {
+        Answer::Done(message) => {
+            let job: OwnedObjectPath = message.body()?;
+            // how it stopped is no matter: it has
+            let _ = job_done(bus, &job, &mut done);
+        }
+        Answer::Refused(error, _) if error == NO_SUCH_UNIT => return Ok(()),
+        Answer::Refused(error, text) => bail!("{text} ({error})"),
+    }
+    let serial = bus.call(SYSTEMD, manager("ResetFailedUnit"), &unit.name.as_str())?;
+    // a unit that did not fail is gone by now, and that is what was wanted
+    bus.answer(serial).map(drop)
+}
+
+fn manager(name: &str) -> Method<'_> {
+    Method { path: "/org/freedesktop/systemd1", interface: "org.freedesktop.systemd1.Manager", name }
+}
+
+fn note(message: &Message, done: &mut VecDeque<(OwnedObjectPath, String)>) {
+    if message.is_signal("JobRemoved")
+        && let Ok((_, job, _, result)) = message.body::<(u32, OwnedObjectPath, String, String)>()
+    {
+        done.push_back((job, result));
+    }
+}
+
+fn job_done(bus: &mut Bus, job: &OwnedObjectPath, done: &mut VecDeque<(OwnedObjectPath, String)>) -> Result<()> {
+    loop {
+        while let Some((ended, result)) = done.pop_front() {
+            if ended == *job {
+                return if result == "done" { Ok(()) } else { Err(anyhow!("the job ended as {result:?}")) };
+            }
+        }
+        note(&bus.next()?, done);
+    }
+}
+
+/// Looks whether there is a systemd to ask, before anything is made.
+///
+/// # Errors
+/// This host was not booted with systemd, or the user has no manager.
+pub fn available(manager: Manager) -> Result<()> {
+    sockets(manager).map(drop)
+}
+
+fn connect(manager: Manager) -> Result<Bus> {
+    let (own, daemon) = sockets(manager)?;
+    Bus::connect(&own, Some(daemon), PATIENCE)
+}
+
+/// The sockets of the two managers; for a user, those of XDG_RUNTIME_DIR.
+fn sockets(manager: Manager) -> Result<(PathBuf, PathBuf)> {
+    match manager {
+        Manager::System => {
+            if !Path::new("/run/systemd/system").is_dir() {
+                bail!(
+                    "systemd cgroup flag passed, but systemd support for managing cgroups is not available: this host was not booted with systemd"
+                );
+            }
+            Ok((PathBuf::from("/run/systemd/private"), PathBuf::from("/run/dbus/system_bus_socket")))
+        }
+        Manager::User => {
+            let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+            let runtime =
+                runtime.ok_or_else(|| anyhow!("XDG_RUNTIME_DIR is not set: no user manager of systemd to ask"))?;
+            Ok((runtime.join("systemd/private"), session_bus().unwrap_or_else(|| runtime.join("bus"))))
+        }
+    }
+}
+
+/// `unix:path=…` of DBUS_SESSION_BUS_ADDRESS.
+fn session_bus() -> Option<PathBuf> {
+    let address = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok()?;
+    let first = address.split(';').next()?.strip_prefix("unix:")?;
+    first.split(',').find_map(|part| part.strip_prefix("path=")).map(PathBuf::from)
+}
+
+fn call_start(bus: &mut Bus, unit: &Unit, pid: i32, properties: &[Property]) -> Result<u32> {
+    let name = UnitName::of(unit);
+    let mut list: Vec<(&str, Variant<'_>)> = vec![
+        ("Description", Variant::from(format!("coracle container {}", unit.name))),
+        ("DefaultDependencies", Variant::from(false)),
+        ("CollectMode", Variant::from("inactive-or-failed")),
+        ("CPUAccounting", Variant::from(true)),
+        ("IOAccounting", Variant::from(true)),
+        ("MemoryAccounting", Variant::from(true)),
+        ("TasksAccounting", Variant::from(true)),
+    ];
+    if name.is_slice() {
+        list.push(("Wants", Variant::from(vec![unit.slice.as_str()])));
+    } else {
+        list.push(("Slice", Variant::from(unit.slice.as_str())));
+        list.push(("Delegate", Variant::from(true)));
+        list.push(("PIDs", Variant::from(vec![u32::try_from(pid)?])));
+    }
+    list.extend(properties.iter().map(|property| (property.name.as_str(), variant(&property.value))));
+    let no_more: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
+    bus.call(SYSTEMD, manager("StartTransientUnit"), &(unit.name.as_str(), "replace", list, no_more))
+}
+
+fn variant(value: &Value) -> Variant<'_> {
+    match value {
+        Value::Bool(value) => Variant::from(*value),
+        Value::Int32(value) => Variant::from(*value),
+        Value::Int64(value) => Variant::from(*value),
+        Value::Uint32(value) => Variant::from(*value),
+        Value::Uint64(value) => Variant::from(*value),
+        Value::Double(value) => Variant::from(*value),
+        Value::Text(value) => Variant::from(value.as_str()),
+        Value::Bytes(value) => Variant::from(value.clone()),
+        Value::Texts(value) => Variant::from(value.iter().map(String::as_str).collect::<Vec<_>>()),
+        Value::Rates(value) => {
+            Variant::from(value.iter().map(|(device, rate)| (device.as_str(), *rate)).collect::<Vec<_>>())
+        }
+        Value::Devices(value) => {
+            Variant::from(value.iter().map(|(device, how)| (device.as_str(), how.as_str())).collect::<Vec<_>>())
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The container as a unit of systemd: its name, its slice, and its limits in systemd's words. What systemd is not told, it
+//! sets back to a default when it reloads, so it is told everything that it knows a word for.
+//! SPEC: config-linux.md#cgroups-path leaves this form to runtimes; it is runc's: `slice:prefix:name`.
+
+use std::path::{Path, PathBuf};
+
+use super::{DeviceAccess, Write};
+use crate::config::{At, Faults};
+use crate::host::cgroups::Cgroups;
+
+/// A unit to be made for the container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unit {
+    /// `prefix-name.scope`, or a slice.
+    pub name: String,
+    /// The slice it is in, or for a slice the one it wants.
+    pub slice: String,
+    /// Whose unit it is.
+    pub manager: Manager,
+    /// Its limits, and what `org.systemd.property.*` annotations say.
+    pub properties: Vec<Property>,
+}
+
+/// Which systemd has the unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Manager {
+    /// PID 1.
+    #[default]
+    System,
+    /// The user's own.
+    User,
+}
+
+/// One property of a unit (org.freedesktop.systemd1(5)).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Property {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+    /// Whether every systemd knows it: one that does not is asked again without it, as the limit itself is written all the
+    /// same.
+    pub need: Need,
+}
+
+/// Whether a property can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It must be set.
+    Must,
+    /// An older systemd does without it.
+    May,
+}
+
+/// A property's value, by its D-Bus type.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Value {
+    Bool(bool),
+    Int32(i32),
+    Int64(i64),
+    Uint32(u32),
+    Uint64(u64),
+    Double(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+    Texts(Vec<String>),
+    /// Device and number.
+    Rates(Vec<(String, u64)>),
+    /// Device and what may be done with it.
+    Devices(Vec<(String, String)>),
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Bool(value) => write!(f, "{value}"),
+            Value::Int32(value) => write!(f, "{value}"),
+            Value::Int64(value) => write!(f, "{value}"),
+            Value::Uint32(value) => write!(f, "{value}"),
+            Value::Uint64(u64::MAX) => f.write_str("infinity"),
+            Value::Uint64(value) => write!(f, "{value}"),
+            Value::Double(value) => write!(f, "{value}"),
+            Value::Text(value) => f.write_str(value),
+            Value::Bytes(value) => write!(f, "{value:?}"),
+            Value::Texts(value) => f.write_str(&value.join(" ")),
+            Value::Rates(value) => f.write_str(
+                &value.iter().map(|(device, rate)| format!("{device} {rate}")).collect::<Vec<_>>().join(", "),
+            ),
+            Value::Devices(value) => {
+                f.write_str(&value.iter().map(|(device, how)| format!("{device} {how}")).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+impl Unit {
+    /// What `explain` says.
+    pub fn lines(&self) -> Vec<String> {
+        let own = format!("systemd unit {} in {}", self.name, self.slice);
+        std::iter::once(own)
+            .chain(self.properties.iter().map(|p| format!("unit property {}={}", p.name, p.value)))
+            .collect()
+    }
+}
+
+/// The unit that `linux.cgroupsPath` names, and its directory below the root of every hierarchy.
+///
+/// # Errors
+/// It is not of the form, or the slice is none.
+pub fn unit(asked: Option<&Path>, id: &str, manager: Manager, cgroups: &Cgroups) -> Result<(Unit, PathBuf), Faults> {
+    let at = At::new("linux.cgroupsPath");
+    let text = asked.map(|path| path.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
+    let text = text.unwrap_or_else(|| format!(":coracle:{id}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let [slice, prefix, name] = parts[..] else {
+        let problem =
+            format!("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {text:?}");
+        return Err(Faults::one(at, problem));
+    };
+    if name.is_empty() || name.contains('/') {
+        return Err(Faults::one(at, format!("{text:?} has no name of a unit behind the second colon")));
+    }
+    let slice = match (slice, manager) {
+        ("", Manager::System) => "system.slice",
+        ("", Manager::User) => "user.slice",
+        (slice, _) => slice,
+    };
+    let Some(below) = expand(slice) else {
+        return Err(Faults::one(at, format!("{slice:?} is no name of a slice such as system.slice or a-b.slice")));
+    };
+    let name = match (name.ends_with(".slice"), prefix) {
+        (true, _) => name.to_owned(),
+        (false, "") => format!("{name}.scope"),
+        (false, prefix) => format!("{prefix}-{name}.scope"),
+    };
+    let directory = match manager {
+        Manager::System => below.join(&name),
+        Manager::User => users_own(cgroups).join(below).join(&name),
+    };
+    Ok((Unit { name, slice: slice.to_owned(), manager, properties: Vec::new() }, directory))
+}
+
+/// `a-b.slice` is in `a.slice` (systemd.slice(5)); `-.slice` is the root.
+fn expand(slice: &str) -> Option<PathBuf> {
+    let stem = slice.strip_suffix(".slice")?;
+    if stem == "-" {
+        return Some(PathBuf::new());
+    }
+    if stem.contains('/') || stem.split('-').any(str::is_empty) {
+        return None;
+    }
+    let mut path = PathBuf::new();
+    let mut whole = String::new();
+    for part in stem.split('-') {
+        whole = if whole.is_empty() { part.to_owned() } else { format!("{whole}-{part}") };
+        path.push(format!("{whole}.slice"));
+    }
+    Some(path)
+}
+
+/// The cgroup of the user's own systemd, by where we are: `user.slice/user-1000.slice/user@1000.service`.
+fn users_own(cgroups: &Cgroups) -> PathBuf {
+    let own = cgroups.v2.as_ref().map(|v2| v2.own.clone()).unwrap_or_default();
+    let mut path = PathBuf::new();
+    for part in own.iter().filter_map(|part| part.to_str()).filter(|part| *part != "/") {
+        path.push(part);
+        if let Some(uid) = part.strip_prefix("user-").and_then(|part| part.strip_suffix(".slice")) {
+            path.push(format!("user@{uid}.service"));
+            return path;
+        }
+    }
+    path
+}
+
+/// The limits, from the files they are written to, in systemd's words.
+pub fn properties(writes: &[Write]) -> Vec<Property> {
+    let mut list: Vec<Property> = Vec::new();
+    for write in writes {
+        for property in words(write) {
+            // the last says it; rates of several devices belong together
+            match list.iter_mut().find(|there| there.name == property.name) {
+                Some(Property { value: Value::Rates(there), .. }) => {
+                    if let Value::Rates(more) = property.value {
+                        there.extend(more);
+                    }
+                }
+                Some(there) => *there = property,
+                None => list.push(property),
+            }
+        }
+    }
+    list
+}
+
+fn words(write: &Write) -> Vec<Property> {
+    let must = |name: &str, value| vec![Property { name: name.to_owned(), value, need: Need::Must }];
+    let may = |name: &str, value| vec![Property { name: name.to_owned(), value, need: Need::May }];
+    let number = || Value::Uint64(limit(&write.value));
+    match write.file.as_str() {
+        "memory.max" => must("MemoryMax", number()),
+        "memory.low" => must("MemoryLow", number()),
+        "memory.high" => must("MemoryHigh", number()),
+        "memory.min" => must("MemoryMin", number()),
+        "memory.swap.max" => must("MemorySwapMax", number()),
+        "memory.zswap.max" => may("MemoryZSwapMax", number()),
+        "memory.limit_in_bytes" => must("MemoryLimit", number()),
+        "pids.max" => must("TasksMax", number()),
+        "cpu.weight" => must("CPUWeight", number()),
+        "cpu.shares" => must("CPUShares", number()),
+        // KERNEL(5.15), systemd 252: no weight means idle
+        "cpu.idle" if write.value.trim() == "1" => may("CPUWeight", Value::Uint64(0)),
+        "cpu.max" => quota(&write.value),
+        "cpuset.cpus" => mask(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),
+        "cpuset.mems" => mask(&write.value).map(|bytes| may("AllowedMemoryNodes", bytes)).unwrap_or_default(),
+        "blkio.weight" => must("BlockIOWeight", number()),
+        "io.weight" | "io.bfq.weight" => io_weight(write),
+        "io.max" => io_max(&write.value),
+        _ => Vec::new(),
+    }
+}
+
+/// `max` and negative numbers are infinity.
+fn limit(text: &str) -> u64 {
+    text.trim().parse().unwrap_or(u64::MAX)
+}
+
+/// `quota period`, in microseconds, as CPU time per second, which systemd wants in steps of 10 ms.
+fn quota(text: &str) -> Vec<Property> {
+    let mut parts = text.split_whitespace();
+    let (quota, period) = (parts.next().unwrap_or("max"), parts.next().and_then(|text| text.parse::<u64>().ok()));
+    let period = period.unwrap_or(100_000).max(1);
+    let per_second = match quota.parse::<u64>() {
+        Ok(quota) => (quota.saturating_mul(1_000_000) / period).div_ceil(10_000) * 10_000,
+        Err(_) => u64::MAX,
+    };
+    vec![
+        Property { name: "CPUQuotaPerSecUSec".to_owned(), value: Value::Uint64(per_second), need: Need::Must },
+        Property { name: "CPUQuotaPeriodUSec".to_owned(), value: Value::Uint64(period), need: Need::May },
+    ]
+}
+
+/// A list such as `0-3,7` as the bytes of a bit mask, the lowest first, without zeros at the end.
+fn mask(list: &str) -> Option<Value> {
+    let words = crate::plan::run_as::mask(list)?;
+    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    while bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    Some(Value::Bytes(bytes))
+}
+
+/// `default 100`, or a number for all, or `8:0 100` for one device. systemd's own scale is that of io.weight.
+fn io_weight(write: &Write) -> Vec<Property> {
+    let value = match &write.on_failure {
+        super::OnFailure::Instead(_, value) => value,
+        _ => &write.value,
+    };
+    let (device, weight) = value.split_once(' ').unwrap_or(("default", value));
+    let weight = limit(weight);
+    let (name, value) = match device {
+        "default" => ("IOWeight", Value::Uint64(weight)),
+        device => ("IODeviceWeight", Value::Rates(vec![(format!("/dev/block/{device}"), weight)])),
+    };
+    vec![Property { name: name.to_owned(), value, need: Need::May }]
+}
+
+/// `8:0 rbps=1 wiops=max`.
+fn io_max(text: &str) -> Vec<Property> {
+    let Some((device, settings)) = text.split_once(' ') else { return Vec::new() };
+    let one = |setting: &str| {
+        let (key, rate) = setting.split_once('=')?;
+        let name = match key {
+            "rbps" => "IOReadBandwidthMax",
+            "wbps" => "IOWriteBandwidthMax",
+            "riops" => "IOReadIOPSMax",
+            "wiops" => "IOWriteIOPSMax",
+            _ => return None,
+        };
+        let value = Value::Rates(vec![(format!("/dev/block/{device}"), limit(rate))]);
+        Some(Property { name: name.to_owned(), value, need: Need::May })
+    };
+    settings.split_whitespace().filter_map(one).collect()
+}
+
+/// On version 1 the kernel holds one list of devices, and systemd writes it anew at every reload: it must know ours. On
+/// version 2 our program stays beside systemd's.
+pub fn device_properties(access: &DeviceAccess) -> Vec<Property> {
+    let DeviceAccess::List(list) = access else { return Vec::new() };
+    let writes = list.writes("");
+    let allowed = writes.iter().filter(|write| write.file == "devices.allow");
+    let list: Vec<_> = allowed.filter_map(|write| device(&write.value)).collect();
+    let property = |name: &str, value| Property { name: name.to_owned(), value, need: Need::Must };
+    vec![property("DevicePolicy", Value::Text("strict".to_owned())), property("DeviceAllow", Value::Devices(list))]
+}
+
+/// `c 1:3 rwm` as systemd names it (systemd.resource-control(5), DeviceAllow). A whole major number has a name there only.
+fn device(line: &str) -> Option<(String, String)> {
+    let mut words = line.split(' ');
+    let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
+    let kind = match kind {
+        "c" => "char",
+        "b" => "block",
+        _ => return None,
+    };
+    let name = match numbers.split_once(':')? {
+        ("*", "*") => format!("{kind}-*"),
+        ("136", "*") => format!("{kind}-pts"),
+        (_, "*") => return None,
+        (major, minor) => format!("/dev/{kind}/{major}:{minor}"),
+    };
+    Some((name, access.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::resources::OnFailure;
+
+    fn named(path: &str) -> Result<(String, String, String), String> {
+        let path = Some(Path::new(path));
+        unit(path, "id", Manager::System, &Cgroups::default())
+            .map(|(unit, directory)| (unit.name, unit.slice, directory.display().to_string()))
+            .map_err(|faults| faults.to_string())
+    }
+
+    fn owned(parts: [&str; 3]) -> Result<(String, String, String), String> {
+        let [a, b, c] = parts.map(str::to_owned);
+        Ok((a, b, c))
+    }
+
+    #[test]
+    fn a_path_of_three_parts_names_a_unit() {
+        assert_eq!(named(""), owned(["coracle-id.scope", "system.slice", "system.slice/coracle-id.scope"]));
+        assert_eq!(named("a-b.slice:p:n"), owned(["p-n.scope", "a-b.slice", "a.slice/a-b.slice/p-n.scope"]));
+        assert_eq!(named("system.slice::n"), owned(["n.scope", "system.slice", "system.slice/n.scope"]));
+        assert_eq!(named("-.slice:p:n"), owned(["p-n.scope", "-.slice", "p-n.scope"]));
+        assert_eq!(named("a.slice:p:a-n.slice"), owned(["a-n.slice", "a.slice", "a.slice/a-n.slice"]));
+        for bad in ["/a/b", "a:b", "x:y:", "a--b.slice:p:n", "a:p:n", "-a.slice:p:n", "a.slice:p:n:m"] {
+            assert!(named(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_users_unit_is_below_the_users_manager() {
+        let v2 = crate::host::cgroups::Unified {
+            mount: "/sys/fs/cgroup".into(),
+            own: "/user.slice/user-1000.slice/session-3.scope".into(),
+        };
+        let (_, directory) = unit(None, "id", Manager::User, &Cgroups { v1: Vec::new(), v2: Some(v2) }).unwrap();
+        let expected = "user.slice/user-1000.slice/user@1000.service/user.slice/coracle-id.scope";
+        assert_eq!(directory, Path::new(expected));
+    }
+
+    fn said(file: &str, value: &str) -> Vec<(String, String)> {
+        let write = Write {
+            controller: String::new(),
+            file: file.to_owned(),
+            value: value.to_owned(),
+            on_failure: OnFailure::Fail,
+            unless_used: None,
+            at: At::default(),
+        };
+        properties(&[write]).into_iter().map(|property| (property.name, property.value.to_string())).collect()
+    }
+
+    #[test]
+    fn each_limit_has_its_word() {
+        let cases = [
+            ("memory.max", "max", "MemoryMax=infinity"),
+            ("memory.swap.max", "5", "MemorySwapMax=5"),
+            ("pids.max", "10", "TasksMax=10"),
+            ("cpu.max", "50000 100000", "CPUQuotaPerSecUSec=500000 CPUQuotaPeriodUSec=100000"),
+            ("cpu.max", "1234 100000", "CPUQuotaPerSecUSec=20000 CPUQuotaPeriodUSec=100000"),
+            ("cpu.max", "max 100000", "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=100000"),
+            ("cpu.idle", "1", "CPUWeight=0"),
+            ("cpuset.cpus", "0-3,8", "AllowedCPUs=[15, 1]"),
+            (
+                "io.max",
+                "8:0 rbps=7 wiops=max",
+                "IOReadBandwidthMax=/dev/block/8:0 7 IOWriteIOPSMax=/dev/block/8:0 18446744073709551615",
+            ),
+            ("io.weight", "default 50", "IOWeight=50"),
+            ("hugetlb.2MB.max", "1", ""),
+        ];
+        for (file, value, expected) in cases {
+            let told: Vec<_> = said(file, value).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(told.join(" "), expected, "{file} {value}");
+        }
+    }
+}
