@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::mounts::mount_at;
+use crate::mountinfo::mount_at;
 use crate::needs;
 use crate::world::{Who, World, who};
 

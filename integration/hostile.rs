@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::mounts::mount_at;
+use crate::mountinfo::mount_at;
 use crate::only;
 use crate::world::{Who, World, finish, runtime, who};
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use crate::mounts::{find_mount, mount_at};
+use crate::mountinfo::{find_mount, mount_at};
 use crate::only;
 use crate::world::{Who, World, who};
 

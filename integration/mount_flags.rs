@@ -1,0 +1,228 @@
+//! mounts: every flag, propagation and option of the superblock, seen from inside.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::mountinfo::{HostMount, MOUNTINFO, bind, mount_at, seen_with, tmpfs};
+use crate::only;
+use crate::world::{Who, World, finish, who};
+
+#[test]
+fn every_flag_of_a_mount_is_set_or_cleared() {
+    only!(Who::Us, Who::Runc; "crun 1.8 does not clear");
+    // option, flags that must be there, flags that must not be
+    let table: &[(&[&str], &[&str], &[&str])] = &[
+        (&["ro"], &["ro"], &["rw"]),
+        (&["ro", "rw"], &["rw"], &["ro"]),
+        (&["nosuid"], &["nosuid"], &[]),
+        (&["nosuid", "suid"], &[], &["nosuid"]),
+        (&["nodev"], &["nodev"], &[]),
+        (&["nodev", "dev"], &[], &["nodev"]),
+        (&["noexec"], &["noexec"], &[]),
+        (&["noexec", "exec"], &[], &["noexec"]),
+        (&["noatime"], &["noatime"], &["relatime"]),
+        (&["noatime", "relatime"], &["relatime"], &["noatime"]),
+        (&["strictatime"], &[], &["noatime", "relatime"]),
+        (&["nodiratime"], &["nodiratime"], &[]),
+        (&["nodiratime", "diratime"], &[], &["nodiratime"]),
+        (&["defaults"], &["rw"], &["nosuid", "nodev", "noexec"]),
+        (&["nosuid", "nodev", "noexec", "ro"], &["nosuid", "nodev", "noexec", "ro"], &[]),
+    ];
+    // Debian's runc gives `defaults` to the file system, and leaves noatime when relatime comes
+    let table = if who() == Who::Us { table } else { &table[..9] };
+    let list = table.iter().enumerate().map(|(n, (options, ..))| tmpfs(&format!("/m/{n}"), options)).collect();
+    let seen = seen_with(list);
+    for (n, (options, there, missing)) in table.iter().enumerate() {
+        let line = mount_at(&seen, &format!("/m/{n}"));
+        assert_eq!(line.fstype, "tmpfs");
+        assert!(there.iter().all(|flag| line.has(flag)), "{options:?}: {there:?} in {line:?}");
+        assert!(!missing.iter().any(|flag| line.has(flag)), "{options:?}: {missing:?} not in {line:?}");
+    }
+}
+
+#[test]
+fn every_flag_is_set_or_cleared_on_a_bind_mount_and_the_source_keeps_its_own() {
+    only!(Who::Us; "the peers clear flags of the source that nobody named: docs/spec.md");
+    let table: &[(&[&str], &[&str], &[&str])] = &[
+        (&["bind"], &["nosuid", "rw"], &["nodev"]),
+        (&["bind", "ro"], &["nosuid", "ro"], &["rw"]),
+        (&["bind", "nodev"], &["nosuid", "nodev"], &[]),
+        (&["bind", "suid"], &[], &["nosuid"]),
+        (&["rbind", "noexec"], &["noexec"], &[]),
+        (&["bind", "noatime"], &["noatime"], &["relatime"]),
+    ];
+    let mut world = World::running(&MOUNTINFO);
+    let source = world.path("source");
+    let _mounted = HostMount::of(&["-t", "tmpfs", "-o", "nosuid,relatime", "tmpfs"], &source);
+    for (n, (options, ..)) in table.iter().enumerate() {
+        world.mount(bind(&source, &format!("/m/{n}"), options));
+    }
+    *world.at("/root/readonly") = json!(false);
+    let seen = world.run().ok();
+    for (n, (options, there, missing)) in table.iter().enumerate() {
+        let line = mount_at(&seen, &format!("/m/{n}"));
+        assert!(there.iter().all(|flag| line.has(flag)), "{options:?}: {there:?} in {line:?}");
+        assert!(!missing.iter().any(|flag| line.has(flag)), "{options:?}: {missing:?} not in {line:?}");
+    }
+    let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mount_at(&host, source.to_str().unwrap());
+    assert!(line.has("nosuid") && line.has("rw") && line.has("relatime"), "{line:?}");
+}
+
+#[test]
+fn a_flag_with_an_r_reaches_what_is_mounted_below_and_without_only_the_top() {
+    only!(Who::Us; "crun 1.8 fails at rnodiratime, Debian's runc at rrelatime");
+    let mut world = World::running(&MOUNTINFO);
+    let source = world.path("tree");
+    let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    let _sub = HostMount::of(&["-t", "tmpfs", "-o", "noatime", "tmpfs"], &source.join("sub"));
+    let flags = ["ro", "nosuid", "nodev", "noexec", "nodiratime"];
+    for flag in flags {
+        world.mount(bind(&source, &format!("/top/{flag}"), &["rbind", flag]));
+        world.mount(bind(&source, &format!("/all/{flag}"), &["rbind", &format!("r{flag}")]));
+    }
+    world.mount(bind(&source, "/undone", &["rbind", "rro", "rrw", "rnosuid", "rsuid"]));
+    world.mount(bind(&source, "/relatime", &["rbind", "rrelatime"]));
+    world.mount(bind(&source, "/noatime", &["rbind", "rnoatime"]));
+    world.mount(bind(&source, "/strict", &["rbind", "rstrictatime"]));
+    world.mount(tmpfs("/fresh", &["rnosuid", "rnoexec"]));
+    *world.at("/root/readonly") = json!(false);
+    let seen = world.run().ok();
+    for flag in flags {
+        assert!(mount_at(&seen, &format!("/top/{flag}")).has(flag), "{flag}");
+        assert!(!mount_at(&seen, &format!("/top/{flag}/sub")).has(flag), "{flag}");
+        assert!(mount_at(&seen, &format!("/all/{flag}")).has(flag), "r{flag}");
+        assert!(mount_at(&seen, &format!("/all/{flag}/sub")).has(flag), "r{flag}");
+    }
+    let undone = mount_at(&seen, "/undone/sub");
+    assert!(undone.has("rw") && !undone.has("nosuid"), "{undone:?}");
+    assert!(mount_at(&seen, "/relatime/sub").has("relatime"));
+    assert!(mount_at(&seen, "/noatime/sub").has("noatime") && mount_at(&seen, "/noatime").has("noatime"));
+    let strict = mount_at(&seen, "/strict/sub");
+    assert!(!strict.has("noatime") && !strict.has("relatime"), "{strict:?}");
+    let fresh = mount_at(&seen, "/fresh");
+    assert!(fresh.has("nosuid") && fresh.has("noexec"), "{fresh:?}");
+}
+
+#[test]
+fn nosymfollow_keeps_links_from_being_followed() {
+    only!(Who::Us; "Debian's runc and crun do not know nosymfollow");
+    let script = "cat /m/link >/dev/null 2>&1 && echo followed; cat /n/link >/dev/null 2>&1 || echo not; \
+                  cat /o/link >/dev/null && echo again";
+    let mut world = World::running(&["sh", "-c", script]);
+    let source = world.path("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "").unwrap();
+    symlink("file", source.join("link")).unwrap();
+    world.mount(bind(&source, "/m", &["bind"]));
+    world.mount(bind(&source, "/n", &["bind", "nosymfollow"]));
+    world.mount(bind(&source, "/o", &["bind", "nosymfollow", "symfollow"]));
+    *world.at("/root/readonly") = json!(false);
+    assert_eq!(world.run().ok(), "followed\nnot\nagain\n");
+}
+
+#[test]
+fn flags_of_the_superblock_are_given_to_the_file_system() {
+    only!(Who::Us, Who::Runc; "crun 1.8 knows few of them and clears none");
+    // sync, dirsync and lazytime show in the superblock's options; the others have no effect on a tmpfs one could see
+    let mut list =
+        vec![tmpfs("/m/sync", &["sync"]), tmpfs("/m/dirsync", &["dirsync"]), tmpfs("/m/async", &["sync", "async"])];
+    for word in ["mand", "nomand"] {
+        list.push(tmpfs(&format!("/m/{word}"), &[word]));
+    }
+    if who() != Who::Crun {
+        // crun passes these on as the file system's own
+        for word in ["lazytime", "nolazytime", "iversion", "noiversion", "silent", "loud"] {
+            list.push(tmpfs(&format!("/m/{word}"), &[word]));
+        }
+    }
+    let seen = seen_with(list);
+    let shows = |place: &str, word: &str| mount_at(&seen, place).superblock.split(',').any(|one| one == word);
+    assert!(shows("/m/sync", "sync"), "{seen}");
+    assert!(shows("/m/dirsync", "dirsync"), "{seen}");
+    assert!(!shows("/m/async", "sync"), "{seen}");
+    if who() != Who::Crun {
+        assert!(shows("/m/lazytime", "lazytime"), "{seen}");
+        assert!(!shows("/m/nolazytime", "lazytime"), "{seen}");
+        mount_at(&seen, "/m/iversion");
+        mount_at(&seen, "/m/loud");
+    }
+}
+
+#[test]
+fn propagation_is_applied_in_the_order_it_is_listed() {
+    only!(Who::Us, Who::Runc; "crun 1.8 fails at rslave,rshared");
+    let mut world = World::running(&MOUNTINFO);
+    let source = world.path("source");
+    let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    finish(Command::new("mount").arg("--make-shared").arg(&source)).ok();
+    let _sub = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source.join("sub"));
+    let table: &[(&str, &[&str])] = &[
+        ("/default", &["rbind"]),
+        ("/private", &["rbind", "private"]),
+        ("/rprivate", &["rbind", "rprivate"]),
+        ("/slave", &["rbind", "rslave"]),
+        ("/shared", &["rbind", "rshared"]),
+        ("/slaveshared", &["rbind", "rslave", "rshared"]),
+        ("/unbindable", &["rbind", "unbindable"]),
+        ("/runbindable", &["rbind", "runbindable"]),
+        ("/sharedprivate", &["rbind", "rshared", "private"]),
+    ];
+    for (place, options) in table {
+        world.mount(bind(&source, place, options));
+    }
+    *world.at("/root/readonly") = json!(false);
+    let seen = world.run().ok();
+    let optional = |place: &str| mount_at(&seen, place).optional;
+    assert!(optional("/default").starts_with("master:") && optional("/default/sub").starts_with("master:"), "{seen}");
+    assert_eq!(optional("/private"), "", "{seen}");
+    assert!(optional("/private/sub").starts_with("master:"), "{seen}");
+    assert_eq!((optional("/rprivate"), optional("/rprivate/sub")), (String::new(), String::new()));
+    assert!(optional("/slave").starts_with("master:"), "{seen}");
+    assert!(optional("/shared").contains("shared:") && optional("/shared/sub").contains("shared:"), "{seen}");
+    assert!(optional("/slaveshared").contains("shared:"), "{seen}");
+    assert_eq!(optional("/unbindable"), "unbindable", "{seen}");
+    assert!(optional("/unbindable/sub").starts_with("master:"), "{seen}");
+    assert_eq!(optional("/runbindable/sub"), "unbindable", "{seen}");
+    assert_eq!(optional("/sharedprivate"), "", "{seen}");
+    assert!(optional("/sharedprivate/sub").contains("shared:"), "{seen}");
+}
+
+#[test]
+fn the_root_begins_as_config_says_and_the_host_hears_nothing_of_it() {
+    only!(Who::Us, Who::Crun; "Debian's runc leaves the root private where shared is asked for");
+    for (word, wanted) in
+        [("private", ""), ("rprivate", ""), ("slave", "master:"), ("rslave", "master:"), ("shared", "shared:")]
+    {
+        let mut world = World::running(&MOUNTINFO);
+        let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        *world.at("/linux/rootfsPropagation") = json!(word);
+        let ran = world.run();
+        let seen = ran.ok();
+        let root = mount_at(&seen, "/").optional;
+        match wanted {
+            "" => assert_eq!(root, "", "{word}: {seen}"),
+            // a slave of nothing is private: it depends on what the bundle lies on
+            "master:" => assert!(root.is_empty() || root.contains(wanted), "{word}: {seen}"),
+            _ => assert!(root.contains(wanted), "{word}: {seen}"),
+        }
+        let here = world.path("").to_str().unwrap().to_owned();
+        let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!after.contains(&here), "{after}");
+        let count = |text: &str| text.lines().filter(|line| line.contains(" / / ")).count();
+        assert_eq!(count(&before), count(&after));
+    }
+}
+
+#[test]
+fn an_unbindable_root_still_gets_its_read_only_and_masked_paths() {
+    only!(Who::Us, Who::Crun; "runc cannot bind a root below an unbindable one");
+    let mut world = World::running(&MOUNTINFO);
+    *world.at("/linux/rootfsPropagation") = json!("unbindable");
+    let seen = world.run().ok();
+    assert_eq!(mount_at(&seen, "/").optional, "unbindable", "{seen}");
+    assert!(mount_at(&seen, "/proc/sys").has("ro"), "{seen}");
+}

@@ -1,0 +1,96 @@
+//! What is mounted where, as a container or the host sees it; and the ways of tests to have something mounted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::world::{World, finish};
+
+/// One line of /proc/PID/mountinfo (proc(5)).
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    pub root: String,
+    pub options: String,
+    pub optional: String,
+    pub fstype: String,
+    pub superblock: String,
+}
+
+impl Line {
+    /// True when the mount has the flag.
+    pub fn has(&self, flag: &str) -> bool {
+        self.options.split(',').any(|one| one == flag)
+    }
+}
+
+/// What lies on top at a place.
+#[track_caller]
+pub fn mount_at(mountinfo: &str, place: &str) -> Line {
+    find_mount(mountinfo, place).unwrap_or_else(|| panic!("nothing is mounted at {place}:\n{mountinfo}"))
+}
+
+/// The same, where there may be nothing.
+pub fn find_mount(mountinfo: &str, place: &str) -> Option<Line> {
+    let line = mountinfo.lines().rev().find(|line| line.split(' ').nth(4) == Some(place))?;
+    let (before, after) = line.split_once(" - ")?;
+    let mut before = before.split(' ').skip(3);
+    let mut after = after.split(' ');
+    Some(Line {
+        root: before.next()?.to_owned(),
+        options: before.nth(1)?.to_owned(),
+        optional: before.collect::<Vec<_>>().join(" "),
+        fstype: after.next()?.to_owned(),
+        superblock: after.nth(1).unwrap_or_default().to_owned(),
+    })
+}
+
+/// Mounts on the host that end with the test.
+pub struct HostMount(PathBuf);
+
+impl HostMount {
+    /// `mount ARGS... PLACE`.
+    #[track_caller]
+    pub fn of(args: &[&str], place: &Path) -> HostMount {
+        fs::create_dir_all(place).unwrap();
+        finish(Command::new("mount").args(args).arg(place)).ok();
+        HostMount(place.to_owned())
+    }
+}
+
+impl Drop for HostMount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-R", "-l"]).arg(&self.0).status();
+    }
+}
+
+pub const MOUNTINFO: [&str; 2] = ["cat", "/proc/self/mountinfo"];
+
+pub fn tmpfs(place: &str, options: &[&str]) -> serde_json::Value {
+    json!({"destination": place, "type": "tmpfs", "source": "tmpfs", "options": options})
+}
+
+pub fn bind(source: impl AsRef<Path>, place: &str, options: &[&str]) -> serde_json::Value {
+    json!({"destination": place, "type": "none", "source": source.as_ref(), "options": options})
+}
+
+/// Runs with the mounts of `list`; the mountinfo the program sees.
+#[track_caller]
+pub fn seen_with(list: Vec<serde_json::Value>) -> String {
+    let mut world = World::running(&MOUNTINFO);
+    list.into_iter().for_each(|mount| world.mount(mount));
+    *world.at("/root/readonly") = json!(false);
+    world.run().ok()
+}
+
+/// Runs with one more mount, which must be refused; what was said.
+#[track_caller]
+pub fn refused(mount: serde_json::Value) -> String {
+    let mut world = World::running(&["true"]);
+    world.mount(mount);
+    *world.at("/root/readonly") = json!(false);
+    let said = world.run().fails();
+    world.assert_clean();
+    said
+}

@@ -1,0 +1,201 @@
+//! User namespaces: new with mappings, joined by path, and what belongs to whom in them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::mountinfo::mount_at;
+use crate::namespaces::{FIRST, KINDS, Pod, inode, with_users};
+use crate::only;
+use crate::world::{Who, World, finish, wait_until, who};
+
+#[test]
+fn users_are_mapped_and_what_is_theirs_is_theirs() {
+    only!(Who::Us; "mqueue is nobody's with Debian's runc, and crun makes nodes");
+    let script = "id -u; id -g; cat /proc/self/uid_map; touch /made; stat -c '%u:%g %n' /made /dev/null /dev/pts \
+                  /dev/shm /dev/mqueue /proc/1 /proc/sys/net/ipv4/ip_forward /dev/fd; sleep 1000; true";
+    let mut world = World::running(&["sh", "-c", script]);
+    with_users(&mut world);
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/linux/sysctl") = json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "4096"});
+    world.write();
+    let out = world.path("out");
+    let mut command = world.command(&["run", "--detach", &world.id]);
+    command.stdin(Stdio::null()).stdout(fs::File::create(&out).unwrap()).stderr(Stdio::inherit());
+    assert!(command.status().unwrap().success());
+    wait_until("it has said all", || fs::read_to_string(&out).unwrap().contains("/dev/fd"));
+    let said = fs::read_to_string(&out).unwrap();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[..2], ["0", "0"], "{said}");
+    assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), ["0", "200000", "65536"]);
+    for line in &lines[3..] {
+        // the node of the host stays the host's; everything else belongs to the container's root
+        let wanted = if line.ends_with("/dev/null") { "65534:65534" } else { "0:0" };
+        assert!(line.starts_with(wanted), "{line}\n{said}");
+    }
+    let pid = world.pid().to_string();
+    let process = fs::metadata(format!("/proc/{pid}")).unwrap();
+    assert_eq!((process.uid(), process.gid()), (FIRST, FIRST));
+    assert_eq!(fs::metadata(world.rootfs("made")).unwrap().uid(), FIRST);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains(&format!("Uid:\t{FIRST}\t{FIRST}\t{FIRST}\t{FIRST}")), "{status}");
+    // exec joins the user namespace too
+    assert_eq!(world.exec(&["sh", "-c", "id -u; readlink /proc/self/ns/user"]).ok().lines().next(), Some("0"));
+    let seen = world.exec(&["readlink", "/proc/self/ns/user"]).ok();
+    assert_eq!(seen.trim(), fs::read_link(format!("/proc/{pid}/ns/user")).unwrap().display().to_string());
+    let sysctl = world.exec(&["cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/msgmax"]).ok();
+    assert_eq!(sysctl, "1\n4096\n");
+}
+
+#[test]
+fn a_user_namespace_with_every_other_kind_has_the_file_systems_of_its_own() {
+    let mut world =
+        World::running(&["sh", "-c", "cat /proc/self/mountinfo; echo x >/dev/null && echo y >/dev/full || echo full"]);
+    with_users(&mut world);
+    for kind in ["cgroup", "time"] {
+        if kind != "time" || who() == Who::Us {
+            world.namespace(kind, None);
+        }
+    }
+    world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}));
+    let seen = world.run().ok();
+    for (place, fstype) in [("/proc", "proc"), ("/dev/mqueue", "mqueue"), ("/dev/pts", "devpts"), ("/sys", "sysfs")] {
+        assert_eq!(mount_at(&seen, place).fstype, fstype, "{seen}");
+    }
+    assert!(seen.ends_with("full\n"), "{seen}");
+    assert!(mount_at(&seen, "/proc/sys").has("ro"), "{seen}");
+}
+
+#[test]
+fn a_user_and_group_other_than_root_in_a_user_namespace() {
+    let mut world = World::running(&["sh", "-c", "touch /tmp/x; sleep 1000; true"]);
+    with_users(&mut world);
+    *world.at("/process/user") = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 6]});
+    world.mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}));
+    world.begin();
+    let pid = world.pid();
+    wait_until("the program runs", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains("Name:\tsh")
+    });
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains(&format!("Uid:\t{0}\t{0}", FIRST + 1000)), "{status}");
+    assert!(status.contains(&format!("Gid:\t{0}\t{0}", FIRST + 1001)), "{status}");
+    assert!(status.contains(&format!("Groups:\t{} {}", FIRST + 5, FIRST + 6)), "{status}");
+    // ids that are not mapped are told before anything is made
+    let mut other = World::running(&["true"]);
+    with_users(&mut other);
+    *other.at("/process/user/uid") = json!(70_000);
+    let said = other.run().fails();
+    if who() == Who::Us {
+        assert!(said.contains("process.user.uid: 70000 is not mapped in linux.uidMappings"), "{said}");
+    }
+}
+
+#[test]
+fn several_mappings_are_written_and_wrong_ones_refused() {
+    let mut world = World::running(&["cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
+    with_users(&mut world);
+    let map: Vec<_> =
+        (0..300u32).map(|n| json!({"containerID": n * 10, "hostID": FIRST + n * 10, "size": 5})).collect();
+    *world.at("/linux/uidMappings") = json!(map);
+    let out = world.run().ok();
+    assert_eq!(out.lines().count(), 301, "{out}");
+    only!(Who::Us; "the words are ours");
+    *world.at("/linux/uidMappings") =
+        json!([{"containerID": 0, "hostID": 1000, "size": 10}, {"containerID": 5, "hostID": 5000, "size": 1}]);
+    assert!(world.run().fails().contains("linux.uidMappings[1]: overlaps with the mapping [0]"));
+    *world.at("/linux/uidMappings") = json!([]);
+    assert!(world.run().fails().contains("linux.uidMappings: is missing"));
+    world.without_namespace("user");
+    assert!(world.run().fails().contains("linux.gidMappings: needs a user namespace"));
+}
+
+#[test]
+fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
+    only!(Who::Us, Who::Crun; "Debian's runc wants mappings as well");
+    let mut pod = World::running(&["sleep", "1000"]);
+    with_users(&mut pod);
+    pod.begin();
+    let pod_pid = pod.pid().to_string();
+    for kinds in [&["user"][..], &["user", "network"], &["user", "network", "ipc"]] {
+        let mut world = World::running(&["sleep", "1000"]);
+        finish(Command::new("chown").arg("-hR").arg(format!("{FIRST}:{FIRST}")).arg(world.rootfs(""))).ok();
+        for kind in kinds {
+            world.namespace(
+                kind,
+                Some(&format!("/proc/{pod_pid}/ns/{}", KINDS.iter().find(|(word, _)| word == kind).unwrap().1)),
+            );
+        }
+        world.begin();
+        let own = world.pid().to_string();
+        for (kind, file) in KINDS {
+            let same = inode(&own, file) == inode(&pod_pid, file);
+            assert!(same || !kinds.contains(&kind), "{kind} with {kinds:?}");
+        }
+        assert_eq!(fs::metadata(format!("/proc/{own}")).unwrap().uid(), FIRST);
+        assert_eq!(world.exec(&["id", "-u"]).ok(), "0\n");
+        assert_eq!(
+            world.exec(&["readlink", "/proc/self/ns/user"]).ok().trim(),
+            fs::read_link(format!("/proc/{own}/ns/user")).unwrap().display().to_string()
+        );
+        world.call(&["kill", &world.id, "KILL"]).ok();
+        world.wait_for_status("stopped");
+    }
+}
+
+#[test]
+fn a_new_user_namespace_beside_a_joined_one() {
+    let pod = Pod::with(&["-u"]);
+    let mut world = World::running(&["sh", "-c", "id -u; readlink /proc/self/ns/uts"]);
+    with_users(&mut world);
+    world.config.as_object_mut().unwrap().remove("hostname");
+    world.namespace("uts", Some(&pod.file("uts")));
+    let out = world.run().ok();
+    let wanted = fs::read_link(pod.file("uts")).unwrap().display().to_string();
+    assert_eq!(out, format!("0\n{wanted}\n"));
+}
+
+#[test]
+fn a_user_namespace_with_the_hosts_network_binds_sys() {
+    only!(Who::Us; "runc refuses it, crun 1.8 loses its flags");
+    let mut world = World::running(&["sh", "-c", "test -d /sys/class/net/lo && echo lo; cat /proc/self/mountinfo"]);
+    with_users(&mut world);
+    world.without_namespace("network");
+    let out = world.run().ok();
+    assert!(out.starts_with("lo\n"), "{out}");
+    let sys = mount_at(&out, "/sys");
+    assert!(sys.has("ro") && sys.has("nosuid"), "{sys:?}");
+}
+
+#[test]
+fn a_user_namespace_with_the_hosts_pid_and_ipc_namespaces() {
+    let mut world = World::running(&["sh", "-c", "id -u; readlink /proc/self/ns/pid"]);
+    with_users(&mut world);
+    world.without_namespace("pid");
+    world.without_namespace("ipc");
+    *world.at("/mounts/0") = json!({"destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"]});
+    let mounts: Vec<_> =
+        world.config["mounts"].as_array().unwrap().iter().filter(|m| m["type"] != "mqueue").cloned().collect();
+    world.config["mounts"] = json!(mounts);
+    let out = world.run().ok();
+    assert_eq!(out, format!("0\n{}\n", fs::read_link("/proc/self/ns/pid").unwrap().display()));
+}
+
+#[test]
+fn a_bundle_the_mapped_root_cannot_walk_to_is_no_matter() {
+    only!(Who::Us; "the peers need the way to be open");
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::running(&["sh", "-c", "echo in; cat /file"]);
+    with_users(&mut world);
+    fs::write(world.path("file"), "bound\n").unwrap();
+    world.mount(
+        json!({"destination": "/file", "type": "none", "source": world.path("file"), "options": ["bind", "ro"]}),
+    );
+    *world.at("/root/readonly") = json!(false);
+    fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(world.run().ok(), "in\nbound\n");
+}
