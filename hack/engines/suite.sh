@@ -1,0 +1,172 @@
+# What the engine suites share. A suite names itself in SUITE, lists its cases by  scenario NAME FUNCTION,  defines
+# prepare, sweep (after each case) and finish, and then calls  main.  hack/engines/run sets for it:
+#   RUNTIME   the binary under test            ONLY      only the cases whose number or name matches this
+#   CACHE     what hack/engines/setup made     CHURN     seconds of churn
+#   REPORT    where the totals and the skipped cases go
+#   ARGV      where each command line of the runtime goes, if anywhere
+#   KEEP      if set, the working directory stays
+# A suite runs in pid, mount and network namespaces of its own: all that it starts ends with it, its mounts, bridges and
+# firewall rules are gone, and /run (sockets, locks, runtime state) is its own.
+
+HERE=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
+: "${RUNTIME:?set by hack/engines/run}" "${CACHE:?set by hack/engines/run}" "${REPORT:=/dev/null}" "${CHURN:=30}"
+NAME=$(basename "$RUNTIME")
+IMAGES=$CACHE/images
+CASES=()
+scenario() { CASES+=("$1|$2"); }
+
+# --- what a case can say; each of these ends it when it is not so
+fail() {
+  echo "$*"
+  exit 1
+}
+skip() {
+  echo "SKIP $*"
+  exit 77
+}
+eq() { [ "$1" = "$2" ] || fail "${3:-value}: expected [$1], got [$2]"; }
+ne() { [ "$1" != "$2" ] || fail "${3:-value}: got [$2] as well"; }
+has() { [[ $2 == *"$1"* ]] || fail "${3:-text}: no [$1] in: $2"; }
+hasnt() { [[ $2 != *"$1"* ]] || fail "${3:-text}: [$1] in: $2"; }
+like() { [[ $2 =~ $1 ]] || fail "${3:-text}: not like /$1/: $2"; }
+# within SECONDS COMMAND...: tries it every tenth of a second
+within() {
+  local tries=$(($1 * 10))
+  shift
+  while ! "$@" >/dev/null 2>&1; do
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || return 1
+    sleep 0.1
+  done
+}
+# value KEY TEXT: what stands behind `KEY:` or `KEY=`
+value() { sed -n "s/^$1[:=][[:space:]]*//p" <<<"$2" | tr -d '\r' | head -1; }
+pty() { /usr/bin/python3 "$HERE/terminal.py" "$@"; }
+# bit HEX N: is it set?
+bit() { [ $(((16#$1 >> $2) & 1)) = 1 ]; }
+# cgroup_of CONTROLLER PID: its directory, as the host sees it
+cgroup_of() {
+  local path
+  if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    path=$(sed -n 's/^0:://p' "/proc/$2/cgroup")
+    echo "/sys/fs/cgroup$path"
+  else
+    path=$(awk -F: -v c="$1" '("," $2 ",") ~ ("," c ",") { print $3 }' "/proc/$2/cgroup" | head -1)
+    echo "/sys/fs/cgroup/$1$path"
+  fi
+}
+namespace() { readlink "/proc/$1/ns/$2"; }
+privileges() { grep -E '^(Cap|NoNewPrivs|Seccomp:)' "/proc/$1/status"; }
+# what checkpoint needs: a runtime that can, and criu
+needs_checkpoint() {
+  "$RUNTIME" features 2>/dev/null | grep -q 'checkpoint.enabled": *"true"' || skip "$NAME has no checkpoint and restore yet"
+  command -v criu >/dev/null && criu check >/dev/null 2>&1 || skip "no criu that runs on this kernel"
+}
+# to_runtime BINARY: what RT names from now on
+to_runtime() { ln -sfn "$1" "$W/bin/.runtime.new" && mv -T "$W/bin/.runtime.new" "$W/bin/.runtime"; }
+
+# RT, the name by which engines call the runtime, leads to $W/bin/.runtime, so that it can be changed under containers
+runtime_in_place() {
+  mkdir -p "$W/bin"
+  to_runtime "$RUNTIME"
+  if [ -z "${BEFORE_RUNTIME:-}${ARGV:-}" ]; then
+    ln -sfn .runtime "$RT"
+    return
+  fi
+  cat >"$RT" <<X
+#!/bin/bash
+${ARGV:+printf '%s\n' "\${*@Q}" >>'$ARGV'}
+${BEFORE_RUNTIME:-}
+exec -a "$RT" '$W/bin/.runtime' "\$@"
+X
+  chmod 755 "$RT"
+}
+
+enter_namespaces() {
+  [ "$(id -u)" = 0 ] || { echo "engines: not root" >&2 && exit 1; }
+  export W INSIDE=1 status
+  W=$(mktemp -d /var/tmp/engines.XXXXXX)
+  chmod 755 "$W"
+  # job control, or what runs in the background starts with SIGINT and SIGQUIT ignored
+  set -m
+  unshare --pid --fork --kill-child --mount --net --propagation private --mount-proc \
+    bash "$0" </dev/null &
+  local inner=$!
+  set +m
+  # unshare takes no TERM or INT while it waits
+  trap 'kill -9 $inner; wait $inner; rm -rf "$W"; exit 130' TERM INT HUP
+  wait $inner
+  status=$?
+  find "$W" -xdev -type d ! -perm -u+w -exec chmod u+w {} + 2>/dev/null
+  if [ -n "${KEEP:-}" ]; then echo "# kept: $W"; else rm -rf --one-file-system "$W"; fi
+  exit $status
+}
+
+own_world() {
+  # as on a host with systemd; a peer group of this mount namespace's own
+  mount --make-rshared /
+  mount -t tmpfs -o mode=755 tmpfs /run
+  mkdir -p /run/user
+  mkdir -m 1777 -p /run/lock
+  ip link set lo up
+  mkdir -p "$W/log" "$W/tmp" "$W/v"
+  mkdir -m 1777 -p "$W/td"
+  cd "$W" || exit 1
+}
+
+# remove_cgroups PATTERN: the empty ones of this name, in whatever hierarchy
+remove_cgroups() { find /sys/fs/cgroup -depth -type d -path "$1" -exec rmdir {} + 2>/dev/null || true; }
+
+main() {
+  [ -n "${INSIDE:-}" ] || enter_namespaces
+  RT=$W/bin/$NAME
+  export TMPDIR=$W/td
+  if [ "${1:-}" = --case ]; then
+    "$2"
+    exit 0
+  fi
+  own_world
+  runtime_in_place
+  if ! prepare >"$W/log/prepare" 2>&1; then
+    echo "not ok: $SUITE did not start"
+    tail -30 "$W/log/prepare" | sed 's/^/# /'
+    echo "$SUITE 0 1 0" >>"$REPORT"
+    exit 1
+  fi
+  local n=0 passed=0 failed=0 skipped=0 case name why code from took limit
+  for case in "${CASES[@]}"; do
+    n=$((n + 1))
+    name=${case%|*}
+    [ -z "${ONLY:-}" ] || [[ "$n $name" =~ $ONLY ]] || continue
+    limit=90
+    [[ $name != churn* ]] || limit=$((CHURN + 180))
+    from=$(date +%s%N)
+    setsid -w timeout -k 5 $limit bash "$0" --case "${case##*|}" >"$W/log/$n" 2>&1 </dev/null
+    code=$?
+    took=$((($(date +%s%N) - from) / 1000000))
+    case $code in
+      0)
+        passed=$((passed + 1))
+        echo "ok $n - $name (${took} ms)"
+        sed -n 's/^NOTE /# /p' "$W/log/$n"
+        ;;
+      77)
+        skipped=$((skipped + 1))
+        why=$(sed -n 's/^SKIP //p' "$W/log/$n" | tail -1)
+        echo "skip $n - $name: $why"
+        echo "# $SUITE: $name: $why" >>"$REPORT"
+        ;;
+      *)
+        failed=$((failed + 1))
+        echo "not ok $n - $name"
+        case $code in 124 | 137) echo "# out of time ($took ms)" ;; esac
+        tail -c 2000 "$W/log/$n" | sed 's/^/# /'
+        ;;
+    esac
+    sweep >>"$W/log/sweep" 2>&1
+  done
+  finish >"$W/log/finish" 2>&1
+  echo "$SUITE: $passed passed, $failed failed, $skipped skipped"
+  echo "$SUITE $passed $failed $skipped" >>"$REPORT"
+  [ $failed = 0 ]
+}
