@@ -10,7 +10,7 @@ use libcontainer::config::{self, At, Config};
 use libcontainer::container::{Container, Status};
 use libcontainer::host::{Host, Labels};
 use libcontainer::launch::early::Early;
-use libcontainer::launch::foreground::{self, Reap};
+use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::{Child, Identity, arm, console, pidfile, seal};
 use libcontainer::plan::namespaces::{KINDS, bit};
 use libcontainer::plan::step::Namespaces;
@@ -67,8 +67,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     if let Some(socket) = &args.pidfd_socket {
         console::send_pidfd(socket, "setns", ready.pidfd())?;
     }
-    let master = ours.map(|socket| console::receive(socket.as_fd())).transpose()?;
-    master.iter().for_each(|master| foreground::fit(master.as_fd()));
+    let relay = ours.map(|socket| console::receive(socket.as_fd()).and_then(Relay::begin)).transpose()?;
     if let Some(path) = &args.pid_file {
         pidfile::write(&absolute(path)?, ready.pid())?;
     }
@@ -79,7 +78,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     })?;
     match held {
         None => Ok(0),
-        Some(held) => foreground::supervise(&child, &held, master, None, Reap::Child),
+        Some(held) => foreground::supervise(&child, &held, relay, None, Reap::Child),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use libcontainer::container::Container;
-use libcontainer::launch::foreground::{self, Reap};
+use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::new::{Leftovers, Made, New, began, destroy};
 use libcontainer::launch::notify::{self, Notify};
 use libcontainer::launch::{Child, console, seal};
@@ -54,7 +54,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let made = new.make().context("unable to start container process")?;
     session.made(&plan, &made.ready);
     let done = attend(making, &made, &flags, ours);
-    let (made, (master, notify)) = made.unless_failed(done)?;
+    let (made, (relay, notify)) = made.unless_failed(done)?;
     let (container, child) = made.go()?;
     if let Err(error) = began(&container) {
         forget(pid_file.as_deref());
@@ -68,7 +68,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         }
         Some(held) => {
             let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
-            let status = foreground::supervise(&child, &held, master, notify.as_ref(), reap);
+            let status = foreground::supervise(&child, &held, relay, notify.as_ref(), reap);
             end(session, container, &child, args.keep)?;
             status
         }
@@ -81,17 +81,16 @@ fn attend(
     made: &Made<'_>,
     flags: &Flags,
     master: Option<OwnedFd>,
-) -> Result<(Option<OwnedFd>, Option<Notify>)> {
+) -> Result<(Option<Relay>, Option<Notify>)> {
     if let Some(socket) = &making.pidfd_socket {
         console::send_pidfd(socket, "standard", made.ready.pidfd())?;
     }
-    let master = master.map(|socket| console::receive(socket.as_fd())).transpose()?;
-    master.iter().for_each(|master| foreground::fit(master.as_fd()));
+    let relay = master.map(|socket| console::receive(socket.as_fd()).and_then(Relay::begin)).transpose()?;
     let notify = match (&flags.notify, manager()) {
         (Some(directory), Some(manager)) => Notify::bind(directory, &manager)?,
         _ => None,
     };
-    Ok((master, notify))
+    Ok((relay, notify))
 }
 
 fn forget(pid_file: Option<&Path>) {

@@ -56,7 +56,7 @@ pub fn death_signal() -> Option<i32> {
     rustix::process::parent_process_death_signal().ok().flatten().map(rustix::process::Signal::as_raw)
 }
 
-/// Waits for the process, passing on signals and, with `master`, its terminal, and with `notify` that it is ready: we
+/// Waits for the process, passing on signals and, with `relay`, its terminal, and with `notify` that it is ready: we
 /// stay the service's main process then. Returns the exit status as a shell would
 /// say it: 128 and the signal's number for one that was killed.
 ///
@@ -65,11 +65,10 @@ pub fn death_signal() -> Option<i32> {
 pub fn supervise(
     child: &Child,
     held: &Held,
-    master: Option<OwnedFd>,
+    mut relay: Option<Relay>,
     notify: Option<&Notify>,
     reap: Reap,
 ) -> Result<u8> {
-    let mut relay = master.map(Relay::new).transpose()?;
     loop {
         let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN), PollFd::new(&held.0, PollFlags::IN)];
         fds.extend(notify.map(Notify::poll));
@@ -133,8 +132,8 @@ fn reap_orphans(child: &Child) {
     }
 }
 
-/// Makes the container's terminal as large as ours: before the program begins, which may ask at once.
-pub fn fit(master: BorrowedFd<'_>) {
+/// Makes the container's terminal as large as ours.
+fn fit(master: BorrowedFd<'_>) {
     if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
         && size.ws_row != 0
     {
@@ -142,9 +141,9 @@ pub fn fit(master: BorrowedFd<'_>) {
     }
 }
 
-/// Both ways between our terminal and the container's.
+/// Both ways between our terminal and the container's. Dropped, our own is as it was.
 #[derive(Debug)]
-struct Relay {
+pub struct Relay {
     master: OwnedFd,
     /// Our terminal as it was, to be put back.
     before: Option<Termios>,
@@ -163,7 +162,12 @@ enum Flow {
 }
 
 impl Relay {
-    fn new(master: OwnedFd) -> Result<Relay> {
+    /// Takes over the terminal whose master is `master`. Must come before the program begins, which writes, and asks for the
+    /// size, at once.
+    ///
+    /// # Errors
+    /// The kernel's word.
+    pub fn begin(master: OwnedFd) -> Result<Relay> {
         let flags = rustix::fs::fcntl_getfl(&master)?;
         rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
         // our own terminal adds the carriage returns already
