@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use libcontainer::config::near_misses;
+use libcontainer::config::{Warning, near_misses};
 use libcontainer::plan::{CgroupUse, Start, Terminal};
 
 use super::bundle::Bundle;
@@ -14,10 +14,13 @@ pub fn run(args: &Check) -> Result<u8> {
     let directory = args.directory.as_deref().or(args.bundle.as_deref()).unwrap_or(Path::new("."));
     let bundle = Bundle::read(Some(directory), args.config.as_deref())?;
     let flags = bundle.flags("checked", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
+    // said of a config with mistakes as well: a name that is nearly right may be one more
+    print(&notes(&near_misses(&bundle.text)))?;
     let plan = bundle.plan(&flags)?;
-    let mut warnings = plan.warnings.clone();
-    warnings.extend(near_misses(&bundle.text));
-    let notes: String = warnings.iter().map(|warning| format!("note: {warning}\n")).collect();
-    print(&format!("{notes}{}: no mistakes\n", bundle.directory.display()))?;
+    print(&format!("{}{}: no mistakes\n", notes(&plan.warnings), bundle.directory.display()))?;
     Ok(0)
+}
+
+fn notes(warnings: &[Warning]) -> String {
+    warnings.iter().map(|warning| format!("note: {warning}\n")).collect()
 }

@@ -8,7 +8,7 @@ mod fault;
 mod names;
 mod read;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Process, Spec};
 
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
@@ -31,16 +31,46 @@ impl Config {
     /// out of it: the others would only puzzle the reader.
     pub(crate) fn beside(&self, mut found: Faults) -> Faults {
         let torn: Vec<_> = self.faults.iter().map(|fault| fault.at.before_array()).collect();
-        // much depends on what namespaces there are
-        let shaken = ["linux.namespaces", "linux.uidMappings", "linux.gidMappings"];
-        if torn.iter().any(|at| shaken.iter().any(|shaken| At::new(*shaken).touches(at))) {
-            found = Faults::none();
-        }
         found.retain(|fault| !torn.iter().any(|torn| torn.touches(&fault.at)));
         found.extend(self.faults.clone());
         found
     }
+
+    /// Much depends on what namespaces there are. Where a mistake hides that, the same config with all of them and with
+    /// every id mapped: what is wrong there as well is wrong whatever was meant.
+    pub(crate) fn with_every_namespace(&self) -> Option<Config> {
+        let shaken = ["linux.namespaces", "linux.uidMappings", "linux.gidMappings"].map(At::new);
+        if !self.faults.iter().any(|fault| shaken.iter().any(|shaken| shaken.touches(&fault.at))) {
+            return None;
+        }
+        let mut config = self.clone();
+        let linux = config.spec.linux_mut().get_or_insert_default();
+        let namespaces = linux.namespaces_mut().get_or_insert_default();
+        for kind in NAMESPACES {
+            if !namespaces.iter().any(|namespace| namespace.typ() == kind) {
+                let mut namespace = LinuxNamespace::default();
+                namespace.set_typ(kind);
+                namespaces.push(namespace);
+            }
+        }
+        let whole = LinuxIdMappingBuilder::default().host_id(0u32).container_id(0u32).size(u32::MAX).build();
+        let whole = whole.ok().map(|whole| vec![whole]);
+        linux.set_uid_mappings(whole.clone()).set_gid_mappings(whole);
+        Some(config)
+    }
 }
+
+/// All kinds of namespaces.
+const NAMESPACES: [LinuxNamespaceType; 8] = [
+    LinuxNamespaceType::Mount,
+    LinuxNamespaceType::Cgroup,
+    LinuxNamespaceType::Uts,
+    LinuxNamespaceType::Ipc,
+    LinuxNamespaceType::User,
+    LinuxNamespaceType::Pid,
+    LinuxNamespaceType::Network,
+    LinuxNamespaceType::Time,
+];
 
 /// Reads a config.json. A good one costs one typed read; only a bad one is looked at again, piece by piece, and its
 /// mistakes are in `Config::faults`.

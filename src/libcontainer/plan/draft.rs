@@ -246,6 +246,11 @@ impl Draft {
         &mut self.plan
     }
 
+    /// Forgets the mistakes that another draft does not have.
+    pub(super) fn keep_faults_of(&mut self, other: &Draft) {
+        self.faults.retain(|fault| other.faults.iter().any(|also| also == fault));
+    }
+
     /// The plan, or everything that is wrong.
     pub(super) fn into_plan(self, ask: &Asked<'_>) -> Result<Plan, Faults> {
         ask.config.beside(self.faults).into_result(self.plan)

@@ -127,6 +127,15 @@ pub struct Asked<'a> {
 /// # Errors
 /// All mistakes, each with its place.
 pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
+    let mut plan = draft(ask);
+    if let Some(config) = ask.config.with_every_namespace() {
+        plan.keep_faults_of(&draft(&Asked { config: &config, ..*ask }));
+    }
+    plan.into_plan(ask)
+}
+
+/// The order of things, whole.
+fn draft(ask: &Asked<'_>) -> Draft {
     let mut plan = Draft::new(ask);
     plan.cgroup(ask); //                             where, and how much
     let kinds = namespaces::of(ask, &mut plan);
@@ -153,7 +162,7 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
     hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
     process::go(&own, &mut plan);
     refused::all(ask, &mut plan);
-    plan.into_plan(ask)
+    plan
 }
 
 /// What `exec` runs, and in which container.
