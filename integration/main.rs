@@ -13,6 +13,7 @@ mod exec;
 mod failures;
 mod hooks;
 mod hostile;
+mod idmapped_mounts;
 mod life;
 mod mount_flags;
 mod mountinfo;

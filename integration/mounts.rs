@@ -480,13 +480,6 @@ fn links_at_the_ends_of_a_bind_mount_are_as_asked() {
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
     only!(Who::Us; "about our own state");
-    let said = refused(bind("/tmp", "/x", &["bind", "idmap"]));
-    assert!(said.contains("mounts[6].options"), "{said}");
-    let mut mount = bind("/tmp", "/x", &["bind"]);
-    mount["uidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
-    mount["gidMappings"] = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
-    let said = refused(mount);
-    assert!(said.contains("mounts[6].uidMappings"), "{said}");
     for (property, value) in [("netDevices", json!({"eth0": {"name": "eth1"}})), ("intelRdt", json!({"closID": "x"}))] {
         let mut world = World::running(&["true"]);
         world.config["linux"][property] = value;

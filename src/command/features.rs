@@ -8,15 +8,12 @@ use serde_json::{Value, json};
 
 use super::print;
 
-/// Mounts with id mappings of their own.
-const IDMAP: bool = false;
-
 pub fn run() -> Result<()> {
     let document = json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.3.0",
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": mount_options(),
+        "mountOptions": mount_options::known_options(),
         "linux": linux(),
         "annotations": {
             "io.coracle.commit": env!("CORACLE_COMMIT"),
@@ -30,12 +27,6 @@ pub fn run() -> Result<()> {
     document.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
     text.push(b'\n');
     print(&String::from_utf8(text)?)
-}
-
-fn mount_options() -> Vec<String> {
-    let mut all = mount_options::known_options();
-    all.retain(|option| IDMAP || !["idmap", "ridmap"].contains(&option.as_str()));
-    all
 }
 
 fn linux() -> Value {
@@ -59,7 +50,7 @@ fn linux() -> Value {
                 "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"],
             "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
         },
-        "mountExtensions": {"idmap": {"enabled": IDMAP}},
+        "mountExtensions": {"idmap": {"enabled": true}},
         "netDevices": {"enabled": false},
     })
 }

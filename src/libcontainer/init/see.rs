@@ -11,7 +11,8 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 use super::place::{make, open_existing, open_path, open_target, parent_of};
 use super::{Outcome, Scene, Trouble, copy};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
-use crate::sys::mount::{Attributes, Reach, set_attributes};
+use crate::sys;
+use crate::sys::mount::{Attributes, CANNOT_MAP, Reach, set_attributes};
 use crate::wire::Words;
 
 pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
@@ -22,6 +23,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
     let covered = was_there.then_some(target.as_fd());
     match (detached(mount, covered), mount.fallback) {
         (Ok(detached), _) => {
+            map_ids(scene, detached.as_fd(), mount.ids)?;
             if let (Content::Copy, Some(covered)) = (mount.content, covered) {
                 copy::directory(covered, detached.as_fd())?;
             }
@@ -30,6 +32,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
         }
         (Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }), Some(tree)) => {
             let tree = scene.fd(tree)?;
+            map_ids(scene, tree, mount.ids)?;
             let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
             // it is a copy of the host's: what is mounted in it stays here
             set_attributes(tree, &Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() }, Reach::Tree)?;
@@ -38,6 +41,15 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
             attach(tree, target.as_fd())
         }
         (Err(trouble), _) => Err(trouble),
+    }
+}
+
+/// ORDER: while the mount is detached; later the kernel refuses (mount_setattr(2)).
+fn map_ids(scene: &Scene<'_>, mount: BorrowedFd<'_>, ids: Option<Slot>) -> Outcome {
+    let Some(namespace) = ids else { return Ok(()) };
+    match sys::mount::map_ids(mount, scene.fd(namespace)?, Reach::One) {
+        Err(Errno::INVAL) => Err(Trouble::saying(Errno::INVAL, CANNOT_MAP)),
+        other => Ok(other?),
     }
 }
 

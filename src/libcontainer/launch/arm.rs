@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::programs;
+use super::{mount_ids, programs};
 use crate::config::At;
 use crate::plan::failure::words;
 use crate::plan::step::Slot;
@@ -87,7 +87,8 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         |path: &Path, flags| rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno));
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
-        Opening::Source(path, _) => simple(path, flags | OFlags::PATH),
+        Opening::Source(path, ..) => simple(path, flags | OFlags::PATH),
+        Opening::IdMaps(uids, gids) => mount_ids::namespace(uids, gids, at),
         Opening::LinkTree(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)

@@ -10,6 +10,7 @@ mod failure;
 pub mod foreground;
 pub mod hooks;
 mod host_mounts;
+mod mount_ids;
 pub mod new;
 pub mod notify;
 pub mod pidfile;

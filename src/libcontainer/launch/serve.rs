@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks};
+use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, mount_ids};
 use crate::cgroup::{Cgroup, systemd};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
@@ -171,7 +171,7 @@ fn pid_inside(pid: i32) -> i32 {
 }
 
 /// Writes a file of /proc/PID.
-fn put(pid: i32, file: &str, text: &str) -> Result<()> {
+pub(super) fn put(pid: i32, file: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
     crate::cgroup::put(Path::new(&path), text).map_err(|error| {
         let errno = Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO));
@@ -214,15 +214,19 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
 /// Go on, and here is what to mount.
 fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let source = launched.armed.fd(slot)?;
-    let Some((Opening::Source(path, reach), at)) = launched.plan.openings.get(slot.0) else {
+    let Some((Opening::Source(path, reach, ids), at)) = launched.plan.openings.get(slot.0) else {
         return Err(anyhow!("init asks for a tree that is none"));
     };
     let tree =
         arm::tree_of(source, *reach).map_err(|errno| anyhow!("{at}: open {}: {}", path.display(), words(errno)))?;
+    if let Some(mapped) = ids {
+        mount_ids::map(launched, &tree, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
+    }
     console::send(launched.talk.as_fd(), &GO, tree.as_fd())
 }
 
-fn map_lines(maps: &[IdMap]) -> String {
+/// The text of uid_map and gid_map.
+pub(super) fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
 }
 

@@ -3,16 +3,19 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use super::Asked;
 use super::draft::{Draft, Opening};
 use super::mounts::{Entry, attach, changes, inherited_propagation};
 use super::namespaces::{CGROUP, Kinds};
 use super::process::c_string;
 use super::step::{Content, Last, Missing, NewMount, Target, What};
+use super::{Asked, mount_ids};
 use crate::host::cgroups::{Hierarchy, Layout};
 use crate::sys::mount::Attributes;
 
 pub(super) fn mount(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
+    if mount_ids::asked(entry) {
+        plan.fault(&entry.at, "a cgroup file system has no ids to map");
+    }
     match ask.host.cgroups.layout() {
         Layout::Unified => unified(ask, entry, plan),
         Layout::Legacy | Layout::Hybrid => legacy(ask, kinds, entry, plan),
@@ -36,6 +39,7 @@ fn unified(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
         target: Target { path, missing: Missing::Directory, last: Last::Any },
         content: Content::Empty,
         classic: None,
+        ids: None,
         fallback,
     };
     plan.at(&entry.at, What::NewMount(mount));
@@ -56,6 +60,7 @@ fn legacy(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         target,
         content: Content::Empty,
         classic: None,
+        ids: None,
         fallback: None,
     };
     plan.at(&entry.at, What::NewMount(directory));
@@ -97,6 +102,7 @@ fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, target: Target, plan: &
         target,
         content: Content::Empty,
         classic: None,
+        ids: None,
         fallback: None,
     };
     plan.at(&entry.at, What::NewMount(mount));

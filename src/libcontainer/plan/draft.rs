@@ -123,8 +123,10 @@ pub enum Opening {
     Sysfs,
     /// The same of a directory that is there only when the container's cgroup is.
     CgroupTree(PathBuf),
-    /// The file or directory itself, of which a detached copy is made when it is to be mounted.
-    Source(PathBuf, Reach),
+    /// The file or directory itself, of which a detached copy is made when it is to be mounted, with these ids.
+    Source(PathBuf, Reach, Option<Mapped>),
+    /// A user namespace with these maps, uids and gids, in which nobody lives.
+    IdMaps(Vec<IdMap>, Vec<IdMap>),
     /// The directory itself.
     Directory(PathBuf),
     /// A namespace file, checked to be of that kind (CLONE_NEW*).
@@ -149,6 +151,24 @@ pub enum Opening {
     StartFifo,
     /// The fifo on which `start` hears how it went.
     AnswerFifo,
+}
+
+/// Through which maps the ids of a mount go, and how far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// Whose maps.
+    pub by: Mapper,
+    /// The mount alone (`idmap`), or all below it as well (`ridmap`).
+    pub reach: Reach,
+}
+
+/// Whose maps the ids of a mount go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapper {
+    /// Those of the user namespace that init was born in.
+    Own,
+    /// Those of the user namespace in the slot.
+    Other(Slot),
 }
 
 /// A running container, for those who join it.

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::draft::{IdMap, Limit, Opening, Plan, TimeOffset};
+use super::draft::{IdMap, Limit, Mapped, Mapper, Opening, Plan, TimeOffset};
 use super::namespaces::KINDS;
 use super::step::{Change, Console, ConsoleDevice, Content, Namespaces, NewMount, Slot, Step, Target, What};
 use crate::config::At;
@@ -111,9 +111,26 @@ impl Plan {
                 let told = |limit: &Limit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
                 self.limits.iter().map(|limit| (told(limit), limit.at.clone())).collect()
             }
-            Ask::Cgroup | Ask::SeccompListener | Ask::Tree(_) => Vec::new(),
+            Ask::Tree(slot) => match self.openings.get(usize::from(slot)) {
+                Some((Opening::Source(_, _, Some(mapped)), at)) => vec![(id_mapped(slot, mapped), at.clone())],
+                _ => Vec::new(),
+            },
+            Ask::Cgroup | Ask::SeccompListener => Vec::new(),
         }
     }
+}
+
+fn id_mapped(slot: u16, mapped: &Mapped) -> String {
+    let below = if mapped.reach == Reach::Tree { ", and below" } else { "" };
+    match mapped.by {
+        Mapper::Own => format!("idmap #{slot}{below} by the user namespace of init"),
+        Mapper::Other(namespace) => format!("idmap #{slot}{below} by {namespace}"),
+    }
+}
+
+/// `0:1000:1,1:3000:10`: as the container counts, as the host counts, how many.
+fn map_lines(maps: &[IdMap]) -> String {
+    maps.iter().map(|map| format!("{}:{}:{}", map.container, map.host, map.size)).collect::<Vec<_>>().join(",")
 }
 
 /// `at` is the place of the list, whose last word is the hooks' name.
@@ -157,7 +174,10 @@ impl fmt::Display for Opening {
         match self {
             Opening::Tree(path, Reach::One) => write!(f, "mount {}", path.display()),
             Opening::Tree(path, Reach::Tree) => write!(f, "mounts {}", path.display()),
-            Opening::Source(path, _) => write!(f, "{}", path.display()),
+            Opening::Source(path, ..) => write!(f, "{}", path.display()),
+            Opening::IdMaps(uids, gids) => {
+                write!(f, "user namespace with uids {} gids {}", map_lines(uids), map_lines(gids))
+            }
             Opening::LinkTree(path) => write!(f, "mount {}, the link itself", path.display()),
             Opening::ProcTree(path) => write!(f, "proc file system {}", path.display()),
             Opening::Device(path, ..) => write!(f, "device {}", path.display()),
@@ -332,6 +352,9 @@ fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Content::Empty => {}
         Content::EmptyWithMode => f.write_str(" mode as below")?,
         Content::Copy => f.write_str(" filled from below")?,
+    }
+    if let Some(namespace) = mount.ids {
+        write!(f, ", idmap by {namespace}")?;
     }
     f.write_str(&changed(&mount.changes))
 }

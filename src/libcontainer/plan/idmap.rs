@@ -36,11 +36,12 @@ pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
 }
 
-fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
+pub(super) fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
     list.iter().map(|m| IdMap { container: m.container_id(), host: m.host_id(), size: m.size() }).collect()
 }
 
-fn lines(list: &[LinuxIdMapping], at: &At, plan: &mut Draft) {
+/// Faults of one map: too many lines, lines that overlap, that are empty or go too far.
+pub(super) fn lines(list: &[LinuxIdMapping], at: &At, plan: &mut Draft) {
     if list.len() > MAX_LINES {
         plan.fault(at, format!("{} mappings, and the kernel takes at most {MAX_LINES}", list.len()));
     }

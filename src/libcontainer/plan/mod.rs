@@ -11,6 +11,7 @@ pub mod failure;
 mod hooks;
 mod idmap;
 mod labels;
+mod mount_ids;
 pub mod mount_options;
 mod mounts;
 pub mod namespaces;
@@ -32,7 +33,7 @@ use crate::config::{At, Config, Faults};
 use crate::host::Host;
 
 use draft::Draft;
-pub use draft::{Birth, IdMap, Joined, Limit, Opening, Plan, RuntimeHooks, TimeOffset};
+pub use draft::{Birth, IdMap, Joined, Limit, Mapped, Mapper, Opening, Plan, RuntimeHooks, TimeOffset};
 pub use resources::unit::Manager;
 
 const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";

@@ -9,7 +9,7 @@ use super::draft::{Draft, Opening};
 use super::mount_options::{self, MountOptions, Recursion};
 use super::namespaces::{self, CGROUP, Kinds, NETWORK, USER};
 use super::step::{Change, Content, Last, Missing, NewMount, Slot, Target, What};
-use super::{Asked, cgroup_mounts, labels, process, rootfs};
+use super::{Asked, cgroup_mounts, labels, mount_ids, process, rootfs};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Ask;
@@ -59,7 +59,7 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         let at = At::new("mounts").index(n);
         let Some(entry) = entry(mount, at, plan) else { continue };
         if entry.options.bind.is_some() {
-            bind(ask, &entry, plan);
+            bind(ask, kinds, &entry, plan);
         } else if entry.options.remount {
             remount(&entry, plan);
         } else if matches!(entry.mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
@@ -90,9 +90,6 @@ fn entry<'a>(mount: &'a Mount, at: At, plan: &mut Draft) -> Option<Entry<'a>> {
     let options = mount.options().as_deref().unwrap_or_default();
     let (options, warnings) = mount_options::parse(options, &at.key("options"));
     plan.warnings(warnings);
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        plan.fault(&at.key("uidMappings"), "id-mapped mounts are not there yet");
-    }
     let place = at.key("destination");
     let text = mount.destination().to_str().unwrap_or_default();
     if text.is_empty() || text.contains('\0') {
@@ -108,8 +105,9 @@ fn entry<'a>(mount: &'a Mount, at: At, plan: &mut Draft) -> Option<Entry<'a>> {
         plan.fault(&place, "nothing may be mounted on the root itself");
         return None;
     }
-    if options.idmap.is_some() {
-        plan.fault(&at.key("options"), "id-mapped mounts are not there yet");
+    if let Some(n) = mount_ids::own_form(mount) {
+        let said = "mappings in an option are crun's own: write them to uidMappings and gidMappings";
+        plan.fault(&at.key("options").index(n), said);
     }
     let entry = Entry { mount, at, destination, options };
     proc_is_safe(&entry, plan);
@@ -198,6 +196,13 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     // a sysfs shows a network namespace, and only who owns that one may mount it: the host's is bound instead
     let sysfs = fstype == "sysfs" && kinds.private(USER) && !kinds.new.has(NETWORK);
     let classic = classic(entry, &settings, plan);
+    let ids = mount_ids::of_new(kinds, entry, plan);
+    if ids.is_some() && classic.is_some() {
+        plan.fault(
+            &entry.at.key("options"),
+            format!("more than {MAX_SETTING} bytes in one option do not go with mapped ids"),
+        );
+    }
     let mount = NewMount {
         fstype: fstype_c,
         settings,
@@ -206,6 +211,7 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         target,
         content,
         classic,
+        ids,
         fallback: sysfs.then(|| plan.open(&entry.at, Opening::Sysfs)),
     };
     plan.at(&entry.at, What::NewMount(mount));
@@ -265,6 +271,9 @@ fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], plan: &mu
 }
 
 fn remount(entry: &Entry<'_>, plan: &mut Draft) {
+    if mount_ids::asked(entry) {
+        plan.fault(&entry.at, "the ids of a mount cannot be mapped once it is there (remount)");
+    }
     let Some(target) = target(entry, Missing::Directory, Last::Any, plan) else { return };
     let attributes = Attributes { set: entry.options.set, clear: entry.options.clear, ..Attributes::default() };
     let mut list = vec![Change { attributes, reach: Reach::One }];
@@ -272,7 +281,7 @@ fn remount(entry: &Entry<'_>, plan: &mut Draft) {
     plan.at(&entry.at, What::Remount(list, target));
 }
 
-fn bind(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
+fn bind(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let place = entry.at.key("source");
     let Some(source) = entry.mount.source().as_ref().filter(|source| !source.as_os_str().is_empty()) else {
         plan.fault(&place, "is missing, and a bind mount needs one");
@@ -281,13 +290,17 @@ fn bind(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
     let reach = if entry.options.bind == Some(Recursion::Recursive) { Reach::Tree } else { Reach::One };
     let links = entry.options.links;
     let path = ask.flags.bundle.join(source);
+    let ids = mount_ids::of(kinds, entry, plan);
     let opening = if entry.destination == "proc" {
         Opening::ProcTree(path)
     } else if links.source_itself || links.copied {
         Opening::LinkTree(path)
     } else {
-        Opening::Source(path, reach)
+        Opening::Source(path, reach, ids)
     };
+    if ids.is_some() && !matches!(opening, Opening::Source(..)) {
+        plan.fault(&entry.at, "the ids of a link or of a proc file system cannot be mapped");
+    }
     let later = matches!(opening, Opening::Source(..));
     let slot = plan.open(&place, opening);
     let last = if links.destination_itself { Last::Itself } else { Last::Any };
@@ -305,6 +318,11 @@ fn bind(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
 /// The detached tree gets the propagation that a mount made inside would have had, its own flags, and its place.
 pub(super) fn attach(ask: &Asked<'_>, entry: &Entry<'_>, slot: Slot, target: Target, plan: &mut Draft) {
     let mut list = inherited_propagation(ask);
+    if list.is_empty() && mount_ids::asked(entry) {
+        // a peer of the host's mount would carry our ids there, and bring foreign ones here
+        let attributes = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+        list.push(Change { attributes, reach: Reach::Tree });
+    }
     let (set, clear) = (entry.options.set, entry.options.clear);
     if set | clear != 0 {
         list.push(Change { attributes: Attributes { set, clear, ..Attributes::default() }, reach: Reach::One });

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxTimeOffset};
 
@@ -48,6 +48,11 @@ impl Kinds {
     /// True when the container has its own of this kind, or a pod's: anything but the host's.
     pub(super) fn private(&self, kind: u64) -> bool {
         self.new.has(kind) || self.joins(kind)
+    }
+
+    /// The file of the one that is joined.
+    pub(super) fn path_of(&self, kind: u64) -> Option<(&Path, &At)> {
+        self.joined.iter().find(|(joined, ..)| *joined == kind).map(|(_, path, at)| (path.as_path(), at))
     }
 
     pub(super) fn joins(&self, kind: u64) -> bool {

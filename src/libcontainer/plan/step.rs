@@ -103,6 +103,8 @@ pub struct NewMount {
     /// The same settings for mount(2), where one of them is longer than fsconfig(2) takes: MS_* of the superblock, and
     /// the file system's own as one text.
     pub classic: Option<(u64, CString)>,
+    /// The user namespace whose maps its ids go through.
+    pub ids: Option<Slot>,
     /// The tree to bind instead when the kernel refuses (EPERM, EBUSY): a cgroup2 or sysfs we may not mount anew.
     pub fallback: Option<Slot>,
 }

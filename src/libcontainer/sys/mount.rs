@@ -50,6 +50,18 @@ pub fn set_attributes(fd: BorrowedFd<'_>, attributes: &Attributes, reach: Reach)
     .map(drop)
 }
 
+/// What EINVAL means there, mostly.
+pub const CANNOT_MAP: &str = "the file system may not support id-mapped mounts";
+
+/// Has the ids of a detached mount go through the maps of the user namespace `by`. KERNEL(5.12).
+///
+/// # Errors
+/// Those of mount_setattr(2); EINVAL for a file system that cannot do it.
+pub fn map_ids(mount: BorrowedFd<'_>, by: BorrowedFd<'_>, reach: Reach) -> Result<(), Errno> {
+    let userns_fd = u64::try_from(by.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    set_attributes(mount, &Attributes { set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..Attributes::default() }, reach)
+}
+
 /// Changes the propagation of what is mounted at `path`: mount(2) with MS_SHARED, MS_SLAVE, MS_PRIVATE or
 /// MS_UNBINDABLE, and MS_REC.
 ///

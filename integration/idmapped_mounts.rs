@@ -1,0 +1,215 @@
+//! Mounts whose ids are mapped, on every kind of file system that can do it; and the host, which must see nothing of it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::mountinfo::{HostMount, bind, tmpfs};
+use crate::namespaces::{FIRST, Pod, with_users};
+use crate::world::{Who, World, finish};
+use crate::{needs, only};
+
+const NO_RUNC: &str = "runc 1.1.5 has no id-mapped mounts";
+
+/// `mount` with ids 0 to 9 of the file system as `first` and those after it.
+fn mapped(mut mount: Value, first: u32) -> Value {
+    let map = json!([{"containerID": 0, "hostID": first, "size": 10}]);
+    mount["uidMappings"] = map.clone();
+    mount["gidMappings"] = map;
+    mount
+}
+
+/// A directory with a file of root's and one of uid 5, gid 6.
+fn owned(directory: &Path) {
+    fs::create_dir_all(directory).unwrap();
+    fs::write(directory.join("roots"), "").unwrap();
+    fs::write(directory.join("other"), "").unwrap();
+    chown(directory.join("other"), Some(5), Some(6)).unwrap();
+}
+
+/// What the test's directory holds of mounts.
+fn mounts_of(world: &World) -> String {
+    let here = world.path("").display().to_string();
+    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    all.lines().filter(|line| line.contains(&here)).collect::<Vec<_>>().join("\n")
+}
+
+/// Ids as `PLACE` has them inside, and as what is made there gets them on the host.
+#[track_caller]
+fn ids_are_mapped_on(world: &mut World, source: &Path) {
+    owned(source);
+    *world.at("/process/args") =
+        json!(["sh", "-c", "cd /mapped; stat -c '%n %u:%g' roots other; touch made; stat -c '%n %u:%g' made"]);
+    // uid 1000 is root of the file system
+    *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
+    fs::set_permissions(source, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    world.mount(mapped(bind(source, "/mapped", &["bind", "idmap"]), 1000));
+    *world.at("/root/readonly") = json!(false);
+    let before = mounts_of(world);
+    assert_eq!(world.run().ok(), "roots 1000:1000\nother 1005:1006\nmade 1000:1000\n");
+    assert_eq!(mounts_of(world), before);
+    let made = fs::metadata(source.join("made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (0, 0));
+}
+
+#[test]
+fn ids_are_mapped_on_a_tmpfs() {
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    let mut world = World::running(&["true"]);
+    let source = world.path("source");
+    let _mounted = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    ids_are_mapped_on(&mut world, &source);
+}
+
+#[test]
+fn ids_are_mapped_on_ext4() {
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    let mut world = World::running(&["true"]);
+    let Some((source, _mounted)) = ext4(&world) else { return };
+    ids_are_mapped_on(&mut world, &source);
+}
+
+/// An ext4 in a file.
+fn ext4(world: &World) -> Option<(PathBuf, HostMount)> {
+    let image = world.path("ext4");
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
+    if !made.is_ok_and(|status| status.success()) || !Path::new("/dev/loop-control").exists() {
+        crate::world::skip(&crate::world::test_name(), "no loop devices, or no mkfs.ext4 (apt-get install e2fsprogs)");
+        return None;
+    }
+    let source = world.path("source");
+    let mounted = HostMount::of(&["-o", "loop", image.to_str().unwrap()], &source);
+    Some((source, mounted))
+}
+
+#[test]
+fn mappings_need_no_option_and_the_option_alone_means_the_containers() {
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    let mut world = World::running(&["stat", "-c", "%n %u:%g", "/own/other", "/mapped/other", "/plain/other"]);
+    let source = world.path("source");
+    let _mounted = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    owned(&source);
+    with_users(&mut world);
+    *world.at("/root/readonly") = json!(false);
+    world.mount(bind(&source, "/own", &["bind", "idmap"]));
+    world.mount(mapped(bind(&source, "/mapped", &["bind"]), FIRST + 100));
+    world.mount(bind(&source, "/plain", &["bind"]));
+    assert_eq!(world.run().ok(), "/own/other 5:6\n/mapped/other 105:106\n/plain/other 65534:65534\n");
+}
+
+#[test]
+fn the_option_alone_means_the_user_namespace_that_is_joined() {
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    let mut world = World::running(&["stat", "-c", "%n %u:%g", "/own/other"]);
+    let source = world.path("source");
+    let _mounted = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    owned(&source);
+    let pod = Pod::with(&["--user"]);
+    for (file, first) in [("uid_map", 300_000), ("gid_map", 400_000)] {
+        fs::write(format!("/proc/{}/{file}", pod.pid()), format!("0 {first} 1000")).unwrap();
+    }
+    world.namespace("user", Some(&pod.file("user")));
+    finish(Command::new("chown").args(["-hR", "300000:400000"]).arg(world.rootfs(""))).ok();
+    *world.at("/root/readonly") = json!(false);
+    world.mount(bind(&source, "/own", &["bind", "idmap"]));
+    assert_eq!(world.run().ok(), "/own/other 5:6\n");
+}
+
+#[test]
+fn what_is_mounted_below_is_mapped_with_ridmap_only() {
+    only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 binds what is below not at all then");
+    let files = ["/one/other", "/one/sub/other", "/all/other", "/all/sub/other"];
+    let mut world = World::running(&[&["stat", "-c", "%n %u"][..], &files].concat());
+    let source = world.path("source");
+    let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    let _sub = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source.join("sub"));
+    owned(&source);
+    owned(&source.join("sub"));
+    *world.at("/root/readonly") = json!(false);
+    world.mount(mapped(bind(&source, "/one", &["rbind", "idmap"]), 1000));
+    world.mount(mapped(bind(&source, "/all", &["rbind", "ridmap"]), 1000));
+    assert_eq!(world.run().ok(), "/one/other 1005\n/one/sub/other 5\n/all/other 1005\n/all/sub/other 1005\n");
+}
+
+#[test]
+fn a_new_file_system_has_mapped_ids_too() {
+    only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 maps the ids of bind mounts only");
+    let mut world = World::running(&["sh", "-c", "touch /new/made; stat -c '%n %u:%g' /new /new/made /disk"]);
+    let image = world.path("ext4");
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/linux/resources/devices") = json!([{"allow": true, "access": "rwm"}]);
+    *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
+    world.mount(mapped(tmpfs("/new", &["idmap", "mode=755"]), 1000));
+    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
+    needs!(made.is_ok_and(|status| status.success()), "no mkfs.ext4 (apt-get install e2fsprogs)");
+    let device = finish(Command::new("losetup").args(["--find", "--show"]).arg(&image)).ok();
+    world.mount(mapped(json!({"destination": "/disk", "type": "ext4", "source": device.trim()}), 1000));
+    let outcome = world.run();
+    finish(Command::new("losetup").args(["--detach", device.trim()])).ok();
+    assert_eq!(outcome.ok(), "/new 1000:1000\n/new/made 1000:1000\n/disk 1000:1000\n");
+}
+
+#[test]
+fn an_overlay_has_mapped_layers() {
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    let mut world = World::running(&["stat", "-c", "%n %u:%g", "/merged/roots", "/merged/other"]);
+    let base = world.path("base");
+    let _mounted = HostMount::of(&["-t", "tmpfs", "tmpfs"], &base);
+    owned(&base.join("lower"));
+    fs::create_dir_all(base.join("upper")).unwrap();
+    fs::create_dir_all(base.join("work")).unwrap();
+    *world.at("/root/readonly") = json!(false);
+    world.mount(mapped(bind(base.join("lower"), "/lower", &["bind"]), 1000));
+    let layers = ["lowerdir", "upperdir", "workdir"].into_iter().zip([
+        world.rootfs("lower"),
+        base.join("upper"),
+        base.join("work"),
+    ]);
+    let options: Vec<_> = layers.map(|(key, path)| format!("{key}={}", path.display())).collect();
+    world.mount(json!({"destination": "/merged", "type": "overlay", "source": "overlay", "options": options}));
+    assert_eq!(world.run().ok(), "/merged/roots 1000:1000\n/merged/other 1005:1006\n");
+}
+
+#[test]
+fn a_file_system_that_cannot_is_named() {
+    only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and the words are ours");
+    let mut world = World::running(&["true"]);
+    let n = world.config["mounts"].as_array().unwrap().len();
+    world.mount(mapped(bind("/sys", "/x", &["bind"]), 1000));
+    let said = world.run().fails();
+    let wanted = format!("mounts[{n}].source: idmap /sys: the file system may not support id-mapped mounts (EINVAL)");
+    assert!(said.contains(&wanted), "{said}");
+    world.config["mounts"].as_array_mut().unwrap().pop();
+    world.mount(mapped(json!({"destination": "/x", "type": "sysfs", "source": "sysfs"}), 1000));
+    let said = world.run().fails();
+    let wanted = format!("mounts[{n}]: mount sysfs on /x: the file system may not support id-mapped mounts (EINVAL)");
+    assert!(said.contains(&wanted), "{said}");
+}
+
+#[test]
+fn the_host_sees_no_mapped_mount() {
+    only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 leaves the mapped mount on the host");
+    // crun's issue 2097: what was a peer of the host's mount came to lie there as well
+    for propagation in ["shared", "rslave", "private"] {
+        let mut world = World::running(&["sh", "-c", "stat -c %u /mapped/other /mapped/sub/other"]);
+        let source = world.path("source");
+        let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+        finish(Command::new("mount").arg("--make-shared").arg(&source)).ok();
+        let _sub = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source.join("sub"));
+        owned(&source);
+        owned(&source.join("sub"));
+        *world.at("/root/readonly") = json!(false);
+        *world.at("/linux/rootfsPropagation") = json!(propagation);
+        let before = mounts_of(&world);
+        world.mount(mapped(bind(&source, "/mapped", &["rbind", "ridmap"]), 1000));
+        world.mount(mapped(bind(source.join("sub"), "/mapped/sub", &["rbind", "ridmap"]), 2000));
+        assert_eq!(world.run().ok(), "1005\n2005\n", "{propagation}");
+        assert_eq!(mounts_of(&world), before, "{propagation}");
+        assert_eq!(fs::metadata(source.join("sub/other")).unwrap().uid(), 5, "{propagation}");
+    }
+}

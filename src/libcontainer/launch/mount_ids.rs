@@ -1,0 +1,69 @@
+//! The maps that the ids of a mount go through. They are a user namespace's, so where the mount has maps of its own there is
+//! one in which nobody lives: a child is born in it, its maps are written, its namespace is opened, and the child ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use super::serve::{map_lines, put};
+use super::{Child, Launched};
+use crate::config::At;
+use crate::plan::failure::words;
+use crate::plan::{IdMap, Mapped, Mapper};
+use crate::sys::clone::{Parentage, Side, clone, exit};
+use crate::sys::mount::{CANNOT_MAP, map_ids};
+
+const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
+
+/// A user namespace with these maps; `at` is the place of the uids'.
+///
+/// # Errors
+/// The map that was refused, and the kernel's word.
+pub(super) fn namespace(uids: &[IdMap], gids: &[IdMap], at: &At) -> Result<OwnedFd> {
+    let child = waiting_child().map_err(|errno| anyhow!("{at}: clone user: {}", words(errno)))?;
+    for (file, maps) in [("uid_map", uids), ("gid_map", gids)] {
+        put(child.0.pid, file, &map_lines(maps)).map_err(|error| anyhow!("{at}: write {file}: {error:#}"))?;
+    }
+    of_process(child.0.pid).with_context(|| at.to_string())
+}
+
+/// A child in a new user namespace, which ends with the other end of its pipe, whatever becomes of us.
+fn waiting_child() -> Result<(Child, OwnedFd), Errno> {
+    let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    match clone(NEWUSER, Parentage::Child, None)? {
+        Side::Child => {
+            drop(ours);
+            while rustix::io::read(&theirs, &mut [0u8; 1]) == Err(Errno::INTR) {}
+            exit(0)
+        }
+        Side::Parent(pid, pidfd) => Ok((Child::new(pid, pidfd.ok_or(Errno::NOSYS)?), ours)),
+    }
+}
+
+fn of_process(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/user");
+    rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| anyhow!("open {path}: {}", words(errno)))
+}
+
+/// Maps the ids of a detached tree.
+///
+/// # Errors
+/// The kernel's word.
+pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, mapped: Mapped) -> Result<()> {
+    let inits;
+    let namespace = match mapped.by {
+        Mapper::Other(slot) => launched.armed.fd(slot)?,
+        Mapper::Own => {
+            inits = of_process(launched.child.pid)?;
+            &inits
+        }
+    };
+    map_ids(tree.as_fd(), namespace.as_fd(), mapped.reach).map_err(|errno| match errno {
+        Errno::INVAL => anyhow!("{CANNOT_MAP} ({})", "EINVAL"),
+        other => anyhow!("{}", words(other)),
+    })
+}
