@@ -1,4 +1,5 @@
-//! docs/spec.md names the tests that prove the specification: every one of them is there.
+//! The pages that speak of the code: docs/spec.md names the tests that prove the specification, docs/kernel.md the kernels
+//! that the sources ask for.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 use std::fs;
@@ -40,4 +41,41 @@ fn every_test_that_the_page_names_is_there() {
 
 fn has_test(file: &str, name: &str) -> bool {
     fs::read_to_string(format!("integration/{file}")).is_ok_and(|text| text.contains(&format!("fn {name}(")))
+}
+
+/// All `KERNEL(version)` in the sources, with their files as docs/kernel.md names them.
+fn kernel_tags(directory: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            kernel_tags(&path, found);
+            continue;
+        }
+        let file = path.strip_prefix("src/libcontainer").unwrap_or(&path).display().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        for tag in text.split("KERNEL(").skip(1) {
+            found.push((tag.split(')').next().unwrap().to_owned(), file.clone()));
+        }
+    }
+}
+
+#[test]
+fn every_kernel_tag_has_its_row_and_every_row_its_tag() {
+    let page = fs::read_to_string("docs/kernel.md").unwrap();
+    let mut rows = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [_, version, _, _, files] = cells[..] else { panic!("five cells: {line}") };
+        rows.extend(files.split('`').skip(1).step_by(2).map(|file| (version.to_owned(), file.to_owned())));
+    }
+    let mut tags = Vec::new();
+    kernel_tags(Path::new("src"), &mut tags);
+    assert!(tags.len() > 10, "no tags in src");
+    for list in [&mut rows, &mut tags] {
+        list.sort();
+        list.dedup();
+    }
+    let missing: Vec<_> = tags.iter().filter(|tag| !rows.contains(tag)).collect();
+    let stale: Vec<_> = rows.iter().filter(|row| !tags.contains(row)).collect();
+    assert!(missing.is_empty() && stale.is_empty(), "docs/kernel.md lacks {missing:?} and has without a tag {stale:?}");
 }

@@ -59,7 +59,7 @@ pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcom
 fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT) {
-            // EAGAIN: something was renamed meanwhile, and the kernel would not vouch for the result (openat2(2))
+            // KERNEL(5.6): openat2. EAGAIN: something was renamed meanwhile, and the kernel would not vouch for the result (openat2(2))
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return Ok(other?),
         }

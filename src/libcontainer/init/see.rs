@@ -67,7 +67,7 @@ fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u
     change(on_top.as_fd(), &mount.changes)
 }
 
-/// fsconfig(2) for every setting, then the mount. The kernel's own words about a refusal wait in the context.
+/// fsconfig(2) for every setting, then the mount. KERNEL(5.2). The kernel's own words about a refusal wait in the context.
 fn detached(mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let fs = &rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };

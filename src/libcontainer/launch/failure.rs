@@ -16,7 +16,7 @@ use crate::wire::Failure;
 pub(super) const TOO_LITTLE_MEMORY: &str =
     "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)";
 
-/// Waits for the end of a child of ours, and reaps it.
+/// Waits for the end of a child of ours, and reaps it. KERNEL(5.4): waitid by pidfd.
 pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {

@@ -242,7 +242,7 @@ fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
 }
 
-/// Joins a running container: everything in one call by the pidfd of its init (setns(2), Linux 5.8), so that the kernel
+/// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
 /// itself weighs the user namespace against the others.
 pub(super) fn join(container: Joined, plan: &mut Draft) {
     let at = At::new("linux.namespaces");

@@ -29,7 +29,7 @@ pub fn replace(fd: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_dup3, new.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
-/// Sets close-on-exec on every descriptor from `first` up (close_range(2), Linux 5.11).
+/// Sets close-on-exec on every descriptor from `first` up (close_range(2)). KERNEL(5.11): see `init::go::close_fds`.
 ///
 /// # Errors
 /// Those of close_range(2).
@@ -62,7 +62,7 @@ pub fn is_handed_down(number: u32) -> bool {
         .is_ok_and(|number| rustix::io::fcntl_getfd(inherited(number)).is_ok_and(|flags| flags.is_empty()))
 }
 
-/// A descriptor of another process (pidfd_getfd(2), Linux 5.6).
+/// A descriptor of another process (pidfd_getfd(2)). KERNEL(5.6).
 ///
 /// # Errors
 /// Those of pidfd_getfd(2).

@@ -38,7 +38,7 @@ pub fn unblock_all() -> Result<(), Errno> {
         .map(drop)
 }
 
-/// Sends any signal, also those that have no name (pidfd_send_signal(2), Linux 5.1).
+/// Sends any signal, also those that have no name (pidfd_send_signal(2)). KERNEL(5.1).
 ///
 /// # Errors
 /// ESRCH when the process has ended, EINVAL for a number that is none.
