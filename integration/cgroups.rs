@@ -11,17 +11,17 @@ use crate::{needs, only};
 
 const TOP: &str = "/sys/fs/cgroup";
 
-fn unified() -> bool {
+pub fn unified() -> bool {
     Path::new(TOP).join("cgroup.controllers").exists()
 }
 
 /// The directory of the group in the hierarchy with this controller; on version 2 there is but one.
-fn directory(controller: &str, group: &str) -> PathBuf {
+pub fn directory(controller: &str, group: &str) -> PathBuf {
     let hierarchy = if unified() { Path::new(TOP).to_path_buf() } else { Path::new(TOP).join(controller) };
     hierarchy.join(group.trim_start_matches('/'))
 }
 
-fn read(directory: &Path, file: &str) -> String {
+pub fn read(directory: &Path, file: &str) -> String {
     let path = directory.join(file);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }

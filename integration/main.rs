@@ -26,5 +26,6 @@ mod process;
 mod run_as;
 mod seccomp;
 mod terminal;
+mod update;
 mod user_namespaces;
 mod world;

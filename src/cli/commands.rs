@@ -27,6 +27,7 @@ pub enum Command {
     Spec(SpecArgs),
     Start(Only),
     State(Only),
+    Update(Box<Update>),
     /// Known, and not there yet.
     Later(&'static str),
 }
@@ -276,4 +277,68 @@ pub struct SpecArgs {
     /// generate a configuration for a rootless container
     #[arg(long)]
     pub rootless: bool,
+}
+
+/// update container resource constraints
+#[derive(Clone, Debug, Parser)]
+pub struct Update {
+    /// a file with a resources object as in config.json, or - for standard input; nothing else is looked at then
+    #[arg(long, short)]
+    pub resources: Option<PathBuf>,
+    /// relative weight of block I/O, 10 to 1000
+    #[arg(long, allow_hyphen_values = true)]
+    pub blkio_weight: Option<String>,
+    /// CPU CFS period in microseconds
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_period: Option<String>,
+    /// CPU CFS quota in microseconds within a period, -1 for none
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_quota: Option<String>,
+    /// CPU CFS burst in microseconds within a period
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_burst: Option<String>,
+    /// CPU shares, relative to other containers
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_share: Option<String>,
+    /// CPU realtime period in microseconds
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_rt_period: Option<String>,
+    /// CPU realtime runtime in microseconds within a period
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<String>,
+    /// 1: runs only where nobody else wants to
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_idle: Option<String>,
+    /// CPUs to use, such as 0-2,7
+    #[arg(long)]
+    pub cpuset_cpus: Option<String>,
+    /// memory nodes to use
+    #[arg(long)]
+    pub cpuset_mems: Option<String>,
+    /// accepted and ignored
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub kernel_memory: Option<String>,
+    /// accepted and ignored
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub kernel_memory_tcp: Option<String>,
+    /// memory limit, with or without a unit (512M), -1 for none
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    /// memory reservation, or soft limit
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    /// memory and swap together, -1 for unlimited swap
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// the most processes there may be, -1 for no limit
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+    /// Intel RDT/CAT L3 cache schema
+    #[arg(long)]
+    pub l3_cache_schema: Option<String>,
+    /// Intel RDT/MBA memory bandwidth schema
+    #[arg(long)]
+    pub mem_bw_schema: Option<String>,
+    /// id of the container
+    pub id: String,
 }

@@ -196,6 +196,17 @@ pub const VERBS: &[Verb] = &[
         definition: Only::command,
         understand: |found| Only::from_arg_matches(found).map(Command::State),
     },
+    Verb {
+        name: "update",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "update container resource constraints",
+        more: "Limits that are not named stay as they are. With --resources a resources object is laid over those that are\n\
+               in force; device rules in it replace the ones before. When one limit cannot be set, all stay as they were.",
+        definition: Update::command,
+        understand: |found| Update::from_arg_matches(found).map(|update| Command::Update(Box::new(update))),
+    },
 ];
 
 /// A row for a command that is not there yet.
@@ -214,7 +225,7 @@ macro_rules! later {
     };
 }
 /// What is known and not there yet: refused by its name, and not in the help.
-const LATER: &[Verb] = &[later!("checkpoint"), later!("mounts"), later!("restore"), later!("update")];
+const LATER: &[Verb] = &[later!("checkpoint"), later!("mounts"), later!("restore")];
 
 /// The command of that name.
 pub(super) fn named(name: &str) -> Option<&'static Verb> {

@@ -33,7 +33,7 @@ fn linux() -> Value {
     json!({
         "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         "capabilities": capabilities::known(),
-        "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+        "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true},
         "seccomp": {
             "enabled": true,
             "actions": seccomp::known_actions(),

@@ -16,6 +16,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -63,6 +64,7 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
         Command::Spec(args) => spec::run(args).map(done),
         Command::Start(args) => start::run(&session, &args.id).map(done),
         Command::State(args) => state::run(&session, &args.id).map(done),
+        Command::Update(args) => update::run(&session, args).map(done),
         Command::Later(name) => bail!("{name} is not there yet"),
     }
 }

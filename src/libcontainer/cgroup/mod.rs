@@ -6,6 +6,7 @@ mod freeze;
 pub mod oom;
 pub mod stats;
 pub mod systemd;
+mod update;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,11 +19,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::host::cgroups::Unified;
+use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Place, Placement, Write};
 use crate::sys::text;
 
 pub use systemd::UnitName;
+pub use update::{Change, Changed};
 
 /// How long a cgroup may take to become empty, or removable, after its processes were killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +46,20 @@ impl Cgroup {
     pub fn open(paths: &BTreeMap<String, PathBuf>, unit: Option<UnitName>) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
         Cgroup { paths: paths.clone(), controllers, instead: None, unit }
+    }
+
+    /// A record has one key for controllers that are mounted together; limits are for each of them.
+    #[must_use]
+    pub fn with_controllers(mut self, cgroups: &Cgroups) -> Cgroup {
+        for hierarchy in &cgroups.v1 {
+            let key = hierarchy.key();
+            if self.paths.contains_key(&key) {
+                for controller in &hierarchy.controllers {
+                    self.controllers.entry(controller.clone()).or_insert_with(|| key.clone());
+                }
+            }
+        }
+        self
     }
 
     /// Where it is to be, before anything is made.

@@ -129,11 +129,19 @@ pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
         return Ok(());
     }
     let mut bus = connect(unit.manager)?;
-    let list: Vec<_> = properties.iter().map(|p| (p.name.as_str(), variant(&p.value))).collect();
-    let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, list))?;
-    match bus.answer(serial)? {
-        Answer::Done(_) => Ok(()),
-        Answer::Refused(error, text) => bail!("systemd: set properties of {:?}: {text} ({error})", unit.name),
+    let mut again = Again::default();
+    let mut list: Vec<_> = properties.iter().collect();
+    loop {
+        let named: Vec<_> = list.iter().map(|property| (property.name.as_str(), variant(&property.value))).collect();
+        let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, named))?;
+        match bus.answer(serial)? {
+            Answer::Done(_) => return Ok(()),
+            // as above: what an older systemd does not know is written to the cgroup all the same
+            Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
+                list.retain(|property| property.need == Need::Must);
+            }
+            Answer::Refused(error, text) => bail!("systemd: set properties of {:?}: {text} ({error})", unit.name),
+        }
     }
 }
 

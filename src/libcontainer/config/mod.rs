@@ -8,7 +8,8 @@ mod fault;
 mod names;
 mod read;
 
-use oci_spec::runtime::{LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
+use serde_json::Value;
 
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
@@ -105,6 +106,17 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
 pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Faults> {
     let read::Read { value, warnings, faults } = read::typed::<Process>(bytes, at)?;
     faults.into_result((value, warnings))
+}
+
+/// Reads a resources object, as `update --resources` takes it: its types are checked, and it stays as it was written. Its
+/// places are those of `linux.resources`.
+///
+/// # Errors
+/// All mistakes, each with its place.
+pub fn load_resources(bytes: &[u8]) -> Result<Value, Faults> {
+    let read = read::typed::<LinuxResources>(bytes, &At::new("linux.resources"))?;
+    let text = serde_json::from_slice(bytes);
+    read.faults.into_result(text.unwrap_or_default())
 }
 
 /// SPEC: config.md#specification-version: semantic versions; we know the first major one.

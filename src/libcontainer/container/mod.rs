@@ -296,12 +296,30 @@ impl Container {
         }
     }
 
-    /// Writes state.json: all of it or nothing.
+    /// `linux.resources` as they are in force: since the last update, or as the config has them.
+    ///
+    /// # Errors
+    /// The config cannot be read.
+    pub fn resources(&self) -> Result<serde_json::Value> {
+        if let Some(resources) = &self.record.resources_in_force {
+            return Ok(resources.clone());
+        }
+        let mut config: serde_json::Value = serde_json::from_slice(&self.config()?).context("read the config")?;
+        Ok(config.pointer_mut("/linux/resources").map(serde_json::Value::take).unwrap_or_default())
+    }
+
+    /// Writes state.json: all of it or nothing. What others have written into it, and we do not know, stays.
     ///
     /// # Errors
     /// The kernel's word.
     pub fn save(&self) -> Result<()> {
-        let text = serde_json::to_vec(&self.record)?;
+        let mut record = serde_json::to_value(&self.record)?;
+        if let Ok(there) = fs::read(self.directory.join(STATE))
+            && let Ok(there) = serde_json::from_slice(&there)
+        {
+            keep_unknown(&mut record, there);
+        }
+        let text = serde_json::to_vec(&record)?;
         let beside = self.directory.join("state.json.new");
         private(&beside)?.write_all(&text).context("write state.json")?;
         fs::rename(&beside, self.directory.join(STATE)).context("write state.json")
@@ -321,6 +339,17 @@ impl Container {
     }
 }
 
+/// Puts back what `there` has and `record` does not know.
+fn keep_unknown(record: &mut serde_json::Value, there: serde_json::Value) {
+    let (Some(record), serde_json::Value::Object(there)) = (record.as_object_mut(), there) else { return };
+    for (key, value) in there {
+        match record.get_mut(&key) {
+            Some(known) => keep_unknown(known, value),
+            None => drop(record.insert(key, value)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,6 +362,24 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "a b", "ä", "a\n", "a:b"] {
             assert!(check_id(bad).unwrap_err().to_string().contains("invalid container ID format"), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_runc_wrote_and_we_do_not_know_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::at(directory.path()).unwrap();
+        fs::create_dir(directory.path().join("x")).unwrap();
+        let runcs =
+            r#"{"id":"x","config":{"rootfs":"/r","rlimits":null,"cgroups":{"path":"/x","freezer":7}},"time":1}"#;
+        fs::write(directory.path().join("x").join(STATE), runcs).unwrap();
+        let mut container = root.load("x").unwrap();
+        container.record_mut().resources_in_force = Some(serde_json::json!({"pids": {"limit": 5}}));
+        container.save().unwrap();
+        let text = fs::read(directory.path().join("x").join(STATE)).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!((&state["config"]["cgroups"]["freezer"], &state["time"]), (&7.into(), &1.into()));
+        assert!(state["config"].as_object().unwrap().contains_key("rlimits") && state["coracle"].is_null());
+        assert_eq!(root.load("x").unwrap().resources().unwrap()["pids"]["limit"], 5);
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct Record {
     pub external_descriptors: Vec<String>,
     /// Its resctrl group.
     pub intel_rdt_path: String,
+    /// `linux.resources` as they are in force since the last `update`; absent, those of its config are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources_in_force: Option<serde_json::Value>,
     /// What is ours alone; a container without it was made by runc.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coracle: Option<OwnRecord>,

@@ -168,6 +168,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             .collect(),
         external_descriptors: Vec::new(),
         intel_rdt_path: String::new(),
+        resources_in_force: None,
         coracle: Some(OwnRecord {
             oci_version: spec.version().clone(),
             bundle: flags.bundle.clone(),

@@ -4,6 +4,7 @@
 pub mod annotations;
 mod devices;
 pub mod unit;
+pub mod update;
 mod v1;
 mod v2;
 

@@ -211,6 +211,8 @@ fn words(write: &Write) -> Vec<Property> {
         "cpu.shares" => must("CPUShares", number()),
         // KERNEL(5.15), systemd 252: no weight means idle
         "cpu.idle" if write.value.trim() == "1" => may("CPUWeight", Value::Uint64(0)),
+        // none of its own; the shares follow where there are any
+        "cpu.idle" => may("CPUWeight", Value::Uint64(u64::MAX)),
         "cpu.max" => quota(&write.value),
         "cpuset.cpus" => mask(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),
         "cpuset.mems" => mask(&write.value).map(|bytes| may("AllowedMemoryNodes", bytes)).unwrap_or_default(),
@@ -375,6 +377,7 @@ mod tests {
             ("cpu.max", "1234 100000", "CPUQuotaPerSecUSec=20000 CPUQuotaPeriodUSec=100000"),
             ("cpu.max", "max 100000", "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=100000"),
             ("cpu.idle", "1", "CPUWeight=0"),
+            ("cpu.idle", "0", "CPUWeight=infinity"),
             ("cpuset.cpus", "0-3,8", "AllowedCPUs=[15, 1]"),
             (
                 "io.max",

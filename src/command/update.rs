@@ -1,0 +1,215 @@
+//! `update`: other limits for a container, by flags or by a resources object.
+
+use std::fs;
+use std::io::Read;
+
+use anyhow::{Context, Result, anyhow, bail};
+use libcontainer::cgroup::Change;
+use libcontainer::config::{self, At, Faults};
+use libcontainer::container::Status;
+use libcontainer::host::{Host, Labels};
+use libcontainer::plan::resources::update::{self, Update};
+use serde_json::{Value, json};
+
+use super::Session;
+use crate::cli;
+
+/// Where a limit was asked for: mistakes are told by it.
+enum Source {
+    /// Properties, and the flags they were set by.
+    Flags(Vec<(&'static str, &'static str)>),
+    /// `--resources`.
+    Object,
+}
+
+pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
+    let mut container = session.root()?.load(&args.id)?;
+    let (asked, source) = asked(session, args)?;
+    let _lock = container.lock()?;
+    if container.status() == Status::Stopped {
+        bail!("container not running");
+    }
+    let host = Host::probe(Labels::None).context("look at the host")?;
+    let planned = update::update(&container.resources()?, &asked, &host.cgroups);
+    let Update { resources, mut writes, devices, warnings } = planned.map_err(|faults| source.told(&faults))?;
+    warnings
+        .iter()
+        .for_each(|warning| session.log.warning(&format!("{}: {}", source.named(&warning.at), warning.said)));
+    let cgroup = container.cgroup().with_controllers(&host.cgroups);
+    if cgroup.paths().is_empty() && (!writes.is_empty() || devices.is_some()) {
+        bail!("this container has no cgroup of its own: nothing can be limited");
+    }
+    for write in &mut writes {
+        write.at = At::new(source.named(&write.at));
+    }
+    let changed = cgroup.change(Change { writes: &writes, devices: devices.as_ref() })?;
+    container.record_mut().resources_in_force = Some(resources);
+    match container.save() {
+        Ok(()) => Ok(()),
+        Err(error) => Err(match changed.undo() {
+            Ok(()) => error,
+            Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
+        }),
+    }
+}
+
+/// What is asked, as a resources object.
+fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
+    let flags = flags(args);
+    for (flag, value) in [("--l3-cache-schema", &args.l3_cache_schema), ("--mem-bw-schema", &args.mem_bw_schema)] {
+        if value.is_some() {
+            bail!("{flag}: the config of this container has no linux.intelRdt");
+        }
+    }
+    let Some(path) = &args.resources else {
+        for (flag, value) in
+            [("--kernel-memory", &args.kernel_memory), ("--kernel-memory-tcp", &args.kernel_memory_tcp)]
+        {
+            if value.is_some() {
+                session.log.warning(&format!("{flag} is ignored: the kernel has given it up"));
+            }
+        }
+        return Ok((of_flags(&flags)?, Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect())));
+    };
+    let mut text = Vec::new();
+    if path == "-" {
+        std::io::stdin().read_to_end(&mut text).context("--resources: read standard input")?;
+    } else {
+        text = fs::read(path).with_context(|| format!("--resources: {}", path.display()))?;
+    }
+    if let Some(flag) = flags.first() {
+        session.log.warning(&format!("{} is ignored: --resources says it all", flag.name));
+    }
+    let resources = config::load_resources(&text).map_err(|faults| Source::Object.told(&faults))?;
+    Ok((resources, Source::Object))
+}
+
+/// A flag that was given.
+struct Flag<'a> {
+    name: &'static str,
+    /// Its property below `linux.resources`.
+    property: &'static str,
+    text: &'a str,
+    kind: Kind,
+}
+
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A number.
+    Number,
+    /// A number of bytes, with or without a unit; -1 is no limit.
+    Bytes,
+    /// A list, as it is.
+    List,
+}
+
+fn flags(args: &cli::Update) -> Vec<Flag<'_>> {
+    use Kind::{Bytes, List, Number};
+    let all = [
+        ("--blkio-weight", "blockIO.weight", &args.blkio_weight, Number),
+        ("--cpu-period", "cpu.period", &args.cpu_period, Number),
+        ("--cpu-quota", "cpu.quota", &args.cpu_quota, Number),
+        ("--cpu-burst", "cpu.burst", &args.cpu_burst, Number),
+        ("--cpu-share", "cpu.shares", &args.cpu_share, Number),
+        ("--cpu-rt-period", "cpu.realtimePeriod", &args.cpu_rt_period, Number),
+        ("--cpu-rt-runtime", "cpu.realtimeRuntime", &args.cpu_rt_runtime, Number),
+        ("--cpu-idle", "cpu.idle", &args.cpu_idle, Number),
+        ("--cpuset-cpus", "cpu.cpus", &args.cpuset_cpus, List),
+        ("--cpuset-mems", "cpu.mems", &args.cpuset_mems, List),
+        ("--memory", "memory.limit", &args.memory, Bytes),
+        ("--memory-reservation", "memory.reservation", &args.memory_reservation, Bytes),
+        ("--memory-swap", "memory.swap", &args.memory_swap, Bytes),
+        ("--pids-limit", "pids.limit", &args.pids_limit, Number),
+    ];
+    let given = all
+        .into_iter()
+        .filter_map(|(name, property, text, kind)| Some(Flag { name, property, text: text.as_deref()?, kind }));
+    given.collect()
+}
+
+fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
+    let mut asked = json!({});
+    for Flag { name, property, text, kind } in flags {
+        let value = match kind {
+            Kind::Number => json!(text.parse::<i64>().map_err(|_| anyhow!("{name}: {text:?} is no number"))?),
+            Kind::Bytes => json!(bytes(text).ok_or_else(|| anyhow!("{name}: {text:?} is no size such as 512M"))?),
+            Kind::List => json!(text),
+        };
+        let (section, property) = property.split_once('.').unwrap_or_default();
+        asked[section][property] = value;
+    }
+    // what fits into no property
+    let text = serde_json::to_vec(&asked)?;
+    let source = Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect());
+    config::load_resources(&text).map_err(|faults| source.told(&faults))
+}
+
+/// `512M`, `1.5GiB`, `-1`: units are powers of 1024.
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // checked to be in range
+fn bytes(text: &str) -> Option<i64> {
+    if let Ok(number) = text.parse::<i64>() {
+        return Some(number).filter(|number| *number >= -1);
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let unit = text[end..].trim_start().to_ascii_lowercase();
+    let power = match unit.strip_suffix('b').unwrap_or(&unit).trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let bytes = text[..end].parse::<f64>().ok()? * 1024f64.powi(power);
+    (bytes < i64::MAX as f64).then_some(bytes as i64)
+}
+
+impl Source {
+    /// The flag of a property, or the property's place in the object that was given.
+    fn named(&self, at: &At) -> String {
+        let place = at.as_str().strip_prefix("linux.resources").unwrap_or_default().trim_start_matches('.');
+        let flags = match self {
+            Source::Object if place.is_empty() => return "--resources".to_owned(),
+            Source::Object => return format!("--resources: {place}"),
+            Source::Flags(flags) => flags,
+        };
+        let section = place.split('.').next().unwrap_or_default();
+        let exact = flags.iter().find(|(property, _)| *property == place);
+        // a limit that follows from another one
+        let near = || flags.iter().find(|(property, _)| property.split('.').next() == Some(section));
+        exact.or_else(near).map_or_else(|| at.as_str().to_owned(), |(_, flag)| (*flag).to_owned())
+    }
+
+    fn told(&self, faults: &Faults) -> anyhow::Error {
+        let all: Vec<_> = faults.iter().map(|fault| format!("{}: {}", self.named(&fault.at), fault.problem)).collect();
+        anyhow!(all.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let cases =
+            [("512", 512), ("512M", 512 << 20), ("1g", 1 << 30), ("1.5GiB", 3 << 29), ("2 kb", 2048), ("-1", -1)];
+        for (text, expected) in cases {
+            assert_eq!(bytes(text), Some(expected), "{text}");
+        }
+        for bad in ["", "M", "-2", "5x", "-1M", "9999999P", "1.2.3M", "1e3"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_by_the_flag() {
+        let source = Source::Flags(vec![("memory.limit", "--memory")]);
+        assert_eq!(source.named(&At::new("linux.resources.memory.limit")), "--memory");
+        assert_eq!(source.named(&At::new("linux.resources.memory.swap")), "--memory");
+        assert_eq!(source.named(&At::new("linux.resources.pids.limit")), "linux.resources.pids.limit");
+        assert_eq!(Source::Object.named(&At::new("linux.resources.devices[0].type")), "--resources: devices[0].type");
+    }
+}

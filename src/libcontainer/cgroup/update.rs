@@ -1,0 +1,233 @@
+//! Other limits while the container runs: all of them, or those that were there before.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+
+use super::{Cgroup, must_fit, put, systemd, word};
+use crate::plan::resources::unit::{device_properties, properties};
+use crate::plan::resources::{DeviceAccess, OnFailure, Write};
+
+/// What is to change.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// Limits.
+    pub writes: &'a [Write],
+    /// Device access as it is to be, and as it was.
+    pub devices: Option<&'a [DeviceAccess; 2]>,
+}
+
+/// What has changed, and can still be taken back.
+#[derive(Debug)]
+pub struct Changed<'a> {
+    cgroup: &'a Cgroup,
+    change: Change<'a>,
+    before: Vec<Before>,
+}
+
+/// What a file said.
+#[derive(Debug)]
+struct Before {
+    path: PathBuf,
+    said: String,
+    /// The value that makes it say so again, where there is one.
+    value: Option<String>,
+    write: Write,
+}
+
+impl Cgroup {
+    /// Changes limits of what runs in it. What fails leaves them as they were.
+    ///
+    /// # Errors
+    /// The property, the file and the kernel's word, or systemd's.
+    pub fn change<'a>(&'a self, change: Change<'a>) -> Result<Changed<'a>> {
+        let changed = Changed { cgroup: self, change, before: self.before(change.writes) };
+        for write in change.writes {
+            if let (Some(limit), Some(directory)) = (write.unless_used, self.directory_of(write)) {
+                must_fit(write, limit, directory).map_err(|refusal| refusal.error)?;
+            }
+        }
+        let done = changed.make();
+        match done {
+            Ok(()) => Ok(changed),
+            Err(error) => Err(match changed.undo() {
+                Ok(()) => error,
+                Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
+            }),
+        }
+    }
+
+    fn directory_of(&self, write: &Write) -> Option<&PathBuf> {
+        self.paths.get(self.controllers.get(&write.controller).unwrap_or(&write.controller))
+    }
+
+    fn before(&self, writes: &[Write]) -> Vec<Before> {
+        let mut all = Vec::new();
+        for write in writes {
+            let Some(directory) = self.directory_of(write) else { continue };
+            let mut look = |file: &str, value: &str| {
+                let path = directory.join(file);
+                if let Ok(said) = fs::read_to_string(&path) {
+                    let value = former(file, value, &said);
+                    all.push(Before { path, said, value, write: write.clone() });
+                }
+            };
+            look(&write.file, &write.value);
+            if let OnFailure::Instead(file, value) = &write.on_failure {
+                look(file, value);
+            }
+        }
+        all
+    }
+
+    /// systemd writes the limits of a unit again when it thinks fit, in its own rounding: it is told first, and the exact
+    /// values come after it. On version 1 it takes all devices away before it gives some back.
+    fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<()> {
+        let Some(unit) = self.unit() else { return Ok(()) };
+        let mut list = properties(writes);
+        list.extend(devices.map(device_properties).unwrap_or_default());
+        if list.is_empty() {
+            return Ok(());
+        }
+        self.undisturbed(self.paths.contains_key("devices"), || systemd::set(unit, &list))
+    }
+
+    /// Does it while nothing in the group runs, where `still` says that somebody would notice.
+    fn undisturbed(&self, still: bool, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        let frozen = still && !self.is_frozen() && self.freeze().is_ok();
+        let done = act();
+        if frozen {
+            self.thaw()?;
+        }
+        done
+    }
+
+    fn change_devices(&self, access: &DeviceAccess) -> Result<()> {
+        let still = match access {
+            // only a list that allowed everything is emptied first
+            DeviceAccess::List(_) => {
+                let list =
+                    self.paths.get("devices").map(|directory| fs::read_to_string(directory.join("devices.list")));
+                list.is_some_and(|list| list.is_ok_and(|list| list.starts_with('a')))
+            }
+            DeviceAccess::Program(_) | DeviceAccess::Unrestricted => false,
+        };
+        self.undisturbed(still, || self.apply_devices(access))
+    }
+}
+
+impl Changed<'_> {
+    fn make(&self) -> Result<()> {
+        let Change { writes, devices } = self.change;
+        self.cgroup.tell_systemd(writes, devices.map(|[new, _]| new))?;
+        self.cgroup.apply(writes)?;
+        devices.map_or(Ok(()), |[new, _]| self.cgroup.change_devices(new))
+    }
+
+    /// Sets everything back.
+    ///
+    /// # Errors
+    /// What could not be set back.
+    pub fn undo(self) -> Result<()> {
+        let formerly = self.before.iter().filter_map(|before| {
+            let value = before.value.clone()?;
+            let file = before.path.file_name()?.to_str()?.to_owned();
+            Some(Write { file, value, on_failure: OnFailure::Fail, unless_used: None, ..before.write.clone() })
+        });
+        let told = self.cgroup.tell_systemd(&formerly.collect::<Vec<_>>(), self.change.devices.map(|[_, old]| old));
+        // values hold each other in bounds: what is refused in one order is taken in the other
+        let refused: Vec<_> = self.before.iter().rev().filter(|before| before.set_back().is_err()).collect();
+        let refused = refused.into_iter().map(Before::set_back).filter_map(Result::err).next();
+        let devices = self.change.devices.map_or(Ok(()), |[_, old]| self.cgroup.change_devices(old));
+        told.and(refused.map_or(Ok(()), Err)).and(devices)
+    }
+}
+
+impl Before {
+    fn set_back(&self) -> Result<()> {
+        let Some(value) = &self.value else { return Ok(()) };
+        if fs::read_to_string(&self.path).is_ok_and(|says| says == self.said) {
+            return Ok(());
+        }
+        let at = &self.write.at;
+        put(&self.path, value)
+            .map_err(|error| anyhow!("{at}: write {value} to {}: {}", self.path.display(), word(&error)))
+    }
+}
+
+/// What must be written to a file that said `said`, so that it says so again after `value` was written.
+fn former(file: &str, value: &str, said: &str) -> Option<String> {
+    let said = said.trim_end_matches('\n');
+    let line = |name: &str| said.lines().find(|line| line.split(' ').next() == Some(name));
+    let name = value.split(' ').next().unwrap_or_default();
+    match file {
+        "memory.oom_control" => line("oom_kill_disable").map(|line| line["oom_kill_disable".len()..].trim().to_owned()),
+        "io.max" => Some(line(name).map_or(format!("{name} rbps=max wbps=max riops=max wiops=max"), str::to_owned)),
+        "rdma.max" => Some(line(name).map_or(format!("{name} hca_handle=max hca_object=max"), str::to_owned)),
+        "net_prio.ifpriomap" => line(name).map(str::to_owned),
+        "io.weight" | "io.bfq.weight" if name.contains(':') => {
+            Some(line(name).map_or(format!("{name} default"), str::to_owned))
+        }
+        "io.weight" | "io.bfq.weight" => line("default").map(|line| line["default".len()..].trim().to_owned()),
+        _ if name.contains(':') => Some(line(name).map_or(format!("{name} 0"), str::to_owned)),
+        // a group that idles has no weight that could be given back
+        "cpu.weight" if said == "0" => None,
+        // for the kernel an empty line; nothing at all it never sees
+        _ if said.is_empty() => Some("\n".to_owned()),
+        _ if said.contains('\n') => None,
+        _ => Some(said.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_to_say_again_what_it_said() {
+        let cases = [
+            ("pids.max", "7", "max\n", Some("max")),
+            ("cpu.max", "7 100000", "max 100000\n", Some("max 100000")),
+            ("cpuset.cpus", "0", "\n", Some("\n")),
+            ("cpu.weight", "5", "0\n", None),
+            ("memory.oom_control", "1", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", Some("0")),
+            ("io.max", "8:0 rbps=5", "8:16 rbps=1\n8:0 rbps=2 wbps=max\n", Some("8:0 rbps=2 wbps=max")),
+            ("io.max", "8:0 rbps=5", "", Some("8:0 rbps=max wbps=max riops=max wiops=max")),
+            ("io.weight", "default 5", "default 100\n8:0 7\n", Some("100")),
+            ("io.weight", "8:0 5", "default 100\n", Some("8:0 default")),
+            ("io.bfq.weight", "5", "default 100\n", Some("100")),
+            ("blkio.throttle.read_bps_device", "8:0 5", "", Some("8:0 0")),
+            ("blkio.throttle.read_bps_device", "8:0 5", "8:0 9\n", Some("8:0 9")),
+            ("rdma.max", "mlx5 hca_handle=5", "", Some("mlx5 hca_handle=max hca_object=max")),
+            ("net_prio.ifpriomap", "lo 5", "lo 0\neth0 1\n", Some("lo 0")),
+        ];
+        for (file, value, said, expected) in cases {
+            assert_eq!(former(file, value, said).as_deref(), expected, "{file} {said:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_file_refuses_sets_the_others_back() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("pids.max"), "5").unwrap();
+        let cgroup = Cgroup { paths: [(String::new(), directory.path().to_path_buf())].into(), ..Cgroup::default() };
+        let write = |file: &str, value: &str| Write {
+            controller: String::new(),
+            file: file.to_owned(),
+            value: value.to_owned(),
+            on_failure: OnFailure::Fail,
+            unless_used: None,
+            at: crate::config::At::new("place"),
+        };
+        let writes = [write("pids.max", "7"), write("nothing.max", "7")];
+        let change = Change { writes: &writes, devices: None };
+        let said = cgroup.change(change).unwrap_err().to_string();
+        assert!(said.starts_with("place: "), "{said}");
+        assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "5");
+        let changed = cgroup.change(Change { writes: &writes[..1], devices: None }).unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "7");
+        changed.undo().unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "5");
+    }
+}

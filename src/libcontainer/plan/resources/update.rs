@@ -1,0 +1,240 @@
+//! Other limits for a container that is there: what was asked is laid over what is in force, and only what that changes is
+//! written. Resources are JSON objects here, as they came and as they are kept: what is not known is not lost.
+
+use std::collections::HashSet;
+
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Map, Value, json};
+
+use super::{DeviceAccess, Write, devices, unused, writes};
+use crate::config::{At, Faults, Warning};
+use crate::host::cgroups::Cgroups;
+
+/// Numbers that mean something when they are 0; elsewhere it leaves things alone, and clients send it.
+const ZERO_COUNTS: [&str; 7] =
+    ["cpu.idle", "cpu.burst", "memory.swappiness", "pids.limit", "hugepageLimits", "rdma", "network.classID"];
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// What is in force afterwards.
+    pub resources: Value,
+    /// The limits that change, or that were asked for.
+    pub writes: Vec<Write>,
+    /// Device access, when it was asked for: what it is to be and what it was.
+    pub devices: Option<[DeviceAccess; 2]>,
+    /// Notes.
+    pub warnings: Vec<Warning>,
+}
+
+/// The update that turns what is `there` into what is asked.
+///
+/// # Errors
+/// All mistakes in what would be in force, each by its place in `linux.resources`.
+pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update, Faults> {
+    let asked = without_nothings(asked, "");
+    let resources = merge(there, &asked);
+    let (old, new) = (typed(there)?, typed(&resources)?);
+    let mut faults = Faults::none();
+    if asked["cpu"]["shares"].is_number() && resources["cpu"]["idle"] == 1 {
+        faults.add(At::new("linux.resources.cpu.shares"), "a group that idles (cpu.idle is 1) has no shares");
+    }
+    let wanted = faults.keep(writes(&new, cgroups)).unwrap_or_default();
+    let before: HashSet<_> = writes(&old, cgroups).unwrap_or_default().into_iter().map(plain).collect();
+    let is_news = |write: &Write| !before.contains(&plain(write.clone())) || is_asked(&write.at, &asked);
+    let devices = match &asked["devices"] {
+        Value::Array(_) => {
+            let access =
+                |resources: &LinuxResources| devices(resources.devices().as_deref().unwrap_or_default(), cgroups);
+            let old = access(&old).unwrap_or(DeviceAccess::Unrestricted);
+            faults.keep(access(&new)).map(|new| [new, old])
+        }
+        _ => None,
+    };
+    let warnings = typed(&asked).map(|asked| unused(&asked)).unwrap_or_default();
+    let writes = wanted.into_iter().filter(is_news).collect();
+    faults.into_result(Update { resources, writes, devices, warnings })
+}
+
+fn plain(write: Write) -> (String, String, String) {
+    (write.controller, write.file, write.value)
+}
+
+fn typed(resources: &Value) -> Result<LinuxResources, Faults> {
+    if resources.is_null() {
+        return Ok(LinuxResources::default());
+    }
+    serde_json::from_value(resources.clone())
+        .map_err(|error| Faults::one(At::new("linux.resources"), error.to_string()))
+}
+
+/// What was not said: null, an empty string, and 0 where that is no value.
+fn without_nothings(value: &Value, at: &str) -> Value {
+    let Value::Object(object) = value else { return value.clone() };
+    let mut kept = Map::new();
+    for (key, value) in object {
+        let place = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        let zero_counts = ZERO_COUNTS.iter().any(|there| place.starts_with(there));
+        let nothing = match value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty() && at != "unified",
+            Value::Number(number) => number.as_i64() == Some(0) && !zero_counts,
+            _ => false,
+        };
+        if !nothing {
+            kept.insert(key.clone(), without_nothings(value, &place));
+        }
+    }
+    // for oci-spec a pids limit that is absent is 0, the least there is
+    if at.is_empty() && kept.get("pids").is_some_and(|pids| pids["limit"].is_null()) {
+        kept.remove("pids");
+    }
+    Value::Object(kept)
+}
+
+fn merge(there: &Value, asked: &Value) -> Value {
+    let mut all = without_nothings(there, "");
+    if !all.is_object() {
+        all = json!({});
+    }
+    lay_over(&mut all, asked);
+    let memory = &asked["memory"];
+    if memory["limit"] == -1 && memory["swap"].is_null() {
+        all["memory"]["swap"] = json!(-1);
+    }
+    all
+}
+
+/// Objects property by property; a list of limits for several things each for its thing. Device rules are an ordered
+/// whole, and replaced.
+fn lay_over(there: &mut Value, asked: &Value) {
+    let (Value::Object(there), Value::Object(asked)) = (there, asked) else { return };
+    for (key, value) in asked {
+        match there.get_mut(key) {
+            Some(old @ Value::Object(_)) if value.is_object() => lay_over(old, value),
+            Some(Value::Array(old)) if key != "devices" && value.is_array() => {
+                value.as_array().into_iter().flatten().for_each(|entry| lay_beside(old, entry));
+            }
+            _ => drop(there.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+fn lay_beside(list: &mut Vec<Value>, entry: &Value) {
+    let names = ["major", "minor", "pageSize", "name"];
+    match list.iter_mut().find(|there| names.iter().all(|name| there[*name] == entry[*name])) {
+        Some(there) => lay_over(there, entry),
+        None => list.push(entry.clone()),
+    }
+}
+
+/// Whether the property behind a write is among what was asked; quota and period are one file.
+fn is_asked(at: &At, asked: &Value) -> bool {
+    let place = at.as_str().strip_prefix("linux.resources.").unwrap_or_default();
+    let mut names = place.split(['.', '[']);
+    let (section, name) = (&asked[names.next().unwrap_or_default()], names.next().unwrap_or_default());
+    match (section, name) {
+        (Value::Array(_), _) => true,
+        (_, "quota" | "period") => section["quota"].is_number() || section["period"].is_number(),
+        (_, name) => !section[name].is_null() || place.starts_with("unified"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cgroups::{Hierarchy, Unified};
+
+    fn v1() -> Cgroups {
+        let hierarchy = |name: &str| Hierarchy { controllers: vec![name.into()], ..Hierarchy::default() };
+        let names = ["pids", "memory", "cpu", "cpuset", "blkio", "hugetlb", "devices"];
+        Cgroups { v1: names.map(hierarchy).to_vec(), v2: None }
+    }
+
+    fn v2() -> Cgroups {
+        Cgroups { v1: vec![], v2: Some(Unified::default()) }
+    }
+
+    fn json(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn written(there: &str, asked: &str, cgroups: &Cgroups) -> Vec<String> {
+        let update = update(&json(there), &json(asked), cgroups).unwrap();
+        update.writes.iter().map(|write| format!("{}={}", write.file, write.value)).collect()
+    }
+
+    #[test]
+    fn what_is_asked_is_laid_over_what_is_there() {
+        let cases = [
+            (r#"{"memory":{"limit":5}}"#, r#"{"memory":{"swap":7}}"#, r#"{"memory":{"limit":5,"swap":7}}"#),
+            (
+                r#"{"memory":{"limit":5,"swap":9}}"#,
+                r#"{"memory":{"limit":-1}}"#,
+                r#"{"memory":{"limit":-1,"swap":-1}}"#,
+            ),
+            (r#"{"cpu":{"shares":5}}"#, r#"{"cpu":{"shares":0,"cpus":"","mems":null}}"#, r#"{"cpu":{"shares":5}}"#),
+            (r#"{"cpu":{"idle":1}}"#, r#"{"cpu":{"idle":0}}"#, r#"{"cpu":{"idle":0}}"#),
+            (r#"{"pids":{"limit":5}}"#, r#"{"pids":{}}"#, r#"{"pids":{"limit":5}}"#),
+            (r#"{"devices":[{"allow":false}]}"#, r#"{"devices":[]}"#, r#"{"devices":[]}"#),
+            (r#"null"#, r#"{"unified":{"a.b":""}}"#, r#"{"unified":{"a.b":""}}"#),
+            (
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1},{"major":8,"minor":1,"rate":1}]}}"#,
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":1,"rate":2},{"major":8,"minor":2,"rate":3}]}}"#,
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1},{"major":8,"minor":1,"rate":2},
+                    {"major":8,"minor":2,"rate":3}]}}"#,
+            ),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":5}],"strange":7}"#,
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#,
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}],"strange":7}"#,
+            ),
+        ];
+        for (there, asked, expected) in cases {
+            let asked = without_nothings(&json(asked), "");
+            assert_eq!(merge(&json(there), &asked), json(expected), "{there} {asked}");
+        }
+    }
+
+    #[test]
+    fn only_what_changes_or_is_asked_is_written() {
+        let there = r#"{"memory":{"limit":10,"swap":30},"pids":{"limit":5},"cpu":{"quota":5000,"period":20000}}"#;
+        assert_eq!(written(there, "{}", &v1()), [""; 0]);
+        assert_eq!(written(there, r#"{"pids":{"limit":5}}"#, &v1()), ["pids.max=5"]);
+        assert_eq!(written(there, r#"{"memory":{"limit":20}}"#, &v1()), ["memory.limit_in_bytes=20"]);
+        // version 2 has swap alone, and the period beside the quota
+        assert_eq!(written(there, r#"{"memory":{"limit":20}}"#, &v2()), ["memory.max=20", "memory.swap.max=10"]);
+        assert_eq!(written(there, r#"{"cpu":{"quota":7000}}"#, &v2()), ["cpu.max=7000 20000"]);
+        assert_eq!(written(there, r#"{"cpu":{"period":30000}}"#, &v2()), ["cpu.max=5000 30000"]);
+        assert_eq!(written(there, r#"{"memory":{"limit":-1}}"#, &v2()), ["memory.max=max", "memory.swap.max=max"]);
+    }
+
+    #[test]
+    fn a_group_that_idles_gets_its_shares_back_when_it_wakes() {
+        let there = r#"{"cpu":{"shares":1024,"idle":1}}"#;
+        assert_eq!(written(there, r#"{"cpu":{"idle":0}}"#, &v2()), ["cpu.idle=0", "cpu.weight=100"]);
+        assert_eq!(written(r#"{"cpu":{"shares":1024}}"#, r#"{"cpu":{"idle":1}}"#, &v2()), ["cpu.idle=1"]);
+        let faults = update(&json(there), &json(r#"{"cpu":{"shares":5}}"#), &v2()).unwrap_err().to_string();
+        assert!(faults.contains("linux.resources.cpu.shares: a group that idles"), "{faults}");
+    }
+
+    #[test]
+    fn what_cannot_go_together_is_told() {
+        let there = r#"{"memory":{"limit":10,"swap":20}}"#;
+        let faults = update(&json(there), &json(r#"{"memory":{"limit":30}}"#), &v2()).unwrap_err().to_string();
+        assert!(faults.contains("linux.resources.memory.swap: 20 is memory and swap together, and below"), "{faults}");
+    }
+
+    #[test]
+    fn devices_are_left_alone_unless_they_are_asked_for() {
+        let there = r#"{"devices":[{"allow":false}]}"#;
+        assert!(update(&json(there), &json(r#"{"devices":null}"#), &v1()).unwrap().devices.is_none());
+        let asked = r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]}"#;
+        let [new, old] = update(&json(there), &json(asked), &v1()).unwrap().devices.unwrap();
+        let (DeviceAccess::List(new), DeviceAccess::List(old)) = (new, old) else { panic!("no lists") };
+        let from = old.writes("");
+        let shown: String = from.iter().map(|write| format!("{}\n", write.value)).collect();
+        let lines: Vec<_> = new.writes(&shown).into_iter().map(|w| format!("{} {}", w.file, w.value)).collect();
+        assert_eq!(lines, ["devices.allow c 10:229 rw"]);
+    }
+}
