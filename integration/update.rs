@@ -57,10 +57,13 @@ fn shares(world: &World) -> String {
     says(world, ("cpu", "cpu.shares"), "cpu.weight")
 }
 
+/// Flags; controller and file of version 1, file of version 2; what they hold then.
+type Case = (&'static [&'static str], (&'static str, &'static str), &'static str, &'static str, &'static str);
+
 #[test]
 fn every_flag_is_in_its_file() {
     let world = with(json!({}));
-    let mut cases: Vec<(&[&str], (&str, &str), &str, &str, &str)> = vec![
+    let mut cases: Vec<Case> = vec![
         (&["--pids-limit", "20"], ("pids", "pids.max"), "pids.max", "20", "20"),
         (&["--pids-limit=-1"], ("pids", "pids.max"), "pids.max", "max", "max"),
         (&["--memory", "67108864"], ("memory", "memory.limit_in_bytes"), "memory.max", "67108864", "67108864"),
@@ -83,7 +86,7 @@ fn every_flag_is_in_its_file() {
     ];
     if who() == Who::Us {
         // units, and what Debian's peers convert otherwise or do not know
-        cases.extend::<Vec<(&[&str], (&str, &str), &str, &str, &str)>>(vec![
+        cases.extend::<Vec<Case>>(vec![
             (&["--memory", "96M"], ("memory", "memory.limit_in_bytes"), "memory.max", "100663296", "100663296"),
             (&["-memory=0.125GiB"], ("memory", "memory.limit_in_bytes"), "memory.max", "134217728", "134217728"),
             (&["--cpu-share", "2048"], ("cpu", "cpu.shares"), "cpu.weight", "2048", "174"),
