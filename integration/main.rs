@@ -15,6 +15,7 @@ mod hooks;
 mod hostile;
 mod idmapped_mounts;
 mod life;
+mod load;
 mod mount_flags;
 mod mountinfo;
 mod mounts;
