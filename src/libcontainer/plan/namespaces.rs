@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxTimeOffset};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset};
 
 use super::Asked;
 use super::draft::{Draft, Joined, Opening, TimeOffset};
@@ -91,17 +91,7 @@ pub(super) fn of(ask: &Asked<'_>, plan: &mut Draft) -> Kinds {
         }
     }
     idmap::check(ask, &kinds, plan);
-    if linux_has(ask, |linux| linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())) {
-        plan.fault(&At::new("linux.netDevices"), "moving network devices is not supported");
-    }
-    if linux_has(ask, |linux| linux.intel_rdt().is_some()) {
-        plan.fault(&At::new("linux.intelRdt"), "resctrl is not supported");
-    }
     kinds
-}
-
-fn linux_has(ask: &Asked<'_>, property: impl Fn(&Linux) -> bool) -> bool {
-    ask.config.spec.linux().as_ref().is_some_and(property)
 }
 
 /// The spec's word for a kind.
