@@ -426,8 +426,30 @@ def sweep():
         R.RemovePodSandbox(p.RemovePodSandboxRequest(pod_sandbox_id=s.id), timeout=15)
 
 
+def churn_round(name, number):
+    i, c = pod(name)
+    k = sleep(i, c)
+    eq((0, "hi\n", ""), sh(k, "echo", "hi"))
+    if int(number) % 2:
+        R.StopContainer(p.StopContainerRequest(container_id=k, timeout=0))
+        R.RemoveContainer(p.RemoveContainerRequest(container_id=k))
+    R.StopPodSandbox(p.StopPodSandboxRequest(pod_sandbox_id=i))
+    R.RemovePodSandbox(p.RemovePodSandboxRequest(pod_sandbox_id=i))
+
+
+def churn_worker(worker, until):
+    number = 0
+    while time.time() < int(until) and not os.path.exists(W + "/churn.failed"):
+        number += 1
+        try:
+            churn_round("churn" + worker, number)
+        except (grpc.RpcError, SystemExit) as e:
+            open(W + "/churn.failed", "a").write(f"worker {worker}, round {number}: {e}\n")
+    open(f"{W}/churn.rounds.{worker}", "w").write(f"{number}\n")
+
+
 if __name__ == "__main__":
     try:
-        globals()[sys.argv[1]]()
+        globals()[sys.argv[1]](*sys.argv[2:])
     except grpc.RpcError as e:
         sys.exit(f"{e.code()}: {e.details()}")

@@ -62,6 +62,58 @@ needs_checkpoint() {
   "$RUNTIME" features 2>/dev/null | grep -q 'checkpoint.enabled": *"true"' || skip "$NAME has no checkpoint and restore yet"
   command -v criu >/dev/null && criu check >/dev/null 2>&1 || skip "no criu that runs on this kernel"
 }
+# not_yet REASON: if this case fails with coracle, it counts as skipped for that reason; with others it fails
+not_yet() { echo "NOTYET $*"; }
+
+# --- churn: a suite gives  churn_round ID N  (one life of a container; says why it failed) and  daemons  (their pids)
+# what is there: of processes all but this case's own session, of cgroups what has PARENT in its path
+surroundings() {
+  local own
+  own=$(ps -o sid= $$ | tr -d ' ')
+  {
+    ps -eo sid=,comm= | awk -v own="$own" '$1 != own { print "process " $2 }'
+    awk '{ print "mount " $5 }' /proc/self/mountinfo
+    find /sys/fs/cgroup -type d -path "*$PARENT*" -printf 'cgroup %p\n'
+    find /run -type d -printf 'directory %p\n' 2>/dev/null
+  } | LC_ALL=C sort
+}
+open_files() {
+  local pid
+  for pid in $(daemons); do ls "/proc/$pid/fd" 2>/dev/null; done | wc -l
+}
+# (an engine may well give up something that it had)
+as_before() {
+  LC_ALL=C comm -13 "$W/churn.before" <(surroundings) >"$W/churn.left"
+  [ ! -s "$W/churn.left" ]
+}
+churn_worker() {
+  local n=0
+  while [ "$(date +%s)" -lt "$2" ] && [ ! -e "$W/churn.failed" ]; do
+    n=$((n + 1))
+    (churn_round "churn$1" $n) >"$W/churn.log.$1" 2>&1 || {
+      { echo "worker $1, round $n:" && tail -n 20 "$W/churn.log.$1"; } >>"$W/churn.failed"
+    }
+  done
+  echo $n >"$W/churn.rounds.$1"
+}
+case_churn() {
+  local worker rounds before after
+  # what an engine makes when it is first used is no leak
+  (churn_round warm 3) && (churn_round warm 5) || fail "not even one"
+  sleep 1
+  surroundings >"$W/churn.before"
+  before=$(open_files)
+  for worker in 1 2 3 4; do churn_worker $worker $(($(date +%s) + CHURN)) & done
+  wait
+  [ ! -e "$W/churn.failed" ] || fail "$(cat "$W/churn.failed")"
+  rounds=$(awk '{ n += $1 } END { print n }' "$W"/churn.rounds.*)
+  within 20 as_before || fail "left after $rounds containers: $(head -n 30 "$W/churn.left")"
+  after=$(open_files)
+  # the daemons' own connections come and go; one descriptor per container would be hundreds
+  [ $((after - before)) -le 12 ] || fail "open files of the daemons: $before before, $after after $rounds containers"
+  echo "NOTE $rounds containers; open files of the daemons: $before before, $after after"
+}
+
 # to_runtime BINARY: what RT names from now on
 to_runtime() { ln -sfn "$1" "$W/bin/.runtime.new" && mv -T "$W/bin/.runtime.new" "$W/bin/.runtime"; }
 
@@ -157,6 +209,14 @@ main() {
         echo "# $SUITE: $name: $why" >>"$REPORT"
         ;;
       *)
+        why=$(sed -n 's/^NOTYET //p' "$W/log/$n" | tail -1)
+        if [ -n "$why" ] && [ "$NAME" = coracle ]; then
+          skipped=$((skipped + 1))
+          echo "skip $n - $name: $why"
+          echo "# $SUITE: $name: $why" >>"$REPORT"
+          sweep >>"$W/log/sweep" 2>&1
+          continue
+        fi
         failed=$((failed + 1))
         echo "not ok $n - $name"
         case $code in 124 | 137) echo "# out of time ($took ms)" ;; esac

@@ -41,6 +41,8 @@ pub fn program(name: &str, errno: Errno) -> String {
     match errno {
         Errno::NOENT if !name.contains('/') => format!("exec: {name:?}: executable file not found in $PATH"),
         Errno::NOENT => format!("exec: {name:?}: stat {name}: no such file or directory"),
+        // execve(2) says EACCES of a directory, and older clients of Docker know 126 by that alone
+        Errno::ISDIR => format!("exec: {name:?}: is a directory: {}", words(Errno::ACCESS)),
         other => format!("exec: {name:?}: {}", words(other)),
     }
 }
@@ -103,7 +105,7 @@ mod tests {
         assert_eq!(told("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
         assert_eq!(told("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
         assert!(told("/x", Errno::ACCESS).contains("permission denied"));
-        assert!(told("/etc", Errno::ISDIR).contains("is a directory"));
+        assert_eq!(told("/etc", Errno::ISDIR), "process.args: exec: \"/etc\": is a directory: permission denied (EACCES)");
     }
 
     #[test]
