@@ -8,7 +8,9 @@ import grpc
 import criapi_pb2 as p, criapi_pb2_grpc as g
 
 W, PARENT = os.environ["W"], os.environ["PARENT"]
-ch = grpc.insecure_channel("unix:" + W + "/c.sock", options=[("grpc.default_authority", "localhost")])
+# (a pool of its own: after a restart of containerd, a new channel would get the old, broken connection)
+CHANNEL = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+ch = grpc.insecure_channel("unix:" + W + "/c.sock", options=CHANNEL)
 R, I = g.RuntimeServiceStub(ch), g.ImageServiceStub(ch)
 IMG = "localhost/bb:1"
 
@@ -397,7 +399,7 @@ def case_restart():
     q = pidof(k)
     subprocess.check_call(["bash", os.environ["SUITE_FILE"], "--case", "restart_containerd"])
     global ch, R
-    ch = grpc.insecure_channel("unix:" + W + "/c.sock", options=[("grpc.default_authority", "localhost")])
+    ch = grpc.insecure_channel("unix:" + W + "/c.sock", options=CHANNEL)
     R = g.RuntimeServiceStub(ch)
     eq(p.CONTAINER_RUNNING, st(k).status.state)
     eq(q, pidof(k))

@@ -105,7 +105,10 @@ mod tests {
         assert_eq!(told("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
         assert_eq!(told("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
         assert!(told("/x", Errno::ACCESS).contains("permission denied"));
-        assert_eq!(told("/etc", Errno::ISDIR), "process.args: exec: \"/etc\": is a directory: permission denied (EACCES)");
+        assert_eq!(
+            told("/etc", Errno::ISDIR),
+            "process.args: exec: \"/etc\": is a directory: permission denied (EACCES)"
+        );
     }
 
     #[test]
