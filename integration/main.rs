@@ -24,6 +24,7 @@ mod notify;
 mod notify_agent;
 mod paths;
 mod process;
+mod rootless;
 mod run_as;
 mod seccomp;
 mod terminal;

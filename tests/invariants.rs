@@ -6,7 +6,7 @@ mod cases;
 
 use libcontainer::config::{self, Config};
 use libcontainer::plan::Plan;
-use libcontainer::plan::step::{Origin, Slot, What};
+use libcontainer::plan::step::{Namespaces, Origin, Slot, What};
 use libcontainer::wire::{Ask, HookPoint};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -65,8 +65,12 @@ fn one_exec_last(plan: &Plan) -> Result<(), String> {
 fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
     let maps = at(plan, |what| *what == What::Ask(Ask::IdMaps));
     let root = at(plan, |what| *what == What::BecomeRoot);
-    let unshare = at(plan, |what| matches!(what, What::Unshare(_)));
+    // a mount namespace belongs to no id, and where init finds what the user can reach it comes before root
+    let finds = plan.init.iter().any(|step| matches!(step.what, What::Find(_)));
+    let early = |kinds: &Namespaces| finds && kinds.0 == libc::CLONE_NEWNS as u64;
+    let unshare = at(plan, |what| matches!(what, What::Unshare(kinds) if !early(kinds)));
     before(plan, "id maps", &maps, &root)?;
+    before(plan, "found", &at(plan, |what| matches!(what, What::Find(_))), &root)?;
     before(plan, "root", &root, &unshare)
 }
 
@@ -150,6 +154,8 @@ fn privilege(plan: &Plan) -> Result<(), String> {
                     | What::OwnStdio(_)
                     | What::Scheduler(_)
                     | What::IoPriority(_)
+                    | What::Copy(..)
+                    | What::EmptyDirectory(_)
                     | What::Ask(Ask::IdMaps | Ask::TimeOffsets | Ask::Cgroup | Ask::Hooks(_) | Ask::Limits)
             )
     };
@@ -199,6 +205,7 @@ fn no_host_path_after_pivot(plan: &Plan) -> Result<(), String> {
     let slots = |what: &What| -> Vec<Slot> {
         match what {
             What::Join(slot, _) | What::AttachRoot(slot, ..) | What::Bind(slot, ..) | What::Chroot(slot) => vec![*slot],
+            What::Find(slot) | What::Copy(slot, _) | What::EmptyDirectory(slot) => vec![*slot],
             What::Mask(_, a, b) | What::AwaitStart(a, b) | What::Hooks(_, _, a, b) => vec![*a, *b],
             What::NewMount(mount) => mount.fallback.into_iter().collect(),
             What::Console(console) => vec![console.socket],
@@ -210,8 +217,14 @@ fn no_host_path_after_pivot(plan: &Plan) -> Result<(), String> {
         return Err(format!("{slot} is never opened"));
     }
     let host = at(plan, |what| {
-        matches!(what, What::Sysctl(..) | What::Propagate(..) | What::Hooks(HookPoint::CreateContainer, ..))
-            || matches!(what, What::Propagate(path, _) if path.as_c_str() != c"/")
+        matches!(
+            what,
+            What::Find(_)
+                | What::Copy(..)
+                | What::Sysctl(..)
+                | What::Propagate(..)
+                | What::Hooks(HookPoint::CreateContainer, ..)
+        ) || matches!(what, What::Propagate(path, _) if path.as_c_str() != c"/")
     });
     let host: Vec<_> = host
         .into_iter()

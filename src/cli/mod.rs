@@ -85,6 +85,13 @@ pub struct Global {
     pub criu: Option<PathBuf>,
 }
 
+impl Global {
+    /// What `--rootless` says; None for `auto`.
+    pub fn says_rootless(&self) -> Option<bool> {
+        go_style::truth(OsStr::new(&self.rootless))
+    }
+}
+
 /// The flags alone, as a command that clap can parse.
 #[derive(Debug, Parser)]
 #[command(name = "coracle", args_override_self = true, disable_help_flag = true, disable_version_flag = true)]
@@ -175,7 +182,7 @@ fn check(global: &Global) -> Result<(), String> {
     if let Some(level) = global.log_level.as_deref().filter(|level| crate::log::Level::named(level).is_none()) {
         return Err(format!("invalid log-level: {level} (expected one of debug, info, warning, error)"));
     }
-    if global.rootless != "auto" && go_style::truth(OsStr::new(&global.rootless)).is_none() {
+    if global.rootless != "auto" && global.says_rootless().is_none() {
         return Err(format!("invalid rootless option: {:?} (expected one of true, false, auto)", global.rootless));
     }
     Ok(())

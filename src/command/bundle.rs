@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::{self, Config};
-use libcontainer::host::{Host, Labels};
+use libcontainer::host::{Host, Labels, Me};
 use libcontainer::launch::console;
-use libcontainer::plan::{self, Asked, CgroupUse, Flags, Keyring, Manager, Plan, RootChange, Start, Terminal};
+use libcontainer::plan::{
+    self, Asked, CgroupUse, Flags, Keyring, Manager, Plan, RootChange, Rootless, Start, Terminal,
+};
+
+use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{Session, absolute};
 use crate::cli::Making;
@@ -59,6 +63,16 @@ impl Bundle {
         Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
     }
 
+    /// The plan for whoever can carry it out: for us, or where the config has no user namespace, for root.
+    pub fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
+        let mut host = Host::probe(self.labels()).context("look at the host")?;
+        let list = self.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+        if !list.unwrap_or_default().iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+            host.me = Me { bounding: host.me.bounding, ..Me::default() };
+        }
+        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
+    }
+
     /// The flags of a container made from it.
     pub fn flags(&self, id: &str, making: &Making, terminal: Terminal, start: Start, cgroup: CgroupUse) -> Flags {
         let listen_fds = listen_fds();
@@ -73,6 +87,7 @@ impl Bundle {
             listen_fds,
             notify: None,
             cgroup,
+            rootless: Rootless::Auto,
             death_signal: None,
         }
     }
@@ -154,6 +169,15 @@ pub enum Detached {
 }
 
 impl Session<'_> {
+    /// What `--rootless` says.
+    pub fn rootless(&self) -> Rootless {
+        match self.global.says_rootless() {
+            Some(true) => Rootless::Yes,
+            Some(false) => Rootless::No,
+            None => Rootless::Auto,
+        }
+    }
+
     /// What the flags say about cgroups.
     pub fn cgroup_use(&self) -> Result<CgroupUse> {
         let named = self.global.cgroup_manager.as_deref();

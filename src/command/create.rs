@@ -16,6 +16,7 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), Detached::Yes)?;
     let root = session.root()?;
     let mut flags = bundle.flags(&args.id, making, master.kind(), Start::OnFifo, session.cgroup_use()?);
+    flags.rootless = session.rootless();
     flags.notify = manager().map(|_| notify::directory(&root.path().join(&args.id)));
     check_extra_fds(flags.extra_fds)?;
     let plan = bundle.plan(&flags)?;

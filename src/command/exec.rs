@@ -14,7 +14,9 @@ use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::{Child, Identity, arm, console, pidfile, seal};
 use libcontainer::plan::namespaces::{KINDS, bit};
 use libcontainer::plan::step::Namespaces;
-use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Start, capabilities};
+use libcontainer::plan::{
+    self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Rootless, Start, capabilities,
+};
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::bundle::{Detached, Master, check_extra_fds, listen_fds};
@@ -95,6 +97,7 @@ fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
         listen_fds,
         notify: None,
         cgroup: CgroupUse::Own,
+        rootless: Rootless::Auto,
         death_signal: None,
     }
 }

@@ -17,7 +17,7 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     let directory = args.directory.as_deref().or(args.bundle.as_deref());
     let bundle = Bundle::read(directory, None)?;
     let flags = bundle.flags("explained", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
-    let plan = bundle.plan(&flags)?;
+    let plan = bundle.plan_to_read(&flags)?;
     let warnings = plan.warnings.iter().cloned().chain(near_misses(&bundle.text));
     warnings.for_each(|warning| session.log.warning(&warning.to_string()));
     if args.format == "text" {

@@ -25,6 +25,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), detached)?;
     let root = session.root()?;
     let mut flags = bundle.flags(&id, making, master.kind(), Start::AtOnce, session.cgroup_use()?);
+    flags.rootless = session.rootless();
     flags.notify = manager().map(|_| notify::directory(&root.path().join(&id)));
     flags.death_signal = (detached == Detached::No).then(foreground::death_signal).flatten();
     check_extra_fds(flags.extra_fds)?;

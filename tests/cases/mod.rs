@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::config::{self, At, Config, Faults, near_misses};
 use libcontainer::host::cgroups::{Hierarchy, Unified};
-use libcontainer::host::{Cgroups, Host, Lsm, Me};
+use libcontainer::host::{Cgroups, Host, Lsm, Me, Mounts, Users};
 use libcontainer::plan::namespaces::KINDS;
 use libcontainer::plan::step::Namespaces;
 use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
@@ -132,10 +132,19 @@ fn host(said: &Value) -> Host {
     };
     Host {
         cgroups: cgroups(said.get("cgroups").and_then(Value::as_str).unwrap_or("v2")),
-        me: Me { uid: number(said, "uid"), bounding },
+        me: me(said, bounding),
         lsm,
         has_kcore: !says(said, "no kcore"),
     }
+}
+
+/// `uid` (and gid) of whoever calls; `nested` for one in somebody's user namespace, who with `mounts inside` has no
+/// mount namespace there.
+fn me(said: &Value, bounding: u64) -> Me {
+    let uid = number(said, "uid");
+    let users = if says(said, "nested") { Users::Nested } else { Users::Initial };
+    let mounts = if uid != 0 || says(said, "mounts inside") { Mounts::Inside } else { Mounts::Here };
+    Me { uid, gid: uid, users, mounts, bounding }
 }
 
 /// The three layouts of cgroups(7), as distributions mount them.
@@ -186,6 +195,7 @@ fn flags(said: &Value) -> Flags {
         listen_fds,
         notify: choose("notify").then(|| "/run/coracle/box/notify".into()),
         cgroup: if choose("no cgroup") { CgroupUse::Disabled } else { CgroupUse::Own },
+        rootless: plan::Rootless::Auto,
         death_signal: None,
     }
 }

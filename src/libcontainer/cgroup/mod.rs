@@ -20,7 +20,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::host::cgroups::{Cgroups, Unified};
-use crate::plan::resources::{OnFailure, Place, Placement, Write};
+use crate::plan::resources::{OnFailure, Place, Placement, Refused, Write};
 use crate::sys::text;
 
 pub use systemd::UnitName;
@@ -28,6 +28,9 @@ pub use update::{Change, Changed};
 
 /// How long a cgroup may take to become empty, or removable, after its processes were killed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What an ordinary user is told who asks for more than permissions allow; clients know it from runc.
+const NEEDS_PERMISSION: &str = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
 
 /// The directories of one container, by the keys of state.json's `cgroup_paths`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,15 +92,41 @@ impl Cgroup {
     /// # Errors
     /// What was tried, with the kernel's word; what was made is removed again.
     pub fn create(placement: &Placement) -> Result<Cgroup> {
-        let cgroup = Cgroup::at(placement);
+        let mut cgroup = Cgroup::at(placement);
         for (n, place) in placement.places.iter().enumerate() {
-            if let Err(error) = make(place) {
-                // what is not empty is not ours: rmdir leaves it alone
-                placement.places[..=n].iter().for_each(|place| drop(fs::remove_dir(&place.directory)));
-                return Err(error);
+            let Err(Refusal { errno, error }) = make(place) else { continue };
+            let forbidden = matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS));
+            if forbidden && placement.refused == Refused::None {
+                cgroup.lacks(&place.key);
+                continue;
             }
+            // what is not empty is not ours: rmdir leaves it alone
+            placement.places[..=n].iter().for_each(|place| drop(fs::remove_dir(&place.directory)));
+            let told = forbidden && placement.refused == Refused::Told;
+            return Err(if told { anyhow!("{error:#}: {NEEDS_PERMISSION}") } else { error });
         }
         Ok(cgroup)
+    }
+
+    /// It has no directory in that hierarchy.
+    fn lacks(&mut self, key: &str) {
+        self.paths.remove(key);
+        self.controllers.retain(|_, there| there != key);
+    }
+
+    /// Whether there is a directory for every one of `writes`: an ordinary user's container may have had to do without.
+    ///
+    /// # Errors
+    /// The property whose limit cannot be set.
+    pub fn must_have_what(&self, writes: &[Write], placement: &Placement) -> Result<()> {
+        let there = |write: &&Write| {
+            let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
+            self.paths.contains_key(key)
+        };
+        match writes.iter().find(|write| !there(write)) {
+            Some(write) if self.paths.len() < placement.places.len() => bail!("{}: {NEEDS_PERMISSION}", write.at),
+            _ => Ok(()),
+        }
     }
 
     /// A container with groups below its own, whose controllers it has enabled there, has no place for a process in its own
@@ -337,17 +366,24 @@ pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
-fn make(place: &Place) -> Result<()> {
-    let what = || format!("linux.cgroupsPath: mkdir {}", place.directory.display());
+fn make(place: &Place) -> Result<(), Refusal> {
+    let failed = |error: io::Error| Refusal {
+        errno: error.raw_os_error(),
+        error: anyhow!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
+    };
     match fs::create_dir(&place.directory) {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => make_down(place).with_context(what)?,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => must_be_unused(place)?,
-        Err(error) => return Err(anyhow!(word(&error))).with_context(what),
+        Err(error) if error.kind() == ErrorKind::NotFound => make_down(place).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            must_be_unused(place).map_err(|error| Refusal { errno: None, error })?;
+        }
+        Err(error) => return Err(failed(error)),
     }
     if place.controllers.iter().any(|controller| controller == "cpuset") {
-        copy_cpuset(place)
-            .with_context(|| format!("linux.cgroupsPath: set up cpuset of {}", place.directory.display()))?;
+        copy_cpuset(place).map_err(|error| Refusal {
+            errno: error.raw_os_error(),
+            error: anyhow!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), word(&error)),
+        })?;
     }
     if place.key.is_empty() {
         enable_controllers(place);

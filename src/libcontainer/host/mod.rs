@@ -3,6 +3,7 @@
 pub mod cgroups;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 pub use cgroups::Cgroups;
@@ -25,8 +26,76 @@ pub struct Host {
 pub struct Me {
     /// Our effective uid.
     pub uid: u32,
+    /// Our effective gid.
+    pub gid: u32,
+    /// Which user namespace we are in.
+    pub users: Users,
+    /// Whether we may mount where we are.
+    pub mounts: Mounts,
     /// Our capability bounding set.
     pub bounding: u64,
+}
+
+/// Which user namespace we are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Users {
+    /// The first one, where root is root.
+    #[default]
+    Initial,
+    /// Somebody's: there is much that its root may not do.
+    Nested,
+}
+
+/// Whether we may mount where we are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mounts {
+    /// In our mount namespace, and make mounts that are in none.
+    #[default]
+    Here,
+    /// Only in a mount namespace that belongs to a user namespace of the container's own.
+    Inside,
+}
+
+impl Me {
+    /// Root, and not merely within a user namespace.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0 && self.users == Users::Initial
+    }
+
+    fn probe() -> Me {
+        let mut me = Me {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            bounding: bounding(),
+            ..Me::default()
+        };
+        let own = rustix::fs::stat(c"/proc/self/ns/user");
+        me.users = match &own {
+            Ok(own) if own.st_ino != INITIAL_USERS => Users::Nested,
+            // no /proc: what we find missing will be told where it is missed
+            Ok(_) | Err(_) => Users::Initial,
+        };
+        if !me.is_root() {
+            let here = own.is_ok_and(|own| may_mount(own.st_ino));
+            me.mounts = if here { Mounts::Here } else { Mounts::Inside };
+        }
+        me
+    }
+}
+
+/// The inode of the initial user namespace (PROC_USER_INIT_INO, which no kernel may change).
+const INITIAL_USERS: u64 = 0xEFFF_FFFD;
+
+/// CAP_SYS_ADMIN over the user namespace that our mount namespace belongs to, which must be our own then.
+fn may_mount(own: u64) -> bool {
+    use rustix::fs::{CWD, Mode, OFlags};
+    let capable = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let owner = rustix::fs::openat(CWD, c"/proc/self/ns/mnt", flags, Mode::empty())
+        .and_then(|mounts| crate::sys::clone::owner_of_namespace(mounts.as_fd()))
+        .and_then(rustix::fs::fstat);
+    capable && owner.is_ok_and(|owner| owner.st_ino == own)
 }
 
 /// Which security modules are at work.
@@ -50,8 +119,7 @@ impl Host {
             Labels::Asked => Lsm::probe(),
             Labels::None => Lsm::default(),
         };
-        let me = Me { uid: rustix::process::geteuid().as_raw(), bounding: bounding() };
-        Ok(Host { cgroups: Cgroups::probe()?, me, lsm, has_kcore: Path::new("/proc/kcore").exists() })
+        Ok(Host { cgroups: Cgroups::probe()?, me: Me::probe(), lsm, has_kcore: Path::new("/proc/kcore").exists() })
     }
 }
 

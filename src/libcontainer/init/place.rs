@@ -1,13 +1,15 @@
 //! Places inside the root: found, and made where they are missing, by descriptors that the kernel resolved in the root.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
 
 use super::{Outcome, Scene, Trouble};
-use crate::plan::step::{Last, Missing, Target};
+use crate::plan::step::{Last, Missing, Slot, Target};
+use crate::sys::mount::Reach;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// A path's longest form, PATH_MAX.
@@ -209,4 +211,61 @@ fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
     buffer[..bytes.len()].copy_from_slice(bytes);
     buffer[bytes.len()] = 0;
     Ok(CStr::from_bytes_until_nul(&buffer[..=bytes.len()]).map_err(|_| Errno::INVAL)?)
+}
+/// What the runtime has opened in the host's mount namespace, opened again in ours: by its path, and it must be the same.
+pub(super) fn find(scene: &Scene<'_>, slot: Slot) -> Outcome {
+    let there = scene.fd(slot)?;
+    let (mut link, mut path) = ([0u8; 32], [0u8; PATH_SIZE]);
+    let length = rustix::fs::readlinkat_raw(CWD, own_link(there.as_raw_fd(), &mut link), &mut path[..PATH_SIZE - 1])?;
+    path[length] = 0;
+    let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let here = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let (was, is) = (rustix::fs::fstat(there)?, rustix::fs::fstat(&here)?);
+    if (was.st_dev, was.st_ino) != (is.st_dev, is.st_ino) {
+        return Err(Trouble::saying(Errno::STALE, "it is another file now"));
+    }
+    Ok(crate::sys::fds::replace(there, &here)?)
+}
+
+/// `/proc/self/fd/N`.
+fn own_link(number: i32, text: &mut [u8; 32]) -> &CStr {
+    const BEGINNING: &[u8] = b"/proc/self/fd/";
+    let mut digits = [0u8; 12];
+    let mut first = digits.len();
+    let mut left = number.unsigned_abs();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    let digits = &digits[first..];
+    text[..BEGINNING.len()].copy_from_slice(BEGINNING);
+    text[BEGINNING.len()..BEGINNING.len() + digits.len()].copy_from_slice(digits);
+    text[BEGINNING.len() + digits.len()] = 0;
+    CStr::from_bytes_until_nul(text).unwrap_or(c"/")
+}
+
+/// A detached copy in the place of what it is a copy of.
+pub(super) fn copy(scene: &Scene<'_>, slot: Slot, reach: Reach) -> Outcome {
+    let source = scene.fd(slot)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    match rustix::mount::open_tree(source, c"", flags | below) {
+        Ok(tree) => Ok(crate::sys::fds::replace(source, &tree)?),
+        // what lies on a directory that somebody else has mounted must not be uncovered (mount_namespaces(7))
+        Err(Errno::INVAL) if reach == Reach::One => {
+            Err(Trouble::saying(Errno::INVAL, "something is mounted below it, which only rbind may take along"))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// An empty directory that stays so.
+pub(super) fn empty(scene: &Scene<'_>, slot: Slot) -> Outcome {
+    let tree = crate::sys::mount::empty()?;
+    Ok(crate::sys::fds::replace(scene.fd(slot)?, &tree)?)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 use rustix::fs::{AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::{mount_ids, programs};
@@ -40,7 +40,8 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
     let mut fds = Vec::with_capacity(plan.openings.len());
     for (opening, at) in &plan.openings {
         fds.push(match opening {
-            Opening::CgroupTree(_) => None,
+            Opening::CgroupTree(..) => None,
+            Opening::Found(inner) if matches!(**inner, Opening::CgroupTree(..)) => None,
             Opening::Terminal => {
                 Some(terminal.take().ok_or_else(|| anyhow!("{at}: nobody is there to take the terminal"))?)
             }
@@ -65,9 +66,17 @@ impl Armed {
     /// The property and the kernel's word.
     pub fn open_cgroups(&mut self, plan: &Plan) -> Result<()> {
         for (fd, (opening, at)) in self.fds.iter_mut().zip(&plan.openings) {
-            if let Opening::CgroupTree(path) = opening {
-                *fd = Some(tree(path, Reach::One).map_err(|errno| told(at, path, errno))?);
-            }
+            let (opening, copied) = match opening {
+                Opening::Found(inner) => (&**inner, false),
+                other => (other, true),
+            };
+            let Opening::CgroupTree(path, instead) = opening else { continue };
+            let open = |path: &Path| if copied { tree(path, Reach::One) } else { place(path) };
+            let opened = match (open(path), instead) {
+                (Err(Errno::NOENT), Some(instead)) => open(instead),
+                (opened, _) => opened,
+            };
+            *fd = Some(opened.map_err(|errno| told(at, path, errno))?);
         }
         Ok(())
     }
@@ -119,13 +128,43 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         }
         Opening::Device(path, kind, number) => device(path, *kind, *number).map_err(|errno| told(at, path, errno)),
         Opening::Null => null().map_err(|errno| told(at, Path::new("/dev/null"), errno)),
-        Opening::Empty => empty().map_err(|errno| anyhow!("{at}: mount an empty tmpfs: {}", words(errno))),
+        Opening::Empty => {
+            crate::sys::mount::empty().map_err(|errno| anyhow!("{at}: mount an empty tmpfs: {}", words(errno)))
+        }
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
             .map_err(|errno| anyhow!("{at}: memfd_create: {}", words(errno))),
         Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
         Opening::AnswerFifo => fifo(&state.join("exec.answer"), at),
-        Opening::Terminal | Opening::CgroupTree(_) => bail!("{at}: not opened here"),
+        Opening::Found(inner) => found(inner, at),
+        Opening::Terminal | Opening::CgroupTree(..) => bail!("{at}: not opened here"),
     }
+}
+
+/// What is to be copied by init, looked at as if it were copied here.
+fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
+    let open = |path: &Path| place(path).map_err(|errno| told(at, path, errno));
+    match inner {
+        Opening::Tree(path, _) | Opening::Source(path, ..) => open(path),
+        Opening::LinkTree(path) => {
+            let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno))
+        }
+        Opening::ProcTree(path) => must_be_proc(open(path)?, path, at),
+        Opening::Sysfs => open(Path::new("/sys")),
+        Opening::Device(path, kind, number) => {
+            let node = open(path)?;
+            must_be_device(node, *kind, *number).map_err(|errno| told(at, path, errno))
+        }
+        Opening::Null => found(&Opening::Device("/dev/null".into(), libc::S_IFCHR, rustix::fs::makedev(1, 3)), at),
+        // init's own makes it; this one keeps the number
+        Opening::Empty => open(Path::new("/")),
+        other => bail!("{at}: {other} is nothing to be found again"),
+    }
+}
+
+/// The file itself.
+fn place(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
@@ -145,7 +184,10 @@ pub(super) fn tree_of(source: &OwnedFd, reach: Reach) -> Result<OwnedFd, Errno> 
 
 /// What comes to lie on the container's /proc is a proc file system, from its root (CVE-2019-16884).
 fn proc(path: &Path, at: &At) -> Result<OwnedFd> {
-    let tree = tree(path, Reach::Tree).map_err(|errno| told(at, path, errno))?;
+    must_be_proc(tree(path, Reach::Tree).map_err(|errno| told(at, path, errno))?, path, at)
+}
+
+fn must_be_proc(tree: OwnedFd, path: &Path, at: &At) -> Result<OwnedFd> {
     let stat = rustix::fs::fstat(&tree).map_err(|errno| told(at, path, errno))?;
     let fs = rustix::fs::fstatfs(&tree).map_err(|errno| told(at, path, errno))?;
     if fs.f_type != rustix::fs::PROC_SUPER_MAGIC || stat.st_ino != PROC_ROOT_INO {
@@ -161,18 +203,12 @@ fn null() -> Result<OwnedFd, Errno> {
 
 /// The host's node at `path`, where it is the one that is meant.
 fn device(path: &Path, kind: u32, number: u64) -> Result<OwnedFd, Errno> {
-    let node = tree(path, Reach::One)?;
-    let stat = rustix::fs::statat(&node, c"", AtFlags::EMPTY_PATH)?;
-    if stat.st_mode & libc::S_IFMT == kind && stat.st_rdev == number { Ok(node) } else { Err(Errno::NODEV) }
+    must_be_device(tree(path, Reach::One)?, kind, number)
 }
 
-fn empty() -> Result<OwnedFd, Errno> {
-    let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"755")] {
-        rustix::mount::fsconfig_set_string(&fs, key, value)?;
-    }
-    rustix::mount::fsconfig_create(&fs)?;
-    rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
+fn must_be_device(node: OwnedFd, kind: u32, number: u64) -> Result<OwnedFd, Errno> {
+    let stat = rustix::fs::statat(&node, c"", AtFlags::EMPTY_PATH)?;
+    if stat.st_mode & libc::S_IFMT == kind && stat.st_rdev == number { Ok(node) } else { Err(Errno::NODEV) }
 }
 
 /// Open for reading and writing, so that neither side's open ever waits for the other's (fifo(7)).

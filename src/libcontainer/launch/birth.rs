@@ -1,6 +1,8 @@
 //! The clone: one call that makes the first child, in its namespaces and, where the kernel can, in its cgroup.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -10,9 +12,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::{Armed, Child, Launched, Lodging};
 use crate::cgroup::Cgroup;
 use crate::init::{self, Scene};
-use crate::plan::Plan;
 use crate::plan::failure::words;
 use crate::plan::step::Slot;
+use crate::plan::{OomScore, Plan};
 use crate::sys::clone::{Parentage, Side, clone, setns};
 use crate::sys::sched::set_affinity;
 
@@ -28,7 +30,12 @@ pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) ->
             .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
     let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
     let flags = plan.birth.new.0;
+    let score = plan.oom_score_adj.map(Score::lend).transpose()?;
     let (side, lodging) = clone_into(flags, cgroup);
+    if !matches!(side, Ok(Side::Child)) {
+        // ours again; the child keeps it
+        score.iter().for_each(Score::back);
+    }
     let side = side.map_err(|errno| anyhow!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
     match side {
         Side::Child => {
@@ -68,6 +75,41 @@ fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Lodg
     }
     let lodging = if cgroup.is_some() { Lodging::Ahead } else { Lodging::There };
     (clone(flags, Parentage::Child, None), lodging)
+}
+
+/// Our own score, lent to the child for the moment of the clone: who is not root writes that of nobody else.
+struct Score(Option<String>);
+
+impl Score {
+    const FILE: &str = "/proc/self/oom_score_adj";
+
+    fn lend(wanted: OomScore) -> Result<Score> {
+        let (score, refused) = match wanted {
+            // `serve` writes it
+            OomScore::OfInit(_) => return Ok(Score(None)),
+            OomScore::Inherited(score) => (score, Err(())),
+            OomScore::InheritedIfAllowed(score) => (score, Ok(())),
+        };
+        let own = std::fs::read_to_string(Score::FILE).unwrap_or_default().trim().to_owned();
+        if own == score.to_string() {
+            return Ok(Score(None));
+        }
+        match crate::cgroup::put(Path::new(Score::FILE), &score.to_string()) {
+            Ok(()) => Ok(Score(Some(own))),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && refused.is_ok() => Ok(Score(None)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(anyhow!(
+                "process.oomScoreAdj: write {score} to oom_score_adj: permission denied: only root lowers it, and ours is {own}"
+            )),
+            Err(error) => Err(error).context(format!("process.oomScoreAdj: write {score} to oom_score_adj")),
+        }
+    }
+
+    fn back(&self) {
+        if let Some(own) = &self.0 {
+            // what one may raise one may set back; if not, only our own last moments are concerned
+            let _ = crate::cgroup::put(Path::new(Score::FILE), own);
+        }
+    }
 }
 
 /// While this lives, our children are born in another pid namespace. We stay where we are (setns(2)).

@@ -10,6 +10,7 @@ mod failure;
 pub mod foreground;
 pub mod hooks;
 mod host_mounts;
+mod id_maps;
 mod mount_ids;
 pub mod new;
 pub mod notify;
@@ -98,6 +99,7 @@ impl Housed {
         if placement.unit.is_some() {
             return Ok(());
         }
+        cgroup.must_have_what(writes, placement)?;
         cgroup.apply(writes)?;
         cgroup.apply_devices(devices)
     }

@@ -8,7 +8,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use super::serve::{map_lines, put};
+use super::id_maps::map_lines;
+use super::serve::put;
 use super::{Child, Launched};
 use crate::config::At;
 use crate::plan::failure::words;

@@ -160,7 +160,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             no_new_keyring: flags.keyring == Keyring::Inherited,
             version: spec.version().clone(),
         },
-        rootless: false,
+        rootless: rustix::process::geteuid().as_raw() != 0,
         cgroup_paths: cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default(),
         namespace_paths: KINDS
             .iter()

@@ -10,11 +10,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, mount_ids};
+use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, id_maps, mount_ids};
 use crate::cgroup::{Cgroup, systemd};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
-use crate::plan::{IdMap, Opening, Plan};
+use crate::plan::{OomScore, Opening, Plan};
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
 /// See `Launched::serve`.
@@ -149,7 +149,7 @@ fn adopted(launched: &Launched<'_>, pid: i32) -> Result<Child> {
 /// What can be done as soon as the pid is known: what only we may write, and the state that hooks will read.
 fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
-    if let Some(score) = launched.plan.oom_score_adj {
+    if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
         put(pid, "oom_score_adj", &score.to_string())
             .map_err(|error| anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {error:#}"))?;
     }
@@ -183,11 +183,8 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
     let pid = launched.child.pid;
     match ask {
         Ask::IdMaps => {
-            let (uids, gids) = launched.plan.id_maps.as_ref().ok_or_else(|| anyhow!("no id maps in the plan"))?;
-            put(pid, "uid_map", &map_lines(uids))
-                .map_err(|error| anyhow!("linux.uidMappings: write uid_map: {error:#}"))?;
-            put(pid, "gid_map", &map_lines(gids))
-                .map_err(|error| anyhow!("linux.gidMappings: write gid_map: {error:#}"))
+            let maps = launched.plan.id_maps.as_ref().ok_or_else(|| anyhow!("no id maps in the plan"))?;
+            id_maps::write(pid, maps)
         }
         Ask::TimeOffsets => {
             for offset in &launched.plan.time_offsets {
@@ -223,11 +220,6 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
         mount_ids::map(launched, &tree, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
     }
     console::send(launched.talk.as_fd(), &GO, tree.as_fd())
-}
-
-/// The text of uid_map and gid_map.
-pub(super) fn map_lines(maps: &[IdMap]) -> String {
-    maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
 }
 
 fn limits(launched: &Launched<'_>) -> Result<()> {

@@ -1,12 +1,13 @@
 //! `cgroup` mounts: one file system on v2, a tmpfs full of hierarchies on v1.
 
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::draft::{Draft, Opening};
 use super::mounts::{Entry, attach, changes, inherited_propagation};
 use super::namespaces::{CGROUP, Kinds};
 use super::process::c_string;
+use super::resources::Refused;
 use super::step::{Content, Last, Missing, NewMount, Target, What};
 use super::{Asked, mount_ids};
 use crate::host::cgroups::{Hierarchy, Layout};
@@ -27,7 +28,9 @@ fn unified(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
     let Some(path) = c_string(&entry.destination, &entry.at.key("destination"), plan) else { return };
     let own = plan.plan().cgroup.as_ref().and_then(|(placement, ..)| placement.directory("").map(Path::to_path_buf));
     let own = own.or_else(|| ask.host.cgroups.v2.as_ref().map(|v2| v2.mount.clone()));
-    let fallback = own.map(|own| plan.open(&entry.at, Opening::CgroupTree(own)));
+    let instead = ask.host.cgroups.v2.as_ref().map(|v2| at_home(&v2.mount, &v2.own)).filter(|_| may_lack(plan));
+    let fallback = own.map(|own| plan.open(&entry.at, Opening::CgroupTree(own, instead)));
+    fallback.iter().for_each(|slot| plan.copy(&entry.at, *slot));
     // for the fallback, which is a copy of the host's; a new mount has no peers
     let mut list = inherited_propagation(ask);
     list.extend(changes(&entry.options));
@@ -120,8 +123,25 @@ fn bound(
     let key = hierarchy.map_or(String::new(), Hierarchy::key);
     let placed = plan.plan().cgroup.as_ref().and_then(|(placement, ..)| placement.directory(&key));
     let directory = placed.unwrap_or(mount).to_path_buf();
-    let slot = plan.open(&entry.at, Opening::CgroupTree(directory));
+    let own = match hierarchy {
+        Some(hierarchy) => &hierarchy.own,
+        None => ask.host.cgroups.v2.as_ref().map_or(Path::new("/"), |v2| v2.own.as_path()),
+    };
+    let instead = Some(at_home(mount, own)).filter(|_| may_lack(plan));
+    let slot = plan.open(&entry.at, Opening::CgroupTree(directory, instead));
+    plan.copy(&entry.at, slot);
     attach(ask, entry, slot, target, plan);
+}
+
+/// True when the container may have to do without a cgroup of its own.
+fn may_lack(plan: &mut Draft) -> bool {
+    plan.plan().cgroup.as_ref().is_some_and(|(placement, ..)| placement.refused == Refused::None)
+}
+
+/// Our own cgroup, as far as it can be seen from where we are.
+fn at_home(mount: &Path, own: &Path) -> PathBuf {
+    let below = own.strip_prefix("/").unwrap_or(own);
+    if below.as_os_str().is_empty() { mount.to_path_buf() } else { mount.join(below) }
 }
 
 fn links(entry: &Entry<'_>, name: &str, hierarchy: Option<&Hierarchy>, plan: &mut Draft) {

@@ -70,7 +70,8 @@ fn dev_is_a_bind(ask: &Asked<'_>) -> bool {
 /// In a user namespace nodes cannot be made: the host's own is bound there.
 fn make(node: Node, from: Origin, ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     // a fifo is no device
-    if !kinds.private(USER) || node.mode & libc::S_IFMT == libc::S_IFIFO {
+    let made = !kinds.private(USER) && ask.host.me.is_root();
+    if made || node.mode & libc::S_IFMT == libc::S_IFIFO {
         plan.because(&from, What::Mknod(node));
         return;
     }
@@ -80,6 +81,7 @@ fn make(node: Node, from: Origin, ask: &Asked<'_>, kinds: &Kinds, plan: &mut Dra
     };
     let host = PathBuf::from(format!("/{}", node.path.to_string_lossy()));
     let slot = plan.open(&at, Opening::Device(host, node.mode & libc::S_IFMT, node.device));
+    plan.copy(&at, slot);
     let target = Target { path: node.path, missing: Missing::File, last: Last::Any };
     plan.because(&from, What::Bind(slot, mounts::inherited_propagation(ask), target));
 }

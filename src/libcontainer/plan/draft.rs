@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Hook;
 
-use super::resources::{self, DeviceAccess, Placement, Write};
+use super::resources::{self, DeviceAccess, Placement, Refused, Write};
 use super::seccomp::Filter;
 use super::step::{Namespaces, Origin, Slot, Step, What};
-use super::{Asked, CgroupUse};
+use super::{Asked, CgroupUse, Rootless};
 use crate::config::{At, Faults, Warning};
+use crate::host::Mounts;
 use crate::sys::mount::{Attributes, Reach};
 
 /// All that will be done, decided.
@@ -28,15 +29,15 @@ pub struct Plan {
     /// The steps of init.
     pub init: Vec<Step>,
     /// uid_map and gid_map, written when init asks.
-    pub id_maps: Option<(Vec<IdMap>, Vec<IdMap>)>,
+    pub id_maps: Option<IdMaps>,
     /// timens_offsets, written when init asks.
     pub time_offsets: Vec<TimeOffset>,
     /// Hooks in the runtime's namespaces: prestart, then createRuntime.
     pub runtime_hooks: Vec<RuntimeHooks>,
     /// How many hooks there are for the time after: poststart, poststop.
     pub later_hooks: Vec<(At, usize)>,
-    /// /proc/PID/oom_score_adj, written by the runtime while init has no rights there.
-    pub oom_score_adj: Option<i32>,
+    /// /proc/PID/oom_score_adj.
+    pub oom_score_adj: Option<OomScore>,
     /// Resource limits, set by the runtime when init asks.
     pub limits: Vec<Limit>,
     /// The CPUs the runtime process is on when it clones, before the child is in its cgroup.
@@ -67,6 +68,42 @@ pub struct Birth {
     pub new: Namespaces,
     /// A pid namespace that the runtime enters for the moment of the clone: only children are ever moved into one.
     pub pid_namespace: Option<Slot>,
+}
+
+/// Both maps, and who writes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdMaps {
+    /// uid_map.
+    pub uids: Vec<IdMap>,
+    /// gid_map.
+    pub gids: Vec<IdMap>,
+    /// Who writes uid_map.
+    pub uids_by: Writer,
+    /// Who writes gid_map.
+    pub gids_by: Writer,
+}
+
+/// Who writes a map (user_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writer {
+    /// The runtime, as root.
+    #[default]
+    Root,
+    /// The runtime, as the user whose own id is all that is mapped. Groups can be given up by nobody then.
+    User,
+    /// newuidmap(1), newgidmap(1).
+    Program,
+}
+
+/// The score by which the kernel chooses whom to kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OomScore {
+    /// Written by the runtime while init has no rights there.
+    OfInit(i32),
+    /// The runtime's own while it clones: what an ordinary user may write.
+    Inherited(i32),
+    /// The same, and that it may not be lowered is no matter.
+    InheritedIfAllowed(i32),
 }
 
 /// One line of a uid_map or gid_map.
@@ -121,8 +158,10 @@ pub enum Opening {
     Device(PathBuf, u32, u64),
     /// The host's /sys with all below, for those who may not mount a sysfs anew.
     Sysfs,
-    /// The same of a directory that is there only when the container's cgroup is.
-    CgroupTree(PathBuf),
+    /// The same of a directory that is there only when the container's cgroup is; where we may make none, our own.
+    CgroupTree(PathBuf, Option<PathBuf>),
+    /// The file that such a copy is of, because only init may copy: it finds it again in its own mount namespace.
+    Found(Box<Opening>),
     /// The file or directory itself, of which a detached copy is made when it is to be mounted, with these ids.
     Source(PathBuf, Reach, Option<Mapped>),
     /// A user namespace with these maps, uids and gids, in which nobody lives.
@@ -171,6 +210,30 @@ pub enum Mapper {
     Other(Slot),
 }
 
+impl Opening {
+    /// How much of what is there is copied to be mounted; None when it is nothing to be mounted.
+    fn reach(&self) -> Option<Reach> {
+        match self {
+            Opening::Tree(_, reach) | Opening::Source(_, reach, _) => Some(*reach),
+            Opening::ProcTree(_) | Opening::Sysfs => Some(Reach::Tree),
+            Opening::LinkTree(_) | Opening::Device(..) | Opening::CgroupTree(..) => Some(Reach::One),
+            Opening::Null | Opening::Empty => Some(Reach::One),
+            Opening::Found(inner) => inner.reach(),
+            Opening::Directory(_)
+            | Opening::Namespace(..)
+            | Opening::Process(_)
+            | Opening::NamespaceOf(..)
+            | Opening::RootOf(_)
+            | Opening::HookState(_)
+            | Opening::HookOutput
+            | Opening::IdMaps(..)
+            | Opening::Terminal
+            | Opening::StartFifo
+            | Opening::AnswerFifo => None,
+        }
+    }
+}
+
 /// A running container, for those who join it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -187,6 +250,9 @@ pub(super) struct Draft {
     faults: Faults,
     /// Mounts that are closed to writing only when nothing has to be made in them any more: path, property, flags.
     pub(super) closing: Vec<(CString, At, Attributes)>,
+    mounts: Mounts,
+    /// Where in init's steps what the runtime has opened is found again.
+    finding: Option<usize>,
 }
 
 impl Draft {
@@ -209,7 +275,7 @@ impl Draft {
             cgroup: None,
             warnings: ask.config.warnings.clone(),
         };
-        Draft { plan, faults: Faults::none(), closing: Vec::new() }
+        Draft { plan, faults: Faults::none(), closing: Vec::new(), mounts: ask.host.me.mounts, finding: None }
     }
 
     /// One more step, asked for by the property at `at`.
@@ -229,13 +295,52 @@ impl Draft {
 
     /// The place of a new descriptor.
     pub(super) fn open(&mut self, at: &At, opening: Opening) -> Slot {
+        let opening = self.as_we_may(opening);
         self.plan.openings.push((opening, at.clone()));
         Slot(self.plan.openings.len() - 1)
     }
 
+    fn as_we_may(&self, opening: Opening) -> Opening {
+        match self.mounts {
+            Mounts::Inside if opening.reach().is_some() => Opening::Found(Box::new(opening)),
+            Mounts::Inside | Mounts::Here => opening,
+        }
+    }
+
+    /// From here on init is in its own mount namespace, and finds there what the runtime has opened.
+    pub(super) fn find_here(&mut self) {
+        self.finding = Some(self.plan.init.len());
+    }
+
+    /// What is in `slot` is mounted by the next step: where only init may copy it, it does so now.
+    pub(super) fn copy(&mut self, at: &At, slot: Slot) {
+        if let Some((Opening::Found(inner), _)) = self.plan.openings.get(slot.0)
+            && let Some(reach) = inner.reach()
+        {
+            self.at(at, What::Copy(slot, reach));
+        }
+    }
+
+    fn find_all(&mut self) {
+        let Some(place) = self.finding else { return };
+        let (mut steps, mut found) = (Vec::new(), Vec::new());
+        for (n, (opening, at)) in self.plan.openings.iter().enumerate() {
+            let (Opening::Found(inner), slot) = (opening, Slot(n)) else { continue };
+            match **inner {
+                Opening::Empty => found.push(What::EmptyDirectory(slot)),
+                // ORDER: what covers is used after the root has changed, when nothing of the host's is left to be copied
+                Opening::Null => found.extend([What::Find(slot), What::Copy(slot, Reach::One)]),
+                _ => found.push(What::Find(slot)),
+            }
+            steps.extend(found.drain(..).map(|what| Step::at(at, what)));
+        }
+        self.plan.init.splice(place..place, steps);
+    }
+
     /// The place of a descriptor that may be there already.
     pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
-        match self.plan.openings.iter().position(|(there, _)| *there == opening) {
+        let wanted = self.as_we_may(opening.clone());
+        match self.plan.openings.iter().position(|(there, _)| *there == wanted) {
             Some(n) => Slot(n),
             None => self.open(at, opening),
         }
@@ -272,7 +377,8 @@ impl Draft {
     }
 
     /// The plan, or everything that is wrong.
-    pub(super) fn into_plan(self, ask: &Asked<'_>) -> Result<Plan, Faults> {
+    pub(super) fn into_plan(mut self, ask: &Asked<'_>) -> Result<Plan, Faults> {
+        self.find_all();
         ask.config.beside(self.faults).into_result(self.plan)
     }
 
@@ -289,6 +395,14 @@ impl Draft {
             CgroupUse::Own | CgroupUse::Disabled => resources::place(path, id, cgroups),
         };
         let Some(mut placement) = self.keep(placement) else { return };
+        placement.refused = match ask.flags.rootless {
+            Rootless::No => Refused::Fails,
+            Rootless::Auto if ask.host.me.is_root() => Refused::Fails,
+            _ if ask.flags.cgroup != CgroupUse::Own || path.is_some_and(|path| !path.as_os_str().is_empty()) => {
+                Refused::Told
+            }
+            Rootless::Auto | Rootless::Yes => Refused::None,
+        };
         let asked = linux.and_then(|linux| linux.resources().as_ref());
         self.warnings(asked.map_or(Vec::new(), resources::unused));
         let writes = asked.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &ask.host.cgroups));

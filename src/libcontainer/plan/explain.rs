@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::draft::{IdMap, Limit, Mapped, Mapper, Opening, Plan, TimeOffset};
+use super::draft::{IdMap, IdMaps, Limit, Mapped, Mapper, OomScore, Opening, Plan, TimeOffset, Writer};
 use super::namespaces::KINDS;
 use super::step::{Change, Console, ConsoleDevice, Content, Namespaces, NewMount, Slot, Step, Target, What};
 use crate::config::At;
@@ -57,7 +57,7 @@ impl Plan {
             }
         }
         if let Some(score) = self.oom_score_adj {
-            line("runtime", format!("write oom_score_adj = {score}"), "process.oomScoreAdj".to_owned());
+            line("runtime", score.to_string(), "process.oomScoreAdj".to_owned());
         }
         if let Some((at, cpus)) = &self.initial_affinity {
             line("runtime", format!("sched_setaffinity {cpus:x?}"), at.to_string());
@@ -88,16 +88,7 @@ impl Plan {
     /// What the runtime process does when init asks.
     fn favours(&self, ask: Ask) -> Vec<(String, At)> {
         match ask {
-            Ask::IdMaps => {
-                let (uids, gids) = self.id_maps.as_ref().map(|(u, g)| (u.as_slice(), g.as_slice())).unwrap_or_default();
-                let lines = |file: &'static str, property: &'static str, list: &[IdMap]| -> Vec<_> {
-                    let told = |map: &IdMap| format!("write {file} = {} {} {}", map.container, map.host, map.size);
-                    list.iter().enumerate().map(|(n, map)| (told(map), At::new(property).index(n))).collect()
-                };
-                let mut all = lines("uid_map", "linux.uidMappings", uids);
-                all.extend(lines("gid_map", "linux.gidMappings", gids));
-                all
-            }
+            Ask::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
             Ask::TimeOffsets => {
                 let told = |o: &TimeOffset| format!("write timens_offsets = {} {} {}", o.clock, o.secs, o.nanosecs);
                 self.time_offsets.iter().map(|offset| (told(offset), offset.at.clone())).collect()
@@ -131,6 +122,21 @@ fn id_mapped(slot: u16, mapped: &Mapped) -> String {
 /// `0:1000:1,1:3000:10`: as the container counts, as the host counts, how many.
 fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{}:{}:{}", map.container, map.host, map.size)).collect::<Vec<_>>().join(",")
+}
+
+fn maps(maps: &IdMaps) -> Vec<(String, At)> {
+    let lines = |file: &str, property: &'static str, list: &[IdMap], by: Writer| -> Vec<_> {
+        let by = if by == Writer::Program { "by the program new" } else { "" };
+        let by = if by.is_empty() { String::new() } else { format!(" {by}{}", file.replace('_', "")) };
+        let told = |map: &IdMap| format!("write {file} = {} {} {}{by}", map.container, map.host, map.size);
+        list.iter().enumerate().map(|(n, map)| (told(map), At::new(property).index(n))).collect()
+    };
+    let mut all = lines("uid_map", "linux.uidMappings", &maps.uids, maps.uids_by);
+    if maps.gids_by == Writer::User {
+        all.push(("write setgroups = deny".to_owned(), At::new("linux.gidMappings")));
+    }
+    all.extend(lines("gid_map", "linux.gidMappings", &maps.gids, maps.gids_by));
+    all
 }
 
 /// `at` is the place of the list, whose last word is the hooks' name.
@@ -169,6 +175,18 @@ impl fmt::Display for Namespaces {
     }
 }
 
+impl fmt::Display for OomScore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OomScore::OfInit(score) => write!(f, "write oom_score_adj = {score}"),
+            OomScore::Inherited(score) => write!(f, "write its own oom_score_adj = {score} for the clone"),
+            OomScore::InheritedIfAllowed(score) => {
+                write!(f, "write its own oom_score_adj = {score} for the clone, if it may")
+            }
+        }
+    }
+}
+
 impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -182,7 +200,11 @@ impl fmt::Display for Opening {
             Opening::ProcTree(path) => write!(f, "proc file system {}", path.display()),
             Opening::Device(path, ..) => write!(f, "device {}", path.display()),
             Opening::Sysfs => f.write_str("mounts /sys"),
-            Opening::CgroupTree(path) => write!(f, "cgroup {}", path.display()),
+            Opening::CgroupTree(path, None) => write!(f, "cgroup {}", path.display()),
+            Opening::CgroupTree(path, Some(instead)) => {
+                write!(f, "cgroup {}, or where there is none {}", path.display(), instead.display())
+            }
+            Opening::Found(inner) => write!(f, "only the place: {inner}"),
             Opening::Directory(path) => write!(f, "directory {}", path.display()),
             Opening::Namespace(path, kind) => write!(f, "{} namespace {}", Namespaces(*kind), path.display()),
             Opening::Process(pid) => write!(f, "process {pid}"),
@@ -219,6 +241,10 @@ impl fmt::Display for What {
             What::PrivateAbove(path) => write!(f, "propagation of the mount that holds {} private", text(path)),
             What::AttachRoot(tree, path, changes) => write!(f, "mount {tree} on {}{}", text(path), changed(changes)),
             What::NewMount(mount) => new_mount(mount, f),
+            What::Find(slot) => write!(f, "find {slot} in our own mount namespace"),
+            What::Copy(slot, Reach::One) => write!(f, "copy the mount of {slot}"),
+            What::Copy(slot, Reach::Tree) => write!(f, "copy the mounts of {slot}"),
+            What::EmptyDirectory(slot) => write!(f, "{slot} is an empty tmpfs"),
             What::Bind(tree, changes, target) => write!(f, "bind {tree} on {}{}", place(target), changed(changes)),
             What::BindOrLink(tree, changes, target) => {
                 write!(f, "bind {tree}, or link as it is, on {}{}", place(target), changed(changes))

@@ -3,7 +3,7 @@
 use oci_spec::runtime::LinuxIdMapping;
 
 use super::Asked;
-use super::draft::{Draft, IdMap};
+use super::draft::{Draft, IdMap, IdMaps, Writer};
 use super::namespaces::{Kinds, USER};
 use crate::config::At;
 
@@ -30,9 +30,24 @@ pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         lines(list, at, plan);
     }
     if kinds.new.has(USER) {
-        plan.plan().id_maps = Some((maps(uids), maps(gids)));
+        let me = &ask.host.me;
+        plan.plan().id_maps = Some(IdMaps {
+            uids: maps(uids),
+            gids: maps(gids),
+            uids_by: writer(uids, me.uid, me.uid),
+            gids_by: writer(gids, me.uid, me.gid),
+        });
     } else if kinds.joins(USER) && !(uids.is_empty() && gids.is_empty()) {
         plan.warn(&uid_at, "is not used: the user namespace is joined by path and has its maps");
+    }
+}
+
+/// An ordinary user may map the own id and nothing else; for more there are programs (user_namespaces(7)).
+fn writer(list: &[LinuxIdMapping], uid: u32, own: u32) -> Writer {
+    match list {
+        _ if uid == 0 => Writer::Root,
+        [line] if line.size() == 1 && line.host_id() == own => Writer::User,
+        _ => Writer::Program,
     }
 }
 
@@ -77,7 +92,7 @@ pub(super) enum Ids {
 
 /// A fault when `id` has no name on the host.
 pub(super) fn must_reach(id: u32, ids: Ids, at: &At, plan: &mut Draft) {
-    let Some((uids, gids)) = plan.plan().id_maps.as_ref() else { return };
+    let Some(IdMaps { uids, gids, .. }) = plan.plan().id_maps.as_ref() else { return };
     let (list, property) = match ids {
         Ids::Users => (uids, "linux.uidMappings"),
         Ids::Groups => (gids, "linux.gidMappings"),

@@ -33,7 +33,9 @@ use crate::config::{At, Config, Faults};
 use crate::host::Host;
 
 use draft::Draft;
-pub use draft::{Birth, IdMap, Joined, Limit, Mapped, Mapper, Opening, Plan, RuntimeHooks, TimeOffset};
+pub use draft::{
+    Birth, IdMap, IdMaps, Joined, Limit, Mapped, Mapper, OomScore, Opening, Plan, RuntimeHooks, TimeOffset, Writer,
+};
 pub use resources::unit::Manager;
 
 const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
@@ -61,6 +63,8 @@ pub struct Flags {
     pub notify: Option<PathBuf>,
     /// Whether the container gets cgroups of its own.
     pub cgroup: CgroupUse,
+    /// Whether a cgroup that we may not make is missed.
+    pub rootless: Rootless,
     /// The signal we get when our parent ends (PR_SET_PDEATHSIG), when we stay the process's parent.
     pub death_signal: Option<i32>,
 }
@@ -112,6 +116,18 @@ pub enum CgroupUse {
     Disabled,
 }
 
+/// Whether a cgroup that we may not make is missed: `--rootless`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rootless {
+    /// By root it is; an ordinary user, or root in somebody's user namespace, does without where nothing was asked.
+    #[default]
+    Auto,
+    /// It is not, where nothing was asked.
+    Yes,
+    /// It is.
+    No,
+}
+
 /// Everything a plan is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -142,7 +158,8 @@ fn draft(ask: &Asked<'_>) -> Draft {
     let kinds = namespaces::of(ask, &mut plan);
     let own = process::own(ask, &kinds, &mut plan);
     labels::check(ask, &mut plan);
-    process::begin(&mut plan); //                    signals, umask, no looking in
+    process::begin(&mut plan); //                    signals, umask
+    namespaces::unseen(ask, &kinds, &mut plan); //   no looking in
     process::everywhere(&mut plan);
     namespaces::enter(ask, &kinds, &mut plan); //    ids before everything they own       SPEC: config-linux.md#namespaces
     process::session(ask, &mut plan); //             session and keyring
@@ -185,6 +202,7 @@ pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let mut plan = Draft::new(ask);
     let own = process::of(joining, ask, &mut plan);
     process::begin(&mut plan);
+    process::unseen(&mut plan);
     run_as::before_cgroup(joining, ask, &mut plan);
     labels::of_process(&own, ask, &mut plan); //      ORDER: on the host's /proc, before the container's is all there is
     namespaces::join(joining.container, &mut plan);

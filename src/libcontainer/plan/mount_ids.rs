@@ -3,18 +3,27 @@
 
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
+use super::Asked;
 use super::draft::{Draft, Mapped, Mapper, Opening};
 use super::idmap;
 use super::mount_options::Recursion;
 use super::mounts::Entry;
 use super::namespaces::{Kinds, USER};
 use super::step::Slot;
+use crate::host::Mounts;
 use crate::sys::mount::Reach;
 
 /// True when the mount is to have ids of its own.
 pub(super) fn asked(entry: &Entry<'_>) -> bool {
     let given = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
     entry.options.idmap.is_some() || given(entry.mount.uid_mappings()) || given(entry.mount.gid_mappings())
+}
+
+/// Ids are mapped by who may mount the file system itself (mount_setattr(2)), and an ordinary user never may.
+pub(super) fn must_be_root(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
+    if asked(entry) && ask.host.me.mounts == Mounts::Inside {
+        plan.fault(&entry.at, "the ids of a mount can be mapped by root alone");
+    }
 }
 
 /// An option with mappings in it (`idmap=uids=0-1-10`), which nobody here would look at.

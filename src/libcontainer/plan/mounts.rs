@@ -11,6 +11,7 @@ use super::namespaces::{self, CGROUP, Kinds, NETWORK, USER};
 use super::step::{Change, Content, Last, Missing, NewMount, Slot, Target, What};
 use super::{Asked, cgroup_mounts, labels, mount_ids, process, rootfs};
 use crate::config::At;
+use crate::host::Mounts;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Ask;
 
@@ -58,6 +59,7 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     for (n, mount) in list.iter().enumerate() {
         let at = At::new("mounts").index(n);
         let Some(entry) = entry(mount, at, plan) else { continue };
+        mount_ids::must_be_root(ask, &entry, plan);
         if entry.options.bind.is_some() {
             bind(ask, kinds, &entry, plan);
         } else if entry.options.remount {
@@ -214,6 +216,7 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         ids,
         fallback: sysfs.then(|| plan.open(&entry.at, Opening::Sysfs)),
     };
+    mount.fallback.iter().for_each(|slot| plan.copy(&entry.at, *slot));
     plan.at(&entry.at, What::NewMount(mount));
 }
 
@@ -305,7 +308,9 @@ fn bind(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let slot = plan.open(&place, opening);
     let last = if links.destination_itself { Last::Itself } else { Last::Any };
     let Some(target) = target(entry, Missing::LikeSource(slot), last, plan) else { return };
-    if later {
+    if ask.host.me.mounts == Mounts::Inside {
+        plan.copy(&entry.at, slot);
+    } else if later {
         // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree is not to be older than what is mounted before it
         match u16::try_from(slot.0) {
             Ok(slot) => plan.at(&entry.at, What::Ask(Ask::Tree(slot))),
@@ -351,6 +356,7 @@ fn notify(ask: &Asked<'_>, plan: &mut Draft) {
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
     let mut list = inherited_propagation(ask);
     list.push(Change { attributes: Attributes { set, ..Attributes::default() }, reach: Reach::One });
+    plan.copy(&at, slot);
     let target = Target { path: CString::from(c"run/notify"), missing: Missing::Directory, last: Last::Any };
     plan.at(&at, What::Bind(slot, list, target));
 }

@@ -11,6 +11,7 @@ use super::draft::{Draft, Joined, Opening, TimeOffset};
 use super::step::{Namespaces, Step, What};
 use super::{idmap, sysctl};
 use crate::config::At;
+use crate::host::Mounts;
 use crate::wire::Ask;
 
 /// CLONE_NEW* as the plan holds them.
@@ -91,7 +92,27 @@ pub(super) fn of(ask: &Asked<'_>, plan: &mut Draft) -> Kinds {
         }
     }
     idmap::check(ask, &kinds, plan);
+    an_ordinary_user_needs(ask, &kinds, plan);
     kinds
+}
+
+/// Who is not root makes namespaces only in a user namespace, and mounts only in a mount namespace that belongs to it.
+fn an_ordinary_user_needs(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let (me, at) = (&ask.host.me, At::new("linux.namespaces"));
+    if me.uid != 0 && !kinds.private(USER) {
+        plan.fault(&at, format!("rootless container requires user namespaces: we are uid {} and not root", me.uid));
+    } else if me.mounts == Mounts::Inside && !kinds.private(USER) {
+        plan.fault(&at, "needs a user namespace: we may not mount in the one we are in");
+    } else if me.mounts == Mounts::Inside && !kinds.private(MOUNT) {
+        plan.fault(&at, "needs a mount namespace: we may not mount in the one we are in");
+    }
+}
+
+/// Nobody looks into us; but who is not root reaches its child's maps only as long as she may look.
+pub(super) fn unseen(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    if !(ask.host.me.uid != 0 && kinds.new.has(USER)) {
+        super::process::unseen(plan);
+    }
 }
 
 /// The spec's word for a kind.
@@ -104,7 +125,7 @@ pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let late = CGROUP | TIME;
     let bridge = kinds.joins(USER) || (kinds.new.has(USER) && !kinds.joined.is_empty());
     if bridge {
-        across(kinds, plan);
+        across(ask, kinds, plan);
     } else if kinds.new.has(USER) {
         plan.plan().birth.new = Namespaces(USER | (kinds.new.0 & PID));
     } else {
@@ -115,9 +136,20 @@ pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         let at = At::new("linux.namespaces");
         if kinds.new.has(USER) {
             plan.at(&At::new("linux.uidMappings"), What::Ask(Ask::IdMaps));
+            if ask.host.me.uid != 0 {
+                super::process::unseen(plan);
+            }
+        }
+        let mut rest = kinds.new.without(late | USER | PID);
+        if ask.host.me.mounts == Mounts::Inside {
+            // ORDER: before BecomeRoot: what our user reaches the container's root may not
+            if rest.has(MOUNT) {
+                plan.at(&at, What::Unshare(Namespaces(MOUNT)));
+                rest = rest.without(MOUNT);
+            }
+            plan.find_here();
         }
         plan.at(&at, What::BecomeRoot);
-        let rest = kinds.new.without(late | USER | PID);
         if rest != Namespaces::NONE {
             // ORDER: after BecomeRoot: what is made here belongs to the new user namespace's root
             plan.at(&at, What::Unshare(rest));
@@ -140,8 +172,11 @@ fn join_each(kinds: &Kinds, plan: &mut Draft) {
 
 /// With a user namespace to join, or a new one beside others to join: a second fork. The bridge enters everything with
 /// the rights of the host's root, the user namespace last, and init is born inside.
-fn across(kinds: &Kinds, plan: &mut Draft) {
+fn across(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let (user, others): (Vec<_>, Vec<_>) = kinds.joined.iter().partition(|(kind, ..)| *kind == USER);
+    if !(ask.host.me.uid != 0 && kinds.new.has(USER)) {
+        plan.plan().bridge.push(Step::always("CVE-2016-9962", What::Undumpable));
+    }
     for (kind, path, at) in others.into_iter().chain(user) {
         let slot = plan.open(at, Opening::Namespace(path.clone(), *kind));
         let step = Step::at(at, What::Join(slot, Namespaces(*kind)));
@@ -238,6 +273,8 @@ pub(super) fn join(container: Joined, plan: &mut Draft) {
     let at = At::new("linux.namespaces");
     let process = plan.open(&at, Opening::Process(container.pid));
     if container.kinds.has(USER) {
+        // ORDER: before it is inside, where a root may look into anybody
+        plan.plan().bridge.push(Step::always("CVE-2016-9962", What::Undumpable));
         plan.plan().bridge.push(Step::at(&at, What::Join(process, container.kinds)));
         plan.plan().bridge.push(Step::at(&at, What::Spawn(Namespaces::NONE)));
         plan.at(&at, What::BecomeRoot);

@@ -8,11 +8,12 @@ use oci_spec::runtime::{LinuxIOPriority, LinuxSeccomp, PosixRlimitType, Process}
 use rustix::thread::Gid;
 
 use super::capabilities;
-use super::draft::{Draft, Limit};
+use super::draft::{Draft, Limit, OomScore, Writer};
 use super::namespaces::{Kinds, USER};
 use super::step::{CapabilitySets, Exec, What};
 use super::{Asked, Joining, Keyring, Start, idmap, run_as, seccomp};
 use crate::config::At;
+use crate::host::Users;
 use crate::sys::exec::Strings;
 use crate::wire::Ask;
 
@@ -90,7 +91,11 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, held: u64, ask: &Asked<
     let (sets, warnings) = capabilities::sets(asked, &at.key("capabilities"), held);
     own.capabilities = sets;
     plan.warnings(warnings);
-    plan.plan().oom_score_adj = process.oom_score_adj();
+    plan.plan().oom_score_adj = process.oom_score_adj().map(|score| match (ask.host.me.uid, ask.host.me.users) {
+        (0, Users::Initial) => OomScore::OfInit(score),
+        (0, Users::Nested) => OomScore::InheritedIfAllowed(score),
+        _ => OomScore::Inherited(score),
+    });
     if let Some(score) = process.oom_score_adj().filter(|score| !(-1000..=1000).contains(score)) {
         plan.fault(&at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));
     }
@@ -232,10 +237,14 @@ fn with_receiver<'a>(asked: &'a LinuxSeccomp, ask: &Asked<'_>) -> Cow<'a, LinuxS
     }
 }
 
-/// What comes before everything: no signal is missed or inherited, modes are exact, nobody looks in.
+/// What comes before everything: no signal is missed or inherited, modes are exact.
 pub(super) fn begin(plan: &mut Draft) {
     plan.always("a payload starts with default signals", What::Signals);
     plan.always("exact modes until the end", What::Umask(0));
+}
+
+/// No process of the container looks into us.
+pub(super) fn unseen(plan: &mut Draft) {
     plan.always("CVE-2016-9962", What::Undumpable);
 }
 
@@ -317,6 +326,11 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let groups = process.user().additional_gids().clone().unwrap_or_default();
     if groups.len() > MAX_GROUPS {
         plan.fault(&user.key("additionalGids"), format!("more than {MAX_GROUPS} groups"));
+    }
+    let denied = plan.plan().id_maps.as_ref().is_some_and(|maps| maps.gids_by == Writer::User);
+    if denied && !groups.is_empty() {
+        let why = "needs more than one mapping in linux.gidMappings: who maps only the own gid may not change groups";
+        plan.fault(&user.key("additionalGids"), why);
     }
     for (n, gid) in groups.iter().enumerate() {
         idmap::must_reach(*gid, idmap::Ids::Groups, &user.key("additionalGids").index(n), plan);

@@ -61,6 +61,7 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         let attributes = Attributes { propagation: below, ..Attributes::default() };
         changes.insert(0, Change { attributes, reach: Reach::Tree });
     }
+    plan.copy(&at, slot);
     plan.at(&at, What::AttachRoot(slot, place, changes));
 }
 

@@ -205,6 +205,12 @@ pub enum What {
     AttachRoot(Slot, CString, Vec<Change>),
     /// Mount a new file system.
     NewMount(NewMount),
+    /// Let the slot be the same file in our own mount namespace, where it can be copied.
+    Find(Slot),
+    /// Let the slot be a detached copy of what it is (open_tree(2)).
+    Copy(Slot, Reach),
+    /// Let the slot be a detached empty directory: a read-only tmpfs that holds nothing.
+    EmptyDirectory(Slot),
     /// Attach a detached tree.
     Bind(Slot, Vec<Change>, Target),
     /// As `Bind`, but what is a link is made anew at the place.

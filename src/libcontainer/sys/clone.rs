@@ -185,6 +185,18 @@ impl Drop for Beside {
     }
 }
 
+/// The user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS).
+///
+/// # Errors
+/// EPERM when it is outside of our own user namespace.
+pub fn owner_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const NS_GET_USERNS: u64 = 0xb701;
+    // SAFETY: the request takes no argument and returns a new descriptor.
+    let owner = checked(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_USERNS) })?;
+    // SAFETY: fresh from the kernel and known to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(owner).unwrap_or(-1)) })
+}
+
 /// The kind of namespace (CLONE_NEW*) that a file refers to (ioctl_ns(2), NS_GET_NSTYPE).
 ///
 /// # Errors

@@ -38,6 +38,20 @@ pub struct Placement {
     pub places: Vec<Place>,
     /// The unit of systemd that these directories are.
     pub unit: Option<Unit>,
+    /// What it means that we may not make them.
+    pub refused: Refused,
+}
+
+/// What it means that a cgroup may not be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refused {
+    /// The container fails.
+    #[default]
+    Fails,
+    /// The same, and an ordinary user is told what needs permission.
+    Told,
+    /// Nobody has asked for one, and the container does without.
+    None,
 }
 
 /// One value for one file.
@@ -126,7 +140,7 @@ fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement 
         let parent = v2.own.parent().unwrap_or(Path::new("/"));
         places.push(place(String::new(), &v2.mount, parent, &[]));
     }
-    Placement { places, unit: None }
+    Placement { places, unit: None, refused: Refused::Fails }
 }
 
 /// Without a root and without `..`, which cannot climb above it.

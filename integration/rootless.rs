@@ -1,0 +1,279 @@
+//! Without root: the built binary as an ordinary user, on this host, as anybody would call it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::world::{Outcome, Who, World, finish, runtime, wait_until, who};
+use crate::{needs, only};
+
+/// Nobody's uid, and nobody's group.
+const USER: u32 = 4321;
+
+/// A world that belongs to an ordinary user, with the runtime in a place that she can reach.
+struct Own {
+    world: World,
+    program: PathBuf,
+}
+
+impl Own {
+    fn running(args: &[&str]) -> Own {
+        let mut world = World::running(args);
+        world.namespace("user", None);
+        world.without_namespace("network");
+        let linux = world.config["linux"].as_object_mut().unwrap();
+        linux.remove("cgroupsPath");
+        linux.remove("resources");
+        let one = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+        *world.at("/linux/uidMappings") = one.clone();
+        *world.at("/linux/gidMappings") = one;
+        // as `spec --rootless` has it
+        let mounts = world.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/sys");
+        mounts.push(json!({"destination": "/sys", "type": "none", "source": "/sys",
+            "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}));
+        let pts = mounts.iter_mut().find(|mount| mount["destination"] == "/dev/pts").unwrap();
+        pts["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+        for directory in ["state", "run"] {
+            fs::create_dir_all(world.path(directory)).unwrap();
+        }
+        let program = world.path(runtime().file_name().unwrap().to_str().unwrap());
+        // by another process, or an exec might find it busy
+        assert!(Command::new("cp").arg(runtime()).arg(&program).status().unwrap().success());
+        finish(Command::new("chown").arg("-hR").arg(format!("{USER}:{USER}")).arg(world.path(""))).ok();
+        Own { world, program }
+    }
+
+    /// The program of our user's, in an environment of hers.
+    fn by(&self, program: &Path) -> Command {
+        let mut command = Command::new("/usr/bin/setpriv");
+        let ids = [format!("--reuid={USER}"), format!("--regid={USER}")];
+        command.args(ids).args(["--clear-groups", "--inh-caps=-all"]).arg(program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("XDG_RUNTIME_DIR", self.world.path("run"));
+        command.current_dir(self.world.bundle());
+        command
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.by(&self.program);
+        command.arg("--root").arg(self.world.path("state")).args(args);
+        command
+    }
+
+    #[track_caller]
+    fn call(&self, args: &[&str]) -> Outcome {
+        finish(&mut self.command(args))
+    }
+
+    #[track_caller]
+    fn run(&self) -> Outcome {
+        self.world.write();
+        self.call(&["run", &self.world.id])
+    }
+
+    #[track_caller]
+    fn create(&self) -> Outcome {
+        self.world.write();
+        self.call(&["create", &self.world.id])
+    }
+
+    #[track_caller]
+    fn begin(&self) {
+        self.create().ok();
+        self.call(&["start", &self.world.id]).ok();
+    }
+
+    #[track_caller]
+    fn exec(&self, args: &[&str]) -> Outcome {
+        self.call(&[&["exec", &self.world.id], args].concat())
+    }
+
+    #[track_caller]
+    fn status(&self) -> String {
+        let state: Value = serde_json::from_str(&self.call(&["state", &self.world.id]).ok()).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+}
+
+fn root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+const NOT_ROOT: &str = "becoming another user needs root";
+
+#[test]
+fn a_life_from_create_to_delete() {
+    needs!(root(), NOT_ROOT);
+    let own = Own::running(&["sleep", "1000"]);
+    own.create().ok();
+    assert_eq!(own.status(), "created");
+    own.call(&["start", &own.world.id]).ok();
+    assert_eq!(own.status(), "running");
+    let seen = own.exec(&["sh", "-c", "id -u; id -g; hostname; cat /proc/self/uid_map; touch /dev/shm/x"]).ok();
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "0", "coracle", "0", "4321", "1"]);
+    assert!(own.exec(&["true"]).status.success());
+    assert_eq!(own.exec(&["sh", "-c", "exit 7"]).code(), 7);
+    assert!(own.call(&["list"]).ok().contains(&own.world.id));
+    own.call(&["kill", &own.world.id, "KILL"]).ok();
+    wait_until("it has stopped", || own.status() == "stopped");
+    own.call(&["delete", &own.world.id]).ok();
+    own.world.assert_clean();
+}
+
+#[test]
+fn what_it_owns_is_the_users_on_the_host() {
+    needs!(root(), NOT_ROOT);
+    let mut own = Own::running(&["sh", "-c", "id -u > /made; stat -c %u:%g /dev/pts /dev/shm /dev/mqueue /dev /made"]);
+    *own.world.at("/root/readonly") = json!(false);
+    assert_eq!(own.run().ok().split_whitespace().collect::<Vec<_>>(), ["0:0"; 5]);
+    use std::os::unix::fs::MetadataExt;
+    let made = fs::metadata(own.world.rootfs("made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (USER, USER));
+}
+
+#[test]
+fn devices_are_the_hosts_and_masks_hold() {
+    needs!(root(), NOT_ROOT);
+    let script = "echo x > /dev/null && head -c 3 /dev/zero | wc -c && head -c 1 /dev/urandom | wc -c
+        cat /proc/keys | wc -c; ls /sys/firmware | wc -l; echo 1 > /proc/sys/kernel/domainname || echo no";
+    let seen = Own::running(&["sh", "-c", script]).run();
+    assert_eq!(seen.out.split_whitespace().collect::<Vec<_>>(), ["3", "1", "0", "0", "no"], "{}", seen.err);
+}
+
+#[test]
+fn the_bundle_of_spec_rootless_runs_as_it_is() {
+    needs!(root(), NOT_ROOT);
+    let own = Own::running(&[]);
+    own.call(&["spec", "--rootless"]).ok();
+    let path = own.world.bundle().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    // but for the terminal, which nobody here would look at
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["id", "-u"]);
+    fs::write(&path, config.to_string()).unwrap();
+    assert_eq!(own.call(&["run", &own.world.id]).ok(), "0\n");
+}
+
+#[test]
+fn a_terminal_works() {
+    needs!(root(), NOT_ROOT);
+    only!(Who::Us, Who::Runc; "crun wants a console socket here");
+    let mut own = Own::running(&["sh", "-c", "tty; stat -c %u /dev/console"]);
+    *own.world.at("/process/terminal") = json!(true);
+    assert_eq!(own.run().ok().split_whitespace().collect::<Vec<_>>(), ["/dev/pts/0", "0"]);
+}
+
+#[test]
+fn a_bind_mount_of_what_only_the_user_reaches() {
+    needs!(root(), NOT_ROOT);
+    let mut own = Own::running(&["sh", "-c", "cat /data/file; touch /data/x 2>/dev/null || echo closed"]);
+    let secret = own.world.path("secret");
+    fs::create_dir_all(secret.join("inner")).unwrap();
+    fs::write(secret.join("inner/file"), "hers\n").unwrap();
+    for path in [secret.clone(), secret.join("inner"), secret.join("inner/file")] {
+        chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
+    own.world.mount(json!({"destination": "/data", "type": "bind", "source": secret.join("inner"),
+        "options": ["bind", "ro"]}));
+    assert_eq!(own.run().ok(), "hers\nclosed\n");
+}
+
+#[test]
+fn no_user_namespace_is_a_mistake_that_is_told() {
+    needs!(root(), NOT_ROOT);
+    only!(Who::Us; "the peers have other words");
+    let mut own = Own::running(&["true"]);
+    own.world.without_namespace("user");
+    own.world.config["linux"].as_object_mut().unwrap().remove("uidMappings");
+    own.world.config["linux"].as_object_mut().unwrap().remove("gidMappings");
+    let said = own.run().fails();
+    assert!(said.contains("linux.namespaces: rootless container requires user namespaces"), "{said}");
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_is_told_and_without_one_there_is_no_cgroup() {
+    needs!(root(), NOT_ROOT);
+    only!(Who::Us, Who::Runc; "crun goes on without the limit");
+    let mut own = Own::running(&["sleep", "1000"]);
+    own.begin();
+    own.call(&["delete", "--force", &own.world.id]).ok();
+    for (pointer, value) in
+        [("/linux/resources", json!({"pids": {"limit": 10}})), ("/linux/cgroupsPath", json!("/somewhere/else"))]
+    {
+        let mut own = Own::running(&["true"]);
+        *own.world.at(pointer) = value;
+        let said = own.run().fails();
+        let words = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
+        assert!(said.contains(words), "{pointer}: {said}");
+    }
+    // root has no such excuse
+    *own.world.at("/linux/cgroupsPath") = Value::Null;
+    own.world.write();
+    if who() == Who::Us {
+        let said = own.call(&["--rootless", "false", "run", &own.world.id]).fails();
+        assert!(said.contains("linux.cgroupsPath: mkdir ") && said.contains("permission denied"), "{said}");
+    }
+}
+
+#[test]
+fn more_than_the_own_id_takes_a_grant() {
+    needs!(root(), NOT_ROOT);
+    only!(Who::Us; "the peers have other words");
+    needs!(Path::new("/usr/bin/newuidmap").exists(), "newuidmap is not installed (package uidmap)");
+    let mut own = Own::running(&["true"]);
+    let maps =
+        json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 3_000_000, "size": 9}]);
+    *own.world.at("/linux/uidMappings") = maps.clone();
+    let said = own.run().fails();
+    assert!(said.contains("linux.uidMappings: newuidmap: /etc/subuid has no range for 4321"), "{said}");
+    own.world.write();
+    let mut nowhere = own.command(&["run", &own.world.id]);
+    nowhere.env("PATH", "/nowhere");
+    let said = finish(&mut nowhere).fails();
+    assert!(said.contains("newuidmap is not installed (package uidmap)"), "{said}");
+}
+
+#[test]
+fn a_missing_program_and_a_missing_source_are_told() {
+    needs!(root(), NOT_ROOT);
+    let own = Own::running(&["nosuch"]);
+    let outcome = own.run();
+    assert!(outcome.fails().contains("nosuch"));
+    let mut own = Own::running(&["true"]);
+    own.world.mount(json!({"destination": "/data", "type": "bind", "source": "/nosuch", "options": ["bind"]}));
+    let said = own.run().fails().to_lowercase();
+    assert!(said.contains("nosuch") && said.contains("no such file"), "{said}");
+    own.world.assert_clean();
+}
+
+#[test]
+fn a_score_for_the_kernel_goes_up_and_not_down() {
+    needs!(root(), NOT_ROOT);
+    let mut own = Own::running(&["cat", "/proc/self/oom_score_adj"]);
+    *own.world.at("/process/oomScoreAdj") = json!(321);
+    assert_eq!(own.run().ok(), "321\n");
+    if who() == Who::Us {
+        *own.world.at("/process/oomScoreAdj") = json!(-500);
+        let said = own.run().fails();
+        assert!(said.contains("process.oomScoreAdj: write -500 to oom_score_adj: permission denied"), "{said}");
+    }
+}
+
+#[test]
+fn without_root_in_the_run_directory_and_with_the_users_own() {
+    needs!(root(), NOT_ROOT);
+    only!(Who::Us; "the name of the directory is ours");
+    let own = Own::running(&["sleep", "1000"]);
+    own.world.write();
+    let mut command = own.by(&own.program);
+    command.args(["run", "--detach", &own.world.id]).stdout(Stdio::null());
+    finish(&mut command).ok();
+    assert!(own.world.path("run").join("coracle").join(&own.world.id).join("state.json").exists());
+    let mut command = own.by(&own.program);
+    command.args(["delete", "--force", &own.world.id]);
+    finish(&mut command).ok();
+}

@@ -1,0 +1,175 @@
+//! uid_map and gid_map of a new user namespace (user_namespaces(7)): written by us, or for an ordinary user by newuidmap(1)
+//! and newgidmap(1), which know what /etc/subuid and /etc/subgid grant.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, anyhow, bail};
+
+use super::serve::put;
+use crate::plan::{IdMap, IdMaps, Writer};
+
+/// One of the two maps.
+struct Map<'a> {
+    lines: &'a [IdMap],
+    by: Writer,
+    property: &'static str,
+    file: &'static str,
+    program: &'static str,
+    grants: &'static str,
+}
+
+/// The text of uid_map and gid_map.
+pub(super) fn map_lines(maps: &[IdMap]) -> String {
+    maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
+}
+
+/// Writes both for process `pid`.
+pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
+    let uids = Map {
+        lines: &maps.uids,
+        by: maps.uids_by,
+        property: "linux.uidMappings",
+        file: "uid_map",
+        program: "newuidmap",
+        grants: "/etc/subuid",
+    };
+    let gids = Map {
+        lines: &maps.gids,
+        by: maps.gids_by,
+        property: "linux.gidMappings",
+        file: "gid_map",
+        program: "newgidmap",
+        grants: "/etc/subgid",
+    };
+    if gids.by == Writer::User {
+        // ORDER: before gid_map, which the kernel takes from an ordinary user only then (CVE-2014-8989)
+        put(pid, "setgroups", "deny").map_err(|error| anyhow!("{}: write setgroups: {error:#}", gids.property))?;
+    }
+    uids.write(pid)?;
+    gids.write(pid)
+}
+
+impl Map<'_> {
+    fn write(&self, pid: i32) -> Result<()> {
+        match self.by {
+            Writer::Program => self.run(pid),
+            Writer::Root | Writer::User => {
+                let lines = map_lines(self.lines);
+                put(pid, self.file, &lines)
+                    .map_err(|error| anyhow!("{}: write {}: {error:#}", self.property, self.file))
+            }
+        }
+    }
+
+    fn run(&self, pid: i32) -> Result<()> {
+        let numbers = self.lines.iter().flat_map(|m| [m.container, m.host, m.size]);
+        let mut command = Command::new(self.program);
+        command.arg(pid.to_string()).args(numbers.map(|number| number.to_string())).stdin(Stdio::null());
+        if std::env::var_os("PATH").is_none_or(|path| path == OsStr::new("")) {
+            command = elsewhere(&command);
+        }
+        crate::sys::fds::keep_only_stdio(&mut command);
+        let output = match command.output() {
+            Ok(output) => output,
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+                "{}: {} is not installed (package uidmap), and without it an ordinary user maps the own id alone",
+                self.property,
+                self.program
+            ),
+            Err(error) => bail!("{}: run {}: {error}", self.property, self.program),
+        };
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let text = fs::read_to_string(self.grants).unwrap_or_default();
+        match self.why(&grants(&text, &names())) {
+            Some(why) => bail!("{}: {}: {why}", self.property, self.program),
+            None => bail!("{}: {}: {said} ({})", self.property, self.program, output.status),
+        }
+    }
+
+    /// What the grants have against the map, as far as one can see there.
+    fn why(&self, grants: &[(u32, u32)]) -> Option<String> {
+        let own = match self.file {
+            "uid_map" => rustix::process::getuid().as_raw(),
+            _ => rustix::process::getgid().as_raw(),
+        };
+        let beyond = self.lines.iter().find(|line| {
+            let itself = line.host == own && line.size == 1;
+            let within = |&(first, count): &(u32, u32)| {
+                first <= line.host && u64::from(line.host) + u64::from(line.size) <= u64::from(first) + u64::from(count)
+            };
+            !itself && !grants.iter().any(within)
+        })?;
+        let (file, user) = (self.grants, names().join(" or "));
+        if grants.is_empty() {
+            return Some(format!("{file} has no range for {user}"));
+        }
+        let all: Vec<_> = grants.iter().map(|(first, count)| format!("{first}:{count}")).collect();
+        let (host, size) = (beyond.host, beyond.size);
+        Some(format!("{host}:{size} is more than {file} has for {user}: {}", all.join(", ")))
+    }
+}
+
+/// The same command, looked for where distributions put it.
+fn elsewhere(command: &Command) -> Command {
+    let mut other = Command::new(std::path::Path::new("/usr/bin").join(command.get_program()));
+    other.args(command.get_args()).stdin(Stdio::null());
+    other.arg0(command.get_program());
+    other
+}
+
+/// What stands for us in the first field of /etc/subuid: the name, or the number (subuid(5)).
+fn names() -> Vec<String> {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find(|line| line.split(':').nth(2) == Some(&uid)).and_then(|line| line.split(':').next());
+    name.map(str::to_owned).into_iter().chain([uid]).collect()
+}
+
+/// First id and count of each line for one of the names.
+fn grants(text: &str, names: &[String]) -> Vec<(u32, u32)> {
+    let mine = text.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let name = fields.next()?;
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        names.iter().any(|own| own == name).then_some((first, count))
+    });
+    mine.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[IdMap]) -> Map<'_> {
+        Map {
+            lines,
+            by: Writer::Program,
+            property: "linux.uidMappings",
+            file: "uid_map",
+            program: "newuidmap",
+            grants: "/etc/subuid",
+        }
+    }
+
+    #[test]
+    fn the_ranges_of_a_name_or_number_are_found() {
+        let text = "a:100:10\n# b:1:1\n7:200:20\nb:300:x\n";
+        assert_eq!(grants(text, &["a".to_owned(), "7".to_owned()]), [(100, 10), (200, 20)]);
+        assert_eq!(grants(text, &["b".to_owned()]), []);
+    }
+
+    #[test]
+    fn what_is_not_granted_is_told() {
+        let lines = [IdMap { container: 0, host: 100, size: 11 }];
+        assert!(map(&lines).why(&[]).unwrap().starts_with("/etc/subuid has no range for "));
+        assert!(map(&lines).why(&[(100, 10)]).unwrap().starts_with("100:11 is more than /etc/subuid has for "));
+        assert_eq!(map(&lines).why(&[(90, 30)]), None);
+    }
+}
