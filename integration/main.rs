@@ -20,6 +20,7 @@ mod mount_flags;
 mod mountinfo;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod notify;
 mod notify_agent;
 mod paths;

@@ -51,7 +51,7 @@ fn linux() -> Value {
             "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
         },
         "mountExtensions": {"idmap": {"enabled": true}},
-        "netDevices": {"enabled": false},
+        "netDevices": {"enabled": true},
     })
 }
 

@@ -23,6 +23,8 @@ pub enum Ask {
     Hooks(HookPoint),
     /// Give the seccomp listener to its agent.
     SeccompListener,
+    /// Move the network devices here.
+    NetDevices,
     /// Send the tree that is to be mounted, by the slot of its source. The answer carries it.
     Tree(u16),
 }
@@ -134,6 +136,7 @@ impl Ask {
             Ask::Limits => [3, 0, 0],
             Ask::Hooks(point) => [4, point.code(), 0],
             Ask::SeccompListener => [5, 0, 0],
+            Ask::NetDevices => [7, 0, 0],
             Ask::Tree(slot) => {
                 let [low, high] = slot.to_le_bytes();
                 [6, low, high]
@@ -149,6 +152,7 @@ impl Ask {
             [3, ..] => Ask::Limits,
             [4, point, _] => Ask::Hooks(HookPoint::from_code(point)?),
             [5, ..] => Ask::SeccompListener,
+            [7, ..] => Ask::NetDevices,
             [6, low, high] => Ask::Tree(u16::from_le_bytes([low, high])),
             _ => return None,
         })
@@ -215,6 +219,7 @@ mod tests {
             Ask::Hooks(HookPoint::CreateContainer),
             Ask::Hooks(HookPoint::StartContainer),
             Ask::SeccompListener,
+            Ask::NetDevices,
             Ask::Tree(517),
         ];
         let ups = asks.into_iter().map(Up::Ask).chain([Up::Init(4_194_303), Up::Ready, Up::Failed(failed)]);

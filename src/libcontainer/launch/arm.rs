@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{mount_ids, programs};
+use super::{mount_ids, net_devices, programs};
 use crate::config::At;
 use crate::plan::failure::words;
 use crate::plan::step::Slot;
@@ -51,6 +51,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
     if let Some(Slot(root)) = plan.root {
         must_be_a_directory(&fds[root], &plan.openings[root].1)?;
     }
+    net_devices::must_be_there(plan)?;
     let program = match &plan.filter {
         Some(filter) => Some(Program::from_bytes(&programs::program(filter, root)?)),
         None => None,

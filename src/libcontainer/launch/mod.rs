@@ -12,6 +12,7 @@ pub mod hooks;
 mod host_mounts;
 mod id_maps;
 mod mount_ids;
+mod net_devices;
 pub mod new;
 pub mod notify;
 pub mod pidfile;

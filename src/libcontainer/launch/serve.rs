@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, id_maps, mount_ids};
+use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
@@ -204,6 +204,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(anyhow!("init runs these hooks itself"))
         }
+        Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
         Ask::SeccompListener => agent::send_listener(launched, identity),
     }
 }

@@ -32,6 +32,8 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// timens_offsets, written when init asks.
     pub time_offsets: Vec<TimeOffset>,
+    /// Network devices, moved when init asks.
+    pub net_devices: Vec<NetDevice>,
     /// Hooks in the runtime's namespaces: prestart, then createRuntime.
     pub runtime_hooks: Vec<RuntimeHooks>,
     /// How many hooks there are for the time after: poststart, poststop.
@@ -126,6 +128,17 @@ pub struct TimeOffset {
     pub secs: i64,
     /// Nanoseconds, below one second.
     pub nanosecs: u32,
+    /// The property.
+    pub at: At,
+}
+
+/// A network device of the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container; `%d` in it is the first number that is free.
+    pub inside: String,
     /// The property.
     pub at: At,
 }
@@ -266,6 +279,7 @@ impl Draft {
             init: Vec::with_capacity(64),
             id_maps: None,
             time_offsets: Vec::new(),
+            net_devices: Vec::new(),
             runtime_hooks: Vec::new(),
             later_hooks: Vec::new(),
             oom_score_adj: None,

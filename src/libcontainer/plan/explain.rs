@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::draft::{IdMap, IdMaps, Limit, Mapped, Mapper, OomScore, Opening, Plan, TimeOffset, Writer};
+use super::draft::{IdMap, IdMaps, Limit, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, TimeOffset, Writer};
 use super::namespaces::KINDS;
 use super::step::{Change, Console, ConsoleDevice, Content, Namespaces, NewMount, Slot, Step, Target, What};
 use crate::config::At;
@@ -106,6 +106,10 @@ impl Plan {
                 Some((Opening::Source(_, _, Some(mapped)), at)) => vec![(id_mapped(slot, mapped), at.clone())],
                 _ => Vec::new(),
             },
+            Ask::NetDevices => {
+                let told = |device: &NetDevice| format!("move {} to be {}", device.name, device.inside);
+                self.net_devices.iter().map(|device| (told(device), device.at.clone())).collect()
+            }
             Ask::Cgroup | Ask::SeccompListener => Vec::new(),
         }
     }
@@ -320,6 +324,7 @@ fn asked(ask: Ask) -> String {
         Ask::Cgroup => "be in the cgroup".to_owned(),
         Ask::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
         Ask::SeccompListener => "pass the seccomp listener on".to_owned(),
+        Ask::NetDevices => "move the network devices".to_owned(),
         Ask::Tree(slot) => format!("send the mounts of #{slot}"),
     }
 }

@@ -15,6 +15,7 @@ mod mount_ids;
 pub mod mount_options;
 mod mounts;
 pub mod namespaces;
+mod net_devices;
 mod paths;
 mod process;
 mod refused;
@@ -34,7 +35,8 @@ use crate::host::Host;
 
 use draft::Draft;
 pub use draft::{
-    Birth, IdMap, IdMaps, Joined, Limit, Mapped, Mapper, OomScore, Opening, Plan, RuntimeHooks, TimeOffset, Writer,
+    Birth, IdMap, IdMaps, Joined, Limit, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset,
+    Writer,
 };
 pub use resources::unit::Manager;
 

@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset};
 use super::Asked;
 use super::draft::{Draft, Joined, Opening, TimeOffset};
 use super::step::{Namespaces, Step, What};
-use super::{idmap, sysctl};
+use super::{idmap, net_devices, sysctl};
 use crate::config::At;
 use crate::host::Mounts;
 use crate::wire::Ask;
@@ -228,6 +228,8 @@ pub(super) fn settle(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     if kinds.new.has(NETWORK) {
         plan.always("loopback of a new network namespace", What::Loopback);
     }
+    // ORDER: before the kernel parameters, which may be those of a device
+    net_devices::all(ask, kinds, plan);
     let spec = &ask.config.spec;
     let names = [
         ("hostname", spec.hostname(), What::Hostname as fn(CString) -> What),

@@ -7,13 +7,7 @@ use crate::config::At;
 pub(super) fn all(ask: &Asked<'_>, plan: &mut Draft) {
     let spec = &ask.config.spec;
     let linux = spec.linux().as_ref();
-    let asked = [
-        ("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some())),
-        (
-            "linux.netDevices",
-            linux.is_some_and(|l| l.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-        ),
-    ];
+    let asked = [("linux.intelRdt", linux.is_some_and(|linux| linux.intel_rdt().is_some()))];
     for (property, _) in asked.into_iter().filter(|(_, asked)| *asked) {
         plan.fault(&At::new(property), "is not there yet");
     }

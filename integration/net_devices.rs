@@ -1,0 +1,149 @@
+//! Devices that become the container's. Everything is done in a network namespace of the test's own: the runtime, too.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::namespaces::Pod;
+use crate::only;
+use crate::world::{Outcome, Who, World, finish, runtime};
+
+const OTHERS: &str = "Debian's runc and crun are older than netDevices";
+
+/// The host of the test, with two cables: `v0` to `v1`, and `d0` to `d1`.
+struct Host(Pod);
+
+impl Host {
+    #[track_caller]
+    fn new() -> Host {
+        let host = Host(Pod::with(&["-n"]));
+        host.ip("link add v0 type veth peer name v1");
+        host.ip("link add d0 type veth peer name d1");
+        host.ip("link set lo up");
+        host
+    }
+
+    fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.0.file("network")));
+        command
+    }
+
+    #[track_caller]
+    fn ip(&self, words: &str) -> String {
+        finish(self.enter().arg("ip").args(words.split(' '))).ok()
+    }
+
+    #[track_caller]
+    fn run(&self, world: &World) -> Outcome {
+        world.write();
+        finish(
+            self.enter()
+                .arg(runtime())
+                .arg("--root")
+                .arg(world.path("state"))
+                .args(["run", &world.id])
+                .current_dir(world.bundle()),
+        )
+    }
+
+    /// The names of its devices.
+    fn devices(&self) -> Vec<String> {
+        let all: Value = serde_json::from_str(&self.ip("-json link")).unwrap();
+        let names = all.as_array().unwrap().iter();
+        names.map(|device| device["ifname"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn world(devices: Value, script: &str) -> World {
+    let mut world = World::running(&["sh", "-c", script]);
+    *world.at("/ociVersion") = json!("1.3.0");
+    *world.at("/linux/netDevices") = devices;
+    world
+}
+
+#[test]
+fn a_device_is_moved_and_renamed_with_its_addresses() {
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    host.ip("addr add 192.0.2.7/24 broadcast 192.0.2.255 dev v0");
+    host.ip("addr add 2001:db8::7/64 nodad noprefixroute dev v0");
+    // neither for good nor for the whole world
+    host.ip("addr add 192.0.2.8/32 valid_lft 1000 preferred_lft 1000 dev v0");
+    host.ip("addr add 198.51.100.1/32 scope link dev v0");
+    host.ip("link set v0 up");
+    host.ip("link set v1 up");
+    let world = world(json!({"v0": {"name": "eth0"}, "d0": {}}), "ip link; ip addr show eth0; ip route; ip -6 route");
+    let said = host.run(&world).ok();
+    let line =
+        |wanted: &str| said.lines().find(|line| line.contains(wanted)).unwrap_or_else(|| panic!("{wanted}\n{said}"));
+    assert!(line("eth0@").contains(",UP"), "{said}");
+    assert!(line(" d0@").contains(",UP"), "{said}");
+    assert!(line("192.0.2.7/24").contains("brd 192.0.2.255 scope global"), "{said}");
+    assert!(line("2001:db8::7/64").contains("scope global"), "{said}");
+    assert!(line("192.0.2.0/24 dev eth0").contains("src 192.0.2.7"), "{said}");
+    assert!(!said.contains("2001:db8::/64"), "noprefixroute is gone:\n{said}");
+    for other in ["192.0.2.8", "198.51.100.1"] {
+        assert!(!said.contains(other), "{other}\n{said}");
+    }
+}
+
+#[test]
+fn parameters_of_a_moved_device_are_set() {
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    let mut world = world(json!({"d0": {"name": "lan"}}), "cat /proc/sys/net/ipv4/conf/lan/forwarding");
+    *world.at("/linux/sysctl") = json!({"net.ipv4.conf.lan.forwarding": "1"});
+    assert_eq!(host.run(&world).ok(), "1\n");
+}
+
+#[test]
+fn a_pattern_is_the_first_free_name() {
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    let world = world(json!({"d0": {"name": "net%d"}, "v0": {"name": "net%d"}}), "ip link");
+    let said = host.run(&world).ok();
+    assert!(said.contains(" net0") && said.contains(" net1"), "{said}");
+}
+
+#[test]
+fn a_device_is_moved_into_a_namespace_that_is_joined() {
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    let pod = Pod::with(&["-n"]);
+    let mut world = world(json!({"d0": {"name": "joined"}}), "ip link");
+    world.namespace("network", Some(&pod.file("network")));
+    assert!(host.run(&world).ok().contains("joined@"));
+    // taken is taken: what was moved is not moved back, and a second one by that name is refused before it is moved
+    host.ip("link add d0 type veth peer name d2");
+    let said = host.run(&world).fails();
+    let wanted = "linux.netDevices.d0.name: the container's network namespace has a device \"joined\" already";
+    assert!(said.contains(wanted), "{said}");
+    assert!(host.devices().contains(&"d0".to_owned()));
+}
+
+#[test]
+fn a_device_that_is_not_there_or_a_namespace_that_is_the_hosts() {
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    let mut world = world(json!({"d0": {}, "nope": {}}), "true");
+    let said = host.run(&world).fails();
+    assert!(said.contains("linux.netDevices.nope: find the device: no such device (ENODEV)"), "{said}");
+    assert!(host.devices().contains(&"d0".to_owned()));
+    *world.at("/linux/netDevices") = json!({"d0": {}});
+    world.namespace("network", Some(&host.0.file("network")));
+    let said = host.run(&world).fails();
+    assert!(said.contains("linux.netDevices: the container is in the host's network namespace"), "{said}");
+    assert!(host.devices().contains(&"d0".to_owned()));
+}
+
+#[test]
+fn a_device_goes_into_a_container_with_a_user_namespace() {
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    host.ip("addr add 192.0.2.7/24 dev d0");
+    let mut world = world(json!({"d0": {"name": "eth0"}}), "ip addr show eth0");
+    crate::namespaces::with_users(&mut world);
+    let said = host.run(&world).ok();
+    assert!(said.contains("192.0.2.7/24"), "{said}");
+}

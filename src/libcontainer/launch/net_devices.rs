@@ -1,0 +1,266 @@
+//! Moves network devices of the host into the container's network namespace (rtnetlink(7)). The kernel takes name and place
+//! in one message, so a device never has its new name on the host, nor its old one in the container. What is moved loses
+//! its addresses: those that somebody gave it for good are given again.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result, anyhow, bail};
+use netlink_packet_core::{
+    DecodeError, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::net::if_::{if_nameindex, if_nametoindex};
+use rustix::io::Errno;
+
+use crate::plan::failure::words;
+use crate::plan::{NetDevice, Plan};
+use crate::sys::clone::setns;
+
+const NEWNET: u64 = libc::CLONE_NEWNET as u64;
+
+/// Every device is there.
+///
+/// # Errors
+/// The first that is not.
+pub(super) fn must_be_there(plan: &Plan) -> Result<()> {
+    for device in &plan.net_devices {
+        index_of(&device.name).with_context(|| format!("{}: find the device", device.at))?;
+    }
+    Ok(())
+}
+
+/// Moves them all to where the process is.
+///
+/// # Errors
+/// The device, what was tried, and the kernel's word.
+pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<()> {
+    let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
+    let (host, inside) = (open("/proc/self/ns/net".to_owned())?, open(format!("/proc/{pid}/ns/net"))?);
+    let number = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+    if number(&host)? == number(&inside)? {
+        bail!("linux.netDevices: the container is in the host's network namespace");
+    }
+    let outside = Rtnetlink::open()?;
+    let visit = Visit::of(&inside, &host)?;
+    let within = Rtnetlink::open()?;
+    // looked at before any is moved: none is moved back
+    if let Some(device) = devices.iter().find(|device| if_nametoindex(device.inside.as_str()).is_ok()) {
+        bail!("{}.name: the container's network namespace has a device {:?} already", device.at, device.inside);
+    }
+    drop(visit);
+    for device in devices {
+        move_one(device, &outside, &within, &inside, &host).with_context(|| device.at.to_string())?;
+    }
+    Ok(())
+}
+
+fn move_one(device: &NetDevice, outside: &Rtnetlink, within: &Rtnetlink, inside: &File, host: &File) -> Result<()> {
+    let index = index_of(&device.name).context("find the device")?;
+    let addresses = outside.addresses(index).context("read its addresses")?;
+    let before = indices(inside, host)?;
+    let to = [LinkAttribute::NetNsFd(inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
+    // it goes down on its way; what the kernel refuses to move stays as it was
+    outside.set(index, LinkFlags::empty(), &to).with_context(|| format!("move it, to be {:?}", device.inside))?;
+    // the kernel keeps its number where that is free
+    let index = indices(inside, host)?.into_iter().find(|index| !before.contains(index));
+    let index = index.ok_or_else(|| anyhow!("it has not arrived"))?;
+    for address in addresses {
+        within.add(again(&address, index)).with_context(|| format!("add {}", shown(&address)))?;
+    }
+    within.set(index, LinkFlags::Up, &[]).context("bring it up")
+}
+
+fn index_of(name: &str) -> Result<u32> {
+    if_nametoindex(name).map_err(|errno| anyhow!("{}", words(Errno::from_raw_os_error(errno as i32))))
+}
+
+/// The numbers of the devices in the container's namespace.
+fn indices(inside: &File, host: &File) -> Result<Vec<u32>> {
+    let _visit = Visit::of(inside, host)?;
+    let all =
+        if_nameindex().map_err(|errno| anyhow!("list devices: {}", words(Errno::from_raw_os_error(errno as i32))))?;
+    Ok(all.iter().map(nix::net::if_::Interface::index).collect())
+}
+
+/// While this lives, we are in another network namespace (setns(2)). We are single threaded.
+struct Visit<'a>(BorrowedFd<'a>);
+
+impl<'a> Visit<'a> {
+    fn of(there: &File, home: &'a File) -> Result<Visit<'a>> {
+        setns(there.as_fd(), NEWNET).map_err(|errno| anyhow!("setns network: {}", words(errno)))?;
+        Ok(Visit(home.as_fd()))
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        // our own: this cannot fail
+        let _ = setns(self.0, NEWNET);
+    }
+}
+
+/// Given by somebody for good, and good for the whole world: the others the kernel makes itself.
+fn is_kept(address: &AddressMessage) -> bool {
+    flags(address).contains(AddressFlags::Permanent) && address.header.scope == AddressScope::Universe
+}
+
+/// All flags; the header holds the first eight.
+fn flags(address: &AddressMessage) -> AddressFlags {
+    let all = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    all.unwrap_or_else(|| AddressFlags::from_bits_retain(address.header.flags.bits().into()))
+}
+
+/// The same address for the device as it is now. What the kernel says about an address stays; what it makes of one goes.
+fn again(address: &AddressMessage, index: u32) -> AddressMessage {
+    let own = AddressFlags::Nodad
+        | AddressFlags::Homeaddress
+        | AddressFlags::Noprefixroute
+        | AddressFlags::Mcautojoin
+        | AddressFlags::Optimistic;
+    let mut message = AddressMessage::default();
+    message.header.family = address.header.family;
+    message.header.prefix_len = address.header.prefix_len;
+    message.header.scope = address.header.scope;
+    message.header.flags = AddressHeaderFlags::empty();
+    message.header.index = index;
+    let kept = address.attributes.iter().filter(|attribute| {
+        use AddressAttribute::{Address, Broadcast, Local, RoutePriority};
+        matches!(attribute, Address(_) | Local(_) | Broadcast(_) | RoutePriority(_))
+    });
+    message.attributes = kept.cloned().collect();
+    message.attributes.push(AddressAttribute::Flags(flags(address) & own));
+    message
+}
+
+fn shown(address: &AddressMessage) -> String {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(wanted);
+    let ip = find(|attribute| if let AddressAttribute::Local(ip) = attribute { Some(*ip) } else { None });
+    let ip = ip.or_else(|| find(|one| if let AddressAttribute::Address(ip) = one { Some(*ip) } else { None }));
+    format!("{}/{}", ip.map_or_else(String::new, |ip| ip.to_string()), address.header.prefix_len)
+}
+
+/// What we say to the kernel, and the one thing that it says to us. The crate's own enum would bring every message of
+/// rtnetlink into our binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Message {
+    Link(LinkMessage),
+    Addresses(AddressMessage),
+    Address(AddressMessage),
+    Other,
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        match self {
+            Message::Link(_) => libc::RTM_NEWLINK,
+            Message::Addresses(_) => libc::RTM_GETADDR,
+            Message::Address(_) => libc::RTM_NEWADDR,
+            Message::Other => 0,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Message::Link(link) => link.buffer_len(),
+            Message::Addresses(address) | Message::Address(address) => address.buffer_len(),
+            Message::Other => 0,
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            Message::Link(link) => link.emit(buffer),
+            Message::Addresses(address) | Message::Address(address) => address.emit(buffer),
+            Message::Other => {}
+        }
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Message, DecodeError> {
+        Ok(match header.message_type {
+            libc::RTM_NEWADDR => Message::Address(AddressMessage::parse(payload)?),
+            _ => Message::Other,
+        })
+    }
+}
+
+/// A netlink socket of the namespace that it was opened in.
+struct Rtnetlink(Socket);
+
+impl Rtnetlink {
+    fn open() -> Result<Rtnetlink> {
+        let open = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            Ok(Rtnetlink(socket))
+        };
+        open().map_err(|error: io::Error| anyhow!("open a netlink socket: {}", told(&error)))
+    }
+
+    /// Up or down, and other attributes.
+    fn set(&self, index: u32, up: LinkFlags, attributes: &[LinkAttribute]) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = up;
+        link.header.change_mask = LinkFlags::Up;
+        link.attributes = attributes.to_vec();
+        self.talk(Message::Link(link), NLM_F_ACK).map(drop)
+    }
+
+    fn add(&self, address: AddressMessage) -> Result<()> {
+        self.talk(Message::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Those to keep of the device.
+    fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>> {
+        let mut ask = AddressMessage::default();
+        ask.header.family = AddressFamily::Unspec;
+        let all = self.talk(Message::Addresses(ask), NLM_F_DUMP)?;
+        Ok(all.into_iter().filter(|address| address.header.index == index && is_kept(address)).collect())
+    }
+
+    /// Says one thing and hears all that is answered.
+    fn talk(&self, message: Message, flags: u16) -> Result<Vec<AddressMessage>> {
+        let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+        packet.header.flags = NLM_F_REQUEST | flags;
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.0.send(&bytes, 0).map_err(|error| anyhow!("{}", told(&error)))?;
+        let mut heard = Vec::new();
+        loop {
+            let (bytes, _) = self.0.recv_from_full().map_err(|error| anyhow!("{}", told(&error)))?;
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let packet = NetlinkMessage::<Message>::deserialize(rest)?;
+                let length = usize::try_from(packet.header.length)?.next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+                match packet.payload {
+                    NetlinkPayload::InnerMessage(Message::Address(address)) => heard.push(address),
+                    NetlinkPayload::Error(error) if error.code.is_some() => bail!("{}", told(&error.to_io())),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(heard),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn told(error: &io::Error) -> String {
+    words(Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)))
+}

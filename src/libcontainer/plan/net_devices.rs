@@ -1,0 +1,67 @@
+//! `linux.netDevices`: devices of the host's that become the container's. SPEC: config-linux.md#network-devices.
+
+use super::Asked;
+use super::draft::{Draft, NetDevice};
+use super::namespaces::{Kinds, NETWORK};
+use super::step::What;
+use crate::config::At;
+use crate::wire::Ask;
+
+/// The longest name that the kernel takes (IFNAMSIZ, with a NUL).
+const MAX_NAME: usize = 15;
+
+pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let devices = ask.config.spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
+    let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return };
+    let at = At::new("linux.netDevices");
+    if !kinds.private(NETWORK) {
+        plan.fault(&at, "needs a network namespace (linux.namespaces)");
+    }
+    if ask.host.me.uid != 0 {
+        plan.fault(&at, "needs root: a device of the host is moved");
+    }
+    let mut list: Vec<NetDevice> = Vec::with_capacity(devices.len());
+    for (name, device) in devices {
+        let inside = device.name().as_deref().filter(|inside| !inside.is_empty()).unwrap_or(name);
+        list.push(NetDevice { name: name.clone(), inside: inside.to_owned(), at: at.key(name) });
+    }
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    for (n, device) in list.iter().enumerate() {
+        let place = device.at.key("name");
+        check(&device.name, &device.at, plan);
+        if device.name.contains('%') {
+            plan.fault(&device.at, format!("{:?} is no device's name", device.name));
+        } else if device.name == "lo" {
+            plan.fault(&device.at, "the loopback belongs to its network namespace");
+        }
+        if device.inside != device.name {
+            check(&device.inside, &place, plan);
+        }
+        if device.inside == "lo" && device.name != "lo" {
+            plan.fault(&place, "every network namespace has a \"lo\" already");
+        }
+        if let Some(other) =
+            list[..n].iter().find(|other| other.inside == device.inside && !device.inside.contains('%'))
+        {
+            plan.fault(&place, format!("{:?} is the name of {} too", device.inside, other.at));
+        }
+    }
+    plan.at(&at, What::Ask(Ask::NetDevices));
+    plan.plan().net_devices = list;
+}
+
+/// What the kernel takes as a name (dev_valid_name), or as a pattern with one `%d`.
+fn check(name: &str, at: &At, plan: &mut Draft) {
+    let broken = name.contains(['/', ':', '\0']) || name.contains(char::is_whitespace);
+    let patterns = name.matches('%').count();
+    if name.is_empty()
+        || [".", ".."].contains(&name)
+        || broken
+        || patterns > 1
+        || patterns != name.matches("%d").count()
+    {
+        plan.fault(at, format!("{name:?} is no device's name"));
+    } else if name.len() > MAX_NAME {
+        plan.fault(at, format!("{name:?} has {} bytes, and {MAX_NAME} is the most", name.len()));
+    }
+}
