@@ -28,6 +28,7 @@ mod process;
 mod rootless;
 mod run_as;
 mod seccomp;
+mod systemd;
 mod terminal;
 mod update;
 mod user_namespaces;

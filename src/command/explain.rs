@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use libcontainer::config::near_misses;
-use libcontainer::plan::{CgroupUse, Start, Terminal};
+use libcontainer::plan::{Start, Terminal};
 use serde_json::json;
 
 use super::bundle::Bundle;
@@ -16,7 +16,7 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     }
     let directory = args.directory.as_deref().or(args.bundle.as_deref());
     let bundle = Bundle::read(directory, None)?;
-    let flags = bundle.flags("explained", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
+    let flags = bundle.flags("explained", &Making::default(), Terminal::Sent, Start::OnFifo, session.cgroup_use()?);
     let plan = bundle.plan_to_read(&flags)?;
     let warnings = plan.warnings.iter().cloned().chain(near_misses(&bundle.text));
     warnings.for_each(|warning| session.log.warning(&warning.to_string()));

@@ -305,3 +305,56 @@ impl Message {
         data.deserialize().map(|(body, _)| body).context("decode a message")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+
+    /// A systemd that says this much and then nothing, for as long as anybody listens.
+    fn mute(says: &'static [u8]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("private");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(says).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        (directory, path)
+    }
+
+    #[test]
+    fn who_does_not_answer_is_not_waited_for_beyond_the_deadline() {
+        let time = Duration::from_millis(200);
+        let in_time = |began: Instant| began.elapsed() >= time && began.elapsed() < Duration::from_secs(10);
+        let (_directory, path) = mute(b"");
+        let began = Instant::now();
+        let said = Bus::connect(&path, None, time).unwrap_err().to_string();
+        assert!(in_time(began) && said.contains("does not answer in time"), "{said}");
+
+        // it greets, and does not answer the call
+        let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
+        let began = Instant::now();
+        let mut bus = Bus::connect(&path, None, time).unwrap();
+        let method = Method { path: "/", interface: "a.b", name: "C" };
+        let serial = bus.call("a.b", method, &"text").unwrap();
+        let said = bus.answer(serial).unwrap_err().to_string();
+        assert!(in_time(began) && said.contains("does not answer in time"), "{said}");
+    }
+
+    #[test]
+    fn who_hangs_up_refuses_or_is_not_there_is_told_apart() {
+        let time = Duration::from_secs(10);
+        let (_directory, path) = mute(b"REJECTED EXTERNAL\r\n");
+        let said = Bus::connect(&path, None, time).unwrap_err().to_string();
+        assert!(said.contains("refuses us: REJECTED EXTERNAL"), "{said}");
+        let gone = path.with_file_name("nobody");
+        let said = Bus::connect(&gone, None, time).unwrap_err().to_string();
+        assert!(said.contains("connect to "), "{said}");
+        let said = Bus::connect(&gone, Some(gone.clone()), time).unwrap_err().to_string();
+        assert!(said.contains("and to "), "{said}");
+    }
+}

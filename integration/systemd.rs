@@ -1,0 +1,349 @@
+//! `--systemd-cgroup`: the container is a unit of systemd. Where systemd is the first process; what must hold where it is
+//! not stands at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::cgroups::{directory, read, unified};
+use crate::world::{Outcome, Who, World, finish, finish_with, runtime, wait_until};
+use crate::{needs, only};
+
+const MIB: u64 = 1 << 20;
+const NO_SYSTEMD: &str = "systemd is not the first process here";
+
+fn systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// A container that is to be the unit `coracle-ID.scope` in system.slice.
+fn container(args: &[&str]) -> World {
+    let mut world = World::running(args);
+    *world.at("/linux/cgroupsPath") = json!(format!("system.slice:coracle:{}", world.id));
+    world
+}
+
+#[track_caller]
+fn by_systemd(world: &World, args: &[&str]) -> Outcome {
+    world.write();
+    world.call(&[&["--systemd-cgroup"], args].concat())
+}
+
+#[track_caller]
+fn begin(world: &World) {
+    by_systemd(world, &["run", "-d", &world.id]).ok();
+}
+
+fn unit(world: &World) -> String {
+    format!("coracle-{}.scope", world.id)
+}
+
+fn systemctl(args: &[&str]) -> Outcome {
+    finish(Command::new("systemctl").args(args))
+}
+
+#[track_caller]
+fn property(unit: &str, name: &str) -> String {
+    systemctl(&["show", "-P", name, unit]).ok().trim().to_owned()
+}
+
+/// The container's directory: where its first process is.
+fn place(world: &World) -> PathBuf {
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", world.pid())).unwrap();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    directory("", group)
+}
+
+/// systemd knows of no unit with the id in its name.
+#[track_caller]
+fn assert_no_unit(id: &str) {
+    let pattern = format!("*{id}*");
+    let gone = || systemctl(&["list-units", "--all", "--plain", "--no-legend", &pattern]).ok().trim().is_empty();
+    // one that has just stopped is forgotten a moment later
+    wait_until(&format!("no unit of {id} is left"), gone);
+}
+
+#[test]
+fn the_container_is_a_scope_with_its_limits() {
+    only!(Who::Us; "each has its own words for them");
+    needs!(systemd() && unified(), NO_SYSTEMD);
+    let mut world = container(&["sleep", "1000"]);
+    *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB, "reservation": 32 * MIB, "swap": 96 * MIB});
+    *world.at("/linux/resources/cpu") = json!({"shares": 1024, "quota": 20000, "period": 50000, "cpus": "0"});
+    *world.at("/linux/resources/pids") = json!({"limit": 30});
+    begin(&world);
+    let unit = unit(&world);
+    for (name, value) in [
+        ("ActiveState", "active"),
+        ("Slice", "system.slice"),
+        ("Delegate", "yes"),
+        ("DefaultDependencies", "no"),
+        ("MemoryMax", "67108864"),
+        ("MemoryLow", "33554432"),
+        ("MemorySwapMax", "33554432"),
+        ("CPUWeight", "100"),
+        ("CPUQuotaPerSecUSec", "400ms"),
+        ("CPUQuotaPeriodUSec", "50ms"),
+        ("AllowedCPUs", "0"),
+        ("TasksMax", "30"),
+    ] {
+        assert_eq!(property(&unit, name), value, "{name}");
+    }
+    let own = format!("/system.slice/{unit}");
+    assert_eq!(property(&unit, "ControlGroup"), own);
+    assert_eq!(place(&world), directory("", &own));
+    assert!(world.exec(&["cat", "/proc/self/cgroup"]).ok().contains(&own));
+    assert_eq!(read(&place(&world), "memory.max"), "67108864");
+    assert_eq!(read(&place(&world), "cpu.max"), "20000 50000");
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert_no_unit(&world.id);
+}
+
+#[test]
+fn a_slice_is_below_the_slices_its_name_tells() {
+    needs!(systemd() && unified(), NO_SYSTEMD);
+    let mut world = container(&["sleep", "1000"]);
+    let top = format!("t{}", world.id.replace('-', ""));
+    *world.at("/linux/cgroupsPath") = json!(format!("{top}-b.slice:p:{}", world.id));
+    begin(&world);
+    let expected = format!("/{top}.slice/{top}-b.slice/p-{}.scope", world.id);
+    assert!(place(&world).ends_with(&expected[1..]), "{:?}", place(&world));
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert_no_unit(&world.id);
+    systemctl(&["stop", &format!("{top}.slice")]).ok();
+}
+
+#[test]
+fn annotations_are_properties_of_the_unit() {
+    needs!(systemd(), NO_SYSTEMD);
+    let mut world = container(&["sleep", "1000"]);
+    *world.at("/annotations") = json!({"org.systemd.property.TimeoutStopUSec": "uint64 123000000"});
+    begin(&world);
+    assert_eq!(property(&unit(&world), "TimeoutStopUSec"), "2min 3s");
+    world.call(&["delete", "--force", &world.id]).ok();
+    *world.at("/annotations") = json!({"org.systemd.property.TimeoutStopSec": "123"});
+    begin(&world);
+    assert_eq!(property(&unit(&world), "TimeoutStopUSec"), "2min 3s");
+}
+
+#[test]
+fn what_systemd_does_not_take_leaves_nothing() {
+    only!(Who::Us; "the words");
+    needs!(systemd(), NO_SYSTEMD);
+    let mut world = container(&["sleep", "1000"]);
+    *world.at("/annotations") = json!({"org.systemd.property.NoSuchThing": "true"});
+    let said = by_systemd(&world, &["create", &world.id]).fails();
+    assert!(said.contains("linux.cgroupsPath: systemd: start transient unit"), "{said}");
+    *world.at("/annotations") = json!({"org.systemd.property.TimeoutStopUSec": "soon"});
+    let said = by_systemd(&world, &["create", &world.id]).fails();
+    assert!(said.contains("annotations.org.systemd.property.TimeoutStopUSec: \"soon\" is no value"), "{said}");
+    assert_no_unit(&world.id);
+    world.assert_clean();
+}
+
+/// Opens a device that nobody has by default.
+fn open_kernel_log(world: &World) -> bool {
+    let outcome = world.exec(&["sh", "-c", "true >/dev/kernel"]);
+    assert!(outcome.code() == 0 || outcome.err.contains("not permitted"), "{}", outcome.err);
+    outcome.code() == 0
+}
+
+fn device_world() -> World {
+    let mut world = container(&["sleep", "1000"]);
+    for set in ["bounding", "effective", "permitted"] {
+        *world.at(&format!("/process/capabilities/{set}")) = json!(["CAP_MKNOD"]);
+    }
+    world
+}
+
+#[test]
+fn a_reload_keeps_limits_and_devices() {
+    needs!(systemd() && unified(), NO_SYSTEMD);
+    let mut world = device_world();
+    *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
+    *world.at("/linux/resources/cpu") = json!({"quota": 12345, "period": 100_000});
+    *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}]);
+    begin(&world);
+    world.exec(&["mknod", "/dev/kernel", "c", "1", "11"]).ok();
+    world.exec(&["mknod", "/dev/mem", "c", "1", "1"]).ok();
+    let place = place(&world);
+    for _ in 0..2 {
+        assert_eq!(read(&place, "memory.max"), (64 * MIB).to_string());
+        assert_eq!(read(&place, "cpu.max"), "12345 100000");
+        assert!(open_kernel_log(&world));
+        assert!(world.exec(&["head", "-c1", "/dev/mem"]).fails().contains("not permitted"));
+        systemctl(&["daemon-reload"]).ok();
+    }
+}
+
+#[test]
+fn an_update_is_the_units_too_and_outlives_a_reload() {
+    only!(Who::Us; "leaves devices alone (runc #3401)");
+    needs!(systemd() && unified(), NO_SYSTEMD);
+    let mut world = device_world();
+    *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
+    begin(&world);
+    world.exec(&["mknod", "/dev/kernel", "c", "1", "11"]).ok();
+    assert!(!open_kernel_log(&world));
+    let unit = unit(&world);
+    let asked = json!({"memory": {"limit": 96 * MIB}, "pids": {"limit": 40}, "cpu": {"quota": 12345, "cpus": "0"},
+        "devices": [{"allow": false}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}]});
+    finish_with(&mut world.command(&["update", "-r", "-", &world.id]), asked.to_string().as_bytes()).ok();
+    let place = place(&world);
+    for _ in 0..2 {
+        for (name, value) in [("MemoryMax", "100663296"), ("TasksMax", "40"), ("AllowedCPUs", "0")] {
+            assert_eq!(property(&unit, name), value, "{name}");
+        }
+        assert_eq!(read(&place, "memory.max"), "100663296");
+        assert_eq!(read(&place, "cpu.max"), "12345 100000");
+        assert!(open_kernel_log(&world));
+        systemctl(&["daemon-reload"]).ok();
+    }
+    // one that is refused is taken back there as well
+    world.call(&["update", "--memory", "32M", "--cpuset-mems", "999", &world.id]).fails();
+    assert_eq!((property(&unit, "MemoryMax"), read(&place, "memory.max")), ("100663296".into(), "100663296".into()));
+}
+
+#[test]
+fn a_unit_that_an_earlier_container_left_is_no_obstacle() {
+    needs!(systemd(), NO_SYSTEMD);
+    let world = container(&["sleep", "1000"]);
+    let unit = unit(&world);
+    // runs out of time, fails, and stays as a failed unit
+    let mut left = Command::new("systemd-run");
+    left.args(["--scope", "--quiet", "--slice=system.slice", "-p", "RuntimeMaxSec=1", "--unit", &unit, "sleep", "100"]);
+    finish(&mut left);
+    wait_until("the unit has failed", || property(&unit, "ActiveState") == "failed");
+    begin(&world);
+    assert_eq!(property(&unit, "ActiveState"), "active");
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert_no_unit(&world.id);
+}
+
+#[test]
+fn a_container_that_cannot_be_made_leaves_no_unit() {
+    needs!(systemd(), NO_SYSTEMD);
+    let mut world = container(&["/no/such/program"]);
+    by_systemd(&world, &["run", "-d", &world.id]).fails();
+    assert_no_unit(&world.id);
+    *world.at("/process/args") = json!(["true"]);
+    *world.at("/hooks/createRuntime") = json!([{"path": "/bin/false"}]);
+    by_systemd(&world, &["create", &world.id]).fails();
+    assert_no_unit(&world.id);
+    world.assert_clean();
+}
+
+#[test]
+fn a_container_that_has_ended_is_deleted_with_its_unit() {
+    needs!(systemd(), NO_SYSTEMD);
+    let world = container(&["true"]);
+    begin(&world);
+    world.wait_for_status("stopped");
+    world.call(&["delete", &world.id]).ok();
+    assert_no_unit(&world.id);
+    by_systemd(&world, &["run", &world.id]).ok();
+    assert_no_unit(&world.id);
+}
+
+/// Containers of one bundle with ids of their own: their units are named after them.
+fn many(world: &World, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{}-{n}", world.id)).collect()
+}
+
+#[test]
+fn twenty_at_once_are_all_made_and_all_go() {
+    needs!(systemd(), NO_SYSTEMD);
+    let mut world = container(&["sleep", "1000"]);
+    *world.at("/linux/cgroupsPath") = json!(null);
+    world.write();
+    let ids = many(&world, 20);
+    let all = |args: &[&str]| {
+        std::thread::scope(|scope| {
+            let calls: Vec<_> =
+                ids.iter().map(|id| scope.spawn(|| world.call(&[args, &[id.as_str()]].concat()))).collect();
+            calls.into_iter().for_each(|call| drop(call.join().unwrap().ok()));
+        });
+    };
+    all(&["--systemd-cgroup", "run", "-d"]);
+    let units = systemctl(&["list-units", "--plain", "--no-legend", &format!("*{}*", world.id)]).ok();
+    assert_eq!(units.lines().count(), 20, "{units}");
+    all(&["delete", "--force"]);
+    assert_no_unit(&world.id);
+}
+
+#[test]
+fn a_hundred_take_one_start_and_one_stop_each() {
+    only!(Who::Us; "it counts our calls");
+    needs!(systemd(), NO_SYSTEMD);
+    let mut world = container(&["true"]);
+    *world.at("/linux/cgroupsPath") = json!(null);
+    world.write();
+    systemctl(&["log-level", "debug"]).ok();
+    let ids = many(&world, 100);
+    let began = Instant::now();
+    for id in &ids {
+        world.call(&["--systemd-cgroup", "create", id]).ok();
+        world.call(&["delete", "--force", id]).ok();
+    }
+    let took = began.elapsed();
+    systemctl(&["log-level", "info"]).ok();
+    finish(Command::new("journalctl").arg("--sync")).ok();
+    let log = finish(Command::new("journalctl").args(["-b", "-o", "cat", "_PID=1"])).ok();
+    let jobs = |kind: &str| {
+        let job = format!(".scope/{kind}/replace");
+        log.lines().filter(|l| l.contains(&world.id) && l.contains("Trying to enqueue job") && l.contains(&job)).count()
+    };
+    eprintln!("100 created and deleted in {took:?}");
+    assert_eq!((jobs("start"), jobs("stop")), (100, 100));
+    assert_no_unit(&world.id);
+}
+
+#[test]
+fn without_systemd_it_is_refused_at_once_and_nothing_is_left() {
+    only!(Who::Us; "the words");
+    needs!(!systemd(), "systemd is the first process here");
+    let world = container(&["true"]);
+    let began = Instant::now();
+    for flag in ["--systemd-cgroup", "--cgroup-manager=systemd"] {
+        world.write();
+        let said = world.call(&[flag, "create", &world.id]).fails();
+        assert!(said.contains("this host was not booted with systemd"), "{said}");
+    }
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    world.assert_clean();
+}
+
+#[test]
+fn a_path_that_names_no_unit_is_told_by_its_place() {
+    only!(Who::Us; "the words");
+    let mut world = container(&["true"]);
+    for (path, problem) in [
+        ("/a/b", "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups"),
+        ("a:b", "expected cgroupsPath to be of format"),
+        ("a--b.slice:p:n", "\"a--b.slice\" is no name of a slice"),
+        ("system.slice:p:", "has no name of a unit"),
+    ] {
+        *world.at("/linux/cgroupsPath") = json!(path);
+        let said = by_systemd(&world, &["create", &world.id]).fails();
+        assert!(said.contains(&format!("linux.cgroupsPath: {problem}")) || said.contains(problem), "{path}: {said}");
+        assert!(said.contains("linux.cgroupsPath: "), "{path}: {said}");
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn explain_shows_the_unit() {
+    only!(Who::Us; "has no explain");
+    let mut world = container(&["true"]);
+    *world.at("/linux/resources/pids") = json!({"limit": 30});
+    world.write();
+    let mut explain = Command::new(runtime());
+    explain.args(["--systemd-cgroup", "explain", world.bundle().to_str().unwrap()]);
+    let plan = finish(&mut explain).ok();
+    for line in [format!("systemd unit {} in system.slice", unit(&world)), "unit property TasksMax=30".to_owned()] {
+        assert!(plan.contains(&line), "{line:?} is not in:\n{plan}");
+    }
+}
