@@ -258,6 +258,8 @@ impl Cgroup {
             // KERNEL(5.14): cgroup.kill
             match put(&unified.join("cgroup.kill"), "1") {
                 Ok(()) => return self.wait_until_empty(),
+                // ENODEV: systemd has removed it this moment, because nobody was in it any more
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
             }
