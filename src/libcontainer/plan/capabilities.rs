@@ -29,8 +29,12 @@ pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (C
     };
     let unfounded = sets.ambient & !(sets.inheritable & sets.permitted);
     if unfounded != 0 {
-        let said = format!("{} must be in inheritable and permitted as well; left out", names(unfounded));
-        warnings.push(Warning { at: at.key("ambient"), said });
+        // engines have listed ambient ones without any inheritable since CVE-2022-24769: at every step of a build, so there it
+        // is not told
+        if sets.inheritable != 0 {
+            let said = format!("{} must be in inheritable and permitted as well; left out", names(unfounded));
+            warnings.push(Warning { at: at.key("ambient"), said });
+        }
         sets.ambient &= !unfounded;
     }
     let impossible = sets.effective & !sets.permitted;
