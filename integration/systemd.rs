@@ -276,7 +276,7 @@ fn twenty_at_once_are_all_made_and_all_go() {
 }
 
 #[test]
-fn a_hundred_take_one_start_and_one_stop_each() {
+fn a_hundred_take_one_start_each_and_at_most_one_stop() {
     only!(Who::Us; "it counts our calls");
     needs!(systemd(), NO_SYSTEMD);
     let mut world = container(&["true"]);
@@ -298,7 +298,9 @@ fn a_hundred_take_one_start_and_one_stop_each() {
         log.lines().filter(|l| l.contains(&world.id) && l.contains("Trying to enqueue job") && l.contains(&job)).count()
     };
     eprintln!("100 created and deleted in {took:?}");
-    assert_eq!((jobs("start"), jobs("stop")), (100, 100));
+    assert_eq!(jobs("start"), 100);
+    // a scope in which nobody is any more mostly ends by itself before it is told
+    assert!(jobs("stop") <= 100, "{}", jobs("stop"));
     assert_no_unit(&world.id);
 }
 
