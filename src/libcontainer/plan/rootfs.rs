@@ -33,6 +33,11 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
     let path = ask.flags.bundle.join(root.path());
     if !kinds.private(MOUNT) {
+        let propagation = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        if propagation.is_some_and(|word| !word.is_empty()) {
+            // it would be that of the host's mounts
+            plan.fault(&At::new("linux.rootfsPropagation"), "needs a mount namespace (linux.namespaces)");
+        }
         // SPEC: config-linux.md#namespaces: a namespace that is not asked for is the runtime's own
         let slot = plan.open(&at, Opening::Directory(path.clone()));
         plan.plan().root = Some(slot);
