@@ -167,6 +167,12 @@ impl Cgroup {
             }
             // out of a session into a unit of the user's manager only systemd can move it
             (Some(libc::EACCES | libc::EPERM), _, Some(unit)) => systemd::attach(unit, pid),
+            (Some(libc::EACCES | libc::EPERM), _, None) if key.is_empty() && systemd::is_users(directory) => {
+                systemd::bring_in(pid).and_then(|()| {
+                    put(&file, &pid.to_string())
+                        .map_err(|error| anyhow!("write {pid} to {}: {}", file.display(), word(&error)))
+                })
+            }
             _ => Err(anyhow!("write {pid} to {}: {}", file.display(), word(&error))),
         }
     }

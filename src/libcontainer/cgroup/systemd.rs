@@ -159,6 +159,27 @@ pub fn attach(unit: &UnitName, pid: i32) -> Result<()> {
     }
 }
 
+/// True in what the user's own systemd has to give away.
+pub fn is_users(directory: &Path) -> bool {
+    let service = |part: &str| part.starts_with("user@") && part.ends_with(".service");
+    directory.iter().filter_map(|part| part.to_str()).any(service)
+}
+
+/// Brings a process from a session into the tree of the user's own systemd, within which the user moves it. The scope that
+/// it takes is gone as soon as the process has gone on.
+///
+/// # Errors
+/// What systemd said.
+pub fn bring_in(pid: i32) -> Result<()> {
+    let unit = Unit {
+        name: format!("coracle-exec-{pid}.scope"),
+        slice: "app.slice".to_owned(),
+        manager: Manager::User,
+        properties: Vec::new(),
+    };
+    start(&unit, pid)?.wait()
+}
+
 /// Stops a unit and forgets that it failed. One that is not there is no error.
 ///
 /// # Errors

@@ -405,7 +405,7 @@ impl Draft {
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let (id, cgroups) = (&ask.flags.id, &ask.host.cgroups);
         let placement = match ask.flags.cgroup {
-            CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, cgroups),
+            CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, ask.host.me.uid, cgroups),
             CgroupUse::Own | CgroupUse::Disabled => resources::place(path, id, cgroups),
         };
         let Some(mut placement) = self.keep(placement) else { return };

@@ -121,8 +121,14 @@ pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placem
 ///
 /// # Errors
 /// The path names no unit.
-pub fn place_unit(asked: Option<&Path>, id: &str, manager: Manager, cgroups: &Cgroups) -> Result<Placement, Faults> {
-    let (unit, directory) = unit::unit(asked, id, manager, cgroups)?;
+pub fn place_unit(
+    asked: Option<&Path>,
+    id: &str,
+    manager: Manager,
+    uid: u32,
+    cgroups: &Cgroups,
+) -> Result<Placement, Faults> {
+    let (unit, directory) = unit::unit(asked, id, manager, uid, cgroups)?;
     Ok(Placement { unit: Some(unit), ..everywhere(cgroups, |_| directory.clone()) })
 }
 

@@ -109,7 +109,13 @@ impl Unit {
 ///
 /// # Errors
 /// It is not of the form, or the slice is none.
-pub fn unit(asked: Option<&Path>, id: &str, manager: Manager, cgroups: &Cgroups) -> Result<(Unit, PathBuf), Faults> {
+pub fn unit(
+    asked: Option<&Path>,
+    id: &str,
+    manager: Manager,
+    uid: u32,
+    cgroups: &Cgroups,
+) -> Result<(Unit, PathBuf), Faults> {
     let at = At::new("linux.cgroupsPath");
     let text = asked.map(|path| path.to_string_lossy().into_owned()).filter(|text| !text.is_empty());
     let text = text.unwrap_or_else(|| format!(":coracle:{id}"));
@@ -137,7 +143,7 @@ pub fn unit(asked: Option<&Path>, id: &str, manager: Manager, cgroups: &Cgroups)
     };
     let directory = match manager {
         Manager::System => below.join(&name),
-        Manager::User => users_own(cgroups).join(below).join(&name),
+        Manager::User => users_own(uid, cgroups).join(below).join(&name),
     };
     Ok((Unit { name, slice: slice.to_owned(), manager, properties: Vec::new() }, directory))
 }
@@ -160,8 +166,9 @@ fn expand(slice: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// The cgroup of the user's own systemd, by where we are: `user.slice/user-1000.slice/user@1000.service`.
-fn users_own(cgroups: &Cgroups) -> PathBuf {
+/// The cgroup of the user's own systemd: `user.slice/user-1000.slice/user@1000.service`. Where we are says whose it is, and
+/// in a service, where it does not, our uid; at the top of a cgroup namespace it can only be our own.
+fn users_own(uid: u32, cgroups: &Cgroups) -> PathBuf {
     let own = cgroups.v2.as_ref().map(|v2| v2.own.clone()).unwrap_or_default();
     let mut path = PathBuf::new();
     for part in own.iter().filter_map(|part| part.to_str()).filter(|part| *part != "/") {
@@ -171,7 +178,10 @@ fn users_own(cgroups: &Cgroups) -> PathBuf {
             return path;
         }
     }
-    path
+    if path.as_os_str().is_empty() {
+        return path;
+    }
+    PathBuf::from(format!("user.slice/user-{uid}.slice/user@{uid}.service"))
 }
 
 /// The limits, from the files they are written to, in systemd's words.
@@ -322,7 +332,7 @@ mod tests {
 
     fn named(path: &str) -> Result<(String, String, String), String> {
         let path = Some(Path::new(path));
-        unit(path, "id", Manager::System, &Cgroups::default())
+        unit(path, "id", Manager::System, 1000, &Cgroups::default())
             .map(|(unit, directory)| (unit.name, unit.slice, directory.display().to_string()))
             .map_err(|faults| faults.to_string())
     }
@@ -350,7 +360,7 @@ mod tests {
             mount: "/sys/fs/cgroup".into(),
             own: "/user.slice/user-1000.slice/session-3.scope".into(),
         };
-        let (_, directory) = unit(None, "id", Manager::User, &Cgroups { v1: Vec::new(), v2: Some(v2) }).unwrap();
+        let (_, directory) = unit(None, "id", Manager::User, 1000, &Cgroups { v1: Vec::new(), v2: Some(v2) }).unwrap();
         let expected = "user.slice/user-1000.slice/user@1000.service/user.slice/coracle-id.scope";
         assert_eq!(directory, Path::new(expected));
     }
