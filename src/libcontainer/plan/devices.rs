@@ -114,6 +114,8 @@ fn node(device: &LinuxDevice, n: usize, plan: &mut Draft) -> Option<(Node, At)> 
     };
     let (major, minor) = (number("major", device.major()), number("minor", device.minor()));
     let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+    idmap::must_be_one(uid, &at.key("uid"), plan);
+    idmap::must_be_one(gid, &at.key("gid"), plan);
     idmap::must_reach(uid, idmap::Ids::Users, &at.key("uid"), plan);
     idmap::must_reach(gid, idmap::Ids::Groups, &at.key("gid"), plan);
     let path = process::c_string(&path, &at.key("path"), plan)?;

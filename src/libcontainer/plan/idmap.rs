@@ -90,6 +90,13 @@ pub(super) enum Ids {
     Groups,
 }
 
+/// -1 is no id to the calls that take one.
+pub(super) fn must_be_one(id: u32, at: &At, plan: &mut Draft) {
+    if id == u32::MAX {
+        plan.fault(at, format!("{id} is no id: to the kernel it means \"unchanged\""));
+    }
+}
+
 /// A fault when `id` has no name on the host.
 pub(super) fn must_reach(id: u32, ids: Ids, at: &At, plan: &mut Draft) {
     let Some(IdMaps { uids, gids, .. }) = plan.plan().id_maps.as_ref() else { return };

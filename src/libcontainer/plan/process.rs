@@ -111,8 +111,8 @@ fn ids(process: &Process, at: &At, plan: &mut Draft) {
     let groups = user.additional_gids().as_deref().unwrap_or_default();
     let all = [(at.key("uid"), user.uid()), (at.key("gid"), user.gid())];
     let groups = groups.iter().enumerate().map(|(n, gid)| (at.key("additionalGids").index(n), *gid));
-    for (at, id) in all.into_iter().chain(groups).filter(|(_, id)| *id == u32::MAX) {
-        plan.fault(&at, format!("{id} is no id: to the kernel it means \"unchanged\""));
+    for (at, id) in all.into_iter().chain(groups) {
+        idmap::must_be_one(id, &at, plan);
     }
     if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {
         plan.fault(&at.key("umask"), format!("{umask} is more than 511 (0777)"));
@@ -336,7 +336,9 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
         idmap::must_reach(*gid, idmap::Ids::Groups, &user.key("additionalGids").index(n), plan);
     }
     // always, or the caller's groups would be the container's
-    plan.at(&user.key("additionalGids"), What::Groups(groups.into_iter().map(Gid::from_raw).collect()));
+    // -1 is no id, and has been told as such
+    let groups = groups.into_iter().filter(|gid| *gid != u32::MAX).map(Gid::from_raw).collect();
+    plan.at(&user.key("additionalGids"), What::Groups(groups));
     plan.at(&user, What::Ids(own.uid, own.gid));
     plan.at(&from, What::Capabilities(own.capabilities));
     if let Some(signal) = ask.flags.death_signal {
