@@ -315,6 +315,13 @@ fn runc() -> Option<PathBuf> {
     ["/usr/sbin/runc", "/usr/bin/runc"].iter().map(PathBuf::from).find(|path| path.exists())
 }
 
+/// What runc says in the state directory and bundle of a test.
+#[track_caller]
+fn said_by(runc: &Path, world: &World, words: &[&str]) -> String {
+    let mut command = Command::new(runc);
+    finish(command.arg("--root").arg(world.path("state")).args(words).current_dir(world.bundle())).ok()
+}
+
 #[test]
 fn containers_that_runc_made_are_ours_to_handle() {
     only!(Who::Us; "this is about taking over from runc");
@@ -324,10 +331,7 @@ fn containers_that_runc_made_are_ours_to_handle() {
     };
     let world = World::running(&["sleep", "1000"]);
     world.write();
-    let by_runc = |words: &[&str]| {
-        let mut command = Command::new(&runc);
-        finish(command.arg("--root").arg(world.path("state")).args(words).current_dir(world.bundle())).ok()
-    };
+    let by_runc = |words: &[&str]| said_by(&runc, &world, words);
     by_runc(&["create", &world.id]);
     assert_eq!(world.status(), "created");
     let theirs: Value = serde_json::from_str(&by_runc(&["state", &world.id])).unwrap();
@@ -362,9 +366,7 @@ fn a_container_that_runc_made_is_deleted_by_force() {
     };
     let world = World::running(&["sleep", "1000"]);
     world.write();
-    let mut command = Command::new(&runc);
-    command.arg("--root").arg(world.path("state")).args(["run", "-d", &world.id]).current_dir(world.bundle());
-    finish(&mut command).ok();
+    said_by(&runc, &world, &["run", "-d", &world.id]);
     let said = world.call(&["delete", &world.id]).fails();
     assert!(said.contains("that is not stopped: running"), "{said}");
     world.call(&["delete", "--force", &world.id]).ok();
@@ -379,13 +381,10 @@ fn runc_handles_a_container_of_ours() {
         return;
     };
     let world = sleeping();
-    let by_runc = |words: &[&str]| {
-        let mut command = Command::new(&runc);
-        finish(command.arg("--root").arg(world.path("state")).args(words).current_dir(world.bundle()))
-    };
-    assert_eq!(by_runc(&["list"]).ok(), world.call(&["list"]).ok());
-    by_runc(&["kill", &world.id, "KILL"]).ok();
+    let by_runc = |words: &[&str]| said_by(&runc, &world, words);
+    assert_eq!(by_runc(&["list"]), world.call(&["list"]).ok());
+    by_runc(&["kill", &world.id, "KILL"]);
     world.wait_for_status("stopped");
-    by_runc(&["delete", &world.id]).ok();
+    by_runc(&["delete", &world.id]);
     assert_eq!(world.call(&["list", "-q"]).ok(), "");
 }

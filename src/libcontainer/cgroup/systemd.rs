@@ -77,7 +77,7 @@ impl Starting {
     fn finish(&mut self) -> Result<()> {
         let mut again = Again::default();
         loop {
-            match self.answer()? {
+            match answer_to(&mut self.bus, self.serial, &mut self.done)? {
                 Answer::Done(message) => {
                     let job: OwnedObjectPath = message.body()?;
                     return job_done(&mut self.bus, &job, &mut self.done);
@@ -94,16 +94,6 @@ impl Starting {
             }
             let properties = self.unit.properties.clone();
             self.serial = call_start(&mut self.bus, &self.unit, self.pid, &properties)?;
-        }
-    }
-
-    /// The answer to the call; jobs that end before it are noted.
-    fn answer(&mut self) -> Result<Answer> {
-        loop {
-            match self.bus.next()?.answers(self.serial) {
-                Ok(answer) => return Ok(answer),
-                Err(other) => note(&other, &mut self.done),
-            }
         }
     }
 }
@@ -193,13 +183,7 @@ pub fn stop(unit: &UnitName) -> Result<()> {
 fn stop_on(bus: &mut Bus, unit: &UnitName) -> Result<()> {
     let serial = bus.call(SYSTEMD, manager("StopUnit"), &(unit.name.as_str(), "replace"))?;
     let mut done = VecDeque::new();
-    let answer = loop {
-        match bus.next()?.answers(serial) {
-            Ok(answer) => break answer,
-            Err(other) => note(&other, &mut done),
-        }
-    };
-    match answer {
+    match answer_to(bus, serial, &mut done)? {
         Answer::Done(message) => {
             let job: OwnedObjectPath = message.body()?;
             // how it stopped is no matter: it has
@@ -222,6 +206,16 @@ fn note(message: &Message, done: &mut VecDeque<(OwnedObjectPath, String)>) {
         && let Ok((_, job, _, result)) = message.body::<(u32, OwnedObjectPath, String, String)>()
     {
         done.push_back((job, result));
+    }
+}
+
+/// The answer to a call; jobs that end before it are noted.
+fn answer_to(bus: &mut Bus, serial: u32, done: &mut VecDeque<(OwnedObjectPath, String)>) -> Result<Answer> {
+    loop {
+        match bus.next()?.answers(serial) {
+            Ok(answer) => return Ok(answer),
+            Err(other) => note(&other, done),
+        }
     }
 }
 

@@ -214,6 +214,14 @@ pub struct Pressure {
     pub total: u64,
 }
 
+impl Pids {
+    /// The same files on both versions.
+    fn read(read: text::Read<'_>) -> Pids {
+        let limit = text::number(read, "pids.max");
+        Pids { current: text::number(read, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's form
 fn is_zero(number: &u64) -> bool {
     *number == 0

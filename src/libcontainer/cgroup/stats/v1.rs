@@ -11,7 +11,7 @@ pub(super) fn stats(read: Read<'_>) -> Stats {
         cpu: cpu(read),
         cpuset: cpuset(read),
         memory: memory(read),
-        pids: pids(read),
+        pids: Pids::read(read),
         blkio: blkio(read),
         hugetlb: page_sizes().into_iter().filter_map(|size| Some((size.clone(), hugetlb(read, &size)?))).collect(),
         ..Stats::default()
@@ -83,11 +83,6 @@ fn memory(read: Read<'_>) -> Memory {
         raw,
         psi: None,
     }
-}
-
-fn pids(read: Read<'_>) -> Pids {
-    let limit = number(read, "pids.max");
-    Pids { current: number(read, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
 }
 
 /// BFQ's numbers where it is at work, else those of the throttle.

@@ -7,7 +7,7 @@ pub(super) fn stats(read: Read<'_>) -> Stats {
     Stats {
         cpu: cpu(read),
         memory: memory(read),
-        pids: pids(read),
+        pids: Pids::read(read),
         blkio: blkio(read),
         hugetlb: page_sizes().into_iter().filter_map(|size| Some((size.clone(), hugetlb(read, &size)?))).collect(),
         ..Stats::default()
@@ -62,11 +62,6 @@ fn memory(read: Read<'_>) -> Memory {
         psi: pressure(read, "memory.pressure"),
         ..Memory::default()
     }
-}
-
-fn pids(read: Read<'_>) -> Pids {
-    let limit = number(read, "pids.max");
-    Pids { current: number(read, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
 }
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6` becomes an entry for each.
