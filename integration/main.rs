@@ -14,6 +14,7 @@ mod failures;
 mod hooks;
 mod hostile;
 mod idmapped_mounts;
+mod intel_rdt;
 mod life;
 mod load;
 mod mount_flags;

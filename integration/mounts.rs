@@ -478,15 +478,6 @@ fn links_at_the_ends_of_a_bind_mount_are_as_asked() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
-    only!(Who::Us; "about our own state");
-    let mut world = World::running(&["true"]);
-    world.config["linux"]["intelRdt"] = json!({"closID": "x"});
-    let said = world.run().fails();
-    assert!(said.contains("linux.intelRdt"), "{said}");
-}
-
-#[test]
 fn the_config_is_read_once() {
     let mut world = World::running(&["sleep", "1000"]);
     *world.at("/process/env") = json!(["PATH=/bin", "WHEN=before"]);

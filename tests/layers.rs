@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room of the library what it may know of the others.
-const MAY: [(&str, &[&str]); 10] = [
+const MAY: [(&str, &[&str]); 11] = [
     ("sys", &["sys"]),
     // packets: data and nothing else
     ("wire", &["wire"]),
@@ -28,9 +28,10 @@ const MAY: [(&str, &[&str]); 10] = [
     ("init", &["init", "plan::step", "wire", "sys"]),
     // plan::failure has the kernel's words, said in one way everywhere
     ("cgroup", &["cgroup", "host", "plan::resources", "plan::failure", "sys"]),
+    ("resctrl", &["resctrl", "plan::resctrl", "cgroup::put", "cgroup::word"]),
     // whether it is paused its cgroup knows
     ("container", &["container", "cgroup", "sys"]),
-    ("launch", &["launch", "init", "plan", "config", "host", "container", "cgroup", "wire", "sys"]),
+    ("launch", &["launch", "init", "plan", "config", "host", "container", "cgroup", "resctrl", "wire", "sys"]),
     ("lib", &[]),
 ];
 

@@ -3,8 +3,9 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
-use libcontainer::container::{Container, Root, Status};
+use libcontainer::container::{Container, Remains, Root, Status};
 use libcontainer::launch::new::{Leftovers, destroy};
+use libcontainer::resctrl;
 use libcontainer::sys::signals;
 
 use super::bundle::check_extra_fds;
@@ -26,9 +27,10 @@ fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> 
         Ok(container) => whole(session, container, force),
         Err(error) => match root.remains(id).filter(|_| force) {
             // its making was cut off: whatever there is, is known from the note it left
-            Some((directory, cgroup)) => {
+            Some(Remains { directory, cgroup, groups }) => {
                 cgroup.kill(libc::SIGKILL)?;
                 cgroup.delete()?;
+                resctrl::remove(&groups, &resctrl::Kernel)?;
                 std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))
             }
             // as runc: what is not there need not be forced away

@@ -2,11 +2,13 @@
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use libcontainer::cgroup::oom::Happened;
 use libcontainer::container::{Container, Status};
+use libcontainer::resctrl;
 use serde_json::{Value, json};
 
 use super::Session;
@@ -49,7 +51,12 @@ fn follow(container: &Container, interval: Duration) -> Result<()> {
 }
 
 fn stats(container: &Container) -> Value {
-    json!({"type": "stats", "id": container.record().id, "data": container.cgroup().stats()})
+    let record = container.record();
+    let mut event = json!({"type": "stats", "id": record.id, "data": container.cgroup().stats()});
+    if let [control, rest @ ..] = record.groups().as_slice() {
+        event["data"]["intel_rdt"] = json!(resctrl::stats::stats(control, rest.first().map(PathBuf::as_path)));
+    }
+    event
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,7 +50,9 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
     let (theirs, ours) = master.ends();
     let cgroup = cgroup(args, &container, &host)?;
-    let armed = arm(&plan, root.path(), container.directory(), theirs)?;
+    let mut armed = arm(&plan, root.path(), container.directory(), theirs)?;
+    // where somebody has removed one, its processes are elsewhere too
+    armed.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
     armed.keep_times(session.times());
     // the pid may be somebody else's by now: what was opened by it must still be the container's
     container.process()?;

@@ -44,7 +44,7 @@ fn linux() -> Value {
         },
         "apparmor": {"enabled": true},
         "selinux": {"enabled": true},
-        "intelRdt": {"enabled": false},
+        "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
         "memoryPolicy": {
             "modes": ["MPOL_DEFAULT", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE",
                 "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_LOCAL"],

@@ -6,9 +6,12 @@ use std::io::Read;
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::cgroup::Change;
 use libcontainer::config::{self, At, Faults};
-use libcontainer::container::Status;
+use libcontainer::container::{Container, Status};
 use libcontainer::host::{Host, Labels};
+use libcontainer::plan;
+use libcontainer::plan::resctrl::Schema;
 use libcontainer::plan::resources::update::{self, Update};
+use libcontainer::resctrl;
 use serde_json::{Value, json};
 
 use super::Session;
@@ -25,6 +28,7 @@ enum Source {
 pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
     let (asked, source) = asked(session, args)?;
+    let schemata = schemata(args, &container)?;
     let _lock = container.lock()?;
     if container.status() == Status::Stopped {
         bail!("container not running");
@@ -42,25 +46,59 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     for write in &mut writes {
         write.at = At::new(source.named(&write.at));
     }
-    let changed = cgroup.change(Change { writes: &writes, devices: devices.as_ref() })?;
-    container.record_mut().resources_in_force = Some(resources);
-    match container.save() {
-        Ok(()) => Ok(()),
-        Err(error) => Err(match changed.undo() {
-            Ok(()) => error,
-            Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
-        }),
+    let group = &container.record().intel_rdt_path;
+    let group = (!schemata.is_empty()).then(|| resctrl::change(group, &schemata, &resctrl::Kernel)).transpose()?;
+    let group_back = || group.iter().try_for_each(|changed| changed.undo(&resctrl::Kernel));
+    let changed = cgroup
+        .change(Change { writes: &writes, devices: devices.as_ref() })
+        .map_err(|error| with_undone(error, group_back()))?;
+    record(&mut container, args, resources);
+    container.save().map_err(|error| with_undone(error, changed.undo().and(group_back())))
+}
+
+fn with_undone(error: anyhow::Error, undone: Result<()>) -> anyhow::Error {
+    match undone {
+        Ok(()) => error,
+        Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
     }
+}
+
+/// What is in force from now on.
+fn record(container: &mut Container, args: &cli::Update, resources: Value) {
+    let record = container.record_mut();
+    record.resources_in_force = Some(resources);
+    if let Some(rdt) = &mut record.config.intel_rdt {
+        let asked = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
+        if let Some(text) = asked(&args.l3_cache_schema) {
+            rdt.l3_cache_schema = text;
+        }
+        if let Some(text) = asked(&args.mem_bw_schema) {
+            rdt.mem_bw_schema = text;
+        }
+    }
+}
+
+/// Lines for the container's group in resctrl, which it must have from its beginning: who is in none cannot be moved by
+/// one process at a time.
+fn schemata(args: &cli::Update, container: &Container) -> Result<Vec<Schema>> {
+    let some = |value: &'_ Option<String>| value.clone().filter(|text| !text.is_empty());
+    let (l3_cache, bandwidth) = (some(&args.l3_cache_schema), some(&args.mem_bw_schema));
+    if l3_cache.is_none() && bandwidth.is_none() {
+        return Ok(Vec::new());
+    }
+    let (cache_flag, bandwidth_flag) = ("--l3-cache-schema", "--mem-bw-schema");
+    if container.record().groups().is_empty() {
+        let flag = if l3_cache.is_some() { cache_flag } else { bandwidth_flag };
+        bail!("{flag}: the config of this container has no linux.intelRdt");
+    }
+    let l3_cache = l3_cache.as_deref().map(|text| (cache_flag, text));
+    let bandwidth = bandwidth.as_deref().map(|text| (bandwidth_flag, text));
+    plan::resctrl::asked_by_flags(l3_cache, bandwidth).map_err(|problem| anyhow!(problem))
 }
 
 /// What is asked, as a resources object.
 fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
     let flags = flags(args);
-    for (flag, value) in [("--l3-cache-schema", &args.l3_cache_schema), ("--mem-bw-schema", &args.mem_bw_schema)] {
-        if value.is_some() {
-            bail!("{flag}: the config of this container has no linux.intelRdt");
-        }
-    }
     let Some(path) = &args.resources else {
         for (flag, value) in
             [("--kernel-memory", &args.kernel_memory), ("--kernel-memory-tcp", &args.kernel_memory_tcp)]

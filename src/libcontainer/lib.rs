@@ -12,6 +12,7 @@ pub mod host;
 pub mod init;
 pub mod launch;
 pub mod plan;
+pub mod resctrl;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod wire;

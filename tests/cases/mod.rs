@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::config::{self, At, Config, Faults, near_misses};
 use libcontainer::host::cgroups::{Hierarchy, Unified};
-use libcontainer::host::{Cgroups, Host, Lsm, Me, Mounts, Users};
+use libcontainer::host::{Cgroups, Host, Lsm, Me, Mounts, Resctrl, Users};
 use libcontainer::plan::namespaces::KINDS;
 use libcontainer::plan::step::Namespaces;
 use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
@@ -135,6 +135,11 @@ fn host(said: &Value) -> Host {
         me: me(said, bounding),
         lsm,
         has_kcore: !says(said, "no kcore"),
+        resctrl: match said.get("resctrl").and_then(Value::as_str) {
+            None => Resctrl::At("/sys/fs/resctrl".into()),
+            Some("not mounted") => Resctrl::NotMounted,
+            Some(_) => Resctrl::Unknown,
+        },
     }
 }
 

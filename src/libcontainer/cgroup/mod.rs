@@ -362,7 +362,8 @@ fn told(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Er
     anyhow!("{}: write {value} to {}: {}{used}", write.at, place.display(), word(error))
 }
 
-fn word(error: &io::Error) -> String {
+/// The kernel's word for what went wrong.
+pub(crate) fn word(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => crate::plan::failure::words(rustix::io::Errno::from_raw_os_error(number)),
         None => error.to_string(),

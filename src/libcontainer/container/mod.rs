@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::OFlags;
 
 pub use identity::{open_process, start_time};
-pub use record::{AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace};
+pub use record::{AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt};
 pub use status::{Observed, Process, Status, status};
 
 use crate::cgroup::Cgroup;
@@ -149,20 +149,30 @@ impl Root {
         Ok(ids)
     }
 
-    /// The cgroup of a container whose making was cut off, or whose state cannot be read, and its directory: what
-    /// `delete --force` removes.
-    pub fn remains(&self, id: &str) -> Option<(PathBuf, Cgroup)> {
+    /// What is left of a container whose making was cut off, or whose state cannot be read: what `delete --force` removes.
+    pub fn remains(&self, id: &str) -> Option<Remains> {
         check_id(id).ok()?;
         let directory = self.path.join(id);
         if !directory.is_dir() || self.load(id).is_ok() {
             return None;
         }
-        let (paths, unit): (BTreeMap<String, PathBuf>, _) = fs::read(directory.join(CREATING))
+        let (paths, unit, groups): (BTreeMap<String, PathBuf>, _, _) = fs::read(directory.join(CREATING))
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
-        Some((directory, Cgroup::open(&paths, unit)))
+        Some(Remains { directory, cgroup: Cgroup::open(&paths, unit), groups })
     }
+}
+
+/// What is left of a container that never was one.
+#[derive(Debug)]
+pub struct Remains {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+    /// Its groups in resctrl.
+    pub groups: Vec<PathBuf>,
 }
 
 impl Reserved {
@@ -171,12 +181,12 @@ impl Reserved {
         self.directory.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Notes the cgroup before it is made: were we killed now, `delete --force` would find it.
+    /// Notes cgroup and resctrl groups before they are made: were we killed now, `delete --force` would find them.
     ///
     /// # Errors
     /// The kernel's word.
-    pub fn note_cgroup(&self, cgroup: &Cgroup) -> Result<()> {
-        let text = serde_json::to_vec(&(cgroup.paths(), cgroup.unit()))?;
+    pub fn note(&self, cgroup: &Cgroup, groups: &[PathBuf]) -> Result<()> {
+        let text = serde_json::to_vec(&(cgroup.paths(), cgroup.unit(), groups))?;
         private(&self.path().join(CREATING))?.write_all(&text).context("note the cgroup")
     }
 
@@ -395,14 +405,15 @@ mod tests {
     }
 
     #[test]
-    fn a_making_that_was_cut_off_is_found_with_its_cgroup() {
+    fn a_making_that_was_cut_off_is_found_with_its_groups() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::at(directory.path()).unwrap();
         let reserved = root.reserve("x").unwrap();
         let paths = BTreeMap::from([("pids".to_owned(), PathBuf::from("/sys/fs/cgroup/pids/nowhere"))]);
-        reserved.note_cgroup(&Cgroup::open(&paths, None)).unwrap();
-        let (place, cgroup) = root.remains("x").unwrap();
-        assert_eq!(cgroup.paths(), &paths);
-        assert_eq!(place, root.path().join("x"));
+        let groups = [PathBuf::from("/sys/fs/resctrl/x")];
+        reserved.note(&Cgroup::open(&paths, None), &groups).unwrap();
+        let remains = root.remains("x").unwrap();
+        assert_eq!((remains.cgroup.paths(), &remains.groups[..]), (&paths, &groups[..]));
+        assert_eq!(remains.directory, root.path().join("x"));
     }
 }

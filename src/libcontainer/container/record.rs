@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::UnitName;
@@ -33,8 +34,11 @@ pub struct Record {
     /// Where its first three descriptors led, for a restore.
     #[serde(deserialize_with = "or_nothing")]
     pub external_descriptors: Vec<String>,
-    /// Its resctrl group.
-    pub intel_rdt_path: String,
+    /// Its group in resctrl.
+    pub intel_rdt_path: PathBuf,
+    /// The group below it in which it alone is counted.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub intel_rdt_mon_path: PathBuf,
     /// `linux.resources` as they are in force since the last `update`; absent, those of its config are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources_in_force: Option<serde_json::Value>,
@@ -69,6 +73,47 @@ pub struct RecordedConfig {
     pub no_new_keyring: bool,
     /// `ociVersion` of its config.
     pub version: String,
+    /// Its group in resctrl.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<RecordedRdt>,
+}
+
+fn is_nothing(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+/// `linux.intelRdt`, as runc has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct RecordedRdt {
+    /// The group's name; nothing for one of the container's own.
+    #[serde(rename = "closID", skip_serializing_if = "String::is_empty")]
+    pub closid: String,
+    /// Lines as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_nothing")]
+    pub schemata: Vec<String>,
+    /// The cache's line, as it is in force.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub l3_cache_schema: String,
+    /// The memory's line, as it is in force.
+    #[serde(rename = "memBwSchema", skip_serializing_if = "String::is_empty")]
+    pub mem_bw_schema: String,
+    /// Whether it is counted by itself.
+    #[serde(rename = "enableMonitoring", skip_serializing_if = "std::ops::Not::not")]
+    pub enable_monitoring: bool,
+}
+
+impl RecordedRdt {
+    /// What the config has.
+    pub fn of(asked: &LinuxIntelRdt) -> RecordedRdt {
+        RecordedRdt {
+            closid: asked.clos_id().clone().unwrap_or_default(),
+            schemata: asked.schemata().clone().unwrap_or_default(),
+            l3_cache_schema: asked.l3_cache_schema().clone().unwrap_or_default(),
+            mem_bw_schema: asked.mem_bw_schema().clone().unwrap_or_default(),
+            enable_monitoring: asked.enable_monitoring().unwrap_or_default(),
+        }
+    }
 }
 
 /// One namespace.
@@ -147,6 +192,20 @@ impl Record {
             .map(|(_, v)| v)
     }
 
+    /// The groups in resctrl that its processes are in, in the order in which they are joined.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let both = [&self.intel_rdt_path, &self.intel_rdt_mon_path];
+        both.into_iter().filter(|path| !is_nothing(path)).cloned().collect()
+    }
+
+    /// Those of them that go with it: not one that has a name of its own.
+    pub fn own_groups(&self) -> Vec<PathBuf> {
+        let named = self.config.intel_rdt.as_ref().is_none_or(|rdt| !rdt.closid.is_empty());
+        let mut groups = self.groups();
+        groups.retain(|path| path.ends_with(&self.id) && !(named && *path == self.intel_rdt_path));
+        groups
+    }
+
     /// Its annotations.
     pub fn annotations(&self) -> HashMap<String, String> {
         match &self.coracle {
@@ -185,5 +244,21 @@ mod tests {
         let nulls =
             r#"{"id":"y","cgroup_paths":null,"external_descriptors":null,"config":{"labels":null,"cgroups":null}}"#;
         assert!(serde_json::from_str::<Record>(nulls).is_ok());
+    }
+
+    #[test]
+    fn a_group_of_its_own_goes_with_it_and_a_named_one_stays() {
+        let record = |closid: &str| {
+            let text = format!(
+                r#"{{"id":"x","intel_rdt_path":"/r/x","intel_rdt_mon_path":"/r/x/mon_groups/x",
+                "config":{{"intel_rdt":{{"closID":"{closid}","l3_cache_schema":"L3:0=f"}}}}}}"#
+            );
+            serde_json::from_str::<Record>(&text).unwrap()
+        };
+        let own = ["/r/x", "/r/x/mon_groups/x"].map(PathBuf::from);
+        assert_eq!(record("").own_groups(), own);
+        // even if the name is the container's
+        assert_eq!((record("x").own_groups(), record("x").groups()), (own[1..].to_vec(), own.to_vec()));
+        assert!(Record::default().own_groups().is_empty());
     }
 }

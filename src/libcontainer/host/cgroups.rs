@@ -104,7 +104,7 @@ impl Hierarchy {
     }
 }
 
-fn whole(path: &str) -> io::Result<String> {
+pub(super) fn whole(path: &str) -> io::Result<String> {
     let mut bytes = Vec::with_capacity(4096);
     crate::sys::text::pieces(Path::new(path), |piece| bytes.extend_from_slice(piece))?;
     // a mount point may be named anything; only those of cgroups matter

@@ -1,12 +1,14 @@
 //! Where we are: facts of this machine as plain data, probed once. Tests build one by hand.
 
 pub mod cgroups;
+mod resctrl;
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 pub use cgroups::Cgroups;
+pub use resctrl::Resctrl;
 
 /// What a plan needs to know of this machine.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +21,8 @@ pub struct Host {
     pub lsm: Lsm,
     /// /proc/kcore is there, so that a container gets /dev/core.
     pub has_kcore: bool,
+    /// Where resctrl is, if somebody asked.
+    pub resctrl: Resctrl,
 }
 
 /// Who we are.
@@ -119,7 +123,8 @@ impl Host {
             Labels::Asked => Lsm::probe(),
             Labels::None => Lsm::default(),
         };
-        Ok(Host { cgroups: Cgroups::probe()?, me: Me::probe(), lsm, has_kcore: Path::new("/proc/kcore").exists() })
+        let has_kcore = Path::new("/proc/kcore").exists();
+        Ok(Host { cgroups: Cgroups::probe()?, me: Me::probe(), lsm, has_kcore, resctrl: Resctrl::NotLookedFor })
     }
 }
 

@@ -2,7 +2,7 @@
 //! here is what init gets, whatever happens to its path meanwhile.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use rustix::fs::{AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags};
@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::{mount_ids, net_devices, programs};
 use crate::config::At;
 use crate::plan::failure::words;
+use crate::plan::resctrl::Group;
 use crate::plan::step::Slot;
 use crate::plan::{Opening, Plan};
 use crate::sys::mount::Reach;
@@ -29,6 +30,8 @@ pub struct Armed {
     pub(super) fds: Vec<Option<OwnedFd>>,
     pub(super) program: Option<Program>,
     pub(super) page: Page,
+    /// Groups in resctrl that init is put into as soon as it is there.
+    pub(super) groups: Vec<PathBuf>,
 }
 
 /// Opens what `plan` asks for. `state` is the container's directory, `root` the one above it (for the cache of compiled
@@ -57,7 +60,8 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
         None => None,
     };
     let page = Page::new().map_err(|errno| anyhow!("mmap: {}", words(errno)))?;
-    Ok(Armed { fds, program, page })
+    let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
+    Ok(Armed { fds, program, page, groups })
 }
 
 impl Armed {
@@ -80,6 +84,11 @@ impl Armed {
             *fd = Some(opened.map_err(|errno| told(at, path, errno))?);
         }
         Ok(())
+    }
+
+    /// Puts init into these groups in resctrl, those of a container that is there.
+    pub fn join_groups(&mut self, groups: Vec<PathBuf>) {
+        self.groups = groups;
     }
 
     pub(super) fn fd(&self, slot: Slot) -> Result<&OwnedFd> {

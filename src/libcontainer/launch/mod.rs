@@ -31,6 +31,7 @@ pub use arm::{Armed, arm};
 
 use crate::cgroup::{Cgroup, systemd};
 use crate::plan::Plan;
+use crate::resctrl::{self, Kernel};
 
 /// What the container is called in what hooks and agents are told.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +69,13 @@ impl Identity<'_> {
     }
 }
 
-/// A cgroup that was made for a container that is not there yet: dropped, it is emptied and removed.
+/// A cgroup, and a group in resctrl, that were made for a container that is not there yet: dropped, they are emptied and
+/// removed.
 #[derive(Debug)]
-pub struct Housed(Option<Cgroup>);
+pub struct Housed {
+    cgroup: Option<Cgroup>,
+    group: Option<resctrl::Made<'static>>,
+}
 
 impl Housed {
     /// Makes the directories.
@@ -78,11 +83,15 @@ impl Housed {
     /// # Errors
     /// What was tried, with the kernel's word; nothing stays behind.
     pub fn make(plan: &Plan) -> Result<Housed> {
-        let Some((placement, ..)) = &plan.cgroup else { return Ok(Housed(None)) };
-        if let Some(unit) = &placement.unit {
-            systemd::available(unit.manager)?;
+        let mut housed = Housed { cgroup: None, group: None };
+        if let Some((placement, ..)) = &plan.cgroup {
+            if let Some(unit) = &placement.unit {
+                systemd::available(unit.manager)?;
+            }
+            housed.cgroup = Some(Cgroup::create(placement)?);
         }
-        Ok(Housed(Some(Cgroup::create(placement)?)))
+        housed.group = plan.resctrl.as_ref().map(|group| resctrl::make(group, &Kernel)).transpose()?;
+        Ok(housed)
     }
 
     /// True when init cannot be born in it and has to be moved there.
@@ -107,18 +116,21 @@ impl Housed {
 
     /// The cgroup, where there is one.
     pub fn cgroup(&self) -> Option<&Cgroup> {
-        self.0.as_ref()
+        self.cgroup.as_ref()
     }
 
-    /// The container is there: its cgroup stays.
+    /// The container is there: its groups stay.
     pub fn keep(mut self) {
-        self.0 = None;
+        self.cgroup = None;
+        if let Some(group) = self.group.take() {
+            group.keep();
+        }
     }
 }
 
 impl Drop for Housed {
     fn drop(&mut self) {
-        if let Some(cgroup) = self.0.take() {
+        if let Some(cgroup) = self.cgroup.take() {
             // the failure that brought us here is what is told; a directory that stays is found by `delete --force`
             let _ = cgroup.kill(libc::SIGKILL);
             let _ = cgroup.delete();

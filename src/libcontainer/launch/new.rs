@@ -17,12 +17,14 @@ use crate::cgroup::Cgroup;
 use crate::config::{At, Config};
 use crate::container::{
     AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, OwnRecord, Record, RecordedCgroup, RecordedConfig,
-    RecordedNamespace, Reserved, Root, Status, start_time,
+    RecordedNamespace, RecordedRdt, Reserved, Root, Status, start_time,
 };
 use crate::plan::failure::{self, words};
 use crate::plan::namespaces::{KINDS, bit};
+use crate::plan::resctrl::Group;
 use crate::plan::step::What;
 use crate::plan::{Flags, Keyring, Plan};
+use crate::resctrl::{self, Kernel};
 use crate::wire::{GO, UP_SIZE, Up};
 
 /// What a new container is made of.
@@ -69,9 +71,7 @@ impl<'a> New<'a> {
         }
         let mut armed = arm(self.plan, self.root.path(), reserved.path(), self.terminal)?;
         armed.keep_times(self.times);
-        if let Some((placement, ..)) = &self.plan.cgroup {
-            reserved.note_cgroup(&Cgroup::at(placement))?;
-        }
+        note(self.plan, &reserved)?;
         let housed = Housed::make(self.plan)?;
         // ORDER: after the directories: while a move waits, none can be made
         let early = housed.needs_moves().then(Early::begin);
@@ -114,6 +114,16 @@ impl<'a> New<'a> {
             }
         }
     }
+}
+
+/// Notes what is going to be made: were we killed now, `delete --force` would find it.
+fn note(plan: &Plan, reserved: &Reserved) -> Result<()> {
+    let cgroup = plan.cgroup.as_ref().map(|(placement, ..)| Cgroup::at(placement));
+    let groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();
+    if cgroup.is_none() && groups.is_empty() {
+        return Ok(());
+    }
+    reserved.note(&cgroup.unwrap_or_default(), &groups)
 }
 
 /// Pid file and record. The record is what makes it a container, and comes last.
@@ -159,6 +169,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             },
             no_new_keyring: flags.keyring == Keyring::Inherited,
             version: spec.version().clone(),
+            intel_rdt: linux.and_then(|linux| linux.intel_rdt().as_ref()).map(RecordedRdt::of),
         },
         rootless: rustix::process::geteuid().as_raw() != 0,
         cgroup_paths: cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default(),
@@ -167,7 +178,8 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             .map(|(kind, _, file)| (runc_name(*kind), format!("/proc/{pid}/ns/{file}")))
             .collect(),
         external_descriptors: Vec::new(),
-        intel_rdt_path: String::new(),
+        intel_rdt_path: plan.resctrl.as_ref().map(|group| group.directory.clone()).unwrap_or_default(),
+        intel_rdt_mon_path: plan.resctrl.as_ref().and_then(|group| group.monitoring.clone()).unwrap_or_default(),
         resources_in_force: None,
         coracle: Some(OwnRecord {
             oci_version: spec.version().clone(),
@@ -428,6 +440,7 @@ pub fn destroy(container: Container, leftovers: Leftovers) -> Result<Vec<anyhow:
         cgroup.kill(libc::SIGKILL)?;
     }
     cgroup.delete()?;
+    resctrl::remove(&container.record().own_groups(), &Kernel)?;
     let hooks = hooks_of(&container).unwrap_or_default();
     let record = container.record().clone();
     if let Some(own) = &record.coracle {

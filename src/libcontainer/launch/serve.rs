@@ -15,6 +15,7 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
 use crate::plan::{OomScore, Opening, Plan};
+use crate::resctrl::{self, Kernel};
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
 /// See `Launched::serve`.
@@ -153,6 +154,7 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
         put(pid, "oom_score_adj", &score.to_string())
             .map_err(|error| anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {error:#}"))?;
     }
+    resctrl::join(&launched.armed.groups, pid, &Kernel)?;
     for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
         if let Opening::HookState(status) = opening {
             let state = identity.state(status, pid_inside(pid));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Hook;
 
+use super::resctrl::Group;
 use super::resources::{self, DeviceAccess, Placement, Refused, Write};
 use super::seccomp::Filter;
 use super::step::{Namespaces, Origin, Slot, Step, What};
@@ -48,6 +49,8 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// Where the container's cgroups are and what is written there.
     pub cgroup: Option<(Placement, Vec<Write>, DeviceAccess)>,
+    /// Its group in resctrl.
+    pub resctrl: Option<Group>,
     /// What the user should know.
     pub warnings: Vec<Warning>,
 }
@@ -287,6 +290,7 @@ impl Draft {
             initial_affinity: None,
             filter: None,
             cgroup: None,
+            resctrl: None,
             warnings: ask.config.warnings.clone(),
         };
         Draft { plan, faults: Faults::none(), closing: Vec::new(), mounts: ask.host.me.mounts, finding: None }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::draft::{IdMap, IdMaps, Limit, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, TimeOffset, Writer};
 use super::namespaces::KINDS;
+use super::resctrl::Group;
 use super::step::{Change, Console, ConsoleDevice, Content, Namespaces, NewMount, Slot, Step, Target, What};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
@@ -56,6 +57,9 @@ impl Plan {
                 line("runtime", act, "linux.resources.devices".to_owned());
             }
         }
+        for (act, from) in self.resctrl.iter().flat_map(Group::lines) {
+            line("runtime", act, from);
+        }
         if let Some(score) = self.oom_score_adj {
             line("runtime", score.to_string(), "process.oomScoreAdj".to_owned());
         }
@@ -64,6 +68,9 @@ impl Plan {
         }
         let joined = if self.birth.pid_namespace.is_some() { " in a joined pid namespace" } else { "" };
         line("runtime", format!("clone {}{joined}", self.birth.new), "linux.namespaces".to_owned());
+        for directory in self.resctrl.iter().flat_map(Group::joined) {
+            line("runtime", format!("move init to {}", directory.display()), "linux.intelRdt".to_owned());
+        }
         for step in &self.bridge {
             line("bridge", step.what.to_string(), step.from.to_string());
         }

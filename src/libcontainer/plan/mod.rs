@@ -18,7 +18,7 @@ pub mod namespaces;
 mod net_devices;
 mod paths;
 mod process;
-mod refused;
+pub mod resctrl;
 pub mod resources;
 mod rootfs;
 mod run_as;
@@ -157,6 +157,7 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
 fn draft(ask: &Asked<'_>) -> Draft {
     let mut plan = Draft::new(ask);
     plan.cgroup(ask); //                             where, and how much
+    resctrl::all(ask, &mut plan);
     let kinds = namespaces::of(ask, &mut plan);
     let own = process::own(ask, &kinds, &mut plan);
     labels::check(ask, &mut plan);
@@ -181,7 +182,6 @@ fn draft(ask: &Asked<'_>) -> Draft {
     process::prepare(&own, ask, &mut plan); //       cwd inside the root, nothing open, program there, ready
     hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
     process::go(&own, &mut plan);
-    refused::all(ask, &mut plan);
     plan
 }
 

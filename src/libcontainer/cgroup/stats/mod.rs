@@ -27,7 +27,7 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Huge pages, by their size (`2MB`).
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    /// Resource control; nothing yet.
+    /// Resource control, which has its own numbers (`resctrl::stats`): these go here.
     pub intel_rdt: BTreeMap<String, u64>,
     /// Always null, as runc has it for all but its own veth pairs.
     pub network_interfaces: Option<Vec<u64>>,

@@ -1,0 +1,60 @@
+//! Where the resctrl file system is: Documentation/filesystems/resctrl.rst.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Whether this machine can divide caches and memory bandwidth among groups of processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Resctrl {
+    /// Nobody asked.
+    #[default]
+    NotLookedFor,
+    /// The kernel has no such file system, or this CPU nothing for it to control.
+    Unknown,
+    /// It could be mounted, and is not.
+    NotMounted,
+    /// It is mounted there.
+    At(PathBuf),
+}
+
+impl Resctrl {
+    /// Reads /proc/self/mountinfo and /proc/filesystems.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn probe() -> io::Result<Resctrl> {
+        let whole = super::cgroups::whole;
+        Ok(Resctrl::parse(&whole("/proc/self/mountinfo")?, &whole("/proc/filesystems")?))
+    }
+
+    /// What the texts of these two files say (proc(5)).
+    pub fn parse(mountinfo: &str, filesystems: &str) -> Resctrl {
+        let mounted = mountinfo.lines().find_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let mut fields = left.split(' ').skip(3);
+            // a group alone may be mounted somewhere as well, and is not where groups are made
+            let whole = fields.next() == Some("/") && right.split(' ').next() == Some("resctrl");
+            fields.next().filter(|_| whole).map(PathBuf::from)
+        });
+        match mounted {
+            Some(mount) => Resctrl::At(mount),
+            None if filesystems.split_whitespace().any(|word| word == "resctrl") => Resctrl::NotMounted,
+            None => Resctrl::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_of_the_whole_is_found() {
+        let filesystems = "nodev\tsysfs\nnodev\tresctrl\n\text4\n";
+        let part = "31 22 0:27 /box /part rw - resctrl resctrl rw\n";
+        let whole = "32 22 0:27 / /sys/fs/resctrl rw,nosuid shared:9 - resctrl resctrl rw,mba_MBps\n";
+        assert_eq!(Resctrl::parse(&format!("{part}{whole}"), filesystems), Resctrl::At("/sys/fs/resctrl".into()));
+        assert_eq!(Resctrl::parse(part, filesystems), Resctrl::NotMounted);
+        assert_eq!(Resctrl::parse("", "nodev\tsysfs\n"), Resctrl::Unknown);
+    }
+}

@@ -1,0 +1,185 @@
+//! `linux.intelRdt`: the group of the resctrl file system that the container is in. SPEC: config-linux.md#intelrdt.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::LinuxIntelRdt;
+
+use super::Asked;
+use super::draft::Draft;
+use crate::config::At;
+use crate::host::Resctrl;
+
+/// Directories of the kernel's own where groups are.
+const RESERVED: [&str; 3] = ["info", "mon_groups", "mon_data"];
+
+/// A group of processes that have a share of the caches and of the memory bandwidth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Where the file system is mounted.
+    pub mount: PathBuf,
+    /// The group's directory.
+    pub directory: PathBuf,
+    /// Whose it is.
+    pub owner: Owner,
+    /// What is written to its `schemata`, in this order, or has to be there already.
+    pub schemata: Vec<Schema>,
+    /// The group below it in which the container alone is counted.
+    pub monitoring: Option<PathBuf>,
+    /// The property that names it.
+    pub at: At,
+}
+
+/// Whose a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The container's alone: made with it and removed with it.
+    Container,
+    /// Everybody's who names it: it stays.
+    Everybody,
+}
+
+/// One line for `schemata`: `L3:0=fff;1=f0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// The line, without its end.
+    pub line: String,
+    /// The property it comes from.
+    pub at: At,
+}
+
+impl Group {
+    /// The directories that are removed with the container, in the order in which they are made.
+    pub fn own_directories(&self) -> Vec<PathBuf> {
+        let control = (self.owner == Owner::Container).then_some(&self.directory);
+        control.into_iter().chain(&self.monitoring).cloned().collect()
+    }
+
+    /// The directories whose `tasks` the container's processes are in. ORDER: a group that counts takes only processes of
+    /// the group it is below.
+    pub fn joined(&self) -> Vec<PathBuf> {
+        [&self.directory].into_iter().chain(&self.monitoring).cloned().collect()
+    }
+
+    /// What is done before the clone, for `explain`.
+    pub(super) fn lines(&self) -> Vec<(String, String)> {
+        let directory = self.directory.display();
+        let first = match (self.owner, self.schemata.is_empty()) {
+            (Owner::Container, _) => format!("mkdir {directory}"),
+            (Owner::Everybody, true) => format!("find {directory}"),
+            (Owner::Everybody, false) => format!("mkdir {directory}, or find it with these schemata"),
+        };
+        let mut lines = vec![(first, self.at.to_string())];
+        let write = |schema: &Schema| (format!("write schemata = {}", schema.line), schema.at.to_string());
+        lines.extend(self.schemata.iter().map(write));
+        let monitoring = self.monitoring.iter();
+        lines.extend(
+            monitoring.map(|path| (format!("mkdir {}", path.display()), "linux.intelRdt.enableMonitoring".to_owned())),
+        );
+        lines
+    }
+}
+
+pub(super) fn all(ask: &Asked<'_>, plan: &mut Draft) {
+    let Some(asked) = ask.config.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) else { return };
+    let top = At::new("linux.intelRdt");
+    let closid = asked.clos_id().as_deref().filter(|name| !name.is_empty());
+    let at = if closid.is_some() { top.key("closID") } else { top.clone() };
+    let schemata = schemata(asked, &top, plan);
+    let (name, owner) = match closid {
+        Some("/") => ("", Owner::Everybody),
+        Some(name) => (name, Owner::Everybody),
+        None => (ask.flags.id.as_str(), Owner::Container),
+    };
+    if let Some(problem) = no_name(name).filter(|_| closid != Some("/")) {
+        plan.fault(&at, format!("{name:?} {problem}"));
+        return;
+    }
+    let mount = match &ask.host.resctrl {
+        Resctrl::At(mount) => mount.clone(),
+        Resctrl::NotMounted => {
+            plan.fault(&top, "resctrl is not mounted (mount -t resctrl resctrl /sys/fs/resctrl)");
+            return;
+        }
+        Resctrl::Unknown | Resctrl::NotLookedFor => {
+            plan.fault(
+                &top,
+                "this machine has no resctrl: its CPU has no such control, or its kernel does not know it",
+            );
+            return;
+        }
+    };
+    // no slash behind it where the name is nothing
+    let directory = if name.is_empty() { mount.clone() } else { mount.join(name) };
+    let monitored = asked.enable_monitoring().unwrap_or(false);
+    let monitoring = monitored.then(|| directory.join("mon_groups").join(&ask.flags.id));
+    plan.plan().resctrl = Some(Group { mount, directory, owner, schemata, monitoring, at });
+}
+
+fn no_name(name: &str) -> Option<&'static str> {
+    if RESERVED.contains(&name) {
+        Some("is a directory of the kernel's in resctrl, and no group can have its name")
+    } else if [".", ".."].contains(&name) || name.contains(['/', '\n', '\0']) || name.len() > 255 {
+        Some("is no name of a directory")
+    } else {
+        None
+    }
+}
+
+/// In the order of the specification: what comes later may say it again, and then holds.
+fn schemata(asked: &LinuxIntelRdt, top: &At, plan: &mut Draft) -> Vec<Schema> {
+    let mut all = Vec::new();
+    if let Some(text) = asked.l3_cache_schema() {
+        all.extend(l3_cache(text, &top.key("l3CacheSchema"), plan));
+    }
+    if let Some(text) = asked.mem_bw_schema().as_ref().filter(|text| !text.is_empty()) {
+        let at = top.key("memBwSchema");
+        match memory_bandwidth(text) {
+            Ok(line) => all.push(Schema { line, at }),
+            Err(problem) => plan.fault(&at, problem),
+        }
+    }
+    for (n, text) in asked.schemata().iter().flatten().enumerate() {
+        let at = top.key("schemata").index(n);
+        if text.contains('\n') {
+            plan.fault(&at, format!("{text:?} is more than one line"));
+        } else {
+            all.push(Schema { line: text.clone(), at });
+        }
+    }
+    all
+}
+
+/// Once it held the memory bandwidth too, which has a property of its own now.
+fn l3_cache(text: &str, at: &At, plan: &mut Draft) -> Vec<Schema> {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    if lines().any(|line| line.starts_with("MB:")) {
+        plan.warn(at, "its line MB: is left out, as the specification has it: memBwSchema is the place for it");
+    }
+    let kept = lines().filter(|line| !line.starts_with("MB:"));
+    kept.map(|line| Schema { line: line.to_owned(), at: at.clone() }).collect()
+}
+
+fn memory_bandwidth(text: &str) -> Result<String, String> {
+    if text.starts_with("MB:") && !text.contains('\n') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not one line that begins with \"MB:\""))
+    }
+}
+
+/// What `update` may ask of a group that is there: the cache's schema and the bandwidth's, each by its name.
+///
+/// # Errors
+/// What is wrong with one, by its name.
+pub fn asked_by_flags(l3_cache: Option<(&str, &str)>, bandwidth: Option<(&str, &str)>) -> Result<Vec<Schema>, String> {
+    let mut all = Vec::new();
+    if let Some((name, text)) = l3_cache {
+        let lines = text.lines().filter(|line| !line.starts_with("MB:"));
+        all.extend(lines.map(|line| Schema { line: line.to_owned(), at: At::new(name) }));
+    }
+    if let Some((name, text)) = bandwidth {
+        let line = memory_bandwidth(text).map_err(|problem| format!("{name}: {problem}"))?;
+        all.push(Schema { line, at: At::new(name) });
+    }
+    Ok(all)
+}

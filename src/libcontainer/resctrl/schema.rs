@@ -1,0 +1,90 @@
+//! Lines of a `schemata` file, `L3:0=fff;1=f0`, read and compared.
+
+use std::collections::HashMap;
+
+/// The kind of resource that a line is about.
+pub(super) fn resource(line: &str) -> &str {
+    line.split(':').next().unwrap_or_default().trim()
+}
+
+/// The line about a resource among those that are there.
+pub(super) fn line_of<'t>(kind: &str, there: &'t str) -> Option<&'t str> {
+    there.lines().map(str::trim).find(|line| resource(line) == kind)
+}
+
+/// The number of the first of `wanted` that is not so in `there`. Order and leading zeros are no difference, and what is
+/// said again holds; a bandwidth may be rounded up to what the machine can do.
+pub(super) fn first_difference(wanted: &[&str], there: &str, granularity: Option<u64>) -> Option<usize> {
+    let mut asked = HashMap::new();
+    let mut missing = Vec::new();
+    for (n, line) in wanted.iter().enumerate() {
+        match values(line) {
+            Some(values) => asked.extend(values.into_iter().map(|(place, value)| (place, (value, n)))),
+            None if there.lines().any(|other| other.trim() == line.trim()) => {}
+            None => missing.push(n),
+        }
+    }
+    let there: HashMap<_, _> = there.lines().filter_map(values).flatten().collect();
+    let differs = asked.iter().filter(|(place, (value, _))| {
+        there.get(*place).is_none_or(|other| other != value && !is_rounded(&place.0, value, other, granularity))
+    });
+    differs.map(|(_, (_, n))| *n).chain(missing).min()
+}
+
+fn is_rounded(kind: &str, value: &str, there: &str, granularity: Option<u64>) -> bool {
+    let numbers = (value.parse::<u64>(), there.parse::<u64>(), granularity.filter(|step| *step > 0));
+    let (Ok(value), Ok(there), Some(step)) = numbers else { return false };
+    kind == "MB" && value.checked_next_multiple_of(step) == Some(there)
+}
+
+type Place = (String, String);
+
+/// Resource and cache of each value of a line; None when it is not of that form.
+fn values(line: &str) -> Option<Vec<(Place, String)>> {
+    let (kind, list) = line.split_once(':')?;
+    let parts = list.trim().trim_end_matches(';').split(';').map(|part| {
+        let (id, value) = part.split_once('=')?;
+        Some(((kind.trim().to_owned(), plain(id)), plain(value)))
+    });
+    parts.collect()
+}
+
+/// A number without what does not count.
+fn plain(number: &str) -> String {
+    let number = number.trim().to_ascii_lowercase();
+    let digits = number.strip_prefix("0x").unwrap_or(&number).trim_start_matches('0');
+    if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemata_are_the_same_whatever_they_look_like() {
+        let there = "    L3:0=fff;1=00f\n    MB:0= 30;1=100\n";
+        for same in
+            [&["L3:0=fff;1=f"][..], &["L3:1=0xF;0=FFF", "MB:0=30"], &["L3:0=1", "L3:0=fff"], &["MB:1=100;0=30;"]]
+        {
+            assert_eq!(first_difference(same, there, None), None, "{same:?}");
+        }
+        for (n, other) in [
+            (0, &["L3:0=ff;1=f"][..]),
+            (1, &["L3:0=fff", "L3:1=ff"]),
+            (0, &["L2:0=f"]),
+            (0, &["L3:2=f"]),
+            (1, &["L3:0=fff", "strange"]),
+            (0, &["MB:0=25"]),
+        ] {
+            assert_eq!(first_difference(other, there, None), Some(n), "{other:?}");
+        }
+        assert_eq!(first_difference(&["strange"], "strange\n", None), None);
+    }
+
+    #[test]
+    fn a_bandwidth_is_rounded_up_by_the_machine() {
+        assert_eq!(first_difference(&["MB:0=25"], "MB:0=30", Some(10)), None);
+        assert_eq!(first_difference(&["MB:0=25"], "MB:0=20", Some(10)), Some(0));
+        assert_eq!(first_difference(&["L3:0=25"], "L3:0=30", Some(10)), Some(0));
+    }
+}

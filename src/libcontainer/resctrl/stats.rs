@@ -1,0 +1,133 @@
+//! What a group may use and has used, in the shape of runc's `events`.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{mount_of, schema};
+
+/// `intel_rdt` of a `stats` event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// What the cache can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l3_cache_info: Option<CacheInfo>,
+    /// Its line in the group of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l3_cache_schema_root: Option<String>,
+    /// Its line in the container's group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l3_cache_schema: Option<String>,
+    /// What the memory can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_bw_info: Option<BandwidthInfo>,
+    /// Its line in the group of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_bw_schema_root: Option<String>,
+    /// Its line in the container's group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_bw_schema: Option<String>,
+    /// All lines of the container's group.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schemata: Vec<String>,
+    /// Memory traffic, by cache.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mbm_stats: Vec<Traffic>,
+    /// What is in the cache, by cache.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cmt_stats: Vec<Occupancy>,
+}
+
+/// `info/L3`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the kernel's words
+pub struct CacheInfo {
+    pub cbm_mask: String,
+    pub min_cbm_bits: u64,
+    pub num_closids: u64,
+}
+
+/// `info/MB`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the kernel's words
+pub struct BandwidthInfo {
+    pub bandwidth_gran: u64,
+    pub delay_linear: u64,
+    pub min_bandwidth: u64,
+    pub num_closids: u64,
+}
+
+/// Bytes to and from memory so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the kernel's words
+pub struct Traffic {
+    pub mbm_total_bytes: u64,
+    pub mbm_local_bytes: u64,
+}
+
+/// Bytes in the cache now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // the kernel's words
+pub struct Occupancy {
+    pub llc_occupancy: u64,
+}
+
+/// The numbers of the group at `control`, counted in `monitoring` where the container has one of its own. What this
+/// machine cannot do or count is left out.
+pub fn stats(control: &Path, monitoring: Option<&Path>) -> Stats {
+    let Some(mount) = mount_of(control) else { return Stats::default() };
+    let (all, own) = (text(&mount.join("schemata")), text(&control.join("schemata")));
+    let line = |kind: &str, of: &str| schema::line_of(kind, of).map(str::to_owned);
+    let (cache, memory) = (mount.join("info/L3"), mount.join("info/MB"));
+    let mut stats = Stats {
+        l3_cache_info: cache.is_dir().then(|| CacheInfo {
+            cbm_mask: text(&cache.join("cbm_mask")).trim().to_owned(),
+            min_cbm_bits: number(&cache.join("min_cbm_bits")).unwrap_or_default(),
+            num_closids: number(&cache.join("num_closids")).unwrap_or_default(),
+        }),
+        l3_cache_schema_root: line("L3", &all),
+        l3_cache_schema: line("L3", &own),
+        mem_bw_info: memory.is_dir().then(|| BandwidthInfo {
+            bandwidth_gran: number(&memory.join("bandwidth_gran")).unwrap_or_default(),
+            delay_linear: number(&memory.join("delay_linear")).unwrap_or_default(),
+            min_bandwidth: number(&memory.join("min_bandwidth")).unwrap_or_default(),
+            num_closids: number(&memory.join("num_closids")).unwrap_or_default(),
+        }),
+        mem_bw_schema_root: line("MB", &all),
+        mem_bw_schema: line("MB", &own),
+        schemata: own.lines().map(|line| line.trim().to_owned()).collect(),
+        ..Stats::default()
+    };
+    for cache in caches(&monitoring.unwrap_or(control).join("mon_data")) {
+        let counted = |name: &str| number(&cache.join(name));
+        let traffic = (counted("mbm_total_bytes"), counted("mbm_local_bytes"));
+        if traffic != (None, None) {
+            let (total, local) = traffic;
+            stats.mbm_stats.push(Traffic {
+                mbm_total_bytes: total.unwrap_or_default(),
+                mbm_local_bytes: local.unwrap_or_default(),
+            });
+        }
+        stats.cmt_stats.extend(counted("llc_occupancy").map(|llc_occupancy| Occupancy { llc_occupancy }));
+    }
+    stats
+}
+
+fn caches(data: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(data).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named =
+        |path: &std::path::PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mon_L3_"));
+    let mut caches: Vec<_> = entries.filter(named).collect();
+    caches.sort();
+    caches
+}
+
+fn text(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_default()
+}
+
+/// None where there is no number: the kernel says `Unavailable` of what it cannot count just now.
+fn number(file: &Path) -> Option<u64> {
+    text(file).trim().parse().ok()
+}
