@@ -1,12 +1,13 @@
 //! What the specification demands and no other file proves, and what the validation suite of the OCI found.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::json;
 
+use crate::namespaces::with_users;
+use crate::needs_root;
 use crate::only;
-use crate::world::{Who, World, finish};
+use crate::world::{Who, World};
 
 /// Older than close_range(2) and faccessat2(2), which it forbids; programs hardly miss them.
 fn old_profile() -> serde_json::Value {
@@ -40,10 +41,7 @@ fn a_hook_inside_under_such_a_profile() {
 #[test]
 fn capabilities_in_a_user_namespace_are_those_asked_for_and_no_more() {
     let mut world = World::running(&["grep", "Cap", "/proc/self/status"]);
-    world.namespace("user", None);
-    finish(Command::new("chown").args(["-R", "100000:100000"]).arg(world.rootfs(""))).ok();
-    world.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    world.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    with_users(&mut world);
     let kill = json!(["CAP_KILL", "CAP_SYS_RESOURCE"]);
     world.config["process"]["capabilities"] = json!({"bounding": kill, "permitted": kill, "effective": ["CAP_KILL"]});
     let said = world.run().ok();
@@ -111,6 +109,7 @@ fn a_container_without_a_process_is_created_and_ends_when_started() {
 
 #[test]
 fn a_namespace_that_is_not_asked_for_is_the_runtimes_own() {
+    needs_root!("namespaces of the host's own");
     only!(Who::Us; "runc and crun leave their mounts on the host");
     let mut world = World::running(&["sh", "-c", "ls -l /dev/null /proc/self/exe && sleep 1000"]);
     world.config["linux"]["namespaces"] = json!([]);
@@ -134,6 +133,7 @@ fn a_namespace_that_is_not_asked_for_is_the_runtimes_own() {
 
 #[test]
 fn what_was_mounted_on_the_host_goes_when_the_container_cannot_be_made() {
+    needs_root!("mounts on the host");
     only!(Who::Us; "runc and crun leave their mounts on the host");
     let mut world = World::running(&["/no/such/program"]);
     world.config["linux"]["namespaces"] = json!([{"type": "pid"}]);

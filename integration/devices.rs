@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::namespaces::with_users;
+use crate::needs_root;
 use crate::only;
 use crate::world::{Who, World, finish, who};
 
@@ -23,6 +25,7 @@ fn mknod(path: &std::path::Path, kind: &str, major: &str, minor: &str) {
 
 #[test]
 fn every_container_has_the_default_nodes_and_links() {
+    needs_root!("device nodes");
     let script = format!(
         "umask 077; {}; for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; \
          test -e /proc/kcore && readlink /dev/core; true",
@@ -43,6 +46,7 @@ fn every_container_has_the_default_nodes_and_links() {
 
 #[test]
 fn nodes_that_are_asked_for_have_exactly_their_type_mode_and_owner() {
+    needs_root!("device nodes");
     only!(Who::Us, Who::Runc; "crun 1.8 makes no fifo and lets the umask cut modes");
     let script = stat("/dev/c /dev/u /dev/b /dev/pipe /dev/dir/plain /elsewhere/node");
     let mut world = World::running(&["sh", "-c", &script]);
@@ -72,6 +76,7 @@ fn nodes_that_are_asked_for_have_exactly_their_type_mode_and_owner() {
 
 #[test]
 fn a_mode_that_is_not_given_is_666() {
+    needs_root!("device nodes");
     only!(Who::Us; "Debian's runc and crun make it 000");
     let mut world = World::running(&["sh", "-c", &stat("/dev/x")]);
     *world.at("/linux/devices") = json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]);
@@ -80,6 +85,7 @@ fn a_mode_that_is_not_given_is_666() {
 
 #[test]
 fn a_default_node_that_is_asked_for_is_as_asked() {
+    needs_root!("device nodes");
     only!(Who::Us; "Debian's runc and crun keep the default's mode");
     let mut world = World::running(&["sh", "-c", &stat("/dev/null /dev/tty")]);
     *world.at("/linux/devices") = json!([
@@ -94,6 +100,7 @@ fn a_default_node_that_is_asked_for_is_as_asked() {
 
 #[test]
 fn the_same_node_already_there_is_fine_and_another_is_not() {
+    needs_root!("device nodes");
     let mut world = World::running(&["cat", "/x/node"]);
     *world.at("/root/readonly") = json!(false);
     fs::create_dir(world.rootfs("x")).unwrap();
@@ -148,6 +155,7 @@ fn ptmx_is_always_the_containers_own() {
 
 #[test]
 fn a_dev_that_is_bound_from_the_host_is_left_as_it_is() {
+    needs_root!("device nodes");
     let mut world = World::running(&["ls", "/dev"]);
     let dev = world.path("dev");
     for below in ["", "pts", "shm", "mqueue"] {
@@ -168,6 +176,7 @@ fn a_dev_that_is_bound_from_the_host_is_left_as_it_is() {
 
 #[test]
 fn a_root_whose_own_dev_was_filled_by_an_earlier_run_starts_again() {
+    needs_root!("device nodes");
     only!(Who::Us; "runc stumbles over the links it has made, crun 1.8 over a missing /dev");
     let mut world = World::running(&["sh", "-c", "test -c /dev/null && test -L /dev/fd && echo filled"]);
     *world.at("/root/readonly") = json!(false);
@@ -185,11 +194,7 @@ fn nodes_work_in_a_user_namespace() {
     let script = "echo x >/dev/null && head -c 3 /dev/zero | wc -c; test -c /dev/tty && test -c /dev/urandom && echo nodes; \
                   readlink /dev/ptmx";
     let mut world = World::running(&["sh", "-c", script]);
-    world.namespace("user", None);
-    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
-    *world.at("/linux/uidMappings") = map.clone();
-    *world.at("/linux/gidMappings") = map;
-    finish(Command::new("chown").args(["-hR", "200000:200000"]).arg(world.rootfs(""))).ok();
+    with_users(&mut world);
     assert_eq!(world.run().ok(), "3\nnodes\npts/ptmx\n");
     only!(Who::Us; "Debian's runc and crun bind the host's fifo, and there is none");
     *world.at("/process/args") = json!(["sh", "-c", stat("/dev/pipe /dev/kmsg")]);

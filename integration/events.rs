@@ -5,11 +5,13 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::needs_root;
 use crate::only;
 use crate::world::{Who, World, wait_until};
 
 #[test]
 fn stats_are_runcs_numbers() {
+    needs_root!("a cgroup is root's here");
     only!(Who::Us, Who::Runc; "has no events command");
     let mut world = World::running(&["sleep", "1000"]);
     *world.at("/linux/resources/memory") = json!({"limit": 64 << 20});
@@ -26,6 +28,7 @@ fn stats_are_runcs_numbers() {
 
 #[test]
 fn the_stream_tells_of_memory_running_out_and_ends_with_the_container() {
+    needs_root!("a cgroup is root's here");
     only!(Who::Us, Who::Runc; "has no events command");
     // init survives: its child is what is killed
     let hungry = "sleep 1; (x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done); echo oom; sleep 1000";

@@ -6,7 +6,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::needs_root;
 use crate::only;
+use crate::ordinary::{first, root};
 use crate::world::{Outcome, Who, World, finish_with, wait_until, who};
 
 #[test]
@@ -103,7 +105,7 @@ fn a_further_process_is_all_that_init_is() {
         let mut world = furnished(&["sh", "-c", &script]);
         if user_namespace {
             world.namespace("user", None);
-            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            let map = json!([{"containerID": 0, "hostID": first(), "size": 65536}]);
             world.config["linux"]["uidMappings"] = map.clone();
             world.config["linux"]["gidMappings"] = map;
             // raising it back is not what is tested
@@ -279,6 +281,10 @@ fn into_containers_that_share_namespaces() {
         for kind in without {
             world.without_namespace(kind);
         }
+        if !root() {
+            // the host's belongs to the host's root, and there may be none to be bound
+            world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "mqueue");
+        }
         if without.contains(&"uts") {
             world.config.as_object_mut().unwrap().remove("hostname");
         }
@@ -301,6 +307,9 @@ fn into_the_pid_namespace_of_another_container() {
     let mut world = World::running(&["sleep", "1000"]);
     for (kind, file) in [("pid", "pid"), ("network", "net"), ("ipc", "ipc")] {
         world.namespace(kind, Some(&format!("/proc/{}/ns/{file}", pod.pid())));
+    }
+    if !root() {
+        world.in_users_of(&format!("/proc/{}/ns/user", pod.pid()));
     }
     world.begin();
     for _ in 0..10 {
@@ -330,6 +339,7 @@ fn a_time_namespace_is_joined() {
 
 #[test]
 fn below_its_cgroup_and_never_above() {
+    needs_root!("a cgroup is root's here");
     only!(Who::Us, Who::Runc; "crun has one way for it");
     let world = World::running(&["sleep", "1000"]);
     world.begin();
@@ -355,6 +365,7 @@ fn below_its_cgroup_and_never_above() {
 
 #[test]
 fn into_a_paused_container_when_asked() {
+    needs_root!("a cgroup is root's here");
     only!(Who::Us, Who::Runc; "crun has no --ignore-paused");
     let world = World::running(&["sleep", "1000"]);
     world.begin();

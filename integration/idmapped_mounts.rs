@@ -8,7 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::mountinfo::{HostMount, bind, tmpfs};
-use crate::namespaces::{FIRST, Pod, with_users};
+use crate::namespaces::{Pod, with_users};
+use crate::needs_root;
+use crate::ordinary::first;
 use crate::world::{Who, World, finish};
 use crate::{needs, only};
 
@@ -57,6 +59,7 @@ fn ids_are_mapped_on(world: &mut World, source: &Path) {
 
 #[test]
 fn ids_are_mapped_on_a_tmpfs() {
+    needs_root!("mounts on the host");
     only!(Who::Us, Who::Crun; NO_RUNC);
     let mut world = World::running(&["true"]);
     let source = world.path("source");
@@ -66,6 +69,7 @@ fn ids_are_mapped_on_a_tmpfs() {
 
 #[test]
 fn ids_are_mapped_on_ext4() {
+    needs_root!("mounts on the host");
     only!(Who::Us, Who::Crun; NO_RUNC);
     let mut world = World::running(&["true"]);
     let Some((source, _mounted)) = ext4(&world) else { return };
@@ -88,6 +92,7 @@ fn ext4(world: &World) -> Option<(PathBuf, HostMount)> {
 
 #[test]
 fn mappings_need_no_option_and_the_option_alone_means_the_containers() {
+    needs_root!("mounts on the host");
     only!(Who::Us, Who::Crun; NO_RUNC);
     let mut world = World::running(&["stat", "-c", "%n %u:%g", "/own/other", "/mapped/other", "/plain/other"]);
     let source = world.path("source");
@@ -96,13 +101,14 @@ fn mappings_need_no_option_and_the_option_alone_means_the_containers() {
     with_users(&mut world);
     *world.at("/root/readonly") = json!(false);
     world.mount(bind(&source, "/own", &["bind", "idmap"]));
-    world.mount(mapped(bind(&source, "/mapped", &["bind"]), FIRST + 100));
+    world.mount(mapped(bind(&source, "/mapped", &["bind"]), first() + 100));
     world.mount(bind(&source, "/plain", &["bind"]));
     assert_eq!(world.run().ok(), "/own/other 5:6\n/mapped/other 105:106\n/plain/other 65534:65534\n");
 }
 
 #[test]
 fn the_option_alone_means_the_user_namespace_that_is_joined() {
+    needs_root!("mounts on the host");
     only!(Who::Us, Who::Crun; NO_RUNC);
     let mut world = World::running(&["stat", "-c", "%n %u:%g", "/own/other"]);
     let source = world.path("source");
@@ -121,6 +127,7 @@ fn the_option_alone_means_the_user_namespace_that_is_joined() {
 
 #[test]
 fn what_is_mounted_below_is_mapped_with_ridmap_only() {
+    needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 binds what is below not at all then");
     let files = ["/one/other", "/one/sub/other", "/all/other", "/all/sub/other"];
     let mut world = World::running(&[&["stat", "-c", "%n %u"][..], &files].concat());
@@ -137,6 +144,7 @@ fn what_is_mounted_below_is_mapped_with_ridmap_only() {
 
 #[test]
 fn a_new_file_system_has_mapped_ids_too() {
+    needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 maps the ids of bind mounts only");
     let mut world = World::running(&["sh", "-c", "touch /new/made; stat -c '%n %u:%g' /new /new/made /disk"]);
     let image = world.path("ext4");
@@ -156,6 +164,7 @@ fn a_new_file_system_has_mapped_ids_too() {
 
 #[test]
 fn an_overlay_has_mapped_layers() {
+    needs_root!("mounts on the host");
     only!(Who::Us, Who::Crun; NO_RUNC);
     let mut world = World::running(&["stat", "-c", "%n %u:%g", "/merged/roots", "/merged/other"]);
     let base = world.path("base");
@@ -177,6 +186,7 @@ fn an_overlay_has_mapped_layers() {
 
 #[test]
 fn a_file_system_that_cannot_is_named() {
+    needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and the words are ours");
     let mut world = World::running(&["true"]);
     let n = world.config["mounts"].as_array().unwrap().len();
@@ -193,6 +203,7 @@ fn a_file_system_that_cannot_is_named() {
 
 #[test]
 fn the_host_sees_no_mapped_mount() {
+    needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 leaves the mapped mount on the host");
     // crun's issue 2097: what was a peer of the host's mount came to lie there as well
     for propagation in ["shared", "rslave", "private"] {

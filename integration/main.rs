@@ -1,4 +1,4 @@
-//! Real containers, as root: `cargo test --test integration`, or `RUNTIME=/usr/bin/crun cargo test --test integration` to
+//! Real containers: `cargo test --test integration`, as root or as an ordinary user (`hack/rootless`), or `RUNTIME=/usr/bin/crun cargo test --test integration` to
 //! prove a test on a peer. One file for each subject; `world` is what they stand on.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
 
@@ -24,6 +24,7 @@ mod namespaces;
 mod net_devices;
 mod notify;
 mod notify_agent;
+mod ordinary;
 mod paths;
 mod process;
 mod rootless;

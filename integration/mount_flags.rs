@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::mountinfo::{HostMount, MOUNTINFO, bind, mount_at, seen_with, tmpfs};
+use crate::needs_root;
 use crate::only;
 use crate::world::{Who, World, finish, who};
 
@@ -45,6 +46,7 @@ fn every_flag_of_a_mount_is_set_or_cleared() {
 
 #[test]
 fn every_flag_is_set_or_cleared_on_a_bind_mount_and_the_source_keeps_its_own() {
+    needs_root!("mounts on the host");
     only!(Who::Us; "the peers clear flags of the source that nobody named: docs/spec.md");
     let table: &[(&[&str], &[&str], &[&str])] = &[
         (&["bind"], &["nosuid", "rw"], &["nodev"]),
@@ -74,6 +76,7 @@ fn every_flag_is_set_or_cleared_on_a_bind_mount_and_the_source_keeps_its_own() {
 
 #[test]
 fn a_flag_with_an_r_reaches_what_is_mounted_below_and_without_only_the_top() {
+    needs_root!("mounts on the host");
     only!(Who::Us; "crun 1.8 fails at rnodiratime, Debian's runc at rrelatime");
     let mut world = World::running(&MOUNTINFO);
     let source = world.path("tree");
@@ -154,6 +157,7 @@ fn flags_of_the_superblock_are_given_to_the_file_system() {
 
 #[test]
 fn propagation_is_applied_in_the_order_it_is_listed() {
+    needs_root!("mounts on the host");
     only!(Who::Us, Who::Runc; "crun 1.8 fails at rslave,rshared");
     let mut world = World::running(&MOUNTINFO);
     let source = world.path("source");

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::mountinfo::mount_at;
+use crate::needs_root;
 use crate::only;
+use crate::ordinary::{first, give_to_first};
 use crate::world::{Who, World, finish, wait_until, who};
 
 /// Word of the spec, file under /proc/PID/ns.
@@ -21,9 +23,6 @@ pub const KINDS: [(&str, &str); 8] = [
     ("network", "net"),
     ("time", "time"),
 ];
-
-/// Ids 0 to 65535 of the container are these on the host.
-pub const FIRST: u32 = 200_000;
 
 /// A process of ours in namespaces of its own.
 pub struct Pod(Child);
@@ -82,11 +81,11 @@ pub fn only_with(kinds: &[&str], args: &[&str]) -> World {
 
 pub fn with_users(world: &mut World) {
     world.namespace("user", None);
-    let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65536}]);
+    let map = json!([{"containerID": 0, "hostID": first(), "size": 65536}]);
     *world.at("/linux/uidMappings") = map.clone();
     *world.at("/linux/gidMappings") = map;
     // the mapped root makes what is missing in the root
-    finish(Command::new("chown").arg("-hR").arg(format!("{FIRST}:{FIRST}")).arg(world.rootfs(""))).ok();
+    give_to_first(&world.rootfs(""));
 }
 
 pub fn all_capabilities(world: &mut World, list: serde_json::Value) {
@@ -97,6 +96,7 @@ pub fn all_capabilities(world: &mut World, list: serde_json::Value) {
 
 #[test]
 fn each_kind_is_new_when_listed_and_the_hosts_when_not() {
+    needs_root!("namespaces of the host's own");
     for (kind, file) in KINDS {
         if kind == "user" || (kind == "time" && who() != Who::Us) {
             continue; // user has tests of its own; the peers of Debian know no time namespace
@@ -130,6 +130,7 @@ fn an_empty_path_is_none() {
 
 #[test]
 fn each_kind_is_joined_by_its_path() {
+    needs_root!("namespaces of the host's own");
     for (kind, flag) in [("uts", "-u"), ("ipc", "-i"), ("network", "-n"), ("cgroup", "-C"), ("time", "-T")] {
         if kind == "time" && who() != Who::Us {
             continue; // the peers of Debian know no time namespace
@@ -151,6 +152,7 @@ fn each_kind_is_joined_by_its_path() {
 
 #[test]
 fn a_joined_uts_namespace_takes_the_hostname_and_the_host_keeps_its_own() {
+    needs_root!("namespaces of the host's own");
     let before = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let pod = Pod::with(&["-u"]);
     let mut world = World::running(&["hostname"]);
@@ -163,6 +165,7 @@ fn a_joined_uts_namespace_takes_the_hostname_and_the_host_keeps_its_own() {
 
 #[test]
 fn a_joined_pid_namespace_counts_as_the_pod_does_and_state_as_the_host() {
+    needs_root!("namespaces of the host's own");
     let pod = Pod::with(&["-p", "--fork", "--mount-proc"]);
     let mut world = World::running(&["sh", "-c", "sleep 1000; true"]);
     world.namespace("pid", Some(&pod.file("pid")));
@@ -188,6 +191,7 @@ fn a_joined_pid_namespace_counts_as_the_pod_does_and_state_as_the_host() {
 
 #[test]
 fn a_joined_mount_namespace_of_somebody_else_leaves_the_hosts_alone() {
+    needs_root!("namespaces of the host's own");
     only!(Who::Us; "the peers of Debian fail in it in ways of their own");
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let pod = Pod::with(&["-m", "--propagation", "private"]);
@@ -211,7 +215,10 @@ fn a_path_that_is_no_such_namespace_is_told() {
     let said = world.run().fails();
     if who() == Who::Us {
         assert!(
-            said.contains("linux.namespaces[4].path: /proc/self/ns/uts is a uts namespace and not a network namespace"),
+            said.contains(&format!(
+                "{}.path: /proc/self/ns/uts is a uts namespace and not a network namespace",
+                world.last_namespace()
+            )),
             "{said}"
         );
     }
@@ -219,7 +226,7 @@ fn a_path_that_is_no_such_namespace_is_told() {
         world.namespace("network", Some(path));
         let said = world.run().fails();
         if who() == Who::Us {
-            assert!(said.contains("linux.namespaces[4].path") && said.contains(path), "{said}");
+            assert!(said.contains(&format!("{}.path", world.last_namespace())) && said.contains(path), "{said}");
         }
     }
     world.assert_clean();
@@ -231,10 +238,8 @@ fn a_kind_listed_twice_or_unknown_is_refused() {
     world.at("/linux/namespaces").as_array_mut().unwrap().push(json!({"type": "pid"}));
     if who() != Who::Crun {
         let said = world.run().fails();
-        assert!(
-            said.contains(if who() == Who::Us { "linux.namespaces[5]: a second pid namespace" } else { "duplicated" }),
-            "{said}"
-        );
+        let ours = format!("{}: a second pid namespace", world.last_namespace());
+        assert!(said.contains(if who() == Who::Us { &ours } else { "duplicated" }), "{said}");
     }
     *world.at("/linux/namespaces/5") = json!({"type": "netwerk"});
     let said = world.run().fails();
@@ -265,6 +270,7 @@ fn names_need_a_uts_namespace_and_are_set_in_it() {
 
 #[test]
 fn the_loopback_of_a_new_network_namespace_is_up() {
+    needs_root!("namespaces of the host's own");
     let mut world = World::running(&["ip", "addr", "show", "lo"]);
     let out = world.run().ok();
     assert!(out.contains("UP") && out.contains("127.0.0.1/8"), "{out}");
@@ -277,6 +283,7 @@ fn the_loopback_of_a_new_network_namespace_is_up() {
 
 #[test]
 fn a_cgroup_namespace_begins_at_the_containers_cgroup() {
+    needs_root!("a cgroup is root's here");
     let mut world = World::running(&["sh", "-c", "cat /proc/self/cgroup"]);
     world.namespace("cgroup", None);
     let out = world.run().ok();
@@ -331,6 +338,7 @@ fn time_and_user_namespaces_go_together() {
 
 #[test]
 fn without_a_mount_namespace_the_hosts_mounts_are_untouched() {
+    needs_root!("namespaces of the host's own");
     only!(Who::Us; "the peers change the propagation of the host's mounts");
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut world = only_with(&["pid", "uts", "ipc"], &["sh", "-c", "ls /; pwd; test -e /proc/self || echo no proc"]);

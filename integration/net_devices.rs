@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::namespaces::Pod;
+use crate::needs_root;
 use crate::only;
 use crate::world::{Outcome, Who, World, finish, runtime};
 
@@ -64,6 +65,7 @@ fn world(devices: Value, script: &str) -> World {
 
 #[test]
 fn a_device_is_moved_and_renamed_with_its_addresses() {
+    needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();
     host.ip("addr add 192.0.2.7/24 broadcast 192.0.2.255 dev v0");
@@ -90,6 +92,7 @@ fn a_device_is_moved_and_renamed_with_its_addresses() {
 
 #[test]
 fn parameters_of_a_moved_device_are_set() {
+    needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();
     let mut world = world(json!({"d0": {"name": "lan"}}), "cat /proc/sys/net/ipv4/conf/lan/forwarding");
@@ -99,6 +102,7 @@ fn parameters_of_a_moved_device_are_set() {
 
 #[test]
 fn a_pattern_is_the_first_free_name() {
+    needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();
     let world = world(json!({"d0": {"name": "net%d"}, "v0": {"name": "net%d"}}), "ip link");
@@ -108,6 +112,7 @@ fn a_pattern_is_the_first_free_name() {
 
 #[test]
 fn a_device_is_moved_into_a_namespace_that_is_joined() {
+    needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();
     let pod = Pod::with(&["-n"]);
@@ -124,6 +129,7 @@ fn a_device_is_moved_into_a_namespace_that_is_joined() {
 
 #[test]
 fn a_device_that_is_not_there_or_a_namespace_that_is_the_hosts() {
+    needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();
     let mut world = world(json!({"d0": {}, "nope": {}}), "true");
@@ -139,6 +145,7 @@ fn a_device_that_is_not_there_or_a_namespace_that_is_the_hosts() {
 
 #[test]
 fn a_device_goes_into_a_container_with_a_user_namespace() {
+    needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();
     host.ip("addr add 192.0.2.7/24 dev d0");

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use serde_json::json;
 
+use crate::namespaces::with_users;
 use crate::only;
 use crate::world::{Who, World, finish, wait_until, who};
 
@@ -150,11 +150,8 @@ fn nobody_listening_is_told_before_anything_begins() {
 fn a_mapped_root_reaches_the_socket() {
     only!(Who::Us; "Debian's runc cannot look into its own state directory as a mapped root");
     let (mut world, manager) = world(&["sleep", "1000"]);
-    world.namespace("user", None);
-    *world.at("/linux/uidMappings") = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    *world.at("/linux/gidMappings") = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     // what is missing in the root is made by the mapped root
-    std::os::unix::fs::chown(world.rootfs(""), Some(100_000), Some(100_000)).unwrap();
+    with_users(&mut world);
     world.write();
     let run = with_manager(&world, &["run", "-d", &world.id]);
     wait_until("running", || world.call(&["state", &world.id]).status.success() && world.status() == "running");

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use crate::mountinfo::{find_mount, mount_at};
+use crate::namespaces::with_users;
 use crate::only;
 use crate::world::{Who, World, who};
 
@@ -117,16 +118,11 @@ fn masked_and_read_only_paths_hold_in_a_user_namespace() {
     let script = "ls /proc/scsi /sys/firmware 2>/dev/null | grep -v : | wc -w; cat /proc/keys | wc -c; \
                   echo 1 2>&1 >/proc/sys/net/ipv4/ip_forward; cat /proc/self/mountinfo";
     let mut world = World::running(&["sh", "-c", script]);
-    world.namespace("user", None);
-    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
-    *world.at("/linux/uidMappings") = map.clone();
-    *world.at("/linux/gidMappings") = map;
+    with_users(&mut world);
     *world.at("/root/readonly") = json!(false);
     for set in ["effective", "permitted", "bounding"] {
         *world.at(&format!("/process/capabilities/{set}")) = json!(["CAP_SYS_ADMIN"]);
     }
-    use std::process::Command;
-    crate::world::finish(Command::new("chown").args(["-hR", "200000:200000"]).arg(world.rootfs(""))).ok();
     let out = world.run().ok();
     assert!(out.starts_with("0\n0\n"), "{out}");
     assert!(mount_at(&out, "/proc/sys").has("ro"), "{out}");

@@ -5,6 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::{Value, json};
 
+use crate::namespaces::with_users;
+use crate::needs_root;
 use crate::world::{Outcome, Who, World, finish, who};
 use crate::{needs, only};
 
@@ -325,6 +327,7 @@ fn what_cannot_be_given_is_a_warning() {
 
 #[test]
 fn a_capability_that_we_lack_is_a_warning() {
+    needs_root!("a runtime that gives up what only root has");
     only!(Who::Us; "the others say it otherwise or not at all");
     let mut world = World::running(&CAPS);
     let both = json!(["CAP_KILL", "CAP_CHOWN"]);
@@ -373,6 +376,7 @@ fn the_user_is_the_configs_for_exec_too() {
 
 #[test]
 fn the_callers_groups_are_dropped() {
+    needs_root!("a runtime that gives up what only root has");
     let world = World::running(&["sh", "-c", "grep Groups /proc/self/status"]);
     world.write();
     let mut command = std::process::Command::new("setpriv");
@@ -402,10 +406,9 @@ fn a_user_without_a_mapping_is_refused() {
     only!(Who::Us; "the others tell the kernel's word only");
     let mapped = |user: Value| {
         move |world: &mut World| {
-            world.namespace("user", None);
-            std::os::unix::fs::chown(world.rootfs(""), Some(100_000), Some(100_000)).unwrap();
-            *world.at("/linux/uidMappings") = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
-            *world.at("/linux/gidMappings") = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]);
+            with_users(world);
+            *world.at("/linux/uidMappings/0/size") = json!(1000);
+            *world.at("/linux/gidMappings/0/size") = json!(1000);
             *world.at("/process/user") = user.clone();
         }
     };

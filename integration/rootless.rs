@@ -7,11 +7,14 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish, runtime, wait_until, who};
 use crate::{needs, only};
 
-/// Nobody's uid, and nobody's group.
-const USER: u32 = 4321;
+/// Nobody's uid, and nobody's group; our own where we are no more than that.
+fn user() -> u32 {
+    if root() { 4321 } else { rustix::process::getuid().as_raw() }
+}
 
 /// A world that belongs to an ordinary user, with the runtime in a place that she can reach.
 struct Own {
@@ -27,7 +30,7 @@ impl Own {
         let linux = world.config["linux"].as_object_mut().unwrap();
         linux.remove("cgroupsPath");
         linux.remove("resources");
-        let one = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+        let one = json!([{"containerID": 0, "hostID": user(), "size": 1}]);
         *world.at("/linux/uidMappings") = one.clone();
         *world.at("/linux/gidMappings") = one;
         // as `spec --rootless` has it
@@ -43,15 +46,17 @@ impl Own {
         let program = world.path(runtime().file_name().unwrap().to_str().unwrap());
         // by another process, or an exec might find it busy
         assert!(Command::new("cp").arg(runtime()).arg(&program).status().unwrap().success());
-        finish(Command::new("chown").arg("-hR").arg(format!("{USER}:{USER}")).arg(world.path(""))).ok();
+        finish(Command::new("chown").arg("-hR").arg(format!("{0}:{0}", user())).arg(world.path(""))).ok();
         Own { world, program }
     }
 
     /// The program of our user's, in an environment of hers.
     fn by(&self, program: &Path) -> Command {
-        let mut command = Command::new("/usr/bin/setpriv");
-        let ids = [format!("--reuid={USER}"), format!("--regid={USER}")];
-        command.args(ids).args(["--clear-groups", "--inh-caps=-all"]).arg(program);
+        let mut command = Command::new(if root() { Path::new("/usr/bin/setpriv") } else { program });
+        if root() {
+            let ids = [format!("--reuid={}", user()), format!("--regid={}", user())];
+            command.args(ids).args(["--clear-groups", "--inh-caps=-all"]).arg(program);
+        }
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("XDG_RUNTIME_DIR", self.world.path("run"));
         command.current_dir(self.world.bundle());
         command
@@ -98,22 +103,15 @@ impl Own {
     }
 }
 
-fn root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-const NOT_ROOT: &str = "becoming another user needs root";
-
 #[test]
 fn a_life_from_create_to_delete() {
-    needs!(root(), NOT_ROOT);
     let own = Own::running(&["sleep", "1000"]);
     own.create().ok();
     assert_eq!(own.status(), "created");
     own.call(&["start", &own.world.id]).ok();
     assert_eq!(own.status(), "running");
     let seen = own.exec(&["sh", "-c", "id -u; id -g; hostname; cat /proc/self/uid_map; touch /dev/shm/x"]).ok();
-    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "0", "coracle", "0", "4321", "1"]);
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "0", "coracle", "0", &user().to_string(), "1"]);
     assert!(own.exec(&["true"]).status.success());
     assert_eq!(own.exec(&["sh", "-c", "exit 7"]).code(), 7);
     assert!(own.call(&["list"]).ok().contains(&own.world.id));
@@ -125,18 +123,16 @@ fn a_life_from_create_to_delete() {
 
 #[test]
 fn what_it_owns_is_the_users_on_the_host() {
-    needs!(root(), NOT_ROOT);
     let mut own = Own::running(&["sh", "-c", "id -u > /made; stat -c %u:%g /dev/pts /dev/shm /dev/mqueue /dev /made"]);
     *own.world.at("/root/readonly") = json!(false);
     assert_eq!(own.run().ok().split_whitespace().collect::<Vec<_>>(), ["0:0"; 5]);
     use std::os::unix::fs::MetadataExt;
     let made = fs::metadata(own.world.rootfs("made")).unwrap();
-    assert_eq!((made.uid(), made.gid()), (USER, USER));
+    assert_eq!((made.uid(), made.gid()), (user(), user()));
 }
 
 #[test]
 fn devices_are_the_hosts_and_masks_hold() {
-    needs!(root(), NOT_ROOT);
     let script = "echo x > /dev/null && head -c 3 /dev/zero | wc -c && head -c 1 /dev/urandom | wc -c
         cat /proc/keys | wc -c; ls /sys/firmware | wc -l; echo 1 > /proc/sys/kernel/domainname || echo no";
     let seen = Own::running(&["sh", "-c", script]).run();
@@ -145,7 +141,6 @@ fn devices_are_the_hosts_and_masks_hold() {
 
 #[test]
 fn the_bundle_of_spec_rootless_runs_as_it_is() {
-    needs!(root(), NOT_ROOT);
     let own = Own::running(&[]);
     own.call(&["spec", "--rootless"]).ok();
     let path = own.world.bundle().join("config.json");
@@ -158,8 +153,59 @@ fn the_bundle_of_spec_rootless_runs_as_it_is() {
 }
 
 #[test]
+fn without_a_cgroup_the_processes_are_known_by_their_namespace_and_pause_is_refused() {
+    only!(Who::Us; "the peers know processes by cgroups alone");
+    let own = Own::running(&["sh", "-c", "sleep 555; true"]);
+    own.create().ok();
+    let pids = || -> Vec<i32> { serde_json::from_str(&own.call(&["ps", "-f", "json", &own.world.id]).ok()).unwrap() };
+    assert_eq!(pids().len(), 1);
+    own.call(&["start", &own.world.id]).ok();
+    wait_until("both are seen", || pids().len() == 2);
+    let said = own.call(&["pause", &own.world.id]).fails();
+    assert!(said.contains("this container has no cgroup with a freezer"), "{said}");
+    own.call(&["kill", &own.world.id, "KILL"]).ok();
+    wait_until("it has stopped", || own.status() == "stopped");
+    assert_eq!(pids(), [0; 0]);
+}
+
+#[test]
+fn what_shows_the_hosts_namespaces_is_the_hosts() {
+    only!(Who::Us, Who::Crun; "runc wants the bind mounts to be asked for");
+    let script = "grep -c ' /proc \\| /sys ' /proc/self/mountinfo; readlink /proc/self/ns/pid; ls /sys/class | wc -l";
+    let mut own = Own::running(&["sh", "-c", script]);
+    own.world.without_namespace("pid");
+    let mounts = own.world.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["destination"] != "/sys" && mount["destination"] != "/dev/mqueue");
+    mounts.push(json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "ro"]}));
+    let seen = own.run().ok();
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(lines[1], fs::read_link("/proc/self/ns/pid").unwrap().to_str().unwrap(), "{seen}");
+    assert!(lines[0].parse::<u32>().unwrap() >= 2 && lines[2].parse::<u32>().unwrap() > 5, "{seen}");
+}
+
+#[test]
+fn clocks_are_shifted() {
+    only!(Who::Us; "Debian's runc and crun are older than time namespaces in the spec");
+    let mut own = Own::running(&["cat", "/proc/uptime"]);
+    own.world.namespace("time", None);
+    *own.world.at("/linux/timeOffsets") = json!({"boottime": {"secs": 7_000_000}});
+    let seen = own.run().ok();
+    assert!(seen.split('.').next().unwrap().parse::<u64>().unwrap() > 7_000_000, "{seen}");
+}
+
+#[test]
+fn a_container_that_is_not_started_is_closed_to_exec() {
+    only!(Who::Us; "this is ours");
+    let own = Own::running(&["sleep", "1000"]);
+    own.create().ok();
+    let said = own.exec(&["true"]).fails();
+    assert!(said.contains("cannot exec in a container that is not started: until then only root may look"), "{said}");
+    own.call(&["start", &own.world.id]).ok();
+    own.exec(&["true"]).ok();
+}
+
+#[test]
 fn a_terminal_works() {
-    needs!(root(), NOT_ROOT);
     only!(Who::Us, Who::Runc; "crun wants a console socket here");
     let mut own = Own::running(&["sh", "-c", "tty; stat -c %u /dev/console"]);
     *own.world.at("/process/terminal") = json!(true);
@@ -168,13 +214,12 @@ fn a_terminal_works() {
 
 #[test]
 fn a_bind_mount_of_what_only_the_user_reaches() {
-    needs!(root(), NOT_ROOT);
     let mut own = Own::running(&["sh", "-c", "cat /data/file; touch /data/x 2>/dev/null || echo closed"]);
     let secret = own.world.path("secret");
     fs::create_dir_all(secret.join("inner")).unwrap();
     fs::write(secret.join("inner/file"), "hers\n").unwrap();
     for path in [secret.clone(), secret.join("inner"), secret.join("inner/file")] {
-        chown(path, Some(USER), Some(USER)).unwrap();
+        chown(path, Some(user()), Some(user())).unwrap();
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o700)).unwrap();
     own.world.mount(json!({"destination": "/data", "type": "bind", "source": secret.join("inner"),
@@ -184,7 +229,6 @@ fn a_bind_mount_of_what_only_the_user_reaches() {
 
 #[test]
 fn no_user_namespace_is_a_mistake_that_is_told() {
-    needs!(root(), NOT_ROOT);
     only!(Who::Us; "the peers have other words");
     let mut own = Own::running(&["true"]);
     own.world.without_namespace("user");
@@ -196,7 +240,6 @@ fn no_user_namespace_is_a_mistake_that_is_told() {
 
 #[test]
 fn a_limit_that_cannot_be_set_is_told_and_without_one_there_is_no_cgroup() {
-    needs!(root(), NOT_ROOT);
     only!(Who::Us, Who::Runc; "crun goes on without the limit");
     let mut own = Own::running(&["sleep", "1000"]);
     own.begin();
@@ -221,12 +264,12 @@ fn a_limit_that_cannot_be_set_is_told_and_without_one_there_is_no_cgroup() {
 
 #[test]
 fn more_than_the_own_id_takes_a_grant() {
-    needs!(root(), NOT_ROOT);
+    needs!(root(), "about a user without a grant");
     only!(Who::Us; "the peers have other words");
     needs!(Path::new("/usr/bin/newuidmap").exists(), "newuidmap is not installed (package uidmap)");
     let mut own = Own::running(&["true"]);
     let maps =
-        json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 3_000_000, "size": 9}]);
+        json!([{"containerID": 0, "hostID": user(), "size": 1}, {"containerID": 1, "hostID": 3_000_000, "size": 9}]);
     *own.world.at("/linux/uidMappings") = maps.clone();
     let said = own.run().fails();
     assert!(said.contains("linux.uidMappings: newuidmap: /etc/subuid has no range for 4321"), "{said}");
@@ -239,7 +282,6 @@ fn more_than_the_own_id_takes_a_grant() {
 
 #[test]
 fn a_missing_program_and_a_missing_source_are_told() {
-    needs!(root(), NOT_ROOT);
     let own = Own::running(&["nosuch"]);
     let outcome = own.run();
     assert!(outcome.fails().contains("nosuch"));
@@ -252,7 +294,6 @@ fn a_missing_program_and_a_missing_source_are_told() {
 
 #[test]
 fn a_score_for_the_kernel_goes_up_and_not_down() {
-    needs!(root(), NOT_ROOT);
     let mut own = Own::running(&["cat", "/proc/self/oom_score_adj"]);
     *own.world.at("/process/oomScoreAdj") = json!(321);
     assert_eq!(own.run().ok(), "321\n");
@@ -265,7 +306,6 @@ fn a_score_for_the_kernel_goes_up_and_not_down() {
 
 #[test]
 fn without_root_in_the_run_directory_and_with_the_users_own() {
-    needs!(root(), NOT_ROOT);
     only!(Who::Us; "the name of the directory is ours");
     let own = Own::running(&["sleep", "1000"]);
     own.world.write();

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
+use crate::needs_root;
 use crate::process::{both_say, refused, set};
 use crate::world::{Outcome, Who, World, finish, wait_until};
 use crate::{needs, only};
@@ -14,6 +15,7 @@ const STAT: [&str; 3] = ["awk", "{ print $41, $40, $19 }", "/proc/self/stat"];
 
 #[test]
 fn every_scheduling_policy_is_set() {
+    needs_root!("a cgroup is root's here");
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know scheduler");
     let cases = [
         (json!({"policy": "SCHED_OTHER", "nice": 5}), "0 0 5\n"),
@@ -64,6 +66,7 @@ fn what_a_policy_does_not_take_is_refused() {
 
 #[test]
 fn the_io_priority_is_set() {
+    needs_root!("a raised limit or priority");
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know ioPriority");
     let show = |priority: Value| {
         move |world: &mut World| {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::cgroups::{directory, read, unified};
+use crate::needs_root;
 use crate::world::{Outcome, Who, World, finish, finish_with, runtime, wait_until};
 use crate::{needs, only};
 
@@ -306,6 +307,7 @@ fn a_hundred_take_one_start_each_and_at_most_one_stop() {
 
 #[test]
 fn without_systemd_it_is_refused_at_once_and_nothing_is_left() {
+    needs_root!("a cgroup is root's here");
     only!(Who::Us; "the words");
     needs!(!systemd(), "systemd is the first process here");
     let world = container(&["true"]);

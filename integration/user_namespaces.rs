@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::json;
 
 use crate::mountinfo::mount_at;
-use crate::namespaces::{FIRST, KINDS, Pod, inode, with_users};
+use crate::namespaces::{KINDS, Pod, inode, with_users};
+use crate::needs_root;
 use crate::only;
-use crate::world::{Who, World, finish, wait_until, who};
+use crate::ordinary::{first, give_to_first};
+use crate::world::{Who, World, wait_until, who};
 
 #[test]
 fn users_are_mapped_and_what_is_theirs_is_theirs() {
@@ -37,10 +39,10 @@ fn users_are_mapped_and_what_is_theirs_is_theirs() {
     }
     let pid = world.pid().to_string();
     let process = fs::metadata(format!("/proc/{pid}")).unwrap();
-    assert_eq!((process.uid(), process.gid()), (FIRST, FIRST));
-    assert_eq!(fs::metadata(world.rootfs("made")).unwrap().uid(), FIRST);
+    assert_eq!((process.uid(), process.gid()), (first(), first()));
+    assert_eq!(fs::metadata(world.rootfs("made")).unwrap().uid(), first());
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    assert!(status.contains(&format!("Uid:\t{FIRST}\t{FIRST}\t{FIRST}\t{FIRST}")), "{status}");
+    assert!(status.contains(&format!("Uid:\t{0}\t{0}\t{0}\t{0}", first())), "{status}");
     // exec joins the user namespace too
     assert_eq!(world.exec(&["sh", "-c", "id -u; readlink /proc/self/ns/user"]).ok().lines().next(), Some("0"));
     let seen = world.exec(&["readlink", "/proc/self/ns/user"]).ok();
@@ -82,9 +84,9 @@ fn a_user_and_group_other_than_root_in_a_user_namespace() {
         status.contains("Name:\tsh")
     });
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    assert!(status.contains(&format!("Uid:\t{0}\t{0}", FIRST + 1000)), "{status}");
-    assert!(status.contains(&format!("Gid:\t{0}\t{0}", FIRST + 1001)), "{status}");
-    assert!(status.contains(&format!("Groups:\t{} {}", FIRST + 5, FIRST + 6)), "{status}");
+    assert!(status.contains(&format!("Uid:\t{0}\t{0}", first() + 1000)), "{status}");
+    assert!(status.contains(&format!("Gid:\t{0}\t{0}", first() + 1001)), "{status}");
+    assert!(status.contains(&format!("Groups:\t{} {}", first() + 5, first() + 6)), "{status}");
     // ids that are not mapped are told before anything is made
     let mut other = World::running(&["true"]);
     with_users(&mut other);
@@ -100,7 +102,7 @@ fn several_mappings_are_written_and_wrong_ones_refused() {
     let mut world = World::running(&["cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
     with_users(&mut world);
     let map: Vec<_> =
-        (0..300u32).map(|n| json!({"containerID": n * 10, "hostID": FIRST + n * 10, "size": 5})).collect();
+        (0..300u32).map(|n| json!({"containerID": n * 10, "hostID": first() + n * 10, "size": 5})).collect();
     *world.at("/linux/uidMappings") = json!(map);
     let out = world.run().ok();
     assert_eq!(out.lines().count(), 301, "{out}");
@@ -116,6 +118,7 @@ fn several_mappings_are_written_and_wrong_ones_refused() {
 
 #[test]
 fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
+    needs_root!("namespaces of the host's own");
     only!(Who::Us, Who::Crun; "Debian's runc wants mappings as well");
     let mut pod = World::running(&["sleep", "1000"]);
     with_users(&mut pod);
@@ -123,7 +126,7 @@ fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
     let pod_pid = pod.pid().to_string();
     for kinds in [&["user"][..], &["user", "network"], &["user", "network", "ipc"]] {
         let mut world = World::running(&["sleep", "1000"]);
-        finish(Command::new("chown").arg("-hR").arg(format!("{FIRST}:{FIRST}")).arg(world.rootfs(""))).ok();
+        give_to_first(&world.rootfs(""));
         for kind in kinds {
             world.namespace(
                 kind,
@@ -136,7 +139,7 @@ fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
             let same = inode(&own, file) == inode(&pod_pid, file);
             assert!(same || !kinds.contains(&kind), "{kind} with {kinds:?}");
         }
-        assert_eq!(fs::metadata(format!("/proc/{own}")).unwrap().uid(), FIRST);
+        assert_eq!(fs::metadata(format!("/proc/{own}")).unwrap().uid(), first());
         assert_eq!(world.exec(&["id", "-u"]).ok(), "0\n");
         assert_eq!(
             world.exec(&["readlink", "/proc/self/ns/user"]).ok().trim(),
@@ -149,6 +152,7 @@ fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
 
 #[test]
 fn a_new_user_namespace_beside_a_joined_one() {
+    needs_root!("namespaces of the host's own");
     let pod = Pod::with(&["-u"]);
     let mut world = World::running(&["sh", "-c", "id -u; readlink /proc/self/ns/uts"]);
     with_users(&mut world);

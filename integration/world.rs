@@ -5,13 +5,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::ordinary;
 
 /// No command of a test takes longer, whatever the machine is doing.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,14 +126,10 @@ pub fn finish(command: &mut Command) -> Outcome {
 #[track_caller]
 pub fn finish_with(command: &mut Command, input: &[u8]) -> Outcome {
     // files and not pipes: a detached container keeps its streams open, and that is no reason to wait for it
-    let (mut stdin, out, err) = (
-        tempfile::tempfile().unwrap(),
-        tempfile::NamedTempFile::new().unwrap(),
-        tempfile::NamedTempFile::new().unwrap(),
-    );
+    let [mut stdin, out, err] = [(); 3].map(|()| tempfile::tempfile().unwrap());
     stdin.write_all(input).unwrap();
     std::io::Seek::rewind(&mut stdin).unwrap();
-    command.stdin(stdin).stdout(out.reopen().unwrap()).stderr(err.reopen().unwrap());
+    command.stdin(stdin).stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let started = Instant::now();
     let status = loop {
@@ -141,12 +139,18 @@ pub fn finish_with(command: &mut Command, input: &[u8]) -> Outcome {
         if started.elapsed() > PATIENCE {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{command:?} hangs\nstderr: {}", fs::read_to_string(err.path()).unwrap_or_default());
+            panic!("{command:?} hangs\nstderr: {}", written(&err));
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
-    Outcome { status, out: text(out.path()), err: text(err.path()) }
+    Outcome { status, out: written(&out), err: written(&err) }
+}
+
+/// From the beginning; whoever holds the file as well goes on writing where they are.
+fn written(file: &fs::File) -> String {
+    let mut bytes = vec![0; file.metadata().unwrap().len().try_into().unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Asks until it is so.
@@ -191,6 +195,9 @@ impl World {
         let mut config = stock();
         config["process"]["args"] = json!(args);
         config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
+        if !ordinary::root() {
+            ordinary::adapt(&mut config);
+        }
         World { directory, config, id }
     }
 
@@ -227,6 +234,20 @@ impl World {
         self.without_namespace(kind);
         let namespace = path.map_or(json!({"type": kind}), |path| json!({"type": kind, "path": path}));
         self.config["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
+    }
+
+    /// The container is in that user namespace, with its maps.
+    pub fn in_users_of(&mut self, path: &str) {
+        self.namespace("user", Some(path));
+        let linux = self.config["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+    }
+
+    /// The place of the namespace that was added last.
+    pub fn last_namespace(&self) -> String {
+        let list = self.config["linux"]["namespaces"].as_array().unwrap();
+        format!("linux.namespaces[{}]", list.len() - 1)
     }
 
     /// The container shares the host's namespace of that type.
@@ -340,6 +361,7 @@ impl Drop for World {
         if !std::thread::panicking() {
             self.assert_clean();
         }
+        ordinary::clear_away(self.directory.path());
     }
 }
 

@@ -1,6 +1,7 @@
 //! `create`: a container that waits for `start`.
 
 use anyhow::{Context, Result};
+use libcontainer::container::check_id;
 use libcontainer::launch::new::New;
 use libcontainer::launch::{console, notify, seal};
 use libcontainer::plan::Start;
@@ -12,6 +13,7 @@ use crate::cli::Create;
 pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     seal::protect()?;
     let making = &args.making;
+    check_id(&args.id)?;
     let bundle = Bundle::read(making.bundle.as_deref(), making.config.as_deref())?;
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), Detached::Yes)?;
     let root = session.root()?;

@@ -1,6 +1,7 @@
 //! `exec`: a further process in a running container.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -209,7 +210,13 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
         let kind = bit(namespace.typ());
         let name = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
         let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/{name}")).map(|file| file.ino());
-        let theirs = inode(&pid.to_string()).with_context(|| format!("look at the container's {name} namespace"))?;
+        let theirs = inode(&pid.to_string()).map_err(|error| match error.kind() {
+            // it is closed to all but root, who could see in it what is the host's (CVE-2016-9962)
+            ErrorKind::PermissionDenied if container.status() == Status::Created => {
+                anyhow!("cannot exec in a container that is not started: until then only root may look at its init")
+            }
+            _ => anyhow!("look at the container's {name} namespace: {error}"),
+        })?;
         if inode("self").ok() != Some(theirs) {
             kinds.0 |= kind;
         }
@@ -219,7 +226,7 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
 
 /// The container's cgroup, or the one below it that `--cgroup` names.
 fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgroup>> {
-    let mut paths = container.record().cgroup_paths.clone();
+    let mut paths = container.cgroup().paths().clone();
     for wanted in &args.cgroup {
         let (keys, below) = wanted.split_once(':').unwrap_or(("", wanted));
         if below.split('/').any(|part| part == "..") {

@@ -46,7 +46,7 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
         }
         return if all { Ok(()) } else { bail!("container not running") };
     }
-    if signal == libc::SIGKILL && !has_own_pids(container) && !cgroup.paths().is_empty() {
+    if signal == libc::SIGKILL && !container.has_own_pids() && !cgroup.paths().is_empty() {
         return cgroup.kill(signal);
     }
     let process = container.process()?;
@@ -60,11 +60,6 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
         cgroup.thaw()?;
     }
     Ok(())
-}
-
-/// With a pid namespace of its own, everything in the container dies with its init.
-fn has_own_pids(container: &Container) -> bool {
-    container.record().config.namespaces.iter().any(|n| n.kind == "NEWPID" && n.path.is_empty())
 }
 
 /// `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3`.

@@ -9,10 +9,7 @@ use crate::cli::Ps;
 
 pub fn run(session: &Session<'_>, args: &Ps) -> Result<()> {
     let container = session.root()?.load(&args.id)?;
-    if container.cgroup().paths().is_empty() {
-        bail!("container has no cgroup, by which its processes would be known");
-    }
-    let pids = container.cgroup().processes()?;
+    let pids = container.processes()?;
     let text = match args.format.as_str() {
         "json" => format!("{}\n", serde_json::to_string(&pids)?),
         "table" => table(&pids, &args.options)?,

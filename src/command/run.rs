@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use libcontainer::container::Container;
+use libcontainer::container::{Container, check_id};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::new::{Leftovers, Made, New, began, destroy};
 use libcontainer::launch::notify::{self, Notify};
@@ -20,6 +20,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     seal::protect()?;
     let making = &args.making;
     let (id, directory) = id_and_bundle(args);
+    check_id(&id)?;
     let bundle = Bundle::read(directory.as_deref(), making.config.as_deref())?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), detached)?;

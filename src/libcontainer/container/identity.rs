@@ -1,6 +1,9 @@
 //! Is it still that process? A pid alone means whoever has it now; with the start time it means one process.
 
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags};
@@ -40,6 +43,19 @@ pub fn open_process(pid: i32, start: u64) -> Option<OwnedFd> {
     let fd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     // looked at after it was opened: now the pid cannot become somebody else's unseen
     (observe(pid, start) == Process::Alive).then_some(fd)
+}
+
+/// `pid` and whoever else is in its pid namespace, as far as we may look.
+pub(super) fn with_pids_of(pid: i32) -> io::Result<Vec<i32>> {
+    let namespace = |pid: i32| fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
+    let wanted = namespace(pid);
+    let mut found = vec![pid];
+    for entry in fs::read_dir("/proc")? {
+        let other = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        found.extend(other.filter(|other| *other != pid && wanted.is_some() && namespace(*other) == wanted));
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 #[cfg(test)]

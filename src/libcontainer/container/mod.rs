@@ -255,7 +255,39 @@ impl Container {
     /// Its cgroup.
     pub fn cgroup(&self) -> Cgroup {
         let unit = self.record.coracle.as_ref().and_then(|own| own.unit.clone());
-        Cgroup::open(&self.record.cgroup_paths, unit)
+        let mut paths = self.record.cgroup_paths.clone();
+        if self.record.rootless {
+            // runc notes as well where it was not let
+            paths.retain(|_, path| path.is_dir());
+        }
+        Cgroup::open(&paths, unit)
+    }
+
+    /// True when everything in the container dies with its init.
+    pub fn has_own_pids(&self) -> bool {
+        self.record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWPID" && namespace.path.is_empty())
+    }
+
+    /// Its processes, as we count: those of its cgroup, or where it has none those of its own pid namespace.
+    ///
+    /// # Errors
+    /// It has neither, or the kernel's word.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let cgroup = self.cgroup();
+        if !cgroup.paths().is_empty() {
+            return cgroup.processes();
+        }
+        if !self.has_own_pids() {
+            bail!(
+                "container has neither a cgroup nor a pid namespace of its own, by which its processes would be known"
+            );
+        }
+        match self.status() {
+            Status::Stopped => Ok(Vec::new()),
+            Status::Created | Status::Running | Status::Paused => {
+                identity::with_pids_of(self.record.init_process_pid).context("look at /proc")
+            }
+        }
     }
 
     /// What it is doing now.

@@ -56,7 +56,7 @@ fn is_protected() -> Result<bool> {
     }
     let sealed = rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::fs::fcntl_get_seals);
-    Ok(sealed.is_ok_and(|seals| seals.contains(SealFlags::WRITE)))
+    Ok(sealed.is_ok_and(|seals| seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE)))
 }
 
 fn read_only_mount() -> Result<OwnedFd, Errno> {
@@ -72,6 +72,12 @@ fn sealed_copy() -> Result<OwnedFd, Errno> {
     let own = rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let copy = rustix::fs::memfd_create(c"coracle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     while rustix::fs::sendfile(&copy, &own, None, 1 << 24)? > 0 {}
-    rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    let seals = SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    match rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | seals) {
+        // the kernel itself is still holding a page, as it may on a busy machine; nobody has a writable mapping, and nobody
+        // gets one any more
+        Err(Errno::BUSY) => rustix::fs::fcntl_add_seals(&copy, SealFlags::FUTURE_WRITE | seals)?,
+        other => other?,
+    }
     Ok(copy)
 }

@@ -7,7 +7,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Mount};
 
 use super::draft::{Draft, Opening};
 use super::mount_options::{self, MountOptions, Recursion};
-use super::namespaces::{self, CGROUP, Kinds, NETWORK, USER};
+use super::namespaces::{self, CGROUP, IPC, Kinds, NETWORK, PID, USER};
 use super::step::{Change, Content, Last, Missing, NewMount, Slot, Target, What};
 use super::{Asked, cgroup_mounts, labels, mount_ids, process, rootfs};
 use crate::config::At;
@@ -195,8 +195,6 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
             Attributes { set: read_only, ..Attributes::default() },
         ));
     }
-    // a sysfs shows a network namespace, and only who owns that one may mount it: the host's is bound instead
-    let sysfs = fstype == "sysfs" && kinds.private(USER) && !kinds.new.has(NETWORK);
     let classic = classic(entry, &settings, plan);
     let ids = mount_ids::of_new(kinds, entry, plan);
     if ids.is_some() && classic.is_some() {
@@ -214,10 +212,24 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         content,
         classic,
         ids,
-        fallback: sysfs.then(|| plan.open(&entry.at, Opening::Sysfs)),
+        fallback: instead(ask, kinds, fstype).map(|opening| plan.open(&entry.at, opening)),
     };
     mount.fallback.iter().for_each(|slot| plan.copy(&entry.at, *slot));
     plan.at(&entry.at, What::NewMount(mount));
+}
+
+/// What is bound where the kernel refuses a mount: the host's own of the kind. A proc shows a pid namespace, a sysfs a network
+/// namespace, an mqueue one of ipc, and only who owns that one may mount it; and only who sees all of one that is there already may mount another
+/// (mount_namespaces(7)), which in a container nobody does.
+fn instead(ask: &Asked<'_>, kinds: &Kinds, fstype: &str) -> Option<Opening> {
+    let bounded = kinds.private(USER) || !ask.host.me.is_root();
+    match fstype {
+        // the host's shows the wrong processes to who has a pid namespace of their own
+        "proc" if bounded && !kinds.private(PID) => Some(Opening::ProcTree("/proc".into())),
+        "mqueue" if bounded && !kinds.private(IPC) => Some(Opening::Tree("/dev/mqueue".into(), Reach::One)),
+        "sysfs" if bounded && !(kinds.new.has(NETWORK) && ask.host.me.is_root()) => Some(Opening::Sysfs),
+        _ => None,
+    }
 }
 
 /// fsconfig(2)'s keys: the source, the superblock's flags, the file system's own options.

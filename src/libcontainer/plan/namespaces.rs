@@ -22,7 +22,7 @@ pub(super) const USER: u64 = libc::CLONE_NEWUSER as u64;
 pub(super) const PID: u64 = libc::CLONE_NEWPID as u64;
 pub(super) const NETWORK: u64 = libc::CLONE_NEWNET as u64;
 pub(super) const TIME: u64 = libc::CLONE_NEWTIME as u64;
-const IPC: u64 = libc::CLONE_NEWIPC as u64;
+pub(super) const IPC: u64 = libc::CLONE_NEWIPC as u64;
 
 /// Every kind with the word of the spec and the name of its file under /proc/PID/ns.
 pub const KINDS: [(u64, &str, &str); 8] = [
@@ -132,13 +132,16 @@ pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         plan.plan().birth.new = kinds.new.without(late);
         join_each(kinds, plan);
     }
+    let by_user = ask.host.me.uid != 0 && kinds.new.has(USER);
     if kinds.private(USER) {
         let at = At::new("linux.namespaces");
         if kinds.new.has(USER) {
             plan.at(&At::new("linux.uidMappings"), What::Ask(Ask::IdMaps));
-            if ask.host.me.uid != 0 {
-                super::process::unseen(plan);
-            }
+        }
+        if by_user {
+            // ORDER: the offsets as well are written by who may look
+            time(ask, kinds, plan);
+            super::process::unseen(plan);
         }
         let mut rest = kinds.new.without(late | USER | PID);
         if ask.host.me.mounts == Mounts::Inside {
@@ -155,7 +158,9 @@ pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
             plan.at(&at, What::Unshare(rest));
         }
     }
-    time(ask, kinds, plan);
+    if !by_user {
+        time(ask, kinds, plan);
+    }
 }
 
 /// Without a user namespace: a pid namespace by the runtime, which stays itself; the others by init.
@@ -171,13 +176,15 @@ fn join_each(kinds: &Kinds, plan: &mut Draft) {
 }
 
 /// With a user namespace to join, or a new one beside others to join: a second fork. The bridge enters everything with
-/// the rights of the host's root, the user namespace last, and init is born inside.
+/// the rights of the host's root, the user namespace last, and init is born inside. Who is not root has rights only in the
+/// user namespace, and enters it first.
 fn across(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let (user, others): (Vec<_>, Vec<_>) = kinds.joined.iter().partition(|(kind, ..)| *kind == USER);
     if !(ask.host.me.uid != 0 && kinds.new.has(USER)) {
         plan.plan().bridge.push(Step::always("CVE-2016-9962", What::Undumpable));
     }
-    for (kind, path, at) in others.into_iter().chain(user) {
+    let order = if ask.host.me.uid == 0 { [others, user] } else { [user, others] };
+    for (kind, path, at) in order.into_iter().flatten() {
         let slot = plan.open(at, Opening::Namespace(path.clone(), *kind));
         let step = Step::at(at, What::Join(slot, Namespaces(*kind)));
         plan.plan().bridge.push(step);

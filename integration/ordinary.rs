@@ -1,0 +1,75 @@
+//! The same tests as an ordinary user (`hack/rootless`): what she has to ask for in each config, and what she may not.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+/// True when we may all.
+pub fn root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Leaves the test, with the reason, unless we are root.
+#[macro_export]
+macro_rules! needs_root {
+    ($why:expr) => {
+        $crate::needs!($crate::ordinary::root(), concat!("needs root: ", $why));
+    };
+}
+
+/// The first host id of the 65536 that containers with ids of their own are given: some for root, those that
+/// /etc/subuid grants for an ordinary user.
+pub fn first() -> u32 {
+    static FIRST: LazyLock<u32> = LazyLock::new(|| if root() { 200_000 } else { granted() });
+    *FIRST
+}
+
+fn granted() -> u32 {
+    let uid = rustix::process::getuid().as_raw();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mine = |line: &&str| line.split(':').nth(2) == Some(&uid.to_string());
+    let name = users.lines().find(mine).and_then(|line| line.split(':').next()).unwrap_or_default().to_owned();
+    let grants = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let first = grants.lines().find_map(|line| {
+        let (who, range) = line.split_once(':')?;
+        let (first, count) = range.split_once(':')?;
+        (who == name || who == uid.to_string()).then_some(())?;
+        count.parse::<u32>().is_ok_and(|count| count >= 65536).then(|| first.parse().ok())?
+    });
+    first.unwrap_or_else(|| panic!("/etc/subuid grants uid {uid} no 65536 ids"))
+}
+
+/// What an ordinary user needs in every config: a user namespace, and no cgroup.
+pub fn adapt(config: &mut Value) {
+    let linux = config["linux"].as_object_mut().unwrap();
+    linux.remove("cgroupsPath");
+    linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let map = |own: u32| json!([{"containerID": 0, "hostID": own, "size": 1}, {"containerID": 1, "hostID": first(), "size": 65535}]);
+    linux.insert("uidMappings".to_owned(), map(rustix::process::getuid().as_raw()));
+    linux.insert("gidMappings".to_owned(), map(rustix::process::getgid().as_raw()));
+}
+
+/// A command with power over the ids that are granted: 0 is the user's own, 1 the first of the others.
+pub fn inside(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--map-auto", "--", program]);
+    command
+}
+
+/// Gives all below a place to the first of the ids that containers have.
+#[track_caller]
+pub fn give_to_first(place: &Path) {
+    let mut command = if root() { Command::new("chown") } else { inside("chown") };
+    let id = if root() { first() } else { 1 };
+    crate::world::finish(command.arg("-hR").arg(format!("{id}:{id}")).arg(place)).ok();
+}
+
+/// Removes what belongs to the ids that are granted, which the user herself may not.
+pub fn clear_away(place: &Path) {
+    if !root() {
+        let _ = inside("rm").arg("-rf").arg(place).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
+}
