@@ -1,5 +1,5 @@
 //! The packets between the runtime process and init: fixed size, one direction each, encoded by hand.
-//! Both ends use read(2) and write(2) only, which hardly any seccomp profile forbids.
+//! Init uses read(2) and write(2) only, which hardly any seccomp profile forbids.
 
 use rustix::io::Errno;
 
@@ -21,7 +21,7 @@ pub enum Ask {
     Limits,
     /// Run hooks in the runtime's namespaces.
     Hooks(HookPoint),
-    /// Give the seccomp listener to its agent.
+    /// Give the seccomp listener to its agent. It rides along.
     SeccompListener,
     /// Move the network devices here.
     NetDevices,

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::plan::step::{Slot, Step, What};
+use crate::sys::courier::Courier;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
 use crate::wire::{Ask, Words};
@@ -49,6 +50,8 @@ pub struct Left {
     arrived: Cell<bool>,
     /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
     home: Cell<Option<Home>>,
+    /// After `Seccomp` with a listener: who sends it.
+    courier: Cell<Option<Courier>>,
 }
 
 /// Room for one environment entry.
@@ -113,7 +116,7 @@ pub fn run(scene: &Scene<'_>) -> ! {
 /// One arm for each step: where the man page's word becomes its call.
 fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
     match what {
-        What::Ask(Ask::SeccompListener) => talk::ask_about_listener(scene),
+        What::Ask(Ask::SeccompListener) => talk::await_agent(scene),
         What::Ask(Ask::Tree(slot)) => talk::take_tree(scene, *slot),
         What::Ask(ask) => talk::ask(scene, *ask),
         What::Join(file, kinds) => Ok(crate::sys::clone::setns(scene.fd(*file)?, kinds.0)?),

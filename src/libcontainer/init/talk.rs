@@ -2,6 +2,7 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 
 use rustix::io::{Errno, read, write};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -54,23 +55,29 @@ fn await_go(scene: &Scene<'_>) -> Outcome {
     }
 }
 
-/// Loads the filter. A listener stays open under its number, which the runtime can see in the shared page.
+/// Loads the filter. One with a listener may trap the very calls that would send it: somebody who is not under the filter
+/// does that, and asks in our name. (The runtime might fetch it by pidfd_getfd(2), but from who is closed to being looked
+/// into, only root fetches anything.)
 pub(super) fn load_filter(scene: &Scene<'_>, flags: u32) -> Outcome {
     let program = scene.program.ok_or(Trouble::from(Errno::INVAL))?;
-    if let Some(listener) = sys::seccomp::load(program, flags)? {
-        use std::os::fd::IntoRawFd;
-        scene.page.listener_is(u32::try_from(listener.into_raw_fd()).unwrap_or(0));
+    if !sys::seccomp::has_listener(flags) {
+        sys::seccomp::load(program, flags)?;
+        return Ok(());
     }
+    // ORDER: before the filter, which is then only ours
+    let courier = sys::courier::begin(scene.talk.as_fd(), &Up::Ask(Ask::SeccompListener).encode())?;
+    if let Some(listener) = sys::seccomp::load(program, flags)? {
+        courier.send(listener);
+    }
+    scene.left.courier.set(Some(courier));
     Ok(())
 }
 
-/// The runtime fetches the listener itself (pidfd_getfd(2)): a filter may trap the very calls that would send it.
-pub(super) fn ask_about_listener(scene: &Scene<'_>) -> Outcome {
-    ask(scene, Ask::SeccompListener)?;
+/// The courier has asked already.
+pub(super) fn await_agent(scene: &Scene<'_>) -> Outcome {
+    await_go(scene)?;
     // ours would keep calls waiting for an agent that is gone, where the kernel says ENOSYS
-    if let Some(number) = scene.page.listener().and_then(|number| i32::try_from(number).ok()) {
-        sys::fds::close(number);
-    }
+    scene.left.courier.get().into_iter().for_each(sys::courier::Courier::close);
     Ok(())
 }
 

@@ -6,29 +6,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, anyhow};
 
 use super::{Identity, Launched, console};
-use crate::plan::failure::words;
 use crate::plan::seccomp::Listener;
 
 /// The name by which the message calls the one descriptor it carries.
 const FD_NAME: &str = "seccompFd";
 
-/// Takes the listener out of init and sends it to the agent. Init itself may no longer be able to: its filter may trap
-/// sendmsg(2), and then nobody would be there yet to answer.
+/// Sends the agent the listener that has come with init's word.
 ///
 /// # Errors
 /// The property and what was tried.
-pub(super) fn send_listener(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
+pub(super) fn send_listener(launched: &Launched<'_>, fd: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
     let listener = launched.plan.filter.as_ref().and_then(|filter| filter.listener());
     let listener = listener.ok_or_else(|| anyhow!("no listener in the plan"))?;
-    let fd = taken(launched).with_context(|| listener.at.to_string())?;
+    let fd = fd.ok_or_else(|| anyhow!("{}: init has none", listener.at))?;
     give(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
-}
-
-fn taken(launched: &Launched<'_>) -> Result<OwnedFd> {
-    let number = launched.armed.page.listener().and_then(|number| i32::try_from(number).ok());
-    let number = number.ok_or_else(|| anyhow!("init has no listener"))?;
-    crate::sys::fds::taken_from(launched.child.pidfd.as_fd(), number)
-        .map_err(|errno| anyhow!("pidfd_getfd: {}", words(errno)))
 }
 
 fn give(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {

@@ -2,12 +2,15 @@
 //! init asks, it is needed, because the plan says so.
 
 use std::collections::VecDeque;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
@@ -31,12 +34,13 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             entries.next()?;
             continue;
         }
-        match receive(&launched.talk)? {
+        let (up, carried) = receive(&launched.talk)?;
+        match up {
             Some(Up::Ask(ask)) => {
                 if matches!(ask, Ask::Cgroup | Ask::Hooks(_)) {
                     entries.finish(launched.plan)?;
                 }
-                answer(launched, ask, identity)?;
+                answer(launched, ask, carried, identity)?;
                 match ask {
                     Ask::Tree(slot) => send_tree(launched, Slot(slot.into()))?,
                     _ => say_go(&launched.talk)?,
@@ -115,13 +119,22 @@ impl<'c> Entries<'c> {
     }
 }
 
-fn receive(talk: &OwnedFd) -> Result<Option<Up>> {
+/// A packet, and the descriptor that came along.
+fn receive(talk: &OwnedFd) -> Result<(Option<Up>, Option<OwnedFd>)> {
     let mut packet = [0u8; UP_SIZE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     loop {
-        match rustix::io::read(talk, &mut packet) {
-            Ok(0) | Err(Errno::CONNRESET) => return Ok(None),
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let buffer = &mut [IoSliceMut::new(&mut packet)];
+        match rustix::net::recvmsg(talk, buffer, &mut control, RecvFlags::CMSG_CLOEXEC).map(|got| got.bytes) {
+            Ok(0) | Err(Errno::CONNRESET) => return Ok((None, None)),
             Ok(length) => {
-                return Up::decode(&packet[..length]).map(Some).ok_or_else(|| anyhow!("init said nothing we know"));
+                let carried = control.drain().find_map(|message| match message {
+                    RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+                    _ => None,
+                });
+                let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
+                return Ok((Some(up), carried));
             }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(anyhow!("read from init: {}", words(errno))),
@@ -181,7 +194,7 @@ pub(super) fn put(pid: i32, file: &str, text: &str) -> Result<()> {
     })
 }
 
-fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Result<()> {
+fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     match ask {
         Ask::IdMaps => {
@@ -207,7 +220,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, identity: &Identity<'_>) -> Res
             Err(anyhow!("init runs these hooks itself"))
         }
         Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
-        Ask::SeccompListener => agent::send_listener(launched, identity),
+        Ask::SeccompListener => agent::send_listener(launched, carried, identity),
     }
 }
 
@@ -240,7 +253,7 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
     if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart(..))) {
         return Ok(());
     }
-    match receive(&launched.talk)? {
+    match receive(&launched.talk)?.0 {
         // the exec has closed init's end; or a kill has
         None if launched.is_at_exec() => Ok(()),
         None => Err(failure::of_silence(launched, None)),

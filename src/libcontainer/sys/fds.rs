@@ -1,6 +1,6 @@
 //! Descriptors by number: the standard streams, and everything above them.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -60,15 +60,4 @@ pub fn close(number: RawFd) {
 pub fn is_handed_down(number: u32) -> bool {
     RawFd::try_from(number)
         .is_ok_and(|number| rustix::io::fcntl_getfd(inherited(number)).is_ok_and(|flags| flags.is_empty()))
-}
-
-/// A descriptor of another process (pidfd_getfd(2)). KERNEL(5.6).
-///
-/// # Errors
-/// Those of pidfd_getfd(2).
-pub fn taken_from(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: plain integers; the kernel installs a new descriptor for us.
-    let fd = checked(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
-    // SAFETY: fresh from the kernel and known to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
 }

@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod courier;
 pub mod cwd;
 pub mod exec;
 pub mod fds;

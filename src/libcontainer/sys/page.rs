@@ -11,7 +11,6 @@ pub struct Page(*mut Words);
 #[repr(C)]
 struct Words {
     step: AtomicU32,
-    listener: AtomicU32,
     /// Not 0: the times are kept.
     timed: AtomicU32,
     /// When each step began, in microseconds of a clock that began anywhere; 0 where none has.
@@ -87,19 +86,6 @@ impl Page {
     /// The step init was last about to perform.
     pub fn step(&self) -> u32 {
         self.words().step.load(Ordering::Relaxed)
-    }
-
-    /// Init: the number of its seccomp listener, for a runtime that must take it because init may no longer send.
-    pub fn listener_is(&self, fd: u32) {
-        self.words().listener.store(fd, Ordering::Release);
-    }
-
-    /// The number that `listener_is` left, or None so far. (0 is a standard stream, so it can mean "none".)
-    pub fn listener(&self) -> Option<u32> {
-        match self.words().listener.load(Ordering::Acquire) {
-            0 => None,
-            fd => Some(fd),
-        }
     }
 }
 

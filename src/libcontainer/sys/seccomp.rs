@@ -65,9 +65,13 @@ pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     // SAFETY: filter points to `length` instructions that live through the call; the kernel copies them.
     let result =
         checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) })?;
-    let wants_listener = u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
     // SAFETY: with NEW_LISTENER the result is a fresh descriptor known to nobody else.
-    Ok(wants_listener.then(|| unsafe { OwnedFd::from_raw_fd(RawFd::try_from(result).unwrap_or(-1)) }))
+    Ok(has_listener(flags).then(|| unsafe { OwnedFd::from_raw_fd(RawFd::try_from(result).unwrap_or(-1)) }))
+}
+
+/// True when who loads a filter with these flags gets a listener.
+pub fn has_listener(flags: u32) -> bool {
+    u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
 }
 
 /// True when this kernel knows the flag of that name, `SECCOMP_FILTER_FLAG_LOG` and the like. Nothing is loaded.
