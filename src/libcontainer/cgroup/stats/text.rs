@@ -78,25 +78,6 @@ pub(super) fn pressure(read: Read<'_>, file: &str) -> Option<Psi> {
     Some(Psi { some: line("some ")?, full: line("full ").unwrap_or_default() })
 }
 
-/// The page sizes that have files of the form `hugetlb.2MB.SUFFIX`.
-pub(super) fn page_sizes() -> Vec<String> {
-    let directories = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    let mut kilobytes: Vec<u64> = directories
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
-        .collect();
-    kilobytes.sort_unstable();
-    kilobytes.into_iter().map(page_size).collect()
-}
-
-/// As the hugetlb controller names it: the largest unit that fits.
-fn page_size(kilobytes: u64) -> String {
-    match kilobytes {
-        n if n >= 1 << 20 => format!("{}GB", n >> 20),
-        n if n >= 1 << 10 => format!("{}MB", n >> 10),
-        n => format!("{n}KB"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +93,6 @@ mod tests {
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[0], BlkioEntry { major: 8, minor: 0, op: "Read".into(), value: 4096 });
         assert_eq!(entries[2], BlkioEntry { major: 8, minor: 16, op: String::new(), value: 77 });
-        assert_eq!([4, 2048, 1 << 20].map(page_size), ["4KB", "2MB", "1GB"]);
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Version 1 (Documentation/admin-guide/cgroup-v1).
 
-use super::text::{Read, devices, keyed, list, number, page_sizes, ranges};
+use super::text::{Read, devices, keyed, list, number, ranges};
 use super::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Pids, Stats, Throttling};
 
 /// cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux still has.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-pub(super) fn stats(read: Read<'_>) -> Stats {
+pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Stats {
     Stats {
         cpu: cpu(read),
         cpuset: cpuset(read),
         memory: memory(read),
         pids: Pids::read(read),
         blkio: blkio(read),
-        hugetlb: page_sizes().into_iter().filter_map(|size| Some((size.clone(), hugetlb(read, &size)?))).collect(),
+        hugetlb: page_sizes.iter().filter_map(|size| Some((size.clone(), hugetlb(read, size)?))).collect(),
         ..Stats::default()
     }
 }
@@ -136,6 +136,10 @@ mod tests {
             "memory.failcnt" => "2\n",
             "pids.current" => "3\n",
             "pids.max" => "max\n",
+            "hugetlb.2MB.usage_in_bytes" => "0\n",
+            "hugetlb.2MB.rsvd.usage_in_bytes" => "2097152\n",
+            "hugetlb.2MB.rsvd.max_usage_in_bytes" => "4194304\n",
+            "hugetlb.2MB.rsvd.failcnt" => "1\n",
             "blkio.throttle.io_service_bytes_recursive" => "8:0 Read 512\nTotal 512\n",
             _ => return None,
         };
@@ -144,7 +148,7 @@ mod tests {
 
     #[test]
     fn captured_files_become_runcs_numbers() {
-        let stats = stats(&files);
+        let stats = stats(&files, &["2MB".to_owned(), "1GB".to_owned()]);
         let json = serde_json::to_value(&stats).unwrap();
         assert_eq!(
             json["cpu"],
@@ -164,6 +168,8 @@ mod tests {
             json["blkio"],
             serde_json::json!({"ioServiceBytesRecursive": [{"major": 8, "op": "Read", "value": 512}]})
         );
+        let pages = serde_json::json!({"2MB": {"usage": 2_097_152, "max": 4_194_304, "failcnt": 1}});
+        assert_eq!(json["hugetlb"], pages);
         assert_eq!(json["network_interfaces"], serde_json::Value::Null);
     }
 }

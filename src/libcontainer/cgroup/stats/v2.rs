@@ -1,15 +1,15 @@
 //! Version 2 (Documentation/admin-guide/cgroup-v2.rst), told in the words of version 1.
 
-use super::text::{Read, keyed, number, page_sizes, pressure};
+use super::text::{Read, keyed, number, pressure};
 use super::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Pids, Stats, Throttling};
 
-pub(super) fn stats(read: Read<'_>) -> Stats {
+pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Stats {
     Stats {
         cpu: cpu(read),
         memory: memory(read),
         pids: Pids::read(read),
         blkio: blkio(read),
-        hugetlb: page_sizes().into_iter().filter_map(|size| Some((size.clone(), hugetlb(read, &size)?))).collect(),
+        hugetlb: page_sizes.iter().filter_map(|size| Some((size.clone(), hugetlb(read, size)?))).collect(),
         ..Stats::default()
     }
 }
@@ -108,6 +108,8 @@ mod tests {
             "memory.events" => "low 0\nmax 6\noom 1\noom_kill 1\n",
             "memory.swap.current" => "7\n",
             "memory.swap.max" => "max\n",
+            "hugetlb.2MB.current" => "2097152\n",
+            "hugetlb.2MB.events" => "max 3\n",
             "pids.current" => "2\n",
             "pids.max" => "50\n",
             "io.stat" => "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n",
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn captured_files_become_version_1s_numbers() {
-        let stats = stats(&files);
+        let stats = stats(&files, &["2MB".to_owned(), "1GB".to_owned()]);
         assert_eq!(
             (stats.cpu.usage.total, stats.cpu.usage.user, stats.cpu.throttling.throttled_time),
             (5000, 3000, 9000)
@@ -132,5 +134,6 @@ mod tests {
         assert_eq!(stats.blkio.io_service_bytes_recursive.len(), 3);
         assert_eq!(stats.memory.psi.unwrap().full.total, 1);
         assert!(stats.cpu.psi.is_none());
+        assert_eq!(stats.hugetlb, [("2MB".to_owned(), Hugetlb { usage: 2_097_152, max: 0, failcnt: 3 })].into());
     }
 }
