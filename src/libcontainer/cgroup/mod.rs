@@ -4,6 +4,7 @@ mod bus;
 mod devices;
 mod freeze;
 pub mod oom;
+mod owner;
 pub mod stats;
 pub mod systemd;
 mod update;

@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
 use crate::plan::failure::words;
+use crate::plan::resources::Placement;
 use crate::plan::step::{Slot, What};
 use crate::plan::{OomScore, Opening, Plan};
 use crate::resctrl::{self, Kernel};
@@ -69,11 +70,19 @@ struct Entries<'c> {
     left: VecDeque<String>,
     pid: i32,
     starting: Option<systemd::Starting>,
+    handed: Handed,
+}
+
+/// Whether the container has got its cgroup, where it is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    NotYet,
+    Done,
 }
 
 impl<'c> Entries<'c> {
     fn new(launched: &Launched<'_>, cgroup: Option<&'c Cgroup>) -> Entries<'c> {
-        Entries { cgroup, lodging: launched.lodging, left: VecDeque::new(), pid: 0, starting: None }
+        Entries { cgroup, lodging: launched.lodging, left: VecDeque::new(), pid: 0, starting: None, handed: Handed::NotYet }
     }
 
     fn begin(&mut self, pid: i32, plan: &Plan) -> Result<()> {
@@ -114,6 +123,12 @@ impl<'c> Entries<'c> {
                 cgroup.apply(writes)?;
                 cgroup.apply_devices(devices)?;
             }
+        }
+        if let (Some(cgroup), Some((Placement { owner: Some(owner), .. }, ..))) = (self.cgroup, &plan.cgroup)
+            && std::mem::replace(&mut self.handed, Handed::Done) == Handed::NotYet
+        {
+            // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written
+            cgroup.hand_to(owner, self.pid)?;
         }
         Ok(())
     }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::draft::{Draft, Opening};
 use super::mounts::{Entry, attach, changes, inherited_propagation};
-use super::namespaces::{CGROUP, Kinds};
+use super::namespaces::{CGROUP, Kinds, USER};
 use super::process::c_string;
-use super::resources::Refused;
+use super::resources::{Owner, Refused};
 use super::step::{Content, Last, Missing, NewMount, Target, What};
 use super::{Asked, mount_ids};
 use crate::host::cgroups::{Hierarchy, Layout};
@@ -18,8 +18,22 @@ pub(super) fn mount(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mu
         plan.fault(&entry.at, "a cgroup file system has no ids to map");
     }
     match ask.host.cgroups.layout() {
-        Layout::Unified => unified(ask, entry, plan),
+        Layout::Unified => {
+            hand_over(ask, kinds, entry, plan);
+            unified(ask, entry, plan);
+        }
         Layout::Legacy | Layout::Hybrid => legacy(ask, kinds, entry, plan),
+    }
+}
+
+/// Who may write to the own cgroup at its usual place, in a cgroup namespace, is to govern what is below it: as with runc, it
+/// becomes that of the user the container begins as.
+fn hand_over(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
+    let writable = entry.options.set & libc::MOUNT_ATTR_RDONLY == 0 && entry.destination == "sys/fs/cgroup";
+    let uid = ask.config.spec.process().as_ref().map_or(0, |process| process.user().uid());
+    let other = uid != 0 || kinds.private(USER);
+    if let Some((placement, ..)) = plan.plan().cgroup.as_mut().filter(|_| writable && other && kinds.new.has(CGROUP)) {
+        placement.owner = Some(Owner { uid, at: entry.at.clone() });
     }
 }
 

@@ -117,7 +117,11 @@ impl Plan {
                 let told = |device: &NetDevice| format!("move {} to be {}", device.name, device.inside);
                 self.net_devices.iter().map(|device| (told(device), device.at.clone())).collect()
             }
-            Ask::Cgroup | Ask::SeccompListener => Vec::new(),
+            Ask::Cgroup => {
+                let owner = self.cgroup.iter().filter_map(|(placement, ..)| placement.owner.as_ref());
+                owner.map(|o| (format!("chown cgroup to uid {} of the container", o.uid), o.at.clone())).collect()
+            }
+            Ask::SeccompListener => Vec::new(),
         }
     }
 }

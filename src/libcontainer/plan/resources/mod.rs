@@ -40,6 +40,17 @@ pub struct Placement {
     pub unit: Option<Unit>,
     /// What it means that we may not make them.
     pub refused: Refused,
+    /// To whom the directory of version 2 is handed.
+    pub owner: Option<Owner>,
+}
+
+/// A user who gets the container's directory of version 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// As the container counts.
+    pub uid: u32,
+    /// The mount by which the container sees its cgroup.
+    pub at: At,
 }
 
 /// What it means that a cgroup may not be made.
@@ -146,7 +157,7 @@ fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement 
         let parent = v2.own.parent().unwrap_or(Path::new("/"));
         places.push(place(String::new(), &v2.mount, parent, &[]));
     }
-    Placement { places, unit: None, refused: Refused::Fails }
+    Placement { places, unit: None, refused: Refused::Fails, owner: None }
 }
 
 /// Without a root and without `..`, which cannot climb above it.

@@ -1,0 +1,67 @@
+//! The container's cgroup in the hands of the container (cgroup-v2.rst, "Delegation"): who owns the directory and a few
+//! files of it makes groups below and moves processes among them. The limits stay the host's.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use super::{Cgroup, word};
+use crate::plan::resources::Owner;
+
+/// The files that are handed over, where the kernel does not tell which they are.
+const FILES: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
+
+impl Cgroup {
+    /// Gives the directory of version 2 to the user that process `pid` of the container knows by that id. As runc, the user
+    /// alone: the group stays.
+    ///
+    /// # Errors
+    /// The file and the kernel's word.
+    pub fn hand_to(&self, owner: &Owner, pid: i32) -> Result<()> {
+        let Some(directory) = self.paths.get("").filter(|_| self.is_unified()) else { return Ok(()) };
+        // who joins a user namespace has its maps, which no config tells
+        let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+        let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
+        // KERNEL(4.15): /sys/kernel/cgroup/delegate
+        let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
+        give(directory, uid, owner)?;
+        files.lines().try_for_each(|file| give(&directory.join(file), uid, owner))
+    }
+}
+
+fn give(path: &Path, uid: u32, owner: &Owner) -> Result<()> {
+    match chown(path, Some(uid), None) {
+        Ok(()) => Ok(()),
+        // not every group has every file: memory.oom.group needs a controller
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // an ordinary user cannot give anything away, and config.json did not ask for it in so many words
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => Ok(()),
+        Err(error) => Err(anyhow!("{}: chown {} to {uid}: {}", owner.at, path.display(), word(&error))),
+    }
+}
+
+/// What an id of a user namespace is outside of it (user_namespaces(7)).
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let mut next = || numbers.next()?.ok();
+        let (inside, outside, size) = (next()?, next()?, next()?);
+        id.checked_sub(inside).filter(|distance| *distance < size).and_then(|distance| outside.checked_add(distance))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outside;
+
+    #[test]
+    fn an_id_goes_out_through_the_map() {
+        let map = "         0     100000       1000\n      1000       1000          1\n";
+        assert_eq!([0, 999, 1000, 1001].map(|id| outside(map, id)), [Some(100_000), Some(100_999), Some(1000), None]);
+        assert_eq!(outside("         0          0 4294967295\n", 7), Some(7));
+        assert_eq!(outside("", 0), None);
+    }
+}
