@@ -3,8 +3,10 @@
 mod bus;
 mod devices;
 mod freeze;
+mod make;
 pub mod oom;
 mod owner;
+mod processes;
 pub mod stats;
 pub mod systemd;
 mod update;
@@ -18,11 +20,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
 
 use crate::host::cgroups::{Cgroups, Unified};
-use crate::plan::resources::{OnFailure, Place, Placement, Refused, Write};
-use crate::sys::text;
+use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 
 pub use systemd::UnitName;
 pub use update::{Change, Changed};
@@ -88,14 +88,14 @@ impl Cgroup {
         &self.paths
     }
 
-    /// Makes the directories. One that is there already must be empty and not frozen.
+    /// Makes the directories, such that `writes` can be written there. One that is there already must be empty and not frozen.
     ///
     /// # Errors
     /// What was tried, with the kernel's word; what was made is removed again.
-    pub fn create(placement: &Placement) -> Result<Cgroup> {
+    pub fn create(placement: &Placement, writes: &[Write]) -> Result<Cgroup> {
         let mut cgroup = Cgroup::at(placement);
         for (n, place) in placement.places.iter().enumerate() {
-            let Err(Refusal { errno, error }) = make(place) else { continue };
+            let Err(Refusal { errno, error }) = make::make(place, writes) else { continue };
             let forbidden = matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS));
             if forbidden && placement.refused == Refused::None {
                 cgroup.lacks(&place.key);
@@ -230,11 +230,7 @@ impl Cgroup {
     /// A directory that cannot be read, other than one that is not there.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let Some(directory) = self.main() else { return Ok(Vec::new()) };
-        let mut all = Vec::new();
-        collect(directory, &mut all).with_context(|| format!("read processes of {}", directory.display()))?;
-        all.sort_unstable();
-        all.dedup();
-        Ok(all)
+        processes::of(directory).with_context(|| format!("read processes of {}", directory.display()))
     }
 
     /// The directory that stands for all: what is in one is in all.
@@ -267,7 +263,9 @@ impl Cgroup {
                 Ok(()) => return self.wait_until_empty(),
                 // ENODEV: systemd has removed it this moment, because nobody was in it any more
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // EOPNOTSUPP: a threaded one
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) || error.kind() == ErrorKind::NotFound => {
+                }
                 Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
             }
         }
@@ -374,106 +372,6 @@ pub(crate) fn word(error: &io::Error) -> String {
 /// One write(2) of the whole value: what a cgroup file takes.
 pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
-}
-
-fn make(place: &Place) -> Result<(), Refusal> {
-    let failed = |error: io::Error| Refusal {
-        errno: error.raw_os_error(),
-        error: anyhow!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
-    };
-    match fs::create_dir(&place.directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => make_down(place).map_err(failed)?,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            must_be_unused(place).map_err(|error| Refusal { errno: None, error })?;
-        }
-        Err(error) => return Err(failed(error)),
-    }
-    if place.controllers.iter().any(|controller| controller == "cpuset") {
-        copy_cpuset(place).map_err(|error| Refusal {
-            errno: error.raw_os_error(),
-            error: anyhow!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), word(&error)),
-        })?;
-    }
-    if place.key.is_empty() {
-        enable_controllers(place);
-    }
-    Ok(())
-}
-
-fn make_down(place: &Place) -> io::Result<()> {
-    fs::create_dir_all(&place.directory)
-}
-
-/// Levels from the hierarchy's root down to the container's own directory, the root left out.
-fn levels(place: &Place) -> Vec<PathBuf> {
-    let below = place.directory.strip_prefix(&place.mount).unwrap_or(Path::new(""));
-    let mut path = place.mount.clone();
-    below
-        .components()
-        .map(|part| {
-            path.push(part);
-            path.clone()
-        })
-        .collect()
-}
-
-/// A new cpuset has no CPUs and no memory, and no process may be in it: each level takes what the one above has.
-fn copy_cpuset(place: &Place) -> io::Result<()> {
-    for level in levels(place) {
-        let above = level.parent().unwrap_or(&place.mount);
-        for name in ["cpus", "mems"] {
-            // `noprefix` is how old mounts of cpuset name the files
-            let file =
-                if level.join(format!("cpuset.{name}")).exists() { format!("cpuset.{name}") } else { name.into() };
-            if fs::read_to_string(level.join(&file))?.trim().is_empty() {
-                put(&level.join(&file), fs::read_to_string(above.join(&file))?.trim())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Version 2: every level lets the next have the controllers. One that cannot be enabled (it is on version 1, or the
-/// level has processes) is missed only where a limit needs it, and told there.
-fn enable_controllers(place: &Place) {
-    let levels = levels(place);
-    let above = std::iter::once(place.mount.clone()).chain(levels.iter().take(levels.len().saturating_sub(1)).cloned());
-    for level in above {
-        let available = fs::read_to_string(level.join("cgroup.controllers")).unwrap_or_default();
-        let enabled = fs::read_to_string(level.join("cgroup.subtree_control")).unwrap_or_default();
-        let enabled: Vec<_> = enabled.split_whitespace().collect();
-        for controller in available.split_whitespace().filter(|controller| !enabled.contains(controller)) {
-            let _ = put(&level.join("cgroup.subtree_control"), &format!("+{controller}"));
-        }
-    }
-}
-
-fn must_be_unused(place: &Place) -> Result<()> {
-    let mut there = Vec::new();
-    collect(&place.directory, &mut there)?;
-    if !there.is_empty() {
-        let (directory, count) = (place.directory.display(), there.len());
-        bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
-    }
-    if freeze::directory_is_frozen(&place.directory) {
-        bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", place.directory.display());
-    }
-    Ok(())
-}
-
-fn collect(directory: &Path, all: &mut Vec<i32>) -> io::Result<()> {
-    let mut list = Vec::new();
-    match text::pieces(&directory.join("cgroup.procs"), |piece| list.extend_from_slice(piece)) {
-        Ok(()) => all.extend(String::from_utf8_lossy(&list).lines().filter_map(|line| line.parse::<i32>().ok())),
-        // ENODEV: removed meanwhile; EOPNOTSUPP: a threaded cgroup, whose processes its parent lists
-        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    for child in children(directory) {
-        collect(&child, all)?;
-    }
-    Ok(())
 }
 
 fn children(directory: &Path) -> Vec<PathBuf> {

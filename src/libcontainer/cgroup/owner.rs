@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow};
 use super::{Cgroup, word};
 use crate::plan::resources::Owner;
 
-/// The files that are handed over, where the kernel does not tell which they are.
+/// The files that are handed over, where no /sys tells which they are.
 const FILES: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
 
 impl Cgroup {
@@ -25,7 +25,6 @@ impl Cgroup {
         // who joins a user namespace has its maps, which no config tells
         let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
         let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
-        // KERNEL(4.15): /sys/kernel/cgroup/delegate
         let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
         give(directory, uid, owner)?;
         files.lines().try_for_each(|file| give(&directory.join(file), uid, owner))

@@ -84,11 +84,11 @@ impl Housed {
     /// What was tried, with the kernel's word; nothing stays behind.
     pub fn make(plan: &Plan) -> Result<Housed> {
         let mut housed = Housed { cgroup: None, group: None };
-        if let Some((placement, ..)) = &plan.cgroup {
+        if let Some((placement, writes, _)) = &plan.cgroup {
             if let Some(unit) = &placement.unit {
                 systemd::available(unit.manager)?;
             }
-            housed.cgroup = Some(Cgroup::create(placement)?);
+            housed.cgroup = Some(Cgroup::create(placement, writes)?);
         }
         housed.group = plan.resctrl.as_ref().map(|group| resctrl::make(group, &Kernel)).transpose()?;
         Ok(housed)

@@ -82,7 +82,14 @@ enum Handed {
 
 impl<'c> Entries<'c> {
     fn new(launched: &Launched<'_>, cgroup: Option<&'c Cgroup>) -> Entries<'c> {
-        Entries { cgroup, lodging: launched.lodging, left: VecDeque::new(), pid: 0, starting: None, handed: Handed::NotYet }
+        Entries {
+            cgroup,
+            lodging: launched.lodging,
+            left: VecDeque::new(),
+            pid: 0,
+            starting: None,
+            handed: Handed::NotYet,
+        }
     }
 
     fn begin(&mut self, pid: i32, plan: &Plan) -> Result<()> {

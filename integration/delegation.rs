@@ -1,0 +1,248 @@
+//! Version 2: a cgroup that the container owns, one that an ordinary user was given, and threaded ones.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::cgroups::{directory, read, unified};
+use crate::world::{Who, World, finish, skip, test_name, wait_until, who};
+use crate::{needs, only};
+
+const VERSION_2: &str = "this is about cgroup v2";
+
+/// A container in a user namespace whose root is uid 200000 outside, with its cgroup mounted.
+fn mapped(args: &[&str], options: &[&str]) -> World {
+    let mut world = World::running(args);
+    for kind in ["user", "cgroup"] {
+        world.namespace(kind, None);
+    }
+    let map = json!([{"containerID": 0, "hostID": 200_000, "size": 65536}]);
+    *world.at("/linux/uidMappings") = map.clone();
+    *world.at("/linux/gidMappings") = map;
+    world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+    finish(Command::new("chown").args(["-hR", "200000:200000"]).arg(world.rootfs(""))).ok();
+    world
+}
+
+fn owner(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().uid()
+}
+
+/// What the kernel says may be given away.
+fn delegated() -> Vec<String> {
+    fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_container_that_may_write_its_cgroup_owns_it() {
+    only!(Who::Us; "runc does it under systemd alone, and crun whatever is mounted");
+    needs!(unified(), VERSION_2);
+    let script = "cd /sys/fs/cgroup && mkdir one && echo 1 >one/cgroup.procs && cat /proc/self/cgroup && \
+        echo +pids >cgroup.subtree_control && echo 7 >one/pids.max && cat one/pids.max; \
+        echo 3 >pids.max; echo 1 >memory.max; touch /dev/shm/done; sleep 1000";
+    let world = mapped(&["sh", "-c", script], &["rw", "nosuid"]);
+    world.write();
+    let (out, err) = (world.path("out"), world.path("err"));
+    let mut run = world.command(&["run", "-d", &world.id]);
+    run.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+    assert!(run.status().unwrap().success());
+    let done = format!("/proc/{}/root/dev/shm/done", world.pid());
+    wait_until("it has tried", || Path::new(&done).exists());
+    assert_eq!(fs::read_to_string(&out).unwrap(), "0::/one\n7\n");
+    // the limits are the host's
+    assert_eq!(fs::read_to_string(&err).unwrap().matches("ermission denied").count(), 2);
+    let group = directory("", &world.id);
+    assert_eq!(owner(&group), 200_000);
+    for entry in fs::read_dir(&group).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        let name = entry.file_name().into_string().unwrap();
+        let expected = if delegated().contains(&name) { 200_000 } else { 0 };
+        assert_eq!(owner(&entry.path()), expected, "{name}");
+    }
+    // an exec goes where it can, and a container that has arranged itself is deleted whole
+    assert_eq!(world.exec(&["cat", "/proc/self/cgroup"]).ok(), "0::/one\n");
+}
+
+#[test]
+fn who_joins_a_user_namespace_owns_the_cgroup_by_its_maps() {
+    only!(Who::Us; "runc does it under systemd alone, and crun whatever is mounted");
+    needs!(unified(), VERSION_2);
+    let pod = mapped(&["sleep", "1000"], &["rw"]);
+    pod.begin();
+    let mut world = mapped(&["sleep", "1000"], &["rw"]);
+    world.namespace("user", Some(&format!("/proc/{}/ns/user", pod.pid())));
+    for maps in ["uidMappings", "gidMappings"] {
+        world.config["linux"].as_object_mut().unwrap().remove(maps);
+    }
+    *world.at("/process/user") = json!({"uid": 5, "gid": 5});
+    world.begin();
+    assert_eq!(owner(&directory("", &world.id)), 200_005);
+    assert_eq!(owner(&directory("", &pod.id)), 200_000);
+}
+
+#[test]
+fn who_may_only_look_owns_nothing() {
+    needs!(unified(), VERSION_2);
+    only!(Who::Us, Who::Runc; "crun gives it away whatever is mounted");
+    let read_only = mapped(&["sleep", "1000"], &["ro"]);
+    let mut shared = mapped(&["sleep", "1000"], &["rw"]);
+    shared.without_namespace("cgroup");
+    let mut elsewhere = mapped(&["sleep", "1000"], &[]);
+    *elsewhere.config["mounts"].as_array_mut().unwrap().last_mut().unwrap() =
+        json!({"destination": "/cgroups", "type": "cgroup", "source": "cgroup"});
+    fs::create_dir(elsewhere.rootfs("cgroups")).unwrap();
+    for world in [read_only, shared, elsewhere] {
+        world.begin();
+        assert_eq!(owner(&directory("", &world.id)), 0);
+        assert_eq!(owner(&directory("", &world.id).join("cgroup.procs")), 0);
+    }
+}
+
+/// A level above the container's group, with a process of its own, and what was wanted of it.
+struct Above {
+    name: String,
+    process: std::process::Child,
+}
+
+impl Above {
+    fn with_a_process(world: &World) -> Above {
+        // not by the id itself: the world looks whether that is left
+        let name = format!("above-{}", world.id.replace('-', "_"));
+        let group = directory("", &name);
+        fs::create_dir(&group).unwrap();
+        let process = Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(group.join("cgroup.procs"), process.id().to_string()).unwrap();
+        Above { name, process }
+    }
+
+    fn file(&self, file: &str) -> String {
+        read(&directory("", &self.name), file)
+    }
+}
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        for below in fs::read_dir(directory("", &self.name)).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(below.path());
+        }
+        let _ = fs::remove_dir(directory("", &self.name));
+    }
+}
+
+/// A container in `above`, with these resources.
+fn inside(above: &Above, mut world: World, resources: Value) -> (World, PathBuf) {
+    let group = format!("{}/{}", above.name, world.id);
+    *world.at("/linux/cgroupsPath") = json!(format!("/{group}"));
+    *world.at("/linux/resources") = resources;
+    (world, directory("", &group))
+}
+
+#[test]
+fn below_a_group_with_processes_a_container_is_threaded_where_a_limit_needs_it() {
+    only!(Who::Us; "the peers make it threaded without need, and cannot kill or delete it then");
+    needs!(unified(), VERSION_2);
+    let world = World::running(&["sh", "-c", "sleep 1000 & wait"]);
+    let above = Above::with_a_process(&world);
+    // nothing to limit: the level above stays what it is
+    let (world, group) = inside(&above, world, json!({}));
+    world.begin();
+    assert_eq!((read(&group, "cgroup.type"), above.file("cgroup.type")), ("domain".into(), "domain".into()));
+    world.call(&["delete", "--force", &world.id]).ok();
+    let (world, group) = inside(&above, world, json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}}));
+    let said = world.create().fails();
+    let expected = format!(
+        "linux.resources.memory.limit: controller \"memory\" not available: /sys/fs/cgroup/{} has ",
+        above.name
+    );
+    assert!(said.contains(&expected) && said.contains("has processes of its own"), "{said}");
+    assert_eq!((group.exists(), above.file("cgroup.type")), (false, "domain".to_owned()));
+    let (world, group) = inside(&above, world, json!({"pids": {"limit": 20}, "cpu": {"shares": 1024}}));
+    world.begin();
+    assert_eq!((read(&group, "cgroup.type"), above.file("cgroup.type")), ("threaded".into(), "domain threaded".into()));
+    assert_eq!((read(&group, "pids.max"), read(&group, "cpu.weight")), ("20".into(), "100".into()));
+    let processes =
+        || -> Vec<i32> { serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap() };
+    wait_until("both are there", || processes().len() == 2);
+    assert!(world.exec(&["cat", "/proc/self/cgroup"]).ok().ends_with(&format!("/{}\n", world.id)));
+    world.call(&["pause", &world.id]).ok();
+    assert_eq!(world.status(), "paused");
+    world.call(&["resume", &world.id]).ok();
+    let all = processes();
+    world.call(&["kill", "--all", &world.id, "KILL"]).ok();
+    wait_until("all are gone", || all.iter().all(|pid| !Path::new(&format!("/proc/{pid}/root/bin")).exists()));
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert!(!group.exists());
+    // once it is threaded, so is everything below: what limits whole processes has no place there
+    let (world, group) = inside(&above, world, json!({"memory": {"limit": 64 << 20}}));
+    let said = world.create().fails();
+    assert!(said.contains("linux.resources.memory.limit: controller \"memory\" is for whole processes"), "{said}");
+    assert!(!group.exists());
+}
+
+/// A group that belongs to an ordinary user, as a machine without systemd could have it.
+#[test]
+fn an_ordinary_user_has_limits_in_a_group_that_is_hers() {
+    needs!(unified(), VERSION_2);
+    needs!(Path::new("/usr/bin/setpriv").exists(), "no setpriv");
+    if who() == Who::Runc {
+        return skip(&test_name(), "runc moves itself first");
+    }
+    let user: u32 = 4321;
+    let mut world = World::running(&["sh", "-c", "cat /proc/self/cgroup; sleep 1000"]);
+    let top = format!("user-{}", world.id);
+    let group = directory("", &top);
+    let own = group.join("own");
+    fs::create_dir_all(&own).unwrap();
+    for controller in read(&group, "cgroup.controllers").split_whitespace() {
+        fs::write(group.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    }
+    for path in [&group, &own] {
+        for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+            chown(path.join(file), Some(user), Some(user)).unwrap();
+        }
+    }
+    world.namespace("user", None);
+    world.namespace("cgroup", None);
+    world.without_namespace("network");
+    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/sys");
+    let one = json!([{"containerID": 0, "hostID": user, "size": 1}]);
+    *world.at("/linux/uidMappings") = one.clone();
+    *world.at("/linux/gidMappings") = one;
+    *world.at("/linux/cgroupsPath") = json!(format!("/{top}/box"));
+    *world.at("/linux/resources") = json!({"pids": {"limit": 20}, "memory": {"limit": 64 << 20}});
+    *world.at("/mounts/2/options") = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    world.write();
+    fs::create_dir_all(world.path("state")).unwrap();
+    let program = world.path(crate::world::runtime().file_name().unwrap().to_str().unwrap());
+    assert!(Command::new("cp").arg(crate::world::runtime()).arg(&program).status().unwrap().success());
+    finish(Command::new("chown").arg("-hR").arg(format!("{user}:{user}")).arg(world.path(""))).ok();
+    let call = |args: &str| {
+        // from within the group, as its owner
+        let script = format!(
+            "echo $$ >{}/cgroup.procs && exec setpriv --reuid={user} --regid={user} --clear-groups --inh-caps=-all {} --root {} {args}",
+            own.display(),
+            program.display(),
+            world.path("state").display()
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).current_dir(world.bundle()).env("XDG_RUNTIME_DIR", world.path("state"));
+        finish(&mut command)
+    };
+    call(&format!("run -d {}", world.id)).ok();
+    let place = group.join("box");
+    assert_eq!((read(&place, "pids.max"), read(&place, "memory.max")), ("20".into(), (64 << 20).to_string()));
+    assert_eq!(owner(&place), user);
+    assert!(call(&format!("exec {} cat /proc/self/cgroup", world.id)).ok().ends_with("::/\n"));
+    call(&format!("update --pids-limit 30 {}", world.id)).ok();
+    assert_eq!(read(&place, "pids.max"), "30");
+    call(&format!("pause {}", world.id)).ok();
+    call(&format!("resume {}", world.id)).ok();
+    call(&format!("delete --force {}", world.id)).ok();
+    assert!(!place.exists());
+    fs::remove_dir(&own).unwrap();
+    fs::remove_dir(&group).unwrap();
+}

@@ -1,0 +1,70 @@
+//! The freezer where it is hard: a process that does not stop, and the container that must not stay half frozen.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::cgroups::{directory, read, unified};
+use crate::needs;
+use crate::world::{Who, World, wait_until, who};
+
+/// A process that waits in the kernel for a file system which nobody serves, and wakes for SIGKILL alone: no freezer
+/// stops it.
+struct Stuck {
+    child: Child,
+    place: PathBuf,
+    /// /dev/fuse: while it is open, the kernel waits for an answer.
+    _server: fs::File,
+}
+
+impl Stuck {
+    fn looking_at(place: PathBuf) -> Option<Stuck> {
+        let server = fs::File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        fs::create_dir(&place).unwrap();
+        let settings = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("nobody"), &place, Some("fuse"), flags, Some(settings.as_str())).unwrap();
+        let child = Command::new("stat").arg(&place).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let stuck = Stuck { child, place, _server: server };
+        let state = format!("/proc/{}/stat", stuck.child.id());
+        wait_until("it is stuck", || fs::read_to_string(&state).unwrap().contains(") D "));
+        Some(stuck)
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = umount2(&self.place, MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_pause_that_does_not_come_about_is_undone() {
+    let world = World::running(&["sh", "-c", "while :; do date +%s%N >/dev/shm/now; sleep 0.01; done"]);
+    let stuck = Stuck::looking_at(world.path("nobody"));
+    needs!(stuck.is_some(), "no /dev/fuse here, on which a process could be made to wait");
+    let stuck = stuck.unwrap();
+    world.begin();
+    let group = directory("freezer", &world.id);
+    fs::write(group.join("cgroup.procs"), stuck.child.id().to_string()).unwrap();
+    let said = world.call(&["pause", &world.id]).fails();
+    if who() == Who::Us {
+        assert!(said.contains("freeze ") && said.contains("some processes do not stop; all run again"), "{said}");
+    }
+    let (file, thawed) = if unified() { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
+    assert_eq!(read(&group, file), thawed);
+    assert_eq!(world.status(), "running");
+    let now = || fs::read_to_string(format!("/proc/{}/root/dev/shm/now", world.pid())).unwrap_or_default();
+    let then = now();
+    wait_until("it runs again", || now() != then);
+    // and when nothing is in the way any more, it can be paused
+    drop(stuck);
+    world.call(&["pause", &world.id]).ok();
+    assert_eq!(world.status(), "paused");
+    world.call(&["resume", &world.id]).ok();
+}

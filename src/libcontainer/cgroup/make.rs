@@ -1,0 +1,150 @@
+//! The container's directory, made in one hierarchy: with what the levels above it have to give, and of a type that takes
+//! processes.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+
+use super::{Refusal, freeze, processes, put, word};
+use crate::plan::resources::{Place, Write};
+
+/// Controllers that tell threads of one process apart (cgroup-v2.rst, "Threads"). `cgroup` is no controller, and its files
+/// are everywhere.
+const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
+
+/// Makes the directory, for what `writes` will write there. One that is there already must be empty and not frozen.
+pub(super) fn make(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
+    let failed = |error: io::Error| Refusal {
+        errno: error.raw_os_error(),
+        error: anyhow!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
+    };
+    match fs::create_dir(&place.directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(&place.directory).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            must_be_unused(place).map_err(|error| Refusal { errno: None, error })?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    if place.controllers.iter().any(|controller| controller == "cpuset") {
+        copy_cpuset(place).map_err(|error| Refusal {
+            errno: error.raw_os_error(),
+            error: anyhow!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), word(&error)),
+        })?;
+    }
+    if place.key.is_empty() {
+        enable_controllers(place, writes)?;
+        take_processes(place, writes)?;
+    }
+    Ok(())
+}
+
+/// Levels from the hierarchy's root down to the container's own directory, the root left out.
+fn levels(place: &Place) -> Vec<PathBuf> {
+    let below = place.directory.strip_prefix(&place.mount).unwrap_or(Path::new(""));
+    let mut path = place.mount.clone();
+    below
+        .components()
+        .map(|part| {
+            path.push(part);
+            path.clone()
+        })
+        .collect()
+}
+
+/// A new cpuset has no CPUs and no memory, and no process may be in it: each level takes what the one above has.
+fn copy_cpuset(place: &Place) -> io::Result<()> {
+    for level in levels(place) {
+        let above = level.parent().unwrap_or(&place.mount);
+        for name in ["cpus", "mems"] {
+            // `noprefix` is how old mounts of cpuset name the files
+            let file =
+                if level.join(format!("cpuset.{name}")).exists() { format!("cpuset.{name}") } else { name.into() };
+            if fs::read_to_string(level.join(&file))?.trim().is_empty() {
+                put(&level.join(&file), fs::read_to_string(above.join(&file))?.trim())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Version 2: every level lets the next have the controllers. One that cannot be enabled (it is on version 1) is missed only
+/// where a limit needs it, and told there.
+fn enable_controllers(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
+    let levels = levels(place);
+    let above = std::iter::once(place.mount.clone()).chain(levels.iter().take(levels.len().saturating_sub(1)).cloned());
+    for level in above {
+        let available = fs::read_to_string(level.join("cgroup.controllers")).unwrap_or_default();
+        let enabled = fs::read_to_string(level.join("cgroup.subtree_control")).unwrap_or_default();
+        let enabled: Vec<_> = enabled.split_whitespace().collect();
+        let missing = available.split_whitespace().filter(|controller| !enabled.contains(controller));
+        let (of_threads, of_processes): (Vec<_>, Vec<_>) = missing.partition(|one| OF_THREADS.contains(one));
+        let enable = |controller: &str| put(&level.join("cgroup.subtree_control"), &format!("+{controller}"));
+        let busy = |error: io::Error| error.raw_os_error() == Some(libc::EBUSY);
+        // it has processes: it gives none of these away, and the others only with all below it made threaded
+        let populated = of_processes.into_iter().fold(false, |so_far, one| so_far | enable(one).is_err_and(busy));
+        if let Some(write) = limit_of_processes(writes).filter(|_| populated) {
+            let (at, level) = (&write.at, level.display());
+            let error =
+                anyhow!("{at}: controller {:?} not available: {level} has processes of its own", controller(write));
+            return Err(Refusal { errno: None, error });
+        }
+        let helps = |one: &str| writes.iter().any(|write| controller(write) == one);
+        of_threads.into_iter().filter(|one| !populated || helps(one)).for_each(|one| drop(enable(one)));
+    }
+    Ok(())
+}
+
+fn controller(write: &Write) -> &str {
+    write.file.split('.').next().unwrap_or_default()
+}
+
+/// A limit that a threaded cgroup cannot have.
+fn limit_of_processes(writes: &[Write]) -> Option<&Write> {
+    writes.iter().find(|write| write.controller.is_empty() && !OF_THREADS.contains(&controller(write)))
+}
+
+/// Below a threaded cgroup, or one that has processes and gives controllers away, a new one takes no processes until it is
+/// threaded as well (cgroup-v2.rst, "Threads"). As runc, it is made so, where nothing is asked that it could not have then.
+fn take_processes(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
+    let kind = kind(&place.directory);
+    if !matches!(kind.as_str(), "threaded" | "domain invalid") {
+        return Ok(());
+    }
+    if let Some(write) = limit_of_processes(writes) {
+        let (at, controller, directory) = (&write.at, controller(write), place.directory.display());
+        let error = anyhow!(
+            "{at}: controller {controller:?} is for whole processes, and {directory} can only be threaded ({kind:?}), like a cgroup above it"
+        );
+        return Err(Refusal { errno: None, error });
+    }
+    if kind == "threaded" {
+        return Ok(());
+    }
+    for level in levels(place).iter().filter(|level| self::kind(level) == "domain invalid") {
+        put(&level.join("cgroup.type"), "threaded").map_err(|error| Refusal {
+            errno: error.raw_os_error(),
+            error: anyhow!("linux.cgroupsPath: make {} threaded: {}", level.display(), word(&error)),
+        })?;
+    }
+    enable_controllers(place, writes)
+}
+
+/// What cgroup.type says; the root has none.
+fn kind(directory: &Path) -> String {
+    fs::read_to_string(directory.join("cgroup.type")).unwrap_or_default().trim().to_owned()
+}
+
+fn must_be_unused(place: &Place) -> Result<()> {
+    let there = processes::of(&place.directory)?;
+    if !there.is_empty() {
+        let (directory, count) = (place.directory.display(), there.len());
+        bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
+    }
+    if freeze::directory_is_frozen(&place.directory) {
+        bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", place.directory.display());
+    }
+    Ok(())
+}
