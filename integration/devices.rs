@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::cgroups::{directory, unified};
 use crate::namespaces::with_users;
-use crate::needs_root;
-use crate::only;
-use crate::world::{Who, World, finish, who};
+use crate::world::{Who, World, finish, finish_with, wait_until, who};
+use crate::{needs, needs_root, only};
 
 const DEFAULT: [(&str, &str); 6] =
     [("null", "1,3"), ("zero", "1,5"), ("full", "1,7"), ("tty", "5,0"), ("random", "1,8"), ("urandom", "1,9")];
@@ -209,4 +209,41 @@ fn nodes_work_in_a_user_namespace() {
     let said = world.run().fails();
     assert!(said.contains("linux.devices[0]"), "{said}");
     assert_eq!(who(), Who::Us);
+}
+
+/// The device programs of the container's group.
+fn programs(world: &World) -> Vec<u64> {
+    let shown = finish(Command::new("bpftool").args(["-j", "cgroup", "show"]).arg(directory("", &world.id))).ok();
+    // nothing at all where there is none
+    let list: Value = serde_json::from_str(shown.trim()).unwrap_or(json!([]));
+    let device = |one: &&Value| one["attach_type"].as_str().is_some_and(|kind| kind.contains("device"));
+    list.as_array().unwrap().iter().filter(device).map(|one| one["id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_container_has_one_device_program_and_none_is_left() {
+    needs_root!("a cgroup is root's here");
+    needs!(unified(), "version 1 has lists and no programs");
+    needs!(finish(Command::new("sh").args(["-c", "command -v bpftool"])).status.success(), "no bpftool");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let mut all = programs(&world);
+    assert_eq!(all.len(), 1);
+    if who() == Who::Us {
+        for minor in [5, 7, 8] {
+            let rule = json!({"allow": true, "type": "c", "major": 1, "minor": minor, "access": "r"});
+            let asked = json!({"devices": [{"allow": false}, rule]}).to_string();
+            finish_with(&mut world.command(&["update", "-r", "-", &world.id]), asked.as_bytes()).ok();
+            let now = programs(&world);
+            assert!(now.len() == 1 && !all.contains(&now[0]), "{now:?}");
+            all.extend(now);
+        }
+        let asked = br#"{"devices": [{"allow": true}]}"#;
+        finish_with(&mut world.command(&["update", "-r", "-", &world.id]), asked).ok();
+        assert!(programs(&world).is_empty());
+    }
+    world.call(&["delete", "--force", &world.id]).ok();
+    let loaded =
+        |id: &u64| finish(Command::new("bpftool").args(["prog", "show", "id", &id.to_string()])).status.success();
+    wait_until("the kernel has let go of all of them", || !all.iter().any(loaded));
 }

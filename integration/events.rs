@@ -5,9 +5,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::needs_root;
-use crate::only;
+use crate::cgroups::{directory, read, unified};
 use crate::world::{Who, World, wait_until};
+use crate::{needs, needs_root, only};
 
 #[test]
 fn stats_are_runcs_numbers() {
@@ -24,6 +24,35 @@ fn stats_are_runcs_numbers() {
     assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{data}");
     assert_eq!(data["pids"], json!({"current": 1, "limit": 50}));
     assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{data}");
+}
+
+#[test]
+fn pressure_and_the_peak_are_told_where_the_kernel_has_them() {
+    needs_root!("a cgroup is root's here");
+    only!(Who::Us; "Debian's runc knows neither, and crun has no events command");
+    needs!(unified(), "version 1 has neither");
+    let mut world =
+        World::running(&["sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=12; rm /dev/shm/x; sleep 1000"]);
+    *world.at("/linux/resources/memory") = json!({"limit": 64 << 20});
+    world.begin();
+    let group = directory("", &world.id);
+    let number = |file: &str| read(&group, file).parse::<u64>().unwrap();
+    wait_until("it has used memory and given it back", || {
+        number("memory.current") < 8 << 20 && number("memory.peak") > 12 << 20
+    });
+    let event: Value = serde_json::from_str(&world.call(&["events", "--stats", &world.id]).ok()).unwrap();
+    let data = &event["data"];
+    assert_eq!(data["memory"]["usage"]["max"], number("memory.peak"), "{data}");
+    for (controller, file) in [("cpu", "cpu.pressure"), ("memory", "memory.pressure"), ("blkio", "io.pressure")] {
+        let psi = &data[controller]["psi"];
+        // a kernel with psi=0 has the files and refuses to read them
+        match std::fs::read_to_string(group.join(file)) {
+            Ok(text) => {
+                assert!(psi["some"]["avg10"].is_f64() && psi["full"]["total"].is_u64(), "{controller}: {psi}\n{text}");
+            }
+            Err(_) => assert!(psi.is_null(), "{controller}: {psi}"),
+        }
+    }
 }
 
 #[test]

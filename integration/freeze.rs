@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::cgroups::{directory, read, unified};
-use crate::needs;
+use crate::{needs, needs_root};
 use crate::world::{Who, World, wait_until, who};
 
 /// A process that waits in the kernel for a file system which nobody serves, and wakes for SIGKILL alone: no freezer
@@ -45,6 +45,7 @@ impl Drop for Stuck {
 
 #[test]
 fn a_pause_that_does_not_come_about_is_undone() {
+    needs_root!("a cgroup is root's here");
     let world = World::running(&["sh", "-c", "while :; do date +%s%N >/dev/shm/now; sleep 0.01; done"]);
     let stuck = Stuck::looking_at(world.path("nobody"));
     needs!(stuck.is_some(), "no /dev/fuse here, on which a process could be made to wait");

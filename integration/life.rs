@@ -509,7 +509,7 @@ fn a_delete_by_force_does_not_wait_for_a_hook_that_hangs() {
     only!(Who::Us; "what hangs a start hangs their delete or not, as it happens");
     for point in ["startContainer", "poststart"] {
         let mut world = World::running(&["sleep", "1000"]);
-        world.config["hooks"] = json!({point: [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 30.25"],
+        world.config["hooks"] = json!({point: [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 8.25"],
             "env": ["PATH=/bin:/usr/bin"]}]});
         world.create().ok();
         std::thread::scope(|scope| {

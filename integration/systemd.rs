@@ -1,6 +1,7 @@
 //! `--systemd-cgroup`: the container is a unit of systemd. Where systemd is the first process; what must hold where it is
 //! not stands at the end.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -276,15 +277,18 @@ fn twenty_at_once_are_all_made_and_all_go() {
     assert_no_unit(&world.id);
 }
 
+/// Each container is one call to systemd, and one more for its end. MANY names another number of them than ten: for docs/cgroups.md.
 #[test]
-fn a_hundred_take_one_start_each_and_at_most_one_stop() {
+fn every_container_takes_one_start_and_at_most_one_stop() {
     only!(Who::Us; "it counts our calls");
     needs!(systemd(), NO_SYSTEMD);
+    let count = std::env::var("MANY").map_or(10, |many| many.parse().unwrap());
     let mut world = container(&["true"]);
     *world.at("/linux/cgroupsPath") = json!(null);
     world.write();
+    let ids = many(&world, count);
+    // every message of ours comes in by systemd's own socket, and is in its log
     systemctl(&["log-level", "debug"]).ok();
-    let ids = many(&world, 100);
     let began = Instant::now();
     for id in &ids {
         world.call(&["--systemd-cgroup", "create", id]).ok();
@@ -298,11 +302,70 @@ fn a_hundred_take_one_start_each_and_at_most_one_stop() {
         let job = format!(".scope/{kind}/replace");
         log.lines().filter(|l| l.contains(&world.id) && l.contains("Trying to enqueue job") && l.contains(&job)).count()
     };
-    eprintln!("100 created and deleted in {took:?}");
-    assert_eq!(jobs("start"), 100);
+    eprintln!("{count} created and deleted in {took:?}: {} start jobs, {} stop jobs", jobs("start"), jobs("stop"));
+    for (method, calls) in calls(&log) {
+        eprintln!("  {calls} {method}");
+    }
+    assert_eq!(jobs("start"), count);
     // a scope in which nobody is any more mostly ends by itself before it is told
-    assert!(jobs("stop") <= 100, "{}", jobs("stop"));
+    assert!(jobs("stop") <= count, "{}", jobs("stop"));
     assert_no_unit(&world.id);
+}
+
+/// The methods that systemd was called by while its log was open, and how often.
+fn calls(log: &str) -> BTreeMap<&str, usize> {
+    let mut calls = BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains("Got message type=method_call")) {
+        let method = line.split_whitespace().find_map(|word| word.strip_prefix("member="));
+        *calls.entry(method.unwrap_or_default()).or_default() += 1;
+    }
+    calls
+}
+
+/// What the guest's user `test` does in a session of hers.
+fn by_user(world: &World, script: &str) -> Outcome {
+    let uid = finish(Command::new("id").args(["-u", "test"])).ok();
+    let run = format!("/run/user/{}", uid.trim());
+    let bus = format!("export XDG_RUNTIME_DIR={run} DBUS_SESSION_BUS_ADDRESS=unix:path={run}/bus; ");
+    let script = format!("{bus}cd {}; {script}", world.bundle().display());
+    finish(Command::new("su").args(["-l", "test", "-c", &script]))
+}
+
+#[test]
+fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
+    only!(Who::Us, Who::Crun; "runc 1.1 wants a bus daemon and is refused by it");
+    needs!(systemd() && unified(), NO_SYSTEMD);
+    let user = finish(Command::new("id").args(["-u", "test"]));
+    needs!(user.status.success() && Path::new("/run/systemd/seats").exists(), "no user `test` with sessions here");
+    let uid: u32 = user.out.trim().parse().unwrap();
+    let mut world = World::running(&["sleep", "1000"]);
+    world.namespace("user", None);
+    world.without_namespace("network");
+    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/sys");
+    let one = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
+    *world.at("/linux/uidMappings") = one.clone();
+    *world.at("/linux/gidMappings") = one;
+    *world.at("/linux/cgroupsPath") = json!(format!("user.slice:coracle:{}", world.id));
+    *world.at("/linux/resources") = json!({"pids": {"limit": 20}, "memory": {"limit": 64 * MIB}});
+    *world.at("/mounts/2/options") = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    world.write();
+    fs::create_dir_all(world.path("state")).unwrap();
+    finish(Command::new("chown").args(["-hR", "test:test"]).arg(world.path(""))).ok();
+    let call = format!("{} --root {} --systemd-cgroup", runtime().display(), world.path("state").display());
+    let (id, unit) = (&world.id, unit(&world));
+    by_user(&world, &format!("{call} run -d {id}")).ok();
+    let show = |name: &str| by_user(&world, &format!("systemctl --user show -P {name} {unit}")).ok().trim().to_owned();
+    assert_eq!((show("TasksMax"), show("MemoryMax")), ("20".into(), (64 * MIB).to_string()));
+    let group = directory("", &show("ControlGroup"));
+    assert_eq!((read(&group, "pids.max"), read(&group, "memory.max")), ("20".into(), (64 * MIB).to_string()));
+    let seen = by_user(&world, &format!("{call} exec {id} cat /proc/self/cgroup")).ok();
+    assert!(seen.contains(&format!("/{unit}")), "{seen}");
+    by_user(&world, &format!("{call} update --pids-limit 30 {id}")).ok();
+    assert_eq!((show("TasksMax"), read(&group, "pids.max")), ("30".into(), "30".into()));
+    by_user(&world, &format!("{call} delete --force {id}")).ok();
+    assert!(!group.exists());
+    let failed = by_user(&world, "systemctl --user --failed --plain --no-legend").ok();
+    assert_eq!(failed.trim(), "");
 }
 
 #[test]
