@@ -74,10 +74,7 @@ fn who_joins_a_user_namespace_owns_the_cgroup_by_its_maps() {
     let pod = mapped(&["sleep", "1000"], &["rw"]);
     pod.begin();
     let mut world = mapped(&["sleep", "1000"], &["rw"]);
-    world.namespace("user", Some(&format!("/proc/{}/ns/user", pod.pid())));
-    for maps in ["uidMappings", "gidMappings"] {
-        world.config["linux"].as_object_mut().unwrap().remove(maps);
-    }
+    world.in_users_of(&format!("/proc/{}/ns/user", pod.pid()));
     *world.at("/process/user") = json!({"uid": 5, "gid": 5});
     world.begin();
     assert_eq!(owner(&directory("", &world.id)), 200_005);

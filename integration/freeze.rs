@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::cgroups::{directory, read, unified};
-use crate::{needs, needs_root};
 use crate::world::{Who, World, wait_until, who};
+use crate::{needs, needs_root};
 
 /// A process that waits in the kernel for a file system which nobody serves, and wakes for SIGKILL alone: no freezer
 /// stops it.
