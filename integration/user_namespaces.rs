@@ -118,21 +118,20 @@ fn several_mappings_are_written_and_wrong_ones_refused() {
 
 #[test]
 fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
-    needs_root!("namespaces of the host's own");
     only!(Who::Us, Who::Crun; "Debian's runc wants mappings as well");
     let mut pod = World::running(&["sleep", "1000"]);
     with_users(&mut pod);
     pod.begin();
     let pod_pid = pod.pid().to_string();
-    for kinds in [&["user"][..], &["user", "network"], &["user", "network", "ipc"]] {
+    let file = |kind: &str| format!("/proc/{pod_pid}/ns/{}", KINDS.iter().find(|(word, _)| *word == kind).unwrap().1);
+    // in any order: those that belong to the user namespace are entered by who has rights there
+    for kinds in [&["user"][..], &["network", "user"], &["pid", "network", "ipc", "uts", "user"]] {
         let mut world = World::running(&["sleep", "1000"]);
         give_to_first(&world.rootfs(""));
-        for kind in kinds {
-            world.namespace(
-                kind,
-                Some(&format!("/proc/{pod_pid}/ns/{}", KINDS.iter().find(|(word, _)| word == kind).unwrap().1)),
-            );
+        for kind in kinds.iter().filter(|kind| **kind != "user") {
+            world.namespace(kind, Some(&file(kind)));
         }
+        world.in_users_of(&file("user"));
         world.begin();
         let own = world.pid().to_string();
         for (kind, file) in KINDS {
@@ -148,6 +147,47 @@ fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
         world.call(&["kill", &world.id, "KILL"]).ok();
         world.wait_for_status("stopped");
     }
+}
+
+#[test]
+fn the_hosts_network_of_another_goes_with_a_joined_user_namespace() {
+    needs_root!("namespaces of the host's own");
+    only!(Who::Us; "crun enters the user namespace first, and Debian's runc wants mappings as well");
+    let mut pod = World::running(&["sleep", "1000"]);
+    with_users(&mut pod);
+    pod.begin();
+    let network = Pod::with(&["--net", "--uts"]);
+    let mut world = World::running(&["sleep", "1000"]);
+    give_to_first(&world.rootfs(""));
+    world.config.as_object_mut().unwrap().remove("hostname");
+    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/sys");
+    world.namespace("network", Some(&network.file("network")));
+    world.namespace("uts", Some(&network.file("uts")));
+    world.in_users_of(&format!("/proc/{}/ns/user", pod.pid()));
+    world.begin();
+    let (own, pod) = (world.pid().to_string(), pod.pid().to_string());
+    assert_eq!(inode(&own, "user"), inode(&pod, "user"));
+    let seen = world.exec(&["sh", "-c", "id -u; for n in net uts user; do readlink /proc/self/ns/$n; done"]).ok();
+    let link = |name: &str| fs::read_link(format!("/proc/{own}/ns/{name}")).unwrap().display().to_string();
+    assert_eq!(link("net"), fs::read_link(network.file("network")).unwrap().display().to_string());
+    assert_eq!(seen, format!("0\n{}\n{}\n{}\n", link("net"), link("uts"), link("user")));
+}
+
+#[test]
+fn a_mount_namespace_is_joined_with_the_user_namespace_it_belongs_to() {
+    only!(Who::Us; "the peers change their root in a mount namespace of their own only");
+    let pod = Pod::with(&["--user", "--map-root-user", "--mount"]);
+    let mut world = World::running(&["sleep", "1000"]);
+    let pts = world.at("/mounts/2/options").as_array_mut().unwrap();
+    pts.retain(|option| option != "gid=5"); // which is not mapped there
+    world.namespace("mount", Some(&pod.file("mount")));
+    world.in_users_of(&pod.file("user"));
+    world.begin();
+    let own = world.pid().to_string();
+    for kind in ["mnt", "user"] {
+        assert_eq!(inode(&own, kind), inode(&pod.pid().to_string(), kind), "{kind}");
+    }
+    assert_eq!(world.exec(&["sh", "-c", "id -u; ls -d /bin /etc; ls /home 2>&1 | wc -l"]).ok(), "0\n/bin\n/etc\n1\n");
 }
 
 #[test]
