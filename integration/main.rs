@@ -23,6 +23,7 @@ mod mount_flags;
 mod mountinfo;
 mod mounts;
 mod namespaces;
+mod nested;
 mod net_devices;
 mod notify;
 mod notify_agent;

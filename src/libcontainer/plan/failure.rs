@@ -23,15 +23,18 @@ fn tell(at: &str, what: &What, failure: &Failure) -> String {
         }
         What::NewMount(mount) => {
             let (fstype, place) = (mount.fstype.to_string_lossy(), super::explain::rooted(&mount.target.path));
-            format!("{at}: mount {fstype} on {place}: {}{}", why(failure), hint(&fstype, failure.errno))
+            format!("{at}: mount {fstype} on {place}: {}{}", why(failure), hint(&fstype, failure))
         }
         other => format!("{at}: {other}: {}", why(failure)),
     }
 }
 
-/// What the kernel refuses without a word: a view that would show more than what we have here (mount_namespaces(7)).
-fn hint(fstype: &str, errno: Errno) -> &'static str {
-    match (fstype, errno) {
+/// What the kernel's word does not tell: a view of what is somebody else's, or of more than we see (mount_namespaces(7)).
+fn hint(fstype: &str, failure: &Failure) -> &'static str {
+    match (fstype, failure.errno) {
+        _ if failure.said.text().contains("too revealing") => {
+            ": the one that we have here is covered in part, and a new one would show what is covered"
+        }
         ("mqueue", Errno::PERM) => ": the ipc namespace belongs to another user namespace",
         ("proc", Errno::PERM) => {
             ": the pid namespace belongs to another user namespace, or the /proc that we have here is covered in part"

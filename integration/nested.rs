@@ -1,0 +1,105 @@
+//! Containers in containers: the runtime inside one of its own, as root of somebody's user namespace, where much of what
+//! root may do on the host is refused.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::namespaces::{all_capabilities, with_users};
+use crate::only;
+use crate::world::{Outcome, Who, World, runtime, stock};
+
+/// Runs the config in a container in a container: a bundle at /inner, and our own binary beside it.
+#[track_caller]
+fn inside(outer: impl FnOnce(&mut World), inner: impl FnOnce(&mut Value)) -> Outcome {
+    let mut world = World::running(&["/coracle", "run", "--bundle", "/inner", "inner"]);
+    let bin = world.rootfs("inner/rootfs/bin");
+    fs::create_dir_all(&bin).unwrap();
+    for (from, to) in [(runtime(), world.rootfs("coracle")), ("/bin/busybox".into(), bin.join("busybox"))] {
+        assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+    }
+    for name in ["sh", "id", "cat", "ls", "mount", "readlink", "grep", "wc", "sleep", "echo", "stat"] {
+        symlink("busybox", bin.join(name)).unwrap();
+    }
+    let mut config = stock();
+    inner(&mut config);
+    fs::write(world.rootfs("inner/config.json"), config.to_string()).unwrap();
+    with_users(&mut world);
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/process/noNewPrivileges") = json!(false);
+    let all: Vec<_> = [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "NET_ADMIN",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_ADMIN",
+        "SYS_RESOURCE",
+        "MKNOD",
+        "AUDIT_WRITE",
+        "SETFCAP",
+        "NET_BIND_SERVICE",
+    ]
+    .map(|name| format!("CAP_{name}"))
+    .into();
+    all_capabilities(&mut world, json!(all));
+    world.mount(json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}));
+    outer(&mut world);
+    world.run()
+}
+
+const LOOK: &str =
+    "id -u; cat /proc/1/comm; ls /sys/class | wc -l; echo x >/dev/null; stat -c %t,%T /dev/null /dev/zero";
+
+fn looking(config: &mut Value) {
+    config["process"]["args"] = json!(["sh", "-c", LOOK]);
+}
+
+#[test]
+fn uid_0_of_a_user_namespace_is_not_quite_root() {
+    only!(Who::Us; "the peers are no static programs");
+    let seen = inside(|_| {}, looking);
+    let lines: Vec<_> = seen.out.lines().collect();
+    assert_eq!(lines.first(), Some(&"0"), "{seen:?}");
+    assert_eq!(lines[1], "sh", "{seen:?}");
+    assert_eq!(lines[3..], ["1,3", "1,5"], "{seen:?}");
+}
+
+#[test]
+fn with_a_user_namespace_of_its_own() {
+    only!(Who::Us; "the peers are no static programs");
+    let users = |config: &mut Value| {
+        looking(config);
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        for map in ["uidMappings", "gidMappings"] {
+            config["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
+        }
+    };
+    // what is covered in the outer one's /proc must not be seen in the inner one's
+    let said = inside(|_| {}, users).fails();
+    assert!(said.contains("mounts[0]: mount proc on /proc: ") && said.contains("(EPERM): "), "{said}");
+    assert!(said.contains("that we have here is covered in part"), "{said}");
+    let uncovered = |world: &mut World| {
+        *world.at("/linux/maskedPaths") = json!([]);
+        *world.at("/linux/readonlyPaths") = json!([]);
+    };
+    let seen = inside(uncovered, users);
+    let lines: Vec<_> = seen.out.lines().collect();
+    assert_eq!(lines.first(), Some(&"0"), "{seen:?}");
+    assert_eq!(lines[1], "sh", "{seen:?}");
+    // podman gives a container that shares the pid namespace the /proc that is there
+    let shared = |config: &mut Value| {
+        users(config);
+        config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+    };
+    let seen = inside(|_| {}, shared);
+    assert_eq!(seen.out.lines().nth(1), Some("coracle"), "{seen:?}");
+}
