@@ -155,7 +155,7 @@ fn privilege(plan: &Plan) -> Result<(), String> {
                     | What::Scheduler(_)
                     | What::IoPriority(_)
                     | What::Copy(..)
-                    | What::EmptyDirectory(_)
+                    | What::EmptyDirectory(..)
                     | What::Ask(Ask::IdMaps | Ask::TimeOffsets | Ask::Cgroup | Ask::Hooks(_) | Ask::Limits)
             )
     };
@@ -205,7 +205,7 @@ fn no_host_path_after_pivot(plan: &Plan) -> Result<(), String> {
     let slots = |what: &What| -> Vec<Slot> {
         match what {
             What::Join(slot, _) | What::AttachRoot(slot, ..) | What::Bind(slot, ..) | What::Chroot(slot) => vec![*slot],
-            What::Find(slot) | What::Copy(slot, _) | What::EmptyDirectory(slot) => vec![*slot],
+            What::Find(slot) | What::Copy(slot, _) | What::EmptyDirectory(slot, _) => vec![*slot],
             What::Mask(_, a, b) | What::AwaitStart(a, b) | What::Hooks(_, _, a, b) => vec![*a, *b],
             What::NewMount(mount) => mount.fallback.into_iter().collect(),
             What::Console(console) => vec![console.socket],
@@ -243,7 +243,7 @@ fn read_only_last(plan: &Plan) -> Result<(), String> {
 }
 
 /// Properties that are no step of the plan's, and where they go.
-const ELSEWHERE: [&str; 18] = [
+const ELSEWHERE: [&str; 19] = [
     "ociVersion",                 // read by `load`, kept in the state
     "annotations",                // in the state, for hooks
     "process.env",                // in the step of process.args
@@ -254,6 +254,7 @@ const ELSEWHERE: [&str; 18] = [
     "process.selinuxLabel",       // empty
     "process.apparmorProfile",    // unconfined
     "root.readonly",              // false
+    "linux.mountLabel",           // among the options of mounts
     "linux.gidMappings",          // with linux.uidMappings
     "linux.resources.cpu.shares", // 0, or idle
     "linux.resources.cpu.period", // with quota, in one file

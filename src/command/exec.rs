@@ -110,8 +110,9 @@ fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
     if let Some(path) = &args.process {
         let text = fs::read(path).with_context(|| format!("--process {}", path.display()))?;
         let at = At::new("process");
-        let (process, _) =
+        let (mut process, _) =
             config::load_process(&text, &at).map_err(|faults| anyhow!("{}: {faults}", path.display()))?;
+        confine(&mut process, config);
         return Ok((process, at));
     }
     if args.command.is_empty() {
@@ -138,6 +139,18 @@ fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
     user(args, &mut process)?;
     add_capabilities(&args.cap, &mut process)?;
     Ok((process, At::new("process")))
+}
+
+/// A further process is never less confined than the first, unless it says so (`unconfined`).
+fn confine(process: &mut Process, config: &Config) {
+    let Some(first) = config.spec.process() else { return };
+    let unsaid = |label: &Option<String>| label.as_ref().is_none_or(String::is_empty);
+    if unsaid(process.apparmor_profile()) {
+        process.set_apparmor_profile(first.apparmor_profile().clone());
+    }
+    if unsaid(process.selinux_label()) {
+        process.set_selinux_label(first.selinux_label().clone());
+    }
 }
 
 /// `UID[:GID]`: numbers and nothing else (CVE-2026-30892). A gid that is not said stays the config's, and its groups stay

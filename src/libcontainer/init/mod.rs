@@ -136,7 +136,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::NewMount(mount) => see::new_mount(scene, mount),
         What::Find(slot) => place::find(scene, *slot),
         What::Copy(slot, reach) => place::copy(scene, *slot, *reach),
-        What::EmptyDirectory(slot) => place::empty(scene, *slot),
+        What::EmptyDirectory(slot, label) => place::empty(scene, *slot, label.as_deref()),
         What::Bind(tree, changes, target) => see::bind(scene, *tree, changes, target),
         What::BindOrLink(tree, changes, target) => see::bind_or_link(scene, *tree, changes, target),
         What::Remount(changes, target) => see::remount(scene, changes, target),

@@ -265,7 +265,7 @@ pub(super) fn copy(scene: &Scene<'_>, slot: Slot, reach: Reach) -> Outcome {
 }
 
 /// An empty directory that stays so.
-pub(super) fn empty(scene: &Scene<'_>, slot: Slot) -> Outcome {
-    let tree = crate::sys::mount::empty()?;
+pub(super) fn empty(scene: &Scene<'_>, slot: Slot, label: Option<&CStr>) -> Outcome {
+    let tree = crate::sys::mount::empty(label)?;
     Ok(crate::sys::fds::replace(scene.fd(slot)?, &tree)?)
 }

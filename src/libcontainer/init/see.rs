@@ -23,6 +23,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
     let covered = was_there.then_some(target.as_fd());
     match (detached(mount, covered), mount.fallback) {
         (Ok(detached), _) => {
+            label(detached.as_fd(), mount)?;
             map_ids(scene, detached.as_fd(), mount.ids)?;
             if let (Content::Copy, Some(covered)) = (mount.content, covered) {
                 copy::directory(covered, detached.as_fd())?;
@@ -42,6 +43,15 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
         }
         (Err(trouble), _) => Err(trouble),
     }
+}
+
+/// As SELinux keeps it: with its NUL.
+fn label(mounted: BorrowedFd<'_>, mount: &NewMount) -> Outcome {
+    let Some(label) = &mount.label else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(mounted, c".", flags, Mode::empty())?;
+    rustix::fs::fsetxattr(&root, c"security.selinux", label.to_bytes_with_nul(), rustix::fs::XattrFlags::empty())
+        .map_err(|errno| Trouble::saying(errno, "its root does not take the label"))
 }
 
 /// ORDER: while the mount is detached; later the kernel refuses (mount_setattr(2)).

@@ -1,6 +1,7 @@
 //! Opens everything by descriptor before anything exists: what is missing is told here, by its place, and what was found
 //! here is what init gets, whatever happens to its path meanwhile.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -96,6 +97,17 @@ impl Armed {
     }
 }
 
+/// What can be wrong with it is its label.
+fn empty(label: Option<&CStr>, at: &At) -> Result<OwnedFd> {
+    crate::sys::mount::empty(label).map_err(|errno| match label {
+        Some(label) => {
+            let label = label.to_string_lossy();
+            anyhow!("linux.mountLabel: mount an empty tmpfs labelled {label}: {}", words(errno))
+        }
+        None => anyhow!("{at}: mount an empty tmpfs: {}", words(errno)),
+    })
+}
+
 fn told(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
     anyhow!("{at}: open {}: {}", path.display(), words(errno))
 }
@@ -138,9 +150,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         }
         Opening::Device(path, kind, number) => device(path, *kind, *number).map_err(|errno| told(at, path, errno)),
         Opening::Null => null().map_err(|errno| told(at, Path::new("/dev/null"), errno)),
-        Opening::Empty => {
-            crate::sys::mount::empty().map_err(|errno| anyhow!("{at}: mount an empty tmpfs: {}", words(errno)))
-        }
+        Opening::Empty(label) => empty(label.as_deref(), at),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
             .map_err(|errno| anyhow!("{at}: memfd_create: {}", words(errno))),
         Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
@@ -167,7 +177,7 @@ fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
         }
         Opening::Null => found(&Opening::Device("/dev/null".into(), libc::S_IFCHR, rustix::fs::makedev(1, 3)), at),
         // init's own makes it; this one keeps the number
-        Opening::Empty => open(Path::new("/")),
+        Opening::Empty(_) => open(Path::new("/")),
         other => bail!("{at}: {other} is nothing to be found again"),
     }
 }

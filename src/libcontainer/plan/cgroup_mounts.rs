@@ -9,7 +9,7 @@ use super::namespaces::{CGROUP, Kinds, USER};
 use super::process::c_string;
 use super::resources::{Owner, Refused};
 use super::step::{Content, Last, Missing, NewMount, Target, What};
-use super::{Asked, mount_ids};
+use super::{Asked, labels, mount_ids};
 use crate::host::cgroups::{Hierarchy, Layout};
 use crate::sys::mount::Attributes;
 
@@ -57,6 +57,7 @@ fn unified(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
         content: Content::Empty,
         classic: None,
         ids: None,
+        label: None,
         fallback,
     };
     plan.at(&entry.at, What::NewMount(mount));
@@ -69,15 +70,17 @@ fn legacy(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let target = Target { path: path.clone(), missing: Missing::Directory, last: Last::Any };
     let settings = [("source", "tmpfs"), ("mode", "755"), ("size", "1m")];
     let c = |text: &str| CString::new(text).unwrap_or_default();
+    let label = labels::of_mount(ask, "tmpfs", &[]).map(|label| (c("context"), Some(c(label))));
     let directory = NewMount {
         fstype: c("tmpfs"),
-        settings: settings.iter().map(|(key, value)| (c(key), Some(c(value)))).collect(),
+        settings: settings.iter().map(|(key, value)| (c(key), Some(c(value)))).chain(label).collect(),
         attributes: entry.options.set & !read_only,
         changes: changes(&entry.options),
         target,
         content: Content::Empty,
         classic: None,
         ids: None,
+        label: None,
         fallback: None,
     };
     plan.at(&entry.at, What::NewMount(directory));
@@ -120,6 +123,7 @@ fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, target: Target, plan: &
         content: Content::Empty,
         classic: None,
         ids: None,
+        label: None,
         fallback: None,
     };
     plan.at(&entry.at, What::NewMount(mount));

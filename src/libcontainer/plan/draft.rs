@@ -194,8 +194,8 @@ pub enum Opening {
     RootOf(i32),
     /// A detached copy of the host's null device.
     Null,
-    /// A detached empty directory: a read-only tmpfs that holds nothing.
-    Empty,
+    /// A detached empty directory: a read-only tmpfs that holds nothing, with that SELinux label.
+    Empty(Option<CString>),
     /// A file in memory for a hook's state, with that `status`; written when the pid is known.
     HookState(&'static str),
     /// A file in memory that takes what hooks print.
@@ -233,7 +233,7 @@ impl Opening {
             Opening::Tree(_, reach) | Opening::Source(_, reach, _) => Some(*reach),
             Opening::ProcTree(_) | Opening::Sysfs => Some(Reach::Tree),
             Opening::LinkTree(_) | Opening::Device(..) | Opening::CgroupTree(..) => Some(Reach::One),
-            Opening::Null | Opening::Empty => Some(Reach::One),
+            Opening::Null | Opening::Empty(_) => Some(Reach::One),
             Opening::Found(inner) => inner.reach(),
             Opening::Directory(_)
             | Opening::Namespace(..)
@@ -344,8 +344,8 @@ impl Draft {
         let (mut steps, mut found) = (Vec::new(), Vec::new());
         for (n, (opening, at)) in self.plan.openings.iter().enumerate() {
             let (Opening::Found(inner), slot) = (opening, Slot(n)) else { continue };
-            match **inner {
-                Opening::Empty => found.push(What::EmptyDirectory(slot)),
+            match &**inner {
+                Opening::Empty(label) => found.push(What::EmptyDirectory(slot, label.clone())),
                 // ORDER: what covers is used after the root has changed, when nothing of the host's is left to be copied
                 Opening::Null => found.extend([What::Find(slot), What::Copy(slot, Reach::One)]),
                 _ => found.push(What::Find(slot)),

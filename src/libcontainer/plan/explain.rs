@@ -226,7 +226,7 @@ impl fmt::Display for Opening {
             Opening::NamespaceOf(pid, name) => write!(f, "{name} namespace of process {pid}"),
             Opening::RootOf(pid) => write!(f, "root of process {pid}"),
             Opening::Null => f.write_str("null device"),
-            Opening::Empty => f.write_str("empty directory"),
+            Opening::Empty(label) => write!(f, "empty directory{}", labelled(label.as_ref())),
             Opening::HookState(status) => write!(f, "state for hooks, {status}"),
             Opening::HookOutput => f.write_str("output of hooks"),
             Opening::Terminal => f.write_str("socket for the terminal"),
@@ -259,7 +259,7 @@ impl fmt::Display for What {
             What::Find(slot) => write!(f, "find {slot} in our own mount namespace"),
             What::Copy(slot, Reach::One) => write!(f, "copy the mount of {slot}"),
             What::Copy(slot, Reach::Tree) => write!(f, "copy the mounts of {slot}"),
-            What::EmptyDirectory(slot) => write!(f, "{slot} is an empty tmpfs"),
+            What::EmptyDirectory(slot, label) => write!(f, "{slot} is an empty tmpfs{}", labelled(label.as_ref())),
             What::Bind(tree, changes, target) => write!(f, "bind {tree} on {}{}", place(target), changed(changes)),
             What::BindOrLink(tree, changes, target) => {
                 write!(f, "bind {tree}, or link as it is, on {}{}", place(target), changed(changes))
@@ -340,6 +340,10 @@ fn asked(ask: Ask) -> String {
     }
 }
 
+fn labelled(label: Option<&CString>) -> String {
+    label.map(|label| format!(" labelled {}", text(label))).unwrap_or_default()
+}
+
 fn scheduler(attr: &SchedAttr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let SchedAttr { policy, nice, priority, flags, .. } = attr;
     write!(f, "sched_setattr policy {policy} nice {nice} priority {priority} flags {flags:#x}")?;
@@ -398,6 +402,7 @@ fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(namespace) = mount.ids {
         write!(f, ", idmap by {namespace}")?;
     }
+    f.write_str(&labelled(mount.label.as_ref()))?;
     f.write_str(&changed(&mount.changes))
 }
 

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use super::draft::Draft;
 use super::process::{Own, c_string};
 use super::step::What;
-use super::{Asked, SELINUX_OFF};
+use super::{Asked, Keyring, SELINUX_OFF};
 use crate::config::At;
 use crate::host::Host;
 
@@ -42,11 +42,39 @@ fn apparmor(profile: &str, at: &At, host: &Host, plan: &mut Draft) {
     }
 }
 
-/// `linux.mountLabel` as an option of a new mount of this type: `context=`. What the kernel labels by itself has none.
-pub(super) fn of_mount(ask: &Asked<'_>, fstype: &str) -> Option<(String, Option<String>)> {
-    const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
-    let label = asked_for_mounts(ask).filter(|_| ask.host.lsm.selinux && !OWN_LABELS.contains(&fstype))?;
-    Some(("context".to_owned(), Some(label.to_owned())))
+/// The label of keys that are made from here on, as long as this program runs (proc_pid_attr(5)).
+pub(super) fn of_keyring(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    let label = own.process.and_then(|process| process.selinux_label().as_ref()).filter(|label| !label.is_empty());
+    if let Some(label) = label
+        && ask.host.lsm.selinux
+        && ask.flags.keyring == Keyring::New
+    {
+        let at = own.at.key("selinuxLabel");
+        if let Ok(value) = CString::new(label.as_str()) {
+            plan.at(&at, What::Label(CString::from(c"/proc/self/attr/keycreate"), value));
+        }
+    }
+}
+
+/// File systems that the kernel labels by itself, and takes no `context=` for.
+const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
+
+/// `linux.mountLabel` as the option `context=` of a new mount of this type, which has these options already.
+pub(super) fn of_mount<'a>(ask: &Asked<'a>, fstype: &str, options: &[(String, Option<String>)]) -> Option<&'a str> {
+    let said = options.iter().any(|(key, _)| key == "context");
+    asked_for_mounts(ask).filter(|_| ask.host.lsm.selinux && !said && !OWN_LABELS.contains(&fstype))
+}
+
+/// The same for the root of a file system whose files are labelled one by one: a message queue is what programs make.
+pub(super) fn of_root(ask: &Asked<'_>, fstype: &str, plan: &mut Draft) -> Option<CString> {
+    let label = asked_for_mounts(ask).filter(|_| ask.host.lsm.selinux && fstype == "mqueue")?;
+    c_string(label, &At::new("linux.mountLabel"), plan)
+}
+
+/// The same for the directory that covers masked ones.
+pub(super) fn of_empty(ask: &Asked<'_>, plan: &mut Draft) -> Option<CString> {
+    let label = of_mount(ask, "tmpfs", &[])?;
+    c_string(label, &At::new("linux.mountLabel"), plan)
 }
 
 /// A label for mounts on a host that has none.

@@ -165,6 +165,7 @@ fn draft(ask: &Asked<'_>) -> Draft {
     namespaces::unseen(ask, &kinds, &mut plan); //   no looking in
     process::everywhere(&mut plan);
     namespaces::enter(ask, &kinds, &mut plan); //    ids before everything they own       SPEC: config-linux.md#namespaces
+    labels::of_keyring(&own, ask, &mut plan);
     process::session(ask, &mut plan); //             session and keyring
     rootfs::attach(ask, &kinds, &mut plan); //       propagation first, or mounts leak to the host
     mounts::all(ask, &kinds, &mut plan); //          in config order                      SPEC: config.md#mounts
@@ -207,6 +208,7 @@ pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     process::unseen(&mut plan);
     run_as::before_cgroup(joining, ask, &mut plan);
     labels::of_process(&own, ask, &mut plan); //      ORDER: on the host's /proc, before the container's is all there is
+    labels::of_keyring(&own, ask, &mut plan);
     namespaces::join(joining.container, &mut plan);
     process::session(ask, &mut plan);
     console::attach_again(&own, ask, &mut plan);

@@ -212,6 +212,7 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         content,
         classic,
         ids,
+        label: labels::of_root(ask, fstype, plan),
         fallback: instead(ask, kinds, fstype).map(|opening| plan.open(&entry.at, opening)),
     };
     mount.fallback.iter().for_each(|slot| plan.copy(&entry.at, *slot));
@@ -251,7 +252,8 @@ fn settings(
     if own_superblock && entry.options.set & libc::MOUNT_ATTR_RDONLY != 0 {
         settings.push((CString::from(c"ro"), None));
     }
-    let label = labels::of_mount(ask, fstype);
+    let label = labels::of_mount(ask, fstype, &entry.options.data);
+    let label = label.map(|label| ("context".to_owned(), Some(label.to_owned())));
     for (key, value) in entry.options.data.iter().chain(&label) {
         let key = process::c_string(key, &at, plan)?;
         let value = match value {
@@ -274,6 +276,10 @@ fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], plan: &mu
         match (SUPERBLOCK.iter().find(|(word, _)| *word == key.as_c_str()), value) {
             (Some((_, flag)), None) => flags |= flag,
             (None, None) => data.push(key.to_bytes().to_vec()),
+            // a label's categories have commas between them, and SELinux reads it in quotes
+            (_, Some(value)) if key.to_bytes().ends_with(b"context") => {
+                data.push([key.to_bytes(), b"=\"", value.to_bytes(), b"\""].concat());
+            }
             (_, Some(value)) => data.push([key.to_bytes(), b"=", value.to_bytes()].concat()),
         }
     }

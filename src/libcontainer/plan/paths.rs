@@ -6,7 +6,7 @@ use super::draft::{Draft, Opening};
 use super::mounts::clean;
 use super::namespaces::{Kinds, MOUNT};
 use super::step::What;
-use super::{Asked, process};
+use super::{Asked, labels, process};
 use crate::config::At;
 
 /// SPEC: config-linux.md#masked-paths, #readonly-paths.
@@ -19,10 +19,12 @@ pub(super) fn hide(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         }
     }
     let masked = linux.masked_paths().as_deref().unwrap_or_default();
+    let label = labels::of_empty(ask, plan);
     for (path, at) in places(masked, &At::new("linux.maskedPaths"), kinds, plan) {
         // one of each for all: a mount per path, and not a file system per path
         let list = At::new("linux.maskedPaths");
-        let (null, empty) = (plan.open_once(&list, Opening::Null), plan.open_once(&list, Opening::Empty));
+        let null = plan.open_once(&list, Opening::Null);
+        let empty = plan.open_once(&list, Opening::Empty(label.clone()));
         if let Some(path) = process::c_string(&path, &at, plan) {
             plan.at(&at, What::Mask(path, null, empty));
         }

@@ -105,6 +105,8 @@ pub struct NewMount {
     pub classic: Option<(u64, CString)>,
     /// The user namespace whose maps its ids go through.
     pub ids: Option<Slot>,
+    /// The SELinux label of its root, where the file system takes none as an option.
+    pub label: Option<CString>,
     /// The tree to bind instead when the kernel refuses (EPERM, EBUSY): a cgroup2 or sysfs we may not mount anew.
     pub fallback: Option<Slot>,
 }
@@ -209,8 +211,8 @@ pub enum What {
     Find(Slot),
     /// Let the slot be a detached copy of what it is (open_tree(2)).
     Copy(Slot, Reach),
-    /// Let the slot be a detached empty directory: a read-only tmpfs that holds nothing.
-    EmptyDirectory(Slot),
+    /// Let the slot be a detached empty directory: a read-only tmpfs that holds nothing, with that SELinux label.
+    EmptyDirectory(Slot, Option<CString>),
     /// Attach a detached tree.
     Bind(Slot, Vec<Change>, Target),
     /// As `Bind`, but what is a link is made anew at the place.

@@ -86,14 +86,17 @@ pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CSt
     .map(drop)
 }
 
-/// A tmpfs that holds nothing, detached and read-only.
+/// A tmpfs that holds nothing, detached and read-only, with that SELinux label.
 ///
 /// # Errors
 /// Those of fsopen(2), fsconfig(2) and fsmount(2).
-pub fn empty() -> Result<OwnedFd, Errno> {
+pub fn empty(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"mode", c"755")] {
         rustix::mount::fsconfig_set_string(&fs, key, value)?;
+    }
+    if let Some(label) = label {
+        rustix::mount::fsconfig_set_string(&fs, c"context", label)?;
     }
     rustix::mount::fsconfig_create(&fs)?;
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
