@@ -11,7 +11,7 @@ use super::{Session, absolute, manager};
 use crate::cli::Create;
 
 pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
-    seal::protect()?;
+    let protected = seal::protect()?;
     let making = &args.making;
     check_id(&args.id)?;
     let bundle = Bundle::read(making.bundle.as_deref(), making.config.as_deref())?;
@@ -32,6 +32,7 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
         times: session.times(),
         terminal: master.ends().0,
         pid_file: making.pid_file.as_deref().map(absolute).transpose()?,
+        protected,
     };
     let made = new.make().context("unable to start container process")?;
     session.made(&plan, &made.ready);

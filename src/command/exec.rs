@@ -25,7 +25,7 @@ use super::{Session, absolute};
 use crate::cli::Exec;
 
 pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
-    seal::protect()?;
+    let protected = seal::protect()?;
     let early = Early::begin();
     let root = session.root()?;
     let container = root.load(&args.id)?;
@@ -65,7 +65,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         annotations: &annotations,
         init: Some(container.record().init_process_pid),
     };
-    let ready = armed.launch(&plan, cgroup.as_ref())?.serve(cgroup.as_ref(), &identity);
+    let ready = armed.launch(&plan, cgroup.as_ref(), protected)?.serve(cgroup.as_ref(), &identity);
     drop(early);
     let ready = ready.context("unable to start container process")?;
     session.made(&plan, &ready);

@@ -17,7 +17,7 @@ use super::{Session, absolute, manager};
 use crate::cli::{Making, Run};
 
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
-    seal::protect()?;
+    let protected = seal::protect()?;
     let making = &args.making;
     let (id, directory) = id_and_bundle(args);
     check_id(&id)?;
@@ -52,6 +52,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         times: session.times(),
         terminal: theirs,
         pid_file: pid_file.clone(),
+        protected,
     };
     let made = new.make().context("unable to start container process")?;
     session.made(&plan, &made.ready);

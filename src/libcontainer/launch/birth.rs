@@ -9,6 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::seal::Protected;
 use super::{Armed, Child, Launched, Lodging};
 use crate::cgroup::Cgroup;
 use crate::init::{self, Scene};
@@ -21,7 +22,12 @@ use crate::sys::sched::set_affinity;
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
 /// See `Armed::launch`.
-pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) -> Result<Launched<'a>> {
+pub(super) fn give<'a>(
+    armed: Armed,
+    plan: &'a Plan,
+    cgroup: Option<&Cgroup>,
+    protected: Protected,
+) -> Result<Launched<'a>> {
     if let Some((at, cpus)) = &plan.initial_affinity {
         set_affinity(0, cpus).map_err(|errno| anyhow!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
     }
@@ -40,7 +46,7 @@ pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) ->
     match side {
         Side::Child => {
             // the end of the stream must be seen when the runtime is gone
-            drop(ours);
+            drop((ours, protected));
             init::run(&Scene {
                 fds: &armed.fds,
                 root: plan.root,
@@ -56,7 +62,7 @@ pub(super) fn give<'a>(armed: Armed, plan: &'a Plan, cgroup: Option<&Cgroup>) ->
             let child = Child::new(pid, pidfd);
             drop(theirs);
             drop(inside);
-            Ok(Launched { plan, armed, talk: ours, child, lodging })
+            Ok(Launched { plan, armed, talk: ours, child, lodging, protected: Some(protected) })
         }
     }
 }

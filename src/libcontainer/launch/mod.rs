@@ -185,6 +185,7 @@ pub struct Launched<'a> {
     talk: OwnedFd,
     child: Child,
     lodging: Lodging,
+    protected: Option<seal::Protected>,
 }
 
 impl Launched<'_> {
@@ -225,12 +226,18 @@ impl Armed {
         }
     }
 
-    /// Gives birth to the first child, inside `cgroup` where the kernel can do that.
+    /// Gives birth to the first child, inside `cgroup` where the kernel can do that; `protected` says that nobody in the
+    /// container can write our own program.
     ///
     /// # Errors
     /// The clone's, with what was asked of it.
-    pub fn launch<'a>(self, plan: &'a Plan, cgroup: Option<&Cgroup>) -> Result<Launched<'a>> {
-        birth::give(self, plan, cgroup)
+    pub fn launch<'a>(
+        self,
+        plan: &'a Plan,
+        cgroup: Option<&Cgroup>,
+        protected: seal::Protected,
+    ) -> Result<Launched<'a>> {
+        birth::give(self, plan, cgroup, protected)
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::early::Early;
 use super::failure::TOO_LITTLE_MEMORY;
 use super::host_mounts::{HostMounts, take_away};
+use super::seal::Protected;
 use super::{Child, Housed, Identity, Ready, Times, arm, hooks, notify, pidfile, runc};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Config};
@@ -46,6 +47,8 @@ pub struct New<'a> {
     pub times: Times,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
+    /// Nobody in it will write our own program.
+    pub protected: Protected,
 }
 
 /// A container that is there, and its process, which waits for one more word.
@@ -86,7 +89,7 @@ impl<'a> New<'a> {
             init: None,
         };
         let host_mounts = self.plan.root_on_host.as_deref().map(HostMounts::before).transpose()?;
-        let launched = armed.launch(self.plan, housed.cgroup())?;
+        let launched = armed.launch(self.plan, housed.cgroup(), self.protected)?;
         // ORDER: after the clone: init has work to do meanwhile
         reserved.keep_config(self.text)?;
         let made = launched.serve(housed.cgroup(), &identity).and_then(|ready| {

@@ -2,7 +2,7 @@
 //! as an interpreter, must find a file there that cannot be opened for writing, now or when we are long gone.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Result, anyhow, bail};
@@ -12,24 +12,39 @@ use rustix::mount::OpenTreeFlags;
 
 use crate::plan::failure::words;
 use crate::sys::exec::{Strings, execveat};
+use crate::sys::image;
 use crate::sys::mount::{Attributes, Reach, set_attributes};
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
 
-/// Makes sure of it, by running ourselves again from a place that is read-only: a detached mount of the same file, which
-/// costs one exec and copies nothing; where we may not mount, a sealed copy in memory. Returns when that is so already.
+/// That it is so: what may be launched is launched with this.
+#[derive(Debug)]
+pub struct Protected {
+    /// The mount our program was mapped from anew, which it no longer needs. The kernel takes a mount apart when its last
+    /// descriptor is closed, and that waits for all CPUs (synchronize_rcu_expedited): it is closed while init is at work.
+    _mount: Option<OwnedFd>,
+}
+
+/// Makes sure of it, by running from a place that is read-only: a detached mount of the same file, which our program is
+/// mapped from anew, in tens of microseconds. Where that is not allowed, or we are not alone in the program, we run
+/// ourselves again from there; where we may not mount, from a sealed copy in memory. Returns when that is so already.
 ///
 /// The detached mount is in no mount namespace; to change it one needs CAP_SYS_ADMIN over the host's, and with that the
 /// host's disks are open anyway. Who is confined by less never has it.
 ///
 /// # Errors
 /// Neither way works.
-pub fn protect() -> Result<()> {
+pub fn protect() -> Result<Protected> {
     if is_protected()? {
-        return Ok(());
+        return Ok(Protected { _mount: None });
     }
     let own = match read_only_mount() {
-        Ok(mount) => mount,
+        Ok(mount) => {
+            if reopened(&mount).and_then(|file| image::take_from(file.as_fd())).is_ok() && is_protected()? {
+                return Ok(Protected { _mount: Some(mount) });
+            }
+            mount
+        }
         // no CAP_SYS_ADMIN, or an old kernel
         Err(_) => sealed_copy().map_err(|errno| anyhow!("sealed copy of our own binary: {}", words(errno)))?,
     };
@@ -66,6 +81,11 @@ fn read_only_mount() -> Result<OwnedFd, Errno> {
         Attributes { set: libc::MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..Attributes::default() };
     set_attributes(mount.as_fd(), &attributes, Reach::One)?;
     Ok(mount)
+}
+
+/// A mount that is one file cannot be mapped: its file must be opened.
+fn reopened(mount: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(format!("/proc/self/fd/{}", mount.as_raw_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn sealed_copy() -> Result<OwnedFd, Errno> {

@@ -35,6 +35,8 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             entries.next()?;
             continue;
         }
+        // ORDER: before we wait for init, which has long closed its own
+        drop(launched.protected.take());
         let (up, carried) = receive(&launched.talk)?;
         match up {
             Some(Up::Ask(ask)) => {

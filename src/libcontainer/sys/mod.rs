@@ -7,6 +7,7 @@ pub mod courier;
 pub mod cwd;
 pub mod exec;
 pub mod fds;
+pub mod image;
 pub mod keyring;
 pub mod mount;
 pub mod net;

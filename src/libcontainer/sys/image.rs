@@ -1,0 +1,257 @@
+//! The file that our own program was loaded from, changed while the program runs: what execve(2) of the same file would
+//! do, without starting over.
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::ptr;
+
+use rustix::io::Errno;
+
+use crate::sys::text;
+
+/// Maps every piece of our program anew, from `file`, and makes that file what /proc/self/exe leads to. `file` must be
+/// open for reading, and hold what our program's file holds: the same file by another mount. Where it does not succeed, the
+/// program runs on as before, at most mapped anew.
+///
+/// # Errors
+/// `BUSY` in a program of several threads (one could write while its data moves), `PERM` without CAP_SYS_ADMIN or
+/// CAP_CHECKPOINT_RESTORE over our user namespace, `INVAL` on a kernel without checkpoint/restore, and those of mmap(2)
+/// and mremap(2).
+pub fn take_from(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    let map = Map::of_now(file)?;
+    for piece in pieces()?.iter().take_while(|piece| piece.length > 0) {
+        if piece.writable { piece.move_in(file)? } else { piece.lay_over(file)? }
+    }
+    // SAFETY: the kernel reads one Map; it moves no memory, it only notes where things are, and they are where they were.
+    let done = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0) };
+    if done == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// What the kernel notes about a program's memory (struct prctl_mm_map, linux/prctl.h). Of the ways to change the file of
+/// a program, prctl(2) has this one for those without CAP_SYS_RESOURCE, and it wants to be told all of it.
+#[repr(C)]
+#[derive(Debug)]
+struct Map {
+    code: [u64; 2],
+    data: [u64; 2],
+    start_brk: u64,
+    brk: u64,
+    start_stack: u64,
+    /// Begin and end of the arguments, then of the environment.
+    strings: [u64; 4],
+    auxv: u64,
+    /// 0: the auxiliary vector stays.
+    auxv_size: u32,
+    exe_fd: u32,
+}
+
+impl Map {
+    /// All as it is (proc_pid_stat(5)), but the file.
+    fn of_now(file: BorrowedFd<'_>) -> Result<Map, Errno> {
+        let mut buffer = [0; 1024];
+        let stat = text::value(Path::new("/proc/self/stat"), &mut buffer)?;
+        let (_, fields) = stat.rsplit_once(')').ok_or(Errno::INVAL)?;
+        // the numbers of proc_pid_stat(5); the third field is the first behind the name
+        let field = |n: usize| fields.split_ascii_whitespace().nth(n - 3)?.parse::<u64>().ok();
+        let fields = |first: usize| field(first).zip(field(first + 1)).map(|(a, b)| [a, b]).ok_or(Errno::INVAL);
+        if field(20) != Some(1) {
+            return Err(Errno::BUSY);
+        }
+        let ([args, args_end], [env, env_end]) = (fields(48)?, fields(50)?);
+        Ok(Map {
+            code: fields(26)?,
+            data: fields(45)?,
+            start_brk: field(47).ok_or(Errno::INVAL)?,
+            // SAFETY: sbrk(3) of 0 moves nothing.
+            brk: unsafe { libc::sbrk(0) } as u64,
+            start_stack: field(28).ok_or(Errno::INVAL)?,
+            strings: [args, args_end, env, env_end],
+            auxv: 0,
+            auxv_size: 0,
+            exe_fd: file.as_raw_fd().cast_unsigned(),
+        })
+    }
+}
+
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// A piece of the program as its file describes it (elf(5), PT_LOAD): whole pages, as far as they come from the file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Piece {
+    at: usize,
+    length: usize,
+    offset: libc::off_t,
+    writable: bool,
+    protection: c_int,
+    /// How much of it, from its start, is read-only once the program is loaded (PT_GNU_RELRO).
+    read_only: usize,
+}
+
+/// From the auxiliary vector, without a call to the kernel.
+fn page_size() -> usize {
+    // SAFETY: getauxval(3) reads what the kernel left us.
+    usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(4096)
+}
+
+/// In an array, for nothing may be allocated while data moves; the rest of it is empty.
+type Pieces = [Piece; 8];
+
+fn pieces() -> Result<Pieces, Errno> {
+    let mut found: Result<Pieces, Errno> = Err(Errno::NOEXEC);
+    // SAFETY: `first_program` takes what dl_iterate_phdr(3) gives, and `found` outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(first_program), (&raw mut found).cast()) };
+    found
+}
+
+/// The first one told of is the program itself.
+///
+/// # Safety
+/// `about` and its headers are valid, and `found` is that of `pieces`, as dl_iterate_phdr(3) hands them on.
+unsafe extern "C" fn first_program(about: *mut libc::dl_phdr_info, _size: usize, found: *mut c_void) -> c_int {
+    // SAFETY: see above.
+    let (about, found) = unsafe { (&*about, &mut *found.cast::<Result<Pieces, Errno>>()) };
+    // SAFETY: the headers are a part of the program, mapped as long as it runs.
+    let headers = unsafe { std::slice::from_raw_parts(about.dlpi_phdr, about.dlpi_phnum.into()) };
+    *found = read(headers, address(about.dlpi_addr));
+    1
+}
+
+fn address(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn read(headers: &[libc::Elf64_Phdr], base: usize) -> Result<Pieces, Errno> {
+    let page = page_size();
+    let mut pieces = Pieces::default();
+    let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_filesz > 0);
+    let mut places = pieces.iter_mut();
+    for header in loaded {
+        let begin = base.wrapping_add(address(header.p_vaddr));
+        let (at, end) = (begin & !(page - 1), (begin + address(header.p_filesz)).next_multiple_of(page));
+        let offset = libc::off_t::try_from(header.p_offset).map_err(|_| Errno::NOEXEC)?;
+        let flag = |flag, protection| if header.p_flags & flag == 0 { 0 } else { protection };
+        *places.next().ok_or(Errno::NOEXEC)? = Piece {
+            at,
+            length: end - at,
+            offset: offset & !libc::off_t::try_from(page - 1).map_err(|_| Errno::NOEXEC)?,
+            writable: header.p_flags & libc::PF_W != 0,
+            protection: flag(libc::PF_R, libc::PROT_READ)
+                | flag(libc::PF_W, libc::PROT_WRITE)
+                | flag(libc::PF_X, libc::PROT_EXEC),
+            read_only: read_only(headers, base, at, page),
+        };
+    }
+    Ok(pieces)
+}
+
+/// Of the piece at `at`, what is sealed: in whole pages, so that what follows in the last one can be written.
+fn read_only(headers: &[libc::Elf64_Phdr], base: usize, at: usize, page: usize) -> usize {
+    let sealed = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
+    sealed.map_or(0, |header| {
+        let begin = base.wrapping_add(address(header.p_vaddr));
+        let end = (begin + address(header.p_memsz)) & !(page - 1);
+        if begin & !(page - 1) == at { end.saturating_sub(at) } else { 0 }
+    })
+}
+
+impl Piece {
+    /// What is never written: the same bytes take the place of the same bytes, in one call.
+    fn lay_over(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.map(file, self.at as *mut c_void, libc::MAP_FIXED).map(drop)
+    }
+
+    /// What is written: mapped beside, filled with what it holds now, and moved into its place in one call. Pages that are
+    /// still as in the file stay shared with everybody who runs it.
+    fn move_in(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        let beside = self.map(file, ptr::null_mut(), 0)?;
+        let page = page_size();
+        for offset in (0..self.length).step_by(page) {
+            // SAFETY: both are `length` bytes long, apart from each other, and nobody else runs in this program.
+            unsafe {
+                let (ours, theirs) = ((self.at + offset) as *const u8, beside.cast::<u8>().add(offset));
+                if std::slice::from_raw_parts(ours, page) != std::slice::from_raw_parts(theirs, page) {
+                    ptr::copy_nonoverlapping(ours, theirs, page);
+                }
+            }
+        }
+        // SAFETY: what is replaced is the piece itself, by the same bytes; nothing has written to it since the copy.
+        let moved = unsafe {
+            let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            libc::mremap(beside, self.length, self.length, how, self.at as *mut c_void)
+        };
+        if moved == libc::MAP_FAILED {
+            let errno = last();
+            // SAFETY: our own mapping, which nothing leads to.
+            unsafe { libc::munmap(beside, self.length) };
+            return Err(errno);
+        }
+        if self.read_only > 0 {
+            // SAFETY: this part of the program was read-only before, so nobody writes to it.
+            unsafe { libc::mprotect(self.at as *mut c_void, self.read_only.min(self.length), libc::PROT_READ) };
+        }
+        Ok(())
+    }
+
+    fn map(&self, file: BorrowedFd<'_>, at: *mut c_void, how: c_int) -> Result<*mut c_void, Errno> {
+        // SAFETY: without MAP_FIXED the place is free; with it, it is this very piece of the program, whose bytes `file` holds.
+        let address = unsafe {
+            libc::mmap(at, self.length, self.protection, libc::MAP_PRIVATE | how, file.as_raw_fd(), self.offset)
+        };
+        if address == libc::MAP_FAILED { Err(last()) } else { Ok(address) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(kind: u32, flags: u32, offset: u64, address: u64, in_file: u64, in_memory: u64) -> libc::Elf64_Phdr {
+        libc::Elf64_Phdr {
+            p_type: kind,
+            p_flags: flags,
+            p_offset: offset,
+            p_vaddr: address,
+            p_paddr: address,
+            p_filesz: in_file,
+            p_memsz: in_memory,
+            p_align: 0x1000,
+        }
+    }
+
+    #[test]
+    fn pieces_are_whole_pages_as_far_as_the_file_has_them() {
+        let headers = [
+            header(libc::PT_LOAD, libc::PF_R, 0, 0x20_0000, 0x1e_bc, 0x1e_bc),
+            header(libc::PT_LOAD, libc::PF_R | libc::PF_X, 0x1ec0, 0x20_2ec0, 0x1000, 0x1000),
+            header(libc::PT_LOAD, libc::PF_R | libc::PF_W, 0x2ec0, 0x20_4ec0, 0x1300, 0x2300),
+            header(libc::PT_LOAD, libc::PF_R | libc::PF_W, 0, 0x30_0000, 0, 0x1000),
+            header(libc::PT_GNU_RELRO, libc::PF_R, 0x2ec0, 0x20_4ec0, 0x240, 0x240),
+        ];
+        let pieces = read(&headers, 0x1000_0000).unwrap();
+        let told = |n: usize| (pieces[n].at, pieces[n].length, pieces[n].offset, pieces[n].protection);
+        assert_eq!(told(0), (0x1020_0000, 0x2000, 0, libc::PROT_READ));
+        assert_eq!(told(1), (0x1020_2000, 0x2000, 0x1000, libc::PROT_READ | libc::PROT_EXEC));
+        assert_eq!(told(2), (0x1020_4000, 0x3000, 0x2000, libc::PROT_READ | libc::PROT_WRITE));
+        // memory without a file is no piece of it
+        assert_eq!(pieces[3].length, 0);
+        assert_eq!((pieces[1].read_only, pieces[2].read_only, pieces[2].writable), (0, 0x1000, true));
+    }
+
+    #[test]
+    fn a_program_of_many_threads_stays_as_it_is() {
+        // the tests' own threads are more than one
+        let before = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        std::thread::scope(|scope| {
+            let (done, wait) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || wait.recv());
+            assert_eq!(take_from(std::os::fd::AsFd::as_fd(&file)), Err(Errno::BUSY));
+            drop(done);
+        });
+        let program = |maps: &str| maps.lines().take(3).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(program(&std::fs::read_to_string("/proc/self/maps").unwrap()), program(&before));
+    }
+}
