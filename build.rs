@@ -1,4 +1,5 @@
-//! Finds the commit that `--version` tells: CORACLE_COMMIT where it is set, what git says for a release, or `unknown`.
+//! Finds the commit that `--version` tells: CORACLE_COMMIT where it is set, what git says for a release, or `unknown`. Orders the
+//! release's text.
 
 use std::process::Command;
 
@@ -10,6 +11,12 @@ fn main() {
     let set = std::env::var("CORACLE_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = set.or_else(|| release.then(from_git).flatten()).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=CORACLE_COMMIT={commit}");
+    println!("cargo::rerun-if-changed=hack/order.ld");
+    if release && std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        let top = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        // what runs in a container's life lies side by side (hack/order)
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{top}/hack/order.ld");
+    }
 }
 
 fn from_git() -> Option<String> {
