@@ -100,6 +100,9 @@ fn every_flag_is_in_its_file() {
         ]);
     }
     for (flags, v1, v2, in_v1, in_v2) in cases {
+        if who() == Who::Crun && flags == ["--pids-limit=-1"] {
+            continue; // it writes -1 as it stands
+        }
         update(&world, flags).ok();
         assert_eq!(says(&world, v1, v2), if unified() { in_v2 } else { in_v1 }, "{flags:?}");
     }
@@ -343,7 +346,11 @@ fn a_created_and_a_paused_container_can_be_updated_and_a_stopped_one_cannot() {
     world.call(&["resume", &world.id]).ok();
     world.call(&["kill", &world.id, "KILL"]).ok();
     world.wait_for_status("stopped");
-    let said = update(&world, &["--pids-limit", "50"]).fails();
+    let said = update(&world, &["--pids-limit", "50"]);
+    if who() == Who::Crun {
+        return; // it finds the directory still there
+    }
+    let said = said.fails();
     if who() == Who::Us {
         assert!(said.contains("container not running"), "{said}");
     }
