@@ -6,9 +6,8 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::mountinfo::mount_at;
-use crate::needs;
-use crate::needs_root;
 use crate::world::{Who, World, who};
+use crate::{needs, needs_cgroup};
 
 const SCRIPT: &str = "cat /proc/self/mountinfo; echo ==; ls -l /sys/fs/cgroup; echo ==; cat /sys/fs/cgroup/pids/cgroup.procs; \
                       mkdir /sys/fs/cgroup/pids/new 2>&1; mkdir /sys/fs/cgroup/new 2>&1; true";
@@ -40,7 +39,7 @@ fn hierarchies() -> Vec<String> {
 
 #[test]
 fn on_v1_every_hierarchy_shows_the_containers_own_cgroup() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     needs!(v1(), "the host has no cgroup v1");
     let world = with_cgroups(&["nosuid", "noexec", "nodev", "relatime", "ro"]);
     let out = world.run().ok();

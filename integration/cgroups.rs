@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::needs_root;
 use crate::world::{Who, World, skip, test_name, wait_until, who};
-use crate::{needs, only};
+use crate::{needs, needs_cgroup, only};
 
 const TOP: &str = "/sys/fs/cgroup";
 
@@ -47,7 +46,7 @@ fn with_cgroup_mount(args: &[&str], options: &[&str]) -> World {
 
 #[test]
 fn init_and_exec_are_in_every_hierarchy() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let mine = |text: &str| {
@@ -80,7 +79,7 @@ fn every_level_hands_its_controllers_down() {
 
 #[test]
 fn a_relative_path_and_none_are_below_where_we_are() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "crun begins at the root of each hierarchy");
     for path in [json!("relative-{id}"), json!(null)] {
         let mut world = World::running(&["true"]);
@@ -144,7 +143,7 @@ fn differs(file: &str, resources: &str) -> bool {
 
 #[test]
 fn each_limit_is_in_its_file() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     for (resources, (controller, v1_file, v1), (v2_file, v2)) in LIMITS {
         let mut world = World::running(&["true"]);
         *world.at("/linux/resources") = serde_json::from_str(resources).unwrap();
@@ -168,7 +167,7 @@ fn each_limit_is_in_its_file() {
 
 #[test]
 fn burst_and_idle_are_written_where_the_kernel_has_them() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "Debian's peers are older than these");
     let mut world = World::running(&["true"]);
     let (burst, idle) = if unified() { ("cpu.max.burst", "cpu.idle") } else { ("cpu.cfs_burst_us", "cpu.idle") };
@@ -193,7 +192,7 @@ fn any_group_has(controller: &str, file: &str) -> bool {
 
 #[test]
 fn pids_zero_is_one() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "Debian's runc and crun take 0 for no limit");
     let mut world = World::running(&["true"]);
     *world.at("/linux/resources") = json!({"pids": {"limit": 0}});
@@ -203,7 +202,7 @@ fn pids_zero_is_one() {
 
 #[test]
 fn too_many_processes_are_refused_to_the_container() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let mut world = World::running(&["sh", "-c", "sleep 5 & sleep 5 & sleep 5 & sleep 5 & wait"]);
     *world.at("/linux/resources") = json!({"pids": {"limit": 3}});
     let ran = world.run();
@@ -249,7 +248,7 @@ fn unified_tells_a_controller_that_is_not_there() {
 
 #[test]
 fn a_group_with_processes_is_refused() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let mut other = World::running(&["true"]);
@@ -263,7 +262,7 @@ fn a_group_with_processes_is_refused() {
 
 #[test]
 fn a_frozen_group_is_refused() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "crun, and runc 1.1, hang in it");
     let world = World::running(&["true"]);
     let group = directory("freezer", &world.id);
@@ -288,7 +287,7 @@ fn a_frozen_group_is_refused() {
 
 #[test]
 fn pause_stops_all_and_resume_lets_them_go_on() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = World::running(&["sh", "-c", "while :; do date +%s%N >/dev/shm/now; sleep 0.01; done"]);
     world.begin();
     world.wait_for_status("running");
@@ -322,7 +321,7 @@ fn with_groups_below() -> World {
 
 #[test]
 fn what_the_container_made_below_its_group_is_seen_killed_and_removed() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = with_groups_below();
     let ps: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
     assert_eq!(ps.len(), 2, "{ps:?}");
@@ -335,7 +334,7 @@ fn what_the_container_made_below_its_group_is_seen_killed_and_removed() {
 
 #[test]
 fn without_a_pid_namespace_all_processes_are_killed_by_their_group() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let mut world = World::running(&["sh", "-c", "sleep 1000 & sleep 1000 & wait"]);
     world.without_namespace("pid");
     world.begin();
@@ -376,7 +375,7 @@ fn disk() -> Option<(String, String)> {
 
 #[test]
 fn rates_of_a_disk_are_in_their_files() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let Some((numbers, _)) = disk() else { return skip(&test_name(), "there is no disk here") };
     needs!(unified() || directory("blkio", "").exists(), "no controller for block I/O");
     let (major, minor) = numbers.split_once(':').unwrap();
@@ -401,7 +400,7 @@ fn rates_of_a_disk_are_in_their_files() {
 
 #[test]
 fn huge_pages_are_limited_used_and_reserved() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "the peers want hugetlb in version 1, and know no reservations");
     needs!(Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists(), "no pages of 2 MB");
     let mut world = World::running(&["true"]);
@@ -435,7 +434,7 @@ fn what_version_2_has_nothing_for_is_refused() {
 /// A group of a container that has ended has a restriction still, which the next one must not inherit.
 #[test]
 fn a_group_that_was_used_before_restricts_nobody() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "runc and crun make theirs anew or add to it");
     let mut world = with_kmsg(json!([{"allow": false, "access": "rwm"}]));
     let inner = format!("{}/inner", world.id);
@@ -467,7 +466,7 @@ fn with_kmsg(rules: serde_json::Value) -> World {
 
 #[test]
 fn a_device_is_there_for_those_whose_rules_allow_it() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let (major, minor) = KMSG;
     let nothing = json!({"allow": false, "access": "rwm"});
     let kmsg = |allow: bool, access: &str| json!({"allow": allow, "type": "c", "major": major, "minor": minor, "access": access});
@@ -487,7 +486,7 @@ fn a_device_is_there_for_those_whose_rules_allow_it() {
 
 #[test]
 fn a_memory_limit_that_is_too_small_is_told() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "the peers say it in their own words, or not at all");
     let mut world = World::running(&["true"]);
     // a cgroup namespace is made in the cgroup: init has everything else to do there

@@ -5,9 +5,8 @@ use std::fs;
 use serde_json::json;
 
 use crate::namespaces::with_users;
-use crate::needs_root;
-use crate::only;
 use crate::world::{Who, World};
+use crate::{needs_root, only};
 
 /// Older than close_range(2) and faccessat2(2), which it forbids; programs hardly miss them.
 fn old_profile() -> serde_json::Value {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cgroups::{directory, unified};
 use crate::namespaces::with_users;
 use crate::world::{Who, World, finish, finish_with, wait_until, who};
-use crate::{needs, needs_root, only};
+use crate::{needs, needs_cgroup, needs_root, only};
 
 const DEFAULT: [(&str, &str); 6] =
     [("null", "1,3"), ("zero", "1,5"), ("full", "1,7"), ("tty", "5,0"), ("random", "1,8"), ("urandom", "1,9")];
@@ -222,7 +222,7 @@ fn programs(world: &World) -> Vec<u64> {
 
 #[test]
 fn a_container_has_one_device_program_and_none_is_left() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     needs!(unified(), "version 1 has lists and no programs");
     needs!(finish(Command::new("sh").args(["-c", "command -v bpftool"])).status.success(), "no bpftool");
     let world = World::running(&["sleep", "1000"]);

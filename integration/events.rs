@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use crate::cgroups::{directory, read, unified};
 use crate::world::{Who, World, wait_until};
-use crate::{needs, needs_root, only};
+use crate::{needs, needs_cgroup, only};
 
 #[test]
 fn stats_are_runcs_numbers() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "has no events command");
     let mut world = World::running(&["sleep", "1000"]);
     *world.at("/linux/resources/memory") = json!({"limit": 64 << 20});
@@ -28,7 +28,7 @@ fn stats_are_runcs_numbers() {
 
 #[test]
 fn pressure_and_the_peak_are_told_where_the_kernel_has_them() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "Debian's runc knows neither, and crun has no events command");
     needs!(unified(), "version 1 has neither");
     let mut world =
@@ -57,7 +57,7 @@ fn pressure_and_the_peak_are_told_where_the_kernel_has_them() {
 
 #[test]
 fn the_stream_tells_of_memory_running_out_and_ends_with_the_container() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "has no events command");
     // init survives: its child is what is killed
     let hungry = "sleep 1; (x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done); echo oom; sleep 1000";

@@ -6,10 +6,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::needs_root;
-use crate::only;
 use crate::ordinary::{first, root};
 use crate::world::{Outcome, Who, World, finish_with, wait_until, who};
+use crate::{needs_cgroup, only};
 
 #[test]
 fn exec_runs_a_command_in_the_container_and_gives_its_status() {
@@ -339,7 +338,7 @@ fn a_time_namespace_is_joined() {
 
 #[test]
 fn below_its_cgroup_and_never_above() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "crun has one way for it");
     let world = World::running(&["sleep", "1000"]);
     world.begin();
@@ -365,7 +364,7 @@ fn below_its_cgroup_and_never_above() {
 
 #[test]
 fn into_a_paused_container_when_asked() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "crun has no --ignore-paused");
     let world = World::running(&["sleep", "1000"]);
     world.begin();

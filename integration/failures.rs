@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::life::alive;
-use crate::needs_root;
-use crate::only;
 use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish, wait_until, who};
+use crate::{needs_cgroup, only};
 
 /// Tries `create` and `run` with what `change` does to the world; both must fail and leave nothing. What was said.
 #[track_caller]
@@ -115,7 +114,7 @@ fn an_id_that_is_taken_leaves_the_one_who_has_it_alone() {
 
 #[test]
 fn a_cgroup_that_is_taken_leaves_the_one_who_has_it_alone() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "crun lets two share");
     let mut world = World::running(&["sleep", "1000"]);
     world.begin();
@@ -214,7 +213,7 @@ fn namespaces_that_are_none() {
 
 #[test]
 fn too_little_memory_is_named() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "how little is too little is everybody's own");
     for _ in 0..5 {
         let mut world = World::running(&["true"]);

@@ -45,7 +45,7 @@ impl Drop for Stuck {
 
 #[test]
 fn a_pause_that_does_not_come_about_is_undone() {
-    needs_root!("a cgroup is root's here");
+    needs_root!("a process put into a cgroup from outside");
     needs!(unified(), "the freezer of version 1 stops even who waits for a file system");
     let world = World::running(&["sh", "-c", "while :; do date +%s%N >/dev/shm/now; sleep 0.01; done"]);
     let stuck = Stuck::looking_at(world.path("nobody"));

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::life::alive;
-use crate::needs_root;
-use crate::only;
 use crate::world::{Who, World, finish, wait_until, who};
+use crate::{needs_cgroup, only};
 
 const POINTS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
@@ -341,7 +340,7 @@ fn a_hook_that_is_not_there_is_a_failure() {
 
 #[test]
 fn hooks_of_the_runtime_are_outside_the_cgroup_and_hooks_of_the_container_inside() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let (mut world, notes) = noting(&["true"]);
     let script = |name: &str| format!("cat /proc/self/cgroup > {}/{name}", notes.display());
     let (runtime, container) = (hook(&script("runtime")), hook(&script("container")));

@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use crate::mountinfo::mount_at;
-use crate::needs_root;
-use crate::only;
 use crate::ordinary::root;
 use crate::world::{Who, World, finish, runtime, who};
+use crate::{needs_root, only};
 
 fn capable(world: &mut World) {
     for set in ["effective", "permitted", "bounding"] {

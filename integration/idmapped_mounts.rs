@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 
 use crate::mountinfo::{HostMount, bind, tmpfs};
 use crate::namespaces::{Pod, with_users};
-use crate::needs_root;
 use crate::ordinary::first;
 use crate::world::{Who, World, finish};
-use crate::{needs, only};
+use crate::{needs, needs_root, only};
 
 const NO_RUNC: &str = "runc 1.1.5 has no id-mapped mounts";
 

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::needs_root;
-use crate::only;
 use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish, wait_until, who};
+use crate::{needs_cgroup, only};
 
 #[test]
 fn run_gives_the_programs_output_and_status() {
@@ -167,7 +166,7 @@ fn the_images_stop_signal_is_the_default() {
 
 #[test]
 fn without_a_pid_namespace_kill_leaves_nobody() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let script =
         "for n in 1 2 3; do sh -c 'trap \"\" TERM HUP; sleep 999 & sleep 999' & done; touch /tmp/ready; sleep 999";
     let mut world = World::running(&["sh", "-c", script]);
@@ -189,7 +188,7 @@ fn without_a_pid_namespace_kill_leaves_nobody() {
 
 #[test]
 fn without_a_pid_namespace_what_init_left_is_killed_and_deleted() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let mut world = World::running(&["sh", "-c", "setsid sleep 999 & sleep 0.2"]);
     std::os::unix::fs::symlink("busybox", world.rootfs("bin/setsid")).unwrap();
     world.without_namespace("pid");
@@ -219,7 +218,7 @@ pub fn alive(pid: i32) -> bool {
 
 #[test]
 fn pause_and_resume_go_back_to_where_it_was() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);
     world.create().ok();
     says(world.call(&["resume", &world.id]), "not paused");
@@ -256,7 +255,7 @@ fn pause_and_resume_go_back_to_where_it_was() {
 
 #[test]
 fn a_paused_container_is_deleted_by_force() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let pid = world.pid();

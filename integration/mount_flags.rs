@@ -7,9 +7,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::mountinfo::{HostMount, MOUNTINFO, bind, mount_at, seen_with, tmpfs};
-use crate::needs_root;
-use crate::only;
 use crate::world::{Who, World, finish, who};
+use crate::{needs_root, only};
 
 #[test]
 fn every_flag_of_a_mount_is_set_or_cleared() {

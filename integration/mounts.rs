@@ -8,10 +8,9 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::mountinfo::{HostMount, MOUNTINFO, bind, find_mount, mount_at, refused, seen_with, tmpfs};
-use crate::needs_root;
-use crate::only;
 use crate::ordinary::root;
 use crate::world::{Who, World, finish, who};
+use crate::{needs_root, only};
 
 #[test]
 fn a_missing_destination_is_made_for_a_directory_and_for_a_file() {

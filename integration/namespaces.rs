@@ -7,10 +7,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::mountinfo::mount_at;
-use crate::needs_root;
-use crate::only;
 use crate::ordinary::{first, give_to_first};
 use crate::world::{Who, World, finish, wait_until, who};
+use crate::{needs_cgroup, needs_root, only};
 
 /// Word of the spec, file under /proc/PID/ns.
 pub const KINDS: [(&str, &str); 8] = [
@@ -282,7 +281,7 @@ fn the_loopback_of_a_new_network_namespace_is_up() {
 
 #[test]
 fn a_cgroup_namespace_begins_at_the_containers_cgroup() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let mut world = World::running(&["sh", "-c", "cat /proc/self/cgroup"]);
     world.namespace("cgroup", None);
     let out = world.run().ok();

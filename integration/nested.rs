@@ -56,6 +56,20 @@ fn inside(outer: impl FnOnce(&mut World), inner: impl FnOnce(&mut Value)) -> Out
     world.run()
 }
 
+#[test]
+fn the_user_namespace_that_we_are_in_is_joined_by_path() {
+    only!(Who::Us; "the peers are no static programs");
+    let seen = inside(
+        |_| {},
+        |config| {
+            looking(config);
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.push(json!({"type": "user", "path": "/proc/self/ns/user"}));
+        },
+    );
+    assert_eq!(seen.out.lines().next(), Some("0"), "{seen:?}");
+}
+
 const LOOK: &str =
     "id -u; cat /proc/1/comm; ls /sys/class | wc -l; echo x >/dev/null; stat -c %t,%T /dev/null /dev/zero";
 

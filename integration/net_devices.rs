@@ -5,9 +5,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::namespaces::Pod;
-use crate::needs_root;
-use crate::only;
 use crate::world::{Outcome, Who, World, finish, runtime};
+use crate::{needs_root, only};
 
 const OTHERS: &str = "Debian's runc and crun are older than netDevices";
 

@@ -20,6 +20,38 @@ macro_rules! needs_root {
     };
 }
 
+/// Leaves the test unless we may make cgroups.
+#[macro_export]
+macro_rules! needs_cgroup {
+    () => {
+        let may = $crate::ordinary::root() || $crate::ordinary::group().is_some();
+        $crate::needs!(may, "needs root: a cgroup is root's here");
+    };
+}
+
+/// The cgroup that is delegated to an ordinary user, below the mount of version 2: one above her own, or that of her own
+/// systemd.
+pub fn group() -> Option<&'static str> {
+    static GROUP: LazyLock<Option<String>> = LazyLock::new(delegated);
+    GROUP.as_deref()
+}
+
+fn delegated() -> Option<String> {
+    let mount = Path::new("/sys/fs/cgroup");
+    if !mount.join("cgroup.controllers").exists() {
+        return None;
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw();
+    let manager = format!("user.slice/user-{uid}.slice/user@{uid}.service");
+    let above = Path::new(own).parent().and_then(Path::to_str).unwrap_or_default();
+    [above, &manager]
+        .into_iter()
+        .find(|group| !group.is_empty() && rustix::fs::access(mount.join(group), rustix::fs::Access::WRITE_OK).is_ok())
+        .map(str::to_owned)
+}
+
 /// The first host id of the 65536 that containers with ids of their own are given: some for root, those that
 /// /etc/subuid grants for an ordinary user.
 pub fn first() -> u32 {
@@ -42,10 +74,13 @@ fn granted() -> u32 {
     first.unwrap_or_else(|| panic!("/etc/subuid grants uid {uid} no 65536 ids"))
 }
 
-/// What an ordinary user needs in every config: a user namespace, and no cgroup.
-pub fn adapt(config: &mut Value) {
+/// What an ordinary user needs in every config: a user namespace, and no cgroup but below what is hers.
+pub fn adapt(config: &mut Value, id: &str) {
     let linux = config["linux"].as_object_mut().unwrap();
-    linux.remove("cgroupsPath");
+    match group() {
+        Some(group) => drop(linux.insert("cgroupsPath".to_owned(), json!(format!("/{group}/{id}")))),
+        None => drop(linux.remove("cgroupsPath")),
+    }
     linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     let map = |own: u32| json!([{"containerID": 0, "hostID": own, "size": 1}, {"containerID": 1, "hostID": first(), "size": 65535}]);
     linux.insert("uidMappings".to_owned(), map(rustix::process::getuid().as_raw()));

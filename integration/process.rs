@@ -6,9 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use serde_json::{Value, json};
 
 use crate::namespaces::with_users;
-use crate::needs_root;
 use crate::world::{Outcome, Who, World, finish, who};
-use crate::{needs, only};
+use crate::{needs, needs_root, only};
 
 /// The same command as init and by exec, in containers that `with` has changed alike.
 #[track_caller]

@@ -5,17 +5,16 @@ use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 
-use crate::needs_root;
 use crate::process::{both_say, refused, set};
 use crate::world::{Outcome, Who, World, finish, wait_until};
-use crate::{needs, only};
+use crate::{needs, needs_cgroup, needs_root, only};
 
 /// Policy, real-time priority and nice value (proc(5)).
 const STAT: [&str; 3] = ["awk", "{ print $41, $40, $19 }", "/proc/self/stat"];
 
 #[test]
 fn every_scheduling_policy_is_set() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know scheduler");
     let cases = [
         (json!({"policy": "SCHED_OTHER", "nice": 5}), "0 0 5\n"),

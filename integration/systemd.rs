@@ -10,9 +10,8 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::cgroups::{directory, read, unified};
-use crate::needs_root;
 use crate::world::{Outcome, Who, World, finish, finish_with, runtime, wait_until};
-use crate::{needs, only};
+use crate::{needs, needs_cgroup, only};
 
 const MIB: u64 = 1 << 20;
 const NO_SYSTEMD: &str = "systemd is not the first process here";
@@ -370,7 +369,7 @@ fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
 
 #[test]
 fn without_systemd_it_is_refused_at_once_and_nothing_is_left() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "the words");
     needs!(!systemd(), "systemd is the first process here");
     let world = container(&["true"]);

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::cgroups::{directory, read, unified};
-use crate::needs_root;
 use crate::world::{Outcome, Who, World, finish_with, who};
-use crate::{needs, only};
+use crate::{needs, needs_cgroup, only};
 
 const MIB: i64 = 1 << 20;
 
@@ -63,7 +62,7 @@ type Case = (&'static [&'static str], (&'static str, &'static str), &'static str
 
 #[test]
 fn every_flag_is_in_its_file() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = with(json!({}));
     let mut cases: Vec<Case> = vec![
         (&["--pids-limit", "20"], ("pids", "pids.max"), "pids.max", "20", "20"),
@@ -110,7 +109,7 @@ fn every_flag_is_in_its_file() {
 
 #[test]
 fn memory_and_swap_are_raised_and_lowered_in_any_order() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "writes the numbers as they stand");
     let world = with(json!({"memory": {"limit": 32 * MIB, "swap": 48 * MIB}}));
     for (limit, both) in [(96, 128), (16, 32), (64, 64), (32, 200)] {
@@ -130,7 +129,7 @@ fn memory_and_swap_are_raised_and_lowered_in_any_order() {
 
 #[test]
 fn what_is_not_named_stays_and_the_next_update_knows_of_this_one() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = with(json!({"cpu": {"quota": 20000, "period": 40000}, "pids": {"limit": 30}}));
     update(&world, &["--cpu-quota", "10000"]).ok();
     assert_eq!(quota(&world), "10000 40000");
@@ -144,7 +143,7 @@ fn what_is_not_named_stays_and_the_next_update_knows_of_this_one() {
 
 #[test]
 fn shrinking_and_growing_quota_period_and_burst_at_once() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "burst is newer than Debian's peers");
     let world = with(json!({"cpu": {"quota": 10000, "period": 20000, "burst": 5000}}));
     for (quota_us, period, burst) in [(3000, 50000, 1000), (80000, 100_000, 70000), (2000, 4000, 0)] {
@@ -157,7 +156,7 @@ fn shrinking_and_growing_quota_period_and_burst_at_once() {
 
 #[test]
 fn a_resources_object_changes_what_it_names() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us, Who::Runc; "takes a file only");
     let world = with(json!({"memory": {"limit": 64 * MIB}, "pids": {"limit": 30}}));
     // zeros and empty strings are what Docker sends for what was not asked
@@ -172,7 +171,7 @@ fn a_resources_object_changes_what_it_names() {
 
 #[test]
 fn device_rules_are_replaced_and_the_defaults_stay() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "leaves devices alone (runc #3401)");
     let mut world = World::running(&["sleep", "1000"]);
     *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"}]);
@@ -205,7 +204,7 @@ fn device_rules_are_replaced_and_the_defaults_stay() {
 
 #[test]
 fn a_device_is_there_all_the_time_while_rules_change() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "leaves devices alone (runc #3401)");
     let busy = "while :; do : </dev/zero || { echo lost >/tmp/lost; exit 1; }; done";
     let mut world = World::running(&["sh", "-c", busy]);
@@ -223,7 +222,7 @@ fn a_device_is_there_all_the_time_while_rules_change() {
 
 #[test]
 fn when_one_limit_is_refused_all_stay_as_they_were() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "the words, and the old values");
     let world = with(json!({"pids": {"limit": 30}, "cpu": {"shares": 512}, "memory": {"limit": 64 * MIB}}));
     let (before, weight) = (quota(&world), shares(&world));
@@ -240,7 +239,7 @@ fn when_one_limit_is_refused_all_stay_as_they_were() {
 
 #[test]
 fn device_rules_that_cannot_be_leave_all_as_it_was() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "leaves devices alone (runc #3401)");
     let world = with(json!({"pids": {"limit": 30}}));
     let hole = json!({"pids": {"limit": 7}, "devices": [{"allow": true, "type": "c", "major": 1},
@@ -252,7 +251,7 @@ fn device_rules_that_cannot_be_leave_all_as_it_was() {
 
 #[test]
 fn a_limit_below_what_is_used_is_refused() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "the words");
     let mut world = World::running(&["sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=24 && sleep 1000"]);
     *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB, "swap": 64 * MIB});
@@ -270,7 +269,7 @@ fn a_limit_below_what_is_used_is_refused() {
 
 #[test]
 fn what_this_host_has_not_is_told_by_its_place() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "the words");
     let world = with(json!({"pids": {"limit": 30}}));
     let cases = [
@@ -319,7 +318,7 @@ fn unified_files_are_merged_line_by_line() {
 
 #[test]
 fn ignored_flags_are_noted() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "the words");
     let world = with(json!({}));
     let said = update(&world, &["--kernel-memory", "5M", "--pids-limit", "20"]);
@@ -334,7 +333,7 @@ fn ignored_flags_are_noted() {
 
 #[test]
 fn a_created_and_a_paused_container_can_be_updated_and_a_stopped_one_cannot() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);
     world.create().ok();
     update(&world, &["--pids-limit", "30"]).ok();
@@ -369,7 +368,7 @@ fn a_container_without_a_cgroup_of_its_own_has_no_limits() {
 /// State of a container that another made, which we change and it can read again.
 #[test]
 fn a_container_of_runcs_is_updated_and_runc_still_knows_it() {
-    needs_root!("a cgroup is root's here");
+    needs_cgroup!();
     only!(Who::Us; "it is about two runtimes");
     let runc = PathBuf::from("/usr/sbin/runc");
     needs!(runc.exists(), "runc is not installed");

@@ -8,10 +8,9 @@ use serde_json::json;
 
 use crate::mountinfo::mount_at;
 use crate::namespaces::{KINDS, Pod, inode, with_users};
-use crate::needs_root;
-use crate::only;
 use crate::ordinary::{first, give_to_first};
 use crate::world::{Who, World, wait_until, who};
+use crate::{needs_root, only};
 
 #[test]
 fn users_are_mapped_and_what_is_theirs_is_theirs() {

@@ -196,7 +196,7 @@ impl World {
         config["process"]["args"] = json!(args);
         config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
         if !ordinary::root() {
-            ordinary::adapt(&mut config);
+            ordinary::adapt(&mut config, &id);
         }
         World { directory, config, id }
     }

@@ -1,6 +1,7 @@
 //! What the process may do: ids, groups, capabilities, labels, kernel parameters.
 
 use std::ffi::CStr;
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -9,7 +10,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::talk::retry;
 use super::{Outcome, Trouble};
-use crate::plan::step::CapabilitySets;
+use crate::plan::step::{CapabilitySets, Namespaces};
 
 pub(super) fn become_root() -> Outcome {
     match rustix::thread::set_thread_groups(&[]) {
@@ -19,6 +20,18 @@ pub(super) fn become_root() -> Outcome {
     }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
     Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
+}
+
+/// The user namespace that we are in already is no place to go to (setns(2)), and rootless podman asks for just that.
+pub(super) fn join(file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
+    match crate::sys::clone::setns(file, kinds.0) {
+        Err(Errno::INVAL) if kinds.0 == libc::CLONE_NEWUSER as u64 => {
+            let (there, own) = (rustix::fs::fstat(file)?, rustix::fs::stat(c"/proc/self/ns/user")?);
+            let same = (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino);
+            if same { Ok(()) } else { Err(Errno::INVAL.into()) }
+        }
+        other => Ok(other?),
+    }
 }
 
 /// unshare(2) moves only the children; the calling thread enters by setns(2), as it is the only one.

@@ -119,7 +119,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Ask(Ask::SeccompListener) => talk::await_agent(scene),
         What::Ask(Ask::Tree(slot)) => talk::take_tree(scene, *slot),
         What::Ask(ask) => talk::ask(scene, *ask),
-        What::Join(file, kinds) => Ok(crate::sys::clone::setns(scene.fd(*file)?, kinds.0)?),
+        What::Join(file, kinds) => be::join(scene.fd(*file)?, *kinds),
         What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),
         What::EnterTime => be::enter_time(),
         What::Loopback => Ok(crate::sys::net::loopback_up()?),
