@@ -88,7 +88,9 @@ fn what_is_not_there_does_not_exist() {
     let exec = world.call(&["exec", "nobody", "true"]);
     assert_eq!(exec.code(), if who() == Who::Crun { 1 } else { 255 }, "{}", exec.err);
     assert_eq!(world.call(&["delete", "--force", "nobody"]).code(), 0);
-    for bad in ["a/b", "..", "a b", "ä"] {
+    // crun 1.8 takes any file name
+    let bad: &[&str] = if who() == Who::Crun { &["a/b"] } else { &["a/b", "..", "a b", "ä"] };
+    for bad in bad {
         says(world.call(&["create", bad]), "invalid container ID format");
     }
 }
@@ -142,8 +144,11 @@ fn kill_takes_names_and_numbers_in_any_spelling() {
         assert_eq!(got().lines().last(), Some(expected));
         assert_eq!(world.status(), "running");
     }
-    world.call(&["kill", &world.id, "NOPE"]).fails();
-    world.call(&["kill", &world.id, "99"]).fails();
+    for none in ["NOPE", "99"] {
+        // crun 1.8 makes a number of it, and the kernel's word is lost
+        let code = world.call(&["kill", &world.id, none]).code();
+        assert!(who() == Who::Crun || code != 0, "{none}");
+    }
     world.call(&["kill", "--all", &world.id, "9"]).ok();
     world.wait_for_status("stopped");
     says(world.call(&["kill", &world.id, "TERM"]), "container not running");
@@ -221,12 +226,15 @@ fn pause_and_resume_go_back_to_where_it_was() {
     needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);
     world.create().ok();
-    says(world.call(&["resume", &world.id]), "not paused");
-    world.call(&["pause", &world.id]).ok();
-    assert_eq!(world.status(), "paused");
-    says(world.call(&["start", &world.id]), "cannot start a container in the paused state");
-    world.call(&["resume", &world.id]).ok();
-    assert_eq!(world.status(), "created");
+    // crun 1.8 resumes anything, and calls a paused one that waits created
+    if who() != Who::Crun {
+        says(world.call(&["resume", &world.id]), "not paused");
+        world.call(&["pause", &world.id]).ok();
+        assert_eq!(world.status(), "paused");
+        says(world.call(&["start", &world.id]), "cannot start a container in the paused state");
+        world.call(&["resume", &world.id]).ok();
+        assert_eq!(world.status(), "created");
+    }
     world.call(&["start", &world.id]).ok();
     world.call(&["pause", &world.id]).ok();
     assert_eq!(world.status(), "paused");
@@ -493,7 +501,9 @@ fn delete_in_the_middle_of_a_foreground_run_is_fine() {
     std::thread::scope(|scope| {
         let run = scope.spawn(|| world.call(&["run", &world.id]));
         wait_until("it runs", || world.call(&["state", &world.id]).out.contains("running"));
-        world.call(&["delete", "--force", &world.id]).ok();
+        let deleted = world.call(&["delete", "--force", &world.id]);
+        // crun's two stumble over each other
+        assert!(who() == Who::Crun || deleted.code() == 0, "{}", deleted.err);
         let run = run.join().unwrap();
         assert!(who() != Who::Us || run.code() == 137, "{}", run.err);
     });

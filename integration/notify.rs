@@ -89,7 +89,8 @@ fn start_waits_until_the_program_is_ready() {
     wait_until("running", || world.status() == "running");
     std::thread::sleep(Duration::from_millis(100));
     assert!(!start.is_finished(), "start does not wait");
-    say(&world, b"STATUS=nearly\nREADY=1\nMAINPID=1\n");
+    // Debian's runc hears it alone
+    say(&world, if who() == Who::Us { b"STATUS=nearly\nREADY=1\nMAINPID=1\n" } else { b"READY=1" });
     told_of_readiness(&world, &manager);
     start.join().unwrap().ok();
     assert!(who() == Who::Runc || manager.is_quiet());

@@ -111,8 +111,10 @@ fn an_exec_has_a_terminal_of_its_own() {
     ];
     world.call(&args).ok();
     let (_, fds) = message(listener.accept().unwrap().0);
-    let said = read_until(&fds[0], "5\r\n");
-    assert!(said.starts_with("/dev/pts/0\r\n20 50\r\n5\r\n"), "{said}");
+    // crun leaves the terminal of an exec to root
+    let owner = if who() == Who::Crun { "0" } else { "5" };
+    let said = read_until(&fds[0], &format!("\n{owner}\r\n"));
+    assert!(said.starts_with(&format!("/dev/pts/0\r\n20 50\r\n{owner}\r\n")), "{said}");
     assert!(!said.contains("console"), "{said}");
 }
 
@@ -151,7 +153,8 @@ fn a_foreground_terminal_relays_both_ways_and_gives_the_status() {
         b"one\rtwo\r",
     );
     assert_eq!(code, 6, "{said:?}");
-    assert!(said.contains("31 91\r\n"), "{said:?}");
+    // crun 1.8 gives it the size a moment later
+    assert!(who() == Who::Crun || said.contains("31 91\r\n"), "{said:?}");
     assert!(said.contains("got one\r\n") && said.contains("two\r\n"), "{said:?}");
     assert!(!said.contains("\r\r\n"), "{said:?}");
     assert!(said.trim_end().ends_with(" icanon"), "the terminal is not put back: {said:?}");
@@ -169,8 +172,11 @@ fn keys_are_the_containers_and_not_ours() {
 
 #[test]
 fn a_terminal_that_is_resized_is_told() {
+    only!(Who::Us, Who::Runc; "stty sees no size under crun 1.8");
     let world =
-        with_terminal(&["sh", "-c", "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done"]);
+        // the first one may be told late, and is no change
+        with_terminal(&["sh", "-c", "trap 's=$(stty size); echo $s; [ \"$s\" != \"12 34\" ] || exit 0' WINCH; \
+                         echo ready; while :; do sleep 0.05; done"]);
     world.write();
     let run = line(&world, &format!("run {}", world.id));
     let resize = "(sleep 1.2; stty rows 12 cols 34 < $T) &";
@@ -208,7 +214,8 @@ fn an_exec_under_a_terminal_gives_its_status() {
     let exec = line(&world, &format!("exec -t {} sh -c 'stty size; read x; echo $x; exit 9'", world.id));
     let (code, said) = scripted(&world, &format!("stty rows 21 cols 61; {exec}"), b"typed\r");
     assert_eq!(code, 9, "{said}");
-    assert!(said.contains("21 61\r\n") && said.contains("typed\r\n"), "{said}");
+    assert!(who() == Who::Crun || said.contains("21 61\r\n"), "{said}");
+    assert!(said.contains("typed\r\n"), "{said}");
 }
 
 #[test]
@@ -251,6 +258,7 @@ fn signals_go_on_to_a_container_in_the_foreground() {
 
 #[test]
 fn what_is_ignored_or_blocked_with_us_is_not_in_the_container() {
+    only!(Who::Us, Who::Runc; "crun leaves what is ignored ignored, and waits for ever where SIGCHLD is");
     let look = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
     let world = World::running(&["sh", "-c", &format!("{look}; sleep 0.5")]);
     world.write();
@@ -260,11 +268,7 @@ fn what_is_ignored_or_blocked_with_us_is_not_in_the_container() {
         let mut command = Command::new("bash");
         finish(command.args(["-c", &line]).current_dir(world.bundle()))
     };
-    let ran = bash(&line(&world, &format!("run {}", world.id)));
-    if who() == Who::Crun {
-        return; // leaves what is ignored ignored
-    }
-    assert_eq!(ran.ok(), nothing);
+    assert_eq!(bash(&line(&world, &format!("run {}", world.id))).ok(), nothing);
     world.call(&["run", "-d", &world.id]).ok();
     if who() == Who::Us {
         let exec = bash(&line(&world, &format!("exec {} sh -c \"{look}; exit 8\"", world.id)));

@@ -57,28 +57,30 @@ impl Cgroups {
 
     /// The hierarchies in the texts of these two files (proc(5), cgroups(7)).
     pub fn parse(mountinfo: &str, cgroup: &str) -> Cgroups {
+        let ours: Vec<Ours<'_>> = cgroup.lines().filter_map(Ours::of).collect();
         let mut found = Cgroups::default();
         for line in mountinfo.lines().filter(|line| line.contains(" - cgroup")) {
             let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let Some(mount) = left.split(' ').nth(4) else { continue };
             let mut right = right.split(' ');
             let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
-            if !mount.starts_with(TOP) || found.is_mounted(&mount) {
+            if !Path::new(mount).starts_with(TOP) || found.is_mounted(mount) {
                 continue;
             }
             match kind {
                 "cgroup2" if found.v2.is_none() => {
-                    found.v2 = own_path(cgroup, "").map(|own| Unified { mount, own });
+                    let own = ours.iter().find(|ours| ours.controllers == [""]);
+                    found.v2 = own.map(|ours| Unified { mount: mount.into(), own: ours.path.into() });
                 }
-                "cgroup" => found.v1.extend(hierarchy(mount, options, cgroup)),
+                "cgroup" => found.v1.extend(hierarchy(mount, options, &ours)),
                 _ => {}
             }
         }
         found
     }
 
-    fn is_mounted(&self, mount: &Path) -> bool {
-        self.v1.iter().any(|there| there.mount == mount)
+    fn is_mounted(&self, mount: &str) -> bool {
+        self.v1.iter().any(|there| there.mount.as_os_str() == mount)
     }
 
     /// How they are mounted.
@@ -111,24 +113,26 @@ pub(super) fn whole(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The third field of the line of /proc/self/cgroup with these controllers.
-fn own_path(cgroup: &str, controllers: &str) -> Option<PathBuf> {
-    cgroup.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, these, path) = (fields.next()?, fields.next()?, fields.next()?);
-        (these == controllers || these.split(',').any(|one| one == controllers && !one.is_empty()))
-            .then(|| PathBuf::from(path))
-    })
+/// A line of /proc/self/cgroup.
+struct Ours<'a> {
+    /// One empty name for version 2.
+    controllers: Vec<&'a str>,
+    path: &'a str,
 }
 
-fn hierarchy(mount: PathBuf, options: &str, cgroup: &str) -> Option<Hierarchy> {
-    // the superblock's options name the controllers among others; /proc/self/cgroup knows which of them are
-    let known: Vec<&str> =
-        cgroup.lines().filter_map(|line| line.split(':').nth(1)).flat_map(|c| c.split(',')).collect();
-    let controllers: Vec<String> =
-        options.split(',').filter(|option| known.contains(option) && !option.is_empty()).map(str::to_owned).collect();
-    let own = own_path(cgroup, controllers.first()?)?;
-    Some(Hierarchy { controllers, mount, own })
+impl Ours<'_> {
+    fn of(line: &str) -> Option<Ours<'_>> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        Some(Ours { controllers: fields.next()?.split(',').collect(), path: fields.next()? })
+    }
+}
+
+fn hierarchy(mount: &str, options: &str, ours: &[Ours<'_>]) -> Option<Hierarchy> {
+    // the superblock's options name the controllers among others; the line knows which of them are
+    let of = |option: &str| ours.iter().find(|ours| !option.is_empty() && ours.controllers.contains(&option));
+    let controllers: Vec<&str> = options.split(',').filter(|option| of(option).is_some()).collect();
+    let own = of(controllers.first()?)?.path.into();
+    Some(Hierarchy { controllers: controllers.into_iter().map(str::to_owned).collect(), mount: mount.into(), own })
 }
 
 #[cfg(test)]
