@@ -213,7 +213,7 @@ fn nodes_work_in_a_user_namespace() {
 
 /// The device programs of the container's group.
 fn programs(world: &World) -> Vec<u64> {
-    let shown = finish(Command::new("bpftool").args(["-j", "cgroup", "show"]).arg(directory("", &world.id))).ok();
+    let shown = finish(Command::new("bpftool").args(["-j", "cgroup", "show"]).arg(directory("", &world.group()))).ok();
     // nothing at all where there is none
     let list: Value = serde_json::from_str(shown.trim()).unwrap_or(json!([]));
     let device = |one: &&Value| one["attach_type"].as_str().is_some_and(|kind| kind.contains("device"));

@@ -35,7 +35,7 @@ fn pressure_and_the_peak_are_told_where_the_kernel_has_them() {
         World::running(&["sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=12; rm /dev/shm/x; sleep 1000"]);
     *world.at("/linux/resources/memory") = json!({"limit": 64 << 20});
     world.begin();
-    let group = directory("", &world.id);
+    let group = directory("", &world.group());
     let number = |file: &str| read(&group, file).parse::<u64>().unwrap();
     wait_until("it has used memory and given it back", || {
         number("memory.current") < 8 << 20 && number("memory.peak") > 12 << 20

@@ -356,7 +356,7 @@ fn below_its_cgroup_and_never_above() {
         }
     }
     let said = flagged(&world, &["--cgroup", "below"], &["cat", "/proc/self/cgroup"]).ok();
-    assert!(said.contains(&format!("/{}/below\n", world.id)), "{said}");
+    assert!(said.contains(&format!("/{}/below\n", world.group())), "{said}");
     let said = world.exec(&["cat", "/proc/self/cgroup"]).ok();
     assert!(!said.contains("below"), "{said}");
     flagged(&world, &["--cgroup", "nope"], &["true"]).fails();

@@ -52,7 +52,7 @@ fn a_pause_that_does_not_come_about_is_undone() {
     needs!(stuck.is_some(), "no /dev/fuse here, on which a process could be made to wait");
     let stuck = stuck.unwrap();
     world.begin();
-    let group = directory("", &world.id);
+    let group = directory("", &world.group());
     fs::write(group.join("cgroup.procs"), stuck.child.id().to_string()).unwrap();
     let said = world.call(&["pause", &world.id]).fails();
     if who() == Who::Us {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::cgroups::{directory, read, unified};
-use crate::world::{Outcome, Who, World, finish_with, who};
+use crate::world::{Outcome, Who, World, by_units, finish_with, who};
 use crate::{needs, needs_cgroup, only};
 
 const MIB: i64 = 1 << 20;
@@ -33,7 +33,7 @@ fn update_by(world: &World, resources: &Value) -> Outcome {
 /// What a file of the container's cgroup says: that of version 1 in its controller's directory, or that of version 2.
 fn says(world: &World, v1: (&str, &str), v2: &str) -> String {
     let file = if unified() { v2 } else { v1.1 };
-    read(&directory(v1.0, &world.id), file)
+    read(&directory(v1.0, &world.group()), file)
 }
 
 fn memory(world: &World) -> String {
@@ -116,7 +116,7 @@ fn memory_and_swap_are_raised_and_lowered_in_any_order() {
         let [limit, both] = [limit, both].map(|number| (number * MIB).to_string());
         update(&world, &["--memory", &limit, "--memory-swap", &both]).ok();
         assert_eq!(memory(&world), limit);
-        let place = directory("memory", &world.id);
+        let place = directory("memory", &world.group());
         if !unified() && place.join("memory.memsw.limit_in_bytes").exists() {
             assert_eq!(read(&place, "memory.memsw.limit_in_bytes"), both);
         }
@@ -260,10 +260,11 @@ fn a_limit_below_what_is_used_is_refused() {
         let used = says(&world, ("memory", "memory.usage_in_bytes"), "memory.current");
         used.parse::<i64>().unwrap() > 24 * MIB
     });
+    let before = pids(&world);
     let less = json!({"memory": {"limit": 8 * MIB, "swap": 8 * MIB, "checkBeforeUpdate": true}, "pids": {"limit": 9}});
     let said = update_by(&world, &less).fails();
     assert!(said.contains("--resources: memory.limit: ") && said.contains("in use: "), "{said}");
-    assert_eq!((memory(&world), pids(&world)), ((64 * MIB).to_string(), "max".to_owned()));
+    assert_eq!((memory(&world), pids(&world)), ((64 * MIB).to_string(), before));
     assert_eq!(world.status(), "running");
 }
 
@@ -311,7 +312,7 @@ fn unified_files_are_merged_line_by_line() {
     needs!(unified(), "unified is for version 2");
     let world = with(json!({"unified": {"memory.high": "41943040", "memory.low": "1048576"}}));
     update_by(&world, &json!({"unified": {"memory.high": "50331648", "memory.oom.group": "1"}})).ok();
-    let place = directory("", &world.id);
+    let place = directory("", &world.group());
     let files = ["memory.high", "memory.low", "memory.oom.group"].map(|file| read(&place, file));
     assert_eq!(files, ["50331648", "1048576", "1"]);
 }
@@ -377,7 +378,12 @@ fn a_container_of_runcs_is_updated_and_runc_still_knows_it() {
     world.write();
     let by_runc = |args: &[&str]| {
         let mut command = std::process::Command::new(&runc);
-        command.arg("--root").arg(world.path("state")).args(args).current_dir(world.bundle());
+        command
+            .args(by_units().then_some("--systemd-cgroup"))
+            .arg("--root")
+            .arg(world.path("state"))
+            .args(args)
+            .current_dir(world.bundle());
         crate::world::finish(&mut command)
     };
     by_runc(&["run", "-d", &world.id]).ok();
@@ -390,5 +396,10 @@ fn a_container_of_runcs_is_updated_and_runc_still_knows_it() {
     assert!(text["config"].as_object().unwrap().contains_key("no_pivot_root"), "what runc alone knows");
     update(&world, &["--pids-limit", "50"]).ok();
     assert_eq!((pids(&world), memory(&world)), ("50".to_owned(), (64 * MIB).to_string()));
+    if by_units() {
+        // its unit is known, and told: what systemd does not know is gone after a reload
+        crate::world::finish(std::process::Command::new("systemctl").arg("daemon-reload")).ok();
+        assert_eq!((pids(&world), memory(&world)), ("50".to_owned(), (64 * MIB).to_string()));
+    }
     by_runc(&["delete", "--force", &world.id]).ok();
 }

@@ -49,6 +49,16 @@ pub fn who() -> Who {
     }
 }
 
+/// True when SYSTEMD_CGROUP asks that every container be a unit of systemd.
+pub fn by_units() -> bool {
+    std::env::var_os("SYSTEMD_CGROUP").is_some()
+}
+
+/// `cgroupsPath` of a container that needs no other place than the rest.
+pub fn cgroups_path(id: &str) -> String {
+    if by_units() { format!("system.slice:coracle:{id}") } else { format!("/{id}") }
+}
+
 /// Notes that a test cannot be made here, and why: in the file named by SKIPS, which `hack/test` prints.
 pub fn skip(test: &str, why: &str) {
     let line = format!("{test}: {why}\n");
@@ -194,7 +204,7 @@ impl World {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut config = stock();
         config["process"]["args"] = json!(args);
-        config["linux"]["cgroupsPath"] = json!(format!("/{id}"));
+        config["linux"]["cgroupsPath"] = json!(cgroups_path(&id));
         if !ordinary::root() {
             ordinary::adapt(&mut config, &id);
         }
@@ -255,6 +265,11 @@ impl World {
         self.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != kind);
     }
 
+    /// The cgroup that its first config asks for.
+    pub fn group(&self) -> String {
+        if by_units() { format!("system.slice/coracle-{}.scope", self.id) } else { self.id.clone() }
+    }
+
     /// Puts the config into the bundle.
     pub fn write(&self) {
         fs::write(self.bundle().join("config.json"), serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
@@ -263,6 +278,10 @@ impl World {
     /// The runtime with the state directory of this test.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(runtime());
+        let manager = |arg: &&str| arg.starts_with("--cgroup-manager") || *arg == "--systemd-cgroup";
+        if by_units() && !args.iter().any(manager) {
+            command.arg("--systemd-cgroup");
+        }
         command.arg("--root").arg(self.path("state")).args(args).current_dir(self.bundle());
         command
     }

@@ -24,6 +24,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 
+pub use crate::plan::resources::unit::Manager;
 pub use systemd::UnitName;
 pub use update::{Change, Changed};
 

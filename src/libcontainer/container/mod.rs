@@ -254,7 +254,8 @@ impl Container {
 
     /// Its cgroup.
     pub fn cgroup(&self) -> Cgroup {
-        let unit = self.record.coracle.as_ref().and_then(|own| own.unit.clone());
+        let own = self.record.coracle.as_ref();
+        let unit = own.map_or_else(|| self.record.config.cgroups.unit(), |own| own.unit.clone());
         let mut paths = self.record.cgroup_paths.clone();
         if self.record.rootless {
             // runc notes as well where it was not let

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::UnitName;
+use crate::cgroup::{Manager, UnitName};
 
 /// What is kept of a container.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -137,6 +137,27 @@ pub struct RecordedCgroup {
     pub path: String,
     /// Nothing that we set by it, but without any limit runc takes the container for broken.
     pub memory: i64,
+    /// runc made it as a unit of systemd; ours are in `OwnRecord`.
+    #[serde(rename = "Systemd", skip_serializing)]
+    pub systemd: bool,
+    /// What the unit's name begins with.
+    #[serde(skip_serializing)]
+    pub scope_prefix: String,
+    /// It is a unit of the user's own systemd.
+    #[serde(rename = "Rootless", skip_serializing)]
+    pub rootless: bool,
+}
+
+impl RecordedCgroup {
+    /// The unit of a container that runc made, by the name that runc gives it.
+    pub fn unit(&self) -> Option<UnitName> {
+        let name = match self.name.ends_with(".slice") {
+            true => self.name.clone(),
+            false => format!("{}-{}.scope", self.scope_prefix, self.name),
+        };
+        let manager = if self.rootless { Manager::User } else { Manager::System };
+        self.systemd.then_some(UnitName { name, manager })
+    }
 }
 
 /// What is ours alone.
@@ -244,6 +265,17 @@ mod tests {
         let nulls =
             r#"{"id":"y","cgroup_paths":null,"external_descriptors":null,"config":{"labels":null,"cgroups":null}}"#;
         assert!(serde_json::from_str::<Record>(nulls).is_ok());
+    }
+
+    #[test]
+    fn the_unit_of_a_container_that_runc_made_is_known() {
+        let unit = |text: &str| serde_json::from_str::<RecordedCgroup>(text).unwrap().unit();
+        let name = |name: &str, manager| Some(UnitName { name: name.to_owned(), manager });
+        let scope = r#"{"name":"x","parent":"a.slice","scope_prefix":"runc","Systemd":true,"Rootless":false}"#;
+        assert_eq!(unit(scope), name("runc-x.scope", Manager::System));
+        let slice = r#"{"name":"x.slice","scope_prefix":"","Systemd":true,"Rootless":true}"#;
+        assert_eq!(unit(slice), name("x.slice", Manager::User));
+        assert_eq!(unit(r#"{"name":"x","scope_prefix":"runc","Systemd":false}"#), None);
     }
 
     #[test]

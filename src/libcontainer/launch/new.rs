@@ -168,7 +168,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             cgroups: RecordedCgroup {
                 name: flags.id.clone(),
                 path: linux.and_then(cgroups_path).unwrap_or_default(),
-                memory: 0,
+                ..RecordedCgroup::default()
             },
             no_new_keyring: flags.keyring == Keyring::Inherited,
             version: spec.version().clone(),
