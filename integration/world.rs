@@ -267,7 +267,11 @@ impl World {
 
     /// The cgroup that its first config asks for.
     pub fn group(&self) -> String {
-        if by_units() { format!("system.slice/coracle-{}.scope", self.id) } else { self.id.clone() }
+        match ordinary::group().filter(|_| !ordinary::root()) {
+            Some(hers) => format!("{hers}/{}", self.id),
+            None if by_units() => format!("system.slice/coracle-{}.scope", self.id),
+            None => self.id.clone(),
+        }
     }
 
     /// Puts the config into the bundle.
