@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::ordinary::{group as group_of_ours, root};
 use crate::world::{Who, World, skip, test_name, wait_until, who};
 use crate::{needs, needs_cgroup, only};
 
@@ -18,7 +19,8 @@ pub fn unified() -> bool {
 /// The directory of the group in the hierarchy with this controller; on version 2 there is but one.
 pub fn directory(controller: &str, group: &str) -> PathBuf {
     let hierarchy = if unified() { Path::new(TOP).to_path_buf() } else { Path::new(TOP).join(controller) };
-    hierarchy.join(group.trim_start_matches('/'))
+    let hers = if root() { "" } else { group_of_ours().unwrap_or_default() };
+    hierarchy.join(hers).join(group.trim_start_matches('/'))
 }
 
 pub fn read(directory: &Path, file: &str) -> String {

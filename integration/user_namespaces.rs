@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::mountinfo::mount_at;
 use crate::namespaces::{KINDS, Pod, inode, with_users};
-use crate::ordinary::{first, give_to_first};
-use crate::world::{Who, World, wait_until, who};
+use crate::ordinary::{first, give_to_first, root};
+use crate::world::{Who, World, finish, wait_until, who};
 use crate::{needs_root, only};
 
 #[test]
@@ -106,6 +106,13 @@ fn several_mappings_are_written_and_wrong_ones_refused() {
     let out = world.run().ok();
     assert_eq!(out.lines().count(), 301, "{out}");
     only!(Who::Us; "the words are ours");
+    if root() {
+        // as many as there may be, and short enough
+        let map: Vec<_> = (0..340u32).map(|n| json!({"containerID": n, "hostID": 1000 + 2 * n, "size": 1})).collect();
+        *world.at("/linux/uidMappings") = json!(map);
+        finish(Command::new("chown").arg("-hR").arg("1000").arg(world.rootfs(""))).ok();
+        assert_eq!(world.run().ok().lines().count(), 341);
+    }
     *world.at("/linux/uidMappings") =
         json!([{"containerID": 0, "hostID": 1000, "size": 10}, {"containerID": 5, "hostID": 5000, "size": 1}]);
     assert!(world.run().fails().contains("linux.uidMappings[1]: overlaps with the mapping [0]"));

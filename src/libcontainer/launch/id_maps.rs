@@ -24,7 +24,7 @@ struct Map<'a> {
 
 /// The text of uid_map and gid_map.
 pub(super) fn map_lines(maps: &[IdMap]) -> String {
-    maps.iter().map(|map| format!("{} {} {}\n", map.container, map.host, map.size)).collect()
+    maps.iter().map(IdMap::to_string).collect()
 }
 
 /// Writes both for process `pid`.

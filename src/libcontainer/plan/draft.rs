@@ -122,6 +122,13 @@ pub struct IdMap {
     pub size: u32,
 }
 
+/// As the kernel reads it.
+impl std::fmt::Display for IdMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{} {} {}", self.container, self.host, self.size)
+    }
+}
+
 /// One line of timens_offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeOffset {

@@ -9,6 +9,8 @@ use crate::config::At;
 
 /// As many lines as the kernel takes in one map (user_namespaces(7), Linux 4.15).
 const MAX_LINES: usize = 340;
+/// And as many bytes: less than a page (user_namespaces(7)), which is this or, elsewhere, at most that.
+const MAX_BYTES: usize = if cfg!(target_arch = "x86_64") { 4095 } else { 65535 };
 
 /// Reads `linux.uidMappings` and `linux.gidMappings`. SPEC: config-linux.md#user-namespace-mappings.
 pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
@@ -59,6 +61,10 @@ pub(super) fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
 pub(super) fn lines(list: &[LinuxIdMapping], at: &At, plan: &mut Draft) {
     if list.len() > MAX_LINES {
         plan.fault(at, format!("{} mappings, and the kernel takes at most {MAX_LINES}", list.len()));
+    }
+    let bytes: usize = maps(list).iter().map(|map| map.to_string().len()).sum();
+    if bytes > MAX_BYTES && list.len() <= MAX_LINES {
+        plan.fault(at, format!("{} mappings are {bytes} bytes, and the kernel takes at most {MAX_BYTES}", list.len()));
     }
     for (n, line) in list.iter().enumerate() {
         let at = at.index(n);
