@@ -1,4 +1,5 @@
 //! `linux.intelRdt`: the group of the resctrl file system that the container is in. SPEC: config-linux.md#intelrdt.
+//! KERNEL(4.10, 4.14): resctrl, and groups in it that count.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 //! The container's group in the resctrl file system at run time: made, joined, changed, removed. Runs in the runtime
 //! process. The file system is the kernel's; tests have a directory that behaves like it.
+//! KERNEL(4.10, 4.14): resctrl, and groups in it that count.
 
 mod schema;
 pub mod stats;
