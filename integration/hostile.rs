@@ -213,6 +213,7 @@ fn a_waiting_init_shows_no_way_to_the_host() {
 
 #[test]
 fn our_own_binary_cannot_be_written_from_inside() {
+    needs_root!("a look at a process that is closed");
     // CVE-2019-5736: the program is an interpreter line that makes the runtime run itself again, and a library of the
     // root, or a second process, then opens /proc/PID/exe for writing
     only!(Who::Us; "it could overwrite the peer's binary");

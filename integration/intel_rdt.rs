@@ -82,6 +82,7 @@ fn a_machine_that_has_none_is_told() {
 
 #[test]
 fn a_group_that_is_there_is_joined_by_init_and_exec() {
+    crate::needs_root!("mounts on the host");
     only!(Who::Us, Who::Runc; "crun asks the file system for its type");
     let machine = Machine::new(json!({"closID": "gold"}));
     machine.call(&["create", &machine.0.id]).ok();
@@ -100,6 +101,7 @@ fn a_group_that_is_there_is_joined_by_init_and_exec() {
 
 #[test]
 fn a_group_with_other_schemata_is_an_error() {
+    crate::needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1 does not compare, and crun asks the file system for its type");
     let machine = Machine::new(json!({"closID": "gold", "l3CacheSchema": "L3:0=f"}));
     let said = machine.call(&["create", &machine.0.id]).fails();
@@ -118,6 +120,7 @@ fn a_group_with_other_schemata_is_an_error() {
 
 #[test]
 fn what_fails_leaves_no_group() {
+    crate::needs_root!("mounts on the host");
     only!(Who::Us; "a peer's own group has no files in a directory of ours either");
     let machine = Machine::new(json!({"l3CacheSchema": "L3:0=f"}));
     // a directory that comes without its files
@@ -138,6 +141,7 @@ fn what_fails_leaves_no_group() {
 
 #[test]
 fn a_group_is_updated_and_its_numbers_are_told() {
+    crate::needs_root!("mounts on the host");
     only!(Who::Us, Who::Runc; "crun asks the file system for its type");
     let machine = Machine::new(json!({"closID": "gold"}));
     machine.call(&["create", &machine.0.id]).ok();
