@@ -19,8 +19,10 @@ pub fn unified() -> bool {
 /// The directory of the group in the hierarchy with this controller; on version 2 there is but one.
 pub fn directory(controller: &str, group: &str) -> PathBuf {
     let hierarchy = if unified() { Path::new(TOP).to_path_buf() } else { Path::new(TOP).join(controller) };
-    let hers = if root() { "" } else { group_of_ours().unwrap_or_default() };
-    hierarchy.join(hers).join(group.trim_start_matches('/'))
+    let group = group.trim_start_matches('/');
+    // a world's own group is told with the one it is in
+    let hers = group_of_ours().filter(|hers| !root() && !group.starts_with(hers)).unwrap_or_default();
+    hierarchy.join(hers).join(group)
 }
 
 pub fn read(directory: &Path, file: &str) -> String {
