@@ -72,7 +72,9 @@ fn every_level_hands_its_controllers_down() {
     world.create().ok();
     let available = read(Path::new(TOP), "cgroup.subtree_control");
     for group in [top.clone(), format!("{top}/middle")] {
-        assert_eq!(read(&directory("", &group), "cgroup.subtree_control"), available, "{group}");
+        let handed = read(&directory("", &group), "cgroup.subtree_control");
+        // the peers hand down those that they know
+        assert!(if who() == Who::Us { handed == available } else { handed.contains("memory") }, "{group}: {handed}");
     }
     assert_eq!(read(&directory("", &format!("{top}/middle/leaf")), "cgroup.subtree_control"), "");
     world.call(&["delete", "--force", &world.id]).ok();
@@ -328,7 +330,8 @@ fn what_the_container_made_below_its_group_is_seen_killed_and_removed() {
     needs_cgroup!();
     let world = with_groups_below();
     let ps: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
-    assert_eq!(ps.len(), 2, "{ps:?}");
+    // crun 1.8 looks into its own group alone on version 2
+    assert!(ps.len() == 2 || who() == Who::Crun, "{ps:?}");
     world.call(&["delete", "--force", &world.id]).ok();
     assert_eq!(world.cgroups(), Vec::<PathBuf>::new());
     for pid in ps {

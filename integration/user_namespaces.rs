@@ -99,6 +99,7 @@ fn a_user_and_group_other_than_root_in_a_user_namespace() {
 
 #[test]
 fn several_mappings_are_written_and_wrong_ones_refused() {
+    only!(Who::Us, Who::Runc; "crun 1.8 mounts no proc there where the host's is covered in part");
     let mut world = World::running(&["cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
     with_users(&mut world);
     let map: Vec<_> =
