@@ -239,7 +239,8 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
 
 /// The container's cgroup, or the one below it that `--cgroup` names.
 fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgroup>> {
-    let mut paths = container.cgroup().paths().clone();
+    let own = container.cgroup();
+    let mut paths = own.paths().clone();
     for wanted in &args.cgroup {
         let (keys, below) = wanted.split_once(':').unwrap_or(("", wanted));
         if below.split('/').any(|part| part == "..") {
@@ -257,7 +258,7 @@ fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgro
     if paths.is_empty() {
         return Ok(None);
     }
-    let cgroup = Cgroup::open(&paths, container.cgroup().unit().cloned());
+    let cgroup = Cgroup::open(paths, own.unit().cloned());
     // where a group was named, no other will do
     let named = !args.cgroup.is_empty();
     let pid = container.record().init_process_pid;

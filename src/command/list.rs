@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, bail};
 use libcontainer::container::{Container, Root, Status};
+use libcontainer::host::user_name;
 use serde_json::Value;
 
 use super::{Session, print, state};
@@ -49,15 +50,7 @@ impl Users {
     fn owner(&self, container: &Container) -> String {
         let own = container.record().coracle.as_ref().map(|own| own.owner);
         let uid = own.or_else(|| std::fs::metadata(container.directory()).map(|data| data.uid()).ok()).unwrap_or(0);
-        self.name(uid).map_or_else(|| format!("#{uid}"), str::to_owned)
-    }
-
-    fn name(&self, uid: u32) -> Option<&str> {
-        self.0.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let (name, there) = (fields.next()?, fields.nth(1)?);
-            (there.parse() == Ok(uid)).then_some(name)
-        })
+        user_name(&self.0, uid).map_or_else(|| format!("#{uid}"), str::to_owned)
     }
 }
 
@@ -106,12 +99,6 @@ fn columns(rows: &[[String; 6]]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn a_user_is_found_by_number() {
-        let users = super::Users("root:x:0:0:root:/root:/bin/sh\nbad\nmail:x:8:8::/:/bin/false\n".to_owned());
-        assert_eq!((users.name(8), users.name(0), users.name(5)), (Some("mail"), Some("root"), None));
-    }
-
     #[test]
     fn columns_are_twelve_wide_at_least() {
         let header = super::columns(&[["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)]);

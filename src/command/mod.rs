@@ -23,6 +23,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use libcontainer::container::Root;
+use libcontainer::host;
 use libcontainer::launch::{Ready, Times};
 use libcontainer::plan::Plan;
 use libcontainer::plan::explain::Line;
@@ -124,9 +125,7 @@ fn is_real_root() -> bool {
     if rustix::process::geteuid().as_raw() != 0 {
         return false;
     }
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    whole || std::env::var_os("USER").is_some_and(|user| user == "root")
+    host::has_all_ids() || std::env::var_os("USER").is_some_and(|user| user == "root")
 }
 
 /// Standard output. A reader that has closed the pipe has read enough.

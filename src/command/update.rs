@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::cgroup::Change;
+use libcontainer::cgroup::{Change, undone};
 use libcontainer::config::{self, At, Faults};
 use libcontainer::container::{Container, Status};
 use libcontainer::host::{Host, Labels};
@@ -51,16 +51,9 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let group_back = || group.iter().try_for_each(|changed| changed.undo(&resctrl::Kernel));
     let changed = cgroup
         .change(Change { writes: &writes, devices: devices.as_ref() })
-        .map_err(|error| with_undone(error, group_back()))?;
+        .map_err(|error| undone(error, group_back()))?;
     record(&mut container, args, resources);
-    container.save().map_err(|error| with_undone(error, changed.undo().and(group_back())))
-}
-
-fn with_undone(error: anyhow::Error, undone: Result<()>) -> anyhow::Error {
-    match undone {
-        Ok(()) => error,
-        Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
-    }
+    container.save().map_err(|error| undone(error, changed.undo().and(group_back())))
 }
 
 /// What is in force from now on.
@@ -68,21 +61,24 @@ fn record(container: &mut Container, args: &cli::Update, resources: Value) {
     let record = container.record_mut();
     record.resources_in_force = Some(resources);
     if let Some(rdt) = &mut record.config.intel_rdt {
-        let asked = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
-        if let Some(text) = asked(&args.l3_cache_schema) {
-            rdt.l3_cache_schema = text;
+        if let Some(text) = given(&args.l3_cache_schema) {
+            rdt.l3_cache_schema = text.to_owned();
         }
-        if let Some(text) = asked(&args.mem_bw_schema) {
-            rdt.mem_bw_schema = text;
+        if let Some(text) = given(&args.mem_bw_schema) {
+            rdt.mem_bw_schema = text.to_owned();
         }
     }
+}
+
+/// A flag with nothing behind it asks for nothing.
+fn given(value: &Option<String>) -> Option<&str> {
+    value.as_deref().filter(|text| !text.is_empty())
 }
 
 /// Lines for the container's group in resctrl, which it must have from its beginning: who is in none cannot be moved by
 /// one process at a time.
 fn schemata(args: &cli::Update, container: &Container) -> Result<Vec<Schema>> {
-    let some = |value: &'_ Option<String>| value.clone().filter(|text| !text.is_empty());
-    let (l3_cache, bandwidth) = (some(&args.l3_cache_schema), some(&args.mem_bw_schema));
+    let (l3_cache, bandwidth) = (given(&args.l3_cache_schema), given(&args.mem_bw_schema));
     if l3_cache.is_none() && bandwidth.is_none() {
         return Ok(Vec::new());
     }
@@ -91,8 +87,8 @@ fn schemata(args: &cli::Update, container: &Container) -> Result<Vec<Schema>> {
         let flag = if l3_cache.is_some() { cache_flag } else { bandwidth_flag };
         bail!("{flag}: the config of this container has no linux.intelRdt");
     }
-    let l3_cache = l3_cache.as_deref().map(|text| (cache_flag, text));
-    let bandwidth = bandwidth.as_deref().map(|text| (bandwidth_flag, text));
+    let l3_cache = l3_cache.map(|text| (cache_flag, text));
+    let bandwidth = bandwidth.map(|text| (bandwidth_flag, text));
     plan::resctrl::asked_by_flags(l3_cache, bandwidth).map_err(|problem| anyhow!(problem))
 }
 

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Cgroup;
+use crate::host::has_all_ids;
 use crate::plan::resources::DeviceAccess;
 use crate::sys::bpf;
 
@@ -129,9 +130,5 @@ fn forbidden(error: &anyhow::Error) -> bool {
 
 /// Root of the initial user namespace, whose map is all of it (user_namespaces(7)).
 fn is_root() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        return false;
-    }
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"]
+    rustix::process::geteuid().is_root() && has_all_ids()
 }

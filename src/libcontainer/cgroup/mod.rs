@@ -48,9 +48,9 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// The cgroup that a record tells of.
-    pub fn open(paths: &BTreeMap<String, PathBuf>, unit: Option<UnitName>) -> Cgroup {
+    pub fn open(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
-        Cgroup { paths: paths.clone(), controllers, instead: None, unit }
+        Cgroup { paths, controllers, instead: None, unit }
     }
 
     /// A record has one key for controllers that are mounted together; limits are for each of them.
@@ -367,6 +367,14 @@ pub(crate) fn word(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => crate::plan::failure::words(rustix::io::Errno::from_raw_os_error(number)),
         None => error.to_string(),
+    }
+}
+
+/// What is told of a change that failed and was undone, or not altogether.
+pub fn undone(error: anyhow::Error, undone: Result<()>) -> anyhow::Error {
+    match undone {
+        Ok(()) => error,
+        Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
     }
 }
 

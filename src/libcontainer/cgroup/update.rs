@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 
-use super::{Cgroup, must_fit, put, systemd, word};
+use super::{Cgroup, must_fit, put, systemd, undone, word};
 use crate::plan::resources::unit::{device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 
@@ -51,10 +51,7 @@ impl Cgroup {
         let done = changed.make();
         match done {
             Ok(()) => Ok(changed),
-            Err(error) => Err(match changed.undo() {
-                Ok(()) => error,
-                Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
-            }),
+            Err(error) => Err(undone(error, changed.undo())),
         }
     }
 

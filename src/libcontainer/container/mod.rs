@@ -160,7 +160,7 @@ impl Root {
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
-        Some(Remains { directory, cgroup: Cgroup::open(&paths, unit), groups })
+        Some(Remains { directory, cgroup: Cgroup::open(paths, unit), groups })
     }
 }
 
@@ -261,7 +261,7 @@ impl Container {
             // runc notes as well where it was not let
             paths.retain(|_, path| path.is_dir());
         }
-        Cgroup::open(&paths, unit)
+        Cgroup::open(paths, unit)
     }
 
     /// True when everything in the container dies with its init.
@@ -444,7 +444,7 @@ mod tests {
         let reserved = root.reserve("x").unwrap();
         let paths = BTreeMap::from([("pids".to_owned(), PathBuf::from("/sys/fs/cgroup/pids/nowhere"))]);
         let groups = [PathBuf::from("/sys/fs/resctrl/x")];
-        reserved.note(&Cgroup::open(&paths, None), &groups).unwrap();
+        reserved.note(&Cgroup::open(paths.clone(), None), &groups).unwrap();
         let remains = root.remains("x").unwrap();
         assert_eq!((remains.cgroup.paths(), &remains.groups[..]), (&paths, &groups[..]));
         assert_eq!(remains.directory, root.path().join("x"));

@@ -87,6 +87,21 @@ impl Me {
     }
 }
 
+/// True where every id is one of the host's, as in the initial user namespace (user_namespaces(7)).
+pub fn has_all_ids() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// The name of the user with that number in the text of a passwd(5).
+pub fn user_name(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, there) = (fields.next()?, fields.nth(1)?);
+        (there.parse() == Ok(uid)).then_some(name)
+    })
+}
+
 /// The inode of the initial user namespace (PROC_USER_INIT_INO, which no kernel may change).
 const INITIAL_USERS: u64 = 0xEFFF_FFFD;
 
@@ -160,4 +175,14 @@ fn bounding() -> u64 {
                 .map(|has| if has { bit } else { 0 })
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_user_is_found_by_number() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nbad\nmail:x:8:8::/:/bin/false\n";
+        let name = |uid| super::user_name(users, uid);
+        assert_eq!((name(8), name(0), name(5)), (Some("mail"), Some("root"), None));
+    }
 }

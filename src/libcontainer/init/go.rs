@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::talk::retry;
@@ -251,18 +252,8 @@ impl Said {
         self.length += length;
     }
 
-    fn number(&mut self, mut number: usize) {
-        let mut digits = [0u8; 20];
-        let mut first = digits.len();
-        loop {
-            first -= 1;
-            digits[first] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.text(&digits[first..]);
+    fn number(&mut self, number: usize) {
+        self.text(DecInt::new(number).as_bytes());
     }
 
     fn words(&self) -> Words {

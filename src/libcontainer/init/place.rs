@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
+use rustix::path::DecInt;
 
 use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{Last, Missing, Slot, Target};
@@ -231,18 +232,8 @@ pub(super) fn find(scene: &Scene<'_>, slot: Slot) -> Outcome {
 /// `/proc/self/fd/N`.
 fn own_link(number: i32, text: &mut [u8; 32]) -> &CStr {
     const BEGINNING: &[u8] = b"/proc/self/fd/";
-    let mut digits = [0u8; 12];
-    let mut first = digits.len();
-    let mut left = number.unsigned_abs();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    let digits = &digits[first..];
+    let number = DecInt::new(number.unsigned_abs());
+    let digits = number.as_bytes();
     text[..BEGINNING.len()].copy_from_slice(BEGINNING);
     text[BEGINNING.len()..BEGINNING.len() + digits.len()].copy_from_slice(digits);
     text[BEGINNING.len() + digits.len()] = 0;

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, anyhow, bail};
 
 use super::serve::put;
+use crate::host::user_name;
 use crate::plan::{IdMap, IdMaps, Writer};
 
 /// One of the two maps.
@@ -126,10 +127,9 @@ fn elsewhere(command: &Command) -> Command {
 
 /// What stands for us in the first field of /etc/subuid: the name, or the number (subuid(5)).
 fn names() -> Vec<String> {
-    let uid = rustix::process::getuid().as_raw().to_string();
+    let uid = rustix::process::getuid().as_raw();
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = users.lines().find(|line| line.split(':').nth(2) == Some(&uid)).and_then(|line| line.split(':').next());
-    name.map(str::to_owned).into_iter().chain([uid]).collect()
+    user_name(&users, uid).map(str::to_owned).into_iter().chain([uid.to_string()]).collect()
 }
 
 /// First id and count of each line for one of the names.
