@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::ordinary::{group as group_of_ours, root};
 use crate::world::{Who, World, skip, test_name, wait_until, who};
 use crate::{needs, needs_cgroup, only};
 
@@ -19,10 +18,7 @@ pub fn unified() -> bool {
 /// The directory of the group in the hierarchy with this controller; on version 2 there is but one.
 pub fn directory(controller: &str, group: &str) -> PathBuf {
     let hierarchy = if unified() { Path::new(TOP).to_path_buf() } else { Path::new(TOP).join(controller) };
-    let group = group.trim_start_matches('/');
-    // a world's own group is told with the one it is in
-    let hers = group_of_ours().filter(|hers| !root() && !group.starts_with(hers)).unwrap_or_default();
-    hierarchy.join(hers).join(group)
+    hierarchy.join(group.trim_start_matches('/'))
 }
 
 pub fn read(directory: &Path, file: &str) -> String {
@@ -158,7 +154,7 @@ fn each_limit_is_in_its_file() {
             continue;
         }
         world.create().ok();
-        let place = directory(controller, &world.id);
+        let place = directory(controller, &world.group());
         // a kernel without swap accounting has no such file
         if file != "memory.swap.max" || place.join(file).exists() {
             assert_eq!(read(&place, file), expected, "{resources}");
@@ -183,12 +179,12 @@ fn burst_and_idle_are_written_where_the_kernel_has_them() {
     );
     *world.at("/linux/resources") = json!({"cpu": {"quota": 20000, "period": 50000, "burst": 10000}});
     world.create().ok();
-    assert_eq!(read(&directory("cpu", &world.id), burst), "10000");
+    assert_eq!(read(&directory("cpu", &world.group()), burst), "10000");
     world.call(&["delete", "--force", &world.id]).ok();
     // a weight beside it is no weight: the kernel would refuse it
     *world.at("/linux/resources") = json!({"cpu": {"shares": 512, "idle": 1}});
     world.create().ok();
-    assert_eq!(read(&directory("cpu", &world.id), idle), "1");
+    assert_eq!(read(&directory("cpu", &world.group()), idle), "1");
 }
 
 fn any_group_has(controller: &str, file: &str) -> bool {
@@ -203,7 +199,7 @@ fn pids_zero_is_one() {
     let mut world = World::running(&["true"]);
     *world.at("/linux/resources") = json!({"pids": {"limit": 0}});
     world.create().ok();
-    assert_eq!(read(&directory("pids", &world.id), "pids.max"), "1");
+    assert_eq!(read(&directory("pids", &world.group()), "pids.max"), "1");
 }
 
 #[test]
@@ -230,7 +226,7 @@ fn unified_is_written_line_by_line_on_version_2_alone() {
         return;
     }
     created.ok();
-    let group = directory("", &world.id);
+    let group = directory("", &world.group());
     assert_eq!(read(&group, "memory.high"), "67108864");
     assert_eq!(read(&group, "pids.max"), "33");
     assert_eq!(read(&group, "cgroup.max.depth"), "5");
@@ -271,7 +267,7 @@ fn a_frozen_group_is_refused() {
     needs_cgroup!();
     only!(Who::Us; "crun, and runc 1.1, hang in it");
     let world = World::running(&["true"]);
-    let group = directory("freezer", &world.id);
+    let group = directory("freezer", &world.group());
     let above = group.join("below");
     fs::create_dir_all(&above).unwrap();
     let (file, frozen, thawed) =
@@ -394,7 +390,7 @@ fn rates_of_a_disk_are_in_their_files() {
         "throttleReadIOPSDevice": rate(100), "throttleWriteIOPSDevice": rate(200),
     }});
     world.create().ok();
-    let group = directory("blkio", &world.id);
+    let group = directory("blkio", &world.group());
     if unified() {
         assert_eq!(read(&group, "io.max"), format!("{numbers} rbps=1048576 wbps=2097152 riops=100 wiops=200"));
     } else {
@@ -414,8 +410,8 @@ fn huge_pages_are_limited_used_and_reserved() {
     *world.at("/linux/resources") = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]});
     world.create().ok();
     let group = [
-        directory("hugetlb", &world.id).join("hugetlb.2MB.limit_in_bytes"),
-        directory("unified", &world.id).join("hugetlb.2MB.max"),
+        directory("hugetlb", &world.group()).join("hugetlb.2MB.limit_in_bytes"),
+        directory("unified", &world.group()).join("hugetlb.2MB.max"),
     ];
     let file = group.iter().find(|file| file.exists()).expect("a file with the limit");
     assert_eq!(fs::read_to_string(file).unwrap().trim(), "4194304");

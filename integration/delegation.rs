@@ -55,7 +55,7 @@ fn a_container_that_may_write_its_cgroup_owns_it() {
     assert_eq!(fs::read_to_string(&out).unwrap(), "0::/one\n7\n");
     // the limits are the host's
     assert_eq!(fs::read_to_string(&err).unwrap().matches("ermission denied").count(), 2);
-    let group = directory("", &world.id);
+    let group = directory("", &world.group());
     assert_eq!(owner(&group), 200_000);
     for entry in fs::read_dir(&group).unwrap().flatten().filter(|entry| entry.path().is_file()) {
         let name = entry.file_name().into_string().unwrap();
@@ -77,8 +77,8 @@ fn who_joins_a_user_namespace_owns_the_cgroup_by_its_maps() {
     world.in_users_of(&format!("/proc/{}/ns/user", pod.pid()));
     *world.at("/process/user") = json!({"uid": 5, "gid": 5});
     world.begin();
-    assert_eq!(owner(&directory("", &world.id)), 200_005);
-    assert_eq!(owner(&directory("", &pod.id)), 200_000);
+    assert_eq!(owner(&directory("", &world.group())), 200_005);
+    assert_eq!(owner(&directory("", &pod.group())), 200_000);
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn who_may_only_look_owns_nothing() {
     fs::create_dir(elsewhere.rootfs("cgroups")).unwrap();
     for world in [read_only, shared, elsewhere] {
         world.begin();
-        assert_eq!(owner(&directory("", &world.id)), 0);
-        assert_eq!(owner(&directory("", &world.id).join("cgroup.procs")), 0);
+        assert_eq!(owner(&directory("", &world.group())), 0);
+        assert_eq!(owner(&directory("", &world.group()).join("cgroup.procs")), 0);
     }
 }
 
@@ -207,16 +207,10 @@ fn an_ordinary_user_has_limits_in_a_group_that_is_hers() {
             chown(path.join(file), Some(user), Some(user)).unwrap();
         }
     }
-    world.namespace("user", None);
+    world.for_one_user(user);
     world.namespace("cgroup", None);
-    world.without_namespace("network");
-    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/sys");
-    let one = json!([{"containerID": 0, "hostID": user, "size": 1}]);
-    *world.at("/linux/uidMappings") = one.clone();
-    *world.at("/linux/gidMappings") = one;
     *world.at("/linux/cgroupsPath") = json!(format!("/{top}/box"));
     *world.at("/linux/resources") = json!({"pids": {"limit": 20}, "memory": {"limit": 64 << 20}});
-    *world.at("/mounts/2/options") = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
     world.write();
     fs::create_dir_all(world.path("state")).unwrap();
     let program = world.path(crate::world::runtime().file_name().unwrap().to_str().unwrap());

@@ -25,21 +25,13 @@ struct Own {
 impl Own {
     fn running(args: &[&str]) -> Own {
         let mut world = World::running(args);
-        world.namespace("user", None);
-        world.without_namespace("network");
+        world.for_one_user(user());
         let linux = world.config["linux"].as_object_mut().unwrap();
         linux.remove("cgroupsPath");
         linux.remove("resources");
-        let one = json!([{"containerID": 0, "hostID": user(), "size": 1}]);
-        *world.at("/linux/uidMappings") = one.clone();
-        *world.at("/linux/gidMappings") = one;
-        // as `spec --rootless` has it
         let mounts = world.config["mounts"].as_array_mut().unwrap();
-        mounts.retain(|mount| mount["destination"] != "/sys");
         mounts.push(json!({"destination": "/sys", "type": "none", "source": "/sys",
             "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}));
-        let pts = mounts.iter_mut().find(|mount| mount["destination"] == "/dev/pts").unwrap();
-        pts["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
         for directory in ["state", "run"] {
             fs::create_dir_all(world.path(directory)).unwrap();
         }

@@ -338,15 +338,9 @@ fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
     needs!(user.status.success() && Path::new("/run/systemd/seats").exists(), "no user `test` with sessions here");
     let uid: u32 = user.out.trim().parse().unwrap();
     let mut world = World::running(&["sleep", "1000"]);
-    world.namespace("user", None);
-    world.without_namespace("network");
-    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/sys");
-    let one = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
-    *world.at("/linux/uidMappings") = one.clone();
-    *world.at("/linux/gidMappings") = one;
+    world.for_one_user(uid);
     *world.at("/linux/cgroupsPath") = json!(format!("user.slice:coracle:{}", world.id));
     *world.at("/linux/resources") = json!({"pids": {"limit": 20}, "memory": {"limit": 64 * MIB}});
-    *world.at("/mounts/2/options") = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
     world.write();
     fs::create_dir_all(world.path("state")).unwrap();
     finish(Command::new("chown").args(["-hR", "test:test"]).arg(world.path(""))).ok();

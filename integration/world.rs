@@ -265,6 +265,19 @@ impl World {
         self.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != kind);
     }
 
+    /// The container's root is that user, and nobody else is in it: as `spec --rootless` has it, but without /sys.
+    pub fn for_one_user(&mut self, id: u32) {
+        self.namespace("user", None);
+        self.without_namespace("network");
+        let one = json!([{"containerID": 0, "hostID": id, "size": 1}]);
+        *self.at("/linux/uidMappings") = one.clone();
+        *self.at("/linux/gidMappings") = one;
+        let mounts = self.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/sys");
+        let pts = mounts.iter_mut().find(|mount| mount["destination"] == "/dev/pts").unwrap();
+        pts["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+    }
+
     /// The cgroup that its first config asks for.
     pub fn group(&self) -> String {
         match ordinary::group().filter(|_| !ordinary::root()) {
