@@ -131,8 +131,16 @@ static void give_up(void) {
 	must(syscall(SYS_capset, &header, data), "capset");
 }
 
+/* a thread that moves itself waits for nobody; cgroup.procs makes the kernel wait for an RCU grace period */
+static void enter(char **cgroups) {
+	for (char **cgroup = cgroups; *cgroup; cgroup++)
+		if (!strstr(*cgroup, "/unified/"))
+			must(put(*cgroup, "tasks", "0"), *cgroup);
+}
+
 static void become(char **argv, int word) {
 	char byte;
+	enter(argv + 3);
 	must(setsid(), "setsid");
 	must(syscall(SYS_keyctl, 1, "_ses.floor"), "keyctl");
 	must(mount(0, "/", 0, MS_REC | MS_SLAVE, 0), "slave");
@@ -149,7 +157,7 @@ static void become(char **argv, int word) {
 	must(chdir("/"), "/");
 	hide();
 	must(mount(0, "/", 0, MS_REMOUNT | MS_BIND | MS_RDONLY, 0), "/");
-	/* the cgroup namespace's place, the limits and the devices must be settled before the program begins */
+	/* the limits must be settled before the program begins */
 	must(read(word, &byte, 1) == 1 ? 0 : -1, "word");
 	give_up();
 	char *args[] = {argv[2], 0}, *env[] = {"PATH=/bin", 0};
@@ -166,14 +174,15 @@ int main(int argc, char **argv) {
 	must(pipe2(word, O_CLOEXEC), "pipe");
 	struct clone_args args = {.exit_signal = SIGCHLD,
 		.flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET};
+	for (char **cgroup = argv + 3; *cgroup; cgroup++)
+		if (strstr(*cgroup, "/unified/")) {
+			args.flags |= CLONE_INTO_CGROUP;
+			args.cgroup = open(*cgroup, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		}
 	pid_t pid = syscall(SYS_clone3, &args, sizeof args);
 	must(pid, "clone3");
 	if (pid == 0)
 		become(argv, word[0]);
-	char text[16];
-	snprintf(text, sizeof text, "%d", pid);
-	for (char **cgroup = argv + 3; *cgroup; cgroup++)
-		must(put(*cgroup, "cgroup.procs", text), *cgroup);
 	struct rlimit files = {1024, 1024};
 	must(prlimit(pid, RLIMIT_NOFILE, &files, 0), "prlimit");
 	must(write(word[1], "", 1), "word");

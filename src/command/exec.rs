@@ -10,7 +10,6 @@ use libcontainer::cgroup::Cgroup;
 use libcontainer::config::{self, At, Config};
 use libcontainer::container::{Container, Status};
 use libcontainer::host::{Host, Labels};
-use libcontainer::launch::early::Early;
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::{Child, Identity, arm, console, pidfile, seal};
 use libcontainer::plan::namespaces::{KINDS, bit};
@@ -26,7 +25,6 @@ use crate::cli::Exec;
 
 pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let protected = seal::protect()?;
-    let early = Early::begin();
     let root = session.root()?;
     let container = root.load(&args.id)?;
     match container.status() {
@@ -66,7 +64,6 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         init: Some(container.record().init_process_pid),
     };
     let ready = armed.launch(&plan, cgroup.as_ref(), protected)?.serve(cgroup.as_ref(), &identity);
-    drop(early);
     let ready = ready.context("unable to start container process")?;
     session.made(&plan, &ready);
     if let Some(socket) = &args.pidfd_socket {

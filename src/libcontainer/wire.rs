@@ -17,7 +17,8 @@ pub enum Ask {
     TimeOffsets,
     /// Be in the container's cgroup (v1, or where clone3 could not do it).
     Cgroup,
-    /// Set the resource limits: the runtime may raise one where init, in a user namespace, may not (prlimit(2)).
+    /// Set the resource limits, where init could not: the runtime may raise one where init, in a user namespace, may not
+    /// (prlimit(2)).
     Limits,
     /// Run hooks in the runtime's namespaces.
     Hooks(HookPoint),

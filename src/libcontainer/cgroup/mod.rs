@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
@@ -143,14 +144,31 @@ impl Cgroup {
         self
     }
 
-    /// The directories in which clone3(2) may give birth (CLONE_INTO_CGROUP), the best first: version 2 alone.
+    /// The directories of version 2 in which clone3(2) may give birth (CLONE_INTO_CGROUP), the best first.
     pub fn birthplaces(&self) -> impl Iterator<Item = OwnedFd> {
-        let own = self.paths.get("").filter(|_| self.paths.len() == 1);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        own.into_iter()
+        self.paths
+            .get("")
+            .into_iter()
             .flat_map(|own| [Some(own), self.instead.as_ref()])
             .flatten()
             .filter_map(move |path| rustix::fs::openat(CWD, path, flags, Mode::empty()).ok())
+    }
+
+    /// The hierarchies that a new process is put into by us: into those that are systemd's own it is put by systemd.
+    pub fn ours(&self) -> impl Iterator<Item = &str> {
+        let systemds = |key: &str| self.unit.is_some() && matches!(key, "" | "systemd");
+        self.paths.keys().map(String::as_str).filter(move |key| !systemds(key))
+    }
+
+    /// The files of version 1 through which a new process moves itself. A process that is moved (`cgroup.procs`) makes the
+    /// kernel wait for an RCU grace period, 7 to 16 ms of idle waiting. A thread that moves itself (`0` in `tasks`) waits for
+    /// nobody, and a process that has just been cloned is one thread.
+    /// KERNEL(5.5): before, it waits as well.
+    pub fn doors(&self) -> impl Iterator<Item = (&str, Result<OwnedFd, Errno>)> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let of_version_1 = self.ours().filter(|key| !key.is_empty());
+        of_version_1.map(move |key| (key, rustix::fs::openat(CWD, self.paths[key].join("tasks"), flags, Mode::empty())))
     }
 
     /// Moves process `pid` into the directory of one hierarchy.

@@ -9,8 +9,10 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::talk::retry;
-use super::{Outcome, Trouble};
+use super::{Outcome, Scene, Trouble, talk};
+use crate::plan::Limit;
 use crate::plan::step::{CapabilitySets, Namespaces};
+use crate::wire::Ask;
 
 pub(super) fn become_root() -> Outcome {
     match rustix::thread::set_thread_groups(&[]) {
@@ -31,6 +33,15 @@ pub(super) fn join(file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
             if same { Ok(()) } else { Err(Errno::INVAL.into()) }
         }
         other => Ok(other?),
+    }
+}
+
+/// Who may not raise a limit, in a user namespace, leaves them all to the runtime; and it tells what cannot be at all.
+pub(super) fn limits(scene: &Scene<'_>) -> Outcome {
+    let set = |limit: &Limit| crate::sys::sched::set_limit(0, limit.resource, limit.soft, limit.hard);
+    match scene.limits.iter().try_for_each(set) {
+        Ok(()) => Ok(()),
+        Err(_) => talk::ask(scene, Ask::Limits),
     }
 }
 

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::plan::Limit;
 use crate::plan::step::{Slot, Step, What};
 use crate::sys::courier::Courier;
 use crate::sys::page::Page;
@@ -31,6 +32,8 @@ pub struct Scene<'a> {
     pub root: Option<Slot>,
     /// The compiled seccomp filter.
     pub program: Option<&'a Program>,
+    /// The resource limits.
+    pub limits: &'a [Limit],
     /// Our end of the socket to the runtime process.
     pub talk: OwnedFd,
     /// How far we have come, for the runtime to see when we are killed.
@@ -118,6 +121,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
     match what {
         What::Ask(Ask::SeccompListener) => talk::await_agent(scene),
         What::Ask(Ask::Tree(slot)) => talk::take_tree(scene, *slot),
+        What::Ask(Ask::Limits) => be::limits(scene),
         What::Ask(ask) => talk::ask(scene, *ask),
         What::Join(file, kinds) => be::join(scene.fd(*file)?, *kinds),
         What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),

@@ -1,4 +1,5 @@
-//! The clone: one call that makes the first child, in its namespaces and, where the kernel can, in its cgroup.
+//! The clone: one call that makes the first child, in its namespaces and, where the kernel can, in its cgroup. Where it
+//! cannot (version 1), the child goes there itself, before all else.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +18,7 @@ use crate::plan::failure::words;
 use crate::plan::step::Slot;
 use crate::plan::{OomScore, Plan};
 use crate::sys::clone::{Parentage, Side, clone, setns};
+use crate::sys::page::Page;
 use crate::sys::sched::set_affinity;
 
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
@@ -37,7 +39,8 @@ pub(super) fn give<'a>(
     let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
     let flags = plan.birth.new.0;
     let score = plan.oom_score_adj.map(Score::lend).transpose()?;
-    let (side, lodging) = clone_into(flags, cgroup);
+    let (doors, mut lodging) = doors(cgroup);
+    let (side, outside) = clone_into(flags, cgroup);
     if !matches!(side, Ok(Side::Child)) {
         // ours again; the child keeps it
         score.iter().for_each(Score::back);
@@ -47,10 +50,12 @@ pub(super) fn give<'a>(
         Side::Child => {
             // the end of the stream must be seen when the runtime is gone
             drop((ours, protected));
+            enter(&doors, &armed.page);
             init::run(&Scene {
                 fds: &armed.fds,
                 root: plan.root,
                 program: armed.program.as_ref(),
+                limits: &plan.limits,
                 talk: theirs,
                 page: &armed.page,
                 steps: [&plan.bridge, &plan.init],
@@ -62,13 +67,15 @@ pub(super) fn give<'a>(
             let child = Child::new(pid, pidfd);
             drop(theirs);
             drop(inside);
+            lodging.by_us.extend(outside.map(str::to_owned));
             Ok(Launched { plan, armed, talk: ours, child, lodging, protected: Some(protected) })
         }
     }
 }
 
-/// The clone, in the best of the cgroup's directories that takes the child; or outside, and it is still to be moved.
-fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Lodging) {
+/// The clone, in the best of the cgroup's directories of version 2 that takes the child; or outside of that hierarchy, whose
+/// key is told then.
+fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Option<&str>) {
     for place in cgroup.into_iter().flat_map(Cgroup::birthplaces) {
         match clone(flags, Parentage::Child, Some(place.as_fd())) {
             // EBUSY: the cgroup has given its processes away to others below it
@@ -76,11 +83,34 @@ fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Lodg
             // KERNEL(5.7): CLONE_INTO_CGROUP; EACCES: it is ours, and what is above us and it is not. EPERM may be about the
             // namespaces, and is then met again
             Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => break,
-            result => return (result, Lodging::There),
+            result => return (result, None),
         }
     }
-    let lodging = if cgroup.is_some() { Lodging::Ahead } else { Lodging::There };
-    (clone(flags, Parentage::Child, None), lodging)
+    let unified = cgroup.and_then(|cgroup| cgroup.ours().find(|key| key.is_empty()));
+    (clone(flags, Parentage::Child, None), unified)
+}
+
+/// What the child goes through into its cgroups of version 1.
+fn doors(cgroup: Option<&Cgroup>) -> (Vec<OwnedFd>, Lodging) {
+    let (mut doors, mut lodging) = (Vec::new(), Lodging::default());
+    for (key, door) in cgroup.into_iter().flat_map(Cgroup::doors) {
+        match door {
+            Ok(door) => {
+                doors.push(door);
+                lodging.by_itself.push(key.to_owned());
+            }
+            // it is met again, and told, when the child is moved there
+            Err(_) => lodging.by_us.push(key.to_owned()),
+        }
+    }
+    (doors, lodging)
+}
+
+/// The child enters, and notes how far it has come: what it cannot enter is left to the runtime, which tells why.
+fn enter(doors: &[OwnedFd], page: &Page) {
+    let through = |door: &&OwnedFd| rustix::io::write(door, b"0").is_ok();
+    let entered = doors.iter().take_while(through).count();
+    page.has_entered(u32::try_from(entered).unwrap_or(0));
 }
 
 /// Our own score, lent to the child for the moment of the clone: who is not root writes that of nobody else.

@@ -5,7 +5,6 @@ mod agent;
 mod arm;
 mod birth;
 pub mod console;
-pub mod early;
 mod failure;
 pub mod foreground;
 pub mod hooks;
@@ -92,11 +91,6 @@ impl Housed {
         }
         housed.group = plan.resctrl.as_ref().map(|group| resctrl::make(group, &Kernel)).transpose()?;
         Ok(housed)
-    }
-
-    /// True when init cannot be born in it and has to be moved there.
-    pub fn needs_moves(&self) -> bool {
-        self.cgroup().is_some_and(|cgroup| cgroup.paths().keys().any(|key| !key.is_empty()))
     }
 
     /// Writes the limits, before anybody is in it. systemd would set them back when it takes the directory over: those of a
@@ -194,15 +188,21 @@ impl Launched<'_> {
         let steps = self.plan.bridge.len() + self.plan.init.len();
         usize::try_from(self.armed.page.step()).is_ok_and(|n| n + 1 == steps)
     }
+
+    /// The hierarchies whose cgroups the child has not entered; it has told us something, so it is past that.
+    fn still_outside(&self) -> impl Iterator<Item = &str> {
+        let Lodging { by_itself, by_us } = &self.lodging;
+        by_us.iter().chain(by_itself.iter().skip(self.armed.page.entered())).map(String::as_str)
+    }
 }
 
-/// Whether the child was born where it is to live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lodging {
-    /// In its cgroup, or there is none to be in.
-    There,
-    /// It is still to be moved.
-    Ahead,
+/// Where the child was not born, of the hierarchies in which it is to live.
+#[derive(Debug, Default)]
+struct Lodging {
+    /// It goes there by itself, one after the other, before all else.
+    by_itself: Vec<String>,
+    /// It is moved there.
+    by_us: Vec<String>,
 }
 
 /// A process that is all set up: it waits for one more word. Dropped, it is killed.

@@ -9,7 +9,6 @@ use oci_spec::runtime::{Hook, Linux};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::early::Early;
 use super::failure::TOO_LITTLE_MEMORY;
 use super::host_mounts::{HostMounts, take_away};
 use super::seal::Protected;
@@ -76,8 +75,6 @@ impl<'a> New<'a> {
         armed.keep_times(self.times);
         note(self.plan, &reserved)?;
         let housed = Housed::make(self.plan)?;
-        // ORDER: after the directories: while a move waits, none can be made
-        let early = housed.needs_moves().then(Early::begin);
         housed.limit(self.plan)?;
         armed.open_cgroups(self.plan)?;
         let annotations = self.config.spec.annotations().clone().unwrap_or_default();
@@ -100,7 +97,6 @@ impl<'a> New<'a> {
             let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
             Ok(Made { container, ready, pid_file: self.pid_file })
         });
-        drop(early);
         match made {
             Ok(made) => {
                 housed.keep();

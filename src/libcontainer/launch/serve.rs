@@ -1,47 +1,39 @@
 //! The runtime's half of the conversation: one loop that answers what init asks. It never looks at the config again: if
 //! init asks, it is needed, because the plan says so.
 
-use std::collections::VecDeque;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Child, Identity, Launched, Lodging, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
+use super::{Child, Identity, Launched, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
 use crate::plan::failure::words;
-use crate::plan::resources::Placement;
 use crate::plan::step::{Slot, What};
-use crate::plan::{OomScore, Opening, Plan};
+use crate::plan::{OomScore, Opening};
 use crate::resctrl::{self, Kernel};
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
 /// See `Launched::serve`.
 pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<()> {
-    let mut entries = Entries::new(launched, cgroup);
+    let mut entry = Entry::of(cgroup);
     if launched.plan.bridge.is_empty() {
         settled(launched, identity)?;
-        entries.begin(launched.child.pid, launched.plan)?;
+        entry.begin(launched)?;
     }
+    // ORDER: before we wait for init, which has long closed its own
+    drop(launched.protected.take());
     loop {
-        // moving a process waits for the kernel (v1): do it while init mounts, and stop for whatever it asks
-        if entries.wait_for_work(launched)? {
-            entries.next()?;
-            continue;
-        }
-        // ORDER: before we wait for init, which has long closed its own
-        drop(launched.protected.take());
         let (up, carried) = receive(&launched.talk)?;
         match up {
             Some(Up::Ask(ask)) => {
                 if matches!(ask, Ask::Cgroup | Ask::Hooks(_)) {
-                    entries.finish(launched.plan)?;
+                    entry.finish(launched)?;
                 }
                 answer(launched, ask, carried, identity)?;
                 match ask {
@@ -52,11 +44,11 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             Some(Up::Init(pid)) => {
                 launched.child = adopted(launched, pid)?;
                 settled(launched, identity)?;
-                entries.begin(pid, launched.plan)?;
+                entry.begin(launched)?;
                 say_go(&launched.talk)?;
             }
             Some(Up::Ready) => {
-                entries.finish(launched.plan)?;
+                entry.finish(launched)?;
                 return Ok(());
             }
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
@@ -65,81 +57,36 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
     }
 }
 
-/// The hierarchies that init is still to be moved into, and systemd's part in that.
-struct Entries<'c> {
+/// Init's entry into its cgroup, and systemd's part in that.
+struct Entry<'c> {
+    /// Where to; nowhere any more when that is done.
     cgroup: Option<&'c Cgroup>,
-    lodging: Lodging,
-    left: VecDeque<String>,
-    pid: i32,
     starting: Option<systemd::Starting>,
-    handed: Handed,
 }
 
-/// Whether the container has got its cgroup, where it is to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Handed {
-    NotYet,
-    Done,
-}
-
-impl<'c> Entries<'c> {
-    fn new(launched: &Launched<'_>, cgroup: Option<&'c Cgroup>) -> Entries<'c> {
-        Entries {
-            cgroup,
-            lodging: launched.lodging,
-            left: VecDeque::new(),
-            pid: 0,
-            starting: None,
-            handed: Handed::NotYet,
-        }
+impl<'c> Entry<'c> {
+    fn of(cgroup: Option<&'c Cgroup>) -> Entry<'c> {
+        Entry { cgroup, starting: None }
     }
 
-    fn begin(&mut self, pid: i32, plan: &Plan) -> Result<()> {
-        self.pid = pid;
-        let unit = plan.cgroup.as_ref().and_then(|(placement, ..)| placement.unit.as_ref());
-        if self.lodging == Lodging::Ahead {
-            // systemd moves init into its own hierarchy itself
-            let ours = |key: &str| unit.is_none() || !(key.is_empty() || key == "systemd");
-            let keys = self.cgroup.iter().flat_map(|cgroup| cgroup.paths().keys());
-            self.left = keys.filter(|key| ours(key)).cloned().collect();
-        }
-        self.starting = unit.map(|unit| systemd::start(unit, pid)).transpose()?;
+    fn begin(&mut self, launched: &Launched<'_>) -> Result<()> {
+        let unit = launched.plan.cgroup.as_ref().and_then(|(placement, ..)| placement.unit.as_ref());
+        self.starting = unit.map(|unit| systemd::start(unit, launched.child.pid)).transpose()?;
         Ok(())
     }
 
-    /// True when there is a hierarchy left and nothing to read.
-    fn wait_for_work(&self, launched: &Launched<'_>) -> Result<bool> {
-        if self.left.is_empty() {
-            return Ok(false);
-        }
-        let mut poll = [PollFd::new(&launched.talk, PollFlags::IN)];
-        let ready = rustix::event::poll(&mut poll, Some(&Timespec::default()));
-        Ok(ready.map_err(|errno| anyhow!("poll: {}", words(errno)))? == 0)
-    }
-
-    fn next(&mut self) -> Result<()> {
-        let (Some(key), Some(cgroup)) = (self.left.pop_front(), self.cgroup) else { return Ok(()) };
-        cgroup.enter(&key, self.pid)
-    }
-
-    fn finish(&mut self, plan: &Plan) -> Result<()> {
-        while !self.left.is_empty() {
-            self.next()?;
-        }
+    fn finish(&mut self, launched: &Launched<'_>) -> Result<()> {
+        let Some(cgroup) = self.cgroup.take() else { return Ok(()) };
+        let pid = launched.child.pid;
+        launched.still_outside().try_for_each(|key| cgroup.enter(key, pid))?;
+        let Some((placement, writes, devices)) = &launched.plan.cgroup else { return Ok(()) };
         if let Some(starting) = self.starting.take() {
             starting.wait()?;
-            if let (Some(cgroup), Some((_, writes, devices))) = (self.cgroup, &plan.cgroup) {
-                cgroup.apply(writes)?;
-                cgroup.apply_devices(devices)?;
-            }
+            cgroup.apply(writes)?;
+            cgroup.apply_devices(devices)?;
         }
-        if let (Some(cgroup), Some((Placement { owner: Some(owner), .. }, ..))) = (self.cgroup, &plan.cgroup)
-            && std::mem::replace(&mut self.handed, Handed::Done) == Handed::NotYet
-        {
-            // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written
-            cgroup.hand_to(owner, self.pid)?;
-        }
-        Ok(())
+        // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written
+        placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))
     }
 }
 

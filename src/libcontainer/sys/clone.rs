@@ -1,7 +1,6 @@
 //! clone3(2), unshare(2), setns(2), _exit(2): making processes and moving between namespaces.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 
@@ -124,65 +123,6 @@ pub fn fork() -> Result<i32, Errno> {
     // SAFETY: fork semantics by raw clone; the copy makes only syscalls until it execs or exits.
     let pid = checked(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as u64, 0usize, 0usize, 0usize, 0usize) })?;
     Ok(i32::try_from(pid).unwrap_or(i32::MAX))
-}
-
-/// A process beside this one, in the same memory, that does one write(2) and ends. Dropped, it is waited for.
-#[derive(Debug)]
-pub struct Beside {
-    pid: i32,
-}
-
-#[repr(C, align(16))]
-struct Stack(std::cell::UnsafeCell<[u8; STACK_SIZE]>);
-
-// SAFETY: only the one process that holds BUSY uses it.
-unsafe impl Sync for Stack {}
-
-const STACK_SIZE: usize = 16384;
-static STACK: Stack = Stack(std::cell::UnsafeCell::new([0; STACK_SIZE]));
-static BUSY: AtomicBool = AtomicBool::new(false);
-
-/// Writes `0`, which in `cgroup.procs` means the writer itself, to `file` from a process beside us. It is no thread: we stay
-/// single threaded, and it shares our memory only so that there is none to copy.
-///
-/// # Errors
-/// Those of clone(2); EBUSY while there is one already.
-pub fn write_beside(file: BorrowedFd<'_>) -> Result<Beside, Errno> {
-    /// Makes one system call, touches no memory but its own stack, and returns, upon which the C library has it exit(2).
-    extern "C" fn write_zero(file: *mut libc::c_void) -> libc::c_int {
-        let number = libc::c_int::try_from(file.addr()).unwrap_or(-1);
-        if number >= 0 {
-            // SAFETY: the number was an open descriptor at the clone, and the descriptors are a copy.
-            let file = unsafe { BorrowedFd::borrow_raw(number) };
-            let _ = rustix::io::write(file, b"0");
-        }
-        0
-    }
-    if BUSY.swap(true, Ordering::Acquire) {
-        return Err(Errno::BUSY);
-    }
-    let number = usize::try_from(file.as_raw_fd()).unwrap_or(usize::MAX);
-    let top = STACK.0.get().wrapping_add(1).cast::<libc::c_void>();
-    // SAFETY: the stack is aligned, large enough for one call, and nobody else's while BUSY is set, which it is until the
-    // process was waited for. No exit signal: it is nobody's business that it ends.
-    let pid = unsafe { libc::clone(write_zero, top, libc::CLONE_VM, std::ptr::without_provenance_mut(number)) };
-    if pid < 0 {
-        BUSY.store(false, Ordering::Release);
-        return Err(Errno::AGAIN);
-    }
-    Ok(Beside { pid })
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // SAFETY: waits for a child of ours; no status is asked for. __WALL, because it has no exit signal.
-        while unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) } < 0 {
-            if std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-                break;
-            }
-        }
-        BUSY.store(false, Ordering::Release);
-    }
 }
 
 /// The user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS).

@@ -11,6 +11,8 @@ pub struct Page(*mut Words);
 #[repr(C)]
 struct Words {
     step: AtomicU32,
+    /// How many of its cgroups it has entered.
+    entered: AtomicU32,
     /// Not 0: the times are kept.
     timed: AtomicU32,
     /// When each step began, in microseconds of a clock that began anywhere; 0 where none has.
@@ -83,6 +85,16 @@ impl Page {
         began.windows(2).map(|pair| (pair[0].0, pair[1].1.wrapping_sub(pair[0].1))).collect()
     }
 
+    /// Init: "I have entered `n` of my cgroups."
+    pub fn has_entered(&self, n: u32) {
+        self.words().entered.store(n, Ordering::Release);
+    }
+
+    /// How many cgroups init has entered by itself.
+    pub fn entered(&self) -> usize {
+        self.words().entered.load(Ordering::Acquire) as usize
+    }
+
     /// The step init was last about to perform.
     pub fn step(&self) -> u32 {
         self.words().step.load(Ordering::Relaxed)
@@ -115,5 +127,13 @@ mod tests {
         assert_eq!(times.len(), 1);
         assert!(times[0].0 == 3 && times[0].1 < 1_000_000, "{times:?}");
         assert!(size_of::<Words>() <= 4096);
+    }
+
+    #[test]
+    fn what_was_entered_is_counted() {
+        let page = Page::new().unwrap();
+        assert_eq!(page.entered(), 0);
+        page.has_entered(11);
+        assert_eq!(page.entered(), 11);
     }
 }
