@@ -10,8 +10,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::talk::retry;
 use super::{Outcome, Scene, Trouble, talk};
-use crate::plan::Limit;
-use crate::plan::step::{CapabilitySets, Namespaces};
+use crate::plan::step::{CapabilitySets, Limit, Namespaces};
 use crate::wire::Ask;
 
 pub(super) fn become_root() -> Outcome {

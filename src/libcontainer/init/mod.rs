@@ -16,8 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::plan::Limit;
-use crate::plan::step::{Slot, Step, What};
+use crate::plan::step::{Limit, Slot, Step, What};
 use crate::sys::courier::Courier;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;

@@ -8,7 +8,7 @@ use oci_spec::runtime::Hook;
 use super::resctrl::Group;
 use super::resources::{self, DeviceAccess, Placement, Refused, Write};
 use super::seccomp::Filter;
-use super::step::{Namespaces, Origin, Slot, Step, What};
+use super::step::{Limit, Namespaces, Origin, Slot, Step, What};
 use super::{Asked, CgroupUse, Rootless};
 use crate::config::{At, Faults, Warning};
 use crate::host::Mounts;
@@ -149,21 +149,6 @@ pub struct NetDevice {
     pub name: String,
     /// Its name in the container; `%d` in it is the first number that is free.
     pub inside: String,
-    /// The property.
-    pub at: At,
-}
-
-/// One resource limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// RLIMIT_*, as the kernel counts them.
-    pub resource: u32,
-    /// `RLIMIT_NOFILE`.
-    pub name: String,
-    /// The soft limit.
-    pub soft: u64,
-    /// The hard limit.
-    pub hard: u64,
     /// The property.
     pub at: At,
 }

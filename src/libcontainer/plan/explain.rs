@@ -3,10 +3,10 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::draft::{IdMap, IdMaps, Limit, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, TimeOffset, Writer};
+use super::draft::{IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, TimeOffset, Writer};
 use super::namespaces::KINDS;
 use super::resctrl::Group;
-use super::step::{Change, Console, ConsoleDevice, Content, Namespaces, NewMount, Slot, Step, Target, What};
+use super::step::{Change, Console, ConsoleDevice, Content, Limit, Namespaces, NewMount, Slot, Step, Target, What};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;

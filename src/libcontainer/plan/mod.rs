@@ -35,8 +35,7 @@ use crate::host::Host;
 
 use draft::Draft;
 pub use draft::{
-    Birth, IdMap, IdMaps, Joined, Limit, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset,
-    Writer,
+    Birth, IdMap, IdMaps, Joined, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset, Writer,
 };
 pub use resources::unit::Manager;
 

@@ -8,9 +8,9 @@ use oci_spec::runtime::{LinuxIOPriority, LinuxSeccomp, PosixRlimitType, Process}
 use rustix::thread::Gid;
 
 use super::capabilities;
-use super::draft::{Draft, Limit, OomScore, Writer};
+use super::draft::{Draft, OomScore, Writer};
 use super::namespaces::{Kinds, USER};
-use super::step::{CapabilitySets, Exec, What};
+use super::step::{CapabilitySets, Exec, Limit, What};
 use super::{Asked, Joining, Keyring, Start, idmap, run_as, seccomp};
 use crate::config::At;
 use crate::host::Users;

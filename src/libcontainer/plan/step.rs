@@ -321,6 +321,21 @@ pub enum ConsoleDevice {
     Untouched,
 }
 
+/// One resource limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// RLIMIT_*, as the kernel counts them.
+    pub resource: u32,
+    /// `RLIMIT_NOFILE`.
+    pub name: String,
+    /// The soft limit.
+    pub soft: u64,
+    /// The hard limit.
+    pub hard: u64,
+    /// The property.
+    pub at: At,
+}
+
 impl Step {
     /// A step that a property asked for.
     pub fn at(at: &At, what: What) -> Step {
