@@ -155,20 +155,16 @@ impl Cgroup {
             .filter_map(move |path| rustix::fs::openat(CWD, path, flags, Mode::empty()).ok())
     }
 
-    /// The hierarchies that a new process is put into by us: into those that are systemd's own it is put by systemd.
-    pub fn ours(&self) -> impl Iterator<Item = &str> {
-        let systemds = |key: &str| self.unit.is_some() && matches!(key, "" | "systemd");
-        self.paths.keys().map(String::as_str).filter(move |key| !systemds(key))
-    }
-
-    /// The files of version 1 through which a new process moves itself. A process that is moved (`cgroup.procs`) makes the
-    /// kernel wait for an RCU grace period, 7 to 16 ms of idle waiting. A thread that moves itself (`0` in `tasks`) waits for
-    /// nobody, and a process that has just been cloned is one thread.
+    /// The file of a hierarchy of version 1 through which a new process moves itself. A process that is moved (`cgroup.procs`)
+    /// makes the kernel wait for an RCU grace period, 7 to 16 ms of idle waiting. A thread that moves itself (`0` in `tasks`)
+    /// waits for nobody, and a process that has just been cloned is one thread.
     /// KERNEL(5.5): before, it waits as well.
-    pub fn doors(&self) -> impl Iterator<Item = (&str, Result<OwnedFd, Errno>)> {
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let of_version_1 = self.ours().filter(|key| !key.is_empty());
-        of_version_1.map(move |key| (key, rustix::fs::openat(CWD, self.paths[key].join("tasks"), flags, Mode::empty())))
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn door(&self, key: &str) -> Result<OwnedFd, Errno> {
+        let directory = self.paths.get(key).ok_or(Errno::NOENT)?;
+        rustix::fs::openat(CWD, directory.join("tasks"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// Moves process `pid` into the directory of one hierarchy.

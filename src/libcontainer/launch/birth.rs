@@ -39,8 +39,8 @@ pub(super) fn give<'a>(
     let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
     let flags = plan.birth.new.0;
     let score = plan.oom_score_adj.map(Score::lend).transpose()?;
-    let (doors, mut lodging) = doors(cgroup);
-    let (side, outside) = clone_into(flags, cgroup);
+    let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
+    let (side, born) = clone_into(flags, cgroup);
     if !matches!(side, Ok(Side::Child)) {
         // ours again; the child keeps it
         score.iter().for_each(Score::back);
@@ -67,15 +67,14 @@ pub(super) fn give<'a>(
             let child = Child::new(pid, pidfd);
             drop(theirs);
             drop(inside);
-            lodging.by_us.extend(outside.map(str::to_owned));
+            lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
             Ok(Launched { plan, armed, talk: ours, child, lodging, protected: Some(protected) })
         }
     }
 }
 
-/// The clone, in the best of the cgroup's directories of version 2 that takes the child; or outside of that hierarchy, whose
-/// key is told then.
-fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Option<&str>) {
+/// The clone, in the best of the cgroup's directories of version 2 that takes the child, or outside of them.
+fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Born) {
     for place in cgroup.into_iter().flat_map(Cgroup::birthplaces) {
         match clone(flags, Parentage::Child, Some(place.as_fd())) {
             // EBUSY: the cgroup has given its processes away to others below it
@@ -83,24 +82,34 @@ fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Opti
             // KERNEL(5.7): CLONE_INTO_CGROUP; EACCES: it is ours, and what is above us and it is not. EPERM may be about the
             // namespaces, and is then met again
             Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => break,
-            result => return (result, None),
+            result => return (result, Born::Inside),
         }
     }
-    let unified = cgroup.and_then(|cgroup| cgroup.ours().find(|key| key.is_empty()));
-    (clone(flags, Parentage::Child, None), unified)
+    (clone(flags, Parentage::Child, None), Born::Outside)
 }
 
-/// What the child goes through into its cgroups of version 1.
-fn doors(cgroup: Option<&Cgroup>) -> (Vec<OwnedFd>, Lodging) {
+/// Where the child was born, on version 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Born {
+    /// In its cgroup.
+    Inside,
+    /// Where we are.
+    Outside,
+}
+
+/// What the child goes through into its cgroups of version 1, and what is left to be done about the others.
+fn doors(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, Lodging) {
     let (mut doors, mut lodging) = (Vec::new(), Lodging::default());
-    for (key, door) in cgroup.into_iter().flat_map(Cgroup::doors) {
-        match door {
-            Ok(door) => {
+    // a unit that is to be started takes the child into the hierarchies that are systemd's
+    let starts = plan.cgroup.as_ref().is_some_and(|(placement, ..)| placement.unit.is_some());
+    for key in cgroup.paths().keys().filter(|key| !(starts && matches!(key.as_str(), "" | "systemd"))) {
+        // what cannot be opened is met again, and told, when the child is moved there
+        match if key.is_empty() { None } else { cgroup.door(key).ok() } {
+            Some(door) => {
                 doors.push(door);
-                lodging.by_itself.push(key.to_owned());
+                lodging.by_itself.push(key.clone());
             }
-            // it is met again, and told, when the child is moved there
-            Err(_) => lodging.by_us.push(key.to_owned()),
+            None => lodging.by_us.push(key.clone()),
         }
     }
     (doors, lodging)
