@@ -63,8 +63,8 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         annotations: &annotations,
         init: Some(container.record().init_process_pid),
     };
-    let ready = armed.launch(&plan, cgroup.as_ref(), protected)?.serve(cgroup.as_ref(), &identity);
-    let ready = ready.context("unable to start container process")?;
+    let launched = armed.launch(&plan, cgroup.as_ref(), protected)?;
+    let ready = launched.serve(cgroup.as_ref(), &identity).context("unable to start container process")?;
     session.made(&plan, &ready);
     if let Some(socket) = &args.pidfd_socket {
         console::send_pidfd(socket, "setns", ready.pidfd())?;

@@ -15,7 +15,7 @@ pub enum Ask {
     IdMaps,
     /// Write timens_offsets.
     TimeOffsets,
-    /// Be in the container's cgroup (v1, or where clone3 could not do it).
+    /// Be in the container's cgroup, where it is not yet: systemd takes it there, or neither clone3 nor it itself could.
     Cgroup,
     /// Set the resource limits, where init could not: the runtime may raise one where init, in a user namespace, may not
     /// (prlimit(2)).

@@ -50,7 +50,7 @@ pub(super) fn give<'a>(
         Side::Child => {
             // the end of the stream must be seen when the runtime is gone
             drop((ours, protected));
-            enter(&doors, &armed.page);
+            enter(doors, &armed.page);
             init::run(&Scene {
                 fds: &armed.fds,
                 root: plan.root,
@@ -103,8 +103,7 @@ fn doors(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, Lodging) {
     // a unit that is to be started takes the child into the hierarchies that are systemd's
     let starts = plan.cgroup.as_ref().is_some_and(|(placement, ..)| placement.unit.is_some());
     for key in cgroup.paths().keys().filter(|key| !(starts && matches!(key.as_str(), "" | "systemd"))) {
-        // what cannot be opened is met again, and told, when the child is moved there
-        match if key.is_empty() { None } else { cgroup.door(key).ok() } {
+        match cgroup.door(key) {
             Some(door) => {
                 doors.push(door);
                 lodging.by_itself.push(key.clone());
@@ -115,10 +114,10 @@ fn doors(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, Lodging) {
     (doors, lodging)
 }
 
-/// The child enters, and notes how far it has come: what it cannot enter is left to the runtime, which tells why.
-fn enter(doors: &[OwnedFd], page: &Page) {
-    let through = |door: &&OwnedFd| rustix::io::write(door, b"0").is_ok();
-    let entered = doors.iter().take_while(through).count();
+/// The child enters, closes the doors, and notes how far it has come: what it cannot enter is left to the runtime, which
+/// tells why.
+fn enter(doors: Vec<OwnedFd>, page: &Page) {
+    let entered = doors.into_iter().take_while(|door| rustix::io::write(door, b"0").is_ok()).count();
     page.has_entered(u32::try_from(entered).unwrap_or(0));
 }
 
