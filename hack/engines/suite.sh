@@ -72,7 +72,8 @@ surroundings() {
   own=$(ps -o sid= $$ | tr -d ' ')
   {
     ps -eo sid=,comm= | awk -v own="$own" '$1 != own { print "process " $2 }'
-    awk '{ print "mount " $5 }' /proc/self/mountinfo
+    # podman's storage binds this one over itself, and lets go of it when it is idle
+    awk -v own="$W/graph/overlay" '$5 != own { print "mount " $5 }' /proc/self/mountinfo
     find /sys/fs/cgroup -type d -path "*$PARENT*" -printf 'cgroup %p\n'
     find /run -type d -printf 'directory %p\n' 2>/dev/null
   } | LC_ALL=C sort
