@@ -155,33 +155,9 @@ enter_namespaces() {
   exit $status
 }
 
-# the kernel goes on listing a hierarchy that was mounted once, and containerd's metrics want each that is listed
-listed_hierarchies() {
-  local controllers
-  cut -d: -f2 /proc/self/cgroup | while read -r controllers; do
-    [ -z "$controllers" ] || grep -q " - cgroup .*[ ,]$controllers\(,\|$\)" /proc/self/mountinfo || echo "$controllers"
-  done
-}
-mount_listed() {
-  local controllers
-  for controllers in $(listed_hierarchies); do
-    mkdir -p "/sys/fs/cgroup/$controllers"
-    mount -t cgroup -o "$controllers" cgroup "/sys/fs/cgroup/$controllers"
-    echo "$controllers" >>"$W/hierarchies"
-  done
-}
-unmount_listed() {
-  local controllers
-  [ -e "$W/hierarchies" ] || return 0
-  while read -r controllers; do
-    umount "/sys/fs/cgroup/$controllers" && rmdir "/sys/fs/cgroup/$controllers"
-  done <"$W/hierarchies"
-}
-
 own_world() {
   # as on a host with systemd; a peer group of this mount namespace's own
   mount --make-rshared /
-  mount_listed
   mount -t tmpfs -o mode=755 tmpfs /run
   mkdir -p /run/user
   mkdir -m 1777 -p /run/lock
@@ -205,7 +181,6 @@ main() {
   own_world
   runtime_in_place
   if ! prepare >"$W/log/prepare" 2>&1; then
-    unmount_listed
     echo "not ok: $SUITE did not start"
     tail -30 "$W/log/prepare" | sed 's/^/# /'
     echo "$SUITE 0 1 0" >>"$REPORT"
@@ -252,7 +227,6 @@ main() {
     sweep >>"$W/log/sweep" 2>&1
   done
   finish >"$W/log/finish" 2>&1
-  unmount_listed >>"$W/log/finish" 2>&1
   echo "$SUITE: $passed passed, $failed failed, $skipped skipped"
   echo "$SUITE $passed $failed $skipped" >>"$REPORT"
   [ $failed = 0 ]
