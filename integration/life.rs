@@ -297,6 +297,7 @@ fn exec_in_every_status() {
 
 #[test]
 fn of_many_starts_at_once_one_wins() {
+    only!(Who::Us, Who::Crun; "in Debian's runc one that loses now and then waits at the fifo for ever");
     let mut world = World::running(&["sh", "-c", "echo x >> /tmp/started; sleep 1000"]);
     world.config["root"]["readonly"] = json!(false);
     fs::create_dir(world.rootfs("tmp")).unwrap();

@@ -59,6 +59,12 @@ pub fn cgroups_path(id: &str) -> String {
     if by_units() { format!("system.slice:coracle:{id}") } else { format!("/{id}") }
 }
 
+/// Where a container is below its unit's cgroup. crun puts it, and its limits, one level lower, and tells systemd no more
+/// than a weight.
+pub fn below_unit() -> &'static str {
+    if who() == Who::Crun { "/container" } else { "" }
+}
+
 /// Notes that a test cannot be made here, and why: in the file named by SKIPS, which `hack/test` prints.
 pub fn skip(test: &str, why: &str) {
     let line = format!("{test}: {why}\n");
@@ -282,7 +288,7 @@ impl World {
     pub fn group(&self) -> String {
         match ordinary::group().filter(|_| !ordinary::root()) {
             Some(hers) => format!("{hers}/{}", self.id),
-            None if by_units() => format!("system.slice/coracle-{}.scope", self.id),
+            None if by_units() => format!("system.slice/coracle-{}.scope{}", self.id, below_unit()),
             None => self.id.clone(),
         }
     }
