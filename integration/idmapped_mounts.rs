@@ -161,6 +161,27 @@ fn a_new_file_system_has_mapped_ids_too() {
     assert_eq!(outcome.ok(), "/new 1000:1000\n/new/made 1000:1000\n/disk 1000:1000\n");
 }
 
+/// Init has power over its own file system and none over the maps, which are the host's.
+#[test]
+fn a_new_file_system_in_a_user_namespace_has_mapped_ids_too() {
+    needs_root!("mounts on the host");
+    only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 maps the ids of bind mounts only");
+    let show = "stat -c '%n %u:%g' /new /own; touch /new/made; stat -c '%n %u:%g' /new/made";
+    let mut world = World::running(&["sh", "-c", show]);
+    with_users(&mut world);
+    *world.at("/root/readonly") = json!(false);
+    world.mount(mapped(tmpfs("/new", &["mode=777"]), first() + 100));
+    world.mount(tmpfs("/own", &["idmap", "mode=777"]));
+    // what the maps do not reach cannot be made there (EOVERFLOW)
+    *world.at("/process/user") = json!({"uid": 105, "gid": 106});
+    assert_eq!(world.run().ok(), "/new 100:100\n/own 0:0\n/new/made 105:106\n");
+    let n = world.config["mounts"].as_array().unwrap().len();
+    world.mount(mapped(json!({"destination": "/x", "type": "devpts", "source": "devpts"}), first()));
+    let said = world.run().fails();
+    let wanted = format!("mounts[{n}]: mount devpts on /x: the file system may not support id-mapped mounts (EINVAL)");
+    assert!(said.contains(&wanted), "{said}");
+}
+
 #[test]
 fn an_overlay_has_mapped_layers() {
     needs_root!("mounts on the host");

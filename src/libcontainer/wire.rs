@@ -28,6 +28,9 @@ pub enum Ask {
     NetDevices,
     /// Send the tree that is to be mounted, by the slot of its source. The answer carries it.
     Tree(u16),
+    /// Have the ids of a mount, which rides along, go through the maps of the user namespace in this slot. Init may have no
+    /// power over that one (mount_setattr(2)).
+    MapIds(u16),
 }
 
 /// When hooks run (runtime.md, lifecycle).
@@ -128,6 +131,11 @@ impl HookPoint {
     }
 }
 
+fn with_slot(kind: u8, slot: u16) -> [u8; 3] {
+    let [low, high] = slot.to_le_bytes();
+    [kind, low, high]
+}
+
 impl Ask {
     fn code(self) -> [u8; 3] {
         match self {
@@ -138,10 +146,8 @@ impl Ask {
             Ask::Hooks(point) => [4, point.code(), 0],
             Ask::SeccompListener => [5, 0, 0],
             Ask::NetDevices => [7, 0, 0],
-            Ask::Tree(slot) => {
-                let [low, high] = slot.to_le_bytes();
-                [6, low, high]
-            }
+            Ask::Tree(slot) => with_slot(6, slot),
+            Ask::MapIds(slot) => with_slot(8, slot),
         }
     }
 
@@ -155,6 +161,7 @@ impl Ask {
             [5, ..] => Ask::SeccompListener,
             [7, ..] => Ask::NetDevices,
             [6, low, high] => Ask::Tree(u16::from_le_bytes([low, high])),
+            [8, low, high] => Ask::MapIds(u16::from_le_bytes([low, high])),
             _ => return None,
         })
     }
@@ -222,6 +229,7 @@ mod tests {
             Ask::SeccompListener,
             Ask::NetDevices,
             Ask::Tree(517),
+            Ask::MapIds(518),
         ];
         let ups = asks.into_iter().map(Up::Ask).chain([Up::Init(4_194_303), Up::Ready, Up::Failed(failed)]);
         for up in ups {

@@ -9,10 +9,9 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::place::{make, open_existing, open_path, open_target, parent_of};
-use super::{Outcome, Scene, Trouble, copy};
+use super::{Outcome, Scene, Trouble, copy, talk};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
-use crate::sys;
-use crate::sys::mount::{Attributes, CANNOT_MAP, Reach, set_attributes};
+use crate::sys::mount::{Attributes, Reach, set_attributes};
 use crate::wire::Words;
 
 pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
@@ -56,11 +55,7 @@ fn label(mounted: BorrowedFd<'_>, mount: &NewMount) -> Outcome {
 
 /// ORDER: while the mount is detached; later the kernel refuses (mount_setattr(2)).
 fn map_ids(scene: &Scene<'_>, mount: BorrowedFd<'_>, ids: Option<Slot>) -> Outcome {
-    let Some(namespace) = ids else { return Ok(()) };
-    match sys::mount::map_ids(mount, scene.fd(namespace)?, Reach::One) {
-        Err(Errno::INVAL) => Err(Trouble::saying(Errno::INVAL, CANNOT_MAP)),
-        other => Ok(other?),
-    }
+    ids.map_or(Ok(()), |namespace| talk::map_ids(scene, mount, namespace))
 }
 
 /// mount(2) on the working directory, which is the target: no path is walked. A file system's root is a directory.

@@ -1,11 +1,14 @@
 //! Init's half of the conversation: ask and wait, report and end, wait for `start`.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::{Errno, read, write};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 
 use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{Namespaces, Slot};
@@ -33,6 +36,20 @@ pub(super) fn take_tree(scene: &Scene<'_>, slot: u16) -> Outcome {
         _ => None,
     });
     Ok(sys::fds::replace(scene.fd(Slot(slot.into()))?, &tree.ok_or(Errno::BADF)?)?)
+}
+
+/// Sends a detached mount, whose ids are then mapped.
+pub(super) fn map_ids(scene: &Scene<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
+    let slot = u16::try_from(namespace.0).map_err(|_| Errno::BADF)?;
+    let packet = Up::Ask(Ask::MapIds(slot)).encode();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let fds = [mount];
+    retry(|| {
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(&scene.talk, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL)
+    })?;
+    await_go(scene)
 }
 
 /// All is set up; the runtime now writes its record, and only then says go.

@@ -10,12 +10,14 @@ use rustix::pipe::PipeFlags;
 
 use super::id_maps::map_lines;
 use super::serve::put;
-use super::{Child, Launched};
+use super::{Child, Launched, failure};
 use crate::config::At;
 use crate::plan::failure::words;
+use crate::plan::step::Slot;
 use crate::plan::{IdMap, Mapped, Mapper};
 use crate::sys::clone::{Parentage, Side, clone, exit};
-use crate::sys::mount::{CANNOT_MAP, map_ids};
+use crate::sys::mount::{CANNOT_MAP, Reach, map_ids};
+use crate::wire::{Failure, Words};
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 
@@ -66,5 +68,19 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, mapped: Mapped) -> Re
     map_ids(tree.as_fd(), namespace.as_fd(), mapped.reach).map_err(|errno| match errno {
         Errno::INVAL => anyhow!("{CANNOT_MAP} ({})", "EINVAL"),
         other => anyhow!("{}", words(other)),
+    })
+}
+
+/// The same of a new file system, which init has made. It belongs to init's user namespace, and the maps to one of ours: only
+/// who stands above both may bring them together (mount_setattr(2)). KERNEL(5.17) where init has a user namespace of its own.
+///
+/// # Errors
+/// Those of init's step, which waits for this.
+pub(super) fn map_new(launched: &Launched<'_>, mount: Option<OwnedFd>, namespace: Slot) -> Result<()> {
+    let mount = mount.ok_or_else(|| anyhow!("init sent no mount"))?;
+    map_ids(mount.as_fd(), launched.armed.fd(namespace)?.as_fd(), Reach::One).map_err(|errno| {
+        let said = if errno == Errno::INVAL { Words::of(CANNOT_MAP.as_bytes()) } else { Words::NONE };
+        let step = u16::try_from(launched.armed.page.step()).unwrap_or(u16::MAX);
+        failure::of_step(launched, &Failure { step, errno, said })
     })
 }

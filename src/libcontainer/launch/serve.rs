@@ -190,6 +190,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(anyhow!("init runs these hooks itself"))
         }
+        Ask::MapIds(slot) => mount_ids::map_new(launched, carried, Slot(slot.into())),
         Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
         Ask::SeccompListener => agent::send_listener(launched, carried, identity),
     }

@@ -121,7 +121,7 @@ impl Plan {
                 let owner = self.cgroup.iter().filter_map(|(placement, ..)| placement.owner.as_ref());
                 owner.map(|o| (format!("chown cgroup to uid {} of the container", o.uid), o.at.clone())).collect()
             }
-            Ask::SeccompListener => Vec::new(),
+            Ask::SeccompListener | Ask::MapIds(_) => Vec::new(),
         }
     }
 }
@@ -337,6 +337,7 @@ fn asked(ask: Ask) -> String {
         Ask::SeccompListener => "pass the seccomp listener on".to_owned(),
         Ask::NetDevices => "move the network devices".to_owned(),
         Ask::Tree(slot) => format!("send the mounts of #{slot}"),
+        Ask::MapIds(slot) => format!("idmap by #{slot}"),
     }
 }
 

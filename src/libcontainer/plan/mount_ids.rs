@@ -45,7 +45,7 @@ pub(super) fn of(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Option<M
     Some(Mapped { by, reach })
 }
 
-/// The ids of a new file system: those of the container are its own already.
+/// The ids of a new file system: those of the container are its own already, and no mapping is asked for.
 pub(super) fn of_new(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Option<Slot> {
     if !asked(entry) {
         return None;
@@ -53,10 +53,6 @@ pub(super) fn of_new(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Opti
     let slot = own_maps(entry, plan);
     if slot.is_none() {
         containers(kinds, entry, plan);
-    } else if kinds.private(USER) {
-        // who may map the ids of a mount has power over both namespaces (mount_setattr(2)); init has it over its own
-        let said = "is for a bind mount: a new file system has the ids of the container's user namespace already";
-        plan.fault(&entry.at.key("uidMappings"), said);
     }
     slot
 }
