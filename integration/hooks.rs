@@ -2,7 +2,7 @@
 //! SPEC: runtime.md#lifecycle, config.md#posix-platform-hooks.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -192,6 +192,32 @@ fn a_start_container_hook_without_an_environment_has_the_processes() {
     world.config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
     world.run().ok();
     assert_eq!(read(&notes.join("env")), "yes\n");
+}
+
+/// Its user, its capabilities, its filter: what is forbidden to the process is to a hook of the container's own files.
+#[test]
+fn a_start_container_hook_may_do_no_more_than_the_process() {
+    let show =
+        "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp)' /proc/self/status; ulimit -n; umask; pwd; mkdir new; true";
+    for no_new_privileges in [true, false] {
+        let (mut world, notes) = noting(&["sh", "-c", &format!("exec 2>&1; {show}")]);
+        let file = notes.join("hook");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let script = format!("exec >{} 2>&1; {show}", file.display());
+        world.config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+        *world.at("/process/user") = json!({"uid": 1000, "gid": 1000, "additionalGids": [5], "umask": 0o27});
+        *world.at("/process/noNewPrivileges") = json!(no_new_privileges);
+        *world.at("/process/rlimits") = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+        *world.at("/linux/seccomp") = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
+        });
+        *world.at("/process/cwd") = json!("/tmp");
+        let process = world.run().out;
+        assert!(process.contains("Seccomp:\t2") && process.contains("No space left on device"), "{process}");
+        assert_eq!(read(&file), process);
+    }
 }
 
 #[test]
