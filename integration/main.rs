@@ -32,6 +32,7 @@ mod ordinary;
 mod paths;
 mod process;
 mod rootless;
+mod roots;
 mod run_as;
 mod seccomp;
 mod systemd;

@@ -53,8 +53,14 @@ impl HostMount {
     /// `mount ARGS... PLACE`.
     #[track_caller]
     pub fn of(args: &[&str], place: &Path) -> HostMount {
+        HostMount::by(Command::new("mount").args(args), place)
+    }
+
+    /// The same by another program.
+    #[track_caller]
+    pub fn by(mount: &mut Command, place: &Path) -> HostMount {
         fs::create_dir_all(place).unwrap();
-        finish(Command::new("mount").args(args).arg(place)).ok();
+        finish(mount.arg(place)).ok();
         HostMount(place.to_owned())
     }
 }

@@ -76,6 +76,9 @@ pub struct Words {
     bytes: [u8; WORDS_SIZE],
 }
 
+/// What init says of a mount's place that is not there; the kernel's word follows it.
+pub const NO_PLACE: &str = "its place is missing, and cannot be made";
+
 /// Everything that travels down: go on. The end of the stream says: stop.
 pub const GO: [u8; 1] = [1];
 

@@ -11,6 +11,7 @@ use rustix::path::DecInt;
 use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{Last, Missing, Slot, Target};
 use crate::sys::mount::Reach;
+use crate::wire::NO_PLACE;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// A path's longest form, PATH_MAX.
@@ -28,7 +29,8 @@ pub(super) fn open_target(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedF
     match open_path(scene, &target.path, flags) {
         Ok(fd) => not_in_proc(fd, target).map(|fd| (fd, true)),
         Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(scene.root()?, target.path.to_bytes(), target.missing, scene)?;
+            let made = make(scene.root()?, target.path.to_bytes(), target.missing, scene);
+            made.map_err(|trouble| Trouble::saying(trouble.errno, NO_PLACE))?;
             not_in_proc(open_path(scene, &target.path, flags)?, target).map(|fd| (fd, false))
         }
         Err(Trouble { errno: errno @ (Errno::NOTDIR | Errno::LOOP), .. }) if target.last == Last::Ordinary => {

@@ -260,9 +260,9 @@ impl fmt::Display for What {
             What::Copy(slot, Reach::One) => write!(f, "copy the mount of {slot}"),
             What::Copy(slot, Reach::Tree) => write!(f, "copy the mounts of {slot}"),
             What::EmptyDirectory(slot, label) => write!(f, "{slot} is an empty tmpfs{}", labelled(label.as_ref())),
-            What::Bind(tree, changes, target) => write!(f, "bind {tree} on {}{}", place(target), changed(changes)),
+            What::Bind(tree, changes, target) => write!(f, "bind {tree} {}", onto(target, changes)),
             What::BindOrLink(tree, changes, target) => {
-                write!(f, "bind {tree}, or link as it is, on {}{}", place(target), changed(changes))
+                write!(f, "bind {tree}, or link as it is, {}", onto(target, changes))
             }
             What::Remount(changes, target) => write!(f, "remount {}{}", place(target), changed(changes)),
             What::Mknod(node) => write!(
@@ -382,6 +382,11 @@ pub(super) fn rooted(path: &CString) -> String {
 
 fn place(target: &Target) -> String {
     rooted(&target.path)
+}
+
+/// Where a tree is put, and what is changed of it there.
+pub(super) fn onto(target: &Target, changes: &[Change]) -> String {
+    format!("on {}{}", place(target), changed(changes))
 }
 
 fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {

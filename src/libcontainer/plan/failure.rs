@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 
 use super::step::{Origin, Step, What};
-use crate::wire::{Failure, HookPoint};
+use crate::wire::{Failure, HookPoint, NO_PLACE};
 
 /// The whole message for a failed step.
 pub fn message(step: &Step, failure: &Failure) -> String {
@@ -24,6 +24,11 @@ fn tell(at: &str, what: &What, failure: &Failure) -> String {
         What::NewMount(mount) => {
             let (fstype, place) = (mount.fstype.to_string_lossy(), super::explain::rooted(&mount.target.path));
             format!("{at}: mount {fstype} on {place}: {}{}", why(failure), hint(&fstype, failure))
+        }
+        // the tree's number is the plan's, and the source stands at that place in config.json
+        What::Bind(_, changes, target) | What::BindOrLink(_, changes, target) => {
+            let changes: &[_] = if failure.said.text() == NO_PLACE { &[] } else { changes };
+            format!("{at}: bind {}: {}", super::explain::onto(target, changes), why(failure))
         }
         other => format!("{at}: {other}: {}", why(failure)),
     }
@@ -45,8 +50,11 @@ fn hint(fstype: &str, failure: &Failure) -> &'static str {
 
 /// The kernel's own words where it had some.
 fn why(failure: &Failure) -> String {
-    let said = failure.said.text();
-    if said.is_empty() { words(failure.errno) } else { format!("{said} ({})", name(failure.errno)) }
+    match &*failure.said.text() {
+        "" => words(failure.errno),
+        NO_PLACE => format!("{NO_PLACE}: {}", words(failure.errno)),
+        said => format!("{said} ({})", name(failure.errno)),
+    }
 }
 
 /// What clients turn into exit statuses 126 and 127: `executable file not found in $PATH`, `no such file or directory`,
@@ -101,8 +109,9 @@ impl std::fmt::Display for Origin {
 mod tests {
     use super::*;
     use crate::config::At;
-    use crate::plan::step::Exec;
+    use crate::plan::step::{Change, Exec, Last, Missing, Slot, Target};
     use crate::sys::exec::Strings;
+    use crate::sys::mount::{Attributes, Reach};
     use crate::wire::Words;
 
     fn failure(errno: Errno, said: &str) -> Failure {
@@ -122,6 +131,22 @@ mod tests {
         assert_eq!(
             told("/etc", Errno::ISDIR),
             "process.args: exec: \"/etc\": is a directory: permission denied (EACCES)"
+        );
+    }
+
+    #[test]
+    fn a_place_that_is_missing_is_told_with_the_kernels_word_and_a_tree_without_its_number() {
+        let target = Target { path: c"x".to_owned(), missing: Missing::File, last: Last::Any };
+        let attributes = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
+        let change = Change { attributes, reach: Reach::Tree };
+        let step = Step::at(&At::new("mounts[1]"), What::Bind(Slot(2), vec![change], target));
+        assert_eq!(
+            message(&step, &failure(Errno::ROFS, NO_PLACE)),
+            "mounts[1]: bind on /x: its place is missing, and cannot be made: read-only file system (EROFS)"
+        );
+        assert_eq!(
+            message(&step, &failure(Errno::PERM, "")),
+            "mounts[1]: bind on /x, slave (all): operation not permitted (EPERM)"
         );
     }
 
