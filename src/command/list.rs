@@ -23,6 +23,8 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
         (false, "table") => table(&containers),
         (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
     };
+    // what is given back now is of no use to anybody: the process ends
+    std::mem::forget(containers);
     print(&text)
 }
 

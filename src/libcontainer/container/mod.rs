@@ -120,14 +120,15 @@ impl Root {
     pub fn load(&self, id: &str) -> Result<Container> {
         check_id(id)?;
         let directory = self.path.join(id);
-        let text = match fs::read(directory.join(STATE)) {
+        // as text: its strings are not looked at for UTF-8 one by one
+        let text = match fs::read_to_string(directory.join(STATE)) {
             Ok(text) => text,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 bail!("container {id:?}: container does not exist")
             }
             Err(error) => return Err(error).with_context(|| format!("container {id:?}: read its state")),
         };
-        let record = serde_json::from_slice(&text).with_context(|| format!("container {id:?}: read its state"))?;
+        let record = serde_json::from_str(&text).with_context(|| format!("container {id:?}: read its state"))?;
         Ok(Container { directory, record })
     }
 
