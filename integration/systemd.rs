@@ -51,11 +51,25 @@ fn property(unit: &str, name: &str) -> String {
     systemctl(&["show", "-P", name, unit]).ok().trim().to_owned()
 }
 
-/// The container's directory: where its first process is.
-fn place(world: &World) -> PathBuf {
+/// The container's directory in the hierarchy of a controller: where its first process is.
+fn place(world: &World, controller: &str) -> PathBuf {
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", world.pid())).unwrap();
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
-    directory("", group)
+    let of = |line: &&str| match line.split(':').nth(1) {
+        Some(controllers) if !unified() => controllers.split(',').any(|one| one == controller),
+        controllers => controllers == Some(""),
+    };
+    let line = groups.lines().find(of).unwrap_or_else(|| panic!("no {controller} in {groups}"));
+    directory(controller, line.splitn(3, ':').nth(2).unwrap())
+}
+
+/// What it may use of memory, and of the CPU: quota and period, in microseconds.
+fn limits(world: &World) -> (String, String) {
+    if unified() {
+        let place = place(world, "");
+        return (read(&place, "memory.max"), read(&place, "cpu.max"));
+    }
+    let cpu = ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|file| read(&place(world, "cpu"), file));
+    (read(&place(world, "memory"), "memory.limit_in_bytes"), cpu.join(" "))
 }
 
 /// systemd knows of no unit with the id in its name.
@@ -70,48 +84,52 @@ fn assert_no_unit(id: &str) {
 #[test]
 fn the_container_is_a_scope_with_its_limits() {
     only!(Who::Us; "each has its own words for them");
-    needs!(systemd() && unified(), NO_SYSTEMD);
+    needs!(systemd(), NO_SYSTEMD);
     let mut world = container(&["sleep", "1000"]);
     *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB, "reservation": 32 * MIB, "swap": 96 * MIB});
     *world.at("/linux/resources/cpu") = json!({"shares": 1024, "quota": 20000, "period": 50000, "cpus": "0"});
     *world.at("/linux/resources/pids") = json!({"limit": 30});
     begin(&world);
     let unit = unit(&world);
-    for (name, value) in [
+    let every = [
         ("ActiveState", "active"),
         ("Slice", "system.slice"),
         ("Delegate", "yes"),
         ("DefaultDependencies", "no"),
+        ("CPUQuotaPerSecUSec", "400ms"),
+        ("CPUQuotaPeriodUSec", "50ms"),
+        ("TasksMax", "30"),
+    ];
+    let v2 = [
         ("MemoryMax", "67108864"),
         ("MemoryLow", "33554432"),
         ("MemorySwapMax", "33554432"),
         ("CPUWeight", "100"),
-        ("CPUQuotaPerSecUSec", "400ms"),
-        ("CPUQuotaPeriodUSec", "50ms"),
         ("AllowedCPUs", "0"),
-        ("TasksMax", "30"),
-    ] {
-        assert_eq!(property(&unit, name), value, "{name}");
+    ];
+    // systemd has no words there for soft limits, swap and cpusets, and leaves them alone
+    let v1 = [("MemoryLimit", "67108864"), ("CPUShares", "1024"), ("DevicePolicy", "strict")];
+    for (name, value) in every.iter().chain(if unified() { &v2[..] } else { &v1[..] }) {
+        assert_eq!(property(&unit, name), *value, "{name}");
     }
     let own = format!("/system.slice/{unit}");
     assert_eq!(property(&unit, "ControlGroup"), own);
-    assert_eq!(place(&world), directory("", &own));
-    assert!(world.exec(&["cat", "/proc/self/cgroup"]).ok().contains(&own));
-    assert_eq!(read(&place(&world), "memory.max"), "67108864");
-    assert_eq!(read(&place(&world), "cpu.max"), "20000 50000");
+    assert!(["memory", "cpu", "pids"].iter().all(|name| place(&world, name) == directory(name, &own)));
+    assert!(world.exec(&["cat", "/proc/self/cgroup"]).ok().lines().all(|line| line.ends_with(&own)));
+    assert_eq!(limits(&world), ("67108864".into(), "20000 50000".into()));
     world.call(&["delete", "--force", &world.id]).ok();
     assert_no_unit(&world.id);
 }
 
 #[test]
 fn a_slice_is_below_the_slices_its_name_tells() {
-    needs!(systemd() && unified(), NO_SYSTEMD);
+    needs!(systemd(), NO_SYSTEMD);
     let mut world = container(&["sleep", "1000"]);
     let top = format!("t{}", world.id.replace('-', ""));
     *world.at("/linux/cgroupsPath") = json!(format!("{top}-b.slice:p:{}", world.id));
     begin(&world);
     let expected = format!("/{top}.slice/{top}-b.slice/p-{}.scope{}", world.id, below_unit());
-    assert!(place(&world).ends_with(&expected[1..]), "{:?}", place(&world));
+    assert!(place(&world, "pids").ends_with(&expected[1..]), "{:?}", place(&world, "pids"));
     world.call(&["delete", "--force", &world.id]).ok();
     assert_no_unit(&world.id);
     systemctl(&["stop", &format!("{top}.slice")]).ok();
@@ -165,21 +183,24 @@ fn device_world() -> World {
 
 #[test]
 fn a_reload_keeps_limits_and_devices() {
-    needs!(systemd() && unified(), NO_SYSTEMD);
+    needs!(systemd(), NO_SYSTEMD);
     let mut world = device_world();
     *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
     // a quota as systemd has them: it rounds up to 1 % of a CPU when it reloads
     *world.at("/linux/resources/cpu") = json!({"quota": 12000, "period": 100_000});
-    *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}]);
+    *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"},
+        {"allow": true, "type": "c", "major": 10, "access": "rw"}]);
     begin(&world);
     world.exec(&["mknod", "/dev/kernel", "c", "1", "11"]).ok();
+    // a device that there is not, of a kind that is allowed as a whole
+    world.exec(&["mknod", "/dev/none", "c", "10", "111"]).ok();
     world.exec(&["mknod", "/dev/mem", "c", "1", "1"]).ok();
-    let place = place(&world);
     for _ in 0..2 {
-        assert_eq!(read(&place, "memory.max"), (64 * MIB).to_string());
-        assert_eq!(read(&place, "cpu.max"), "12000 100000");
+        assert_eq!(limits(&world), ((64 * MIB).to_string(), "12000 100000".into()));
         assert!(open_kernel_log(&world));
         assert!(world.exec(&["head", "-c1", "/dev/mem"]).fails().contains("not permitted"));
+        assert!(world.exec(&["head", "-c1", "/dev/none"]).fails().contains("No such device"));
         systemctl(&["daemon-reload"]).ok();
     }
 }
@@ -187,7 +208,7 @@ fn a_reload_keeps_limits_and_devices() {
 #[test]
 fn an_update_is_the_units_too_and_outlives_a_reload() {
     only!(Who::Us; "leaves devices alone (runc #3401)");
-    needs!(systemd() && unified(), NO_SYSTEMD);
+    needs!(systemd(), NO_SYSTEMD);
     let mut world = device_world();
     *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
     begin(&world);
@@ -197,19 +218,23 @@ fn an_update_is_the_units_too_and_outlives_a_reload() {
     let asked = json!({"memory": {"limit": 96 * MIB}, "pids": {"limit": 40}, "cpu": {"quota": 12000, "cpus": "0"},
         "devices": [{"allow": false}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"}]});
     finish_with(&mut world.command(&["update", "-r", "-", &world.id]), asked.to_string().as_bytes()).ok();
-    let place = place(&world);
+    let memory = if unified() { "MemoryMax" } else { "MemoryLimit" };
     for _ in 0..2 {
-        for (name, value) in [("MemoryMax", "100663296"), ("TasksMax", "40"), ("AllowedCPUs", "0")] {
+        for (name, value) in [(memory, "100663296"), ("TasksMax", "40"), ("AllowedCPUs", "0")] {
             assert_eq!(property(&unit, name), value, "{name}");
         }
-        assert_eq!(read(&place, "memory.max"), "100663296");
-        assert_eq!(read(&place, "cpu.max"), "12000 100000");
+        assert_eq!(limits(&world), ("100663296".into(), "12000 100000".into()));
+        assert_eq!(read(&place(&world, "cpuset"), "cpuset.cpus"), "0");
         assert!(open_kernel_log(&world));
         systemctl(&["daemon-reload"]).ok();
     }
     // one that is refused is taken back there as well
     world.call(&["update", "--memory", "32M", "--cpuset-mems", "999", &world.id]).fails();
-    assert_eq!((property(&unit, "MemoryMax"), read(&place, "memory.max")), ("100663296".into(), "100663296".into()));
+    assert_eq!((property(&unit, memory), limits(&world).0), ("100663296".into(), "100663296".into()));
+    // one of the two that belong together, and the next reload knows of both
+    world.call(&["update", "--cpu-period", "50000", &world.id]).ok();
+    systemctl(&["daemon-reload"]).ok();
+    assert_eq!(limits(&world).1, "12000 50000");
 }
 
 #[test]
@@ -337,7 +362,8 @@ fn by_user(world: &World, script: &str) -> Outcome {
 #[test]
 fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
     only!(Who::Us, Who::Crun; "runc 1.1 wants a bus daemon and is refused by it");
-    needs!(systemd() && unified(), NO_SYSTEMD);
+    needs!(systemd(), NO_SYSTEMD);
+    needs!(unified(), "version 1 gives no controller to an ordinary user");
     let user = finish(Command::new("id").args(["-u", "test"]));
     needs!(user.status.success() && Path::new("/run/systemd/seats").exists(), "no user `test` with sessions here");
     let uid: u32 = user.out.trim().parse().unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 
 use super::{Cgroup, must_fit, put, systemd, undone, word};
-use crate::plan::resources::unit::{device_properties, properties};
+use crate::plan::resources::unit::{QUOTA_AND_PERIOD, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 
 /// What is to change.
@@ -82,12 +82,28 @@ impl Cgroup {
     /// values come after it. On version 1 it takes all devices away before it gives some back.
     fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<()> {
         let Some(unit) = self.unit() else { return Ok(()) };
-        let mut list = properties(writes);
+        let mut list = properties(&self.with_quota_and_period(writes));
         list.extend(devices.map(device_properties).unwrap_or_default());
         if list.is_empty() {
             return Ok(());
         }
         self.undisturbed(self.paths.contains_key("devices"), || systemd::set(unit, &list))
+    }
+
+    /// systemd knows a share of the CPU, which version 1 has in two files: where one of them is written, with what the other
+    /// says.
+    fn with_quota_and_period(&self, writes: &[Write]) -> Vec<Write> {
+        let mut all = writes.to_vec();
+        let written = |file: &str| writes.iter().find(|write| write.file == file);
+        let [quota, period] = QUOTA_AND_PERIOD;
+        for (there, missing) in [(quota, period), (period, quota)] {
+            let Some(write) = written(there).filter(|_| written(missing).is_none()) else { continue };
+            let said = self.directory_of(write).map(|directory| fs::read_to_string(directory.join(missing)));
+            if let Some(Ok(said)) = said {
+                all.push(Write { file: missing.to_owned(), value: said.trim().to_owned(), ..write.clone() });
+            }
+        }
+        all
     }
 
     /// Does it while nothing in the group runs, where `still` says that somebody would notice.

@@ -187,21 +187,30 @@ fn users_own(uid: u32, cgroups: &Cgroups) -> PathBuf {
 /// The limits, from the files they are written to, in systemd's words.
 pub fn properties(writes: &[Write]) -> Vec<Property> {
     let mut list: Vec<Property> = Vec::new();
-    for write in writes {
-        for property in words(write) {
-            // the last says it; rates of several devices belong together
-            match list.iter_mut().find(|there| there.name == property.name) {
-                Some(Property { value: Value::Rates(there), .. }) => {
-                    if let Value::Rates(more) = property.value {
-                        there.extend(more);
-                    }
+    for property in writes.iter().flat_map(words).chain(quota_of_two_files(writes)) {
+        // the last says it; rates of several devices belong together
+        match list.iter_mut().find(|there| there.name == property.name) {
+            Some(Property { value: Value::Rates(there), .. }) => {
+                if let Value::Rates(more) = property.value {
+                    there.extend(more);
                 }
-                Some(there) => *there = property,
-                None => list.push(property),
             }
+            Some(there) => *there = property,
+            None => list.push(property),
         }
     }
     list
+}
+
+/// The files in which version 1 has what version 2 has in `cpu.max`.
+pub const QUOTA_AND_PERIOD: [&str; 2] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"];
+
+fn quota_of_two_files(writes: &[Write]) -> Vec<Property> {
+    let value = |file: &str| writes.iter().rfind(|write| write.file == file).map(|write| write.value.as_str());
+    match QUOTA_AND_PERIOD.map(value) {
+        [None, None] => Vec::new(),
+        [quota, period] => self::quota(&format!("{} {}", quota.unwrap_or("max"), period.unwrap_or_default())),
+    }
 }
 
 fn words(write: &Write) -> Vec<Property> {
@@ -307,7 +316,8 @@ pub fn device_properties(access: &DeviceAccess) -> Vec<Property> {
     vec![property("DevicePolicy", Value::Text("strict".to_owned())), property("DeviceAllow", Value::Devices(list))]
 }
 
-/// `c 1:3 rwm` as systemd names it (systemd.resource-control(5), DeviceAllow). A whole major number has a name there only.
+/// `c 1:3 rwm` as systemd names it (systemd.resource-control(5), DeviceAllow). Instead of the name that /proc/devices has
+/// for a major number, the number will do, since systemd 240.
 fn device(line: &str) -> Option<(String, String)> {
     let mut words = line.split(' ');
     let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
@@ -318,8 +328,7 @@ fn device(line: &str) -> Option<(String, String)> {
     };
     let name = match numbers.split_once(':')? {
         ("*", "*") => format!("{kind}-*"),
-        ("136", "*") => format!("{kind}-pts"),
-        (_, "*") => return None,
+        (major, "*") => format!("{kind}-{major}"),
         (major, minor) => format!("/dev/{kind}/{major}:{minor}"),
     };
     Some((name, access.to_owned()))
@@ -365,16 +374,20 @@ mod tests {
         assert_eq!(directory, Path::new(expected));
     }
 
-    fn said(file: &str, value: &str) -> Vec<(String, String)> {
-        let write = Write {
+    fn write(file: &str, value: &str) -> Write {
+        Write {
             controller: String::new(),
             file: file.to_owned(),
             value: value.to_owned(),
             on_failure: OnFailure::Fail,
             unless_used: None,
             at: At::default(),
-        };
-        properties(&[write]).into_iter().map(|property| (property.name, property.value.to_string())).collect()
+        }
+    }
+
+    fn said(writes: &[Write]) -> String {
+        let told = properties(writes).into_iter().map(|property| format!("{}={}", property.name, property.value));
+        told.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -396,10 +409,30 @@ mod tests {
             ),
             ("io.weight", "default 50", "IOWeight=50"),
             ("hugetlb.2MB.max", "1", ""),
+            ("memory.limit_in_bytes", "-1", "MemoryLimit=infinity"),
+            ("cpu.shares", "512", "CPUShares=512"),
+            ("cpu.cfs_quota_us", "5000", "CPUQuotaPerSecUSec=50000 CPUQuotaPeriodUSec=100000"),
+            ("cpu.cfs_period_us", "50000", "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=50000"),
         ];
         for (file, value, expected) in cases {
-            let told: Vec<_> = said(file, value).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-            assert_eq!(told.join(" "), expected, "{file} {value}");
+            assert_eq!(said(&[write(file, value)]), expected, "{file} {value}");
         }
+        // in either order
+        let two = [write("cpu.cfs_period_us", "50000"), write("cpu.cfs_quota_us", "20000")];
+        assert_eq!(said(&two), "CPUQuotaPerSecUSec=400000 CPUQuotaPeriodUSec=50000");
+    }
+
+    #[test]
+    fn devices_are_named_by_their_numbers() {
+        let named = |line| device(line).map(|(name, access)| format!("{name} {access}"));
+        for (line, expected) in [
+            ("c 1:3 rwm", "/dev/char/1:3 rwm"),
+            ("b 8:* r", "block-8 r"),
+            ("c 136:* rw", "char-136 rw"),
+            ("c *:* m", "char-* m"),
+        ] {
+            assert_eq!(named(line).as_deref(), Some(expected));
+        }
+        assert_eq!(named("a *:* rwm"), None);
     }
 }
