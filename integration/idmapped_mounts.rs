@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::mountinfo::{HostMount, bind, tmpfs};
+use crate::mountinfo::{HostMount, LOOP, bind, tmpfs};
 use crate::namespaces::{Pod, with_users};
 use crate::ordinary::first;
-use crate::world::{Who, World, finish};
-use crate::{needs, needs_root, only};
+use crate::roots::{Seal, erofs, squashfs};
+use crate::world::{Who, World, finish, runtime};
+use crate::{needs_fs, needs_root, only};
 
+const CANNOT: &str = "the file system may not support id-mapped mounts";
 const NO_RUNC: &str = "runc 1.1.5 has no id-mapped mounts";
 
 /// `mount` with ids 0 to 9 of the file system as `first` and those after it.
@@ -38,22 +40,26 @@ fn mounts_of(world: &World) -> String {
     all.lines().filter(|line| line.contains(&here)).collect::<Vec<_>>().join("\n")
 }
 
-/// Ids as `PLACE` has them inside, and as what is made there gets them on the host.
+/// Ids as `/mapped` has them inside, and as what is made there gets them on the host; by either option.
 #[track_caller]
-fn ids_are_mapped_on(world: &mut World, source: &Path) {
+fn ids_are_mapped_on(source: &Path, world: &mut World) {
     owned(source);
     *world.at("/process/args") =
         json!(["sh", "-c", "cd /mapped; stat -c '%n %u:%g' roots other; touch made; stat -c '%n %u:%g' made"]);
     // uid 1000 is root of the file system
     *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
     fs::set_permissions(source, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    world.mount(mapped(bind(source, "/mapped", &["bind", "idmap"]), 1000));
     *world.at("/root/readonly") = json!(false);
     let before = mounts_of(world);
-    assert_eq!(world.run().ok(), "roots 1000:1000\nother 1005:1006\nmade 1000:1000\n");
-    assert_eq!(mounts_of(world), before);
-    let made = fs::metadata(source.join("made")).unwrap();
-    assert_eq!((made.uid(), made.gid()), (0, 0));
+    for options in [["bind", "idmap"], ["rbind", "ridmap"]] {
+        world.mount(mapped(bind(source, "/mapped", &options), 1000));
+        assert_eq!(world.run().ok(), "roots 1000:1000\nother 1005:1006\nmade 1000:1000\n", "{options:?}");
+        assert_eq!(mounts_of(world), before, "{options:?}");
+        let made = fs::metadata(source.join("made")).unwrap();
+        assert_eq!((made.uid(), made.gid()), (0, 0), "{options:?}");
+        fs::remove_file(source.join("made")).unwrap();
+        world.config["mounts"].as_array_mut().unwrap().pop();
+    }
 }
 
 #[test]
@@ -63,30 +69,58 @@ fn ids_are_mapped_on_a_tmpfs() {
     let mut world = World::running(&["true"]);
     let source = world.path("source");
     let _mounted = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
-    ids_are_mapped_on(&mut world, &source);
+    ids_are_mapped_on(&source, &mut world);
 }
 
 #[test]
 fn ids_are_mapped_on_ext4() {
     needs_root!("mounts on the host");
+    needs_fs!("ext4", "mkfs.ext4", LOOP);
     only!(Who::Us, Who::Crun; NO_RUNC);
     let mut world = World::running(&["true"]);
-    let Some((source, _mounted)) = ext4(&world) else { return };
-    ids_are_mapped_on(&mut world, &source);
+    let (source, image) = (world.path("source"), ext4(&world));
+    let _mounted = HostMount::of(&["-o", "loop", &image], &source);
+    ids_are_mapped_on(&source, &mut world);
 }
 
 /// An ext4 in a file.
-fn ext4(world: &World) -> Option<(PathBuf, HostMount)> {
+fn ext4(world: &World) -> String {
     let image = world.path("ext4");
     fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
-    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
-    if !made.is_ok_and(|status| status.success()) || !Path::new("/dev/loop-control").exists() {
-        crate::world::skip(&crate::world::test_name(), "no loop devices, or no mkfs.ext4 (apt-get install e2fsprogs)");
-        return None;
+    finish(Command::new("mkfs.ext4").arg("-q").arg(&image)).ok();
+    image.display().to_string()
+}
+
+/// Ids of files in a file system that is never written.
+#[track_caller]
+fn ids_are_mapped_in(seal: Seal) {
+    for options in [["bind", "idmap"], ["rbind", "ridmap"]] {
+        let mut world = World::running(&["stat", "-c", "%n %u:%g", "/mapped/roots", "/mapped/other"]);
+        let (from, source) = (world.path("from"), world.path("source"));
+        owned(&from);
+        let _mounted = seal(&world, &from, &source);
+        *world.at("/root/readonly") = json!(false);
+        let before = mounts_of(&world);
+        world.mount(mapped(bind(&source, "/mapped", &options), 1000));
+        assert_eq!(world.run().ok(), "/mapped/roots 1000:1000\n/mapped/other 1005:1006\n", "{options:?}");
+        assert_eq!(mounts_of(&world), before, "{options:?}");
     }
-    let source = world.path("source");
-    let mounted = HostMount::of(&["-o", "loop", image.to_str().unwrap()], &source);
-    Some((source, mounted))
+}
+
+#[test]
+fn ids_are_mapped_on_squashfs() {
+    needs_root!("mounts on the host");
+    needs_fs!("squashfs", "mksquashfs", LOOP);
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    ids_are_mapped_in(squashfs);
+}
+
+#[test]
+fn ids_are_mapped_on_erofs() {
+    needs_root!("mounts on the host");
+    needs_fs!("erofs", "mkfs.erofs", LOOP);
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    ids_are_mapped_in(erofs);
 }
 
 #[test]
@@ -144,17 +178,14 @@ fn what_is_mounted_below_is_mapped_with_ridmap_only() {
 #[test]
 fn a_new_file_system_has_mapped_ids_too() {
     needs_root!("mounts on the host");
+    needs_fs!("ext4", "mkfs.ext4", LOOP);
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 maps the ids of bind mounts only");
     let mut world = World::running(&["sh", "-c", "touch /new/made; stat -c '%n %u:%g' /new /new/made /disk"]);
-    let image = world.path("ext4");
     *world.at("/root/readonly") = json!(false);
     *world.at("/linux/resources/devices") = json!([{"allow": true, "access": "rwm"}]);
     *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
     world.mount(mapped(tmpfs("/new", &["idmap", "mode=755"]), 1000));
-    fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
-    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
-    needs!(made.is_ok_and(|status| status.success()), "no mkfs.ext4 (apt-get install e2fsprogs)");
-    let device = finish(Command::new("losetup").args(["--find", "--show"]).arg(&image)).ok();
+    let device = finish(Command::new("losetup").args(["--find", "--show", &ext4(&world)])).ok();
     world.mount(mapped(json!({"destination": "/disk", "type": "ext4", "source": device.trim()}), 1000));
     let outcome = world.run();
     finish(Command::new("losetup").args(["--detach", device.trim()])).ok();
@@ -212,13 +243,88 @@ fn a_file_system_that_cannot_is_named() {
     let n = world.config["mounts"].as_array().unwrap().len();
     world.mount(mapped(bind("/sys", "/x", &["bind"]), 1000));
     let said = world.run().fails();
-    let wanted = format!("mounts[{n}].source: idmap /sys: the file system may not support id-mapped mounts (EINVAL)");
+    let wanted = format!("mounts[{n}].source: idmap /sys: {CANNOT}: sysfs on /sys (EINVAL)");
     assert!(said.contains(&wanted), "{said}");
     world.config["mounts"].as_array_mut().unwrap().pop();
     world.mount(mapped(json!({"destination": "/x", "type": "sysfs", "source": "sysfs"}), 1000));
     let said = world.run().fails();
-    let wanted = format!("mounts[{n}]: mount sysfs on /x: the file system may not support id-mapped mounts (EINVAL)");
+    let wanted = format!("mounts[{n}]: mount sysfs on /x: {CANNOT} (EINVAL)");
     assert!(said.contains(&wanted), "{said}");
+}
+
+#[test]
+fn of_several_file_systems_the_one_that_cannot_is_named() {
+    needs_root!("mounts on the host");
+    needs_fs!("fuse", "fuse-overlayfs", "/dev/fuse");
+    only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and the words are ours");
+    let mut world = World::running(&["stat", "-c", "%u", "/mapped/sub/other"]);
+    let base = world.path("base");
+    let _base = HostMount::of(&["-t", "tmpfs", "tmpfs"], &base);
+    owned(&base.join("lower"));
+    fs::create_dir(base.join("empty")).unwrap();
+    let layers = format!("lowerdir={0}/lower:{0}/empty", base.display());
+    *world.at("/root/readonly") = json!(false);
+    let n = world.config["mounts"].as_array().unwrap().len();
+    for (fstype, mount) in
+        [("overlay", &["mount", "-t", "overlay", "overlay"][..]), ("fuse.fuse-overlayfs", &["fuse-overlayfs"])]
+    {
+        let source = world.path(&format!("source-{fstype}"));
+        let sub = source.join("sub");
+        let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+        let _sub = HostMount::by(Command::new(mount[0]).args(&mount[1..]).args(["-o", &layers]), &sub);
+        for (source, option) in [(&sub, "idmap"), (&sub, "ridmap"), (&source, "ridmap")] {
+            world.mount(mapped(bind(source, "/mapped", &["rbind", option]), 1000));
+            let said = world.run().fails();
+            let at = format!("mounts[{n}].source: idmap {}", source.display());
+            let wanted = format!("{at}: {CANNOT}: {fstype} on {} (EINVAL)", sub.display());
+            assert!(said.contains(&wanted), "{said}");
+            world.config["mounts"].as_array_mut().unwrap().pop();
+        }
+        world.mount(mapped(bind(source, "/mapped", &["rbind", "idmap"]), 1000));
+        assert_eq!(world.run().ok(), "5\n");
+        world.config["mounts"].as_array_mut().unwrap().pop();
+    }
+}
+
+#[test]
+fn the_hosts_mount_table_is_the_same_before_and_after() {
+    needs_root!("mounts on the host");
+    needs_fs!("ext4", "mkfs.ext4", LOOP);
+    only!(Who::Us, Who::Crun; NO_RUNC);
+    let mut world = World::running(&["sh", "-c", "cat /disk/file /memory/file /disks/file /memorys/file /merged/file"]);
+    for name in ["disk", "memory"] {
+        fs::create_dir(world.path(name)).unwrap();
+    }
+    *world.at("/root/readonly") = json!(false);
+    for (place, source, options) in [
+        ("/disk", "disk", ["bind", "idmap"]),
+        ("/memory", "memory", ["bind", "idmap"]),
+        ("/disks", "disk", ["rbind", "ridmap"]),
+        ("/memorys", "memory", ["rbind", "ridmap"]),
+    ] {
+        world.mount(mapped(bind(world.path(source), place, &options), 1000));
+    }
+    let lower = format!("lowerdir={0}/memory:{0}/disk", world.rootfs("").display());
+    world.mount(json!({"destination": "/merged", "type": "overlay", "source": "overlay", "options": [lower]}));
+    world.write();
+    // a host of its own, where everything is shared as systemd has it, and nobody else mounts anything
+    let image = ext4(&world);
+    let script = r#"set -e
+        mount --make-rshared /
+        mount -o loop "$1" "$2/disk"
+        mount -t tmpfs tmpfs "$2/memory"
+        for name in disk memory; do echo "$name" >"$2/$name/file"; done
+        cat /proc/self/mountinfo >"$2/before"
+        cd "$2/bundle"
+        "$3" --root "$2/state" run "$4"
+        cat /proc/self/mountinfo >"$2/after""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "-", &image]);
+    let said = finish(command.arg(world.path("")).arg(runtime()).arg(&world.id)).ok();
+    assert_eq!(said, "disk\nmemory\ndisk\nmemory\nmemory\n");
+    let [before, after] = ["before", "after"].map(|file| fs::read_to_string(world.path(file)).unwrap());
+    assert!(before.contains("/memory ") && before.contains("shared:"), "{before}");
+    assert_eq!(before, after);
 }
 
 #[test]

@@ -71,6 +71,33 @@ impl Drop for HostMount {
     }
 }
 
+/// Why a test of a file system cannot be made here: the kernel has it not, nor the program that fills one, nor the device
+/// it is mounted by.
+pub fn missing(fstype: &str, program: &str, device: &str) -> Option<String> {
+    let known = || fs::read_to_string("/proc/filesystems").unwrap().contains(&format!("\t{fstype}\n"));
+    let loaded = || Command::new("modprobe").args(["-q", fstype]).status().is_ok() && known();
+    let installed = finish(Command::new("sh").args(["-c", &format!("command -v {program}")])).status.success();
+    match () {
+        () if !known() && !loaded() => Some(format!("the kernel has no {fstype}")),
+        () if !Path::new(device).exists() => Some(format!("no {device}")),
+        () if !installed => Some(format!("no {program}")),
+        () => None,
+    }
+}
+
+/// What file systems in files are mounted by.
+pub const LOOP: &str = "/dev/loop-control";
+
+/// Leaves the test, with the reason, where a file system cannot be made.
+#[macro_export]
+macro_rules! needs_fs {
+    ($($what:expr),+) => {
+        if let Some(why) = $crate::mountinfo::missing($($what),+) {
+            return $crate::world::skip(&$crate::world::test_name(), &why);
+        }
+    };
+}
+
 pub const MOUNTINFO: [&str; 2] = ["cat", "/proc/self/mountinfo"];
 
 pub fn tmpfs(place: &str, options: &[&str]) -> serde_json::Value {

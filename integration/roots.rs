@@ -8,38 +8,13 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::mountinfo::{HostMount, bind, mount_at, tmpfs};
+use crate::mountinfo::{HostMount, LOOP, bind, mount_at, tmpfs};
 use crate::namespaces::with_users;
-use crate::needs_root;
 use crate::ordinary::first;
-use crate::world::{Who, World, finish, skip, test_name, who};
+use crate::world::{Who, World, finish, who};
+use crate::{needs_fs, needs_root, only};
 
 const LOOK: [&str; 3] = ["sh", "-c", "cat /proc/self/mountinfo; touch /made 2>&1 && echo written; true"];
-
-/// Why a test of a file system cannot be made here: the kernel has it not, nor the program that fills one, nor the device
-/// it is mounted by.
-pub fn missing(fstype: &str, program: &str, device: &str) -> Option<String> {
-    let known = || fs::read_to_string("/proc/filesystems").unwrap().contains(&format!("\t{fstype}\n"));
-    let loaded = || Command::new("modprobe").args(["-q", fstype]).status().is_ok() && known();
-    let installed = finish(Command::new("sh").args(["-c", &format!("command -v {program}")])).status.success();
-    match () {
-        () if !known() && !loaded() => Some(format!("the kernel has no {fstype}")),
-        () if !Path::new(device).exists() => Some(format!("no {device}")),
-        () if !installed => Some(format!("no {program}")),
-        () => None,
-    }
-}
-
-pub const LOOP: &str = "/dev/loop-control";
-
-/// Leaves the test, with the reason, where a file system cannot be made.
-macro_rules! needs_fs {
-    ($($what:expr),+) => {
-        if let Some(why) = missing($($what),+) {
-            return skip(&test_name(), &why);
-        }
-    };
-}
 
 /// The root moved aside, and an empty directory in its place.
 fn aside(world: &World) -> (PathBuf, PathBuf) {
@@ -139,7 +114,7 @@ fn on_an_overlay_in_user_space() {
 }
 
 /// Makes of a directory a file system that is never written, in a place.
-type Seal = fn(&World, &Path, &Path) -> HostMount;
+pub type Seal = fn(&World, &Path, &Path) -> HostMount;
 
 /// A file system in a file, made by a program.
 fn sealed(world: &World, make: &mut Command, fstype: &str, place: &Path) -> HostMount {
@@ -148,12 +123,12 @@ fn sealed(world: &World, make: &mut Command, fstype: &str, place: &Path) -> Host
     HostMount::of(&["-t", fstype, "-o", "loop,ro", image.to_str().unwrap()], place)
 }
 
-fn squashfs(world: &World, from: &Path, place: &Path) -> HostMount {
+pub fn squashfs(world: &World, from: &Path, place: &Path) -> HostMount {
     let mut make = Command::new("mksquashfs");
     sealed(world, make.arg(from).arg(world.path("image")).args(["-noappend", "-quiet"]), "squashfs", place)
 }
 
-fn erofs(world: &World, from: &Path, place: &Path) -> HostMount {
+pub fn erofs(world: &World, from: &Path, place: &Path) -> HostMount {
     sealed(world, Command::new("mkfs.erofs").arg(world.path("image")).arg(from), "erofs", place)
 }
 
@@ -269,5 +244,6 @@ fn on_an_overlay_without_a_layer_that_is_written() {
 #[test]
 fn on_a_read_only_bind_mount() {
     needs_root!("mounts on the host");
+    only!(Who::Us, Who::Runc; "crun lets such a root be written unless it is asked to be read-only");
     works_sealed(read_only_bind);
 }

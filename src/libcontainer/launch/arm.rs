@@ -187,7 +187,7 @@ fn place(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
+pub(super) fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if reach == Reach::Tree {
         flags |= OpenTreeFlags::AT_RECURSIVE;

@@ -28,7 +28,7 @@ impl HostMounts {
     /// The root or /proc/self/mountinfo cannot be read.
     pub fn before(root: &Path) -> Result<HostMounts> {
         let root = fs::canonicalize(root).with_context(|| format!("root.path: {}", root.display()))?;
-        let before = below(&root)?.into_iter().map(|(id, _)| id).collect();
+        let before = below(&root)?.into_iter().map(|mount| mount.id).collect();
         Ok(HostMounts { root, before, kept: false })
     }
 
@@ -38,7 +38,7 @@ impl HostMounts {
     /// /proc/self/mountinfo cannot be read.
     pub fn made(&self) -> Result<Vec<PathBuf>> {
         let now = below(&self.root)?.into_iter();
-        Ok(now.filter(|(id, _)| !self.before.contains(id)).map(|(_, path)| path).collect())
+        Ok(now.filter(|mount| !self.before.contains(&mount.id)).map(|mount| mount.path).collect())
     }
 
     /// The container is there, and its record names them.
@@ -74,19 +74,37 @@ pub fn take_away(mounts: &[PathBuf]) -> Result<()> {
     failed
 }
 
-/// Ids and places of the mounts below `root`, not of one on it.
-fn below(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let text = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
-    Ok(mounts(&text).filter(|(_, path)| path != root && path.starts_with(root)).collect())
+/// The mounts below `root`, and not one on it.
+fn below(root: &Path) -> Result<Vec<Mount>> {
+    Ok(all()?.into_iter().filter(|mount| mount.path != root && mount.path.starts_with(root)).collect())
 }
 
-/// The first and fifth field of each line of mountinfo (proc_pid_mountinfo(5)).
-fn mounts(text: &[u8]) -> impl Iterator<Item = (u64, PathBuf)> {
-    text.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        Some((id, PathBuf::from(OsString::from_vec(unescaped(fields.nth(3)?)))))
-    })
+/// A mount that we see.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    id: u64,
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// The type of its file system.
+    pub(super) fstype: String,
+}
+
+/// All that we see, in the order in which they came.
+///
+/// # Errors
+/// /proc/self/mountinfo cannot be read.
+pub(super) fn all() -> Result<Vec<Mount>> {
+    let text = fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(mount).collect())
+}
+
+/// The first and fifth field of a line of mountinfo, and the one behind the dash (proc_pid_mountinfo(5)).
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let path = PathBuf::from(OsString::from_vec(unescaped(fields.nth(3)?)));
+    let fstype = fields.skip_while(|field| field != b"-").nth(1)?;
+    Some(Mount { id, path, fstype: String::from_utf8_lossy(fstype).into_owned() })
 }
 
 /// Space, tab, newline and backslash are written as `\040` and the like.
@@ -115,9 +133,11 @@ mod tests {
 
     #[test]
     fn places_are_read_as_they_are() {
-        let text =
-            b"36 35 98:0 / /a\\040b/c rw,noatime shared:1 - ext4 /dev/root rw\n37 35 0:5 / /x\\134 rw - proc proc rw\n";
-        let read: Vec<_> = mounts(text).collect();
-        assert_eq!(read, [(36, PathBuf::from("/a b/c")), (37, PathBuf::from("/x\\"))]);
+        let read = |line: &[u8]| mount(line).map(|mount| (mount.id, mount.path, mount.fstype));
+        let one = b"36 35 98:0 / /a\\040b/c rw,noatime shared:1 - ext4 /dev/root rw";
+        assert_eq!(read(one), Some((36, PathBuf::from("/a b/c"), "ext4".to_owned())));
+        let other = b"37 35 0:5 / /x\\134 rw - proc proc rw";
+        assert_eq!(read(other), Some((37, PathBuf::from("/x\\"), "proc".to_owned())));
+        assert_eq!(mount(b""), None);
     }
 }

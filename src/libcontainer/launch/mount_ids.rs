@@ -1,16 +1,18 @@
 //! The maps that the ids of a mount go through. They are a user namespace's, so where the mount has maps of its own there is
 //! one in which nobody lives: a child is born in it, its maps are written, its namespace is opened, and the child ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use super::host_mounts::{self, Mount};
 use super::id_maps::map_lines;
 use super::serve::put;
-use super::{Child, Launched, failure};
+use super::{Child, Launched, arm, failure};
 use crate::config::At;
 use crate::plan::failure::words;
 use crate::plan::step::Slot;
@@ -52,11 +54,11 @@ fn of_process(pid: i32) -> Result<OwnedFd> {
         .map_err(|errno| anyhow!("open {path}: {}", words(errno)))
 }
 
-/// Maps the ids of a detached tree.
+/// Maps the ids of a detached tree, a copy of what is at `source`.
 ///
 /// # Errors
-/// The kernel's word.
-pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, mapped: Mapped) -> Result<()> {
+/// The kernel's word, and the file system that cannot do it.
+pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped: Mapped) -> Result<()> {
     let inits;
     let namespace = match mapped.by {
         Mapper::Other(slot) => launched.armed.fd(slot)?,
@@ -66,9 +68,29 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, mapped: Mapped) -> Re
         }
     };
     map_ids(tree.as_fd(), namespace.as_fd(), mapped.reach).map_err(|errno| match errno {
-        Errno::INVAL => anyhow!("{CANNOT_MAP} ({})", "EINVAL"),
+        Errno::INVAL => match who_cannot(source, namespace.as_fd(), mapped.reach) {
+            Some(Mount { path, fstype, .. }) => anyhow!("{CANNOT_MAP}: {fstype} on {} (EINVAL)", path.display()),
+            None => anyhow!("{CANNOT_MAP} (EINVAL)"),
+        },
         other => anyhow!("{}", words(other)),
     })
+}
+
+/// The mount that the kernel refused: the one that `source` is in or, where all are mapped, one below. Each is tried by itself.
+fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<Mount> {
+    let source = std::fs::canonicalize(source).ok()?;
+    let mut mounts = host_mounts::all().ok()?;
+    // what covers it last
+    let depth = |mount: &Mount| source.starts_with(&mount.path).then(|| mount.path.components().count());
+    let (own, _) = mounts.iter().enumerate().max_by_key(|(_, mount)| depth(mount))?;
+    let own = mounts.remove(own);
+    let cannot = |path: &Path| {
+        arm::tree(path, Reach::One).is_ok_and(|one| map_ids(one.as_fd(), namespace, Reach::One) == Err(Errno::INVAL))
+    };
+    if cannot(&source) {
+        return Some(own);
+    }
+    mounts.into_iter().find(|mount| reach == Reach::Tree && mount.path.starts_with(&source) && cannot(&mount.path))
 }
 
 /// The same of a new file system, which init has made. It belongs to init's user namespace, and the maps to one of ours: only

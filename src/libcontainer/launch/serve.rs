@@ -205,7 +205,7 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let tree =
         arm::tree_of(source, *reach).map_err(|errno| anyhow!("{at}: open {}: {}", path.display(), words(errno)))?;
     if let Some(mapped) = ids {
-        mount_ids::map(launched, &tree, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
+        mount_ids::map(launched, &tree, path, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
     }
     console::send(launched.talk.as_fd(), &GO, tree.as_fd())
 }
