@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::mountinfo::mount_at;
-use crate::ordinary::{first, give_to_first};
+use crate::ordinary::{first, give_to_first, root};
 use crate::world::{Who, World, finish, wait_until, who};
 use crate::{needs_cgroup, needs_root, only};
 
@@ -345,8 +345,41 @@ fn time_and_user_namespaces_go_together() {
     *world.at("/linux/timeOffsets") = json!({"boottime": {"secs": 604_800}});
     let uptime = |text: &str| text.split('.').next().unwrap().parse::<u64>().unwrap();
     let host = uptime(&fs::read_to_string("/proc/uptime").unwrap());
-    let inside = uptime(&world.run().ok());
-    assert!((604_790..605_000).contains(&(inside - host)), "{inside} {host}");
+    let shifted = |seen: &str| {
+        let inside = uptime(seen);
+        assert!((604_790..605_000).contains(&(inside - host)), "{inside} {host}");
+    };
+    shifted(&world.run().ok());
+    *world.at("/process/args") = json!(["sleep", "1000"]);
+    world.begin();
+    shifted(&world.exec(&["cat", "/proc/uptime"]).ok());
+    let time = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/time")).unwrap();
+    let inside = world.exec(&["sh", "-c", "readlink /proc/self/ns/time; id -u"]).ok();
+    assert_eq!(inside, format!("{}\n0\n", time(&world.pid().to_string()).display()));
+    assert_ne!(time(&world.pid().to_string()), time("self"));
+    // beside a joined user namespace, which owns the new one as well
+    let mut other = World::running(&["sh", "-c", "id -u; cat /proc/uptime"]);
+    give_to_first(&other.rootfs(""));
+    other.in_users_of(&format!("/proc/{}/ns/user", world.pid()));
+    other.namespace("time", None);
+    *other.at("/linux/timeOffsets") = json!({"boottime": {"secs": 604_800}, "monotonic": {"secs": 3}});
+    if !root() {
+        let said = other.run().fails();
+        assert!(
+            said.contains("linux.timeOffsets: cannot be set by an ordinary user where the user namespace"),
+            "{said}"
+        );
+        other.config["linux"].as_object_mut().unwrap().remove("timeOffsets");
+        assert!(other.run().ok().starts_with("0\n"));
+        return;
+    }
+    let said = other.run().ok();
+    shifted(said.strip_prefix("0\n").unwrap_or_else(|| panic!("{said}")));
+    // earlier than the clock's beginning: told by its place, and nothing is left
+    *other.at("/linux/timeOffsets") = json!({"boottime": {"secs": -1_000_000_000_000i64}});
+    let said = other.run().fails();
+    assert!(said.contains("linux.timeOffsets.boottime: "), "{said}");
+    leaves_nothing(&other);
 }
 
 #[test]
@@ -422,6 +455,48 @@ fn parameters_of_the_kernel_are_set_where_a_namespace_holds_them() {
     let said = world.run().fails();
     assert!(who() != Who::Us || said.contains("not in a separate kernel namespace"), "{said}");
     world.assert_clean();
+}
+
+/// Every one that may be set, by the root of the container's users, who owns some of the files alone.
+#[test]
+fn parameters_of_the_kernel_are_set_in_a_user_namespace() {
+    let ipc_and_network = [
+        ("kernel.sem", "32000\t1024000000\t500\t32001"),
+        ("kernel.shmall", "1000"),
+        ("kernel.shmmax", "10000000"),
+        ("kernel.shmmni", "40"),
+        ("kernel.shm_rmid_forced", "1"),
+        ("kernel.msgmax", "4096"),
+        ("kernel.msgmnb", "16385"),
+        ("kernel.msgmni", "33"),
+        ("fs.mqueue.queues_max", "33"),
+        ("fs.mqueue.msg_max", "12"),
+        ("net.ipv4.ping_group_range", "0\t65535"),
+        ("net.core.somaxconn", "77"),
+    ];
+    let others =
+        [("kernel.domainname", "inside.example"), ("user.max_user_namespaces", "7"), ("user.max_mnt_namespaces", "9")];
+    // the peers may not write the first of them there, and know of no users' parameters
+    let all = [&ipc_and_network[..], if who() == Who::Us { &others } else { &[] }].concat();
+    let before = |name: &str| fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).unwrap();
+    let hosts: Vec<_> = all.iter().map(|(name, _)| before(name)).collect();
+    let files: Vec<_> = all.iter().map(|(name, _)| format!("/proc/sys/{}", name.replace('.', "/"))).collect();
+    let mut world = World::running(&[]);
+    *world.at("/process/args") = json!([vec!["cat".to_owned()], files].concat());
+    with_users(&mut world);
+    *world.at("/linux/sysctl") = all.iter().map(|(name, value)| (*name, *value)).collect();
+    let wanted: String = all.iter().map(|(_, value)| format!("{value}\n")).collect();
+    assert_eq!(world.run().ok(), wanted);
+    assert!(all.iter().zip(&hosts).all(|((name, _), value)| before(name) == *value), "{hosts:?}");
+    only!(Who::Us; "the words are ours");
+    *world.at("/linux/sysctl") = json!({"kernel.domainname": "x".repeat(65)});
+    assert!(world.run().fails().contains("linux.sysctl.kernel.domainname: \"xxx"));
+    for name in ["kernel.panic", "kernel.core_pattern", "kernel.keys.maxkeys", "fs.file-max"] {
+        *world.at("/linux/sysctl") = json!({name: "1"});
+        let said = world.run().fails();
+        let wanted = format!("linux.sysctl.{name}: sysctl \"{name}\" is not in a separate kernel namespace");
+        assert!(said.contains(&wanted), "{said}");
+    }
 }
 
 #[test]

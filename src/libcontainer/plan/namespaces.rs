@@ -206,6 +206,11 @@ fn time(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let namespaces = At::new("linux.namespaces");
     plan.at(&namespaces, What::Unshare(Namespaces(TIME)));
     if !offsets.is_empty() {
+        if ask.host.me.uid != 0 && kinds.joins(USER) {
+            // the file is the host root's as long as we are closed to those who are there (proc(5), CVE-2016-9962)
+            let said = "cannot be set by an ordinary user where the user namespace is joined: it must be a new one";
+            plan.fault(&at, said);
+        }
         // ORDER: before anybody is in the namespace; later the kernel refuses (time_namespaces(7))
         plan.at(&at, What::Ask(Ask::TimeOffsets));
         plan.plan().time_offsets = offsets;
@@ -247,13 +252,20 @@ pub(super) fn settle(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { continue };
         if !kinds.private(UTS) {
             plan.fault(&at, format!("unable to set {property} without a private UTS namespace"));
-        } else if value.len() > 64 {
-            plan.fault(&at, format!("{value:?} has {} bytes, and 64 is the most", value.len()));
-        } else if let Some(value) = super::process::c_string(value, &at, plan) {
-            plan.at(&at, what(value));
+        } else {
+            name(value, &at, what, plan);
         }
     }
     kernel_parameters(ask, kinds, plan);
+}
+
+/// A name that a UTS namespace holds.
+fn name(value: &str, at: &At, what: fn(CString) -> What, plan: &mut Draft) {
+    if value.len() > 64 {
+        plan.fault(at, format!("{value:?} has {} bytes, and 64 is the most", value.len()));
+    } else if let Some(value) = super::process::c_string(value, at, plan) {
+        plan.at(at, what(value));
+    }
 }
 
 /// ORDER: before Pivot: the host's own /proc, which the rootfs cannot have touched (CVE-2025-52881).
@@ -266,9 +278,14 @@ fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
             .filter(|kind| kinds.private(bit(*kind)))
             .collect();
     let Some(list) = plan.keep(sysctl::all(map, &private, &at)) else { return };
-    for (name, value) in list {
-        let at = at.key(&name.replace('/', "."));
-        let path = super::process::c_string(&format!("/proc/sys/{name}"), &at, plan);
+    for (parameter, value) in list {
+        let at = at.key(&parameter.replace('/', "."));
+        if parameter == "kernel/domainname" {
+            // the file is the host root's in every user namespace; the call is open to the container's
+            name(value.trim_end_matches('\n'), &at, What::Domainname, plan);
+            continue;
+        }
+        let path = super::process::c_string(&format!("/proc/sys/{parameter}"), &at, plan);
         let value = super::process::c_string(&value, &at, plan);
         if let (Some(path), Some(value)) = (path, value) {
             plan.at(&at, What::Sysctl(path, value));
