@@ -20,12 +20,17 @@ fn user() -> u32 {
 struct Own {
     world: World,
     program: PathBuf,
+    user: u32,
 }
 
 impl Own {
     fn running(args: &[&str]) -> Own {
+        Own::by_user(user(), args)
+    }
+
+    fn by_user(user: u32, args: &[&str]) -> Own {
         let mut world = World::running(args);
-        world.for_one_user(user());
+        world.for_one_user(user);
         let linux = world.config["linux"].as_object_mut().unwrap();
         linux.remove("cgroupsPath");
         linux.remove("resources");
@@ -38,15 +43,15 @@ impl Own {
         let program = world.path(runtime().file_name().unwrap().to_str().unwrap());
         // by another process, or an exec might find it busy
         assert!(Command::new("cp").arg(runtime()).arg(&program).status().unwrap().success());
-        finish(Command::new("chown").arg("-hR").arg(format!("{0}:{0}", user())).arg(world.path(""))).ok();
-        Own { world, program }
+        finish(Command::new("chown").arg("-hR").arg(format!("{user}:{user}")).arg(world.path(""))).ok();
+        Own { world, program, user }
     }
 
     /// The program of our user's, in an environment of hers.
     fn by(&self, program: &Path) -> Command {
         let mut command = Command::new(if root() { Path::new("/usr/bin/setpriv") } else { program });
         if root() {
-            let ids = [format!("--reuid={}", user()), format!("--regid={}", user())];
+            let ids = [format!("--reuid={}", self.user), format!("--regid={}", self.user)];
             command.args(ids).args(["--clear-groups", "--inh-caps=-all"]).arg(program);
         }
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("XDG_RUNTIME_DIR", self.world.path("run"));
@@ -183,6 +188,71 @@ fn clocks_are_shifted() {
     *own.world.at("/linux/timeOffsets") = json!({"boottime": {"secs": 7_000_000}});
     let seen = own.run().ok();
     assert!(seen.split('.').next().unwrap().parse::<u64>().unwrap() > 7_000_000, "{seen}");
+}
+
+#[test]
+fn devices_parameters_and_cpus_are_as_asked() {
+    only!(Who::Us; "the peers know no execCPUAffinity, and their words are others");
+    let script = "stat -c '%F %t:%T' /dev/kmsg /dev/pipe; cat /proc/sys/net/ipv4/ip_unprivileged_port_start \
+        /proc/sys/kernel/shmmni /proc/sys/fs/mqueue/msg_max; sleep 1000; true";
+    let mut own = Own::running(&["sh", "-c", &format!("{{ {script}; }} >/dev/shm/seen")]);
+    own.world.namespace("network", None);
+    *own.world.at("/linux/sysctl") =
+        json!({"net.ipv4.ip_unprivileged_port_start": "81", "kernel.shmmni": "77", "fs.mqueue.msg_max": "12"});
+    *own.world.at("/linux/devices") = json!([
+        {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11},
+        {"path": "/dev/pipe", "type": "p"},
+    ]);
+    *own.world.at("/process/execCPUAffinity") = json!({"initial": "0", "final": "0"});
+    own.begin();
+    let seen = || own.exec(&["cat", "/dev/shm/seen"]).out;
+    wait_until("it has looked", || seen().lines().count() == 5);
+    assert_eq!(seen(), "character special file 1:b\nfifo 0:0\n81\n77\n12\n");
+    assert_eq!(own.exec(&["grep", "Cpus_allowed_list", "/proc/self/status"]).ok(), "Cpus_allowed_list:\t0\n");
+    own.call(&["delete", "--force", &own.world.id]).ok();
+    let null_at = |path: &str| json!([{"path": path, "type": "c", "major": 1, "minor": 3}]);
+    let (bound, why) = ("linux.devices[0]: bind the host's", "where no node can be made");
+    for (pointer, value, words) in [
+        ("/linux/sysctl", json!({"kernel.panic": "1"}), "linux.sysctl.kernel.panic: sysctl \"kernel.panic\" is not in"),
+        ("/linux/sysctl", json!({"net.core.somaxconn": "many"}), "linux.sysctl.net.core.somaxconn: write "),
+        ("/linux/devices", null_at("/dev/full"), &format!("{bound} /dev/full, {why}: it is another device (ENODEV)")),
+        (
+            "/linux/devices",
+            null_at("/dev/nope"),
+            &format!("{bound} /dev/nope, {why}: no such file or directory (ENOENT)"),
+        ),
+        ("/process/execCPUAffinity", json!({"initial": "0-"}), "process.execCPUAffinity.initial: "),
+    ] {
+        let before = std::mem::replace(own.world.at(pointer), value);
+        let said = own.run().fails();
+        assert!(said.contains(words), "{said}");
+        own.world.assert_clean();
+        *own.world.at(pointer) = before;
+    }
+}
+
+#[test]
+fn more_keyrings_than_a_user_may_have() {
+    needs!(root(), "a user of its own, with all her keys used up");
+    only!(Who::Us; "the peers say the kernel's word alone");
+    needs!(cfg!(target_arch = "x86_64"), "the numbers of its calls");
+    let own = Own::by_user(4322, &["true"]);
+    // keyctl(2) KEYCTL_JOIN_SESSION_KEYRING, and add_key(2) until it says EDQUOT
+    let hoard = r#"my ($ring, $kind, $name, $value) = ("ring", "user", "", "x");
+        syscall(250, 1, $ring) > 0 or die "keyctl: $!";
+        my $n = 0;
+        do { $name = "key" . $n++ } while syscall(248, $kind, $name, $value, 1, -3) > 0;
+        $!{EDQUOT} or die "add_key: $!";
+        exec @ARGV;"#;
+    own.world.write();
+    let twice = r#"id=$1; shift; "$@" run "$id" && exit 1; exec "$@" run --no-new-keyring "$id""#;
+    let mut command = own.by(Path::new("/usr/bin/perl"));
+    command.args(["-e", hoard, "/bin/sh", "-c", twice, "-", &own.world.id]).arg(&own.program);
+    let ran = finish(command.arg("--root").arg(own.world.path("state")));
+    let words =
+        "too many keyrings: raise the sysctls kernel.keys.maxkeys and maxbytes, or use --no-new-keyring (EDQUOT)";
+    assert!(ran.err.contains(words), "{ran:?}");
+    ran.ok();
 }
 
 #[test]

@@ -180,6 +180,20 @@ fn exec_is_on_the_cpus_it_is_told() {
 }
 
 #[test]
+fn exec_is_on_those_cpus_in_a_user_namespace_and_by_a_pinned_caller_too() {
+    only!(Who::Us; "runc 1.1 and crun 1.8 do not know execCPUAffinity");
+    needs!(two_cpus(), "one CPU");
+    let mut world = World::running(&["sleep", "1000"]);
+    crate::namespaces::with_users(&mut world);
+    *world.at("/process/execCPUAffinity") = json!({"initial": "0", "final": "1"});
+    world.begin();
+    assert_eq!(world.exec(&CPUS).ok(), "1\n");
+    assert_eq!(pinned(&world, &[&["exec", &world.id], &CPUS[..]].concat()).ok(), "1\n");
+    // init is where the caller may be
+    assert!(!world.exec(&["grep", "Cpus_allowed_list:\t1$", "/proc/1/status"]).status.success());
+}
+
+#[test]
 fn a_list_of_cpus_that_is_none_is_refused_at_create() {
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know execCPUAffinity");
     refused("process.execCPUAffinity.initial: ", set("/process/execCPUAffinity", &json!({"initial": "x"})));

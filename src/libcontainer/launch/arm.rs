@@ -112,6 +112,11 @@ fn told(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
     anyhow!("{at}: open {}: {}", path.display(), words(errno))
 }
 
+fn of_device(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
+    let why = if errno == Errno::NODEV { "it is another device (ENODEV)".to_owned() } else { words(errno) };
+    anyhow!("{at}: bind the host's {}, where no node can be made: {why}", path.display())
+}
+
 fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     let flags = OFlags::CLOEXEC;
     let simple =
@@ -148,7 +153,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
         }
-        Opening::Device(path, kind, number) => device(path, *kind, *number).map_err(|errno| told(at, path, errno)),
+        Opening::Device(path, kind, number) => device(path, *kind, *number).map_err(|errno| of_device(at, path, errno)),
         Opening::Null => null().map_err(|errno| told(at, Path::new("/dev/null"), errno)),
         Opening::Empty(label) => empty(label.as_deref(), at),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
@@ -172,8 +177,8 @@ fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
         Opening::ProcTree(path) => must_be_proc(open(path)?, path, at),
         Opening::Sysfs => open(Path::new("/sys")),
         Opening::Device(path, kind, number) => {
-            let node = open(path)?;
-            must_be_device(node, *kind, *number).map_err(|errno| told(at, path, errno))
+            let node = place(path).and_then(|node| must_be_device(node, *kind, *number));
+            node.map_err(|errno| of_device(at, path, errno))
         }
         Opening::Null => found(&Opening::Device("/dev/null".into(), libc::S_IFCHR, rustix::fs::makedev(1, 3)), at),
         // init's own makes it; this one keeps the number
