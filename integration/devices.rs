@@ -1,7 +1,7 @@
 //! /dev: the nodes every container has, those that are asked for, and the links beside them.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -204,11 +204,41 @@ fn nodes_work_in_a_user_namespace() {
     ]);
     let out = world.run().ok();
     assert!(out.starts_with("/dev/pipe|fifo|640|0,0|5:6\n/dev/kmsg|character special file|"), "{out}");
-    // the host's node of that name must be the one that is asked for
-    *world.at("/linux/devices") = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 5}]);
+    // the host's node of that name must be there, and the one that is asked for
+    let another = "it is another device (ENODEV)";
+    for (path, kind, minor, why) in [
+        ("/dev/null", "c", 5, another),
+        ("/dev/null", "b", 3, another),
+        ("/dev/shm", "c", 3, another),
+        ("/dev/nosuch", "c", 3, "no such file or directory (ENOENT)"),
+    ] {
+        *world.at("/linux/devices/0") = json!({"path": path, "type": kind, "major": 1, "minor": minor});
+        let said = world.run().fails();
+        let wanted = format!("linux.devices[0]: bind the host's {path}, where no node can be made: {why}");
+        assert!(said.contains(&wanted), "{said}");
+    }
+}
+
+#[test]
+fn rules_hold_for_the_hosts_nodes_in_a_user_namespace() {
+    needs_root!("device nodes");
+    only!(Who::Us, Who::Runc; "crun 1.8 gives the host's /dev/null to the user");
+    let mut world = World::running(&[]);
+    // the kernel's log, which anybody may write to who is let
+    let node = world.path("node");
+    mknod(&node, "c", "1", "11");
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();
+    *world.at("/process/args") = json!(["sh", "-c", format!("cat </dev/null && : >{} && echo open", node.display())]);
+    with_users(&mut world);
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/linux/devices") =
+        json!([{"path": node, "type": "c", "major": 1, "minor": 11, "fileMode": 0o666, "uid": 0, "gid": 0}]);
+    *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"}]);
     let said = world.run().fails();
-    assert!(said.contains("linux.devices[0]"), "{said}");
-    assert_eq!(who(), Who::Us);
+    assert!(said.contains("Operation not permitted"), "{said}");
+    let rule = json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"});
+    world.at("/linux/resources/devices").as_array_mut().unwrap().push(rule);
+    assert_eq!(world.run().ok(), "open\n");
 }
 
 /// The device programs of the container's group.
