@@ -117,3 +117,25 @@ fn with_a_user_namespace_of_its_own() {
     let seen = inside(|_| {}, shared);
     assert_eq!(seen.out.lines().nth(1), Some("coracle"), "{seen:?}");
 }
+
+#[test]
+fn what_only_the_hosts_root_may_is_told_by_its_place() {
+    only!(Who::Us; "the peers are no static programs");
+    let users = |first: u32, size: u32| {
+        move |config: &mut Value| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            for map in ["uidMappings", "gidMappings"] {
+                config["linux"][map] = json!([{"containerID": 0, "hostID": first, "size": size}]);
+            }
+        }
+    };
+    // the outer one has ids up to 65535
+    for (first, size) in [(100_000, 1), (65_000, 1000)] {
+        let said = inside(|_| {}, users(first, size)).fails();
+        let wanted = format!(
+            "linux.uidMappings[0]: {first}:{size} is more than the ids that we have here (0:65536): write uid_map: \
+             operation not permitted (EPERM)"
+        );
+        assert!(said.contains(&wanted), "{said}");
+    }
+}

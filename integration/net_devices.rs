@@ -153,3 +153,17 @@ fn a_device_goes_into_a_container_with_a_user_namespace() {
     let said = host.run(&world).ok();
     assert!(said.contains("192.0.2.7/24"), "{said}");
 }
+
+#[test]
+fn a_device_that_cannot_be_moved_is_told() {
+    needs_root!("a network device of the host's");
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    host.ip("link add br0 type bridge");
+    let said = host.run(&world(json!({"br0": {}}), "true")).fails();
+    let at = "linux.netDevices.br0: move it, to be \"br0\": ";
+    // the kernel's words, and those of one that has none
+    let words = ["The interface netns is immutable (EINVAL)", "invalid argument (EINVAL)"];
+    assert!(words.iter().any(|words| said.contains(&format!("{at}{words}"))), "{said}");
+    assert!(host.devices().contains(&"br0".to_owned()));
+}

@@ -346,6 +346,68 @@ fn more_than_the_own_id_takes_a_grant() {
 }
 
 #[test]
+fn what_the_grants_have_is_mapped_and_more_is_told() {
+    needs!(root(), "makes up grants for a user, in a mount namespace");
+    only!(Who::Us; "the peers have other words");
+    needs!(Path::new("/usr/bin/newuidmap").exists(), "newuidmap is not installed (package uidmap)");
+    let mut own = Own::running(&["cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
+    for (book, grants) in [("subuid", "3000000:9\n"), ("subgid", "4000000:5\n")] {
+        fs::write(own.world.path(book), format!("{}:{grants}", user())).unwrap();
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    fs::write(own.world.path("passwd"), format!("{users}mate:x:{0}:{0}::/:/bin/sh\n", user())).unwrap();
+    let mut granted = |uids: [u32; 2], gids: [u32; 2]| {
+        for (pointer, [first, size]) in [("/linux/uidMappings", uids), ("/linux/gidMappings", gids)] {
+            *own.world.at(pointer) = json!([
+                {"containerID": 0, "hostID": user(), "size": 1},
+                {"containerID": 1, "hostID": first, "size": size},
+            ]);
+        }
+        own.world.write();
+        let script =
+            r#"for book in passwd subuid subgid; do mount --bind "$1/$book" "/etc/$book"; done; shift; exec "$@""#;
+        let run = own.command(&["run", &own.world.id]);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", script, "-"]).arg(own.world.path(""));
+        command.arg(run.get_program()).args(run.get_args()).current_dir(own.world.bundle());
+        finish(command.env("XDG_RUNTIME_DIR", own.world.path("run")))
+    };
+    let maps = granted([3_000_000, 9], [4_000_000, 5]).ok();
+    assert_eq!(maps.split_whitespace().skip(3).take(3).collect::<Vec<_>>(), ["1", "3000000", "9"], "{maps}");
+    assert_eq!(maps.split_whitespace().skip(9).collect::<Vec<_>>(), ["1", "4000000", "5"], "{maps}");
+    let beyond = |file: &str, had: &str| format!("is more than {file} has for mate or {}: {had}", user());
+    let said = granted([3_000_000, 10], [4_000_000, 5]).fails();
+    let wanted = format!("linux.uidMappings: newuidmap: 3000000:10 {}", beyond("/etc/subuid", "3000000:9"));
+    assert!(said.contains(&wanted), "{said}");
+    let said = granted([3_000_000, 9], [3_999_999, 5]).fails();
+    let wanted = format!("linux.gidMappings: newgidmap: 3999999:5 {}", beyond("/etc/subgid", "4000000:5"));
+    assert!(said.contains(&wanted), "{said}");
+}
+
+#[test]
+fn what_only_root_may_is_told_together() {
+    only!(Who::Us; "the peers have other words");
+    let mut own = Own::running(&["true"]);
+    own.world.namespace("network", None);
+    *own.world.at("/ociVersion") = json!("1.3.0");
+    *own.world.at("/linux/netDevices") = json!({"eth0": {}});
+    let map = json!([{"containerID": 0, "hostID": user(), "size": 1}]);
+    let n = own.world.config["mounts"].as_array().unwrap().len();
+    own.world.mount(json!({"destination": "/data", "type": "bind", "source": "/usr", "options": ["bind"],
+        "uidMappings": map, "gidMappings": map}));
+    *own.world.at("/process/user/uid") = json!(5);
+    let said = own.run().fails();
+    for mistake in [
+        "linux.netDevices: needs root: a device of the host is moved".to_owned(),
+        format!("mounts[{n}]: the ids of a mount can be mapped by root alone"),
+        "process.user.uid: 5 is not mapped in linux.uidMappings".to_owned(),
+    ] {
+        assert!(said.contains(&mistake), "{said}");
+    }
+    own.world.assert_clean();
+}
+
+#[test]
 fn a_missing_program_and_a_missing_source_are_told() {
     let own = Own::running(&["nosuch"]);
     let outcome = own.run();

@@ -158,6 +158,23 @@ fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
 }
 
 #[test]
+fn mappings_beside_a_joined_user_namespace_are_a_warning() {
+    only!(Who::Us; "Debian's runc takes no path without them, and crun says nothing");
+    let mut pod = World::running(&["sleep", "1000"]);
+    with_users(&mut pod);
+    pod.begin();
+    let mut world = World::running(&["cat", "/proc/self/uid_map"]);
+    with_users(&mut world);
+    let namespace = format!("/proc/{}/ns/user", pod.pid());
+    world.namespace("user", Some(&namespace));
+    *world.at("/linux/uidMappings") = json!([{"containerID": 0, "hostID": 7, "size": 3}]);
+    let ran = world.run();
+    let words = "linux.uidMappings: is not used: the user namespace is joined by path and has its maps";
+    assert!(ran.err.contains(words), "{ran:?}");
+    assert_eq!(ran.ok().split_whitespace().collect::<Vec<_>>(), ["0", &first().to_string(), "65536"]);
+}
+
+#[test]
 fn the_hosts_network_of_another_goes_with_a_joined_user_namespace() {
     needs_root!("namespaces of the host's own");
     only!(Who::Us; "crun enters the user namespace first, and Debian's runc wants mappings as well");

@@ -60,10 +60,23 @@ impl Map<'_> {
             Writer::Program => self.run(pid),
             Writer::Root | Writer::User => {
                 let lines = map_lines(self.lines);
-                put(pid, self.file, &lines)
-                    .map_err(|error| anyhow!("{}: write {}: {error:#}", self.property, self.file))
+                put(pid, self.file, &lines).map_err(|error| self.refused(&error))
             }
         }
+    }
+
+    /// Where we are in a user namespace ourselves, its ids are all there are.
+    fn refused(&self, error: &anyhow::Error) -> anyhow::Error {
+        let own = fs::read_to_string(format!("/proc/self/{}", self.file)).unwrap_or_default();
+        let own = ids(&own);
+        let why = match self.lines.iter().position(|line| !is_within(line, &own)) {
+            Some(n) => {
+                let IdMap { host, size, .. } = self.lines[n];
+                format!("[{n}]: {host}:{size} is more than the ids that we have here ({})", shown(&own))
+            }
+            None => String::new(),
+        };
+        anyhow!("{}{why}: write {}: {error:#}", self.property, self.file)
     }
 
     fn run(&self, pid: i32) -> Result<()> {
@@ -102,19 +115,34 @@ impl Map<'_> {
         };
         let beyond = self.lines.iter().find(|line| {
             let itself = line.host == own && line.size == 1;
-            let within = |&(first, count): &(u32, u32)| {
-                first <= line.host && u64::from(line.host) + u64::from(line.size) <= u64::from(first) + u64::from(count)
-            };
-            !itself && !grants.iter().any(within)
+            !itself && !is_within(line, grants)
         })?;
         let (file, user) = (self.grants, names().join(" or "));
         if grants.is_empty() {
             return Some(format!("{file} has no range for {user}"));
         }
-        let all: Vec<_> = grants.iter().map(|(first, count)| format!("{first}:{count}")).collect();
         let (host, size) = (beyond.host, beyond.size);
-        Some(format!("{host}:{size} is more than {file} has for {user}: {}", all.join(", ")))
+        Some(format!("{host}:{size} is more than {file} has for {user}: {}", shown(grants)))
     }
+}
+
+/// True when one of the ranges, each a first id and a count, has all ids of the mapping.
+fn is_within(line: &IdMap, ranges: &[(u32, u32)]) -> bool {
+    let end = u64::from(line.host) + u64::from(line.size);
+    ranges.iter().any(|&(first, count)| first <= line.host && end <= u64::from(first) + u64::from(count))
+}
+
+fn shown(ranges: &[(u32, u32)]) -> String {
+    ranges.iter().map(|(first, count)| format!("{first}:{count}")).collect::<Vec<_>>().join(", ")
+}
+
+/// First id and count of each line of a uid_map or gid_map (user_namespaces(7)).
+fn ids(map: &str) -> Vec<(u32, u32)> {
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace();
+        Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
+    };
+    map.lines().filter_map(line).collect()
 }
 
 /// The same command, looked for where distributions put it.
@@ -163,6 +191,12 @@ mod tests {
         let text = "a:100:10\n# b:1:1\n7:200:20\nb:300:x\n";
         assert_eq!(grants(text, &["a".to_owned(), "7".to_owned()]), [(100, 10), (200, 20)]);
         assert_eq!(grants(text, &["b".to_owned()]), []);
+    }
+
+    #[test]
+    fn the_ids_that_we_have_are_read() {
+        assert_eq!(ids("         0       1000          1\n         1     100000      65536\n"), [(0, 1), (1, 65536)]);
+        assert_eq!(ids(""), []);
     }
 
     #[test]

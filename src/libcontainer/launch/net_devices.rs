@@ -20,7 +20,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use rustix::io::Errno;
 
-use crate::plan::failure::words;
+use crate::plan::failure::{said_with, words};
 use crate::plan::{NetDevice, Plan};
 use crate::sys::clone::setns;
 
@@ -207,6 +207,9 @@ impl Rtnetlink {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
+            // what is refused comes back without the message that was refused, and with the kernel's words
+            socket.set_cap_ack(true)?;
+            socket.set_ext_ack(true)?;
             Ok(Rtnetlink(socket))
         };
         open().map_err(|error: io::Error| anyhow!("open a netlink socket: {}", told(&error)))
@@ -252,7 +255,10 @@ impl Rtnetlink {
                 rest = rest.get(length..).unwrap_or_default();
                 match packet.payload {
                     NetlinkPayload::InnerMessage(Message::Address(address)) => heard.push(address),
-                    NetlinkPayload::Error(error) if error.code.is_some() => bail!("{}", told(&error.to_io())),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        let errno = errno(&error.to_io());
+                        bail!(kernels_words(&error.header).map_or(words(errno), |said| said_with(&said, errno)));
+                    }
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(heard),
                     _ => {}
                 }
@@ -261,6 +267,50 @@ impl Rtnetlink {
     }
 }
 
+/// NLMSGERR_ATTR_MSG behind the header of what was refused (netlink(7), NETLINK_EXT_ACK).
+fn kernels_words(refused: &[u8]) -> Option<String> {
+    const MESSAGE: u16 = 1;
+    let mut rest = refused.get(size_of::<libc::nlmsghdr>()..)?;
+    while let Some((&[a, b, c, d], _)) = rest.split_first_chunk() {
+        let (length, kind) = (u16::from_ne_bytes([a, b]).into(), u16::from_ne_bytes([c, d]));
+        if kind == MESSAGE {
+            let said = std::ffi::CStr::from_bytes_until_nul(rest.get(4..length)?).ok()?;
+            return Some(said.to_string_lossy().into_owned());
+        }
+        rest = rest.get(usize::next_multiple_of(length, 4)..).filter(|_| length >= 4)?;
+    }
+    None
+}
+
 fn told(error: &io::Error) -> String {
-    words(Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)))
+    words(errno(error))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_words_are_found_behind_the_header() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(4 + value.len()).unwrap();
+            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend_from_slice(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let header = vec![7; 16];
+        let offset = attribute(2, &[0; 4]);
+        let words = attribute(1, b"It stays\0");
+        assert_eq!(kernels_words(&[&header[..], &offset, &words].concat()).as_deref(), Some("It stays"));
+        for none in [&[][..], &header, &[&header[..], &offset].concat(), &[&header[..], &[0; 8]].concat()] {
+            assert_eq!(kernels_words(none), None);
+        }
+        // cut short
+        assert_eq!(kernels_words(&[&header[..], &words[..7]].concat()), None);
+    }
 }

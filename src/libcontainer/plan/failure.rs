@@ -53,7 +53,7 @@ fn why(failure: &Failure) -> String {
     match &*failure.said.text() {
         "" => words(failure.errno),
         NO_PLACE => format!("{NO_PLACE}: {}", words(failure.errno)),
-        said => format!("{said} ({})", name(failure.errno)),
+        said => said_with(said, failure.errno),
     }
 }
 
@@ -90,6 +90,11 @@ pub fn words(errno: Errno) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
     format!("{first}{} ({})", characters.as_str(), name(errno))
+}
+
+/// Words of the kernel's own, with the errno's name.
+pub fn said_with(said: &str, errno: Errno) -> String {
+    format!("{said} ({})", name(errno))
 }
 
 fn name(errno: Errno) -> String {
