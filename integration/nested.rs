@@ -8,8 +8,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::namespaces::{all_capabilities, with_users};
-use crate::only;
 use crate::world::{Outcome, Who, World, runtime, stock};
+use crate::{needs_root, only};
 
 /// Runs the config in a container in a container: a bundle at /inner, and our own binary beside it.
 #[track_caller]
@@ -137,5 +137,48 @@ fn what_only_the_hosts_root_may_is_told_by_its_place() {
              operation not permitted (EPERM)"
         );
         assert!(said.contains(&wanted), "{said}");
+    }
+}
+
+/// Without a cgroup that may be written: no matter where nothing asks for one, unless we are said to be root.
+#[test]
+fn how_much_of_a_root_we_are_can_be_said() {
+    only!(Who::Us; "the peers are no static programs");
+    let said_to_be = |word: &str, limits: Value| {
+        let outer = |world: &mut World| {
+            *world.at("/process/args") = json!(["/coracle", "--rootless", word, "run", "--bundle", "/inner", "inner"]);
+            let group =
+                json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]});
+            world.mount(group);
+        };
+        inside(outer, |config| {
+            looking(config);
+            config["linux"]["resources"] = limits;
+        })
+    };
+    let limits = json!({"pids": {"limit": 10}});
+    for word in ["auto", "true"] {
+        assert!(said_to_be(word, json!({})).ok().starts_with("0\nsh\n"));
+        let said = said_to_be(word, limits.clone()).fails();
+        let wanted = "linux.resources.pids.limit: rootless needs no limits + no cgrouppath when no permission";
+        assert!(said.contains(wanted), "{said}");
+    }
+    for limits in [json!({}), limits] {
+        let said = said_to_be("false", limits).fails();
+        assert!(said.contains("linux.cgroupsPath: mkdir ") && said.contains("read-only file system"), "{said}");
+    }
+}
+
+#[test]
+fn root_that_is_said_to_be_none_has_limits_all_the_same() {
+    needs_root!("cgroups of the host's");
+    only!(Who::Us, Who::Runc; "crun 1.8 leaves the cgroup when it is told so");
+    for word in ["true", "false", "auto"] {
+        let mut world = World::running(&["true"]);
+        *world.at("/linux/resources/pids") = json!({"limit": 10});
+        world.write();
+        world.call(&["--rootless", word, "create", &world.id]).ok();
+        let group = world.cgroups().into_iter().find(|group| group.join("pids.max").exists()).unwrap();
+        assert_eq!(fs::read_to_string(group.join("pids.max")).unwrap(), "10\n", "{word}");
     }
 }
