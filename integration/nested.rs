@@ -140,6 +140,27 @@ fn what_only_the_hosts_root_may_is_told_by_its_place() {
     }
 }
 
+#[test]
+fn the_ids_of_a_new_file_system_are_mapped_within_those_that_we_have() {
+    only!(Who::Us; "the peers are no static programs");
+    let mapped = |first: u32| {
+        inside(
+            |_| {},
+            |config| {
+                let map = json!([{"containerID": 0, "hostID": first, "size": 10}]);
+                config["process"]["args"] = json!(["stat", "-c", "%u:%g", "/new"]);
+                config["root"]["readonly"] = json!(false);
+                config["mounts"].as_array_mut().unwrap().push(json!({"destination": "/new", "type": "tmpfs",
+                "source": "tmpfs", "uidMappings": map, "gidMappings": map}));
+            },
+        )
+    };
+    assert_eq!(mapped(100).ok(), "100:100\n");
+    let said = mapped(65_530).fails();
+    let wanted = "].uidMappings[0]: 65530:10 is more than the ids that we have here (0:65536): write uid_map: ";
+    assert!(said.contains(wanted), "{said}");
+}
+
 /// Without a cgroup that may be written: no matter where nothing asks for one, unless we are said to be root.
 #[test]
 fn how_much_of_a_root_we_are_can_be_said() {

@@ -395,16 +395,25 @@ fn what_only_root_may_is_told_together() {
     let n = own.world.config["mounts"].as_array().unwrap().len();
     own.world.mount(json!({"destination": "/data", "type": "bind", "source": "/usr", "options": ["bind"],
         "uidMappings": map, "gidMappings": map}));
+    own.world.mount(
+        json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs", "uidMappings": map, "gidMappings": map}),
+    );
     *own.world.at("/process/user/uid") = json!(5);
     let said = own.run().fails();
     for mistake in [
         "linux.netDevices: needs root: a device of the host is moved".to_owned(),
         format!("mounts[{n}]: the ids of a mount can be mapped by root alone"),
+        format!("mounts[{}]: the ids of a mount can be mapped by root alone", n + 1),
         "process.user.uid: 5 is not mapped in linux.uidMappings".to_owned(),
     ] {
         assert!(said.contains(&mistake), "{said}");
     }
     own.world.assert_clean();
+    // a new file system has the container's ids, with the option and without
+    let mut own = Own::running(&["stat", "-c", "%u", "/new"]);
+    own.world.mount(json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs", "options": ["idmap"]}));
+    *own.world.at("/root/readonly") = json!(false);
+    assert_eq!(own.run().ok(), "0\n");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
         Opening::Source(path, ..) => simple(path, flags | OFlags::PATH),
-        Opening::IdMaps(uids, gids) => mount_ids::namespace(uids, gids, at),
+        Opening::IdMaps(maps) => mount_ids::namespace(maps, at),
         Opening::LinkTree(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, anyhow, bail};
 
 use super::serve::put;
+use crate::config::At;
 use crate::host::user_name;
 use crate::plan::{IdMap, IdMaps, Writer};
 
@@ -17,23 +18,23 @@ use crate::plan::{IdMap, IdMaps, Writer};
 struct Map<'a> {
     lines: &'a [IdMap],
     by: Writer,
-    property: &'static str,
+    property: At,
     file: &'static str,
     program: &'static str,
     grants: &'static str,
 }
 
 /// The text of uid_map and gid_map.
-pub(super) fn map_lines(maps: &[IdMap]) -> String {
+fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(IdMap::to_string).collect()
 }
 
-/// Writes both for process `pid`.
-pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
+/// Writes both for process `pid`; `at` is the place that has `uidMappings` and `gidMappings`.
+pub(super) fn write(pid: i32, maps: &IdMaps, at: &At) -> Result<()> {
     let uids = Map {
         lines: &maps.uids,
         by: maps.uids_by,
-        property: "linux.uidMappings",
+        property: at.key("uidMappings"),
         file: "uid_map",
         program: "newuidmap",
         grants: "/etc/subuid",
@@ -41,7 +42,7 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     let gids = Map {
         lines: &maps.gids,
         by: maps.gids_by,
-        property: "linux.gidMappings",
+        property: at.key("gidMappings"),
         file: "gid_map",
         program: "newgidmap",
         grants: "/etc/subgid",
@@ -179,7 +180,7 @@ mod tests {
         Map {
             lines,
             by: Writer::Program,
-            property: "linux.uidMappings",
+            property: At::new("linux.uidMappings"),
             file: "uid_map",
             program: "newuidmap",
             grants: "/etc/subuid",

@@ -10,28 +10,24 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use super::host_mounts::{self, Mount};
-use super::id_maps::map_lines;
-use super::serve::put;
-use super::{Child, Launched, arm, failure};
+use super::{Child, Launched, arm, failure, id_maps};
 use crate::config::At;
 use crate::plan::failure::words;
 use crate::plan::step::Slot;
-use crate::plan::{IdMap, Mapped, Mapper};
+use crate::plan::{IdMaps, Mapped, Mapper};
 use crate::sys::clone::{Parentage, Side, clone, exit};
 use crate::sys::mount::{CANNOT_MAP, Reach, map_ids};
 use crate::wire::{Failure, Words};
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 
-/// A user namespace with these maps; `at` is the place of the uids'.
+/// A user namespace with these maps; `at` is the place of the mount that they are of.
 ///
 /// # Errors
 /// The map that was refused, and the kernel's word.
-pub(super) fn namespace(uids: &[IdMap], gids: &[IdMap], at: &At) -> Result<OwnedFd> {
+pub(super) fn namespace(maps: &IdMaps, at: &At) -> Result<OwnedFd> {
     let child = waiting_child().map_err(|errno| anyhow!("{at}: clone user: {}", words(errno)))?;
-    for (file, maps) in [("uid_map", uids), ("gid_map", gids)] {
-        put(child.0.pid, file, &map_lines(maps)).map_err(|error| anyhow!("{at}: write {file}: {error:#}"))?;
-    }
+    id_maps::write(child.0.pid, maps, at)?;
     of_process(child.0.pid).with_context(|| at.to_string())
 }
 

@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::{Child, Identity, Launched, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
+use crate::config::At;
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
 use crate::plan::{OomScore, Opening};
@@ -170,7 +171,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
     match ask {
         Ask::IdMaps => {
             let maps = launched.plan.id_maps.as_ref().ok_or_else(|| anyhow!("no id maps in the plan"))?;
-            id_maps::write(pid, maps)
+            id_maps::write(pid, maps, &At::new("linux"))
         }
         Ask::TimeOffsets => {
             for offset in &launched.plan.time_offsets {

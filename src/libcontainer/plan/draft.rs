@@ -172,8 +172,8 @@ pub enum Opening {
     Found(Box<Opening>),
     /// The file or directory itself, of which a detached copy is made when it is to be mounted, with these ids.
     Source(PathBuf, Reach, Option<Mapped>),
-    /// A user namespace with these maps, uids and gids, in which nobody lives.
-    IdMaps(Vec<IdMap>, Vec<IdMap>),
+    /// A user namespace with these maps, in which nobody lives.
+    IdMaps(IdMaps),
     /// The directory itself.
     Directory(PathBuf),
     /// A namespace file, checked to be of that kind (CLONE_NEW*).

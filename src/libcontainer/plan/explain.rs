@@ -208,8 +208,8 @@ impl fmt::Display for Opening {
             Opening::Tree(path, Reach::One) => write!(f, "mount {}", path.display()),
             Opening::Tree(path, Reach::Tree) => write!(f, "mounts {}", path.display()),
             Opening::Source(path, ..) => write!(f, "{}", path.display()),
-            Opening::IdMaps(uids, gids) => {
-                write!(f, "user namespace with uids {} gids {}", map_lines(uids), map_lines(gids))
+            Opening::IdMaps(maps) => {
+                write!(f, "user namespace with uids {} gids {}", map_lines(&maps.uids), map_lines(&maps.gids))
             }
             Opening::LinkTree(path) => write!(f, "mount {}, the link itself", path.display()),
             Opening::ProcTree(path) => write!(f, "proc file system {}", path.display()),

@@ -32,13 +32,7 @@ pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         lines(list, at, plan);
     }
     if kinds.new.has(USER) {
-        let me = &ask.host.me;
-        plan.plan().id_maps = Some(IdMaps {
-            uids: maps(uids),
-            gids: maps(gids),
-            uids_by: writer(uids, me.uid, me.uid),
-            gids_by: writer(gids, me.uid, me.gid),
-        });
+        plan.plan().id_maps = Some(both(ask, uids, gids));
     } else if kinds.joins(USER) && !(uids.is_empty() && gids.is_empty()) {
         plan.warn(&uid_at, "is not used: the user namespace is joined by path and has its maps");
     }
@@ -53,7 +47,18 @@ fn writer(list: &[LinuxIdMapping], uid: u32, own: u32) -> Writer {
     }
 }
 
-pub(super) fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
+/// Both, written by whom the kernel lets.
+pub(super) fn both(ask: &Asked<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
+    let me = &ask.host.me;
+    IdMaps {
+        uids: maps(uids),
+        gids: maps(gids),
+        uids_by: writer(uids, me.uid, me.uid),
+        gids_by: writer(gids, me.uid, me.gid),
+    }
+}
+
+fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
     list.iter().map(|m| IdMap { container: m.container_id(), host: m.host_id(), size: m.size() }).collect()
 }
 

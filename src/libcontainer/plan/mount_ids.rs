@@ -19,13 +19,6 @@ pub(super) fn asked(entry: &Entry<'_>) -> bool {
     entry.options.idmap.is_some() || given(entry.mount.uid_mappings()) || given(entry.mount.gid_mappings())
 }
 
-/// Ids are mapped by who may mount the file system itself (mount_setattr(2)), and an ordinary user never may.
-pub(super) fn must_be_root(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
-    if asked(entry) && ask.host.me.mounts == Mounts::Inside {
-        plan.fault(&entry.at, "the ids of a mount can be mapped by root alone");
-    }
-}
-
 /// An option with mappings in it (`idmap=uids=0-1-10`), which nobody here would look at.
 pub(super) fn own_form(mount: &Mount) -> Option<usize> {
     let options = mount.options().as_deref().unwrap_or_default();
@@ -33,11 +26,12 @@ pub(super) fn own_form(mount: &Mount) -> Option<usize> {
 }
 
 /// The ids of a bind mount. Mappings need no option; an option without mappings means those of the container.
-pub(super) fn of(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Option<Mapped> {
+pub(super) fn of(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Option<Mapped> {
     if !asked(entry) {
         return None;
     }
-    let by = match own_maps(entry, plan) {
+    must_be_root(ask, entry, plan);
+    let by = match own_maps(ask, entry, plan) {
         Some(slot) => Mapper::Other(slot),
         None => containers(kinds, entry, plan)?,
     };
@@ -46,19 +40,28 @@ pub(super) fn of(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Option<M
 }
 
 /// The ids of a new file system: those of the container are its own already, and no mapping is asked for.
-pub(super) fn of_new(kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Option<Slot> {
+pub(super) fn of_new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) -> Option<Slot> {
     if !asked(entry) {
         return None;
     }
-    let slot = own_maps(entry, plan);
-    if slot.is_none() {
-        containers(kinds, entry, plan);
+    let slot = own_maps(ask, entry, plan);
+    match slot {
+        Some(_) => must_be_root(ask, entry, plan),
+        None => drop(containers(kinds, entry, plan)),
     }
     slot
 }
 
+/// Who maps the ids of a mount has power over the mount namespace that he calls in, over the user namespace of the file system
+/// and over that of the maps (mount_setattr(2)). An ordinary user's runtime lacks the first, and init the last.
+fn must_be_root(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
+    if ask.host.me.mounts == Mounts::Inside {
+        plan.fault(&entry.at, "the ids of a mount can be mapped by root alone");
+    }
+}
+
 /// A user namespace with the mappings of the mount; the same one for the same mappings.
-fn own_maps(entry: &Entry<'_>, plan: &mut Draft) -> Option<Slot> {
+fn own_maps(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) -> Option<Slot> {
     let [uids, gids] =
         [entry.mount.uid_mappings(), entry.mount.gid_mappings()].map(|list| list.as_deref().unwrap_or_default());
     let (uid_at, gid_at) = (entry.at.key("uidMappings"), entry.at.key("gidMappings"));
@@ -71,7 +74,7 @@ fn own_maps(entry: &Entry<'_>, plan: &mut Draft) -> Option<Slot> {
         }
         idmap::lines(list, at, plan);
     }
-    Some(plan.open_once(&uid_at, Opening::IdMaps(idmap::maps(uids), idmap::maps(gids))))
+    Some(plan.open_once(&entry.at, Opening::IdMaps(idmap::both(ask, uids, gids))))
 }
 
 /// The user namespace of the container.

@@ -59,7 +59,6 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     for (n, mount) in list.iter().enumerate() {
         let at = At::new("mounts").index(n);
         let Some(entry) = entry(mount, at, plan) else { continue };
-        mount_ids::must_be_root(ask, &entry, plan);
         if entry.options.bind.is_some() {
             bind(ask, kinds, &entry, plan);
         } else if entry.options.remount {
@@ -196,7 +195,7 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         ));
     }
     let classic = classic(entry, &settings, plan);
-    let ids = mount_ids::of_new(kinds, entry, plan);
+    let ids = mount_ids::of_new(ask, kinds, entry, plan);
     if ids.is_some() && classic.is_some() {
         plan.fault(
             &entry.at.key("options"),
@@ -311,7 +310,7 @@ fn bind(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let reach = if entry.options.bind == Some(Recursion::Recursive) { Reach::Tree } else { Reach::One };
     let links = entry.options.links;
     let path = ask.flags.bundle.join(source);
-    let ids = mount_ids::of(kinds, entry, plan);
+    let ids = mount_ids::of(ask, kinds, entry, plan);
     let opening = if entry.destination == "proc" {
         Opening::ProcTree(path)
     } else if links.source_itself || links.copied {
