@@ -262,9 +262,13 @@ fn must_not_have_starved(container: &Container) -> Result<()> {
     if container.cgroup().oom_kills().is_none_or(|kills| kills == 0) {
         return Ok(());
     }
-    // somebody was killed; a process closes what it has a moment before its end can be seen
-    let lives = container.process().is_ok_and(|process| !ends_within(&process, 0, 100_000_000));
-    if lives { Ok(()) } else { bail!("{TOO_LITTLE_MEMORY}") }
+    // somebody was killed
+    if lives(container) { Ok(()) } else { bail!("{TOO_LITTLE_MEMORY}") }
+}
+
+/// Whether init, which has closed what it had, goes on: that is a moment before an end can be seen.
+fn lives(container: &Container) -> bool {
+    container.process().is_ok_and(|process| !ends_within(&process, 0, 100_000_000))
 }
 
 /// Waits for the end of a process.
@@ -330,7 +334,8 @@ fn give_word_once(container: &Container) -> Result<()> {
         None if has_no_process(container) => Ok(()),
         None => {
             must_not_have_starved(container)?;
-            bail!("container init was killed before its program began")
+            // another `start` gave the word, heard that all was done, and was killed before the program began
+            if lives(container) { Ok(()) } else { bail!("container init was killed before its program began") }
         }
         Some(Up::Ready) => must_not_have_starved(container),
         Some(Up::Failed(failed)) => {
@@ -369,7 +374,7 @@ pub fn began(container: &Container) -> Result<()> {
 }
 
 /// One byte down, and what comes up: `Ready` before the exec, and behind it the end of the stream, because the exec has
-/// closed the other end, or why it did not work. The end alone means that init was killed before.
+/// closed the other end, or why it did not work. The end alone means that init was killed before, or was told before.
 fn give_word(directory: &Path) -> Result<Option<Up>> {
     let open = |name: &str, flags| {
         rustix::fs::openat(CWD, directory.join(name), flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
