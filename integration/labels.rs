@@ -152,6 +152,27 @@ fn hooks_do_not_wear_the_profile() {
     assert_eq!(fs::read_to_string(told).unwrap(), "unconfined\n".repeat(3));
 }
 
+/// A startContainer hook that is content only when it is confined like that.
+fn hook_that_is(label: &str) -> Value {
+    let script =
+        format!("seen=$(cat /proc/self/attr/current); test \"$seen\" = '{label}' || {{ echo \"$seen\"; exit 1; }}");
+    json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+}
+
+/// It runs what the container's files say is a program, and may do no more than the process.
+#[test]
+fn a_start_container_hook_wears_the_profile() {
+    needs!(has_apparmor(), "a host with AppArmor");
+    let profile = Profile::load();
+    let mut world = profiled(&profile.name, CURRENT);
+    *world.at("/hooks") = json!({"startContainer": hook_that_is(profile.enforced().trim())});
+    assert_eq!(world.run().ok(), profile.enforced());
+    *world.at("/hooks") = json!({"startContainer": hook_that_is("unconfined")});
+    let said = world.run().fails();
+    // crun does not say what a hook said
+    assert!(who() == Who::Crun || said.contains(profile.enforced().trim()), "{said}");
+}
+
 #[test]
 fn a_profile_that_is_not_loaded_is_told() {
     needs!(has_apparmor(), "a host with AppArmor");
@@ -363,6 +384,14 @@ fn hooks_and_the_runtime_do_not_wear_the_label() {
     let told = fs::read_to_string(told).unwrap().replace('\0', "");
     assert_eq!(told.lines().filter(|line| line.contains(":kernel_t:")).count(), 3, "{told}");
     assert!(!told.contains("container_t"), "{told}");
+}
+
+#[test]
+fn a_start_container_hook_wears_the_label() {
+    needs!(has_selinux(), "a host with SELinux (hack/vm/run --selinux)");
+    let mut world = labelled(CURRENT);
+    *world.at("/hooks") = json!({"startContainer": hook_that_is(ALL)});
+    assert!(run(&world).ok().starts_with(ALL));
 }
 
 #[test]
