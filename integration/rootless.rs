@@ -109,6 +109,8 @@ fn a_life_from_create_to_delete() {
     assert_eq!(own.status(), "running");
     let seen = own.exec(&["sh", "-c", "id -u; id -g; hostname; cat /proc/self/uid_map; touch /dev/shm/x"]).ok();
     assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "0", "coracle", "0", &user().to_string(), "1"]);
+    // groups may take rights away, and who maps only the own one may not give them up (CVE-2014-8989)
+    assert_eq!(own.exec(&["cat", "/proc/self/setgroups"]).ok(), "deny\n");
     assert!(own.exec(&["true"]).status.success());
     assert_eq!(own.exec(&["sh", "-c", "exit 7"]).code(), 7);
     assert!(own.call(&["list"]).ok().contains(&own.world.id));
