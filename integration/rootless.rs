@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::mountinfo::{LOOP, missing, mount_at, tmpfs};
 use crate::ordinary::root;
-use crate::world::{Outcome, Who, World, finish, runtime, wait_until, who};
+use crate::roots::{LOOK, Seal, aside, erofs, overlay_without_upper, squashfs};
+use crate::world::{Outcome, Who, World, finish, runtime, skip, test_name, wait_until, who};
 use crate::{needs, only};
 
 /// Nobody's uid, and nobody's group; our own where we are no more than that.
@@ -234,11 +236,36 @@ fn devices_parameters_and_cpus_are_as_asked() {
 }
 
 #[test]
+fn a_root_that_is_mounted_read_only() {
+    needs!(root(), "mounts on the host");
+    let kinds = [("squashfs", "mksquashfs", LOOP), ("erofs", "mkfs.erofs", LOOP), ("overlay", "mount", "/")];
+    for ((fstype, program, device), seal) in kinds.into_iter().zip([squashfs as Seal, erofs, overlay_without_upper]) {
+        if let Some(why) = missing(fstype, program, device) {
+            skip(&format!("{} ({fstype})", test_name()), &why);
+            continue;
+        }
+        let mut own = Own::running(&LOOK);
+        let (from, rootfs) = aside(&own.world);
+        for directory in ["proc", "dev", "sys"] {
+            fs::create_dir(from.join(directory)).unwrap();
+        }
+        let _root = seal(&own.world, &from, &rootfs);
+        let seen = own.run().ok();
+        assert_eq!(mount_at(&seen, "/").fstype, fstype, "{seen}");
+        assert!(seen.contains("Read-only file system"), "{seen}");
+        own.world.mount(tmpfs("/new", &[]));
+        let said = own.run().fails();
+        let missing = "mount tmpfs on /new: its place is missing, and cannot be made: read-only file system (EROFS)";
+        assert!(who() != Who::Us || said.contains(missing), "{said}");
+    }
+}
+
+#[test]
 fn more_keyrings_than_a_user_may_have() {
     needs!(root(), "a user of its own, with all her keys used up");
     only!(Who::Us; "the peers say the kernel's word alone");
     needs!(cfg!(target_arch = "x86_64"), "the numbers of its calls");
-    let own = Own::by_user(4322, &["true"]);
+    let own = Own::by_user(4322, &["sleep", "1000"]);
     // keyctl(2) KEYCTL_JOIN_SESSION_KEYRING, and add_key(2) until it says EDQUOT
     let hoard = r#"my ($ring, $kind, $name, $value) = ("ring", "user", "", "x");
         syscall(250, 1, $ring) > 0 or die "keyctl: $!";
@@ -247,14 +274,22 @@ fn more_keyrings_than_a_user_may_have() {
         $!{EDQUOT} or die "add_key: $!";
         exec @ARGV;"#;
     own.world.write();
-    let twice = r#"id=$1; shift; "$@" run "$id" && exit 1; exec "$@" run --no-new-keyring "$id""#;
+    // exec goes into the keyring that is there
+    let each = r#"id=$1; shift
+        "$@" run "$id" && exit 1
+        "$@" run --detach --no-new-keyring "$id" >/dev/null && "$@" exec "$id" echo none && "$@" delete --force "$id" || exit 2
+        exec "$@" exec "$id-before" echo joined"#;
+    let before = format!("{}-before", own.world.id);
+    own.call(&["create", &before]).ok();
+    own.call(&["start", &before]).ok();
     let mut command = own.by(Path::new("/usr/bin/perl"));
-    command.args(["-e", hoard, "/bin/sh", "-c", twice, "-", &own.world.id]).arg(&own.program);
+    command.args(["-e", hoard, "/bin/sh", "-c", each, "-", &own.world.id]).arg(&own.program);
     let ran = finish(command.arg("--root").arg(own.world.path("state")));
     let words =
         "too many keyrings: raise the sysctls kernel.keys.maxkeys and maxbytes, or use --no-new-keyring (EDQUOT)";
     assert!(ran.err.contains(words), "{ran:?}");
-    ran.ok();
+    assert_eq!(ran.ok(), "none\njoined\n");
+    own.call(&["delete", "--force", &before]).ok();
 }
 
 #[test]

@@ -14,10 +14,10 @@ use crate::ordinary::first;
 use crate::world::{Who, World, finish, who};
 use crate::{needs_fs, needs_root, only};
 
-const LOOK: [&str; 3] = ["sh", "-c", "cat /proc/self/mountinfo; touch /made 2>&1 && echo written; true"];
+pub const LOOK: [&str; 3] = ["sh", "-c", "cat /proc/self/mountinfo; touch /made 2>&1 && echo written; true"];
 
 /// The root moved aside, and an empty directory in its place.
-fn aside(world: &World) -> (PathBuf, PathBuf) {
+pub fn aside(world: &World) -> (PathBuf, PathBuf) {
     let (rootfs, aside) = (world.bundle().join("rootfs"), world.path("aside"));
     fs::rename(&rootfs, &aside).unwrap();
     fs::create_dir(&rootfs).unwrap();
@@ -137,7 +137,7 @@ fn read_only_ext4(world: &World, from: &Path, place: &Path) -> HostMount {
     sealed(world, Command::new("mkfs.ext4").args(["-q", "-d"]).arg(from).arg(world.path("image")), "ext4", place)
 }
 
-fn overlay_without_upper(world: &World, from: &Path, place: &Path) -> HostMount {
+pub fn overlay_without_upper(world: &World, from: &Path, place: &Path) -> HostMount {
     fs::create_dir_all(world.path("empty")).unwrap();
     let lower = format!("lowerdir={}:{}", from.display(), world.path("empty").display());
     HostMount::of(&["-t", "overlay", "-o", &lower, "overlay"], place)
