@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::world::{Who, World, skip, test_name, wait_until, who};
-use crate::{needs, needs_cgroup, only};
+use crate::ordinary;
+use crate::world::{Who, World, by_units, skip, test_name, wait_until, who};
+use crate::{needs, needs_cgroup, needs_root, only};
 
 const TOP: &str = "/sys/fs/cgroup";
 
@@ -68,7 +69,7 @@ fn init_and_exec_are_in_every_hierarchy() {
     world.begin();
     let mine = |text: &str| {
         let lines: Vec<_> =
-            of_mounted(text).into_iter().filter(|line| !line.ends_with(&format!(":/{}", world.id))).collect();
+            of_mounted(text).into_iter().filter(|line| !line.ends_with(&format!(":/{}", world.group()))).collect();
         assert!(lines.is_empty(), "not in its own group: {lines:?}");
     };
     mine(&fs::read_to_string(format!("/proc/{}/cgroup", world.pid())).unwrap());
@@ -79,6 +80,7 @@ fn init_and_exec_are_in_every_hierarchy() {
 
 #[test]
 fn every_level_hands_its_controllers_down() {
+    needs_root!("begins at the top of the hierarchy");
     needs!(unified(), "version 2 alone has cgroup.subtree_control");
     let mut world = World::running(&["true"]);
     let top = world.id.clone();
@@ -99,7 +101,7 @@ fn every_level_hands_its_controllers_down() {
 
 #[test]
 fn a_relative_path_and_none_are_below_where_we_are() {
-    needs_cgroup!();
+    needs_root!("no ordinary user may make cgroups in what systemd keeps");
     only!(Who::Us, Who::Runc; "crun begins at the root of each hierarchy");
     for path in [json!("relative-{id}"), json!(null)] {
         let mut world = World::running(&["true"]);
@@ -283,6 +285,7 @@ fn a_group_with_processes_is_refused() {
 #[test]
 fn a_frozen_group_is_refused() {
     needs_cgroup!();
+    needs!(!by_units(), "a unit is below none that is frozen");
     only!(Who::Us; "crun, and runc 1.1, hang in it");
     let world = World::running(&["true"]);
     let group = directory("freezer", &world.group());
@@ -293,7 +296,7 @@ fn a_frozen_group_is_refused() {
     fs::write(group.join(file), frozen).unwrap();
     let mut world = world;
     // frozen itself, and by the one above it
-    for path in [format!("/{}", world.id), format!("/{}/below", world.id)] {
+    for path in [format!("/{}", world.group()), format!("/{}/below", world.group())] {
         *world.at("/linux/cgroupsPath") = json!(path);
         let said = world.create().fails();
         assert!(said.contains("container's cgroup unexpectedly frozen"), "{said}");
@@ -301,8 +304,8 @@ fn a_frozen_group_is_refused() {
     fs::write(group.join(file), thawed).unwrap();
     let _ = fs::remove_dir(&above);
     let _ = fs::remove_dir(&group);
-    remove_level(&format!("{}/below", world.id));
-    remove_level(&world.id);
+    remove_level(&format!("{}/below", world.group()));
+    remove_level(&world.group());
 }
 
 #[test]
@@ -424,6 +427,7 @@ fn huge_pages_are_limited_used_and_reserved() {
     needs_cgroup!();
     only!(Who::Us; "the peers want hugetlb in version 1, and know no reservations");
     needs!(Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists(), "no pages of 2 MB");
+    needs!(ordinary::root() || !by_units(), "needs root: systemd hands hugetlb to no user");
     let of_version_2 =
         ["", "unified"].map(|top| fs::read_to_string(Path::new(TOP).join(top).join("cgroup.controllers")));
     let has = of_version_2.iter().flatten().any(|all| all.split_whitespace().any(|one| one == "hugetlb"));
@@ -459,7 +463,7 @@ fn what_version_2_has_nothing_for_is_refused() {
 /// A group of a container that has ended has a restriction still, which the next one must not inherit.
 #[test]
 fn a_group_that_was_used_before_restricts_nobody() {
-    needs_cgroup!();
+    needs_root!("device rules");
     only!(Who::Us; "runc and crun make theirs anew or add to it");
     let mut world = with_kmsg(json!([{"allow": false, "access": "rwm"}]));
     let inner = format!("{}/inner", world.id);
@@ -491,7 +495,7 @@ fn with_kmsg(rules: serde_json::Value) -> World {
 
 #[test]
 fn a_device_is_there_for_those_whose_rules_allow_it() {
-    needs_cgroup!();
+    needs_root!("device rules");
     let (major, minor) = KMSG;
     let nothing = json!({"allow": false, "access": "rwm"});
     let kmsg = |allow: bool, access: &str| json!({"allow": allow, "type": "c", "major": major, "minor": minor, "access": access});
@@ -545,6 +549,7 @@ fn a_cgroup_mount_in_a_cgroup_namespace_shows_its_own_group_as_the_root() {
 
 #[test]
 fn a_cgroup_mount_without_a_namespace_is_the_containers_own_part_of_version_1_and_the_whole_of_version_2() {
+    needs_root!("the top of the hierarchy");
     let script = "cd /sys/fs/cgroup; cat cgroup.procs pids/cgroup.procs 2>/dev/null; echo; ls";
     let mut world = World::running(&["sh", "-c", script]);
     world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}));

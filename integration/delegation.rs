@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cgroups::{directory, read, unified};
 use crate::world::{Who, World, finish, skip, test_name, wait_until, who};
-use crate::{needs, needs_cgroup, only};
+use crate::{needs, needs_root, only};
 
 const VERSION_2: &str = "this is about cgroup v2";
 
@@ -38,7 +38,7 @@ fn delegated() -> Vec<String> {
 
 #[test]
 fn a_container_that_may_write_its_cgroup_owns_it() {
-    needs_cgroup!();
+    needs_root!("ids that are granted to nobody");
     only!(Who::Us; "runc does it under systemd alone, and crun whatever is mounted");
     needs!(unified(), VERSION_2);
     let script = "cd /sys/fs/cgroup && mkdir one && echo 1 >one/cgroup.procs && cat /proc/self/cgroup && \
@@ -68,7 +68,7 @@ fn a_container_that_may_write_its_cgroup_owns_it() {
 
 #[test]
 fn who_joins_a_user_namespace_owns_the_cgroup_by_its_maps() {
-    needs_cgroup!();
+    needs_root!("ids that are granted to nobody");
     only!(Who::Us; "runc does it under systemd alone, and crun whatever is mounted");
     needs!(unified(), VERSION_2);
     let pod = mapped(&["sleep", "1000"], &["rw"]);
@@ -83,7 +83,7 @@ fn who_joins_a_user_namespace_owns_the_cgroup_by_its_maps() {
 
 #[test]
 fn who_may_only_look_owns_nothing() {
-    needs_cgroup!();
+    needs_root!("ids that are granted to nobody");
     needs!(unified(), VERSION_2);
     only!(Who::Us, Who::Runc; "crun gives it away whatever is mounted");
     let read_only = mapped(&["sleep", "1000"], &["ro"]);
@@ -143,7 +143,7 @@ fn inside(above: &Above, mut world: World, resources: Value) -> (World, PathBuf)
 
 #[test]
 fn below_a_group_with_processes_a_container_is_threaded_where_a_limit_needs_it() {
-    needs_cgroup!();
+    needs_root!("begins at the top of the hierarchy");
     only!(Who::Us; "the peers make it threaded without need, and cannot kill or delete it then");
     needs!(unified(), VERSION_2);
     let world = World::running(&["sh", "-c", "sleep 1000 & wait"]);
@@ -187,7 +187,7 @@ fn below_a_group_with_processes_a_container_is_threaded_where_a_limit_needs_it()
 /// A group that belongs to an ordinary user, as a machine without systemd could have it.
 #[test]
 fn an_ordinary_user_has_limits_in_a_group_that_is_hers() {
-    needs_cgroup!();
+    needs_root!("delegates a group itself");
     needs!(unified(), VERSION_2);
     needs!(Path::new("/usr/bin/setpriv").exists(), "no setpriv");
     if who() == Who::Runc {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::ordinary::root;
-use crate::world::{Outcome, Who, World, cgroups_path, finish, wait_until, who};
+use crate::world::{Outcome, Who, World, finish, wait_until, who};
 use crate::{needs_cgroup, only};
 
 #[test]
@@ -413,8 +413,8 @@ fn list_shows_all_that_are_there() {
     world.begin();
     let other = format!("{}-b", world.id);
     let mut config = world.config.clone();
-    if root() {
-        config["linux"]["cgroupsPath"] = json!(cgroups_path(&other));
+    if let Some(path) = world.config["linux"]["cgroupsPath"].as_str() {
+        config["linux"]["cgroupsPath"] = json!(path.replace(&world.id, &other));
     }
     fs::write(world.bundle().join("config.json"), config.to_string()).unwrap();
     world.call(&["create", &other]).ok();

@@ -303,7 +303,7 @@ fn a_cgroup_namespace_begins_at_the_containers_cgroup() {
     assert!(out.lines().all(|line| line.ends_with(":/")), "{out}");
     world.without_namespace("cgroup");
     let out = world.run().ok();
-    assert!(out.lines().any(|line| line.ends_with(&world.id)), "{out}");
+    assert!(out.lines().any(|line| line.ends_with(&world.group())), "{out}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use crate::world::by_units;
+
 /// True when we may all.
 pub fn root() -> bool {
     rustix::process::geteuid().is_root()
@@ -78,6 +80,9 @@ fn granted() -> u32 {
 pub fn adapt(config: &mut Value, id: &str) {
     let linux = config["linux"].as_object_mut().unwrap();
     match group() {
+        Some(_) if by_units() => {
+            drop(linux.insert("cgroupsPath".to_owned(), json!(format!("user.slice:coracle:{id}"))))
+        }
         Some(group) => drop(linux.insert("cgroupsPath".to_owned(), json!(format!("/{group}/{id}")))),
         None => drop(linux.remove("cgroupsPath")),
     }

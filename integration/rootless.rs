@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::mountinfo::{LOOP, missing, mount_at, tmpfs};
-use crate::ordinary::root;
+use crate::ordinary::{group, root};
 use crate::roots::{LOOK, Seal, aside, erofs, overlay_without_upper, squashfs};
 use crate::world::{Outcome, Who, World, finish, runtime, skip, test_name, wait_until, who};
 use crate::{needs, only};
@@ -155,6 +155,7 @@ fn the_bundle_of_spec_rootless_runs_as_it_is() {
 
 #[test]
 fn without_a_cgroup_the_processes_are_known_by_their_namespace_and_pause_is_refused() {
+    needs!(root() || group().is_none(), "there is a cgroup for her here");
     only!(Who::Us; "the peers know processes by cgroups alone");
     let own = Own::running(&["sh", "-c", "sleep 555; true"]);
     own.create().ok();
@@ -339,6 +340,7 @@ fn no_user_namespace_is_a_mistake_that_is_told() {
 
 #[test]
 fn a_limit_that_cannot_be_set_is_told_and_without_one_there_is_no_cgroup() {
+    needs!(root() || group().is_none(), "there is a cgroup for her here");
     only!(Who::Us, Who::Runc; "crun goes on without the limit");
     let mut own = Own::running(&["sleep", "1000"]);
     own.begin();

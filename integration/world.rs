@@ -287,6 +287,8 @@ impl World {
     /// The cgroup that its first config asks for.
     pub fn group(&self) -> String {
         match ordinary::group().filter(|_| !ordinary::root()) {
+            // a unit of the user's own systemd
+            Some(hers) if by_units() => format!("{hers}/user.slice/coracle-{}.scope{}", self.id, below_unit()),
             Some(hers) => format!("{hers}/{}", self.id),
             None if by_units() => format!("system.slice/coracle-{}.scope{}", self.id, below_unit()),
             None => self.id.clone(),

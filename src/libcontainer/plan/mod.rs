@@ -208,7 +208,7 @@ pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     run_as::before_cgroup(joining, ask, &mut plan);
     labels::of_process(&own, ask, &mut plan); //      ORDER: on the host's /proc, before the container's is all there is
     labels::of_keyring(&own, ask, &mut plan);
-    namespaces::join(joining.container, &mut plan);
+    namespaces::join(joining.container, ask, &mut plan);
     process::session(ask, &mut plan);
     console::attach_again(&own, ask, &mut plan);
     process::place(&own, &mut plan);

@@ -295,7 +295,7 @@ fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
 
 /// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
 /// itself weighs the user namespace against the others.
-pub(super) fn join(container: Joined, plan: &mut Draft) {
+pub(super) fn join(container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
     let at = At::new("linux.namespaces");
     let process = plan.open(&at, Opening::Process(container.pid));
     if container.kinds.has(USER) {
@@ -303,6 +303,10 @@ pub(super) fn join(container: Joined, plan: &mut Draft) {
         plan.plan().bridge.push(Step::always("CVE-2016-9962", What::Undumpable));
         plan.plan().bridge.push(Step::at(&at, What::Join(process, container.kinds)));
         plan.plan().bridge.push(Step::at(&at, What::Spawn(Namespaces::NONE)));
+        if !ask.host.me.is_root() {
+            // ORDER: before it is somebody else: systemd moves the processes of who asks it, and nobody else's
+            plan.at(&at, What::Ask(Ask::Cgroup));
+        }
         plan.at(&at, What::BecomeRoot);
     } else {
         if container.kinds.has(PID) {
