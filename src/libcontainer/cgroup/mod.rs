@@ -171,7 +171,7 @@ impl Cgroup {
     /// The file and the kernel's word.
     pub fn enter(&self, key: &str, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get(key) else { return Ok(()) };
-        let Err(error) = self.put_into(directory, pid) else { return Ok(()) };
+        let Err(error) = self.put_into(key, directory, pid) else { return Ok(()) };
         let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
         let told =
             |error: io::Error| anyhow!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), word(&error));
@@ -179,7 +179,7 @@ impl Cgroup {
             // out of a session into the tree of the user's manager only systemd can move it, and there we can
             _ if refused && key.is_empty() && systemd::is_users(directory) => {
                 systemd::bring_in(pid)?;
-                self.put_into(directory, pid).map_err(told)
+                self.put_into(key, directory, pid).map_err(told)
             }
             Some(unit) if refused => systemd::attach(unit, pid),
             _ => Err(told(error)),
@@ -187,9 +187,9 @@ impl Cgroup {
     }
 
     /// Where the directory has given its processes away to others below it, to the one that we have `instead`.
-    fn put_into(&self, directory: &Path, pid: i32) -> io::Result<()> {
+    fn put_into(&self, key: &str, directory: &Path, pid: i32) -> io::Result<()> {
         let put = |directory: &Path| put(&directory.join("cgroup.procs"), &pid.to_string());
-        let instead = self.instead.as_ref().filter(|_| self.paths.get("").is_some_and(|v2| v2 == directory));
+        let instead = self.instead.as_ref().filter(|_| key.is_empty());
         put(directory).or_else(|error| match instead {
             Some(instead) if error.raw_os_error() == Some(libc::EBUSY) => put(instead).map_err(|_| error),
             _ => Err(error),

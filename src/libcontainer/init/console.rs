@@ -1,18 +1,15 @@
 //! The container's terminal: a pty from its own devpts, the master sent away, the slave for the standard streams.
 
-use std::io::IoSlice;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use super::place::{open_path, open_target};
-use super::talk::retry;
+use super::talk::send_beside;
 use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{Console, ConsoleDevice, Target};
 use crate::sys::fds::become_stdio;
@@ -77,13 +74,7 @@ fn bind_device(scene: &Scene<'_>, slave: BorrowedFd<'_>, target: &Target) -> Out
 
 /// One message: the name, and the master beside it.
 fn send(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Outcome {
-    let fds = [master];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(Errno::NOBUFS.into());
-    }
-    retry(|| rustix::net::sendmsg(socket, &[IoSlice::new(MASTER_NAME)], &mut control, SendFlags::NOSIGNAL))?;
+    send_beside(socket, MASTER_NAME, master)?;
     // our end stays open until the exec, and whoever reads to the end of the stream is not to wait for `start`
     Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
 }

@@ -41,15 +41,20 @@ pub(super) fn take_tree(scene: &Scene<'_>, slot: u16) -> Outcome {
 /// Sends a detached mount, whose ids are then mapped.
 pub(super) fn map_ids(scene: &Scene<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
     let slot = u16::try_from(namespace.0).map_err(|_| Errno::BADF)?;
-    let packet = Up::Ask(Ask::MapIds(slot)).encode();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let fds = [mount];
-    retry(|| {
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        sendmsg(&scene.talk, &[IoSlice::new(&packet)], &mut control, SendFlags::NOSIGNAL)
-    })?;
+    send_beside(scene.talk.as_fd(), &Up::Ask(Ask::MapIds(slot)).encode(), mount)?;
     await_go(scene)
+}
+
+/// One message, and a descriptor beside it.
+pub(super) fn send_beside(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Outcome {
+    let fds = [fd];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(Errno::NOBUFS.into());
+    }
+    retry(|| sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
 }
 
 /// All is set up; the runtime now writes its record, and only then says go.

@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::{mount_ids, net_devices, programs};
 use crate::config::At;
-use crate::plan::failure::words;
+use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::Group;
 use crate::plan::step::Slot;
 use crate::plan::{Opening, Plan};
@@ -113,7 +113,7 @@ fn told(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
 }
 
 fn of_device(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
-    let why = if errno == Errno::NODEV { "it is another device (ENODEV)".to_owned() } else { words(errno) };
+    let why = if errno == Errno::NODEV { said_with("it is another device", errno) } else { words(errno) };
     anyhow!("{at}: bind the host's {}, where no node can be made: {why}", path.display())
 }
 

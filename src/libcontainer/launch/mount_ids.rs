@@ -12,7 +12,7 @@ use rustix::pipe::PipeFlags;
 use super::host_mounts::{self, Mount};
 use super::{Child, Launched, arm, failure, id_maps};
 use crate::config::At;
-use crate::plan::failure::words;
+use crate::plan::failure::{said_with, words};
 use crate::plan::step::Slot;
 use crate::plan::{IdMaps, Mapped, Mapper};
 use crate::sys::clone::{Parentage, Side, clone, exit};
@@ -64,10 +64,11 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
         }
     };
     map_ids(tree.as_fd(), namespace.as_fd(), mapped.reach).map_err(|errno| match errno {
-        Errno::INVAL => match who_cannot(source, namespace.as_fd(), mapped.reach) {
-            Some(Mount { path, fstype, .. }) => anyhow!("{CANNOT_MAP}: {fstype} on {} (EINVAL)", path.display()),
-            None => anyhow!("{CANNOT_MAP} (EINVAL)"),
-        },
+        Errno::INVAL => {
+            let who = who_cannot(source, namespace.as_fd(), mapped.reach);
+            let who = who.map(|mount| format!(": {} on {}", mount.fstype, mount.path.display())).unwrap_or_default();
+            anyhow!(said_with(&format!("{CANNOT_MAP}{who}"), errno))
+        }
         other => anyhow!("{}", words(other)),
     })
 }

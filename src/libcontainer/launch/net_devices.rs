@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_core::{
     DecodeError, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator, Parseable, parse_string,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
@@ -270,16 +270,9 @@ impl Rtnetlink {
 /// NLMSGERR_ATTR_MSG behind the header of what was refused (netlink(7), NETLINK_EXT_ACK).
 fn kernels_words(refused: &[u8]) -> Option<String> {
     const MESSAGE: u16 = 1;
-    let mut rest = refused.get(size_of::<libc::nlmsghdr>()..)?;
-    while let Some((&[a, b, c, d], _)) = rest.split_first_chunk() {
-        let (length, kind) = (u16::from_ne_bytes([a, b]).into(), u16::from_ne_bytes([c, d]));
-        if kind == MESSAGE {
-            let said = std::ffi::CStr::from_bytes_until_nul(rest.get(4..length)?).ok()?;
-            return Some(said.to_string_lossy().into_owned());
-        }
-        rest = rest.get(usize::next_multiple_of(length, 4)..).filter(|_| length >= 4)?;
-    }
-    None
+    let attributes = NlasIterator::new(refused.get(size_of::<libc::nlmsghdr>()..)?);
+    let message = attributes.map_while(Result::ok).find(|attribute| attribute.kind() == MESSAGE)?;
+    parse_string(message.value()).ok()
 }
 
 fn told(error: &io::Error) -> String {
