@@ -35,6 +35,7 @@ mod rootless;
 mod roots;
 mod run_as;
 mod seccomp;
+mod security;
 mod systemd;
 mod terminal;
 mod update;
