@@ -184,17 +184,49 @@ fn args_zero_is_what_was_given_and_else_the_path() {
 }
 
 #[test]
-fn a_start_container_hook_without_an_environment_has_the_processes() {
-    only!(Who::Us; "crun gives none, and Debian's runc gives its own");
+fn a_hook_without_an_environment_has_the_runtimes_or_the_processes() {
+    only!(Who::Us, Who::Runc; "crun 1.8 gives a startContainer hook nothing");
     let (mut world, notes) = noting(&["true"]);
-    let script = format!("echo $MINE > {}/env", notes.display());
+    fs::create_dir_all(world.rootfs("etc")).unwrap();
+    fs::write(world.rootfs("etc/passwd"), "root:x:0:0::/home/found:/bin/sh\n").unwrap();
     world.config["process"]["env"] = json!(["PATH=/bin", "MINE=yes"]);
-    world.config["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
-    world.run().ok();
-    assert_eq!(read(&notes.join("env")), "yes\n");
+    let script = |point: &str| format!("echo $MINE $CALLER $HOME > {}/{point}", notes.display());
+    for point in ["prestart", "createRuntime", "startContainer", "poststart", "poststop"] {
+        world.config["hooks"][point] = json!([
+            {"path": "/bin/sh", "args": ["sh", "-c", script(point)]},
+            {"path": "/bin/sh", "args": ["sh", "-c", script(&format!("{point}.none"))], "env": []},
+        ]);
+    }
+    world.write();
+    finish(world.command(&["run", &world.id]).env("CALLER", "us").env("HOME", "/ours")).ok();
+    for point in ["prestart", "createRuntime", "poststart", "poststop"] {
+        assert_eq!(read(&notes.join(point)), "us /ours\n", "{point}");
+    }
+    assert_eq!(read(&notes.join("startContainer")), "yes /home/found\n");
+    if who() == Who::Us {
+        assert_eq!(read(&notes.join("startContainer.none")), "\n");
+        assert_eq!(read(&notes.join("poststop.none")), "\n");
+    }
 }
 
-/// Its user, its capabilities, its filter: what is forbidden to the process is to a hook of the container's own files.
+#[test]
+fn a_hook_runs_in_the_bundle_or_in_the_root() {
+    only!(Who::Us; "runc since 1.2");
+    let (mut world, notes) = noting(&["true"]);
+    world.config["process"]["cwd"] = json!("/bin");
+    for point in POINTS {
+        world.config["hooks"][point] = json!([hook(&format!("pwd -P > {}/{point}", notes.display()))]);
+    }
+    world.config["hooks"]["startContainer"][0]["env"] = json!(["PATH=/bin"]);
+    world.run().ok();
+    let (bundle, root) = (world.bundle().canonicalize().unwrap(), world.rootfs("").canonicalize().unwrap());
+    for point in ["prestart", "createRuntime", "poststart", "poststop"] {
+        assert_eq!(read(&notes.join(point)).trim_end(), bundle.to_str().unwrap(), "{point}");
+    }
+    assert_eq!(read(&notes.join("createContainer")).trim_end(), root.to_str().unwrap());
+    assert_eq!(read(&notes.join("startContainer")), "/\n");
+}
+
 #[test]
 fn a_start_container_hook_may_do_no_more_than_the_process() {
     let show =
@@ -213,7 +245,6 @@ fn a_start_container_hook_may_do_no_more_than_the_process() {
             "defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
         });
-        *world.at("/process/cwd") = json!("/tmp");
         let process = world.run().out;
         assert!(process.contains("Seccomp:\t2") && process.contains("No space left on device"), "{process}");
         assert_eq!(read(&file), process);

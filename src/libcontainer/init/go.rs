@@ -11,9 +11,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::talk::retry;
 use super::{Home, Outcome, Scene, Trouble};
-use crate::plan::step::{Exec, HookCommand, Slot};
+use crate::plan::step::{EnvOf, Exec, HookCommand, Slot};
 use crate::sys;
-use crate::wire::Words;
+use crate::wire::{HookPoint, Words};
 
 /// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed. It is
 /// looked at here already: later a filter may forbid getcwd(2).
@@ -127,7 +127,7 @@ pub(super) fn find(exec: &Exec) -> Outcome {
 /// Tries the candidates as execvp(3) does: the last telling error is the answer.
 pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
     let home = scene.left.home.get();
-    if let Some(entry) = home.as_ref().and_then(|home| CStr::from_bytes_until_nul(&home.text).ok()) {
+    if let Some(entry) = home.as_ref().and_then(Home::entry) {
         exec.env.fill_spare(entry);
     }
     super::talk::about_to_exec(scene);
@@ -142,10 +142,20 @@ pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
 }
 
 /// Runs each hook in turn, its state on stdin and its output kept where the runtime can read it.
-pub(super) fn hooks(scene: &Scene<'_>, hooks: &[HookCommand], state: Slot, output: Slot) -> Outcome {
+pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], state: Slot, output: Slot) -> Outcome {
     let (state, output) = (scene.fd(state)?, scene.fd(output)?);
+    // before pivot_root(2) the container's root is a directory like others
+    let root = match point {
+        HookPoint::CreateContainer => Some(scene.root()?),
+        HookPoint::CreateRuntime | HookPoint::StartContainer => None,
+    };
+    let home = scene.left.home.get();
+    if let Some(entry) = home.as_ref().and_then(Home::entry) {
+        let without = hooks.iter().filter(|hook| hook.env_of == EnvOf::Process);
+        without.for_each(|hook| hook.env.fill_spare(entry));
+    }
     for (n, hook) in hooks.iter().enumerate() {
-        if let Some((errno, ending)) = run_hook(hook, state, output)? {
+        if let Some((errno, ending)) = run_hook(hook, root, state, output)? {
             let mut said = Said::default();
             said.number(n);
             said.text(b" ");
@@ -183,11 +193,17 @@ impl Ending {
     }
 }
 
-fn run_hook(hook: &HookCommand, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> Outcome<Option<(Errno, Ending)>> {
+/// `root` is where the container's root is, while it is not yet `/`.
+fn run_hook(
+    hook: &HookCommand,
+    root: Option<BorrowedFd<'_>>,
+    state: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Outcome<Option<(Errno, Ending)>> {
     rustix::fs::seek(state, rustix::fs::SeekFrom::Start(0))?;
     let pid = sys::clone::fork()?;
     if pid == 0 {
-        sys::clone::exit(become_hook(hook, state, output));
+        sys::clone::exit(become_hook(hook, root, state, output));
     }
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
@@ -207,8 +223,12 @@ fn run_hook(hook: &HookCommand, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -
     }))
 }
 
-fn become_hook(hook: &HookCommand, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i32 {
+fn become_hook(hook: &HookCommand, root: Option<BorrowedFd<'_>>, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i32 {
     let _ = rustix::process::setpgid(None, None);
+    // as with runc: in the container's root
+    if root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).is_err() {
+        return 126;
+    }
     let stdio = sys::fds::become_stdio(state, 0)
         .and_then(|()| sys::fds::become_stdio(output, 1))
         .and_then(|()| sys::fds::become_stdio(output, 2));

@@ -70,6 +70,13 @@ impl Default for Home {
     }
 }
 
+impl Home {
+    /// `HOME=…` as envp takes it.
+    fn entry(&self) -> Option<&std::ffi::CStr> {
+        std::ffi::CStr::from_bytes_until_nul(&self.text).ok()
+    }
+}
+
 /// Why a step did not work: the kernel's error and, where there are any, its words.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
@@ -179,7 +186,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::FindProgram(exec) => go::find(exec),
         What::Ready => talk::ready(scene),
         What::AwaitStart(fifo, answer) => talk::await_start(scene, *fifo, *answer),
-        What::Hooks(_, hooks, state, output) => go::hooks(scene, hooks, *state, *output),
+        What::Hooks(point, hooks, state, output) => go::hooks(scene, *point, hooks, *state, *output),
         What::Exec(exec) => go::exec(scene, exec),
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -18,24 +19,25 @@ use crate::config::At;
 /// As much of a hook's output as is quoted.
 const QUOTED: u64 = 4096;
 
-/// Runs `hooks` in their order, each with `state` on its standard input. `at` is the place of the list.
+/// Runs `hooks` in their order, each in the directory `bundle` and with `state` on its standard input. `at` is the place of
+/// the list.
 ///
 /// # Errors
 /// The first that does not end well, with what it printed.
-pub fn run(hooks: &[Hook], state: &[u8], at: &At) -> Result<()> {
-    hooks.iter().enumerate().try_for_each(|(n, hook)| one(hook, n, state, at))
+pub fn run(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Result<()> {
+    hooks.iter().enumerate().try_for_each(|(n, hook)| one(hook, n, state, bundle, at))
 }
 
 /// Runs all `hooks`, whatever comes, and returns what went wrong: what the spec wants of poststop.
-pub fn run_all(hooks: &[Hook], state: &[u8], at: &At) -> Vec<anyhow::Error> {
-    hooks.iter().enumerate().filter_map(|(n, hook)| one(hook, n, state, at).err()).collect()
+pub fn run_all(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Vec<anyhow::Error> {
+    hooks.iter().enumerate().filter_map(|(n, hook)| one(hook, n, state, bundle, at).err()).collect()
 }
 
-fn one(hook: &Hook, n: usize, state: &[u8], at: &At) -> Result<()> {
+fn one(hook: &Hook, n: usize, state: &[u8], bundle: &Path, at: &At) -> Result<()> {
     let name = at.as_str().rsplit('.').next().unwrap_or_default();
     let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
     let (mut out, mut err) = (memory()?, memory()?);
-    let mut child = spawn(hook, state, &out, &err).with_context(failed)?;
+    let mut child = spawn(hook, state, bundle, &out, &err).with_context(failed)?;
     let status = match wait(&mut child, hook.timeout()).with_context(failed)? {
         Some(status) => status,
         None => {
@@ -68,7 +70,7 @@ fn quoted(file: &mut File) -> String {
     }
 }
 
-fn spawn(hook: &Hook, state: &[u8], out: &File, err: &File) -> Result<Child> {
+fn spawn(hook: &Hook, state: &[u8], bundle: &Path, out: &File, err: &File) -> Result<Child> {
     let mut input = memory()?;
     input.write_all(state)?;
     input.seek(SeekFrom::Start(0))?;
@@ -76,8 +78,12 @@ fn spawn(hook: &Hook, state: &[u8], out: &File, err: &File) -> Result<Child> {
     if let Some([name, args @ ..]) = hook.args().as_deref() {
         command.arg0(name).args(args);
     }
-    // nothing of our environment: a hook has what the config gives it
-    command.env_clear().envs(hook.env().iter().flatten().filter_map(|entry| entry.split_once('=')));
+    // as with runc: a hook has the environment that the config gives it, and without one it has ours
+    if let Some(env) = hook.env() {
+        command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
+    }
+    // the bundle may be gone when poststop hooks run: they run all the same
+    command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
     // a group of its own, so that what it starts can be killed with it
     command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
     // what our caller left open is not the hook's business
@@ -118,12 +124,27 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_runs_in_the_bundle_with_our_environment_unless_it_has_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = directory.path().canonicalize().unwrap();
+        for (env, seen) in [("null", std::env::var("PATH").unwrap()), (r#"["PATH=/x"]"#, "/x".to_owned())] {
+            let script = "{ /bin/pwd; echo $PATH; } > seen";
+            let json = format!(r#"[{{"path":"/bin/sh","args":["sh","-c","{script}"],"env":{env}}}]"#);
+            run(&hook(&json), b"", &bundle, &at()).unwrap();
+            let found = std::fs::read_to_string(bundle.join("seen")).unwrap();
+            assert_eq!(found, format!("{}\n{seen}\n", bundle.display()));
+        }
+        let gone = bundle.join("gone");
+        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &gone, &at()).unwrap();
+    }
+
+    #[test]
     fn the_state_comes_in_and_the_environment_is_only_what_was_given() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("seen");
         let script = format!("cat > {0}; echo \" $X $HOME\" >> {0}", file.display());
         let json = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["X=1", "PATH=/bin"]}]);
-        run(&hook(&json.to_string()), b"STATE", &at()).unwrap();
+        run(&hook(&json.to_string()), b"STATE", Path::new("/tmp"), &at()).unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "STATE 1 \n");
     }
 
@@ -131,7 +152,7 @@ mod tests {
     fn a_failure_quotes_what_was_printed_and_stops_the_rest() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","echo out; echo err >&2; exit 3"]},{"path":"/nope"}]"#;
         assert_eq!(
-            format!("{:#}", run(&hook(json), b"", &at()).unwrap_err()),
+            format!("{:#}", run(&hook(json), b"", Path::new("/tmp"), &at()).unwrap_err()),
             "hooks.createRuntime[0]: error running createRuntime hook #0: exit status 3, stdout: out, stderr: err"
         );
     }
@@ -139,21 +160,21 @@ mod tests {
     #[test]
     fn time_is_up_for_the_hook_and_its_children() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","sleep 77.25 & sleep 77.25"],"timeout":1}]"#;
-        let error = format!("{:#}", run(&hook(json), b"", &at()).unwrap_err());
+        let error = format!("{:#}", run(&hook(json), b"", Path::new("/tmp"), &at()).unwrap_err());
         assert!(error.contains("hook ran past specified timeout of 1.0s"), "{error}");
     }
 
     #[test]
     fn what_runs_on_behind_a_hook_does_not_hold_us() {
         let started = std::time::Instant::now();
-        run(&hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#), b"", &at()).unwrap();
+        run(&hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#), b"", Path::new("/tmp"), &at()).unwrap();
         assert!(started.elapsed().as_secs() < 2);
     }
 
     #[test]
     fn a_program_that_is_not_there_is_a_failure_and_all_are_tried_where_that_is_asked() {
         let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
-        assert!(run(&hook(json), b"", &at()).is_err());
-        assert_eq!(run_all(&hook(json), b"", &at()).len(), 2);
+        assert!(run(&hook(json), b"", Path::new("/tmp"), &at()).is_err());
+        assert_eq!(run_all(&hook(json), b"", Path::new("/tmp"), &at()).len(), 2);
     }
 }

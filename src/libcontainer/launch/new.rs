@@ -364,7 +364,7 @@ pub fn began(container: &Container) -> Result<()> {
     let record = container.record();
     let annotations = record.annotations();
     let state = identity(record, &annotations).state("running", record.init_process_pid);
-    hooks::run(list, &state, &At::new("hooks.poststart")).inspect_err(|_| {
+    hooks::run(list, &state, record.bundle(), &At::new("hooks.poststart")).inspect_err(|_| {
         if let Ok(process) = container.process() {
             let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
             // stopped is what it is to be when this is told
@@ -460,5 +460,5 @@ fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<anyhow::Error> 
     if poststop.is_empty() {
         return Vec::new();
     }
-    hooks::run_all(poststop, &identity.state("stopped", 0), &At::new("hooks.poststop"))
+    hooks::run_all(poststop, &identity.state("stopped", 0), identity.bundle, &At::new("hooks.poststop"))
 }

@@ -16,7 +16,7 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::config::At;
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
-use crate::plan::{OomScore, Opening};
+use crate::plan::{OomScore, Opening, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
@@ -186,7 +186,8 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
         Ask::Limits => limits(launched),
         Ask::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
-            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &identity.state(hooks.status, pid), &hooks.at))
+            let state = |hooks: &RuntimeHooks| identity.state(hooks.status, pid);
+            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity.bundle, &hooks.at))
         }
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(anyhow!("init runs these hooks itself"))

@@ -4,7 +4,7 @@ use oci_spec::runtime::Hook;
 
 use super::draft::{Draft, Opening, RuntimeHooks};
 use super::process::{self, Own};
-use super::step::{HookCommand, What};
+use super::step::{EnvOf, HookCommand, What};
 use super::{Asked, Start};
 use crate::config::At;
 use crate::sys::exec::Strings;
@@ -30,7 +30,13 @@ pub(super) fn before_pivot(ask: &Asked<'_>, plan: &mut Draft) {
     if !plan.plan().runtime_hooks.is_empty() || inside_as_well {
         plan.at(&At::new("hooks"), What::Ask(Ask::Hooks(HookPoint::CreateRuntime)));
     }
-    inside(HookPoint::CreateContainer, "createContainer", "creating", hooks.create_container().as_deref(), plan);
+    inside(
+        HookPoint::CreateContainer,
+        ("createContainer", "creating"),
+        hooks.create_container().as_deref(),
+        None,
+        plan,
+    );
     for (name, list) in [("poststart", hooks.poststart()), ("poststop", hooks.poststop())] {
         let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { continue };
         let at = At::new("hooks").key(name);
@@ -47,22 +53,29 @@ pub(super) fn before_start(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
         plan.always("start says when", What::AwaitStart(fifo, answer));
     }
     let hooks = ask.config.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
-    // without an environment of their own these have the process's, as runc's have
-    let env = own.process.and_then(|process| process.env().clone());
-    let hooks = hooks.map(|hooks| {
-        let mut hooks = hooks.to_vec();
-        for hook in hooks.iter_mut().filter(|hook| hook.env().is_none()) {
-            hook.set_env(env.clone());
-        }
-        hooks
-    });
-    inside(HookPoint::StartContainer, "startContainer", "created", hooks.as_deref(), plan);
+    // as with runc: without an environment of their own these have the process's, HOME included
+    inside(HookPoint::StartContainer, ("startContainer", "created"), hooks, own.env(), plan);
 }
 
-fn inside(point: HookPoint, name: &str, status: &'static str, hooks: Option<&[Hook]>, plan: &mut Draft) {
+/// `env` is the environment of a hook that names none; without one it has none.
+fn inside(
+    point: HookPoint,
+    (name, status): (&str, &'static str),
+    hooks: Option<&[Hook]>,
+    env: Option<&Strings>,
+    plan: &mut Draft,
+) {
     let hooks = hooks.unwrap_or_default();
     let at = At::new("hooks").key(name);
-    let commands: Vec<_> = hooks.iter().enumerate().filter_map(|(n, hook)| command(hook, &at.index(n), plan)).collect();
+    let commands: Vec<_> = (hooks.iter().enumerate())
+        .filter_map(|(n, hook)| {
+            let command = command(hook, &at.index(n), plan)?;
+            Some(match env.filter(|_| hook.env().is_none()) {
+                Some(env) => HookCommand { env: env.clone(), env_of: EnvOf::Process, ..command },
+                None => command,
+            })
+        })
+        .collect();
     if commands.is_empty() {
         return;
     }
@@ -88,5 +101,5 @@ fn command(hook: &Hook, at: &At, plan: &mut Draft) -> Option<HookCommand> {
     let args = Strings::new(&args).map_err(|_| plan.fault(&at.key("args"), "has a NUL byte")).ok()?;
     let env = Strings::new(hook.env().as_deref().unwrap_or_default());
     let env = env.map_err(|_| plan.fault(&at.key("env"), "has a NUL byte")).ok()?;
-    Some(HookCommand { path: process::c_string(path, &at.key("path"), plan)?, args, env, timeout })
+    Some(HookCommand { path: process::c_string(path, &at.key("path"), plan)?, args, env, env_of: EnvOf::Hook, timeout })
 }

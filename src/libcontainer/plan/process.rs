@@ -38,6 +38,13 @@ pub(super) struct Own<'a> {
     listener: bool,
 }
 
+impl Own<'_> {
+    /// Its environment, with a place for HOME; nothing where the process has a mistake.
+    pub(super) fn env(&self) -> Option<&Strings> {
+        self.exec.as_ref().map(|exec| &exec.env)
+    }
+}
+
 /// A C string, or a fault.
 pub(super) fn c_string(text: &str, at: &At, plan: &mut Draft) -> Option<CString> {
     CString::new(text).map_err(|_| plan.fault(at, format!("{text:?} has a NUL byte"))).ok()

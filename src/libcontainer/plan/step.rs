@@ -155,8 +155,19 @@ pub struct HookCommand {
     pub args: Strings,
     /// envp.
     pub env: Strings,
+    /// Whose environment that is.
+    pub env_of: EnvOf,
     /// Seconds until it is killed, and its process group with it.
     pub timeout: Option<u32>,
+}
+
+/// Whose environment a hook has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvOf {
+    /// Its own, or none.
+    Hook,
+    /// The process's, with the HOME that init found.
+    Process,
 }
 
 /// The program the container is for.
