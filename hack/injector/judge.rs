@@ -1,0 +1,314 @@
+//! One case: a fault at one call, and everything that must hold afterwards.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use crate::operation::{Operation, status};
+use crate::place::{Place, Ran, reap};
+use crate::trace::{Aim, Birth, Call, Fault, Report, Seen};
+
+/// The process that a call belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Runtime,
+    Bridge,
+    Init,
+    /// A copy of the runtime or of init that becomes a hook.
+    Hook,
+}
+
+/// All, by name.
+pub const ROLES: [(&str, Role); 4] =
+    [("runtime", Role::Runtime), ("bridge", Role::Bridge), ("init", Role::Init), ("hook", Role::Hook)];
+
+/// An operation on a bundle, untouched: its calls, and what comes of it.
+pub struct Untouched {
+    pub operation: Operation,
+    pub bundle: String,
+    pub calls: Vec<(Role, Seen)>,
+    outcome: Vec<String>,
+}
+
+/// How a case went.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// `failed`, `succeeded`, `killed` or `not reached`.
+    pub end: &'static str,
+    /// Kind and text of each finding.
+    pub findings: Vec<(&'static str, String)>,
+    pub hit: String,
+}
+
+impl Verdict {
+    fn finds(&mut self, kind: &'static str, text: impl Into<String>) {
+        self.findings.push((kind, text.into()));
+    }
+}
+
+/// Notes all calls of `operation`; twice, as a difference between the two would be one between any two.
+pub fn untouched(place: &Place, operation: Operation, bundle: &str) -> Result<Untouched> {
+    let mut outcomes = Vec::new();
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        place.clear()?;
+        operation.prepare(place, bundle)?;
+        let (report, ran) = perform(place, operation, bundle, Aim::Record)?;
+        anyhow::ensure!(ran.code == 0 && ran.hung.is_none(), "untouched, it fails: {}", ran.told());
+        outcomes.push(operation.outcome(place, &ran)?);
+        place.ask(&["delete", "--force", &place.id])?;
+        calls = by_role(operation, report);
+        let left = place.left()?;
+        anyhow::ensure!(left.is_empty(), "untouched, it leaves {}", left.join(", "));
+    }
+    let differences = difference(&outcomes[0], &outcomes[1]);
+    anyhow::ensure!(differences.is_empty(), "untouched, it differs from time to time: {differences}");
+    Ok(Untouched { operation, bundle: bundle.to_owned(), calls, outcome: outcomes.swap_remove(0) })
+}
+
+fn perform(place: &Place, operation: Operation, bundle: &str, aim: Aim) -> Result<(Report, Ran)> {
+    let bundle = place.bundle(bundle, operation.then());
+    let waiting = if operation == Operation::Start {
+        let state = place.state()?.map_err(|ran| anyhow::anyhow!("state fails: {}", ran.told()))?;
+        Some(i32::try_from(state["pid"].as_i64().context("no pid")?)?)
+    } else {
+        None
+    };
+    place.trace(&operation.arguments(&place.id, &bundle), waiting, aim, operation.out())
+}
+
+/// Always successful, as their man pages have it: nothing checks them, and nothing can.
+pub const NEVER_FAIL: [&str; 9] =
+    ["exit_group", "getegid", "geteuid", "getgid", "getpid", "getppid", "gettid", "getuid", "umask"];
+
+/// Whose each call is. Those that the C library and std make before main are nobody's.
+fn by_role(operation: Operation, report: Report) -> Vec<(Role, Seen)> {
+    let births = &report.births;
+    let is_bridge = |n: usize| births.contains(&Birth::Beside(n));
+    let first = births.iter().position(|birth| *birth == Birth::Of(0));
+    let role = |n: usize| match births[n] {
+        _ if n == 0 => Role::Runtime,
+        Birth::First | Birth::Beside(_) => Role::Init,
+        _ if is_bridge(n) => Role::Bridge,
+        _ if Some(n) == first && operation != Operation::Start && operation != Operation::Delete => Role::Init,
+        Birth::Of(_) | Birth::Spawned => Role::Hook,
+    };
+    // std's start ends with its handlers for SIGSEGV and SIGBUS
+    let sigbus = 7;
+    let runtime = report.calls.iter().filter(|seen| seen.call.birth == 0).take(60);
+    let start = runtime.enumerate().filter(|(_, seen)| seen.call.name == "rt_sigaction" && seen.first == sigbus).last();
+    let start = start.map_or(0, |(n, _)| n + 1);
+    let mut of_runtime = 0;
+    let mut calls = Vec::new();
+    for seen in report.calls {
+        if seen.call.birth == 0 {
+            of_runtime += 1;
+            if of_runtime <= start || seen.call.name == "exit_group" {
+                continue;
+            }
+        }
+        calls.push((role(seen.call.birth), seen));
+    }
+    calls
+}
+
+/// Tries one fault.
+pub fn judge(place: &Place, untouched: &Untouched, call: &Call, fault: Fault) -> Result<Verdict> {
+    let operation = untouched.operation;
+    let prepared = operation.prepare(place, &untouched.bundle);
+    if prepared.is_err() {
+        // the last case may have left something that shows only now
+        place.clear()?;
+        operation.prepare(place, &untouched.bundle)?;
+    }
+    let (report, ran) = perform(place, operation, &untouched.bundle, Aim::Hit(call.clone(), fault))?;
+    let mut verdict = Verdict { hit: report.hit.clone().unwrap_or_default(), ..Verdict::default() };
+    if let Err(error) = prepared {
+        verdict.finds("id in the way", format!("{error:#}"));
+    }
+    if let Some(who) = &ran.hung {
+        verdict.finds("hang", who.clone());
+    }
+    if report.hit.is_none() {
+        verdict.end = "not reached";
+    } else if fault == Fault::KillRuntime || fault == Fault::Kill && call.birth == 0 {
+        verdict.end = "killed";
+        after_kill(place, operation, &mut verdict)?;
+    } else if ran.code == 0 {
+        verdict.end = "succeeded";
+        after_success(place, untouched, &ran, fault, &mut verdict)?;
+    } else {
+        verdict.end = "failed";
+        after_failure(place, operation, &report, &ran, &mut verdict)?;
+    }
+    all_is_cleared(place, &mut verdict)?;
+    Ok(verdict)
+}
+
+/// Whatever was: `delete --force` works, and nothing is left.
+fn all_is_cleared(place: &Place, verdict: &mut Verdict) -> Result<()> {
+    let deleted = place.ask(&["delete", "--force", &place.id])?;
+    reap();
+    if deleted.code != 0 || deleted.hung.is_some() {
+        verdict.finds("delete fails", deleted.told());
+    }
+    let left = place.left()?;
+    if !left.is_empty() {
+        verdict.finds("left for good", left.join(", "));
+    }
+    if !left.is_empty() || deleted.code != 0 {
+        place.clear()?;
+    }
+    Ok(())
+}
+
+/// It may succeed, when that is true.
+fn after_success(place: &Place, untouched: &Untouched, ran: &Ran, fault: Fault, verdict: &mut Verdict) -> Result<()> {
+    // init can be killed after it has said that it is ready
+    if fault == Fault::Kill
+        && matches!(untouched.operation, Operation::Create | Operation::RunDetached | Operation::Start)
+    {
+        match place.state()? {
+            Ok(state) if status(&state) == "stopped" => return Ok(()),
+            Ok(_) => {}
+            Err(state) => verdict.finds("state fails", state.told()),
+        }
+    }
+    match untouched.operation.outcome(place, ran) {
+        Err(error) => verdict.finds("wrong success", format!("{error:#}; it said {:?}", ran.err.trim())),
+        Ok(outcome) => {
+            let differences = difference(&untouched.outcome, &outcome);
+            if !differences.is_empty() {
+                verdict.finds("wrong success", differences);
+            }
+        }
+    }
+    if matches!(untouched.operation, Operation::Run | Operation::Delete) {
+        let left = place.left()?;
+        if !left.is_empty() {
+            verdict.finds("left after success", left.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// One message; nothing of a container that was not made; no more than before of one that was.
+fn after_failure(place: &Place, operation: Operation, report: &Report, ran: &Ran, verdict: &mut Verdict) -> Result<()> {
+    // what was killed at the deadline undoes and says nothing
+    if ran.hung.is_some() {
+        return Ok(());
+    }
+    if ran.err.contains("panicked") || report.signal.is_some() {
+        verdict.finds("fell over", format!("signal {:?}, {:?}", report.signal, ran.err.trim()));
+        return Ok(());
+    }
+    let lines: Vec<&str> =
+        ran.err.lines().filter(|line| !line.trim().is_empty() && !line.contains("level=warning")).collect();
+    if lines.is_empty() {
+        verdict.finds("no message", ran.told());
+    } else if lines.len() > 1 {
+        verdict.finds("more than one message", format!("{lines:?}"));
+    }
+    let ended_program = operation == Operation::Run && ran.out.ends_with("END\n");
+    if operation.makes() && !ended_program {
+        let left = place.left()?;
+        if !left.is_empty() {
+            verdict.finds("left after failure", format!("{}; it said {:?}", left.join(", "), ran.err.trim()));
+        }
+        return Ok(());
+    }
+    if operation == Operation::Exec {
+        still_runs(place, ran, verdict)?;
+    }
+    Ok(())
+}
+
+/// After an `exec` that failed, the container runs, and nothing else does.
+fn still_runs(place: &Place, ran: &Ran, verdict: &mut Verdict) -> Result<()> {
+    match place.state()? {
+        Err(state) => verdict.finds("state fails", state.told()),
+        Ok(state) if status(&state) != "running" => {
+            verdict.finds("container lost", format!("it is {}; exec said {:?}", status(&state), ran.err.trim()));
+        }
+        Ok(_) => {
+            let mut more = others(place);
+            for _ in 0..200 {
+                if more.is_empty() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                reap();
+                more = others(place);
+            }
+            if !more.is_empty() {
+                verdict.finds("process left", format!("{}; it said {:?}", more.join(", "), ran.err.trim()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Processes beside the container's first.
+fn others(place: &Place) -> Vec<String> {
+    let first = place.state().ok().and_then(Result::ok).and_then(|state| i32::try_from(state["pid"].as_i64()?).ok());
+    let others = crate::watch::processes().into_iter().filter(|&pid| Some(pid) != first);
+    others.map(crate::watch::description).collect()
+}
+
+/// The runtime was killed: whatever is there can be found, and used as what it says it is.
+fn after_kill(place: &Place, operation: Operation, verdict: &mut Verdict) -> Result<()> {
+    reap();
+    let listed = place.ask(&["list"])?;
+    if listed.code != 0 || listed.hung.is_some() {
+        verdict.finds("list fails", listed.told());
+    }
+    match place.state()? {
+        Err(state) if state.hung.is_none() && state.err.contains("does not exist") => {
+            let left = place.processes_left();
+            if !left.is_empty() {
+                verdict.finds("init survives", left.join(", "));
+            }
+        }
+        Err(state) => verdict.finds("state fails", state.told()),
+        Ok(state) => {
+            let works = match (operation, status(&state)) {
+                (Operation::Create | Operation::Start, "created") => Some(vec!["start", &place.id]),
+                (Operation::Pause | Operation::Resume, "paused") => Some(vec!["resume", &place.id]),
+                (_, "running")
+                    if operation != Operation::Kill
+                        && operation != Operation::Delete
+                        && operation != Operation::Run =>
+                {
+                    Some(vec!["exec", &place.id, "/bin/true"])
+                }
+                _ => None,
+            };
+            if let Some(arguments) = works {
+                let after = place.ask(&arguments)?;
+                if after.code != 0 || after.hung.is_some() {
+                    let was = status(&state);
+                    verdict.finds("of no use", format!("{was}, and {} fails: {}", arguments[0], after.told()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lines that only one side has: a few.
+fn difference(one: &[String], other: &[String]) -> String {
+    let mut counts: BTreeMap<&String, i32> = BTreeMap::new();
+    for line in one {
+        *counts.entry(line).or_default() -= 1;
+    }
+    for line in other {
+        *counts.entry(line).or_default() += 1;
+    }
+    let lines: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| **count != 0)
+        .take(8)
+        .map(|(line, count)| format!("{}{line}", if *count < 0 { "-" } else { "+" }))
+        .collect();
+    lines.join("; ")
+}

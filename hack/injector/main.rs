@@ -1,0 +1,298 @@
+//! hack/faults: every system call that the runtime, init and the bridge make fails once with each error, and is once the
+//! last. Whatever comes of it: one message, nothing left, nothing that waits for ever, and no container that is less than
+//! what was asked for.
+
+mod bundle;
+mod judge;
+mod operation;
+mod place;
+mod trace;
+mod watch;
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, raise};
+
+use judge::{ROLES, Role};
+use operation::{OPERATIONS, Operation};
+use place::Place;
+use trace::{Call, Fault};
+
+/// What calls are made to return, and the ways to be killed.
+const FAULTS: [(&str, Fault); 11] = [
+    ("EIO", Fault::Errno(Errno::EIO as i32)),
+    ("SIGKILL", Fault::Kill),
+    ("EPERM", Fault::Errno(Errno::EPERM as i32)),
+    ("ENOSYS", Fault::Errno(Errno::ENOSYS as i32)),
+    ("EINVAL", Fault::Errno(Errno::EINVAL as i32)),
+    ("EMFILE", Fault::Errno(Errno::EMFILE as i32)),
+    ("ENOMEM", Fault::Errno(Errno::ENOMEM as i32)),
+    ("EINTR", Fault::Errno(Errno::EINTR as i32)),
+    ("EAGAIN", Fault::Errno(Errno::EAGAIN as i32)),
+    ("ENOSPC", Fault::Errno(Errno::ENOSPC as i32)),
+    ("SIGKILL-runtime", Fault::KillRuntime),
+];
+
+/// One case in so many is in the short selection.
+const SHORT: u64 = 250;
+
+const USAGE: &str = "usage: hack/faults [--short] [--operation OP] [--bundle B] [--role runtime|init|bridge|hook] [--call NAME#N]
+                   [--errno E] [--jobs N] [--journal FILE]
+  Each option that selects may be given more than once. --journal notes what was done and found; what FILE has already is not
+  done again, so that a run can be broken off. RUNTIME names another binary. Without options: everything, which takes hours.";
+
+/// What was selected. An empty list is everything.
+#[derive(Clone, Debug, Default)]
+struct Options {
+    short: bool,
+    operations: Vec<String>,
+    bundles: Vec<String>,
+    roles: Vec<String>,
+    calls: Vec<String>,
+    errnos: Vec<String>,
+    jobs: usize,
+    journal: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.first().map(String::as_str) {
+        Some("hold") => hold(&arguments[1..]),
+        Some("worker") => worker(&arguments[1..]).map(|()| true),
+        _ => drive(&arguments),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("faults: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Stops, so that it can be traced, and becomes the command. A descriptor is left open, as by a careless engine.
+fn hold(command: &[String]) -> Result<bool> {
+    let leaked = nix::unistd::dup(File::open("/")?)?;
+    std::mem::forget(leaked);
+    raise(Signal::SIGSTOP)?;
+    let command: Vec<CString> = command.iter().map(|word| CString::new(word.as_str())).collect::<Result<_, _>>()?;
+    nix::unistd::execv(command.first().context("no command")?, &command)?;
+    Ok(true)
+}
+
+fn options(arguments: &[String]) -> Result<Options> {
+    let mut options = Options { jobs: 1, ..Options::default() };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "--short" {
+            options.short = true;
+            continue;
+        }
+        let Some(value) = words.next() else { bail!("{USAGE}") };
+        match word.as_str() {
+            "--operation" => options.operations.push(known(value, OPERATIONS.map(|one| one.0).as_slice())?),
+            "--bundle" => options.bundles.push(known(value, &bundle::BUNDLES)?),
+            "--role" => options.roles.push(known(value, ROLES.map(|one| one.0).as_slice())?),
+            "--call" => options.calls.push(value.clone()),
+            "--errno" => options.errnos.push(known(value, FAULTS.map(|one| one.0).as_slice())?),
+            "--jobs" => options.jobs = value.parse().context("--jobs")?,
+            "--journal" => options.journal = Some(value.into()),
+            _ => bail!("{USAGE}"),
+        }
+    }
+    ensure!(options.jobs > 0, "--jobs: at least one");
+    Ok(options)
+}
+
+fn known(value: &str, all: &[&str]) -> Result<String> {
+    ensure!(all.contains(&value), "unknown value {value:?} (expected one of {})", all.join(", "));
+    Ok(value.to_owned())
+}
+
+fn chosen(list: &[String], name: &str) -> bool {
+    list.is_empty() || list.iter().any(|one| one == name)
+}
+
+/// Shares the cases among workers, each in pid and mount namespaces of its own, and tells what they find.
+fn drive(arguments: &[String]) -> Result<bool> {
+    let options = options(arguments)?;
+    let set = |name: &str| std::env::var(name).with_context(|| format!("{name}: not set; hack/faults does it"));
+    let (runtime, work) = (set("RUNTIME")?, PathBuf::from(set("WORK")?));
+    let mut workers = Vec::new();
+    for job in 0..options.jobs {
+        let exe = std::env::current_exe()?;
+        let mut worker = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"])
+            .arg(exe)
+            .args(["worker", &job.to_string(), &work.join(job.to_string()).display().to_string(), &runtime])
+            .args(arguments)
+            .env("RUST_BACKTRACE", "0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("unshare")?;
+        let lines = BufReader::new(worker.stdout.take().context("no pipe")?);
+        workers.push((worker, lines));
+    }
+    let mut journal = match &options.journal {
+        Some(path) => Some(OpenOptions::new().create(true).append(true).open(path)?),
+        None => None,
+    };
+    let mut whole = true;
+    let (told, heard) = std::sync::mpsc::channel();
+    let mut readers = Vec::new();
+    for (worker, lines) in workers {
+        let told = told.clone();
+        readers.push(std::thread::spawn(move || {
+            let mut worker = worker;
+            for line in lines.lines().map_while(Result::ok) {
+                let _ = told.send(line);
+            }
+            worker.wait().is_ok_and(|status| status.success())
+        }));
+    }
+    drop(told);
+    let mut counts = Counts::default();
+    for line in heard {
+        if let Some(journal) = &mut journal {
+            writeln!(journal, "{line}")?;
+        }
+        counts.take(&line, &options);
+    }
+    for reader in readers {
+        whole &= reader.join().unwrap_or(false);
+    }
+    counts.print();
+    ensure!(whole, "a worker ended before its work was done");
+    Ok(counts.findings == 0)
+}
+
+/// What the workers have said.
+#[derive(Default)]
+struct Counts {
+    cases: usize,
+    findings: usize,
+    ends: BTreeMap<String, usize>,
+    lines: BTreeMap<(String, String), (usize, usize)>,
+    errnos: BTreeMap<String, usize>,
+}
+
+impl Counts {
+    fn take(&mut self, line: &str, options: &Options) {
+        let words: Vec<&str> = line.split('\t').collect();
+        match words.as_slice() {
+            ["done", operation, bundle, _, _, errno, end] => {
+                self.cases += 1;
+                *self.ends.entry((*end).to_owned()).or_default() += 1;
+                *self.errnos.entry((*errno).to_owned()).or_default() += 1;
+                self.lines.entry(((*operation).to_owned(), (*bundle).to_owned())).or_default().0 += 1;
+            }
+            ["finding", operation, bundle, role, call, errno, kind, text] => {
+                self.findings += 1;
+                self.lines.entry(((*operation).to_owned(), (*bundle).to_owned())).or_default().1 += 1;
+                println!("{kind}: {operation} {bundle} {role} {call} {errno}: {text}");
+                println!(
+                    "  again: hack/faults --operation {operation} --bundle {bundle} --role {role} --call '{call}' --errno {errno}"
+                );
+            }
+            _ if options.journal.is_none() => println!("{line}"),
+            _ => {}
+        }
+    }
+
+    fn print(&self) {
+        for ((operation, bundle), (cases, findings)) in &self.lines {
+            println!("{operation:8} {bundle:8} {cases:6} cases {findings:5} findings");
+        }
+        let list = |map: &BTreeMap<String, usize>| {
+            map.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        println!("{}", list(&self.errnos));
+        println!("{}", list(&self.ends));
+        println!("{} cases, {} findings", self.cases, self.findings);
+    }
+}
+
+/// The first process of a pid namespace: makes a place, and tries its share.
+fn worker(arguments: &[String]) -> Result<()> {
+    let [job, work, runtime, rest @ ..] = arguments else { bail!("{USAGE}") };
+    let (job, options) = (job.parse::<usize>()?, options(rest)?);
+    // processes of other tests come and go in other pid namespaces; containers' names must differ all the same
+    let name = Path::new(work).parent().and_then(|parent| parent.extension()).unwrap_or_default();
+    let id = format!("faults-{}-{job}", name.to_string_lossy());
+    let place = Place::new(Path::new(work), Path::new(runtime), &id)?;
+    let mut done = HashSet::new();
+    if let Some(path) = &options.journal {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        done.extend(text.lines().filter_map(|line| Some(line.strip_prefix("done\t")?.rsplit_once('\t')?.0.to_owned())));
+    }
+    for (name, operation) in OPERATIONS {
+        for bundle in bundle::BUNDLES {
+            if chosen(&options.operations, name) && chosen(&options.bundles, bundle) {
+                sweep(&place, &options, job, (name, operation), bundle, &done)
+                    .with_context(|| format!("{name} of {bundle}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sweep(
+    place: &Place,
+    options: &Options,
+    job: usize,
+    (operation_name, operation): (&str, Operation),
+    bundle: &str,
+    done: &HashSet<String>,
+) -> Result<()> {
+    let untouched = judge::untouched(place, operation, bundle)?;
+    for (errno, fault) in FAULTS {
+        for (role, seen) in &untouched.calls {
+            let role_name = ROLES.iter().find(|one| one.1 == *role).map_or("", |one| one.0);
+            let call = written(&seen.call);
+            let case = format!("{operation_name}\t{bundle}\t{role_name}\t{call}\t{errno}");
+            let (others, number) = (number(&format!("{operation_name}{bundle}{role_name}{call}")), number(&case));
+            let selected = chosen(&options.roles, role_name)
+                && (chosen(&options.calls, &call) || options.calls.contains(&seen.call.name))
+                && chosen(&options.errnos, errno)
+                && !(matches!(fault, Fault::Errno(_)) && judge::NEVER_FAIL.contains(&seen.call.name.as_str()))
+                // who kills the runtime at the runtime's own call is SIGKILL
+                && (fault != Fault::KillRuntime || *role != Role::Runtime)
+                && (!options.short || number % SHORT == 0)
+                && others % options.jobs as u64 == job as u64
+                && !done.contains(&case);
+            if !selected {
+                continue;
+            }
+            let verdict = judge::judge(place, &untouched, &seen.call, fault)?;
+            for (kind, text) in &verdict.findings {
+                let text = text.replace(['\n', '\t'], " ");
+                println!("finding\t{case}\t{kind}\t{}: {text}", verdict.hit.replace(['\n', '\t'], " "));
+            }
+            println!("done\t{case}\t{}", verdict.end);
+        }
+    }
+    Ok(())
+}
+
+/// As `--call` takes it; what belongs to a further process of the same role has its number.
+fn written(call: &Call) -> String {
+    match call.birth {
+        0 | 1 => format!("{}#{}", call.name, call.nth),
+        birth => format!("{}#{}@{birth}", call.name, call.nth),
+    }
+}
+
+/// A number that is always the same for the same text (FNV-1a): which cases are selected does not change with other cases.
+fn number(text: &str) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325_u64;
+    let hash = text.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    hash ^ (hash >> 29)
+}

@@ -1,0 +1,215 @@
+//! The operations: what must be there before, the command, and how it looks when it went well.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+
+use crate::bundle::Then;
+use crate::place::{Place, Ran};
+
+/// A command of the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Run,
+    RunDetached,
+    Create,
+    Start,
+    Exec,
+    Kill,
+    Pause,
+    Resume,
+    Update,
+    Delete,
+    State,
+    Ps,
+    List,
+}
+
+/// All, by name.
+pub const OPERATIONS: [(&str, Operation); 13] = [
+    ("run", Operation::Run),
+    ("run-d", Operation::RunDetached),
+    ("create", Operation::Create),
+    ("start", Operation::Start),
+    ("exec", Operation::Exec),
+    ("kill", Operation::Kill),
+    ("pause", Operation::Pause),
+    ("resume", Operation::Resume),
+    ("update", Operation::Update),
+    ("delete", Operation::Delete),
+    ("state", Operation::State),
+    ("ps", Operation::Ps),
+    ("list", Operation::List),
+];
+
+impl Operation {
+    /// It makes a container, and undoes what it has made where it fails.
+    pub fn makes(self) -> bool {
+        matches!(self, Operation::Run | Operation::RunDetached | Operation::Create)
+    }
+
+    /// Makes what the operation needs: nothing, a created container, a running or a paused one.
+    pub fn prepare(self, place: &Place, bundle: &str) -> Result<()> {
+        if self.makes() {
+            return Ok(());
+        }
+        let bundle = place.bundle(bundle, Then::Stays);
+        expect(&place.run(&["create", "--bundle", &bundle, &place.id])?, "create")?;
+        if self != Operation::Start {
+            expect(&place.ask(&["start", &place.id])?, "start")?;
+        }
+        if self == Operation::Resume {
+            expect(&place.ask(&["pause", &place.id])?, "pause")?;
+        }
+        Ok(())
+    }
+
+    pub fn arguments<'a>(self, id: &'a str, bundle: &'a str) -> Vec<&'a str> {
+        match self {
+            Operation::Run => vec!["run", "--bundle", bundle, id],
+            Operation::RunDetached => vec!["run", "-d", "--bundle", bundle, id],
+            Operation::Create => vec!["create", "--bundle", bundle, id],
+            Operation::Start => vec!["start", id],
+            Operation::Exec => vec!["exec", id, "/bin/print"],
+            Operation::Kill => vec!["kill", id, "KILL"],
+            Operation::Pause => vec!["pause", id],
+            Operation::Resume => vec!["resume", id],
+            Operation::Update => {
+                vec!["update", "--memory", "100003840", "--pids-limit", "77", "--cpu-share", "512", id]
+            }
+            Operation::Delete => vec!["delete", "--force", id],
+            Operation::State => vec!["state", id],
+            Operation::Ps => vec!["ps", id],
+            Operation::List => vec!["list"],
+        }
+    }
+
+    pub fn then(self) -> Then {
+        if self == Operation::Run { Then::Ends } else { Then::Stays }
+    }
+
+    /// Where the command's own output goes: `start` has none, and what the container prints must stay.
+    pub fn out(self) -> &'static str {
+        match self {
+            Operation::Exec => "exec",
+            _ if self.makes() => "out",
+            _ => "answer",
+        }
+    }
+
+    /// After the command has ended well: what of it can be compared with the untouched one. An error is a finding.
+    pub fn outcome(self, place: &Place, ran: &Ran) -> Result<Vec<String>> {
+        match self {
+            Operation::Run => Ok(fingerprint(&printed(place)?)),
+            Operation::Exec => {
+                ensure!(ran.out.ends_with("END\n"), "the program has not run; it printed {:?}", ran.out);
+                Ok(fingerprint(&ran.out))
+            }
+            Operation::RunDetached | Operation::Start => {
+                is(place, "running")?;
+                Ok(fingerprint(&printed(place)?))
+            }
+            Operation::Create => {
+                is(place, "created")?;
+                // its output goes on where create's went
+                expect(&place.ask(&["start", &place.id])?, "start")?;
+                Ok(fingerprint(&printed(place)?))
+            }
+            Operation::Kill => is(place, "stopped").map(|()| Vec::new()),
+            Operation::Pause => is(place, "paused").map(|()| Vec::new()),
+            Operation::Resume => is(place, "running").map(|()| Vec::new()),
+            Operation::Update => Ok(limits(place)),
+            Operation::Delete => Ok(Vec::new()),
+            Operation::State | Operation::Ps | Operation::List => Ok(ran.out.lines().map(without_numbers).collect()),
+        }
+    }
+}
+
+/// It went well.
+pub fn expect(ran: &Ran, what: &str) -> Result<()> {
+    ensure!(ran.code == 0 && ran.hung.is_none(), "{what} fails: {}", ran.told());
+    Ok(())
+}
+
+/// The container has that status, if not at once.
+fn is(place: &Place, status: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(3);
+    loop {
+        crate::place::reap();
+        let now = match place.state()? {
+            Ok(state) => state["status"].as_str().unwrap_or_default().to_owned(),
+            Err(ran) => bail!("state fails: {}", ran.told()),
+        };
+        if now == status {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "it is {now}, not {status}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The whole of what the program prints.
+fn printed(place: &Place) -> Result<String> {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let printed = place.printed();
+        if printed.ends_with("END\n") {
+            return Ok(printed);
+        }
+        ensure!(Instant::now() < until, "the program does not run; it printed {printed:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// As it can be compared: namespaces are the host's or not.
+fn fingerprint(printed: &str) -> Vec<String> {
+    let host: BTreeMap<String, ()> = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
+        .iter()
+        .filter_map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")).ok())
+        .map(|link| (link.display().to_string(), ()))
+        .collect();
+    let line = |line: &str| match line.strip_prefix("namespace ") {
+        Some(link) => {
+            let kind = link.split(':').next().unwrap_or_default();
+            let whose = if host.contains_key(link) { "the host's" } else { "its own" };
+            format!("namespace {kind} {whose}")
+        }
+        None => line.to_owned(),
+    };
+    printed.lines().map(line).collect()
+}
+
+/// The limits that `update` changes, on version 1 and 2.
+fn limits(place: &Place) -> Vec<String> {
+    let mut limits = Vec::new();
+    for cgroup in place.cgroups() {
+        for name in ["memory.limit_in_bytes", "pids.max", "cpu.shares", "memory.max", "cpu.weight", "devices.list"] {
+            if let Ok(text) = fs::read_to_string(cgroup.join(name)) {
+                limits.push(format!("{} {}", cgroup.join(name).display(), text.trim()));
+            }
+        }
+    }
+    limits
+}
+
+/// Pids and times are others each time.
+fn without_numbers(line: &str) -> String {
+    let mut text = String::new();
+    for c in line.chars() {
+        match c {
+            '0'..='9' if text.ends_with('N') => {}
+            '0'..='9' => text.push('N'),
+            ' ' if text.ends_with(' ') => {}
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// The status, of a container that is there.
+pub fn status(state: &Value) -> &str {
+    state["status"].as_str().unwrap_or_default()
+}

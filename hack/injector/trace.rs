@@ -1,0 +1,365 @@
+//! The injector: a command under ptrace(2), of which one system call fails, or is the last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use libseccomp::ScmpSyscall;
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// What the chosen call meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not made, and returns this error.
+    Errno(i32),
+    /// SIGKILL, to the process that makes it.
+    Kill,
+    /// SIGKILL, to the runtime process, while another is about to make it.
+    KillRuntime,
+}
+
+/// The `nth` call of `name` (from 1) by the process that was born as number `birth` (0: the runtime).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    pub birth: usize,
+    pub name: String,
+    pub nth: usize,
+}
+
+/// A call that was seen, and its first argument.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub call: Call,
+    pub first: u64,
+}
+
+/// How a process came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Birth {
+    /// The runtime, or a process that was there before.
+    First,
+    /// By fork or clone of process number so.
+    Of(usize),
+    /// By clone with CLONE_PARENT, in process number so.
+    Beside(usize),
+    /// By vfork, to become another program.
+    Spawned,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Report {
+    /// How the command ended: its exit status, or 128 and the signal.
+    pub code: i32,
+    pub signal: Option<i32>,
+    /// The call that was hit, where it came to that.
+    pub hit: Option<String>,
+    /// All calls up to the first execve of each process, where that was asked for.
+    pub calls: Vec<Seen>,
+    pub births: Vec<Birth>,
+}
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub enum Aim {
+    /// Nothing is touched, all is noted.
+    Record,
+    /// One call is hit.
+    Hit(Call, Fault),
+}
+
+/// A command, and where its output goes.
+pub struct Traced<'a> {
+    pub command: &'a [String],
+    pub directory: &'a Path,
+    pub out: &'a File,
+    pub err: &'a File,
+    /// A process that is there already and is number 1: the init that waits for `start`.
+    pub waiting: Option<Pid>,
+}
+
+struct Process {
+    birth: usize,
+    /// It has become another program, or does not matter.
+    done: bool,
+    /// The call that must return this.
+    pending: Option<i32>,
+    counts: BTreeMap<i64, usize>,
+}
+
+struct Tracer {
+    aim: Aim,
+    root: Pid,
+    processes: BTreeMap<Pid, Process>,
+    /// Stopped, and its parent's event has not been seen.
+    early: BTreeSet<Pid>,
+    report: Report,
+}
+
+/// Runs the command by `hold` (this program, which stops before it execs) and does what `aim` says.
+///
+/// It must be called in a thread of its own: what is still traced when the thread ends is let go by that.
+pub fn run(traced: &Traced<'_>, aim: Aim) -> Result<Report> {
+    let exe = std::env::current_exe()?;
+    let child = Command::new(exe)
+        .arg("hold")
+        .args(traced.command)
+        .current_dir(traced.directory)
+        .stdin(Stdio::null())
+        .stdout(traced.out.try_clone()?)
+        .stderr(traced.err.try_clone()?)
+        .spawn()?;
+    let root = Pid::from_raw(i32::try_from(child.id())?);
+    match waitpid(root, Some(WaitPidFlag::WUNTRACED))? {
+        WaitStatus::Stopped(..) => {}
+        other => bail!("the command did not wait to be traced: {other:?}"),
+    }
+    let options = Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC;
+    ptrace::seize(root, options).context("ptrace")?;
+    let report = Report { code: 0, signal: None, hit: None, calls: Vec::new(), births: Vec::new() };
+    let mut tracer = Tracer { aim, root, processes: BTreeMap::new(), early: BTreeSet::new(), report };
+    // what it calls before its exec is ours
+    tracer.add(root, Birth::First, true);
+    if let Some(waiting) = traced.waiting {
+        ptrace::seize(waiting, options).context("ptrace of the waiting init")?;
+        tracer.add(waiting, Birth::First, false);
+        ptrace::interrupt(waiting)?;
+    }
+    kill(root, Signal::SIGCONT)?;
+    tracer.watch()?;
+    Ok(tracer.report)
+}
+
+impl Tracer {
+    fn add(&mut self, pid: Pid, how: Birth, done: bool) {
+        let birth = self.report.births.len();
+        self.report.births.push(how);
+        self.processes.insert(pid, Process { birth, done, pending: None, counts: BTreeMap::new() });
+    }
+
+    /// Until the command has ended.
+    fn watch(&mut self) -> Result<()> {
+        // the children of this thread, and no others
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        loop {
+            let status = waitpid(None, Some(flags)).context("wait")?;
+            match status {
+                WaitStatus::Exited(pid, code) if pid == self.root => {
+                    self.report.code = code;
+                    return Ok(());
+                }
+                WaitStatus::Signaled(pid, signal, _) if pid == self.root => {
+                    self.report.signal = Some(signal as i32);
+                    self.report.code = 128 + signal as i32;
+                    return Ok(());
+                }
+                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => {
+                    self.processes.remove(&pid);
+                }
+                WaitStatus::PtraceSyscall(pid) => self.at_call(pid),
+                WaitStatus::PtraceEvent(pid, signal, event) => self.at_event(pid, signal, event),
+                WaitStatus::Stopped(pid, signal) => self.go(pid, Some(signal)),
+                WaitStatus::Continued(_) | WaitStatus::StillAlive => {}
+            }
+        }
+    }
+
+    fn at_event(&mut self, pid: Pid, signal: Signal, event: i32) {
+        match event {
+            libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE => {
+                let child = ptrace::getevent(pid).ok().and_then(|pid| i32::try_from(pid).ok());
+                if let (Some(child), Some(parent)) = (child, self.processes.get(&pid).map(|process| process.birth)) {
+                    let child = Pid::from_raw(child);
+                    let how = if event == libc::PTRACE_EVENT_VFORK {
+                        Birth::Spawned
+                    } else if clone_flags(pid) & libc::CLONE_PARENT as u64 != 0 {
+                        Birth::Beside(parent)
+                    } else {
+                        Birth::Of(parent)
+                    };
+                    self.add(child, how, how == Birth::Spawned);
+                    if self.early.remove(&child) {
+                        self.go(child, None);
+                    }
+                }
+            }
+            libc::PTRACE_EVENT_EXEC => {
+                if let Some(process) = self.processes.get_mut(&pid) {
+                    // of the command this is where it begins; of others, where they are no longer ours
+                    process.done = pid != self.root;
+                }
+            }
+            _ if !self.processes.contains_key(&pid) => {
+                self.early.insert(pid);
+                return;
+            }
+            _ => {}
+        }
+        let stopping = [Signal::SIGTRAP, Signal::SIGSTOP].contains(&signal);
+        self.go(pid, (!stopping).then_some(signal));
+    }
+
+    /// Lets `pid` go on: to its next call where that matters.
+    fn go(&self, pid: Pid, signal: Option<Signal>) {
+        let steps = self.processes.get(&pid).is_some_and(|process| {
+            let wanted = match &self.aim {
+                Aim::Record => true,
+                Aim::Hit(call, _) => call.birth == process.birth && self.report.hit.is_none(),
+            };
+            process.pending.is_some() || wanted && !process.done
+        });
+        // it may be dead already: its end comes by itself
+        let _ = if steps { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
+    }
+
+    fn at_call(&mut self, pid: Pid) {
+        // a process that was killed meanwhile answers nothing
+        let _ = self.entered_or_left(pid);
+        self.go(pid, None);
+    }
+
+    /// A call begins, and may be the one that is meant; or it is over.
+    fn entered_or_left(&mut self, pid: Pid) -> Option<()> {
+        let entry = ptrace::syscall_info(pid).ok()?.op == libc::PTRACE_SYSCALL_INFO_ENTRY;
+        let process = self.processes.get_mut(&pid)?;
+        if !entry {
+            if let Some(errno) = process.pending.take() {
+                registers::set_result(pid, -errno)?;
+            }
+            return Some(());
+        }
+        if process.done {
+            return Some(());
+        }
+        let (number, arguments) = registers::call(pid)?;
+        let nth = process.counts.entry(number).or_insert(0);
+        *nth += 1;
+        match &self.aim {
+            Aim::Record => {
+                let call = Call { birth: process.birth, name: name(number), nth: *nth };
+                self.report.calls.push(Seen { call, first: arguments[0] });
+            }
+            Aim::Hit(call, fault) => {
+                if self.report.hit.is_some() || *nth != call.nth || name(number) != call.name {
+                    return Some(());
+                }
+                self.report.hit = Some(shown(pid, call, &arguments));
+                match fault {
+                    Fault::Errno(errno) => {
+                        process.pending = Some(*errno);
+                        // close(2) closes, whatever it returns; of all else nothing is done
+                        if call.name != "close" {
+                            registers::skip(pid)?;
+                        }
+                    }
+                    Fault::Kill => kill(pid, Signal::SIGKILL).ok()?,
+                    Fault::KillRuntime => kill(self.root, Signal::SIGKILL).ok()?,
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+/// What a stopped process calls, and what its call returns.
+#[cfg(target_arch = "x86_64")]
+mod registers {
+    use nix::sys::ptrace::{getregs, setregs};
+    use nix::unistd::Pid;
+
+    /// The number of the call, and its first five arguments.
+    pub fn call(pid: Pid) -> Option<(i64, [u64; 5])> {
+        let all = getregs(pid).ok()?;
+        Some((i64::from_ne_bytes(all.orig_rax.to_ne_bytes()), [all.rdi, all.rsi, all.rdx, all.r10, all.r8]))
+    }
+
+    /// The call is not made.
+    pub fn skip(pid: Pid) -> Option<()> {
+        let mut all = getregs(pid).ok()?;
+        all.orig_rax = u64::MAX;
+        setregs(pid, all).ok()
+    }
+
+    /// The call that has ended returns this.
+    pub fn set_result(pid: Pid, result: i32) -> Option<()> {
+        let mut all = getregs(pid).ok()?;
+        all.rax = u64::from_ne_bytes(i64::from(result).to_ne_bytes());
+        setregs(pid, all).ok()
+    }
+}
+
+/// hack/faults says that it is not implemented.
+#[cfg(not(target_arch = "x86_64"))]
+mod registers {
+    use nix::unistd::Pid;
+
+    pub fn call(_: Pid) -> Option<(i64, [u64; 5])> {
+        None
+    }
+
+    pub fn skip(_: Pid) -> Option<()> {
+        None
+    }
+
+    pub fn set_result(_: Pid, _: i32) -> Option<()> {
+        None
+    }
+}
+
+/// The flags of the clone(2) or clone3(2) that `pid` is in.
+fn clone_flags(pid: Pid) -> u64 {
+    let Some((number, arguments)) = registers::call(pid) else { return 0 };
+    if number != libc::SYS_clone3 {
+        return arguments[0];
+    }
+    let bytes = memory(pid, arguments[0], 8);
+    bytes.try_into().map_or(0, u64::from_ne_bytes)
+}
+
+/// Up to `length` bytes of another process; fewer where its page ends.
+fn memory(pid: Pid, address: u64, length: usize) -> Vec<u8> {
+    let Ok(base) = usize::try_from(address) else { return Vec::new() };
+    let length = length.min(4096 - base % 4096);
+    let mut bytes = vec![0; length];
+    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &[RemoteIoVec { base, len: length }]);
+    bytes.truncate(read.unwrap_or(0));
+    bytes
+}
+
+/// The name of a system call.
+pub fn name(number: i64) -> String {
+    let known = i32::try_from(number).ok().and_then(|number| ScmpSyscall::from_raw_syscall(number).get_name().ok());
+    known.unwrap_or_else(|| number.to_string())
+}
+
+/// As strace shows it, roughly.
+fn shown(pid: Pid, call: &Call, arguments: &[u64]) -> String {
+    let shown: Vec<String> = arguments.iter().map(|&argument| shown_argument(pid, argument)).collect();
+    format!("{}({})", call.name, shown.join(", "))
+}
+
+fn shown_argument(pid: Pid, argument: u64) -> String {
+    if argument > 0x10000 {
+        let bytes = memory(pid, argument, 72);
+        let printable = bytes.iter().take_while(|&&byte| (0x20..0x7f).contains(&byte)).count();
+        if printable > 0 {
+            return format!("{:?}", String::from_utf8_lossy(&bytes[..printable]));
+        }
+    }
+    match i64::from_ne_bytes(argument.to_ne_bytes()) {
+        small @ -4096..=0xffff => small.to_string(),
+        _ => format!("{argument:#x}"),
+    }
+}
