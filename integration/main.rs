@@ -17,6 +17,7 @@ mod hooks;
 mod hostile;
 mod idmapped_mounts;
 mod intel_rdt;
+mod interrupted;
 mod labels;
 mod life;
 mod load;

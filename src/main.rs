@@ -46,6 +46,10 @@ fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
                 _ => ("", 1),
             };
             log.error(&format!("{prefix}{error:#}"));
+            // whoever sent the signal, and a shell between us, see that it has ended us
+            if let Some(signal) = libcontainer::wait::heard() {
+                let _ = libcontainer::sys::signals::end_by(signal);
+            }
             ExitCode::from(status)
         }
     }

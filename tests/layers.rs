@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room of the library what it may know of the others.
-const MAY: [(&str, &[&str]); 11] = [
+const MAY: [(&str, &[&str]); 12] = [
     ("sys", &["sys"]),
     // packets: data and nothing else
     ("wire", &["wire"]),
+    ("wait", &["wait", "sys"]),
     ("config", &["config"]),
     ("host", &["host", "sys"]),
     // of sys only what a call takes as plain data, so that a plan holds what init hands on
@@ -27,11 +28,11 @@ const MAY: [(&str, &[&str]); 11] = [
     ),
     ("init", &["init", "plan::step", "wire", "sys"]),
     // plan::failure has the kernel's words, said in one way everywhere
-    ("cgroup", &["cgroup", "host", "plan::resources", "plan::failure", "sys"]),
-    ("resctrl", &["resctrl", "plan::resctrl", "cgroup::put", "cgroup::word"]),
+    ("cgroup", &["cgroup", "host", "plan::resources", "plan::failure", "wait", "sys"]),
+    ("resctrl", &["resctrl", "plan::resctrl", "cgroup::put", "cgroup::word", "wait"]),
     // whether it is paused its cgroup knows
-    ("container", &["container", "cgroup", "sys"]),
-    ("launch", &["launch", "init", "plan", "config", "host", "container", "cgroup", "resctrl", "wire", "sys"]),
+    ("container", &["container", "cgroup", "wait", "sys"]),
+    ("launch", &["launch", "init", "plan", "config", "host", "container", "cgroup", "resctrl", "wait", "wire", "sys"]),
     ("lib", &[]),
 ];
 

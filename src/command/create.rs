@@ -5,6 +5,7 @@ use libcontainer::container::check_id;
 use libcontainer::launch::new::New;
 use libcontainer::launch::{console, notify, seal};
 use libcontainer::plan::Start;
+use libcontainer::wait;
 
 use super::bundle::{Bundle, Detached, Master, check_extra_fds};
 use super::{Session, absolute, manager};
@@ -34,6 +35,7 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
         pid_file: making.pid_file.as_deref().map(absolute).transpose()?,
         protected,
     };
+    let listening = wait::listen()?;
     let made = new.make().context("unable to start container process")?;
     session.made(&plan, &made.ready);
     let sent = making
@@ -42,5 +44,6 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
         .map_or(Ok(()), |socket| console::send_pidfd(socket, "standard", made.ready.pidfd()));
     let (made, ()) = made.unless_failed(sent)?;
     made.go()?;
+    listening.until_the_end();
     Ok(())
 }

@@ -17,6 +17,7 @@ use libcontainer::plan::step::Namespaces;
 use libcontainer::plan::{
     self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Rootless, Start, capabilities,
 };
+use libcontainer::wait;
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::bundle::{Detached, Master, check_extra_fds, listen_fds};
@@ -63,6 +64,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         annotations: &annotations,
         init: Some(container.record().init_process_pid),
     };
+    let listening = wait::listen()?;
     let launched = armed.launch(&plan, cgroup.as_ref(), protected)?;
     let ready = launched.serve(cgroup.as_ref(), &identity).context("unable to start container process")?;
     session.made(&plan, &ready);
@@ -79,8 +81,15 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         }
     })?;
     match held {
-        None => Ok(0),
-        Some(held) => foreground::supervise(&child, &held, relay, None, Reap::Child),
+        None => {
+            listening.until_the_end();
+            Ok(0)
+        }
+        Some(held) => {
+            // from here on a signal is the process's
+            drop(listening);
+            foreground::supervise(&child, &held, relay, None, Reap::Child)
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use libcontainer::launch::new::{Leftovers, Made, New, began, destroy};
 use libcontainer::launch::notify::{self, Notify};
 use libcontainer::launch::{Child, console, seal};
 use libcontainer::plan::{Flags, Start};
+use libcontainer::wait;
 
 use super::bundle::{Bundle, Detached, Master, check_extra_fds};
 use super::{Session, absolute, manager};
@@ -54,6 +55,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         pid_file: pid_file.clone(),
         protected,
     };
+    let listening = wait::listen()?;
     let made = new.make().context("unable to start container process")?;
     session.made(&plan, &made.ready);
     let done = attend(making, &made, &flags, ours);
@@ -66,10 +68,13 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     }
     match held {
         None => {
+            listening.until_the_end();
             notify.map_or(Ok(()), |notify| notify.wait_until_ready(child.pidfd.as_fd(), child.pid))?;
             Ok(0)
         }
         Some(held) => {
+            // from here on a signal is the program's
+            drop(listening);
             let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
             let status = foreground::supervise(&child, &held, relay, notify.as_ref(), reap);
             end(session, container, &child, args.keep)?;

@@ -15,4 +15,5 @@ pub mod plan;
 pub mod resctrl;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod wait;
 pub mod wire;

@@ -3,6 +3,7 @@
 //! daemon in between and nothing to subscribe to.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use serde::ser::SerializeStruct;
 use zbus::wire::serialized::{Context as At, Data};
 use zbus::wire::{LE, to_bytes};
 use zbus::{Type, Variant};
+
+use crate::wait;
 
 /// Fixed bytes before the header's fields (D-Bus specification, "Message Format").
 const FIXED: usize = 16;
@@ -238,7 +241,9 @@ impl Bus {
 
     fn receive(&mut self, mut buffer: &mut [u8]) -> Result<()> {
         while !buffer.is_empty() {
-            self.stream.set_read_timeout(Some(self.left()?))?;
+            if !wait::readable(self.stream.as_fd(), Some(self.deadline))? {
+                bail!("systemd does not answer in time");
+            }
             match self.stream.read(buffer) {
                 Ok(0) => bail!("systemd has hung up"),
                 Ok(read) => buffer = &mut buffer[read..],

@@ -6,15 +6,15 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::Hook;
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
-use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::config::At;
+use crate::wait;
 
 /// As much of a hook's output as is quoted.
 const QUOTED: u64 = 4096;
@@ -91,24 +91,17 @@ fn spawn(hook: &Hook, state: &[u8], bundle: &Path, out: &File, err: &File) -> Re
     command.spawn().map_err(|error| anyhow!("{}: {error}", hook.path().display()))
 }
 
-/// None when the time was up; then it and all its group are gone.
+/// None when the time was up. When it was, or when a signal asks us to end, the hook and all its group are gone.
 fn wait(child: &mut Child, timeout: Option<i64>) -> Result<Option<ExitStatus>> {
-    let Some(seconds) = timeout else { return Ok(Some(child.wait()?)) };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
-    let deadline = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    loop {
-        match rustix::event::poll(&mut [PollFd::new(&pidfd.as_fd(), PollFlags::IN)], Some(&deadline)) {
-            Ok(0) => {
-                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-                child.wait()?;
-                return Ok(None);
-            }
-            Ok(_) => return Ok(Some(child.wait()?)),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(std::io::Error::from(errno).into()),
-        }
+    let time = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    let ended = wait::readable(pidfd.as_fd(), time.and_then(|time| Instant::now().checked_add(time)));
+    if !matches!(ended, Ok(true)) {
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     }
+    let status = child.wait()?;
+    Ok(ended?.then_some(status))
 }
 
 #[cfg(test)]

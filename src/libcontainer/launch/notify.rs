@@ -8,19 +8,20 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
 use super::console;
 use crate::plan::failure::words;
+use crate::wait;
 
 /// The socket's name in its directory, which the container has at /run/notify.
 const NAME: &str = "notify.sock";
 /// As long as sd_notify_barrier(3) callers usually wait.
-const BARRIER: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const BARRIER: Duration = Duration::from_secs(30);
 
 /// A container's socket, bound, and the service manager's, connected.
 #[derive(Debug)]
@@ -72,12 +73,9 @@ impl Notify {
     /// The manager cannot be told.
     pub fn wait_until_ready(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
         loop {
-            let mut fds = [PollFd::new(&self.container, PollFlags::IN), PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-            match rustix::event::poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(anyhow!("NOTIFY_SOCKET: poll: {}", words(errno))),
-            }
-            let ended = !fds[1].revents().is_empty();
+            let said = (self.container.as_fd(), PollFlags::IN);
+            wait::ready(&[said, (pidfd, PollFlags::IN)], None).context("NOTIFY_SOCKET")?;
+            let ended = wait::readable(pidfd, Some(Instant::now()))?;
             if self.pass_on()? {
                 self.tell(&format!("MAINPID={pid}"))?;
                 return self.barrier();
@@ -116,7 +114,7 @@ impl Notify {
         console::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd()).context("NOTIFY_SOCKET: send BARRIER=1")?;
         drop(theirs);
         // a manager that is too old to know barriers, or takes its time, holds up nobody for longer than this
-        let _ = rustix::event::poll(&mut [PollFd::new(&ours, PollFlags::empty())], Some(&BARRIER));
+        wait::ready(&[(ours.as_fd(), PollFlags::empty())], Some(Instant::now() + BARRIER))?;
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
 use crate::plan::{OomScore, Opening, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
+use crate::wait;
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
 /// See `Launched::serve`.
@@ -96,6 +97,7 @@ fn receive(talk: &OwnedFd) -> Result<(Option<Up>, Option<OwnedFd>)> {
     let mut packet = [0u8; UP_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     loop {
+        wait::readable(talk.as_fd(), None)?;
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let buffer = &mut [IoSliceMut::new(&mut packet)];
         match rustix::net::recvmsg(talk, buffer, &mut control, RecvFlags::CMSG_CLOEXEC).map(|got| got.bytes) {

@@ -10,15 +10,20 @@ mod tests;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cgroup::{put, word};
 use crate::plan::resctrl::{Group, Owner, Schema};
+use crate::wait;
 
 const TASKS: &str = "tasks";
 const SCHEMATA: &str = "schemata";
+/// How long somebody else may hold the lock of the file system.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is asked of the file system.
 pub trait Tree: Debug {
@@ -72,7 +77,9 @@ pub fn make<'t>(group: &Group, tree: &'t dyn Tree) -> Result<Made<'t>> {
     let mut made = Made { tree, made: Vec::new() };
     // others may make the same group at this moment, and write its schemata next (resctrl.rst, "locking")
     let mount = File::open(&group.mount).with_context(|| format!("{}: open {}", group.at, group.mount.display()))?;
-    rustix::fs::flock(&mount, rustix::fs::FlockOperation::LockExclusive).map_err(io::Error::from)?;
+    if !wait::lock(mount.as_fd(), Instant::now() + PATIENCE)? {
+        bail!("{}: lock {}: somebody has held it for {} s", group.at, group.mount.display(), PATIENCE.as_secs());
+    }
     match group.owner {
         Owner::Container => {
             made.take(&group.directory, &group.at)?;

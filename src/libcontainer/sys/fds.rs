@@ -38,10 +38,16 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
-/// The program that `command` starts gets its three streams and nothing else of ours.
+/// The program that `command` starts gets its three streams and nothing else of ours: no descriptor, no blocked signal. It
+/// ends with us, so that a hook does not go on for a container that somebody has deleted meanwhile.
 pub fn keep_only_stdio(command: &mut Command) {
-    // SAFETY: after the fork the closure makes one system call and touches no memory but its own stack.
-    unsafe { command.pre_exec(|| Ok(close_on_exec_from(3)?)) };
+    let start = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        super::signals::unblock_all()?;
+        Ok(close_on_exec_from(3)?)
+    };
+    // SAFETY: after the fork the closure makes three system calls and touches no memory but its own stack.
+    unsafe { command.pre_exec(start) };
 }
 
 /// The descriptor `number`, which the caller was handed at its start (LISTEN_FDS, --preserve-fds) and leaves open.

@@ -61,3 +61,24 @@ pub fn ended_child() -> Option<i32> {
         pid => Some(pid),
     }
 }
+
+/// True when the signal is ignored, as by a caller's nohup(1).
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = DEFAULT;
+    // SAFETY: no new action is given; the old one is a kernel sigaction, for which action has the room (see `reset`).
+    let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, 0usize, action.as_mut_ptr(), 8usize) };
+    // its first field is the handler
+    asked == 0 && usize::try_from(action[0]).is_ok_and(|handler| handler == libc::SIG_IGN)
+}
+
+/// Ends this process by `signal`, whatever it was set to do.
+///
+/// # Errors
+/// It has not: a signal that does not end a process.
+pub fn end_by(signal: i32) -> Result<(), Errno> {
+    // SAFETY: DEFAULT is a zeroed kernel sigaction, as in `reset`; the process ends.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), 0usize, 8usize) };
+    unblock_all()?;
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())?;
+    send(std::os::fd::AsFd::as_fd(&own), signal)
+}

@@ -1,0 +1,89 @@
+//! SIGTERM, SIGINT or SIGHUP for a runtime that waits: all is undone, then it ends by that signal.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::only;
+use crate::world::{Who, World, wait_until};
+
+/// A hook that says in `file` that it runs, and does not end.
+fn endless(file: &std::path::Path) -> serde_json::Value {
+    json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("sleep 7321 & echo $! > {}.new; mv {0}.new {0}; wait", file.display())]}])
+}
+
+/// Whether a process with that command line is there.
+fn is_somewhere(command: &[u8]) -> bool {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.map(|entry| entry.path().join("cmdline")).any(|line| fs::read(line).is_ok_and(|line| line == command))
+}
+
+fn begun(world: &World, verb: &[&str]) -> Child {
+    let mut command = world.command(verb);
+    command.arg(&world.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn ends_by(mut child: Child, signal: Signal) {
+    let begun = Instant::now();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+    wait_until("the runtime ends", || child.try_wait().unwrap().is_some());
+    assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+    assert_eq!(child.wait().unwrap().signal(), Some(signal as i32));
+}
+
+#[test]
+fn a_hook_that_does_not_end_is_ended_and_all_is_undone() {
+    only!(Who::Us; "the peers leave the cgroup, the state and the hook");
+    let verbs: [&[&str]; 3] = [&["create"], &["run"], &["run", "--detach"]];
+    for point in ["prestart", "createRuntime", "createContainer", "poststart", "startContainer"] {
+        for (verb, signal) in verbs.into_iter().zip([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]) {
+            let late = matches!(point, "poststart" | "startContainer");
+            if verb == ["create"] && late {
+                continue;
+            }
+            let mut world = World::running(&["sleep", "1000"]);
+            let inside = point == "startContainer";
+            let seen = if inside { world.rootfs("seen/pid") } else { world.path("pid") };
+            fs::create_dir_all(world.rootfs("seen")).unwrap();
+            *world.at("/root/readonly") = json!(false);
+            world.config["hooks"] = match inside {
+                true => json!({point: endless(std::path::Path::new("/seen/pid"))}),
+                false => json!({point: endless(&seen)}),
+            };
+            world.write();
+            let runtime = begun(&world, verb);
+            wait_until("the hook runs", || seen.exists());
+            ends_by(runtime, signal);
+            world.assert_clean();
+            wait_until("what the hook started is gone", || !is_somewhere(b"sleep\x007321\0"));
+            // the id is free
+            world.config["hooks"] = json!({});
+            *world.at("/process/args") = json!(["true"]);
+            world.run().ok();
+        }
+    }
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_is_ignored() {
+    only!(Who::Us; "the peers leave the cgroup, the state and the hook");
+    let mut world = World::running(&["true"]);
+    let seen = world.path("pid");
+    let hook = format!("echo > {}; sleep 1", seen.display());
+    world.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
+    world.write();
+    let mut command = std::process::Command::new("nohup");
+    let created = world.command(&["create", &world.id]);
+    command.arg(created.get_program()).args(created.get_args()).current_dir(world.bundle());
+    let mut runtime = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the hook runs", || seen.exists());
+    kill(Pid::from_raw(runtime.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
+    assert!(runtime.wait().unwrap().success());
+    world.call(&["delete", "--force", &world.id]).ok();
+}

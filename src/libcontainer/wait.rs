@@ -1,0 +1,222 @@
+//! Every wait of the runtime process. A wait ends when a descriptor is ready, when its deadline has passed, or when one of
+//! the signals comes that ask us to end: then whoever waits returns an error, and all that was made is undone on the way
+//! out. The signals are held back and read from a descriptor (signalfd(2)), so that none is lost between two waits.
+
+use std::cell::Cell;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::sys::fds::inherited;
+use crate::sys::signals::is_ignored;
+
+/// The signals that ask a process to end.
+const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+
+thread_local! {
+    /// The descriptor that this thread's waits listen on; -1 when nobody listens.
+    static LISTENED: Cell<RawFd> = const { Cell::new(-1) };
+    /// The signal that has ended a wait.
+    static HEARD: Cell<Option<i32>> = const { Cell::new(None) };
+}
+
+/// Why a wait ended without what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// A signal asks us to end.
+    Signal(i32),
+    /// poll(2) failed.
+    Errno(Errno),
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stopped::Signal(number) => match Signal::try_from(*number) {
+                Ok(signal) => write!(f, "interrupted by {signal}"),
+                Err(_) => write!(f, "interrupted by signal {number}"),
+            },
+            Stopped::Errno(errno) => write!(f, "poll: {errno}"),
+        }
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// While this lives, the waits of this thread end when one of the signals comes. Dropped, the signals do again what they
+/// did before; one that nobody has heard is then delivered.
+#[derive(Debug)]
+pub struct Listening {
+    signals: SignalFd,
+    before: SigSet,
+    outer: RawFd,
+}
+
+/// Begins to listen. A signal that our caller ignores (nohup(1)) is ignored here too.
+///
+/// # Errors
+/// The kernel's word.
+pub fn listen() -> Result<Listening, nix::errno::Errno> {
+    let mut set = SigSet::empty();
+    ENDING.iter().filter(|signal| !is_ignored(**signal as i32)).for_each(|signal| set.add(*signal));
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let before = SigSet::thread_get_mask()?;
+    set.thread_block()?;
+    let outer = LISTENED.replace(signals.as_fd().as_raw_fd());
+    Ok(Listening { signals, before, outer })
+}
+
+impl Listening {
+    /// The work is done, and the process ends next: a signal that comes now must not make a success look like a failure.
+    pub fn until_the_end(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        debug_assert_eq!(LISTENED.get(), self.signals.as_fd().as_raw_fd(), "listeners end in the reverse order");
+        LISTENED.set(self.outer);
+        // the mask is one that the kernel gave us
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+/// The signal that has ended a wait of this thread.
+pub fn heard() -> Option<i32> {
+    HEARD.get()
+}
+
+/// Waits until one of `fds` is ready; false when the deadline has passed first.
+///
+/// # Errors
+/// A signal asks us to end, or poll(2) fails.
+pub fn ready<'f>(fds: &[(BorrowedFd<'f>, PollFlags)], deadline: Option<Instant>) -> Result<bool, Stopped> {
+    let listened = LISTENED.get();
+    let mut polled: Vec<PollFd<'f>> = fds.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+    if listened >= 0 {
+        polled.push(PollFd::from_borrowed_fd(inherited(listened), PollFlags::IN));
+    }
+    loop {
+        let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
+        match poll(&mut polled, left.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Stopped::Errno(errno)),
+        }
+        match polled.get(fds.len()).filter(|listened| !listened.revents().is_empty()).and_then(|_| taken(listened)) {
+            Some(number) => {
+                HEARD.set(Some(number));
+                return Err(Stopped::Signal(number));
+            }
+            None if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) => return Ok(true),
+            None => {}
+        }
+    }
+}
+
+/// Waits until `fd` can be read, or its other end is closed.
+///
+/// # Errors
+/// Those of `ready`.
+pub fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, Stopped> {
+    ready(&[(fd, PollFlags::IN)], deadline)
+}
+
+/// Waits for that long.
+///
+/// # Errors
+/// Those of `ready`.
+pub fn pause(time: Duration) -> Result<(), Stopped> {
+    ready(&[], Instant::now().checked_add(time)).map(drop)
+}
+
+/// Ends the wait when a signal has come that nobody has waited for yet.
+///
+/// # Errors
+/// Those of `ready`.
+pub fn check() -> Result<(), Stopped> {
+    if LISTENED.get() < 0 { Ok(()) } else { pause(Duration::ZERO) }
+}
+
+/// Takes an exclusive flock(2), asking again with growing pauses; false when the deadline has passed.
+///
+/// # Errors
+/// A signal asks us to end, or the kernel's word.
+pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Stopped> {
+    let mut time = Duration::from_micros(100);
+    loop {
+        match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            Err(errno) => return Err(Stopped::Errno(errno)),
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        pause(time)?;
+        time = (time * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// The signal that is there to be read; None when somebody else has read it.
+fn taken(listened: RawFd) -> Option<i32> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(inherited(listened), &mut info) {
+        // its first field is ssi_signo
+        Ok(length) if length == info.len() => {
+            i32::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok()
+        }
+        _ => None,
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(time.subsec_nanos()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_with_its_descriptor_its_deadline_or_a_signal() {
+        // a signal for a thread of its own, so that the other tests do not get it
+        let waits = || {
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            let soon = || Some(Instant::now() + Duration::from_millis(20));
+            assert!(!readable(reader.as_fd(), soon()).unwrap());
+            let before = SigSet::thread_get_mask().unwrap();
+            let listening = listen().unwrap();
+            assert!(!readable(reader.as_fd(), soon()).unwrap());
+            check().unwrap();
+            nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+            assert_eq!(readable(reader.as_fd(), None), Err(Stopped::Signal(libc::SIGTERM)));
+            assert_eq!(heard(), Some(libc::SIGTERM));
+            // it is heard once: what is undone afterwards may wait
+            rustix::io::write(&writer, b"x").unwrap();
+            assert!(readable(reader.as_fd(), None).unwrap());
+            drop(listening);
+            assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+        };
+        std::thread::spawn(waits).join().unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_somebody_holds_is_not_waited_for_beyond_the_deadline() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let other = std::fs::File::open(file.path()).unwrap();
+        let soon = || Instant::now() + Duration::from_millis(30);
+        assert_eq!(lock(file.as_file().as_fd(), soon()), Ok(true));
+        assert_eq!(lock(other.as_fd(), soon()), Ok(false));
+        drop(file);
+        assert_eq!(lock(other.as_fd(), soon()), Ok(true));
+    }
+}
