@@ -32,6 +32,7 @@ mod notify_agent;
 mod ordinary;
 mod paths;
 mod process;
+mod relay;
 mod rootless;
 mod roots;
 mod run_as;

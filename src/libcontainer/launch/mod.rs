@@ -16,6 +16,7 @@ pub mod new;
 pub mod notify;
 pub mod pidfile;
 mod programs;
+mod relay;
 mod runc;
 pub mod seal;
 mod serve;
