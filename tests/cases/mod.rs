@@ -201,7 +201,7 @@ fn flags(said: &Value) -> Flags {
         notify: choose("notify").then(|| "/run/coracle/box/notify".into()),
         cgroup: if choose("no cgroup") { CgroupUse::Disabled } else { CgroupUse::Own },
         rootless: plan::Rootless::Auto,
-        death_signal: None,
+        death_signal: choose("death signal").then_some(libc::SIGKILL),
     }
 }
 

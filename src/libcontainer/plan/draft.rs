@@ -220,7 +220,7 @@ pub enum Mapper {
 
 impl Opening {
     /// How much of what is there is copied to be mounted; None when it is nothing to be mounted.
-    fn reach(&self) -> Option<Reach> {
+    pub(super) fn reach(&self) -> Option<Reach> {
         match self {
             Opening::Tree(_, reach) | Opening::Source(_, reach, _) => Some(*reach),
             Opening::ProcTree(_) | Opening::Sysfs => Some(Reach::Tree),

@@ -15,6 +15,7 @@ mod mount_ids;
 pub mod mount_options;
 mod mounts;
 pub mod namespaces;
+pub mod needs;
 mod net_devices;
 mod paths;
 mod process;

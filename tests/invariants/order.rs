@@ -1,0 +1,282 @@
+//! The order of steps, where it is the security property.
+
+use libcontainer::plan::Plan;
+use libcontainer::plan::needs::Writes;
+use libcontainer::plan::step::{Namespaces, What};
+use libcontainer::wire::{Ask, HookPoint};
+
+use super::frame::{
+    Rule, at, before, covers, insert_after, leave_out, mounts, pivot, runs_nothing, to_the_back_of, to_the_front_of,
+    twice,
+};
+
+pub const RULES: [Rule; 10] = [
+    Rule {
+        name: "one exec, last",
+        holds: one_exec_last,
+        broken_by: &[
+            ("execve is left out", |plan| leave_out(plan, |what| matches!(what, What::Exec(_)))),
+            ("execve is done twice", |plan| twice(plan, |what| matches!(what, What::Exec(_)))),
+            ("a step after execve", |plan| insert_after(plan, |what| matches!(what, What::Exec(_)), What::Session)),
+        ],
+    },
+    Rule {
+        name: "id maps, then root, then the other namespaces",
+        holds: maps_then_root_then_unshare,
+        broken_by: &[
+            ("root before its id maps", |plan| {
+                to_the_front_of(plan, |what| *what == What::BecomeRoot, |what| *what == What::Ask(Ask::IdMaps))
+            }),
+            ("namespaces before their root", |plan| to_the_front_of(plan, unshares, |what| *what == What::BecomeRoot)),
+            ("found as the mapped root", |plan| {
+                to_the_back_of(plan, |what| matches!(what, What::Find(_)), |what| *what == What::BecomeRoot)
+            }),
+        ],
+    },
+    Rule {
+        name: "propagation before mounts",
+        holds: propagation_before_mounts,
+        broken_by: &[
+            ("propagation is left out", |plan| leave_out(plan, |what| matches!(what, What::Propagate(..)))),
+            ("a mount before it", |plan| to_the_front_of(plan, mounts, |what| matches!(what, What::Propagate(..)))),
+        ],
+    },
+    Rule {
+        name: "mounts, runtime hooks, container hooks, pivot, masks",
+        holds: lifecycle,
+        broken_by: &[
+            ("a mask before the root changes", |plan| to_the_front_of(plan, covers, pivot)),
+            ("a mount after the root has changed", |plan| to_the_back_of(plan, mounts, pivot)),
+            ("createContainer before createRuntime", |plan| {
+                to_the_front_of(plan, container_hooks, |what| matches!(what, What::Ask(Ask::Hooks(_))))
+            }),
+            ("createContainer after pivot_root", |plan| to_the_back_of(plan, container_hooks, pivot)),
+            ("startContainer before start", |plan| {
+                to_the_front_of(plan, start_hooks, |what| matches!(what, What::AwaitStart(..)))
+            }),
+        ],
+    },
+    Rule {
+        name: "kernel parameters on the host's own /proc",
+        holds: sysctl_before_pivot,
+        broken_by: &[("a sysctl after the root has changed", |plan| {
+            to_the_back_of(plan, |what| matches!(what, What::Sysctl(..)), pivot)
+        })],
+    },
+    Rule {
+        name: "seccomp where it can be loaded",
+        holds: seccomp,
+        broken_by: &[
+            ("two filters", |plan| twice(plan, filter)),
+            ("after the capabilities, without no_new_privs", |plan| {
+                leave_out(plan, |what| *what == What::NoNewPrivs);
+                to_the_back_of(plan, filter, capset) || insert_after(plan, capset, What::Session) && misplaced(plan)
+            }),
+            ("a step of ours under a filter with no_new_privs", |plan| {
+                !at(plan, |what| *what == What::NoNewPrivs).is_empty() && insert_after(plan, filter, What::Session)
+            }),
+        ],
+    },
+    Rule {
+        name: "groups before ids, each once",
+        holds: groups_before_ids,
+        broken_by: &[
+            ("groups are left out", |plan| leave_out(plan, |what| matches!(what, What::Groups(_)))),
+            ("ids before groups", |plan| to_the_front_of(plan, ids, |what| matches!(what, What::Groups(_)))),
+            ("ids twice", |plan| twice(plan, ids)),
+        ],
+    },
+    Rule {
+        name: "the cwd is checked as the user",
+        holds: cwd_is_checked,
+        broken_by: &[
+            ("the check is left out", |plan| leave_out(plan, |what| matches!(what, What::Chdir(_)))),
+            ("the check before the ids", |plan| to_the_front_of(plan, |what| matches!(what, What::Chdir(_)), ids)),
+            ("an unchecked change of directory after it", |plan| {
+                to_the_back_of(plan, |what| matches!(what, What::TryChdir(_)), |what| matches!(what, What::Chdir(_)))
+            }),
+        ],
+    },
+    Rule {
+        name: "no host path after the root has changed",
+        holds: no_host_path_after_pivot,
+        broken_by: &[
+            ("a write by path after it", |plan| {
+                let write = What::Sysctl(c"/proc/sys/kernel/core_pattern".to_owned(), c"|/evil".to_owned());
+                insert_after(plan, pivot, write)
+            }),
+            ("a mount by path after it", |plan| {
+                insert_after(plan, pivot, What::Propagate(c"/bundle".to_owned(), libc::MS_SHARED))
+            }),
+            ("createContainer after it", |plan| to_the_back_of(plan, container_hooks, pivot)),
+        ],
+    },
+    Rule {
+        name: "read-only last",
+        holds: read_only_last,
+        broken_by: &[
+            ("a node after it", |plan| {
+                to_the_back_of(plan, |what| matches!(what, What::Mknod(_) | What::Symlink(..)), closes_root)
+            }),
+            ("a mount after it", |plan| to_the_back_of(plan, asked_mounts, closes_root)),
+        ],
+    },
+];
+
+fn filter(what: &What) -> bool {
+    matches!(what, What::Seccomp(_))
+}
+
+fn capset(what: &What) -> bool {
+    matches!(what, What::Capabilities(_))
+}
+
+fn ids(what: &What) -> bool {
+    matches!(what, What::Ids(..))
+}
+
+fn unshares(what: &What) -> bool {
+    matches!(what, What::Unshare(kinds) if kinds.0 != libc::CLONE_NEWNS as u64 && kinds.0 != libc::CLONE_NEWTIME as u64)
+}
+
+fn container_hooks(what: &What) -> bool {
+    matches!(what, What::Hooks(HookPoint::CreateContainer, ..))
+}
+
+fn start_hooks(what: &What) -> bool {
+    matches!(what, What::Hooks(HookPoint::StartContainer, ..))
+}
+
+fn asked_mounts(what: &What) -> bool {
+    mounts(what) && !matches!(what, What::AttachRoot(..))
+}
+
+fn closes_root(what: &What) -> bool {
+    matches!(what, What::Finish(path, _) if path.as_c_str() == c".")
+}
+
+/// Whether the filter, which stays where it is, is loaded after the capabilities have gone.
+fn misplaced(plan: &libcontainer::plan::Plan) -> bool {
+    at(plan, filter).last() > at(plan, capset).first() && !at(plan, filter).is_empty()
+}
+
+/// What comes after the program is the program's.
+fn one_exec_last(plan: &Plan) -> Result<(), String> {
+    if runs_nothing(plan) {
+        return Ok(());
+    }
+    let exec = at(plan, |what| matches!(what, What::Exec(_)));
+    (exec == [plan.init.len() - 1]).then_some(()).ok_or(format!("execve at {exec:?} of {}", plan.init.len()))
+}
+
+/// Without maps there is no root to become; what is unshared before belongs to somebody else (user_namespaces(7)).
+fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
+    let maps = at(plan, |what| *what == What::Ask(Ask::IdMaps));
+    let root = at(plan, |what| *what == What::BecomeRoot);
+    // a mount namespace belongs to no id, and where init finds what the user can reach it comes before root
+    let finds = plan.init.iter().any(|step| matches!(step.what, What::Find(_)));
+    let early = |kinds: &Namespaces| finds && kinds.0 == libc::CLONE_NEWNS as u64;
+    let unshare = at(plan, |what| matches!(what, What::Unshare(kinds) if !early(kinds)));
+    before(plan, "id maps", &maps, &root)?;
+    before(plan, "found", &at(plan, |what| matches!(what, What::Find(_))), &root)?;
+    before(plan, "root", &root, &unshare)
+}
+
+/// A mount in a tree that is still shared with the host appears on the host.
+fn propagation_before_mounts(plan: &Plan) -> Result<(), String> {
+    let first = at(plan, |what| matches!(what, What::Propagate(..)));
+    let mounted = at(plan, mounts);
+    if mounted.is_empty() || plan.root_on_host.is_some() {
+        return Ok(());
+    }
+    if first.is_empty() {
+        return Err("nothing changes the propagation of the host's mounts".to_owned());
+    }
+    before(plan, "propagation", &first[..1], &mounted)
+}
+
+/// SPEC: runtime.md#lifecycle; masks lie on the container's own /proc (CVE-2025-31133).
+fn lifecycle(plan: &Plan) -> Result<(), String> {
+    let order = [
+        at(plan, mounts),
+        at(plan, |what| matches!(what, What::Ask(Ask::Hooks(HookPoint::CreateRuntime)))),
+        at(plan, container_hooks),
+        at(plan, pivot),
+        at(plan, covers),
+    ];
+    for (n, first) in order.iter().enumerate() {
+        order[n + 1..].iter().try_for_each(|second| before(plan, "lifecycle", first, second))?;
+    }
+    let await_start = at(plan, |what| matches!(what, What::AwaitStart(..)));
+    before(plan, "startContainer", &await_start, &at(plan, start_hooks))
+}
+
+/// The rootfs brings its own /proc, which may lead anywhere (CVE-2025-52881).
+fn sysctl_before_pivot(plan: &Plan) -> Result<(), String> {
+    before(plan, "sysctl", &at(plan, |what| matches!(what, What::Sysctl(..))), &at(plan, pivot))
+}
+
+/// seccomp(2) takes CAP_SYS_ADMIN or no_new_privs: without no_new_privs it comes before the capabilities go, with it as
+/// the last thing before `Ready`, so that as little of ours as can be runs under it.
+fn seccomp(plan: &Plan) -> Result<(), String> {
+    let filters = at(plan, filter);
+    let no_new_privs = at(plan, |what| *what == What::NoNewPrivs);
+    let Some(loaded) = filters.first() else { return Ok(()) };
+    if filters.len() != 1 || plan.filter.is_none() {
+        return Err("more filters than one, or none to load".to_owned());
+    }
+    if no_new_privs.is_empty() {
+        return before(plan, "seccomp without no_new_privs", &filters, &at(plan, capset));
+    }
+    before(plan, "no_new_privs", &no_new_privs, &filters)?;
+    let harmless = |what: &What| {
+        matches!(what, What::Ask(Ask::SeccompListener) | What::Ready | What::AwaitStart(..) | What::Exec(_))
+            || start_hooks(what)
+    };
+    match plan.init[loaded + 1..].iter().find(|step| !harmless(&step.what)) {
+        Some(step) => Err(format!("{step} after the filter")),
+        None => Ok(()),
+    }
+}
+
+/// setgroups(2) takes CAP_SETGID, which goes with uid 0.
+fn groups_before_ids(plan: &Plan) -> Result<(), String> {
+    let (groups, ids) = (at(plan, |what| matches!(what, What::Groups(_))), at(plan, ids));
+    if !runs_nothing(plan) && (groups.len(), ids.len()) != (1, 1) {
+        return Err(format!("setgroups {groups:?}, setresuid {ids:?}: each is done, and once"));
+    }
+    before(plan, "groups", &groups, &ids)
+}
+
+/// `Chdir` looks whether it is inside the root (CVE-2024-21626): the last change of directory is such a one.
+fn cwd_is_checked(plan: &Plan) -> Result<(), String> {
+    let unchecked = at(plan, |what| matches!(what, What::TryChdir(_)) || pivot(what));
+    let checked = at(plan, |what| matches!(what, What::Chdir(_)));
+    if !runs_nothing(plan) && checked.len() != 1 {
+        return Err(format!("{} checked changes of directory", checked.len()));
+    }
+    before(plan, "cwd", &unchecked, &checked)?;
+    before(plan, "cwd as the user", &at(plan, ids), &checked)
+}
+
+/// A path of the host means another thing after the root has changed: what comes from there is a descriptor by then.
+fn no_host_path_after_pivot(plan: &Plan) -> Result<(), String> {
+    let by_path = |what: &What| match what.writes() {
+        // the container's own `/`: it is a mount by then, and cannot be anything else
+        Writes::Path(path) => path != c"/",
+        Writes::Nothing | Writes::Inside(_) => false,
+    };
+    let host =
+        at(plan, |what| by_path(what) || matches!(what, What::Find(_) | What::Copy(..)) || container_hooks(what));
+    before(plan, "paths of the host", &host, &at(plan, pivot))
+}
+
+/// Nodes, mount points and the working directory are made before the root is closed to writing.
+fn read_only_last(plan: &Plan) -> Result<(), String> {
+    let makes = at(plan, |what| {
+        matches!(what.writes(), Writes::Inside(_))
+            && !covers(what)
+            && !matches!(what, What::Finish(..) | What::Console(_))
+    });
+    before(plan, "read-only", &makes, &at(plan, closes_root))
+}
