@@ -19,14 +19,14 @@ fn user() -> u32 {
 }
 
 /// A world that belongs to an ordinary user, with the runtime in a place that she can reach.
-struct Own {
-    world: World,
+pub struct Own {
+    pub world: World,
     program: PathBuf,
     user: u32,
 }
 
 impl Own {
-    fn running(args: &[&str]) -> Own {
+    pub fn running(args: &[&str]) -> Own {
         Own::by_user(user(), args)
     }
 
@@ -68,7 +68,7 @@ impl Own {
     }
 
     #[track_caller]
-    fn call(&self, args: &[&str]) -> Outcome {
+    pub fn call(&self, args: &[&str]) -> Outcome {
         finish(&mut self.command(args))
     }
 

@@ -98,8 +98,9 @@ impl Session<'_> {
         if self.log.is_debug() { Times::Kept } else { Times::NotKept }
     }
 
-    /// The process is ready: how long each of its steps took.
+    /// The process is ready: what it had to do without, and for --debug how long each of its steps took.
     fn made(&self, plan: &Plan, ready: &Ready<'_>) {
+        ready.warnings().iter().for_each(|warning| self.log.warning(&warning.to_string()));
         if self.log.is_debug() {
             let steps: Vec<_> = plan.lines().into_iter().filter(|line| line.process != "runtime").collect();
             for (n, micros) in ready.times() {

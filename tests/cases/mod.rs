@@ -182,6 +182,7 @@ pub fn cgroups(layout: &str) -> Cgroups {
             Cgroups { v1: v1(), v2: Some(Unified { mount: top.join("unified"), own: "/user.slice/us.scope".into() }) }
         }
         "v2" => Cgroups { v1: Vec::new(), v2: Some(Unified { mount: top.into(), own: "/user.slice/us.scope".into() }) },
+        "none" => Cgroups::default(),
         other => panic!("no such layout: {other}"),
     }
 }

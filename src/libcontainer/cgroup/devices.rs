@@ -1,74 +1,88 @@
 //! Device access at run time: lines of version 1, the program of version 2.
 
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Cgroup;
-use crate::host::has_all_ids;
-use crate::plan::resources::DeviceAccess;
+use super::{Cgroup, Refusal};
+use crate::plan::failure::words;
+use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
 use crate::sys::bpf;
 
-const PLACE: &str = "linux.resources.devices";
-
 impl Cgroup {
-    /// Restricts the devices, and lets go of restrictions that were there before. Who has only a user namespace of her own
-    /// cannot, and need not: the kernel gives her no device that she did not have.
+    /// Restricts the devices, and lets go of restrictions that were there before. Where that is forbidden and
+    /// `on_forbidden` allows it, the container does without: then the answer is the reason to warn with.
     ///
     /// # Errors
     /// The kernel's word; on version 2 that of bpf(2).
-    pub fn apply_devices(&self, access: &DeviceAccess) -> Result<()> {
-        let done = match access {
-            DeviceAccess::List(list) => self.apply_list(list),
-            DeviceAccess::Program(instructions) => self.apply_program(Some(instructions)),
-            DeviceAccess::Unrestricted => match self.apply_program(None) {
-                // nothing that could restrict, and nothing that should
-                Err(error) if forbidden(&error) => Ok(()),
-                other => other,
+    pub fn apply_devices(&self, access: &DeviceAccess, on_forbidden: OnForbidden) -> Result<Option<String>> {
+        match self.restrict(access) {
+            Ok(()) => Ok(None),
+            Err(refusal) if refusal.is_forbidden() => match on_forbidden {
+                OnForbidden::Fail => Err(refusal.error),
+                OnForbidden::Ignore => Ok(None),
+                OnForbidden::Warn => {
+                    let said = format!("{:#}", refusal.error);
+                    // its place is said before it
+                    Ok(Some(said.split_once(": ").map_or(said.clone(), |(_, why)| why.to_owned())))
+                }
             },
-        };
-        match done {
-            Err(error) if forbidden(&error) && !is_root() => Ok(()),
-            other => other,
+            Err(refusal) => Err(refusal.error),
         }
     }
 
-    fn apply_list(&self, list: &crate::plan::resources::DeviceList) -> Result<()> {
+    pub(super) fn restrict(&self, access: &DeviceAccess) -> Result<(), Refusal> {
+        match access {
+            DeviceAccess::List(list) => self.apply_list(list),
+            DeviceAccess::Program(instructions) => self.apply_program(Some(instructions)),
+            DeviceAccess::Unrestricted => match self.apply_program(None) {
+                // a program that was there before stays: less is allowed than asked, and never more
+                Err(refusal) if refusal.is_forbidden() => Ok(()),
+                other => other,
+            },
+            DeviceAccess::Missing(what) => Err(Refusal { errno: None, error: anyhow!("{DEVICES}: {what}") }),
+        }
+    }
+
+    fn apply_list(&self, list: &DeviceList) -> Result<(), Refusal> {
         let key = self.controllers.get("devices").map_or("devices", String::as_str);
         let Some(directory) = self.paths.get(key) else {
             // an ordinary user's container that does without
-            return if is_root() { Err(anyhow!("{PLACE}: no cgroup of the controller devices")) } else { Ok(()) };
+            return Err(none_there("no cgroup of the controller devices"));
         };
-        let there = fs::read_to_string(directory.join("devices.list"))
-            .with_context(|| format!("{PLACE}: read devices.list of {}", directory.display()))?;
-        self.apply(&list.writes(&there))
+        let there = fs::read_to_string(directory.join("devices.list")).map_err(|error| Refusal {
+            errno: error.raw_os_error(),
+            error: anyhow!("{DEVICES}: read devices.list of {}: {}", directory.display(), super::word(&error)),
+        })?;
+        self.write_all(&list.writes(&there))
     }
 
     /// One program instead of those that are there: attached before they are taken away, so that nobody is ever freer
     /// than both allow.
-    fn apply_program(&self, instructions: Option<&Vec<u8>>) -> Result<()> {
+    fn apply_program(&self, instructions: Option<&Vec<u8>>) -> Result<(), Refusal> {
         let Some(directory) = self.paths.get("").filter(|_| !self.controllers.contains_key("devices")) else {
-            return Ok(());
+            return match instructions {
+                Some(_) => Err(none_there("no cgroup of version 2")),
+                // there is no program that could be in the way
+                None => Ok(()),
+            };
         };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let cgroup = rustix::fs::openat(CWD, directory, flags, Mode::empty())
-            .map_err(io::Error::from)
-            .with_context(|| format!("{PLACE}: open {}", directory.display()))?;
-        let failed = |what: &'static str| {
-            move |errno: Errno| anyhow!(io::Error::from(errno)).context(format!("{PLACE}: bpf: {what}"))
-        };
+        let cgroup = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| Refusal {
+            errno: Some(errno.raw_os_error()),
+            error: anyhow!("{DEVICES}: open {}: {}", directory.display(), words(errno)),
+        })?;
         let old = match bpf::device_programs(cgroup.as_fd()) {
             // KERNEL(4.17): BPF_PROG_QUERY of a cgroup's device programs
             Err(Errno::INVAL) => Vec::new(),
-            other => other.map_err(failed("query device programs"))?,
+            other => other.map_err(refused("query device programs"))?,
         };
         let Some(instructions) = instructions else {
-            return detach_all(&cgroup, &old).map_err(failed("detach device program"));
+            return detach_all(&cgroup, &old).map_err(refused("detach device program"));
         };
         let program = load(instructions)?;
         if let [one] = old.as_slice()
@@ -77,11 +91,11 @@ impl Cgroup {
             // KERNEL(5.6): BPF_F_REPLACE; ENOENT: somebody else has taken it away meanwhile
             match bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), Some(one.as_fd())) {
                 Err(Errno::INVAL | Errno::NOENT) => {}
-                other => return other.map_err(failed("replace device program")),
+                other => return other.map_err(refused("replace device program")),
             }
         }
-        bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), None).map_err(failed("attach device program"))?;
-        detach_all(&cgroup, &old).map_err(failed("detach device program"))
+        bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), None).map_err(refused("attach device program"))?;
+        detach_all(&cgroup, &old).map_err(refused("detach device program"))
     }
 }
 
@@ -97,7 +111,7 @@ fn detach_all(cgroup: &OwnedFd, programs: &[u32]) -> Result<(), Errno> {
 }
 
 /// The program in the kernel. What the verifier has against it is told.
-fn load(instructions: &[u8]) -> Result<OwnedFd> {
+fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
     let first = match bpf::load_device_program(instructions, &mut []) {
         // KERNEL(5.11): before, a program counted as locked memory
         Err(Errno::PERM) => {
@@ -112,23 +126,28 @@ fn load(instructions: &[u8]) -> Result<OwnedFd> {
     };
     first.map_err(|errno| {
         let mut log = vec![0u8; 1 << 16];
-        let refused = matches!(errno, Errno::INVAL | Errno::ACCESS);
-        let said = match refused.then(|| bpf::load_device_program(instructions, &mut log)) {
+        let verified = matches!(errno, Errno::INVAL | Errno::ACCESS);
+        let said = match verified.then(|| bpf::load_device_program(instructions, &mut log)) {
             Some(Err(_)) => {
                 String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
             }
             _ => String::new(),
         };
-        let error = anyhow!(io::Error::from(errno)).context(format!("{PLACE}: bpf: load device program"));
-        if said.is_empty() { error } else { error.context(format!("the verifier says {:?}", said.trim())) }
+        let Refusal { errno, error } = refused("load device program")(errno);
+        let error = if said.is_empty() { error } else { anyhow!("{error}: the verifier says {:?}", said.trim()) };
+        Refusal { errno, error }
     })
 }
 
-fn forbidden(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+/// There is no directory in which devices could be restricted: none could be made.
+fn none_there(what: &str) -> Refusal {
+    Refusal { errno: Some(libc::EPERM), error: anyhow!("{DEVICES}: {what}") }
 }
 
-/// Root of the initial user namespace, whose map is all of it (user_namespaces(7)).
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root() && has_all_ids()
+/// What bpf(2) was to do, and the kernel's word.
+fn refused(what: &'static str) -> impl FnOnce(Errno) -> Refusal {
+    move |errno| Refusal {
+        errno: Some(errno.raw_os_error()),
+        error: anyhow!("{DEVICES}: bpf: {what}: {}", words(errno)),
+    }
 }

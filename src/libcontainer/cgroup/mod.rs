@@ -97,7 +97,7 @@ impl Cgroup {
         let mut cgroup = Cgroup::at(placement);
         for (n, place) in placement.places.iter().enumerate() {
             let Err(Refusal { errno, error }) = make::make(place, writes) else { continue };
-            let forbidden = matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS));
+            let forbidden = is_forbidden(errno);
             if forbidden && placement.refused == Refused::None {
                 cgroup.lacks(&place.key);
                 continue;
@@ -201,6 +201,10 @@ impl Cgroup {
     /// # Errors
     /// The property, the file and the kernel's word.
     pub fn apply(&self, writes: &[Write]) -> Result<()> {
+        self.write_all(writes).map_err(|refusal| refusal.error)
+    }
+
+    fn write_all(&self, writes: &[Write]) -> Result<(), Refusal> {
         // values that hold each other in bounds: which of them can be written first depends on what is there
         let mut again = Vec::new();
         for write in writes {
@@ -208,10 +212,10 @@ impl Cgroup {
                 Err(Refusal { errno: Some(libc::EINVAL), .. }) if write.on_failure == OnFailure::AfterOthers => {
                     again.push(write);
                 }
-                done => done.map_err(|refusal| refusal.error)?,
+                done => done?,
             }
         }
-        again.into_iter().try_for_each(|write| self.apply_one(write).map_err(|refusal| refusal.error))
+        again.into_iter().try_for_each(|write| self.apply_one(write))
     }
 
     fn apply_one(&self, write: &Write) -> Result<(), Refusal> {
@@ -343,6 +347,16 @@ impl Cgroup {
 struct Refusal {
     errno: Option<i32>,
     error: anyhow::Error,
+}
+
+impl Refusal {
+    fn is_forbidden(&self) -> bool {
+        is_forbidden(self.errno)
+    }
+}
+
+fn is_forbidden(errno: Option<i32>) -> bool {
+    matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS))
 }
 
 /// Version 2 would kill processes until a limit holds; with `checkBeforeUpdate` it is not set then.

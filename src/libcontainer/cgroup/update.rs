@@ -124,9 +124,9 @@ impl Cgroup {
                     self.paths.get("devices").map(|directory| fs::read_to_string(directory.join("devices.list")));
                 list.is_some_and(|list| list.is_ok_and(|list| list.starts_with('a')))
             }
-            DeviceAccess::Program(_) | DeviceAccess::Unrestricted => false,
+            DeviceAccess::Program(_) | DeviceAccess::Unrestricted | DeviceAccess::Missing(_) => false,
         };
-        self.undisturbed(still, || self.apply_devices(access))
+        self.undisturbed(still, || self.restrict(access).map_err(|refusal| refusal.error))
     }
 }
 

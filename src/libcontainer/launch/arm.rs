@@ -12,7 +12,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::{mount_ids, net_devices, programs};
-use crate::config::At;
+use crate::config::{At, Warning};
 use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::Group;
 use crate::plan::step::Slot;
@@ -33,6 +33,8 @@ pub struct Armed {
     pub(super) page: Page,
     /// Groups in resctrl that init is put into as soon as it is there.
     pub(super) groups: Vec<PathBuf>,
+    /// What turned out to be impossible, and need not be.
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// Opens what `plan` asks for. `state` is the container's directory, `root` the one above it (for the cache of compiled
@@ -62,7 +64,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
     };
     let page = Page::new().map_err(|errno| anyhow!("mmap: {}", words(errno)))?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
-    Ok(Armed { fds, program, page, groups })
+    Ok(Armed { fds, program, page, groups, warnings: Vec::new() })
 }
 
 impl Armed {

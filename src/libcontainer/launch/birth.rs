@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::seal::Protected;
 use super::{Armed, Child, Launched, Lodging};
 use crate::cgroup::Cgroup;
+use crate::config::{At, Warning};
 use crate::init::{self, Scene};
 use crate::plan::failure::words;
 use crate::plan::step::Slot;
@@ -25,7 +26,7 @@ const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
 /// See `Armed::launch`.
 pub(super) fn give<'a>(
-    armed: Armed,
+    mut armed: Armed,
     plan: &'a Plan,
     cgroup: Option<&Cgroup>,
     protected: Protected,
@@ -38,7 +39,7 @@ pub(super) fn give<'a>(
             .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
     let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
     let flags = plan.birth.new.0;
-    let score = plan.oom_score_adj.map(Score::lend).transpose()?;
+    let score = plan.oom_score_adj.map(|wanted| Score::lend(wanted, &mut armed.warnings)).transpose()?;
     let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
     let (side, born) = clone_into(flags, cgroup);
     if !matches!(side, Ok(Side::Child)) {
@@ -127,7 +128,7 @@ struct Score(Option<String>);
 impl Score {
     const FILE: &str = "/proc/self/oom_score_adj";
 
-    fn lend(wanted: OomScore) -> Result<Score> {
+    fn lend(wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score> {
         let (score, refused) = match wanted {
             // `serve` writes it
             OomScore::OfInit(_) => return Ok(Score(None)),
@@ -140,7 +141,12 @@ impl Score {
         }
         match crate::cgroup::put(Path::new(Score::FILE), &score.to_string()) {
             Ok(()) => Ok(Score(Some(own))),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && refused.is_ok() => Ok(Score(None)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && refused.is_ok() => {
+                let said =
+                    format!("not applied, the score stays {own}: only root of the initial user namespace lowers it");
+                warnings.push(Warning { at: At::new("process.oomScoreAdj"), said });
+                Ok(Score(None))
+            }
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(anyhow!(
                 "process.oomScoreAdj: write {score} to oom_score_adj: permission denied: only root lowers it, and ours is {own}"
             )),

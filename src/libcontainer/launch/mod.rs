@@ -30,7 +30,9 @@ use anyhow::Result;
 pub use arm::{Armed, arm};
 
 use crate::cgroup::{Cgroup, systemd};
+use crate::config::{At, Warning};
 use crate::plan::Plan;
+use crate::plan::resources::{DEVICES, not_restricted};
 use crate::resctrl::{self, Kernel};
 
 /// What the container is called in what hooks and agents are told.
@@ -95,18 +97,18 @@ impl Housed {
     }
 
     /// Writes the limits, before anybody is in it. systemd would set them back when it takes the directory over: those of a
-    /// unit are written when it has (`serve`).
+    /// unit are written when it has (`serve`). Returned is what could not be limited, and need not be.
     ///
     /// # Errors
     /// The property, the file and the kernel's word.
-    pub fn limit(&self, plan: &Plan) -> Result<()> {
-        let (Some(cgroup), Some((placement, writes, devices))) = (self.cgroup(), &plan.cgroup) else { return Ok(()) };
+    pub fn limit(&self, plan: &Plan) -> Result<Option<Warning>> {
+        let (Some(cgroup), Some((placement, writes, devices))) = (self.cgroup(), &plan.cgroup) else { return Ok(None) };
         if placement.unit.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         cgroup.must_have_what(writes, placement)?;
         cgroup.apply(writes)?;
-        cgroup.apply_devices(devices)
+        Ok(cgroup.apply_devices(devices, placement.devices)?.as_deref().map(devices_not_restricted))
     }
 
     /// The cgroup, where there is one.
@@ -121,6 +123,11 @@ impl Housed {
             group.keep();
         }
     }
+}
+
+/// Device access stays what it is, for that reason.
+fn devices_not_restricted(why: &str) -> Warning {
+    Warning { at: At::new(DEVICES), said: not_restricted(why) }
 }
 
 impl Drop for Housed {
@@ -257,6 +264,11 @@ impl Ready<'_> {
     /// How long each step took so far, in microseconds, by its number in the plan.
     pub fn times(&self) -> Vec<(usize, u32)> {
         self.0.armed.page.times()
+    }
+
+    /// What config.json asks for and was left out. The user is told.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.0.armed.warnings
     }
 
     /// The process's pid, as we count.

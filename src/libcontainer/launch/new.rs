@@ -75,7 +75,7 @@ impl<'a> New<'a> {
         armed.keep_times(self.times);
         note(self.plan, &reserved)?;
         let housed = Housed::make(self.plan)?;
-        housed.limit(self.plan)?;
+        armed.warnings.extend(housed.limit(self.plan)?);
         armed.open_cgroups(self.plan)?;
         let annotations = self.config.spec.annotations().clone().unwrap_or_default();
         let identity = Identity {

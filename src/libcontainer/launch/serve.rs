@@ -77,7 +77,7 @@ impl<'c> Entry<'c> {
         Ok(())
     }
 
-    fn finish(&mut self, launched: &Launched<'_>) -> Result<()> {
+    fn finish(&mut self, launched: &mut Launched<'_>) -> Result<()> {
         let Some(cgroup) = self.cgroup.take() else { return Ok(()) };
         let pid = launched.child.pid;
         launched.still_outside().try_for_each(|key| cgroup.enter(key, pid))?;
@@ -85,7 +85,8 @@ impl<'c> Entry<'c> {
         if let Some(starting) = self.starting.take() {
             starting.wait()?;
             cgroup.apply(writes)?;
-            cgroup.apply_devices(devices)?;
+            let why = cgroup.apply_devices(devices, placement.devices)?;
+            launched.armed.warnings.extend(why.as_deref().map(super::devices_not_restricted));
         }
         // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written
         placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))

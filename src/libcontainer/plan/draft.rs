@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Hook;
 
+use super::Asked;
 use super::resctrl::Group;
-use super::resources::{self, DeviceAccess, Placement, Refused, Write};
+use super::resources::{DeviceAccess, Placement, Write};
 use super::seccomp::Filter;
 use super::step::{Limit, Namespaces, Origin, Slot, Step, What};
-use super::{Asked, CgroupUse, Rootless};
 use crate::config::{At, Faults, Warning};
 use crate::host::Mounts;
 use crate::sys::mount::{Attributes, Reach};
@@ -390,43 +390,5 @@ impl Draft {
     pub(super) fn into_plan(mut self, ask: &Asked<'_>) -> Result<Plan, Faults> {
         self.find_all();
         ask.config.beside(self.faults).into_result(self.plan)
-    }
-
-    /// Where the container's cgroups are and what they allow.
-    pub(super) fn cgroup(&mut self, ask: &Asked<'_>) {
-        if ask.flags.cgroup == CgroupUse::Disabled {
-            return;
-        }
-        let linux = ask.config.spec.linux().as_ref();
-        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let (id, cgroups) = (&ask.flags.id, &ask.host.cgroups);
-        let placement = match ask.flags.cgroup {
-            CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, ask.host.me.uid, cgroups),
-            CgroupUse::Own | CgroupUse::Disabled => resources::place(path, id, cgroups),
-        };
-        let Some(mut placement) = self.keep(placement) else { return };
-        placement.refused = match ask.flags.rootless {
-            Rootless::No => Refused::Fails,
-            Rootless::Auto if ask.host.me.is_root() => Refused::Fails,
-            _ if ask.flags.cgroup != CgroupUse::Own || path.is_some_and(|path| !path.as_os_str().is_empty()) => {
-                Refused::Told
-            }
-            Rootless::Auto | Rootless::Yes => Refused::None,
-        };
-        let asked = linux.and_then(|linux| linux.resources().as_ref());
-        self.warnings(asked.map_or(Vec::new(), resources::unused));
-        let writes = asked.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &ask.host.cgroups));
-        let rules = asked.and_then(|asked| asked.devices().as_deref()).unwrap_or_default();
-        let access = resources::devices(rules, &ask.host.cgroups);
-        if let (Some(writes), Some(access)) = (self.keep(writes), self.keep(access)) {
-            if let Some(unit) = &mut placement.unit {
-                unit.properties = resources::unit::properties(&writes);
-                unit.properties.extend(resources::unit::device_properties(&access));
-                let annotations = ask.config.spec.annotations().clone().unwrap_or_default();
-                let more = resources::annotations::properties(&annotations);
-                unit.properties.extend(self.faults.keep(more).unwrap_or_default());
-            }
-            self.plan.cgroup = Some((placement, writes, access));
-        }
     }
 }

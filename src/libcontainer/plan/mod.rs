@@ -2,6 +2,7 @@
 //! order of things, and the order is the security property; `tests/invariants.rs` holds it to its rules.
 
 pub mod capabilities;
+mod cgroup;
 mod cgroup_mounts;
 mod console;
 mod devices;
@@ -156,7 +157,7 @@ pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
 /// The order of things, whole.
 fn draft(ask: &Asked<'_>) -> Draft {
     let mut plan = Draft::new(ask);
-    plan.cgroup(ask); //                             where, and how much
+    cgroup::all(ask, &mut plan); //                  where, and how much
     resctrl::all(ask, &mut plan);
     let kinds = namespaces::of(ask, &mut plan);
     let own = process::own(ask, &kinds, &mut plan);

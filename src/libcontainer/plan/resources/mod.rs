@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources, LinuxThrottleDevice};
 
-pub use devices::{DeviceAccess, List as DeviceList, devices};
+pub use devices::{DEVICES, DeviceAccess, List as DeviceList, devices, not_restricted};
 use unit::{Manager, Unit};
 
 use crate::config::{At, Faults, Warning};
@@ -40,6 +40,8 @@ pub struct Placement {
     pub unit: Option<Unit>,
     /// What it means that we may not make them.
     pub refused: Refused,
+    /// What it means that we may not restrict devices.
+    pub devices: OnForbidden,
     /// To whom the directory of version 2 is handed.
     pub owner: Option<Owner>,
 }
@@ -63,6 +65,18 @@ pub enum Refused {
     Told,
     /// Nobody has asked for one, and the container does without.
     None,
+}
+
+/// What it means that we may not restrict devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnForbidden {
+    /// The container fails.
+    #[default]
+    Fail,
+    /// The user is warned, and the container does without.
+    Warn,
+    /// The container does without: config.json has no rules.
+    Ignore,
 }
 
 /// One value for one file.
@@ -157,7 +171,7 @@ fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement 
         let parent = v2.own.parent().unwrap_or(Path::new("/"));
         places.push(place(String::new(), &v2.mount, parent, &[]));
     }
-    Placement { places, unit: None, refused: Refused::Fails, owner: None }
+    Placement { places, ..Placement::default() }
 }
 
 /// Without a root and without `..`, which cannot climb above it.

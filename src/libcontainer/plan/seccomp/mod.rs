@@ -12,7 +12,7 @@ mod tests;
 use std::fmt;
 use std::path::PathBuf;
 
-use libseccomp::{ScmpAction, ScmpSyscall, ScmpVersion};
+use libseccomp::{ScmpAction, ScmpVersion};
 use oci_spec::runtime::{Arch, LinuxSeccompAction, LinuxSeccompOperator};
 use sha2::{Digest, Sha256};
 
@@ -157,13 +157,6 @@ impl Filter {
             }
             hex
         })
-    }
-
-    /// The names that stand in the profile and mean nothing here, neither to libseccomp nor to us. Their rules are
-    /// left out of the program, as every runtime does; they are for a word in the log.
-    pub fn unknown_names(&self) -> Vec<&str> {
-        let unknown = |name: &&str| ScmpSyscall::from_name(name).is_err() && names::late(name).is_none();
-        self.rules.iter().flat_map(|rule| &rule.names).map(String::as_str).filter(unknown).collect()
     }
 
     /// How many system calls have a rule.

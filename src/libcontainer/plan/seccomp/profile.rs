@@ -1,5 +1,6 @@
 //! Reading `linux.seccomp`: every mistake by its place, every default filled in.
 
+use libseccomp::ScmpSyscall;
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
@@ -18,6 +19,7 @@ pub fn filter(seccomp: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>),
     let mut reading = Reading { at, faults: Faults::none(), warnings: Vec::new() };
     let default = reading.default(seccomp);
     let rules = reading.rules(seccomp.syscalls().as_deref().unwrap_or_default());
+    rules.iter().for_each(|rule| reading.unknown_names(rule, default));
     let notifies = rules.iter().position(|rule| rule.verdict.action == LinuxSeccompAction::ScmpActNotify);
     let listener = reading.listener(seccomp, notifies.map(|i| rules[i].n));
     let flags = reading.flags(seccomp, notifies);
@@ -89,6 +91,20 @@ impl Reading<'_> {
         let verdict = self.verdict(syscall.action(), syscall.errno_ret(), || errno_at);
         let when = self.conditions(syscall.args().as_deref().unwrap_or_default(), &at);
         Rule { n, names: syscall.names().clone(), verdict, when }
+    }
+
+    /// A name that neither libseccomp nor we know is left out of the program, as every runtime does: profiles name what
+    /// newer kernels have. Where the rule restricts more than the default, a restriction is lost, and the user is told.
+    fn unknown_names(&mut self, rule: &Rule, default: Verdict) {
+        if severity(rule.verdict.action) <= severity(default.action) {
+            return;
+        }
+        for (j, name) in rule.names.iter().enumerate() {
+            if ScmpSyscall::from_name(name).is_err() && names::late(name).is_none() {
+                let said = format!("not applied: unknown system call {name:?}");
+                self.warnings.push(Warning { at: self.at.key("syscalls").index(rule.n).key("names").index(j), said });
+            }
+        }
     }
 
     /// All conditions must hold together, unless two look at the same argument: then any one is enough. The spec is
@@ -190,6 +206,20 @@ fn archs(asked: &[Arch]) -> Vec<Arch> {
         .collect()
 }
 
+/// How much an action restricts, in the order in which the kernel chooses between filters (seccomp(2)).
+fn severity(action: LinuxSeccompAction) -> u8 {
+    match action {
+        LinuxSeccompAction::ScmpActAllow => 0,
+        LinuxSeccompAction::ScmpActLog => 1,
+        LinuxSeccompAction::ScmpActTrace => 2,
+        LinuxSeccompAction::ScmpActNotify => 3,
+        LinuxSeccompAction::ScmpActErrno => 4,
+        LinuxSeccompAction::ScmpActTrap => 5,
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => 6,
+        LinuxSeccompAction::ScmpActKillProcess => 7,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +319,18 @@ mod tests {
                 "linux.seccomp.flags: WAIT_KILLABLE_RECV is left out: no rule has SCMP_ACT_NOTIFY"
             ]
         );
+    }
+
+    #[test]
+    fn a_restriction_of_an_unknown_system_call_is_a_warning() {
+        let profile = |default: &str| {
+            json!({"defaultAction": default, "syscalls": [
+                {"names": ["read", "no_such_call"], "action": "SCMP_ACT_ERRNO"},
+                {"names": ["nor_this"], "action": "SCMP_ACT_ALLOW"}]})
+        };
+        let said = "linux.seccomp.syscalls[0].names[1]: not applied: unknown system call \"no_such_call\"";
+        assert_eq!(warnings(profile("SCMP_ACT_ALLOW")), [said]);
+        assert_eq!(warnings(profile("SCMP_ACT_ERRNO")), [""; 0]);
     }
 
     #[test]

@@ -18,8 +18,18 @@ pub enum DeviceAccess {
     List(List),
     /// Instructions of a BPF_PROG_TYPE_CGROUP_DEVICE program, eight bytes each.
     Program(Vec<u8>),
-    /// Everything is allowed, or nothing is there to forbid it.
+    /// Everything is allowed.
     Unrestricted,
+    /// The rules restrict, and this host has nothing that could: what is missing.
+    Missing(&'static str),
+}
+
+/// The place of the rules.
+pub const DEVICES: &str = "linux.resources.devices";
+
+/// What is said where device rules are missing without harm.
+pub fn not_restricted(why: &str) -> String {
+    format!("not applied, access to devices stays that of the caller: {why}")
 }
 
 /// What every container may use, after the user's rules: nodes of any kind may be made; the default devices, terminals
@@ -75,7 +85,7 @@ impl DeviceAccess {
                 list.writes("a *:* rwm").iter().map(|w| format!("write {} = {}", w.file, w.value)).collect()
             }
             DeviceAccess::Program(bytes) => vec![format!("device program of {} instructions", bytes.len() / 8)],
-            DeviceAccess::Unrestricted => Vec::new(),
+            DeviceAccess::Unrestricted | DeviceAccess::Missing(_) => Vec::new(),
         }
     }
 }
@@ -85,7 +95,7 @@ impl DeviceAccess {
 /// # Errors
 /// Rules that mean nothing, and on version 2 those that no list can express.
 pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceAccess, Faults> {
-    let at = At::new("linux.resources.devices");
+    let at = At::new(DEVICES);
     let mut faults = Faults::none();
     let mut list = Vec::with_capacity(rules.len() + DEFAULT.len());
     for (n, rule) in rules.iter().enumerate() {
@@ -100,14 +110,12 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
     let Some(list) = faults.keep(List::of(&list)) else { return Err(faults) };
     let mounted = cgroups.v1.iter().any(|hierarchy| hierarchy.has("devices"));
     let access = match cgroups.layout() {
-        Layout::Unified if list.allows_everything() => DeviceAccess::Unrestricted,
-        Layout::Unified => DeviceAccess::Program(program::of(&list)),
         Layout::Legacy | Layout::Hybrid if mounted => DeviceAccess::List(list),
+        _ if list.allows_everything() => DeviceAccess::Unrestricted,
+        Layout::Unified if cgroups.v2.is_some() => DeviceAccess::Program(program::of(&list)),
+        Layout::Unified => DeviceAccess::Missing("no cgroup hierarchy is mounted at /sys/fs/cgroup"),
         Layout::Legacy | Layout::Hybrid => {
-            if !list.allows_everything() {
-                faults.add(at, "the cgroup controller devices is not mounted on this host");
-            }
-            DeviceAccess::Unrestricted
+            DeviceAccess::Missing("the cgroup controller devices is not mounted on this host")
         }
     };
     faults.into_result(access)
@@ -157,6 +165,18 @@ mod tests {
     fn a_rule_that_means_nothing_is_told() {
         let faults = refused(r#"[{"allow":true,"access":"x"}]"#);
         assert!(faults.contains("linux.resources.devices[0].access: \"x\""), "{faults}");
+    }
+
+    #[test]
+    fn rules_that_nothing_can_apply_are_not_forgotten() {
+        let none: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":false}]"#).unwrap();
+        let memory = crate::host::cgroups::Hierarchy { controllers: vec!["memory".into()], ..Default::default() };
+        for cgroups in [Cgroups::default(), Cgroups { v1: vec![memory], v2: Some(Unified::default()) }] {
+            let access = devices(&none, &cgroups).unwrap();
+            assert!(matches!(access, DeviceAccess::Missing(_)), "{access:?}");
+            let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true}]"#).unwrap();
+            assert_eq!(devices(&all, &cgroups).unwrap(), DeviceAccess::Unrestricted);
+        }
     }
 
     #[test]
