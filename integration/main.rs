@@ -9,6 +9,7 @@ mod cli;
 mod conformance;
 mod delegation;
 mod devices;
+mod edge_values;
 mod events;
 mod exec;
 mod failures;

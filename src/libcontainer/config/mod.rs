@@ -5,8 +5,10 @@ mod at;
 pub mod capability;
 pub mod example;
 mod fault;
+mod forms;
 mod names;
 mod read;
+mod shape;
 
 use oci_spec::runtime::{LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
 use serde_json::Value;
@@ -79,9 +81,11 @@ const NAMESPACES: [LinuxNamespaceType; 8] = [
 /// # Errors
 /// Nothing of it can be read.
 pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
-    let read::Read { value: mut spec, warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
+    let read::Read { value: mut spec, mut warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
     forget_absent_pids_limit(bytes, &mut spec);
-    if let Some(problem) = version_problem(spec.version()) {
+    if let Some(warning) = short_version(spec.version()) {
+        warnings.push(warning);
+    } else if let Some(problem) = version_problem(spec.version()) {
         faults.add(At::new("ociVersion"), problem);
     }
     Ok(Config { spec, warnings, faults })
@@ -119,6 +123,14 @@ pub fn load_resources(bytes: &[u8]) -> Result<Value, Faults> {
     read.faults.into_result(text.unwrap_or_default())
 }
 
+/// Two numbers of a version, such as 1.0: the specification wants three, and every runtime takes it.
+fn short_version(version: &str) -> Option<Warning> {
+    let (major, minor) = version.split_once('.')?;
+    let minor: u32 = minor.parse().ok()?;
+    let said = format!("\"{version}\" is read as \"{version}.0\": a semantic version has three numbers");
+    (matches!(major, "0" | "1") && minor < 1000).then(|| Warning { at: At::new("ociVersion"), said })
+}
+
 /// SPEC: config.md#specification-version: semantic versions; we know the first major one.
 fn version_problem(version: &str) -> Option<String> {
     if version.is_empty() {
@@ -145,6 +157,7 @@ mod tests {
         }
         for bad in ["", "invalid", "1", "1.0", "2.0.0", "1.x.0"] {
             assert!(version_problem(bad).is_some(), "{bad}");
+            assert_eq!(short_version(bad).is_some(), bad == "1.0", "{bad}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
-use super::{At, Faults, Warning, capability};
+use super::{At, Faults, Warning, capability, forms, shape};
 
 /// More mistakes than this nobody reads.
 const MAX_MISTAKES: usize = 64;
@@ -22,9 +22,8 @@ pub(super) struct Read<T> {
 
 /// Reads a `T`; `at` is the place of the document itself.
 pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T>, Faults> {
-    // serde takes an array of the values for an object of them; the spec does not
-    if bytes.trim_ascii_start().first() == Some(&b'{')
-        && let Ok(value) = serde_json::from_slice(bytes)
+    if let Ok(value) = serde_json::from_slice(bytes)
+        && shape::is_sound(bytes)
     {
         return Ok(Read { value, warnings: Vec::new(), faults: Faults::none() });
     }
@@ -33,11 +32,13 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     if !document.is_object() {
         return Err(Faults::one(at.clone(), format!("is {} and no object", kind(&document))));
     }
-    let mut warnings = Vec::new();
+    let (mut warnings, mut faults) = (Vec::new(), Faults::none());
+    shape::take_out_arrays(&mut document, at, &mut faults);
+    forms::as_today(&mut document, at, &mut warnings, &mut faults);
     drop_unknown_capabilities(&mut document, at, &mut warnings);
     rename_scheduler_flags(&mut document);
     drop_empty_affinity(&mut document);
-    let (value, faults) = all_mistakes(document, at)?;
+    let (value, faults) = all_mistakes(document, at, faults)?;
     Ok(Read { value, warnings, faults })
 }
 
@@ -105,8 +106,9 @@ fn drop_empty_affinity(document: &mut Value) {
 }
 
 /// Reads again and again; each time one mistake less. What is left, and what was wrong with the rest.
-fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At) -> Result<(T, Faults), Faults> {
-    let mut faults = Faults::none();
+/// What is already known to be wrong has been taken out of the document.
+fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: Faults) -> Result<(T, Faults), Faults> {
+    let known = faults.clone();
     let mut taken = HashMap::new();
     for _ in 0..MAX_MISTAKES {
         let error = match serde_path_to_error::deserialize::<_, T>(document.clone()) {
@@ -117,7 +119,7 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At) -> Result<(T,
         let text = error.inner().to_string();
         let (place, problem) = told(&path, &text, &document, at, &taken);
         // what was taken out because of its own mistake is missing now, and the piece around it goes the same way
-        if !faults.iter().any(|fault| fault.at == place) {
+        if !faults.iter().any(|fault| fault.at == place) && !known.iter().any(|known| known.at.touches(&place)) {
             faults.add(place, problem);
         }
         if !take_out(&mut document, &path, &mut taken) {

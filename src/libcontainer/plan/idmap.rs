@@ -20,7 +20,7 @@ pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let (uid_at, gid_at) = (At::new("linux.uidMappings"), At::new("linux.gidMappings"));
     for (list, at) in [(uids, &uid_at), (gids, &gid_at)] {
         if !list.is_empty() && !kinds.private(USER) {
-            plan.fault(at, "needs a user namespace (linux.namespaces)");
+            plan.warn(at, "is ignored: there is no user namespace in linux.namespaces");
         }
         if list.is_empty() && kinds.new.has(USER) {
             plan.fault(at, "is missing: a new user namespace needs it");

@@ -122,7 +122,8 @@ fn ids(process: &Process, at: &At, plan: &mut Draft) {
         idmap::must_be_one(id, &at, plan);
     }
     if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {
-        plan.fault(&at.key("umask"), format!("{umask} is more than 511 (0777)"));
+        // as with runc: umask(2) takes the bits of the permissions
+        plan.warn(&at.key("umask"), format!("{umask} is more than 511 (0777): the bits above are ignored"));
     }
 }
 
@@ -164,7 +165,8 @@ fn program(process: &Process, path: &str, env: Option<Strings>, at: &At, plan: &
         return None;
     };
     if name.is_empty() {
-        plan.fault(&at.index(0), "is empty: there is no program to run");
+        // podman and Docker make exit status 127 of these words
+        plan.fault(&at.index(0), "exec: \"\": executable file not found in $PATH");
         return None;
     }
     let paths: Vec<String> = if name.contains('/') {

@@ -21,7 +21,8 @@ pub(super) fn scheduler(asked: &Scheduler, at: &At, plan: &mut Draft) {
     let realtime = matches!(policy, LinuxSchedulerPolicy::SchedFifo | LinuxSchedulerPolicy::SchedRr);
     let deadline = policy == LinuxSchedulerPolicy::SchedDeadline;
     if nice != 0 && !nice_counts {
-        plan.fault(&at.key("nice"), "is for SCHED_OTHER and SCHED_BATCH only");
+        // as with runc: sched_setattr(2) does not look at it
+        plan.warn(&at.key("nice"), "is ignored: only SCHED_OTHER and SCHED_BATCH have a nice value");
     } else if !(-20..=19).contains(&nice) {
         plan.fault(&at.key("nice"), format!("{nice} is not in -20..19"));
     }

@@ -1,0 +1,103 @@
+//! Values at the edge of what makes sense, each beside runc: what runc runs and the specification does not forbid, we run.
+//! What differs has its reason in the table.
+
+use serde_json::{Value, json};
+
+use crate::world::{Who, World, who};
+
+/// Whether a container with such a value runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Runs,
+    Refused,
+}
+use Expected::{Refused, Runs};
+
+/// A pointer into config.json, the value there (null takes it out), what coracle does, what runc 1.1 does, and why where
+/// these differ.
+type Row = (&'static str, Value, Expected, Expected, &'static str);
+
+fn table() -> Vec<Row> {
+    let forbidden = "the specification forbids it";
+    vec![
+        ("/ociVersion", json!("1.0"), Runs, Runs, ""),
+        ("/process/user", Value::Null, Runs, Runs, ""),
+        ("/process/user", json!({}), Runs, Runs, ""),
+        ("/process/user", json!({"umask": 4096}), Runs, Runs, ""),
+        ("/process/user", json!([0, 0]), Refused, Refused, ""),
+        ("/process/user", json!({"uid": 0.0, "gid": 0}), Refused, Refused, ""),
+        ("/process/args", json!([""]), Refused, Refused, ""),
+        ("/process/args", json!([]), Refused, Refused, ""),
+        ("/process/cwd", json!(""), Refused, Refused, ""),
+        ("/process/env", json!(["X"]), Refused, Refused, ""),
+        ("/process/env", json!(["=X"]), Refused, Refused, ""),
+        ("/process/capabilities", Value::Null, Runs, Runs, ""),
+        ("/process/capabilities", json!(["CAP_KILL"]), Refused, Refused, ""),
+        ("/process/scheduler", json!({"policy": "SCHED_IDLE", "nice": 5}), Runs, Runs, ""),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_OTHER", "nice": 20}),
+            Refused,
+            Runs,
+            "runc refuses it since 1.2",
+        ),
+        ("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]), Refused, Refused, ""),
+        (
+            "/process/rlimits",
+            json!([{"type": "RLIMIT_CORE", "soft": 1, "hard": 1}, {"type": "RLIMIT_CORE", "soft": 1, "hard": 1}]),
+            Refused,
+            Runs,
+            forbidden,
+        ),
+        ("/process/oomScoreAdj", json!(1001), Refused, Refused, ""),
+        ("/root", json!(["rootfs", false]), Refused, Refused, ""),
+        ("/linux", json!([]), Refused, Refused, ""),
+        ("/linux/uidMappings", json!([{"containerID": 0, "hostID": 100_000, "size": 1000}]), Runs, Runs, ""),
+        ("/linux/rootfsPropagation", json!(""), Runs, Runs, ""),
+        ("/linux/seccomp", json!({}), Runs, Runs, ""),
+        ("/linux/seccomp", json!({"defaultAction": ""}), Runs, Runs, ""),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"name": "mkdir", "action": "SCMP_ACT_ERRNO"}]}),
+            Refused,
+            Runs,
+            "runc leaves the rule out without a word, and the specification asks for names",
+        ),
+        ("/linux/maskedPaths", json!(["proc/kcore"]), Refused, Runs, forbidden),
+        ("/linux/readonlyPaths", json!(["proc/sys"]), Refused, Runs, forbidden),
+        ("/linux/personality", json!({"domain": "LINUX", "flags": ["X"]}), Runs, Runs, ""),
+        ("/hooks/prestart", json!([{"path": "/bin/true", "timeout": 0}]), Refused, Refused, ""),
+        ("/hooks/prestart", json!([{"path": "true"}]), Refused, Refused, ""),
+        ("/hostname", json!("a".repeat(65)), Refused, Refused, ""),
+        ("/linux/sysctl", json!({"kernel.hostname": "x"}), Refused, Refused, ""),
+        ("/linux/sysctl", json!({"net.ipv4.nope": "1"}), Refused, Refused, ""),
+        ("/linux/devices", json!([{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}]), Runs, Runs, ""),
+        ("/linux/devices", json!([{"path": "/dev/x", "type": "", "major": 10, "minor": 229}]), Refused, Refused, ""),
+    ]
+}
+
+#[test]
+fn a_value_at_the_edge_is_run_or_refused_as_by_runc_or_for_a_reason() {
+    crate::only!(Who::Us, Who::Runc; "the table is about runc");
+    crate::needs_root!("the stock configuration has no user namespace");
+    let rows = table();
+    let mut differ = 0;
+    for (pointer, value, us, runc, why) in &rows {
+        assert_eq!(us == runc, why.is_empty(), "{pointer} {value}: a difference has a reason, and only a difference");
+        differ += usize::from(us != runc);
+        let mut world = World::running(&["true"]);
+        match value {
+            Value::Null => {
+                let (parent, name) = pointer.rsplit_once('/').unwrap();
+                world.at(parent).as_object_mut().unwrap().remove(name);
+            }
+            value => *world.at(pointer) = value.clone(),
+        }
+        let outcome = world.run();
+        let expected = if who() == Who::Us { us } else { runc };
+        let found = if outcome.status.success() { Runs } else { Refused };
+        assert_eq!(found, *expected, "{pointer} {value}: {}", outcome.err);
+        assert!(found == Runs || !outcome.err.is_empty(), "{pointer} {value}: no word");
+    }
+    println!("{} values at the edge, {differ} of them other than runc", rows.len());
+}

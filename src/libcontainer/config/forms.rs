@@ -1,0 +1,68 @@
+//! Older and generated forms of a document: what every runtime takes is made what the specification asks for today, and a
+//! form that no longer has a meaning is one mistake, not one for each of its lines.
+
+use serde_json::{Value, json};
+
+use super::{At, Faults, Warning};
+
+/// `at` is the place of the document: a config.json, or a process object alone.
+pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning>, faults: &mut Faults) {
+    let is_process = document.get("process").is_none() && document.get("args").is_some();
+    let process = if is_process { Some(&mut *document) } else { document.get_mut("process") };
+    if let Some(process) = process.and_then(Value::as_object_mut) {
+        root_is_the_user(process);
+    }
+    let at = at.key("linux").key("seccomp");
+    let Some(linux) = document.get_mut("linux").and_then(Value::as_object_mut) else { return };
+    if linux.get("seccomp").is_some_and(is_no_filter) {
+        linux.remove("seccomp");
+        let said = "has neither a defaultAction nor syscalls: as with runc, there is no filter".to_owned();
+        warnings.push(Warning { at: at.clone(), said });
+    }
+    if let Some(syscalls) = linux.get_mut("seccomp").and_then(|seccomp| seccomp.get_mut("syscalls")) {
+        one_name_each(syscalls, &at.key("syscalls"), faults);
+    }
+}
+
+/// As with runc and crun: who is not named is root.
+fn root_is_the_user(process: &mut serde_json::Map<String, Value>) {
+    let user = process.entry("user").or_insert(Value::Null);
+    if user.is_null() {
+        *user = json!({});
+    }
+    let Some(user) = user.as_object_mut() else { return };
+    for id in ["uid", "gid"] {
+        let id = user.entry(id).or_insert(Value::Null);
+        if id.is_null() {
+            *id = json!(0);
+        }
+    }
+}
+
+/// The zero value that generators in Go write.
+fn is_no_filter(seccomp: &Value) -> bool {
+    let Some(seccomp) = seccomp.as_object() else { return false };
+    let empty = |name: &str| {
+        seccomp.get(name).is_none_or(|value| match value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            _ => false,
+        })
+    };
+    empty("defaultAction") && empty("syscalls")
+}
+
+/// From before version 1.0: `name` for one system call, where `names` is a list. Such an entry has no effect in runc, and a
+/// profile without its rules is another profile.
+fn one_name_each(syscalls: &mut Value, at: &At, faults: &mut Faults) {
+    let Some(list) = syscalls.as_array_mut() else { return };
+    let old = |entry: &Value| entry.get("names").is_none() && entry.get("name").is_some_and(Value::is_string);
+    let count = list.iter().filter(|entry| old(entry)).count();
+    if count > 0 {
+        let said =
+            format!("{count} of the entries have `name`, the form from before version 1.0: write `\"names\": [\"…\"]`");
+        faults.add(at.clone(), said);
+        list.retain(|entry| !old(entry));
+    }
+}

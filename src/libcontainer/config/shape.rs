@@ -1,0 +1,228 @@
+//! Arrays where objects must stand. serde takes an array of the values for a struct of them; the specification does not, and
+//! a list that is read by position grants what nobody asked for.
+
+use serde_json::Value;
+
+use super::{At, Faults};
+
+/// Properties that are objects (runtime-spec 1.3, schema/*.json).
+const OBJECTS: [&str; 20] = [
+    "process",
+    "root",
+    "user",
+    "consoleSize",
+    "capabilities",
+    "scheduler",
+    "ioPriority",
+    "execCPUAffinity",
+    "hooks",
+    "linux",
+    "resources",
+    "memory",
+    "cpu",
+    "pids",
+    "blockIO",
+    "network",
+    "seccomp",
+    "intelRdt",
+    "personality",
+    "memoryPolicy",
+];
+/// Properties that are objects, and each of their values is one.
+const MAPS: [&str; 3] = ["timeOffsets", "rdma", "netDevices"];
+/// Properties that are arrays of objects. `args` is one below `syscalls` only; those of the process are text.
+const LISTS: [&str; 21] = [
+    "mounts",
+    "devices",
+    "namespaces",
+    "rlimits",
+    "uidMappings",
+    "gidMappings",
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+    "hugepageLimits",
+    "weightDevice",
+    "throttleReadBpsDevice",
+    "throttleWriteBpsDevice",
+    "throttleReadIOPSDevice",
+    "throttleWriteIOPSDevice",
+    "priorities",
+    "syscalls",
+    "args",
+];
+
+/// What the values directly inside a bracket are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    /// Properties, by their names.
+    Properties,
+    /// Objects, and nothing else.
+    Objects,
+    /// What the specification does not know, or what cannot be read by position.
+    Anything,
+}
+
+impl Inside {
+    /// What is inside the bracket that opens the value of `key`; nothing where the value must begin with another one.
+    fn enter(self, bracket: u8, key: &[u8]) -> Option<Inside> {
+        let among = |names: &[&str]| names.iter().any(|name| name.as_bytes() == key);
+        match (self, bracket) {
+            (Inside::Objects, b'{') => Some(Inside::Properties),
+            (Inside::Objects, _) => None,
+            (Inside::Properties, b'{') if among(&OBJECTS) => Some(Inside::Properties),
+            (Inside::Properties, b'{') if among(&MAPS) => Some(Inside::Objects),
+            (Inside::Properties, b'[') if among(&OBJECTS) || among(&MAPS) => None,
+            (Inside::Properties, b'[') if among(&LISTS) => Some(Inside::Objects),
+            (Inside::Properties | Inside::Anything, _) => Some(Inside::Anything),
+        }
+    }
+}
+
+/// True when no object of the specification is written as an array. Needs no more memory than the document is deep.
+pub(super) fn is_sound(json: &[u8]) -> bool {
+    let mut open = vec![Inside::Objects];
+    let (mut key, mut n): (&[u8], usize) = (b"", 0);
+    while let Some(byte) = json.get(n) {
+        match byte {
+            b'"' => {
+                let end = end_of_string(json, n);
+                key = &json[n + 1..end];
+                n = end;
+                // a name may be spelled with escapes: then the whole document is looked at
+                if key.contains(&b'\\') && open.last() == Some(&Inside::Properties) {
+                    return false;
+                }
+            }
+            b'{' | b'[' => match open.last().and_then(|inside| inside.enter(*byte, key)) {
+                Some(inside) => open.push(inside),
+                None => return false,
+            },
+            b'}' | b']' => drop(open.pop()),
+            _ => {}
+        }
+        n += 1;
+    }
+    true
+}
+
+/// Where the string that begins at `start` ends: at its closing quote, or with the text.
+fn end_of_string(json: &[u8], start: usize) -> usize {
+    let mut n = start + 1;
+    while n < json.len() && json[n] != b'"' {
+        n += if json[n] == b'\\' { 2 } else { 1 };
+    }
+    n.min(json.len())
+}
+
+/// Takes every array that stands where an object must out of the document, and notes it.
+pub(super) fn take_out_arrays(document: &mut Value, at: &At, faults: &mut Faults) {
+    look(document, Inside::Properties, at, faults);
+}
+
+/// True when `value` holds an array that must be an object, itself or as one of its elements.
+fn look(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool {
+    match value {
+        Value::Object(object) => object.retain(|name, value| {
+            let at = at.key(name);
+            match inside.enter(bracket(value), name.as_bytes()) {
+                Some(inside) => !look(value, inside, &at, faults),
+                None if bracket(value) == 0 => true,
+                None => !is_wrong(name, &at, faults),
+            }
+        }),
+        Value::Array(list) if inside == Inside::Objects => {
+            let mut wrong = false;
+            for (n, value) in list.iter_mut().enumerate() {
+                let at = at.index(n);
+                match value {
+                    Value::Object(_) => wrong |= look(value, Inside::Properties, &at, faults),
+                    Value::Array(_) => wrong |= is_wrong("", &at, faults),
+                    // the typed read tells it
+                    _ => {}
+                }
+            }
+            return wrong;
+        }
+        _ => {}
+    }
+    false
+}
+
+/// The bracket that a value begins with, or 0.
+fn bracket(value: &Value) -> u8 {
+    match value {
+        Value::Object(_) => b'{',
+        Value::Array(_) => b'[',
+        _ => 0,
+    }
+}
+
+fn is_wrong(name: &str, at: &At, faults: &mut Faults) -> bool {
+    let more = match name {
+        "capabilities" => {
+            ": one list for all sets is the form from before version 1.0; name bounding, effective and permitted"
+        }
+        _ => "",
+    };
+    faults.add(at.clone(), format!("expected an object, got an array{more}"));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong, by both ways to look.
+    fn wrong(json: &str) -> Vec<String> {
+        let mut faults = Faults::none();
+        let mut document = serde_json::from_str(json).unwrap();
+        take_out_arrays(&mut document, &At::default(), &mut faults);
+        assert_eq!(is_sound(json.as_bytes()), faults.is_empty(), "{json}");
+        assert!(is_sound(document.to_string().as_bytes()), "{document}");
+        faults.iter().map(|fault| fault.at.to_string()).collect()
+    }
+
+    #[test]
+    fn an_array_is_found_wherever_an_object_must_stand() {
+        for (json, place) in [
+            (r#"{"root":["rootfs",false]}"#, "root"),
+            (r#"{"linux":[]}"#, "linux"),
+            (r#"{"process":{"user":[0,0]}}"#, "process.user"),
+            (r#"{"process":{"capabilities":[["CAP_KILL"]]}}"#, "process.capabilities"),
+            (r#"{"mounts":[{"destination":"/a"},["/b"]]}"#, "mounts[1]"),
+            (r#"{"hooks":{"prestart":[["/bin/true"]]}}"#, "hooks.prestart[0]"),
+            (r#"{"linux":{"resources":{"rdma":{"x":[1,2]}}}}"#, "linux.resources.rdma.x"),
+            (r#"{"linux":{"seccomp":{"syscalls":[{"args":[[1,2]]}]}}}"#, "linux.seccomp.syscalls[0].args[0]"),
+        ] {
+            assert_eq!(wrong(json), [place], "{json}");
+        }
+    }
+
+    #[test]
+    fn every_struct_of_the_types_is_known_here() {
+        // the example has most of them: as an array of its values each is found
+        let example = crate::config::example::spec(crate::config::example::Kind::Rootful);
+        assert!(is_sound(example.as_bytes()));
+        let document: Value = serde_json::from_str(&example).unwrap();
+        let Value::Object(properties) = &document else { panic!("no object") };
+        for (name, value) in properties.iter().filter(|(_, value)| value.is_object()) {
+            let list: Vec<_> = value.as_object().unwrap().values().cloned().collect();
+            assert_eq!(wrong(&serde_json::json!({name: list}).to_string()), [name.as_str()]);
+        }
+    }
+
+    #[test]
+    fn what_the_specification_does_not_know_is_left_alone() {
+        for json in [
+            r#"{"x-mine":{"root":[1]},"annotations":{"root":"[]"},"process":{"args":["sh","["],"env":["A=[\"]"]}}"#,
+            r#"{"linux":{"maskedPaths":["/proc/\"["],"sysctl":{"a":"{"}}}"#,
+        ] {
+            assert_eq!(wrong(json), Vec::<String>::new(), "{json}");
+        }
+        assert!(!is_sound(b"[]") && !is_sound(br#"{"r\u006fot":[]}"#));
+    }
+}
