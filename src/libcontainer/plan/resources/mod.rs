@@ -199,7 +199,8 @@ pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write
     }
 }
 
-/// What `linux.resources` asks and no kernel has any more. As runc, we go on without.
+/// What `linux.resources` asks and what has no effect: what no kernel has any more, and empty values. As runc, we go on
+/// without.
 pub fn unused(resources: &LinuxResources) -> Vec<Warning> {
     let at = At::new("linux.resources.memory");
     let memory = resources.memory().as_ref();
@@ -207,8 +208,12 @@ pub fn unused(resources: &LinuxResources) -> Vec<Warning> {
         ("kernel", memory.is_some_and(|memory| memory.kernel().is_some())),
         ("kernelTCP", memory.is_some_and(|memory| memory.kernel_tcp().is_some())),
     ];
-    let said = "is not used: the kernel has given it up";
-    names.into_iter().filter(|(_, set)| *set).map(|(name, _)| Warning { at: at.key(name), said: said.into() }).collect()
+    let gone = names.into_iter().filter(|(_, set)| *set).map(|(name, _)| (at.key(name), "the kernel has given it up"));
+    let unified = At::new("linux.resources.unified");
+    let empty = resources.unified().iter().flatten();
+    let empty = empty.filter(|(file, value)| value.trim().is_empty() && !v2::may_be_empty(file));
+    let empty = empty.map(|(file, _)| (unified.key(file), "it is empty"));
+    gone.chain(empty).map(|(at, why)| Warning { at, said: format!("is ignored: {why}") }).collect()
 }
 
 /// Writes and mistakes while they are collected.

@@ -138,7 +138,7 @@ pub fn unit(
     };
     let name = match (name.ends_with(".slice"), prefix) {
         (true, _) => name.to_owned(),
-        (false, "") => format!("{name}.scope"),
+        // an empty prefix too, as with runc and crun: whoever computes the name finds it
         (false, prefix) => format!("{prefix}-{name}.scope"),
     };
     let directory = match manager {
@@ -355,7 +355,7 @@ mod tests {
     fn a_path_of_three_parts_names_a_unit() {
         assert_eq!(named(""), owned(["coracle-id.scope", "system.slice", "system.slice/coracle-id.scope"]));
         assert_eq!(named("a-b.slice:p:n"), owned(["p-n.scope", "a-b.slice", "a.slice/a-b.slice/p-n.scope"]));
-        assert_eq!(named("system.slice::n"), owned(["n.scope", "system.slice", "system.slice/n.scope"]));
+        assert_eq!(named("system.slice::n"), owned(["-n.scope", "system.slice", "system.slice/-n.scope"]));
         assert_eq!(named("-.slice:p:n"), owned(["p-n.scope", "-.slice", "p-n.scope"]));
         assert_eq!(named("a.slice:p:a-n.slice"), owned(["a-n.slice", "a.slice", "a.slice/a-n.slice"]));
         for bad in ["/a/b", "a:b", "x:y:", "a--b.slice:p:n", "a:p:n", "-a.slice:p:n", "a.slice:p:n:m"] {

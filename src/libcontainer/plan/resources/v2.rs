@@ -151,6 +151,16 @@ fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     }
 }
 
+/// Files of every cgroup that move processes or change what the cgroup is (cgroups(7)).
+const CORE_FILES: [&str; 6] =
+    ["cgroup.procs", "cgroup.threads", "cgroup.freeze", "cgroup.kill", "cgroup.type", "cgroup.subtree_control"];
+
+/// An empty line resets the lists of cpuset. Elsewhere the kernel reads it as the number 0: memory.high 0 stops the
+/// container. `unused` warns of such a value.
+pub(super) fn may_be_empty(file: &str) -> bool {
+    file.starts_with("cpuset.")
+}
+
 fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
     let at = at.key("unified");
     let mut entries: Vec<_> = resources.unified().iter().flatten().collect();
@@ -160,12 +170,15 @@ fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
             sheet.faults.add(at.key(file), "is no name of a cgroup file");
             continue;
         }
+        if CORE_FILES.contains(&file.as_str()) {
+            sheet.faults.add(at.key(file), "cannot be set: the runtime itself needs this file");
+            continue;
+        }
         // one write for each line: the kernel takes one setting at a time
-        for line in value.lines() {
+        for line in value.lines().filter(|line| !line.trim().is_empty()) {
             sheet.write("", file, line, at.key(file));
         }
-        if value.is_empty() {
-            // for the kernel an empty line, which resets cpuset.cpus and its like, and is refused elsewhere
+        if value.trim().is_empty() && may_be_empty(file) {
             sheet.write("", file, "\n", at.key(file));
         }
     }
@@ -186,6 +199,29 @@ mod tests {
         for (shares, expected) in [(2, 1), (1024, 100), (262_144, 10_000), (0, 1), (1 << 40, 10_000)] {
             assert_eq!(weight(shares), expected, "{shares}");
         }
+    }
+
+    #[test]
+    fn an_empty_value_resets_a_list_and_is_else_ignored() {
+        let json = r#"{"unified":{"cpuset.cpus":"","memory.high":"","memory.max":"\n","pids.max":"7\n\n"}}"#;
+        let expected =
+            [("cpuset.cpus", "\n"), ("pids.max", "7")].map(|(file, value)| (file.to_owned(), value.to_owned()));
+        assert_eq!(written(json).unwrap(), expected);
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        let mut told: Vec<_> = super::super::unused(&resources).iter().map(ToString::to_string).collect();
+        told.sort();
+        let expected = ["memory.high", "memory.max"]
+            .map(|file| format!("linux.resources.unified.{file}: is ignored: it is empty"));
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_the_runtime_itself_needs_cannot_be_set() {
+        for file in CORE_FILES {
+            let told = written(&format!(r#"{{"unified":{{"{file}":"1"}}}}"#)).unwrap_err();
+            assert!(told.contains("cannot be set: the runtime itself needs this file"), "{told}");
+        }
+        assert!(written(r#"{"unified":{"cgroup.max.depth":"3"}}"#).is_ok());
     }
 
     #[test]
