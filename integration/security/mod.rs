@@ -2,6 +2,7 @@
 //! is a subcommand of attacker.c, a static program that is put into a root; a test is only as good as what it would see, so
 //! each says on which older runtime it sees it.
 
+mod binary;
 mod limits;
 
 use std::path::PathBuf;

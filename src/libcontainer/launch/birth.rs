@@ -16,7 +16,7 @@ use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
 use crate::init::{self, Scene};
 use crate::plan::failure::words;
-use crate::plan::step::Slot;
+use crate::plan::step::{Slot, What};
 use crate::plan::{OomScore, Plan};
 use crate::sys::clone::{Parentage, Side, clone, setns};
 use crate::sys::page::Page;
@@ -37,6 +37,8 @@ pub(super) fn give<'a>(
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
+    // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
+    let protected = Some(protected).filter(|_| !can_be_seen(plan));
     let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
     let flags = plan.birth.new.0;
     let score = plan.oom_score_adj.map(|wanted| Score::lend(wanted, &mut armed.warnings)).transpose()?;
@@ -69,9 +71,16 @@ pub(super) fn give<'a>(
             drop(theirs);
             drop(inside);
             lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
-            Ok(Launched { plan, armed, talk: ours, child, lodging, protected: Some(protected) })
+            Ok(Launched { plan, armed, talk: ours, child, lodging, protected })
         }
     }
+}
+
+/// True when the child, or the one that it spawns, enters a pid namespace that has processes already.
+fn can_be_seen(plan: &Plan) -> bool {
+    let steps = plan.bridge.iter().chain(&plan.init);
+    let mut joins = steps.filter(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)));
+    plan.birth.pid_namespace.is_some() || joins.next().is_some()
 }
 
 /// The clone, in the best of the cgroup's directories of version 2 that takes the child, or outside of them.

@@ -1,12 +1,12 @@
-//! The container can never write our binary (CVE-2019-5736): a process of it that becomes /proc/self/exe, by its name or
-//! as an interpreter, must find a file there that cannot be opened for writing, now or when we are long gone.
+//! The container can never write our binary (CVE-2019-5736). A process of it can become /proc/self/exe, by its name or as
+//! an interpreter: the file there cannot be opened for writing, neither now nor when we are long gone.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Result, anyhow, bail};
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
@@ -16,38 +16,42 @@ use crate::sys::image;
 use crate::sys::mount::{Attributes, Reach, set_attributes};
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
+/// The seals that a copy has beside the one against writing.
+const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-/// That it is so: what may be launched is launched with this.
+/// The proof of it, which every launch needs.
 #[derive(Debug)]
 pub struct Protected {
-    /// The mount our program was mapped from anew, which it no longer needs. The kernel takes a mount apart when its last
-    /// descriptor is closed, and that waits for all CPUs (synchronize_rcu_expedited): it is closed while init is at work.
+    /// The mount that our program was mapped from anew, which it no longer needs. The kernel takes a mount apart when its
+    /// last descriptor is closed, and that waits for all CPUs (synchronize_rcu_expedited): it is closed while init is at work.
     _mount: Option<OwnedFd>,
 }
 
-/// Makes sure of it, by running from a place that is read-only: a detached mount of the same file, which our program is
-/// mapped from anew, in tens of microseconds. Where that is not allowed, or we are not alone in the program, we run
-/// ourselves again from there; where we may not mount, from a sealed copy in memory. Returns when that is so already.
+/// Makes sure of it. Our program is mapped anew from a detached read-only mount of its file, in tens of microseconds. Where
+/// that is not allowed, or we are not alone in the program, we run ourselves again from a sealed copy in memory, and this
+/// returns in the second run.
 ///
-/// The detached mount is in no mount namespace; to change it one needs CAP_SYS_ADMIN over the host's, and with that the
-/// host's disks are open anyway. Who is confined by less never has it.
+/// What is found is never believed, except for a seal: a mount that is read-only now can be made writable later, by
+/// whoever has it in their mount namespace. Once its descriptor is closed, the detached mount is in no mount namespace at all,
+/// and then nobody can change it (mount_setattr(2): EINVAL). Before that, everybody with CAP_SYS_ADMIN in some user
+/// namespace and a descriptor of the file can: no container may see us before it is closed.
 ///
 /// # Errors
 /// Neither way works.
 pub fn protect() -> Result<Protected> {
-    if is_protected()? {
-        return Ok(Protected { _mount: None });
+    let mapped = read_only_mount().and_then(|mount| {
+        image::take_from(reopened(&mount)?.as_fd())?;
+        Ok(mount)
+    });
+    match mapped {
+        Ok(mount) => Ok(Protected { _mount: Some(mount) }),
+        Err(_) if is_sealed() => Ok(Protected { _mount: None }),
+        // no CAP_SYS_ADMIN, several threads, or an old kernel
+        Err(_) => run_again(sealed_copy().map_err(|errno| anyhow!("sealed copy of our own binary: {}", words(errno)))?),
     }
-    let own = match read_only_mount() {
-        Ok(mount) => {
-            if reopened(&mount).and_then(|file| image::take_from(file.as_fd())).is_ok() && is_protected()? {
-                return Ok(Protected { _mount: Some(mount) });
-            }
-            mount
-        }
-        // no CAP_SYS_ADMIN, or an old kernel
-        Err(_) => sealed_copy().map_err(|errno| anyhow!("sealed copy of our own binary: {}", words(errno)))?,
-    };
+}
+
+fn run_again(own: OwnedFd) -> Result<Protected> {
     let args = strings(std::env::args_os().map(OsStringExt::into_vec))?;
     let env = strings(std::env::vars_os().map(|(name, value)| {
         let mut entry = name.into_vec();
@@ -63,15 +67,11 @@ fn strings(list: impl Iterator<Item = Vec<u8>>) -> Result<Strings> {
     Ok(Strings::of(list.map(CString::new).collect::<Result<Vec<_>, _>>()?))
 }
 
-/// True when the file we run from is on a read-only mount, or in memory and sealed.
-fn is_protected() -> Result<bool> {
-    let mount = rustix::fs::statvfs(OWN).map_err(|errno| anyhow!("statvfs of our own binary: {}", words(errno)))?;
-    if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(true);
-    }
-    let sealed = rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+/// True when we run from a sealed copy in memory. Nobody can remove a seal (fcntl(2), F_ADD_SEALS).
+fn is_sealed() -> bool {
+    let seals = rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .and_then(rustix::fs::fcntl_get_seals);
-    Ok(sealed.is_ok_and(|seals| seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE)))
+    seals.is_ok_and(|seals| seals.contains(FIXED_SIZE) && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE))
 }
 
 fn read_only_mount() -> Result<OwnedFd, Errno> {
@@ -92,11 +92,10 @@ fn sealed_copy() -> Result<OwnedFd, Errno> {
     let own = rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let copy = rustix::fs::memfd_create(c"coracle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     while rustix::fs::sendfile(&copy, &own, None, 1 << 24)? > 0 {}
-    let seals = SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    match rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | seals) {
+    match rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | FIXED_SIZE) {
         // the kernel itself is still holding a page, as it may on a busy machine; nobody has a writable mapping, and nobody
         // gets one any more
-        Err(Errno::BUSY) => rustix::fs::fcntl_add_seals(&copy, SealFlags::FUTURE_WRITE | seals)?,
+        Err(Errno::BUSY) => rustix::fs::fcntl_add_seals(&copy, SealFlags::FUTURE_WRITE | FIXED_SIZE)?,
         other => other?,
     }
     Ok(copy)
