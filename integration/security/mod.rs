@@ -4,6 +4,7 @@
 
 mod binary;
 mod limits;
+mod streams;
 
 use std::path::PathBuf;
 use std::process::Command;

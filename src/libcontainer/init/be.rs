@@ -109,20 +109,23 @@ pub(super) fn death_signal(signal: i32) -> Outcome {
     Ok(())
 }
 
-/// The standard streams belong to the process's user, so that it can reopen them through /proc/self/fd. The null device
-/// stays everybody's.
+/// The file system of pipes that have no name (statfs(2)).
+const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
+
+/// A pipe among the standard streams belongs to the process's user, so that it can be opened again through /proc/self/fd:
+/// /dev/stdout of an image. A pipe without a name is its holders' alone. Everything else, a terminal, a device, a file, a
+/// fifo or a socket, outlives the container and stays its owner's. Our own terminal belongs to the user already (`Console`).
 pub(super) fn own_stdio(uid: u32) -> Outcome {
     for number in 0..3 {
         let fd = crate::sys::fds::inherited(number);
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };
-        let null = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
-            && stat.st_rdev == rustix::fs::makedev(1, 3);
-        if null || stat.st_uid == uid {
+        let fifo = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo;
+        if !fifo || stat.st_uid == uid || !rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == PIPEFS_MAGIC) {
             continue;
         }
         match rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None) {
-            // a read-only file system, an unmapped owner, a socket: the stream works all the same
-            Ok(()) | Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+            // an owner that is not mapped here: the stream itself works all the same
+            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
             Err(other) => return Err(other.into()),
         }
     }
