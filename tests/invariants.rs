@@ -3,6 +3,8 @@
 //! mutations makes it fail. A new rule goes into the file of its subject, or into a file of its own with a line here.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
+#[path = "invariants/binds.rs"]
+mod binds;
 mod cases;
 #[path = "invariants/frame.rs"]
 mod frame;
@@ -24,7 +26,7 @@ use libcontainer::plan::Plan;
 
 /// Every rule, by subject.
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    order::RULES.iter().chain(&rights::RULES).chain(&slots::RULES)
+    order::RULES.iter().chain(&rights::RULES).chain(&slots::RULES).chain(&binds::RULES)
 }
 
 fn broken(plan: &Plan) -> Vec<String> {

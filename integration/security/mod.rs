@@ -4,6 +4,7 @@
 
 mod binary;
 mod limits;
+mod nodes;
 mod streams;
 
 use std::path::PathBuf;

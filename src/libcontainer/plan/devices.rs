@@ -1,6 +1,6 @@
 //! Device nodes: those every container has, those config.json asks for, and the links beside them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
@@ -30,15 +30,6 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
             plan.fault(at, format!("a second, different device at {:?}", format!("/{}", node.path.to_string_lossy())));
         }
     }
-    // somebody else's /dev is theirs to fill; without a mount namespace the rootfs's own one is the host's file system
-    let theirs = dev_is_a_bind(ask);
-    if theirs || !(kinds.private(MOUNT) || dev_is_mounted(ask)) {
-        let why = if theirs { "/dev is bound from the host" } else { "there is no mount namespace" };
-        for (_, at) in &asked {
-            plan.warn(at, format!("is not made: {why}"));
-        }
-        return;
-    }
     let default = DEFAULT.into_iter().map(|(name, major, minor)| Node {
         path: CString::new(format!("dev/{name}")).unwrap_or_default(),
         mode: libc::S_IFCHR | 0o666,
@@ -46,25 +37,36 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         uid: 0,
         gid: 0,
     });
-    for node in default.filter(|node| !asked.iter().any(|(asked, _)| asked.path == node.path)) {
-        make(node, Origin::Runtime("default device"), ask, kinds, plan);
+    let default = default.filter(|node| !asked.iter().any(|(asked, _)| asked.path == node.path));
+    let default = default.map(|node| (node, Origin::Runtime("default device")));
+    let asked = asked.iter().map(|(node, at)| (node.clone(), Origin::At(at.clone())));
+    for (node, from) in default.chain(asked).collect::<Vec<_>>() {
+        match (ours(&node.path, kinds, plan), &from) {
+            (Ok(()), _) => make(node, from, ask, kinds, plan),
+            (Err(why), Origin::At(at)) => plan.warn(at, format!("is not made: {why}")),
+            (Err(_), Origin::Runtime(_)) => {}
+        }
     }
-    for (node, at) in &asked {
-        make(node.clone(), Origin::At(at.clone()), ask, kinds, plan);
+    if ours(c"dev/fd", kinds, plan).is_ok() {
+        links(ask, plan);
     }
-    links(ask, plan);
 }
 
-fn dev_is_mounted(ask: &Asked<'_>) -> bool {
-    let mounts = ask.config.spec.mounts().as_deref().unwrap_or_default();
-    mounts.iter().any(|mount| clean(mount.destination()) == "dev")
-}
-
-fn dev_is_a_bind(ask: &Asked<'_>) -> bool {
-    ask.config.spec.mounts().as_deref().unwrap_or_default().iter().any(|mount| {
-        clean(mount.destination()) == "dev"
-            && mount.options().as_deref().unwrap_or_default().iter().any(|o| o == "bind" || o == "rbind")
-    })
+/// Whether something may be made at `path`. What is bound is somebody else's to fill, and without a mount namespace so is
+/// the root itself: it is the host's file system. The steps say what is mounted where, and nothing else does.
+fn ours(path: &CStr, kinds: &Kinds, plan: &mut Draft) -> Result<(), String> {
+    let above = |target: &Target| {
+        let (target, path) = (target.path.to_bytes(), path.to_bytes());
+        path.strip_prefix(target).is_some_and(|rest| rest.first() == Some(&b'/'))
+    };
+    let mut mounted = plan.plan().init.iter().rev();
+    match mounted.find_map(|step| step.what.target().filter(|target| above(target)).map(|target| (&step.what, target)))
+    {
+        Some((What::NewMount(_), _)) => Ok(()),
+        Some((_, target)) => Err(format!("{} is bound from the host", super::explain::rooted(&target.path))),
+        None if kinds.private(MOUNT) => Ok(()),
+        None => Err("there is no mount namespace".to_owned()),
+    }
 }
 
 /// In a user namespace nodes cannot be made: the host's own is bound there.
@@ -132,8 +134,8 @@ fn links(ask: &Asked<'_>, plan: &mut Draft) {
     if ask.host.has_kcore {
         plan.always("default link", What::Symlink(c("/proc/kcore"), c("dev/core")));
     }
-    let pts = ask.config.spec.mounts().as_deref().unwrap_or_default();
-    if pts.iter().any(|mount| mounts::clean(mount.destination()) == "dev/pts") {
+    let pts = |target: &Target| target.path.as_c_str() == c"dev/pts";
+    if plan.plan().init.iter().any(|step| step.what.target().is_some_and(pts)) {
         plan.always("default link", What::Replace(c("pts/ptmx"), c("dev/ptmx")));
     }
 }

@@ -261,7 +261,7 @@ pub enum What {
     Umask(u32),
     /// setgroups(2).
     Groups(Vec<Gid>),
-    /// fchown(2) the standard streams to a uid, where they are not the null device.
+    /// fchown(2) those standard streams to a uid that are pipes without a name.
     OwnStdio(u32),
     /// Drop these capabilities from the bounding set (a mask), and keep the others over the next `Ids`.
     Bounding(u64),
@@ -308,6 +308,17 @@ pub enum What {
     Hooks(HookPoint, Vec<HookCommand>, Slot, Slot),
     /// execve(2).
     Exec(Exec),
+}
+
+impl What {
+    /// The place that the step mounts on.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            What::NewMount(mount) => Some(&mount.target),
+            What::Bind(_, _, target) | What::BindOrLink(_, _, target) => Some(target),
+            _ => None,
+        }
+    }
 }
 
 /// A terminal to make.

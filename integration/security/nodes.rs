@@ -1,0 +1,50 @@
+//! The host's directories stay as they are: no device node, link or file of ours is made in what is bound from the host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::needs_root;
+use crate::world::World;
+
+fn names(directory: &Path) -> Vec<PathBuf> {
+    let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn nothing_is_made_in_a_dev_that_is_bound_whatever_its_options_look_like() {
+    needs_root!("device nodes");
+    for options in [json!(["rbind,rprivate"]), json!(["ro,bind"]), json!(["rprivate", "rbind"]), json!(["bind"])] {
+        let mut world = World::running(&["true"]);
+        let host = world.path("host-dev");
+        fs::create_dir(&host).unwrap();
+        fs::write(host.join("ptmx"), "the host's\n").unwrap();
+        fs::create_dir(host.join("pts")).unwrap();
+        let before = names(&host);
+        *world.at("/mounts") = json!([
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "bind", "source": host, "options": options},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance"]},
+        ]);
+        let _ = world.run();
+        assert_eq!(names(&host), before, "{options}");
+        assert_eq!(fs::read_to_string(host.join("ptmx")).unwrap(), "the host's\n", "{options}");
+    }
+}
+
+#[test]
+fn a_device_below_any_bind_is_not_made_in_the_hosts_directory() {
+    needs_root!("device nodes");
+    let mut world = World::running(&["ls", "/dev/null", "/dev/net"]);
+    let host = world.path("net");
+    fs::create_dir(&host).unwrap();
+    world.mount(json!({"destination": "/dev/net", "type": "bind", "source": host, "options": ["rw,rbind"]}));
+    *world.at("/linux/devices") = json!([{"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200}]);
+    let ran = world.run();
+    assert_eq!(names(&host), Vec::<PathBuf>::new());
+    assert!(ran.err.contains("linux.devices[0]: is not made: /dev/net is bound from the host"), "{}", ran.err);
+    assert!(ran.ok().contains("/dev/null"));
+}

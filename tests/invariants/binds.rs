@@ -1,0 +1,51 @@
+//! What is bound is the host's directory: no node and no link is made in it. Mount points are, and `process.cwd`.
+
+use std::ffi::CString;
+
+use libcontainer::config::At;
+use libcontainer::plan::Plan;
+use libcontainer::plan::step::{Node, Step, What};
+
+use super::frame::Rule;
+
+pub const RULES: [Rule; 1] = [Rule {
+    name: "nothing is made below a bind",
+    holds: nothing_below_a_bind,
+    broken_by: &[
+        ("a node", |plan| {
+            below_the_last_bind(plan, |path| What::Mknod(Node { path, mode: 0o20666, device: 259, uid: 0, gid: 0 }))
+        }),
+        ("a link", |plan| below_the_last_bind(plan, |path| What::Symlink(c"/proc/self/fd".to_owned(), path))),
+        ("a link that replaces", |plan| below_the_last_bind(plan, |path| What::Replace(c"pts/ptmx".to_owned(), path))),
+    ],
+}];
+
+fn nothing_below_a_bind(plan: &Plan) -> Result<(), String> {
+    for (n, step) in plan.init.iter().enumerate() {
+        let made = match &step.what {
+            What::Mknod(node) => &node.path,
+            What::Symlink(_, path) | What::Replace(_, path) => path,
+            _ => continue,
+        };
+        let above = |what: &What| {
+            let rest = what.target().and_then(|target| made.to_bytes().strip_prefix(target.path.to_bytes()));
+            rest.is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        let last = plan.init[..n].iter().rev().find(|step| above(&step.what));
+        if let Some(bind) = last.filter(|step| !matches!(step.what, What::NewMount(_))) {
+            return Err(format!("{step} below {bind}"));
+        }
+    }
+    Ok(())
+}
+
+fn below_the_last_bind(plan: &mut Plan, make: fn(CString) -> What) -> bool {
+    let bound = plan.init.iter().enumerate().rev().find_map(|(n, step)| match &step.what {
+        What::Bind(_, _, target) | What::BindOrLink(_, _, target) => Some((n, target.path.to_bytes())),
+        _ => None,
+    });
+    let Some((n, target)) = bound else { return false };
+    let path = CString::new([target, b"/made"].concat()).unwrap();
+    plan.init.insert(n + 1, Step::at(&At::new("mutation"), make(path)));
+    true
+}
