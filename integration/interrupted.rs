@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,9 +12,14 @@ use serde_json::json;
 use crate::only;
 use crate::world::{Who, World, wait_until};
 
+/// How long it sleeps: a number of this run's own, by which it is found.
+fn seconds() -> u32 {
+    1_000_000 + std::process::id()
+}
+
 /// A hook that says in `file` that it runs, and does not end.
 fn endless(file: &std::path::Path) -> serde_json::Value {
-    json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("sleep 7321 & echo $! > {}.new; mv {0}.new {0}; wait", file.display())]}])
+    json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("sleep {} & echo $! > {}.new; mv {1}.new {1}; wait", seconds(), file.display())]}])
 }
 
 /// Whether a process with that command line is there.
@@ -24,8 +29,11 @@ fn is_somewhere(command: &[u8]) -> bool {
 }
 
 fn begun(world: &World, verb: &[&str]) -> Child {
-    let mut command = world.command(verb);
-    command.arg(&world.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let created = world.command(verb);
+    // whoever runs the tests in the background ignores SIGINT
+    let mut command = Command::new("env");
+    command.arg("--default-signal=TERM,INT,HUP").arg(created.get_program()).args(created.get_args());
+    command.current_dir(world.bundle()).arg(&world.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
@@ -61,7 +69,7 @@ fn a_hook_that_does_not_end_is_ended_and_all_is_undone() {
             wait_until("the hook runs", || seen.exists());
             ends_by(runtime, signal);
             world.assert_clean();
-            wait_until("what the hook started is gone", || !is_somewhere(b"sleep\x007321\0"));
+            wait_until("what the hook started is gone", || !is_somewhere(format!("sleep\0{}\0", seconds()).as_bytes()));
             // the id is free
             world.config["hooks"] = json!({});
             *world.at("/process/args") = json!(["true"]);
@@ -78,7 +86,7 @@ fn a_signal_that_the_caller_ignores_is_ignored() {
     let hook = format!("echo > {}; sleep 1", seen.display());
     world.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
     world.write();
-    let mut command = std::process::Command::new("nohup");
+    let mut command = Command::new("nohup");
     let created = world.command(&["create", &world.id]);
     command.arg(created.get_program()).args(created.get_args()).current_dir(world.bundle());
     let mut runtime = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

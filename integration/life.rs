@@ -502,7 +502,11 @@ fn delete_in_the_middle_of_a_foreground_run_is_fine() {
     world.write();
     std::thread::scope(|scope| {
         let run = scope.spawn(|| world.call(&["run", &world.id]));
-        wait_until("it runs", || world.call(&["state", &world.id]).out.contains("running"));
+        // the program, and not init that becomes it
+        let begun = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+        let state = || serde_json::from_str::<Value>(&world.call(&["state", &world.id]).out).ok();
+        let pid = || state().and_then(|state| i32::try_from(state["pid"].as_i64()?).ok());
+        wait_until("it runs", || pid().is_some_and(begun));
         let deleted = world.call(&["delete", "--force", &world.id]);
         // crun's two stumble over each other
         assert!(who() == Who::Crun || deleted.code() == 0, "{}", deleted.err);

@@ -16,12 +16,15 @@ const STAT: [&str; 3] = ["awk", "{ print $41, $40, $19 }", "/proc/self/stat"];
 fn every_scheduling_policy_is_set() {
     needs_cgroup!();
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know scheduler");
+    // a test that is run by nice(1) keeps what it was given where none is asked for
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let nice = stat.rsplit(") ").next().unwrap().split(' ').nth(16).unwrap();
     let cases = [
         (json!({"policy": "SCHED_OTHER", "nice": 5}), "0 0 5\n"),
         (json!({"policy": "SCHED_BATCH", "nice": 19}), "3 0 19\n"),
-        (json!({"policy": "SCHED_IDLE"}), "5 0 0\n"),
-        (json!({"policy": "SCHED_FIFO", "priority": 10}), "1 10 0\n"),
-        (json!({"policy": "SCHED_RR", "priority": 11, "flags": ["SCHED_RESET_ON_FORK"]}), "2 11 0\n"),
+        (json!({"policy": "SCHED_IDLE"}), &format!("5 0 {nice}\n")),
+        (json!({"policy": "SCHED_FIFO", "priority": 10}), &format!("1 10 {nice}\n")),
+        (json!({"policy": "SCHED_RR", "priority": 11, "flags": ["SCHED_RESET_ON_FORK"]}), &format!("2 11 {nice}\n")),
     ];
     for (scheduler, expected) in cases {
         both_say(expected, &STAT, |world| {

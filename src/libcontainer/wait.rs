@@ -111,13 +111,14 @@ pub fn ready<'f>(fds: &[(BorrowedFd<'f>, PollFlags)], deadline: Option<Instant>)
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Stopped::Errno(errno)),
         }
-        match polled.get(fds.len()).filter(|listened| !listened.revents().is_empty()).and_then(|_| taken(listened)) {
-            Some(number) => {
-                HEARD.set(Some(number));
-                return Err(Stopped::Signal(number));
-            }
-            None if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) => return Ok(true),
-            None => {}
+        // ORDER: what was waited for comes first. A program that has begun gets the signal that came with its beginning,
+        // and the next wait hears it otherwise
+        if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) {
+            return Ok(true);
+        }
+        if let Some(number) = taken(listened) {
+            HEARD.set(Some(number));
+            return Err(Stopped::Signal(number));
         }
     }
 }
@@ -203,6 +204,10 @@ mod tests {
             // it is heard once: what is undone afterwards may wait
             rustix::io::write(&writer, b"x").unwrap();
             assert!(readable(reader.as_fd(), None).unwrap());
+            // a signal that comes together with what is waited for is heard by the next wait
+            nix::sys::signal::raise(Signal::SIGINT).unwrap();
+            assert!(readable(reader.as_fd(), None).unwrap());
+            assert_eq!(check(), Err(Stopped::Signal(libc::SIGINT)));
             drop(listening);
             assert_eq!(SigSet::thread_get_mask().unwrap(), before);
         };
