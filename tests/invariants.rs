@@ -12,6 +12,8 @@ mod frame;
 mod generated;
 #[path = "invariants/ignored.rs"]
 mod ignored;
+#[path = "invariants/inside.rs"]
+mod inside;
 #[path = "invariants/order.rs"]
 mod order;
 #[path = "invariants/rights.rs"]
@@ -26,7 +28,7 @@ use libcontainer::plan::Plan;
 
 /// Every rule, by subject.
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    order::RULES.iter().chain(&rights::RULES).chain(&slots::RULES).chain(&binds::RULES)
+    order::RULES.iter().chain(&inside::RULES).chain(&rights::RULES).chain(&slots::RULES).chain(&binds::RULES)
 }
 
 fn broken(plan: &Plan) -> Vec<String> {

@@ -3,6 +3,7 @@
 //! each says on which older runtime it sees it.
 
 mod binary;
+mod joining;
 mod limits;
 mod nodes;
 mod streams;

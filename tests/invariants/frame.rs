@@ -18,15 +18,41 @@ pub struct Rule {
 /// A change to a plan: its name, and the change. False where this plan has nothing to change.
 pub type Mutation = (&'static str, fn(&mut Plan) -> bool);
 
-/// The numbers of init's steps that are so.
+/// The bridge's steps, then init's: as they are performed, and as they are numbered.
+pub fn steps(plan: &Plan) -> impl DoubleEndedIterator<Item = &Step> {
+    plan.bridge.iter().chain(&plan.init)
+}
+
+/// The numbers of the steps that are so.
 pub fn at(plan: &Plan, is: impl Fn(&What) -> bool) -> Vec<usize> {
-    plan.init.iter().enumerate().filter(|(_, step)| is(&step.what)).map(|(n, _)| n).collect()
+    steps(plan).enumerate().filter(|(_, step)| is(&step.what)).map(|(n, _)| n).collect()
+}
+
+/// The step of that number.
+pub fn step(plan: &Plan, n: usize) -> &Step {
+    plan.bridge.get(n).unwrap_or_else(|| &plan.init[n - plan.bridge.len()])
+}
+
+/// Takes the step of that number out.
+pub fn remove(plan: &mut Plan, n: usize) -> Step {
+    match n.checked_sub(plan.bridge.len()) {
+        None => plan.bridge.remove(n),
+        Some(n) => plan.init.remove(n),
+    }
+}
+
+/// Puts a step in, which has that number then. Behind the bridge's last step it is init's.
+pub fn insert(plan: &mut Plan, n: usize, step: Step) {
+    match n.checked_sub(plan.bridge.len()) {
+        None => plan.bridge.insert(n, step),
+        Some(n) => plan.init.insert(n, step),
+    }
 }
 
 /// Every one of `first` comes before every one of `second`.
 pub fn before(plan: &Plan, what: &str, first: &[usize], second: &[usize]) -> Result<(), String> {
     match (first.last(), second.first()) {
-        (Some(a), Some(b)) if a >= b => Err(format!("{what}: {} comes after {}", plan.init[*a], plan.init[*b])),
+        (Some(a), Some(b)) if a >= b => Err(format!("{what}: {} comes after {}", step(plan, *a), step(plan, *b))),
         _ => Ok(()),
     }
 }
@@ -36,8 +62,8 @@ pub fn to_the_front_of(plan: &mut Plan, late: fn(&What) -> bool, early: fn(&What
     let (late, early) = (at(plan, late), at(plan, early));
     let Some(early) = early.first() else { return false };
     let Some(late) = late.iter().find(|late| *late > early) else { return false };
-    let step = plan.init.remove(*late);
-    plan.init.insert(*early, step);
+    let step = remove(plan, *late);
+    insert(plan, *early, step);
     true
 }
 
@@ -46,30 +72,31 @@ pub fn to_the_back_of(plan: &mut Plan, early: fn(&What) -> bool, late: fn(&What)
     let (early, late) = (at(plan, early), at(plan, late));
     let Some(late) = late.last() else { return false };
     let Some(early) = early.iter().rfind(|early| *early < late) else { return false };
-    let step = plan.init.remove(*early);
-    plan.init.insert(*late, step);
+    let step = remove(plan, *early);
+    insert(plan, *late, step);
     true
 }
 
 /// Every step that is so is left out.
 pub fn leave_out(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
-    let before = plan.init.len();
+    let before = steps(plan).count();
+    plan.bridge.retain(|step| !is(&step.what));
     plan.init.retain(|step| !is(&step.what));
-    plan.init.len() != before
+    steps(plan).count() != before
 }
 
 /// The first step that is so is done twice.
 pub fn twice(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     let Some(n) = at(plan, is).first().copied() else { return false };
-    let step = plan.init[n].clone();
-    plan.init.insert(n, step);
+    let step = step(plan, n).clone();
+    insert(plan, n, step);
     true
 }
 
 /// `what` comes right after the last step that is so.
 pub fn insert_after(plan: &mut Plan, is: fn(&What) -> bool, what: What) -> bool {
     let Some(n) = at(plan, is).last().copied() else { return false };
-    plan.init.insert(n + 1, Step::at(&At::new("mutation"), what));
+    insert(plan, n + 1, Step::at(&At::new("mutation"), what));
     true
 }
 

@@ -6,8 +6,8 @@ use libcontainer::plan::step::{Namespaces, What};
 use libcontainer::wire::{Ask, HookPoint};
 
 use super::frame::{
-    Rule, at, before, covers, insert_after, leave_out, mounts, pivot, runs_nothing, to_the_back_of, to_the_front_of,
-    twice,
+    Rule, at, before, covers, insert_after, leave_out, mounts, pivot, runs_nothing, steps, to_the_back_of,
+    to_the_front_of, twice,
 };
 
 pub const RULES: [Rule; 10] = [
@@ -102,7 +102,7 @@ pub const RULES: [Rule; 10] = [
         holds: no_host_path_after_pivot,
         broken_by: &[
             ("a write by path after it", |plan| {
-                let write = What::Sysctl(c"/proc/sys/kernel/core_pattern".to_owned(), c"|/evil".to_owned());
+                let write = What::Sysctl(c"kernel/core_pattern".to_owned(), c"|/evil".to_owned());
                 insert_after(plan, pivot, write)
             }),
             ("a mount by path after it", |plan| {
@@ -166,7 +166,8 @@ fn one_exec_last(plan: &Plan) -> Result<(), String> {
         return Ok(());
     }
     let exec = at(plan, |what| matches!(what, What::Exec(_)));
-    (exec == [plan.init.len() - 1]).then_some(()).ok_or(format!("execve at {exec:?} of {}", plan.init.len()))
+    let count = steps(plan).count();
+    (exec == [count - 1]).then_some(()).ok_or(format!("execve at {exec:?} of {count}"))
 }
 
 /// Without maps there is no root to become; what is unshared before belongs to somebody else (user_namespaces(7)).
@@ -233,7 +234,7 @@ fn seccomp(plan: &Plan) -> Result<(), String> {
         matches!(what, What::Ask(Ask::SeccompListener) | What::Ready | What::AwaitStart(..) | What::Exec(_))
             || start_hooks(what)
     };
-    match plan.init[loaded + 1..].iter().find(|step| !harmless(&step.what)) {
+    match steps(plan).skip(loaded + 1).find(|step| !harmless(&step.what)) {
         Some(step) => Err(format!("{step} after the filter")),
         None => Ok(()),
     }
@@ -264,6 +265,8 @@ fn no_host_path_after_pivot(plan: &Plan) -> Result<(), String> {
     let by_path = |what: &What| match what.writes() {
         // the container's own `/`: it is a mount by then, and cannot be anything else
         Writes::Path(path) => path != c"/",
+        // closed by then, and not the container's own
+        Writes::HostProc(_) => true,
         Writes::Nothing | Writes::Inside(_) => false,
     };
     let host =

@@ -6,7 +6,7 @@ use libcontainer::plan::step::{Namespaces, Slot, Step, What};
 use libcontainer::plan::{Opening, Plan};
 use libcontainer::wire::HookPoint;
 
-use super::frame::{Rule, at, insert_after, leave_out, mounts, pivot, twice};
+use super::frame::{Rule, at, insert_after, leave_out, mounts, pivot, step, steps, twice};
 
 pub const RULES: [Rule; 3] = [
     Rule {
@@ -40,18 +40,12 @@ pub const RULES: [Rule; 3] = [
         ],
     },
     Rule {
-        name: "the root and the joined pid namespace are opened",
+        name: "the root is opened",
         holds: named_by_the_plan,
-        broken_by: &[
-            ("a root that is never opened", |plan| {
-                plan.root = plan.root.map(|_| Slot(plan.openings.len()));
-                plan.root.is_some()
-            }),
-            ("a pid namespace that is a root", |plan| {
-                plan.birth.pid_namespace = slot_of(plan, |opening| matches!(opening, Opening::Tree(..)));
-                plan.birth.pid_namespace.is_some()
-            }),
-        ],
+        broken_by: &[("a root that is never opened", |plan| {
+            plan.root = plan.root.map(|_| Slot(plan.openings.len()));
+            plan.root.is_some()
+        })],
     },
     Rule {
         name: "nothing is used after descriptors are closed, but what is ours alone",
@@ -60,7 +54,7 @@ pub const RULES: [Rule; 3] = [
             ("they are not closed", |plan| leave_out(plan, closes)),
             ("a mask after it", |plan| {
                 let covers = at(plan, |what| matches!(what, What::Mask(..)));
-                let Some(mask) = covers.first().map(|n| plan.init[*n].what.clone()) else { return false };
+                let Some(mask) = covers.first().map(|n| step(plan, *n).what.clone()) else { return false };
                 insert_after(plan, closes, mask)
             }),
             ("setns after it", |plan| {
@@ -70,7 +64,7 @@ pub const RULES: [Rule; 3] = [
             }),
             ("createContainer after it", |plan| {
                 let hooks = at(plan, |what| matches!(what, What::Hooks(HookPoint::CreateContainer, ..)));
-                let Some(hooks) = hooks.first().map(|n| plan.init[*n].what.clone()) else { return false };
+                let Some(hooks) = hooks.first().map(|n| step(plan, *n).what.clone()) else { return false };
                 insert_after(plan, closes, hooks)
             }),
         ],
@@ -82,7 +76,7 @@ fn slot_of(plan: &Plan, is: fn(&Opening) -> bool) -> Option<Slot> {
 }
 
 fn closes(what: &What) -> bool {
-    matches!(what, What::CloseFds(_))
+    matches!(what, What::CloseFds(..))
 }
 
 /// Follows each descriptor through the bridge and init.
@@ -113,14 +107,13 @@ fn named_by_the_plan(plan: &Plan) -> Result<(), String> {
         let own = |opening: &Opening| matches!(opening, Opening::Tree(..) | Opening::Directory(_));
         own(opening) || matches!(opening, Opening::Found(inner) if own(inner))
     };
-    plan.root.map_or(Ok(()), |slot| opened(slot, root))?;
-    let serves = |opening: &Opening| opening.serves(State::Opened, Use::Enter).is_some();
-    plan.birth.pid_namespace.map_or(Ok(()), |slot| opened(slot, serves))
+    plan.root.map_or(Ok(()), |slot| opened(slot, root))
 }
 
 /// The fifos of `start`, the state and the output of startContainer hooks are all that is used later.
 fn closed(plan: &Plan) -> Result<(), String> {
-    let Some(first) = at(plan, closes).first().copied() else { return Err("descriptors are not closed".to_owned()) };
+    // the bridge's own comes before what init makes: `inside.rs` has what it keeps
+    let Some(last) = at(plan, closes).last().copied() else { return Err("descriptors are not closed".to_owned()) };
     let later = |what: &What| {
         let own = what.slots().into_iter().all(|(_, wanted)| match wanted {
             Use::AwaitStart | Use::AnswerStart | Use::ReadState | Use::KeepOutput => true,
@@ -138,7 +131,7 @@ fn closed(plan: &Plan) -> Result<(), String> {
         });
         own && !mounts(what) && !pivot(what) && !matches!(what, What::Hooks(HookPoint::CreateContainer, ..))
     };
-    match plan.init[first..].iter().find(|step| !later(&step.what)) {
+    match steps(plan).skip(last).find(|step| !later(&step.what)) {
         Some(step) => Err(format!("{step} after descriptors are closed")),
         None => Ok(()),
     }

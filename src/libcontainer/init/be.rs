@@ -3,12 +3,11 @@
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
-use super::talk::retry;
 use super::{Outcome, Scene, Trouble, talk};
 use crate::plan::step::{CapabilitySets, Limit, Namespaces};
 use crate::wire::Ask;
@@ -24,10 +23,11 @@ pub(super) fn become_root() -> Outcome {
 }
 
 /// The user namespace that we are in already is no place to go to (setns(2)), and rootless podman asks for just that.
-pub(super) fn join(file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
+pub(super) fn join(scene: &Scene<'_>, file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
     match crate::sys::clone::setns(file, kinds.0) {
         Err(Errno::INVAL) if kinds.0 == libc::CLONE_NEWUSER as u64 => {
-            let (there, own) = (rustix::fs::fstat(file)?, rustix::fs::stat(c"/proc/self/ns/user")?);
+            let own = rustix::fs::statat(scene.proc.own_namespaces()?, c"user", AtFlags::empty())?;
+            let there = rustix::fs::fstat(file)?;
             let same = (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino);
             if same { Ok(()) } else { Err(Errno::INVAL.into()) }
         }
@@ -45,9 +45,9 @@ pub(super) fn limits(scene: &Scene<'_>) -> Outcome {
 }
 
 /// unshare(2) moves only the children; the calling thread enters by setns(2), as it is the only one.
-pub(super) fn enter_time() -> Outcome {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let time = rustix::fs::openat(CWD, c"/proc/self/ns/time_for_children", flags, Mode::empty())?;
+pub(super) fn enter_time(scene: &Scene<'_>) -> Outcome {
+    let (own, flags) = (scene.proc.own_namespaces()?, OFlags::RDONLY | OFlags::CLOEXEC);
+    let time = rustix::fs::openat(&own, c"time_for_children", flags, Mode::empty())?;
     Ok(crate::sys::clone::setns(std::os::fd::AsFd::as_fd(&time), libc::CLONE_NEWTIME as u64)?)
 }
 
@@ -65,22 +65,6 @@ pub(super) fn keyring(name: &CStr) -> Outcome {
         )),
         Err(other) => Err(other.into()),
     }
-}
-
-/// The host's own /proc is still here: this is before `Pivot` and `Join`, so the rootfs has no say in what is opened.
-pub(super) fn label(file: &CStr, value: &CStr) -> Outcome {
-    write_file(file, value)
-}
-
-/// As for `label`; the files under /proc/sys answer for the namespaces of the process that opens them.
-pub(super) fn sysctl(path: &CStr, value: &CStr) -> Outcome {
-    write_file(path, value)
-}
-
-fn write_file(path: &CStr, value: &CStr) -> Outcome {
-    let file = rustix::fs::openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?;
-    retry(|| rustix::io::write(&file, value.to_bytes()))?;
-    Ok(())
 }
 
 pub(super) fn umask(mask: u32) -> Outcome {

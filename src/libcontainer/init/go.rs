@@ -1,7 +1,7 @@
 //! The last steps: where the program runs, what it is, the hooks before it, and the exec.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::talk::retry;
 use super::{Home, Outcome, Scene, Trouble};
-use crate::plan::step::{EnvOf, Exec, HookCommand, Slot};
+use crate::plan::step::{EnvOf, Exec, HookCommand, Kept, Slot};
 use crate::sys;
 use crate::wire::{HookPoint, Words};
 
@@ -89,7 +89,15 @@ fn home_of(passwd: &[u8], uid: u32) -> Option<&[u8]> {
     })
 }
 
-pub(super) fn close_fds(first: u32) -> Outcome {
+/// What is kept is close-on-exec already.
+pub(super) fn close_fds(scene: &Scene<'_>, first: u32, kept: &Kept) -> Outcome {
+    let number = |slot: &Slot| scene.fd(*slot).ok().map(|fd| fd.as_raw_fd());
+    let host_proc = kept.host_proc.then(|| scene.proc.as_fd().as_raw_fd());
+    let kept = kept.slots.iter().filter_map(number).chain(host_proc).chain([scene.talk.as_raw_fd()]);
+    Ok(sys::fds::close_but(first, kept)?)
+}
+
+fn close_on_exec(first: u32) -> Outcome {
     match sys::fds::close_on_exec_from(first) {
         Ok(()) => Ok(()),
         // KERNEL(5.11): CLOSE_RANGE_CLOEXEC; older, or a filter that does not know it (a hook's, at start): one by one, as
@@ -233,7 +241,7 @@ fn become_hook(hook: &HookCommand, root: Option<BorrowedFd<'_>>, state: Borrowed
         .and_then(|()| sys::fds::become_stdio(output, 1))
         .and_then(|()| sys::fds::become_stdio(output, 2));
     // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
-    if stdio.is_err() || close_fds(3).is_err() {
+    if stdio.is_err() || close_on_exec(3).is_err() {
         return 126;
     }
     let errno = sys::exec::execve(&hook.path, &hook.args, &hook.env);

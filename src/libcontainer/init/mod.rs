@@ -6,6 +6,7 @@ mod be;
 mod console;
 mod copy;
 mod go;
+mod pids;
 mod place;
 mod root;
 mod see;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::plan::step::{Limit, Slot, Step, What};
 use crate::sys::courier::Courier;
+use crate::sys::host_proc::HostProc;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
 use crate::wire::{Ask, Words};
@@ -33,6 +35,8 @@ pub struct Scene<'a> {
     pub program: Option<&'a Program>,
     /// The resource limits.
     pub limits: &'a [Limit],
+    /// The host's /proc.
+    pub proc: &'a HostProc,
     /// Our end of the socket to the runtime process.
     pub talk: OwnedFd,
     /// How far we have come, for the runtime to see when we are killed.
@@ -129,9 +133,9 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Ask(Ask::Tree(slot)) => talk::take_tree(scene, *slot),
         What::Ask(Ask::Limits) => be::limits(scene),
         What::Ask(ask) => talk::ask(scene, *ask),
-        What::Join(file, kinds) => be::join(scene.fd(*file)?, *kinds),
+        What::Join(file, kinds) => be::join(scene, scene.fd(*file)?, *kinds),
         What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),
-        What::EnterTime => be::enter_time(),
+        What::EnterTime => be::enter_time(scene),
         What::Loopback => Ok(crate::sys::net::loopback_up()?),
         What::BecomeRoot => be::become_root(),
         What::Spawn(new) => talk::spawn(scene, *new),
@@ -139,7 +143,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Undumpable => be::undumpable(),
         What::Session => Ok(rustix::process::setsid().map(drop)?),
         What::Keyring(name) => be::keyring(name),
-        What::Label(file, value) => be::label(file, value),
+        What::Label(file, value) => Ok(scene.proc.write_own(file, value.to_bytes())?),
         What::Propagate(path, flags) => Ok(crate::sys::mount::set_propagation(path, *flags)?),
         What::PrivateAbove(path) => root::private_above(path),
         What::AttachRoot(tree, path, changes) => root::attach(scene.fd(*tree)?, path, changes),
@@ -159,7 +163,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Mask(path, null, empty) => see::mask(scene, path, *null, *empty),
         What::ReadOnly(path) => see::read_only(scene, path),
         What::Finish(path, attributes) => see::finish(scene, path, attributes),
-        What::Sysctl(path, value) => be::sysctl(path, value),
+        What::Sysctl(name, value) => Ok(scene.proc.write_sys(name, value.to_bytes())?),
         What::Hostname(name) => Ok(rustix::system::sethostname(name.to_bytes())?),
         What::Domainname(name) => Ok(rustix::system::setdomainname(name.to_bytes())?),
         What::Console(terminal) => console::make(scene, terminal),
@@ -182,7 +186,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::TryChdir(path) => go::try_chdir(scene, path),
         What::Chdir(path) => go::chdir(scene, path),
         What::Home(uid) => go::home(scene, *uid),
-        What::CloseFds(first) => go::close_fds(*first),
+        What::CloseFds(first, kept) => go::close_fds(scene, *first, kept),
         What::FindProgram(exec) => go::find(exec),
         What::Ready => talk::ready(scene),
         What::AwaitStart(fifo, answer) => talk::await_start(scene, *fifo, *answer),

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::place::{make, open_existing, open_path, open_target, parent_of};
-use super::{Outcome, Scene, Trouble, copy, talk};
+use super::{Outcome, Scene, Trouble, copy, pids, talk};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
 use crate::sys::mount::{Attributes, Reach, set_attributes};
 use crate::wire::Words;
@@ -20,7 +20,11 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
         return classic(scene, mount, target.as_fd(), *flags, data);
     }
     let covered = was_there.then_some(target.as_fd());
-    match (detached(mount, covered), mount.fallback) {
+    let detached = match mount.pid_namespace {
+        None => detached(mount, covered),
+        Some(slot) => pids::mount_inside(scene.fd(slot)?, mount),
+    };
+    match (detached, mount.fallback) {
         (Ok(detached), _) => {
             label(detached.as_fd(), mount)?;
             map_ids(scene, detached.as_fd(), mount.ids)?;
@@ -73,7 +77,7 @@ fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u
 }
 
 /// fsconfig(2) for every setting, then the mount. KERNEL(5.2). The kernel's own words about a refusal wait in the context.
-fn detached(mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
+pub(super) fn detached(mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let fs = &rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {

@@ -17,6 +17,7 @@ use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::Group;
 use crate::plan::step::Slot;
 use crate::plan::{Opening, Plan};
+use crate::sys::host_proc::HostProc;
 use crate::sys::mount::Reach;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
@@ -27,6 +28,8 @@ const PROC_ROOT_INO: u64 = 1;
 /// Everything init needs, open. Nothing has to be undone but closing it.
 #[derive(Debug)]
 pub struct Armed {
+    /// The host's /proc, which everything with an effect is written through.
+    pub(super) proc: HostProc,
     /// By slot; a cgroup's tree only once the cgroup is there.
     pub(super) fds: Vec<Option<OwnedFd>>,
     pub(super) program: Option<Program>,
@@ -43,6 +46,10 @@ pub struct Armed {
 /// # Errors
 /// What could not be opened, by the property that named it.
 pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>) -> Result<Armed> {
+    let proc = HostProc::open().map_err(|errno| match errno {
+        Errno::NODEV => anyhow!("/proc: is not a proc file system"),
+        errno => anyhow!("open /proc: {}", words(errno)),
+    })?;
     let mut fds = Vec::with_capacity(plan.openings.len());
     for (opening, at) in &plan.openings {
         fds.push(match opening {
@@ -51,6 +58,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
             Opening::Terminal => {
                 Some(terminal.take().ok_or_else(|| anyhow!("{at}: nobody is there to take the terminal"))?)
             }
+            Opening::IdMaps(maps) => Some(mount_ids::namespace(&proc, maps, at)?),
             other => Some(open(other, at, state)?),
         });
     }
@@ -64,7 +72,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
     };
     let page = Page::new().map_err(|errno| anyhow!("mmap: {}", words(errno)))?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
-    Ok(Armed { fds, program, page, groups, warnings: Vec::new() })
+    Ok(Armed { proc, fds, program, page, groups, warnings: Vec::new() })
 }
 
 impl Armed {
@@ -126,7 +134,6 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
         Opening::Source(path, ..) => simple(path, flags | OFlags::PATH),
-        Opening::IdMaps(maps) => mount_ids::namespace(maps, at),
         Opening::LinkTree(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
@@ -151,7 +158,6 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             rustix::process::pidfd_open(pid, PidfdFlags::empty())
                 .map_err(|errno| anyhow!("open the container's init: {}", words(errno)))
         }
-        Opening::NamespaceOf(pid, name) => simple(Path::new(&format!("/proc/{pid}/ns/{name}")), flags | OFlags::RDONLY),
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
         }
@@ -163,7 +169,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
         Opening::AnswerFifo => fifo(&state.join("exec.answer"), at),
         Opening::Found(inner) => found(inner, at),
-        Opening::Terminal | Opening::CgroupTree(..) => bail!("{at}: not opened here"),
+        Opening::Terminal | Opening::CgroupTree(..) | Opening::IdMaps(_) => bail!("{at}: not opened here"),
     }
 }
 

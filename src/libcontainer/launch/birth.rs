@@ -1,14 +1,13 @@
 //! The clone: one call that makes the first child, in its namespaces and, where the kernel can, in its cgroup. Where it
 //! cannot (version 1), the child goes there itself, before all else.
 
-use std::io::ErrorKind;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
-use rustix::fs::{CWD, Mode, OFlags};
+use anyhow::{Result, anyhow};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::DumpableBehavior;
 
 use super::seal::Protected;
 use super::{Armed, Child, Launched, Lodging};
@@ -16,9 +15,11 @@ use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
 use crate::init::{self, Scene};
 use crate::plan::failure::words;
-use crate::plan::step::{Slot, What};
-use crate::plan::{OomScore, Plan};
-use crate::sys::clone::{Parentage, Side, clone, setns};
+use crate::plan::step::What;
+use crate::plan::{Dumpable, OomScore, Plan};
+use crate::sys::clone::{Parentage, Side, clone};
+use crate::sys::command_line::CommandLine;
+use crate::sys::host_proc::HostProc;
 use crate::sys::page::Page;
 use crate::sys::sched::set_affinity;
 
@@ -39,14 +40,18 @@ pub(super) fn give<'a>(
             .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
     // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
     let protected = Some(protected).filter(|_| !can_be_seen(plan));
-    let inside = plan.birth.pid_namespace.map(|slot| Inside::enter(&armed, slot)).transpose()?;
     let flags = plan.birth.new.0;
-    let score = plan.oom_score_adj.map(|wanted| Score::lend(wanted, &mut armed.warnings)).transpose()?;
+    let score = plan.oom_score_adj.map(|wanted| Score::lend(&armed.proc, wanted, &mut armed.warnings)).transpose()?;
     let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
+    let strings = CommandLine::of_now().map_err(|errno| anyhow!("read /proc/self/stat: {}", words(errno)))?;
+    close_to_others(plan.birth.dumpable)?;
     let (side, born) = clone_into(flags, cgroup);
-    if !matches!(side, Ok(Side::Child)) {
+    if matches!(side, Ok(Side::Child)) {
+        strings.overwrite();
+    } else {
+        open_again();
         // ours again; the child keeps it
-        score.iter().for_each(Score::back);
+        score.iter().for_each(|score| score.back(&armed.proc));
     }
     let side = side.map_err(|errno| anyhow!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
     match side {
@@ -59,6 +64,7 @@ pub(super) fn give<'a>(
                 root: plan.root,
                 program: armed.program.as_ref(),
                 limits: &plan.limits,
+                proc: &armed.proc,
                 talk: theirs,
                 page: &armed.page,
                 steps: [&plan.bridge, &plan.init],
@@ -69,18 +75,33 @@ pub(super) fn give<'a>(
             let pidfd = pidfd.ok_or_else(|| anyhow!("clone gave no pidfd"))?;
             let child = Child::new(pid, pidfd);
             drop(theirs);
-            drop(inside);
             lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
             Ok(Launched { plan, armed, talk: ours, child, lodging, protected })
         }
     }
 }
 
-/// True when the child, or the one that it spawns, enters a pid namespace that has processes already.
+/// True when init enters a pid namespace that has processes already.
 fn can_be_seen(plan: &Plan) -> bool {
-    let steps = plan.bridge.iter().chain(&plan.init);
-    let mut joins = steps.filter(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)));
-    plan.birth.pid_namespace.is_some() || joins.next().is_some()
+    let mut steps = plan.bridge.iter().chain(&plan.init);
+    steps.any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)))
+}
+
+/// ORDER: before the clone, so that the child is closed from its birth on (CVE-2016-9962).
+fn close_to_others(dumpable: Dumpable) -> Result<()> {
+    match dumpable {
+        Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| anyhow!("prctl PR_SET_DUMPABLE 0: {}", words(errno))),
+        Dumpable::UntilMapped => Ok(()),
+    }
+}
+
+/// An ordinary user's own files in /proc are root's while we are closed. Root stays closed.
+fn open_again() {
+    if rustix::process::geteuid().as_raw() != 0 {
+        // what cannot be: to be open is allowed to everybody (PR_SET_DUMPABLE(2const))
+        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable);
+    }
 }
 
 /// The clone, in the best of the cgroup's directories of version 2 that takes the child, or outside of them.
@@ -135,57 +156,38 @@ fn enter(doors: Vec<OwnedFd>, page: &Page) {
 struct Score(Option<String>);
 
 impl Score {
-    const FILE: &str = "/proc/self/oom_score_adj";
+    const FILE: &CStr = c"oom_score_adj";
 
-    fn lend(wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score> {
+    fn lend(proc: &HostProc, wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score> {
         let (score, refused) = match wanted {
             // `serve` writes it
             OomScore::OfInit(_) => return Ok(Score(None)),
             OomScore::Inherited(score) => (score, Err(())),
             OomScore::InheritedIfAllowed(score) => (score, Ok(())),
         };
-        let own = std::fs::read_to_string(Score::FILE).unwrap_or_default().trim().to_owned();
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default().trim().to_owned();
         if own == score.to_string() {
             return Ok(Score(None));
         }
-        match crate::cgroup::put(Path::new(Score::FILE), &score.to_string()) {
+        match proc.write_own(Score::FILE, score.to_string().as_bytes()) {
             Ok(()) => Ok(Score(Some(own))),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && refused.is_ok() => {
+            Err(Errno::ACCESS | Errno::PERM) if refused.is_ok() => {
                 let said =
                     format!("not applied, the score stays {own}: only root of the initial user namespace lowers it");
                 warnings.push(Warning { at: At::new("process.oomScoreAdj"), said });
                 Ok(Score(None))
             }
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(anyhow!(
+            Err(Errno::ACCESS | Errno::PERM) => Err(anyhow!(
                 "process.oomScoreAdj: write {score} to oom_score_adj: permission denied: only root lowers it, and ours is {own}"
             )),
-            Err(error) => Err(error).context(format!("process.oomScoreAdj: write {score} to oom_score_adj")),
+            Err(errno) => Err(anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno))),
         }
     }
 
-    fn back(&self) {
+    fn back(&self, proc: &HostProc) {
         if let Some(own) = &self.0 {
             // what one may raise one may set back; if not, only our own last moments are concerned
-            let _ = crate::cgroup::put(Path::new(Score::FILE), own);
+            let _ = proc.write_own(Score::FILE, own.as_bytes());
         }
-    }
-}
-
-/// While this lives, our children are born in another pid namespace. We stay where we are (setns(2)).
-struct Inside(OwnedFd);
-
-impl Inside {
-    fn enter(armed: &Armed, slot: Slot) -> Result<Inside> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let own =
-            rustix::fs::openat(CWD, c"/proc/self/ns/pid", flags, Mode::empty()).context("open own pid namespace")?;
-        setns(armed.fd(slot)?.as_fd(), NEWPID).map_err(|errno| anyhow!("setns pid: {}", words(errno)))?;
-        Ok(Inside(own))
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        let _ = setns(self.0.as_fd(), NEWPID);
     }
 }

@@ -1,25 +1,27 @@
 //! uid_map and gid_map of a new user namespace (user_namespaces(7)): written by us, or for an ordinary user by newuidmap(1)
 //! and newgidmap(1), which know what /etc/subuid and /etc/subgid grant.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, anyhow, bail};
+use rustix::io::Errno;
 
-use super::serve::put;
 use crate::config::At;
 use crate::host::user_name;
+use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
+use crate::sys::host_proc::HostProc;
 
 /// One of the two maps.
 struct Map<'a> {
     lines: &'a [IdMap],
     by: Writer,
     property: At,
-    file: &'static str,
+    file: &'static CStr,
     program: &'static str,
     grants: &'static str,
 }
@@ -30,12 +32,12 @@ fn map_lines(maps: &[IdMap]) -> String {
 }
 
 /// Writes both for process `pid`; `at` is the place that has `uidMappings` and `gidMappings`.
-pub(super) fn write(pid: i32, maps: &IdMaps, at: &At) -> Result<()> {
+pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result<()> {
     let uids = Map {
         lines: &maps.uids,
         by: maps.uids_by,
         property: at.key("uidMappings"),
-        file: "uid_map",
+        file: c"uid_map",
         program: "newuidmap",
         grants: "/etc/subuid",
     };
@@ -43,32 +45,34 @@ pub(super) fn write(pid: i32, maps: &IdMaps, at: &At) -> Result<()> {
         lines: &maps.gids,
         by: maps.gids_by,
         property: at.key("gidMappings"),
-        file: "gid_map",
+        file: c"gid_map",
         program: "newgidmap",
         grants: "/etc/subgid",
     };
     if gids.by == Writer::User {
         // ORDER: before gid_map, which the kernel takes from an ordinary user only then (CVE-2014-8989)
-        put(pid, "setgroups", "deny").map_err(|error| anyhow!("{}: write setgroups: {error:#}", gids.property))?;
+        proc.write_of(pid, c"setgroups", b"deny")
+            .map_err(|errno| anyhow!("{}: write setgroups: {}", gids.property, words(errno)))?;
     }
-    uids.write(pid)?;
-    gids.write(pid)
+    uids.write(proc, pid)?;
+    gids.write(proc, pid)
 }
 
 impl Map<'_> {
-    fn write(&self, pid: i32) -> Result<()> {
+    fn write(&self, proc: &HostProc, pid: i32) -> Result<()> {
         match self.by {
             Writer::Program => self.run(pid),
             Writer::Root | Writer::User => {
                 let lines = map_lines(self.lines);
-                put(pid, self.file, &lines).map_err(|error| self.refused(&error))
+                proc.write_of(pid, self.file, lines.as_bytes()).map_err(|errno| self.refused(errno))
             }
         }
     }
 
     /// Where we are in a user namespace ourselves, its ids are all there are.
-    fn refused(&self, error: &anyhow::Error) -> anyhow::Error {
-        let own = fs::read_to_string(format!("/proc/self/{}", self.file)).unwrap_or_default();
+    fn refused(&self, errno: Errno) -> anyhow::Error {
+        let file = self.file.to_string_lossy();
+        let own = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
         let own = ids(&own);
         let why = match self.lines.iter().position(|line| !is_within(line, &own)) {
             Some(n) => {
@@ -77,7 +81,7 @@ impl Map<'_> {
             }
             None => String::new(),
         };
-        anyhow!("{}{why}: write {}: {error:#}", self.property, self.file)
+        anyhow!("{}{why}: write {file}: {}", self.property, words(errno))
     }
 
     fn run(&self, pid: i32) -> Result<()> {
@@ -111,7 +115,7 @@ impl Map<'_> {
     /// What the grants have against the map, as far as one can see there.
     fn why(&self, grants: &[(u32, u32)]) -> Option<String> {
         let own = match self.file {
-            "uid_map" => rustix::process::getuid().as_raw(),
+            file if file == c"uid_map" => rustix::process::getuid().as_raw(),
             _ => rustix::process::getgid().as_raw(),
         };
         let beyond = self.lines.iter().find(|line| {
@@ -181,7 +185,7 @@ mod tests {
             lines,
             by: Writer::Program,
             property: At::new("linux.uidMappings"),
-            file: "uid_map",
+            file: c"uid_map",
             program: "newuidmap",
             grants: "/etc/subuid",
         }

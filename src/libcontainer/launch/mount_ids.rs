@@ -16,6 +16,7 @@ use crate::plan::failure::{said_with, words};
 use crate::plan::step::Slot;
 use crate::plan::{IdMaps, Mapped, Mapper};
 use crate::sys::clone::{Parentage, Side, clone, exit};
+use crate::sys::host_proc::HostProc;
 use crate::sys::mount::{CANNOT_MAP, Reach, map_ids};
 use crate::wire::{Failure, Words};
 
@@ -25,9 +26,9 @@ const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 ///
 /// # Errors
 /// The map that was refused, and the kernel's word.
-pub(super) fn namespace(maps: &IdMaps, at: &At) -> Result<OwnedFd> {
+pub(super) fn namespace(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<OwnedFd> {
     let child = waiting_child().map_err(|errno| anyhow!("{at}: clone user: {}", words(errno)))?;
-    id_maps::write(child.0.pid, maps, at)?;
+    id_maps::write(proc, child.0.pid, maps, at)?;
     of_process(child.0.pid).with_context(|| at.to_string())
 }
 

@@ -4,7 +4,6 @@
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::io::Errno;
@@ -16,7 +15,7 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::config::At;
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
-use crate::plan::{OomScore, Opening, RuntimeHooks};
+use crate::plan::{OomScore, Opening, Plan, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
@@ -24,7 +23,7 @@ use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 /// See `Launched::serve`.
 pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<()> {
     let mut entry = Entry::of(cgroup);
-    if launched.plan.bridge.is_empty() {
+    if enters_at_once(launched.plan) {
         settled(launched, identity)?;
         entry.begin(launched)?;
     }
@@ -46,7 +45,9 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             Some(Up::Init(pid)) => {
                 launched.child = adopted(launched, pid)?;
                 settled(launched, identity)?;
-                entry.begin(launched)?;
+                if !enters_at_once(launched.plan) {
+                    entry.begin(launched)?;
+                }
                 say_go(&launched.talk)?;
             }
             Some(Up::Ready) => {
@@ -57,6 +58,11 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             None => return Err(failure::of_silence(launched, cgroup)),
         }
     }
+}
+
+/// True when the first child is in its cgroup before init is born, or is init.
+fn enters_at_once(plan: &Plan) -> bool {
+    plan.bridge.is_empty() || plan.bridge.iter().any(|step| step.what == What::Ask(Ask::Cgroup))
 }
 
 /// Init's entry into its cgroup, and systemd's part in that.
@@ -139,15 +145,17 @@ fn adopted(launched: &Launched<'_>, pid: i32) -> Result<Child> {
 fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
-        put(pid, "oom_score_adj", &score.to_string())
-            .map_err(|error| anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {error:#}"))?;
+        let written = launched.armed.proc.write_of(pid, c"oom_score_adj", score.to_string().as_bytes());
+        written.map_err(|errno| anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno)))?;
     }
     resctrl::join(&launched.armed.groups, pid, &Kernel)?;
     for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
         if let Opening::HookState(status) = opening {
             let state = identity.state(status, pid_inside(pid));
             let file = launched.armed.fd(Slot(slot))?;
-            rustix::io::pwrite(file, &state, 0).map_err(|errno| anyhow!("write hook state: {}", words(errno)))?;
+            // the bridge's may be longer
+            let state = rustix::fs::ftruncate(file, 0).and_then(|()| rustix::io::pwrite(file, &state, 0));
+            state.map_err(|errno| anyhow!("write hook state: {}", words(errno)))?;
         }
     }
     Ok(())
@@ -160,27 +168,18 @@ fn pid_inside(pid: i32) -> i32 {
     line.and_then(|pids| pids.split_whitespace().last()).and_then(|pid| pid.parse().ok()).unwrap_or(pid)
 }
 
-/// Writes a file of /proc/PID.
-pub(super) fn put(pid: i32, file: &str, text: &str) -> Result<()> {
-    let path = format!("/proc/{pid}/{file}");
-    crate::cgroup::put(Path::new(&path), text).map_err(|error| {
-        let errno = Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO));
-        anyhow!("{}", words(errno))
-    })
-}
-
 fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     match ask {
         Ask::IdMaps => {
             let maps = launched.plan.id_maps.as_ref().ok_or_else(|| anyhow!("no id maps in the plan"))?;
-            id_maps::write(pid, maps, &At::new("linux"))
+            id_maps::write(&launched.armed.proc, pid, maps, &At::new("linux"))
         }
         Ask::TimeOffsets => {
             for offset in &launched.plan.time_offsets {
                 let line = format!("{} {} {}", offset.clock, offset.secs, offset.nanosecs);
-                put(pid, "timens_offsets", &line)
-                    .map_err(|error| anyhow!("{}: write {line} to timens_offsets: {error:#}", offset.at))?;
+                let written = launched.armed.proc.write_of(pid, c"timens_offsets", line.as_bytes());
+                written.map_err(|errno| anyhow!("{}: write {line} to timens_offsets: {}", offset.at, words(errno)))?;
             }
             Ok(())
         }

@@ -59,6 +59,7 @@ fn unified(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
         ids: None,
         label: None,
         fallback,
+        pid_namespace: None,
     };
     plan.at(&entry.at, What::NewMount(mount));
 }
@@ -82,6 +83,7 @@ fn legacy(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         ids: None,
         label: None,
         fallback: None,
+        pid_namespace: None,
     };
     plan.at(&entry.at, What::NewMount(directory));
     let hierarchies = ask.host.cgroups.v1.iter().map(|h| (h.mount.as_path(), Some(h)));
@@ -125,6 +127,7 @@ fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, target: Target, plan: &
         ids: None,
         label: None,
         fallback: None,
+        pid_namespace: None,
     };
     plan.at(&entry.at, What::NewMount(mount));
 }

@@ -9,7 +9,7 @@ use super::Asked;
 use super::resctrl::Group;
 use super::resources::{DeviceAccess, Placement, Write};
 use super::seccomp::Filter;
-use super::step::{Limit, Namespaces, Origin, Slot, Step, What};
+use super::step::{Kept, Limit, Namespaces, Origin, Slot, Step, What};
 use crate::config::{At, Faults, Warning};
 use crate::host::Mounts;
 use crate::sys::mount::{Attributes, Reach};
@@ -71,8 +71,19 @@ pub struct RuntimeHooks {
 pub struct Birth {
     /// CLONE_NEW* of the clone itself.
     pub new: Namespaces,
-    /// A pid namespace that the runtime enters for the moment of the clone: only children are ever moved into one.
-    pub pid_namespace: Option<Slot>,
+    /// Whether others may look into it at first.
+    pub dumpable: Dumpable,
+}
+
+/// Whether others may look into the first child from its birth on (PR_SET_DUMPABLE(2const)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dumpable {
+    /// They may not.
+    #[default]
+    No,
+    /// An ordinary user writes the maps of its child's new user namespace only as long as the user may look into it. The
+    /// child is in no namespace that others are in.
+    UntilMapped,
 }
 
 /// Both maps, and who writes them.
@@ -180,8 +191,6 @@ pub enum Opening {
     Namespace(PathBuf, u64),
     /// A process, by the pid of the container's init.
     Process(i32),
-    /// A namespace of that process, by its name under /proc/PID/ns.
-    NamespaceOf(i32, &'static str),
     /// The root directory of that process.
     RootOf(i32),
     /// A detached copy of the host's null device.
@@ -230,7 +239,6 @@ impl Opening {
             Opening::Directory(_)
             | Opening::Namespace(..)
             | Opening::Process(_)
-            | Opening::NamespaceOf(..)
             | Opening::RootOf(_)
             | Opening::HookState(_)
             | Opening::HookOutput
@@ -347,6 +355,29 @@ impl Draft {
         self.plan.init.splice(place..place, steps);
     }
 
+    /// What is closed for good is what no later step uses. From `Spawn` on the root may be used by any step, up to the last
+    /// `CloseFds`.
+    fn keep_what_is_used(&mut self) {
+        let Plan { bridge, init, root, .. } = &mut self.plan;
+        let mut later = Kept::default();
+        let mut closed = false;
+        for step in bridge.iter_mut().chain(init).rev() {
+            if let What::CloseFds(_, kept) = &mut step.what {
+                *kept = later.clone();
+                let root = root.filter(|root| closed && !kept.slots.contains(root));
+                kept.slots.extend(root);
+                kept.slots.sort_unstable();
+                closed = true;
+            }
+            for (slot, _) in step.what.slots() {
+                if !later.slots.contains(&slot) {
+                    later.slots.push(slot);
+                }
+            }
+            later.host_proc |= step.what.needs_host_proc();
+        }
+    }
+
     /// The place of a descriptor that may be there already.
     pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
         let wanted = self.as_we_may(opening.clone());
@@ -389,6 +420,7 @@ impl Draft {
     /// The plan, or everything that is wrong.
     pub(super) fn into_plan(mut self, ask: &Asked<'_>) -> Result<Plan, Faults> {
         self.find_all();
+        self.keep_what_is_used();
         ask.config.beside(self.faults).into_result(self.plan)
     }
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use super::draft::{IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, TimeOffset, Writer};
 use super::namespaces::KINDS;
 use super::resctrl::Group;
-use super::step::{Change, Console, ConsoleDevice, Content, Limit, Namespaces, NewMount, Slot, Step, Target, What};
+use super::step::{
+    Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Slot, Step, Target, What,
+};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
@@ -66,8 +68,7 @@ impl Plan {
         if let Some((at, cpus)) = &self.initial_affinity {
             line("runtime", format!("sched_setaffinity {cpus:x?}"), at.to_string());
         }
-        let joined = if self.birth.pid_namespace.is_some() { " in a joined pid namespace" } else { "" };
-        line("runtime", format!("clone {}{joined}", self.birth.new), "linux.namespaces".to_owned());
+        line("runtime", format!("clone {}", self.birth.new), "linux.namespaces".to_owned());
         for directory in self.resctrl.iter().flat_map(Group::joined) {
             line("runtime", format!("move init to {}", directory.display()), "linux.intelRdt".to_owned());
         }
@@ -223,7 +224,6 @@ impl fmt::Display for Opening {
             Opening::Directory(path) => write!(f, "directory {}", path.display()),
             Opening::Namespace(path, kind) => write!(f, "{} namespace {}", Namespaces(*kind), path.display()),
             Opening::Process(pid) => write!(f, "process {pid}"),
-            Opening::NamespaceOf(pid, name) => write!(f, "{name} namespace of process {pid}"),
             Opening::RootOf(pid) => write!(f, "root of process {pid}"),
             Opening::Null => f.write_str("null device"),
             Opening::Empty(label) => write!(f, "empty directory{}", labelled(label.as_ref())),
@@ -251,7 +251,7 @@ impl fmt::Display for What {
             What::Undumpable => f.write_str("not dumpable"),
             What::Session => f.write_str("setsid"),
             What::Keyring(name) => write!(f, "session keyring {}", text(name)),
-            What::Label(file, value) => write!(f, "label {} in {}", text(value), text(file)),
+            What::Label(file, value) => write!(f, "label {} in /proc/self/{}", text(value), text(file)),
             What::Propagate(path, flags) => write!(f, "propagation of {} {}", text(path), propagation(*flags)),
             What::PrivateAbove(path) => write!(f, "propagation of the mount that holds {} private", text(path)),
             What::AttachRoot(tree, path, changes) => write!(f, "mount {tree} on {}{}", text(path), changed(changes)),
@@ -283,7 +283,7 @@ impl fmt::Display for What {
             What::Mask(path, ..) => write!(f, "mask {}", rooted(path)),
             What::ReadOnly(path) => write!(f, "read-only {}", rooted(path)),
             What::Finish(path, attributes) => write!(f, "set {} on {}", flags(attributes), rooted(path)),
-            What::Sysctl(path, value) => write!(f, "write {} = {}", text(path), text(value)),
+            What::Sysctl(path, value) => write!(f, "write /proc/sys/{} = {}", text(path), text(value)),
             What::Hostname(name) => write!(f, "sethostname {}", text(name)),
             What::Domainname(name) => write!(f, "setdomainname {}", text(name)),
             What::Console(console) => terminal(console, f),
@@ -313,7 +313,7 @@ impl fmt::Display for What {
             What::TryChdir(path) => write!(f, "chdir {} as root", text(path)),
             What::Chdir(path) => write!(f, "chdir {}, inside the root", text(path)),
             What::Home(uid) => write!(f, "HOME of uid {uid} from /etc/passwd"),
-            What::CloseFds(first) => write!(f, "close-on-exec from {first} up"),
+            What::CloseFds(first, kept) => closed(*first, kept, f),
             What::FindProgram(exec) => write!(f, "find {}", exec.args.iter().next().map(text).unwrap_or_default()),
             What::Ready => f.write_str("ready"),
             What::AwaitStart(..) => f.write_str("await start"),
@@ -325,6 +325,13 @@ impl fmt::Display for What {
             }
         }
     }
+}
+
+fn closed(first: u32, kept: &Kept, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "close from {first} up")?;
+    let kept = kept.slots.iter().map(Slot::to_string).chain(kept.host_proc.then(|| "the host's /proc".to_owned()));
+    let kept: Vec<_> = kept.collect();
+    if kept.is_empty() { Ok(()) } else { write!(f, " but {}", kept.join(", ")) }
 }
 
 fn asked(ask: Ask) -> String {
@@ -407,6 +414,9 @@ fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     if let Some(namespace) = mount.ids {
         write!(f, ", idmap by {namespace}")?;
+    }
+    if let Some(namespace) = mount.pid_namespace {
+        write!(f, ", pids of {namespace}")?;
     }
     f.write_str(&labelled(mount.label.as_ref()))?;
     f.write_str(&changed(&mount.changes))

@@ -25,7 +25,7 @@ pub(super) fn of_process(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
         if !ask.host.lsm.selinux {
             plan.fault(&at, SELINUX_OFF);
         } else if let Some(value) = c_string(label, &at, plan) {
-            plan.at(&at, What::Label(CString::from(c"/proc/self/attr/exec"), value));
+            plan.at(&at, What::Label(CString::from(c"attr/exec"), value));
         }
     }
 }
@@ -36,7 +36,7 @@ fn apparmor(profile: &str, at: &At, host: &Host, plan: &mut Draft) {
         return;
     }
     // KERNEL(5.8): attr/apparmor, which another LSM cannot take
-    let file = if host.lsm.own_apparmor_files { c"/proc/self/attr/apparmor/exec" } else { c"/proc/self/attr/exec" };
+    let file = if host.lsm.own_apparmor_files { c"attr/apparmor/exec" } else { c"attr/exec" };
     if let Some(value) = c_string(&format!("exec {profile}"), at, plan) {
         plan.at(at, What::Label(CString::from(file), value));
     }
@@ -51,7 +51,7 @@ pub(super) fn of_keyring(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     {
         let at = own.at.key("selinuxLabel");
         if let Ok(value) = CString::new(label.as_str()) {
-            plan.at(&at, What::Label(CString::from(c"/proc/self/attr/keycreate"), value));
+            plan.at(&at, What::Label(CString::from(c"attr/keycreate"), value));
         }
     }
 }

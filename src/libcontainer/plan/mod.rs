@@ -37,7 +37,8 @@ use crate::host::Host;
 
 use draft::Draft;
 pub use draft::{
-    Birth, IdMap, IdMaps, Joined, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset, Writer,
+    Birth, Dumpable, IdMap, IdMaps, Joined, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks,
+    TimeOffset, Writer,
 };
 pub use resources::unit::Manager;
 
@@ -175,6 +176,7 @@ fn draft(ask: &Asked<'_>) -> Draft {
     hooks::before_pivot(ask, &mut plan); //          ask createRuntime, run createContainer  SPEC: runtime.md#lifecycle
     labels::of_process(&own, ask, &mut plan); //      for the exec; a hook must not wear them
     rootfs::change(ask, &kinds, &mut plan);
+    namespaces::into_pids(ask, &kinds, &mut plan); // ORDER: when nothing of the host's is in reach any more
     console::attach(&own, ask, &mut plan);
     paths::hide(ask, &kinds, &mut plan); //          ORDER: after pivot, on the container's own /proc
     rootfs::finish(ask, &kinds, &mut plan); //       read-only last, when nothing has to be made any more

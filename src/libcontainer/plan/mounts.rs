@@ -213,6 +213,7 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         ids,
         label: labels::of_root(ask, fstype, plan),
         fallback: instead(ask, kinds, fstype).map(|opening| plan.open(&entry.at, opening)),
+        pid_namespace: None,
     };
     mount.fallback.iter().for_each(|slot| plan.copy(&entry.at, *slot));
     plan.at(&entry.at, What::NewMount(mount));

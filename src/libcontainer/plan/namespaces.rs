@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset};
 
 use super::Asked;
-use super::draft::{Draft, Joined, Opening, TimeOffset};
+use super::draft::{Draft, Dumpable, Joined, Opening, TimeOffset};
 use super::step::{Namespaces, Step, What};
 use super::{idmap, net_devices, sysctl};
 use crate::config::At;
@@ -108,11 +108,19 @@ fn an_ordinary_user_needs(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
 }
 
-/// Nobody looks into us; but who is not root reaches its child's maps only as long as she may look.
+/// No process of the container looks into init. Only an ordinary user's init is open until its maps are written.
 pub(super) fn unseen(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    if !(ask.host.me.uid != 0 && kinds.new.has(USER)) {
+    if mapped_by_user(ask, kinds) {
+        plan.plan().birth.dumpable = Dumpable::UntilMapped;
+    } else {
         super::process::unseen(plan);
     }
+}
+
+/// True for the one init that is open at first. In a pid namespace that is joined it never is: others are there, and only
+/// root can join one that does not belong to the user namespace it joins as well.
+fn mapped_by_user(ask: &Asked<'_>, kinds: &Kinds) -> bool {
+    ask.host.me.uid != 0 && kinds.new.has(USER) && !kinds.joins(PID)
 }
 
 /// The spec's word for a kind.
@@ -132,7 +140,7 @@ pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         plan.plan().birth.new = kinds.new.without(late);
         join_each(kinds, plan);
     }
-    let by_user = ask.host.me.uid != 0 && kinds.new.has(USER);
+    let by_user = mapped_by_user(ask, kinds);
     if kinds.private(USER) {
         let at = At::new("linux.namespaces");
         if kinds.new.has(USER) {
@@ -163,16 +171,48 @@ pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     }
 }
 
-/// Without a user namespace: a pid namespace by the runtime, which stays itself; the others by init.
+/// Without a user namespace: each by a step of its own, but the pid namespace, which comes last (`into_pids`).
 fn join_each(kinds: &Kinds, plan: &mut Draft) {
-    for (kind, path, at) in &kinds.joined {
+    for (kind, path, at) in kinds.joined.iter().filter(|(kind, ..)| *kind != PID) {
         let slot = plan.open(at, Opening::Namespace(path.clone(), *kind));
-        if *kind == PID {
-            plan.plan().birth.pid_namespace = Some(slot);
-        } else {
-            plan.at(at, What::Join(slot, Namespaces(*kind)));
+        plan.at(at, What::Join(slot, Namespaces(*kind)));
+    }
+}
+
+/// A pid namespace that is joined without a user namespace has others in it, and who may trace there sees all of init: its
+/// root directory, its descriptors, its memory. So everything that needs the host is done by the bridge, which is no member
+/// (setns(2) moves only its children), and init is born when the root has changed (CVE-2016-9962).
+pub(super) fn into_pids(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    let Some((path, at)) = kinds.path_of(PID).filter(|_| !kinds.private(USER)) else { return };
+    let (path, at) = (path.to_path_buf(), at.clone());
+    let slot = plan.open(&at, Opening::Namespace(path, PID));
+    let mut bridge = std::mem::take(&mut plan.plan().init);
+    // a session is its leader's
+    bridge.retain(|step| step.what != What::Session);
+    for step in &mut bridge {
+        if let What::NewMount(mount) = &mut step.what
+            && mount.fstype.as_c_str() == c"proc"
+        {
+            mount.pid_namespace = Some(slot);
         }
     }
+    // SPEC: config.md#posix-platform-hooks: createContainer hooks are in the container's namespaces
+    let hooks = bridge.iter().position(|step| matches!(step.what, What::Hooks(..))).unwrap_or(bridge.len());
+    bridge.insert(hooks, Step::at(&at, What::Join(slot, Namespaces(PID))));
+    if !bridge.iter().any(|step| step.what == What::Ask(Ask::Cgroup)) {
+        // ORDER: init is born in the bridge's cgroup
+        bridge.push(Step::at(&at, What::Ask(Ask::Cgroup)));
+    }
+    plan.plan().bridge = bridge;
+    spawn(ask, &at, Namespaces::NONE, plan);
+    plan.always("a session of its own", What::Session);
+}
+
+/// The bridge's last steps. Nothing that init does not need is open when others may see it.
+fn spawn(ask: &Asked<'_>, at: &At, new: Namespaces, plan: &mut Draft) {
+    let bridge = &mut plan.plan().bridge;
+    bridge.push(Step::always("init shows only what it needs", super::process::closed(ask)));
+    bridge.push(Step::at(at, What::Spawn(new)));
 }
 
 /// With a user namespace to join, or a new one beside others to join: a second fork. The bridge enters everything with
@@ -180,7 +220,7 @@ fn join_each(kinds: &Kinds, plan: &mut Draft) {
 /// user namespace, and enters it first.
 fn across(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let (user, others): (Vec<_>, Vec<_>) = kinds.joined.iter().partition(|(kind, ..)| *kind == USER);
-    if !(ask.host.me.uid != 0 && kinds.new.has(USER)) {
+    if !mapped_by_user(ask, kinds) {
         plan.plan().bridge.push(Step::always("CVE-2016-9962", What::Undumpable));
     }
     let order = if ask.host.me.uid == 0 { [others, user] } else { [user, others] };
@@ -190,7 +230,7 @@ fn across(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         plan.plan().bridge.push(step);
     }
     let born = Namespaces(kinds.new.0 & (USER | PID));
-    plan.plan().bridge.push(Step::at(&At::new("linux.namespaces"), What::Spawn(born)));
+    spawn(ask, &At::new("linux.namespaces"), born, plan);
 }
 
 fn time(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
@@ -285,7 +325,7 @@ fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
             name(value.trim_end_matches('\n'), &at, What::Domainname, plan);
             continue;
         }
-        let path = super::process::c_string(&format!("/proc/sys/{parameter}"), &at, plan);
+        let path = super::process::c_string(&parameter, &at, plan);
         let value = super::process::c_string(&value, &at, plan);
         if let (Some(path), Some(value)) = (path, value) {
             plan.at(&at, What::Sysctl(path, value));
@@ -294,33 +334,28 @@ fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
 }
 
 /// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
-/// itself weighs the user namespace against the others.
+/// itself weighs the user namespace against the others. Others are in its pid namespace: the bridge does all of that, and
+/// what was planned so far, and init is born inside (CVE-2016-9962).
 pub(super) fn join(container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
     let at = At::new("linux.namespaces");
     let process = plan.open(&at, Opening::Process(container.pid));
+    let own_root = container.kinds.has(MOUNT);
+    let root = (!own_root).then(|| plan.open(&At::new("root.path"), Opening::RootOf(container.pid)));
+    if container.kinds != Namespaces::NONE {
+        plan.at(&at, What::Join(process, container.kinds));
+    }
+    if let Some(root) = root {
+        plan.at(&At::new("root.path"), What::Chroot(root));
+    }
+    if container.kinds.has(PID) || container.kinds.has(USER) {
+        plan.plan().bridge = std::mem::take(&mut plan.plan().init);
+        spawn(ask, &at, Namespaces::NONE, plan);
+    }
     if container.kinds.has(USER) {
-        // ORDER: before it is inside, where a root may look into anybody
-        plan.plan().bridge.push(Step::always("CVE-2016-9962", What::Undumpable));
-        plan.plan().bridge.push(Step::at(&at, What::Join(process, container.kinds)));
-        plan.plan().bridge.push(Step::at(&at, What::Spawn(Namespaces::NONE)));
         if !ask.host.me.is_root() {
             // ORDER: before it is somebody else: systemd moves the processes of who asks it, and nobody else's
             plan.at(&at, What::Ask(Ask::Cgroup));
         }
         plan.at(&at, What::BecomeRoot);
-    } else {
-        if container.kinds.has(PID) {
-            let slot = plan.open(&at, Opening::NamespaceOf(container.pid, "pid"));
-            plan.plan().birth.pid_namespace = Some(slot);
-        }
-        let root =
-            (!container.kinds.has(MOUNT)).then(|| plan.open(&At::new("root.path"), Opening::RootOf(container.pid)));
-        let others = container.kinds.without(PID);
-        if others != Namespaces::NONE {
-            plan.at(&at, What::Join(process, others));
-        }
-        if let Some(root) = root {
-            plan.at(&At::new("root.path"), What::Chroot(root));
-        }
     }
 }

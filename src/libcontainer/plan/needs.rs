@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use rustix::thread::CapabilitySet;
 
 use super::draft::Opening;
-use super::step::{Console, ConsoleDevice, Missing, NewMount, Slot, Target, What};
+use super::step::{Console, ConsoleDevice, Missing, Namespaces, NewMount, Slot, Target, What};
 use crate::wire::{Ask, HookPoint};
 
 /// What a step does with a descriptor.
@@ -64,6 +64,8 @@ pub enum Writes<'a> {
     Nothing,
     /// What is at this path in the mount namespace that the process is in. Whoever made that namespace decides what it is.
     Path(&'a CStr),
+    /// This file of the host's /proc, which the runtime opened (`sys/host_proc.rs`).
+    HostProc(&'a CStr),
     /// What is at this path in the container's root. The kernel resolves it there, and no link leads out.
     Inside(&'a CStr),
 }
@@ -131,7 +133,7 @@ impl What {
             What::TryChdir(_) => "chdir as root",
             What::Chdir(_) => "chdir",
             What::Home(_) => "HOME",
-            What::CloseFds(_) => "close_range",
+            What::CloseFds(..) => "close_range",
             What::FindProgram(_) => "find program",
             What::Ready => "ready",
             What::AwaitStart(..) => "await start",
@@ -210,7 +212,7 @@ impl What {
             | What::TryChdir(_)
             | What::Chdir(_)
             | What::Home(_)
-            | What::CloseFds(_)
+            | What::CloseFds(..)
             | What::FindProgram(_)
             | What::Ready
             | What::Exec(_) => Vec::new(),
@@ -260,7 +262,7 @@ impl What {
             | What::AllCpus
             | What::Affinity(_)
             | What::Chdir(_)
-            | What::CloseFds(_)
+            | What::CloseFds(..)
             | What::FindProgram(_)
             | What::Ready
             | What::AwaitStart(..)
@@ -325,7 +327,7 @@ impl What {
             | What::TryChdir(_)
             | What::Chdir(_)
             | What::Home(_)
-            | What::CloseFds(_)
+            | What::CloseFds(..)
             | What::FindProgram(_)
             | What::Ready
             | What::AwaitStart(..)
@@ -337,7 +339,7 @@ impl What {
     /// Which file or mount it writes to, makes, covers or changes.
     pub fn writes(&self) -> Writes<'_> {
         match self {
-            What::Label(path, _) | What::Sysctl(path, _) => Writes::Path(path),
+            What::Label(file, _) | What::Sysctl(file, _) => Writes::HostProc(file),
             What::Propagate(path, _) | What::PrivateAbove(path) | What::AttachRoot(_, path, _) => Writes::Path(path),
             What::NewMount(mount) => Writes::Inside(&mount.target.path),
             What::Bind(_, _, target) | What::BindOrLink(_, _, target) | What::Remount(_, target) => {
@@ -388,12 +390,26 @@ impl What {
             | What::TryChdir(_)
             | What::Chdir(_)
             | What::Home(_)
-            | What::CloseFds(_)
+            | What::CloseFds(..)
             | What::FindProgram(_)
             | What::Ready
             | What::AwaitStart(..)
             | What::Hooks(..)
             | What::Exec(_) => Writes::Nothing,
+        }
+    }
+}
+
+impl What {
+    /// Whether it goes through the host's /proc: to write, or to look at the process's own namespaces.
+    pub fn needs_host_proc(&self) -> bool {
+        match self.writes() {
+            Writes::HostProc(_) => true,
+            Writes::Nothing | Writes::Path(_) | Writes::Inside(_) => {
+                // setns(2) refuses the user namespace that the process is in already: it is compared with the own one
+                let own = |kinds: &Namespaces| kinds.has(libc::CLONE_NEWUSER as u64);
+                matches!(self, What::Join(_, kinds) if own(kinds)) || *self == What::EnterTime
+            }
         }
     }
 }
@@ -412,7 +428,8 @@ impl NewMount {
     fn slots(&self) -> Vec<(Slot, Use)> {
         let maps = self.ids.map(|slot| (slot, Use::MapIds));
         let instead = self.fallback.map(|slot| (slot, Use::Attach));
-        self.target.slots().chain(maps).chain(instead).collect()
+        let pids = self.pid_namespace.map(|slot| (slot, Use::Enter));
+        self.target.slots().chain(maps).chain(instead).chain(pids).collect()
     }
 }
 
@@ -444,7 +461,7 @@ impl Opening {
     pub fn serves(&self, state: State, wanted: Use) -> Option<State> {
         let is = |right: bool| right.then_some(state);
         match wanted {
-            Use::Enter => is(matches!(self, Opening::Namespace(..) | Opening::Process(_) | Opening::NamespaceOf(..))),
+            Use::Enter => is(matches!(self, Opening::Namespace(..) | Opening::Process(_))),
             Use::MapIds => is(matches!(self, Opening::IdMaps(_))),
             Use::Chroot => is(matches!(self, Opening::Directory(_) | Opening::RootOf(_))),
             Use::ReadState => is(matches!(self, Opening::HookState(_))),

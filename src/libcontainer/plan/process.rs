@@ -10,7 +10,7 @@ use rustix::thread::Gid;
 use super::capabilities;
 use super::draft::{Draft, OomScore, Writer};
 use super::namespaces::{Kinds, USER};
-use super::step::{CapabilitySets, Exec, Limit, What};
+use super::step::{CapabilitySets, Exec, Kept, Limit, What};
 use super::{Asked, Joining, Keyring, Start, idmap, run_as, seccomp};
 use crate::config::At;
 use crate::host::Users;
@@ -361,7 +361,12 @@ fn no_new_privileges(process: &Process) -> bool {
 }
 
 fn close_fds(ask: &Asked<'_>, plan: &mut Draft) {
-    plan.always("only the standard streams and what was asked for", What::CloseFds(3 + ask.flags.extra_fds));
+    plan.always("only the standard streams and what was asked for", closed(ask));
+}
+
+/// What is kept is filled in when the plan is whole.
+pub(super) fn closed(ask: &Asked<'_>) -> What {
+    What::CloseFds(3 + ask.flags.extra_fds, Kept::default())
 }
 
 fn load_filter(own: &Own<'_>, plan: &mut Draft) {

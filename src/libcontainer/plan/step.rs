@@ -109,6 +109,8 @@ pub struct NewMount {
     pub label: Option<CString>,
     /// The tree to bind instead when the kernel refuses (EPERM, EBUSY): a cgroup2 or sysfs we may not mount anew.
     pub fallback: Option<Slot>,
+    /// The pid namespace that a proc file system is to show, where the process that mounts it is not a member of it.
+    pub pid_namespace: Option<Slot>,
 }
 
 /// What a new tmpfs holds at first.
@@ -207,7 +209,8 @@ pub enum What {
     Session,
     /// Join the session keyring of the container.
     Keyring(CString),
-    /// Write into /proc/self/attr: AppArmor and SELinux take effect at exec.
+    /// Write a file below the process's own directory in the host's /proc (`attr/exec`): AppArmor and SELinux take effect
+    /// at exec.
     Label(CString, CString),
     // what do I see
     /// Change how mounts of what is at a path propagate.
@@ -248,7 +251,7 @@ pub enum What {
     ReadOnly(CString),
     /// Set flags on a mount at the end, when nothing has to be made in it any more.
     Finish(CString, Attributes),
-    /// Write a value under /proc/sys.
+    /// Write a value below `sys` in the host's /proc.
     Sysctl(CString, CString),
     /// sethostname(2).
     Hostname(CString),
@@ -296,8 +299,8 @@ pub enum What {
     Chdir(CString),
     /// HOME for this uid out of the container's /etc/passwd.
     Home(u32),
-    /// Set close-on-exec on every descriptor from this number up.
-    CloseFds(u32),
+    /// Close every descriptor from this number up for good, but those that later steps use.
+    CloseFds(u32, Kept),
     /// Make sure that one of the candidates of `Exec` is there.
     FindProgram(Exec),
     /// Say that all is set up, and wait for the runtime to have recorded it.
@@ -319,6 +322,15 @@ impl What {
             _ => None,
         }
     }
+}
+
+/// The descriptors that later steps use; the socket to the runtime process is always one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// By slot.
+    pub slots: Vec<Slot>,
+    /// Whether the host's /proc is one of them.
+    pub host_proc: bool,
 }
 
 /// A terminal to make.

@@ -29,7 +29,39 @@ pub fn replace(fd: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_dup3, new.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
-/// Sets close-on-exec on every descriptor from `first` up (close_range(2)). KERNEL(5.11): see `init::go::close_fds`.
+/// Closes every descriptor from `first` up but those of `kept` (close_range(2)). Only a process that drops no owner of a
+/// descriptor any more calls this.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_but(first: u32, kept: impl Iterator<Item = RawFd> + Clone) -> Result<(), Errno> {
+    let mut first = first;
+    loop {
+        let next = kept.clone().filter_map(|fd| u32::try_from(fd).ok()).filter(|fd| *fd >= first).min();
+        match next {
+            None => return close_range(first, u32::MAX),
+            Some(fd) if fd > first => close_range(first, fd - 1)?,
+            Some(_) => {}
+        }
+        first = next.unwrap_or(first) + 1;
+    }
+}
+
+/// KERNEL(5.9): close_range; older, or a profile that does not know it: one by one, as far as descriptors can be here.
+fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: the caller (`close_but`) uses and drops none of these any more.
+    match checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            for number in first..=last.min(65535) {
+                close(RawFd::try_from(number).unwrap_or(RawFd::MAX));
+            }
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Sets close-on-exec on every descriptor from `first` up (close_range(2)). KERNEL(5.11): see `init::go::close_on_exec`.
 ///
 /// # Errors
 /// Those of close_range(2).

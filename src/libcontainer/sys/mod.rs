@@ -3,10 +3,12 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod command_line;
 pub mod courier;
 pub mod cwd;
 pub mod exec;
 pub mod fds;
+pub mod host_proc;
 pub mod image;
 pub mod keyring;
 pub mod mount;

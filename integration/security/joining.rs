@@ -1,0 +1,126 @@
+//! A process that joins a container, seen from inside (CVE-2016-9962): the container looks at each newcomer of its pid
+//! namespace from its first moment on. The joiner's root directory, working directory, descriptors, command line,
+//! environment and memory lead to nothing of the host.
+//!
+//! coracle before the bridge was always taken shows its root on the first `exec`; Debian's crun shows its own in `create`.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::attacker;
+use crate::needs;
+use crate::ordinary;
+use crate::world::{World, finish, skip, test_name, wait_until};
+
+const SECRET: &str = "correct-horse-battery-staple";
+
+/// A container with an attacker in it that may trace every process it sees.
+struct Watched {
+    world: World,
+}
+
+impl Watched {
+    fn new(attacker: &std::path::Path) -> Watched {
+        let mut world = World::running(&[]);
+        finish(Command::new("cp").arg(attacker).arg(world.rootfs("bin/attacker"))).ok();
+        let secret: String = SECRET.chars().rev().collect();
+        let mark = world.bundle().join("config.json");
+        world.config["process"]["args"] = json!(["/bin/attacker", "joiner", "/found", "/stop", mark, secret]);
+        world.config["root"]["readonly"] = json!(false);
+        let capabilities = json!(["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE", "CAP_KILL"]);
+        for set in ["bounding", "effective", "permitted"] {
+            world.config["process"]["capabilities"][set] = capabilities.clone();
+        }
+        world.begin();
+        let watched = Watched { world };
+        wait_until("the attacker looks", || watched.found().starts_with("looking"));
+        watched
+    }
+
+    fn found(&self) -> String {
+        fs::read_to_string(self.world.rootfs("found")).unwrap_or_default()
+    }
+
+    /// All that the attacker has found, when it has seen so many processes.
+    #[track_caller]
+    fn must_have_seen_nothing(&self, processes: usize) {
+        let seen = || self.found().lines().filter(|line| line.starts_with("seen")).count();
+        wait_until("the attacker has seen them", || seen() >= processes);
+        fs::write(self.world.rootfs("stop"), "").unwrap();
+        wait_until("the attacker has ended", || {
+            let found = self.found();
+            found.ends_with("nothing\n") || found.ends_with("through\n")
+        });
+        let found = self.found();
+        let got: Vec<_> = found.lines().filter(|line| line.contains(": ")).collect();
+        assert!(got.is_empty(), "a newcomer showed: {got:#?}");
+    }
+}
+
+/// The runtime, called by somebody who has a secret in the environment, and leaks a directory of the host.
+fn called(world: &World, args: &[&str]) -> Command {
+    let mut command = world.command(args);
+    command.env("HOST_SECRET", SECRET);
+    let leaked = fs::File::open("/").unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    // as long as the test: another test's child may have it too, which is as good
+    assert!(leaked.as_raw_fd() > 2);
+    std::mem::forget(leaked);
+    command
+}
+
+#[test]
+fn an_exec_shows_nothing_of_the_host() {
+    let Some(attacker) = attacker() else {
+        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
+        return;
+    };
+    needs!(ordinary::root(), "in an ordinary user's container nobody may trace what is not the user's");
+    let watched = Watched::new(attacker);
+    for _ in 0..20 {
+        finish(&mut called(&watched.world, &["exec", "--env", "PASSWORD=x", &watched.world.id, "/bin/true"])).ok();
+    }
+    watched.must_have_seen_nothing(15);
+}
+
+#[test]
+fn a_container_that_joins_a_pid_namespace_shows_nothing_of_the_host() {
+    let Some(attacker) = attacker() else {
+        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
+        return;
+    };
+    needs!(ordinary::root(), "an ordinary user joins no pid namespace without its user namespace");
+    let watched = Watched::new(attacker);
+    for _ in 0..10 {
+        let mut joining = World::running(&["/bin/true"]);
+        joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.world.pid())));
+        joining.write();
+        finish(&mut called(&joining, &["run", &joining.id])).ok();
+    }
+    watched.must_have_seen_nothing(8);
+}
+
+/// A process that waits for `start` holds what it hands to the program and what `start` needs, and nothing else.
+#[test]
+fn what_waits_for_start_holds_no_descriptor_of_the_callers() {
+    let world = World::running(&["/bin/true"]);
+    world.write();
+    finish(&mut called(&world, &["create", &world.id])).ok();
+    let directory = format!("/proc/{}/fd", world.pid());
+    let links = fs::read_dir(directory).unwrap().filter_map(|entry| {
+        let entry = entry.unwrap();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        (number > 2).then(|| fs::read_link(entry.path()).unwrap().display().to_string())
+    });
+    let state = world.path("state").display().to_string();
+    let others: Vec<_> = links.filter(|link| !link.starts_with(&state) && !link.starts_with("socket:")).collect();
+    assert!(others.is_empty(), "{others:?}");
+    let shown = fs::read(format!("/proc/{}/cmdline", world.pid())).unwrap();
+    let own = world.path("state").display().to_string();
+    assert!(!String::from_utf8_lossy(&shown).contains(&own), "{}", String::from_utf8_lossy(&shown));
+    let environment = fs::read(format!("/proc/{}/environ", world.pid())).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains(SECRET));
+}

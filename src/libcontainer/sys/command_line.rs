@@ -1,0 +1,66 @@
+//! The program's own arguments and environment, where the kernel shows them to others (proc_pid_cmdline(5)): the first is
+//! closed to nobody.
+
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::sys::text;
+
+/// Where the kernel put them: begin of the arguments, end of the environment.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLine {
+    begin: usize,
+    end: usize,
+}
+
+/// What is shown instead.
+const SHOWN: &[u8] = b"coracle\0init";
+
+impl CommandLine {
+    /// Asks the kernel (proc_pid_stat(5), fields 48 to 51).
+    ///
+    /// # Errors
+    /// Those of reading /proc/self/stat; `INVAL` when it does not say.
+    pub fn of_now() -> Result<CommandLine, Errno> {
+        let mut buffer = [0; 1024];
+        let stat = text::value(Path::new("/proc/self/stat"), &mut buffer)?;
+        let (_, fields) = stat.rsplit_once(')').ok_or(Errno::INVAL)?;
+        // the first field behind the name is the third
+        let mut fields = fields.split_ascii_whitespace().skip(48 - 3).map_while(|field| field.parse::<usize>().ok());
+        match (fields.next(), fields.next(), fields.next(), fields.next()) {
+            (Some(begin), Some(args_end), Some(env), Some(end))
+                if 0 < begin && begin <= args_end && args_end <= env && env <= end =>
+            {
+                Ok(CommandLine { begin, end })
+            }
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Overwrites them, in a child that makes no more use of them.
+    pub fn overwrite(self) {
+        let length = self.end - self.begin;
+        // SAFETY: the kernel said that the strings of this program lie there, on the stack of the first thread, which is
+        // ours, writable, and never unmapped; after the fork nobody reads arguments or environment.
+        let strings = unsafe { std::slice::from_raw_parts_mut(self.begin as *mut u8, length) };
+        strings.fill(0);
+        // the last byte stays NUL, or the kernel takes it for a longer title
+        let shown = SHOWN.len().min(length.saturating_sub(1));
+        strings[..shown].copy_from_slice(&SHOWN[..shown]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_where_the_strings_are() {
+        let place = CommandLine::of_now().unwrap();
+        // SAFETY: nobody writes there while the test runs.
+        let strings = unsafe { std::slice::from_raw_parts(place.begin as *const u8, place.end - place.begin) };
+        let first = std::env::args_os().next().unwrap();
+        assert!(strings.starts_with(first.as_encoded_bytes()));
+    }
+}

@@ -1,0 +1,188 @@
+//! The host's /proc, opened once before the clone: what is written with an effect goes through it. A container may cover its
+//! own /proc, or a file below it (CVE-2019-16884, CVE-2025-52881), and its /proc is where paths lead after a mount namespace
+//! was joined.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
+use rustix::io::Errno;
+use rustix::path::DecInt;
+
+/// The inode of a proc file system's root.
+const ROOT_INO: u64 = 1;
+
+/// No way out of the proc file system, whatever lies in it. KERNEL(5.6): openat2; an older kernel, or a profile that hides
+/// the call, is refused (ENOSYS, EPERM), as for every place in the root (`init/place.rs`).
+const INSIDE: ResolveFlags = ResolveFlags::NO_XDEV
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::BENEATH);
+
+/// A proc file system's root directory, as the runtime found it in its own mount namespace. There is no other way to make
+/// one.
+#[derive(Debug)]
+pub struct HostProc(OwnedFd);
+
+impl HostProc {
+    /// Opens /proc.
+    ///
+    /// # Errors
+    /// Those of openat(2); `NODEV` when it is not the root of a proc file system.
+    pub fn open() -> Result<HostProc, Errno> {
+        HostProc::at(c"/proc")
+    }
+
+    fn at(path: &CStr) -> Result<HostProc, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        if is_proc(root.as_fd())? && rustix::fs::fstat(&root)?.st_ino == ROOT_INO {
+            Ok(HostProc(root))
+        } else {
+            Err(Errno::NODEV)
+        }
+    }
+
+    /// Writes a file of the calling process (`attr/exec`).
+    ///
+    /// # Errors
+    /// Those of openat2(2) and write(2).
+    pub fn write_own(&self, file: &CStr, value: &[u8]) -> Result<(), Errno> {
+        self.write(&self.own(file)?, value)
+    }
+
+    /// Writes a file of process `pid`, as the runtime counts.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and write(2).
+    pub fn write_of(&self, pid: i32, file: &CStr, value: &[u8]) -> Result<(), Errno> {
+        self.write(&Name::of(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?, value)
+    }
+
+    /// Writes a kernel parameter (`net/ipv4/ip_forward`). The files answer for the namespaces of who opens them.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and write(2); `NODEV` when something else than a proc file system lies over it.
+    pub fn write_sys(&self, parameter: &CStr, value: &[u8]) -> Result<(), Errno> {
+        let name = Name::of(&[b"sys/", parameter.to_bytes()])?;
+        let how = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE) {
+            // whoever started us lets a part of /proc/sys be written, and the rest not, by mounts of his own: these lie in
+            // the runtime's mount namespace, which no container changes
+            Err(Errno::XDEV) => {
+                let resolve = INSIDE.difference(ResolveFlags::NO_XDEV);
+                let file = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), resolve)?;
+                if is_proc(file.as_fd())? { file } else { return Err(Errno::NODEV) }
+            }
+            other => other?,
+        };
+        written(file.as_fd(), value)
+    }
+
+    /// The calling process's own directory of namespaces, whose links the kernel alone makes.
+    ///
+    /// # Errors
+    /// Those of openat2(2).
+    pub fn own_namespaces(&self) -> Result<OwnedFd, Errno> {
+        let name = self.own(c"ns")?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)
+    }
+
+    fn write(&self, name: &Name, value: &[u8]) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)?;
+        written(file.as_fd(), value)
+    }
+
+    /// The calling process has a number there, whatever pid namespace it is in: `self` says it, and is a link itself.
+    fn own(&self, file: &CStr) -> Result<Name, Errno> {
+        let mut number = [0u8; 16];
+        let length = rustix::fs::readlinkat_raw(&self.0, c"self", &mut number[..])?;
+        if length == 0 || !number[..length].iter().all(u8::is_ascii_digit) {
+            return Err(Errno::NODEV);
+        }
+        Name::of(&[&number[..length], b"/", file.to_bytes()])
+    }
+}
+
+impl AsFd for HostProc {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(rustix::fs::fstatfs(file)?.f_type == PROC_SUPER_MAGIC)
+}
+
+fn written(file: BorrowedFd<'_>, value: &[u8]) -> Result<(), Errno> {
+    loop {
+        match rustix::io::write(file, value) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(other) => return Err(other),
+        }
+    }
+}
+
+/// A path below /proc, put together without asking for memory.
+struct Name {
+    text: [u8; 256],
+}
+
+impl Name {
+    fn of(parts: &[&[u8]]) -> Result<Name, Errno> {
+        let mut text = [0u8; 256];
+        let mut length = 0;
+        for part in parts {
+            let end = length + part.len();
+            // one byte stays for the NUL
+            let room = text[..255].get_mut(length..end).ok_or(Errno::NAMETOOLONG)?;
+            room.copy_from_slice(part);
+            length = end;
+        }
+        Ok(Name { text })
+    }
+
+    fn text(&self) -> Result<&CStr, Errno> {
+        CStr::from_bytes_until_nul(&self.text).map_err(|_| Errno::INVAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_root_of_a_proc_file_system_is_one() {
+        assert!(HostProc::open().is_ok());
+        assert_eq!(HostProc::at(c"/proc/self").unwrap_err(), Errno::NODEV);
+        assert_eq!(HostProc::at(c"/tmp").unwrap_err(), Errno::NODEV);
+        assert_eq!(HostProc::at(c"/proc/version").unwrap_err(), Errno::NOTDIR);
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_nothing_outside_is_reached() {
+        let proc = HostProc::open().unwrap();
+        assert_eq!(proc.write_own(c"exe", b"x"), Err(Errno::LOOP));
+        assert_eq!(proc.write_own(c"root/tmp/x", b"x"), Err(Errno::LOOP));
+        assert_eq!(proc.write_sys(c"../../tmp", b"x"), Err(Errno::XDEV));
+        assert_eq!(proc.write_sys(c"no/such", b"x"), Err(Errno::NOENT));
+    }
+
+    #[test]
+    fn a_file_of_a_process_is_written() {
+        let proc = HostProc::open().unwrap();
+        let own = std::fs::read("/proc/self/oom_score_adj").unwrap();
+        proc.write_own(c"oom_score_adj", &own).unwrap();
+        proc.write_of(i32::try_from(std::process::id()).unwrap(), c"oom_score_adj", &own).unwrap();
+        assert!(rustix::fs::statat(proc.own_namespaces().unwrap(), c"user", rustix::fs::AtFlags::empty()).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_refused() {
+        assert!(Name::of(&[&[b'x'; 255]]).is_ok());
+        assert_eq!(Name::of(&[&[b'x'; 256]]).err(), Some(Errno::NAMETOOLONG));
+    }
+}

@@ -1,0 +1,166 @@
+//! Joining what others are in: nobody is seen before he is inside, and no path leads where they want.
+
+use libcontainer::plan::needs::Writes;
+use libcontainer::plan::step::{Kept, Slot, Step, What};
+use libcontainer::plan::{Dumpable, Plan};
+
+use super::frame::{Rule, at, insert_after, mounts, pivot, remove, steps, to_the_back_of};
+
+const MOUNT: u64 = libc::CLONE_NEWNS as u64;
+const PID: u64 = libc::CLONE_NEWPID as u64;
+const USER: u64 = libc::CLONE_NEWUSER as u64;
+
+pub const RULES: [Rule; 3] = [
+    Rule {
+        name: "nobody is seen before he is inside",
+        holds: inside_first,
+        broken_by: &[
+            ("open to others at birth", |plan| {
+                plan.birth.dumpable = Dumpable::UntilMapped;
+                joins(plan, PID)
+            }),
+            ("not closed to others", |plan| {
+                plan.bridge.retain(|step| step.what != What::Undumpable);
+                joins(plan, PID)
+            }),
+            ("closed to others after the first setns", |plan| {
+                joins(plan, PID) && to_the_back_of(plan, |what| *what == What::Undumpable, any_join)
+            }),
+            ("a namespace joined by init", |plan| {
+                joins(plan, PID) && to_the_back_of(plan, any_join, |what| *what == What::Session)
+            }),
+            ("init born with all descriptors", |plan| {
+                let bridge = &mut plan.bridge;
+                let position = bridge.iter().position(|step| matches!(step.what, What::CloseFds(..)));
+                joins(plan, PID) && position.map(|n| remove(plan, n)).is_some()
+            }),
+            ("no second fork", |plan| {
+                let joins = joins(plan, PID);
+                let mut bridge = std::mem::take(&mut plan.bridge);
+                bridge.pop();
+                bridge.append(&mut plan.init);
+                plan.init = bridge;
+                joins
+            }),
+            ("the root changed by init", |plan| {
+                joins(plan, PID) && !joins(plan, USER) && to_the_back_of(plan, pivot, |what| *what == What::Session)
+            }),
+        ],
+    },
+    Rule {
+        name: "no write by path in a mount namespace of others",
+        holds: no_path_in_a_joined_mount_namespace,
+        broken_by: &[
+            ("a mount made shared", |plan| {
+                insert_after(plan, joins_mount, What::Propagate(c"/x".to_owned(), libc::MS_SHARED))
+            }),
+            ("a source found again", |plan| insert_after(plan, joins_mount, What::Find(Slot(0)))),
+        ],
+    },
+    Rule {
+        name: "what is closed for good is not used later",
+        holds: used_is_kept,
+        broken_by: &[
+            ("nothing is kept", |plan| {
+                let mut changed = false;
+                for step in plan.bridge.iter_mut().chain(&mut plan.init) {
+                    if let What::CloseFds(_, kept) = &mut step.what {
+                        changed |= *kept != Kept::default();
+                        *kept = Kept::default();
+                    }
+                }
+                changed
+            }),
+            ("the host's /proc after it", |plan| {
+                let label = What::Label(c"attr/exec".to_owned(), c"x".to_owned());
+                insert_after(plan, |what| matches!(what, What::CloseFds(..)), label)
+            }),
+        ],
+    },
+];
+
+fn any_join(what: &What) -> bool {
+    matches!(what, What::Join(..))
+}
+
+fn joins_mount(what: &What) -> bool {
+    matches!(what, What::Join(_, kinds) if kinds.has(MOUNT))
+}
+
+fn joins(plan: &Plan, kind: u64) -> bool {
+    steps(plan).any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(kind)))
+}
+
+/// Others are in a pid namespace that is joined. Nobody of ours is a member before he is closed to tracers, in all
+/// namespaces, without the descriptors that he does not need, and, where no user namespace holds a tracer off, in the
+/// container's root (CVE-2016-9962).
+fn inside_first(plan: &Plan) -> Result<(), String> {
+    if !joins(plan, PID) {
+        return Ok(());
+    }
+    let all: Vec<&Step> = steps(plan).collect();
+    let spawn = at(plan, |what| matches!(what, What::Spawn(_)));
+    let [spawn] = spawn[..] else { return Err(format!("{} second forks", spawn.len())) };
+    if spawn + 1 != plan.bridge.len() {
+        return Err("the bridge goes on after init is born".to_owned());
+    }
+    if plan.birth.dumpable != Dumpable::No {
+        return Err("the bridge is born open to others".to_owned());
+    }
+    let (closed, joined) = (at(plan, |what| *what == What::Undumpable), at(plan, any_join));
+    if closed.first().is_none_or(|closed| Some(closed) > joined.first()) {
+        return Err("a namespace is joined before the bridge is closed to others".to_owned());
+    }
+    if joined.last().is_some_and(|joined| *joined > spawn) {
+        return Err("init joins a namespace where others see it".to_owned());
+    }
+    if !matches!(all[spawn - 1].what, What::CloseFds(..)) {
+        return Err("init is born with all descriptors".to_owned());
+    }
+    let needs_host = all[spawn..].iter().any(|step| pivot(&step.what) || mounts(&step.what));
+    if needs_host && !joins(plan, USER) && !at(plan, |what| *what == What::BecomeRoot).is_empty() {
+        // a new user namespace beside a pid namespace that is joined: decisions/014
+        return Ok(());
+    }
+    if needs_host && !joins(plan, USER) {
+        return Err("init has the host's root where others see it".to_owned());
+    }
+    Ok(())
+}
+
+/// In a mount namespace that is joined a path leads where its members want it to (CVE-2019-16884, CVE-2025-52881). A plan
+/// walks one only to a place that is then compared with what the runtime opened.
+fn no_path_in_a_joined_mount_namespace(plan: &Plan) -> Result<(), String> {
+    let Some(joined) = at(plan, joins_mount).first().copied() else { return Ok(()) };
+    // from here on the root is the container's, and paths are meant to be its own
+    let changed = at(plan, pivot).first().copied().unwrap_or(usize::MAX);
+    let by_path = |what: &What| match what.writes() {
+        Writes::Path(path) => path != c"/" && !matches!(what, What::AttachRoot(..) | What::PrivateAbove(_)),
+        Writes::Nothing | Writes::HostProc(_) | Writes::Inside(_) => matches!(what, What::Find(_)),
+    };
+    match at(plan, by_path).into_iter().find(|n| joined < *n && *n < changed) {
+        Some(n) => Err(format!("{} in a mount namespace of others", super::frame::step(plan, n))),
+        None => Ok(()),
+    }
+}
+
+/// It keeps all that later steps use.
+fn used_is_kept(plan: &Plan) -> Result<(), String> {
+    let all: Vec<&Step> = steps(plan).collect();
+    for (n, step) in all.iter().enumerate() {
+        let What::CloseFds(_, kept) = &step.what else { continue };
+        for later in &all[n + 1..] {
+            if later.what.needs_host_proc() && !kept.host_proc {
+                return Err(format!("{later} goes through the host's /proc, which is closed"));
+            }
+            if let Some((slot, _)) = later.what.slots().iter().find(|(slot, _)| !kept.slots.contains(slot)) {
+                return Err(format!("{later} uses {slot}, which is closed"));
+            }
+        }
+        let closes_again = all[n + 1..].iter().any(|step| matches!(step.what, What::CloseFds(..)));
+        if closes_again && plan.root.is_some_and(|root| !kept.slots.contains(&root)) {
+            return Err("the root is closed before its last use".to_owned());
+        }
+    }
+    Ok(())
+}
