@@ -15,7 +15,6 @@ mod exec;
 mod failures;
 mod freeze;
 mod hooks;
-mod hostile;
 mod idmapped_mounts;
 mod intel_rdt;
 mod interrupted;

@@ -1,11 +1,15 @@
 /* The attackers of integration/security: attacker WORD [ARGUMENT...]. Each word is one attack, run inside a container as its
- * program; what it got it prints, and it exits with 0 when it got through, 1 when it did not, 2 when it was not told what to
- * do. Build: cc -static -O1 -Wall -Werror -pthread -o attacker attacker.c */
+ * program, or beside the runtime on files that it shares with a container. What it got it prints. It exits with 0 when it got
+ * through, 1 when it did not, 2 when it was not told what to do. Build: cc -static -O1 -Wall -Werror -pthread -o attacker
+ * attacker.c */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/mount.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,6 +27,191 @@ struct attack {
 	const char *word;
 	int (*run)(int argc, char **argv);
 };
+
+#ifndef RENAME_EXCHANGE
+#define RENAME_EXCHANGE 2
+#endif
+
+/* cgroup-write DIRECTORY OWN...: which directories below DIRECTORY can be changed: a process moved, a directory made. OWN are
+ * parts of the paths of what the container may change. */
+static char **own_parts;
+static int written;
+
+static int try_cgroup(const char *path, const struct stat *stat, int kind, struct FTW *at)
+{
+	(void)stat;
+	(void)at;
+	if (kind != FTW_D)
+		return 0;
+	for (char **own = own_parts; *own; own++)
+		if (strstr(path, *own))
+			return 0;
+	char name[4096];
+	snprintf(name, sizeof name, "%s/cgroup.procs", path);
+	int fd = open(name, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		printf("opened %s\n", name);
+		close(fd);
+		written++;
+	}
+	snprintf(name, sizeof name, "%s/made-by-the-attacker", path);
+	if (!mkdir(name, 0755)) {
+		printf("made %s\n", name);
+		rmdir(name);
+		written++;
+	}
+	return 0;
+}
+
+static int cgroup_write(int argc, char **argv)
+{
+	if (argc < 2)
+		return 2;
+	own_parts = argv + 2;
+	nftw(argv[1], try_cgroup, 16, FTW_PHYS);
+	return written ? 0 : 1;
+}
+
+/* exchange A B [C D]...: exchanges the names A and B, C and D, as fast as it can, until its standard input ends. */
+static int exchange(int argc, char **argv)
+{
+	if (argc < 3 || argc % 2 == 0)
+		return 2;
+	unsigned long count = 0;
+	struct pollfd input = { .fd = 0, .events = POLLIN };
+	puts("ready");
+	fflush(stdout);
+	do {
+		for (int round = 0; round < 64; round++)
+			for (int n = 1; n < argc; n += 2)
+				if (!syscall(SYS_renameat2, AT_FDCWD, argv[n], AT_FDCWD, argv[n + 1], RENAME_EXCHANGE))
+					count++;
+	} while (poll(&input, 1, 0) == 0);
+	printf("%lu\n", count);
+	return count > 0 ? 0 : 1;
+}
+
+/* naive ROUNDS DIRECTORY OUTSIDE: a runtime that is wrong. It looks whether DIRECTORY is a directory, and then uses it by
+ * path. Got through: OUTSIDE/made is there. */
+static int naive(int argc, char **argv)
+{
+	if (argc != 4)
+		return 2;
+	char inside[4096], outside[4096];
+	snprintf(inside, sizeof inside, "%s/made", argv[2]);
+	snprintf(outside, sizeof outside, "%s/made", argv[3]);
+	for (long round = atol(argv[1]); round > 0; round--) {
+		struct stat stat;
+		if (lstat(argv[2], &stat) || !S_ISDIR(stat.st_mode))
+			continue;
+		mkdir(inside, 0755);
+		if (!lstat(outside, &stat)) {
+			rmdir(outside);
+			puts("outside");
+			return 0;
+		}
+		rmdir(inside);
+	}
+	return 1;
+}
+
+/* weak-exec PID PROGRAM...: a runtime that is wrong. It enters the container of PID with its own binary, and takes its time. */
+static int weak_exec(int argc, char **argv)
+{
+	static const char *const kinds[] = { "pid", "mnt" };
+	if (argc < 3)
+		return 2;
+	int fds[2];
+	for (int n = 0; n < 2; n++) {
+		char path[64];
+		snprintf(path, sizeof path, "/proc/%s/ns/%s", argv[1], kinds[n]);
+		fds[n] = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	for (int n = 0; n < 2; n++)
+		if (setns(fds[n], 0)) {
+			perror("setns");
+			return 2;
+		}
+	pid_t child = fork();
+	if (!child) {
+		usleep(100000);
+		execv(argv[2], argv + 2);
+		_exit(127);
+	}
+	int status;
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+/* write-exe UNTIL NAME: keeps a descriptor of the program of every process that it sees, and opens it for writing as soon as
+ * nobody runs it any more. It goes on until the file UNTIL is there. It writes to a file called NAME; of others it only says
+ * that it could. */
+static int held[256];
+static char names[256][64];
+static int helds;
+
+static void hold(const char *pid, const struct stat *own)
+{
+	char path[300];
+	struct stat stat, other;
+	snprintf(path, sizeof path, "/proc/%s/exe", pid);
+	int fd = open(path, O_PATH | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &stat) || (stat.st_dev == own->st_dev && stat.st_ino == own->st_ino))
+		goto no;
+	for (int n = 0; n < helds; n++)
+		if (!fstat(held[n], &other) && other.st_dev == stat.st_dev && other.st_ino == stat.st_ino)
+			goto no;
+	if (helds == 256)
+		goto no;
+	char target[4096] = "";
+	if (readlink(path, target, sizeof target - 1) < 0)
+		goto no;
+	const char *name = strrchr(target, '/');
+	snprintf(names[helds], sizeof names[helds], "%.63s", name ? name + 1 : target);
+	printf("holds %s\n", target);
+	fflush(stdout);
+	held[helds++] = fd;
+	return;
+no:
+	if (fd >= 0)
+		close(fd);
+}
+
+static int write_exe(int argc, char **argv)
+{
+	struct stat own, stat;
+	int through = 0;
+	if (argc != 3)
+		return 2;
+	int self = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	fstat(self, &own);
+	puts("ready");
+	fflush(stdout);
+	while (lstat(argv[1], &stat)) {
+		DIR *proc = opendir("/proc");
+		for (struct dirent *entry; proc && (entry = readdir(proc));)
+			if (isdigit((unsigned char)entry->d_name[0]))
+				hold(entry->d_name, &own);
+		if (proc)
+			closedir(proc);
+		for (int n = 0; n < helds; n++) {
+			char path[64];
+			snprintf(path, sizeof path, "/proc/self/fd/%d", held[n]);
+			int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+			if (held[n] < 0 || fd < 0)
+				continue;
+			int named = !strcmp(names[n], argv[2]);
+			if (named && write(fd, "attacked", 8) == 8)
+				through = 1;
+			printf("%s %s\n", named ? "wrote" : "could write", names[n]);
+			names[n][0] = 0;
+			close(held[n]);
+			held[n] = -1;
+			close(fd);
+		}
+	}
+	return through ? 0 : 1;
+}
 
 /* Opens for writing what a descriptor refers to. */
 static int reopen(int fd)
@@ -273,9 +462,14 @@ static int joiner(int argc, char **argv)
 
 /* One line for each attack, sorted by word. */
 static const struct attack attacks[] = {
+	{ "cgroup-write", cgroup_write },
+	{ "exchange", exchange },
 	{ "joiner", joiner },
+	{ "naive", naive },
 	{ "unseal", unseal },
 	{ "unseal-next", unseal_next },
+	{ "weak-exec", weak_exec },
+	{ "write-exe", write_exe },
 	{ NULL, NULL },
 };
 

@@ -3,16 +3,28 @@
 //! each says on which older runtime it sees it.
 
 mod binary;
+mod cgroup;
+mod covered_proc;
+mod credentials;
+mod descriptors;
+mod exchange;
+mod exe;
+mod host_root;
 mod joining;
 mod limits;
+mod links;
 mod nodes;
 mod streams;
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::world::finish;
+use serde_json::json;
+
+use crate::world::{World, finish};
 
 /// The attackers' program: what ATTACKER names, or attacker.c compiled here. Nothing where there is no C compiler.
 pub fn attacker() -> Option<&'static PathBuf> {
@@ -38,6 +50,63 @@ pub fn attacker() -> Option<&'static PathBuf> {
             Some(program)
         })
         .as_ref()
+}
+
+/// A directory of the host that must stay as it is.
+pub struct Victim {
+    pub path: PathBuf,
+    before: Vec<(PathBuf, u32, u32, u64, i64)>,
+}
+
+impl Victim {
+    /// It has the names that a runtime makes or replaces in a root.
+    pub fn of(world: &World) -> Victim {
+        let path = world.path("victim");
+        fs::create_dir_all(path.join("pts")).unwrap();
+        fs::create_dir(path.join("deep")).unwrap();
+        for name in ["file", "ptmx", "console", "deep/file"] {
+            fs::write(path.join(name), "the host's\n").unwrap();
+        }
+        fs::write(path.join("passwd"), "root:x:0:0::/the host's:/bin/sh\n").unwrap();
+        let before = listing(&path);
+        Victim { path, before }
+    }
+
+    #[track_caller]
+    pub fn assert_unharmed(&self) {
+        assert_eq!(listing(&self.path), self.before, "the host's directory has changed");
+    }
+}
+
+/// Everything in a directory, to compare.
+fn listing(directory: &Path) -> Vec<(PathBuf, u32, u32, u64, i64)> {
+    let mut list = Vec::new();
+    let mut todo = vec![directory.to_owned()];
+    while let Some(path) = todo.pop() {
+        let stat = fs::symlink_metadata(&path).unwrap();
+        list.push((path.clone(), stat.mode(), stat.uid(), stat.ino(), stat.mtime_nsec()));
+        if stat.is_dir() {
+            todo.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    list.sort_unstable();
+    list
+}
+
+/// The program has what an attacker could wish for.
+pub fn capable(world: &mut World) {
+    for set in ["effective", "permitted", "bounding"] {
+        *world.at(&format!("/process/capabilities/{set}")) =
+            json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_SYS_PTRACE"]);
+    }
+}
+
+/// Puts the attackers' program into the root, as /attacker.
+#[track_caller]
+pub fn put_attacker(world: &World) {
+    // by another process: a descriptor that is open for writing makes an exec fail (ETXTBSY)
+    let place = world.rootfs("attacker");
+    finish(Command::new("cp").arg(attacker().unwrap()).arg(place)).ok();
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! Cgroups of others that a container may change: CVE-2023-25809 (an ordinary user's /sys/fs/cgroup was writable), and what
+//! runc and crun say of cgroup mounts without a cgroup namespace. Seen on a container that is given the host's
+//! /sys/fs/cgroup with `rbind`, which is what the advisory is about.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{attacker, put_attacker};
+use crate::ordinary::first;
+use crate::world::{Who, World, finish};
+use crate::{needs, needs_root, only};
+
+/// A cgroup of version 2 that belongs to the container's root, as systemd gives a user's session to the user.
+struct Hers(PathBuf);
+
+impl Hers {
+    fn new(world: &World) -> Option<Hers> {
+        let tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        let top = tops
+            .into_iter()
+            .find(|top| top.join("cgroup.procs").exists() && top.join("cgroup.controllers").exists())?;
+        let place = top.join(format!("hers-{}", world.id));
+        fs::create_dir(&place).unwrap();
+        finish(Command::new("chown").arg("-R").arg(format!("{}:{}", first(), first())).arg(&place)).ok();
+        Some(Hers(place))
+    }
+}
+
+impl Drop for Hers {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn in_a_user_namespace() -> World {
+    let mut world = World::running(&["sh", "-c", "/attacker cgroup-write /sys/fs/cgroup; echo $?"]);
+    world.namespace("user", None);
+    let map = json!([{"containerID": 0, "hostID": first(), "size": 65536}]);
+    *world.at("/linux/uidMappings") = map.clone();
+    *world.at("/linux/gidMappings") = map;
+    put_attacker(&world);
+    crate::ordinary::give_to_first(&world.rootfs(""));
+    world
+}
+
+#[test]
+fn a_cgroup_mount_shows_no_cgroup_that_others_of_the_user_have() {
+    only!(Who::Us, Who::Crun; "Debian's runc binds no cgroup in a user namespace here");
+    needs!(attacker().is_some(), "no C compiler");
+    needs_root!("a cgroup that is given away");
+    let seen = |own_namespace: bool, options: &[&str]| {
+        let mut world = in_a_user_namespace();
+        if own_namespace {
+            world.namespace("cgroup", None);
+        }
+        world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+        let Some(hers) = Hers::new(&world) else { return None };
+        let out = world.run().ok();
+        drop(hers);
+        Some(out)
+    };
+    for own_namespace in [false, true] {
+        for options in [&["ro"][..], &[]] {
+            let Some(out) = seen(own_namespace, options) else {
+                crate::world::skip(&crate::world::test_name(), "no cgroup of version 2");
+                return;
+            };
+            assert!(!out.contains("hers-"), "with a cgroup namespace: {own_namespace}, {options:?}: {out}");
+            if options == ["ro"] {
+                assert_eq!(out, "1\n", "with a cgroup namespace: {own_namespace}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_attacker_sees_a_cgroup_that_is_open() {
+    needs!(attacker().is_some(), "no C compiler");
+    needs_root!("a cgroup that is given away");
+    let mut world = in_a_user_namespace();
+    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/sys");
+    let sys = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+    world.config["mounts"].as_array_mut().unwrap().push(sys);
+    let Some(hers) = Hers::new(&world) else {
+        crate::world::skip(&crate::world::test_name(), "no cgroup of version 2");
+        return;
+    };
+    let out = world.run().ok();
+    drop(hers);
+    assert!(out.contains("hers-") && out.ends_with("0\n"), "{out}");
+}

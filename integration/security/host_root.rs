@@ -1,0 +1,50 @@
+//! Mounts that leak to the host, and what of the host's root can be reached (runc #4417). That a mount that leaks is seen in
+//! the host's table is shown by mounts.rs: a_shared_mount_tells_the_host_what_is_mounted_in_it.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::capable;
+use crate::world::World;
+
+#[test]
+fn the_hosts_mounts_are_the_same_before_and_after() {
+    let mine = |text: &str, world: &World| {
+        let here = world.path("").display().to_string();
+        text.lines()
+            .filter(|line| line.contains(&here) || line.contains(" / / "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut world = World::running(&["sleep", "1000"]);
+    let read = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mine(&read(), &world);
+    fs::create_dir(world.path("source")).unwrap();
+    *world.at("/root/readonly") = json!(false);
+    world.mount(
+        json!({"destination": "/a", "type": "none", "source": world.path("source"), "options": ["rbind", "rshared"]}),
+    );
+    world.begin();
+    assert_eq!(mine(&read(), &world), before);
+    world.exec(&["true"]).ok();
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert_eq!(mine(&read(), &world), before);
+}
+
+#[test]
+fn nothing_of_the_hosts_root_is_reachable() {
+    let script = "ls -a /.. ; ls -a /proc/1/root/../..; ls -a /proc/self/cwd/..; cat /marker 2>&1; \
+                  mount | grep -c pivot; readlink /proc/1/cwd";
+    for flag in [None, Some("--no-pivot")] {
+        let mut world = World::running(&["sh", "-c", script]);
+        capable(&mut world);
+        world.write();
+        let mut args = vec!["run"];
+        args.extend(flag);
+        args.push(&world.id);
+        let out = world.call(&args).out;
+        assert!(!out.contains("coracle-it-") && !out.contains("home") && !out.contains("boot"), "{out}");
+        assert!(out.contains("can't open '/marker'"), "{out}");
+    }
+}
