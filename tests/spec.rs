@@ -1,42 +1,64 @@
-//! The pages that speak of the code: docs/spec.md names the tests that prove the specification, docs/kernel.md the kernels
-//! that the sources ask for.
+//! The pages that speak of the code: docs/spec.md and docs/security.md name the tests that prove them, docs/kernel.md the
+//! kernels that the sources ask for.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn every_test_that_the_page_names_is_there() {
-    let page = fs::read_to_string("docs/spec.md").unwrap();
-    let programs = fs::read_to_string("hack/runtime-tools/programs").unwrap();
+fn every_test_that_the_pages_name_is_there() {
     let mut missing = Vec::new();
-    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| where")) {
-        let proofs = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-        let (mut file, mut kind) = (String::new(), "");
-        for (n, part) in proofs.split('`').enumerate() {
-            if n % 2 == 0 {
-                kind = ["fault", "plan", "validation"].into_iter().find(|word| part.contains(word)).unwrap_or(kind);
-                continue;
-            }
-            let there = if let Some((named, test)) = part.split_once(": ") {
-                (file, kind) = (named.to_owned(), "");
-                has_test(&file, test)
-            } else if part.contains(['*', '-', '/']) && kind.is_empty() {
-                continue;
-            } else {
-                match kind {
-                    "fault" => Path::new(&format!("tests/faults/{part}.json")).exists(),
-                    "plan" => Path::new(&format!("tests/plan/{part}.json")).exists(),
-                    "validation" => programs.lines().any(|line| line.split(' ').next() == Some(part)),
-                    _ => has_test(&file, part),
-                }
-            };
-            if !there {
-                missing.push(format!("{kind} {file} {part}"));
-            }
+    for page in ["docs/spec.md", "docs/security.md"] {
+        let proofs = proofs(&fs::read_to_string(page).unwrap());
+        assert!(proofs.len() > 10, "{page}: no table with a column \"proven by\"");
+        missing.extend(proofs.iter().flat_map(|cell| not_there(cell)).map(|what| format!("{page}: {what}")));
+    }
+    assert!(missing.is_empty(), "what is not there is named: {missing:#?}");
+}
+
+/// The last cells of the tables whose last column is "proven by".
+fn proofs(page: &str) -> Vec<String> {
+    let mut proven = false;
+    let mut cells = Vec::new();
+    for line in page.lines() {
+        let cell = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        match (line.starts_with("| "), cell) {
+            (false, _) => proven &= line.starts_with('|'),
+            (true, "proven by") => proven = true,
+            (true, cell) if proven => cells.push(cell.to_owned()),
+            (true, _) => {}
         }
     }
-    assert!(missing.is_empty(), "docs/spec.md names what is not there: {missing:#?}");
+    cells
+}
+
+/// What a cell names and is not there.
+fn not_there(proofs: &str) -> Vec<String> {
+    let programs = fs::read_to_string("hack/runtime-tools/programs").unwrap();
+    let (mut file, mut kind, mut missing) = (String::new(), "", Vec::new());
+    for (n, part) in proofs.split('`').enumerate() {
+        if n % 2 == 0 {
+            kind = ["fault", "plan", "validation"].into_iter().find(|word| part.contains(word)).unwrap_or(kind);
+            continue;
+        }
+        let there = if let Some((named, test)) = part.split_once(": ") {
+            (file, kind) = (named.to_owned(), "");
+            has_test(&file, test)
+        } else if part.contains(['*', '-', '/']) && kind.is_empty() {
+            continue;
+        } else {
+            match kind {
+                "fault" => Path::new(&format!("tests/faults/{part}.json")).exists(),
+                "plan" => Path::new(&format!("tests/plan/{part}.json")).exists(),
+                "validation" => programs.lines().any(|line| line.split(' ').next() == Some(part)),
+                _ => has_test(&file, part),
+            }
+        };
+        if !there {
+            missing.push(format!("{kind} {file} {part}"));
+        }
+    }
+    missing
 }
 
 fn has_test(file: &str, name: &str) -> bool {
