@@ -57,7 +57,7 @@ fn a_cgroup_mount_shows_no_cgroup_that_others_of_the_user_have() {
             world.namespace("cgroup", None);
         }
         world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
-        let Some(hers) = Hers::new(&world) else { return None };
+        let hers = Hers::new(&world)?;
         let out = world.run().ok();
         drop(hers);
         Some(out)
