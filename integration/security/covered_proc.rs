@@ -1,6 +1,6 @@
 //! Volumes that would lie on /proc or in it when the runtime writes there: CVE-2019-16884, CVE-2019-19921, CVE-2023-28642,
-//! CVE-2025-52881. Nothing but a proc file system lies on /proc, whatever the way there is called. What a container does to its
-//! /proc before an exec is in proc_writes.rs. Seen on crun 1.8.1, which mounts all of these.
+//! CVE-2025-52881. Nothing but a proc file system lies on /proc, whatever the way there is called. Seen on crun 1.8.1, which
+//! mounts all of these.
 
 use std::fs;
 use std::os::unix::fs::symlink;
