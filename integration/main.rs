@@ -5,8 +5,10 @@
 mod agent;
 mod cgroup_mounts;
 mod cgroups;
+mod churn;
 mod cli;
 mod conformance;
+mod damaged;
 mod delegation;
 mod devices;
 mod edge_values;

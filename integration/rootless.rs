@@ -498,3 +498,48 @@ fn without_root_in_the_run_directory_and_with_the_users_own() {
     command.args(["delete", "--force", &own.world.id]);
     finish(&mut command).ok();
 }
+
+#[test]
+fn a_run_directory_that_somebody_else_can_write_is_refused() {
+    only!(Who::Us; "the name of the directory is ours");
+    if !root() {
+        return skip(&test_name(), "needs a second user");
+    }
+    let own = Own::running(&["true"]);
+    let (run, coracle) = (own.world.path("run"), own.world.path("run/coracle"));
+    let give = |path: &Path, user: u32, mode: &str| {
+        finish(Command::new("chown").arg(format!("{user}:{user}")).arg(path)).ok();
+        finish(Command::new("chmod").arg(mode).arg(path)).ok();
+    };
+    fs::create_dir(&coracle).unwrap();
+    let list = || finish(own.by(&own.program).arg("list"));
+    for (above, below, said) in [
+        ((own.user, "700"), (own.user, "700"), ""),
+        ((own.user, "700"), (own.user, "1700"), ""),
+        ((0, "1777"), (own.user, "755"), ""),
+        ((own.user, "755"), (0, "755"), "belongs to the user 0, and must be ours"),
+        ((own.user, "755"), (5432, "1700"), "belongs to the user 5432, and must be ours"),
+        ((5432, "1777"), (own.user, "700"), "belongs to the user 5432, and must be ours"),
+        ((own.user, "700"), (own.user, "777"), "can be written by others (mode 777)"),
+        ((own.user, "700"), (own.user, "1777"), "can be written by others (mode 1777)"),
+        ((own.user, "700"), (own.user, "770"), "can be written by others (mode 770)"),
+        ((0, "777"), (own.user, "700"), "can be written by others (mode 777)"),
+    ] {
+        give(&run, above.0, above.1);
+        give(&coracle, below.0, below.1);
+        let outcome = list();
+        if said.is_empty() {
+            outcome.ok();
+        } else {
+            let err = outcome.fails();
+            assert!(err.contains(said) && err.contains("XDG_RUNTIME_DIR="), "{above:?} {below:?}: {err}");
+        }
+    }
+    // a link leads where somebody else may want it
+    give(&run, own.user, "700");
+    fs::remove_dir(&coracle).unwrap();
+    std::os::unix::fs::symlink(own.world.path("state"), &coracle).unwrap();
+    finish(Command::new("chown").arg("-h").arg(format!("{}", own.user)).arg(&coracle)).ok();
+    assert!(list().fails().contains("is not a directory"));
+    fs::remove_file(&coracle).unwrap();
+}

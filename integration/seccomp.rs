@@ -57,7 +57,7 @@ fn a_cache_that_was_tampered_with_is_not_used() {
     only!(Who::Us; "the cache is ours");
     let world = with("SCMP_ACT_ERRNO", &json!({"errnoRet": 28}), &MKDIR);
     let right = world.run().ok();
-    let cache = world.path("state/.cache/seccomp");
+    let cache = world.path("state/.@cache/seccomp");
     assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
     let file = fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
     // one instruction that allows everything

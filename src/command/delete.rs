@@ -1,16 +1,21 @@
 //! `delete`: all that a container was is removed.
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use libcontainer::container::{Container, Remains, Root, Status};
+use libcontainer::container::{Claim, Container, Root, Status, check_id};
 use libcontainer::launch::new::{Leftovers, destroy};
-use libcontainer::resctrl;
+use libcontainer::launch::undo::undo;
 use libcontainer::sys::signals;
+use libcontainer::wait;
 
 use super::bundle::check_extra_fds;
 use super::{Session, kill};
 use crate::cli::Delete;
+
+/// How long a running container may take to end that is deleted without force.
+const ABOUT_TO_END: Duration = Duration::from_millis(100);
 
 pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
     // for the poststop hooks
@@ -23,32 +28,40 @@ pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
 }
 
 fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> {
-    match root.load(id) {
-        Ok(container) => whole(session, container, force),
-        Err(error) => match root.remains(id).filter(|_| force) {
-            // its making was cut off: whatever there is, is known from the note it left
-            Some(Remains { directory, cgroup, groups }) => {
-                cgroup.kill(libc::SIGKILL)?;
-                cgroup.delete()?;
-                resctrl::remove(&groups, &resctrl::Kernel)?;
-                std::fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))
-            }
-            // as runc: what is not there need not be forced away
-            None if force && !root.path().join(id).exists() => Ok(()),
-            None => Err(error),
-        },
+    let error = match root.load(id) {
+        Ok(container) => return whole(session, container, force),
+        Err(error) if !force => return Err(error),
+        Err(error) => error,
+    };
+    // SPEC: an id that is none is an error even so
+    check_id(id).map_err(|_| error)?;
+    match root.claim(id)? {
+        Claim::Complete => whole(session, root.load(id)?, force),
+        // its making was cut off, or its state is damaged: whatever there is, is known from the note it left
+        Claim::Remains(remains) => {
+            undo(&remains.note).with_context(|| format!("container {id:?}"))?;
+            remains.remove()
+        }
+        // as runc: what is not there need not be forced away
+        Claim::Nothing => Ok(()),
     }
 }
 
-fn whole(session: &Session<'_>, container: Container, force: bool) -> Result<()> {
-    if force && let Ok(process) = container.process() {
+fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result<()> {
+    match container.process() {
         // before the lock: `start` may hold it, waiting for a hook that never ends, and gives up when init is gone
-        let _ = signals::send(process.as_fd(), libc::SIGKILL);
+        Ok(process) if force => drop(signals::send(process.as_fd(), libc::SIGKILL)),
+        // it may be about to end: its streams are closed a moment before its end can be seen
+        Ok(process) if container.status() == Status::Running => {
+            wait::readable(process.as_fd(), Some(Instant::now() + ABOUT_TO_END))?;
+        }
+        _ => {}
     }
-    let lock = match container.lock() {
+    let lock = match container.lock_if_there()? {
+        Some(lock) => lock,
         // somebody else has been quicker, and that is what was wanted
-        Err(_) if force && !container.directory().exists() => return Ok(()),
-        other => other?,
+        None if force => return Ok(()),
+        None => bail!("container {:?}: container does not exist", container.record().id),
     };
     let leftovers = match container.status() {
         Status::Stopped => Leftovers::None,
@@ -58,7 +71,7 @@ fn whole(session: &Session<'_>, container: Container, force: bool) -> Result<()>
             bail!("cannot delete container {} that is not stopped: {status}", container.record().id)
         }
     };
-    let warnings = destroy(container, leftovers)?;
+    let warnings = destroy(container, &lock, leftovers)?;
     drop(lock);
     warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
     Ok(())

@@ -38,6 +38,7 @@ fn default_signal(container: &Container) -> i32 {
 }
 
 fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
+    container.check_cgroups()?;
     let cgroup = container.cgroup();
     if container.status() == Status::Stopped {
         // what it leaves behind without a pid namespace of its own is still to be reached

@@ -73,11 +73,10 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
 impl Session<'_> {
     /// The directory of all containers: what --root says, else /run/coracle, or for a user, below XDG_RUNTIME_DIR.
     fn root(&self) -> Result<Root> {
-        let path = match &self.global.root {
-            Some(path) => PathBuf::from(path),
-            None => default_root(),
+        let root = match &self.global.root {
+            Some(path) => Root::at(Path::new(path))?,
+            None => default_root()?,
         };
-        let root = Root::at(&path)?;
         self.log.debug(|| format!("--root {}", root.path().display()));
         Ok(root)
     }
@@ -113,11 +112,19 @@ impl Session<'_> {
     }
 }
 
-/// Where containers are without --root.
-fn default_root() -> PathBuf {
+/// Where containers are without --root. Below XDG_RUNTIME_DIR it must be a directory that nobody else can write: the hooks of
+/// whatever is in it run as us.
+fn default_root() -> Result<Root> {
     // podman says XDG_RUNTIME_DIR="" and means that there is none
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| !is_real_root());
-    runtime.map_or_else(|| PathBuf::from("/run"), PathBuf::from).join("coracle")
+    match runtime.map(PathBuf::from) {
+        None => Root::at(Path::new("/run/coracle")),
+        Some(runtime) => {
+            let root = Root::at(&runtime.join("coracle"))?;
+            root.must_be_ours().with_context(|| format!("XDG_RUNTIME_DIR={}", runtime.display()))?;
+            Ok(root)
+        }
+    }
 }
 
 /// Root, and not merely so within a user namespace: there /run is not ours, unless the user is called root, who has

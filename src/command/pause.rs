@@ -6,7 +6,7 @@ use libcontainer::container::Status;
 use super::Session;
 
 pub fn pause(session: &Session<'_>, id: &str) -> Result<()> {
-    let container = session.root()?.load(id)?;
+    let mut container = session.root()?.load(id)?;
     let _lock = container.lock()?;
     match container.status() {
         Status::Created | Status::Running => container.cgroup().freeze(),
@@ -16,7 +16,7 @@ pub fn pause(session: &Session<'_>, id: &str) -> Result<()> {
 }
 
 pub fn resume(session: &Session<'_>, id: &str) -> Result<()> {
-    let container = session.root()?.load(id)?;
+    let mut container = session.root()?.load(id)?;
     let _lock = container.lock()?;
     match container.status() {
         Status::Paused => container.cgroup().thaw(),

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use libcontainer::cgroup;
 use libcontainer::container::{Container, check_id};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::new::{Leftovers, Made, New, began, destroy};
 use libcontainer::launch::notify::{self, Notify};
-use libcontainer::launch::{Child, console, seal};
+use libcontainer::launch::{console, seal};
 use libcontainer::plan::{Flags, Start};
 use libcontainer::wait;
 
@@ -63,8 +64,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let (container, child) = made.go()?;
     if let Err(error) = began(&container) {
         forget(pid_file.as_deref());
-        destroy(container, Leftovers::Killed)?;
-        return Err(error);
+        return Err(cgroup::undone(error, remove(container, Leftovers::Killed).map(drop)));
     }
     match held {
         None => {
@@ -77,7 +77,9 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             drop(listening);
             let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
             let status = foreground::supervise(&child, &held, relay, notify.as_ref(), reap);
-            end(session, container, &child, args.keep)?;
+            if !args.keep {
+                end(session, container);
+            }
             status
         }
     }
@@ -107,15 +109,24 @@ fn forget(pid_file: Option<&Path>) {
     }
 }
 
-fn end(session: &Session<'_>, container: Container, _ended: &Child, keep: bool) -> Result<()> {
-    if keep {
-        return Ok(());
+/// The program has ended, and how it has is what `run` exits with, whatever becomes of what is left.
+fn end(session: &Session<'_>, container: Container) {
+    let id = container.record().id.clone();
+    match remove(container, Leftovers::None) {
+        Ok(warnings) => warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}"))),
+        Err(error) => session.log.error(&format!("remove container {id:?}: {error:#}")),
     }
-    // `delete --force` may have been quicker
-    let Ok(_lock) = container.lock() else { return Ok(()) };
-    let warnings = destroy(container, Leftovers::None)?;
-    warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
-    Ok(())
+}
+
+/// Removes our own container, and no other that has its id by now.
+fn remove(mut container: Container, leftovers: Leftovers) -> Result<Vec<anyhow::Error>> {
+    let process = |container: &Container| (container.record().init_process_pid, container.record().init_process_start);
+    let own = process(&container);
+    match container.lock_if_there()? {
+        Some(lock) if process(&container) == own => destroy(container, &lock, leftovers),
+        // `delete --force` was quicker
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// `run bundle/`: a directory is the bundle, and the id is made up. `run -b bundle ID` is runc's way.

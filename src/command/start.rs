@@ -13,18 +13,18 @@ use super::{Session, manager};
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     // for the poststart hooks
     check_extra_fds(0)?;
-    let container = session.root()?.load(id)?;
-    let Some(manager) = manager() else { return start(session, &container) };
+    let mut container = session.root()?.load(id)?;
+    let Some(manager) = manager() else { return start(session, &mut container) };
     let Some(notify) = Notify::bind(&notify::directory(container.directory()), &manager)? else {
-        return start(session, &container);
+        return start(session, &mut container);
     };
     // opened before: afterwards its pid may soon be somebody else's
     let process = container.process()?;
-    start(session, &container)?;
+    start(session, &mut container)?;
     notify.wait_until_ready(process.as_fd(), container.record().init_process_pid)
 }
 
-fn start(session: &Session<'_>, container: &Container) -> Result<()> {
+fn start(session: &Session<'_>, container: &mut Container) -> Result<()> {
     if new::start(container)? == Began::Nothing {
         let said = "process is not set in config.json: there was nothing to start, and the container has stopped";
         session.log.error(said);

@@ -29,7 +29,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
     let (asked, source) = asked(session, args)?;
     let schemata = schemata(args, &container)?;
-    let _lock = container.lock()?;
+    let lock = container.lock()?;
     if container.status() == Status::Stopped {
         bail!("container not running");
     }
@@ -53,7 +53,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
         .change(Change { writes: &writes, devices: devices.as_ref() })
         .map_err(|error| undone(error, group_back()))?;
     record(&mut container, args, resources);
-    container.save().map_err(|error| undone(error, changed.undo().and(group_back())))
+    container.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))
 }
 
 /// What is in force from now on.

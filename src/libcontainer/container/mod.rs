@@ -1,31 +1,40 @@
 //! What remains on disk: one directory per container below --root, with state.json, the config it was made from, and,
 //! while it waits for `start`, its fifos.
 
+mod directory;
 mod identity;
+mod note;
 mod record;
+mod remains;
 mod status;
 
-use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
+use directory::{Attempt, PATIENCE, Unread};
+
+pub use directory::Lock;
 pub use identity::{open_process, start_time};
+pub use note::{MountsBelow, Note, ProcessId};
 pub use record::{AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt};
+pub use remains::{Claim, Remains};
 pub use status::{Observed, Process, Status, status};
 
 use crate::cgroup::Cgroup;
 
 /// state.json, which makes a directory a container.
 const STATE: &str = "state.json";
-/// The cgroup of a container that is still being made, for whoever must clean up after us.
-const CREATING: &str = "creating.json";
+/// What must be undone when state.json does not say it.
+const NOTE: &str = "undo";
 /// The config.json the container was made from.
 const CONFIG: &str = "config.json";
 /// There while the container waits for `start`.
@@ -44,17 +53,24 @@ pub struct Root {
 pub struct Container {
     directory: PathBuf,
     record: Record,
+    seen: Version,
 }
 
-/// The directory of a container that is being made. Dropped, it is removed.
+/// One version of state.json: its device, inode and the time of its last change.
+type Version = (u64, u64, i64, i64);
+
+fn version(stat: &Stat) -> Version {
+    // the types differ from one architecture to the other
+    #[allow(clippy::unnecessary_cast)]
+    (stat.st_dev as u64, stat.st_ino as u64, stat.st_ctime as i64, stat.st_ctime_nsec as i64)
+}
+
+/// The directory of a container that is being made, locked until it is. Dropped, it is removed when nothing was made.
 #[derive(Debug)]
 pub struct Reserved {
-    directory: Option<PathBuf>,
+    lock: Option<Lock>,
+    note: Note,
 }
-
-/// One process at a time may change a container (flock(2)); released when dropped or when we end.
-#[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] File);
 
 /// An id is a file name that needs no quoting anywhere.
 ///
@@ -87,6 +103,17 @@ impl Root {
         &self.path
     }
 
+    /// That nobody else can put a container there: the directory is ours and only we may write it, and who may write the one
+    /// above cannot put another in its place.
+    ///
+    /// # Errors
+    /// Whose it is, or who may write it.
+    pub fn must_be_ours(&self) -> Result<()> {
+        let above = self.path.parent().unwrap_or(&self.path);
+        directory::must_be_safe(above, directory::Writable::ByOthersIfSticky)?;
+        directory::must_be_safe(&self.path, directory::Writable::ByUsAlone)
+    }
+
     /// Takes `id` for a new container.
     ///
     /// # Errors
@@ -108,28 +135,25 @@ impl Root {
             }
             Err(error) => return Err(error).with_context(|| format!("mkdir {}", directory.display())),
         }
-        // the mode that was asked for, whatever our umask is: a mapped root must get through
-        fs::set_permissions(&directory, Permissions::from_mode(0o711))?;
-        Ok(Reserved { directory: Some(directory) })
+        Reserved::locked(&directory, id).inspect_err(|_| {
+            // only what is empty goes: when somebody else has taken the id meanwhile, it is not
+            let _ = fs::remove_dir(&directory);
+        })
     }
 
     /// The container `id`.
     ///
     /// # Errors
-    /// `container does not exist`, also while it is being made.
+    /// `container does not exist`, also while it is being made; or its state.json is damaged or cannot be read.
     pub fn load(&self, id: &str) -> Result<Container> {
         check_id(id)?;
+        self.read(id).map_err(|unread| told(id, unread))
+    }
+
+    fn read(&self, id: &str) -> Result<Container, Unread> {
         let directory = self.path.join(id);
-        // as text: its strings are not looked at for UTF-8 one by one
-        let text = match fs::read_to_string(directory.join(STATE)) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                bail!("container {id:?}: container does not exist")
-            }
-            Err(error) => return Err(error).with_context(|| format!("container {id:?}: read its state")),
-        };
-        let record = serde_json::from_str(&text).with_context(|| format!("container {id:?}: read its state"))?;
-        Ok(Container { directory, record })
+        let (text, stat) = directory::read(CWD, &directory.join(STATE))?;
+        Container::of(directory, id, text, &stat)
     }
 
     /// The ids of all directories, sorted; a root that is not there has none.
@@ -144,51 +168,63 @@ impl Root {
         };
         let mut ids: Vec<_> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|id| check_id(id).is_ok() && !id.starts_with('.'))
+            .filter(|id| check_id(id).is_ok())
+            // where an older version has compiled filters
+            .filter(|id| id != ".cache" || self.path.join(id).join(STATE).exists())
             .collect();
         ids.sort_unstable();
         Ok(ids)
     }
-
-    /// What is left of a container whose making was cut off, or whose state cannot be read: what `delete --force` removes.
-    pub fn remains(&self, id: &str) -> Option<Remains> {
-        check_id(id).ok()?;
-        let directory = self.path.join(id);
-        if !directory.is_dir() || self.load(id).is_ok() {
-            return None;
-        }
-        let (paths, unit, groups): (BTreeMap<String, PathBuf>, _, _) = fs::read(directory.join(CREATING))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
-        Some(Remains { directory, cgroup: Cgroup::open(paths, unit), groups })
-    }
 }
 
-/// What is left of a container that never was one.
-#[derive(Debug)]
-pub struct Remains {
-    /// Its directory.
-    pub directory: PathBuf,
-    /// Its cgroup.
-    pub cgroup: Cgroup,
-    /// Its groups in resctrl.
-    pub groups: Vec<PathBuf>,
+/// What is told of a state.json that could not be read.
+fn told(id: &str, unread: Unread) -> anyhow::Error {
+    match unread {
+        Unread::Absent => anyhow!("container {id:?}: container does not exist"),
+        Unread::Damaged(why) => anyhow!("container {id:?}: state.json is damaged: {why}"),
+        Unread::Failed(error) => anyhow!(error).context(format!("container {id:?}: read its state")),
+    }
 }
 
 impl Reserved {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        self.directory.as_deref().unwrap_or(Path::new(""))
+    /// The new directory is ours when it is the one at its path, and nobody has begun to make a container in it.
+    fn locked(directory: &Path, id: &str) -> Result<Reserved> {
+        // the mode that was asked for, whatever our umask is: a mapped root must get through
+        fs::set_permissions(directory, Permissions::from_mode(0o711))?;
+        let lock = match Lock::take(directory, Instant::now() + PATIENCE)? {
+            Attempt::Locked(lock) => lock,
+            Attempt::Gone => bail!("container {id:?} was deleted while it was made"),
+            Attempt::Held => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
+        };
+        if !matches!((lock.stat(NOTE), lock.stat(STATE)), (Err(Errno::NOENT), Err(Errno::NOENT))) {
+            bail!("container with given ID already exists: {id}");
+        }
+        let pid = i32::try_from(std::process::id())?;
+        let start = start_time(pid).ok_or_else(|| anyhow!("read /proc/{pid}/stat: our own process is not there"))?;
+        Ok(Reserved { lock: Some(lock), note: Note { creator: ProcessId { pid, start }, ..Note::default() } })
     }
 
-    /// Notes cgroup and resctrl groups before they are made: were we killed now, `delete --force` would find them.
+    fn lock(&self) -> Result<&Lock> {
+        self.lock.as_ref().ok_or_else(|| anyhow!("the container's directory is not locked"))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.lock.as_ref().map_or(Path::new(""), Lock::path)
+    }
+
+    /// What must be undone so far.
+    pub fn note(&self) -> &Note {
+        &self.note
+    }
+
+    /// Notes what is going to be made: were we killed now, `delete --force` would find it.
     ///
     /// # Errors
-    /// The kernel's word.
-    pub fn note(&self, cgroup: &Cgroup, groups: &[PathBuf]) -> Result<()> {
-        let text = serde_json::to_vec(&(cgroup.paths(), cgroup.unit(), groups))?;
-        private(&self.path().join(CREATING))?.write_all(&text).context("note the cgroup")
+    /// The kernel's word; it is noted here all the same.
+    pub fn take_note(&mut self, change: impl FnOnce(&mut Note)) -> Result<()> {
+        change(&mut self.note);
+        self.lock()?.write(NOTE, &self.note.encode()?)
     }
 
     /// Keeps the config as it is now: what is done to the bundle later is no matter to this container.
@@ -196,38 +232,62 @@ impl Reserved {
     /// # Errors
     /// The kernel's word.
     pub fn keep_config(&self, text: &[u8]) -> Result<()> {
-        private(&self.path().join(CONFIG))?.write_all(text).context("keep the config")
+        self.lock()?.write(CONFIG, text).context("keep the config")
     }
 
     /// Writes state.json: from now on the container is there.
     ///
     /// # Errors
     /// The kernel's word.
-    pub fn record(mut self, record: Record) -> Result<Container> {
-        let container = Container { directory: self.path().to_path_buf(), record };
-        container.save()?;
-        let _ = fs::remove_file(self.path().join(CREATING));
-        self.directory = None;
+    pub fn record(&self, mut record: Record) -> Result<Container> {
+        record.set_seal();
+        let mut container = Container { directory: self.path().to_path_buf(), record, seen: (0, 0, 0, 0) };
+        container.save(self.lock()?)?;
         Ok(container)
+    }
+
+    /// All is made: nobody else changes the container before the lock is dropped.
+    ///
+    /// # Errors
+    /// It was not locked.
+    pub fn made(mut self) -> Result<Lock> {
+        self.lock.take().ok_or_else(|| anyhow!("the container's directory is not locked"))
+    }
+
+    /// Nothing of what was noted is left: the id is free.
+    ///
+    /// # Errors
+    /// The kernel's word.
+    pub fn give_up(mut self) -> Result<()> {
+        self.lock.take().map_or(Ok(()), |lock| lock.remove(&[STATE, NOTE]))
+    }
+
+    /// Something is left, which the note tells of: the directory stays for `delete --force`.
+    pub fn leave(mut self) {
+        drop(self.lock.take());
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if let Some(directory) = &self.directory {
-            let _ = fs::remove_dir_all(directory);
+        let nothing_made = Note { creator: self.note.creator, ..Note::default() } == self.note;
+        if let Some(lock) = self.lock.take().filter(|_| nothing_made) {
+            let _ = lock.remove(&[STATE, NOTE]);
         }
     }
 }
 
-/// A new file that is nobody else's business.
-fn private(path: &Path) -> Result<File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    options.open(path).with_context(|| format!("create {}", path.display()))
-}
-
 impl Container {
+    /// What state.json says, when it says all that it must.
+    fn of(directory: PathBuf, id: &str, text: Vec<u8>, stat: &Stat) -> Result<Container, Unread> {
+        let damaged = |why: &dyn std::fmt::Display| Unread::Damaged(why.to_string());
+        // as text: its strings are not looked at for UTF-8 one by one
+        let text = String::from_utf8(text).map_err(|error| damaged(&error))?;
+        let record: Record = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+        record.check(id).map_err(|why| damaged(&why))?;
+        Ok(Container { directory, record, seen: version(stat) })
+    }
+
     /// What state.json says.
     pub fn record(&self) -> &Record {
         &self.record
@@ -248,9 +308,21 @@ impl Container {
     /// # Errors
     /// Neither can be read.
     pub fn config(&self) -> Result<Vec<u8>> {
-        fs::read(self.directory.join(CONFIG))
-            .or_else(|_| fs::read(self.record.bundle().join(CONFIG)))
-            .with_context(|| format!("read the config of container {:?}", self.record.id))
+        let of_bundle = || {
+            let path = fs::canonicalize(self.record.bundle().join(CONFIG)).map_err(Unread::Failed)?;
+            directory::read(CWD, &path)
+        };
+        let read = match directory::read(CWD, &self.directory.join(CONFIG)) {
+            Err(Unread::Absent) => of_bundle(),
+            other => other,
+        };
+        read.map(|(text, _)| text).map_err(|unread| match unread {
+            Unread::Absent => anyhow!("the config of container {:?} is not there", self.record.id),
+            Unread::Damaged(why) => anyhow!("read the config of container {:?}: {why}", self.record.id),
+            Unread::Failed(error) => {
+                anyhow!(error).context(format!("read the config of container {:?}", self.record.id))
+            }
+        })
     }
 
     /// Its cgroup.
@@ -263,6 +335,26 @@ impl Container {
             paths.retain(|_, path| path.is_dir());
         }
         Cgroup::open(paths, unit)
+    }
+
+    /// Whether its cgroups are cgroups, and not the top of a hierarchy with all of the host's processes: `delete` and `kill`
+    /// kill who is in them. A sealed record says what we have written.
+    ///
+    /// # Errors
+    /// The path that is not one.
+    pub fn check_cgroups(&self) -> Result<()> {
+        if self.record.seal().is_some() {
+            return Ok(());
+        }
+        let id = &self.record.id;
+        self.record.cgroup_paths.iter().try_for_each(|(key, path)| {
+            let is_one = path.as_os_str().is_empty() || directory::is_cgroup(path);
+            if is_one {
+                Ok(())
+            } else {
+                bail!("container {id:?}: cgroup_paths.{key}: {path:?} is not a container's cgroup")
+            }
+        })
     }
 
     /// True when everything in the container dies with its init.
@@ -307,9 +399,11 @@ impl Container {
         let fifo = self.directory.join(EXEC_FIFO);
         match self.record.coracle {
             Some(_) => {
-                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 // ENXIO: nobody would read (fifo(7))
-                rustix::fs::openat(rustix::fs::CWD, &fifo, flags, rustix::fs::Mode::empty()).is_ok()
+                let opened = rustix::fs::openat(CWD, &fifo, flags, Mode::empty());
+                let stat = opened.and_then(rustix::fs::fstat);
+                stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
             }
             // runc's init waits in open(2) itself, so the file is all there is to see
             None => fifo.exists(),
@@ -325,19 +419,32 @@ impl Container {
             .ok_or_else(|| anyhow!("container not running"))
     }
 
-    /// Nobody else changes it while the lock is held. Waits.
+    /// Nobody else changes it while the lock is held. What somebody has changed before is read anew.
     ///
     /// # Errors
-    /// The container is gone.
-    pub fn lock(&self) -> Result<Lock> {
-        let gone = || anyhow!("container {:?}: container does not exist", self.record.id);
-        let directory = File::open(&self.directory).map_err(|_| gone())?;
-        rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).map_err(std::io::Error::from)?;
-        // whoever held the lock may have removed it; an id that was taken anew meanwhile is another container
-        match rustix::fs::statat(&directory, STATE, rustix::fs::AtFlags::empty()) {
-            Ok(_) => Ok(Lock(directory)),
-            Err(_) => Err(gone()),
+    /// The container is gone, the lock is still held after a while, or the kernel's word.
+    pub fn lock(&mut self) -> Result<Lock> {
+        let lock = self.lock_if_there()?;
+        lock.ok_or_else(|| told(&self.record.id, Unread::Absent))
+    }
+
+    /// The same; None when the container is gone.
+    ///
+    /// # Errors
+    /// The lock is still held after a while, or the kernel's word.
+    pub fn lock_if_there(&mut self) -> Result<Option<Lock>> {
+        let id = self.record.id.clone();
+        let Some(lock) = directory::lock(&self.directory, &id)? else { return Ok(None) };
+        match lock.stat(STATE) {
+            Ok(stat) if version(&stat) == self.seen => {}
+            Err(Errno::NOENT) => return Ok(None),
+            _ => {
+                let read = directory::read(CWD, &self.directory.join(STATE));
+                let read = read.and_then(|(text, stat)| Container::of(self.directory.clone(), &id, text, &stat));
+                *self = read.map_err(|unread| told(&id, unread))?;
+            }
         }
+        Ok(Some(lock))
     }
 
     /// `linux.resources` as they are in force: since the last update, or as the config has them.
@@ -356,30 +463,24 @@ impl Container {
     ///
     /// # Errors
     /// The kernel's word.
-    pub fn save(&self) -> Result<()> {
+    pub fn save(&mut self, lock: &Lock) -> Result<()> {
         let mut record = serde_json::to_value(&self.record)?;
-        if let Ok(there) = fs::read(self.directory.join(STATE))
+        if let Ok(there) = lock.read(STATE)
             && let Ok(there) = serde_json::from_slice(&there)
         {
             keep_unknown(&mut record, there);
         }
-        let text = serde_json::to_vec(&record)?;
-        let beside = self.directory.join("state.json.new");
-        private(&beside)?.write_all(&text).context("write state.json")?;
-        fs::rename(&beside, self.directory.join(STATE)).context("write state.json")
+        lock.write(STATE, &serde_json::to_vec(&record)?)?;
+        self.seen = lock.stat(STATE).map(|stat| version(&stat)).unwrap_or_default();
+        Ok(())
     }
 
     /// Removes its directory, and with it the container.
     ///
     /// # Errors
     /// The kernel's word.
-    pub fn remove(self) -> Result<()> {
-        match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", self.directory.display()))
-            }
-            _ => Ok(()),
-        }
+    pub fn remove(self, lock: &Lock) -> Result<()> {
+        lock.remove(&[STATE, NOTE])
     }
 }
 
@@ -413,12 +514,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::at(directory.path()).unwrap();
         fs::create_dir(directory.path().join("x")).unwrap();
-        let runcs =
-            r#"{"id":"x","config":{"rootfs":"/r","rlimits":null,"cgroups":{"path":"/x","freezer":7}},"time":1}"#;
+        let runcs = r#"{"id":"x","init_process_pid":7,"config":{"rootfs":"/r","rlimits":null,"cgroups":{"path":"/x","freezer":7}},"time":1}"#;
         fs::write(directory.path().join("x").join(STATE), runcs).unwrap();
         let mut container = root.load("x").unwrap();
+        let lock = container.lock().unwrap();
         container.record_mut().resources_in_force = Some(serde_json::json!({"pids": {"limit": 5}}));
-        container.save().unwrap();
+        container.save(&lock).unwrap();
         let text = fs::read(directory.path().join("x").join(STATE)).unwrap();
         let state: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&state["config"]["cgroups"]["freezer"], &state["time"]), (&7.into(), &1.into()));
@@ -436,18 +537,5 @@ mod tests {
         drop(reserved);
         assert!(root.reserve("x").is_ok());
         assert!(Root::at(Path::new("/")).is_err());
-    }
-
-    #[test]
-    fn a_making_that_was_cut_off_is_found_with_its_groups() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Root::at(directory.path()).unwrap();
-        let reserved = root.reserve("x").unwrap();
-        let paths = BTreeMap::from([("pids".to_owned(), PathBuf::from("/sys/fs/cgroup/pids/nowhere"))]);
-        let groups = [PathBuf::from("/sys/fs/resctrl/x")];
-        reserved.note(&Cgroup::open(paths.clone(), None), &groups).unwrap();
-        let remains = root.remains("x").unwrap();
-        assert_eq!((remains.cgroup.paths(), &remains.groups[..]), (&paths, &groups[..]));
-        assert_eq!(remains.directory, root.path().join("x"));
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
+use super::note;
 use crate::cgroup::{Manager, UnitName};
 
 /// What is kept of a container.
@@ -182,6 +183,9 @@ pub struct OwnRecord {
     pub unit: Option<UnitName>,
     /// What init does after `start`, so that `start` can tell what failed.
     pub after_start: Vec<AfterStart>,
+    /// Changes when something is damaged that `delete` and `kill` go by (`Record::check`).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub seal: String,
 }
 
 /// A step behind `AwaitStart`.
@@ -197,6 +201,47 @@ pub struct AfterStart {
 }
 
 impl Record {
+    /// What there is to be killed, removed and unmounted; none of it changes as long as the container is there.
+    fn sealed(&self) -> String {
+        let own = self.coracle.as_ref();
+        note::seal(&(
+            (&self.id, self.init_process_pid, self.init_process_start, self.rootless),
+            (&self.cgroup_paths, &self.intel_rdt_path, &self.intel_rdt_mon_path),
+            own.map(|own| (&own.host_mounts, &own.unit)),
+            self.config.intel_rdt.as_ref().map(|rdt| &rdt.closid),
+        ))
+    }
+
+    /// Seals it, once, when it is written first.
+    pub(super) fn set_seal(&mut self) {
+        let seal = self.sealed();
+        if let Some(own) = &mut self.coracle {
+            own.seal = seal;
+        }
+    }
+
+    /// Whether it says what the state of the container `id` must say. Nothing is killed or removed by what a damaged file
+    /// says.
+    pub(super) fn check(&self, id: &str) -> Result<(), String> {
+        if self.id != id {
+            return Err(format!("id: it is the state of {:?}", self.id));
+        }
+        if self.init_process_pid <= 0 {
+            return Err(format!("init_process_pid: {} is not a pid", self.init_process_pid));
+        }
+        match self.seal() {
+            Some(seal) if seal != self.sealed() => {
+                Err("what it says of the process, its cgroup and its mounts is not what was written".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// None when runc or an older version made it.
+    pub(super) fn seal(&self) -> Option<&str> {
+        self.coracle.as_ref().map(|own| own.seal.as_str()).filter(|seal| !seal.is_empty())
+    }
+
     /// Its bundle: our own word, or runc's label.
     pub fn bundle(&self) -> &Path {
         match &self.coracle {

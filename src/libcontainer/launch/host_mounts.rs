@@ -10,15 +10,15 @@ use anyhow::{Context, Result, anyhow};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
+use crate::container::MountsBelow;
 use crate::plan::failure::words;
 
-/// What is mounted below a container's root while the container is made. Dropped, what came is taken away again.
+/// What is mounted below a container's root.
 #[derive(Debug)]
 pub struct HostMounts {
     root: PathBuf,
     /// The ids of those mounts that were there before.
     before: Vec<u64>,
-    kept: bool,
 }
 
 impl HostMounts {
@@ -29,7 +29,17 @@ impl HostMounts {
     pub fn before(root: &Path) -> Result<HostMounts> {
         let root = fs::canonicalize(root).with_context(|| format!("root.path: {}", root.display()))?;
         let before = below(&root)?.into_iter().map(|mount| mount.id).collect();
-        Ok(HostMounts { root, before, kept: false })
+        Ok(HostMounts { root, before })
+    }
+
+    /// What was there, for the container's note.
+    pub fn note(&self) -> MountsBelow {
+        MountsBelow { root: self.root.clone(), before: self.before.clone() }
+    }
+
+    /// What a note says was there.
+    pub fn noted(note: &MountsBelow) -> HostMounts {
+        HostMounts { root: note.root.clone(), before: note.before.clone() }
     }
 
     /// What has come, in the order in which it came.
@@ -39,22 +49,6 @@ impl HostMounts {
     pub fn made(&self) -> Result<Vec<PathBuf>> {
         let now = below(&self.root)?.into_iter();
         Ok(now.filter(|mount| !self.before.contains(&mount.id)).map(|mount| mount.path).collect())
-    }
-
-    /// The container is there, and its record names them.
-    pub fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for HostMounts {
-    fn drop(&mut self) {
-        if !self.kept
-            && let Ok(made) = self.made()
-        {
-            // the failure that brought us here is what is told
-            let _ = take_away(&made);
-        }
     }
 }
 

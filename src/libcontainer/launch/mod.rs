@@ -20,6 +20,7 @@ mod relay;
 mod runc;
 pub mod seal;
 mod serve;
+pub mod undo;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -71,8 +72,8 @@ impl Identity<'_> {
     }
 }
 
-/// A cgroup, and a group in resctrl, that were made for a container that is not there yet: dropped, they are emptied and
-/// removed.
+/// A cgroup, and a group in resctrl, that were made for a container that is not there yet. A failure undoes them by the
+/// container's note (`undo`).
 #[derive(Debug)]
 pub struct Housed {
     cgroup: Option<Cgroup>,
@@ -118,7 +119,6 @@ impl Housed {
 
     /// The container is there: its groups stay.
     pub fn keep(mut self) {
-        self.cgroup = None;
         if let Some(group) = self.group.take() {
             group.keep();
         }
@@ -128,16 +128,6 @@ impl Housed {
 /// Device access stays what it is, for that reason.
 fn devices_not_restricted(why: &str) -> Warning {
     Warning { at: At::new(DEVICES), said: not_restricted(why) }
-}
-
-impl Drop for Housed {
-    fn drop(&mut self) {
-        if let Some(cgroup) = self.cgroup.take() {
-            // the failure that brought us here is what is told; a directory that stays is found by `delete --force`
-            let _ = cgroup.kill(libc::SIGKILL);
-            let _ = cgroup.delete();
-        }
-    }
 }
 
 /// A child of ours. Dropped, it is killed and reaped, unless it was kept.

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Hook, Linux};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::failure::TOO_LITTLE_MEMORY;
 use super::host_mounts::{HostMounts, take_away};
 use super::seal::Protected;
-use super::{Child, Housed, Identity, Ready, Times, arm, hooks, notify, pidfile, runc};
-use crate::cgroup::Cgroup;
+use super::{Child, Housed, Identity, Ready, Times, arm, hooks, notify, pidfile, runc, undo};
+use crate::cgroup::{self, Cgroup};
 use crate::config::{At, Config};
 use crate::container::{
-    AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, OwnRecord, Record, RecordedCgroup, RecordedConfig,
-    RecordedNamespace, RecordedRdt, Reserved, Root, Status, start_time,
+    AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, Lock, Note, OwnRecord, ProcessId, Record, RecordedCgroup,
+    RecordedConfig, RecordedNamespace, RecordedRdt, Reserved, Root, Status, start_time,
 };
 use crate::plan::failure::{self, words};
 use crate::plan::namespaces::{KINDS, bit};
@@ -25,6 +25,7 @@ use crate::plan::resctrl::Group;
 use crate::plan::step::What;
 use crate::plan::{Flags, Keyring, Plan};
 use crate::resctrl::{self, Kernel};
+use crate::wait;
 use crate::wire::{GO, UP_SIZE, Up};
 
 /// What a new container is made of.
@@ -57,76 +58,123 @@ pub struct Made<'a> {
     pub container: Container,
     /// Its process.
     pub ready: Ready<'a>,
+    /// Nobody else changes it before its process has had its word.
+    lock: Lock,
     /// Where its pid was written.
     pid_file: Option<PathBuf>,
 }
 
+/// How far the making of a container came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    Nothing,
+    /// Its process was there: poststop hooks may have something to undo.
+    Process,
+}
+
 impl<'a> New<'a> {
-    /// Makes it. What fails leaves nothing behind: no cgroup, mount, process, directory or pid file.
+    /// Makes it. What fails leaves nothing behind: no cgroup, mount, process, directory or pid file. What cannot be removed
+    /// is told, and the container's directory stays with its note.
     ///
     /// # Errors
     /// What failed, by its place in config.json.
     pub fn make(self) -> Result<Made<'a>> {
-        let reserved = self.root.reserve(&self.flags.id)?;
+        let (config, flags) = (self.config, self.flags);
+        let mut reserved = self.root.reserve(&flags.id)?;
+        let annotations = config.spec.annotations().clone().unwrap_or_default();
+        let identity = Identity {
+            id: &flags.id,
+            bundle: &flags.bundle,
+            version: config.spec.version(),
+            annotations: &annotations,
+            init: None,
+        };
+        let pid_file = self.pid_file.clone();
+        let mut reached = Reached::Nothing;
+        match self.fill(&mut reserved, &identity, &mut reached) {
+            Ok((container, ready)) => Ok(Made { container, ready, lock: reserved.made()?, pid_file }),
+            Err(error) => {
+                let error = unmake(reserved, error);
+                if reached == Reached::Process {
+                    let poststop = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
+                    after_stop(poststop.unwrap_or_default(), &identity);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(
+        self,
+        reserved: &mut Reserved,
+        identity: &Identity<'_>,
+        reached: &mut Reached,
+    ) -> Result<(Container, Ready<'a>)> {
+        let host_mounts = self.plan.root_on_host.as_deref().map(HostMounts::before).transpose()?;
+        reserved.take_note(|note| will_make(self.plan, host_mounts.as_ref(), note))?;
         if let Some(directory) = &self.flags.notify {
             notify::prepare(directory)?;
         }
         let mut armed = arm(self.plan, self.root.path(), reserved.path(), self.terminal)?;
         armed.keep_times(self.times);
-        note(self.plan, &reserved)?;
         let housed = Housed::make(self.plan)?;
+        reserved.take_note(|note| has_made(self.plan, housed.cgroup(), note))?;
         armed.warnings.extend(housed.limit(self.plan)?);
         armed.open_cgroups(self.plan)?;
-        let annotations = self.config.spec.annotations().clone().unwrap_or_default();
-        let identity = Identity {
-            id: &self.flags.id,
-            bundle: &self.flags.bundle,
-            version: self.config.spec.version(),
-            annotations: &annotations,
-            init: None,
-        };
-        let host_mounts = self.plan.root_on_host.as_deref().map(HostMounts::before).transpose()?;
-        let launched = armed.launch(self.plan, housed.cgroup(), self.protected)?;
+        let cgroup = housed.cgroup();
+        let launched = armed.launch(self.plan, cgroup, self.protected)?;
+        *reached = Reached::Process;
         // ORDER: after the clone: init has work to do meanwhile
         reserved.keep_config(self.text)?;
-        let made = launched.serve(housed.cgroup(), &identity).and_then(|ready| {
-            let mut record = record(self.config, self.flags, self.plan, &ready, housed.cgroup())?;
-            if let (Some(mounts), Some(own)) = (&host_mounts, &mut record.coracle) {
-                own.host_mounts = mounts.made()?;
-            }
-            let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
-            Ok(Made { container, ready, pid_file: self.pid_file })
-        });
-        match made {
-            Ok(made) => {
-                housed.keep();
-                if let Some(mounts) = host_mounts {
-                    mounts.keep();
-                }
-                Ok(made)
-            }
-            Err(error) => {
-                drop((housed, host_mounts));
-                let poststop = self.config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
-                after_stop(poststop.unwrap_or_default(), &identity);
-                Err(error)
-            }
+        if cgroup.is_none_or(|cgroup| cgroup.paths().is_empty()) {
+            let pid = launched.child.pid;
+            reserved.take_note(|note| note.init = start_time(pid).map(|start| ProcessId { pid, start }))?;
+        }
+        let ready = launched.serve(cgroup, identity)?;
+        let mut record = record(self.config, self.flags, self.plan, &ready, cgroup)?;
+        if let (Some(mounts), Some(own)) = (&host_mounts, &mut record.coracle) {
+            own.host_mounts = mounts.made()?;
+        }
+        // the last moment at which all can be undone without a container having been there
+        wait::check()?;
+        let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
+        housed.keep();
+        Ok((container, ready))
+    }
+}
+
+/// What is going to be made: directories that are not there yet.
+fn will_make(plan: &Plan, host_mounts: Option<&HostMounts>, note: &mut Note) {
+    note.mounts = host_mounts.map(HostMounts::note);
+    if let Some((placement, ..)) = &plan.cgroup {
+        note.coming = Cgroup::at(placement).paths().clone();
+        note.coming.retain(|_, directory| !directory.exists());
+    }
+    note.groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();
+    note.groups.retain(|directory| !directory.exists());
+}
+
+/// What is the container's own now, with whoever will be in it.
+fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
+    note.coming.clear();
+    note.cgroup = cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default();
+    note.unit = cgroup.and_then(|cgroup| cgroup.unit().cloned());
+    note.groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();
+}
+
+/// Undoes what there is of a container that could not be made. What cannot be undone now, `delete --force` tries again.
+fn unmake(reserved: Reserved, error: anyhow::Error) -> anyhow::Error {
+    match undo::undo(reserved.note()) {
+        Ok(()) => cgroup::undone(error, reserved.give_up()),
+        Err(left) => {
+            reserved.leave();
+            anyhow!("{error:#}; and not all of it is undone, which `delete --force` tries again: {left:#}")
         }
     }
 }
 
-/// Notes what is going to be made: were we killed now, `delete --force` would find it.
-fn note(plan: &Plan, reserved: &Reserved) -> Result<()> {
-    let cgroup = plan.cgroup.as_ref().map(|(placement, ..)| Cgroup::at(placement));
-    let groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();
-    if cgroup.is_none() && groups.is_empty() {
-        return Ok(());
-    }
-    reserved.note(&cgroup.unwrap_or_default(), &groups)
-}
-
 /// Pid file and record. The record is what makes it a container, and comes last.
-fn keep(reserved: Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
+fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
     if let Some(path) = pid_file {
         pidfile::write(path, pid)?;
     }
@@ -192,6 +240,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
             host_mounts: Vec::new(),
             unit: cgroup.and_then(|cgroup| cgroup.unit().cloned()),
             after_start: after_start(plan),
+            seal: String::new(),
         }),
     })
 }
@@ -235,8 +284,7 @@ impl Made<'_> {
             Ok(value) => Ok((self, value)),
             Err(error) => {
                 drop(self.ready);
-                undo(self.container, self.pid_file)?;
-                Err(error)
+                Err(unwind(self.container, &self.lock, self.pid_file, error))
             }
         }
     }
@@ -249,10 +297,7 @@ impl Made<'_> {
         let gone = self.ready.go().and_then(|child| must_not_have_starved(&self.container).map(|()| child));
         match gone {
             Ok(child) => Ok((self.container, child)),
-            Err(error) => {
-                undo(self.container, self.pid_file)?;
-                Err(error)
-            }
+            Err(error) => Err(unwind(self.container, &self.lock, self.pid_file, error)),
         }
     }
 }
@@ -278,11 +323,12 @@ fn ends_within(process: &OwnedFd, seconds: i64, nanoseconds: i64) -> bool {
     rustix::event::poll(&mut poll, Some(&patience)).is_ok_and(|ready| ready > 0)
 }
 
-fn undo(container: Container, pid_file: Option<PathBuf>) -> Result<()> {
+/// Removes a container whose program did not begin.
+fn unwind(container: Container, lock: &Lock, pid_file: Option<PathBuf>, error: anyhow::Error) -> anyhow::Error {
     if let Some(path) = pid_file {
         let _ = fs::remove_file(path);
     }
-    destroy(container, Leftovers::Killed).map(drop)
+    cgroup::undone(error, destroy(container, lock, Leftovers::Killed).map(drop))
 }
 
 /// What `start` has started.
@@ -299,7 +345,7 @@ pub enum Began {
 /// # Errors
 /// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
 /// container is stopped.
-pub fn start(container: &Container) -> Result<Began> {
+pub fn start(container: &mut Container) -> Result<Began> {
     if runc::waits(container) {
         runc::start(container)?;
         return began(container).map(|()| Began::Program);
@@ -317,7 +363,7 @@ fn has_no_process(container: &Container) -> bool {
     own.is_some_and(|own| own.after_start.iter().all(|after| !after.from.starts_with("process")))
 }
 
-fn give_word_once(container: &Container) -> Result<()> {
+fn give_word_once(container: &mut Container) -> Result<()> {
     let _lock = container.lock()?;
     match container.status() {
         Status::Created => {}
@@ -377,7 +423,13 @@ pub fn began(container: &Container) -> Result<()> {
 /// closed the other end, or why it did not work. The end alone means that init was killed before, or was told before.
 fn give_word(directory: &Path) -> Result<Option<Up>> {
     let open = |name: &str, flags| {
-        rustix::fs::openat(CWD, directory.join(name), flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let opened = rustix::fs::openat(CWD, directory.join(name), flags, Mode::empty())?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) {
+            FileType::Fifo => Ok(opened),
+            // what is written there, init does not read
+            _ => Err(Errno::INVAL),
+        }
     };
     let answer = open(EXEC_ANSWER, OFlags::RDONLY).map_err(|errno| anyhow!("{}", words(errno)))?;
     let fifo = match open(EXEC_FIFO, OFlags::WRONLY) {
@@ -432,12 +484,13 @@ pub enum Leftovers {
 ///
 /// # Errors
 /// Something could not be removed; the container is still there then.
-pub fn destroy(container: Container, leftovers: Leftovers) -> Result<Vec<anyhow::Error>> {
+pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Result<Vec<anyhow::Error>> {
     if leftovers == Leftovers::Killed
         && let Ok(process) = container.process()
     {
         let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
     }
+    container.check_cgroups()?;
     let cgroup = container.cgroup();
     // an empty cgroup can be removed, and only an empty one: the quickest way to ask
     if leftovers == Leftovers::Killed || !cgroup.delete_main() {
@@ -450,7 +503,11 @@ pub fn destroy(container: Container, leftovers: Leftovers) -> Result<Vec<anyhow:
     if let Some(own) = &record.coracle {
         take_away(&own.host_mounts)?;
     }
-    container.remove()?;
+    // runc has written state.json anew, and left out what is ours alone
+    if let Some(note) = lock.note().filter(|_| record.coracle.is_none()) {
+        undo::undo(&note)?;
+    }
+    container.remove(lock)?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let annotations = record.annotations();
     Ok(after_stop(list, &identity(&record, &annotations)))

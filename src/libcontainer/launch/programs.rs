@@ -1,13 +1,17 @@
 //! Compiled seccomp programs, kept on disk: compiling takes libseccomp milliseconds, and containers share profiles. The
 //! cache is a convenience. Whatever is wrong with it, the program is compiled anew. Runs in the runtime process.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fstat, mkdirat, openat, renameat, renameat_with,
+    statat, unlinkat,
+};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -28,7 +32,13 @@ const SUM: usize = 32;
 /// The longest file.
 const MOST_BYTES: usize = MOST_INSTRUCTIONS * INSTRUCTION + SUM;
 
-/// The program of `filter`, for seccomp(2): from `<root>/.cache/seccomp/<key>` when it is there, is ours and is whole,
+/// The cache's directory in the root, by a name that no container can have.
+const CACHE: &CStr = c".@cache";
+
+/// Its name in older versions, which is also an id.
+const OLDER_CACHE: &CStr = c".cache";
+
+/// The program of `filter`, for seccomp(2): from `<root>/.@cache/seccomp/<key>` when it is there, is ours and is whole,
 /// otherwise compiled, and stored there for the next container. A cache that cannot be written is no error.
 ///
 /// # Errors
@@ -47,13 +57,16 @@ pub fn program(filter: &Filter, root: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(program)
 }
 
-/// Opens `<root>/.cache/seccomp`, made where it is missing. Every part below root must be ours alone.
+/// Opens `<root>/.@cache/seccomp`, made where it is missing. Every part below root must be ours alone.
 fn directory(root: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let mut dir = openat(CWD, root, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH, Mode::empty())?;
-    for name in [".cache", "seccomp"] {
+    for name in [CACHE, c"seccomp"] {
         dir = match openat(&dir, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => {
+                if name == CACHE {
+                    take_over(&dir);
+                }
                 match mkdirat(&dir, name, Mode::RWXU) {
                     // somebody else was quicker
                     Ok(()) | Err(Errno::EXIST) => {}
@@ -68,6 +81,14 @@ fn directory(root: &Path) -> Result<OwnedFd, Errno> {
         }
     }
     Ok(dir)
+}
+
+/// An older version's cache becomes ours, so that its name is free for a container.
+fn take_over(root: &OwnedFd) {
+    if statat(root, c".cache/seccomp", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        // where it cannot be, it stays there and does no harm
+        let _ = renameat_with(root, OLDER_CACHE, root, CACHE, RenameFlags::NOREPLACE);
+    }
 }
 
 /// True for what belongs to us and nobody else can write.
@@ -165,12 +186,12 @@ mod tests {
     fn cached() -> (TempDir, Filter, PathBuf) {
         let (root, filter) = (tempfile::tempdir().unwrap(), filter(1));
         program(&filter, root.path()).unwrap();
-        let file = root.path().join(".cache/seccomp").join(filter.key());
+        let file = root.path().join(".@cache/seccomp").join(filter.key());
         (root, filter, file)
     }
 
     fn names(root: &Path) -> Vec<String> {
-        let entries = fs::read_dir(root.join(".cache/seccomp")).unwrap();
+        let entries = fs::read_dir(root.join(".@cache/seccomp")).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
@@ -184,7 +205,7 @@ mod tests {
     #[test]
     fn the_second_container_gets_the_stored_program() {
         let (root, filter, file) = cached();
-        for (path, mode) in [(".cache", 0o700), (".cache/seccomp", 0o700)] {
+        for (path, mode) in [(".@cache", 0o700), (".@cache/seccomp", 0o700)] {
             assert_eq!(fs::metadata(root.path().join(path)).unwrap().mode() & 0o7777, mode);
         }
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
@@ -240,14 +261,29 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         // a cache that others can write, or that leads elsewhere, is not used at all
         let elsewhere = tempfile::tempdir().unwrap();
-        symlink(elsewhere.path(), root.path().join(".cache")).unwrap();
+        symlink(elsewhere.path(), root.path().join(".@cache")).unwrap();
         assert_eq!(program(&filter, root.path()).unwrap(), compiled);
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
-        fs::remove_file(root.path().join(".cache")).unwrap();
-        fs::create_dir(root.path().join(".cache")).unwrap();
-        fs::set_permissions(root.path().join(".cache"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::remove_file(root.path().join(".@cache")).unwrap();
+        fs::create_dir(root.path().join(".@cache")).unwrap();
+        fs::set_permissions(root.path().join(".@cache"), fs::Permissions::from_mode(0o777)).unwrap();
         assert_eq!(program(&filter, root.path()).unwrap(), compiled);
-        assert_eq!(fs::read_dir(root.path().join(".cache")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(root.path().join(".@cache")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_cache_of_an_older_version_is_taken_over() {
+        let (root, filter, file) = cached();
+        let other = mark(&file, &filter.key());
+        let older = root.path().join(".cache");
+        fs::rename(root.path().join(".@cache"), &older).unwrap();
+        assert_eq!(program(&filter, root.path()).unwrap(), other);
+        assert!(!older.exists() && file.exists());
+        // a container of that name is none
+        fs::create_dir(&older).unwrap();
+        fs::remove_dir_all(root.path().join(".@cache")).unwrap();
+        program(&filter, root.path()).unwrap();
+        assert!(older.exists() && file.exists());
     }
 
     #[test]
@@ -255,10 +291,10 @@ mod tests {
         let (root, first, file) = cached();
         let long_ago = SystemTime::now() - Duration::from_secs(3600);
         File::open(&file).unwrap().set_modified(long_ago).unwrap();
-        let left_over = root.path().join(".cache/seccomp/.left.1");
+        let left_over = root.path().join(".@cache/seccomp/.left.1");
         fs::write(&left_over, "half").unwrap();
         File::open(&left_over).unwrap().set_modified(long_ago).unwrap();
-        fs::write(root.path().join(".cache/seccomp/.fresh.2"), "being written").unwrap();
+        fs::write(root.path().join(".@cache/seccomp/.fresh.2"), "being written").unwrap();
         for errno in 2..=70 {
             program(&filter(errno), root.path()).unwrap();
         }

@@ -23,7 +23,7 @@ pub(super) fn waits(container: &Container) -> bool {
 ///
 /// # Errors
 /// It ends while it waits.
-pub(super) fn start(container: &Container) -> Result<()> {
+pub(super) fn start(container: &mut Container) -> Result<()> {
     let _lock = container.lock()?;
     let path = container.directory().join(EXEC_FIFO);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -1,0 +1,130 @@
+//! Many commands at the same container at once: one after the other has its way, and nothing is left behind.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::only;
+use crate::world::{Who, World, wait_until};
+
+fn spawn(world: &World, args: &[&str]) -> Child {
+    let mut command = world.command(args);
+    command.arg(&world.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn code(mut child: Child) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    let status = child.wait().unwrap();
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// A number that nobody can foretell; good enough to choose an instant.
+fn random(below: u64) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() % below
+}
+
+fn processes_of(world: &World) -> usize {
+    let here = world.path("").display().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let root = std::fs::read_link(entry.path().join("root")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&here) || root.starts_with(&here)
+        })
+        .count()
+}
+
+/// `create` and `delete --force` of one id, each over and over; both have their own pace. How many creates went well.
+fn churn(world: &World, rounds: usize, verb: &str) -> usize {
+    let mut done = 0;
+    let mut creators: Vec<Child> = Vec::new();
+    for round in 0..rounds {
+        creators.push(spawn(world, &[verb]));
+        std::thread::sleep(Duration::from_micros(random(if round % 2 == 0 { 4_000 } else { 30_000 })));
+        assert_eq!(code(spawn(world, &["delete", "--force"])), 0, "round {round}");
+        creators = creators
+            .into_iter()
+            .filter_map(|mut child| match child.try_wait().unwrap() {
+                None => Some(child),
+                Some(_) => {
+                    let code = code(child);
+                    // it was made; it was taken or deleted; it was ended; the program of `run` was killed
+                    assert!([0, 1, 137, 143].contains(&code), "round {round}: {verb} exits with {code}");
+                    done += usize::from(code == 0);
+                    None
+                }
+            })
+            .collect();
+    }
+    for child in creators {
+        let code = code(child);
+        assert!([0, 1, 137, 143].contains(&code), "{verb} exits with {code}");
+        done += usize::from(code == 0);
+        assert_eq!(world.call(&["delete", "--force", &world.id]).code(), 0);
+    }
+    assert_eq!(world.call(&["delete", "--force", &world.id]).code(), 0);
+    done
+}
+
+#[test]
+fn a_delete_beside_a_create_ends_it_or_waits_for_it() {
+    only!(Who::Us; "the peers leave cgroups, or two containers under one id");
+    // by hand: ROUNDS=200
+    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(40);
+    for verb in ["create", "run"] {
+        let mut world = World::running(&["sleep", "1000"]);
+        world.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "0.005"]}]});
+        world.write();
+        let begun = Instant::now();
+        let done = churn(&world, rounds, verb);
+        eprintln!("{rounds} rounds of {verb}, of which {done} went well, took {:?}", begun.elapsed());
+        world.assert_clean();
+        wait_until("no process is left", || processes_of(&world) == 0);
+        world.config["process"]["args"] = json!(["true"]);
+        world.run().ok();
+    }
+}
+
+#[test]
+fn a_delete_beside_a_create_that_hangs_ends_it_and_its_hook() {
+    only!(Who::Us; "the peers leave what the creator has made");
+    let mut world = World::running(&["sleep", "1000"]);
+    let seen = world.path("seen");
+    let hook = format!("echo > {}; sleep 7322", seen.display());
+    world.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", hook]}]});
+    world.write();
+    let create = spawn(&world, &["create"]);
+    wait_until("the hook runs", || seen.exists());
+    // it is no container yet
+    assert!(world.call(&["state", &world.id]).fails().contains("container does not exist"));
+    assert!(world.call(&["delete", &world.id]).fails().contains("container does not exist"));
+    assert!(world.call(&["create", &world.id]).fails().contains("container with given ID already exists"));
+    let begun = Instant::now();
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(code(create), 143);
+    world.assert_clean();
+    wait_until("no process is left", || processes_of(&world) == 0);
+}
+
+#[test]
+fn a_delete_as_soon_as_the_program_has_ended_does_not_fail() {
+    for _ in 0..20 {
+        let world = World::running(&["sh", "-c", "read line"]);
+        world.write();
+        let mut run = world.command(&["run", "--keep", &world.id]);
+        only!(Who::Us; "crun has no --keep, and runc sees that it runs still");
+        let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("it runs", || world.call(&["list", "-f", "json"]).out.contains("running"));
+        drop(child.stdin.take());
+        // the end of its output comes a moment before its own
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut rest).unwrap();
+        world.call(&["delete", &world.id]).ok();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,412 @@
+//! A container's directory in which something is damaged, in every way that a file can be: no command hangs, none says that
+//! it went well when it did not, and `delete --force` removes all there was, or says what is wrong and keeps the directory.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::life::alive;
+use crate::only;
+use crate::world::{Outcome, Who, World, wait_until};
+
+/// What is done to the directory. The state is what state.json held.
+type Damage = Box<dyn Fn(&Path, Value)>;
+
+/// Puts something at a path.
+type Make = fn(&Path);
+
+/// How `delete --force` may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With nothing left.
+    Removed,
+    /// With a message, and the directory kept.
+    Kept,
+}
+
+fn text(text: &str) -> Damage {
+    let text = text.to_owned();
+    Box::new(move |directory, _| fs::write(directory.join("state.json"), &text).unwrap())
+}
+
+fn change(pointer: &str, value: Value) -> Damage {
+    let pointer = pointer.to_owned();
+    Box::new(move |directory, mut state| {
+        *state.pointer_mut(&pointer).unwrap_or_else(|| panic!("{pointer} is not there")) = value.clone();
+        fs::write(directory.join("state.json"), state.to_string()).unwrap();
+    })
+}
+
+fn without(parent: &str, key: &str) -> Damage {
+    let (parent, key) = (parent.to_owned(), key.to_owned());
+    Box::new(move |directory, mut state| {
+        state.pointer_mut(&parent).unwrap().as_object_mut().unwrap().remove(&key);
+        fs::write(directory.join("state.json"), state.to_string()).unwrap();
+    })
+}
+
+/// Something else in the place of a file.
+fn instead(name: &str, make: Make) -> Damage {
+    let name = name.to_owned();
+    Box::new(move |directory, _| {
+        fs::remove_file(directory.join(&name)).unwrap();
+        make(&directory.join(&name));
+    })
+}
+
+fn fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}
+
+fn directory(path: &Path) {
+    fs::create_dir(path).unwrap();
+    fs::write(path.join("something"), "").unwrap();
+}
+
+fn link(path: &Path) {
+    symlink("/etc/passwd", path).unwrap();
+}
+
+fn link_to_itself(path: &Path) {
+    symlink(path.file_name().unwrap(), path).unwrap();
+}
+
+fn nothing(_: &Path) {}
+
+fn empty(path: &Path) {
+    fs::write(path, "").unwrap();
+}
+
+fn of_state_file() -> Vec<(String, Damage)> {
+    let mut all: Vec<(String, Damage)> = Vec::new();
+    let mut add = |name: &str, damage| all.push((name.to_owned(), damage));
+    add("empty", text(""));
+    add("garbage", text("\u{0}garbage"));
+    add("no UTF-8", Box::new(|directory, _| fs::write(directory.join("state.json"), b"\"\xff\"").unwrap()));
+    for json in ["{}", "null", "[]", "7", "\"\""] {
+        add(json, text(json));
+    }
+    add("deep", text(&"[".repeat(100_000)));
+    add(
+        "half",
+        Box::new(|directory, state| {
+            let text = state.to_string();
+            fs::write(directory.join("state.json"), &text[..text.len() / 2]).unwrap();
+        }),
+    );
+    add(
+        "deep in what is unknown",
+        Box::new(|directory, state| {
+            let text = state.to_string();
+            let deep = format!("{},\"x\":{}{}}}", &text[..text.len() - 1], "[".repeat(5000), "]".repeat(5000));
+            fs::write(directory.join("state.json"), deep).unwrap();
+        }),
+    );
+    add(
+        "a hole of 20 GB",
+        Box::new(|directory, _| {
+            fs::File::options().write(true).open(directory.join("state.json")).unwrap().set_len(20 << 30).unwrap();
+        }),
+    );
+    for (name, make) in [
+        ("fifo", fifo as Make),
+        ("directory", directory),
+        ("link", link),
+        ("link to itself", link_to_itself),
+        ("missing", nothing),
+    ] {
+        add(name, instead("state.json", make));
+    }
+    for key in ["id", "init_process_pid", "init_process_start", "created", "config", "rootless", "cgroup_paths"] {
+        add(&format!("without {key}"), without("", key));
+        add(&format!("{key} null"), change(&format!("/{key}"), Value::Null));
+        add(&format!("{key} of another type"), change(&format!("/{key}"), json!([[7]])));
+    }
+    for pid in [0, -1, 1, 2, i64::from(i32::MAX), 1 << 31, -(1 << 31), i64::MAX] {
+        add(&format!("pid {pid}"), change("/init_process_pid", json!(pid)));
+        add(&format!("start {pid}"), change("/init_process_start", json!(pid)));
+    }
+    for id in ["other", "../../x", ""] {
+        add(&format!("id {id}"), change("/id", json!(id)));
+    }
+    for path in ["/sys/fs/cgroup", "/", "/tmp", "relative", "/sys/fs/cgroup/../../../etc", "/sys/fs/cgroup/nowhere"] {
+        add(&format!("cgroup {path}"), change("/cgroup_paths", json!({"pids": path, "memory": path})));
+    }
+    for key in ["bundle", "annotations", "owner", "without_late_hooks", "after_start", "seal"] {
+        add(&format!("coracle.{key} null"), change(&format!("/coracle/{key}"), Value::Null));
+    }
+    all
+}
+
+/// Commands that only look, or that change a little: none hangs or falls over. `list` shows the others whatever this one is.
+fn look(world: &World, name: &str) {
+    let id = &world.id;
+    let commands: [&[&str]; 9] = [
+        &["state", id],
+        &["list"],
+        &["list", "-f", "json"],
+        &["ps", id],
+        &["kill", id, "0"],
+        &["events", "--stats", id],
+        &["exec", id, "true"],
+        &["update", "--pids-limit", "9", id],
+        &["start", id],
+    ];
+    for command in commands {
+        let outcome = call(world, command);
+        let fine = outcome.code() < 126 || (command[0] == "exec" && outcome.code() == 255);
+        assert!(fine && !outcome.err.contains("panicked"), "{name}: {command:?}: {outcome:?}");
+        if command[0] == "list" {
+            assert_eq!(outcome.code(), 0, "{name}: {outcome:?}");
+        }
+    }
+}
+
+fn call(world: &World, command: &[&str]) -> Outcome {
+    let begun = Instant::now();
+    let outcome = world.call(command);
+    assert!(begun.elapsed() < Duration::from_secs(6), "{command:?} took {:?}", begun.elapsed());
+    outcome
+}
+
+/// `delete --force`, and what is true afterwards. A failure says what is wrong, and loses nothing.
+#[track_caller]
+fn deleted(world: &World, name: &str, pid: i32) -> End {
+    let directory = world.path("state").join(&world.id);
+    let outcome = call(world, &["delete", "--force", &world.id]);
+    match outcome.code() {
+        0 => {
+            wait_until(&format!("{name}: init is gone"), || !alive(pid));
+            let cgroups = world.cgroups();
+            assert!(cgroups.is_empty(), "{name}: {cgroups:?} are left: {outcome:?}");
+            assert!(fs::symlink_metadata(&directory).is_err(), "{name}: the directory is left");
+            End::Removed
+        }
+        1 => {
+            assert!(outcome.err.contains(&world.id) && directory.exists(), "{name}: {outcome:?}");
+            End::Kept
+        }
+        _ => panic!("{name}: {outcome:?}"),
+    }
+}
+
+/// Makes a container, damages it, and sees what `delete --force` makes of it.
+fn try_one(name: &str, damage: &Damage, verb: &str, end: End) {
+    let world = World::running(&["sleep", "1000"]);
+    world.create().ok();
+    if verb == "start" {
+        world.call(&["start", &world.id]).ok();
+    }
+    let pid = world.pid();
+    let directory = world.path("state").join(&world.id);
+    let saved: Vec<(PathBuf, Vec<u8>)> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| (entry.path(), fs::read(entry.path()).unwrap()))
+        .collect();
+    let state = serde_json::from_slice(&fs::read(directory.join("state.json")).unwrap()).unwrap();
+    damage(&directory, state);
+    look(&world, name);
+    let plain = call(&world, &["delete", &world.id]);
+    if plain.code() == 0 {
+        // a created container goes without force
+        assert!(verb == "create" && !alive(pid) && world.cgroups().is_empty(), "{name}: {plain:?}");
+        return;
+    }
+    assert_eq!(deleted(&world, name, pid), end, "{name}");
+    if end == End::Kept {
+        assert!(alive(pid) && !world.cgroups().is_empty(), "{name}: half of it is gone");
+        // what was damaged is repaired, and can be deleted
+        for (path, text) in saved {
+            let _ = fs::remove_dir_all(&path);
+            let _ = fs::remove_file(&path);
+            fs::write(path, text).unwrap();
+        }
+        assert_eq!(deleted(&world, name, pid), End::Removed, "{name}");
+    }
+}
+
+#[test]
+fn whatever_state_json_is_delete_force_undoes_by_the_note() {
+    only!(Who::Us; "the peers believe what they read, or leave what they cannot");
+    let all = of_state_file();
+    eprintln!("{} ways", all.len());
+    assert!(all.len() > 60);
+    for (n, (name, damage)) in all.iter().enumerate() {
+        try_one(name, damage, if n % 3 == 0 { "create" } else { "start" }, End::Removed);
+    }
+}
+
+#[test]
+fn without_the_note_a_damaged_state_is_told_and_kept() {
+    only!(Who::Us; "the peers believe what they read, or leave what they cannot");
+    let notes: [(&str, Make); 6] = [
+        ("missing", nothing),
+        ("empty", empty),
+        ("fifo", fifo),
+        ("directory", directory),
+        ("link", link),
+        ("another container's", |path| fs::write(path, "{}\n00\n").unwrap()),
+    ];
+    for (name, make) in notes {
+        for state in [text(""), text("{}"), instead("state.json", nothing), instead("state.json", fifo)] {
+            let undo = instead("undo", make);
+            let both: Damage = Box::new(move |directory, read| {
+                state(directory, read.clone());
+                undo(directory, read);
+            });
+            try_one(&format!("note {name}"), &both, "start", End::Kept);
+        }
+        // with its state the container needs no note
+        try_one(&format!("note {name} alone"), &instead("undo", make), "start", End::Removed);
+    }
+}
+
+#[test]
+fn fifos_and_the_config_can_be_damaged_too() {
+    only!(Who::Us; "the files are ours");
+    for name in ["exec.fifo", "exec.answer", "config.json"] {
+        let kinds: [(&str, Make); 5] =
+            [("missing", nothing), ("empty", empty), ("fifo", fifo), ("directory", directory), ("link", link)];
+        for (kind, make) in kinds {
+            for verb in ["create", "start"] {
+                if verb == "start" && name != "config.json" {
+                    continue;
+                }
+                try_one(&format!("{name} {kind}"), &instead(name, make), verb, End::Removed);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unreadable_state_is_told_or_read_by_root() {
+    only!(Who::Us; "the peers believe what they read, or leave what they cannot");
+    let unreadable: Damage = Box::new(|directory, _| {
+        fs::set_permissions(directory.join("state.json"), fs::Permissions::from_mode(0o000)).unwrap();
+    });
+    if crate::ordinary::root() {
+        try_one("mode 0", &unreadable, "start", End::Removed);
+    }
+}
+
+#[test]
+fn what_is_in_the_root_and_is_no_container_is_left_alone() {
+    only!(Who::Us; "the peers remove what they find");
+    let world = World::running(&["true"]);
+    world.write();
+    let root = world.path("state");
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).unwrap();
+    let outside = world.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "").unwrap();
+    let at = root.join(&world.id);
+    symlink(&outside, &at).unwrap();
+    for odd in ["link", "file", "fifo", "full"] {
+        match odd {
+            "link" => {}
+            "file" => empty(&at),
+            "fifo" => fifo(&at),
+            _ => directory(&at),
+        }
+        call(&world, &["list"]).ok();
+        for verb in [&["state"][..], &["delete"], &["delete", "--force"], &["create"]] {
+            let outcome = call(&world, &[verb, &[&world.id]].concat());
+            assert_eq!(outcome.code(), 1, "{odd}: {verb:?}: {outcome:?}");
+        }
+        assert!(fs::symlink_metadata(&at).is_ok() && outside.join("file").exists(), "{odd}");
+        if odd == "full" { fs::remove_dir_all(&at).unwrap() } else { fs::remove_file(&at).unwrap() }
+    }
+    // whoever was killed between its first two calls has left an empty directory
+    fs::create_dir(&at).unwrap();
+    call(&world, &["delete", "--force", &world.id]).ok();
+    assert!(!at.exists());
+    world.run().ok();
+}
+
+#[test]
+fn ids_with_a_leading_dot_are_ids() {
+    only!(Who::Us; "the cache is ours");
+    let mut world = World::running(&["sleep", "1000"]);
+    // so that there is a cache
+    world.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]});
+    world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    world.write();
+    let ids = [".cache", ".hidden", "...", ".@cache"];
+    for id in &ids[..3] {
+        world.call(&["create", id]).ok();
+    }
+    assert!(world.call(&["create", ids[3]]).fails().contains("invalid container ID format"));
+    let listed = world.call(&["list", "-q"]).ok();
+    assert_eq!(listed, "...\n.cache\n.hidden\n");
+    assert!(world.path("state/.@cache/seccomp").is_dir());
+    for id in &ids[..3] {
+        world.call(&["start", id]).ok();
+        world.call(&["delete", "--force", id]).ok();
+        assert!(!world.path("state").join(id).exists());
+    }
+    // an older version has its cache at such a place
+    fs::create_dir_all(world.path("state/.cache/seccomp")).unwrap();
+    assert_eq!(world.call(&["list", "-q"]).ok(), "");
+    world.call(&["delete", "--force", "--regex", "."]).ok();
+}
+
+/// Runs the runtime where a hook may mount something that nobody outside sees.
+fn apart(world: &World, args: &[&str]) -> Outcome {
+    let runtime = world.command(args);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(runtime.get_program()).args(runtime.get_args());
+    crate::world::finish(command.current_dir(world.bundle()))
+}
+
+/// A container below whose cgroup something is mounted, so that it cannot be removed (EBUSY) where that is seen.
+fn that_stays(args: &[&str], hook_exits: i32) -> World {
+    let mut world = World::running(args);
+    let script = format!(
+        "d=$(find /sys/fs/cgroup -type d -name {} | head -1); mkdir $d/busy && mount --bind $d/busy $d/busy; exit {hook_exits}",
+        world.id
+    );
+    world.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script],
+        "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]});
+    world.write();
+    world
+}
+
+#[test]
+fn a_cgroup_that_cannot_be_removed_keeps_its_note_and_goes_with_delete_force() {
+    only!(Who::Us; "the peers lose it");
+    crate::needs_cgroup!();
+    if !crate::ordinary::root() {
+        return crate::world::skip(&crate::world::test_name(), "only root can mount there");
+    }
+    let world = that_stays(&["true"], 3);
+    let said = apart(&world, &["create", &world.id]).fails();
+    assert!(
+        said.contains("exit status 3") && said.contains("still in use") && said.contains("delete --force"),
+        "{said}"
+    );
+    assert!(!world.cgroups().is_empty() && world.path("state").join(&world.id).join("undo").exists());
+    world.call(&["delete", "--force", &world.id]).ok();
+    world.assert_clean();
+}
+
+#[test]
+fn the_programs_exit_code_is_runs_own_even_if_something_cannot_be_removed() {
+    only!(Who::Us; "the peers lose it");
+    crate::needs_cgroup!();
+    if !crate::ordinary::root() {
+        return crate::world::skip(&crate::world::test_name(), "only root can mount there");
+    }
+    let world = that_stays(&["sh", "-c", "exit 7"], 0);
+    let ran = apart(&world, &["run", &world.id]);
+    assert!(ran.code() == 7 && ran.err.contains("still in use"), "{ran:?}");
+    assert!(!world.cgroups().is_empty());
+    world.call(&["delete", "--force", &world.id]).ok();
+    world.assert_clean();
+}

@@ -1,0 +1,286 @@
+//! A container's directory, by its descriptor: what is locked, read and removed is the directory that was opened, and never
+//! another one that has taken its path meanwhile.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::{NOTE, Note};
+use crate::wait::{self, Stopped};
+
+/// How long a lock of somebody else is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// No file of ours is larger.
+const MOST_BYTES: u64 = 1 << 28;
+
+/// A container's directory, locked (flock(2)): one process at a time may make, change or remove a container. Dropped, it
+/// is free again.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+/// What came of an attempt to lock.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It is ours.
+    Locked(Lock),
+    /// No directory is there.
+    Gone,
+    /// Somebody else has it.
+    Held,
+}
+
+impl Lock {
+    /// Locks the directory that is at `path` when the lock is ours. Waits until `deadline`.
+    pub(super) fn take(path: &Path, deadline: Instant) -> Result<Attempt> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| anyhow!("{what} {}: {error}", path.display());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let fd = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+                Err(Errno::NOENT) => return Ok(Attempt::Gone),
+                opened => opened.map_err(|errno| failed("open", &errno))?,
+            };
+            match wait::lock(fd.as_fd(), deadline) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Attempt::Held),
+                Err(Stopped::Errno(errno)) => return Err(failed("lock", &errno)),
+                Err(stopped) => return Err(stopped).with_context(|| format!("lock {}", path.display())),
+            }
+            let lock = Lock { path: path.to_path_buf(), fd };
+            // whoever had the lock may have removed the directory, and the id may be taken anew
+            if lock.is_in_place() {
+                return Ok(Attempt::Locked(lock));
+            }
+        }
+    }
+
+    /// What must be undone when state.json does not tell it all; None when there is no note that can be read.
+    pub fn note(&self) -> Option<Note> {
+        Note::decode(&self.read(NOTE).ok()?)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// True while the path leads to this directory.
+    fn is_in_place(&self) -> bool {
+        let there = rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW);
+        let own = rustix::fs::fstat(&self.fd);
+        matches!((there, own), (Ok(there), Ok(own)) if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino))
+    }
+
+    /// The names of what is in it.
+    pub(super) fn names(&self) -> Result<Vec<std::ffi::CString>> {
+        names(&self.fd).with_context(|| format!("read {}", self.path.display()))
+    }
+
+    /// What the file `name` looks like.
+    pub(super) fn stat(&self, name: &str) -> Result<Stat, Errno> {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// The text of a file.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, Unread> {
+        read(&self.fd, Path::new(name)).map(|(text, _)| text)
+    }
+
+    /// Writes a file that nobody else may read: all of it or nothing.
+    pub(super) fn write(&self, name: &str, text: &[u8]) -> Result<()> {
+        let beside = format!("{name}.new");
+        let written = private(&self.fd, &beside).and_then(|mut file| file.write_all(text)).and_then(|()| {
+            rustix::fs::renameat(&self.fd, &beside, &self.fd, name)?;
+            Ok(())
+        });
+        written.with_context(|| format!("write {}", self.path.join(name).display()))
+    }
+
+    /// Removes it with all that is in it, `last` at the end: what of them is left tells the next who tries what this is.
+    pub(super) fn remove(&self, last: &[&str]) -> Result<()> {
+        let failed = || format!("remove {}", self.path.display());
+        empty(&self.fd, last).with_context(failed)?;
+        if self.is_in_place() {
+            std::fs::remove_dir(&self.path).with_context(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // not by closing it alone: a process that was forked meanwhile has the descriptor as well
+        let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
+    }
+}
+
+fn names(directory: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = entry?.file_name().to_owned();
+        if ![c".", c".."].contains(&name.as_c_str()) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Removes what is in a directory, `last` at the end. Follows no link, and leaves what is mounted there.
+fn empty(directory: &OwnedFd, last: &[&str]) -> Result<(), Errno> {
+    let rank = |name: &std::ffi::CString| last.iter().position(|last| last.as_bytes() == name.to_bytes());
+    let mut names = names(directory)?;
+    names.sort_by_key(|name| rank(name).map_or(0, |rank| rank + 1));
+    for name in names {
+        match rustix::fs::unlinkat(directory, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                empty(&rustix::fs::openat(directory, &name, flags, Mode::empty())?, &[])?;
+                rustix::fs::unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// A new file that is nobody else's business.
+pub(super) fn private(directory: &OwnedFd, name: &str) -> std::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+/// Why a file could not be read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is not there.
+    Absent,
+    /// It is there and is not what it should be.
+    Damaged(String),
+    /// The kernel's word, which may be another one the next time.
+    Failed(std::io::Error),
+}
+
+/// The text of a regular file, and what it looks like. Never waits: something else may be in its place.
+pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat), Unread> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(Unread::Absent),
+        Err(Errno::LOOP) => return Err(Unread::Damaged("it is a symbolic link".to_owned())),
+        Err(Errno::NXIO) => return Err(Unread::Damaged("it is not a regular file".to_owned())),
+        Err(errno) => return Err(Unread::Failed(errno.into())),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(|errno| Unread::Failed(errno.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Unread::Damaged("it is not a regular file".to_owned()));
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    if size > MOST_BYTES {
+        return Err(Unread::Damaged(format!("it has {size} bytes")));
+    }
+    let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+    File::from(file).take(MOST_BYTES).read_to_end(&mut text).map_err(Unread::Failed)?;
+    Ok((text, stat))
+}
+
+/// The lock of the container `id`, for which nobody has to be ended.
+///
+/// # Errors
+/// It is still held after a while, or the kernel's word.
+pub(super) fn lock(path: &Path, id: &str) -> Result<Option<Lock>> {
+    let failed = || format!("container {id:?}");
+    match Lock::take(path, Instant::now() + PATIENCE).with_context(failed)? {
+        Attempt::Locked(lock) => Ok(Some(lock)),
+        Attempt::Gone => Ok(None),
+        Attempt::Held => bail!(
+            "container {id:?}: lock {}: {} has held it for {} s",
+            path.display(),
+            holder(path),
+            PATIENCE.as_secs()
+        ),
+    }
+}
+
+/// Who has the lock, by /proc/locks (proc_locks(5)).
+pub(super) fn holder(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let found = || {
+        let inode = format!(":{}", std::fs::metadata(path).ok()?.ino());
+        let text = std::fs::read_to_string("/proc/locks").ok()?;
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.find_map(|fields| match fields[..] {
+            [_, "FLOCK", _, _, pid, file, ..] if file.ends_with(&inode) => Some(format!("process {pid}")),
+            _ => None,
+        })
+    };
+    found().unwrap_or_else(|| "another process".to_owned())
+}
+
+/// True for a cgroup below the top of its hierarchy, and for what is not there.
+pub(super) fn is_cgroup(path: &Path) -> bool {
+    /// CGROUP_SUPER_MAGIC and CGROUP2_SUPER_MAGIC (linux/magic.h).
+    const MAGIC: [u64; 2] = [0x0027_e0eb, 0x6367_7270];
+    let plain = path.is_absolute() && path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+    let device = |path: &Path| rustix::fs::lstat(path).map(|stat| stat.st_dev);
+    match rustix::fs::statfs(path) {
+        Err(errno) => plain && errno == Errno::NOENT,
+        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+        Ok(there) => {
+            plain
+                && MAGIC.contains(&(there.f_type as u64))
+                && path.parent().is_some_and(|above| device(above) == device(path))
+        }
+    }
+}
+
+/// Who may write a directory, beside us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writable {
+    /// Nobody.
+    ByUsAlone,
+    /// Others, where its sticky bit (inode(7)) keeps them from replacing what is ours; and root.
+    ByOthersIfSticky,
+}
+
+/// That the directory at `path` is what `may` says. What is not there is made by us later.
+pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
+    let stat = match rustix::fs::lstat(path) {
+        Err(Errno::NOENT) => return Ok(()),
+        stat => stat.map_err(|errno| anyhow!("{}: {errno}", path.display()))?,
+    };
+    let (mode, own) = (Mode::from_raw_mode(stat.st_mode), rustix::process::geteuid().as_raw());
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let others = mode.intersects(Mode::WGRP | Mode::WOTH);
+    let (owner, writable) = match may {
+        Writable::ByUsAlone if !is_directory => bail!("{} is not a directory", path.display()),
+        Writable::ByUsAlone => (stat.st_uid == own, others),
+        // a link leads where its owner wants
+        Writable::ByOthersIfSticky => (
+            [own, 0].contains(&stat.st_uid) || !is_our_namespaces(stat.st_uid),
+            is_directory && others && !mode.contains(Mode::SVTX),
+        ),
+    };
+    if !owner {
+        bail!("{} belongs to the user {}, and must be ours ({own})", path.display(), stat.st_uid);
+    }
+    if writable {
+        bail!("{} can be written by others (mode {:o})", path.display(), stat.st_mode & 0o7777);
+    }
+    Ok(())
+}
+
+/// False for the uid that stands for all who have none in our user namespace: the host's root is one of them.
+fn is_our_namespaces(uid: u32) -> bool {
+    let overflow =
+        std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok());
+    uid != overflow.unwrap_or(65534)
+}

@@ -1,0 +1,102 @@
+//! What must be undone when a container's making fails, or is cut off, or when its state.json can no longer be read. It is
+//! written before each of these things is made, into a file of its own, and stays there as long as the container.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::cgroup::UnitName;
+
+/// A process: its pid, and when it began in clock ticks since boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessId {
+    /// As the runtime counted.
+    pub pid: i32,
+    /// proc_pid_stat(5), field 22.
+    pub start: u64,
+}
+
+/// What is mounted on the host for a container without a mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountsBelow {
+    /// Its root on the host.
+    pub root: PathBuf,
+    /// The ids of the mounts that were below it before.
+    pub before: Vec<u64>,
+}
+
+/// What must be undone. A newer version may note more: what this one does not know, it does not undo half.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// Who makes the container.
+    pub creator: ProcessId,
+    /// Directories of cgroups that were not there, and are made next. Somebody else may have been quicker: they are
+    /// removed when they are empty, and nobody in them is killed.
+    pub coming: BTreeMap<String, PathBuf>,
+    /// Its cgroup: who is in it belongs to the container.
+    pub cgroup: BTreeMap<String, PathBuf>,
+    /// Its unit of systemd.
+    pub unit: Option<UnitName>,
+    /// Its groups in resctrl.
+    pub groups: Vec<PathBuf>,
+    /// Its init, where no cgroup tells it.
+    pub init: Option<ProcessId>,
+    /// What is mounted for it on the host.
+    pub mounts: Option<MountsBelow>,
+}
+
+impl Note {
+    /// The file: a line of JSON, and a line with the SHA-256 of the first.
+    pub(super) fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(self)?;
+        let sum = sum(&text);
+        text.push(b'\n');
+        text.extend_from_slice(sum.as_bytes());
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// None when a byte is not as it was written.
+    pub(super) fn decode(text: &[u8]) -> Option<Note> {
+        let (line, rest) = text.split_at_checked(text.iter().position(|byte| *byte == b'\n')?)?;
+        let whole = rest.strip_prefix(b"\n")?.strip_suffix(b"\n")? == sum(line).as_bytes();
+        if whole { serde_json::from_slice(line).ok() } else { None }
+    }
+}
+
+fn sum(text: &[u8]) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A few letters that are others when one of `parts` is.
+pub(super) fn seal(parts: &impl Serialize) -> String {
+    let text = serde_json::to_vec(parts).unwrap_or_default();
+    sum(&text)[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written_or_not_at_all() {
+        let paths = BTreeMap::from([("pids".to_owned(), PathBuf::from("/sys/fs/cgroup/pids/x"))]);
+        let note = Note { cgroup: paths, init: Some(ProcessId { pid: 7, start: 9 }), ..Note::default() };
+        let text = note.encode().unwrap();
+        assert_eq!(Note::decode(&text), Some(note));
+        for length in 0..text.len() {
+            assert_eq!(Note::decode(&text[..length]), None, "{length}");
+            let mut other = text.clone();
+            other[length] ^= 1;
+            assert_eq!(Note::decode(&other), None, "{length}");
+        }
+        let more = br#"{"creator":{"pid":1,"start":1},"coming":{},"cgroup":{},"unit":null,"groups":[],"init":null,"mounts":null,"more":1}"#;
+        let text = [&more[..], b"\n", sum(more).as_bytes(), b"\n"].concat();
+        assert_eq!(Note::decode(&text), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! What is left of a container whose making was cut off, or whose state.json cannot be read: what `delete --force` undoes.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::CWD;
+
+use super::directory::{Attempt, Lock, Unread, holder, read};
+use super::{NOTE, Note, ProcessId, Root, STATE, check_id, open_process, told};
+use crate::cgroup::{Cgroup, UnitName};
+use crate::sys::signals;
+
+/// How long a creator may take to undo what it has made, before it is killed.
+const TO_UNDO: Duration = Duration::from_secs(5);
+/// How long the lock may be held in all.
+const IN_ALL: Duration = Duration::from_secs(25);
+/// How long it is waited before it is looked again who has the lock.
+const LOOK: Duration = Duration::from_millis(20);
+/// The note of older versions.
+const OLDER_NOTE: &str = "creating.json";
+
+/// What `Root::claim` has found.
+#[derive(Debug)]
+pub enum Claim {
+    /// No container, or none any more.
+    Nothing,
+    /// A container, which has been made meanwhile: it can be loaded.
+    Complete,
+    /// What is left of one.
+    Remains(Box<Remains>),
+}
+
+/// What is left of a container that has no state, locked.
+#[derive(Debug)]
+pub struct Remains {
+    lock: Lock,
+    /// What must be undone before the directory may go.
+    pub note: Note,
+}
+
+impl Remains {
+    /// All of it is undone: the id is free.
+    ///
+    /// # Errors
+    /// The kernel's word.
+    pub fn remove(self) -> Result<()> {
+        self.lock.remove(&[STATE, NOTE])
+    }
+}
+
+impl Root {
+    /// Takes what is at `id` in order to remove it. Somebody who is making it is ended.
+    ///
+    /// # Errors
+    /// The lock is still held after a while; what was made for the container is not known, and the directory is kept; or the
+    /// kernel's word.
+    pub fn claim(&self, id: &str) -> Result<Claim> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        let mut asked = None;
+        let began = Instant::now();
+        loop {
+            match Lock::take(&path, Instant::now() + LOOK).with_context(|| format!("container {id:?}"))? {
+                Attempt::Gone => return Ok(Claim::Nothing),
+                Attempt::Locked(lock) => return self.claimed(lock, id),
+                Attempt::Held if began.elapsed() > IN_ALL => {
+                    let (who, time) = (holder(&path), IN_ALL.as_secs());
+                    bail!("container {id:?}: lock {}: {who} has held it for {time} s", path.display());
+                }
+                // it is complete: it can be deleted as a container
+                Attempt::Held if self.load(id).is_ok() => return Ok(Claim::Complete),
+                Attempt::Held => end_creator(&path, &mut asked),
+            }
+        }
+    }
+
+    fn claimed(&self, lock: Lock, id: &str) -> Result<Claim> {
+        let why = match self.read(id) {
+            Ok(_) => return Ok(Claim::Complete),
+            Err(Unread::Failed(error)) => return Err(told(id, Unread::Failed(error))),
+            Err(Unread::Absent) => anyhow!("container {id:?}: state.json is not there"),
+            Err(damaged) => told(id, damaged),
+        };
+        let unknown = |said: &str| {
+            anyhow!(
+                "{why:#}; {said}: what was made for the container is not known, and {} is kept",
+                lock.path().display()
+            )
+        };
+        let note = match lock.read(NOTE) {
+            Ok(text) => Note::decode(&text).ok_or_else(|| unknown("its note of what to undo is damaged"))?,
+            Err(Unread::Absent) => match older_note(&lock)? {
+                Some(note) => note,
+                None => return Err(unknown("it has no note of what to undo")),
+            },
+            Err(Unread::Damaged(said)) => return Err(unknown(&format!("its note of what to undo: {said}"))),
+            Err(Unread::Failed(error)) => return Err(unknown(&format!("read its note of what to undo: {error}"))),
+        };
+        Ok(Claim::Remains(Box::new(Remains { lock, note })))
+    }
+}
+
+/// Of a directory without a note: one whose creator was killed before it had made anything, or an older version's. None when
+/// there is something that only a container has.
+fn older_note(lock: &Lock) -> Result<Option<Note>> {
+    let ours = format!("{NOTE}.new");
+    match lock.read(OLDER_NOTE) {
+        Ok(text) => {
+            /// Directories of the cgroup, the unit, groups in resctrl.
+            type Older = (BTreeMap<String, PathBuf>, Option<UnitName>, Vec<PathBuf>);
+            let decoded: Option<Older> = serde_json::from_slice(&text).ok();
+            // it was written before anything was made, so who is in the cgroup may belong to somebody else
+            Ok(decoded.map(|(coming, unit, groups)| Note { coming, unit, groups, ..Note::default() }))
+        }
+        Err(Unread::Absent) => {
+            let nothing = lock.names()?.iter().all(|name| name.to_bytes() == ours.as_bytes());
+            Ok(nothing.then(Note::default))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Asks whoever makes the container at `path` to undo it, and kills it when it takes its time. One that is dead has left an
+/// init that holds the lock.
+fn end_creator(path: &Path, asked: &mut Option<Instant>) {
+    let Ok((text, _)) = read(CWD, &path.join(NOTE)) else { return };
+    let Some(note) = Note::decode(&text) else { return };
+    let ProcessId { pid, start } = note.creator;
+    match open_process(pid, start) {
+        // by its start time it is the process that wrote the note, and the kernel says that it has the lock
+        Some(process) if holder(path) == format!("process {pid}") => match *asked {
+            None => {
+                *asked = Some(Instant::now());
+                let _ = signals::send(process.as_fd(), libc::SIGTERM);
+            }
+            Some(since) if since.elapsed() > TO_UNDO => drop(signals::send(process.as_fd(), libc::SIGKILL)),
+            Some(_) => {}
+        },
+        Some(_) => {}
+        None => {
+            if let Some(init) = note.init.and_then(|init| open_process(init.pid, init.start)) {
+                let _ = signals::send(init.as_fd(), libc::SIGKILL);
+            }
+            // what remains is told by whoever undoes it
+            let _ = Cgroup::open(note.cgroup, None).kill(libc::SIGKILL);
+        }
+    }
+}
