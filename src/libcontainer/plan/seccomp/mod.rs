@@ -24,9 +24,9 @@ pub use profile::filter;
 #[cfg(test)]
 pub(crate) use tests::stock_profile;
 
-/// The number of this module's way to write programs. Counts up whenever the same profile gives other bytes, so that no
-/// cache hands out what an older coracle made.
-const FORMAT: u32 = 1;
+/// Which coracle writes programs: no cache hands out what another one made. A build for tests, or of an unpacked archive,
+/// has no commit.
+const MADE_BY: [&str; 2] = [env!("CARGO_PKG_VERSION"), env!("CORACLE_COMMIT")];
 
 /// The size of struct sock_filter in bytes.
 const INSTRUCTION: usize = 8;
@@ -143,8 +143,15 @@ impl Filter {
     /// A name for the program: SHA-256, in hex, over everything that decides its bytes. Equal profiles have equal
     /// keys wherever they come from; flags and listener are no part of it.
     pub fn key(&self) -> String {
+        self.key_of(&MADE_BY)
+    }
+
+    fn key_of(&self, made_by: &[&str]) -> String {
         let mut hash = Sha256::new();
-        hash.update(FORMAT.to_le_bytes());
+        for part in made_by {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
         if let Ok(version) = ScmpVersion::current() {
             for part in [version.major, version.minor, version.micro] {
                 hash.update(part.to_le_bytes());

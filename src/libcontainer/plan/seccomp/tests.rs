@@ -402,6 +402,15 @@ fn the_key_follows_the_bytes_and_nothing_else() {
     assert_eq!(keys.len(), changes.len() + 1);
 }
 
+#[test]
+fn another_coracle_has_other_keys() {
+    let filter = read(stock_profile(5));
+    let [version, commit] = super::MADE_BY;
+    assert_eq!(filter.key(), filter.key_of(&[version, commit]));
+    assert_ne!(filter.key(), filter.key_of(&[version, "another commit"]));
+    assert_ne!(filter.key(), filter.key_of(&["another version", commit]));
+}
+
 /// Not a test of speed: it prints it (`cargo test seccomp::tests::speed -- --nocapture`).
 #[test]
 fn speed_of_a_stock_profile() {
