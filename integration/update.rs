@@ -193,7 +193,10 @@ fn device_rules_are_replaced_and_the_defaults_stay() {
     // an update of something else leaves them alone
     update(&world, &["--pids-limit", "40"]).ok();
     open(&world).ok();
+    // and so does one without rules, as with runc
     update_by(&world, &json!({"devices": []})).ok();
+    open(&world).ok();
+    update_by(&world, &json!({"devices": [{"allow": false}]})).ok();
     assert!(open(&world).fails().contains("not permitted"));
     world.exec(&["dd", "if=/dev/zero", "of=/dev/null", "count=1"]).ok();
     // everything, and back

@@ -79,6 +79,8 @@ fn without_nothings(value: &Value, at: &str) -> Value {
             Value::Null => true,
             Value::String(text) => text.is_empty() && at != "unified",
             Value::Number(number) => number.as_i64() == Some(0) && !zero_counts,
+            // as with runc: who has no rule to give leaves those that are there
+            Value::Array(rules) => rules.is_empty() && place == "devices",
             _ => false,
         };
         if !nothing {
@@ -176,7 +178,7 @@ mod tests {
             (r#"{"cpu":{"shares":5}}"#, r#"{"cpu":{"shares":0,"cpus":"","mems":null}}"#, r#"{"cpu":{"shares":5}}"#),
             (r#"{"cpu":{"idle":1}}"#, r#"{"cpu":{"idle":0}}"#, r#"{"cpu":{"idle":0}}"#),
             (r#"{"pids":{"limit":5}}"#, r#"{"pids":{}}"#, r#"{"pids":{"limit":5}}"#),
-            (r#"{"devices":[{"allow":false}]}"#, r#"{"devices":[]}"#, r#"{"devices":[]}"#),
+            (r#"{"devices":[{"allow":false}]}"#, r#"{"devices":[]}"#, r#"{"devices":[{"allow":false}]}"#),
             (r#"null"#, r#"{"unified":{"a.b":""}}"#, r#"{"unified":{"a.b":""}}"#),
             (
                 r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1},{"major":8,"minor":1,"rate":1}]}}"#,
@@ -228,7 +230,9 @@ mod tests {
     #[test]
     fn devices_are_left_alone_unless_they_are_asked_for() {
         let there = r#"{"devices":[{"allow":false}]}"#;
-        assert!(update(&json(there), &json(r#"{"devices":null}"#), &v1()).unwrap().devices.is_none());
+        for nothing in [r#"{"devices":null}"#, r#"{"devices":[]}"#] {
+            assert!(update(&json(there), &json(nothing), &v1()).unwrap().devices.is_none(), "{nothing}");
+        }
         let asked = r#"{"devices":[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]}"#;
         let [new, old] = update(&json(there), &json(asked), &v1()).unwrap().devices.unwrap();
         let (DeviceAccess::List(new), DeviceAccess::List(old)) = (new, old) else { panic!("no lists") };
