@@ -171,6 +171,41 @@ fn another_config_than_the_bundles() {
 }
 
 #[test]
+fn a_word_is_an_id_wherever_runc_would_take_it_for_one() {
+    let mut world = World::running(&["echo", "hello"]);
+    world.write();
+    let beside = world.bundle().join(&world.id);
+    fs::create_dir(&beside).unwrap();
+    // a directory that is not a bundle
+    assert_eq!(world.call(&["run", &world.id]).ok(), "hello\n");
+    only!(Who::Us; "the peers know no bundle in the place of the id");
+    *world.at("/process/args") = json!(["echo", "another"]);
+    *world.at("/root/path") = json!(world.rootfs(""));
+    fs::write(beside.join("config.json"), world.config.to_string()).unwrap();
+    let said = world.call(&["run", &world.id]);
+    assert!(said.err.contains(&format!("./{} runs the bundle in", world.id)), "{said:?}");
+    assert_eq!(said.ok(), "hello\n");
+    assert_eq!(world.call(&["run", &format!("./{}", world.id)]).ok(), "another\n");
+    assert_eq!(world.call(&["run", "--bundle", ".", &world.id]).ok(), "hello\n");
+    // the only bundle there is
+    fs::rename(world.bundle().join("config.json"), world.bundle().join("aside.json")).unwrap();
+    assert_eq!(world.call(&["run", &world.id]).ok(), "another\n");
+    assert_eq!(world.call(&["run", "--config", "aside.json", &world.id]).ok(), "hello\n");
+}
+
+#[test]
+fn an_id_that_is_made_up_is_printed() {
+    only!(Who::Us; "the peers know no bundle in the place of the id");
+    let world = World::running(&["sleep", "1000"]);
+    world.write();
+    let said = world.call(&["run", "-d", &format!("{}/", world.bundle().display())]).ok();
+    let id = said.trim_end();
+    assert!(id.starts_with("bundle-") && !id.contains('\n'), "{said:?}");
+    world.call(&["delete", "--force", id]).ok();
+    assert!(world.call(&["run", "-d", &world.id]).ok().is_empty());
+}
+
+#[test]
 fn run_takes_a_bundle_instead_of_an_id() {
     only!(Who::Us; "the peers take an id only");
     let mut world = World::running(&["echo", "hello"]);

@@ -161,8 +161,9 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         about: "create and run a container",
-        more: "Creates the container and begins its program. Unless detached, waits for it and ends with its status; a\n\
-               bundle directory in the place of the id runs that bundle with an id that is made up.",
+        more: "Creates the container and begins its program. Unless detached, waits for it and ends with its status. A path\n\
+               of a bundle (bundle/ or ./bundle) in the place of the id runs that bundle with an id that is made up, and\n\
+               with --detach printed; a name alone is an id wherever runc would take it for one.",
         definition: Run::command,
         understand: |found| Run::from_arg_matches(found).map(Command::Run),
     },

@@ -15,13 +15,22 @@ use libcontainer::plan::{Flags, Start};
 use libcontainer::wait;
 
 use super::bundle::{Bundle, Detached, Master, check_extra_fds};
-use super::{Session, absolute, manager};
+use super::{Session, absolute, manager, print};
 use crate::cli::{Making, Run};
 
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let protected = seal::protect()?;
     let making = &args.making;
-    let (id, directory) = id_and_bundle(args);
+    let word = Word::of(&args.id, making);
+    let (id, directory) = match word {
+        Word::Id | Word::IdOfABundle => (args.id.clone(), making.bundle.clone()),
+        Word::Bundle => (made_up_id(Path::new(&args.id)), Some(PathBuf::from(&args.id))),
+    };
+    if word == Word::IdOfABundle {
+        session
+            .log
+            .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
+    }
     check_id(&id)?;
     let bundle = Bundle::read(directory.as_deref(), making.config.as_deref())?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
@@ -68,6 +77,10 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     }
     match held {
         None => {
+            if word == Word::Bundle {
+                // nobody else knows it
+                print(&format!("{id}\n"))?;
+            }
             listening.until_the_end();
             notify.map_or(Ok(()), |notify| notify.wait_until_ready(child.pidfd.as_fd(), child.pid))?;
             Ok(0)
@@ -129,14 +142,43 @@ fn remove(mut container: Container, leftovers: Leftovers) -> Result<Vec<anyhow::
     }
 }
 
-/// `run bundle/`: a directory is the bundle, and the id is made up. `run -b bundle ID` is runc's way.
-fn id_and_bundle(args: &Run) -> (String, Option<PathBuf>) {
-    let typed = Path::new(&args.id);
-    if args.making.bundle.is_none() && typed.is_dir() {
-        let name = std::path::absolute(typed).unwrap_or_default();
-        let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-.".contains(*c)).collect();
-        return (format!("{plain}-{}", std::process::id()), Some(typed.to_path_buf()));
+/// What the word behind `run` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Word {
+    /// The id; the bundle is what `--bundle` says, or the current directory.
+    Id,
+    /// The id, and the name of a bundle as well.
+    IdOfABundle,
+    /// A bundle. The id is made up.
+    Bundle,
+}
+
+impl Word {
+    /// `run ID` is runc's way, and holds wherever runc would find a bundle. A path, or the name of a bundle where there is
+    /// none in the current directory, is the bundle.
+    fn of(word: &str, making: &Making) -> Word {
+        let typed = Path::new(word);
+        if making.bundle.is_some() {
+            return Word::Id;
+        }
+        if word.contains('/') || [".", ".."].contains(&word) {
+            return if typed.is_dir() { Word::Bundle } else { Word::Id };
+        }
+        let bundle_here = making.config.is_some() || Path::new("config.json").exists();
+        match (typed.join("config.json").exists(), bundle_here) {
+            (false, _) => Word::Id,
+            (true, true) => Word::IdOfABundle,
+            (true, false) => Word::Bundle,
+        }
     }
-    (args.id.clone(), args.making.bundle.clone())
+}
+
+/// An id for a bundle that is run by its path.
+fn made_up_id(bundle: &Path) -> String {
+    let name = std::path::absolute(bundle).unwrap_or_default();
+    let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-.".contains(*c)).collect();
+    // a leading dot is for what is not a container
+    let plain = Some(plain.trim_start_matches('.')).filter(|plain| !plain.is_empty()).unwrap_or("bundle");
+    format!("{plain}-{}", std::process::id())
 }
