@@ -371,6 +371,31 @@ fn below_its_cgroup_and_never_above() {
 }
 
 #[test]
+fn a_sub_cgroup_that_is_not_there_is_refused() {
+    needs_cgroup!();
+    only!(Who::Us; "runc 1.1 takes an empty prefix, and crun has one way for it");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    for wrong in [
+        &["nonsense:/"][..],
+        &[":/"],
+        &["pids,:/"],
+        &["pid:/"],
+        &["pids:/", "pids:/"],
+        &["pids:/", "/"],
+        &["pids:/nope"],
+        &["name=nonsense:/"],
+    ] {
+        let flags: Vec<_> = wrong.iter().flat_map(|word| ["--cgroup", *word]).collect();
+        let said = flagged(&world, &flags, &["true"]);
+        assert!(!said.status.success(), "{wrong:?}: {said:?}");
+    }
+    if Path::new("/sys/fs/cgroup/systemd/cgroup.procs").exists() {
+        flagged(&world, &["--cgroup", "name=systemd:/"], &["true"]).ok();
+    }
+}
+
+#[test]
 fn into_a_paused_container_when_asked() {
     needs_cgroup!();
     only!(Who::Us, Who::Runc; "crun has no --ignore-paused");

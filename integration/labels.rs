@@ -352,7 +352,7 @@ fn the_keyring_has_the_label() {
     let world = labelled("exec sleep 1000");
     world.begin();
     // crun 1.8 has the name without a prefix
-    let names = [format!("_ses.{}:", world.id), format!("{}:", world.id)];
+    let names = [format!("_ses.{}.", world.id), format!("_ses.{}:", world.id), format!("{}:", world.id)];
     let keys = fs::read_to_string("/proc/keys").unwrap();
     let key = keys.lines().find(|line| names.iter().any(|name| line.contains(&format!(" {name}"))));
     let key = key.unwrap_or_else(|| panic!("{}\n{keys}", world.id));

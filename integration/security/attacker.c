@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <poll.h>
 #include <sched.h>
@@ -460,11 +461,37 @@ static int joiner(int argc, char **argv)
 	return !through;
 }
 
+/* keyring-made-first NAME: makes a session keyring that everybody may search, prints its serial, and holds it. */
+static int keyring_made_first(int argc, char **argv)
+{
+	if (argc < 2)
+		return 2;
+	long ring = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, argv[1]);
+	if (ring < 0 || syscall(SYS_keyctl, KEYCTL_SETPERM, ring, 0x3f3f3f3f) < 0) {
+		perror("keyctl");
+		return 1;
+	}
+	printf("%ld\n", ring);
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
+/* keyring-of-mine: prints the serial of the session keyring that we are in. */
+static int keyring_of_mine(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	printf("%ld\n", syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0));
+	return 0;
+}
+
 /* One line for each attack, sorted by word. */
 static const struct attack attacks[] = {
 	{ "cgroup-write", cgroup_write },
 	{ "exchange", exchange },
 	{ "joiner", joiner },
+	{ "keyring-made-first", keyring_made_first },
+	{ "keyring-of-mine", keyring_of_mine },
 	{ "naive", naive },
 	{ "unseal", unseal },
 	{ "unseal-next", unseal_next },

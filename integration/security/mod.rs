@@ -11,6 +11,7 @@ mod exchange;
 mod exe;
 mod host_root;
 mod joining;
+mod keyring;
 mod limits;
 mod links;
 mod nodes;

@@ -90,7 +90,7 @@ impl Bundle {
             terminal,
             start,
             root_change: if making.no_pivot { RootChange::Move } else { RootChange::Pivot },
-            keyring: if making.no_new_keyring { Keyring::Inherited } else { Keyring::New },
+            keyring: if making.no_new_keyring { Keyring::Inherited } else { Keyring::fresh(id) },
             extra_fds: listen_fds + making.preserve_fds,
             listen_fds,
             notify: None,

@@ -1,15 +1,17 @@
 //! `exec`: a further process in a running container.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::cgroup::Cgroup;
 use libcontainer::config::{self, At, Config};
 use libcontainer::container::{Container, Status};
-use libcontainer::host::{Host, Labels};
+use libcontainer::host::{Cgroups, Host, Labels};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::{Child, Identity, arm, console, pidfile, seal};
 use libcontainer::plan::namespaces::{KINDS, bit};
@@ -101,7 +103,7 @@ fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
         terminal: master.kind(),
         start: Start::AtOnce,
         root_change: RootChange::Pivot,
-        keyring: if container.record().config.no_new_keyring { Keyring::Inherited } else { Keyring::New },
+        keyring: keyring(container),
         extra_fds: listen_fds + args.preserve_fds,
         listen_fds,
         notify: None,
@@ -109,6 +111,16 @@ fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
         rootless: Rootless::Auto,
         death_signal: None,
     }
+}
+
+/// The session keyring that the container's init made.
+fn keyring(container: &Container) -> Keyring {
+    let record = container.record();
+    if record.config.no_new_keyring {
+        return Keyring::Inherited;
+    }
+    let own = record.coracle.as_ref().and_then(|own| own.keyring.clone());
+    Keyring::Named(own.unwrap_or_else(|| Keyring::plain_name(&record.id)))
 }
 
 /// The process object: from a file, or the container's own with what the flags change.
@@ -243,22 +255,15 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
     Ok(kinds)
 }
 
-/// The container's cgroup, or the one below it that `--cgroup` names.
+/// The container's cgroup, or those below it that `--cgroup` names.
 fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgroup>> {
     let own = container.cgroup();
     let mut paths = own.paths().clone();
-    for wanted in &args.cgroup {
-        let (keys, below) = wanted.split_once(':').unwrap_or(("", wanted));
-        if below.split('/').any(|part| part == "..") {
-            bail!("--cgroup: {below:?} leads out of the container's cgroup");
-        }
-        for (key, path) in &mut paths {
-            if keys.is_empty() || keys.split(',').any(|one| one == key) {
-                path.push(below.trim_matches('/'));
-                if !path.is_dir() {
-                    bail!("--cgroup: {}: no such file or directory", path.display());
-                }
-            }
+    for (key, below) in sub_cgroups(&args.cgroup, &paths, &host.cgroups)? {
+        let Some(path) = paths.get_mut(&key) else { continue };
+        path.push(below.trim_matches('/'));
+        if !path.is_dir() {
+            bail!("--cgroup: {}: no such file or directory", path.display());
         }
     }
     if paths.is_empty() {
@@ -269,4 +274,93 @@ fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgro
     let named = !args.cgroup.is_empty();
     let pid = container.record().init_process_pid;
     Ok(Some(if named { cgroup } else { cgroup.or_where(pid, host.cgroups.v2.as_ref()) }))
+}
+
+/// What `--cgroup` says, by the keys of `paths`: one PATH for all of them, or CONTROLLER[,CONTROLLER...]:PATH for those of
+/// version 1. As runc, what names nothing here is refused: the process would run without its limit.
+fn sub_cgroups<'a>(
+    said: &'a [String],
+    paths: &BTreeMap<String, PathBuf>,
+    cgroups: &Cgroups,
+) -> Result<BTreeMap<String, &'a str>> {
+    let mut below = BTreeMap::new();
+    let mut named = Vec::new();
+    for word in said {
+        let (controllers, path) =
+            word.split_once(':').map_or((None, word.as_str()), |(names, path)| (Some(names), path));
+        if path.split('/').any(|part| part == "..") {
+            bail!("--cgroup {word:?}: leads out of the container's cgroup");
+        }
+        let Some(controllers) = controllers else {
+            if said.len() > 1 {
+                bail!("--cgroup {word:?}: names no controller; with several --cgroup each must (CONTROLLER:PATH)");
+            }
+            return Ok(paths.keys().map(|key| (key.clone(), path)).collect());
+        };
+        for controller in controllers.split(',') {
+            let key = key_of(controller, paths, cgroups)
+                .ok_or_else(|| anyhow!("--cgroup {word:?}: unknown controller {controller:?}"))?;
+            // controllers that are mounted together have one cgroup
+            let other = below.insert(key, path).is_some_and(|other| other != path);
+            if other || named.contains(&controller) {
+                bail!("--cgroup {word:?}: the cgroup of the controller {controller:?} is named twice");
+            }
+            named.push(controller);
+        }
+    }
+    Ok(below)
+}
+
+/// The key of a controller's cgroup. A hierarchy without controllers has a name: `name=systemd`.
+fn key_of(controller: &str, paths: &BTreeMap<String, PathBuf>, cgroups: &Cgroups) -> Option<String> {
+    let hierarchy = cgroups.v1.iter().find(|hierarchy| hierarchy.has(controller));
+    let key = hierarchy.map_or_else(|| controller.to_owned(), libcontainer::host::cgroups::Hierarchy::key);
+    Some(key).filter(|key| !key.is_empty() && paths.contains_key(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(said: &[&str]) -> Result<Vec<String>, String> {
+        let cgroup = "4:memory:/m\n3:cpu,cpuacct:/c\n1:name=systemd:/s\n0::/u\n";
+        let mountinfo = "\
+31 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+32 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+33 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+34 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+        let cgroups = Cgroups::parse(mountinfo, cgroup);
+        let paths = ["", "cpu", "memory", "systemd"].map(|key| (key.to_owned(), PathBuf::new())).into();
+        let said: Vec<_> = said.iter().map(|word| (*word).to_owned()).collect();
+        let below = sub_cgroups(&said, &paths, &cgroups).map_err(|error| error.to_string())?;
+        Ok(below.into_iter().map(|(key, path)| format!("{key}:{path}")).collect())
+    }
+
+    #[test]
+    fn a_sub_cgroup_is_named_for_all_or_by_controllers() {
+        assert_eq!(read(&[]).unwrap(), [""; 0]);
+        assert_eq!(read(&["/a"]).unwrap(), [":/a", "cpu:/a", "memory:/a", "systemd:/a"]);
+        assert_eq!(read(&["memory:a", "cpu,cpuacct:/b"]).unwrap(), ["cpu:/b", "memory:a"]);
+        assert_eq!(read(&["cpuacct:b", "name=systemd:c"]).unwrap(), ["cpu:b", "systemd:c"]);
+    }
+
+    #[test]
+    fn what_names_no_cgroup_of_the_container_is_refused() {
+        for (said, wanted) in [
+            (&["nonsense:a"][..], "unknown controller \"nonsense\""),
+            (&[":a"], "unknown controller \"\""),
+            (&["memory,:a"], "unknown controller \"\""),
+            (&["mem:a"], "unknown controller \"mem\""),
+            (&["name=cpu:a"], "unknown controller \"name=cpu\""),
+            (&["memory:a", "memory:b"], "named twice"),
+            (&["memory,memory:a"], "named twice"),
+            (&["cpu:a", "cpuacct:b"], "named twice"),
+            (&["memory:a", "b"], "names no controller"),
+            (&["memory:../a"], "leads out"),
+        ] {
+            let told = read(said).unwrap_err();
+            assert!(told.contains(wanted), "{said:?}: {told}");
+        }
+    }
 }

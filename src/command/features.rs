@@ -1,11 +1,12 @@
 //! `features`: what this runtime can do, by its words. SPEC: features.md. What is not there yet is not claimed.
 
 use anyhow::Result;
-use libcontainer::plan::{capabilities, mount_options, seccomp};
+use libcontainer::plan::{SECCOMP_RECEIVER, capabilities, mount_options, resources, seccomp};
 use libcontainer::sys;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::kill::STOP_SIGNAL;
 use super::print;
 
 pub fn run() -> Result<()> {
@@ -20,7 +21,9 @@ pub fn run() -> Result<()> {
             "io.coracle.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": ["bundle"],
+        // "bundle" is what runc calls a label of its own in state.json
+        "potentiallyUnsafeConfigAnnotations":
+            ["bundle", STOP_SIGNAL, resources::annotations::PREFIX, SECCOMP_RECEIVER],
     });
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -33,7 +36,7 @@ fn linux() -> Value {
     json!({
         "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
         "capabilities": capabilities::known(),
-        "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true},
+        "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
         "seccomp": {
             "enabled": true,
             "actions": seccomp::known_actions(),

@@ -10,6 +10,9 @@ use nix::sys::signal::Signal;
 use super::Session;
 use crate::cli::Kill;
 
+/// The annotation of an image that names the signal to stop its program with.
+pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+
 pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
     let root = session.root()?;
     let given = args.signal.as_deref().map(number).transpose()?;
@@ -33,7 +36,7 @@ pub fn named(root: &Root, id: &str, regex: bool) -> Result<Vec<String>> {
 /// SPEC: the image's stop signal is what a kill without a signal should be.
 fn default_signal(container: &Container) -> i32 {
     let annotations = container.record().annotations();
-    let image = annotations.get("org.opencontainers.image.stopSignal").and_then(|name| number(name).ok());
+    let image = annotations.get(STOP_SIGNAL).and_then(|name| number(name).ok());
     image.unwrap_or(libc::SIGTERM)
 }
 
@@ -43,12 +46,12 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
     if container.status() == Status::Stopped {
         // what it leaves behind without a pid namespace of its own is still to be reached
         if signal == libc::SIGKILL && !cgroup.processes().unwrap_or_default().is_empty() {
-            return cgroup.kill(signal);
+            return cgroup.kill();
         }
         return if all { Ok(()) } else { bail!("container not running") };
     }
     if signal == libc::SIGKILL && !container.has_own_pids() && !cgroup.paths().is_empty() {
-        return cgroup.kill(signal);
+        return cgroup.kill();
     }
     let process = container.process()?;
     match signals::send(process.as_fd(), signal) {

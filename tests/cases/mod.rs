@@ -196,7 +196,7 @@ fn flags(said: &Value) -> Flags {
         terminal: if choose("no console socket") { Terminal::None } else { Terminal::Sent },
         start: if choose("exec") || said.get("exec").is_some() { Start::AtOnce } else { Start::OnFifo },
         root_change: if choose("no pivot") { RootChange::Move } else { RootChange::Pivot },
-        keyring: if choose("no new keyring") { Keyring::Inherited } else { Keyring::New },
+        keyring: if choose("no new keyring") { Keyring::Inherited } else { Keyring::Named(Keyring::plain_name("box")) },
         extra_fds: listen_fds + number(said, "preserve fds"),
         listen_fds,
         notify: choose("notify").then(|| "/run/coracle/box/notify".into()),

@@ -271,14 +271,11 @@ impl Cgroup {
         })
     }
 
-    /// Sends a signal to every process in it. SIGKILL leaves none, whatever they do meanwhile.
+    /// Kills every process in it, whatever they do meanwhile.
     ///
     /// # Errors
     /// The processes are still there after a while.
-    pub fn kill(&self, signal: i32) -> Result<()> {
-        if signal != libc::SIGKILL {
-            return self.signal_all(signal);
-        }
+    pub fn kill(&self) -> Result<()> {
         if let Some(unified) = self.paths.get("").filter(|_| self.paths.len() == 1) {
             // KERNEL(5.14): cgroup.kill
             match put(&unified.join("cgroup.kill"), "1") {
@@ -292,20 +289,18 @@ impl Cgroup {
             }
         }
         let frozen = self.freeze().is_ok();
-        let killed = self.signal_all(signal);
+        let killed = self.kill_each();
         if frozen {
             self.thaw()?;
         }
         killed.and_then(|()| self.wait_until_empty())
     }
 
-    fn signal_all(&self, signal: i32) -> Result<()> {
+    fn kill_each(&self) -> Result<()> {
         for pid in self.processes()? {
-            match nix::sys::signal::kill(
-                nix::unistd::Pid::from_raw(pid),
-                nix::sys::signal::Signal::try_from(signal).ok(),
-            ) {
-                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            let Some(process) = rustix::process::Pid::from_raw(pid) else { continue };
+            match rustix::process::kill_process(process, rustix::process::Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => return Err(error).with_context(|| format!("kill process {pid}")),
             }
         }

@@ -178,6 +178,9 @@ pub struct OwnRecord {
     /// What was mounted on the host for it, in order: it has no mount namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host_mounts: Vec<PathBuf>,
+    /// Its session keyring. One that runc made, or an older coracle, has the name that the id makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<String>,
     /// Its unit, when systemd has its cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitName>,

@@ -145,7 +145,7 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>) {
                 let _ = signals::send(init.as_fd(), libc::SIGKILL);
             }
             // what remains is told by whoever undoes it
-            let _ = Cgroup::open(note.cgroup, None).kill(libc::SIGKILL);
+            let _ = Cgroup::open(note.cgroup, None).kill();
         }
     }
 }

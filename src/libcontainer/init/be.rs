@@ -63,6 +63,7 @@ pub(super) fn keyring(name: &CStr) -> Outcome {
             Errno::DQUOT,
             "too many keyrings: raise the sysctls kernel.keys.maxkeys and maxbytes, or use --no-new-keyring",
         )),
+        Err(Errno::ACCESS) => Err(Trouble::saying(Errno::ACCESS, "a keyring of this name belongs to another user")),
         Err(other) => Err(other.into()),
     }
 }

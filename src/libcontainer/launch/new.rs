@@ -238,6 +238,10 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
                 !some(hooks.poststart()) && !some(hooks.poststop())
             }),
             host_mounts: Vec::new(),
+            keyring: match &flags.keyring {
+                Keyring::Named(name) => Some(name.clone()),
+                Keyring::Inherited => None,
+            },
             unit: cgroup.and_then(|cgroup| cgroup.unit().cloned()),
             after_start: after_start(plan),
             seal: String::new(),
@@ -494,7 +498,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     let cgroup = container.cgroup();
     // an empty cgroup can be removed, and only an empty one: the quickest way to ask
     if leftovers == Leftovers::Killed || !cgroup.delete_main() {
-        cgroup.kill(libc::SIGKILL)?;
+        cgroup.kill()?;
     }
     cgroup.delete()?;
     resctrl::remove(&container.record().own_groups(), &Kernel)?;

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn undo(note: &Note) -> Result<()> {
     let init = note.init.map_or(Ok(()), end);
     let cgroup = Cgroup::open(note.cgroup.clone(), note.unit.clone());
-    let cgroup = cgroup.kill(libc::SIGKILL).and_then(|()| cgroup.delete());
+    let cgroup = cgroup.kill().and_then(|()| cgroup.delete());
     // an init that has lost its runtime ends by itself, so these become empty when they are ours
     let coming = Cgroup::open(note.coming.clone(), None).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);

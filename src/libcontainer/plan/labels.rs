@@ -1,5 +1,5 @@
-//! Security labels: `apparmorProfile`, `selinuxLabel`, `mountLabel`. A host that cannot apply a process's SELinux label
-//! refuses the container. The two that the OCI's validation suite sets on every host are left out with a warning there.
+//! Security labels: `apparmorProfile`, `selinuxLabel`, `mountLabel`. A host that cannot apply what confines a process
+//! refuses the container (docs/decisions/015). A label of mounts confines nobody by itself, and is left out with a warning.
 
 use std::ffi::CString;
 
@@ -32,7 +32,7 @@ pub(super) fn of_process(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
 
 fn apparmor(profile: &str, at: &At, host: &Host, plan: &mut Draft) {
     if !host.lsm.apparmor {
-        plan.warn(at, "cannot be applied: AppArmor is not supported or not enabled on this host");
+        plan.fault(at, "cannot be applied: AppArmor is not supported or not enabled on this host");
         return;
     }
     // KERNEL(5.8): attr/apparmor, which another LSM cannot take
@@ -47,7 +47,7 @@ pub(super) fn of_keyring(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let label = own.process.and_then(|process| process.selinux_label().as_ref()).filter(|label| !label.is_empty());
     if let Some(label) = label
         && ask.host.lsm.selinux
-        && ask.flags.keyring == Keyring::New
+        && ask.flags.keyring != Keyring::Inherited
     {
         let at = own.at.key("selinuxLabel");
         if let Ok(value) = CString::new(label.as_str()) {

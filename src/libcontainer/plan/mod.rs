@@ -40,6 +40,7 @@ pub use draft::{
     Birth, Dumpable, IdMap, IdMaps, Joined, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks,
     TimeOffset, Writer,
 };
+pub use process::SECCOMP_RECEIVER;
 pub use resources::unit::Manager;
 
 const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
@@ -101,10 +102,10 @@ pub enum RootChange {
 }
 
 /// Whether the container gets a session keyring of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keyring {
-    /// Yes.
-    New,
+    /// Yes, by that name: `exec` joins it by the same.
+    Named(String),
     /// It keeps the caller's: `--no-new-keyring`.
     Inherited,
 }
@@ -130,6 +131,21 @@ pub enum Rootless {
     Yes,
     /// It is.
     No,
+}
+
+impl Keyring {
+    /// A keyring for a new container. keyctl(2) joins whatever has the name, and names are everybody's: with a part that
+    /// nobody can guess, nobody can have made it before.
+    pub fn fresh(id: &str) -> Keyring {
+        // the standard library's keys come from getrandom(2)
+        let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), id);
+        Keyring::Named(format!("{}.{secret:016x}", Keyring::plain_name(id)))
+    }
+
+    /// What runc calls it.
+    pub fn plain_name(id: &str) -> String {
+        format!("_ses.{id}")
+    }
 }
 
 /// Everything a plan is made from.

@@ -20,6 +20,9 @@ use crate::wire::Ask;
 /// Where a shell looks when nobody says PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// crun's annotation that names the seccomp agent's socket.
+pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
+
 /// As many groups as a process can have: NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
 
@@ -232,10 +235,10 @@ fn filter(own: &mut Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     plan.plan().filter = Some(filter);
 }
 
-/// crun's annotation `run.oci.seccomp.receiver` stands for a listenerPath that is not there.
+/// The annotation stands for a listenerPath that is not there.
 fn with_receiver<'a>(asked: &'a LinuxSeccomp, ask: &Asked<'_>) -> Cow<'a, LinuxSeccomp> {
     let annotations = ask.config.spec.annotations().as_ref();
-    let receiver = annotations.and_then(|all| all.get("run.oci.seccomp.receiver")).filter(|path| !path.is_empty());
+    let receiver = annotations.and_then(|all| all.get(SECCOMP_RECEIVER)).filter(|path| !path.is_empty());
     match receiver {
         Some(path) if asked.listener_path().is_none() => {
             let mut asked = asked.clone();
@@ -264,8 +267,8 @@ pub(super) fn everywhere(plan: &mut Draft) {
 
 pub(super) fn session(ask: &Asked<'_>, plan: &mut Draft) {
     plan.always("a session of its own", What::Session);
-    if ask.flags.keyring == Keyring::New
-        && let Ok(name) = CString::new(format!("_ses.{}", ask.flags.id))
+    if let Keyring::Named(name) = &ask.flags.keyring
+        && let Ok(name) = CString::new(name.as_str())
     {
         plan.always("a keyring of its own", What::Keyring(name));
     }

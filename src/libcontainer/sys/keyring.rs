@@ -15,7 +15,8 @@ const USER_SEARCH: u32 = 0x0008_0000;
 /// Joins the session keyring `name`, making it when it is not there, and lets its owner search it.
 ///
 /// # Errors
-/// Those of keyctl(2); EDQUOT means that kernel.keys.maxkeys is reached.
+/// Those of keyctl(2); EDQUOT means that kernel.keys.maxkeys is reached. EACCES also where the keyring is somebody
+/// else's: who made it could read what is put there.
 pub fn join_session(name: &CStr) -> Result<(), Errno> {
     // SAFETY: name is NUL-terminated.
     let ring = checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
@@ -23,24 +24,30 @@ pub fn join_session(name: &CStr) -> Result<(), Errno> {
     // SAFETY: the kernel writes at most text.len() bytes.
     let length =
         checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, ring, text.as_mut_ptr(), text.len()) })?;
-    let Some(permissions) = permissions_in(&text[..usize::try_from(length).unwrap_or(0).min(text.len())]) else {
-        return Ok(());
+    let description = &text[..usize::try_from(length).unwrap_or(0).min(text.len())];
+    let (Some(owner), Some(permissions)) = (field(description, 1, 10), field(description, 3, 16)) else {
+        return Err(Errno::ACCESS);
     };
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(Errno::ACCESS);
+    }
     // SAFETY: plain integers.
     checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, ring, permissions | USER_SEARCH) }).map(drop)
 }
 
-/// The fourth field of `keyring;uid;gid;permissions;description` (keyctl_describe(3)), which is hexadecimal.
-fn permissions_in(description: &[u8]) -> Option<u32> {
-    let field = description.split(|byte| *byte == b';').nth(3)?;
-    u32::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok()
+/// A number in `keyring;uid;gid;permissions;description` (keyctl_describe(3)); the permissions are hexadecimal.
+fn field(description: &[u8], n: usize, radix: u32) -> Option<u32> {
+    let field = description.split(|byte| *byte == b';').nth(n)?;
+    u32::from_str_radix(std::str::from_utf8(field).ok()?, radix).ok()
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_permissions_are_the_fourth_field_in_hexadecimal() {
-        assert_eq!(super::permissions_in(b"keyring;0;0;3f130000;_ses.x\0"), Some(0x3f13_0000));
-        assert_eq!(super::permissions_in(b"keyring;0"), None);
+    fn a_description_has_an_owner_and_permissions() {
+        let description = b"keyring;4321;0;3f130000;_ses.x\0";
+        assert_eq!(super::field(description, 1, 10), Some(4321));
+        assert_eq!(super::field(description, 3, 16), Some(0x3f13_0000));
+        assert_eq!(super::field(b"keyring;0", 3, 16), None);
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::unit::{Need, Property, Value};
 use crate::config::{At, Faults};
 
-const PREFIX: &str = "org.systemd.property.";
+/// What the names of these annotations begin with.
+pub const PREFIX: &str = "org.systemd.property.";
 
 /// The properties that annotations ask for, sorted by name.
 ///

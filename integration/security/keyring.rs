@@ -1,0 +1,54 @@
+//! A session keyring that somebody else made first: who knows its name could read what the container keeps there.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use super::attacker;
+use crate::world::{Who, World, skip, test_name, wait_until};
+use crate::{needs_root, only};
+
+/// A process that holds keyrings by the names that the container's may have.
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The serial of the container's session keyring, and those that a process of `uid` made before.
+fn serials(uid: u32) -> Option<(String, Vec<String>)> {
+    let attacker = attacker().or_else(|| {
+        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
+        None
+    })?;
+    let mut world = World::running(&["/attacker", "keyring-of-mine"]);
+    assert!(Command::new("cp").arg(attacker).arg(world.rootfs("attacker")).status().unwrap().success());
+    let out = world.path("serials");
+    let mut holder = Command::new(attacker);
+    holder.args(["keyring-made-first", &format!("_ses.{}", world.id)]).stdin(Stdio::null());
+    holder.stdout(fs::File::create(&out).unwrap()).uid(uid).gid(uid);
+    let holder = Holder(holder.spawn().unwrap());
+    let made = || fs::read_to_string(&out).unwrap();
+    wait_until("the keyring is made", || made().ends_with('\n'));
+    *world.at("/process/terminal") = json!(false);
+    let said = world.run().ok();
+    drop(holder);
+    Some((said.trim().to_owned(), made().lines().map(str::to_owned).collect()))
+}
+
+#[test]
+fn a_keyring_that_somebody_made_before_is_not_joined() {
+    needs_root!("keyrings of other users");
+    // runc 1.1.5 joins it as well
+    only!(Who::Us; "runc joins whatever has the name");
+    for uid in [4321, 0] {
+        let Some((joined, made)) = serials(uid) else { return };
+        assert!(!made.contains(&joined), "the container is in a keyring of uid {uid}: {joined}");
+        assert_ne!(joined.parse::<i32>().unwrap(), 0);
+    }
+}
