@@ -378,7 +378,8 @@ static int look_at_descriptors(FILE *out, int pid, const char *mark)
 		if (length < 0)
 			continue;
 		to[length] = 0;
-		int namespace = strstr(to, ":[") && strncmp(to, "socket:", 7) && strncmp(to, "pipe:", 5);
+		int namespace = strstr(to, ":[") && strncmp(to, "socket:", 7) && strncmp(to, "pipe:", 5) &&
+				strncmp(to, "anon_inode:", 11);
 		int fd = openat(dirfd(directory), entry->d_name, O_PATH | O_CLOEXEC);
 		if (namespace || strstr(to, "[pidfd]") || (fd >= 0 && reaches(fd, mark))) {
 			through = 1;
@@ -392,11 +393,10 @@ static int look_at_descriptors(FILE *out, int pid, const char *mark)
 	return through;
 }
 
-/* joiner FOUND STOP MARK SECRET: looks at every process that comes into this pid namespace, from its first moment on: whether
- * its root directory, its working directory or a descriptor leads to the host's file MARK, and whether its command line
- * is the runtime's, and its environment or memory holds SECRET, which is in
- * the runtime's environment and is told backwards. What it finds is written to FOUND, until
- * there is a file STOP. */
+/* CVE-2016-9962: joiner FOUND STOP MARK SECRET: looks at every process that comes into this pid namespace, from its first
+ * moment on. Its root directory, working directory or a descriptor may lead to the host's file MARK, its command line may be
+ * the runtime's, its environment or memory may hold SECRET, which is in the runtime's environment and is given backwards.
+ * What it finds it writes to FOUND, until there is a file STOP. */
 static int joiner(int argc, char **argv)
 {
 	if (argc != 5)

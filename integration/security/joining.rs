@@ -2,7 +2,8 @@
 //! namespace from its first moment on. The joiner's root directory, working directory, descriptors, command line,
 //! environment and memory lead to nothing of the host.
 //!
-//! coracle before the bridge was always taken shows its root on the first `exec`; Debian's crun shows its own in `create`.
+//! coracle before the bridge was always taken shows its root directory on the first `exec` and in `create`; Debian's runc in
+//! `create`.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -118,9 +119,10 @@ fn what_waits_for_start_holds_no_descriptor_of_the_callers() {
     let state = world.path("state").display().to_string();
     let others: Vec<_> = links.filter(|link| !link.starts_with(&state) && !link.starts_with("socket:")).collect();
     assert!(others.is_empty(), "{others:?}");
-    let shown = fs::read(format!("/proc/{}/cmdline", world.pid())).unwrap();
-    let own = world.path("state").display().to_string();
-    assert!(!String::from_utf8_lossy(&shown).contains(&own), "{}", String::from_utf8_lossy(&shown));
-    let environment = fs::read(format!("/proc/{}/environ", world.pid())).unwrap();
-    assert!(!String::from_utf8_lossy(&environment).contains(SECRET));
+    let read = |file: &str| {
+        let text = fs::read(format!("/proc/{}/{file}", world.pid())).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    assert!(!read("cmdline").contains(&state), "{}", read("cmdline"));
+    assert!(!read("environ").contains(SECRET));
 }

@@ -15,6 +15,7 @@ mod keyring;
 mod limits;
 mod links;
 mod nodes;
+mod proc_writes;
 mod streams;
 
 use std::fs;

@@ -6,7 +6,7 @@ use libcontainer::config::At;
 use libcontainer::plan::Plan;
 use libcontainer::plan::step::{Node, Step, What};
 
-use super::frame::Rule;
+use super::frame::{Rule, insert, steps};
 
 pub const RULES: [Rule; 1] = [Rule {
     name: "nothing is made below a bind",
@@ -21,7 +21,8 @@ pub const RULES: [Rule; 1] = [Rule {
 }];
 
 fn nothing_below_a_bind(plan: &Plan) -> Result<(), String> {
-    for (n, step) in plan.init.iter().enumerate() {
+    let all: Vec<_> = steps(plan).collect();
+    for (n, step) in all.iter().enumerate() {
         let made = match &step.what {
             What::Mknod(node) => &node.path,
             What::Symlink(_, path) | What::Replace(_, path) => path,
@@ -31,7 +32,7 @@ fn nothing_below_a_bind(plan: &Plan) -> Result<(), String> {
             let rest = what.target().and_then(|target| made.to_bytes().strip_prefix(target.path.to_bytes()));
             rest.is_some_and(|rest| rest.starts_with(b"/"))
         };
-        let last = plan.init[..n].iter().rev().find(|step| above(&step.what));
+        let last = all[..n].iter().rev().find(|step| above(&step.what));
         if let Some(bind) = last.filter(|step| !matches!(step.what, What::NewMount(_))) {
             return Err(format!("{step} below {bind}"));
         }
@@ -40,12 +41,13 @@ fn nothing_below_a_bind(plan: &Plan) -> Result<(), String> {
 }
 
 fn below_the_last_bind(plan: &mut Plan, make: fn(CString) -> What) -> bool {
-    let bound = plan.init.iter().enumerate().rev().find_map(|(n, step)| match &step.what {
+    let all: Vec<_> = steps(plan).collect();
+    let bound = all.iter().enumerate().rev().find_map(|(n, step)| match &step.what {
         What::Bind(_, _, target) | What::BindOrLink(_, _, target) => Some((n, target.path.to_bytes())),
         _ => None,
     });
     let Some((n, target)) = bound else { return false };
     let path = CString::new([target, b"/made"].concat()).unwrap();
-    plan.init.insert(n + 1, Step::at(&At::new("mutation"), make(path)));
+    insert(plan, n + 1, Step::at(&At::new("mutation"), make(path)));
     true
 }
