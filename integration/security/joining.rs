@@ -12,9 +12,9 @@ use std::process::Command;
 use serde_json::json;
 
 use super::attacker;
-use crate::needs;
 use crate::ordinary;
 use crate::world::{World, finish, skip, test_name, wait_until};
+use crate::{needs, needs_root};
 
 const SECRET: &str = "correct-horse-battery-staple";
 
@@ -107,6 +107,7 @@ fn a_container_that_joins_a_pid_namespace_shows_nothing_of_the_host() {
 /// A process that waits for `start` holds what it hands to the program and what `start` needs, and nothing else.
 #[test]
 fn what_waits_for_start_holds_no_descriptor_of_the_callers() {
+    needs_root!("a look at a process that is closed");
     let world = World::running(&["/bin/true"]);
     world.write();
     finish(&mut called(&world, &["create", &world.id])).ok();

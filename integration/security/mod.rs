@@ -37,7 +37,9 @@ pub fn attacker() -> Option<&'static PathBuf> {
                 return Some(PathBuf::from(program));
             }
             let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("integration/security/attacker.c");
-            let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("attacker.{}", std::process::id()));
+            let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let (program, new) =
+                (directory.join("attacker"), directory.join(format!("attacker.{}", std::process::id())));
             let compiler = Command::new("cc").arg("--version").output().is_ok();
             if !compiler || !source.exists() {
                 return None;
@@ -45,10 +47,12 @@ pub fn attacker() -> Option<&'static PathBuf> {
             finish(
                 Command::new("cc")
                     .args(["-static", "-O1", "-Wall", "-Werror", "-pthread", "-o"])
-                    .arg(&program)
+                    .arg(&new)
                     .arg(&source),
             )
             .ok();
+            // another run may have the one before in use
+            fs::rename(&new, &program).unwrap();
             Some(program)
         })
         .as_ref()
