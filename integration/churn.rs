@@ -128,3 +128,29 @@ fn a_delete_as_soon_as_the_program_has_ended_does_not_fail() {
         child.wait().unwrap();
     }
 }
+
+#[test]
+fn a_creator_that_was_killed_while_init_hangs_is_deleted() {
+    only!(Who::Us; "the peers leave what the creator has made");
+    for with_cgroup in [true, false] {
+        for point in ["createRuntime", "createContainer"] {
+            let mut world = World::running(&["sleep", "1000"]);
+            if !with_cgroup {
+                world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+            }
+            let seen = world.path("seen");
+            let script = format!("echo > {}; sleep 7323", seen.display());
+            world.config["hooks"] = json!({point: [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+            world.write();
+            let mut create = spawn(&world, &["create"]);
+            wait_until("the hook runs", || seen.exists());
+            create.kill().unwrap();
+            create.wait().unwrap();
+            let begun = Instant::now();
+            world.call(&["delete", "--force", &world.id]).ok();
+            assert!(begun.elapsed() < Duration::from_secs(3), "{point}: {:?}", begun.elapsed());
+            world.assert_clean();
+            wait_until("no process is left", || processes_of(&world) == 0);
+        }
+    }
+}
