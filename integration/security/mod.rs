@@ -17,6 +17,7 @@ mod links;
 mod nodes;
 mod proc_writes;
 mod streams;
+mod views;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

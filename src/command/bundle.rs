@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::{self, Config};
-use libcontainer::host::{Host, Labels, Me, Resctrl};
+use libcontainer::host::{Host, Labels, Me, Resctrl, mountinfo};
 use libcontainer::launch::console;
 use libcontainer::plan::{
     self, Asked, CgroupUse, Flags, Keyring, Manager, Plan, RootChange, Rootless, Start, Terminal,
@@ -57,23 +57,28 @@ impl Bundle {
         if asked { Labels::Asked } else { Labels::None }
     }
 
-    fn host(&self) -> Result<Host> {
+    fn host(&self, flags: &Flags) -> Result<Host> {
         let mut host = Host::probe(self.labels()).context("look at the host")?;
         if self.config.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
             host.resctrl = Resctrl::probe().context("look for resctrl")?;
+        }
+        if flags.root_change == RootChange::Move {
+            let root = self.config.spec.root().as_ref().map(|root| self.directory.join(root.path()));
+            let root = root.and_then(|root| root.canonicalize().ok()).unwrap_or_default();
+            host.views = mountinfo::views(&mountinfo::all().context("read /proc/self/mountinfo")?, &root);
         }
         Ok(host)
     }
 
     /// The plan of a container made from it.
     pub fn plan(&self, flags: &Flags) -> Result<Plan> {
-        let host = self.host()?;
+        let host = self.host(flags)?;
         Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
     }
 
     /// The plan for whoever can carry it out: for us, or where the config has no user namespace, for root.
     pub fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
-        let mut host = self.host()?;
+        let mut host = self.host(flags)?;
         let list = self.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
         if !list.unwrap_or_default().iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
             host.me = Me { bounding: host.me.bounding, ..Me::default() };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::config::{self, At, Config, Faults, near_misses};
 use libcontainer::host::cgroups::{Hierarchy, Unified};
+use libcontainer::host::mountinfo::View;
 use libcontainer::host::{Cgroups, Host, Lsm, Me, Mounts, Resctrl, Users};
 use libcontainer::plan::namespaces::KINDS;
 use libcontainer::plan::step::Namespaces;
@@ -135,12 +136,24 @@ fn host(said: &Value) -> Host {
         me: me(said, bounding),
         lsm,
         has_kcore: !says(said, "no kcore"),
+        views: views(said),
         resctrl: match said.get("resctrl").and_then(Value::as_str) {
             None => Resctrl::At("/sys/fs/resctrl".into()),
             Some("not mounted") => Resctrl::NotMounted,
             Some(_) => Resctrl::Unknown,
         },
     }
+}
+
+/// `views`: paths, those below the root's among them.
+fn views(said: &Value) -> Vec<View> {
+    let paths = said.get("views").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let view = |path: &str| {
+        let (path, covered) =
+            path.split_once(" below ").map_or((path, None), |(path, other)| (path, Some(other.into())));
+        View { path: path.into(), covered_by: covered, inside: path.starts_with("/bundle/rootfs") }
+    };
+    paths.map(view).collect()
 }
 
 /// `uid` (and gid) of whoever calls; `nested` for one in somebody's user namespace, who with `mounts inside` has no

@@ -1,6 +1,7 @@
 //! Where we are: facts of this machine as plain data, probed once. Tests build one by hand.
 
 pub mod cgroups;
+pub mod mountinfo;
 mod resctrl;
 
 use std::io;
@@ -23,6 +24,8 @@ pub struct Host {
     pub has_kcore: bool,
     /// Where resctrl is, if somebody asked.
     pub resctrl: Resctrl,
+    /// Where a whole proc or sysfs is mounted, if somebody asked, those first that stand last.
+    pub views: Vec<mountinfo::View>,
 }
 
 /// Who we are.
@@ -139,7 +142,7 @@ impl Host {
             Labels::None => Lsm::default(),
         };
         let has_kcore = Path::new("/proc/kcore").exists();
-        Ok(Host { cgroups: Cgroups::probe()?, me: Me::probe(), lsm, has_kcore, resctrl: Resctrl::NotLookedFor })
+        Ok(Host { cgroups: Cgroups::probe()?, me: Me::probe(), lsm, has_kcore, ..Host::default() })
     }
 }
 

@@ -158,6 +158,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Symlink(to, path) => see::symlink(scene, to, path),
         What::Replace(to, path) => see::replace(scene, to, path),
         What::Pivot => root::pivot(scene.root()?),
+        What::Unmount(path) => root::unmount(path),
         What::MoveRoot => root::to_the_top(scene.root()?),
         What::Chroot(directory) => root::chroot(scene.fd(*directory)?),
         What::Mask(path, null, empty) => see::mask(scene, path, *null, *empty),

@@ -3,15 +3,17 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
 
 use super::Outcome;
 use super::see::change;
 use crate::plan::step::Change;
-use crate::sys::mount::{Attributes, Reach, detach, set_attributes, set_propagation};
+use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
 
+/// Of a sysfs (statfs(2)).
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Hooks before the pivot look for the root at its own path, so that is where it comes to lie. A directory that a mapped
@@ -39,9 +41,16 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Climbs from `path` to where its mount begins. What cannot be walked is left: the root will not lie there then.
+/// What cannot be walked is left: the root will not lie there then.
 pub(super) fn private_above(path: &CStr) -> Outcome {
-    let Ok(mut place) = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) else { return Ok(()) };
+    match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
+        Ok(place) => private_around(place),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Climbs to where the mount begins that `place` is in.
+fn private_around(mut place: OwnedFd) -> Outcome {
     while !begins_a_mount(&place)? {
         place = rustix::fs::openat(&place, c"..", DIRECTORY, Mode::empty())?;
     }
@@ -64,6 +73,44 @@ pub(super) fn pivot(root: BorrowedFd<'_>) -> Outcome {
     set_propagation(c".", libc::MS_SLAVE | libc::MS_REC)?;
     detach(c".")?;
     Ok(rustix::process::chdir(c"/")?)
+}
+
+/// The most that lies on one place.
+const MAX_STACKED: u32 = 100;
+
+/// A whole proc or sysfs of the host's, in our own mount namespace. What is stacked on it goes first. What is not there does
+/// not matter: the plan knows that no other mount is in the way.
+pub(super) fn unmount(path: &CStr) -> Outcome {
+    let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..MAX_STACKED {
+        let place = match rustix::fs::openat2(CWD, path, DIRECTORY, Mode::empty(), links) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            other => other?,
+        };
+        if !begins_a_mount(&place)? {
+            return Ok(());
+        }
+        let fs = rustix::fs::fstatfs(&place)?.f_type;
+        // ORDER: the mount that holds it and those below it must be private, or the host's would be let go of as well
+        private_around(rustix::fs::openat(&place, c"..", DIRECTORY, Mode::empty())?)?;
+        let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
+        set_attributes(place.as_fd(), &private, Reach::Tree)?;
+        rustix::process::fchdir(&place)?;
+        match detach(c".") {
+            Ok(()) => {}
+            // locked: it comes from a user namespace above ours (mount_namespaces(7)). What is covered cannot be seen
+            Err(Errno::INVAL | Errno::PERM) => {
+                let empty = empty(None)?;
+                let to = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+                return Ok(rustix::mount::move_mount(&empty, c"", &place, c"", to)?);
+            }
+            Err(other) => return Err(other.into()),
+        }
+        if fs == rustix::fs::PROC_SUPER_MAGIC || fs == SYSFS_MAGIC {
+            return Ok(());
+        }
+    }
+    Err(Errno::LOOP.into())
 }
 
 /// --no-pivot: the root is moved on top of `/`, so that nobody who looks down from there sees the host's (mount(8)).

@@ -9,9 +9,9 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use super::host_mounts::{self, Mount};
 use super::{Child, Launched, arm, failure, id_maps};
 use crate::config::At;
+use crate::host::mountinfo::{self, Mount};
 use crate::plan::failure::{said_with, words};
 use crate::plan::step::Slot;
 use crate::plan::{IdMaps, Mapped, Mapper};
@@ -77,7 +77,7 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
 /// The mount that the kernel refused: the one that `source` is in or, where all are mapped, one below. Each is tried by itself.
 fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<Mount> {
     let source = std::fs::canonicalize(source).ok()?;
-    let mut mounts = host_mounts::all().ok()?;
+    let mut mounts = mountinfo::all().ok()?;
     // what covers it last
     let depth = |mount: &Mount| source.starts_with(&mount.path).then(|| mount.path.components().count());
     let (own, _) = mounts.iter().enumerate().max_by_key(|(_, mount)| depth(mount))?;

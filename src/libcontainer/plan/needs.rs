@@ -106,6 +106,7 @@ impl What {
             What::Symlink(..) => "symlink",
             What::Replace(..) => "symlink, replaced",
             What::Pivot => "pivot_root",
+            What::Unmount(_) => "umount",
             What::MoveRoot => "move root",
             What::Chroot(_) => "chroot",
             What::Mask(..) => "mask",
@@ -187,6 +188,7 @@ impl What {
             | What::Symlink(..)
             | What::Replace(..)
             | What::Pivot
+            | What::Unmount(_)
             | What::MoveRoot
             | What::ReadOnly(_)
             | What::Finish(..)
@@ -236,7 +238,9 @@ impl What {
             What::Propagate(..) | What::PrivateAbove(_) | What::AttachRoot(..) => ADMIN,
             What::NewMount(_) | What::Copy(..) | What::EmptyDirectory(..) => ADMIN,
             What::Bind(..) | What::BindOrLink(..) | What::Remount(..) => ADMIN,
-            What::Pivot | What::MoveRoot | What::Mask(..) | What::ReadOnly(_) | What::Finish(..) => ADMIN,
+            What::Pivot | What::Unmount(_) | What::MoveRoot | What::Mask(..) | What::ReadOnly(_) | What::Finish(..) => {
+                ADMIN
+            }
             What::Sysctl(..) | What::Hostname(_) | What::Domainname(_) | What::Console(_) => ADMIN,
             What::Mknod(_) => Right::Capability(CapabilitySet::MKNOD),
             What::Symlink(..) | What::Replace(..) | What::MakeCwd(_) | What::TryChdir(_) | What::Home(_) => OVERRIDE,
@@ -281,6 +285,7 @@ impl What {
             | What::BindOrLink(..)
             | What::Remount(..)
             | What::Pivot
+            | What::Unmount(_)
             | What::MoveRoot
             | What::Mask(..)
             | What::ReadOnly(_)
@@ -341,6 +346,7 @@ impl What {
         match self {
             What::Label(file, _) | What::Sysctl(file, _) => Writes::HostProc(file),
             What::Propagate(path, _) | What::PrivateAbove(path) | What::AttachRoot(_, path, _) => Writes::Path(path),
+            What::Unmount(path) => Writes::Path(path),
             What::NewMount(mount) => Writes::Inside(&mount.target.path),
             What::Bind(_, _, target) | What::BindOrLink(_, _, target) | What::Remount(_, target) => {
                 Writes::Inside(&target.path)

@@ -67,6 +67,7 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         changes.insert(0, Change { attributes, reach: Reach::Tree });
     }
     plan.copy(&at, slot);
+    unmount_views(ask, kinds, Inside::Yes, plan);
     plan.at(&at, What::AttachRoot(slot, place, changes));
 }
 
@@ -81,10 +82,49 @@ pub(super) fn change(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let (flags, from) = propagation(ask);
     match ask.flags.root_change {
         RootChange::Pivot => plan.at(&at, What::Pivot),
-        RootChange::Move => plan.at(&At::new("--no-pivot"), What::MoveRoot),
+        RootChange::Move => {
+            unmount_views(ask, kinds, Inside::No, plan);
+            plan.at(&At::new("--no-pivot"), What::MoveRoot);
+        }
     }
     if flags & libc::MS_PRIVATE == 0 && matches!(from, Origin::At(_)) {
         plan.because(&from, What::Propagate(CString::from(c"/"), flags));
+    }
+}
+
+/// Which of the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    /// Those in the container's root, of which the root that is attached has copies.
+    Yes,
+    /// The others.
+    No,
+}
+
+/// Without a pivot the host's mounts stay in the mount namespace, below the root. A whole proc or sysfs among them lets a user
+/// namespace in the container mount one that nothing hides (mount_namespaces(7)): they go first.
+/// ORDER: those in the root before it is attached, where a path still finds them; the others when hooks have run
+fn unmount_views(ask: &Asked<'_>, kinds: &Kinds, inside: Inside, plan: &mut Draft) {
+    let at = At::new("--no-pivot");
+    if ask.flags.root_change != RootChange::Move {
+        return;
+    }
+    if inside == Inside::Yes && !kinds.new.has(MOUNT) {
+        plan.fault(
+            &at,
+            "a mount namespace that is joined may have a proc or sysfs that shows what the container must not see",
+        );
+        return;
+    }
+    for view in ask.host.views.iter().filter(|view| view.inside == (inside == Inside::Yes)) {
+        if let Some(other) = &view.covered_by {
+            let (view, other) = (view.path.display(), other.display());
+            plan.fault(&at, format!("{view} cannot be unmounted: {other} is mounted over it"));
+        }
+        let path = view.path.to_string_lossy();
+        if let Some(path) = super::process::c_string(&path, &at, plan) {
+            plan.at(&at, What::Unmount(path));
+        }
     }
 }
 

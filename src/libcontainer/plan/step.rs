@@ -241,6 +241,8 @@ pub enum What {
     Replace(CString, CString),
     /// pivot_root(2) into the attached root, and let go of the old one.
     Pivot,
+    /// umount2(2) what is mounted at a place of the host's, up to its proc or sysfs, or cover that where it is locked.
+    Unmount(CString),
     /// Move the root onto `/` and chroot(2): --no-pivot, and containers in a ramfs.
     MoveRoot,
     /// chroot(2) to a directory: containers without a mount namespace, and exec into those.

@@ -1,0 +1,57 @@
+//! A proc or sysfs of the host's, whole, must not be in the container's mount namespace, in reach or not: with it a user
+//! namespace in the container may mount another, in which nothing is masked or read-only (mount_namespaces(7)).
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::mountinfo::{HostMount, mount_at};
+use crate::needs_root;
+use crate::world::World;
+
+/// Tries to mount a new proc in a user namespace of its own; says `got it` when that works.
+const TRY: &str = "busybox unshare -mrpf sh -c 'mount -t proc none /proc && echo got it; mount -t sysfs none /sys && echo got sysfs' 2>&1; cat /proc/self/mountinfo";
+
+fn world() -> World {
+    let mut world = World::running(&["sh", "-c", TRY]);
+    *world.at("/root/readonly") = json!(false);
+    for set in ["effective", "permitted", "bounding"] {
+        *world.at(&format!("/process/capabilities/{set}")) =
+            json!(["CAP_SETFCAP", "CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID"]);
+    }
+    world
+}
+
+#[test]
+fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
+    needs_root!("user namespaces with all ids");
+    for propagation in ["", "shared", "rslave", "private"] {
+        let mut world = world();
+        *world.at("/linux/rootfsPropagation") = json!(propagation);
+        world.write();
+        for args in [&["run", &world.id][..], &["run", "--no-pivot", &world.id]] {
+            let out = world.call(args).ok();
+            assert!(!out.contains("got"), "{args:?} {propagation:?}: {out}");
+            // what the container sees of mounts is below its root; its own are there
+            assert!(out.contains(" - proc proc"), "{args:?} {propagation:?}: {out}");
+        }
+        let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert_eq!((&*mount_at(&host, "/proc").fstype, &*mount_at(&host, "/sys").fstype), ("proc", "sysfs"));
+    }
+}
+
+#[test]
+fn what_is_unmounted_for_no_pivot_stays_mounted_on_the_host() {
+    needs_root!("mounts on the host");
+    let world = world();
+    world.write();
+    let _proc = HostMount::of(&["-t", "proc", "proc"], &world.rootfs("proc"));
+    let _stacked = HostMount::of(&["-t", "proc", "proc"], &world.path("stacked"));
+    let _on_top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &world.path("stacked"));
+    let out = world.call(&["run", "--no-pivot", &world.id]).ok();
+    // the root's own copy is in the container, and what it shows is what the caller put there
+    assert!(out.contains(" - proc proc"), "{out}");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let stacked = world.path("stacked").display().to_string();
+    assert_eq!(mounts.lines().filter(|line| line.contains(&stacked)).count(), 2, "the host's are let go of");
+}

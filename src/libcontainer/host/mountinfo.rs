@@ -1,0 +1,141 @@
+//! What is mounted where: /proc/self/mountinfo (proc_pid_mountinfo(5)).
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// A mount that we see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Its id, which the kernel uses again when the mount is gone.
+    pub id: u64,
+    /// The id of the mount that it is on.
+    pub parent: u64,
+    /// What of its file system is its root.
+    pub root: PathBuf,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The type of its file system.
+    pub fstype: String,
+}
+
+/// Where a whole proc or sysfs is mounted. While a mount namespace has one, a user namespace below may mount another, which
+/// nothing hides or protects (mount_namespaces(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The place.
+    pub path: PathBuf,
+    /// A mount on a directory above it, under which its path does not find it.
+    pub covered_by: Option<PathBuf>,
+    /// Whether it is in the container's root.
+    pub inside: bool,
+}
+
+/// All mounts that we see.
+///
+/// # Errors
+/// /proc/self/mountinfo cannot be read.
+pub fn all() -> io::Result<Vec<Mount>> {
+    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
+}
+
+/// The same, in the text of the file.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
+    text.split(|byte| *byte == b'\n').filter_map(mount).collect()
+}
+
+/// Every whole proc and sysfs, those first that stand last; `root` is the container's, without links in it.
+pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
+    let whole = |mount: &&Mount| matches!(&*mount.fstype, "proc" | "sysfs") && mount.root == Path::new("/");
+    let view = |mount: &Mount| View {
+        path: mount.path.clone(),
+        covered_by: covered_by(mount, mounts),
+        inside: mount.path.starts_with(root),
+    };
+    mounts.iter().rev().filter(whole).map(view).collect()
+}
+
+/// What lies on a directory above `mount`, and is no mount that it stands on.
+fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
+    let mut below = Vec::new();
+    let mut next = mount.parent;
+    while let Some(parent) = mounts.iter().find(|other| other.id == next && !below.contains(&other.id)) {
+        below.push(parent.id);
+        next = parent.parent;
+    }
+    let above = |other: &&Mount| other.path != mount.path && mount.path.starts_with(&other.path);
+    mounts.iter().filter(above).find(|other| !below.contains(&other.id)).map(|other| other.path.clone())
+}
+
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+    let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
+    let root = unescaped(fields.nth(1)?);
+    let path = unescaped(fields.next()?);
+    let fstype = fields.skip_while(|field| field != b"-").nth(1)?;
+    Some(Mount { id, parent, root, path, fstype: String::from_utf8_lossy(fstype).into_owned() })
+}
+
+/// Space, tab, newline and backslash are written as `\040` and the like.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_read_as_they_are() {
+        let read = |line: &[u8]| parse(line).pop().map(|mount| (mount.id, mount.parent, mount.path, mount.fstype));
+        let one = b"36 35 98:0 / /a\\040b/c rw,noatime shared:1 - ext4 /dev/root rw";
+        assert_eq!(read(one), Some((36, 35, PathBuf::from("/a b/c"), "ext4".to_owned())));
+        let other = b"37 35 0:5 / /x\\134 rw - proc proc rw";
+        assert_eq!(read(other), Some((37, 35, PathBuf::from("/x\\"), "proc".to_owned())));
+        assert_eq!(read(b""), None);
+    }
+
+    #[test]
+    fn views_are_whole_and_known_to_be_covered() {
+        let text = b"20 1 8:1 / / rw - ext4 /dev/root rw
+21 20 0:4 / /proc rw - proc proc rw
+22 20 0:5 / /sys rw - sysfs sysfs rw
+23 21 0:4 /sys /proc/sys ro - proc proc rw
+24 20 8:2 / /mnt rw - ext4 /dev/b rw
+25 24 0:4 / /mnt/proc rw - proc proc rw
+26 24 0:9 / /mnt rw - tmpfs tmpfs rw
+27 20 0:4 / /b/rootfs/proc rw - proc proc rw
+28 21 0:9 / /proc rw - tmpfs tmpfs rw
+";
+        let found = views(&parse(text), Path::new("/b/rootfs"));
+        let view = |path: &str, covered: Option<&str>, inside| View {
+            path: path.into(),
+            covered_by: covered.map(PathBuf::from),
+            inside,
+        };
+        let expected = [
+            view("/b/rootfs/proc", None, true),
+            view("/mnt/proc", Some("/mnt"), false),
+            view("/sys", None, false),
+            view("/proc", None, false),
+        ];
+        assert_eq!(found, expected);
+    }
+}
