@@ -27,10 +27,10 @@ pub enum Ask {
     /// Move the network devices here.
     NetDevices,
     /// Send the tree that is to be mounted, by the slot of its source. The answer carries it.
-    Tree(u16),
+    Tree(u32),
     /// Have the ids of a mount, which rides along, go through the maps of the user namespace in this slot. Init may have no
     /// power over that one (mount_setattr(2)).
-    MapIds(u16),
+    MapIds(u32),
 }
 
 /// When hooks run (runtime.md, lifecycle).
@@ -62,7 +62,7 @@ pub enum Up {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Its index in the list that init runs.
-    pub step: u16,
+    pub step: u32,
     /// The kernel's error.
     pub errno: Errno,
     /// More about it: the kernel's own words from an fs-context, or a hook's index and status.
@@ -134,37 +134,38 @@ impl HookPoint {
     }
 }
 
-fn with_slot(kind: u8, slot: u16) -> [u8; 3] {
-    let [low, high] = slot.to_le_bytes();
-    [kind, low, high]
+fn with_number(kind: u8, number: u32) -> [u8; 5] {
+    let [a, b, c, d] = number.to_le_bytes();
+    [kind, a, b, c, d]
 }
 
 impl Ask {
-    fn code(self) -> [u8; 3] {
+    fn code(self) -> [u8; 5] {
         match self {
-            Ask::IdMaps => [0, 0, 0],
-            Ask::TimeOffsets => [1, 0, 0],
-            Ask::Cgroup => [2, 0, 0],
-            Ask::Limits => [3, 0, 0],
-            Ask::Hooks(point) => [4, point.code(), 0],
-            Ask::SeccompListener => [5, 0, 0],
-            Ask::NetDevices => [7, 0, 0],
-            Ask::Tree(slot) => with_slot(6, slot),
-            Ask::MapIds(slot) => with_slot(8, slot),
+            Ask::IdMaps => with_number(0, 0),
+            Ask::TimeOffsets => with_number(1, 0),
+            Ask::Cgroup => with_number(2, 0),
+            Ask::Limits => with_number(3, 0),
+            Ask::Hooks(point) => with_number(4, point.code().into()),
+            Ask::SeccompListener => with_number(5, 0),
+            Ask::NetDevices => with_number(7, 0),
+            Ask::Tree(slot) => with_number(6, slot),
+            Ask::MapIds(slot) => with_number(8, slot),
         }
     }
 
-    fn from_code(code: [u8; 3]) -> Option<Ask> {
-        Some(match code {
-            [0, ..] => Ask::IdMaps,
-            [1, ..] => Ask::TimeOffsets,
-            [2, ..] => Ask::Cgroup,
-            [3, ..] => Ask::Limits,
-            [4, point, _] => Ask::Hooks(HookPoint::from_code(point)?),
-            [5, ..] => Ask::SeccompListener,
-            [7, ..] => Ask::NetDevices,
-            [6, low, high] => Ask::Tree(u16::from_le_bytes([low, high])),
-            [8, low, high] => Ask::MapIds(u16::from_le_bytes([low, high])),
+    fn from_code([kind, number @ ..]: [u8; 5]) -> Option<Ask> {
+        let number = u32::from_le_bytes(number);
+        Some(match kind {
+            0 => Ask::IdMaps,
+            1 => Ask::TimeOffsets,
+            2 => Ask::Cgroup,
+            3 => Ask::Limits,
+            4 => Ask::Hooks(HookPoint::from_code(u8::try_from(number).ok()?)?),
+            5 => Ask::SeccompListener,
+            7 => Ask::NetDevices,
+            6 => Ask::Tree(number),
+            8 => Ask::MapIds(number),
             _ => return None,
         })
     }
@@ -177,7 +178,7 @@ impl Up {
         match self {
             Up::Ask(ask) => {
                 packet[0] = 1;
-                packet[1..4].copy_from_slice(&ask.code());
+                packet[1..6].copy_from_slice(&ask.code());
             }
             Up::Init(pid) => {
                 packet[0] = 2;
@@ -186,7 +187,7 @@ impl Up {
             Up::Ready => packet[0] = 3,
             Up::Failed(failure) => {
                 packet[0] = 4;
-                packet[2..4].copy_from_slice(&failure.step.to_ne_bytes());
+                packet[12..16].copy_from_slice(&failure.step.to_ne_bytes());
                 packet[4..8].copy_from_slice(&failure.errno.raw_os_error().to_ne_bytes());
                 packet[8] = failure.said.length;
                 packet[16..16 + WORDS_SIZE].copy_from_slice(&failure.said.bytes);
@@ -202,11 +203,11 @@ impl Up {
         }
         let number = i32::from_ne_bytes([packet[4], packet[5], packet[6], packet[7]]);
         Some(match packet[0] {
-            1 => Up::Ask(Ask::from_code([packet[1], packet[2], packet[3]])?),
+            1 => Up::Ask(Ask::from_code([packet[1], packet[2], packet[3], packet[4], packet[5]])?),
             2 => Up::Init(number),
             3 => Up::Ready,
             4 => Up::Failed(Failure {
-                step: u16::from_ne_bytes([packet[2], packet[3]]),
+                step: u32::from_ne_bytes([packet[12], packet[13], packet[14], packet[15]]),
                 errno: Errno::from_raw_os_error(number.clamp(1, 4095)),
                 said: Words::of(&packet[16..16 + usize::from(packet[8]).min(WORDS_SIZE)]),
             }),
@@ -221,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out() {
-        let failed = Failure { step: 517, errno: Errno::NOENT, said: Words::of(b"Unknown parameter 'rox'") };
+        let failed = Failure { step: 70_517, errno: Errno::NOENT, said: Words::of(b"Unknown parameter 'rox'") };
         let asks = [
             Ask::IdMaps,
             Ask::TimeOffsets,
@@ -231,8 +232,8 @@ mod tests {
             Ask::Hooks(HookPoint::StartContainer),
             Ask::SeccompListener,
             Ask::NetDevices,
-            Ask::Tree(517),
-            Ask::MapIds(518),
+            Ask::Tree(70_517),
+            Ask::MapIds(70_518),
         ];
         let ups = asks.into_iter().map(Up::Ask).chain([Up::Init(4_194_303), Up::Ready, Up::Failed(failed)]);
         for up in ups {

@@ -196,7 +196,7 @@ pub struct OwnRecord {
 #[serde(default)]
 pub struct AfterStart {
     /// Its number in the plan.
-    pub step: u16,
+    pub step: u32,
     /// Its place in config.json.
     pub from: String,
     /// The program it runs, or the name of the hooks.

@@ -117,8 +117,8 @@ impl Scene<'_> {
 /// Performs every step and becomes the payload. A step that fails is reported, and the process ends.
 pub fn run(scene: &Scene<'_>) -> ! {
     for (n, step) in scene.steps.iter().flat_map(|list| list.iter()).enumerate() {
-        let n = u16::try_from(n).unwrap_or(u16::MAX);
-        scene.page.at_step(n.into());
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        scene.page.at_step(n);
         if let Err(trouble) = perform(scene, &step.what) {
             talk::fail(scene, n, trouble);
         }

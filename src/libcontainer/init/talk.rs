@@ -22,7 +22,7 @@ pub(super) fn ask(scene: &Scene<'_>, ask: Ask) -> Outcome {
 }
 
 /// Asks for a tree and puts it where its source was, under the same number.
-pub(super) fn take_tree(scene: &Scene<'_>, slot: u16) -> Outcome {
+pub(super) fn take_tree(scene: &Scene<'_>, slot: u32) -> Outcome {
     tell(scene, &Up::Ask(Ask::Tree(slot)));
     let mut go = [0u8; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -35,12 +35,12 @@ pub(super) fn take_tree(scene: &Scene<'_>, slot: u16) -> Outcome {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    Ok(sys::fds::replace(scene.fd(Slot(slot.into()))?, &tree.ok_or(Errno::BADF)?)?)
+    Ok(sys::fds::replace(scene.fd(Slot(slot as usize))?, &tree.ok_or(Errno::BADF)?)?)
 }
 
 /// Sends a detached mount, whose ids are then mapped.
 pub(super) fn map_ids(scene: &Scene<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
-    let slot = u16::try_from(namespace.0).map_err(|_| Errno::BADF)?;
+    let slot = u32::try_from(namespace.0).map_err(|_| Errno::BADF)?;
     send_beside(scene.talk.as_fd(), &Up::Ask(Ask::MapIds(slot)).encode(), mount)?;
     await_go(scene)
 }
@@ -133,7 +133,7 @@ pub(super) fn about_to_exec(scene: &Scene<'_>) {
 }
 
 /// Tells that step `n` did not work, and ends.
-pub(super) fn fail(scene: &Scene<'_>, n: u16, trouble: Trouble) -> ! {
+pub(super) fn fail(scene: &Scene<'_>, n: u32, trouble: Trouble) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
     let told = match scene.left.answer.get() {
         None => retry(|| write(&scene.talk, &packet)),

@@ -32,7 +32,7 @@ fn step<'p>(launched: &Launched<'p>, n: usize) -> Option<&'p Step> {
 
 /// A step that failed, told by the property it came from.
 pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
-    let Some(step) = step(launched, failed.step.into()) else {
+    let Some(step) = step(launched, failed.step as usize) else {
         return anyhow!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
     };
     let message = failure::message(step, failed);

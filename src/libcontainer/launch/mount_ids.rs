@@ -100,7 +100,7 @@ pub(super) fn map_new(launched: &Launched<'_>, mount: Option<OwnedFd>, namespace
     let mount = mount.ok_or_else(|| anyhow!("init sent no mount"))?;
     map_ids(mount.as_fd(), launched.armed.fd(namespace)?.as_fd(), Reach::One).map_err(|errno| {
         let said = if errno == Errno::INVAL { Words::of(CANNOT_MAP.as_bytes()) } else { Words::NONE };
-        let step = u16::try_from(launched.armed.page.step()).unwrap_or(u16::MAX);
+        let step = launched.armed.page.step();
         failure::of_step(launched, &Failure { step, errno, said })
     })
 }

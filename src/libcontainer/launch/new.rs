@@ -273,7 +273,7 @@ fn after_start(plan: &Plan) -> Vec<AfterStart> {
                 What::Hooks(point, ..) => failure::hook_name(*point).to_owned(),
                 _ => return None,
             };
-            Some(AfterStart { step: u16::try_from(n).ok()?, from: step.from.to_string(), name })
+            Some(AfterStart { step: u32::try_from(n).ok()?, from: step.from.to_string(), name })
         })
         .collect()
 }

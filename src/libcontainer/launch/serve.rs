@@ -38,7 +38,7 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
                 }
                 answer(launched, ask, carried, identity)?;
                 match ask {
-                    Ask::Tree(slot) => send_tree(launched, Slot(slot.into()))?,
+                    Ask::Tree(slot) => send_tree(launched, Slot(slot as usize))?,
                     _ => say_go(&launched.talk)?,
                 }
             }
@@ -194,7 +194,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(anyhow!("init runs these hooks itself"))
         }
-        Ask::MapIds(slot) => mount_ids::map_new(launched, carried, Slot(slot.into())),
+        Ask::MapIds(slot) => mount_ids::map_new(launched, carried, Slot(slot as usize)),
         Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
         Ask::SeccompListener => agent::send_listener(launched, carried, identity),
     }

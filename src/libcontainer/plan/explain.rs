@@ -110,7 +110,7 @@ impl Plan {
                 let told = |limit: &Limit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
                 self.limits.iter().map(|limit| (told(limit), limit.at.clone())).collect()
             }
-            Ask::Tree(slot) => match self.openings.get(usize::from(slot)) {
+            Ask::Tree(slot) => match self.openings.get(slot as usize) {
                 Some((Opening::Source(_, _, Some(mapped)), at)) => vec![(id_mapped(slot, mapped), at.clone())],
                 _ => Vec::new(),
             },
@@ -127,7 +127,7 @@ impl Plan {
     }
 }
 
-fn id_mapped(slot: u16, mapped: &Mapped) -> String {
+fn id_mapped(slot: u32, mapped: &Mapped) -> String {
     let below = if mapped.reach == Reach::Tree { ", and below" } else { "" };
     match mapped.by {
         Mapper::Own => format!("idmap #{slot}{below} by the user namespace of init"),

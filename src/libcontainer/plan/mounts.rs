@@ -330,7 +330,7 @@ fn bind(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         plan.copy(&entry.at, slot);
     } else if later {
         // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree is not to be older than what is mounted before it
-        match u16::try_from(slot.0) {
+        match u32::try_from(slot.0) {
             Ok(slot) => plan.at(&entry.at, What::Ask(Ask::Tree(slot))),
             Err(_) => plan.fault(&entry.at, "is one mount too many"),
         }
