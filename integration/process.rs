@@ -118,6 +118,19 @@ fn home_is_the_users_of_the_containers_own_passwd() {
 }
 
 #[test]
+fn home_is_found_behind_a_megabyte_of_others() {
+    let mut passwd: String = (2000..40_000).map(|n| format!("u{n}:x:{n}:{n}:some body:/home/u{n}:/bin/sh\n")).collect();
+    // a line longer than any buffer
+    passwd.push_str(&format!("long:x:1:1:{}:/long:/bin/sh\n", "x".repeat(100_000)));
+    passwd.push_str("user:x:1000:1000::/home/user:/bin/sh");
+    assert!(passwd.len() > 1 << 20);
+    let mut world = World::running(&["sh", "-c", "echo $HOME"]);
+    world.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    fs::write(world.rootfs("etc/passwd"), passwd).unwrap();
+    assert_eq!(world.run().ok(), "/home/user\n");
+}
+
+#[test]
 fn a_hostile_passwd_is_no_matter() {
     only!(Who::Us; "runc and crun open it as they find it");
     let home = ["sh", "-c", "echo $HOME"];
@@ -144,6 +157,10 @@ fn a_hostile_passwd_is_no_matter() {
     });
     both_say("/\n", &home, |world| fs::write(world.rootfs("etc/passwd"), vec![0xff; 200_000]).unwrap());
     both_say("/\n", &home, |world| fs::write(world.rootfs("etc/passwd"), "root:x:0:0::relative:\n").unwrap());
+    // nothing but a hole
+    both_say("/\n", &home, |world| {
+        fs::File::create(world.rootfs("etc/passwd")).unwrap().set_len(20 << 30).unwrap();
+    });
 }
 
 // --- args

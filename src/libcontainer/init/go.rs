@@ -47,8 +47,10 @@ fn must_be_inside() -> Outcome {
     }
 }
 
-/// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, the first 64 KiB.
-#[inline(never)] // 64 KiB of stack, which the kernel gives page by page, for those alone who come here
+/// As much of /etc/passwd is looked at. It is hostile, and its size may be made up of a hole.
+const MOST_OF_PASSWD: usize = 16 << 20;
+
+/// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, 16 MiB at most.
 pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
     let mut home = Home::default();
     scene.left.home.set(Some(home));
@@ -64,29 +66,76 @@ pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
     if rustix::fs::fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
         return Ok(());
     }
-    let mut text = [0u8; 65536];
-    let mut length = 0;
-    while let Ok(n @ 1..) = retry(|| rustix::io::read(&file, &mut text[length..])) {
-        length += n;
+    let mut text = [0u8; 4096];
+    let (mut search, mut left) = (Search::of(uid), MOST_OF_PASSWD);
+    while search.found.is_none() && left > 0 {
+        let Ok(length @ 1..) = retry(|| rustix::io::read(&file, &mut text)) else { break };
+        text[..length].iter().for_each(|byte| search.take(*byte));
+        left = left.saturating_sub(length);
     }
-    if let Some(directory) = home_of(&text[..length], uid)
-        && directory.len() < home.text.len() - 6
-    {
-        home.text[5..5 + directory.len()].copy_from_slice(directory);
-        home.text[5 + directory.len()] = 0;
+    // the last line may have no end
+    search.take(b'\n');
+    if let Some(length) = search.found {
+        home.text[5..5 + length].copy_from_slice(&search.home[..length]);
+        home.text[5 + length] = 0;
     }
     scene.left.home.set(Some(home));
     Ok(())
 }
 
-/// The sixth field of the first line whose third is `uid` (passwd(5)).
-fn home_of(passwd: &[u8], uid: u32) -> Option<&[u8]> {
-    passwd.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b':');
-        let id = std::str::from_utf8(fields.nth(2)?).ok()?;
-        let home = fields.nth(2)?;
-        (id.parse() == Ok(uid) && home.starts_with(b"/")).then_some(home)
-    })
+/// What is left of an entry's room behind `HOME=` and before its NUL.
+const MOST_OF_HOME: usize = 512 - "HOME=".len() - 1;
+
+/// Looks for the sixth field of the first line whose third is the uid (passwd(5)), in a text that comes byte by byte. Little
+/// stack is needed: it may be small (`ulimit -s`).
+struct Search {
+    uid: u32,
+    /// Which field of the line this is, from 0.
+    field: usize,
+    /// The number in the third field; None where it is no number.
+    id: Option<u32>,
+    /// How many digits it has.
+    digits: usize,
+    /// The sixth field of this line, as far as there is room for it.
+    home: [u8; MOST_OF_HOME],
+    length: usize,
+    /// The line was found: so much of `home` is the answer.
+    found: Option<usize>,
+}
+
+impl Search {
+    fn of(uid: u32) -> Search {
+        Search { uid, field: 0, id: Some(0), digits: 0, home: [0; MOST_OF_HOME], length: 0, found: None }
+    }
+
+    fn take(&mut self, byte: u8) {
+        match (byte, self.field) {
+            _ if self.found.is_some() => {}
+            (b'\n', _) => self.end_line(),
+            (b':', _) => self.field += 1,
+            (_, 2) => {
+                let digit = char::from(byte).to_digit(10);
+                self.id = self.id.and_then(|id| id.checked_mul(10)?.checked_add(digit?));
+                self.digits += 1;
+            }
+            (_, 5) => {
+                if let Some(place) = self.home.get_mut(self.length) {
+                    *place = byte;
+                }
+                self.length += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn end_line(&mut self) {
+        let is_theirs = self.field >= 5 && self.digits > 0 && self.id == Some(self.uid);
+        // as an entry of the environment it must fit, and it must be a path
+        if is_theirs && (1..=MOST_OF_HOME).contains(&self.length) && self.home[0] == b'/' {
+            self.found = Some(self.length);
+        }
+        (self.field, self.id, self.digits, self.length) = (0, Some(0), 0, 0);
+    }
 }
 
 /// What is kept is close-on-exec already.
@@ -295,11 +344,21 @@ mod tests {
 
     #[test]
     fn home_is_the_sixth_field_of_the_users_line() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbad\nu:x:1000:1000::/home/u:/bin/sh\nv:x:1001:1:::\n";
-        assert_eq!(home_of(passwd, 0), Some(&b"/root"[..]));
-        assert_eq!(home_of(passwd, 1000), Some(&b"/home/u"[..]));
-        assert_eq!(home_of(passwd, 1001), None);
-        assert_eq!(home_of(passwd, 7), None);
+        let long = format!("long:{}:7:7:{}:/{}:\n", "x".repeat(9000), "g".repeat(9000), "h".repeat(MOST_OF_HOME));
+        let text = "root:x:0:0:root:/root:/bin/sh\nbad\n:::\nu:x:1000:1000::/home/u:/bin/sh\nv:x:1001:1:::\n";
+        let text =
+            format!("{text}{long}s::7:7::relative:\ne:::9::/empty\nbig:x:4294967304:1::/big:\nlast:x:8:8::/last");
+        let home_of = |uid| {
+            let mut search = Search::of(uid);
+            text.bytes().chain([b'\n']).for_each(|byte| search.take(byte));
+            search.found.map(|length| String::from_utf8(search.home[..length].to_vec()).unwrap())
+        };
+        assert_eq!(home_of(0).as_deref(), Some("/root"));
+        assert_eq!(home_of(1000).as_deref(), Some("/home/u"));
+        assert_eq!(home_of(8).as_deref(), Some("/last"));
+        for nobody in [1001, 7, 9] {
+            assert_eq!(home_of(nobody), None);
+        }
     }
 
     #[test]
