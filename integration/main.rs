@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod failures;
 mod freeze;
+mod growth;
 mod hooks;
 mod idmapped_mounts;
 mod intel_rdt;

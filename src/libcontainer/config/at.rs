@@ -1,6 +1,6 @@
 //! A place in config.json, written as a reader would point at it: `mounts[3].options[1]`.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// A place in config.json (or, for facts of the command line, the name of a flag).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +20,29 @@ impl At {
     /// The element `n` (from 0) of the array at this place.
     pub fn index(&self, n: usize) -> At {
         At(format!("{}[{n}]", self.0))
+    }
+
+    /// Becomes the property `name` of the object at this place; `leave` goes back to what is returned.
+    pub(super) fn enter(&mut self, name: &str) -> usize {
+        let before = self.0.len();
+        if before > 0 {
+            self.0.push('.');
+        }
+        self.0.push_str(name);
+        before
+    }
+
+    /// Becomes the element `n` (from 0) of the array at this place.
+    pub(super) fn enter_element(&mut self, n: usize) -> usize {
+        let before = self.0.len();
+        // writing to a String does not fail
+        let _ = write!(self.0, "[{n}]");
+        before
+    }
+
+    /// Goes back to where `enter` came from.
+    pub(super) fn leave(&mut self, before: usize) {
+        self.0.truncate(before);
     }
 
     /// What places are sorted by: names by their letters, elements of an array by their numbers.

@@ -97,8 +97,16 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
     let Some(resources) = resources.filter(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0)) else {
         return;
     };
-    let text: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
-    if text.pointer("/linux/resources/pids/limit").is_none_or(serde_json::Value::is_null) {
+    /// One property on the way to the limit; all others are skipped.
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct On<T> {
+        #[serde(alias = "linux", alias = "resources", alias = "pids", alias = "limit")]
+        next: Option<T>,
+    }
+    let text: On<On<On<On<serde::de::IgnoredAny>>>> = serde_json::from_slice(bytes).unwrap_or_default();
+    let pids = text.next.and_then(|linux| linux.next).and_then(|resources| resources.next);
+    if pids.is_none_or(|pids| pids.next.is_none()) {
         resources.set_pids(None);
     }
 }

@@ -1,6 +1,8 @@
 //! Names that look like a property's and are none. The spec has us ignore them; their author should know.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{At, Warning};
 
@@ -162,45 +164,114 @@ const KNOWN: [&str; 152] = [
 /// Objects whose names are the user's own.
 const FREE: [&str; 7] = ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris"];
 
+/// True for a property of the specification.
+pub(super) fn is_known(name: &str) -> bool {
+    KNOWN.contains(&name)
+}
+
 /// Every property whose name is nearly one of the specification's: written in another case, with other word breaks, or
-/// with a slip. Nothing for what is not JSON.
+/// with a slip. Nothing for what is not JSON. The text is read once and never held as a whole: it may be large.
 pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if let Ok(document) = serde_json::from_slice(bytes) {
-        look(&document, &At::default(), &mut warnings);
+    let mut found = Vec::new();
+    let plain = KNOWN.map(plain);
+    let look = Look { known: &plain, at: &mut At::default(), found: &mut found };
+    match look.deserialize(&mut serde_json::Deserializer::from_slice(bytes)) {
+        Ok(()) => found,
+        Err(_) => Vec::new(),
     }
-    warnings
 }
 
-fn look(value: &Value, at: &At, warnings: &mut Vec<Warning>) {
-    match value {
-        Value::Object(object) => {
-            for (name, value) in object {
-                if let Some(meant) = meant(name) {
-                    let said = format!("is no property and is ignored: did you mean {meant:?}?");
-                    warnings.push(Warning { at: at.key(name), said });
-                }
-                if !FREE.contains(&name.as_str()) {
-                    look(value, &at.key(name), warnings);
-                }
+/// Looks at the names in one value.
+struct Look<'a> {
+    /// KNOWN without case and word breaks.
+    known: &'a [String],
+    at: &'a mut At,
+    found: &'a mut Vec<Warning>,
+}
+
+impl<'de> DeserializeSeed<'de> for Look<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        value.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Look<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        while let Some(name) = object.next_key::<String>()? {
+            let before = self.at.enter(&name);
+            if let Some(meant) = meant(&name, self.known) {
+                let said = format!("is no property and is ignored: did you mean {meant:?}?");
+                self.found.push(Warning { at: self.at.clone(), said });
             }
+            if FREE.contains(&name.as_str()) {
+                object.next_value::<IgnoredAny>()?;
+            } else {
+                object.next_value_seed(Look { known: self.known, at: self.at, found: self.found })?;
+            }
+            self.at.leave(before);
         }
-        Value::Array(list) => list.iter().enumerate().for_each(|(n, value)| look(value, &at.index(n), warnings)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let mut n = 0;
+        loop {
+            let before = self.at.enter_element(n);
+            let look = Look { known: self.known, at: self.at, found: self.found };
+            if list.next_element_seed(look)?.is_none() {
+                self.at.leave(before);
+                return Ok(());
+            }
+            self.at.leave(before);
+            n += 1;
+        }
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 
-fn meant(name: &str) -> Option<&'static str> {
-    if KNOWN.contains(&name) {
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !['_', '-'].contains(c)).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn meant(name: &str, known: &[String]) -> Option<&'static str> {
+    if is_known(name) {
         return None;
     }
-    let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
     let bare = plain(name);
-    KNOWN
-        .iter()
-        .find(|known| plain(known) == bare)
-        .or_else(|| KNOWN.iter().find(|known| known.len() > 4 && distance(&plain(known), &bare) <= 1))
-        .copied()
+    let is_near = |known: &str| known.len().abs_diff(bare.len()) <= 4 && distance(known, &bare) <= 1;
+    let same = known.iter().position(|known| *known == bare);
+    same.or_else(|| (0..KNOWN.len()).find(|n| KNOWN[*n].len() > 4 && is_near(&known[*n]))).map(|n| KNOWN[n])
 }
 
 /// How many letters must be changed, put in or left out to make one of the other (Levenshtein).

@@ -2,11 +2,13 @@
 //! taken out, and the rest is read again, until nothing is wrong with what is left.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
+use super::names::is_known;
 use super::{At, Faults, Warning, capability, forms, shape};
 
 /// More mistakes than this nobody reads.
@@ -27,11 +29,16 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     {
         return Ok(Read { value, warnings: Vec::new(), faults: Faults::none() });
     }
-    let mut document: Value =
-        serde_json::from_slice(bytes).map_err(|error| Faults::one(at.clone(), not_json(&error)))?;
-    if !document.is_object() {
-        return Err(Faults::one(at.clone(), format!("is {} and no object", kind(&document))));
+    let wrong = |error: serde_json::Error| Faults::one(at.clone(), not_json(&error));
+    let other = match bytes.trim_ascii_start().first() {
+        Some(b'{') => None,
+        Some(b'[') => Some(serde_json::from_slice(bytes).map(|IgnoredAny| "an array".to_owned()).map_err(wrong)?),
+        _ => Some(kind(&serde_json::from_slice(bytes).map_err(wrong)?)),
+    };
+    if let Some(other) = other {
+        return Err(Faults::one(at.clone(), format!("is {other} and no object")));
     }
+    let Known(mut document) = serde_json::from_slice(bytes).map_err(wrong)?;
     let (mut warnings, mut faults) = (Vec::new(), Faults::none());
     shape::take_out_arrays(&mut document, at, &mut faults);
     forms::as_today(&mut document, at, &mut warnings, &mut faults);
@@ -40,6 +47,35 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     drop_empty_affinity(&mut document);
     let (value, faults) = all_mistakes(document, at, faults)?;
     Ok(Read { value, warnings, faults })
+}
+
+/// A document without the properties that the specification does not know: they are ignored, and may be large.
+struct Known(Value);
+
+impl<'de> Deserialize<'de> for Known {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Known, D::Error> {
+        struct Top;
+        impl<'de> Visitor<'de> for Top {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut document: A) -> Result<Value, A::Error> {
+                let mut known = serde_json::Map::new();
+                while let Some(name) = document.next_key::<String>()? {
+                    if is_known(&name) {
+                        known.insert(name, document.next_value()?);
+                    } else {
+                        document.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(known.into())
+            }
+        }
+        text.deserialize_map(Top).map(Known)
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> String {
@@ -111,7 +147,7 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: F
     let known = faults.clone();
     let mut taken = HashMap::new();
     for _ in 0..MAX_MISTAKES {
-        let error = match serde_path_to_error::deserialize::<_, T>(document.clone()) {
+        let error = match serde_path_to_error::deserialize::<_, T>(&document) {
             Ok(value) => return Ok((value, faults)),
             Err(error) => error,
         };

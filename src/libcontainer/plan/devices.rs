@@ -1,5 +1,6 @@
 //! Device nodes: those every container has, those config.json asks for, and the links beside them.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,9 @@ const LINKS: [(&str, &str); 4] = [
 pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let list = ask.config.spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let asked: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, plan)).collect();
-    for (n, (node, at)) in asked.iter().enumerate() {
-        if asked[..n].iter().any(|(other, _)| other.path == node.path && other != node) {
+    let mut first = HashMap::with_capacity(asked.len());
+    for (node, at) in &asked {
+        if *first.entry(&node.path).or_insert(node) != node {
             plan.fault(at, format!("a second, different device at {:?}", format!("/{}", node.path.to_string_lossy())));
         }
     }
@@ -37,35 +39,56 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         uid: 0,
         gid: 0,
     });
-    let default = default.filter(|node| !asked.iter().any(|(asked, _)| asked.path == node.path));
+    let default = default.filter(|node| !first.contains_key(&node.path));
     let default = default.map(|node| (node, Origin::Runtime("default device")));
     let asked = asked.iter().map(|(node, at)| (node.clone(), Origin::At(at.clone())));
+    let mut mounted = Mounted::default();
     for (node, from) in default.chain(asked).collect::<Vec<_>>() {
-        match (ours(&node.path, kinds, plan), &from) {
+        mounted.look_at(plan);
+        match (mounted.ours(&node.path, kinds), &from) {
             (Ok(()), _) => make(node, from, ask, kinds, plan),
             (Err(why), Origin::At(at)) => plan.warn(at, format!("is not made: {why}")),
             (Err(_), Origin::Runtime(_)) => {}
         }
     }
-    if ours(c"dev/fd", kinds, plan).is_ok() {
+    mounted.look_at(plan);
+    if mounted.ours(c"dev/fd", kinds).is_ok() {
         links(ask, plan);
     }
 }
 
-/// Whether something may be made at `path`. What is bound is somebody else's to fill, and without a mount namespace so is
-/// the root itself: it is the host's file system. The steps say what is mounted where, and nothing else does.
-fn ours(path: &CStr, kinds: &Kinds, plan: &mut Draft) -> Result<(), String> {
-    let above = |target: &Target| {
-        let (target, path) = (target.path.to_bytes(), path.to_bytes());
-        path.strip_prefix(target).is_some_and(|rest| rest.first() == Some(&b'/'))
-    };
-    let mut mounted = plan.plan().init.iter().rev();
-    match mounted.find_map(|step| step.what.target().filter(|target| above(target)).map(|target| (&step.what, target)))
-    {
-        Some((What::NewMount(_), _)) => Ok(()),
-        Some((_, target)) => Err(format!("{} is bound from the host", super::explain::rooted(&target.path))),
-        None if kinds.private(MOUNT) => Ok(()),
-        None => Err("there is no mount namespace".to_owned()),
+/// What is mounted where. The steps say it, and nothing else does; each is looked at once.
+#[derive(Default)]
+struct Mounted {
+    /// The last step that mounts at a path, by its number, and whether it makes a new file system.
+    last: HashMap<Vec<u8>, (usize, bool)>,
+    /// How many steps have been looked at.
+    seen: usize,
+}
+
+impl Mounted {
+    fn look_at(&mut self, plan: &mut Draft) {
+        let steps = &plan.plan().init;
+        for (n, step) in steps.iter().enumerate().skip(self.seen) {
+            if let Some(target) = step.what.target() {
+                self.last.insert(target.path.to_bytes().to_vec(), (n, matches!(step.what, What::NewMount(_))));
+            }
+        }
+        self.seen = steps.len();
+    }
+
+    /// Whether something may be made at `path`. What is bound is somebody else's to fill, and without a mount namespace so
+    /// is the root itself: it is the host's file system.
+    fn ours(&self, path: &CStr, kinds: &Kinds) -> Result<(), String> {
+        let path = path.to_bytes();
+        let above = (0..path.len()).filter(|n| path[*n] == b'/').map(|n| &path[..n]);
+        let above = above.filter_map(|directory| self.last.get(directory).map(|(n, new)| (n, new, directory)));
+        match above.max() {
+            Some((_, true, _)) => Ok(()),
+            Some((.., directory)) => Err(format!("/{} is bound from the host", String::from_utf8_lossy(directory))),
+            None if kinds.private(MOUNT) => Ok(()),
+            None => Err("there is no mount namespace".to_owned()),
+        }
     }
 }
 

@@ -81,6 +81,10 @@ pub(super) fn lines(list: &[LinuxIdMapping], at: &At, plan: &mut Draft) {
                 plan.fault(&at.key(name), format!("{first} with size {} goes beyond the last id", line.size()));
             }
         }
+        // every pair is compared, and a longer list is refused anyway
+        if list.len() > MAX_LINES {
+            continue;
+        }
         let overlapping = |a: u32, b: u32, size: u32| {
             u64::from(a) < u64::from(b) + u64::from(size) && u64::from(b) < u64::from(a) + u64::from(line.size())
         };
@@ -115,8 +119,8 @@ pub(super) fn must_reach(id: u32, ids: Ids, at: &At, plan: &mut Draft) {
         Ids::Users => (uids, "linux.uidMappings"),
         Ids::Groups => (gids, "linux.gidMappings"),
     };
-    // that there are none has been told
-    if !list.is_empty()
+    // that there are none, or too many, has been told
+    if (1..=MAX_LINES).contains(&list.len())
         && !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size))
     {
         plan.fault(at, format!("{id} is not mapped in {property}"));

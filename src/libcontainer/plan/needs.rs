@@ -146,8 +146,8 @@ impl What {
     /// The descriptors that it uses beside the container's root, and for what.
     pub fn slots(&self) -> Vec<(Slot, Use)> {
         match self {
-            What::Ask(Ask::Tree(slot)) => vec![(Slot((*slot).into()), Use::Receive)],
-            What::Ask(Ask::MapIds(slot)) => vec![(Slot((*slot).into()), Use::MapIds)],
+            What::Ask(Ask::Tree(slot)) => vec![(Slot(*slot as usize), Use::Receive)],
+            What::Ask(Ask::MapIds(slot)) => vec![(Slot(*slot as usize), Use::MapIds)],
             What::Ask(
                 Ask::IdMaps
                 | Ask::TimeOffsets

@@ -1,5 +1,8 @@
 //! `linux.netDevices`: devices of the host's that become the container's. SPEC: config-linux.md#network-devices.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::Asked;
 use super::draft::{Draft, NetDevice};
 use super::namespaces::{Kinds, NETWORK};
@@ -26,7 +29,8 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         list.push(NetDevice { name: name.clone(), inside: inside.to_owned(), at: at.key(name) });
     }
     list.sort_by(|a, b| a.name.cmp(&b.name));
-    for (n, device) in list.iter().enumerate() {
+    let mut places: HashMap<&str, &At> = HashMap::with_capacity(list.len());
+    for device in &list {
         let place = device.at.key("name");
         check(&device.name, &device.at, plan);
         if device.name.contains('%') {
@@ -40,10 +44,13 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         if device.inside == "lo" && device.name != "lo" {
             plan.fault(&place, "every network namespace has a \"lo\" already");
         }
-        if let Some(other) =
-            list[..n].iter().find(|other| other.inside == device.inside && !device.inside.contains('%'))
-        {
-            plan.fault(&place, format!("{:?} is the name of {} too", device.inside, other.at));
+        match places.entry(&device.inside) {
+            // the kernel numbers these
+            _ if device.inside.contains('%') => {}
+            Entry::Occupied(other) => {
+                plan.fault(&place, format!("{:?} is the name of {} too", device.inside, other.get()));
+            }
+            Entry::Vacant(free) => drop(free.insert(&device.at)),
         }
     }
     plan.at(&at, What::Ask(Ask::NetDevices));

@@ -1,6 +1,8 @@
 //! The process: what it is, what it may do, and in which order it gives up what it may. Init and exec share all of it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::CString;
 use std::path::Path;
 
@@ -133,13 +135,17 @@ fn ids(process: &Process, at: &At, plan: &mut Draft) {
 /// The environment: nothing of ours, the last of several wins. SPEC: config.md#process.
 fn environment(process: &Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> (Option<Strings>, bool, String) {
     let at = at.key("env");
-    let mut entries: Vec<(&str, String)> = Vec::new();
     let given = process.env().as_deref().unwrap_or_default();
+    let mut entries: Vec<(&str, String)> = Vec::with_capacity(given.len());
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(given.len());
     for (n, entry) in given.iter().enumerate() {
         match entry.split_once('=') {
-            Some((name, _)) if !name.is_empty() => match entries.iter_mut().find(|(there, _)| *there == name) {
-                Some((_, there)) => there.clone_from(entry),
-                None => entries.push((name, entry.clone())),
+            Some((name, _)) if !name.is_empty() => match places.entry(name) {
+                Entry::Occupied(place) => entries[*place.get()].1.clone_from(entry),
+                Entry::Vacant(place) => {
+                    place.insert(entries.len());
+                    entries.push((name, entry.clone()));
+                }
             },
             _ => plan.fault(&at.index(n), format!("{entry:?} is not NAME=value")),
         }

@@ -1,6 +1,8 @@
 //! Everything or nothing, with exceptions: version 1's idea of device access (kernel: security/device_cgroup.c), and the
 //! way from one such list to another.
 
+use std::collections::HashMap;
+
 use oci_spec::runtime::LinuxDeviceType;
 
 use super::super::{OnFailure, Write};
@@ -21,12 +23,12 @@ impl List {
     /// What the rules come to, one after the other.
     pub(super) fn of(rules: &[(Rule, At)]) -> Result<List, Faults> {
         let at = At::new("linux.resources.devices");
-        let mut list = List { open: false, exceptions: Vec::new(), ats: Vec::new(), at };
+        let mut list = Growing::new(false, at);
         let mut faults = Faults::none();
         for (rule, at) in rules {
             if rule.kind == LinuxDeviceType::A {
-                list = List { open: rule.allow, exceptions: Vec::new(), ats: Vec::new(), at: at.clone() };
-            } else if rule.allow == list.open {
+                list = Growing::new(rule.allow, at.clone());
+            } else if rule.allow == list.list.open {
                 if let Err(problem) = list.take_back(rule) {
                     faults.add(at.clone(), problem);
                 }
@@ -34,42 +36,12 @@ impl List {
                 list.except(rule, at);
             }
         }
-        faults.into_result(list)
+        faults.into_result(list.grown())
     }
 
     /// True when there is nothing to keep anybody from.
     pub(super) fn allows_everything(&self) -> bool {
         self.open && self.exceptions.is_empty()
-    }
-
-    fn except(&mut self, rule: &Rule, at: &At) {
-        match self.exceptions.iter_mut().find(|there| there.same_devices(rule)) {
-            Some(there) => there.access.0 |= rule.access.0,
-            None => {
-                self.exceptions.push(rule.clone());
-                self.ats.push(at.clone());
-            }
-        }
-    }
-
-    fn take_back(&mut self, rule: &Rule) -> Result<(), String> {
-        let hole = |there: &Rule| {
-            !there.same_devices(rule)
-                && there.access.0 & rule.access.0 != 0
-                && there.kind == rule.kind
-                && there.meets(rule)
-        };
-        if self.exceptions.iter().any(hole) {
-            return Err("is a hole in a wildcard rule before it, which a device list cannot have".to_owned());
-        }
-        if let Some(n) = self.exceptions.iter().position(|there| there.same_devices(rule)) {
-            self.exceptions[n].access.0 &= !rule.access.0;
-            if self.exceptions[n].access.0 == 0 {
-                self.exceptions.remove(n);
-                self.ats.remove(n);
-            }
-        }
-        Ok(())
     }
 
     /// The lines that lead here from what `devices.list` says. What both lists allow is allowed all the time: additions
@@ -81,16 +53,22 @@ impl List {
             let rules = self.exceptions.iter().zip(&self.ats);
             return begin.chain(rules.map(|(rule, at)| self.write(!self.open, rule.line(rule.access), at))).collect();
         };
-        let without = |rule: &Rule, others: &[Rule]| {
-            let other = others.iter().find(|other| other.same_devices(rule)).map_or(0, |other| other.access.0);
+        let by_devices =
+            |list: &List| list.exceptions.iter().map(|rule| (rule.devices(), rule.access)).collect::<HashMap<_, _>>();
+        let without = |rule: &Rule, others: &HashMap<Devices, Access>| {
+            let other = others.get(&rule.devices()).map_or(0, |other| other.0);
             Some(Access(rule.access.0 & !other)).filter(|access| access.0 != 0)
         };
-        let more = self.exceptions.iter().zip(&self.ats).filter_map(|(rule, at)| {
-            without(rule, &there.exceptions).map(|access| self.write(true, rule.line(access), at))
-        });
-        let less = there.exceptions.iter().filter_map(|rule| {
-            without(rule, &self.exceptions).map(|access| self.write(false, rule.line(access), &self.at))
-        });
+        let (here, before) = (by_devices(self), by_devices(&there));
+        let more = self
+            .exceptions
+            .iter()
+            .zip(&self.ats)
+            .filter_map(|(rule, at)| without(rule, &before).map(|access| self.write(true, rule.line(access), at)));
+        let less = there
+            .exceptions
+            .iter()
+            .filter_map(|rule| without(rule, &here).map(|access| self.write(false, rule.line(access), &self.at)));
         more.chain(less).collect()
     }
 
@@ -109,14 +87,93 @@ impl List {
     }
 }
 
+/// Which devices a rule is about: whether they are block devices, their major and minor; None stands for all.
+type Devices = (bool, Option<u32>, Option<u32>);
+
+/// A list that grows rule by rule, each in the same time however long it is.
+struct Growing {
+    /// Exceptions that were taken back stay until the end, with no access.
+    list: List,
+    /// Where the exception for these devices is.
+    places: HashMap<Devices, usize>,
+    /// How many exceptions there are for each letter of access: for a major and a minor, for one of them with whatever
+    /// other (None), and for all.
+    counts: HashMap<(bool, Group, Group), [i64; 3]>,
+}
+
+impl Growing {
+    fn new(open: bool, at: At) -> Growing {
+        let list = List { open, exceptions: Vec::new(), ats: Vec::new(), at };
+        Growing { list, places: HashMap::new(), counts: HashMap::new() }
+    }
+
+    fn except(&mut self, rule: &Rule, at: &At) {
+        let n = *self.places.entry(rule.devices()).or_insert_with(|| {
+            self.list.exceptions.push(Rule { access: Access(0), ..rule.clone() });
+            self.list.ats.push(at.clone());
+            self.list.exceptions.len() - 1
+        });
+        self.set(n, self.list.exceptions[n].access.0 | rule.access.0);
+    }
+
+    fn take_back(&mut self, rule: &Rule) -> Result<(), String> {
+        let own = self.places.get(&rule.devices()).copied();
+        let mut others = [0; 3];
+        for (major, minor) in met(rule.major).flat_map(|major| met(rule.minor).map(move |minor| (major, minor))) {
+            let count = self.counts.get(&(rule.kind == LinuxDeviceType::B, major, minor)).copied().unwrap_or_default();
+            (0..3).for_each(|n| others[n] += count[n]);
+        }
+        let own_access = own.map_or(0, |n| self.list.exceptions[n].access.0);
+        (0..3).filter(|n| own_access & 1 << n != 0).for_each(|n| others[n] -= 1);
+        if (0..3).any(|n| rule.access.0 & 1 << n != 0 && others[n] > 0) {
+            return Err("is a hole in a wildcard rule before it, which a device list cannot have".to_owned());
+        }
+        if let Some(n) = own {
+            self.set(n, own_access & !rule.access.0);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, n: usize, access: u32) {
+        let rule = &mut self.list.exceptions[n];
+        let (block, major, minor) = rule.devices();
+        let before = std::mem::replace(&mut rule.access, Access(access)).0;
+        for (major, minor) in [(Some(major), Some(minor)), (Some(major), None), (None, Some(minor)), (None, None)] {
+            let count = self.counts.entry((block, major, minor)).or_default();
+            for (n, count) in count.iter_mut().enumerate() {
+                *count += i64::from(access >> n & 1) - i64::from(before >> n & 1);
+            }
+        }
+    }
+
+    fn grown(self) -> List {
+        let mut list = self.list;
+        let kept: Vec<_> = list.exceptions.into_iter().zip(list.ats).filter(|(rule, _)| rule.access.0 != 0).collect();
+        (list.exceptions, list.ats) = kept.into_iter().unzip();
+        list
+    }
+}
+
+/// Exceptions with the same number (or with the same None, which stands for all), or with whatever number.
+type Group = Option<Option<u32>>;
+
+/// What a rule's number meets among those of others: all of them, or the same one and those that stand for all.
+fn met(number: Option<u32>) -> impl Iterator<Item = Group> {
+    let (first, second) = match number {
+        None => (None, None),
+        Some(_) => (Some(number), Some(Some(None))),
+    };
+    std::iter::once(first).chain(second)
+}
+
 /// What devices.list says, where we understand it.
 fn parse(text: &str) -> Option<List> {
-    let mut list = List { open: false, exceptions: Vec::new(), ats: Vec::new(), at: At::default() };
+    let mut list = Growing::new(false, At::default());
     for line in text.lines() {
         let mut words = line.split(' ');
         let kind = match words.next()? {
             "a" => {
-                list.open = true;
+                list.list.open = true;
                 continue;
             }
             "b" => LinuxDeviceType::B,
@@ -129,7 +186,7 @@ fn parse(text: &str) -> Option<List> {
         let rule = Rule { allow: true, kind, major: number(major)?, minor: number(minor)?, access };
         list.except(&rule, &At::default());
     }
-    Some(list)
+    Some(list.grown())
 }
 
 impl Rule {
@@ -139,13 +196,8 @@ impl Rule {
         format!("{} {}:{} {}", self.kind.as_str(), number(self.major), number(self.minor), access.letters())
     }
 
-    fn same_devices(&self, other: &Rule) -> bool {
-        (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
-    }
-
-    fn meets(&self, other: &Rule) -> bool {
-        let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
-        meet(self.major, other.major) && meet(self.minor, other.minor)
+    fn devices(&self) -> Devices {
+        (self.kind == LinuxDeviceType::B, self.major, self.minor)
     }
 }
 
