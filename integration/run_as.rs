@@ -49,7 +49,7 @@ fn every_scheduling_policy_is_set() {
 fn what_a_policy_does_not_take_is_refused() {
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know scheduler");
     let cases = [
-        (json!({"policy": "SCHED_FIFO", "nice": 1}), "process.scheduler.nice: is for SCHED_OTHER and SCHED_BATCH only"),
+        (json!({"policy": "SCHED_BATCH", "nice": -21}), "process.scheduler.nice: -21 is not in -20..19"),
         (json!({"policy": "SCHED_OTHER", "nice": 20}), "process.scheduler.nice: 20 is not in -20..19"),
         (
             json!({"policy": "SCHED_OTHER", "priority": 1}),
