@@ -219,7 +219,7 @@ fn a_program_only_root_may_run_is_refused_to_a_user() {
 #[test]
 fn no_arguments_are_refused() {
     refused("process.args: is empty or missing", set("/process/args", &json!([])));
-    refused("process.args[0]: is empty", set("/process/args", &json!([""])));
+    refused("process.args[0]: exec: \"\": executable file not found in $PATH", set("/process/args", &json!([""])));
 }
 
 // --- rlimits
