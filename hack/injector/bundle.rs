@@ -125,7 +125,7 @@ fn rich() -> Value {
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 512, "soft": 256}, {"type": "RLIMIT_CORE", "hard": 0, "soft": 0}],
             "oomScoreAdj": 100,
             "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 5},
-            "scheduler": {"policy": "SCHED_BATCH", "nice": 3},
+            "scheduler": {"policy": "SCHED_BATCH", "nice": 19},
             "noNewPrivileges": true
         },
         "linux": {

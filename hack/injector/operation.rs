@@ -109,18 +109,18 @@ impl Operation {
                 Ok(fingerprint(&ran.out))
             }
             Operation::RunDetached | Operation::Start => {
-                is(place, "running")?;
+                has_status(place, "running")?;
                 Ok(fingerprint(&printed(place)?))
             }
             Operation::Create => {
-                is(place, "created")?;
+                has_status(place, "created")?;
                 // its output goes on where create's went
                 expect(&place.ask(&["start", &place.id])?, "start")?;
                 Ok(fingerprint(&printed(place)?))
             }
-            Operation::Kill => is(place, "stopped").map(|()| Vec::new()),
-            Operation::Pause => is(place, "paused").map(|()| Vec::new()),
-            Operation::Resume => is(place, "running").map(|()| Vec::new()),
+            Operation::Kill => has_status(place, "stopped").map(|()| Vec::new()),
+            Operation::Pause => has_status(place, "paused").map(|()| Vec::new()),
+            Operation::Resume => has_status(place, "running").map(|()| Vec::new()),
             Operation::Update => Ok(limits(place)),
             Operation::Delete => Ok(Vec::new()),
             Operation::State | Operation::Ps | Operation::List => Ok(ran.out.lines().map(without_numbers).collect()),
@@ -135,7 +135,7 @@ pub fn expect(ran: &Ran, what: &str) -> Result<()> {
 }
 
 /// The container has that status, if not at once.
-fn is(place: &Place, status: &str) -> Result<()> {
+pub fn has_status(place: &Place, status: &str) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(3);
     loop {
         crate::place::reap();
