@@ -8,6 +8,8 @@
 pub mod cgroup;
 pub mod config;
 pub mod container;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod host;
 pub mod init;
 pub mod launch;

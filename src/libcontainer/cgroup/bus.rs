@@ -311,6 +311,21 @@ impl Message {
     }
 }
 
+/// A systemd that has said `bytes`, and hangs up: for fuzz/.
+#[cfg(any(test, fuzzing))]
+pub fn hears(bytes: &[u8]) {
+    let Ok((stream, mut other)) = UnixStream::pair() else { return };
+    // what does not fit into the socket does not matter
+    let _ = other.set_nonblocking(true).and_then(|()| other.write(bytes).map(drop));
+    drop(other);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut bus = Bus { stream, deadline, serial: 1, daemon: Daemon::None };
+    while let Ok(message) = bus.next() {
+        let _ = (message.body::<String>(), message.body::<zbus::OwnedObjectPath>(), message.body::<(u32, String)>());
+        let _ = message.answers(1).map(|answer| matches!(answer, Answer::Refused(..)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;

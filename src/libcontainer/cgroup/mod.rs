@@ -25,6 +25,8 @@ use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 
 pub use crate::plan::resources::unit::Manager;
+#[cfg(any(test, fuzzing))]
+pub(crate) use bus::hears as bus_hears;
 pub use systemd::UnitName;
 pub use update::{Change, Changed};
 

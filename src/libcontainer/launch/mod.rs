@@ -29,6 +29,8 @@ use std::path::Path;
 use anyhow::Result;
 
 pub use arm::{Armed, arm};
+#[cfg(any(test, fuzzing))]
+pub(crate) use net_devices::hears as netlink_hears;
 
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};

@@ -248,22 +248,40 @@ impl Rtnetlink {
         let mut heard = Vec::new();
         loop {
             let (bytes, _) = self.0.recv_from_full().map_err(|error| anyhow!("{}", told(&error)))?;
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let packet = NetlinkMessage::<Message>::deserialize(rest)?;
-                let length = usize::try_from(packet.header.length)?.next_multiple_of(4);
-                rest = rest.get(length..).unwrap_or_default();
-                match packet.payload {
-                    NetlinkPayload::InnerMessage(Message::Address(address)) => heard.push(address),
-                    NetlinkPayload::Error(error) if error.code.is_some() => {
-                        let errno = errno(&error.to_io());
-                        bail!(kernels_words(&error.header).map_or(words(errno), |said| said_with(&said, errno)));
-                    }
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(heard),
-                    _ => {}
-                }
+            if all_is_said(&bytes, &mut heard)? {
+                return Ok(heard);
             }
         }
+    }
+}
+
+/// Takes the addresses out of what came; true when nothing more comes.
+fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool> {
+    while !rest.is_empty() {
+        let packet = NetlinkMessage::<Message>::deserialize(rest)?;
+        let length = usize::try_from(packet.header.length)?.next_multiple_of(4);
+        rest = rest.get(length..).unwrap_or_default();
+        match packet.payload {
+            NetlinkPayload::InnerMessage(Message::Address(address)) => heard.push(address),
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                let errno = errno(&error.to_io());
+                bail!(kernels_words(&error.header).map_or(words(errno), |said| said_with(&said, errno)));
+            }
+            NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(true),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// What the kernel might answer: for fuzz/.
+#[cfg(any(test, fuzzing))]
+pub fn hears(bytes: &[u8]) {
+    let mut heard = Vec::new();
+    let _ = all_is_said(bytes, &mut heard);
+    for address in heard.iter().filter(|address| is_kept(address)) {
+        let address = again(address, 7);
+        std::hint::black_box((shown(&address), flags(&address)));
     }
 }
 
@@ -280,7 +298,9 @@ fn told(error: &io::Error) -> String {
 }
 
 fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))
+    // a number that is no errno, which rustix does not take
+    let number = error.raw_os_error().filter(|number| (1..4096).contains(number));
+    Errno::from_raw_os_error(number.unwrap_or(libc::EIO))
 }
 
 #[cfg(test)]

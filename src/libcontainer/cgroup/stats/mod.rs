@@ -247,6 +247,13 @@ impl Cgroup {
     }
 }
 
+/// Both versions' numbers, with this text in every file: for fuzz/.
+#[cfg(any(test, fuzzing))]
+pub fn of_text(text: &str) -> (Stats, Stats) {
+    let (read, sizes) = (&|_: &str| Some(text.to_owned()), ["2MB".to_owned()]);
+    (v1::stats(read, &sizes), v2::stats(read, &sizes))
+}
+
 /// The page sizes that have files of the form `hugetlb.2MB.SUFFIX`.
 fn page_sizes() -> Vec<String> {
     let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();

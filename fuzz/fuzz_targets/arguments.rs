@@ -1,0 +1,14 @@
+//! Any words as a command line, one in each line: understood or refused.
+#![no_main]
+#![allow(dead_code)] // what the program does with them is not here
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+#[path = "../../src/cli/mod.rs"]
+mod cli;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let words: Vec<OsString> = bytes.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
+    let _ = std::hint::black_box(cli::parse(&words));
+});
