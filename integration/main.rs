@@ -45,4 +45,5 @@ mod systemd;
 mod terminal;
 mod update;
 mod user_namespaces;
+mod waits;
 mod world;

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 
 use crate::cli::Global;
@@ -162,7 +163,13 @@ impl Sink {
             return Ok(Sink::Syslog(connect("/dev/log")?, name(given)));
         }
         let path = text.strip_prefix("file:").map_or(path, std::path::Path::new);
-        OpenOptions::new().create(true).append(true).open(path).map(Sink::File)
+        // a fifo without a reader is refused at once, and one that is full loses a record: nobody waits for a log
+        OpenOptions::new().create(true).append(true).custom_flags(libc::O_NONBLOCK).open(path).map(Sink::File).map_err(
+            |error| match error.raw_os_error() {
+                Some(libc::ENXIO) => std::io::Error::new(error.kind(), "nobody reads this fifo"),
+                _ => error,
+            },
+        )
     }
 
     fn journal(name: &str) -> std::io::Result<Sink> {
@@ -187,6 +194,8 @@ impl Sink {
 
 fn connect(path: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
+    // where the queue is full, a record is lost and said on standard error
+    socket.set_nonblocking(true)?;
     socket.connect(path).map_err(|error| std::io::Error::new(error.kind(), format!("connect to {path}: {error}")))?;
     Ok(socket)
 }

@@ -1,7 +1,6 @@
 //! What `create`, `run` and `explain` have in common: from a bundle and flags to a plan.
 
 use std::env;
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +36,7 @@ impl Bundle {
             let word = if directory.exists() { "not a directory" } else { "no such file or directory" };
             bail!("bundle {}: {word}", directory.display());
         }
-        let text = fs::read(&file).map_err(|error| match error.kind() {
+        let text = libcontainer::wait::contents(&file).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => anyhow!("JSON specification file {} not found", file.display()),
             _ => anyhow!("{}: {error}", file.display()),
         })?;

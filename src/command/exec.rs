@@ -126,7 +126,7 @@ fn keyring(container: &Container) -> Keyring {
 /// The process object: from a file, or the container's own with what the flags change.
 fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
     if let Some(path) = &args.process {
-        let text = fs::read(path).with_context(|| format!("--process {}", path.display()))?;
+        let text = wait::contents(path).with_context(|| format!("--process {}", path.display()))?;
         let at = At::new("process");
         let (mut process, _) =
             config::load_process(&text, &at).map_err(|faults| anyhow!("{}: {faults}", path.display()))?;

@@ -1,6 +1,5 @@
 //! `update`: other limits for a container, by flags or by a resources object.
 
-use std::fs;
 use std::io::Read;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -109,7 +108,7 @@ fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
     if path == "-" {
         std::io::stdin().read_to_end(&mut text).context("--resources: read standard input")?;
     } else {
-        text = fs::read(path).with_context(|| format!("--resources: {}", path.display()))?;
+        text = libcontainer::wait::contents(path).with_context(|| format!("--resources: {}", path.display()))?;
     }
     if let Some(flag) = flags.first() {
         session.log.warning(&format!("{} is ignored: --resources says it all", flag.name));

@@ -4,7 +4,12 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -165,6 +170,61 @@ pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Stopped> {
         pause(time)?;
         time = (time * 2).min(Duration::from_millis(10));
     }
+}
+
+/// How long somebody may take who is to answer, or to write what we read.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The contents of a file that somebody names. It may be a fifo: then what is written to it within `PATIENCE`.
+///
+/// # Errors
+/// The kernel's word, or that nothing has come, or a signal that asks us to end.
+pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let mut text = Vec::new();
+    if file.metadata()?.is_file() {
+        file.read_to_end(&mut text)?;
+        return Ok(text);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if !readable(file.as_fd(), Some(deadline)).map_err(io::Error::other)? {
+            return Err(io::Error::new(ErrorKind::TimedOut, "no end of what is written to it in 10 s"));
+        }
+        match file.by_ref().take(1 << 16).read_to_end(&mut text) {
+            Ok(0) => return Ok(text),
+            // what has come before is in `text`
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+/// A stream socket connected to `path`. One whose backlog is full is asked again, `PATIENCE` long: connect(2) would wait for
+/// ever. What is sent to it later has as long.
+///
+/// # Errors
+/// The kernel's word, or that nobody accepts, or a signal that asks us to end.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let (address, deadline) = (SocketAddrUnix::new(path)?, Instant::now() + PATIENCE);
+    let mut time = Duration::from_micros(100);
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => break,
+            Err(Errno::AGAIN) if Instant::now() < deadline => pause(time).map_err(io::Error::other)?,
+            Err(Errno::AGAIN) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody accepts in 10 s")),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        time = (time * 2).min(Duration::from_millis(50));
+    }
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// The signal that is there to be read; None when somebody else has read it.

@@ -86,11 +86,11 @@ impl Bus {
     /// Nobody listens on any of them, or nobody answers in time.
     pub(super) fn connect(own: &Path, daemon: Option<PathBuf>, time: Duration) -> Result<Bus> {
         let deadline = Instant::now() + time;
-        let (stream, daemon) = match (UnixStream::connect(own), daemon) {
+        let (stream, daemon) = match (wait::connect(own), daemon) {
             (Ok(stream), _) => (stream, Daemon::None),
             (Err(_), Some(path)) => {
                 let what = || format!("connect to {} and to {}", own.display(), path.display());
-                (UnixStream::connect(&path).with_context(what)?, Daemon::Between)
+                (wait::connect(&path).with_context(what)?, Daemon::Between)
             }
             (Err(error), None) => return Err(error).with_context(|| format!("connect to {}", own.display())),
         };

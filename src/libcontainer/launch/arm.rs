@@ -143,7 +143,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::Sysfs => tree(Path::new("/sys"), Reach::Tree).map_err(|errno| told(at, Path::new("/sys"), errno)),
         Opening::Directory(path) => simple(path, flags | OFlags::PATH | OFlags::DIRECTORY),
         Opening::Namespace(path, kind) => {
-            let file = simple(path, flags | OFlags::RDONLY)?;
+            let file = simple(path, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             match crate::sys::clone::namespace_kind(file.as_fd()) {
                 Ok(there) if there == *kind => Ok(file),
                 Ok(there) => {

@@ -3,7 +3,6 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -14,6 +13,7 @@ use rustix::net::{
 };
 
 use crate::plan::failure::words;
+use crate::wait;
 
 /// A stream socket connected to `path`, which may be longer than the 108 bytes that an address holds (unix(7)).
 ///
@@ -22,7 +22,7 @@ use crate::plan::failure::words;
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let told = || format!("connect to {}", path.display());
     if path.as_os_str().len() < 108 {
-        return Ok(UnixStream::connect(path).with_context(told)?.into());
+        return Ok(wait::connect(path).with_context(told)?.into());
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().ok_or_else(|| anyhow!("{} names no socket", path.display()))?;
@@ -30,7 +30,7 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
         .map_err(std::io::Error::from)
         .with_context(told)?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    Ok(UnixStream::connect(short).with_context(told)?.into())
+    Ok(wait::connect(&short).with_context(told)?.into())
 }
 
 /// Two ends of a stream: one for init to send its terminal's master, one for us to `receive` it.

@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_core::{
@@ -23,6 +24,7 @@ use rustix::io::Errno;
 use crate::plan::failure::{said_with, words};
 use crate::plan::{NetDevice, Plan};
 use crate::sys::clone::setns;
+use crate::wait;
 
 const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 
@@ -247,6 +249,10 @@ impl Rtnetlink {
         self.0.send(&bytes, 0).map_err(|error| anyhow!("{}", told(&error)))?;
         let mut heard = Vec::new();
         loop {
+            let socket = crate::sys::fds::inherited(self.0.as_raw_fd());
+            if !wait::readable(socket, Some(Instant::now() + wait::PATIENCE))? {
+                bail!("the kernel does not answer on its netlink socket in 10 s");
+            }
             let (bytes, _) = self.0.recv_from_full().map_err(|error| anyhow!("{}", told(&error)))?;
             if all_is_said(&bytes, &mut heard)? {
                 return Ok(heard);

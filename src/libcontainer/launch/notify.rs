@@ -126,6 +126,8 @@ impl Notify {
 
 fn connected(manager: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
+    // a manager that reads nothing holds up nobody for longer
+    socket.set_write_timeout(Some(wait::PATIENCE))?;
     match manager.strip_prefix('@') {
         Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
         None => socket.connect(manager)?,
