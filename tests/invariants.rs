@@ -6,6 +6,8 @@
 #[path = "invariants/binds.rs"]
 mod binds;
 mod cases;
+#[path = "invariants/filter.rs"]
+mod filter;
 #[path = "invariants/frame.rs"]
 mod frame;
 #[path = "invariants/generated.rs"]
@@ -28,7 +30,13 @@ use libcontainer::plan::Plan;
 
 /// Every rule, by subject.
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    order::RULES.iter().chain(&inside::RULES).chain(&rights::RULES).chain(&slots::RULES).chain(&binds::RULES)
+    order::RULES
+        .iter()
+        .chain(&inside::RULES)
+        .chain(&rights::RULES)
+        .chain(&filter::RULES)
+        .chain(&slots::RULES)
+        .chain(&binds::RULES)
 }
 
 fn broken(plan: &Plan) -> Vec<String> {

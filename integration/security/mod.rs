@@ -9,6 +9,7 @@ mod credentials;
 mod descriptors;
 mod exchange;
 mod exe;
+mod filter;
 mod host_root;
 mod joining;
 mod keyring;

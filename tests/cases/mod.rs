@@ -162,7 +162,8 @@ fn me(said: &Value, bounding: u64) -> Me {
     let uid = number(said, "uid");
     let users = if says(said, "nested") { Users::Nested } else { Users::Initial };
     let mounts = if uid != 0 || says(said, "mounts inside") { Mounts::Inside } else { Mounts::Here };
-    Me { uid, gid: uid, users, mounts, bounding }
+    let no_new_privs = said.get("noNewPrivs").and_then(Value::as_bool).unwrap_or(false);
+    Me { uid, gid: uid, users, mounts, bounding, no_new_privs }
 }
 
 /// The three layouts of cgroups(7), as distributions mount them.

@@ -10,7 +10,7 @@ use super::frame::{
     to_the_front_of, twice,
 };
 
-pub const RULES: [Rule; 10] = [
+pub const RULES: [Rule; 9] = [
     Rule {
         name: "one exec, last",
         holds: one_exec_last,
@@ -64,20 +64,6 @@ pub const RULES: [Rule; 10] = [
         })],
     },
     Rule {
-        name: "seccomp where it can be loaded",
-        holds: seccomp,
-        broken_by: &[
-            ("two filters", |plan| twice(plan, filter)),
-            ("after the capabilities, without no_new_privs", |plan| {
-                leave_out(plan, |what| *what == What::NoNewPrivs);
-                to_the_back_of(plan, filter, capset) || insert_after(plan, capset, What::Session) && misplaced(plan)
-            }),
-            ("a step of ours under a filter with no_new_privs", |plan| {
-                !at(plan, |what| *what == What::NoNewPrivs).is_empty() && insert_after(plan, filter, What::Session)
-            }),
-        ],
-    },
-    Rule {
         name: "groups before ids, each once",
         holds: groups_before_ids,
         broken_by: &[
@@ -123,14 +109,6 @@ pub const RULES: [Rule; 10] = [
     },
 ];
 
-fn filter(what: &What) -> bool {
-    matches!(what, What::Seccomp(_))
-}
-
-fn capset(what: &What) -> bool {
-    matches!(what, What::Capabilities(_))
-}
-
 fn ids(what: &What) -> bool {
     matches!(what, What::Ids(..))
 }
@@ -153,11 +131,6 @@ fn asked_mounts(what: &What) -> bool {
 
 fn closes_root(what: &What) -> bool {
     matches!(what, What::Finish(path, _) if path.as_c_str() == c".")
-}
-
-/// Whether the filter, which stays where it is, is loaded after the capabilities have gone.
-fn misplaced(plan: &libcontainer::plan::Plan) -> bool {
-    at(plan, filter).last() > at(plan, capset).first() && !at(plan, filter).is_empty()
 }
 
 /// What comes after the program is the program's.
@@ -215,29 +188,6 @@ fn lifecycle(plan: &Plan) -> Result<(), String> {
 /// The rootfs brings its own /proc, which may lead anywhere (CVE-2025-52881).
 fn sysctl_before_pivot(plan: &Plan) -> Result<(), String> {
     before(plan, "sysctl", &at(plan, |what| matches!(what, What::Sysctl(..))), &at(plan, pivot))
-}
-
-/// seccomp(2) takes CAP_SYS_ADMIN or no_new_privs: without no_new_privs it comes before the capabilities go, with it as
-/// the last thing before `Ready`, so that as little of ours as can be runs under it.
-fn seccomp(plan: &Plan) -> Result<(), String> {
-    let filters = at(plan, filter);
-    let no_new_privs = at(plan, |what| *what == What::NoNewPrivs);
-    let Some(loaded) = filters.first() else { return Ok(()) };
-    if filters.len() != 1 || plan.filter.is_none() {
-        return Err("more filters than one, or none to load".to_owned());
-    }
-    if no_new_privs.is_empty() {
-        return before(plan, "seccomp without no_new_privs", &filters, &at(plan, capset));
-    }
-    before(plan, "no_new_privs", &no_new_privs, &filters)?;
-    let harmless = |what: &What| {
-        matches!(what, What::Ask(Ask::SeccompListener) | What::Ready | What::AwaitStart(..) | What::Exec(_))
-            || start_hooks(what)
-    };
-    match steps(plan).skip(loaded + 1).find(|step| !harmless(&step.what)) {
-        Some(step) => Err(format!("{step} after the filter")),
-        None => Ok(()),
-    }
 }
 
 /// setgroups(2) takes CAP_SETGID, which goes with uid 0.

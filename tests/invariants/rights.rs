@@ -4,9 +4,9 @@ use libcontainer::plan::Plan;
 use libcontainer::plan::needs::Right;
 use libcontainer::plan::step::What;
 
-use super::frame::{Rule, at, before, insert_after, leave_out, to_the_back_of, to_the_front_of};
+use super::frame::{Rule, at, before, insert_after, leave_out, to_the_back_of};
 
-pub const RULES: [Rule; 4] = [
+pub const RULES: [Rule; 3] = [
     Rule {
         name: "nothing that needs a right after it is given up",
         holds: rights,
@@ -29,13 +29,6 @@ pub const RULES: [Rule; 4] = [
             ("the bounding set is left out", |plan| leave_out(plan, |what| matches!(what, What::Bounding(_)))),
             ("ids after capset", |plan| to_the_back_of(plan, ids, capset)),
         ],
-    },
-    Rule {
-        name: "the parent-death signal after what clears it",
-        holds: death_signal,
-        broken_by: &[("before the ids", |plan| {
-            to_the_front_of(plan, |what| matches!(what, What::DeathSignal(_)), ids)
-        })],
     },
     Rule {
         name: "not dumpable before anything of the container's",
@@ -65,7 +58,7 @@ fn capset(what: &What) -> bool {
 fn rights(plan: &Plan) -> Result<(), String> {
     let needs = at(plan, |what| match what.right() {
         Right::Capability(_) | Right::SameIds => !ids(what),
-        // the rule for the filter has it (order.rs)
+        // the rule for the filter has it (filter.rs)
         Right::AdminOrNoNewPrivs | Right::Anybody => false,
     });
     before(plan, "rights", &needs, &at(plan, |what| ids(what) || capset(what)))
@@ -80,12 +73,6 @@ fn capabilities_last(plan: &Plan) -> Result<(), String> {
     before(plan, "capset", &at(plan, ids), &sets)
 }
 
-/// A change of ids or capabilities clears it (PR_SET_PDEATHSIG(2const)).
-fn death_signal(plan: &Plan) -> Result<(), String> {
-    let cleared_by = at(plan, |what| ids(what) || capset(what));
-    before(plan, "parent-death signal", &cleared_by, &at(plan, |what| matches!(what, What::DeathSignal(_))))
-}
-
 /// A process of the container, or a hook, that may trace init has init's descriptors (CVE-2016-9962).
 fn undumpable_first(plan: &Plan) -> Result<(), String> {
     let closed = at(plan, |what| *what == What::Undumpable);
@@ -96,5 +83,5 @@ fn undumpable_first(plan: &Plan) -> Result<(), String> {
     let container = at(plan, |what| {
         super::frame::mounts(what) || super::frame::pivot(what) || matches!(what, What::Hooks(..) | What::Console(_))
     });
-    before(plan, "not dumpable", &closed, &container)
+    before(plan, "not dumpable", &closed[..closed.len().min(1)], &container)
 }

@@ -28,6 +28,18 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat(pid).map(|(start, _)| start)
 }
 
+/// Whether the process has executed a program since it was forked; nothing where it cannot be seen any more. A zombie still
+/// says so.
+pub fn has_executed(pid: i32) -> Option<bool> {
+    /// PF_FORKNOEXEC (linux/sched.h).
+    const FORK_NO_EXEC: u64 = 0x40;
+    let mut buffer = [0; 1024];
+    let text = crate::sys::text::value(Path::new(&format!("/proc/{pid}/stat")), &mut buffer).ok()?;
+    // behind the name, which may hold anything, the first field is the state, number 3 (proc_pid_stat(5)); flags are 9
+    let flags: u64 = text.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()?;
+    Some(flags & FORK_NO_EXEC == 0)
+}
+
 /// What there is to see of the process that had `pid` and began at `start`.
 pub(super) fn observe(pid: i32, start: u64) -> Process {
     match stat(pid) {

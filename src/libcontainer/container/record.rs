@@ -201,6 +201,9 @@ pub struct AfterStart {
     pub from: String,
     /// The program it runs, or the name of the hooks.
     pub name: String,
+    /// Where the profile of `linux.seccomp` denies it: the errno, or 0 where the process dies, and how that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<(i32, String)>,
 }
 
 impl Record {

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 pub use cgroups::Cgroups;
 pub use resctrl::Resctrl;
 
@@ -41,6 +43,8 @@ pub struct Me {
     pub mounts: Mounts,
     /// Our capability bounding set.
     pub bounding: u64,
+    /// No exec gives us or our children more than we have (PR_GET_NO_NEW_PRIVS(2const)).
+    pub no_new_privs: bool,
 }
 
 /// Which user namespace we are in.
@@ -69,11 +73,13 @@ impl Me {
         self.uid == 0 && self.users == Users::Initial
     }
 
-    fn probe() -> Me {
+    fn probe() -> io::Result<Me> {
         let mut me = Me {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
-            bounding: bounding(),
+            bounding: bounding()?,
+            // a profile around us that hides it: as if it were not set, and the kernel weighs what we ask
+            no_new_privs: rustix::thread::no_new_privs().unwrap_or(false),
             ..Me::default()
         };
         let own = rustix::fs::stat(c"/proc/self/ns/user");
@@ -86,7 +92,7 @@ impl Me {
             let here = own.is_ok_and(|own| may_mount(own.st_ino));
             me.mounts = if here { Mounts::Here } else { Mounts::Inside };
         }
-        me
+        Ok(me)
     }
 }
 
@@ -135,14 +141,14 @@ impl Host {
     /// Looks around. The security modules are looked at only when `labels` says that a label is asked for.
     ///
     /// # Errors
-    /// /proc/self/cgroup or /proc/self/mountinfo cannot be read.
+    /// /proc/self/cgroup, /proc/self/mountinfo or our bounding set cannot be read.
     pub fn probe(labels: Labels) -> io::Result<Host> {
         let lsm = match labels {
             Labels::Asked => Lsm::probe(),
             Labels::None => Lsm::default(),
         };
         let has_kcore = Path::new("/proc/kcore").exists();
-        Ok(Host { cgroups: Cgroups::probe()?, me: Me::probe(), lsm, has_kcore, ..Host::default() })
+        Ok(Host { cgroups: Cgroups::probe()?, me: Me::probe()?, lsm, has_kcore, ..Host::default() })
     }
 }
 
@@ -166,18 +172,24 @@ impl Lsm {
     }
 }
 
+/// CAP_CHECKPOINT_RESTORE (linux/capability.h): the last capability that every kernel knows on which we run (Linux 5.9).
+const KNOWN_EVERYWHERE: u32 = 40;
+
 /// prctl(PR_CAPBSET_READ) for every capability: quicker than the text of /proc/self/status.
-fn bounding() -> u64 {
+fn bounding() -> io::Result<u64> {
     use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
-    (0..64)
-        .map(|bit| 1u64 << bit)
-        // EINVAL: beyond the last capability that this kernel knows
-        .map_while(|bit| {
-            capability_is_in_bounding_set(CapabilitySet::from_bits_retain(bit))
-                .ok()
-                .map(|has| if has { bit } else { 0 })
-        })
-        .sum()
+    let mut set = 0;
+    for bit in 0..64 {
+        match capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            Ok(true) => set |= 1 << bit,
+            Ok(false) => {}
+            // beyond the last capability that this kernel knows
+            Err(Errno::INVAL) if bit > KNOWN_EVERYWHERE => break,
+            // what we do not know to be there would not be dropped
+            Err(errno) => return Err(io::Error::other(format!("prctl PR_CAPBSET_READ: {errno}"))),
+        }
+    }
+    Ok(set)
 }
 
 #[cfg(test)]

@@ -117,14 +117,17 @@ pub(super) fn own_stdio(uid: u32) -> Outcome {
     Ok(())
 }
 
+/// CAP_CHECKPOINT_RESTORE (linux/capability.h): the last capability that every kernel knows on which we run (Linux 5.9).
+const KNOWN_EVERYWHERE: u32 = 40;
+
 /// Drops before the ids change, because afterwards CAP_SETPCAP is gone; keeps the permitted set over the change.
 pub(super) fn drop_bounding(drop: u64) -> Outcome {
     for bit in (0..64).filter(|bit| drop & (1 << bit) != 0) {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(()) => {}
             // beyond the last capability that the kernel knows
-            Err(Errno::INVAL) => break,
-            Err(other) => return Err(other.into()),
+            Err(Errno::INVAL) if bit > KNOWN_EVERYWHERE => break,
+            Err(other) => return Err(Trouble::saying(other, "prctl PR_CAPBSET_DROP")),
         }
     }
     Ok(rustix::thread::set_keep_capabilities(true)?)
@@ -142,19 +145,60 @@ pub(super) fn capabilities(sets: &CapabilitySets) -> Outcome {
     rustix::thread::set_capabilities(
         None,
         Sets {
-            effective: CapabilitySet::from_bits_retain(sets.effective),
-            permitted: CapabilitySet::from_bits_retain(sets.permitted),
+            effective: CapabilitySet::from_bits_retain(sets.effective | sets.until_exec),
+            permitted: CapabilitySet::from_bits_retain(sets.permitted | sets.until_exec),
             inheritable: CapabilitySet::from_bits_retain(sets.inheritable),
         },
     )?;
     rustix::thread::clear_ambient_capability_set()?;
     for bit in (0..64).filter(|bit| sets.ambient & (1 << bit) != 0) {
-        match rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << bit), true) {
-            // securebits forbid it, or the kernel does not know it: less is given than asked, which the plan has said
-            // where it could know
-            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
-            Err(other) => return Err(other.into()),
-        }
+        // what the plan asks is known, permitted and inheritable: securebits alone forbid it
+        rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << bit), true)
+            .map_err(|errno| Trouble::saying(errno, "prctl PR_CAP_AMBIENT_RAISE"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::seccomp::{Program, load};
+
+    /// As a filter around us may: prctl(PR_CAPBSET_DROP, 7) fails with `errno`.
+    fn without_drop_of_setuid(errno: u32) {
+        let instruction = |code: u16, jump_true: u8, jump_false: u8, k: u32| {
+            let mut bytes = [0; 8];
+            bytes[..2].copy_from_slice(&code.to_ne_bytes());
+            (bytes[2], bytes[3]) = (jump_true, jump_false);
+            bytes[4..].copy_from_slice(&k.to_ne_bytes());
+            bytes
+        };
+        let (load_word, equal, answer) = (0x20, 0x15, 0x06);
+        let prctl = u32::try_from(libc::SYS_prctl).unwrap();
+        let program = [
+            instruction(load_word, 0, 0, 0), // struct seccomp_data: nr
+            instruction(equal, 0, 5, prctl),
+            instruction(load_word, 0, 0, 16), // the low words of the first two arguments
+            instruction(equal, 0, 3, libc::PR_CAPBSET_DROP.unsigned_abs()),
+            instruction(load_word, 0, 0, 24),
+            instruction(equal, 0, 1, 7),
+            instruction(answer, 0, 0, libc::SECCOMP_RET_ERRNO | errno),
+            instruction(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        rustix::thread::set_no_new_privs(true).unwrap();
+        load(&Program::from_bytes(&program.concat()), 0).unwrap();
+    }
+
+    #[test]
+    fn a_capability_that_cannot_be_dropped_is_told() {
+        for errno in [Errno::INVAL, Errno::PERM, Errno::NOSYS] {
+            // both the filter and the bounding set are a thread's own
+            let dropped = std::thread::spawn(move || {
+                without_drop_of_setuid(errno.raw_os_error().unsigned_abs());
+                drop_bounding(1 << 7)
+            });
+            let trouble = dropped.join().unwrap().unwrap_err();
+            assert_eq!((trouble.errno, &*trouble.said.text()), (errno, "prctl PR_CAPBSET_DROP"));
+        }
+    }
 }

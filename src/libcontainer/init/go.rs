@@ -1,5 +1,6 @@
 //! The last steps: where the program runs, what it is, the hooks before it, and the exec.
 
+use std::convert::Infallible;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -187,7 +188,6 @@ pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
     if let Some(entry) = home.as_ref().and_then(Home::entry) {
         exec.env.fill_spare(entry);
     }
-    super::talk::about_to_exec(scene);
     let mut error = Errno::NOENT;
     for path in &exec.candidates {
         match sys::exec::execve(path, &exec.args, &exec.env) {
@@ -212,7 +212,7 @@ pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], 
         without.for_each(|hook| hook.env.fill_spare(entry));
     }
     for (n, hook) in hooks.iter().enumerate() {
-        if let Some((errno, ending)) = run_hook(hook, root, state, output)? {
+        if let Some((errno, ending)) = run_hook(scene, hook, root, state, output)? {
             let mut said = Said::default();
             said.number(n);
             said.text(b" ");
@@ -225,6 +225,8 @@ pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], 
 
 /// How a hook ended, when it did not end well.
 enum Ending {
+    /// It has not begun: the step before its exec, or the exec, that failed.
+    Not(&'static [u8]),
     Status(i32),
     Signal(i32),
     Late(u32),
@@ -233,6 +235,7 @@ enum Ending {
 impl Ending {
     fn say(&self, said: &mut Said) {
         match self {
+            Ending::Not(call) => said.text(call),
             Ending::Status(status) => {
                 said.text(b"exit status ");
                 said.number(usize::try_from(*status).unwrap_or(0));
@@ -252,6 +255,7 @@ impl Ending {
 
 /// `root` is where the container's root is, while it is not yet `/`.
 fn run_hook(
+    scene: &Scene<'_>,
     hook: &HookCommand,
     root: Option<BorrowedFd<'_>>,
     state: BorrowedFd<'_>,
@@ -260,7 +264,9 @@ fn run_hook(
     rustix::fs::seek(state, rustix::fs::SeekFrom::Start(0))?;
     let pid = sys::clone::fork()?;
     if pid == 0 {
-        sys::clone::exit(become_hook(hook, root, state, output));
+        let Err((call, errno)) = become_hook(scene, hook, root, state, output);
+        scene.page.hook_has_not_begun(call, errno);
+        sys::clone::exit(if errno == Errno::NOENT { 127 } else { 126 });
     }
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
@@ -273,6 +279,9 @@ fn run_hook(
         return Ok(Some((Errno::TIMEDOUT, Ending::Late(hook.timeout.unwrap_or(0)))));
     }
     let status = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
+    if let Some((call, errno)) = scene.page.hook_failure() {
+        return Ok(Some((errno, Ending::Not(CALLS[call]))));
+    }
     Ok(status.and_then(|status| match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => None,
         (_, Some(signal)) => Some((Errno::CANCELED, Ending::Signal(signal))),
@@ -280,33 +289,30 @@ fn run_hook(
     }))
 }
 
-fn become_hook(hook: &HookCommand, root: Option<BorrowedFd<'_>>, state: BorrowedFd<'_>, output: BorrowedFd<'_>) -> i32 {
+/// What a hook's process does before it is the hook, by the numbers under which its failure is noted.
+const CALLS: [&[u8]; 5] = [b"chdir", b"its standard streams", b"close_range", b"seccomp", b"execve"];
+
+/// Returns the number of the call that did not work, and why.
+fn become_hook(
+    scene: &Scene<'_>,
+    hook: &HookCommand,
+    root: Option<BorrowedFd<'_>>,
+    state: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Result<Infallible, (usize, Errno)> {
     let _ = rustix::process::setpgid(None, None);
     // as with runc: in the container's root
-    if root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).is_err() {
-        return 126;
-    }
-    let stdio = sys::fds::become_stdio(state, 0)
+    root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
+    sys::fds::become_stdio(state, 0)
         .and_then(|()| sys::fds::become_stdio(output, 1))
-        .and_then(|()| sys::fds::become_stdio(output, 2));
+        .and_then(|()| sys::fds::become_stdio(output, 2))
+        .map_err(|errno| (1, errno))?;
     // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
-    if stdio.is_err() || close_on_exec(3).is_err() {
-        return 126;
+    close_on_exec(3).map_err(|trouble| (2, trouble.errno))?;
+    for step in &hook.confine {
+        super::perform(scene, step).map_err(|trouble| (3, trouble.errno))?;
     }
-    let errno = sys::exec::execve(&hook.path, &hook.args, &hook.env);
-    let mut said = Said::default();
-    said.text(b"execve: ");
-    match errno {
-        Errno::NOENT => said.text(b"no such file or directory"),
-        Errno::ACCESS => said.text(b"permission denied"),
-        Errno::NOEXEC => said.text(b"exec format error"),
-        other => {
-            said.text(b"errno ");
-            said.number(usize::try_from(other.raw_os_error()).unwrap_or(0));
-        }
-    }
-    let _ = rustix::io::write(sys::fds::inherited(2), said.words().bytes());
-    if errno == Errno::NOENT { 127 } else { 126 }
+    Err((4, sys::exec::execve(&hook.path, &hook.args, &hook.env)))
 }
 
 /// A short text put together without asking for memory.

@@ -18,7 +18,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::plan::step::{Limit, Slot, Step, What};
-use crate::sys::courier::Courier;
 use crate::sys::host_proc::HostProc;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
@@ -56,8 +55,6 @@ pub struct Left {
     arrived: Cell<bool>,
     /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
     home: Cell<Option<Home>>,
-    /// After `Seccomp` with a listener: who sends it.
-    courier: Cell<Option<Courier>>,
 }
 
 /// Room for one environment entry.
@@ -115,6 +112,9 @@ impl Scene<'_> {
 }
 
 /// Performs every step and becomes the payload. A step that fails is reported, and the process ends.
+///
+/// ORDER: what comes after `Seccomp` may be denied, any call with any action: no result is taken for granted there, and
+/// nothing is tried again for ever.
 pub fn run(scene: &Scene<'_>) -> ! {
     for (n, step) in scene.steps.iter().flat_map(|list| list.iter()).enumerate() {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
@@ -129,7 +129,8 @@ pub fn run(scene: &Scene<'_>) -> ! {
 /// One arm for each step: where the man page's word becomes its call.
 fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
     match what {
-        What::Ask(Ask::SeccompListener) => talk::await_agent(scene),
+        // the thread that `Seccomp` began asks
+        What::Ask(Ask::SeccompListener) => talk::await_go(scene),
         What::Ask(Ask::Tree(slot)) => talk::take_tree(scene, *slot),
         What::Ask(Ask::Limits) => be::limits(scene),
         What::Ask(ask) => talk::ask(scene, *ask),
@@ -192,6 +193,7 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::Ready => talk::ready(scene),
         What::AwaitStart(fifo, answer) => talk::await_start(scene, *fifo, *answer),
         What::Hooks(point, hooks, state, output) => go::hooks(scene, *point, hooks, *state, *output),
+        What::AboutToExec(answer) => talk::about_to_exec(scene, *answer),
         What::Exec(exec) => go::exec(scene, exec),
     }
 }

@@ -17,13 +17,13 @@ use crate::wire::{Ask, Failure, Up};
 
 /// Asks a favour and waits until it is done. A runtime that is gone means: stop.
 pub(super) fn ask(scene: &Scene<'_>, ask: Ask) -> Outcome {
-    tell(scene, &Up::Ask(ask));
+    tell(scene, &Up::Ask(ask))?;
     await_go(scene)
 }
 
 /// Asks for a tree and puts it where its source was, under the same number.
 pub(super) fn take_tree(scene: &Scene<'_>, slot: u32) -> Outcome {
-    tell(scene, &Up::Ask(Ask::Tree(slot)));
+    tell(scene, &Up::Ask(Ask::Tree(slot)))?;
     let mut go = [0u8; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -59,21 +59,27 @@ pub(super) fn send_beside(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_
 
 /// All is set up; the runtime now writes its record, and only then says go.
 pub(super) fn ready(scene: &Scene<'_>) -> Outcome {
-    tell(scene, &Up::Ready);
+    tell(scene, &Up::Ready)?;
     await_go(scene)
 }
 
-fn tell(scene: &Scene<'_>, up: &Up) {
-    // a runtime that does not listen any more is noticed by the read that follows
-    let _ = retry(|| write(&scene.talk, &up.encode()));
+/// A word that does not get through ends init: who does not hear it would wait for ever.
+fn tell(scene: &Scene<'_>, up: &Up) -> Outcome {
+    let packet = up.encode();
+    match retry(|| write(&scene.talk, &packet)) {
+        Ok(length) if length == packet.len() => Ok(()),
+        Ok(_) => Err(Trouble::saying(NOT_DONE, "write")),
+        Err(errno) => Err(Trouble::saying(errno, "write")),
+    }
 }
 
-fn await_go(scene: &Scene<'_>) -> Outcome {
+pub(super) fn await_go(scene: &Scene<'_>) -> Outcome {
     let mut go = [0u8; 1];
     match retry(|| read(&scene.talk, &mut go)) {
         Ok(1) => Ok(()),
         // the runtime has ended or wants us gone: nobody is left to hear why
-        Ok(_) | Err(_) => sys::clone::exit(1),
+        Ok(_) | Err(Errno::CONNRESET) => sys::clone::exit(1),
+        Err(errno) => Err(Trouble::saying(errno, "read")),
     }
 }
 
@@ -91,15 +97,6 @@ pub(super) fn load_filter(scene: &Scene<'_>, flags: u32) -> Outcome {
     if let Some(listener) = sys::seccomp::load(program, flags)? {
         courier.send(listener);
     }
-    scene.left.courier.set(Some(courier));
-    Ok(())
-}
-
-/// The courier has asked already.
-pub(super) fn await_agent(scene: &Scene<'_>) -> Outcome {
-    await_go(scene)?;
-    // ours would keep calls waiting for an agent that is gone, where the kernel says ENOSYS
-    scene.left.courier.get().into_iter().for_each(sys::courier::Courier::close);
     Ok(())
 }
 
@@ -109,7 +106,7 @@ pub(super) fn spawn(scene: &Scene<'_>, new: Namespaces) -> Outcome {
         // ORDER: nothing is asked before the runtime knows who asks: the bridge may be slower to say than we are
         sys::clone::Side::Child => await_go(scene),
         sys::clone::Side::Parent(pid, _) => {
-            tell(scene, &Up::Init(pid));
+            tell(scene, &Up::Init(pid))?;
             sys::clone::exit(0)
         }
     }
@@ -119,22 +116,27 @@ pub(super) fn spawn(scene: &Scene<'_>, new: Namespaces) -> Outcome {
 /// side ever blocks, and close-on-exec, so that an exec is seen there as the end of the stream.
 pub(super) fn await_start(scene: &Scene<'_>, fifo: Slot, answer: Slot) -> Outcome {
     let mut go = [0u8; 1];
-    retry(|| read(scene.fd(fifo).map_err(|trouble| trouble.errno)?, &mut go))?;
+    let fifo = scene.fd(fifo)?;
+    match retry(|| read(fifo, &mut go)) {
+        Ok(1) => {}
+        Ok(_) => return Err(Trouble::saying(NOT_DONE, "read")),
+        Err(errno) => return Err(Trouble::saying(errno, "read")),
+    }
     scene.left.answer.set(Some(answer));
     Ok(())
 }
 
 /// Tells `start` that all is done but the exec: from now on the end of the stream is the program's beginning.
-pub(super) fn about_to_exec(scene: &Scene<'_>) {
-    if let Some(Ok(answer)) = scene.left.answer.get().map(|answer| scene.fd(answer)) {
-        // who does not listen any more need not be told
-        let _ = retry(|| write(answer, &Up::Ready.encode()));
-    }
+pub(super) fn about_to_exec(scene: &Scene<'_>, answer: Slot) -> Outcome {
+    // who does not listen any more need not be told
+    let _ = write(scene.fd(answer)?, &Up::Ready.encode());
+    Ok(())
 }
 
-/// Tells that step `n` did not work, and ends.
+/// Tells that step `n` did not work, and ends. The page is told first: that takes no call, which a filter might forbid.
 pub(super) fn fail(scene: &Scene<'_>, n: u32, trouble: Trouble) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
+    scene.page.has_failed(&packet);
     let told = match scene.left.answer.get() {
         None => retry(|| write(&scene.talk, &packet)),
         Some(answer) => retry(|| write(scene.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
@@ -148,12 +150,16 @@ pub(super) fn fail(scene: &Scene<'_>, n: u32, trouble: Trouble) -> ! {
     sys::clone::exit(if told.is_ok() { status } else { 255 })
 }
 
-/// Calls again when a signal came between.
+/// What a call has that a filter answers with success, without doing it (`errnoRet` 0).
+pub(super) const NOT_DONE: Errno = Errno::CANCELED;
+
+/// Calls again when a signal came between: not for ever, as EINTR may be what a filter answers.
 pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
+    for _ in 0..100 {
         match call() {
             Err(Errno::INTR) => {}
             other => return other,
         }
     }
+    call()
 }

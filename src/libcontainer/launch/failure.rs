@@ -8,9 +8,10 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::Launched;
 use crate::cgroup::Cgroup;
-use crate::plan::failure;
+use crate::container::has_executed;
+use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
-use crate::wire::Failure;
+use crate::wire::{Failure, Up};
 
 /// What moby looks for.
 pub(super) const TOO_LITTLE_MEMORY: &str =
@@ -30,11 +31,23 @@ fn step<'p>(launched: &Launched<'p>, n: usize) -> Option<&'p Step> {
     launched.plan.bridge.iter().chain(&launched.plan.init).nth(n)
 }
 
+/// True when the exec has closed init's end of the socket, and not its death.
+pub(super) fn has_begun(launched: &Launched<'_>) -> bool {
+    let steps = launched.plan.bridge.len() + launched.plan.init.len();
+    let at_exec = usize::try_from(launched.armed.page.step()).is_ok_and(|n| n + 1 == steps);
+    let denied = || launched.armed.page.failure().is_some() || has_executed(launched.child.pid) == Some(false);
+    // only a filter lets an exec end init without a word
+    at_exec && (launched.plan.filter.is_none() || !denied())
+}
+
 /// A step that failed, told by the property it came from.
 pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
         return anyhow!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
     };
+    if let Some(said) = launched.plan.denied(usize::try_from(failed.step).unwrap_or(usize::MAX), Came::Errno(failed)) {
+        return anyhow!(said);
+    }
     let message = failure::message(step, failed);
     match &step.what {
         What::Hooks(.., output) => anyhow!("{message}, output: {:?}", output_of(launched, *output)),
@@ -57,7 +70,17 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     if short_of_memory {
         return anyhow!("{TOO_LITTLE_MEMORY}");
     }
+    // what no word could tell the page does
+    if let Some(Up::Failed(failed)) = launched.armed.page.failure().and_then(|packet| Up::decode(&packet)) {
+        return of_step(launched, &failed);
+    }
     let n = launched.armed.page.step();
+    let signal = ended.and_then(|status| status.terminating_signal());
+    if signal == Some(libc::SIGSYS)
+        && let Some(said) = launched.plan.denied(usize::try_from(n).unwrap_or(usize::MAX), Came::Killed)
+    {
+        return anyhow!(said);
+    }
     let place = step(launched, usize::try_from(n).unwrap_or(usize::MAX))
         .map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
     let how = match ended {

@@ -183,12 +183,6 @@ pub struct Launched<'a> {
 }
 
 impl Launched<'_> {
-    /// True when init has come to its last step, the exec.
-    fn is_at_exec(&self) -> bool {
-        let steps = self.plan.bridge.len() + self.plan.init.len();
-        usize::try_from(self.armed.page.step()).is_ok_and(|n| n + 1 == steps)
-    }
-
     /// The hierarchies whose cgroups the child has not entered; it has told us something, so it is past that.
     fn still_outside(&self) -> impl Iterator<Item = &str> {
         let Lodging { by_itself, by_us } = &self.lodging;

@@ -17,7 +17,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::config::{At, Config};
 use crate::container::{
     AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, Lock, Note, OwnRecord, ProcessId, Record, RecordedCgroup,
-    RecordedConfig, RecordedNamespace, RecordedRdt, Reserved, Root, Status, start_time,
+    RecordedConfig, RecordedNamespace, RecordedRdt, Reserved, Root, Status, has_executed, start_time,
 };
 use crate::plan::failure::{self, words};
 use crate::plan::namespaces::{KINDS, bit};
@@ -271,9 +271,11 @@ fn after_start(plan: &Plan) -> Vec<AfterStart> {
             let name = match &step.what {
                 What::Exec(exec) => exec.args.iter().next().map(|name| name.to_string_lossy().into_owned())?,
                 What::Hooks(point, ..) => failure::hook_name(*point).to_owned(),
+                What::Seccomp(_) => step.what.to_string(),
                 _ => return None,
             };
-            Some(AfterStart { step: u32::try_from(n).ok()?, from: step.from.to_string(), name })
+            let denied = plan.denied_always(n);
+            Some(AfterStart { step: u32::try_from(n).ok()?, from: step.from.to_string(), name, denied })
         })
         .collect()
 }
@@ -363,8 +365,8 @@ pub fn start(container: &mut Container) -> Result<Began> {
 }
 
 fn has_no_process(container: &Container) -> bool {
-    let own = container.record().coracle.as_ref();
-    own.is_some_and(|own| own.after_start.iter().all(|after| !after.from.starts_with("process")))
+    container.record().coracle.is_some()
+        && after_its_start(container).iter().all(|after| !after.from.starts_with("process"))
 }
 
 fn give_word_once(container: &mut Container) -> Result<()> {
@@ -383,19 +385,24 @@ fn give_word_once(container: &mut Container) -> Result<()> {
     match told {
         None if has_no_process(container) => Ok(()),
         None => {
+            must_not_be_denied(container)?;
             must_not_have_starved(container)?;
             // another `start` gave the word, heard that all was done, and was killed before the program began
             if lives(container) { Ok(()) } else { bail!("container init was killed before its program began") }
         }
-        Some(Up::Ready) => must_not_have_starved(container),
+        Some(Up::Ready) => {
+            must_not_be_denied(container)?;
+            must_not_have_starved(container)
+        }
         Some(Up::Failed(failed)) => {
-            let own = container.record().coracle.as_ref();
-            let step = own.and_then(|own| own.after_start.iter().find(|after| after.step == failed.step));
-            let AfterStart { from, name, .. } = step.cloned().unwrap_or_default();
-            if failed.said.is_empty() {
-                bail!("{from}: {}", failure::program(&name, failed.errno));
+            let step = after_its_start(container).iter().find(|after| after.step == failed.step);
+            let AfterStart { from, name, denied, .. } = step.cloned().unwrap_or_default();
+            match denied {
+                Some((errno, said)) if errno == failed.errno.raw_os_error() => bail!(said),
+                _ if from == FILTER => bail!("{from}: {name}: {}", words(failed.errno)),
+                _ if failed.said.is_empty() => bail!("{from}: {}", failure::program(&name, failed.errno)),
+                _ => bail!(failure::hook(&from, &name, &failed.said.text(), failed.errno)),
             }
-            bail!(failure::hook(&from, &name, &failed.said.text()));
         }
         Some(Up::Ask(_) | Up::Init(_)) => bail!("init said something out of turn"),
     }
@@ -473,6 +480,29 @@ fn hooks_of(container: &Container) -> Result<Option<oci_spec::runtime::Hooks>> {
     let text = container.config()?;
     let only: Only = serde_json::from_slice(&text).context("read the container's config")?;
     Ok(only.hooks)
+}
+
+/// The property of the step that loads the filter.
+const FILTER: &str = "linux.seccomp";
+
+fn after_its_start(container: &Container) -> &[AfterStart] {
+    container.record().coracle.as_ref().map(|own| own.after_start.as_slice()).unwrap_or_default()
+}
+
+/// After the filter init may end without a word. What has not executed anything then is not the program.
+fn must_not_be_denied(container: &Container) -> Result<()> {
+    let after = after_its_start(container);
+    if !after.iter().any(|after| after.from == FILTER || after.denied.is_some()) {
+        return Ok(());
+    }
+    // ORDER: by its pid, as soon as the answer has come to its end: whoever reaps it may be quick
+    if has_executed(container.record().init_process_pid) != Some(false) {
+        return Ok(());
+    }
+    match after.iter().find_map(|after| after.denied.as_ref()) {
+        Some((_, said)) => bail!("{said}"),
+        None => bail!("container init was killed before its program began"),
+    }
 }
 
 /// What may still run in a container that is to be removed.

@@ -4,8 +4,10 @@
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -30,7 +32,7 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
     // ORDER: before we wait for init, which has long closed its own
     drop(launched.protected.take());
     loop {
-        let (up, carried) = receive(&launched.talk)?;
+        let (up, carried) = receive(launched)?;
         match up {
             Some(Up::Ask(ask)) => {
                 if matches!(ask, Ask::Cgroup | Ask::Hooks(_)) {
@@ -99,16 +101,21 @@ impl<'c> Entry<'c> {
     }
 }
 
-/// A packet, and the descriptor that came along.
-fn receive(talk: &OwnedFd) -> Result<(Option<Up>, Option<OwnedFd>)> {
+/// A packet, and the descriptor that came along; nothing where there will be none any more.
+fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
+    let (talk, process) = (&launched.talk, &launched.child.pidfd);
     let mut packet = [0u8; UP_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     loop {
-        wait::readable(talk.as_fd(), None)?;
+        // the end of the process as well: somebody else may have init's end of the socket
+        wait::ready(&[(talk.as_fd(), PollFlags::IN), (process.as_fd(), PollFlags::IN)], None)?;
+        let ended = wait::readable(process.as_fd(), Some(Instant::now()))?;
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let buffer = &mut [IoSliceMut::new(&mut packet)];
-        match rustix::net::recvmsg(talk, buffer, &mut control, RecvFlags::CMSG_CLOEXEC).map(|got| got.bytes) {
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        match rustix::net::recvmsg(talk, buffer, &mut control, flags).map(|got| got.bytes) {
             Ok(0) | Err(Errno::CONNRESET) => return Ok((None, None)),
+            Err(Errno::AGAIN) if ended => return Ok((None, None)),
             Ok(length) => {
                 let carried = control.drain().find_map(|message| match message {
                     RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
@@ -117,7 +124,7 @@ fn receive(talk: &OwnedFd) -> Result<(Option<Up>, Option<OwnedFd>)> {
                 let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
                 return Ok((Some(up), carried));
             }
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR | Errno::AGAIN) => {}
             Err(errno) => return Err(anyhow!("read from init: {}", words(errno))),
         }
     }
@@ -229,9 +236,8 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
     if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart(..))) {
         return Ok(());
     }
-    match receive(&launched.talk)?.0 {
-        // the exec has closed init's end; or a kill has
-        None if launched.is_at_exec() => Ok(()),
+    match receive(launched)?.0 {
+        None if failure::has_begun(launched) => Ok(()),
         None => Err(failure::of_silence(launched, None)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
         Some(Up::Ask(_) | Up::Init(_) | Up::Ready) => Err(anyhow!("init said something out of turn")),

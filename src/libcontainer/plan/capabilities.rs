@@ -26,6 +26,7 @@ pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (C
         permitted: set("permitted", asked.permitted()),
         inheritable: set("inheritable", asked.inheritable()),
         ambient: set("ambient", asked.ambient()),
+        until_exec: 0,
     };
     let unfounded = sets.ambient & !(sets.inheritable & sets.permitted);
     if unfounded != 0 {

@@ -421,6 +421,31 @@ impl Draft {
     pub(super) fn into_plan(mut self, ask: &Asked<'_>) -> Result<Plan, Faults> {
         self.find_all();
         self.keep_what_is_used();
+        for list in [&mut self.plan.bridge, &mut self.plan.init] {
+            end_with_the_runtime(list);
+        }
         ask.config.beside(self.faults).into_result(self.plan)
+    }
+}
+
+/// A process of ours ends with the runtime until it is ready: from its beginning, and again after a change of ids or
+/// capabilities, which clears the signal (PR_SET_PDEATHSIG(2const)). A runtime that ended before is noticed at the socket.
+fn end_with_the_runtime(list: &mut Vec<Step>) {
+    let ends = || Step::always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
+    let clears = |what: &What| match what {
+        What::BecomeRoot => true,
+        What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
+        _ => false,
+    };
+    if list.is_empty() {
+        return;
+    }
+    let steps = std::mem::take(list);
+    list.reserve(steps.len() + 3);
+    list.push(ends());
+    for step in steps {
+        let clears = clears(&step.what);
+        list.push(step);
+        list.extend(clears.then(ends));
     }
 }

@@ -7,7 +7,8 @@ use super::draft::{IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, 
 use super::namespaces::KINDS;
 use super::resctrl::Group;
 use super::step::{
-    Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Slot, Step, Target, What,
+    CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Slot, Step, Target,
+    What,
 };
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
@@ -296,17 +297,21 @@ impl fmt::Display for What {
             What::Bounding(u64::MAX) => f.write_str("drop the whole bounding set"),
             What::Bounding(drop) => write!(f, "drop {} capabilities from the bounding set", drop.count_ones()),
             What::Ids(uid, gid) => write!(f, "setresgid {gid} setresuid {uid}"),
-            What::Capabilities(sets) => write!(
-                f,
-                "capset effective {:x} permitted {:x} inheritable {:x} ambient {:x}",
-                sets.effective, sets.permitted, sets.inheritable, sets.ambient
-            ),
+            What::Capabilities(sets) => {
+                let CapabilitySets { effective, permitted, inheritable, ambient, until_exec, .. } = sets;
+                write!(
+                    f,
+                    "capset effective {effective:x} permitted {permitted:x} inheritable {inheritable:x} ambient {ambient:x}"
+                )?;
+                if *until_exec == 0 { Ok(()) } else { write!(f, ", and {until_exec:x} until the exec") }
+            }
             What::NoNewPrivs => f.write_str("no_new_privs"),
             What::Seccomp(flags) => write!(f, "seccomp filter, flags {flags:#x}"),
             What::Scheduler(attr) => scheduler(attr, f),
             What::IoPriority(value) => write!(f, "ioprio_set class {} level {}", value >> 13, value & 7),
             What::Personality(persona) => write!(f, "personality {persona:#x}"),
             What::MemoryPolicy(mode, nodes) => write!(f, "set_mempolicy {mode:#x} nodes {nodes:x?}"),
+            What::DeathSignal(0) => f.write_str("no parent-death signal"),
             What::DeathSignal(signal) => write!(f, "parent-death signal {signal}"),
             What::AllCpus => f.write_str("sched_setaffinity to all"),
             What::Affinity(cpus) => write!(f, "sched_setaffinity {cpus:x?}"),
@@ -319,8 +324,11 @@ impl fmt::Display for What {
             What::Ready => f.write_str("ready"),
             What::AwaitStart(..) => f.write_str("await start"),
             What::Hooks(point, hooks, ..) => {
-                write!(f, "run {} {} hooks", hooks.len(), super::failure::hook_name(*point))
+                let confined = hooks.iter().any(|hook| !hook.confine.is_empty());
+                let under = if confined { ", under the filter" } else { "" };
+                write!(f, "run {} {} hooks{under}", hooks.len(), super::failure::hook_name(*point))
             }
+            What::AboutToExec(_) => f.write_str("tell start that the exec is next"),
             What::Exec(exec) => {
                 write!(f, "execve {}", exec.args.iter().map(word).collect::<Vec<_>>().join(" "))
             }

@@ -3,6 +3,8 @@
 
 use rustix::io::Errno;
 
+use super::Plan;
+use super::seccomp::Denied;
 use super::step::{Origin, Step, What};
 use crate::wire::{Failure, HookPoint, NO_PLACE};
 
@@ -11,13 +13,72 @@ pub fn message(step: &Step, failure: &Failure) -> String {
     tell(&step.from.to_string(), &step.what, failure)
 }
 
+/// What came of a step after the filter.
+#[derive(Clone, Copy, Debug)]
+pub enum Came<'f> {
+    /// It has failed.
+    Errno(&'f Failure),
+    /// It was killed by SIGSYS.
+    Killed,
+}
+
+impl Plan {
+    /// The message for step `n`, counted through the bridge, where it is the profile that denies its call.
+    pub fn denied(&self, n: usize, came: Came<'_>) -> Option<String> {
+        let (step, call) = self.after_filter(n, came)?;
+        let so = match (came, self.filter.as_ref()?.denies(&call)?) {
+            (Came::Errno(failure), Denied::With(errno)) if failure.errno.raw_os_error() == errno => {
+                words(failure.errno)
+            }
+            (Came::Killed, Denied::ByDeath) => KILLED.to_owned(),
+            _ => return None,
+        };
+        Some(profile_denies(step, &call, &so))
+    }
+
+    /// Where the profile denies the call of step `n`: the errno, or 0 where the process dies by it, and the message.
+    pub fn denied_always(&self, n: usize) -> Option<(i32, String)> {
+        let (step, call) = self.after_filter(n, Came::Killed)?;
+        let (errno, so) = match self.filter.as_ref()?.denies(&call)? {
+            Denied::With(errno) => (errno, words(Errno::from_raw_os_error(errno))),
+            Denied::ByDeath => (0, KILLED.to_owned()),
+        };
+        Some((errno, profile_denies(step, &call, &so)))
+    }
+
+    /// A step that comes after the filter, and the call that it consists of.
+    fn after_filter(&self, n: usize, came: Came<'_>) -> Option<(&Step, String)> {
+        let n = n.checked_sub(self.bridge.len())?;
+        let loaded = self.init.iter().position(|step| matches!(step.what, What::Seccomp(_)))?;
+        let step = self.init.get(n).filter(|_| n > loaded)?;
+        let call = match (&step.what, came) {
+            (What::Exec(_), _) => "execve".to_owned(),
+            (What::Hooks(..), _) => return None,
+            (_, Came::Errno(failure)) => failure.said.text().into_owned(),
+            // what it waits for
+            (_, Came::Killed) => "read".to_owned(),
+        };
+        Some((step, call))
+    }
+}
+
+const KILLED: &str = "killed by SIGSYS";
+
+fn profile_denies(step: &Step, call: &str, so: &str) -> String {
+    let name = match &step.what {
+        What::Exec(exec) => exec.args.iter().next().map(|name| format!(" {:?}", name.to_string_lossy())),
+        _ => None,
+    };
+    format!("linux.seccomp: {call}{}: {so}: the profile denies it", name.unwrap_or_default())
+}
+
 fn tell(at: &str, what: &What, failure: &Failure) -> String {
     match what {
         What::FindProgram(exec) | What::Exec(exec) => {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
             format!("{at}: {}", program(&name, failure.errno))
         }
-        What::Hooks(point, ..) => hook(at, hook_name(*point), &failure.said.text()),
+        What::Hooks(point, ..) => hook(at, hook_name(*point), &failure.said.text(), failure.errno),
         What::Chdir(path) | What::TryChdir(path) if failure.said.is_empty() => {
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
@@ -69,10 +130,17 @@ pub fn program(name: &str, errno: Errno) -> String {
     }
 }
 
-/// A hook of the list at `at`: `said` is its index and, behind a space, how it ended.
-pub fn hook(at: &str, name: &str, said: &str) -> String {
+/// A hook of the list at `at`: `said` is its index and, behind a space, how it ended, or the call that kept it from
+/// beginning, to which `errno` belongs.
+pub fn hook(at: &str, name: &str, said: &str, errno: Errno) -> String {
     let (n, ending) = said.split_once(' ').unwrap_or(("?", said));
-    format!("{at}[{n}]: error running {name} hook #{n}: {ending}")
+    let ended = ["exit status ", "signal ", "hook ran past "].iter().any(|how| ending.starts_with(how));
+    let why = match ending {
+        "signal 31" => " (SIGSYS): linux.seccomp denies one of its calls".to_owned(),
+        _ if ended => String::new(),
+        _ => format!(": {}", words(errno)),
+    };
+    format!("{at}[{n}]: error running {name} hook #{n}: {ending}{why}")
 }
 
 /// The spec's name for a point.

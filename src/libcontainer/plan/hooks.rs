@@ -4,7 +4,7 @@ use oci_spec::runtime::Hook;
 
 use super::draft::{Draft, Opening, RuntimeHooks};
 use super::process::{self, Own};
-use super::step::{EnvOf, HookCommand, What};
+use super::step::{EnvOf, HookCommand, Slot, What};
 use super::{Asked, Start};
 use crate::config::At;
 use crate::sys::exec::Strings;
@@ -45,31 +45,36 @@ pub(super) fn before_pivot(ask: &Asked<'_>, plan: &mut Draft) {
     }
 }
 
-/// The wait for `start`, and what runs between it and the program.
-pub(super) fn before_start(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    if ask.flags.start == Start::OnFifo {
+/// The wait for `start`, and what runs between it and the program. The fifo on which `start` hears how it went is returned.
+pub(super) fn before_start(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) -> Option<Slot> {
+    let answer = (ask.flags.start == Start::OnFifo).then(|| {
         let at = At::new("start");
         let (fifo, answer) = (plan.open(&at, Opening::StartFifo), plan.open(&at, Opening::AnswerFifo));
         plan.always("start says when", What::AwaitStart(fifo, answer));
-    }
+        answer
+    });
     let hooks = ask.config.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
     // as with runc: without an environment of their own these have the process's, HOME included
-    inside(HookPoint::StartContainer, ("startContainer", "created"), hooks, own.env(), plan);
+    inside(HookPoint::StartContainer, ("startContainer", "created"), hooks, Some(own), plan);
+    answer
 }
 
-/// `env` is the environment of a hook that names none; without one it has none.
+/// What `own` gives to its hooks: the environment, where a hook names none, and its filter. Without one they have neither.
 fn inside(
     point: HookPoint,
     (name, status): (&str, &'static str),
     hooks: Option<&[Hook]>,
-    env: Option<&Strings>,
+    own: Option<&Own<'_>>,
     plan: &mut Draft,
 ) {
     let hooks = hooks.unwrap_or_default();
     let at = At::new("hooks").key(name);
+    let env = own.and_then(Own::env);
+    // ORDER: a hook has the process's rights and its filter: it loads what init itself loads only after it
+    let confine = own.map(process::late_filter).unwrap_or_default();
     let commands: Vec<_> = (hooks.iter().enumerate())
         .filter_map(|(n, hook)| {
-            let command = command(hook, &at.index(n), plan)?;
+            let command = HookCommand { confine: confine.clone(), ..command(hook, &at.index(n), plan)? };
             Some(match env.filter(|_| hook.env().is_none()) {
                 Some(env) => HookCommand { env: env.clone(), env_of: EnvOf::Process, ..command },
                 None => command,
@@ -101,5 +106,6 @@ fn command(hook: &Hook, at: &At, plan: &mut Draft) -> Option<HookCommand> {
     let args = Strings::new(&args).map_err(|_| plan.fault(&at.key("args"), "has a NUL byte")).ok()?;
     let env = Strings::new(hook.env().as_deref().unwrap_or_default());
     let env = env.map_err(|_| plan.fault(&at.key("env"), "has a NUL byte")).ok()?;
-    Some(HookCommand { path: process::c_string(path, &at.key("path"), plan)?, args, env, env_of: EnvOf::Hook, timeout })
+    let path = process::c_string(path, &at.key("path"), plan)?;
+    Some(HookCommand { path, args, env, env_of: EnvOf::Hook, timeout, confine: Vec::new() })
 }

@@ -198,10 +198,10 @@ fn draft(ask: &Asked<'_>) -> Draft {
     rootfs::finish(ask, &kinds, &mut plan); //       read-only last, when nothing has to be made any more
     process::place(&own, &mut plan); //              the working directory and HOME, as root
     process::run_as(&own, ask, &mut plan); //             scheduler, priorities, memory
-    process::give_up_power(&own, ask, &mut plan); // no_new_privs, seccomp, groups, ids, capabilities
+    process::give_up_power(&own, &mut plan); // no_new_privs, groups, ids, capabilities
     process::prepare(&own, ask, &mut plan); //       cwd inside the root, nothing open, program there, ready
-    hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
-    process::go(&own, &mut plan);
+    let answer = hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
+    process::go(&own, answer, &mut plan); //         seccomp, the exec
     plan
 }
 
@@ -234,8 +234,8 @@ pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     process::place(&own, &mut plan);
     run_as::in_cgroup(joining, ask, &mut plan); //   before the scheduler, which may look at it
     process::run_as(&own, ask, &mut plan);
-    process::give_up_power(&own, ask, &mut plan);
+    process::give_up_power(&own, &mut plan);
     process::prepare(&own, ask, &mut plan);
-    process::go(&own, &mut plan);
+    process::go(&own, None, &mut plan);
     plan.into_plan(ask)
 }

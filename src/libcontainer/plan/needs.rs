@@ -138,6 +138,7 @@ impl What {
             What::FindProgram(_) => "find program",
             What::Ready => "ready",
             What::AwaitStart(..) => "await start",
+            What::AboutToExec(_) => "tell start",
             What::Hooks(..) => "hooks",
             What::Exec(_) => "execve",
         }
@@ -171,6 +172,7 @@ impl What {
             What::Mask(_, null, empty) => vec![(*null, Use::AttachCopy), (*empty, Use::AttachCopy)],
             What::Console(console) => console.slots(),
             What::AwaitStart(fifo, answer) => vec![(*fifo, Use::AwaitStart), (*answer, Use::AnswerStart)],
+            What::AboutToExec(answer) => vec![(*answer, Use::AnswerStart)],
             What::Hooks(_, _, state, output) => vec![(*state, Use::ReadState), (*output, Use::KeepOutput)],
             What::Unshare(_)
             | What::BecomeRoot
@@ -270,6 +272,7 @@ impl What {
             | What::FindProgram(_)
             | What::Ready
             | What::AwaitStart(..)
+            | What::AboutToExec(_)
             | What::Exec(_) => Right::Anybody,
         }
     }
@@ -336,6 +339,7 @@ impl What {
             | What::FindProgram(_)
             | What::Ready
             | What::AwaitStart(..)
+            | What::AboutToExec(_)
             | What::Hooks(..)
             | What::Exec(_) => false,
         }
@@ -400,6 +404,7 @@ impl What {
             | What::FindProgram(_)
             | What::Ready
             | What::AwaitStart(..)
+            | What::AboutToExec(_)
             | What::Hooks(..)
             | What::Exec(_) => Writes::Nothing,
         }

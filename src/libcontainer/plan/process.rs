@@ -12,7 +12,7 @@ use rustix::thread::Gid;
 use super::capabilities;
 use super::draft::{Draft, OomScore, Writer};
 use super::namespaces::{Kinds, USER};
-use super::step::{CapabilitySets, Exec, Kept, Limit, What};
+use super::step::{CapabilitySets, Exec, Kept, Limit, Slot, What};
 use super::{Asked, Joining, Keyring, Start, idmap, run_as, seccomp};
 use crate::config::At;
 use crate::host::Users;
@@ -28,6 +28,9 @@ pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 /// As many groups as a process can have: NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
 
+/// CAP_SYS_ADMIN as a mask (linux/capability.h).
+const SYS_ADMIN: u64 = 1 << 21;
+
 /// The process object, understood. Without one (a mistake already told) there is nothing in it.
 pub(super) struct Own<'a> {
     pub(super) process: Option<&'a Process>,
@@ -39,8 +42,21 @@ pub(super) struct Own<'a> {
     /// The bounding set it begins with.
     held: u64,
     capabilities: CapabilitySets,
-    filter_flags: Option<u32>,
-    listener: bool,
+    filter: Option<LoadedFilter>,
+}
+
+/// How the filter is loaded.
+#[derive(Clone, Copy)]
+struct LoadedFilter {
+    flags: u32,
+    /// When: one with a listener while the runtime is there to pass it on, any other as the last thing before the exec.
+    when: Loaded,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loaded {
+    BeforeReady,
+    BeforeExec,
 }
 
 impl Own<'_> {
@@ -88,8 +104,7 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, held: u64, ask: &Asked<
         needs_home: false,
         held,
         capabilities: CapabilitySets::default(),
-        filter_flags: None,
-        listener: false,
+        filter: None,
     };
     let Some(process) = process else { return own };
     (own.uid, own.gid) = (process.user().uid(), process.user().gid());
@@ -236,9 +251,23 @@ fn filter(own: &mut Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let asked = with_receiver(asked, ask);
     let Some((filter, warnings)) = plan.keep(seccomp::filter(&asked, &At::new("linux.seccomp"))) else { return };
     plan.warnings(warnings);
-    own.filter_flags = Some(filter.flags());
-    own.listener = filter.listener().is_some();
+    let when = if filter.listener().is_some() { Loaded::BeforeReady } else { Loaded::BeforeExec };
+    own.filter = Some(LoadedFilter { flags: filter.flags(), when });
     plan.plan().filter = Some(filter);
+    keep_what_loads_it(own, ask, plan);
+}
+
+/// To load a filter takes no_new_privs or CAP_SYS_ADMIN (seccomp(2)). Without the first the second is kept to the end.
+fn keep_what_loads_it(own: &mut Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    if own.process.is_none_or(no_new_privileges) || ask.host.me.no_new_privs {
+        return;
+    }
+    if own.held & SYS_ADMIN == 0 {
+        let why =
+            "cannot be loaded: that takes process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
+        plan.fault(&At::new("linux.seccomp"), why);
+    }
+    own.capabilities.until_exec = SYS_ADMIN & !own.capabilities.effective;
 }
 
 /// The annotation stands for a listenerPath that is not there.
@@ -316,10 +345,9 @@ fn io_priority(asked: &LinuxIOPriority, at: &At, plan: &mut Draft) {
     }
 }
 
-/// ORDER: what needs privilege first, then the privilege. The filter needs either CAP_SYS_ADMIN or no_new_privs: without
-/// no_new_privs it is loaded while the capability is still there, with it as the last thing of all (`prepare`). What can
-/// come before the filter comes before it: profiles are written for programs, and may forbid what we still have to do.
-pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+/// ORDER: what needs privilege first, then the privilege. The filter comes last of all (`prepare`, `go`): profiles are written
+/// for programs, and may forbid what we still have to do.
+pub(super) fn give_up_power(own: &Own<'_>, plan: &mut Draft) {
     let Some(process) = own.process else {
         plan.always("nothing will run", What::Bounding(own.held));
         plan.always("nothing will run", What::Capabilities(own.capabilities));
@@ -337,10 +365,6 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let from = own.at.key("capabilities");
     plan.at(&from, What::Bounding(own.held & !own.capabilities.bounding));
     plan.at(&user.key("uid"), What::OwnStdio(own.uid));
-    if !no_new_privileges(process) {
-        close_fds(ask, plan);
-        load_filter(own, plan);
-    }
     let groups = process.user().additional_gids().clone().unwrap_or_default();
     if groups.len() > MAX_GROUPS {
         plan.fault(&user.key("additionalGids"), format!("more than {MAX_GROUPS} groups"));
@@ -359,10 +383,9 @@ pub(super) fn give_up_power(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     plan.at(&user.key("additionalGids"), What::Groups(groups));
     plan.at(&user, What::Ids(own.uid, own.gid));
     plan.at(&from, What::Capabilities(own.capabilities));
-    if let Some(signal) = ask.flags.death_signal {
-        // ORDER: after the last change of ids or capabilities, which clears it (PR_SET_PDEATHSIG(2const))
-        plan.always("our own parent-death signal", What::DeathSignal(signal));
-    }
+    // ORDER: a change of ids makes dumpable what fs.suid_dumpable says (PR_SET_DUMPABLE(2const)), and clears the death signal
+    unseen(plan);
+    plan.always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
 }
 
 fn no_new_privileges(process: &Process) -> bool {
@@ -378,19 +401,28 @@ pub(super) fn closed(ask: &Asked<'_>) -> What {
     What::CloseFds(3 + ask.flags.extra_fds, Kept::default())
 }
 
-fn load_filter(own: &Own<'_>, plan: &mut Draft) {
+/// The runtime gives the listener to its agent, and is gone when `start` is called.
+fn load_filter_with_listener(own: &Own<'_>, plan: &mut Draft) {
     let at = At::new("linux.seccomp");
-    let Some(flags) = own.filter_flags else { return };
-    plan.at(&at, What::Seccomp(flags));
-    if own.listener {
+    if let Some(LoadedFilter { flags, when: Loaded::BeforeReady }) = own.filter {
+        plan.at(&at, What::Seccomp(flags));
         plan.at(&at.key("listenerPath"), What::Ask(Ask::SeccompListener));
     }
 }
 
-/// The last checks, as the user the program will be: directory, descriptors, program; then the filter, then ready.
+/// The step that loads a filter when all else is done.
+pub(super) fn late_filter(own: &Own<'_>) -> Vec<What> {
+    match own.filter {
+        Some(LoadedFilter { flags, when: Loaded::BeforeExec }) => vec![What::Seccomp(flags)],
+        _ => Vec::new(),
+    }
+}
+
+/// The last checks, as the user the program will be: directory, descriptors, program; then ready.
 pub(super) fn prepare(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     let Some(process) = own.process else {
         close_fds(ask, plan);
+        plan.always("ready, it lives on by itself", What::DeathSignal(0));
         plan.always("recorded before it may start", What::Ready);
         return;
     };
@@ -399,21 +431,29 @@ pub(super) fn prepare(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
     }
     let umask = process.user().umask().unwrap_or(0o022);
     plan.at(&own.at.key("user").key("umask"), What::Umask(umask & 0o777));
-    if no_new_privileges(process) {
-        // ORDER: after Chdir: a descriptor of a directory must never become the cwd (CVE-2024-21626)
-        close_fds(ask, plan);
-    }
+    // ORDER: after Chdir: a descriptor of a directory must never become the cwd (CVE-2024-21626)
+    close_fds(ask, plan);
     if let Some(exec) = &own.exec {
         plan.at(&own.at.key("args"), What::FindProgram(exec.clone()));
     }
-    if no_new_privileges(process) {
-        load_filter(own, plan);
+    // ORDER: before Ready: what was created lives on without the runtime
+    match ask.flags.death_signal {
+        Some(signal) => plan.always("our own parent-death signal", What::DeathSignal(signal)),
+        None => plan.always("ready, it lives on by itself", What::DeathSignal(0)),
     }
+    load_filter_with_listener(own, plan);
     plan.always("recorded before it may start", What::Ready);
 }
 
-pub(super) fn go(own: &Own<'_>, plan: &mut Draft) {
-    if let Some(exec) = &own.exec {
-        plan.at(&own.at.key("args"), What::Exec(exec.clone()));
+/// ORDER: the filter is the last thing before the exec: it may forbid any call, and the exec is the only one left. So each
+/// word is said before it.
+pub(super) fn go(own: &Own<'_>, answer: Option<Slot>, plan: &mut Draft) {
+    let Some(exec) = &own.exec else { return };
+    if let Some(answer) = answer {
+        plan.always("start is told before the filter", What::AboutToExec(answer));
     }
+    for step in late_filter(own) {
+        plan.at(&At::new("linux.seccomp"), step);
+    }
+    plan.at(&own.at.key("args"), What::Exec(exec.clone()));
 }

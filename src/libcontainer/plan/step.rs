@@ -46,6 +46,9 @@ pub struct CapabilitySets {
     pub inheritable: u64,
     /// Ambient.
     pub ambient: u64,
+    /// Held in effective and permitted as well, until the exec, which computes both anew (capabilities(7)): what the filter
+    /// takes to be loaded.
+    pub until_exec: u64,
 }
 
 /// A set of namespaces, as CLONE_NEW* bits.
@@ -161,6 +164,8 @@ pub struct HookCommand {
     pub env_of: EnvOf,
     /// Seconds until it is killed, and its process group with it.
     pub timeout: Option<u32>,
+    /// The steps that its process performs just before its exec.
+    pub confine: Vec<What>,
 }
 
 /// Whose environment a hook has.
@@ -311,6 +316,9 @@ pub enum What {
     AwaitStart(Slot, Slot),
     /// Run hooks inside the container, state on stdin, output kept. (point, hooks, state, output)
     Hooks(HookPoint, Vec<HookCommand>, Slot, Slot),
+    /// Tell `start`, on the answer fifo, that only the exec is left: after this the end of the stream is the program's
+    /// beginning.
+    AboutToExec(Slot),
     /// execve(2).
     Exec(Exec),
 }

@@ -107,12 +107,28 @@ pub fn setns(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), flags) }).map(drop)
 }
 
-/// The end of a child: no destructors, no atexit handlers, which belong to the process it was copied from.
+/// The end of a child: no destructors, no atexit handlers, which belong to the process it was copied from. Where a filter
+/// denies it, the processor ends it: an instruction that is none is the end of pid 1 as well, and no call.
 pub fn exit(status: i32) -> ! {
-    loop {
-        // SAFETY: exit_group(2) never returns and needs nothing.
-        unsafe { libc::syscall(libc::SYS_exit_group, status) };
-    }
+    // SAFETY: exit_group(2) needs nothing, and returns only where a filter denies it.
+    unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    trap()
+}
+
+/// An instruction that is none, which the kernel makes a SIGILL.
+fn trap() -> ! {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: nothing comes after it.
+    unsafe {
+        std::arch::asm!("ud2", options(noreturn))
+    };
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: nothing comes after it.
+    unsafe {
+        std::arch::asm!("udf #0", options(noreturn))
+    };
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    compile_error!("an instruction that is none is missing for this processor");
 }
 
 /// A copy of this process to run one hook in (fork(2)): the pid, or 0 in the copy.

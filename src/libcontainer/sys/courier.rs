@@ -33,8 +33,8 @@ impl std::fmt::Debug for Courier {
     }
 }
 
-/// Begins the thread. What it waits for it sends over `socket`, which stays open, with `packet`. It ends then, or with the
-/// process, or at its exec; nobody has to wait for it.
+/// Begins the thread. What it waits for it sends over `socket`, which stays open, with `packet`, and closes. It ends then, or
+/// with the process, or at its exec; nobody has to wait for it.
 ///
 /// # Errors
 /// Those of mmap(2) and clone(2).
@@ -68,17 +68,9 @@ pub fn begin(socket: BorrowedFd<'_>, packet: &[u8; PACKET_SIZE]) -> Result<Couri
 }
 
 impl Courier {
-    /// Hands the descriptor over; it stays open, under its number, until `close`.
+    /// Hands the descriptor over.
     pub fn send(self, fd: OwnedFd) {
         self.0.number.store(fd.into_raw_fd() + 1, Ordering::Release);
-    }
-
-    /// Closes what was handed over, when it has arrived.
-    pub fn close(self) {
-        let number = self.0.number.swap(0, Ordering::AcqRel);
-        if number > 0 {
-            super::fds::close(number - 1);
-        }
     }
 }
 
@@ -102,6 +94,8 @@ extern "C" fn wait_and_send(room: *mut libc::c_void) -> libc::c_int {
     control.push(SendAncillaryMessage::ScmRights(&fds));
     // who does not listen any more has nobody to miss it
     while sendmsg(socket, &[IoSlice::new(&room.packet)], &mut control, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
+    // a listener that stays open here keeps calls waiting for an agent that is gone, where the kernel says ENOSYS
+    super::fds::close(number);
     0
 }
 
@@ -131,6 +125,5 @@ mod tests {
         });
         assert_eq!(rustix::fs::fstat(got.unwrap()).unwrap().st_ino, wanted);
         assert_eq!(packet, [7; PACKET_SIZE]);
-        courier.close();
     }
 }

@@ -7,6 +7,8 @@ use std::os::raw::c_char;
 
 use rustix::io::Errno;
 
+use super::checked;
+
 /// A NULL-terminated vector of C strings, ready for execve(2).
 #[derive(Debug)]
 pub struct Strings {
@@ -58,12 +60,12 @@ impl PartialEq for Strings {
     }
 }
 
-/// execve(2). Returns only when it did not work.
+/// execve(2). Returns only when it did not work: ECANCELED where a filter answers with success, without doing it.
 pub fn execve(path: &CStr, args: &Strings, env: &Strings) -> Errno {
     // SAFETY: path is NUL-terminated, both vectors are NULL-terminated arrays of NUL-terminated strings that live on.
-    unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
-    // SAFETY: errno's location is a valid thread-local int.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+    checked(unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) })
+        .err()
+        .unwrap_or(Errno::CANCELED)
 }
 
 /// execveat(2) of an open file. Returns only when it did not work.

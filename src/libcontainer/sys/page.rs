@@ -1,4 +1,5 @@
-//! One page that the runtime process and init share: how far init has come, and when, where that is asked for.
+//! Memory that the runtime process and init share: how far init has come, when, where that is asked for, and what has
+//! failed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,13 +14,22 @@ struct Words {
     step: AtomicU32,
     /// How many of its cgroups it has entered.
     entered: AtomicU32,
+    /// The call that kept a hook of init's from beginning, plus one, above 16 bits of errno; 0 where none has.
+    hook: AtomicU32,
     /// Not 0: the times are kept.
     timed: AtomicU32,
     /// When each step began, in microseconds of a clock that began anywhere; 0 where none has.
     times: [AtomicU32; MOST_TIMED],
+    /// Not 0: `failure` is written.
+    failed: AtomicU32,
+    /// The packet that tells of it. Only touched by an init that fails: this is the second page of the mapping.
+    failure: [AtomicU32; FAILURE_WORDS],
 }
 
-/// How many steps have their time kept: what fits into the page.
+/// As long as a packet, in words.
+const FAILURE_WORDS: usize = 64;
+
+/// How many steps have their time kept: what fits into the first page.
 const MOST_TIMED: usize = 1000;
 
 /// The time of day in microseconds, wrapped: the one clock that a time namespace does not move (time_namespaces(7)).
@@ -71,6 +81,41 @@ impl Page {
         {
             time.store(now(), Ordering::Relaxed);
         }
+    }
+
+    /// Init: "this has failed", by stores alone, which no filter denies.
+    pub fn has_failed(&self, packet: &[u8; FAILURE_WORDS * 4]) {
+        let words = self.words();
+        for (word, bytes) in words.failure.iter().zip(packet.chunks_exact(4)) {
+            word.store(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]), Ordering::Relaxed);
+        }
+        words.failed.store(1, Ordering::Release);
+    }
+
+    /// The packet of what has failed.
+    pub fn failure(&self) -> Option<[u8; FAILURE_WORDS * 4]> {
+        let words = self.words();
+        if words.failed.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut packet = [0; FAILURE_WORDS * 4];
+        for (bytes, word) in packet.chunks_exact_mut(4).zip(&words.failure) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        Some(packet)
+    }
+
+    /// A hook's process: "call number `call` of those before I am the hook has failed."
+    pub fn hook_has_not_begun(&self, call: usize, errno: Errno) {
+        let (call, errno) = (u32::try_from(call).unwrap_or(0), errno.raw_os_error().unsigned_abs());
+        self.words().hook.store((call + 1) << 16 | errno & 0xffff, Ordering::Release);
+    }
+
+    /// Why the hook has not begun: the call's number and the kernel's error.
+    pub fn hook_failure(&self) -> Option<(usize, Errno)> {
+        let noted = self.words().hook.load(Ordering::Acquire);
+        let call = (noted >> 16).checked_sub(1)? as usize;
+        Some((call, Errno::from_raw_os_error(i32::try_from(noted & 0xffff).unwrap_or(libc::EIO))))
     }
 
     /// From now on it is noted when each step begins.
@@ -126,7 +171,19 @@ mod tests {
         let times = page.times();
         assert_eq!(times.len(), 1);
         assert!(times[0].0 == 3 && times[0].1 < 1_000_000, "{times:?}");
-        assert!(size_of::<Words>() <= 4096);
+        assert!(std::mem::offset_of!(Words, failed) <= 4096);
+    }
+
+    #[test]
+    fn a_failure_is_read_as_it_was_written() {
+        let page = Page::new().unwrap();
+        assert_eq!(page.failure(), None);
+        let packet: [u8; 256] = std::array::from_fn(|n| u8::try_from(n).unwrap());
+        page.has_failed(&packet);
+        assert_eq!(page.failure(), Some(packet));
+        assert_eq!(page.hook_failure(), None);
+        page.hook_has_not_begun(0, Errno::NOENT);
+        assert_eq!(page.hook_failure(), Some((0, Errno::NOENT)));
     }
 
     #[test]

@@ -121,7 +121,38 @@ impl fmt::Display for Filter {
     }
 }
 
+/// How a profile denies a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// It fails with this errno.
+    With(i32),
+    /// The process dies by SIGSYS.
+    ByDeath,
+}
+
 impl Filter {
+    /// How the profile denies every call of that name, whatever its arguments; nothing where it lets it pass, or where the
+    /// arguments decide.
+    pub fn denies(&self, name: &str) -> Option<Denied> {
+        let mut rules = self.rules.iter().filter(|rule| rule.names.iter().any(|there| there == name)).peekable();
+        let verdict = match rules.peek() {
+            None => self.default,
+            Some(_) => rules.find(|rule| rule.when.iter().any(Vec::is_empty))?.verdict,
+        };
+        match verdict.action {
+            LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog => None,
+            // success without the call being done is told as this (`init`)
+            LinuxSeccompAction::ScmpActErrno if verdict.number == 0 => Some(Denied::With(libc::ECANCELED)),
+            LinuxSeccompAction::ScmpActErrno => Some(Denied::With(verdict.number.into())),
+            // without a tracer, and without an agent that listens (seccomp(2))
+            LinuxSeccompAction::ScmpActTrace | LinuxSeccompAction::ScmpActNotify => Some(Denied::With(libc::ENOSYS)),
+            LinuxSeccompAction::ScmpActKill
+            | LinuxSeccompAction::ScmpActKillThread
+            | LinuxSeccompAction::ScmpActKillProcess
+            | LinuxSeccompAction::ScmpActTrap => Some(Denied::ByDeath),
+        }
+    }
+
     /// The program: an array of struct sock_filter, eight bytes each, in the machine's own byte order.
     ///
     /// # Errors

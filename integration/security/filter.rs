@@ -1,0 +1,223 @@
+//! A profile of `linux.seccomp` may forbid any call, with any action: what has to be done under it is one execve(2), and
+//! whatever comes of that, the container begins or somebody says why not. Nothing waits for ever, and nothing is left.
+//!
+//! Seen on coracle before the filter came last: a profile that forbids exit_group(2) kept init spinning and the runtime
+//! waiting for it; one that forbids write(2) let both wait for ever. runc 1.1.5 waits for ever where its init is killed.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::only;
+use crate::world::{Outcome, Who, World, finish};
+
+/// What init calls before the filter, or called under it once; `execve` is all that is left.
+const CALLS: [&str; 13] = [
+    "read",
+    "write",
+    "exit_group",
+    "close_range",
+    "capset",
+    "prctl",
+    "setresuid",
+    "setgroups",
+    "newfstatat",
+    "faccessat2",
+    "chdir",
+    "recvmsg",
+    "execve",
+];
+
+/// Every action that denies, and one that does not. EINTR is asked again, 0 is success that is none.
+fn actions() -> Vec<(String, Value)> {
+    let errno = |number: i32| (format!("ERRNO {number}"), json!({"action": "SCMP_ACT_ERRNO", "errnoRet": number}));
+    let plain = |name: &str| (name.to_owned(), json!({"action": format!("SCMP_ACT_{name}")}));
+    let errnos = [libc::EPERM, libc::EINTR, 0].map(errno);
+    let others = ["TRACE", "TRAP", "KILL_PROCESS", "LOG"].map(plain);
+    errnos.into_iter().chain(others).collect()
+}
+
+fn denying(calls: &[&str], action: &Value, no_new_privileges: bool, args: &[&str]) -> World {
+    let mut world = World::running(args);
+    let mut rule = json!({"names": calls});
+    rule.as_object_mut().unwrap().extend(action.as_object().unwrap().clone());
+    *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    *world.at("/process/noNewPrivileges") = json!(no_new_privileges);
+    world
+}
+
+/// Nothing but an execve that is denied is a failure of ours. What is denied to the program is its own matter.
+#[track_caller]
+fn must_be_right(what: &str, call: &str, outcome: &Outcome) {
+    if call == "execve" && !what.contains("LOG") {
+        let said = outcome.err.clone();
+        assert_ne!(outcome.code(), 0, "{what}: {said}");
+        for words in ["linux.seccomp: execve", "the profile denies it"] {
+            assert!(said.contains(words), "{what}: {words:?} is not in {said:?}");
+        }
+    } else {
+        assert!(!outcome.err.contains("coracle"), "{what}: {}", outcome.err);
+    }
+}
+
+#[test]
+fn run_begins_or_says_why_not_whatever_is_denied() {
+    only!(Who::Us; "runc and crun wait for ever for some of these");
+    for call in CALLS {
+        for (action, rule) in actions() {
+            for no_new_privileges in [true, false] {
+                let what = format!("{call} {action} no_new_privs {no_new_privileges}");
+                let world = denying(&[call], &rule, no_new_privileges, &["true"]);
+                must_be_right(&what, call, &world.run());
+            }
+        }
+    }
+}
+
+#[test]
+fn create_and_start_begin_or_say_why_not_whatever_is_denied() {
+    only!(Who::Us; "runc and crun wait for ever for some of these");
+    for calls in [&["read"][..], &["write"], &["exit_group"], &["execve"], &["execve", "write", "exit_group"]] {
+        for (action, rule) in actions() {
+            for no_new_privileges in [true, false] {
+                let what = format!("{calls:?} {action} no_new_privs {no_new_privileges}");
+                let world = denying(calls, &rule, no_new_privileges, &["true"]);
+                world.create().ok();
+                must_be_right(&what, calls[0], &world.call(&["start", &world.id]));
+                world.wait_for_status("stopped");
+                world.call(&["delete", &world.id]).ok();
+            }
+        }
+    }
+}
+
+#[test]
+fn exec_begins_or_says_why_not_whatever_is_denied() {
+    only!(Who::Us; "runc and crun wait for ever for some of these");
+    for call in ["read", "write", "exit_group", "capset", "close_range", "execve"] {
+        for (action, rule) in actions() {
+            for no_new_privileges in [true, false] {
+                let what = format!("{call} {action} no_new_privs {no_new_privileges}");
+                let mut world = World::running(&["sleep", "1000"]);
+                *world.at("/process/noNewPrivileges") = json!(no_new_privileges);
+                world.begin();
+                // a profile that lets its init begin, and then another one
+                let path = world.path(&format!("state/{}/config.json", world.id));
+                let denied = denying(&[call], &rule, no_new_privileges, &["true"]);
+                std::fs::write(&path, denied.config.to_string()).unwrap();
+                must_be_right(&what, call, &world.exec(&["true"]));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_profile_that_allows_nothing_ends_with_words_and_leaves_nothing() {
+    only!(Who::Us; "runc and crun wait for ever for some of these");
+    for action in ["ERRNO", "TRACE", "TRAP", "KILL", "KILL_THREAD", "KILL_PROCESS"] {
+        for (no_new_privileges, uid) in [(true, 0), (false, 0), (true, 1000), (false, 1000)] {
+            let what = format!("{action} no_new_privs {no_new_privileges} uid {uid}");
+            let mut world = World::running(&["true"]);
+            *world.at("/linux/seccomp") = json!({"defaultAction": format!("SCMP_ACT_{action}")});
+            *world.at("/process/noNewPrivileges") = json!(no_new_privileges);
+            *world.at("/process/user") = json!({"uid": uid, "gid": uid});
+            must_be_right(&what, "execve", &world.run());
+            world.assert_clean();
+            world.create().ok();
+            must_be_right(&what, "execve", &world.call(&["start", &world.id]));
+        }
+    }
+}
+
+/// As with runc and crun: only what is denied to the program matters.
+#[test]
+fn a_program_that_does_not_read_needs_no_read() {
+    for no_new_privileges in [true, false] {
+        if no_new_privileges || crate::world::who() == Who::Us {
+            let rule = json!({"action": "SCMP_ACT_ERRNO"});
+            denying(&["read", "readv", "pread64"], &rule, no_new_privileges, &["true"]).run().ok();
+        }
+    }
+}
+
+const RIGHTS: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
+
+/// What is kept for the filter is gone with the exec: the rights are the same with a filter and without one.
+#[test]
+fn a_filter_changes_nothing_of_what_the_process_may_do() {
+    let some = json!(["CAP_KILL", "CAP_CHOWN", "CAP_NET_BIND_SERVICE"]);
+    let (one, none, admin) = (json!(["CAP_KILL"]), json!([]), json!(["CAP_KILL", "CAP_SYS_ADMIN"]));
+    let sets = [
+        [&some, &some, &some, &none, &none],
+        [&some, &some, &some, &one, &one],
+        [&some, &one, &one, &some, &none],
+        [&admin, &admin, &admin, &admin, &admin],
+        [&admin, &one, &one, &none, &none],
+        [&none, &none, &none, &none, &none],
+    ];
+    for [bounding, effective, permitted, inheritable, ambient] in sets {
+        for (uid, no_new_privileges) in [(0, true), (0, false), (1000, true), (1000, false)] {
+            for users in [false, true] {
+                let look = |filter: Option<&Value>| {
+                    let world = |args: &[&str]| {
+                        let mut world = World::running(args);
+                        *world.at("/process/capabilities") = json!({
+                            "bounding": bounding, "effective": effective, "permitted": permitted,
+                            "inheritable": inheritable, "ambient": ambient,
+                        });
+                        *world.at("/process/user") = json!({"uid": uid, "gid": uid, "additionalGids": [5]});
+                        *world.at("/process/noNewPrivileges") = json!(no_new_privileges);
+                        if users {
+                            world.namespace("user", None);
+                            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+                            *world.at("/linux/uidMappings") = map.clone();
+                            *world.at("/linux/gidMappings") = map;
+                            // where mounts are made the container's root must be able to make their places
+                            finish(Command::new("chown").args(["-hR", "100000:100000"]).arg(world.rootfs(""))).ok();
+                        }
+                        if let Some(filter) = filter {
+                            *world.at("/linux/seccomp") = filter.clone();
+                        }
+                        world
+                    };
+                    let first = world(&["sh", "-c", RIGHTS]).run().ok();
+                    let further = world(&["sleep", "1000"]);
+                    further.begin();
+                    first + &further.exec(&["sh", "-c", RIGHTS]).ok()
+                };
+                let harmless = json!({"defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]});
+                let (without, with) = (look(None), look(Some(&harmless)));
+                let what = format!("{effective} uid {uid} no_new_privs {no_new_privileges} users {users}");
+                assert!(without.contains("Seccomp:\t0") && with.contains("Seccomp:\t2"), "{with}");
+                assert_eq!(with.replace("Seccomp:\t2", "Seccomp:\t0"), without, "{what}");
+            }
+        }
+    }
+}
+
+/// A hook is confined as the process is, and what the profile denies it is told as well.
+#[test]
+fn a_hook_that_the_profile_forbids_is_told() {
+    only!(Who::Us; "runc and crun load the filter after these hooks, or before, by version");
+    for (action, rule) in actions() {
+        for no_new_privileges in [true, false] {
+            let what = format!("{action} no_new_privs {no_new_privileges}");
+            for calls in [&["execve"][..], &["execve", "write", "exit_group", "close"]] {
+                let mut world = denying(calls, &rule, no_new_privileges, &["true"]);
+                world.config["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
+                let outcomes = [world.run(), {
+                    world.create().ok();
+                    world.call(&["start", &world.id])
+                }];
+                for outcome in outcomes.iter().filter(|_| action != "LOG") {
+                    assert_ne!(outcome.code(), 0, "{what}");
+                    let said = &outcome.err;
+                    assert!(said.contains("hooks.startContainer[0]: "), "{what}: {said}");
+                    assert!(said.contains("#0: execve: ") || said.contains("SIGSYS"), "{what}: {said}");
+                }
+                assert!(action != "LOG" || outcomes.iter().all(|outcome| outcome.code() == 0), "{what}");
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The filter and what is around it: nothing of ours is left to a profile, and nobody is left behind.
+
+use libcontainer::plan::Plan;
+use libcontainer::plan::step::{CapabilitySets, What};
+use libcontainer::wire::{Ask, HookPoint};
+
+use super::frame::{Rule, at, insert_after, leave_out, runs_nothing, step, steps, twice};
+
+const SYS_ADMIN: u64 = 1 << 21;
+
+pub const RULES: [Rule; 6] = [
+    Rule {
+        name: "the exec alone comes after the filter",
+        holds: seccomp,
+        broken_by: &[
+            ("two filters", |plan| twice(plan, filter)),
+            ("no filter", |plan| leave_out(plan, filter)),
+            ("a step of ours after it", |plan| insert_after(plan, filter, What::Session)),
+            ("the last word after it", |plan| {
+                let Some(n) = at(plan, filter).first().copied() else { return false };
+                matches!(step(plan, n - 1).what, What::AboutToExec(_)) && {
+                    let n = n - plan.bridge.len();
+                    plan.init.swap(n - 1, n);
+                    true
+                }
+            }),
+        ],
+    },
+    Rule {
+        name: "the filter can be loaded",
+        holds: filter_can_be_loaded,
+        broken_by: &[
+            ("CAP_SYS_ADMIN is not kept", |plan| {
+                sets(plan).is_some_and(|sets| std::mem::take(&mut sets.until_exec) != 0)
+            }),
+            ("no_new_privs is left out", |plan| {
+                !at(plan, filter).is_empty() && leave_out(plan, |what| *what == What::NoNewPrivs)
+            }),
+        ],
+    },
+    Rule {
+        name: "nothing else is kept",
+        holds: nothing_else_is_kept,
+        broken_by: &[
+            ("without a filter", |plan| plan.filter.is_none() && keep(plan, SYS_ADMIN)),
+            ("with no_new_privs", |plan| {
+                !at(plan, |what| *what == What::NoNewPrivs).is_empty() && keep(plan, SYS_ADMIN)
+            }),
+            ("more than the filter needs", |plan| keep(plan, SYS_ADMIN | 1)),
+        ],
+    },
+    Rule {
+        name: "hooks wear the filter",
+        holds: hooks_wear_the_filter,
+        broken_by: &[("one that does not", |plan| {
+            let hooks = plan.bridge.iter_mut().chain(&mut plan.init).filter_map(|step| match &mut step.what {
+                What::Hooks(_, hooks, ..) => Some(hooks),
+                _ => None,
+            });
+            hooks.flatten().fold(false, |some, hook| some | hook.confine.pop().is_some())
+        })],
+    },
+    Rule {
+        name: "init ends with the runtime until it is ready",
+        holds: ends_with_the_runtime,
+        broken_by: &[
+            ("it lives on from the beginning", |plan| leave_out(plan, kills)),
+            ("the bridge lives on", |plan| !plan.bridge.is_empty() && kills(&plan.bridge.remove(0).what)),
+            ("what clears it after it", |plan| insert_after(plan, |what| *what == What::Ready, What::BecomeRoot)),
+            ("what is ready ends with the runtime", |plan| {
+                leave_out(plan, |what| matches!(what, What::DeathSignal(_)) && !kills(what))
+            }),
+        ],
+    },
+    Rule {
+        name: "not dumpable to the end",
+        holds: undumpable_to_the_end,
+        broken_by: &[("the last one is left out", |plan| {
+            let Some(n) = at(plan, |what| *what == What::Undumpable).last().copied() else { return false };
+            !runs_nothing(plan) && plan.init.remove(n - plan.bridge.len()).what == What::Undumpable
+        })],
+    },
+];
+
+fn filter(what: &What) -> bool {
+    matches!(what, What::Seccomp(_))
+}
+
+fn kills(what: &What) -> bool {
+    *what == What::DeathSignal(libc::SIGKILL)
+}
+
+fn sets(plan: &mut Plan) -> Option<&mut CapabilitySets> {
+    plan.init.iter_mut().find_map(|step| match &mut step.what {
+        What::Capabilities(sets) => Some(sets),
+        _ => None,
+    })
+}
+
+fn keep(plan: &mut Plan, kept: u64) -> bool {
+    sets(plan).map(|sets| sets.until_exec = kept).is_some()
+}
+
+/// seccomp(2) takes CAP_SYS_ADMIN or no_new_privs, and a profile may forbid any call: the exec alone comes after the filter.
+/// Before it come the words that the runtime and `start` wait for. One with a listener, which the runtime passes on, comes
+/// before `Ready`, and what init then still does is to wait.
+fn seccomp(plan: &Plan) -> Result<(), String> {
+    let filters = at(plan, filter);
+    let Some(loaded) = filters.first() else {
+        return if plan.filter.is_none() { Ok(()) } else { Err("a filter that nobody loads".to_owned()) };
+    };
+    let Some(profile) = plan.filter.as_ref().filter(|_| filters.len() == 1) else {
+        return Err("more filters than one, or none to load".to_owned());
+    };
+    let listener = profile.listener().is_some();
+    let may_follow = |what: &What| match what {
+        What::Exec(_) => true,
+        What::Ask(Ask::SeccompListener) | What::Ready | What::AwaitStart(..) | What::AboutToExec(_) => listener,
+        What::Hooks(HookPoint::StartContainer, ..) => listener,
+        _ => false,
+    };
+    match steps(plan).skip(loaded + 1).find(|step| !may_follow(&step.what)) {
+        Some(step) => Err(format!("{step} after the filter")),
+        None => Ok(()),
+    }
+}
+
+/// To load it takes no_new_privs or CAP_SYS_ADMIN; the second is kept beyond `Capabilities` where the first is not set.
+fn filter_can_be_loaded(plan: &Plan) -> Result<(), String> {
+    let Some(loaded) = at(plan, filter).first().copied() else { return Ok(()) };
+    let before: Vec<_> = steps(plan).take(loaded).collect();
+    let no_new_privs = before.iter().any(|step| step.what == What::NoNewPrivs);
+    let kept = before.iter().any(
+        |step| matches!(&step.what, What::Capabilities(sets) if (sets.effective | sets.until_exec) & SYS_ADMIN != 0),
+    );
+    match (no_new_privs, kept) {
+        (true, _) | (false, true) => Ok(()),
+        (false, false) => Err("neither no_new_privs nor CAP_SYS_ADMIN when the filter is loaded".to_owned()),
+    }
+}
+
+/// What is kept for the filter is kept for it alone, and not where an exec could make it the program's (no_new_privs:
+/// capabilities(7)).
+fn nothing_else_is_kept(plan: &Plan) -> Result<(), String> {
+    let no_new_privs = at(plan, |what| *what == What::NoNewPrivs);
+    let may = if plan.filter.is_some() && no_new_privs.is_empty() { SYS_ADMIN } else { 0 };
+    match at(plan, |what| matches!(what, What::Capabilities(sets) if sets.until_exec & !may != 0)).first() {
+        Some(n) => Err(format!("{} keeps what the filter does not need", step(plan, *n))),
+        None => Ok(()),
+    }
+}
+
+/// A startContainer hook is confined as the process is: where the filter comes after it, it loads it itself.
+fn hooks_wear_the_filter(plan: &Plan) -> Result<(), String> {
+    let loaded = at(plan, filter).first().copied();
+    for (n, hooked) in steps(plan).enumerate() {
+        let What::Hooks(point, hooks, ..) = &hooked.what else { continue };
+        let later = loaded.filter(|loaded| *loaded > n).map(|loaded| step(plan, loaded).what.clone());
+        let wanted: Vec<What> = match point {
+            HookPoint::StartContainer => later.into_iter().collect(),
+            HookPoint::CreateRuntime | HookPoint::CreateContainer => Vec::new(),
+        };
+        if hooks.iter().any(|hook| hook.confine != wanted) {
+            return Err(format!("{hooked}: not confined as it must be"));
+        }
+    }
+    Ok(())
+}
+
+/// Init ends with the runtime until it is ready, also after each change of ids or capabilities, which clears the signal
+/// (PR_SET_PDEATHSIG(2const)); and what is ready lives on, unless we are to end it.
+fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
+    let clears = |what: &What| match what {
+        What::BecomeRoot => true,
+        What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
+        _ => false,
+    };
+    for list in [&plan.bridge, &plan.init] {
+        let set = |n: usize| list.get(n).is_some_and(|step| kills(&step.what));
+        if !list.is_empty() && !set(0) {
+            return Err("it lives on at first".to_owned());
+        }
+        if let Some(n) = (0..list.len()).find(|n| clears(&list[*n].what) && !set(n + 1)) {
+            return Err(format!("after {} it lives on", list[n]));
+        }
+    }
+    let ready = at(plan, |what| *what == What::Ready);
+    let given_up = at(plan, |what| matches!(what, What::Ids(..) | What::Capabilities(_)));
+    let (Some(ready), Some(given_up)) = (ready.first(), given_up.last()) else { return Err("never ready".to_owned()) };
+    let last = steps(plan).take(*ready).skip(*given_up).filter(|step| matches!(step.what, What::DeathSignal(_)));
+    // its own signal, when it is ready, may be the same
+    match *last.map(|step| &step.what).collect::<Vec<_>>() {
+        [first, _] if kills(first) => Ok(()),
+        [last] if runs_nothing(plan) && !kills(last) => Ok(()),
+        _ => Err("it lives on when its rights are given up, or ends with the runtime when it is ready".to_owned()),
+    }
+}
+
+/// A change of ids makes a process dumpable where fs.suid_dumpable says so (PR_SET_DUMPABLE(2const)).
+fn undumpable_to_the_end(plan: &Plan) -> Result<(), String> {
+    let undumpable = at(plan, |what| *what == What::Undumpable);
+    let ids = at(plan, |what| matches!(what, What::Ids(..) | What::Capabilities(_)));
+    match (ids.last(), undumpable.last()) {
+        (Some(ids), Some(undumpable)) if ids < undumpable => Ok(()),
+        (Some(_), _) if runs_nothing(plan) => Ok(()),
+        (None, _) => Ok(()),
+        _ => Err("after the ids have changed anybody may look".to_owned()),
+    }
+}
