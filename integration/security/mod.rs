@@ -2,6 +2,9 @@
 //! is a subcommand of attacker.c, a static program that is put into a root; a test is only as good as what it would see, so
 //! each says on which older runtime it sees it.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
 mod binary;
 mod cgroup;
 mod covered_proc;
@@ -9,7 +12,9 @@ mod credentials;
 mod descriptors;
 mod exchange;
 mod exe;
+mod files;
 mod filter;
+mod host_mounts;
 mod host_root;
 mod joining;
 mod keyring;
@@ -20,8 +25,6 @@ mod proc_writes;
 mod streams;
 mod views;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;

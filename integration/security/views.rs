@@ -27,7 +27,9 @@ fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
     needs_root!("user namespaces with all ids");
     for propagation in ["", "shared", "rslave", "private"] {
         let mut world = world();
-        *world.at("/linux/rootfsPropagation") = json!(propagation);
+        if !propagation.is_empty() {
+            *world.at("/linux/rootfsPropagation") = json!(propagation);
+        }
         world.write();
         for args in [&["run", &world.id][..], &["run", "--no-pivot", &world.id]] {
             let out = world.call(args).ok();

@@ -77,9 +77,10 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     if let Some(path) = &args.pid_file {
         pidfile::write(&absolute(path)?, ready.pid())?;
     }
+    let pid = ready.pid();
     let child: Child = ready.go().context("unable to start container process").inspect_err(|_| {
         if let Some(path) = &args.pid_file {
-            let _ = fs::remove_file(path);
+            pidfile::forget(path, pid);
         }
     })?;
     match held {

@@ -1,6 +1,5 @@
 //! `run`: create and start in one, and stay until it ends unless told otherwise.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use libcontainer::container::{Container, check_id};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::new::{Leftovers, Made, New, began, destroy};
 use libcontainer::launch::notify::{self, Notify};
-use libcontainer::launch::{console, seal};
+use libcontainer::launch::{console, pidfile, seal};
 use libcontainer::plan::{Flags, Start};
 use libcontainer::wait;
 
@@ -72,7 +71,9 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let (made, (relay, notify)) = made.unless_failed(done)?;
     let (container, child) = made.go()?;
     if let Err(error) = began(&container) {
-        forget(pid_file.as_deref());
+        if let Some(path) = &pid_file {
+            pidfile::forget(path, child.pid);
+        }
         return Err(cgroup::undone(error, remove(container, Leftovers::Killed).map(drop)));
     }
     match held {
@@ -114,12 +115,6 @@ fn attend(
         _ => None,
     };
     Ok((relay, notify))
-}
-
-fn forget(pid_file: Option<&Path>) {
-    if let Some(path) = pid_file {
-        let _ = fs::remove_file(path);
-    }
 }
 
 /// The program has ended, and how it has is what `run` exits with, whatever becomes of what is left.

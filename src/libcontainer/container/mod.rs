@@ -25,7 +25,9 @@ use directory::{Attempt, PATIENCE, Unread};
 pub use directory::Lock;
 pub use identity::{has_executed, open_process, start_time};
 pub use note::{MountsBelow, Note, ProcessId};
-pub use record::{AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt};
+pub use record::{
+    AfterStart, HostMount, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt,
+};
 pub use remains::{Claim, Remains};
 pub use status::{Observed, Process, Status, status};
 

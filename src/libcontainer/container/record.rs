@@ -177,7 +177,7 @@ pub struct OwnRecord {
     pub without_late_hooks: bool,
     /// What was mounted on the host for it, in order: it has no mount namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub host_mounts: Vec<PathBuf>,
+    pub host_mounts: Vec<HostMount>,
     /// Its session keyring. One that runc made, or an older coracle, has the name that the id makes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
@@ -189,6 +189,38 @@ pub struct OwnRecord {
     /// Changes when something is damaged that `delete` and `kill` go by (`Record::check`).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub seal: String,
+}
+
+/// A mount on the host. Its path alone is no way to find it again: whoever may write a directory above puts another there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, from = "RecordedMount")]
+pub struct HostMount {
+    /// Where it was.
+    pub path: PathBuf,
+    /// Its id in mountinfo, which the kernel uses again when it is gone.
+    pub id: u64,
+    /// Its id that is never used again. Nothing where the kernel has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique: Option<u64>,
+    /// Device and inode of its root.
+    pub file: (u64, u64),
+}
+
+/// As it is written now, and as it was: the path alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RecordedMount {
+    Whole { path: PathBuf, id: u64, unique: Option<u64>, file: (u64, u64) },
+    Path(PathBuf),
+}
+
+impl From<RecordedMount> for HostMount {
+    fn from(recorded: RecordedMount) -> HostMount {
+        match recorded {
+            RecordedMount::Whole { path, id, unique, file } => HostMount { path, id, unique, file },
+            RecordedMount::Path(path) => HostMount { path, ..HostMount::default() },
+        }
+    }
 }
 
 /// A step behind `AwaitStart`.

@@ -180,7 +180,7 @@ fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) 
     }
     reserved.record(record).inspect_err(|_| {
         if let Some(path) = pid_file {
-            let _ = fs::remove_file(path);
+            pidfile::forget(path, pid);
         }
     })
 }
@@ -332,7 +332,7 @@ fn ends_within(process: &OwnedFd, seconds: i64, nanoseconds: i64) -> bool {
 /// Removes a container whose program did not begin.
 fn unwind(container: Container, lock: &Lock, pid_file: Option<PathBuf>, error: anyhow::Error) -> anyhow::Error {
     if let Some(path) = pid_file {
-        let _ = fs::remove_file(path);
+        pidfile::forget(&path, container.record().init_process_pid);
     }
     cgroup::undone(error, destroy(container, lock, Leftovers::Killed).map(drop))
 }
@@ -514,7 +514,8 @@ pub enum Leftovers {
     Killed,
 }
 
-/// Removes all that a container was, then runs its poststop hooks. The warnings of these are returned.
+/// Removes all that a container was, then runs its poststop hooks. Their warnings, and mounts on the host that are left
+/// because they are not found as they were, are returned.
 ///
 /// # Errors
 /// Something could not be removed; the container is still there then.
@@ -534,9 +535,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     resctrl::remove(&container.record().own_groups(), &Kernel)?;
     let hooks = hooks_of(&container).unwrap_or_default();
     let record = container.record().clone();
-    if let Some(own) = &record.coracle {
-        take_away(&own.host_mounts)?;
-    }
+    let left = record.coracle.as_ref().map(|own| take_away(&own.host_mounts)).transpose()?.unwrap_or_default();
     // runc has written state.json anew, and left out what is ours alone
     if let Some(note) = lock.note().filter(|_| record.coracle.is_none()) {
         undo::undo(&note)?;
@@ -544,7 +543,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     container.remove(lock)?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let annotations = record.annotations();
-    Ok(after_stop(list, &identity(&record, &annotations)))
+    Ok(left.into_iter().chain(after_stop(list, &identity(&record, &annotations))).collect())
 }
 
 fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<anyhow::Error> {

@@ -1,53 +1,130 @@
 //! `--pid-file`: all of it or nothing, no newline, as runc writes it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
-/// Writes `pid` to a file beside `path` and renames it there.
+/// Writes `pid` to a file beside `path` and renames it there. Where something is there that is no regular file, a device, a
+/// fifo, or a link to one, it is written into: the name may be anybody's, such as /dev/null or /dev/stdout.
 ///
 /// # Errors
-/// The path and the kernel's word.
+/// The path and the kernel's word; a link that leads to a regular file or nowhere.
 pub fn write(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().ok_or_else(|| anyhow!("--pid-file: {} names no file", path.display()))?;
     let beside = path.with_file_name(format!(".{}", name.to_string_lossy()));
-    let create = || fs::OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(&beside);
+    let text = pid.to_string();
+    let written = match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() => into(path, &text),
+        Ok(_) | Err(_) => replace(path, &beside, &text),
+    };
+    written.with_context(|| format!("--pid-file: write {}", path.display()))
+}
+
+/// Removes what `write` made: a regular file that has that pid in it.
+pub fn forget(path: &Path, pid: i32) {
+    let ours = || -> io::Result<bool> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let mut text = String::new();
+        Ok(file.metadata()?.is_file() && file.take(16).read_to_string(&mut text).is_ok() && text == pid.to_string())
+    };
+    if ours().unwrap_or(false) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn into(path: &Path, text: &str) -> io::Result<()> {
+    // a fifo without a reader is no place to wait
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut file = fs::OpenOptions::new().write(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        return Err(io::Error::other("it is a link to a file"));
+    }
+    file.write_all(text.as_bytes())
+}
+
+fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
+    let create = || fs::OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(beside);
     let write = || {
         let mut file = match create() {
             // left by somebody who was killed between the two; whoever is at it right now will be told that it is gone
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&beside)?;
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(beside)?;
                 create()?
             }
             other => other?,
         };
-        file.write_all(pid.to_string().as_bytes())?;
-        fs::rename(&beside, path)
+        file.write_all(text.as_bytes())?;
+        fs::rename(beside, path)
     };
-    write()
-        .inspect_err(|error| {
-            if error.kind() != std::io::ErrorKind::AlreadyExists {
-                let _ = fs::remove_file(&beside);
-            }
-        })
-        .with_context(|| format!("--pid-file: write {}", path.display()))
+    write().inspect_err(|error: &io::Error| {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            let _ = fs::remove_file(beside);
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
     #[test]
     fn the_number_alone_stands_in_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pid");
-        super::write(&path, 42).unwrap();
-        super::write(&path, 43).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "43");
-        std::fs::write(directory.path().join(".pid"), "left").unwrap();
-        super::write(&path, 43).unwrap();
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-        assert!(super::write(&directory.path().join("no/pid"), 1).is_err());
+        write(&path, 42).unwrap();
+        write(&path, 43).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "43");
+        fs::write(directory.path().join(".pid"), "left").unwrap();
+        write(&path, 43).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert!(write(&directory.path().join("no/pid"), 1).is_err());
+    }
+
+    #[test]
+    fn only_the_own_number_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        write(&path, 42).unwrap();
+        forget(&path, 43);
+        assert!(path.exists());
+        forget(&path, 42);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_written_into_or_refused_and_never_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let said = |name: &str| format!("{:#}", write(&at(name), 42).unwrap_err());
+        assert!(said("fifo").contains("No such device or address"), "{}", said("fifo"));
+        let mut reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(at("fifo")).unwrap();
+        symlink("fifo", at("to-fifo")).unwrap();
+        for name in ["fifo", "to-fifo"] {
+            write(&at(name), 42).unwrap();
+            let mut text = [0; 16];
+            let length = reader.read(&mut text).unwrap();
+            assert_eq!(&text[..length], b"42");
+            forget(&at(name), 42);
+            assert!(fs::symlink_metadata(at(name)).is_ok_and(|there| !there.is_file()), "{name}");
+        }
+        fs::write(at("file"), "precious").unwrap();
+        symlink("file", at("to-file")).unwrap();
+        symlink("nowhere", at("to-nowhere")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        assert!(said("to-file").contains("it is a link to a file"), "{}", said("to-file"));
+        for name in ["to-nowhere", "directory"] {
+            assert!(said(name).contains(name), "{}", said(name));
+            forget(&at(name), 42);
+        }
+        forget(&at("to-file"), 42);
+        assert_eq!(fs::read_to_string(at("to-file")).unwrap(), "precious");
+        assert!(!at("nowhere").exists() && at("to-nowhere").is_symlink() && at("directory").is_dir());
     }
 }

@@ -25,7 +25,10 @@ pub fn undo(note: &Note) -> Result<()> {
     // an init that has lost its runtime ends by itself, so these become empty when they are ours
     let coming = Cgroup::open(note.coming.clone(), None).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);
-    let mounts = note.mounts.as_ref().map_or(Ok(()), |mounts| take_away(&HostMounts::noted(mounts).made()?));
+    let mounts = note.mounts.as_ref().map_or(Ok(()), |mounts| {
+        let left = take_away(&HostMounts::noted(mounts).made()?)?;
+        left.into_iter().next().map_or(Ok(()), Err)
+    });
     init.and(cgroup).and(coming).and(groups).and(mounts)
 }
 
