@@ -26,6 +26,8 @@ fn every_flag_of_a_mount_is_set_or_cleared() {
         (&["noatime"], &["noatime"], &["relatime"]),
         (&["noatime", "relatime"], &["relatime"], &["noatime"]),
         (&["strictatime"], &[], &["noatime", "relatime"]),
+        (&["norelatime"], &["relatime"], &["noatime"]),
+        (&["noatime", "norelatime"], &["noatime"], &["relatime"]),
         (&["nodiratime"], &["nodiratime"], &[]),
         (&["nodiratime", "diratime"], &[], &["nodiratime"]),
         (&["defaults"], &["rw"], &["nosuid", "nodev", "noexec"]),

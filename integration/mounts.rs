@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::mountinfo::{HostMount, MOUNTINFO, bind, find_mount, mount_at, refused, seen_with, tmpfs};
 use crate::ordinary::root;
-use crate::world::{Who, World, finish, who};
+use crate::world::{Who, World, finish, runtime, who};
 use crate::{needs_root, only};
 
 #[test]
@@ -193,6 +193,81 @@ fn tmpcopyup_fills_a_tmpfs_with_what_it_covers() {
     assert_eq!(lines[5].len(), 100_000);
     assert_eq!(&lines[6..], ["/nowhere", "file", "more"]);
     assert!(!world.rootfs("v/dir/more").exists());
+}
+
+#[test]
+fn tmpcopyup_keeps_holes_and_names_what_has_no_room() {
+    needs_root!("mounts");
+    only!(Who::Us; "the peers copy holes, and the file is not named");
+    let mut world = World::running(&[
+        "sh",
+        "-c",
+        "stat -c '%s %b' /v/dir/lastlog; od -An -c /v/dir/lastlog | head -3; stat -c %s /v/end",
+    ]);
+    fs::create_dir_all(world.rootfs("v/dir")).unwrap();
+    let sparse = fs::File::create(world.rootfs("v/dir/lastlog")).unwrap();
+    sparse.set_len(200 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"me", 100 << 20).unwrap();
+    fs::File::create(world.rootfs("v/end")).unwrap().set_len(12345).unwrap();
+    world.mount(tmpfs("/v", &["tmpcopyup", "size=1m"]));
+    let out = world.run().ok();
+    let lines: Vec<_> = out.lines().collect();
+    let blocks: u32 = lines[0].strip_prefix("209715200 ").unwrap().parse().unwrap();
+    assert!((1..=64).contains(&blocks), "{out}");
+    assert!(out.contains("m   e"), "{out}");
+    assert_eq!(lines.last(), Some(&"12345"));
+    fs::write(world.rootfs("v/dir/full"), vec![1; 2 << 20]).unwrap();
+    let said = world.run().fails();
+    assert!(
+        said.contains("mounts[6]: mount tmpfs on /v: tmpcopyup: copy dir/full: no space left on device (ENOSPC)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_on_a_file_and_the_reverse_name_both_sides() {
+    let mut world = World::running(&["true"]);
+    fs::create_dir(world.rootfs("directory")).unwrap();
+    fs::write(world.rootfs("file"), "").unwrap();
+    fs::create_dir(world.path("source")).unwrap();
+    fs::write(world.path("source/file"), "").unwrap();
+    let directory = world.path("source").display().to_string();
+    let mounts = world.config["mounts"].clone();
+    for (source, on) in [(directory.clone(), "file"), (format!("{directory}/file"), "directory")] {
+        world.config["mounts"] = mounts.clone();
+        world.mount(json!({"destination": format!("/{on}"), "type": "bind", "source": source, "options": ["bind"]}));
+        let said = world.run().fails();
+        // Docker looks for these words
+        assert!(said.to_lowercase().contains("not a directory"), "{said}");
+        if who() == Who::Us {
+            let it = if on == "file" { "directory" } else { "file" };
+            let whole = format!("mounts[6]: mount {source} (a {it}) on /{on} (a {on}): not a directory (ENOTDIR)");
+            assert!(said.contains(&whole), "{said}");
+        }
+    }
+    world.config["mounts"] = mounts;
+    world.mount(tmpfs("/file", &[]));
+    let said = world.run().fails();
+    assert!(said.to_lowercase().contains("not a directory"), "{said}");
+}
+
+#[test]
+fn many_mounts_need_no_larger_limit_of_descriptors() {
+    only!(Who::Us; "the peers open one after the other");
+    let mut world = World::running(&["sh", "-c", "ulimit -Sn; ulimit -Hn; ls -A /m | wc -l"]);
+    fs::create_dir(world.path("source")).unwrap();
+    for n in 0..300 {
+        let source = world.path("source");
+        world.mount(json!({"destination": format!("/m/{n}"), "type": "bind", "source": source, "options": ["bind"]}));
+    }
+    world.write();
+    let command = format!("ulimit -Sn 200; ulimit -Hn 2048; exec {} --root \"$0\" run \"$1\"", runtime().display());
+    let mut run = std::process::Command::new("bash");
+    run.args(["-c", &command]).arg(world.path("state")).arg(&world.id).current_dir(world.bundle());
+    assert_eq!(finish(&mut run).ok(), "200\n2048\n300\n");
+    *world.at("/process/rlimits") = json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}]);
+    world.write();
+    assert_eq!(finish(&mut run).ok(), "99\n100\n300\n");
 }
 
 #[test]

@@ -79,6 +79,13 @@ pub struct Words {
 /// What init says of a mount's place that is not there; the kernel's word follows it.
 pub const NO_PLACE: &str = "its place is missing, and cannot be made";
 
+/// What init says before the name of what it could not copy (`tmpcopyup`); the kernel's word follows.
+pub const COPYING: &str = "copy ";
+/// What init says where a file was to lie on a directory.
+pub const FILE_ON_DIRECTORY: &str = "a file on a directory";
+/// The reverse.
+pub const DIRECTORY_ON_FILE: &str = "a directory on a file";
+
 /// Everything that travels down: go on. The end of the stream says: stop.
 pub const GO: [u8; 1] = [1];
 

@@ -5,11 +5,12 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 
 use super::talk::retry;
 use super::{Outcome, Trouble};
+use crate::wire::{COPYING, WORDS_SIZE, Words};
 
 /// Deeper trees than this are refused: the copy uses the stack.
 const MAX_DEPTH: u32 = 64;
@@ -37,7 +38,7 @@ fn level(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Outcome {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            one(from, to, name, depth)?;
+            one(from, to, name, depth).map_err(|trouble| named(trouble, name))?;
         }
     }
     Ok(())
@@ -65,11 +66,58 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Out
 }
 
 fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Outcome {
-    let source = rustix::fs::openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    // by now it may be a fifo, which nobody ever opens for writing
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&source)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Trouble::saying(Errno::STALE, "tmpcopyup: a file became something else meanwhile"));
+    }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(to, name, flags, mode)?;
-    while retry(|| rustix::fs::sendfile(&copy, &source, None, 1 << 20))? > 0 {}
-    Ok(())
+    let size = u64::try_from(stat.st_size).map_err(|_| Errno::OVERFLOW)?;
+    let mut end = 0;
+    // holes stay holes: a log by uid is 200 MB long and holds a few kilobytes
+    while let Some(begin) = next(&source, SeekFrom::Data(end), size)? {
+        end = next(&source, SeekFrom::Hole(begin), size)?.unwrap_or(size);
+        rustix::fs::seek(&copy, SeekFrom::Start(begin))?;
+        let mut at = begin;
+        while at < end {
+            let most = usize::try_from((end - at).min(1 << 20)).map_err(|_| Errno::OVERFLOW)?;
+            if retry(|| rustix::fs::sendfile(&copy, &source, Some(&mut at), most))? == 0 {
+                // it has become shorter meanwhile
+                break;
+            }
+        }
+    }
+    Ok(rustix::fs::ftruncate(&copy, size)?)
+}
+
+/// Where data or a hole begins (lseek(2), SEEK_DATA, SEEK_HOLE), before `size`; nothing where there is no more of it.
+fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
+    match rustix::fs::seek(file, from) {
+        Ok(place) if place < size => Ok(Some(place)),
+        Ok(_) | Err(Errno::NXIO) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The kernel's word with the name of what could not be copied, and of the directories around it.
+fn named(trouble: Trouble, name: &CStr) -> Trouble {
+    let said = trouble.said.bytes();
+    if !said.is_empty() && !said.starts_with(COPYING.as_bytes()) {
+        return trouble;
+    }
+    let below = said.get(COPYING.len()..).unwrap_or_default();
+    let slash: &[u8] = if below.is_empty() { b"" } else { b"/" };
+    let mut text = [0; WORDS_SIZE];
+    let mut length = 0;
+    for part in [COPYING.as_bytes(), name.to_bytes(), slash, below] {
+        let part = &part[..part.len().min(text.len() - length)];
+        text[length..length + part.len()].copy_from_slice(part);
+        length += part.len();
+    }
+    Trouble { errno: trouble.errno, said: Words::of(&text[..length]) }
 }
 
 fn own(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Outcome {

@@ -144,7 +144,11 @@ pub(super) fn close_fds(scene: &Scene<'_>, first: u32, kept: &Kept) -> Outcome {
     let number = |slot: &Slot| scene.fd(*slot).ok().map(|fd| fd.as_raw_fd());
     let host_proc = kept.host_proc.then(|| scene.proc.as_fd().as_raw_fd());
     let kept = kept.slots.iter().filter_map(number).chain(host_proc).chain([scene.talk.as_raw_fd()]);
-    Ok(sys::fds::close_but(first, kept)?)
+    sys::fds::close_but(first, kept)?;
+    if let Some((soft, hard)) = scene.nofile {
+        sys::sched::set_limit(0, libc::RLIMIT_NOFILE, soft, hard)?;
+    }
+    Ok(())
 }
 
 fn close_on_exec(first: u32) -> Outcome {

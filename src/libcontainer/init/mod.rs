@@ -34,6 +34,8 @@ pub struct Scene<'a> {
     pub program: Option<&'a Program>,
     /// The resource limits.
     pub limits: &'a [Limit],
+    /// RLIMIT_NOFILE, soft and hard, where the runtime has raised it for the set-up.
+    pub nofile: Option<(u64, u64)>,
     /// The host's /proc.
     pub proc: &'a HostProc,
     /// Our end of the socket to the runtime process.

@@ -12,7 +12,7 @@ use super::place::{make, open_existing, open_path, open_target, parent_of};
 use super::{Outcome, Scene, Trouble, copy, pids, talk};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
 use crate::sys::mount::{Attributes, Reach, set_attributes};
-use crate::wire::Words;
+use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Words};
 
 pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
     let (target, was_there) = open_target(scene, &mount.target)?;
@@ -130,7 +130,19 @@ pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
 
 fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(rustix::mount::move_mount(mount, c"", target, c"", both_fds)?)
+    match rustix::mount::move_mount(mount, c"", target, c"", both_fds) {
+        // the kernel says the same of much else
+        Err(Errno::INVAL) => match (is_directory(mount)?, is_directory(target)?) {
+            (false, true) => Err(Trouble::saying(Errno::NOTDIR, FILE_ON_DIRECTORY)),
+            (true, false) => Err(Trouble::saying(Errno::NOTDIR, DIRECTORY_ON_FILE)),
+            _ => Err(Errno::INVAL.into()),
+        },
+        other => Ok(other?),
+    }
+}
+
+fn is_directory(file: BorrowedFd<'_>) -> Outcome<bool> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
 }
 
 pub(super) fn bind(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{mount_ids, net_devices, programs};
+use super::{descriptors, mount_ids, net_devices, programs};
 use crate::config::{At, Warning};
 use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::Group;
@@ -32,6 +32,8 @@ pub struct Armed {
     pub(super) proc: HostProc,
     /// By slot; a cgroup's tree only once the cgroup is there.
     pub(super) fds: Vec<Option<OwnedFd>>,
+    /// RLIMIT_NOFILE, which the program has again.
+    pub(super) nofile: Option<descriptors::Limit>,
     pub(super) program: Option<Program>,
     pub(super) page: Page,
     /// Groups in resctrl that init is put into as soon as it is there.
@@ -50,6 +52,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
         Errno::NODEV => anyhow!("/proc: is not a proc file system"),
         errno => anyhow!("open /proc: {}", words(errno)),
     })?;
+    let nofile = descriptors::make_room(plan);
     let mut fds = Vec::with_capacity(plan.openings.len());
     for (opening, at) in &plan.openings {
         fds.push(match opening {
@@ -72,7 +75,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
     };
     let page = Page::new().map_err(|errno| anyhow!("mmap: {}", words(errno)))?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
-    Ok(Armed { proc, fds, program, page, groups, warnings: Vec::new() })
+    Ok(Armed { proc, fds, nofile, program, page, groups, warnings: Vec::new() })
 }
 
 impl Armed {

@@ -64,6 +64,7 @@ pub(super) fn give<'a>(
                 root: plan.root,
                 program: armed.program.as_ref(),
                 limits: &plan.limits,
+                nofile: armed.nofile,
                 proc: &armed.proc,
                 talk: theirs,
                 page: &armed.page,

@@ -1,6 +1,7 @@
 //! What became of an init that did not get there.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use anyhow::{Error, anyhow};
 use rustix::io::Errno;
@@ -48,11 +49,17 @@ pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
     if let Some(said) = launched.plan.denied(usize::try_from(failed.step).unwrap_or(usize::MAX), Came::Errno(failed)) {
         return anyhow!(said);
     }
-    let message = failure::message(step, failed);
+    let message = failure::message(step, failed, source_of(launched, &step.what));
     match &step.what {
         What::Hooks(.., output) => anyhow!("{message}, output: {:?}", output_of(launched, *output)),
         _ => anyhow!(message),
     }
+}
+
+/// The path of what a step mounts.
+fn source_of<'p>(launched: &Launched<'p>, what: &What) -> Option<&'p Path> {
+    let (What::Bind(slot, ..) | What::BindOrLink(slot, ..)) = what else { return None };
+    launched.plan.openings.get(slot.0).and_then(|(opening, _)| opening.path())
 }
 
 /// What a hook in init has printed, as far as one wants to read it.

@@ -5,6 +5,7 @@ mod agent;
 mod arm;
 mod birth;
 pub mod console;
+mod descriptors;
 mod failure;
 pub mod foreground;
 pub mod hooks;

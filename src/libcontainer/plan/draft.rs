@@ -1,7 +1,7 @@
 //! A plan in the making: steps, descriptors to open, mistakes and warnings, all collected to the end.
 
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hook;
 
@@ -228,6 +228,16 @@ pub enum Mapper {
 }
 
 impl Opening {
+    /// The path of what is mounted, where it has one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Opening::Tree(path, _) | Opening::Source(path, ..) | Opening::LinkTree(path) => Some(path),
+            Opening::ProcTree(path) | Opening::Device(path, ..) | Opening::CgroupTree(path, _) => Some(path),
+            Opening::Found(inner) => inner.path(),
+            _ => None,
+        }
+    }
+
     /// How much of what is there is copied to be mounted; None when it is nothing to be mounted.
     pub(super) fn reach(&self) -> Option<Reach> {
         match self {

@@ -1,16 +1,35 @@
 //! How a failed step is told: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. Said once, by the
 //! side that knows the plan; the words that engines look for stand here.
 
+use std::path::Path;
+
 use rustix::io::Errno;
 
 use super::Plan;
 use super::seccomp::Denied;
 use super::step::{Origin, Step, What};
-use crate::wire::{Failure, HookPoint, NO_PLACE};
+use crate::wire::{COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, HookPoint, NO_PLACE};
 
-/// The whole message for a failed step.
-pub fn message(step: &Step, failure: &Failure) -> String {
-    tell(&step.from.to_string(), &step.what, failure)
+/// The whole message for a failed step; `source` is the path of what it mounts.
+pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
+    let at = step.from.to_string();
+    one_is_a_directory(&at, &step.what, failure, source).unwrap_or_else(|| tell(&at, &step.what, failure))
+}
+
+/// A directory on a file, or the reverse. Docker builds its hint on the words "not a directory".
+fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Option<String> {
+    let (one, other) = match &*failure.said.text() {
+        FILE_ON_DIRECTORY => ("file", "directory"),
+        DIRECTORY_ON_FILE => ("directory", "file"),
+        _ => return None,
+    };
+    let source = match (what, source) {
+        (What::NewMount(mount), _) => mount.fstype.to_string_lossy().into_owned(),
+        (_, Some(source)) => source.display().to_string(),
+        (_, None) => "it".to_owned(),
+    };
+    let target = super::explain::rooted(&what.target()?.path);
+    Some(format!("{at}: mount {source} (a {one}) on {target} (a {other}): {}", words(failure.errno)))
 }
 
 /// What came of a step after the filter.
@@ -114,6 +133,7 @@ fn why(failure: &Failure) -> String {
     match &*failure.said.text() {
         "" => words(failure.errno),
         NO_PLACE => format!("{NO_PLACE}: {}", words(failure.errno)),
+        said if said.starts_with(COPYING) => format!("tmpcopyup: {said}: {}", words(failure.errno)),
         said => said_with(said, failure.errno),
     }
 }
@@ -197,7 +217,7 @@ mod tests {
             let args = Strings::new(&[name]).unwrap();
             Step::at(&At::new("process.args"), What::Exec(Exec { candidates: vec![], args: args.clone(), env: args }))
         };
-        let told = |name, errno| message(&exec(name), &failure(errno, ""));
+        let told = |name, errno| message(&exec(name), &failure(errno, ""), None);
         assert_eq!(told("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
         assert_eq!(told("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
         assert!(told("/x", Errno::ACCESS).contains("permission denied"));
@@ -214,12 +234,27 @@ mod tests {
         let change = Change { attributes, reach: Reach::Tree };
         let step = Step::at(&At::new("mounts[1]"), What::Bind(Slot(2), vec![change], target));
         assert_eq!(
-            message(&step, &failure(Errno::ROFS, NO_PLACE)),
+            message(&step, &failure(Errno::ROFS, NO_PLACE), None),
             "mounts[1]: bind on /x: its place is missing, and cannot be made: read-only file system (EROFS)"
         );
         assert_eq!(
-            message(&step, &failure(Errno::PERM, "")),
+            message(&step, &failure(Errno::PERM, ""), None),
             "mounts[1]: bind on /x, slave (all): operation not permitted (EPERM)"
+        );
+    }
+
+    #[test]
+    fn a_directory_and_a_file_are_told_with_both_sides() {
+        let target = Target { path: c"dst".to_owned(), missing: Missing::File, last: Last::Any };
+        let step = Step::at(&At::new("mounts[3]"), What::Bind(Slot(2), Vec::new(), target));
+        let told = |said| message(&step, &failure(Errno::NOTDIR, said), Some(Path::new("/src")));
+        assert_eq!(
+            told(FILE_ON_DIRECTORY),
+            "mounts[3]: mount /src (a file) on /dst (a directory): not a directory (ENOTDIR)"
+        );
+        assert_eq!(
+            told(DIRECTORY_ON_FILE),
+            "mounts[3]: mount /src (a directory) on /dst (a file): not a directory (ENOTDIR)"
         );
     }
 
@@ -227,9 +262,9 @@ mod tests {
     fn the_kernels_own_words_come_before_the_errno() {
         let step = Step::at(&At::new("hostname"), What::Hostname(c"x".to_owned()));
         assert_eq!(
-            message(&step, &failure(Errno::PERM, "")),
+            message(&step, &failure(Errno::PERM, ""), None),
             "hostname: sethostname x: operation not permitted (EPERM)"
         );
-        assert_eq!(message(&step, &failure(Errno::INVAL, "no")), "hostname: sethostname x: no (EINVAL)");
+        assert_eq!(message(&step, &failure(Errno::INVAL, "no"), None), "hostname: sethostname x: no (EINVAL)");
     }
 }

@@ -90,7 +90,8 @@ const FLAGS: [(&str, u64, u64); 18] = [
     ("noatime", NOATIME, ATIME),
     ("atime", RELATIME, ATIME),
     ("relatime", RELATIME, ATIME),
-    ("norelatime", STRICTATIME, ATIME),
+    // it only takes back `relatime`, which is what a mount begins with
+    ("norelatime", 0, 0),
     ("strictatime", STRICTATIME, ATIME),
     ("nostrictatime", RELATIME, ATIME),
 ];
