@@ -444,7 +444,8 @@ fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
         if started.elapsed() > PATIENCE {
             return Ok(false);
         }
-        std::thread::sleep(pause);
+        // a signal that asks us to end does not end what undoes or removes: it is told when that is done
+        let _ = crate::wait::pause(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

@@ -56,7 +56,7 @@ impl Lock {
             }
             let lock = Lock { path: path.to_path_buf(), fd };
             // whoever had the lock may have removed the directory, and the id may be taken anew
-            if lock.is_in_place() {
+            if lock.is_in_place().map_err(|errno| failed("look at", &errno))? {
                 return Ok(Attempt::Locked(lock));
             }
         }
@@ -73,10 +73,13 @@ impl Lock {
     }
 
     /// True while the path leads to this directory.
-    fn is_in_place(&self) -> bool {
-        let there = rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW);
-        let own = rustix::fs::fstat(&self.fd);
-        matches!((there, own), (Ok(there), Ok(own)) if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino))
+    fn is_in_place(&self) -> Result<bool, Errno> {
+        let there = match rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other?,
+        };
+        let own = rustix::fs::fstat(&self.fd)?;
+        Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino))
     }
 
     /// The names of what is in it.
@@ -108,7 +111,7 @@ impl Lock {
     pub(super) fn remove(&self, last: &[&str]) -> Result<()> {
         let failed = || format!("remove {}", self.path.display());
         empty(&self.fd, last).with_context(failed)?;
-        if self.is_in_place() {
+        if self.is_in_place().with_context(failed)? {
             std::fs::remove_dir(&self.path).with_context(failed)?;
         }
         Ok(())

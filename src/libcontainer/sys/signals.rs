@@ -10,12 +10,12 @@ const DEFAULT: [u64; 4] = [0; 4];
 /// Sets every signal's disposition to default and unblocks all. KILL and STOP cannot be changed and need not be.
 ///
 /// # Errors
-/// Those of rt_sigprocmask(2).
+/// Those of rt_sigaction(2) and rt_sigprocmask(2).
 pub fn reset() -> Result<(), Errno> {
     for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
         // SAFETY: DEFAULT is a zeroed kernel sigaction (32 bytes on x86_64, of which aarch64 reads 24 and 8);
         // no handler of ours is ever needed again in this process.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), 0usize, 8usize) };
+        checked(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), 0usize, 8usize) })?;
     }
     unblock_all()
 }
