@@ -50,8 +50,6 @@ pub enum HookPoint {
 pub enum Up {
     /// Please do this.
     Ask(Ask),
-    /// The bridge: this is init's pid.
-    Init(i32),
     /// All is set up.
     Ready,
     /// Step number `step` did not work.
@@ -187,10 +185,6 @@ impl Up {
                 packet[0] = 1;
                 packet[1..6].copy_from_slice(&ask.code());
             }
-            Up::Init(pid) => {
-                packet[0] = 2;
-                packet[4..8].copy_from_slice(&pid.to_ne_bytes());
-            }
             Up::Ready => packet[0] = 3,
             Up::Failed(failure) => {
                 packet[0] = 4;
@@ -211,7 +205,6 @@ impl Up {
         let number = i32::from_ne_bytes([packet[4], packet[5], packet[6], packet[7]]);
         Some(match packet[0] {
             1 => Up::Ask(Ask::from_code([packet[1], packet[2], packet[3], packet[4], packet[5]])?),
-            2 => Up::Init(number),
             3 => Up::Ready,
             4 => Up::Failed(Failure {
                 step: u32::from_ne_bytes([packet[12], packet[13], packet[14], packet[15]]),
@@ -242,7 +235,7 @@ mod tests {
             Ask::Tree(70_517),
             Ask::MapIds(70_518),
         ];
-        let ups = asks.into_iter().map(Up::Ask).chain([Up::Init(4_194_303), Up::Ready, Up::Failed(failed)]);
+        let ups = asks.into_iter().map(Up::Ask).chain([Up::Ready, Up::Failed(failed)]);
         for up in ups {
             assert_eq!(Up::decode(&up.encode()), Some(up));
         }

@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 use super::{Outcome, Scene, Trouble};
-use crate::plan::step::{Namespaces, Slot};
+use crate::plan::step::Slot;
 use crate::sys;
 use crate::wire::{Ask, Failure, Up};
 
@@ -98,18 +98,6 @@ pub(super) fn load_filter(scene: &Scene<'_>, flags: u32) -> Outcome {
         courier.send(listener);
     }
     Ok(())
-}
-
-/// The bridge makes init, as a child of the runtime, says its pid and is gone. Init goes on with the next step.
-pub(super) fn spawn(scene: &Scene<'_>, new: Namespaces) -> Outcome {
-    match sys::clone::clone(new.0, sys::clone::Parentage::Sibling, None)? {
-        // ORDER: nothing is asked before the runtime knows who asks: the bridge may be slower to say than we are
-        sys::clone::Side::Child => await_go(scene),
-        sys::clone::Side::Parent(pid, _) => {
-            tell(scene, &Up::Init(pid))?;
-            sys::clone::exit(0)
-        }
-    }
 }
 
 /// Waits for one byte on the exec fifo. Both fifos are open for reading and writing here, so that no open of the other

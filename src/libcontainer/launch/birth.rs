@@ -17,7 +17,7 @@ use crate::init::{self, Scene};
 use crate::plan::failure::words;
 use crate::plan::step::What;
 use crate::plan::{Dumpable, OomScore, Plan};
-use crate::sys::clone::{Parentage, Side, clone};
+use crate::sys::clone::{Side, clone};
 use crate::sys::command_line::CommandLine;
 use crate::sys::host_proc::HostProc;
 use crate::sys::page::Page;
@@ -108,7 +108,7 @@ fn open_again() {
 /// The clone, in the best of the cgroup's directories of version 2 that takes the child, or outside of them.
 fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Born) {
     for place in cgroup.into_iter().flat_map(Cgroup::birthplaces) {
-        match clone(flags, Parentage::Child, Some(place.as_fd())) {
+        match clone(flags, Some(place.as_fd())) {
             // EBUSY: the cgroup has given its processes away to others below it
             Err(Errno::BUSY) => {}
             // KERNEL(5.7): CLONE_INTO_CGROUP; EACCES: it is ours, and what is above us and it is not. EPERM may be about the
@@ -117,7 +117,7 @@ fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Born
             result => return (result, Born::Inside),
         }
     }
-    (clone(flags, Parentage::Child, None), Born::Outside)
+    (clone(flags, None), Born::Outside)
 }
 
 /// Where the child was born, on version 2.

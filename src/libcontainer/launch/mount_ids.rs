@@ -15,7 +15,7 @@ use crate::host::mountinfo::{self, Mount};
 use crate::plan::failure::{said_with, words};
 use crate::plan::step::Slot;
 use crate::plan::{IdMaps, Mapped, Mapper};
-use crate::sys::clone::{Parentage, Side, clone, exit};
+use crate::sys::clone::{Side, clone, exit};
 use crate::sys::host_proc::HostProc;
 use crate::sys::mount::{CANNOT_MAP, Reach, map_ids};
 use crate::wire::{Failure, Words};
@@ -35,7 +35,7 @@ pub(super) fn namespace(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<Owned
 /// A child in a new user namespace, which ends with the other end of its pipe, whatever becomes of us.
 fn waiting_child() -> Result<(Child, OwnedFd), Errno> {
     let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    match clone(NEWUSER, Parentage::Child, None)? {
+    match clone(NEWUSER, None)? {
         Side::Child => {
             drop(ours);
             while rustix::io::read(&theirs, &mut [0u8; 1]) == Err(Errno::INTR) {}

@@ -32,7 +32,10 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
     // ORDER: before we wait for init, which has long closed its own
     drop(launched.protected.take());
     loop {
-        let (up, carried) = receive(launched)?;
+        let said = receive(launched);
+        // ORDER: before what was said, and also where nothing was said any more: whoever is dropped is killed
+        let adopted = adopt(launched, &mut entry, identity)?;
+        let (up, carried) = said?;
         match up {
             Some(Up::Ask(ask)) => {
                 if matches!(ask, Ask::Cgroup | Ask::Hooks(_)) {
@@ -44,19 +47,13 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
                     _ => say_go(&launched.talk)?,
                 }
             }
-            Some(Up::Init(pid)) => {
-                launched.child = adopted(launched, pid)?;
-                settled(launched, identity)?;
-                if !enters_at_once(launched.plan) {
-                    entry.begin(launched)?;
-                }
-                say_go(&launched.talk)?;
-            }
             Some(Up::Ready) => {
                 entry.finish(launched)?;
                 return Ok(());
             }
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
+            // it was the bridge that ended
+            None if adopted => {}
             None => return Err(failure::of_silence(launched, cgroup)),
         }
     }
@@ -139,13 +136,19 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
     }
 }
 
-/// Init is born by the bridge, which is gone now, and is our child all the same (CLONE_PARENT).
-fn adopted(launched: &Launched<'_>, pid: i32) -> Result<Child> {
+/// Init is born by the bridge, which is gone then, and is our child all the same (CLONE_PARENT). True when that is news.
+fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity<'_>) -> Result<bool> {
+    let Some(pid) = launched.armed.page.init().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
     let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| anyhow!("pidfd_open {pid}: {}", words(errno)))?;
     let _ = failure::ending(launched.child.pidfd.as_fd());
-    Ok(Child::new(pid, pidfd))
+    launched.child = Child::new(pid, pidfd);
+    settled(launched, identity)?;
+    if !enters_at_once(launched.plan) {
+        entry.begin(launched)?;
+    }
+    Ok(true)
 }
 
 /// What can be done as soon as the pid is known: what only we may write, and the state that hooks will read.
@@ -240,6 +243,6 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
         None if failure::has_begun(launched) => Ok(()),
         None => Err(failure::of_silence(launched, None)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
-        Some(Up::Ask(_) | Up::Init(_) | Up::Ready) => Err(anyhow!("init said something out of turn")),
+        Some(Up::Ask(_) | Up::Ready) => Err(anyhow!("init said something out of turn")),
     }
 }

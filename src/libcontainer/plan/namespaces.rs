@@ -220,6 +220,8 @@ fn spawn(ask: &Asked<'_>, at: &At, new: Namespaces, plan: &mut Draft) {
 /// user namespace, and enters it first.
 fn across(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let (user, others): (Vec<_>, Vec<_>) = kinds.joined.iter().partition(|(kind, ..)| *kind == USER);
+    // ORDER: before Spawn, which no handler of a signal may meet
+    plan.plan().bridge.push(Step::always("no handler of the runtime's runs", What::Signals));
     if !mapped_by_user(ask, kinds) {
         plan.plan().bridge.push(Step::always("CVE-2016-9962", What::Undumpable));
     }

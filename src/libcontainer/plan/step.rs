@@ -204,7 +204,7 @@ pub enum What {
     EnterTime,
     /// Bring the loopback of a new network namespace up.
     Loopback,
-    /// Bridge only: clone init as our parent's child, tell the runtime its pid, and exit.
+    /// Bridge only: clone init as our parent's child, and exit.
     Spawn(Namespaces),
     /// Signal dispositions and mask to their defaults.
     Signals,

@@ -1,6 +1,7 @@
 //! clone3(2), unshare(2), setns(2), _exit(2): making processes and moving between namespaces.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::AtomicI32;
 
 use rustix::io::Errno;
 
@@ -13,15 +14,6 @@ pub enum Side {
     Child,
     /// The process that called: the child's pid in our pid namespace and, where asked for, its pidfd.
     Parent(i32, Option<OwnedFd>),
-}
-
-/// Whose child the new process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parentage {
-    /// The caller's, with a pidfd for it.
-    Child,
-    /// The caller's parent's (`CLONE_PARENT`): the bridge makes init this way and is gone before anybody looks.
-    Sibling,
 }
 
 /// linux/sched.h; the libc crate's constant is an int, which it does not fit.
@@ -50,18 +42,14 @@ struct CloneArgs {
 ///
 /// # Errors
 /// Those of clone3(2); ENOSYS has already been tried as clone(2) when no cgroup was asked for.
-pub fn clone(flags: u64, parentage: Parentage, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
+pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
     let mut pidfd: libc::c_int = -1;
-    let mut args = CloneArgs { flags, ..CloneArgs::default() };
-    match parentage {
-        Parentage::Child => {
-            args.flags |= libc::CLONE_PIDFD as u64;
-            args.pidfd = &raw mut pidfd as u64;
-            args.exit_signal = libc::SIGCHLD as u64;
-        }
-        // the exit signal is the parent's own: clone3 refuses any other
-        Parentage::Sibling => args.flags |= libc::CLONE_PARENT as u64,
-    }
+    let mut args = CloneArgs {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -87,6 +75,73 @@ fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc:
     // SAFETY: as for clone3: no stack, no CLONE_VM; pidfd is valid for the call. x86_64 and aarch64 both take the flags
     // first, then the stack, then parent_tid.
     checked(unsafe { libc::syscall(libc::SYS_clone, flags | exit_signal, 0usize, pidfd, 0usize, 0usize) })
+}
+
+/// Goes on as a new process in new namespaces (`flags`: CLONE_NEW*), a child of our parent (CLONE_PARENT); the old one ends.
+/// The kernel notes the new one's pid in `noted`, as the old one counts, before the new one runs. No signal may have a
+/// handler.
+///
+/// Without new namespaces both have the same memory (CLONE_VM), so that nothing is copied: the old one ends in the next
+/// instructions, and touches none of it.
+///
+/// # Errors
+/// Those of clone(2), in the old process.
+pub fn replace_by_sibling(flags: u64, noted: &AtomicI32) -> Result<(), Errno> {
+    let memory = if flags == 0 { libc::CLONE_VM as u64 } else { 0 };
+    let flags = flags | memory | libc::CLONE_PARENT as u64 | libc::CLONE_PARENT_SETTID as u64;
+    let result: i64;
+    // SAFETY: no stack is passed, so the new process goes on with this one. The old one has a positive result, and then ends
+    // by exit_group(2) without another look at the memory that they share. `noted` is a valid int for the call.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jle 2f",
+            "xor edi, edi",
+            "mov eax, {exit_group}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit_group = const libc::SYS_exit_group,
+            inlateout("rax") libc::SYS_clone => result,
+            inlateout("rdi") flags => _,
+            in("rsi") 0,
+            in("rdx") noted.as_ptr(),
+            in("r10") 0,
+            in("r8") 0,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cmp x0, 0",
+            "b.le 2f",
+            "mov x0, 0",
+            "mov x8, {exit_group}",
+            "svc 0",
+            "brk 1",
+            "2:",
+            exit_group = const libc::SYS_exit_group,
+            inlateout("x8") libc::SYS_clone => _,
+            inlateout("x0") flags => result,
+            in("x1") 0,
+            in("x2") noted.as_ptr(),
+            in("x3") 0,
+            in("x4") 0,
+            options(nostack),
+        );
+    }
+    match i32::try_from(result) {
+        Ok(0) => Ok(()),
+        Ok(errno) => Err(Errno::from_raw_os_error(-errno)),
+        Err(_) => Err(Errno::IO),
+    }
 }
 
 /// unshare(2) with CLONE_NEW* flags.

@@ -2,6 +2,7 @@
 //! closed to nobody.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
@@ -17,12 +18,27 @@ pub struct CommandLine {
 /// What is shown instead.
 const SHOWN: &[u8] = b"coracle\0init";
 
+/// What is known already: begin and end.
+static NOTED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+
+/// Notes what the kernel has said, so that it is asked once.
+pub(super) fn note(begin: u64, end: u64) {
+    let ends = [begin, end].map(|address| usize::try_from(address).unwrap_or(0));
+    for (noted, address) in NOTED.iter().zip(ends) {
+        noted.store(address, Ordering::Relaxed);
+    }
+}
+
 impl CommandLine {
-    /// Asks the kernel (proc_pid_stat(5), fields 48 to 51).
+    /// What is noted, or asks the kernel (proc_pid_stat(5), fields 48 to 51).
     ///
     /// # Errors
     /// Those of reading /proc/self/stat; `INVAL` when it does not say.
     pub fn of_now() -> Result<CommandLine, Errno> {
+        let [begin, end] = [0, 1].map(|n| NOTED[n].load(Ordering::Relaxed));
+        if 0 < begin && begin <= end {
+            return Ok(CommandLine { begin, end });
+        }
         let mut buffer = [0; 1024];
         let stat = text::value(Path::new("/proc/self/stat"), &mut buffer)?;
         let (_, fields) = stat.rsplit_once(')').ok_or(Errno::INVAL)?;

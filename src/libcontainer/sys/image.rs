@@ -25,6 +25,8 @@ pub fn take_from(file: BorrowedFd<'_>) -> Result<(), Errno> {
     }
     // SAFETY: the kernel reads one Map; it moves no memory, it only notes where things are, and they are where they were.
     let done = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0) };
+    let [begin, .., end] = map.strings;
+    super::command_line::note(begin, end);
     if done == 0 { Ok(()) } else { Err(last()) }
 }
 

@@ -1,7 +1,7 @@
 //! Memory that the runtime process and init share: how far init has come, when, where that is asked for, and what has
 //! failed.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use rustix::io::Errno;
 
@@ -12,6 +12,8 @@ pub struct Page(*mut Words);
 #[repr(C)]
 struct Words {
     step: AtomicU32,
+    /// Init's pid, as the runtime counts, where the bridge made it; 0 before.
+    init: AtomicI32,
     /// How many of its cgroups it has entered.
     entered: AtomicU32,
     /// The call that kept a hook of init's from beginning, plus one, above 16 bits of errno; 0 where none has.
@@ -138,6 +140,16 @@ impl Page {
     /// How many cgroups init has entered by itself.
     pub fn entered(&self) -> usize {
         self.words().entered.load(Ordering::Acquire) as usize
+    }
+
+    /// Where the kernel notes init's pid, before init runs (CLONE_PARENT_SETTID).
+    pub fn place_of_init(&self) -> &AtomicI32 {
+        &self.words().init
+    }
+
+    /// Init's pid, as soon as the bridge has made it.
+    pub fn init(&self) -> Option<i32> {
+        Some(self.words().init.load(Ordering::Acquire)).filter(|pid| *pid > 0)
     }
 
     /// The step init was last about to perform.
