@@ -83,9 +83,12 @@ pub const NEVER_FAIL: [&str; 10] =
     ["brk", "exit_group", "getegid", "geteuid", "getgid", "getpid", "getppid", "gettid", "getuid", "umask"];
 
 /// What std makes of an error that the kernel never gives there: it ends the process. The socket by which a new process says
-/// that its exec has failed, and keys of hash tables.
-const STD_ENDS: [(&str, &str); 2] =
-    [("recvfrom", "the CLOEXEC pipe failed"), ("getrandom", "failed to generate random data")];
+/// that its exec has failed, keys of hash tables, and the closing of a directory.
+const STD_ENDS: [(&str, &str); 3] = [
+    ("recvfrom", "the CLOEXEC pipe failed"),
+    ("getrandom", "failed to generate random data"),
+    ("close", "unexpected error during closedir"),
+];
 
 /// Whose each call is. Those that the C library and std make before main are nobody's.
 fn by_role(operation: Operation, report: Report) -> Vec<(Role, Seen)> {
