@@ -32,6 +32,7 @@ mod nested;
 mod net_devices;
 mod notify;
 mod notify_agent;
+mod old_kernels;
 mod ordinary;
 mod paths;
 mod process;

@@ -9,6 +9,11 @@ use std::process::ExitCode;
 
 use cli::{Command, Stop, Typed};
 
+/// A debug build ends a child of ours that uses the heap.
+#[cfg(debug_assertions)]
+#[global_allocator]
+static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
+
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match cli::parse(&args) {

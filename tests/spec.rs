@@ -101,3 +101,14 @@ fn every_kernel_tag_has_its_row_and_every_row_its_tag() {
     let stale: Vec<_> = rows.iter().filter(|row| !tags.contains(row)).collect();
     assert!(missing.is_empty() && stale.is_empty(), "docs/kernel.md lacks {missing:?} and has without a tag {stale:?}");
 }
+
+/// Each tag is tried without its call, or it is said why not.
+#[test]
+fn every_kernel_tag_is_hidden_once() {
+    let table = fs::read_to_string("integration/old_kernels.rs").unwrap();
+    let mut tags = Vec::new();
+    kernel_tags(Path::new("src"), &mut tags);
+    let missing: Vec<_> =
+        tags.iter().filter(|(version, file)| !table.contains(&format!("(\"{version}\", \"{file}\", "))).collect();
+    assert!(missing.is_empty(), "integration/old_kernels.rs lacks {missing:?}");
+}

@@ -4,7 +4,8 @@
 //! Seen on coracle before the filter came last: a profile that forbids exit_group(2) kept init spinning and the runtime
 //! waiting for it; one that forbids write(2) let both wait for ever. runc 1.1.5 waits for ever where its init is killed.
 
-use std::process::Command;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -220,4 +221,93 @@ fn a_hook_that_the_profile_forbids_is_told() {
             }
         }
     }
+}
+
+#[test]
+fn a_terminal_makes_no_difference() {
+    only!(Who::Us; "runc and crun wait for ever for some of these");
+    for call in CALLS {
+        for action in [json!({"action": "SCMP_ACT_ERRNO"}), json!({"action": "SCMP_ACT_KILL_PROCESS"})] {
+            let mut world = denying(&[call], &action, true, &["true"]);
+            *world.at("/process/terminal") = json!(true);
+            must_be_right(&format!("{call} {action}"), call, &world.run());
+        }
+    }
+}
+
+/// An agent that takes the listener and, by `keeps`, holds it without an answer, or lets it go.
+fn silent_agent(world: &World, keeps: bool) -> std::sync::mpsc::Receiver<Option<UnixStream>> {
+    let listener = UnixListener::bind(world.path("agent.sock")).unwrap();
+    let (sender, taken) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            if !keeps {
+                // a message that is not received takes its descriptor along
+                std::io::Read::read(&mut &stream, &mut [0; 4096]).unwrap();
+            }
+            let _ = sender.send(keeps.then_some(stream));
+        }
+    });
+    taken
+}
+
+fn notifying(calls: &[&str], no_new_privileges: bool) -> World {
+    let mut world = denying(calls, &json!({"action": "SCMP_ACT_NOTIFY"}), no_new_privileges, &["true"]);
+    *world.at("/linux/seccomp/listenerPath") = json!(world.path("agent.sock"));
+    world
+}
+
+#[test]
+fn an_agent_that_is_gone_ends_what_waits_for_it_with_words() {
+    only!(Who::Us; "the words are ours");
+    for no_new_privileges in [true, false] {
+        for call in ["read", "execve"] {
+            let world = notifying(&[call], no_new_privileges);
+            let _taken = silent_agent(&world, false);
+            let said = world.run().fails();
+            let wanted = format!("linux.seccomp: {call}");
+            assert!(said.contains(&wanted) && said.contains("the profile denies it"), "{said}");
+            world.assert_clean();
+        }
+    }
+}
+
+/// Whoever wants no more of it says so: TERM ends the runtime, and with it the init that waits for its agent.
+#[test]
+fn an_agent_that_never_answers_holds_nobody_who_is_asked_to_end() {
+    only!(Who::Us; "runc and crun leave the container");
+    for (verb, call) in [("create", "read"), ("run", "read"), ("run", "execve")] {
+        let world = notifying(&[call], true);
+        let taken = silent_agent(&world, true);
+        world.write();
+        let mut runtime = world.command(&[verb, &world.id]);
+        let mut runtime = runtime.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let _stream = taken.recv().unwrap();
+        let pid = rustix::process::Pid::from_child(&runtime);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        crate::world::wait_until("the runtime ends", || runtime.try_wait().unwrap().is_some());
+        world.assert_clean();
+    }
+}
+
+/// Until it is ready, init ends with its runtime, whatever kills that: here while it waits for a hook of its own.
+#[test]
+fn an_init_that_is_not_ready_ends_with_its_runtime() {
+    only!(Who::Us; "runc's and crun's init goes on");
+    let mut world = World::running(&["true"]);
+    let (init, inside) = (world.path("init"), world.path("inside"));
+    let script = |file: &std::path::Path, then: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {0}.new; mv {0}.new {0}; {then}", file.display())]}]);
+    world.config["hooks"] =
+        json!({"createRuntime": script(&init, "true"), "createContainer": script(&inside, "exec sleep 1000")});
+    world.write();
+    let mut runtime = world.command(&["create", &world.id]);
+    let mut runtime = runtime.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    crate::world::wait_until("init's hook runs", || inside.exists());
+    let state: Value = serde_json::from_str(&std::fs::read_to_string(&init).unwrap()).unwrap();
+    let init = i32::try_from(state["pid"].as_i64().unwrap()).unwrap();
+    assert!(crate::life::alive(init));
+    runtime.kill().unwrap();
+    runtime.wait().unwrap();
+    crate::world::wait_until("init ends", || !crate::life::alive(init));
+    world.call(&["delete", "--force", &world.id]).ok();
 }

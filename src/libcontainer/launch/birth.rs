@@ -2,7 +2,7 @@
 //! cannot (version 1), the child goes there itself, before all else.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Result, anyhow};
 use rustix::io::Errno;
@@ -58,7 +58,7 @@ pub(super) fn give<'a>(
         Side::Child => {
             // the end of the stream must be seen when the runtime is gone
             drop((ours, protected));
-            enter(doors, &armed.page);
+            enter(&doors, &armed.page);
             init::run(&Scene {
                 fds: &armed.fds,
                 root: plan.root,
@@ -147,9 +147,10 @@ fn doors(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, Lodging) {
 }
 
 /// The child enters, closes the doors, and notes how far it has come: what it cannot enter is left to the runtime, which
-/// tells why.
-fn enter(doors: Vec<OwnedFd>, page: &Page) {
-    let entered = doors.into_iter().take_while(|door| rustix::io::write(door, b"0").is_ok()).count();
+/// tells why. The list itself stays as it is: a child gives no memory back.
+fn enter(doors: &[OwnedFd], page: &Page) {
+    let entered = doors.iter().take_while(|door| rustix::io::write(door, b"0").is_ok()).count();
+    doors.iter().for_each(|door| crate::sys::fds::close(door.as_raw_fd()));
     page.has_entered(u32::try_from(entered).unwrap_or(0));
 }
 

@@ -13,7 +13,13 @@ use crate::wire::{COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, HookPo
 /// The whole message for a failed step; `source` is the path of what it mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
     let at = step.from.to_string();
-    one_is_a_directory(&at, &step.what, failure, source).unwrap_or_else(|| tell(&at, &step.what, failure))
+    let told = one_is_a_directory(&at, &step.what, failure, source).unwrap_or_else(|| tell(&at, &step.what, failure));
+    match &step.what {
+        // the program's and the hooks' own matter
+        What::Exec(_) | What::Hooks(..) => told,
+        _ if failure.errno == Errno::NOSYS => told + MISSING,
+        _ => told,
+    }
 }
 
 /// A directory on a file, or the reverse. Docker builds its hint on the words "not a directory".
@@ -31,6 +37,10 @@ fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&
     let target = super::explain::rooted(&what.target()?.path);
     Some(format!("{at}: mount {source} (a {one}) on {target} (a {other}): {}", words(failure.errno)))
 }
+
+/// docs/kernel.md names them.
+const MISSING: &str =
+    ": a call of Linux 5.12 is missing here: the kernel is older, or a seccomp profile around us hides it";
 
 /// What came of a step after the filter.
 #[derive(Clone, Copy, Debug)]

@@ -63,6 +63,7 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> 
         other => other?,
     };
     if pid == 0 {
+        super::heap::forbid();
         return Ok(Side::Child);
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
@@ -171,7 +172,7 @@ pub fn exit(status: i32) -> ! {
 }
 
 /// An instruction that is none, which the kernel makes a SIGILL.
-fn trap() -> ! {
+pub(super) fn trap() -> ! {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: nothing comes after it.
     unsafe {
@@ -193,6 +194,9 @@ fn trap() -> ! {
 pub fn fork() -> Result<i32, Errno> {
     // SAFETY: fork semantics by raw clone; the copy makes only syscalls until it execs or exits.
     let pid = checked(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as u64, 0usize, 0usize, 0usize, 0usize) })?;
+    if pid == 0 {
+        super::heap::forbid();
+    }
     Ok(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 

@@ -88,7 +88,8 @@ pub fn inherited(number: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number.max(0)) }
 }
 
-/// Closes the descriptor `number`, which was let out of its owner's hands (`into_raw_fd`).
+/// Closes the descriptor `number`, which was let out of its owner's hands (`into_raw_fd`), or whose owner is never dropped, as in
+/// a child.
 pub fn close(number: RawFd) {
     // SAFETY: the caller has the number from `into_raw_fd` and nobody else owns it; a wrong one is EBADF and no harm.
     let _ = unsafe { libc::syscall(libc::SYS_close, number) };

@@ -8,6 +8,7 @@ pub mod courier;
 pub mod cwd;
 pub mod exec;
 pub mod fds;
+pub mod heap;
 pub mod host_proc;
 pub mod image;
 pub mod keyring;

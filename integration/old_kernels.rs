@@ -1,0 +1,190 @@
+//! What an older kernel lacks, or a profile around us hides (Docker's, an engine's): for each `KERNEL()` tag of the sources the
+//! call answers ENOSYS, then EPERM. Either the way to do without is taken (docs/kernel.md), or the message says what is missing.
+//! `tests/spec.rs` holds this table and the tags together.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use libcontainer::sys::seccomp::{Program, load};
+use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use serde_json::json;
+
+use crate::ordinary;
+use crate::world::{Outcome, Who, World, finish};
+use crate::{needs, only};
+
+/// What happens without it.
+enum Without {
+    /// The same as with it.
+    Works,
+    /// A failure whose message has this in it.
+    Says(&'static str),
+}
+use Without::{Says, Works};
+
+/// One tag: version, file, the call, which of its arguments decides (number, mask, value), what is done, and how it ends when
+/// the call answers ENOSYS, and EPERM.
+type Row =
+    (&'static str, &'static str, &'static str, Option<(u32, u64, u64)>, fn(&mut World, Hide) -> Outcome, [Without; 2]);
+
+/// The command of that name and arguments, with the call hidden.
+type Hide<'a> = &'a dyn Fn(&World, &[&str]) -> Outcome;
+
+/// What a step says whose call is not there.
+const MISSING: Without = Says("a call of Linux 5.12 is missing here");
+const MOUNT: Without = Says("mounts[0]: mount proc on /proc: operation not permitted (EPERM)");
+const ROOT: Without = Says("root.path: mount ");
+const SIGNAL: Without = Says("signal 9: ");
+const SCORE: Without = Says("process.oomScoreAdj: ");
+const FILTER: Without = Says("linux.seccomp: ");
+
+const ROWS: [Row; 19] = [
+    ("5.3", "sys/clone.rs", "clone3", None, run, [Works, Says("linux.namespaces: clone ")]),
+    ("5.1", "sys/signals.rs", "pidfd_send_signal", None, kill, [SIGNAL, SIGNAL]),
+    ("5.2", "init/see.rs", "fsopen", None, run, [MISSING, MOUNT]),
+    ("5.2", "init/see.rs", "fsconfig", None, run, [MISSING, MOUNT]),
+    ("5.2", "init/see.rs", "fsmount", None, run, [MISSING, MOUNT]),
+    ("5.2", "init/see.rs", "move_mount", None, run, [MISSING, ROOT]),
+    ("5.4", "launch/failure.rs", "waitid", None, run, [Says("wait: "), Says("wait: ")]),
+    ("5.6", "init/place.rs", "openat2", None, run, [MISSING, MOUNT]),
+    ("5.6", "sys/host_proc.rs", "openat2", None, score, [SCORE, SCORE]),
+    ("5.8", "plan/namespaces.rs", "setns", None, exec, [MISSING, Says("linux.namespaces: setns ")]),
+    ("5.12", "sys/mount.rs", "mount_setattr", None, run, [MISSING, ROOT]),
+    ("5.9", "sys/fds.rs", "close_range", None, run, [Works, Works]),
+    ("5.11", "sys/fds.rs", "close_range", Some((2, 4, 4)), run, [Works, Works]),
+    ("5.11", "init/go.rs", "close_range", None, hooks, [Works, Works]),
+    ("5.8", "init/go.rs", "faccessat2", None, run, [Works, Works]),
+    ("4.14", "plan/seccomp/names.rs", "seccomp", Some((1, 2, 2)), filter, [FILTER, FILTER]),
+    ("4.17", "plan/seccomp/names.rs", "seccomp", Some((1, 4, 4)), filter, [FILTER, FILTER]),
+    ("5.0", "plan/seccomp/names.rs", "seccomp", Some((1, 8, 8)), listener, [FILTER, FILTER]),
+    ("5.19", "plan/seccomp/names.rs", "seccomp", Some((1, 32, 32)), listener, [FILTER, FILTER]),
+];
+
+/// Tags of what is no call, or of an argument in memory, at which no filter looks: why there is no row.
+const NO_CALL: [(&str, &str, &str); 14] = [
+    ("4.10, 4.14", "plan/resctrl.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
+    ("4.10, 4.14", "resctrl/mod.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
+    ("6.8", "plan/mounts.rs", "the order of a text"),
+    ("5.15", "plan/resources/unit.rs", "a property of systemd"),
+    ("5.15", "plan/resources/mod.rs", "a file of a cgroup"),
+    ("5.14", "plan/resources/mod.rs", "a file of a cgroup"),
+    ("5.7", "plan/resources/mod.rs", "a file of a cgroup"),
+    ("5.8", "plan/labels.rs", "a file of /proc"),
+    ("6.15", "init/see.rs", "a mount that open_tree(2) is given"),
+    ("4.17", "cgroup/devices.rs", "bpf(2) on version 2, and its argument is in memory"),
+    ("5.6", "cgroup/devices.rs", "bpf(2) on version 2, and its argument is in memory"),
+    ("5.11", "cgroup/devices.rs", "how memory is counted"),
+    ("5.5", "cgroup/mod.rs", "how long a write takes"),
+    ("5.14", "cgroup/mod.rs", "a file of a cgroup"),
+];
+/// The same, of the clone and of mapped mounts.
+const NO_CALL_OF_LAUNCH: [(&str, &str, &str); 2] = [
+    ("5.7", "launch/birth.rs", "an argument of clone3(2) in memory"),
+    ("5.17", "launch/mount_ids.rs", "a rule of mount_setattr(2)"),
+];
+
+fn run(world: &mut World, hide: Hide) -> Outcome {
+    // the runtime itself makes no mount
+    *world.at("/linux/maskedPaths") = json!([]);
+    world.write();
+    hide(world, &["run", &world.id])
+}
+
+fn score(world: &mut World, hide: Hide) -> Outcome {
+    *world.at("/process/oomScoreAdj") = json!(100);
+    world.write();
+    hide(world, &["run", &world.id])
+}
+
+fn kill(world: &mut World, hide: Hide) -> Outcome {
+    world.create().ok();
+    let outcome = hide(world, &["kill", &world.id, "KILL"]);
+    world.call(&["delete", "--force", &world.id]).ok();
+    outcome
+}
+
+fn exec(world: &mut World, hide: Hide) -> Outcome {
+    *world.at("/process/args") = json!(["sleep", "1000"]);
+    world.begin();
+    let outcome = hide(world, &["exec", &world.id, "true"]);
+    world.call(&["delete", "--force", &world.id]).ok();
+    outcome
+}
+
+fn hooks(world: &mut World, hide: Hide) -> Outcome {
+    world.config["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]});
+    world.write();
+    hide(world, &["run", &world.id])
+}
+
+fn filter(world: &mut World, hide: Hide) -> Outcome {
+    *world.at("/linux/seccomp") = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+        "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
+    });
+    world.write();
+    hide(world, &["run", &world.id])
+}
+
+fn listener(world: &mut World, hide: Hide) -> Outcome {
+    let path = world.path("agent.sock");
+    let _agent = crate::agent::Agent::at(&path, |_| crate::agent::Answer::Continue);
+    *world.at("/linux/seccomp") = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": path,
+        "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+        "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}],
+    });
+    world.write();
+    hide(world, &["run", &world.id])
+}
+
+/// A program by which `call` answers `errno`.
+fn hiding(call: &str, argument: Option<(u32, u64, u64)>, errno: i32) -> Program {
+    let mut scmp = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
+    scmp.set_ctl_nnp(false).unwrap();
+    let syscall = ScmpSyscall::from_name(call).unwrap();
+    let when: Vec<_> = argument
+        .map(|(number, mask, value)| ScmpArgCompare::new(number, ScmpCompareOp::MaskedEqual(mask), value))
+        .into_iter()
+        .collect();
+    scmp.add_rule_conditional(ScmpAction::Errno(errno), syscall, &when).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    scmp.export_bpf(&file).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Seek::rewind(&mut file).unwrap();
+    std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+    Program::from_bytes(&bytes)
+}
+
+/// The command under the filter, as a container or an engine's service is.
+#[allow(unsafe_code)] // between fork and exec there is one system call
+fn under(mut command: Command, program: Program) -> Outcome {
+    // SAFETY: the closure makes one system call and touches no memory but the program's.
+    unsafe { command.pre_exec(move || Ok(load(&program, 0).map(drop)?)) };
+    finish(&mut command)
+}
+
+#[test]
+fn what_is_hidden_is_done_without_or_told() {
+    only!(Who::Us; "each runtime has its own ways to do without");
+    needs!(ordinary::root(), "to load a filter without no_new_privs takes root");
+    let mut wrong = Vec::new();
+    for (version, file, call, argument, does, endings) in ROWS {
+        for (errno, ending) in [libc::ENOSYS, libc::EPERM].into_iter().zip(endings) {
+            let mut world = World::running(&["true"]);
+            let hide = |world: &World, args: &[&str]| under(world.command(args), hiding(call, argument, errno));
+            let outcome = does(&mut world, &hide);
+            let right = match ending {
+                Works => outcome.code() == 0,
+                Says(words) => outcome.code() != 0 && outcome.err.contains(words),
+            };
+            if !right {
+                wrong.push(format!("{version} {file}: {call} {errno}: {} {}", outcome.code(), outcome.err));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(NO_CALL.iter().chain(&NO_CALL_OF_LAUNCH).all(|(.., why)| !why.is_empty()));
+}
