@@ -287,6 +287,8 @@ fn meets(case: &Case, scene: Scene, nest: &Nest) -> (Verdict, Outcome) {
     case.put_into(&mut world);
     world.write();
     let seen = finish(runtime_in(scene, nest, &world).args(["run", "-d", &world.id]));
+    let left = world.path("state").join(&world.id);
+    assert!(seen.status.success() || !left.exists(), "{} in {scene:?} leaves {left:?}: {seen:?}", case.place);
     (case.verdict(&world, &seen), seen)
 }
 

@@ -422,6 +422,8 @@ fn remove(directory: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT) => Ok(true),
+            // rmdir(2) says so before it looks for the name: what could not be made there need not be removed
+            Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
                 for child in children(directory) {
                     remove(&child)?;
