@@ -4,10 +4,9 @@
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -103,16 +102,22 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
     let (talk, process) = (&launched.talk, &launched.child.pidfd);
     let mut packet = [0u8; UP_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ended = false;
     loop {
         // the end of the process as well: somebody else may have init's end of the socket
         wait::ready(&[(talk.as_fd(), PollFlags::IN), (process.as_fd(), PollFlags::IN)], None)?;
-        let ended = wait::readable(process.as_fd(), Some(Instant::now()))?;
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let buffer = &mut [IoSliceMut::new(&mut packet)];
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         match rustix::net::recvmsg(talk, buffer, &mut control, flags).map(|got| got.bytes) {
             Ok(0) | Err(Errno::CONNRESET) => return Ok((None, None)),
             Err(Errno::AGAIN) if ended => return Ok((None, None)),
+            // ORDER: its last word may have come meanwhile: it is looked for once more. No signal is heard here: a program
+            // that has begun gets it
+            Err(Errno::AGAIN) => {
+                let mut end = [PollFd::new(process, PollFlags::IN)];
+                ended = rustix::event::poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
+            }
             Ok(length) => {
                 let carried = control.drain().find_map(|message| match message {
                     RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
@@ -121,7 +126,7 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
                 let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
                 return Ok((Some(up), carried));
             }
-            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(anyhow!("read from init: {}", words(errno))),
         }
     }
