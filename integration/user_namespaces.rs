@@ -120,6 +120,7 @@ fn several_mappings_are_written_and_wrong_ones_refused() {
     assert!(world.run().fails().contains("linux.uidMappings[1]: overlaps with the mapping [0]"));
     *world.at("/linux/uidMappings") = json!([]);
     assert!(world.run().fails().contains("linux.uidMappings: is missing"));
+    needs_root!("an ordinary user needs the user namespace");
     world.without_namespace("user");
     let outcome = world.run();
     assert!(outcome.err.contains("linux.gidMappings: is ignored: there is no user namespace"), "{}", outcome.err);

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::only;
 use crate::world::{Outcome, Who, World, finish};
+use crate::{needs_root, only};
 
 /// What init calls before the filter, or called under it once; `execve` is all that is left.
 const CALLS: [&str; 13] = [
@@ -146,6 +146,7 @@ const RIGHTS: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/
 /// What is kept for the filter is gone with the exec: the rights are the same with a filter and without one.
 #[test]
 fn a_filter_changes_nothing_of_what_the_process_may_do() {
+    needs_root!("ids of other users");
     let some = json!(["CAP_KILL", "CAP_CHOWN", "CAP_NET_BIND_SERVICE"]);
     let (one, none, admin) = (json!(["CAP_KILL"]), json!([]), json!(["CAP_KILL", "CAP_SYS_ADMIN"]));
     let sets = [

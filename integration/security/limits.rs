@@ -120,7 +120,7 @@ fn of_cgroups() -> Vec<Case> {
     ];
     cases.push(Case {
         place: "linux.resources.devices",
-        value: json!([{"allow": false, "access": "rwm"}]),
+        value: json!([{"allow": false, "type": "c", "major": 10, "minor": 237, "access": "rwm"}]),
         with: &[("/linux/devices", r#"[{"type": "c", "path": "/dev/loop-control", "major": 10, "minor": 237}]"#)],
         controller: "devices",
         applied: |w| {

@@ -107,6 +107,14 @@ impl Lock {
         written.with_context(|| format!("write {}", self.path.join(name).display()))
     }
 
+    /// Writes at the end of a file that is there.
+    pub(super) fn append(&self, name: &str, text: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(std::io::Error::from);
+        let written = file.and_then(|file| File::from(file).write_all(text));
+        written.with_context(|| format!("write {}", self.path.join(name).display()))
+    }
+
     /// Removes it with all that is in it, `last` at the end: what of them is left tells the next who tries what this is.
     pub(super) fn remove(&self, last: &[&str]) -> Result<()> {
         let failed = || format!("remove {}", self.path.display());

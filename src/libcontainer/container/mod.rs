@@ -226,7 +226,12 @@ impl Reserved {
     /// The kernel's word; it is noted here all the same.
     pub fn take_note(&mut self, change: impl FnOnce(&mut Note)) -> Result<()> {
         change(&mut self.note);
-        self.lock()?.write(NOTE, &self.note.encode()?)
+        let (lock, text) = (self.lock()?, self.note.encode()?);
+        match lock.stat(NOTE) {
+            Err(Errno::NOENT) => lock.write(NOTE, &text),
+            // a file that is renamed over another is written to the disk at once by ext4 (auto_da_alloc)
+            _ => lock.append(NOTE, &text),
+        }
     }
 
     /// Keeps the config as it is now: what is done to the bundle later is no matter to this container.

@@ -61,11 +61,20 @@ impl Note {
         Ok(text)
     }
 
-    /// None when a byte is not as it was written.
+    /// The last note of the file. None when a byte is not as it was written, but for a note at the end that was cut off:
+    /// whoever wrote it was killed at that moment, and the note before it holds.
     pub(super) fn decode(text: &[u8]) -> Option<Note> {
-        let (line, rest) = text.split_at_checked(text.iter().position(|byte| *byte == b'\n')?)?;
-        let whole = rest.strip_prefix(b"\n")?.strip_suffix(b"\n")? == sum(line).as_bytes();
-        if whole { serde_json::from_slice(line).ok() } else { None }
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+        let mut last = None;
+        while let (Some(line), Some(seal)) = (lines.next(), lines.next()) {
+            let Some(seal) = seal.strip_suffix(b"\n") else { break };
+            let line = line.strip_suffix(b"\n")?;
+            if seal != sum(line).as_bytes() {
+                return None;
+            }
+            last = Some(line);
+        }
+        serde_json::from_slice(last?).ok()
     }
 }
 
@@ -89,8 +98,12 @@ mod tests {
         let note = Note { cgroup: paths, init: Some(ProcessId { pid: 7, start: 9 }), ..Note::default() };
         let text = note.encode().unwrap();
         assert_eq!(Note::decode(&text), Some(note));
+        let earlier = Note::default();
+        let both = [earlier.encode().unwrap(), text.clone()].concat();
+        assert_eq!(Note::decode(&both), Note::decode(&text));
         for length in 0..text.len() {
             assert_eq!(Note::decode(&text[..length]), None, "{length}");
+            assert_eq!(Note::decode(&both[..both.len() - text.len() + length]), Some(earlier.clone()), "{length}");
             let mut other = text.clone();
             other[length] ^= 1;
             assert_eq!(Note::decode(&other), None, "{length}");
