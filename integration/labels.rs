@@ -437,12 +437,11 @@ fn a_terminal_has_the_label_of_its_mount() {
 }
 
 #[test]
-fn a_profile_is_a_warning_where_selinux_is() {
+fn a_profile_is_refused_where_selinux_is() {
     needs!(has_selinux() && !has_apparmor(), "a host with SELinux and without AppArmor (hack/vm/run --selinux)");
-    only!(Who::Us; "runc refuses it, crun says nothing");
+    only!(Who::Us; "runc says it in other words, crun says nothing");
     let mut world = labelled(CURRENT);
     *world.at("/process/apparmorProfile") = json!("nowhere");
-    let said = run(&world);
-    assert!(said.out.starts_with(ALL), "{said:?}");
-    assert!(said.err.contains("process.apparmorProfile: cannot be applied: AppArmor"), "{said:?}");
+    let said = world.run().fails();
+    assert!(said.contains("process.apparmorProfile: cannot be applied: AppArmor"), "{said}");
 }

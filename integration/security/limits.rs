@@ -201,7 +201,8 @@ impl Case {
 
     /// A refusal may be about the cgroup as a whole.
     fn is_told_by(&self, said: &str) -> bool {
-        said.contains(self.place) || (!self.controller.is_empty() && said.contains("linux.cgroupsPath: "))
+        let of_cgroups = self.place.starts_with("linux.resources.");
+        said.contains(self.place) || (of_cgroups && said.contains("linux.cgroupsPath: "))
     }
 
     fn verdict(&self, world: &World, seen: &Outcome) -> Verdict {
