@@ -61,7 +61,7 @@ const ROWS: [Row; 19] = [
 ];
 
 /// Tags of what is no call, or of an argument in memory, at which no filter looks: why there is no row.
-const NO_CALL: [(&str, &str, &str); 14] = [
+const NO_CALL: [(&str, &str, &str); 15] = [
     ("4.10, 4.14", "plan/resctrl.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("4.10, 4.14", "resctrl/mod.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("6.8", "plan/mounts.rs", "the order of a text"),
