@@ -97,16 +97,26 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
     let Some(resources) = resources.filter(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0)) else {
         return;
     };
-    /// One property on the way to the limit; all others are skipped.
+    // one property on the way to the limit at each level; all others are skipped
     #[derive(Default, serde::Deserialize)]
-    #[serde(default)]
-    struct On<T> {
-        #[serde(alias = "linux", alias = "resources", alias = "pids", alias = "limit")]
-        next: Option<T>,
+    struct Document {
+        linux: Option<Linux>,
     }
-    let text: On<On<On<On<serde::de::IgnoredAny>>>> = serde_json::from_slice(bytes).unwrap_or_default();
-    let pids = text.next.and_then(|linux| linux.next).and_then(|resources| resources.next);
-    if pids.is_none_or(|pids| pids.next.is_none()) {
+    #[derive(serde::Deserialize)]
+    struct Linux {
+        resources: Option<Resources>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Resources {
+        pids: Option<Pids>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Pids {
+        limit: Option<serde::de::IgnoredAny>,
+    }
+    let text: Document = serde_json::from_slice(bytes).unwrap_or_default();
+    let pids = text.linux.and_then(|linux| linux.resources).and_then(|resources| resources.pids);
+    if pids.is_none_or(|pids| pids.limit.is_none()) {
         resources.set_pids(None);
     }
 }
@@ -177,6 +187,8 @@ mod tests {
             linux.resources().as_ref().unwrap().pids().map(|pids| pids.limit())
         };
         assert_eq!((pids("{}"), pids(r#"{"limit":0}"#), pids(r#"{"limit":7}"#)), (None, Some(0), Some(7)));
+        // an unknown property of the same name at another level changes nothing
+        assert_eq!(pids(r#"{"limit":0}},"limit":1,"pids":{"limit":1"#), Some(0));
     }
 
     #[test]
