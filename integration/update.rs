@@ -210,6 +210,7 @@ fn device_rules_are_replaced_and_the_defaults_stay() {
 #[test]
 fn a_device_is_there_all_the_time_while_rules_change() {
     needs_cgroup!();
+    needs_root!("device rules");
     only!(Who::Us; "leaves devices alone (runc #3401)");
     let busy = "while :; do : </dev/zero || { echo lost >/tmp/lost; exit 1; }; done";
     let mut world = World::running(&["sh", "-c", busy]);
