@@ -4,9 +4,9 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Result, anyhow};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Cgroup, Refusal};
 use crate::plan::failure::words;
@@ -114,14 +114,7 @@ fn detach_all(cgroup: &OwnedFd, programs: &[u32]) -> Result<(), Errno> {
 fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
     let first = match bpf::load_device_program(instructions, &mut []) {
         // KERNEL(5.11): before, a program counted as locked memory
-        Err(Errno::PERM) => {
-            let limit = getrlimit(Resource::Memlock);
-            let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-            let again = bpf::load_device_program(instructions, &mut []);
-            // the container is to inherit what we have inherited
-            let _ = setrlimit(Resource::Memlock, limit);
-            again
-        }
+        Err(Errno::PERM) => with_unlimited_memlock(|| bpf::load_device_program(instructions, &mut [])),
         other => other,
     };
     first.map_err(|errno| {
@@ -137,6 +130,16 @@ fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
         let error = if said.is_empty() { error } else { anyhow!("{error}: the verifier says {:?}", said.trim()) };
         Refusal { errno, error }
     })
+}
+
+/// Calls `act` while RLIMIT_MEMLOCK is unlimited. The container inherits the limit that we have inherited, so it is put back.
+fn with_unlimited_memlock<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    let word = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(word)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY).map_err(word)?;
+    let done = act();
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard).map_err(word)?;
+    done
 }
 
 /// There is no directory in which devices could be restricted: none could be made.
