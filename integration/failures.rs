@@ -332,24 +332,62 @@ fn a_failure_is_one_record_in_the_log_and_bare_text_beside_it() {
 }
 
 #[test]
-fn what_goes_well_writes_no_log() {
+fn warnings_are_in_the_log_and_not_in_the_containers_output() {
     let mut world = World::running(&["true"]);
-    world.config["hooks"] = json!({"poststop": [{"path": "/bin/false"}]});
-    world.config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_TOMORROW"]);
-    if who() != Who::Us {
-        world.config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL"]);
-        world.config["hooks"] = json!({});
+    *world.at("/process/capabilities/bounding") = json!(["CAP_KILL", "CAP_TOMORROW"]);
+    if who() == Who::Us {
+        world.config["hooks"] = json!({"poststop": [{"path": "/bin/false"}]});
     }
     world.write();
     let log = world.path("log.json");
-    let mut command = world.command(&[]);
-    let ran = finish(command.args(["--log", log.to_str().unwrap(), "--log-format", "json", "run", &world.id]));
+    let call = |words: &[&str]| {
+        let _ = fs::remove_file(&log);
+        let all = [&["--log", log.to_str().unwrap(), "--log-format", "json"], words].concat();
+        let ran = world.call(&all);
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert!(records.iter().all(|record| record["time"].as_str().is_some_and(|time| time.len() >= 20)), "{text}");
+        let told =
+            |record: &Value| format!("{}: {}", record["level"].as_str().unwrap(), record["msg"].as_str().unwrap());
+        (ran, records.iter().map(told).collect::<Vec<_>>())
+    };
+    // crun warns of nothing
+    let warned = |told: &[String], words: &str| {
+        who() == Who::Crun || told.iter().any(|line| line.starts_with("warning: ") && line.contains(words))
+    };
+    let (ran, told) = call(&["create", &world.id]);
+    assert!(warned(&told, "CAP_TOMORROW"), "{told:?}");
+    assert_eq!((ran.err.as_str(), ran.code()), ("", 0));
+    let (ran, told) = call(&["delete", "--force", &world.id]);
+    assert_eq!((ran.err.as_str(), ran.code()), ("", 0));
+    assert!(who() != Who::Us || warned(&told, "poststop"), "{told:?}");
+    let (ran, told) = call(&["run", &world.id]);
+    assert_eq!((ran.err.as_str(), ran.code()), ("", 0));
+    assert!(warned(&told, "CAP_TOMORROW"), "{told:?}");
+    // without --log they are on standard error, and --log-level keeps them out of the log
     if who() == Who::Us {
-        assert!(ran.err.contains("CAP_TOMORROW"), "{}", ran.err);
-        assert!(ran.err.contains("poststop"), "{}", ran.err);
+        assert!(world.run().err.contains("CAP_TOMORROW"));
+        let (ran, told) = call(&["--log-level", "error", "run", &world.id]);
+        assert_eq!((ran.err.as_str(), told), ("", vec![]));
     }
-    ran.ok();
-    assert_eq!(fs::read_to_string(&log).unwrap_or_default(), "");
+}
+
+#[test]
+fn a_failure_after_a_warning_is_one_record() {
+    only!(Who::Us; "runc writes both, and podman reads neither; crun warns of nothing");
+    let mut world = World::running(&["nope"]);
+    *world.at("/process/capabilities/bounding") = json!(["CAP_KILL", "CAP_TOMORROW"]);
+    world.write();
+    let log = world.path("log.json");
+    for command in ["create", "run"] {
+        let _ = fs::remove_file(&log);
+        let ran = world.call(&["--log", log.to_str().unwrap(), "--log-format", "json", command, &world.id]);
+        let record: Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).expect("one object");
+        assert_eq!(record["level"], "error");
+        let lines: Vec<_> = ran.err.lines().collect();
+        assert!(lines[0].contains("warning: ") && lines[0].contains("CAP_TOMORROW"), "{ran:?}");
+        assert_eq!(lines[1..], [record["msg"].as_str().unwrap()]);
+    }
 }
 
 #[test]

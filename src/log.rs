@@ -1,6 +1,7 @@
-//! Log lines as runc writes them: where --log says, in text or JSON. On failure exactly one error record, because podman
-//! reads the whole file as one JSON object.
+//! Log lines as runc writes them: where --log says, in text or JSON. A failure leaves exactly one record in a file, because
+//! podman reads the whole file as one JSON object: warnings wait until the command has worked.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -70,6 +71,8 @@ pub struct Log {
     journal: Option<Sink>,
     json: bool,
     level: Level,
+    /// Warnings for the file, as long as the command may still fail.
+    held: RefCell<Option<Vec<String>>>,
 }
 
 /// Standard error; a reader that has gone away is no reason to fall over.
@@ -87,11 +90,17 @@ impl Log {
         let journal = global.systemd_log.then(|| opened("systemd-log", Sink::journal("coracle"))).flatten();
         let named = global.log_level.as_deref().and_then(Level::named).unwrap_or(Level::Warning);
         let level = if global.debug { Level::Debug } else { named };
-        Log { sink, journal, json: global.log_format == "json", level }
+        // what is done is wanted in order, and then nobody reads one object
+        let holds = matches!(sink, Some(Sink::File(_))) && level < Level::Debug;
+        let held = RefCell::new(holds.then(Vec::new));
+        Log { sink, journal, json: global.log_format == "json", level, held }
     }
 
     /// The failure: one record, and its bare text on standard error as well.
     pub fn error(&self, message: &str) {
+        for warning in self.held.take().unwrap_or_default() {
+            say(&format!("coracle: warning: {warning}\n"));
+        }
         self.write(self.journal.as_ref(), Level::Error, message);
         self.write(self.sink.as_ref(), Level::Error, message);
         match &self.sink {
@@ -103,22 +112,23 @@ impl Log {
         }
     }
 
-    /// Something to know. The file is for failures, unless debugging: podman reads one object from it.
+    /// Something to know. Standard error is for this only without `--log`: during `create` it is the container's.
     pub fn warning(&self, message: &str) {
         if self.level < Level::Warning {
             return;
         }
         self.write(self.journal.as_ref(), Level::Warning, message);
-        match &self.sink {
-            Some(Sink::File(_)) | None if self.level < Level::Debug => {
-                let text = if self.json {
-                    line(true, Level::Warning, message)
-                } else {
-                    format!("coracle: warning: {message}\n")
-                };
-                say(&text);
-            }
-            sink => self.record(sink.as_ref(), Level::Warning, message),
+        match (&mut *self.held.borrow_mut(), &self.sink) {
+            (Some(held), _) => held.push(message.to_owned()),
+            (None, None) if self.level < Level::Debug && !self.json => say(&format!("coracle: warning: {message}\n")),
+            (None, sink) => self.record(sink.as_ref(), Level::Warning, message),
+        }
+    }
+
+    /// The command has done what can fail. Warnings go into the file, from now on at once.
+    pub fn worked(&self) {
+        for warning in self.held.take().unwrap_or_default() {
+            self.write(self.sink.as_ref(), Level::Warning, &warning);
         }
     }
 

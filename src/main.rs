@@ -42,7 +42,10 @@ fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
     let log = log::Log::open(&typed.global);
     log.debug(|| format!("coracle {} called with {args:?}", env!("CARGO_PKG_VERSION")));
     match command::run(typed, &log) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => {
+            log.worked();
+            ExitCode::from(status)
+        }
         Err(error) => {
             let (prefix, status) = match &typed.command {
                 Command::Create(_) => ("coracle create failed: ", 1),

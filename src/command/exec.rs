@@ -83,6 +83,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
             pidfile::forget(path, pid);
         }
     })?;
+    session.log.worked();
     match held {
         None => {
             listening.until_the_end();

@@ -76,6 +76,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         }
         return Err(cgroup::undone(error, remove(container, Leftovers::Killed).map(drop)));
     }
+    session.log.worked();
     match held {
         None => {
             if word == Word::Bundle {

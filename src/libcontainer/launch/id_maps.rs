@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, anyhow, bail};
 use rustix::io::Errno;
 
-use crate::config::At;
+use crate::config::{At, Warning};
 use crate::host::user_name;
 use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
@@ -131,6 +131,36 @@ impl Map<'_> {
     }
 }
 
+/// A warning for each map of the user namespace that process `pid` has joined which is not the one of config.json.
+pub(super) fn unlike(pid: i32, given: &IdMaps) -> Vec<Warning> {
+    let maps = [("linux.uidMappings", &given.uids, "uid_map"), ("linux.gidMappings", &given.gids, "gid_map")];
+    let warning = |(property, given, file): (&'static str, &Vec<IdMap>, &str)| {
+        let real = lines(&fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?);
+        if given.is_empty() || joined(given) == joined(&real) {
+            return None;
+        }
+        let real: Vec<_> = real.iter().map(|line| line.to_string().trim_end().to_owned()).collect();
+        let said = format!("is not used: the user namespace is joined by path and has {}", real.join(", "));
+        Some(Warning { at: At::new(property), said })
+    };
+    maps.into_iter().filter_map(warning).collect()
+}
+
+/// The lines in order, and one line where a line continues the one before.
+fn joined(map: &[IdMap]) -> Vec<IdMap> {
+    let mut lines: Vec<_> = map.to_vec();
+    lines.sort_by_key(|line| line.container);
+    lines.dedup_by(|next, line| {
+        let continues = line.container.checked_add(line.size) == Some(next.container)
+            && line.host.checked_add(line.size) == Some(next.host);
+        if continues {
+            line.size = line.size.saturating_add(next.size);
+        }
+        continues
+    });
+    lines
+}
+
 /// True when one of the ranges, each a first id and a count, has all ids of the mapping.
 fn is_within(line: &IdMap, ranges: &[(u32, u32)]) -> bool {
     let end = u64::from(line.host) + u64::from(line.size);
@@ -143,9 +173,15 @@ fn shown(ranges: &[(u32, u32)]) -> String {
 
 /// First id and count of each line of a uid_map or gid_map (user_namespaces(7)).
 fn ids(map: &str) -> Vec<(u32, u32)> {
+    lines(map).iter().map(|line| (line.container, line.size)).collect()
+}
+
+/// The lines of a uid_map or gid_map (user_namespaces(7)).
+fn lines(map: &str) -> Vec<IdMap> {
     let line = |line: &str| {
-        let mut fields = line.split_whitespace();
-        Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
+        let mut fields = line.split_whitespace().map(str::parse);
+        let mut next = || fields.next()?.ok();
+        Some(IdMap { container: next()?, host: next()?, size: next()? })
     };
     map.lines().filter_map(line).collect()
 }
@@ -202,6 +238,15 @@ mod tests {
     fn the_ids_that_we_have_are_read() {
         assert_eq!(ids("         0       1000          1\n         1     100000      65536\n"), [(0, 1), (1, 65536)]);
         assert_eq!(ids(""), []);
+    }
+
+    #[test]
+    fn maps_are_equal_however_they_are_cut() {
+        let of = |text: &str| joined(&lines(text));
+        assert_eq!(of("0 1000 1\n1 1001 9\n"), of(" 0  1000 10"));
+        assert_eq!(of("5 2000 5\n0 1000 5\n"), of("0 1000 5\n5 2000 5\n"));
+        assert_ne!(of("0 1000 1\n1 1002 9\n"), of("0 1000 10"));
+        assert_ne!(of("0 1000 1\n2 1001 9\n"), of("0 1000 10"));
     }
 
     #[test]

@@ -243,6 +243,9 @@ impl<'a> Launched<'a> {
     /// What failed in init, by its step; or what we could not do for it.
     pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<Ready<'a>> {
         serve::until_ready(&mut self, cgroup, identity)?;
+        if let Some(maps) = &self.plan.joined_maps {
+            self.armed.warnings.extend(id_maps::unlike(self.child.pid, maps));
+        }
         Ok(Ready(self))
     }
 }

@@ -31,6 +31,8 @@ pub struct Plan {
     pub init: Vec<Step>,
     /// uid_map and gid_map, written when init asks.
     pub id_maps: Option<IdMaps>,
+    /// The maps that config.json gives for a user namespace that is joined. They are compared with the real ones.
+    pub joined_maps: Option<IdMaps>,
     /// timens_offsets, written when init asks.
     pub time_offsets: Vec<TimeOffset>,
     /// Network devices, moved when init asks.
@@ -291,6 +293,7 @@ impl Draft {
             bridge: Vec::new(),
             init: Vec::with_capacity(64),
             id_maps: None,
+            joined_maps: None,
             time_offsets: Vec::new(),
             net_devices: Vec::new(),
             runtime_hooks: Vec::new(),

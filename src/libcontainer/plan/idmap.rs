@@ -34,7 +34,8 @@ pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     if kinds.new.has(USER) {
         plan.plan().id_maps = Some(both(ask, uids, gids));
     } else if kinds.joins(USER) && !(uids.is_empty() && gids.is_empty()) {
-        plan.warn(&uid_at, "is not used: the user namespace is joined by path and has its maps");
+        // containerd and podman write the maps of a pod into the config of each container that joins it
+        plan.plan().joined_maps = Some(both(ask, uids, gids));
     }
 }
 
