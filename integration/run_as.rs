@@ -120,7 +120,7 @@ fn the_memory_policy_is_set() {
         set("/linux/memoryPolicy", &policy("MPOL_LOCAL", "0", json!([]))),
     );
     refused(
-        "linux.memoryPolicy.nodes: \"x\" is no list",
+        "linux.memoryPolicy.nodes: \"x\" is not a list",
         set("/linux/memoryPolicy", &policy("MPOL_BIND", "x", json!([]))),
     );
     refused("linux.memoryPolicy: set_mempolicy", set("/linux/memoryPolicy", &policy("MPOL_BIND", "63", json!([]))));
@@ -201,7 +201,7 @@ fn a_list_of_cpus_that_is_none_is_refused_at_create() {
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know execCPUAffinity");
     refused("process.execCPUAffinity.initial: ", set("/process/execCPUAffinity", &json!({"initial": "x"})));
     refused(
-        "process.execCPUAffinity.final: \"3-1\" is no list of CPUs",
+        "process.execCPUAffinity.final: \"3-1\" is not a list of CPUs",
         set("/process/execCPUAffinity", &json!({"final": "3-1"})),
     );
 }

@@ -420,7 +420,7 @@ fn a_path_that_names_no_unit_is_told_by_its_place() {
     for (path, problem) in [
         ("/a/b", "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups"),
         ("a:b", "expected cgroupsPath to be of format"),
-        ("a--b.slice:p:n", "\"a--b.slice\" is no name of a slice"),
+        ("a--b.slice:p:n", "\"a--b.slice\" is not a slice name"),
         ("system.slice:p:", "has no name of a unit"),
     ] {
         *world.at("/linux/cgroupsPath") = json!(path);

@@ -31,7 +31,7 @@ fn a_log_that_nobody_reads_is_told_and_not_waited_for() {
     let log = fifo(world.path("log"));
     let ran = world.call(&["--log", log.to_str().unwrap(), "run", &world.id]);
     assert_eq!(ran.code(), 0, "{}", ran.err);
-    assert!(ran.err.contains("nobody reads this fifo"), "{}", ran.err);
+    assert!(ran.err.contains("no process reads this fifo"), "{}", ran.err);
 }
 
 #[test]
@@ -68,6 +68,6 @@ fn a_socket_that_nobody_accepts_on_is_not_waited_for() {
     let path = world.path("console");
     let _stuck = stuck(&path);
     let said = world.call(&["create", "--console-socket", path.to_str().unwrap(), &world.id]).fails();
-    assert!(said.contains("connect to") && said.contains("nobody accepts in 10 s"), "{said}");
+    assert!(said.contains("connect to") && said.contains("no process accepted the connection within 10 s"), "{said}");
     world.assert_clean();
 }

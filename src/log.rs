@@ -176,7 +176,7 @@ impl Sink {
         // a fifo without a reader is refused at once, and one that is full loses a record: nobody waits for a log
         OpenOptions::new().create(true).append(true).custom_flags(libc::O_NONBLOCK).open(path).map(Sink::File).map_err(
             |error| match error.raw_os_error() {
-                Some(libc::ENXIO) => std::io::Error::new(error.kind(), "nobody reads this fifo"),
+                Some(libc::ENXIO) => std::io::Error::new(error.kind(), "no process reads this fifo"),
                 _ => error,
             },
         )

@@ -99,7 +99,7 @@ fn warnings_are_beside_the_plan_and_not_in_it() {
     let bundle = bundle(&config.to_string());
     let output = explain(bundle.path(), &[bundle.path().to_str().unwrap()]);
     assert!(output.status.success());
-    assert!(text(&output.stderr).contains("root.readOnly: is no property"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("root.readOnly: unknown property"), "{}", text(&output.stderr));
     assert!(!text(&output.stdout).contains("readOnly"));
 }
 

@@ -121,7 +121,7 @@ pub const VERBS: &[Verb] = &[
         words: NONE,
         order: Order::Anywhere,
         about: "lists containers started by coracle with the given root",
-        more: "What cannot be read is told on standard error and left out.",
+        more: "A container that cannot be read is left out, with a message on standard error.",
         definition: List::command,
         understand: |found| List::from_arg_matches(found).map(Command::List),
     },

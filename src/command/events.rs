@@ -76,7 +76,7 @@ fn print(event: &Value) -> Result<Listener> {
 /// `5s`, `500ms`, `1m30s`: Go's durations.
 fn interval(text: &str) -> Result<Duration> {
     let span: jiff::SignedDuration =
-        text.parse().map_err(|_| anyhow!("--interval: {text:?} is no duration such as 5s"))?;
+        text.parse().map_err(|_| anyhow!("--interval: {text:?} is not a duration such as 5s"))?;
     let span = Duration::try_from(span).ok().filter(|span| !span.is_zero());
     span.ok_or_else(|| anyhow!("duration interval must be greater than 0"))
 }

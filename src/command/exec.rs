@@ -208,7 +208,7 @@ fn add_capabilities(names: &[String], process: &mut Process) -> Result<()> {
     }
     let mut added = Vec::new();
     for name in names {
-        let number = capabilities::by_name(name).ok_or_else(|| anyhow!("--cap: {name:?} is no capability"))?;
+        let number = capabilities::by_name(name).ok_or_else(|| anyhow!("--cap: unknown capability {name:?}"))?;
         let known = capabilities::known();
         let full = known.get(usize::from(number)).cloned().unwrap_or_default();
         added.push(serde_json::from_value(serde_json::Value::from(full)).context("--cap")?);

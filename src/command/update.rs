@@ -165,8 +165,8 @@ fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
     let mut asked = json!({});
     for Flag { name, property, text, kind } in flags {
         let value = match kind {
-            Kind::Number => json!(text.parse::<i64>().map_err(|_| anyhow!("{name}: {text:?} is no number"))?),
-            Kind::Bytes => json!(bytes(text).ok_or_else(|| anyhow!("{name}: {text:?} is no size such as 512M"))?),
+            Kind::Number => json!(text.parse::<i64>().map_err(|_| anyhow!("{name}: {text:?} is not a number"))?),
+            Kind::Bytes => json!(bytes(text).ok_or_else(|| anyhow!("{name}: {text:?} is not a size such as 512M"))?),
             Kind::List => json!(text),
         };
         let (section, property) = property.split_once('.').unwrap_or_default();

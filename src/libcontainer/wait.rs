@@ -215,7 +215,9 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
         match rustix::net::connect(&socket, &address) {
             Ok(()) => break,
             Err(Errno::AGAIN) if Instant::now() < deadline => pause(time).map_err(io::Error::other)?,
-            Err(Errno::AGAIN) => return Err(io::Error::new(ErrorKind::TimedOut, "nobody accepts in 10 s")),
+            Err(Errno::AGAIN) => {
+                return Err(io::Error::new(ErrorKind::TimedOut, "no process accepted the connection within 10 s"));
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

@@ -208,7 +208,7 @@ impl<'de> Visitor<'de> for Look<'_> {
         while let Some(name) = object.next_key::<String>()? {
             let before = self.at.enter(&name);
             if let Some(meant) = meant(&name, self.known) {
-                let said = format!("is no property and is ignored: did you mean {meant:?}?");
+                let said = format!("unknown property, ignored: did you mean {meant:?}?");
                 self.found.push(Warning { at: self.at.clone(), said });
             }
             if FREE.contains(&name.as_str()) {
@@ -303,8 +303,8 @@ mod tests {
         assert_eq!(
             told(r#"{"root":{"readOnly":true},"linux":{"masked_paths":[],"namespaces":[{"typ":"pid"}]}}"#),
             [
-                "root.readOnly: is no property and is ignored: did you mean \"readonly\"?",
-                "linux.masked_paths: is no property and is ignored: did you mean \"maskedPaths\"?",
+                "root.readOnly: unknown property, ignored: did you mean \"readonly\"?",
+                "linux.masked_paths: unknown property, ignored: did you mean \"maskedPaths\"?",
             ]
         );
         assert!(told(r#"{"annotations":{"Args":"1"},"x-mine":{"y":1}}"#).is_empty());

@@ -36,7 +36,7 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
         _ => Some(kind(&serde_json::from_slice(bytes).map_err(wrong)?)),
     };
     if let Some(other) = other {
-        return Err(Faults::one(at.clone(), format!("is {other} and no object")));
+        return Err(Faults::one(at.clone(), format!("expected an object, got {other}")));
     }
     let Known(mut document) = serde_json::from_slice(bytes).map_err(wrong)?;
     let (mut warnings, mut faults) = (Vec::new(), Faults::none());
@@ -112,7 +112,7 @@ fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<W
         list.retain(|entry| {
             let known = entry.as_str().is_none_or(|name| capability::by_name(name).is_some());
             if !known {
-                warnings.push(Warning { at: at.index(n), said: format!("{entry} is no capability; left out") });
+                warnings.push(Warning { at: at.index(n), said: format!("unknown capability {entry}, ignored") });
             }
             n += 1;
             known
@@ -209,7 +209,7 @@ fn told(path: &[Segment], error: &str, document: &Value, at: &At, taken: &Taken)
         return (place, format!("expected {}, got {value}", spoken(expected)));
     }
     if let Some(list) = error.strip_prefix("Invalid execCPUAffinity format: ") {
-        return (place, format!("{list:?} is no list of CPUs such as 0-3,7"));
+        return (place, format!("{list:?} is not a list of CPUs such as 0-3,7"));
     }
     (place, error.to_owned())
 }
@@ -282,7 +282,7 @@ mod tests {
     fn what_is_no_json_is_told_once_with_line_and_column() {
         assert_eq!(mistakes(""), "config.json: : is empty".replace(": :", ":"));
         assert!(mistakes("{\n \"a\": }").contains("is not JSON: expected value (line 2, column 7)"));
-        assert!(mistakes("[]").contains("is an array and no object"));
+        assert!(mistakes("[]").contains("expected an object, got an array"));
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(warnings.len(), 1);
         assert_eq!(
             warnings[0].to_string(),
-            "process.capabilities.bounding[1]: \"CAP_NOPE\" is no capability; left out"
+            "process.capabilities.bounding[1]: unknown capability \"CAP_NOPE\", ignored"
         );
         let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
         assert_eq!(sets.bounding().as_ref().unwrap().len(), 1);

@@ -379,9 +379,7 @@ impl Container {
             return cgroup.processes();
         }
         if !self.has_own_pids() {
-            bail!(
-                "container has neither a cgroup nor a pid namespace of its own, by which its processes would be known"
-            );
+            bail!("container has neither a cgroup nor a pid namespace of its own, so its processes cannot be found");
         }
         match self.status() {
             Status::Stopped => Ok(Vec::new()),

@@ -93,7 +93,7 @@ struct Search {
     uid: u32,
     /// Which field of the line this is, from 0.
     field: usize,
-    /// The number in the third field; None where it is no number.
+    /// The number in the third field; None where it is not a number.
     id: Option<u32>,
     /// How many digits it has.
     digits: usize,

@@ -58,9 +58,9 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
         fds.push(match opening {
             Opening::CgroupTree(..) => None,
             Opening::Found(inner) if matches!(**inner, Opening::CgroupTree(..)) => None,
-            Opening::Terminal => {
-                Some(terminal.take().ok_or_else(|| anyhow!("{at}: nobody is there to take the terminal"))?)
-            }
+            Opening::Terminal => Some(
+                terminal.take().ok_or_else(|| anyhow!("{at}: there is no console socket to send the terminal to"))?,
+            ),
             Opening::IdMaps(maps) => Some(mount_ids::namespace(&proc, maps, at)?),
             other => Some(open(other, at, state)?),
         });
@@ -227,7 +227,7 @@ fn must_be_proc(tree: OwnedFd, path: &Path, at: &At) -> Result<OwnedFd> {
     let stat = rustix::fs::fstat(&tree).map_err(|errno| told(at, path, errno))?;
     let fs = rustix::fs::fstatfs(&tree).map_err(|errno| told(at, path, errno))?;
     if fs.f_type != rustix::fs::PROC_SUPER_MAGIC || stat.st_ino != PROC_ROOT_INO {
-        bail!("{at}: only a proc file system may be mounted on /proc, and {} is none", path.display());
+        bail!("{at}: only a proc file system may be mounted on /proc, and {} is not one", path.display());
     }
     Ok(tree)
 }

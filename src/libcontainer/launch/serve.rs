@@ -219,7 +219,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
 fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let source = launched.armed.fd(slot)?;
     let Some((Opening::Source(path, reach, ids), at)) = launched.plan.openings.get(slot.0) else {
-        return Err(anyhow!("init asks for a tree that is none"));
+        return Err(anyhow!("init asks for a mount tree that the plan does not have"));
     };
     let tree =
         arm::tree_of(source, *reach).map_err(|errno| anyhow!("{at}: open {}: {}", path.display(), words(errno)))?;

@@ -127,13 +127,13 @@ fn node(device: &LinuxDevice, n: usize, plan: &mut Draft) -> Option<(Node, At)> 
         LinuxDeviceType::B => (libc::S_IFBLK, true),
         LinuxDeviceType::P => (libc::S_IFIFO, false),
         LinuxDeviceType::A => {
-            plan.fault(&at.key("type"), "\"a\" is no type of a node (expected one of b, c, u, p)");
+            plan.fault(&at.key("type"), "unknown value \"a\" (expected one of b, c, u, p)");
             return None;
         }
     };
     let mut number = |name: &str, value: i64| {
         u32::try_from(value).unwrap_or_else(|_| {
-            plan.fault(&at.key(name), format!("{value} is no device number"));
+            plan.fault(&at.key(name), format!("{value} is not a device number"));
             0
         })
     };

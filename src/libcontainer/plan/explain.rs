@@ -219,7 +219,7 @@ impl fmt::Display for Opening {
             Opening::Sysfs => f.write_str("mounts /sys"),
             Opening::CgroupTree(path, None) => write!(f, "cgroup {}", path.display()),
             Opening::CgroupTree(path, Some(instead)) => {
-                write!(f, "cgroup {}, or where there is none {}", path.display(), instead.display())
+                write!(f, "cgroup {}, or if it does not exist {}", path.display(), instead.display())
             }
             Opening::Found(inner) => write!(f, "only the place: {inner}"),
             Opening::Directory(path) => write!(f, "directory {}", path.display()),

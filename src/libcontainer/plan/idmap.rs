@@ -109,7 +109,7 @@ pub(super) enum Ids {
 /// -1 is no id to the calls that take one.
 pub(super) fn must_be_one(id: u32, at: &At, plan: &mut Draft) {
     if id == u32::MAX {
-        plan.fault(at, format!("{id} is no id: to the kernel it means \"unchanged\""));
+        plan.fault(at, format!("{id} is not an id: to the kernel it means \"unchanged\""));
     }
 }
 

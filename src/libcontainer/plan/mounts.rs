@@ -293,7 +293,7 @@ fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], plan: &mu
 
 fn remount(entry: &Entry<'_>, plan: &mut Draft) {
     if mount_ids::asked(entry) {
-        plan.fault(&entry.at, "the ids of a mount cannot be mapped once it is there (remount)");
+        plan.fault(&entry.at, "the ids of an existing mount cannot be mapped (remount)");
     }
     let Some(target) = target(entry, Missing::Directory, Last::Any, plan) else { return };
     let attributes = Attributes { set: entry.options.set, clear: entry.options.clear, ..Attributes::default() };

@@ -34,7 +34,7 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         let place = device.at.key("name");
         check(&device.name, &device.at, plan);
         if device.name.contains('%') {
-            plan.fault(&device.at, format!("{:?} is no device's name", device.name));
+            plan.fault(&device.at, format!("{:?} is not a name for a network device", device.name));
         } else if device.name == "lo" {
             plan.fault(&device.at, "the loopback belongs to its network namespace");
         }
@@ -67,7 +67,7 @@ fn check(name: &str, at: &At, plan: &mut Draft) {
         || patterns > 1
         || patterns != name.matches("%d").count()
     {
-        plan.fault(at, format!("{name:?} is no device's name"));
+        plan.fault(at, format!("{name:?} is not a name for a network device"));
     } else if name.len() > MAX_NAME {
         plan.fault(at, format!("{name:?} has {} bytes, and {MAX_NAME} is the most", name.len()));
     }

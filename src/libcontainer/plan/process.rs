@@ -371,7 +371,7 @@ pub(super) fn give_up_power(own: &Own<'_>, plan: &mut Draft) {
     }
     let denied = plan.plan().id_maps.as_ref().is_some_and(|maps| maps.gids_by == Writer::User);
     if denied && !groups.is_empty() {
-        let why = "needs more than one mapping in linux.gidMappings: who maps only the own gid may not change groups";
+        let why = "needs more than one mapping in linux.gidMappings: a process that maps only its own gid cannot change groups";
         plan.fault(&user.key("additionalGids"), why);
     }
     for (n, gid) in groups.iter().enumerate() {

@@ -120,7 +120,7 @@ fn no_name(name: &str) -> Option<&'static str> {
     if RESERVED.contains(&name) {
         Some("is a directory of the kernel's in resctrl, and no group can have its name")
     } else if [".", ".."].contains(&name) || name.contains(['/', '\n', '\0']) || name.len() > 255 {
-        Some("is no name of a directory")
+        Some("is not a directory name")
     } else {
         None
     }

@@ -114,7 +114,7 @@ pub(super) fn memory(ask: &Asked<'_>, plan: &mut Draft) {
     let nodes = match mask(text) {
         Some(nodes) => nodes,
         None => {
-            plan.fault(&nodes_at, format!("{text:?} is no list of nodes such as 0-3,7"));
+            plan.fault(&nodes_at, format!("{text:?} is not a list of nodes such as 0-3,7"));
             return;
         }
     };
@@ -170,7 +170,7 @@ fn cpus(list: &Option<String>, at: &At, plan: &mut Draft) -> Option<Vec<u64>> {
     let text = list.as_deref().filter(|text| !text.is_empty())?;
     let mask = mask(text);
     if mask.is_none() {
-        plan.fault(at, format!("{text:?} is no list of CPUs such as 0-3,7"));
+        plan.fault(at, format!("{text:?} is not a list of CPUs such as 0-3,7"));
     }
     mask
 }

@@ -60,7 +60,7 @@ fn path(name: &str) -> String {
 /// The kind of namespace that holds a parameter.
 fn scope(path: &str) -> Result<Option<LinuxNamespaceType>, &'static str> {
     if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-        return Err("is no name of a kernel parameter");
+        return Err("is not the name of a kernel parameter");
     }
     Ok(match path {
         "kernel/hostname" => return Err("is set by the property hostname"),

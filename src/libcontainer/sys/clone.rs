@@ -184,7 +184,7 @@ pub(super) fn trap() -> ! {
         std::arch::asm!("udf #0", options(noreturn))
     };
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    compile_error!("an instruction that is none is missing for this processor");
+    compile_error!("the undefined instruction is missing for this processor");
 }
 
 /// A copy of this process to run one hook in (fork(2)): the pid, or 0 in the copy.

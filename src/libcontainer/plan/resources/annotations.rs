@@ -21,14 +21,14 @@ pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>
         let at = At::new("annotations").key(key);
         let name = &key[PREFIX.len()..];
         if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-            faults.add(at, "is no name of a unit property (at least three letters)");
+            faults.add(at, "is not the name of a unit property (at least three letters)");
             continue;
         }
         match value(text) {
             None => faults.add(at, format!("{text:?} is no value in GVariant's text format")),
             Some(value) => match in_microseconds(name, value) {
                 Some((name, value)) => list.push(Property { name, value, need: Need::Must }),
-                None => faults.add(at, format!("{text:?} is no number of seconds")),
+                None => faults.add(at, format!("{text:?} is not a number of seconds")),
             },
         }
     }

@@ -300,7 +300,7 @@ fn huge_pages(resources: &LinuxResources, controller: &str, files: [&str; 2], at
         let (at, size) = (at.key("hugepageLimits").index(n), limit.page_size());
         let number = size.strip_suffix("KB").or(size.strip_suffix("MB")).or(size.strip_suffix("GB"));
         if !number.is_some_and(|number| number.parse::<u32>().is_ok_and(|n| n.to_string() == number)) {
-            sheet.faults.add(at.key("pageSize"), format!("{size:?} is no size such as 64KB, 2MB or 1GB"));
+            sheet.faults.add(at.key("pageSize"), format!("{size:?} is not a size such as 64KB, 2MB or 1GB"));
             continue;
         }
         let [used, reserved] = files.map(|file| format!("hugetlb.{size}.{file}"));
@@ -319,7 +319,7 @@ fn rdma(resources: &LinuxResources, controller: &str, at: &At, sheet: &mut Sheet
         let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
         let wanted = part("hca_handle", limits.hca_handles()) + &part("hca_object", limits.hca_objects());
         if wanted.is_empty() {
-            sheet.faults.add(at, "limits neither hcaHandles nor hcaObjects");
+            sheet.faults.add(at, "sets neither hcaHandles nor hcaObjects");
             continue;
         }
         sheet.write(controller, "rdma.max", format!("{device}{wanted}"), at);

@@ -134,7 +134,7 @@ pub fn unit(
         (slice, _) => slice,
     };
     let Some(below) = expand(slice) else {
-        return Err(Faults::one(at, format!("{slice:?} is no name of a slice such as system.slice or a-b.slice")));
+        return Err(Faults::one(at, format!("{slice:?} is not a slice name such as system.slice or a-b.slice")));
     };
     let name = match (name.ends_with(".slice"), prefix) {
         (true, _) => name.to_owned(),

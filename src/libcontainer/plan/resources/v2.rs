@@ -167,7 +167,7 @@ fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
     entries.sort_unstable();
     for (file, value) in entries {
         if file.contains('/') || !file.contains('.') {
-            sheet.faults.add(at.key(file), "is no name of a cgroup file");
+            sheet.faults.add(at.key(file), "is not the name of a cgroup file");
             continue;
         }
         if CORE_FILES.contains(&file.as_str()) {

@@ -126,13 +126,13 @@ fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
     let mut number = |name: &str, value: Option<i64>| {
         // -1 stands for all, as runc's own configs have it
         let value = value.filter(|value| *value != -1)?;
-        u32::try_from(value).map_err(|_| faults.add(at.key(name), format!("{value} is no device number"))).ok()
+        u32::try_from(value).map_err(|_| faults.add(at.key(name), format!("{value} is not a device number"))).ok()
     };
     let (major, minor) = (number("major", rule.major()), number("minor", rule.minor()));
     let kind = rule.typ().unwrap_or(LinuxDeviceType::A);
     let kind = if kind == LinuxDeviceType::U { LinuxDeviceType::C } else { kind };
     if kind == LinuxDeviceType::P {
-        faults.add(at.key("type"), "\"p\" is no type of a rule (expected one of a, b, c)");
+        faults.add(at.key("type"), "unknown value \"p\" (expected one of a, b, c)");
     }
     let text = rule.access().as_deref().unwrap_or("rwm");
     let access = Access::parse(text).filter(|access| access.0 != 0);
