@@ -122,25 +122,25 @@ impl Root {
     /// A bad id, one that is taken, or the kernel's word.
     pub fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
+        let pid = i32::try_from(std::process::id())?;
+        let start = start_time(pid).ok_or_else(|| anyhow!("read /proc/{pid}/stat: our own process is not there"))?;
         let directory = self.path.join(id);
         let make = || DirBuilder::new().mode(0o711).create(&directory);
-        match make() {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("--root")?;
-                // sticky, so that systemd-tmpfiles does not age it away
-                fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("--root")?;
-                make().with_context(|| format!("mkdir {}", directory.display()))?;
-            }
+        let mut made = make();
+        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("--root")?;
+            // sticky, so that systemd-tmpfiles does not age it away
+            fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("--root")?;
+            made = make();
+        }
+        match made {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 bail!("container with given ID already exists: {id}")
             }
-            Err(error) => return Err(error).with_context(|| format!("mkdir {}", directory.display())),
+            made => made.with_context(|| format!("mkdir {}", directory.display()))?,
         }
-        Reserved::locked(&directory, id).inspect_err(|_| {
-            // only what is empty goes: when somebody else has taken the id meanwhile, it is not
-            let _ = fs::remove_dir(&directory);
-        })
+        let note = Note { creator: ProcessId { pid, start }, ..Note::default() };
+        Ok(Reserved { lock: Some(Reserved::locked(&directory, id)?), note })
     }
 
     /// The container `id`.
@@ -190,20 +190,30 @@ fn told(id: &str, unread: Unread) -> anyhow::Error {
 
 impl Reserved {
     /// The new directory is ours when it is the one at its path, and nobody has begun to make a container in it.
-    fn locked(directory: &Path, id: &str) -> Result<Reserved> {
+    fn locked(directory: &Path, id: &str) -> Result<Lock> {
         // the mode that was asked for, whatever our umask is: a mapped root must get through
-        fs::set_permissions(directory, Permissions::from_mode(0o711))?;
-        let lock = match Lock::take(directory, Instant::now() + PATIENCE)? {
-            Attempt::Locked(lock) => lock,
-            Attempt::Gone => bail!("container {id:?} was deleted while it was made"),
-            Attempt::Held => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
+        let opened = match fs::set_permissions(directory, Permissions::from_mode(0o711)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Attempt::Gone),
+            Err(error) => Err(error).with_context(|| format!("chmod {}", directory.display())),
+            Ok(()) => Lock::take(directory, Instant::now() + PATIENCE),
+        };
+        let lock = match opened {
+            Ok(Attempt::Locked(lock)) => lock,
+            // who has it, or has removed it, may have made room for another creator: what is at the path is not ours
+            Ok(Attempt::Gone) => bail!("container {id:?} was deleted while it was made"),
+            Ok(Attempt::Held) => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
+            Err(error) => {
+                // it cannot be locked, and is not left empty
+                let _ = fs::remove_dir(directory);
+                return Err(error);
+            }
         };
         if !matches!((lock.stat(NOTE), lock.stat(STATE)), (Err(Errno::NOENT), Err(Errno::NOENT))) {
+            // when it cannot be looked at, it may be empty
+            let _ = fs::remove_dir(directory);
             bail!("container with given ID already exists: {id}");
         }
-        let pid = i32::try_from(std::process::id())?;
-        let start = start_time(pid).ok_or_else(|| anyhow!("read /proc/{pid}/stat: our own process is not there"))?;
-        Ok(Reserved { lock: Some(lock), note: Note { creator: ProcessId { pid, start }, ..Note::default() } })
+        Ok(lock)
     }
 
     fn lock(&self) -> Result<&Lock> {
@@ -542,5 +552,32 @@ mod tests {
         drop(reserved);
         assert!(root.reserve("x").is_ok());
         assert!(Root::at(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn a_creator_whose_directory_was_deleted_leaves_that_of_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::at(&directory.path().join("r")).unwrap();
+        let gone = Reserved::locked(&root.path().join("x"), "x").unwrap_err().to_string();
+        assert!(gone.contains("was deleted while it was made"), "{gone}");
+        let create = || match root.reserve("x") {
+            Ok(mut reserved) => reserved.take_note(|note| note.init = Some(note.creator)).unwrap(),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(said.contains("already exists") || said == gone, "{error:#}");
+            }
+        };
+        let delete = || {
+            let taken = directory::Lock::take(&root.path().join("x"), Instant::now()).unwrap();
+            if let Attempt::Locked(lock) = taken {
+                lock.remove(&[]).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..3000).for_each(|_| create()));
+            }
+            (0..6000).for_each(|_| delete());
+        });
     }
 }
