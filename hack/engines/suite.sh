@@ -5,6 +5,7 @@
 #   REPORT    where the totals and the skipped cases go
 #   ARGV      where each command line of the runtime goes, if anywhere
 #   KEEP      if set, the working directory stays
+#   TREE      if set, the root directory of a newer Debian, which the suite runs in
 # A suite runs in pid, mount and network namespaces of its own: all that it starts ends with it, its mounts, bridges and
 # firewall rules are gone, and /run (sockets, locks, runtime state) is its own.
 
@@ -142,8 +143,10 @@ enter_namespaces() {
   chmod 755 "$W"
   # job control, or what runs in the background starts with SIGINT and SIGQUIT ignored
   set -m
+  local command=(bash "$0")
+  [ -z "${TREE:-}" ] || command=(bash "$HERE/enter" "$(readlink -f "$0")")
   unshare --pid --fork --kill-child --mount --net --propagation private --mount-proc \
-    bash "$0" </dev/null &
+    "${command[@]}" </dev/null &
   local inner=$!
   set +m
   # unshare takes no TERM or INT while it waits
