@@ -414,3 +414,25 @@ fn the_programs_exit_code_is_runs_own_even_if_something_cannot_be_removed() {
     world.call(&["delete", "--force", &world.id]).ok();
     world.assert_clean();
 }
+
+/// /proc/PID/stat that gives EIO: the container's process may live, so nothing may be taken from it.
+#[test]
+fn a_container_that_cannot_be_looked_at_has_not_stopped() {
+    only!(Who::Us; "runc and crun take it for stopped");
+    if !root() {
+        return crate::world::skip(&crate::world::test_name(), "only root can mount there");
+    }
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let (id, stat) = (world.id.as_str(), format!("/proc/{}/stat", world.pid()));
+    let all = [&["state", id][..], &["delete", id], &["delete", "--force", id], &["kill", id], &["exec", id, "true"]];
+    for arguments in all {
+        let runtime = world.command(arguments);
+        let mut command = std::process::Command::new("unshare");
+        // a process has nothing at the beginning of its memory
+        command.args(["--mount", "sh", "-c", "mount --bind /proc/$$/mem $0 && exec \"$@\"", &stat]);
+        let said = crate::world::finish(command.arg(runtime.get_program()).args(runtime.get_args())).fails();
+        assert!(said.contains(&format!("read {stat}: ")), "{arguments:?}: {said}");
+    }
+    assert_eq!(world.status(), "running");
+}

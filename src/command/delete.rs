@@ -52,7 +52,7 @@ fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result
         // before the lock: `start` may hold it, waiting for a hook that never ends, and gives up when init is gone
         Ok(process) if force => drop(signals::send(process.as_fd(), libc::SIGKILL)),
         // it may be about to end: its streams are closed a moment before its end can be seen
-        Ok(process) if container.status() == Status::Running => {
+        Ok(process) if container.status()? == Status::Running => {
             wait::readable(process.as_fd(), Some(Instant::now() + ABOUT_TO_END))?;
         }
         _ => {}
@@ -63,7 +63,7 @@ fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result
         None if force => return Ok(()),
         None => bail!("container {:?}: container does not exist", container.record().id),
     };
-    let leftovers = match container.status() {
+    let leftovers = match container.status()? {
         Status::Stopped => Leftovers::None,
         Status::Created => Leftovers::Killed,
         Status::Running | Status::Paused if force => Leftovers::Killed,

@@ -17,7 +17,7 @@ use crate::cli::Events;
 pub fn run(session: &Session<'_>, args: &Events) -> Result<()> {
     let interval = interval(&args.interval)?;
     let container = session.root()?.load(&args.id)?;
-    if container.status() == Status::Stopped {
+    if container.status()? == Status::Stopped {
         bail!("container with id {} is not running", args.id);
     }
     if args.stats {

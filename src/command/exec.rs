@@ -30,7 +30,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let protected = seal::protect()?;
     let root = session.root()?;
     let container = root.load(&args.id)?;
-    match container.status() {
+    match container.status()? {
         Status::Stopped => bail!("cannot exec in a stopped container"),
         Status::Paused if !args.ignore_paused => {
             bail!("cannot exec in a paused container (use --ignore-paused to override)")
@@ -245,7 +245,7 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
         let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/{name}")).map(|file| file.ino());
         let theirs = inode(&pid.to_string()).map_err(|error| match error.kind() {
             // it is closed to all but root, who could see in it what is the host's (CVE-2016-9962)
-            ErrorKind::PermissionDenied if container.status() == Status::Created => {
+            ErrorKind::PermissionDenied if container.status().ok() == Some(Status::Created) => {
                 anyhow!("cannot exec in a container that is not started: until then only root may look at its init")
             }
             _ => anyhow!("look at the container's {name} namespace: {error}"),

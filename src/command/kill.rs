@@ -43,7 +43,7 @@ fn default_signal(container: &Container) -> i32 {
 fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
     container.check_cgroups()?;
     let cgroup = container.cgroup();
-    if container.status() == Status::Stopped {
+    if container.status()? == Status::Stopped {
         // what it leaves behind without a pid namespace of its own is still to be reached
         if signal == libc::SIGKILL && !cgroup.processes().unwrap_or_default().is_empty() {
             return cgroup.kill();
@@ -59,7 +59,7 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
         Err(rustix::io::Errno::SRCH) => bail!("container not running"),
         Err(errno) => bail!("signal {signal}: {errno}"),
     }
-    if signal == libc::SIGKILL && cgroup.is_frozen() {
+    if signal == libc::SIGKILL && cgroup.is_frozen()? {
         // version 1: what is frozen does not die before it thaws
         cgroup.thaw()?;
     }

@@ -18,7 +18,7 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
     }
     let containers = containers(session, &root)?;
     let text = match (args.quiet, args.format.as_str()) {
-        (true, _) => containers.iter().map(|container| format!("{}\n", container.record().id)).collect(),
+        (true, _) => containers.iter().map(|(container, _)| format!("{}\n", container.record().id)).collect(),
         (false, "json") => json(&containers),
         (false, "table") => table(&containers),
         (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
@@ -29,11 +29,11 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
 }
 
 /// One that cannot be read is told and left out; one that goes away meanwhile is not even told.
-fn containers(session: &Session<'_>, root: &Root) -> Result<Vec<Container>> {
+fn containers(session: &Session<'_>, root: &Root) -> Result<Vec<(Container, Status)>> {
     let mut list = Vec::new();
     for id in root.ids()? {
-        match root.load(&id) {
-            Ok(container) => list.push(container),
+        match root.load(&id).and_then(|container| container.status().map(|status| (container, status))) {
+            Ok(found) => list.push(found),
             Err(_) if !root.path().join(&id).join("state.json").exists() => {}
             Err(error) => session.log.warning(&format!("load container {id}: {error:#}")),
         }
@@ -56,22 +56,23 @@ impl Users {
     }
 }
 
-fn json(containers: &[Container]) -> String {
+fn json(containers: &[(Container, Status)]) -> String {
     if containers.is_empty() {
         // what Go makes of a list that was never made, and what clients expect
         return "null\n".to_owned();
     }
     let users = Users::read();
-    let list: Vec<_> = containers.iter().map(|there| state::document(there, users.owner(there))).collect();
+    let list: Vec<_> =
+        containers.iter().map(|(there, status)| state::document(there, *status, users.owner(there))).collect();
     format!("{}\n", Value::from(list))
 }
 
-fn table(containers: &[Container]) -> String {
+fn table(containers: &[(Container, Status)]) -> String {
     let users = Users::read();
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
-    rows.extend(containers.iter().map(|container| {
-        let (record, status) = (container.record(), container.status());
-        let pid = if status == Status::Stopped { 0 } else { record.init_process_pid };
+    rows.extend(containers.iter().map(|(container, status)| {
+        let record = container.record();
+        let pid = if *status == Status::Stopped { 0 } else { record.init_process_pid };
         [
             record.id.clone(),
             pid.to_string(),

@@ -8,7 +8,7 @@ use super::Session;
 pub fn pause(session: &Session<'_>, id: &str) -> Result<()> {
     let mut container = session.root()?.load(id)?;
     let _lock = container.lock()?;
-    match container.status() {
+    match container.status()? {
         Status::Created | Status::Running => container.cgroup().freeze(),
         Status::Paused => bail!("container paused"),
         Status::Stopped => bail!("container not running"),
@@ -18,7 +18,7 @@ pub fn pause(session: &Session<'_>, id: &str) -> Result<()> {
 pub fn resume(session: &Session<'_>, id: &str) -> Result<()> {
     let mut container = session.root()?.load(id)?;
     let _lock = container.lock()?;
-    match container.status() {
+    match container.status()? {
         Status::Paused => container.cgroup().thaw(),
         Status::Created | Status::Running => bail!("container not paused"),
         Status::Stopped => bail!("container not running"),

@@ -1,8 +1,11 @@
 //! `ps`: the processes of a container.
 
-use std::process::Command;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::MemfdFlags;
 
 use super::{Session, print};
 use crate::cli::Ps;
@@ -22,11 +25,26 @@ pub fn run(session: &Session<'_>, args: &Ps) -> Result<()> {
 fn table(pids: &[i32], options: &[String]) -> Result<String> {
     let default = ["-ef".to_owned()];
     let options = if options.is_empty() { &default[..] } else { options };
-    let output = Command::new("ps").args(options).output().context("run ps")?;
-    if !output.status.success() {
-        bail!("ps {}: {}", options.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    let (status, out, err) = output(options).context("run ps")?;
+    if !status.success() {
+        bail!("ps {}: {}", options.join(" "), String::from_utf8_lossy(&err).trim());
     }
-    filter(&String::from_utf8_lossy(&output.stdout), pids)
+    filter(&String::from_utf8_lossy(&out), pids)
+}
+
+/// What std's `output()` does, which panics where poll(2) or read(2) fails. The errors go to a file in memory, so that one pipe
+/// is to be read.
+fn output(options: &[String]) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let mut errors = File::from(rustix::fs::memfd_create("ps", MemfdFlags::CLOEXEC)?);
+    let mut child = Command::new("ps").args(options).stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut out)?;
+    }
+    let status = child.wait()?;
+    errors.rewind()?;
+    errors.read_to_end(&mut err)?;
+    Ok((status, out, err))
 }
 
 fn filter(text: &str, pids: &[i32]) -> Result<String> {

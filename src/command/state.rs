@@ -8,15 +8,14 @@ use super::{Session, print};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     let container = session.root()?.load(id)?;
-    let mut text = serde_json::to_string_pretty(&document(&container, String::new()))?;
+    let mut text = serde_json::to_string_pretty(&document(&container, container.status()?, String::new()))?;
     text.push('\n');
     print(&text)
 }
 
 /// The object that `state` and `list` print; the owner is nobody's business in the first.
-pub fn document(container: &Container, owner: String) -> Value {
+pub fn document(container: &Container, status: Status, owner: String) -> Value {
     let record = container.record();
-    let status = container.status();
     let mut state = json!({
         "ociVersion": record.version(),
         "id": record.id,

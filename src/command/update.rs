@@ -29,7 +29,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let (asked, source) = asked(session, args)?;
     let schemata = schemata(args, &container)?;
     let lock = container.lock()?;
-    if container.status() == Status::Stopped {
+    if container.status()? == Status::Stopped {
         bail!("container not running");
     }
     let host = Host::probe(Labels::None).context("look at the host")?;

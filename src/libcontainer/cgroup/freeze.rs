@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 
 use super::{Cgroup, put, wait_for};
 use crate::sys::text;
@@ -25,7 +26,7 @@ impl Cgroup {
             }
             Version::Two => {
                 put(&directory.join("cgroup.freeze"), "1")?;
-                wait_for(|| Ok(event(&directory.join("cgroup.events"), "frozen 1")))
+                wait_for(|| event(&directory.join("cgroup.events"), "frozen 1"))
             }
         };
         match done.with_context(|| format!("freeze {}", directory.display())) {
@@ -55,8 +56,11 @@ impl Cgroup {
     }
 
     /// True when its processes are stopped, or about to be. Without a freezer they never are.
-    pub fn is_frozen(&self) -> bool {
-        self.freezer().is_ok_and(|(directory, _)| directory_is_frozen(directory))
+    ///
+    /// # Errors
+    /// The freezer's file cannot be read.
+    pub fn is_frozen(&self) -> Result<bool> {
+        self.freezer().map_or(Ok(false), |(directory, _)| directory_is_frozen(directory))
     }
 
     fn freezer(&self) -> Result<(&Path, Version)> {
@@ -76,13 +80,24 @@ enum Version {
 }
 
 /// True when what is in the directory is stopped, by itself or from above.
-pub(super) fn directory_is_frozen(directory: &Path) -> bool {
-    match text::value(&directory.join("freezer.state"), &mut [0; 32]) {
-        Ok(state) => matches!(state.trim(), "FROZEN" | "FREEZING"),
+pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
+    let file = directory.join("freezer.state");
+    match text::value(&file, &mut [0; 32]) {
+        Ok(state) => Ok(matches!(state.trim(), "FROZEN" | "FREEZING")),
+        Err(errno) if !is_gone(errno) => Err(errno).with_context(|| format!("read {}", file.display())),
         Err(_) => event(&directory.join("cgroup.events"), "frozen 1"),
     }
 }
 
-fn event(file: &Path, line: &str) -> bool {
-    text::value(file, &mut [0; 256]).is_ok_and(|text| text.lines().any(|there| there == line))
+fn event(file: &Path, line: &str) -> Result<bool> {
+    match text::value(file, &mut [0; 256]) {
+        Ok(text) => Ok(text.lines().any(|there| there == line)),
+        Err(errno) if is_gone(errno) => Ok(false),
+        Err(errno) => Err(errno).with_context(|| format!("read {}", file.display())),
+    }
+}
+
+/// The file is not there, or its cgroup was removed after it was opened.
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::NODEV)
 }

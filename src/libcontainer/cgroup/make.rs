@@ -143,7 +143,7 @@ fn must_be_unused(place: &Place) -> Result<()> {
         let (directory, count) = (place.directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
     }
-    if freeze::directory_is_frozen(&place.directory) {
+    if freeze::directory_is_frozen(&place.directory)? {
         bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", place.directory.display());
     }
     Ok(())

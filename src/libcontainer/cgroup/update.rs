@@ -108,7 +108,7 @@ impl Cgroup {
 
     /// Does it while nothing in the group runs, where `still` says that somebody would notice.
     fn undisturbed(&self, still: bool, act: impl FnOnce() -> Result<()>) -> Result<()> {
-        let frozen = still && !self.is_frozen() && self.freeze().is_ok();
+        let frozen = still && !self.is_frozen()? && self.freeze().is_ok();
         let done = act();
         if frozen {
             self.thaw()?;

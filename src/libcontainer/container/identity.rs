@@ -6,14 +6,26 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use anyhow::{Context, Result};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Process;
 
-/// The start time of `pid` in clock ticks since boot, and whether it has ended: fields 22 and 3 of /proc/PID/stat.
-fn stat(pid: i32) -> Option<(u64, char)> {
+/// The start time of `pid` in clock ticks since boot, and whether it has ended: fields 22 and 3 of /proc/PID/stat. Nothing where
+/// no such process exists. A file that cannot be read is an error: the process may live.
+fn stat(pid: i32) -> Result<Option<(u64, char)>, Errno> {
+    of_file(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn of_file(path: &Path) -> Result<Option<(u64, char)>, Errno> {
     let mut buffer = [0; 1024];
-    parse(crate::sys::text::value(Path::new(&format!("/proc/{pid}/stat")), &mut buffer).ok()?)
+    match crate::sys::text::value(path, &mut buffer) {
+        Ok(text) => parse(text).map(Some).ok_or(Errno::INVAL),
+        // the second is the word of read(2), where the process has ended since it was opened
+        Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The second field is in parentheses and may hold anything, parentheses too (proc(5)).
@@ -24,8 +36,11 @@ fn parse(stat: &str) -> Option<(u64, char)> {
 }
 
 /// The start time of a process, in clock ticks since boot; None when there is none.
-pub fn start_time(pid: i32) -> Option<u64> {
-    stat(pid).map(|(start, _)| start)
+///
+/// # Errors
+/// Those of reading /proc/PID/stat.
+pub fn start_time(pid: i32) -> Result<Option<u64>> {
+    Ok(stat(pid).with_context(|| format!("read /proc/{pid}/stat"))?.map(|(start, _)| start))
 }
 
 /// Whether the process has executed a program since it was forked; nothing where it cannot be seen any more. A zombie still
@@ -41,20 +56,32 @@ pub fn has_executed(pid: i32) -> Option<bool> {
 }
 
 /// What there is to see of the process that had `pid` and began at `start`.
-pub(super) fn observe(pid: i32, start: u64) -> Process {
-    match stat(pid) {
+pub(super) fn observe(pid: i32, start: u64) -> Result<Process> {
+    Ok(match stat(pid).with_context(|| format!("read /proc/{pid}/stat"))? {
         Some((there, _)) if there != start => Process::Gone,
         Some((_, 'Z' | 'X' | 'x')) => Process::Zombie,
         Some(_) => Process::Alive,
         None => Process::Gone,
-    }
+    })
 }
 
-/// A pidfd of that very process, while it lives.
-pub fn open_process(pid: i32, start: u64) -> Option<OwnedFd> {
-    let fd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+/// A pidfd of that very process; None when it has ended.
+///
+/// # Errors
+/// Those of pidfd_open(2) and of reading /proc/PID/stat: it may live.
+pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
+    let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
+    let fd = rustix::process::pidfd_open(number, PidfdFlags::empty());
     // looked at after it was opened: now the pid cannot become somebody else's unseen
-    (observe(pid, start) == Process::Alive).then_some(fd)
+    if observe(pid, start)? != Process::Alive {
+        return Ok(None);
+    }
+    match fd {
+        Ok(fd) => Ok(Some(fd)),
+        // it has ended, and its parent has reaped it, in between
+        Err(Errno::SRCH) => Ok(None),
+        Err(errno) => Err(errno).with_context(|| format!("open process {pid}")),
+    }
 }
 
 /// `pid` and whoever else is in its pid namespace, as far as we may look.
@@ -84,10 +111,17 @@ mod tests {
     #[test]
     fn a_pid_with_another_start_is_another_process() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let start = start_time(own).unwrap();
-        assert_eq!(observe(own, start), Process::Alive);
-        assert_eq!(observe(own, start + 1), Process::Gone);
-        assert!(open_process(own, start).is_some());
-        assert!(open_process(own, start + 1).is_none());
+        let start = start_time(own).unwrap().unwrap();
+        assert_eq!(observe(own, start).unwrap(), Process::Alive);
+        assert_eq!(observe(own, start + 1).unwrap(), Process::Gone);
+        assert!(open_process(own, start).unwrap().is_some());
+        assert!(open_process(own, start + 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_not_ended() {
+        assert_eq!(of_file(Path::new("/proc/self/not-there")), Ok(None));
+        assert_eq!(of_file(Path::new("/proc/self")), Err(Errno::ISDIR));
+        assert_eq!(of_file(Path::new("/proc/self/comm")), Err(Errno::INVAL));
     }
 }

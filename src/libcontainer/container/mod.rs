@@ -9,7 +9,7 @@ mod remains;
 mod status;
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -123,7 +123,7 @@ impl Root {
     pub fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
         let pid = i32::try_from(std::process::id())?;
-        let start = start_time(pid).ok_or_else(|| anyhow!("read /proc/{pid}/stat: our own process is not there"))?;
+        let start = start_time(pid)?.ok_or_else(|| anyhow!("read /proc/{pid}/stat: our own process is not there"))?;
         let directory = self.path.join(id);
         let make = || DirBuilder::new().mode(0o711).create(&directory);
         let mut made = make();
@@ -168,12 +168,15 @@ impl Root {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error).with_context(|| format!("--root {}", self.path.display())),
         };
-        let mut ids: Vec<_> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|id| check_id(id).is_ok())
-            // where an older version has compiled filters
-            .filter(|id| id != ".cache" || self.path.join(id).join(STATE).exists())
-            .collect();
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("--root {}", self.path.display()))?;
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            // ".cache": where an older version has compiled filters
+            if check_id(&id).is_ok() && (id != ".cache" || self.path.join(&id).join(STATE).exists()) {
+                ids.push(id);
+            }
+        }
         ids.sort_unstable();
         Ok(ids)
     }
@@ -391,7 +394,7 @@ impl Container {
         if !self.has_own_pids() {
             bail!("container has neither a cgroup nor a pid namespace of its own, so its processes cannot be found");
         }
-        match self.status() {
+        match self.status()? {
             Status::Stopped => Ok(Vec::new()),
             Status::Created | Status::Running | Status::Paused => {
                 identity::with_pids_of(self.record.init_process_pid).context("look at /proc")
@@ -400,37 +403,44 @@ impl Container {
     }
 
     /// What it is doing now.
-    pub fn status(&self) -> Status {
-        let process = identity::observe(self.record.init_process_pid, self.record.init_process_start);
-        status(Observed {
+    ///
+    /// # Errors
+    /// Its init, its freezer or its exec fifo cannot be looked at. "stopped" is said of what has ended, and of nothing else:
+    /// `delete` believes it.
+    pub fn status(&self) -> Result<Status> {
+        let process = identity::observe(self.record.init_process_pid, self.record.init_process_start)?;
+        let lives = process == Process::Alive;
+        Ok(status(Observed {
             process,
-            frozen: process == Process::Alive && self.cgroup().is_frozen(),
-            waiting: process == Process::Alive && self.waits(),
-        })
+            frozen: lives && self.cgroup().is_frozen()?,
+            waiting: lives && self.waits().context("exec fifo")?,
+        }))
     }
 
     /// True while init has its end of the exec fifo open: a `start` that was killed may leave the file behind.
-    fn waits(&self) -> bool {
+    fn waits(&self) -> io::Result<bool> {
         let fifo = self.directory.join(EXEC_FIFO);
         match self.record.coracle {
             Some(_) => {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                // ENXIO: nobody would read (fifo(7))
-                let opened = rustix::fs::openat(CWD, &fifo, flags, Mode::empty());
-                let stat = opened.and_then(rustix::fs::fstat);
-                stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+                match rustix::fs::openat(CWD, &fifo, flags, Mode::empty()).and_then(rustix::fs::fstat) {
+                    Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Fifo),
+                    // ENXIO: nobody would read (fifo(7)); the last two: somebody has put something else there
+                    Err(Errno::NOENT | Errno::NXIO | Errno::ISDIR | Errno::LOOP) => Ok(false),
+                    Err(errno) => Err(errno.into()),
+                }
             }
             // runc's init waits in open(2) itself, so the file is all there is to see
-            None => fifo.exists(),
+            None => fifo.try_exists(),
         }
     }
 
     /// Its init, which cannot become another process while this is open.
     ///
     /// # Errors
-    /// `container not running`.
+    /// `container not running`, or it cannot be looked at.
     pub fn process(&self) -> Result<OwnedFd> {
-        open_process(self.record.init_process_pid, self.record.init_process_start)
+        open_process(self.record.init_process_pid, self.record.init_process_start)?
             .ok_or_else(|| anyhow!("container not running"))
     }
 

@@ -131,7 +131,7 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>) {
     let ProcessId { pid, start } = note.creator;
     match open_process(pid, start) {
         // by its start time it is the process that wrote the note, and the kernel says that it has the lock
-        Some(process) if holder(path) == format!("process {pid}") => match *asked {
+        Ok(Some(process)) if holder(path) == format!("process {pid}") => match *asked {
             None => {
                 *asked = Some(Instant::now());
                 let _ = signals::send(process.as_fd(), libc::SIGTERM);
@@ -139,9 +139,10 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>) {
             Some(since) if since.elapsed() > TO_UNDO => drop(signals::send(process.as_fd(), libc::SIGKILL)),
             Some(_) => {}
         },
-        Some(_) => {}
-        None => {
-            if let Some(init) = note.init.and_then(|init| open_process(init.pid, init.start)) {
+        // who cannot be looked at may live: the next round looks again, until the deadline
+        Ok(Some(_)) | Err(_) => {}
+        Ok(None) => {
+            if let Some(Ok(Some(init))) = note.init.map(|init| open_process(init.pid, init.start)) {
                 let _ = signals::send(init.as_fd(), libc::SIGKILL);
             }
             // what remains is told by whoever undoes it

@@ -128,7 +128,8 @@ impl<'a> New<'a> {
         reserved.keep_config(self.text)?;
         if cgroup.is_none_or(|cgroup| cgroup.paths().is_empty()) {
             let pid = launched.child.pid;
-            reserved.take_note(|note| note.init = start_time(pid).map(|start| ProcessId { pid, start }))?;
+            let start = start_time(pid)?;
+            reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))?;
         }
         let ready = launched.serve(cgroup, identity)?;
         let mut record = record(self.config, self.flags, self.plan, &ready, cgroup)?;
@@ -202,7 +203,7 @@ fn record(config: &Config, flags: &Flags, plan: &Plan, ready: &Ready<'_>, cgroup
     Ok(Record {
         id: flags.id.clone(),
         init_process_pid: pid,
-        init_process_start: start_time(pid).ok_or_else(|| anyhow!("container init is gone"))?,
+        init_process_start: start_time(pid)?.ok_or_else(|| anyhow!("container init is gone"))?,
         created: jiff::Timestamp::now().to_string(),
         config: RecordedConfig {
             rootfs: flags.bundle.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path())),
@@ -352,7 +353,7 @@ pub enum Began {
 /// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
 /// container is stopped.
 pub fn start(container: &mut Container) -> Result<Began> {
-    if runc::waits(container) {
+    if runc::waits(container)? {
         runc::start(container)?;
         return began(container).map(|()| Began::Program);
     }
@@ -371,7 +372,7 @@ fn has_no_process(container: &Container) -> bool {
 
 fn give_word_once(container: &mut Container) -> Result<()> {
     let _lock = container.lock()?;
-    match container.status() {
+    match container.status()? {
         Status::Created => {}
         Status::Running => bail!("cannot start an already running container"),
         Status::Paused => bail!("cannot start a container in the paused state"),

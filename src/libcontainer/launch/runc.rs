@@ -15,8 +15,11 @@ use crate::plan::failure::words;
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// True when runc made it and it waits for `start`.
-pub(super) fn waits(container: &Container) -> bool {
-    container.record().coracle.is_none() && container.status() == Status::Created
+///
+/// # Errors
+/// It cannot be looked at.
+pub(super) fn waits(container: &Container) -> Result<bool> {
+    Ok(container.record().coracle.is_none() && container.status()? == Status::Created)
 }
 
 /// Its init goes on.

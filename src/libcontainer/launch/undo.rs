@@ -35,7 +35,7 @@ pub fn undo(note: &Note) -> Result<()> {
 /// Kills a process, and waits until it has ended.
 fn end(process: ProcessId) -> Result<()> {
     let ProcessId { pid, start } = process;
-    let Some(pidfd) = open_process(pid, start) else { return Ok(()) };
+    let Some(pidfd) = open_process(pid, start)? else { return Ok(()) };
     let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
     if !wait::readable(pidfd.as_fd(), Some(Instant::now() + PATIENCE))? {
         bail!("process {pid} does not end");
