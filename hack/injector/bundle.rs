@@ -7,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// All of them: the stock one; one with all kinds of limits, masks, devices, users, and hooks; that without noNewPrivileges,
-/// which loads its filter earlier; and one with a user namespace, whose `exec` needs a bridge.
-pub const BUNDLES: [&str; 4] = ["plain", "rich", "nonnp", "userns"];
+/// All of them: one with all kinds of limits, masks, devices, users, and hooks; that without noNewPrivileges, which loads its
+/// filter earlier; the stock one; and one with a user namespace, whose `exec` needs a bridge.
+pub const BUNDLES: [&str; 4] = ["rich", "nonnp", "plain", "userns"];
 
 /// What the program does after it has printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

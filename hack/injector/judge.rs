@@ -9,7 +9,7 @@ use crate::place::{Place, Ran, reap};
 use crate::trace::{Aim, Birth, Call, Fault, Report, Seen};
 
 /// The process that a call belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     Runtime,
     Bridge,

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, raise};
 
-use judge::{ROLES, Role};
+use judge::{ROLES, Role, Untouched};
 use operation::{OPERATIONS, Operation};
 use place::Place;
 use trace::{Call, Fault};
@@ -41,17 +41,20 @@ const FAULTS: [(&str, Fault); 11] = [
 ];
 
 /// One case in so many is in the short selection.
-const SHORT: u64 = 250;
+const SHORT: u64 = 30;
 
-const USAGE: &str = "usage: hack/faults [--short] [--operation OP] [--bundle B] [--role runtime|init|bridge|hook] [--call NAME#N]
+const USAGE: &str = "usage: hack/faults [--short] [--every] [--count] [--operation OP] [--bundle B] [--role runtime|init|bridge|hook] [--call NAME#N]
                    [--errno E] [--jobs N] [--journal FILE]
   Each option that selects may be given more than once. --journal notes what was done and found; what FILE has already is not
-  done again, so that a run can be broken off. RUNTIME names another binary. Without options: everything, which takes hours.";
+  done again, so that a run can be broken off. RUNTIME names another binary. --every tries each call with each error, which takes
+  hours; without it, cases that must end alike are tried once. --count prints the numbers and runs nothing.";
 
 /// What was selected. An empty list is everything.
 #[derive(Clone, Debug, Default)]
 struct Options {
     short: bool,
+    every: bool,
+    count: bool,
     operations: Vec<String>,
     bundles: Vec<String>,
     roles: Vec<String>,
@@ -94,6 +97,14 @@ fn options(arguments: &[String]) -> Result<Options> {
     while let Some(word) = words.next() {
         if word == "--short" {
             options.short = true;
+            continue;
+        }
+        if word == "--every" {
+            options.every = true;
+            continue;
+        }
+        if word == "--count" {
+            options.count = true;
             continue;
         }
         let Some(value) = words.next() else { bail!("{USAGE}") };
@@ -233,10 +244,11 @@ fn worker(arguments: &[String]) -> Result<()> {
         let text = fs::read_to_string(path).unwrap_or_default();
         done.extend(text.lines().filter_map(|line| Some(line.strip_prefix("done\t")?.rsplit_once('\t')?.0.to_owned())));
     }
+    let mut tried = HashSet::new();
     for (name, operation) in OPERATIONS {
         for bundle in bundle::BUNDLES {
             if chosen(&options.operations, name) && chosen(&options.bundles, bundle) {
-                sweep(&place, &options, job, (name, operation), bundle, &done)
+                sweep(&place, &options, job, (name, operation), bundle, &done, &mut tried)
                     .with_context(|| format!("{name} of {bundle}"))?;
             }
         }
@@ -251,10 +263,12 @@ fn sweep(
     (operation_name, operation): (&str, Operation),
     bundle: &str,
     done: &HashSet<String>,
+    tried: &mut HashSet<Site>,
 ) -> Result<()> {
     let untouched = judge::untouched(place, operation, bundle)?;
+    let sites = sites(&untouched);
     for (errno, fault) in FAULTS {
-        for (role, seen) in &untouched.calls {
+        for (n, (role, seen)) in untouched.calls.iter().enumerate() {
             let role_name = ROLES.iter().find(|one| one.1 == *role).map_or("", |one| one.0);
             let call = written(&seen.call);
             let case = format!("{operation_name}\t{bundle}\t{role_name}\t{call}\t{errno}");
@@ -266,9 +280,14 @@ fn sweep(
                 // who kills the runtime at the runtime's own call is SIGKILL
                 && (fault != Fault::KillRuntime || *role != Role::Runtime)
                 && (!options.short || number % SHORT == 0)
+                && (options.every || !options.calls.is_empty() || !tried.contains(&sites[n]) && differs(&sites, n, fault))
                 && others % options.jobs as u64 == job as u64
                 && !done.contains(&case);
             if !selected {
+                continue;
+            }
+            if options.count {
+                println!("done\t{case}\tcounted");
                 continue;
             }
             let verdict = judge::judge(place, &untouched, &seen.call, fault)?;
@@ -279,7 +298,59 @@ fn sweep(
             println!("done\t{case}\t{}", verdict.end);
         }
     }
+    tried.extend(sites);
     Ok(())
+}
+
+/// Calls that wait for another process: only these are interrupted, or answer that they would block.
+const WAIT: [&str; 19] = [
+    "accept4",
+    "clock_nanosleep",
+    "connect",
+    "epoll_wait",
+    "fcntl",
+    "flock",
+    "futex",
+    "openat",
+    "openat2",
+    "poll",
+    "ppoll",
+    "read",
+    "recvfrom",
+    "recvmsg",
+    "sendmsg",
+    "sendto",
+    "wait4",
+    "waitid",
+    "write",
+];
+
+/// A place in the code: the operation and bundle whose errors are handled by it, the process, the call, and its callers.
+type Site = (&'static str, Operation, Role, String, u64);
+
+/// The places of all calls. `run`, `run -d` and `create` make a container by the same code; all bundles but the one with a user
+/// namespace differ in what they ask of it.
+fn sites(untouched: &Untouched) -> Vec<Site> {
+    let operation = if untouched.operation.makes() { Operation::Run } else { untouched.operation };
+    let bundle = if untouched.bundle == "userns" { "userns" } else { "" };
+    untouched.calls.iter().map(|(role, seen)| (bundle, operation, *role, seen.call.name.clone(), seen.site)).collect()
+}
+
+/// Whether the fault can end otherwise than one that is tried. EIO meets each call of a place. The other errors that the code
+/// tells apart, and SIGKILL, meet the first and the last; EINTR and EAGAIN only calls that wait. The code does not know EMFILE,
+/// ENOMEM and ENOSPC: to it they are EIO.
+fn differs(sites: &[Site], n: usize, fault: Fault) -> bool {
+    let same = || sites.iter().enumerate().filter(|(_, site)| **site == sites[n]).map(|(n, _)| n);
+    let ends = || same().next() == Some(n) || same().next_back() == Some(n);
+    match fault {
+        Fault::Errno(errno) => match Errno::from_raw(errno) {
+            Errno::EIO => true,
+            Errno::EMFILE | Errno::ENOMEM | Errno::ENOSPC => false,
+            Errno::EINTR | Errno::EAGAIN => WAIT.contains(&sites[n].3.as_str()) && ends(),
+            _ => ends(),
+        },
+        Fault::Kill | Fault::KillRuntime => ends(),
+    }
 }
 
 /// As `--call` takes it; what belongs to a further process of the same role has its number.

@@ -11,7 +11,7 @@ use crate::bundle::Then;
 use crate::place::{Place, Ran};
 
 /// A command of the runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     Run,
     RunDetached,
@@ -123,7 +123,9 @@ impl Operation {
             Operation::Resume => has_status(place, "running").map(|()| Vec::new()),
             Operation::Update => Ok(limits(place)),
             Operation::Delete => Ok(Vec::new()),
-            Operation::State | Operation::Ps | Operation::List => Ok(ran.out.lines().map(without_numbers).collect()),
+            Operation::State | Operation::Ps => Ok(ran.out.lines().map(without_numbers).collect()),
+            // an owner whose name cannot be read is shown by its number, as runc does
+            Operation::List => Ok(ran.out.lines().map(|line| without_numbers(line).replace(" #N", " root")).collect()),
         }
     }
 }

@@ -174,8 +174,9 @@ impl Place {
         left.extend(self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display())));
         left.extend(watch::processes().into_iter().map(|pid| format!("process {}", watch::description(pid))));
         let mounts = mounts()?;
-        if mounts != self.mounts {
-            let new: Vec<&str> = mounts.lines().filter(|line| !self.mounts.contains(line)).collect();
+        // one that has gone was of another process of the host, which has removed the directory below it
+        let new: Vec<&str> = mounts.lines().filter(|line| !self.mounts.contains(line)).collect();
+        if !new.is_empty() {
             left.push(format!("mounts {}", new.join("; ")));
         }
         Ok(left)

@@ -1,8 +1,9 @@
 //! The injector: a command under ptrace(2), of which one system call fails, or is the last.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::IoSliceMut;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -34,11 +35,12 @@ pub struct Call {
     pub nth: usize,
 }
 
-/// A call that was seen, and its first argument.
+/// A call that was seen, its first argument, and where the code makes it: the return addresses on the stack, as a number.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub call: Call,
     pub first: u64,
+    pub site: u64,
 }
 
 /// How a process came to be.
@@ -101,6 +103,8 @@ struct Tracer {
     processes: BTreeMap<Pid, Process>,
     /// Stopped, and its parent's event has not been seen.
     early: BTreeSet<Pid>,
+    /// The runtime's code. Init and the bridge are copies of the runtime and have it at the same address.
+    code: Code,
     report: Report,
 }
 
@@ -129,13 +133,15 @@ pub fn run(traced: &Traced<'_>, aim: Aim) -> Result<Report> {
         | Options::PTRACE_O_TRACEEXEC;
     ptrace::seize(root, options).context("ptrace")?;
     let report = Report { code: 0, signal: None, hit: None, calls: Vec::new(), births: Vec::new() };
-    let mut tracer = Tracer { aim, root, processes: BTreeMap::new(), early: BTreeSet::new(), report };
+    let mut tracer =
+        Tracer { aim, root, processes: BTreeMap::new(), early: BTreeSet::new(), code: Code::default(), report };
     // what it calls before its exec is ours
     tracer.add(root, Birth::First, true);
     if let Some(waiting) = traced.waiting {
         ptrace::seize(waiting, options).context("ptrace of the waiting init")?;
         tracer.add(waiting, Birth::First, false);
         ptrace::interrupt(waiting)?;
+        tracer.code = Code::of(waiting);
     }
     kill(root, Signal::SIGCONT)?;
     tracer.watch()?;
@@ -200,6 +206,9 @@ impl Tracer {
                     // of the command this is where it begins; of others, where they are no longer ours
                     process.done = pid != self.root;
                 }
+                if pid == self.root && matches!(self.aim, Aim::Record) {
+                    self.code = Code::of(pid);
+                }
             }
             _ if !self.processes.contains_key(&pid) => {
                 self.early.insert(pid);
@@ -249,7 +258,8 @@ impl Tracer {
         match &self.aim {
             Aim::Record => {
                 let call = Call { birth: process.birth, name: name(number), nth: *nth };
-                self.report.calls.push(Seen { call, first: arguments[0] });
+                let site = self.code.site(pid).unwrap_or(0);
+                self.report.calls.push(Seen { call, first: arguments[0], site });
             }
             Aim::Hit(call, fault) => {
                 if self.report.hit.is_some() || *nth != call.nth || name(number) != call.name {
@@ -273,6 +283,61 @@ impl Tracer {
     }
 }
 
+/// The machine code of a program that runs.
+#[derive(Default)]
+struct Code {
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+impl Code {
+    /// So many callers tell two sites apart.
+    const CALLERS: usize = 10;
+
+    /// The first mapping that can be executed: the program is static.
+    fn of(pid: Pid) -> Code {
+        Code::read(pid).unwrap_or_default()
+    }
+
+    fn read(pid: Pid) -> Option<Code> {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+        let (range, _) = maps.lines().find(|line| line.contains(" r-xp "))?.split_once(' ')?;
+        let (base, end) = range.split_once('-')?;
+        let (base, end) = (u64::from_str_radix(base, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+        let mut bytes = vec![0; usize::try_from(end - base).ok()?];
+        File::open(format!("/proc/{pid}/mem")).ok()?.read_exact_at(&mut bytes, base).ok()?;
+        Some(Code { base, bytes })
+    }
+
+    /// A number for the words on the stack that follow a call instruction. What a function left there unused is among them, so
+    /// that one site can have two numbers; two sites have one only where ten callers agree.
+    fn site(&self, pid: Pid) -> Option<u64> {
+        let stack = registers::stack(pid)?;
+        let mut bytes = vec![0; 16384];
+        let read = process_vm_readv(
+            pid,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &[RemoteIoVec { base: usize::try_from(stack).ok()?, len: 16384 }],
+        );
+        bytes.truncate(read.unwrap_or(0));
+        let words = bytes.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)));
+        let callers = words.filter_map(|word| word.checked_sub(self.base)).filter(|&offset| self.follows_call(offset));
+        let start = 0xcbf2_9ce4_8422_2325_u64;
+        Some(callers.take(Code::CALLERS).fold(start, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3)))
+    }
+
+    /// `call` with a distance of 32 bits, or through a register or memory.
+    fn follows_call(&self, offset: u64) -> bool {
+        let Some(before) = usize::try_from(offset).ok().and_then(|end| self.bytes.get(end.checked_sub(6)?..end)) else {
+            return false;
+        };
+        before[1] == 0xe8
+            || before[0] == 0xff && before[1] == 0x15
+            || before[4] == 0xff && before[5] & 0x38 == 0x10
+            || before[3] == 0xff && before[4] & 0x38 == 0x10
+    }
+}
+
 /// What a stopped process calls, and what its call returns.
 #[cfg(target_arch = "x86_64")]
 mod registers {
@@ -283,6 +348,11 @@ mod registers {
     pub fn call(pid: Pid) -> Option<(i64, [u64; 5])> {
         let all = getregs(pid).ok()?;
         Some((i64::from_ne_bytes(all.orig_rax.to_ne_bytes()), [all.rdi, all.rsi, all.rdx, all.r10, all.r8]))
+    }
+
+    /// The stack pointer.
+    pub fn stack(pid: Pid) -> Option<u64> {
+        getregs(pid).ok().map(|all| all.rsp)
     }
 
     /// The call is not made.
@@ -306,6 +376,10 @@ mod registers {
     use nix::unistd::Pid;
 
     pub fn call(_: Pid) -> Option<(i64, [u64; 5])> {
+        None
+    }
+
+    pub fn stack(_: Pid) -> Option<u64> {
         None
     }
 
