@@ -36,6 +36,7 @@ mod old_kernels;
 mod ordinary;
 mod paths;
 mod process;
+mod programs;
 mod relay;
 mod rootless;
 mod roots;

@@ -53,6 +53,8 @@ pub struct Scene<'a> {
 pub struct Left {
     /// After `AwaitStart`: where failures are told.
     answer: Cell<Option<Slot>>,
+    /// Where `start` has given its word.
+    fifo: Cell<Option<Slot>>,
     /// True when `TryChdir` has got there, so that the user need not be able to.
     arrived: Cell<bool>,
     /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
@@ -122,7 +124,11 @@ pub fn run(scene: &Scene<'_>) -> ! {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         scene.page.at_step(n);
         if let Err(trouble) = perform(scene, &step.what) {
-            talk::fail(scene, n, trouble);
+            let after = match &step.what {
+                What::FindProgram(_) | What::Exec(_) => talk::After::Look,
+                _ => talk::After::Telling,
+            };
+            talk::fail(scene, n, trouble, after);
         }
     }
     crate::sys::clone::exit(0)

@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, read, write};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
@@ -102,15 +103,16 @@ pub(super) fn load_filter(scene: &Scene<'_>, flags: u32) -> Outcome {
 
 /// Waits for one byte on the exec fifo. Both fifos are open for reading and writing here, so that no open of the other
 /// side ever blocks, and close-on-exec, so that an exec is seen there as the end of the stream.
-pub(super) fn await_start(scene: &Scene<'_>, fifo: Slot, answer: Slot) -> Outcome {
+pub(super) fn await_start(scene: &Scene<'_>, fifo_slot: Slot, answer: Slot) -> Outcome {
     let mut go = [0u8; 1];
-    let fifo = scene.fd(fifo)?;
+    let fifo = scene.fd(fifo_slot)?;
     match retry(|| read(fifo, &mut go)) {
         Ok(1) => {}
         Ok(_) => return Err(Trouble::saying(NOT_DONE, "read")),
         Err(errno) => return Err(Trouble::saying(errno, "read")),
     }
     scene.left.answer.set(Some(answer));
+    scene.left.fifo.set(Some(fifo_slot));
     Ok(())
 }
 
@@ -122,13 +124,16 @@ pub(super) fn about_to_exec(scene: &Scene<'_>, answer: Slot) -> Outcome {
 }
 
 /// Tells that step `n` did not work, and ends. The page is told first: that takes no call, which a filter might forbid.
-pub(super) fn fail(scene: &Scene<'_>, n: u32, trouble: Trouble) -> ! {
+pub(super) fn fail(scene: &Scene<'_>, n: u32, trouble: Trouble, after: After) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
     scene.page.has_failed(&packet);
     let told = match scene.left.answer.get() {
         None => retry(|| write(&scene.talk, &packet)),
         Some(answer) => retry(|| write(scene.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
     };
+    if after == After::Look {
+        let _ = until_looked_at(scene);
+    }
     // 126 and 127 as a shell would say it, for whoever looks only at the exit status
     let status = match trouble.errno {
         Errno::NOENT => 127,
@@ -136,6 +141,27 @@ pub(super) fn fail(scene: &Scene<'_>, n: u32, trouble: Trouble) -> ! {
         _ => 1,
     };
     sys::clone::exit(if told.is_ok() { status } else { 255 })
+}
+
+/// When an init that has failed ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// As soon as it has told.
+    Telling,
+    /// When the runtime has looked, in init's root, why the program cannot be executed.
+    Look,
+}
+
+/// The runtime closes its end, or kills us; `start` writes one more byte. What a filter denies is not waited for, and where
+/// nobody looks, for a second only.
+fn until_looked_at(scene: &Scene<'_>) -> Outcome {
+    let until = match scene.left.fifo.get() {
+        Some(fifo) => scene.fd(fifo)?,
+        None => scene.talk.as_fd(),
+    };
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    rustix::event::poll(&mut [PollFd::from_borrowed_fd(until, PollFlags::IN)], Some(&second))?;
+    Ok(())
 }
 
 /// What a call has that a filter answers with success, without doing it (`errnoRet` 0).

@@ -1,6 +1,8 @@
 //! What became of an init that did not get there.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Error, anyhow};
@@ -8,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::Launched;
+use super::cause::Place;
 use crate::cgroup::Cgroup;
 use crate::container::has_executed;
 use crate::plan::failure::{self, Came};
@@ -41,12 +44,32 @@ pub(super) fn has_begun(launched: &Launched<'_>) -> bool {
     at_exec && (launched.plan.filter.is_none() || !denied())
 }
 
-/// A step that failed, told by the property it came from.
+/// A step that failed, told by the property it came from. Init waits, so that one can look why its program does not begin.
 pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
+    let step = step(launched, failed.step as usize);
+    if let Some((from, What::FindProgram(exec) | What::Exec(exec))) = step.map(|step| (&step.from, &step.what)) {
+        let paths = exec.candidates.iter().map(|path| OsStr::from_bytes(path.to_bytes()));
+        let cause =
+            Place::of(launched.child.pid, launched.plan.cwd()).and_then(|place| place.cause(paths, failed.errno));
+        if let Some(cause) = cause.filter(|_| denied(launched, failed).is_none()) {
+            let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
+            return anyhow!("{from}: {}", failure::program_because(&name, failed.errno, &cause));
+        }
+    }
+    told(launched, failed)
+}
+
+/// The message where the profile denies the call.
+fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
+    launched.plan.denied(usize::try_from(failed.step).unwrap_or(usize::MAX), Came::Errno(failed))
+}
+
+/// The same of an init that may have ended: nothing is looked up by its number.
+fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
         return anyhow!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
     };
-    if let Some(said) = launched.plan.denied(usize::try_from(failed.step).unwrap_or(usize::MAX), Came::Errno(failed)) {
+    if let Some(said) = denied(launched, failed) {
         return anyhow!(said);
     }
     let message = failure::message(step, failed, source_of(launched, &step.what));
@@ -79,7 +102,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     }
     // what no word could tell the page does
     if let Some(Up::Failed(failed)) = launched.armed.page.failure().and_then(|packet| Up::decode(&packet)) {
-        return of_step(launched, &failed);
+        return told(launched, &failed);
     }
     let n = launched.armed.page.step();
     let signal = ended.and_then(|status| status.terminating_signal());

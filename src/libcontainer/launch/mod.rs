@@ -4,6 +4,7 @@
 mod agent;
 mod arm;
 mod birth;
+mod cause;
 pub mod console;
 mod descriptors;
 mod failure;

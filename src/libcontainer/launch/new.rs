@@ -1,7 +1,8 @@
 //! A new container, all or nothing, and the end of one: what `create`, `run`, `start` and `delete` have in common.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,12 +10,13 @@ use oci_spec::runtime::{Hook, Linux};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::cause::Place;
 use super::failure::TOO_LITTLE_MEMORY;
 use super::host_mounts::{HostMounts, take_away};
 use super::seal::Protected;
 use super::{Child, Housed, Identity, Ready, Times, arm, hooks, notify, pidfile, runc, undo};
 use crate::cgroup::{self, Cgroup};
-use crate::config::{At, Config};
+use crate::config::{self, At, Config};
 use crate::container::{
     AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, Lock, Note, OwnRecord, ProcessId, Record, RecordedCgroup,
     RecordedConfig, RecordedNamespace, RecordedRdt, Reserved, Root, Status, has_executed, start_time,
@@ -23,8 +25,9 @@ use crate::plan::failure::{self, words};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::resctrl::Group;
 use crate::plan::step::What;
-use crate::plan::{Flags, Keyring, Plan};
+use crate::plan::{self, Flags, Keyring, Plan};
 use crate::resctrl::{self, Kernel};
+use crate::sys::signals;
 use crate::wait;
 use crate::wire::{GO, UP_SIZE, Up};
 
@@ -379,7 +382,7 @@ fn give_word_once(container: &mut Container) -> Result<()> {
         Status::Stopped => bail!("cannot start a container that has stopped"),
     }
     let directory = container.directory();
-    let told = give_word(directory).context("exec fifo")?;
+    let (told, cause) = give_word(container).context("exec fifo")?;
     for name in [EXEC_FIFO, EXEC_ANSWER] {
         let _ = fs::remove_file(directory.join(name));
     }
@@ -401,7 +404,10 @@ fn give_word_once(container: &mut Container) -> Result<()> {
             match denied {
                 Some((errno, said)) if errno == failed.errno.raw_os_error() => bail!(said),
                 _ if from == FILTER => bail!("{from}: {name}: {}", words(failed.errno)),
-                _ if failed.said.is_empty() => bail!("{from}: {}", failure::program(&name, failed.errno)),
+                _ if failed.said.is_empty() => {
+                    let because = |cause: String| failure::program_because(&name, failed.errno, &cause);
+                    bail!("{from}: {}", cause.map_or_else(|| failure::program(&name, failed.errno), because))
+                }
                 _ => bail!(failure::hook(&from, &name, &failed.said.text(), failed.errno)),
             }
         }
@@ -433,7 +439,9 @@ pub fn began(container: &Container) -> Result<()> {
 
 /// One byte down, and what comes up: `Ready` before the exec, and behind it the end of the stream, because the exec has
 /// closed the other end, or why it did not work. The end alone means that init was killed before, or was told before.
-fn give_word(directory: &Path) -> Result<Option<Up>> {
+/// With a program that cannot be executed comes the cause, as far as it can be found.
+fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
+    let directory = container.directory();
     let open = |name: &str, flags| {
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
         let opened = rustix::fs::openat(CWD, directory.join(name), flags, Mode::empty())?;
@@ -452,17 +460,35 @@ fn give_word(directory: &Path) -> Result<Option<Up>> {
     let flags = rustix::fs::fcntl_getfl(&answer)?;
     rustix::fs::fcntl_setfl(&answer, flags - OFlags::NONBLOCK)?;
     let mut packet = [0u8; UP_SIZE];
-    let mut told = None;
+    let (mut told, mut cause) = (None, None);
     loop {
         match rustix::io::read(&answer, &mut packet) {
-            Ok(0) => return Ok(told),
+            Ok(0) => return Ok((told, cause)),
             Ok(length) => {
-                told = Some(Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?);
+                let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
+                if let Up::Failed(failed) = &up {
+                    cause = why_not(container, failed.errno);
+                    // init waits for it, or has ended
+                    let _ = rustix::io::write(&fifo, &GO);
+                }
+                told = Some(up);
             }
             Err(Errno::INTR) => {}
             Err(errno) => bail!("{}", words(errno)),
         }
     }
+}
+
+/// Why the program cannot be executed, while its init waits.
+fn why_not(container: &Container, errno: Errno) -> Option<String> {
+    let process = container.process().ok()?;
+    let config = config::load(&container.config().ok()?).ok()?;
+    let asked = config.spec.process().as_ref()?;
+    let place = Place::of(container.record().init_process_pid, asked.cwd())?;
+    // the number was its own all the time
+    signals::send(process.as_fd(), 0).ok()?;
+    let paths = plan::candidates(asked);
+    place.cause(paths.iter().map(OsStr::new), errno)
 }
 
 fn identity<'r>(record: &'r Record, annotations: &'r std::collections::HashMap<String, String>) -> Identity<'r> {

@@ -1,6 +1,8 @@
 //! How a failed step is told: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. Said once, by the
 //! side that knows the plan; the words that engines look for stand here.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -52,6 +54,15 @@ pub enum Came<'f> {
 }
 
 impl Plan {
+    /// The program's working directory.
+    pub fn cwd(&self) -> &Path {
+        let cwd = self.init.iter().find_map(|step| match &step.what {
+            What::TryChdir(path) => Some(Path::new(OsStr::from_bytes(path.to_bytes()))),
+            _ => None,
+        });
+        cwd.unwrap_or(Path::new("/"))
+    }
+
     /// The message for step `n`, counted through the bridge, where it is the profile that denies its call.
     pub fn denied(&self, n: usize, came: Came<'_>) -> Option<String> {
         let (step, call) = self.after_filter(n, came)?;
@@ -158,6 +169,11 @@ pub fn program(name: &str, errno: Errno) -> String {
         Errno::ISDIR => format!("exec: {name:?}: is a directory: {}", words(Errno::ACCESS)),
         other => format!("exec: {name:?}: {}", words(other)),
     }
+}
+
+/// A program that is there and cannot be executed, and why.
+pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
+    format!("exec: {name:?}: {}: {cause}", words(errno))
 }
 
 /// A hook of the list at `at`: `said` is its index and, behind a space, how it ended, or the call that kept it from

@@ -40,7 +40,7 @@ pub use draft::{
     Birth, Dumpable, IdMap, IdMaps, Joined, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks,
     TimeOffset, Writer,
 };
-pub use process::SECCOMP_RECEIVER;
+pub use process::{SECCOMP_RECEIVER, candidates};
 pub use resources::unit::Manager;
 
 const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";

@@ -193,17 +193,28 @@ fn program(process: &Process, path: &str, env: Option<Strings>, at: &At, plan: &
         plan.fault(&at.index(0), "exec: \"\": executable file not found in $PATH");
         return None;
     }
-    let paths: Vec<String> = if name.contains('/') {
-        vec![name.clone()]
-    } else {
-        path.split(':').map(|part| format!("{}/{name}", if part.is_empty() { "." } else { part })).collect()
-    };
-    let candidates = paths.iter().map(|path| CString::new(path.as_str())).collect::<Result<Vec<_>, _>>();
+    let candidates = places(name, path).iter().map(|path| CString::new(path.as_str())).collect::<Result<Vec<_>, _>>();
     let (Ok(candidates), Ok(args)) = (candidates, Strings::new(args)) else {
         plan.fault(&at, "has a NUL byte");
         return None;
     };
     Some(Exec { candidates, args, env: env? })
+}
+
+/// Where a program of that name is looked for.
+fn places(name: &str, path: &str) -> Vec<String> {
+    if name.contains('/') {
+        return vec![name.to_owned()];
+    }
+    path.split(':').map(|part| format!("{}/{name}", if part.is_empty() { "." } else { part })).collect()
+}
+
+/// The paths at which the program of a process is looked for.
+pub fn candidates(process: &Process) -> Vec<String> {
+    let entries = process.env().as_deref().unwrap_or_default();
+    let path = entries.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let name = process.args().as_deref().and_then(<[_]>::first);
+    name.map_or_else(Vec::new, |name| places(name, path))
 }
 
 fn limits(process: &Process, at: &At, plan: &mut Draft) {

@@ -1,0 +1,125 @@
+//! A program that is there and cannot be executed: the kernel's word, which engines look for, and the cause behind it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::world::{Outcome, Who, World, who};
+use crate::{needs_root, only};
+
+/// A binary of 64 bits for another machine: no more than its header.
+fn foreign() -> Vec<u8> {
+    let mut header = b"\x7fELF\x02\x01\x01".to_vec();
+    header.resize(64, 0);
+    let s390x = 22;
+    (header[16], header[18], header[20], header[52]) = (2, s390x, 1, 64);
+    header
+}
+
+/// A binary of this machine with a loader that is not there: no more than its headers.
+fn dynamic() -> Vec<u8> {
+    let loader = b"/lib/none.so\0";
+    let mut header = fs::read("/proc/self/exe").unwrap()[..64].to_vec();
+    // one program header, behind this one
+    header[32..40].copy_from_slice(&64_u64.to_le_bytes());
+    header[56..58].copy_from_slice(&1_u16.to_le_bytes());
+    let interp = 3_u32;
+    let length = loader.len() as u64;
+    header.extend(interp.to_le_bytes());
+    header.extend(4_u32.to_le_bytes());
+    [120, 120, 120, length, length, 1].iter().for_each(|word: &u64| header.extend(word.to_le_bytes()));
+    header.extend(loader);
+    header
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
+    needs_root!("a look into init's root");
+    // a file of the root, what execve(2) says of it, and why
+    let scripts: [(&str, Vec<u8>, u32, &str, &str); 9] = [
+        (
+            "dynamic",
+            dynamic(),
+            0o755,
+            "no such file or directory",
+            "the loader of \"/bin/dynamic\" is missing: \"/lib/none.so\"",
+        ),
+        ("crlf", b"#!/bin/sh\r\n".into(), 0o755, "no such file or directory", "is missing: \"/bin/sh\\r\""),
+        (
+            "nobash",
+            b"#!/bin/bash -e\n".into(),
+            0o755,
+            "no such file or directory",
+            "the interpreter of \"/bin/nobash\"",
+        ),
+        ("twice", b"#!/bin/crlf\n".into(), 0o755, "no such file or directory", "the interpreter of \"/bin/crlf\""),
+        ("empty", Vec::new(), 0o755, "exec format error", "\"/bin/empty\" is empty"),
+        ("plain", b"echo x\n".into(), 0o755, "exec format error", "\"/bin/plain\" does not begin with #!"),
+        ("foreign", foreign(), 0o755, "exec format error", "another architecture: s390x"),
+        ("closed", b"#!/bin/sh\n".into(), 0o644, "permission denied", "no execute permission for the user (mode 0644)"),
+        (
+            "secret/x",
+            b"#!/bin/sh\n".into(),
+            0o755,
+            "permission denied",
+            "the user may not enter \"/bin/secret\" (mode 0700)",
+        ),
+    ];
+    let mut world = World::running(&["sleep", "1000"]);
+    *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
+    fs::create_dir(world.rootfs("bin/secret")).unwrap();
+    for (name, text, mode, ..) in &scripts {
+        let path = world.rootfs("bin").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+    }
+    fs::set_permissions(world.rootfs("bin/secret"), fs::Permissions::from_mode(0o700)).unwrap();
+    world.mount(json!({"destination": "/noexec", "source": world.rootfs("bin"), "options": ["bind", "noexec"]}));
+    world.begin();
+    let told = |how: &str, ran: Outcome, errno: &str, cause: &str| {
+        let said = ran.fails();
+        assert!(said.contains(errno), "{how}: {errno:?} is not in {said:?}");
+        assert!(who() != Who::Us || said.contains(cause), "{how}: {cause:?} is not in {said:?}");
+        assert!(who() != Who::Us || said.trim_end().lines().count() == 1, "{how}: {said}");
+    };
+    for (name, _, _, errno, cause) in &scripts {
+        let path = format!("/bin/{name}");
+        told("exec", world.exec(&[&path]), errno, cause);
+        if who() != Who::Us {
+            // Debian's runc leaves it to the container's standard error
+            continue;
+        }
+        let mut other = World::running(&[&path]);
+        *other.at("/process/user") = json!({"uid": 1000, "gid": 1000});
+        *other.at("/root/path") = json!(world.rootfs(""));
+        told("run", other.run(), errno, cause);
+        // what only execve(2) finds is told by start
+        let created = other.create();
+        if created.status.success() {
+            told("start", other.call(&["start", &other.id]), errno, cause);
+        } else {
+            told("create", created, errno, cause);
+        }
+    }
+    told("exec", world.exec(&["/noexec/true"]), "permission denied", "\"/noexec/true\" is on a mount with noexec");
+    if who() == Who::Us {
+        told("exec", world.exec(&["crlf"]), "no such file or directory", "exec: \"crlf\": no such file");
+    }
+}
+
+#[test]
+fn a_program_whose_cause_a_filter_hides_is_told_all_the_same() {
+    needs_root!("a look into init's root");
+    only!(Who::Us; "the peers need these calls themselves");
+    for action in ["SCMP_ACT_KILL_PROCESS", "SCMP_ACT_ERRNO", "SCMP_ACT_TRAP"] {
+        let mut world = World::running(&["/bin/plain"]);
+        fs::write(world.rootfs("bin/plain"), "echo x\n").unwrap();
+        fs::set_permissions(world.rootfs("bin/plain"), fs::Permissions::from_mode(0o755)).unwrap();
+        *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["poll", "ppoll", "exit_group", "read"], "action": action}]});
+        assert!(world.run().fails().contains("exec format error"), "{action}");
+        world.create().ok();
+        assert!(world.call(&["start", &world.id]).fails().contains("exec format error"), "{action}");
+    }
+}

@@ -1,0 +1,270 @@
+//! Why a program could not be executed: looked up by the runtime process after execve(2) has failed, while init waits. The
+//! kernel says "no such file or directory" of a script whose interpreter is missing, and "permission denied" of many things.
+//!
+//! The root is hostile: every path is resolved in it by the kernel, and only regular files are read.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
+use rustix::io::Errno;
+
+/// As many interpreters of interpreters as the kernel takes (fs/exec.c).
+const MAX_DEPTH: usize = 5;
+/// What the kernel reads of a file to find out what it is (BINPRM_BUF_SIZE), and room for a header's table.
+const HEAD: usize = 4096;
+/// Whoever has it executes what anybody may execute.
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+/// Whoever has it, or the one above, enters every directory.
+const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
+
+/// The world of an init that waits: its root, and who it is.
+pub(super) struct Place {
+    root: OwnedFd,
+    cwd: PathBuf,
+    uid: u32,
+    gids: Vec<u32>,
+    capabilities: u64,
+}
+
+impl Place {
+    /// That of process `pid`, which cannot end meanwhile, or whose end is noticed. Nothing where we may not look: for an
+    /// ordinary user init is closed.
+    pub(super) fn of(pid: i32, cwd: &Path) -> Option<Place> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        // the fourth is the one that the file system asks for (proc_pid_status(5))
+        let id = |name: &str| line(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
+        let others = line("Groups:")?.split_whitespace().filter_map(|gid| gid.parse().ok());
+        Some(Place {
+            root,
+            cwd: cwd.to_path_buf(),
+            uid: id("Uid:")?,
+            gids: id("Gid:").into_iter().chain(others).collect(),
+            capabilities: u64::from_str_radix(line("CapEff:")?.trim(), 16).ok()?,
+        })
+    }
+
+    /// Why execve(2) said `errno` of one of the paths; nothing where the kernel's word says it all.
+    pub(super) fn cause<'p>(&self, paths: impl IntoIterator<Item = &'p OsStr>, errno: Errno) -> Option<String> {
+        let all = matches!(errno, Errno::NOENT | Errno::NOEXEC | Errno::ACCESS);
+        paths.into_iter().filter(|_| all).find_map(|path| self.of_file(Path::new(path), errno, 0))
+    }
+
+    fn of_file(&self, path: &Path, errno: Errno, depth: usize) -> Option<String> {
+        let path = self.cwd.join(path);
+        if errno == Errno::ACCESS
+            && let Some(cause) = self.closed_directory(&path)
+        {
+            return Some(cause);
+        }
+        let file = self.open(&path)?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return None;
+        }
+        if errno == Errno::ACCESS {
+            if rustix::fs::fstatvfs(&file).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+                return Some(format!("{path:?} is on a mount with noexec"));
+            }
+            if !self.has_execute(&stat) {
+                return Some(format!(
+                    "{path:?} has no execute permission for the user (mode {:04o})",
+                    stat.st_mode & 0o7777
+                ));
+            }
+        }
+        match kind(&head(&file)?) {
+            Kind::Empty if errno == Errno::NOEXEC => Some(format!("{path:?} is empty")),
+            Kind::Text if errno == Errno::NOEXEC => {
+                Some(format!("{path:?} does not begin with #!, and is not a binary of Linux"))
+            }
+            Kind::Machine(machine) if errno == Errno::NOEXEC && Some(machine) != native() => {
+                let architecture = architecture(machine).map_or_else(|| machine.to_string(), str::to_owned);
+                Some(format!("{path:?} is for another architecture: {architecture}"))
+            }
+            Kind::Script(interpreter) => self.of_interpreter("interpreter", &path, &interpreter, errno, depth),
+            Kind::Dynamic(loader) => self.of_interpreter("loader", &path, &loader, errno, depth),
+            Kind::Empty | Kind::Text | Kind::Machine(_) => None,
+        }
+    }
+
+    fn of_interpreter(&self, what: &str, path: &Path, named: &OsStr, errno: Errno, depth: usize) -> Option<String> {
+        if named.is_empty() {
+            return Some(format!("the #! line of {path:?} names no interpreter"));
+        }
+        if errno == Errno::NOENT && self.open(&self.cwd.join(named)).is_none() {
+            return Some(format!("the {what} of {path:?} is missing: {named:?}"));
+        }
+        if depth < MAX_DEPTH { self.of_file(Path::new(named), errno, depth + 1) } else { None }
+    }
+
+    /// By descriptor, with no rights to read or write it.
+    fn open(&self, path: &Path) -> Option<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()
+    }
+
+    /// The first directory on the way that the user may not enter.
+    fn closed_directory(&self, path: &Path) -> Option<String> {
+        if self.capabilities & (CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH) != 0 {
+            return None;
+        }
+        let mut above: Vec<_> = path.ancestors().skip(1).collect();
+        above.reverse();
+        above.into_iter().find_map(|directory| {
+            let stat = rustix::fs::fstat(self.open(directory)?).ok()?;
+            let mode = stat.st_mode & 0o7777;
+            (!self.has_execute(&stat)).then(|| format!("the user may not enter {directory:?} (mode {mode:04o})"))
+        })
+    }
+
+    /// By the mode alone: a list of permissions (acl(5)) may say otherwise.
+    fn has_execute(&self, stat: &Stat) -> bool {
+        let bits = if self.capabilities & CAP_DAC_OVERRIDE != 0 {
+            0o111
+        } else if stat.st_uid == self.uid {
+            0o100
+        } else if self.gids.contains(&stat.st_gid) {
+            0o010
+        } else {
+            0o001
+        };
+        stat.st_mode & bits != 0
+    }
+}
+
+/// The beginning of a regular file that is open as a path.
+fn head(file: &OwnedFd) -> Option<Vec<u8>> {
+    let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    let mut head = vec![0; HEAD];
+    let length = file.read_at(&mut head, 0).ok()?;
+    head.truncate(length);
+    Some(head)
+}
+
+/// What the kernel takes a file for.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Empty,
+    /// `#!`, and this interpreter.
+    Script(Box<OsStr>),
+    /// A binary of ours with this loader (PT_INTERP).
+    Dynamic(Box<OsStr>),
+    /// Any other binary, by the number of its architecture (e_machine).
+    Machine(u16),
+    Text,
+}
+
+fn kind(head: &[u8]) -> Kind {
+    let text = |bytes: &[u8]| -> Box<OsStr> { Box::from(OsStr::from_bytes(bytes)) };
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).filter(|word| !word.is_empty());
+        return Kind::Script(text(words.next().unwrap_or_default()));
+    }
+    match head {
+        [] => Kind::Empty,
+        [0x7f, b'E', b'L', b'F', class, order, ..] => {
+            let Elf { machine, loader } = elf(head, *class, *order).unwrap_or_default();
+            let ours = Some(machine) == native();
+            loader.filter(|_| ours).map_or(Kind::Machine(machine), |loader| Kind::Dynamic(text(loader)))
+        }
+        _ => Kind::Text,
+    }
+}
+
+/// What is asked of an ELF file (elf(5)).
+#[derive(Default)]
+struct Elf<'h> {
+    machine: u16,
+    loader: Option<&'h [u8]>,
+}
+
+fn elf(head: &[u8], class: u8, order: u8) -> Option<Elf<'_>> {
+    let number = |at: usize, length: usize| {
+        let bytes = head.get(at..at.checked_add(length)?)?;
+        let add = |sum: usize, byte: &u8| sum << 8 | usize::from(*byte);
+        Some(if order == 2 { bytes.iter().fold(0, add) } else { bytes.iter().rev().fold(0, add) })
+    };
+    let machine = u16::try_from(number(18, 2)?).ok()?;
+    // for each class: e_phoff, e_phentsize and e_phnum; p_offset and p_filesz
+    let (size, phoff, entsize, phnum, offset, filesz) =
+        if class == 1 { (4, 28, 42, 44, 4, 16) } else { (8, 32, 54, 56, 8, 32) };
+    let (table, entry, count) = (number(phoff, size)?, number(entsize, 2)?, number(phnum, 2)?);
+    let loader = (0..count.min(64)).find_map(|n| {
+        let at = table.checked_add(n * entry)?;
+        // PT_INTERP
+        if number(at, 4)? != 3 {
+            return None;
+        }
+        let begin = number(at + offset, size)?;
+        let text = head.get(begin..begin.checked_add(number(at + filesz, size)?)?)?;
+        text.split(|byte| *byte == 0).next()
+    });
+    Some(Elf { machine, loader })
+}
+
+/// The number of our own architecture.
+fn native() -> Option<u16> {
+    MACHINES.iter().find(|(_, name)| *name == std::env::consts::ARCH).map(|(machine, _)| *machine)
+}
+
+fn architecture(machine: u16) -> Option<&'static str> {
+    MACHINES.iter().find(|(number, _)| *number == machine).map(|(_, name)| *name)
+}
+
+/// EM_* of elf.h.
+const MACHINES: [(u16, &str); 9] = [
+    (3, "x86"),
+    (8, "mips"),
+    (21, "powerpc64"),
+    (22, "s390x"),
+    (40, "arm"),
+    (62, "x86_64"),
+    (183, "aarch64"),
+    (243, "riscv64"),
+    (258, "loongarch64"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(interpreter: &str) -> Kind {
+        Kind::Script(Box::from(OsStr::new(interpreter)))
+    }
+
+    #[test]
+    fn a_file_is_what_its_beginning_says() {
+        assert_eq!(kind(b""), Kind::Empty);
+        assert_eq!(kind(b"echo x\n"), Kind::Text);
+        assert_eq!(kind(b"#! /bin/sh -e\n"), script("/bin/sh"));
+        assert_eq!(kind(b"#!/bin/sh\r\n"), script("/bin/sh\r"));
+        assert_eq!(kind(b"#!\n/bin/sh"), script(""));
+        assert_eq!(kind(b"\x7fELF\x02\x01"), Kind::Machine(0));
+        // 64 bits, of the other byte order
+        let mut foreign = b"\x7fELF\x02\x02\x01".to_vec();
+        foreign.resize(64, 0);
+        foreign[19] = 22;
+        assert_eq!(kind(&foreign), Kind::Machine(22));
+        let own = std::fs::read("/bin/busybox").unwrap_or_default();
+        assert!(own.is_empty() || matches!(kind(&own[..HEAD]), Kind::Machine(n) if Some(n) == native()));
+    }
+
+    #[test]
+    fn a_header_that_lies_is_no_matter() {
+        let mut lying = b"\x7fELF\x02\x01\x01".to_vec();
+        lying.resize(120, 0xff);
+        assert_eq!(kind(&lying), Kind::Machine(0xffff));
+        lying[32..40].copy_from_slice(&64_u64.to_le_bytes());
+        lying[64..68].copy_from_slice(&3_u32.to_le_bytes());
+        assert_eq!(kind(&lying), Kind::Machine(0xffff));
+    }
+}
