@@ -347,6 +347,61 @@ fn debug_tells_the_plan_and_how_long_each_step_took() {
     assert_eq!(fs::read_to_string(&quiet).unwrap(), "");
 }
 
+#[test]
+fn a_command_of_the_peers_that_is_not_implemented_is_told_whatever_its_flags_are() {
+    only!(Who::Us; "the peers have these commands");
+    let world = World::running(&["true"]);
+    for words in [
+        &["checkpoint", "--image-path", "/x", "a"][..],
+        &["restore", "--image-path=/x", "--detach", "a"],
+        &["checkpoint"],
+        &["mounts", "add", "a", "f"],
+    ] {
+        let told = world.call(words);
+        assert_eq!((told.out.as_str(), told.code()), ("", 1));
+        assert_eq!(told.err, format!("coracle: error: {} is not implemented\n", words[0]));
+    }
+}
+
+#[test]
+fn check_notes_what_others_read_otherwise() {
+    only!(Who::Us; "the peers have no check");
+    let mut world = World::running(&["true"]);
+    let entry =
+        json!({"names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}, "excludes": {}});
+    let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "archMap": [], "syscalls": [entry, entry]});
+    let cases = [
+        ("/linux/seccomp", profile, "linux.seccomp: is in Docker's format: its conditions"),
+        ("/linux/seccomp", json!({"defaultAction": ""}), "linux.seccomp: has neither a defaultAction nor syscalls"),
+        ("/linux/seccomp", json!({}), "linux.seccomp: has neither a defaultAction nor syscalls"),
+        ("/linux/resources/pids", json!({"limit": 0}), "linux.resources.pids.limit: is 0"),
+        ("/process/capabilities", Value::Null, "process.capabilities: is missing"),
+    ];
+    let before = world.config.clone();
+    for (pointer, value, note) in cases {
+        world.config.clone_from(&before);
+        *world.at(pointer) = value;
+        world.write();
+        let told = world.call(&["check"]).ok();
+        let notes: Vec<_> = told.lines().filter(|line| line.starts_with("note: ")).collect();
+        assert!(notes.len() == 1 && notes[0].contains(note), "{pointer}: {told}");
+    }
+    // a form that no longer has a meaning is one mistake, beside the others
+    world.config.clone_from(&before);
+    let old = json!({"name": "ptrace", "action": "SCMP_ACT_ALLOW"});
+    *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [old, old, old]});
+    *world.at("/process/capabilities") = json!(["CAP_KILL", "CAP_CHOWN"]);
+    *world.at("/process/cwd") = json!("relative");
+    world.at("/process").as_object_mut().unwrap().remove("user");
+    world.write();
+    let told = world.call(&["check"]).fails();
+    let mistakes: Vec<_> = told.lines().skip(1).map(str::trim).collect();
+    assert_eq!(mistakes.len(), 3, "{told}");
+    for place in ["linux.seccomp.syscalls: 3 of the entries", "process.capabilities", "process.cwd"] {
+        assert!(mistakes.iter().any(|line| line.starts_with(place)), "{place}: {told}");
+    }
+}
+
 /// Debian's runc, where there is one.
 fn runc() -> Option<PathBuf> {
     ["/usr/sbin/runc", "/usr/bin/runc"].iter().map(PathBuf::from).find(|path| path.exists())

@@ -66,3 +66,106 @@ fn a_cache_that_was_tampered_with_is_not_used() {
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(world.run().ok(), right);
 }
+
+/// What busybox calls, and what runc 1.1 calls under the filter: runc changes ids by setuid and setgid, others by
+/// setresuid and setresgid.
+const RECORDED: &[&str] = &[
+    // the program
+    "execve",
+    "exit",
+    "exit_group",
+    "brk",
+    "arch_prctl",
+    "set_tid_address",
+    "set_robust_list",
+    "rseq",
+    "prlimit64",
+    "readlink",
+    "readlinkat",
+    "getrandom",
+    "mprotect",
+    "mmap",
+    "munmap",
+    "read",
+    "write",
+    "writev",
+    "nanosleep",
+    "clock_nanosleep",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "ioctl",
+    "uname",
+    // runc
+    "futex",
+    "close",
+    "fcntl",
+    "fstat",
+    "newfstatat",
+    "fstatfs",
+    "openat",
+    "epoll_ctl",
+    "epoll_pwait",
+    "epoll_create1",
+    "pipe2",
+    "getpid",
+    "gettid",
+    "tgkill",
+    "sched_yield",
+    "sigaltstack",
+    "madvise",
+    "clone",
+    "getdents64",
+    "lstat",
+    "stat",
+    "statx",
+    "chdir",
+    "capget",
+    "capset",
+    "setuid",
+    "setgid",
+    "setgroups",
+    "getppid",
+    "kill",
+    "faccessat",
+    "faccessat2",
+    "access",
+    "getcwd",
+    "prctl",
+    "epoll_pwait2",
+    "restart_syscall",
+];
+
+#[test]
+fn a_profile_that_was_recorded_with_runc_starts() {
+    for (no_new_privileges, uid) in [(true, 0), (true, 1000), (false, 0), (false, 1000)] {
+        let what = format!("noNewPrivileges {no_new_privileges}, uid {uid}");
+        let mut world = World::running(&["sleep", "1000"]);
+        *world.at("/process/noNewPrivileges") = json!(no_new_privileges);
+        *world.at("/process/user") = json!({"uid": uid, "gid": uid});
+        *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [{"names": RECORDED, "action": "SCMP_ACT_ALLOW"}]});
+        world.begin();
+        assert_eq!(world.exec(&["echo", "ok"]).ok(), "ok\n", "{what}");
+        let pid = world.pid();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("Seccomp:\t2"), "{what}: {status}");
+        assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "sleep\n", "{what}");
+    }
+}
+
+#[test]
+fn debug_tells_the_flags_of_the_filter() {
+    only!(Who::Us; "crun tells none, and Debian's runc is older than these words");
+    for (flags, number) in [(json!([]), 0), (json!(["SECCOMP_FILTER_FLAG_LOG"]), 2)] {
+        let mut world = with("SCMP_ACT_ERRNO", &json!({}), &["true"]);
+        *world.at("/linux/seccomp/flags") = flags;
+        world.write();
+        let ran = world.call(&["--debug", "run", &world.id]);
+        assert!(ran.err.contains(&format!("seccomp filter flags: {number}")), "{}", ran.err);
+    }
+}

@@ -106,9 +106,11 @@ impl Log {
         match &self.sink {
             Some(_) => say(&format!("{message}\n")),
             None if self.json => say(&line(true, Level::Error, message)),
-            // it has our name already
-            None if message.starts_with("coracle") => say(&format!("{message}\n")),
-            None => say(&format!("coracle: {message}\n")),
+            // suites, and conmon's callers, know a failure by the word "error"
+            None => {
+                let named = ["coracle: ", "coracle "].iter().find_map(|name| message.strip_prefix(name));
+                say(&format!("coracle: error: {}\n", named.unwrap_or(message)));
+            }
         }
     }
 

@@ -178,22 +178,22 @@ fn every_flag_of_every_command_is_taken() {
 #[test]
 fn a_wrong_number_of_arguments_is_told() {
     for (words, said) in [
-        ("create", "coracle: \"create\" requires exactly 1 argument(s)"),
-        ("create a b", "coracle: \"create\" requires exactly 1 argument(s)"),
-        ("start", "coracle: \"start\" requires exactly 1 argument(s)"),
-        ("start a b", "coracle: \"start\" requires exactly 1 argument(s)"),
-        ("state", "coracle: \"state\" requires exactly 1 argument(s)"),
-        ("run -d", "coracle: \"run\" requires exactly 1 argument(s)"),
-        ("delete", "coracle: \"delete\" requires exactly 1 argument(s)"),
-        ("pause a b", "coracle: \"pause\" requires exactly 1 argument(s)"),
-        ("resume", "coracle: \"resume\" requires exactly 1 argument(s)"),
-        ("exec", "coracle: \"exec\" requires a minimum of 1 argument(s)"),
-        ("kill", "coracle: \"kill\" requires a minimum of 1 argument(s)"),
-        ("kill a b c", "coracle: \"kill\" requires a maximum of 2 argument(s)"),
-        ("ps", "coracle: \"ps\" requires a minimum of 1 argument(s)"),
-        ("list a", "coracle: \"list\" requires exactly 0 argument(s)"),
-        ("spec a", "coracle: \"spec\" requires exactly 0 argument(s)"),
-        ("features a", "coracle: \"features\" requires exactly 0 argument(s)"),
+        ("create", "coracle: error: \"create\" requires exactly 1 argument(s)"),
+        ("create a b", "coracle: error: \"create\" requires exactly 1 argument(s)"),
+        ("start", "coracle: error: \"start\" requires exactly 1 argument(s)"),
+        ("start a b", "coracle: error: \"start\" requires exactly 1 argument(s)"),
+        ("state", "coracle: error: \"state\" requires exactly 1 argument(s)"),
+        ("run -d", "coracle: error: \"run\" requires exactly 1 argument(s)"),
+        ("delete", "coracle: error: \"delete\" requires exactly 1 argument(s)"),
+        ("pause a b", "coracle: error: \"pause\" requires exactly 1 argument(s)"),
+        ("resume", "coracle: error: \"resume\" requires exactly 1 argument(s)"),
+        ("exec", "coracle: error: \"exec\" requires a minimum of 1 argument(s)"),
+        ("kill", "coracle: error: \"kill\" requires a minimum of 1 argument(s)"),
+        ("kill a b c", "coracle: error: \"kill\" requires a maximum of 2 argument(s)"),
+        ("ps", "coracle: error: \"ps\" requires a minimum of 1 argument(s)"),
+        ("list a", "coracle: error: \"list\" requires exactly 0 argument(s)"),
+        ("spec a", "coracle: error: \"spec\" requires exactly 0 argument(s)"),
+        ("features a", "coracle: error: \"features\" requires exactly 0 argument(s)"),
     ] {
         let output = line(words);
         assert_eq!(fails(&output, 1), format!("{said}\n"), "{words}");
@@ -208,6 +208,7 @@ fn a_flag_that_is_none_is_told() {
     for (words, said) in [
         ("create --nope a", "flag provided but not defined: -nope"),
         ("create a -x", "flag provided but not defined: -x"),
+        ("run --image-path /x a", "flag provided but not defined: -image-path"),
         ("--nope list", "flag provided but not defined: -nope"),
         ("create -bundel /x a", "flag provided but not defined: -bundel"),
         // global flags stand before the command
@@ -221,7 +222,7 @@ fn a_flag_that_is_none_is_told() {
     ] {
         let output = line(words);
         let error = fails(&output, 1);
-        assert!(error.starts_with(&format!("coracle: {said}")), "{words}: {error}");
+        assert!(error.starts_with(&format!("coracle: error: {said}")), "{words}: {error}");
         assert!(out(&output).starts_with(&format!("Incorrect Usage: {said}")), "{words}: {}", out(&output));
         assert!(out(&output).contains("\n\nNAME:\n   coracle"), "{words}");
     }
@@ -231,7 +232,7 @@ fn a_flag_that_is_none_is_told() {
 fn a_command_that_is_none_is_told() {
     for words in ["foo", "foo --help", "help foo", "--debug=false foo"] {
         let output = line(words);
-        assert_eq!(fails(&output, 3), "coracle: No help topic for 'foo'\n", "{words}");
+        assert_eq!(fails(&output, 3), "coracle: error: No help topic for 'foo'\n", "{words}");
         assert_eq!(out(&output), "", "{words}");
     }
 }
@@ -416,6 +417,9 @@ fn a_failure_is_one_record_in_the_log_and_bare_text_on_standard_error() {
         let record: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(record["level"], "error");
         assert_eq!(format!("{}\n", record["msg"].as_str().unwrap()), said);
+        let bare = fails(&place.call(words), status);
+        let message = said.strip_prefix("coracle: ").unwrap_or(&said);
+        assert_eq!(bare, format!("coracle: error: {message}"));
         assert!(record["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     }
     let text = place.path("text");
@@ -470,7 +474,7 @@ fn spec_writes_a_config_that_check_finds_good() {
     ok(&spec(""));
     let text = fs::read_to_string(bundle.join("config.json")).unwrap();
     assert!(text.starts_with("{\n\t\"ociVersion\": \"1.3.0\",\n\t\"process\": {"), "{text}");
-    assert_eq!(fails(&spec(""), 1), "coracle: File config.json exists. Remove it first\n");
+    assert_eq!(fails(&spec(""), 1), "coracle: error: File config.json exists. Remove it first\n");
     ok(&spec("--rootless -f other.json"));
     let rootless: Value = serde_json::from_slice(&fs::read(bundle.join("other.json")).unwrap()).unwrap();
     let kinds: Vec<_> = rootless["linux"]["namespaces"].as_array().unwrap().iter().map(|n| &n["type"]).collect();

@@ -28,21 +28,13 @@ pub enum Command {
     Start(Only),
     State(Only),
     Update(Box<Update>),
-    /// Known, and not there yet.
+    /// One of the peers that is not implemented.
     Later(&'static str),
 }
 
 /// A command without flags.
 #[derive(Clone, Debug, Parser)]
 pub struct Nothing {}
-
-/// A command that is not there yet takes whatever is said to it.
-#[derive(Clone, Debug, Parser)]
-pub struct Anything {
-    /// what is said to it
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<std::ffi::OsString>,
-}
 
 /// A command that takes an id and nothing else.
 #[derive(Clone, Debug, Parser)]

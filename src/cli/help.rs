@@ -69,11 +69,11 @@ fn columns(entries: &[(String, String)]) -> String {
 
 /// `coracle --version`, in the lines that go-runc and docker read.
 pub fn version() -> String {
-    let seccomp = libseccomp::ScmpVersion::current().map_or_else(|_| "unknown".to_owned(), |it| it.to_string());
     format!(
-        "coracle version {}\ncommit: {}\nspec: 1.3.0\nlibseccomp: {seccomp}\n",
+        "coracle version {}\ncommit: {}\nspec: 1.3.0\nlibseccomp: {}\n",
         env!("CARGO_PKG_VERSION"),
-        env!("CORACLE_COMMIT")
+        env!("CORACLE_COMMIT"),
+        libcontainer::plan::seccomp::library_version()
     )
 }
 

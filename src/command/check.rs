@@ -16,6 +16,7 @@ pub fn run(args: &Check) -> Result<u8> {
     let flags = bundle.flags("checked", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
     // said of a config with mistakes as well: a name that is nearly right may be one more
     print(&notes(&near_misses(&bundle.text)))?;
+    print(&notes(&bundle.config.remarks()))?;
     let plan = bundle.plan_to_read(&flags)?;
     print(&format!("{}{}: no mistakes\n", notes(&plan.warnings), bundle.directory.display()))?;
     Ok(0)

@@ -20,7 +20,7 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     // the same bundle has the same text: the part of the name that nobody can guess is left out
     flags.keyring = Keyring::Named(format!("{}.*", Keyring::plain_name(&flags.id)));
     let plan = bundle.plan_to_read(&flags)?;
-    let warnings = plan.warnings.iter().cloned().chain(near_misses(&bundle.text));
+    let warnings = plan.warnings.iter().cloned().chain(near_misses(&bundle.text)).chain(bundle.config.remarks());
     warnings.for_each(|warning| session.log.warning(&warning.to_string()));
     if args.format == "text" {
         return print(&plan.to_string());

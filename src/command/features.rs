@@ -18,6 +18,7 @@ pub fn run() -> Result<()> {
         "linux": linux(),
         "annotations": {
             "io.coracle.commit": env!("CORACLE_COMMIT"),
+            "io.github.seccomp.libseccomp.version": seccomp::library_version(),
             "io.coracle.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },

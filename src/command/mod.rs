@@ -66,7 +66,7 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
         Command::Start(args) => start::run(&session, &args.id).map(done),
         Command::State(args) => state::run(&session, &args.id).map(done),
         Command::Update(args) => update::run(&session, args).map(done),
-        Command::Later(name) => bail!("{name} is not there yet"),
+        Command::Later(name) => bail!("{name} is not implemented"),
     }
 }
 
@@ -85,6 +85,10 @@ impl Session<'_> {
     fn planned(&self, plan: &Plan) {
         plan.warnings.iter().for_each(|warning| self.log.warning(&warning.to_string()));
         if self.log.is_debug() {
+            if let Some(filter) = &plan.filter {
+                // runc's words
+                self.log.debug(|| format!("seccomp filter flags: {}", filter.flags()));
+            }
             self.log.debug(|| format!("planned after {} µs", self.began.elapsed().as_micros()));
             for Line { process, act, from } in plan.lines() {
                 self.log.debug(|| format!("plan: {process}: {act} ({from})"));

@@ -22,6 +22,11 @@ impl At {
         At(format!("{}[{n}]", self.0))
     }
 
+    /// True for the place `path`, and for all within it.
+    pub(super) fn is_below(&self, path: &str) -> bool {
+        self.0.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+
     /// Becomes the property `name` of the object at this place; `leave` goes back to what is returned.
     pub(super) fn enter(&mut self, name: &str) -> usize {
         let before = self.0.len();

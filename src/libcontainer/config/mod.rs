@@ -91,6 +91,25 @@ pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
     Ok(Config { spec, warnings, faults })
 }
 
+impl Config {
+    /// Properties that other runtimes read otherwise. The container runs all the same.
+    pub fn remarks(&self) -> Vec<Warning> {
+        let mut remarks = Vec::new();
+        let mut remark = |at: &str, said: &str| remarks.push(Warning { at: At::new(at), said: said.to_owned() });
+        if self.spec.process().as_ref().is_some_and(|process| process.capabilities().is_none()) {
+            remark(
+                "process.capabilities",
+                "is missing: the process has no capabilities (runc 1.5 leaves it all of its own)",
+            );
+        }
+        let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        if resources.is_some_and(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0)) {
+            remark("linux.resources.pids.limit", "is 0, the least there is: one process (crun sets no limit)");
+        }
+        remarks
+    }
+}
+
 /// For `oci-spec` a pids limit that is absent is 0, which is the least there is; it is none (SPEC: config-linux.md#pids).
 fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());

@@ -164,6 +164,10 @@ const KNOWN: [&str; 152] = [
 /// Objects whose names are the user's own.
 const FREE: [&str; 7] = ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris"];
 
+/// Properties of a profile in the format of Docker and podman, which the engine turns into one for a container.
+const CONDITIONS: [&str; 4] = ["archMap", "includes", "excludes", "minKernel"];
+const CONDITIONAL: &str = "is in Docker's format: its conditions (archMap, includes, excludes, minKernel) are ignored";
+
 /// True for a property of the specification.
 pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)
@@ -206,6 +210,13 @@ impl<'de> Visitor<'de> for Look<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
         while let Some(name) = object.next_key::<String>()? {
+            if CONDITIONS.contains(&name.as_str()) && self.at.is_below("linux.seccomp") {
+                if self.found.iter().all(|warning| warning.said != CONDITIONAL) {
+                    self.found.push(Warning { at: At::new("linux.seccomp"), said: CONDITIONAL.to_owned() });
+                }
+                object.next_value::<IgnoredAny>()?;
+                continue;
+            }
             let before = self.at.enter(&name);
             if let Some(meant) = meant(&name, self.known) {
                 let said = format!("unknown property, ignored: did you mean {meant:?}?");
@@ -309,5 +320,18 @@ mod tests {
         );
         assert!(told(r#"{"annotations":{"Args":"1"},"x-mine":{"y":1}}"#).is_empty());
         assert_eq!(told(r#"{"hostnam":"x"}"#).len(), 1);
+    }
+
+    #[test]
+    fn a_profile_of_dockers_is_one_note() {
+        let entry = r#"{"names":["ptrace"],"action":"SCMP_ACT_ALLOW","comment":"","includes":{"minKernel":"4.8"},
+            "excludes":{"caps":["CAP_SYS_PTRACE"],"arches":["x"]}}"#;
+        let seccomp = format!(
+            r#"{{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{{"architecture":"x"}}],"syscalls":[{entry},{entry}]}}"#
+        );
+        let said = format!("linux.seccomp: {CONDITIONAL}");
+        assert_eq!(told(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#)), [said]);
+        // in another place these are names of somebody's own
+        assert!(told(r#"{"includes":[1],"linux":{"mine":{"excludes":1}}}"#).is_empty());
     }
 }

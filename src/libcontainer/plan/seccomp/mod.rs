@@ -34,6 +34,11 @@ const INSTRUCTION: usize = 8;
 /// The answer for an architecture that the profile does not name.
 const BAD_ARCH: Verdict = Verdict { action: LinuxSeccompAction::ScmpActKillProcess, number: 0 };
 
+/// The version of libseccomp that we are linked with.
+pub fn library_version() -> String {
+    ScmpVersion::current().map_or_else(|_| "unknown".to_owned(), |version| version.to_string())
+}
+
 /// A checked profile: what `linux.seccomp` asks, with nothing left to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
