@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -461,6 +462,72 @@ static int joiner(int argc, char **argv)
 	return !through;
 }
 
+/* The capability sets and the user of a process, out of /proc/PID/status: permitted, effective, bounding. */
+static int rights(int pid, unsigned long long sets[3], unsigned *uid)
+{
+	static const char *const names[] = { "CapPrm:", "CapEff:", "CapBnd:" };
+	char path[64], line[256];
+	int found = 0;
+	snprintf(path, sizeof path, "/proc/%d/status", pid);
+	FILE *status = fopen(path, "re");
+	while (status && fgets(line, sizeof line, status)) {
+		found += sscanf(line, "Uid: %u", uid) == 1;
+		for (int n = 0; n < 3; n++)
+			if (!strncmp(line, names[n], 7))
+				found += sscanf(line + 7, "%llx", &sets[n]) == 1;
+	}
+	if (status)
+		fclose(status);
+	return found == 4;
+}
+
+/* seize FOUND STOP PROGRAM: traces every process that comes into this pid namespace, from its first moment on, and looks at
+ * what it may do: each capability that we cannot have is a gain, and so is root where we are not root. It writes a line for
+ * each that it has caught before that was PROGRAM, until there is a file STOP. */
+static int seize(int argc, char **argv)
+{
+	unsigned long long own[3], its[3];
+	unsigned uid, own_uid;
+	if (argc != 4 || !rights(getpid(), own, &own_uid))
+		return 2;
+	FILE *out = fopen(argv[1], "we");
+	int through = 0, last = getpid();
+	if (!out)
+		return 2;
+	fputs("looking\n", out);
+	fflush(out);
+	for (unsigned long turn = 0; turn % 4096 || access(argv[2], F_OK); turn++) {
+		for (int pid = last + 1; pid <= last + 8; pid++) {
+			if (ptrace(PTRACE_SEIZE, pid, 0, 0))
+				continue;
+			char path[64], name[32] = "";
+			int known = 0;
+			if (!ptrace(PTRACE_INTERRUPT, pid, 0, 0) && waitpid(pid, NULL, __WALL) == pid) {
+				known = rights(pid, its, &uid);
+				snprintf(path, sizeof path, "/proc/%d/comm", pid);
+				FILE *comm = fopen(path, "re");
+				if (comm && fgets(name, sizeof name, comm))
+					name[strcspn(name, "\n")] = 0;
+				if (comm)
+					fclose(comm);
+				ptrace(PTRACE_DETACH, pid, 0, 0);
+			}
+			if (known && strcmp(name, argv[3])) {
+				int more = ((its[0] | its[1] | its[2]) & ~own[2]) || (!uid && own_uid);
+				through |= more;
+				fprintf(out, "%s %s uid %u permitted %llx effective %llx bounding %llx\n",
+					more ? "gained" : "caught", name, uid, its[0], its[1], its[2]);
+				fflush(out);
+			}
+			last = pid;
+			break;
+		}
+	}
+	fputs(through ? "through\n" : "nothing\n", out);
+	fclose(out);
+	return !through;
+}
+
 /* keyring-made-first NAME: makes a session keyring that everybody may search, prints its serial, and holds it. */
 static int keyring_made_first(int argc, char **argv)
 {
@@ -493,6 +560,7 @@ static const struct attack attacks[] = {
 	{ "keyring-made-first", keyring_made_first },
 	{ "keyring-of-mine", keyring_of_mine },
 	{ "naive", naive },
+	{ "seize", seize },
 	{ "unseal", unseal },
 	{ "unseal-next", unseal_next },
 	{ "weak-exec", weak_exec },

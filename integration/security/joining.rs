@@ -25,11 +25,17 @@ struct Watched {
 
 impl Watched {
     fn new(attacker: &std::path::Path) -> Watched {
+        Watched::by(attacker, |world| {
+            let secret: String = SECRET.chars().rev().collect();
+            world.config["process"]["args"] =
+                json!(["/bin/attacker", "joiner", "/found", "/stop", world.bundle().join("config.json"), secret]);
+        })
+    }
+
+    fn by(attacker: &std::path::Path, config: impl FnOnce(&mut World)) -> Watched {
         let mut world = World::running(&[]);
         finish(Command::new("cp").arg(attacker).arg(world.rootfs("bin/attacker"))).ok();
-        let secret: String = SECRET.chars().rev().collect();
-        let mark = world.bundle().join("config.json");
-        world.config["process"]["args"] = json!(["/bin/attacker", "joiner", "/found", "/stop", mark, secret]);
+        config(&mut world);
         world.config["root"]["readonly"] = json!(false);
         let capabilities = json!(["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE", "CAP_KILL"]);
         for set in ["bounding", "effective", "permitted"] {
@@ -65,6 +71,55 @@ impl Watched {
         let got: Vec<_> = found.lines().filter(|line| line.contains(": ")).collect();
         assert!(got.is_empty(), "a newcomer showed: {got:#?}");
     }
+}
+
+/// A container that may trace whatever it sees seizes each newcomer before that is the program: it has no more rights than
+/// the container. coracle before the rights were given up ahead of the birth, and runc, come with all capabilities.
+#[track_caller]
+fn gives_no_rights(user: u32, call: impl Fn(&World)) {
+    let Some(attacker) = attacker() else {
+        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
+        return;
+    };
+    needs!(ordinary::root(), "in an ordinary user's container nobody may trace what is not the user's");
+    let watched = Watched::by(attacker, |world| {
+        world.config["process"]["args"] = json!(["/bin/attacker", "seize", "/found", "/stop", "true"]);
+        world.config["process"]["user"] = json!({"uid": user, "gid": user});
+        for set in ["inheritable", "ambient"] {
+            world.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE"]);
+        }
+        finish(Command::new("chmod").arg("0777").arg(world.rootfs(""))).ok();
+    });
+    let caught = || watched.found().lines().filter(|line| line.starts_with("caught")).count();
+    for _ in 0..500 {
+        if caught() >= 5 || watched.found().contains("gained") {
+            break;
+        }
+        call(&watched.world);
+    }
+    let found = watched.found();
+    let gained: Vec<_> = found.lines().filter(|line| line.starts_with("gained")).collect();
+    assert!(gained.is_empty(), "{gained:#?}");
+    assert!(caught() >= 5, "the attacker has caught {} newcomers: {found}", caught());
+}
+
+#[test]
+fn an_exec_that_is_seized_has_no_more_rights_than_the_container() {
+    for user in [0, 1000] {
+        gives_no_rights(user, |world| {
+            finish(&mut called(world, &["exec", &world.id, "/bin/true"])).ok();
+        });
+    }
+}
+
+#[test]
+fn a_container_that_joins_a_pid_namespace_and_is_seized_has_no_more_rights() {
+    gives_no_rights(0, |world| {
+        let mut joining = World::running(&["/bin/true"]);
+        joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", world.pid())));
+        joining.write();
+        finish(&mut called(&joining, &["run", &joining.id])).ok();
+    });
 }
 
 /// The runtime, called by somebody who has a secret in the environment, and leaks a directory of the host.

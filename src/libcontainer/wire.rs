@@ -20,6 +20,8 @@ pub enum Ask {
     /// Set the resource limits, where init could not: the runtime may raise one where init, in a user namespace, may not
     /// (prlimit(2)).
     Limits,
+    /// Set the scheduler of a process that has given up its rights.
+    Scheduler,
     /// Run hooks in the runtime's namespaces.
     Hooks(HookPoint),
     /// Give the seccomp listener to its agent. It rides along.
@@ -156,6 +158,7 @@ impl Ask {
             Ask::NetDevices => with_number(7, 0),
             Ask::Tree(slot) => with_number(6, slot),
             Ask::MapIds(slot) => with_number(8, slot),
+            Ask::Scheduler => with_number(9, 0),
         }
     }
 
@@ -171,6 +174,7 @@ impl Ask {
             7 => Ask::NetDevices,
             6 => Ask::Tree(number),
             8 => Ask::MapIds(number),
+            9 => Ask::Scheduler,
             _ => return None,
         })
     }
@@ -228,6 +232,7 @@ mod tests {
             Ask::TimeOffsets,
             Ask::Cgroup,
             Ask::Limits,
+            Ask::Scheduler,
             Ask::Hooks(HookPoint::CreateContainer),
             Ask::Hooks(HookPoint::StartContainer),
             Ask::SeccompListener,

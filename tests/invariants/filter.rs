@@ -4,7 +4,7 @@ use libcontainer::plan::Plan;
 use libcontainer::plan::step::{CapabilitySets, What};
 use libcontainer::wire::{Ask, HookPoint};
 
-use super::frame::{Rule, at, insert_after, leave_out, runs_nothing, step, steps, twice};
+use super::frame::{Rule, at, insert_after, leave_out, remove, runs_nothing, step, steps, twice};
 
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -77,7 +77,7 @@ pub const RULES: [Rule; 6] = [
         holds: undumpable_to_the_end,
         broken_by: &[("the last one is left out", |plan| {
             let Some(n) = at(plan, |what| *what == What::Undumpable).last().copied() else { return false };
-            !runs_nothing(plan) && plan.init.remove(n - plan.bridge.len()).what == What::Undumpable
+            !runs_nothing(plan) && remove(plan, n).what == What::Undumpable
         })],
     },
 ];
@@ -91,7 +91,7 @@ fn kills(what: &What) -> bool {
 }
 
 fn sets(plan: &mut Plan) -> Option<&mut CapabilitySets> {
-    plan.init.iter_mut().find_map(|step| match &mut step.what {
+    plan.bridge.iter_mut().chain(&mut plan.init).find_map(|step| match &mut step.what {
         What::Capabilities(sets) => Some(sets),
         _ => None,
     })
@@ -191,6 +191,9 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     // its own signal, when it is ready, may be the same
     match *last.map(|step| &step.what).collect::<Vec<_>>() {
         [first, _] if kills(first) => Ok(()),
+        // the second is init's, which inherits none
+        [first, second, _] if kills(first) && kills(second) => Ok(()),
+        [first, last] if runs_nothing(plan) && kills(first) && !kills(last) => Ok(()),
         [last] if runs_nothing(plan) && !kills(last) => Ok(()),
         _ => Err("it lives on when its rights are given up, or ends with the runtime when it is ready".to_owned()),
     }

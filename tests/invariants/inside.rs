@@ -1,6 +1,6 @@
 //! Joining what others are in: nobody is seen before he is inside, and no path leads where they want.
 
-use libcontainer::plan::needs::Writes;
+use libcontainer::plan::needs::{Right, Writes};
 use libcontainer::plan::step::{Kept, Slot, Step, What};
 use libcontainer::plan::{Dumpable, Plan};
 
@@ -10,7 +10,7 @@ const MOUNT: u64 = libc::CLONE_NEWNS as u64;
 const PID: u64 = libc::CLONE_NEWPID as u64;
 const USER: u64 = libc::CLONE_NEWUSER as u64;
 
-pub const RULES: [Rule; 3] = [
+pub const RULES: [Rule; 4] = [
     Rule {
         name: "nobody is seen before he is inside",
         holds: inside_first,
@@ -48,6 +48,25 @@ pub const RULES: [Rule; 3] = [
         ],
     },
     Rule {
+        name: "who is seen has no more rights than the program",
+        holds: born_without_power,
+        broken_by: &[
+            ("the capabilities given up where others see it", |plan| seen_by_tracers(plan) && after_the_birth(plan, capset)),
+            ("the bounding set given up there", |plan| {
+                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Bounding(_)))
+            }),
+            ("the ids changed there", |plan| {
+                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Ids(..)))
+            }),
+            ("the groups changed there", |plan| {
+                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Groups(_)))
+            }),
+            ("a step there that takes a right", |plan| {
+                seen_by_tracers(plan) && insert_after(plan, spawn, What::Hostname(c"late".to_owned()))
+            }),
+        ],
+    },
+    Rule {
         name: "no write by path in a mount namespace of others",
         holds: no_path_in_a_joined_mount_namespace,
         broken_by: &[
@@ -81,6 +100,23 @@ pub const RULES: [Rule; 3] = [
 
 fn any_join(what: &What) -> bool {
     matches!(what, What::Join(..))
+}
+
+fn spawn(what: &What) -> bool {
+    matches!(what, What::Spawn(_))
+}
+
+fn capset(what: &What) -> bool {
+    matches!(what, What::Capabilities(_))
+}
+
+fn after_the_birth(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
+    to_the_back_of(plan, is, spawn)
+}
+
+/// Others are in the pid namespace, and no user namespace holds off those of them who have CAP_SYS_PTRACE.
+fn seen_by_tracers(plan: &Plan) -> bool {
+    joins(plan, PID) && !joins(plan, USER) && at(plan, |what| *what == What::BecomeRoot).is_empty()
 }
 
 fn joins_mount(what: &What) -> bool {
@@ -126,6 +162,24 @@ fn inside_first(plan: &Plan) -> Result<(), String> {
         return Err("init has the host's root where others see it".to_owned());
     }
     Ok(())
+}
+
+/// With CAP_SYS_PTRACE, and without a user namespace, others in the pid namespace trace init as soon as they see it: the
+/// rights are given up before, and nothing takes one afterwards (decisions/014). The filter alone may be loaded later
+/// (decisions/016).
+fn born_without_power(plan: &Plan) -> Result<(), String> {
+    if !seen_by_tracers(plan) {
+        return Ok(());
+    }
+    let changes = |what: &What| {
+        matches!(what, What::Ids(..) | What::Groups(_) | What::Bounding(_) | What::Capabilities(_) | What::NoNewPrivs)
+    };
+    let needs_a_right = |what: &What| matches!(what.right(), Right::Capability(_) | Right::SameIds);
+    let seen = at(plan, spawn).first().copied().unwrap_or(0);
+    match steps(plan).skip(seen + 1).find(|step| changes(&step.what) || needs_a_right(&step.what)) {
+        Some(step) => Err(format!("{step} where others see it")),
+        None => Ok(()),
+    }
 }
 
 /// In a mount namespace that is joined a path leads where its members want it to (CVE-2019-16884, CVE-2025-52881). A plan

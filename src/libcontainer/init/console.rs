@@ -36,7 +36,6 @@ pub(super) fn make(scene: &Scene<'_>, console: &Console) -> Outcome {
     if console.uid != 0 {
         rustix::fs::fchown(&slave, Some(Uid::from_raw(console.uid)), None)?;
     }
-    rustix::process::ioctl_tiocsctty(&slave)?;
     for number in 0..3 {
         become_stdio(slave.as_fd(), number)?;
     }

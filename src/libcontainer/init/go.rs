@@ -16,7 +16,8 @@ use crate::plan::step::{EnvOf, Exec, HookCommand, Kept, Slot};
 use crate::sys;
 use crate::wire::{HookPoint, Words};
 
-/// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed. It is
+/// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed, and so is one
+/// that is not there for the bridge (/proc/self, where it is no member of the pid namespace). It is
 /// looked at here already: later a filter may forbid getcwd(2).
 pub(super) fn try_chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
     match rustix::process::chdir(path) {
@@ -24,7 +25,7 @@ pub(super) fn try_chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
             scene.left.arrived.set(true);
             must_be_inside()
         }
-        Err(Errno::ACCESS | Errno::PERM) => Ok(()),
+        Err(Errno::ACCESS | Errno::PERM | Errno::NOENT) => Ok(()),
         Err(other) => Err(other.into()),
     }
 }

@@ -201,6 +201,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
         // the answer is all there is to do
         Ask::Cgroup | Ask::Tree(_) => Ok(()),
         Ask::Limits => limits(launched),
+        Ask::Scheduler => scheduler(launched),
         Ask::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
             let state = |hooks: &RuntimeHooks| identity.state(hooks.status, pid);
@@ -236,6 +237,12 @@ fn limits(launched: &Launched<'_>) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+fn scheduler(launched: &Launched<'_>) -> Result<()> {
+    let (attr, at) = launched.plan.scheduler.as_ref().ok_or_else(|| anyhow!("no scheduler in the plan"))?;
+    crate::sys::sched::set_scheduler(launched.child.pid, attr)
+        .map_err(|errno| anyhow!("{at}: {}: {}", What::Scheduler(*attr), words(errno)))
 }
 
 /// See `Ready::go`.

@@ -30,4 +30,5 @@ fn terminal(own: &Own<'_>, ask: &Asked<'_>, device: ConsoleDevice, plan: &mut Dr
     let size = own.process.and_then(|process| process.console_size());
     let size = size.map(|size| (clamp(size.height()), clamp(size.width()))).filter(|size| *size != (0, 0));
     plan.at(&at, What::Console(Console { socket, size, uid: own.uid, device }));
+    plan.at(&at, What::ControllingTerminal);
 }

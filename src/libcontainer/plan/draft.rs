@@ -13,6 +13,7 @@ use super::step::{Kept, Limit, Namespaces, Origin, Slot, Step, What};
 use crate::config::{At, Faults, Warning};
 use crate::host::Mounts;
 use crate::sys::mount::{Attributes, Reach};
+use crate::sys::sched::SchedAttr;
 
 /// All that will be done, decided.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Plan {
     pub oom_score_adj: Option<OomScore>,
     /// Resource limits, set by the runtime when init asks.
     pub limits: Vec<Limit>,
+    /// The scheduler, set by the runtime when init asks.
+    pub scheduler: Option<(SchedAttr, At)>,
     /// The CPUs the runtime process is on when it clones, before the child is in its cgroup.
     pub initial_affinity: Option<(At, Vec<u64>)>,
     /// The seccomp filter.
@@ -300,6 +303,7 @@ impl Draft {
             later_hooks: Vec::new(),
             oom_score_adj: None,
             limits: Vec::new(),
+            scheduler: None,
             initial_affinity: None,
             filter: None,
             cgroup: None,

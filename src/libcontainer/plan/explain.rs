@@ -123,6 +123,7 @@ impl Plan {
                 let owner = self.cgroup.iter().filter_map(|(placement, ..)| placement.owner.as_ref());
                 owner.map(|o| (format!("chown cgroup to uid {} of the container", o.uid), o.at.clone())).collect()
             }
+            Ask::Scheduler => self.scheduler.iter().map(|(attr, at)| (What::Scheduler(*attr).to_string(), at.clone())).collect(),
             Ask::SeccompListener | Ask::MapIds(_) => Vec::new(),
         }
     }
@@ -251,6 +252,7 @@ impl fmt::Display for What {
             What::Signals => f.write_str("signals to default"),
             What::Undumpable => f.write_str("not dumpable"),
             What::Session => f.write_str("setsid"),
+            What::ControllingTerminal => f.write_str("controlling terminal of the session"),
             What::Keyring(name) => write!(f, "session keyring {}", text(name)),
             What::Label(file, value) => write!(f, "label {} in /proc/self/{}", text(value), text(file)),
             What::Propagate(path, flags) => write!(f, "propagation of {} {}", text(path), propagation(*flags)),
@@ -308,6 +310,7 @@ impl fmt::Display for What {
             What::NoNewPrivs => f.write_str("no_new_privs"),
             What::Seccomp(flags) => write!(f, "seccomp filter, flags {flags:#x}"),
             What::Scheduler(attr) => scheduler(attr, f),
+            What::Processes(soft, hard) => write!(f, "setrlimit RLIMIT_NPROC {soft}:{hard}"),
             What::IoPriority(value) => write!(f, "ioprio_set class {} level {}", value >> 13, value & 7),
             What::Personality(persona) => write!(f, "personality {persona:#x}"),
             What::MemoryPolicy(mode, nodes) => write!(f, "set_mempolicy {mode:#x} nodes {nodes:x?}"),
@@ -348,6 +351,7 @@ fn asked(ask: Ask) -> String {
         Ask::IdMaps => "write uid_map and gid_map".to_owned(),
         Ask::TimeOffsets => "write timens_offsets".to_owned(),
         Ask::Limits => "set the resource limits".to_owned(),
+        Ask::Scheduler => "set the scheduler".to_owned(),
         Ask::Cgroup => "be in the cgroup".to_owned(),
         Ask::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
         Ask::SeccompListener => "pass the seccomp listener on".to_owned(),

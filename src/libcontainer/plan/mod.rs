@@ -192,13 +192,15 @@ fn draft(ask: &Asked<'_>) -> Draft {
     hooks::before_pivot(ask, &mut plan); //          ask createRuntime, run createContainer  SPEC: runtime.md#lifecycle
     labels::of_process(&own, ask, &mut plan); //      for the exec; a hook must not wear them
     rootfs::change(ask, &kinds, &mut plan);
-    namespaces::into_pids(ask, &kinds, &mut plan); // ORDER: when nothing of the host's is in reach any more
+    namespaces::into_pids(&kinds, &mut plan);
     console::attach(&own, ask, &mut plan);
     paths::hide(ask, &kinds, &mut plan); //          ORDER: after pivot, on the container's own /proc
     rootfs::finish(ask, &kinds, &mut plan); //       read-only last, when nothing has to be made any more
     process::place(&own, &mut plan); //              the working directory and HOME, as root
     process::run_as(&own, ask, &mut plan); //             scheduler, priorities, memory
     process::give_up_power(&own, &mut plan); // no_new_privs, groups, ids, capabilities
+    // ORDER: others see it when nothing of the host's is in reach, and no right is left that the program has not
+    namespaces::born_in_pids(&own, ask, &kinds, &mut plan);
     process::prepare(&own, ask, &mut plan); //       cwd inside the root, nothing open, program there, ready
     let answer = hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
     process::go(&own, answer, &mut plan); //         seccomp, the exec
@@ -235,6 +237,7 @@ pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     run_as::in_cgroup(joining, ask, &mut plan); //   before the scheduler, which may look at it
     process::run_as(&own, ask, &mut plan);
     process::give_up_power(&own, &mut plan);
+    namespaces::born_inside(&own, joining.container, ask, &mut plan); // ORDER: as for init
     process::prepare(&own, ask, &mut plan);
     process::go(&own, None, &mut plan);
     plan.into_plan(ask)

@@ -8,7 +8,8 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset};
 
 use super::Asked;
 use super::draft::{Draft, Dumpable, Joined, Opening, TimeOffset};
-use super::step::{Namespaces, Step, What};
+use super::process::{self, Own};
+use super::step::{Namespaces, Origin, Step, What};
 use super::{idmap, net_devices, sysctl};
 use crate::config::At;
 use crate::host::Mounts;
@@ -113,7 +114,7 @@ pub(super) fn unseen(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     if mapped_by_user(ask, kinds) {
         plan.plan().birth.dumpable = Dumpable::UntilMapped;
     } else {
-        super::process::unseen(plan);
+        process::unseen(plan);
     }
 }
 
@@ -149,7 +150,7 @@ pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         if by_user {
             // ORDER: the offsets as well are written by who may look
             time(ask, kinds, plan);
-            super::process::unseen(plan);
+            process::unseen(plan);
         }
         let mut rest = kinds.new.without(late | USER | PID);
         if ask.host.me.mounts == Mounts::Inside {
@@ -181,15 +182,14 @@ fn join_each(kinds: &Kinds, plan: &mut Draft) {
 
 /// A pid namespace that is joined without a user namespace has others in it, and who may trace there sees all of init: its
 /// root directory, its descriptors, its memory. So everything that needs the host is done by the bridge, which is no member
-/// (setns(2) moves only its children), and init is born when the root has changed (CVE-2016-9962).
-pub(super) fn into_pids(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+/// (setns(2) moves only its children). Init is born when the root has changed (CVE-2016-9962) and the rights are given up
+/// (`born`).
+pub(super) fn into_pids(kinds: &Kinds, plan: &mut Draft) {
     let Some((path, at)) = kinds.path_of(PID).filter(|_| !kinds.private(USER)) else { return };
     let (path, at) = (path.to_path_buf(), at.clone());
     let slot = plan.open(&at, Opening::Namespace(path, PID));
-    let mut bridge = std::mem::take(&mut plan.plan().init);
-    // a session is its leader's
-    bridge.retain(|step| step.what != What::Session);
-    for step in &mut bridge {
+    let bridge = &mut plan.plan().init;
+    for step in &mut *bridge {
         if let What::NewMount(mount) = &mut step.what
             && mount.fstype.as_c_str() == c"proc"
         {
@@ -203,15 +203,51 @@ pub(super) fn into_pids(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         // ORDER: init is born in the bridge's cgroup
         bridge.push(Step::at(&at, What::Ask(Ask::Cgroup)));
     }
+}
+
+/// Init of a container that joins a pid namespace (`into_pids`) is born.
+pub(super) fn born_in_pids(own: &Own<'_>, ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
+    if let Some((_, at)) = kinds.path_of(PID).filter(|_| !kinds.private(USER)) {
+        born(own, at, ask, plan);
+    }
+}
+
+/// What was planned so far is the bridge's, and init is born with the program's rights alone: who may trace it, where it is
+/// seen, gets nothing by that (docs/decisions/014). A process that is born in a user namespace needs no such care: as long as
+/// it is not dumpable, it takes CAP_SYS_PTRACE in the runtime's user namespace to trace it.
+fn born(own: &Own<'_>, at: &At, ask: &Asked<'_>, plan: &mut Draft) {
+    let planned = std::mem::take(&mut plan.plan().init);
+    let (of_init, bridge): (Vec<_>, Vec<_>) = planned.into_iter().partition(|step| is_not_inherited(&step.what));
     plan.plan().bridge = bridge;
-    spawn(ask, &at, Namespaces::NONE, plan);
-    plan.always("a session of its own", What::Session);
+    spawn(ask, at, Namespaces::NONE, plan);
+    for step in of_init {
+        match step.what {
+            What::Scheduler(attr) => {
+                let Origin::At(at) = step.from else { continue };
+                plan.at(&at, What::Ask(Ask::Scheduler));
+                plan.plan().scheduler = Some((attr, at));
+            }
+            what => plan.because(&step.from, what),
+        }
+    }
+    process::room_for_two(own, ask, plan);
+}
+
+/// What fork(2) does not hand on. A process with SCHED_DEADLINE cannot even fork (sched(7)).
+fn is_not_inherited(what: &What) -> bool {
+    const SCHED_DEADLINE: u32 = 6;
+    const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
+    match what {
+        What::Session | What::ControllingTerminal => true,
+        What::Scheduler(attr) => attr.policy == SCHED_DEADLINE || attr.flags & SCHED_FLAG_RESET_ON_FORK != 0,
+        _ => false,
+    }
 }
 
 /// The bridge's last steps. Nothing that init does not need is open when others may see it.
 fn spawn(ask: &Asked<'_>, at: &At, new: Namespaces, plan: &mut Draft) {
     let bridge = &mut plan.plan().bridge;
-    bridge.push(Step::always("init shows only what it needs", super::process::closed(ask)));
+    bridge.push(Step::always("init shows only what it needs", process::closed(ask)));
     bridge.push(Step::at(at, What::Spawn(new)));
 }
 
@@ -305,7 +341,7 @@ pub(super) fn settle(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
 fn name(value: &str, at: &At, what: fn(CString) -> What, plan: &mut Draft) {
     if value.len() > 64 {
         plan.fault(at, format!("{value:?} has {} bytes, and 64 is the most", value.len()));
-    } else if let Some(value) = super::process::c_string(value, at, plan) {
+    } else if let Some(value) = process::c_string(value, at, plan) {
         plan.at(at, what(value));
     }
 }
@@ -327,8 +363,8 @@ fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
             name(value.trim_end_matches('\n'), &at, What::Domainname, plan);
             continue;
         }
-        let path = super::process::c_string(&parameter, &at, plan);
-        let value = super::process::c_string(&value, &at, plan);
+        let path = process::c_string(&parameter, &at, plan);
+        let value = process::c_string(&value, &at, plan);
         if let (Some(path), Some(value)) = (path, value) {
             plan.at(&at, What::Sysctl(path, value));
         }
@@ -337,7 +373,8 @@ fn kernel_parameters(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
 
 /// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
 /// itself weighs the user namespace against the others. Others are in its pid namespace: the bridge does all of that, and
-/// what was planned so far, and init is born inside (CVE-2016-9962).
+/// what was planned so far, and init is born inside (CVE-2016-9962): at once where a user namespace holds tracers off, and
+/// else when the rights are given up (`born_inside`).
 pub(super) fn join(container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
     let at = At::new("linux.namespaces");
     let process = plan.open(&at, Opening::Process(container.pid));
@@ -349,15 +386,20 @@ pub(super) fn join(container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
     if let Some(root) = root {
         plan.at(&At::new("root.path"), What::Chroot(root));
     }
-    if container.kinds.has(PID) || container.kinds.has(USER) {
+    if container.kinds.has(USER) {
         plan.plan().bridge = std::mem::take(&mut plan.plan().init);
         spawn(ask, &at, Namespaces::NONE, plan);
-    }
-    if container.kinds.has(USER) {
         if !ask.host.me.is_root() {
             // ORDER: before it is somebody else: systemd moves the processes of who asks it, and nobody else's
             plan.at(&at, What::Ask(Ask::Cgroup));
         }
         plan.at(&at, What::BecomeRoot);
+    }
+}
+
+/// A further process is born in the container's pid namespace.
+pub(super) fn born_inside(own: &Own<'_>, container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
+    if container.kinds.has(PID) && !container.kinds.has(USER) {
+        born(own, &At::new("linux.namespaces"), ask, plan);
     }
 }

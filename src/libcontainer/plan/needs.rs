@@ -90,6 +90,7 @@ impl What {
             What::Signals => "signals",
             What::Undumpable => "not dumpable",
             What::Session => "setsid",
+            What::ControllingTerminal => "controlling terminal",
             What::Keyring(_) => "keyring",
             What::Label(..) => "label",
             What::Propagate(..) => "propagation",
@@ -125,6 +126,7 @@ impl What {
             What::NoNewPrivs => "no_new_privs",
             What::Seccomp(_) => "seccomp",
             What::Scheduler(_) => "sched_setattr",
+            What::Processes(..) => "setrlimit",
             What::IoPriority(_) => "ioprio_set",
             What::Personality(_) => "personality",
             What::MemoryPolicy(..) => "set_mempolicy",
@@ -154,6 +156,7 @@ impl What {
                 | Ask::TimeOffsets
                 | Ask::Cgroup
                 | Ask::Limits
+                | Ask::Scheduler
                 | Ask::Hooks(_)
                 | Ask::SeccompListener
                 | Ask::NetDevices,
@@ -182,6 +185,8 @@ impl What {
             | What::Signals
             | What::Undumpable
             | What::Session
+            | What::ControllingTerminal
+            | What::Processes(..)
             | What::Keyring(_)
             | What::Label(..)
             | What::Propagate(..)
@@ -231,7 +236,10 @@ impl What {
             What::Ask(Ask::NetDevices) => NET_ADMIN,
             // the runtime's own rights: hooks may look at the container as its root is
             What::Ask(Ask::Hooks(_)) => Right::SameIds,
-            What::Ask(Ask::SeccompListener) => Right::Anybody,
+            // the runtime's own right, over a process that has none
+            What::Ask(Ask::SeccompListener | Ask::Scheduler) => Right::Anybody,
+            // a clone into the pid namespace that setns(2) has chosen needs no right
+            What::Spawn(Namespaces::NONE) => Right::Anybody,
             What::Join(..) | What::Unshare(_) | What::EnterTime | What::Spawn(_) => ADMIN,
             What::BecomeRoot | What::Ids(..) => Right::Capability(CapabilitySet::SETUID.union(CapabilitySet::SETGID)),
             What::Groups(_) => Right::Capability(CapabilitySet::SETGID),
@@ -257,6 +265,8 @@ impl What {
             | What::Signals
             | What::Undumpable
             | What::Session
+            | What::ControllingTerminal
+            | What::Processes(..)
             | What::Keyring(_)
             | What::Label(..)
             | What::Umask(_)
@@ -304,6 +314,8 @@ impl What {
             | What::Signals
             | What::Undumpable
             | What::Session
+            | What::ControllingTerminal
+            | What::Processes(..)
             | What::Keyring(_)
             | What::Label(..)
             | What::Find(_)
@@ -373,6 +385,8 @@ impl What {
             | What::Signals
             | What::Undumpable
             | What::Session
+            | What::ControllingTerminal
+            | What::Processes(..)
             | What::Keyring(_)
             | What::Find(_)
             | What::Copy(..)

@@ -30,6 +30,8 @@ const MAX_GROUPS: usize = 65536;
 
 /// CAP_SYS_ADMIN as a mask (linux/capability.h).
 const SYS_ADMIN: u64 = 1 << 21;
+/// CAP_SYS_RESOURCE as a mask (linux/capability.h).
+const SYS_RESOURCE: u64 = 1 << 24;
 
 /// The process object, understood. Without one (a mistake already told) there is nothing in it.
 pub(super) struct Own<'a> {
@@ -397,6 +399,19 @@ pub(super) fn give_up_power(own: &Own<'_>, plan: &mut Draft) {
     // ORDER: a change of ids makes dumpable what fs.suid_dumpable says (PR_SET_DUMPABLE(2const)), and clears the death signal
     unseen(plan);
     plan.always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
+}
+
+/// Where the bridge as well belongs to the user, one process more counts against RLIMIT_NPROC (getrlimit(2)) until init goes
+/// on alone, which then takes that back. Root's processes are not counted.
+pub(super) fn room_for_two(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
+    if own.uid == 0 || ask.host.me.bounding & SYS_RESOURCE == 0 {
+        return;
+    }
+    let limits = &mut plan.plan().limits;
+    let Some(limit) = limits.iter_mut().find(|limit| limit.resource == libc::RLIMIT_NPROC) else { return };
+    let (soft, hard, at) = (limit.soft, limit.hard, limit.at.clone());
+    (limit.soft, limit.hard) = (soft.saturating_add(1), hard.saturating_add(1));
+    plan.at(&at, What::Processes(soft, hard));
 }
 
 fn no_new_privileges(process: &Process) -> bool {

@@ -212,6 +212,8 @@ pub enum What {
     Undumpable,
     /// setsid(2).
     Session,
+    /// ioctl(2) TIOCSCTTY: the standard input becomes the controlling terminal of the session.
+    ControllingTerminal,
     /// Join the session keyring of the container.
     Keyring(CString),
     /// Write a file below the process's own directory in the host's /proc (`attr/exec`): AppArmor and SELinux take effect
@@ -264,7 +266,8 @@ pub enum What {
     Hostname(CString),
     /// setdomainname(2).
     Domainname(CString),
-    /// Open a terminal in the container's own devpts, send its master away, use it for the standard streams.
+    /// Open a terminal in the container's own devpts, send its master away, use it for the standard streams. No session has
+    /// it yet (`ControllingTerminal`).
     Console(Console),
     // what may I do
     /// umask(2).
@@ -285,6 +288,8 @@ pub enum What {
     Seccomp(u32),
     /// sched_setattr(2).
     Scheduler(SchedAttr),
+    /// setrlimit(2) RLIMIT_NPROC: soft, hard.
+    Processes(u64, u64),
     /// ioprio_set(2): class << 13 | level.
     IoPriority(u32),
     /// personality(2).

@@ -30,24 +30,24 @@ pub struct SchedAttr {
     pub util_max: u32,
 }
 
-/// Sets the calling process's scheduling policy.
+/// Sets the scheduling policy of a process; 0 is the calling one.
 ///
 /// # Errors
 /// Those of sched_setattr(2).
-pub fn set_scheduler(attr: &SchedAttr) -> Result<(), Errno> {
+pub fn set_scheduler(pid: i32, attr: &SchedAttr) -> Result<(), Errno> {
     let attr = SchedAttr { size: u32::try_from(size_of::<SchedAttr>()).unwrap_or(0), ..*attr };
     // SAFETY: attr is a sched_attr of the size it says.
-    checked(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) }).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
 }
 
-/// Sets the I/O priority of the calling process's group: `value` is class << 13 | level (ioprio_set(2)).
+/// Sets the I/O priority of the calling process: `value` is class << 13 | level (ioprio_set(2)).
 ///
 /// # Errors
 /// Those of ioprio_set(2).
 pub fn set_io_priority(value: u32) -> Result<(), Errno> {
-    const IOPRIO_WHO_PGRP: u32 = 2;
+    const IOPRIO_WHO_PROCESS: u32 = 1;
     // SAFETY: plain integers.
-    checked(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PGRP, 0, value) }).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) }).map(drop)
 }
 
 /// Sets the execution domain (personality(2)).
