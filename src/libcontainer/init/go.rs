@@ -205,11 +205,13 @@ pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
 
 /// Runs each hook in turn, its state on stdin and its output kept where the runtime can read it.
 pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], state: Slot, output: Slot) -> Outcome {
-    let (state, output) = (scene.fd(state)?, scene.fd(output)?);
-    // before pivot_root(2) the container's root is a directory like others
-    let root = match point {
-        HookPoint::CreateContainer => Some(scene.root()?),
-        HookPoint::CreateRuntime | HookPoint::StartContainer => None,
+    let around = Around {
+        root: match point {
+            HookPoint::CreateContainer => Some(scene.root()?),
+            HookPoint::CreateRuntime | HookPoint::StartContainer => None,
+        },
+        state: scene.fd(state)?,
+        output: scene.fd(output)?,
     };
     let home = scene.left.home.get();
     if let Some(entry) = home.as_ref().and_then(Home::entry) {
@@ -217,7 +219,7 @@ pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], 
         without.for_each(|hook| hook.env.fill_spare(entry));
     }
     for (n, hook) in hooks.iter().enumerate() {
-        if let Some((errno, ending)) = run_hook(scene, hook, root, state, output)? {
+        if let Some((errno, ending)) = run_hook(scene, hook, &around)? {
             let mut said = Said::default();
             said.number(n);
             said.text(b" ");
@@ -226,6 +228,16 @@ pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], 
         }
     }
     Ok(())
+}
+
+/// What hooks of one point find.
+struct Around<'a> {
+    /// Where the container's root is, while it is not yet `/`: before pivot_root(2) it is a directory like others.
+    root: Option<BorrowedFd<'a>>,
+    /// Their standard input.
+    state: BorrowedFd<'a>,
+    /// Their standard output and error.
+    output: BorrowedFd<'a>,
 }
 
 /// How a hook ended, when it did not end well.
@@ -258,18 +270,11 @@ impl Ending {
     }
 }
 
-/// `root` is where the container's root is, while it is not yet `/`.
-fn run_hook(
-    scene: &Scene<'_>,
-    hook: &HookCommand,
-    root: Option<BorrowedFd<'_>>,
-    state: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
-) -> Outcome<Option<(Errno, Ending)>> {
-    rustix::fs::seek(state, rustix::fs::SeekFrom::Start(0))?;
+fn run_hook(scene: &Scene<'_>, hook: &HookCommand, around: &Around<'_>) -> Outcome<Option<(Errno, Ending)>> {
+    rustix::fs::seek(around.state, rustix::fs::SeekFrom::Start(0))?;
     let pid = sys::clone::fork()?;
     if pid == 0 {
-        let Err((call, errno)) = become_hook(scene, hook, root, state, output);
+        let Err((call, errno)) = become_hook(scene, hook, around);
         scene.page.hook_has_not_begun(call, errno);
         sys::clone::exit(if errno == Errno::NOENT { 127 } else { 126 });
     }
@@ -298,19 +303,13 @@ fn run_hook(
 const CALLS: [&[u8]; 5] = [b"chdir", b"its standard streams", b"close_range", b"seccomp", b"execve"];
 
 /// Returns the number of the call that did not work, and why.
-fn become_hook(
-    scene: &Scene<'_>,
-    hook: &HookCommand,
-    root: Option<BorrowedFd<'_>>,
-    state: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
-) -> Result<Infallible, (usize, Errno)> {
+fn become_hook(scene: &Scene<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (usize, Errno)> {
     let _ = rustix::process::setpgid(None, None);
     // as with runc: in the container's root
-    root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
-    sys::fds::become_stdio(state, 0)
-        .and_then(|()| sys::fds::become_stdio(output, 1))
-        .and_then(|()| sys::fds::become_stdio(output, 2))
+    around.root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
+    sys::fds::become_stdio(around.state, 0)
+        .and_then(|()| sys::fds::become_stdio(around.output, 1))
+        .and_then(|()| sys::fds::become_stdio(around.output, 2))
         .map_err(|errno| (1, errno))?;
     // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
     close_on_exec(3).map_err(|trouble| (2, trouble.errno))?;

@@ -1,10 +1,10 @@
 //! bpf(2): the program that guards the devices of a cgroup (version 2).
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::checked;
+use super::{checked, owned};
 
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_PROG_ATTACH: i32 = 8;
@@ -75,7 +75,7 @@ pub fn load_device_program(instructions: &[u8], log: &mut [u8]) -> Result<OwnedF
     // SAFETY: load is a bpf_attr of the size given; all pointers outlive the call, and log has the size given.
     let fd = checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) })?;
     // SAFETY: fresh from the kernel (close-on-exec, as all of bpf's are), known to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
+    unsafe { owned(fd) }
 }
 
 /// Attaches the program to a cgroup directory, instead of `replaced` where that is given; the cgroup keeps it.
@@ -138,7 +138,7 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
     let fd =
         checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, which.as_ptr(), size_of_val(&which)) })?;
     // SAFETY: fresh from the kernel (close-on-exec, as all of bpf's are), known to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
+    unsafe { owned(fd) }
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {

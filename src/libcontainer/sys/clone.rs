@@ -1,11 +1,11 @@
 //! clone3(2), unshare(2), setns(2), _exit(2): making processes and moving between namespaces.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicI32;
 
 use rustix::io::Errno;
 
-use super::checked;
+use super::{checked, owned};
 
 /// Which side of the clone we are on.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> 
         return Ok(Side::Child);
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-    let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+    let pidfd = unsafe { owned(pidfd.into()) }.ok();
     Ok(Side::Parent(i32::try_from(pid).unwrap_or(i32::MAX), pidfd))
 }
 
@@ -209,7 +209,7 @@ pub fn owner_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     // SAFETY: the request takes no argument and returns a new descriptor.
     let owner = checked(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_USERNS) })?;
     // SAFETY: fresh from the kernel and known to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(owner).unwrap_or(-1)) })
+    unsafe { owned(owner) }
 }
 
 /// The kind of namespace (CLONE_NEW*) that a file refers to (ioctl_ns(2), NS_GET_NSTYPE).

@@ -20,6 +20,8 @@ pub mod seccomp;
 pub mod signals;
 pub mod text;
 
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
 use rustix::io::Errno;
 
 /// A raw syscall's result as rustix and `init` know it.
@@ -29,4 +31,17 @@ fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
     }
     // SAFETY: errno's location is a valid, thread-local int for the life of the thread.
     Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }))
+}
+
+/// The descriptor that a raw syscall has just returned (`checked`).
+///
+/// # Safety
+/// `result` is what a call returned that makes a new descriptor, and nothing else owns that descriptor.
+///
+/// # Errors
+/// EBADF where the number cannot be a descriptor.
+unsafe fn owned(result: libc::c_long) -> Result<OwnedFd, Errno> {
+    let fd = RawFd::try_from(result).ok().filter(|fd| *fd >= 0).ok_or(Errno::BADF)?;
+    // SAFETY: the caller's promise: the descriptor is new, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

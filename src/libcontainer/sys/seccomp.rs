@@ -1,10 +1,10 @@
 //! seccomp(2): loading a filter that was compiled before the fork.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use super::checked;
+use super::{checked, owned};
 
 /// One BPF instruction (struct sock_filter of linux/filter.h).
 #[repr(C)]
@@ -66,7 +66,7 @@ pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     let result =
         checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) })?;
     // SAFETY: with NEW_LISTENER the result is a fresh descriptor known to nobody else.
-    Ok(has_listener(flags).then(|| unsafe { OwnedFd::from_raw_fd(RawFd::try_from(result).unwrap_or(-1)) }))
+    has_listener(flags).then(|| unsafe { owned(result) }).transpose()
 }
 
 /// True when who loads a filter with these flags gets a listener.
