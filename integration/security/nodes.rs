@@ -48,3 +48,26 @@ fn a_device_below_any_bind_is_not_made_in_the_hosts_directory() {
     assert!(ran.err.contains("linux.devices[0]: is not made: /dev/net is bound from the host"), "{}", ran.err);
     assert!(ran.ok().contains("/dev/null"));
 }
+
+/// `/dev` of the image is a link to a place where the host's directory is bound later: the names of the places do not show
+/// that nodes would be made there. coracle before the mounts were looked at makes them.
+#[test]
+fn a_dev_that_is_a_link_into_a_later_bind_gets_no_nodes() {
+    needs_root!("device nodes");
+    for path in ["/dev/null", "/dev/net/tun"] {
+        let mut world = World::running(&["true"]);
+        let host = world.path("data");
+        fs::create_dir(&host).unwrap();
+        fs::create_dir(world.rootfs("data")).unwrap();
+        std::os::unix::fs::symlink("data", world.rootfs("dev")).unwrap();
+        *world.at("/mounts") = json!([
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/data", "type": "bind", "source": host, "options": ["rbind"]},
+        ]);
+        *world.at("/linux/devices") = json!([{"path": path, "type": "c", "major": 1, "minor": 3}]);
+        let ran = world.run();
+        assert_eq!(names(&host), Vec::<PathBuf>::new(), "{path}");
+        assert!(ran.err.contains("a link leads into what is bound from the host"), "{path}: {}", ran.err);
+    }
+}

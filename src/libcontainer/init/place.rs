@@ -3,13 +3,13 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::path::DecInt;
 
 use super::{Outcome, Scene, Trouble};
-use crate::plan::step::{Last, Missing, Slot, Target};
+use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::mount::Reach;
 use crate::wire::NO_PLACE;
 
@@ -88,6 +88,74 @@ pub(super) fn parent_of<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(Owned
         }
         other => Ok((other?, name)),
     }
+}
+
+/// As `parent_of`, for what config.json has not asked to be in a mount of the host's.
+pub(super) fn parent_outside_binds<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
+    let (bytes, mut buffer) = (path.to_bytes(), [0u8; PATH_SIZE]);
+    let above = bytes.iter().rposition(|byte| *byte == b'/').map_or(&b"."[..], |slash| &bytes[..slash]);
+    let above = text(above, &mut buffer)?;
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let no_links = IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    if rustix::fs::openat2(scene.root()?, above, directory, Mode::empty(), no_links).err() == Some(Errno::LOOP) {
+        // ORDER: before anything is made there
+        not_in_a_bind(scene, above)?;
+    }
+    parent_of(scene, path)
+}
+
+/// As many mounts as are climbed.
+const MAX_MOUNTS: u32 = 100;
+
+/// The plan makes nothing in what is bound from the host, by the names of places. Where a link of the image is on the way
+/// (`/dev`), the mounts are looked at: those that `path` lies in, as far as it is there.
+fn not_in_a_bind(scene: &Scene<'_>, path: &CStr) -> Outcome {
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut length = path.to_bytes().len();
+    let mut place = loop {
+        let mut buffer = [0u8; PATH_SIZE];
+        let above = if length == 0 { c"." } else { text(&path.to_bytes()[..length], &mut buffer)? };
+        match open_path(scene, above, directory) {
+            Err(Trouble { errno: Errno::NOENT, .. }) if length > 0 => {
+                length = path.to_bytes()[..length].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            }
+            other => break other?,
+        }
+    };
+    let root = mount_id(scene.root()?)?;
+    for _ in 0..MAX_MOUNTS {
+        let id = mount_id(place.as_fd())?;
+        if id == root {
+            return Ok(());
+        }
+        if bound(scene).any(|bound| mount_id(bound) == Ok(id)) {
+            return Err(Trouble::saying(Errno::PERM, "a link leads into what is bound from the host"));
+        }
+        while !begins_a_mount(&place)? {
+            place = rustix::fs::openat(&place, c"..", directory, Mode::empty())?;
+        }
+        place = rustix::fs::openat(&place, c"..", directory, Mode::empty())?;
+    }
+    Err(Errno::LOOP.into())
+}
+
+/// What is bound from the host.
+fn bound<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = BorrowedFd<'a>> {
+    let steps = scene.steps.iter().flat_map(|list| list.iter());
+    steps.filter_map(|step| match step.what {
+        What::Bind(slot, ..) | What::BindOrLink(slot, ..) => scene.fd(slot).ok(),
+        _ => None,
+    })
+}
+
+fn mount_id(place: BorrowedFd<'_>) -> Result<u64, Errno> {
+    Ok(rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
+}
+
+/// True for the directory that a mount begins with.
+pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
+    let stat = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Makes `path` and the directories above it. Each component is made in a descriptor of its parent that was resolved in

@@ -3,11 +3,12 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
 
 use super::Outcome;
+use super::place::begins_a_mount;
 use super::see::change;
 use crate::plan::step::Change;
 use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
@@ -56,11 +57,6 @@ fn private_around(mut place: OwnedFd) -> Outcome {
     }
     let attributes = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
     Ok(set_attributes(place.as_fd(), &attributes, Reach::One)?)
-}
-
-fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
-    let stat = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
-    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 pub(super) fn pivot(root: BorrowedFd<'_>) -> Outcome {

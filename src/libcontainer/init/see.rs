@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
-use super::place::{make, open_existing, open_path, open_target, parent_of};
+use super::place::{make, open_existing, open_path, open_target, parent_of, parent_outside_binds};
 use super::{Outcome, Scene, Trouble, copy, pids, talk};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
 use crate::sys::mount::{Attributes, Reach, set_attributes};
@@ -181,7 +181,7 @@ pub(super) fn remount(scene: &Scene<'_>, changes: &[Change], target: &Target) ->
 }
 
 pub(super) fn mknod(scene: &Scene<'_>, node: &Node) -> Outcome {
-    let (parent, name) = parent_of(scene, &node.path)?;
+    let (parent, name) = parent_outside_binds(scene, &node.path)?;
     let kind = FileType::from_raw_mode(node.mode);
     match rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode), node.device) {
         Ok(()) => {}
@@ -202,7 +202,7 @@ pub(super) fn mknod(scene: &Scene<'_>, node: &Node) -> Outcome {
 }
 
 pub(super) fn symlink(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
-    let (parent, name) = parent_of(scene, path)?;
+    let (parent, name) = parent_outside_binds(scene, path)?;
     match rustix::fs::symlinkat(to, &parent, name) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(other) => Err(other.into()),
@@ -210,7 +210,7 @@ pub(super) fn symlink(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
 }
 
 pub(super) fn replace(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
-    let (parent, name) = parent_of(scene, path)?;
+    let (parent, name) = parent_outside_binds(scene, path)?;
     match rustix::fs::symlinkat(to, &parent, name) {
         Err(Errno::EXIST) => {
             rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
