@@ -2,12 +2,17 @@
 //! namespace in the container may mount another, in which nothing is masked or read-only (mount_namespaces(7)).
 
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
 
 use crate::mountinfo::{HostMount, mount_at};
 use crate::needs_root;
 use crate::world::World;
+
+/// A proc that is mounted on the host while a container is made with --no-pivot can stay in its mount namespace
+/// (docs/security.md, "Not defended"): the test that mounts one is alone.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Tries to mount a new proc in a user namespace of its own; says `got it` when that works.
 const TRY: &str = "busybox unshare -mrpf sh -c 'mount -t proc none /proc && echo got it; mount -t sysfs none /sys && echo got sysfs' 2>&1; cat /proc/self/mountinfo";
@@ -25,6 +30,7 @@ fn world() -> World {
 #[test]
 fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
     needs_root!("user namespaces with all ids");
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for propagation in ["", "shared", "rslave", "private"] {
         let mut world = world();
         if !propagation.is_empty() {
@@ -45,6 +51,7 @@ fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
 #[test]
 fn what_is_unmounted_for_no_pivot_stays_mounted_on_the_host() {
     needs_root!("mounts on the host");
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let world = world();
     world.write();
     let _proc = HostMount::of(&["-t", "proc", "proc"], &world.rootfs("proc"));
