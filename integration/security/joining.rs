@@ -117,6 +117,7 @@ fn a_container_that_joins_a_pid_namespace_and_is_seized_has_no_more_rights() {
     gives_no_rights(0, |world| {
         let mut joining = World::running(&["/bin/true"]);
         joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", world.pid())));
+        joining.config["process"]["capabilities"] = json!({});
         joining.write();
         finish(&mut called(&joining, &["run", &joining.id])).ok();
     });

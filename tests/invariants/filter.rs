@@ -187,13 +187,13 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     let ready = at(plan, |what| *what == What::Ready);
     let given_up = at(plan, |what| matches!(what, What::Ids(..) | What::Capabilities(_)));
     let (Some(ready), Some(given_up)) = (ready.first(), given_up.last()) else { return Err("never ready".to_owned()) };
-    let last = steps(plan).take(*ready).skip(*given_up).filter(|step| matches!(step.what, What::DeathSignal(_)));
+    // init's first step is set when it is born, and says nothing about what comes when it is ready
+    let born = plan.bridge.len();
+    let last = steps(plan).enumerate().take(*ready).skip(*given_up).filter(|(n, _)| *n != born);
+    let last = last.map(|(_, step)| step).filter(|step| matches!(step.what, What::DeathSignal(_)));
     // its own signal, when it is ready, may be the same
     match *last.map(|step| &step.what).collect::<Vec<_>>() {
         [first, _] if kills(first) => Ok(()),
-        // the second is init's, which inherits none
-        [first, second, _] if kills(first) && kills(second) => Ok(()),
-        [first, last] if runs_nothing(plan) && kills(first) && !kills(last) => Ok(()),
         [last] if runs_nothing(plan) && !kills(last) => Ok(()),
         _ => Err("it lives on when its rights are given up, or ends with the runtime when it is ready".to_owned()),
     }

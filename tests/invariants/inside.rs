@@ -51,7 +51,9 @@ pub const RULES: [Rule; 4] = [
         name: "who is seen has no more rights than the program",
         holds: born_without_power,
         broken_by: &[
-            ("the capabilities given up where others see it", |plan| seen_by_tracers(plan) && after_the_birth(plan, capset)),
+            ("the capabilities given up where others see it", |plan| {
+                seen_by_tracers(plan) && after_the_birth(plan, capset)
+            }),
             ("the bounding set given up there", |plan| {
                 seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Bounding(_)))
             }),

@@ -123,7 +123,9 @@ impl Plan {
                 let owner = self.cgroup.iter().filter_map(|(placement, ..)| placement.owner.as_ref());
                 owner.map(|o| (format!("chown cgroup to uid {} of the container", o.uid), o.at.clone())).collect()
             }
-            Ask::Scheduler => self.scheduler.iter().map(|(attr, at)| (What::Scheduler(*attr).to_string(), at.clone())).collect(),
+            Ask::Scheduler => {
+                self.scheduler.iter().map(|(attr, at)| (What::Scheduler(*attr).to_string(), at.clone())).collect()
+            }
             Ask::SeccompListener | Ask::MapIds(_) => Vec::new(),
         }
     }
