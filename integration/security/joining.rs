@@ -114,17 +114,6 @@ fn an_exec_that_is_seized_has_no_more_rights_than_the_container() {
     }
 }
 
-#[test]
-fn a_container_that_joins_a_pid_namespace_and_is_seized_has_no_more_rights() {
-    gives_no_rights(0, |world| {
-        let mut joining = World::running(&["/bin/true"]);
-        joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", world.pid())));
-        joining.config["process"]["capabilities"] = json!({});
-        joining.write();
-        finish(&mut called(&joining, &["run", &joining.id])).ok();
-    });
-}
-
 /// The runtime, called by somebody who has a secret in the environment, and leaks a directory of the host.
 fn called(world: &World, args: &[&str]) -> Command {
     let mut command = world.command(args);
