@@ -45,7 +45,7 @@ pub fn read(directory: &Path, file: &str) -> String {
 }
 
 /// Removes directories that no runtime removes: the levels above the container's own.
-fn remove_level(group: &str) {
+pub fn remove_level(group: &str) {
     for hierarchy in fs::read_dir(TOP).unwrap().flatten() {
         let _ = fs::remove_dir(hierarchy.path().join(group));
     }
@@ -295,16 +295,19 @@ fn a_frozen_group_is_refused() {
         if unified() { ("cgroup.freeze", "1", "0") } else { ("freezer.state", "FROZEN", "THAWED") };
     fs::write(group.join(file), frozen).unwrap();
     let mut world = world;
-    // frozen itself, and by the one above it
-    for path in [format!("/{}", world.group()), format!("/{}/below", world.group())] {
-        *world.at("/linux/cgroupsPath") = json!(path);
+    // frozen itself, and by the one above it, which is named; and one that is not there yet
+    for below in ["", "/below", "/new"] {
+        *world.at("/linux/cgroupsPath") = json!(format!("/{}{below}", world.group()));
         let said = world.create().fails();
-        assert!(said.contains("container's cgroup unexpectedly frozen"), "{said}");
+        assert!(said.contains(&format!("unexpectedly frozen: {}\n", group.display())), "{said}");
+        // who did not make it leaves it
+        assert!(above.exists() && !group.join("new").exists(), "{below}");
     }
     fs::write(group.join(file), thawed).unwrap();
     let _ = fs::remove_dir(&above);
     let _ = fs::remove_dir(&group);
     remove_level(&format!("{}/below", world.group()));
+    remove_level(&format!("{}/new", world.group()));
     remove_level(&world.group());
 }
 

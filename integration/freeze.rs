@@ -7,9 +7,11 @@ use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::cgroups::{directory, read, unified};
-use crate::world::{Who, World, wait_until};
-use crate::{needs, needs_root, only};
+use serde_json::json;
+
+use crate::cgroups::{directory, read, remove_level, unified};
+use crate::world::{Who, World, by_units, wait_until};
+use crate::{needs, needs_cgroup, needs_root, only};
 
 /// A process that waits in the kernel for a file system which nobody serves, and wakes for SIGKILL alone: the freezer of
 /// version 2 does not stop it.
@@ -67,4 +69,32 @@ fn a_pause_that_does_not_come_about_is_undone() {
     world.call(&["pause", &world.id]).ok();
     assert_eq!(world.status(), "paused");
     world.call(&["resume", &world.id]).ok();
+}
+
+#[test]
+fn a_container_below_a_frozen_group_says_which_it_is() {
+    needs_cgroup!();
+    needs!(!by_units(), "a unit is below none that is frozen");
+    only!(Who::Us; "the peers say no more than paused");
+    let mut world = World::running(&["sleep", "1000"]);
+    let group = world.group();
+    *world.at("/linux/cgroupsPath") = json!(format!("/{group}/own"));
+    world.begin();
+    let above = directory("freezer", &group);
+    let (file, frozen, thawed) =
+        if unified() { ("cgroup.freeze", "1", "0") } else { ("freezer.state", "FROZEN", "THAWED") };
+    fs::write(above.join(file), frozen).unwrap();
+    world.wait_for_status("paused");
+    let named = above.display().to_string();
+    for command in ["pause", "resume"] {
+        let said = world.call(&[command, &world.id]).fails();
+        assert!(said.contains(&named), "{command}: {said}");
+    }
+    let state = world.call(&["state", &world.id]);
+    assert!(state.err.contains(&named), "{}", state.err);
+    fs::write(above.join(file), thawed).unwrap();
+    world.wait_for_status("running");
+    assert!(!world.call(&["state", &world.id]).err.contains("frozen"));
+    world.call(&["delete", "--force", &world.id]).ok();
+    remove_level(&group);
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish, wait_until, who};
-use crate::{needs_cgroup, only};
+use crate::{needs, needs_cgroup, only};
 
 #[test]
 fn run_gives_the_programs_output_and_status() {
@@ -100,7 +100,7 @@ fn a_created_container_is_killed_or_deleted_and_lives_through_other_signals() {
     let world = World::running(&["sleep", "1000"]);
     world.create().ok();
     let pid = world.pid();
-    for signal in ["USR1", "0", "WINCH", "CONT", "TERM"] {
+    for signal in ["USR1", "0", "WINCH", "CONT"] {
         let killed = world.call(&["kill", &world.id, signal]);
         // the Go init of runc has handlers and dies of some, and crun knows no signal 0
         if who() == Who::Us {
@@ -118,6 +118,20 @@ fn a_created_container_is_killed_or_deleted_and_lives_through_other_signals() {
     world.call(&["delete", &world.id]).ok();
     world.assert_clean();
     assert!(!alive(pid));
+}
+
+/// The kernel keeps a signal from the first process of a pid namespace that does not handle it.
+#[test]
+fn what_asks_a_program_to_end_ends_a_created_container() {
+    needs!(who() != Who::Crun, "crun's container lives on");
+    let world = World::running(&["sleep", "1000"]);
+    for signal in ["TERM", "INT", "HUP"] {
+        world.create().ok();
+        world.call(&["kill", &world.id, signal]).ok();
+        world.wait_for_status("stopped");
+        world.call(&["delete", &world.id]).ok();
+        world.assert_clean();
+    }
 }
 
 #[test]

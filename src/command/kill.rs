@@ -13,6 +13,9 @@ use crate::cli::Kill;
 /// The annotation of an image that names the signal to stop its program with.
 pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
+/// The signals by which a program is asked to end.
+const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
 pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
     let root = session.root()?;
     let given = args.signal.as_deref().map(number).transpose()?;
@@ -58,6 +61,12 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
         Ok(()) => {}
         Err(rustix::io::Errno::SRCH) => bail!("container not running"),
         Err(errno) => bail!("signal {signal}: {errno}"),
+    }
+    // the kernel keeps from the first process of a pid namespace what it does not handle (pid_namespaces(7)), and while it
+    // waits for `start` it handles nothing: as with runc, what asks a program to end ends it
+    if ENDING.contains(&signal) && container.status()? == Status::Created {
+        // it may have ended meanwhile
+        let _ = signals::send(process.as_fd(), libc::SIGKILL);
     }
     if signal == libc::SIGKILL && cgroup.is_frozen()? {
         // version 1: what is frozen does not die before it thaws

@@ -8,7 +8,13 @@ use super::{Session, print};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     let container = session.root()?.load(id)?;
-    let mut text = serde_json::to_string_pretty(&document(&container, container.status()?, String::new()))?;
+    let status = container.status()?;
+    if status == Status::Paused
+        && let Some(above) = container.cgroup().frozen_above()
+    {
+        session.log.warning(&format!("container paused: the cgroup {} above its own is frozen", above.display()));
+    }
+    let mut text = serde_json::to_string_pretty(&document(&container, status, String::new()))?;
     text.push('\n');
     print(&text)
 }

@@ -206,10 +206,10 @@ pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The kernel's word, or that nobody accepts, or a signal that asks us to end.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let (address, deadline) = (SocketAddrUnix::new(path)?, Instant::now() + PATIENCE);
+    let (address, deadline) = (address(path)?, Instant::now() + PATIENCE);
     let mut time = Duration::from_micros(100);
     loop {
         match rustix::net::connect(&socket, &address) {
@@ -227,6 +227,14 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+/// A path, or a name in the abstract name space, which begins with a NUL (unix(7)).
+fn address(path: &Path) -> Result<rustix::net::SocketAddrUnix, Errno> {
+    match path.as_os_str().as_encoded_bytes() {
+        [0, name @ ..] => rustix::net::SocketAddrUnix::new_abstract_name(name),
+        _ => rustix::net::SocketAddrUnix::new(path),
+    }
 }
 
 /// The signal that is there to be read; None when somebody else has read it.

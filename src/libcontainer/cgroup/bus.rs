@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -53,6 +53,15 @@ enum Daemon {
     None,
 }
 
+/// Where systemd is reached. A name in the abstract name space begins with a NUL (unix(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Socket {
+    /// systemd's own.
+    Own(PathBuf),
+    /// A bus daemon's.
+    Daemon(PathBuf),
+}
+
 /// What a call is addressed to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Method<'a> {
@@ -80,23 +89,31 @@ pub(super) enum Answer {
 }
 
 impl Bus {
-    /// Connects to the first of the sockets that is there: systemd's own, or else a bus daemon's.
+    /// Connects to the first of the sockets that somebody listens on.
     ///
     /// # Errors
     /// Nobody listens on any of them, or nobody answers in time.
-    pub(super) fn connect(own: &Path, daemon: Option<PathBuf>, time: Duration) -> Result<Bus> {
+    pub(super) fn connect(sockets: &[Socket], time: Duration) -> Result<Bus> {
         let deadline = Instant::now() + time;
-        let (stream, daemon) = match (wait::connect(own), daemon) {
-            (Ok(stream), _) => (stream, Daemon::None),
-            (Err(_), Some(path)) => {
-                let what = || format!("connect to {} and to {}", own.display(), path.display());
-                (wait::connect(&path).with_context(what)?, Daemon::Between)
+        let mut refused = Vec::new();
+        for socket in sockets {
+            let (path, daemon) = match socket {
+                Socket::Own(path) => (path, Daemon::None),
+                Socket::Daemon(path) => (path, Daemon::Between),
+            };
+            match wait::connect(path) {
+                Ok(stream) => {
+                    let mut bus = Bus { stream, deadline, serial: 0, daemon };
+                    bus.greet()?;
+                    return Ok(bus);
+                }
+                Err(error) => {
+                    let name = path.to_string_lossy().replace('\0', "@");
+                    refused.push(format!("connect to {name}: {}", super::word(&error)));
+                }
             }
-            (Err(error), None) => return Err(error).with_context(|| format!("connect to {}", own.display())),
-        };
-        let mut bus = Bus { stream, deadline, serial: 0, daemon };
-        bus.greet()?;
-        Ok(bus)
+        }
+        bail!(refused.join("; "))
     }
 
     /// Who we are, the kernel tells the other side: we only say that it should believe it. Works from within a user
@@ -334,7 +351,7 @@ mod tests {
     use super::*;
 
     /// A systemd that says this much and then nothing, for as long as anybody listens.
-    fn mute(says: &'static [u8]) -> (tempfile::TempDir, PathBuf) {
+    fn mute(says: &'static [u8]) -> (tempfile::TempDir, Socket) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("private");
         let listener = UnixListener::bind(&path).unwrap();
@@ -343,7 +360,7 @@ mod tests {
             stream.write_all(says).unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
         });
-        (directory, path)
+        (directory, Socket::Own(path))
     }
 
     #[test]
@@ -352,13 +369,13 @@ mod tests {
         let in_time = |began: Instant| began.elapsed() >= time && began.elapsed() < Duration::from_secs(10);
         let (_directory, path) = mute(b"");
         let began = Instant::now();
-        let said = Bus::connect(&path, None, time).unwrap_err().to_string();
+        let said = Bus::connect(&[path], time).unwrap_err().to_string();
         assert!(in_time(began) && said.contains("does not answer in time"), "{said}");
 
         // it greets, and does not answer the call
         let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
         let began = Instant::now();
-        let mut bus = Bus::connect(&path, None, time).unwrap();
+        let mut bus = Bus::connect(&[path], time).unwrap();
         let method = Method { path: "/", interface: "a.b", name: "C" };
         let serial = bus.call("a.b", method, &"text").unwrap();
         let said = bus.answer(serial).unwrap_err().to_string();
@@ -369,12 +386,13 @@ mod tests {
     fn who_hangs_up_refuses_or_is_not_there_is_told_apart() {
         let time = Duration::from_secs(10);
         let (_directory, path) = mute(b"REJECTED EXTERNAL\r\n");
-        let said = Bus::connect(&path, None, time).unwrap_err().to_string();
+        let said = Bus::connect(&[path], time).unwrap_err().to_string();
         assert!(said.contains("refuses us: REJECTED EXTERNAL"), "{said}");
-        let gone = path.with_file_name("nobody");
-        let said = Bus::connect(&gone, None, time).unwrap_err().to_string();
-        assert!(said.contains("connect to "), "{said}");
-        let said = Bus::connect(&gone, Some(gone.clone()), time).unwrap_err().to_string();
-        assert!(said.contains("and to "), "{said}");
+        let gone = [Socket::Own("/nowhere/a".into()), Socket::Daemon("/nowhere/b".into())];
+        let said = Bus::connect(&gone, time).unwrap_err().to_string();
+        assert!(said.contains("connect to /nowhere/a: ") && said.contains("; connect to /nowhere/b: "), "{said}");
+        // the next is asked where nobody listens on the first
+        let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
+        assert!(Bus::connect(&[gone[0].clone(), path], time).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! The freezer of both versions. A freeze that does not come about is undone.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
@@ -63,6 +63,11 @@ impl Cgroup {
         self.freezer().map_or(Ok(false), |(directory, _)| directory_is_frozen(directory))
     }
 
+    /// The cgroup above its own that keeps it frozen, whatever `thaw` does.
+    pub fn frozen_above(&self) -> Option<PathBuf> {
+        self.freezer().ok().and_then(|(directory, _)| frozen_above(directory))
+    }
+
     fn freezer(&self) -> Result<(&Path, Version)> {
         if let Some(directory) = self.paths.get("freezer") {
             return Ok((directory, Version::One));
@@ -100,4 +105,12 @@ fn event(file: &Path, line: &str) -> Result<bool> {
 /// The file is not there, or its cgroup was removed after it was opened.
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::NODEV)
+}
+
+/// The nearest of the directories above that is frozen by its own file. The root of a hierarchy has no such file.
+pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
+    let says_one = |file: &Path| text::value(file, &mut [0; 32]).is_ok_and(|text| text.trim() == "1");
+    let frozen =
+        |above: &&Path| ["cgroup.freeze", "freezer.self_freezing"].iter().any(|file| says_one(&above.join(file)));
+    directory.ancestors().skip(1).find(frozen).map(Path::to_path_buf)
 }

@@ -14,20 +14,26 @@ use crate::plan::resources::{Place, Write};
 /// are everywhere.
 const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 
-/// Makes the directory, for what `writes` will write there. One that is there already must be empty and not frozen.
-pub(super) fn make(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
+/// Makes the directory, for what `writes` will write there. One that is there already must be empty;
+/// neither may be frozen. A directory that was not there is added to `made`.
+pub(super) fn make<'p>(place: &'p Place, writes: &[Write], made: &mut Vec<&'p Path>) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
         error: anyhow!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
     };
     match fs::create_dir(&place.directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(&place.directory).map_err(failed)?,
+        Ok(()) => made.push(&place.directory),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            made.push(&place.directory);
+            fs::create_dir_all(&place.directory).map_err(failed)?;
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             must_be_unused(place).map_err(|error| Refusal { errno: None, error })?;
         }
         Err(error) => return Err(failed(error)),
     }
+    // ORDER: after mkdir: a new directory is frozen with the one above it, and a process in it never begins
+    must_not_be_frozen(place).map_err(|error| Refusal { errno: None, error })?;
     if place.controllers.iter().any(|controller| controller == "cpuset") {
         copy_cpuset(place).map_err(|error| Refusal {
             errno: error.raw_os_error(),
@@ -137,14 +143,20 @@ fn kind(directory: &Path) -> String {
     fs::read_to_string(directory.join("cgroup.type")).unwrap_or_default().trim().to_owned()
 }
 
+fn must_not_be_frozen(place: &Place) -> Result<()> {
+    let has_freezer = place.key.is_empty() || place.controllers.iter().any(|controller| controller == "freezer");
+    if !has_freezer || !freeze::directory_is_frozen(&place.directory)? {
+        return Ok(());
+    }
+    let by = freeze::frozen_above(&place.directory).unwrap_or_else(|| place.directory.clone());
+    bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", by.display())
+}
+
 fn must_be_unused(place: &Place) -> Result<()> {
     let there = processes::of(&place.directory)?;
     if !there.is_empty() {
         let (directory, count) = (place.directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
-    }
-    if freeze::directory_is_frozen(&place.directory)? {
-        bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", place.directory.display());
     }
     Ok(())
 }

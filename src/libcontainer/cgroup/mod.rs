@@ -97,15 +97,16 @@ impl Cgroup {
     /// What was tried, with the kernel's word; what was made is removed again.
     pub fn create(placement: &Placement, writes: &[Write]) -> Result<Cgroup> {
         let mut cgroup = Cgroup::at(placement);
-        for (n, place) in placement.places.iter().enumerate() {
-            let Err(Refusal { errno, error }) = make::make(place, writes) else { continue };
+        let mut made = Vec::new();
+        for place in &placement.places {
+            let Err(Refusal { errno, error }) = make::make(place, writes, &mut made) else { continue };
             let forbidden = is_forbidden(errno);
             if forbidden && placement.refused == Refused::None {
                 cgroup.lacks(&place.key);
                 continue;
             }
-            // what is not empty is not ours: rmdir leaves it alone
-            placement.places[..=n].iter().for_each(|place| drop(fs::remove_dir(&place.directory)));
+            // what was there before is not ours, nor what is not empty: rmdir(2) refuses that
+            made.into_iter().for_each(|directory| drop(fs::remove_dir(directory)));
             let told = forbidden && placement.refused == Refused::Told;
             return Err(if told { anyhow!("{error:#}: {NEEDS_PERMISSION}") } else { error });
         }

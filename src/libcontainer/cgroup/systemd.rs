@@ -3,14 +3,17 @@
 //! beyond its deadline, and there is no thread.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
+use zbus::wire::{Array, Dict, Signature, StructureBuilder};
 use zbus::{OwnedObjectPath, Variant};
 
-use super::bus::{Answer, Bus, Message, Method};
+use super::bus::{Answer, Bus, Message, Method, Socket};
 use crate::plan::resources::unit::{Manager, Need, Property, Unit, Value};
 
 /// How long systemd may take for all of one conversation.
@@ -122,10 +125,15 @@ pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
     let mut again = Again::default();
     let mut list: Vec<_> = properties.iter().collect();
     loop {
-        let named: Vec<_> = list.iter().map(|property| (property.name.as_str(), variant(&property.value))).collect();
+        let named = list.iter().map(|property| named(property)).collect::<Result<Vec<_>>>()?;
         let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, named))?;
         match bus.answer(serial)? {
-            Answer::Done(_) => return Ok(()),
+            Answer::Done(_) => {
+                // systemd writes the files after its answer, and before it hears the next word
+                let ping = Method { interface: "org.freedesktop.DBus.Peer", ..manager("Ping") };
+                let serial = bus.call(SYSTEMD, ping, &())?;
+                return bus.answer(serial).map(drop);
+            }
             // as above: what an older systemd does not know is written to the cgroup all the same
             Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
                 list.retain(|property| property.need == Need::Must);
@@ -239,12 +247,15 @@ pub fn available(manager: Manager) -> Result<()> {
 }
 
 fn connect(manager: Manager) -> Result<Bus> {
-    let (own, daemon) = sockets(manager)?;
-    Bus::connect(&own, Some(daemon), PATIENCE)
+    let connected = Bus::connect(&sockets(manager)?, PATIENCE);
+    match manager {
+        Manager::System => connected,
+        Manager::User => connected.context("no user manager of systemd"),
+    }
 }
 
-/// The sockets of the two managers; for a user, those of XDG_RUNTIME_DIR.
-fn sockets(manager: Manager) -> Result<(PathBuf, PathBuf)> {
+/// The sockets of the two managers, the best first; for a user, those of XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS.
+fn sockets(manager: Manager) -> Result<Vec<Socket>> {
     match manager {
         Manager::System => {
             if !Path::new("/run/systemd/system").is_dir() {
@@ -252,22 +263,65 @@ fn sockets(manager: Manager) -> Result<(PathBuf, PathBuf)> {
                     "systemd cgroup flag passed, but systemd support for managing cgroups is not available: this host was not booted with systemd"
                 );
             }
-            Ok((PathBuf::from("/run/systemd/private"), PathBuf::from("/run/dbus/system_bus_socket")))
+            Ok(vec![
+                Socket::Own(PathBuf::from("/run/systemd/private")),
+                Socket::Daemon(PathBuf::from("/run/dbus/system_bus_socket")),
+            ])
         }
         Manager::User => {
-            let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-            let runtime =
-                runtime.ok_or_else(|| anyhow!("XDG_RUNTIME_DIR is not set: no user manager of systemd to ask"))?;
-            Ok((runtime.join("systemd/private"), session_bus().unwrap_or_else(|| runtime.join("bus"))))
+            let of = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+            let sockets = of_user(of("XDG_RUNTIME_DIR").map(PathBuf::from), of("DBUS_SESSION_BUS_ADDRESS"));
+            if sockets.is_empty() {
+                bail!(
+                    "no user manager of systemd: neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS names a socket of it"
+                );
+            }
+            Ok(sockets)
         }
     }
 }
 
-/// `unix:path=…` of DBUS_SESSION_BUS_ADDRESS.
-fn session_bus() -> Option<PathBuf> {
-    let address = std::env::var("DBUS_SESSION_BUS_ADDRESS").ok()?;
-    let first = address.split(';').next()?.strip_prefix("unix:")?;
-    first.split(',').find_map(|part| part.strip_prefix("path=")).map(PathBuf::from)
+/// systemd's own socket, then the buses that the address names, or the one of the directory where there is no address.
+fn of_user(runtime: Option<PathBuf>, address: Option<OsString>) -> Vec<Socket> {
+    let own = runtime.iter().map(|runtime| Socket::Own(runtime.join("systemd/private")));
+    let bus = || runtime.iter().map(|runtime| runtime.join("bus")).collect();
+    let buses: Vec<_> = address.map_or_else(bus, |list| {
+        let list = list.into_vec();
+        list.split(|byte| *byte == b';').filter_map(|one| bus_socket(one, runtime.as_deref())).collect()
+    });
+    own.chain(buses.into_iter().map(Socket::Daemon)).collect()
+}
+
+/// The socket of `unix:path=…`, `unix:abstract=…` or `unix:runtime=yes` (D-Bus specification, "Server Addresses"). What is
+/// reached otherwise cannot tell who we are. A name that is not a path begins with a NUL (unix(7)).
+fn bus_socket(address: &[u8], runtime: Option<&Path>) -> Option<PathBuf> {
+    address.strip_prefix(b"unix:")?.split(|byte| *byte == b',').find_map(|part| {
+        let equals = part.iter().position(|byte| *byte == b'=')?;
+        let value = unescaped(&part[equals + 1..])?;
+        match &part[..equals] {
+            b"path" => Some(PathBuf::from(OsString::from_vec(value))),
+            b"abstract" => Some(PathBuf::from(OsString::from_vec([&b"\0"[..], &value].concat()))),
+            b"runtime" if value == b"yes" => runtime.map(|runtime| runtime.join("bus")),
+            _ => None,
+        }
+    })
+}
+
+/// `%2f` is `/`.
+fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let mut rest = text;
+    while let Some((first, more)) = rest.split_first() {
+        rest = more;
+        if *first != b'%' {
+            plain.push(*first);
+            continue;
+        }
+        let digits = more.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        plain.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = &more[2..];
+    }
+    Some(plain)
 }
 
 fn call_start(bus: &mut Bus, unit: &Unit, pid: i32, properties: &[Property]) -> Result<u32> {
@@ -288,13 +342,24 @@ fn call_start(bus: &mut Bus, unit: &Unit, pid: i32, properties: &[Property]) -> 
         list.push(("Delegate", Variant::from(true)));
         list.push(("PIDs", Variant::from(vec![u32::try_from(pid)?])));
     }
-    list.extend(properties.iter().map(|property| (property.name.as_str(), variant(&property.value))));
+    for property in properties {
+        list.push(named(property)?);
+    }
     let no_more: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
     bus.call(SYSTEMD, manager("StartTransientUnit"), &(unit.name.as_str(), "replace", list, no_more))
 }
 
-fn variant(value: &Value) -> Variant<'_> {
-    match value {
+fn named(property: &Property) -> Result<(&str, Variant<'_>)> {
+    let value = variant(&property.value).with_context(|| format!("unit property {}", property.name))?;
+    Ok((property.name.as_str(), value))
+}
+
+fn signature_of(text: &str) -> Result<Signature> {
+    Signature::try_from(text).map_err(|error| anyhow!("{text:?} is not a signature: {error}"))
+}
+
+fn variant(value: &Value) -> Result<Variant<'_>> {
+    Ok(match value {
         Value::Bool(value) => Variant::from(*value),
         Value::Int32(value) => Variant::from(*value),
         Value::Int64(value) => Variant::from(*value),
@@ -309,6 +374,91 @@ fn variant(value: &Value) -> Variant<'_> {
         }
         Value::Devices(value) => {
             Variant::from(value.iter().map(|(device, how)| (device.as_str(), how.as_str())).collect::<Vec<_>>())
+        }
+        Value::Byte(value) => Variant::from(*value),
+        Value::Int16(value) => Variant::from(*value),
+        Value::Uint16(value) => Variant::from(*value),
+        Value::Name('o', path) => Variant::from(zbus::ObjectPath::try_from(path.as_str())?),
+        Value::Name(_, signature) => Variant::from(signature_of(signature)?),
+        Value::Inner(value) => Variant::Variant(Box::new(variant(value)?)),
+        Value::List(signature, values) => {
+            let mut array = Array::new(&signature_of(signature)?);
+            values.iter().try_for_each(|value| anyhow::Ok(array.append(variant(value)?)?))?;
+            Variant::Array(array)
+        }
+        Value::Tuple(values) => {
+            let mut fields = StructureBuilder::new();
+            for value in values {
+                fields.push_value(variant(value)?);
+            }
+            Variant::Structure(fields.build()?)
+        }
+        Value::Dict(signature, pairs) => {
+            let Signature::Dict { key, value } = signature_of(signature)? else {
+                bail!("{signature:?} is not the signature of a dictionary")
+            };
+            let mut dict = Dict::new(key.signature(), value.signature());
+            pairs.iter().try_for_each(|(key, value)| anyhow::Ok(dict.append(variant(key)?, variant(value)?)?))?;
+            Variant::Dict(dict)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_has_a_form_on_the_bus() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let dict = vec![(text("a"), Value::Inner(Box::new(Value::Byte(1))))];
+        let cases = [
+            (Value::Int16(-1), "n"),
+            (Value::Uint16(1), "q"),
+            (Value::Name('o', "/a".to_owned()), "o"),
+            (Value::Name('g', "a{sv}".to_owned()), "g"),
+            (Value::List("(st)".to_owned(), vec![Value::Tuple(vec![text("a"), Value::Uint64(1)])]), "a(st)"),
+            (Value::List("(st)".to_owned(), vec![]), "a(st)"),
+            (Value::Dict("a{sv}".to_owned(), dict), "a{sv}"),
+            (Value::Bytes(vec![1]), "ay"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(variant(&value).unwrap().value_signature().to_string(), expected, "{value:?}");
+        }
+        for bad in [Value::Name('o', "a".to_owned()), Value::Name('g', "z".to_owned())] {
+            assert!(variant(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_users_bus_is_where_the_address_says() {
+        let run = Some(PathBuf::from("/run/user/7"));
+        let cases: [(Option<PathBuf>, &str, &[&str]); 10] = [
+            (run.clone(), "", &["own /run/user/7/systemd/private", "bus /run/user/7/bus"]),
+            (None, "unix:path=/a", &["bus /a"]),
+            (
+                run,
+                "unix:path=/a;unix:runtime=yes",
+                &["own /run/user/7/systemd/private", "bus /a", "bus /run/user/7/bus"],
+            ),
+            (None, "unix:guid=1,path=/a%20b%2Fc", &["bus /a b/c"]),
+            (None, "unix:abstract=/tmp/x,guid=1", &["bus \0/tmp/x"]),
+            (None, "tcp:host=a,port=1;unix:path=/b", &["bus /b"]),
+            (None, "unix:path=/a%2;unix:path=/b%+1;unix:path=/c", &["bus /c"]),
+            (None, "unix:runtime=yes", &[]),
+            (None, "nonsense", &[]),
+            (None, "", &[]),
+        ];
+        for (runtime, address, expected) in cases {
+            let address = Some(OsString::from(address)).filter(|address| !address.is_empty());
+            let said: Vec<_> = of_user(runtime, address.clone())
+                .into_iter()
+                .map(|socket| match socket {
+                    Socket::Own(path) => format!("own {}", path.to_str().unwrap()),
+                    Socket::Daemon(path) => format!("bus {}", path.to_str().unwrap()),
+                })
+                .collect();
+            assert_eq!(said, expected, "{address:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 
 use super::{Cgroup, must_fit, put, systemd, undone, word};
-use crate::plan::resources::unit::{QUOTA_AND_PERIOD, device_properties, properties};
+use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 
 /// What is to change.
@@ -83,11 +83,28 @@ impl Cgroup {
     fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<()> {
         let Some(unit) = self.unit() else { return Ok(()) };
         let mut list = properties(&self.with_quota_and_period(writes));
+        list.retain(|property| property.name != OOM_POLICY);
         list.extend(devices.map(device_properties).unwrap_or_default());
         if list.is_empty() {
             return Ok(());
         }
-        self.undisturbed(self.paths.contains_key("devices"), || systemd::set(unit, &list))
+        let exact = self.what_systemd_rounds();
+        self.undisturbed(self.paths.contains_key("devices"), || systemd::set(unit, &list))?;
+        // what is to change follows, and what it cannot be set back to is told there
+        exact.iter().for_each(|(path, said)| {
+            if fs::read_to_string(path).is_ok_and(|says| says != *said) {
+                let _ = put(path, said.trim());
+            }
+        });
+        Ok(())
+    }
+
+    /// Files that systemd writes for any change, and not as we have written them: the share of the CPU in whole percents, a
+    /// period without a quota not at all. The period of version 1 comes first: the quota is of it.
+    fn what_systemd_rounds(&self) -> Vec<(PathBuf, String)> {
+        let files = ["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.oom.group"];
+        let all = self.paths.values().flat_map(|directory| files.map(|file| directory.join(file)));
+        all.filter_map(|path| fs::read_to_string(&path).ok().map(|said| (path, said))).collect()
     }
 
     /// systemd knows a share of the CPU, which version 1 has in two files: where one of them is written, with what the other

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Error, anyhow};
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use crate::cgroup::Cgroup;
 use crate::container::has_executed;
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
+use crate::wait;
 use crate::wire::{Failure, Up};
 
 /// What moby looks for.
@@ -92,12 +94,36 @@ fn output_of(launched: &Launched<'_>, slot: Slot) -> String {
     String::from_utf8_lossy(&text[..length]).trim_end().to_owned()
 }
 
+/// systemd removes the cgroup of a unit as soon as nobody is in it, and with it the count of OOM kills. Init that was killed
+/// in a cgroup that is gone, and had a limit, was killed for want of memory.
+fn has_starved(launched: &Launched<'_>, cgroup: &Cgroup, signal: Option<i32>) -> bool {
+    let limits = |file: &str| matches!(file, "memory.max" | "memory.limit_in_bytes");
+    let plan = launched.plan.cgroup.as_ref();
+    let limited = plan.is_some_and(|(_, writes, _)| writes.iter().any(|write| limits(&write.file)));
+    let gone = || cgroup.unit().is_some() && !cgroup.paths().values().all(|directory| directory.exists());
+    limited && signal == Some(libc::SIGKILL) && gone()
+}
+
+/// `error`, or why the cgroup of the unit is gone.
+pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error) -> Error {
+    // who does not end in this time has not been killed
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let process = launched.child.pidfd.as_fd();
+    if !wait::readable(process, Some(deadline)).unwrap_or(false) {
+        return error;
+    }
+    let signal = ending(process).and_then(|status| status.terminating_signal());
+    let short_of_memory = cgroup.oom_kills().is_some_and(|kills| kills > 0);
+    if short_of_memory || has_starved(launched, cgroup, signal) { anyhow!("{TOO_LITTLE_MEMORY}") } else { error }
+}
+
 /// Init has ended without a word: how, and at which step.
 pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error {
     // nobody else is ever told that a process was killed for want of memory
     let short_of_memory = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
     let ended = ending(launched.child.pidfd.as_fd());
-    if short_of_memory {
+    let killed_by = ended.as_ref().and_then(WaitIdStatus::terminating_signal);
+    if short_of_memory || cgroup.is_some_and(|cgroup| has_starved(launched, cgroup, killed_by)) {
         return anyhow!("{TOO_LITTLE_MEMORY}");
     }
     // what no word could tell the page does

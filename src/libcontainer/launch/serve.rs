@@ -87,9 +87,9 @@ impl<'c> Entry<'c> {
         launched.still_outside().try_for_each(|key| cgroup.enter(key, pid))?;
         let Some((placement, writes, devices)) = &launched.plan.cgroup else { return Ok(()) };
         if let Some(starting) = self.starting.take() {
-            starting.wait()?;
-            cgroup.apply(writes)?;
-            let why = cgroup.apply_devices(devices, placement.devices)?;
+            starting.wait().map_err(|error| failure::starved_or(launched, cgroup, error))?;
+            let applied = cgroup.apply(writes).and_then(|()| cgroup.apply_devices(devices, placement.devices));
+            let why = applied.map_err(|error| failure::starved_or(launched, cgroup, error))?;
             launched.armed.warnings.extend(why.as_deref().map(super::devices_not_restricted));
         }
         // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written

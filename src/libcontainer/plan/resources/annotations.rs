@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::gvariant;
 use super::unit::{Need, Property, Value};
 use crate::config::{At, Faults};
 
@@ -24,8 +25,8 @@ pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>
             faults.add(at, "is not the name of a unit property (at least three letters)");
             continue;
         }
-        match value(text) {
-            None => faults.add(at, format!("{text:?} is no value in GVariant's text format")),
+        match gvariant::parse(text) {
+            None => faults.add(at, format!("{text:?} is not a value in GVariant's text format")),
             Some(value) => match in_microseconds(name, value) {
                 Some((name, value)) => list.push(Property { name, value, need: Need::Must }),
                 None => faults.add(at, format!("{text:?} is not a number of seconds")),
@@ -42,6 +43,9 @@ fn in_microseconds(name: &str, value: Value) -> Option<(String, Value)> {
         return Some((name.to_owned(), value));
     };
     let micro = match value {
+        Value::Byte(seconds) => u64::from(seconds) * 1_000_000,
+        Value::Uint16(seconds) => u64::from(seconds) * 1_000_000,
+        Value::Int16(seconds) => u64::try_from(seconds).ok()? * 1_000_000,
         Value::Int32(seconds) => u64::try_from(seconds).ok()?.checked_mul(1_000_000)?,
         Value::Int64(seconds) => u64::try_from(seconds).ok()?.checked_mul(1_000_000)?,
         Value::Uint32(seconds) => u64::from(seconds) * 1_000_000,
@@ -52,96 +56,9 @@ fn in_microseconds(name: &str, value: Value) -> Option<(String, Value)> {
     Some((format!("{stem}USec"), Value::Uint64(micro)))
 }
 
-/// Booleans, numbers with or without a type, strings, and arrays of strings: what properties of units are made of.
-fn value(text: &str) -> Option<Value> {
-    let text = text.trim();
-    if let Some(list) = text.strip_prefix("@as").map(str::trim).or(text.starts_with('[').then_some(text)) {
-        return strings(list);
-    }
-    let (kind, rest) = text.split_once(' ').unwrap_or(("", text));
-    let number = rest.trim();
-    match kind {
-        "boolean" | "@b" => return number.parse().ok().map(Value::Bool),
-        "int32" | "@i" => return number.parse().ok().map(Value::Int32),
-        "uint32" | "@u" => return number.parse().ok().map(Value::Uint32),
-        "int64" | "@x" => return number.parse().ok().map(Value::Int64),
-        "uint64" | "@t" => return number.parse().ok().map(Value::Uint64),
-        "double" | "@d" => return number.parse().ok().map(Value::Double),
-        "string" | "@s" => return quoted(number).map(Value::Text),
-        _ => {}
-    }
-    match text {
-        "true" => Some(Value::Bool(true)),
-        "false" => Some(Value::Bool(false)),
-        _ => quoted(text)
-            .map(Value::Text)
-            .or_else(|| text.parse().ok().map(Value::Int32))
-            .or_else(|| text.parse().ok().map(Value::Double)),
-    }
-}
-
-/// `'text'` or `"text"`, with a backslash before what would end it.
-fn quoted(text: &str) -> Option<String> {
-    let quote = text.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
-    let mut chars = text.chars().skip(1);
-    let mut content = String::new();
-    loop {
-        match chars.next()? {
-            '\\' => content.push(chars.next()?),
-            c if c == quote => return chars.next().is_none().then_some(content),
-            c => content.push(c),
-        }
-    }
-}
-
-fn strings(text: &str) -> Option<Value> {
-    let mut rest = text.strip_prefix('[')?.strip_suffix(']')?.trim();
-    let mut list = Vec::new();
-    while !rest.is_empty() {
-        let quote = rest.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
-        let mut escaped = false;
-        let end = rest.char_indices().skip(1).find_map(|(n, c)| {
-            let ends = c == quote && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends.then_some(n)
-        })?;
-        list.push(quoted(&rest[..=end])?);
-        rest = rest[end + 1..].trim();
-        rest = match rest.strip_prefix(',') {
-            Some(more) if !more.trim().is_empty() => more.trim(),
-            Some(_) => return None,
-            None if rest.is_empty() => rest,
-            None => return None,
-        };
-    }
-    Some(Value::Texts(list))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_gvariants() {
-        let cases = [
-            ("true", Some(Value::Bool(true))),
-            ("'a\\'b'", Some(Value::Text("a'b".into()))),
-            ("uint64 5", Some(Value::Uint64(5))),
-            ("@t 5", Some(Value::Uint64(5))),
-            ("-3", Some(Value::Int32(-3))),
-            ("1.5", Some(Value::Double(1.5))),
-            ("['a', \"b,c\"]", Some(Value::Texts(vec!["a".into(), "b,c".into()]))),
-            ("@as []", Some(Value::Texts(vec![]))),
-            ("", None),
-            ("plain", None),
-            ("['a'", None),
-            ("['a',]", None),
-            ("uint32 -1", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(value(text), expected, "{text}");
-        }
-    }
 
     #[test]
     fn seconds_are_microseconds_on_the_bus() {

@@ -3,6 +3,7 @@
 
 pub mod annotations;
 mod devices;
+mod gvariant;
 pub mod unit;
 pub mod update;
 mod v1;

@@ -58,6 +58,9 @@ pub enum Need {
 #[allow(missing_docs)]
 pub enum Value {
     Bool(bool),
+    Byte(u8),
+    Int16(i16),
+    Uint16(u16),
     Int32(i32),
     Int64(i64),
     Uint32(u32),
@@ -70,19 +73,36 @@ pub enum Value {
     Rates(Vec<(String, u64)>),
     /// Device and what may be done with it.
     Devices(Vec<(String, String)>),
+    /// An object path (`o`) or a signature (`g`).
+    Name(char, String),
+    /// Any other array, with the signature of what is in it.
+    List(String, Vec<Value>),
+    /// A dictionary, with its signature.
+    Dict(String, Vec<(Value, Value)>),
+    Tuple(Vec<Value>),
+    /// A variant in a variant.
+    Inner(Box<Value>),
 }
 
 impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Value::Bool(value) => write!(f, "{value}"),
+            Value::Byte(value) => write!(f, "{value}"),
+            Value::Int16(value) => write!(f, "{value}"),
+            Value::Uint16(value) => write!(f, "{value}"),
             Value::Int32(value) => write!(f, "{value}"),
             Value::Int64(value) => write!(f, "{value}"),
             Value::Uint32(value) => write!(f, "{value}"),
             Value::Uint64(u64::MAX) => f.write_str("infinity"),
             Value::Uint64(value) => write!(f, "{value}"),
             Value::Double(value) => write!(f, "{value}"),
-            Value::Text(value) => f.write_str(value),
+            Value::Inner(value) => write!(f, "<{value}>"),
+            Value::Dict(_, value) => write!(f, "{value:?}"),
+            Value::Tuple(value) | Value::List(_, value) => {
+                f.write_str(&value.iter().map(Value::to_string).collect::<Vec<_>>().join(" "))
+            }
+            Value::Name(_, value) | Value::Text(value) => f.write_str(value),
             Value::Bytes(value) => write!(f, "{value:?}"),
             Value::Texts(value) => f.write_str(&value.join(" ")),
             Value::Rates(value) => f.write_str(
@@ -205,6 +225,9 @@ pub fn properties(writes: &[Write]) -> Vec<Property> {
 /// The files in which version 1 has what version 2 has in `cpu.max`.
 pub const QUOTA_AND_PERIOD: [&str; 2] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"];
 
+/// What systemd takes for a unit that it starts, and not for one that is there.
+pub const OOM_POLICY: &str = "OOMPolicy";
+
 fn quota_of_two_files(writes: &[Write]) -> Vec<Property> {
     let value = |file: &str| writes.iter().rfind(|write| write.file == file).map(|write| write.value.as_str());
     match QUOTA_AND_PERIOD.map(value) {
@@ -235,6 +258,11 @@ fn words(write: &Write) -> Vec<Property> {
         "cpu.max" => quota(&write.value),
         "cpuset.cpus" => mask(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),
         "cpuset.mems" => mask(&write.value).map(|bytes| may("AllowedMemoryNodes", bytes)).unwrap_or_default(),
+        // systemd writes the file from it, at a reload too
+        "memory.oom.group" => {
+            let policy = if write.value.trim() == "1" { "kill" } else { "continue" };
+            may(OOM_POLICY, Value::Text(policy.to_owned()))
+        }
         "blkio.weight" => must("BlockIOWeight", number()),
         "io.weight" | "io.bfq.weight" => io_weight(write),
         "io.max" => io_max(&write.value),
@@ -399,6 +427,8 @@ mod tests {
             ("cpu.max", "50000 100000", "CPUQuotaPerSecUSec=500000 CPUQuotaPeriodUSec=100000"),
             ("cpu.max", "1234 100000", "CPUQuotaPerSecUSec=20000 CPUQuotaPeriodUSec=100000"),
             ("cpu.max", "max 100000", "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=100000"),
+            ("memory.oom.group", "1", "OOMPolicy=kill"),
+            ("memory.oom.group", "0", "OOMPolicy=continue"),
             ("cpu.idle", "1", "CPUWeight=0"),
             ("cpu.idle", "0", "CPUWeight=infinity"),
             ("cpuset.cpus", "0-3,8", "AllowedCPUs=[15, 1]"),

@@ -124,7 +124,8 @@ fn lay_over(there: &mut Value, asked: &Value) {
 
 fn lay_beside(list: &mut Vec<Value>, entry: &Value) {
     let names = ["major", "minor", "pageSize", "name"];
-    match list.iter_mut().find(|there| names.iter().all(|name| there[*name] == entry[*name])) {
+    // of two entries for one device the kernel gets both, and the last is in force
+    match list.iter_mut().rfind(|there| names.iter().all(|name| there[*name] == entry[*name])) {
         Some(there) => lay_over(there, entry),
         None => list.push(entry.clone()),
     }

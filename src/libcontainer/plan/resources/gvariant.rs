@@ -1,0 +1,468 @@
+//! GVariant's text format (https://docs.gtk.org/glib/gvariant-text-format.html), as far as D-Bus has the types: what runc's
+//! parser takes, and tuples.
+
+use super::unit::Value;
+
+/// Values may be in each other this deep (D-Bus specification, "Valid Signatures").
+const DEEPEST: usize = 32;
+
+/// The words for types; with a type string (`@as`) any type can be said.
+const TYPES: [(&str, &str); 13] = [
+    ("boolean", "b"),
+    ("byte", "y"),
+    ("int16", "n"),
+    ("uint16", "q"),
+    ("int32", "i"),
+    ("uint32", "u"),
+    ("handle", "h"),
+    ("int64", "x"),
+    ("uint64", "t"),
+    ("double", "d"),
+    ("string", "s"),
+    ("objectpath", "o"),
+    ("signature", "g"),
+];
+
+/// The value that a text says.
+pub(super) fn parse(text: &str) -> Option<Value> {
+    let mut reader = Reader { rest: text };
+    let node = reader.node(0)?;
+    let signature = node.signature()?;
+    (reader.next_is("") && reader.rest.is_empty()).then_some(())?;
+    node.value(&signature)
+}
+
+/// What was written, before it is known of which type it is.
+enum Node {
+    Bool(bool),
+    Number(String),
+    Text(String),
+    Bytes(Vec<u8>),
+    Array(Vec<Node>),
+    Dict(Vec<(Node, Node)>),
+    Tuple(Vec<Node>),
+    Variant(Box<Node>),
+    /// With its type before it.
+    Typed(String, Box<Node>),
+}
+
+struct Reader<'t> {
+    rest: &'t str,
+}
+
+impl Reader<'_> {
+    /// Whether the next thing is `mark`, which is taken then.
+    fn next_is(&mut self, mark: &str) -> bool {
+        self.rest = self.rest.trim_start();
+        let after = self.rest.strip_prefix(mark);
+        self.rest = after.unwrap_or(self.rest);
+        after.is_some()
+    }
+
+    fn node(&mut self, depth: usize) -> Option<Node> {
+        let deeper = (depth < DEEPEST).then_some(depth + 1)?;
+        if self.next_is("[") {
+            return self.list("]", |reader| reader.node(deeper)).map(Node::Array);
+        }
+        if self.next_is("(") {
+            return self.list(")", |reader| reader.node(deeper)).map(Node::Tuple);
+        }
+        if self.next_is("{") {
+            let entry = |reader: &mut Self| {
+                let key = reader.node(deeper)?;
+                reader.next_is(":").then_some(())?;
+                Some((key, reader.node(deeper)?))
+            };
+            return self.list("}", entry).map(Node::Dict);
+        }
+        if self.next_is("<") {
+            let inner = self.node(deeper)?;
+            return self.next_is(">").then(|| Node::Variant(Box::new(inner)));
+        }
+        if ["b'", "b\""].iter().any(|begin| self.rest.starts_with(begin)) {
+            self.rest = &self.rest[1..];
+            return self.quoted()?.bytes().map(Node::Bytes);
+        }
+        if self.rest.starts_with(['\'', '"']) {
+            return self.quoted()?.text().map(Node::Text);
+        }
+        if self.next_is("@") {
+            let signature = self.word(|c| !c.is_whitespace())?.to_owned();
+            return Some(Node::Typed(signature, Box::new(self.node(deeper)?)));
+        }
+        let word = self.word(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))?;
+        match word {
+            "true" => return Some(Node::Bool(true)),
+            "false" => return Some(Node::Bool(false)),
+            _ => {}
+        }
+        match TYPES.iter().find(|(name, _)| *name == word) {
+            Some((_, signature)) => Some(Node::Typed((*signature).to_owned(), Box::new(self.node(deeper)?))),
+            None => Some(Node::Number(word.to_owned())),
+        }
+    }
+
+    /// What is between commas, up to `end`. In a tuple of one a comma is before the end.
+    fn list<T>(&mut self, end: &str, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let mut all = Vec::new();
+        while !self.next_is(end) {
+            all.push(one(self)?);
+            let more = self.next_is(",");
+            if more && end == ")" && all.len() == 1 {
+                continue;
+            }
+            match (more, self.next_is(end)) {
+                (false, true) => return Some(all),
+                (true, false) => {}
+                _ => return None,
+            }
+        }
+        // an empty one
+        (all.is_empty() || end == ")").then_some(all)
+    }
+
+    fn word(&mut self, belongs: impl Fn(char) -> bool) -> Option<&str> {
+        let end = self.rest.find(|c| !belongs(c)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        (!word.is_empty()).then_some(word)
+    }
+
+    /// What is between two quotes of a kind; a backslash takes the next character along.
+    fn quoted(&mut self) -> Option<Quoted<'_>> {
+        let quote = self.rest.chars().next()?;
+        let mut escaped = false;
+        let end = self.rest.char_indices().skip(1).find_map(|(n, c)| {
+            let ends = c == quote && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends.then_some(n)
+        })?;
+        let (inner, rest) = (&self.rest[1..end], &self.rest[end + 1..]);
+        self.rest = rest;
+        Some(Quoted(inner))
+    }
+}
+
+struct Quoted<'t>(&'t str);
+
+impl Quoted<'_> {
+    fn text(&self) -> Option<String> {
+        let mut chars = self.0.chars();
+        let mut text = String::new();
+        while let Some(c) = chars.next() {
+            if c != '\\' {
+                text.push(c);
+                continue;
+            }
+            let digits = match chars.next()? {
+                'u' => 4,
+                'U' => 8,
+                // a line that goes on
+                '\n' => continue,
+                other => {
+                    text.push(control(other).map_or(other, char::from));
+                    continue;
+                }
+            };
+            let code = chars.as_str().get(..digits)?;
+            text.push(char::from_u32(hex(code)?)?);
+            chars = chars.as_str()[digits..].chars();
+        }
+        // no string of D-Bus has one
+        (!text.contains('\0')).then_some(text)
+    }
+
+    /// A byte string ends with a NUL.
+    fn bytes(&self) -> Option<Vec<u8>> {
+        let mut rest = self.0.as_bytes();
+        let mut bytes = Vec::new();
+        while let Some((first, more)) = rest.split_first() {
+            rest = more;
+            if *first != b'\\' {
+                bytes.push(*first);
+                continue;
+            }
+            let (escaped, more) = rest.split_first()?;
+            rest = more;
+            match escaped {
+                b'x' => {
+                    bytes.push(u8::try_from(hex(std::str::from_utf8(rest.get(..2)?).ok()?)?).ok()?);
+                    rest = &rest[2..];
+                }
+                b'0'..=b'7' => {
+                    let octal = |byte: &&u8| (b'0'..=b'7').contains(*byte);
+                    let more = rest.iter().take(2).take_while(octal).count();
+                    let digits = std::iter::once(escaped).chain(&rest[..more]);
+                    let code = digits.fold(0u16, |code, digit| code * 8 + u16::from(digit - b'0'));
+                    bytes.push(u8::try_from(code).ok()?);
+                    rest = &rest[more..];
+                }
+                other => bytes.push(control(char::from(*other)).unwrap_or(*other)),
+            }
+        }
+        bytes.push(0);
+        Some(bytes)
+    }
+}
+
+fn control(letter: char) -> Option<u8> {
+    let all = [('a', 7), ('b', 8), ('f', 12), ('n', b'\n'), ('r', b'\r'), ('t', b'\t'), ('v', 11)];
+    all.iter().find(|(name, _)| *name == letter).map(|(_, byte)| *byte)
+}
+
+fn hex(digits: &str) -> Option<u32> {
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
+impl Node {
+    /// Its type, where it says one, or else what such a value mostly is.
+    fn signature(&self) -> Option<String> {
+        Some(match self {
+            Node::Typed(signature, _) => signature.clone(),
+            Node::Bool(_) => "b".to_owned(),
+            Node::Number(text) if is_double(text) => "d".to_owned(),
+            Node::Number(_) => "i".to_owned(),
+            Node::Text(_) => "s".to_owned(),
+            Node::Bytes(_) => "ay".to_owned(),
+            Node::Variant(_) => "v".to_owned(),
+            Node::Array(all) => format!("a{}", common(all.iter())?),
+            Node::Dict(all) => {
+                let (key, value) =
+                    (common(all.iter().map(|(key, _)| key))?, common(all.iter().map(|(_, value)| value))?);
+                format!("a{{{key}{value}}}")
+            }
+            Node::Tuple(all) => format!("({})", all.iter().map(Node::signature).collect::<Option<String>>()?),
+        })
+    }
+
+    /// Whether its type is said somewhere in it.
+    fn is_typed(&self) -> bool {
+        match self {
+            Node::Typed(..) => true,
+            Node::Array(all) | Node::Tuple(all) => all.iter().any(Node::is_typed),
+            Node::Dict(all) => all.iter().any(|(key, value)| key.is_typed() || value.is_typed()),
+            Node::Bool(_) | Node::Number(_) | Node::Text(_) | Node::Bytes(_) | Node::Variant(_) => false,
+        }
+    }
+
+    /// As a value of that type.
+    fn value(&self, signature: &str) -> Option<Value> {
+        let (kind, inner) = (signature.chars().next()?, &signature[1..]);
+        let is_one = inner.is_empty();
+        match (self, kind) {
+            (Node::Typed(own, node), _) => (own == signature).then(|| node.value(own))?,
+            (Node::Bool(value), 'b') if is_one => Some(Value::Bool(*value)),
+            (Node::Number(text), _) if is_one => number(text, kind),
+            (Node::Text(text), 's') if is_one => Some(Value::Text(text.clone())),
+            (Node::Text(text), 'o' | 'g') if is_one => Some(Value::Name(kind, text.clone())),
+            (Node::Bytes(bytes), 'a') if inner == "y" => Some(Value::Bytes(bytes.clone())),
+            (Node::Variant(node), 'v') if is_one => Some(Value::Inner(Box::new(node.value(&node.signature()?)?))),
+            (Node::Array(all), 'a') if !inner.starts_with('{') => list(all, inner),
+            (Node::Dict(all), 'a') => {
+                let pair = inner.strip_prefix('{')?.strip_suffix('}')?;
+                let key = pair.get(..1)?;
+                let one = |(k, v): &(Node, Node)| Some((k.value(key)?, v.value(&pair[1..])?));
+                Some(Value::Dict(signature.to_owned(), all.iter().map(one).collect::<Option<_>>()?))
+            }
+            (Node::Tuple(all), '(') => {
+                let mut rest = inner.strip_suffix(')')?;
+                let mut fields = Vec::new();
+                for node in all {
+                    let (first, more) = rest.split_at(first_type(rest)?);
+                    fields.push(node.value(first)?);
+                    rest = more;
+                }
+                (rest.is_empty() && !fields.is_empty()).then_some(Value::Tuple(fields))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The type of all that are in one array: what one of them says, or else that of a number with a point.
+fn common<'n>(all: impl Iterator<Item = &'n Node> + Clone) -> Option<String> {
+    let double = |node: &&Node| matches!(node, Node::Number(text) if is_double(text));
+    let says = all.clone().find(|node| node.is_typed());
+    says.or_else(|| all.clone().find(double))
+        .or_else(|| all.clone().find(|node| node.signature().is_some()))?
+        .signature()
+}
+
+/// Arrays of bytes and of strings have a form of their own, as all others of them that we make.
+fn list(all: &[Node], inner: &str) -> Option<Value> {
+    // an empty one needs a type all the same
+    (first_type(inner)? == inner.len()).then_some(())?;
+    let values = all.iter().map(|node| node.value(inner)).collect::<Option<Vec<_>>>()?;
+    Some(match inner {
+        "y" => Value::Bytes(
+            values.iter().filter_map(|one| if let Value::Byte(byte) = one { Some(*byte) } else { None }).collect(),
+        ),
+        "s" => Value::Texts(
+            values.into_iter().filter_map(|one| if let Value::Text(text) = one { Some(text) } else { None }).collect(),
+        ),
+        _ => Value::List(inner.to_owned(), values),
+    })
+}
+
+/// How long the first complete type of a signature is.
+fn first_type(signature: &str) -> Option<usize> {
+    match signature.as_bytes().first()? {
+        b'a' => Some(1 + first_type(&signature[1..])?),
+        open @ (b'(' | b'{') => {
+            let (open, close) = (char::from(*open), if *open == b'(' { ')' } else { '}' });
+            let mut depth = 0;
+            signature.char_indices().find_map(|(n, c)| {
+                depth += i32::from(c == open) - i32::from(c == close);
+                (depth == 0).then_some(n + 1)
+            })
+        }
+        one => b"bynqiuxtdsogv".contains(one).then_some(1),
+    }
+}
+
+fn is_double(text: &str) -> bool {
+    let hex = text.trim_start_matches(['+', '-']).starts_with("0x");
+    !hex && (text.contains(['.', 'e', 'E']) || text.ends_with("inf") || text.ends_with("nan"))
+}
+
+/// As in C: `0x` is before a hexadecimal number, `0` before an octal one.
+fn number(text: &str, kind: char) -> Option<Value> {
+    if kind == 'd' {
+        return text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Double);
+    }
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (digits, base) = match (digits.strip_prefix("0x"), digits.strip_prefix('0')) {
+        (Some(digits), _) => (digits, 16),
+        (None, Some(octal)) if !octal.is_empty() => (octal, 8),
+        _ => (digits, 10),
+    };
+    digits.starts_with(|c: char| c.is_ascii_hexdigit()).then_some(())?;
+    let size = i128::from(u64::from_str_radix(digits, base).ok()?);
+    let number = if text.starts_with('-') { -size } else { size };
+    Some(match kind {
+        'y' => Value::Byte(number.try_into().ok()?),
+        'n' => Value::Int16(number.try_into().ok()?),
+        'q' => Value::Uint16(number.try_into().ok()?),
+        'i' => Value::Int32(number.try_into().ok()?),
+        'u' => Value::Uint32(number.try_into().ok()?),
+        'x' => Value::Int64(number.try_into().ok()?),
+        't' => Value::Uint64(number.try_into().ok()?),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beside each what runc 1.5's parser makes of it (godbus, variant_parser.go), where that is a value.
+    #[test]
+    fn a_text_says_a_value() {
+        let cases = [
+            ("true", "Bool(true)"),
+            ("false", "Bool(false)"),
+            ("boolean true", "Bool(true)"),
+            ("-3", "Int32(-3)"),
+            ("+3", "Int32(3)"),
+            ("1.5", "Double(1.5)"),
+            ("1e3", "Double(1000.0)"),
+            ("@d 2", "Double(2.0)"),
+            ("double 2", "Double(2.0)"),
+            ("uint64 5", "Uint64(5)"),
+            ("@t 5", "Uint64(5)"),
+            ("uint64 0xfFfFfFfFfFfFfFfF", "Uint64(18446744073709551615)"),
+            ("int64 -9223372036854775808", "Int64(-9223372036854775808)"),
+            ("010", "Int32(8)"),
+            ("0", "Int32(0)"),
+            ("0x1e", "Int32(30)"),
+            ("byte 0x01", "Byte(1)"),
+            ("int16 -1", "Int16(-1)"),
+            ("uint16 65535", "Uint16(65535)"),
+            (r"'a\'b'", r#"Text("a'b")"#),
+            (r#""a\"b'c""#, r#"Text("a\"b'c")"#),
+            (r"'a\nb\tc\\d\q'", r#"Text("a\nb\tc\\dq")"#),
+            (r"'\u00e9\U0001f600!'", r#"Text("é😀!")"#),
+            ("'a\\\nb'", r#"Text("ab")"#),
+            ("objectpath '/a'", r#"Name('o', "/a")"#),
+            ("@g 'as'", r#"Name('g', "as")"#),
+            ("['a', \"b,c\"]", r#"Texts(["a", "b,c"])"#),
+            ("@as []", "Texts([])"),
+            ("@as ['a']", r#"Texts(["a"])"#),
+            ("[byte 0x01]", "Bytes([1])"),
+            ("@ay [1, 0x02]", "Bytes([1, 2])"),
+            ("[1, byte 2]", "Bytes([1, 2])"),
+            (r"b'a\x41\n\0'", "Bytes([97, 65, 10, 0, 0])"),
+            ("[uint64 1, 2]", r#"List("t", [Uint64(1), Uint64(2)])"#),
+            ("[1, 2.5]", r#"List("d", [Double(1.0), Double(2.5)])"#),
+            ("[['a'], []]", r#"List("as", [Texts(["a"]), Texts([])])"#),
+            ("<'a'>", r#"Inner(Text("a"))"#),
+            ("[<1>, <'a'>]", r#"List("v", [Inner(Int32(1)), Inner(Text("a"))])"#),
+            ("{'a': uint32 1, 'b': 2}", r#"Dict("a{su}", [(Text("a"), Uint32(1)), (Text("b"), Uint32(2))])"#),
+            ("@a{sv} {}", r#"Dict("a{sv}", [])"#),
+            ("('a', uint64 1)", r#"Tuple([Text("a"), Uint64(1)])"#),
+            ("(1,)", "Tuple([Int32(1)])"),
+            ("@a(st) [('/dev/sda', 5)]", r#"List("(st)", [Tuple([Text("/dev/sda"), Uint64(5)])])"#),
+            (" [ 'a' ,'b' ] ", r#"Texts(["a", "b"])"#),
+        ];
+        for (text, expected) in cases {
+            let said = parse(text).map(|value| format!("{value:?}"));
+            assert_eq!(said.as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_value_is_refused() {
+        let deep = "[".repeat(100_000);
+        let bad = [
+            "",
+            "plain",
+            "['a'",
+            "['a',]",
+            "[,]",
+            "uint32 -1",
+            "byte 256",
+            "08",
+            "0x",
+            "1 2",
+            "'a",
+            r"'\u12'",
+            r"'\ud800'",
+            r"'\0\u0000'",
+            "[1, 'a']",
+            "[]",
+            "{}",
+            "()",
+            "@as",
+            "@as ['a', 1]",
+            "@s 1",
+            "@x uint64 1",
+            "@z 1",
+            "@aa []",
+            "{'a' 1}",
+            "{'a': }",
+            "<1",
+            "(1",
+            "(,)",
+            "@(ss) ('a',)",
+            "@(s ('a',)",
+            "@a{s} {'a': 1}",
+            "1e",
+            "nan",
+            "--1",
+            "0x-1",
+            r"b'\x4'",
+            r"b'\777'",
+            "b'",
+            "@",
+            "true false",
+            "@ai [1] x",
+            "handle 1",
+            "uint64 99999999999999999999",
+            "maybe 1",
+            deep.as_str(),
+        ];
+        for text in bad {
+            assert!(parse(text).is_none(), "{:.40}: {:?}", text, parse(text));
+        }
+    }
+}
