@@ -15,6 +15,10 @@ use cli::{Command, Stop, Typed};
 static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
 
 fn main() -> ExitCode {
+    libcontainer::sys::stack::with_room(called)
+}
+
+fn called() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match cli::parse(&args) {
         Ok(typed) => perform(&typed, &args),

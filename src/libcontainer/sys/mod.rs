@@ -18,6 +18,7 @@ pub mod page;
 pub mod sched;
 pub mod seccomp;
 pub mod signals;
+pub mod stack;
 pub mod text;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
