@@ -47,6 +47,11 @@ fn a_fifo_is_neither_a_namespace_nor_a_config() {
         let said = world.call(&[args, &[path.to_str().unwrap(), &world.id]].concat()).fails();
         assert!(said.contains("no end of what is written to it in 10 s"), "{said}");
     }
+    for args in [&["check", "--config"][..], &["exec", "--process"], &["update", "--resources"]] {
+        let id = if args[0] == "check" { "." } else { &world.id };
+        let said = world.call(&[args, &["/dev/zero", id]].concat()).fails();
+        assert!(said.contains("/dev/zero: it is a device"), "{said}");
+    }
     // what somebody writes is read
     let line = format!(
         "echo '{{}}' > {0} & exec {1} --root {2} update --resources {0} {3}",

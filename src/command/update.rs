@@ -1,7 +1,5 @@
 //! `update`: other limits for a container, by flags or by a resources object.
 
-use std::io::Read;
-
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::cgroup::{Change, undone};
 use libcontainer::config::{self, At, Faults};
@@ -10,7 +8,7 @@ use libcontainer::host::{Host, Labels};
 use libcontainer::plan;
 use libcontainer::plan::resctrl::Schema;
 use libcontainer::plan::resources::update::{self, Update};
-use libcontainer::resctrl;
+use libcontainer::{resctrl, wait};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -104,12 +102,11 @@ fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
         }
         return Ok((of_flags(&flags)?, Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect())));
     };
-    let mut text = Vec::new();
-    if path == "-" {
-        std::io::stdin().read_to_end(&mut text).context("--resources: read standard input")?;
+    let text = if path == "-" {
+        wait::until_the_end(std::io::stdin()).context("--resources: read standard input")?
     } else {
-        text = libcontainer::wait::contents(path).with_context(|| format!("--resources: {}", path.display()))?;
-    }
+        wait::contents(path).with_context(|| format!("--resources: {}", path.display()))?
+    };
     if let Some(flag) = flags.first() {
         session.log.warning(&format!("{} is ignored: --resources says it all", flag.name));
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -175,17 +175,24 @@ pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Stopped> {
 /// How long somebody may take who is to answer, or to write what we read.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// No file that somebody names is longer: a config of 100 MB is read.
+const MOST_BYTES: u64 = 128 << 20;
+
 /// The contents of a file that somebody names. It may be a fifo: then what is written to it within `PATIENCE`.
 ///
 /// # Errors
-/// The kernel's word, or that nothing has come, or a signal that asks us to end.
+/// The kernel's word, or that it is a device or too long, or that nothing has come, or a signal that asks us to end.
 pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    let mut text = Vec::new();
-    if file.metadata()?.is_file() {
-        file.read_to_end(&mut text)?;
-        return Ok(text);
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return until_the_end(file);
     }
+    // /dev/stdin may be a terminal
+    if (kind.is_char_device() && !rustix::termios::isatty(&file)) || kind.is_block_device() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is a device"));
+    }
+    let mut text = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     loop {
         if !readable(file.as_fd(), Some(deadline)).map_err(io::Error::other)? {
@@ -195,9 +202,27 @@ pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
             Ok(0) => return Ok(text),
             // what has come before is in `text`
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-            _ => {}
+            _ => must_be_short(&text)?,
         }
     }
+}
+
+/// All that a file has, unless it is too long.
+///
+/// # Errors
+/// The kernel's word, or that it is too long.
+pub fn until_the_end(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
+    must_be_short(&text).map(|()| text)
+}
+
+fn must_be_short(text: &[u8]) -> io::Result<()> {
+    if text.len() as u64 > MOST_BYTES {
+        let said = format!("it is longer than {} MiB", MOST_BYTES >> 20);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, said));
+    }
+    Ok(())
 }
 
 /// A stream socket connected to `path`. One whose backlog is full is asked again, `PATIENCE` long: connect(2) would wait for
@@ -293,5 +318,27 @@ mod tests {
         assert_eq!(lock(other.as_fd(), soon()), Ok(false));
         drop(file);
         assert_eq!(lock(other.as_fd(), soon()), Ok(true));
+    }
+
+    #[test]
+    fn a_file_that_somebody_names_has_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = |path: &Path| contents(path).unwrap_err().to_string();
+        assert_eq!(said(Path::new("/dev/zero")), "it is a device");
+        let path = directory.path().join("file");
+        let file = File::create(&path).unwrap();
+        file.set_len(MOST_BYTES + 1).unwrap();
+        assert_eq!(said(&path), "it is longer than 128 MiB");
+        file.set_len(100_000_000).unwrap();
+        assert_eq!(contents(&path).unwrap().len(), 100_000_000);
+        // as a shell hands over what a program writes
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let here = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        std::thread::spawn(move || {
+            let mut writer = File::from(writer);
+            let zeros = [0; 1 << 16];
+            while std::io::Write::write_all(&mut writer, &zeros).is_ok() {}
+        });
+        assert_eq!(said(Path::new(&here)), "it is longer than 128 MiB");
     }
 }
