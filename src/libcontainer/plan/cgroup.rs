@@ -63,9 +63,8 @@ fn without(path_is_asked: bool, resources: Option<&LinuxResources>, ask: &Asked<
         plan.warn(&At::new("linux.cgroupsPath"), DISABLED);
     }
     let Some(resources) = resources else { return };
-    let writes = plan.keep(resources::writes(resources, &ask.host.cgroups)).unwrap_or_default();
-    for write in &writes {
-        plan.warn(&write.at, DISABLED);
+    for place in plan.keep(resources::places(resources, &ask.host.cgroups)).unwrap_or_default() {
+        plan.warn(&place, DISABLED);
     }
     let rules = rules(Some(resources));
     let access = plan.keep(resources::devices(rules, &ask.host.cgroups));

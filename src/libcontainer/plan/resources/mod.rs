@@ -193,10 +193,27 @@ fn clean(path: &Path) -> PathBuf {
 /// # Errors
 /// Values that no kernel would take, each by its place.
 pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write>, Faults> {
+    sheet(resources, cgroups).into_result()
+}
+
+/// The place of every limit that is asked for, whether this host has it or not.
+///
+/// # Errors
+/// Values that no kernel would take, each by its place.
+pub fn places(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<At>, Faults> {
+    let Sheet { writes, absent, faults } = sheet(resources, cgroups);
+    let mut places: Vec<_> = writes.into_iter().map(|write| write.at).collect();
+    // one that has a file here, whose controller is not mounted, is among both
+    let more: Vec<_> = absent.iter().map(|fault| fault.at.clone()).filter(|at| !places.contains(at)).collect();
+    places.extend(more);
+    faults.into_result(places)
+}
+
+fn sheet(resources: &LinuxResources, cgroups: &Cgroups) -> Sheet {
     let at = At::new("linux.resources");
     match cgroups.layout() {
-        Layout::Unified => v2::writes(resources, &at),
-        Layout::Legacy | Layout::Hybrid => v1::writes(resources, &at, cgroups),
+        Layout::Unified => v2::sheet(resources, &at),
+        Layout::Legacy | Layout::Hybrid => v1::sheet(resources, &at, cgroups),
     }
 }
 
@@ -221,6 +238,8 @@ pub fn unused(resources: &LinuxResources) -> Vec<Warning> {
 #[derive(Default)]
 struct Sheet {
     writes: Vec<Write>,
+    /// What this host has no file for.
+    absent: Faults,
     faults: Faults,
 }
 
@@ -234,7 +253,8 @@ impl Sheet {
         self.writes.push(Write { controller, file, value, on_failure, unless_used: None, at });
     }
 
-    fn into_result(self) -> Result<Vec<Write>, Faults> {
+    fn into_result(mut self) -> Result<Vec<Write>, Faults> {
+        self.faults.extend(self.absent);
         self.faults.into_result(self.writes)
     }
 }

@@ -2,12 +2,12 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{OnFailure, Sheet, Write};
-use crate::config::{At, Faults};
+use super::{OnFailure, Sheet};
+use crate::config::At;
 use crate::host::cgroups::Cgroups;
 
-/// As `super::writes`, for version 1.
-pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> Result<Vec<Write>, Faults> {
+/// What is asked, for version 1.
+pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> Sheet {
     let mut sheet = Sheet::default();
     if let Some(pids) = resources.pids() {
         // 0 would forbid even init; as runc, it means the least there is
@@ -44,10 +44,10 @@ pub(super) fn writes(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> 
     }
     super::rdma(resources, if elsewhere("rdma", cgroups) { "" } else { "rdma" }, at, &mut sheet);
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
-        sheet.faults.add(at.key("unified"), "needs cgroup v2, and this host has v1");
+        sheet.absent.add(at.key("unified"), "needs cgroup v2, and this host has v1");
     }
     must_be_there(&mut sheet, cgroups);
-    sheet.into_result()
+    sheet
 }
 
 /// True where version 2 is mounted beside version 1 and may have what version 1 has not: systemd's hybrid layout leaves
@@ -67,7 +67,7 @@ fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
         .map(|write| (write.at.clone(), write.controller.clone()))
         .collect();
     for (at, controller) in missing {
-        sheet.faults.add(at, format!("the cgroup controller {controller} is not mounted on this host"));
+        sheet.absent.add(at, format!("the cgroup controller {controller} is not mounted on this host"));
     }
 }
 
@@ -176,6 +176,7 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Write;
     use super::*;
     use crate::host::cgroups::Hierarchy;
 
@@ -185,7 +186,7 @@ mod tests {
             .map(hierarchy)
             .to_vec();
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
-        let writes = writes(&resources, &At::new("linux.resources"), &Cgroups { v1, v2: None });
+        let writes = sheet(&resources, &At::new("linux.resources"), &Cgroups { v1, v2: None }).into_result();
         let pairs = |writes: Vec<Write>| writes.into_iter().map(|write| (write.file, write.value)).collect();
         writes.map(pairs).map_err(|faults| faults.to_string())
     }
@@ -253,7 +254,8 @@ mod tests {
     #[test]
     fn a_controller_that_is_not_mounted_is_told_by_the_property() {
         let resources: LinuxResources = serde_json::from_str(r#"{"network":{"classID":5}}"#).unwrap();
-        let faults = writes(&resources, &At::new("linux.resources"), &Cgroups::default()).unwrap_err().to_string();
+        let faults =
+            sheet(&resources, &At::new("linux.resources"), &Cgroups::default()).into_result().unwrap_err().to_string();
         assert!(faults.contains("linux.resources.network.classID: the cgroup controller net_cls"), "{faults}");
     }
 
@@ -262,7 +264,7 @@ mod tests {
         let v2 = Some(crate::host::cgroups::Unified::default());
         let resources = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}],"rdma":{"mlx5":{"hcaHandles":3}}}"#;
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
-        let writes = writes(&resources, &At::new("linux.resources"), &Cgroups { v1: vec![], v2 }).unwrap();
+        let writes = sheet(&resources, &At::new("linux.resources"), &Cgroups { v1: vec![], v2 }).into_result().unwrap();
         let files: Vec<_> = writes.iter().map(|write| (write.controller.as_str(), write.file.as_str())).collect();
         assert_eq!(files, [("", "hugetlb.2MB.rsvd.max"), ("", "hugetlb.2MB.max"), ("", "rdma.max")]);
     }

@@ -2,11 +2,11 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{OnFailure, Sheet, Write};
-use crate::config::{At, Faults};
+use super::{OnFailure, Sheet};
+use crate::config::At;
 
-/// As `super::writes`, for version 2.
-pub(super) fn writes(resources: &LinuxResources, at: &At) -> Result<Vec<Write>, Faults> {
+/// What is asked, for version 2.
+pub(super) fn sheet(resources: &LinuxResources, at: &At) -> Sheet {
     let mut sheet = Sheet::default();
     if let Some(pids) = resources.pids() {
         let limit = match pids.limit() {
@@ -28,7 +28,7 @@ pub(super) fn writes(resources: &LinuxResources, at: &At) -> Result<Vec<Write>, 
     super::rdma(resources, "", at, &mut sheet);
     only_in_v1(resources, at, &mut sheet);
     unified(resources, at, &mut sheet);
-    sheet.into_result()
+    sheet
 }
 
 fn max(value: i64) -> String {
@@ -60,7 +60,7 @@ fn only_in_v1(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
         }),
     );
     for (name, _) in names.iter().filter(|(_, set)| *set) {
-        sheet.faults.add(at.key(name), "needs cgroup v1, and this host has v2");
+        sheet.absent.add(at.key(name), "needs cgroup v1, and this host has v2");
     }
 }
 
@@ -186,12 +186,13 @@ fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Write;
     use super::*;
 
     fn written(json: &str) -> Result<Vec<(String, String)>, String> {
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let pairs = |writes: Vec<Write>| writes.into_iter().map(|write| (write.file, write.value)).collect();
-        writes(&resources, &At::new("linux.resources")).map(pairs).map_err(|faults| faults.to_string())
+        sheet(&resources, &At::new("linux.resources")).into_result().map(pairs).map_err(|faults| faults.to_string())
     }
 
     #[test]
@@ -270,7 +271,7 @@ mod tests {
                 r#"{{"blockIO":{{"weight":{weight},"weightDevice":[{{"major":8,"minor":1,"weight":{weight}}}]}}}}"#
             );
             let resources: LinuxResources = serde_json::from_str(&json).unwrap();
-            let writes = writes(&resources, &At::new("linux.resources")).unwrap();
+            let writes = sheet(&resources, &At::new("linux.resources")).into_result().unwrap();
             let instead = |value: String| OnFailure::Instead("io.weight".to_owned(), value);
             assert_eq!(
                 (writes[0].file.as_str(), writes[0].value.as_str()),
@@ -286,7 +287,7 @@ mod tests {
     fn a_limit_below_what_is_used_is_not_set_when_that_was_asked() {
         let resources: LinuxResources =
             serde_json::from_str(r#"{"memory":{"limit":10,"checkBeforeUpdate":true}}"#).unwrap();
-        assert_eq!(writes(&resources, &At::new("linux.resources")).unwrap()[0].unless_used, Some(10));
+        assert_eq!(sheet(&resources, &At::new("linux.resources")).into_result().unwrap()[0].unless_used, Some(10));
     }
 
     #[test]
