@@ -20,6 +20,8 @@ use crate::wait;
 
 /// The socket's name in its directory, which the container has at /run/notify.
 const NAME: &str = "notify.sock";
+/// As many messages are looked at in one turn: a program that never stops talking must not keep us from all else.
+const MOST_MESSAGES: usize = 16;
 /// As long as sd_notify_barrier(3) callers usually wait.
 const BARRIER: Duration = Duration::from_secs(30);
 
@@ -83,24 +85,25 @@ impl Notify {
             if ended {
                 return Ok(());
             }
+            // what is ready comes first in a wait, and a program may talk without an end
+            wait::check().context("NOTIFY_SOCKET")?;
         }
     }
 
-    /// Passes on what waits in the socket; true when it said that the container is ready.
+    /// Passes on what waits in the socket, the last word about readiness alone; true when it said that the container is ready.
     ///
     /// # Errors
     /// The manager cannot be told.
     pub fn pass_on(&self) -> Result<bool> {
         let mut buffer = [0u8; 4096];
-        let mut ready = false;
-        while let Ok(length) = self.container.recv(&mut buffer) {
+        let mut ready = None;
+        for _ in 0..MOST_MESSAGES {
+            let Ok(length) = self.container.recv(&mut buffer) else { break };
             let text = String::from_utf8_lossy(&buffer[..length]);
-            for line in text.lines().filter(|line| line.starts_with("READY=")) {
-                self.tell(line)?;
-                ready = true;
-            }
+            ready = text.lines().rfind(|line| line.starts_with("READY=")).map(str::to_owned).or(ready);
         }
-        Ok(ready)
+        ready.as_deref().map_or(Ok(()), |line| self.tell(line))?;
+        Ok(ready.is_some())
     }
 
     fn tell(&self, line: &str) -> Result<()> {
@@ -159,6 +162,12 @@ mod tests {
         assert_eq!(&buffer[..length], b"READY=1");
         manager.set_nonblocking(true).unwrap();
         assert!(manager.recv(&mut buffer).is_err());
+        // many words in one turn are one word for the manager, who may take his time
+        for _ in 0..5 {
+            program.send(b"READY=1\nREADY=1\n").unwrap();
+        }
+        assert!(notify.pass_on().unwrap());
+        assert!(manager.recv(&mut buffer).is_ok() && manager.recv(&mut buffer).is_err());
     }
 
     #[test]
