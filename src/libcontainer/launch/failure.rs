@@ -13,7 +13,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 use super::Launched;
 use super::cause::Place;
 use crate::cgroup::Cgroup;
-use crate::container::has_executed;
+use crate::container::{AfterStart, has_executed};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
 use crate::wait;
@@ -148,4 +148,36 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
         None => "is gone".to_owned(),
     };
     anyhow!("init {how} at step {n}{place}")
+}
+
+/// Why the program has not begun. Of a process that was reaped already nothing can be seen; but where the profile denies
+/// every execve(2), the last step, there has been no program.
+pub fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
+    let always = |step: &AfterStart| step.denied.is_some();
+    if executed == Some(true) || executed.is_none() && !after.last().is_some_and(always) {
+        return None;
+    }
+    let said = after.iter().find_map(|after| after.denied.as_ref()).map(|(_, said)| said.as_str());
+    said.or(Some("container init was killed before its program began"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_exec_is_told_also_when_init_was_reaped_already() {
+        let step = |from: &str, denied: Option<&str>| AfterStart {
+            from: from.to_owned(),
+            denied: denied.map(|said| (1, said.to_owned())),
+            ..AfterStart::default()
+        };
+        let denied = [step("linux.seccomp", None), step("process.args", Some("denied"))];
+        let allowed = [step("linux.seccomp", None), step("process.args", None)];
+        assert_eq!(denial(&denied, None), Some("denied"));
+        assert_eq!(denial(&denied, Some(false)), Some("denied"));
+        assert_eq!(denial(&denied, Some(true)), None);
+        assert_eq!(denial(&allowed, None), None);
+        assert_eq!(denial(&allowed, Some(false)), Some("container init was killed before its program began"));
+    }
 }

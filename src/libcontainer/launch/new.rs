@@ -523,12 +523,9 @@ fn must_not_be_denied(container: &Container) -> Result<()> {
         return Ok(());
     }
     // ORDER: by its pid, as soon as the answer has come to its end: whoever reaps it may be quick
-    if has_executed(container.record().init_process_pid) != Some(false) {
-        return Ok(());
-    }
-    match after.iter().find_map(|after| after.denied.as_ref()) {
-        Some((_, said)) => bail!("{said}"),
-        None => bail!("container init was killed before its program began"),
+    match super::failure::denial(after, has_executed(container.record().init_process_pid)) {
+        Some(said) => bail!("{said}"),
+        None => Ok(()),
     }
 }
 
