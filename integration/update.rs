@@ -287,7 +287,7 @@ fn what_this_host_has_not_is_told_by_its_place() {
             "--resources: hugepageLimits[0]",
         ),
         (json!({"pids": {"limit": "many"}}), "--resources: pids.limit: expected"),
-        (json!([]), "--resources: is an array"),
+        (json!([]), "--resources: expected an object, got an array"),
     ];
     for (resources, place) in cases {
         let said = update_by(&world, &resources).fails();

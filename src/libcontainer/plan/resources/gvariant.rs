@@ -355,7 +355,7 @@ fn number(text: &str, kind: char) -> Option<Value> {
 mod tests {
     use super::*;
 
-    /// Beside each what runc 1.5's parser makes of it (godbus, variant_parser.go), where that is a value.
+    /// Expected by the grammar, and by the source of the parser that runc uses (godbus, variant_parser.go), where that takes the text.
     #[test]
     fn a_text_says_a_value() {
         let cases = [
