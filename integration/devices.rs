@@ -45,6 +45,13 @@ fn every_container_has_the_default_nodes_and_links() {
 }
 
 #[test]
+fn ptmx_is_a_link_also_without_a_devpts() {
+    let mut world = World::running(&["readlink", "/dev/ptmx"]);
+    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev/pts");
+    assert_eq!(world.run().ok(), "pts/ptmx\n");
+}
+
+#[test]
 fn nodes_that_are_asked_for_have_exactly_their_type_mode_and_owner() {
     needs_root!("device nodes");
     only!(Who::Us, Who::Runc; "crun 1.8 makes no fifo and lets the umask cut modes");

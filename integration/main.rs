@@ -25,6 +25,7 @@ mod labels;
 mod life;
 mod load;
 mod mount_flags;
+mod mount_sources;
 mod mountinfo;
 mod mounts;
 mod namespaces;

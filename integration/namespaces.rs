@@ -401,7 +401,9 @@ fn without_a_mount_namespace_the_hosts_mounts_are_untouched() {
     *world.at("/root/readonly") = json!(false);
     *world.at("/linux/devices") = json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]);
     world.config["process"]["args"] = json!(["true"]);
-    assert!(world.run().err.contains("linux.devices[0]: is not made: there is no mount namespace"));
+    let said = world.run().err;
+    assert!(said.contains("linux.devices[0]: is not made: there is no mount namespace"), "{said}");
+    assert!(said.contains("linux.namespaces: has no mount namespace: the default devices are not made"), "{said}");
     assert!(!world.rootfs("dev").exists());
     world.config["process"]["args"] = json!(["sh", "-c", "ls /; pwd; test -e /proc/self || echo no proc"]);
     world.config["linux"]["devices"] = json!([]);

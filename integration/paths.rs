@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use serde_json::json;
 
-use crate::mountinfo::{find_mount, mount_at};
+use crate::mountinfo::{bind, find_mount, mount_at, tmpfs};
 use crate::namespaces::with_users;
-use crate::only;
-use crate::world::{Who, World, who};
+use crate::world::{Who, World, finish, runtime, who};
+use crate::{needs_root, only};
 
 fn with_secrets(script: &str) -> World {
     let mut world = World::running(&["sh", "-c", script]);
@@ -35,12 +36,53 @@ fn a_masked_file_is_empty_and_a_masked_directory_too() {
     assert_eq!(mount_at(&out, "/secret/file").root, "/null");
     let directory = mount_at(&out, "/secret/dir");
     assert!(directory.fstype == "tmpfs" && directory.has("ro"), "{directory:?}");
+    assert!(directory.superblock.starts_with("ro"), "{directory:?}");
     assert!(find_mount(&out, "/secret/missing").is_none());
     assert_eq!(fs::read_to_string(world.rootfs("secret/file")).unwrap(), "secret\n");
     // exec sees it as well
     world.config["process"]["args"] = json!(["sleep", "1000"]);
     world.begin();
     assert_eq!(world.exec(&["cat", "/secret/file"]).ok(), "");
+}
+
+#[test]
+fn what_is_masked_twice_is_mounted_once_and_a_mount_is_masked_too() {
+    let mut world = with_secrets("cat /bound/file; ls /fresh /secret/dir; cat /proc/self/mountinfo");
+    fs::create_dir(world.path("source")).unwrap();
+    fs::write(world.path("source/file"), "secret\n").unwrap();
+    symlink("secret", world.rootfs("link")).unwrap();
+    world.mount(bind(world.path("source"), "/bound", &["bind"]));
+    world.mount(tmpfs("/fresh", &[]));
+    let all =
+        ["/secret/dir", "/secret/dir", "/secret//dir/", "/link/dir", "/secret/file", "/link/file", "/secret/file"];
+    *world.at("/linux/maskedPaths") = json!(all);
+    let list = world.at("/linux/maskedPaths").as_array_mut().unwrap();
+    list.extend(["/bound", "/fresh"].map(|path| json!(path)));
+    *world.at("/linux/readonlyPaths") = json!(["/bound", "/bound", "/fresh"]);
+    let out = world.run().ok();
+    assert!(!out.contains("secret\n") && !out.contains("below\n"), "{out}");
+    assert!(mount_at(&out, "/bound").fstype == "tmpfs" && mount_at(&out, "/fresh").has("ro"), "{out}");
+    if who() == Who::Us {
+        let count = |place: &str| out.lines().filter(|line| line.split(' ').nth(4) == Some(place)).count();
+        assert_eq!((count("/secret/dir"), count("/secret/file")), (1, 1), "{out}");
+        // itself, closed, masked
+        assert_eq!((count("/bound"), count("/fresh")), (3, 3), "{out}");
+    }
+}
+
+#[test]
+fn a_null_device_that_is_another_is_told() {
+    needs_root!("a mount on /dev/null");
+    only!(Who::Us; "the words are ours");
+    let world = with_secrets("true");
+    world.write();
+    let script = "mount --bind /dev/zero /dev/null && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private", "sh", "-c", script, "sh"]).arg(runtime());
+    let said =
+        finish(command.arg("--root").arg(world.path("state")).arg("run").arg(&world.id).current_dir(world.bundle()))
+            .fails();
+    assert!(said.contains("linux.maskedPaths: open the host's /dev/null: it is another device (ENODEV)"), "{said}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod limits;
 mod links;
 mod nodes;
 mod proc_writes;
+mod sources;
 mod streams;
 mod views;
 

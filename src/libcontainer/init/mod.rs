@@ -13,12 +13,14 @@ mod see;
 mod talk;
 
 use std::cell::Cell;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
 use crate::plan::step::{Limit, Slot, Step, What};
 use crate::sys::host_proc::HostProc;
+use crate::sys::mount::Reach;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
 use crate::wire::{Ask, Words};
@@ -30,6 +32,8 @@ pub struct Scene<'a> {
     pub fds: &'a [Option<OwnedFd>],
     /// Which of them is the container's root; without one the current directory is where paths begin.
     pub root: Option<Slot>,
+    /// Sources of bind mounts that are opened when their turn comes.
+    pub late: &'a [Late],
     /// The compiled seccomp filter.
     pub program: Option<&'a Program>,
     /// The resource limits.
@@ -46,6 +50,28 @@ pub struct Scene<'a> {
     pub steps: [&'a [Step]; 2],
     /// What steps leave for later ones.
     pub left: Left,
+}
+
+/// A source in the container's root. It may be there only through an earlier mount.
+#[derive(Debug)]
+pub struct Late {
+    /// Where it goes; until then the slot holds some other file.
+    pub slot: Slot,
+    /// Relative to the root; the kernel resolves it there.
+    pub path: CString,
+    /// How much of it is mounted.
+    pub reach: Reach,
+    /// Whether the runtime is asked to map its ids.
+    pub ids: LateIds,
+}
+
+/// Whose ids a late source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateIds {
+    /// Its own.
+    Own,
+    /// Those that the runtime maps.
+    Mapped,
 }
 
 /// What a step leaves for a later one.
@@ -109,6 +135,11 @@ impl Scene<'_> {
         self.fds.get(slot.0).and_then(Option::as_ref).map(OwnedFd::as_fd).ok_or(Trouble::from(Errno::BADF))
     }
 
+    /// What is opened only now, if it is this one.
+    fn late(&self, slot: Slot) -> Option<&Late> {
+        self.late.iter().find(|late| late.slot == slot)
+    }
+
     /// The directory in which the container's paths begin.
     fn root(&self) -> Outcome<BorrowedFd<'_>> {
         self.root.map_or(Ok(rustix::fs::CWD), |slot| self.fd(slot))
@@ -139,7 +170,10 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
     match what {
         // the thread that `Seccomp` began asks
         What::Ask(Ask::SeccompListener) => talk::await_go(scene),
-        What::Ask(Ask::Tree(slot)) => talk::take_tree(scene, *slot),
+        What::Ask(Ask::Tree(slot)) => match scene.late(Slot(*slot as usize)) {
+            Some(late) => place::open_late(scene, late),
+            None => talk::take_tree(scene, *slot),
+        },
         What::Ask(Ask::Limits) => be::limits(scene),
         What::Ask(ask) => talk::ask(scene, *ask),
         What::Join(file, kinds) => be::join(scene, scene.fd(*file)?, *kinds),
@@ -159,8 +193,11 @@ fn perform(scene: &Scene<'_>, what: &What) -> Outcome {
         What::PrivateAbove(path) => root::private_above(path),
         What::AttachRoot(tree, path, changes) => root::attach(scene.fd(*tree)?, path, changes),
         What::NewMount(mount) => see::new_mount(scene, mount),
-        What::Find(slot) => place::find(scene, *slot),
-        What::Copy(slot, reach) => place::copy(scene, *slot, *reach),
+        What::Find(slot) => scene.late(*slot).map_or_else(|| place::find(scene, *slot), |_| Ok(())),
+        What::Copy(slot, reach) => match scene.late(*slot) {
+            Some(late) => place::open_late(scene, late),
+            None => place::copy(scene, *slot, *reach),
+        },
         What::EmptyDirectory(slot, label) => place::empty(scene, *slot, label.as_deref()),
         What::Bind(tree, changes, target) => see::bind(scene, *tree, changes, target),
         What::BindOrLink(tree, changes, target) => see::bind_or_link(scene, *tree, changes, target),

@@ -8,12 +8,15 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::path::DecInt;
 
-use super::{Outcome, Scene, Trouble};
+use super::root::SYSFS_MAGIC;
+use super::{Late, LateIds, Outcome, Scene, Trouble, talk};
 use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::mount::Reach;
 use crate::wire::NO_PLACE;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// File systems that show the kernel's own: proc, sysfs, cgroup, cgroup2 (statfs(2)).
+const VIEWS: [rustix::fs::FsWord; 4] = [rustix::fs::PROC_SUPER_MAGIC, SYSFS_MAGIC, 0x0027_e0eb, 0x6367_7270];
 /// A path's longest form, PATH_MAX.
 const PATH_SIZE: usize = 4096;
 /// As many links as the kernel itself follows.
@@ -283,6 +286,30 @@ fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
     buffer[bytes.len()] = 0;
     Ok(CStr::from_bytes_until_nul(&buffer[..=bytes.len()]).map_err(|_| Errno::INVAL)?)
 }
+
+/// Opens a source in the container's root, and copies it. Links are followed in the root.
+pub(super) fn open_late(scene: &Scene<'_>, late: &Late) -> Outcome {
+    let file = open_path(scene, &late.path, OFlags::PATH | OFlags::CLOEXEC)?;
+    not_in_a_view(&file, late.path.to_bytes())?;
+    crate::sys::fds::replace(scene.fd(late.slot)?, &file)?;
+    copy(scene, late.slot, late.reach)?;
+    match late.ids {
+        LateIds::Own => Ok(()),
+        LateIds::Mapped => talk::map_ids(scene, scene.fd(late.slot)?, late.slot),
+    }
+}
+
+/// The image's links decide where the path leads. What config.json protects in /proc and /sys (`readonlyPaths`, `ro`) must
+/// not appear in another place because of them.
+fn not_in_a_view(file: &OwnedFd, path: &[u8]) -> Outcome {
+    let first = path.split(|byte| *byte == b'/').next();
+    let named = first == Some(b"proc") || first == Some(b"sys");
+    if !named && VIEWS.contains(&rustix::fs::fstatfs(file)?.f_type) {
+        return Err(Trouble::saying(Errno::PERM, "a link leads inside /proc or /sys"));
+    }
+    Ok(())
+}
+
 /// What the runtime has opened in the host's mount namespace, opened again in ours: by its path, and it must be the same.
 pub(super) fn find(scene: &Scene<'_>, slot: Slot) -> Outcome {
     let there = scene.fd(slot)?;

@@ -226,6 +226,11 @@ pub(super) fn mask(scene: &Scene<'_>, path: &CStr, null: Slot, empty: Slot) -> O
     let stat = rustix::fs::fstat(&target)?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let cover = scene.fd(if directory { empty } else { null })?;
+    let covered_by = rustix::fs::fstat(cover)?;
+    if (stat.st_dev, stat.st_ino) == (covered_by.st_dev, covered_by.st_ino) {
+        // two paths lead there, and the other one came first
+        return Ok(());
+    }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     match rustix::mount::open_tree(cover, c"", flags) {
         Ok(copy) => attach(copy.as_fd(), target.as_fd()),

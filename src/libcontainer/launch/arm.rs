@@ -11,8 +11,10 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
+use super::sources::{self, Source};
 use super::{descriptors, mount_ids, net_devices, programs};
 use crate::config::{At, Warning};
+use crate::init::Late;
 use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::Group;
 use crate::plan::step::Slot;
@@ -24,6 +26,7 @@ use crate::sys::seccomp::Program;
 
 /// The inode of a proc file system's root.
 const PROC_ROOT_INO: u64 = 1;
+const NULL: &str = "/dev/null";
 
 /// Everything init needs, open. Nothing has to be undone but closing it.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct Armed {
     pub(super) fds: Vec<Option<OwnedFd>>,
     /// RLIMIT_NOFILE, which the program has again.
     pub(super) nofile: Option<descriptors::Limit>,
+    /// Sources of bind mounts that init opens when their turn comes.
+    pub(super) late: Vec<Late>,
     pub(super) program: Option<Program>,
     pub(super) page: Page,
     /// Groups in resctrl that init is put into as soon as it is there.
@@ -53,7 +58,8 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
         errno => anyhow!("open /proc: {}", words(errno)),
     })?;
     let nofile = descriptors::make_room(plan);
-    let mut fds = Vec::with_capacity(plan.openings.len());
+    let (mut fds, mut late) = (Vec::with_capacity(plan.openings.len()), Vec::new());
+    let container = sources::root_of(plan);
     for (opening, at) in &plan.openings {
         fds.push(match opening {
             Opening::CgroupTree(..) => None,
@@ -62,7 +68,13 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
                 terminal.take().ok_or_else(|| anyhow!("{at}: there is no console socket to send the terminal to"))?,
             ),
             Opening::IdMaps(maps) => Some(mount_ids::namespace(&proc, maps, at)?),
-            other => Some(open(other, at, state)?),
+            other => match Source::of(other) {
+                Some(source) => {
+                    let opened = source.open(Slot(fds.len()), container.as_deref(), &mut late);
+                    Some(opened.map_err(|errno| told(at, source.path, errno))?)
+                }
+                None => Some(open(other, at, state)?),
+            },
         });
     }
     if let Some(Slot(root)) = plan.root {
@@ -75,7 +87,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
     };
     let page = Page::new().map_err(|errno| anyhow!("mmap: {}", words(errno)))?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
-    Ok(Armed { proc, fds, nofile, program, page, groups, warnings: Vec::new() })
+    Ok(Armed { proc, fds, nofile, late, program, page, groups, warnings: Vec::new() })
 }
 
 impl Armed {
@@ -126,8 +138,15 @@ fn told(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
 }
 
 fn of_device(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
-    let why = if errno == Errno::NODEV { said_with("it is another device", errno) } else { words(errno) };
-    anyhow!("{at}: bind the host's {}, where no node can be made: {why}", path.display())
+    anyhow!("{at}: bind the host's {}, where no node can be made: {}", path.display(), why_no_device(errno))
+}
+
+fn of_null(at: &At, errno: Errno) -> anyhow::Error {
+    anyhow!("{at}: open the host's /dev/null: {}", why_no_device(errno))
+}
+
+fn why_no_device(errno: Errno) -> String {
+    if errno == Errno::NODEV { said_with("it is another device", errno) } else { words(errno) }
 }
 
 fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
@@ -136,7 +155,6 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         |path: &Path, flags| rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno));
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
-        Opening::Source(path, ..) => simple(path, flags | OFlags::PATH),
         Opening::LinkTree(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
@@ -165,14 +183,16 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
         }
         Opening::Device(path, kind, number) => device(path, *kind, *number).map_err(|errno| of_device(at, path, errno)),
-        Opening::Null => null().map_err(|errno| told(at, Path::new("/dev/null"), errno)),
+        Opening::Null => tree(NULL.as_ref(), Reach::One).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         Opening::Empty(label) => empty(label.as_deref(), at),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
             .map_err(|errno| anyhow!("{at}: memfd_create: {}", words(errno))),
         Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
         Opening::AnswerFifo => fifo(&state.join("exec.answer"), at),
         Opening::Found(inner) => found(inner, at),
-        Opening::Terminal | Opening::CgroupTree(..) | Opening::IdMaps(_) => bail!("{at}: not opened here"),
+        Opening::Terminal | Opening::CgroupTree(..) | Opening::IdMaps(_) | Opening::Source(..) => {
+            bail!("{at}: not opened here")
+        }
     }
 }
 
@@ -180,7 +200,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
 fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
     let open = |path: &Path| place(path).map_err(|errno| told(at, path, errno));
     match inner {
-        Opening::Tree(path, _) | Opening::Source(path, ..) => open(path),
+        Opening::Tree(path, _) => open(path),
         Opening::LinkTree(path) => {
             let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno))
@@ -191,7 +211,7 @@ fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
             let node = place(path).and_then(|node| must_be_device(node, *kind, *number));
             node.map_err(|errno| of_device(at, path, errno))
         }
-        Opening::Null => found(&Opening::Device("/dev/null".into(), libc::S_IFCHR, rustix::fs::makedev(1, 3)), at),
+        Opening::Null => place(NULL.as_ref()).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         // init's own makes it; this one keeps the number
         Opening::Empty(_) => open(Path::new("/")),
         other => bail!("{at}: {other} is nothing to be found again"),
@@ -233,8 +253,8 @@ fn must_be_proc(tree: OwnedFd, path: &Path, at: &At) -> Result<OwnedFd> {
 }
 
 /// The host's null device, and no file that somebody put in its place (CVE-2025-31133).
-fn null() -> Result<OwnedFd, Errno> {
-    device(Path::new("/dev/null"), libc::S_IFCHR, rustix::fs::makedev(1, 3))
+fn must_be_null(node: OwnedFd) -> Result<OwnedFd, Errno> {
+    must_be_device(node, libc::S_IFCHR, rustix::fs::makedev(1, 3))
 }
 
 /// The host's node at `path`, where it is the one that is meant.

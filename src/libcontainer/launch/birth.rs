@@ -62,6 +62,7 @@ pub(super) fn give<'a>(
             init::run(&Scene {
                 fds: &armed.fds,
                 root: plan.root,
+                late: &armed.late,
                 program: armed.program.as_ref(),
                 limits: &plan.limits,
                 nofile: armed.nofile,

@@ -17,7 +17,7 @@ use crate::container::{AfterStart, has_executed};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
 use crate::wait;
-use crate::wire::{Failure, Up};
+use crate::wire::{Ask, Failure, Up};
 
 /// What moby looks for.
 pub(super) const TOO_LITTLE_MEMORY: &str =
@@ -83,7 +83,11 @@ fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
 
 /// The path of what a step mounts.
 fn source_of<'p>(launched: &Launched<'p>, what: &What) -> Option<&'p Path> {
-    let (What::Bind(slot, ..) | What::BindOrLink(slot, ..)) = what else { return None };
+    let slot = match what {
+        What::Bind(slot, ..) | What::BindOrLink(slot, ..) | What::Copy(slot, _) => *slot,
+        What::Ask(Ask::Tree(slot)) => Slot(*slot as usize),
+        _ => return None,
+    };
     launched.plan.openings.get(slot.0).and_then(|(opening, _)| opening.path())
 }
 

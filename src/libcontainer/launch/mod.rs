@@ -22,6 +22,7 @@ mod relay;
 mod runc;
 pub mod seal;
 mod serve;
+mod sources;
 pub mod undo;
 
 use std::collections::HashMap;

@@ -74,6 +74,16 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
     })
 }
 
+/// The same of a source in the container's root, which only init sees: it sends the copy.
+///
+/// # Errors
+/// The kernel's word.
+pub(super) fn map_late(launched: &Launched<'_>, mount: Option<OwnedFd>, mapped: Mapped) -> Result<()> {
+    let mount = mount.ok_or_else(|| anyhow!("init sent no mount"))?;
+    // its path leads elsewhere on the host: nothing is to be looked up there
+    map(launched, &mount, Path::new(""), mapped)
+}
+
 /// The mount that the kernel refused: the one that `source` is in or, where all are mapped, one below. Each is tried by itself.
 fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<Mount> {
     let source = std::fs::canonicalize(source).ok()?;

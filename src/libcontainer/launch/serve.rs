@@ -210,7 +210,11 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(anyhow!("init runs these hooks itself"))
         }
-        Ask::MapIds(slot) => mount_ids::map_new(launched, carried, Slot(slot as usize)),
+        Ask::MapIds(slot) => match launched.plan.openings.get(slot as usize) {
+            Some((Opening::Source(path, _, Some(mapped)), at)) => mount_ids::map_late(launched, carried, *mapped)
+                .with_context(|| format!("{at}: idmap {}", path.display())),
+            _ => mount_ids::map_new(launched, carried, Slot(slot as usize)),
+        },
         Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
         Ask::SeccompListener => agent::send_listener(launched, carried, identity),
     }

@@ -54,6 +54,9 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     mounted.look_at(plan);
     if mounted.ours(c"dev/fd", kinds).is_ok() {
         links(ask, plan);
+    } else if !kinds.private(MOUNT) {
+        let said = "has no mount namespace: the default devices are not made, as the root is a directory of the host";
+        plan.warn(&At::new("linux.namespaces"), said);
     }
 }
 
@@ -157,8 +160,6 @@ fn links(ask: &Asked<'_>, plan: &mut Draft) {
     if ask.host.has_kcore {
         plan.always("default link", What::Symlink(c("/proc/kcore"), c("dev/core")));
     }
-    let pts = |target: &Target| target.path.as_c_str() == c"dev/pts";
-    if plan.plan().init.iter().any(|step| step.what.target().is_some_and(pts)) {
-        plan.always("default link", What::Replace(c("pts/ptmx"), c("dev/ptmx")));
-    }
+    // SPEC: config-linux.md#default-devices: it is there also when no devpts is mounted
+    plan.always("default link", What::Replace(c("pts/ptmx"), c("dev/ptmx")));
 }

@@ -1,7 +1,7 @@
 //! How a failed step is told: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. Said once, by the
 //! side that knows the plan; the words that engines look for stand here.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -9,13 +9,15 @@ use rustix::io::Errno;
 
 use super::Plan;
 use super::seccomp::Denied;
-use super::step::{Origin, Step, What};
-use crate::wire::{COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, HookPoint, NO_PLACE};
+use super::step::{NewMount, Origin, Step, What};
+use crate::wire::{Ask, COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, HookPoint, NO_PLACE};
 
 /// The whole message for a failed step; `source` is the path of what it mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
     let at = step.from.to_string();
-    let told = one_is_a_directory(&at, &step.what, failure, source).unwrap_or_else(|| tell(&at, &step.what, failure));
+    let told = one_is_a_directory(&at, &step.what, failure, source)
+        .or_else(|| source_is_not_opened(&at, &step.what, failure, source))
+        .unwrap_or_else(|| tell(&at, &step.what, failure, source));
     match &step.what {
         // the program's and the hooks' own matter
         What::Exec(_) | What::Hooks(..) => told,
@@ -38,6 +40,16 @@ fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&
     };
     let target = super::explain::rooted(&what.target()?.path);
     Some(format!("{at}: mount {source} (a {one}) on {target} (a {other}): {}", words(failure.errno)))
+}
+
+/// What init opens by itself, in the words that the runtime has for what it opens before the fork.
+fn source_is_not_opened(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Option<String> {
+    let source = source?.display();
+    match what {
+        What::Ask(Ask::Tree(_)) => Some(format!("{at}.source: open {source}: {}", why(failure))),
+        What::Copy(..) => Some(format!("{at}: open {source}: {}", why(failure))),
+        _ => None,
+    }
 }
 
 /// docs/kernel.md names them.
@@ -112,7 +124,7 @@ fn profile_denies(step: &Step, call: &str, so: &str) -> String {
     format!("linux.seccomp: {call}{}: {so}: the profile denies it", name.unwrap_or_default())
 }
 
-fn tell(at: &str, what: &What, failure: &Failure) -> String {
+fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> String {
     match what {
         What::FindProgram(exec) | What::Exec(exec) => {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
@@ -124,14 +136,42 @@ fn tell(at: &str, what: &What, failure: &Failure) -> String {
         }
         What::NewMount(mount) => {
             let (fstype, place) = (mount.fstype.to_string_lossy(), super::explain::rooted(&mount.target.path));
-            format!("{at}: mount {fstype} on {place}: {}{}", why(failure), hint(&fstype, failure))
+            let unclear = matches!(failure.errno, Errno::NOENT | Errno::INVAL) && failure.said.is_empty();
+            let with = if unclear { settings(mount) } else { String::new() };
+            format!("{at}: mount {fstype} on {place}: {}{}{with}", why(failure), hint(&fstype, failure))
         }
         // the tree's number is the plan's, and the source stands at that place in config.json
         What::Bind(_, changes, target) | What::BindOrLink(_, changes, target) => {
-            let changes: &[_] = if failure.said.text() == NO_PLACE { &[] } else { changes };
-            format!("{at}: bind {}: {}", super::explain::onto(target, changes), why(failure))
+            let no_place = failure.said.text() == NO_PLACE;
+            let changes: &[_] = if no_place { &[] } else { changes };
+            let source =
+                source.filter(|_| !no_place).map(|source| format!("{} ", source.display())).unwrap_or_default();
+            format!("{at}: bind {source}{}: {}", super::explain::onto(target, changes), why(failure))
+        }
+        What::Remount(..) if failure.errno == Errno::INVAL && failure.said.is_empty() => {
+            format!("{at}: {what}: {}: is there a mount at this place?", why(failure))
         }
         other => format!("{at}: {other}: {}", why(failure)),
+    }
+}
+
+/// The longest list of options in a message.
+const MAX_SETTINGS: usize = 200;
+
+/// The source and the options, where the kernel has no words of its own: it does not say which of them it means.
+fn settings(mount: &NewMount) -> String {
+    let one = |(key, value): &(CString, Option<CString>)| match value {
+        Some(value) => format!("{}={}", key.to_string_lossy(), value.to_string_lossy()),
+        None => key.to_string_lossy().into_owned(),
+    };
+    let all: Vec<_> = mount.settings.iter().map(one).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let text = format!(": with {}", all.join(", "));
+    match text.char_indices().nth(MAX_SETTINGS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -141,6 +181,7 @@ fn hint(fstype: &str, failure: &Failure) -> &'static str {
         _ if failure.said.text().contains("too revealing") => {
             ": the one that we have here is covered in part, and a new one would show what is covered"
         }
+        (_, Errno::NODEV) if failure.said.is_empty() => ": this kernel does not know the file system",
         ("mqueue", Errno::PERM) => ": the ipc namespace belongs to another user namespace",
         ("proc", Errno::PERM) => {
             ": the pid namespace belongs to another user namespace, or the /proc that we have here is covered in part"
@@ -264,8 +305,8 @@ mod tests {
             "mounts[1]: bind on /x: its place is missing, and cannot be made: read-only file system (EROFS)"
         );
         assert_eq!(
-            message(&step, &failure(Errno::PERM, ""), None),
-            "mounts[1]: bind on /x, slave (all): operation not permitted (EPERM)"
+            message(&step, &failure(Errno::PERM, ""), Some(Path::new("/src"))),
+            "mounts[1]: bind /src on /x, slave (all): operation not permitted (EPERM)"
         );
     }
 

@@ -59,6 +59,7 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     for (n, mount) in list.iter().enumerate() {
         let at = At::new("mounts").index(n);
         let Some(entry) = entry(mount, at, plan) else { continue };
+        close_below(&entry, plan);
         if entry.options.bind.is_some() {
             bind(ask, kinds, &entry, plan);
         } else if entry.options.remount {
@@ -75,6 +76,16 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     notify(ask, plan);
     if !in_cgroup {
         cgroup_namespace(kinds, plan);
+    }
+}
+
+/// A read-only tmpfs becomes so at the end, when all in it has been made. What is mounted on the same place covers it, and a
+/// remount has the last word: it is closed before.
+fn close_below(entry: &Entry<'_>, plan: &mut Draft) {
+    let here = |(path, ..): &(CString, At, Attributes)| path.to_bytes() == entry.destination.as_bytes();
+    while let Some(n) = plan.closing.iter().position(here) {
+        let (path, at, attributes) = plan.closing.remove(n);
+        plan.at(&at, What::Finish(path, attributes));
     }
 }
 
@@ -167,7 +178,8 @@ pub(super) fn changes(options: &MountOptions) -> Vec<Change> {
 
 fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let Some(fstype) = entry.mount.typ().as_deref().filter(|fstype| !fstype.is_empty() && *fstype != "none") else {
-        plan.fault(&entry.at.key("type"), "is missing, and the options say neither bind nor rbind");
+        let is = if entry.mount.typ().as_deref() == Some("none") { "is \"none\"" } else { "is missing" };
+        plan.fault(&entry.at.key("type"), format!("{is}, and the options say neither bind nor rbind"));
         return;
     };
     let last = if ["proc", "sysfs"].contains(&fstype) { Last::Ordinary } else { Last::Any };

@@ -1,5 +1,6 @@
 //! `linux.maskedPaths` and `linux.readonlyPaths`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::draft::{Draft, Opening};
@@ -36,11 +37,14 @@ fn places(list: &[String], at: &At, kinds: &Kinds, plan: &mut Draft) -> Vec<(Str
         plan.fault(at, "needs a mount namespace (linux.namespaces)");
         return Vec::new();
     }
-    let mut places = Vec::with_capacity(list.len());
+    let (mut places, mut seen) = (Vec::with_capacity(list.len()), HashSet::with_capacity(list.len()));
     for (n, path) in list.iter().enumerate() {
         let at = at.index(n);
         if Path::new(path).is_absolute() {
-            places.push((clean(Path::new(path)), at));
+            let path = clean(Path::new(path));
+            if seen.insert(path.clone()) {
+                places.push((path, at));
+            }
         } else {
             plan.fault(&at, format!("{path:?} is not absolute"));
         }

@@ -98,6 +98,8 @@ pub fn empty(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     if let Some(label) = label {
         rustix::mount::fsconfig_set_string(&fs, c"context", label)?;
     }
+    // whoever has CAP_SYS_ADMIN in a user namespace of the container's could undo the flag of the mount alone
+    rustix::mount::fsconfig_set_flag(&fs, c"ro")?;
     rustix::mount::fsconfig_create(&fs)?;
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }

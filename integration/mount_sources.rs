@@ -1,0 +1,96 @@
+//! Sources of bind mounts that lie in the container's own root: what an earlier mount has brought there, and where links lead.
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+
+use serde_json::json;
+
+use crate::mountinfo::{HostMount, bind, tmpfs};
+use crate::namespaces::with_users;
+use crate::world::{Who, World, who};
+use crate::{needs_root, only};
+
+/// A directory that is mounted on /mnt, and binds of what it brings there.
+fn with_brought(script: &str) -> World {
+    let mut world = World::running(&["sh", "-c", script]);
+    *world.at("/root/readonly") = json!(false);
+    let source = world.path("source");
+    fs::create_dir_all(source.join("x")).unwrap();
+    fs::write(source.join("x/file"), "brought\n").unwrap();
+    fs::create_dir(world.rootfs("mnt")).unwrap();
+    world.mount(bind(&source, "/mnt", &["bind"]));
+    world.mount(tmpfs("/mnt/x/below", &[]));
+    fs::create_dir(source.join("x/below")).unwrap();
+    world
+}
+
+#[test]
+fn a_source_that_only_an_earlier_mount_brings_is_found() {
+    let script = "cat /one/file /file /deep/file; grep -c ' /one/below ' /proc/self/mountinfo; \
+                  grep -c ' /all/below ' /proc/self/mountinfo; true";
+    let mut world = with_brought(script);
+    world.mount(bind(world.rootfs("mnt/x"), "/one", &["bind"]));
+    world.mount(bind(world.rootfs("mnt/x"), "/all", &["rbind", "ro"]));
+    world.mount(bind(world.rootfs("mnt/x/file"), "/file", &["bind"]));
+    // relative to the bundle, and through a bind of a bind
+    world.mount(bind("rootfs/all", "/deep", &["bind"]));
+    let wanted = "brought\nbrought\nbrought\n0\n1\n";
+    assert_eq!(world.run().ok(), wanted);
+    if who() == Who::Us {
+        // runc opens sources before there is a mount where it has a user namespace
+        with_users(&mut world);
+        assert_eq!(world.run().ok(), wanted);
+    }
+}
+
+#[test]
+fn a_link_of_the_hosts_leads_to_what_an_earlier_mount_brings() {
+    let mut world = with_brought("cat /one/file /two/file");
+    symlink(world.rootfs("mnt/x"), world.path("dangling")).unwrap();
+    symlink("bundle", world.path("alias")).unwrap();
+    world.mount(bind(world.path("dangling"), "/one", &["bind"]));
+    world.mount(bind(world.path("alias/rootfs/mnt/x"), "/two", &["bind"]));
+    assert_eq!(world.run().ok(), "brought\nbrought\n");
+}
+
+#[test]
+fn what_an_earlier_mount_covers_is_not_the_source() {
+    let mut world = with_brought("ls /one");
+    fs::create_dir(world.rootfs("mnt/x")).unwrap();
+    fs::write(world.rootfs("mnt/x/covered"), "").unwrap();
+    world.mount(bind(world.rootfs("mnt/x"), "/one", &["bind"]));
+    assert_eq!(world.run().ok(), "below\nfile\n");
+}
+
+#[test]
+fn a_source_in_the_root_has_mapped_ids() {
+    needs_root!("mapped ids");
+    only!(Who::Us; "crun maps only what is there before, Debian's runc nothing");
+    let mut world = World::running(&["stat", "-c", "%u:%g", "/mapped/file"]);
+    *world.at("/root/readonly") = json!(false);
+    let source = world.path("source");
+    let _mounted = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    fs::write(source.join("file"), "").unwrap();
+    chown(source.join("file"), Some(1), Some(2)).unwrap();
+    world.mount(bind(&source, "/mnt", &["bind"]));
+    let mut mapped = bind(world.rootfs("mnt"), "/mapped", &["bind", "idmap"]);
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+    mapped["uidMappings"] = map.clone();
+    mapped["gidMappings"] = map;
+    world.mount(mapped);
+    assert_eq!(world.run().ok(), "1001:1002\n");
+}
+
+#[test]
+fn a_source_in_the_root_that_is_missing_is_told_by_its_place() {
+    let mut world = World::running(&["true"]);
+    *world.at("/root/readonly") = json!(false);
+    world.mount(bind(world.rootfs("nothing/x"), "/there", &["bind"]));
+    let said = world.run().fails();
+    assert!(said.to_lowercase().contains("no such file or directory"), "{said}");
+    if who() == Who::Us {
+        let told = format!("open {}: no such file", world.rootfs("nothing/x").display());
+        assert!(said.contains("mounts[") && said.contains(&told), "{said}");
+    }
+    world.assert_clean();
+}
