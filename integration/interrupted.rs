@@ -79,6 +79,25 @@ fn a_hook_that_does_not_end_is_ended_and_all_is_undone() {
 }
 
 #[test]
+fn a_poststop_hook_that_does_not_end_is_ended_and_the_others_run() {
+    only!(Who::Us; "runc does not hear the signal before the hook ends");
+    let mut world = World::running(&["sh", "-c", "exit 7"]);
+    let (seen, last) = (world.path("pid"), world.path("last"));
+    let touch = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo > {}", last.display())]});
+    world.config["hooks"] = json!({"poststop": [endless(&seen)[0], touch]});
+    world.write();
+    let mut runtime = begun(&world, &["run"]);
+    wait_until("the hook runs", || seen.exists());
+    kill(Pid::from_raw(runtime.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    wait_until("the runtime ends", || runtime.try_wait().unwrap().is_some());
+    // the program has ended by itself, and how it did is what `run` says
+    assert_eq!(runtime.wait().unwrap().code(), Some(7));
+    assert!(last.exists());
+    world.assert_clean();
+    wait_until("what the hook started is gone", || !is_somewhere(format!("sleep\0{}\0", seconds()).as_bytes()));
+}
+
+#[test]
 fn a_signal_that_the_caller_ignores_is_ignored() {
     only!(Who::Us; "the peers leave the cgroup, the state and the hook");
     let mut world = World::running(&["true"]);
