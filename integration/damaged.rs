@@ -28,6 +28,23 @@ enum End {
     Kept,
 }
 
+#[test]
+fn start_of_a_container_whose_fifo_was_replaced_says_so() {
+    only!(Who::Us; "the files are ours");
+    let world = World::running(&["true"]);
+    world.create().ok();
+    let path = world.path("state").join(&world.id).join("exec.fifo");
+    let makes: [Make; 4] = [empty, fifo, link, nothing];
+    for make in makes {
+        fs::remove_file(&path).unwrap();
+        make(&path);
+        let said = world.call(&["start", &world.id]).fails();
+        assert!(said.contains("does not wait on") && said.contains("exec.fifo: was it replaced?"), "{said}");
+    }
+    world.call(&["delete", "--force", &world.id]).ok();
+    world.assert_clean();
+}
+
 fn text(text: &str) -> Damage {
     let text = text.to_owned();
     Box::new(move |directory, _| fs::write(directory.join("state.json"), &text).unwrap())

@@ -377,7 +377,7 @@ fn give_word_once(container: &mut Container) -> Result<()> {
     let _lock = container.lock()?;
     match container.status()? {
         Status::Created => {}
-        Status::Running => bail!("cannot start an already running container"),
+        Status::Running => bail!(why_running(container)),
         Status::Paused => bail!("cannot start a container in the paused state"),
         Status::Stopped => bail!("cannot start a container that has stopped"),
     }
@@ -527,6 +527,20 @@ fn must_not_be_denied(container: &Container) -> Result<()> {
         Some(said) => bail!("{said}"),
         None => Ok(()),
     }
+}
+
+/// Why a container that does not wait on its fifo cannot be started. Init of ours keeps its end until the exec has closed it.
+fn why_running(container: &Container) -> String {
+    let record = container.record();
+    if record.coracle.is_none() || has_executed(record.init_process_pid) != Some(false) {
+        return "cannot start an already running container".to_owned();
+    }
+    // one that was killed closes its end a moment before the end of it can be seen
+    if !lives(container) {
+        return "cannot start a container that has stopped".to_owned();
+    }
+    let fifo = container.directory().join(EXEC_FIFO);
+    format!("container init has not executed its program, and does not wait on {}: was it replaced?", fifo.display())
 }
 
 /// What may still run in a container that is to be removed.
