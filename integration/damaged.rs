@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::exec::limited;
 use crate::life::alive;
 use crate::only;
 use crate::ordinary::root;
@@ -450,6 +451,29 @@ fn a_container_that_cannot_be_looked_at_has_not_stopped() {
         command.args(["--mount", "sh", "-c", "mount --bind /proc/$$/mem $0 && exec \"$@\"", &stat]);
         let said = crate::world::finish(command.arg(runtime.get_program()).args(runtime.get_args())).fails();
         assert!(said.contains(&format!("read {stat}: ")), "{arguments:?}: {said}");
+    }
+    assert_eq!(world.status(), "running");
+}
+
+/// With too few descriptors nothing can be opened, and so nothing be said of the container.
+#[test]
+fn what_cannot_be_looked_at_is_not_called_gone() {
+    only!(Who::Us; "runc and crun take it for gone, or need more descriptors to begin");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    world.wait_for_status("running");
+    let id = world.id.as_str();
+    for arguments in [&["exec", id, "true"][..], &["state", id], &["kill", id, "0"], &["ps", id], &["delete", id]] {
+        let mut failed = 0;
+        for limit in 3..12 {
+            let outcome = limited(&world, &format!("-n {limit}"), arguments);
+            let said = format!("{}{}", outcome.out, outcome.err);
+            for wrong in ["not running", "stopped container", "\"stopped\"", "does not exist"] {
+                assert!(!said.contains(wrong), "{arguments:?} with {limit} descriptors: {said}");
+            }
+            failed += u32::from(!outcome.status.success());
+        }
+        assert!(failed > 0, "{arguments:?}: no limit was too low");
     }
     assert_eq!(world.status(), "running");
 }

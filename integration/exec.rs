@@ -444,3 +444,23 @@ fn descriptors_and_listen_fds_are_passed_and_no_others() {
     let failed = call(format!("{exec} --preserve-fds 3 {} {list}", world.id));
     assert!(who() != Who::Us || failed.fails().contains("preserved-fd"), "a gap");
 }
+
+/// The runtime with a limit that the shell sets first: `-n 8`.
+pub fn limited(world: &World, limit: &str, args: &[&str]) -> Outcome {
+    let inner = world.command(args);
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", &format!("ulimit {limit}; exec \"$@\""), "bash"]).arg(inner.get_program());
+    finish_with(command.args(inner.get_args()).current_dir(world.bundle()), b"")
+}
+
+#[test]
+fn a_small_stack_is_the_programs_and_not_ours() {
+    only!(Who::Us, Who::Runc; "crun was not measured");
+    let mut world = World::running(&["sh", "-c", "ulimit -s"]);
+    world.config["process"].as_object_mut().unwrap().remove("rlimits");
+    world.write();
+    assert_eq!(limited(&world, "-s 48", &["run", &world.id]).ok(), "48\n");
+    *world.at("/process/args") = json!(["sleep", "1000"]);
+    world.begin();
+    assert_eq!(limited(&world, "-s 48", &["exec", &world.id, "sh", "-c", "ulimit -s"]).ok(), "48\n");
+}
