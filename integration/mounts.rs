@@ -474,7 +474,7 @@ fn no_pivot_ends_in_the_same_root() {
         World::running(&["sh", "-c", "ls -d /bin /etc; ls /work /home 2>&1 | head -1; cat /proc/self/mountinfo"]);
     *world.at("/root/readonly") = json!(true);
     world.write();
-    let out = world.call(&["run", "--no-pivot", &world.id]).ok();
+    let out = world.call_apart(&["run", "--no-pivot", &world.id]).ok();
     assert!(out.starts_with("/bin\n/etc\n"), "{out}");
     assert!(mount_at(&out, "/").has("ro"), "{out}");
     assert!(mount_at(&out, "/proc/sys").has("ro"), "{out}");

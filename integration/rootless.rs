@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::mountinfo::{LOOP, missing, mount_at, tmpfs};
+use crate::mountinfo::{HostMount, LOOP, missing, mount_at, tmpfs};
 use crate::ordinary::{group, root};
 use crate::roots::{LOOK, Seal, aside, erofs, overlay_without_upper, squashfs};
 use crate::world::{Outcome, Who, World, finish, runtime, skip, test_name, wait_until, who};
@@ -382,6 +382,40 @@ fn more_than_the_own_id_takes_a_grant() {
     nowhere.env("PATH", "/nowhere");
     let said = finish(&mut nowhere).fails();
     assert!(said.contains("newuidmap is not installed (package uidmap)"), "{said}");
+}
+
+/// The mount namespace is made after the maps are written: what newuidmap waits for comes between the plan and that.
+#[test]
+fn no_pivot_refuses_a_proc_that_is_mounted_on_the_host_after_the_plan_was_made() {
+    needs!(root(), "mounts on the host");
+    only!(Who::Us; "the peers leave it where it is");
+    let mut own = Own::running(&["true"]);
+    let maps =
+        json!([{"containerID": 0, "hostID": user(), "size": 1}, {"containerID": 1, "hostID": 3_000_000, "size": 9}]);
+    *own.world.at("/linux/uidMappings") = maps;
+    own.world.write();
+    let (asked, go) = (own.world.path("run/asked"), own.world.path("run/go"));
+    let script = format!(
+        "#!/bin/sh\necho $1 >{0}.new; mv {0}.new {0}\nuntil test -e {1}; do sleep 0.01; done\n",
+        asked.display(),
+        go.display()
+    );
+    let helper = own.world.path("newuidmap");
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", own.world.path("").display());
+    let mut command = own.command(&["run", "--no-pivot", &own.world.id]);
+    command.env("PATH", path);
+    let running = std::thread::spawn(move || finish(&mut command));
+    wait_until("newuidmap is run", || asked.exists());
+    let pid = fs::read_to_string(&asked).unwrap();
+    let late = HostMount::of(&["-t", "proc", "proc"], &own.world.path("late"));
+    fs::write(format!("/proc/{}/uid_map", pid.trim()), format!("0 {} 1\n1 3000000 9\n", user())).unwrap();
+    fs::write(go, "").unwrap();
+    let said = running.join().unwrap().fails();
+    assert!(said.contains("--no-pivot: the host's mounts have changed meanwhile, and "), "{said}");
+    drop(late);
+    own.world.assert_clean();
 }
 
 #[test]

@@ -317,6 +317,20 @@ impl World {
         finish(&mut self.command(args))
     }
 
+    /// The same in a mount namespace of its own, where everything is shared as systemd has it and no other test mounts anything;
+    /// what is mounted there afterwards is in the bundle's file `mounts`. An ordinary user stays where the tests are.
+    #[track_caller]
+    pub fn call_apart(&self, args: &[&str]) -> Outcome {
+        let command = self.command(args);
+        if !ordinary::root() {
+            return self.call(args);
+        }
+        let script = r#"mount --make-rshared / && "$@"; code=$?; cat /proc/self/mountinfo >mounts; exit $code"#;
+        let mut apart = Command::new("unshare");
+        apart.args(["-m", "--propagation", "private", "sh", "-c", script, "sh"]).arg(command.get_program());
+        finish(apart.args(command.get_args()).current_dir(self.bundle()))
+    }
+
     /// `run` in the foreground with the config as it is now.
     #[track_caller]
     pub fn run(&self) -> Outcome {

@@ -43,7 +43,7 @@ fn nothing_of_the_hosts_root_is_reachable() {
         let mut args = vec!["run"];
         args.extend(flag);
         args.push(&world.id);
-        let out = world.call(&args).out;
+        let out = world.call_apart(&args).out;
         assert!(!out.contains("coracle-it-") && !out.contains("home") && !out.contains("boot"), "{out}");
         assert!(out.contains("can't open '/marker'"), "{out}");
     }

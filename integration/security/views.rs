@@ -2,17 +2,12 @@
 //! namespace in the container may mount another, in which nothing is masked or read-only (mount_namespaces(7)).
 
 use std::fs;
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
 
 use crate::mountinfo::{HostMount, mount_at};
 use crate::needs_root;
 use crate::world::World;
-
-/// A proc that is mounted on the host while a container is made with --no-pivot can stay in its mount namespace
-/// (docs/security.md, "Not defended"): the test that mounts one is alone.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// Tries to mount a new proc in a user namespace of its own; says `got it` when that works.
 const TRY: &str = "busybox unshare -mrpf sh -c 'mount -t proc none /proc && echo got it; mount -t sysfs none /sys && echo got sysfs' 2>&1; cat /proc/self/mountinfo";
@@ -30,7 +25,6 @@ fn world() -> World {
 #[test]
 fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
     needs_root!("user namespaces with all ids");
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for propagation in ["", "shared", "rslave", "private"] {
         let mut world = world();
         if !propagation.is_empty() {
@@ -38,12 +32,12 @@ fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
         }
         world.write();
         for args in [&["run", &world.id][..], &["run", "--no-pivot", &world.id]] {
-            let out = world.call(args).ok();
+            let out = world.call_apart(args).ok();
             assert!(!out.contains("got"), "{args:?} {propagation:?}: {out}");
             // what the container sees of mounts is below its root; its own are there
             assert!(out.contains(" - proc proc"), "{args:?} {propagation:?}: {out}");
         }
-        let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let host = fs::read_to_string(world.bundle().join("mounts")).unwrap();
         assert_eq!((&*mount_at(&host, "/proc").fstype, &*mount_at(&host, "/sys").fstype), ("proc", "sysfs"));
     }
 }
@@ -51,16 +45,34 @@ fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
 #[test]
 fn what_is_unmounted_for_no_pivot_stays_mounted_on_the_host() {
     needs_root!("mounts on the host");
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let world = world();
     world.write();
     let _proc = HostMount::of(&["-t", "proc", "proc"], &world.rootfs("proc"));
     let _stacked = HostMount::of(&["-t", "proc", "proc"], &world.path("stacked"));
     let _on_top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &world.path("stacked"));
-    let out = world.call(&["run", "--no-pivot", &world.id]).ok();
+    let out = world.call_apart(&["run", "--no-pivot", &world.id]).ok();
     // the root's own copy is in the container, and what it shows is what the caller put there
     assert!(out.contains(" - proc proc"), "{out}");
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = fs::read_to_string(world.bundle().join("mounts")).unwrap();
     let stacked = world.path("stacked").display().to_string();
     assert_eq!(mounts.lines().filter(|line| line.contains(&stacked)).count(), 2, "the host's are let go of");
+}
+
+#[test]
+fn what_is_mounted_on_the_host_while_a_container_is_made_does_not_come_in() {
+    needs_root!("mounts on the host");
+    let mut world = world();
+    // a mount of its own: the one that the root is on is private in any case
+    let _shared = HostMount::of(&["-t", "tmpfs", "tmpfs"], &world.path("shared"));
+    let late = world.path("shared/late");
+    fs::create_dir(&late).unwrap();
+    for point in ["prestart", "createRuntime"] {
+        // in the runtime's mount namespace, which is shared, when that of the container is there
+        *world.at("/hooks") = json!({point: [{"path": "/bin/mount", "args": ["mount", "-t", "proc", "proc", late]}]});
+        world.write();
+        let out = world.call_apart(&["run", "--no-pivot", &world.id]).ok();
+        assert!(!out.contains("got"), "{point}: {out}");
+        let mounts = fs::read_to_string(world.bundle().join("mounts")).unwrap();
+        assert_eq!(mount_at(&mounts, late.to_str().unwrap()).fstype, "proc", "{point}");
+    }
 }

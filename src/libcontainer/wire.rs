@@ -33,6 +33,8 @@ pub enum Ask {
     /// Have the ids of a mount, which rides along, go through the maps of the user namespace in this slot. Init may have no
     /// power over that one (mount_setattr(2)).
     MapIds(u32),
+    /// Look whether this mount namespace has a whole proc or sysfs that the plan does not unmount (`--no-pivot`).
+    CheckViews,
 }
 
 /// When hooks run (runtime.md, lifecycle).
@@ -159,6 +161,7 @@ impl Ask {
             Ask::Tree(slot) => with_number(6, slot),
             Ask::MapIds(slot) => with_number(8, slot),
             Ask::Scheduler => with_number(9, 0),
+            Ask::CheckViews => with_number(10, 0),
         }
     }
 
@@ -175,6 +178,7 @@ impl Ask {
             6 => Ask::Tree(number),
             8 => Ask::MapIds(number),
             9 => Ask::Scheduler,
+            10 => Ask::CheckViews,
             _ => return None,
         })
     }
@@ -239,6 +243,7 @@ mod tests {
             Ask::NetDevices,
             Ask::Tree(70_517),
             Ask::MapIds(70_518),
+            Ask::CheckViews,
         ];
         let ups = asks.into_iter().map(Up::Ask).chain([Up::Ready, Up::Failed(failed)]);
         for up in ups {

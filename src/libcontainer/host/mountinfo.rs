@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// A mount that we see.
@@ -54,6 +54,15 @@ pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
         inside: mount.path.starts_with(root),
     };
     mounts.iter().rev().filter(whole).map(view).collect()
+}
+
+/// The first of those `found` that is not known by its path: each known path stands for one mount. One that is covered cannot be
+/// unmounted, known or not.
+pub fn unknown<'v>(found: &'v [View], mut known: Vec<&[u8]>) -> Option<&'v View> {
+    found.iter().find(|view| {
+        let place = known.iter().position(|path| *path == view.path.as_os_str().as_bytes());
+        view.covered_by.is_some() || place.map(|n| known.swap_remove(n)).is_none()
+    })
 }
 
 /// What lies on a directory above `mount`, and is no mount that it stands on.
@@ -137,5 +146,25 @@ mod tests {
             view("/proc", None, false),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_view_that_the_plan_does_not_unmount_is_found() {
+        let view = |path: &str, covered: Option<&str>| View {
+            path: path.into(),
+            covered_by: covered.map(PathBuf::from),
+            inside: false,
+        };
+        let found = [view("/sys", None), view("/proc", None), view("/x y", None), view("/proc", None)];
+        let known = |paths: &[&'static str]| paths.iter().map(|path| path.as_bytes()).collect::<Vec<_>>();
+        let first = |paths: &[&'static str]| unknown(&found, known(paths)).map(|view| view.path.to_str().unwrap());
+        assert_eq!(first(&["/proc", "/proc", "/sys", "/x y"]), None);
+        // one that is gone by now does not matter
+        assert_eq!(first(&["/proc", "/gone", "/proc", "/sys", "/x y"]), None);
+        assert_eq!(first(&["/proc", "/proc", "/sys"]), Some("/x y"));
+        // a second one on the same place
+        assert_eq!(first(&["/proc", "/sys", "/x y"]), Some("/proc"));
+        // a path leads to what was mounted above meanwhile
+        assert!(unknown(&[view("/mnt/proc", Some("/mnt"))], known(&["/mnt/proc"])).is_some());
     }
 }

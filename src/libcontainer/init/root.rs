@@ -87,10 +87,6 @@ pub(super) fn unmount(path: &CStr) -> Outcome {
             return Ok(());
         }
         let fs = rustix::fs::fstatfs(&place)?.f_type;
-        // ORDER: the mount that holds it and those below it must be private, or the host's would be let go of as well
-        private_around(rustix::fs::openat(&place, c"..", DIRECTORY, Mode::empty())?)?;
-        let private = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() };
-        set_attributes(place.as_fd(), &private, Reach::Tree)?;
         rustix::process::fchdir(&place)?;
         match detach(c".") {
             Ok(()) => {}

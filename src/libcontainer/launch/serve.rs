@@ -4,8 +4,9 @@
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -14,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::{Child, Identity, Launched, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::At;
+use crate::host::mountinfo::{self, View};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
 use crate::plan::{OomScore, Opening, Plan, RuntimeHooks};
@@ -216,7 +218,27 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
             _ => mount_ids::map_new(launched, carried, Slot(slot as usize)),
         },
         Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
+        Ask::CheckViews => check_views(launched),
         Ask::SeccompListener => agent::send_listener(launched, carried, identity),
+    }
+}
+
+/// Refuses a whole proc or sysfs in init's mount namespace that no step unmounts. Nothing of the container is mounted there yet.
+fn check_views(launched: &Launched<'_>) -> Result<()> {
+    let text = launched.armed.proc.read_of(launched.child.pid, c"mountinfo");
+    let mounts = mountinfo::parse(&text.context("--no-pivot: read mountinfo of init")?);
+    let found = mountinfo::views(&mounts, Path::new("/"));
+    let steps = launched.plan.bridge.iter().chain(&launched.plan.init);
+    let unmounted = steps.filter_map(|step| match &step.what {
+        What::Unmount(path) => Some(path.to_bytes()),
+        _ => None,
+    });
+    match mountinfo::unknown(&found, unmounted.collect()) {
+        None => Ok(()),
+        Some(View { path, .. }) => {
+            let changed = "the host's mounts have changed meanwhile";
+            bail!("--no-pivot: {changed}, and {} would not be unmounted: try again", path.display())
+        }
     }
 }
 

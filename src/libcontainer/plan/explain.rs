@@ -126,7 +126,7 @@ impl Plan {
             Ask::Scheduler => {
                 self.scheduler.iter().map(|(attr, at)| (What::Scheduler(*attr).to_string(), at.clone())).collect()
             }
-            Ask::SeccompListener | Ask::MapIds(_) => Vec::new(),
+            Ask::SeccompListener | Ask::MapIds(_) | Ask::CheckViews => Vec::new(),
         }
     }
 }
@@ -360,6 +360,7 @@ fn asked(ask: Ask) -> String {
         Ask::NetDevices => "move the network devices".to_owned(),
         Ask::Tree(slot) => format!("send the mounts of #{slot}"),
         Ask::MapIds(slot) => format!("idmap by #{slot}"),
+        Ask::CheckViews => "look for another proc or sysfs of the host".to_owned(),
     }
 }
 

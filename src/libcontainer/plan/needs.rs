@@ -159,7 +159,8 @@ impl What {
                 | Ask::Scheduler
                 | Ask::Hooks(_)
                 | Ask::SeccompListener
-                | Ask::NetDevices,
+                | Ask::NetDevices
+                | Ask::CheckViews,
             ) => Vec::new(),
             What::Join(slot, _) => vec![(*slot, Use::Enter)],
             What::AttachRoot(slot, ..) => vec![(*slot, Use::Attach)],
@@ -236,8 +237,8 @@ impl What {
             What::Ask(Ask::NetDevices) => NET_ADMIN,
             // the runtime's own rights: hooks may look at the container as its root is
             What::Ask(Ask::Hooks(_)) => Right::SameIds,
-            // the runtime's own right, over a process that has none
-            What::Ask(Ask::SeccompListener | Ask::Scheduler) => Right::Anybody,
+            // the runtime's own right, over a process that has none; or a look at it
+            What::Ask(Ask::SeccompListener | Ask::Scheduler | Ask::CheckViews) => Right::Anybody,
             // a clone into the pid namespace that setns(2) has chosen needs no right
             What::Spawn(Namespaces::NONE) => Right::Anybody,
             What::Join(..) | What::Unshare(_) | What::EnterTime | What::Spawn(_) => ADMIN,

@@ -8,6 +8,7 @@ use super::step::{Change, Origin, What};
 use super::{Asked, RootChange, mount_options};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
+use crate::wire::Ask;
 
 /// The propagation that everything in the container's mount namespace begins with.
 pub(super) fn propagation(ask: &Asked<'_>) -> (u64, Origin) {
@@ -67,7 +68,10 @@ pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
         changes.insert(0, Change { attributes, reach: Reach::Tree });
     }
     plan.copy(&at, slot);
-    unmount_views(ask, kinds, Inside::Yes, plan);
+    if ask.flags.root_change == RootChange::Move {
+        check_views(kinds, plan);
+        unmount_views(ask, Inside::Yes, plan);
+    }
     plan.at(&at, What::AttachRoot(slot, place, changes));
 }
 
@@ -83,7 +87,7 @@ pub(super) fn change(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     match ask.flags.root_change {
         RootChange::Pivot => plan.at(&at, What::Pivot),
         RootChange::Move => {
-            unmount_views(ask, kinds, Inside::No, plan);
+            unmount_views(ask, Inside::No, plan);
             plan.at(&At::new("--no-pivot"), What::MoveRoot);
         }
     }
@@ -101,21 +105,28 @@ enum Inside {
     No,
 }
 
-/// Without a pivot the host's mounts stay in the mount namespace, below the root. A whole proc or sysfs among them lets a user
-/// namespace in the container mount one that nothing hides (mount_namespaces(7)): they go first.
-/// ORDER: those in the root before it is attached, where a path still finds them; the others when hooks have run
-fn unmount_views(ask: &Asked<'_>, kinds: &Kinds, inside: Inside, plan: &mut Draft) {
+/// The plan knows the mounts of the runtime's mount namespace. One that is mounted there later may be in the container's as well:
+/// the runtime looks at that one, and refuses what the plan does not unmount.
+/// ORDER: when nothing of the host can come any more, and before any mount of the container is there. The copy of the root has
+/// been made: it stays a slave of the host's
+fn check_views(kinds: &Kinds, plan: &mut Draft) {
     let at = At::new("--no-pivot");
-    if ask.flags.root_change != RootChange::Move {
-        return;
-    }
-    if inside == Inside::Yes && !kinds.new.has(MOUNT) {
+    if !kinds.new.has(MOUNT) {
         plan.fault(
             &at,
             "a mount namespace that is joined may have a proc or sysfs that shows what the container must not see",
         );
-        return;
     }
+    plan.at(&at, What::Propagate(CString::from(c"/"), libc::MS_PRIVATE | libc::MS_REC));
+    plan.at(&at, What::Ask(Ask::CheckViews));
+}
+
+/// Without a pivot the host's mounts stay in the mount namespace, below the root. A whole proc or sysfs among them lets a user
+/// namespace in the container mount one that nothing hides (mount_namespaces(7)): they go first.
+/// ORDER: those in the root before it is attached, where a path still finds them; the others when hooks have run. All are
+/// private by then (`check_views`), or the host's would be let go of as well
+fn unmount_views(ask: &Asked<'_>, inside: Inside, plan: &mut Draft) {
+    let at = At::new("--no-pivot");
     for view in ask.host.views.iter().filter(|view| view.inside == (inside == Inside::Yes)) {
         if let Some(other) = &view.covered_by {
             let (view, other) = (view.path.display(), other.display());

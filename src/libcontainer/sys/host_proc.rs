@@ -3,6 +3,8 @@
 //! was joined.
 
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
@@ -57,6 +59,19 @@ impl HostProc {
     /// Those of openat2(2) and write(2).
     pub fn write_of(&self, pid: i32, file: &CStr, value: &[u8]) -> Result<(), Errno> {
         self.write(&Name::of(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?, value)
+    }
+
+    /// Reads a file of process `pid`, as the runtime counts.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and read(2).
+    pub fn read_of(&self, pid: i32, file: &CStr) -> std::io::Result<Vec<u8>> {
+        let name = Name::of(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)?;
+        let mut text = Vec::new();
+        File::from(file).read_to_end(&mut text)?;
+        Ok(text)
     }
 
     /// Writes a kernel parameter (`net/ipv4/ip_forward`). The files answer for the namespaces of who opens them.
