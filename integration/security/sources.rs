@@ -11,53 +11,67 @@ use crate::mountinfo::bind;
 use crate::only;
 use crate::world::{Who, World};
 
-fn with_source(path: &str) -> World {
+fn with_source(path: &str, options: &[&str]) -> World {
     let mut world = World::running(&["sh", "-c", "cat /stolen/file; ls /stolen"]);
     *world.at("/root/readonly") = json!(false);
-    world.mount(bind(world.rootfs(path), "/stolen", &["bind"]));
+    world.mount(bind(world.rootfs(path), "/stolen", options));
     world
 }
+
+const REFUSED: &str = "the path has a link inside the container's root";
 
 #[test]
 fn a_link_of_the_image_leads_no_source_to_the_host() {
     only!(Who::Us; "the peers follow it on the host");
     for climb in ["", "../../../../../../../.."] {
-        let world = with_source("link");
+        let world = with_source("link", &["bind"]);
         let victim = Victim::of(&world);
-        let target = format!("{climb}{}", victim.path.display());
-        symlink(&target, world.rootfs("link")).unwrap();
+        symlink(format!("{climb}{}", victim.path.display()), world.rootfs("link")).unwrap();
         let said = world.run().fails();
-        assert!(said.contains("no such file or directory"), "{said}");
-        // the same path in the root is what it means
+        assert!(said.contains(REFUSED), "{said}");
+        // where the image has the same path, too
         let inside = world.rootfs(&victim.path.display().to_string()[1..]);
         fs::create_dir_all(&inside).unwrap();
-        fs::write(inside.join("file"), "the image's\n").unwrap();
-        assert_eq!(world.run().ok(), "the image's\nfile\n");
+        assert!(world.run().fails().contains(REFUSED));
         victim.assert_unharmed();
-        // also below a link of the host's that leads into the root
+        // also below a link of the host that leads into the root, through the root and out again, and for a link itself
         let mut world = world;
         symlink(world.rootfs(""), world.path("alias")).unwrap();
-        let list = world.config["mounts"].as_array_mut().unwrap();
-        list.pop();
-        world.mount(bind(world.path("alias/link"), "/stolen", &["bind"]));
-        assert_eq!(world.run().ok(), "the image's\nfile\n");
+        let below = victim.path.join("below");
+        fs::create_dir_all(&below).unwrap();
+        symlink(&below, world.rootfs("below")).unwrap();
+        let sources = [
+            (world.path("alias/link"), &["bind"][..], REFUSED),
+            (world.rootfs("below/../../stolen"), &["bind"], "no such file"),
+            (world.rootfs("link/file"), &["bind", "src-nofollow"], "symbolic links"),
+            (world.rootfs("link/file"), &["bind", "copy-symlink"], "symbolic links"),
+        ];
+        for (source, options, told) in sources {
+            world.config["mounts"].as_array_mut().unwrap().pop();
+            world.mount(bind(&source, "/stolen", options));
+            let said = world.run().fails();
+            assert!(said.contains(told), "{}: {said}", source.display());
+            world.assert_clean();
+        }
     }
 }
 
+/// `rbind` would take along what is mounted below the place that the image names: proc and sysfs without masks.
 #[test]
 fn a_link_of_the_image_leads_no_source_to_proc_or_sys() {
     only!(Who::Us; "the peers follow it on the host");
-    for target in ["/proc/sys", "/sys/kernel", "proc/1/root", "/proc/self/cwd"] {
-        let world = with_source("link");
-        symlink(target, world.rootfs("link")).unwrap();
-        let said = world.run().fails();
-        let refused = ["a link leads inside /proc or /sys", "symbolic links", "no such file"];
-        assert!(refused.iter().any(|why| said.contains(why)), "{target}: {said}");
-        world.assert_clean();
+    for target in ["/", ".", "/proc", "/proc/sys", "/sys/kernel", "proc/1/root", "/proc/self/cwd"] {
+        for options in [&["bind"], &["rbind"]] {
+            let world = with_source("link", options);
+            symlink(target, world.rootfs("link")).unwrap();
+            let said = world.run().fails();
+            assert!(said.contains(REFUSED), "{target}: {said}");
+            world.assert_clean();
+        }
     }
     // not by a name either: these are magic links
     for path in ["proc/self/root", "proc/1/cwd", "proc/self/fd/3"] {
-        let said = with_source(path).run().fails();
-        assert!(said.contains("symbolic links") || said.contains("no such file"), "{path}: {said}");
+        let said = with_source(path, &["bind"]).run().fails();
+        assert!(said.contains(REFUSED) || said.contains("no such file"), "{path}: {said}");
     }
 }

@@ -8,15 +8,12 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::path::DecInt;
 
-use super::root::SYSFS_MAGIC;
 use super::{Late, LateIds, Outcome, Scene, Trouble, talk};
 use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::mount::Reach;
 use crate::wire::NO_PLACE;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
-/// File systems that show the kernel's own: proc, sysfs, cgroup, cgroup2 (statfs(2)).
-const VIEWS: [rustix::fs::FsWord; 4] = [rustix::fs::PROC_SUPER_MAGIC, SYSFS_MAGIC, 0x0027_e0eb, 0x6367_7270];
 /// A path's longest form, PATH_MAX.
 const PATH_SIZE: usize = 4096;
 /// As many links as the kernel itself follows.
@@ -65,8 +62,12 @@ pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcom
 }
 
 fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
+    open_by(root, path, flags, IN_ROOT)
+}
+
+fn open_by(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, how: ResolveFlags) -> Outcome<OwnedFd> {
     loop {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT) {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), how) {
             // KERNEL(5.6): openat2. EAGAIN: something was renamed meanwhile, and the kernel would not vouch for the result (openat2(2))
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return Ok(other?),
@@ -287,27 +288,22 @@ fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
     Ok(CStr::from_bytes_until_nul(&buffer[..=bytes.len()]).map_err(|_| Errno::INVAL)?)
 }
 
-/// Opens a source in the container's root, and copies it. Links are followed in the root.
+/// Opens a source in the container's root, and copies it. The path names what is copied, so no link of the image may lead to
+/// another place: an `rbind` would take proc and sysfs along, and a bind of a read-only volume would become writable.
 pub(super) fn open_late(scene: &Scene<'_>, late: &Late) -> Outcome {
-    let file = open_path(scene, &late.path, OFlags::PATH | OFlags::CLOEXEC)?;
-    not_in_a_view(&file, late.path.to_bytes())?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let file = match open_by(scene.root()?, &late.path, flags, IN_ROOT | ResolveFlags::NO_SYMLINKS) {
+        Err(Trouble { errno: Errno::LOOP, .. }) => {
+            return Err(Trouble::saying(Errno::LOOP, "the path has a link inside the container's root"));
+        }
+        other => other?,
+    };
     crate::sys::fds::replace(scene.fd(late.slot)?, &file)?;
     copy(scene, late.slot, late.reach)?;
     match late.ids {
         LateIds::Own => Ok(()),
         LateIds::Mapped => talk::map_ids(scene, scene.fd(late.slot)?, late.slot),
     }
-}
-
-/// The image's links decide where the path leads. What config.json protects in /proc and /sys (`readonlyPaths`, `ro`) must
-/// not appear in another place because of them.
-fn not_in_a_view(file: &OwnedFd, path: &[u8]) -> Outcome {
-    let first = path.split(|byte| *byte == b'/').next();
-    let named = first == Some(b"proc") || first == Some(b"sys");
-    if !named && VIEWS.contains(&rustix::fs::fstatfs(file)?.f_type) {
-        return Err(Trouble::saying(Errno::PERM, "a link leads inside /proc or /sys"));
-    }
-    Ok(())
 }
 
 /// What the runtime has opened in the host's mount namespace, opened again in ours: by its path, and it must be the same.

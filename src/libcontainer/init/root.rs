@@ -14,7 +14,7 @@ use crate::plan::step::Change;
 use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
 
 /// Of a sysfs (statfs(2)).
-pub(super) const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Hooks before the pivot look for the root at its own path, so that is where it comes to lie. A directory that a mapped

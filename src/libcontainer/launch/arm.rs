@@ -73,7 +73,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
                     let opened = source.open(Slot(fds.len()), container.as_deref(), &mut late);
                     Some(opened.map_err(|errno| told(at, source.path, errno))?)
                 }
-                None => Some(open(other, at, state)?),
+                None => Some(open_apart(other, at, state, container.as_deref())?),
             },
         });
     }
@@ -147,6 +147,20 @@ fn of_null(at: &At, errno: Errno) -> anyhow::Error {
 
 fn why_no_device(errno: Errno) -> String {
     if errno == Errno::NODEV { said_with("it is another device", errno) } else { words(errno) }
+}
+
+/// Opens by `open`; a source that is a link or a proc, and lies in the container's `root`, without any link of the image.
+fn open_apart(opening: &Opening, at: &At, state: &Path, root: Option<&Path>) -> Result<OwnedFd> {
+    let Some(path) = sources::link(opening) else { return open(opening, at, state) };
+    match (sources::directory_of_link(path, root).map_err(|errno| told(at, path, errno))?, path.file_name()) {
+        (None, _) => open(opening, at, state),
+        (Some(directory), Some(name)) if matches!(opening, Opening::LinkTree(_)) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            rustix::mount::open_tree(&directory, name, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
+                .map_err(|errno| told(at, path, errno))
+        }
+        _ => bail!("{at}: {} lies in the container's root: not implemented for such a source", path.display()),
+    }
 }
 
 fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {

@@ -1,8 +1,8 @@
 //! The source of a bind mount. What lies in the container's root may be there only through an earlier mount of the same
 //! config.json: init opens it when its turn comes, in the root that it has mounted. Everything else is opened before the fork.
 //!
-//! The image's links decide what is found inside the root, and the host's links what is found outside. So a path is followed
-//! here up to the root, and init follows the rest inside: no link of the image leads out to the host.
+//! The host's links are followed here, up to the root. A link of the image inside the root is an error: the path in config.json
+//! names what is mounted, and the image must not name something else.
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsString};
@@ -31,10 +31,21 @@ pub(super) struct Source<'p> {
 
 /// What is at a path.
 enum Found {
-    /// A file of the host's.
+    /// A file of the host.
     Host(OwnedFd),
     /// A place in the container's root.
     Inside(CString),
+}
+
+/// Where a path leads, as far as the host's links say.
+#[derive(Debug, PartialEq)]
+enum Leads {
+    /// Into the container's root: the rest of the path there.
+    Inside(PathBuf),
+    /// Through the root and out again by `..`: to this path, which has no links.
+    Through(PathBuf),
+    /// Not into the root.
+    Outside,
 }
 
 impl Source<'_> {
@@ -64,13 +75,39 @@ impl Source<'_> {
     }
 }
 
-/// The container's root as a path without links; nothing where no source could lie in it.
+/// The container's root as a path without links; nothing where no source could lie in it. Where it is `/`, every path is the
+/// host's.
 pub(super) fn root_of(plan: &Plan) -> Option<PathBuf> {
-    plan.openings.iter().find_map(|(opening, _)| Source::of(opening))?;
+    plan.openings.iter().find(|(opening, _)| Source::of(opening).is_some() || link(opening).is_some())?;
     let (opening, _) = plan.openings.get(plan.root?.0)?;
-    match opening {
+    let root = match opening {
         Opening::Directory(path) => std::fs::canonicalize(path).ok(),
         other => std::fs::canonicalize(other.path()?).ok(),
+    };
+    root.filter(|root| root != Path::new("/"))
+}
+
+/// The path of a source that is a link or a proc file system, and is opened before the fork.
+pub(super) fn link(opening: &Opening) -> Option<&Path> {
+    match opening {
+        Opening::LinkTree(path) | Opening::ProcTree(path) => Some(path),
+        Opening::Found(inner) => link(inner),
+        _ => None,
+    }
+}
+
+/// The directory of a source that is a link, when it is in the container's root: no link of the image leads to it.
+///
+/// # Errors
+/// Those of openat2(2); ELOOP for a link of the image.
+pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Option<OwnedFd>, Errno> {
+    let (Some(root), Some(parent)) = (root, path.parent()) else { return Ok(None) };
+    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = PLACE | OFlags::DIRECTORY;
+    match leads(parent, root) {
+        Leads::Inside(rest) => rustix::fs::openat2(CWD, root.join(rest), flags, Mode::empty(), how).map(Some),
+        Leads::Through(to) => rustix::fs::openat2(CWD, to, flags, Mode::empty(), how).map(Some),
+        Leads::Outside => Ok(None),
     }
 }
 
@@ -88,17 +125,24 @@ fn find(path: &Path, root: Option<&Path>) -> Result<Found, Errno> {
             return Ok(Found::Host(file));
         }
     }
-    match inside(path, root) {
-        Some(rest) => Ok(Found::Inside(CString::new(rest.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?)),
-        None => open(ResolveFlags::empty()).map(Found::Host),
+    match leads(path, root) {
+        Leads::Inside(rest) => Ok(Found::Inside(CString::new(rest.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?)),
+        Leads::Through(to) => {
+            rustix::fs::openat2(CWD, to, PLACE, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(Found::Host)
+        }
+        Leads::Outside => open(ResolveFlags::empty()).map(Found::Host),
     }
 }
 
-/// The rest of `path` behind the container's root, where it leads there. Links are followed up to the root.
-fn inside(path: &Path, root: &Path) -> Option<PathBuf> {
+fn leads(path: &Path, root: &Path) -> Leads {
+    followed(path, root).unwrap_or(Leads::Outside)
+}
+
+/// Follows links up to the root. Nothing for a path of magic links, or of too many links: the kernel decides.
+fn followed(path: &Path, root: &Path) -> Option<Leads> {
     let mut at = PathBuf::from("/");
     let mut ahead: VecDeque<OsString> = parts(path).collect();
-    let mut links = 0;
+    let (mut links, mut through) = (0, false);
     while let Some(part) = ahead.pop_front() {
         if part == ".." {
             at.pop();
@@ -110,6 +154,7 @@ fn inside(path: &Path, root: &Path) -> Option<PathBuf> {
             return None;
         }
         if at.starts_with(root) {
+            through = true;
             continue;
         }
         if let Ok(to) = std::fs::read_link(&at) {
@@ -121,8 +166,12 @@ fn inside(path: &Path, root: &Path) -> Option<PathBuf> {
             parts(&to).rev().for_each(|part| ahead.push_front(part));
         }
     }
-    let rest = at.strip_prefix(root).ok()?;
-    Some(if rest.as_os_str().is_empty() { PathBuf::from(".") } else { rest.to_owned() })
+    Some(match at.strip_prefix(root) {
+        Ok(rest) if rest.as_os_str().is_empty() => Leads::Inside(PathBuf::from(".")),
+        Ok(rest) => Leads::Inside(rest.to_owned()),
+        Err(_) if through => Leads::Through(at),
+        Err(_) => Leads::Outside,
+    })
 }
 
 fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
@@ -148,20 +197,22 @@ mod tests {
         symlink("rootfs", base.join("alias")).unwrap();
         symlink(root.join("mnt/x"), base.join("dangling")).unwrap();
         symlink("loop", base.join("loop")).unwrap();
+        let inside = |path: &str| Leads::Inside(path.into());
         let table = [
-            ("rootfs/mnt/x", Some("mnt/x")),
-            ("rootfs/out/passwd", Some("out/passwd")),
-            ("alias/out/../a", Some("a")),
-            ("dangling/y", Some("mnt/x/y")),
-            ("rootfs", Some(".")),
-            ("rootfs/../rootfs/a", Some("a")),
-            ("rootfs/../other", None),
-            ("rootfs2", None),
-            ("loop", None),
+            ("rootfs/mnt/x", inside("mnt/x")),
+            ("rootfs/out/passwd", inside("out/passwd")),
+            ("alias/out/../a", inside("a")),
+            ("dangling/y", inside("mnt/x/y")),
+            ("rootfs", inside(".")),
+            ("rootfs/../rootfs/a", inside("a")),
+            ("rootfs/../other", Leads::Through(base.join("other"))),
+            ("rootfs/out/../../other", Leads::Through(base.join("other"))),
+            ("rootfs2", Leads::Outside),
+            ("loop", Leads::Outside),
         ];
         for (path, wanted) in table {
-            assert_eq!(inside(&base.join(path), &root).as_deref(), wanted.map(Path::new), "{path}");
+            assert_eq!(leads(&base.join(path), &root), wanted, "{path}");
         }
-        assert_eq!(inside(Path::new("/proc/self/root"), Path::new("/proc/self/root")), None);
+        assert_eq!(leads(Path::new("/proc/self/root"), Path::new("/proc/self/root")), Leads::Outside);
     }
 }
