@@ -1,11 +1,12 @@
 //! A program that is there and cannot be executed: the kernel's word, which engines look for, and the cause behind it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 use serde_json::json;
 
-use crate::world::{Outcome, Who, World, who};
+use crate::world::{Outcome, Who, World, finish, who};
 use crate::{needs_root, only};
 
 /// A binary of 64 bits for another machine: no more than its header.
@@ -37,7 +38,7 @@ fn dynamic() -> Vec<u8> {
 fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
     needs_root!("a look into init's root");
     // a file of the root, what execve(2) says of it, and why
-    let scripts: [(&str, Vec<u8>, u32, &str, &str); 9] = [
+    let scripts: [(&str, Vec<u8>, u32, &str, &str); 10] = [
         (
             "dynamic",
             dynamic(),
@@ -56,6 +57,7 @@ fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
         ("twice", b"#!/bin/crlf\n".into(), 0o755, "no such file or directory", "the interpreter of \"/bin/crlf\""),
         ("empty", Vec::new(), 0o755, "exec format error", "\"/bin/empty\" is empty"),
         ("plain", b"echo x\n".into(), 0o755, "exec format error", "\"/bin/plain\" does not begin with #!"),
+        ("short", foreign()[..40].into(), 0o755, "exec format error", "\"/bin/short\" is not a whole ELF file"),
         ("foreign", foreign(), 0o755, "exec format error", "another architecture: s390x"),
         ("closed", b"#!/bin/sh\n".into(), 0o644, "permission denied", "no execute permission for the user (mode 0644)"),
         (
@@ -106,6 +108,35 @@ fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
     if who() == Who::Us {
         told("exec", world.exec(&["crlf"]), "no such file or directory", "exec: \"crlf\": no such file");
     }
+}
+
+#[test]
+fn a_file_of_proc_is_not_read_for_the_cause() {
+    needs_root!("a look into init's root");
+    only!(Who::Us; "the peers do not look for the cause");
+    let mut world = World::running(&["x"]);
+    *world.at("/process/env") = json!(["PATH=/first:/second"]);
+    for directory in ["first", "second"] {
+        fs::create_dir(world.rootfs(directory)).unwrap();
+    }
+    // the first is refused (EACCES), and init goes on to the second (ENOEXEC)
+    symlink("/proc/kmsg", world.rootfs("first/x")).unwrap();
+    fs::write(world.rootfs("second/x"), "echo x\n").unwrap();
+    fs::set_permissions(world.rootfs("second/x"), fs::Permissions::from_mode(0o755)).unwrap();
+    // who reads /proc/kmsg takes its messages away, or waits for the next: SIGTERM does not end that
+    let within = |args: &[&str]| {
+        let command = world.command(args);
+        let mut limited = Command::new("timeout");
+        limited.args(["-s", "KILL", "20"]).arg(command.get_program()).args(command.get_args());
+        finish(limited.current_dir(world.bundle())).fails()
+    };
+    world.write();
+    let told = "exec format error (ENOEXEC): \"/second/x\" does not begin with #!";
+    let said = within(&["run", &world.id]);
+    assert!(said.contains(told), "{said:?}");
+    world.create().ok();
+    let said = within(&["start", &world.id]);
+    assert!(said.contains(told), "{said:?}");
 }
 
 #[test]

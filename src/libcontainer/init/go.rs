@@ -170,21 +170,23 @@ fn close_on_exec(first: u32) -> Outcome {
 
 /// Finds out now, at create, what `exec` would find out only at start.
 pub(super) fn find(exec: &Exec) -> Outcome {
-    let mut found = Errno::NOENT;
-    for path in &exec.candidates {
+    let mut found = Trouble::from(Errno::NOENT);
+    for (n, path) in exec.candidates.iter().enumerate() {
         match rustix::fs::statat(CWD, path, AtFlags::empty()) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => found = Errno::ISDIR,
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                found = of_candidate(n, Errno::ISDIR)
+            }
             Ok(_) => match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
                 Ok(()) => return Ok(()),
                 // KERNEL(5.8): faccessat2; where it is missing, or the filter does not know it, exec itself will tell
                 Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
-                Err(errno) => found = errno,
+                Err(errno) => found = of_candidate(n, errno),
             },
             Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(errno) => found = errno,
+            Err(errno) => found = of_candidate(n, errno),
         }
     }
-    Err(found.into())
+    Err(found)
 }
 
 /// Tries the candidates as execvp(3) does: the last telling error is the answer.
@@ -193,14 +195,21 @@ pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
     if let Some(entry) = home.as_ref().and_then(Home::entry) {
         exec.env.fill_spare(entry);
     }
-    let mut error = Errno::NOENT;
-    for path in &exec.candidates {
+    let mut error = Trouble::from(Errno::NOENT);
+    for (n, path) in exec.candidates.iter().enumerate() {
         match sys::exec::execve(path, &exec.args, &exec.env) {
             Errno::NOENT | Errno::NOTDIR => {}
-            errno => error = errno,
+            errno => error = of_candidate(n, errno),
         }
     }
-    Err(error.into())
+    Err(error)
+}
+
+/// The error, and which candidate it belongs to: the runtime looks there, and nowhere else, for the cause.
+fn of_candidate(n: usize, errno: Errno) -> Trouble {
+    let mut said = Said::default();
+    said.number(n);
+    Trouble { errno, said: said.words() }
 }
 
 /// Runs each hook in turn, its state on stdin and its output kept where the runtime can read it.

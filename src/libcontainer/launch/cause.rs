@@ -1,17 +1,22 @@
 //! Why a program could not be executed: looked up by the runtime process after execve(2) has failed, while init waits. The
 //! kernel says "no such file or directory" of a script whose interpreter is missing, and "permission denied" of many things.
 //!
-//! The root is hostile: every path is resolved in it by the kernel, and only regular files are read.
+//! The root is hostile: every path is resolved in it by the kernel. A file is opened only when it is a regular file of a plain
+//! file system: files of proc are regular files too, and reading one may block, or take away what others were to read
+//! (/proc/kmsg).
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
+use rustix::fs::{CWD, FileType, FsWord, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
+
+use crate::sys::host_proc::HostProc;
+use crate::wire::Failure;
 
 /// As many interpreters of interpreters as the kernel takes (fs/exec.c).
 const MAX_DEPTH: usize = 5;
@@ -51,10 +56,16 @@ impl Place {
         })
     }
 
-    /// Why execve(2) said `errno` of one of the paths; nothing where the kernel's word says it all.
-    pub(super) fn cause<'p>(&self, paths: impl IntoIterator<Item = &'p OsStr>, errno: Errno) -> Option<String> {
-        let all = matches!(errno, Errno::NOENT | Errno::NOEXEC | Errno::ACCESS);
-        paths.into_iter().filter(|_| all).find_map(|path| self.of_file(Path::new(path), errno, 0))
+    /// Why execve(2) failed as init says; nothing where the kernel's word says it all. `paths` are all that init has tried:
+    /// it goes on after an error, so the error belongs to the one that init names. ENOENT belongs to all of them.
+    pub(super) fn cause<'p>(&self, paths: impl IntoIterator<Item = &'p OsStr>, failed: &Failure) -> Option<String> {
+        let mut paths = paths.into_iter();
+        let of_file = |path: &OsStr| self.of_file(Path::new(path), failed.errno, 0);
+        match failed.errno {
+            Errno::NOENT => paths.find_map(of_file),
+            Errno::NOEXEC | Errno::ACCESS => of_file(paths.nth(failed.said.text().parse().ok()?)?),
+            _ => None,
+        }
     }
 
     fn of_file(&self, path: &Path, errno: Errno, depth: usize) -> Option<String> {
@@ -65,6 +76,10 @@ impl Place {
             return Some(cause);
         }
         let file = self.open(&path)?;
+        // ORDER: first of all: to ask another file system for the rest may take for ever
+        if !is_plain(file.as_fd()) {
+            return None;
+        }
         let stat = rustix::fs::fstat(&file).ok()?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return None;
@@ -80,18 +95,19 @@ impl Place {
                 ));
             }
         }
-        match kind(&head(&file)?) {
+        match kind(&head(file.as_fd())?) {
             Kind::Empty if errno == Errno::NOEXEC => Some(format!("{path:?} is empty")),
             Kind::Text if errno == Errno::NOEXEC => {
                 Some(format!("{path:?} does not begin with #!, and is not a binary of Linux"))
             }
+            Kind::Short if errno == Errno::NOEXEC => Some(format!("{path:?} is not a whole ELF file")),
             Kind::Machine(machine) if errno == Errno::NOEXEC && Some(machine) != native() => {
                 let architecture = architecture(machine).map_or_else(|| machine.to_string(), str::to_owned);
                 Some(format!("{path:?} is for another architecture: {architecture}"))
             }
             Kind::Script(interpreter) => self.of_interpreter("interpreter", &path, &interpreter, errno, depth),
             Kind::Dynamic(loader) => self.of_interpreter("loader", &path, &loader, errno, depth),
-            Kind::Empty | Kind::Text | Kind::Machine(_) => None,
+            Kind::Empty | Kind::Text | Kind::Short | Kind::Machine(_) => None,
         }
     }
 
@@ -140,9 +156,31 @@ impl Place {
     }
 }
 
-/// The beginning of a regular file that is open as a path.
-fn head(file: &OwnedFd) -> Option<Vec<u8>> {
-    let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+/// The file systems in which a file can be opened and read without an effect and without an end that never comes: ext2 to
+/// ext4, xfs, btrfs, bcachefs, f2fs, zfs, erofs, squashfs, tmpfs, ramfs and overlayfs. (What lies below an overlayfs is not
+/// looked at.)
+const PLAIN: [FsWord; 11] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0xca45_1a4e,
+    0xf2f5_2010,
+    0x2fc1_2fc1,
+    0xe0f5_e1e2,
+    0x7371_7368,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+];
+
+fn is_plain(file: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|of| PLAIN.contains(&of.f_type))
+}
+
+/// The beginning of a regular file that is open as a path. Nobody waits for a lease (O_NONBLOCK).
+fn head(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(HostProc::open().ok()?.reopen(file, flags).ok()?);
     let mut head = vec![0; HEAD];
     let length = file.read_at(&mut head, 0).ok()?;
     head.truncate(length);
@@ -157,6 +195,8 @@ enum Kind {
     Script(Box<OsStr>),
     /// A binary of ours with this loader (PT_INTERP).
     Dynamic(Box<OsStr>),
+    /// An ELF file that ends within its header.
+    Short,
     /// Any other binary, by the number of its architecture (e_machine).
     Machine(u16),
     Text,
@@ -171,8 +211,9 @@ fn kind(head: &[u8]) -> Kind {
     }
     match head {
         [] => Kind::Empty,
-        [0x7f, b'E', b'L', b'F', class, order, ..] => {
-            let Elf { machine, loader } = elf(head, *class, *order).unwrap_or_default();
+        [0x7f, b'E', b'L', b'F', rest @ ..] => {
+            let [class, order, ..] = rest else { return Kind::Short };
+            let Some(Elf { machine, loader }) = elf(head, *class, *order) else { return Kind::Short };
             let ours = Some(machine) == native();
             loader.filter(|_| ours).map_or(Kind::Machine(machine), |loader| Kind::Dynamic(text(loader)))
         }
@@ -181,7 +222,6 @@ fn kind(head: &[u8]) -> Kind {
 }
 
 /// What is asked of an ELF file (elf(5)).
-#[derive(Default)]
 struct Elf<'h> {
     machine: u16,
     loader: Option<&'h [u8]>,
@@ -248,7 +288,10 @@ mod tests {
         assert_eq!(kind(b"#! /bin/sh -e\n"), script("/bin/sh"));
         assert_eq!(kind(b"#!/bin/sh\r\n"), script("/bin/sh\r"));
         assert_eq!(kind(b"#!\n/bin/sh"), script(""));
-        assert_eq!(kind(b"\x7fELF\x02\x01"), Kind::Machine(0));
+        assert_eq!(kind(b"\x7fELF"), Kind::Short);
+        assert_eq!(kind(b"\x7fELF\x02\x01"), Kind::Short);
+        // one byte less than the header's e_phnum
+        assert_eq!(kind(&[b"\x7fELF\x02\x01\x01".as_slice(), &[0; 50]].concat()), Kind::Short);
         // 64 bits, of the other byte order
         let mut foreign = b"\x7fELF\x02\x02\x01".to_vec();
         foreign.resize(64, 0);
@@ -256,6 +299,17 @@ mod tests {
         assert_eq!(kind(&foreign), Kind::Machine(22));
         let own = std::fs::read("/bin/busybox").unwrap_or_default();
         assert!(own.is_empty() || matches!(kind(&own[..HEAD]), Kind::Machine(n) if Some(n) == native()));
+    }
+
+    #[test]
+    fn files_of_proc_are_not_opened() {
+        let open = |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        for path in ["/proc/self/status", "/proc/version", "/sys/kernel/uevent_seqnum"] {
+            assert!(std::fs::metadata(path).is_ok_and(|file| file.is_file()), "{path}");
+            assert!(!is_plain(open(path).as_fd()), "{path}");
+        }
+        let file = open("/dev/null");
+        assert!(is_plain(open("/tmp").as_fd()) && head(file.as_fd()).is_some_and(|head| head.is_empty()));
     }
 
     #[test]

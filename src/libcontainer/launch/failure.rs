@@ -51,8 +51,7 @@ pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
     let step = step(launched, failed.step as usize);
     if let Some((from, What::FindProgram(exec) | What::Exec(exec))) = step.map(|step| (&step.from, &step.what)) {
         let paths = exec.candidates.iter().map(|path| OsStr::from_bytes(path.to_bytes()));
-        let cause =
-            Place::of(launched.child.pid, launched.plan.cwd()).and_then(|place| place.cause(paths, failed.errno));
+        let cause = Place::of(launched.child.pid, launched.plan.cwd()).and_then(|place| place.cause(paths, failed));
         if let Some(cause) = cause.filter(|_| denied(launched, failed).is_none()) {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
             return anyhow!("{from}: {}", failure::program_because(&name, failed.errno, &cause));

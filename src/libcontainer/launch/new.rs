@@ -29,7 +29,7 @@ use crate::plan::{self, Flags, Keyring, Plan};
 use crate::resctrl::{self, Kernel};
 use crate::sys::signals;
 use crate::wait;
-use crate::wire::{GO, UP_SIZE, Up};
+use crate::wire::{Failure, GO, UP_SIZE, Up};
 
 /// What a new container is made of.
 #[derive(Debug)]
@@ -403,11 +403,11 @@ fn give_word_once(container: &mut Container) -> Result<()> {
             let AfterStart { from, name, denied, .. } = step.cloned().unwrap_or_default();
             match denied {
                 Some((errno, said)) if errno == failed.errno.raw_os_error() => bail!(said),
-                _ if from == FILTER => bail!("{from}: {name}: {}", words(failed.errno)),
-                _ if failed.said.is_empty() => {
+                _ if is_exec(container, &failed) => {
                     let because = |cause: String| failure::program_because(&name, failed.errno, &cause);
                     bail!("{from}: {}", cause.map_or_else(|| failure::program(&name, failed.errno), because))
                 }
+                _ if failed.said.is_empty() => bail!("{from}: {name}: {}", words(failed.errno)),
                 _ => bail!(failure::hook(&from, &name, &failed.said.text(), failed.errno)),
             }
         }
@@ -467,7 +467,7 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
             Ok(length) => {
                 let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
                 if let Up::Failed(failed) = &up {
-                    cause = why_not(container, failed.errno);
+                    cause = if is_exec(container, failed) { why_not(container, failed) } else { None };
                     // init waits for it, or has ended
                     let _ = rustix::io::write(&fifo, &GO);
                 }
@@ -480,7 +480,7 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
 }
 
 /// Why the program cannot be executed, while its init waits.
-fn why_not(container: &Container, errno: Errno) -> Option<String> {
+fn why_not(container: &Container, failed: &Failure) -> Option<String> {
     let process = container.process().ok()?;
     let config = config::load(&container.config().ok()?).ok()?;
     let asked = config.spec.process().as_ref()?;
@@ -488,7 +488,12 @@ fn why_not(container: &Container, errno: Errno) -> Option<String> {
     // the number was its own all the time
     signals::send(process.as_fd(), 0).ok()?;
     let paths = plan::candidates(asked);
-    place.cause(paths.iter().map(OsStr::new), errno)
+    place.cause(paths.iter().map(OsStr::new), failed)
+}
+
+/// Whether the step that failed is the exec, which is the last of all.
+fn is_exec(container: &Container, failed: &Failure) -> bool {
+    after_its_start(container).last().is_some_and(|last| last.step == failed.step)
 }
 
 fn identity<'r>(record: &'r Record, annotations: &'r std::collections::HashMap<String, String>) -> Identity<'r> {

@@ -104,6 +104,17 @@ impl HostProc {
         rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)
     }
 
+    /// Opens anew what the calling process has open, maybe as a path only: that very file, wherever its path leads now.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and openat(2).
+    pub fn reopen(&self, file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let name = self.own(c"fd")?;
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE)?;
+        rustix::fs::openat(open, DecInt::from_fd(file), flags, Mode::empty())
+    }
+
     fn write(&self, name: &Name, value: &[u8]) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)?;
