@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rustix::process::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit};
 
 /// What is enough for all we do.
 const ENOUGH: u64 = 1 << 20;
@@ -18,7 +18,8 @@ struct Work {
 
 /// Runs `work` on a stack that is large enough. The limit itself stays as it is: the program in the container gets it.
 pub fn with_room(work: fn() -> ExitCode) -> ExitCode {
-    if getrlimit(Resource::Stack).current.is_none_or(|limit| limit >= ENOUGH) {
+    // a limit that getrlimit(2) does not tell: the first stack mostly is large enough
+    if getrlimit(Resource::RLIMIT_STACK).map_or(true, |(limit, _)| limit >= ENOUGH) {
         return work();
     }
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
