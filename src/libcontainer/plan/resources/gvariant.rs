@@ -3,8 +3,11 @@
 
 use super::unit::Value;
 
-/// Values may be in each other this deep (D-Bus specification, "Valid Signatures").
+/// Values may be in each other this deep, and so may arrays and structs in a type (D-Bus specification, "Valid Signatures").
 const DEEPEST: usize = 32;
+
+/// The bytes that a type may have (D-Bus specification, "Valid Signatures").
+const LONGEST: usize = 255;
 
 /// The words for types; with a type string (`@as`) any type can be said.
 const TYPES: [(&str, &str); 13] = [
@@ -23,13 +26,15 @@ const TYPES: [(&str, &str); 13] = [
     ("signature", "g"),
 ];
 
+/// The types that are in no other, and may be the key of a dictionary.
+const BASIC: &[u8] = b"bynqiuxtdsogh";
+
 /// The value that a text says.
 pub(super) fn parse(text: &str) -> Option<Value> {
     let mut reader = Reader { rest: text };
     let node = reader.node(0)?;
-    let signature = node.signature()?;
     (reader.next_is("") && reader.rest.is_empty()).then_some(())?;
-    node.value(&signature)
+    node.whole()
 }
 
 /// What was written, before it is known of which type it is.
@@ -245,7 +250,14 @@ impl Node {
         }
     }
 
-    /// As a value of that type.
+    /// As a value of its own type, which D-Bus must know.
+    fn whole(&self) -> Option<Value> {
+        let signature = self.signature()?;
+        (signature.len() <= LONGEST && first_type(signature.as_bytes(), 0, 0)? == signature.len()).then_some(())?;
+        self.value(&signature)
+    }
+
+    /// As a value of that type, or of a part of a type that `whole` has looked at: it is ASCII.
     fn value(&self, signature: &str) -> Option<Value> {
         let (kind, inner) = (signature.chars().next()?, &signature[1..]);
         let is_one = inner.is_empty();
@@ -256,7 +268,7 @@ impl Node {
             (Node::Text(text), 's') if is_one => Some(Value::Text(text.clone())),
             (Node::Text(text), 'o' | 'g') if is_one => Some(Value::Name(kind, text.clone())),
             (Node::Bytes(bytes), 'a') if inner == "y" => Some(Value::Bytes(bytes.clone())),
-            (Node::Variant(node), 'v') if is_one => Some(Value::Inner(Box::new(node.value(&node.signature()?)?))),
+            (Node::Variant(node), 'v') if is_one => Some(Value::Inner(Box::new(node.whole()?))),
             (Node::Array(all), 'a') if !inner.starts_with('{') => list(all, inner),
             (Node::Dict(all), 'a') => {
                 let pair = inner.strip_prefix('{')?.strip_suffix('}')?;
@@ -268,7 +280,7 @@ impl Node {
                 let mut rest = inner.strip_suffix(')')?;
                 let mut fields = Vec::new();
                 for node in all {
-                    let (first, more) = rest.split_at(first_type(rest)?);
+                    let (first, more) = rest.split_at(first_type(rest.as_bytes(), 0, 0)?);
                     fields.push(node.value(first)?);
                     rest = more;
                 }
@@ -283,15 +295,14 @@ impl Node {
 fn common<'n>(all: impl Iterator<Item = &'n Node> + Clone) -> Option<String> {
     let double = |node: &&Node| matches!(node, Node::Number(text) if is_double(text));
     let says = all.clone().find(|node| node.is_typed());
-    says.or_else(|| all.clone().find(double))
-        .or_else(|| all.clone().find(|node| node.signature().is_some()))?
-        .signature()
+    match says.or_else(|| all.clone().find(double)) {
+        Some(node) => node.signature(),
+        None => all.clone().find_map(Node::signature),
+    }
 }
 
 /// Arrays of bytes and of strings have a form of their own, as all others of them that we make.
 fn list(all: &[Node], inner: &str) -> Option<Value> {
-    // an empty one needs a type all the same
-    (first_type(inner)? == inner.len()).then_some(())?;
     let values = all.iter().map(|node| node.value(inner)).collect::<Option<Vec<_>>>()?;
     Some(match inner {
         "y" => Value::Bytes(
@@ -304,19 +315,26 @@ fn list(all: &[Node], inner: &str) -> Option<Value> {
     })
 }
 
-/// How long the first complete type of a signature is.
-fn first_type(signature: &str) -> Option<usize> {
-    match signature.as_bytes().first()? {
-        b'a' => Some(1 + first_type(&signature[1..])?),
-        open @ (b'(' | b'{') => {
-            let (open, close) = (char::from(*open), if *open == b'(' { ')' } else { '}' });
-            let mut depth = 0;
-            signature.char_indices().find_map(|(n, c)| {
-                depth += i32::from(c == open) - i32::from(c == close);
-                (depth == 0).then_some(n + 1)
-            })
+/// How long the first complete type of a signature is, which is in so many arrays and structs.
+fn first_type(signature: &[u8], arrays: usize, structs: usize) -> Option<usize> {
+    (arrays <= DEEPEST && structs <= DEEPEST).then_some(())?;
+    match signature {
+        [b'a', b'{', key, value @ ..] => {
+            BASIC.contains(key).then_some(())?;
+            let length = first_type(value, arrays + 1, structs + 1)?;
+            (value.get(length) == Some(&b'}')).then_some(length + 4)
         }
-        one => b"bynqiuxtdsogv".contains(one).then_some(1),
+        [b'a', element @ ..] => Some(1 + first_type(element, arrays + 1, structs)?),
+        [b'(', fields @ ..] => {
+            let mut length = 0;
+            while fields.get(length) != Some(&b')') {
+                length += first_type(fields.get(length..)?, arrays, structs + 1)?;
+            }
+            (length > 0).then_some(length + 2)
+        }
+        [b'v', ..] => Some(1),
+        [one, ..] => BASIC.contains(one).then_some(1),
+        [] => None,
     }
 }
 
@@ -411,9 +429,36 @@ mod tests {
     }
 
     #[test]
+    fn a_type_may_be_as_deep_and_as_long_as_d_bus_has_it() {
+        let deep = format!("{}1{}", "[".repeat(31), "]".repeat(31));
+        let types = [format!("@{}i []", "a".repeat(32)), format!("@a({}) []", "i".repeat(252))];
+        for text in types.iter().chain([&deep]) {
+            assert!(parse(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_value_is_refused() {
-        let deep = "[".repeat(100_000);
+        let deep = ["[", "(", "<", "{", "{1:", "@i ", "boolean "].map(|open| open.repeat(100_000));
+        let types = [
+            format!("@{}i []", "a".repeat(1 << 20)),
+            format!("@{}i []", "a".repeat(33)),
+            format!("@a{}i{} []", "(".repeat(33), ")".repeat(33)),
+            format!("@a({}) []", "i".repeat(254)),
+            format!("({})", ["1"; 254].join(", ")),
+        ];
         let bad = [
+            "@é 1",
+            "@aé []",
+            "@a{éi} {}",
+            "@(é) (1,)",
+            "@a{vs} {}",
+            "@a{s} {}",
+            "@a{ss {}",
+            "@a() []",
+            "@a(s []",
+            "@a{sss} {}",
+            "@h 1",
             "",
             "plain",
             "['a'",
@@ -459,9 +504,8 @@ mod tests {
             "handle 1",
             "uint64 99999999999999999999",
             "maybe 1",
-            deep.as_str(),
         ];
-        for text in bad {
+        for text in bad.into_iter().chain(deep.iter().chain(&types).map(String::as_str)) {
             assert!(parse(text).is_none(), "{:.40}: {:?}", text, parse(text));
         }
     }
