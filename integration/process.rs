@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
 
@@ -146,6 +147,9 @@ fn a_hostile_passwd_is_no_matter() {
         .unwrap();
     });
     both_say("/\n", &home, |world| fs::create_dir(world.rootfs("etc/passwd")).unwrap());
+    both_say("/\n", &home, |world| symlink("passwd", world.rootfs("etc/passwd")).unwrap());
+    both_say("/\n", &home, |world| symlink("x".repeat(300), world.rootfs("etc/passwd")).unwrap());
+    both_say("/\n", &home, |world| drop(UnixListener::bind(world.rootfs("etc/passwd")).unwrap()));
     both_say("/\n", &home, |world| {
         let outside = world.path("outside");
         fs::write(&outside, "root:x:0:0::/outside:\n").unwrap();

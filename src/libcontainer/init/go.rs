@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -52,26 +52,35 @@ fn must_be_inside() -> Outcome {
 /// As much of /etc/passwd is looked at. It is hostile, and its size may be made up of a hole.
 const MOST_OF_PASSWD: usize = 16 << 20;
 
+/// What open(2) says of a root that has no such file for us: nothing of that name, links that lead nowhere, a directory that
+/// we may not enter, a socket, or a device without a driver.
+const NOT_THERE: [Errno; 7] =
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG, Errno::ACCESS, Errno::NXIO, Errno::NODEV];
+
 /// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, 16 MiB at most.
 pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
     let mut home = Home::default();
     scene.left.home.set(Some(home));
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     // in exec the root is our own, and the current directory is the program's already
     let own = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let own = scene.root.is_none().then(|| rustix::fs::openat(CWD, c"/", own, Mode::empty())).transpose()?;
     let root = own.as_ref().map_or_else(|| scene.root(), |own| Ok(own.as_fd()))?;
-    let Ok(file) = rustix::fs::openat2(root, c"etc/passwd", flags, Mode::empty(), resolve) else {
-        return Ok(());
+    let file = match super::place::open_in(root, c"etc/passwd", flags) {
+        Ok(file) => file,
+        Err(trouble) if NOT_THERE.contains(&trouble.errno) => return Ok(()),
+        Err(other) => return Err(other),
     };
-    if rustix::fs::fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile) {
+    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(());
     }
     let mut text = [0u8; 4096];
     let (mut search, mut left) = (Search::of(uid), MOST_OF_PASSWD);
     while search.found.is_none() && left > 0 {
-        let Ok(length @ 1..) = retry(|| rustix::io::read(&file, &mut text)) else { break };
+        let length = retry(|| rustix::io::read(&file, &mut text))?;
+        if length == 0 {
+            break;
+        }
         text[..length].iter().for_each(|byte| search.take(*byte));
         left = left.saturating_sub(length);
     }

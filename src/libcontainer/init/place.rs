@@ -61,7 +61,7 @@ pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcom
     open_in(scene.root()?, path, flags)
 }
 
-fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
+pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
     open_by(root, path, flags, IN_ROOT)
 }
 
