@@ -1,5 +1,6 @@
 //! Where a worker works: the runtime's commands, and what they leave behind.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -37,7 +38,8 @@ pub struct Place {
     pub work: PathBuf,
     pub runtime: PathBuf,
     pub id: String,
-    mounts: String,
+    /// The ids of the mounts that were there before.
+    mounts: HashSet<String>,
     hierarchies: Vec<PathBuf>,
 }
 
@@ -49,7 +51,7 @@ impl Place {
             work: work.to_owned(),
             runtime: runtime.to_owned(),
             id: id.to_owned(),
-            mounts: mounts()?,
+            mounts: mounts()?.lines().map(|line| mount_id(line).to_owned()).collect(),
             hierarchies: hierarchies()?,
         })
     }
@@ -174,8 +176,9 @@ impl Place {
         left.extend(self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display())));
         left.extend(watch::processes().into_iter().map(|pid| format!("process {}", watch::description(pid))));
         let mounts = mounts()?;
-        // one that has gone was of another process of the host, which has removed the directory below it
-        let new: Vec<&str> = mounts.lines().filter(|line| !self.mounts.contains(line)).collect();
+        // one that has gone was of another process of the host, which has removed the directory below it; one that says
+        // another path was moved together with a directory above it
+        let new: Vec<&str> = mounts.lines().filter(|line| !self.mounts.contains(mount_id(line))).collect();
         if !new.is_empty() {
             left.push(format!("mounts {}", new.join("; ")));
         }
@@ -217,9 +220,14 @@ pub fn reap() {
     while waitpid(None, Some(flags)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
 }
 
-/// Our mounts, without what counts up.
+/// Our mounts (proc_pid_mountinfo(5)).
 fn mounts() -> Result<String> {
     Ok(fs::read_to_string("/proc/self/mountinfo")?)
+}
+
+/// The first field of a line of mountinfo: a mount keeps it as long as it is there.
+fn mount_id(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
 }
 
 /// Each hierarchy's root, and our own place in it.
