@@ -55,19 +55,40 @@ fn a_device_below_any_bind_is_not_made_in_the_hosts_directory() {
 fn a_dev_that_is_a_link_into_a_later_bind_gets_no_nodes() {
     needs_root!("device nodes");
     for path in ["/dev/null", "/dev/net/tun"] {
-        let mut world = World::running(&["true"]);
-        let host = world.path("data");
-        fs::create_dir(&host).unwrap();
-        fs::create_dir(world.rootfs("data")).unwrap();
-        std::os::unix::fs::symlink("data", world.rootfs("dev")).unwrap();
-        *world.at("/mounts") = json!([
-            {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
-            {"destination": "/data", "type": "bind", "source": host, "options": ["rbind"]},
-        ]);
-        *world.at("/linux/devices") = json!([{"path": path, "type": "c", "major": 1, "minor": 3}]);
-        let ran = world.run();
-        assert_eq!(names(&host), Vec::<PathBuf>::new(), "{path}");
-        assert!(ran.err.contains("a link leads into what is bound from the host"), "{path}: {}", ran.err);
+        linked_into_a_bind("dev", "data", path);
     }
+}
+
+/// As above, and what the link names is missing: it would be made in the host's directory, with the nodes in it.
+#[test]
+fn a_link_to_what_is_missing_in_a_bind_makes_nothing_there() {
+    needs_root!("device nodes");
+    for (link, to, path) in [
+        ("dev", "/data/new", "/dev/null"),
+        ("dev", "data/new/deep", "/dev/net/tun"),
+        ("devices", "/data/new", "/devices/tun"),
+        ("devices", "/data/new", "/devices/net/tun"),
+    ] {
+        linked_into_a_bind(link, to, path);
+    }
+}
+
+/// The image's `link` leads `to` the host's directory, which is bound on `/data`; a node is wanted at `path`.
+fn linked_into_a_bind(link: &str, to: &str, path: &str) {
+    let mut world = World::running(&["true"]);
+    let host = world.path("data");
+    fs::create_dir(&host).unwrap();
+    fs::create_dir(world.rootfs("data")).unwrap();
+    std::os::unix::fs::symlink(to, world.rootfs(link)).unwrap();
+    let mut mounts = vec![json!({"destination": "/proc", "type": "proc", "source": "proc"})];
+    // a mount on the link would make what it names, as config.json asks
+    if to == "data" || link != "dev" {
+        mounts.push(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
+    }
+    mounts.push(json!({"destination": "/data", "type": "bind", "source": host, "options": ["rbind"]}));
+    *world.at("/mounts") = json!(mounts);
+    *world.at("/linux/devices") = json!([{"path": path, "type": "c", "major": 1, "minor": 3}]);
+    let ran = world.run();
+    assert_eq!(names(&host), Vec::<PathBuf>::new(), "{link} -> {to}: {path}");
+    assert!(ran.err.contains("a link leads into what is bound from the host"), "{link} -> {to}: {path}: {}", ran.err);
 }

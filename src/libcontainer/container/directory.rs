@@ -74,12 +74,7 @@ impl Lock {
 
     /// True while the path leads to this directory.
     fn is_in_place(&self) -> Result<bool, Errno> {
-        let there = match rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(false),
-            other => other?,
-        };
-        let own = rustix::fs::fstat(&self.fd)?;
-        Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino))
+        is_at(&self.fd, &self.path)
     }
 
     /// The names of what is in it.
@@ -131,6 +126,16 @@ impl Drop for Lock {
         // not by closing it alone: a process that was forked meanwhile has the descriptor as well
         let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
     }
+}
+
+/// True while `path` leads to this directory.
+pub(super) fn is_at(directory: &OwnedFd, path: &Path) -> Result<bool, Errno> {
+    let there = match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(false),
+        other => other?,
+    };
+    let own = rustix::fs::fstat(directory)?;
+    Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino))
 }
 
 fn names(directory: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {

@@ -194,6 +194,8 @@ fn told(id: &str, unread: Unread) -> anyhow::Error {
 impl Reserved {
     /// The new directory is ours when it is the one at its path, and nobody has begun to make a container in it.
     fn locked(directory: &Path, id: &str) -> Result<Lock> {
+        // while it is open, no other directory has its inode number
+        let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         // the mode that was asked for, whatever our umask is: a mapped root must get through
         let opened = match fs::set_permissions(directory, Permissions::from_mode(0o711)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Attempt::Gone),
@@ -207,7 +209,9 @@ impl Reserved {
             Ok(Attempt::Held) => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
             Err(error) => {
                 // it cannot be locked, and is not left empty
-                let _ = fs::remove_dir(directory);
+                if own.is_ok_and(|own| directory::is_at(&own, directory) == Ok(true)) {
+                    let _ = fs::remove_dir(directory);
+                }
                 return Err(error);
             }
         };

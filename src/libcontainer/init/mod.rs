@@ -83,6 +83,8 @@ pub struct Left {
     fifo: Cell<Option<Slot>>,
     /// True when `TryChdir` has got there, so that the user need not be able to.
     arrived: Cell<bool>,
+    /// The mount in which nodes are made, once it is known not to be bound from the host.
+    not_bound: Cell<Option<u64>>,
     /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
     home: Cell<Option<Home>>,
 }

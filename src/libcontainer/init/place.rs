@@ -19,8 +19,55 @@ const PATH_SIZE: usize = 4096;
 /// As many links as the kernel itself follows.
 const MAX_LINKS: u32 = 40;
 
+/// How a path leads to a directory in which something is made, and which mounts that directory may be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Links are followed, into any mount: config.json asks for a mount there.
+    Any,
+    /// No link is followed, and nothing is made in a mount that is bound from the host.
+    Named,
+    /// Links are followed. Nothing is made in a mount that is bound from the host, or in any mount inside it.
+    Linked,
+}
+
+impl Way {
+    fn resolve(self) -> ResolveFlags {
+        if self == Way::Named { IN_ROOT | ResolveFlags::NO_SYMLINKS } else { IN_ROOT }
+    }
+
+    /// Whether something may be made in `place`: the descriptor in which it is made, so nobody can exchange it afterwards.
+    fn allows(self, scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
+        match self {
+            Way::Any => Ok(()),
+            Way::Named => not_a_bind(scene, place),
+            Way::Linked => not_in_a_bind(scene, place),
+        }
+    }
+}
+
+/// Does `make` by `Named`; where a link of the image is on the way, by `Linked`.
+fn outside_binds<T>(make: impl Fn(Way) -> Outcome<T>) -> Outcome<T> {
+    match make(Way::Named) {
+        Err(Trouble { errno: Errno::LOOP, .. }) => make(Way::Linked),
+        other => other,
+    }
+}
+
+/// As `open_target`, for a file that config.json has not asked to be in a mount of the host's.
+pub(super) fn open_target_outside_binds(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
+    open_or_make(scene, target, |root, path| outside_binds(|way| make(root, path, target.missing, scene, way)))
+}
+
 /// The target's descriptor, and whether it was there before.
 pub(super) fn open_target(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
+    open_or_make(scene, target, |root, path| make(root, path, target.missing, scene, Way::Any))
+}
+
+fn open_or_make(
+    scene: &Scene<'_>,
+    target: &Target,
+    make: impl Fn(BorrowedFd<'_>, &[u8]) -> Outcome,
+) -> Outcome<(OwnedFd, bool)> {
     let flags = match target.last {
         Last::Any => OFlags::PATH | OFlags::CLOEXEC,
         Last::Itself => OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
@@ -29,8 +76,9 @@ pub(super) fn open_target(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedF
     match open_path(scene, &target.path, flags) {
         Ok(fd) => not_in_proc(fd, target).map(|fd| (fd, true)),
         Err(Trouble { errno: Errno::NOENT, .. }) => {
-            let made = make(scene.root()?, target.path.to_bytes(), target.missing, scene);
-            made.map_err(|trouble| Trouble::saying(trouble.errno, NO_PLACE))?;
+            make(scene.root()?, target.path.to_bytes()).map_err(|trouble| {
+                if trouble.said.bytes().is_empty() { Trouble::saying(trouble.errno, NO_PLACE) } else { trouble }
+            })?;
             not_in_proc(open_path(scene, &target.path, flags)?, target).map(|fd| (fd, false))
         }
         Err(Trouble { errno: errno @ (Errno::NOTDIR | Errno::LOOP), .. }) if target.last == Last::Ordinary => {
@@ -58,11 +106,11 @@ pub(super) fn open_existing(scene: &Scene<'_>, path: &CStr) -> Outcome<Option<Ow
 }
 
 pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
-    open_in(scene.root()?, path, flags)
+    open_in(scene.root()?, path, flags, Way::Any)
 }
 
-pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
-    open_by(root, path, flags, IN_ROOT)
+pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way) -> Outcome<OwnedFd> {
+    open_by(root, path, flags, way.resolve())
 }
 
 fn open_by(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, how: ResolveFlags) -> Outcome<OwnedFd> {
@@ -77,56 +125,56 @@ fn open_by(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, how: ResolveFlags) 
 
 /// The directory that holds `path` (made where it is missing) and the last component.
 pub(super) fn parent_of<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
-    let bytes = path.to_bytes_with_nul();
-    let Some(slash) = bytes.iter().rposition(|byte| *byte == b'/') else {
-        return Ok((open_path(scene, c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?, path));
-    };
-    let name = CStr::from_bytes_until_nul(&bytes[slash + 1..]).map_err(|_| Errno::INVAL)?;
-    let mut buffer = [0u8; PATH_SIZE];
-    let parent = text(&bytes[..slash], &mut buffer)?;
-    let target = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match open_path(scene, parent, target) {
-        Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(scene.root()?, parent.to_bytes(), Missing::Directory, scene)?;
-            Ok((open_path(scene, parent, target)?, name))
-        }
-        other => Ok((other?, name)),
-    }
+    parent_by(scene, path, Way::Any)
 }
 
 /// As `parent_of`, for what config.json has not asked to be in a mount of the host's.
 pub(super) fn parent_outside_binds<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
-    let (bytes, mut buffer) = (path.to_bytes(), [0u8; PATH_SIZE]);
-    let above = bytes.iter().rposition(|byte| *byte == b'/').map_or(&b"."[..], |slash| &bytes[..slash]);
+    outside_binds(|way| parent_by(scene, path, way))
+}
+
+fn parent_by<'p>(scene: &Scene<'_>, path: &'p CStr, way: Way) -> Outcome<(OwnedFd, &'p CStr)> {
+    let bytes = path.to_bytes_with_nul();
+    let slash = bytes.iter().rposition(|byte| *byte == b'/');
+    let (above, name) = slash.map_or((&b"."[..], bytes), |slash| (&bytes[..slash], &bytes[slash + 1..]));
+    let name = CStr::from_bytes_until_nul(name).map_err(|_| Errno::INVAL)?;
+    let mut buffer = [0u8; PATH_SIZE];
     let above = text(above, &mut buffer)?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let no_links = IN_ROOT | ResolveFlags::NO_SYMLINKS;
-    if rustix::fs::openat2(scene.root()?, above, directory, Mode::empty(), no_links).err() == Some(Errno::LOOP) {
-        // ORDER: before anything is made there
-        not_in_a_bind(scene, above)?;
+    let parent = match open_in(scene.root()?, above, directory, way) {
+        Err(Trouble { errno: Errno::NOENT, .. }) => {
+            make(scene.root()?, above.to_bytes(), Missing::Directory, scene, way)?;
+            open_in(scene.root()?, above, directory, way)?
+        }
+        other => other?,
+    };
+    way.allows(scene, parent.as_fd())?;
+    Ok((parent, name))
+}
+
+/// The plan makes nothing in what is bound from the host, by the names of places. The image may have been changed since
+/// (a mount moves with the directory that is renamed), so the mount itself is looked at, once for all that is made in it.
+fn not_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
+    let id = mount_id(place)?;
+    if scene.left.not_bound.get() == Some(id) {
+        return Ok(());
     }
-    parent_of(scene, path)
+    if id != mount_id(scene.root()?)? && bound(scene).any(|bound| mount_id(bound) == Ok(id)) {
+        return Err(Trouble::saying(Errno::PERM, "it is in what is bound from the host"));
+    }
+    scene.left.not_bound.set(Some(id));
+    Ok(())
 }
 
 /// As many mounts as are climbed.
 const MAX_MOUNTS: u32 = 100;
 
-/// The plan makes nothing in what is bound from the host, by the names of places. Where a link of the image is on the way
-/// (`/dev`), the mounts are looked at: those that `path` lies in, as far as it is there.
-fn not_in_a_bind(scene: &Scene<'_>, path: &CStr) -> Outcome {
+/// Where a link of the image is on the way (`/dev`), the plan's names say nothing: neither the mount of `place` nor one
+/// that it lies in may be bound from the host.
+fn not_in_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut length = path.to_bytes().len();
-    let mut place = loop {
-        let mut buffer = [0u8; PATH_SIZE];
-        let above = if length == 0 { c"." } else { text(&path.to_bytes()[..length], &mut buffer)? };
-        match open_path(scene, above, directory) {
-            Err(Trouble { errno: Errno::NOENT, .. }) if length > 0 => {
-                length = path.to_bytes()[..length].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-            }
-            other => break other?,
-        }
-    };
     let root = mount_id(scene.root()?)?;
+    let mut place = rustix::fs::openat(place, c".", directory, Mode::empty())?;
     for _ in 0..MAX_MOUNTS {
         let id = mount_id(place.as_fd())?;
         if id == root {
@@ -164,9 +212,9 @@ pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
 
 /// Makes `path` and the directories above it. Each component is made in a descriptor of its parent that was resolved in
 /// the root, so nothing is ever made outside (CVE-2024-45310). A link that points nowhere is followed as if its
-/// target were wanted, again inside the root.
-pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>) -> Outcome {
-    if make_last(root, path, missing, scene)? {
+/// target were wanted, again inside the root, unless `way` follows no links.
+pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way) -> Outcome {
+    if make_last(root, path, missing, scene, way)? {
         return Ok(());
     }
     let mut current = [0u8; PATH_SIZE];
@@ -174,7 +222,7 @@ pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &
     current.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(path);
     for _ in 0..MAX_LINKS {
         let mut next = [0u8; PATH_SIZE];
-        match make_once(root, &current[..length], missing, scene, &mut next)? {
+        match make_once(root, &current[..length], missing, scene, way, &mut next)? {
             None => return Ok(()),
             Some(new_length) => (current, length) = (next, new_length),
         }
@@ -183,7 +231,7 @@ pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &
 }
 
 /// The common case, in three calls: only the last component is missing. False when it is not that simple.
-fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>) -> Outcome<bool> {
+fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way) -> Outcome<bool> {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     let (above, name) = slash.map_or((&b"."[..], path), |slash| (&path[..slash], &path[slash + 1..]));
     if above.is_empty() || name.is_empty() {
@@ -191,11 +239,11 @@ fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<
     }
     let (mut above_text, mut name_text) = ([0u8; PATH_SIZE], [0u8; 256]);
     let (above, name) = (text(above, &mut above_text)?, text(name, &mut name_text)?);
-    let parent = match open_in(root, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
+    let parent = match open_in(root, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, way) {
         Err(Trouble { errno: Errno::NOENT, .. }) => return Ok(false),
         other => other?,
     };
-    match make_one(parent.as_fd(), name, missing, scene) {
+    match make_one(parent.as_fd(), name, missing, scene, way) {
         // a link that points nowhere
         Err(Trouble { errno: Errno::EXIST, .. }) => Ok(false),
         other => other.map(|()| true),
@@ -208,10 +256,11 @@ fn make_once(
     path: &[u8],
     missing: Missing,
     scene: &Scene<'_>,
+    way: Way,
     next: &mut [u8; PATH_SIZE],
 ) -> Outcome<Option<usize>> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut parent = open_in(root, c".", directory)?;
+    let mut parent = open_in(root, c".", directory, way)?;
     let mut start = 0;
     while start < path.len() {
         let end = path[start..].iter().position(|byte| *byte == b'/').map_or(path.len(), |slash| start + slash);
@@ -220,12 +269,14 @@ fn make_once(
         let (prefix, name) = (text(&path[..end], &mut prefix)?, text(&path[start..end], &mut name)?);
         let wanted = if last { missing } else { Missing::Directory };
         let flags = if last { OFlags::PATH | OFlags::CLOEXEC } else { directory };
-        let opened = match open_in(root, prefix, flags) {
-            Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, scene) {
+        let opened = match open_in(root, prefix, flags, way) {
+            Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, scene, way) {
+                // it has come meanwhile, and may be a link
+                Err(Trouble { errno: Errno::EXIST, .. }) if way == Way::Named => return Err(Errno::LOOP.into()),
                 Err(Trouble { errno: Errno::EXIST, .. }) => {
                     return link_target(parent.as_fd(), name, &path[..start], &path[end..], next).map(Some);
                 }
-                made => made.and_then(|()| open_in(root, prefix, flags)),
+                made => made.and_then(|()| open_in(root, prefix, flags, way)),
             },
             other => other,
         };
@@ -235,7 +286,8 @@ fn make_once(
     Ok(None)
 }
 
-fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, scene: &Scene<'_>) -> Outcome {
+fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, scene: &Scene<'_>, way: Way) -> Outcome {
+    way.allows(scene, parent)?;
     let directory = match missing {
         Missing::Directory => true,
         Missing::File => false,

@@ -8,7 +8,9 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
-use super::place::{make, open_existing, open_path, open_target, parent_of, parent_outside_binds};
+use super::place::{
+    Way, make, open_existing, open_path, open_target, open_target_outside_binds, parent_of, parent_outside_binds,
+};
 use super::{Outcome, Scene, Trouble, copy, pids, talk};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
 use crate::sys::mount::{Attributes, Reach, set_attributes};
@@ -146,7 +148,11 @@ fn is_directory(file: BorrowedFd<'_>) -> Outcome<bool> {
 }
 
 pub(super) fn bind(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
-    let (target, _) = open_target(scene, target)?;
+    let (target, _) = match target.missing {
+        // a device of the plan's, where nodes cannot be made
+        Missing::File => open_target_outside_binds(scene, target)?,
+        Missing::Directory | Missing::LikeSource(_) => open_target(scene, target)?,
+    };
     let tree = scene.fd(tree)?;
     change(tree, changes)?;
     attach(tree, target.as_fd())
@@ -260,7 +266,9 @@ pub(super) fn finish(scene: &Scene<'_>, path: &CStr, attributes: &Attributes) ->
 /// The cwd of config.json is made where it is missing (0755), inside the root.
 pub(super) fn make_cwd(scene: &Scene<'_>, path: &CStr) -> Outcome {
     match open_path(scene, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
-        Err(Trouble { errno: Errno::NOENT, .. }) => make(scene.root()?, path.to_bytes(), Missing::Directory, scene),
+        Err(Trouble { errno: Errno::NOENT, .. }) => {
+            make(scene.root()?, path.to_bytes(), Missing::Directory, scene, Way::Any)
+        }
         // not ours to judge: chdir will say it with the rights of the user
         _ => Ok(()),
     }
