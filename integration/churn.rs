@@ -139,7 +139,7 @@ fn a_creator_that_was_killed_while_init_hangs_is_deleted() {
                 world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
             }
             let seen = world.path("seen");
-            let script = format!("echo > {}; sleep 7323", seen.display());
+            let script = format!("echo > {}; exec sleep 7323", seen.display());
             world.config["hooks"] = json!({point: [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
             world.write();
             let mut create = spawn(&world, &["create"]);
