@@ -110,12 +110,8 @@ pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcom
 }
 
 pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way) -> Outcome<OwnedFd> {
-    open_by(root, path, flags, way.resolve())
-}
-
-fn open_by(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, how: ResolveFlags) -> Outcome<OwnedFd> {
     loop {
-        match rustix::fs::openat2(root, path, flags, Mode::empty(), how) {
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), way.resolve()) {
             // KERNEL(5.6): openat2. EAGAIN: something was renamed meanwhile, and the kernel would not vouch for the result (openat2(2))
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return Ok(other?),
@@ -344,7 +340,7 @@ fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
 /// another place: an `rbind` would take proc and sysfs along, and a bind of a read-only volume would become writable.
 pub(super) fn open_late(scene: &Scene<'_>, late: &Late) -> Outcome {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let file = match open_by(scene.root()?, &late.path, flags, IN_ROOT | ResolveFlags::NO_SYMLINKS) {
+    let file = match open_in(scene.root()?, &late.path, flags, Way::Named) {
         Err(Trouble { errno: Errno::LOOP, .. }) => {
             return Err(Trouble::saying(Errno::LOOP, "the path has a link inside the container's root"));
         }

@@ -102,13 +102,13 @@ pub(super) fn link(opening: &Opening) -> Option<&Path> {
 /// Those of openat2(2); ELOOP for a link of the image.
 pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Option<OwnedFd>, Errno> {
     let (Some(root), Some(parent)) = (root, path.parent()) else { return Ok(None) };
-    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let directory = match leads(parent, root) {
+        Leads::Inside(rest) => root.join(rest),
+        Leads::Through(to) => to,
+        Leads::Outside => return Ok(None),
+    };
     let flags = PLACE | OFlags::DIRECTORY;
-    match leads(parent, root) {
-        Leads::Inside(rest) => rustix::fs::openat2(CWD, root.join(rest), flags, Mode::empty(), how).map(Some),
-        Leads::Through(to) => rustix::fs::openat2(CWD, to, flags, Mode::empty(), how).map(Some),
-        Leads::Outside => Ok(None),
-    }
+    rustix::fs::openat2(CWD, directory, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(Some)
 }
 
 /// Opens what is at `path`, if it is not in the container's root.

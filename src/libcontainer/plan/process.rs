@@ -113,9 +113,9 @@ fn understand<'a>(process: Option<&'a Process>, at: &At, held: u64, ask: &Asked<
     ids(process, &at.key("user"), plan);
     idmap::must_reach(own.uid, idmap::Ids::Users, &at.key("user").key("uid"), plan);
     idmap::must_reach(own.gid, idmap::Ids::Groups, &at.key("user").key("gid"), plan);
-    let (env, needs_home, path) = environment(process, at, ask, plan);
+    let (env, needs_home) = environment(process, at, ask, plan);
     own.needs_home = needs_home;
-    own.exec = program(process, &path, env, at, plan);
+    own.exec = program(process, env, at, plan);
     let asked = process.capabilities().as_ref();
     let (sets, warnings) = capabilities::sets(asked, &at.key("capabilities"), held);
     own.capabilities = sets;
@@ -150,7 +150,7 @@ fn ids(process: &Process, at: &At, plan: &mut Draft) {
 }
 
 /// The environment: nothing of ours, the last of several wins. SPEC: config.md#process.
-fn environment(process: &Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> (Option<Strings>, bool, String) {
+fn environment(process: &Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) -> (Option<Strings>, bool) {
     let at = at.key("env");
     let given = process.env().as_deref().unwrap_or_default();
     let mut entries: Vec<(&str, String)> = Vec::with_capacity(given.len());
@@ -176,14 +176,13 @@ fn environment(process: &Process, at: &At, ask: &Asked<'_>, plan: &mut Draft) ->
     }
     entries.retain(|(name, entry)| *name != "HOME" || entry != "HOME=");
     let needs_home = !entries.iter().any(|(name, _)| *name == "HOME");
-    let path = entries.iter().find(|(name, _)| *name == "PATH").map(|(_, entry)| entry["PATH=".len()..].to_owned());
     let texts: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
     let strings = Strings::new(&texts).map_err(|_| plan.fault(&at, "has an entry with a NUL byte")).ok();
-    (strings, needs_home, path.unwrap_or_else(|| DEFAULT_PATH.to_owned()))
+    (strings, needs_home)
 }
 
 /// The program by its path, or every place where PATH, the container's own, lets one look for it.
-fn program(process: &Process, path: &str, env: Option<Strings>, at: &At, plan: &mut Draft) -> Option<Exec> {
+fn program(process: &Process, env: Option<Strings>, at: &At, plan: &mut Draft) -> Option<Exec> {
     let at = at.key("args");
     let args = process.args().as_deref().unwrap_or_default();
     let Some(name) = args.first() else {
@@ -195,7 +194,7 @@ fn program(process: &Process, path: &str, env: Option<Strings>, at: &At, plan: &
         plan.fault(&at.index(0), "exec: \"\": executable file not found in $PATH");
         return None;
     }
-    let candidates = places(name, path).iter().map(|path| CString::new(path.as_str())).collect::<Result<Vec<_>, _>>();
+    let candidates = candidates(process).into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
     let (Ok(candidates), Ok(args)) = (candidates, Strings::new(args)) else {
         plan.fault(&at, "has a NUL byte");
         return None;
@@ -203,20 +202,15 @@ fn program(process: &Process, path: &str, env: Option<Strings>, at: &At, plan: &
     Some(Exec { candidates, args, env: env? })
 }
 
-/// Where a program of that name is looked for.
-fn places(name: &str, path: &str) -> Vec<String> {
+/// The paths at which the program of a process is looked for. The last PATH wins, as in `environment`.
+pub fn candidates(process: &Process) -> Vec<String> {
+    let Some(name) = process.args().as_deref().and_then(<[_]>::first) else { return Vec::new() };
     if name.contains('/') {
         return vec![name.to_owned()];
     }
-    path.split(':').map(|part| format!("{}/{name}", if part.is_empty() { "." } else { part })).collect()
-}
-
-/// The paths at which the program of a process is looked for.
-pub fn candidates(process: &Process) -> Vec<String> {
     let entries = process.env().as_deref().unwrap_or_default();
     let path = entries.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    let name = process.args().as_deref().and_then(<[_]>::first);
-    name.map_or_else(Vec::new, |name| places(name, path))
+    path.split(':').map(|part| format!("{}/{name}", if part.is_empty() { "." } else { part })).collect()
 }
 
 fn limits(process: &Process, at: &At, plan: &mut Draft) {
