@@ -313,9 +313,10 @@ fn after_kill(place: &Place, operation: Operation, verdict: &mut Verdict) -> Res
             };
             if let Some(arguments) = works {
                 let after = place.ask(&arguments)?;
-                // the killed start may have given its word before, and what the killed create leaves ends with it
-                let went_on = arguments[0] == "start"
-                    && ["already running", "has stopped"].iter().any(|word| after.err.contains(word));
+                // the killed start may have given its word before; what the killed create leaves ends with it, at the latest
+                // while start asks
+                let ends = ["already running", "has stopped", "was killed before its program began"];
+                let went_on = arguments[0] == "start" && ends.iter().any(|word| after.err.contains(word));
                 if (after.code != 0 && !went_on) || after.hung.is_some() {
                     let was = status(&state);
                     verdict.finds("of no use", format!("{was}, and {} fails: {}", arguments[0], after.told()));
