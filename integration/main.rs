@@ -38,6 +38,7 @@ mod ordinary;
 mod paths;
 mod process;
 mod programs;
+mod readme;
 mod relay;
 mod rootless;
 mod roots;

@@ -1,0 +1,100 @@
+//! What README.md shows of coracle is run, and the output compared.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::ordinary::root;
+use crate::world::{Outcome, Who, World, finish, runtime};
+use crate::{needs, only};
+
+/// The blocks of README.md that are commands with their output.
+fn blocks() -> Vec<Vec<String>> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let blocks = text.split("\n```").skip(1).step_by(2).filter_map(|block| block.strip_prefix('\n'));
+    let lines = blocks.map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>());
+    lines.filter(|lines| lines[0].starts_with("# ") || lines[0].starts_with("$ ")).collect()
+}
+
+/// What is typed, and what README.md shows below it.
+fn halves(block: &[String]) -> (String, Vec<&str>) {
+    let typed = |line: &&String| line.starts_with("# ") || line.starts_with("$ ");
+    let commands: Vec<_> = block.iter().filter(typed).map(|line| &line[2..]).collect();
+    let shown = block.iter().filter(|line| !typed(line)).map(String::as_str);
+    (commands.join("\n"), shown.collect())
+}
+
+/// Types it into a shell, where `coracle` is the one under test with a state directory of its own, and both streams are one.
+fn type_in(world: &World, commands: &str) -> Outcome {
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", world.path("bin").display());
+    let commands = format!("exec 2>&1\n{commands}");
+    finish(Command::new("sh").args(["-euc", &commands]).current_dir(world.path("typed")).env("PATH", path))
+}
+
+/// A bundle `bad` beside `bundle`, with these mistakes (as hack/demo makes them).
+fn spoil(world: &World, mistakes: &[(&str, &str)]) {
+    let bad = world.path("typed/bad");
+    let _ = fs::remove_dir_all(&bad);
+    fs::create_dir_all(bad.join("rootfs")).unwrap();
+    let mut config = fs::read_to_string(world.path("typed/bundle/config.json")).unwrap();
+    for (right, wrong) in mistakes {
+        assert!(config.contains(right), "{right} is not in config.json");
+        config = config.replace(right, wrong);
+    }
+    fs::write(bad.join("config.json"), config).unwrap();
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+#[test]
+fn what_readme_shows_is_what_happens() {
+    only!(Who::Us; "README.md shows coracle");
+    needs!(root(), "README.md shows commands of root");
+    let world = World::running(&["true"]);
+    fs::create_dir_all(world.path("typed")).unwrap();
+    fs::create_dir_all(world.path("bin")).unwrap();
+    let script =
+        format!("#!/bin/sh\nexec {} --root {} \"$@\"\n", runtime().display(), world.path("typed-state").display());
+    fs::write(world.path("bin/coracle"), script).unwrap();
+    fs::set_permissions(world.path("bin/coracle"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut seen = 0;
+    for block in blocks() {
+        let (commands, shown) = halves(&block);
+        seen += 1;
+        if commands.starts_with("mkdir -p bundle") {
+            assert_eq!(type_in(&world, &commands).ok().lines().collect::<Vec<_>>(), shown, "{commands}");
+        } else if commands == "coracle check bad/" {
+            let mistakes = [
+                ("\"type\": \"pid\"", "\"type\": \"pidd\""),
+                ("\"hard\": 1024", "\"hard\": \"many\""),
+                ("\"cwd\": \"/\"", "\"cwd\": \"tmp\""),
+                ("\"readonly\"", "\"readOnly\""),
+            ];
+            spoil(&world, &mistakes);
+            let said = type_in(&world, &commands);
+            assert_eq!((said.code(), said.out.lines().collect::<Vec<_>>()), (1, shown), "{commands}");
+        } else if commands == "coracle run bad/" {
+            spoil(&world, &[("size=65536k", "sise=65536k")]);
+            let said = type_in(&world, &commands);
+            assert_eq!((said.code(), said.out.lines().collect::<Vec<_>>()), (1, shown), "{commands}");
+        } else if commands == "coracle explain bundle/" {
+            let plan = type_in(&world, &commands).ok();
+            let plan: Vec<_> = plan.lines().map(|line| words(line)[1..].to_vec()).collect();
+            for line in shown {
+                // how many steps come before depends on the host
+                assert!(plan.contains(&words(line)[1..].to_vec()), "explain does not print {line:?}");
+            }
+        } else if commands == "coracle --debug run bundle/" {
+            let said = type_in(&world, &commands);
+            for line in shown {
+                let (_, step) = line.split_once("µs: ").unwrap();
+                assert!(said.out.contains(&format!("µs: {step}")), "--debug does not print {step:?}");
+            }
+        } else {
+            panic!("README.md shows {commands:?}, and this test does not know what must be there before");
+        }
+    }
+    assert_eq!(seen, 5, "blocks of README.md that were run");
+}
