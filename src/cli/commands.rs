@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// More descriptors than anybody passes on, and few enough to count.
+/// The limit of --preserve-fds: more than any caller passes, and few enough to check each.
 const MOST_FDS: i64 = 1 << 20;
 
 /// The command that was typed.
@@ -49,7 +49,7 @@ pub struct Making {
     /// path to the root of the bundle directory, defaults to the current directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,
-    /// another file than the bundle's config.json
+    /// a file to read instead of the bundle's config.json
     #[arg(long, short = 'f')]
     pub config: Option<PathBuf>,
     /// path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal
@@ -97,7 +97,7 @@ pub struct Run {
     /// do not delete the container after it exits
     #[arg(long)]
     pub keep: bool,
-    /// id of the container, or a bundle directory, for which an id is made up
+    /// id of the container, or a bundle directory, which gets an id that coracle makes up
     pub id: String,
 }
 
@@ -178,20 +178,20 @@ pub struct Exec {
     pub command: Vec<String>,
 }
 
-/// tell every mistake in a bundle's config.json
+/// report every mistake in a bundle's config.json
 #[derive(Clone, Debug, Parser)]
 pub struct Check {
     /// the bundle directory, defaults to the current directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,
-    /// another file than the bundle's config.json
+    /// a file to read instead of the bundle's config.json
     #[arg(long, short = 'f')]
     pub config: Option<PathBuf>,
     /// the bundle directory
     pub directory: Option<PathBuf>,
 }
 
-/// show what would be done for a bundle, step by step, and do none of it
+/// show the steps that create would take for a bundle
 #[derive(Clone, Debug, Parser)]
 pub struct Explain {
     /// the bundle directory
@@ -207,10 +207,10 @@ pub struct Explain {
 /// kill sends the specified signal (default: SIGTERM) to the container's init process
 #[derive(Clone, Debug, Parser)]
 pub struct Kill {
-    /// send the signal to all processes; obsolete, as SIGKILL to a container without a pid namespace does so anyway
+    /// send the signal to all processes; obsolete, because SIGKILL to a container without a pid namespace always does so
     #[arg(long, short)]
     pub all: bool,
-    /// the id is a regular expression: every container it fits
+    /// the id is a regular expression that may match several containers
     #[arg(long, short)]
     pub regex: bool,
     /// id of the container
@@ -226,7 +226,7 @@ pub struct Delete {
     /// forcibly deletes the container if it is still running (uses SIGKILL)
     #[arg(long, short)]
     pub force: bool,
-    /// the id is a regular expression: every container it fits
+    /// the id is a regular expression that may match several containers
     #[arg(long, short)]
     pub regex: bool,
     /// id of the container
@@ -263,7 +263,7 @@ pub struct SpecArgs {
     /// path to the root of the bundle directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,
-    /// another file than config.json
+    /// the file to write instead of config.json
     #[arg(long, short = 'f')]
     pub file: Option<PathBuf>,
     /// generate a configuration for a rootless container
@@ -274,7 +274,7 @@ pub struct SpecArgs {
 /// update container resource constraints
 #[derive(Clone, Debug, Parser)]
 pub struct Update {
-    /// a file with a resources object as in config.json, or - for standard input; nothing else is looked at then
+    /// a file with a resources object as in config.json, or - for standard input; other limits are then ignored
     #[arg(long, short)]
     pub resources: Option<PathBuf>,
     /// relative weight of block I/O, 10 to 1000
@@ -298,7 +298,7 @@ pub struct Update {
     /// CPU realtime runtime in microseconds within a period
     #[arg(long, allow_hyphen_values = true)]
     pub cpu_rt_runtime: Option<String>,
-    /// 1: runs only where nobody else wants to
+    /// 1: the container runs only on CPUs that are otherwise idle
     #[arg(long, allow_hyphen_values = true)]
     pub cpu_idle: Option<String>,
     /// CPUs to use, such as 0-2,7
@@ -322,7 +322,7 @@ pub struct Update {
     /// memory and swap together, -1 for unlimited swap
     #[arg(long, allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
-    /// the most processes there may be, -1 for no limit
+    /// maximum number of processes, -1 for no limit
     #[arg(long, allow_hyphen_values = true)]
     pub pids_limit: Option<String>,
     /// Intel RDT/CAT L3 cache schema

@@ -18,7 +18,7 @@ pub use help::{command_help, general_help, version};
 pub use verbs::VERBS;
 pub use verbs::Verb;
 
-/// What was typed, understood.
+/// A parsed command line.
 #[derive(Debug)]
 pub struct Typed {
     /// Flags before the command.
@@ -27,10 +27,10 @@ pub struct Typed {
     pub command: Command,
 }
 
-/// Why there is nothing to do but to say something and end.
+/// Why the program ends without running a command.
 #[derive(Debug)]
 pub enum Stop {
-    /// Help or version was asked for: to standard output, status 0.
+    /// The caller asked for help or the version: standard output, status 0.
     Answer(String),
     /// The command line is wrong.
     Usage(Box<Usage>),
@@ -39,11 +39,11 @@ pub enum Stop {
 /// A command line that is wrong.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// What was understood of the global flags: they say where mistakes are to be told.
+    /// The global flags as far as they could be parsed: they say where errors are logged.
     pub global: Global,
     /// What is wrong.
     pub said: String,
-    /// What is on standard output beside it.
+    /// The help, for standard output.
     pub help: String,
     /// The exit status for it.
     pub status: u8,
@@ -100,10 +100,10 @@ pub struct GlobalOnly {
     global: Global,
 }
 
-/// Understands a command line without the program's name.
+/// Parses a command line without the program's name.
 ///
 /// # Errors
-/// What to say instead of doing something.
+/// The text to print instead of running a command.
 pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
     // answered before anything is built: clients ask often
     if let [only] = args {
