@@ -45,6 +45,10 @@ fn sources() -> Vec<(PathBuf, String)> {
     while let Some(directory) = left.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
+            // what is not the library itself: its build, tests and examples
+            if ["build.rs", "tests", "examples"].iter().any(|name| path == top.join("libcontainer").join(name)) {
+                continue;
+            }
             if path.is_dir() {
                 left.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -72,7 +72,7 @@ pub fn version() -> String {
     format!(
         "coracle version {}\ncommit: {}\nspec: 1.3.0\nlibseccomp: {}\n",
         env!("CARGO_PKG_VERSION"),
-        env!("CORACLE_COMMIT"),
+        libcontainer::COMMIT,
         libcontainer::plan::seccomp::library_version()
     )
 }

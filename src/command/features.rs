@@ -17,7 +17,7 @@ pub fn run() -> Result<()> {
         "mountOptions": mount_options::known_options(),
         "linux": linux(),
         "annotations": {
-            "io.coracle.commit": env!("CORACLE_COMMIT"),
+            "io.coracle.commit": libcontainer::COMMIT,
             "io.github.seccomp.libseccomp.version": seccomp::library_version(),
             "io.coracle.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn whatever_others_write_is_read_or_refused() {
-        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
         for (name, target) in ALL {
             let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
             let mut found = 0;

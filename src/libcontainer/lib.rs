@@ -19,3 +19,6 @@ pub mod resctrl;
 pub mod sys;
 pub mod wait;
 pub mod wire;
+
+/// The commit that this library was built from; `unknown` in a build for tests, or of an unpacked archive.
+pub const COMMIT: &str = env!("CORACLE_COMMIT");
