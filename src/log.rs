@@ -18,7 +18,7 @@ pub enum Level {
     Warning,
     /// Nothing of ours; a level that clients may ask for.
     Info,
-    /// What is done, for whoever looks for a fault.
+    /// What coracle does, for debugging.
     Debug,
 }
 
@@ -75,13 +75,13 @@ pub struct Log {
     held: RefCell<Option<Vec<String>>>,
 }
 
-/// Standard error; a reader that has gone away is no reason to fall over.
+/// Writes to standard error; ignores a closed reader.
 pub fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 impl Log {
-    /// Opens what `--log` names. What cannot be opened is said on standard error, and that is where it is logged.
+    /// Opens what `--log` names. If it cannot be opened, standard error says so, and is the log.
     pub fn open(global: &Global) -> Log {
         let opened = |name: &str, sink: Result<Sink, std::io::Error>| {
             sink.inspect_err(|error| say(&format!("coracle: --{name}: {error}\n"))).ok()
@@ -90,7 +90,7 @@ impl Log {
         let journal = global.systemd_log.then(|| opened("systemd-log", Sink::journal("coracle"))).flatten();
         let named = global.log_level.as_deref().and_then(Level::named).unwrap_or(Level::Warning);
         let level = if global.debug { Level::Debug } else { named };
-        // what is done is wanted in order, and then nobody reads one object
+        // debug output must be in order, and then nobody parses it as one object
         let holds = matches!(sink, Some(Sink::File(_))) && level < Level::Debug;
         let held = RefCell::new(holds.then(Vec::new));
         Log { sink, journal, json: global.log_format == "json", level, held }
@@ -175,7 +175,7 @@ impl Sink {
             return Ok(Sink::Syslog(connect("/dev/log")?, name(given)));
         }
         let path = text.strip_prefix("file:").map_or(path, std::path::Path::new);
-        // a fifo without a reader is refused at once, and one that is full loses a record: nobody waits for a log
+        // a fifo without a reader is refused at once, and a full one loses a record: coracle does not wait for a log
         OpenOptions::new().create(true).append(true).custom_flags(libc::O_NONBLOCK).open(path).map(Sink::File).map_err(
             |error| match error.raw_os_error() {
                 Some(libc::ENXIO) => std::io::Error::new(error.kind(), "no process reads this fifo"),

@@ -58,7 +58,7 @@ fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
                 _ => ("", 1),
             };
             log.error(&format!("{prefix}{error:#}"));
-            // whoever sent the signal, and a shell between us, see that it has ended us
+            // the sender of the signal, and a shell in between, see that the signal has ended us
             if let Some(signal) = libcontainer::wait::heard() {
                 let _ = libcontainer::sys::signals::end_by(signal);
             }

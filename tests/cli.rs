@@ -1,4 +1,4 @@
-//! The command line: what is typed, what is said, and with which status. Needs no root and makes no container.
+//! The command line: arguments, output and exit status. Needs no root and makes no container.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
 
 use std::ffi::OsStr;

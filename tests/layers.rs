@@ -94,7 +94,7 @@ fn imports(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn nobody_imports_against_the_arrows() {
+fn no_room_imports_against_the_arrows() {
     let mut wrong = Vec::new();
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
         let Some(room) = room(path) else { continue };
@@ -111,7 +111,7 @@ fn nobody_imports_against_the_arrows() {
     assert!(wrong.is_empty(), "against the arrows:\n{}", wrong.join("\n"));
 }
 
-fn nobody_says(words: &[&str], except: impl Fn(&Path) -> bool, why: &str) {
+fn no_file_has(words: &[&str], except: impl Fn(&Path) -> bool, why: &str) {
     let mut wrong = Vec::new();
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path) && !except(path)) {
         wrong.extend(
@@ -125,31 +125,31 @@ fn nobody_says(words: &[&str], except: impl Fn(&Path) -> bool, why: &str) {
 fn a_plan_touches_nothing() {
     let pure = |path: &Path| !room(path).is_some_and(|room| ["plan", "config", "wire"].contains(&room.as_str()));
     let words = ["std::fs", "std::env", "std::process", "std::net", "std::io::", "rustix::fs::open", "libc::open"];
-    nobody_says(&words, pure, "a plan is made of what it is given");
+    no_file_has(&words, pure, "a plan is made of what it is given");
 }
 
 #[test]
 fn the_library_leaves_its_caller_alone() {
     let elsewhere = |path: &Path| room(path).is_none();
     let words = ["println!", "eprintln!", "print!(", "eprint!(", "dbg!", "set_current_dir", "set_var", "remove_var"];
-    nobody_says(&words, elsewhere, "a library prints nothing and changes nothing of its caller's");
+    no_file_has(&words, elsewhere, "a library prints nothing and changes nothing of its caller's");
 }
 
 #[test]
 fn unsafe_is_in_sys_alone() {
     let sys = |path: &Path| path.starts_with("libcontainer/sys") || path.ends_with("lib.rs");
-    nobody_says(&["unsafe "], sys, "unsafe is in sys alone");
+    no_file_has(&["unsafe "], sys, "unsafe is in sys alone");
 }
 
 #[test]
 fn errors_are_printed_in_one_place() {
     let may = |path: &Path| path.starts_with("libcontainer") || path.ends_with("main.rs") || path.ends_with("log.rs");
-    nobody_says(&["eprintln!", "eprint!("], may, "main prints the error, log the rest");
+    no_file_has(&["eprintln!", "eprint!("], may, "main prints the error, log the rest");
 }
 
 #[test]
 fn init_asks_for_no_memory() {
     let not_init = |path: &Path| !path.starts_with("libcontainer/init");
     let words = ["Vec<", "String::", "format!", ".to_owned()", ".to_string()", "Box::new", "vec!", ".collect"];
-    nobody_says(&words, not_init, "init runs after the fork, without a heap");
+    no_file_has(&words, not_init, "init runs after the fork, without a heap");
 }

@@ -90,7 +90,7 @@ const STD_ENDS: [(&str, &str); 3] = [
     ("close", "unexpected error during closedir"),
 ];
 
-/// Whose each call is. Those that the C library and std make before main are nobody's.
+/// Which process makes each call. Calls that the C library and std make before main are left out.
 fn by_role(operation: Operation, report: Report) -> Vec<(Role, Seen)> {
     let births = &report.births;
     let is_bridge = |n: usize| births.contains(&Birth::Beside(n));
@@ -203,7 +203,7 @@ fn after_success(place: &Place, untouched: &Untouched, ran: &Ran, fault: Fault, 
     }
     if matches!(untouched.operation, Operation::Run | Operation::Delete) {
         let left = place.left()?;
-        // the exit status is the program's, and the removal that failed is told
+        // the exit status is the program's, and a message reports the removal that failed
         let told = untouched.operation == Operation::Run && !ran.err.trim().is_empty();
         if !left.is_empty() && !told {
             verdict.finds("left after success", format!("{}; it said {:?}", left.join(", "), ran.err.trim()));
@@ -222,7 +222,7 @@ fn after_failure(place: &Place, operation: Operation, report: &Report, ran: &Ran
     if STD_ENDS.iter().any(std_ends) {
         return Ok(());
     }
-    // as a program that somebody kills at once: nobody can tell the two apart
+    // this looks like a program that is killed at once: the two cannot be distinguished
     if ran.code == 137 && verdict.hit.starts_with("execve(") {
         return Ok(());
     }

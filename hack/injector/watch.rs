@@ -1,4 +1,4 @@
-//! The deadline of a case: whoever is still there then is described, and killed.
+//! The deadline of a case: processes that still exist then are described and killed.
 
 use std::fs;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

@@ -1,5 +1,5 @@
 //! Go's flag style made into what clap reads: one dash or two, `--flag value` or `--flag=value`, switches with a value,
-//! flags before and after what is no flag; and what follows a command that is to be run in the container is not ours.
+//! flags before and after the arguments; everything after a command for the container belongs to that command.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, Command};
 pub enum Order {
     /// Among the words that are no flags, up to `--`.
     Anywhere,
-    /// Before the first word that is no flag: the rest is for somebody else.
+    /// Only before the first argument: the rest belongs to the command in the container.
     First,
 }
 
@@ -22,7 +22,7 @@ pub enum Order {
 pub(super) struct Words {
     /// The flags, each as one word that clap reads: `--flag` or `--flag=value`.
     pub flags: Vec<OsString>,
-    /// What is no flag.
+    /// The arguments that are not flags.
     pub rest: Vec<OsString>,
     /// `--help` was among the flags.
     pub help: bool,
@@ -47,7 +47,7 @@ fn kind(arg: &Arg) -> Kind {
     }
 }
 
-/// Takes `words` apart. What is wrong is said as Go's flag package says it.
+/// Parses `words`. Errors have the words of Go's flag package.
 pub(super) fn read(definition: &Command, words: &[OsString], order: Order) -> Result<Words, String> {
     let mut found = Words::default();
     let mut words = words.iter();

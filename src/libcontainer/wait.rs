@@ -1,5 +1,5 @@
 //! Every wait of the runtime process. A wait ends when a descriptor is ready, when its deadline has passed, or when one of
-//! the signals comes that ask us to end: then whoever waits returns an error, and all that was made is undone on the way
+//! the signals comes that ask us to end: then the wait returns an error, and all that was made is undone on the way
 //! out. The signals are held back and read from a descriptor (signalfd(2)), so that none is lost between two waits.
 
 use std::cell::Cell;
@@ -25,7 +25,7 @@ use crate::sys::signals::is_ignored;
 const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 
 thread_local! {
-    /// The descriptor that this thread's waits listen on; -1 when nobody listens.
+    /// The descriptor that this thread's waits listen on; -1 when they do not listen.
     static LISTENED: Cell<RawFd> = const { Cell::new(-1) };
     /// The signal that has ended a wait.
     static HEARD: Cell<Option<i32>> = const { Cell::new(None) };
@@ -55,7 +55,7 @@ impl fmt::Display for Stopped {
 impl std::error::Error for Stopped {}
 
 /// While this lives, the waits of this thread end when one of the signals comes. Dropped, the signals do again what they
-/// did before; one that nobody has heard is then delivered.
+/// did before; a signal that no wait has read is then delivered.
 #[derive(Debug)]
 pub struct Listening {
     signals: SignalFd,
@@ -144,7 +144,7 @@ pub fn pause(time: Duration) -> Result<(), Stopped> {
     ready(&[], Instant::now().checked_add(time)).map(drop)
 }
 
-/// Ends the wait when a signal has come that nobody has waited for yet.
+/// Ends the wait if a signal came before it.
 ///
 /// # Errors
 /// Those of `ready`.
@@ -229,7 +229,7 @@ fn must_be_short(text: &[u8]) -> io::Result<()> {
 /// ever. What is sent to it later has as long.
 ///
 /// # Errors
-/// The kernel's word, or that nobody accepts, or a signal that asks us to end.
+/// The kernel's error, that no process accepts, or a signal that asks us to end.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -92,7 +92,7 @@ impl Bus {
     /// Connects to the first of the sockets that somebody listens on.
     ///
     /// # Errors
-    /// Nobody listens on any of them, or nobody answers in time.
+    /// No process listens on any of them, or none answers in time.
     pub(super) fn connect(sockets: &[Socket], time: Duration) -> Result<Bus> {
         let deadline = Instant::now() + time;
         let mut refused = Vec::new();
@@ -391,7 +391,7 @@ mod tests {
         let gone = [Socket::Own("/nowhere/a".into()), Socket::Daemon("/nowhere/b".into())];
         let said = Bus::connect(&gone, time).unwrap_err().to_string();
         assert!(said.contains("connect to /nowhere/a: ") && said.contains("; connect to /nowhere/b: "), "{said}");
-        // the next is asked where nobody listens on the first
+        // no process listens on the first: the next is tried
         let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
         assert!(Bus::connect(&[gone[0].clone(), path], time).is_ok());
     }

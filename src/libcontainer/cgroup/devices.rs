@@ -61,13 +61,13 @@ impl Cgroup {
         self.write_all(&list.writes(&there))
     }
 
-    /// One program instead of those that are there: attached before they are taken away, so that nobody is ever freer
+    /// One program replaces those that are attached. It is attached before they are detached, so access is never wider
     /// than both allow.
     fn apply_program(&self, instructions: Option<&Vec<u8>>) -> Result<(), Refusal> {
         let Some(directory) = self.paths.get("").filter(|_| !self.controllers.contains_key("devices")) else {
             return match instructions {
                 Some(_) => Err(none_there("no cgroup of version 2")),
-                // there is no program that could be in the way
+                // no program is attached
                 None => Ok(()),
             };
         };
@@ -110,7 +110,7 @@ fn detach_all(cgroup: &OwnedFd, programs: &[u32]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The program in the kernel. What the verifier has against it is told.
+/// Loads the program. An error contains the verifier's message.
 fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
     let first = match bpf::load_device_program(instructions, &mut []) {
         // KERNEL(5.11): before, a program counted as locked memory
@@ -142,7 +142,7 @@ fn with_unlimited_memlock<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T
     done
 }
 
-/// There is no directory in which devices could be restricted: none could be made.
+/// There is no cgroup directory to attach to: coracle could not make one.
 fn none_there(what: &str) -> Refusal {
     Refusal { errno: Some(libc::EPERM), error: anyhow!("{DEVICES}: {what}") }
 }

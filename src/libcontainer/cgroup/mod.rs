@@ -33,7 +33,7 @@ pub use update::{Change, Changed};
 /// How long a cgroup may take to become empty, or removable, after its processes were killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What an ordinary user is told who asks for more than permissions allow; clients know it from runc.
+/// The message for an ordinary user who asks for more than permissions allow. Clients expect runc's words.
 const NEEDS_PERMISSION: &str = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
 
 /// The directories of one container, by the keys of state.json's `cgroup_paths`.
@@ -135,7 +135,7 @@ impl Cgroup {
     }
 
     /// A container with groups below its own, whose controllers it has enabled there, has no place for a process in its own
-    /// (cgroups(7), "no internal processes" rule): then whoever joins goes where its process `pid` is.
+    /// (cgroups(7), "no internal processes" rule): then a new process joins the cgroup of the process `pid`.
     #[must_use]
     pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -159,7 +159,7 @@ impl Cgroup {
 
     /// The file of a hierarchy of version 1 through which a new process moves itself. A process that is moved (`cgroup.procs`)
     /// makes the kernel wait for an RCU grace period, 7 to 16 ms of idle waiting. A thread that moves itself (`0` in `tasks`)
-    /// waits for nobody, and a process that has just been cloned is one thread.
+    /// does not wait, and a process that has just been cloned is one thread.
     /// KERNEL(5.5): before, it waits as well.
     ///
     /// Version 2 has none; and what cannot be opened is met again, and told, by `enter`.
@@ -208,7 +208,7 @@ impl Cgroup {
     }
 
     fn write_all(&self, writes: &[Write]) -> Result<(), Refusal> {
-        // values that hold each other in bounds: which of them can be written first depends on what is there
+        // some values limit each other: which can be written first depends on the old values
         let mut again = Vec::new();
         for write in writes {
             match self.apply_one(write) {
@@ -283,7 +283,7 @@ impl Cgroup {
             // KERNEL(5.14): cgroup.kill
             match put(&unified.join("cgroup.kill"), "1") {
                 Ok(()) => return self.wait_until_empty(),
-                // ENODEV: systemd has removed it this moment, because nobody was in it any more
+                // ENODEV: systemd has just removed it, because it had become empty
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
                 // EOPNOTSUPP: a threaded one
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) || error.kind() == ErrorKind::NotFound => {
@@ -315,7 +315,7 @@ impl Cgroup {
             .and_then(|done| if done { Ok(()) } else { bail!("processes are still there: {:?}", self.processes()?) })
     }
 
-    /// Removes it from every hierarchy, with what the container made below it. What is not there is no error.
+    /// Removes it from every hierarchy, with what the container made below it. A missing directory is not an error.
     ///
     /// # Errors
     /// It is still in use after a while.
@@ -399,7 +399,7 @@ pub(crate) fn word(error: &io::Error) -> String {
     }
 }
 
-/// What is told of a change that failed and was undone, or not altogether.
+/// The error of a change that failed and was undone, completely or in part.
 pub fn undone(error: anyhow::Error, undone: Result<()>) -> anyhow::Error {
     match undone {
         Ok(()) => error,
@@ -447,7 +447,7 @@ fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
         if started.elapsed() > PATIENCE {
             return Ok(false);
         }
-        // a signal that asks us to end does not end what undoes or removes: it is told when that is done
+        // a signal that asks us to end does not interrupt undoing and removing: it is reported afterwards
         let _ = crate::wait::pause(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }

@@ -1,5 +1,5 @@
 //! The systemd cgroup driver: a transient unit for the container, by one call. The directories are made and used as ever;
-//! systemd is told that they are a unit, so that it leaves them alone and counts what is in them. Nothing here waits
+//! systemd learns that they are a unit, so it does not change them, and accounts for what is in them. Nothing here waits
 //! beyond its deadline, and there is no thread.
 
 use std::collections::VecDeque;
@@ -178,7 +178,7 @@ pub fn bring_in(pid: i32) -> Result<()> {
     start(&unit, pid)?.wait()
 }
 
-/// Stops a unit and forgets that it failed. One that is not there is no error.
+/// Stops a unit and resets its failed state. A missing unit is not an error.
 ///
 /// # Errors
 /// What systemd said.
@@ -194,7 +194,7 @@ fn stop_on(bus: &mut Bus, unit: &UnitName) -> Result<()> {
     match answer_to(bus, serial, &mut done)? {
         Answer::Done(message) => {
             let job: OwnedObjectPath = message.body()?;
-            // how it stopped is no matter: it has
+            // it has stopped; how does not matter
             let _ = job_done(bus, &job, &mut done);
         }
         Answer::Refused(error, _) if error == NO_SUCH_UNIT => return Ok(()),
@@ -281,7 +281,7 @@ fn sockets(manager: Manager) -> Result<Vec<Socket>> {
     }
 }
 
-/// systemd's own socket, then the buses that the address names, or the one of the directory where there is no address.
+/// systemd's own socket, then the buses in the address, or the bus in the directory if there is no address.
 fn of_user(runtime: Option<PathBuf>, address: Option<OsString>) -> Vec<Socket> {
     let own = runtime.iter().map(|runtime| Socket::Own(runtime.join("systemd/private")));
     let bus = || runtime.iter().map(|runtime| runtime.join("bus")).collect();

@@ -78,7 +78,7 @@ impl Cgroup {
         all
     }
 
-    /// systemd writes the limits of a unit again when it thinks fit, in its own rounding: it is told first, and the exact
+    /// systemd may write the limits of a unit again at any time, in its own rounding: it gets them first, and the exact
     /// values come after it. On version 1 it takes all devices away before it gives some back.
     fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<()> {
         let Some(unit) = self.unit() else { return Ok(()) };
@@ -90,7 +90,7 @@ impl Cgroup {
         }
         let exact = self.what_systemd_rounds();
         self.undisturbed(self.paths.contains_key("devices"), || systemd::set(unit, &list))?;
-        // what is to change follows, and what it cannot be set back to is told there
+        // the new values follow; an error there says which old values could not be restored
         exact.iter().for_each(|(path, said)| {
             if fs::read_to_string(path).is_ok_and(|says| says != *said) {
                 let _ = put(path, said.trim());

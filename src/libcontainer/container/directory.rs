@@ -55,14 +55,14 @@ impl Lock {
                 Err(stopped) => return Err(stopped).with_context(|| format!("lock {}", path.display())),
             }
             let lock = Lock { path: path.to_path_buf(), fd };
-            // whoever had the lock may have removed the directory, and the id may be taken anew
+            // the last owner of the lock may have removed the directory, and the id may be in use again
             if lock.is_in_place().map_err(|errno| failed("look at", &errno))? {
                 return Ok(Attempt::Locked(lock));
             }
         }
     }
 
-    /// What must be undone when state.json does not tell it all; None when there is no note that can be read.
+    /// What must be undone if state.json does not say it all; None if no note can be read.
     pub fn note(&self) -> Option<Note> {
         Note::decode(&self.read(NOTE).ok()?)
     }
@@ -92,7 +92,7 @@ impl Lock {
         read(&self.fd, Path::new(name)).map(|(text, _)| text)
     }
 
-    /// Writes a file that nobody else may read: all of it or nothing.
+    /// Writes a file with mode 0600: all of it or nothing.
     pub(super) fn write(&self, name: &str, text: &[u8]) -> Result<()> {
         let beside = format!("{name}.new");
         let written = private(&self.fd, &beside).and_then(|mut file| file.write_all(text)).and_then(|()| {
@@ -168,7 +168,7 @@ fn empty(directory: &OwnedFd, last: &[&str]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A new file that is nobody else's business.
+/// A new file with mode 0600.
 pub(super) fn private(directory: &OwnedFd, name: &str) -> std::io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?))
@@ -208,7 +208,7 @@ pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat),
     Ok((text, stat))
 }
 
-/// The lock of the container `id`, for which nobody has to be ended.
+/// The lock of the container `id`; no creator has to be ended for it.
 ///
 /// # Errors
 /// It is still held after a while, or the kernel's word.
@@ -261,7 +261,7 @@ pub(super) fn is_cgroup(path: &Path) -> bool {
 /// Who may write a directory, beside us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writable {
-    /// Nobody.
+    /// No process.
     ByUsAlone,
     /// Others, where its sticky bit (inode(7)) keeps them from replacing what is ours; and root.
     ByOthersIfSticky,

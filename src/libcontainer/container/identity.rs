@@ -1,4 +1,4 @@
-//! Is it still that process? A pid alone means whoever has it now; with the start time it means one process.
+//! Whether a pid still means the same process. A pid can be used again; a pid with a start time names one process.
 
 use std::fs;
 use std::io;
@@ -35,7 +35,7 @@ fn parse(stat: &str) -> Option<(u64, char)> {
     Some((fields.nth(18)?.trim().parse().ok()?, state))
 }
 
-/// The start time of a process, in clock ticks since boot; None when there is none.
+/// The start time of a process, in clock ticks since boot; None when the process does not exist.
 ///
 /// # Errors
 /// Those of reading /proc/PID/stat.
@@ -84,7 +84,7 @@ pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// `pid` and whoever else is in its pid namespace, as far as we may look.
+/// `pid` and all other processes in its pid namespace that we may look at.
 pub(super) fn with_pids_of(pid: i32) -> io::Result<Vec<i32>> {
     let namespace = |pid: i32| fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
     let wanted = namespace(pid);

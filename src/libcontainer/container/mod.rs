@@ -182,7 +182,7 @@ impl Root {
     }
 }
 
-/// What is told of a state.json that could not be read.
+/// The error for a state.json that cannot be read.
 fn told(id: &str, unread: Unread) -> anyhow::Error {
     match unread {
         Unread::Absent => anyhow!("container {id:?}: container does not exist"),
@@ -192,7 +192,7 @@ fn told(id: &str, unread: Unread) -> anyhow::Error {
 }
 
 impl Reserved {
-    /// The new directory is ours when it is the one at its path, and nobody has begun to make a container in it.
+    /// The new directory is ours if it is the one at its path, and no other process has begun to make a container in it.
     fn locked(directory: &Path, id: &str) -> Result<Lock> {
         // while it is open, no other directory has its inode number
         let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
@@ -251,7 +251,7 @@ impl Reserved {
         }
     }
 
-    /// Keeps the config as it is now: what is done to the bundle later is no matter to this container.
+    /// Keeps the config as it is now: later changes of the bundle do not affect this container.
     ///
     /// # Errors
     /// The kernel's word.
@@ -270,7 +270,7 @@ impl Reserved {
         Ok(container)
     }
 
-    /// All is made: nobody else changes the container before the lock is dropped.
+    /// All is made: no other process changes the container before the lock is dropped.
     ///
     /// # Errors
     /// It was not locked.
@@ -409,7 +409,7 @@ impl Container {
     /// What it is doing now.
     ///
     /// # Errors
-    /// Its init, its freezer or its exec fifo cannot be looked at. "stopped" is said of what has ended, and of nothing else:
+    /// Its init, its freezer or its exec fifo cannot be looked at. Only a process that has ended is "stopped":
     /// `delete` believes it.
     pub fn status(&self) -> Result<Status> {
         let process = identity::observe(self.record.init_process_pid, self.record.init_process_start)?;
@@ -429,7 +429,7 @@ impl Container {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 match rustix::fs::openat(CWD, &fifo, flags, Mode::empty()).and_then(rustix::fs::fstat) {
                     Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Fifo),
-                    // ENXIO: nobody would read (fifo(7)); the last two: somebody has put something else there
+                    // ENXIO: no reader (fifo(7)); the last two: another file has replaced the fifo
                     Err(Errno::NOENT | Errno::NXIO | Errno::ISDIR | Errno::LOOP) => Ok(false),
                     Err(errno) => Err(errno.into()),
                 }
@@ -448,7 +448,7 @@ impl Container {
             .ok_or_else(|| anyhow!("container not running"))
     }
 
-    /// Nobody else changes it while the lock is held. What somebody has changed before is read anew.
+    /// No other process changes it while the lock is held. The record is read again, in case it was changed before.
     ///
     /// # Errors
     /// The container is gone, the lock is still held after a while, or the kernel's word.

@@ -36,7 +36,7 @@ pub struct Note {
     /// Who makes the container.
     pub creator: ProcessId,
     /// Directories of cgroups that were not there, and are made next. Somebody else may have been quicker: they are
-    /// removed when they are empty, and nobody in them is killed.
+    /// removed if they are empty, and no process in them is killed.
     pub coming: BTreeMap<String, PathBuf>,
     /// Its cgroup: who is in it belongs to the container.
     pub cgroup: BTreeMap<String, PathBuf>,
@@ -62,7 +62,7 @@ impl Note {
     }
 
     /// The last note of the file. None when a byte is not as it was written, but for a note at the end that was cut off:
-    /// whoever wrote it was killed at that moment, and the note before it holds.
+    /// the writer was killed at that moment, and the note before it is valid.
     pub(super) fn decode(text: &[u8]) -> Option<Note> {
         let mut lines = text.split_inclusive(|byte| *byte == b'\n');
         let mut last = None;

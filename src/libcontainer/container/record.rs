@@ -191,7 +191,7 @@ pub struct OwnRecord {
     pub seal: String,
 }
 
-/// A mount on the host. Its path alone is no way to find it again: whoever may write a directory above puts another there.
+/// A mount on the host. Its path alone does not identify it: who may write a directory above can put another mount there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, from = "RecordedMount")]
 pub struct HostMount {
@@ -233,7 +233,7 @@ pub struct AfterStart {
     pub from: String,
     /// The program it runs, or the name of the hooks.
     pub name: String,
-    /// Where the profile of `linux.seccomp` denies it: the errno, or 0 where the process dies, and how that is told.
+    /// If the profile of `linux.seccomp` denies it: the errno, or 0 if the process dies, and the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<(i32, String)>,
 }

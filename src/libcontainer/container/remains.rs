@@ -103,7 +103,7 @@ impl Root {
     }
 }
 
-/// Of a directory without a note: one whose creator was killed before it had made anything, or an older version's. None when
+/// The remains of a directory without a note: its creator was killed before it had made anything, or it is an older version's. None when
 /// there is something that only a container has.
 fn older_note(lock: &Lock) -> Result<Option<Note>> {
     let ours = format!("{NOTE}.new");
@@ -123,7 +123,7 @@ fn older_note(lock: &Lock) -> Result<Option<Note>> {
     }
 }
 
-/// Asks whoever makes the container at `path` to undo it, and kills it when it takes its time. One that is dead has left an
+/// Asks the process that makes the container at `path` to undo it, and kills it after a deadline. A dead creator has left an
 /// init that holds the lock.
 fn end_creator(path: &Path, asked: &mut Option<Instant>) {
     let Ok((text, _)) = read(CWD, &path.join(NOTE)) else { return };
@@ -145,7 +145,7 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>) {
             if let Some(Ok(Some(init))) = note.init.map(|init| open_process(init.pid, init.start)) {
                 let _ = signals::send(init.as_fd(), libc::SIGKILL);
             }
-            // what remains is told by whoever undoes it
+            // undoing reports what remains
             let _ = Cgroup::open(note.cgroup, None).kill();
         }
     }

@@ -138,7 +138,7 @@ pub struct Lsm {
 }
 
 impl Host {
-    /// Looks around. The security modules are looked at only when `labels` says that a label is asked for.
+    /// Looks at the host. It looks at the security modules only if `labels` says that the config asks for a label.
     ///
     /// # Errors
     /// /proc/self/cgroup, /proc/self/mountinfo or our bounding set cannot be read.

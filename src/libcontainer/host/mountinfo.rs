@@ -65,7 +65,7 @@ pub fn unknown<'v>(found: &'v [View], mut known: Vec<&[u8]>) -> Option<&'v View>
     })
 }
 
-/// What lies on a directory above `mount`, and is no mount that it stands on.
+/// The mount that covers a directory above `mount`, if there is one.
 fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
     let mut below = Vec::new();
     let mut next = mount.parent;

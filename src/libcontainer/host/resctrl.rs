@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Whether this machine can divide caches and memory bandwidth among groups of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resctrl {
-    /// Nobody asked.
+    /// The config does not ask for it.
     #[default]
     NotLookedFor,
     /// The kernel has no such file system, or this CPU nothing for it to control.

@@ -97,7 +97,7 @@ pub fn make<'t>(group: &Group, tree: &'t dyn Tree) -> Result<Made<'t>> {
 }
 
 impl Made<'_> {
-    /// A group that nobody else is in: a new one, or what a container of that name has left behind.
+    /// A group without other processes: a new one, or one that a container of that name has left behind.
     fn take(&mut self, directory: &Path, at: &dyn std::fmt::Display) -> Result<()> {
         match self.tree.make(directory) {
             Ok(()) => {}
@@ -138,7 +138,7 @@ impl Drop for Made<'_> {
         for (directory, owner) in self.made.iter().rev() {
             // somebody else may have joined it meanwhile
             if *owner == Owner::Container || is_empty(directory) {
-                // the failure that brought us here is what is told
+                // the first failure is the one to report
                 let _ = self.tree.remove(directory);
             }
         }
@@ -195,7 +195,7 @@ pub fn join(groups: &[PathBuf], pid: i32, tree: &dyn Tree) -> Result<()> {
     for directory in groups {
         let file = directory.join(TASKS);
         match tree.write(&file, &pid.to_string()) {
-            // it has ended, and whoever waits for it says how
+            // it has ended; the wait for it reports how
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             done => done.map_err(|error| {
                 anyhow!("linux.intelRdt: write {pid} to {}: {}", file.display(), told(directory, &error))

@@ -127,7 +127,7 @@ fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// None where there is no number: the kernel says `Unavailable` of what it cannot count just now.
+/// None if there is no number: the kernel says `Unavailable` if it cannot count at the moment.
 fn number(file: &Path) -> Option<u64> {
     text(file).trim().parse().ok()
 }

@@ -63,7 +63,7 @@ impl Tree for MadeUp {
     }
 }
 
-/// The file system with nobody in it.
+/// The file system without processes in its groups.
 fn mounted() -> TempDir {
     let mount = tempfile::tempdir().unwrap();
     MadeUp::files(mount.path());
@@ -145,7 +145,7 @@ fn a_name_that_is_in_use_is_not_taken_away() {
     let mount = mounted();
     let own = group(&mount, "box", Owner::Container, &[]);
     make(&own, &MadeUp).unwrap().keep();
-    // left behind: nobody is in it
+    // left behind: it has no processes
     make(&own, &MadeUp).unwrap().keep();
     join(&own.joined(), 77, &MadeUp).unwrap();
     let said = make(&own, &MadeUp).unwrap_err().to_string();

@@ -120,7 +120,7 @@ pub struct Memory {
 /// One kind of memory, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryEntry {
-    /// The most there may be; the largest number when there is no limit.
+    /// The limit; the largest number when there is no limit.
     pub limit: u64,
     /// What there is.
     #[serde(skip_serializing_if = "is_zero")]

@@ -44,7 +44,7 @@ fn memory(read: Read<'_>) -> Memory {
         max: number(read, "memory.peak"),
         failcnt: events.get("max").copied().unwrap_or(0),
     };
-    // version 2 counts swap alone; whoever reads this expects memory and swap together, as on version 1
+    // version 2 counts swap alone; readers expect memory and swap together, as on version 1
     let swap = match read("memory.swap.current") {
         None => MemoryEntry::default(),
         Some(_) => MemoryEntry {
