@@ -12,9 +12,10 @@ use std::process::Command;
 use serde_json::json;
 
 use super::attacker;
+use crate::namespaces::with_users;
 use crate::ordinary;
-use crate::world::{World, finish, skip, test_name, wait_until};
-use crate::{needs, needs_root};
+use crate::world::{Who, World, finish, skip, test_name, wait_until};
+use crate::{needs, needs_root, only};
 
 const SECRET: &str = "correct-horse-battery-staple";
 
@@ -105,6 +106,18 @@ fn gives_no_rights(user: u32, call: impl Fn(&World)) {
     }
 }
 
+/// Nothing of the host is seen in whoever `call` makes.
+#[track_caller]
+fn shows_nothing(needs: &str, call: impl Fn(&World)) {
+    let Some(attacker) = attacker() else {
+        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
+        return;
+    };
+    needs!(ordinary::root(), needs);
+    let watched = Watched::new(attacker);
+    watched.shows_nothing(|| call(&watched.world));
+}
+
 #[test]
 fn an_exec_that_is_seized_has_no_more_rights_than_the_container() {
     for user in [0, 1000] {
@@ -128,31 +141,86 @@ fn called(world: &World, args: &[&str]) -> Command {
 
 #[test]
 fn an_exec_shows_nothing_of_the_host() {
-    let Some(attacker) = attacker() else {
-        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
-        return;
-    };
-    needs!(ordinary::root(), "in an ordinary user's container nobody may trace what is not the user's");
-    let watched = Watched::new(attacker);
-    watched.shows_nothing(|| {
-        finish(&mut called(&watched.world, &["exec", "--env", "PASSWORD=x", &watched.world.id, "/bin/true"])).ok();
+    shows_nothing("in an ordinary user's container nobody may trace what is not the user's", |watched| {
+        finish(&mut called(watched, &["exec", "--env", "PASSWORD=x", &watched.id, "/bin/true"])).ok();
+    });
+}
+
+const NO_PIDS: &str = "an ordinary user joins no pid namespace without its user namespace";
+
+#[test]
+fn a_container_that_joins_a_pid_namespace_shows_nothing_of_the_host() {
+    shows_nothing(NO_PIDS, |watched| {
+        let mut joining = World::running(&["/bin/true"]);
+        joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.pid())));
+        joining.write();
+        finish(&mut called(&joining, &["run", &joining.id])).ok();
+    });
+}
+
+/// A container with a user namespace of its own in the pid namespace of `watched`, and with as many capabilities.
+fn with_users_beside(watched: &World) -> World {
+    let mut joining = World::running(&["/bin/true"]);
+    with_users(&mut joining);
+    joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.pid())));
+    joining.config["process"]["capabilities"] = watched.config["process"]["capabilities"].clone();
+    for (name, value) in [("maskedPaths", json!([])), ("readonlyPaths", json!([]))] {
+        joining.config["linux"][name] = value;
+    }
+    // only who owns the pid namespace makes a proc for it
+    joining.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "proc");
+    joining.write();
+    joining
+}
+
+/// coracle before the bridge made the user namespace, and Debian's runc, show the host's root directory there.
+#[test]
+fn a_new_user_namespace_in_a_joined_pid_namespace_shows_nothing_of_the_host() {
+    shows_nothing(NO_PIDS, |watched| {
+        let joining = with_users_beside(watched);
+        finish(&mut called(&joining, &["run", &joining.id])).ok();
     });
 }
 
 #[test]
-fn a_container_that_joins_a_pid_namespace_shows_nothing_of_the_host() {
-    let Some(attacker) = attacker() else {
-        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
-        return;
-    };
-    needs!(ordinary::root(), "an ordinary user joins no pid namespace without its user namespace");
-    let watched = Watched::new(attacker);
-    watched.shows_nothing(|| {
-        let mut joining = World::running(&["/bin/true"]);
-        joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.world.pid())));
-        joining.write();
+fn a_new_user_namespace_in_a_joined_pid_namespace_gives_no_rights() {
+    gives_no_rights(0, |world| {
+        let joining = with_users_beside(world);
         finish(&mut called(&joining, &["run", &joining.id])).ok();
     });
+}
+
+#[test]
+fn an_exec_into_a_user_namespace_beside_a_joined_pid_namespace_gives_no_rights() {
+    let joining = std::cell::OnceCell::new();
+    gives_no_rights(0, |world| {
+        let joining = joining.get_or_init(|| {
+            let mut joining = with_users_beside(world);
+            joining.config["process"]["args"] = json!(["sleep", "1000"]);
+            joining.begin();
+            joining
+        });
+        finish(&mut called(joining, &["exec", &joining.id, "/bin/true"])).ok();
+    });
+}
+
+/// The pid namespace belongs to the host and the user namespace does not own it: whoever is in the first could trace init.
+#[test]
+fn a_pid_namespace_is_not_joined_with_a_foreign_user_namespace() {
+    only!(Who::Us; "runc and crun join both");
+    needs!(ordinary::root(), NO_PIDS);
+    let (pids, mut users) = (World::running(&["sleep", "1000"]), World::running(&["sleep", "1000"]));
+    pids.begin();
+    with_users(&mut users);
+    users.begin();
+    let mut world = with_users_beside(&pids);
+    world.in_users_of(&format!("/proc/{}/ns/user", users.pid()));
+    let said = world.run().fails();
+    assert!(said.contains("does not belong to the user namespace that is joined"), "{said}");
+    with_users(&mut world);
+    world.mount(json!({"destination": "/proc", "type": "proc", "source": "proc"}));
+    let said = world.run().fails();
+    assert!(said.contains("the new user namespace does not own that one"), "{said}");
 }
 
 /// A process that waits for `start` holds what it hands to the program and what `start` needs, and nothing else.

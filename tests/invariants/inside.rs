@@ -45,6 +45,19 @@ pub const RULES: [Rule; 4] = [
             ("the root changed by init", |plan| {
                 joins(plan, PID) && !joins(plan, USER) && to_the_back_of(plan, pivot, |what| *what == What::Session)
             }),
+            ("init born in a new user namespace with the host's root", |plan| {
+                let new = joins(plan, PID) && at(plan, new_users).first().is_some_and(|n| *n < plan.bridge.len());
+                // as it was once: the bridge's part is init's
+                let position = plan.bridge.iter().position(|step| new_users(&step.what)).filter(|_| new);
+                position.is_some_and(|n| {
+                    let spawn = plan.bridge.split_off(plan.bridge.len() - 2);
+                    let mut init = plan.bridge.split_off(n + 1);
+                    plan.bridge.extend(spawn);
+                    init.append(&mut plan.init);
+                    plan.init = init;
+                    true
+                })
+            }),
         ],
     },
     Rule {
@@ -104,6 +117,10 @@ fn any_join(what: &What) -> bool {
     matches!(what, What::Join(..))
 }
 
+fn new_users(what: &What) -> bool {
+    matches!(what, What::Unshare(kinds) if kinds.has(USER))
+}
+
 fn spawn(what: &What) -> bool {
     matches!(what, What::Spawn(_))
 }
@@ -116,9 +133,10 @@ fn after_the_birth(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     to_the_back_of(plan, is, spawn)
 }
 
-/// Others are in the pid namespace, and no user namespace holds off those of them who have CAP_SYS_PTRACE.
+/// Others are in the pid namespace, and no user namespace holds off those of them who have CAP_SYS_PTRACE. A new one does not: it
+/// does not own that pid namespace.
 fn seen_by_tracers(plan: &Plan) -> bool {
-    joins(plan, PID) && !joins(plan, USER) && at(plan, |what| *what == What::BecomeRoot).is_empty()
+    joins(plan, PID) && !joins(plan, USER)
 }
 
 fn joins_mount(what: &What) -> bool {
@@ -156,10 +174,6 @@ fn inside_first(plan: &Plan) -> Result<(), String> {
         return Err("init is born with all descriptors".to_owned());
     }
     let needs_host = all[spawn..].iter().any(|step| pivot(&step.what) || mounts(&step.what));
-    if needs_host && !joins(plan, USER) && !at(plan, |what| *what == What::BecomeRoot).is_empty() {
-        // a new user namespace beside a pid namespace that is joined: decisions/014
-        return Ok(());
-    }
     if needs_host && !joins(plan, USER) {
         return Err("init has the host's root where others see it".to_owned());
     }

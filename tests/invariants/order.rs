@@ -149,7 +149,9 @@ fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
     let root = at(plan, |what| *what == What::BecomeRoot);
     // a mount namespace belongs to no id, and where init finds what the user can reach it comes before root
     let finds = plan.init.iter().any(|step| matches!(step.what, What::Find(_)));
-    let early = |kinds: &Namespaces| finds && kinds.0 == libc::CLONE_NEWNS as u64;
+    // the user namespace itself, where the bridge makes it
+    let users = |kinds: &Namespaces| kinds.0 == libc::CLONE_NEWUSER as u64;
+    let early = |kinds: &Namespaces| users(kinds) || (finds && kinds.0 == libc::CLONE_NEWNS as u64);
     let unshare = at(plan, |what| matches!(what, What::Unshare(kinds) if !early(kinds)));
     before(plan, "id maps", &maps, &root)?;
     before(plan, "found", &at(plan, |what| matches!(what, What::Find(_))), &root)?;

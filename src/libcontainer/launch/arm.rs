@@ -81,6 +81,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
         must_be_a_directory(&fds[root], &plan.openings[root].1)?;
     }
     net_devices::must_be_there(plan)?;
+    pids_belong_to_users(plan, &fds)?;
     let program = match &plan.filter {
         Some(filter) => Some(Program::from_bytes(&programs::program(filter, root)?)),
         None => None,
@@ -120,6 +121,35 @@ impl Armed {
     pub(super) fn fd(&self, slot: Slot) -> Result<&OwnedFd> {
         self.fds.get(slot.0).and_then(Option::as_ref).ok_or_else(|| anyhow!("descriptor {slot} is not open"))
     }
+}
+
+/// A pid namespace that is joined together with a user namespace must belong to that one, or to one below it. Init is born in
+/// both with the host's root, and who has CAP_SYS_PTRACE in a user namespace above could trace it (decisions/014).
+fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
+    let joined = |wanted: u64| {
+        let is = |opening: &Opening| matches!(opening, Opening::Namespace(_, kind) if *kind == wanted);
+        let mut all = plan.openings.iter().zip(fds);
+        all.find_map(|((opening, at), fd)| Some((fd.as_ref().filter(|_| is(opening))?, at)))
+    };
+    let (Some((pids, at)), Some((users, _))) = (joined(libc::CLONE_NEWPID as u64), joined(libc::CLONE_NEWUSER as u64))
+    else {
+        return Ok(());
+    };
+    let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let users = id(users).map_err(|errno| anyhow!("{at}: fstat: {}", words(errno)))?;
+    // one that is out of our reach: the kernel will refuse the pid namespace as well
+    let Ok(mut owner) = crate::sys::clone::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
+    while id(&owner) != Ok(users) {
+        match crate::sys::clone::parent_of_namespace(owner.as_fd()) {
+            Ok(above) => owner = above,
+            Err(_) => return foreign(at),
+        }
+    }
+    Ok(())
+}
+
+fn foreign(at: &At) -> Result<()> {
+    bail!("{at}: the pid namespace does not belong to the user namespace that is joined: join the one that owns it")
 }
 
 /// What can be wrong with it is its label.

@@ -132,8 +132,10 @@ pub(super) fn word(kind: u64) -> &'static str {
 /// Enters them all but the cgroup namespace, which comes when the container is in its cgroup.
 pub(super) fn enter(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let late = CGROUP | TIME;
-    let bridge = kinds.joins(USER) || (kinds.new.has(USER) && !kinds.joined.is_empty());
-    if bridge {
+    let joins_beside_new_users = kinds.new.has(USER) && !kinds.joined.is_empty();
+    if joins_beside_new_users && kinds.joins(PID) {
+        new_users_beside_pids(kinds, plan);
+    } else if kinds.joins(USER) || joins_beside_new_users {
         across(ask, kinds, plan);
     } else if kinds.new.has(USER) {
         plan.plan().birth.new = Namespaces(USER | (kinds.new.0 & PID));
@@ -180,14 +182,57 @@ fn join_each(kinds: &Kinds, plan: &mut Draft) {
     }
 }
 
-/// A pid namespace that is joined without a user namespace has others in it, and who may trace there sees all of init: its
+/// A new user namespace beside a joined pid namespace, which belongs to another one. Whoever has CAP_SYS_PTRACE in that one may
+/// trace init. So the bridge does everything, as without a user namespace (`into_pids`).
+/// ORDER: setns(2) for the pid namespace takes the host's rights, and unshare(2) of the user namespace gives them up. The
+/// bridge itself stays where it is: its first child is the first member.
+fn new_users_beside_pids(kinds: &Kinds, plan: &mut Draft) {
+    join_each(kinds, plan);
+    if let Some((path, at)) = kinds.path_of(PID) {
+        let slot = plan.open(at, Opening::Namespace(path.to_path_buf(), PID));
+        plan.at(at, What::Join(slot, Namespaces(PID)));
+    }
+    plan.at(&At::new("linux.namespaces"), What::Unshare(Namespaces(USER)));
+}
+
+/// A pid namespace that is joined without its user namespace has others in it, and who may trace there sees all of init: its
 /// root directory, its descriptors, its memory. So everything that needs the host is done by the bridge, which is no member
 /// (setns(2) moves only its children). Init is born when the root has changed (CVE-2016-9962) and the rights are given up
 /// (`born`).
 pub(super) fn into_pids(kinds: &Kinds, plan: &mut Draft) {
-    let Some((path, at)) = kinds.path_of(PID).filter(|_| !kinds.private(USER)) else { return };
+    let Some((path, at)) = kinds.path_of(PID).filter(|_| !kinds.joins(USER)) else { return };
     let (path, at) = (path.to_path_buf(), at.clone());
-    let slot = plan.open(&at, Opening::Namespace(path, PID));
+    if kinds.new.has(USER) {
+        no_new_proc(&at, plan);
+    } else {
+        join_pids_last(path, &at, plan);
+    }
+    let bridge = &mut plan.plan().init;
+    if !bridge.iter().any(|step| step.what == What::Ask(Ask::Cgroup)) {
+        // ORDER: init is born in the bridge's cgroup
+        bridge.push(Step::at(&at, What::Ask(Ask::Cgroup)));
+    }
+}
+
+/// Only a process with CAP_SYS_ADMIN in the user namespace that owns the pid namespace makes a proc for it, and a new user
+/// namespace does not own one that was there before.
+fn no_new_proc(joined: &At, plan: &mut Draft) {
+    let is_proc = |what: &What| matches!(what, What::NewMount(mount) if mount.fstype.as_c_str() == c"proc");
+    let places = plan.plan().init.iter().filter(|step| is_proc(&step.what)).map(|step| step.from.clone());
+    for from in places.collect::<Vec<_>>() {
+        let Origin::At(at) = from else { continue };
+        plan.fault(
+            &at,
+            format!(
+                "a new proc shows the pid namespace of {joined}, and the new user namespace does not own that one: \
+                 join the user namespace that does, or bind a proc"
+            ),
+        );
+    }
+}
+
+fn join_pids_last(path: PathBuf, at: &At, plan: &mut Draft) {
+    let slot = plan.open(at, Opening::Namespace(path, PID));
     let bridge = &mut plan.plan().init;
     for step in &mut *bridge {
         if let What::NewMount(mount) = &mut step.what
@@ -198,23 +243,19 @@ pub(super) fn into_pids(kinds: &Kinds, plan: &mut Draft) {
     }
     // SPEC: config.md#posix-platform-hooks: createContainer hooks are in the container's namespaces
     let hooks = bridge.iter().position(|step| matches!(step.what, What::Hooks(..))).unwrap_or(bridge.len());
-    bridge.insert(hooks, Step::at(&at, What::Join(slot, Namespaces(PID))));
-    if !bridge.iter().any(|step| step.what == What::Ask(Ask::Cgroup)) {
-        // ORDER: init is born in the bridge's cgroup
-        bridge.push(Step::at(&at, What::Ask(Ask::Cgroup)));
-    }
+    bridge.insert(hooks, Step::at(at, What::Join(slot, Namespaces(PID))));
 }
 
 /// Init of a container that joins a pid namespace (`into_pids`) is born.
 pub(super) fn born_in_pids(own: &Own<'_>, ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    if let Some((_, at)) = kinds.path_of(PID).filter(|_| !kinds.private(USER)) {
+    if let Some((_, at)) = kinds.path_of(PID).filter(|_| !kinds.joins(USER)) {
         born(own, at, ask, plan);
     }
 }
 
 /// What was planned so far is the bridge's, and init is born with the program's rights alone: who may trace it, where it is
-/// seen, gets nothing by that (docs/decisions/014). A process that is born in a user namespace needs no such care: as long as
-/// it is not dumpable, it takes CAP_SYS_PTRACE in the runtime's user namespace to trace it.
+/// seen, gets nothing by that (docs/decisions/014). Where the pid namespace belongs to a user namespace that is joined as well,
+/// this is not needed: as long as init is not dumpable, to trace it takes CAP_SYS_PTRACE in the runtime's user namespace.
 fn born(own: &Own<'_>, at: &At, ask: &Asked<'_>, plan: &mut Draft) {
     let planned = std::mem::take(&mut plan.plan().init);
     let (of_init, bridge): (Vec<_>, Vec<_>) = planned.into_iter().partition(|step| is_not_inherited(&step.what));
@@ -251,7 +292,7 @@ fn spawn(ask: &Asked<'_>, at: &At, new: Namespaces, plan: &mut Draft) {
     bridge.push(Step::at(at, What::Spawn(new)));
 }
 
-/// With a user namespace to join, or a new one beside others to join: a second fork. The bridge enters everything with
+/// With a user namespace to join, or a new one beside others to join (but a pid namespace): a second fork. The bridge enters everything with
 /// the rights of the host's root, the user namespace last, and init is born inside. Who is not root has rights only in the
 /// user namespace, and enters it first.
 fn across(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
@@ -387,8 +428,10 @@ pub(super) fn join(container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
         plan.at(&At::new("root.path"), What::Chroot(root));
     }
     if container.kinds.has(USER) {
-        plan.plan().bridge = std::mem::take(&mut plan.plan().init);
-        spawn(ask, &at, Namespaces::NONE, plan);
+        if !has_tracers(container, ask) {
+            plan.plan().bridge = std::mem::take(&mut plan.plan().init);
+            spawn(ask, &at, Namespaces::NONE, plan);
+        }
         if !ask.host.me.is_root() {
             // ORDER: before it is somebody else: systemd moves the processes of who asks it, and nobody else's
             plan.at(&at, What::Ask(Ask::Cgroup));
@@ -397,9 +440,20 @@ pub(super) fn join(container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
     }
 }
 
+/// True where the container's user namespace does not hold off all who are in its pid namespace: there is none, or it was new
+/// and the pid namespace was not.
+fn has_tracers(container: Joined, ask: &Asked<'_>) -> bool {
+    let list = ask.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let joined = |kind: u64| {
+        let named = |path: &&PathBuf| !path.as_os_str().is_empty();
+        list.iter().any(|namespace| bit(namespace.typ()) == kind && namespace.path().as_ref().filter(named).is_some())
+    };
+    container.kinds.has(PID) && (!container.kinds.has(USER) || joined(PID) && !joined(USER))
+}
+
 /// A further process is born in the container's pid namespace.
 pub(super) fn born_inside(own: &Own<'_>, container: Joined, ask: &Asked<'_>, plan: &mut Draft) {
-    if container.kinds.has(PID) && !container.kinds.has(USER) {
+    if has_tracers(container, ask) {
         born(own, &At::new("linux.namespaces"), ask, plan);
     }
 }

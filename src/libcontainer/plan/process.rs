@@ -396,9 +396,11 @@ pub(super) fn give_up_power(own: &Own<'_>, plan: &mut Draft) {
 }
 
 /// Where the bridge as well belongs to the user, one process more counts against RLIMIT_NPROC (getrlimit(2)) until init goes
-/// on alone, which then takes that back. Root's processes are not counted.
+/// on alone, which then takes that back. The processes of the initial user namespace's root are not counted.
 pub(super) fn room_for_two(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    if own.uid == 0 || ask.host.me.bounding & SYS_RESOURCE == 0 {
+    // root of a user namespace, where every capability is held, is an ordinary user outside
+    let counted = own.uid != 0 || own.held == u64::MAX;
+    if !counted || ask.host.me.bounding & SYS_RESOURCE == 0 {
         return;
     }
     let limits = &mut plan.plan().limits;

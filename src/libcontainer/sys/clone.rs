@@ -212,6 +212,18 @@ pub fn owner_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     unsafe { owned(owner) }
 }
 
+/// The namespace above a user or pid namespace (ioctl_ns(2), NS_GET_PARENT).
+///
+/// # Errors
+/// EPERM when it is outside of our own.
+pub fn parent_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const NS_GET_PARENT: u64 = 0xb702;
+    // SAFETY: the request takes no argument and returns a new descriptor.
+    let parent = checked(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_PARENT) })?;
+    // SAFETY: fresh from the kernel and known to nobody else.
+    unsafe { owned(parent) }
+}
+
 /// The kind of namespace (CLONE_NEW*) that a file refers to (ioctl_ns(2), NS_GET_NSTYPE).
 ///
 /// # Errors
