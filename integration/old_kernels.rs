@@ -45,7 +45,7 @@ const ROWS: [Row; 19] = [
     ("5.2", "init/see.rs", "fsconfig", None, run, [MISSING, MOUNT]),
     ("5.2", "init/see.rs", "fsmount", None, run, [MISSING, MOUNT]),
     ("5.2", "init/see.rs", "move_mount", None, run, [MISSING, ROOT]),
-    ("5.4", "launch/failure.rs", "waitid", None, run, [Says("wait: "), Says("wait: ")]),
+    ("5.4", "launch/child.rs", "waitid", None, run, [Says("wait: "), Says("wait: ")]),
     ("5.6", "init/place.rs", "openat2", None, run, [MISSING, MOUNT]),
     ("5.6", "sys/host_proc.rs", "openat2", None, score, [SCORE, SCORE]),
     ("5.8", "plan/namespaces.rs", "setns", None, exec, [MISSING, Says("linux.namespaces: setns ")]),

@@ -1,6 +1,7 @@
 //! Who may import whom, and who may do what (the arrows of the architecture), read from the sources themselves.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -152,4 +153,183 @@ fn init_asks_for_no_memory() {
     let not_init = |path: &Path| !path.starts_with("libcontainer/init");
     let words = ["Vec<", "String::", "format!", ".to_owned()", ".to_string()", "Box::new", "vec!", ".collect"];
     no_file_has(&words, not_init, "init runs after the fork, without a heap");
+}
+
+/// A module of a room by its path in the room: `stats::v1` of `cgroup`; empty for the room's own mod.rs.
+type Module = Vec<String>;
+
+/// The modules of one room and who uses whom, by `use` and by path. What mod.rs hands on (`pub use`) belongs to the module
+/// that has it.
+struct Room {
+    texts: BTreeMap<Module, String>,
+    /// For each module, what it hands on: the name, and where it comes from.
+    handed_on: BTreeMap<Module, Vec<(String, Vec<String>)>>,
+}
+
+/// `a::{b, c::{d, e as f}}` taken apart, each path with the name that it has here.
+fn paths_of(tree: &str) -> Vec<Vec<String>> {
+    let tree = tree.trim();
+    let Some(brace) = tree.find('{') else {
+        let path = tree.split(" as ").next().unwrap();
+        return vec![path.split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()];
+    };
+    let before: Vec<String> =
+        tree[..brace].split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
+    let inner = &tree[brace + 1..tree.rfind('}').unwrap()];
+    let (mut depth, mut start, mut parts) = (0, 0, Vec::new());
+    for (at, letter) in inner.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&inner[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&inner[start..]);
+    let parts = parts.into_iter().filter(|part| !part.trim().is_empty());
+    parts.flat_map(paths_of).map(|path| before.iter().cloned().chain(path).collect()).collect()
+}
+
+/// The text without its `use` statements, and their paths: whether each is public.
+fn uses(text: &str) -> (String, Vec<(bool, Vec<String>)>) {
+    let (mut rest, mut found) = (String::new(), Vec::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let words = line.trim_start();
+        let public =
+            ["pub use ", "pub(crate) use ", "pub(super) use "].iter().find_map(|start| words.strip_prefix(start));
+        let Some(tree) = public.or_else(|| words.strip_prefix("use ")) else {
+            rest.push_str(line);
+            rest.push('\n');
+            continue;
+        };
+        let mut tree = tree.to_owned();
+        while !tree.contains(';') {
+            tree.push_str(lines.next().unwrap());
+        }
+        found.extend(paths_of(tree.split(';').next().unwrap()).into_iter().map(|path| (public.is_some(), path)));
+    }
+    (rest, found)
+}
+
+/// Every path of two parts or more in a text without `use` statements.
+fn paths_in(text: &str) -> Vec<Vec<String>> {
+    let word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let candidates = text.split(|c| !word(c)).filter(|path| path.contains("::") && !path.starts_with("::"));
+    candidates.map(|path| path.split("::").map(str::to_owned).filter(|part| !part.is_empty()).collect()).collect()
+}
+
+impl Room {
+    fn of(name: &str) -> Room {
+        let mut texts = BTreeMap::new();
+        for (path, text) in sources().into_iter().filter(|(path, _)| room(path).as_deref() == Some(name)) {
+            if is_test(&path) {
+                continue;
+            }
+            let inside = path.strip_prefix("libcontainer").unwrap().with_extension("");
+            let parts = inside.iter().skip(1).map(|part| part.to_str().unwrap().to_owned());
+            texts.insert(parts.filter(|part| part != "mod").collect::<Module>(), text);
+        }
+        let mut room = Room { texts, handed_on: BTreeMap::new() };
+        for (module, text) in &room.texts {
+            let public = uses(text).1.into_iter().filter(|(public, _)| *public).map(|(_, path)| path);
+            let named = public.filter_map(|path| Some((path.last()?.clone(), path)));
+            room.handed_on.insert(module.clone(), named.collect());
+        }
+        room
+    }
+
+    /// The module in which what `path` names, as `from` says it, is defined; nothing for what is outside of the room.
+    fn resolve(&self, name: &str, from: &Module, path: &[String]) -> Option<Module> {
+        let (mut at, mut rest) = (from.clone(), path);
+        match path.first()?.as_str() {
+            "crate" if path.get(1).is_some_and(|room| room == name) => (at, rest) = (Module::new(), &path[2..]),
+            "crate" | "std" => return None,
+            "super" => {
+                while let Some("super") = rest.first().map(String::as_str) {
+                    at.pop()?;
+                    rest = &rest[1..];
+                }
+            }
+            "self" => rest = &rest[1..],
+            child if !self.texts.contains_key(&[from.as_slice(), &[child.to_owned()]].concat()) => return None,
+            _ => {}
+        }
+        while let Some(next) = rest.first() {
+            let child = [at.as_slice(), std::slice::from_ref(next)].concat();
+            if self.texts.contains_key(&child) {
+                (at, rest) = (child, &rest[1..]);
+                continue;
+            }
+            let handed_on = self.handed_on.get(&at)?.iter().find(|(known, _)| known == next);
+            return handed_on.map_or(Some(at.clone()), |(_, path)| self.resolve(name, &at, path));
+        }
+        Some(at)
+    }
+
+    /// Who uses whom.
+    fn arrows(&self, name: &str) -> BTreeMap<Module, BTreeSet<Module>> {
+        let mut arrows = BTreeMap::new();
+        for (module, text) in &self.texts {
+            let (rest, statements) = uses(text);
+            // what a file hands on of its neighbours it uses; what mod.rs hands on of its files is a list of contents
+            let own = |path: &[String]| path[0] != "super" && path[0] != "crate";
+            let private = statements.into_iter().filter(|(public, path)| !public || !own(path)).map(|(_, path)| path);
+            let used = private.chain(paths_in(&rest)).filter_map(|path| self.resolve(name, module, &path));
+            arrows.insert(module.clone(), used.filter(|used| used != module).collect::<BTreeSet<_>>());
+        }
+        arrows
+    }
+}
+
+/// A way along the arrows that comes back to where it began.
+fn circle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<&Module>> {
+    fn walk<'a>(
+        arrows: &'a BTreeMap<Module, BTreeSet<Module>>,
+        at: &'a Module,
+        way: &mut Vec<&'a Module>,
+        done: &mut BTreeSet<&'a Module>,
+    ) -> bool {
+        if let Some(begin) = way.iter().position(|before| *before == at) {
+            way.drain(..begin);
+            way.push(at);
+            return true;
+        }
+        if done.contains(at) {
+            return false;
+        }
+        way.push(at);
+        if arrows.get(at).into_iter().flatten().any(|next| walk(arrows, next, way, done)) {
+            return true;
+        }
+        way.pop();
+        done.insert(at);
+        false
+    }
+    let (mut way, mut done) = (Vec::new(), BTreeSet::new());
+    arrows.keys().any(|module| walk(arrows, module, &mut way, &mut done)).then_some(way)
+}
+
+/// Rooms in which files still use each other in a circle.
+const NOT_YET: [&str; 5] = ["cgroup", "container", "init", "plan", "sys"];
+
+#[test]
+fn no_room_has_a_circle() {
+    let mut wrong = Vec::new();
+    for (name, _) in MAY {
+        let room = Room::of(name);
+        let arrows = room.arrows(name);
+        let shown = |module: &Module| if module.is_empty() { "mod".to_owned() } else { module.join("::") };
+        match circle(&arrows) {
+            Some(way) if !NOT_YET.contains(&name) => {
+                wrong.push(format!("{name}: {}", way.into_iter().map(shown).collect::<Vec<_>>().join(" -> ")));
+            }
+            None if NOT_YET.contains(&name) => wrong.push(format!("{name}: no circle any more")),
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "files that use each other in a circle:\n{}", wrong.join("\n"));
 }

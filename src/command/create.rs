@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use libcontainer::container::check_id;
-use libcontainer::launch::new::New;
+use libcontainer::launch::create::New;
 use libcontainer::launch::{console, notify, seal};
 use libcontainer::plan::Start;
 use libcontainer::wait;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use libcontainer::container::{Claim, Container, Root, Status, check_id};
-use libcontainer::launch::new::{Leftovers, destroy};
+use libcontainer::launch::delete::{Leftovers, destroy};
 use libcontainer::launch::undo::undo;
 use libcontainer::sys::signals;
 use libcontainer::wait;

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 
 use anyhow::Result;
 use libcontainer::container::Container;
-use libcontainer::launch::new::{self, Began};
 use libcontainer::launch::notify::{self, Notify};
+use libcontainer::launch::start::{self, Began};
 
 use super::bundle::check_extra_fds;
 use super::{Session, manager};
@@ -25,7 +25,7 @@ pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
 }
 
 fn start(session: &Session<'_>, container: &mut Container) -> Result<()> {
-    if new::start(container)? == Began::Nothing {
+    if start::start(container)? == Began::Nothing {
         let said = "process is not set in config.json: there was nothing to start, and the container has stopped";
         session.log.error(said);
     }

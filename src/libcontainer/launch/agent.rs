@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{Identity, Launched, console};
+use super::console;
+use super::identity::Identity;
+use super::launched::Launched;
 use crate::plan::seccomp::Listener;
 
 /// The name by which the message calls the one descriptor it carries.

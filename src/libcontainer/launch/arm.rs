@@ -12,7 +12,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::sources::{self, Source};
-use super::{descriptors, mount_ids, net_devices, programs};
+use super::{descriptors, net_devices, programs, user_namespace};
 use crate::config::{At, Warning};
 use crate::init::Late;
 use crate::plan::failure::{said_with, words};
@@ -47,6 +47,15 @@ pub struct Armed {
     pub(super) warnings: Vec<Warning>,
 }
 
+/// Whether it is noted how long each step takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// `Ready::times` has them.
+    Kept,
+    /// Nobody asked.
+    NotKept,
+}
+
 /// Opens what `plan` asks for. `state` is the container's directory, `root` the one above it (for the cache of compiled
 /// filters), `terminal` the socket that takes a terminal's master.
 ///
@@ -67,7 +76,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
             Opening::Terminal => Some(
                 terminal.take().ok_or_else(|| anyhow!("{at}: there is no console socket to send the terminal to"))?,
             ),
-            Opening::IdMaps(maps) => Some(mount_ids::namespace(&proc, maps, at)?),
+            Opening::IdMaps(maps) => Some(user_namespace::with_maps(&proc, maps, at)?),
             other => match Source::of(other) {
                 Some(source) => {
                     let opened = source.open(Slot(fds.len()), container.as_deref(), &mut late);
@@ -92,6 +101,13 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
 }
 
 impl Armed {
+    /// Notes how long each step takes, or does not.
+    pub fn keep_times(&self, times: Times) {
+        if times == Times::Kept {
+            self.page.keep_times();
+        }
+    }
+
     /// Opens what is there only now that the cgroup is.
     ///
     /// # Errors

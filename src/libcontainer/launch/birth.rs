@@ -9,8 +9,10 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 
+use super::arm::Armed;
+use super::child::Child;
+use super::launched::{Launched, Lodging};
 use super::seal::Protected;
-use super::{Armed, Child, Launched, Lodging};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
 use crate::init::{self, Scene};
@@ -25,60 +27,61 @@ use crate::sys::sched::set_affinity;
 
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
-/// See `Armed::launch`.
-pub(super) fn give<'a>(
-    mut armed: Armed,
-    plan: &'a Plan,
-    cgroup: Option<&Cgroup>,
-    protected: Protected,
-) -> Result<Launched<'a>> {
-    if let Some((at, cpus)) = &plan.initial_affinity {
-        set_affinity(0, cpus).map_err(|errno| anyhow!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
-    }
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
-    // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
-    let protected = Some(protected).filter(|_| !can_be_seen(plan));
-    let flags = plan.birth.new.0;
-    let score = plan.oom_score_adj.map(|wanted| Score::lend(&armed.proc, wanted, &mut armed.warnings)).transpose()?;
-    let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
-    let strings = CommandLine::of_now().map_err(|errno| anyhow!("read /proc/self/stat: {}", words(errno)))?;
-    close_to_others(plan.birth.dumpable)?;
-    let (side, born) = clone_into(flags, cgroup);
-    if matches!(side, Ok(Side::Child)) {
-        strings.overwrite();
-    } else {
-        open_again();
-        // ours again; the child keeps it
-        score.iter().for_each(|score| score.back(&armed.proc));
-    }
-    let side = side.map_err(|errno| anyhow!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
-    match side {
-        Side::Child => {
-            // the end of the stream must be seen when the runtime is gone
-            drop((ours, protected));
-            enter(&doors, &armed.page);
-            init::run(&Scene {
-                fds: &armed.fds,
-                root: plan.root,
-                late: &armed.late,
-                program: armed.program.as_ref(),
-                limits: &plan.limits,
-                nofile: armed.nofile,
-                proc: &armed.proc,
-                talk: theirs,
-                page: &armed.page,
-                steps: [&plan.bridge, &plan.init],
-                left: init::Left::default(),
-            })
+impl Armed {
+    /// Makes the first child, inside `cgroup` where the kernel can do that; `protected` says that nobody in the container
+    /// can write our own program.
+    ///
+    /// # Errors
+    /// The clone's, with what was asked of it.
+    pub fn launch<'a>(mut self, plan: &'a Plan, cgroup: Option<&Cgroup>, protected: Protected) -> Result<Launched<'a>> {
+        if let Some((at, cpus)) = &plan.initial_affinity {
+            set_affinity(0, cpus).map_err(|errno| anyhow!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
         }
-        Side::Parent(pid, pidfd) => {
-            let pidfd = pidfd.ok_or_else(|| anyhow!("clone gave no pidfd"))?;
-            let child = Child::new(pid, pidfd);
-            drop(theirs);
-            lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
-            Ok(Launched { plan, armed, talk: ours, child, lodging, protected })
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
+        // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
+        let protected = Some(protected).filter(|_| !can_be_seen(plan));
+        let flags = plan.birth.new.0;
+        let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
+        let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
+        let strings = CommandLine::of_now().map_err(|errno| anyhow!("read /proc/self/stat: {}", words(errno)))?;
+        close_to_others(plan.birth.dumpable)?;
+        let (side, born) = clone_into(flags, cgroup);
+        if matches!(side, Ok(Side::Child)) {
+            strings.overwrite();
+        } else {
+            open_again();
+            // ours again; the child keeps it
+            score.iter().for_each(|score| score.back(&self.proc));
+        }
+        let side = side.map_err(|errno| anyhow!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
+        match side {
+            Side::Child => {
+                // the end of the stream must be seen when the runtime is gone
+                drop((ours, protected));
+                enter(&doors, &self.page);
+                init::run(&Scene {
+                    fds: &self.fds,
+                    root: plan.root,
+                    late: &self.late,
+                    program: self.program.as_ref(),
+                    limits: &plan.limits,
+                    nofile: self.nofile,
+                    proc: &self.proc,
+                    talk: theirs,
+                    page: &self.page,
+                    steps: [&plan.bridge, &plan.init],
+                    left: init::Left::default(),
+                })
+            }
+            Side::Parent(pid, pidfd) => {
+                let pidfd = pidfd.ok_or_else(|| anyhow!("clone gave no pidfd"))?;
+                let child = Child::new(pid, pidfd);
+                drop(theirs);
+                lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
+                Ok(Launched { plan, armed: self, talk: ours, child, lodging, protected })
+            }
         }
     }
 }

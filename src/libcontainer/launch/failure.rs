@@ -1,19 +1,19 @@
 //! What became of an init that did not get there.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Error, anyhow};
-use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+use anyhow::{Error, Result, anyhow, bail};
+use rustix::process::WaitIdStatus;
 
-use super::Launched;
 use super::cause::Place;
+use super::child::ending;
+use super::launched::Launched;
 use crate::cgroup::Cgroup;
-use crate::container::{AfterStart, has_executed};
+use crate::container::{AfterStart, Container, has_executed};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
 use crate::wait;
@@ -22,16 +22,6 @@ use crate::wire::{Ask, Failure, Up};
 /// What moby looks for.
 pub(super) const TOO_LITTLE_MEMORY: &str =
     "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)";
-
-/// Waits for the end of a child of ours, and reaps it. KERNEL(5.4): waitid by pidfd.
-pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
-    loop {
-        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
-            Err(Errno::INTR) => {}
-            other => return other.ok().flatten(),
-        }
-    }
-}
 
 fn step<'p>(launched: &Launched<'p>, n: usize) -> Option<&'p Step> {
     launched.plan.bridge.iter().chain(&launched.plan.init).nth(n)
@@ -162,6 +152,27 @@ pub fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
     }
     let said = after.iter().find_map(|after| after.denied.as_ref()).map(|(_, said)| said.as_str());
     said.or(Some("container init was killed before its program began"))
+}
+
+/// An exec for which there is not enough memory ends in a kill, and that looks like a program that has begun.
+pub(super) fn must_not_have_starved(container: &Container) -> Result<()> {
+    if container.cgroup().oom_kills().is_none_or(|kills| kills == 0) {
+        return Ok(());
+    }
+    // somebody was killed
+    if lives(container) { Ok(()) } else { bail!("{TOO_LITTLE_MEMORY}") }
+}
+
+/// Whether init, which has closed what it had, goes on: that is a moment before an end can be seen.
+pub(super) fn lives(container: &Container) -> bool {
+    container.process().is_ok_and(|process| !ends_within(&process, 0, 100_000_000))
+}
+
+/// Waits for the end of a process.
+pub(super) fn ends_within(process: &OwnedFd, seconds: i64, nanoseconds: i64) -> bool {
+    let patience = rustix::event::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let mut poll = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut poll, Some(&patience)).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
-use super::Child;
+use super::child::Child;
 use super::notify::Notify;
 pub use super::relay::Relay;
 

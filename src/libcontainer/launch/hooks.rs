@@ -9,11 +9,12 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Hooks};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::config::At;
+use crate::container::Container;
 use crate::wait;
 
 /// As much of a hook's output as is quoted.
@@ -31,6 +32,24 @@ pub fn run(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Result<()> {
 /// Runs all `hooks`, whatever comes, and returns what went wrong: what the spec wants of poststop.
 pub fn run_all(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Vec<anyhow::Error> {
     hooks.iter().enumerate().filter_map(|(n, hook)| one(hook, n, state, bundle, at).err()).collect()
+}
+
+/// The hooks of a container that is there, of the config it was made from; None where neither poststart nor poststop has any.
+///
+/// # Errors
+/// Its config cannot be read.
+pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
+    /// Of all the config, the hooks.
+    #[derive(serde::Deserialize)]
+    struct Only {
+        hooks: Option<Hooks>,
+    }
+    if container.record().coracle.as_ref().is_some_and(|own| own.without_late_hooks) {
+        return Ok(None);
+    }
+    let text = container.config()?;
+    let only: Only = serde_json::from_slice(&text).context("read the container's config")?;
+    Ok(only.hooks)
 }
 
 fn one(hook: &Hook, n: usize, state: &[u8], bundle: &Path, at: &At) -> Result<()> {

@@ -1,55 +1,20 @@
-//! The maps that the ids of a mount go through. They are a user namespace's, so where the mount has maps of its own there is
-//! one in which nobody lives: a child is born in it, its maps are written, its namespace is opened, and the child ends.
+//! The maps that the ids of a mount go through (mount_setattr(2), MOUNT_ATTR_IDMAP): those of a user namespace.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
-use rustix::fs::{CWD, Mode, OFlags};
+use anyhow::{Result, anyhow};
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
 
-use super::{Child, Launched, arm, failure, id_maps};
-use crate::config::At;
+use super::launched::Launched;
+use super::user_namespace::of_process;
+use super::{arm, failure};
 use crate::host::mountinfo::{self, Mount};
 use crate::plan::failure::{said_with, words};
 use crate::plan::step::Slot;
-use crate::plan::{IdMaps, Mapped, Mapper};
-use crate::sys::clone::{Side, clone, exit};
-use crate::sys::host_proc::HostProc;
+use crate::plan::{Mapped, Mapper};
 use crate::sys::mount::{CANNOT_MAP, Reach, map_ids};
 use crate::wire::{Failure, Words};
-
-const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
-
-/// A user namespace with these maps; `at` is the place of the mount that they are of.
-///
-/// # Errors
-/// The map that was refused, and the kernel's word.
-pub(super) fn namespace(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<OwnedFd> {
-    let child = waiting_child().map_err(|errno| anyhow!("{at}: clone user: {}", words(errno)))?;
-    id_maps::write(proc, child.0.pid, maps, at)?;
-    of_process(child.0.pid).with_context(|| at.to_string())
-}
-
-/// A child in a new user namespace, which ends with the other end of its pipe, whatever becomes of us.
-fn waiting_child() -> Result<(Child, OwnedFd), Errno> {
-    let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    match clone(NEWUSER, None)? {
-        Side::Child => {
-            drop(ours);
-            while rustix::io::read(&theirs, &mut [0u8; 1]) == Err(Errno::INTR) {}
-            exit(0)
-        }
-        Side::Parent(pid, pidfd) => Ok((Child::new(pid, pidfd.ok_or(Errno::NOSYS)?), ours)),
-    }
-}
-
-fn of_process(pid: i32) -> Result<OwnedFd> {
-    let path = format!("/proc/{pid}/ns/user");
-    rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| anyhow!("open {path}: {}", words(errno)))
-}
 
 /// Maps the ids of a detached tree, a copy of what is at `source`.
 ///

@@ -3,7 +3,7 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,9 +12,13 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::{Child, Identity, Launched, agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
+use super::child::{Child, ending};
+use super::identity::Identity;
+use super::launched::Launched;
+use super::resources::devices_not_restricted;
+use super::{agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
-use crate::config::At;
+use crate::config::{At, Warning};
 use crate::host::mountinfo::{self, View};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
@@ -22,6 +26,56 @@ use crate::plan::{OomScore, Opening, Plan, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
+
+impl<'a> Launched<'a> {
+    /// Answers init until it is ready.
+    ///
+    /// # Errors
+    /// What failed in init, by its step; or what we could not do for it.
+    pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<Ready<'a>> {
+        until_ready(&mut self, cgroup, identity)?;
+        if let Some(maps) = &self.plan.joined_maps {
+            self.armed.warnings.extend(id_maps::unlike(self.child.pid, maps));
+        }
+        Ok(Ready(self))
+    }
+}
+
+/// A process that is all set up: it waits for one more word. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Ready<'a>(Launched<'a>);
+
+impl Ready<'_> {
+    /// How long each step took so far, in microseconds, by its number in the plan.
+    pub fn times(&self) -> Vec<(usize, u32)> {
+        self.0.armed.page.times()
+    }
+
+    /// What config.json asks for and was left out. The user is told.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.0.armed.warnings
+    }
+
+    /// The process's pid, as we count.
+    pub fn pid(&self) -> i32 {
+        self.0.child.pid
+    }
+
+    /// The process's pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.0.child.pidfd.as_fd()
+    }
+
+    /// All is recorded: init goes on, to wait for `start` on its fifo, or to become the program. In the second case this
+    /// returns when it has.
+    ///
+    /// # Errors
+    /// startContainer hooks, the exec itself, or an init that is gone.
+    pub fn go(self) -> Result<Child> {
+        go(&self.0)?;
+        Ok(self.0.child.keep())
+    }
+}
 
 /// See `Launched::serve`.
 pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<()> {
@@ -92,7 +146,7 @@ impl<'c> Entry<'c> {
             starting.wait().map_err(|error| failure::starved_or(launched, cgroup, error))?;
             let applied = cgroup.apply(writes).and_then(|()| cgroup.apply_devices(devices, placement.devices));
             let why = applied.map_err(|error| failure::starved_or(launched, cgroup, error))?;
-            launched.armed.warnings.extend(why.as_deref().map(super::devices_not_restricted));
+            launched.armed.warnings.extend(why.as_deref().map(devices_not_restricted));
         }
         // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written
         placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))
@@ -149,7 +203,7 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity
     let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| anyhow!("pidfd_open {pid}: {}", words(errno)))?;
-    let _ = failure::ending(launched.child.pidfd.as_fd());
+    let _ = ending(launched.child.pidfd.as_fd());
     launched.child = Child::new(pid, pidfd);
     settled(launched, identity)?;
     if !enters_at_once(launched.plan) {

@@ -1,0 +1,55 @@
+//! A process that we have cloned.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+
+/// A child of ours. Dropped, it is killed and reaped, unless it was kept.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid, as we count.
+    pub pid: i32,
+    /// The descriptor that keeps the pid from meaning somebody else.
+    pub pidfd: OwnedFd,
+    end: End,
+}
+
+/// What becomes of a child that is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    LivesOn,
+}
+
+impl Child {
+    pub(super) fn new(pid: i32, pidfd: OwnedFd) -> Child {
+        Child { pid, pidfd, end: End::Killed }
+    }
+
+    /// It lives on without us.
+    #[must_use]
+    pub fn keep(mut self) -> Child {
+        self.end = End::LivesOn;
+        self
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.end == End::Killed {
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+            let _ = ending(self.pidfd.as_fd());
+        }
+    }
+}
+
+/// Waits for the end of a child of ours, and reaps it. KERNEL(5.4): waitid by pidfd.
+pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => {}
+            other => return other.ok().flatten(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `delete`: all that a container was is removed, and its poststop hooks run.
+
+use anyhow::{Context, Result};
+use oci_spec::runtime::Hook;
+
+use super::host_mounts::take_away;
+use super::identity::Identity;
+use super::{hooks, undo};
+use crate::config::At;
+use crate::container::{Container, Lock};
+use crate::resctrl::{self, Kernel};
+use crate::wait;
+
+/// What may still run in a container that is to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Nothing: its init has ended, and with its pid namespace all others.
+    None,
+    /// Whatever there is, is killed.
+    Killed,
+}
+
+/// Removes all that a container was, then runs its poststop hooks. Their warnings, and mounts on the host that are left
+/// because they are not found as they were, are returned.
+///
+/// # Errors
+/// Something could not be removed; the container is still there then.
+pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Result<Vec<anyhow::Error>> {
+    if leftovers == Leftovers::Killed
+        && let Ok(process) = container.process()
+    {
+        let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+    }
+    container.check_cgroups()?;
+    let cgroup = container.cgroup();
+    // an empty cgroup can be removed, and only an empty one: the quickest way to ask
+    if leftovers == Leftovers::Killed || !cgroup.delete_main() {
+        cgroup.kill()?;
+    }
+    cgroup.delete()?;
+    resctrl::remove(&container.record().own_groups(), &Kernel)?;
+    let hooks = hooks::of_container(&container).unwrap_or_default();
+    let record = container.record().clone();
+    let left = record.coracle.as_ref().map(|own| take_away(&own.host_mounts)).transpose()?.unwrap_or_default();
+    // runc has written state.json anew, and left out what is ours alone
+    if let Some(note) = lock.note().filter(|_| record.coracle.is_none()) {
+        undo::undo(&note)?;
+    }
+    container.remove(lock)?;
+    let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
+    let annotations = record.annotations();
+    Ok(left.into_iter().chain(after_stop(list, &Identity::of_record(&record, &annotations))).collect())
+}
+
+/// Runs poststop hooks. What went wrong is returned, as the specification wants it.
+pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<anyhow::Error> {
+    if poststop.is_empty() {
+        return Vec::new();
+    }
+    // a signal that asks us to end ends the hook that we wait for, and the others run: all else is removed by now
+    let listening = wait::listen().context("listen to signals");
+    let warnings = hooks::run_all(poststop, &identity.state("stopped", 0), identity.bundle, &At::new("hooks.poststop"));
+    warnings.into_iter().chain(listening.err()).collect()
+}

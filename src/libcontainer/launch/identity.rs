@@ -1,0 +1,47 @@
+//! What hooks and agents read about a container.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::container::Record;
+
+/// What the container is called in what hooks and agents are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its bundle, absolute.
+    pub bundle: &'a Path,
+    /// `ociVersion` of its config.
+    pub version: &'a str,
+    /// Its annotations.
+    pub annotations: &'a HashMap<String, String>,
+    /// Its init, where the process in question is a further one.
+    pub init: Option<i32>,
+}
+
+impl<'a> Identity<'a> {
+    /// That of a container that is there.
+    pub(super) fn of_record(record: &'a Record, annotations: &'a HashMap<String, String>) -> Identity<'a> {
+        Identity { id: &record.id, bundle: record.bundle(), version: record.version(), annotations, init: None }
+    }
+
+    /// The state that hooks read (runtime.md#state), as one line of JSON.
+    pub fn state(&self, status: &str, pid: i32) -> Vec<u8> {
+        self.state_value(status, pid).to_string().into_bytes()
+    }
+
+    pub(super) fn state_value(&self, status: &str, pid: i32) -> serde_json::Value {
+        let mut state = serde_json::json!({
+            "ociVersion": self.version,
+            "id": self.id,
+            "status": status,
+            "pid": pid,
+            "bundle": self.bundle,
+        });
+        if !self.annotations.is_empty() {
+            state["annotations"] = serde_json::json!(self.annotations);
+        }
+        state
+    }
+}

@@ -1,0 +1,36 @@
+//! The first process of a container, from its clone until all is set up.
+
+use std::os::fd::OwnedFd;
+
+use super::arm::Armed;
+use super::child::Child;
+use super::seal::Protected;
+use crate::plan::Plan;
+
+/// A process that has been made and asks us at every turn. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Launched<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) armed: Armed,
+    pub(super) talk: OwnedFd,
+    pub(super) child: Child,
+    pub(super) lodging: Lodging,
+    pub(super) protected: Option<Protected>,
+}
+
+impl Launched<'_> {
+    /// The hierarchies whose cgroups the child has not entered; it has told us something, so it is past that.
+    pub(super) fn still_outside(&self) -> impl Iterator<Item = &str> {
+        let Lodging { by_itself, by_us } = &self.lodging;
+        by_us.iter().chain(by_itself.iter().skip(self.armed.page.entered())).map(String::as_str)
+    }
+}
+
+/// Where the child was not born, of the hierarchies in which it is to live.
+#[derive(Debug, Default)]
+pub(super) struct Lodging {
+    /// It goes there by itself, one after the other, before all else.
+    pub(super) by_itself: Vec<String>,
+    /// It is moved there.
+    pub(super) by_us: Vec<String>,
+}

@@ -1,0 +1,121 @@
+//! What is recorded of a new container in state.json, in the shape in which runc writes it.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use oci_spec::runtime::{Hook, Linux};
+
+use super::serve::Ready;
+use crate::cgroup::Cgroup;
+use crate::config::Config;
+use crate::container::{
+    AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt, start_time,
+};
+use crate::plan::namespaces::{KINDS, bit};
+use crate::plan::step::What;
+use crate::plan::{Flags, Keyring, Plan, failure};
+
+/// The record of the container that `plan` has made, whose init is `ready`.
+///
+/// # Errors
+/// Its init has ended.
+pub(super) fn of(
+    config: &Config,
+    flags: &Flags,
+    plan: &Plan,
+    ready: &Ready<'_>,
+    cgroup: Option<&Cgroup>,
+) -> Result<Record> {
+    let pid = ready.pid();
+    let spec = &config.spec;
+    let linux = spec.linux().as_ref();
+    let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let namespaces = list.iter().map(|namespace| RecordedNamespace {
+        kind: runc_name(bit(namespace.typ())),
+        path: namespace.path().as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    });
+    let annotations = spec.annotations().clone().unwrap_or_default();
+    let labels = annotations
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .chain([format!("bundle={}", flags.bundle.display())]);
+    Ok(Record {
+        id: flags.id.clone(),
+        init_process_pid: pid,
+        init_process_start: start_time(pid)?.ok_or_else(|| anyhow!("container init is gone"))?,
+        created: jiff::Timestamp::now().to_string(),
+        config: RecordedConfig {
+            rootfs: flags.bundle.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path())),
+            labels: labels.collect(),
+            namespaces: namespaces.collect(),
+            hostname: spec.hostname().clone().unwrap_or_default(),
+            cgroups: RecordedCgroup {
+                name: flags.id.clone(),
+                path: linux.and_then(cgroups_path).unwrap_or_default(),
+                ..RecordedCgroup::default()
+            },
+            no_new_keyring: flags.keyring == Keyring::Inherited,
+            version: spec.version().clone(),
+            intel_rdt: linux.and_then(|linux| linux.intel_rdt().as_ref()).map(RecordedRdt::of),
+        },
+        rootless: rustix::process::geteuid().as_raw() != 0,
+        cgroup_paths: cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default(),
+        namespace_paths: KINDS
+            .iter()
+            .map(|(kind, _, file)| (runc_name(*kind), format!("/proc/{pid}/ns/{file}")))
+            .collect(),
+        external_descriptors: Vec::new(),
+        intel_rdt_path: plan.resctrl.as_ref().map(|group| group.directory.clone()).unwrap_or_default(),
+        intel_rdt_mon_path: plan.resctrl.as_ref().and_then(|group| group.monitoring.clone()).unwrap_or_default(),
+        resources_in_force: None,
+        coracle: Some(OwnRecord {
+            oci_version: spec.version().clone(),
+            bundle: flags.bundle.clone(),
+            annotations,
+            owner: rustix::process::geteuid().as_raw(),
+            without_late_hooks: spec.hooks().as_ref().is_none_or(|hooks| {
+                let some = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
+                !some(hooks.poststart()) && !some(hooks.poststop())
+            }),
+            host_mounts: Vec::new(),
+            keyring: match &flags.keyring {
+                Keyring::Named(name) => Some(name.clone()),
+                Keyring::Inherited => None,
+            },
+            unit: cgroup.and_then(|cgroup| cgroup.unit().cloned()),
+            after_start: after_start(plan),
+            seal: String::new(),
+        }),
+    })
+}
+
+fn cgroups_path(linux: &Linux) -> Option<String> {
+    linux.cgroups_path().as_ref().map(|path| path.display().to_string())
+}
+
+/// runc's name of a kind: `NEWPID`.
+fn runc_name(kind: u64) -> String {
+    let file = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
+    match file {
+        "mnt" => "NEWNS".to_owned(),
+        other => format!("NEW{}", other.to_uppercase()),
+    }
+}
+
+/// What `start` must know to tell a failure that comes when the plan is long gone.
+fn after_start(plan: &Plan) -> Vec<AfterStart> {
+    let steps = plan.bridge.iter().chain(&plan.init).enumerate();
+    steps
+        .skip_while(|(_, step)| !matches!(step.what, What::AwaitStart(..)))
+        .filter_map(|(n, step)| {
+            let name = match &step.what {
+                What::Exec(exec) => exec.args.iter().next().map(|name| name.to_string_lossy().into_owned())?,
+                What::Hooks(point, ..) => failure::hook_name(*point).to_owned(),
+                What::Seccomp(_) => step.what.to_string(),
+                _ => return None,
+            };
+            let denied = plan.denied_always(n);
+            Some(AfterStart { step: u32::try_from(n).ok()?, from: step.from.to_string(), name, denied })
+        })
+        .collect()
+}

@@ -1,0 +1,67 @@
+//! The cgroup, and the group in resctrl, of a container that is being made (`linux.resources`, `linux.intelRdt`).
+
+use anyhow::Result;
+
+use crate::cgroup::{Cgroup, systemd};
+use crate::config::{At, Warning};
+use crate::plan::Plan;
+use crate::plan::resources::{DEVICES, not_restricted};
+use crate::resctrl::{self, Kernel};
+
+/// A cgroup, and a group in resctrl, that were made for a container that is not there yet. A failure undoes them by the
+/// container's note (`undo`).
+#[derive(Debug)]
+pub struct Resources {
+    cgroup: Option<Cgroup>,
+    group: Option<resctrl::Made<'static>>,
+}
+
+impl Resources {
+    /// Makes the directories.
+    ///
+    /// # Errors
+    /// What was tried, with the kernel's word; nothing stays behind.
+    pub fn make(plan: &Plan) -> Result<Resources> {
+        let mut resources = Resources { cgroup: None, group: None };
+        if let Some((placement, writes, _)) = &plan.cgroup {
+            if let Some(unit) = &placement.unit {
+                systemd::available(unit.manager)?;
+            }
+            resources.cgroup = Some(Cgroup::create(placement, writes)?);
+        }
+        resources.group = plan.resctrl.as_ref().map(|group| resctrl::make(group, &Kernel)).transpose()?;
+        Ok(resources)
+    }
+
+    /// Writes the limits, before anybody is in it. systemd would set them back when it takes the directory over: those of a
+    /// unit are written when it has (`serve`). Returned is what could not be limited, and need not be.
+    ///
+    /// # Errors
+    /// The property, the file and the kernel's word.
+    pub fn limit(&self, plan: &Plan) -> Result<Option<Warning>> {
+        let (Some(cgroup), Some((placement, writes, devices))) = (self.cgroup(), &plan.cgroup) else { return Ok(None) };
+        if placement.unit.is_some() {
+            return Ok(None);
+        }
+        cgroup.must_have_what(writes, placement)?;
+        cgroup.apply(writes)?;
+        Ok(cgroup.apply_devices(devices, placement.devices)?.as_deref().map(devices_not_restricted))
+    }
+
+    /// The cgroup, where there is one.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// The container is there: its groups stay.
+    pub fn keep(mut self) {
+        if let Some(group) = self.group.take() {
+            group.keep();
+        }
+    }
+}
+
+/// Device access stays what it is, for that reason.
+pub(super) fn devices_not_restricted(why: &str) -> Warning {
+    Warning { at: At::new(DEVICES), said: not_restricted(why) }
+}

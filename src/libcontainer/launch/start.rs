@@ -1,0 +1,209 @@
+//! `start`: the word to an init that waits for it, what init answers, and the poststart hooks.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::cause::Place;
+use super::failure::{denial, ends_within, lives, must_not_have_starved};
+use super::identity::Identity;
+use super::{hooks, runc};
+use crate::config::{self, At};
+use crate::container::{AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, Status, has_executed};
+use crate::plan;
+use crate::plan::failure::{self, words};
+use crate::sys::signals;
+use crate::wire::{Failure, GO, UP_SIZE, Up};
+
+/// What `start` has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// The program.
+    Program,
+    /// Nothing: `process` is not set. The container has stopped.
+    Nothing,
+}
+
+/// Gives the word to a container that waits for it, and returns when its program runs.
+///
+/// # Errors
+/// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
+/// container is stopped.
+pub fn start(container: &mut Container) -> Result<Began> {
+    if runc::waits(container)? {
+        runc::start(container)?;
+        return began(container).map(|()| Began::Program);
+    }
+    give_word_once(container)?;
+    // ORDER: without the lock: a hook that takes its time, or never ends, must not hold up `delete --force`
+    if has_no_process(container) {
+        return Ok(Began::Nothing);
+    }
+    began(container).map(|()| Began::Program)
+}
+
+fn has_no_process(container: &Container) -> bool {
+    container.record().coracle.is_some()
+        && after_its_start(container).iter().all(|after| !after.from.starts_with("process"))
+}
+
+fn give_word_once(container: &mut Container) -> Result<()> {
+    let _lock = container.lock()?;
+    match container.status()? {
+        Status::Created => {}
+        Status::Running => bail!(why_running(container)),
+        Status::Paused => bail!("cannot start a container in the paused state"),
+        Status::Stopped => bail!("cannot start a container that has stopped"),
+    }
+    let directory = container.directory();
+    let (told, cause) = give_word(container).context("exec fifo")?;
+    for name in [EXEC_FIFO, EXEC_ANSWER] {
+        let _ = fs::remove_file(directory.join(name));
+    }
+    match told {
+        None if has_no_process(container) => Ok(()),
+        None => {
+            must_not_be_denied(container)?;
+            must_not_have_starved(container)?;
+            // another `start` gave the word, heard that all was done, and was killed before the program began
+            if lives(container) { Ok(()) } else { bail!("container init was killed before its program began") }
+        }
+        Some(Up::Ready) => {
+            must_not_be_denied(container)?;
+            must_not_have_starved(container)
+        }
+        Some(Up::Failed(failed)) => {
+            let step = after_its_start(container).iter().find(|after| after.step == failed.step);
+            let AfterStart { from, name, denied, .. } = step.cloned().unwrap_or_default();
+            match denied {
+                Some((errno, said)) if errno == failed.errno.raw_os_error() => bail!(said),
+                _ if is_exec(container, &failed) => {
+                    let because = |cause: String| failure::program_because(&name, failed.errno, &cause);
+                    bail!("{from}: {}", cause.map_or_else(|| failure::program(&name, failed.errno), because))
+                }
+                _ if failed.said.is_empty() => bail!("{from}: {name}: {}", words(failed.errno)),
+                _ => bail!(failure::hook(&from, &name, &failed.said.text(), failed.errno)),
+            }
+        }
+        Some(Up::Ask(_)) => bail!("init said something out of turn"),
+    }
+}
+
+/// The program runs: poststart hooks. One that fails stops the container (runtime.md#lifecycle, step 9).
+///
+/// # Errors
+/// The hook's.
+pub fn began(container: &Container) -> Result<()> {
+    let hooks = hooks::of_container(container)?;
+    let list = hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref()).unwrap_or_default();
+    if list.is_empty() {
+        return Ok(());
+    }
+    let record = container.record();
+    let annotations = record.annotations();
+    let state = Identity::of_record(record, &annotations).state("running", record.init_process_pid);
+    hooks::run(list, &state, record.bundle(), &At::new("hooks.poststart")).inspect_err(|_| {
+        if let Ok(process) = container.process() {
+            let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+            // stopped is what it is to be when this is told
+            let _ = ends_within(&process, 10, 0);
+        }
+    })
+}
+
+/// One byte down, and what comes up: `Ready` before the exec, and behind it the end of the stream, because the exec has
+/// closed the other end, or why it did not work. The end alone means that init was killed before, or was told before.
+/// With a program that cannot be executed comes the cause, as far as it can be found.
+fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
+    let directory = container.directory();
+    let open = |name: &str, flags| {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let opened = rustix::fs::openat(CWD, directory.join(name), flags, Mode::empty())?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) {
+            FileType::Fifo => Ok(opened),
+            // what is written there, init does not read
+            _ => Err(Errno::INVAL),
+        }
+    };
+    let answer = open(EXEC_ANSWER, OFlags::RDONLY).map_err(|errno| anyhow!("{}", words(errno)))?;
+    let fifo = match open(EXEC_FIFO, OFlags::WRONLY) {
+        Err(Errno::NXIO) => bail!("cannot start a container that has stopped"),
+        other => other.map_err(|errno| anyhow!("{}", words(errno)))?,
+    };
+    rustix::io::write(&fifo, &GO).map_err(|errno| anyhow!("{}", words(errno)))?;
+    let flags = rustix::fs::fcntl_getfl(&answer)?;
+    rustix::fs::fcntl_setfl(&answer, flags - OFlags::NONBLOCK)?;
+    let mut packet = [0u8; UP_SIZE];
+    let (mut told, mut cause) = (None, None);
+    loop {
+        match rustix::io::read(&answer, &mut packet) {
+            Ok(0) => return Ok((told, cause)),
+            Ok(length) => {
+                let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
+                if let Up::Failed(failed) = &up {
+                    cause = if is_exec(container, failed) { why_not(container, failed) } else { None };
+                    // init waits for it, or has ended
+                    let _ = rustix::io::write(&fifo, &GO);
+                }
+                told = Some(up);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => bail!("{}", words(errno)),
+        }
+    }
+}
+
+/// Why the program cannot be executed, while its init waits.
+fn why_not(container: &Container, failed: &Failure) -> Option<String> {
+    let process = container.process().ok()?;
+    let config = config::load(&container.config().ok()?).ok()?;
+    let asked = config.spec.process().as_ref()?;
+    let place = Place::of(container.record().init_process_pid, asked.cwd())?;
+    // the number was its own all the time
+    signals::send(process.as_fd(), 0).ok()?;
+    let paths = plan::candidates(asked);
+    place.cause(paths.iter().map(OsStr::new), failed)
+}
+
+/// Whether the step that failed is the exec, which is the last of all.
+fn is_exec(container: &Container, failed: &Failure) -> bool {
+    after_its_start(container).last().is_some_and(|last| last.step == failed.step)
+}
+
+/// The property of the step that loads the filter.
+const FILTER: &str = "linux.seccomp";
+
+fn after_its_start(container: &Container) -> &[AfterStart] {
+    container.record().coracle.as_ref().map(|own| own.after_start.as_slice()).unwrap_or_default()
+}
+
+/// After the filter init may end without a word. What has not executed anything then is not the program.
+fn must_not_be_denied(container: &Container) -> Result<()> {
+    let after = after_its_start(container);
+    if !after.iter().any(|after| after.from == FILTER || after.denied.is_some()) {
+        return Ok(());
+    }
+    // ORDER: by its pid, as soon as the answer has come to its end: whoever reaps it may be quick
+    match denial(after, has_executed(container.record().init_process_pid)) {
+        Some(said) => bail!("{said}"),
+        None => Ok(()),
+    }
+}
+
+/// Why a container that does not wait on its fifo cannot be started. Init of ours keeps its end until the exec has closed it.
+fn why_running(container: &Container) -> String {
+    let record = container.record();
+    if record.coracle.is_none() || has_executed(record.init_process_pid) != Some(false) {
+        return "cannot start an already running container".to_owned();
+    }
+    // one that was killed closes its end a moment before the end of it can be seen
+    if !lives(container) {
+        return "cannot start a container that has stopped".to_owned();
+    }
+    let fifo = container.directory().join(EXEC_FIFO);
+    format!("container init has not executed its program, and does not wait on {}: was it replaced?", fifo.display())
+}

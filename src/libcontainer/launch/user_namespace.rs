@@ -1,0 +1,48 @@
+//! A user namespace without a process, for its maps: those of a mount (mount_setattr(2), MOUNT_ATTR_IDMAP).
+
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result, anyhow};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use super::child::Child;
+use super::id_maps;
+use crate::config::At;
+use crate::plan::IdMaps;
+use crate::plan::failure::words;
+use crate::sys::clone::{Side, clone, exit};
+use crate::sys::host_proc::HostProc;
+
+const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
+
+/// A user namespace with these maps; `at` is the place of the mount that they are of.
+///
+/// # Errors
+/// The map that was refused, and the kernel's word.
+pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<OwnedFd> {
+    let child = waiting_child().map_err(|errno| anyhow!("{at}: clone user: {}", words(errno)))?;
+    id_maps::write(proc, child.0.pid, maps, at)?;
+    of_process(child.0.pid).with_context(|| at.to_string())
+}
+
+/// A child in a new user namespace, which ends with the other end of its pipe, whatever becomes of us.
+fn waiting_child() -> Result<(Child, OwnedFd), Errno> {
+    let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    match clone(NEWUSER, None)? {
+        Side::Child => {
+            drop(ours);
+            while rustix::io::read(&theirs, &mut [0u8; 1]) == Err(Errno::INTR) {}
+            exit(0)
+        }
+        Side::Parent(pid, pidfd) => Ok((Child::new(pid, pidfd.ok_or(Errno::NOSYS)?), ours)),
+    }
+}
+
+/// The user namespace of a process.
+pub(super) fn of_process(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/user");
+    rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| anyhow!("open {path}: {}", words(errno)))
+}
