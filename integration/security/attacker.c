@@ -481,6 +481,27 @@ static int rights(int pid, unsigned long long sets[3], unsigned *uid)
 	return found == 4;
 }
 
+/* True for a process in a user namespace that nobody is mapped in, with an empty root directory, and another user than root: what it
+ * may do there is nothing to anybody. */
+static int has_nothing(int pid, unsigned uid)
+{
+	char path[64], line[64];
+	int mapped = 1, entries = 0;
+	snprintf(path, sizeof path, "/proc/%d/uid_map", pid);
+	FILE *map = fopen(path, "re");
+	if (map) {
+		mapped = fgets(line, sizeof line, map) != NULL;
+		fclose(map);
+	}
+	snprintf(path, sizeof path, "/proc/%d/root", pid);
+	DIR *root = opendir(path);
+	while (root && readdir(root))
+		entries++;
+	if (root)
+		closedir(root);
+	return uid && !mapped && entries == 2;
+}
+
 /* seize FOUND STOP PROGRAM: traces every process that comes into this pid namespace, from its first moment on, and looks at
  * what it may do: each capability that we cannot have is a gain, and so is root where we are not root. It writes a line for
  * each that it has caught before that was PROGRAM, until there is a file STOP. */
@@ -501,9 +522,10 @@ static int seize(int argc, char **argv)
 			if (ptrace(PTRACE_SEIZE, pid, 0, 0))
 				continue;
 			char path[64], name[32] = "";
-			int known = 0;
+			int known = 0, hollow = 0;
 			if (!ptrace(PTRACE_INTERRUPT, pid, 0, 0) && waitpid(pid, NULL, __WALL) == pid) {
 				known = rights(pid, its, &uid);
+				hollow = known && has_nothing(pid, uid);
 				snprintf(path, sizeof path, "/proc/%d/comm", pid);
 				FILE *comm = fopen(path, "re");
 				if (comm && fgets(name, sizeof name, comm))
@@ -514,9 +536,10 @@ static int seize(int argc, char **argv)
 			}
 			if (known && strcmp(name, argv[3])) {
 				int more = ((its[0] | its[1] | its[2]) & ~own[2]) || (!uid && own_uid);
+				more = more && !hollow;
 				through |= more;
-				fprintf(out, "%s %s uid %u permitted %llx effective %llx bounding %llx\n",
-					more ? "gained" : "caught", name, uid, its[0], its[1], its[2]);
+				fprintf(out, "%s %s%s uid %u permitted %llx effective %llx bounding %llx\n",
+					more ? "gained" : "caught", name, hollow ? " (with nothing)" : "", uid, its[0], its[1], its[2]);
 				fflush(out);
 			}
 			last = pid;

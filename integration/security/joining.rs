@@ -151,19 +151,26 @@ const NO_PIDS: &str = "an ordinary user joins no pid namespace without its user 
 #[test]
 fn a_container_that_joins_a_pid_namespace_shows_nothing_of_the_host() {
     shows_nothing(NO_PIDS, |watched| {
-        let mut joining = World::running(&["/bin/true"]);
-        joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.pid())));
-        joining.write();
+        let joining = in_pids_of(watched);
         finish(&mut called(&joining, &["run", &joining.id])).ok();
     });
 }
 
+/// A container in the pid namespace of `watched`, with as many capabilities, and the same user.
+fn in_pids_of(watched: &World) -> World {
+    let mut joining = World::running(&["/bin/true"]);
+    joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.pid())));
+    for name in ["capabilities", "user"] {
+        joining.config["process"][name] = watched.config["process"][name].clone();
+    }
+    joining.write();
+    joining
+}
+
 /// A container with a user namespace of its own in the pid namespace of `watched`, and with as many capabilities.
 fn with_users_beside(watched: &World) -> World {
-    let mut joining = World::running(&["/bin/true"]);
+    let mut joining = in_pids_of(watched);
     with_users(&mut joining);
-    joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.pid())));
-    joining.config["process"]["capabilities"] = watched.config["process"]["capabilities"].clone();
     for (name, value) in [("maskedPaths", json!([])), ("readonlyPaths", json!([]))] {
         joining.config["linux"][name] = value;
     }
@@ -178,6 +185,15 @@ fn with_users_beside(watched: &World) -> World {
 fn a_new_user_namespace_in_a_joined_pid_namespace_shows_nothing_of_the_host() {
     shows_nothing(NO_PIDS, |watched| {
         let joining = with_users_beside(watched);
+        finish(&mut called(&joining, &["run", &joining.id])).ok();
+    });
+}
+
+/// The init of such a container, and whoever opens the proc of that pid namespace for it.
+#[test]
+fn a_container_that_joins_a_pid_namespace_gives_no_rights() {
+    gives_no_rights(1000, |world| {
+        let joining = in_pids_of(world);
         finish(&mut called(&joining, &["run", &joining.id])).ok();
     });
 }

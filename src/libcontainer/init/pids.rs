@@ -1,27 +1,37 @@
-//! A proc file system of a pid namespace that the bridge is not a member of. Only a member can make one, and a member is
-//! seen by the others: so it has an empty root directory and two descriptors, and nothing of the host's.
+//! A proc file system of a pid namespace that the bridge is not a member of. It shows the pid namespace of the process that
+//! calls fsopen(2), so a member has to call that, and others see a member and may trace it. So this one has nothing: an empty
+//! mount namespace, a user nobody, capabilities in a user namespace of its own alone, and one descriptor. The bridge gets the
+//! context and makes the mount: that takes the capability in the user namespace that owns the pid namespace.
 
+use std::ffi::CStr;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::CWD;
 use rustix::io::Errno;
+use rustix::mount::{FsOpenFlags, MoveMountFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
 };
 
 use super::talk::{retry, send_beside};
-use super::{Outcome, Trouble, root, see};
-use crate::plan::step::NewMount;
+use super::{Outcome, Trouble, be, root};
+use crate::plan::step::CapabilitySets;
 use crate::sys;
 use crate::wire::{Failure, UP_SIZE, Up};
 
-/// Makes the mount in the pid namespace, by a child's child, which is born a member.
-pub(super) fn mount_inside(pids: BorrowedFd<'_>, mount: &NewMount) -> Outcome<OwnedFd> {
+/// CAP_SYS_ADMIN as a mask (linux/capability.h).
+const SYS_ADMIN: u64 = 1 << 21;
+/// The user who stands for all that have no name in a user namespace (user_namespaces(7), "Unmapped user and group IDs").
+const NOBODY: u32 = 65534;
+
+/// A context of fsopen(2) that a member of the pid namespace has opened: a child's child, which is born there.
+pub(super) fn open_inside(pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     if sys::clone::fork()? == 0 {
-        let made = enter(pids, theirs.as_fd()).and_then(|()| member(theirs.as_fd(), mount));
+        let made = enter(pids, theirs.as_fd()).and_then(|()| member(theirs.as_fd(), fstype));
         sys::clone::exit(tell(theirs.as_fd(), made))
     }
     // ORDER: the end of the stream must be seen when the child is gone
@@ -31,20 +41,50 @@ pub(super) fn mount_inside(pids: BorrowedFd<'_>, mount: &NewMount) -> Outcome<Ow
     received
 }
 
-/// Leaves all that is the host's, and only then enters.
+/// Leaves all that is the host's, gives up what it may do, and only then enters.
 fn enter(pids: BorrowedFd<'_>, talk: BorrowedFd<'_>) -> Outcome {
-    root::chroot(sys::mount::empty(None)?.as_fd())?;
+    leave_all_mounts()?;
     sys::fds::close_but(0, [pids.as_raw_fd(), talk.as_raw_fd()].into_iter())?;
+    give_up_all_but_admin()?;
     sys::clone::setns(pids, libc::CLONE_NEWPID as u64)?;
+    // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off
+    // (user.max_user_namespaces), that one capability stays: fsopen(2) takes it in the user namespace of the mount namespace
+    let _ = sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64);
+    // ORDER: a change of ids or capabilities makes dumpable what fs.suid_dumpable says
+    be::undumpable()?;
     Ok(sys::fds::close_but(0, [talk.as_raw_fd()].into_iter())?)
 }
 
+/// A mount namespace that has an empty directory and nothing else. setns(2) leads to the root of the mount namespace whoever has
+/// CAP_SYS_ADMIN there, so a change of the root directory alone is not enough.
+fn leave_all_mounts() -> Outcome {
+    let empty = sys::mount::empty(None)?;
+    sys::clone::unshare(libc::CLONE_NEWNS as u64)?;
+    sys::mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC)?;
+    rustix::mount::move_mount(&empty, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    match root::pivot(empty.as_fd()) {
+        // the root is the initramfs (pivot_root(2)), and stays below; in the user namespace its mounts are locked
+        Err(Trouble { errno: Errno::INVAL, .. }) => root::chroot(empty.as_fd()),
+        other => other,
+    }
+}
+
+fn give_up_all_but_admin() -> Outcome {
+    be::drop_bounding(!SYS_ADMIN)?;
+    be::groups(&[])?;
+    match be::become_user(NOBODY, NOBODY) {
+        // not mapped, where we are in a user namespace ourselves: its root stays
+        Ok(()) | Err(Trouble { errno: Errno::INVAL, .. }) => {}
+        other => return other,
+    }
+    be::capabilities(&CapabilitySets { effective: SYS_ADMIN, permitted: SYS_ADMIN, ..CapabilitySets::default() })
+}
+
 /// Only children are members; this one waits for its own, so that it is gone when the mount is there.
-fn member(talk: BorrowedFd<'_>, mount: &NewMount) -> Outcome {
+fn member(talk: BorrowedFd<'_>, fstype: &CStr) -> Outcome {
     if sys::clone::fork()? == 0 {
-        let made = sys::fds::close_but(0, [talk.as_raw_fd()].into_iter()).map_err(Trouble::from);
-        let sent =
-            made.and_then(|()| see::detached(mount, None)).and_then(|made| send_beside(talk, &[0], made.as_fd()));
+        let opened = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(Trouble::from);
+        let sent = opened.and_then(|context| send_beside(talk, &[0], context.as_fd()));
         sys::clone::exit(tell(talk, sent))
     }
     while retry(|| rustix::process::wait(rustix::process::WaitOptions::empty())).is_ok() {}
@@ -64,12 +104,12 @@ fn receive(talk: &OwnedFd) -> Outcome<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = retry(|| recvmsg(talk, &mut [IoSliceMut::new(&mut packet)], &mut control, RecvFlags::CMSG_CLOEXEC))?;
-    let mount = control.drain().find_map(|message| match message {
+    let context = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    match (mount, Up::decode(&packet[..got.bytes])) {
-        (Some(mount), _) => Ok(mount),
+    match (context, Up::decode(&packet[..got.bytes])) {
+        (Some(context), _) => Ok(context),
         (None, Some(Up::Failed(Failure { errno, said, .. }))) => Err(Trouble { errno, said }),
         (None, _) => Err(Trouble::saying(Errno::CHILD, "a process of the joined pid namespace was killed")),
     }

@@ -22,11 +22,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
         return classic(scene, mount, target.as_fd(), *flags, data);
     }
     let covered = was_there.then_some(target.as_fd());
-    let detached = match mount.pid_namespace {
-        None => detached(mount, covered),
-        Some(slot) => pids::mount_inside(scene.fd(slot)?, mount),
-    };
-    match (detached, mount.fallback) {
+    match (detached(scene, mount, covered), mount.fallback) {
         (Ok(detached), _) => {
             label(detached.as_fd(), mount)?;
             map_ids(scene, detached.as_fd(), mount.ids)?;
@@ -79,8 +75,11 @@ fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u
 }
 
 /// fsconfig(2) for every setting, then the mount. KERNEL(5.2). The kernel's own words about a refusal wait in the context.
-pub(super) fn detached(mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
-    let fs = &rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+fn detached(scene: &Scene<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
+    let fs = &match mount.pid_namespace {
+        None => rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?,
+        Some(slot) => pids::open_inside(scene.fd(slot)?, &mount.fstype)?,
+    };
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {
         let mut text = [0u8; 8];

@@ -239,6 +239,8 @@ fn join_pids_last(path: PathBuf, at: &At, plan: &mut Draft) {
             && mount.fstype.as_c_str() == c"proc"
         {
             mount.pid_namespace = Some(slot);
+            // mount(2) would mount the bridge's
+            mount.classic = None;
         }
     }
     // SPEC: config.md#posix-platform-hooks: createContainer hooks are in the container's namespaces
