@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::mountinfo::mount_at;
 use crate::world::{Who, World, who};
-use crate::{needs, needs_cgroup};
+use crate::{needs, needs_cgroup, needs_root};
 
 const SCRIPT: &str = "cat /proc/self/mountinfo; echo ==; ls -l /sys/fs/cgroup; echo ==; cat /sys/fs/cgroup/pids/cgroup.procs; \
                       mkdir /sys/fs/cgroup/pids/new 2>&1; mkdir /sys/fs/cgroup/new 2>&1; true";
@@ -35,6 +35,21 @@ fn hierarchies() -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
+}
+
+#[test]
+fn version_2_is_mounted_by_its_name_and_options_reach_it() {
+    needs_root!("a mount of version 2 without a cgroup namespace");
+    let mut world = World::running(&["cat", "/proc/self/mountinfo"]);
+    world.mount(json!({"destination": "/mnt", "type": "cgroup2", "source": "cgroup", "options": ["ro"]}));
+    let line = mount_at(&world.run().ok(), "/mnt");
+    assert!(line.fstype == "cgroup2" && line.has("ro"), "{line:?}");
+    world.at("/mounts/6/options").as_array_mut().unwrap().push(json!("nosuch"));
+    let said = world.run().fails();
+    assert!(
+        who() != Who::Us || said.contains("mounts[6]: mount cgroup2 on /mnt: ") && said.contains("nosuch"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -513,6 +513,7 @@ fn a_device_is_there_for_those_whose_rules_allow_it() {
     allowed(json!([nothing, {"allow": true, "type": "c", "major": major, "access": "rw"}]));
     allowed(json!([{"allow": true, "access": "rwm"}]));
     denied(json!([{"allow": true, "access": "rwm"}, kmsg(false, "w")]));
+    denied(json!([{"allow": true, "access": "rwm"}, kmsg(false, "rwm")]));
     denied(json!([nothing, kmsg(true, "rw"), kmsg(false, "w")]));
 }
 

@@ -44,6 +44,29 @@ fn a_source_that_only_an_earlier_mount_brings_is_found() {
 }
 
 #[test]
+fn what_is_mounted_below_a_source_that_may_be_a_link_comes_with_rbind_only() {
+    needs_root!("mounts on the host");
+    only!(Who::Us, Who::Crun; "does not know src-nofollow and copy-symlink");
+    let mut world = World::running(&["sh", "-c", "grep -o ' /[a-z]*/below ' /proc/self/mountinfo; true"]);
+    let source = world.path("source");
+    fs::create_dir(&source).unwrap();
+    let _below = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source.join("below"));
+    for (place, options) in [
+        ("/nofollow", ["rbind", "src-nofollow"]),
+        ("/copied", ["rbind", "copy-symlink"]),
+        ("/alone", ["bind", "src-nofollow"]),
+        ("/single", ["bind", "copy-symlink"]),
+    ] {
+        world.mount(bind(&source, place, &options));
+    }
+    assert_eq!(world.run().ok(), " /nofollow/below \n /copied/below \n");
+    if who() == Who::Us {
+        with_users(&mut world);
+        assert_eq!(world.run().ok(), " /nofollow/below \n /copied/below \n");
+    }
+}
+
+#[test]
 fn a_link_of_the_hosts_leads_to_what_an_earlier_mount_brings() {
     let mut world = with_brought("cat /one/file /two/file");
     symlink(world.rootfs("mnt/x"), world.path("dangling")).unwrap();

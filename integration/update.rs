@@ -301,7 +301,7 @@ fn what_this_host_has_not_is_told_by_its_place() {
     let flags: [(&[&str], &str); 6] = [
         (&["--memory", "5x"], "--memory: \"5x\" is not a size such as 512M"),
         (&["--pids-limit", "x"], "--pids-limit: \"x\" is not a number"),
-        (&["--blkio-weight", "5"], "--blkio-weight: 5 is not in 10..1000"),
+        (&["--blkio-weight", "1001"], "--blkio-weight: 1001 is not in 1..1000"),
         (&["--memory-swap", "1M", "--memory", "2M"], "--memory-swap: 1048576 is memory and swap together, and below"),
         (&["--l3-cache-schema", "x"], "--l3-cache-schema: "),
         (&["--resources", "/nowhere"], "--resources: /nowhere: No such file"),

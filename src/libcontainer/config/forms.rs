@@ -12,6 +12,9 @@ pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning
     if let Some(process) = process.and_then(Value::as_object_mut) {
         root_is_the_user(process);
     }
+    for rules in ["/linux/resources/devices", "/devices"] {
+        document.pointer_mut(rules).into_iter().for_each(all_types);
+    }
     let at = at.key("linux").key("seccomp");
     let Some(linux) = document.get_mut("linux").and_then(Value::as_object_mut) else { return };
     if linux.get("seccomp").is_some_and(is_no_filter) {
@@ -35,6 +38,15 @@ fn root_is_the_user(process: &mut serde_json::Map<String, Value>) {
         let id = user.entry(id).or_insert(Value::Null);
         if id.is_null() {
             *id = json!(0);
+        }
+    }
+}
+
+/// A device rule of the type "" is one without a type, which is for all.
+fn all_types(rules: &mut Value) {
+    for rule in rules.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        if rule.get("type").is_some_and(|kind| kind == "") {
+            rule.remove("type");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! here is what init gets, whatever happens to its path meanwhile.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
@@ -198,12 +198,11 @@ fn why_no_device(errno: Errno) -> String {
 /// Opens by `open`; a source that is a link or a proc, and lies in the container's `root`, without any link of the image.
 fn open_apart(opening: &Opening, at: &At, state: &Path, root: Option<&Path>) -> Result<OwnedFd> {
     let Some(path) = sources::link(opening) else { return open(opening, at, state) };
-    match (sources::directory_of_link(path, root).map_err(|errno| told(at, path, errno))?, path.file_name()) {
-        (None, _) => open(opening, at, state),
-        (Some(directory), Some(name)) if matches!(opening, Opening::LinkTree(_)) => {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            rustix::mount::open_tree(&directory, name, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
-                .map_err(|errno| told(at, path, errno))
+    let directory = sources::directory_of_link(path, root).map_err(|errno| told(at, path, errno))?;
+    match (directory, path.file_name(), opening) {
+        (None, _, _) => open(opening, at, state),
+        (Some(directory), Some(name), Opening::LinkTree(_, reach)) => {
+            link_tree(directory.as_fd(), name.as_ref(), *reach).map_err(|errno| told(at, path, errno))
         }
         _ => bail!("{at}: {} lies in the container's root: not implemented for such a source", path.display()),
     }
@@ -215,11 +214,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         |path: &Path, flags| rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno));
     match opening {
         Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
-        Opening::LinkTree(path) => {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            rustix::mount::open_tree(CWD, path, flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
-                .map_err(|errno| told(at, path, errno))
-        }
+        Opening::LinkTree(path, reach) => link_tree(CWD, path, *reach).map_err(|errno| told(at, path, errno)),
         Opening::ProcTree(path) => proc(path, at),
         Opening::Sysfs => tree(Path::new("/sys"), Reach::Tree).map_err(|errno| told(at, Path::new("/sys"), errno)),
         Opening::Directory(path) => simple(path, flags | OFlags::PATH | OFlags::DIRECTORY),
@@ -261,7 +256,7 @@ fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
     let open = |path: &Path| place(path).map_err(|errno| told(at, path, errno));
     match inner {
         Opening::Tree(path, _) => open(path),
-        Opening::LinkTree(path) => {
+        Opening::LinkTree(path, _) => {
             let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno))
         }
@@ -283,19 +278,24 @@ fn place(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// What is mounted at a path whose last name is not followed when it is a link.
+fn link_tree(directory: BorrowedFd<'_>, path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
+    rustix::mount::open_tree(directory, path, cloned(reach) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
+}
+
 pub(super) fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if reach == Reach::Tree {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    rustix::mount::open_tree(CWD, path, flags)
+    rustix::mount::open_tree(CWD, path, cloned(reach))
 }
 
 /// A detached copy of what `source` is, with all below it or without.
 pub(super) fn tree_of(source: &OwnedFd, reach: Reach) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(source, c"", cloned(reach) | OpenTreeFlags::AT_EMPTY_PATH)
+}
+
+/// A detached copy, with what is mounted below or without.
+fn cloned(reach: Reach) -> OpenTreeFlags {
     let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    rustix::mount::open_tree(source, c"", flags | below)
+    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below
 }
 
 /// What comes to lie on the container's /proc is a proc file system, from its root (CVE-2019-16884).

@@ -90,7 +90,7 @@ pub(super) fn root_of(plan: &Plan) -> Option<PathBuf> {
 /// The path of a source that is a link or a proc file system, and is opened before the fork.
 pub(super) fn link(opening: &Opening) -> Option<&Path> {
     match opening {
-        Opening::LinkTree(path) | Opening::ProcTree(path) => Some(path),
+        Opening::LinkTree(path, _) | Opening::ProcTree(path) => Some(path),
         Opening::Found(inner) => link(inner),
         _ => None,
     }

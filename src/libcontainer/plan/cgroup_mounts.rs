@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use super::draft::{Draft, Opening};
-use super::mounts::{Entry, attach, changes, inherited_propagation};
+use super::mounts::{Entry, attach, changes, inherited_propagation, settings};
 use super::namespaces::{CGROUP, Kinds, USER};
 use super::process::c_string;
 use super::resources::{Owner, Refused};
@@ -17,12 +17,14 @@ pub(super) fn mount(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mu
     if mount_ids::asked(entry) {
         plan.fault(&entry.at, "a cgroup file system has no ids to map");
     }
-    match ask.host.cgroups.layout() {
-        Layout::Unified => {
+    match (ask.host.cgroups.layout(), entry.mount.typ().as_deref()) {
+        (Layout::Unified, _) => {
             hand_over(ask, kinds, entry, plan);
             unified(ask, entry, plan);
         }
-        Layout::Legacy | Layout::Hybrid => legacy(ask, kinds, entry, plan),
+        // asked for by its name, it is the one hierarchy of version 2 also where there are others
+        (Layout::Legacy | Layout::Hybrid, Some("cgroup2")) => unified(ask, entry, plan),
+        (Layout::Legacy | Layout::Hybrid, _) => legacy(ask, kinds, entry, plan),
     }
 }
 
@@ -48,9 +50,10 @@ fn unified(ask: &Asked<'_>, entry: &Entry<'_>, plan: &mut Draft) {
     // for the fallback, which is a copy of the host's; a new mount has no peers
     let mut list = inherited_propagation(ask);
     list.extend(changes(&entry.options));
+    let Some(settings) = settings(ask, entry, "cgroup2", plan) else { return };
     let mount = NewMount {
         fstype: CString::from(c"cgroup2"),
-        settings: vec![(CString::from(c"source"), Some(CString::from(c"cgroup")))],
+        settings,
         attributes: entry.options.set,
         changes: list,
         target: Target { path, missing: Missing::Directory, last: Last::Any },

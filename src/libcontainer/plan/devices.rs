@@ -13,6 +13,9 @@ use super::step::{Last, Missing, Node, Origin, Target, What};
 use super::{Asked, idmap, mounts, process};
 use crate::config::At;
 
+/// The kernel keeps 12 bits of a major and 20 of a minor number (linux/kdev_t.h), and cuts off the rest without a word.
+const MAX_MAJOR: u32 = (1 << 12) - 1;
+const MAX_MINOR: u32 = (1 << 20) - 1;
 /// SPEC: config-linux.md#default-devices: name, major, minor.
 const DEFAULT: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("tty", 5, 0), ("random", 1, 8), ("urandom", 1, 9)];
@@ -134,16 +137,21 @@ fn node(device: &LinuxDevice, n: usize, plan: &mut Draft) -> Option<(Node, At)> 
             return None;
         }
     };
-    let mut number = |name: &str, value: i64| {
-        u32::try_from(value).unwrap_or_else(|_| {
+    let mut number = |name: &str, value: i64, most: u32| {
+        u32::try_from(value).ok().filter(|number| !numbered || *number <= most).unwrap_or_else(|| {
             plan.fault(&at.key(name), format!("{value} is not a device number"));
             0
         })
     };
-    let (major, minor) = (number("major", device.major()), number("minor", device.minor()));
-    let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
-    idmap::must_be_one(uid, &at.key("uid"), plan);
-    idmap::must_be_one(gid, &at.key("gid"), plan);
+    let (major, minor) = (number("major", device.major(), MAX_MAJOR), number("minor", device.minor(), MAX_MINOR));
+    let mut owner = |name: &str, id: Option<u32>| {
+        // for chown(2) it means "unchanged", and a new node is root's
+        if id == Some(u32::MAX) {
+            plan.warn(&at.key(name), format!("{} is not an id: the device is that of 0", u32::MAX));
+        }
+        id.filter(|id| *id != u32::MAX).unwrap_or(0)
+    };
+    let (uid, gid) = (owner("uid", device.uid()), owner("gid", device.gid()));
     idmap::must_reach(uid, idmap::Ids::Users, &at.key("uid"), plan);
     idmap::must_reach(gid, idmap::Ids::Groups, &at.key("gid"), plan);
     let path = process::c_string(&path, &at.key("path"), plan)?;

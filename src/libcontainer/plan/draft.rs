@@ -175,7 +175,7 @@ pub enum Opening {
     /// A detached copy of the tree at a path (open_tree(2), OPEN_TREE_CLONE).
     Tree(PathBuf, Reach),
     /// The same of a link itself, where there is one, with nothing below it.
-    LinkTree(PathBuf),
+    LinkTree(PathBuf, Reach),
     /// The same with all below, checked to be a proc file system.
     ProcTree(PathBuf),
     /// A detached copy of the node at a path, checked to be of that type (S_IFMT) and device.
@@ -236,7 +236,7 @@ impl Opening {
     /// The path of what is mounted, where it has one.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Opening::Tree(path, _) | Opening::Source(path, ..) | Opening::LinkTree(path) => Some(path),
+            Opening::Tree(path, _) | Opening::Source(path, ..) | Opening::LinkTree(path, _) => Some(path),
             Opening::ProcTree(path) | Opening::Device(path, ..) | Opening::CgroupTree(path, _) => Some(path),
             Opening::Found(inner) => inner.path(),
             _ => None,
@@ -246,9 +246,9 @@ impl Opening {
     /// How much of what is there is copied to be mounted; None when it is nothing to be mounted.
     pub(super) fn reach(&self) -> Option<Reach> {
         match self {
-            Opening::Tree(_, reach) | Opening::Source(_, reach, _) => Some(*reach),
+            Opening::Tree(_, reach) | Opening::Source(_, reach, _) | Opening::LinkTree(_, reach) => Some(*reach),
             Opening::ProcTree(_) | Opening::Sysfs => Some(Reach::Tree),
-            Opening::LinkTree(_) | Opening::Device(..) | Opening::CgroupTree(..) => Some(Reach::One),
+            Opening::Device(..) | Opening::CgroupTree(..) => Some(Reach::One),
             Opening::Null | Opening::Empty(_) => Some(Reach::One),
             Opening::Found(inner) => inner.reach(),
             Opening::Directory(_)

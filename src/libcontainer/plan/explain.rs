@@ -216,7 +216,8 @@ impl fmt::Display for Opening {
             Opening::IdMaps(maps) => {
                 write!(f, "user namespace with uids {} gids {}", map_lines(&maps.uids), map_lines(&maps.gids))
             }
-            Opening::LinkTree(path) => write!(f, "mount {}, the link itself", path.display()),
+            Opening::LinkTree(path, Reach::One) => write!(f, "mount {}, the link itself", path.display()),
+            Opening::LinkTree(path, Reach::Tree) => write!(f, "mounts {}, the link itself", path.display()),
             Opening::ProcTree(path) => write!(f, "proc file system {}", path.display()),
             Opening::Device(path, ..) => write!(f, "device {}", path.display()),
             Opening::Sysfs => f.write_str("mounts /sys"),

@@ -190,7 +190,7 @@ fn new(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
         ("tmpfs", true) => Content::Copy,
         ("tmpfs", false) if !entry.options.data.iter().any(|(key, _)| key == "mode") => Content::EmptyWithMode,
         (_, true) => {
-            plan.fault(&entry.at.key("options"), "tmpcopyup is for a tmpfs only");
+            plan.warn(&entry.at.key("options"), "tmpcopyup is for a tmpfs only: ignored");
             Content::Empty
         }
         _ => Content::Empty,
@@ -246,7 +246,7 @@ fn instead(ask: &Asked<'_>, kinds: &Kinds, fstype: &str) -> Option<Opening> {
 }
 
 /// fsconfig(2)'s keys: the source, the superblock's flags, the file system's own options.
-fn settings(
+pub(super) fn settings(
     ask: &Asked<'_>,
     entry: &Entry<'_>,
     fstype: &str,
@@ -327,7 +327,7 @@ fn bind(ask: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, plan: &mut Draft) {
     let opening = if entry.destination == "proc" {
         Opening::ProcTree(path)
     } else if links.source_itself || links.copied {
-        Opening::LinkTree(path)
+        Opening::LinkTree(path, reach)
     } else {
         Opening::Source(path, reach, ids)
     };

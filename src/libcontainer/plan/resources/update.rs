@@ -32,7 +32,7 @@ pub struct Update {
 /// # Errors
 /// All mistakes in what would be in force, each by its place in `linux.resources`.
 pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update, Faults> {
-    let asked = without_nothings(asked, "");
+    let (there, asked) = (&without_nothings(there, ""), without_nothings(asked, ""));
     let resources = merge(there, &asked);
     let (old, new) = (typed(there)?, typed(&resources)?);
     let mut faults = Faults::none();
@@ -70,6 +70,15 @@ fn typed(resources: &Value) -> Result<LinuxResources, Faults> {
 
 /// What was not said: null, an empty string, and 0 where that is no value.
 fn without_nothings(value: &Value, at: &str) -> Value {
+    if let (Value::Array(rules), "devices") = (value, at) {
+        // of a rule 0 is a number, and "" as a type is none
+        let mut rules = rules.clone();
+        let empty = |rule: &Value| rule["type"] == "";
+        for rule in rules.iter_mut().filter(|rule| empty(rule)).filter_map(Value::as_object_mut) {
+            rule.remove("type");
+        }
+        return Value::Array(rules);
+    }
     let Value::Object(object) = value else { return value.clone() };
     let mut kept = Map::new();
     for (key, value) in object {
@@ -95,7 +104,7 @@ fn without_nothings(value: &Value, at: &str) -> Value {
 }
 
 fn merge(there: &Value, asked: &Value) -> Value {
-    let mut all = without_nothings(there, "");
+    let mut all = there.clone();
     if !all.is_object() {
         all = json!({});
     }
@@ -195,7 +204,8 @@ mod tests {
         ];
         for (there, asked, expected) in cases {
             let asked = without_nothings(&json(asked), "");
-            assert_eq!(merge(&json(there), &asked), json(expected), "{there} {asked}");
+            let there = without_nothings(&json(there), "");
+            assert_eq!(merge(&there, &asked), json(expected), "{there} {asked}");
         }
     }
 

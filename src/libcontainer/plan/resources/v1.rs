@@ -278,7 +278,7 @@ mod tests {
             (r#"{"memory":{"swap":5}}"#, "linux.resources.memory.swap"),
             (r#"{"cpu":{"shares":1}}"#, "linux.resources.cpu.shares"),
             (r#"{"cpu":{"shares":262145}}"#, "linux.resources.cpu.shares"),
-            (r#"{"blockIO":{"weight":9}}"#, "linux.resources.blockIO.weight"),
+            (r#"{"blockIO":{"weight":1001}}"#, "linux.resources.blockIO.weight"),
             (
                 r#"{"blockIO":{"weightDevice":[{"major":8,"minor":1,"weight":1001}]}}"#,
                 "linux.resources.blockIO.weightDevice[0].weight",

@@ -130,7 +130,7 @@ pub(super) fn weight(shares: u64) -> u64 {
 
 fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     // weight 10..1000 → 1..10000 where BFQ is not there
-    let io_weight = |weight: u16| 1 + (u64::from(weight) - 10) * 9999 / 990;
+    let io_weight = |weight: u16| 1 + u64::from(weight.saturating_sub(10)) * 9999 / 990;
     if let Some(weight) = super::block_weight(block.weight(), at, sheet) {
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("default {}", io_weight(weight)));
         sheet.add("", "io.bfq.weight", weight.to_string(), instead, at.key("weight"));

@@ -8,6 +8,8 @@ use oci_spec::runtime::{
 use super::{Condition, Filter, Listener, Rule, Verdict, names};
 use crate::config::{At, Faults, Warning};
 
+/// How many more names a warning lists.
+const MOST_NAMES: usize = 7;
 /// How many arguments a system call has on Linux.
 const ARGUMENTS: usize = 6;
 
@@ -19,7 +21,7 @@ pub fn filter(seccomp: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>),
     let mut reading = Reading { at, faults: Faults::none(), warnings: Vec::new() };
     let default = reading.default(seccomp);
     let rules = reading.rules(seccomp.syscalls().as_deref().unwrap_or_default());
-    rules.iter().for_each(|rule| reading.unknown_names(rule, default));
+    reading.unknown_names(&rules, default);
     let notifies = rules.iter().position(|rule| rule.verdict.action == LinuxSeccompAction::ScmpActNotify);
     let listener = reading.listener(seccomp, notifies.map(|i| rules[i].n));
     let flags = reading.flags(seccomp, notifies);
@@ -94,17 +96,26 @@ impl Reading<'_> {
     }
 
     /// A name that neither libseccomp nor we know is left out of the program, as every runtime does: profiles name what
-    /// newer kernels have. Where the rule restricts more than the default, a restriction is lost, and the user is told.
-    fn unknown_names(&mut self, rule: &Rule, default: Verdict) {
-        if severity(rule.verdict.action) <= severity(default.action) {
-            return;
-        }
-        for (j, name) in rule.names.iter().enumerate() {
-            if ScmpSyscall::from_name(name).is_err() && names::late(name).is_none() {
-                let said = format!("not applied: unknown system call {name:?}");
-                self.warnings.push(Warning { at: self.at.key("syscalls").index(rule.n).key("names").index(j), said });
+    /// newer kernels have. Where the rule restricts more than the default, a restriction is lost, and the user is told: once
+    /// for the profile.
+    fn unknown_names(&mut self, rules: &[Rule], default: Verdict) {
+        let restricting = rules.iter().filter(|rule| severity(rule.verdict.action) > severity(default.action));
+        let names = restricting.flat_map(|rule| rule.names.iter().enumerate().map(move |(j, name)| (rule.n, j, name)));
+        let mut unknown =
+            names.filter(|(_, _, name)| ScmpSyscall::from_name(name).is_err() && names::late(name).is_none());
+        let Some((n, j, first)) = unknown.next() else { return };
+        let mut more: Vec<_> = unknown.map(|(.., name)| name).filter(|name| *name != first).collect();
+        more.sort_unstable();
+        more.dedup();
+        let said = match more.len() {
+            0 => format!("not applied: unknown system call {first:?}"),
+            1..=MOST_NAMES => {
+                let more: Vec<_> = more.iter().map(|name| format!("{name:?}")).collect();
+                format!("not applied: unknown system calls {first:?}, {}", more.join(", "))
             }
-        }
+            more => format!("not applied: unknown system calls {first:?} and {more} others"),
+        };
+        self.warnings.push(Warning { at: self.at.key("syscalls").index(n).key("names").index(j), said });
     }
 
     /// All conditions must hold together, unless two look at the same argument: then any one is enough. The spec is
@@ -331,6 +342,18 @@ mod tests {
         let said = "linux.seccomp.syscalls[0].names[1]: not applied: unknown system call \"no_such_call\"";
         assert_eq!(warnings(profile("SCMP_ACT_ALLOW")), [said]);
         assert_eq!(warnings(profile("SCMP_ACT_ERRNO")), [""; 0]);
+    }
+
+    #[test]
+    fn unknown_system_calls_are_one_warning() {
+        let said = |count: usize| {
+            let rules: Vec<_> =
+                (0..count).map(|n| json!({"names": [format!("no_{n}")], "action": "SCMP_ACT_ERRNO"})).collect();
+            warnings(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+        };
+        let at = "linux.seccomp.syscalls[0].names[0]: not applied: unknown system calls";
+        assert_eq!(said(3), [format!("{at} \"no_0\", \"no_1\", \"no_2\"")]);
+        assert_eq!(said(400), [format!("{at} \"no_0\" and 399 others")]);
     }
 
     #[test]

@@ -99,12 +99,14 @@ struct Growing {
     /// How many exceptions there are for each letter of access: for a major and a minor, for one of them with whatever
     /// other (None), and for all.
     counts: HashMap<(bool, Group, Group), [i64; 3]>,
+    /// The exceptions that have a letter of access: of a major, and all of them (None).
+    having: HashMap<(bool, Group, u32), Vec<usize>>,
 }
 
 impl Growing {
     fn new(open: bool, at: At) -> Growing {
         let list = List { open, exceptions: Vec::new(), ats: Vec::new(), at };
-        Growing { list, places: HashMap::new(), counts: HashMap::new() }
+        Growing { list, places: HashMap::new(), counts: HashMap::new(), having: HashMap::new() }
     }
 
     fn except(&mut self, rule: &Rule, at: &At) {
@@ -116,22 +118,33 @@ impl Growing {
         self.set(n, self.list.exceptions[n].access.0 | rule.access.0);
     }
 
+    /// Takes access from all exceptions that the rule covers. What reaches beyond the rule would need a hole.
     fn take_back(&mut self, rule: &Rule) -> Result<(), String> {
-        let own = self.places.get(&rule.devices()).copied();
+        for n in self.covered(rule) {
+            self.set(n, self.list.exceptions[n].access.0 & !rule.access.0);
+        }
         let mut others = [0; 3];
         for (major, minor) in met(rule.major).flat_map(|major| met(rule.minor).map(move |minor| (major, minor))) {
             let count = self.counts.get(&(rule.kind == LinuxDeviceType::B, major, minor)).copied().unwrap_or_default();
             (0..3).for_each(|n| others[n] += count[n]);
         }
-        let own_access = own.map_or(0, |n| self.list.exceptions[n].access.0);
-        (0..3).filter(|n| own_access & 1 << n != 0).for_each(|n| others[n] -= 1);
         if (0..3).any(|n| rule.access.0 & 1 << n != 0 && others[n] > 0) {
             return Err("is a hole in a wildcard rule before it, which a device list cannot have".to_owned());
         }
-        if let Some(n) = own {
-            self.set(n, own_access & !rule.access.0);
-        }
         Ok(())
+    }
+
+    /// The exceptions for the devices of the rule, or for some of them. Each is found once for each letter that it was
+    /// given, so that all rules together take no longer than the list is long.
+    fn covered(&mut self, rule: &Rule) -> Vec<usize> {
+        let mut all: Vec<_> = self.places.get(&rule.devices()).copied().into_iter().collect();
+        let (block, major, minor) = rule.devices();
+        if minor.is_none() {
+            let letters = (0..3).filter(|n| rule.access.0 & 1 << n != 0);
+            let group = major.map(Some);
+            all.extend(letters.flat_map(|n| self.having.remove(&(block, group, n)).unwrap_or_default()));
+        }
+        all
     }
 
     fn set(&mut self, n: usize, access: u32) {
@@ -142,6 +155,11 @@ impl Growing {
             let count = self.counts.entry((block, major, minor)).or_default();
             for (n, count) in count.iter_mut().enumerate() {
                 *count += i64::from(access >> n & 1) - i64::from(before >> n & 1);
+            }
+        }
+        for letter in (0..3).filter(|n| access & !before & 1 << n != 0) {
+            for group in [None, Some(major)] {
+                self.having.entry((block, group, letter)).or_default().push(n);
             }
         }
     }
@@ -256,6 +274,18 @@ mod tests {
         let but = list(r#"[{"allow":true},{"allow":false,"type":"b","major":8,"access":"rw"}]"#);
         assert_eq!(lines(&but, "a *:* rwm\n"), ["allow a", "deny b 8:* rw"]);
         assert_eq!(lines(&list("[]"), "a *:* rwm\n")[0], "deny a");
+    }
+
+    #[test]
+    fn a_later_rule_takes_back_all_that_it_covers() {
+        // the defaults allow mknod(2) of everything, and lie behind
+        let but = list(r#"[{"allow":true},{"allow":false,"type":"c","major":10,"minor":229,"access":"rwm"}]"#);
+        assert_eq!(lines(&but, "a *:* rwm\n"), ["allow a", "deny c 10:229 rw"]);
+        let rules = r#"[{"allow":true,"type":"c","major":7,"minor":1,"access":"rw"},
+            {"allow":true,"type":"c","major":8,"minor":1,"access":"r"},
+            {"allow":false,"type":"c","major":7,"access":"w"},{"allow":false,"type":"b"},
+            {"allow":true,"type":"c","major":7,"minor":1,"access":"w"},{"allow":false,"type":"c","access":"w"}]"#;
+        assert_eq!(lines(&list(rules), &shown(&list("[]"))), ["allow c 7:1 r", "allow c 8:1 r"]);
     }
 
     #[test]
