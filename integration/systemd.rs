@@ -186,7 +186,7 @@ fn a_reload_keeps_limits_and_devices() {
     needs!(systemd(), NO_SYSTEMD);
     let mut world = device_world();
     *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
-    // a quota as systemd has them: it rounds up to 1 % of a CPU when it reloads
+    // a quota as systemd has them when it reloads: in whole percents of a CPU
     *world.at("/linux/resources/cpu") = json!({"quota": 12000, "period": 100_000});
     *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"},
@@ -235,6 +235,70 @@ fn an_update_is_the_units_too_and_outlives_a_reload() {
     world.call(&["update", "--cpu-period", "50000", &world.id]).ok();
     systemctl(&["daemon-reload"]).ok();
     assert_eq!(limits(&world).1, "12000 50000");
+}
+
+/// A quota and its period, or a period alone, as [`limits`] has them, and what systemd makes of them when it reloads.
+#[test]
+fn what_systemd_writes_again_is_what_was_asked() {
+    only!(Who::Us; "runc rounds the quota up, and crun does not tell systemd of it");
+    needs!(systemd(), NO_SYSTEMD);
+    let none = if unified() { "max" } else { "-1" };
+    let rows = [
+        (json!({"quota": 12345, "period": 100_000}), "12345 100000".to_owned(), "12000 100000".to_owned()),
+        (json!({"quota": 30000, "period": 900_000}), "30000 900000".to_owned(), "27000 900000".to_owned()),
+        (json!({"period": 50000}), format!("{none} 50000"), format!("{none} 100000")),
+    ];
+    for (cpu, exact, rounded) in rows {
+        let mut world = container(&["sleep", "1000"]);
+        *world.at("/linux/resources/cpu") = cpu.clone();
+        if unified() {
+            *world.at("/linux/resources/unified") = json!({"memory.oom.group": "1"});
+        }
+        begin(&world);
+        let either = [exact.as_str(), rounded.as_str()];
+        // a period without a quota is not one of its properties
+        let after_set = if cpu["quota"].is_null() { &either[..] } else { &either[..1] };
+        let says = |after: &str, quota: &[&str]| {
+            let said = limits(&world).1;
+            assert!(quota.contains(&&*said), "{cpu} after {after}: {said}");
+            assert!(!unified() || read(&place(&world, ""), "memory.oom.group") == "1", "{cpu} after {after}");
+        };
+        let set = || systemctl(&["set-property", "--runtime", &unit(&world), "TasksMax=77"]).ok();
+        let update = || world.call(&["update", "--pids-limit", "55", &world.id]).ok();
+        says("run", &either[..1]);
+        set();
+        says("set-property", after_set);
+        update();
+        says("update", &either[..1]);
+        systemctl(&["daemon-reload"]).ok();
+        // whole percents; a systemd that has all of it is welcome
+        says("daemon-reload", &either);
+        update();
+        says("update after daemon-reload", &either[..1]);
+        set();
+        says("set-property after all", after_set);
+    }
+}
+
+#[test]
+fn too_little_memory_is_named_by_unit_too() {
+    only!(Who::Us; "the words");
+    needs!(systemd(), NO_SYSTEMD);
+    for limit in [4096, 32768, 131_072, 524_288] {
+        let mut world = container(&["true"]);
+        *world.at("/linux/resources/memory") = json!({"limit": limit});
+        let ran = by_systemd(&world, &["run", &world.id]);
+        // where the limit lets the program begin, the program may be killed by it
+        assert!(limit > 32768 || ran.code() == 1, "{limit}: {} {}", ran.code(), ran.err);
+        let killed = "linux.resources.memory.limit: container init was OOM-killed";
+        // version 1 refuses a limit below what is used
+        let used =
+            !unified() && ran.err.contains("linux.resources.memory.limit: write") && ran.err.contains("in use: ");
+        let named = ran.err.contains(killed) || used;
+        assert!(named || [0, 137].contains(&ran.code()), "{limit}: {} {}", ran.code(), ran.err);
+        assert_no_unit(&world.id);
+        world.assert_clean();
+    }
 }
 
 #[test]
@@ -350,12 +414,14 @@ fn calls(log: &str) -> BTreeMap<&str, usize> {
     calls
 }
 
-/// What the guest's user `test` does in a session of hers.
+/// What the guest's user `test` does in a session of hers. pam_systemd is optional: where it does not get a session in time,
+/// `su` goes on in our own cgroup.
 fn by_user(world: &World, script: &str) -> Outcome {
     let uid = finish(Command::new("id").args(["-u", "test"])).ok();
     let run = format!("/run/user/{}", uid.trim());
     let bus = format!("export XDG_RUNTIME_DIR={run} DBUS_SESSION_BUS_ADDRESS=unix:path={run}/bus; ");
-    let script = format!("{bus}cd {}; {script}", world.bundle().display());
+    let session = "grep -q /session- /proc/self/cgroup || { echo no session of logind >&2; exit 99; }; ";
+    let script = format!("{session}{bus}cd {}; {script}", world.bundle().display());
     finish(Command::new("su").args(["-l", "test", "-c", &script]))
 }
 
@@ -367,6 +433,9 @@ fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
     let user = finish(Command::new("id").args(["-u", "test"]));
     needs!(user.status.success() && Path::new("/run/systemd/seats").exists(), "no user `test` with sessions here");
     let uid: u32 = user.out.trim().parse().unwrap();
+    // logind waits for the user's systemd before it gives a session; and without a session it would stop it
+    finish(Command::new("loginctl").args(["enable-linger", "test"])).ok();
+    systemctl(&["start", &format!("user@{uid}.service")]).ok();
     let mut world = World::running(&["sleep", "1000"]);
     world.for_one_user(uid);
     *world.at("/linux/cgroupsPath") = json!(format!("user.slice:coracle:{}", world.id));
@@ -395,6 +464,7 @@ fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
     assert!(!group.exists());
     let failed = by_user(&world, "systemctl --user --failed --plain --no-legend").ok();
     assert_eq!(failed.trim(), "");
+    finish(Command::new("loginctl").args(["disable-linger", "test"])).ok();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use libcontainer::container::{Container, Status};
 use libcontainer::host::{Host, Labels};
 use libcontainer::plan;
 use libcontainer::plan::resctrl::Schema;
+use libcontainer::plan::resources::unit::REWRITTEN;
 use libcontainer::plan::resources::update::{self, Update};
 use libcontainer::{resctrl, wait};
 use serde_json::{Value, json};
@@ -32,11 +33,15 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     }
     let host = Host::probe(Labels::None).context("look at the host")?;
     let planned = update::update(&container.resources()?, &asked, &host.cgroups);
-    let Update { resources, mut writes, devices, warnings } = planned.map_err(|faults| source.told(&faults))?;
+    let Update { resources, mut writes, kept, devices, warnings } = planned.map_err(|faults| source.told(&faults))?;
     warnings
         .iter()
         .for_each(|warning| session.log.warning(&format!("{}: {}", source.named(&warning.at), warning.said)));
     let cgroup = container.cgroup().with_controllers(&host.cgroups);
+    if cgroup.unit().is_some() {
+        // a reload of systemd may have changed them since
+        writes.extend(kept.into_iter().filter(|write| REWRITTEN.contains(&write.file.as_str())));
+    }
     if cgroup.paths().is_empty() && (!writes.is_empty() || devices.is_some()) {
         bail!("this container has no cgroup of its own: nothing can be limited");
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 
 use super::{Cgroup, must_fit, put, systemd, undone, word};
-use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, device_properties, properties};
+use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 
 /// What is to change.
@@ -99,11 +99,9 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Files that systemd writes for any change, and not as we have written them: the share of the CPU in whole percents, a
-    /// period without a quota not at all. The period of version 1 comes first: the quota is of it.
+    /// What the files say that systemd writes again.
     fn what_systemd_rounds(&self) -> Vec<(PathBuf, String)> {
-        let files = ["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.oom.group"];
-        let all = self.paths.values().flat_map(|directory| files.map(|file| directory.join(file)));
+        let all = self.paths.values().flat_map(|directory| REWRITTEN.map(|file| directory.join(file)));
         all.filter_map(|path| fs::read_to_string(&path).ok().map(|said| (path, said))).collect()
     }
 

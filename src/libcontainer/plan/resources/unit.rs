@@ -225,6 +225,10 @@ pub fn properties(writes: &[Write]) -> Vec<Property> {
 /// The files in which version 1 has what version 2 has in `cpu.max`.
 pub const QUOTA_AND_PERIOD: [&str; 2] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"];
 
+/// Files that systemd writes for any change, and not always as we have written them: the share of the CPU in whole percents,
+/// a period without a quota not at all. The period of version 1 comes first: the quota is of it.
+pub const REWRITTEN: [&str; 4] = ["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.oom.group"];
+
 /// What systemd takes for a unit that it starts, and not for one that is there.
 pub const OOM_POLICY: &str = "OOMPolicy";
 
@@ -275,13 +279,15 @@ fn limit(text: &str) -> u64 {
     text.trim().parse().unwrap_or(u64::MAX)
 }
 
-/// `quota period`, in microseconds, as CPU time per second, which systemd wants in steps of 10 ms.
+/// `quota period`, in microseconds, as CPU time per second. systemd computes the quota from it, and drops the fraction:
+/// rounded up to a microsecond it becomes the same quota again, as no period is longer than a second. At a reload systemd
+/// has whole percents, and takes less than one for no limit.
 fn quota(text: &str) -> Vec<Property> {
     let mut parts = text.split_whitespace();
     let (quota, period) = (parts.next().unwrap_or("max"), parts.next().and_then(|text| text.parse::<u64>().ok()));
     let period = period.unwrap_or(100_000).max(1);
     let per_second = match quota.parse::<u64>() {
-        Ok(quota) => (quota.saturating_mul(1_000_000) / period).div_ceil(10_000) * 10_000,
+        Ok(quota) => quota.saturating_mul(1_000_000).div_ceil(period).max(10_000),
         Err(_) => u64::MAX,
     };
     vec![
@@ -425,7 +431,9 @@ mod tests {
             ("memory.swap.max", "5", "MemorySwapMax=5"),
             ("pids.max", "10", "TasksMax=10"),
             ("cpu.max", "50000 100000", "CPUQuotaPerSecUSec=500000 CPUQuotaPeriodUSec=100000"),
-            ("cpu.max", "1234 100000", "CPUQuotaPerSecUSec=20000 CPUQuotaPeriodUSec=100000"),
+            ("cpu.max", "12345 100000", "CPUQuotaPerSecUSec=123450 CPUQuotaPeriodUSec=100000"),
+            ("cpu.max", "30000 900000", "CPUQuotaPerSecUSec=33334 CPUQuotaPeriodUSec=900000"),
+            ("cpu.max", "1000 1000000", "CPUQuotaPerSecUSec=10000 CPUQuotaPeriodUSec=1000000"),
             ("cpu.max", "max 100000", "CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=100000"),
             ("memory.oom.group", "1", "OOMPolicy=kill"),
             ("memory.oom.group", "0", "OOMPolicy=continue"),

@@ -21,6 +21,8 @@ pub struct Update {
     pub resources: Value,
     /// The limits that change, or that were asked for.
     pub writes: Vec<Write>,
+    /// The limits that stay as they are.
+    pub kept: Vec<Write>,
     /// Device access, when it was asked for: what it is to be and what it was.
     pub devices: Option<[DeviceAccess; 2]>,
     /// Notes.
@@ -52,8 +54,8 @@ pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update,
         _ => None,
     };
     let warnings = typed(&asked).map(|asked| unused(&asked)).unwrap_or_default();
-    let writes = wanted.into_iter().filter(is_news).collect();
-    faults.into_result(Update { resources, writes, devices, warnings })
+    let (writes, kept) = wanted.into_iter().partition(is_news);
+    faults.into_result(Update { resources, writes, kept, devices, warnings })
 }
 
 fn plain(write: Write) -> (String, String, String) {
@@ -220,6 +222,15 @@ mod tests {
         assert_eq!(written(there, r#"{"cpu":{"quota":7000}}"#, &v2()), ["cpu.max=7000 20000"]);
         assert_eq!(written(there, r#"{"cpu":{"period":30000}}"#, &v2()), ["cpu.max=5000 30000"]);
         assert_eq!(written(there, r#"{"memory":{"limit":-1}}"#, &v2()), ["memory.max=max", "memory.swap.max=max"]);
+    }
+
+    #[test]
+    fn what_is_not_written_is_kept() {
+        let there = r#"{"pids":{"limit":5},"memory":{"limit":9},"cpu":{"quota":5000,"period":20000}}"#;
+        let kept = |asked| update(&json(there), &json(asked), &v2()).unwrap().kept;
+        let files = |kept: Vec<Write>| kept.iter().map(|write| write.file.clone()).collect::<Vec<_>>();
+        assert_eq!(files(kept(r#"{"pids":{"limit":7}}"#)), ["memory.max", "cpu.max"]);
+        assert_eq!(files(kept(r#"{"cpu":{"period":7000}}"#)), ["pids.max", "memory.max"]);
     }
 
     #[test]
