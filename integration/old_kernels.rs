@@ -48,7 +48,7 @@ const ROWS: [Row; 19] = [
     ("5.4", "launch/child.rs", "waitid", None, run, [Says("wait: "), Says("wait: ")]),
     ("5.6", "init/place.rs", "openat2", None, run, [MISSING, MOUNT]),
     ("5.6", "sys/host_proc.rs", "openat2", None, score, [SCORE, SCORE]),
-    ("5.8", "plan/namespaces.rs", "setns", None, exec, [MISSING, Says("linux.namespaces: setns ")]),
+    ("5.8", "plan/entering.rs", "setns", None, exec, [MISSING, Says("linux.namespaces: setns ")]),
     ("5.12", "sys/mount.rs", "mount_setattr", None, run, [MISSING, ROOT]),
     ("5.9", "sys/fds.rs", "close_range", None, run, [Works, Works]),
     ("5.11", "sys/fds.rs", "close_range", Some((2, 4, 4)), run, [Works, Works]),
@@ -64,7 +64,7 @@ const ROWS: [Row; 19] = [
 const NO_CALL: [(&str, &str, &str); 15] = [
     ("4.10, 4.14", "plan/resctrl.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("4.10, 4.14", "resctrl/mod.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
-    ("6.8", "plan/mounts.rs", "the order of a text"),
+    ("6.8", "plan/mount_entry.rs", "the order of a text"),
     ("6.8", "launch/host_mounts.rs", "a flag of statx(2)"),
     ("5.15", "plan/resources/unit.rs", "a property of systemd"),
     ("5.15", "plan/resources/mod.rs", "a file of a cgroup"),

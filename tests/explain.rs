@@ -73,8 +73,20 @@ fn json_is_one_object_for_each_line() {
     for (line, step) in lines.lines().zip(&steps) {
         let part = |name: &str| step[name].as_str().unwrap_or_else(|| panic!("{step}: no {name}")).to_owned();
         assert!(line[4..].starts_with(&part("process")) && line.contains(&part("text")), "{line}: {step}");
-        assert!(line.ends_with(&part("from")) && part("text").starts_with(&part("what")), "{line}: {step}");
+        assert!(
+            line.ends_with(&part("from")) && !part("what").is_empty() && step["fields"].is_object(),
+            "{line}: {step}"
+        );
     }
+    let fields = |what: &str, text: &str| {
+        let is = |step: &&Value| step["what"] == what && step["text"].as_str().unwrap().contains(text);
+        steps.iter().find(is).map(|step| step["fields"].clone()).unwrap_or_else(|| panic!("no {what} with {text}"))
+    };
+    assert_eq!(fields("mask", "/proc/kcore")["inside"], "proc/kcore");
+    assert_eq!(fields("setresuid", "")["uid"], 0);
+    assert_eq!(fields("open", "/rootfs")["slot"], 0);
+    let tmpfs = fields("mount", "on /dev ");
+    assert_eq!((&tmpfs["type"], &tmpfs["settings"][1]), (&json!("tmpfs"), &json!(["mode", "755"])), "{tmpfs}");
 }
 
 #[test]

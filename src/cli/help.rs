@@ -70,9 +70,10 @@ fn columns(entries: &[(String, String)]) -> String {
 /// `coracle --version`, in the lines that go-runc and docker read.
 pub fn version() -> String {
     format!(
-        "coracle version {}\ncommit: {}\nspec: 1.3.0\nlibseccomp: {}\n",
+        "coracle version {}\ncommit: {}\nspec: {}\nlibseccomp: {}\n",
         env!("CARGO_PKG_VERSION"),
         libcontainer::COMMIT,
+        libcontainer::config::SPEC_VERSION,
         libcontainer::plan::seccomp::library_version()
     )
 }

@@ -26,10 +26,8 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
         return print(&plan.to_string());
     }
     let lines = plan.lines();
-    let steps = lines.iter().map(|line| {
-        // the man page's word, and all that is said
-        let what = line.act.split(' ').next().unwrap_or_default();
-        json!({"process": line.process, "what": what, "text": line.act, "from": line.from})
+    let steps = lines.into_iter().map(|line| {
+        json!({"process": line.process, "what": line.what, "fields": line.fields, "text": line.act, "from": line.from})
     });
     print(&format!("{:#}\n", steps.collect::<serde_json::Value>()))
 }

@@ -1,6 +1,7 @@
 //! `features`: what this runtime can do, by its words. SPEC: features.md. What is not there yet is not claimed.
 
 use anyhow::Result;
+use libcontainer::config::SPEC_VERSION;
 use libcontainer::plan::{SECCOMP_RECEIVER, capabilities, mount_options, resources, seccomp};
 use libcontainer::sys;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use super::print;
 pub fn run() -> Result<()> {
     let document = json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.3.0",
+        "ociVersionMax": SPEC_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": mount_options::known_options(),
         "linux": linux(),

@@ -90,7 +90,7 @@ impl Session<'_> {
                 self.log.debug(|| format!("seccomp filter flags: {}", filter.flags()));
             }
             self.log.debug(|| format!("planned after {} µs", self.began.elapsed().as_micros()));
-            for Line { process, act, from } in plan.lines() {
+            for Line { process, act, from, .. } in plan.lines() {
                 self.log.debug(|| format!("plan: {process}: {act} ({from})"));
             }
         }
@@ -107,7 +107,7 @@ impl Session<'_> {
         if self.log.is_debug() {
             let steps: Vec<_> = plan.lines().into_iter().filter(|line| line.process != "runtime").collect();
             for (n, micros) in ready.times() {
-                let Some(Line { process, act, from }) = steps.get(n) else { continue };
+                let Some(Line { process, act, from, .. }) = steps.get(n) else { continue };
                 self.log.debug(|| format!("took {micros} µs: {process}: {act} ({from})"));
             }
             self.log

@@ -128,6 +128,15 @@ impl std::fmt::Debug for Words {
 }
 
 impl HookPoint {
+    /// The property of `hooks`.
+    pub fn name(self) -> &'static str {
+        match self {
+            HookPoint::CreateRuntime => "createRuntime",
+            HookPoint::CreateContainer => "createContainer",
+            HookPoint::StartContainer => "startContainer",
+        }
+    }
+
     fn code(self) -> u8 {
         match self {
             HookPoint::CreateRuntime => 0,

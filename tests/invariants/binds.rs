@@ -15,8 +15,10 @@ pub const RULES: [Rule; 1] = [Rule {
         ("a node", |plan| {
             below_the_last_bind(plan, |path| What::Mknod(Node { path, mode: 0o20666, device: 259, uid: 0, gid: 0 }))
         }),
-        ("a link", |plan| below_the_last_bind(plan, |path| What::Symlink(c"/proc/self/fd".to_owned(), path))),
-        ("a link that replaces", |plan| below_the_last_bind(plan, |path| What::Replace(c"pts/ptmx".to_owned(), path))),
+        ("a link", |plan| below_the_last_bind(plan, |path| What::Symlink { to: c"/proc/self/fd".to_owned(), path })),
+        ("a link that replaces", |plan| {
+            below_the_last_bind(plan, |path| What::Replace { to: c"pts/ptmx".to_owned(), path })
+        }),
     ],
 }];
 
@@ -25,7 +27,7 @@ fn nothing_below_a_bind(plan: &Plan) -> Result<(), String> {
     for (n, step) in all.iter().enumerate() {
         let made = match &step.what {
             What::Mknod(node) => &node.path,
-            What::Symlink(_, path) | What::Replace(_, path) => path,
+            What::Symlink { path, .. } | What::Replace { path, .. } => path,
             _ => continue,
         };
         let above = |what: &What| {

@@ -54,7 +54,7 @@ pub const RULES: [Rule; 6] = [
         holds: hooks_wear_the_filter,
         broken_by: &[("one that does not", |plan| {
             let hooks = plan.bridge.iter_mut().chain(&mut plan.init).filter_map(|step| match &mut step.what {
-                What::Hooks(_, hooks, ..) => Some(hooks),
+                What::Hooks { commands, .. } => Some(commands),
                 _ => None,
             });
             hooks.flatten().fold(false, |some, hook| some | hook.confine.pop().is_some())
@@ -115,8 +115,8 @@ fn seccomp(plan: &Plan) -> Result<(), String> {
     let listener = profile.listener().is_some();
     let may_follow = |what: &What| match what {
         What::Exec(_) => true,
-        What::Ask(Ask::SeccompListener) | What::Ready | What::AwaitStart(..) | What::AboutToExec(_) => listener,
-        What::Hooks(HookPoint::StartContainer, ..) => listener,
+        What::Ask(Ask::SeccompListener) | What::Ready | What::AwaitStart { .. } | What::AboutToExec(_) => listener,
+        What::Hooks { point: HookPoint::StartContainer, .. } => listener,
         _ => false,
     };
     match steps(plan).skip(loaded + 1).find(|step| !may_follow(&step.what)) {
@@ -154,7 +154,7 @@ fn nothing_else_is_kept(plan: &Plan) -> Result<(), String> {
 fn hooks_wear_the_filter(plan: &Plan) -> Result<(), String> {
     let loaded = at(plan, filter).first().copied();
     for (n, hooked) in steps(plan).enumerate() {
-        let What::Hooks(point, hooks, ..) = &hooked.what else { continue };
+        let What::Hooks { point, commands: hooks, .. } = &hooked.what else { continue };
         let later = loaded.filter(|loaded| *loaded > n).map(|loaded| step(plan, loaded).what.clone());
         let wanted: Vec<What> = match point {
             HookPoint::StartContainer => later.into_iter().collect(),
@@ -185,7 +185,7 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
         }
     }
     let ready = at(plan, |what| *what == What::Ready);
-    let given_up = at(plan, |what| matches!(what, What::Ids(..) | What::Capabilities(_)));
+    let given_up = at(plan, |what| matches!(what, What::Ids { .. } | What::Capabilities(_)));
     let (Some(ready), Some(given_up)) = (ready.first(), given_up.last()) else { return Err("never ready".to_owned()) };
     // init's first step is set when it is born, and says nothing about what comes when it is ready
     let born = plan.bridge.len();
@@ -202,7 +202,7 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
 /// A change of ids makes a process dumpable where fs.suid_dumpable says so (PR_SET_DUMPABLE(2const)).
 fn undumpable_to_the_end(plan: &Plan) -> Result<(), String> {
     let undumpable = at(plan, |what| *what == What::Undumpable);
-    let ids = at(plan, |what| matches!(what, What::Ids(..) | What::Capabilities(_)));
+    let ids = at(plan, |what| matches!(what, What::Ids { .. } | What::Capabilities(_)));
     match (ids.last(), undumpable.last()) {
         (Some(ids), Some(undumpable)) if ids < undumpable => Ok(()),
         (Some(_), _) if runs_nothing(plan) => Ok(()),

@@ -102,7 +102,7 @@ pub fn insert_after(plan: &mut Plan, is: fn(&What) -> bool, what: What) -> bool 
 
 /// The container runs nothing. SPEC: config.md#process: it may be missing until `start`, which then says so.
 pub fn runs_nothing(plan: &Plan) -> bool {
-    at(plan, |what| matches!(what, What::FindProgram(_) | What::Exec(_) | What::Ids(..))).is_empty()
+    at(plan, |what| matches!(what, What::FindProgram(_) | What::Exec(_) | What::Ids { .. })).is_empty()
 }
 
 /// The root changes.
@@ -115,11 +115,11 @@ pub fn mounts(what: &What) -> bool {
     what.mounts()
         && matches!(
             what,
-            What::NewMount(_) | What::Bind(..) | What::BindOrLink(..) | What::Remount(..) | What::AttachRoot(..)
+            What::NewMount(_) | What::Bind(..) | What::BindOrLink(..) | What::Remount(..) | What::AttachRoot { .. }
         )
 }
 
 /// What lies on a mount of the container's to hide or protect it.
 pub fn covers(what: &What) -> bool {
-    matches!(what, What::Mask(..) | What::ReadOnly(_))
+    matches!(what, What::Mask { .. } | What::ReadOnly(_))
 }

@@ -31,7 +31,7 @@ pub const RULES: [Rule; 4] = [
             }),
             ("init born with all descriptors", |plan| {
                 let bridge = &mut plan.bridge;
-                let position = bridge.iter().position(|step| matches!(step.what, What::CloseFds(..)));
+                let position = bridge.iter().position(|step| matches!(step.what, What::CloseFds { .. }));
                 joins(plan, PID) && position.map(|n| remove(plan, n)).is_some()
             }),
             ("no second fork", |plan| {
@@ -71,7 +71,7 @@ pub const RULES: [Rule; 4] = [
                 seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Bounding(_)))
             }),
             ("the ids changed there", |plan| {
-                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Ids(..)))
+                seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Ids { .. }))
             }),
             ("the groups changed there", |plan| {
                 seen_by_tracers(plan) && after_the_birth(plan, |what| matches!(what, What::Groups(_)))
@@ -86,7 +86,7 @@ pub const RULES: [Rule; 4] = [
         holds: no_path_in_a_joined_mount_namespace,
         broken_by: &[
             ("a mount made shared", |plan| {
-                insert_after(plan, joins_mount, What::Propagate(c"/x".to_owned(), libc::MS_SHARED))
+                insert_after(plan, joins_mount, What::Propagate { path: c"/x".to_owned(), flags: libc::MS_SHARED })
             }),
             ("a source found again", |plan| insert_after(plan, joins_mount, What::Find(Slot(0)))),
         ],
@@ -98,7 +98,7 @@ pub const RULES: [Rule; 4] = [
             ("nothing is kept", |plan| {
                 let mut changed = false;
                 for step in plan.bridge.iter_mut().chain(&mut plan.init) {
-                    if let What::CloseFds(_, kept) = &mut step.what {
+                    if let What::CloseFds { kept, .. } = &mut step.what {
                         changed |= *kept != Kept::default();
                         *kept = Kept::default();
                     }
@@ -106,8 +106,8 @@ pub const RULES: [Rule; 4] = [
                 changed
             }),
             ("the host's /proc after it", |plan| {
-                let label = What::Label(c"attr/exec".to_owned(), c"x".to_owned());
-                insert_after(plan, |what| matches!(what, What::CloseFds(..)), label)
+                let label = What::Label { file: c"attr/exec".to_owned(), value: c"x".to_owned() };
+                insert_after(plan, |what| matches!(what, What::CloseFds { .. }), label)
             }),
         ],
     },
@@ -170,7 +170,7 @@ fn inside_first(plan: &Plan) -> Result<(), String> {
     if joined.last().is_some_and(|joined| *joined > spawn) {
         return Err("init joins a namespace where others see it".to_owned());
     }
-    if !matches!(all[spawn - 1].what, What::CloseFds(..)) {
+    if !matches!(all[spawn - 1].what, What::CloseFds { .. }) {
         return Err("init is born with all descriptors".to_owned());
     }
     let needs_host = all[spawn..].iter().any(|step| pivot(&step.what) || mounts(&step.what));
@@ -188,7 +188,10 @@ fn born_without_power(plan: &Plan) -> Result<(), String> {
         return Ok(());
     }
     let changes = |what: &What| {
-        matches!(what, What::Ids(..) | What::Groups(_) | What::Bounding(_) | What::Capabilities(_) | What::NoNewPrivs)
+        matches!(
+            what,
+            What::Ids { .. } | What::Groups(_) | What::Bounding(_) | What::Capabilities(_) | What::NoNewPrivs
+        )
     };
     let needs_a_right = |what: &What| matches!(what.right(), Right::Capability(_) | Right::SameIds);
     let seen = at(plan, spawn).first().copied().unwrap_or(0);
@@ -205,7 +208,7 @@ fn no_path_in_a_joined_mount_namespace(plan: &Plan) -> Result<(), String> {
     // from here on the root is the container's, and paths are meant to be its own
     let changed = at(plan, pivot).first().copied().unwrap_or(usize::MAX);
     let by_path = |what: &What| match what.writes() {
-        Writes::Path(path) => path != c"/" && !matches!(what, What::AttachRoot(..) | What::PrivateAbove(_)),
+        Writes::Path(path) => path != c"/" && !matches!(what, What::AttachRoot { .. } | What::PrivateAbove(_)),
         Writes::Nothing | Writes::HostProc(_) | Writes::Inside(_) => matches!(what, What::Find(_)),
     };
     match at(plan, by_path).into_iter().find(|n| joined < *n && *n < changed) {
@@ -218,16 +221,16 @@ fn no_path_in_a_joined_mount_namespace(plan: &Plan) -> Result<(), String> {
 fn used_is_kept(plan: &Plan) -> Result<(), String> {
     let all: Vec<&Step> = steps(plan).collect();
     for (n, step) in all.iter().enumerate() {
-        let What::CloseFds(_, kept) = &step.what else { continue };
+        let What::CloseFds { kept, .. } = &step.what else { continue };
         for later in &all[n + 1..] {
             if later.what.needs_host_proc() && !kept.host_proc {
                 return Err(format!("{later} goes through the host's /proc, which is closed"));
             }
-            if let Some((slot, _)) = later.what.slots().iter().find(|(slot, _)| !kept.slots.contains(slot)) {
+            if let Some((slot, _)) = later.what.slots().find(|(slot, _)| !kept.slots.contains(slot)) {
                 return Err(format!("{later} uses {slot}, which is closed"));
             }
         }
-        let closes_again = all[n + 1..].iter().any(|step| matches!(step.what, What::CloseFds(..)));
+        let closes_again = all[n + 1..].iter().any(|step| matches!(step.what, What::CloseFds { .. }));
         if closes_again && plan.root.is_some_and(|root| !kept.slots.contains(&root)) {
             return Err("the root is closed before its last use".to_owned());
         }

@@ -37,8 +37,8 @@ pub const RULES: [Rule; 9] = [
         name: "propagation before mounts",
         holds: propagation_before_mounts,
         broken_by: &[
-            ("propagation is left out", |plan| leave_out(plan, |what| matches!(what, What::Propagate(..)))),
-            ("a mount before it", |plan| to_the_front_of(plan, mounts, |what| matches!(what, What::Propagate(..)))),
+            ("propagation is left out", |plan| leave_out(plan, |what| matches!(what, What::Propagate { .. }))),
+            ("a mount before it", |plan| to_the_front_of(plan, mounts, |what| matches!(what, What::Propagate { .. }))),
         ],
     },
     Rule {
@@ -52,7 +52,7 @@ pub const RULES: [Rule; 9] = [
             }),
             ("createContainer after pivot_root", |plan| to_the_back_of(plan, container_hooks, pivot)),
             ("startContainer before start", |plan| {
-                to_the_front_of(plan, start_hooks, |what| matches!(what, What::AwaitStart(..)))
+                to_the_front_of(plan, start_hooks, |what| matches!(what, What::AwaitStart { .. }))
             }),
         ],
     },
@@ -60,7 +60,7 @@ pub const RULES: [Rule; 9] = [
         name: "kernel parameters on the host's own /proc",
         holds: sysctl_before_pivot,
         broken_by: &[("a sysctl after the root has changed", |plan| {
-            to_the_back_of(plan, |what| matches!(what, What::Sysctl(..)), pivot)
+            to_the_back_of(plan, |what| matches!(what, What::Sysctl { .. }), pivot)
         })],
     },
     Rule {
@@ -88,11 +88,11 @@ pub const RULES: [Rule; 9] = [
         holds: no_host_path_after_pivot,
         broken_by: &[
             ("a write by path after it", |plan| {
-                let write = What::Sysctl(c"kernel/core_pattern".to_owned(), c"|/evil".to_owned());
+                let write = What::Sysctl { name: c"kernel/core_pattern".to_owned(), value: c"|/evil".to_owned() };
                 insert_after(plan, pivot, write)
             }),
             ("a mount by path after it", |plan| {
-                insert_after(plan, pivot, What::Propagate(c"/bundle".to_owned(), libc::MS_SHARED))
+                insert_after(plan, pivot, What::Propagate { path: c"/bundle".to_owned(), flags: libc::MS_SHARED })
             }),
             ("createContainer after it", |plan| to_the_back_of(plan, container_hooks, pivot)),
         ],
@@ -102,7 +102,7 @@ pub const RULES: [Rule; 9] = [
         holds: read_only_last,
         broken_by: &[
             ("a node after it", |plan| {
-                to_the_back_of(plan, |what| matches!(what, What::Mknod(_) | What::Symlink(..)), closes_root)
+                to_the_back_of(plan, |what| matches!(what, What::Mknod(_) | What::Symlink { .. }), closes_root)
             }),
             ("a mount after it", |plan| to_the_back_of(plan, asked_mounts, closes_root)),
         ],
@@ -110,7 +110,7 @@ pub const RULES: [Rule; 9] = [
 ];
 
 fn ids(what: &What) -> bool {
-    matches!(what, What::Ids(..))
+    matches!(what, What::Ids { .. })
 }
 
 fn unshares(what: &What) -> bool {
@@ -118,19 +118,19 @@ fn unshares(what: &What) -> bool {
 }
 
 fn container_hooks(what: &What) -> bool {
-    matches!(what, What::Hooks(HookPoint::CreateContainer, ..))
+    matches!(what, What::Hooks { point: HookPoint::CreateContainer, .. })
 }
 
 fn start_hooks(what: &What) -> bool {
-    matches!(what, What::Hooks(HookPoint::StartContainer, ..))
+    matches!(what, What::Hooks { point: HookPoint::StartContainer, .. })
 }
 
 fn asked_mounts(what: &What) -> bool {
-    mounts(what) && !matches!(what, What::AttachRoot(..))
+    mounts(what) && !matches!(what, What::AttachRoot { .. })
 }
 
 fn closes_root(what: &What) -> bool {
-    matches!(what, What::Finish(path, _) if path.as_c_str() == c".")
+    matches!(what, What::Finish { path, .. } if path.as_c_str() == c".")
 }
 
 /// What comes after the program is the program's.
@@ -160,7 +160,7 @@ fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
 
 /// A mount in a tree that is still shared with the host appears on the host.
 fn propagation_before_mounts(plan: &Plan) -> Result<(), String> {
-    let first = at(plan, |what| matches!(what, What::Propagate(..)));
+    let first = at(plan, |what| matches!(what, What::Propagate { .. }));
     let mounted = at(plan, mounts);
     if mounted.is_empty() || plan.root_on_host.is_some() {
         return Ok(());
@@ -183,13 +183,13 @@ fn lifecycle(plan: &Plan) -> Result<(), String> {
     for (n, first) in order.iter().enumerate() {
         order[n + 1..].iter().try_for_each(|second| before(plan, "lifecycle", first, second))?;
     }
-    let await_start = at(plan, |what| matches!(what, What::AwaitStart(..)));
+    let await_start = at(plan, |what| matches!(what, What::AwaitStart { .. }));
     before(plan, "startContainer", &await_start, &at(plan, start_hooks))
 }
 
 /// The rootfs brings its own /proc, which may lead anywhere (CVE-2025-52881).
 fn sysctl_before_pivot(plan: &Plan) -> Result<(), String> {
-    before(plan, "sysctl", &at(plan, |what| matches!(what, What::Sysctl(..))), &at(plan, pivot))
+    before(plan, "sysctl", &at(plan, |what| matches!(what, What::Sysctl { .. })), &at(plan, pivot))
 }
 
 /// setgroups(2) takes CAP_SETGID, which goes with uid 0.
@@ -231,7 +231,7 @@ fn read_only_last(plan: &Plan) -> Result<(), String> {
     let makes = at(plan, |what| {
         matches!(what.writes(), Writes::Inside(_))
             && !covers(what)
-            && !matches!(what, What::Finish(..) | What::Console(_))
+            && !matches!(what, What::Finish { .. } | What::Console(_))
     });
     before(plan, "read-only", &makes, &at(plan, closes_root))
 }

@@ -47,7 +47,7 @@ pub const RULES: [Rule; 3] = [
 ];
 
 fn ids(what: &What) -> bool {
-    matches!(what, What::Ids(..))
+    matches!(what, What::Ids { .. })
 }
 
 fn capset(what: &What) -> bool {
@@ -81,7 +81,7 @@ fn undumpable_first(plan: &Plan) -> Result<(), String> {
         return Err("init is never closed to being looked into".to_owned());
     }
     let container = at(plan, |what| {
-        super::frame::mounts(what) || super::frame::pivot(what) || matches!(what, What::Hooks(..) | What::Console(_))
+        super::frame::mounts(what) || super::frame::pivot(what) || matches!(what, What::Hooks { .. } | What::Console(_))
     });
     before(plan, "not dumpable", &closed[..closed.len().min(1)], &container)
 }

@@ -26,7 +26,7 @@ pub const RULES: [Rule; 3] = [
                 insert_after(plan, pivot, What::Chroot(slot))
             }),
             ("a tree is attached twice", |plan| {
-                twice(plan, |what| matches!(what, What::Bind(..) | What::AttachRoot(..)))
+                twice(plan, |what| matches!(what, What::Bind(..) | What::AttachRoot { .. }))
             }),
             ("a source is not replaced by its mount", |plan| {
                 leave_out(plan, |what| matches!(what, What::Ask(libcontainer::wire::Ask::Tree(_))))
@@ -35,7 +35,7 @@ pub const RULES: [Rule; 3] = [
             ("an empty directory is not made", |plan| leave_out(plan, |what| matches!(what, What::EmptyDirectory(..)))),
             ("the null device is asked to be the answer", |plan| {
                 let Some(null) = slot_of(plan, |opening| *opening == Opening::Null) else { return false };
-                insert_after(plan, |what| *what == What::Ready, What::AwaitStart(null, null))
+                insert_after(plan, |what| *what == What::Ready, What::AwaitStart { fifo: null, answer: null })
             }),
         ],
     },
@@ -53,7 +53,7 @@ pub const RULES: [Rule; 3] = [
         broken_by: &[
             ("they are not closed", |plan| leave_out(plan, closes)),
             ("a mask after it", |plan| {
-                let covers = at(plan, |what| matches!(what, What::Mask(..)));
+                let covers = at(plan, |what| matches!(what, What::Mask { .. }));
                 let Some(mask) = covers.first().map(|n| step(plan, *n).what.clone()) else { return false };
                 insert_after(plan, closes, mask)
             }),
@@ -63,7 +63,7 @@ pub const RULES: [Rule; 3] = [
                 insert_after(plan, closes, What::Join(slot, Namespaces::NONE))
             }),
             ("createContainer after it", |plan| {
-                let hooks = at(plan, |what| matches!(what, What::Hooks(HookPoint::CreateContainer, ..)));
+                let hooks = at(plan, |what| matches!(what, What::Hooks { point: HookPoint::CreateContainer, .. }));
                 let Some(hooks) = hooks.first().map(|n| step(plan, *n).what.clone()) else { return false };
                 insert_after(plan, closes, hooks)
             }),
@@ -76,7 +76,7 @@ fn slot_of(plan: &Plan, is: fn(&Opening) -> bool) -> Option<Slot> {
 }
 
 fn closes(what: &What) -> bool {
-    matches!(what, What::CloseFds(..))
+    matches!(what, What::CloseFds { .. })
 }
 
 /// Follows each descriptor through the bridge and init.
@@ -115,7 +115,7 @@ fn closed(plan: &Plan) -> Result<(), String> {
     // the bridge's own comes before what init makes: `inside.rs` has what it keeps
     let Some(last) = at(plan, closes).last().copied() else { return Err("descriptors are not closed".to_owned()) };
     let later = |what: &What| {
-        let own = what.slots().into_iter().all(|(_, wanted)| match wanted {
+        let own = what.slots().all(|(_, wanted)| match wanted {
             Use::AwaitStart | Use::AnswerStart | Use::ReadState | Use::KeepOutput => true,
             Use::Enter
             | Use::MapIds
@@ -129,7 +129,7 @@ fn closed(plan: &Plan) -> Result<(), String> {
             | Use::Look
             | Use::SendTerminal => false,
         });
-        own && !mounts(what) && !pivot(what) && !matches!(what, What::Hooks(HookPoint::CreateContainer, ..))
+        own && !mounts(what) && !pivot(what) && !matches!(what, What::Hooks { point: HookPoint::CreateContainer, .. })
     };
     match steps(plan).skip(last).find(|step| !later(&step.what)) {
         Some(step) => Err(format!("{step} after descriptors are closed")),

@@ -54,7 +54,7 @@ pub fn spec(kind: Kind) -> String {
         }
     }
     let document = json!({
-        "ociVersion": "1.3.0",
+        "ociVersion": super::SPEC_VERSION,
         "process": process(),
         "root": {"path": "rootfs", "readonly": true},
         "hostname": "coracle",

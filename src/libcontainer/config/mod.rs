@@ -10,7 +10,7 @@ mod names;
 mod read;
 mod shape;
 
-use oci_spec::runtime::{LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde_json::Value;
 
 pub use at::At;
@@ -39,41 +39,18 @@ impl Config {
         found
     }
 
-    /// Much depends on what namespaces there are. Where a mistake hides that, the same config with all of them and with
-    /// every id mapped: what is wrong there as well is wrong whatever was meant.
-    pub(crate) fn with_every_namespace(&self) -> Option<Config> {
+    /// Much depends on what namespaces there are, and which ids they map. False where a mistake hides that.
+    pub(crate) fn namespaces_are_known(&self) -> bool {
+        if self.faults.is_empty() {
+            return true;
+        }
         let shaken = ["linux.namespaces", "linux.uidMappings", "linux.gidMappings"].map(At::new);
-        if !self.faults.iter().any(|fault| shaken.iter().any(|shaken| shaken.touches(&fault.at))) {
-            return None;
-        }
-        let mut config = self.clone();
-        let linux = config.spec.linux_mut().get_or_insert_default();
-        let namespaces = linux.namespaces_mut().get_or_insert_default();
-        for kind in NAMESPACES {
-            if !namespaces.iter().any(|namespace| namespace.typ() == kind) {
-                let mut namespace = LinuxNamespace::default();
-                namespace.set_typ(kind);
-                namespaces.push(namespace);
-            }
-        }
-        let whole = LinuxIdMappingBuilder::default().host_id(0u32).container_id(0u32).size(u32::MAX).build();
-        let whole = whole.ok().map(|whole| vec![whole]);
-        linux.set_uid_mappings(whole.clone()).set_gid_mappings(whole);
-        Some(config)
+        !self.faults.iter().any(|fault| shaken.iter().any(|shaken| shaken.touches(&fault.at)))
     }
 }
 
-/// All kinds of namespaces.
-const NAMESPACES: [LinuxNamespaceType; 8] = [
-    LinuxNamespaceType::Mount,
-    LinuxNamespaceType::Cgroup,
-    LinuxNamespaceType::Uts,
-    LinuxNamespaceType::Ipc,
-    LinuxNamespaceType::User,
-    LinuxNamespaceType::Pid,
-    LinuxNamespaceType::Network,
-    LinuxNamespaceType::Time,
-];
+/// The version of the specification that is implemented.
+pub const SPEC_VERSION: &str = "1.3.0";
 
 /// Reads a config.json. A good one costs one typed read; only a bad one is looked at again, piece by piece, and its
 /// mistakes are in `Config::faults`.
@@ -179,7 +156,7 @@ fn version_problem(version: &str) -> Option<String> {
         [Ok(1), Ok(_), Ok(_)] => None,
         [Ok(0), Ok(_), Ok(_)] => None,
         [Ok(major), Ok(_), Ok(_)] => Some(format!("version {major} of the specification is not known here (1.x is)")),
-        _ => Some(format!("{version:?} is not a version such as 1.3.0")),
+        _ => Some(format!("{version:?} is not a version such as {SPEC_VERSION}")),
     }
 }
 

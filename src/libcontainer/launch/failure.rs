@@ -65,7 +65,7 @@ fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
     }
     let message = failure::message(step, failed, source_of(launched, &step.what));
     match &step.what {
-        What::Hooks(.., output) => anyhow!("{message}, output: {:?}", output_of(launched, *output)),
+        What::Hooks { output, .. } => anyhow!("{message}, output: {:?}", output_of(launched, *output)),
         _ => anyhow!(message),
     }
 }

@@ -13,7 +13,7 @@ use crate::container::{
 };
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::What;
-use crate::plan::{Flags, Keyring, Plan, failure};
+use crate::plan::{Flags, Keyring, Plan};
 
 /// The record of the container that `plan` has made, whose init is `ready`.
 ///
@@ -106,11 +106,11 @@ fn runc_name(kind: u64) -> String {
 fn after_start(plan: &Plan) -> Vec<AfterStart> {
     let steps = plan.bridge.iter().chain(&plan.init).enumerate();
     steps
-        .skip_while(|(_, step)| !matches!(step.what, What::AwaitStart(..)))
+        .skip_while(|(_, step)| !matches!(step.what, What::AwaitStart { .. }))
         .filter_map(|(n, step)| {
             let name = match &step.what {
                 What::Exec(exec) => exec.args.iter().next().map(|name| name.to_string_lossy().into_owned())?,
-                What::Hooks(point, ..) => failure::hook_name(*point).to_owned(),
+                What::Hooks { point, .. } => point.name().to_owned(),
                 What::Seccomp(_) => step.what.to_string(),
                 _ => return None,
             };

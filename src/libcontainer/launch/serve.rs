@@ -328,7 +328,7 @@ fn scheduler(launched: &Launched<'_>) -> Result<()> {
 /// See `Ready::go`.
 pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
     say_go(&launched.talk).context("init is gone")?;
-    if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart(..))) {
+    if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart { .. })) {
         return Ok(());
     }
     match receive(launched)?.0 {

@@ -3,9 +3,9 @@
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
-use super::draft::Draft;
-use super::resources::{self, DeviceAccess, OnForbidden, Placement, Refused};
-use super::{Asked, CgroupUse, Rootless};
+use super::asked::{Asked, CgroupUse, Rootless};
+use super::notes::Notes;
+use super::resources::{self, DeviceAccess, OnForbidden, Owner, Placement, Refused, Write};
 use crate::config::At;
 use crate::host::Cgroups;
 
@@ -13,72 +13,92 @@ const NOT_MOUNTED: &str = "no cgroup hierarchy is mounted at /sys/fs/cgroup";
 const DOES_WITHOUT: &str = "--cgroup-manager=disabled does without";
 const DISABLED: &str = "not applied: the container has no cgroup (--cgroup-manager=disabled)";
 
-pub(super) fn all(ask: &Asked<'_>, plan: &mut Draft) {
-    let linux = ask.config.spec.linux().as_ref();
-    let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    plan.warnings(resources.map_or(Vec::new(), resources::unused));
-    if ask.flags.cgroup == CgroupUse::Disabled {
-        without(path.is_some(), resources, ask, plan);
-        return;
+/// The container's cgroups: where they are, what is written there, which devices may be used.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    pub(super) placement: Placement,
+    pub(super) writes: Vec<Write>,
+    pub(super) devices: DeviceAccess,
+}
+
+impl Cgroup {
+    /// As the plan has it, with the user who governs it.
+    pub(super) fn handed_to(mut self, owner: Option<Owner>) -> (Placement, Vec<Write>, DeviceAccess) {
+        self.placement.owner = owner;
+        (self.placement, self.writes, self.devices)
     }
-    let Some(mut placement) = place(ask, plan) else { return };
-    placement.refused = refused(ask, path.is_some());
-    placement.devices = on_forbidden(rules(resources), ask);
-    if placement.places.is_empty() && placement.refused != Refused::None {
-        plan.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({DOES_WITHOUT})"));
-    }
-    let writes = resources.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &ask.host.cgroups));
-    let writes = plan.keep(writes);
-    if placement.places.is_empty() {
-        for write in writes.iter().flatten() {
-            plan.fault(&write.at, NOT_MOUNTED);
-        }
-    }
-    let access = devices(rules(resources), placement.devices, ask, plan);
-    if let (Some(writes), Some(access)) = (writes, access) {
-        if let Some(unit) = &mut placement.unit {
-            unit.properties = resources::unit::properties(&writes);
-            unit.properties.extend(resources::unit::device_properties(&access));
-            let annotations = ask.config.spec.annotations().clone().unwrap_or_default();
-            let more = resources::annotations::properties(&annotations);
-            unit.properties.extend(plan.keep(more).unwrap_or_default());
-        }
-        plan.plan().cgroup = Some((placement, writes, access));
+
+    /// True when the container may have to do without a cgroup of its own.
+    pub(super) fn may_lack(&self) -> bool {
+        self.placement.refused == Refused::None
     }
 }
 
-fn place(ask: &Asked<'_>, plan: &mut Draft) -> Option<Placement> {
-    let path = ask.config.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    let (id, cgroups) = (&ask.flags.id, &ask.host.cgroups);
-    plan.keep(match ask.flags.cgroup {
-        CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, ask.host.me.uid, cgroups),
+/// Reads `linux.cgroupsPath` and `linux.resources`.
+pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<Cgroup> {
+    let linux = given.linux();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    notes.warnings(resources.map_or(Vec::new(), resources::unused));
+    if given.flags.cgroup == CgroupUse::Disabled {
+        without(path.is_some(), resources, given, notes);
+        return None;
+    }
+    let mut placement = place(given, notes)?;
+    placement.refused = refused(given, path.is_some());
+    placement.devices = on_forbidden(rules(resources), given);
+    if placement.places.is_empty() && placement.refused != Refused::None {
+        notes.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({DOES_WITHOUT})"));
+    }
+    let writes = resources.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &given.host.cgroups));
+    let writes = notes.keep(writes);
+    if placement.places.is_empty() {
+        for write in writes.iter().flatten() {
+            notes.fault(&write.at, NOT_MOUNTED);
+        }
+    }
+    let devices = devices(rules(resources), placement.devices, given, notes);
+    let (writes, devices) = (writes?, devices?);
+    if let Some(unit) = &mut placement.unit {
+        unit.properties = resources::unit::properties(&writes);
+        unit.properties.extend(resources::unit::device_properties(&devices));
+        let more = given.config.spec.annotations().as_ref().map(resources::annotations::properties);
+        unit.properties.extend(more.and_then(|more| notes.keep(more)).into_iter().flatten());
+    }
+    Some(Cgroup { placement, writes, devices })
+}
+
+fn place(given: &Asked<'_>, notes: &mut Notes) -> Option<Placement> {
+    let path = given.linux().and_then(|linux| linux.cgroups_path().as_deref());
+    let (id, cgroups) = (&given.flags.id, &given.host.cgroups);
+    notes.keep(match given.flags.cgroup {
+        CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, given.host.me.uid, cgroups),
         CgroupUse::Own | CgroupUse::Disabled => resources::place(path, id, cgroups),
     })
 }
 
 /// The caller wants no cgroup. What config.json wants of one is still looked at, and none of it is applied.
-fn without(path_is_asked: bool, resources: Option<&LinuxResources>, ask: &Asked<'_>, plan: &mut Draft) {
+fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Asked<'_>, notes: &mut Notes) {
     if path_is_asked {
-        plan.warn(&At::new("linux.cgroupsPath"), DISABLED);
+        notes.warn(&At::new("linux.cgroupsPath"), DISABLED);
     }
     let Some(resources) = resources else { return };
-    for place in plan.keep(resources::places(resources, &ask.host.cgroups)).unwrap_or_default() {
-        plan.warn(&place, DISABLED);
+    for place in notes.keep(resources::places(resources, &given.host.cgroups)).unwrap_or_default() {
+        notes.warn(&place, DISABLED);
     }
     let rules = rules(Some(resources));
-    let access = plan.keep(resources::devices(rules, &ask.host.cgroups));
+    let access = notes.keep(resources::devices(rules, &given.host.cgroups));
     if !rules.is_empty() && access.is_some_and(|access| access != DeviceAccess::Unrestricted) {
-        plan.warn(&At::new(resources::DEVICES), DISABLED);
+        notes.warn(&At::new(resources::DEVICES), DISABLED);
     }
 }
 
 /// What it means that we may not make a cgroup.
-fn refused(ask: &Asked<'_>, path_is_asked: bool) -> Refused {
-    match ask.flags.rootless {
+fn refused(given: &Asked<'_>, path_is_asked: bool) -> Refused {
+    match given.flags.rootless {
         Rootless::No => Refused::Fails,
-        Rootless::Auto if ask.host.me.is_root() => Refused::Fails,
-        _ if ask.flags.cgroup != CgroupUse::Own || path_is_asked => Refused::Told,
+        Rootless::Auto if given.host.me.is_root() => Refused::Fails,
+        _ if given.flags.cgroup != CgroupUse::Own || path_is_asked => Refused::Told,
         Rootless::Auto | Rootless::Yes => Refused::None,
     }
 }
@@ -86,9 +106,9 @@ fn refused(ask: &Asked<'_>, path_is_asked: bool) -> Refused {
 /// As runc: only root of the initial user namespace can restrict devices, and elsewhere the kernel gives nobody a device
 /// that the caller did not have (mknod(2), EPERM). Every stock config denies all devices and allows some: that is no news to
 /// such a caller. A rule that denies a device by its number is.
-fn on_forbidden(rules: &[LinuxDeviceCgroup], ask: &Asked<'_>) -> OnForbidden {
+fn on_forbidden(rules: &[LinuxDeviceCgroup], given: &Asked<'_>) -> OnForbidden {
     let denies_one = |rule: &LinuxDeviceCgroup| !rule.allow() && (rule.major().is_some() || rule.minor().is_some());
-    if ask.host.me.is_root() {
+    if given.host.me.is_root() {
         OnForbidden::Fail
     } else if rules.iter().any(denies_one) {
         OnForbidden::Warn
@@ -105,16 +125,16 @@ fn rules(resources: Option<&LinuxResources>) -> &[LinuxDeviceCgroup] {
 fn devices(
     rules: &[LinuxDeviceCgroup],
     on_forbidden: OnForbidden,
-    ask: &Asked<'_>,
-    plan: &mut Draft,
+    given: &Asked<'_>,
+    notes: &mut Notes,
 ) -> Option<DeviceAccess> {
-    let access = plan.keep(resources::devices(rules, &ask.host.cgroups))?;
+    let access = notes.keep(resources::devices(rules, &given.host.cgroups))?;
     let DeviceAccess::Missing(what) = access else { return Some(access) };
     match on_forbidden {
         // said of the container's cgroup as a whole
-        OnForbidden::Fail if rules.is_empty() && ask.host.cgroups == Cgroups::default() => {}
-        OnForbidden::Fail => plan.fault(&At::new(resources::DEVICES), what),
-        OnForbidden::Warn => plan.warn(&At::new(resources::DEVICES), resources::not_restricted(what)),
+        OnForbidden::Fail if rules.is_empty() && given.host.cgroups == Cgroups::default() => {}
+        OnForbidden::Fail => notes.fault(&At::new(resources::DEVICES), what),
+        OnForbidden::Warn => notes.warn(&At::new(resources::DEVICES), resources::not_restricted(what)),
         OnForbidden::Ignore => {}
     }
     Some(DeviceAccess::Unrestricted)

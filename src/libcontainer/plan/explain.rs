@@ -3,9 +3,15 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::draft::{IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, TimeOffset, Writer};
+use serde_json::{Value, json};
+
+use super::finished::{
+    IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset, Writer,
+};
+use super::mount_options::{self, PROPAGATION};
 use super::namespaces::KINDS;
 use super::resctrl::Group;
+use super::resources::Write;
 use super::step::{
     CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Slot, Step, Target,
     What,
@@ -15,116 +21,135 @@ use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
 use crate::wire::Ask;
 
-const ATTRIBUTES: [(u64, &str); 6] = [
-    (libc::MOUNT_ATTR_RDONLY, "ro"),
-    (libc::MOUNT_ATTR_NOSUID, "nosuid"),
-    (libc::MOUNT_ATTR_NODEV, "nodev"),
-    (libc::MOUNT_ATTR_NOEXEC, "noexec"),
-    (libc::MOUNT_ATTR_NODIRATIME, "nodiratime"),
-    (libc::MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
-];
-const PROPAGATIONS: [(u64, &str); 4] = [
-    (libc::MS_SHARED, "shared"),
-    (libc::MS_SLAVE, "slave"),
-    (libc::MS_PRIVATE, "private"),
-    (libc::MS_UNBINDABLE, "unbindable"),
-];
-
 /// One line of a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     /// Which process does it: `runtime`, `bridge` or `init`.
     pub process: &'static str,
-    /// What is done.
+    /// What is done, in a word or two of a man page: always the same for the same act.
+    pub what: &'static str,
+    /// The same with its arguments, for people.
     pub act: String,
+    /// The arguments, for programs: an object.
+    pub fields: Value,
     /// The property or rule it comes from.
     pub from: String,
 }
 
+/// A line of what the runtime does: what, act, fields, origin.
+type Act = (&'static str, String, Value, String);
+
 impl Plan {
     /// The whole plan in the order in which it happens.
     pub fn lines(&self) -> Vec<Line> {
-        let mut lines = Vec::new();
-        let mut line = |process, act: String, from: String| lines.push(Line { process, act, from });
-        for (n, (opening, at)) in self.openings.iter().enumerate() {
-            line("runtime", format!("open {} #{n}", opening), at.to_string());
-        }
-        if let Some((placement, writes, access)) = &self.cgroup {
-            for act in placement.lines() {
-                line("runtime", act, "linux.cgroupsPath".to_owned());
-            }
-            for write in writes {
-                line("runtime", format!("write {} = {}", write.file, write.value), write.at.to_string());
-            }
-            for act in access.lines() {
-                line("runtime", act, "linux.resources.devices".to_owned());
-            }
-        }
-        for (act, from) in self.resctrl.iter().flat_map(Group::lines) {
-            line("runtime", act, from);
-        }
-        if let Some(score) = self.oom_score_adj {
-            line("runtime", score.to_string(), "process.oomScoreAdj".to_owned());
-        }
-        if let Some((at, cpus)) = &self.initial_affinity {
-            line("runtime", format!("sched_setaffinity {cpus:x?}"), at.to_string());
-        }
-        line("runtime", format!("clone {}", self.birth.new), "linux.namespaces".to_owned());
-        for directory in self.resctrl.iter().flat_map(Group::joined) {
-            line("runtime", format!("move init to {}", directory.display()), "linux.intelRdt".to_owned());
-        }
+        let runtime = |(what, act, fields, from): Act| Line { process: "runtime", what, act, fields, from };
+        let mut lines: Vec<_> = self.before_clone().into_iter().map(runtime).collect();
         for step in &self.bridge {
-            line("bridge", step.what.to_string(), step.from.to_string());
+            lines.push(self.line("bridge", step));
         }
         for step in &self.init {
-            let act = match (&step.what, &self.filter) {
-                (What::Seccomp(_), Some(filter)) => format!("{}, {filter}", step.what),
-                (what, _) => what.to_string(),
-            };
-            line("init", act, step.from.to_string());
+            lines.push(self.line("init", step));
             if let What::Ask(ask) = &step.what {
-                for (act, from) in self.favours(*ask) {
-                    line("runtime", act, from.to_string());
-                }
+                lines.extend(self.favours(*ask).into_iter().map(|(act, fields, at)| Line {
+                    process: "runtime",
+                    what: "answer",
+                    act,
+                    fields,
+                    from: at.to_string(),
+                }));
             }
         }
         for (at, count) in &self.later_hooks {
-            line("runtime", run_hooks(at, *count), at.to_string());
+            lines.push(runtime(("hooks", run_hooks(at, *count), json!({"count": count}), at.to_string())));
         }
         lines
     }
 
+    fn line(&self, process: &'static str, step: &Step) -> Line {
+        let act = match (&step.what, &self.filter) {
+            (What::Seccomp(_), Some(filter)) => format!("{}, {filter}", step.what),
+            (what, _) => what.to_string(),
+        };
+        Line { process, what: step.what.name(), act, fields: step.what.fields(), from: step.from.to_string() }
+    }
+
+    /// What the runtime does before there is a process, and to make it.
+    fn before_clone(&self) -> Vec<Act> {
+        let mut acts: Vec<Act> = Vec::new();
+        for (n, (opening, at)) in self.openings.iter().enumerate() {
+            let path = opening.path().map(|path| path.to_string_lossy());
+            acts.push(("open", format!("open {opening} #{n}"), json!({"slot": n, "path": path}), at.to_string()));
+        }
+        if let Some((placement, writes, access)) = &self.cgroup {
+            let directories: Vec<_> = placement.places.iter().map(|place| &place.directory).collect();
+            let lines = placement.lines().into_iter();
+            acts.extend(
+                lines.map(|act| ("cgroup", act, json!({"directories": directories}), "linux.cgroupsPath".to_owned())),
+            );
+            for Write { file, value, at, .. } in writes {
+                let fields = json!({"file": file, "value": value});
+                acts.push(("write", format!("write {file} = {value}"), fields, at.to_string()));
+            }
+            let lines = access.lines().into_iter();
+            acts.extend(lines.map(|act| ("devices", act, json!({}), "linux.resources.devices".to_owned())));
+        }
+        let groups = self.resctrl.iter().flat_map(Group::lines);
+        acts.extend(groups.map(|(act, from)| ("resctrl", act, json!({}), from)));
+        if let Some(score) = self.oom_score_adj {
+            acts.push(("oom_score_adj", score.to_string(), json!({}), "process.oomScoreAdj".to_owned()));
+        }
+        if let Some((at, cpus)) = &self.initial_affinity {
+            let act = format!("sched_setaffinity {cpus:x?}");
+            acts.push(("sched_setaffinity", act, json!({"cpus": cpus}), at.to_string()));
+        }
+        let new = self.birth.new;
+        acts.push(("clone", format!("clone {new}"), json!({"flags": new.0}), "linux.namespaces".to_owned()));
+        for directory in self.resctrl.iter().flat_map(Group::joined) {
+            let act = format!("move init to {}", directory.display());
+            acts.push(("move", act, json!({"directory": directory}), "linux.intelRdt".to_owned()));
+        }
+        acts
+    }
+
     /// What the runtime process does when init asks.
-    fn favours(&self, ask: Ask) -> Vec<(String, At)> {
+    fn favours(&self, ask: Ask) -> Vec<(String, Value, At)> {
         match ask {
             Ask::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
             Ask::TimeOffsets => {
                 let told = |o: &TimeOffset| format!("write timens_offsets = {} {} {}", o.clock, o.secs, o.nanosecs);
-                self.time_offsets.iter().map(|offset| (told(offset), offset.at.clone())).collect()
+                let fields = |o: &TimeOffset| json!({"clock": o.clock, "secs": o.secs, "nanosecs": o.nanosecs});
+                self.time_offsets.iter().map(|offset| (told(offset), fields(offset), offset.at.clone())).collect()
             }
-            Ask::Hooks(_) => self
-                .runtime_hooks
-                .iter()
-                .map(|hooks| (run_hooks(&hooks.at, hooks.list.len()), hooks.at.clone()))
-                .collect(),
+            Ask::Hooks(_) => {
+                let told = |hooks: &RuntimeHooks| run_hooks(&hooks.at, hooks.list.len());
+                let fields = |hooks: &RuntimeHooks| json!({"count": hooks.list.len()});
+                self.runtime_hooks.iter().map(|hooks| (told(hooks), fields(hooks), hooks.at.clone())).collect()
+            }
             Ask::Limits => {
                 let told = |limit: &Limit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
-                self.limits.iter().map(|limit| (told(limit), limit.at.clone())).collect()
+                let fields = |limit: &Limit| json!({"resource": limit.name, "soft": limit.soft, "hard": limit.hard});
+                self.limits.iter().map(|limit| (told(limit), fields(limit), limit.at.clone())).collect()
             }
             Ask::Tree(slot) => match self.openings.get(slot as usize) {
-                Some((Opening::Source(_, _, Some(mapped)), at)) => vec![(id_mapped(slot, mapped), at.clone())],
+                Some((Opening::Source(_, _, Some(mapped)), at)) => {
+                    vec![(id_mapped(slot, mapped), json!({"slot": slot}), at.clone())]
+                }
                 _ => Vec::new(),
             },
             Ask::NetDevices => {
                 let told = |device: &NetDevice| format!("move {} to be {}", device.name, device.inside);
-                self.net_devices.iter().map(|device| (told(device), device.at.clone())).collect()
+                let fields = |device: &NetDevice| json!({"name": device.name, "inside": device.inside});
+                self.net_devices.iter().map(|device| (told(device), fields(device), device.at.clone())).collect()
             }
             Ask::Cgroup => {
                 let owner = self.cgroup.iter().filter_map(|(placement, ..)| placement.owner.as_ref());
-                owner.map(|o| (format!("chown cgroup to uid {} of the container", o.uid), o.at.clone())).collect()
+                let told = |uid| format!("chown cgroup to uid {uid} of the container");
+                owner.map(|owner| (told(owner.uid), json!({"uid": owner.uid}), owner.at.clone())).collect()
             }
             Ask::Scheduler => {
-                self.scheduler.iter().map(|(attr, at)| (What::Scheduler(*attr).to_string(), at.clone())).collect()
+                let what = |attr: &SchedAttr| What::Scheduler(*attr);
+                let told = |attr: &SchedAttr| (what(attr).to_string(), what(attr).fields());
+                self.scheduler.iter().map(|(attr, at)| (told(attr).0, told(attr).1, at.clone())).collect()
             }
             Ask::SeccompListener | Ask::MapIds(_) | Ask::CheckViews => Vec::new(),
         }
@@ -144,16 +169,22 @@ fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{}:{}:{}", map.container, map.host, map.size)).collect::<Vec<_>>().join(",")
 }
 
-fn maps(maps: &IdMaps) -> Vec<(String, At)> {
+fn maps(maps: &IdMaps) -> Vec<(String, Value, At)> {
     let lines = |file: &str, property: &'static str, list: &[IdMap], by: Writer| -> Vec<_> {
         let by = if by == Writer::Program { "by the program new" } else { "" };
         let by = if by.is_empty() { String::new() } else { format!(" {by}{}", file.replace('_', "")) };
         let told = |map: &IdMap| format!("write {file} = {} {} {}{by}", map.container, map.host, map.size);
-        list.iter().enumerate().map(|(n, map)| (told(map), At::new(property).index(n))).collect()
+        let fields =
+            |map: &IdMap| json!({"file": file, "container": map.container, "host": map.host, "size": map.size});
+        list.iter().enumerate().map(|(n, map)| (told(map), fields(map), At::new(property).index(n))).collect()
     };
     let mut all = lines("uid_map", "linux.uidMappings", &maps.uids, maps.uids_by);
     if maps.gids_by == Writer::User {
-        all.push(("write setgroups = deny".to_owned(), At::new("linux.gidMappings")));
+        all.push((
+            "write setgroups = deny".to_owned(),
+            json!({"file": "setgroups", "value": "deny"}),
+            At::new("linux.gidMappings"),
+        ));
     }
     all.extend(lines("gid_map", "linux.gidMappings", &maps.gids, maps.gids_by));
     all
@@ -169,7 +200,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.lines();
         let width = lines.iter().map(|line| line.act.chars().count()).filter(|n| *n <= 72).max().unwrap_or(0);
-        for (n, Line { process, act, from }) in lines.iter().enumerate() {
+        for (n, Line { process, act, from, .. }) in lines.iter().enumerate() {
             writeln!(f, "{:3} {process:7} {act:width$}  {from}", n + 1)?;
         }
         Ok(())
@@ -257,10 +288,10 @@ impl fmt::Display for What {
             What::Session => f.write_str("setsid"),
             What::ControllingTerminal => f.write_str("controlling terminal of the session"),
             What::Keyring(name) => write!(f, "session keyring {}", text(name)),
-            What::Label(file, value) => write!(f, "label {} in /proc/self/{}", text(value), text(file)),
-            What::Propagate(path, flags) => write!(f, "propagation of {} {}", text(path), propagation(*flags)),
+            What::Label { file, value } => write!(f, "label {} in /proc/self/{}", text(value), text(file)),
+            What::Propagate { path, flags } => write!(f, "propagation of {} {}", text(path), propagation(*flags)),
             What::PrivateAbove(path) => write!(f, "propagation of the mount that holds {} private", text(path)),
-            What::AttachRoot(tree, path, changes) => write!(f, "mount {tree} on {}{}", text(path), changed(changes)),
+            What::AttachRoot { tree, path, changes } => write!(f, "mount {tree} on {}{}", text(path), changed(changes)),
             What::NewMount(mount) => new_mount(mount, f),
             What::Find(slot) => write!(f, "find {slot} in our own mount namespace"),
             What::Copy(slot, Reach::One) => write!(f, "copy the mount of {slot}"),
@@ -281,16 +312,16 @@ impl fmt::Display for What {
                 node.uid,
                 node.gid
             ),
-            What::Symlink(to, path) => write!(f, "symlink /{} to {}", text(path), text(to)),
-            What::Replace(to, path) => write!(f, "symlink /{} to {}, replaced", text(path), text(to)),
+            What::Symlink { to, path } => write!(f, "symlink /{} to {}", text(path), text(to)),
+            What::Replace { to, path } => write!(f, "symlink /{} to {}, replaced", text(path), text(to)),
             What::Pivot => f.write_str("pivot_root, old root let go"),
             What::Unmount(path) => write!(f, "umount {}, or cover it", text(path)),
             What::MoveRoot => f.write_str("move the root to /, chroot"),
             What::Chroot(directory) => write!(f, "chroot {directory}"),
-            What::Mask(path, ..) => write!(f, "mask {}", rooted(path)),
+            What::Mask { path, .. } => write!(f, "mask {}", rooted(path)),
             What::ReadOnly(path) => write!(f, "read-only {}", rooted(path)),
-            What::Finish(path, attributes) => write!(f, "set {} on {}", flags(attributes), rooted(path)),
-            What::Sysctl(path, value) => write!(f, "write /proc/sys/{} = {}", text(path), text(value)),
+            What::Finish { path, attributes } => write!(f, "set {} on {}", flags(attributes), rooted(path)),
+            What::Sysctl { name, value } => write!(f, "write /proc/sys/{} = {}", text(name), text(value)),
             What::Hostname(name) => write!(f, "sethostname {}", text(name)),
             What::Domainname(name) => write!(f, "setdomainname {}", text(name)),
             What::Console(console) => terminal(console, f),
@@ -301,7 +332,7 @@ impl fmt::Display for What {
             What::OwnStdio(uid) => write!(f, "fchown stdio to {uid}"),
             What::Bounding(u64::MAX) => f.write_str("drop the whole bounding set"),
             What::Bounding(drop) => write!(f, "drop {} capabilities from the bounding set", drop.count_ones()),
-            What::Ids(uid, gid) => write!(f, "setresgid {gid} setresuid {uid}"),
+            What::Ids { uid, gid } => write!(f, "setresgid {gid} setresuid {uid}"),
             What::Capabilities(sets) => {
                 let CapabilitySets { effective, permitted, inheritable, ambient, until_exec, .. } = sets;
                 write!(
@@ -313,10 +344,10 @@ impl fmt::Display for What {
             What::NoNewPrivs => f.write_str("no_new_privs"),
             What::Seccomp(flags) => write!(f, "seccomp filter, flags {flags:#x}"),
             What::Scheduler(attr) => scheduler(attr, f),
-            What::Processes(soft, hard) => write!(f, "setrlimit RLIMIT_NPROC {soft}:{hard}"),
+            What::Processes { soft, hard } => write!(f, "setrlimit RLIMIT_NPROC {soft}:{hard}"),
             What::IoPriority(value) => write!(f, "ioprio_set class {} level {}", value >> 13, value & 7),
             What::Personality(persona) => write!(f, "personality {persona:#x}"),
-            What::MemoryPolicy(mode, nodes) => write!(f, "set_mempolicy {mode:#x} nodes {nodes:x?}"),
+            What::MemoryPolicy { mode, nodes } => write!(f, "set_mempolicy {mode:#x} nodes {nodes:x?}"),
             What::DeathSignal(0) => f.write_str("no parent-death signal"),
             What::DeathSignal(signal) => write!(f, "parent-death signal {signal}"),
             What::AllCpus => f.write_str("sched_setaffinity to all"),
@@ -325,14 +356,14 @@ impl fmt::Display for What {
             What::TryChdir(path) => write!(f, "chdir {} as root", text(path)),
             What::Chdir(path) => write!(f, "chdir {}, inside the root", text(path)),
             What::Home(uid) => write!(f, "HOME of uid {uid} from /etc/passwd"),
-            What::CloseFds(first, kept) => closed(*first, kept, f),
+            What::CloseFds { first, kept } => closed(*first, kept, f),
             What::FindProgram(exec) => write!(f, "find {}", exec.args.iter().next().map(text).unwrap_or_default()),
             What::Ready => f.write_str("ready"),
-            What::AwaitStart(..) => f.write_str("await start"),
-            What::Hooks(point, hooks, ..) => {
+            What::AwaitStart { .. } => f.write_str("await start"),
+            What::Hooks { point, commands: hooks, .. } => {
                 let confined = hooks.iter().any(|hook| !hook.confine.is_empty());
                 let under = if confined { ", under the filter" } else { "" };
-                write!(f, "run {} {} hooks{under}", hooks.len(), super::failure::hook_name(*point))
+                write!(f, "run {} {} hooks{under}", hooks.len(), point.name())
             }
             What::AboutToExec(_) => f.write_str("tell start that the exec is next"),
             What::Exec(exec) => {
@@ -440,16 +471,11 @@ fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn named(attributes: u64) -> impl Iterator<Item = String> {
-    let atime = match attributes & libc::MOUNT_ATTR__ATIME {
-        libc::MOUNT_ATTR_NOATIME => Some("noatime".to_owned()),
-        libc::MOUNT_ATTR_STRICTATIME => Some("strictatime".to_owned()),
-        _ => None,
-    };
-    ATTRIBUTES.into_iter().filter(move |(bit, _)| attributes & bit != 0).map(|(_, name)| name.to_owned()).chain(atime)
+    mount_options::words_that_set(attributes).map(str::to_owned)
 }
 
 fn propagation(flags: u64) -> String {
-    let word = PROPAGATIONS.iter().find(|(bit, _)| flags & bit != 0).map_or("unchanged", |(_, word)| *word);
+    let word = PROPAGATION.iter().find(|(_, kind)| flags & kind != 0).map_or("unchanged", |(word, _)| *word);
     if flags & libc::MS_REC == 0 { word.to_owned() } else { format!("{word}, and below") }
 }
 

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::Plan;
+use super::finished::Plan;
 use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
-use crate::wire::{Ask, COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, HookPoint, NO_PLACE};
+use crate::wire::{Ask, COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, NO_PLACE};
 
 /// The whole message for a failed step; `source` is the path of what it mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
@@ -20,7 +20,7 @@ pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String 
         .unwrap_or_else(|| tell(&at, &step.what, failure, source));
     match &step.what {
         // the program's and the hooks' own matter
-        What::Exec(_) | What::Hooks(..) => told,
+        What::Exec(_) | What::Hooks { .. } => told,
         _ if failure.errno == Errno::NOSYS => told + MISSING,
         _ => told,
     }
@@ -105,7 +105,7 @@ impl Plan {
         let step = self.init.get(n).filter(|_| n > loaded)?;
         let call = match (&step.what, came) {
             (What::Exec(_), _) => "execve".to_owned(),
-            (What::Hooks(..), _) => return None,
+            (What::Hooks { .. }, _) => return None,
             (_, Came::Errno(failure)) => failure.said.text().into_owned(),
             // what it waits for
             (_, Came::Killed) => "read".to_owned(),
@@ -130,7 +130,7 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
             format!("{at}: {}", program(&name, failure.errno))
         }
-        What::Hooks(point, ..) => hook(at, hook_name(*point), &failure.said.text(), failure.errno),
+        What::Hooks { point, .. } => hook(at, point.name(), &failure.said.text(), failure.errno),
         What::Chdir(path) | What::TryChdir(path) if failure.said.is_empty() => {
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
@@ -228,15 +228,6 @@ pub fn hook(at: &str, name: &str, said: &str, errno: Errno) -> String {
         _ => format!(": {}", words(errno)),
     };
     format!("{at}[{n}]: error running {name} hook #{n}: {ending}{why}")
-}
-
-/// The spec's name for a point.
-pub fn hook_name(point: HookPoint) -> &'static str {
-    match point {
-        HookPoint::CreateRuntime => "createRuntime",
-        HookPoint::CreateContainer => "createContainer",
-        HookPoint::StartContainer => "startContainer",
-    }
 }
 
 /// The kernel's word, in lower case as Go programs write it, with the errno's name.

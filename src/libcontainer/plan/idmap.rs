@@ -2,9 +2,10 @@
 
 use oci_spec::runtime::LinuxIdMapping;
 
-use super::Asked;
-use super::draft::{Draft, IdMap, IdMaps, Writer};
+use super::asked::Asked;
+use super::finished::{IdMap, IdMaps, Writer};
 use super::namespaces::{Kinds, USER};
+use super::notes::Notes;
 use crate::config::At;
 
 /// As many lines as the kernel takes in one map (user_namespaces(7), Linux 4.15).
@@ -12,31 +13,41 @@ const MAX_LINES: usize = 340;
 /// And as many bytes: less than a page (user_namespaces(7)), which is this or, elsewhere, at most that.
 const MAX_BYTES: usize = if cfg!(target_arch = "x86_64") { 4095 } else { 65535 };
 
+/// The container's maps.
+#[derive(Debug, Default)]
+pub(super) struct Maps {
+    /// Those of its new user namespace.
+    pub(super) own: Option<IdMaps>,
+    /// What config.json says of the user namespace that it joins.
+    pub(super) joined: Option<IdMaps>,
+}
+
 /// Reads `linux.uidMappings` and `linux.gidMappings`. SPEC: config-linux.md#user-namespace-mappings.
-pub(super) fn check(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    let linux = ask.config.spec.linux().as_ref();
+pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps {
+    if !given.config.namespaces_are_known() {
+        return Maps::default();
+    }
+    let linux = given.linux();
     let uids = linux.and_then(|linux| linux.uid_mappings().as_deref()).unwrap_or_default();
     let gids = linux.and_then(|linux| linux.gid_mappings().as_deref()).unwrap_or_default();
     let (uid_at, gid_at) = (At::new("linux.uidMappings"), At::new("linux.gidMappings"));
     for (list, at) in [(uids, &uid_at), (gids, &gid_at)] {
         if !list.is_empty() && !kinds.private(USER) {
-            plan.warn(at, "is ignored: there is no user namespace in linux.namespaces");
+            notes.warn(at, "is ignored: there is no user namespace in linux.namespaces");
         }
         if list.is_empty() && kinds.new.has(USER) {
-            plan.fault(at, "is missing: a new user namespace needs it");
+            notes.fault(at, "is missing: a new user namespace needs it");
         }
         let root = list.iter().any(|map| map.container_id() == 0 && map.size() > 0);
         if kinds.new.has(USER) && !list.is_empty() && !root {
-            plan.fault(at, "has no mapping of 0, and it is the container's root that sets it up");
+            notes.fault(at, "has no mapping of 0, and it is the container's root that sets it up");
         }
-        lines(list, at, plan);
+        lines(list, at, notes);
     }
-    if kinds.new.has(USER) {
-        plan.plan().id_maps = Some(both(ask, uids, gids));
-    } else if kinds.joins(USER) && !(uids.is_empty() && gids.is_empty()) {
-        // containerd and podman write the maps of a pod into the config of each container that joins it
-        plan.plan().joined_maps = Some(both(ask, uids, gids));
-    }
+    let own = kinds.new.has(USER).then(|| both(given, uids, gids));
+    // containerd and podman write the maps of a pod into the config of each container that joins it
+    let joined = kinds.joins(USER) && !(uids.is_empty() && gids.is_empty());
+    Maps { own, joined: joined.then(|| both(given, uids, gids)) }
 }
 
 /// An ordinary user may map the own id and nothing else; for more there are programs (user_namespaces(7)).
@@ -49,8 +60,8 @@ fn writer(list: &[LinuxIdMapping], uid: u32, own: u32) -> Writer {
 }
 
 /// Both, written by whom the kernel lets.
-pub(super) fn both(ask: &Asked<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
-    let me = &ask.host.me;
+pub(super) fn both(given: &Asked<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
+    let me = &given.host.me;
     IdMaps {
         uids: maps(uids),
         gids: maps(gids),
@@ -64,22 +75,22 @@ fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
 }
 
 /// Faults of one map: too many lines, lines that overlap, that are empty or go too far.
-pub(super) fn lines(list: &[LinuxIdMapping], at: &At, plan: &mut Draft) {
+pub(super) fn lines(list: &[LinuxIdMapping], at: &At, notes: &mut Notes) {
     if list.len() > MAX_LINES {
-        plan.fault(at, format!("{} mappings, and the kernel takes at most {MAX_LINES}", list.len()));
+        notes.fault(at, format!("{} mappings, and the kernel takes at most {MAX_LINES}", list.len()));
     }
     let bytes: usize = maps(list).iter().map(|map| map.to_string().len()).sum();
     if bytes > MAX_BYTES && list.len() <= MAX_LINES {
-        plan.fault(at, format!("{} mappings are {bytes} bytes, and the kernel takes at most {MAX_BYTES}", list.len()));
+        notes.fault(at, format!("{} mappings are {bytes} bytes, and the kernel takes at most {MAX_BYTES}", list.len()));
     }
     for (n, line) in list.iter().enumerate() {
         let at = at.index(n);
         if line.size() == 0 {
-            plan.fault(&at.key("size"), "is 0");
+            notes.fault(&at.key("size"), "is 0");
         }
         for (name, first) in [("containerID", line.container_id()), ("hostID", line.host_id())] {
             if first.checked_add(line.size()).is_none() {
-                plan.fault(&at.key(name), format!("{first} with size {} goes beyond the last id", line.size()));
+                notes.fault(&at.key(name), format!("{first} with size {} goes beyond the last id", line.size()));
             }
         }
         // every pair is compared, and a longer list is refused anyway
@@ -94,7 +105,7 @@ pub(super) fn lines(list: &[LinuxIdMapping], at: &At, plan: &mut Draft) {
                 || overlapping(line.host_id(), other.host_id(), other.size())
         });
         if let Some(earlier) = earlier {
-            plan.fault(&at, format!("overlaps with the mapping [{earlier}]"));
+            notes.fault(&at, format!("overlaps with the mapping [{earlier}]"));
         }
     }
 }
@@ -106,24 +117,24 @@ pub(super) enum Ids {
     Groups,
 }
 
-/// -1 is no id to the calls that take one.
-pub(super) fn must_be_one(id: u32, at: &At, plan: &mut Draft) {
-    if id == u32::MAX {
-        plan.fault(at, format!("{id} is not an id: to the kernel it means \"unchanged\""));
+impl Maps {
+    /// A fault when `id` has no name on the host.
+    pub(super) fn must_reach(&self, id: u32, ids: Ids, at: &At, notes: &mut Notes) {
+        let Some(IdMaps { uids, gids, .. }) = &self.own else { return };
+        let (list, property) = match ids {
+            Ids::Users => (uids, "linux.uidMappings"),
+            Ids::Groups => (gids, "linux.gidMappings"),
+        };
+        // that there are none, or too many, has been told
+        if (1..=MAX_LINES).contains(&list.len())
+            && !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size))
+        {
+            notes.fault(at, format!("{id} is not mapped in {property}"));
+        }
     }
-}
 
-/// A fault when `id` has no name on the host.
-pub(super) fn must_reach(id: u32, ids: Ids, at: &At, plan: &mut Draft) {
-    let Some(IdMaps { uids, gids, .. }) = plan.plan().id_maps.as_ref() else { return };
-    let (list, property) = match ids {
-        Ids::Users => (uids, "linux.uidMappings"),
-        Ids::Groups => (gids, "linux.gidMappings"),
-    };
-    // that there are none, or too many, has been told
-    if (1..=MAX_LINES).contains(&list.len())
-        && !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size))
-    {
-        plan.fault(at, format!("{id} is not mapped in {property}"));
+    /// True where setgroups(2) is denied for good: the user whose own gid is all that is mapped writes gid_map.
+    pub(super) fn deny_groups(&self) -> bool {
+        self.own.as_ref().is_some_and(|maps| maps.gids_by == Writer::User)
     }
 }

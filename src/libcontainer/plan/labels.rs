@@ -3,88 +3,117 @@
 
 use std::ffi::CString;
 
-use super::draft::Draft;
-use super::process::{Own, c_string};
+use super::asked::{Asked, Keyring, Own};
+use super::notes::Notes;
 use super::step::What;
-use super::{Asked, Keyring, SELINUX_OFF};
+use super::steps::Steps;
+use super::values::c_string;
 use crate::config::At;
 use crate::host::Host;
 
-/// AppArmor profile and SELinux label: written now, they take effect at the exec.
-pub(super) fn of_process(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    let Some(process) = own.process else { return };
+const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
+
+/// The labels of a process: for each a file below the process's own directory in /proc, its value, its property.
+#[derive(Debug, Default)]
+pub(super) struct ProcessLabels {
+    /// They take effect at the exec.
+    exec: Vec<Label>,
+    /// Of keys that are made from here on, as long as this program runs (proc_pid_attr(5)).
+    keyring: Option<Label>,
+}
+
+#[derive(Debug)]
+struct Label {
+    file: CString,
+    value: CString,
+    at: At,
+}
+
+/// Reads `apparmorProfile` and `selinuxLabel`.
+pub(super) fn of_process(own: Own<'_>, given: &Asked<'_>, notes: &mut Notes) -> ProcessLabels {
+    let mut labels = ProcessLabels::default();
+    let Some(process) = own.process else { return labels };
+    let (host, keyring) = (given.host, &given.flags.keyring);
     if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
-        let at = own.at.key("apparmorProfile");
         // a process is unconfined unless somebody has confined us
-        if profile != "unconfined" || ask.host.lsm.apparmor {
-            apparmor(profile, &at, ask.host, plan);
+        if profile != "unconfined" || host.lsm.apparmor {
+            labels.exec.extend(apparmor(profile, own.at.key("apparmorProfile"), host, notes));
         }
     }
     if let Some(label) = process.selinux_label().as_ref().filter(|label| !label.is_empty()) {
         let at = own.at.key("selinuxLabel");
-        if !ask.host.lsm.selinux {
-            plan.fault(&at, SELINUX_OFF);
-        } else if let Some(value) = c_string(label, &at, plan) {
-            plan.at(&at, What::Label(CString::from(c"attr/exec"), value));
+        if !host.lsm.selinux {
+            notes.fault(&at, SELINUX_OFF);
+        } else if let Some(value) = c_string(label, &at, notes) {
+            let label = |file: &std::ffi::CStr| Label { file: file.to_owned(), value: value.clone(), at: at.clone() };
+            labels.keyring = (*keyring != Keyring::Inherited).then(|| label(c"attr/keycreate"));
+            labels.exec.push(label(c"attr/exec"));
         }
     }
+    labels
 }
 
-fn apparmor(profile: &str, at: &At, host: &Host, plan: &mut Draft) {
+fn apparmor(profile: &str, at: At, host: &Host, notes: &mut Notes) -> Option<Label> {
     if !host.lsm.apparmor {
-        plan.fault(at, "cannot be applied: AppArmor is not supported or not enabled on this host");
-        return;
+        notes.fault(&at, "cannot be applied: AppArmor is not supported or not enabled on this host");
+        return None;
     }
     // KERNEL(5.8): attr/apparmor, which another LSM cannot take
     let file = if host.lsm.own_apparmor_files { c"attr/apparmor/exec" } else { c"attr/exec" };
-    if let Some(value) = c_string(&format!("exec {profile}"), at, plan) {
-        plan.at(at, What::Label(CString::from(file), value));
+    let value = c_string(&format!("exec {profile}"), &at, notes)?;
+    Some(Label { file: file.to_owned(), value, at })
+}
+
+impl ProcessLabels {
+    /// Written now, they take effect at the exec.
+    pub(super) fn at_exec(&self, steps: &mut Steps) {
+        self.exec.iter().for_each(|label| label.step(steps));
+    }
+
+    /// The label of the session keyring.
+    pub(super) fn of_keyring(&self, steps: &mut Steps) {
+        self.keyring.iter().for_each(|label| label.step(steps));
     }
 }
 
-/// The label of keys that are made from here on, as long as this program runs (proc_pid_attr(5)).
-pub(super) fn of_keyring(own: &Own<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    let label = own.process.and_then(|process| process.selinux_label().as_ref()).filter(|label| !label.is_empty());
-    if let Some(label) = label
-        && ask.host.lsm.selinux
-        && ask.flags.keyring != Keyring::Inherited
-    {
-        let at = own.at.key("selinuxLabel");
-        if let Ok(value) = CString::new(label.as_str()) {
-            plan.at(&at, What::Label(CString::from(c"attr/keycreate"), value));
-        }
+impl Label {
+    fn step(&self, steps: &mut Steps) {
+        steps.at(&self.at, What::Label { file: self.file.clone(), value: self.value.clone() });
     }
 }
+
+/// `linux.mountLabel`, where this host has labels.
+#[derive(Debug, Default)]
+pub(super) struct MountLabel(Option<CString>);
 
 /// File systems that the kernel labels by itself, and takes no `context=` for.
 const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
-/// `linux.mountLabel` as the option `context=` of a new mount of this type, which has these options already.
-pub(super) fn of_mount<'a>(ask: &Asked<'a>, fstype: &str, options: &[(String, Option<String>)]) -> Option<&'a str> {
-    let said = options.iter().any(|(key, _)| key == "context");
-    asked_for_mounts(ask).filter(|_| ask.host.lsm.selinux && !said && !OWN_LABELS.contains(&fstype))
-}
-
-/// The same for the root of a file system whose files are labelled one by one: a message queue is what programs make.
-pub(super) fn of_root(ask: &Asked<'_>, fstype: &str, plan: &mut Draft) -> Option<CString> {
-    let label = asked_for_mounts(ask).filter(|_| ask.host.lsm.selinux && fstype == "mqueue")?;
-    c_string(label, &At::new("linux.mountLabel"), plan)
-}
-
-/// The same for the directory that covers masked ones.
-pub(super) fn of_empty(ask: &Asked<'_>, plan: &mut Draft) -> Option<CString> {
-    let label = of_mount(ask, "tmpfs", &[])?;
-    c_string(label, &At::new("linux.mountLabel"), plan)
-}
-
-/// A label for mounts on a host that has none.
-pub(super) fn check(ask: &Asked<'_>, plan: &mut Draft) {
-    if asked_for_mounts(ask).is_some() && !ask.host.lsm.selinux {
-        plan.warn(&At::new("linux.mountLabel"), SELINUX_OFF);
+/// Reads `linux.mountLabel`.
+pub(super) fn of_mounts(given: &Asked<'_>, notes: &mut Notes) -> MountLabel {
+    let at = At::new("linux.mountLabel");
+    let label = given.linux().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
+    if label.is_some() && !given.host.lsm.selinux {
+        notes.warn(&at, SELINUX_OFF);
+        return MountLabel(None);
     }
+    MountLabel(label.and_then(|label| c_string(label, &at, notes)))
 }
 
-fn asked_for_mounts<'a>(ask: &Asked<'a>) -> Option<&'a str> {
-    let linux = ask.config.spec.linux().as_ref()?;
-    linux.mount_label().as_deref().filter(|label| !label.is_empty())
+impl MountLabel {
+    /// As the option `context=` of a new mount of this type, which has these options already.
+    pub(super) fn context(&self, fstype: &str, options: &[(String, Option<String>)]) -> Option<&CString> {
+        let said = options.iter().any(|(key, _)| key == "context");
+        self.0.as_ref().filter(|_| !said && !OWN_LABELS.contains(&fstype))
+    }
+
+    /// For the root of a file system whose files are labelled one by one: a message queue is what programs make.
+    pub(super) fn of_root(&self, fstype: &str) -> Option<CString> {
+        self.0.clone().filter(|_| fstype == "mqueue")
+    }
+
+    /// For the directory that covers masked ones.
+    pub(super) fn of_empty(&self) -> Option<CString> {
+        self.0.clone()
+    }
 }

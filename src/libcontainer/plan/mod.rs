@@ -1,23 +1,31 @@
 //! What we will do: (config, host, flags) become a plan. Pure: no files, no environment, no calls. This page is the
 //! order of things, and the order is the security property; `tests/invariants.rs` holds it to its rules.
 
+mod affinity;
+mod asked;
 pub mod capabilities;
 mod cgroup;
 mod cgroup_mounts;
-mod console;
+mod credentials;
 mod devices;
-mod draft;
+mod entering;
 pub mod explain;
 pub mod failure;
+mod fields;
+mod filter;
+mod finished;
 mod hooks;
 mod idmap;
 mod labels;
+mod limits;
+mod mount_entry;
 mod mount_ids;
 pub mod mount_options;
 mod mounts;
 pub mod namespaces;
 pub mod needs;
 mod net_devices;
+mod notes;
 mod paths;
 mod process;
 pub mod resctrl;
@@ -25,220 +33,206 @@ pub mod resources;
 mod rootfs;
 mod run_as;
 pub mod seccomp;
+mod session;
 pub mod step;
-pub mod sysctl;
+mod steps;
+mod sysctl;
+mod times;
+mod uts;
+mod values;
 
-use std::path::PathBuf;
+use crate::config::{At, Faults};
 
-use oci_spec::runtime::Process;
+use asked::Own;
+use idmap::Maps;
+use mount_entry::Known;
+use namespaces::{Born, USER};
+use notes::Notes;
+use steps::{Steps, Whole};
 
-use crate::config::{At, Config, Faults};
-use crate::host::Host;
-
-use draft::Draft;
-pub use draft::{
-    Birth, Dumpable, IdMap, IdMaps, Joined, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks,
-    TimeOffset, Writer,
+pub use asked::{Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
+pub use filter::SECCOMP_RECEIVER;
+pub use finished::{
+    Birth, Dumpable, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset,
+    Writer,
 };
-pub use process::{SECCOMP_RECEIVER, candidates};
+pub use process::candidates;
 pub use resources::unit::Manager;
-
-const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
-
-/// What the command line decided, and what follows from it.
-#[derive(Clone, Debug)]
-pub struct Flags {
-    /// The container's id.
-    pub id: String,
-    /// The bundle directory, absolute.
-    pub bundle: PathBuf,
-    /// Where the container's terminal goes.
-    pub terminal: Terminal,
-    /// When the program begins.
-    pub start: Start,
-    /// How the root becomes the root.
-    pub root_change: RootChange,
-    /// Whether the container gets a session keyring of its own.
-    pub keyring: Keyring,
-    /// How many descriptors from 3 up the program inherits: LISTEN_FDS and --preserve-fds together.
-    pub extra_fds: u32,
-    /// How many of these are LISTEN_FDS.
-    pub listen_fds: u32,
-    /// The host directory that is mounted at /run/notify, when NOTIFY_SOCKET is served.
-    pub notify: Option<PathBuf>,
-    /// Whether the container gets cgroups of its own.
-    pub cgroup: CgroupUse,
-    /// Whether a cgroup that we may not make is missed.
-    pub rootless: Rootless,
-    /// The signal we get when our parent ends (PR_SET_PDEATHSIG), when we stay the process's parent.
-    pub death_signal: Option<i32>,
-}
-
-/// Where the container's terminal goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Terminal {
-    /// `process.terminal` is as config.json says, and a socket takes the master.
-    Sent,
-    /// There is nobody to take it: `process.terminal` must be false.
-    None,
-}
-
-/// When the program begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// When `start` says so.
-    OnFifo,
-    /// As soon as the container is there.
-    AtOnce,
-}
-
-/// How the root becomes the root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RootChange {
-    /// pivot_root(2).
-    Pivot,
-    /// chroot(2) into the mounted root: `--no-pivot`.
-    Move,
-}
-
-/// Whether the container gets a session keyring of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keyring {
-    /// Yes, by that name: `exec` joins it by the same.
-    Named(String),
-    /// It keeps the caller's: `--no-new-keyring`.
-    Inherited,
-}
-
-/// Whether the container gets cgroups of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CgroupUse {
-    /// Directories of its own.
-    Own,
-    /// The same, as a unit of systemd: `--systemd-cgroup`.
-    Unit(Manager),
-    /// It stays where the caller is: `--cgroup-manager=disabled`.
-    Disabled,
-}
-
-/// Whether a cgroup that we may not make is missed: `--rootless`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rootless {
-    /// By root it is; an ordinary user, or root in somebody's user namespace, does without where nothing was asked.
-    #[default]
-    Auto,
-    /// It is not, where nothing was asked.
-    Yes,
-    /// It is.
-    No,
-}
-
-impl Keyring {
-    /// A keyring for a new container. keyctl(2) joins whatever has the name, and names are everybody's: with a part that
-    /// nobody can guess, nobody can have made it before.
-    pub fn fresh(id: &str) -> Keyring {
-        // the standard library's keys come from getrandom(2)
-        let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), id);
-        Keyring::Named(format!("{}.{secret:016x}", Keyring::plain_name(id)))
-    }
-
-    /// What runc calls it.
-    pub fn plain_name(id: &str) -> String {
-        format!("_ses.{id}")
-    }
-}
-
-/// Everything a plan is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// What the user wrote.
-    pub config: &'a Config,
-    /// Where we are.
-    pub host: &'a Host,
-    /// How we were called.
-    pub flags: &'a Flags,
-}
 
 /// The plan of a new container. Every mistake of the config is found here, before anything is made.
 ///
 /// # Errors
 /// All mistakes, each with its place.
-pub fn create(ask: &Asked<'_>) -> Result<Plan, Faults> {
-    let mut plan = draft(ask);
-    if let Some(config) = ask.config.with_every_namespace() {
-        plan.keep_faults_of(&draft(&Asked { config: &config, ..*ask }));
+pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
+    let facts = &given.facts();
+    let own = Own { process: given.config.spec.process().as_ref(), at: &At::new("process") };
+
+    // What is asked. A value that another needs is passed on.
+    let mut found = Notes::of(given.config);
+    let notes = &mut found;
+    let cgroup = cgroup::read(given, notes);
+    let resctrl = resctrl::read(given, notes);
+    let kinds = &namespaces::read(given, notes);
+    let (birth, born) = (entering::birth(kinds, given.host), kinds.born());
+    let maps = idmap::read(given, kinds, notes);
+    let payload = process::read(own, given, notes);
+    let held = credentials::held(given, kinds.private(USER));
+    let credentials = credentials::read(own, held, &maps, notes);
+    let loaded = filter::read(own, given, &credentials, notes);
+    let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
+    let limits = limits::read(own, born, held, given, notes);
+    let oom_score_adj = limits::oom_score(own, given, notes);
+    affinity::read(own, notes); //                    for exec, and wrong for everybody
+    let labels = labels::of_process(own, given, notes);
+    let session = session::read(own, born, given, notes);
+    let time_offsets = times::read(given, kinds, notes);
+    let root = &rootfs::read(given, kinds, notes);
+    let label = &labels::of_mounts(given, notes);
+    let mounts = mounts::read(&Known { given, kinds, root, label, cgroup: cgroup.as_ref() }, notes);
+    let cgroup_owner = mounts.cgroup_owner.clone();
+    let devices = devices::read(given, kinds, &maps, &mounts, notes);
+    let net_devices = net_devices::read(given, kinds, notes);
+    let names = uts::read(given, kinds, notes);
+    let parameters = sysctl::read(given, kinds, notes);
+    let mut hooks = hooks::read(given, &payload, filter, notes);
+    let covered = paths::read(given, kinds, label, notes);
+    let scheduling = run_as::read(own, born, given, notes);
+    let warnings = found.into_warnings(given.config)?;
+
+    // What is done.
+    let mut list = Steps::new(given.host.me.mounts);
+    let steps = &mut list;
+    process::begin(steps); //                         signals, umask
+    entering::unseen_from_birth(birth, steps); //     no looking in
+    process::everywhere(steps);
+    entering::enter(kinds, birth, &time_offsets, facts, steps); // ids before everything they own   SPEC: config-linux.md#namespaces
+    labels.of_keyring(steps);
+    session.begin(steps); //                          session and keyring
+    let root_slot = root.attach(steps); //            propagation first, or mounts leak to the host
+    let pids = entering::open_pids(kinds, steps);
+    let open = mounts.steps(kinds, pids, steps); //   in config order                               SPEC: config.md#mounts
+    devices.steps(root, steps);
+    entering::loopback(kinds, steps);
+    net_devices::steps(&net_devices, steps); // ORDER: before the kernel parameters, which may be those of a device
+    names.steps(steps);
+    sysctl::steps(parameters, steps); //              on the host's own /proc
+    let hooked = hooks.run_in_container();
+    hooks.in_runtime(steps); //                       createRuntime                                 SPEC: runtime.md#lifecycle
+    if hooked {
+        entering::into_pids(kinds, pids, steps); //   hooks are in the container's namespaces       SPEC: config.md#posix-platform-hooks
     }
-    plan.into_plan(ask)
-}
-
-/// The order of things, whole.
-fn draft(ask: &Asked<'_>) -> Draft {
-    let mut plan = Draft::new(ask);
-    cgroup::all(ask, &mut plan); //                  where, and how much
-    resctrl::all(ask, &mut plan);
-    let kinds = namespaces::of(ask, &mut plan);
-    let own = process::own(ask, &kinds, &mut plan);
-    labels::check(ask, &mut plan);
-    process::begin(&mut plan); //                    signals, umask
-    namespaces::unseen(ask, &kinds, &mut plan); //   no looking in
-    process::everywhere(&mut plan);
-    namespaces::enter(ask, &kinds, &mut plan); //    ids before everything they own       SPEC: config-linux.md#namespaces
-    labels::of_keyring(&own, ask, &mut plan);
-    process::session(ask, &mut plan); //             session and keyring
-    rootfs::attach(ask, &kinds, &mut plan); //       propagation first, or mounts leak to the host
-    mounts::all(ask, &kinds, &mut plan); //          in config order                      SPEC: config.md#mounts
-    devices::all(ask, &kinds, &mut plan);
-    namespaces::settle(ask, &kinds, &mut plan); //   hostname, sysctl, loopback: on the host's own /proc
-    hooks::before_pivot(ask, &mut plan); //          ask createRuntime, run createContainer  SPEC: runtime.md#lifecycle
-    labels::of_process(&own, ask, &mut plan); //      for the exec; a hook must not wear them
-    rootfs::change(ask, &kinds, &mut plan);
-    namespaces::into_pids(&kinds, &mut plan);
-    console::attach(&own, ask, &mut plan);
-    paths::hide(ask, &kinds, &mut plan); //          ORDER: after pivot, on the container's own /proc
-    rootfs::finish(ask, &kinds, &mut plan); //       read-only last, when nothing has to be made any more
-    process::place(&own, &mut plan); //              the working directory and HOME, as root
-    process::run_as(&own, ask, &mut plan); //             scheduler, priorities, memory
-    process::give_up_power(&own, &mut plan); // no_new_privs, groups, ids, capabilities
+    hooks.in_container(steps); //                     createContainer
+    labels.at_exec(steps); //                         for the exec; a hook must not wear them
+    root.change(root_slot, steps);
+    if !hooked {
+        entering::into_pids(kinds, pids, steps);
+    }
+    entering::into_cgroup(kinds, steps);
+    session.console(steps);
+    covered.steps(steps); //                          ORDER: after pivot, on the container's own /proc
+    open.into_iter().for_each(|mount| mount.step(steps));
+    payload.make_cwd(steps);
+    root.finish(steps); //                            read-only last, when nothing has to be made any more
+    payload.place(steps); //                          the working directory and HOME, as root
+    scheduling.steps(steps); //                       scheduler, priorities, memory
+    credentials.give_up_power(until_exec, steps); //      no_new_privs, groups, ids, capabilities
     // ORDER: others see it when nothing of the host's is in reach, and no right is left that the program has not
-    namespaces::born_in_pids(&own, ask, &kinds, &mut plan);
-    process::prepare(&own, ask, &mut plan); //       cwd inside the root, nothing open, program there, ready
-    let answer = hooks::before_start(&own, ask, &mut plan); //          await start, startContainer
-    process::go(&own, answer, &mut plan); //         seccomp, the exec
-    plan
-}
+    if let Some((_, at)) = kinds.pids_of_others() {
+        entering::born_last(at, facts, steps);
+        session.begin_last(steps);
+        scheduling.begin_last(steps);
+        limits.begin_last(steps);
+    }
+    payload.prepare(filter, facts, steps); //         cwd inside the root, nothing open, program there, ready
+    let answer = hooks::await_start(facts, steps);
+    hooks.at_start(steps); //                         startContainer
+    payload.go(filter, answer, steps); //             seccomp, the exec
 
-/// What `exec` runs, and in which container.
-#[derive(Clone, Copy, Debug)]
-pub struct Joining<'a> {
-    /// The process object.
-    pub process: &'a Process,
-    /// Its place in error messages: `process`, or the name of its file.
-    pub at: &'a At,
-    /// Which namespaces the container has that the runtime does not share, and its first process.
-    pub container: Joined,
+    let Whole { bridge, init, openings } = list.whole(root_slot);
+    Ok(Plan {
+        birth,
+        openings,
+        root: root_slot,
+        root_on_host: root.on_host(),
+        bridge,
+        init,
+        id_maps: maps.own,
+        joined_maps: maps.joined,
+        time_offsets,
+        net_devices,
+        runtime_hooks: hooks.runtime,
+        later_hooks: hooks.later,
+        oom_score_adj,
+        limits: limits.list,
+        scheduler: scheduling.by_runtime(),
+        initial_affinity: None,
+        filter: loaded.map(|loaded| loaded.filter),
+        cgroup: cgroup.map(|cgroup| cgroup.handed_to(cgroup_owner)),
+        resctrl,
+        warnings,
+    })
 }
 
 /// The plan of a further process in a running container: the same words, joined instead of made.
 ///
 /// # Errors
 /// All mistakes, each with its place.
-pub fn exec(ask: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
-    let mut plan = Draft::new(ask);
-    let own = process::of(joining, ask, &mut plan);
-    process::begin(&mut plan);
-    process::unseen(&mut plan);
-    run_as::before_cgroup(joining, ask, &mut plan);
-    labels::of_process(&own, ask, &mut plan); //      ORDER: on the host's /proc, before the container's is all there is
-    labels::of_keyring(&own, ask, &mut plan);
-    namespaces::join(joining.container, ask, &mut plan);
-    process::session(ask, &mut plan);
-    console::attach_again(&own, ask, &mut plan);
-    process::place(&own, &mut plan);
-    run_as::in_cgroup(joining, ask, &mut plan); //   before the scheduler, which may look at it
-    process::run_as(&own, ask, &mut plan);
-    process::give_up_power(&own, &mut plan);
-    namespaces::born_inside(&own, joining.container, ask, &mut plan); // ORDER: as for init
-    process::prepare(&own, ask, &mut plan);
-    process::go(&own, None, &mut plan);
-    plan.into_plan(ask)
+pub fn exec(given: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
+    let (facts, container) = (&given.facts(), joining.container);
+    let own = Own { process: Some(joining.process), at: joining.at };
+
+    // What is asked.
+    let mut found = Notes::of(given.config);
+    let notes = &mut found;
+    let born = entering::born_inside(container, given);
+    let payload = process::read(own, given, notes);
+    let held = credentials::held(given, container.kinds.has(USER));
+    let credentials = credentials::read(own, held, &Maps::default(), notes);
+    let loaded = filter::read(own, given, &credentials, notes);
+    let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
+    let limits = limits::read(own, born, held, given, notes);
+    let oom_score_adj = limits::oom_score(own, given, notes);
+    let affinity = affinity::of_exec(own, given, notes);
+    let labels = labels::of_process(own, given, notes);
+    let session = session::read(own, born, given, notes);
+    let scheduling = run_as::read(own, born, given, notes);
+    let warnings = found.into_warnings(given.config)?;
+
+    // What is done.
+    let mut list = Steps::new(given.host.me.mounts);
+    let steps = &mut list;
+    process::begin(steps);
+    entering::unseen(steps);
+    affinity.before_cgroup(steps);
+    labels.at_exec(steps); //               ORDER: on the host's /proc, before the container's is all there is
+    labels.of_keyring(steps);
+    entering::join(container, born, facts, steps);
+    session.begin(steps);
+    session.further_terminal(steps);
+    payload.place(steps);
+    affinity.in_cgroup(steps); //           before the scheduler, which may look at it
+    scheduling.steps(steps);
+    credentials.give_up_power(until_exec, steps);
+    if born == Born::Last {
+        entering::born_last(&At::new("linux.namespaces"), facts, steps); // ORDER: as for init
+        session.begin_last(steps);
+        scheduling.begin_last(steps);
+        limits.begin_last(steps);
+    }
+    payload.prepare(filter, facts, steps);
+    payload.go(filter, None, steps);
+
+    let Whole { bridge, init, openings } = list.whole(None);
+    Ok(Plan {
+        openings,
+        bridge,
+        init,
+        oom_score_adj,
+        limits: limits.list,
+        scheduler: scheduling.by_runtime(),
+        initial_affinity: affinity.initial,
+        filter: loaded.map(|loaded| loaded.filter),
+        warnings,
+        ..Plan::default()
+    })
 }

@@ -113,7 +113,8 @@ const SUPERBLOCK: [(&str, Option<&str>); 13] = [
     ("defaults", None),
     ("nofail", None),
 ];
-const PROPAGATION: [(&str, u64); 4] = [
+/// Word, kind of propagation. With an `r` before it, each is recursive.
+pub(super) const PROPAGATION: [(&str, u64); 4] = [
     ("shared", libc::MS_SHARED),
     ("slave", libc::MS_SLAVE),
     ("private", libc::MS_PRIVATE),
@@ -205,6 +206,14 @@ impl MountOptions {
         }
         true
     }
+}
+
+/// The words for these MOUNT_ATTR_* flags; that of the atime field comes last, and none for `relatime`, its default.
+pub(super) fn words_that_set(attributes: u64) -> impl Iterator<Item = &'static str> {
+    let flags = FLAGS.iter().filter(|(_, set, clear)| *set != 0 && *clear == 0);
+    let atime = FLAGS.iter().filter(|(_, set, clear)| *set != 0 && *clear == ATIME);
+    let flags = flags.filter(move |(_, set, _)| attributes & set != 0);
+    flags.chain(atime.filter(move |(_, set, _)| attributes & ATIME == *set)).map(|(word, ..)| *word)
 }
 
 /// Every word that means something here, sorted: what `features` says.

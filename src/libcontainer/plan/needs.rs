@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use rustix::thread::CapabilitySet;
 
-use super::draft::Opening;
+use super::finished::Opening;
 use super::step::{Console, ConsoleDevice, Missing, Namespaces, NewMount, Slot, Target, What};
 use crate::wire::{Ask, HookPoint};
 
@@ -70,403 +70,219 @@ pub enum Writes<'a> {
     Inside(&'a CStr),
 }
 
+/// All that a step needs and touches.
+struct Needs<'a> {
+    /// The man page's word for it.
+    name: &'static str,
+    /// What needs one comes before rights are given up.
+    right: Right,
+    /// Whether it attaches a mount, or changes one that is attached.
+    mounts: bool,
+    writes: Writes<'a>,
+    /// The descriptors that it uses beside the container's root.
+    slots: [Option<(Slot, Use)>; 4],
+}
+
 const ADMIN: Right = Right::Capability(CapabilitySet::SYS_ADMIN);
 const NET_ADMIN: Right = Right::Capability(CapabilitySet::NET_ADMIN);
 /// To make files in a root that belongs to somebody else.
 const OVERRIDE: Right = Right::Capability(CapabilitySet::DAC_OVERRIDE);
 const NICE: Right = Right::Capability(CapabilitySet::SYS_NICE);
+const SETID: Right = Right::Capability(CapabilitySet::SETUID.union(CapabilitySet::SETGID));
+
+fn needs<'a>(name: &'static str, right: Right) -> Needs<'a> {
+    Needs { name, right, mounts: false, writes: Writes::Nothing, slots: [None; 4] }
+}
+
+impl<'a> Needs<'a> {
+    fn writing(self, writes: Writes<'a>) -> Needs<'a> {
+        Needs { writes, ..self }
+    }
+
+    fn mounting(self, writes: Writes<'a>) -> Needs<'a> {
+        Needs { writes, mounts: true, ..self }
+    }
+
+    fn using<const N: usize>(mut self, slots: [Option<(Slot, Use)>; N]) -> Needs<'a> {
+        self.slots.iter_mut().zip(slots).for_each(|(place, slot)| *place = slot);
+        self
+    }
+}
 
 impl What {
-    /// The man page's word for it.
-    pub fn name(&self) -> &'static str {
+    fn needs(&self) -> Needs<'_> {
+        use Right::{Anybody, Capability};
+        use Writes::{HostProc, Inside, Nothing, Path};
         match self {
-            What::Ask(_) => "ask",
-            What::Join(..) => "setns",
-            What::Unshare(_) => "unshare",
-            What::BecomeRoot => "setuid 0",
-            What::EnterTime => "setns time",
-            What::Loopback => "lo up",
-            What::Spawn(_) => "clone",
-            What::Signals => "signals",
-            What::Undumpable => "not dumpable",
-            What::Session => "setsid",
-            What::ControllingTerminal => "controlling terminal",
-            What::Keyring(_) => "keyring",
-            What::Label(..) => "label",
-            What::Propagate(..) => "propagation",
-            What::PrivateAbove(_) => "private",
-            What::AttachRoot(..) => "mount root",
-            What::NewMount(_) => "mount",
-            What::Find(_) => "find",
-            What::Copy(..) => "open_tree",
-            What::EmptyDirectory(..) => "empty directory",
-            What::Bind(..) => "bind",
-            What::BindOrLink(..) => "bind or link",
-            What::Remount(..) => "remount",
-            What::Mknod(_) => "mknod",
-            What::Symlink(..) => "symlink",
-            What::Replace(..) => "symlink, replaced",
-            What::Pivot => "pivot_root",
-            What::Unmount(_) => "umount",
-            What::MoveRoot => "move root",
-            What::Chroot(_) => "chroot",
-            What::Mask(..) => "mask",
-            What::ReadOnly(_) => "read-only",
-            What::Finish(..) => "mount_setattr",
-            What::Sysctl(..) => "sysctl",
-            What::Hostname(_) => "sethostname",
-            What::Domainname(_) => "setdomainname",
-            What::Console(_) => "terminal",
-            What::Umask(_) => "umask",
-            What::Groups(_) => "setgroups",
-            What::OwnStdio(_) => "fchown stdio",
-            What::Bounding(_) => "bounding set",
-            What::Ids(..) => "setresuid",
-            What::Capabilities(_) => "capset",
-            What::NoNewPrivs => "no_new_privs",
-            What::Seccomp(_) => "seccomp",
-            What::Scheduler(_) => "sched_setattr",
-            What::Processes(..) => "setrlimit",
-            What::IoPriority(_) => "ioprio_set",
-            What::Personality(_) => "personality",
-            What::MemoryPolicy(..) => "set_mempolicy",
-            What::DeathSignal(_) => "parent-death signal",
-            What::AllCpus | What::Affinity(_) => "sched_setaffinity",
-            What::MakeCwd(_) => "mkdir cwd",
-            What::TryChdir(_) => "chdir as root",
-            What::Chdir(_) => "chdir",
-            What::Home(_) => "HOME",
-            What::CloseFds(..) => "close_range",
-            What::FindProgram(_) => "find program",
-            What::Ready => "ready",
-            What::AwaitStart(..) => "await start",
-            What::AboutToExec(_) => "tell start",
-            What::Hooks(..) => "hooks",
-            What::Exec(_) => "execve",
+            What::Ask(ask) => {
+                let (right, slot) = asked(*ask);
+                needs("ask", right).using([slot])
+            }
+            What::Join(slot, _) => needs("setns", ADMIN).using([Some((*slot, Use::Enter))]),
+            What::Unshare(_) => needs("unshare", ADMIN),
+            What::BecomeRoot => needs("setuid 0", SETID),
+            What::EnterTime => needs("setns time", ADMIN),
+            What::Loopback => needs("lo up", NET_ADMIN),
+            // a clone into the pid namespace that setns(2) has chosen needs no right
+            What::Spawn(Namespaces::NONE) => needs("clone", Anybody),
+            What::Spawn(_) => needs("clone", ADMIN),
+            What::Signals => needs("signals", Anybody),
+            What::Undumpable => needs("not dumpable", Anybody),
+            What::Session => needs("setsid", Anybody),
+            What::ControllingTerminal => needs("controlling terminal", Anybody),
+            What::Keyring(_) => needs("keyring", Anybody),
+            What::Label { file, .. } => needs("label", Anybody).writing(HostProc(file)),
+            What::Propagate { path, .. } => needs("propagation", ADMIN).mounting(Path(path)),
+            What::PrivateAbove(path) => needs("private", ADMIN).mounting(Path(path)),
+            What::AttachRoot { tree, path, .. } => {
+                needs("mount root", ADMIN).mounting(Path(path)).using([Some((*tree, Use::Attach))])
+            }
+            What::NewMount(mount) => needs("mount", ADMIN).mounting(Inside(&mount.target.path)).using(of_mount(mount)),
+            What::Find(slot) => needs("find", Anybody).using([Some((*slot, Use::Find))]),
+            What::Copy(slot, _) => needs("open_tree", ADMIN).using([Some((*slot, Use::Copy))]),
+            What::EmptyDirectory(slot, _) => needs("empty directory", ADMIN).using([Some((*slot, Use::MakeEmpty))]),
+            What::Bind(slot, _, target) => {
+                needs("bind", ADMIN).mounting(Inside(&target.path)).using([looks(target), Some((*slot, Use::Attach))])
+            }
+            What::BindOrLink(slot, _, target) => needs("bind or link", ADMIN)
+                .mounting(Inside(&target.path))
+                .using([looks(target), Some((*slot, Use::Attach))]),
+            What::Remount(_, target) => needs("remount", ADMIN).mounting(Inside(&target.path)).using([looks(target)]),
+            What::Mknod(node) => needs("mknod", Capability(CapabilitySet::MKNOD)).writing(Inside(&node.path)),
+            What::Symlink { path, .. } => needs("symlink", OVERRIDE).writing(Inside(path)),
+            What::Replace { path, .. } => needs("symlink, replaced", OVERRIDE).writing(Inside(path)),
+            What::Pivot => needs("pivot_root", ADMIN).mounting(Nothing),
+            What::Unmount(path) => needs("umount", ADMIN).mounting(Path(path)),
+            What::MoveRoot => needs("move root", ADMIN).mounting(Nothing),
+            What::Chroot(slot) => {
+                needs("chroot", Capability(CapabilitySet::SYS_CHROOT)).using([Some((*slot, Use::Chroot))])
+            }
+            What::Mask { path, null, empty } => {
+                let slots = [*null, *empty].map(|slot| Some((slot, Use::AttachCopy)));
+                needs("mask", ADMIN).mounting(Inside(path)).using(slots)
+            }
+            What::ReadOnly(path) => needs("read-only", ADMIN).mounting(Inside(path)),
+            What::Finish { path, .. } => needs("mount_setattr", ADMIN).mounting(Inside(path)),
+            What::Sysctl { name, .. } => needs("sysctl", ADMIN).writing(HostProc(name)),
+            What::Hostname(_) => needs("sethostname", ADMIN),
+            What::Domainname(_) => needs("setdomainname", ADMIN),
+            What::Console(Console { socket, device: ConsoleDevice::Bound(target), .. }) => needs("terminal", ADMIN)
+                .mounting(Inside(&target.path))
+                .using([looks(target), Some((*socket, Use::SendTerminal))]),
+            What::Console(Console { socket, device: ConsoleDevice::Untouched, .. }) => {
+                needs("terminal", ADMIN).using([Some((*socket, Use::SendTerminal))])
+            }
+            What::Umask(_) => needs("umask", Anybody),
+            What::Groups(_) => needs("setgroups", Capability(CapabilitySet::SETGID)),
+            What::OwnStdio(_) => needs("fchown stdio", Capability(CapabilitySet::CHOWN)),
+            What::Bounding(_) => needs("bounding set", Capability(CapabilitySet::SETPCAP)),
+            What::Ids { .. } => needs("setresuid", SETID),
+            What::Capabilities(_) => needs("capset", Anybody),
+            What::NoNewPrivs => needs("no_new_privs", Anybody),
+            What::Seccomp(_) => needs("seccomp", Right::AdminOrNoNewPrivs),
+            What::Scheduler(_) => needs("sched_setattr", NICE),
+            What::Processes { .. } => needs("setrlimit", Anybody),
+            What::IoPriority(_) => needs("ioprio_set", NICE),
+            What::Personality(_) => needs("personality", Anybody),
+            What::MemoryPolicy { .. } => needs("set_mempolicy", Anybody),
+            What::DeathSignal(_) => needs("parent-death signal", Anybody),
+            What::AllCpus | What::Affinity(_) => needs("sched_setaffinity", Anybody),
+            What::MakeCwd(path) => needs("mkdir cwd", OVERRIDE).writing(Inside(path)),
+            What::TryChdir(_) => needs("chdir as root", OVERRIDE),
+            What::Chdir(_) => needs("chdir", Anybody),
+            What::Home(_) => needs("HOME", OVERRIDE),
+            What::CloseFds { .. } => needs("close_range", Anybody),
+            What::FindProgram(_) => needs("find program", Anybody),
+            What::Ready => needs("ready", Anybody),
+            What::AwaitStart { fifo, answer } => {
+                needs("await start", Anybody).using([Some((*fifo, Use::AwaitStart)), Some((*answer, Use::AnswerStart))])
+            }
+            What::AboutToExec(answer) => needs("tell start", Anybody).using([Some((*answer, Use::AnswerStart))]),
+            What::Hooks { point, state, output, .. } => needs("hooks", of_hooks(*point))
+                .using([Some((*state, Use::ReadState)), Some((*output, Use::KeepOutput))]),
+            What::Exec(_) => needs("execve", Anybody),
         }
     }
 
+    /// The man page's word for it.
+    pub fn name(&self) -> &'static str {
+        self.needs().name
+    }
+
     /// The descriptors that it uses beside the container's root, and for what.
-    pub fn slots(&self) -> Vec<(Slot, Use)> {
-        match self {
-            What::Ask(Ask::Tree(slot)) => vec![(Slot(*slot as usize), Use::Receive)],
-            What::Ask(Ask::MapIds(slot)) => vec![(Slot(*slot as usize), Use::MapIds)],
-            What::Ask(
-                Ask::IdMaps
-                | Ask::TimeOffsets
-                | Ask::Cgroup
-                | Ask::Limits
-                | Ask::Scheduler
-                | Ask::Hooks(_)
-                | Ask::SeccompListener
-                | Ask::NetDevices
-                | Ask::CheckViews,
-            ) => Vec::new(),
-            What::Join(slot, _) => vec![(*slot, Use::Enter)],
-            What::AttachRoot(slot, ..) => vec![(*slot, Use::Attach)],
-            What::NewMount(mount) => mount.slots(),
-            What::Find(slot) => vec![(*slot, Use::Find)],
-            What::Copy(slot, _) => vec![(*slot, Use::Copy)],
-            What::EmptyDirectory(slot, _) => vec![(*slot, Use::MakeEmpty)],
-            What::Bind(slot, _, target) | What::BindOrLink(slot, _, target) => {
-                target.slots().chain([(*slot, Use::Attach)]).collect()
-            }
-            What::Remount(_, target) => target.slots().collect(),
-            What::Chroot(slot) => vec![(*slot, Use::Chroot)],
-            What::Mask(_, null, empty) => vec![(*null, Use::AttachCopy), (*empty, Use::AttachCopy)],
-            What::Console(console) => console.slots(),
-            What::AwaitStart(fifo, answer) => vec![(*fifo, Use::AwaitStart), (*answer, Use::AnswerStart)],
-            What::AboutToExec(answer) => vec![(*answer, Use::AnswerStart)],
-            What::Hooks(_, _, state, output) => vec![(*state, Use::ReadState), (*output, Use::KeepOutput)],
-            What::Unshare(_)
-            | What::BecomeRoot
-            | What::EnterTime
-            | What::Loopback
-            | What::Spawn(_)
-            | What::Signals
-            | What::Undumpable
-            | What::Session
-            | What::ControllingTerminal
-            | What::Processes(..)
-            | What::Keyring(_)
-            | What::Label(..)
-            | What::Propagate(..)
-            | What::PrivateAbove(_)
-            | What::Mknod(_)
-            | What::Symlink(..)
-            | What::Replace(..)
-            | What::Pivot
-            | What::Unmount(_)
-            | What::MoveRoot
-            | What::ReadOnly(_)
-            | What::Finish(..)
-            | What::Sysctl(..)
-            | What::Hostname(_)
-            | What::Domainname(_)
-            | What::Umask(_)
-            | What::Groups(_)
-            | What::OwnStdio(_)
-            | What::Bounding(_)
-            | What::Ids(..)
-            | What::Capabilities(_)
-            | What::NoNewPrivs
-            | What::Seccomp(_)
-            | What::Scheduler(_)
-            | What::IoPriority(_)
-            | What::Personality(_)
-            | What::MemoryPolicy(..)
-            | What::DeathSignal(_)
-            | What::AllCpus
-            | What::Affinity(_)
-            | What::MakeCwd(_)
-            | What::TryChdir(_)
-            | What::Chdir(_)
-            | What::Home(_)
-            | What::CloseFds(..)
-            | What::FindProgram(_)
-            | What::Ready
-            | What::Exec(_) => Vec::new(),
-        }
+    pub fn slots(&self) -> impl Iterator<Item = (Slot, Use)> {
+        self.needs().slots.into_iter().flatten()
     }
 
     /// The right that it needs. What needs one comes before rights are given up.
     pub fn right(&self) -> Right {
-        match self {
-            What::Ask(Ask::IdMaps | Ask::TimeOffsets | Ask::Cgroup | Ask::Limits) => Right::SameIds,
-            What::Ask(Ask::Tree(_) | Ask::MapIds(_)) => ADMIN,
-            What::Ask(Ask::NetDevices) => NET_ADMIN,
-            // the runtime's own rights: hooks may look at the container as its root is
-            What::Ask(Ask::Hooks(_)) => Right::SameIds,
-            // the runtime's own right, over a process that has none; or a look at it
-            What::Ask(Ask::SeccompListener | Ask::Scheduler | Ask::CheckViews) => Right::Anybody,
-            // a clone into the pid namespace that setns(2) has chosen needs no right
-            What::Spawn(Namespaces::NONE) => Right::Anybody,
-            What::Join(..) | What::Unshare(_) | What::EnterTime | What::Spawn(_) => ADMIN,
-            What::BecomeRoot | What::Ids(..) => Right::Capability(CapabilitySet::SETUID.union(CapabilitySet::SETGID)),
-            What::Groups(_) => Right::Capability(CapabilitySet::SETGID),
-            What::Bounding(_) => Right::Capability(CapabilitySet::SETPCAP),
-            What::Loopback => NET_ADMIN,
-            What::Propagate(..) | What::PrivateAbove(_) | What::AttachRoot(..) => ADMIN,
-            What::NewMount(_) | What::Copy(..) | What::EmptyDirectory(..) => ADMIN,
-            What::Bind(..) | What::BindOrLink(..) | What::Remount(..) => ADMIN,
-            What::Pivot | What::Unmount(_) | What::MoveRoot | What::Mask(..) | What::ReadOnly(_) | What::Finish(..) => {
-                ADMIN
-            }
-            What::Sysctl(..) | What::Hostname(_) | What::Domainname(_) | What::Console(_) => ADMIN,
-            What::Mknod(_) => Right::Capability(CapabilitySet::MKNOD),
-            What::Symlink(..) | What::Replace(..) | What::MakeCwd(_) | What::TryChdir(_) | What::Home(_) => OVERRIDE,
-            What::Chroot(_) => Right::Capability(CapabilitySet::SYS_CHROOT),
-            What::OwnStdio(_) => Right::Capability(CapabilitySet::CHOWN),
-            What::Scheduler(_) | What::IoPriority(_) => NICE,
-            What::Seccomp(_) => Right::AdminOrNoNewPrivs,
-            What::Hooks(HookPoint::CreateRuntime | HookPoint::CreateContainer, ..) => Right::SameIds,
-            // SPEC: config.md#posix-platform-hooks: they run in the container, with what the program has
-            What::Hooks(HookPoint::StartContainer, ..) => Right::Anybody,
-            What::Find(_)
-            | What::Signals
-            | What::Undumpable
-            | What::Session
-            | What::ControllingTerminal
-            | What::Processes(..)
-            | What::Keyring(_)
-            | What::Label(..)
-            | What::Umask(_)
-            | What::Capabilities(_)
-            | What::NoNewPrivs
-            | What::Personality(_)
-            | What::MemoryPolicy(..)
-            | What::DeathSignal(_)
-            | What::AllCpus
-            | What::Affinity(_)
-            | What::Chdir(_)
-            | What::CloseFds(..)
-            | What::FindProgram(_)
-            | What::Ready
-            | What::AwaitStart(..)
-            | What::AboutToExec(_)
-            | What::Exec(_) => Right::Anybody,
-        }
+        self.needs().right
     }
 
     /// Whether it attaches a mount, or changes one that is attached.
     pub fn mounts(&self) -> bool {
-        match self {
-            What::Propagate(..)
-            | What::PrivateAbove(_)
-            | What::AttachRoot(..)
-            | What::NewMount(_)
-            | What::Bind(..)
-            | What::BindOrLink(..)
-            | What::Remount(..)
-            | What::Pivot
-            | What::Unmount(_)
-            | What::MoveRoot
-            | What::Mask(..)
-            | What::ReadOnly(_)
-            | What::Finish(..) => true,
-            What::Console(console) => matches!(console.device, ConsoleDevice::Bound(_)),
-            What::Ask(_)
-            | What::Join(..)
-            | What::Unshare(_)
-            | What::BecomeRoot
-            | What::EnterTime
-            | What::Loopback
-            | What::Spawn(_)
-            | What::Signals
-            | What::Undumpable
-            | What::Session
-            | What::ControllingTerminal
-            | What::Processes(..)
-            | What::Keyring(_)
-            | What::Label(..)
-            | What::Find(_)
-            | What::Copy(..)
-            | What::EmptyDirectory(..)
-            | What::Mknod(_)
-            | What::Symlink(..)
-            | What::Replace(..)
-            | What::Chroot(_)
-            | What::Sysctl(..)
-            | What::Hostname(_)
-            | What::Domainname(_)
-            | What::Umask(_)
-            | What::Groups(_)
-            | What::OwnStdio(_)
-            | What::Bounding(_)
-            | What::Ids(..)
-            | What::Capabilities(_)
-            | What::NoNewPrivs
-            | What::Seccomp(_)
-            | What::Scheduler(_)
-            | What::IoPriority(_)
-            | What::Personality(_)
-            | What::MemoryPolicy(..)
-            | What::DeathSignal(_)
-            | What::AllCpus
-            | What::Affinity(_)
-            | What::MakeCwd(_)
-            | What::TryChdir(_)
-            | What::Chdir(_)
-            | What::Home(_)
-            | What::CloseFds(..)
-            | What::FindProgram(_)
-            | What::Ready
-            | What::AwaitStart(..)
-            | What::AboutToExec(_)
-            | What::Hooks(..)
-            | What::Exec(_) => false,
-        }
+        self.needs().mounts
     }
 
     /// Which file or mount it writes to, makes, covers or changes.
     pub fn writes(&self) -> Writes<'_> {
+        self.needs().writes
+    }
+
+    /// The place that it puts a mount at.
+    pub fn target(&self) -> Option<&Target> {
         match self {
-            What::Label(file, _) | What::Sysctl(file, _) => Writes::HostProc(file),
-            What::Propagate(path, _) | What::PrivateAbove(path) | What::AttachRoot(_, path, _) => Writes::Path(path),
-            What::Unmount(path) => Writes::Path(path),
-            What::NewMount(mount) => Writes::Inside(&mount.target.path),
-            What::Bind(_, _, target) | What::BindOrLink(_, _, target) | What::Remount(_, target) => {
-                Writes::Inside(&target.path)
-            }
-            What::Mknod(node) => Writes::Inside(&node.path),
-            What::Symlink(_, path) | What::Replace(_, path) => Writes::Inside(path),
-            What::Mask(path, ..) | What::ReadOnly(path) | What::Finish(path, _) => Writes::Inside(path),
-            What::MakeCwd(path) => Writes::Inside(path),
-            What::Console(console) => match &console.device {
-                ConsoleDevice::Bound(target) => Writes::Inside(&target.path),
-                ConsoleDevice::Untouched => Writes::Nothing,
-            },
-            What::Ask(_)
-            | What::Join(..)
-            | What::Unshare(_)
-            | What::BecomeRoot
-            | What::EnterTime
-            | What::Loopback
-            | What::Spawn(_)
-            | What::Signals
-            | What::Undumpable
-            | What::Session
-            | What::ControllingTerminal
-            | What::Processes(..)
-            | What::Keyring(_)
-            | What::Find(_)
-            | What::Copy(..)
-            | What::EmptyDirectory(..)
-            | What::Pivot
-            | What::MoveRoot
-            | What::Chroot(_)
-            | What::Hostname(_)
-            | What::Domainname(_)
-            | What::Umask(_)
-            | What::Groups(_)
-            | What::OwnStdio(_)
-            | What::Bounding(_)
-            | What::Ids(..)
-            | What::Capabilities(_)
-            | What::NoNewPrivs
-            | What::Seccomp(_)
-            | What::Scheduler(_)
-            | What::IoPriority(_)
-            | What::Personality(_)
-            | What::MemoryPolicy(..)
-            | What::DeathSignal(_)
-            | What::AllCpus
-            | What::Affinity(_)
-            | What::TryChdir(_)
-            | What::Chdir(_)
-            | What::Home(_)
-            | What::CloseFds(..)
-            | What::FindProgram(_)
-            | What::Ready
-            | What::AwaitStart(..)
-            | What::AboutToExec(_)
-            | What::Hooks(..)
-            | What::Exec(_) => Writes::Nothing,
+            What::NewMount(mount) => Some(&mount.target),
+            What::Bind(_, _, target) | What::BindOrLink(_, _, target) => Some(target),
+            _ => None,
         }
     }
-}
 
-impl What {
     /// Whether it goes through the host's /proc: to write, or to look at the process's own namespaces.
     pub fn needs_host_proc(&self) -> bool {
-        match self.writes() {
-            Writes::HostProc(_) => true,
-            Writes::Nothing | Writes::Path(_) | Writes::Inside(_) => {
-                // setns(2) refuses the user namespace that the process is in already: it is compared with the own one
-                let own = |kinds: &Namespaces| kinds.has(libc::CLONE_NEWUSER as u64);
-                matches!(self, What::Join(_, kinds) if own(kinds)) || *self == What::EnterTime
-            }
-        }
+        // setns(2) refuses the user namespace that the process is in already: it is compared with the own one
+        let own = |kinds: &Namespaces| kinds.has(libc::CLONE_NEWUSER as u64);
+        matches!(self.writes(), Writes::HostProc(_))
+            || matches!(self, What::Join(_, kinds) if own(kinds))
+            || *self == What::EnterTime
     }
 }
 
-impl Target {
-    fn slots(&self) -> impl Iterator<Item = (Slot, Use)> {
-        match self.missing {
-            Missing::LikeSource(slot) => Some((slot, Use::Look)),
-            Missing::Directory | Missing::File => None,
-        }
-        .into_iter()
+/// The right that an answer takes, and the descriptor that it is about.
+fn asked(ask: Ask) -> (Right, Option<(Slot, Use)>) {
+    match ask {
+        // the runtime's own rights: hooks may look at the container as its root is
+        Ask::IdMaps | Ask::TimeOffsets | Ask::Cgroup | Ask::Limits | Ask::Hooks(_) => (Right::SameIds, None),
+        Ask::Tree(slot) => (ADMIN, Some((Slot(slot as usize), Use::Receive))),
+        Ask::MapIds(slot) => (ADMIN, Some((Slot(slot as usize), Use::MapIds))),
+        Ask::NetDevices => (NET_ADMIN, None),
+        // the runtime's own right, over a process that has none; or a look at it
+        Ask::SeccompListener | Ask::Scheduler | Ask::CheckViews => (Right::Anybody, None),
     }
 }
 
-impl NewMount {
-    fn slots(&self) -> Vec<(Slot, Use)> {
-        let maps = self.ids.map(|slot| (slot, Use::MapIds));
-        let instead = self.fallback.map(|slot| (slot, Use::Attach));
-        let pids = self.pid_namespace.map(|slot| (slot, Use::Enter));
-        self.target.slots().chain(maps).chain(instead).chain(pids).collect()
+fn of_hooks(point: HookPoint) -> Right {
+    match point {
+        HookPoint::CreateRuntime | HookPoint::CreateContainer => Right::SameIds,
+        // SPEC: config.md#posix-platform-hooks: they run in the container, with what the program has
+        HookPoint::StartContainer => Right::Anybody,
     }
 }
 
-impl Console {
-    fn slots(&self) -> Vec<(Slot, Use)> {
-        let place = match &self.device {
-            ConsoleDevice::Bound(target) => target.slots().next(),
-            ConsoleDevice::Untouched => None,
-        };
-        place.into_iter().chain([(self.socket, Use::SendTerminal)]).collect()
+fn looks(target: &Target) -> Option<(Slot, Use)> {
+    match target.missing {
+        Missing::LikeSource(slot) => Some((slot, Use::Look)),
+        Missing::Directory | Missing::File => None,
     }
+}
+
+fn of_mount(mount: &NewMount) -> [Option<(Slot, Use)>; 4] {
+    [
+        looks(&mount.target),
+        mount.ids.map(|slot| (slot, Use::MapIds)),
+        mount.fallback.map(|slot| (slot, Use::Attach)),
+        mount.pid_namespace.map(|slot| (slot, Use::Enter)),
+    ]
 }
 
 /// What a descriptor is good for, as it was opened and as steps have changed it since.

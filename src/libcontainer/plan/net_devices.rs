@@ -3,25 +3,28 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::Asked;
-use super::draft::{Draft, NetDevice};
+use super::asked::Asked;
+use super::finished::NetDevice;
 use super::namespaces::{Kinds, NETWORK};
+use super::notes::Notes;
 use super::step::What;
+use super::steps::Steps;
 use crate::config::At;
 use crate::wire::Ask;
 
 /// The longest name that the kernel takes (IFNAMSIZ, with a NUL).
 const MAX_NAME: usize = 15;
 
-pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    let devices = ask.config.spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
-    let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return };
+/// Reads it.
+pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<NetDevice> {
+    let devices = given.linux().and_then(|linux| linux.net_devices().as_ref());
+    let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return Vec::new() };
     let at = At::new("linux.netDevices");
     if !kinds.private(NETWORK) {
-        plan.fault(&at, "needs a network namespace (linux.namespaces)");
+        notes.fault(&at, "needs a network namespace (linux.namespaces)");
     }
-    if ask.host.me.uid != 0 {
-        plan.fault(&at, "needs root: a device of the host is moved");
+    if given.host.me.uid != 0 {
+        notes.fault(&at, "needs root: a device of the host is moved");
     }
     let mut list: Vec<NetDevice> = Vec::with_capacity(devices.len());
     for (name, device) in devices {
@@ -32,33 +35,39 @@ pub(super) fn all(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
     let mut places: HashMap<&str, &At> = HashMap::with_capacity(list.len());
     for device in &list {
         let place = device.at.key("name");
-        check(&device.name, &device.at, plan);
+        check(&device.name, &device.at, notes);
         if device.name.contains('%') {
-            plan.fault(&device.at, format!("{:?} is not a name for a network device", device.name));
+            notes.fault(&device.at, format!("{:?} is not a name for a network device", device.name));
         } else if device.name == "lo" {
-            plan.fault(&device.at, "the loopback belongs to its network namespace");
+            notes.fault(&device.at, "the loopback belongs to its network namespace");
         }
         if device.inside != device.name {
-            check(&device.inside, &place, plan);
+            check(&device.inside, &place, notes);
         }
         if device.inside == "lo" && device.name != "lo" {
-            plan.fault(&place, "every network namespace has a \"lo\" already");
+            notes.fault(&place, "every network namespace has a \"lo\" already");
         }
         match places.entry(&device.inside) {
             // the kernel numbers these
             _ if device.inside.contains('%') => {}
             Entry::Occupied(other) => {
-                plan.fault(&place, format!("{:?} is the name of {} too", device.inside, other.get()));
+                notes.fault(&place, format!("{:?} is the name of {} too", device.inside, other.get()));
             }
             Entry::Vacant(free) => drop(free.insert(&device.at)),
         }
     }
-    plan.at(&at, What::Ask(Ask::NetDevices));
-    plan.plan().net_devices = list;
+    list
+}
+
+/// The runtime moves them.
+pub(super) fn steps(devices: &[NetDevice], steps: &mut Steps) {
+    if !devices.is_empty() {
+        steps.at(&At::new("linux.netDevices"), What::Ask(Ask::NetDevices));
+    }
 }
 
 /// What the kernel takes as a name (dev_valid_name), or as a pattern with one `%d`.
-fn check(name: &str, at: &At, plan: &mut Draft) {
+fn check(name: &str, at: &At, notes: &mut Notes) {
     let broken = name.contains(['/', ':', '\0']) || name.contains(char::is_whitespace);
     let patterns = name.matches('%').count();
     if name.is_empty()
@@ -67,8 +76,8 @@ fn check(name: &str, at: &At, plan: &mut Draft) {
         || patterns > 1
         || patterns != name.matches("%d").count()
     {
-        plan.fault(at, format!("{name:?} is not a name for a network device"));
+        notes.fault(at, format!("{name:?} is not a name for a network device"));
     } else if name.len() > MAX_NAME {
-        plan.fault(at, format!("{name:?} has {} bytes, and {MAX_NAME} is the most", name.len()));
+        notes.fault(at, format!("{name:?} has {} bytes, and {MAX_NAME} is the most", name.len()));
     }
 }

@@ -1,53 +1,73 @@
-//! `linux.maskedPaths` and `linux.readonlyPaths`.
+//! `linux.maskedPaths` and `linux.readonlyPaths`. SPEC: config-linux.md#masked-paths, #readonly-paths.
 
 use std::collections::HashSet;
+use std::ffi::CString;
 use std::path::Path;
 
-use super::draft::{Draft, Opening};
-use super::mounts::clean;
+use super::asked::Asked;
+use super::finished::Opening;
+use super::labels::MountLabel;
 use super::namespaces::{Kinds, MOUNT};
+use super::notes::Notes;
 use super::step::What;
-use super::{Asked, labels, process};
+use super::steps::Steps;
+use super::values::{c_string, clean};
 use crate::config::At;
 
-/// SPEC: config-linux.md#masked-paths, #readonly-paths.
-pub(super) fn hide(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    let Some(linux) = ask.config.spec.linux().as_ref() else { return };
-    let readonly = linux.readonly_paths().as_deref().unwrap_or_default();
-    for (path, at) in places(readonly, &At::new("linux.readonlyPaths"), kinds, plan) {
-        if let Some(path) = process::c_string(&path, &at, plan) {
-            plan.at(&at, What::ReadOnly(path));
-        }
-    }
-    let masked = linux.masked_paths().as_deref().unwrap_or_default();
-    let label = labels::of_empty(ask, plan);
-    for (path, at) in places(masked, &At::new("linux.maskedPaths"), kinds, plan) {
-        // one of each for all: a mount per path, and not a file system per path
-        let list = At::new("linux.maskedPaths");
-        let null = plan.open_once(&list, Opening::Null);
-        let empty = plan.open_once(&list, Opening::Empty(label.clone()));
-        if let Some(path) = process::c_string(&path, &at, plan) {
-            plan.at(&at, What::Mask(path, null, empty));
-        }
+/// Both lists: paths inside the root, each with its property.
+#[derive(Debug)]
+pub(super) struct Covered {
+    readonly: Vec<(CString, At)>,
+    masked: Vec<(CString, At)>,
+    /// The label of the directory that masks directories.
+    label: Option<CString>,
+}
+
+/// Reads them.
+pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, label: &MountLabel, notes: &mut Notes) -> Covered {
+    let linux = given.linux();
+    let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
+    let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
+    Covered {
+        readonly: places(readonly, &At::new("linux.readonlyPaths"), kinds, notes),
+        masked: places(masked, &At::new("linux.maskedPaths"), kinds, notes),
+        label: label.of_empty(),
     }
 }
 
-fn places(list: &[String], at: &At, kinds: &Kinds, plan: &mut Draft) -> Vec<(String, At)> {
+fn places(list: &[String], at: &At, kinds: &Kinds, notes: &mut Notes) -> Vec<(CString, At)> {
     if !list.is_empty() && !kinds.private(MOUNT) {
-        plan.fault(at, "needs a mount namespace (linux.namespaces)");
+        notes.fault(at, "needs a mount namespace (linux.namespaces)");
         return Vec::new();
     }
     let (mut places, mut seen) = (Vec::with_capacity(list.len()), HashSet::with_capacity(list.len()));
     for (n, path) in list.iter().enumerate() {
         let at = at.index(n);
         if Path::new(path).is_absolute() {
-            let path = clean(Path::new(path));
-            if seen.insert(path.clone()) {
-                places.push((path, at));
-            }
+            let place = c_string(&clean(Path::new(path)), &at, notes);
+            places.extend(place.filter(|place| seen.insert(place.clone())).map(|place| (place, at)));
         } else {
-            plan.fault(&at, format!("{path:?} is not absolute"));
+            notes.fault(&at, format!("{path:?} is not absolute"));
         }
     }
     places
+}
+
+impl Covered {
+    /// ORDER: after pivot, on the container's own /proc.
+    pub(super) fn steps(self, steps: &mut Steps) {
+        for (path, at) in self.readonly {
+            steps.at(&at, What::ReadOnly(path));
+        }
+        if self.masked.is_empty() {
+            return;
+        }
+        // one of each for all: a mount per path, and not a file system per path
+        let list = At::new("linux.maskedPaths");
+        let null = steps.open_once(&list, Opening::Null);
+        let empty = steps.open_once(&list, Opening::Empty(self.label));
+        for (path, at) in self.masked {
+            steps.at(&at, What::Mask { path, null, empty });
+        }
+    }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxIntelRdt;
 
-use super::Asked;
-use super::draft::Draft;
+use super::asked::Asked;
+use super::notes::Notes;
 use crate::config::At;
 use crate::host::Resctrl;
 
@@ -80,40 +80,39 @@ impl Group {
     }
 }
 
-pub(super) fn all(ask: &Asked<'_>, plan: &mut Draft) {
-    let Some(asked) = ask.config.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) else { return };
+/// Reads `linux.intelRdt`.
+pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<Group> {
+    let asked = given.linux().and_then(|linux| linux.intel_rdt().as_ref())?;
     let top = At::new("linux.intelRdt");
     let closid = asked.clos_id().as_deref().filter(|name| !name.is_empty());
     let at = if closid.is_some() { top.key("closID") } else { top.clone() };
-    let schemata = schemata(asked, &top, plan);
+    let schemata = schemata(asked, &top, notes);
     let (name, owner) = match closid {
         Some("/") => ("", Owner::Everybody),
         Some(name) => (name, Owner::Everybody),
-        None => (ask.flags.id.as_str(), Owner::Container),
+        None => (given.flags.id.as_str(), Owner::Container),
     };
     if let Some(problem) = no_name(name).filter(|_| closid != Some("/")) {
-        plan.fault(&at, format!("{name:?} {problem}"));
-        return;
+        notes.fault(&at, format!("{name:?} {problem}"));
+        return None;
     }
-    let mount = match &ask.host.resctrl {
+    let mount = match &given.host.resctrl {
         Resctrl::At(mount) => mount.clone(),
         Resctrl::NotMounted => {
-            plan.fault(&top, "resctrl is not mounted (mount -t resctrl resctrl /sys/fs/resctrl)");
-            return;
+            notes.fault(&top, "resctrl is not mounted (mount -t resctrl resctrl /sys/fs/resctrl)");
+            return None;
         }
         Resctrl::Unknown | Resctrl::NotLookedFor => {
-            plan.fault(
-                &top,
-                "this machine has no resctrl: its CPU has no such control, or its kernel does not know it",
-            );
-            return;
+            let said = "this machine has no resctrl: its CPU has no such control, or its kernel does not know it";
+            notes.fault(&top, said);
+            return None;
         }
     };
     // no slash behind it where the name is nothing
     let directory = if name.is_empty() { mount.clone() } else { mount.join(name) };
     let monitored = asked.enable_monitoring().unwrap_or(false);
-    let monitoring = monitored.then(|| directory.join("mon_groups").join(&ask.flags.id));
-    plan.plan().resctrl = Some(Group { mount, directory, owner, schemata, monitoring, at });
+    let monitoring = monitored.then(|| directory.join("mon_groups").join(&given.flags.id));
+    Some(Group { mount, directory, owner, schemata, monitoring, at })
 }
 
 fn no_name(name: &str) -> Option<&'static str> {
@@ -127,22 +126,22 @@ fn no_name(name: &str) -> Option<&'static str> {
 }
 
 /// In the order of the specification: what comes later may say it again, and then holds.
-fn schemata(asked: &LinuxIntelRdt, top: &At, plan: &mut Draft) -> Vec<Schema> {
+fn schemata(asked: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
     let mut all = Vec::new();
     if let Some(text) = asked.l3_cache_schema() {
-        all.extend(l3_cache(text, &top.key("l3CacheSchema"), plan));
+        all.extend(l3_cache(text, &top.key("l3CacheSchema"), notes));
     }
     if let Some(text) = asked.mem_bw_schema().as_ref().filter(|text| !text.is_empty()) {
         let at = top.key("memBwSchema");
         match memory_bandwidth(text) {
             Ok(line) => all.push(Schema { line, at }),
-            Err(problem) => plan.fault(&at, problem),
+            Err(problem) => notes.fault(&at, problem),
         }
     }
     for (n, text) in asked.schemata().iter().flatten().enumerate() {
         let at = top.key("schemata").index(n);
         if text.contains('\n') {
-            plan.fault(&at, format!("{text:?} is more than one line"));
+            notes.fault(&at, format!("{text:?} is more than one line"));
         } else {
             all.push(Schema { line: text.clone(), at });
         }
@@ -151,10 +150,10 @@ fn schemata(asked: &LinuxIntelRdt, top: &At, plan: &mut Draft) -> Vec<Schema> {
 }
 
 /// Once it held the memory bandwidth too, which has a property of its own now.
-fn l3_cache(text: &str, at: &At, plan: &mut Draft) -> Vec<Schema> {
+fn l3_cache(text: &str, at: &At, notes: &mut Notes) -> Vec<Schema> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     if lines().any(|line| line.starts_with("MB:")) {
-        plan.warn(at, "its line MB: is left out, as the specification has it: memBwSchema is the place for it");
+        notes.warn(at, "its line MB: is left out, as the specification has it: memBwSchema is the place for it");
     }
     let kept = lines().filter(|line| !line.starts_with("MB:"));
     kept.map(|line| Schema { line: line.to_owned(), at: at.clone() }).collect()

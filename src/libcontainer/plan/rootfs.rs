@@ -1,172 +1,200 @@
 //! The root: attached at its own path, where hooks look for it, changed into, and closed to writing at the end.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 
-use super::draft::{Draft, Opening};
+use super::asked::{Asked, RootChange};
+use super::finished::Opening;
+use super::mount_options;
 use super::namespaces::{Kinds, MOUNT};
-use super::step::{Change, Origin, What};
-use super::{Asked, RootChange, mount_options};
+use super::notes::Notes;
+use super::step::{Change, Origin, Slot, What};
+use super::steps::Steps;
+use super::values::c_string;
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Ask;
 
-/// The propagation that everything in the container's mount namespace begins with.
-pub(super) fn propagation(ask: &Asked<'_>) -> (u64, Origin) {
-    let asked = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_ref());
+/// The container's root.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// On the host; None where config.json does not say it.
+    path: Option<(PathBuf, CString)>,
+    /// Whether there is a mount namespace, in which it is the root. Without one it is a directory of the host.
+    mounted: bool,
+    propagation: Propagation,
+    readonly: bool,
+    change: RootChange,
+    /// The host's views that stay in reach without pivot_root(2): those in the root, and the others.
+    views: [Vec<CString>; 2],
+}
+
+/// How mounts in the container's mount namespace propagate.
+#[derive(Debug)]
+struct Propagation {
+    /// What all of them begin with.
+    first: u64,
+    from: Origin,
+    /// They become unbindable at the end.
+    unbindable: bool,
+}
+
+/// Reads `root` and `linux.rootfsPropagation`.
+pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Root {
+    let at = At::new("root.path");
+    let mounted = kinds.private(MOUNT);
+    let root = given.config.spec.root().as_ref();
+    if root.is_none() {
+        notes.fault(&At::new("root"), "is missing");
+    }
+    if root.is_some_and(|root| root.path().as_os_str().is_empty()) {
+        notes.fault(&at, "is empty");
+    }
+    let path = root.map(|root| given.flags.bundle.join(root.path()));
+    let path = path.and_then(|path| c_string(&path.to_string_lossy(), &at, notes).map(|text| (path, text)));
+    let readonly = root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
+    if readonly && !mounted {
+        // the mount that the root is on is the host's
+        notes.fault(&At::new("root.readonly"), "needs a mount namespace (linux.namespaces)");
+    }
+    let change = given.flags.root_change;
+    let no_pivot = change == RootChange::Move && mounted;
+    if no_pivot && !kinds.new.has(MOUNT) {
+        let said =
+            "a mount namespace that is joined may have a proc or sysfs that shows what the container must not see";
+        notes.fault(&At::new("--no-pivot"), said);
+    }
+    let views = [true, false].map(|inside| if no_pivot { views(given, inside, notes) } else { Vec::new() });
+    Root { path, mounted, propagation: propagation(given, mounted, notes), readonly, change, views }
+}
+
+fn propagation(given: &Asked<'_>, mounted: bool, notes: &mut Notes) -> Propagation {
     let at = At::new("linux.rootfsPropagation");
-    match asked.filter(|word| !word.is_empty()).map(|word| mount_options::rootfs_propagation(word, &at)) {
+    let word = given.linux().and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
+    if word.is_some() && !mounted {
+        // it would be that of the host's mounts
+        notes.fault(&at, "needs a mount namespace (linux.namespaces)");
+    }
+    let unbindable = word.is_some_and(|word| word.ends_with("unbindable"));
+    match word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at))) {
         // what is unbindable can be given no read-only paths and no root: it becomes so at the very end
-        Some(Ok(flags)) if flags & libc::MS_UNBINDABLE != 0 => (libc::MS_PRIVATE | libc::MS_REC, Origin::At(at)),
-        Some(Ok(flags)) => (flags, Origin::At(at)),
-        // a mistake is told by `attach`; the host's mounts reach the container, and nothing goes back
-        Some(Err(_)) | None => (libc::MS_SLAVE | libc::MS_REC, Origin::Runtime("mounts must not leak to the host")),
-    }
-}
-
-pub(super) fn attach(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    let at = At::new("root.path");
-    let Some(root) = ask.config.spec.root() else {
-        plan.fault(&At::new("root"), "is missing");
-        return;
-    };
-    if root.path().as_os_str().is_empty() {
-        plan.fault(&at, "is empty");
-    }
-    let path = ask.flags.bundle.join(root.path());
-    if !kinds.private(MOUNT) {
-        let propagation = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
-        if propagation.is_some_and(|word| !word.is_empty()) {
-            // it would be that of the host's mounts
-            plan.fault(&At::new("linux.rootfsPropagation"), "needs a mount namespace (linux.namespaces)");
+        Some(_) if unbindable => {
+            Propagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), unbindable }
         }
-        // SPEC: config-linux.md#namespaces: a namespace that is not asked for is the runtime's own
-        let slot = plan.open(&at, Opening::Directory(path.clone()));
-        plan.plan().root = Some(slot);
-        plan.plan().root_on_host = Some(path);
-        return;
-    }
-    let slot = plan.open(&at, Opening::Tree(path.clone(), Reach::Tree));
-    plan.plan().root = Some(slot);
-    let word = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_ref());
-    if let Some(word) = word.filter(|word| !word.is_empty()) {
-        plan.keep(mount_options::rootfs_propagation(word, &At::new("linux.rootfsPropagation")));
-    }
-    let (flags, from) = propagation(ask);
-    plan.because(&from, What::Propagate(CString::from(c"/"), flags));
-    let Some(place) = super::process::c_string(&path.to_string_lossy(), &at, plan) else { return };
-    let below = flags & !libc::MS_REC;
-    // ORDER: the mount under the root must be private before pivot_root(2) takes it, whatever is below it
-    plan.always("pivot_root needs it", What::Propagate(CString::from(c"/"), libc::MS_PRIVATE));
-    if below == libc::MS_SHARED {
-        plan.always("pivot_root needs it", What::PrivateAbove(place.clone()));
-    }
-    let private =
-        Change { attributes: Attributes { propagation: libc::MS_PRIVATE, ..Attributes::default() }, reach: Reach::One };
-    let mut changes = vec![private];
-    if below != libc::MS_SHARED {
-        let attributes = Attributes { propagation: below, ..Attributes::default() };
-        changes.insert(0, Change { attributes, reach: Reach::Tree });
-    }
-    plan.copy(&at, slot);
-    if ask.flags.root_change == RootChange::Move {
-        check_views(kinds, plan);
-        unmount_views(ask, Inside::Yes, plan);
-    }
-    plan.at(&at, What::AttachRoot(slot, place, changes));
-}
-
-pub(super) fn change(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    let at = At::new("root.path");
-    if !kinds.private(MOUNT) {
-        if let Some(slot) = plan.plan().root {
-            plan.at(&at, What::Chroot(slot));
-        }
-        return;
-    }
-    let (flags, from) = propagation(ask);
-    match ask.flags.root_change {
-        RootChange::Pivot => plan.at(&at, What::Pivot),
-        RootChange::Move => {
-            unmount_views(ask, Inside::No, plan);
-            plan.at(&At::new("--no-pivot"), What::MoveRoot);
+        Some(first) => Propagation { first, from: Origin::At(at), unbindable },
+        // the host's mounts reach the container, and nothing goes back
+        None => {
+            let from = Origin::Runtime("mounts must not leak to the host");
+            Propagation { first: libc::MS_SLAVE | libc::MS_REC, from, unbindable }
         }
     }
-    if flags & libc::MS_PRIVATE == 0 && matches!(from, Origin::At(_)) {
-        plan.because(&from, What::Propagate(CString::from(c"/"), flags));
-    }
-}
-
-/// Which of the host's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Inside {
-    /// Those in the container's root, of which the root that is attached has copies.
-    Yes,
-    /// The others.
-    No,
-}
-
-/// The plan knows the mounts of the runtime's mount namespace. One that is mounted there later may be in the container's as well:
-/// the runtime looks at that one, and refuses what the plan does not unmount.
-/// ORDER: when nothing of the host can come any more, and before any mount of the container is there. The copy of the root has
-/// been made: it stays a slave of the host's
-fn check_views(kinds: &Kinds, plan: &mut Draft) {
-    let at = At::new("--no-pivot");
-    if !kinds.new.has(MOUNT) {
-        plan.fault(
-            &at,
-            "a mount namespace that is joined may have a proc or sysfs that shows what the container must not see",
-        );
-    }
-    plan.at(&at, What::Propagate(CString::from(c"/"), libc::MS_PRIVATE | libc::MS_REC));
-    plan.at(&at, What::Ask(Ask::CheckViews));
 }
 
 /// Without a pivot the host's mounts stay in the mount namespace, below the root. A whole proc or sysfs among them lets a user
-/// namespace in the container mount one that nothing hides (mount_namespaces(7)): they go first.
-/// ORDER: those in the root before it is attached, where a path still finds them; the others when hooks have run. All are
-/// private by then (`check_views`), or the host's would be let go of as well
-fn unmount_views(ask: &Asked<'_>, inside: Inside, plan: &mut Draft) {
+/// namespace in the container mount one that nothing hides (mount_namespaces(7)): they are unmounted.
+fn views(given: &Asked<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
     let at = At::new("--no-pivot");
-    for view in ask.host.views.iter().filter(|view| view.inside == (inside == Inside::Yes)) {
+    let mut paths = Vec::new();
+    for view in given.host.views.iter().filter(|view| view.inside == inside) {
         if let Some(other) = &view.covered_by {
             let (view, other) = (view.path.display(), other.display());
-            plan.fault(&at, format!("{view} cannot be unmounted: {other} is mounted over it"));
+            notes.fault(&at, format!("{view} cannot be unmounted: {other} is mounted over it"));
         }
-        let path = view.path.to_string_lossy();
-        if let Some(path) = super::process::c_string(&path, &at, plan) {
-            plan.at(&at, What::Unmount(path));
-        }
+        paths.extend(c_string(&view.path.to_string_lossy(), &at, notes));
     }
+    paths
 }
 
-/// Read-only at last: nodes, mount points and the working directory have been made.
-pub(super) fn finish(ask: &Asked<'_>, kinds: &Kinds, plan: &mut Draft) {
-    let spec = &ask.config.spec;
-    for (path, at, attributes) in std::mem::take(&mut plan.closing) {
-        plan.at(&at, What::Finish(path, attributes));
+impl Root {
+    /// Its path, when there is no mount namespace and all that is mounted is mounted on the host.
+    pub(super) fn on_host(&self) -> Option<PathBuf> {
+        self.path.as_ref().filter(|_| !self.mounted).map(|(path, _)| path.clone())
     }
-    let cwd = spec.process().as_ref().map(|process| process.cwd().to_string_lossy().into_owned());
-    if let Some(cwd) = cwd.filter(|cwd| cwd.starts_with('/') && cwd != "/")
-        && let Some(path) = super::process::c_string(cwd.trim_start_matches('/'), &At::new("process.cwd"), plan)
-    {
-        plan.at(&At::new("process.cwd"), What::MakeCwd(path));
-    }
-    if spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
-        let at = At::new("root.readonly");
-        if !kinds.private(MOUNT) {
-            // the mount that the root is on is the host's
-            plan.fault(&at, "needs a mount namespace (linux.namespaces)");
-        }
-        let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-        plan.at(&at, What::Finish(CString::from(c"."), attributes));
-    }
-    unbindable(ask, plan);
-}
 
-fn unbindable(ask: &Asked<'_>, plan: &mut Draft) {
-    let word = ask.config.spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
-    if word.is_some_and(|word| word.ends_with("unbindable")) {
-        let at = At::new("linux.rootfsPropagation");
-        plan.at(&at, What::Propagate(CString::from(c"/"), libc::MS_UNBINDABLE | libc::MS_REC));
+    /// A tree copied on the host is still a peer of the host's mounts: it is made what everything below `/` was made, before
+    /// it is attached, or what is mounted in it would appear on the host.
+    pub(super) fn inherited(&self) -> Vec<Change> {
+        let kind = self.propagation.first & !libc::MS_REC;
+        if kind == libc::MS_SHARED {
+            return Vec::new();
+        }
+        vec![Change { attributes: Attributes::propagating(kind), reach: Reach::Tree }]
+    }
+
+    /// Opens it, and attaches it in a mount namespace.
+    pub(super) fn attach(&self, steps: &mut Steps) -> Option<Slot> {
+        let at = At::new("root.path");
+        let (path, place) = self.path.clone()?;
+        if !self.mounted {
+            // SPEC: config-linux.md#namespaces: a namespace that is not asked for is the runtime's own
+            return Some(steps.open(&at, Opening::Directory(path)));
+        }
+        let slot = steps.open(&at, Opening::Tree(path, Reach::Tree));
+        let Propagation { first, from, .. } = &self.propagation;
+        let slash = || CString::from(c"/");
+        steps.because(from, What::Propagate { path: slash(), flags: *first });
+        let below = first & !libc::MS_REC;
+        // ORDER: the mount under the root must be private before pivot_root(2) takes it, whatever is below it
+        steps.always("pivot_root needs it", What::Propagate { path: slash(), flags: libc::MS_PRIVATE });
+        if below == libc::MS_SHARED {
+            steps.always("pivot_root needs it", What::PrivateAbove(place.clone()));
+        }
+        let mut changes = self.inherited();
+        changes.push(Change { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::One });
+        steps.copy(&at, slot);
+        if self.change == RootChange::Move {
+            // The plan knows the mounts of the runtime's mount namespace. One that is mounted there later may be in the
+            // container's as well: the runtime looks at that one, and refuses what the plan does not unmount.
+            // ORDER: when nothing of the host can come any more, and before any mount of the container is there. The copy of
+            // the root has been made: it stays a slave of the host's
+            let no_pivot = At::new("--no-pivot");
+            steps.at(&no_pivot, What::Propagate { path: slash(), flags: libc::MS_PRIVATE | libc::MS_REC });
+            steps.at(&no_pivot, What::Ask(Ask::CheckViews));
+            // ORDER: before the root is attached, where a path still finds them
+            self.unmount(&self.views[0], steps);
+        }
+        steps.at(&at, What::AttachRoot { tree: slot, path: place, changes });
+        Some(slot)
+    }
+
+    /// Changes into it. `root` is its slot.
+    pub(super) fn change(&self, root: Option<Slot>, steps: &mut Steps) {
+        let at = At::new("root.path");
+        if !self.mounted {
+            if let Some(slot) = root {
+                steps.at(&at, What::Chroot(slot));
+            }
+            return;
+        }
+        match self.change {
+            RootChange::Pivot => steps.at(&at, What::Pivot),
+            RootChange::Move => {
+                // ORDER: when hooks have run. All are private by now, or the host's would be let go of as well
+                self.unmount(&self.views[1], steps);
+                steps.at(&At::new("--no-pivot"), What::MoveRoot);
+            }
+        }
+        let Propagation { first, from, .. } = &self.propagation;
+        if first & libc::MS_PRIVATE == 0 && matches!(from, Origin::At(_)) {
+            steps.because(from, What::Propagate { path: CString::from(c"/"), flags: *first });
+        }
+    }
+
+    fn unmount(&self, views: &[CString], steps: &mut Steps) {
+        let at = At::new("--no-pivot");
+        views.iter().for_each(|path| steps.at(&at, What::Unmount(path.clone())));
+    }
+
+    /// Read-only at last: nodes, mount points and the working directory have been made.
+    pub(super) fn finish(&self, steps: &mut Steps) {
+        if self.readonly {
+            let what = What::Finish { path: CString::from(c"."), attributes: Attributes::read_only() };
+            steps.at(&At::new("root.readonly"), what);
+        }
+        if self.propagation.unbindable {
+            let flags = libc::MS_UNBINDABLE | libc::MS_REC;
+            let at = At::new("linux.rootfsPropagation");
+            steps.at(&at, What::Propagate { path: CString::from(c"/"), flags });
+        }
     }
 }

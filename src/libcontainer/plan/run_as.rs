@@ -1,19 +1,89 @@
-//! Scheduling, I/O priority, execution domain, memory policy: the spec's words as the kernel's numbers.
+//! How the process is scheduled, and where its memory comes from: the spec's words as the kernel's numbers.
 
 use oci_spec::runtime::{
-    ExecCPUAffinity, IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    MemoryPolicyFlagType, MemoryPolicyModeType, Process, Scheduler,
+    IOPriorityClass, LinuxIOPriority, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    MemoryPolicyFlagType, MemoryPolicyModeType, Scheduler,
 };
 
-use super::draft::Draft;
+use super::asked::{Asked, Own};
+use super::namespaces::Born;
+use super::notes::Notes;
 use super::step::What;
-use super::{Asked, Joining};
+use super::steps::Steps;
+use super::values::mask;
 use crate::config::At;
 use crate::sys::sched::SchedAttr;
 use crate::wire::Ask;
 
+/// Scheduler, I/O priority, execution domain, memory policy: those that are asked for.
+#[derive(Debug)]
+pub(super) struct Scheduling {
+    /// The process's place.
+    at: At,
+    scheduler: Option<SchedAttr>,
+    born: Born,
+    io_priority: Option<u32>,
+    domain: Option<u64>,
+    /// Mode with flags, and node mask.
+    memory: Option<(u32, Vec<u64>)>,
+}
+
+/// Reads `scheduler` and `ioPriority`, and `linux.personality` and `linux.memoryPolicy`.
+pub(super) fn read(own: Own<'_>, born: Born, given: &Asked<'_>, notes: &mut Notes) -> Scheduling {
+    let at = own.at.clone();
+    let Some(process) = own.process else {
+        return Scheduling { at, scheduler: None, born, io_priority: None, domain: None, memory: None };
+    };
+    let scheduler = process.scheduler().as_ref().map(|asked| scheduler(asked, &at.key("scheduler"), notes));
+    let io = process.io_priority().as_ref();
+    let io_priority = io.and_then(|asked| io_priority(asked, &at.key("ioPriority"), notes));
+    let domain = domain(given, notes);
+    Scheduling { at, scheduler, born, io_priority, domain, memory: memory(given, notes) }
+}
+
+impl Scheduling {
+    /// As init, or the bridge, sets it.
+    pub(super) fn steps(&self, steps: &mut Steps) {
+        if let Some(attr) = self.scheduler {
+            let at = self.at.key("scheduler");
+            // ORDER: a realtime process cannot be moved into a cgroup that has no time for it (EINVAL, v1); there it is told
+            steps.at(&at, What::Ask(Ask::Cgroup));
+            if self.by_runtime().is_none() {
+                steps.at(&at, What::Scheduler(attr));
+            }
+        }
+        if let Some(value) = self.io_priority {
+            steps.at(&self.at.key("ioPriority"), What::IoPriority(value));
+        }
+        if let Some(persona) = self.domain {
+            steps.at(&At::new("linux.personality"), What::Personality(persona));
+        }
+        if let Some((mode, nodes)) = &self.memory {
+            steps.at(&At::new("linux.memoryPolicy"), What::MemoryPolicy { mode: *mode, nodes: nodes.clone() });
+        }
+    }
+
+    /// The scheduler that the runtime sets for a process that is born last: the one that fork(2) does not hand on. A process
+    /// with SCHED_DEADLINE cannot even fork (sched(7)).
+    pub(super) fn by_runtime(&self) -> Option<(SchedAttr, At)> {
+        const SCHED_DEADLINE: u32 = 6;
+        const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
+        let not_inherited =
+            |attr: &SchedAttr| attr.policy == SCHED_DEADLINE || attr.flags & SCHED_FLAG_RESET_ON_FORK != 0;
+        let attr = self.scheduler.filter(|attr| self.born == Born::Last && not_inherited(attr))?;
+        Some((attr, self.at.key("scheduler")))
+    }
+
+    /// What a process that is born last does not get from the bridge.
+    pub(super) fn begin_last(&self, steps: &mut Steps) {
+        if let Some((_, at)) = self.by_runtime() {
+            steps.at(&at, What::Ask(Ask::Scheduler));
+        }
+    }
+}
+
 /// SPEC: config.md#linux-process (scheduler), sched_setattr(2).
-pub(super) fn scheduler(asked: &Scheduler, at: &At, plan: &mut Draft) {
+fn scheduler(asked: &Scheduler, at: &At, notes: &mut Notes) -> SchedAttr {
     let policy = *asked.policy();
     let nice = asked.nice().unwrap_or(0);
     let priority = asked.priority().unwrap_or(0);
@@ -22,38 +92,46 @@ pub(super) fn scheduler(asked: &Scheduler, at: &At, plan: &mut Draft) {
     let deadline = policy == LinuxSchedulerPolicy::SchedDeadline;
     if nice != 0 && !nice_counts {
         // as with runc: sched_setattr(2) does not look at it
-        plan.warn(&at.key("nice"), "is ignored: only SCHED_OTHER and SCHED_BATCH have a nice value");
+        notes.warn(&at.key("nice"), "is ignored: only SCHED_OTHER and SCHED_BATCH have a nice value");
     } else if !(-20..=19).contains(&nice) {
-        plan.fault(&at.key("nice"), format!("{nice} is not in -20..19"));
+        notes.fault(&at.key("nice"), format!("{nice} is not in -20..19"));
     }
     if priority != 0 && !realtime {
-        plan.fault(&at.key("priority"), "is for SCHED_FIFO and SCHED_RR only");
+        notes.fault(&at.key("priority"), "is for SCHED_FIFO and SCHED_RR only");
     } else if realtime && !(1..=99).contains(&priority) {
-        plan.fault(&at.key("priority"), format!("{priority} is not in 1..99"));
+        notes.fault(&at.key("priority"), format!("{priority} is not in 1..99"));
     }
     if deadline && [asked.runtime(), asked.deadline()].iter().any(|time| time.unwrap_or(0) == 0) {
-        plan.fault(at, "SCHED_DEADLINE needs runtime and deadline");
+        notes.fault(at, "SCHED_DEADLINE needs runtime and deadline");
     }
     let times = [("runtime", asked.runtime()), ("deadline", asked.deadline()), ("period", asked.period())];
     for (name, value) in times {
         if value.is_some_and(|value| value != 0) && !deadline {
-            plan.fault(&at.key(name), "is for SCHED_DEADLINE only");
+            notes.fault(&at.key(name), "is for SCHED_DEADLINE only");
         }
     }
     let flags = asked.flags().as_deref().unwrap_or_default().iter().map(scheduler_flag).fold(0, |all, one| all | one);
-    let attr = SchedAttr {
+    SchedAttr {
         policy: scheduler_policy(policy),
         flags,
         nice,
+        // a fault where it does not fit
         priority: u32::try_from(priority).unwrap_or(0),
         runtime: asked.runtime().unwrap_or(0),
         deadline: asked.deadline().unwrap_or(0),
         period: asked.period().unwrap_or(0),
         ..SchedAttr::default()
-    };
-    // ORDER: a realtime process cannot be moved into a cgroup that has no time for it (EINVAL, v1); there it is told so
-    plan.at(at, What::Ask(Ask::Cgroup));
-    plan.at(at, What::Scheduler(attr));
+    }
+}
+
+fn io_priority(asked: &LinuxIOPriority, at: &At, notes: &mut Notes) -> Option<u32> {
+    match u32::try_from(asked.priority()).ok().filter(|level| *level < 8) {
+        Some(level) => Some(io_class(asked.class()) << 13 | level),
+        None => {
+            notes.fault(&at.key("priority"), format!("{} is not in 0..7", asked.priority()));
+            None
+        }
+    }
 }
 
 fn scheduler_policy(policy: LinuxSchedulerPolicy) -> u32 {
@@ -81,7 +159,7 @@ fn scheduler_flag(flag: &LinuxSchedulerFlag) -> u64 {
 }
 
 /// The number of an I/O class (ioprio_set(2)).
-pub(super) fn io_class(class: IOPriorityClass) -> u32 {
+fn io_class(class: IOPriorityClass) -> u32 {
     match class {
         IOPriorityClass::IoprioClassRt => 1,
         IOPriorityClass::IoprioClassBe => 2,
@@ -90,89 +168,38 @@ pub(super) fn io_class(class: IOPriorityClass) -> u32 {
 }
 
 /// `linux.personality`. SPEC: config-linux.md#personality.
-pub(super) fn domain(ask: &Asked<'_>, plan: &mut Draft) {
-    let Some(asked) = ask.config.spec.linux().as_ref().and_then(|linux| linux.personality().as_ref()) else { return };
+fn domain(given: &Asked<'_>, notes: &mut Notes) -> Option<u64> {
+    let asked = given.linux().and_then(|linux| linux.personality().as_ref())?;
     let at = At::new("linux.personality");
     if asked.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
-        plan.warn(&at.key("flags"), "has no flag that is known; they are ignored");
+        notes.warn(&at.key("flags"), "has no flag that is known; they are ignored");
     }
-    let persona = match asked.domain() {
+    Some(match asked.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
-    };
-    plan.at(&at, What::Personality(persona));
+    })
 }
 
 /// `linux.memoryPolicy`. SPEC: config-linux.md#memory-policy, set_mempolicy(2).
-pub(super) fn memory(ask: &Asked<'_>, plan: &mut Draft) {
-    let Some(asked) = ask.config.spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref()) else {
-        return;
-    };
+fn memory(given: &Asked<'_>, notes: &mut Notes) -> Option<(u32, Vec<u64>)> {
+    let asked = given.linux().and_then(|linux| linux.memory_policy().as_ref())?;
     let at = At::new("linux.memoryPolicy");
     let nodes_at = at.key("nodes");
     let text = asked.nodes().as_deref().unwrap_or_default();
-    let nodes = match mask(text) {
-        Some(nodes) => nodes,
-        None => {
-            plan.fault(&nodes_at, format!("{text:?} is not a list of nodes such as 0-3,7"));
-            return;
-        }
+    let Some(nodes) = mask(text) else {
+        notes.fault(&nodes_at, format!("{text:?} is not a list of nodes such as 0-3,7"));
+        return None;
     };
     let (mode, takes_nodes) = memory_mode(&asked.mode());
     if !takes_nodes && !nodes.is_empty() {
-        plan.fault(&nodes_at, "must be empty for MPOL_DEFAULT and MPOL_LOCAL");
+        notes.fault(&nodes_at, "must be empty for MPOL_DEFAULT and MPOL_LOCAL");
     }
     let flags = asked.flags().as_deref().unwrap_or_default().iter().map(memory_flag).fold(0, |all, one| all | one);
     let (static_nodes, relative_nodes) = (1 << 15, 1 << 14);
     if flags & (static_nodes | relative_nodes) == static_nodes | relative_nodes {
-        plan.fault(&at.key("flags"), "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other");
+        notes.fault(&at.key("flags"), "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other");
     }
-    plan.at(&at, What::MemoryPolicy(mode | flags, nodes));
-}
-
-/// The lists of `execCPUAffinity` must be lists, whoever they are for.
-pub(super) fn check_affinity(process: &Process, at: &At, plan: &mut Draft) {
-    if let Some(asked) = process.exec_cpu_affinity() {
-        cpus(asked.initial(), &at.key("execCPUAffinity").key("initial"), plan);
-        cpus(asked.cpu_affinity_final(), &at.key("execCPUAffinity").key("final"), plan);
-    }
-}
-
-/// What exec is told of CPUs: its own process object, or where that is silent, the container's.
-fn affinity<'a>(joining: &Joining<'a>, ask: &Asked<'a>) -> Option<&'a ExecCPUAffinity> {
-    let container = ask.config.spec.process().as_ref();
-    let own = joining.process.exec_cpu_affinity().as_ref();
-    own.or_else(|| container.and_then(|process| process.exec_cpu_affinity().as_ref()))
-}
-
-/// SPEC: config.md#linux-process, execCPUAffinity: where the runtime is before the process is in its cgroup. Nothing said
-/// means that what we are confined to is not the process's (it stays so over the change of cgroups since Linux 6.2).
-pub(super) fn before_cgroup(joining: &Joining<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    let at = joining.at.key("execCPUAffinity").key("initial");
-    match affinity(joining, ask).and_then(|asked| cpus(asked.initial(), &at, plan)) {
-        Some(mask) => plan.plan().initial_affinity = Some((at, mask)),
-        None => super::process::everywhere(plan),
-    }
-}
-
-/// And once it is there.
-pub(super) fn in_cgroup(joining: &Joining<'_>, ask: &Asked<'_>, plan: &mut Draft) {
-    let at = joining.at.key("execCPUAffinity").key("final");
-    if let Some(mask) = affinity(joining, ask).and_then(|asked| cpus(asked.cpu_affinity_final(), &at, plan)) {
-        // a CPU of its cpuset may be none of ours
-        plan.at(&at, What::Ask(Ask::Cgroup));
-        plan.at(&at, What::Affinity(mask));
-    }
-}
-
-/// The mask for a list that is there; an empty one says nothing.
-fn cpus(list: &Option<String>, at: &At, plan: &mut Draft) -> Option<Vec<u64>> {
-    let text = list.as_deref().filter(|text| !text.is_empty())?;
-    let mask = mask(text);
-    if mask.is_none() {
-        plan.fault(at, format!("{text:?} is not a list of CPUs such as 0-3,7"));
-    }
-    mask
+    Some((mode | flags, nodes))
 }
 
 fn memory_mode(mode: &MemoryPolicyModeType) -> (u32, bool) {
@@ -192,40 +219,5 @@ fn memory_flag(flag: &MemoryPolicyFlagType) -> u32 {
         MemoryPolicyFlagType::MpolFStaticNodes => 1 << 15,
         MemoryPolicyFlagType::MpolFRelativeNodes => 1 << 14,
         MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
-    }
-}
-
-/// A list such as `0-3,7` (cpuset(7), "List format") as a bit mask, lowest first; None when it is none.
-pub(super) fn mask(list: &str) -> Option<Vec<u64>> {
-    let mut mask = Vec::new();
-    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if first > last || last >= 8192 {
-            return None;
-        }
-        for bit in first..=last {
-            if mask.len() <= bit / 64 {
-                mask.resize(bit / 64 + 1, 0);
-            }
-            mask[bit / 64] |= 1 << (bit % 64);
-        }
-    }
-    Some(mask)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_is_a_mask_lowest_first() {
-        assert_eq!(mask("0-3,7"), Some(vec![0b1000_1111]));
-        assert_eq!(mask("64"), Some(vec![0, 1]));
-        assert_eq!(mask(""), Some(vec![]));
-        assert_eq!(mask(" 1 , 2-2 "), Some(vec![0b110]));
-        for bad in ["x", "3-1", "-1", "1-", "99999"] {
-            assert_eq!(mask(bad), None, "{bad}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! A plan's vocabulary: what one step of init does, as plain data that a syscall takes, and which property asked for it.
 //! No control flow lives here; a decision is made in `plan`, or, where the kernel alone knows, inside one named step.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use rustix::thread::Gid;
 
@@ -218,14 +218,31 @@ pub enum What {
     Keyring(CString),
     /// Write a file below the process's own directory in the host's /proc (`attr/exec`): AppArmor and SELinux take effect
     /// at exec.
-    Label(CString, CString),
+    Label {
+        /// Below the process's own directory.
+        file: CString,
+        /// What is written.
+        value: CString,
+    },
     // what do I see
     /// Change how mounts of what is at a path propagate.
-    Propagate(CString, u64),
+    Propagate {
+        /// The place.
+        path: CString,
+        /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or without.
+        flags: u64,
+    },
     /// Make the mount that a path lies on private.
     PrivateAbove(CString),
     /// Attach the root's detached tree at its own path, or where that cannot be walked, on top of `/`.
-    AttachRoot(Slot, CString, Vec<Change>),
+    AttachRoot {
+        /// The tree.
+        tree: Slot,
+        /// The root's path.
+        path: CString,
+        /// What is changed on the tree before.
+        changes: Vec<Change>,
+    },
     /// Mount a new file system.
     NewMount(NewMount),
     /// Let the slot be the same file in our own mount namespace, where it can be copied.
@@ -242,10 +259,20 @@ pub enum What {
     Remount(Vec<Change>, Target),
     /// mknodat(2), exact mode and owner; the same node already there is fine.
     Mknod(Node),
-    /// symlinkat(2): target, path. One already there stays.
-    Symlink(CString, CString),
+    /// symlinkat(2). One already there stays.
+    Symlink {
+        /// Where the link leads.
+        to: CString,
+        /// Where it is.
+        path: CString,
+    },
     /// As `Symlink`, in the place of whatever is there.
-    Replace(CString, CString),
+    Replace {
+        /// Where the link leads.
+        to: CString,
+        /// Where it is.
+        path: CString,
+    },
     /// pivot_root(2) into the attached root, and let go of the old one.
     Pivot,
     /// umount2(2) what is mounted at a place of the host's, up to its proc or sysfs, or cover that where it is locked.
@@ -254,14 +281,31 @@ pub enum What {
     MoveRoot,
     /// chroot(2) to a directory: containers without a mount namespace, and exec into those.
     Chroot(Slot),
-    /// Hide a path: null for a file, an empty directory for a directory; nothing for nothing. (path, null, empty)
-    Mask(CString, Slot, Slot),
+    /// Hide a path, where it exists.
+    Mask {
+        /// What is hidden.
+        path: CString,
+        /// Covers a file.
+        null: Slot,
+        /// Covers a directory.
+        empty: Slot,
+    },
     /// Make a path and all below it read-only, where it exists.
     ReadOnly(CString),
     /// Set flags on a mount at the end, when nothing has to be made in it any more.
-    Finish(CString, Attributes),
+    Finish {
+        /// The mount's place.
+        path: CString,
+        /// Its flags.
+        attributes: Attributes,
+    },
     /// Write a value below `sys` in the host's /proc.
-    Sysctl(CString, CString),
+    Sysctl {
+        /// Path below `sys`.
+        name: CString,
+        /// What is written.
+        value: CString,
+    },
     /// sethostname(2).
     Hostname(CString),
     /// setdomainname(2).
@@ -278,8 +322,13 @@ pub enum What {
     OwnStdio(u32),
     /// Drop these capabilities from the bounding set (a mask), and keep the others over the next `Ids`.
     Bounding(u64),
-    /// setresgid(2), setresuid(2): uid, gid.
-    Ids(u32, u32),
+    /// setresgid(2), setresuid(2).
+    Ids {
+        /// All uids of the process.
+        uid: u32,
+        /// All gids of the process.
+        gid: u32,
+    },
     /// capset(2) and the ambient set.
     Capabilities(CapabilitySets),
     /// prctl(PR_SET_NO_NEW_PRIVS, 1).
@@ -288,14 +337,24 @@ pub enum What {
     Seccomp(u32),
     /// sched_setattr(2).
     Scheduler(SchedAttr),
-    /// setrlimit(2) RLIMIT_NPROC: soft, hard.
-    Processes(u64, u64),
+    /// setrlimit(2) RLIMIT_NPROC.
+    Processes {
+        /// The soft limit.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+    },
     /// ioprio_set(2): class << 13 | level.
     IoPriority(u32),
     /// personality(2).
     Personality(u64),
-    /// set_mempolicy(2): mode with flags, node mask.
-    MemoryPolicy(u32, Vec<u64>),
+    /// set_mempolicy(2).
+    MemoryPolicy {
+        /// Mode and flags.
+        mode: u32,
+        /// Nodes as a bit mask, lowest first.
+        nodes: Vec<u64>,
+    },
     /// PR_SET_PDEATHSIG(2const).
     DeathSignal(i32),
     /// sched_setaffinity(2) to every CPU there can be: the cpuset decides.
@@ -311,32 +370,40 @@ pub enum What {
     Chdir(CString),
     /// HOME for this uid out of the container's /etc/passwd.
     Home(u32),
-    /// Close every descriptor from this number up for good, but those that later steps use.
-    CloseFds(u32, Kept),
+    /// Close descriptors for good (close_range(2)).
+    CloseFds {
+        /// This one, and all above it.
+        first: u32,
+        /// But those that later steps use.
+        kept: Kept,
+    },
     /// Make sure that one of the candidates of `Exec` is there.
     FindProgram(Exec),
     /// Say that all is set up, and wait for the runtime to have recorded it.
     Ready,
-    /// Wait for `start` on the exec fifo; what goes wrong from here on is told on the other. (fifo, answer)
-    AwaitStart(Slot, Slot),
-    /// Run hooks inside the container, state on stdin, output kept. (point, hooks, state, output)
-    Hooks(HookPoint, Vec<HookCommand>, Slot, Slot),
+    /// Wait for `start`.
+    AwaitStart {
+        /// The exec fifo, on which `start` gives the word.
+        fifo: Slot,
+        /// The fifo on which `start` is told what goes wrong from here on.
+        answer: Slot,
+    },
+    /// Run hooks inside the container.
+    Hooks {
+        /// Which.
+        point: HookPoint,
+        /// In their order.
+        commands: Vec<HookCommand>,
+        /// What they read on standard input.
+        state: Slot,
+        /// Where their output is kept.
+        output: Slot,
+    },
     /// Tell `start`, on the answer fifo, that only the exec is left: after this the end of the stream is the program's
     /// beginning.
     AboutToExec(Slot),
     /// execve(2).
     Exec(Exec),
-}
-
-impl What {
-    /// The place that the step mounts on.
-    pub fn target(&self) -> Option<&Target> {
-        match self {
-            What::NewMount(mount) => Some(&mount.target),
-            What::Bind(_, _, target) | What::BindOrLink(_, _, target) => Some(target),
-            _ => None,
-        }
-    }
 }
 
 /// The descriptors that later steps use; the socket to the runtime process is always one of them.
@@ -394,6 +461,32 @@ impl Step {
     /// A step that every container gets.
     pub fn always(why: &'static str, what: What) -> Step {
         Step { what, from: Origin::Runtime(why) }
+    }
+}
+
+impl Target {
+    /// A place that is made a directory where it is missing; links on the way are followed inside the root.
+    pub fn directory(path: CString) -> Target {
+        Target { path, missing: Missing::Directory, last: Last::Any }
+    }
+}
+
+impl NewMount {
+    /// A file system of this type, without settings, flags, or anything special.
+    pub fn new(fstype: &CStr, target: Target) -> NewMount {
+        NewMount {
+            fstype: fstype.to_owned(),
+            settings: Vec::new(),
+            attributes: 0,
+            changes: Vec::new(),
+            target,
+            content: Content::Empty,
+            classic: None,
+            ids: None,
+            label: None,
+            fallback: None,
+            pid_namespace: None,
+        }
     }
 }
 

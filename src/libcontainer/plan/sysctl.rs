@@ -1,9 +1,17 @@
 //! `linux.sysctl`: only kernel parameters that a namespace of the container's own holds. SPEC: config-linux.md#sysctl.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 
 use oci_spec::runtime::LinuxNamespaceType;
 
+use super::asked::Asked;
+use super::namespaces::{Kinds, bit};
+use super::notes::Notes;
+use super::step::What;
+use super::steps::Steps;
+use super::uts;
+use super::values::c_string;
 use crate::config::{At, Faults};
 
 /// Parameters of an ipc namespace (ipc_namespaces(7)), beside fs/mqueue.
@@ -18,12 +26,61 @@ const IPC: [&str; 8] = [
     "kernel/shm_rmid_forced",
 ];
 
+/// One parameter, and how it is set.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    at: At,
+    set: Set,
+}
+
+#[derive(Debug)]
+enum Set {
+    /// By its file under /proc/sys.
+    File(CString, CString),
+    /// By setdomainname(2): the file is the host root's in every user namespace, and the call is open to the container's.
+    Domainname(CString),
+}
+
+/// Reads `linux.sysctl`.
+pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<Parameter> {
+    let Some(map) = given.linux().and_then(|linux| linux.sysctl().as_ref()) else { return Vec::new() };
+    let at = At::new("linux.sysctl");
+    let holders =
+        [LinuxNamespaceType::Ipc, LinuxNamespaceType::Network, LinuxNamespaceType::Uts, LinuxNamespaceType::User];
+    let private: Vec<_> = holders.into_iter().filter(|kind| kinds.private(bit(*kind))).collect();
+    let mut parameters = Vec::with_capacity(map.len());
+    for (path, value) in notes.keep(all(map, &private, &at)).into_iter().flatten() {
+        let at = at.key(&path.replace('/', "."));
+        let set = if path == "kernel/domainname" {
+            uts::name(value.trim_end_matches('\n'), &at, notes).map(Set::Domainname)
+        } else {
+            let (path, value) = (c_string(&path, &at, notes), c_string(&value, &at, notes));
+            path.zip(value).map(|(path, value)| Set::File(path, value))
+        };
+        parameters.extend(set.map(|set| Parameter { at, set }));
+    }
+    parameters
+}
+
+/// ORDER: before Pivot: the host's own /proc, which the rootfs cannot have touched (CVE-2025-52881).
+pub(super) fn steps(parameters: Vec<Parameter>, steps: &mut Steps) {
+    for Parameter { at, set } in parameters {
+        steps.at(
+            &at,
+            match set {
+                Set::File(name, value) => What::Sysctl { name, value },
+                Set::Domainname(name) => What::Domainname(name),
+            },
+        );
+    }
+}
+
 /// The parameters as paths under /proc/sys with their values, sorted. `private` are the namespaces that are not the
 /// host's; `at` is the place of the map.
 ///
 /// # Errors
 /// A parameter that would change the host, or that another property sets.
-pub fn all(
+fn all(
     map: &HashMap<String, String>,
     private: &[LinuxNamespaceType],
     at: &At,

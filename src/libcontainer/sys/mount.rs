@@ -22,6 +22,23 @@ pub struct Attributes {
     pub userns_fd: u64,
 }
 
+impl Attributes {
+    /// MOUNT_ATTR_* to set, and to clear.
+    pub const fn changing(set: u64, clear: u64) -> Attributes {
+        Attributes { set, clear, propagation: 0, userns_fd: 0 }
+    }
+
+    /// MOUNT_ATTR_RDONLY.
+    pub const fn read_only() -> Attributes {
+        Attributes::changing(libc::MOUNT_ATTR_RDONLY, 0)
+    }
+
+    /// MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE.
+    pub const fn propagating(propagation: u64) -> Attributes {
+        Attributes { propagation, ..Attributes::changing(0, 0) }
+    }
+}
+
 /// Which mounts a change reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {

@@ -298,7 +298,7 @@ fn quota(text: &str) -> Vec<Property> {
 
 /// A list such as `0-3,7` as the bytes of a bit mask, the lowest first, without zeros at the end.
 fn mask(list: &str) -> Option<Value> {
-    let words = crate::plan::run_as::mask(list)?;
+    let words = crate::plan::values::mask(list)?;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     while bytes.last() == Some(&0) {
         bytes.pop();

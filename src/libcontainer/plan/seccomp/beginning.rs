@@ -58,13 +58,14 @@ fn apart(arch: Arch) -> Range<u32> {
     }
 }
 
-/// The bytes to stand before `parts`, libseccomp's programs for the architectures of `filter` in their order.
-pub(super) fn of(filter: &Filter, parts: &[Vec<u8>]) -> Vec<u8> {
+/// The bytes to stand before `parts`, libseccomp's programs for the architectures of `filter` in their order. None where a
+/// jump would have to go farther than one can.
+pub(super) fn of(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut lines = vec![load(ARCH_AT)];
     // x32 has no audit architecture of its own: it comes with x86_64, which is native wherever x32 can run
     for &arch in filter.archs.iter().filter(|&&arch| arch != Arch::ScmpArchX32) {
-        let section = section(filter, arch);
-        lines.push(jump_if(IF_EQUAL, names::audit(arch), [0, reach(section.len())]));
+        let section = section(filter, arch)?;
+        lines.push(jump_if(IF_EQUAL, names::audit(arch), [0, reach(section.len())?]));
         lines.extend(section);
     }
     lines.push(returns(BAD_ARCH));
@@ -72,13 +73,13 @@ pub(super) fn of(filter: &Filter, parts: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// What is done with the calls of one audit architecture. It never falls out at the end.
-fn section(filter: &Filter, arch: Arch) -> Vec<Line> {
-    let answers = answers(filter, arch);
+fn section(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
+    let answers = answers(filter, arch)?;
     let mut section = vec![load(NUMBER_AT)];
     if arch == Arch::ScmpArchX86_64 && filter.archs.contains(&Arch::ScmpArchX32) {
-        section.push(jump_if(IF_BITS, names::X32_BIT, [reach(answers.len()), 0]));
+        section.push(jump_if(IF_BITS, names::X32_BIT, [reach(answers.len())?, 0]));
         section.extend(answers);
-        section.extend(self::answers(filter, Arch::ScmpArchX32));
+        section.extend(self::answers(filter, Arch::ScmpArchX32)?);
     } else if arch == Arch::ScmpArchX86_64 {
         // libseccomp's part knows what to say to x32, which the profile does not name
         section.push(jump_if(IF_BITS, names::X32_BIT, [0, 1]));
@@ -87,11 +88,11 @@ fn section(filter: &Filter, arch: Arch) -> Vec<Line> {
     } else {
         section.extend(answers);
     }
-    section
+    Some(section)
 }
 
 /// What is done with the numbers of `arch`, the number being loaded.
-fn answers(filter: &Filter, arch: Arch) -> Vec<Line> {
+fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
     let late = late_answers(filter, arch);
     let mut lines = Vec::new();
     if let Some(newest) = hides_new_calls(filter.default).then(|| newest(filter, arch)).flatten() {
@@ -109,11 +110,11 @@ fn answers(filter: &Filter, arch: Arch) -> Vec<Line> {
     }
     if !late.is_empty() {
         let first = names::base(arch) + names::FIRST_LATE;
-        lines.push(jump_if(IF_NOT_LESS, first, [0, reach(2 * late.len())]));
+        lines.push(jump_if(IF_NOT_LESS, first, [0, reach(2 * late.len())?]));
         lines.extend(late.iter().flat_map(|&(number, verdict)| answer(number, verdict)));
     }
     lines.push(Line::To(arch));
-    lines
+    Some(lines)
 }
 
 /// Whether this default action would give a wrong answer for calls the profile does not know. An allowing one does
@@ -168,9 +169,8 @@ fn late_answers(filter: &Filter, arch: Arch) -> Vec<(u32, Verdict)> {
 
 /// How far a conditional jump goes that skips `lines`. It has 255 to go; a section has two lines for each late call
 /// and a dozen more, twice on x86_64.
-fn reach(lines: usize) -> u8 {
-    debug_assert!(lines <= usize::from(u8::MAX));
-    u8::try_from(lines).unwrap_or(u8::MAX)
+fn reach(lines: usize) -> Option<u8> {
+    u8::try_from(lines).ok()
 }
 
 fn answer(number: u32, verdict: Verdict) -> [Line; 2] {
@@ -194,7 +194,7 @@ fn jump_if(code: u16, k: u32, skip: [u8; 2]) -> Line {
 }
 
 /// The bytes of `lines`, in the machine's own order, to be followed by `parts`, which belong to `archs`.
-fn assemble(lines: &[Line], archs: &[Arch], parts: &[Vec<u8>]) -> Vec<u8> {
+fn assemble(lines: &[Line], archs: &[Arch], parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(INSTRUCTION * lines.len());
     for (i, line) in lines.iter().enumerate() {
         let instruction = match *line {
@@ -202,13 +202,12 @@ fn assemble(lines: &[Line], archs: &[Arch], parts: &[Vec<u8>]) -> Vec<u8> {
             Line::To(arch) => {
                 let before = archs.iter().zip(parts).take_while(|(other, _)| **other != arch);
                 let skip = lines.len() - i - 1 + before.map(|(_, part)| part.len() / INSTRUCTION).sum::<usize>();
-                // beyond 32 bits is beyond what the kernel takes, which `compile` checks
-                Instruction { code: JUMP, skip: [0, 0], k: u32::try_from(skip).unwrap_or(u32::MAX) }
+                Instruction { code: JUMP, skip: [0, 0], k: u32::try_from(skip).ok()? }
             }
         };
         bytes.extend(instruction.code.to_ne_bytes());
         bytes.extend(instruction.skip);
         bytes.extend(instruction.k.to_ne_bytes());
     }
-    bytes
+    Some(bytes)
 }

@@ -29,7 +29,9 @@ pub(super) fn program(filter: &Filter) -> Result<Vec<u8>, Fault> {
     // What the kernel lacks it says when the program is loaded. An older libseccomp refuses the level and asks.
     let _ = set_api(API_LEVEL);
     let parts = filter.archs.iter().map(|&arch| part(filter, arch)).collect::<Result<Vec<_>, _>>()?;
-    let mut program = beginning::of(filter, &parts);
+    let too_far =
+        || Fault { at: filter.at.clone(), problem: "makes a program with a jump that is too long".to_owned() };
+    let mut program = beginning::of(filter, &parts).ok_or_else(too_far)?;
     parts.iter().for_each(|part| program.extend(part));
     let length = program.len() / INSTRUCTION;
     if length > MOST_INSTRUCTIONS {

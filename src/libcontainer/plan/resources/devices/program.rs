@@ -44,16 +44,16 @@ fn exception(list: &List, rule: &Rule) -> Vec<[u8; 8]> {
     }
     tests.extend(rule.major.map(|major| not_equal(4, major)));
     tests.extend(rule.minor.map(|minor| not_equal(5, minor)));
-    let end = tests.iter().map(Vec::len).sum::<usize>() + 2;
-    let mut code = Vec::with_capacity(end);
-    for mut test in tests {
-        let after = code.len() + test.len();
-        if let (Some(jump), Ok(distance)) = (test.last_mut(), i16::try_from(end - after)) {
-            jump[2..4].copy_from_slice(&distance.to_ne_bytes());
+    let mut code = vec![instruction(0xb4, 0, 0, 0, (!list.open).into()), instruction(0x95, 0, 0, 0, 0)];
+    // a test that fails skips all that comes after it
+    let mut after: i16 = 2;
+    for mut test in tests.into_iter().rev() {
+        if let Some(jump) = test.last_mut() {
+            jump[2..4].copy_from_slice(&after.to_ne_bytes());
         }
-        code.extend(test);
+        test.iter().for_each(|_| after += 1);
+        code.splice(0..0, test);
     }
-    code.extend([instruction(0xb4, 0, 0, 0, (!list.open).into()), instruction(0x95, 0, 0, 0, 0)]);
     code
 }
 

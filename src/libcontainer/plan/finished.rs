@@ -1,22 +1,20 @@
-//! A plan in the making: steps, descriptors to open, mistakes and warnings, all collected to the end.
+//! The finished plan: all that will be done, decided. `launch` carries it out.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hook;
 
-use super::Asked;
 use super::resctrl::Group;
 use super::resources::{DeviceAccess, Placement, Write};
 use super::seccomp::Filter;
-use super::step::{Kept, Limit, Namespaces, Origin, Slot, Step, What};
-use crate::config::{At, Faults, Warning};
-use crate::host::Mounts;
-use crate::sys::mount::{Attributes, Reach};
+use super::step::{Limit, Namespaces, Slot, Step};
+use crate::config::{At, Warning};
+use crate::sys::mount::Reach;
 use crate::sys::sched::SchedAttr;
 
 /// All that will be done, decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// How the first child is born.
     pub birth: Birth,
@@ -262,207 +260,5 @@ impl Opening {
             | Opening::StartFifo
             | Opening::AnswerFifo => None,
         }
-    }
-}
-
-/// A running container, for those who join it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// Its init.
-    pub pid: i32,
-    /// The namespaces it does not share with the runtime.
-    pub kinds: Namespaces,
-}
-
-/// A plan while it is made.
-#[derive(Debug)]
-pub(super) struct Draft {
-    plan: Plan,
-    faults: Faults,
-    /// Mounts that are closed to writing only when nothing has to be made in them any more: path, property, flags.
-    pub(super) closing: Vec<(CString, At, Attributes)>,
-    mounts: Mounts,
-    /// Where in init's steps what the runtime has opened is found again.
-    finding: Option<usize>,
-}
-
-impl Draft {
-    pub(super) fn new(ask: &Asked<'_>) -> Draft {
-        let plan = Plan {
-            birth: Birth::default(),
-            openings: Vec::new(),
-            root: None,
-            root_on_host: None,
-            bridge: Vec::new(),
-            init: Vec::with_capacity(64),
-            id_maps: None,
-            joined_maps: None,
-            time_offsets: Vec::new(),
-            net_devices: Vec::new(),
-            runtime_hooks: Vec::new(),
-            later_hooks: Vec::new(),
-            oom_score_adj: None,
-            limits: Vec::new(),
-            scheduler: None,
-            initial_affinity: None,
-            filter: None,
-            cgroup: None,
-            resctrl: None,
-            warnings: ask.config.warnings.clone(),
-        };
-        Draft { plan, faults: Faults::none(), closing: Vec::new(), mounts: ask.host.me.mounts, finding: None }
-    }
-
-    /// One more step, asked for by the property at `at`.
-    pub(super) fn at(&mut self, at: &At, what: What) {
-        self.plan.init.push(Step::at(at, what));
-    }
-
-    /// One more step, which every such container gets.
-    pub(super) fn always(&mut self, why: &'static str, what: What) {
-        self.plan.init.push(Step::always(why, what));
-    }
-
-    /// One more step, for the same reason as another.
-    pub(super) fn because(&mut self, from: &Origin, what: What) {
-        self.plan.init.push(Step { what, from: from.clone() });
-    }
-
-    /// The place of a new descriptor.
-    pub(super) fn open(&mut self, at: &At, opening: Opening) -> Slot {
-        let opening = self.as_we_may(opening);
-        self.plan.openings.push((opening, at.clone()));
-        Slot(self.plan.openings.len() - 1)
-    }
-
-    fn as_we_may(&self, opening: Opening) -> Opening {
-        match self.mounts {
-            Mounts::Inside if opening.reach().is_some() => Opening::Found(Box::new(opening)),
-            Mounts::Inside | Mounts::Here => opening,
-        }
-    }
-
-    /// From here on init is in its own mount namespace, and finds there what the runtime has opened.
-    pub(super) fn find_here(&mut self) {
-        self.finding = Some(self.plan.init.len());
-    }
-
-    /// What is in `slot` is mounted by the next step: where only init may copy it, it does so now.
-    pub(super) fn copy(&mut self, at: &At, slot: Slot) {
-        if let Some((Opening::Found(inner), _)) = self.plan.openings.get(slot.0)
-            && let Some(reach) = inner.reach()
-        {
-            self.at(at, What::Copy(slot, reach));
-        }
-    }
-
-    fn find_all(&mut self) {
-        let Some(place) = self.finding else { return };
-        let (mut steps, mut found) = (Vec::new(), Vec::new());
-        for (n, (opening, at)) in self.plan.openings.iter().enumerate() {
-            let (Opening::Found(inner), slot) = (opening, Slot(n)) else { continue };
-            match &**inner {
-                Opening::Empty(label) => found.push(What::EmptyDirectory(slot, label.clone())),
-                // ORDER: what covers is used after the root has changed, when nothing of the host's is left to be copied
-                Opening::Null => found.extend([What::Find(slot), What::Copy(slot, Reach::One)]),
-                _ => found.push(What::Find(slot)),
-            }
-            steps.extend(found.drain(..).map(|what| Step::at(at, what)));
-        }
-        self.plan.init.splice(place..place, steps);
-    }
-
-    /// What is closed for good is what no later step uses. From `Spawn` on the root may be used by any step, up to the last
-    /// `CloseFds`.
-    fn keep_what_is_used(&mut self) {
-        let Plan { bridge, init, root, .. } = &mut self.plan;
-        let mut later = Kept::default();
-        let mut closed = false;
-        for step in bridge.iter_mut().chain(init).rev() {
-            if let What::CloseFds(_, kept) = &mut step.what {
-                *kept = later.clone();
-                let root = root.filter(|root| closed && !kept.slots.contains(root));
-                kept.slots.extend(root);
-                kept.slots.sort_unstable();
-                closed = true;
-            }
-            for (slot, _) in step.what.slots() {
-                if !later.slots.contains(&slot) {
-                    later.slots.push(slot);
-                }
-            }
-            later.host_proc |= step.what.needs_host_proc();
-        }
-    }
-
-    /// The place of a descriptor that may be there already.
-    pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
-        let wanted = self.as_we_may(opening.clone());
-        match self.plan.openings.iter().position(|(there, _)| *there == wanted) {
-            Some(n) => Slot(n),
-            None => self.open(at, opening),
-        }
-    }
-
-    /// A mistake; the rest is still looked at.
-    pub(super) fn fault(&mut self, at: &At, problem: impl Into<String>) {
-        self.faults.add(at.clone(), problem);
-    }
-
-    /// Something to tell.
-    pub(super) fn warn(&mut self, at: &At, said: impl Into<String>) {
-        self.plan.warnings.push(Warning { at: at.clone(), said: said.into() });
-    }
-
-    /// Things to tell.
-    pub(super) fn warnings(&mut self, warnings: impl IntoIterator<Item = Warning>) {
-        self.plan.warnings.extend(warnings);
-    }
-
-    /// The value, or its mistakes noted.
-    pub(super) fn keep<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
-        self.faults.keep(result)
-    }
-
-    /// The rest of the plan, to be filled in.
-    pub(super) fn plan(&mut self) -> &mut Plan {
-        &mut self.plan
-    }
-
-    /// Forgets the mistakes that another draft does not have.
-    pub(super) fn keep_faults_of(&mut self, other: &Draft) {
-        self.faults.retain(|fault| other.faults.iter().any(|also| also == fault));
-    }
-
-    /// The plan, or everything that is wrong.
-    pub(super) fn into_plan(mut self, ask: &Asked<'_>) -> Result<Plan, Faults> {
-        self.find_all();
-        self.keep_what_is_used();
-        for list in [&mut self.plan.bridge, &mut self.plan.init] {
-            end_with_the_runtime(list);
-        }
-        ask.config.beside(self.faults).into_result(self.plan)
-    }
-}
-
-/// A process of ours ends with the runtime until it is ready: from its beginning, and again after a change of ids or
-/// capabilities, which clears the signal (PR_SET_PDEATHSIG(2const)). A runtime that ended before is noticed at the socket.
-fn end_with_the_runtime(list: &mut Vec<Step>) {
-    let ends = || Step::always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
-    let clears = |what: &What| match what {
-        What::BecomeRoot => true,
-        What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
-        _ => false,
-    };
-    if list.is_empty() {
-        return;
-    }
-    let steps = std::mem::take(list);
-    list.reserve(steps.len() + 3);
-    list.push(ends());
-    for step in steps {
-        let clears = clears(&step.what);
-        list.push(step);
-        list.extend(clears.then(ends));
     }
 }

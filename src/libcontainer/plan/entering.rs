@@ -1,0 +1,216 @@
+//! How the container's namespaces are entered, and in how many forks: visible in the plan.
+
+use super::asked::{Asked, Facts, Joined};
+use super::finished::{Birth, Dumpable, Opening, TimeOffset};
+use super::namespaces::{self, Born, CGROUP, Kinds, MOUNT, NETWORK, PID, TIME, USER};
+use super::step::{Kept, Namespaces, Slot, Step, What};
+use super::steps::Steps;
+use crate::config::At;
+use crate::host::{Host, Mounts};
+use crate::wire::Ask;
+
+/// How the first child is born.
+pub(super) fn birth(kinds: &Kinds, host: &Host) -> Birth {
+    let new = match () {
+        () if kinds.joins(USER) || joins_beside_new_users(kinds) => Namespaces::NONE,
+        () if kinds.new.has(USER) => Namespaces(USER | (kinds.new.0 & PID)),
+        () => kinds.new.without(CGROUP | TIME),
+    };
+    // Only an ordinary user's init is open to others at first, until its maps are written. In a pid namespace that is joined
+    // it never is: others are there, and only root can join one that does not belong to the user namespace it joins as well.
+    let open = host.me.uid != 0 && kinds.new.has(USER) && !kinds.joins(PID);
+    Birth { new, dumpable: if open { Dumpable::UntilMapped } else { Dumpable::No } }
+}
+
+fn joins_beside_new_users(kinds: &Kinds) -> bool {
+    kinds.new.has(USER) && !kinds.joined.is_empty()
+}
+
+/// No process of the container looks into us.
+pub(super) fn unseen(steps: &mut Steps) {
+    steps.always("CVE-2016-9962", What::Undumpable);
+}
+
+/// The same for init, at the earliest time.
+pub(super) fn unseen_from_birth(birth: Birth, steps: &mut Steps) {
+    if birth.dumpable == Dumpable::No {
+        unseen(steps);
+    }
+}
+
+/// Enters them all but the cgroup namespace, which comes when the container is in its cgroup (`mounts`), and a pid namespace
+/// with others in it, which comes when the root has changed (`into_pids`).
+pub(super) fn enter(kinds: &Kinds, birth: Birth, offsets: &[TimeOffset], facts: &Facts<'_>, steps: &mut Steps) {
+    let at = At::new("linux.namespaces");
+    if joins_beside_new_users(kinds) && kinds.joins(PID) {
+        new_users_beside_pids(kinds, steps);
+    } else if kinds.joins(USER) || joins_beside_new_users(kinds) {
+        across(kinds, birth, facts, steps);
+    } else if !kinds.new.has(USER) {
+        join_each(kinds, steps);
+    }
+    if kinds.new.has(USER) {
+        steps.at(&At::new("linux.uidMappings"), What::Ask(Ask::IdMaps));
+    }
+    if birth.dumpable == Dumpable::UntilMapped {
+        // ORDER: the offsets as well are written by who may look
+        time(kinds, offsets, steps);
+        unseen(steps);
+    }
+    if kinds.private(USER) {
+        let mut rest = kinds.new.without(CGROUP | TIME | USER | PID);
+        if facts.host.me.mounts == Mounts::Inside {
+            // ORDER: before BecomeRoot: what our user reaches the container's root may not
+            if rest.has(MOUNT) {
+                steps.at(&at, What::Unshare(Namespaces(MOUNT)));
+                rest = rest.without(MOUNT);
+            }
+            steps.find_here();
+        }
+        steps.at(&at, What::BecomeRoot);
+        if rest != Namespaces::NONE {
+            // ORDER: after BecomeRoot: what is made here belongs to the new user namespace's root
+            steps.at(&at, What::Unshare(rest));
+        }
+    }
+    if birth.dumpable == Dumpable::No {
+        time(kinds, offsets, steps);
+    }
+}
+
+/// Each by a step of its own, but the pid namespace.
+fn join_each(kinds: &Kinds, steps: &mut Steps) {
+    for (kind, path, at) in kinds.joined.iter().filter(|(kind, ..)| *kind != PID) {
+        let slot = steps.open(at, Opening::Namespace(path.clone(), *kind));
+        steps.at(at, What::Join(slot, Namespaces(*kind)));
+    }
+}
+
+/// A new user namespace beside a joined pid namespace, which belongs to another one. Whoever has CAP_SYS_PTRACE in that one may
+/// trace init. So the bridge does everything, as without a user namespace (`into_pids`).
+/// ORDER: setns(2) for the pid namespace takes the host's rights, and unshare(2) of the user namespace gives them up. The
+/// bridge itself stays where it is: its first child is the first member.
+fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
+    join_each(kinds, steps);
+    if let Some((path, at)) = kinds.path_of(PID) {
+        let slot = steps.open(at, Opening::Namespace(path.to_path_buf(), PID));
+        steps.at(at, What::Join(slot, Namespaces(PID)));
+    }
+    steps.at(&At::new("linux.namespaces"), What::Unshare(Namespaces(USER)));
+}
+
+/// A user namespace is joined, or a new one is made beside others that are joined (but a pid namespace): a second fork. The
+/// bridge enters everything with the rights of the host's root, the user namespace last, and init is born inside. Who is not
+/// root has rights only in the user namespace, and enters it first.
+fn across(kinds: &Kinds, birth: Birth, facts: &Facts<'_>, steps: &mut Steps) {
+    // ORDER: before Spawn, which no handler of a signal may meet
+    steps.of_bridge(Step::always("no handler of the runtime's runs", What::Signals));
+    if birth.dumpable == Dumpable::No {
+        steps.of_bridge(Step::always("CVE-2016-9962", What::Undumpable));
+    }
+    let (user, others): (Vec<_>, Vec<_>) = kinds.joined.iter().partition(|(kind, ..)| *kind == USER);
+    let order = if facts.host.me.uid == 0 { [others, user] } else { [user, others] };
+    for (kind, path, at) in order.into_iter().flatten() {
+        let slot = steps.open(at, Opening::Namespace(path.clone(), *kind));
+        steps.of_bridge(Step::at(at, What::Join(slot, Namespaces(*kind))));
+    }
+    spawn(&At::new("linux.namespaces"), Namespaces(kinds.new.0 & (USER | PID)), facts, steps);
+}
+
+/// The bridge's last steps. Nothing that init does not need is open when others may see it.
+fn spawn(at: &At, new: Namespaces, facts: &Facts<'_>, steps: &mut Steps) {
+    steps.of_bridge(Step::always("init shows only what it needs", closed(facts)));
+    steps.of_bridge(Step::at(at, What::Spawn(new)));
+}
+
+/// Closes all descriptors but the standard streams and those that were asked for. What later steps use is kept: that is
+/// filled in when the steps are whole.
+pub(super) fn closed(facts: &Facts<'_>) -> What {
+    What::CloseFds { first: 3 + facts.flags.extra_fds, kept: Kept::default() }
+}
+
+fn time(kinds: &Kinds, offsets: &[TimeOffset], steps: &mut Steps) {
+    if !kinds.new.has(TIME) {
+        return;
+    }
+    let at = At::new("linux.namespaces");
+    steps.at(&at, What::Unshare(Namespaces(TIME)));
+    if !offsets.is_empty() {
+        // ORDER: before anybody is in the namespace; later the kernel refuses (time_namespaces(7))
+        steps.at(&At::new("linux.timeOffsets"), What::Ask(Ask::TimeOffsets));
+    }
+    steps.at(&at, What::EnterTime);
+}
+
+/// The loopback of a new network namespace.
+pub(super) fn loopback(kinds: &Kinds, steps: &mut Steps) {
+    if kinds.new.has(NETWORK) {
+        steps.always("loopback of a new network namespace", What::Loopback);
+    }
+}
+
+/// A pid namespace that is joined without its user namespace has others in it, and who may trace there sees all of init: its
+/// root directory, its descriptors, its memory. So everything that needs the host is done by the bridge, which is not a
+/// member (setns(2) moves only its children). Init is born when the root has changed (CVE-2016-9962) and the rights are given
+/// up (`born_last`). With a new user namespace the bridge has joined it before (`new_users_beside_pids`).
+pub(super) fn open_pids(kinds: &Kinds, steps: &mut Steps) -> Option<Slot> {
+    let (path, at) = kinds.pids_of_others().filter(|_| !kinds.new.has(USER))?;
+    Some(steps.open(at, Opening::Namespace(path.to_path_buf(), PID)))
+}
+
+/// The bridge's children are in that pid namespace from here on.
+pub(super) fn into_pids(kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) {
+    if let (Some((_, at)), Some(slot)) = (kinds.pids_of_others(), pids) {
+        steps.at(at, What::Join(slot, Namespaces(PID)));
+    }
+}
+
+/// ORDER: init is born in the bridge's cgroup.
+pub(super) fn into_cgroup(kinds: &Kinds, steps: &mut Steps) {
+    if let Some((_, at)) = kinds.pids_of_others().filter(|_| !kinds.new.has(CGROUP)) {
+        steps.at(at, What::Ask(Ask::Cgroup));
+    }
+}
+
+/// What was planned so far is the bridge's, and init is born with the program's rights alone: who may trace it, where it is
+/// seen, gets nothing by that (docs/decisions/014). Where the pid namespace belongs to a user namespace that is joined as well,
+/// this is not needed: as long as init is not dumpable, to trace it takes CAP_SYS_PTRACE in the runtime's user namespace.
+pub(super) fn born_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
+    steps.become_bridge();
+    spawn(at, Namespaces::NONE, facts, steps);
+}
+
+/// When a further process is born: last of all where the container's user namespace does not hold off all who are in its pid
+/// namespace. There is none, or it was new and the pid namespace was not.
+pub(super) fn born_inside(container: Joined, given: &Asked<'_>) -> Born {
+    let beside = || namespaces::is_joined(given, PID) && !namespaces::is_joined(given, USER);
+    let tracers = container.kinds.has(PID) && (!container.kinds.has(USER) || beside());
+    if tracers { Born::Last } else { Born::First }
+}
+
+/// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
+/// itself weighs the user namespace against the others. Others are in its pid namespace: the bridge does all of that, and
+/// what was planned so far, and the process is born inside (CVE-2016-9962): at once where a user namespace holds tracers off,
+/// and else when the rights are given up (`born_last`).
+pub(super) fn join(container: Joined, born: Born, facts: &Facts<'_>, steps: &mut Steps) {
+    let (at, root_at) = (At::new("linux.namespaces"), At::new("root.path"));
+    let process = steps.open(&at, Opening::Process(container.pid));
+    let root = (!container.kinds.has(MOUNT)).then(|| steps.open(&root_at, Opening::RootOf(container.pid)));
+    if container.kinds != Namespaces::NONE {
+        steps.at(&at, What::Join(process, container.kinds));
+    }
+    if let Some(root) = root {
+        steps.at(&root_at, What::Chroot(root));
+    }
+    if container.kinds.has(USER) {
+        if born == Born::First {
+            steps.become_bridge();
+            spawn(&at, Namespaces::NONE, facts, steps);
+        }
+        if !facts.host.me.is_root() {
+            // ORDER: before it is somebody else: systemd moves the processes of who asks it, and nobody else's
+            steps.at(&at, What::Ask(Ask::Cgroup));
+        }
+        steps.at(&at, What::BecomeRoot);
+    }
+}

@@ -1,0 +1,81 @@
+//! The process's seccomp filter: which one, and when it is loaded. SPEC: config-linux.md#seccomp.
+
+use std::borrow::Cow;
+
+use oci_spec::runtime::LinuxSeccomp;
+
+use super::asked::{Asked, Own};
+use super::credentials::Credentials;
+use super::notes::Notes;
+use super::seccomp::{self, Filter};
+use super::step::What;
+use super::steps::Steps;
+use crate::config::At;
+use crate::wire::Ask;
+
+/// crun's annotation that names the seccomp agent's socket.
+pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
+
+/// CAP_SYS_ADMIN as a mask (linux/capability.h).
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// A filter, and how it is loaded.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) filter: Filter,
+    /// The capabilities that are kept until the exec, to load it.
+    pub(super) takes: u64,
+}
+
+/// Reads `linux.seccomp`. The container's filter is every process's: exec loads it as init does.
+pub(super) fn read(own: Own<'_>, given: &Asked<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Loaded> {
+    own.process?;
+    let at = At::new("linux.seccomp");
+    let asked = with_receiver(given.linux().and_then(|linux| linux.seccomp().as_ref())?, given);
+    let (filter, warnings) = notes.keep(seccomp::filter(&asked, &at))?;
+    notes.warnings(warnings);
+    // seccomp(2): no_new_privs or CAP_SYS_ADMIN. Without the first the second is kept to the end
+    let admin = !credentials.no_new_privs() && !given.host.me.no_new_privs;
+    if admin && credentials.held & SYS_ADMIN == 0 {
+        let why =
+            "cannot be loaded: that takes process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
+        notes.fault(&at, why);
+    }
+    let takes = if admin { SYS_ADMIN & !credentials.capabilities.effective } else { 0 };
+    Some(Loaded { filter, takes })
+}
+
+/// The annotation stands for a listenerPath that is not there.
+fn with_receiver<'a>(asked: &'a LinuxSeccomp, given: &Asked<'_>) -> Cow<'a, LinuxSeccomp> {
+    let annotations = given.config.spec.annotations().as_ref();
+    let receiver = annotations.and_then(|all| all.get(SECCOMP_RECEIVER)).filter(|path| !path.is_empty());
+    match receiver {
+        Some(path) if asked.listener_path().is_none() => {
+            let mut asked = asked.clone();
+            asked.set_listener_path(Some(path.into()));
+            Cow::Owned(asked)
+        }
+        _ => Cow::Borrowed(asked),
+    }
+}
+
+impl Loaded {
+    fn has_listener(&self) -> bool {
+        self.filter.listener().is_some()
+    }
+
+    /// ORDER: one with a listener before Ready: the runtime gives the listener to its agent, and is gone when `start` is
+    /// called.
+    pub(super) fn before_ready(&self, steps: &mut Steps) {
+        if self.has_listener() {
+            let at = At::new("linux.seccomp");
+            steps.at(&at, What::Seccomp(self.filter.flags()));
+            steps.at(&at.key("listenerPath"), What::Ask(Ask::SeccompListener));
+        }
+    }
+
+    /// The step that loads any other when all else is done.
+    pub(super) fn last(&self) -> Option<What> {
+        (!self.has_listener()).then(|| What::Seccomp(self.filter.flags()))
+    }
+}

@@ -1,0 +1,104 @@
+//! `process.rlimits` and `process.oomScoreAdj`: what the runtime sets for the process. SPEC: config.md#posix-process.
+
+use oci_spec::runtime::PosixRlimitType;
+
+use super::asked::{Asked, Own};
+use super::finished::OomScore;
+use super::namespaces::Born;
+use super::notes::Notes;
+use super::step::{Limit, What};
+use super::steps::Steps;
+use crate::config::At;
+use crate::host::Users;
+
+/// CAP_SYS_RESOURCE as a mask (linux/capability.h).
+const SYS_RESOURCE: u64 = 1 << 24;
+
+/// Resource limits.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    /// As the runtime sets them.
+    pub(super) list: Vec<Limit>,
+    /// RLIMIT_NPROC as it was asked for, where the runtime sets one more: soft, hard, property.
+    processes: Option<(u64, u64, At)>,
+}
+
+/// Reads `rlimits` of a process that begins with the bounding set `held`.
+pub(super) fn read(own: Own<'_>, born: Born, held: u64, given: &Asked<'_>, notes: &mut Notes) -> Limits {
+    let Some(process) = own.process else { return Limits::default() };
+    let at = own.at.key("rlimits");
+    let mut list: Vec<Limit> = Vec::new();
+    for (n, limit) in process.rlimits().as_deref().unwrap_or_default().iter().enumerate() {
+        let at = at.index(n);
+        let (resource, name) = resource(limit.typ());
+        if list.iter().any(|there| there.resource == resource) {
+            // SPEC: config.md#posix-process: a second entry of the same type is an error
+            notes.fault(&at.key("type"), format!("a second {name}"));
+        }
+        if limit.soft() > limit.hard() {
+            notes.fault(&at, format!("soft {} is above hard {}", limit.soft(), limit.hard()));
+        }
+        list.push(Limit { resource, name: name.to_owned(), soft: limit.soft(), hard: limit.hard(), at });
+    }
+    // The processes of the initial user namespace's root are not counted. Root of a user namespace, where every capability is
+    // held, is an ordinary user outside
+    let counted = process.user().uid() != 0 || held == u64::MAX;
+    let processes = if born == Born::Last && counted && given.host.me.bounding & SYS_RESOURCE != 0 {
+        room_for_two(&mut list)
+    } else {
+        None
+    };
+    Limits { list, processes }
+}
+
+/// Where the bridge as well belongs to the user, one process more counts against RLIMIT_NPROC (getrlimit(2)) until init goes
+/// on alone, which then takes that back.
+fn room_for_two(list: &mut [Limit]) -> Option<(u64, u64, At)> {
+    let limit = list.iter_mut().find(|limit| limit.resource == libc::RLIMIT_NPROC)?;
+    let asked = (limit.soft, limit.hard, limit.at.clone());
+    (limit.soft, limit.hard) = (limit.soft.saturating_add(1), limit.hard.saturating_add(1));
+    Some(asked)
+}
+
+impl Limits {
+    /// What a process that is born last sets right.
+    pub(super) fn begin_last(&self, steps: &mut Steps) {
+        if let Some((soft, hard, at)) = &self.processes {
+            steps.at(at, What::Processes { soft: *soft, hard: *hard });
+        }
+    }
+}
+
+/// Reads `oomScoreAdj`.
+pub(super) fn oom_score(own: Own<'_>, given: &Asked<'_>, notes: &mut Notes) -> Option<OomScore> {
+    let score = own.process?.oom_score_adj()?;
+    if !(-1000..=1000).contains(&score) {
+        notes.fault(&own.at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));
+    }
+    Some(match (given.host.me.uid, given.host.me.users) {
+        (0, Users::Initial) => OomScore::OfInit(score),
+        (0, Users::Nested) => OomScore::InheritedIfAllowed(score),
+        _ => OomScore::Inherited(score),
+    })
+}
+
+fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
+    match kind {
+        PosixRlimitType::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
+        PosixRlimitType::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
+        PosixRlimitType::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
+        PosixRlimitType::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
+        PosixRlimitType::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
+        PosixRlimitType::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
+        PosixRlimitType::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
+        PosixRlimitType::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+        PosixRlimitType::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
+        PosixRlimitType::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
+        PosixRlimitType::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
+        PosixRlimitType::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
+        PosixRlimitType::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
+        PosixRlimitType::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
+        PosixRlimitType::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
+        PosixRlimitType::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
+    }
+}

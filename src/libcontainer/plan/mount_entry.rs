@@ -1,0 +1,326 @@
+//! One entry of `mounts`, understood, and what becomes of it.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxIdMapping, Mount};
+
+use super::asked::Asked;
+use super::cgroup::Cgroup;
+use super::finished::{IdMaps, Mapped, Mapper, Opening};
+use super::labels::MountLabel;
+use super::mount_options::{self, MountOptions, Recursion};
+use super::namespaces::{Kinds, USER};
+use super::notes::Notes;
+use super::rootfs::Root;
+use super::step::{Change, Last, Missing, NewMount, Slot, Target, What};
+use super::steps::Steps;
+use super::values::{c_string, clean};
+use crate::config::At;
+use crate::host::Mounts;
+use crate::sys::mount::{Attributes, Reach};
+use crate::wire::Ask;
+
+/// The only places under /proc that may be mounted over: what lxcfs and the like provide.
+const PROC_FILES: [&str; 10] = [
+    "cpuinfo",
+    "diskstats",
+    "meminfo",
+    "stat",
+    "swaps",
+    "uptime",
+    "loadavg",
+    "slabinfo",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
+];
+
+/// File systems whose superblock the mount shares with others: read-only is a matter of the mount alone.
+const SHARED_SUPERBLOCKS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"];
+
+/// The values that mounts depend on.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) given: &'a Asked<'a>,
+    pub(super) kinds: &'a Kinds,
+    pub(super) root: &'a Root,
+    pub(super) label: &'a MountLabel,
+    pub(super) cgroup: Option<&'a Cgroup>,
+}
+
+/// One mount, as far as it is understood.
+pub(super) struct Entry<'a> {
+    pub(super) mount: &'a Mount,
+    pub(super) at: At,
+    /// Clean, relative to the root.
+    pub(super) destination: String,
+    pub(super) options: MountOptions,
+}
+
+/// What is done for the mounts, in this order.
+#[derive(Debug)]
+pub(super) enum Act {
+    /// The container is in its cgroup from here on.
+    EnterCgroup,
+    /// A new file system.
+    New(New),
+    /// A tree of the host's.
+    Bind(Bind),
+    /// The mount that is at a place already is changed.
+    Remount(Vec<Change>, Target, At),
+    /// A link, to and at these.
+    Symlink(CString, CString, At),
+    /// What may be written to until now becomes so.
+    Close(Closing),
+}
+
+/// A new file system, without its slots.
+#[derive(Debug)]
+pub(super) struct New {
+    pub(super) at: At,
+    pub(super) mount: NewMount,
+    /// The maps that its ids go through.
+    pub(super) ids: Option<IdMaps>,
+    /// What is bound instead when the kernel refuses.
+    pub(super) instead: Option<Opening>,
+}
+
+/// A tree of the host's that is attached.
+#[derive(Debug)]
+pub(super) struct Bind {
+    pub(super) at: At,
+    /// The property that says which tree.
+    pub(super) source: At,
+    pub(super) opening: Opening,
+    /// Whose maps its ids go through.
+    pub(super) ids: Option<(MapsOf, Reach)>,
+    pub(super) changes: Vec<Change>,
+    pub(super) path: CString,
+    pub(super) missing: MissingPlace,
+    pub(super) last: Last,
+    /// What is a link is made anew.
+    pub(super) links_copied: bool,
+}
+
+/// Whose maps the ids of a mount go through.
+#[derive(Debug)]
+pub(super) enum MapsOf {
+    /// The user namespace that init is born in.
+    Own,
+    /// One that is joined, by its file and property.
+    Joined(std::path::PathBuf, At),
+    /// One of its own.
+    Given(IdMaps),
+}
+
+/// What is made where the place of a tree is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MissingPlace {
+    /// A directory.
+    Directory,
+    /// What the tree is.
+    LikeSource,
+}
+
+/// A mount that is closed to writing only when nothing has to be made in it any more.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) path: CString,
+    pub(super) at: At,
+}
+
+impl Act {
+    /// Where it mounts, and whether that is a new file system.
+    pub(super) fn target(&self) -> Option<(&CString, bool)> {
+        match self {
+            Act::New(new) => Some((&new.mount.target.path, true)),
+            Act::Bind(bind) => Some((&bind.path, false)),
+            Act::EnterCgroup | Act::Remount(..) | Act::Symlink(..) | Act::Close(_) => None,
+        }
+    }
+}
+
+impl New {
+    /// `pids` is the pid namespace that a proc file system is to show, where that is not init's.
+    pub(super) fn steps(self, pids: Option<Slot>, steps: &mut Steps) {
+        let New { at, mut mount, ids, instead } = self;
+        mount.ids = ids.map(|maps| steps.open_once(&at, Opening::IdMaps(maps)));
+        mount.fallback = instead.map(|opening| steps.open(&at, opening));
+        mount.fallback.iter().for_each(|slot| steps.copy(&at, *slot));
+        mount.pid_namespace = pids.filter(|_| mount.fstype.as_c_str() == c"proc");
+        if mount.pid_namespace.is_some() {
+            // mount(2) would mount the bridge's
+            mount.classic = None;
+        }
+        steps.at(&at, What::NewMount(mount));
+    }
+}
+
+impl Bind {
+    /// A tree at a place that is made a directory where it is missing.
+    pub(super) fn tree(at: &At, opening: Opening, changes: Vec<Change>, path: CString) -> Bind {
+        Bind {
+            at: at.clone(),
+            source: at.clone(),
+            opening,
+            ids: None,
+            changes,
+            path,
+            missing: MissingPlace::Directory,
+            last: Last::Any,
+            links_copied: false,
+        }
+    }
+
+    pub(super) fn steps(self, steps: &mut Steps) {
+        let ids = self.ids.map(|(maps, reach)| Mapped { by: maps.open(&self.at, steps), reach });
+        let (opening, is_sent) = match self.opening {
+            Opening::Source(path, reach, _) => (Opening::Source(path, reach, ids), steps.mounts() == Mounts::Here),
+            other => (other, false),
+        };
+        let slot = steps.open(&self.source, opening);
+        steps.copy(&self.at, slot);
+        // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree is not to be older than what is mounted before it
+        if let Some(number) = u32::try_from(slot.0).ok().filter(|_| is_sent) {
+            steps.at(&self.at, What::Ask(Ask::Tree(number)));
+        }
+        let missing = match self.missing {
+            MissingPlace::Directory => Missing::Directory,
+            MissingPlace::LikeSource => Missing::LikeSource(slot),
+        };
+        let target = Target { path: self.path, missing, last: self.last };
+        let what = if self.links_copied { What::BindOrLink } else { What::Bind };
+        steps.at(&self.at, what(slot, self.changes, target));
+    }
+}
+
+impl MapsOf {
+    fn open(self, at: &At, steps: &mut Steps) -> Mapper {
+        match self {
+            MapsOf::Own => Mapper::Own,
+            MapsOf::Joined(path, at) => Mapper::Other(steps.open_once(&at, Opening::Namespace(path, USER))),
+            MapsOf::Given(maps) => Mapper::Other(steps.open_once(at, Opening::IdMaps(maps))),
+        }
+    }
+}
+
+impl Closing {
+    pub(super) fn step(self, steps: &mut Steps) {
+        steps.at(&self.at, What::Finish { path: self.path, attributes: Attributes::read_only() });
+    }
+}
+
+/// Understands the mount at `at`.
+pub(super) fn entry<'a>(mount: &'a Mount, at: At, notes: &mut Notes) -> Option<Entry<'a>> {
+    let options = mount.options().as_deref().unwrap_or_default();
+    let (options, warnings) = mount_options::parse(options, &at.key("options"));
+    notes.warnings(warnings);
+    let place = at.key("destination");
+    let Some(text) = mount.destination().to_str().filter(|text| !text.is_empty() && !text.contains('\0')) else {
+        notes.fault(&place, "is empty or no text");
+        return None;
+    };
+    if !mount.destination().is_absolute() {
+        // SPEC: config.md#mounts: relative destinations are deprecated and begin at the root
+        notes.warn(&place, format!("{text:?} is not absolute; it is taken from the root"));
+    }
+    let destination = clean(Path::new(text));
+    if destination == "." {
+        notes.fault(&place, "nothing may be mounted on the root itself");
+        return None;
+    }
+    let entry = Entry { mount, at, destination, options };
+    proc_is_safe(&entry, notes);
+    Some(entry)
+}
+
+/// What lies on /proc decides what labels and limits are written to (CVE-2019-16884, CVE-2019-19921).
+fn proc_is_safe(entry: &Entry<'_>, notes: &mut Notes) {
+    let place = entry.at.key("destination");
+    let procfs = entry.mount.typ().as_deref() == Some("proc") && entry.options.bind.is_none();
+    // a bind of the host's /proc is checked where its source is opened
+    if entry.destination == "proc" && !procfs && entry.options.bind.is_none() && !entry.options.remount {
+        notes.fault(&place, "only a proc file system may be mounted on /proc");
+    }
+    if let Some(below) = entry.destination.strip_prefix("proc/")
+        && !PROC_FILES.contains(&below)
+        && !entry.options.remount
+    {
+        notes.fault(&place, format!("{:?} is inside /proc", format!("/{}", entry.destination)));
+    }
+}
+
+impl Entry<'_> {
+    /// Where it goes.
+    pub(super) fn path(&self, notes: &mut Notes) -> Option<CString> {
+        c_string(&self.destination, &self.at.key("destination"), notes)
+    }
+
+    /// What is changed on a detached mount before it is attached: flags of the whole tree, then each propagation in order.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let options = &self.options;
+        let mut list = Vec::new();
+        if options.set_recursive != 0 || options.clear_recursive != 0 {
+            let attributes = Attributes::changing(options.set_recursive, options.clear_recursive);
+            list.push(Change { attributes, reach: Reach::Tree });
+        }
+        for propagation in &options.propagation {
+            let reach = if propagation.recursion == Recursion::Recursive { Reach::Tree } else { Reach::One };
+            list.push(Change { attributes: Attributes::propagating(propagation.kind), reach });
+        }
+        list
+    }
+
+    /// The detached tree gets the propagation that a mount made inside would have had, and its own flags.
+    pub(super) fn changes_of_tree(&self, mut inherited: Vec<Change>) -> Vec<Change> {
+        if inherited.is_empty() && self.maps_ids() {
+            // a peer of the host's mount would carry our ids there, and bring foreign ones here
+            inherited.push(Change { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::Tree });
+        }
+        let (set, clear) = (self.options.set, self.options.clear);
+        if set | clear != 0 {
+            inherited.push(Change { attributes: Attributes::changing(set, clear), reach: Reach::One });
+        }
+        inherited.extend(self.changes());
+        inherited
+    }
+
+    /// fsconfig(2)'s keys: the source, the superblock's flags, the file system's own options.
+    pub(super) fn settings(
+        &self,
+        fstype: &str,
+        label_of_mounts: &MountLabel,
+        notes: &mut Notes,
+    ) -> Option<Vec<(CString, Option<CString>)>> {
+        let at = self.at.key("options");
+        let mut settings = Vec::new();
+        if let Some(source) = self.mount.source().as_ref().and_then(|source| source.to_str()).filter(|s| !s.is_empty())
+        {
+            settings.push((CString::from(c"source"), Some(c_string(source, &self.at.key("source"), notes)?)));
+        }
+        for flag in &self.options.superblock {
+            settings.push((c_string(flag, &at, notes)?, None));
+        }
+        let own_superblock = !SHARED_SUPERBLOCKS.contains(&fstype) && fstype != "tmpfs";
+        if own_superblock && self.options.set & libc::MOUNT_ATTR_RDONLY != 0 {
+            settings.push((CString::from(c"ro"), None));
+        }
+        for (key, value) in &self.options.data {
+            let key = c_string(key, &at, notes)?;
+            let value = match value {
+                Some(value) => Some(c_string(value, &at, notes)?),
+                None => None,
+            };
+            settings.push((key, value));
+        }
+        let label = label_of_mounts.context(fstype, &self.options.data);
+        settings.extend(label.map(|label| (CString::from(c"context"), Some(label.clone()))));
+        Some(settings)
+    }
+
+    /// True when the mount is to have ids of its own.
+    pub(super) fn maps_ids(&self) -> bool {
+        let given = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        self.options.idmap.is_some() || given(self.mount.uid_mappings()) || given(self.mount.gid_mappings())
+    }
+}

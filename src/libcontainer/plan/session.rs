@@ -1,0 +1,94 @@
+//! The session of a process: its keyring, its terminal (`process.terminal`).
+
+use std::ffi::CString;
+
+use oci_spec::runtime::Process;
+
+use super::asked::{Asked, Keyring, Own, Terminal};
+use super::finished::Opening;
+use super::namespaces::Born;
+use super::notes::Notes;
+use super::step::{Console, ConsoleDevice, Last, Missing, Target, What};
+use super::steps::Steps;
+use super::values::c_string;
+use crate::config::At;
+
+/// A session of its own.
+#[derive(Debug)]
+pub(super) struct Session {
+    keyring: Option<CString>,
+    terminal: Option<OwnTerminal>,
+    born: Born,
+}
+
+#[derive(Debug)]
+struct OwnTerminal {
+    at: At,
+    /// Rows and columns.
+    size: Option<(u16, u16)>,
+    /// The owner of the slave.
+    uid: u32,
+}
+
+/// Reads `terminal` and `consoleSize`.
+pub(super) fn read(own: Own<'_>, born: Born, given: &Asked<'_>, notes: &mut Notes) -> Session {
+    let keyring = match &given.flags.keyring {
+        Keyring::Named(name) => c_string(name, &At::new("session keyring"), notes),
+        Keyring::Inherited => None,
+    };
+    let terminal = own.process.and_then(|process| terminal(process, own.at.key("terminal"), given, notes));
+    Session { keyring, terminal, born }
+}
+
+fn terminal(process: &Process, at: At, given: &Asked<'_>, notes: &mut Notes) -> Option<OwnTerminal> {
+    if !process.terminal().unwrap_or(false) {
+        return None;
+    }
+    if given.flags.terminal == Terminal::None {
+        notes.fault(&at, "cannot allocate tty if coracle will detach without setting console socket");
+        return None;
+    }
+    let clamp = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let size = process.console_size().map(|size| (clamp(size.height()), clamp(size.width())));
+    Some(OwnTerminal { at, size: size.filter(|size| *size != (0, 0)), uid: process.user().uid() })
+}
+
+impl Session {
+    /// fork(2) hands on the keyring, and not the session: a process that is born last begins it when it is born.
+    pub(super) fn begin(&self, steps: &mut Steps) {
+        if self.born == Born::First {
+            steps.always("a session of its own", What::Session);
+        }
+        if let Some(name) = &self.keyring {
+            steps.always("a keyring of its own", What::Keyring(name.clone()));
+        }
+    }
+
+    /// Init's terminal, which is /dev/console as well.
+    pub(super) fn console(&self, steps: &mut Steps) {
+        let device = Target { path: c"dev/console".to_owned(), missing: Missing::File, last: Last::Any };
+        self.terminal(ConsoleDevice::Bound(device), steps);
+    }
+
+    /// A further process's terminal: /dev/console stays init's.
+    pub(super) fn further_terminal(&self, steps: &mut Steps) {
+        self.terminal(ConsoleDevice::Untouched, steps);
+    }
+
+    fn terminal(&self, device: ConsoleDevice, steps: &mut Steps) {
+        let Some(OwnTerminal { at, size, uid }) = &self.terminal else { return };
+        let socket = steps.open(at, Opening::Terminal);
+        steps.at(at, What::Console(Console { socket, size: *size, uid: *uid, device }));
+        if self.born == Born::First {
+            steps.at(at, What::ControllingTerminal);
+        }
+    }
+
+    /// What a process that is born last does not get from the bridge.
+    pub(super) fn begin_last(&self, steps: &mut Steps) {
+        steps.always("a session of its own", What::Session);
+        if let Some(OwnTerminal { at, .. }) = &self.terminal {
+            steps.at(at, What::ControllingTerminal);
+        }
+    }
+}

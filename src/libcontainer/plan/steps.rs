@@ -1,0 +1,173 @@
+//! The steps of a plan while they are collected, and the descriptors that they use.
+
+use super::finished::Opening;
+use super::step::{Kept, Origin, Slot, Step, What};
+use crate::config::At;
+use crate::host::Mounts;
+use crate::sys::mount::Reach;
+
+/// Steps in the order in which they are performed.
+#[derive(Debug)]
+pub(super) struct Steps {
+    bridge: Vec<Step>,
+    init: Vec<Step>,
+    openings: Vec<(Opening, At)>,
+    mounts: Mounts,
+    /// Where in init's steps what the runtime has opened is found again.
+    finding: Option<usize>,
+}
+
+/// All steps, whole.
+pub(super) struct Whole {
+    pub(super) bridge: Vec<Step>,
+    pub(super) init: Vec<Step>,
+    pub(super) openings: Vec<(Opening, At)>,
+}
+
+impl Steps {
+    /// No steps yet. `mounts` is where the runtime may mount.
+    pub(super) fn new(mounts: Mounts) -> Steps {
+        Steps { bridge: Vec::new(), init: Vec::with_capacity(64), openings: Vec::new(), mounts, finding: None }
+    }
+
+    /// One more step, asked for by the property at `at`.
+    pub(super) fn at(&mut self, at: &At, what: What) {
+        self.init.push(Step::at(at, what));
+    }
+
+    /// One more step, which every such container gets.
+    pub(super) fn always(&mut self, why: &'static str, what: What) {
+        self.init.push(Step::always(why, what));
+    }
+
+    /// One more step, for the same reason as another.
+    pub(super) fn because(&mut self, from: &Origin, what: What) {
+        self.init.push(Step { what, from: from.clone() });
+    }
+
+    /// One more step of the bridge, whatever init has to do already.
+    pub(super) fn of_bridge(&mut self, step: Step) {
+        self.bridge.push(step);
+    }
+
+    /// All steps so far are the bridge's. Init begins with the next one.
+    pub(super) fn become_bridge(&mut self) {
+        self.find_all();
+        self.bridge.append(&mut self.init);
+    }
+
+    /// Where the runtime may mount.
+    pub(super) fn mounts(&self) -> Mounts {
+        self.mounts
+    }
+
+    /// The place of a new descriptor.
+    pub(super) fn open(&mut self, at: &At, opening: Opening) -> Slot {
+        let opening = self.as_we_may(opening);
+        self.openings.push((opening, at.clone()));
+        Slot(self.openings.len() - 1)
+    }
+
+    /// The place of a descriptor that may be there already.
+    pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
+        let opening = self.as_we_may(opening);
+        match self.openings.iter().position(|(there, _)| *there == opening) {
+            Some(n) => Slot(n),
+            None => {
+                self.openings.push((opening, at.clone()));
+                Slot(self.openings.len() - 1)
+            }
+        }
+    }
+
+    fn as_we_may(&self, opening: Opening) -> Opening {
+        match self.mounts {
+            Mounts::Inside if opening.reach().is_some() => Opening::Found(Box::new(opening)),
+            Mounts::Inside | Mounts::Here => opening,
+        }
+    }
+
+    /// From here on init is in its own mount namespace, and finds there what the runtime has opened.
+    pub(super) fn find_here(&mut self) {
+        self.finding = Some(self.init.len());
+    }
+
+    /// What is in `slot` is mounted by the next step: where only init may copy it, it does so now.
+    pub(super) fn copy(&mut self, at: &At, slot: Slot) {
+        if let Some((Opening::Found(inner), _)) = self.openings.get(slot.0)
+            && let Some(reach) = inner.reach()
+        {
+            self.at(at, What::Copy(slot, reach));
+        }
+    }
+
+    /// The steps, when nothing is to be added any more. `root` is the slot of the container's root.
+    pub(super) fn whole(mut self, root: Option<Slot>) -> Whole {
+        self.find_all();
+        self.keep_what_is_used(root);
+        for list in [&mut self.bridge, &mut self.init] {
+            end_with_the_runtime(list);
+        }
+        Whole { bridge: self.bridge, init: self.init, openings: self.openings }
+    }
+
+    fn find_all(&mut self) {
+        let Some(place) = self.finding.take() else { return };
+        let (mut steps, mut found) = (Vec::new(), Vec::new());
+        for (n, (opening, at)) in self.openings.iter().enumerate() {
+            let (Opening::Found(inner), slot) = (opening, Slot(n)) else { continue };
+            match &**inner {
+                Opening::Empty(label) => found.push(What::EmptyDirectory(slot, label.clone())),
+                // ORDER: what covers is used after the root has changed, when nothing of the host's is left to be copied
+                Opening::Null => found.extend([What::Find(slot), What::Copy(slot, Reach::One)]),
+                _ => found.push(What::Find(slot)),
+            }
+            steps.extend(found.drain(..).map(|what| Step::at(at, what)));
+        }
+        self.init.splice(place..place, steps);
+    }
+
+    /// What is closed for good is what no later step uses. From `Spawn` on the root may be used by any step, up to the last
+    /// `CloseFds`.
+    fn keep_what_is_used(&mut self, root: Option<Slot>) {
+        let mut later = Kept::default();
+        let mut closed = false;
+        for step in self.bridge.iter_mut().chain(&mut self.init).rev() {
+            if let What::CloseFds { kept, .. } = &mut step.what {
+                *kept = later.clone();
+                let root = root.filter(|root| closed && !kept.slots.contains(root));
+                kept.slots.extend(root);
+                kept.slots.sort_unstable();
+                closed = true;
+            }
+            for (slot, _) in step.what.slots() {
+                if !later.slots.contains(&slot) {
+                    later.slots.push(slot);
+                }
+            }
+            later.host_proc |= step.what.needs_host_proc();
+        }
+    }
+}
+
+/// A process of ours ends with the runtime until it is ready: from its beginning, and again after a change of ids or
+/// capabilities, which clears the signal (PR_SET_PDEATHSIG(2const)). A runtime that ended before is noticed at the socket.
+fn end_with_the_runtime(list: &mut Vec<Step>) {
+    let ends = || Step::always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
+    let clears = |what: &What| match what {
+        What::BecomeRoot => true,
+        What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
+        _ => false,
+    };
+    if list.is_empty() {
+        return;
+    }
+    let steps = std::mem::take(list);
+    list.reserve(steps.len() + 3);
+    list.push(ends());
+    for step in steps {
+        let clears = clears(&step.what);
+        list.push(step);
+        list.extend(clears.then(ends));
+    }
+}

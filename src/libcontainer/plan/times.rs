@@ -1,0 +1,34 @@
+//! `linux.timeOffsets`. SPEC: config-linux.md#offset-for-time-namespace, time_namespaces(7).
+
+use super::asked::Asked;
+use super::finished::TimeOffset;
+use super::namespaces::{Kinds, TIME, USER};
+use super::notes::Notes;
+use crate::config::At;
+
+/// The clocks that a new time namespace begins with, by name.
+pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<TimeOffset> {
+    let Some(map) = given.linux().and_then(|linux| linux.time_offsets().as_ref()) else { return Vec::new() };
+    let top = At::new("linux.timeOffsets");
+    let mut offsets = Vec::new();
+    for (clock, offset) in map {
+        let at = top.key(clock);
+        let nanosecs = offset.nanosecs().unwrap_or(0);
+        if clock != "monotonic" && clock != "boottime" {
+            notes.fault(&at, "unknown clock (expected one of monotonic, boottime)");
+        }
+        if nanosecs >= 1_000_000_000 {
+            notes.fault(&at.key("nanosecs"), format!("{nanosecs} is not less than a second (1000000000)"));
+        }
+        offsets.push(TimeOffset { clock: clock.clone(), secs: offset.secs().unwrap_or(0), nanosecs, at });
+    }
+    offsets.sort_by(|a, b| a.clock.cmp(&b.clock));
+    if !offsets.is_empty() && !kinds.new.has(TIME) {
+        notes.fault(&top, "needs a new time namespace (linux.namespaces)");
+    } else if !offsets.is_empty() && given.host.me.uid != 0 && kinds.joins(USER) {
+        // the file is the host root's as long as we are closed to those who are there (proc(5), CVE-2016-9962)
+        let said = "cannot be set by an ordinary user where the user namespace is joined: it must be a new one";
+        notes.fault(&top, said);
+    }
+    offsets
+}

@@ -1,0 +1,56 @@
+//! `hostname` and `domainname`: what a UTS namespace holds.
+
+use std::ffi::CString;
+
+use super::asked::Asked;
+use super::namespaces::{Kinds, UTS};
+use super::notes::Notes;
+use super::step::What;
+use super::steps::Steps;
+use super::values::c_string;
+use crate::config::At;
+
+/// The longest name (__NEW_UTS_LEN).
+const MAX_NAME: usize = 64;
+
+/// Both names, those that are asked for.
+#[derive(Debug)]
+pub(super) struct Names {
+    hostname: Option<CString>,
+    domainname: Option<CString>,
+}
+
+/// Reads them.
+pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Names {
+    let spec = &given.config.spec;
+    let mut read = |property: &str, value: &Option<String>| {
+        let value = value.as_ref().filter(|value| !value.is_empty())?;
+        let at = At::new(property);
+        if !kinds.private(UTS) {
+            notes.fault(&at, format!("unable to set {property} without a private UTS namespace"));
+            return None;
+        }
+        name(value, &at, notes)
+    };
+    Names { hostname: read("hostname", spec.hostname()), domainname: read("domainname", spec.domainname()) }
+}
+
+/// A name as the kernel takes it.
+pub(super) fn name(value: &str, at: &At, notes: &mut Notes) -> Option<CString> {
+    if value.len() > MAX_NAME {
+        notes.fault(at, format!("{value:?} has {} bytes, and {MAX_NAME} is the most", value.len()));
+        return None;
+    }
+    c_string(value, at, notes)
+}
+
+impl Names {
+    pub(super) fn steps(self, steps: &mut Steps) {
+        if let Some(name) = self.hostname {
+            steps.at(&At::new("hostname"), What::Hostname(name));
+        }
+        if let Some(name) = self.domainname {
+            steps.at(&At::new("domainname"), What::Domainname(name));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Values that properties of several subjects have: texts for the kernel, paths, ids, lists of numbers.
+
+use std::ffi::CString;
+use std::path::{Component, Path};
+
+use super::notes::Notes;
+use crate::config::At;
+
+/// A C string, or a fault.
+pub(super) fn c_string(text: &str, at: &At, notes: &mut Notes) -> Option<CString> {
+    CString::new(text).map_err(|_| notes.fault(at, format!("{text:?} has a NUL byte"))).ok()
+}
+
+/// -1 is not an id to the calls that take one.
+pub(super) fn must_be_an_id(id: u32, at: &At, notes: &mut Notes) {
+    if id == u32::MAX {
+        notes.fault(at, format!("{id} is not an id: to the kernel it means \"unchanged\""));
+    }
+}
+
+/// `path` relative to the root, `..` taken literally and never above it. `.` for the root.
+pub(super) fn clean(path: &Path) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => parts.extend(part.to_str()),
+            Component::ParentDir => drop(parts.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
+}
+
+/// A list such as `0-3,7` (cpuset(7), "List format") as a bit mask, lowest first; None when it is not such a list.
+pub(super) fn mask(list: &str) -> Option<Vec<u64>> {
+    let mut mask = Vec::new();
+    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last >= 8192 {
+            return None;
+        }
+        for bit in first..=last {
+            if mask.len() <= bit / 64 {
+                mask.resize(bit / 64 + 1, 0);
+            }
+            mask[bit / 64] |= 1 << (bit % 64);
+        }
+    }
+    Some(mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_a_mask_lowest_first() {
+        assert_eq!(mask("0-3,7"), Some(vec![0b1000_1111]));
+        assert_eq!(mask("64"), Some(vec![0, 1]));
+        assert_eq!(mask(""), Some(vec![]));
+        assert_eq!(mask(" 1 , 2-2 "), Some(vec![0b110]));
+        for bad in ["x", "3-1", "-1", "1-", "99999"] {
+            assert_eq!(mask(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_destination_never_climbs_above_the_root() {
+        for (given, wanted) in
+            [("/a/b", "a/b"), ("a//b/", "a/b"), ("/../../x", "x"), ("/a/../b/./c", "b/c"), ("/", "."), ("/..", ".")]
+        {
+            assert_eq!(clean(Path::new(given)), wanted, "{given}");
+        }
+    }
+}
