@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each room of the library what it may know of the others.
-const MAY: [(&str, &[&str]); 13] = [
+const MAY: [(&str, &[&str]); 14] = [
+    // faults, the state of a container, and the signal that ended a wait: values that a caller looks at
+    ("error", &["error", "config::Faults", "container::Status", "wait::Stopped"]),
     ("sys", &["sys"]),
     // packets: data and nothing else
     ("wire", &["wire"]),
@@ -29,11 +31,14 @@ const MAY: [(&str, &[&str]); 13] = [
     ),
     ("init", &["init", "plan::step", "wire", "sys"]),
     // plan::failure has the kernel's words, said in one way everywhere
-    ("cgroup", &["cgroup", "host", "plan::resources", "plan::failure", "wait", "sys"]),
-    ("resctrl", &["resctrl", "plan::resctrl", "cgroup::put", "cgroup::word", "wait"]),
+    ("cgroup", &["cgroup", "error", "host", "plan::resources", "plan::failure", "wait", "sys"]),
+    ("resctrl", &["resctrl", "error", "plan::resctrl", "cgroup::put", "cgroup::word", "wait"]),
     // whether it is paused its cgroup knows
-    ("container", &["container", "cgroup", "wait", "sys"]),
-    ("launch", &["launch", "init", "plan", "config", "host", "container", "cgroup", "resctrl", "wait", "wire", "sys"]),
+    ("container", &["container", "error", "cgroup", "wait", "sys"]),
+    (
+        "launch",
+        &["launch", "error", "init", "plan", "config", "host", "container", "cgroup", "resctrl", "wait", "wire", "sys"],
+    ),
     ("lib", &[]),
     // feeds the others with bytes, in tests and in fuzz/
     ("fuzzed", &["container", "host", "cgroup", "launch"]),

@@ -30,7 +30,7 @@ pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
 fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> {
     let error = match root.load(id) {
         Ok(container) => return whole(session, container, force),
-        Err(error) if !force => return Err(error),
+        Err(error) if !force => return Err(error.into()),
         Err(error) => error,
     };
     // SPEC: an id that is none is an error even so
@@ -40,7 +40,7 @@ fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> 
         // its making was cut off, or its state is damaged: whatever there is, is known from the note it left
         Claim::Remains(remains) => {
             undo(&remains.note).with_context(|| format!("container {id:?}"))?;
-            remains.remove()
+            Ok(remains.remove()?)
         }
         // as runc: what is not there need not be forced away
         Claim::Nothing => Ok(()),

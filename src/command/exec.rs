@@ -92,7 +92,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         Some(held) => {
             // from here on a signal is the process's
             drop(listening);
-            foreground::supervise(&child, &held, relay, None, Reap::Child)
+            Ok(foreground::supervise(&child, &held, relay, None, Reap::Child)?)
         }
     }
 }

@@ -49,12 +49,12 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
     if container.status()? == Status::Stopped {
         // what it leaves behind without a pid namespace of its own is still to be reached
         if signal == libc::SIGKILL && !cgroup.processes().unwrap_or_default().is_empty() {
-            return cgroup.kill();
+            return Ok(cgroup.kill()?);
         }
         return if all { Ok(()) } else { bail!("container not running") };
     }
     if signal == libc::SIGKILL && !container.has_own_pids() && !cgroup.paths().is_empty() {
-        return cgroup.kill();
+        return Ok(cgroup.kill()?);
     }
     let process = container.process()?;
     match signals::send(process.as_fd(), signal) {

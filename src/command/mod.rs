@@ -74,7 +74,7 @@ impl Session<'_> {
     /// The directory of all containers: what --root says, else /run/coracle, or for a user, below XDG_RUNTIME_DIR.
     fn root(&self) -> Result<Root> {
         let root = match &self.global.root {
-            Some(path) => Root::at(Path::new(path))?,
+            Some(path) => Root::open(Path::new(path))?,
             None => default_root()?,
         };
         self.log.debug(|| format!("--root {}", root.path().display()));
@@ -122,9 +122,9 @@ fn default_root() -> Result<Root> {
     // podman says XDG_RUNTIME_DIR="" and means that there is none
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| !is_real_root());
     match runtime.map(PathBuf::from) {
-        None => Root::at(Path::new("/run/coracle")),
+        None => Ok(Root::open(Path::new("/run/coracle"))?),
         Some(runtime) => {
-            let root = Root::at(&runtime.join("coracle"))?;
+            let root = Root::open(runtime.join("coracle"))?;
             root.must_be_ours().with_context(|| format!("XDG_RUNTIME_DIR={}", runtime.display()))?;
             Ok(root)
         }

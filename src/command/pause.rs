@@ -9,7 +9,7 @@ pub fn pause(session: &Session<'_>, id: &str) -> Result<()> {
     let mut container = session.root()?.load(id)?;
     let _lock = container.lock()?;
     match container.status()? {
-        Status::Created | Status::Running => container.cgroup().freeze(),
+        Status::Created | Status::Running => Ok(container.cgroup().freeze()?),
         Status::Paused => match container.cgroup().frozen_above() {
             Some(above) => bail!("container paused: the cgroup {} above its own is frozen", above.display()),
             None => bail!("container paused"),

@@ -76,7 +76,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         if let Some(path) = &pid_file {
             pidfile::forget(path, child.pid);
         }
-        return Err(cgroup::undone(error, remove(container, Leftovers::Killed).map(drop)));
+        return Err(cgroup::undone(error, remove(container, Leftovers::Killed).map(drop)).into());
     }
     session.log.worked();
     match held {
@@ -97,7 +97,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             if !args.keep {
                 end(session, container);
             }
-            status
+            Ok(status?)
         }
     }
 }
@@ -108,7 +108,7 @@ fn attend(
     made: &Made<'_>,
     flags: &Flags,
     master: Option<OwnedFd>,
-) -> Result<(Option<Relay>, Option<Notify>)> {
+) -> libcontainer::Result<(Option<Relay>, Option<Notify>)> {
     if let Some(socket) = &making.pidfd_socket {
         console::send_pidfd(socket, "standard", made.ready.pidfd())?;
     }
@@ -130,7 +130,7 @@ fn end(session: &Session<'_>, container: Container) {
 }
 
 /// Removes our own container, and no other that has its id by now.
-fn remove(mut container: Container, leftovers: Leftovers) -> Result<Vec<anyhow::Error>> {
+fn remove(mut container: Container, leftovers: Leftovers) -> libcontainer::Result<Vec<libcontainer::Error>> {
     let process = |container: &Container| (container.record().init_process_pid, container.record().init_process_start);
     let own = process(&container);
     match container.lock_if_there()? {

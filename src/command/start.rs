@@ -21,7 +21,7 @@ pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     // opened before: afterwards its pid may soon be somebody else's
     let process = container.process()?;
     start(session, &mut container)?;
-    notify.wait_until_ready(process.as_fd(), container.record().init_process_pid)
+    Ok(notify.wait_until_ready(process.as_fd(), container.record().init_process_pid)?)
 }
 
 fn start(session: &Session<'_>, container: &mut Container) -> Result<()> {

@@ -55,7 +55,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
         .change(Change { writes: &writes, devices: devices.as_ref() })
         .map_err(|error| undone(error, group_back()))?;
     record(&mut container, args, resources);
-    container.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))
+    Ok(container.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))?)
 }
 
 /// What is in force from now on.

@@ -8,6 +8,7 @@
 pub mod cgroup;
 pub mod config;
 pub mod container;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 pub mod host;
@@ -19,6 +20,9 @@ pub mod resctrl;
 pub mod sys;
 pub mod wait;
 pub mod wire;
+
+pub use container::{Container, Root, Status};
+pub use error::{Error, FailedStep, Kind, Result};
 
 /// The commit that this library was built from; `unknown` in a build for tests, or of an unpacked archive.
 pub const COMMIT: &str = env!("CORACLE_COMMIT");

@@ -8,13 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
 use serde::ser::SerializeStruct;
 use zbus::wire::serialized::{Context as At, Data};
 use zbus::wire::{LE, to_bytes};
 use zbus::{Type, Variant};
 
+use crate::error::{Context, Kind, Result, bail, error};
 use crate::wait;
 
 /// Fixed bytes before the header's fields (D-Bus specification, "Message Format").
@@ -131,10 +131,10 @@ impl Bus {
                 match line.split(' ').next() {
                     Some("DATA") => heard.clear(),
                     Some("OK") => break,
-                    _ => bail!("systemd refuses us: {line}"),
+                    _ => bail!(Kind::Systemd => "systemd refuses us: {line}"),
                 }
             } else if heard.len() > 4096 {
-                bail!("systemd does not speak D-Bus");
+                bail!(Kind::Systemd => "systemd does not speak D-Bus");
             }
         }
         if self.daemon == Daemon::Between {
@@ -156,7 +156,7 @@ impl Bus {
         let serial = self.call(who, method, body)?;
         match self.answer(serial)? {
             Answer::Done(_) => Ok(()),
-            Answer::Refused(name, text) => bail!("{}: {name}: {text}", method.name),
+            Answer::Refused(name, text) => bail!(Kind::Systemd => "{}: {name}: {text}", method.name),
         }
     }
 
@@ -208,12 +208,12 @@ impl Bus {
         let mut fixed = [0u8; FIXED];
         self.receive(&mut fixed)?;
         if fixed[0] != b'l' {
-            bail!("systemd speaks in an order of bytes that we do not");
+            bail!(Kind::Systemd => "systemd speaks in an order of bytes that we do not");
         }
         let number = |n: usize| u32::from_le_bytes([fixed[n], fixed[n + 1], fixed[n + 2], fixed[n + 3]]) as usize;
         let (body, fields) = (number(4), number(12).next_multiple_of(8));
         if body.saturating_add(fields) > MOST {
-            bail!("a message of {} bytes", body.saturating_add(fields));
+            bail!(Kind::Systemd => "a message of {} bytes", body.saturating_add(fields));
         }
         let mut rest = vec![0u8; fields + body];
         self.receive(&mut rest)?;
@@ -241,7 +241,7 @@ impl Bus {
 
     fn left(&self) -> Result<Duration> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(anyhow!("systemd does not answer in time")) } else { Ok(left) }
+        if left.is_zero() { Err(error!(Kind::Systemd => "systemd does not answer in time")) } else { Ok(left) }
     }
 
     fn send(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -259,10 +259,10 @@ impl Bus {
     fn receive(&mut self, mut buffer: &mut [u8]) -> Result<()> {
         while !buffer.is_empty() {
             if !wait::readable(self.stream.as_fd(), Some(self.deadline))? {
-                bail!("systemd does not answer in time");
+                bail!(Kind::Systemd => "systemd does not answer in time");
             }
             match self.stream.read(buffer) {
-                Ok(0) => bail!("systemd has hung up"),
+                Ok(0) => bail!(Kind::Systemd => "systemd has hung up"),
                 Ok(read) => buffer = &mut buffer[read..],
                 Err(error) if is_pause(&error) => {}
                 Err(error) => return Err(error).context("read from systemd"),

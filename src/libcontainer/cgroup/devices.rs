@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Result, anyhow};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Cgroup, Refusal};
+use crate::error::{Result, error};
 use crate::plan::failure::words;
 use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
 use crate::sys::bpf;
@@ -44,7 +44,7 @@ impl Cgroup {
                 Err(refusal) if refusal.is_forbidden() => Ok(()),
                 other => other,
             },
-            DeviceAccess::Missing(what) => Err(Refusal { errno: None, error: anyhow!("{DEVICES}: {what}") }),
+            DeviceAccess::Missing(what) => Err(Refusal { errno: None, error: error!("{DEVICES}: {what}") }),
         }
     }
 
@@ -56,7 +56,7 @@ impl Cgroup {
         };
         let there = fs::read_to_string(directory.join("devices.list")).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: anyhow!("{DEVICES}: read devices.list of {}: {}", directory.display(), super::word(&error)),
+            error: error!("{DEVICES}: read devices.list of {}: {}", directory.display(), super::word(&error)),
         })?;
         self.write_all(&list.writes(&there))
     }
@@ -74,7 +74,7 @@ impl Cgroup {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let cgroup = rustix::fs::openat(CWD, directory, flags, Mode::empty()).map_err(|errno| Refusal {
             errno: Some(errno.raw_os_error()),
-            error: anyhow!("{DEVICES}: open {}: {}", directory.display(), words(errno)),
+            error: error!("{DEVICES}: open {}: {}", directory.display(), words(errno)),
         })?;
         let old = match bpf::device_programs(cgroup.as_fd()) {
             // KERNEL(4.17): BPF_PROG_QUERY of a cgroup's device programs
@@ -127,7 +127,7 @@ fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
             _ => String::new(),
         };
         let Refusal { errno, error } = refused("load device program")(errno);
-        let error = if said.is_empty() { error } else { anyhow!("{error}: the verifier says {:?}", said.trim()) };
+        let error = if said.is_empty() { error } else { error!("{error}: the verifier says {:?}", said.trim()) };
         Refusal { errno, error }
     })
 }
@@ -144,13 +144,13 @@ fn with_unlimited_memlock<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T
 
 /// There is no cgroup directory to attach to: coracle could not make one.
 fn none_there(what: &str) -> Refusal {
-    Refusal { errno: Some(libc::EPERM), error: anyhow!("{DEVICES}: {what}") }
+    Refusal { errno: Some(libc::EPERM), error: error!("{DEVICES}: {what}") }
 }
 
 /// What bpf(2) was to do, and the kernel's word.
 fn refused(what: &'static str) -> impl FnOnce(Errno) -> Refusal {
     move |errno| Refusal {
         errno: Some(errno.raw_os_error()),
-        error: anyhow!("{DEVICES}: bpf: {what}: {}", words(errno)),
+        error: error!("{DEVICES}: bpf: {what}: {}", words(errno)),
     }
 }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use super::{Cgroup, put, wait_for};
+use crate::error::{Context, Result, bail};
 use crate::sys::text;
 
 impl Cgroup {

@@ -5,9 +5,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
-
 use super::{Refusal, freeze, processes, put, word};
+use crate::error::{Result, bail, error};
 use crate::plan::resources::{Place, Write};
 
 /// Controllers that tell threads of one process apart (cgroup-v2.rst, "Threads"). `cgroup` is no controller, and its files
@@ -19,7 +18,7 @@ const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 pub(super) fn make<'p>(place: &'p Place, writes: &[Write], made: &mut Vec<&'p Path>) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
-        error: anyhow!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
+        error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
     };
     match fs::create_dir(&place.directory) {
         Ok(()) => made.push(&place.directory),
@@ -37,7 +36,7 @@ pub(super) fn make<'p>(place: &'p Place, writes: &[Write], made: &mut Vec<&'p Pa
     if place.controllers.iter().any(|controller| controller == "cpuset") {
         copy_cpuset(place).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: anyhow!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), word(&error)),
+            error: error!("linux.cgroupsPath: set up cpuset of {}: {}", place.directory.display(), word(&error)),
         })?;
     }
     if place.key.is_empty() {
@@ -94,7 +93,7 @@ fn enable_controllers(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
         if let Some(write) = limit_of_processes(writes).filter(|_| populated) {
             let (at, level) = (&write.at, level.display());
             let error =
-                anyhow!("{at}: controller {:?} not available: {level} has processes of its own", controller(write));
+                error!("{at}: controller {:?} not available: {level} has processes of its own", controller(write));
             return Err(Refusal { errno: None, error });
         }
         let helps = |one: &str| writes.iter().any(|write| controller(write) == one);
@@ -121,7 +120,7 @@ fn take_processes(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
     }
     if let Some(write) = limit_of_processes(writes) {
         let (at, controller, directory) = (&write.at, controller(write), place.directory.display());
-        let error = anyhow!(
+        let error = error!(
             "{at}: controller {controller:?} is for whole processes, and {directory} can only be threaded ({kind:?}), like a cgroup above it"
         );
         return Err(Refusal { errno: None, error });
@@ -132,7 +131,7 @@ fn take_processes(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
     for level in levels(place).iter().filter(|level| self::kind(level) == "domain invalid") {
         put(&level.join("cgroup.type"), "threaded").map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: anyhow!("linux.cgroupsPath: make {} threaded: {}", level.display(), word(&error)),
+            error: error!("linux.cgroupsPath: make {} threaded: {}", level.display(), word(&error)),
         })?;
     }
     enable_controllers(place, writes)

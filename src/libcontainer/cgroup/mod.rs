@@ -18,9 +18,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Mode, OFlags};
 
+use crate::error::{Context, Error, Result, bail, error};
 use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 
@@ -108,7 +108,8 @@ impl Cgroup {
             // what was there before is not ours, nor what is not empty: rmdir(2) refuses that
             made.into_iter().for_each(|directory| drop(fs::remove_dir(directory)));
             let told = forbidden && placement.refused == Refused::Told;
-            return Err(if told { anyhow!("{error:#}: {NEEDS_PERMISSION}") } else { error });
+            let text = format!("{error}: {NEEDS_PERMISSION}");
+            return Err(if told { error.told(text) } else { error });
         }
         Ok(cgroup)
     }
@@ -177,7 +178,7 @@ impl Cgroup {
         let Err(error) = self.put_into(key, directory, pid) else { return Ok(()) };
         let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
         let told =
-            |error: io::Error| anyhow!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), word(&error));
+            |error: io::Error| error!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), word(&error));
         match &self.unit {
             // out of a session into the tree of the user's manager only systemd can move it, and there we can
             _ if refused && key.is_empty() && systemd::is_users(directory) => {
@@ -223,10 +224,10 @@ impl Cgroup {
 
     fn apply_one(&self, write: &Write) -> Result<(), Refusal> {
         let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
-        let directory = self.paths.get(key).ok_or_else(|| Refusal {
-            errno: None,
-            error: anyhow!("{}: no cgroup of the controller {key}", write.at),
-        })?;
+        let directory = self
+            .paths
+            .get(key)
+            .ok_or_else(|| Refusal { errno: None, error: error!("{}: no cgroup of the controller {key}", write.at) })?;
         if let Some(limit) = write.unless_used {
             must_fit(write, limit, directory)?;
         }
@@ -344,7 +345,7 @@ impl Cgroup {
 /// A write that did not go well.
 struct Refusal {
     errno: Option<i32>,
-    error: anyhow::Error,
+    error: Error,
 }
 
 impl Refusal {
@@ -362,7 +363,7 @@ fn must_fit(write: &Write, limit: u64, directory: &Path) -> Result<(), Refusal> 
     let used = |file: &str| fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok();
     match used("memory.current") {
         Some(used) if used >= limit => {
-            Err(Refusal { errno: None, error: anyhow!("{}: {limit} is not above what is in use: {used}", write.at) })
+            Err(Refusal { errno: None, error: error!("{}: {limit} is not above what is in use: {used}", write.at) })
         }
         _ => Ok(()),
     }
@@ -372,7 +373,7 @@ fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io:
     Refusal { errno: error.raw_os_error(), error: told(write, file, value, directory, error) }
 }
 
-fn told(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> anyhow::Error {
+fn told(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Error {
     let used = match (file, error.raw_os_error()) {
         ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
             .map(|usage| format!(" (in use: {})", usage.trim()))
@@ -384,11 +385,11 @@ fn told(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Er
     if write.controller.is_empty() && error.kind() == ErrorKind::NotFound && controller != "cgroup" {
         let there = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
         if !there.split_whitespace().any(|one| one == controller) {
-            return anyhow!("{}: controller {controller:?} not available in {}", write.at, directory.display());
+            return error!("{}: controller {controller:?} not available in {}", write.at, directory.display());
         }
     }
     let place = directory.join(file);
-    anyhow!("{}: write {value} to {}: {}{used}", write.at, place.display(), word(error))
+    error!("{}: write {value} to {}: {}{used}", write.at, place.display(), word(error))
 }
 
 /// The kernel's word for what went wrong.
@@ -400,10 +401,13 @@ pub(crate) fn word(error: &io::Error) -> String {
 }
 
 /// The error of a change that failed and was undone, completely or in part.
-pub fn undone(error: anyhow::Error, undone: Result<()>) -> anyhow::Error {
+pub fn undone(error: Error, undone: Result<()>) -> Error {
     match undone {
         Ok(()) => error,
-        Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
+        Err(more) => {
+            let text = format!("{error}; and not all is as it was: {more}");
+            error.told(text)
+        }
     }
 }
 
@@ -431,7 +435,7 @@ fn remove(directory: &Path) -> Result<bool> {
                 }
                 Ok(fs::remove_dir(directory).is_ok())
             }
-            _ => Err(anyhow!(word(&error))),
+            _ => Err(error!(word(&error))),
         },
     }
 }

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Cgroup, put};
+use crate::error::{Context, Result, error};
 
 /// Waits for what happens to a container's memory.
 #[derive(Debug)]
@@ -78,10 +78,10 @@ impl Watch {
             Source::Changes(changes, ..) => fds.push(PollFd::from_borrowed_fd(changes.as_fd(), PollFlags::IN)),
             Source::None => {}
         }
-        let time = Timespec::try_from(time).map_err(|error| anyhow!("{error}"))?;
+        let time = Timespec::try_from(time).map_err(|error| error!("{error}"))?;
         match rustix::event::poll(&mut fds, Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(anyhow!("poll: {errno}")),
+            Err(errno) => return Err(error!("poll: {errno}")),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         // memory first: a container that is killed for want of it ends in the same moment

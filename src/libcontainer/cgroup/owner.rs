@@ -6,9 +6,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
-
 use super::{Cgroup, word};
+use crate::error::{Result, error};
 use crate::plan::resources::Owner;
 
 /// The files that are handed over, where no /sys tells which they are.
@@ -38,7 +37,7 @@ fn give(path: &Path, uid: u32, owner: &Owner) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // an ordinary user cannot give anything away, and config.json did not ask for it in so many words
         Err(error) if error.kind() == ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => Ok(()),
-        Err(error) => Err(anyhow!("{}: chown {} to {uid}: {}", owner.at, path.display(), word(&error))),
+        Err(error) => Err(error!("{}: chown {} to {uid}: {}", owner.at, path.display(), word(&error))),
     }
 }
 

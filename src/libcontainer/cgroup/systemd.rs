@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use zbus::wire::{Array, Dict, Signature, StructureBuilder};
 use zbus::{OwnedObjectPath, Variant};
 
 use super::bus::{Answer, Bus, Message, Method, Socket};
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan::resources::unit::{Manager, Need, Property, Unit, Value};
 
 /// How long systemd may take for all of one conversation.
@@ -93,7 +93,7 @@ impl Starting {
                 Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
                     self.unit.properties.retain(|property| property.need == Need::Must);
                 }
-                Answer::Refused(error, text) => bail!("{text} ({error})"),
+                Answer::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
             }
             let properties = self.unit.properties.clone();
             self.serial = call_start(&mut self.bus, &self.unit, self.pid, &properties)?;
@@ -138,7 +138,9 @@ pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
             Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
                 list.retain(|property| property.need == Need::Must);
             }
-            Answer::Refused(error, text) => bail!("systemd: set properties of {:?}: {text} ({error})", unit.name),
+            Answer::Refused(error, text) => {
+                bail!(Kind::Systemd => "systemd: set properties of {:?}: {text} ({error})", unit.name)
+            }
         }
     }
 }
@@ -153,7 +155,9 @@ pub fn attach(unit: &UnitName, pid: i32) -> Result<()> {
     let serial = bus.call(SYSTEMD, manager("AttachProcessesToUnit"), &(unit.name.as_str(), "", pids))?;
     match bus.answer(serial)? {
         Answer::Done(_) => Ok(()),
-        Answer::Refused(error, text) => bail!("systemd: attach process {pid} to {:?}: {text} ({error})", unit.name),
+        Answer::Refused(error, text) => {
+            bail!(Kind::Systemd => "systemd: attach process {pid} to {:?}: {text} ({error})", unit.name)
+        }
     }
 }
 
@@ -198,7 +202,7 @@ fn stop_on(bus: &mut Bus, unit: &UnitName) -> Result<()> {
             let _ = job_done(bus, &job, &mut done);
         }
         Answer::Refused(error, _) if error == NO_SUCH_UNIT => return Ok(()),
-        Answer::Refused(error, text) => bail!("{text} ({error})"),
+        Answer::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
     }
     let serial = bus.call(SYSTEMD, manager("ResetFailedUnit"), &unit.name.as_str())?;
     // a unit that did not fail is gone by now, and that is what was wanted
@@ -231,7 +235,11 @@ fn job_done(bus: &mut Bus, job: &OwnedObjectPath, done: &mut VecDeque<(OwnedObje
     loop {
         while let Some((ended, result)) = done.pop_front() {
             if ended == *job {
-                return if result == "done" { Ok(()) } else { Err(anyhow!("the job ended as {result:?}")) };
+                return if result == "done" {
+                    Ok(())
+                } else {
+                    Err(error!(Kind::Systemd => "the job ended as {result:?}"))
+                };
             }
         }
         note(&bus.next()?, done);
@@ -355,7 +363,7 @@ fn named(property: &Property) -> Result<(&str, Variant<'_>)> {
 }
 
 fn signature_of(text: &str) -> Result<Signature> {
-    Signature::try_from(text).map_err(|error| anyhow!("{text:?} is not a signature: {error}"))
+    Signature::try_from(text).map_err(|error| error!(Kind::Systemd => "{text:?} is not a signature: {error}"))
 }
 
 fn variant(value: &Value) -> Result<Variant<'_>> {
@@ -383,7 +391,7 @@ fn variant(value: &Value) -> Result<Variant<'_>> {
         Value::Inner(value) => Variant::Variant(Box::new(variant(value)?)),
         Value::List(signature, values) => {
             let mut array = Array::new(&signature_of(signature)?);
-            values.iter().try_for_each(|value| anyhow::Ok(array.append(variant(value)?)?))?;
+            values.iter().try_for_each(|value| array.append(variant(value)?).map_err(Error::from))?;
             Variant::Array(array)
         }
         Value::Tuple(values) => {
@@ -395,10 +403,12 @@ fn variant(value: &Value) -> Result<Variant<'_>> {
         }
         Value::Dict(signature, pairs) => {
             let Signature::Dict { key, value } = signature_of(signature)? else {
-                bail!("{signature:?} is not the signature of a dictionary")
+                bail!(Kind::Systemd => "{signature:?} is not the signature of a dictionary")
             };
             let mut dict = Dict::new(key.signature(), value.signature());
-            pairs.iter().try_for_each(|(key, value)| anyhow::Ok(dict.append(variant(key)?, variant(value)?)?))?;
+            pairs
+                .iter()
+                .try_for_each(|(key, value)| dict.append(variant(key)?, variant(value)?).map_err(Error::from))?;
             Variant::Dict(dict)
         }
     })

@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
-
 use super::{Cgroup, must_fit, put, systemd, undone, word};
+use crate::error::{Result, error};
 use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 
@@ -180,7 +179,7 @@ impl Before {
         }
         let at = &self.write.at;
         put(&self.path, value)
-            .map_err(|error| anyhow!("{at}: write {value} to {}: {}", self.path.display(), word(&error)))
+            .map_err(|error| error!("{at}: write {value} to {}: {}", self.path.display(), word(&error)))
     }
 }
 

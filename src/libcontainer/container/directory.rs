@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{NOTE, Note};
+use crate::error::{Context, Result, bail, error};
 use crate::wait::{self, Stopped};
 
 /// How long a lock of somebody else is waited for.
@@ -41,7 +41,7 @@ pub(super) enum Attempt {
 impl Lock {
     /// Locks the directory that is at `path` when the lock is ours. Waits until `deadline`.
     pub(super) fn take(path: &Path, deadline: Instant) -> Result<Attempt> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| anyhow!("{what} {}: {error}", path.display());
+        let failed = |what: &str, error: &dyn std::fmt::Display| error!("{what} {}: {error}", path.display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let fd = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
@@ -271,7 +271,7 @@ pub(super) enum Writable {
 pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
     let stat = match rustix::fs::lstat(path) {
         Err(Errno::NOENT) => return Ok(()),
-        stat => stat.map_err(|errno| anyhow!("{}: {errno}", path.display()))?,
+        stat => stat.map_err(|errno| error!("{}: {errno}", path.display()))?,
     };
     let (mode, own) = (Mode::from_raw_mode(stat.st_mode), rustix::process::geteuid().as_raw());
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::Process;
+use crate::error::{Context, Result};
 
 /// The start time of `pid` in clock ticks since boot, and whether it has ended: fields 22 and 3 of /proc/PID/stat. Nothing where
 /// no such process exists. A file that cannot be read is an error: the process may live.

@@ -15,8 +15,6 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
-
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -32,6 +30,7 @@ pub use remains::{Claim, Remains};
 pub use status::{Observed, Process, Status, status};
 
 use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, Kind, Result, bail, error};
 
 /// state.json, which makes a directory a container.
 const STATE: &str = "state.json";
@@ -91,8 +90,8 @@ impl Root {
     ///
     /// # Errors
     /// `/` and nothing are refused, as everything below would be a container.
-    pub fn at(path: &Path) -> Result<Root> {
-        let path = std::path::absolute(path).unwrap_or_default();
+    pub fn open(path: impl AsRef<Path>) -> Result<Root> {
+        let path = std::path::absolute(path.as_ref()).unwrap_or_default();
         // also "/..", which is the same
         if !path.components().any(|part| matches!(part, Component::Normal(_))) {
             bail!("Option --root argument should not be set to /");
@@ -123,7 +122,7 @@ impl Root {
     pub fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
         let pid = i32::try_from(std::process::id())?;
-        let start = start_time(pid)?.ok_or_else(|| anyhow!("read /proc/{pid}/stat: our own process is not there"))?;
+        let start = start_time(pid)?.ok_or_else(|| error!("read /proc/{pid}/stat: our own process is not there"))?;
         let directory = self.path.join(id);
         let make = || DirBuilder::new().mode(0o711).create(&directory);
         let mut made = make();
@@ -135,7 +134,7 @@ impl Root {
         }
         match made {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                bail!("container with given ID already exists: {id}")
+                bail!(Kind::Exists => "container with given ID already exists: {id}")
             }
             made => made.with_context(|| format!("mkdir {}", directory.display()))?,
         }
@@ -183,11 +182,11 @@ impl Root {
 }
 
 /// The error for a state.json that cannot be read.
-fn told(id: &str, unread: Unread) -> anyhow::Error {
+fn told(id: &str, unread: Unread) -> Error {
     match unread {
-        Unread::Absent => anyhow!("container {id:?}: container does not exist"),
-        Unread::Damaged(why) => anyhow!("container {id:?}: state.json is damaged: {why}"),
-        Unread::Failed(error) => anyhow!(error).context(format!("container {id:?}: read its state")),
+        Unread::Absent => error!(Kind::NotFound => "container {id:?}: container does not exist"),
+        Unread::Damaged(why) => error!("container {id:?}: state.json is damaged: {why}"),
+        Unread::Failed(error) => Error::from(error).context(format!("container {id:?}: read its state")),
     }
 }
 
@@ -218,13 +217,13 @@ impl Reserved {
         if !matches!((lock.stat(NOTE), lock.stat(STATE)), (Err(Errno::NOENT), Err(Errno::NOENT))) {
             // when it cannot be looked at, it may be empty
             let _ = fs::remove_dir(directory);
-            bail!("container with given ID already exists: {id}");
+            bail!(Kind::Exists => "container with given ID already exists: {id}");
         }
         Ok(lock)
     }
 
     fn lock(&self) -> Result<&Lock> {
-        self.lock.as_ref().ok_or_else(|| anyhow!("the container's directory is not locked"))
+        self.lock.as_ref().ok_or_else(|| error!("the container's directory is not locked"))
     }
 
     /// Where it is.
@@ -275,7 +274,7 @@ impl Reserved {
     /// # Errors
     /// It was not locked.
     pub fn made(mut self) -> Result<Lock> {
-        self.lock.take().ok_or_else(|| anyhow!("the container's directory is not locked"))
+        self.lock.take().ok_or_else(|| error!("the container's directory is not locked"))
     }
 
     /// Nothing of what was noted is left: the id is free.
@@ -341,10 +340,10 @@ impl Container {
             other => other,
         };
         read.map(|(text, _)| text).map_err(|unread| match unread {
-            Unread::Absent => anyhow!("the config of container {:?} is not there", self.record.id),
-            Unread::Damaged(why) => anyhow!("read the config of container {:?}: {why}", self.record.id),
+            Unread::Absent => error!("the config of container {:?} is not there", self.record.id),
+            Unread::Damaged(why) => error!("read the config of container {:?}: {why}", self.record.id),
             Unread::Failed(error) => {
-                anyhow!(error).context(format!("read the config of container {:?}", self.record.id))
+                Error::from(error).context(format!("read the config of container {:?}", self.record.id))
             }
         })
     }
@@ -445,7 +444,7 @@ impl Container {
     /// `container not running`, or it cannot be looked at.
     pub fn process(&self) -> Result<OwnedFd> {
         open_process(self.record.init_process_pid, self.record.init_process_start)?
-            .ok_or_else(|| anyhow!("container not running"))
+            .ok_or_else(|| error!(Kind::State(Status::Stopped) => "container not running"))
     }
 
     /// No other process changes it while the lock is held. The record is read again, in case it was changed before.
@@ -541,7 +540,7 @@ mod tests {
     #[test]
     fn what_runc_wrote_and_we_do_not_know_stays() {
         let directory = tempfile::tempdir().unwrap();
-        let root = Root::at(directory.path()).unwrap();
+        let root = Root::open(directory.path()).unwrap();
         fs::create_dir(directory.path().join("x")).unwrap();
         let runcs = r#"{"id":"x","init_process_pid":7,"config":{"rootfs":"/r","rlimits":null,"cgroups":{"path":"/x","freezer":7}},"time":1}"#;
         fs::write(directory.path().join("x").join(STATE), runcs).unwrap();
@@ -559,19 +558,19 @@ mod tests {
     #[test]
     fn an_id_is_taken_once_and_given_back() {
         let directory = tempfile::tempdir().unwrap();
-        let root = Root::at(&directory.path().join("r")).unwrap();
+        let root = Root::open(directory.path().join("r")).unwrap();
         let reserved = root.reserve("x").unwrap();
         assert!(root.reserve("x").unwrap_err().to_string().contains("container with given ID already exists"));
         assert!(root.load("x").unwrap_err().to_string().contains("container does not exist"));
         drop(reserved);
         assert!(root.reserve("x").is_ok());
-        assert!(Root::at(Path::new("/")).is_err());
+        assert!(Root::open(Path::new("/")).is_err());
     }
 
     #[test]
     fn a_creator_whose_directory_was_deleted_leaves_that_of_the_next_one() {
         let directory = tempfile::tempdir().unwrap();
-        let root = Root::at(&directory.path().join("r")).unwrap();
+        let root = Root::open(directory.path().join("r")).unwrap();
         let gone = Reserved::locked(&root.path().join("x"), "x").unwrap_err().to_string();
         assert!(gone.contains("was deleted while it was made"), "{gone}");
         let create = || match root.reserve("x") {

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::CWD;
 
 use super::directory::{Attempt, Lock, Unread, holder, read};
 use super::{NOTE, Note, ProcessId, Root, STATE, check_id, open_process, told};
 use crate::cgroup::{Cgroup, UnitName};
+use crate::error::{Context, Result, bail, error};
 use crate::sys::signals;
 
 /// How long a creator may take to undo what it has made, before it is killed.
@@ -81,11 +81,11 @@ impl Root {
         let why = match self.read(id) {
             Ok(_) => return Ok(Claim::Complete),
             Err(Unread::Failed(error)) => return Err(told(id, Unread::Failed(error))),
-            Err(Unread::Absent) => anyhow!("container {id:?}: state.json is not there"),
+            Err(Unread::Absent) => error!("container {id:?}: state.json is not there"),
             Err(damaged) => told(id, damaged),
         };
         let unknown = |said: &str| {
-            anyhow!(
+            error!(
                 "{why:#}; {said}: what was made for the container is not known, and {} is kept",
                 lock.path().display()
             )

@@ -3,11 +3,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Result, anyhow};
-
 use super::console;
 use super::identity::Identity;
 use super::launched::Launched;
+use crate::error::{Context, Result, error};
 use crate::plan::seccomp::Listener;
 
 /// The name by which the message calls the one descriptor it carries.
@@ -19,8 +18,8 @@ const FD_NAME: &str = "seccompFd";
 /// The property and what was tried.
 pub(super) fn send_listener(launched: &Launched<'_>, fd: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
     let listener = launched.plan.filter.as_ref().and_then(|filter| filter.listener());
-    let listener = listener.ok_or_else(|| anyhow!("no listener in the plan"))?;
-    let fd = fd.ok_or_else(|| anyhow!("{}: init has none", listener.at))?;
+    let listener = listener.ok_or_else(|| error!("no listener in the plan"))?;
+    let fd = fd.ok_or_else(|| error!("{}: init has none", listener.at))?;
     give(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
 }
 

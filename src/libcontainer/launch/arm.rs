@@ -5,7 +5,6 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
 use rustix::fs::{AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
@@ -14,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::sources::{self, Source};
 use super::{descriptors, net_devices, programs, user_namespace};
 use crate::config::{At, Warning};
+use crate::error::{Error, Result, bail, error};
 use crate::init::Late;
 use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::Group;
@@ -63,8 +63,8 @@ pub enum Times {
 /// What could not be opened, by the property that named it.
 pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>) -> Result<Armed> {
     let proc = HostProc::open().map_err(|errno| match errno {
-        Errno::NODEV => anyhow!("/proc: is not a proc file system"),
-        errno => anyhow!("open /proc: {}", words(errno)),
+        Errno::NODEV => error!("/proc: is not a proc file system"),
+        errno => error!("open /proc: {}", words(errno)),
     })?;
     let nofile = descriptors::make_room(plan);
     let (mut fds, mut late) = (Vec::with_capacity(plan.openings.len()), Vec::new());
@@ -74,7 +74,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
             Opening::CgroupTree(..) => None,
             Opening::Found(inner) if matches!(**inner, Opening::CgroupTree(..)) => None,
             Opening::Terminal => Some(
-                terminal.take().ok_or_else(|| anyhow!("{at}: there is no console socket to send the terminal to"))?,
+                terminal.take().ok_or_else(|| error!("{at}: there is no console socket to send the terminal to"))?,
             ),
             Opening::IdMaps(maps) => Some(user_namespace::with_maps(&proc, maps, at)?),
             other => match Source::of(other) {
@@ -95,7 +95,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
         Some(filter) => Some(Program::from_bytes(&programs::program(filter, root)?)),
         None => None,
     };
-    let page = Page::new().map_err(|errno| anyhow!("mmap: {}", words(errno)))?;
+    let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
     Ok(Armed { proc, fds, nofile, late, program, page, groups, warnings: Vec::new() })
 }
@@ -135,7 +135,7 @@ impl Armed {
     }
 
     pub(super) fn fd(&self, slot: Slot) -> Result<&OwnedFd> {
-        self.fds.get(slot.0).and_then(Option::as_ref).ok_or_else(|| anyhow!("descriptor {slot} is not open"))
+        self.fds.get(slot.0).and_then(Option::as_ref).ok_or_else(|| error!("descriptor {slot} is not open"))
     }
 }
 
@@ -152,7 +152,7 @@ fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
         return Ok(());
     };
     let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
-    let users = id(users).map_err(|errno| anyhow!("{at}: fstat: {}", words(errno)))?;
+    let users = id(users).map_err(|errno| error!("{at}: fstat: {}", words(errno)))?;
     // one that is out of our reach: the kernel will refuse the pid namespace as well
     let Ok(mut owner) = crate::sys::clone::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
     while id(&owner) != Ok(users) {
@@ -173,22 +173,22 @@ fn empty(label: Option<&CStr>, at: &At) -> Result<OwnedFd> {
     crate::sys::mount::empty(label).map_err(|errno| match label {
         Some(label) => {
             let label = label.to_string_lossy();
-            anyhow!("linux.mountLabel: mount an empty tmpfs labelled {label}: {}", words(errno))
+            error!("linux.mountLabel: mount an empty tmpfs labelled {label}: {}", words(errno))
         }
-        None => anyhow!("{at}: mount an empty tmpfs: {}", words(errno)),
+        None => error!("{at}: mount an empty tmpfs: {}", words(errno)),
     })
 }
 
-fn told(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
-    anyhow!("{at}: open {}: {}", path.display(), words(errno))
+fn told(at: &At, path: &Path, errno: Errno) -> Error {
+    error!("{at}: open {}: {}", path.display(), words(errno))
 }
 
-fn of_device(at: &At, path: &Path, errno: Errno) -> anyhow::Error {
-    anyhow!("{at}: bind the host's {}, where no node can be made: {}", path.display(), why_no_device(errno))
+fn of_device(at: &At, path: &Path, errno: Errno) -> Error {
+    error!("{at}: bind the host's {}, where no node can be made: {}", path.display(), why_no_device(errno))
 }
 
-fn of_null(at: &At, errno: Errno) -> anyhow::Error {
-    anyhow!("{at}: open the host's /dev/null: {}", why_no_device(errno))
+fn of_null(at: &At, errno: Errno) -> Error {
+    error!("{at}: open the host's /dev/null: {}", why_no_device(errno))
 }
 
 fn why_no_device(errno: Errno) -> String {
@@ -230,9 +230,9 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             }
         }
         Opening::Process(pid) => {
-            let pid = Pid::from_raw(*pid).ok_or_else(|| anyhow!("container not running"))?;
+            let pid = Pid::from_raw(*pid).ok_or_else(|| error!("container not running"))?;
             rustix::process::pidfd_open(pid, PidfdFlags::empty())
-                .map_err(|errno| anyhow!("open the container's init: {}", words(errno)))
+                .map_err(|errno| error!("open the container's init: {}", words(errno)))
         }
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
@@ -241,7 +241,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::Null => tree(NULL.as_ref(), Reach::One).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         Opening::Empty(label) => empty(label.as_deref(), at),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
-            .map_err(|errno| anyhow!("{at}: memfd_create: {}", words(errno))),
+            .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
         Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
         Opening::AnswerFifo => fifo(&state.join("exec.answer"), at),
         Opening::Found(inner) => found(inner, at),
@@ -332,12 +332,12 @@ fn fifo(path: &Path, at: &At) -> Result<OwnedFd> {
     let mode = Mode::RUSR | Mode::WUSR;
     rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0)
         .and_then(|()| rustix::fs::openat(CWD, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))
-        .map_err(|errno| anyhow!("{at}: mkfifo {}: {}", path.display(), words(errno)))
+        .map_err(|errno| error!("{at}: mkfifo {}: {}", path.display(), words(errno)))
 }
 
 fn must_be_a_directory(root: &Option<OwnedFd>, at: &At) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
-    let stat = rustix::fs::fstat(root).map_err(|errno| anyhow!("{at}: stat: {}", words(errno)))?;
+    let stat = rustix::fs::fstat(root).map_err(|errno| error!("{at}: stat: {}", words(errno)))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         bail!("{at}: is not a directory");
     }

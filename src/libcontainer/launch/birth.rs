@@ -4,7 +4,6 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use anyhow::{Result, anyhow};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
@@ -15,6 +14,7 @@ use super::launched::{Launched, Lodging};
 use super::seal::Protected;
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
+use crate::error::{Result, error};
 use crate::init::{self, Scene};
 use crate::plan::failure::words;
 use crate::plan::step::What;
@@ -35,17 +35,17 @@ impl Armed {
     /// The clone's, with what was asked of it.
     pub fn launch<'a>(mut self, plan: &'a Plan, cgroup: Option<&Cgroup>, protected: Protected) -> Result<Launched<'a>> {
         if let Some((at, cpus)) = &plan.initial_affinity {
-            set_affinity(0, cpus).map_err(|errno| anyhow!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
+            set_affinity(0, cpus).map_err(|errno| error!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
         }
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| anyhow!("socketpair: {}", words(errno)))?;
+                .map_err(|errno| error!("socketpair: {}", words(errno)))?;
         // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
         let protected = Some(protected).filter(|_| !can_be_seen(plan));
         let flags = plan.birth.new.0;
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
         let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
-        let strings = CommandLine::of_now().map_err(|errno| anyhow!("read /proc/self/stat: {}", words(errno)))?;
+        let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
         close_to_others(plan.birth.dumpable)?;
         let (side, born) = clone_into(flags, cgroup);
         if matches!(side, Ok(Side::Child)) {
@@ -55,7 +55,7 @@ impl Armed {
             // ours again; the child keeps it
             score.iter().for_each(|score| score.back(&self.proc));
         }
-        let side = side.map_err(|errno| anyhow!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
+        let side = side.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
         match side {
             Side::Child => {
                 // the end of the stream must be seen when the runtime is gone
@@ -76,7 +76,7 @@ impl Armed {
                 })
             }
             Side::Parent(pid, pidfd) => {
-                let pidfd = pidfd.ok_or_else(|| anyhow!("clone gave no pidfd"))?;
+                let pidfd = pidfd.ok_or_else(|| error!("clone gave no pidfd"))?;
                 let child = Child::new(pid, pidfd);
                 drop(theirs);
                 lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
@@ -96,7 +96,7 @@ fn can_be_seen(plan: &Plan) -> bool {
 fn close_to_others(dumpable: Dumpable) -> Result<()> {
     match dumpable {
         Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .map_err(|errno| anyhow!("prctl PR_SET_DUMPABLE 0: {}", words(errno))),
+            .map_err(|errno| error!("prctl PR_SET_DUMPABLE 0: {}", words(errno))),
         Dumpable::UntilMapped => Ok(()),
     }
 }
@@ -183,10 +183,10 @@ impl Score {
                 warnings.push(Warning { at: At::new("process.oomScoreAdj"), said });
                 Ok(Score(None))
             }
-            Err(Errno::ACCESS | Errno::PERM) => Err(anyhow!(
+            Err(Errno::ACCESS | Errno::PERM) => Err(error!(
                 "process.oomScoreAdj: write {score} to oom_score_adj: permission denied: only root lowers it, and ours is {own}"
             )),
-            Err(errno) => Err(anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno))),
+            Err(errno) => Err(error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno))),
         }
     }
 

@@ -5,13 +5,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType,
 };
 
+use crate::error::{Context, Result, error};
 use crate::plan::failure::words;
 use crate::wait;
 
@@ -25,7 +25,7 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
         return Ok(wait::connect(path).with_context(told)?.into());
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let name = path.file_name().ok_or_else(|| anyhow!("{} names no socket", path.display()))?;
+    let name = path.file_name().ok_or_else(|| error!("{} names no socket", path.display()))?;
     let directory = rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(std::io::Error::from)
         .with_context(told)?;
@@ -39,7 +39,7 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
 /// The kernel's word.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|errno| anyhow!("socketpair: {errno}"))
+        .map_err(|errno| error!("socketpair: {errno}"))
 }
 
 /// Sends one descriptor beside `text`, which must not be empty: a message without bytes carries none.
@@ -51,14 +51,14 @@ pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(anyhow!("no room for a descriptor"));
+        return Err(error!("no room for a descriptor"));
     }
     let mut sent = rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
-        .map_err(|errno| anyhow!("sendmsg: {}", words(errno)))?;
+        .map_err(|errno| error!("sendmsg: {}", words(errno)))?;
     // a stream takes what it has room for; the descriptor is there with the first byte
     while sent < text.len() {
         sent += rustix::net::send(socket, &text[sent..], SendFlags::NOSIGNAL)
-            .map_err(|errno| anyhow!("send: {}", words(errno)))?;
+            .map_err(|errno| error!("send: {}", words(errno)))?;
     }
     Ok(())
 }
@@ -72,14 +72,14 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .map_err(|errno| anyhow!("recvmsg: {errno}"))?;
+        .map_err(|errno| error!("recvmsg: {errno}"))?;
     control
         .drain()
         .find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,
         })
-        .ok_or_else(|| anyhow!("no terminal has been sent"))
+        .ok_or_else(|| error!("no terminal has been sent"))
 }
 
 /// Sends a pidfd to `--pidfd-socket`; `name` is `standard` for init and `setns` for exec, as runc has it.

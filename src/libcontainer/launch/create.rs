@@ -3,8 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
-
 use super::arm::{Times, arm};
 use super::child::Child;
 use super::delete::{Leftovers, after_stop, destroy};
@@ -18,6 +16,7 @@ use super::{notify, pidfile, record, undo};
 use crate::cgroup::{self, Cgroup};
 use crate::config::Config;
 use crate::container::{Container, Lock, Note, ProcessId, Record, Reserved, Root, start_time};
+use crate::error::{Error, Result};
 use crate::plan::resctrl::Group;
 use crate::plan::{Flags, Plan};
 use crate::wait;
@@ -158,12 +157,13 @@ fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
 }
 
 /// Undoes what there is of a container that could not be made. What cannot be undone now, `delete --force` tries again.
-fn unmake(reserved: Reserved, error: anyhow::Error) -> anyhow::Error {
+fn unmake(reserved: Reserved, error: Error) -> Error {
     match undo::undo(reserved.note()) {
         Ok(()) => cgroup::undone(error, reserved.give_up()),
         Err(left) => {
             reserved.leave();
-            anyhow!("{error:#}; and not all of it is undone, which `delete --force` tries again: {left:#}")
+            let text = format!("{error}; and not all of it is undone, which `delete --force` tries again: {left}");
+            error.told(text)
         }
     }
 }
@@ -209,7 +209,7 @@ impl Made<'_> {
 }
 
 /// Removes a container whose program did not begin.
-fn unwind(container: Container, lock: &Lock, pid_file: Option<PathBuf>, error: anyhow::Error) -> anyhow::Error {
+fn unwind(container: Container, lock: &Lock, pid_file: Option<PathBuf>, error: Error) -> Error {
     if let Some(path) = pid_file {
         pidfile::forget(&path, container.record().init_process_pid);
     }

@@ -1,6 +1,5 @@
 //! `delete`: all that a container was is removed, and its poststop hooks run.
 
-use anyhow::{Context, Result};
 use oci_spec::runtime::Hook;
 
 use super::host_mounts::take_away;
@@ -8,6 +7,7 @@ use super::identity::Identity;
 use super::{hooks, undo};
 use crate::config::At;
 use crate::container::{Container, Lock};
+use crate::error::{Context, Error, Result};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 
@@ -25,7 +25,7 @@ pub enum Leftovers {
 ///
 /// # Errors
 /// Something could not be removed; the container is still there then.
-pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Result<Vec<anyhow::Error>> {
+pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Result<Vec<Error>> {
     if leftovers == Leftovers::Killed
         && let Ok(process) = container.process()
     {
@@ -53,7 +53,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
 }
 
 /// Runs poststop hooks. What went wrong is returned, as the specification wants it.
-pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<anyhow::Error> {
+pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<Error> {
     if poststop.is_empty() {
         return Vec::new();
     }

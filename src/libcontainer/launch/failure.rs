@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Error, Result, anyhow, bail};
 use rustix::process::WaitIdStatus;
 
 use super::cause::Place;
@@ -14,6 +13,7 @@ use super::child::ending;
 use super::launched::Launched;
 use crate::cgroup::Cgroup;
 use crate::container::{AfterStart, Container, has_executed};
+use crate::error::{Error, FailedStep, Kind, Result, bail, error};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
 use crate::wait;
@@ -44,10 +44,23 @@ pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
         let cause = Place::of(launched.child.pid, launched.plan.cwd()).and_then(|place| place.cause(paths, failed));
         if let Some(cause) = cause.filter(|_| denied(launched, failed).is_none()) {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
-            return anyhow!("{from}: {}", failure::program_because(&name, failed.errno, &cause));
+            let said = failure::program_because(&name, failed.errno, &cause);
+            return error!(kind(launched, failed) => "{from}: {said}");
         }
     }
     told(launched, failed)
+}
+
+/// The failed step as a value.
+fn kind(launched: &Launched<'_>, failed: &Failure) -> Kind {
+    step(launched, failed.step as usize).map_or(Kind::Other, |step| {
+        Kind::Step(FailedStep {
+            property: step.from.to_string(),
+            action: step.what.to_string(),
+            errno: failed.errno.raw_os_error(),
+            said: failed.said.text().into_owned(),
+        })
+    })
 }
 
 /// The message where the profile denies the call.
@@ -58,15 +71,15 @@ fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
 /// The same of an init that may have ended: nothing is looked up by its number.
 fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
-        return anyhow!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
+        return error!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
     };
     if let Some(said) = denied(launched, failed) {
-        return anyhow!(said);
+        return error!(kind(launched, failed) => said);
     }
     let message = failure::message(step, failed, source_of(launched, &step.what));
     match &step.what {
-        What::Hooks { output, .. } => anyhow!("{message}, output: {:?}", output_of(launched, *output)),
-        _ => anyhow!(message),
+        What::Hooks { output, .. } => error!("{message}, output: {:?}", output_of(launched, *output)),
+        _ => error!(message),
     }
 }
 
@@ -107,7 +120,11 @@ pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error)
     }
     let signal = ending(process).and_then(|status| status.terminating_signal());
     let short_of_memory = cgroup.oom_kills().is_some_and(|kills| kills > 0);
-    if short_of_memory || has_starved(launched, cgroup, signal) { anyhow!("{TOO_LITTLE_MEMORY}") } else { error }
+    if short_of_memory || has_starved(launched, cgroup, signal) {
+        error!(Kind::OutOfMemory => TOO_LITTLE_MEMORY)
+    } else {
+        error
+    }
 }
 
 /// Init has ended without a word: how, and at which step.
@@ -117,7 +134,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     let ended = ending(launched.child.pidfd.as_fd());
     let killed_by = ended.as_ref().and_then(WaitIdStatus::terminating_signal);
     if short_of_memory || cgroup.is_some_and(|cgroup| has_starved(launched, cgroup, killed_by)) {
-        return anyhow!("{TOO_LITTLE_MEMORY}");
+        return error!(Kind::OutOfMemory => TOO_LITTLE_MEMORY);
     }
     // what no word could tell the page does
     if let Some(Up::Failed(failed)) = launched.armed.page.failure().and_then(|packet| Up::decode(&packet)) {
@@ -128,7 +145,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     if signal == Some(libc::SIGSYS)
         && let Some(said) = launched.plan.denied(usize::try_from(n).unwrap_or(usize::MAX), Came::Killed)
     {
-        return anyhow!(said);
+        return error!(said);
     }
     let place = step(launched, usize::try_from(n).unwrap_or(usize::MAX))
         .map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
@@ -140,7 +157,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
         },
         None => "is gone".to_owned(),
     };
-    anyhow!("init {how} at step {n}{place}")
+    error!("init {how} at step {n}{place}")
 }
 
 /// Why the program has not begun. Of a process that was reaped already nothing can be seen; but where the profile denies
@@ -160,7 +177,7 @@ pub(super) fn must_not_have_starved(container: &Container) -> Result<()> {
         return Ok(());
     }
     // somebody was killed
-    if lives(container) { Ok(()) } else { bail!("{TOO_LITTLE_MEMORY}") }
+    if lives(container) { Ok(()) } else { bail!(Kind::OutOfMemory => TOO_LITTLE_MEMORY) }
 }
 
 /// Whether init, which has closed what it had, goes on: that is a moment before an end can be seen.

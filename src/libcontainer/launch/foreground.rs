@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -12,6 +11,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 use super::child::Child;
 use super::notify::Notify;
 pub use super::relay::Relay;
+use crate::error::{Context, Result, error};
 
 /// Who is waited for beside the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn wait(fds: &mut [PollFd<'_>], patience: Option<&Timespec>) -> Result<bool> {
     match rustix::event::poll(fds, patience) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(true),
-        Err(errno) => Err(anyhow!("poll: {errno}")),
+        Err(errno) => Err(error!("poll: {errno}")),
     }
 }
 
@@ -128,8 +128,8 @@ fn is_ready_before_we_are_ended(stdout: PollFd<'_>, held: &Held, patience: Optio
 
 fn status_of(child: &Child) -> Result<u8> {
     let status = rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
-        .map_err(|errno| anyhow!("wait: {errno}"))?
-        .ok_or_else(|| anyhow!("wait: no status"))?;
+        .map_err(|errno| error!("wait: {errno}"))?
+        .ok_or_else(|| error!("wait: no status"))?;
     Ok(shell_status(&status))
 }
 

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Hook, Hooks};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::config::At;
 use crate::container::Container;
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::wait;
 
 /// As much of a hook's output as is quoted.
@@ -26,11 +26,15 @@ const QUOTED: u64 = 4096;
 /// # Errors
 /// The first that does not end well, with what it printed.
 pub fn run(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Result<()> {
-    hooks.iter().enumerate().try_for_each(|(n, hook)| one(hook, n, state, bundle, at))
+    hooks
+        .iter()
+        .enumerate()
+        .try_for_each(|(n, hook)| one(hook, n, state, bundle, at))
+        .map_err(|error| error.or_kind(Kind::Hook))
 }
 
 /// Runs all `hooks`, whatever comes, and returns what went wrong: what the spec wants of poststop.
-pub fn run_all(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Vec<anyhow::Error> {
+pub fn run_all(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Vec<Error> {
     hooks.iter().enumerate().filter_map(|(n, hook)| one(hook, n, state, bundle, at).err()).collect()
 }
 
@@ -61,7 +65,7 @@ fn one(hook: &Hook, n: usize, state: &[u8], bundle: &Path, at: &At) -> Result<()
         Some(status) => status,
         None => {
             let seconds = hook.timeout().unwrap_or(0);
-            bail!("{}: hook ran past specified timeout of {seconds}.0s", failed())
+            bail!(Kind::Hook => "{}: hook ran past specified timeout of {seconds}.0s", failed())
         }
     };
     if status.success() {
@@ -71,7 +75,7 @@ fn one(hook: &Hook, n: usize, state: &[u8], bundle: &Path, at: &At) -> Result<()
         Some(signal) => format!("signal {signal}"),
         None => format!("exit status {}", status.code().unwrap_or(-1)),
     };
-    bail!("{}: {ending}, stdout: {}, stderr: {}", failed(), quoted(&mut out), quoted(&mut err))
+    bail!(Kind::Hook => "{}: {ending}, stdout: {}, stderr: {}", failed(), quoted(&mut out), quoted(&mut err))
 }
 
 /// A file in memory. A pipe would hang us on whatever a hook leaves running behind it.
@@ -107,12 +111,12 @@ fn spawn(hook: &Hook, state: &[u8], bundle: &Path, out: &File, err: &File) -> Re
     command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
     // what our caller left open is not the hook's business
     crate::sys::fds::keep_only_stdio(&mut command);
-    command.spawn().map_err(|error| anyhow!("{}: {error}", hook.path().display()))
+    command.spawn().map_err(|error| error!(Kind::Hook => "{}: {error}", hook.path().display()))
 }
 
 /// None when the time was up. When it was, or when a signal asks us to end, the hook and all its group are gone.
 fn wait(child: &mut Child, timeout: Option<i64>) -> Result<Option<ExitStatus>> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("no pid"))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
     let time = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let ended = wait::readable(pidfd.as_fd(), time.and_then(|time| Instant::now().checked_add(time)));

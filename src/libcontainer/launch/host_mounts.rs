@@ -7,11 +7,11 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Error, Result, anyhow};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::container::{HostMount, MountsBelow};
+use crate::error::{Context, Error, Result, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::plan::failure::words;
 use crate::sys::mount::detach;
@@ -74,7 +74,7 @@ pub fn take_away(mounts: &[HostMount]) -> Result<Vec<Error>> {
     for mount in mounts.iter().rev() {
         match unmount(mount) {
             Ok(Ok(())) => {}
-            Ok(Err(why)) => left.push(anyhow!("the mount at {} is left: {why}", mount.path.display())),
+            Ok(Err(why)) => left.push(error!("the mount at {} is left: {why}", mount.path.display())),
             Err(error) => failed = failed.and(Err(error)),
         }
     }
@@ -95,13 +95,13 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
         Ok(place) => place,
         Err(errno) => return Ok(Err(format!("open {path}: {}", words(errno)))),
     };
-    match identify(place.as_fd(), mount.id).map_err(|errno| anyhow!("statx {path}: {}", words(errno)))? {
+    match identify(place.as_fd(), mount.id).map_err(|errno| error!("statx {path}: {}", words(errno)))? {
         Some((unique, file)) if unique == mount.unique && file == mount.file => {
             let fd = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
             match detach(&fd) {
                 // it is gone since
                 Ok(()) | Err(Errno::INVAL) => Ok(Ok(())),
-                Err(errno) => Err(anyhow!("unmount {path}: {}", words(errno))),
+                Err(errno) => Err(error!("unmount {path}: {}", words(errno))),
             }
         }
         // the id is another one's by now

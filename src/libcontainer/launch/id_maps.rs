@@ -7,10 +7,10 @@ use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, anyhow, bail};
 use rustix::io::Errno;
 
 use crate::config::{At, Warning};
+use crate::error::{Error, Result, bail, error};
 use crate::host::user_name;
 use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
@@ -52,7 +52,7 @@ pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result
     if gids.by == Writer::User {
         // ORDER: before gid_map, which the kernel takes from an ordinary user only then (CVE-2014-8989)
         proc.write_of(pid, c"setgroups", b"deny")
-            .map_err(|errno| anyhow!("{}: write setgroups: {}", gids.property, words(errno)))?;
+            .map_err(|errno| error!("{}: write setgroups: {}", gids.property, words(errno)))?;
     }
     uids.write(proc, pid)?;
     gids.write(proc, pid)
@@ -70,7 +70,7 @@ impl Map<'_> {
     }
 
     /// Where we are in a user namespace ourselves, its ids are all there are.
-    fn refused(&self, errno: Errno) -> anyhow::Error {
+    fn refused(&self, errno: Errno) -> Error {
         let file = self.file.to_string_lossy();
         let own = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
         let own = ids(&own);
@@ -81,7 +81,7 @@ impl Map<'_> {
             }
             None => String::new(),
         };
-        anyhow!("{}{why}: write {file}: {}", self.property, words(errno))
+        error!("{}{why}: write {file}: {}", self.property, words(errno))
     }
 
     fn run(&self, pid: i32) -> Result<()> {

@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
 use rustix::io::Errno;
 
 use super::launched::Launched;
 use super::user_namespace::of_process;
 use super::{arm, failure};
+use crate::error::{Result, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::plan::failure::{said_with, words};
 use crate::plan::step::Slot;
@@ -33,9 +33,9 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
         Errno::INVAL => {
             let who = who_cannot(source, namespace.as_fd(), mapped.reach);
             let who = who.map(|mount| format!(": {} on {}", mount.fstype, mount.path.display())).unwrap_or_default();
-            anyhow!(said_with(&format!("{CANNOT_MAP}{who}"), errno))
+            error!(said_with(&format!("{CANNOT_MAP}{who}"), errno))
         }
-        other => anyhow!("{}", words(other)),
+        other => error!("{}", words(other)),
     })
 }
 
@@ -44,7 +44,7 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
 /// # Errors
 /// The kernel's word.
 pub(super) fn map_late(launched: &Launched<'_>, mount: Option<OwnedFd>, mapped: Mapped) -> Result<()> {
-    let mount = mount.ok_or_else(|| anyhow!("init sent no mount"))?;
+    let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
     // its path leads elsewhere on the host: nothing is to be looked up there
     map(launched, &mount, Path::new(""), mapped)
 }
@@ -72,7 +72,7 @@ fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<
 /// # Errors
 /// Those of init's step, which waits for this.
 pub(super) fn map_new(launched: &Launched<'_>, mount: Option<OwnedFd>, namespace: Slot) -> Result<()> {
-    let mount = mount.ok_or_else(|| anyhow!("init sent no mount"))?;
+    let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
     map_ids(mount.as_fd(), launched.armed.fd(namespace)?.as_fd(), Reach::One).map_err(|errno| {
         let said = if errno == Errno::INVAL { Words::of(CANNOT_MAP.as_bytes()) } else { Words::NONE };
         let step = launched.armed.page.step();

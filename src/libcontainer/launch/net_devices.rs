@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_core::{
     DecodeError, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable,
     NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator, Parseable, parse_string,
@@ -21,6 +20,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use rustix::io::Errno;
 
+use crate::error::{Context, Result, bail, error};
 use crate::plan::failure::{said_with, words};
 use crate::plan::{NetDevice, Plan};
 use crate::sys::clone::setns;
@@ -73,7 +73,7 @@ fn move_one(device: &NetDevice, outside: &Rtnetlink, within: &Rtnetlink, inside:
     outside.set(index, LinkFlags::empty(), &to).with_context(|| format!("move it, to be {:?}", device.inside))?;
     // the kernel keeps its number where that is free
     let index = indices(inside, host)?.into_iter().find(|index| !before.contains(index));
-    let index = index.ok_or_else(|| anyhow!("it has not arrived"))?;
+    let index = index.ok_or_else(|| error!("it has not arrived"))?;
     for address in addresses {
         within.add(again(&address, index)).with_context(|| format!("add {}", shown(&address)))?;
     }
@@ -81,14 +81,14 @@ fn move_one(device: &NetDevice, outside: &Rtnetlink, within: &Rtnetlink, inside:
 }
 
 fn index_of(name: &str) -> Result<u32> {
-    if_nametoindex(name).map_err(|errno| anyhow!("{}", words(Errno::from_raw_os_error(errno as i32))))
+    if_nametoindex(name).map_err(|errno| error!("{}", words(Errno::from_raw_os_error(errno as i32))))
 }
 
 /// The numbers of the devices in the container's namespace.
 fn indices(inside: &File, host: &File) -> Result<Vec<u32>> {
     let _visit = Visit::of(inside, host)?;
     let all =
-        if_nameindex().map_err(|errno| anyhow!("list devices: {}", words(Errno::from_raw_os_error(errno as i32))))?;
+        if_nameindex().map_err(|errno| error!("list devices: {}", words(Errno::from_raw_os_error(errno as i32))))?;
     Ok(all.iter().map(nix::net::if_::Interface::index).collect())
 }
 
@@ -97,7 +97,7 @@ struct Visit<'a>(BorrowedFd<'a>);
 
 impl<'a> Visit<'a> {
     fn of(there: &File, home: &'a File) -> Result<Visit<'a>> {
-        setns(there.as_fd(), NEWNET).map_err(|errno| anyhow!("setns network: {}", words(errno)))?;
+        setns(there.as_fd(), NEWNET).map_err(|errno| error!("setns network: {}", words(errno)))?;
         Ok(Visit(home.as_fd()))
     }
 }
@@ -214,7 +214,7 @@ impl Rtnetlink {
             socket.set_ext_ack(true)?;
             Ok(Rtnetlink(socket))
         };
-        open().map_err(|error: io::Error| anyhow!("open a netlink socket: {}", told(&error)))
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", told(&error)))
     }
 
     /// Up or down, and other attributes.
@@ -246,14 +246,14 @@ impl Rtnetlink {
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        self.0.send(&bytes, 0).map_err(|error| anyhow!("{}", told(&error)))?;
+        self.0.send(&bytes, 0).map_err(|error| error!("{}", told(&error)))?;
         let mut heard = Vec::new();
         loop {
             let socket = crate::sys::fds::inherited(self.0.as_raw_fd());
             if !wait::readable(socket, Some(Instant::now() + wait::PATIENCE))? {
                 bail!("the kernel does not answer on its netlink socket in 10 s");
             }
-            let (bytes, _) = self.0.recv_from_full().map_err(|error| anyhow!("{}", told(&error)))?;
+            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", told(&error)))?;
             if all_is_said(&bytes, &mut heard)? {
                 return Ok(heard);
             }

@@ -10,11 +10,11 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
 
 use super::console;
+use crate::error::{Context, Result, error};
 use crate::plan::failure::words;
 use crate::wait;
 
@@ -113,7 +113,7 @@ impl Notify {
     /// The manager closes the descriptor when it has read all that came before (sd_notify_barrier(3)).
     fn barrier(&self) -> Result<()> {
         let (ours, theirs) =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| anyhow!("pipe: {}", words(errno)))?;
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| error!("pipe: {}", words(errno)))?;
         console::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd()).context("NOTIFY_SOCKET: send BARRIER=1")?;
         drop(theirs);
         // a manager that is too old to know barriers, or takes its time, holds up nobody for longer than this

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use crate::error::{Context, Result, error};
 
 /// Writes `pid` to a file beside `path` and renames it there. Where something is there that is no regular file, a device, a
 /// fifo, or a link to one, it is written into: the name may be anybody's, such as /dev/null or /dev/stdout.
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 /// # Errors
 /// The path and the kernel's word; a link that leads to a regular file or nowhere.
 pub fn write(path: &Path, pid: i32) -> Result<()> {
-    let name = path.file_name().ok_or_else(|| anyhow!("--pid-file: {} names no file", path.display()))?;
+    let name = path.file_name().ok_or_else(|| error!("--pid-file: {} names no file", path.display()))?;
     let beside = path.with_file_name(format!(".{}", name.to_string_lossy()));
     let text = pid.to_string();
     let written = match fs::symlink_metadata(path) {

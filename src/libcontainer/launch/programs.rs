@@ -15,6 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use crate::error::{Result, error};
 use crate::plan::seccomp::{Filter, MOST_INSTRUCTIONS};
 
 /// How many programs are kept.
@@ -43,13 +44,13 @@ const OLDER_CACHE: &CStr = c".cache";
 ///
 /// # Errors
 /// The fault that compiling found.
-pub fn program(filter: &Filter, root: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn program(filter: &Filter, root: &Path) -> Result<Vec<u8>> {
     let key = filter.key();
     let cache = directory(root);
     if let Some(program) = cache.as_ref().ok().and_then(|cache| load(cache, &key)) {
         return Ok(program);
     }
-    let program = filter.compile().map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    let program = filter.compile().map_err(|fault| error!("{fault}"))?;
     if let Ok(cache) = cache {
         // the container starts without it as well
         let _ = store(&cache, &key, &program);

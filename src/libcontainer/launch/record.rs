@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
 use oci_spec::runtime::{Hook, Linux};
 
 use super::serve::Ready;
@@ -11,6 +10,7 @@ use crate::config::Config;
 use crate::container::{
     AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt, start_time,
 };
+use crate::error::{Result, error};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::What;
 use crate::plan::{Flags, Keyring, Plan};
@@ -42,7 +42,7 @@ pub(super) fn of(
     Ok(Record {
         id: flags.id.clone(),
         init_process_pid: pid,
-        init_process_start: start_time(pid)?.ok_or_else(|| anyhow!("container init is gone"))?,
+        init_process_start: start_time(pid)?.ok_or_else(|| error!("container init is gone"))?,
         created: jiff::Timestamp::now().to_string(),
         config: RecordedConfig {
             rootfs: flags.bundle.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path())),

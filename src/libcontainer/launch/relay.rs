@@ -3,12 +3,13 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::termios::{OptionalActions, OutputModes, Termios};
+
+use crate::error::{Context, Result};
 
 /// How much one pump holds. A terminal's master gives no more at once (tty(4): N_TTY_BUF_SIZE).
 const SIZE: usize = 4096;

@@ -1,9 +1,8 @@
 //! The cgroup, and the group in resctrl, of a container that is being made (`linux.resources`, `linux.intelRdt`).
 
-use anyhow::Result;
-
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
+use crate::error::Result;
 use crate::plan::Plan;
 use crate::plan::resources::{DEVICES, not_restricted};
 use crate::resctrl::{self, Kernel};

@@ -3,12 +3,12 @@
 
 use std::fs;
 
-use anyhow::{Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::container::{Container, EXEC_FIFO, Status};
+use crate::error::{Kind, Result, bail, error};
 use crate::plan::failure::words;
 
 /// How often it is looked whether init is still there.
@@ -31,7 +31,7 @@ pub(super) fn start(container: &mut Container) -> Result<()> {
     let path = container.directory().join(EXEC_FIFO);
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fifo = rustix::fs::openat(CWD, &path, flags, Mode::empty());
-    let fifo = fifo.map_err(|errno| anyhow!("exec fifo: {}", words(errno)))?;
+    let fifo = fifo.map_err(|errno| error!("exec fifo: {}", words(errno)))?;
     let mut word = [0u8; 1];
     loop {
         match rustix::io::read(&fifo, &mut word) {
@@ -40,7 +40,9 @@ pub(super) fn start(container: &mut Container) -> Result<()> {
             Ok(0) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => bail!("exec fifo: {}", words(errno)),
         }
-        container.process().map_err(|_| anyhow!("cannot start a container that has stopped"))?;
+        container
+            .process()
+            .map_err(|_| error!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"))?;
         let _ = poll(&mut [PollFd::new(&fifo, PollFlags::IN)], Some(&LOOK));
     }
     let _ = fs::remove_file(path);

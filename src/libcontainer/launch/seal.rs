@@ -5,11 +5,11 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use anyhow::{Result, anyhow, bail};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
+use crate::error::{Result, bail, error};
 use crate::plan::failure::words;
 use crate::sys::exec::{Strings, execveat};
 use crate::sys::image;
@@ -47,7 +47,7 @@ pub fn protect() -> Result<Protected> {
         Ok(mount) => Ok(Protected { _mount: Some(mount) }),
         Err(_) if is_sealed() => Ok(Protected { _mount: None }),
         // no CAP_SYS_ADMIN, several threads, or an old kernel
-        Err(_) => run_again(sealed_copy().map_err(|errno| anyhow!("sealed copy of our own binary: {}", words(errno)))?),
+        Err(_) => run_again(sealed_copy().map_err(|errno| error!("sealed copy of our own binary: {}", words(errno)))?),
     }
 }
 

@@ -6,7 +6,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -19,6 +18,7 @@ use super::resources::devices_not_restricted;
 use super::{agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
+use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, View};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
@@ -179,11 +179,11 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
                     RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                     _ => None,
                 });
-                let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
+                let up = Up::decode(&packet[..length]).ok_or_else(|| error!("init said nothing we know"))?;
                 return Ok((Some(up), carried));
             }
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(anyhow!("read from init: {}", words(errno))),
+            Err(errno) => return Err(error!("read from init: {}", words(errno))),
         }
     }
 }
@@ -193,16 +193,16 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
         Ok(_) => Ok(()),
         // it has ended: the next read says how
         Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
-        Err(errno) => Err(anyhow!("write to init: {}", words(errno))),
+        Err(errno) => Err(error!("write to init: {}", words(errno))),
     }
 }
 
 /// Init is born by the bridge, which is gone then, and is our child all the same (CLONE_PARENT). True when that is news.
 fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity<'_>) -> Result<bool> {
     let Some(pid) = launched.armed.page.init().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
-    let raw = Pid::from_raw(pid).ok_or_else(|| anyhow!("init has no pid"))?;
+    let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
-        .map_err(|errno| anyhow!("pidfd_open {pid}: {}", words(errno)))?;
+        .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
     let _ = ending(launched.child.pidfd.as_fd());
     launched.child = Child::new(pid, pidfd);
     settled(launched, identity)?;
@@ -217,7 +217,7 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
         let written = launched.armed.proc.write_of(pid, c"oom_score_adj", score.to_string().as_bytes());
-        written.map_err(|errno| anyhow!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno)))?;
+        written.map_err(|errno| error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno)))?;
     }
     resctrl::join(&launched.armed.groups, pid, &Kernel)?;
     for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
@@ -226,7 +226,7 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
             let file = launched.armed.fd(Slot(slot))?;
             // the bridge's may be longer
             let state = rustix::fs::ftruncate(file, 0).and_then(|()| rustix::io::pwrite(file, &state, 0));
-            state.map_err(|errno| anyhow!("write hook state: {}", words(errno)))?;
+            state.map_err(|errno| error!("write hook state: {}", words(errno)))?;
         }
     }
     Ok(())
@@ -243,14 +243,14 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
     let pid = launched.child.pid;
     match ask {
         Ask::IdMaps => {
-            let maps = launched.plan.id_maps.as_ref().ok_or_else(|| anyhow!("no id maps in the plan"))?;
+            let maps = launched.plan.id_maps.as_ref().ok_or_else(|| error!("no id maps in the plan"))?;
             id_maps::write(&launched.armed.proc, pid, maps, &At::new("linux"))
         }
         Ask::TimeOffsets => {
             for offset in &launched.plan.time_offsets {
                 let line = format!("{} {} {}", offset.clock, offset.secs, offset.nanosecs);
                 let written = launched.armed.proc.write_of(pid, c"timens_offsets", line.as_bytes());
-                written.map_err(|errno| anyhow!("{}: write {line} to timens_offsets: {}", offset.at, words(errno)))?;
+                written.map_err(|errno| error!("{}: write {line} to timens_offsets: {}", offset.at, words(errno)))?;
             }
             Ok(())
         }
@@ -264,7 +264,7 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
             each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity.bundle, &hooks.at))
         }
         Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
-            Err(anyhow!("init runs these hooks itself"))
+            Err(error!("init runs these hooks itself"))
         }
         Ask::MapIds(slot) => match launched.plan.openings.get(slot as usize) {
             Some((Opening::Source(path, _, Some(mapped)), at)) => mount_ids::map_late(launched, carried, *mapped)
@@ -300,10 +300,10 @@ fn check_views(launched: &Launched<'_>) -> Result<()> {
 fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let source = launched.armed.fd(slot)?;
     let Some((Opening::Source(path, reach, ids), at)) = launched.plan.openings.get(slot.0) else {
-        return Err(anyhow!("init asks for a mount tree that the plan does not have"));
+        return Err(error!("init asks for a mount tree that the plan does not have"));
     };
     let tree =
-        arm::tree_of(source, *reach).map_err(|errno| anyhow!("{at}: open {}: {}", path.display(), words(errno)))?;
+        arm::tree_of(source, *reach).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))?;
     if let Some(mapped) = ids {
         mount_ids::map(launched, &tree, path, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
     }
@@ -313,16 +313,16 @@ fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
 fn limits(launched: &Launched<'_>) -> Result<()> {
     for limit in &launched.plan.limits {
         crate::sys::sched::set_limit(launched.child.pid, limit.resource, limit.soft, limit.hard).map_err(|errno| {
-            anyhow!("{}: prlimit {} {}:{}: {}", limit.at, limit.name, limit.soft, limit.hard, words(errno))
+            error!("{}: prlimit {} {}:{}: {}", limit.at, limit.name, limit.soft, limit.hard, words(errno))
         })?;
     }
     Ok(())
 }
 
 fn scheduler(launched: &Launched<'_>) -> Result<()> {
-    let (attr, at) = launched.plan.scheduler.as_ref().ok_or_else(|| anyhow!("no scheduler in the plan"))?;
+    let (attr, at) = launched.plan.scheduler.as_ref().ok_or_else(|| error!("no scheduler in the plan"))?;
     crate::sys::sched::set_scheduler(launched.child.pid, attr)
-        .map_err(|errno| anyhow!("{at}: {}: {}", What::Scheduler(*attr), words(errno)))
+        .map_err(|errno| error!("{at}: {}: {}", What::Scheduler(*attr), words(errno)))
 }
 
 /// See `Ready::go`.
@@ -335,6 +335,6 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
         None if failure::has_begun(launched) => Ok(()),
         None => Err(failure::of_silence(launched, None)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
-        Some(Up::Ask(_) | Up::Ready) => Err(anyhow!("init said something out of turn")),
+        Some(Up::Ask(_) | Up::Ready) => Err(error!("init said something out of turn")),
     }
 }

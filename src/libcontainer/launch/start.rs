@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -14,6 +13,7 @@ use super::identity::Identity;
 use super::{hooks, runc};
 use crate::config::{self, At};
 use crate::container::{AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, Status, has_executed};
+use crate::error::{Context, Kind, Result, bail, error};
 use crate::plan;
 use crate::plan::failure::{self, words};
 use crate::sys::signals;
@@ -55,9 +55,9 @@ fn give_word_once(container: &mut Container) -> Result<()> {
     let _lock = container.lock()?;
     match container.status()? {
         Status::Created => {}
-        Status::Running => bail!(why_running(container)),
-        Status::Paused => bail!("cannot start a container in the paused state"),
-        Status::Stopped => bail!("cannot start a container that has stopped"),
+        Status::Running => bail!(Kind::State(Status::Running) => why_running(container)),
+        Status::Paused => bail!(Kind::State(Status::Paused) => "cannot start a container in the paused state"),
+        Status::Stopped => bail!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"),
     }
     let directory = container.directory();
     let (told, cause) = give_word(container).context("exec fifo")?;
@@ -129,12 +129,12 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
             _ => Err(Errno::INVAL),
         }
     };
-    let answer = open(EXEC_ANSWER, OFlags::RDONLY).map_err(|errno| anyhow!("{}", words(errno)))?;
+    let answer = open(EXEC_ANSWER, OFlags::RDONLY).map_err(|errno| error!("{}", words(errno)))?;
     let fifo = match open(EXEC_FIFO, OFlags::WRONLY) {
-        Err(Errno::NXIO) => bail!("cannot start a container that has stopped"),
-        other => other.map_err(|errno| anyhow!("{}", words(errno)))?,
+        Err(Errno::NXIO) => bail!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"),
+        other => other.map_err(|errno| error!("{}", words(errno)))?,
     };
-    rustix::io::write(&fifo, &GO).map_err(|errno| anyhow!("{}", words(errno)))?;
+    rustix::io::write(&fifo, &GO).map_err(|errno| error!("{}", words(errno)))?;
     let flags = rustix::fs::fcntl_getfl(&answer)?;
     rustix::fs::fcntl_setfl(&answer, flags - OFlags::NONBLOCK)?;
     let mut packet = [0u8; UP_SIZE];
@@ -143,7 +143,7 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
         match rustix::io::read(&answer, &mut packet) {
             Ok(0) => return Ok((told, cause)),
             Ok(length) => {
-                let up = Up::decode(&packet[..length]).ok_or_else(|| anyhow!("init said nothing we know"))?;
+                let up = Up::decode(&packet[..length]).ok_or_else(|| error!("init said nothing we know"))?;
                 if let Up::Failed(failed) = &up {
                     cause = if is_exec(container, failed) { why_not(container, failed) } else { None };
                     // init waits for it, or has ended

@@ -3,11 +3,10 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-
 use super::host_mounts::{HostMounts, take_away};
 use crate::cgroup::Cgroup;
 use crate::container::{Note, ProcessId, open_process};
+use crate::error::{Result, bail};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result, anyhow};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -10,6 +9,7 @@ use rustix::pipe::PipeFlags;
 use super::child::Child;
 use super::id_maps;
 use crate::config::At;
+use crate::error::{Context, Result, error};
 use crate::plan::IdMaps;
 use crate::plan::failure::words;
 use crate::sys::clone::{Side, clone, exit};
@@ -22,7 +22,7 @@ const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 /// # Errors
 /// The map that was refused, and the kernel's word.
 pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<OwnedFd> {
-    let child = waiting_child().map_err(|errno| anyhow!("{at}: clone user: {}", words(errno)))?;
+    let child = waiting_child().map_err(|errno| error!("{at}: clone user: {}", words(errno)))?;
     id_maps::write(proc, child.0.pid, maps, at)?;
     of_process(child.0.pid).with_context(|| at.to_string())
 }
@@ -44,5 +44,5 @@ fn waiting_child() -> Result<(Child, OwnedFd), Errno> {
 pub(super) fn of_process(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| anyhow!("open {path}: {}", words(errno)))
+        .map_err(|errno| error!("open {path}: {}", words(errno)))
 }

@@ -14,9 +14,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-
 use crate::cgroup::{put, word};
+use crate::error::{Context, Result, bail, error};
 use crate::plan::resctrl::{Group, Owner, Schema};
 use crate::wait;
 
@@ -153,7 +152,7 @@ fn write(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<()> {
     let file = directory.join(SCHEMATA);
     schemata.iter().try_for_each(|Schema { line, at }| {
         tree.write(&file, &format!("{line}\n"))
-            .map_err(|error| anyhow!("{at}: write {line} to {}: {}", file.display(), told(directory, &error)))
+            .map_err(|error| error!("{at}: write {line} to {}: {}", file.display(), told(directory, &error)))
     })
 }
 
@@ -198,7 +197,7 @@ pub fn join(groups: &[PathBuf], pid: i32, tree: &dyn Tree) -> Result<()> {
             // it has ended; the wait for it reports how
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             done => done.map_err(|error| {
-                anyhow!("linux.intelRdt: write {pid} to {}: {}", file.display(), told(directory, &error))
+                error!("linux.intelRdt: write {pid} to {}: {}", file.display(), told(directory, &error))
             })?,
         }
     }
@@ -244,7 +243,10 @@ pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<
         Ok(()) => Ok(changed),
         Err(error) => Err(match changed.undo(tree) {
             Ok(()) => error,
-            Err(more) => anyhow!("{error:#}; and not all is as it was: {more:#}"),
+            Err(more) => {
+                let text = format!("{error}; and not all is as it was: {more}");
+                error.told(text)
+            }
         }),
     }
 }
