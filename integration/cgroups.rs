@@ -391,7 +391,7 @@ fn exec_joins_init_where_the_group_has_handed_its_processes_down() {
 }
 
 /// The numbers of a whole disk, and its name.
-fn disk() -> Option<(String, String)> {
+pub fn disk() -> Option<(String, String)> {
     fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
         let virtual_one = ["loop", "ram", "zram", "dm-", "md"].iter().any(|kind| name.starts_with(kind));

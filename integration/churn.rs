@@ -1,12 +1,15 @@
 //! Many commands at the same container at once: one after the other has its way, and nothing is left behind.
 
-use std::process::{Child, Stdio};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::only;
-use crate::world::{Who, World, wait_until};
+use crate::cgroups::directory;
+use crate::world::{Who, World, wait_until, who};
+use crate::{needs, needs_cgroup, needs_root, only};
 
 fn spawn(world: &World, args: &[&str]) -> Child {
     let mut command = world.command(args);
@@ -127,6 +130,60 @@ fn a_delete_as_soon_as_the_program_has_ended_does_not_fail() {
         world.call(&["delete", &world.id]).ok();
         child.wait().unwrap();
     }
+}
+
+#[test]
+fn a_delete_waits_for_a_program_that_the_kernel_is_ending() {
+    only!(Who::Us; "the peers refuse after a moment");
+    needs_root!("a cgroup below the container's");
+    let freezer = Path::new("/sys/fs/cgroup/freezer");
+    needs!(freezer.join("cgroup.procs").exists(), "no freezer of version 1");
+    let world = World::running(&["sh", "-c", "sleep 7324; true"]);
+    world.begin();
+    let (group, init) = (freezer.join(&world.id), world.pid().to_string());
+    let processes = || fs::read_to_string(group.join("cgroup.procs")).unwrap();
+    wait_until("its program runs", || processes().lines().count() == 2);
+    let child = processes().lines().find(|pid| *pid != init).unwrap().to_owned();
+    // what is frozen does not die, and init waits for it
+    let below = group.join("below");
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join("cgroup.procs"), child).unwrap();
+    fs::write(below.join("freezer.state"), "FROZEN").unwrap();
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    let flags = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.split(' ').nth(6).unwrap().parse().unwrap()
+    };
+    wait_until("init is ending", || flags() & 4 != 0);
+    let mut delete = spawn(&world, &["delete"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let waits = delete.try_wait().unwrap().is_none();
+    fs::write(below.join("freezer.state"), "THAWED").unwrap();
+    assert_eq!((waits, code(delete)), (true, 0));
+}
+
+#[test]
+fn processes_that_others_put_into_the_cgroup_end_with_it_and_are_named() {
+    only!(Who::Us, Who::Crun; "runc leaves the processes and the cgroup");
+    needs_root!("another process in the container's cgroup");
+    needs_cgroup!();
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let below = directory("pids", &world.group()).join("below");
+    fs::create_dir_all(&below).unwrap();
+    let mut other = Command::new("sleep").arg("7325").spawn().unwrap();
+    let moved = fs::write(below.join("cgroup.procs"), other.id().to_string());
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    world.wait_for_status("stopped");
+    let deleted = world.call(&["delete", &world.id]);
+    // whatever comes of it, nothing is left
+    other.kill().unwrap();
+    let status = other.wait().unwrap();
+    moved.unwrap();
+    let named = format!("processes that others have put into the container's cgroup are ended: {} (sleep)", other.id());
+    assert!(who() != Who::Us || deleted.err.contains(&named), "{}", deleted.err);
+    deleted.ok();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
 }
 
 #[test]

@@ -48,6 +48,7 @@ mod security;
 mod systemd;
 mod terminal;
 mod update;
+mod update_table;
 mod user_namespaces;
 mod waits;
 mod world;

@@ -14,7 +14,7 @@ use crate::{needs_root, only};
 
 #[test]
 fn every_flag_of_a_mount_is_set_or_cleared() {
-    only!(Who::Us, Who::Runc; "crun 1.8 does not clear");
+    only!(Who::Us, Who::Runc; "crun does not take ro back with rw");
     // option, flags that must be there, flags that must not be
     let table: &[(&[&str], &[&str], &[&str])] = &[
         (&["ro"], &["ro"], &["rw"]),
@@ -80,7 +80,7 @@ fn every_flag_is_set_or_cleared_on_a_bind_mount_and_the_source_keeps_its_own() {
 #[test]
 fn a_flag_with_an_r_reaches_what_is_mounted_below_and_without_only_the_top() {
     needs_root!("mounts on the host");
-    only!(Who::Us; "crun 1.8 fails at rnodiratime, Debian's runc at rrelatime");
+    only!(Who::Us; "crun fails at rnodiratime, runc 1.1 does not take rro back, runc 1.3 leaves rnosuid of a tmpfs out");
     let mut world = World::running(&MOUNTINFO);
     let source = world.path("tree");
     let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
@@ -115,7 +115,7 @@ fn a_flag_with_an_r_reaches_what_is_mounted_below_and_without_only_the_top() {
 
 #[test]
 fn nosymfollow_keeps_links_from_being_followed() {
-    only!(Who::Us; "Debian's runc and crun do not know nosymfollow");
+    only!(Who::Us, Who::Runc; "crun does not know nosymfollow");
     let script = "cat /m/link >/dev/null 2>&1 && echo followed; cat /n/link >/dev/null 2>&1 || echo not; \
                   cat /o/link >/dev/null && echo again";
     let mut world = World::running(&["sh", "-c", script]);
@@ -132,7 +132,7 @@ fn nosymfollow_keeps_links_from_being_followed() {
 
 #[test]
 fn flags_of_the_superblock_are_given_to_the_file_system() {
-    only!(Who::Us, Who::Runc; "crun 1.8 knows few of them and clears none");
+    only!(Who::Us, Who::Runc; "crun knows few of them and clears none");
     // sync, dirsync and lazytime show in the superblock's options; the others have no effect on a tmpfs one could see
     let mut list =
         vec![tmpfs("/m/sync", &["sync"]), tmpfs("/m/dirsync", &["dirsync"]), tmpfs("/m/async", &["sync", "async"])];
@@ -161,7 +161,7 @@ fn flags_of_the_superblock_are_given_to_the_file_system() {
 #[test]
 fn propagation_is_applied_in_the_order_it_is_listed() {
     needs_root!("mounts on the host");
-    only!(Who::Us, Who::Runc; "crun 1.8 fails at rslave,rshared");
+    only!(Who::Us, Who::Runc; "crun fails at rslave,rshared");
     let mut world = World::running(&MOUNTINFO);
     let source = world.path("source");
     let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
@@ -200,7 +200,7 @@ fn propagation_is_applied_in_the_order_it_is_listed() {
 
 #[test]
 fn the_root_begins_as_config_says_and_the_host_hears_nothing_of_it() {
-    only!(Who::Us, Who::Crun; "Debian's runc leaves the root private where shared is asked for");
+    only!(Who::Us, Who::Crun; "runc 1.1 leaves the root private where shared is asked for");
     for (word, wanted) in
         [("private", ""), ("rprivate", ""), ("slave", "master:"), ("rslave", "master:"), ("shared", "shared:")]
     {
@@ -226,7 +226,7 @@ fn the_root_begins_as_config_says_and_the_host_hears_nothing_of_it() {
 
 #[test]
 fn an_unbindable_root_still_gets_its_read_only_and_masked_paths() {
-    only!(Who::Us, Who::Crun; "runc cannot bind a root below an unbindable one");
+    only!(Who::Us, Who::Crun; "runc 1.1 cannot bind a root below an unbindable one");
     let mut world = World::running(&MOUNTINFO);
     *world.at("/linux/rootfsPropagation") = json!("unbindable");
     let seen = world.run().ok();
@@ -360,7 +360,7 @@ fn every_option_does_to_every_source_what_mount_8_says() {
 
 #[test]
 fn a_read_only_tmpfs_is_closed_before_what_covers_it_or_changes_it() {
-    only!(Who::Us; "Debian's runc closes what lies on top, crun 1.8 does not know rw");
+    only!(Who::Us; "runc closes what lies on top, crun does not take ro back with rw");
     let mut world = World::running(&MOUNTINFO);
     *world.at("/root/readonly") = json!(false);
     let source = world.path("source");

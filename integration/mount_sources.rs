@@ -88,7 +88,7 @@ fn what_an_earlier_mount_covers_is_not_the_source() {
 #[test]
 fn a_source_in_the_root_has_mapped_ids() {
     needs_root!("mapped ids");
-    only!(Who::Us; "crun maps only what is there before, Debian's runc nothing");
+    only!(Who::Us; "crun opens a source with mapped ids before any mount is made, runc 1.1 maps no ids");
     let mut world = World::running(&["stat", "-c", "%u:%g", "/mapped/file"]);
     *world.at("/root/readonly") = json!(false);
     let source = world.path("source");

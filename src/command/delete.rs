@@ -1,10 +1,10 @@
 //! `delete`: all that a container was is removed.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use libcontainer::container::{Claim, Container, Root, Status, check_id};
+use libcontainer::container::{Claim, Container, Root, Status, check_id, is_ending};
 use libcontainer::launch::delete::{Leftovers, destroy};
 use libcontainer::launch::undo::undo;
 use libcontainer::sys::signals;
@@ -14,8 +14,12 @@ use super::bundle::check_extra_fds;
 use super::{Session, kill};
 use crate::cli::Delete;
 
-/// How long a running container may take to end that is deleted without force.
+/// How long a program may take to end that has closed its output.
 const ABOUT_TO_END: Duration = Duration::from_millis(100);
+/// How long the kernel may take to end a program.
+const ENDING: Duration = Duration::from_secs(10);
+/// How many processes a warning names.
+const MOST_NAMES: usize = 8;
 
 pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
     // for the poststop hooks
@@ -47,14 +51,36 @@ fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> 
     }
 }
 
+/// Its streams are closed a moment before its end can be seen, and on a busy machine that moment is long.
+fn may_end(container: &Container, process: BorrowedFd<'_>) -> Result<()> {
+    let ended = wait::readable(process, Some(Instant::now() + ABOUT_TO_END))?;
+    if !ended && is_ending(container.record().init_process_pid) {
+        wait::readable(process, Some(Instant::now() + ENDING))?;
+    }
+    Ok(())
+}
+
+/// The container's own processes have ended with its pid namespace: whoever is in its cgroup was put there from outside.
+fn warn_of_others(session: &Session<'_>, others: &[i32]) {
+    let name = |pid: &i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        format!("{pid} ({})", name.trim_end())
+    };
+    let names: Vec<_> = others.iter().take(MOST_NAMES).map(name).collect();
+    let more = if others.len() > MOST_NAMES { ", …" } else { "" };
+    if !others.is_empty() {
+        let names = names.join(", ");
+        session
+            .log
+            .warning(&format!("processes that others have put into the container's cgroup are ended: {names}{more}"));
+    }
+}
+
 fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result<()> {
     match container.process() {
         // before the lock: `start` may hold it, waiting for a hook that never ends, and gives up when init is gone
         Ok(process) if force => drop(signals::send(process.as_fd(), libc::SIGKILL)),
-        // it may be about to end: its streams are closed a moment before its end can be seen
-        Ok(process) if container.status()? == Status::Running => {
-            wait::readable(process.as_fd(), Some(Instant::now() + ABOUT_TO_END))?;
-        }
+        Ok(process) if container.status()? == Status::Running => may_end(&container, process.as_fd())?,
         _ => {}
     }
     let lock = match container.lock_if_there()? {
@@ -71,6 +97,9 @@ fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result
             bail!("cannot delete container {} that is not stopped: {status}", container.record().id)
         }
     };
+    if leftovers == Leftovers::None && container.has_own_pids() {
+        warn_of_others(session, &container.cgroup().processes()?);
+    }
     let warnings = destroy(container, &lock, leftovers)?;
     drop(lock);
     warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));

@@ -1,10 +1,9 @@
 //! Notices of a container that runs out of memory, and of its end.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -23,11 +22,25 @@ pub struct Watch {
 enum Source {
     /// Version 1: an eventfd that the kernel counts up. The control file must stay open.
     Count(EventFd, #[allow(dead_code)] File, PathBuf),
-    /// Version 2: memory.events changes, and `oom_kill` in it is the number.
-    Changes(Inotify, PathBuf, u64),
+    /// Version 2: memory.events changes.
+    Changes(Inotify, PathBuf, Kills),
     /// There is no memory controller.
     None,
 }
+
+/// The numbers of memory.events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kills {
+    /// Processes.
+    processes: u64,
+    /// Groups. KERNEL(5.17): oom_group_kill
+    groups: u64,
+}
+
+/// How long nobody more is killed after the last of a group: the kernel kills them one after the other.
+const QUIET: Duration = Duration::from_millis(50);
+/// How long a group may take to be killed.
+const WHOLE_GROUP: Duration = Duration::from_secs(2);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +71,8 @@ impl Cgroup {
                 let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify_init")?;
                 let events = directory.join("memory.events");
                 changes.add_watch(&events, AddWatchFlags::IN_MODIFY).context("watch memory.events")?;
-                Source::Changes(changes, events, self.oom_kills().unwrap_or(0))
+                let before = kills(&events).unwrap_or_default();
+                Source::Changes(changes, events, before)
             }
             _ => Source::None,
         };
@@ -100,17 +114,77 @@ impl Watch {
             }
             Source::Changes(changes, file, before) => {
                 let _ = changes.read_events();
-                let mut text = String::new();
-                if File::open(&*file).and_then(|mut file| file.read_to_string(&mut text)).is_err() {
-                    return Ok(false);
+                let Some(mut now) = kills(file) else { return Ok(false) };
+                let (more, group) = (now.processes > before.processes, now.groups > before.groups);
+                if more && (group || dies_whole(file)) {
+                    now = after_the_last(changes, file, now)?;
                 }
-                let kills =
-                    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0);
-                let more = kills > *before;
-                *before = kills;
+                *before = now;
                 Ok(more)
             }
             Source::None => Ok(false),
         }
+    }
+}
+
+fn kills(events: &Path) -> Option<Kills> {
+    let text = std::fs::read_to_string(events).ok()?;
+    let number = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0);
+    Some(Kills { processes: number("oom_kill "), groups: number("oom_group_kill ") })
+}
+
+/// True when the kernel kills all that is in the cgroup together, because it or one above it says so (cgroups(7)).
+fn dies_whole(events: &Path) -> bool {
+    let says = |directory: &Path| std::fs::read_to_string(directory.join("memory.oom.group"));
+    let above = events.ancestors().skip(1);
+    // the root of the hierarchy has no such file
+    above.map_while(|directory| says(directory).ok()).any(|said| said.trim() == "1")
+}
+
+/// The numbers when the last process of a group has been killed: all of them are one event.
+fn after_the_last(changes: &Inotify, events: &Path, mut now: Kills) -> Result<Kills> {
+    let deadline = Instant::now() + WHOLE_GROUP;
+    while Instant::now() < deadline && crate::wait::readable(changes.as_fd(), Some(Instant::now() + QUIET))? {
+        let _ = changes.read_events();
+        now = kills(events).unwrap_or(now);
+    }
+    Ok(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_kills_of_one_group_are_one_event() {
+        let directory = tempfile::tempdir().unwrap();
+        let events = directory.path().join("memory.events");
+        let says = |processes: u64, groups: u64| {
+            fs::write(&events, format!("oom 1\noom_kill {processes}\noom_group_kill {groups}\n")).unwrap();
+        };
+        says(0, 0);
+        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+        changes.add_watch(&events, AddWatchFlags::IN_MODIFY).unwrap();
+        let mut watch = Watch { source: Source::Changes(changes, events.clone(), Kills::default()) };
+        fs::write(directory.path().join("memory.oom.group"), "0\n").unwrap();
+        // one after the other are two
+        for processes in [1, 2] {
+            says(processes, 0);
+            assert!(watch.ran_out().unwrap());
+        }
+        assert!(!watch.ran_out().unwrap());
+        // the others of a group come while it is waited for them
+        fs::write(directory.path().join("memory.oom.group"), "1\n").unwrap();
+        says(3, 0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| (4..8).for_each(|processes| says(processes, 1)));
+            assert!(watch.ran_out().unwrap());
+        });
+        // what the writer did after the event was told
+        let seen = matches!(&watch.source, Source::Changes(.., before) if before.processes == 7);
+        assert!(seen || watch.ran_out().unwrap());
+        assert!(!watch.ran_out().unwrap());
     }
 }

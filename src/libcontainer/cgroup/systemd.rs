@@ -419,6 +419,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_abstract_socket_of_the_bus_is_connected_to() {
+        use std::io::{Read, Write};
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+        let name = format!("/tmp/coracle test {}", std::process::id());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n").unwrap();
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard).unwrap();
+            String::from_utf8_lossy(&heard).into_owned()
+        });
+        let addresses = format!("unix:path=/nowhere;unix:abstract={},guid=1", name.replace(' ', "%20"));
+        let sockets = of_user(None, Some(addresses.into()));
+        // it greets, and does not answer the first call
+        let said = Bus::connect(&sockets, std::time::Duration::from_millis(200)).unwrap_err().to_string();
+        let heard = daemon.join().unwrap();
+        assert!(heard.starts_with("\0AUTH EXTERNAL\r\n") && heard.contains("Hello"), "{heard}: {said}");
+    }
+
+    #[test]
     fn every_value_has_a_form_on_the_bus() {
         let text = |text: &str| Value::Text(text.to_owned());
         let dict = vec![(text("a"), Value::Inner(Box::new(Value::Byte(1))))];

@@ -48,11 +48,21 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
 pub fn has_executed(pid: i32) -> Option<bool> {
     /// PF_FORKNOEXEC (linux/sched.h).
     const FORK_NO_EXEC: u64 = 0x40;
+    Some(flags(pid)? & FORK_NO_EXEC == 0)
+}
+
+/// Whether the process is ending: the kernel closes its files, and waits for what else is in its pid namespace.
+pub fn is_ending(pid: i32) -> bool {
+    /// PF_EXITING (linux/sched.h).
+    const EXITING: u64 = 0x4;
+    flags(pid).is_some_and(|flags| flags & EXITING != 0)
+}
+
+fn flags(pid: i32) -> Option<u64> {
     let mut buffer = [0; 1024];
     let text = crate::sys::text::value(Path::new(&format!("/proc/{pid}/stat")), &mut buffer).ok()?;
     // behind the name, which may hold anything, the first field is the state, number 3 (proc_pid_stat(5)); flags are 9
-    let flags: u64 = text.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()?;
-    Some(flags & FORK_NO_EXEC == 0)
+    text.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
 }
 
 /// What there is to see of the process that had `pid` and began at `start`.

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use directory::{Attempt, PATIENCE, Unread};
 
 pub use directory::Lock;
-pub use identity::{has_executed, open_process, start_time};
+pub use identity::{has_executed, is_ending, open_process, start_time};
 pub use note::{MountsBelow, Note, ProcessId};
 pub use record::{
     AfterStart, HostMount, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt,

@@ -428,6 +428,49 @@ mod tests {
         }
     }
 
+    /// What runc's parser (godbus, variant_lexer.go and variant_parser.go) says otherwise, as its source has it: it refuses a
+    /// text that the grammar has, or takes one that D-Bus could not send. Everything else that it takes is in `a_text_says_a_value`.
+    #[test]
+    fn runcs_parser_differs_here_and_nowhere_else() {
+        let ours = |text: &str| parse(text).map(|value| format!("{value:?}"));
+        // runc refuses them: it knows `true` alone, no sign before an unsigned number, no hexadecimal number, no tuple
+        let refused_by_runc = [
+            ("false", "Bool(false)"),
+            ("double 2", "Double(2.0)"),
+            ("uint64 0x10", "Uint64(16)"),
+            ("0x1e", "Int32(30)"),
+            ("1E3", "Double(1000.0)"),
+            (".5", "Double(0.5)"),
+            ("uint64 +5", "Uint64(5)"),
+            ("[byte 0x01]", "Bytes([1])"),
+            ("(1,)", "Tuple([Int32(1)])"),
+            (r"b'\0'", "Bytes([0, 0])"),
+        ];
+        for (text, said) in refused_by_runc {
+            assert_eq!(ours(text).as_deref(), Some(said), "{text}");
+        }
+        // runc ignores what is behind a value, and sends text that ends the connection
+        for text in ["1 2", "true false", "@ai [1] x", r"'\ud800'", r"'\u0000'"] {
+            assert_eq!(ours(text), None, "{text}");
+        }
+        // behind a sign runc reads octal digits as decimal ones
+        assert_eq!((ours("-010").as_deref(), ours("+010").as_deref()), (Some("Int32(-8)"), Some("Int32(8)")));
+        // the same in both
+        for (text, said) in [
+            ("@b true", "Bool(true)"),
+            ("1.", "Double(1.0)"),
+            ("010.5", "Double(10.5)"),
+            ("@v <1>", "Inner(Int32(1))"),
+            ("[<'a'>, <@as ['b']>]", r#"List("v", [Inner(Text("a")), Inner(Texts(["b"]))])"#),
+            ("[b'x', b'y']", r#"List("ay", [Bytes([120, 0]), Bytes([121, 0])])"#),
+            ("{uint32 1: 'a'}", r#"Dict("a{us}", [(Uint32(1), Text("a"))])"#),
+            ("{'a': <1>}", r#"Dict("a{sv}", [(Text("a"), Inner(Int32(1)))])"#),
+            ("[{'a': 1}, {}]", r#"List("a{si}", [Dict("a{si}", [(Text("a"), Int32(1))]), Dict("a{si}", [])])"#),
+        ] {
+            assert_eq!(ours(text).as_deref(), Some(said), "{text}");
+        }
+    }
+
     #[test]
     fn a_type_may_be_as_deep_and_as_long_as_d_bus_has_it() {
         let deep = format!("{}1{}", "[".repeat(31), "]".repeat(31));

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
-use super::{DeviceAccess, Write, devices, unused, writes};
+use super::{DeviceAccess, OnFailure, Write, devices, unused, writes};
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::Cgroups;
 
@@ -35,7 +35,8 @@ pub struct Update {
 /// All mistakes in what would be in force, each by its place in `linux.resources`.
 pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update, Faults> {
     let (there, asked) = (&without_nothings(there, ""), without_nothings(asked, ""));
-    let resources = merge(there, &asked);
+    let mut resources = merge(there, &asked);
+    forget_overwritten(&mut resources, &asked, cgroups)?;
     let (old, new) = (typed(there)?, typed(&resources)?);
     let mut faults = Faults::none();
     if asked["cpu"]["shares"].is_number() && resources["cpu"]["idle"] == 1 {
@@ -54,7 +55,8 @@ pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update,
         _ => None,
     };
     let warnings = typed(&asked).map(|asked| unused(&asked)).unwrap_or_default();
-    let (writes, kept) = wanted.into_iter().partition(is_news);
+    let (mut writes, kept): (Vec<_>, _) = wanted.into_iter().partition(is_news);
+    writes.extend(oom_killer(there, &asked, cgroups));
     faults.into_result(Update { resources, writes, kept, devices, warnings })
 }
 
@@ -118,6 +120,43 @@ fn merge(there: &Value, asked: &Value) -> Value {
     all
 }
 
+/// The OOM killer of version 1, where it was disabled and is asked for again. A new group has one.
+fn oom_killer(there: &Value, asked: &Value, cgroups: &Cgroups) -> Option<Write> {
+    let disabled = |resources: &Value| resources["memory"]["disableOOMKiller"].as_bool();
+    let again = (disabled(there), disabled(asked)) == (Some(true), Some(false));
+    (again && cgroups.v1.iter().any(|hierarchy| hierarchy.has("memory"))).then(|| Write {
+        controller: "memory".to_owned(),
+        file: "memory.oom_control".to_owned(),
+        value: "0".to_owned(),
+        on_failure: OnFailure::Fail,
+        unless_used: None,
+        at: At::new("linux.resources.memory.disableOOMKiller"),
+    })
+}
+
+/// Lines of `unified` for a file that the update writes by another property: who asks last is obeyed.
+fn forget_overwritten(resources: &mut Value, asked: &Value, cgroups: &Cgroups) -> Result<(), Faults> {
+    if resources["unified"].as_object().is_none_or(Map::is_empty) {
+        return Ok(());
+    }
+    // what cannot be is told with all the rest
+    let files: Vec<_> = writes(&typed(resources)?, cgroups).unwrap_or_default();
+    let by_property = |write: &&Write| unified_file(&write.at).is_none() && is_asked(&write.at, asked);
+    for write in files.iter().filter(by_property) {
+        if let Some(lines) = resources["unified"].as_object_mut()
+            && asked["unified"][&write.file].is_null()
+        {
+            lines.remove(&write.file);
+        }
+    }
+    Ok(())
+}
+
+/// The file of a line of `unified`.
+fn unified_file(at: &At) -> Option<&str> {
+    at.as_str().strip_prefix("linux.resources.unified.")
+}
+
 /// Objects property by property; a list of limits for several things each for its thing. Device rules are an ordered
 /// whole, and replaced.
 fn lay_over(there: &mut Value, asked: &Value) {
@@ -144,13 +183,16 @@ fn lay_beside(list: &mut Vec<Value>, entry: &Value) {
 
 /// Whether the property behind a write is among what was asked; quota and period are one file.
 fn is_asked(at: &At, asked: &Value) -> bool {
+    if let Some(file) = unified_file(at) {
+        return !asked["unified"][file].is_null();
+    }
     let place = at.as_str().strip_prefix("linux.resources.").unwrap_or_default();
     let mut names = place.split(['.', '[']);
     let (section, name) = (&asked[names.next().unwrap_or_default()], names.next().unwrap_or_default());
     match (section, name) {
         (Value::Array(_), _) => true,
         (_, "quota" | "period") => section["quota"].is_number() || section["period"].is_number(),
-        (_, name) => !section[name].is_null() || place.starts_with("unified"),
+        (_, name) => !section[name].is_null(),
     }
 }
 
@@ -216,6 +258,8 @@ mod tests {
         let there = r#"{"memory":{"limit":10,"swap":30},"pids":{"limit":5},"cpu":{"quota":5000,"period":20000}}"#;
         assert_eq!(written(there, "{}", &v1()), [""; 0]);
         assert_eq!(written(there, r#"{"pids":{"limit":5}}"#, &v1()), ["pids.max=5"]);
+        let disabled = r#"{"memory":{"disableOOMKiller":true}}"#;
+        assert_eq!(written(disabled, r#"{"memory":{"disableOOMKiller":false}}"#, &v1()), ["memory.oom_control=0"]);
         assert_eq!(written(there, r#"{"memory":{"limit":20}}"#, &v1()), ["memory.limit_in_bytes=20"]);
         // version 2 has swap alone, and the period beside the quota
         assert_eq!(written(there, r#"{"memory":{"limit":20}}"#, &v2()), ["memory.max=20", "memory.swap.max=10"]);
@@ -231,6 +275,18 @@ mod tests {
         let files = |kept: Vec<Write>| kept.iter().map(|write| write.file.clone()).collect::<Vec<_>>();
         assert_eq!(files(kept(r#"{"pids":{"limit":7}}"#)), ["memory.max", "cpu.max"]);
         assert_eq!(files(kept(r#"{"cpu":{"period":7000}}"#)), ["pids.max", "memory.max"]);
+    }
+
+    #[test]
+    fn the_last_to_ask_for_a_file_of_version_2_is_obeyed() {
+        let there = r#"{"memory":{"limit":10},"unified":{"memory.max":"20","memory.high":"15"}}"#;
+        assert_eq!(written(there, r#"{"pids":{"limit":5}}"#, &v2()), ["pids.max=5"]);
+        assert_eq!(written(there, r#"{"memory":{"limit":30}}"#, &v2()), ["memory.max=30"]);
+        let after = update(&json(there), &json(r#"{"memory":{"limit":30}}"#), &v2()).unwrap().resources;
+        assert_eq!(after["unified"], json(r#"{"memory.high":"15"}"#));
+        assert_eq!(written(there, r#"{"unified":{"memory.high":"16"}}"#, &v2()), ["memory.high=16"]);
+        let both = r#"{"memory":{"limit":30},"unified":{"memory.max":"40"}}"#;
+        assert_eq!(written(there, both, &v2()), ["memory.max=30", "memory.max=40"]);
     }
 
     #[test]
