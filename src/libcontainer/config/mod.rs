@@ -6,6 +6,7 @@ pub mod capability;
 pub mod example;
 mod fault;
 mod forms;
+mod mistake;
 mod names;
 mod read;
 mod shape;

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAcce
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
+use super::mistake::{Json, Mistake};
 use super::names::is_known;
 use super::{At, Faults, Warning, capability, forms, shape};
 
@@ -147,13 +148,12 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: F
     let known = faults.clone();
     let mut taken = HashMap::new();
     for _ in 0..MAX_MISTAKES {
-        let error = match serde_path_to_error::deserialize::<_, T>(&document) {
+        let error = match serde_path_to_error::deserialize::<_, T>(Json(&document)) {
             Ok(value) => return Ok((value, faults)),
             Err(error) => error,
         };
         let path: Vec<_> = error.path().iter().cloned().collect();
-        let text = error.inner().to_string();
-        let (place, problem) = told(&path, &text, &document, at, &taken);
+        let (place, problem) = told(&path, error.inner(), &document, at, &taken);
         // what was taken out because of its own mistake is missing now, and the piece around it goes the same way
         if !faults.iter().any(|fault| fault.at == place) && !known.iter().any(|known| known.at.touches(&place)) {
             faults.add(place, problem);
@@ -187,31 +187,35 @@ fn original(index: usize, gone: &[usize]) -> usize {
     gone.into_iter().fold(index, |index, gone| if gone <= index { index + 1 } else { index })
 }
 
-fn told(path: &[Segment], error: &str, document: &Value, at: &At, taken: &Taken) -> (At, String) {
+fn told(path: &[Segment], mistake: &Mistake, document: &Value, at: &At, taken: &Taken) -> (At, String) {
     let place = place(path, at, taken);
-    let quoted = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
-    if error.starts_with("missing field") {
-        return (place.key(&quoted(error)), "is missing".to_owned());
-    }
-    if let Some((unknown, expected)) = error.split_once(", expected ")
-        && unknown.starts_with("unknown variant")
-    {
-        let mut expected = expected.replace('`', "").replace("one of ", "");
-        for (spelled, typed) in SCHEDULER_FLAGS {
-            expected = expected.replace(typed, spelled);
+    let value = found(document, path);
+    let problem = match mistake {
+        Mistake::Missing(name) => return (place.key(name), "is missing".to_owned()),
+        Mistake::UnknownWord(word, expected) => {
+            let spelled = |typed: &&str| {
+                let flag = SCHEDULER_FLAGS.iter().find(|(_, known)| known == typed);
+                flag.map_or(*typed, |(spelled, _)| *spelled).to_owned()
+            };
+            let words: Vec<_> = expected.iter().map(spelled).collect();
+            let words = words.join(if words.len() == 2 { " or " } else { ", " });
+            format!("unknown value {word:?} (expected one of {words})")
         }
-        return (place, format!("unknown value {:?} (expected one of {expected})", quoted(unknown)));
-    }
-    if let Some((_, expected)) = error.split_once(", expected ")
-        && error.starts_with("invalid")
-    {
-        let value = found(document, path).map_or("something else".to_owned(), kind);
-        return (place, format!("expected {}, got {value}", spoken(expected)));
-    }
-    if let Some(list) = error.strip_prefix("Invalid execCPUAffinity format: ") {
-        return (place, format!("{list:?} is not a list of CPUs such as 0-3,7"));
-    }
-    (place, error.to_owned())
+        Mistake::Unexpected(expected) => {
+            let value = value.map_or("something else".to_owned(), kind);
+            format!("expected {}, got {value}", spoken(expected))
+        }
+        Mistake::Other(said) => match value.and_then(Value::as_str).filter(|_| is_affinity(path)) {
+            Some(list) => format!("{list:?} is not a list of CPUs such as 0-3,7"),
+            None => said.clone(),
+        },
+    };
+    (place, problem)
+}
+
+/// True for a list of `execCPUAffinity`.
+fn is_affinity(path: &[Segment]) -> bool {
+    path.iter().any(|segment| matches!(segment, Segment::Map { key } if key == "execCPUAffinity"))
 }
 
 /// serde's words for types as a reader of JSON knows them.

@@ -24,7 +24,7 @@ pub use directory::Lock;
 pub use identity::{has_executed, is_ending, open_process, start_time};
 pub use note::{MountsBelow, Note, ProcessId};
 pub use record::{
-    AfterStart, HostMount, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt,
+    AfterStart, Does, HostMount, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt,
 };
 pub use remains::{Claim, Remains};
 pub use status::{Observed, Process, Status, status};

@@ -229,6 +229,8 @@ impl From<RecordedMount> for HostMount {
 pub struct AfterStart {
     /// Its number in the plan.
     pub step: u32,
+    /// What it does.
+    pub does: Does,
     /// Its place in config.json.
     pub from: String,
     /// The program it runs, or the name of the hooks.
@@ -236,6 +238,21 @@ pub struct AfterStart {
     /// If the profile of `linux.seccomp` denies it: the errno, or 0 if the process dies, and the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<(i32, String)>,
+}
+
+/// What a step behind `AwaitStart` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Does {
+    /// An older coracle has not written it.
+    #[default]
+    Unknown,
+    /// Executes the program.
+    Program,
+    /// Runs hooks.
+    Hooks,
+    /// Loads the filter.
+    Filter,
 }
 
 impl Record {

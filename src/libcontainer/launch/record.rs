@@ -8,7 +8,7 @@ use super::serve::Ready;
 use crate::cgroup::Cgroup;
 use crate::config::Config;
 use crate::container::{
-    AfterStart, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt, start_time,
+    AfterStart, Does, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt, start_time,
 };
 use crate::error::{Result, error};
 use crate::plan::namespaces::{KINDS, bit};
@@ -108,14 +108,14 @@ fn after_start(plan: &Plan) -> Vec<AfterStart> {
     steps
         .skip_while(|(_, step)| !matches!(step.what, What::AwaitStart { .. }))
         .filter_map(|(n, step)| {
-            let name = match &step.what {
-                What::Exec(exec) => exec.args.iter().next().map(|name| name.to_string_lossy().into_owned())?,
-                What::Hooks { point, .. } => point.name().to_owned(),
-                What::Seccomp(_) => step.what.to_string(),
+            let (does, name) = match &step.what {
+                What::Exec(exec) => (Does::Program, exec.args.iter().next()?.to_string_lossy().into_owned()),
+                What::Hooks { point, .. } => (Does::Hooks, point.name().to_owned()),
+                What::Seccomp(_) => (Does::Filter, step.what.to_string()),
                 _ => return None,
             };
             let denied = plan.denied_always(n);
-            Some(AfterStart { step: u32::try_from(n).ok()?, from: step.from.to_string(), name, denied })
+            Some(AfterStart { step: u32::try_from(n).ok()?, does, from: step.from.to_string(), name, denied })
         })
         .collect()
 }

@@ -12,7 +12,7 @@ use super::failure::{denial, ends_within, lives, must_not_have_starved};
 use super::identity::Identity;
 use super::{hooks, runc};
 use crate::config::{self, At};
-use crate::container::{AfterStart, Container, EXEC_ANSWER, EXEC_FIFO, Status, has_executed};
+use crate::container::{AfterStart, Container, Does, EXEC_ANSWER, EXEC_FIFO, Status, has_executed};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::plan;
 use crate::plan::failure::{self, words};
@@ -48,7 +48,7 @@ pub fn start(container: &mut Container) -> Result<Began> {
 
 fn has_no_process(container: &Container) -> bool {
     container.record().coracle.is_some()
-        && after_its_start(container).iter().all(|after| !after.from.starts_with("process"))
+        && after_its_start(container).iter().all(|after| [Does::Hooks, Does::Filter].contains(&after.does))
 }
 
 fn give_word_once(container: &mut Container) -> Result<()> {
