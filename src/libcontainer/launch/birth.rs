@@ -137,7 +137,7 @@ enum Born {
 fn doors(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, Lodging) {
     let (mut doors, mut lodging) = (Vec::new(), Lodging::default());
     // a unit that is to be started takes the child into the hierarchies that are systemd's
-    let starts = plan.cgroup.as_ref().is_some_and(|(placement, ..)| placement.unit.is_some());
+    let starts = plan.cgroup.as_ref().is_some_and(|cgroup| cgroup.placement.unit.is_some());
     for key in cgroup.paths().keys().filter(|key| !(starts && matches!(key.as_str(), "" | "systemd"))) {
         match cgroup.door(key) {
             Some(door) => {

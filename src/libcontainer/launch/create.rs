@@ -140,8 +140,8 @@ impl<'a> New<'a> {
 /// What is going to be made: directories that are not there yet.
 fn will_make(plan: &Plan, host_mounts: Option<&HostMounts>, note: &mut Note) {
     note.mounts = host_mounts.map(HostMounts::note);
-    if let Some((placement, ..)) = &plan.cgroup {
-        note.coming = Cgroup::at(placement).paths().clone();
+    if let Some(cgroup) = &plan.cgroup {
+        note.coming = Cgroup::at(&cgroup.placement).paths().clone();
         note.coming.retain(|_, directory| !directory.exists());
     }
     note.groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();

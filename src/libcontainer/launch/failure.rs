@@ -105,7 +105,7 @@ fn output_of(launched: &Launched<'_>, slot: Slot) -> String {
 fn has_starved(launched: &Launched<'_>, cgroup: &Cgroup, signal: Option<i32>) -> bool {
     let limits = |file: &str| matches!(file, "memory.max" | "memory.limit_in_bytes");
     let plan = launched.plan.cgroup.as_ref();
-    let limited = plan.is_some_and(|(_, writes, _)| writes.iter().any(|write| limits(&write.file)));
+    let limited = plan.is_some_and(|plan| plan.writes.iter().any(|write| limits(&write.file)));
     let gone = || cgroup.unit().is_some() && !cgroup.paths().values().all(|directory| directory.exists());
     limited && signal == Some(libc::SIGKILL) && gone()
 }

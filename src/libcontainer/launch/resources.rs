@@ -3,8 +3,8 @@
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
 use crate::error::Result;
-use crate::plan::Plan;
 use crate::plan::resources::{DEVICES, not_restricted};
+use crate::plan::{Plan, PlannedCgroup};
 use crate::resctrl::{self, Kernel};
 
 /// A cgroup, and a group in resctrl, that were made for a container that is not there yet. A failure undoes them by the
@@ -22,7 +22,7 @@ impl Resources {
     /// What was tried, with the kernel's word; nothing stays behind.
     pub fn make(plan: &Plan) -> Result<Resources> {
         let mut resources = Resources { cgroup: None, group: None };
-        if let Some((placement, writes, _)) = &plan.cgroup {
+        if let Some(PlannedCgroup { placement, writes, .. }) = &plan.cgroup {
             if let Some(unit) = &placement.unit {
                 systemd::available(unit.manager)?;
             }
@@ -38,7 +38,9 @@ impl Resources {
     /// # Errors
     /// The property, the file and the kernel's word.
     pub fn limit(&self, plan: &Plan) -> Result<Option<Warning>> {
-        let (Some(cgroup), Some((placement, writes, devices))) = (self.cgroup(), &plan.cgroup) else { return Ok(None) };
+        let (Some(cgroup), Some(PlannedCgroup { placement, writes, devices })) = (self.cgroup(), &plan.cgroup) else {
+            return Ok(None);
+        };
         if placement.unit.is_some() {
             return Ok(None);
         }

@@ -22,7 +22,7 @@ use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, View};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
-use crate::plan::{OomScore, Opening, Plan, RuntimeHooks};
+use crate::plan::{OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
@@ -132,7 +132,7 @@ impl<'c> Entry<'c> {
     }
 
     fn begin(&mut self, launched: &Launched<'_>) -> Result<()> {
-        let unit = launched.plan.cgroup.as_ref().and_then(|(placement, ..)| placement.unit.as_ref());
+        let unit = launched.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.unit.as_ref());
         self.starting = unit.map(|unit| systemd::start(unit, launched.child.pid)).transpose()?;
         Ok(())
     }
@@ -141,7 +141,7 @@ impl<'c> Entry<'c> {
         let Some(cgroup) = self.cgroup.take() else { return Ok(()) };
         let pid = launched.child.pid;
         launched.still_outside().try_for_each(|key| cgroup.enter(key, pid))?;
-        let Some((placement, writes, devices)) = &launched.plan.cgroup else { return Ok(()) };
+        let Some(PlannedCgroup { placement, writes, devices }) = &launched.plan.cgroup else { return Ok(()) };
         if let Some(starting) = self.starting.take() {
             starting.wait().map_err(|error| failure::starved_or(launched, cgroup, error))?;
             let applied = cgroup.apply(writes).and_then(|()| cgroup.apply_devices(devices, placement.devices));

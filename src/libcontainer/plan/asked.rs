@@ -41,9 +41,9 @@ pub struct Flags {
 /// Where the container's terminal goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// `process.terminal` is as config.json says, and a socket takes the master.
+    /// A socket takes the master, where `process.terminal` is true.
     Sent,
-    /// There is nobody to take it: `process.terminal` must be false.
+    /// No process takes the master: `process.terminal` must be false.
     None,
 }
 
@@ -85,21 +85,21 @@ pub enum CgroupUse {
     Disabled,
 }
 
-/// Whether a cgroup that we may not make is missed: `--rootless`.
+/// What happens when we may not make a cgroup: `--rootless`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rootless {
-    /// By root it is; an ordinary user, or root in somebody's user namespace, does without where nothing was asked.
+    /// For root it is an error. An ordinary user, or root of another user namespace, goes on if config.json asks for no limit.
     #[default]
     Auto,
-    /// It is not, where nothing was asked.
+    /// Everybody goes on if config.json asks for no limit.
     Yes,
-    /// It is.
+    /// It is an error.
     No,
 }
 
 impl Keyring {
-    /// A keyring for a new container. keyctl(2) joins whatever has the name, and names are everybody's: with a part that
-    /// nobody can guess, nobody can have made it before.
+    /// A keyring for a new container. keyctl(2) joins an existing keyring of that name, and any process can make one. A part
+    /// of the name is random, so no other process can have made it before.
     pub fn fresh(id: &str) -> Keyring {
         // the standard library's keys come from getrandom(2)
         let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), id);

@@ -4,8 +4,9 @@
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::asked::{Asked, CgroupUse, Rootless};
+use super::finished::PlannedCgroup;
 use super::notes::Notes;
-use super::resources::{self, DeviceAccess, OnForbidden, Owner, Placement, Refused, Write};
+use super::resources::{self, DeviceAccess, OnForbidden, Owner, Placement, Refused};
 use crate::config::At;
 use crate::host::Cgroups;
 
@@ -13,29 +14,21 @@ const NOT_MOUNTED: &str = "no cgroup hierarchy is mounted at /sys/fs/cgroup";
 const DOES_WITHOUT: &str = "--cgroup-manager=disabled does without";
 const DISABLED: &str = "not applied: the container has no cgroup (--cgroup-manager=disabled)";
 
-/// The container's cgroups: where they are, what is written there, which devices may be used.
-#[derive(Debug)]
-pub(super) struct Cgroup {
-    pub(super) placement: Placement,
-    pub(super) writes: Vec<Write>,
-    pub(super) devices: DeviceAccess,
-}
-
-impl Cgroup {
-    /// As the plan has it, with the user who governs it.
-    pub(super) fn handed_to(mut self, owner: Option<Owner>) -> (Placement, Vec<Write>, DeviceAccess) {
-        self.placement.owner = owner;
-        (self.placement, self.writes, self.devices)
-    }
-
+impl PlannedCgroup {
     /// True when the container may have to do without a cgroup of its own.
     pub(super) fn may_lack(&self) -> bool {
         self.placement.refused == Refused::None
     }
+
+    /// The same, with the user who governs it.
+    pub(super) fn handed_to(mut self, owner: Option<Owner>) -> PlannedCgroup {
+        self.placement.owner = owner;
+        self
+    }
 }
 
 /// Reads `linux.cgroupsPath` and `linux.resources`.
-pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<Cgroup> {
+pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<PlannedCgroup> {
     let linux = given.linux();
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
     let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -65,7 +58,7 @@ pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<Cgroup> {
         let more = given.config.spec.annotations().as_ref().map(resources::annotations::properties);
         unit.properties.extend(more.and_then(|more| notes.keep(more)).into_iter().flatten());
     }
-    Some(Cgroup { placement, writes, devices })
+    Some(PlannedCgroup { placement, writes, devices })
 }
 
 fn place(given: &Asked<'_>, notes: &mut Notes) -> Option<Placement> {
@@ -103,9 +96,9 @@ fn refused(given: &Asked<'_>, path_is_asked: bool) -> Refused {
     }
 }
 
-/// As runc: only root of the initial user namespace can restrict devices, and elsewhere the kernel gives nobody a device
-/// that the caller did not have (mknod(2), EPERM). Every stock config denies all devices and allows some: that is no news to
-/// such a caller. A rule that denies a device by its number is.
+/// As with runc: only root of the initial user namespace can restrict devices. Other callers cannot make devices (mknod(2),
+/// EPERM), so a container of theirs has no device that they do not have. Every stock config denies all devices and allows
+/// some: that is not worth a warning. A rule that denies a device by its number is.
 fn on_forbidden(rules: &[LinuxDeviceCgroup], given: &Asked<'_>) -> OnForbidden {
     let denies_one = |rule: &LinuxDeviceCgroup| !rule.allow() && (rule.major().is_some() || rule.minor().is_some());
     if given.host.me.is_root() {

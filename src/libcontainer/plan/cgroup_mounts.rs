@@ -3,8 +3,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::Cgroup;
-use super::finished::Opening;
+use super::finished::{Opening, PlannedCgroup};
 use super::mount_entry::{Act, Bind, Closing, Entry, Known, New};
 use super::namespaces::{CGROUP, USER};
 use super::notes::Notes;
@@ -28,8 +27,8 @@ pub(super) fn read(known: &Known<'_>, entry: &Entry<'_>, acts: &mut Vec<Act>, no
     }
 }
 
-/// Who may write to the own cgroup at its usual place, in a cgroup namespace, is to govern what is below it: as with runc, it
-/// becomes that of the user the container begins as.
+/// The user to whom the container's cgroup is given. As with runc: a container with a writable cgroup2 at the usual place, in
+/// a cgroup namespace, governs what is below, and its first user becomes the owner.
 pub(super) fn owner(known: &Known<'_>, entry: &Entry<'_>) -> Option<Owner> {
     let unified = known.given.host.cgroups.layout() == Layout::Unified;
     let writable = entry.options.set & libc::MOUNT_ATTR_RDONLY == 0 && entry.destination == "sys/fs/cgroup";
@@ -123,7 +122,7 @@ fn bound(known: &Known<'_>, entry: &Entry<'_>, mount: &Path, hierarchy: Option<&
 }
 
 fn may_lack(known: &Known<'_>) -> bool {
-    known.cgroup.is_some_and(Cgroup::may_lack)
+    known.cgroup.is_some_and(PlannedCgroup::may_lack)
 }
 
 /// Our own cgroup, as far as it can be seen from where we are.

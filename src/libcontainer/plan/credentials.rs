@@ -36,8 +36,8 @@ struct User {
     has_limits: bool,
 }
 
-/// Whoever enters a user namespace has every capability in it, whatever they had outside (user_namespaces(7)): more is
-/// to be dropped there than we have, and more can be given.
+/// The bounding set of a process that enters a user namespace, or does not. Inside, a process first has every capability
+/// (user_namespaces(7)), also those that the runtime lacks.
 pub(super) fn held(given: &Asked<'_>, enters_user_namespace: bool) -> u64 {
     if enters_user_namespace { u64::MAX } else { given.host.me.bounding }
 }
@@ -105,7 +105,7 @@ impl Credentials {
         }
         if user.has_limits {
             // ORDER: as late as it can be, or a small limit is in the way of the set-up; but before Ids: to set the limits
-            // of somebody else's process takes CAP_SYS_RESOURCE, which the runtime itself may lack
+            // of another user's process takes CAP_SYS_RESOURCE, which the runtime itself may lack
             steps.at(&user.at.key("rlimits"), What::Ask(Ask::Limits));
         }
         let from = user.at.key("capabilities");

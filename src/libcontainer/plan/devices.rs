@@ -110,8 +110,8 @@ impl Mounted {
         self.count += 1;
     }
 
-    /// Whether something may be made at `path`. What is bound is somebody else's to fill, and without a mount namespace so
-    /// is the root itself: it is the host's file system.
+    /// Whether something may be made at `path`. Nothing is made in a tree that is bound from the host, nor, without a mount
+    /// namespace, in the root itself: both are file systems of the host.
     fn ours(&self, path: &CStr, kinds: &Kinds) -> Result<(), String> {
         let path = path.to_bytes();
         let above = (0..path.len()).filter(|n| path[*n] == b'/').map(|n| &path[..n]);

@@ -53,14 +53,14 @@ pub(super) fn enter(kinds: &Kinds, birth: Birth, offsets: &[TimeOffset], facts: 
         steps.at(&At::new("linux.uidMappings"), What::Ask(Ask::IdMaps));
     }
     if birth.dumpable == Dumpable::UntilMapped {
-        // ORDER: the offsets as well are written by who may look
+        // ORDER: the runtime writes the offsets as well while init is dumpable
         time(kinds, offsets, steps);
         unseen(steps);
     }
     if kinds.private(USER) {
         let mut rest = kinds.new.without(CGROUP | TIME | USER | PID);
         if facts.host.me.mounts == Mounts::Inside {
-            // ORDER: before BecomeRoot: what our user reaches the container's root may not
+            // ORDER: before BecomeRoot: our user reaches files that the container's root may not reach
             if rest.has(MOUNT) {
                 steps.at(&at, What::Unshare(Namespaces(MOUNT)));
                 rest = rest.without(MOUNT);
@@ -86,8 +86,8 @@ fn join_each(kinds: &Kinds, steps: &mut Steps) {
     }
 }
 
-/// A new user namespace beside a joined pid namespace, which belongs to another one. Whoever has CAP_SYS_PTRACE in that one may
-/// trace init. So the bridge does everything, as without a user namespace (`into_pids`).
+/// A new user namespace beside a joined pid namespace, which belongs to another user namespace. A process that has
+/// CAP_SYS_PTRACE in that one may trace init. So the bridge does everything, as without a user namespace (`into_pids`).
 /// ORDER: setns(2) for the pid namespace takes the host's rights, and unshare(2) of the user namespace gives them up. The
 /// bridge itself stays where it is: its first child is the first member.
 fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
@@ -100,8 +100,8 @@ fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
 }
 
 /// A user namespace is joined, or a new one is made beside others that are joined (but a pid namespace): a second fork. The
-/// bridge enters everything with the rights of the host's root, the user namespace last, and init is born inside. Who is not
-/// root has rights only in the user namespace, and enters it first.
+/// bridge enters everything with the rights of the host's root, the user namespace last, and init is born inside. An ordinary
+/// user has rights only in the user namespace, and enters it first.
 fn across(kinds: &Kinds, birth: Birth, facts: &Facts<'_>, steps: &mut Steps) {
     // ORDER: before Spawn, which no handler of a signal may meet
     steps.of_bridge(Step::always("no handler of the runtime's runs", What::Signals));
@@ -180,8 +180,8 @@ pub(super) fn born_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
     spawn(at, Namespaces::NONE, facts, steps);
 }
 
-/// When a further process is born: last of all where the container's user namespace does not hold off all who are in its pid
-/// namespace. There is none, or it was new and the pid namespace was not.
+/// When a further process is born. It is born last if processes in the container's pid namespace could trace it: if the
+/// container has no user namespace, or has a new one beside a pid namespace that was joined.
 pub(super) fn born_inside(container: Joined, given: &Asked<'_>) -> Born {
     let beside = || namespaces::is_joined(given, PID) && !namespaces::is_joined(given, USER);
     let tracers = container.kinds.has(PID) && (!container.kinds.has(USER) || beside());
@@ -208,7 +208,7 @@ pub(super) fn join(container: Joined, born: Born, facts: &Facts<'_>, steps: &mut
             spawn(&at, Namespaces::NONE, facts, steps);
         }
         if !facts.host.me.is_root() {
-            // ORDER: before it is somebody else: systemd moves the processes of who asks it, and nobody else's
+            // ORDER: before its ids change: systemd moves only processes of the user who asks
             steps.at(&at, What::Ask(Ask::Cgroup));
         }
         steps.at(&at, What::BecomeRoot);

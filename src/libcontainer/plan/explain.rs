@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::finished::{
-    IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset, Writer,
+    IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks, TimeOffset, Writer,
 };
 use super::mount_options::{self, PROPAGATION};
 use super::namespaces::KINDS;
@@ -80,7 +80,7 @@ impl Plan {
             let path = opening.path().map(|path| path.to_string_lossy());
             acts.push(("open", format!("open {opening} #{n}"), json!({"slot": n, "path": path}), at.to_string()));
         }
-        if let Some((placement, writes, access)) = &self.cgroup {
+        if let Some(PlannedCgroup { placement, writes, devices }) = &self.cgroup {
             let directories: Vec<_> = placement.places.iter().map(|place| &place.directory).collect();
             let lines = placement.lines().into_iter();
             acts.extend(
@@ -90,7 +90,7 @@ impl Plan {
                 let fields = json!({"file": file, "value": value});
                 acts.push(("write", format!("write {file} = {value}"), fields, at.to_string()));
             }
-            let lines = access.lines().into_iter();
+            let lines = devices.lines().into_iter();
             acts.extend(lines.map(|act| ("devices", act, json!({}), "linux.resources.devices".to_owned())));
         }
         let groups = self.resctrl.iter().flat_map(Group::lines);
@@ -142,7 +142,7 @@ impl Plan {
                 self.net_devices.iter().map(|device| (told(device), fields(device), device.at.clone())).collect()
             }
             Ask::Cgroup => {
-                let owner = self.cgroup.iter().filter_map(|(placement, ..)| placement.owner.as_ref());
+                let owner = self.cgroup.iter().filter_map(|cgroup| cgroup.placement.owner.as_ref());
                 let told = |uid| format!("chown cgroup to uid {uid} of the container");
                 owner.map(|owner| (told(owner.uid), json!({"uid": owner.uid}), owner.at.clone())).collect()
             }

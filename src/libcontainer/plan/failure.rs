@@ -1,5 +1,5 @@
-//! How a failed step is told: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. Said once, by the
-//! side that knows the plan; the words that engines look for stand here.
+//! The message for a failed step: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. The runtime, which
+//! has the plan, makes it once. The words that engines look for are here.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;

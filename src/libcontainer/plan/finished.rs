@@ -51,11 +51,22 @@ pub struct Plan {
     /// The seccomp filter.
     pub filter: Option<Filter>,
     /// Where the container's cgroups are and what is written there.
-    pub cgroup: Option<(Placement, Vec<Write>, DeviceAccess)>,
+    pub cgroup: Option<PlannedCgroup>,
     /// Its group in resctrl.
     pub resctrl: Option<Group>,
     /// What the user should know.
     pub warnings: Vec<Warning>,
+}
+
+/// The container's cgroups.
+#[derive(Clone, Debug)]
+pub struct PlannedCgroup {
+    /// Where they are, and whose.
+    pub placement: Placement,
+    /// What is written there.
+    pub writes: Vec<Write>,
+    /// Which devices may be used.
+    pub devices: DeviceAccess,
 }
 
 /// One list of hooks that the runtime process runs while init waits.
@@ -108,20 +119,20 @@ pub enum Writer {
     /// The runtime, as root.
     #[default]
     Root,
-    /// The runtime, as the user whose own id is all that is mapped. Groups can be given up by nobody then.
+    /// The runtime, as an ordinary user who maps the own id alone. setgroups(2) is denied then.
     User,
     /// newuidmap(1), newgidmap(1).
     Program,
 }
 
-/// The score by which the kernel chooses whom to kill.
+/// The score by which the kernel chooses the process to kill (proc_pid_oom_score_adj(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OomScore {
     /// Written by the runtime while init has no rights there.
     OfInit(i32),
     /// The runtime's own while it clones: what an ordinary user may write.
     Inherited(i32),
-    /// The same, and that it may not be lowered is no matter.
+    /// The same. A score that the runtime may not lower is not an error.
     InheritedIfAllowed(i32),
 }
 
@@ -186,7 +197,7 @@ pub enum Opening {
     Found(Box<Opening>),
     /// The file or directory itself, of which a detached copy is made when it is to be mounted, with these ids.
     Source(PathBuf, Reach, Option<Mapped>),
-    /// A user namespace with these maps, in which nobody lives.
+    /// A user namespace with these maps, without any process.
     IdMaps(IdMaps),
     /// The directory itself.
     Directory(PathBuf),

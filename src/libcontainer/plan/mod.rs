@@ -53,8 +53,8 @@ use steps::{Steps, Whole};
 pub use asked::{Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
 pub use filter::SECCOMP_RECEIVER;
 pub use finished::{
-    Birth, Dumpable, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, RuntimeHooks, TimeOffset,
-    Writer,
+    Birth, Dumpable, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks,
+    TimeOffset, Writer,
 };
 pub use process::candidates;
 pub use resources::unit::Manager;

@@ -6,8 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use super::asked::Asked;
-use super::cgroup::Cgroup;
-use super::finished::{IdMaps, Mapped, Mapper, Opening};
+use super::finished::{IdMaps, Mapped, Mapper, Opening, PlannedCgroup};
 use super::labels::MountLabel;
 use super::mount_options::{self, MountOptions, Recursion};
 use super::namespaces::{Kinds, USER};
@@ -45,7 +44,7 @@ pub(super) struct Known<'a> {
     pub(super) kinds: &'a Kinds,
     pub(super) root: &'a Root,
     pub(super) label: &'a MountLabel,
-    pub(super) cgroup: Option<&'a Cgroup>,
+    pub(super) cgroup: Option<&'a PlannedCgroup>,
 }
 
 /// One mount, as far as it is understood.

@@ -229,7 +229,7 @@ pub fn known_options() -> Vec<String> {
 /// `linux.rootfsPropagation` as flags of mount(2).
 ///
 /// # Errors
-/// A word that is none.
+/// An unknown word.
 pub fn rootfs_propagation(word: &str, at: &At) -> Result<u64, Faults> {
     let (plain, recursion) = match word.strip_prefix('r') {
         Some(plain) if PROPAGATION.iter().any(|(known, _)| *known == plain) => (plain, libc::MS_REC),

@@ -110,7 +110,7 @@ fn enter_cgroup(kinds: &Kinds, steps: &mut Steps) {
     }
 }
 
-/// ORDER: /dev gets its nodes, and whatever covers it its mount points, before it is closed to writing.
+/// ORDER: a tmpfs becomes read-only after nodes and mount points have been made in it.
 fn leave_open(mount: &mut NewMount, entry: &Entry<'_>) -> Option<Closing> {
     let read_only = libc::MOUNT_ATTR_RDONLY;
     if mount.fstype.as_c_str() != c"tmpfs" || mount.attributes & read_only == 0 {
@@ -172,9 +172,9 @@ fn shows_pids(kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) {
     }
 }
 
-/// What is bound where the kernel refuses a mount: the host's own of the kind. A proc shows a pid namespace, a sysfs a network
-/// namespace, an mqueue one of ipc, and only who owns that one may mount it; and only who sees all of one that is there already
-/// may mount another (mount_namespaces(7)), which in a container nobody does.
+/// What is bound if the kernel refuses a mount: the host's own of the same type. A proc shows a pid namespace, a sysfs a
+/// network namespace, an mqueue an ipc namespace, and only the owner of that namespace may mount it. And a process may mount
+/// another proc or sysfs only if it sees one that is not covered in part (mount_namespaces(7)), as those in containers are.
 fn instead(known: &Known<'_>, fstype: &str) -> Option<Opening> {
     let (kinds, is_root) = (known.kinds, known.given.host.me.is_root());
     let bounded = kinds.private(USER) || !is_root;

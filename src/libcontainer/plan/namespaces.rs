@@ -108,7 +108,7 @@ pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Kinds {
         }
     }
     if !given.config.namespaces_are_known() {
-        // a mistake hides which there are: with all of them, what is wrong is wrong whatever was meant
+        // A mistake hides which namespaces there are. What is wrong with all of them is certainly wrong
         let missing = KINDS.iter().map(|(kind, ..)| *kind).filter(|kind| !kinds.private(*kind)).sum::<u64>();
         kinds.new.0 |= missing;
     }
@@ -116,7 +116,7 @@ pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Kinds {
     kinds
 }
 
-/// Who is not root makes namespaces only in a user namespace, and mounts only in a mount namespace that belongs to it.
+/// An ordinary user makes namespaces only in a user namespace, and mounts only in a mount namespace that belongs to it.
 fn an_ordinary_user_needs(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) {
     let (me, at) = (&given.host.me, At::new("linux.namespaces"));
     if me.uid != 0 && !kinds.private(USER) {

@@ -62,7 +62,7 @@ pub enum Right {
 pub enum Writes<'a> {
     /// No file and no mount, or only what a descriptor stands for.
     Nothing,
-    /// What is at this path in the mount namespace that the process is in. Whoever made that namespace decides what it is.
+    /// What is at this path in the mount namespace that the process is in: the owner of that namespace decides what it is.
     Path(&'a CStr),
     /// This file of the host's /proc, which the runtime opened (`sys/host_proc.rs`).
     HostProc(&'a CStr),

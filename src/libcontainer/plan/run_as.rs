@@ -46,7 +46,8 @@ impl Scheduling {
     pub(super) fn steps(&self, steps: &mut Steps) {
         if let Some(attr) = self.scheduler {
             let at = self.at.key("scheduler");
-            // ORDER: a realtime process cannot be moved into a cgroup that has no time for it (EINVAL, v1); there it is told
+            // ORDER: a realtime process cannot be moved into a cgroup without time for it (EINVAL, v1). In the cgroup,
+            // sched_setattr(2) says so
             steps.at(&at, What::Ask(Ask::Cgroup));
             if self.by_runtime().is_none() {
                 steps.at(&at, What::Scheduler(attr));

@@ -266,7 +266,7 @@ pub enum What {
         /// Where it is.
         path: CString,
     },
-    /// As `Symlink`, in the place of whatever is there.
+    /// As `Symlink`, but it replaces what is there.
     Replace {
         /// Where the link leads.
         to: CString,
@@ -385,7 +385,7 @@ pub enum What {
     AwaitStart {
         /// The exec fifo, on which `start` gives the word.
         fifo: Slot,
-        /// The fifo on which `start` is told what goes wrong from here on.
+        /// The fifo on which `start` hears what fails from here on.
         answer: Slot,
     },
     /// Run hooks inside the container.

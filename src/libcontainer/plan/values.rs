@@ -1,7 +1,7 @@
 //! Values that properties of several subjects have: texts for the kernel, paths, ids, lists of numbers.
 
 use std::ffi::CString;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::notes::Notes;
 use crate::config::At;
@@ -18,17 +18,23 @@ pub(super) fn must_be_an_id(id: u32, at: &At, notes: &mut Notes) {
     }
 }
 
-/// `path` relative to the root, `..` taken literally and never above it. `.` for the root.
-pub(super) fn clean(path: &Path) -> String {
-    let mut parts: Vec<&str> = Vec::new();
+/// `path` relative to the root, `..` taken literally and never above it. Nothing for the root.
+pub(super) fn inside(path: &Path) -> PathBuf {
+    let mut inside = PathBuf::new();
     for component in path.components() {
         match component {
-            Component::Normal(part) => parts.extend(part.to_str()),
-            Component::ParentDir => drop(parts.pop()),
+            Component::Normal(part) => inside.push(part),
+            Component::ParentDir => drop(inside.pop()),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
+    inside
+}
+
+/// The same as text, and `.` for the root.
+pub(super) fn clean(path: &Path) -> String {
+    let inside = inside(path);
+    if inside.as_os_str().is_empty() { ".".to_owned() } else { inside.to_string_lossy().into_owned() }
 }
 
 /// A list such as `0-3,7` (cpuset(7), "List format") as a bit mask, lowest first; None when it is not such a list.

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{OnFailure, Sheet};
+use super::sheet::{self, OnFailure, Sheet};
 use crate::config::At;
 use crate::host::cgroups::Cgroups;
 
@@ -28,9 +28,9 @@ pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> S
         block_io(block, &at.key("blockIO"), &mut sheet);
     }
     if elsewhere("hugetlb", cgroups) {
-        super::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
+        sheet::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
     } else {
-        super::huge_pages(resources, "hugetlb", ["limit_in_bytes", "rsvd.limit_in_bytes"], at, &mut sheet);
+        sheet::huge_pages(resources, "hugetlb", ["limit_in_bytes", "rsvd.limit_in_bytes"], at, &mut sheet);
     }
     if let Some(network) = resources.network() {
         let at = at.key("network");
@@ -42,7 +42,7 @@ pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> S
             sheet.write("net_prio", "net_prio.ifpriomap", value, at.key("priorities").index(n));
         }
     }
-    super::rdma(resources, if elsewhere("rdma", cgroups) { "" } else { "rdma" }, at, &mut sheet);
+    sheet::rdma(resources, if elsewhere("rdma", cgroups) { "" } else { "rdma" }, at, &mut sheet);
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
         sheet.absent.add(at.key("unified"), "needs cgroup v2, and this host has v1");
     }
@@ -75,7 +75,7 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     let limit = memory.limit().filter(|limit| *limit != 0);
     let swap = memory.swap().filter(|swap| *swap != 0).or(limit.filter(|limit| *limit == -1));
     if let Some(swap) = swap.filter(|swap| *swap > 0)
-        && let Err(problem) = super::memory_and_swap(limit, swap)
+        && let Err(problem) = sheet::memory_and_swap(limit, swap)
     {
         sheet.faults.add(at.key("swap"), problem);
     }
@@ -115,8 +115,8 @@ fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
         let at = at.key("realtimeRuntime");
         sheet.add("cpu", "cpu.rt_runtime_us", runtime.to_string(), OnFailure::AfterOthers, at);
     }
-    super::idle(cpu, "cpu", at, sheet);
-    if let Some(shares) = super::shares(cpu) {
+    sheet::idle(cpu, "cpu", at, sheet);
+    if let Some(shares) = sheet::shares(cpu) {
         match shares {
             2..=262_144 => sheet.write("cpu", "cpu.shares", shares, at.key("shares")),
             // the kernel takes any number and makes it one of these
@@ -129,7 +129,7 @@ fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
         sheet.add("cpu", "cpu.cfs_quota_us", quota.to_string(), OnFailure::AfterOthers, at.key("quota"));
     }
-    super::burst(cpu, "cpu", "cpu.cfs_burst_us", at, sheet);
+    sheet::burst(cpu, "cpu", "cpu.cfs_burst_us", at, sheet);
     if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
         sheet.write("cpuset", "cpuset.cpus", cpus, at.key("cpus"));
     }
@@ -143,7 +143,7 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     let weight = |file: &str, bfq: &str, value: String, at: At, sheet: &mut Sheet| {
         sheet.add("blkio", file, value.clone(), OnFailure::Instead(bfq.to_owned(), value), at);
     };
-    if let Some(value) = super::block_weight(block.weight(), at, sheet) {
+    if let Some(value) = sheet::block_weight(block.weight(), at, sheet) {
         weight("blkio.weight", "blkio.bfq.weight", value.to_string(), at.key("weight"), sheet);
     }
     if let Some(value) = block.leaf_weight().filter(|value| *value != 0) {
@@ -152,7 +152,7 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     for (n, device) in block.weight_device().iter().flatten().enumerate() {
         let at = at.key("weightDevice").index(n);
         let number = format!("{}:{}", device.major(), device.minor());
-        if let Some(value) = super::block_weight(device.weight(), &at, sheet) {
+        if let Some(value) = sheet::block_weight(device.weight(), &at, sheet) {
             let value = format!("{number} {value}");
             weight("blkio.weight_device", "blkio.bfq.weight_device", value, at.key("weight"), sheet);
         }
@@ -160,7 +160,7 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
             sheet.write("blkio", "blkio.leaf_weight_device", format!("{number} {value}"), at.key("leafWeight"));
         }
     }
-    for (name, kind, list) in super::throttles(block) {
+    for (name, kind, list) in sheet::throttles(block) {
         for (n, device) in list.iter().flatten().enumerate() {
             let file = match kind {
                 "rbps" => "blkio.throttle.read_bps_device",
@@ -176,7 +176,7 @@ fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Write;
+    use super::super::sheet::Write;
     use super::*;
     use crate::host::cgroups::Hierarchy;
 

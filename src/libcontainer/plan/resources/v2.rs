@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{OnFailure, Sheet};
+use super::sheet::{self, OnFailure, Sheet};
 use crate::config::At;
 
 /// What is asked, for version 2.
@@ -24,8 +24,8 @@ pub(super) fn sheet(resources: &LinuxResources, at: &At) -> Sheet {
     if let Some(cpu) = resources.cpu() {
         self::cpu(cpu, &at.key("cpu"), &mut sheet);
     }
-    super::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
-    super::rdma(resources, "", at, &mut sheet);
+    sheet::huge_pages(resources, "", ["max", "rsvd.max"], at, &mut sheet);
+    sheet::rdma(resources, "", at, &mut sheet);
     only_in_v1(resources, at, &mut sheet);
     unified(resources, at, &mut sheet);
     sheet
@@ -93,13 +93,13 @@ fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>, String>
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".to_owned())),
         (_, None) => Ok(None),
-        (limit, Some(swap)) => super::memory_and_swap(limit, swap).map(|swap| Some(swap.to_string())),
+        (limit, Some(swap)) => sheet::memory_and_swap(limit, swap).map(|swap| Some(swap.to_string())),
     }
 }
 
 fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
-    super::idle(cpu, "", at, sheet);
-    if let Some(shares) = super::shares(cpu) {
+    sheet::idle(cpu, "", at, sheet);
+    if let Some(shares) = sheet::shares(cpu) {
         sheet.write("", "cpu.weight", weight(shares), at.key("shares"));
     }
     let (quota, period) = (cpu.quota().filter(|quota| *quota != 0), cpu.period().filter(|period| *period != 0));
@@ -109,7 +109,7 @@ fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
         let value = format!("{quota} {}", period.unwrap_or(100_000));
         sheet.add("", "cpu.max", value, OnFailure::AfterOthers, at.key(name));
     }
-    super::burst(cpu, "", "cpu.max.burst", at, sheet);
+    sheet::burst(cpu, "", "cpu.max.burst", at, sheet);
     if let Some(cpus) = cpu.cpus().as_ref().filter(|cpus| !cpus.is_empty()) {
         sheet.write("", "cpuset.cpus", cpus, at.key("cpus"));
     }
@@ -131,18 +131,18 @@ pub(super) fn weight(shares: u64) -> u64 {
 fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     // weight 10..1000 → 1..10000 where BFQ is not there
     let io_weight = |weight: u16| 1 + u64::from(weight.saturating_sub(10)) * 9999 / 990;
-    if let Some(weight) = super::block_weight(block.weight(), at, sheet) {
+    if let Some(weight) = sheet::block_weight(block.weight(), at, sheet) {
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("default {}", io_weight(weight)));
         sheet.add("", "io.bfq.weight", weight.to_string(), instead, at.key("weight"));
     }
     for (n, device) in block.weight_device().iter().flatten().enumerate() {
         let at = at.key("weightDevice").index(n);
-        let Some(weight) = super::block_weight(device.weight(), &at, sheet) else { continue };
+        let Some(weight) = sheet::block_weight(device.weight(), &at, sheet) else { continue };
         let number = format!("{}:{}", device.major(), device.minor());
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("{number} {}", io_weight(weight)));
         sheet.add("", "io.bfq.weight", format!("{number} {weight}"), instead, at);
     }
-    for (name, key, list) in super::throttles(block) {
+    for (name, key, list) in sheet::throttles(block) {
         for (n, device) in list.iter().flatten().enumerate() {
             let rate = if device.rate() == 0 { "max".to_owned() } else { device.rate().to_string() };
             let value = format!("{}:{} {key}={rate}", device.major(), device.minor());
@@ -186,7 +186,7 @@ fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Write;
+    use super::super::sheet::Write;
     use super::*;
 
     fn written(json: &str) -> Result<Vec<(String, String)>, String> {

@@ -11,7 +11,8 @@ use std::ops::Range;
 use libseccomp::ScmpSyscall;
 use oci_spec::runtime::{Arch, LinuxSeccompAction};
 
-use super::{BAD_ARCH, Filter, INSTRUCTION, Verdict, names};
+use super::checked::{BAD_ARCH, Filter, INSTRUCTION, Verdict};
+use super::names;
 
 /// One struct sock_filter of linux/filter.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
 
-use super::{Condition, Filter, Listener, Rule, Verdict, names};
+use super::checked::{Condition, Filter, Listener, Rule, Verdict};
+use super::names;
 use crate::config::{At, Faults, Warning};
 
 /// How many more names a warning lists.

@@ -405,7 +405,7 @@ fn the_key_follows_the_bytes_and_nothing_else() {
 #[test]
 fn another_coracle_has_other_keys() {
     let filter = read(stock_profile(5));
-    let [version, commit] = super::MADE_BY;
+    let [version, commit] = super::checked::MADE_BY;
     assert_eq!(filter.key(), filter.key_of(&[version, commit]));
     assert_ne!(filter.key(), filter.key_of(&[version, "another commit"]));
     assert_ne!(filter.key(), filter.key_of(&["another version", commit]));

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use oci_spec::runtime::LinuxDeviceType;
 
-use super::super::{OnFailure, Write};
-use super::{Access, Rule};
+use super::super::sheet::{OnFailure, Write};
+use super::rule::{Access, Rule};
 use crate::config::{At, Faults};
 
 /// Which devices may be used.

@@ -3,10 +3,12 @@
 
 mod list;
 mod program;
+mod rule;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 pub use list::List;
+use rule::{Access, Rule};
 
 use crate::config::{At, Faults};
 use crate::host::cgroups::{Cgroups, Layout};
@@ -34,47 +36,19 @@ pub fn not_restricted(why: &str) -> String {
 
 /// What every container may use, after the user's rules: nodes of any kind may be made; the default devices, terminals
 /// and tun may be used. Type, major, minor, access; None stands for all.
-const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, &str); 11] = [
-    (LinuxDeviceType::C, None, None, "m"),
-    (LinuxDeviceType::B, None, None, "m"),
-    (LinuxDeviceType::C, Some(1), Some(3), "rwm"),
-    (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
-    (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
-    (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
-    (LinuxDeviceType::C, Some(1), Some(5), "rwm"),
-    (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
-    (LinuxDeviceType::C, Some(136), None, "rwm"),
-    (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
-    (LinuxDeviceType::C, Some(10), Some(200), "rwm"),
+const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, Access); 11] = [
+    (LinuxDeviceType::C, None, None, Access::MKNOD),
+    (LinuxDeviceType::B, None, None, Access::MKNOD),
+    (LinuxDeviceType::C, Some(1), Some(3), Access::ALL),
+    (LinuxDeviceType::C, Some(1), Some(8), Access::ALL),
+    (LinuxDeviceType::C, Some(1), Some(7), Access::ALL),
+    (LinuxDeviceType::C, Some(5), Some(0), Access::ALL),
+    (LinuxDeviceType::C, Some(1), Some(5), Access::ALL),
+    (LinuxDeviceType::C, Some(1), Some(9), Access::ALL),
+    (LinuxDeviceType::C, Some(136), None, Access::ALL),
+    (LinuxDeviceType::C, Some(5), Some(2), Access::ALL),
+    (LinuxDeviceType::C, Some(10), Some(200), Access::ALL),
 ];
-
-/// One rule, understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    allow: bool,
-    kind: LinuxDeviceType,
-    major: Option<u32>,
-    minor: Option<u32>,
-    access: Access,
-}
-
-/// r, w and m as the kernel counts them (linux/bpf.h: BPF_DEVCG_ACC_*).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Access(u32);
-
-impl Access {
-    const ALL: Access = Access(7);
-
-    fn parse(text: &str) -> Option<Access> {
-        text.chars()
-            .try_fold(0, |bits, c| Some(bits | [('m', 1), ('r', 2), ('w', 4)].iter().find(|(l, _)| *l == c)?.1))
-            .map(Access)
-    }
-
-    fn letters(self) -> String {
-        [('r', 2), ('w', 4), ('m', 1)].iter().filter(|(_, bit)| self.0 & bit != 0).map(|(letter, _)| *letter).collect()
-    }
-}
 
 impl DeviceAccess {
     /// What `explain` says.
@@ -102,10 +76,9 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
         let at = at.index(n);
         list.extend(faults.keep(understand(rule, &at)).map(|rule| (rule, at)));
     }
-    let default = DEFAULT.into_iter().map(|(kind, major, minor, access)| {
-        let access = Access::parse(access).unwrap_or(Access::ALL);
-        (Rule { allow: true, kind, major, minor, access }, at.clone())
-    });
+    let default = DEFAULT
+        .into_iter()
+        .map(|(kind, major, minor, access)| (Rule { allow: true, kind, major, minor, access }, at.clone()));
     list.extend(default);
     let Some(list) = faults.keep(List::of(&list)) else { return Err(faults) };
     let mounted = cgroups.v1.iter().any(|hierarchy| hierarchy.has("devices"));

@@ -2,7 +2,8 @@
 
 use oci_spec::runtime::LinuxDeviceType;
 
-use super::{Access, List, Rule};
+use super::list::List;
+use super::rule::{Access, Rule};
 
 /// The program: exception after exception, then what holds for all others.
 pub(super) fn of(list: &List) -> Vec<u8> {

@@ -1,0 +1,33 @@
+//! One rule for devices, and what it lets a process do.
+
+use oci_spec::runtime::LinuxDeviceType;
+
+/// One rule, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub(super) allow: bool,
+    pub(super) kind: LinuxDeviceType,
+    pub(super) major: Option<u32>,
+    pub(super) minor: Option<u32>,
+    pub(super) access: Access,
+}
+
+/// r, w and m as the kernel counts them (linux/bpf.h: BPF_DEVCG_ACC_*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access(pub(super) u32);
+
+impl Access {
+    pub(super) const ALL: Access = Access(7);
+    /// To make nodes.
+    pub(super) const MKNOD: Access = Access(1);
+
+    pub(super) fn parse(text: &str) -> Option<Access> {
+        text.chars()
+            .try_fold(0, |bits, c| Some(bits | [('m', 1), ('r', 2), ('w', 4)].iter().find(|(l, _)| *l == c)?.1))
+            .map(Access)
+    }
+
+    pub(super) fn letters(self) -> String {
+        [('r', 2), ('w', 4), ('m', 1)].iter().filter(|(_, bit)| self.0 & bit != 0).map(|(letter, _)| *letter).collect()
+    }
+}

@@ -1,0 +1,150 @@
+//! Writes and mistakes while `v1` and `v2` collect them, and what both versions have in common.
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources, LinuxThrottleDevice};
+
+use crate::config::{At, Faults};
+
+/// One value for one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The hierarchy's controller, or nothing for version 2.
+    pub controller: String,
+    /// The file in the container's directory.
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// What a failure means.
+    pub on_failure: OnFailure,
+    /// It is not written when more memory than this is in use (`checkBeforeUpdate`).
+    pub unless_used: Option<u64>,
+    /// The property.
+    pub at: At,
+}
+
+/// What a failed write means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The container fails.
+    Fail,
+    /// A file that is not there is no matter.
+    SkipMissing,
+    /// What we may not allow is no matter.
+    SkipForbidden,
+    /// A file that is not there means another one, with another value.
+    Instead(String, String),
+    /// A value that is out of bounds (EINVAL) is tried again when the others are written, which may be the bounds.
+    AfterOthers,
+}
+
+/// Writes and mistakes while they are collected.
+#[derive(Default)]
+pub(super) struct Sheet {
+    pub(super) writes: Vec<Write>,
+    /// What this host has no file for.
+    pub(super) absent: Faults,
+    pub(super) faults: Faults,
+}
+
+impl Sheet {
+    pub(super) fn write(&mut self, controller: &str, file: &str, value: impl ToString, at: At) {
+        self.add(controller, file, value.to_string(), OnFailure::Fail, at);
+    }
+
+    pub(super) fn add(&mut self, controller: &str, file: &str, value: String, on_failure: OnFailure, at: At) {
+        let (controller, file) = (controller.to_owned(), file.to_owned());
+        self.writes.push(Write { controller, file, value, on_failure, unless_used: None, at });
+    }
+
+    pub(super) fn into_result(mut self) -> Result<Vec<Write>, Faults> {
+        self.faults.extend(self.absent);
+        self.faults.into_result(self.writes)
+    }
+}
+
+/// Memory and swap together, as the spec has it: the swap that is left over.
+pub(super) fn memory_and_swap(limit: Option<i64>, both: i64) -> Result<i64, String> {
+    match limit {
+        None | Some(-1) => Err(format!("{both} is memory and swap together, and needs a limit to go with it")),
+        Some(limit) if both < limit => Err(format!("{both} is memory and swap together, and below the limit {limit}")),
+        Some(limit) => Ok(both - limit),
+    }
+}
+
+/// `cpu.idle`, before any weight: a group that idles has none, and the kernel refuses to give it one.
+pub(super) fn idle(cpu: &LinuxCpu, controller: &str, at: &At, sheet: &mut Sheet) {
+    if let Some(idle) = cpu.idle() {
+        // KERNEL(5.15): cpu.idle
+        let on_failure = if idle == 0 { OnFailure::SkipMissing } else { OnFailure::Fail };
+        sheet.add(controller, "cpu.idle", idle.to_string(), on_failure, at.key("idle"));
+    }
+}
+
+/// The shares that are to be set.
+pub(super) fn shares(cpu: &LinuxCpu) -> Option<u64> {
+    cpu.shares().filter(|shares| *shares != 0 && cpu.idle().unwrap_or(0) == 0)
+}
+
+/// The burst is at most the quota: which of them can be written first depends on what they were.
+pub(super) fn burst(cpu: &LinuxCpu, controller: &str, file: &str, at: &At, sheet: &mut Sheet) {
+    if let Some(burst) = cpu.burst() {
+        // KERNEL(5.14): burst
+        let on_failure = if burst == 0 { OnFailure::SkipMissing } else { OnFailure::AfterOthers };
+        sheet.add(controller, file, burst.to_string(), on_failure, at.key("burst"));
+    }
+}
+
+/// A weight of block I/O; 0 is none. BFQ takes 1 to 1000; what is below 10 is the least where io.weight has to do.
+pub(super) fn block_weight(weight: Option<u16>, at: &At, sheet: &mut Sheet) -> Option<u16> {
+    match weight? {
+        0 => None,
+        weight @ 1..=1000 => Some(weight),
+        weight => {
+            sheet.faults.add(at.key("weight"), format!("{weight} is not in 1..1000"));
+            None
+        }
+    }
+}
+
+pub(super) type Throttle<'a> = (&'static str, &'static str, &'a Option<Vec<LinuxThrottleDevice>>);
+
+/// The property, the name that io.max has for it, and the devices.
+pub(super) fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
+    [
+        ("throttleReadBpsDevice", "rbps", block.throttle_read_bps_device()),
+        ("throttleWriteBpsDevice", "wbps", block.throttle_write_bps_device()),
+        ("throttleReadIOPSDevice", "riops", block.throttle_read_iops_device()),
+        ("throttleWriteIOPSDevice", "wiops", block.throttle_write_iops_device()),
+    ]
+}
+
+/// What may be used, and what may be reserved, where the kernel counts that too.
+pub(super) fn huge_pages(resources: &LinuxResources, controller: &str, files: [&str; 2], at: &At, sheet: &mut Sheet) {
+    for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
+        let (at, size) = (at.key("hugepageLimits").index(n), limit.page_size());
+        let number = size.strip_suffix("KB").or(size.strip_suffix("MB")).or(size.strip_suffix("GB"));
+        if !number.is_some_and(|number| number.parse::<u32>().is_ok_and(|n| n.to_string() == number)) {
+            sheet.faults.add(at.key("pageSize"), format!("{size:?} is not a size such as 64KB, 2MB or 1GB"));
+            continue;
+        }
+        let [used, reserved] = files.map(|file| format!("hugetlb.{size}.{file}"));
+        // KERNEL(5.7): reservations
+        sheet.add(controller, &reserved, limit.limit().to_string(), OnFailure::SkipMissing, at.clone());
+        sheet.write(controller, &used, limit.limit(), at);
+    }
+}
+
+/// `rdma.max`, the same in both versions.
+pub(super) fn rdma(resources: &LinuxResources, controller: &str, at: &At, sheet: &mut Sheet) {
+    let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
+    devices.sort_unstable_by_key(|(device, _)| *device);
+    for (device, limits) in devices {
+        let at = at.key("rdma").key(device);
+        let part = |key: &str, value: Option<u32>| value.map(|value| format!(" {key}={value}")).unwrap_or_default();
+        let wanted = part("hca_handle", limits.hca_handles()) + &part("hca_object", limits.hca_objects());
+        if wanted.is_empty() {
+            sheet.faults.add(at, "sets neither hcaHandles nor hcaObjects");
+            continue;
+        }
+        sheet.write(controller, "rdma.max", format!("{device}{wanted}"), at);
+    }
+}
