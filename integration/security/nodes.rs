@@ -92,3 +92,28 @@ fn linked_into_a_bind(link: &str, to: &str, path: &str) {
     assert_eq!(names(&host), Vec::<PathBuf>::new(), "{link} -> {to}: {path}");
     assert!(ran.err.contains("a link leads into what is bound from the host"), "{link} -> {to}: {path}: {}", ran.err);
 }
+
+/// `/dev/console` of the image is a link to a missing file in a bind: the mount point would be made in the host's directory, as
+/// coracle did before the links were looked at.
+#[test]
+fn a_console_that_is_a_link_to_what_is_missing_in_a_bind_is_not_made() {
+    needs_root!("device nodes");
+    let mut world = World::running(&["true"]);
+    let host = world.path("data");
+    fs::create_dir(&host).unwrap();
+    fs::create_dir(world.rootfs("dev")).unwrap();
+    std::os::unix::fs::symlink("/data/console", world.rootfs("dev/console")).unwrap();
+    world.config["process"]["terminal"] = json!(true);
+    *world.at("/mounts") = json!([
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
+        {"destination": "/data", "type": "bind", "source": host, "options": ["rbind"]},
+    ]);
+    let said = world.run().fails();
+    assert!(said.contains("a link leads into what is bound from the host"), "{said}");
+    assert_eq!(names(&host), Vec::<PathBuf>::new());
+    // the same link, and the file is there: the terminal is mounted on it, inside
+    fs::write(host.join("console"), "the host's\n").unwrap();
+    world.run().ok();
+    assert_eq!(fs::read_to_string(host.join("console")).unwrap(), "the host's\n");
+}

@@ -8,7 +8,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use super::place::{open_path, open_target};
+use super::place::{open_path, open_target_without_links_into_binds};
 use super::talk::send_beside;
 use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{Console, ConsoleDevice, Target};
@@ -64,7 +64,7 @@ fn open_master(scene: &Scene<'_>) -> Outcome<OwnedFd> {
 }
 
 fn bind_device(scene: &Scene<'_>, slave: BorrowedFd<'_>, target: &Target) -> Outcome {
-    let (place, _) = open_target(scene, target)?;
+    let (place, _) = open_target_without_links_into_binds(scene, target)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, c"", clone)?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -24,6 +24,8 @@ const MAX_LINKS: u32 = 40;
 pub(super) enum Way {
     /// Links are followed, into any mount: config.json asks for a mount there.
     Any,
+    /// No link is followed: what is made is in the mount that config.json names.
+    Unlinked,
     /// No link is followed, and nothing is made in a mount that is bound from the host.
     Named,
     /// Links are followed. Nothing is made in a mount that is bound from the host, or in any mount inside it.
@@ -32,13 +34,17 @@ pub(super) enum Way {
 
 impl Way {
     fn resolve(self) -> ResolveFlags {
-        if self == Way::Named { IN_ROOT | ResolveFlags::NO_SYMLINKS } else { IN_ROOT }
+        if self.follows_links() { IN_ROOT } else { IN_ROOT | ResolveFlags::NO_SYMLINKS }
+    }
+
+    fn follows_links(self) -> bool {
+        matches!(self, Way::Any | Way::Linked)
     }
 
     /// Whether something may be made in `place`: the descriptor in which it is made, so nobody can exchange it afterwards.
     fn allows(self, scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
         match self {
-            Way::Any => Ok(()),
+            Way::Any | Way::Unlinked => Ok(()),
             Way::Named => not_a_bind(scene, place),
             Way::Linked => not_in_a_bind(scene, place),
         }
@@ -47,7 +53,12 @@ impl Way {
 
 /// Does `make` by `Named`; where a link of the image is on the way, by `Linked`.
 fn outside_binds<T>(make: impl Fn(Way) -> Outcome<T>) -> Outcome<T> {
-    match make(Way::Named) {
+    no_link_into_binds(Way::Named, make)
+}
+
+/// Does `make` by `way`, which follows no link; where a link of the image is on the way, by `Linked`.
+fn no_link_into_binds<T>(way: Way, make: impl Fn(Way) -> Outcome<T>) -> Outcome<T> {
+    match make(way) {
         Err(Trouble { errno: Errno::LOOP, .. }) => make(Way::Linked),
         other => other,
     }
@@ -56,6 +67,14 @@ fn outside_binds<T>(make: impl Fn(Way) -> Outcome<T>) -> Outcome<T> {
 /// As `open_target`, for a file that config.json has not asked to be in a mount of the host's.
 pub(super) fn open_target_outside_binds(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
     open_or_make(scene, target, |root, path| outside_binds(|way| make(root, path, target.missing, scene, way)))
+}
+
+/// As `open_target`, for a file that config.json asks for without a mount: it is made where its path leads, but not by a link of
+/// the image into a mount of the host's.
+pub(super) fn open_target_without_links_into_binds(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
+    open_or_make(scene, target, |root, path| {
+        no_link_into_binds(Way::Unlinked, |way| make(root, path, target.missing, scene, way))
+    })
 }
 
 /// The target's descriptor, and whether it was there before.
@@ -197,7 +216,9 @@ fn bound<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = BorrowedFd<'a>> {
 }
 
 fn mount_id(place: BorrowedFd<'_>) -> Result<u64, Errno> {
-    Ok(rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
+    let stat = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+    // a kernel or a filter that leaves the field out: all mounts would look like one
+    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat.stx_mnt_id) }
 }
 
 /// True for the directory that a mount begins with.
@@ -268,7 +289,7 @@ fn make_once(
         let opened = match open_in(root, prefix, flags, way) {
             Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, scene, way) {
                 // it has come meanwhile, and may be a link
-                Err(Trouble { errno: Errno::EXIST, .. }) if way == Way::Named => return Err(Errno::LOOP.into()),
+                Err(Trouble { errno: Errno::EXIST, .. }) if !way.follows_links() => return Err(Errno::LOOP.into()),
                 Err(Trouble { errno: Errno::EXIST, .. }) => {
                     return link_target(parent.as_fd(), name, &path[..start], &path[end..], next).map(Some);
                 }
