@@ -343,6 +343,19 @@ fn a_poststop_hook_that_fails_is_a_warning_and_the_others_run() {
 }
 
 #[test]
+fn poststop_hooks_that_cannot_be_read_are_told() {
+    only!(Who::Us; "the files and the words are ours");
+    let (mut world, _notes) = noting(&["true"]);
+    world.config["hooks"] = json!({"poststop": [hook("exit 6")]});
+    world.create().ok();
+    fs::write(world.path("state").join(&world.id).join("config.json"), "{").unwrap();
+    let deleted = world.call(&["delete", "--force", &world.id]);
+    assert_eq!(deleted.code(), 0, "{}", deleted.err);
+    assert!(deleted.err.contains("hooks.poststop: not run"), "{}", deleted.err);
+    world.assert_clean();
+}
+
+#[test]
 fn time_is_up_for_a_hook_and_all_it_started() {
     only!(Who::Us, Who::Crun; "runc kills the hook alone, and then waits for what it started");
     for point in ["createRuntime", "createContainer", "startContainer"] {

@@ -394,6 +394,31 @@ static int look_at_descriptors(FILE *out, int pid, const char *mark)
 	return through;
 }
 
+/* A file for what is found. Whoever waits for its first line knows that we look. */
+static FILE *looking(const char *path)
+{
+	FILE *out = fopen(path, "we");
+	if (out) {
+		fputs("looking\n", out);
+		fflush(out);
+	}
+	return out;
+}
+
+/* True until there is the file `stop`, which is looked at now and then. */
+static int go_on(unsigned long turn, const char *stop)
+{
+	return turn % 4096 || access(stop, F_OK);
+}
+
+/* The last line: whether there was a way through. It is the exit status as well. */
+static int found(FILE *out, int through)
+{
+	fputs(through ? "through\n" : "nothing\n", out);
+	fclose(out);
+	return !through;
+}
+
 /* CVE-2016-9962: joiner FOUND STOP MARK SECRET: looks at every process that comes into this pid namespace, from its first
  * moment on. Its root directory, working directory or a descriptor may lead to the host's file MARK, its command line may be
  * the runtime's, its environment or memory may hold SECRET, which is in the runtime's environment and is given backwards.
@@ -402,7 +427,7 @@ static int joiner(int argc, char **argv)
 {
 	if (argc != 5)
 		return 2;
-	FILE *out = fopen(argv[1], "we");
+	FILE *out = looking(argv[1]);
 	const char *mark = argv[3] + (argv[3][0] == '/');
 	/* backwards, or config.json would hold it, and the memory of every newcomer */
 	char secret[64] = "";
@@ -411,9 +436,7 @@ static int joiner(int argc, char **argv)
 	int through = 0, last = getpid();
 	if (!out)
 		return 2;
-	fputs("looking\n", out);
-	fflush(out);
-	for (unsigned long turn = 0; turn % 4096 || access(argv[2], F_OK); turn++) {
+	for (unsigned long turn = 0; go_on(turn, argv[2]); turn++) {
 		int seen = 0;
 		for (int pid = last + 1; pid <= last + 32 && !seen; pid++) {
 			char path[64];
@@ -457,9 +480,7 @@ static int joiner(int argc, char **argv)
 			last = pid;
 		}
 	}
-	fputs(through ? "through\n" : "nothing\n", out);
-	fclose(out);
-	return !through;
+	return found(out, through);
 }
 
 /* The capability sets and the user of a process, out of /proc/PID/status: permitted, effective, bounding. */
@@ -511,13 +532,11 @@ static int seize(int argc, char **argv)
 	unsigned uid, own_uid;
 	if (argc != 4 || !rights(getpid(), own, &own_uid))
 		return 2;
-	FILE *out = fopen(argv[1], "we");
+	FILE *out = looking(argv[1]);
 	int through = 0, last = getpid();
 	if (!out)
 		return 2;
-	fputs("looking\n", out);
-	fflush(out);
-	for (unsigned long turn = 0; turn % 4096 || access(argv[2], F_OK); turn++) {
+	for (unsigned long turn = 0; go_on(turn, argv[2]); turn++) {
 		for (int pid = last + 1; pid <= last + 8; pid++) {
 			if (ptrace(PTRACE_SEIZE, pid, 0, 0))
 				continue;
@@ -546,9 +565,7 @@ static int seize(int argc, char **argv)
 			break;
 		}
 	}
-	fputs(through ? "through\n" : "nothing\n", out);
-	fclose(out);
-	return !through;
+	return found(out, through);
 }
 
 /* keyring-made-first NAME: makes a session keyring that everybody may search, prints its serial, and holds it. */

@@ -250,6 +250,7 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
             }
             _ => anyhow!("look at the container's {name} namespace: {error}"),
         })?;
+        // one of our own that cannot be seen is joined: setns(2) has the last word
         if inode("self").ok() != Some(theirs) {
             kinds.0 |= kind;
         }

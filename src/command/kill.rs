@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::container::{Container, Root, Status};
 use libcontainer::sys::signals;
 use nix::sys::signal::Signal;
@@ -48,7 +48,7 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
     let cgroup = container.cgroup();
     if container.status()? == Status::Stopped {
         // what it leaves behind without a pid namespace of its own is still to be reached
-        if signal == libc::SIGKILL && !cgroup.processes().unwrap_or_default().is_empty() {
+        if signal == libc::SIGKILL && !cgroup.processes()?.is_empty() {
             return Ok(cgroup.kill()?);
         }
         return if all { Ok(()) } else { bail!("container not running") };
@@ -62,15 +62,17 @@ fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
         Err(rustix::io::Errno::SRCH) => bail!("container not running"),
         Err(errno) => bail!("signal {signal}: {errno}"),
     }
+    // an error from here on says that the process may live on, and that the signal is on its way all the same
+    let sent = || format!("signal {signal} was sent");
     // the kernel keeps from the first process of a pid namespace what it does not handle (pid_namespaces(7)), and while it
     // waits for `start` it handles nothing: as with runc, what asks a program to end ends it
-    if ENDING.contains(&signal) && container.status()? == Status::Created {
+    if ENDING.contains(&signal) && container.status().with_context(sent)? == Status::Created {
         // it may have ended meanwhile
         let _ = signals::send(process.as_fd(), libc::SIGKILL);
     }
-    if signal == libc::SIGKILL && cgroup.is_frozen()? {
+    if signal == libc::SIGKILL && cgroup.is_frozen().with_context(sent)? {
         // version 1: what is frozen does not die before it thaws
-        cgroup.thaw()?;
+        cgroup.thaw().with_context(sent)?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use zbus::wire::serialized::{Context as At, Data};
 use zbus::wire::{LE, to_bytes};
 use zbus::{Type, Variant};
 
-use crate::error::{Context, Kind, Result, bail, error};
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::wait;
 
 /// Fixed bytes before the header's fields (D-Bus specification, "Message Format").
@@ -89,27 +89,36 @@ pub(super) enum Answer {
 }
 
 impl Bus {
-    /// Connects to the first of the sockets that somebody listens on.
+    /// Connects to the first of the sockets on which a process greets us. Each has its share of the time for that.
     ///
     /// # Errors
-    /// No process listens on any of them, or none answers in time.
+    /// No process greets us on any of them, or a signal asks us to end.
     pub(super) fn connect(sockets: &[Socket], time: Duration) -> Result<Bus> {
         let deadline = Instant::now() + time;
+        let share = time / u32::try_from(sockets.len()).unwrap_or(u32::MAX).max(1);
         let mut refused = Vec::new();
         for socket in sockets {
             let (path, daemon) = match socket {
                 Socket::Own(path) => (path, Daemon::None),
                 Socket::Daemon(path) => (path, Daemon::Between),
             };
+            let name = path.to_string_lossy().replace('\0', "@");
             match wait::connect(path) {
                 Ok(stream) => {
-                    let mut bus = Bus { stream, deadline, serial: 0, daemon };
-                    bus.greet()?;
-                    return Ok(bus);
+                    let mut bus = Bus { stream, deadline: Instant::now() + share, serial: 0, daemon };
+                    match bus.greet() {
+                        Ok(()) => return Ok(Bus { deadline, ..bus }),
+                        Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
+                        Err(error) => refused.push(format!("connect to {name}: {error}")),
+                    }
                 }
                 Err(error) => {
-                    let name = path.to_string_lossy().replace('\0', "@");
-                    refused.push(format!("connect to {name}: {}", super::word(&error)));
+                    let word = super::word(&error);
+                    let error = Error::from(error);
+                    if matches!(error.kind(), Kind::Interrupted(_)) {
+                        return Err(error);
+                    }
+                    refused.push(format!("connect to {name}: {word}"));
                 }
             }
         }
@@ -391,8 +400,13 @@ mod tests {
         let gone = [Socket::Own("/nowhere/a".into()), Socket::Daemon("/nowhere/b".into())];
         let said = Bus::connect(&gone, time).unwrap_err().to_string();
         assert!(said.contains("connect to /nowhere/a: ") && said.contains("; connect to /nowhere/b: "), "{said}");
-        // no process listens on the first: the next is tried
+        // no process listens on the first, or it does not greet: the next is tried
         let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
         assert!(Bus::connect(&[gone[0].clone(), path], time).is_ok());
+        for (says, time) in [(&b"REJECTED EXTERNAL\r\n"[..], time), (&b""[..], Duration::from_secs(2))] {
+            let (_directory, first) = mute(says);
+            let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
+            assert!(Bus::connect(&[first, path], time).is_ok());
+        }
     }
 }

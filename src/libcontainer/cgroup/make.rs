@@ -14,18 +14,15 @@ use crate::plan::resources::{Place, Write};
 const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 
 /// Makes the directory, for what `writes` will write there. One that is there already must be empty;
-/// neither may be frozen. A directory that was not there is added to `made`.
-pub(super) fn make<'p>(place: &'p Place, writes: &[Write], made: &mut Vec<&'p Path>) -> Result<(), Refusal> {
+/// neither may be frozen. Each directory that was not there is added to `made`, also those above.
+pub(super) fn make(place: &Place, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
         error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
     };
     match fs::create_dir(&place.directory) {
-        Ok(()) => made.push(&place.directory),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            made.push(&place.directory);
-            fs::create_dir_all(&place.directory).map_err(failed)?;
-        }
+        Ok(()) => made.push(place.directory.clone()),
+        Err(error) if error.kind() == ErrorKind::NotFound => make_levels(place, made).map_err(failed)?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             must_be_unused(place).map_err(|error| Refusal { errno: None, error })?;
         }
@@ -42,6 +39,19 @@ pub(super) fn make<'p>(place: &'p Place, writes: &[Write], made: &mut Vec<&'p Pa
     if place.key.is_empty() {
         enable_controllers(place, writes)?;
         take_processes(place, writes)?;
+    }
+    Ok(())
+}
+
+/// Makes the directory and those above it that are missing.
+fn make_levels(place: &Place, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let missing: Vec<_> = place.directory.ancestors().take_while(|level| !level.exists()).collect();
+    for level in missing.into_iter().rev() {
+        match fs::create_dir(level) {
+            Ok(()) => made.push(level.to_path_buf()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -158,4 +168,33 @@ fn must_be_unused(place: &Place) -> Result<()> {
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Cgroup;
+    use crate::plan::resources::{OnForbidden, Placement, Refused};
+
+    #[test]
+    fn what_was_made_above_goes_with_it_and_what_was_there_stays() {
+        let hierarchy = tempfile::tempdir().unwrap();
+        fs::create_dir(hierarchy.path().join("there")).unwrap();
+        fs::write(hierarchy.path().join("file"), "").unwrap();
+        let place = |below: &str| Place {
+            key: String::new(),
+            mount: hierarchy.path().to_path_buf(),
+            directory: hierarchy.path().join(below),
+            controllers: Vec::new(),
+        };
+        let placement = |places: &[&str]| {
+            let places = places.iter().map(|below| place(below)).collect();
+            Placement { places, unit: None, refused: Refused::Fails, devices: OnForbidden::Fail, owner: None }
+        };
+        let said = Cgroup::create(&placement(&["there/a/b", "file/c"]), &[]).err().unwrap().to_string();
+        assert!(said.contains("not a directory"), "{said}");
+        assert!(!hierarchy.path().join("there/a").exists() && hierarchy.path().join("there").exists());
+        Cgroup::create(&placement(&["there/a/b"]), &[]).unwrap();
+        assert!(hierarchy.path().join("there/a/b").exists());
+    }
 }

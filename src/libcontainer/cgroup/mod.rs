@@ -106,7 +106,7 @@ impl Cgroup {
                 continue;
             }
             // what was there before is not ours, nor what is not empty: rmdir(2) refuses that
-            made.into_iter().for_each(|directory| drop(fs::remove_dir(directory)));
+            made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
             let told = forbidden && placement.refused == Refused::Told;
             let text = format!("{error}: {NEEDS_PERMISSION}");
             return Err(if told { error.told(text) } else { error });

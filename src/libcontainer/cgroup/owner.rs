@@ -22,7 +22,8 @@ impl Cgroup {
     pub fn hand_to(&self, owner: &Owner, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get("").filter(|_| self.is_unified()) else { return Ok(()) };
         // who joins a user namespace has its maps, which no config tells
-        let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+        let file = format!("/proc/{pid}/uid_map");
+        let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, word(&error)))?;
         let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
         let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| FILES.to_owned());
         give(directory, uid, owner)?;

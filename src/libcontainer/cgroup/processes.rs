@@ -1,12 +1,12 @@
 //! Who is in a cgroup and below it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::children;
+use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
 
 /// The processes in a directory and in those below it, each once. One that is not there has none.
@@ -51,8 +51,7 @@ fn threads(directory: &Path, all: &mut Vec<i32>) -> Result<(), Errno> {
 
 /// `Tgid` of /proc/TID/status (proc(5)); None for a thread that has ended.
 fn process_of(thread: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+    ProcessStatus::of(thread).ok()?.field("Tgid")?.parse().ok()
 }
 
 fn numbers(file: &Path, all: &mut Vec<i32>) -> Result<(), Errno> {

@@ -25,6 +25,25 @@ pub struct Changed<'a> {
     before: Vec<Before>,
 }
 
+/// A file that systemd writes, and what it said before.
+#[derive(Debug)]
+struct Exact {
+    path: PathBuf,
+    said: String,
+}
+
+impl Exact {
+    fn put_back(&self) -> Result<()> {
+        // one that is not there any more has nothing to be written to
+        if fs::read_to_string(&self.path).is_ok_and(|says| says != self.said) {
+            let (said, path) = (self.said.trim(), self.path.display());
+            put(&self.path, said)
+                .map_err(|error| error!("linux.resources: write {said} back to {path}: {}", word(&error)))?;
+        }
+        Ok(())
+    }
+}
+
 /// What a file said.
 #[derive(Debug)]
 struct Before {
@@ -78,30 +97,36 @@ impl Cgroup {
     }
 
     /// systemd may write the limits of a unit again at any time, in its own rounding: it gets them first, and the exact
-    /// values come after it. On version 1 it takes all devices away before it gives some back.
-    fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<()> {
-        let Some(unit) = self.unit() else { return Ok(()) };
+    /// values come after it. On version 1 it takes all devices away before it gives some back. What cannot be written back
+    /// before other values have changed is returned.
+    fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<Vec<Exact>> {
+        let Some(unit) = self.unit() else { return Ok(Vec::new()) };
         let mut list = properties(&self.with_quota_and_period(writes));
         list.retain(|property| property.name != OOM_POLICY);
         list.extend(devices.map(device_properties).unwrap_or_default());
         if list.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let exact = self.what_systemd_rounds();
         self.undisturbed(self.paths.contains_key("devices"), || systemd::set(unit, &list))?;
-        // the new values follow; an error there says which old values could not be restored
-        exact.iter().for_each(|(path, said)| {
-            if fs::read_to_string(path).is_ok_and(|says| says != *said) {
-                let _ = put(path, said.trim());
-            }
-        });
-        Ok(())
+        Ok(exact.into_iter().filter(|exact| exact.put_back().is_err()).collect())
+    }
+
+    /// Writes back what systemd has rounded and `writes` do not write.
+    fn exact_again(&self, rounded: &[Exact], writes: &[Write]) -> Result<()> {
+        let written = |exact: &Exact| {
+            writes.iter().any(|write| {
+                self.directory_of(write).is_some_and(|directory| directory.join(&write.file) == exact.path)
+            })
+        };
+        rounded.iter().filter(|exact| !written(exact)).try_for_each(Exact::put_back)
     }
 
     /// What the files say that systemd writes again.
-    fn what_systemd_rounds(&self) -> Vec<(PathBuf, String)> {
+    fn what_systemd_rounds(&self) -> Vec<Exact> {
         let all = self.paths.values().flat_map(|directory| REWRITTEN.map(|file| directory.join(file)));
-        all.filter_map(|path| fs::read_to_string(&path).ok().map(|said| (path, said))).collect()
+        // each version, and each controller, has some of them
+        all.filter_map(|path| fs::read_to_string(&path).ok().map(|said| Exact { path, said })).collect()
     }
 
     /// systemd knows a share of the CPU, which version 1 has in two files: where one of them is written, with what the other
@@ -147,8 +172,9 @@ impl Cgroup {
 impl Changed<'_> {
     fn make(&self) -> Result<()> {
         let Change { writes, devices } = self.change;
-        self.cgroup.tell_systemd(writes, devices.map(|[new, _]| new))?;
+        let rounded = self.cgroup.tell_systemd(writes, devices.map(|[new, _]| new))?;
         self.cgroup.apply(writes)?;
+        self.cgroup.exact_again(&rounded, writes)?;
         devices.map_or(Ok(()), |[new, _]| self.cgroup.change_devices(new))
     }
 
@@ -167,7 +193,8 @@ impl Changed<'_> {
         let refused: Vec<_> = self.before.iter().rev().filter(|before| before.set_back().is_err()).collect();
         let refused = refused.into_iter().map(Before::set_back).filter_map(Result::err).next();
         let devices = self.change.devices.map_or(Ok(()), |[_, old]| self.cgroup.change_devices(old));
-        told.and(refused.map_or(Ok(()), Err)).and(devices)
+        let exact = told.and_then(|rounded| self.cgroup.exact_again(&rounded, self.change.writes));
+        exact.and(refused.map_or(Ok(()), Err)).and(devices)
     }
 }
 
@@ -232,6 +259,33 @@ mod tests {
         for (file, value, said, expected) in cases {
             assert_eq!(former(file, value, said).as_deref(), expected, "{file} {said:?}");
         }
+    }
+
+    #[test]
+    fn what_systemd_has_rounded_is_written_back_or_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cpu.max");
+        fs::write(&path, "1000 100000\n").unwrap();
+        let cgroup = Cgroup { paths: [(String::new(), directory.path().to_path_buf())].into(), ..Cgroup::default() };
+        let rounded = [Exact { path: path.clone(), said: "1234 100000\n".to_owned() }];
+        cgroup.exact_again(&rounded, &[]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().trim(), "1234 100000");
+        // a file that takes no value
+        let refusing = [Exact { path: "/proc/version".into(), said: "7\n".to_owned() }];
+        let said = cgroup.exact_again(&refusing, &[]).unwrap_err().to_string();
+        assert!(said.starts_with("linux.resources: write 7 back to /proc/version: "), "{said}");
+        // one that is to change is not as it was
+        fs::write(&path, "5 5\n").unwrap();
+        let write = Write {
+            controller: String::new(),
+            file: "cpu.max".to_owned(),
+            value: "5 5".to_owned(),
+            on_failure: OnFailure::Fail,
+            unless_used: None,
+            at: crate::config::At::new("place"),
+        };
+        cgroup.exact_again(&rounded, &[write]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "5 5\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,17 @@ impl Lock {
     }
 
     /// What must be undone if state.json does not say it all; None if no note can be read.
-    pub fn note(&self) -> Option<Note> {
-        Note::decode(&self.read(NOTE).ok()?)
+    ///
+    /// # Errors
+    /// The kernel's word: there may be one.
+    pub fn note(&self) -> Result<Option<Note>> {
+        match self.read(NOTE) {
+            Ok(text) => Ok(Note::decode(&text)),
+            Err(Unread::Absent | Unread::Damaged(_)) => Ok(None),
+            Err(Unread::Failed(error)) => {
+                Err(error).with_context(|| format!("read {}", self.path.join(NOTE).display()))
+            }
+        }
     }
 
     /// Where it is.
@@ -241,10 +250,19 @@ pub(super) fn holder(path: &Path) -> String {
     found().unwrap_or_else(|| "another process".to_owned())
 }
 
+/// The mode that was asked for, whatever our umask is: a mapped root must get through. By descriptor: another directory may
+/// have taken the path. (fchmod(2) takes none that is open as a path, and without read permission there is no other.)
+pub(super) fn open_to_mapped(directory: &OwnedFd) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    std::fs::set_permissions(itself, std::fs::Permissions::from_mode(0o711))
+}
+
 /// True for a cgroup below the top of its hierarchy, and for what is not there.
 pub(super) fn is_cgroup(path: &Path) -> bool {
-    /// CGROUP_SUPER_MAGIC and CGROUP2_SUPER_MAGIC (linux/magic.h).
-    const MAGIC: [u64; 2] = [0x0027_e0eb, 0x6367_7270];
+    // the types differ from one C library to the other
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+    const MAGIC: [u64; 2] = [libc::CGROUP_SUPER_MAGIC as u64, libc::CGROUP2_SUPER_MAGIC as u64];
     let plain = path.is_absolute() && path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
     let device = |path: &Path| rustix::fs::lstat(path).map(|stat| stat.st_dev);
     match rustix::fs::statfs(path) {

@@ -195,11 +195,12 @@ impl Reserved {
     fn locked(directory: &Path, id: &str) -> Result<Lock> {
         // while it is open, no other directory has its inode number
         let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-        // the mode that was asked for, whatever our umask is: a mapped root must get through
-        let opened = match fs::set_permissions(directory, Permissions::from_mode(0o711)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Attempt::Gone),
-            Err(error) => Err(error).with_context(|| format!("chmod {}", directory.display())),
-            Ok(()) => Lock::take(directory, Instant::now() + PATIENCE),
+        let opened = match &own {
+            Err(Errno::NOENT) => Ok(Attempt::Gone),
+            Err(errno) => Err(error!("open {}: {errno}", directory.display())),
+            Ok(own) => directory::open_to_mapped(own)
+                .with_context(|| format!("chmod {}", directory.display()))
+                .and_then(|()| Lock::take(directory, Instant::now() + PATIENCE)),
         };
         let lock = match opened {
             Ok(Attempt::Locked(lock)) => lock,

@@ -10,14 +10,13 @@ use rustix::path::DecInt;
 
 use super::{Late, LateIds, Outcome, Scene, Trouble, talk};
 use crate::plan::step::{Last, Missing, Slot, Target, What};
+use crate::sys::MAX_LINKS;
 use crate::sys::mount::Reach;
 use crate::wire::NO_PLACE;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// A path's longest form, PATH_MAX.
 const PATH_SIZE: usize = 4096;
-/// As many links as the kernel itself follows.
-const MAX_LINKS: u32 = 40;
 
 /// How a path leads to a directory in which something is made, and which mounts that directory may be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

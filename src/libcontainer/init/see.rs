@@ -94,6 +94,7 @@ fn detached(scene: &Scene<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>
         .map_err(words)?;
     }
     rustix::mount::fsconfig_create(fs).map_err(words)?;
+    // bits that no fsmount(2) has: the kernel refuses them all (EINVAL)
     let attributes = u32::try_from(mount.attributes).unwrap_or(u32::MAX);
     rustix::mount::fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
         .map_err(words)

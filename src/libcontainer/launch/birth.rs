@@ -14,7 +14,7 @@ use super::launched::{Launched, Lodging};
 use super::seal::Protected;
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
-use crate::error::{Result, error};
+use crate::error::{Context, Result, error};
 use crate::init::{self, Scene};
 use crate::plan::failure::words;
 use crate::plan::step::What;
@@ -171,7 +171,9 @@ impl Score {
             OomScore::Inherited(score) => (score, Err(())),
             OomScore::InheritedIfAllowed(score) => (score, Ok(())),
         };
-        let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default().trim().to_owned();
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj")
+            .context("process.oomScoreAdj: read /proc/self/oom_score_adj")?;
+        let own = own.trim().to_owned();
         if own == score.to_string() {
             return Ok(Score(None));
         }

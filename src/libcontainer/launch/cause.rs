@@ -16,6 +16,7 @@ use rustix::fs::{CWD, FileType, FsWord, Mode, OFlags, ResolveFlags, Stat, StatVf
 use rustix::io::Errno;
 
 use crate::sys::host_proc::HostProc;
+use crate::sys::process_status::ProcessStatus;
 use crate::wire::Failure;
 
 /// As many interpreters of interpreters as the kernel takes (fs/exec.c).
@@ -42,17 +43,16 @@ impl Place {
     pub(super) fn of(pid: i32, cwd: &Path) -> Option<Place> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let status = ProcessStatus::of(pid).ok()?;
         // the fourth is the one that the file system asks for (proc_pid_status(5))
-        let id = |name: &str| line(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
-        let others = line("Groups:")?.split_whitespace().filter_map(|gid| gid.parse().ok());
+        let id = |name: &str| status.field(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
+        let others = status.field("Groups")?.split_whitespace().filter_map(|gid| gid.parse().ok());
         Some(Place {
             root,
             cwd: cwd.to_path_buf(),
-            uid: id("Uid:")?,
-            gids: id("Gid:").into_iter().chain(others).collect(),
-            capabilities: u64::from_str_radix(line("CapEff:")?.trim(), 16).ok()?,
+            uid: id("Uid")?,
+            gids: id("Gid").into_iter().chain(others).collect(),
+            capabilities: u64::from_str_radix(status.field("CapEff")?, 16).ok()?,
         })
     }
 

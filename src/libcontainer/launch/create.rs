@@ -90,6 +90,7 @@ impl<'a> New<'a> {
                 let error = unmake(reserved, error);
                 if reached == Reached::Process {
                     let poststop = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
+                    // the failure of `create` is what is told, and nothing beside it: one record in the log
                     after_stop(poststop.unwrap_or_default(), &identity);
                 }
                 Err(error)

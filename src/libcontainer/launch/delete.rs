@@ -39,17 +39,23 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     }
     cgroup.delete()?;
     resctrl::remove(&container.record().own_groups(), &Kernel)?;
-    let hooks = hooks::of_container(&container).unwrap_or_default();
+    let (hooks, unread) = match hooks::of_container(&container) {
+        Ok(hooks) => (hooks, None),
+        Err(error) => (None, Some(error.context("hooks.poststop: not run"))),
+    };
     let record = container.record().clone();
     let left = record.coracle.as_ref().map(|own| take_away(&own.host_mounts)).transpose()?.unwrap_or_default();
     // runc has written state.json anew, and left out what is ours alone
-    if let Some(note) = lock.note().filter(|_| record.coracle.is_none()) {
+    if record.coracle.is_none()
+        && let Some(note) = lock.note()?
+    {
         undo::undo(&note)?;
     }
     container.remove(lock)?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let annotations = record.annotations();
-    Ok(left.into_iter().chain(after_stop(list, &Identity::of_record(&record, &annotations))).collect())
+    let warnings = left.into_iter().chain(unread);
+    Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations))).collect())
 }
 
 /// Runs poststop hooks. What went wrong is returned, as the specification wants it.

@@ -24,6 +24,7 @@ use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
 use crate::plan::{OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
+use crate::sys::process_status::ProcessStatus;
 use crate::wait;
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
@@ -222,7 +223,7 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     resctrl::join(&launched.armed.groups, pid, &Kernel)?;
     for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
         if let Opening::HookState(status) = opening {
-            let state = identity.state(status, pid_inside(pid));
+            let state = identity.state(status, pid_inside(pid)?);
             let file = launched.armed.fd(Slot(slot))?;
             // the bridge's may be longer
             let state = rustix::fs::ftruncate(file, 0).and_then(|()| rustix::io::pwrite(file, &state, 0));
@@ -233,10 +234,12 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
 }
 
 /// The pid as the container counts: the last of NSpid in /proc/PID/status (proc(5)).
-fn pid_inside(pid: i32) -> i32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    line.and_then(|pids| pids.split_whitespace().last()).and_then(|pid| pid.parse().ok()).unwrap_or(pid)
+/// A kernel without pid namespaces has no such line.
+fn pid_inside(pid: i32) -> Result<i32> {
+    let failed = || format!("read /proc/{pid}/status");
+    let status = ProcessStatus::of(pid).with_context(failed)?;
+    let inside = status.field("NSpid").and_then(|pids| pids.split_whitespace().last());
+    inside.map_or(Ok(pid), |inside| inside.parse().map_err(|why| error!("{}: NSpid: {why}", failed())))
 }
 
 fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {

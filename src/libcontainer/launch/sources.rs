@@ -16,10 +16,9 @@ use rustix::io::Errno;
 use crate::init::{Late, LateIds};
 use crate::plan::step::Slot;
 use crate::plan::{Opening, Plan};
+use crate::sys::MAX_LINKS;
 use crate::sys::mount::Reach;
 
-/// As many links as the kernel itself follows.
-const MAX_LINKS: u32 = 40;
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// The source of a bind mount, as the plan has it.

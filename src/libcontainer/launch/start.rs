@@ -62,6 +62,7 @@ fn give_word_once(container: &mut Container) -> Result<()> {
     let directory = container.directory();
     let (told, cause) = give_word(container).context("exec fifo")?;
     for name in [EXEC_FIFO, EXEC_ANSWER] {
+        // no process reads there any more, and that is what counts: `delete` removes the file
         let _ = fs::remove_file(directory.join(name));
     }
     match told {

@@ -15,6 +15,7 @@ pub mod keyring;
 pub mod mount;
 pub mod net;
 pub mod page;
+pub mod process_status;
 pub mod sched;
 pub mod seccomp;
 pub mod signals;
@@ -24,6 +25,9 @@ pub mod text;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
+
+/// As many links as the kernel itself follows in one path: MAXSYMLINKS (linux/namei.h).
+pub const MAX_LINKS: u32 = 40;
 
 /// A raw syscall's result as rustix and `init` know it.
 fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
