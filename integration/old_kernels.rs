@@ -61,7 +61,7 @@ const ROWS: [Row; 19] = [
 ];
 
 /// Tags of what is no call, or of an argument in memory, at which no filter looks: why there is no row.
-const NO_CALL: [(&str, &str, &str); 15] = [
+const NO_CALL: [(&str, &str, &str); 16] = [
     ("4.10, 4.14", "plan/resctrl.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("4.10, 4.14", "resctrl/mod.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("6.8", "plan/mount_entry.rs", "the order of a text"),
@@ -77,6 +77,7 @@ const NO_CALL: [(&str, &str, &str); 15] = [
     ("5.11", "cgroup/devices.rs", "how memory is counted"),
     ("5.5", "cgroup/mod.rs", "how long a write takes"),
     ("5.14", "cgroup/mod.rs", "a file of a cgroup"),
+    ("5.17", "cgroup/oom.rs", "a number in a file of a cgroup"),
 ];
 /// The same, of the clone and of mapped mounts.
 const NO_CALL_OF_LAUNCH: [(&str, &str, &str); 2] = [
