@@ -10,8 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 use netlink_packet_core::{
-    DecodeError, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable,
-    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator, Parseable, parse_string,
+    DecodeError, Emitable, ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator, Parseable,
+    parse_string,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
@@ -269,9 +270,9 @@ fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool>
         rest = rest.get(length..).unwrap_or_default();
         match packet.payload {
             NetlinkPayload::InnerMessage(Message::Address(address)) => heard.push(address),
-            NetlinkPayload::Error(error) if error.code.is_some() => {
-                let errno = errno(&error.to_io());
-                bail!(kernels_words(&error.header).map_or(words(errno), |said| said_with(&said, errno)));
+            NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
+                let errno = errno(code.get().checked_neg());
+                bail!(kernels_words(&header).map_or(words(errno), |said| said_with(&said, errno)));
             }
             NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(true),
             _ => {}
@@ -300,12 +301,12 @@ fn kernels_words(refused: &[u8]) -> Option<String> {
 }
 
 fn told(error: &io::Error) -> String {
-    words(errno(error))
+    words(errno(error.raw_os_error()))
 }
 
-fn errno(error: &io::Error) -> Errno {
-    // a number that is no errno, which rustix does not take
-    let number = error.raw_os_error().filter(|number| (1..4096).contains(number));
+fn errno(number: Option<i32>) -> Errno {
+    // rustix panics at a number that is not an errno
+    let number = number.filter(|number| (1..4096).contains(number));
     Errno::from_raw_os_error(number.unwrap_or(libc::EIO))
 }
 
