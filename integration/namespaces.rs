@@ -213,6 +213,22 @@ fn a_joined_mount_namespace_of_somebody_else_leaves_the_hosts_alone() {
     assert_eq!(on_top(&before), on_top(&after));
 }
 
+/// pivot_root(2) changes the root of all processes in the namespace.
+#[test]
+fn the_runtimes_own_mount_namespace_is_not_joined() {
+    needs_root!("a mount namespace that may be damaged");
+    only!(Who::Us; "runc and crun give the container's root to all that is in the namespace");
+    let mut world = World::running(&["true"]);
+    for path in ["/proc/self/ns/mnt", "/proc/thread-self/ns/mnt"] {
+        world.namespace("mount", Some(path));
+        world.write();
+        let said = world.call_apart(&["run", &world.id]).fails();
+        let told = format!("{}.path: {path} is the runtime's own mount namespace", world.last_namespace());
+        assert!(said.contains(&told), "{said}");
+    }
+    leaves_nothing(&world);
+}
+
 /// crun 1.8 leaves the cgroup of such a failure on version 2.
 fn leaves_nothing(world: &World) {
     match who() {

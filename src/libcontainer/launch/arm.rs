@@ -221,7 +221,10 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::Namespace(path, kind) => {
             let file = simple(path, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             match crate::sys::clone::namespace_kind(file.as_fd()) {
-                Ok(there) if there == *kind => Ok(file),
+                Ok(there) if there == *kind => {
+                    must_be_another(&file, *kind, path, at)?;
+                    Ok(file)
+                }
                 Ok(there) => {
                     let (there, wanted) = (crate::plan::step::Namespaces(there), crate::plan::step::Namespaces(*kind));
                     bail!("{at}: {} is a {there} namespace and not a {wanted} namespace", path.display())
@@ -249,6 +252,22 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             bail!("{at}: not opened here")
         }
     }
+}
+
+/// A mount namespace that is joined gets the container's root, which all its processes then have: it cannot be ours.
+fn must_be_another(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
+    if kind != libc::CLONE_NEWNS as u64 {
+        return Ok(());
+    }
+    let own = Path::new("/proc/self/ns/mnt");
+    let of = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
+    let own = rustix::fs::stat(own).map(of).map_err(|errno| told(at, own, errno))?;
+    let other = rustix::fs::fstat(file).map(of).map_err(|errno| told(at, path, errno))?;
+    if own == other {
+        let path = path.display();
+        bail!("{at}: {path} is the runtime's own mount namespace: the container's root would become the host's");
+    }
+    Ok(())
 }
 
 /// What is to be copied by init, looked at as if it were copied here.
