@@ -183,8 +183,6 @@ pub(super) fn trap() -> ! {
     unsafe {
         std::arch::asm!("udf #0", options(noreturn))
     };
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    compile_error!("the undefined instruction is missing for this processor");
 }
 
 /// A copy of this process to run one hook in (fork(2)): the pid, or 0 in the copy.

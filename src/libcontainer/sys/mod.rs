@@ -1,6 +1,15 @@
 //! The only unsafe code: kernel calls that neither `nix` nor `rustix` wraps, one file per family of man pages.
 //! Everything here is a syscall and nothing else: no allocation, no locks, so `init` may call all of it after the fork.
 
+// clone.rs and stack.rs have assembly for two processors; programs for BPF and seccomp read the low half of a word first
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    target_endian = "little",
+    target_os = "linux"
+)))]
+compile_error!("libcontainer knows Linux on x86_64 and on aarch64 (64 bits, little-endian) and no other system");
+
 pub mod bpf;
 pub mod clone;
 pub mod command_line;
