@@ -4,6 +4,8 @@
 mod commands;
 mod go_style;
 mod help;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 use std::ffi::{OsStr, OsString};
