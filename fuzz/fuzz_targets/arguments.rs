@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 
 #[path = "../../src/cli/mod.rs"]
 mod cli;
+#[path = "../../src/log.rs"]
+mod log;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let words: Vec<OsString> = bytes.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();

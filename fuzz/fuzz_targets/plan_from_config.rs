@@ -3,82 +3,47 @@
 #![no_main]
 
 use std::hint::black_box;
+use std::sync::LazyLock;
 
 use libcontainer::config::{self, At};
-use libcontainer::host::cgroups::{Hierarchy, Unified};
-use libcontainer::host::{Cgroups, Host, Lsm, Me, Mounts, Resctrl, Users};
 use libcontainer::plan::resources::update;
-use libcontainer::plan::step::Namespaces;
-use libcontainer::plan::{
-    self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, Manager, RootChange, Rootless, Start, Terminal,
-};
+use serde_json::{Value, json};
+
+#[path = "../../tests/cases/mod.rs"]
+mod cases;
+
+/// Hosts and command lines, in the words of tests/*/*.host: root with version 2 and all labels; root with version 1; an ordinary
+/// user; root in a user namespace; a further process.
+static HOSTS: LazyLock<[Value; 6]> = LazyLock::new(|| {
+    let all = json!(["pid", "network", "ipc", "uts", "mount", "cgroup", "user", "time"]);
+    [
+        json!({"apparmor": true, "own apparmor files": true, "selinux": true}),
+        json!({"cgroups": "v1", "no pivot": true, "notify": true}),
+        json!({"cgroups": "hybrid", "uid": 1000, "nested": true, "bounding": 0, "resctrl": "not mounted"}),
+        json!({"cgroups": "none", "nested": true, "no console socket": true, "no cgroup": true, "resctrl": "unknown"}),
+        json!({"exec": {"namespaces": all}}),
+        json!({"exec": {"namespaces": ["pid"]}, "cgroups": "v1", "uid": 1000, "listen fds": 2}),
+    ]
+});
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     black_box(config::near_misses(bytes));
-    let at = At::new("process");
-    let _ = black_box(config::load_process(bytes, &at));
-    let hosts = hosts();
+    let _ = black_box(config::load_process(bytes, &At::new("process")));
     if let Ok(asked) = config::load_resources(bytes) {
-        for host in &hosts {
-            let _ = black_box(update::update(&serde_json::json!({"pids": {"limit": 5}}), &asked, &host.cgroups));
+        for layout in ["v1", "v2"] {
+            let before = json!({"pids": {"limit": 5}});
+            let _ = black_box(update::update(&before, &asked, &cases::cgroups(layout)));
         }
     }
     let Ok(config) = config::load(bytes) else { return };
-    for host in &hosts {
-        for flags in [flags(CgroupUse::Own), flags(CgroupUse::Unit(Manager::System))] {
-            let ask = Asked { config: &config, host, flags: &flags };
-            told(plan::create(&ask));
-            if let Some(process) = config.spec.process() {
-                let container = Joined { pid: 4242, kinds: Namespaces(0x7e02_0000) };
-                told(plan::exec(&ask, &Joining { process, at: &at, container }));
-            }
+    for host in HOSTS.iter() {
+        if host.get("exec").is_some() && config.spec.process().is_none() {
+            continue;
         }
+        // as `explain` has it, and as mistakes are told
+        black_box(match cases::plan_of(&config, host) {
+            Ok(plan) => plan.to_string(),
+            Err(faults) => faults.to_string(),
+        });
     }
 });
-
-/// As `explain` has it, and as mistakes are told.
-fn told(plan: Result<plan::Plan, config::Faults>) {
-    black_box(match plan {
-        Ok(plan) => plan.to_string(),
-        Err(faults) => faults.to_string(),
-    });
-}
-
-/// Root with version 2 and all labels; root with version 1; an ordinary user.
-fn hosts() -> [Host; 3] {
-    let unified = Cgroups { v1: Vec::new(), v2: Some(Unified { mount: "/sys/fs/cgroup".into(), own: "/us".into() }) };
-    let legacy = ["memory", "cpu", "cpuset", "pids", "devices", "blkio", "hugetlb", "rdma", "name=systemd"].map(|name| {
-        Hierarchy {
-            controllers: vec![name.to_owned()],
-            mount: format!("/sys/fs/cgroup/{name}").into(),
-            own: "/us".into(),
-        }
-    });
-    let all = (1 << 41) - 1;
-    let root = Me { bounding: all, ..Me::default() };
-    let user = Me { uid: 1000, gid: 1000, users: Users::Nested, mounts: Mounts::Inside, bounding: all };
-    let lsm = Lsm { apparmor: true, own_apparmor_files: true, selinux: true };
-    let resctrl = Resctrl::At("/sys/fs/resctrl".into());
-    [
-        Host { cgroups: unified, me: root, lsm, has_kcore: true, resctrl: resctrl.clone() },
-        Host { cgroups: Cgroups { v1: legacy.into(), v2: None }, me: root, resctrl, ..Host::default() },
-        Host { me: user, ..Host::default() },
-    ]
-}
-
-fn flags(cgroup: CgroupUse) -> Flags {
-    Flags {
-        id: "box".to_owned(),
-        bundle: "/bundle".into(),
-        terminal: Terminal::Sent,
-        start: Start::OnFifo,
-        root_change: RootChange::Pivot,
-        keyring: Keyring::New,
-        extra_fds: 0,
-        listen_fds: 0,
-        notify: None,
-        cgroup,
-        rootless: Rootless::Auto,
-        death_signal: None,
-    }
-}
