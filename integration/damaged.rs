@@ -433,6 +433,34 @@ fn the_programs_exit_code_is_runs_own_even_if_something_cannot_be_removed() {
     world.assert_clean();
 }
 
+#[test]
+fn a_cgroup_that_cannot_be_seen_is_not_called_removed() {
+    only!(Who::Us; "the peers say nothing, or warn, and lose it");
+    crate::needs_cgroup!();
+    if !crate::ordinary::root() {
+        return crate::world::skip(&crate::world::test_name(), "only root can unmount cgroups");
+    }
+    for args in [&["true"][..], &["sh", "-c", "sleep 1000 & sleep 1000"]] {
+        let mut world = World::running(args);
+        world.without_namespace("pid");
+        world.begin();
+        let mut verb = vec!["delete"];
+        if args == ["true"] {
+            world.wait_for_status("stopped");
+        } else {
+            verb.push("--force");
+        }
+        let runtime = world.command(&[&verb[..], &[&*world.id]].concat());
+        let mut blind = std::process::Command::new("unshare");
+        blind.args(["-m", "--propagation", "private", "sh", "-c", r#"umount -l /sys/fs/cgroup; exec "$@""#, "sh"]);
+        let said = crate::world::finish(blind.arg(runtime.get_program()).args(runtime.get_args())).fails();
+        assert!(said.contains("no cgroup file system is mounted there"), "{verb:?}: {said}");
+        assert!(!world.cgroups().is_empty() && world.path("state").join(&world.id).is_dir(), "{verb:?}");
+        world.call(&["delete", "--force", &world.id]).ok();
+        world.assert_clean();
+    }
+}
+
 /// /proc/PID/stat that gives EIO: the container's process may live, so nothing may be taken from it.
 #[test]
 fn a_container_that_cannot_be_looked_at_has_not_stopped() {

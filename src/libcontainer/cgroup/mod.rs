@@ -253,9 +253,12 @@ impl Cgroup {
     /// Every process in it and below it.
     ///
     /// # Errors
-    /// A directory that cannot be read, other than one that is not there.
+    /// A directory that cannot be read, other than one that was removed.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let Some(directory) = self.main() else { return Ok(Vec::new()) };
+        if !directory.exists() {
+            gone(directory).with_context(|| format!("read processes of {}", directory.display()))?;
+        }
         processes::of(directory).with_context(|| format!("read processes of {}", directory.display()))
     }
 
@@ -421,12 +424,31 @@ fn children(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
+/// A missing cgroup directory is a removed one only where its hierarchy is mounted. Elsewhere it cannot be seen.
+///
+/// # Errors
+/// What is there is not a cgroup file system.
+fn gone(directory: &Path) -> Result<()> {
+    let above = directory.ancestors().find(|above| above.exists());
+    match above.map(rustix::fs::statfs) {
+        Some(Ok(there)) if is_cgroup_file_system(&there) => Ok(()),
+        _ => bail!("no cgroup file system is mounted there, so its processes cannot be seen"),
+    }
+}
+
+/// Whether statfs(2) says that it is cgroup v1 or v2.
+// the types differ from one C library to the other
+#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+pub(crate) fn is_cgroup_file_system(there: &rustix::fs::StatFs) -> bool {
+    [libc::CGROUP_SUPER_MAGIC as u64, libc::CGROUP2_SUPER_MAGIC as u64].contains(&(there.f_type as u64))
+}
+
 /// True when it is gone, false when it is still busy. Only where rmdir alone does not do it are the levels below looked at.
 fn remove(directory: &Path) -> Result<bool> {
     match fs::remove_dir(directory) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
-            Some(libc::ENOENT) => Ok(true),
+            Some(libc::ENOENT) => gone(directory).map(|()| true),
             // rmdir(2) says so before it looks for the name: what could not be made there need not be removed
             Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {

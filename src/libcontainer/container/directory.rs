@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat
 use rustix::io::Errno;
 
 use super::{NOTE, Note};
+use crate::cgroup::is_cgroup_file_system;
 use crate::error::{Context, Result, bail, error};
 use crate::wait::{self, Stopped};
 
@@ -260,18 +261,12 @@ pub(super) fn open_to_mapped(directory: &OwnedFd) -> std::io::Result<()> {
 
 /// True for a cgroup below the top of its hierarchy, and for what is not there.
 pub(super) fn is_cgroup(path: &Path) -> bool {
-    // the types differ from one C library to the other
-    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
-    const MAGIC: [u64; 2] = [libc::CGROUP_SUPER_MAGIC as u64, libc::CGROUP2_SUPER_MAGIC as u64];
     let plain = path.is_absolute() && path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
     let device = |path: &Path| rustix::fs::lstat(path).map(|stat| stat.st_dev);
     match rustix::fs::statfs(path) {
         Err(errno) => plain && errno == Errno::NOENT,
-        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
         Ok(there) => {
-            plain
-                && MAGIC.contains(&(there.f_type as u64))
-                && path.parent().is_some_and(|above| device(above) == device(path))
+            plain && is_cgroup_file_system(&there) && path.parent().is_some_and(|above| device(above) == device(path))
         }
     }
 }
