@@ -6,12 +6,15 @@
 #   ARGV      where each command line of the runtime goes, if anywhere
 #   KEEP      if set, the working directory stays
 #   TREE      if set, the root directory of a newer Debian, which the suite runs in
+#   GUEST     if set, the suite runs in the guest with systemd of hack/vm, where containers are units; the number says how
+#             many times longer it may take
 # A suite runs in pid, mount and network namespaces of its own: all that it starts ends with it, its mounts, bridges and
 # firewall rules are gone, and /run (sockets, locks, runtime state) is its own.
 
 HERE=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 : "${RUNTIME:?set by hack/engines/run}" "${CACHE:?set by hack/engines/run}" "${REPORT:=/dev/null}" "${CHURN:=30}"
 NAME=$(basename "$RUNTIME")
+LAST_CPU=$(($(nproc) - 1))
 IMAGES=$CACHE/images
 CASES=()
 scenario() { CASES+=("$1|$2"); }
@@ -32,7 +35,8 @@ hasnt() { [[ $2 != *"$1"* ]] || fail "${3:-text}: [$1] in: $2"; }
 like() { [[ $2 =~ $1 ]] || fail "${3:-text}: not like /$1/: $2"; }
 # within SECONDS COMMAND...: tries it every tenth of a second
 within() {
-  local tries=$(($1 * 10))
+  # the guest is emulated
+  local tries=$(($1 * ${GUEST:-1} * 10))
   shift
   while ! "$@" >/dev/null 2>&1; do
     tries=$((tries - 1))
@@ -55,6 +59,35 @@ cgroup_of() {
     path=$(awk -F: -v c="$1" '("," $2 ",") ~ ("," c ",") { print $3 }' "/proc/$2/cgroup" | head -1)
     echo "/sys/fs/cgroup/$1$path"
   fi
+}
+# limit WHAT PID: a limit as its cgroup says it; that of version 2 in the words of version 1
+limit() {
+  local directory
+  case $1 in
+    memory | reservation) directory=$(cgroup_of memory "$2") ;;
+    quota | period | shares) directory=$(cgroup_of cpu "$2") ;;
+    frozen) directory=$(cgroup_of freezer "$2") ;;
+  esac
+  if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+    case $1 in
+      memory) cat "$directory/memory.limit_in_bytes" ;;
+      reservation) cat "$directory/memory.soft_limit_in_bytes" ;;
+      quota) cat "$directory/cpu.cfs_quota_us" ;;
+      period) cat "$directory/cpu.cfs_period_us" ;;
+      shares) cat "$directory/cpu.shares" ;;
+      frozen) cat "$directory/freezer.state" ;;
+    esac
+    return
+  fi
+  case $1 in
+    memory) cat "$directory/memory.max" ;;
+    reservation) cat "$directory/memory.low" ;;
+    quota) cut -d' ' -f1 "$directory/cpu.max" ;;
+    period) cut -d' ' -f2 "$directory/cpu.max" ;;
+    # by the line of the first runtimes (20), or by the curve of the newer ones (59)
+    shares) case $(cat "$directory/cpu.weight") in 20 | 59) echo 512 ;; *) cat "$directory/cpu.weight" ;; esac ;;
+    frozen) case $(cat "$directory/cgroup.freeze") in 1) echo FROZEN ;; *) echo THAWED ;; esac ;;
+  esac
 }
 namespace() { readlink "/proc/$1/ns/$2"; }
 privileges() { grep -E '^(Cap|NoNewPrivs|Seccomp:)' "/proc/$1/status"; }
@@ -136,7 +169,16 @@ X
   chmod 755 "$RT"
 }
 
+# in the guest everything is the suite's own, and systemd must be able to see it
+enter_guest() {
+  export W INSIDE=1
+  W=$(mktemp -d /var/tmp/engines.XXXXXX)
+  chmod 755 "$W"
+  exec bash "$0" </dev/null
+}
+
 enter_namespaces() {
+  [ -z "${GUEST:-}" ] || enter_guest
   [ "$(id -u)" = 0 ] || { echo "engines: not root" >&2 && exit 1; }
   export W INSIDE=1 status
   W=$(mktemp -d /var/tmp/engines.XXXXXX)
@@ -159,12 +201,14 @@ enter_namespaces() {
 }
 
 own_world() {
-  # as on a host with systemd; a peer group of this mount namespace's own
-  mount --make-rshared /
-  mount -t tmpfs -o mode=755 tmpfs /run
-  mkdir -p /run/user
-  mkdir -m 1777 -p /run/lock
-  ip link set lo up
+  if [ -z "${GUEST:-}" ]; then
+    # as on a host with systemd; a peer group of this mount namespace's own
+    mount --make-rshared /
+    mount -t tmpfs -o mode=755 tmpfs /run
+    mkdir -p /run/user
+    mkdir -m 1777 -p /run/lock
+    ip link set lo up
+  fi
   mkdir -p "$W/log" "$W/tmp" "$W/v"
   mkdir -m 1777 -p "$W/td"
   cd "$W" || exit 1
@@ -196,6 +240,7 @@ main() {
     [ -z "${ONLY:-}" ] || [[ "$n $name" =~ $ONLY ]] || continue
     limit=90
     [[ $name != churn* ]] || limit=$((CHURN + 180))
+    [ -z "${GUEST:-}" ] || limit=$((limit * GUEST))
     from=$(date +%s%N)
     setsid -w timeout -k 5 $limit bash "$0" --case "${case##*|}" >"$W/log/$n" 2>&1 </dev/null
     code=$?
