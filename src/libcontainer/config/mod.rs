@@ -95,7 +95,7 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
         return;
     };
     // one property on the way to the limit at each level; all others are skipped
-    #[derive(Default, serde::Deserialize)]
+    #[derive(serde::Deserialize)]
     struct Document {
         linux: Option<Linux>,
     }
@@ -111,7 +111,8 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
     struct Pids {
         limit: Option<serde::de::IgnoredAny>,
     }
-    let text: Document = serde_json::from_slice(bytes).unwrap_or_default();
+    // what cannot be read again keeps its limit
+    let Ok(text) = serde_json::from_slice::<Document>(bytes) else { return };
     let pids = text.linux.and_then(|linux| linux.resources).and_then(|resources| resources.pids);
     if pids.is_none_or(|pids| pids.limit.is_none()) {
         resources.set_pids(None);
@@ -133,9 +134,10 @@ pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Fa
 /// # Errors
 /// All mistakes, each with its place.
 pub fn load_resources(bytes: &[u8]) -> Result<Value, Faults> {
-    let read = read::typed::<LinuxResources>(bytes, &At::new("linux.resources"))?;
-    let text = serde_json::from_slice(bytes);
-    read.faults.into_result(text.unwrap_or_default())
+    let at = At::new("linux.resources");
+    let read = read::typed::<LinuxResources>(bytes, &at)?;
+    let value = serde_json::from_slice(bytes).map_err(|error| Faults::one(at, read::not_json(&error)))?;
+    read.faults.into_result(value)
 }
 
 /// Two numbers of a version, such as 1.0: the specification wants three, and every runtime takes it.
@@ -184,6 +186,8 @@ mod tests {
             linux.resources().as_ref().unwrap().pids().map(|pids| pids.limit())
         };
         assert_eq!((pids("{}"), pids(r#"{"limit":0}"#), pids(r#"{"limit":7}"#)), (None, Some(0), Some(7)));
+        // twice: the types refuse it and the last one counts, and it stays the limit
+        assert_eq!(pids(r#"{"limit":0,"limit":0}"#), Some(0));
         // an unknown property of the same name at another level changes nothing
         assert_eq!(pids(r#"{"limit":0}},"limit":1,"pids":{"limit":1"#), Some(0));
     }

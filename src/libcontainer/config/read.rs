@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Known {
     }
 }
 
-fn not_json(error: &serde_json::Error) -> String {
+pub(super) fn not_json(error: &serde_json::Error) -> String {
     if error.is_eof() && error.line() <= 1 && error.column() == 0 {
         return "is empty".to_owned();
     }

@@ -241,20 +241,23 @@ fn quota_of_two_files(writes: &[Write]) -> Vec<Property> {
 }
 
 fn words(write: &Write) -> Vec<Property> {
-    let must = |name: &str, value| vec![Property { name: name.to_owned(), value, need: Need::Must }];
     let may = |name: &str, value| vec![Property { name: name.to_owned(), value, need: Need::May }];
-    let number = || Value::Uint64(limit(&write.value));
+    let number = |name: &str, need| {
+        let property = |value| Property { name: name.to_owned(), value: Value::Uint64(value), need };
+        limit(&write.value).map(property).into_iter().collect()
+    };
+    let must = |name: &str| number(name, Need::Must);
     match write.file.as_str() {
-        "memory.max" => must("MemoryMax", number()),
-        "memory.low" => must("MemoryLow", number()),
-        "memory.high" => must("MemoryHigh", number()),
-        "memory.min" => must("MemoryMin", number()),
-        "memory.swap.max" => must("MemorySwapMax", number()),
-        "memory.zswap.max" => may("MemoryZSwapMax", number()),
-        "memory.limit_in_bytes" => must("MemoryLimit", number()),
-        "pids.max" => must("TasksMax", number()),
-        "cpu.weight" => must("CPUWeight", number()),
-        "cpu.shares" => must("CPUShares", number()),
+        "memory.max" => must("MemoryMax"),
+        "memory.low" => must("MemoryLow"),
+        "memory.high" => must("MemoryHigh"),
+        "memory.min" => must("MemoryMin"),
+        "memory.swap.max" => must("MemorySwapMax"),
+        "memory.zswap.max" => number("MemoryZSwapMax", Need::May),
+        "memory.limit_in_bytes" => must("MemoryLimit"),
+        "pids.max" => must("TasksMax"),
+        "cpu.weight" => must("CPUWeight"),
+        "cpu.shares" => must("CPUShares"),
         // KERNEL(5.15), systemd 252: no weight means idle
         "cpu.idle" if write.value.trim() == "1" => may("CPUWeight", Value::Uint64(0)),
         // none of its own; the shares follow where there are any
@@ -267,16 +270,24 @@ fn words(write: &Write) -> Vec<Property> {
             let policy = if write.value.trim() == "1" { "kill" } else { "continue" };
             may(OOM_POLICY, Value::Text(policy.to_owned()))
         }
-        "blkio.weight" => must("BlockIOWeight", number()),
+        "blkio.weight" => must("BlockIOWeight"),
         "io.weight" | "io.bfq.weight" => io_weight(write),
         "io.max" => io_max(&write.value),
         _ => Vec::new(),
     }
 }
 
-/// `max` and negative numbers are infinity.
-fn limit(text: &str) -> u64 {
-    text.trim().parse().unwrap_or(u64::MAX)
+/// A limit as the kernel reads it (memparse): a number, with K, M, G, T, P or E behind it for sizes. `max` and negative numbers
+/// are infinity. None for anything else: the kernel says what is wrong with it when the file is written, and systemd is not
+/// given a limit that is wider.
+fn limit(text: &str) -> Option<u64> {
+    let text = text.trim();
+    if text == "max" || text.parse::<i64>().is_ok_and(|number| number < 0) {
+        return Some(u64::MAX);
+    }
+    let suffix = text.chars().last().and_then(|last| "KMGTPE".find(last.to_ascii_uppercase()));
+    let (digits, shift) = suffix.map_or((text, 0), |n| (&text[..text.len() - 1], 10 * (n + 1)));
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// `quota period`, in microseconds, as CPU time per second. systemd computes the quota from it, and drops the fraction:
@@ -286,9 +297,10 @@ fn quota(text: &str) -> Vec<Property> {
     let mut parts = text.split_whitespace();
     let (quota, period) = (parts.next().unwrap_or("max"), parts.next().and_then(|text| text.parse::<u64>().ok()));
     let period = period.unwrap_or(100_000).max(1);
-    let per_second = match quota.parse::<u64>() {
-        Ok(quota) => quota.saturating_mul(1_000_000).div_ceil(period).max(10_000),
-        Err(_) => u64::MAX,
+    let per_second = match limit(quota) {
+        Some(u64::MAX) => u64::MAX,
+        Some(quota) => quota.saturating_mul(1_000_000).div_ceil(period).max(10_000),
+        None => return Vec::new(),
     };
     vec![
         Property { name: "CPUQuotaPerSecUSec".to_owned(), value: Value::Uint64(per_second), need: Need::Must },
@@ -313,7 +325,7 @@ fn io_weight(write: &Write) -> Vec<Property> {
         _ => &write.value,
     };
     let (device, weight) = value.split_once(' ').unwrap_or(("default", value));
-    let weight = limit(weight);
+    let Some(weight) = limit(weight) else { return Vec::new() };
     let (name, value) = match device {
         "default" => ("IOWeight", Value::Uint64(weight)),
         device => ("IODeviceWeight", Value::Rates(vec![(format!("/dev/block/{device}"), weight)])),
@@ -333,7 +345,7 @@ fn io_max(text: &str) -> Vec<Property> {
             "wiops" => "IOWriteIOPSMax",
             _ => return None,
         };
-        let value = Value::Rates(vec![(format!("/dev/block/{device}"), limit(rate))]);
+        let value = Value::Rates(vec![(format!("/dev/block/{device}"), limit(rate)?)]);
         Some(Property { name: name.to_owned(), value, need: Need::May })
     };
     settings.split_whitespace().filter_map(one).collect()
@@ -428,6 +440,11 @@ mod tests {
     fn each_limit_has_its_word() {
         let cases = [
             ("memory.max", "max", "MemoryMax=infinity"),
+            ("memory.max", "64M", "MemoryMax=67108864"),
+            ("memory.max", "1g", "MemoryMax=1073741824"),
+            ("memory.max", "64X", ""),
+            ("memory.max", "99999999E", ""),
+            ("cpu.max", "many 100000", ""),
             ("memory.swap.max", "5", "MemorySwapMax=5"),
             ("pids.max", "10", "TasksMax=10"),
             ("cpu.max", "50000 100000", "CPUQuotaPerSecUSec=500000 CPUQuotaPeriodUSec=100000"),
