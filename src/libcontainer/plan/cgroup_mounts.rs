@@ -136,7 +136,7 @@ fn links(entry: &Entry<'_>, name: &str, hierarchy: Option<&Hierarchy>, acts: &mu
     for controller in controllers.filter(|controller| *controller != name && !controller.contains('=')) {
         let path = format!("{}/{controller}", entry.destination);
         if let (Some(to), Some(path)) = (c_string(name, &entry.at, notes), c_string(&path, &entry.at, notes)) {
-            acts.push(Act::Symlink(to, path, entry.at.clone()));
+            acts.push(Act::Symlink { to, path, at: entry.at.clone() });
         }
     }
 }

@@ -9,7 +9,7 @@ use super::finished::{
     IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks, TimeOffset, Writer,
 };
 use super::mount_options::{self, PROPAGATION};
-use super::namespaces::KINDS;
+use super::namespaces;
 use super::resctrl::Group;
 use super::resources::Write;
 use super::step::{
@@ -221,7 +221,7 @@ impl fmt::Display for Slot {
 
 impl fmt::Display for Namespaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = KINDS.iter().filter(|(kind, ..)| self.has(*kind)).map(|(_, word, _)| *word).collect();
+        let words: Vec<_> = namespaces::words(*self).collect();
         f.write_str(if words.is_empty() { "nothing new".to_owned() } else { words.join(" ") }.as_str())
     }
 }
@@ -427,7 +427,7 @@ fn word(value: &CStr) -> String {
     }
 }
 
-fn text(value: &CStr) -> String {
+pub(super) fn text(value: &CStr) -> String {
     value.to_string_lossy().into_owned()
 }
 

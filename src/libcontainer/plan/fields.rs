@@ -1,12 +1,11 @@
 //! The arguments of a step as JSON: `explain --format json` has them beside the text, for programs.
 
-use std::ffi::CStr;
-
 use serde_json::{Value, json};
 
-use super::namespaces::KINDS;
+use super::explain::text;
+use super::namespaces::words;
 use super::needs::{Right, Writes};
-use super::step::{Change, ConsoleDevice, Exec, HookCommand, Namespaces, NewMount, What};
+use super::step::{Change, ConsoleDevice, Exec, HookCommand, NewMount, What};
 use crate::sys::mount::Reach;
 use crate::wire::Ask;
 
@@ -36,7 +35,9 @@ impl What {
     fn arguments(&self) -> Value {
         match self {
             What::Ask(ask) => json!({"for": asked(*ask)}),
-            What::Join(_, kinds) | What::Unshare(kinds) | What::Spawn(kinds) => json!({"namespaces": words(*kinds)}),
+            What::Join(_, kinds) | What::Unshare(kinds) | What::Spawn(kinds) => {
+                json!({"namespaces": words(*kinds).collect::<Vec<_>>()})
+            }
             What::Keyring(name) | What::Hostname(name) | What::Domainname(name) => json!({"name": text(name)}),
             What::Label { value, .. } | What::Sysctl { value, .. } => json!({"value": text(value)}),
             What::Propagate { flags, .. } => json!({"flags": flags}),
@@ -123,10 +124,6 @@ fn asked(ask: Ask) -> &'static str {
     }
 }
 
-fn words(kinds: Namespaces) -> Vec<&'static str> {
-    KINDS.iter().filter(|(kind, ..)| kinds.has(*kind)).map(|(_, word, _)| *word).collect()
-}
-
 fn new_mount(mount: &NewMount) -> Value {
     let settings =
         mount.settings.iter().map(|(key, value)| json!([text(key), value.as_ref().map(|value| text(value))]));
@@ -152,8 +149,4 @@ fn program(exec: &Exec) -> Value {
     let args: Vec<_> = exec.args.iter().map(text).collect();
     let candidates: Vec<_> = exec.candidates.iter().map(|path| text(path)).collect();
     json!({"args": args, "candidates": candidates})
-}
-
-fn text(value: &CStr) -> String {
-    value.to_string_lossy().into_owned()
 }

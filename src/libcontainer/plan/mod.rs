@@ -82,7 +82,7 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
     let limits = limits::read(own, born, held, given, notes);
     let oom_score_adj = limits::oom_score(own, given, notes);
-    affinity::read(own, notes); //                    for exec, and wrong for everybody
+    affinity::read(own, notes); //                    exec uses it; a mistake in it is told now
     let labels = labels::of_process(own, given, notes);
     let session = session::read(own, born, given, notes);
     let time_offsets = times::read(given, kinds, notes);
@@ -110,16 +110,16 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
     session.begin(steps); //                          session and keyring
     let root_slot = root.attach(steps); //            propagation first, or mounts leak to the host
     let pids = entering::open_pids(kinds, steps);
-    let open = mounts.steps(kinds, pids, steps); //   in config order                               SPEC: config.md#mounts
+    let writable = mounts.steps(kinds, pids, steps); // in config order   SPEC: config.md#mounts
     devices.steps(root, steps);
     entering::loopback(kinds, steps);
-    net_devices::steps(&net_devices, steps); // ORDER: before the kernel parameters, which may be those of a device
+    net_devices::steps(&net_devices, steps); //       ORDER: before the kernel parameters, which may be those of a device
     names.steps(steps);
     sysctl::steps(parameters, steps); //              on the host's own /proc
     let hooked = hooks.run_in_container();
-    hooks.in_runtime(steps); //                       createRuntime                                 SPEC: runtime.md#lifecycle
+    hooks.in_runtime(steps); //                       createRuntime   SPEC: runtime.md#lifecycle
     if hooked {
-        entering::into_pids(kinds, pids, steps); //   hooks are in the container's namespaces       SPEC: config.md#posix-platform-hooks
+        entering::into_pids(kinds, pids, steps); //   hooks are in the container's namespaces   SPEC: config.md#posix-platform-hooks
     }
     hooks.in_container(steps); //                     createContainer
     labels.at_exec(steps); //                         for the exec; a hook must not wear them
@@ -130,12 +130,12 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
     entering::into_cgroup(kinds, steps);
     session.console(steps);
     covered.steps(steps); //                          ORDER: after pivot, on the container's own /proc
-    open.into_iter().for_each(|mount| mount.step(steps));
+    writable.into_iter().for_each(|mount| mount.step(steps));
     payload.make_cwd(steps);
     root.finish(steps); //                            read-only last, when nothing has to be made any more
     payload.place(steps); //                          the working directory and HOME, as root
     scheduling.steps(steps); //                       scheduler, priorities, memory
-    credentials.give_up_power(until_exec, steps); //      no_new_privs, groups, ids, capabilities
+    credentials.give_up_power(until_exec, steps); //  no_new_privs, groups, ids, capabilities
     // ORDER: others see it when nothing of the host's is in reach, and no right is left that the program has not
     if let Some((_, at)) = kinds.pids_of_others() {
         entering::born_last(at, facts, steps);
@@ -204,13 +204,13 @@ pub fn exec(given: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     process::begin(steps);
     entering::unseen(steps);
     affinity.before_cgroup(steps);
-    labels.at_exec(steps); //               ORDER: on the host's /proc, before the container's is all there is
+    labels.at_exec(steps); //                         ORDER: on the host's /proc, before the container's is all there is
     labels.of_keyring(steps);
     entering::join(container, born, facts, steps);
     session.begin(steps);
     session.further_terminal(steps);
     payload.place(steps);
-    affinity.in_cgroup(steps); //           before the scheduler, which may look at it
+    affinity.in_cgroup(steps); //                     before the scheduler, which may look at it
     scheduling.steps(steps);
     credentials.give_up_power(until_exec, steps);
     if born == Born::Last {

@@ -1,7 +1,7 @@
 //! One entry of `mounts`, understood, and what becomes of it.
 
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
@@ -59,7 +59,7 @@ pub(super) struct Entry<'a> {
 /// What is done for the mounts, in this order.
 #[derive(Debug)]
 pub(super) enum Act {
-    /// The container is in its cgroup from here on.
+    /// Init is in the container's cgroup from here on, and in a cgroup namespace where there is a new one.
     EnterCgroup,
     /// A new file system.
     New(New),
@@ -67,9 +67,9 @@ pub(super) enum Act {
     Bind(Bind),
     /// The mount that is at a place already is changed.
     Remount(Vec<Change>, Target, At),
-    /// A link, to and at these.
-    Symlink(CString, CString, At),
-    /// What may be written to until now becomes so.
+    /// A symbolic link.
+    Symlink { to: CString, path: CString, at: At },
+    /// A mount that was writable until now becomes read-only.
     Close(Closing),
 }
 
@@ -107,7 +107,7 @@ pub(super) enum MapsOf {
     /// The user namespace that init is born in.
     Own,
     /// One that is joined, by its file and property.
-    Joined(std::path::PathBuf, At),
+    Joined(PathBuf, At),
     /// One of its own.
     Given(IdMaps),
 }
@@ -121,7 +121,7 @@ pub(super) enum MissingPlace {
     LikeSource,
 }
 
-/// A mount that is closed to writing only when nothing has to be made in it any more.
+/// A mount that becomes read-only when nothing has to be made in it any more.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) path: CString,
@@ -134,7 +134,7 @@ impl Act {
         match self {
             Act::New(new) => Some((&new.mount.target.path, true)),
             Act::Bind(bind) => Some((&bind.path, false)),
-            Act::EnterCgroup | Act::Remount(..) | Act::Symlink(..) | Act::Close(_) => None,
+            Act::EnterCgroup | Act::Remount(..) | Act::Symlink { .. } | Act::Close(_) => None,
         }
     }
 }

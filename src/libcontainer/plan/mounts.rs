@@ -34,8 +34,8 @@ const SUPERBLOCK: [(&CStr, u64); 5] = [
 #[derive(Debug)]
 pub(super) struct Mounts {
     acts: Vec<Act>,
-    /// What is closed to writing when all nodes, mount points and directories have been made.
-    open: Vec<Closing>,
+    /// Mounts that become read-only when all nodes, mount points and directories have been made.
+    left_writable: Vec<Closing>,
     /// The user who governs the container's cgroup.
     pub(super) cgroup_owner: Option<Owner>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Mounts {
 /// Reads them.
 pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
     let list = known.given.config.spec.mounts().as_deref().unwrap_or_default();
-    let mut mounts = Mounts { acts: Vec::with_capacity(list.len() + 1), open: Vec::new(), cgroup_owner: None };
+    let mut mounts = Mounts { acts: Vec::with_capacity(list.len() + 1), left_writable: Vec::new(), cgroup_owner: None };
     let mut in_cgroup = false;
     for (n, mount) in list.iter().enumerate() {
         let Some(entry) = entry(mount, At::new("mounts").index(n), notes) else { continue };
@@ -60,7 +60,7 @@ pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
             mounts.cgroup_owner = cgroup_mounts::owner(known, &entry).or(mounts.cgroup_owner);
             cgroup_mounts::read(known, &entry, &mut mounts.acts, notes);
         } else if let Some(mut new) = new(known, &entry, notes) {
-            mounts.open.extend(leave_open(&mut new.mount, &entry));
+            mounts.left_writable.extend(leave_writable(&mut new.mount, &entry));
             mounts.acts.push(Act::New(new));
         }
     }
@@ -72,11 +72,12 @@ pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
 }
 
 impl Mounts {
-    /// What is mounted at the same place covers a tmpfs that is still open to writing, and a remount has the last word: it is
-    /// closed before.
+    /// A mount that is left writable becomes read-only before another one covers it, or a remount changes it.
     fn close_below(&mut self, entry: &Entry<'_>) {
-        while let Some(n) = self.open.iter().position(|open| open.path.to_bytes() == entry.destination.as_bytes()) {
-            self.acts.push(Act::Close(self.open.remove(n)));
+        while let Some(n) =
+            self.left_writable.iter().position(|left| left.path.to_bytes() == entry.destination.as_bytes())
+        {
+            self.acts.push(Act::Close(self.left_writable.remove(n)));
         }
     }
 
@@ -85,7 +86,7 @@ impl Mounts {
         self.acts.iter().filter_map(Act::target)
     }
 
-    /// Mounts all. `pids` is the pid namespace that a proc file system is to show, where that is not init's.
+    /// Mounts all, and returns the mounts that are left writable. `pids` is the pid namespace that a proc file system is to show, where that is not init's.
     pub(super) fn steps(self, kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) -> Vec<Closing> {
         for act in self.acts {
             match act {
@@ -93,11 +94,11 @@ impl Mounts {
                 Act::New(new) => new.steps(pids, steps),
                 Act::Bind(bind) => bind.steps(steps),
                 Act::Remount(changes, target, at) => steps.at(&at, What::Remount(changes, target)),
-                Act::Symlink(to, path, at) => steps.at(&at, What::Symlink { to, path }),
+                Act::Symlink { to, path, at } => steps.at(&at, What::Symlink { to, path }),
                 Act::Close(closing) => closing.step(steps),
             }
         }
-        self.open
+        self.left_writable
     }
 }
 
@@ -111,7 +112,7 @@ fn enter_cgroup(kinds: &Kinds, steps: &mut Steps) {
 }
 
 /// ORDER: a tmpfs becomes read-only after nodes and mount points have been made in it.
-fn leave_open(mount: &mut NewMount, entry: &Entry<'_>) -> Option<Closing> {
+fn leave_writable(mount: &mut NewMount, entry: &Entry<'_>) -> Option<Closing> {
     let read_only = libc::MOUNT_ATTR_RDONLY;
     if mount.fstype.as_c_str() != c"tmpfs" || mount.attributes & read_only == 0 {
         return None;

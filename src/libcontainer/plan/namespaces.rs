@@ -135,6 +135,11 @@ pub(super) fn is_joined(given: &Asked<'_>, kind: u64) -> bool {
     list.any(|namespace| namespace.path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()))
 }
 
+/// The spec's words for a set.
+pub(super) fn words(kinds: Namespaces) -> impl Iterator<Item = &'static str> {
+    KINDS.iter().filter(move |(kind, ..)| kinds.has(*kind)).map(|(_, word, _)| *word)
+}
+
 /// The spec's word for a kind.
 fn word(kind: u64) -> &'static str {
     KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("unknown", |(_, word, _)| word)

@@ -79,6 +79,8 @@ struct Needs<'a> {
     /// Whether it attaches a mount, or changes one that is attached.
     mounts: bool,
     writes: Writes<'a>,
+    /// The place that it puts a mount at.
+    target: Option<&'a Target>,
     /// The descriptors that it uses beside the container's root.
     slots: [Option<(Slot, Use)>; 4],
 }
@@ -91,7 +93,7 @@ const NICE: Right = Right::Capability(CapabilitySet::SYS_NICE);
 const SETID: Right = Right::Capability(CapabilitySet::SETUID.union(CapabilitySet::SETGID));
 
 fn needs<'a>(name: &'static str, right: Right) -> Needs<'a> {
-    Needs { name, right, mounts: false, writes: Writes::Nothing, slots: [None; 4] }
+    Needs { name, right, mounts: false, writes: Writes::Nothing, target: None, slots: [None; 4] }
 }
 
 impl<'a> Needs<'a> {
@@ -101,6 +103,10 @@ impl<'a> Needs<'a> {
 
     fn mounting(self, writes: Writes<'a>) -> Needs<'a> {
         Needs { writes, mounts: true, ..self }
+    }
+
+    fn attaching(self, target: &'a Target) -> Needs<'a> {
+        Needs { target: Some(target), ..self.mounting(Writes::Inside(&target.path)) }
     }
 
     fn using<const N: usize>(mut self, slots: [Option<(Slot, Use)>; N]) -> Needs<'a> {
@@ -137,16 +143,16 @@ impl What {
             What::AttachRoot { tree, path, .. } => {
                 needs("mount root", ADMIN).mounting(Path(path)).using([Some((*tree, Use::Attach))])
             }
-            What::NewMount(mount) => needs("mount", ADMIN).mounting(Inside(&mount.target.path)).using(of_mount(mount)),
+            What::NewMount(mount) => needs("mount", ADMIN).attaching(&mount.target).using(of_mount(mount)),
             What::Find(slot) => needs("find", Anybody).using([Some((*slot, Use::Find))]),
             What::Copy(slot, _) => needs("open_tree", ADMIN).using([Some((*slot, Use::Copy))]),
             What::EmptyDirectory(slot, _) => needs("empty directory", ADMIN).using([Some((*slot, Use::MakeEmpty))]),
             What::Bind(slot, _, target) => {
-                needs("bind", ADMIN).mounting(Inside(&target.path)).using([looks(target), Some((*slot, Use::Attach))])
+                needs("bind", ADMIN).attaching(target).using([looks(target), Some((*slot, Use::Attach))])
             }
-            What::BindOrLink(slot, _, target) => needs("bind or link", ADMIN)
-                .mounting(Inside(&target.path))
-                .using([looks(target), Some((*slot, Use::Attach))]),
+            What::BindOrLink(slot, _, target) => {
+                needs("bind or link", ADMIN).attaching(target).using([looks(target), Some((*slot, Use::Attach))])
+            }
             What::Remount(_, target) => needs("remount", ADMIN).mounting(Inside(&target.path)).using([looks(target)]),
             What::Mknod(node) => needs("mknod", Capability(CapabilitySet::MKNOD)).writing(Inside(&node.path)),
             What::Symlink { path, .. } => needs("symlink", OVERRIDE).writing(Inside(path)),
@@ -231,11 +237,7 @@ impl What {
 
     /// The place that it puts a mount at.
     pub fn target(&self) -> Option<&Target> {
-        match self {
-            What::NewMount(mount) => Some(&mount.target),
-            What::Bind(_, _, target) | What::BindOrLink(_, _, target) => Some(target),
-            _ => None,
-        }
+        self.needs().target
     }
 
     /// Whether it goes through the host's /proc: to write, or to look at the process's own namespaces.
