@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::needs_root;
-use crate::world::World;
+use super::attacker;
+use super::exchange::Racer;
+use crate::mountinfo::HostMount;
+use crate::world::{Who, World};
+use crate::{needs, needs_root, only};
 
 fn names(directory: &Path) -> Vec<PathBuf> {
     let mut names: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -116,4 +119,58 @@ fn a_console_that_is_a_link_to_what_is_missing_in_a_bind_is_not_made() {
     fs::write(host.join("console"), "the host's\n").unwrap();
     world.run().ok();
     assert_eq!(fs::read_to_string(host.join("console")).unwrap(), "the host's\n");
+}
+
+/// A mount moves with the directory that it lies on. While /vol is exchanged with a directory of the image, what is to be made in
+/// that directory would be made in a file system of the host's that `rbind` has taken along. Seen on coracle before it climbed
+/// from there, and on Debian's runc.
+#[test]
+fn nothing_is_made_in_a_mount_below_an_rbind_that_was_moved() {
+    only!(Who::Us; "Debian's runc makes the node on the host");
+    needs!(attacker().is_some(), "no C compiler");
+    needs_root!("device nodes");
+    for (directory, made, terminal) in [("dev2/sub", "evil", false), ("dev", "console", true)] {
+        let mut world = World::running(&["true"]);
+        let host = world.path("host");
+        let top = directory.split('/').next().unwrap();
+        let sub = host.join(directory.strip_prefix(top).unwrap().trim_start_matches('/'));
+        let _sub = (sub != host).then(|| HostMount::of(&["-t", "tmpfs", "sub"], &sub));
+        for directory in [host.clone(), sub.join("pts"), world.rootfs("vol"), world.rootfs(directory).join("pts")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        *world.at("/root/readonly") = json!(false);
+        world.config["process"]["terminal"] = json!(terminal);
+        *world.at("/mounts") = json!([
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
+            {"destination": "/vol", "source": host, "options": ["rbind"]},
+        ]);
+        if !terminal {
+            *world.at("/linux/devices") = json!([{"path": "/dev2/sub/evil", "type": "c", "major": 1, "minor": 3}]);
+        }
+        world.write();
+        let racer = Racer::between(&[(world.rootfs("vol"), world.rootfs(top))]);
+        let (mut refused, mut there) = (0, 0);
+        for _ in 0..20 {
+            refused += u32::from(world.run().err.contains("it is in what is bound from the host"));
+            there += u32::from(fs::remove_file(sub.join(made)).is_ok());
+        }
+        racer.stop();
+        assert_eq!(there, 0, "{made} is made on the host");
+        assert!(refused > 0, "the racer has not got there");
+    }
+}
+
+/// What is mounted in the root before, and a file system of the container's own in a bind, are places for nodes.
+#[test]
+fn nodes_are_made_in_mounts_of_the_root_and_in_new_ones_inside_a_bind() {
+    needs_root!("device nodes");
+    let mut world = World::running(&["ls", "/pre/node", "/data/own/node"]);
+    let _pre = HostMount::of(&["-t", "tmpfs", "pre"], &world.rootfs("pre"));
+    fs::create_dir(world.path("data")).unwrap();
+    world.mount(json!({"destination": "/data", "source": world.path("data"), "options": ["rbind"]}));
+    world.mount(json!({"destination": "/data/own", "type": "tmpfs", "source": "tmpfs"}));
+    let node = |path: &str| json!({"path": path, "type": "c", "major": 1, "minor": 3});
+    *world.at("/linux/devices") = json!([node("/pre/node"), node("/data/own/node")]);
+    assert_eq!(world.run().ok().lines().count(), 2);
 }

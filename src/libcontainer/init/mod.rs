@@ -83,10 +83,32 @@ pub struct Left {
     fifo: Cell<Option<Slot>>,
     /// True when `TryChdir` has got there, so that the user need not be able to.
     arrived: Cell<bool>,
+    /// The ids of the new file systems that are mounted, with a place for each. There is no heap to put them on later.
+    new: Vec<Cell<u64>>,
     /// The mount in which nodes are made, once it is known not to be bound from the host.
     not_bound: Cell<Option<u64>>,
     /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
     home: Cell<Option<Home>>,
+}
+
+impl Left {
+    /// Room for what these steps will leave.
+    pub fn by(steps: [&[Step]; 2]) -> Left {
+        let new = |step: &&Step| matches!(step.what, What::NewMount(_));
+        let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
+        Left { new: vec![Cell::new(0); count], ..Left::default() }
+    }
+
+    /// Remembers a new file system by the id of its mount.
+    fn is_mounted(&self, id: u64) {
+        if let Some(free) = self.new.iter().find(|known| known.get() == 0) {
+            free.set(id);
+        }
+    }
+
+    fn is_new(&self, id: u64) -> bool {
+        self.new.iter().any(|known| known.get() == id)
+    }
 }
 
 /// Room for one environment entry.

@@ -19,19 +19,19 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 const PATH_SIZE: usize = 4096;
 
 /// How a path leads to a directory in which something is made, and which mounts that directory may be in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way<'p> {
     /// Links are followed, into any mount: config.json asks for a mount there.
     Any,
-    /// No link is followed: what is made is in the mount that config.json names.
-    Unlinked,
-    /// No link is followed, and nothing is made in a mount that is bound from the host.
+    /// No link is followed, and nothing is made in what is bound from the host.
     Named,
-    /// Links are followed. Nothing is made in a mount that is bound from the host, or in any mount inside it.
+    /// As `Named`, but a bind on this path, or above it, is allowed: config.json asks for both.
+    Within(&'p CStr),
+    /// Links are followed. Nothing is made in what is bound from the host.
     Linked,
 }
 
-impl Way {
+impl Way<'_> {
     fn resolve(self) -> ResolveFlags {
         if self.follows_links() { IN_ROOT } else { IN_ROOT | ResolveFlags::NO_SYMLINKS }
     }
@@ -43,20 +43,16 @@ impl Way {
     /// Whether something may be made in `place`: the descriptor in which it is made, so nobody can exchange it afterwards.
     fn allows(self, scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
         match self {
-            Way::Any | Way::Unlinked => Ok(()),
-            Way::Named => not_a_bind(scene, place),
-            Way::Linked => not_in_a_bind(scene, place),
+            Way::Any => Ok(()),
+            Way::Named => not_in_a_bind(scene, place, None, "it is in what is bound from the host"),
+            Way::Within(path) => not_in_a_bind(scene, place, Some(path), "it is in what is bound from the host"),
+            Way::Linked => not_in_a_bind(scene, place, None, "a link leads into what is bound from the host"),
         }
     }
 }
 
-/// Does `make` by `Named`; where a link of the image is on the way, by `Linked`.
-fn outside_binds<T>(make: impl Fn(Way) -> Outcome<T>) -> Outcome<T> {
-    no_link_into_binds(Way::Named, make)
-}
-
 /// Does `make` by `way`, which follows no link; where a link of the image is on the way, by `Linked`.
-fn no_link_into_binds<T>(way: Way, make: impl Fn(Way) -> Outcome<T>) -> Outcome<T> {
+fn no_link_into_binds<T>(way: Way<'_>, make: impl Fn(Way<'_>) -> Outcome<T>) -> Outcome<T> {
     match make(way) {
         Err(Trouble { errno: Errno::LOOP, .. }) => make(Way::Linked),
         other => other,
@@ -65,14 +61,16 @@ fn no_link_into_binds<T>(way: Way, make: impl Fn(Way) -> Outcome<T>) -> Outcome<
 
 /// As `open_target`, for a file that config.json has not asked to be in a mount of the host's.
 pub(super) fn open_target_outside_binds(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
-    open_or_make(scene, target, |root, path| outside_binds(|way| make(root, path, target.missing, scene, way)))
+    open_or_make(scene, target, |root, path| {
+        no_link_into_binds(Way::Named, |way| make(root, path, target.missing, scene, way))
+    })
 }
 
 /// As `open_target`, for a file that config.json asks for without a mount: it is made where its path leads, but not by a link of
 /// the image into a mount of the host's.
 pub(super) fn open_target_without_links_into_binds(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
     open_or_make(scene, target, |root, path| {
-        no_link_into_binds(Way::Unlinked, |way| make(root, path, target.missing, scene, way))
+        no_link_into_binds(Way::Within(&target.path), |way| make(root, path, target.missing, scene, way))
     })
 }
 
@@ -127,7 +125,7 @@ pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcom
     open_in(scene.root()?, path, flags, Way::Any)
 }
 
-pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way) -> Outcome<OwnedFd> {
+pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way<'_>) -> Outcome<OwnedFd> {
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), way.resolve()) {
             // KERNEL(5.6): openat2. EAGAIN: something was renamed meanwhile, and the kernel would not vouch for the result (openat2(2))
@@ -144,10 +142,10 @@ pub(super) fn parent_of<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(Owned
 
 /// As `parent_of`, for what config.json has not asked to be in a mount of the host's.
 pub(super) fn parent_outside_binds<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
-    outside_binds(|way| parent_by(scene, path, way))
+    no_link_into_binds(Way::Named, |way| parent_by(scene, path, way))
 }
 
-fn parent_by<'p>(scene: &Scene<'_>, path: &'p CStr, way: Way) -> Outcome<(OwnedFd, &'p CStr)> {
+fn parent_by<'p>(scene: &Scene<'_>, path: &'p CStr, way: Way<'_>) -> Outcome<(OwnedFd, &'p CStr)> {
     let bytes = path.to_bytes_with_nul();
     let slash = bytes.iter().rposition(|byte| *byte == b'/');
     let (above, name) = slash.map_or((&b"."[..], bytes), |slash| (&bytes[..slash], &bytes[slash + 1..]));
@@ -166,36 +164,30 @@ fn parent_by<'p>(scene: &Scene<'_>, path: &'p CStr, way: Way) -> Outcome<(OwnedF
     Ok((parent, name))
 }
 
-/// The plan makes nothing in what is bound from the host, by the names of places. The image may have been changed since
-/// (a mount moves with the directory that is renamed), so the mount itself is looked at, once for all that is made in it.
-fn not_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
+/// As many mounts as are climbed.
+const MAX_MOUNTS: u32 = 100;
+
+/// The plan makes nothing in what is bound from the host, by the names of places. A link of the image may lead elsewhere, and the
+/// image may have been changed since (a mount moves with the directory that is renamed): so the mount itself is looked at.
+/// It must be the root's, or a new file system of ours. A bind may have others below it, with ids that nobody knows
+/// (`rbind`); those that the root has are its own. Which of the two it is, the mounts above say.
+fn not_in_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>, within: Option<&CStr>, refused: &'static str) -> Outcome {
     let id = mount_id(place)?;
     if scene.left.not_bound.get() == Some(id) {
         return Ok(());
     }
-    if id != mount_id(scene.root()?)? && bound(scene).any(|bound| mount_id(bound) == Ok(id)) {
-        return Err(Trouble::saying(Errno::PERM, "it is in what is bound from the host"));
-    }
-    scene.left.not_bound.set(Some(id));
-    Ok(())
-}
-
-/// As many mounts as are climbed.
-const MAX_MOUNTS: u32 = 100;
-
-/// Where a link of the image is on the way (`/dev`), the plan's names say nothing: neither the mount of `place` nor one
-/// that it lies in may be bound from the host.
-fn not_in_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = mount_id(scene.root()?)?;
     let mut place = rustix::fs::openat(place, c".", directory, Mode::empty())?;
     for _ in 0..MAX_MOUNTS {
-        let id = mount_id(place.as_fd())?;
-        if id == root {
+        let here = mount_id(place.as_fd())?;
+        if here == root || scene.left.is_new(here) {
+            scene.left.not_bound.set(Some(id));
             return Ok(());
         }
-        if bound(scene).any(|bound| mount_id(bound) == Ok(id)) {
-            return Err(Trouble::saying(Errno::PERM, "a link leads into what is bound from the host"));
+        if let Some((_, target)) = binds(scene).find(|(tree, _)| mount_id(*tree) == Ok(here)) {
+            let asked = within.is_some_and(|path| is_at_or_above(target, path));
+            return if asked { Ok(()) } else { Err(Trouble::saying(Errno::PERM, refused)) };
         }
         while !begins_a_mount(&place)? {
             place = rustix::fs::openat(&place, c"..", directory, Mode::empty())?;
@@ -205,16 +197,22 @@ fn not_in_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
     Err(Errno::LOOP.into())
 }
 
-/// What is bound from the host.
-fn bound<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = BorrowedFd<'a>> {
+fn is_at_or_above(target: &Target, path: &CStr) -> bool {
+    let rest = path.to_bytes().strip_prefix(target.path.to_bytes());
+    target.path.as_c_str() == c"." || rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+}
+
+/// What is bound from the host, with its place.
+fn binds<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (BorrowedFd<'a>, &'a Target)> {
     let steps = scene.steps.iter().flat_map(|list| list.iter());
-    steps.filter_map(|step| match step.what {
-        What::Bind(slot, ..) | What::BindOrLink(slot, ..) => scene.fd(slot).ok(),
+    steps.filter_map(|step| match &step.what {
+        What::Bind(slot, _, target) | What::BindOrLink(slot, _, target) => Some((scene.fd(*slot).ok()?, target)),
+        What::NewMount(mount) => Some((scene.fd(mount.fallback?).ok()?, &mount.target)),
         _ => None,
     })
 }
 
-fn mount_id(place: BorrowedFd<'_>) -> Result<u64, Errno> {
+pub(super) fn mount_id(place: BorrowedFd<'_>) -> Result<u64, Errno> {
     let stat = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
     // a kernel or a filter that leaves the field out: all mounts would look like one
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat.stx_mnt_id) }
@@ -229,7 +227,7 @@ pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
 /// Makes `path` and the directories above it. Each component is made in a descriptor of its parent that was resolved in
 /// the root, so nothing is ever made outside (CVE-2024-45310). A link that points nowhere is followed as if its
 /// target were wanted, again inside the root, unless `way` follows no links.
-pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way) -> Outcome {
+pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way<'_>) -> Outcome {
     if make_last(root, path, missing, scene, way)? {
         return Ok(());
     }
@@ -247,7 +245,7 @@ pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &
 }
 
 /// The common case, in three calls: only the last component is missing. False when it is not that simple.
-fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way) -> Outcome<bool> {
+fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way<'_>) -> Outcome<bool> {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     let (above, name) = slash.map_or((&b"."[..], path), |slash| (&path[..slash], &path[slash + 1..]));
     if above.is_empty() || name.is_empty() {
@@ -272,7 +270,7 @@ fn make_once(
     path: &[u8],
     missing: Missing,
     scene: &Scene<'_>,
-    way: Way,
+    way: Way<'_>,
     next: &mut [u8; PATH_SIZE],
 ) -> Outcome<Option<usize>> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -302,7 +300,7 @@ fn make_once(
     Ok(None)
 }
 
-fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, scene: &Scene<'_>, way: Way) -> Outcome {
+fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, scene: &Scene<'_>, way: Way<'_>) -> Outcome {
     way.allows(scene, parent)?;
     let directory = match missing {
         Missing::Directory => true,

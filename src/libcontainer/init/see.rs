@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::place::{
-    Way, make, open_existing, open_path, open_target, open_target_outside_binds, parent_of, parent_outside_binds,
+    Way, make, mount_id, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
+    parent_outside_binds,
 };
 use super::{Outcome, Scene, Trouble, copy, pids, talk};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
@@ -30,6 +31,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
                 copy::directory(covered, detached.as_fd())?;
             }
             change(detached.as_fd(), &mount.changes)?;
+            scene.left.is_mounted(mount_id(detached.as_fd())?);
             attach(detached.as_fd(), target.as_fd())
         }
         (Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }), Some(tree)) => {

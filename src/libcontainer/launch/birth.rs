@@ -46,6 +46,8 @@ impl Armed {
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
         let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
         let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
+        let steps: [&[_]; 2] = [&plan.bridge, &plan.init];
+        let left = init::Left::by(steps);
         close_to_others(plan.birth.dumpable)?;
         let (side, born) = clone_into(flags, cgroup);
         if matches!(side, Ok(Side::Child)) {
@@ -71,8 +73,8 @@ impl Armed {
                     proc: &self.proc,
                     talk: theirs,
                     page: &self.page,
-                    steps: [&plan.bridge, &plan.init],
-                    left: init::Left::default(),
+                    steps,
+                    left,
                 })
             }
             Side::Parent(pid, pidfd) => {
