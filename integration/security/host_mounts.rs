@@ -18,6 +18,13 @@ fn mounted(place: &Path) -> bool {
 
 /// A container without a mount namespace that has a tmpfs at /data/inner.
 fn world() -> World {
+    let world = planned();
+    world.begin();
+    assert!(mounted(&world.rootfs("data/inner")));
+    world
+}
+
+fn planned() -> World {
     let mut world = World::running(&["sleep", "1000"]);
     world.without_namespace("mount");
     *world.at("/root/readonly") = json!(false);
@@ -25,8 +32,6 @@ fn world() -> World {
     let linux = world.config["linux"].as_object_mut().unwrap();
     linux.remove("maskedPaths");
     linux.remove("readonlyPaths");
-    world.begin();
-    assert!(mounted(&world.rootfs("data/inner")));
     world
 }
 
@@ -67,4 +72,67 @@ fn what_is_unmounted_already_is_no_error() {
     let _other = HostMount::of(&["-t", "tmpfs", "other"], &world.rootfs("data/inner"));
     world.call(&["delete", "--force", &world.id]).ok();
     assert!(mounted(&world.rootfs("data/inner")), "somebody else's mount is gone");
+}
+
+fn damage(world: &World) {
+    fs::write(world.path("state").join(&world.id).join("state.json"), "garbage").unwrap();
+}
+
+/// What others have mounted below the root since: not "all that was not there before" is the container's.
+#[test]
+fn what_others_mount_below_the_root_is_left_where_the_state_is_damaged() {
+    needs_root!("mounts on the host");
+    let world = world();
+    let (own, later) = (world.rootfs("data/inner"), world.rootfs("later"));
+    let _later = HostMount::of(&["-t", "tmpfs", "later"], &later);
+    let on_top = HostMount::of(&["-t", "tmpfs", "top"], &own);
+    damage(&world);
+    let said = world.call(&["delete", "--force", &world.id]).fails();
+    assert!(said.contains(&format!("another one lies on {}", own.display())), "{said}");
+    assert!(mounted(&later) && mounted(&own), "somebody else's mount is gone");
+    drop(on_top);
+    assert!(mounted(&own), "the container's own was on top");
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert!(mounted(&later) && !mounted(&own));
+}
+
+/// One of ours stays with one of theirs in it.
+#[test]
+fn what_others_mount_in_the_containers_mount_keeps_it() {
+    needs_root!("mounts on the host");
+    let world = world();
+    let own = world.rootfs("data/inner");
+    let inside = HostMount::of(&["-t", "tmpfs", "inside"], &own.join("inside"));
+    let deleted = world.call(&["delete", "--force", &world.id]);
+    assert!(deleted.err.contains(&format!("the mount at {} is left", own.display())), "{}", deleted.err);
+    assert!(mounted(&own.join("inside")), "somebody else's mount is gone");
+    drop(inside);
+    finish(Command::new("umount").arg(&own)).ok();
+}
+
+/// While the container is made, its hook mounts something for somebody else (or another container in the same root does). Its
+/// own mounts go with it, with what came by `rbind`, also if its making fails or its creator is killed.
+#[test]
+fn what_others_mount_while_the_container_is_made_is_left() {
+    needs_root!("mounts on the host");
+    for (last, made) in [("exit 0", true), ("exit 3", false), ("kill -9 $PPID", false)] {
+        let mut world = planned();
+        let (source, theirs) = (world.path("source"), world.rootfs("theirs"));
+        let _sub = HostMount::of(&["-t", "tmpfs", "sub"], &source.join("sub"));
+        fs::create_dir(&theirs).unwrap();
+        world.mount(json!({"destination": "/vol", "source": source, "options": ["rbind"]}));
+        let script = format!("mount -t tmpfs theirs {}; {last}", theirs.display());
+        world.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script],
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]});
+        world.write();
+        let own = ["data/inner", "vol", "vol/sub"].map(|place| world.rootfs(place));
+        assert_eq!(world.call(&["create", &world.id]).code() == 0, made, "{last}");
+        let _theirs = HostMount::there(&theirs);
+        assert!(!made || own.iter().all(|own| mounted(own)), "{last}");
+        world.call(&["delete", "--force", &world.id]).ok();
+        assert!(mounted(&theirs), "{last}: somebody else's mount is gone");
+        assert!(mounted(&source.join("sub")), "{last}: the source's mount is gone");
+        let left: Vec<_> = own.iter().filter(|own| mounted(own)).collect();
+        assert!(left.is_empty(), "{last}: left: {left:?}");
+    }
 }

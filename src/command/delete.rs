@@ -43,7 +43,7 @@ fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> 
         Claim::Complete => whole(session, root.load(id)?, force),
         // its making was cut off, or its state is damaged: whatever there is, is known from the note it left
         Claim::Remains(remains) => {
-            undo(&remains.note).with_context(|| format!("container {id:?}"))?;
+            undo(&remains.note, &remains.lock).with_context(|| format!("container {id:?}"))?;
             Ok(remains.remove()?)
         }
         // as runc: what is not there need not be forced away

@@ -68,7 +68,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     };
     let listening = wait::listen()?;
     let launched = armed.launch(&plan, cgroup.as_ref(), protected)?;
-    let ready = launched.serve(cgroup.as_ref(), &identity).context("unable to start container process")?;
+    let ready = launched.serve(cgroup.as_ref(), &identity, None).context("unable to start container process")?;
     session.made(&plan, &ready);
     if let Some(socket) = &args.pidfd_socket {
         console::send_pidfd(socket, "setns", ready.pidfd())?;

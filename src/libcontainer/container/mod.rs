@@ -3,6 +3,7 @@
 
 mod directory;
 mod identity;
+mod mounted;
 mod note;
 mod record;
 mod remains;
@@ -22,6 +23,7 @@ use directory::{Attempt, PATIENCE, Unread};
 
 pub use directory::Lock;
 pub use identity::{has_executed, is_ending, open_process, start_time};
+pub use mounted::{Mounted, MountedFile};
 pub use note::{MountsBelow, Note, ProcessId};
 pub use record::{
     AfterStart, Does, HostMount, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt,
@@ -223,7 +225,7 @@ impl Reserved {
         Ok(lock)
     }
 
-    fn lock(&self) -> Result<&Lock> {
+    pub(crate) fn lock(&self) -> Result<&Lock> {
         self.lock.as_ref().ok_or_else(|| error!("the container's directory is not locked"))
     }
 

@@ -19,7 +19,7 @@ pub struct ProcessId {
     pub start: u64,
 }
 
-/// What is mounted on the host for a container without a mount namespace.
+/// What an older version has noted of a container without a mount namespace: not what it has mounted, but what was there before.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MountsBelow {
@@ -46,7 +46,8 @@ pub struct Note {
     pub groups: Vec<PathBuf>,
     /// Its init, where no cgroup tells it.
     pub init: Option<ProcessId>,
-    /// What is mounted for it on the host.
+    /// What was mounted on the host before. This version does not write it (`container/mounted.rs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts: Option<MountsBelow>,
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::note;
 use crate::cgroup::{Manager, UnitName};
+use crate::sys::mount::MountId;
 
 /// What is kept of a container.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -204,6 +205,13 @@ pub struct HostMount {
     pub unique: Option<u64>,
     /// Device and inode of its root.
     pub file: (u64, u64),
+}
+
+impl HostMount {
+    /// The mount with this id.
+    pub fn at(path: PathBuf, MountId { id, unique, file }: MountId) -> HostMount {
+        HostMount { path, id, unique, file }
+    }
 }
 
 /// As it is written now, and as it was: the path alone.

@@ -36,7 +36,8 @@ pub enum Claim {
 /// What is left of a container that has no state, locked.
 #[derive(Debug)]
 pub struct Remains {
-    lock: Lock,
+    /// Its directory.
+    pub lock: Lock,
     /// What must be undone before the directory may go.
     pub note: Note,
 }

@@ -9,6 +9,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use super::place::{open_path, open_target_without_links_into_binds};
+use super::see::note;
 use super::talk::send_beside;
 use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{Console, ConsoleDevice, Target};
@@ -67,6 +68,7 @@ fn bind_device(scene: &Scene<'_>, slave: BorrowedFd<'_>, target: &Target) -> Out
     let (place, _) = open_target_without_links_into_binds(scene, target)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, c"", clone)?;
+    note(scene, tree.as_fd())?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(&tree, c"", &place, c"", both_fds)?)
 }

@@ -42,6 +42,8 @@ pub struct Scene<'a> {
     pub nofile: Option<(u64, u64)>,
     /// The host's /proc.
     pub proc: &'a HostProc,
+    /// Where each mount is written to before it is attached, if it is attached on the host (`container/mounted.rs`).
+    pub mounted: Option<BorrowedFd<'a>>,
     /// Our end of the socket to the runtime process.
     pub talk: OwnedFd,
     /// How far we have come, for the runtime to see when we are killed.

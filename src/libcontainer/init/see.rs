@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::place::{
-    Way, make, mount_id, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
+    Way, begins_a_mount, make, mount_id, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
     parent_outside_binds,
 };
 use super::{Outcome, Scene, Trouble, copy, pids, talk};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
-use crate::sys::mount::{Attributes, Reach, set_attributes};
+use crate::sys::mount::{Attributes, MountId, Reach, set_attributes};
 use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Words};
 
 pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
@@ -32,7 +32,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
             }
             change(detached.as_fd(), &mount.changes)?;
             scene.left.is_mounted(mount_id(detached.as_fd())?);
-            attach(detached.as_fd(), target.as_fd())
+            attach(scene, detached.as_fd(), target.as_fd())
         }
         (Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }), Some(tree)) => {
             let tree = scene.fd(tree)?;
@@ -42,7 +42,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
             set_attributes(tree, &Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() }, Reach::Tree)?;
             set_attributes(tree, &attributes, Reach::One)?;
             change(tree, &mount.changes)?;
-            attach(tree, target.as_fd())
+            attach(scene, tree, target.as_fd())
         }
         (Err(trouble), _) => Err(trouble),
     }
@@ -71,6 +71,10 @@ fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u
     rustix::process::chdir(c"/")?;
     mounted?;
     let (on_top, _) = open_target(scene, &mount.target)?;
+    if !begins_a_mount(&on_top)? || mount_id(on_top.as_fd())? == mount_id(target)? {
+        return Err(Trouble::saying(Errno::STALE, "it is another directory now"));
+    }
+    note(scene, on_top.as_fd())?;
     let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
     set_attributes(on_top.as_fd(), &attributes, Reach::One)?;
     change(on_top.as_fd(), &mount.changes)
@@ -132,7 +136,21 @@ pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
     Ok(())
 }
 
-fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
+/// Without a mount namespace a mount stays on the host when we end.
+///
+/// ORDER: before it is attached: who is killed in between leaves no mount that nobody knows.
+pub(super) fn note(scene: &Scene<'_>, mount: BorrowedFd<'_>) -> Outcome {
+    let Some(file) = scene.mounted else { return Ok(()) };
+    let id = MountId::of(mount)?.encode();
+    match talk::retry(|| rustix::io::write(file, &id)) {
+        Ok(length) if length == id.len() => Ok(()),
+        Ok(_) => Err(Trouble::saying(Errno::NOSPC, "note which mount it is")),
+        Err(errno) => Err(Trouble::saying(errno, "note which mount it is")),
+    }
+}
+
+fn attach(scene: &Scene<'_>, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
+    note(scene, mount)?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     match rustix::mount::move_mount(mount, c"", target, c"", both_fds) {
         // the kernel says the same of much else
@@ -157,7 +175,7 @@ pub(super) fn bind(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &T
     };
     let tree = scene.fd(tree)?;
     change(tree, changes)?;
-    attach(tree, target.as_fd())
+    attach(scene, tree, target.as_fd())
 }
 
 /// A link as the source is made anew; the same link already there is fine.
@@ -241,9 +259,9 @@ pub(super) fn mask(scene: &Scene<'_>, path: &CStr, null: Slot, empty: Slot) -> O
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     match rustix::mount::open_tree(cover, c"", flags) {
-        Ok(copy) => attach(copy.as_fd(), target.as_fd()),
+        Ok(copy) => attach(scene, copy.as_fd(), target.as_fd()),
         // KERNEL(6.15): copies of a detached mount; before, the first use attaches the mount itself, and copies come from it
-        Err(Errno::INVAL) => attach(cover, target.as_fd()),
+        Err(Errno::INVAL) => attach(scene, cover, target.as_fd()),
         Err(other) => Err(other.into()),
     }
 }
@@ -257,7 +275,7 @@ pub(super) fn read_only(scene: &Scene<'_>, path: &CStr) -> Outcome {
     let tree = rustix::mount::open_tree(&target, c"", flags)?;
     let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
     set_attributes(tree.as_fd(), &attributes, Reach::Tree)?;
-    attach(tree.as_fd(), target.as_fd())
+    attach(scene, tree.as_fd(), target.as_fd())
 }
 
 pub(super) fn finish(scene: &Scene<'_>, path: &CStr, attributes: &Attributes) -> Outcome {

@@ -13,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::sources::{self, Source};
 use super::{descriptors, net_devices, programs, user_namespace};
 use crate::config::{At, Warning};
+use crate::container::MountedFile;
 use crate::error::{Error, Result, bail, error};
 use crate::init::Late;
 use crate::plan::failure::{said_with, words};
@@ -41,6 +42,8 @@ pub struct Armed {
     pub(super) late: Vec<Late>,
     pub(super) program: Option<Program>,
     pub(super) page: Page,
+    /// Where init notes what it mounts on the host, without a mount namespace.
+    pub(super) mounted: Option<MountedFile>,
     /// Groups in resctrl that init is put into as soon as it is there.
     pub(super) groups: Vec<PathBuf>,
     /// What turned out to be impossible, and need not be.
@@ -96,8 +99,9 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
         None => None,
     };
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
+    let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
-    Ok(Armed { proc, fds, nofile, late, program, page, groups, warnings: Vec::new() })
+    Ok(Armed { proc, fds, nofile, late, program, page, mounted, groups, warnings: Vec::new() })
 }
 
 impl Armed {

@@ -71,6 +71,7 @@ impl Armed {
                     limits: &plan.limits,
                     nofile: self.nofile,
                     proc: &self.proc,
+                    mounted: self.mounted.as_ref().map(AsFd::as_fd),
                     talk: theirs,
                     page: &self.page,
                     steps,

@@ -7,12 +7,11 @@ use super::arm::{Times, arm};
 use super::child::Child;
 use super::delete::{Leftovers, after_stop, destroy};
 use super::failure::must_not_have_starved;
-use super::host_mounts::HostMounts;
 use super::identity::Identity;
 use super::resources::Resources;
 use super::seal::Protected;
 use super::serve::Ready;
-use super::{notify, pidfile, record, undo};
+use super::{host_mounts, notify, pidfile, record, undo};
 use crate::cgroup::{self, Cgroup};
 use crate::config::Config;
 use crate::container::{Container, Lock, Note, ProcessId, Record, Reserved, Root, start_time};
@@ -104,8 +103,7 @@ impl<'a> New<'a> {
         identity: &Identity<'_>,
         reached: &mut Reached,
     ) -> Result<(Container, Ready<'a>)> {
-        let host_mounts = self.plan.root_on_host.as_deref().map(HostMounts::before).transpose()?;
-        reserved.take_note(|note| will_make(self.plan, host_mounts.as_ref(), note))?;
+        reserved.take_note(|note| will_make(self.plan, note))?;
         if let Some(directory) = &self.flags.notify {
             notify::prepare(directory)?;
         }
@@ -125,10 +123,10 @@ impl<'a> New<'a> {
             let start = start_time(pid)?;
             reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))?;
         }
-        let ready = launched.serve(cgroup, identity)?;
+        let ready = launched.serve(cgroup, identity, Some(reserved.lock()?))?;
         let mut record = record::of(self.config, self.flags, self.plan, &ready, cgroup)?;
-        if let (Some(mounts), Some(own)) = (&host_mounts, &mut record.coracle) {
-            own.host_mounts = mounts.made()?;
+        if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
+            own.host_mounts = host_mounts::made(reserved.lock()?)?;
         }
         // the last moment at which all can be undone without a container having been there
         wait::check()?;
@@ -139,8 +137,7 @@ impl<'a> New<'a> {
 }
 
 /// What is going to be made: directories that are not there yet.
-fn will_make(plan: &Plan, host_mounts: Option<&HostMounts>, note: &mut Note) {
-    note.mounts = host_mounts.map(HostMounts::note);
+fn will_make(plan: &Plan, note: &mut Note) {
     if let Some(cgroup) = &plan.cgroup {
         note.coming = Cgroup::at(&cgroup.placement).paths().clone();
         note.coming.retain(|_, directory| !directory.exists());
@@ -159,7 +156,11 @@ fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
 
 /// Undoes what there is of a container that could not be made. What cannot be undone now, `delete --force` tries again.
 fn unmake(reserved: Reserved, error: Error) -> Error {
-    match undo::undo(reserved.note()) {
+    let undone = reserved.lock().and_then(|lock| {
+        host_mounts::look(lock)?;
+        undo::undo(reserved.note(), lock)
+    });
+    match undone {
         Ok(()) => cgroup::undone(error, reserved.give_up()),
         Err(left) => {
             reserved.leave();

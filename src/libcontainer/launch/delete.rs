@@ -49,7 +49,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     if record.coracle.is_none()
         && let Some(note) = lock.note()?
     {
-        undo::undo(&note)?;
+        undo::undo(&note, lock)?;
     }
     container.remove(lock)?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();

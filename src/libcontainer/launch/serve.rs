@@ -15,9 +15,10 @@ use super::child::{Child, ending};
 use super::identity::Identity;
 use super::launched::Launched;
 use super::resources::devices_not_restricted;
-use super::{agent, arm, console, failure, hooks, id_maps, mount_ids, net_devices};
+use super::{agent, arm, console, failure, hooks, host_mounts, id_maps, mount_ids, net_devices};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
+use crate::container::Lock;
 use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, View};
 use crate::plan::failure::words;
@@ -29,12 +30,12 @@ use crate::wait;
 use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
 
 impl<'a> Launched<'a> {
-    /// Answers init until it is ready.
+    /// Answers init until it is ready. `lock` is that of a container that is being made.
     ///
     /// # Errors
     /// What failed in init, by its step; or what we could not do for it.
-    pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<Ready<'a>> {
-        until_ready(&mut self, cgroup, identity)?;
+    pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>, lock: Option<&Lock>) -> Result<Ready<'a>> {
+        until_ready(&mut self, cgroup, identity, lock)?;
         if let Some(maps) = &self.plan.joined_maps {
             self.armed.warnings.extend(id_maps::unlike(self.child.pid, maps));
         }
@@ -79,7 +80,12 @@ impl Ready<'_> {
 }
 
 /// See `Launched::serve`.
-pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, identity: &Identity<'_>) -> Result<()> {
+fn until_ready(
+    launched: &mut Launched<'_>,
+    cgroup: Option<&Cgroup>,
+    identity: &Identity<'_>,
+    lock: Option<&Lock>,
+) -> Result<()> {
     let mut entry = Entry::of(cgroup);
     if enters_at_once(launched.plan) {
         settled(launched, identity)?;
@@ -96,6 +102,10 @@ pub(super) fn until_ready(launched: &mut Launched<'_>, cgroup: Option<&Cgroup>, 
             Some(Up::Ask(ask)) => {
                 if matches!(ask, Ask::Cgroup | Ask::Hooks(_)) {
                     entry.finish(launched)?;
+                }
+                if let (Ask::Hooks(_), Some(_), Some(lock)) = (ask, &launched.armed.mounted, lock) {
+                    // ORDER: what a hook mounts is not the container's
+                    host_mounts::look(lock)?;
                 }
                 answer(launched, ask, carried, identity)?;
                 match ask {

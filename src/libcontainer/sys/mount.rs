@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
@@ -78,6 +79,59 @@ pub const CANNOT_MAP: &str = "the file system may not support id-mapped mounts";
 pub fn map_ids(mount: BorrowedFd<'_>, by: BorrowedFd<'_>, reach: Reach) -> Result<(), Errno> {
     let userns_fd = u64::try_from(by.as_raw_fd()).map_err(|_| Errno::BADF)?;
     set_attributes(mount, &Attributes { set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..Attributes::default() }, reach)
+}
+
+/// statx(2), STATX_MNT_ID_UNIQUE. KERNEL(6.8): without it `stx_mnt_id` is the id of mountinfo.
+const UNIQUE_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// What tells a mount from every other, attached or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountId {
+    /// Its id in mountinfo, which the kernel uses again when it is gone.
+    pub id: u64,
+    /// Its id that is never used again, and is never 0. Nothing where the kernel has none.
+    pub unique: Option<u64>,
+    /// Device and inode of its root.
+    pub file: (u64, u64),
+}
+
+impl MountId {
+    /// As many bytes as `encode` makes.
+    pub const SIZE: usize = 32;
+
+    /// Of the mount that begins with `place`.
+    ///
+    /// # Errors
+    /// Those of statx(2); ENOSYS where it does not tell the mount.
+    pub fn of(place: BorrowedFd<'_>) -> Result<MountId, Errno> {
+        let statx = |flags| rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, flags);
+        let stat = statx(StatxFlags::INO | StatxFlags::MNT_ID)?;
+        if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+            return Err(Errno::NOSYS);
+        }
+        let unique = statx(StatxFlags::INO | UNIQUE_ID)?;
+        let has_unique = unique.stx_mask & UNIQUE_ID.bits() != 0;
+        let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        Ok(MountId {
+            id: stat.stx_mnt_id,
+            unique: has_unique.then_some(unique.stx_mnt_id),
+            file: (device, stat.stx_ino),
+        })
+    }
+
+    /// The same in bytes.
+    pub fn encode(&self) -> [u8; MountId::SIZE] {
+        let mut bytes = [0; MountId::SIZE];
+        let words = [self.id, self.unique.unwrap_or(0), self.file.0, self.file.1];
+        bytes.chunks_exact_mut(8).zip(words).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
+        bytes
+    }
+
+    /// What `encode` has made.
+    pub fn decode(bytes: &[u8]) -> Option<MountId> {
+        let word = |n: usize| Some(u64::from_ne_bytes(bytes.get(n * 8..n * 8 + 8)?.try_into().ok()?));
+        Some(MountId { id: word(0)?, unique: word(1).filter(|id| *id != 0), file: (word(2)?, word(3)?) })
+    }
 }
 
 /// Changes the propagation of what is mounted at `path`: mount(2) with MS_SHARED, MS_SLAVE, MS_PRIVATE or
