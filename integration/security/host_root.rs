@@ -2,11 +2,13 @@
 //! the host's table is shown by mounts.rs: a_shared_mount_tells_the_host_what_is_mounted_in_it.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::json;
 
 use super::capable;
-use crate::world::World;
+use crate::world::{Who, World, finish};
+use crate::{needs_root, only};
 
 #[test]
 fn the_hosts_mounts_are_the_same_before_and_after() {
@@ -47,4 +49,27 @@ fn nothing_of_the_hosts_root_is_reachable() {
         assert!(!out.contains("coracle-it-") && !out.contains("home") && !out.contains("boot"), "{out}");
         assert!(out.contains("can't open '/marker'"), "{out}");
     }
+}
+
+/// Something is mounted on the host's `/` itself: umount2(2) takes what lies on top, and the old root would still cover the
+/// container's. Seen on coracle before it looked, and on Debian's runc.
+#[test]
+fn a_root_of_the_host_that_is_covered_is_let_go_of_as_well() {
+    only!(Who::Us; "Debian's runc shows the host's root at /..");
+    needs_root!("a mount on /");
+    let world = World::running(&["ls", "-a", "/.."]);
+    world.write();
+    let runtime = world.command(&["run", &world.id]);
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        "mount --rbind / / && mount --bind / / && exec \"$@\"",
+        "sh",
+    ]);
+    let out = finish(command.arg(runtime.get_program()).args(runtime.get_args()).current_dir(world.bundle())).ok();
+    assert!(out.contains("bin") && !out.contains("home") && !out.contains("boot"), "{out}");
 }

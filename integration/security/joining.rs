@@ -198,6 +198,23 @@ fn a_container_that_joins_a_pid_namespace_gives_no_rights() {
     });
 }
 
+/// The same, and the mount namespace is joined as well: what is mounted on its `/` must not keep whoever opens the proc from a user
+/// namespace of its own. Seen on coracle before it looked what covers the new root.
+#[test]
+fn a_container_that_joins_a_pid_and_a_mount_namespace_gives_no_rights() {
+    // its root stays the root of that mount namespace
+    let joining = std::cell::OnceCell::new();
+    gives_no_rights(0, |world| {
+        let joining = joining.get_or_init(|| {
+            let mut joining = in_pids_of(world);
+            joining.namespace("mount", Some(&format!("/proc/{}/ns/mnt", world.pid())));
+            joining.write();
+            joining
+        });
+        finish(&mut called(joining, &["run", &joining.id])).ok();
+    });
+}
+
 #[test]
 fn a_new_user_namespace_in_a_joined_pid_namespace_gives_no_rights() {
     gives_no_rights(0, |world| {

@@ -19,6 +19,7 @@ use super::talk::{retry, send_beside};
 use super::{Outcome, Trouble, be, root};
 use crate::plan::step::CapabilitySets;
 use crate::sys;
+use crate::sys::host_proc::HostProc;
 use crate::wire::{Failure, UP_SIZE, Up};
 
 /// CAP_SYS_ADMIN as a mask (linux/capability.h).
@@ -26,12 +27,32 @@ const SYS_ADMIN: u64 = 1 << 21;
 /// The user who stands for all that have no name in a user namespace (user_namespaces(7), "Unmapped user and group IDs").
 const NOBODY: u32 = 65534;
 
+/// Whether the kernel makes user namespaces at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UserNamespaces {
+    Made,
+    TurnedOff,
+}
+
+impl UserNamespaces {
+    fn of(proc: &HostProc) -> UserNamespaces {
+        let mut text = [0; 2];
+        match proc.read_sys(c"user/max_user_namespaces", &mut text) {
+            // the kernel has been built without them
+            Err(Errno::NOENT) => UserNamespaces::TurnedOff,
+            Ok(2) if text == *b"0\n" => UserNamespaces::TurnedOff,
+            Ok(_) | Err(_) => UserNamespaces::Made,
+        }
+    }
+}
+
 /// A context of fsopen(2) that a member of the pid namespace has opened: a child's child, which is born there.
-pub(super) fn open_inside(pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
+pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
+    let users = UserNamespaces::of(proc);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     if sys::clone::fork()? == 0 {
-        let made = enter(pids, theirs.as_fd()).and_then(|()| member(theirs.as_fd(), fstype));
+        let made = enter(pids, theirs.as_fd(), users).and_then(|()| member(theirs.as_fd(), fstype));
         sys::clone::exit(tell(theirs.as_fd(), made))
     }
     // ORDER: the end of the stream must be seen when the child is gone
@@ -42,14 +63,19 @@ pub(super) fn open_inside(pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedF
 }
 
 /// Leaves all that is the host's, gives up what it may do, and only then enters.
-fn enter(pids: BorrowedFd<'_>, talk: BorrowedFd<'_>) -> Outcome {
+fn enter(pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserNamespaces) -> Outcome {
     leave_all_mounts()?;
     sys::fds::close_but(0, [pids.as_raw_fd(), talk.as_raw_fd()].into_iter())?;
     give_up_all_but_admin()?;
     sys::clone::setns(pids, libc::CLONE_NEWPID as u64)?;
-    // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off
-    // (user.max_user_namespaces), that one capability stays: fsopen(2) takes it in the user namespace of the mount namespace
-    let _ = sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64);
+    // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off, that one capability stays:
+    // fsopen(2) takes it in the user namespace of the mount namespace. Any other failure may be the container's work, which has
+    // used up the namespaces of this uid: nobody is born with the capability then
+    if users == UserNamespaces::Made {
+        sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64).map_err(|errno| {
+            Trouble::saying(errno, "unshare user, for the process that opens it in the joined pid namespace")
+        })?;
+    }
     // ORDER: a change of ids or capabilities makes dumpable what fs.suid_dumpable says
     be::undumpable()?;
     Ok(sys::fds::close_but(0, [talk.as_raw_fd()].into_iter())?)
@@ -63,7 +89,8 @@ fn leave_all_mounts() -> Outcome {
     sys::mount::set_propagation(c"/", libc::MS_PRIVATE | libc::MS_REC)?;
     rustix::mount::move_mount(&empty, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     match root::pivot(empty.as_fd()) {
-        // the root is the initramfs (pivot_root(2)), and stays below; in the user namespace its mounts are locked
+        // the root is the initramfs (pivot_root(2)), and stays below; in the user namespace its mounts are locked. (Where the root
+        // is a plain directory, chroot(2), the kernel makes no user namespace: EPERM.)
         Err(Trouble { errno: Errno::INVAL, .. }) => root::chroot(empty.as_fd()),
         other => other,
     }

@@ -172,20 +172,20 @@ const MAX_MOUNTS: u32 = 100;
 /// It must be the root's, or a new file system of ours. A bind may have others below it, with ids that nobody knows
 /// (`rbind`); those that the root has are its own. Which of the two it is, the mounts above say.
 fn not_in_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>, within: Option<&CStr>, refused: &'static str) -> Outcome {
-    let id = mount_id(place)?;
+    let id = mount_id(place, c"")?;
     if scene.left.not_bound.get() == Some(id) {
         return Ok(());
     }
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = mount_id(scene.root()?)?;
+    let root = mount_id(scene.root()?, c"")?;
     let mut place = rustix::fs::openat(place, c".", directory, Mode::empty())?;
     for _ in 0..MAX_MOUNTS {
-        let here = mount_id(place.as_fd())?;
+        let here = mount_id(place.as_fd(), c"")?;
         if here == root || scene.left.is_new(here) {
             scene.left.not_bound.set(Some(id));
             return Ok(());
         }
-        if let Some((_, target)) = binds(scene).find(|(tree, _)| mount_id(*tree) == Ok(here)) {
+        if let Some((_, target)) = binds(scene).find(|(tree, _)| mount_id(*tree, c"") == Ok(here)) {
             let asked = within.is_some_and(|path| is_at_or_above(target, path));
             return if asked { Ok(()) } else { Err(Trouble::saying(Errno::PERM, refused)) };
         }
@@ -212,8 +212,9 @@ fn binds<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (BorrowedFd<'a>, &'a 
     })
 }
 
-pub(super) fn mount_id(place: BorrowedFd<'_>) -> Result<u64, Errno> {
-    let stat = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+/// The mount of what is at `path` below `place`, or of `place` itself.
+pub(super) fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
+    let stat = rustix::fs::statx(place, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
     // a kernel or a filter that leaves the field out: all mounts would look like one
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat.stx_mnt_id) }
 }

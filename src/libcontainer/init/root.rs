@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
 
 use super::Outcome;
-use super::place::begins_a_mount;
+use super::place::{begins_a_mount, mount_id};
 use super::see::change;
 use crate::plan::step::Change;
 use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
@@ -68,7 +68,22 @@ pub(super) fn pivot(root: BorrowedFd<'_>) -> Outcome {
     // ORDER: slaves first, or letting go of the mounts would let go of the host's as well
     set_propagation(c".", libc::MS_SLAVE | libc::MS_REC)?;
     detach(c".")?;
-    Ok(rustix::process::chdir(c"/")?)
+    rustix::process::chdir(c"/")?;
+    nothing_covers(root)
+}
+
+/// umount2(2) takes what lies on top. When something is mounted on the old root itself (`mount --bind / /` on the host), that is
+/// gone now, and the old root still covers the new one: `..` of the new root leads there, and a chroot(2) does not keep anybody
+/// from it.
+fn nothing_covers(root: BorrowedFd<'_>) -> Outcome {
+    let own = mount_id(root, c"")?;
+    for _ in 0..MAX_STACKED {
+        if mount_id(CWD, c"..")? == own {
+            return Ok(());
+        }
+        detach(c"..")?;
+    }
+    Err(Errno::LOOP.into())
 }
 
 /// The most that lies on one place.

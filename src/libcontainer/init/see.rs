@@ -31,7 +31,7 @@ pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
                 copy::directory(covered, detached.as_fd())?;
             }
             change(detached.as_fd(), &mount.changes)?;
-            scene.left.is_mounted(mount_id(detached.as_fd())?);
+            scene.left.is_mounted(mount_id(detached.as_fd(), c"")?);
             attach(scene, detached.as_fd(), target.as_fd())
         }
         (Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }), Some(tree)) => {
@@ -71,7 +71,7 @@ fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u
     rustix::process::chdir(c"/")?;
     mounted?;
     let (on_top, _) = open_target(scene, &mount.target)?;
-    if !begins_a_mount(&on_top)? || mount_id(on_top.as_fd())? == mount_id(target)? {
+    if !begins_a_mount(&on_top)? || mount_id(on_top.as_fd(), c"")? == mount_id(target, c"")? {
         return Err(Trouble::saying(Errno::STALE, "it is another directory now"));
     }
     note(scene, on_top.as_fd())?;
@@ -84,7 +84,7 @@ fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u
 fn detached(scene: &Scene<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let fs = &match mount.pid_namespace {
         None => rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?,
-        Some(slot) => pids::open_inside(scene.fd(slot)?, &mount.fstype)?,
+        Some(slot) => pids::open_inside(scene.proc, scene.fd(slot)?, &mount.fstype)?,
     };
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {

@@ -94,6 +94,17 @@ impl HostProc {
         written(file.as_fd(), value)
     }
 
+    /// Reads the beginning of a kernel parameter, and says how long it is.
+    ///
+    /// # Errors
+    /// Those of openat2(2) and read(2).
+    pub fn read_sys(&self, parameter: &CStr, text: &mut [u8]) -> Result<usize, Errno> {
+        let name = Name::of(&[b"sys/", parameter.to_bytes()])?;
+        let (how, resolve) = (OFlags::RDONLY | OFlags::CLOEXEC, INSIDE.difference(ResolveFlags::NO_XDEV));
+        let file = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), resolve)?;
+        if is_proc(file.as_fd())? { rustix::io::read(&file, text) } else { Err(Errno::NODEV) }
+    }
+
     /// The calling process's own directory of namespaces, whose links the kernel alone makes.
     ///
     /// # Errors
