@@ -2,106 +2,28 @@
 
 use std::env;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::config::{self, Config};
-use libcontainer::host::{Host, Labels, Me, Resctrl, mountinfo};
+use anyhow::{Context, Result, bail};
+use libcontainer::Bundle;
 use libcontainer::launch::console;
-use libcontainer::plan::{
-    self, Asked, CgroupUse, Flags, Keyring, Manager, Plan, RootChange, Rootless, Start, Terminal,
-};
+use libcontainer::plan::{CgroupUse, Flags, Keyring, Manager, RootChange, Rootless, Start, Terminal};
 
-use oci_spec::runtime::LinuxNamespaceType;
-
-use super::{Session, absolute};
+use super::Session;
 use crate::cli::Making;
 
-/// A bundle that was read.
-pub struct Bundle {
-    pub directory: PathBuf,
-    pub text: Vec<u8>,
-    pub config: Config,
-}
-
-impl Bundle {
-    /// Reads the bundle at `directory`, or the current one.
-    pub fn read(directory: Option<&Path>, file: Option<&Path>) -> Result<Bundle> {
-        let directory = absolute(directory.unwrap_or(Path::new(".")))?;
-        let file = match file {
-            Some(file) => absolute(file)?,
-            None => directory.join("config.json"),
-        };
-        if !directory.is_dir() {
-            let word = if directory.exists() { "not a directory" } else { "no such file or directory" };
-            bail!("bundle {}: {word}", directory.display());
-        }
-        let text = libcontainer::wait::contents(&file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => anyhow!("JSON specification file {} not found", file.display()),
-            _ => anyhow!("{}: {error}", file.display()),
-        })?;
-        let config = config::load(&text)?;
-        Ok(Bundle { directory, text, config })
-    }
-
-    pub fn terminal(&self) -> bool {
-        self.config.spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false))
-    }
-
-    /// Whether a security label is asked for, so that the host is looked at for it.
-    fn labels(&self) -> Labels {
-        let process = self.config.spec.process().as_ref();
-        let asked = process.is_some_and(|p| p.apparmor_profile().is_some() || p.selinux_label().is_some())
-            || self.config.spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
-        if asked { Labels::Asked } else { Labels::None }
-    }
-
-    fn host(&self, flags: &Flags) -> Result<Host> {
-        let mut host = Host::probe(self.labels()).context("look at the host")?;
-        if self.config.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
-            host.resctrl = Resctrl::probe().context("look for resctrl")?;
-        }
-        if flags.root_change == RootChange::Move {
-            let root = self.config.spec.root().as_ref().map(|root| self.directory.join(root.path()));
-            let root = root.and_then(|root| root.canonicalize().ok()).unwrap_or_default();
-            host.views = mountinfo::views(&mountinfo::all().context("read /proc/self/mountinfo")?, &root);
-        }
-        Ok(host)
-    }
-
-    /// The plan of a container made from it.
-    pub fn plan(&self, flags: &Flags) -> Result<Plan> {
-        let host = self.host(flags)?;
-        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
-    }
-
-    /// The plan for whoever can carry it out: for us, or where the config has no user namespace, for root.
-    pub fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
-        let mut host = self.host(flags)?;
-        let list = self.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
-        if !list.unwrap_or_default().iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
-            host.me = Me { bounding: host.me.bounding, ..Me::default() };
-        }
-        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
-    }
-
-    /// The flags of a container made from it.
-    pub fn flags(&self, id: &str, making: &Making, terminal: Terminal, start: Start, cgroup: CgroupUse) -> Flags {
-        let listen_fds = listen_fds();
-        Flags {
-            id: id.to_owned(),
-            bundle: self.directory.clone(),
-            terminal,
-            start,
-            root_change: if making.no_pivot { RootChange::Move } else { RootChange::Pivot },
-            keyring: if making.no_new_keyring { Keyring::Inherited } else { Keyring::fresh(id) },
-            extra_fds: listen_fds + making.preserve_fds,
-            listen_fds,
-            notify: None,
-            cgroup,
-            rootless: Rootless::Auto,
-            death_signal: None,
-        }
+/// What the flags decide for a container made from `bundle`.
+pub fn flags(bundle: &Bundle, id: &str, making: &Making, terminal: Terminal, start: Start, cgroup: CgroupUse) -> Flags {
+    let listen_fds = listen_fds();
+    Flags {
+        terminal,
+        start,
+        root_change: if making.no_pivot { RootChange::Move } else { RootChange::Pivot },
+        keyring: if making.no_new_keyring { Keyring::Inherited } else { Keyring::fresh(id) },
+        extra_fds: listen_fds + making.preserve_fds,
+        listen_fds,
+        cgroup,
+        ..bundle.flags(id)
     }
 }
 

@@ -6,14 +6,15 @@ use anyhow::Result;
 use libcontainer::config::{Warning, near_misses};
 use libcontainer::plan::{CgroupUse, Start, Terminal};
 
-use super::bundle::Bundle;
+use super::bundle::flags as decided;
 use super::print;
 use crate::cli::{Check, Making};
+use libcontainer::Bundle;
 
 pub fn run(args: &Check) -> Result<u8> {
     let directory = args.directory.as_deref().or(args.bundle.as_deref()).unwrap_or(Path::new("."));
-    let bundle = Bundle::read(Some(directory), args.config.as_deref())?;
-    let flags = bundle.flags("checked", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
+    let bundle = Bundle::with_config(directory, args.config.as_deref())?;
+    let flags = decided(&bundle, "checked", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
     // said of a config with mistakes as well: a name that is nearly right may be one more
     print(&notes(&near_misses(&bundle.text)))?;
     print(&notes(&bundle.config.remarks()))?;

@@ -1,5 +1,7 @@
 //! `create`: a container that waits for `start`.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use libcontainer::container::check_id;
 use libcontainer::launch::create::New;
@@ -7,18 +9,19 @@ use libcontainer::launch::{console, notify, seal};
 use libcontainer::plan::Start;
 use libcontainer::wait;
 
-use super::bundle::{Bundle, Detached, Master, check_extra_fds};
+use super::bundle::{Detached, Master, check_extra_fds, flags as decided};
 use super::{Session, absolute, manager};
 use crate::cli::Create;
+use libcontainer::Bundle;
 
 pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     let protected = seal::protect()?;
     let making = &args.making;
     check_id(&args.id)?;
-    let bundle = Bundle::read(making.bundle.as_deref(), making.config.as_deref())?;
+    let bundle = Bundle::with_config(making.bundle.as_deref().unwrap_or(Path::new(".")), making.config.as_deref())?;
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), Detached::Yes)?;
     let root = session.root()?;
-    let mut flags = bundle.flags(&args.id, making, master.kind(), Start::OnFifo, session.cgroup_use()?);
+    let mut flags = decided(&bundle, &args.id, making, master.kind(), Start::OnFifo, session.cgroup_use()?);
     flags.rootless = session.rootless();
     flags.notify = manager().map(|_| notify::directory(&root.path().join(&args.id)));
     check_extra_fds(flags.extra_fds)?;

@@ -1,10 +1,7 @@
 //! `exec`: a further process in a running container.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,11 +11,7 @@ use libcontainer::container::{Container, Status};
 use libcontainer::host::{Cgroups, Host, Labels};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::{Child, Identity, arm, console, pidfile, seal};
-use libcontainer::plan::namespaces::{KINDS, bit};
-use libcontainer::plan::step::Namespaces;
-use libcontainer::plan::{
-    self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Rootless, Start, capabilities,
-};
+use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, RootChange, Rootless, Start, capabilities};
 use libcontainer::wait;
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
@@ -46,7 +39,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     check_extra_fds(flags.extra_fds)?;
     let host = Host::probe(Labels::Asked).context("look at the host")?;
     let ask = Asked { config: &config, host: &host, flags: &flags };
-    let joined = Joined { pid: container.record().init_process_pid, kinds: kinds(&container, &config)? };
+    let joined = Joined { pid: container.record().init_process_pid, kinds: libcontainer::kinds(&container, &config)? };
     let plan = plan::exec(&ask, &Joining { process: &process, at: &at, container: joined })?;
     session.planned(&plan);
     let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
@@ -105,7 +98,7 @@ fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
         terminal: master.kind(),
         start: Start::AtOnce,
         root_change: RootChange::Pivot,
-        keyring: keyring(container),
+        keyring: libcontainer::keyring(container),
         extra_fds: listen_fds + args.preserve_fds,
         listen_fds,
         notify: None,
@@ -113,16 +106,6 @@ fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
         rootless: Rootless::Auto,
         death_signal: None,
     }
-}
-
-/// The session keyring that the container's init made.
-fn keyring(container: &Container) -> Keyring {
-    let record = container.record();
-    if record.config.no_new_keyring {
-        return Keyring::Inherited;
-    }
-    let own = record.coracle.as_ref().and_then(|own| own.keyring.clone());
-    Keyring::Named(own.unwrap_or_else(|| Keyring::plain_name(&record.id)))
 }
 
 /// The process object: from a file, or the container's own with what the flags change.
@@ -232,30 +215,6 @@ fn add_capabilities(names: &[String], process: &mut Process) -> Result<()> {
     sets.set_ambient(Some(ambient));
     process.set_capabilities(Some(sets));
     Ok(())
-}
-
-/// The namespaces of the container that are not ours: those of its config, seen as they are.
-fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
-    let pid = container.record().init_process_pid;
-    let list = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let mut kinds = Namespaces::NONE;
-    for namespace in list {
-        let kind = bit(namespace.typ());
-        let name = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
-        let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/{name}")).map(|file| file.ino());
-        let theirs = inode(&pid.to_string()).map_err(|error| match error.kind() {
-            // it is closed to all but root, who could see in it what is the host's (CVE-2016-9962)
-            ErrorKind::PermissionDenied if container.status().ok() == Some(Status::Created) => {
-                anyhow!("cannot exec in a container that is not started: until then only root may look at its init")
-            }
-            _ => anyhow!("look at the container's {name} namespace: {error}"),
-        })?;
-        // one of our own that cannot be seen is joined: setns(2) has the last word
-        if inode("self").ok() != Some(theirs) {
-            kinds.0 |= kind;
-        }
-    }
-    Ok(kinds)
 }
 
 /// The container's cgroup, or those below it that `--cgroup` names.

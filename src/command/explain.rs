@@ -1,13 +1,16 @@
 //! `explain`: the plan, and nothing of it done.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use libcontainer::config::near_misses;
 use libcontainer::plan::{Keyring, Start, Terminal};
 use serde_json::json;
 
-use super::bundle::Bundle;
+use super::bundle::flags as decided;
 use super::{Session, print};
 use crate::cli::{Explain, Making};
+use libcontainer::Bundle;
 
 /// Warnings go to standard error, so that the plan alone is what is piped on.
 pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
@@ -15,8 +18,9 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
         bail!("invalid format option: {:?} (expected one of text, json)", args.format);
     }
     let directory = args.directory.as_deref().or(args.bundle.as_deref());
-    let bundle = Bundle::read(directory, None)?;
-    let mut flags = bundle.flags("explained", &Making::default(), Terminal::Sent, Start::OnFifo, session.cgroup_use()?);
+    let bundle = Bundle::with_config(directory.unwrap_or(Path::new(".")), None)?;
+    let mut flags =
+        decided(&bundle, "explained", &Making::default(), Terminal::Sent, Start::OnFifo, session.cgroup_use()?);
     // the same bundle has the same text: the part of the name that nobody can guess is left out
     flags.keyring = Keyring::Named(format!("{}.*", Keyring::plain_name(&flags.id)));
     let plan = bundle.plan_to_read(&flags)?;

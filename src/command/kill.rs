@@ -1,10 +1,7 @@
 //! `kill`: a signal for a container's init, or for all that is in it.
 
-use std::os::fd::AsFd;
-
-use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::container::{Container, Root, Status};
-use libcontainer::sys::signals;
+use anyhow::{Result, anyhow};
+use libcontainer::{Container, Root, Stopped};
 use nix::sys::signal::Signal;
 
 use super::Session;
@@ -13,16 +10,13 @@ use crate::cli::Kill;
 /// The annotation of an image that names the signal to stop its program with.
 pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
-/// The signals by which a program is asked to end.
-const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
-
 pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
     let root = session.root()?;
     let given = args.signal.as_deref().map(number).transpose()?;
     for id in named(&root, &args.id, args.regex)? {
         let container = root.load(&id)?;
         let signal = given.unwrap_or_else(|| default_signal(&container));
-        one(&container, signal, args.all)?;
+        container.kill(signal, if args.all { Stopped::Fine } else { Stopped::Refused })?;
     }
     Ok(())
 }
@@ -41,40 +35,6 @@ fn default_signal(container: &Container) -> i32 {
     let annotations = container.record().annotations();
     let image = annotations.get(STOP_SIGNAL).and_then(|name| number(name).ok());
     image.unwrap_or(libc::SIGTERM)
-}
-
-fn one(container: &Container, signal: i32, all: bool) -> Result<()> {
-    container.check_cgroups()?;
-    let cgroup = container.cgroup();
-    if container.status()? == Status::Stopped {
-        // what it leaves behind without a pid namespace of its own is still to be reached
-        if signal == libc::SIGKILL && !cgroup.processes()?.is_empty() {
-            return Ok(cgroup.kill()?);
-        }
-        return if all { Ok(()) } else { bail!("container not running") };
-    }
-    if signal == libc::SIGKILL && !container.has_own_pids() && !cgroup.paths().is_empty() {
-        return Ok(cgroup.kill()?);
-    }
-    let process = container.process()?;
-    match signals::send(process.as_fd(), signal) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::SRCH) => bail!("container not running"),
-        Err(errno) => bail!("signal {signal}: {errno}"),
-    }
-    // an error from here on says that the process may live on, and that the signal is on its way all the same
-    let sent = || format!("signal {signal} was sent");
-    // the kernel keeps from the first process of a pid namespace what it does not handle (pid_namespaces(7)), and while it
-    // waits for `start` it handles nothing: as with runc, what asks a program to end ends it
-    if ENDING.contains(&signal) && container.status().with_context(sent)? == Status::Created {
-        // it may have ended meanwhile
-        let _ = signals::send(process.as_fd(), libc::SIGKILL);
-    }
-    if signal == libc::SIGKILL && cgroup.is_frozen().with_context(sent)? {
-        // version 1: what is frozen does not die before it thaws
-        cgroup.thaw().with_context(sent)?;
-    }
-    Ok(())
 }
 
 /// `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3`.

@@ -15,9 +15,10 @@ use libcontainer::launch::{console, pidfile, seal};
 use libcontainer::plan::{Flags, Start};
 use libcontainer::wait;
 
-use super::bundle::{Bundle, Detached, Master, check_extra_fds};
+use super::bundle::{Detached, Master, check_extra_fds, flags as decided};
 use super::{Session, absolute, manager, print};
 use crate::cli::{Making, Run};
+use libcontainer::Bundle;
 
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let protected = seal::protect()?;
@@ -33,11 +34,11 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
     }
     check_id(&id)?;
-    let bundle = Bundle::read(directory.as_deref(), making.config.as_deref())?;
+    let bundle = Bundle::with_config(directory.as_deref().unwrap_or(Path::new(".")), making.config.as_deref())?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let master = Master::of(bundle.terminal(), making.console_socket.as_deref(), detached)?;
     let root = session.root()?;
-    let mut flags = bundle.flags(&id, making, master.kind(), Start::AtOnce, session.cgroup_use()?);
+    let mut flags = decided(&bundle, &id, making, master.kind(), Start::AtOnce, session.cgroup_use()?);
     flags.rootless = session.rootless();
     flags.notify = manager().map(|_| notify::directory(&root.path().join(&id)));
     flags.death_signal = (detached == Detached::No).then(foreground::death_signal).flatten();

@@ -5,6 +5,7 @@
 //! by its place in config.json.
 #![deny(unsafe_code)]
 
+mod api;
 pub mod cgroup;
 pub mod config;
 pub mod container;
@@ -21,6 +22,7 @@ pub mod sys;
 pub mod wait;
 pub mod wire;
 
+pub use api::{Began, Bundle, Create, Events, Force, Process, Protection, Stopped, keyring, kinds, protect_program};
 pub use container::{Container, Root, Status};
 pub use error::{Error, FailedStep, Kind, Result};
 

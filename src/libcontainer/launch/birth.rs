@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Mutex;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -11,7 +12,7 @@ use rustix::process::DumpableBehavior;
 use super::arm::Armed;
 use super::child::Child;
 use super::launched::{Launched, Lodging};
-use super::seal::Protected;
+use super::seal::{By, Protected};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
 use crate::error::{Context, Result, error};
@@ -19,11 +20,13 @@ use crate::init::{self, Scene};
 use crate::plan::failure::words;
 use crate::plan::step::What;
 use crate::plan::{Dumpable, OomScore, Plan};
-use crate::sys::clone::{Side, clone};
+use crate::sys::clone::{Alone, Side, clone, exit};
 use crate::sys::command_line::CommandLine;
 use crate::sys::host_proc::HostProc;
 use crate::sys::page::Page;
 use crate::sys::sched::set_affinity;
+use crate::sys::signals;
+use crate::wire::{Failure, Up, Words};
 
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
@@ -34,34 +37,50 @@ impl Armed {
     /// # Errors
     /// The clone's, with what was asked of it.
     pub fn launch<'a>(mut self, plan: &'a Plan, cgroup: Option<&Cgroup>, protected: Protected) -> Result<Launched<'a>> {
-        if let Some((at, cpus)) = &plan.initial_affinity {
+        let affinity = plan.initial_affinity.as_ref().map(|(at, cpus)| -> Result<Affinity> {
+            let before = rustix::thread::sched_getaffinity(None).ok();
             set_affinity(0, cpus).map_err(|errno| error!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
-        }
+            Ok(Affinity(before))
+        });
+        let affinity = affinity.transpose()?;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| error!("socketpair: {}", words(errno)))?;
         // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
-        let protected = Some(protected).filter(|_| !can_be_seen(plan));
+        let (mount, by) = protected.into_parts();
+        let mount = mount.filter(|_| !can_be_seen(plan));
         let flags = plan.birth.new.0;
+        // one at a time: what is lent to a child for the moment of its clone is the process's, and other threads make children too
+        let one = CLONING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
         let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
         let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
         let steps: [&[_]; 2] = [&plan.bridge, &plan.init];
         let left = init::Left::by(steps);
-        close_to_others(plan.birth.dumpable)?;
+        let ours_alone = matches!(by, By::Us);
+        if ours_alone {
+            close_to_others(plan.birth.dumpable)
+                .map_err(|errno| error!("prctl PR_SET_DUMPABLE 0: {}", words(errno)))?;
+        }
+        let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
         let (side, born) = clone_into(flags, cgroup);
-        if matches!(side, Ok(Side::Child)) {
+        if let Ok(Side::Child(alone)) = &side {
+            self.protect(plan, alone, &by, &theirs);
             strings.overwrite();
         } else {
-            open_again();
+            signals::block_again(blocked);
+            if ours_alone {
+                open_again();
+            }
             // ours again; the child keeps it
             score.iter().for_each(|score| score.back(&self.proc));
+            drop((one, affinity));
         }
         let side = side.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
         match side {
-            Side::Child => {
+            Side::Child(_) => {
                 // the end of the stream must be seen when the runtime is gone
-                drop((ours, protected));
+                drop((ours, mount));
                 enter(&doors, &self.page);
                 init::run(&Scene {
                     fds: &self.fds,
@@ -83,8 +102,46 @@ impl Armed {
                 let child = Child::new(pid, pidfd);
                 drop(theirs);
                 lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
-                Ok(Launched { plan, armed: self, talk: ours, child, lodging, protected })
+                Ok(Launched { plan, armed: self, talk: ours, child, lodging, mount })
             }
+        }
+    }
+}
+
+impl Armed {
+    /// The child's first act, where its parent is a program of somebody else's, which stays as it is: nobody looks into the
+    /// child, and its program can be written by nobody. Nobody in a container sees it before (`can_be_seen`: the bridge).
+    fn protect(&self, plan: &Plan, alone: &Alone, by: &By, talk: &OwnedFd) {
+        let done = match by {
+            By::Us => return,
+            By::Caller => close_to_others(plan.birth.dumpable),
+            By::Child(image, file) => close_to_others(plan.birth.dumpable)
+                .and_then(|()| image.take_in_child(alone, file.as_fd()))
+                .inspect(|()| crate::sys::fds::close(file.as_raw_fd())),
+        };
+        if let Err(errno) = done {
+            let packet = Up::Failed(Failure { step: NOT_PROTECTED, errno, said: Words::NONE }).encode();
+            self.page.has_failed(&packet);
+            let _ = rustix::io::write(talk, &packet);
+            exit(1)
+        }
+    }
+}
+
+/// The number of no step: the child could not protect our program.
+pub(super) const NOT_PROTECTED: u32 = u32::MAX;
+
+/// Held around each clone.
+static CLONING: Mutex<()> = Mutex::new(());
+
+/// The CPUs of this thread, which it has again when this is dropped.
+struct Affinity(Option<rustix::thread::CpuSet>);
+
+impl Drop for Affinity {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // a CPU that has gone meanwhile: the kernel has chosen others already
+            let _ = rustix::thread::sched_setaffinity(None, before);
         }
     }
 }
@@ -96,10 +153,9 @@ fn can_be_seen(plan: &Plan) -> bool {
 }
 
 /// ORDER: before the clone, so that the child is closed from its birth on (CVE-2016-9962).
-fn close_to_others(dumpable: Dumpable) -> Result<()> {
+fn close_to_others(dumpable: Dumpable) -> Result<(), Errno> {
     match dumpable {
-        Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .map_err(|errno| error!("prctl PR_SET_DUMPABLE 0: {}", words(errno))),
+        Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
         Dumpable::UntilMapped => Ok(()),
     }
 }

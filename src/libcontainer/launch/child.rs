@@ -35,6 +35,15 @@ impl Child {
     }
 }
 
+impl Child {
+    /// How it has ended, once it has. It is reaped.
+    pub fn status(&self) -> Option<std::process::ExitStatus> {
+        let status = ending(self.pidfd.as_fd())?;
+        let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal())?;
+        Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
+    }
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         if self.end == End::Killed {

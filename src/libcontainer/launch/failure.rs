@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::WaitIdStatus;
 
+use super::birth::NOT_PROTECTED;
 use super::cause::Place;
 use super::child::ending;
 use super::launched::Launched;
@@ -71,6 +72,9 @@ fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
 /// The same of an init that may have ended: nothing is looked up by its number.
 fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
+        if failed.step == NOT_PROTECTED {
+            return error!("protect our own binary in the new process: {}", failure::words(failed.errno));
+        }
         return error!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
     };
     if let Some(said) = denied(launched, failed) {

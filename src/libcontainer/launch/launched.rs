@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use super::arm::Armed;
 use super::child::Child;
-use super::seal::Protected;
 use crate::plan::Plan;
 
 /// A process that has been made and asks us at every turn. Dropped, it is killed.
@@ -15,7 +14,8 @@ pub struct Launched<'a> {
     pub(super) talk: OwnedFd,
     pub(super) child: Child,
     pub(super) lodging: Lodging,
-    pub(super) protected: Option<Protected>,
+    /// The mount that our program was mapped from anew, until it is closed.
+    pub(super) mount: Option<OwnedFd>,
 }
 
 impl Launched<'_> {

@@ -12,7 +12,7 @@ use rustix::mount::OpenTreeFlags;
 use crate::error::{Result, bail, error};
 use crate::plan::failure::words;
 use crate::sys::exec::{Strings, execveat};
-use crate::sys::image;
+use crate::sys::image::{self, Image};
 use crate::sys::mount::{Attributes, Reach, set_attributes};
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
@@ -24,7 +24,44 @@ const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK).union(Sea
 pub struct Protected {
     /// The mount that our program was mapped from anew, which it no longer needs. The kernel takes a mount apart when its
     /// last descriptor is closed, and that waits for all CPUs (synchronize_rcu_expedited): it is closed while init is at work.
-    _mount: Option<OwnedFd>,
+    mount: Option<OwnedFd>,
+    by: By,
+}
+
+/// Who has made sure of it.
+#[derive(Debug)]
+pub(super) enum By {
+    /// This process, for itself and its children.
+    Us,
+    /// The child, as the first thing it does: it maps our program anew from this file.
+    Child(Box<Image>, OwnedFd),
+    /// Our caller.
+    Caller,
+}
+
+impl Protected {
+    /// It is the caller's matter.
+    pub fn by_caller() -> Protected {
+        Protected { mount: None, by: By::Caller }
+    }
+
+    /// Makes ready what the child needs to make sure of it. Nothing of this process changes, and it may have many threads.
+    ///
+    /// # Errors
+    /// Our program's file cannot be opened, mounted or copied.
+    pub fn in_child() -> Result<Protected> {
+        let failed = |errno| error!("protect our own binary: {}", words(errno));
+        let image = Image::of_now().map_err(failed)?;
+        // no CAP_SYS_ADMIN, or an old kernel: a copy in memory
+        let file = read_onlymount().and_then(|mount| Ok((reopened(&mount)?, Some(mount))));
+        let (file, mount) = file.or_else(|_| Ok((sealed_copy()?, None))).map_err(failed)?;
+        Ok(Protected { mount, by: By::Child(Box::new(image), file) })
+    }
+
+    /// Splits what must be closed before the container can see us from what the child needs.
+    pub(super) fn into_parts(self) -> (Option<OwnedFd>, By) {
+        (self.mount, self.by)
+    }
 }
 
 /// Makes sure of it. Our program is mapped anew from a detached read-only mount of its file, in tens of microseconds. Where
@@ -39,13 +76,13 @@ pub struct Protected {
 /// # Errors
 /// Neither way works.
 pub fn protect() -> Result<Protected> {
-    let mapped = read_only_mount().and_then(|mount| {
+    let mapped = read_onlymount().and_then(|mount| {
         image::take_from(reopened(&mount)?.as_fd())?;
         Ok(mount)
     });
     match mapped {
-        Ok(mount) => Ok(Protected { _mount: Some(mount) }),
-        Err(_) if is_sealed() => Ok(Protected { _mount: None }),
+        Ok(mount) => Ok(Protected { mount: Some(mount), by: By::Us }),
+        Err(_) if is_sealed() => Ok(Protected { mount: None, by: By::Us }),
         // no CAP_SYS_ADMIN, several threads, or an old kernel
         Err(_) => run_again(sealed_copy().map_err(|errno| error!("sealed copy of our own binary: {}", words(errno)))?),
     }
@@ -74,7 +111,7 @@ fn is_sealed() -> bool {
     seals.is_ok_and(|seals| seals.contains(FIXED_SIZE) && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE))
 }
 
-fn read_only_mount() -> Result<OwnedFd, Errno> {
+fn read_onlymount() -> Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = rustix::mount::open_tree(CWD, OWN, flags)?;
     let attributes =

@@ -92,7 +92,7 @@ fn until_ready(
         entry.begin(launched)?;
     }
     // ORDER: before we wait for init, which has long closed its own
-    drop(launched.protected.take());
+    drop(launched.mount.take());
     loop {
         let said = receive(launched);
         // ORDER: before what was said, and also where nothing was said any more: whoever is dropped is killed

@@ -31,7 +31,7 @@ pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<Owned
 fn waiting_child() -> Result<(Child, OwnedFd), Errno> {
     let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     match clone(NEWUSER, None)? {
-        Side::Child => {
+        Side::Child(_) => {
             drop(ours);
             while rustix::io::read(&theirs, &mut [0u8; 1]) == Err(Errno::INTR) {}
             exit(0)

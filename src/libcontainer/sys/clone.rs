@@ -11,10 +11,14 @@ use super::{checked, owned};
 #[derive(Debug)]
 pub enum Side {
     /// The new process.
-    Child,
+    Child(Alone),
     /// The process that called: the child's pid in our pid namespace and, where asked for, its pidfd.
     Parent(i32, Option<OwnedFd>),
 }
+
+/// The proof that we are a process that was just made: it has one thread, and memory that nobody else has.
+#[derive(Debug)]
+pub struct Alone(());
 
 /// linux/sched.h; the libc crate's constant is an int, which it does not fit.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -64,7 +68,7 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> 
     };
     if pid == 0 {
         super::heap::forbid();
-        return Ok(Side::Child);
+        return Ok(Side::Child(Alone(())));
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
     let pidfd = unsafe { owned(pidfd.into()) }.ok();

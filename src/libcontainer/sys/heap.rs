@@ -70,7 +70,7 @@ mod tests {
         // SAFETY: the layout is not of size zero.
         let memory = unsafe { Watched.alloc(layout) };
         match clone(0, None).unwrap() {
-            Side::Child => {
+            Side::Child(_) => {
                 does(memory, layout);
                 exit(0)
             }

@@ -8,6 +8,7 @@ use std::ptr;
 
 use rustix::io::Errno;
 
+use crate::sys::clone::Alone;
 use crate::sys::text;
 
 /// Maps every piece of our program anew, from `file`, and makes that file what /proc/self/exe leads to. `file` must be
@@ -19,21 +20,62 @@ use crate::sys::text;
 /// CAP_CHECKPOINT_RESTORE over our user namespace, `INVAL` on a kernel without checkpoint/restore, and those of mmap(2)
 /// and mremap(2).
 pub fn take_from(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    let map = Map::of_now(file)?;
-    for piece in pieces()?.iter().take_while(|piece| piece.length > 0) {
-        if piece.writable { piece.move_in(file)? } else { piece.lay_over(file)? }
+    let image = Image::of_now()?;
+    if image.threads != 1 {
+        return Err(Errno::BUSY);
     }
-    // SAFETY: the kernel reads one Map; it moves no memory, it only notes where things are, and they are where they were.
-    let done = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0) };
-    let [begin, .., end] = map.strings;
+    let [begin, .., end] = image.map.strings;
     super::command_line::note(begin, end);
-    if done == 0 { Ok(()) } else { Err(last()) }
+    image.take(file)
+}
+
+/// Where our program lies in memory: all that a copy of the process must know to do the same with system calls alone.
+#[derive(Debug)]
+pub struct Image {
+    map: Map,
+    pieces: Pieces,
+    threads: u64,
+}
+
+impl Image {
+    /// As it is now. It stays so, but for the end of the heap.
+    ///
+    /// # Errors
+    /// Those of reading /proc/self/stat; `INVAL` when it does not say.
+    pub fn of_now() -> Result<Image, Errno> {
+        let (map, threads) = Map::of_now()?;
+        Ok(Image { map, pieces: pieces()?, threads })
+    }
+
+    /// `take_from`, in a copy of the process that was just made: it has one thread and memory of its own, whatever its parent
+    /// has.
+    ///
+    /// # Errors
+    /// Those of `take_from`.
+    pub fn take_in_child(&self, _alone: &Alone, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.take(file)
+    }
+
+    fn take(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        for piece in self.pieces.iter().take_while(|piece| piece.length > 0) {
+            if piece.writable { piece.move_in(file)? } else { piece.lay_over(file)? }
+        }
+        let map = Map {
+            // SAFETY: brk(2) of 0 moves nothing.
+            brk: unsafe { libc::syscall(libc::SYS_brk, 0) }.cast_unsigned(),
+            exe_fd: file.as_raw_fd().cast_unsigned(),
+            ..self.map
+        };
+        // SAFETY: the kernel reads one Map; it moves no memory, it only notes where things are, and they are where they were.
+        let done = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0) };
+        if done == 0 { Ok(()) } else { Err(last()) }
+    }
 }
 
 /// What the kernel notes about a program's memory (struct prctl_mm_map, linux/prctl.h). Of the ways to change the file of
 /// a program, prctl(2) has this one for those without CAP_SYS_RESOURCE, and it wants to be told all of it.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Map {
     code: [u64; 2],
     data: [u64; 2],
@@ -49,30 +91,27 @@ struct Map {
 }
 
 impl Map {
-    /// All as it is (proc_pid_stat(5)), but the file.
-    fn of_now(file: BorrowedFd<'_>) -> Result<Map, Errno> {
+    /// All as it is (proc_pid_stat(5)), but the file and the end of the heap; and how many threads there are.
+    fn of_now() -> Result<(Map, u64), Errno> {
         let mut buffer = [0; 1024];
         let stat = text::value(Path::new("/proc/self/stat"), &mut buffer)?;
         let (_, fields) = stat.rsplit_once(')').ok_or(Errno::INVAL)?;
         // the numbers of proc_pid_stat(5); the third field is the first behind the name
         let field = |n: usize| fields.split_ascii_whitespace().nth(n - 3)?.parse::<u64>().ok();
         let fields = |first: usize| field(first).zip(field(first + 1)).map(|(a, b)| [a, b]).ok_or(Errno::INVAL);
-        if field(20) != Some(1) {
-            return Err(Errno::BUSY);
-        }
         let ([args, args_end], [env, env_end]) = (fields(48)?, fields(50)?);
-        Ok(Map {
+        let map = Map {
             code: fields(26)?,
             data: fields(45)?,
             start_brk: field(47).ok_or(Errno::INVAL)?,
-            // SAFETY: sbrk(3) of 0 moves nothing.
-            brk: unsafe { libc::sbrk(0) } as u64,
+            brk: 0,
             start_stack: field(28).ok_or(Errno::INVAL)?,
             strings: [args, args_end, env, env_end],
             auxv: 0,
             auxv_size: 0,
-            exe_fd: file.as_raw_fd().cast_unsigned(),
-        })
+            exe_fd: 0,
+        };
+        Ok((map, field(20).ok_or(Errno::INVAL)?))
     }
 }
 

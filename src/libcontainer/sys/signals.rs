@@ -27,6 +27,26 @@ pub fn wait_for_children() {
     unsafe { libc::syscall(libc::SYS_rt_sigaction, libc::SIGCHLD, DEFAULT.as_ptr(), 0usize, 8usize) };
 }
 
+/// Blocks every signal for this thread, and returns what was blocked before. A child that is made meanwhile runs none of the
+/// handlers that it has from its parent.
+///
+/// # Errors
+/// Those of rt_sigprocmask(2).
+pub fn block_all() -> Result<u64, Errno> {
+    let (all, mut before) = (u64::MAX, 0u64);
+    // SAFETY: both masks are eight bytes, as the last argument says.
+    checked(unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, 8usize)
+    })
+    .map(|_| before)
+}
+
+/// Blocks what was blocked before.
+pub fn block_again(before: u64) {
+    // SAFETY: as above; a mask that the kernel gave is one that it takes.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0usize, 8usize) };
+}
+
 /// Unblocks every signal.
 ///
 /// # Errors

@@ -1,0 +1,166 @@
+//! A bundle: a directory with config.json and the root file system that it names.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::LinuxNamespaceType;
+
+use crate::config::{self, Config, Warning, near_misses};
+use crate::error::{Context, Result, bail, error};
+use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
+use crate::plan::explain::Line;
+use crate::plan::{self, Asked, CgroupUse, Flags, Keyring, Plan, RootChange, Rootless, Start, Terminal};
+use crate::wait;
+
+/// A bundle that was read.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let bundle = libcontainer::Bundle::read("/bundles/box")?;
+/// for warning in bundle.check()? {
+///     println!("{warning}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Bundle {
+    #[doc(hidden)]
+    pub directory: PathBuf,
+    #[doc(hidden)]
+    pub text: Vec<u8>,
+    #[doc(hidden)]
+    pub config: Config,
+}
+
+impl Bundle {
+    /// Reads the bundle in `directory`.
+    ///
+    /// # Errors
+    /// It is not there, or config.json cannot be read or has mistakes.
+    pub fn read(directory: impl AsRef<Path>) -> Result<Bundle> {
+        Bundle::with_config(directory, None)
+    }
+
+    /// The same, with another file than its config.json.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn with_config(directory: impl AsRef<Path>, file: Option<&Path>) -> Result<Bundle> {
+        let directory = absolute(directory.as_ref())?;
+        let file = match file {
+            Some(file) => absolute(file)?,
+            None => directory.join("config.json"),
+        };
+        if !directory.is_dir() {
+            let word = if directory.exists() { "not a directory" } else { "no such file or directory" };
+            bail!("bundle {}: {word}", directory.display());
+        }
+        let text = wait::contents(&file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => error!("JSON specification file {} not found", file.display()),
+            _ => error!("{}: {error}", file.display()),
+        })?;
+        let config = config::load(&text)?;
+        Ok(Bundle { directory, text, config })
+    }
+
+    /// Where it is, absolute.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether its process asks for a terminal.
+    pub fn terminal(&self) -> bool {
+        self.config.spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false))
+    }
+
+    /// Whether a security label is asked for, so that the host is looked at for it.
+    fn labels(&self) -> Labels {
+        let process = self.config.spec.process().as_ref();
+        let asked = process.is_some_and(|p| p.apparmor_profile().is_some() || p.selinux_label().is_some())
+            || self.config.spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
+        if asked { Labels::Asked } else { Labels::None }
+    }
+
+    fn host(&self, flags: &Flags) -> Result<Host> {
+        let mut host = Host::probe(self.labels()).context("look at the host")?;
+        if self.config.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+            host.resctrl = Resctrl::probe().context("look for resctrl")?;
+        }
+        if flags.root_change == RootChange::Move {
+            let root = self.config.spec.root().as_ref().map(|root| self.directory.join(root.path()));
+            let root = root.and_then(|root| root.canonicalize().ok()).unwrap_or_default();
+            host.views = mountinfo::views(&mountinfo::all().context("read /proc/self/mountinfo")?, &root);
+        }
+        Ok(host)
+    }
+
+    /// What can be said of it, and stops nothing: names that are nearly right, and what the plan leaves out.
+    ///
+    /// # Errors
+    /// All mistakes that a container made from it would meet in config.json, each with its place.
+    pub fn check(&self) -> Result<Vec<Warning>> {
+        let plan = self.plan_to_read(&self.flags("checked"))?;
+        Ok(self.remarks().chain(plan.warnings).collect())
+    }
+
+    /// What `create` would do with it, step by step.
+    ///
+    /// # Errors
+    /// Those of `check`.
+    pub fn explain(&self) -> Result<Vec<Line>> {
+        Ok(self.plan_to_read(&self.flags("explained"))?.lines())
+    }
+
+    /// Names that are nearly right, and what is ignored.
+    pub fn remarks(&self) -> impl Iterator<Item = Warning> {
+        near_misses(&self.text).into_iter().chain(self.config.remarks())
+    }
+
+    /// What is decided unless somebody decides otherwise.
+    #[doc(hidden)]
+    pub fn flags(&self, id: &str) -> Flags {
+        Flags {
+            id: id.to_owned(),
+            bundle: self.directory.clone(),
+            terminal: Terminal::Sent,
+            start: Start::OnFifo,
+            root_change: RootChange::Pivot,
+            keyring: Keyring::fresh(id),
+            extra_fds: 0,
+            listen_fds: 0,
+            notify: None,
+            cgroup: CgroupUse::Own,
+            rootless: Rootless::Auto,
+            death_signal: None,
+        }
+    }
+
+    /// The plan of a container made from it.
+    ///
+    /// # Errors
+    /// All mistakes, each with its place.
+    #[doc(hidden)]
+    pub fn plan(&self, flags: &Flags) -> Result<Plan> {
+        let host = self.host(flags)?;
+        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
+    }
+
+    /// The plan for whoever can carry it out: for us, or where the config has no user namespace, for root.
+    ///
+    /// # Errors
+    /// All mistakes, each with its place.
+    #[doc(hidden)]
+    pub fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
+        let mut host = self.host(flags)?;
+        let list = self.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+        if !list.unwrap_or_default().iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+            host.me = Me { bounding: host.me.bounding, ..Me::default() };
+        }
+        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
+    }
+}
+
+/// `path` below the current directory, as it is now.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{}", path.display()))
+}
