@@ -11,9 +11,10 @@ use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use super::talk::retry;
-use super::{Home, Outcome, Scene, Trouble};
+use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{EnvOf, Exec, HookCommand, Kept, Slot};
 use crate::sys;
+use crate::sys::plain::is_plain;
 use crate::wire::{HookPoint, Words};
 
 /// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed, and so is one
@@ -57,10 +58,19 @@ const MOST_OF_PASSWD: usize = 16 << 20;
 const NOT_THERE: [Errno; 7] =
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG, Errno::ACCESS, Errno::NXIO, Errno::NODEV];
 
-/// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, 16 MiB at most.
+/// What begins the entry of the environment.
+const HOME: &[u8] = b"HOME=";
+/// The longest path that can be a directory: PATH_MAX, without its NUL.
+const MOST_OF_HOME: usize = 4095;
+/// What the longest entry takes.
+pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
+
+/// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, 16 MiB at most. Files of proc
+/// are regular files too, and to read one may take away what others were to read (/proc/kmsg).
 pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
-    let mut home = Home::default();
-    scene.left.home.set(Some(home));
+    let mut home = scene.left.home.borrow_mut();
+    home.clear();
+    home.extend_from_slice(b"HOME=/\0");
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     // in exec the root is our own, and the current directory is the program's already
     let own = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -71,11 +81,13 @@ pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
         Err(trouble) if NOT_THERE.contains(&trouble.errno) => return Ok(()),
         Err(other) => return Err(other),
     };
-    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+    // the image itself may be on any file system, that of a network or of FUSE
+    let readable = is_plain(file.as_fd()) || rustix::fs::fstatfs(&file)?.f_type == rustix::fs::fstatfs(root)?.f_type;
+    if !readable || FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(());
     }
     let mut text = [0u8; 4096];
-    let (mut search, mut left) = (Search::of(uid), MOST_OF_PASSWD);
+    let (mut search, mut left) = (Search::of(uid, &mut home), MOST_OF_PASSWD);
     while search.found.is_none() && left > 0 {
         let length = retry(|| rustix::io::read(&file, &mut text))?;
         if length == 0 {
@@ -84,22 +96,21 @@ pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
         text[..length].iter().for_each(|byte| search.take(*byte));
         left = left.saturating_sub(length);
     }
-    // the last line may have no end
-    search.take(b'\n');
-    if let Some(length) = search.found {
-        home.text[5..5 + length].copy_from_slice(&search.home[..length]);
-        home.text[5 + length] = 0;
-    }
-    scene.left.home.set(Some(home));
-    Ok(())
+    search.end()
 }
 
-/// What is left of an entry's room behind `HOME=` and before its NUL.
-const MOST_OF_HOME: usize = 512 - "HOME=".len() - 1;
+/// Whether the line of the user has an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// It is in the text.
+    Home,
+    /// It cannot be a path.
+    TooLong,
+}
 
 /// Looks for the sixth field of the first line whose third is the uid (passwd(5)), in a text that comes byte by byte. Little
 /// stack is needed: it may be small (`ulimit -s`).
-struct Search {
+struct Search<'h> {
     uid: u32,
     /// Which field of the line this is, from 0.
     field: usize,
@@ -107,16 +118,16 @@ struct Search {
     id: Option<u32>,
     /// How many digits it has.
     digits: usize,
-    /// The sixth field of this line, as far as there is room for it.
-    home: [u8; MOST_OF_HOME],
+    /// The entry, with the sixth field of this line as far as there is room for it.
+    entry: &'h mut Vec<u8>,
     length: usize,
-    /// The line was found: so much of `home` is the answer.
-    found: Option<usize>,
+    found: Option<Found>,
 }
 
-impl Search {
-    fn of(uid: u32) -> Search {
-        Search { uid, field: 0, id: Some(0), digits: 0, home: [0; MOST_OF_HOME], length: 0, found: None }
+impl<'h> Search<'h> {
+    fn of(uid: u32, entry: &'h mut Vec<u8>) -> Search<'h> {
+        entry.truncate(HOME.len());
+        Search { uid, field: 0, id: Some(0), digits: 0, entry, length: 0, found: None }
     }
 
     fn take(&mut self, byte: u8) {
@@ -130,8 +141,8 @@ impl Search {
                 self.digits += 1;
             }
             (_, 5) => {
-                if let Some(place) = self.home.get_mut(self.length) {
-                    *place = byte;
+                if self.length < MOST_OF_HOME {
+                    self.entry.push(byte);
                 }
                 self.length += 1;
             }
@@ -141,11 +152,27 @@ impl Search {
 
     fn end_line(&mut self) {
         let is_theirs = self.field >= 5 && self.digits > 0 && self.id == Some(self.uid);
-        // as an entry of the environment it must fit, and it must be a path
-        if is_theirs && (1..=MOST_OF_HOME).contains(&self.length) && self.home[0] == b'/' {
-            self.found = Some(self.length);
+        if is_theirs && self.entry.get(HOME.len()) == Some(&b'/') {
+            self.found = Some(if self.length <= MOST_OF_HOME { Found::Home } else { Found::TooLong });
+            return;
         }
+        self.entry.truncate(HOME.len());
         (self.field, self.id, self.digits, self.length) = (0, Some(0), 0, 0);
+    }
+
+    /// The text has come to its end: the entry is what was found, or `/`.
+    fn end(mut self) -> Outcome {
+        // the last line may have no end
+        self.take(b'\n');
+        if self.found != Some(Found::Home) {
+            self.entry.truncate(HOME.len());
+            self.entry.push(b'/');
+        }
+        self.entry.push(0);
+        match self.found {
+            Some(Found::TooLong) => Err(Trouble::saying(Errno::NAMETOOLONG, "it is longer than 4095 bytes")),
+            Some(Found::Home) | None => Ok(()),
+        }
     }
 }
 
@@ -200,8 +227,8 @@ pub(super) fn find(exec: &Exec) -> Outcome {
 
 /// Tries the candidates as execvp(3) does: the last telling error is the answer.
 pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
-    let home = scene.left.home.get();
-    if let Some(entry) = home.as_ref().and_then(Home::entry) {
+    let home = scene.left.home.borrow();
+    if let Ok(entry) = CStr::from_bytes_until_nul(&home) {
         exec.env.fill_spare(entry);
     }
     let mut error = Trouble::from(Errno::NOENT);
@@ -231,8 +258,8 @@ pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], 
         state: scene.fd(state)?,
         output: scene.fd(output)?,
     };
-    let home = scene.left.home.get();
-    if let Some(entry) = home.as_ref().and_then(Home::entry) {
+    let home = scene.left.home.borrow();
+    if let Ok(entry) = CStr::from_bytes_until_nul(&home) {
         let without = hooks.iter().filter(|hook| hook.env_of == EnvOf::Process);
         without.for_each(|hook| hook.env.fill_spare(entry));
     }
@@ -374,19 +401,26 @@ mod tests {
     fn home_is_the_sixth_field_of_the_users_line() {
         let long = format!("long:{}:7:7:{}:/{}:\n", "x".repeat(9000), "g".repeat(9000), "h".repeat(MOST_OF_HOME));
         let text = "root:x:0:0:root:/root:/bin/sh\nbad\n:::\nu:x:1000:1000::/home/u:/bin/sh\nv:x:1001:1:::\n";
-        let text =
-            format!("{text}{long}s::7:7::relative:\ne:::9::/empty\nbig:x:4294967304:1::/big:\nlast:x:8:8::/last");
-        let home_of = |uid| {
-            let mut search = Search::of(uid);
-            text.bytes().chain([b'\n']).for_each(|byte| search.take(byte));
-            search.found.map(|length| String::from_utf8(search.home[..length].to_vec()).unwrap())
+        let text = format!(
+            "{text}{long}s::6:7::relative:\nten::10:1::{}\ne:::9::/empty\nbig:x:4294967304:1::/big:\nlast:x:8:8::/last",
+            "/h".repeat(2000)
+        );
+        let entry_of = |uid| {
+            let mut entry = HOME.to_vec();
+            let mut search = Search::of(uid, &mut entry);
+            text.bytes().for_each(|byte| search.take(byte));
+            let errno = search.end().err().map(|trouble| trouble.errno);
+            assert!(entry.len() <= ROOM_FOR_HOME);
+            (String::from_utf8(entry).unwrap(), errno)
         };
-        assert_eq!(home_of(0).as_deref(), Some("/root"));
-        assert_eq!(home_of(1000).as_deref(), Some("/home/u"));
-        assert_eq!(home_of(8).as_deref(), Some("/last"));
-        for nobody in [1001, 7, 9] {
-            assert_eq!(home_of(nobody), None);
+        let home = |home: &str| (format!("HOME={home}\0"), None);
+        for (uid, wanted) in [(0, home("/root")), (1000, home("/home/u")), (8, home("/last")), (1001, home("/"))] {
+            assert_eq!(entry_of(uid), wanted, "{uid}");
         }
+        for (uid, wanted) in [(6, home("/")), (9, home("/")), (10, home(&"/h".repeat(2000)))] {
+            assert_eq!(entry_of(uid), wanted, "{uid}");
+        }
+        assert_eq!(entry_of(7), ("HOME=/\0".to_owned(), Some(Errno::NAMETOOLONG)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod root;
 mod see;
 mod talk;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -89,8 +89,8 @@ pub struct Left {
     new: Vec<Cell<u64>>,
     /// The mount in which nodes are made, once it is known not to be bound from the host.
     not_bound: Cell<Option<u64>>,
-    /// `HOME=…`, NUL-terminated, where the plan has a `Home` step.
-    home: Cell<Option<Home>>,
+    /// `HOME=…`, NUL-terminated, after a `Home` step. It has its room from the start.
+    home: RefCell<Vec<u8>>,
 }
 
 impl Left {
@@ -98,7 +98,9 @@ impl Left {
     pub fn by(steps: [&[Step]; 2]) -> Left {
         let new = |step: &&Step| matches!(step.what, What::NewMount(_));
         let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
-        Left { new: vec![Cell::new(0); count], ..Left::default() }
+        let home = steps.iter().flat_map(|list| list.iter()).any(|step| matches!(step.what, What::Home(_)));
+        let home = if home { Vec::with_capacity(go::ROOM_FOR_HOME) } else { Vec::new() };
+        Left { new: vec![Cell::new(0); count], home: RefCell::new(home), ..Left::default() }
     }
 
     /// Remembers a new file system by the id of its mount.
@@ -110,27 +112,6 @@ impl Left {
 
     fn is_new(&self, id: u64) -> bool {
         self.new.iter().any(|known| known.get() == id)
-    }
-}
-
-/// Room for one environment entry.
-#[derive(Clone, Copy, Debug)]
-struct Home {
-    text: [u8; 512],
-}
-
-impl Default for Home {
-    fn default() -> Home {
-        let mut text = [0; 512];
-        text[..6].copy_from_slice(b"HOME=/");
-        Home { text }
-    }
-}
-
-impl Home {
-    /// `HOME=…` as envp takes it.
-    fn entry(&self) -> Option<&std::ffi::CStr> {
-        std::ffi::CStr::from_bytes_until_nul(&self.text).ok()
     }
 }
 

@@ -24,6 +24,7 @@ pub mod keyring;
 pub mod mount;
 pub mod net;
 pub mod page;
+pub mod plain;
 pub mod process_status;
 pub mod sched;
 pub mod seccomp;
