@@ -569,6 +569,21 @@ fn a_run_directory_that_somebody_else_can_write_is_refused() {
             assert!(err.contains(said) && err.contains("XDG_RUNTIME_DIR="), "{above:?} {below:?}: {err}");
         }
     }
+    // who can rename a directory above
+    give(&run, own.user, "700");
+    give(&coracle, own.user, "700");
+    let top = own.world.path("run/..").canonicalize().unwrap();
+    for (user, mode, said) in [
+        (5432, "755", "belongs to the user 5432, and must be ours"),
+        (own.user, "777", "can be written by others (mode 777)"),
+        (own.user, "775", ""),
+        (0, "1777", ""),
+    ] {
+        give(&top, user, mode);
+        let outcome = list();
+        if said.is_empty() { drop(outcome.ok()) } else { assert!(outcome.fails().contains(said), "{user} {mode}") }
+    }
+    give(&top, 0, "755");
     // a link leads where somebody else may want it
     give(&run, own.user, "700");
     fs::remove_dir(&coracle).unwrap();

@@ -271,13 +271,23 @@ pub(super) fn is_cgroup(path: &Path) -> bool {
     }
 }
 
-/// Who may write a directory, beside us.
+/// When others may write a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writable {
-    /// No process.
-    ByUsAlone,
-    /// Others, where its sticky bit (inode(7)) keeps them from replacing what is ours; and root.
-    ByOthersIfSticky,
+    /// Never.
+    Never,
+    /// Where its sticky bit (inode(7)) keeps them from replacing what is ours. Root may.
+    IfSticky,
+    /// The same, and the group may, which is often the user's own.
+    ForGroup,
+}
+
+/// That nobody else can put another directory at `path`: who can rename one of those above could.
+pub(super) fn must_stay_in_place(path: &Path) -> Result<()> {
+    must_be_safe(path, Writable::IfSticky)?;
+    // what is not there is made by us later
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    real.ancestors().skip(1).try_for_each(|above| must_be_safe(above, Writable::ForGroup))
 }
 
 /// That the directory at `path` is what `may` says. What is not there is made by us later.
@@ -288,12 +298,12 @@ pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
     };
     let (mode, own) = (Mode::from_raw_mode(stat.st_mode), rustix::process::geteuid().as_raw());
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let others = mode.intersects(Mode::WGRP | Mode::WOTH);
+    let others = mode.intersects(if may == Writable::ForGroup { Mode::WOTH } else { Mode::WGRP | Mode::WOTH });
     let (owner, writable) = match may {
-        Writable::ByUsAlone if !is_directory => bail!("{} is not a directory", path.display()),
-        Writable::ByUsAlone => (stat.st_uid == own, others),
+        Writable::Never if !is_directory => bail!("{} is not a directory", path.display()),
+        Writable::Never => (stat.st_uid == own, others),
         // a link leads where its owner wants
-        Writable::ByOthersIfSticky => (
+        Writable::IfSticky | Writable::ForGroup => (
             [own, 0].contains(&stat.st_uid) || !is_our_namespaces(stat.st_uid),
             is_directory && others && !mode.contains(Mode::SVTX),
         ),

@@ -113,8 +113,8 @@ impl Root {
     /// Whose it is, or who may write it.
     pub fn must_be_ours(&self) -> Result<()> {
         let above = self.path.parent().unwrap_or(&self.path);
-        directory::must_be_safe(above, directory::Writable::ByOthersIfSticky)?;
-        directory::must_be_safe(&self.path, directory::Writable::ByUsAlone)
+        directory::must_stay_in_place(above)?;
+        directory::must_be_safe(&self.path, directory::Writable::Never)
     }
 
     /// Takes `id` for a new container.
