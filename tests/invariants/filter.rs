@@ -67,6 +67,10 @@ pub const RULES: [Rule; 6] = [
             ("it lives on from the beginning", |plan| leave_out(plan, kills)),
             ("the bridge lives on", |plan| !plan.bridge.is_empty() && kills(&plan.bridge.remove(0).what)),
             ("what clears it after it", |plan| insert_after(plan, |what| *what == What::Ready, What::BecomeRoot)),
+            ("it is dumpable after a change of ids", |plan| {
+                let Some(n) = at(plan, |what| *what == What::BecomeRoot).first().copied() else { return false };
+                remove(plan, n + 1).what == What::Undumpable
+            }),
             ("what is ready ends with the runtime", |plan| {
                 leave_out(plan, |what| matches!(what, What::DeathSignal(_)) && !kills(what))
             }),
@@ -168,7 +172,8 @@ fn hooks_wear_the_filter(plan: &Plan) -> Result<(), String> {
 }
 
 /// Init ends with the runtime until it is ready, also after each change of ids or capabilities, which clears the signal
-/// (PR_SET_PDEATHSIG(2const)); and what is ready lives on, unless we are to end it.
+/// (PR_SET_PDEATHSIG(2const)) and makes it dumpable again (PR_SET_DUMPABLE(2const)); and what is ready lives on, unless we are to
+/// end it.
 fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     let clears = |what: &What| match what {
         What::BecomeRoot => true,
@@ -180,8 +185,12 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
         if !list.is_empty() && !set(0) {
             return Err("it lives on at first".to_owned());
         }
-        if let Some(n) = (0..list.len()).find(|n| clears(&list[*n].what) && !set(n + 1)) {
+        if let Some(n) = (0..list.len()).find(|n| clears(&list[*n].what) && !set(n + 2)) {
             return Err(format!("after {} it lives on", list[n]));
+        }
+        let closed = |n: usize| list.get(n).is_some_and(|step| step.what == What::Undumpable);
+        if let Some(n) = (0..list.len()).find(|n| clears(&list[*n].what) && !closed(n + 1)) {
+            return Err(format!("after {} it is as dumpable as fs.suid_dumpable says", list[n]));
         }
     }
     let ready = at(plan, |what| *what == What::Ready);

@@ -40,7 +40,11 @@ pub const RULES: [Rule; 3] = [
             }),
             ("after the root has changed", |plan| {
                 plan.bridge.retain(|step| step.what != What::Undumpable);
-                to_the_back_of(plan, |what| *what == What::Undumpable, super::frame::pivot)
+                let mut moved = false;
+                while to_the_back_of(plan, |what| *what == What::Undumpable, super::frame::pivot) {
+                    moved = true;
+                }
+                moved
             }),
         ],
     },

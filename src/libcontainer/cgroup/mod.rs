@@ -255,24 +255,24 @@ impl Cgroup {
     /// # Errors
     /// A directory that cannot be read, other than one that was removed.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        let Some(directory) = self.main() else { return Ok(Vec::new()) };
+        let Some((key, directory)) = self.main() else { return Ok(Vec::new()) };
         if !directory.exists() {
-            gone(directory).with_context(|| format!("read processes of {}", directory.display()))?;
+            gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))?;
         }
         processes::of(directory).with_context(|| format!("read processes of {}", directory.display()))
     }
 
     /// The directory that stands for all: what is in one is in all.
-    fn main(&self) -> Option<&PathBuf> {
+    fn main(&self) -> Option<(&String, &PathBuf)> {
         ["pids", "devices", "memory", "freezer", "systemd", ""]
             .iter()
-            .find_map(|key| self.paths.get(*key))
-            .or_else(|| self.paths.values().next())
+            .find_map(|key| self.paths.get_key_value(*key))
+            .or_else(|| self.paths.iter().next())
     }
 
     /// Removes the directory that stands for all, if nothing is in it. False when something is.
     pub fn delete_main(&self) -> bool {
-        self.main().is_none_or(|directory| match fs::remove_dir(directory) {
+        self.main().is_none_or(|(_, directory)| match fs::remove_dir(directory) {
             Ok(()) => true,
             Err(error) => error.kind() == ErrorKind::NotFound,
         })
@@ -325,8 +325,9 @@ impl Cgroup {
     /// It is still in use after a while.
     pub fn delete(&self) -> Result<()> {
         let stopped = self.unit.as_ref().map_or(Ok(()), systemd::stop);
-        for directory in self.paths.values() {
-            let gone = wait_for(|| remove(directory)).with_context(|| format!("remove {}", directory.display()))?;
+        for (key, directory) in &self.paths {
+            let gone =
+                wait_for(|| remove(key, directory)).with_context(|| format!("remove {}", directory.display()))?;
             if !gone {
                 bail!("remove {}: it is still in use", directory.display());
             }
@@ -424,16 +425,30 @@ fn children(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
-/// A missing cgroup directory is a removed one only where its hierarchy is mounted. Elsewhere it cannot be seen.
+/// A missing cgroup directory is a removed one where its hierarchy is mounted, or where the kernel has no such hierarchy (any
+/// more). Else it cannot be seen.
 ///
 /// # Errors
-/// What is there is not a cgroup file system.
-fn gone(directory: &Path) -> Result<()> {
+/// The kernel has the hierarchy, and what is mounted there is not a cgroup file system.
+fn gone(key: &str, directory: &Path) -> Result<()> {
     let above = directory.ancestors().find(|above| above.exists());
-    match above.map(rustix::fs::statfs) {
-        Some(Ok(there)) if is_cgroup_file_system(&there) => Ok(()),
-        _ => bail!("no cgroup file system is mounted there, so its processes cannot be seen"),
+    if matches!(above.map(rustix::fs::statfs), Some(Ok(there)) if is_cgroup_file_system(&there)) {
+        return Ok(());
     }
+    let ours = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
+    if has_hierarchy(&ours, key) {
+        bail!("no cgroup file system is mounted there, so its processes cannot be seen");
+    }
+    Ok(())
+}
+
+/// Whether a text such as /proc/self/cgroup has the hierarchy of that key: `ID:CONTROLLERS:PATH`, and `0::PATH` for version 2.
+fn has_hierarchy(text: &str, key: &str) -> bool {
+    let controllers = |line: &str| line.split(':').nth(1).map(str::to_owned);
+    text.lines().filter_map(controllers).any(|list| {
+        let mut names = list.split(',');
+        if key.is_empty() { list.is_empty() } else { names.any(|name| name.trim_start_matches("name=") == key) }
+    })
 }
 
 /// Whether statfs(2) says that it is cgroup v1 or v2.
@@ -444,16 +459,16 @@ pub(crate) fn is_cgroup_file_system(there: &rustix::fs::StatFs) -> bool {
 }
 
 /// True when it is gone, false when it is still busy. Only where rmdir alone does not do it are the levels below looked at.
-fn remove(directory: &Path) -> Result<bool> {
+fn remove(key: &str, directory: &Path) -> Result<bool> {
     match fs::remove_dir(directory) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
-            Some(libc::ENOENT) => gone(directory).map(|()| true),
+            Some(libc::ENOENT) => gone(key, directory).map(|()| true),
             // rmdir(2) says so before it looks for the name: what could not be made there need not be removed
             Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
                 for child in children(directory) {
-                    remove(&child)?;
+                    remove(key, &child)?;
                 }
                 Ok(fs::remove_dir(directory).is_ok())
             }
@@ -476,5 +491,18 @@ fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
         // a signal that asks us to end does not interrupt undoing and removing: it is reported afterwards
         let _ = crate::wait::pause(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_hierarchy;
+
+    #[test]
+    fn a_hierarchy_is_known_by_any_of_its_controllers() {
+        let text = "4:cpu,cpuacct:/a\n1:name=systemd:/\n0::/b\n";
+        let found = ["cpu", "cpuacct", "systemd", "", "memory", "name"].map(|key| has_hierarchy(text, key));
+        assert_eq!(found, [true, true, true, true, false, false]);
+        assert!(!has_hierarchy("4:cpu:/\n", ""), "version 2 is not there");
     }
 }

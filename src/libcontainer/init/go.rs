@@ -15,6 +15,7 @@ use super::{Outcome, Scene, Trouble};
 use crate::plan::step::{EnvOf, Exec, HookCommand, Kept, Slot};
 use crate::sys;
 use crate::sys::plain::is_plain;
+use crate::sys::room::Room;
 use crate::wire::{HookPoint, Words};
 
 /// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed, and so is one
@@ -69,8 +70,10 @@ pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
 /// are regular files too, and to read one may take away what others were to read (/proc/kmsg).
 pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
     let mut home = scene.left.home.borrow_mut();
-    home.clear();
-    home.extend_from_slice(b"HOME=/\0");
+    home.truncate(0);
+    if !b"HOME=/\0".iter().all(|byte| home.push(*byte)) {
+        return Err(Trouble::from(Errno::NOBUFS));
+    }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     // in exec the root is our own, and the current directory is the program's already
     let own = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -119,13 +122,13 @@ struct Search<'h> {
     /// How many digits it has.
     digits: usize,
     /// The entry, with the sixth field of this line as far as there is room for it.
-    entry: &'h mut Vec<u8>,
+    entry: &'h mut Room<u8>,
     length: usize,
     found: Option<Found>,
 }
 
 impl<'h> Search<'h> {
-    fn of(uid: u32, entry: &'h mut Vec<u8>) -> Search<'h> {
+    fn of(uid: u32, entry: &'h mut Room<u8>) -> Search<'h> {
         entry.truncate(HOME.len());
         Search { uid, field: 0, id: Some(0), digits: 0, entry, length: 0, found: None }
     }
@@ -406,12 +409,12 @@ mod tests {
             "/h".repeat(2000)
         );
         let entry_of = |uid| {
-            let mut entry = HOME.to_vec();
+            let mut entry = Room::of(ROOM_FOR_HOME);
+            HOME.iter().for_each(|byte| assert!(entry.push(*byte)));
             let mut search = Search::of(uid, &mut entry);
             text.bytes().for_each(|byte| search.take(byte));
             let errno = search.end().err().map(|trouble| trouble.errno);
-            assert!(entry.len() <= ROOM_FOR_HOME);
-            (String::from_utf8(entry).unwrap(), errno)
+            (String::from_utf8(entry.to_vec()).unwrap(), errno)
         };
         let home = |home: &str| (format!("HOME={home}\0"), None);
         for (uid, wanted) in [(0, home("/root")), (1000, home("/home/u")), (8, home("/last")), (1001, home("/"))] {

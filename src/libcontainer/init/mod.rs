@@ -22,6 +22,7 @@ use crate::plan::step::{Limit, Slot, Step, What};
 use crate::sys::host_proc::HostProc;
 use crate::sys::mount::Reach;
 use crate::sys::page::Page;
+use crate::sys::room::Room;
 use crate::sys::seccomp::Program;
 use crate::wire::{Ask, Words};
 
@@ -85,12 +86,12 @@ pub struct Left {
     fifo: Cell<Option<Slot>>,
     /// True when `TryChdir` has got there, so that the user need not be able to.
     arrived: Cell<bool>,
-    /// The ids of the new file systems that are mounted, with a place for each. There is no heap to put them on later.
-    new: Vec<Cell<u64>>,
+    /// The ids of the new file systems that are mounted.
+    new: RefCell<Room<u64>>,
     /// The mount in which nodes are made, once it is known not to be bound from the host.
     not_bound: Cell<Option<u64>>,
-    /// `HOME=…`, NUL-terminated, after a `Home` step. It has its room from the start.
-    home: RefCell<Vec<u8>>,
+    /// `HOME=…`, NUL-terminated, after a `Home` step.
+    home: RefCell<Room<u8>>,
 }
 
 impl Left {
@@ -99,19 +100,18 @@ impl Left {
         let new = |step: &&Step| matches!(step.what, What::NewMount(_));
         let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
         let home = steps.iter().flat_map(|list| list.iter()).any(|step| matches!(step.what, What::Home(_)));
-        let home = if home { Vec::with_capacity(go::ROOM_FOR_HOME) } else { Vec::new() };
-        Left { new: vec![Cell::new(0); count], home: RefCell::new(home), ..Left::default() }
+        let home = Room::of(if home { go::ROOM_FOR_HOME } else { 0 });
+        Left { new: RefCell::new(Room::of(count)), home: RefCell::new(home), ..Left::default() }
     }
 
     /// Remembers a new file system by the id of its mount.
     fn is_mounted(&self, id: u64) {
-        if let Some(free) = self.new.iter().find(|known| known.get() == 0) {
-            free.set(id);
-        }
+        // there is room for each of the plan
+        let _ = self.new.borrow_mut().push(id);
     }
 
     fn is_new(&self, id: u64) -> bool {
-        self.new.iter().any(|known| known.get() == id)
+        self.new.borrow().contains(&id)
     }
 }
 

@@ -151,10 +151,12 @@ impl Steps {
 }
 
 /// A process of ours ends with the runtime until it is ready: from its beginning, and again after a change of ids or
-/// capabilities, which clears the signal (PR_SET_PDEATHSIG(2const)). A runtime that ended before is noticed at the socket.
+/// capabilities, which clears the signal (PR_SET_PDEATHSIG(2const)). A runtime that ended before is noticed at the socket. Such
+/// a change also makes dumpable what fs.suid_dumpable says (PR_SET_DUMPABLE(2const)): others in the container might trace it.
 fn end_with_the_runtime(list: &mut Vec<Step>) {
     let ends = || Step::always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
-    let clears = |what: &What| match what {
+    let closed = || Step::always("CVE-2016-9962", What::Undumpable);
+    let changes = |what: &What| match what {
         What::BecomeRoot => true,
         What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
         _ => false,
@@ -163,11 +165,13 @@ fn end_with_the_runtime(list: &mut Vec<Step>) {
         return;
     }
     let steps = std::mem::take(list);
-    list.reserve(steps.len() + 3);
+    list.reserve(steps.len() + 5);
     list.push(ends());
     for step in steps {
-        let clears = clears(&step.what);
+        let changes = changes(&step.what);
         list.push(step);
-        list.extend(clears.then(ends));
+        if changes {
+            list.extend([closed(), ends()]);
+        }
     }
 }

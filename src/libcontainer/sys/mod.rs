@@ -26,6 +26,7 @@ pub mod net;
 pub mod page;
 pub mod plain;
 pub mod process_status;
+pub mod room;
 pub mod sched;
 pub mod seccomp;
 pub mod signals;
