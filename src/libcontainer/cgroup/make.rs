@@ -20,9 +20,13 @@ pub(super) fn make(place: &Place, writes: &[Write], made: &mut Vec<PathBuf>) -> 
         errno: error.raw_os_error(),
         error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
     };
-    match fs::create_dir(&place.directory) {
+    let mut created = fs::create_dir(&place.directory);
+    if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        make_levels_above(place, made).map_err(failed)?;
+        created = fs::create_dir(&place.directory);
+    }
+    match created {
         Ok(()) => made.push(place.directory.clone()),
-        Err(error) if error.kind() == ErrorKind::NotFound => make_levels(place, made).map_err(failed)?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             must_be_unused(place).map_err(|error| Refusal { errno: None, error })?;
         }
@@ -43,9 +47,9 @@ pub(super) fn make(place: &Place, writes: &[Write], made: &mut Vec<PathBuf>) -> 
     Ok(())
 }
 
-/// Makes the directory and those above it that are missing.
-fn make_levels(place: &Place, made: &mut Vec<PathBuf>) -> io::Result<()> {
-    let missing: Vec<_> = place.directory.ancestors().take_while(|level| !level.exists()).collect();
+/// Makes the directories above that are missing. Another create may make them at the same time.
+fn make_levels_above(place: &Place, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let missing: Vec<_> = place.directory.ancestors().skip(1).take_while(|level| !level.exists()).collect();
     for level in missing.into_iter().rev() {
         match fs::create_dir(level) {
             Ok(()) => made.push(level.to_path_buf()),

@@ -161,8 +161,11 @@ mod tests {
     fn the_kills_of_one_group_are_one_event() {
         let directory = tempfile::tempdir().unwrap();
         let events = directory.path().join("memory.events");
+        // in one write of the same length: the reader must never see an empty file
+        let file = fs::File::create(&events).unwrap();
         let says = |processes: u64, groups: u64| {
-            fs::write(&events, format!("oom 1\noom_kill {processes}\noom_group_kill {groups}\n")).unwrap();
+            let text = format!("oom 1\noom_kill {processes}\noom_group_kill {groups}\n");
+            std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0).unwrap();
         };
         says(0, 0);
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();

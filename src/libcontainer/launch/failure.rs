@@ -82,8 +82,10 @@ fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
     }
     let message = failure::message(step, failed, source_of(launched, &step.what));
     match &step.what {
-        What::Hooks { output, .. } => error!("{message}, output: {:?}", output_of(launched, *output)),
-        _ => error!(message),
+        What::Hooks { output, .. } => {
+            error!(Kind::Hook => "{message}, output: {:?}", output_of(launched, *output))
+        }
+        _ => error!(kind(launched, failed) => message),
     }
 }
 

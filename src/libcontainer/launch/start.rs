@@ -87,7 +87,7 @@ fn give_word_once(container: &mut Container) -> Result<()> {
                     bail!("{from}: {}", cause.map_or_else(|| failure::program(&name, failed.errno), because))
                 }
                 _ if failed.said.is_empty() => bail!("{from}: {name}: {}", words(failed.errno)),
-                _ => bail!(failure::hook(&from, &name, &failed.said.text(), failed.errno)),
+                _ => Err(error!(Kind::Hook => failure::hook(&from, &name, &failed.said.text(), failed.errno))),
             }
         }
         Some(Up::Ask(_)) => bail!("init said something out of turn"),
