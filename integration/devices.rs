@@ -136,6 +136,60 @@ fn the_same_node_already_there_is_fine_and_another_is_not() {
 }
 
 #[test]
+fn a_mount_in_the_place_of_a_default_device_is_what_is_there() {
+    needs_root!("device nodes");
+    let binds =
+        [("/dev/random", "/dev/urandom", "1,9"), ("/dev/tty", "/dev/null", "1,3"), ("/dev/null", "/dev/zero", "1,5")];
+    let script = "stat -c '%t,%T' /dev/random /dev/tty /dev/null; cat /dev/full; stat -c %t,%T /dev/zero";
+    let container = || {
+        let mut world = World::running(&["sh", "-c", script]);
+        fs::write(world.path("full"), "a file\n").unwrap();
+        for (destination, source, _) in binds {
+            world.mount(json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]}));
+        }
+        world.mount(
+            json!({"destination": "/dev/full", "type": "bind", "source": world.path("full"), "options": ["bind"]}),
+        );
+        world
+    };
+    let expected = "1,9\n1,3\n1,5\na file\n1,5\n";
+    let mut world = container();
+    assert_eq!(world.run().ok(), expected);
+    // a tmpfs of config.json that is mounted later covers all of them: the default devices are there again
+    world.mount(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
+    *world.at("/process/args/2") = json!("stat -c '%t,%T' /dev/random /dev/tty /dev/null /dev/full");
+    assert_eq!(world.run().ok(), "1,8\n5,0\n1,3\n1,7\n");
+    only!(Who::Us; "Debian's runc binds the host's devices over them in a user namespace");
+    needs!(fs::metadata("/proc/self/ns/user").is_ok(), "user namespaces");
+    let mut world = container();
+    with_users(&mut world);
+    assert_eq!(world.run().ok(), expected);
+}
+
+#[test]
+fn what_an_image_has_in_the_place_of_a_default_device_stays_and_is_told() {
+    needs_root!("device nodes");
+    let mut world = World::running(&["sh", "-c", "cat /dev/random; readlink /dev/tty; stat -c '%t,%T' /dev/full"]);
+    *world.at("/root/readonly") = json!(false);
+    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
+    fs::create_dir_all(world.rootfs("dev")).unwrap();
+    fs::write(world.rootfs("dev/random"), "a file\n").unwrap();
+    // a link is not followed: nothing is made where it leads
+    symlink("/made", world.rootfs("dev/tty")).unwrap();
+    let ran = world.run();
+    let said = ran.err.clone();
+    assert_eq!(ran.ok(), "a file\n/made\n1,7\n");
+    assert!(fs::symlink_metadata(world.rootfs("made")).is_err());
+    only!(Who::Us; "the peers say nothing");
+    for path in ["/dev/random", "/dev/tty"] {
+        assert!(said.contains(&format!("warning: root.path: {path} is something else in the root")), "{said}");
+    }
+    // what linux.devices asks for is made, or refused
+    *world.at("/linux/devices") = json!([{"path": "/dev/random", "type": "c", "major": 1, "minor": 8}]);
+    assert!(world.run().fails().contains("something else is there already"));
+}
+
+#[test]
 fn what_is_no_node_is_refused_by_its_place() {
     let cases = [
         (json!({"path": "/dev/x", "type": "a", "major": 1, "minor": 3}), "linux.devices[0].type"),
@@ -275,7 +329,7 @@ fn a_container_has_one_device_program_and_none_is_left() {
             assert!(now.len() == 1 && !all.contains(&now[0]), "{now:?}");
             all.extend(now);
         }
-        let asked = br#"{"devices": [{"allow": true}]}"#;
+        let asked = br#"{"devices": [{"allow": true, "access": "rwm"}]}"#;
         finish_with(&mut world.command(&["update", "-r", "-", &world.id]), asked).ok();
         assert!(programs(&world).is_empty());
     }

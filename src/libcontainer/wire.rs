@@ -35,6 +35,8 @@ pub enum Ask {
     MapIds(u32),
     /// Look whether this mount namespace has a whole proc or sysfs that the plan does not unmount (`--no-pivot`).
     CheckViews,
+    /// Warn that the image has something else at the path of the default device with this number.
+    Kept(u32),
 }
 
 /// When hooks run (runtime.md, lifecycle).
@@ -171,6 +173,7 @@ impl Ask {
             Ask::MapIds(slot) => with_number(8, slot),
             Ask::Scheduler => with_number(9, 0),
             Ask::CheckViews => with_number(10, 0),
+            Ask::Kept(device) => with_number(11, device),
         }
     }
 
@@ -188,6 +191,7 @@ impl Ask {
             8 => Ask::MapIds(number),
             9 => Ask::Scheduler,
             10 => Ask::CheckViews,
+            11 => Ask::Kept(number),
             _ => return None,
         })
     }
@@ -253,6 +257,7 @@ mod tests {
             Ask::Tree(70_517),
             Ask::MapIds(70_518),
             Ask::CheckViews,
+            Ask::Kept(5),
         ];
         let ups = asks.into_iter().map(Up::Ask).chain([Up::Ready, Up::Failed(failed)]);
         for up in ups {

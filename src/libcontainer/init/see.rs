@@ -13,9 +13,9 @@ use super::place::{
     parent_outside_binds,
 };
 use super::{Outcome, Scene, Trouble, copy, pids, talk};
-use crate::plan::step::{Change, Content, Missing, NewMount, Node, Slot, Target};
+use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Slot, Target};
 use crate::sys::mount::{Attributes, MountId, Reach, set_attributes};
-use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Words};
+use crate::wire::{Ask, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Words};
 
 pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
     let (target, was_there) = open_target(scene, &mount.target)?;
@@ -215,7 +215,10 @@ pub(super) fn mknod(scene: &Scene<'_>, node: &Node) -> Outcome {
             let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let same_device = kind == FileType::Fifo || stat.st_rdev == node.device;
             if FileType::from_raw_mode(stat.st_mode) != kind || !same_device {
-                return Err(Trouble::saying(Errno::EXIST, "something else is there already"));
+                return match node.other {
+                    Other::Refuse => Err(Trouble::saying(Errno::EXIST, "something else is there already")),
+                    Other::Keep(n) => talk::ask(scene, Ask::Kept(n)),
+                };
             }
         }
         Err(other) => return Err(other.into()),

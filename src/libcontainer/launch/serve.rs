@@ -23,7 +23,7 @@ use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, View};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
-use crate::plan::{OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
+use crate::plan::{self, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
 use crate::sys::process_status::ProcessStatus;
 use crate::wait;
@@ -286,6 +286,10 @@ fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, ident
         },
         Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
         Ask::CheckViews => check_views(launched),
+        Ask::Kept(device) => {
+            launched.armed.warnings.extend(plan::devices::kept(device));
+            Ok(())
+        }
         Ask::SeccompListener => agent::send_listener(launched, carried, identity),
     }
 }

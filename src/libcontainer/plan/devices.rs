@@ -13,10 +13,10 @@ use super::mounts::Mounts;
 use super::namespaces::{Kinds, MOUNT, USER};
 use super::notes::Notes;
 use super::rootfs::Root;
-use super::step::{Last, Missing, Node, Origin, Target, What};
+use super::step::{Last, Missing, Node, Origin, Other, Target, What};
 use super::steps::Steps;
 use super::values::{c_string, clean};
-use crate::config::At;
+use crate::config::{At, Warning};
 
 /// The kernel keeps 12 bits of a major and 20 of a minor number (linux/kdev_t.h), and cuts off the rest without a word.
 const MAX_MAJOR: u32 = (1 << 12) - 1;
@@ -45,6 +45,7 @@ pub(super) struct Devices {
     /// In a user namespace nodes cannot be made: the host's own are bound there.
     bound: bool,
     links: bool,
+    ptmx: bool,
     has_kcore: bool,
 }
 
@@ -58,13 +59,12 @@ pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
             notes.fault(at, format!("a second, different device at {:?}", format!("/{}", node.path.to_string_lossy())));
         }
     }
-    let default = DEFAULT.into_iter().filter(|(path, ..)| !asked.iter().any(|(node, _)| node.path.as_c_str() == *path));
-    let mode = libc::S_IFCHR | 0o666;
-    let node = |path: &CStr, device| Node { path: path.to_owned(), mode, device, uid: 0, gid: 0 };
-    let default = default.map(|(path, major, minor)| node(path, rustix::fs::makedev(major, minor)));
-    let default: Vec<_> = default.map(|node| (node, Origin::Runtime("default device"))).collect();
     let bound = kinds.private(USER) || !given.host.me.is_root();
     let mut mounted = Mounted::by(mounts);
+    let ptmx = !mounted.shows(c"dev/ptmx");
+    let default: Vec<_> = (0..).zip(DEFAULT).map(|(n, device)| default_node(n, device)).collect();
+    let left_out = |path: &CStr| mounted.shows(path) || asked.iter().any(|(node, _)| node.path.as_c_str() == path);
+    let default: Vec<_> = default.into_iter().filter(|(node, _)| !left_out(&node.path)).collect();
     let mut nodes = Vec::with_capacity(default.len() + asked.len());
     for (node, from) in default.into_iter().chain(asked.into_iter().map(|(node, at)| (node, Origin::At(at)))) {
         match (mounted.ours(&node.path, kinds), &from) {
@@ -83,7 +83,20 @@ pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
         let said = "has no mount namespace: the default devices are not made, as the root is a directory of the host";
         notes.warn(&At::new("linux.namespaces"), said);
     }
-    Devices { nodes, bound, links, has_kcore: given.host.has_kcore }
+    Devices { nodes, bound, links, ptmx, has_kcore: given.host.has_kcore }
+}
+
+fn default_node(n: u32, (path, major, minor): (&CStr, u32, u32)) -> (Node, Origin) {
+    let (mode, device) = (libc::S_IFCHR | 0o666, rustix::fs::makedev(major, minor));
+    let node = Node { path: path.to_owned(), mode, device, uid: 0, gid: 0, other: Other::Keep(n) };
+    (node, Origin::Runtime("default device"))
+}
+
+/// What is said where the image has something else at the path of default device `n`.
+pub(crate) fn kept(n: u32) -> Option<Warning> {
+    let (path, ..) = DEFAULT.get(n as usize)?;
+    let said = format!("/{} is something else in the root: the default device is not made", path.to_string_lossy());
+    Some(Warning { at: At::new("root.path"), said })
 }
 
 /// A fifo is not a device: everybody may make one.
@@ -108,6 +121,14 @@ impl Mounted {
     fn add(&mut self, path: &CStr, new: bool) {
         self.last.insert(path.to_bytes().to_vec(), (self.count, new));
         self.count += 1;
+    }
+
+    /// Whether a mount of config.json is what the container finds at `path`: it is asked for, so nothing else is put there.
+    fn shows(&self, path: &CStr) -> bool {
+        let path = path.to_bytes();
+        let Some((here, _)) = self.last.get(path) else { return false };
+        let mut above = (0..path.len()).filter(|n| path[*n] == b'/').filter_map(|n| self.last.get(&path[..n]));
+        above.all(|(n, _)| n < here)
     }
 
     /// Whether something may be made at `path`. Nothing is made in a tree that is bound from the host, nor, without a mount
@@ -165,7 +186,7 @@ fn node(device: &LinuxDevice, n: usize, maps: &Maps, notes: &mut Notes) -> Optio
     let path = c_string(&path, &at.key("path"), notes)?;
     let device_number = if numbered { rustix::fs::makedev(major, minor) } else { 0 };
     let mode = kind | (device.file_mode().unwrap_or(0o666) & 0o7777);
-    Some((Node { path, mode, device: device_number, uid, gid }, at))
+    Some((Node { path, mode, device: device_number, uid, gid, other: Other::Refuse }, at))
 }
 
 impl Devices {
@@ -188,7 +209,9 @@ impl Devices {
             steps.always("default link", symlink(c"/proc/kcore", c"dev/core"));
         }
         // SPEC: config-linux.md#default-devices: it is there also when no devpts is mounted
-        steps.always("default link", What::Replace { to: c"pts/ptmx".to_owned(), path: c"dev/ptmx".to_owned() });
+        if self.ptmx {
+            steps.always("default link", What::Replace { to: c"pts/ptmx".to_owned(), path: c"dev/ptmx".to_owned() });
+        }
     }
 }
 

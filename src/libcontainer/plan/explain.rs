@@ -151,7 +151,7 @@ impl Plan {
                 let told = |attr: &SchedAttr| (what(attr).to_string(), what(attr).fields());
                 self.scheduler.iter().map(|(attr, at)| (told(attr).0, told(attr).1, at.clone())).collect()
             }
-            Ask::SeccompListener | Ask::MapIds(_) | Ask::CheckViews => Vec::new(),
+            Ask::SeccompListener | Ask::MapIds(_) | Ask::CheckViews | Ask::Kept(_) => Vec::new(),
         }
     }
 }
@@ -393,6 +393,7 @@ fn asked(ask: Ask) -> String {
         Ask::Tree(slot) => format!("send the mounts of #{slot}"),
         Ask::MapIds(slot) => format!("idmap by #{slot}"),
         Ask::CheckViews => "look for another proc or sysfs of the host".to_owned(),
+        Ask::Kept(device) => format!("warn that default device {device} is not made"),
     }
 }
 

@@ -121,6 +121,7 @@ fn asked(ask: Ask) -> &'static str {
         Ask::Tree(_) => "mounts",
         Ask::MapIds(_) => "mapped ids",
         Ask::CheckViews => "views",
+        Ask::Kept(_) => "kept",
     }
 }
 

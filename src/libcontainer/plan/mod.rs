@@ -7,7 +7,7 @@ pub mod capabilities;
 mod cgroup;
 mod cgroup_mounts;
 mod credentials;
-mod devices;
+pub(crate) mod devices;
 mod entering;
 pub mod explain;
 pub mod failure;

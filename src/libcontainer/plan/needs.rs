@@ -259,7 +259,7 @@ fn asked(ask: Ask) -> (Right, Option<(Slot, Use)>) {
         Ask::MapIds(slot) => (ADMIN, Some((Slot(slot as usize), Use::MapIds))),
         Ask::NetDevices => (NET_ADMIN, None),
         // the runtime's own right, over a process that has none; or a look at it
-        Ask::SeccompListener | Ask::Scheduler | Ask::CheckViews => (Right::Anybody, None),
+        Ask::SeccompListener | Ask::Scheduler | Ask::CheckViews | Ask::Kept(_) => (Right::Anybody, None),
     }
 }
 

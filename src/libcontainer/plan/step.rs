@@ -149,6 +149,17 @@ pub struct Node {
     pub uid: u32,
     /// Group, as the container counts.
     pub gid: u32,
+    /// What to do when something else is at the path.
+    pub other: Other,
+}
+
+/// What to do when something else is at the path of a device node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// Fail: config.json asks for the node.
+    Refuse,
+    /// Leave it, and tell the runtime the number of the default device.
+    Keep(u32),
 }
 
 /// One hook that init runs itself, ready for execve(2).
@@ -257,7 +268,7 @@ pub enum What {
     BindOrLink(Slot, Vec<Change>, Target),
     /// Change the mount that is at a place already (`remount`).
     Remount(Vec<Change>, Target),
-    /// mknodat(2), exact mode and owner; the same node already there is fine.
+    /// mknodat(2), exact mode and owner; the same node already there is fine. For another, see `Other`.
     Mknod(Node),
     /// symlinkat(2). One already there stays.
     Symlink {
