@@ -38,7 +38,7 @@ fn dynamic() -> Vec<u8> {
 fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
     needs_root!("a look into init's root");
     // a file of the root, what execve(2) says of it, and why
-    let scripts: [(&str, Vec<u8>, u32, &str, &str); 10] = [
+    let scripts: [(&str, Vec<u8>, u32, &str, &str); 12] = [
         (
             "dynamic",
             dynamic(),
@@ -60,6 +60,14 @@ fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
         ("short", foreign()[..40].into(), 0o755, "exec format error", "\"/bin/short\" is not a whole ELF file"),
         ("foreign", foreign(), 0o755, "exec format error", "another architecture: s390x"),
         ("closed", b"#!/bin/sh\n".into(), 0o644, "permission denied", "no execute permission for the user (mode 0644)"),
+        (
+            "dir",
+            b"#!/etc\n".into(),
+            0o755,
+            "permission denied",
+            "the interpreter of \"/bin/dir\" is a directory: \"/etc\"",
+        ),
+        ("below", b"#!/bin/empty/x\n".into(), 0o755, "not a directory", "\"/bin/empty\" is a file"),
         (
             "secret/x",
             b"#!/bin/sh\n".into(),
@@ -104,6 +112,16 @@ fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
             told("create", created, errno, cause);
         }
     }
+    // Docker ends with another code where it is "no such file or directory"
+    told("exec", world.exec(&["/bin/empty/x"]), "not a directory", "\"/bin/empty\" is a file");
+    let mut other = World::running(&["/bin/empty/x"]);
+    *other.at("/root/path") = json!(world.rootfs(""));
+    told(
+        "run",
+        other.run(),
+        "not a directory",
+        "exec: \"/bin/empty/x\": not a directory (ENOTDIR): \"/bin/empty\" is a file",
+    );
     told("exec", world.exec(&["/noexec/true"]), "permission denied", "\"/noexec/true\" is on a mount with noexec");
     if who() == Who::Us {
         told("exec", world.exec(&["crlf"]), "no such file or directory", "exec: \"crlf\": no such file");

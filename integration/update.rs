@@ -166,6 +166,10 @@ fn a_resources_object_changes_what_it_names() {
         "blockIO": {"weight": 0}});
     update_by(&world, &docker).ok();
     assert_eq!((memory(&world), pids(&world)), ((96 * MIB).to_string(), "30".to_owned()));
+    // engines send zeros for what they do not ask for
+    update(&world, &["--pids-limit", "0"]).ok();
+    update_by(&world, &json!({"pids": {"limit": 0}})).ok();
+    assert_eq!(pids(&world), "30");
     fs::write(world.path("r.json"), json!({"pids": {"limit": 40}}).to_string()).unwrap();
     update(&world, &["-r", world.path("r.json").to_str().unwrap()]).ok();
     assert_eq!((memory(&world), pids(&world)), ((96 * MIB).to_string(), "40".to_owned()));
@@ -200,7 +204,7 @@ fn device_rules_are_replaced_and_the_defaults_stay() {
     assert!(open(&world).fails().contains("not permitted"));
     world.exec(&["dd", "if=/dev/zero", "of=/dev/null", "count=1"]).ok();
     // everything, and back
-    update_by(&world, &json!({"devices": [{"allow": true}]})).ok();
+    update_by(&world, &json!({"devices": [{"allow": true, "access": "rwm"}]})).ok();
     open(&world).ok();
     update_by(&world, &json!({"devices": [{"allow": false}]})).ok();
     assert!(open(&world).fails().contains("not permitted"));
@@ -248,7 +252,7 @@ fn device_rules_that_cannot_be_leave_all_as_it_was() {
     needs_cgroup!();
     only!(Who::Us; "leaves devices alone (runc #3401)");
     let world = with(json!({"pids": {"limit": 30}}));
-    let hole = json!({"pids": {"limit": 7}, "devices": [{"allow": true, "type": "c", "major": 1},
+    let hole = json!({"pids": {"limit": 7}, "devices": [{"allow": true, "type": "c", "major": 1, "access": "rwm"},
         {"allow": false, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]});
     let said = update_by(&world, &hole).fails();
     assert!(said.contains("--resources: devices[1]: is a hole in a wildcard rule"), "{said}");

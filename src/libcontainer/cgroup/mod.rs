@@ -315,8 +315,17 @@ impl Cgroup {
     }
 
     fn wait_until_empty(&self) -> Result<()> {
-        wait_for(|| Ok(self.processes()?.is_empty()))
-            .and_then(|done| if done { Ok(()) } else { bail!("processes are still there: {:?}", self.processes()?) })
+        // version 1: what is frozen does not die before it thaws, and only the cgroup above can do that
+        let frozen = || self.paths.get("freezer").and_then(|directory| freeze::frozen_above(directory));
+        wait_for(|| Ok(self.processes()?.is_empty() || frozen().is_some()))?;
+        let processes = self.processes()?;
+        match frozen() {
+            _ if processes.is_empty() => Ok(()),
+            Some(above) => {
+                bail!("processes are still there: {processes:?}: the cgroup {} above is frozen", above.display())
+            }
+            None => bail!("processes are still there: {processes:?}"),
+        }
     }
 
     /// Removes it from every hierarchy, with what the container made below it. A missing directory is not an error.

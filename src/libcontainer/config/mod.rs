@@ -61,6 +61,7 @@ pub const SPEC_VERSION: &str = "1.3.0";
 pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
     let read::Read { value: mut spec, mut warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
     forget_absent_pids_limit(bytes, &mut spec);
+    warnings.extend(one_process(&spec));
     if let Some(warning) = short_version(spec.version()) {
         warnings.push(warning);
     } else if let Some(problem) = version_problem(spec.version()) {
@@ -80,12 +81,16 @@ impl Config {
                 "is missing: the process has no capabilities (runc 1.5 leaves it all of its own)",
             );
         }
-        let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        if resources.is_some_and(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0)) {
-            remark("linux.resources.pids.limit", "is 0, the least there is: one process (crun sets no limit)");
-        }
         remarks
     }
+}
+
+/// Programs that fork fail with it, and those who used another runtime do not expect that.
+fn one_process(spec: &Spec) -> Option<Warning> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let limited = resources.is_some_and(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0));
+    let said = "is 0, the least there is: one process (runc before 1.4 and crun set no limit)".to_owned();
+    limited.then(|| Warning { at: At::new("linux.resources.pids.limit"), said })
 }
 
 /// For `oci-spec` a pids limit that is absent is 0, which is the least there is; it is none (SPEC: config-linux.md#pids).

@@ -221,7 +221,7 @@ pub(super) fn find(exec: &Exec) -> Outcome {
                 Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
                 Err(errno) => found = of_candidate(n, errno),
             },
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(errno) if goes_on(exec, errno) => {}
             Err(errno) => found = of_candidate(n, errno),
         }
     }
@@ -237,11 +237,16 @@ pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
     let mut error = Trouble::from(Errno::NOENT);
     for (n, path) in exec.candidates.iter().enumerate() {
         match sys::exec::execve(path, &exec.args, &exec.env) {
-            Errno::NOENT | Errno::NOTDIR => {}
+            errno if goes_on(exec, errno) => {}
             errno => error = of_candidate(n, errno),
         }
     }
     Err(error)
+}
+
+/// Whether `errno` says only that the program is not there. The path of a single candidate may lead below a file, and that is told.
+fn goes_on(exec: &Exec, errno: Errno) -> bool {
+    errno == Errno::NOENT || errno == Errno::NOTDIR && exec.candidates.len() > 1
 }
 
 /// The error, and which candidate it belongs to: the runtime looks there, and nowhere else, for the cause.

@@ -64,7 +64,7 @@ impl Place {
         let of_file = |path: &OsStr| self.of_file(Path::new(path), failed.errno, 0);
         match failed.errno {
             Errno::NOENT => paths.find_map(of_file),
-            Errno::NOEXEC | Errno::ACCESS => of_file(paths.nth(failed.said.text().parse().ok()?)?),
+            Errno::NOEXEC | Errno::ACCESS | Errno::NOTDIR => of_file(paths.nth(failed.said.text().parse().ok()?)?),
             _ => None,
         }
     }
@@ -75,6 +75,11 @@ impl Place {
             && let Some(cause) = self.closed_directory(&path)
         {
             return Some(cause);
+        }
+        if errno == Errno::NOTDIR
+            && let Some(file) = self.file_above(&path)
+        {
+            return Some(format!("{file:?} is a file"));
         }
         let file = self.open(&path)?;
         // ORDER: first of all: to ask another file system for the rest may take for ever
@@ -119,6 +124,9 @@ impl Place {
         if errno == Errno::NOENT && self.open(&self.cwd.join(named)).is_none() {
             return Some(format!("the {what} of {path:?} is missing: {named:?}"));
         }
+        if errno == Errno::ACCESS && self.open(&self.cwd.join(named)).is_some_and(|file| is_directory(&file)) {
+            return Some(format!("the {what} of {path:?} is a directory: {named:?}"));
+        }
         if depth < MAX_DEPTH { self.of_file(Path::new(named), errno, depth + 1) } else { None }
     }
 
@@ -126,6 +134,12 @@ impl Place {
     fn open(&self, path: &Path) -> Option<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()
+    }
+
+    /// What is on the way to `path` and cannot have anything below it.
+    fn file_above<'p>(&self, path: &'p Path) -> Option<&'p Path> {
+        let there = path.ancestors().skip(1).find_map(|above| Some((above, self.open(above)?)));
+        there.filter(|(_, file)| !is_directory(file)).map(|(above, _)| above)
     }
 
     /// The first directory on the way that the user may not enter.
@@ -155,6 +169,10 @@ impl Place {
         };
         stat.st_mode & bits != 0
     }
+}
+
+fn is_directory(file: &OwnedFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// The beginning of a regular file that is open as a path. Nobody waits for a lease (O_NONBLOCK).

@@ -201,10 +201,12 @@ fn why(failure: &Failure) -> String {
 }
 
 /// What clients turn into exit statuses 126 and 127: `executable file not found in $PATH`, `no such file or directory`,
-/// `permission denied`, `is a directory`.
+/// `permission denied`, `is a directory`, `not a directory`.
 pub fn program(name: &str, errno: Errno) -> String {
     match errno {
-        Errno::NOENT if !name.contains('/') => format!("exec: {name:?}: executable file not found in $PATH"),
+        Errno::NOENT | Errno::NOTDIR if !name.contains('/') => {
+            format!("exec: {name:?}: executable file not found in $PATH")
+        }
         Errno::NOENT => format!("exec: {name:?}: stat {name}: no such file or directory"),
         // execve(2) says EACCES of a directory, and older clients of Docker know 126 by that alone
         Errno::ISDIR => format!("exec: {name:?}: is a directory: {}", words(Errno::ACCESS)),
@@ -277,6 +279,8 @@ mod tests {
         };
         let told = |name, errno| message(&exec(name), &failure(errno, ""), None);
         assert_eq!(told("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(told("nope", Errno::NOTDIR), "process.args: exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(told("/f/x", Errno::NOTDIR), "process.args: exec: \"/f/x\": not a directory (ENOTDIR)");
         assert_eq!(told("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
         assert!(told("/x", Errno::ACCESS).contains("permission denied"));
         assert_eq!(

@@ -11,8 +11,8 @@ use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::Cgroups;
 
 /// Numbers that mean something when they are 0; elsewhere it leaves things alone, and clients send it.
-const ZERO_COUNTS: [&str; 7] =
-    ["cpu.idle", "cpu.burst", "memory.swappiness", "pids.limit", "hugepageLimits", "rdma", "network.classID"];
+const ZERO_COUNTS: [&str; 6] =
+    ["cpu.idle", "cpu.burst", "memory.swappiness", "hugepageLimits", "rdma", "network.classID"];
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -232,6 +232,7 @@ mod tests {
             (r#"{"cpu":{"shares":5}}"#, r#"{"cpu":{"shares":0,"cpus":"","mems":null}}"#, r#"{"cpu":{"shares":5}}"#),
             (r#"{"cpu":{"idle":1}}"#, r#"{"cpu":{"idle":0}}"#, r#"{"cpu":{"idle":0}}"#),
             (r#"{"pids":{"limit":5}}"#, r#"{"pids":{}}"#, r#"{"pids":{"limit":5}}"#),
+            (r#"{"pids":{"limit":5}}"#, r#"{"pids":{"limit":0}}"#, r#"{"pids":{"limit":5}}"#),
             (r#"{"devices":[{"allow":false}]}"#, r#"{"devices":[]}"#, r#"{"devices":[{"allow":false}]}"#),
             (r#"null"#, r#"{"unified":{"a.b":""}}"#, r#"{"unified":{"a.b":""}}"#),
             (

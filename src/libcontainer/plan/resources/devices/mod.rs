@@ -109,7 +109,9 @@ fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
     }
     let text = rule.access().as_deref().unwrap_or("rwm");
     let access = Access::parse(text).filter(|access| access.0 != 0);
-    if access.is_none() {
+    if rule.allow() && rule.access().is_none() {
+        faults.add(at.key("access"), "is missing: a rule that allows must say what (r, w, m)");
+    } else if access.is_none() {
         faults.add(at.key("access"), format!("{text:?} is not made of r, w and m"));
     }
     faults.into_result(Rule { allow: rule.allow(), kind, major, minor, access: access.unwrap_or(Access::ALL) })
@@ -138,6 +140,8 @@ mod tests {
     fn a_rule_that_means_nothing_is_told() {
         let faults = refused(r#"[{"allow":true,"access":"x"}]"#);
         assert!(faults.contains("linux.resources.devices[0].access: \"x\""), "{faults}");
+        let faults = refused(r#"[{"allow":true,"type":"c","major":10,"minor":200}]"#);
+        assert!(faults.contains("linux.resources.devices[0].access: is missing"), "{faults}");
     }
 
     #[test]
@@ -147,14 +151,14 @@ mod tests {
         for cgroups in [Cgroups::default(), Cgroups { v1: vec![memory], v2: Some(Unified::default()) }] {
             let access = devices(&none, &cgroups).unwrap();
             assert!(matches!(access, DeviceAccess::Missing(_)), "{access:?}");
-            let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true}]"#).unwrap();
+            let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true,"access":"rwm"}]"#).unwrap();
             assert_eq!(devices(&all, &cgroups).unwrap(), DeviceAccess::Unrestricted);
         }
     }
 
     #[test]
     fn everything_needs_no_program() {
-        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true}]"#).unwrap();
+        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true,"access":"rwm"}]"#).unwrap();
         let unified = Cgroups { v1: vec![], v2: Some(Unified::default()) };
         assert_eq!(devices(&all, &unified).unwrap(), DeviceAccess::Unrestricted);
     }
