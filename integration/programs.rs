@@ -112,7 +112,7 @@ fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
             told("create", created, errno, cause);
         }
     }
-    // Docker ends with another code where it is "no such file or directory"
+    // the words of runc and crun
     told("exec", world.exec(&["/bin/empty/x"]), "not a directory", "\"/bin/empty\" is a file");
     let mut other = World::running(&["/bin/empty/x"]);
     *other.at("/root/path") = json!(world.rootfs(""));
