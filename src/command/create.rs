@@ -12,7 +12,7 @@ use libcontainer::wait;
 use super::bundle::{Detached, Master, check_extra_fds, flags as decided};
 use super::{Session, absolute, manager};
 use crate::cli::Create;
-use libcontainer::Bundle;
+use libcontainer::{Bundle, NOT_STARTED};
 
 pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     let protected = seal::protect()?;
@@ -39,7 +39,7 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
         protected,
     };
     let listening = wait::listen()?;
-    let made = new.make().context("unable to start container process")?;
+    let made = new.make().context(NOT_STARTED)?;
     session.made(&plan, &made.ready);
     let sent = making
         .pidfd_socket

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use libcontainer::container::{Claim, Container, Root, Status, check_id, is_ending};
-use libcontainer::launch::delete::{Leftovers, destroy};
+use libcontainer::launch::delete::{Force, Leftovers, destroy};
 use libcontainer::launch::undo::undo;
 use libcontainer::sys::signals;
 use libcontainer::wait;
@@ -89,16 +89,14 @@ fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result
         None if force => return Ok(()),
         None => bail!("container {:?}: container does not exist", container.record().id),
     };
-    let leftovers = match container.status()? {
-        Status::Stopped => Leftovers::None,
-        Status::Created => Leftovers::Killed,
-        Status::Running | Status::Paused if force => Leftovers::Killed,
-        status @ (Status::Running | Status::Paused) => {
-            bail!("cannot delete container {} that is not stopped: {status}", container.record().id)
-        }
-    };
+    let leftovers = Leftovers::of(&container, if force { Force::Kill } else { Force::None })?;
     if leftovers == Leftovers::None && container.has_own_pids() {
-        warn_of_others(session, &container.cgroup().processes()?);
+        container.check_cgroups()?;
+        let cgroup = container.cgroup();
+        // only where it cannot be removed is anybody in it
+        if !cgroup.delete_main() {
+            warn_of_others(session, &cgroup.processes()?);
+        }
     }
     let warnings = destroy(container, &lock, leftovers)?;
     drop(lock);

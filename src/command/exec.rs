@@ -10,9 +10,10 @@ use libcontainer::config::{self, At, Config};
 use libcontainer::container::{Container, Status};
 use libcontainer::host::{Cgroups, Host, Labels};
 use libcontainer::launch::foreground::{self, Reap, Relay};
-use libcontainer::launch::{Child, Identity, arm, console, pidfile, seal};
-use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, RootChange, Rootless, Start, capabilities};
+use libcontainer::launch::{Child, Identity, console, pidfile, seal};
+use libcontainer::plan::{self, Asked, Flags, Joining, capabilities};
 use libcontainer::wait;
+use libcontainer::{NOT_STARTED, arm_exec};
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::bundle::{Detached, Master, check_extra_fds, listen_fds};
@@ -39,29 +40,19 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     check_extra_fds(flags.extra_fds)?;
     let host = Host::probe(Labels::Asked).context("look at the host")?;
     let ask = Asked { config: &config, host: &host, flags: &flags };
-    let joined = Joined { pid: container.record().init_process_pid, kinds: libcontainer::kinds(&container, &config)? };
+    let joined = libcontainer::joined(&container, &config)?;
     let plan = plan::exec(&ask, &Joining { process: &process, at: &at, container: joined })?;
     session.planned(&plan);
     let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
     let (theirs, ours) = master.ends();
     let cgroup = cgroup(args, &container, &host)?;
-    let mut armed = arm(&plan, root.path(), container.directory(), theirs)?;
-    // where somebody has removed one, its processes are elsewhere too
-    armed.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
+    let armed = arm_exec(&container, &plan, theirs)?;
     armed.keep_times(session.times());
-    // the pid may be somebody else's by now: what was opened by it must still be the container's
-    container.process()?;
     let annotations = container.record().annotations();
-    let identity = Identity {
-        id: &args.id,
-        bundle: container.record().bundle(),
-        version: container.record().version(),
-        annotations: &annotations,
-        init: Some(container.record().init_process_pid),
-    };
+    let identity = Identity::of_joined(container.record(), &annotations);
     let listening = wait::listen()?;
     let launched = armed.launch(&plan, cgroup.as_ref(), protected)?;
-    let ready = launched.serve(cgroup.as_ref(), &identity, None).context("unable to start container process")?;
+    let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
     session.made(&plan, &ready);
     if let Some(socket) = &args.pidfd_socket {
         console::send_pidfd(socket, "setns", ready.pidfd())?;
@@ -71,7 +62,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         pidfile::write(&absolute(path)?, ready.pid())?;
     }
     let pid = ready.pid();
-    let child: Child = ready.go().context("unable to start container process").inspect_err(|_| {
+    let child: Child = ready.go().context(NOT_STARTED).inspect_err(|_| {
         if let Some(path) = &args.pid_file {
             pidfile::forget(path, pid);
         }
@@ -93,18 +84,10 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
 fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
     let listen_fds = listen_fds();
     Flags {
-        id: args.id.clone(),
-        bundle: container.record().bundle().to_path_buf(),
         terminal: master.kind(),
-        start: Start::AtOnce,
-        root_change: RootChange::Pivot,
-        keyring: libcontainer::keyring(container),
         extra_fds: listen_fds + args.preserve_fds,
         listen_fds,
-        notify: None,
-        cgroup: CgroupUse::Own,
-        rootless: Rootless::Auto,
-        death_signal: None,
+        ..libcontainer::exec_flags(container)
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use libcontainer::cgroup;
 use libcontainer::container::{Container, check_id};
 use libcontainer::launch::create::{Made, New};
-use libcontainer::launch::delete::{Leftovers, destroy};
+use libcontainer::launch::delete::{Leftovers, remove_own};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::notify::{self, Notify};
 use libcontainer::launch::start::began;
@@ -18,7 +18,7 @@ use libcontainer::wait;
 use super::bundle::{Detached, Master, check_extra_fds, flags as decided};
 use super::{Session, absolute, manager, print};
 use crate::cli::{Making, Run};
-use libcontainer::Bundle;
+use libcontainer::{Bundle, NOT_STARTED};
 
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let protected = seal::protect()?;
@@ -68,7 +68,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         protected,
     };
     let listening = wait::listen()?;
-    let made = new.make().context("unable to start container process")?;
+    let made = new.make().context(NOT_STARTED)?;
     session.made(&plan, &made.ready);
     let done = attend(making, &made, &flags, ours);
     let (made, (relay, notify)) = made.unless_failed(done)?;
@@ -77,7 +77,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         if let Some(path) = &pid_file {
             pidfile::forget(path, child.pid);
         }
-        return Err(cgroup::undone(error, remove(container, Leftovers::Killed).map(drop)).into());
+        return Err(cgroup::undone(error, remove_own(container, Leftovers::Killed).map(drop)).into());
     }
     session.log.worked();
     match held {
@@ -124,20 +124,9 @@ fn attend(
 /// The program has ended, and how it has is what `run` exits with, whatever becomes of what is left.
 fn end(session: &Session<'_>, container: Container) {
     let id = container.record().id.clone();
-    match remove(container, Leftovers::None) {
+    match remove_own(container, Leftovers::None) {
         Ok(warnings) => warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}"))),
         Err(error) => session.log.error(&format!("remove container {id:?}: {error:#}")),
-    }
-}
-
-/// Removes our own container, and no other that has its id by now.
-fn remove(mut container: Container, leftovers: Leftovers) -> libcontainer::Result<Vec<libcontainer::Error>> {
-    let process = |container: &Container| (container.record().init_process_pid, container.record().init_process_start);
-    let own = process(&container);
-    match container.lock_if_there()? {
-        Some(lock) if process(&container) == own => destroy(container, &lock, leftovers),
-        // `delete --force` was quicker
-        _ => Ok(Vec::new()),
     }
 }
 

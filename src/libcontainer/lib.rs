@@ -22,7 +22,9 @@ pub mod sys;
 pub mod wait;
 pub mod wire;
 
-pub use api::{Began, Bundle, Create, Events, Force, Process, Protection, Stopped, keyring, kinds, protect_program};
+pub use api::{Began, Bundle, Create, Events, Force, Process, Protection, Stopped, protect_program};
+#[doc(hidden)]
+pub use api::{NOT_STARTED, arm_exec, exec_flags, joined};
 pub use container::{Container, Root, Status};
 pub use error::{Error, FailedStep, Kind, Result};
 

@@ -8,7 +8,7 @@ use crate::config::{self, Config, Warning, near_misses};
 use crate::error::{Context, Result, bail, error};
 use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
 use crate::plan::explain::Line;
-use crate::plan::{self, Asked, CgroupUse, Flags, Keyring, Plan, RootChange, Rootless, Start, Terminal};
+use crate::plan::{self, Asked, Flags, Keyring, Plan, RootChange};
 use crate::wait;
 
 /// A bundle that was read.
@@ -119,20 +119,7 @@ impl Bundle {
     /// What is decided unless somebody decides otherwise.
     #[doc(hidden)]
     pub fn flags(&self, id: &str) -> Flags {
-        Flags {
-            id: id.to_owned(),
-            bundle: self.directory.clone(),
-            terminal: Terminal::Sent,
-            start: Start::OnFifo,
-            root_change: RootChange::Pivot,
-            keyring: Keyring::fresh(id),
-            extra_fds: 0,
-            listen_fds: 0,
-            notify: None,
-            cgroup: CgroupUse::Own,
-            rootless: Rootless::Auto,
-            death_signal: None,
-        }
+        Flags::new(id, &self.directory, Keyring::fresh(id))
     }
 
     /// The plan of a container made from it.

@@ -9,6 +9,7 @@ use crate::launch::delete::{Leftovers, destroy};
 use crate::launch::start;
 use crate::sys::signals;
 
+pub use crate::launch::delete::Force;
 pub use crate::launch::start::Began;
 
 /// The signals by which a program is asked to end.
@@ -21,15 +22,6 @@ pub enum Stopped {
     Fine,
     /// It is.
     Refused,
-}
-
-/// Whether a container that runs is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Force {
-    /// It is killed first.
-    Kill,
-    /// It is refused.
-    None,
 }
 
 impl Container {
@@ -129,13 +121,7 @@ impl Container {
     /// It has not stopped, or something could not be removed: the container is still there then.
     pub fn delete(mut self, force: Force) -> Result<Vec<Error>> {
         let lock = self.lock()?;
-        let leftovers = match (self.status()?, force) {
-            (Status::Stopped, _) => Leftovers::None,
-            (Status::Created, _) | (_, Force::Kill) => Leftovers::Killed,
-            (status @ (Status::Running | Status::Paused), Force::None) => {
-                bail!(Kind::State(status) => "cannot delete container {} that is not stopped: {status}", self.record().id)
-            }
-        };
+        let leftovers = Leftovers::of(&self, force)?;
         destroy(self, &lock, leftovers)
     }
 
@@ -167,16 +153,5 @@ impl Events {
     /// Those of poll(2) and of the cgroup's files.
     pub fn next(&mut self, time: std::time::Duration) -> Result<Happened> {
         self.watch.next(self.process.as_fd(), time)
-    }
-}
-
-/// Removes our own container, and no other that has its id by now.
-pub(super) fn remove(mut container: Container, leftovers: Leftovers) -> Result<Vec<Error>> {
-    let process = |container: &Container| (container.record().init_process_pid, container.record().init_process_start);
-    let own = process(&container);
-    match container.lock_if_there()? {
-        Some(lock) if process(&container) == own => destroy(container, &lock, leftovers),
-        // `delete --force` was quicker
-        _ => Ok(Vec::new()),
     }
 }

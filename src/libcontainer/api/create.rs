@@ -9,7 +9,7 @@ use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
 use crate::launch::create::{Made, New};
-use crate::launch::delete::Leftovers;
+use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::start::began;
 use crate::launch::{Child, Times};
 use crate::plan::{CgroupUse, Flags, Keyring, RootChange, Start, Terminal};
@@ -95,7 +95,7 @@ impl Create<'_> {
         let (container, child) = self.make(Start::AtOnce)?;
         match began(&container) {
             Ok(()) => Ok((container, Process(child))),
-            Err(error) => Err(cgroup::undone(error, super::container::remove(container, Leftovers::Killed).map(drop))),
+            Err(error) => Err(cgroup::undone(error, remove_own(container, Leftovers::Killed).map(drop))),
         }
     }
 

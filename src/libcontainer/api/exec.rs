@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -13,13 +13,14 @@ use crate::config::{self, At, Config};
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
-use crate::launch::{Child, Identity, arm};
+use crate::launch::{Armed, Child, Identity, arm};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
-use crate::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
+use crate::plan::{self, Asked, Flags, Joined, Joining, Keyring, Plan, Start, Terminal};
 
 /// Words that engines know.
-pub(super) const NOT_STARTED: &str = "unable to start container process";
+#[doc(hidden)]
+pub const NOT_STARTED: &str = "unable to start container process";
 
 /// A process in a container, whose parent we are. Dropped, it lives on.
 ///
@@ -92,56 +93,57 @@ impl Container {
             Status::Created | Status::Running => {}
         }
         let host = Host::probe(Labels::Asked).context("look at the host")?;
-        let (record, flags) = (self.record(), flags(self));
-        let container = Joined { pid: record.init_process_pid, kinds: kinds(self, config)? };
-        let at = At::new("process");
+        let (record, flags, at) = (self.record(), exec_flags(self), At::new("process"));
         let asked = Asked { config, host: &host, flags: &flags };
-        let plan = plan::exec(&asked, &Joining { process, at: &at, container })?;
+        let plan = plan::exec(&asked, &Joining { process, at: &at, container: joined(self, config)? })?;
         let own = self.cgroup();
         let paths = own.paths().clone();
         let cgroup =
             Cgroup::open(paths, own.unit().cloned()).or_where(record.init_process_pid, host.cgroups.v2.as_ref());
         let cgroup = Some(cgroup).filter(|cgroup| !cgroup.paths().is_empty());
-        let root = self.directory().parent().unwrap_or(Path::new("/"));
-        let mut armed = arm(&plan, root, self.directory(), None)?;
-        armed.join_groups(record.groups().into_iter().filter(|group| group.is_dir()).collect());
-        // the pid may be somebody else's by now: what was opened by it must still be the container's
-        self.process()?;
+        let armed = arm_exec(self, &plan, None)?;
         let annotations = record.annotations();
-        let identity = Identity {
-            id: &record.id,
-            bundle: record.bundle(),
-            version: record.version(),
-            annotations: &annotations,
-            init: Some(record.init_process_pid),
-        };
         let launched = armed.launch(&plan, cgroup.as_ref(), protection.made()?)?;
+        let identity = Identity::of_joined(record, &annotations);
         let started = launched.serve(cgroup.as_ref(), &identity, None).and_then(crate::launch::Ready::go);
         Ok(Process(started.context(NOT_STARTED)?))
     }
 }
 
-fn flags(container: &Container) -> Flags {
+/// What is decided for a further process unless the caller decides otherwise.
+#[doc(hidden)]
+pub fn exec_flags(container: &Container) -> Flags {
     let record = container.record();
-    Flags {
-        id: record.id.clone(),
-        bundle: record.bundle().to_path_buf(),
-        terminal: Terminal::None,
-        start: Start::AtOnce,
-        root_change: RootChange::Pivot,
-        keyring: keyring(container),
-        extra_fds: 0,
-        listen_fds: 0,
-        notify: None,
-        cgroup: CgroupUse::Own,
-        rootless: Rootless::Auto,
-        death_signal: None,
-    }
+    let flags = Flags::new(&record.id, record.bundle(), keyring(container));
+    Flags { terminal: Terminal::None, start: Start::AtOnce, ..flags }
+}
+
+/// Opens what a further process needs.
+///
+/// # Errors
+/// What cannot be opened, or the container has ended.
+#[doc(hidden)]
+pub fn arm_exec(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Armed> {
+    let root = container.directory().parent().unwrap_or(Path::new("/"));
+    let mut armed = arm(plan, root, container.directory(), terminal)?;
+    // where somebody has removed one, its processes are elsewhere too
+    armed.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
+    // the pid may be somebody else's by now: what was opened by it must still be the container's
+    container.process()?;
+    Ok(armed)
+}
+
+/// What a further process joins.
+///
+/// # Errors
+/// Its namespaces cannot be looked at.
+#[doc(hidden)]
+pub fn joined(container: &Container, config: &Config) -> Result<Joined> {
+    Ok(Joined { pid: container.record().init_process_pid, kinds: kinds(container, config)? })
 }
 
 /// The session keyring that the container's init made.
-#[doc(hidden)]
-pub fn keyring(container: &Container) -> Keyring {
+fn keyring(container: &Container) -> Keyring {
     let record = container.record();
     if record.config.no_new_keyring {
         return Keyring::Inherited;
@@ -151,11 +153,7 @@ pub fn keyring(container: &Container) -> Keyring {
 }
 
 /// The namespaces of the container that are not ours: those of its config, seen as they are.
-///
-/// # Errors
-/// They cannot be looked at.
-#[doc(hidden)]
-pub fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
+fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
     let pid = container.record().init_process_pid;
     let list = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let mut kinds = Namespaces::NONE;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Context, Error, Result, bail, error};
-use crate::host::cgroups::{Cgroups, Unified};
+use crate::host::cgroups::{self, Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 
 pub use crate::plan::resources::unit::Manager;
@@ -445,19 +445,10 @@ fn gone(key: &str, directory: &Path) -> Result<()> {
         return Ok(());
     }
     let ours = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
-    if has_hierarchy(&ours, key) {
+    if cgroups::has_hierarchy(&ours, key) {
         bail!("no cgroup file system is mounted there, so its processes cannot be seen");
     }
     Ok(())
-}
-
-/// Whether a text such as /proc/self/cgroup has the hierarchy of that key: `ID:CONTROLLERS:PATH`, and `0::PATH` for version 2.
-fn has_hierarchy(text: &str, key: &str) -> bool {
-    let controllers = |line: &str| line.split(':').nth(1).map(str::to_owned);
-    text.lines().filter_map(controllers).any(|list| {
-        let mut names = list.split(',');
-        if key.is_empty() { list.is_empty() } else { names.any(|name| name.trim_start_matches("name=") == key) }
-    })
 }
 
 /// Whether statfs(2) says that it is cgroup v1 or v2.
@@ -500,18 +491,5 @@ fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
         // a signal that asks us to end does not interrupt undoing and removing: it is reported afterwards
         let _ = crate::wait::pause(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_hierarchy;
-
-    #[test]
-    fn a_hierarchy_is_known_by_any_of_its_controllers() {
-        let text = "4:cpu,cpuacct:/a\n1:name=systemd:/\n0::/b\n";
-        let found = ["cpu", "cpuacct", "systemd", "", "memory", "name"].map(|key| has_hierarchy(text, key));
-        assert_eq!(found, [true, true, true, true, false, false]);
-        assert!(!has_hierarchy("4:cpu:/\n", ""), "version 2 is not there");
     }
 }

@@ -113,6 +113,12 @@ pub(super) fn whole(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Whether a text such as /proc/self/cgroup has the hierarchy of that key (`Hierarchy::key`; empty for version 2).
+pub fn has_hierarchy(cgroup: &str, key: &str) -> bool {
+    let is_key = |name: &&str| name.strip_prefix("name=").unwrap_or(name) == key;
+    cgroup.lines().filter_map(Ours::of).any(|ours| ours.controllers.iter().any(is_key))
+}
+
 /// A line of /proc/self/cgroup.
 struct Ours<'a> {
     /// One empty name for version 2.
@@ -138,6 +144,14 @@ fn hierarchy(mount: &str, options: &str, ours: &[Ours<'_>]) -> Option<Hierarchy>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hierarchy_is_known_by_any_of_its_controllers() {
+        let text = "4:cpu,cpuacct:/a\n1:name=systemd:/\n0::/b\n";
+        let found = ["cpu", "cpuacct", "systemd", "", "memory", "name"].map(|key| has_hierarchy(text, key));
+        assert_eq!(found, [true, true, true, true, false, false]);
+        assert!(!has_hierarchy("4:cpu:/\n", ""), "version 2 is not there");
+    }
 
     const V1: &str = "\
 30 25 0:27 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755

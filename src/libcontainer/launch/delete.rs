@@ -6,8 +6,8 @@ use super::host_mounts::take_away;
 use super::identity::Identity;
 use super::{hooks, undo};
 use crate::config::At;
-use crate::container::{Container, Lock};
-use crate::error::{Context, Error, Result};
+use crate::container::{Container, Lock, Status};
+use crate::error::{Context, Error, Kind, Result, bail};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 
@@ -18,6 +18,45 @@ pub enum Leftovers {
     None,
     /// Whatever there is, is killed.
     Killed,
+}
+
+/// Whether a container that runs is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// It is killed first.
+    Kill,
+    /// It is refused.
+    None,
+}
+
+impl Leftovers {
+    /// What may still run in a container in its state.
+    ///
+    /// # Errors
+    /// It runs, and that is refused.
+    pub fn of(container: &Container, force: Force) -> Result<Leftovers> {
+        match (container.status()?, force) {
+            (Status::Stopped, _) => Ok(Leftovers::None),
+            (Status::Created, _) | (_, Force::Kill) => Ok(Leftovers::Killed),
+            (status @ (Status::Running | Status::Paused), Force::None) => {
+                bail!(Kind::State(status) => "cannot delete container {} that is not stopped: {status}", container.record().id)
+            }
+        }
+    }
+}
+
+/// Removes our own container, and no other that has its id by now.
+///
+/// # Errors
+/// Those of `destroy`.
+pub fn remove_own(mut container: Container, leftovers: Leftovers) -> Result<Vec<Error>> {
+    let process = |container: &Container| (container.record().init_process_pid, container.record().init_process_start);
+    let own = process(&container);
+    match container.lock_if_there()? {
+        Some(lock) if process(&container) == own => destroy(container, &lock, leftovers),
+        // `delete --force` was quicker
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Removes all that a container was, then runs its poststop hooks. Their warnings, and mounts on the host that are left

@@ -26,6 +26,11 @@ impl<'a> Identity<'a> {
         Identity { id: &record.id, bundle: record.bundle(), version: record.version(), annotations, init: None }
     }
 
+    /// The same, for a further process in it.
+    pub fn of_joined(record: &'a Record, annotations: &'a HashMap<String, String>) -> Identity<'a> {
+        Identity { init: Some(record.init_process_pid), ..Identity::of_record(record, annotations) }
+    }
+
     /// The state that hooks read (runtime.md#state), as one line of JSON.
     pub fn state(&self, status: &str, pid: i32) -> Vec<u8> {
         self.state_value(status, pid).to_string().into_bytes()

@@ -1,6 +1,6 @@
 //! What a plan is made from: config.json, the host, the command line. `exec` has a process object and a container besides.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process};
 
@@ -36,6 +36,26 @@ pub struct Flags {
     pub rootless: Rootless,
     /// The signal we get when our parent ends (PR_SET_PDEATHSIG), when we stay the process's parent.
     pub death_signal: Option<i32>,
+}
+
+impl Flags {
+    /// What is decided unless the caller decides otherwise.
+    pub fn new(id: &str, bundle: &Path, keyring: Keyring) -> Flags {
+        Flags {
+            id: id.to_owned(),
+            bundle: bundle.to_path_buf(),
+            terminal: Terminal::Sent,
+            start: Start::OnFifo,
+            root_change: RootChange::Pivot,
+            keyring,
+            extra_fds: 0,
+            listen_fds: 0,
+            notify: None,
+            cgroup: CgroupUse::Own,
+            rootless: Rootless::Auto,
+            death_signal: None,
+        }
+    }
 }
 
 /// Where the container's terminal goes.
