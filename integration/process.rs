@@ -118,7 +118,7 @@ fn home_is_the_users_of_the_containers_own_passwd() {
     });
 }
 
-/// A home that cannot be a path is told; coracle took `/` for all above 506 bytes.
+/// A home that is too long for a path is an error. Before, coracle used `/` for every home above 506 bytes.
 #[test]
 fn a_home_is_as_long_as_a_path_can_be() {
     only!(Who::Us; "runc and crun take any");

@@ -22,7 +22,7 @@ const USAGE: &str = "usage: sample COUNT SEED JOBS [CONFIG...]   (hack/fuzz --ru
 /// A sandbox is made anew after so many cases.
 const BATCH: u64 = 250;
 
-/// After so many findings there is no more to learn.
+/// After so many findings the run ends.
 const ENOUGH: usize = 40;
 
 fn main() -> ExitCode {
