@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn between_everything_and_a_list() {
-        let all = list(r#"[{"allow":true,"access":"rwm"}]"#);
+        let all = list(r#"[{"allow":true}]"#);
         assert_eq!(lines(&all, "c 1:3 rwm\n"), ["allow a"]);
         assert_eq!(all.writes("c 1:3 rwm\n")[0].on_failure, OnFailure::SkipForbidden);
-        let but = list(r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","major":8,"access":"rw"}]"#);
+        let but = list(r#"[{"allow":true},{"allow":false,"type":"b","major":8,"access":"rw"}]"#);
         assert_eq!(lines(&but, "a *:* rwm\n"), ["allow a", "deny b 8:* rw"]);
         assert_eq!(lines(&list("[]"), "a *:* rwm\n")[0], "deny a");
     }
@@ -279,8 +279,7 @@ mod tests {
     #[test]
     fn a_later_rule_takes_back_all_that_it_covers() {
         // the defaults allow mknod(2) of everything, and lie behind
-        let but =
-            list(r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":10,"minor":229,"access":"rwm"}]"#);
+        let but = list(r#"[{"allow":true},{"allow":false,"type":"c","major":10,"minor":229,"access":"rwm"}]"#);
         assert_eq!(lines(&but, "a *:* rwm\n"), ["allow a", "deny c 10:229 rw"]);
         let rules = r#"[{"allow":true,"type":"c","major":7,"minor":1,"access":"rw"},
             {"allow":true,"type":"c","major":8,"minor":1,"access":"r"},

@@ -109,7 +109,8 @@ fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
     }
     let text = rule.access().as_deref().unwrap_or("rwm");
     let access = Access::parse(text).filter(|access| access.0 != 0);
-    if rule.allow() && rule.access().is_none() {
+    // a rule for every device is runc's switch, and has no access there
+    if rule.allow() && kind != LinuxDeviceType::A && rule.access().is_none() {
         faults.add(at.key("access"), "is missing: a rule that allows must say what (r, w, m)");
     } else if access.is_none() {
         faults.add(at.key("access"), format!("{text:?} is not made of r, w and m"));
@@ -151,14 +152,14 @@ mod tests {
         for cgroups in [Cgroups::default(), Cgroups { v1: vec![memory], v2: Some(Unified::default()) }] {
             let access = devices(&none, &cgroups).unwrap();
             assert!(matches!(access, DeviceAccess::Missing(_)), "{access:?}");
-            let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true,"access":"rwm"}]"#).unwrap();
+            let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true}]"#).unwrap();
             assert_eq!(devices(&all, &cgroups).unwrap(), DeviceAccess::Unrestricted);
         }
     }
 
     #[test]
     fn everything_needs_no_program() {
-        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true,"access":"rwm"}]"#).unwrap();
+        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow":true}]"#).unwrap();
         let unified = Cgroups { v1: vec![], v2: Some(Unified::default()) };
         assert_eq!(devices(&all, &unified).unwrap(), DeviceAccess::Unrestricted);
     }

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn everything_but_a_device() {
-        let list = rules(r#"[{"allow":true,"access":"rwm"},{"allow":false,"type":"b","major":8,"access":"rw"}]"#);
+        let list = rules(r#"[{"allow":true},{"allow":false,"type":"b","major":8,"access":"rw"}]"#);
         let DeviceAccess::Program(program) = devices(&list, &unified()).unwrap() else { panic!("no program") };
         assert!(!runs(&program, 1, 2, 8, 1));
         assert!(runs(&program, 1, 1, 8, 1));
