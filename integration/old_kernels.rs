@@ -41,19 +41,19 @@ const FILTER: Without = Says("linux.seccomp: ");
 const ROWS: [Row; 19] = [
     ("5.3", "sys/clone.rs", "clone3", None, run, [Works, Says("linux.namespaces: clone ")]),
     ("5.1", "sys/signals.rs", "pidfd_send_signal", None, kill, [SIGNAL, SIGNAL]),
-    ("5.2", "init/see.rs", "fsopen", None, run, [MISSING, MOUNT]),
-    ("5.2", "init/see.rs", "fsconfig", None, run, [MISSING, MOUNT]),
-    ("5.2", "init/see.rs", "fsmount", None, run, [MISSING, MOUNT]),
-    ("5.2", "init/see.rs", "move_mount", None, run, [MISSING, ROOT]),
+    ("5.2", "init/mounts.rs", "fsopen", None, run, [MISSING, MOUNT]),
+    ("5.2", "init/mounts.rs", "fsconfig", None, run, [MISSING, MOUNT]),
+    ("5.2", "init/mounts.rs", "fsmount", None, run, [MISSING, MOUNT]),
+    ("5.2", "init/mounts.rs", "move_mount", None, run, [MISSING, ROOT]),
     ("5.4", "launch/child.rs", "waitid", None, run, [Says("wait: "), Says("wait: ")]),
-    ("5.6", "init/place.rs", "openat2", None, run, [MISSING, MOUNT]),
+    ("5.6", "init/resolve.rs", "openat2", None, run, [MISSING, MOUNT]),
     ("5.6", "sys/host_proc.rs", "openat2", None, score, [SCORE, SCORE]),
     ("5.8", "plan/entering.rs", "setns", None, exec, [MISSING, Says("linux.namespaces: setns ")]),
     ("5.12", "sys/mount.rs", "mount_setattr", None, run, [MISSING, ROOT]),
     ("5.9", "sys/fds.rs", "close_range", None, run, [Works, Works]),
     ("5.11", "sys/fds.rs", "close_range", Some((2, 4, 4)), run, [Works, Works]),
-    ("5.11", "init/go.rs", "close_range", None, hooks, [Works, Works]),
-    ("5.8", "init/go.rs", "faccessat2", None, run, [Works, Works]),
+    ("5.11", "init/exec.rs", "close_range", None, hooks, [Works, Works]),
+    ("5.8", "init/exec.rs", "faccessat2", None, run, [Works, Works]),
     ("4.14", "plan/seccomp/names.rs", "seccomp", Some((1, 2, 2)), filter, [FILTER, FILTER]),
     ("4.17", "plan/seccomp/names.rs", "seccomp", Some((1, 4, 4)), filter, [FILTER, FILTER]),
     ("5.0", "plan/seccomp/names.rs", "seccomp", Some((1, 8, 8)), listener, [FILTER, FILTER]),
@@ -71,7 +71,7 @@ const NO_CALL: [(&str, &str, &str); 16] = [
     ("5.14", "plan/resources/sheet.rs", "a file of a cgroup"),
     ("5.7", "plan/resources/sheet.rs", "a file of a cgroup"),
     ("5.8", "plan/labels.rs", "a file of /proc"),
-    ("6.15", "init/see.rs", "a mount that open_tree(2) is given"),
+    ("6.15", "init/mounts.rs", "a mount that open_tree(2) is given"),
     ("4.17", "cgroup/devices.rs", "bpf(2) on version 2, and its argument is in memory"),
     ("5.6", "cgroup/devices.rs", "bpf(2) on version 2, and its argument is in memory"),
     ("5.11", "cgroup/devices.rs", "how memory is counted"),
@@ -81,7 +81,7 @@ const NO_CALL: [(&str, &str, &str); 16] = [
 ];
 /// The same, of the clone and of mapped mounts.
 const NO_CALL_OF_LAUNCH: [(&str, &str, &str); 2] = [
-    ("5.7", "launch/birth.rs", "an argument of clone3(2) in memory"),
+    ("5.7", "launch/clone.rs", "an argument of clone3(2) in memory"),
     ("5.17", "launch/mount_ids.rs", "a rule of mount_setattr(2)"),
 ];
 

@@ -74,7 +74,7 @@ impl Watched {
 }
 
 /// A container that may trace whatever it sees seizes each newcomer before that is the program: it has no more rights than
-/// the container. coracle before the rights were given up ahead of the birth, and runc, come with all capabilities.
+/// the container. coracle before the rights were given up ahead of the spawn, and runc, come with all capabilities.
 #[track_caller]
 fn gives_no_rights(user: u32, call: impl Fn(&World)) {
     let Some(attacker) = attacker() else {

@@ -13,7 +13,7 @@ use crate::{needs, needs_root, only};
 
 /// What the runtime finds, beside what this host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scene {
+enum Prepared {
     /// The host as it is.
     Host,
     /// No cgroup hierarchy is mounted.
@@ -243,16 +243,16 @@ impl Drop for Nest {
 const READ_ONLY: &str = "grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f5 | \
      while read -r m; do mount -o remount,bind,ro \"$m\"; done";
 
-/// The runtime in that scene, up to the command's own words.
-fn runtime_in(scene: Scene, nest: &Nest, world: &World) -> Command {
-    let script = match scene {
-        Scene::NoCgroup => "umount -l /sys/fs/cgroup".to_owned(),
-        Scene::Without(controller) => format!("umount -l /sys/fs/cgroup/{controller}"),
-        Scene::ReadOnly => READ_ONLY.to_owned(),
-        Scene::Host | Scene::NestedRoot | Scene::User => ":".to_owned(),
+/// The runtime in that prepared, up to the command's own words.
+fn runtime_in(prepared: Prepared, nest: &Nest, world: &World) -> Command {
+    let script = match prepared {
+        Prepared::NoCgroup => "umount -l /sys/fs/cgroup".to_owned(),
+        Prepared::Without(controller) => format!("umount -l /sys/fs/cgroup/{controller}"),
+        Prepared::ReadOnly => READ_ONLY.to_owned(),
+        Prepared::Host | Prepared::NestedRoot | Prepared::User => ":".to_owned(),
     };
-    let mut command = match scene {
-        Scene::NestedRoot => {
+    let mut command = match prepared {
+        Prepared::NestedRoot => {
             let mut command = Command::new("nsenter");
             command.args(["-t", &nest.0.id().to_string(), "-U", "-m", "--"]);
             command
@@ -269,9 +269,9 @@ fn runtime_in(scene: Scene, nest: &Nest, world: &World) -> Command {
     command
 }
 
-fn meets(case: &Case, scene: Scene, nest: &Nest) -> (Verdict, Outcome) {
+fn meets(case: &Case, prepared: Prepared, nest: &Nest) -> (Verdict, Outcome) {
     let args = ["sleep", "1000"];
-    if scene == Scene::User {
+    if prepared == Prepared::User {
         let mut own = Own::running(&args);
         case.put_into(&mut own.world);
         own.world.write();
@@ -279,7 +279,7 @@ fn meets(case: &Case, scene: Scene, nest: &Nest) -> (Verdict, Outcome) {
         return (case.verdict(&own.world, &seen), seen);
     }
     let mut world = World::running(&args);
-    if scene == Scene::NestedRoot {
+    if prepared == Prepared::NestedRoot {
         // as `run` in a container has it: what nobody names may be missing
         world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
     }
@@ -287,9 +287,9 @@ fn meets(case: &Case, scene: Scene, nest: &Nest) -> (Verdict, Outcome) {
     world.config["linux"].as_object_mut().unwrap().remove("resources");
     case.put_into(&mut world);
     world.write();
-    let seen = finish(runtime_in(scene, nest, &world).args(["run", "-d", &world.id]));
+    let seen = finish(runtime_in(prepared, nest, &world).args(["run", "-d", &world.id]));
     let left = world.path("state").join(&world.id);
-    assert!(seen.status.success() || !left.exists(), "{} in {scene:?} leaves {left:?}: {seen:?}", case.place);
+    assert!(seen.status.success() || !left.exists(), "{} in {prepared:?} leaves {left:?}: {seen:?}", case.place);
     (case.verdict(&world, &seen), seen)
 }
 
@@ -299,15 +299,15 @@ fn is_mounted(controller: &str) -> bool {
 }
 
 #[track_caller]
-fn no_case_vanishes(cases: &[Case], scenes: impl Fn(&Case) -> Vec<(Scene, Option<Verdict>)>) {
+fn no_case_vanishes(cases: &[Case], scenes: impl Fn(&Case) -> Vec<(Prepared, Option<Verdict>)>) {
     let nest = Nest::new();
     let mut wrong = Vec::new();
     for case in cases {
-        for (scene, expected) in scenes(case) {
-            let (verdict, seen) = meets(case, scene, &nest);
+        for (prepared, expected) in scenes(case) {
+            let (verdict, seen) = meets(case, prepared, &nest);
             if verdict == Verdict::Vanished || expected.is_some_and(|expected| expected != verdict) {
                 wrong.push(format!(
-                    "{} = {} in {scene:?}: {verdict:?}, expected {expected:?}: {seen:?}",
+                    "{} = {} in {prepared:?}: {verdict:?}, expected {expected:?}: {seen:?}",
                     case.place, case.value
                 ));
             }
@@ -325,15 +325,15 @@ fn a_limit_of_a_cgroup_is_applied_refused_or_warned_about() {
     no_case_vanishes(&of_cgroups(), |case| {
         let devices = case.place == "linux.resources.devices";
         let mut scenes = vec![
-            (Scene::Host, devices.then_some(Verdict::Applied)),
-            (Scene::NoCgroup, Some(Verdict::Refused)),
-            (Scene::ReadOnly, Some(Verdict::Refused)),
-            (Scene::NestedRoot, devices.then_some(Verdict::Warned)),
-            (Scene::User, devices.then_some(Verdict::Warned)),
+            (Prepared::Host, devices.then_some(Verdict::Applied)),
+            (Prepared::NoCgroup, Some(Verdict::Refused)),
+            (Prepared::ReadOnly, Some(Verdict::Refused)),
+            (Prepared::NestedRoot, devices.then_some(Verdict::Warned)),
+            (Prepared::User, devices.then_some(Verdict::Warned)),
         ];
         if is_mounted(case.controller) {
             let without = if case.controller == "hugetlb" { None } else { Some(Verdict::Refused) };
-            scenes.push((Scene::Without(case.controller), without));
+            scenes.push((Prepared::Without(case.controller), without));
         }
         scenes
     });
@@ -345,6 +345,6 @@ fn what_confines_a_process_is_applied_refused_or_warned_about() {
     needs!(!by_units(), "the cgroups of systemd are not asked for here");
     only!(Who::Us; "runc and crun ignore some");
     no_case_vanishes(&of_processes(), |_| {
-        [Scene::Host, Scene::NestedRoot, Scene::User].map(|scene| (scene, None)).to_vec()
+        [Prepared::Host, Prepared::NestedRoot, Prepared::User].map(|prepared| (prepared, None)).to_vec()
     });
 }

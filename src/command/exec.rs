@@ -11,9 +11,9 @@ use libcontainer::container::{Container, Status};
 use libcontainer::host::{Cgroups, Host, Labels};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::{Child, Identity, console, pidfile, seal};
-use libcontainer::plan::{self, Asked, Flags, Joining, capabilities};
+use libcontainer::plan::{self, Flags, Given, Joining, capabilities};
 use libcontainer::wait;
-use libcontainer::{NOT_STARTED, arm_exec};
+use libcontainer::{NOT_STARTED, open_exec};
 use oci_spec::runtime::{LinuxCapabilities, Process};
 
 use super::bundle::{Detached, Master, check_extra_fds, listen_fds};
@@ -38,20 +38,20 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let mut flags = flags(args, &container, &master);
     flags.death_signal = (detached == Detached::No).then(foreground::death_signal).flatten();
     check_extra_fds(flags.extra_fds)?;
-    let host = Host::probe(Labels::Asked).context("look at the host")?;
-    let ask = Asked { config: &config, host: &host, flags: &flags };
+    let host = Host::probe(Labels::Given).context("look at the host")?;
+    let ask = Given { config: &config, host: &host, flags: &flags };
     let joined = libcontainer::joined(&container, &config)?;
     let plan = plan::exec(&ask, &Joining { process: &process, at: &at, container: joined })?;
     session.planned(&plan);
     let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
     let (theirs, ours) = master.ends();
     let cgroup = cgroup(args, &container, &host)?;
-    let armed = arm_exec(&container, &plan, theirs)?;
-    armed.keep_times(session.times());
+    let opened = open_exec(&container, &plan, theirs)?;
+    opened.keep_times(session.times());
     let annotations = container.record().annotations();
     let identity = Identity::of_joined(container.record(), &annotations);
     let listening = wait::listen()?;
-    let launched = armed.launch(&plan, cgroup.as_ref(), protected)?;
+    let launched = opened.launch(&plan, cgroup.as_ref(), protected)?;
     let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
     session.made(&plan, &ready);
     if let Some(socket) = &args.pidfd_socket {

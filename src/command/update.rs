@@ -33,7 +33,8 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     }
     let host = Host::probe(Labels::None).context("look at the host")?;
     let planned = update::update(&container.resources()?, &asked, &host.cgroups);
-    let Update { resources, mut writes, kept, devices, warnings } = planned.map_err(|faults| source.told(&faults))?;
+    let Update { resources, mut writes, kept, devices, warnings } =
+        planned.map_err(|faults| source.as_error(&faults))?;
     warnings
         .iter()
         .for_each(|warning| session.log.warning(&format!("{}: {}", source.named(&warning.at), warning.said)));
@@ -115,7 +116,7 @@ fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
     if let Some(flag) = flags.first() {
         session.log.warning(&format!("{} is ignored: --resources says it all", flag.name));
     }
-    let resources = config::load_resources(&text).map_err(|faults| Source::Object.told(&faults))?;
+    let resources = config::load_resources(&text).map_err(|faults| Source::Object.as_error(&faults))?;
     Ok((resources, Source::Object))
 }
 
@@ -177,7 +178,7 @@ fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
     // what fits into no property
     let text = serde_json::to_vec(&asked)?;
     let source = Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect());
-    config::load_resources(&text).map_err(|faults| source.told(&faults))
+    config::load_resources(&text).map_err(|faults| source.as_error(&faults))
 }
 
 /// `512M`, `1.5GiB`, `-1`: units are powers of 1024.
@@ -217,7 +218,7 @@ impl Source {
         exact.or_else(near).map_or_else(|| at.as_str().to_owned(), |(_, flag)| (*flag).to_owned())
     }
 
-    fn told(&self, faults: &Faults) -> anyhow::Error {
+    fn as_error(&self, faults: &Faults) -> anyhow::Error {
         let all: Vec<_> = faults.iter().map(|fault| format!("{}: {}", self.named(&fault.at), fault.problem)).collect();
         anyhow!(all.join("\n"))
     }

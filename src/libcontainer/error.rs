@@ -110,8 +110,8 @@ impl Error {
         self
     }
 
-    /// The same failure, told in other words.
-    pub(crate) fn told(mut self, text: impl fmt::Display) -> Error {
+    /// The same failure, in other words.
+    pub(crate) fn reworded(mut self, text: impl fmt::Display) -> Error {
         self.0.text = text.to_string();
         self
     }

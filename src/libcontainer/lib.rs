@@ -24,7 +24,7 @@ pub mod wire;
 
 pub use api::{Began, Bundle, Create, Events, Force, Process, Protection, Stopped, protect_program};
 #[doc(hidden)]
-pub use api::{NOT_STARTED, arm_exec, exec_flags, joined};
+pub use api::{NOT_STARTED, exec_flags, joined, open_exec};
 pub use container::{Container, Root, Status};
 pub use error::{Error, FailedStep, Kind, Result};
 

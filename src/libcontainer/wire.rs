@@ -10,7 +10,7 @@ pub const WORDS_SIZE: usize = 200;
 
 /// A favour init cannot do for itself: it sends one and waits for one `Down`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum Request {
     /// Write uid_map and gid_map.
     IdMaps,
     /// Write timens_offsets.
@@ -55,7 +55,7 @@ pub enum HookPoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Up {
     /// Please do this.
-    Ask(Ask),
+    Request(Request),
     /// All is set up.
     Ready,
     /// Step number `step` did not work.
@@ -159,39 +159,39 @@ fn with_number(kind: u8, number: u32) -> [u8; 5] {
     [kind, a, b, c, d]
 }
 
-impl Ask {
+impl Request {
     fn code(self) -> [u8; 5] {
         match self {
-            Ask::IdMaps => with_number(0, 0),
-            Ask::TimeOffsets => with_number(1, 0),
-            Ask::Cgroup => with_number(2, 0),
-            Ask::Limits => with_number(3, 0),
-            Ask::Hooks(point) => with_number(4, point.code().into()),
-            Ask::SeccompListener => with_number(5, 0),
-            Ask::NetDevices => with_number(7, 0),
-            Ask::Tree(slot) => with_number(6, slot),
-            Ask::MapIds(slot) => with_number(8, slot),
-            Ask::Scheduler => with_number(9, 0),
-            Ask::CheckViews => with_number(10, 0),
-            Ask::Kept(device) => with_number(11, device),
+            Request::IdMaps => with_number(0, 0),
+            Request::TimeOffsets => with_number(1, 0),
+            Request::Cgroup => with_number(2, 0),
+            Request::Limits => with_number(3, 0),
+            Request::Hooks(point) => with_number(4, point.code().into()),
+            Request::SeccompListener => with_number(5, 0),
+            Request::NetDevices => with_number(7, 0),
+            Request::Tree(slot) => with_number(6, slot),
+            Request::MapIds(slot) => with_number(8, slot),
+            Request::Scheduler => with_number(9, 0),
+            Request::CheckViews => with_number(10, 0),
+            Request::Kept(device) => with_number(11, device),
         }
     }
 
-    fn from_code([kind, number @ ..]: [u8; 5]) -> Option<Ask> {
+    fn from_code([kind, number @ ..]: [u8; 5]) -> Option<Request> {
         let number = u32::from_le_bytes(number);
         Some(match kind {
-            0 => Ask::IdMaps,
-            1 => Ask::TimeOffsets,
-            2 => Ask::Cgroup,
-            3 => Ask::Limits,
-            4 => Ask::Hooks(HookPoint::from_code(u8::try_from(number).ok()?)?),
-            5 => Ask::SeccompListener,
-            7 => Ask::NetDevices,
-            6 => Ask::Tree(number),
-            8 => Ask::MapIds(number),
-            9 => Ask::Scheduler,
-            10 => Ask::CheckViews,
-            11 => Ask::Kept(number),
+            0 => Request::IdMaps,
+            1 => Request::TimeOffsets,
+            2 => Request::Cgroup,
+            3 => Request::Limits,
+            4 => Request::Hooks(HookPoint::from_code(u8::try_from(number).ok()?)?),
+            5 => Request::SeccompListener,
+            7 => Request::NetDevices,
+            6 => Request::Tree(number),
+            8 => Request::MapIds(number),
+            9 => Request::Scheduler,
+            10 => Request::CheckViews,
+            11 => Request::Kept(number),
             _ => return None,
         })
     }
@@ -202,7 +202,7 @@ impl Up {
     pub fn encode(&self) -> [u8; UP_SIZE] {
         let mut packet = [0; UP_SIZE];
         match self {
-            Up::Ask(ask) => {
+            Up::Request(ask) => {
                 packet[0] = 1;
                 packet[1..6].copy_from_slice(&ask.code());
             }
@@ -225,7 +225,7 @@ impl Up {
         }
         let number = i32::from_ne_bytes([packet[4], packet[5], packet[6], packet[7]]);
         Some(match packet[0] {
-            1 => Up::Ask(Ask::from_code([packet[1], packet[2], packet[3], packet[4], packet[5]])?),
+            1 => Up::Request(Request::from_code([packet[1], packet[2], packet[3], packet[4], packet[5]])?),
             3 => Up::Ready,
             4 => Up::Failed(Failure {
                 step: u32::from_ne_bytes([packet[12], packet[13], packet[14], packet[15]]),
@@ -245,21 +245,21 @@ mod tests {
     fn what_goes_in_comes_out() {
         let failed = Failure { step: 70_517, errno: Errno::NOENT, said: Words::of(b"Unknown parameter 'rox'") };
         let asks = [
-            Ask::IdMaps,
-            Ask::TimeOffsets,
-            Ask::Cgroup,
-            Ask::Limits,
-            Ask::Scheduler,
-            Ask::Hooks(HookPoint::CreateContainer),
-            Ask::Hooks(HookPoint::StartContainer),
-            Ask::SeccompListener,
-            Ask::NetDevices,
-            Ask::Tree(70_517),
-            Ask::MapIds(70_518),
-            Ask::CheckViews,
-            Ask::Kept(5),
+            Request::IdMaps,
+            Request::TimeOffsets,
+            Request::Cgroup,
+            Request::Limits,
+            Request::Scheduler,
+            Request::Hooks(HookPoint::CreateContainer),
+            Request::Hooks(HookPoint::StartContainer),
+            Request::SeccompListener,
+            Request::NetDevices,
+            Request::Tree(70_517),
+            Request::MapIds(70_518),
+            Request::CheckViews,
+            Request::Kept(5),
         ];
-        let ups = asks.into_iter().map(Up::Ask).chain([Up::Ready, Up::Failed(failed)]);
+        let ups = asks.into_iter().map(Up::Request).chain([Up::Ready, Up::Failed(failed)]);
         for up in ups {
             assert_eq!(Up::decode(&up.encode()), Some(up));
         }

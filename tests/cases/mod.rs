@@ -12,7 +12,7 @@ use libcontainer::host::mountinfo::View;
 use libcontainer::host::{Cgroups, Host, Lsm, Me, Mounts, Resctrl, Users};
 use libcontainer::plan::namespaces::KINDS;
 use libcontainer::plan::step::Namespaces;
-use libcontainer::plan::{self, Asked, CgroupUse, Flags, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
+use libcontainer::plan::{self, CgroupUse, Flags, Given, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
 use serde_json::Value;
 
 /// One case.
@@ -106,7 +106,7 @@ impl Case {
 /// The plan of `config` on the host that `said` describes; with `"exec"` in it, that of a further process.
 pub fn plan_of(config: &Config, said: &Value) -> Result<Plan, Faults> {
     let (host, flags) = (host(said), flags(said));
-    let ask = Asked { config, host: &host, flags: &flags };
+    let ask = Given { config, host: &host, flags: &flags };
     let Some(exec) = said.get("exec") else { return plan::create(&ask) };
     let words: Vec<_> = exec["namespaces"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     let bits = KINDS.iter().filter(|(_, word, _)| words.contains(word)).map(|(bit, ..)| bit);

@@ -2,7 +2,7 @@
 
 use libcontainer::plan::Plan;
 use libcontainer::plan::step::{CapabilitySets, What};
-use libcontainer::wire::{Ask, HookPoint};
+use libcontainer::wire::{HookPoint, Request};
 
 use super::frame::{Rule, at, insert_after, leave_out, remove, runs_nothing, step, steps, twice};
 
@@ -119,7 +119,9 @@ fn seccomp(plan: &Plan) -> Result<(), String> {
     let listener = profile.listener().is_some();
     let may_follow = |what: &What| match what {
         What::Exec(_) => true,
-        What::Ask(Ask::SeccompListener) | What::Ready | What::AwaitStart { .. } | What::AboutToExec(_) => listener,
+        What::Request(Request::SeccompListener) | What::Ready | What::AwaitStart { .. } | What::AboutToExec(_) => {
+            listener
+        }
         What::Hooks { point: HookPoint::StartContainer, .. } => listener,
         _ => false,
     };
@@ -196,9 +198,9 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     let ready = at(plan, |what| *what == What::Ready);
     let given_up = at(plan, |what| matches!(what, What::Ids { .. } | What::Capabilities(_)));
     let (Some(ready), Some(given_up)) = (ready.first(), given_up.last()) else { return Err("never ready".to_owned()) };
-    // init's first step is set when it is born, and says nothing about what comes when it is ready
-    let born = plan.bridge.len();
-    let last = steps(plan).enumerate().take(*ready).skip(*given_up).filter(|(n, _)| *n != born);
+    // init's first step is set when it is spawned, and says nothing about what comes when it is ready
+    let first = plan.bridge.len();
+    let last = steps(plan).enumerate().take(*ready).skip(*given_up).filter(|(n, _)| *n != first);
     let last = last.map(|(_, step)| step).filter(|step| matches!(step.what, What::DeathSignal(_)));
     // its own signal, when it is ready, may be the same
     match *last.map(|step| &step.what).collect::<Vec<_>>() {

@@ -15,8 +15,8 @@ pub const RULES: [Rule; 4] = [
         name: "nobody is seen before he is inside",
         holds: inside_first,
         broken_by: &[
-            ("open to others at birth", |plan| {
-                plan.birth.dumpable = Dumpable::UntilMapped;
+            ("open to others from the clone on", |plan| {
+                plan.clone_args.dumpable = Dumpable::UntilMapped;
                 joins(plan, PID)
             }),
             ("not closed to others", |plan| {
@@ -29,7 +29,7 @@ pub const RULES: [Rule; 4] = [
             ("a namespace joined by init", |plan| {
                 joins(plan, PID) && to_the_back_of(plan, any_join, |what| *what == What::Session)
             }),
-            ("init born with all descriptors", |plan| {
+            ("init spawned with all descriptors", |plan| {
                 let bridge = &mut plan.bridge;
                 let position = bridge.iter().position(|step| matches!(step.what, What::CloseFds { .. }));
                 joins(plan, PID) && position.map(|n| remove(plan, n)).is_some()
@@ -45,7 +45,7 @@ pub const RULES: [Rule; 4] = [
             ("the root changed by init", |plan| {
                 joins(plan, PID) && !joins(plan, USER) && to_the_back_of(plan, pivot, |what| *what == What::Session)
             }),
-            ("init born in a new user namespace with the host's root", |plan| {
+            ("init spawned in a new user namespace with the host's root", |plan| {
                 let new = joins(plan, PID) && at(plan, new_users).first().is_some_and(|n| *n < plan.bridge.len());
                 // as it was once: the bridge's part is init's
                 let position = plan.bridge.iter().position(|step| new_users(&step.what)).filter(|_| new);
@@ -158,10 +158,10 @@ fn inside_first(plan: &Plan) -> Result<(), String> {
     let spawn = at(plan, |what| matches!(what, What::Spawn(_)));
     let [spawn] = spawn[..] else { return Err(format!("{} second forks", spawn.len())) };
     if spawn + 1 != plan.bridge.len() {
-        return Err("the bridge goes on after init is born".to_owned());
+        return Err("the bridge goes on after init is spawned".to_owned());
     }
-    if plan.birth.dumpable != Dumpable::No {
-        return Err("the bridge is born open to others".to_owned());
+    if plan.clone_args.dumpable != Dumpable::No {
+        return Err("the bridge is made open to others".to_owned());
     }
     let (closed, joined) = (at(plan, |what| *what == What::Undumpable), at(plan, any_join));
     if closed.first().is_none_or(|closed| Some(closed) > joined.first()) {
@@ -171,7 +171,7 @@ fn inside_first(plan: &Plan) -> Result<(), String> {
         return Err("init joins a namespace where others see it".to_owned());
     }
     if !matches!(all[spawn - 1].what, What::CloseFds { .. }) {
-        return Err("init is born with all descriptors".to_owned());
+        return Err("init is spawned with all descriptors".to_owned());
     }
     let needs_host = all[spawn..].iter().any(|step| pivot(&step.what) || mounts(&step.what));
     if needs_host && !joins(plan, USER) {

@@ -3,7 +3,7 @@
 use libcontainer::plan::Plan;
 use libcontainer::plan::needs::Writes;
 use libcontainer::plan::step::{Namespaces, What};
-use libcontainer::wire::{Ask, HookPoint};
+use libcontainer::wire::{HookPoint, Request};
 
 use super::frame::{
     Rule, at, before, covers, insert_after, leave_out, mounts, pivot, runs_nothing, steps, to_the_back_of,
@@ -25,7 +25,7 @@ pub const RULES: [Rule; 9] = [
         holds: maps_then_root_then_unshare,
         broken_by: &[
             ("root before its id maps", |plan| {
-                to_the_front_of(plan, |what| *what == What::BecomeRoot, |what| *what == What::Ask(Ask::IdMaps))
+                to_the_front_of(plan, |what| *what == What::BecomeRoot, |what| *what == What::Request(Request::IdMaps))
             }),
             ("namespaces before their root", |plan| to_the_front_of(plan, unshares, |what| *what == What::BecomeRoot)),
             ("found as the mapped root", |plan| {
@@ -48,7 +48,7 @@ pub const RULES: [Rule; 9] = [
             ("a mask before the root changes", |plan| to_the_front_of(plan, covers, pivot)),
             ("a mount after the root has changed", |plan| to_the_back_of(plan, mounts, pivot)),
             ("createContainer before createRuntime", |plan| {
-                to_the_front_of(plan, container_hooks, |what| matches!(what, What::Ask(Ask::Hooks(_))))
+                to_the_front_of(plan, container_hooks, |what| matches!(what, What::Request(Request::Hooks(_))))
             }),
             ("createContainer after pivot_root", |plan| to_the_back_of(plan, container_hooks, pivot)),
             ("startContainer before start", |plan| {
@@ -145,7 +145,7 @@ fn one_exec_last(plan: &Plan) -> Result<(), String> {
 
 /// Without maps there is no root to become; what is unshared before belongs to somebody else (user_namespaces(7)).
 fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
-    let maps = at(plan, |what| *what == What::Ask(Ask::IdMaps));
+    let maps = at(plan, |what| *what == What::Request(Request::IdMaps));
     let root = at(plan, |what| *what == What::BecomeRoot);
     // a mount namespace belongs to no id, and where init finds what the user can reach it comes before root
     let finds = plan.init.iter().any(|step| matches!(step.what, What::Find(_)));
@@ -175,7 +175,7 @@ fn propagation_before_mounts(plan: &Plan) -> Result<(), String> {
 fn lifecycle(plan: &Plan) -> Result<(), String> {
     let order = [
         at(plan, mounts),
-        at(plan, |what| matches!(what, What::Ask(Ask::Hooks(HookPoint::CreateRuntime)))),
+        at(plan, |what| matches!(what, What::Request(Request::Hooks(HookPoint::CreateRuntime)))),
         at(plan, container_hooks),
         at(plan, pivot),
         at(plan, covers),

@@ -29,7 +29,7 @@ pub const RULES: [Rule; 3] = [
                 twice(plan, |what| matches!(what, What::Bind(..) | What::AttachRoot { .. }))
             }),
             ("a source is not replaced by its mount", |plan| {
-                leave_out(plan, |what| matches!(what, What::Ask(libcontainer::wire::Ask::Tree(_))))
+                leave_out(plan, |what| matches!(what, What::Request(libcontainer::wire::Request::Tree(_))))
             }),
             ("what is found is not copied", |plan| leave_out(plan, |what| matches!(what, What::Copy(..)))),
             ("an empty directory is not made", |plan| leave_out(plan, |what| matches!(what, What::EmptyDirectory(..)))),

@@ -8,7 +8,7 @@ use crate::config::{self, Config, Warning, near_misses};
 use crate::error::{Context, Result, bail, error};
 use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
 use crate::plan::explain::Line;
-use crate::plan::{self, Asked, Flags, Keyring, Plan, RootChange};
+use crate::plan::{self, Flags, Given, Keyring, Plan, RootChange};
 use crate::wait;
 
 /// A bundle that was read.
@@ -78,7 +78,7 @@ impl Bundle {
         let process = self.config.spec.process().as_ref();
         let asked = process.is_some_and(|p| p.apparmor_profile().is_some() || p.selinux_label().is_some())
             || self.config.spec.linux().as_ref().is_some_and(|linux| linux.mount_label().is_some());
-        if asked { Labels::Asked } else { Labels::None }
+        if asked { Labels::Given } else { Labels::None }
     }
 
     fn host(&self, flags: &Flags) -> Result<Host> {
@@ -129,7 +129,7 @@ impl Bundle {
     #[doc(hidden)]
     pub fn plan(&self, flags: &Flags) -> Result<Plan> {
         let host = self.host(flags)?;
-        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
+        Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
     }
 
     /// The plan for whoever can carry it out: for us, or where the config has no user namespace, for root.
@@ -143,7 +143,7 @@ impl Bundle {
         if !list.unwrap_or_default().iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
             host.me = Me { bounding: host.me.bounding, ..Me::default() };
         }
-        Ok(plan::create(&Asked { config: &self.config, host: &host, flags })?)
+        Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
     }
 }
 

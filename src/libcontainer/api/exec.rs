@@ -13,10 +13,10 @@ use crate::config::{self, At, Config};
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
-use crate::launch::{Armed, Child, Identity, arm};
+use crate::launch::{Child, Identity, Opened, open_all};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
-use crate::plan::{self, Asked, Flags, Joined, Joining, Keyring, Plan, Start, Terminal};
+use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
 
 /// Words that engines know.
 #[doc(hidden)]
@@ -92,18 +92,18 @@ impl Container {
             Status::Paused => bail!(Kind::State(status) => "cannot exec in a paused container"),
             Status::Created | Status::Running => {}
         }
-        let host = Host::probe(Labels::Asked).context("look at the host")?;
+        let host = Host::probe(Labels::Given).context("look at the host")?;
         let (record, flags, at) = (self.record(), exec_flags(self), At::new("process"));
-        let asked = Asked { config, host: &host, flags: &flags };
+        let asked = Given { config, host: &host, flags: &flags };
         let plan = plan::exec(&asked, &Joining { process, at: &at, container: joined(self, config)? })?;
         let own = self.cgroup();
         let paths = own.paths().clone();
         let cgroup =
             Cgroup::open(paths, own.unit().cloned()).or_where(record.init_process_pid, host.cgroups.v2.as_ref());
         let cgroup = Some(cgroup).filter(|cgroup| !cgroup.paths().is_empty());
-        let armed = arm_exec(self, &plan, None)?;
+        let opened = open_exec(self, &plan, None)?;
         let annotations = record.annotations();
-        let launched = armed.launch(&plan, cgroup.as_ref(), protection.made()?)?;
+        let launched = opened.launch(&plan, cgroup.as_ref(), protection.made()?)?;
         let identity = Identity::of_joined(record, &annotations);
         let started = launched.serve(cgroup.as_ref(), &identity, None).and_then(crate::launch::Ready::go);
         Ok(Process(started.context(NOT_STARTED)?))
@@ -123,14 +123,14 @@ pub fn exec_flags(container: &Container) -> Flags {
 /// # Errors
 /// What cannot be opened, or the container has ended.
 #[doc(hidden)]
-pub fn arm_exec(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Armed> {
+pub fn open_exec(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
     let root = container.directory().parent().unwrap_or(Path::new("/"));
-    let mut armed = arm(plan, root, container.directory(), terminal)?;
+    let mut opened = open_all(plan, root, container.directory(), terminal)?;
     // where somebody has removed one, its processes are elsewhere too
-    armed.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
+    opened.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
     // the pid may be somebody else's by now: what was opened by it must still be the container's
     container.process()?;
-    Ok(armed)
+    Ok(opened)
 }
 
 /// What a further process joins.

@@ -9,5 +9,5 @@ mod protection;
 pub use bundle::Bundle;
 pub use container::{Began, Events, Force, Stopped};
 pub use create::Create;
-pub use exec::{NOT_STARTED, Process, arm_exec, exec_flags, joined};
+pub use exec::{NOT_STARTED, Process, exec_flags, joined, open_exec};
 pub use protection::{Protection, protect_program};

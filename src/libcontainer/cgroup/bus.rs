@@ -148,20 +148,20 @@ impl Bus {
         }
         if self.daemon == Daemon::Between {
             let bus = Method { path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus", name: "Hello" };
-            self.ask("org.freedesktop.DBus", bus, &())?;
+            self.call_and_wait("org.freedesktop.DBus", bus, &())?;
             let rule = "type='signal',sender='org.freedesktop.systemd1',member='JobRemoved'";
-            self.ask("org.freedesktop.DBus", Method { name: "AddMatch", ..bus }, &rule)?;
+            self.call_and_wait("org.freedesktop.DBus", Method { name: "AddMatch", ..bus }, &rule)?;
             let manager = Method {
                 path: "/org/freedesktop/systemd1",
                 interface: "org.freedesktop.systemd1.Manager",
                 name: "Subscribe",
             };
-            self.ask("org.freedesktop.systemd1", manager, &())?;
+            self.call_and_wait("org.freedesktop.systemd1", manager, &())?;
         }
         Ok(())
     }
 
-    fn ask<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<()> {
+    fn call_and_wait<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<()> {
         let serial = self.call(who, method, body)?;
         match self.answer(serial)? {
             Answer::Done(_) => Ok(()),

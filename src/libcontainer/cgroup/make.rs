@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Refusal, freeze, processes, put, word};
 use crate::error::{Result, bail, error};
-use crate::plan::resources::{Place, Write};
+use crate::plan::resources::{CgroupDirectory, Write};
 
 /// Controllers that tell threads of one process apart (cgroup-v2.rst, "Threads"). `cgroup` is no controller, and its files
 /// are everywhere.
@@ -15,7 +15,7 @@ const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 
 /// Makes the directory, for what `writes` will write there. One that is there already must be empty;
 /// neither may be frozen. Each directory that was not there is added to `made`, also those above.
-pub(super) fn make(place: &Place, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<(), Refusal> {
+pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
         error: error!("linux.cgroupsPath: mkdir {}: {}", place.directory.display(), word(&error)),
@@ -48,7 +48,7 @@ pub(super) fn make(place: &Place, writes: &[Write], made: &mut Vec<PathBuf>) -> 
 }
 
 /// Makes the directories above that are missing. Another create may make them at the same time.
-fn make_levels_above(place: &Place, made: &mut Vec<PathBuf>) -> io::Result<()> {
+fn make_levels_above(place: &CgroupDirectory, made: &mut Vec<PathBuf>) -> io::Result<()> {
     let missing: Vec<_> = place.directory.ancestors().skip(1).take_while(|level| !level.exists()).collect();
     for level in missing.into_iter().rev() {
         match fs::create_dir(level) {
@@ -61,7 +61,7 @@ fn make_levels_above(place: &Place, made: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// Levels from the hierarchy's root down to the container's own directory, the root left out.
-fn levels(place: &Place) -> Vec<PathBuf> {
+fn levels(place: &CgroupDirectory) -> Vec<PathBuf> {
     let below = place.directory.strip_prefix(&place.mount).unwrap_or(Path::new(""));
     let mut path = place.mount.clone();
     below
@@ -74,7 +74,7 @@ fn levels(place: &Place) -> Vec<PathBuf> {
 }
 
 /// A new cpuset has no CPUs and no memory, and no process may be in it: each level takes what the one above has.
-fn copy_cpuset(place: &Place) -> io::Result<()> {
+fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
     for level in levels(place) {
         let above = level.parent().unwrap_or(&place.mount);
         for name in ["cpus", "mems"] {
@@ -91,7 +91,7 @@ fn copy_cpuset(place: &Place) -> io::Result<()> {
 
 /// Version 2: every level lets the next have the controllers. One that cannot be enabled (it is on version 1) is missed only
 /// where a limit needs it, and told there.
-fn enable_controllers(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
+fn enable_controllers(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
     let levels = levels(place);
     let above = std::iter::once(place.mount.clone()).chain(levels.iter().take(levels.len().saturating_sub(1)).cloned());
     for level in above {
@@ -127,7 +127,7 @@ fn limit_of_processes(writes: &[Write]) -> Option<&Write> {
 
 /// Below a threaded cgroup, or one that has processes and gives controllers away, a new one takes no processes until it is
 /// threaded as well (cgroup-v2.rst, "Threads"). As runc, it is made so, where nothing is asked that it could not have then.
-fn take_processes(place: &Place, writes: &[Write]) -> Result<(), Refusal> {
+fn take_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
     let kind = kind(&place.directory);
     if !matches!(kind.as_str(), "threaded" | "domain invalid") {
         return Ok(());
@@ -156,7 +156,7 @@ fn kind(directory: &Path) -> String {
     fs::read_to_string(directory.join("cgroup.type")).unwrap_or_default().trim().to_owned()
 }
 
-fn must_not_be_frozen(place: &Place) -> Result<()> {
+fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
     let has_freezer = place.key.is_empty() || place.controllers.iter().any(|controller| controller == "freezer");
     if !has_freezer || !freeze::directory_is_frozen(&place.directory)? {
         return Ok(());
@@ -165,7 +165,7 @@ fn must_not_be_frozen(place: &Place) -> Result<()> {
     bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", by.display())
 }
 
-fn must_be_unused(place: &Place) -> Result<()> {
+fn must_be_unused(place: &CgroupDirectory) -> Result<()> {
     let there = processes::of(&place.directory)?;
     if !there.is_empty() {
         let (directory, count) = (place.directory.display(), there.len());
@@ -185,7 +185,7 @@ mod tests {
         let hierarchy = tempfile::tempdir().unwrap();
         fs::create_dir(hierarchy.path().join("there")).unwrap();
         fs::write(hierarchy.path().join("file"), "").unwrap();
-        let place = |below: &str| Place {
+        let place = |below: &str| CgroupDirectory {
             key: String::new(),
             mount: hierarchy.path().to_path_buf(),
             directory: hierarchy.path().join(below),

@@ -107,9 +107,9 @@ impl Cgroup {
             }
             // what was there before is not ours, nor what is not empty: rmdir(2) refuses that
             made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
-            let told = forbidden && placement.refused == Refused::Told;
+            let because = forbidden && placement.refused == Refused::Told;
             let text = format!("{error}: {NEEDS_PERMISSION}");
-            return Err(if told { error.told(text) } else { error });
+            return Err(if because { error.reworded(text) } else { error });
         }
         Ok(cgroup)
     }
@@ -147,8 +147,8 @@ impl Cgroup {
         self
     }
 
-    /// The directories of version 2 in which clone3(2) may give birth (CLONE_INTO_CGROUP), the best first.
-    pub fn birthplaces(&self) -> impl Iterator<Item = OwnedFd> {
+    /// The directories of version 2 in which clone3(2) may make the child (CLONE_INTO_CGROUP), the best first.
+    pub fn clone_targets(&self) -> impl Iterator<Item = OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.paths
             .get("")
@@ -164,7 +164,7 @@ impl Cgroup {
     /// KERNEL(5.5): before, it waits as well.
     ///
     /// Version 2 has none; and what cannot be opened is met again, and told, by `enter`.
-    pub fn door(&self, key: &str) -> Option<OwnedFd> {
+    pub fn tasks_file(&self, key: &str) -> Option<OwnedFd> {
         let directory = self.paths.get(key).filter(|_| !key.is_empty())?;
         rustix::fs::openat(CWD, directory.join("tasks"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
     }
@@ -177,16 +177,16 @@ impl Cgroup {
         let Some(directory) = self.paths.get(key) else { return Ok(()) };
         let Err(error) = self.put_into(key, directory, pid) else { return Ok(()) };
         let refused = matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
-        let told =
+        let failed =
             |error: io::Error| error!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), word(&error));
         match &self.unit {
             // out of a session into the tree of the user's manager only systemd can move it, and there we can
             _ if refused && key.is_empty() && systemd::is_users(directory) => {
                 systemd::bring_in(pid)?;
-                self.put_into(key, directory, pid).map_err(told)
+                self.put_into(key, directory, pid).map_err(failed)
             }
             Some(unit) if refused => systemd::attach(unit, pid),
-            _ => Err(told(error)),
+            _ => Err(failed(error)),
         }
     }
 
@@ -383,10 +383,10 @@ fn must_fit(write: &Write, limit: u64, directory: &Path) -> Result<(), Refusal> 
 }
 
 fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Refusal {
-    Refusal { errno: error.raw_os_error(), error: told(write, file, value, directory, error) }
+    Refusal { errno: error.raw_os_error(), error: write_failed(write, file, value, directory, error) }
 }
 
-fn told(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Error {
+fn write_failed(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Error {
     let used = match (file, error.raw_os_error()) {
         ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
             .map(|usage| format!(" (in use: {})", usage.trim()))
@@ -419,7 +419,7 @@ pub fn undone(error: Error, undone: Result<()>) -> Error {
         Ok(()) => error,
         Err(more) => {
             let text = format!("{error}; and not all is as it was: {more}");
-            error.told(text)
+            error.reworded(text)
         }
     }
 }

@@ -305,21 +305,21 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn told(json: &str) -> Vec<String> {
+    fn misses(json: &str) -> Vec<String> {
         near_misses(json.as_bytes()).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_slip_is_noticed_and_a_name_of_ones_own_is_not() {
         assert_eq!(
-            told(r#"{"root":{"readOnly":true},"linux":{"masked_paths":[],"namespaces":[{"typ":"pid"}]}}"#),
+            misses(r#"{"root":{"readOnly":true},"linux":{"masked_paths":[],"namespaces":[{"typ":"pid"}]}}"#),
             [
                 "root.readOnly: unknown property, ignored: did you mean \"readonly\"?",
                 "linux.masked_paths: unknown property, ignored: did you mean \"maskedPaths\"?",
             ]
         );
-        assert!(told(r#"{"annotations":{"Args":"1"},"x-mine":{"y":1}}"#).is_empty());
-        assert_eq!(told(r#"{"hostnam":"x"}"#).len(), 1);
+        assert!(misses(r#"{"annotations":{"Args":"1"},"x-mine":{"y":1}}"#).is_empty());
+        assert_eq!(misses(r#"{"hostnam":"x"}"#).len(), 1);
     }
 
     #[test]
@@ -330,8 +330,8 @@ mod tests {
             r#"{{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{{"architecture":"x"}}],"syscalls":[{entry},{entry}]}}"#
         );
         let said = format!("linux.seccomp: {CONDITIONAL}");
-        assert_eq!(told(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#)), [said]);
+        assert_eq!(misses(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#)), [said]);
         // in another place these are names of somebody's own
-        assert!(told(r#"{"includes":[1],"linux":{"mine":{"excludes":1}}}"#).is_empty());
+        assert!(misses(r#"{"includes":[1],"linux":{"mine":{"excludes":1}}}"#).is_empty());
     }
 }

@@ -153,7 +153,7 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: F
             Err(error) => error,
         };
         let path: Vec<_> = error.path().iter().cloned().collect();
-        let (place, problem) = told(&path, error.inner(), &document, at, &taken);
+        let (place, problem) = fault(&path, error.inner(), &document, at, &taken);
         // what was taken out because of its own mistake is missing now, and the piece around it goes the same way
         if !faults.iter().any(|fault| fault.at == place) && !known.iter().any(|known| known.at.touches(&place)) {
             faults.add(place, problem);
@@ -169,7 +169,7 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: F
 type Taken = HashMap<String, Vec<usize>>;
 
 /// The place in the document as it was written: elements that were taken out still count.
-fn place(path: &[Segment], at: &At, taken: &Taken) -> At {
+fn original_place(path: &[Segment], at: &At, taken: &Taken) -> At {
     path.iter().fold(at.clone(), |at, segment| match segment {
         Segment::Seq { index } => {
             let gone = taken.get(at.as_str());
@@ -187,8 +187,8 @@ fn original(index: usize, gone: &[usize]) -> usize {
     gone.into_iter().fold(index, |index, gone| if gone <= index { index + 1 } else { index })
 }
 
-fn told(path: &[Segment], mistake: &Mistake, document: &Value, at: &At, taken: &Taken) -> (At, String) {
-    let place = place(path, at, taken);
+fn fault(path: &[Segment], mistake: &Mistake, document: &Value, at: &At, taken: &Taken) -> (At, String) {
+    let place = original_place(path, at, taken);
     let value = found(document, path);
     let problem = match mistake {
         Mistake::Missing(name) => return (place.key(name), "is missing".to_owned()),
@@ -246,7 +246,7 @@ fn take_out(document: &mut Value, path: &[Segment], taken: &mut Taken) -> bool {
     // what is required cannot be missing either: then the piece around it goes, as far as there is one
     for depth in (1..=steps.len()).rev() {
         let (above, last) = (&steps[..depth - 1], &steps[depth - 1]);
-        let array = place(above, &At::default(), taken).as_str().to_owned();
+        let array = original_place(above, &At::default(), taken).as_str().to_owned();
         let parent = above.iter().try_fold(&mut *document, |value, segment| match segment {
             Segment::Seq { index } => value.get_mut(index),
             Segment::Map { key } => value.get_mut(key),

@@ -150,7 +150,7 @@ impl Root {
     /// `container does not exist`, also while it is being made; or its state.json is damaged or cannot be read.
     pub fn load(&self, id: &str) -> Result<Container> {
         check_id(id)?;
-        self.read(id).map_err(|unread| told(id, unread))
+        self.read(id).map_err(|unread| unread_error(id, unread))
     }
 
     fn read(&self, id: &str) -> Result<Container, Unread> {
@@ -184,7 +184,7 @@ impl Root {
 }
 
 /// The error for a state.json that cannot be read.
-fn told(id: &str, unread: Unread) -> Error {
+fn unread_error(id: &str, unread: Unread) -> Error {
     match unread {
         Unread::Absent => error!(Kind::NotFound => "container {id:?}: container does not exist"),
         Unread::Damaged(why) => error!("container {id:?}: state.json is damaged: {why}"),
@@ -456,7 +456,7 @@ impl Container {
     /// The container is gone, the lock is still held after a while, or the kernel's word.
     pub fn lock(&mut self) -> Result<Lock> {
         let lock = self.lock_if_there()?;
-        lock.ok_or_else(|| told(&self.record.id, Unread::Absent))
+        lock.ok_or_else(|| unread_error(&self.record.id, Unread::Absent))
     }
 
     /// The same; None when the container is gone.
@@ -472,7 +472,7 @@ impl Container {
             _ => {
                 let read = directory::read(CWD, &self.directory.join(STATE));
                 let read = read.and_then(|(text, stat)| Container::of(self.directory.clone(), &id, text, &stat));
-                *self = read.map_err(|unread| told(&id, unread))?;
+                *self = read.map_err(|unread| unread_error(&id, unread))?;
             }
         }
         Ok(Some(lock))

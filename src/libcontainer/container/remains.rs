@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::CWD;
 
 use super::directory::{Attempt, Lock, Unread, holder, read};
-use super::{NOTE, Note, ProcessId, Root, STATE, check_id, open_process, told};
+use super::{NOTE, Note, ProcessId, Root, STATE, check_id, open_process, unread_error};
 use crate::cgroup::{Cgroup, UnitName};
 use crate::error::{Context, Result, bail, error};
 use crate::sys::signals;
@@ -81,9 +81,9 @@ impl Root {
     fn claimed(&self, lock: Lock, id: &str) -> Result<Claim> {
         let why = match self.read(id) {
             Ok(_) => return Ok(Claim::Complete),
-            Err(Unread::Failed(error)) => return Err(told(id, Unread::Failed(error))),
+            Err(Unread::Failed(error)) => return Err(unread_error(id, Unread::Failed(error))),
             Err(Unread::Absent) => error!("container {id:?}: state.json is not there"),
-            Err(damaged) => told(id, damaged),
+            Err(damaged) => unread_error(id, damaged),
         };
         let unknown = |said: &str| {
             error!(

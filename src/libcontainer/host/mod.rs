@@ -144,7 +144,7 @@ impl Host {
     /// /proc/self/cgroup, /proc/self/mountinfo or our bounding set cannot be read.
     pub fn probe(labels: Labels) -> io::Result<Host> {
         let lsm = match labels {
-            Labels::Asked => Lsm::probe(),
+            Labels::Given => Lsm::probe(),
             Labels::None => Lsm::default(),
         };
         let has_kcore = Path::new("/proc/kcore").exists();
@@ -156,7 +156,7 @@ impl Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labels {
     /// `apparmorProfile`, `selinuxLabel` or `mountLabel` is set.
-    Asked,
+    Given,
     /// None of them is.
     None,
 }

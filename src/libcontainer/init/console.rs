@@ -8,10 +8,10 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use super::place::{open_path, open_target_without_links_into_binds};
-use super::see::note;
-use super::talk::send_beside;
-use super::{Outcome, Scene, Trouble};
+use super::mounts::note;
+use super::protocol::send_beside;
+use super::resolve::{open_path, open_target_without_links_into_binds};
+use super::{Outcome, Prepared, Trouble};
 use crate::plan::step::{Console, ConsoleDevice, Target};
 use crate::sys::fds::become_stdio;
 
@@ -20,8 +20,8 @@ const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 /// The name that travels with the master: what the peer knows the file as.
 const MASTER_NAME: &[u8] = b"/dev/pts/ptmx";
 
-pub(super) fn make(scene: &Scene<'_>, console: &Console) -> Outcome {
-    let master = open_master(scene)?;
+pub(super) fn make(prepared: &Prepared<'_>, console: &Console) -> Outcome {
+    let master = open_master(prepared)?;
     rustix::pty::unlockpt(&master)?;
     // the peer by ioctl and never by its name, which somebody in the container could exchange (CVE-2025-52565)
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -31,9 +31,9 @@ pub(super) fn make(scene: &Scene<'_>, console: &Console) -> Outcome {
         rustix::termios::tcsetwinsize(&slave, size)?;
     }
     if let ConsoleDevice::Bound(target) = &console.device {
-        bind_device(scene, slave.as_fd(), target)?;
+        bind_device(prepared, slave.as_fd(), target)?;
     }
-    send(scene.fd(console.socket)?, master.as_fd())?;
+    send(prepared.fd(console.socket)?, master.as_fd())?;
     if console.uid != 0 {
         rustix::fs::fchown(&slave, Some(Uid::from_raw(console.uid)), None)?;
     }
@@ -44,9 +44,9 @@ pub(super) fn make(scene: &Scene<'_>, console: &Console) -> Outcome {
 }
 
 /// The one ptmx that belongs to the container: a devpts's inode 2, device 5:2.
-fn open_master(scene: &Scene<'_>) -> Outcome<OwnedFd> {
+fn open_master(prepared: &Prepared<'_>) -> Outcome<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let master = open_path(scene, c"dev/pts/ptmx", flags).map_err(|trouble| {
+    let master = open_path(prepared, c"dev/pts/ptmx", flags).map_err(|trouble| {
         if trouble.errno == Errno::NOENT {
             return Trouble::saying(Errno::NOENT, "a terminal needs a devpts on /dev/pts");
         }
@@ -64,11 +64,11 @@ fn open_master(scene: &Scene<'_>) -> Outcome<OwnedFd> {
     Ok(master)
 }
 
-fn bind_device(scene: &Scene<'_>, slave: BorrowedFd<'_>, target: &Target) -> Outcome {
-    let (place, _) = open_target_without_links_into_binds(scene, target)?;
+fn bind_device(prepared: &Prepared<'_>, slave: BorrowedFd<'_>, target: &Target) -> Outcome {
+    let (place, _) = open_target_without_links_into_binds(prepared, target)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, c"", clone)?;
-    note(scene, tree.as_fd())?;
+    note(prepared, tree.as_fd())?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(&tree, c"", &place, c"", both_fds)?)
 }

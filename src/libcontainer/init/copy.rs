@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 
-use super::talk::retry;
+use super::protocol::retry;
 use super::{Outcome, Trouble};
 use crate::wire::{COPYING, WORDS_SIZE, Words};
 

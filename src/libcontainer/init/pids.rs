@@ -15,8 +15,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
 };
 
-use super::talk::{retry, send_beside};
-use super::{Outcome, Trouble, be, root};
+use super::protocol::{retry, send_beside};
+use super::{Outcome, Trouble, credentials, root};
 use crate::plan::step::CapabilitySets;
 use crate::sys;
 use crate::sys::host_proc::HostProc;
@@ -46,7 +46,7 @@ impl UserNamespaces {
     }
 }
 
-/// A context of fsopen(2) that a member of the pid namespace has opened: a child's child, which is born there.
+/// A context of fsopen(2) that a member of the pid namespace has opened: a child's child, which is spawned there.
 pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
     let users = UserNamespaces::of(proc);
     let (ours, theirs) =
@@ -70,14 +70,14 @@ fn enter(pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserNamespaces) -> O
     sys::clone::setns(pids, libc::CLONE_NEWPID as u64)?;
     // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off, that one capability stays:
     // fsopen(2) takes it in the user namespace of the mount namespace. Any other failure may be the container's work, which has
-    // used up the namespaces of this uid: nobody is born with the capability then
+    // used up the namespaces of this uid: nobody is spawned with the capability then
     if users == UserNamespaces::Made {
         sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64).map_err(|errno| {
             Trouble::saying(errno, "unshare user, for the process that opens it in the joined pid namespace")
         })?;
     }
     // ORDER: a change of ids or capabilities makes dumpable what fs.suid_dumpable says
-    be::undumpable()?;
+    credentials::undumpable()?;
     Ok(sys::fds::close_but(0, [talk.as_raw_fd()].into_iter())?)
 }
 
@@ -97,14 +97,18 @@ fn leave_all_mounts() -> Outcome {
 }
 
 fn give_up_all_but_admin() -> Outcome {
-    be::drop_bounding(!SYS_ADMIN)?;
-    be::groups(&[])?;
-    match be::become_user(NOBODY, NOBODY) {
+    credentials::drop_bounding(!SYS_ADMIN)?;
+    credentials::groups(&[])?;
+    match credentials::become_user(NOBODY, NOBODY) {
         // not mapped, where we are in a user namespace ourselves: its root stays
         Ok(()) | Err(Trouble { errno: Errno::INVAL, .. }) => {}
         other => return other,
     }
-    be::capabilities(&CapabilitySets { effective: SYS_ADMIN, permitted: SYS_ADMIN, ..CapabilitySets::default() })
+    credentials::capabilities(&CapabilitySets {
+        effective: SYS_ADMIN,
+        permitted: SYS_ADMIN,
+        ..CapabilitySets::default()
+    })
 }
 
 /// Only children are members; this one waits for its own, so that it is gone when the mount is there.

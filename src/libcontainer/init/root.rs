@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
 
 use super::Outcome;
-use super::place::{begins_a_mount, mount_id};
-use super::see::change;
+use super::mounts::change;
+use super::resolve::{begins_a_mount, mount_id};
 use crate::plan::step::Change;
 use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
 

@@ -30,7 +30,7 @@ const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 
 /// The world of an init that waits: its root, and who it is.
-pub(super) struct Place {
+pub(super) struct Waiting {
     root: OwnedFd,
     cwd: PathBuf,
     uid: u32,
@@ -38,17 +38,17 @@ pub(super) struct Place {
     capabilities: u64,
 }
 
-impl Place {
+impl Waiting {
     /// That of process `pid`, which cannot end meanwhile, or whose end is noticed. Nothing where we may not look: for an
     /// ordinary user init is closed.
-    pub(super) fn of(pid: i32, cwd: &Path) -> Option<Place> {
+    pub(super) fn of(pid: i32, cwd: &Path) -> Option<Waiting> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
         let status = ProcessStatus::of(pid).ok()?;
         // the fourth is the one that the file system asks for (proc_pid_status(5))
         let id = |name: &str| status.field(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
         let others = status.field("Groups")?.split_whitespace().filter_map(|gid| gid.parse().ok());
-        Some(Place {
+        Some(Waiting {
             root,
             cwd: cwd.to_path_buf(),
             uid: id("Uid")?,

@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::arm::{Times, arm};
 use super::child::Child;
 use super::delete::{Leftovers, after_stop, destroy};
 use super::failure::must_not_have_starved;
 use super::identity::Identity;
+use super::open::{Times, open_all};
 use super::resources::Resources;
 use super::seal::Protected;
 use super::serve::Ready;
@@ -107,14 +107,14 @@ impl<'a> New<'a> {
         if let Some(directory) = &self.flags.notify {
             notify::prepare(directory)?;
         }
-        let mut armed = arm(self.plan, self.root.path(), reserved.path(), self.terminal)?;
-        armed.keep_times(self.times);
+        let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal)?;
+        opened.keep_times(self.times);
         let resources = Resources::make(self.plan)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
-        armed.warnings.extend(resources.limit(self.plan)?);
-        armed.open_cgroups(self.plan)?;
+        opened.warnings.extend(resources.limit(self.plan)?);
+        opened.open_cgroups(self.plan)?;
         let cgroup = resources.cgroup();
-        let launched = armed.launch(self.plan, cgroup, self.protected)?;
+        let launched = opened.launch(self.plan, cgroup, self.protected)?;
         *reached = Reached::Process;
         // ORDER: after the clone: init has work to do meanwhile
         reserved.keep_config(self.text)?;
@@ -165,7 +165,7 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
         Err(left) => {
             reserved.leave();
             let text = format!("{error}; and not all of it is undone, which `delete --force` tries again: {left}");
-            error.told(text)
+            error.reworded(text)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Room for the descriptors of a plan: one for each mount and more. Many mounts need more than the 1024 that a shell has.
+//! Bounded for the descriptors of a plan: one for each mount and more. Many mounts need more than the 1024 that a shell has.
 
 use nix::sys::resource::{Resource, getrlimit};
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::WaitIdStatus;
 
-use super::birth::NOT_PROTECTED;
-use super::cause::Place;
+use super::cause::Waiting;
 use super::child::ending;
+use super::clone::NOT_PROTECTED;
 use super::launched::Launched;
 use crate::cgroup::Cgroup;
 use crate::container::{AfterStart, Container, has_executed};
@@ -18,7 +18,7 @@ use crate::error::{Error, FailedStep, Kind, Result, bail, error};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
 use crate::wait;
-use crate::wire::{Ask, Failure, Up};
+use crate::wire::{Failure, Request, Up};
 
 /// What moby looks for.
 pub(super) const TOO_LITTLE_MEMORY: &str =
@@ -31,8 +31,8 @@ fn step<'p>(launched: &Launched<'p>, n: usize) -> Option<&'p Step> {
 /// True when the exec has closed init's end of the socket, and not its death.
 pub(super) fn has_begun(launched: &Launched<'_>) -> bool {
     let steps = launched.plan.bridge.len() + launched.plan.init.len();
-    let at_exec = usize::try_from(launched.armed.page.step()).is_ok_and(|n| n + 1 == steps);
-    let denied = || launched.armed.page.failure().is_some() || has_executed(launched.child.pid) == Some(false);
+    let at_exec = usize::try_from(launched.opened.page.step()).is_ok_and(|n| n + 1 == steps);
+    let denied = || launched.opened.page.failure().is_some() || has_executed(launched.child.pid) == Some(false);
     // only a filter lets an exec end init without a word
     at_exec && (launched.plan.filter.is_none() || !denied())
 }
@@ -42,14 +42,15 @@ pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
     let step = step(launched, failed.step as usize);
     if let Some((from, What::FindProgram(exec) | What::Exec(exec))) = step.map(|step| (&step.from, &step.what)) {
         let paths = exec.candidates.iter().map(|path| OsStr::from_bytes(path.to_bytes()));
-        let cause = Place::of(launched.child.pid, launched.plan.cwd()).and_then(|place| place.cause(paths, failed));
+        let cause =
+            Waiting::of(launched.child.pid, launched.plan.cwd()).and_then(|waiting| waiting.cause(paths, failed));
         if let Some(cause) = cause.filter(|_| denied(launched, failed).is_none()) {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
             let said = failure::program_because(&name, failed.errno, &cause);
             return error!(kind(launched, failed) => "{from}: {said}");
         }
     }
-    told(launched, failed)
+    step_failed(launched, failed)
 }
 
 /// The failed step as a value.
@@ -70,7 +71,7 @@ fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
 }
 
 /// The same of an init that may have ended: nothing is looked up by its number.
-fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
+fn step_failed(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
         if failed.step == NOT_PROTECTED {
             return error!("protect our own binary in the new process: {}", failure::words(failed.errno));
@@ -93,7 +94,7 @@ fn told(launched: &Launched<'_>, failed: &Failure) -> Error {
 fn source_of<'p>(launched: &Launched<'p>, what: &What) -> Option<&'p Path> {
     let slot = match what {
         What::Bind(slot, ..) | What::BindOrLink(slot, ..) | What::Copy(slot, _) => *slot,
-        What::Ask(Ask::Tree(slot)) => Slot(*slot as usize),
+        What::Request(Request::Tree(slot)) => Slot(*slot as usize),
         _ => return None,
     };
     launched.plan.openings.get(slot.0).and_then(|(opening, _)| opening.path())
@@ -102,7 +103,7 @@ fn source_of<'p>(launched: &Launched<'p>, what: &What) -> Option<&'p Path> {
 /// What a hook in init has printed, as far as one wants to read it.
 fn output_of(launched: &Launched<'_>, slot: Slot) -> String {
     let mut text = [0u8; 4096];
-    let length = launched.armed.fd(slot).ok().and_then(|fd| rustix::io::pread(fd, &mut text[..], 0).ok()).unwrap_or(0);
+    let length = launched.opened.fd(slot).ok().and_then(|fd| rustix::io::pread(fd, &mut text[..], 0).ok()).unwrap_or(0);
     String::from_utf8_lossy(&text[..length]).trim_end().to_owned()
 }
 
@@ -143,10 +144,10 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
         return error!(Kind::OutOfMemory => TOO_LITTLE_MEMORY);
     }
     // what no word could tell the page does
-    if let Some(Up::Failed(failed)) = launched.armed.page.failure().and_then(|packet| Up::decode(&packet)) {
-        return told(launched, &failed);
+    if let Some(Up::Failed(failed)) = launched.opened.page.failure().and_then(|packet| Up::decode(&packet)) {
+        return step_failed(launched, &failed);
     }
-    let n = launched.armed.page.step();
+    let n = launched.opened.page.step();
     let signal = ended.and_then(|status| status.terminating_signal());
     if signal == Some(libc::SIGSYS)
         && let Some(said) = launched.plan.denied(usize::try_from(n).unwrap_or(usize::MAX), Came::Killed)

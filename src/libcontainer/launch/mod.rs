@@ -2,15 +2,15 @@
 //! what exists so far, and what is dropped is undone.
 
 mod agent;
-mod arm;
-mod birth;
 mod cause;
 mod child;
+mod clone;
 pub mod console;
 pub mod create;
 pub mod delete;
 mod descriptors;
 mod failure;
+mod filter_cache;
 pub mod foreground;
 pub mod hooks;
 mod host_mounts;
@@ -20,8 +20,8 @@ mod launched;
 mod mount_ids;
 mod net_devices;
 pub mod notify;
+mod open;
 pub mod pidfile;
-mod programs;
 mod record;
 mod relay;
 mod resources;
@@ -33,10 +33,10 @@ pub mod start;
 pub mod undo;
 mod user_namespace;
 
-pub use arm::{Armed, Times, arm};
 pub use child::Child;
 pub use identity::Identity;
 pub use launched::Launched;
 #[cfg(any(test, fuzzing))]
 pub(crate) use net_devices::hears as netlink_hears;
+pub use open::{Opened, Times, open_all};
 pub use serve::Ready;

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::launched::Launched;
 use super::user_namespace::of_process;
-use super::{arm, failure};
+use super::{failure, open};
 use crate::error::{Result, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::plan::failure::{said_with, words};
@@ -23,7 +23,7 @@ use crate::wire::{Failure, Words};
 pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped: Mapped) -> Result<()> {
     let inits;
     let namespace = match mapped.by {
-        Mapper::Other(slot) => launched.armed.fd(slot)?,
+        Mapper::Other(slot) => launched.opened.fd(slot)?,
         Mapper::Own => {
             inits = of_process(launched.child.pid)?;
             &inits
@@ -58,7 +58,7 @@ fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<
     let (own, _) = mounts.iter().enumerate().max_by_key(|(_, mount)| depth(mount))?;
     let own = mounts.remove(own);
     let cannot = |path: &Path| {
-        arm::tree(path, Reach::One).is_ok_and(|one| map_ids(one.as_fd(), namespace, Reach::One) == Err(Errno::INVAL))
+        open::tree(path, Reach::One).is_ok_and(|one| map_ids(one.as_fd(), namespace, Reach::One) == Err(Errno::INVAL))
     };
     if cannot(&source) {
         return Some(own);
@@ -73,9 +73,9 @@ fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<
 /// Those of init's step, which waits for this.
 pub(super) fn map_new(launched: &Launched<'_>, mount: Option<OwnedFd>, namespace: Slot) -> Result<()> {
     let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
-    map_ids(mount.as_fd(), launched.armed.fd(namespace)?.as_fd(), Reach::One).map_err(|errno| {
+    map_ids(mount.as_fd(), launched.opened.fd(namespace)?.as_fd(), Reach::One).map_err(|errno| {
         let said = if errno == Errno::INVAL { Words::of(CANNOT_MAP.as_bytes()) } else { Words::NONE };
-        let step = launched.armed.page.step();
+        let step = launched.opened.page.step();
         failure::of_step(launched, &Failure { step, errno, said })
     })
 }

@@ -215,7 +215,7 @@ impl Rtnetlink {
             socket.set_ext_ack(true)?;
             Ok(Rtnetlink(socket))
         };
-        open().map_err(|error: io::Error| error!("open a netlink socket: {}", told(&error)))
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
     }
 
     /// Up or down, and other attributes.
@@ -247,14 +247,14 @@ impl Rtnetlink {
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        self.0.send(&bytes, 0).map_err(|error| error!("{}", told(&error)))?;
+        self.0.send(&bytes, 0).map_err(|error| error!("{}", kernel_words(&error)))?;
         let mut heard = Vec::new();
         loop {
             let socket = crate::sys::fds::inherited(self.0.as_raw_fd());
             if !wait::readable(socket, Some(Instant::now() + wait::PATIENCE))? {
                 bail!("the kernel does not answer on its netlink socket in 10 s");
             }
-            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", told(&error)))?;
+            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;
             if all_is_said(&bytes, &mut heard)? {
                 return Ok(heard);
             }
@@ -300,7 +300,7 @@ fn kernels_words(refused: &[u8]) -> Option<String> {
     parse_string(message.value()).ok()
 }
 
-fn told(error: &io::Error) -> String {
+fn kernel_words(error: &io::Error) -> String {
     words(errno(error.raw_os_error()))
 }
 

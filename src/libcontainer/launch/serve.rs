@@ -15,7 +15,7 @@ use super::child::{Child, ending};
 use super::identity::Identity;
 use super::launched::Launched;
 use super::resources::devices_not_restricted;
-use super::{agent, arm, console, failure, hooks, host_mounts, id_maps, mount_ids, net_devices};
+use super::{agent, console, failure, hooks, host_mounts, id_maps, mount_ids, net_devices, open};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
 use crate::container::Lock;
@@ -27,7 +27,7 @@ use crate::plan::{self, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
 use crate::sys::process_status::ProcessStatus;
 use crate::wait;
-use crate::wire::{Ask, GO, HookPoint, UP_SIZE, Up};
+use crate::wire::{GO, HookPoint, Request, UP_SIZE, Up};
 
 impl<'a> Launched<'a> {
     /// Answers init until it is ready. `lock` is that of a container that is being made.
@@ -37,7 +37,7 @@ impl<'a> Launched<'a> {
     pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>, lock: Option<&Lock>) -> Result<Ready<'a>> {
         until_ready(&mut self, cgroup, identity, lock)?;
         if let Some(maps) = &self.plan.joined_maps {
-            self.armed.warnings.extend(id_maps::unlike(self.child.pid, maps));
+            self.opened.warnings.extend(id_maps::unlike(self.child.pid, maps));
         }
         Ok(Ready(self))
     }
@@ -50,12 +50,12 @@ pub struct Ready<'a>(Launched<'a>);
 impl Ready<'_> {
     /// How long each step took so far, in microseconds, by its number in the plan.
     pub fn times(&self) -> Vec<(usize, u32)> {
-        self.0.armed.page.times()
+        self.0.opened.page.times()
     }
 
     /// What config.json asks for and was left out. The user is told.
     pub fn warnings(&self) -> &[Warning] {
-        &self.0.armed.warnings
+        &self.0.opened.warnings
     }
 
     /// The process's pid, as we count.
@@ -99,17 +99,17 @@ fn until_ready(
         let adopted = adopt(launched, &mut entry, identity)?;
         let (up, carried) = said?;
         match up {
-            Some(Up::Ask(ask)) => {
-                if matches!(ask, Ask::Cgroup | Ask::Hooks(_)) {
+            Some(Up::Request(ask)) => {
+                if matches!(ask, Request::Cgroup | Request::Hooks(_)) {
                     entry.finish(launched)?;
                 }
-                if let (Ask::Hooks(_), Some(_), Some(lock)) = (ask, &launched.armed.mounted, lock) {
+                if let (Request::Hooks(_), Some(_), Some(lock)) = (ask, &launched.opened.mounted, lock) {
                     // ORDER: what a hook mounts is not the container's
                     host_mounts::look(lock)?;
                 }
                 answer(launched, ask, carried, identity)?;
                 match ask {
-                    Ask::Tree(slot) => send_tree(launched, Slot(slot as usize))?,
+                    Request::Tree(slot) => send_tree(launched, Slot(slot as usize))?,
                     _ => say_go(&launched.talk)?,
                 }
             }
@@ -125,9 +125,9 @@ fn until_ready(
     }
 }
 
-/// True when the first child is in its cgroup before init is born, or is init.
+/// True when the first child is in its cgroup before init is spawned, or is init.
 fn enters_at_once(plan: &Plan) -> bool {
-    plan.bridge.is_empty() || plan.bridge.iter().any(|step| step.what == What::Ask(Ask::Cgroup))
+    plan.bridge.is_empty() || plan.bridge.iter().any(|step| step.what == What::Request(Request::Cgroup))
 }
 
 /// Init's entry into its cgroup, and systemd's part in that.
@@ -157,7 +157,7 @@ impl<'c> Entry<'c> {
             starting.wait().map_err(|error| failure::starved_or(launched, cgroup, error))?;
             let applied = cgroup.apply(writes).and_then(|()| cgroup.apply_devices(devices, placement.devices));
             let why = applied.map_err(|error| failure::starved_or(launched, cgroup, error))?;
-            launched.armed.warnings.extend(why.as_deref().map(devices_not_restricted));
+            launched.opened.warnings.extend(why.as_deref().map(devices_not_restricted));
         }
         // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written
         placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))
@@ -208,9 +208,9 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
     }
 }
 
-/// Init is born by the bridge, which is gone then, and is our child all the same (CLONE_PARENT). True when that is news.
+/// Init is spawned by the bridge, which is gone then, and is our child all the same (CLONE_PARENT). True when that is news.
 fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity<'_>) -> Result<bool> {
-    let Some(pid) = launched.armed.page.init().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
+    let Some(pid) = launched.opened.page.init().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
@@ -227,14 +227,14 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity
 fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
-        let written = launched.armed.proc.write_of(pid, c"oom_score_adj", score.to_string().as_bytes());
+        let written = launched.opened.proc.write_of(pid, c"oom_score_adj", score.to_string().as_bytes());
         written.map_err(|errno| error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno)))?;
     }
-    resctrl::join(&launched.armed.groups, pid, &Kernel)?;
+    resctrl::join(&launched.opened.groups, pid, &Kernel)?;
     for (slot, (opening, _)) in launched.plan.openings.iter().enumerate() {
         if let Opening::HookState(status) = opening {
             let state = identity.state(status, pid_inside(pid)?);
-            let file = launched.armed.fd(Slot(slot))?;
+            let file = launched.opened.fd(Slot(slot))?;
             // the bridge's may be longer
             let state = rustix::fs::ftruncate(file, 0).and_then(|()| rustix::io::pwrite(file, &state, 0));
             state.map_err(|errno| error!("write hook state: {}", words(errno)))?;
@@ -252,51 +252,51 @@ fn pid_inside(pid: i32) -> Result<i32> {
     inside.map_or(Ok(pid), |inside| inside.parse().map_err(|why| error!("{}: NSpid: {why}", failed())))
 }
 
-fn answer(launched: &mut Launched<'_>, ask: Ask, carried: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
+fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     match ask {
-        Ask::IdMaps => {
+        Request::IdMaps => {
             let maps = launched.plan.id_maps.as_ref().ok_or_else(|| error!("no id maps in the plan"))?;
-            id_maps::write(&launched.armed.proc, pid, maps, &At::new("linux"))
+            id_maps::write(&launched.opened.proc, pid, maps, &At::new("linux"))
         }
-        Ask::TimeOffsets => {
+        Request::TimeOffsets => {
             for offset in &launched.plan.time_offsets {
                 let line = format!("{} {} {}", offset.clock, offset.secs, offset.nanosecs);
-                let written = launched.armed.proc.write_of(pid, c"timens_offsets", line.as_bytes());
+                let written = launched.opened.proc.write_of(pid, c"timens_offsets", line.as_bytes());
                 written.map_err(|errno| error!("{}: write {line} to timens_offsets: {}", offset.at, words(errno)))?;
             }
             Ok(())
         }
         // the answer is all there is to do
-        Ask::Cgroup | Ask::Tree(_) => Ok(()),
-        Ask::Limits => limits(launched),
-        Ask::Scheduler => scheduler(launched),
-        Ask::Hooks(HookPoint::CreateRuntime) => {
+        Request::Cgroup | Request::Tree(_) => Ok(()),
+        Request::Limits => limits(launched),
+        Request::Scheduler => scheduler(launched),
+        Request::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
             let state = |hooks: &RuntimeHooks| identity.state(hooks.status, pid);
             each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity.bundle, &hooks.at))
         }
-        Ask::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
+        Request::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(error!("init runs these hooks itself"))
         }
-        Ask::MapIds(slot) => match launched.plan.openings.get(slot as usize) {
+        Request::MapIds(slot) => match launched.plan.openings.get(slot as usize) {
             Some((Opening::Source(path, _, Some(mapped)), at)) => mount_ids::map_late(launched, carried, *mapped)
                 .with_context(|| format!("{at}: idmap {}", path.display())),
             _ => mount_ids::map_new(launched, carried, Slot(slot as usize)),
         },
-        Ask::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
-        Ask::CheckViews => check_views(launched),
-        Ask::Kept(device) => {
-            launched.armed.warnings.extend(plan::devices::kept(device));
+        Request::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
+        Request::CheckViews => check_views(launched),
+        Request::Kept(device) => {
+            launched.opened.warnings.extend(plan::devices::kept(device));
             Ok(())
         }
-        Ask::SeccompListener => agent::send_listener(launched, carried, identity),
+        Request::SeccompListener => agent::send_listener(launched, carried, identity),
     }
 }
 
 /// Refuses a whole proc or sysfs in init's mount namespace that no step unmounts. Nothing of the container is mounted there yet.
 fn check_views(launched: &Launched<'_>) -> Result<()> {
-    let text = launched.armed.proc.read_of(launched.child.pid, c"mountinfo");
+    let text = launched.opened.proc.read_of(launched.child.pid, c"mountinfo");
     let mounts = mountinfo::parse(&text.context("--no-pivot: read mountinfo of init")?);
     let found = mountinfo::views(&mounts, Path::new("/"));
     let steps = launched.plan.bridge.iter().chain(&launched.plan.init);
@@ -315,12 +315,12 @@ fn check_views(launched: &Launched<'_>) -> Result<()> {
 
 /// Go on, and here is what to mount.
 fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
-    let source = launched.armed.fd(slot)?;
+    let source = launched.opened.fd(slot)?;
     let Some((Opening::Source(path, reach, ids), at)) = launched.plan.openings.get(slot.0) else {
         return Err(error!("init asks for a mount tree that the plan does not have"));
     };
     let tree =
-        arm::tree_of(source, *reach).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))?;
+        open::tree_of(source, *reach).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))?;
     if let Some(mapped) = ids {
         mount_ids::map(launched, &tree, path, *mapped).with_context(|| format!("{}: idmap {}", at, path.display()))?;
     }
@@ -352,6 +352,6 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
         None if failure::has_begun(launched) => Ok(()),
         None => Err(failure::of_silence(launched, None)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
-        Some(Up::Ask(_) | Up::Ready) => Err(error!("init said something out of turn")),
+        Some(Up::Request(_) | Up::Ready) => Err(error!("init said something out of turn")),
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::cause::Place;
+use super::cause::Waiting;
 use super::failure::{denial, ends_within, lives, must_not_have_starved};
 use super::identity::Identity;
 use super::{hooks, runc};
@@ -90,7 +90,7 @@ fn give_word_once(container: &mut Container) -> Result<()> {
                 _ => Err(error!(Kind::Hook => failure::hook(&from, &name, &failed.said.text(), failed.errno))),
             }
         }
-        Some(Up::Ask(_)) => bail!("init said something out of turn"),
+        Some(Up::Request(_)) => bail!("init said something out of turn"),
     }
 }
 
@@ -163,11 +163,11 @@ fn why_not(container: &Container, failed: &Failure) -> Option<String> {
     let process = container.process().ok()?;
     let config = config::load(&container.config().ok()?).ok()?;
     let asked = config.spec.process().as_ref()?;
-    let place = Place::of(container.record().init_process_pid, asked.cwd())?;
+    let waiting = Waiting::of(container.record().init_process_pid, asked.cwd())?;
     // the number was its own all the time
     signals::send(process.as_fd(), 0).ok()?;
     let paths = plan::candidates(asked);
-    place.cause(paths.iter().map(OsStr::new), failed)
+    waiting.cause(paths.iter().map(OsStr::new), failed)
 }
 
 /// Whether the step that failed is the exec, which is the last of all.

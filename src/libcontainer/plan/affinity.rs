@@ -1,13 +1,13 @@
 //! `process.execCPUAffinity`: the CPUs of a further process. SPEC: config.md#linux-process.
 
-use super::asked::{Asked, Own};
+use super::given::{Given, Own};
 use super::notes::Notes;
 use super::process;
 use super::step::What;
 use super::steps::Steps;
 use super::values::mask;
 use crate::config::At;
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// CPU masks, each with its property.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) fn read(own: Own<'_>, notes: &mut Notes) -> Affinity {
 }
 
 /// What exec is told of CPUs: its own process object, or where that is silent, the container's.
-pub(super) fn of_exec(own: Own<'_>, given: &Asked<'_>, notes: &mut Notes) -> Affinity {
+pub(super) fn of_exec(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Affinity {
     let process = own.process.filter(|process| process.exec_cpu_affinity().is_some());
     read(Own { process: process.or(given.config.spec.process().as_ref()), ..own }, notes)
 }
@@ -57,7 +57,7 @@ impl Affinity {
     pub(super) fn in_cgroup(&self, steps: &mut Steps) {
         if let Some((at, mask)) = &self.last {
             // a CPU of its cpuset may be none of ours
-            steps.at(at, What::Ask(Ask::Cgroup));
+            steps.at(at, What::Request(Request::Cgroup));
             steps.at(at, What::Affinity(mask.clone()));
         }
     }

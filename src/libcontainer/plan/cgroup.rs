@@ -3,8 +3,8 @@
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
-use super::asked::{Asked, CgroupUse, Rootless};
 use super::finished::PlannedCgroup;
+use super::given::{CgroupUse, Given, Rootless};
 use super::notes::Notes;
 use super::resources::{self, DeviceAccess, OnForbidden, Owner, Placement, Refused};
 use crate::config::At;
@@ -28,7 +28,7 @@ impl PlannedCgroup {
 }
 
 /// Reads `linux.cgroupsPath` and `linux.resources`.
-pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<PlannedCgroup> {
+pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup> {
     let linux = given.linux();
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).filter(|path| !path.as_os_str().is_empty());
     let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -37,7 +37,7 @@ pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<PlannedCgroup
         without(path.is_some(), resources, given, notes);
         return None;
     }
-    let mut placement = place(given, notes)?;
+    let mut placement = placement(given, notes)?;
     placement.refused = refused(given, path.is_some());
     placement.devices = on_forbidden(rules(resources), given);
     if placement.places.is_empty() && placement.refused != Refused::None {
@@ -61,7 +61,7 @@ pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<PlannedCgroup
     Some(PlannedCgroup { placement, writes, devices })
 }
 
-fn place(given: &Asked<'_>, notes: &mut Notes) -> Option<Placement> {
+fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
     let path = given.linux().and_then(|linux| linux.cgroups_path().as_deref());
     let (id, cgroups) = (&given.flags.id, &given.host.cgroups);
     notes.keep(match given.flags.cgroup {
@@ -71,7 +71,7 @@ fn place(given: &Asked<'_>, notes: &mut Notes) -> Option<Placement> {
 }
 
 /// The caller wants no cgroup. What config.json wants of one is still looked at, and none of it is applied.
-fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Asked<'_>, notes: &mut Notes) {
+fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
     if path_is_asked {
         notes.warn(&At::new("linux.cgroupsPath"), DISABLED);
     }
@@ -87,7 +87,7 @@ fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Aske
 }
 
 /// What it means that we may not make a cgroup.
-fn refused(given: &Asked<'_>, path_is_asked: bool) -> Refused {
+fn refused(given: &Given<'_>, path_is_asked: bool) -> Refused {
     match given.flags.rootless {
         Rootless::No => Refused::Fails,
         Rootless::Auto if given.host.me.is_root() => Refused::Fails,
@@ -99,7 +99,7 @@ fn refused(given: &Asked<'_>, path_is_asked: bool) -> Refused {
 /// As with runc: only root of the initial user namespace can restrict devices. Other callers cannot make devices (mknod(2),
 /// EPERM), so a container of theirs has no device that they do not have. Every stock config denies all devices and allows
 /// some: that is not worth a warning. A rule that denies a device by its number is.
-fn on_forbidden(rules: &[LinuxDeviceCgroup], given: &Asked<'_>) -> OnForbidden {
+fn on_forbidden(rules: &[LinuxDeviceCgroup], given: &Given<'_>) -> OnForbidden {
     let denies_one = |rule: &LinuxDeviceCgroup| !rule.allow() && (rule.major().is_some() || rule.minor().is_some());
     if given.host.me.is_root() {
         OnForbidden::Fail
@@ -118,7 +118,7 @@ fn rules(resources: Option<&LinuxResources>) -> &[LinuxDeviceCgroup] {
 fn devices(
     rules: &[LinuxDeviceCgroup],
     on_forbidden: OnForbidden,
-    given: &Asked<'_>,
+    given: &Given<'_>,
     notes: &mut Notes,
 ) -> Option<DeviceAccess> {
     let access = notes.keep(resources::devices(rules, &given.host.cgroups))?;

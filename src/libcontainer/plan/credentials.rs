@@ -2,7 +2,7 @@
 
 use rustix::thread::Gid;
 
-use super::asked::{Asked, Own};
+use super::given::{Given, Own};
 use super::idmap::{Ids, Maps};
 use super::notes::Notes;
 use super::step::{CapabilitySets, What};
@@ -10,7 +10,7 @@ use super::steps::Steps;
 use super::values::must_be_an_id;
 use super::{capabilities, entering};
 use crate::config::At;
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// As many groups as a process can have: NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
@@ -38,7 +38,7 @@ struct User {
 
 /// The bounding set of a process that enters a user namespace, or does not. Inside, a process first has every capability
 /// (user_namespaces(7)), also those that the runtime lacks.
-pub(super) fn held(given: &Asked<'_>, enters_user_namespace: bool) -> u64 {
+pub(super) fn held(given: &Given<'_>, enters_user_namespace: bool) -> u64 {
     if enters_user_namespace { u64::MAX } else { given.host.me.bounding }
 }
 
@@ -106,7 +106,7 @@ impl Credentials {
         if user.has_limits {
             // ORDER: as late as it can be, or a small limit is in the way of the set-up; but before Ids: to set the limits
             // of another user's process takes CAP_SYS_RESOURCE, which the runtime itself may lack
-            steps.at(&user.at.key("rlimits"), What::Ask(Ask::Limits));
+            steps.at(&user.at.key("rlimits"), What::Request(Request::Limits));
         }
         let from = user.at.key("capabilities");
         steps.at(&from, What::Bounding(self.held & !capabilities.bounding));

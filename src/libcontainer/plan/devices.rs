@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
-use super::asked::Asked;
 use super::finished::Opening;
+use super::given::Given;
 use super::idmap::{Ids, Maps};
 use super::mounts::Mounts;
 use super::namespaces::{Kinds, MOUNT, USER};
@@ -50,7 +50,7 @@ pub(super) struct Devices {
 }
 
 /// Reads `linux.devices`. What is made where depends on what is mounted there.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mounts, notes: &mut Notes) -> Devices {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mounts, notes: &mut Notes) -> Devices {
     let list = given.linux().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let asked: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, maps, notes)).collect();
     let mut first = HashMap::with_capacity(asked.len());

@@ -1,16 +1,16 @@
 //! How the container's namespaces are entered, and in how many forks: visible in the plan.
 
-use super::asked::{Asked, Facts, Joined};
-use super::finished::{Birth, Dumpable, Opening, TimeOffset};
-use super::namespaces::{self, Born, CGROUP, Kinds, MOUNT, NETWORK, PID, TIME, USER};
+use super::finished::{CloneArgs, Dumpable, Opening, TimeOffset};
+use super::given::{Facts, Given, Joined};
+use super::namespaces::{self, CGROUP, Kinds, MOUNT, NETWORK, PID, SpawnOrder, TIME, USER};
 use super::step::{Kept, Namespaces, Slot, Step, What};
 use super::steps::Steps;
 use crate::config::At;
 use crate::host::{Host, Mounts};
-use crate::wire::Ask;
+use crate::wire::Request;
 
-/// How the first child is born.
-pub(super) fn birth(kinds: &Kinds, host: &Host) -> Birth {
+/// How the first child is spawn.
+pub(super) fn clone_args(kinds: &Kinds, host: &Host) -> CloneArgs {
     let new = match () {
         () if kinds.joins(USER) || joins_beside_new_users(kinds) => Namespaces::NONE,
         () if kinds.new.has(USER) => Namespaces(USER | (kinds.new.0 & PID)),
@@ -19,7 +19,7 @@ pub(super) fn birth(kinds: &Kinds, host: &Host) -> Birth {
     // Only an ordinary user's init is open to others at first, until its maps are written. In a pid namespace that is joined
     // it never is: others are there, and only root can join one that does not belong to the user namespace it joins as well.
     let open = host.me.uid != 0 && kinds.new.has(USER) && !kinds.joins(PID);
-    Birth { new, dumpable: if open { Dumpable::UntilMapped } else { Dumpable::No } }
+    CloneArgs { new, dumpable: if open { Dumpable::UntilMapped } else { Dumpable::No } }
 }
 
 fn joins_beside_new_users(kinds: &Kinds) -> bool {
@@ -32,27 +32,33 @@ pub(super) fn unseen(steps: &mut Steps) {
 }
 
 /// The same for init, at the earliest time.
-pub(super) fn unseen_from_birth(birth: Birth, steps: &mut Steps) {
-    if birth.dumpable == Dumpable::No {
+pub(super) fn unseen_from_the_clone_on(clone_args: CloneArgs, steps: &mut Steps) {
+    if clone_args.dumpable == Dumpable::No {
         unseen(steps);
     }
 }
 
 /// Enters them all but the cgroup namespace, which comes when the container is in its cgroup (`mounts`), and a pid namespace
 /// with others in it, which comes when the root has changed (`into_pids`).
-pub(super) fn enter(kinds: &Kinds, birth: Birth, offsets: &[TimeOffset], facts: &Facts<'_>, steps: &mut Steps) {
+pub(super) fn enter(
+    kinds: &Kinds,
+    clone_args: CloneArgs,
+    offsets: &[TimeOffset],
+    facts: &Facts<'_>,
+    steps: &mut Steps,
+) {
     let at = At::new("linux.namespaces");
     if joins_beside_new_users(kinds) && kinds.joins(PID) {
         new_users_beside_pids(kinds, steps);
     } else if kinds.joins(USER) || joins_beside_new_users(kinds) {
-        across(kinds, birth, facts, steps);
+        across(kinds, clone_args, facts, steps);
     } else if !kinds.new.has(USER) {
         join_each(kinds, steps);
     }
     if kinds.new.has(USER) {
-        steps.at(&At::new("linux.uidMappings"), What::Ask(Ask::IdMaps));
+        steps.at(&At::new("linux.uidMappings"), What::Request(Request::IdMaps));
     }
-    if birth.dumpable == Dumpable::UntilMapped {
+    if clone_args.dumpable == Dumpable::UntilMapped {
         // ORDER: the runtime writes the offsets as well while init is dumpable
         time(kinds, offsets, steps);
         unseen(steps);
@@ -73,7 +79,7 @@ pub(super) fn enter(kinds: &Kinds, birth: Birth, offsets: &[TimeOffset], facts: 
             steps.at(&at, What::Unshare(rest));
         }
     }
-    if birth.dumpable == Dumpable::No {
+    if clone_args.dumpable == Dumpable::No {
         time(kinds, offsets, steps);
     }
 }
@@ -100,12 +106,12 @@ fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
 }
 
 /// A user namespace is joined, or a new one is made beside others that are joined (but a pid namespace): a second fork. The
-/// bridge enters everything with the rights of the host's root, the user namespace last, and init is born inside. An ordinary
+/// bridge enters everything with the rights of the host's root, the user namespace last, and init is spawned inside. An ordinary
 /// user has rights only in the user namespace, and enters it first.
-fn across(kinds: &Kinds, birth: Birth, facts: &Facts<'_>, steps: &mut Steps) {
+fn across(kinds: &Kinds, clone_args: CloneArgs, facts: &Facts<'_>, steps: &mut Steps) {
     // ORDER: before Spawn, which no handler of a signal may meet
     steps.of_bridge(Step::always("no handler of the runtime's runs", What::Signals));
-    if birth.dumpable == Dumpable::No {
+    if clone_args.dumpable == Dumpable::No {
         steps.of_bridge(Step::always("CVE-2016-9962", What::Undumpable));
     }
     let (user, others): (Vec<_>, Vec<_>) = kinds.joined.iter().partition(|(kind, ..)| *kind == USER);
@@ -137,7 +143,7 @@ fn time(kinds: &Kinds, offsets: &[TimeOffset], steps: &mut Steps) {
     steps.at(&at, What::Unshare(Namespaces(TIME)));
     if !offsets.is_empty() {
         // ORDER: before anybody is in the namespace; later the kernel refuses (time_namespaces(7))
-        steps.at(&At::new("linux.timeOffsets"), What::Ask(Ask::TimeOffsets));
+        steps.at(&At::new("linux.timeOffsets"), What::Request(Request::TimeOffsets));
     }
     steps.at(&at, What::EnterTime);
 }
@@ -151,7 +157,7 @@ pub(super) fn loopback(kinds: &Kinds, steps: &mut Steps) {
 
 /// A pid namespace that is joined without its user namespace has others in it, and who may trace there sees all of init: its
 /// root directory, its descriptors, its memory. So everything that needs the host is done by the bridge, which is not a
-/// member (setns(2) moves only its children). Init is born when the root has changed (CVE-2016-9962) and the rights are given
+/// member (setns(2) moves only its children). Init is spawned when the root has changed (CVE-2016-9962) and the rights are given
 /// up (`born_last`). With a new user namespace the bridge has joined it before (`new_users_beside_pids`).
 pub(super) fn open_pids(kinds: &Kinds, steps: &mut Steps) -> Option<Slot> {
     let (path, at) = kinds.pids_of_others().filter(|_| !kinds.new.has(USER))?;
@@ -165,14 +171,14 @@ pub(super) fn into_pids(kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) {
     }
 }
 
-/// ORDER: init is born in the bridge's cgroup.
+/// ORDER: init is spawned in the bridge's cgroup.
 pub(super) fn into_cgroup(kinds: &Kinds, steps: &mut Steps) {
     if let Some((_, at)) = kinds.pids_of_others().filter(|_| !kinds.new.has(CGROUP)) {
-        steps.at(at, What::Ask(Ask::Cgroup));
+        steps.at(at, What::Request(Request::Cgroup));
     }
 }
 
-/// What was planned so far is the bridge's, and init is born with the program's rights alone: who may trace it, where it is
+/// What was planned so far is the bridge's, and init is spawned with the program's rights alone: who may trace it, where it is
 /// seen, gets nothing by that (docs/decisions/014). Where the pid namespace belongs to a user namespace that is joined as well,
 /// this is not needed: as long as init is not dumpable, to trace it takes CAP_SYS_PTRACE in the runtime's user namespace.
 pub(super) fn born_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
@@ -180,19 +186,19 @@ pub(super) fn born_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
     spawn(at, Namespaces::NONE, facts, steps);
 }
 
-/// When a further process is born. It is born last if processes in the container's pid namespace could trace it: if the
+/// When a further process is spawned. It is spawned last if processes in the container's pid namespace could trace it: if the
 /// container has no user namespace, or has a new one beside a pid namespace that was joined.
-pub(super) fn born_inside(container: Joined, given: &Asked<'_>) -> Born {
+pub(super) fn spawn_order_inside(container: Joined, given: &Given<'_>) -> SpawnOrder {
     let beside = || namespaces::is_joined(given, PID) && !namespaces::is_joined(given, USER);
     let tracers = container.kinds.has(PID) && (!container.kinds.has(USER) || beside());
-    if tracers { Born::Last } else { Born::First }
+    if tracers { SpawnOrder::Last } else { SpawnOrder::First }
 }
 
 /// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
 /// itself weighs the user namespace against the others. Others are in its pid namespace: the bridge does all of that, and
-/// what was planned so far, and the process is born inside (CVE-2016-9962): at once where a user namespace holds tracers off,
+/// what was planned so far, and the process is spawned inside (CVE-2016-9962): at once where a user namespace holds tracers off,
 /// and else when the rights are given up (`born_last`).
-pub(super) fn join(container: Joined, born: Born, facts: &Facts<'_>, steps: &mut Steps) {
+pub(super) fn join(container: Joined, order: SpawnOrder, facts: &Facts<'_>, steps: &mut Steps) {
     let (at, root_at) = (At::new("linux.namespaces"), At::new("root.path"));
     let process = steps.open(&at, Opening::Process(container.pid));
     let root = (!container.kinds.has(MOUNT)).then(|| steps.open(&root_at, Opening::RootOf(container.pid)));
@@ -203,13 +209,13 @@ pub(super) fn join(container: Joined, born: Born, facts: &Facts<'_>, steps: &mut
         steps.at(&root_at, What::Chroot(root));
     }
     if container.kinds.has(USER) {
-        if born == Born::First {
+        if order == SpawnOrder::First {
             steps.become_bridge();
             spawn(&at, Namespaces::NONE, facts, steps);
         }
         if !facts.host.me.is_root() {
             // ORDER: before its ids change: systemd moves only processes of the user who asks
-            steps.at(&at, What::Ask(Ask::Cgroup));
+            steps.at(&at, What::Request(Request::Cgroup));
         }
         steps.at(&at, What::BecomeRoot);
     }

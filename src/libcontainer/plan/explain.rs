@@ -19,7 +19,7 @@ use super::step::{
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +49,7 @@ impl Plan {
         }
         for step in &self.init {
             lines.push(self.line("init", step));
-            if let What::Ask(ask) = &step.what {
+            if let What::Request(ask) = &step.what {
                 lines.extend(self.favours(*ask).into_iter().map(|(act, fields, at)| Line {
                     process: "runtime",
                     what: "answer",
@@ -102,7 +102,7 @@ impl Plan {
             let act = format!("sched_setaffinity {cpus:x?}");
             acts.push(("sched_setaffinity", act, json!({"cpus": cpus}), at.to_string()));
         }
-        let new = self.birth.new;
+        let new = self.clone_args.new;
         acts.push(("clone", format!("clone {new}"), json!({"flags": new.0}), "linux.namespaces".to_owned()));
         for directory in self.resctrl.iter().flat_map(Group::joined) {
             let act = format!("move init to {}", directory.display());
@@ -112,46 +112,46 @@ impl Plan {
     }
 
     /// What the runtime process does when init asks.
-    fn favours(&self, ask: Ask) -> Vec<(String, Value, At)> {
+    fn favours(&self, ask: Request) -> Vec<(String, Value, At)> {
         match ask {
-            Ask::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
-            Ask::TimeOffsets => {
+            Request::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
+            Request::TimeOffsets => {
                 let told = |o: &TimeOffset| format!("write timens_offsets = {} {} {}", o.clock, o.secs, o.nanosecs);
                 let fields = |o: &TimeOffset| json!({"clock": o.clock, "secs": o.secs, "nanosecs": o.nanosecs});
                 self.time_offsets.iter().map(|offset| (told(offset), fields(offset), offset.at.clone())).collect()
             }
-            Ask::Hooks(_) => {
+            Request::Hooks(_) => {
                 let told = |hooks: &RuntimeHooks| run_hooks(&hooks.at, hooks.list.len());
                 let fields = |hooks: &RuntimeHooks| json!({"count": hooks.list.len()});
                 self.runtime_hooks.iter().map(|hooks| (told(hooks), fields(hooks), hooks.at.clone())).collect()
             }
-            Ask::Limits => {
+            Request::Limits => {
                 let told = |limit: &Limit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
                 let fields = |limit: &Limit| json!({"resource": limit.name, "soft": limit.soft, "hard": limit.hard});
                 self.limits.iter().map(|limit| (told(limit), fields(limit), limit.at.clone())).collect()
             }
-            Ask::Tree(slot) => match self.openings.get(slot as usize) {
+            Request::Tree(slot) => match self.openings.get(slot as usize) {
                 Some((Opening::Source(_, _, Some(mapped)), at)) => {
                     vec![(id_mapped(slot, mapped), json!({"slot": slot}), at.clone())]
                 }
                 _ => Vec::new(),
             },
-            Ask::NetDevices => {
+            Request::NetDevices => {
                 let told = |device: &NetDevice| format!("move {} to be {}", device.name, device.inside);
                 let fields = |device: &NetDevice| json!({"name": device.name, "inside": device.inside});
                 self.net_devices.iter().map(|device| (told(device), fields(device), device.at.clone())).collect()
             }
-            Ask::Cgroup => {
+            Request::Cgroup => {
                 let owner = self.cgroup.iter().filter_map(|cgroup| cgroup.placement.owner.as_ref());
                 let told = |uid| format!("chown cgroup to uid {uid} of the container");
                 owner.map(|owner| (told(owner.uid), json!({"uid": owner.uid}), owner.at.clone())).collect()
             }
-            Ask::Scheduler => {
+            Request::Scheduler => {
                 let what = |attr: &SchedAttr| What::Scheduler(*attr);
                 let told = |attr: &SchedAttr| (what(attr).to_string(), what(attr).fields());
                 self.scheduler.iter().map(|(attr, at)| (told(attr).0, told(attr).1, at.clone())).collect()
             }
-            Ask::SeccompListener | Ask::MapIds(_) | Ask::CheckViews | Ask::Kept(_) => Vec::new(),
+            Request::SeccompListener | Request::MapIds(_) | Request::CheckViews | Request::Kept(_) => Vec::new(),
         }
     }
 }
@@ -276,7 +276,7 @@ impl fmt::Display for What {
     /// The man page's word and its arguments, on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            What::Ask(ask) => write!(f, "ask {}", asked(*ask)),
+            What::Request(ask) => write!(f, "ask {}", request(*ask)),
             What::Join(file, kinds) => write!(f, "setns {kinds} of {file}"),
             What::Unshare(kinds) => write!(f, "unshare {kinds}"),
             What::EnterTime => f.write_str("setns time of itself"),
@@ -301,7 +301,7 @@ impl fmt::Display for What {
             What::BindOrLink(tree, changes, target) => {
                 write!(f, "bind {tree}, or link as it is, {}", onto(target, changes))
             }
-            What::Remount(changes, target) => write!(f, "remount {}{}", place(target), changed(changes)),
+            What::Remount(changes, target) => write!(f, "remount {}{}", target_path(target), changed(changes)),
             What::Mknod(node) => write!(
                 f,
                 "mknod /{} {:o} {}:{} owner {}:{}",
@@ -380,20 +380,20 @@ fn closed(first: u32, kept: &Kept, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if kept.is_empty() { Ok(()) } else { write!(f, " but {}", kept.join(", ")) }
 }
 
-fn asked(ask: Ask) -> String {
+fn request(ask: Request) -> String {
     match ask {
-        Ask::IdMaps => "write uid_map and gid_map".to_owned(),
-        Ask::TimeOffsets => "write timens_offsets".to_owned(),
-        Ask::Limits => "set the resource limits".to_owned(),
-        Ask::Scheduler => "set the scheduler".to_owned(),
-        Ask::Cgroup => "be in the cgroup".to_owned(),
-        Ask::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
-        Ask::SeccompListener => "pass the seccomp listener on".to_owned(),
-        Ask::NetDevices => "move the network devices".to_owned(),
-        Ask::Tree(slot) => format!("send the mounts of #{slot}"),
-        Ask::MapIds(slot) => format!("idmap by #{slot}"),
-        Ask::CheckViews => "look for another proc or sysfs of the host".to_owned(),
-        Ask::Kept(device) => format!("warn that default device {device} is not made"),
+        Request::IdMaps => "write uid_map and gid_map".to_owned(),
+        Request::TimeOffsets => "write timens_offsets".to_owned(),
+        Request::Limits => "set the resource limits".to_owned(),
+        Request::Scheduler => "set the scheduler".to_owned(),
+        Request::Cgroup => "be in the cgroup".to_owned(),
+        Request::Hooks(_) => "run prestart, createRuntime hooks".to_owned(),
+        Request::SeccompListener => "pass the seccomp listener on".to_owned(),
+        Request::NetDevices => "move the network devices".to_owned(),
+        Request::Tree(slot) => format!("send the mounts of #{slot}"),
+        Request::MapIds(slot) => format!("idmap by #{slot}"),
+        Request::CheckViews => "look for another proc or sysfs of the host".to_owned(),
+        Request::Kept(device) => format!("warn that default device {device} is not made"),
     }
 }
 
@@ -436,17 +436,17 @@ pub(super) fn rooted(path: &CString) -> String {
     if path.as_c_str() == c"." { "/".to_owned() } else { format!("/{}", text(path)) }
 }
 
-fn place(target: &Target) -> String {
+fn target_path(target: &Target) -> String {
     rooted(&target.path)
 }
 
 /// Where a tree is put, and what is changed of it there.
 pub(super) fn onto(target: &Target, changes: &[Change]) -> String {
-    format!("on {}{}", place(target), changed(changes))
+    format!("on {}{}", target_path(target), changed(changes))
 }
 
 fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "mount {} on {}", text(&mount.fstype), place(&mount.target))?;
+    write!(f, "mount {} on {}", text(&mount.fstype), target_path(&mount.target))?;
     let words: Vec<String> = named(mount.attributes)
         .chain(mount.settings.iter().map(|(key, value)| match value {
             Some(value) => format!("{}={}", text(key), text(value)),

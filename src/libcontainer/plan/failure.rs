@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::finished::Plan;
 use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
-use crate::wire::{Ask, COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, NO_PLACE};
+use crate::wire::{COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, NO_PLACE, Request};
 
 /// The whole message for a failed step; `source` is the path of what it mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
@@ -46,7 +46,7 @@ fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&
 fn source_is_not_opened(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Option<String> {
     let source = source?.display();
     match what {
-        What::Ask(Ask::Tree(_)) => Some(format!("{at}.source: open {source}: {}", why(failure))),
+        What::Request(Request::Tree(_)) => Some(format!("{at}.source: open {source}: {}", why(failure))),
         What::Copy(..) => Some(format!("{at}: open {source}: {}", why(failure))),
         _ => None,
     }

@@ -7,7 +7,7 @@ use super::namespaces::words;
 use super::needs::{Right, Writes};
 use super::step::{Change, ConsoleDevice, Exec, HookCommand, NewMount, What};
 use crate::sys::mount::Reach;
-use crate::wire::Ask;
+use crate::wire::Request;
 
 impl What {
     /// All that a program may want to know of a step: its arguments, and what it needs and touches.
@@ -34,7 +34,7 @@ impl What {
 
     fn arguments(&self) -> Value {
         match self {
-            What::Ask(ask) => json!({"for": asked(*ask)}),
+            What::Request(ask) => json!({"for": asked(*ask)}),
             What::Join(_, kinds) | What::Unshare(kinds) | What::Spawn(kinds) => {
                 json!({"namespaces": words(*kinds).collect::<Vec<_>>()})
             }
@@ -108,20 +108,20 @@ impl What {
     }
 }
 
-fn asked(ask: Ask) -> &'static str {
+fn asked(ask: Request) -> &'static str {
     match ask {
-        Ask::IdMaps => "id maps",
-        Ask::TimeOffsets => "time offsets",
-        Ask::Cgroup => "cgroup",
-        Ask::Limits => "limits",
-        Ask::Scheduler => "scheduler",
-        Ask::Hooks(_) => "hooks",
-        Ask::SeccompListener => "seccomp listener",
-        Ask::NetDevices => "network devices",
-        Ask::Tree(_) => "mounts",
-        Ask::MapIds(_) => "mapped ids",
-        Ask::CheckViews => "views",
-        Ask::Kept(_) => "kept",
+        Request::IdMaps => "id maps",
+        Request::TimeOffsets => "time offsets",
+        Request::Cgroup => "cgroup",
+        Request::Limits => "limits",
+        Request::Scheduler => "scheduler",
+        Request::Hooks(_) => "hooks",
+        Request::SeccompListener => "seccomp listener",
+        Request::NetDevices => "network devices",
+        Request::Tree(_) => "mounts",
+        Request::MapIds(_) => "mapped ids",
+        Request::CheckViews => "views",
+        Request::Kept(_) => "kept",
     }
 }
 

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::asked::{Asked, Own};
 use super::credentials::Credentials;
+use super::given::{Given, Own};
 use super::notes::Notes;
 use super::seccomp::{self, Filter};
 use super::step::What;
 use super::steps::Steps;
 use crate::config::At;
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// crun's annotation that names the seccomp agent's socket.
 pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
@@ -28,7 +28,7 @@ pub(super) struct Loaded {
 }
 
 /// Reads `linux.seccomp`. The container's filter is every process's: exec loads it as init does.
-pub(super) fn read(own: Own<'_>, given: &Asked<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Loaded> {
+pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Loaded> {
     own.process?;
     let at = At::new("linux.seccomp");
     let asked = with_receiver(given.linux().and_then(|linux| linux.seccomp().as_ref())?, given);
@@ -46,7 +46,7 @@ pub(super) fn read(own: Own<'_>, given: &Asked<'_>, credentials: &Credentials, n
 }
 
 /// The annotation stands for a listenerPath that is not there.
-fn with_receiver<'a>(asked: &'a LinuxSeccomp, given: &Asked<'_>) -> Cow<'a, LinuxSeccomp> {
+fn with_receiver<'a>(asked: &'a LinuxSeccomp, given: &Given<'_>) -> Cow<'a, LinuxSeccomp> {
     let annotations = given.config.spec.annotations().as_ref();
     let receiver = annotations.and_then(|all| all.get(SECCOMP_RECEIVER)).filter(|path| !path.is_empty());
     match receiver {
@@ -70,7 +70,7 @@ impl Loaded {
         if self.has_listener() {
             let at = At::new("linux.seccomp");
             steps.at(&at, What::Seccomp(self.filter.flags()));
-            steps.at(&at.key("listenerPath"), What::Ask(Ask::SeccompListener));
+            steps.at(&at.key("listenerPath"), What::Request(Request::SeccompListener));
         }
     }
 

@@ -16,8 +16,8 @@ use crate::sys::sched::SchedAttr;
 /// All that will be done, decided.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// How the first child is born.
-    pub birth: Birth,
+    /// How the first child is spawn.
+    pub clone_args: CloneArgs,
     /// What the runtime process opens beforehand, by slot.
     pub openings: Vec<(Opening, At)>,
     /// The container's root among them.
@@ -80,16 +80,16 @@ pub struct RuntimeHooks {
     pub list: Vec<Hook>,
 }
 
-/// How the first child is born.
+/// How the first child is spawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Birth {
+pub struct CloneArgs {
     /// CLONE_NEW* of the clone itself.
     pub new: Namespaces,
     /// Whether others may look into it at first.
     pub dumpable: Dumpable,
 }
 
-/// Whether others may look into the first child from its birth on (PR_SET_DUMPABLE(2const)).
+/// Whether others may look into the first child from its clone on (PR_SET_DUMPABLE(2const)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dumpable {
     /// They may not.
@@ -235,7 +235,7 @@ pub struct Mapped {
 /// Whose maps the ids of a mount go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapper {
-    /// Those of the user namespace that init was born in.
+    /// Those of the user namespace that init was made in.
     Own,
     /// Those of the user namespace in the slot.
     Other(Slot),

@@ -2,9 +2,9 @@
 
 use oci_spec::runtime::Hook;
 
-use super::asked::{Asked, Facts, Start};
 use super::filter::Loaded;
 use super::finished::{Opening, RuntimeHooks};
+use super::given::{Facts, Given, Start};
 use super::notes::Notes;
 use super::process::Payload;
 use super::step::{EnvOf, HookCommand, Slot, What};
@@ -12,7 +12,7 @@ use super::steps::Steps;
 use super::values::c_string;
 use crate::config::At;
 use crate::sys::exec::Strings;
-use crate::wire::{Ask, HookPoint};
+use crate::wire::{HookPoint, Request};
 
 /// All hooks of a container.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Hooks {
 
 /// Reads `hooks`. What the process gives to its startContainer hooks: the environment, where a hook names none, and its
 /// filter.
-pub(super) fn read(given: &Asked<'_>, payload: &Payload, filter: Option<&Loaded>, notes: &mut Notes) -> Hooks {
+pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>, notes: &mut Notes) -> Hooks {
     let Some(hooks) = given.config.spec.hooks().as_ref() else { return Hooks::default() };
     let top = At::new("hooks");
     let mut read = |name: &str, list: &Option<Vec<Hook>>, env: Option<&Strings>| {
@@ -67,7 +67,7 @@ impl Hooks {
     pub(super) fn in_runtime(&self, steps: &mut Steps) {
         // asked also for those of the container alone: when the answer comes, the state they read has been written
         if !self.runtime.is_empty() || self.run_in_container() {
-            steps.at(&At::new("hooks"), What::Ask(Ask::Hooks(HookPoint::CreateRuntime)));
+            steps.at(&At::new("hooks"), What::Request(Request::Hooks(HookPoint::CreateRuntime)));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use oci_spec::runtime::LinuxIdMapping;
 
-use super::asked::Asked;
 use super::finished::{IdMap, IdMaps, Writer};
+use super::given::Given;
 use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
 use crate::config::At;
@@ -23,7 +23,7 @@ pub(super) struct Maps {
 }
 
 /// Reads `linux.uidMappings` and `linux.gidMappings`. SPEC: config-linux.md#user-namespace-mappings.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps {
     if !given.config.namespaces_are_known() {
         return Maps::default();
     }
@@ -60,7 +60,7 @@ fn writer(list: &[LinuxIdMapping], uid: u32, own: u32) -> Writer {
 }
 
 /// Both, written by whom the kernel lets.
-pub(super) fn both(given: &Asked<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
+pub(super) fn both(given: &Given<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
     let me = &given.host.me;
     IdMaps {
         uids: maps(uids),

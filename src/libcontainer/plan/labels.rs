@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 
-use super::asked::{Asked, Keyring, Own};
+use super::given::{Given, Keyring, Own};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -30,7 +30,7 @@ struct Label {
 }
 
 /// Reads `apparmorProfile` and `selinuxLabel`.
-pub(super) fn of_process(own: Own<'_>, given: &Asked<'_>, notes: &mut Notes) -> ProcessLabels {
+pub(super) fn of_process(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> ProcessLabels {
     let mut labels = ProcessLabels::default();
     let Some(process) = own.process else { return labels };
     let (host, keyring) = (given.host, &given.flags.keyring);
@@ -90,7 +90,7 @@ pub(super) struct MountLabel(Option<CString>);
 const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
 /// Reads `linux.mountLabel`.
-pub(super) fn of_mounts(given: &Asked<'_>, notes: &mut Notes) -> MountLabel {
+pub(super) fn of_mounts(given: &Given<'_>, notes: &mut Notes) -> MountLabel {
     let at = At::new("linux.mountLabel");
     let label = given.linux().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
     if label.is_some() && !given.host.lsm.selinux {

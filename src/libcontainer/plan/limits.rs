@@ -2,9 +2,9 @@
 
 use oci_spec::runtime::PosixRlimitType;
 
-use super::asked::{Asked, Own};
 use super::finished::OomScore;
-use super::namespaces::Born;
+use super::given::{Given, Own};
+use super::namespaces::SpawnOrder;
 use super::notes::Notes;
 use super::step::{Limit, What};
 use super::steps::Steps;
@@ -24,7 +24,7 @@ pub(super) struct Limits {
 }
 
 /// Reads `rlimits` of a process that begins with the bounding set `held`.
-pub(super) fn read(own: Own<'_>, born: Born, held: u64, given: &Asked<'_>, notes: &mut Notes) -> Limits {
+pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>, notes: &mut Notes) -> Limits {
     let Some(process) = own.process else { return Limits::default() };
     let at = own.at.key("rlimits");
     let mut list: Vec<Limit> = Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn read(own: Own<'_>, born: Born, held: u64, given: &Asked<'_>, notes
     // The processes of the initial user namespace's root are not counted. Root of a user namespace, where every capability is
     // held, is an ordinary user outside
     let counted = process.user().uid() != 0 || held == u64::MAX;
-    let processes = if born == Born::Last && counted && given.host.me.bounding & SYS_RESOURCE != 0 {
+    let processes = if spawn == SpawnOrder::Last && counted && given.host.me.bounding & SYS_RESOURCE != 0 {
         room_for_two(&mut list)
     } else {
         None
@@ -61,7 +61,7 @@ fn room_for_two(list: &mut [Limit]) -> Option<(u64, u64, At)> {
 }
 
 impl Limits {
-    /// What a process that is born last sets right.
+    /// What a process that is spawned last sets right.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         if let Some((soft, hard, at)) = &self.processes {
             steps.at(at, What::Processes { soft: *soft, hard: *hard });
@@ -70,7 +70,7 @@ impl Limits {
 }
 
 /// Reads `oomScoreAdj`.
-pub(super) fn oom_score(own: Own<'_>, given: &Asked<'_>, notes: &mut Notes) -> Option<OomScore> {
+pub(super) fn oom_score(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Option<OomScore> {
     let score = own.process?.oom_score_adj()?;
     if !(-1000..=1000).contains(&score) {
         notes.fault(&own.at.key("oomScoreAdj"), format!("{score} is not in -1000..1000"));

@@ -2,7 +2,6 @@
 //! order of things, and the order is the security property; `tests/invariants.rs` holds it to its rules.
 
 mod affinity;
-mod asked;
 pub mod capabilities;
 mod cgroup;
 mod cgroup_mounts;
@@ -14,6 +13,7 @@ pub mod failure;
 mod fields;
 mod filter;
 mod finished;
+mod given;
 mod hooks;
 mod idmap;
 mod labels;
@@ -43,19 +43,19 @@ mod values;
 
 use crate::config::{At, Faults};
 
-use asked::Own;
+use given::Own;
 use idmap::Maps;
 use mount_entry::Known;
-use namespaces::{Born, USER};
+use namespaces::{SpawnOrder, USER};
 use notes::Notes;
 use steps::{Steps, Whole};
 
-pub use asked::{Asked, CgroupUse, Flags, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
 pub use filter::SECCOMP_RECEIVER;
 pub use finished::{
-    Birth, Dumpable, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks,
-    TimeOffset, Writer,
+    CloneArgs, Dumpable, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup,
+    RuntimeHooks, TimeOffset, Writer,
 };
+pub use given::{CgroupUse, Flags, Given, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
 pub use process::candidates;
 pub use resources::unit::Manager;
 
@@ -63,7 +63,7 @@ pub use resources::unit::Manager;
 ///
 /// # Errors
 /// All mistakes, each with its place.
-pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
+pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let facts = &given.facts();
     let own = Own { process: given.config.spec.process().as_ref(), at: &At::new("process") };
 
@@ -73,18 +73,18 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
     let cgroup = cgroup::read(given, notes);
     let resctrl = resctrl::read(given, notes);
     let kinds = &namespaces::read(given, notes);
-    let (birth, born) = (entering::birth(kinds, given.host), kinds.born());
+    let (clone_args, spawn) = (entering::clone_args(kinds, given.host), kinds.spawn_order());
     let maps = idmap::read(given, kinds, notes);
     let payload = process::read(own, given, notes);
     let held = credentials::held(given, kinds.private(USER));
     let credentials = credentials::read(own, held, &maps, notes);
     let loaded = filter::read(own, given, &credentials, notes);
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
-    let limits = limits::read(own, born, held, given, notes);
+    let limits = limits::read(own, spawn, held, given, notes);
     let oom_score_adj = limits::oom_score(own, given, notes);
     affinity::read(own, notes); //                    exec uses it; a mistake in it is told now
     let labels = labels::of_process(own, given, notes);
-    let session = session::read(own, born, given, notes);
+    let session = session::read(own, spawn, given, notes);
     let time_offsets = times::read(given, kinds, notes);
     let root = &rootfs::read(given, kinds, notes);
     let label = &labels::of_mounts(given, notes);
@@ -96,16 +96,16 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
     let parameters = sysctl::read(given, kinds, notes);
     let mut hooks = hooks::read(given, &payload, filter, notes);
     let covered = paths::read(given, kinds, label, notes);
-    let scheduling = run_as::read(own, born, given, notes);
+    let scheduling = run_as::read(own, spawn, given, notes);
     let warnings = found.into_warnings(given.config)?;
 
     // What is done.
     let mut list = Steps::new(given.host.me.mounts);
     let steps = &mut list;
     process::begin(steps); //                         signals, umask
-    entering::unseen_from_birth(birth, steps); //     no looking in
+    entering::unseen_from_the_clone_on(clone_args, steps); //     no looking in
     process::everywhere(steps);
-    entering::enter(kinds, birth, &time_offsets, facts, steps); // ids before everything they own   SPEC: config-linux.md#namespaces
+    entering::enter(kinds, clone_args, &time_offsets, facts, steps); // ids before everything they own   SPEC: config-linux.md#namespaces
     labels.of_keyring(steps);
     session.begin(steps); //                          session and keyring
     let root_slot = root.attach(steps); //            propagation first, or mounts leak to the host
@@ -133,7 +133,7 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
     writable.into_iter().for_each(|mount| mount.step(steps));
     payload.make_cwd(steps);
     root.finish(steps); //                            read-only last, when nothing has to be made any more
-    payload.place(steps); //                          the working directory and HOME, as root
+    payload.enter_cwd(steps); //                          the working directory and HOME, as root
     scheduling.steps(steps); //                       scheduler, priorities, memory
     credentials.give_up_power(until_exec, steps); //  no_new_privs, groups, ids, capabilities
     // ORDER: others see it when nothing of the host's is in reach, and no right is left that the program has not
@@ -150,7 +150,7 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
 
     let Whole { bridge, init, openings } = list.whole(root_slot);
     Ok(Plan {
-        birth,
+        clone_args,
         openings,
         root: root_slot,
         root_on_host: root.on_host(),
@@ -177,25 +177,25 @@ pub fn create(given: &Asked<'_>) -> Result<Plan, Faults> {
 ///
 /// # Errors
 /// All mistakes, each with its place.
-pub fn exec(given: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
+pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let (facts, container) = (&given.facts(), joining.container);
     let own = Own { process: Some(joining.process), at: joining.at };
 
     // What is asked.
     let mut found = Notes::of(given.config);
     let notes = &mut found;
-    let born = entering::born_inside(container, given);
+    let spawn = entering::spawn_order_inside(container, given);
     let payload = process::read(own, given, notes);
     let held = credentials::held(given, container.kinds.has(USER));
     let credentials = credentials::read(own, held, &Maps::default(), notes);
     let loaded = filter::read(own, given, &credentials, notes);
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
-    let limits = limits::read(own, born, held, given, notes);
+    let limits = limits::read(own, spawn, held, given, notes);
     let oom_score_adj = limits::oom_score(own, given, notes);
     let affinity = affinity::of_exec(own, given, notes);
     let labels = labels::of_process(own, given, notes);
-    let session = session::read(own, born, given, notes);
-    let scheduling = run_as::read(own, born, given, notes);
+    let session = session::read(own, spawn, given, notes);
+    let scheduling = run_as::read(own, spawn, given, notes);
     let warnings = found.into_warnings(given.config)?;
 
     // What is done.
@@ -206,14 +206,14 @@ pub fn exec(given: &Asked<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     affinity.before_cgroup(steps);
     labels.at_exec(steps); //                         ORDER: on the host's /proc, before the container's is all there is
     labels.of_keyring(steps);
-    entering::join(container, born, facts, steps);
+    entering::join(container, spawn, facts, steps);
     session.begin(steps);
     session.further_terminal(steps);
-    payload.place(steps);
+    payload.enter_cwd(steps);
     affinity.in_cgroup(steps); //                     before the scheduler, which may look at it
     scheduling.steps(steps);
     credentials.give_up_power(until_exec, steps);
-    if born == Born::Last {
+    if spawn == SpawnOrder::Last {
         entering::born_last(&At::new("linux.namespaces"), facts, steps); // ORDER: as for init
         session.begin_last(steps);
         scheduling.begin_last(steps);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 
-use super::asked::Asked;
 use super::finished::{IdMaps, Mapped, Mapper, Opening, PlannedCgroup};
+use super::given::Given;
 use super::labels::MountLabel;
 use super::mount_options::{self, MountOptions, Recursion};
 use super::namespaces::{Kinds, USER};
@@ -18,7 +18,7 @@ use super::values::{c_string, clean};
 use crate::config::At;
 use crate::host::Mounts;
 use crate::sys::mount::{Attributes, Reach};
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// The only places under /proc that may be mounted over: what lxcfs and the like provide.
 const PROC_FILES: [&str; 10] = [
@@ -40,7 +40,7 @@ const SHARED_SUPERBLOCKS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mq
 /// The values that mounts depend on.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
-    pub(super) given: &'a Asked<'a>,
+    pub(super) given: &'a Given<'a>,
     pub(super) kinds: &'a Kinds,
     pub(super) root: &'a Root,
     pub(super) label: &'a MountLabel,
@@ -104,7 +104,7 @@ pub(super) struct Bind {
 /// Whose maps the ids of a mount go through.
 #[derive(Debug)]
 pub(super) enum MapsOf {
-    /// The user namespace that init is born in.
+    /// The user namespace that init is spawned in.
     Own,
     /// One that is joined, by its file and property.
     Joined(PathBuf, At),
@@ -181,7 +181,7 @@ impl Bind {
         steps.copy(&self.at, slot);
         // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree is not to be older than what is mounted before it
         if let Some(number) = u32::try_from(slot.0).ok().filter(|_| is_sent) {
-            steps.at(&self.at, What::Ask(Ask::Tree(number)));
+            steps.at(&self.at, What::Request(Request::Tree(number)));
         }
         let missing = match self.missing {
             MissingPlace::Directory => Missing::Directory,

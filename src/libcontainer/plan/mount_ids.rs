@@ -1,8 +1,8 @@
 //! Mounts whose ids are mapped: `idmap`, `ridmap`, `mounts[].uidMappings` and `gidMappings`. The maps are those of a user
 //! namespace (mount_setattr(2), MOUNT_ATTR_IDMAP). SPEC: config.md#posix-platform-mounts.
 
-use super::asked::Asked;
 use super::finished::IdMaps;
+use super::given::Given;
 use super::idmap;
 use super::mount_entry::{Entry, MapsOf};
 use super::mount_options::Recursion;
@@ -23,7 +23,7 @@ pub(super) fn check_form(entry: &Entry<'_>, notes: &mut Notes) {
 
 /// The ids of a bind mount. Mappings need no option; an option without mappings means those of the container.
 pub(super) fn of_bind(
-    given: &Asked<'_>,
+    given: &Given<'_>,
     kinds: &Kinds,
     entry: &Entry<'_>,
     notes: &mut Notes,
@@ -41,7 +41,7 @@ pub(super) fn of_bind(
 }
 
 /// The ids of a new file system: those of the container are its own already, and no mapping is asked for.
-pub(super) fn of_new(given: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) -> Option<IdMaps> {
+pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) -> Option<IdMaps> {
     if !entry.maps_ids() {
         return None;
     }
@@ -55,14 +55,14 @@ pub(super) fn of_new(given: &Asked<'_>, kinds: &Kinds, entry: &Entry<'_>, notes:
 
 /// Who maps the ids of a mount has power over the mount namespace that he calls in, over the user namespace of the file system
 /// and over that of the maps (mount_setattr(2)). An ordinary user's runtime lacks the first, and init the last.
-fn must_be_root(given: &Asked<'_>, entry: &Entry<'_>, notes: &mut Notes) {
+fn must_be_root(given: &Given<'_>, entry: &Entry<'_>, notes: &mut Notes) {
     if given.host.me.mounts == Mounts::Inside {
         notes.fault(&entry.at, "the ids of a mount can be mapped by root alone");
     }
 }
 
 /// The mappings of the mount.
-fn own_maps(given: &Asked<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<IdMaps> {
+fn own_maps(given: &Given<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<IdMaps> {
     let [uids, gids] =
         [entry.mount.uid_mappings(), entry.mount.gid_mappings()].map(|list| list.as_deref().unwrap_or_default());
     let (uid_at, gid_at) = (entry.at.key("uidMappings"), entry.at.key("gidMappings"));

@@ -15,7 +15,7 @@ use super::values::c_string;
 use super::{cgroup_mounts, mount_ids};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// The longest value that fsconfig(2) takes.
 const MAX_SETTING: usize = 255;
@@ -106,7 +106,7 @@ impl Mounts {
 fn enter_cgroup(kinds: &Kinds, steps: &mut Steps) {
     if kinds.new.has(CGROUP) {
         let at = At::new("linux.namespaces");
-        steps.at(&at, What::Ask(Ask::Cgroup));
+        steps.at(&at, What::Request(Request::Cgroup));
         steps.at(&at, What::Unshare(Namespaces(CGROUP)));
     }
 }

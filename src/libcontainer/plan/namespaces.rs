@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::asked::Asked;
+use super::given::Given;
 use super::notes::Notes;
 use super::step::Namespaces;
 use crate::config::At;
@@ -41,9 +41,9 @@ pub(super) struct Kinds {
     pub(super) joined: Vec<(u64, PathBuf, At)>,
 }
 
-/// When init is born.
+/// When init is spawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Born {
+pub(super) enum SpawnOrder {
     /// At once. All steps are its own, but those that enter namespaces of others.
     First,
     /// Behind the steps that others must not see: the bridge performs them.
@@ -71,9 +71,9 @@ impl Kinds {
         self.path_of(PID).filter(|_| !self.joins(USER))
     }
 
-    /// When init is born: in such a pid namespace, last of all.
-    pub(super) fn born(&self) -> Born {
-        if self.pids_of_others().is_some() { Born::Last } else { Born::First }
+    /// When init is spawn: in such a pid namespace, last of all.
+    pub(super) fn spawn_order(&self) -> SpawnOrder {
+        if self.pids_of_others().is_some() { SpawnOrder::Last } else { SpawnOrder::First }
     }
 }
 
@@ -92,7 +92,7 @@ pub fn bit(kind: LinuxNamespaceType) -> u64 {
 }
 
 /// Reads `linux.namespaces`.
-pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Kinds {
+pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Kinds {
     let mut kinds = Kinds::default();
     let list = given.linux().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     for (n, namespace) in list.iter().enumerate() {
@@ -117,7 +117,7 @@ pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Kinds {
 }
 
 /// An ordinary user makes namespaces only in a user namespace, and mounts only in a mount namespace that belongs to it.
-fn an_ordinary_user_needs(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) {
+fn an_ordinary_user_needs(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) {
     let (me, at) = (&given.host.me, At::new("linux.namespaces"));
     if me.uid != 0 && !kinds.private(USER) {
         notes.fault(&at, format!("rootless container requires user namespaces: we are uid {} and not root", me.uid));
@@ -129,7 +129,7 @@ fn an_ordinary_user_needs(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) {
 }
 
 /// True where config.json has a namespace of this kind joined by its path.
-pub(super) fn is_joined(given: &Asked<'_>, kind: u64) -> bool {
+pub(super) fn is_joined(given: &Given<'_>, kind: u64) -> bool {
     let list = given.linux().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let mut list = list.iter().filter(|namespace| bit(namespace.typ()) == kind);
     list.any(|namespace| namespace.path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()))

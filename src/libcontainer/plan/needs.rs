@@ -7,7 +7,7 @@ use rustix::thread::CapabilitySet;
 
 use super::finished::Opening;
 use super::step::{Console, ConsoleDevice, Missing, Namespaces, NewMount, Slot, Target, What};
-use crate::wire::{Ask, HookPoint};
+use crate::wire::{HookPoint, Request};
 
 /// What a step does with a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl What {
         use Right::{Anybody, Capability};
         use Writes::{HostProc, Inside, Nothing, Path};
         match self {
-            What::Ask(ask) => {
+            What::Request(ask) => {
                 let (right, slot) = asked(*ask);
                 needs("ask", right).using([slot])
             }
@@ -251,15 +251,19 @@ impl What {
 }
 
 /// The right that an answer takes, and the descriptor that it is about.
-fn asked(ask: Ask) -> (Right, Option<(Slot, Use)>) {
+fn asked(ask: Request) -> (Right, Option<(Slot, Use)>) {
     match ask {
         // the runtime's own rights: hooks may look at the container as its root is
-        Ask::IdMaps | Ask::TimeOffsets | Ask::Cgroup | Ask::Limits | Ask::Hooks(_) => (Right::SameIds, None),
-        Ask::Tree(slot) => (ADMIN, Some((Slot(slot as usize), Use::Receive))),
-        Ask::MapIds(slot) => (ADMIN, Some((Slot(slot as usize), Use::MapIds))),
-        Ask::NetDevices => (NET_ADMIN, None),
+        Request::IdMaps | Request::TimeOffsets | Request::Cgroup | Request::Limits | Request::Hooks(_) => {
+            (Right::SameIds, None)
+        }
+        Request::Tree(slot) => (ADMIN, Some((Slot(slot as usize), Use::Receive))),
+        Request::MapIds(slot) => (ADMIN, Some((Slot(slot as usize), Use::MapIds))),
+        Request::NetDevices => (NET_ADMIN, None),
         // the runtime's own right, over a process that has none; or a look at it
-        Ask::SeccompListener | Ask::Scheduler | Ask::CheckViews | Ask::Kept(_) => (Right::Anybody, None),
+        Request::SeccompListener | Request::Scheduler | Request::CheckViews | Request::Kept(_) => {
+            (Right::Anybody, None)
+        }
     }
 }
 

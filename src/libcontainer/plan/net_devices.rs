@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::asked::Asked;
 use super::finished::NetDevice;
+use super::given::Given;
 use super::namespaces::{Kinds, NETWORK};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
 use crate::config::At;
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// The longest name that the kernel takes (IFNAMSIZ, with a NUL).
 const MAX_NAME: usize = 15;
 
 /// Reads it.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<NetDevice> {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<NetDevice> {
     let devices = given.linux().and_then(|linux| linux.net_devices().as_ref());
     let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return Vec::new() };
     let at = At::new("linux.netDevices");
@@ -62,7 +62,7 @@ pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<N
 /// The runtime moves them.
 pub(super) fn steps(devices: &[NetDevice], steps: &mut Steps) {
     if !devices.is_empty() {
-        steps.at(&At::new("linux.netDevices"), What::Ask(Ask::NetDevices));
+        steps.at(&At::new("linux.netDevices"), What::Request(Request::NetDevices));
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::Path;
 
-use super::asked::Asked;
 use super::finished::Opening;
+use super::given::Given;
 use super::labels::MountLabel;
 use super::namespaces::{Kinds, MOUNT};
 use super::notes::Notes;
@@ -24,7 +24,7 @@ pub(super) struct Covered {
 }
 
 /// Reads them.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, label: &MountLabel, notes: &mut Notes) -> Covered {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, label: &MountLabel, notes: &mut Notes) -> Covered {
     let linux = given.linux();
     let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();

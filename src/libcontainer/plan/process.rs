@@ -7,9 +7,9 @@ use std::path::Path;
 
 use oci_spec::runtime::Process;
 
-use super::asked::{Asked, Facts, Own, Start};
 use super::entering;
 use super::filter::Loaded;
+use super::given::{Facts, Given, Own, Start};
 use super::notes::Notes;
 use super::step::{Exec, Slot, What};
 use super::steps::Steps;
@@ -34,7 +34,7 @@ pub(super) struct Payload {
 }
 
 /// Reads `args`, `env`, `cwd` and `user.umask`.
-pub(super) fn read(own: Own<'_>, given: &Asked<'_>, notes: &mut Notes) -> Payload {
+pub(super) fn read(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Payload {
     let at = own.at.clone();
     let Some(process) = own.process else {
         // SPEC: config.md#process: required only when start is called
@@ -68,7 +68,7 @@ fn directory(process: &Process, at: &At, notes: &mut Notes) -> Option<CString> {
 }
 
 /// The environment, and whether it has HOME. Nothing of ours is in it; the last of several wins. SPEC: config.md#process.
-fn environment(process: &Process, at: &At, given: &Asked<'_>, notes: &mut Notes) -> (Option<Strings>, bool) {
+fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes) -> (Option<Strings>, bool) {
     let at = at.key("env");
     let list = process.env().as_deref().unwrap_or_default();
     let mut entries: Vec<(&str, String)> = Vec::with_capacity(list.len());
@@ -147,7 +147,7 @@ impl Payload {
     }
 
     /// The working directory and HOME, while we are still root. The directory itself was made before the root was closed.
-    pub(super) fn place(&self, steps: &mut Steps) {
+    pub(super) fn enter_cwd(&self, steps: &mut Steps) {
         if let Some(cwd) = &self.cwd {
             steps.at(&self.at.key("cwd"), What::TryChdir(cwd.clone()));
         }

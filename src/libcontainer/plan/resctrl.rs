@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxIntelRdt;
 
-use super::asked::Asked;
+use super::given::Given;
 use super::notes::Notes;
 use crate::config::At;
 use crate::host::Resctrl;
@@ -81,7 +81,7 @@ impl Group {
 }
 
 /// Reads `linux.intelRdt`.
-pub(super) fn read(given: &Asked<'_>, notes: &mut Notes) -> Option<Group> {
+pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<Group> {
     let asked = given.linux().and_then(|linux| linux.intel_rdt().as_ref())?;
     let top = At::new("linux.intelRdt");
     let closid = asked.clos_id().as_deref().filter(|name| !name.is_empty());

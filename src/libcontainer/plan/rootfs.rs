@@ -3,8 +3,8 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 
-use super::asked::{Asked, RootChange};
 use super::finished::Opening;
+use super::given::{Given, RootChange};
 use super::mount_options;
 use super::namespaces::{Kinds, MOUNT};
 use super::notes::Notes;
@@ -13,7 +13,7 @@ use super::steps::Steps;
 use super::values::c_string;
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// The container's root.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ struct Propagation {
 }
 
 /// Reads `root` and `linux.rootfsPropagation`.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Root {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Root {
     let at = At::new("root.path");
     let mounted = kinds.private(MOUNT);
     let root = given.config.spec.root().as_ref();
@@ -68,7 +68,7 @@ pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Root 
     Root { path, mounted, propagation: propagation(given, mounted, notes), readonly, change, views }
 }
 
-fn propagation(given: &Asked<'_>, mounted: bool, notes: &mut Notes) -> Propagation {
+fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> Propagation {
     let at = At::new("linux.rootfsPropagation");
     let word = given.linux().and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
     if word.is_some() && !mounted {
@@ -92,7 +92,7 @@ fn propagation(given: &Asked<'_>, mounted: bool, notes: &mut Notes) -> Propagati
 
 /// Without a pivot the host's mounts stay in the mount namespace, below the root. A whole proc or sysfs among them lets a user
 /// namespace in the container mount one that nothing hides (mount_namespaces(7)): they are unmounted.
-fn views(given: &Asked<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
+fn views(given: &Given<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
     let at = At::new("--no-pivot");
     let mut paths = Vec::new();
     for view in given.host.views.iter().filter(|view| view.inside == inside) {
@@ -149,7 +149,7 @@ impl Root {
             // the root has been made: it stays a slave of the host's
             let no_pivot = At::new("--no-pivot");
             steps.at(&no_pivot, What::Propagate { path: slash(), flags: libc::MS_PRIVATE | libc::MS_REC });
-            steps.at(&no_pivot, What::Ask(Ask::CheckViews));
+            steps.at(&no_pivot, What::Request(Request::CheckViews));
             // ORDER: before the root is attached, where a path still finds them
             self.unmount(&self.views[0], steps);
         }

@@ -5,15 +5,15 @@ use oci_spec::runtime::{
     MemoryPolicyFlagType, MemoryPolicyModeType, Scheduler,
 };
 
-use super::asked::{Asked, Own};
-use super::namespaces::Born;
+use super::given::{Given, Own};
+use super::namespaces::SpawnOrder;
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
 use super::values::mask;
 use crate::config::At;
 use crate::sys::sched::SchedAttr;
-use crate::wire::Ask;
+use crate::wire::Request;
 
 /// Scheduler, I/O priority, execution domain, memory policy: those that are asked for.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Scheduling {
     /// The process's place.
     at: At,
     scheduler: Option<SchedAttr>,
-    born: Born,
+    spawn: SpawnOrder,
     io_priority: Option<u32>,
     domain: Option<u64>,
     /// Mode with flags, and node mask.
@@ -29,16 +29,16 @@ pub(super) struct Scheduling {
 }
 
 /// Reads `scheduler` and `ioPriority`, and `linux.personality` and `linux.memoryPolicy`.
-pub(super) fn read(own: Own<'_>, born: Born, given: &Asked<'_>, notes: &mut Notes) -> Scheduling {
+pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &mut Notes) -> Scheduling {
     let at = own.at.clone();
     let Some(process) = own.process else {
-        return Scheduling { at, scheduler: None, born, io_priority: None, domain: None, memory: None };
+        return Scheduling { at, scheduler: None, spawn, io_priority: None, domain: None, memory: None };
     };
     let scheduler = process.scheduler().as_ref().map(|asked| scheduler(asked, &at.key("scheduler"), notes));
     let io = process.io_priority().as_ref();
     let io_priority = io.and_then(|asked| io_priority(asked, &at.key("ioPriority"), notes));
     let domain = domain(given, notes);
-    Scheduling { at, scheduler, born, io_priority, domain, memory: memory(given, notes) }
+    Scheduling { at, scheduler, spawn, io_priority, domain, memory: memory(given, notes) }
 }
 
 impl Scheduling {
@@ -48,7 +48,7 @@ impl Scheduling {
             let at = self.at.key("scheduler");
             // ORDER: a realtime process cannot be moved into a cgroup without time for it (EINVAL, v1). In the cgroup,
             // sched_setattr(2) says so
-            steps.at(&at, What::Ask(Ask::Cgroup));
+            steps.at(&at, What::Request(Request::Cgroup));
             if self.by_runtime().is_none() {
                 steps.at(&at, What::Scheduler(attr));
             }
@@ -64,21 +64,21 @@ impl Scheduling {
         }
     }
 
-    /// The scheduler that the runtime sets for a process that is born last: the one that fork(2) does not hand on. A process
+    /// The scheduler that the runtime sets for a process that is spawned last: the one that fork(2) does not hand on. A process
     /// with SCHED_DEADLINE cannot even fork (sched(7)).
     pub(super) fn by_runtime(&self) -> Option<(SchedAttr, At)> {
         const SCHED_DEADLINE: u32 = 6;
         const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
         let not_inherited =
             |attr: &SchedAttr| attr.policy == SCHED_DEADLINE || attr.flags & SCHED_FLAG_RESET_ON_FORK != 0;
-        let attr = self.scheduler.filter(|attr| self.born == Born::Last && not_inherited(attr))?;
+        let attr = self.scheduler.filter(|attr| self.spawn == SpawnOrder::Last && not_inherited(attr))?;
         Some((attr, self.at.key("scheduler")))
     }
 
-    /// What a process that is born last does not get from the bridge.
+    /// What a process that is spawned last does not get from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         if let Some((_, at)) = self.by_runtime() {
-            steps.at(&at, What::Ask(Ask::Scheduler));
+            steps.at(&at, What::Request(Request::Scheduler));
         }
     }
 }
@@ -169,7 +169,7 @@ fn io_class(class: IOPriorityClass) -> u32 {
 }
 
 /// `linux.personality`. SPEC: config-linux.md#personality.
-fn domain(given: &Asked<'_>, notes: &mut Notes) -> Option<u64> {
+fn domain(given: &Given<'_>, notes: &mut Notes) -> Option<u64> {
     let asked = given.linux().and_then(|linux| linux.personality().as_ref())?;
     let at = At::new("linux.personality");
     if asked.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
@@ -182,7 +182,7 @@ fn domain(given: &Asked<'_>, notes: &mut Notes) -> Option<u64> {
 }
 
 /// `linux.memoryPolicy`. SPEC: config-linux.md#memory-policy, set_mempolicy(2).
-fn memory(given: &Asked<'_>, notes: &mut Notes) -> Option<(u32, Vec<u64>)> {
+fn memory(given: &Given<'_>, notes: &mut Notes) -> Option<(u32, Vec<u64>)> {
     let asked = given.linux().and_then(|linux| linux.memory_policy().as_ref())?;
     let at = At::new("linux.memoryPolicy");
     let nodes_at = at.key("nodes");

@@ -4,9 +4,9 @@ use std::ffi::CString;
 
 use oci_spec::runtime::Process;
 
-use super::asked::{Asked, Keyring, Own, Terminal};
 use super::finished::Opening;
-use super::namespaces::Born;
+use super::given::{Given, Keyring, Own, Terminal};
+use super::namespaces::SpawnOrder;
 use super::notes::Notes;
 use super::step::{Console, ConsoleDevice, Last, Missing, Target, What};
 use super::steps::Steps;
@@ -18,7 +18,7 @@ use crate::config::At;
 pub(super) struct Session {
     keyring: Option<CString>,
     terminal: Option<OwnTerminal>,
-    born: Born,
+    spawn: SpawnOrder,
 }
 
 #[derive(Debug)]
@@ -31,16 +31,16 @@ struct OwnTerminal {
 }
 
 /// Reads `terminal` and `consoleSize`.
-pub(super) fn read(own: Own<'_>, born: Born, given: &Asked<'_>, notes: &mut Notes) -> Session {
+pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &mut Notes) -> Session {
     let keyring = match &given.flags.keyring {
         Keyring::Named(name) => c_string(name, &At::new("session keyring"), notes),
         Keyring::Inherited => None,
     };
     let terminal = own.process.and_then(|process| terminal(process, own.at.key("terminal"), given, notes));
-    Session { keyring, terminal, born }
+    Session { keyring, terminal, spawn }
 }
 
-fn terminal(process: &Process, at: At, given: &Asked<'_>, notes: &mut Notes) -> Option<OwnTerminal> {
+fn terminal(process: &Process, at: At, given: &Given<'_>, notes: &mut Notes) -> Option<OwnTerminal> {
     if !process.terminal().unwrap_or(false) {
         return None;
     }
@@ -54,9 +54,9 @@ fn terminal(process: &Process, at: At, given: &Asked<'_>, notes: &mut Notes) -> 
 }
 
 impl Session {
-    /// fork(2) hands on the keyring, and not the session: a process that is born last begins it when it is born.
+    /// fork(2) hands on the keyring, and not the session: a process that is spawned last begins it when it is spawned.
     pub(super) fn begin(&self, steps: &mut Steps) {
-        if self.born == Born::First {
+        if self.spawn == SpawnOrder::First {
             steps.always("a session of its own", What::Session);
         }
         if let Some(name) = &self.keyring {
@@ -79,12 +79,12 @@ impl Session {
         let Some(OwnTerminal { at, size, uid }) = &self.terminal else { return };
         let socket = steps.open(at, Opening::Terminal);
         steps.at(at, What::Console(Console { socket, size: *size, uid: *uid, device }));
-        if self.born == Born::First {
+        if self.spawn == SpawnOrder::First {
             steps.at(at, What::ControllingTerminal);
         }
     }
 
-    /// What a process that is born last does not get from the bridge.
+    /// What a process that is spawned last does not get from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         steps.always("a session of its own", What::Session);
         if let Some(OwnTerminal { at, .. }) = &self.terminal {

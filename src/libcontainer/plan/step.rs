@@ -9,7 +9,7 @@ use crate::config::At;
 use crate::sys::exec::Strings;
 use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
-use crate::wire::{Ask, HookPoint};
+use crate::wire::{HookPoint, Request};
 
 /// One thing init does, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,7 +204,7 @@ pub struct Exec {
 pub enum What {
     // where am I
     /// Wait for the runtime process to do what init cannot.
-    Ask(Ask),
+    Request(Request),
     /// setns(2) into the namespaces of a namespace file or pidfd.
     Join(Slot, Namespaces),
     /// unshare(2).

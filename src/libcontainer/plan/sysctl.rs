@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::asked::Asked;
+use super::given::Given;
 use super::namespaces::{Kinds, bit};
 use super::notes::Notes;
 use super::step::What;
@@ -42,7 +42,7 @@ enum Set {
 }
 
 /// Reads `linux.sysctl`.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<Parameter> {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<Parameter> {
     let Some(map) = given.linux().and_then(|linux| linux.sysctl().as_ref()) else { return Vec::new() };
     let at = At::new("linux.sysctl");
     let holders =

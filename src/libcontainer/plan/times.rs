@@ -1,13 +1,13 @@
 //! `linux.timeOffsets`. SPEC: config-linux.md#offset-for-time-namespace, time_namespaces(7).
 
-use super::asked::Asked;
 use super::finished::TimeOffset;
+use super::given::Given;
 use super::namespaces::{Kinds, TIME, USER};
 use super::notes::Notes;
 use crate::config::At;
 
 /// The clocks that a new time namespace begins with, by name.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<TimeOffset> {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<TimeOffset> {
     let Some(map) = given.linux().and_then(|linux| linux.time_offsets().as_ref()) else { return Vec::new() };
     let top = At::new("linux.timeOffsets");
     let mut offsets = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use super::asked::Asked;
+use super::given::Given;
 use super::namespaces::{Kinds, UTS};
 use super::notes::Notes;
 use super::step::What;
@@ -21,7 +21,7 @@ pub(super) struct Names {
 }
 
 /// Reads them.
-pub(super) fn read(given: &Asked<'_>, kinds: &Kinds, notes: &mut Notes) -> Names {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Names {
     let spec = &given.config.spec;
     let mut read = |property: &str, value: &Option<String>| {
         let value = value.as_ref().filter(|value| !value.is_empty())?;

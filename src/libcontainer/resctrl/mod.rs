@@ -101,7 +101,7 @@ impl Made<'_> {
         match self.tree.make(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(directory) => {}
-            Err(error) => bail!("{at}: mkdir {}: {}", directory.display(), told(directory, &error)),
+            Err(error) => bail!("{at}: mkdir {}: {}", directory.display(), said_by_kernel(directory, &error)),
         }
         self.made.push((directory.to_path_buf(), Owner::Container));
         Ok(())
@@ -122,7 +122,7 @@ impl Made<'_> {
                 write(directory, &group.schemata, self.tree)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => must_be_same(group),
-            Err(error) => bail!("{}: mkdir {}: {}", group.at, directory.display(), told(directory, &error)),
+            Err(error) => bail!("{}: mkdir {}: {}", group.at, directory.display(), said_by_kernel(directory, &error)),
         }
     }
 
@@ -152,7 +152,7 @@ fn write(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<()> {
     let file = directory.join(SCHEMATA);
     schemata.iter().try_for_each(|Schema { line, at }| {
         tree.write(&file, &format!("{line}\n"))
-            .map_err(|error| error!("{at}: write {line} to {}: {}", file.display(), told(directory, &error)))
+            .map_err(|error| error!("{at}: write {line} to {}: {}", file.display(), said_by_kernel(directory, &error)))
     })
 }
 
@@ -173,7 +173,7 @@ fn must_be_same(group: &Group) -> Result<()> {
 }
 
 /// The kernel's word, and what it has to say beside it.
-fn told(directory: &Path, error: &io::Error) -> String {
+fn said_by_kernel(directory: &Path, error: &io::Error) -> String {
     let said = mount_of(directory).and_then(|mount| fs::read_to_string(mount.join("info/last_cmd_status")).ok());
     match said.as_deref().map(str::trim).filter(|said| !["", "ok"].contains(said)) {
         Some(said) => format!("{}: {said}", word(error)),
@@ -186,7 +186,7 @@ fn mount_of(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|path| path.join("info").is_dir())
 }
 
-/// Puts a process that has just been made into `groups`, one after the other; what it makes is born there.
+/// Puts a process that has just been made into `groups`, one after the other; what it makes is spawned there.
 ///
 /// # Errors
 /// The file and the kernel's word.
@@ -197,7 +197,7 @@ pub fn join(groups: &[PathBuf], pid: i32, tree: &dyn Tree) -> Result<()> {
             // it has ended; the wait for it reports how
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             done => done.map_err(|error| {
-                error!("linux.intelRdt: write {pid} to {}: {}", file.display(), told(directory, &error))
+                error!("linux.intelRdt: write {pid} to {}: {}", file.display(), said_by_kernel(directory, &error))
             })?,
         }
     }
@@ -212,7 +212,7 @@ pub fn remove(groups: &[PathBuf], tree: &dyn Tree) -> Result<()> {
     for directory in groups.iter().rev() {
         match tree.remove(directory) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                bail!("linux.intelRdt: rmdir {}: {}", directory.display(), told(directory, &error))
+                bail!("linux.intelRdt: rmdir {}: {}", directory.display(), said_by_kernel(directory, &error))
             }
             _ => {}
         }
@@ -245,7 +245,7 @@ pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<
             Ok(()) => error,
             Err(more) => {
                 let text = format!("{error}; and not all is as it was: {more}");
-                error.told(text)
+                error.reworded(text)
             }
         }),
     }

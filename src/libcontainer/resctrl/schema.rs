@@ -37,10 +37,10 @@ fn is_rounded(kind: &str, value: &str, there: &str, granularity: Option<u64>) ->
     kind == "MB" && value.checked_next_multiple_of(step) == Some(there)
 }
 
-type Place = (String, String);
+type ResourceAndCache = (String, String);
 
 /// Resource and cache of each value of a line; None when it is not of that form.
-fn values(line: &str) -> Option<Vec<(Place, String)>> {
+fn values(line: &str) -> Option<Vec<(ResourceAndCache, String)>> {
     let (kind, list) = line.split_once(':')?;
     let parts = list.trim().trim_end_matches(';').split(';').map(|part| {
         let (id, value) = part.split_once('=')?;

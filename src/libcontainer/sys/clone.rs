@@ -40,7 +40,7 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Makes a process in new namespaces (`flags`: CLONE_NEW*), born in `cgroup` where one is given (cgroup v2 only).
+/// Makes a process in new namespaces (`flags`: CLONE_NEW*), made in `cgroup` where one is given (cgroup v2 only).
 ///
 /// The caller must be single threaded, or its child must make only syscalls: the child is a copy of this thread alone.
 ///

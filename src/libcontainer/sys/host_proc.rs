@@ -15,7 +15,7 @@ use rustix::path::DecInt;
 const ROOT_INO: u64 = 1;
 
 /// No way out of the proc file system, whatever lies in it. KERNEL(5.6): openat2; an older kernel, or a profile that hides
-/// the call, is refused (ENOSYS, EPERM), as for every place in the root (`init/place.rs`).
+/// the call, is refused (ENOSYS, EPERM), as for every place in the root (`init/resolve.rs`).
 const INSIDE: ResolveFlags = ResolveFlags::NO_XDEV
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_SYMLINKS)

@@ -10,12 +10,13 @@
 )))]
 compile_error!("libcontainer knows Linux on x86_64 and on aarch64 (64 bits, little-endian) and no other system");
 
+pub mod bounded;
 pub mod bpf;
 pub mod clone;
 pub mod command_line;
-pub mod courier;
 pub mod cwd;
 pub mod exec;
+pub mod fd_sender;
 pub mod fds;
 pub mod heap;
 pub mod host_proc;
@@ -26,7 +27,6 @@ pub mod net;
 pub mod page;
 pub mod plain;
 pub mod process_status;
-pub mod room;
 pub mod sched;
 pub mod seccomp;
 pub mod signals;

@@ -9,7 +9,7 @@ use crate::plan::values::inside;
 
 /// One directory of the container in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CgroupDirectory {
     /// The name that state.json keeps it under: a controller, `systemd`, or nothing for version 2.
     pub key: String,
     /// Where the hierarchy is mounted.
@@ -24,7 +24,7 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placement {
     /// One for each hierarchy.
-    pub places: Vec<Place>,
+    pub places: Vec<CgroupDirectory>,
     /// The unit of systemd that these directories are.
     pub unit: Option<Unit>,
     /// What it means that we may not make them.
@@ -116,7 +116,7 @@ pub fn place_unit(
 
 /// A place in every hierarchy; `below` makes it from our own cgroup there, or on version 2 from its parent.
 fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement {
-    let place = |key: String, mount: &Path, own: &Path, controllers: &[String]| Place {
+    let place = |key: String, mount: &Path, own: &Path, controllers: &[String]| CgroupDirectory {
         key,
         mount: mount.to_path_buf(),
         directory: mount.join(below(own)),

@@ -25,7 +25,7 @@ fn read(profile: Value) -> Filter {
 }
 
 /// What the program answers for a call of x86_64.
-fn ask(program: &[u8], name: &str, args: [u64; 6]) -> u32 {
+fn answer_to(program: &[u8], name: &str, args: [u64; 6]) -> u32 {
     run(program, X86_64, nr(name, ScmpArch::X8664), args)
 }
 
@@ -106,11 +106,11 @@ fn one_rule(rule: Value) -> Vec<u8> {
 fn a_masked_comparison_takes_value_as_the_mask() {
     let program = one_rule(json!({"names": ["clone"], "action": "SCMP_ACT_ALLOW",
         "args": [{"index": 0, "value": 0x7E02_0000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]}));
-    assert_eq!(ask(&program, "clone", [0x11, 0, 0, 0, 0, 0]), ALLOW);
+    assert_eq!(answer_to(&program, "clone", [0x11, 0, 0, 0, 0, 0]), ALLOW);
     for namespace in [0x0002_0000, 0x0200_0000, 0x1000_0000, 0x4000_0000_u64] {
-        assert_eq!(ask(&program, "clone", [namespace | 0x11, 0, 0, 0, 0, 0]), EPERM, "{namespace:#x}");
+        assert_eq!(answer_to(&program, "clone", [namespace | 0x11, 0, 0, 0, 0, 0]), EPERM, "{namespace:#x}");
     }
-    assert_eq!(ask(&program, "read", [0; 6]), EPERM);
+    assert_eq!(answer_to(&program, "read", [0; 6]), EPERM);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_masked_comparison_that_cannot_hold_never_does() {
     let program = one_rule(json!({"names": ["clone"], "action": "SCMP_ACT_ALLOW",
         "args": [{"index": 0, "value": 6, "valueTwo": 1, "op": "SCMP_CMP_MASKED_EQ"}]}));
     for flags in 0..8 {
-        assert_eq!(ask(&program, "clone", [flags, 0, 0, 0, 0, 0]), EPERM);
+        assert_eq!(answer_to(&program, "clone", [flags, 0, 0, 0, 0, 0]), EPERM);
     }
 }
 
@@ -138,7 +138,7 @@ fn every_operator_compares_all_64_bits() {
         let args = json!([{"index": 5, "value": D, "op": op}]);
         let program = one_rule(json!({"names": ["futex"], "action": "SCMP_ACT_ALLOW", "args": args}));
         for value in [0, 4, 5, 6, D - 1, D, D + 1, 0x2_0000_0000, 0x2_0000_0005, u64::MAX] {
-            let answer = ask(&program, "futex", [0, 0, 0, 0, 0, value]);
+            let answer = answer_to(&program, "futex", [0, 0, 0, 0, 0, value]);
             assert_eq!(answer, if holds(value) { ALLOW } else { EPERM }, "{op} {value:#x}");
         }
     }
@@ -148,12 +148,12 @@ fn every_operator_compares_all_64_bits() {
 fn conditions_hold_together_unless_two_look_at_one_argument() {
     let eq = |index: u32, value: u32| json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
     let all = one_rule(json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [eq(0, 2), eq(1, 1)]}));
-    assert_eq!(ask(&all, "socket", [2, 1, 0, 0, 0, 0]), ALLOW);
-    assert_eq!(ask(&all, "socket", [2, 2, 0, 0, 0, 0]), EPERM);
+    assert_eq!(answer_to(&all, "socket", [2, 1, 0, 0, 0, 0]), ALLOW);
+    assert_eq!(answer_to(&all, "socket", [2, 2, 0, 0, 0, 0]), EPERM);
     let any =
         one_rule(json!({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [eq(0, 2), eq(0, 10), eq(1, 1)]}));
     for (args, answer) in [([2, 9], ALLOW), ([10, 9], ALLOW), ([9, 1], ALLOW), ([9, 9], EPERM)] {
-        assert_eq!(ask(&any, "socket", [args[0], args[1], 0, 0, 0, 0]), answer, "{args:?}");
+        assert_eq!(answer_to(&any, "socket", [args[0], args[1], 0, 0, 0, 0]), answer, "{args:?}");
     }
 }
 
@@ -176,7 +176,7 @@ fn every_action_gives_its_answer() {
             profile["syscalls"][0]["errnoRet"] = 7.into();
         }
         let program = read(profile).compile().unwrap();
-        assert_eq!(ask(&program, "mkdir", [0; 6]), answer, "{action}");
+        assert_eq!(answer_to(&program, "mkdir", [0; 6]), answer, "{action}");
     }
 }
 
@@ -255,7 +255,7 @@ fn calls_newer_than_the_profile_say_enosys() {
     let bpf = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
         {"names": ["read"], "action": "SCMP_ACT_ALLOW"}, {"names": ["bpf"], "action": "SCMP_ACT_ERRNO"}]});
     let program = read(bpf).compile().unwrap();
-    assert_eq!(ask(&program, "bpf", [0; 6]), EPERM);
+    assert_eq!(answer_to(&program, "bpf", [0; 6]), EPERM);
     assert_eq!(run(&program, X86_64, nr("bpf", ScmpArch::X8664) + 1, [0; 6]), ENOSYS);
 }
 
@@ -277,7 +277,7 @@ fn the_default_action_decides_whether_new_calls_say_enosys() {
         }
         let program = read(profile).compile().unwrap();
         assert_eq!(run(&program, X86_64, 9999, [0; 6]), answer, "{action}");
-        assert_eq!(ask(&program, "mkdir", [0; 6]), 0x0005_0005);
+        assert_eq!(answer_to(&program, "mkdir", [0; 6]), 0x0005_0005);
     }
 }
 
@@ -291,7 +291,7 @@ fn a_profile_without_names_knows_nothing_to_be_newer_than() {
 #[test]
 fn architectures_that_the_profile_does_not_name_kill_the_process() {
     let program = one_rule(json!({"names": ["read"], "action": "SCMP_ACT_ALLOW"}));
-    assert_eq!(ask(&program, "read", [0; 6]), ALLOW);
+    assert_eq!(answer_to(&program, "read", [0; 6]), ALLOW);
     assert_eq!(run(&program, I386, 3, [0; 6]), KILL_PROCESS);
     assert_eq!(run(&program, ARM64, 63, [0; 6]), KILL_PROCESS);
     // x32's read, with the audit architecture of x86_64
@@ -351,7 +351,7 @@ fn of_two_answers_for_one_call_the_first_counts() {
     let filter = read(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["mkdir", "mseal"], "action": "SCMP_ACT_LOG"}, {"names": ["mkdir", "mseal"], "action": "SCMP_ACT_TRAP"}]}));
     let program = filter.compile().unwrap();
-    assert_eq!(ask(&program, "mkdir", [0; 6]), 0x7ffc_0000);
+    assert_eq!(answer_to(&program, "mkdir", [0; 6]), 0x7ffc_0000);
     assert_eq!(run(&program, X86_64, 462, [0; 6]), 0x7ffc_0000);
 }
 

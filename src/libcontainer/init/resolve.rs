@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::path::DecInt;
 
-use super::{Late, LateIds, Outcome, Scene, Trouble, talk};
+use super::{Late, LateIds, Outcome, Prepared, Trouble, protocol};
 use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::MAX_LINKS;
 use crate::sys::mount::Reach;
@@ -41,12 +41,12 @@ impl Way<'_> {
     }
 
     /// Whether something may be made in `place`: the descriptor in which it is made, so nobody can exchange it afterwards.
-    fn allows(self, scene: &Scene<'_>, place: BorrowedFd<'_>) -> Outcome {
+    fn allows(self, prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome {
         match self {
             Way::Any => Ok(()),
-            Way::Named => not_in_a_bind(scene, place, None, "it is in what is bound from the host"),
-            Way::Within(path) => not_in_a_bind(scene, place, Some(path), "it is in what is bound from the host"),
-            Way::Linked => not_in_a_bind(scene, place, None, "a link leads into what is bound from the host"),
+            Way::Named => not_in_a_bind(prepared, place, None, "it is in what is bound from the host"),
+            Way::Within(path) => not_in_a_bind(prepared, place, Some(path), "it is in what is bound from the host"),
+            Way::Linked => not_in_a_bind(prepared, place, None, "a link leads into what is bound from the host"),
         }
     }
 }
@@ -60,27 +60,30 @@ fn no_link_into_binds<T>(way: Way<'_>, make: impl Fn(Way<'_>) -> Outcome<T>) -> 
 }
 
 /// As `open_target`, for a file that config.json has not asked to be in a mount of the host's.
-pub(super) fn open_target_outside_binds(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
-    open_or_make(scene, target, |root, path| {
-        no_link_into_binds(Way::Named, |way| make(root, path, target.missing, scene, way))
+pub(super) fn open_target_outside_binds(prepared: &Prepared<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
+    open_or_make(prepared, target, |root, path| {
+        no_link_into_binds(Way::Named, |way| make(root, path, target.missing, prepared, way))
     })
 }
 
 /// As `open_target`, for a file that config.json asks for without a mount: it is made where its path leads, but not by a link of
 /// the image into a mount of the host's.
-pub(super) fn open_target_without_links_into_binds(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
-    open_or_make(scene, target, |root, path| {
-        no_link_into_binds(Way::Within(&target.path), |way| make(root, path, target.missing, scene, way))
+pub(super) fn open_target_without_links_into_binds(
+    prepared: &Prepared<'_>,
+    target: &Target,
+) -> Outcome<(OwnedFd, bool)> {
+    open_or_make(prepared, target, |root, path| {
+        no_link_into_binds(Way::Within(&target.path), |way| make(root, path, target.missing, prepared, way))
     })
 }
 
 /// The target's descriptor, and whether it was there before.
-pub(super) fn open_target(scene: &Scene<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
-    open_or_make(scene, target, |root, path| make(root, path, target.missing, scene, Way::Any))
+pub(super) fn open_target(prepared: &Prepared<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
+    open_or_make(prepared, target, |root, path| make(root, path, target.missing, prepared, Way::Any))
 }
 
 fn open_or_make(
-    scene: &Scene<'_>,
+    prepared: &Prepared<'_>,
     target: &Target,
     make: impl Fn(BorrowedFd<'_>, &[u8]) -> Outcome,
 ) -> Outcome<(OwnedFd, bool)> {
@@ -89,13 +92,13 @@ fn open_or_make(
         Last::Itself => OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
         Last::Ordinary => OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::NOFOLLOW,
     };
-    match open_path(scene, &target.path, flags) {
+    match open_path(prepared, &target.path, flags) {
         Ok(fd) => not_in_proc(fd, target).map(|fd| (fd, true)),
         Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(scene.root()?, target.path.to_bytes()).map_err(|trouble| {
+            make(prepared.root()?, target.path.to_bytes()).map_err(|trouble| {
                 if trouble.said.bytes().is_empty() { Trouble::saying(trouble.errno, NO_PLACE) } else { trouble }
             })?;
-            not_in_proc(open_path(scene, &target.path, flags)?, target).map(|fd| (fd, false))
+            not_in_proc(open_path(prepared, &target.path, flags)?, target).map(|fd| (fd, false))
         }
         Err(Trouble { errno: errno @ (Errno::NOTDIR | Errno::LOOP), .. }) if target.last == Last::Ordinary => {
             Err(Trouble::saying(errno, "must be mounted on ordinary directory"))
@@ -113,16 +116,16 @@ fn not_in_proc(fd: OwnedFd, target: &Target) -> Outcome<OwnedFd> {
     Ok(fd)
 }
 
-pub(super) fn open_existing(scene: &Scene<'_>, path: &CStr) -> Outcome<Option<OwnedFd>> {
-    match open_path(scene, path, OFlags::PATH | OFlags::CLOEXEC) {
+pub(super) fn open_existing(prepared: &Prepared<'_>, path: &CStr) -> Outcome<Option<OwnedFd>> {
+    match open_path(prepared, path, OFlags::PATH | OFlags::CLOEXEC) {
         Ok(fd) => Ok(Some(fd)),
         Err(Trouble { errno: Errno::NOENT | Errno::NOTDIR, .. }) => Ok(None),
         Err(other) => Err(other),
     }
 }
 
-pub(super) fn open_path(scene: &Scene<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
-    open_in(scene.root()?, path, flags, Way::Any)
+pub(super) fn open_path(prepared: &Prepared<'_>, path: &CStr, flags: OFlags) -> Outcome<OwnedFd> {
+    open_in(prepared.root()?, path, flags, Way::Any)
 }
 
 pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way<'_>) -> Outcome<OwnedFd> {
@@ -136,16 +139,16 @@ pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way
 }
 
 /// The directory that holds `path` (made where it is missing) and the last component.
-pub(super) fn parent_of<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
-    parent_by(scene, path, Way::Any)
+pub(super) fn parent_of<'p>(prepared: &Prepared<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
+    parent_by(prepared, path, Way::Any)
 }
 
 /// As `parent_of`, for what config.json has not asked to be in a mount of the host's.
-pub(super) fn parent_outside_binds<'p>(scene: &Scene<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
-    no_link_into_binds(Way::Named, |way| parent_by(scene, path, way))
+pub(super) fn parent_outside_binds<'p>(prepared: &Prepared<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
+    no_link_into_binds(Way::Named, |way| parent_by(prepared, path, way))
 }
 
-fn parent_by<'p>(scene: &Scene<'_>, path: &'p CStr, way: Way<'_>) -> Outcome<(OwnedFd, &'p CStr)> {
+fn parent_by<'p>(prepared: &Prepared<'_>, path: &'p CStr, way: Way<'_>) -> Outcome<(OwnedFd, &'p CStr)> {
     let bytes = path.to_bytes_with_nul();
     let slash = bytes.iter().rposition(|byte| *byte == b'/');
     let (above, name) = slash.map_or((&b"."[..], bytes), |slash| (&bytes[..slash], &bytes[slash + 1..]));
@@ -153,14 +156,14 @@ fn parent_by<'p>(scene: &Scene<'_>, path: &'p CStr, way: Way<'_>) -> Outcome<(Ow
     let mut buffer = [0u8; PATH_SIZE];
     let above = text(above, &mut buffer)?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = match open_in(scene.root()?, above, directory, way) {
+    let parent = match open_in(prepared.root()?, above, directory, way) {
         Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(scene.root()?, above.to_bytes(), Missing::Directory, scene, way)?;
-            open_in(scene.root()?, above, directory, way)?
+            make(prepared.root()?, above.to_bytes(), Missing::Directory, prepared, way)?;
+            open_in(prepared.root()?, above, directory, way)?
         }
         other => other?,
     };
-    way.allows(scene, parent.as_fd())?;
+    way.allows(prepared, parent.as_fd())?;
     Ok((parent, name))
 }
 
@@ -171,21 +174,26 @@ const MAX_MOUNTS: u32 = 100;
 /// image may have been changed since (a mount moves with the directory that is renamed): so the mount itself is looked at.
 /// It must be the root's, or a new file system of ours. A bind may have others below it, with ids that nobody knows
 /// (`rbind`); those that the root has are its own. Which of the two it is, the mounts above say.
-fn not_in_a_bind(scene: &Scene<'_>, place: BorrowedFd<'_>, within: Option<&CStr>, refused: &'static str) -> Outcome {
+fn not_in_a_bind(
+    prepared: &Prepared<'_>,
+    place: BorrowedFd<'_>,
+    within: Option<&CStr>,
+    refused: &'static str,
+) -> Outcome {
     let id = mount_id(place, c"")?;
-    if scene.left.not_bound.get() == Some(id) {
+    if prepared.left.not_bound.get() == Some(id) {
         return Ok(());
     }
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = mount_id(scene.root()?, c"")?;
+    let root = mount_id(prepared.root()?, c"")?;
     let mut place = rustix::fs::openat(place, c".", directory, Mode::empty())?;
     for _ in 0..MAX_MOUNTS {
         let here = mount_id(place.as_fd(), c"")?;
-        if here == root || scene.left.is_new(here) {
-            scene.left.not_bound.set(Some(id));
+        if here == root || prepared.left.is_new(here) {
+            prepared.left.not_bound.set(Some(id));
             return Ok(());
         }
-        if let Some((_, target)) = binds(scene).find(|(tree, _)| mount_id(*tree, c"") == Ok(here)) {
+        if let Some((_, target)) = binds(prepared).find(|(tree, _)| mount_id(*tree, c"") == Ok(here)) {
             let asked = within.is_some_and(|path| is_at_or_above(target, path));
             return if asked { Ok(()) } else { Err(Trouble::saying(Errno::PERM, refused)) };
         }
@@ -203,11 +211,11 @@ fn is_at_or_above(target: &Target, path: &CStr) -> bool {
 }
 
 /// What is bound from the host, with its place.
-fn binds<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (BorrowedFd<'a>, &'a Target)> {
-    let steps = scene.steps.iter().flat_map(|list| list.iter());
+fn binds<'a>(prepared: &'a Prepared<'_>) -> impl Iterator<Item = (BorrowedFd<'a>, &'a Target)> {
+    let steps = prepared.steps.iter().flat_map(|list| list.iter());
     steps.filter_map(|step| match &step.what {
-        What::Bind(slot, _, target) | What::BindOrLink(slot, _, target) => Some((scene.fd(*slot).ok()?, target)),
-        What::NewMount(mount) => Some((scene.fd(mount.fallback?).ok()?, &mount.target)),
+        What::Bind(slot, _, target) | What::BindOrLink(slot, _, target) => Some((prepared.fd(*slot).ok()?, target)),
+        What::NewMount(mount) => Some((prepared.fd(mount.fallback?).ok()?, &mount.target)),
         _ => None,
     })
 }
@@ -228,8 +236,14 @@ pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
 /// Makes `path` and the directories above it. Each component is made in a descriptor of its parent that was resolved in
 /// the root, so nothing is ever made outside (CVE-2024-45310). A link that points nowhere is followed as if its
 /// target were wanted, again inside the root, unless `way` follows no links.
-pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way<'_>) -> Outcome {
-    if make_last(root, path, missing, scene, way)? {
+pub(super) fn make(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    missing: Missing,
+    prepared: &Prepared<'_>,
+    way: Way<'_>,
+) -> Outcome {
+    if make_last(root, path, missing, prepared, way)? {
         return Ok(());
     }
     let mut current = [0u8; PATH_SIZE];
@@ -237,7 +251,7 @@ pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &
     current.get_mut(..length).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(path);
     for _ in 0..MAX_LINKS {
         let mut next = [0u8; PATH_SIZE];
-        match make_once(root, &current[..length], missing, scene, way, &mut next)? {
+        match make_once(root, &current[..length], missing, prepared, way, &mut next)? {
             None => return Ok(()),
             Some(new_length) => (current, length) = (next, new_length),
         }
@@ -246,7 +260,13 @@ pub(super) fn make(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &
 }
 
 /// The common case, in three calls: only the last component is missing. False when it is not that simple.
-fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<'_>, way: Way<'_>) -> Outcome<bool> {
+fn make_last(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    missing: Missing,
+    prepared: &Prepared<'_>,
+    way: Way<'_>,
+) -> Outcome<bool> {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     let (above, name) = slash.map_or((&b"."[..], path), |slash| (&path[..slash], &path[slash + 1..]));
     if above.is_empty() || name.is_empty() {
@@ -258,7 +278,7 @@ fn make_last(root: BorrowedFd<'_>, path: &[u8], missing: Missing, scene: &Scene<
         Err(Trouble { errno: Errno::NOENT, .. }) => return Ok(false),
         other => other?,
     };
-    match make_one(parent.as_fd(), name, missing, scene, way) {
+    match make_one(parent.as_fd(), name, missing, prepared, way) {
         // a link that points nowhere
         Err(Trouble { errno: Errno::EXIST, .. }) => Ok(false),
         other => other.map(|()| true),
@@ -270,7 +290,7 @@ fn make_once(
     root: BorrowedFd<'_>,
     path: &[u8],
     missing: Missing,
-    scene: &Scene<'_>,
+    prepared: &Prepared<'_>,
     way: Way<'_>,
     next: &mut [u8; PATH_SIZE],
 ) -> Outcome<Option<usize>> {
@@ -285,7 +305,7 @@ fn make_once(
         let wanted = if last { missing } else { Missing::Directory };
         let flags = if last { OFlags::PATH | OFlags::CLOEXEC } else { directory };
         let opened = match open_in(root, prefix, flags, way) {
-            Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, scene, way) {
+            Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, prepared, way) {
                 // it has come meanwhile, and may be a link
                 Err(Trouble { errno: Errno::EXIST, .. }) if !way.follows_links() => return Err(Errno::LOOP.into()),
                 Err(Trouble { errno: Errno::EXIST, .. }) => {
@@ -301,13 +321,13 @@ fn make_once(
     Ok(None)
 }
 
-fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, scene: &Scene<'_>, way: Way<'_>) -> Outcome {
-    way.allows(scene, parent)?;
+fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, prepared: &Prepared<'_>, way: Way<'_>) -> Outcome {
+    way.allows(prepared, parent)?;
     let directory = match missing {
         Missing::Directory => true,
         Missing::File => false,
         Missing::LikeSource(slot) => {
-            FileType::from_raw_mode(rustix::fs::fstat(scene.fd(slot)?)?.st_mode) == FileType::Directory
+            FileType::from_raw_mode(rustix::fs::fstat(prepared.fd(slot)?)?.st_mode) == FileType::Directory
         }
     };
     if directory {
@@ -357,25 +377,25 @@ fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
 
 /// Opens a source in the container's root, and copies it. The path names what is copied, so no link of the image may lead to
 /// another place: an `rbind` would take proc and sysfs along, and a bind of a read-only volume would become writable.
-pub(super) fn open_late(scene: &Scene<'_>, late: &Late) -> Outcome {
+pub(super) fn open_late(prepared: &Prepared<'_>, late: &Late) -> Outcome {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let file = match open_in(scene.root()?, &late.path, flags, Way::Named) {
+    let file = match open_in(prepared.root()?, &late.path, flags, Way::Named) {
         Err(Trouble { errno: Errno::LOOP, .. }) => {
             return Err(Trouble::saying(Errno::LOOP, "the path has a link inside the container's root"));
         }
         other => other?,
     };
-    crate::sys::fds::replace(scene.fd(late.slot)?, &file)?;
-    copy(scene, late.slot, late.reach)?;
+    crate::sys::fds::replace(prepared.fd(late.slot)?, &file)?;
+    copy(prepared, late.slot, late.reach)?;
     match late.ids {
         LateIds::Own => Ok(()),
-        LateIds::Mapped => talk::map_ids(scene, scene.fd(late.slot)?, late.slot),
+        LateIds::Mapped => protocol::map_ids(prepared, prepared.fd(late.slot)?, late.slot),
     }
 }
 
 /// What the runtime has opened in the host's mount namespace, opened again in ours: by its path, and it must be the same.
-pub(super) fn find(scene: &Scene<'_>, slot: Slot) -> Outcome {
-    let there = scene.fd(slot)?;
+pub(super) fn find(prepared: &Prepared<'_>, slot: Slot) -> Outcome {
+    let there = prepared.fd(slot)?;
     let (mut link, mut path) = ([0u8; 32], [0u8; PATH_SIZE]);
     let length = rustix::fs::readlinkat_raw(CWD, own_link(there.as_raw_fd(), &mut link), &mut path[..PATH_SIZE - 1])?;
     path[length] = 0;
@@ -401,8 +421,8 @@ fn own_link(number: i32, text: &mut [u8; 32]) -> &CStr {
 }
 
 /// A detached copy in the place of what it is a copy of.
-pub(super) fn copy(scene: &Scene<'_>, slot: Slot, reach: Reach) -> Outcome {
-    let source = scene.fd(slot)?;
+pub(super) fn copy(prepared: &Prepared<'_>, slot: Slot, reach: Reach) -> Outcome {
+    let source = prepared.fd(slot)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     match rustix::mount::open_tree(source, c"", flags | below) {
@@ -416,7 +436,7 @@ pub(super) fn copy(scene: &Scene<'_>, slot: Slot, reach: Reach) -> Outcome {
 }
 
 /// An empty directory that stays so.
-pub(super) fn empty(scene: &Scene<'_>, slot: Slot, label: Option<&CStr>) -> Outcome {
+pub(super) fn empty(prepared: &Prepared<'_>, slot: Slot, label: Option<&CStr>) -> Outcome {
     let tree = crate::sys::mount::empty(label)?;
-    Ok(crate::sys::fds::replace(scene.fd(slot)?, &tree)?)
+    Ok(crate::sys::fds::replace(prepared.fd(slot)?, &tree)?)
 }

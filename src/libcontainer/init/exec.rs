@@ -10,21 +10,21 @@ use rustix::io::Errno;
 use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::talk::retry;
-use super::{Outcome, Scene, Trouble};
+use super::protocol::retry;
+use super::{Outcome, Prepared, Trouble};
 use crate::plan::step::{EnvOf, Exec, HookCommand, Kept, Slot};
 use crate::sys;
+use crate::sys::bounded::Bounded;
 use crate::sys::plain::is_plain;
-use crate::sys::room::Room;
 use crate::wire::{HookPoint, Words};
 
 /// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed, and so is one
 /// that is not there for the bridge (/proc/self, where it is no member of the pid namespace). It is
 /// looked at here already: later a filter may forbid getcwd(2).
-pub(super) fn try_chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
+pub(super) fn try_chdir(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     match rustix::process::chdir(path) {
         Ok(()) => {
-            scene.left.arrived.set(true);
+            prepared.left.arrived.set(true);
             must_be_inside()
         }
         Err(Errno::ACCESS | Errno::PERM | Errno::NOENT) => Ok(()),
@@ -33,8 +33,8 @@ pub(super) fn try_chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
 }
 
 /// With the rights of the user, unless root has got there.
-pub(super) fn chdir(scene: &Scene<'_>, path: &CStr) -> Outcome {
-    if scene.left.arrived.get() {
+pub(super) fn chdir(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
+    if prepared.left.arrived.get() {
         return Ok(());
     }
     rustix::process::chdir(path)?;
@@ -68,8 +68,8 @@ pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
 
 /// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, 16 MiB at most. Files of proc
 /// are regular files too, and to read one may take away what others were to read (/proc/kmsg).
-pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
-    let mut home = scene.left.home.borrow_mut();
+pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
+    let mut home = prepared.left.home.borrow_mut();
     home.truncate(0);
     if !b"HOME=/\0".iter().all(|byte| home.push(*byte)) {
         return Err(Trouble::from(Errno::NOBUFS));
@@ -77,9 +77,9 @@ pub(super) fn home(scene: &Scene<'_>, uid: u32) -> Outcome {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     // in exec the root is our own, and the current directory is the program's already
     let own = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let own = scene.root.is_none().then(|| rustix::fs::openat(CWD, c"/", own, Mode::empty())).transpose()?;
-    let root = own.as_ref().map_or_else(|| scene.root(), |own| Ok(own.as_fd()))?;
-    let file = match super::place::open_in(root, c"etc/passwd", flags, super::place::Way::Any) {
+    let own = prepared.root.is_none().then(|| rustix::fs::openat(CWD, c"/", own, Mode::empty())).transpose()?;
+    let root = own.as_ref().map_or_else(|| prepared.root(), |own| Ok(own.as_fd()))?;
+    let file = match super::resolve::open_in(root, c"etc/passwd", flags, super::resolve::Way::Any) {
         Ok(file) => file,
         Err(trouble) if NOT_THERE.contains(&trouble.errno) => return Ok(()),
         Err(other) => return Err(other),
@@ -122,13 +122,13 @@ struct Search<'h> {
     /// How many digits it has.
     digits: usize,
     /// The entry, with the sixth field of this line as far as there is room for it.
-    entry: &'h mut Room<u8>,
+    entry: &'h mut Bounded<u8>,
     length: usize,
     found: Option<Found>,
 }
 
 impl<'h> Search<'h> {
-    fn of(uid: u32, entry: &'h mut Room<u8>) -> Search<'h> {
+    fn of(uid: u32, entry: &'h mut Bounded<u8>) -> Search<'h> {
         entry.truncate(HOME.len());
         Search { uid, field: 0, id: Some(0), digits: 0, entry, length: 0, found: None }
     }
@@ -180,12 +180,12 @@ impl<'h> Search<'h> {
 }
 
 /// What is kept is close-on-exec already.
-pub(super) fn close_fds(scene: &Scene<'_>, first: u32, kept: &Kept) -> Outcome {
-    let number = |slot: &Slot| scene.fd(*slot).ok().map(|fd| fd.as_raw_fd());
-    let host_proc = kept.host_proc.then(|| scene.proc.as_fd().as_raw_fd());
-    let kept = kept.slots.iter().filter_map(number).chain(host_proc).chain([scene.talk.as_raw_fd()]);
+pub(super) fn close_fds(prepared: &Prepared<'_>, first: u32, kept: &Kept) -> Outcome {
+    let number = |slot: &Slot| prepared.fd(*slot).ok().map(|fd| fd.as_raw_fd());
+    let host_proc = kept.host_proc.then(|| prepared.proc.as_fd().as_raw_fd());
+    let kept = kept.slots.iter().filter_map(number).chain(host_proc).chain([prepared.talk.as_raw_fd()]);
     sys::fds::close_but(first, kept)?;
-    if let Some((soft, hard)) = scene.nofile {
+    if let Some((soft, hard)) = prepared.nofile {
         sys::sched::set_limit(0, libc::RLIMIT_NOFILE, soft, hard)?;
     }
     Ok(())
@@ -229,8 +229,8 @@ pub(super) fn find(exec: &Exec) -> Outcome {
 }
 
 /// Tries the candidates as execvp(3) does: the last telling error is the answer.
-pub(super) fn exec(scene: &Scene<'_>, exec: &Exec) -> Outcome {
-    let home = scene.left.home.borrow();
+pub(super) fn exec(prepared: &Prepared<'_>, exec: &Exec) -> Outcome {
+    let home = prepared.left.home.borrow();
     if let Ok(entry) = CStr::from_bytes_until_nul(&home) {
         exec.env.fill_spare(entry);
     }
@@ -257,22 +257,28 @@ fn of_candidate(n: usize, errno: Errno) -> Trouble {
 }
 
 /// Runs each hook in turn, its state on stdin and its output kept where the runtime can read it.
-pub(super) fn hooks(scene: &Scene<'_>, point: HookPoint, hooks: &[HookCommand], state: Slot, output: Slot) -> Outcome {
+pub(super) fn hooks(
+    prepared: &Prepared<'_>,
+    point: HookPoint,
+    hooks: &[HookCommand],
+    state: Slot,
+    output: Slot,
+) -> Outcome {
     let around = Around {
         root: match point {
-            HookPoint::CreateContainer => Some(scene.root()?),
+            HookPoint::CreateContainer => Some(prepared.root()?),
             HookPoint::CreateRuntime | HookPoint::StartContainer => None,
         },
-        state: scene.fd(state)?,
-        output: scene.fd(output)?,
+        state: prepared.fd(state)?,
+        output: prepared.fd(output)?,
     };
-    let home = scene.left.home.borrow();
+    let home = prepared.left.home.borrow();
     if let Ok(entry) = CStr::from_bytes_until_nul(&home) {
         let without = hooks.iter().filter(|hook| hook.env_of == EnvOf::Process);
         without.for_each(|hook| hook.env.fill_spare(entry));
     }
     for (n, hook) in hooks.iter().enumerate() {
-        if let Some((errno, ending)) = run_hook(scene, hook, &around)? {
+        if let Some((errno, ending)) = run_hook(prepared, hook, &around)? {
             let mut said = Said::default();
             said.number(n);
             said.text(b" ");
@@ -323,12 +329,12 @@ impl Ending {
     }
 }
 
-fn run_hook(scene: &Scene<'_>, hook: &HookCommand, around: &Around<'_>) -> Outcome<Option<(Errno, Ending)>> {
+fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Outcome<Option<(Errno, Ending)>> {
     rustix::fs::seek(around.state, rustix::fs::SeekFrom::Start(0))?;
     let pid = sys::clone::fork()?;
     if pid == 0 {
-        let Err((call, errno)) = become_hook(scene, hook, around);
-        scene.page.hook_has_not_begun(call, errno);
+        let Err((call, errno)) = become_hook(prepared, hook, around);
+        prepared.page.hook_has_not_begun(call, errno);
         sys::clone::exit(if errno == Errno::NOENT { 127 } else { 126 });
     }
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
@@ -342,7 +348,7 @@ fn run_hook(scene: &Scene<'_>, hook: &HookCommand, around: &Around<'_>) -> Outco
         return Ok(Some((Errno::TIMEDOUT, Ending::Late(hook.timeout.unwrap_or(0)))));
     }
     let status = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
-    if let Some((call, errno)) = scene.page.hook_failure() {
+    if let Some((call, errno)) = prepared.page.hook_failure() {
         return Ok(Some((errno, Ending::Not(CALLS[call]))));
     }
     Ok(status.and_then(|status| match (status.exit_status(), status.terminating_signal()) {
@@ -356,7 +362,7 @@ fn run_hook(scene: &Scene<'_>, hook: &HookCommand, around: &Around<'_>) -> Outco
 const CALLS: [&[u8]; 5] = [b"chdir", b"its standard streams", b"close_range", b"seccomp", b"execve"];
 
 /// Returns the number of the call that did not work, and why.
-fn become_hook(scene: &Scene<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (usize, Errno)> {
+fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (usize, Errno)> {
     let _ = rustix::process::setpgid(None, None);
     // as with runc: in the container's root
     around.root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
@@ -367,7 +373,7 @@ fn become_hook(scene: &Scene<'_>, hook: &HookCommand, around: &Around<'_>) -> Re
     // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
     close_on_exec(3).map_err(|trouble| (2, trouble.errno))?;
     for step in &hook.confine {
-        super::perform(scene, step).map_err(|trouble| (3, trouble.errno))?;
+        super::perform(prepared, step).map_err(|trouble| (3, trouble.errno))?;
     }
     Err((4, sys::exec::execve(&hook.path, &hook.args, &hook.env)))
 }
@@ -414,7 +420,7 @@ mod tests {
             "/h".repeat(2000)
         );
         let entry_of = |uid| {
-            let mut entry = Room::of(ROOM_FOR_HOME);
+            let mut entry = Bounded::of(ROOM_FOR_HOME);
             HOME.iter().for_each(|byte| assert!(entry.push(*byte)));
             let mut search = Search::of(uid, &mut entry);
             text.bytes().for_each(|byte| search.take(byte));

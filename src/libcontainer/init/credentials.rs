@@ -8,9 +8,9 @@ use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
-use super::{Outcome, Scene, Trouble, talk};
+use super::{Outcome, Prepared, Trouble, protocol};
 use crate::plan::step::{CapabilitySets, Limit, Namespaces};
-use crate::wire::Ask;
+use crate::wire::Request;
 
 pub(super) fn become_root() -> Outcome {
     match rustix::thread::set_thread_groups(&[]) {
@@ -23,10 +23,10 @@ pub(super) fn become_root() -> Outcome {
 }
 
 /// The user namespace that we are in already is no place to go to (setns(2)), and rootless podman asks for just that.
-pub(super) fn join(scene: &Scene<'_>, file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
+pub(super) fn join(prepared: &Prepared<'_>, file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
     match crate::sys::clone::setns(file, kinds.0) {
         Err(Errno::INVAL) if kinds.0 == libc::CLONE_NEWUSER as u64 => {
-            let own = rustix::fs::statat(scene.proc.own_namespaces()?, c"user", AtFlags::empty())?;
+            let own = rustix::fs::statat(prepared.proc.own_namespaces()?, c"user", AtFlags::empty())?;
             let there = rustix::fs::fstat(file)?;
             let same = (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino);
             if same { Ok(()) } else { Err(Errno::INVAL.into()) }
@@ -36,17 +36,17 @@ pub(super) fn join(scene: &Scene<'_>, file: BorrowedFd<'_>, kinds: Namespaces) -
 }
 
 /// Who may not raise a limit, in a user namespace, leaves them all to the runtime; and it tells what cannot be at all.
-pub(super) fn limits(scene: &Scene<'_>) -> Outcome {
+pub(super) fn limits(prepared: &Prepared<'_>) -> Outcome {
     let set = |limit: &Limit| crate::sys::sched::set_limit(0, limit.resource, limit.soft, limit.hard);
-    match scene.limits.iter().try_for_each(set) {
+    match prepared.limits.iter().try_for_each(set) {
         Ok(()) => Ok(()),
-        Err(_) => talk::ask(scene, Ask::Limits),
+        Err(_) => protocol::ask(prepared, Request::Limits),
     }
 }
 
 /// unshare(2) moves only the children; the calling thread enters by setns(2), as it is the only one.
-pub(super) fn enter_time(scene: &Scene<'_>) -> Outcome {
-    let (own, flags) = (scene.proc.own_namespaces()?, OFlags::RDONLY | OFlags::CLOEXEC);
+pub(super) fn enter_time(prepared: &Prepared<'_>) -> Outcome {
+    let (own, flags) = (prepared.proc.own_namespaces()?, OFlags::RDONLY | OFlags::CLOEXEC);
     let time = rustix::fs::openat(&own, c"time_for_children", flags, Mode::empty())?;
     Ok(crate::sys::clone::setns(std::os::fd::AsFd::as_fd(&time), libc::CLONE_NEWTIME as u64)?)
 }

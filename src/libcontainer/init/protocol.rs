@@ -11,24 +11,24 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use super::{Outcome, Scene, Trouble};
+use super::{Outcome, Prepared, Trouble};
 use crate::plan::step::Slot;
 use crate::sys;
-use crate::wire::{Ask, Failure, Up};
+use crate::wire::{Failure, Request, Up};
 
 /// Asks a favour and waits until it is done. A runtime that is gone means: stop.
-pub(super) fn ask(scene: &Scene<'_>, ask: Ask) -> Outcome {
-    tell(scene, &Up::Ask(ask))?;
-    await_go(scene)
+pub(super) fn ask(prepared: &Prepared<'_>, ask: Request) -> Outcome {
+    tell(prepared, &Up::Request(ask))?;
+    await_go(prepared)
 }
 
 /// Asks for a tree and puts it where its source was, under the same number.
-pub(super) fn take_tree(scene: &Scene<'_>, slot: u32) -> Outcome {
-    tell(scene, &Up::Ask(Ask::Tree(slot)))?;
+pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
+    tell(prepared, &Up::Request(Request::Tree(slot)))?;
     let mut go = [0u8; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = retry(|| recvmsg(&scene.talk, &mut [IoSliceMut::new(&mut go)], &mut control, RecvFlags::CMSG_CLOEXEC));
+    let got = retry(|| recvmsg(&prepared.talk, &mut [IoSliceMut::new(&mut go)], &mut control, RecvFlags::CMSG_CLOEXEC));
     if !got.is_ok_and(|got| got.bytes == 1) {
         sys::clone::exit(1)
     }
@@ -36,14 +36,14 @@ pub(super) fn take_tree(scene: &Scene<'_>, slot: u32) -> Outcome {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    Ok(sys::fds::replace(scene.fd(Slot(slot as usize))?, &tree.ok_or(Errno::BADF)?)?)
+    Ok(sys::fds::replace(prepared.fd(Slot(slot as usize))?, &tree.ok_or(Errno::BADF)?)?)
 }
 
 /// Sends a detached mount, whose ids are then mapped.
-pub(super) fn map_ids(scene: &Scene<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
+pub(super) fn map_ids(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
     let slot = u32::try_from(namespace.0).map_err(|_| Errno::BADF)?;
-    send_beside(scene.talk.as_fd(), &Up::Ask(Ask::MapIds(slot)).encode(), mount)?;
-    await_go(scene)
+    send_beside(prepared.talk.as_fd(), &Up::Request(Request::MapIds(slot)).encode(), mount)?;
+    await_go(prepared)
 }
 
 /// One message, and a descriptor beside it.
@@ -59,24 +59,24 @@ pub(super) fn send_beside(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_
 }
 
 /// All is set up; the runtime now writes its record, and only then says go.
-pub(super) fn ready(scene: &Scene<'_>) -> Outcome {
-    tell(scene, &Up::Ready)?;
-    await_go(scene)
+pub(super) fn ready(prepared: &Prepared<'_>) -> Outcome {
+    tell(prepared, &Up::Ready)?;
+    await_go(prepared)
 }
 
 /// A word that does not get through ends init: who does not hear it would wait for ever.
-fn tell(scene: &Scene<'_>, up: &Up) -> Outcome {
+fn tell(prepared: &Prepared<'_>, up: &Up) -> Outcome {
     let packet = up.encode();
-    match retry(|| write(&scene.talk, &packet)) {
+    match retry(|| write(&prepared.talk, &packet)) {
         Ok(length) if length == packet.len() => Ok(()),
         Ok(_) => Err(Trouble::saying(NOT_DONE, "write")),
         Err(errno) => Err(Trouble::saying(errno, "write")),
     }
 }
 
-pub(super) fn await_go(scene: &Scene<'_>) -> Outcome {
+pub(super) fn await_go(prepared: &Prepared<'_>) -> Outcome {
     let mut go = [0u8; 1];
-    match retry(|| read(&scene.talk, &mut go)) {
+    match retry(|| read(&prepared.talk, &mut go)) {
         Ok(1) => Ok(()),
         // the runtime has ended or wants us gone: nobody is left to hear why
         Ok(_) | Err(Errno::CONNRESET) => sys::clone::exit(1),
@@ -87,52 +87,52 @@ pub(super) fn await_go(scene: &Scene<'_>) -> Outcome {
 /// Loads the filter. One with a listener may trap the very calls that would send it: somebody who is not under the filter
 /// does that, and asks in our name. (The runtime might fetch it by pidfd_getfd(2), but from who is closed to being looked
 /// into, only root fetches anything.)
-pub(super) fn load_filter(scene: &Scene<'_>, flags: u32) -> Outcome {
-    let program = scene.program.ok_or(Trouble::from(Errno::INVAL))?;
+pub(super) fn load_filter(prepared: &Prepared<'_>, flags: u32) -> Outcome {
+    let program = prepared.program.ok_or(Trouble::from(Errno::INVAL))?;
     if !sys::seccomp::has_listener(flags) {
         sys::seccomp::load(program, flags)?;
         return Ok(());
     }
     // ORDER: before the filter, which is then only ours
-    let courier = sys::courier::begin(scene.talk.as_fd(), &Up::Ask(Ask::SeccompListener).encode())?;
+    let fd_sender = sys::fd_sender::begin(prepared.talk.as_fd(), &Up::Request(Request::SeccompListener).encode())?;
     if let Some(listener) = sys::seccomp::load(program, flags)? {
-        courier.send(listener);
+        fd_sender.send(listener);
     }
     Ok(())
 }
 
 /// Waits for one byte on the exec fifo. Both fifos are open for reading and writing here, so that no open of the other
 /// side ever blocks, and close-on-exec, so that an exec is seen there as the end of the stream.
-pub(super) fn await_start(scene: &Scene<'_>, fifo_slot: Slot, answer: Slot) -> Outcome {
+pub(super) fn await_start(prepared: &Prepared<'_>, fifo_slot: Slot, answer: Slot) -> Outcome {
     let mut go = [0u8; 1];
-    let fifo = scene.fd(fifo_slot)?;
+    let fifo = prepared.fd(fifo_slot)?;
     match retry(|| read(fifo, &mut go)) {
         Ok(1) => {}
         Ok(_) => return Err(Trouble::saying(NOT_DONE, "read")),
         Err(errno) => return Err(Trouble::saying(errno, "read")),
     }
-    scene.left.answer.set(Some(answer));
-    scene.left.fifo.set(Some(fifo_slot));
+    prepared.left.answer.set(Some(answer));
+    prepared.left.fifo.set(Some(fifo_slot));
     Ok(())
 }
 
 /// Tells `start` that all is done but the exec: from now on the end of the stream is the program's beginning.
-pub(super) fn about_to_exec(scene: &Scene<'_>, answer: Slot) -> Outcome {
+pub(super) fn about_to_exec(prepared: &Prepared<'_>, answer: Slot) -> Outcome {
     // who does not listen any more need not be told
-    let _ = write(scene.fd(answer)?, &Up::Ready.encode());
+    let _ = write(prepared.fd(answer)?, &Up::Ready.encode());
     Ok(())
 }
 
 /// Tells that step `n` did not work, and ends. The page is told first: that takes no call, which a filter might forbid.
-pub(super) fn fail(scene: &Scene<'_>, n: u32, trouble: Trouble, after: After) -> ! {
+pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: After) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
-    scene.page.has_failed(&packet);
-    let told = match scene.left.answer.get() {
-        None => retry(|| write(&scene.talk, &packet)),
-        Some(answer) => retry(|| write(scene.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
+    prepared.page.has_failed(&packet);
+    let told = match prepared.left.answer.get() {
+        None => retry(|| write(&prepared.talk, &packet)),
+        Some(answer) => retry(|| write(prepared.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
     };
     if after == After::Look {
-        let _ = until_looked_at(scene);
+        let _ = until_looked_at(prepared);
     }
     // 126 and 127 as a shell would say it, for whoever looks only at the exit status
     let status = match trouble.errno {
@@ -154,10 +154,10 @@ pub(super) enum After {
 
 /// The runtime closes its end, or kills us; `start` writes one more byte. What a filter denies is not waited for, and where
 /// nobody looks, for a second only.
-fn until_looked_at(scene: &Scene<'_>) -> Outcome {
-    let until = match scene.left.fifo.get() {
-        Some(fifo) => scene.fd(fifo)?,
-        None => scene.talk.as_fd(),
+fn until_looked_at(prepared: &Prepared<'_>) -> Outcome {
+    let until = match prepared.left.fifo.get() {
+        Some(fifo) => prepared.fd(fifo)?,
+        None => prepared.talk.as_fd(),
     };
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     rustix::event::poll(&mut [PollFd::from_borrowed_fd(until, PollFlags::IN)], Some(&second))?;

@@ -8,41 +8,41 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
-use super::place::{
+use super::resolve::{
     Way, begins_a_mount, make, mount_id, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
     parent_outside_binds,
 };
-use super::{Outcome, Scene, Trouble, copy, pids, talk};
+use super::{Outcome, Prepared, Trouble, copy, pids, protocol};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Slot, Target};
 use crate::sys::mount::{Attributes, MountId, Reach, set_attributes};
-use crate::wire::{Ask, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Words};
+use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Request, Words};
 
-pub(super) fn new_mount(scene: &Scene<'_>, mount: &NewMount) -> Outcome {
-    let (target, was_there) = open_target(scene, &mount.target)?;
+pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
+    let (target, was_there) = open_target(prepared, &mount.target)?;
     if let Some((flags, data)) = &mount.classic {
-        return classic(scene, mount, target.as_fd(), *flags, data);
+        return classic(prepared, mount, target.as_fd(), *flags, data);
     }
     let covered = was_there.then_some(target.as_fd());
-    match (detached(scene, mount, covered), mount.fallback) {
+    match (detached(prepared, mount, covered), mount.fallback) {
         (Ok(detached), _) => {
             label(detached.as_fd(), mount)?;
-            map_ids(scene, detached.as_fd(), mount.ids)?;
+            map_ids(prepared, detached.as_fd(), mount.ids)?;
             if let (Content::Copy, Some(covered)) = (mount.content, covered) {
                 copy::directory(covered, detached.as_fd())?;
             }
             change(detached.as_fd(), &mount.changes)?;
-            scene.left.is_mounted(mount_id(detached.as_fd(), c"")?);
-            attach(scene, detached.as_fd(), target.as_fd())
+            prepared.left.is_mounted(mount_id(detached.as_fd(), c"")?);
+            attach(prepared, detached.as_fd(), target.as_fd())
         }
         (Err(Trouble { errno: Errno::PERM | Errno::BUSY, .. }), Some(tree)) => {
-            let tree = scene.fd(tree)?;
-            map_ids(scene, tree, mount.ids)?;
+            let tree = prepared.fd(tree)?;
+            map_ids(prepared, tree, mount.ids)?;
             let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
             // it is a copy of the host's: what is mounted in it stays here
             set_attributes(tree, &Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() }, Reach::Tree)?;
             set_attributes(tree, &attributes, Reach::One)?;
             change(tree, &mount.changes)?;
-            attach(scene, tree, target.as_fd())
+            attach(prepared, tree, target.as_fd())
         }
         (Err(trouble), _) => Err(trouble),
     }
@@ -58,33 +58,33 @@ fn label(mounted: BorrowedFd<'_>, mount: &NewMount) -> Outcome {
 }
 
 /// ORDER: while the mount is detached; later the kernel refuses (mount_setattr(2)).
-fn map_ids(scene: &Scene<'_>, mount: BorrowedFd<'_>, ids: Option<Slot>) -> Outcome {
-    ids.map_or(Ok(()), |namespace| talk::map_ids(scene, mount, namespace))
+fn map_ids(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, ids: Option<Slot>) -> Outcome {
+    ids.map_or(Ok(()), |namespace| protocol::map_ids(prepared, mount, namespace))
 }
 
 /// mount(2) on the working directory, which is the target: no path is walked. A file system's root is a directory.
-fn classic(scene: &Scene<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u64, data: &CStr) -> Outcome {
+fn classic(prepared: &Prepared<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u64, data: &CStr) -> Outcome {
     let source = mount.settings.iter().find(|(key, _)| key.as_c_str() == c"source");
     let source = source.and_then(|(_, value)| value.as_deref()).unwrap_or(c"none");
     rustix::process::fchdir(target)?;
     let mounted = crate::sys::mount::mount(source, c".", &mount.fstype, flags, data);
     rustix::process::chdir(c"/")?;
     mounted?;
-    let (on_top, _) = open_target(scene, &mount.target)?;
+    let (on_top, _) = open_target(prepared, &mount.target)?;
     if !begins_a_mount(&on_top)? || mount_id(on_top.as_fd(), c"")? == mount_id(target, c"")? {
         return Err(Trouble::saying(Errno::STALE, "it is another directory now"));
     }
-    note(scene, on_top.as_fd())?;
+    note(prepared, on_top.as_fd())?;
     let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
     set_attributes(on_top.as_fd(), &attributes, Reach::One)?;
     change(on_top.as_fd(), &mount.changes)
 }
 
 /// fsconfig(2) for every setting, then the mount. KERNEL(5.2). The kernel's own words about a refusal wait in the context.
-fn detached(scene: &Scene<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
+fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let fs = &match mount.pid_namespace {
         None => rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?,
-        Some(slot) => pids::open_inside(scene.proc, scene.fd(slot)?, &mount.fstype)?,
+        Some(slot) => pids::open_inside(prepared.proc, prepared.fd(slot)?, &mount.fstype)?,
     };
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {
@@ -139,18 +139,18 @@ pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
 /// Without a mount namespace a mount stays on the host when we end.
 ///
 /// ORDER: before it is attached: who is killed in between leaves no mount that nobody knows.
-pub(super) fn note(scene: &Scene<'_>, mount: BorrowedFd<'_>) -> Outcome {
-    let Some(file) = scene.mounted else { return Ok(()) };
+pub(super) fn note(prepared: &Prepared<'_>, mount: BorrowedFd<'_>) -> Outcome {
+    let Some(file) = prepared.mounted else { return Ok(()) };
     let id = MountId::of(mount)?.encode();
-    match talk::retry(|| rustix::io::write(file, &id)) {
+    match protocol::retry(|| rustix::io::write(file, &id)) {
         Ok(length) if length == id.len() => Ok(()),
         Ok(_) => Err(Trouble::saying(Errno::NOSPC, "note which mount it is")),
         Err(errno) => Err(Trouble::saying(errno, "note which mount it is")),
     }
 }
 
-fn attach(scene: &Scene<'_>, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
-    note(scene, mount)?;
+fn attach(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Outcome {
+    note(prepared, mount)?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     match rustix::mount::move_mount(mount, c"", target, c"", both_fds) {
         // the kernel says the same of much else
@@ -167,28 +167,28 @@ fn is_directory(file: BorrowedFd<'_>) -> Outcome<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
 }
 
-pub(super) fn bind(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
+pub(super) fn bind(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
     let (target, _) = match target.missing {
         // a device of the plan's, where nodes cannot be made
-        Missing::File => open_target_outside_binds(scene, target)?,
-        Missing::Directory | Missing::LikeSource(_) => open_target(scene, target)?,
+        Missing::File => open_target_outside_binds(prepared, target)?,
+        Missing::Directory | Missing::LikeSource(_) => open_target(prepared, target)?,
     };
-    let tree = scene.fd(tree)?;
+    let tree = prepared.fd(tree)?;
     change(tree, changes)?;
-    attach(scene, tree, target.as_fd())
+    attach(prepared, tree, target.as_fd())
 }
 
 /// A link as the source is made anew; the same link already there is fine.
-pub(super) fn bind_or_link(scene: &Scene<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
-    let source = scene.fd(tree)?;
+pub(super) fn bind_or_link(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
+    let source = prepared.fd(tree)?;
     if FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode) != FileType::Symlink {
-        return bind(scene, tree, changes, target);
+        return bind(prepared, tree, changes, target);
     }
     let mut text = [0u8; 4096];
     let length = rustix::fs::readlinkat_raw(source, c"", &mut text[..4095])?;
     text[length] = 0;
     let to = CStr::from_bytes_until_nul(&text).map_err(|_| Errno::INVAL)?;
-    let (parent, name) = parent_of(scene, &target.path)?;
+    let (parent, name) = parent_of(prepared, &target.path)?;
     match rustix::fs::symlinkat(to, &parent, name) {
         Err(Errno::EXIST) => {
             let mut there = [0u8; 4096];
@@ -201,13 +201,13 @@ pub(super) fn bind_or_link(scene: &Scene<'_>, tree: Slot, changes: &[Change], ta
     }
 }
 
-pub(super) fn remount(scene: &Scene<'_>, changes: &[Change], target: &Target) -> Outcome {
-    let (target, _) = open_target(scene, target)?;
+pub(super) fn remount(prepared: &Prepared<'_>, changes: &[Change], target: &Target) -> Outcome {
+    let (target, _) = open_target(prepared, target)?;
     change(target.as_fd(), changes)
 }
 
-pub(super) fn mknod(scene: &Scene<'_>, node: &Node) -> Outcome {
-    let (parent, name) = parent_outside_binds(scene, &node.path)?;
+pub(super) fn mknod(prepared: &Prepared<'_>, node: &Node) -> Outcome {
+    let (parent, name) = parent_outside_binds(prepared, &node.path)?;
     let kind = FileType::from_raw_mode(node.mode);
     match rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode), node.device) {
         Ok(()) => {}
@@ -217,7 +217,7 @@ pub(super) fn mknod(scene: &Scene<'_>, node: &Node) -> Outcome {
             if FileType::from_raw_mode(stat.st_mode) != kind || !same_device {
                 return match node.other {
                     Other::Refuse => Err(Trouble::saying(Errno::EXIST, "something else is there already")),
-                    Other::Keep(n) => talk::ask(scene, Ask::Kept(n)),
+                    Other::Keep(n) => protocol::ask(prepared, Request::Kept(n)),
                 };
             }
         }
@@ -230,16 +230,16 @@ pub(super) fn mknod(scene: &Scene<'_>, node: &Node) -> Outcome {
     Ok(())
 }
 
-pub(super) fn symlink(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
-    let (parent, name) = parent_outside_binds(scene, path)?;
+pub(super) fn symlink(prepared: &Prepared<'_>, to: &CStr, path: &CStr) -> Outcome {
+    let (parent, name) = parent_outside_binds(prepared, path)?;
     match rustix::fs::symlinkat(to, &parent, name) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(other) => Err(other.into()),
     }
 }
 
-pub(super) fn replace(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
-    let (parent, name) = parent_outside_binds(scene, path)?;
+pub(super) fn replace(prepared: &Prepared<'_>, to: &CStr, path: &CStr) -> Outcome {
+    let (parent, name) = parent_outside_binds(prepared, path)?;
     match rustix::fs::symlinkat(to, &parent, name) {
         Err(Errno::EXIST) => {
             rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
@@ -250,11 +250,11 @@ pub(super) fn replace(scene: &Scene<'_>, to: &CStr, path: &CStr) -> Outcome {
 }
 
 /// Whether something is there, and what it is, the kernel says: nothing to hide is no error (ENOENT only).
-pub(super) fn mask(scene: &Scene<'_>, path: &CStr, null: Slot, empty: Slot) -> Outcome {
-    let Some(target) = open_existing(scene, path)? else { return Ok(()) };
+pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot) -> Outcome {
+    let Some(target) = open_existing(prepared, path)? else { return Ok(()) };
     let stat = rustix::fs::fstat(&target)?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let cover = scene.fd(if directory { empty } else { null })?;
+    let cover = prepared.fd(if directory { empty } else { null })?;
     let covered_by = rustix::fs::fstat(cover)?;
     if (stat.st_dev, stat.st_ino) == (covered_by.st_dev, covered_by.st_ino) {
         // two paths lead there, and the other one came first
@@ -262,15 +262,15 @@ pub(super) fn mask(scene: &Scene<'_>, path: &CStr, null: Slot, empty: Slot) -> O
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     match rustix::mount::open_tree(cover, c"", flags) {
-        Ok(copy) => attach(scene, copy.as_fd(), target.as_fd()),
+        Ok(copy) => attach(prepared, copy.as_fd(), target.as_fd()),
         // KERNEL(6.15): copies of a detached mount; before, the first use attaches the mount itself, and copies come from it
-        Err(Errno::INVAL) => attach(scene, cover, target.as_fd()),
+        Err(Errno::INVAL) => attach(prepared, cover, target.as_fd()),
         Err(other) => Err(other.into()),
     }
 }
 
-pub(super) fn read_only(scene: &Scene<'_>, path: &CStr) -> Outcome {
-    let Some(target) = open_existing(scene, path)? else { return Ok(()) };
+pub(super) fn read_only(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
+    let Some(target) = open_existing(prepared, path)? else { return Ok(()) };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
@@ -278,19 +278,19 @@ pub(super) fn read_only(scene: &Scene<'_>, path: &CStr) -> Outcome {
     let tree = rustix::mount::open_tree(&target, c"", flags)?;
     let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
     set_attributes(tree.as_fd(), &attributes, Reach::Tree)?;
-    attach(scene, tree.as_fd(), target.as_fd())
+    attach(prepared, tree.as_fd(), target.as_fd())
 }
 
-pub(super) fn finish(scene: &Scene<'_>, path: &CStr, attributes: &Attributes) -> Outcome {
-    let target = open_path(scene, path, OFlags::PATH | OFlags::CLOEXEC)?;
+pub(super) fn finish(prepared: &Prepared<'_>, path: &CStr, attributes: &Attributes) -> Outcome {
+    let target = open_path(prepared, path, OFlags::PATH | OFlags::CLOEXEC)?;
     Ok(set_attributes(target.as_fd(), attributes, Reach::One)?)
 }
 
 /// The cwd of config.json is made where it is missing (0755), inside the root.
-pub(super) fn make_cwd(scene: &Scene<'_>, path: &CStr) -> Outcome {
-    match open_path(scene, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
+pub(super) fn make_cwd(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
+    match open_path(prepared, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
         Err(Trouble { errno: Errno::NOENT, .. }) => {
-            make(scene.root()?, path.to_bytes(), Missing::Directory, scene, Way::Any)
+            make(prepared.root()?, path.to_bytes(), Missing::Directory, prepared, Way::Any)
         }
         // not ours to judge: chdir will say it with the rights of the user
         _ => Ok(()),

@@ -15,7 +15,7 @@ const STACK_SIZE: usize = 16384;
 
 /// What both threads have, in a mapping that is never undone.
 #[repr(C, align(16))]
-struct Room {
+struct Shared {
     /// The descriptor to send, plus one; 0 so far.
     number: AtomicI32,
     socket: i32,
@@ -25,11 +25,11 @@ struct Room {
 
 /// The thread that waits.
 #[derive(Clone, Copy)]
-pub struct Courier(&'static Room);
+pub struct FdSender(&'static Shared);
 
-impl std::fmt::Debug for Courier {
+impl std::fmt::Debug for FdSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Courier({})", self.0.number.load(Ordering::Acquire))
+        write!(f, "FdSender({})", self.0.number.load(Ordering::Acquire))
     }
 }
 
@@ -38,15 +38,15 @@ impl std::fmt::Debug for Courier {
 ///
 /// # Errors
 /// Those of mmap(2) and clone(2).
-pub fn begin(socket: BorrowedFd<'_>, packet: &[u8; PACKET_SIZE]) -> Result<Courier, Errno> {
+pub fn begin(socket: BorrowedFd<'_>, packet: &[u8; PACKET_SIZE]) -> Result<FdSender, Errno> {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
-    let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Room>(), access, kind, -1, 0) };
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), access, kind, -1, 0) };
     if address == libc::MAP_FAILED {
         return Err(Errno::NOMEM);
     }
-    let room = address.cast::<Room>();
-    // SAFETY: the mapping is large enough, aligned to a page, zeroed, which is a valid Room, and nobody else's so far.
+    let room = address.cast::<Shared>();
+    // SAFETY: the mapping is large enough, aligned to a page, zeroed, which is a valid Shared, and nobody else's so far.
     unsafe {
         (*room).socket = socket.as_raw_fd();
         (*room).packet = *packet;
@@ -64,10 +64,10 @@ pub fn begin(socket: BorrowedFd<'_>, packet: &[u8; PACKET_SIZE]) -> Result<Couri
         return Err(Errno::AGAIN);
     }
     // SAFETY: initialised above; from here on only its atomic changes, and its stack, which nobody looks at.
-    Ok(Courier(unsafe { &*room }))
+    Ok(FdSender(unsafe { &*room }))
 }
 
-impl Courier {
+impl FdSender {
     /// Hands the descriptor over.
     pub fn send(self, fd: OwnedFd) {
         self.0.number.store(fd.into_raw_fd() + 1, Ordering::Release);
@@ -77,8 +77,8 @@ impl Courier {
 /// The thread: looks every tenth of a millisecond, because no call that would wake it is safe from the filter. It returns,
 /// upon which the C library has it exit(2).
 extern "C" fn wait_and_send(room: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `begin` passed the address of a Room that is never unmapped.
-    let room = unsafe { &*room.cast::<Room>() };
+    // SAFETY: `begin` passed the address of a Shared that is never unmapped.
+    let room = unsafe { &*room.cast::<Shared>() };
     let number = loop {
         match room.number.load(Ordering::Acquire) {
             0 => {
@@ -110,10 +110,10 @@ mod tests {
     fn what_is_handed_over_arrives_with_its_packet() {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let courier = begin(theirs.as_fd(), &[7; PACKET_SIZE]).unwrap();
+        let fd_sender = begin(theirs.as_fd(), &[7; PACKET_SIZE]).unwrap();
         let file = tempfile::tempfile().unwrap();
         let wanted = rustix::fs::fstat(&file).unwrap().st_ino;
-        courier.send(file.into());
+        fd_sender.send(file.into());
         let mut packet = [0u8; PACKET_SIZE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -134,7 +134,7 @@ impl Keyring {
 
 /// Everything a plan is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct Given<'a> {
     /// What the user wrote.
     pub config: &'a Config,
     /// Where we are.
@@ -177,7 +177,7 @@ pub(super) struct Facts<'a> {
     pub(super) flags: &'a Flags,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Given<'a> {
     /// All but config.json.
     pub(super) fn facts(&self) -> Facts<'a> {
         Facts { host: self.host, flags: self.flags }

@@ -9,14 +9,14 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 
-use super::arm::Armed;
 use super::child::Child;
-use super::launched::{Launched, Lodging};
+use super::launched::{Launched, ToEnter};
+use super::open::Opened;
 use super::seal::{By, Protected};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
 use crate::error::{Context, Result, error};
-use crate::init::{self, Scene};
+use crate::init::{self, Prepared};
 use crate::plan::failure::words;
 use crate::plan::step::What;
 use crate::plan::{Dumpable, OomScore, Plan};
@@ -30,7 +30,7 @@ use crate::wire::{Failure, Up, Words};
 
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
-impl Armed {
+impl Opened {
     /// Makes the first child, inside `cgroup` where the kernel can do that; `protected` says that nobody in the container
     /// can write our own program.
     ///
@@ -49,21 +49,21 @@ impl Armed {
         // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
         let (mount, by) = protected.into_parts();
         let mount = mount.filter(|_| !can_be_seen(plan));
-        let flags = plan.birth.new.0;
+        let flags = plan.clone_args.new.0;
         // one at a time: what is lent to a child for the moment of its clone is the process's, and other threads make children too
         let one = CLONING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
-        let (doors, mut lodging) = cgroup.map(|cgroup| doors(cgroup, plan)).unwrap_or_default();
+        let (tasks_files, mut to_enter) = cgroup.map(|cgroup| tasks_files(cgroup, plan)).unwrap_or_default();
         let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
         let steps: [&[_]; 2] = [&plan.bridge, &plan.init];
         let left = init::Left::by(steps);
         let ours_alone = matches!(by, By::Us);
         if ours_alone {
-            close_to_others(plan.birth.dumpable)
+            close_to_others(plan.clone_args.dumpable)
                 .map_err(|errno| error!("prctl PR_SET_DUMPABLE 0: {}", words(errno)))?;
         }
         let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
-        let (side, born) = clone_into(flags, cgroup);
+        let (side, cloned) = clone_into(flags, cgroup);
         if let Ok(Side::Child(alone)) = &side {
             self.protect(plan, alone, &by, &theirs);
             strings.overwrite();
@@ -76,13 +76,13 @@ impl Armed {
             score.iter().for_each(|score| score.back(&self.proc));
             drop((one, affinity));
         }
-        let side = side.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.birth.new, words(errno)))?;
+        let side = side.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
         match side {
             Side::Child(_) => {
                 // the end of the stream must be seen when the runtime is gone
                 drop((ours, mount));
-                enter(&doors, &self.page);
-                init::run(&Scene {
+                enter(&tasks_files, &self.page);
+                init::run(&Prepared {
                     fds: &self.fds,
                     root: plan.root,
                     late: &self.late,
@@ -101,21 +101,21 @@ impl Armed {
                 let pidfd = pidfd.ok_or_else(|| error!("clone gave no pidfd"))?;
                 let child = Child::new(pid, pidfd);
                 drop(theirs);
-                lodging.by_us.retain(|key| !key.is_empty() || born == Born::Outside);
-                Ok(Launched { plan, armed: self, talk: ours, child, lodging, mount })
+                to_enter.by_us.retain(|key| !key.is_empty() || cloned == Cloned::OutsideCgroup);
+                Ok(Launched { plan, opened: self, talk: ours, child, to_enter, mount })
             }
         }
     }
 }
 
-impl Armed {
+impl Opened {
     /// The child's first act, where its parent is a program of somebody else's, which stays as it is: nobody looks into the
     /// child, and its program can be written by nobody. Nobody in a container sees it before (`can_be_seen`: the bridge).
     fn protect(&self, plan: &Plan, alone: &Alone, by: &By, talk: &OwnedFd) {
         let done = match by {
             By::Us => return,
-            By::Caller => close_to_others(plan.birth.dumpable),
-            By::Child(image, file) => close_to_others(plan.birth.dumpable)
+            By::Caller => close_to_others(plan.clone_args.dumpable),
+            By::Child(image, file) => close_to_others(plan.clone_args.dumpable)
                 .and_then(|()| image.take_in_child(alone, file.as_fd()))
                 .inspect(|()| crate::sys::fds::close(file.as_raw_fd())),
         };
@@ -152,7 +152,7 @@ fn can_be_seen(plan: &Plan) -> bool {
     steps.any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)))
 }
 
-/// ORDER: before the clone, so that the child is closed from its birth on (CVE-2016-9962).
+/// ORDER: before the clone, so that the child is closed from its clone on (CVE-2016-9962).
 fn close_to_others(dumpable: Dumpable) -> Result<(), Errno> {
     match dumpable {
         Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
@@ -169,51 +169,51 @@ fn open_again() {
 }
 
 /// The clone, in the best of the cgroup's directories of version 2 that takes the child, or outside of them.
-fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Born) {
-    for place in cgroup.into_iter().flat_map(Cgroup::birthplaces) {
+fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Cloned) {
+    for place in cgroup.into_iter().flat_map(Cgroup::clone_targets) {
         match clone(flags, Some(place.as_fd())) {
             // EBUSY: the cgroup has given its processes away to others below it
             Err(Errno::BUSY) => {}
             // KERNEL(5.7): CLONE_INTO_CGROUP; EACCES: it is ours, and what is above us and it is not. EPERM may be about the
             // namespaces, and is then met again
             Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => break,
-            result => return (result, Born::Inside),
+            result => return (result, Cloned::IntoCgroup),
         }
     }
-    (clone(flags, None), Born::Outside)
+    (clone(flags, None), Cloned::OutsideCgroup)
 }
 
-/// Where the child was born, on version 2.
+/// Where the child was cloned, on version 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Born {
+enum Cloned {
     /// In its cgroup.
-    Inside,
+    IntoCgroup,
     /// Where we are.
-    Outside,
+    OutsideCgroup,
 }
 
 /// What the child goes through into its cgroups of version 1, and what is left to be done about the others.
-fn doors(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, Lodging) {
-    let (mut doors, mut lodging) = (Vec::new(), Lodging::default());
+fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, ToEnter) {
+    let (mut tasks_files, mut to_enter) = (Vec::new(), ToEnter::default());
     // a unit that is to be started takes the child into the hierarchies that are systemd's
     let starts = plan.cgroup.as_ref().is_some_and(|cgroup| cgroup.placement.unit.is_some());
     for key in cgroup.paths().keys().filter(|key| !(starts && matches!(key.as_str(), "" | "systemd"))) {
-        match cgroup.door(key) {
-            Some(door) => {
-                doors.push(door);
-                lodging.by_itself.push(key.clone());
+        match cgroup.tasks_file(key) {
+            Some(tasks_file) => {
+                tasks_files.push(tasks_file);
+                to_enter.by_itself.push(key.clone());
             }
-            None => lodging.by_us.push(key.clone()),
+            None => to_enter.by_us.push(key.clone()),
         }
     }
-    (doors, lodging)
+    (tasks_files, to_enter)
 }
 
-/// The child enters, closes the doors, and notes how far it has come: what it cannot enter is left to the runtime, which
+/// The child enters, closes the tasks_files, and notes how far it has come: what it cannot enter is left to the runtime, which
 /// tells why. The list itself stays as it is: a child gives no memory back.
-fn enter(doors: &[OwnedFd], page: &Page) {
-    let entered = doors.iter().take_while(|door| rustix::io::write(door, b"0").is_ok()).count();
-    doors.iter().for_each(|door| crate::sys::fds::close(door.as_raw_fd()));
+fn enter(tasks_files: &[OwnedFd], page: &Page) {
+    let entered = tasks_files.iter().take_while(|tasks_file| rustix::io::write(tasks_file, b"0").is_ok()).count();
+    tasks_files.iter().for_each(|tasks_file| crate::sys::fds::close(tasks_file.as_raw_fd()));
     page.has_entered(u32::try_from(entered).unwrap_or(0));
 }
 

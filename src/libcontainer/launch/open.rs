@@ -11,7 +11,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::sources::{self, Source};
-use super::{descriptors, net_devices, programs, user_namespace};
+use super::{descriptors, filter_cache, net_devices, user_namespace};
 use crate::config::{At, Warning};
 use crate::container::MountedFile;
 use crate::error::{Error, Result, bail, error};
@@ -31,7 +31,7 @@ const NULL: &str = "/dev/null";
 
 /// Everything init needs, open. Nothing has to be undone but closing it.
 #[derive(Debug)]
-pub struct Armed {
+pub struct Opened {
     /// The host's /proc, which everything with an effect is written through.
     pub(super) proc: HostProc,
     /// By slot; a cgroup's tree only once the cgroup is there.
@@ -64,7 +64,7 @@ pub enum Times {
 ///
 /// # Errors
 /// What could not be opened, by the property that named it.
-pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>) -> Result<Armed> {
+pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>) -> Result<Opened> {
     let proc = HostProc::open().map_err(|errno| match errno {
         Errno::NODEV => error!("/proc: is not a proc file system"),
         errno => error!("open /proc: {}", words(errno)),
@@ -83,7 +83,7 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
             other => match Source::of(other) {
                 Some(source) => {
                     let opened = source.open(Slot(fds.len()), container.as_deref(), &mut late);
-                    Some(opened.map_err(|errno| told(at, source.path, errno))?)
+                    Some(opened.map_err(|errno| failed_to_open(at, source.path, errno))?)
                 }
                 None => Some(open_apart(other, at, state, container.as_deref())?),
             },
@@ -95,16 +95,16 @@ pub fn arm(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>
     net_devices::must_be_there(plan)?;
     pids_belong_to_users(plan, &fds)?;
     let program = match &plan.filter {
-        Some(filter) => Some(Program::from_bytes(&programs::program(filter, root)?)),
+        Some(filter) => Some(Program::from_bytes(&filter_cache::program(filter, root)?)),
         None => None,
     };
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
-    Ok(Armed { proc, fds, nofile, late, program, page, mounted, groups, warnings: Vec::new() })
+    Ok(Opened { proc, fds, nofile, late, program, page, mounted, groups, warnings: Vec::new() })
 }
 
-impl Armed {
+impl Opened {
     /// Notes how long each step takes, or does not.
     pub fn keep_times(&self, times: Times) {
         if times == Times::Kept {
@@ -123,12 +123,12 @@ impl Armed {
                 other => (other, true),
             };
             let Opening::CgroupTree(path, instead) = opening else { continue };
-            let open = |path: &Path| if copied { tree(path, Reach::One) } else { place(path) };
+            let open = |path: &Path| if copied { tree(path, Reach::One) } else { open_path(path) };
             let opened = match (open(path), instead) {
                 (Err(Errno::NOENT), Some(instead)) => open(instead),
                 (opened, _) => opened,
             };
-            *fd = Some(opened.map_err(|errno| told(at, path, errno))?);
+            *fd = Some(opened.map_err(|errno| failed_to_open(at, path, errno))?);
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Armed {
     }
 }
 
-/// A pid namespace that is joined together with a user namespace must belong to that one, or to one below it. Init is born in
+/// A pid namespace that is joined together with a user namespace must belong to that one, or to one below it. Init is spawned in
 /// both with the host's root, and who has CAP_SYS_PTRACE in a user namespace above could trace it (decisions/014).
 fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     let joined = |wanted: u64| {
@@ -183,11 +183,11 @@ fn empty(label: Option<&CStr>, at: &At) -> Result<OwnedFd> {
     })
 }
 
-fn told(at: &At, path: &Path, errno: Errno) -> Error {
+fn failed_to_open(at: &At, path: &Path, errno: Errno) -> Error {
     error!("{at}: open {}: {}", path.display(), words(errno))
 }
 
-fn of_device(at: &At, path: &Path, errno: Errno) -> Error {
+fn failed_to_bind_device(at: &At, path: &Path, errno: Errno) -> Error {
     error!("{at}: bind the host's {}, where no node can be made: {}", path.display(), why_no_device(errno))
 }
 
@@ -202,11 +202,11 @@ fn why_no_device(errno: Errno) -> String {
 /// Opens by `open`; a source that is a link or a proc, and lies in the container's `root`, without any link of the image.
 fn open_apart(opening: &Opening, at: &At, state: &Path, root: Option<&Path>) -> Result<OwnedFd> {
     let Some(path) = sources::link(opening) else { return open(opening, at, state) };
-    let directory = sources::directory_of_link(path, root).map_err(|errno| told(at, path, errno))?;
+    let directory = sources::directory_of_link(path, root).map_err(|errno| failed_to_open(at, path, errno))?;
     match (directory, path.file_name(), opening) {
         (None, _, _) => open(opening, at, state),
         (Some(directory), Some(name), Opening::LinkTree(_, reach)) => {
-            link_tree(directory.as_fd(), name.as_ref(), *reach).map_err(|errno| told(at, path, errno))
+            link_tree(directory.as_fd(), name.as_ref(), *reach).map_err(|errno| failed_to_open(at, path, errno))
         }
         _ => bail!("{at}: {} lies in the container's root: not implemented for such a source", path.display()),
     }
@@ -214,13 +214,16 @@ fn open_apart(opening: &Opening, at: &At, state: &Path, root: Option<&Path>) -> 
 
 fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     let flags = OFlags::CLOEXEC;
-    let simple =
-        |path: &Path, flags| rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno));
+    let simple = |path: &Path, flags| {
+        rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| failed_to_open(at, path, errno))
+    };
     match opening {
-        Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| told(at, path, errno)),
-        Opening::LinkTree(path, reach) => link_tree(CWD, path, *reach).map_err(|errno| told(at, path, errno)),
+        Opening::Tree(path, reach) => tree(path, *reach).map_err(|errno| failed_to_open(at, path, errno)),
+        Opening::LinkTree(path, reach) => link_tree(CWD, path, *reach).map_err(|errno| failed_to_open(at, path, errno)),
         Opening::ProcTree(path) => proc(path, at),
-        Opening::Sysfs => tree(Path::new("/sys"), Reach::Tree).map_err(|errno| told(at, Path::new("/sys"), errno)),
+        Opening::Sysfs => {
+            tree(Path::new("/sys"), Reach::Tree).map_err(|errno| failed_to_open(at, Path::new("/sys"), errno))
+        }
         Opening::Directory(path) => simple(path, flags | OFlags::PATH | OFlags::DIRECTORY),
         Opening::Namespace(path, kind) => {
             let file = simple(path, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
@@ -244,7 +247,9 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
         }
-        Opening::Device(path, kind, number) => device(path, *kind, *number).map_err(|errno| of_device(at, path, errno)),
+        Opening::Device(path, kind, number) => {
+            device(path, *kind, *number).map_err(|errno| failed_to_bind_device(at, path, errno))
+        }
         Opening::Null => tree(NULL.as_ref(), Reach::One).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         Opening::Empty(label) => empty(label.as_deref(), at),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
@@ -265,8 +270,8 @@ fn must_be_another(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()
     }
     let own = Path::new("/proc/self/ns/mnt");
     let of = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
-    let own = rustix::fs::stat(own).map(of).map_err(|errno| told(at, own, errno))?;
-    let other = rustix::fs::fstat(file).map(of).map_err(|errno| told(at, path, errno))?;
+    let own = rustix::fs::stat(own).map(of).map_err(|errno| failed_to_open(at, own, errno))?;
+    let other = rustix::fs::fstat(file).map(of).map_err(|errno| failed_to_open(at, path, errno))?;
     if own == other {
         let path = path.display();
         bail!("{at}: {path} is the runtime's own mount namespace: the container's root would become the host's");
@@ -276,20 +281,20 @@ fn must_be_another(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()
 
 /// What is to be copied by init, looked at as if it were copied here.
 fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
-    let open = |path: &Path| place(path).map_err(|errno| told(at, path, errno));
+    let open = |path: &Path| open_path(path).map_err(|errno| failed_to_open(at, path, errno));
     match inner {
         Opening::Tree(path, _) => open(path),
         Opening::LinkTree(path, _) => {
             let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| told(at, path, errno))
+            rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|errno| failed_to_open(at, path, errno))
         }
         Opening::ProcTree(path) => must_be_proc(open(path)?, path, at),
         Opening::Sysfs => open(Path::new("/sys")),
         Opening::Device(path, kind, number) => {
-            let node = place(path).and_then(|node| must_be_device(node, *kind, *number));
-            node.map_err(|errno| of_device(at, path, errno))
+            let node = open_path(path).and_then(|node| must_be_device(node, *kind, *number));
+            node.map_err(|errno| failed_to_bind_device(at, path, errno))
         }
-        Opening::Null => place(NULL.as_ref()).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
+        Opening::Null => open_path(NULL.as_ref()).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         // init's own makes it; this one keeps the number
         Opening::Empty(_) => open(Path::new("/")),
         other => bail!("{at}: {other} is nothing to be found again"),
@@ -297,7 +302,7 @@ fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
 }
 
 /// The file itself.
-fn place(path: &Path) -> Result<OwnedFd, Errno> {
+fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -323,12 +328,12 @@ fn cloned(reach: Reach) -> OpenTreeFlags {
 
 /// What comes to lie on the container's /proc is a proc file system, from its root (CVE-2019-16884).
 fn proc(path: &Path, at: &At) -> Result<OwnedFd> {
-    must_be_proc(tree(path, Reach::Tree).map_err(|errno| told(at, path, errno))?, path, at)
+    must_be_proc(tree(path, Reach::Tree).map_err(|errno| failed_to_open(at, path, errno))?, path, at)
 }
 
 fn must_be_proc(tree: OwnedFd, path: &Path, at: &At) -> Result<OwnedFd> {
-    let stat = rustix::fs::fstat(&tree).map_err(|errno| told(at, path, errno))?;
-    let fs = rustix::fs::fstatfs(&tree).map_err(|errno| told(at, path, errno))?;
+    let stat = rustix::fs::fstat(&tree).map_err(|errno| failed_to_open(at, path, errno))?;
+    let fs = rustix::fs::fstatfs(&tree).map_err(|errno| failed_to_open(at, path, errno))?;
     if fs.f_type != rustix::fs::PROC_SUPER_MAGIC || stat.st_ino != PROC_ROOT_INO {
         bail!("{at}: only a proc file system may be mounted on /proc, and {} is not one", path.display());
     }

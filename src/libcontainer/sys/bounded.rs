@@ -4,12 +4,12 @@ use std::ops::Deref;
 
 /// What fits into the room that was made in the beginning. It never grows beyond that.
 #[derive(Debug, Default)]
-pub struct Room<T>(Vec<T>);
+pub struct Bounded<T>(Vec<T>);
 
-impl<T> Room<T> {
-    /// Room for that many.
-    pub fn of(most: usize) -> Room<T> {
-        Room(Vec::with_capacity(most))
+impl<T> Bounded<T> {
+    /// Bounded for that many.
+    pub fn of(most: usize) -> Bounded<T> {
+        Bounded(Vec::with_capacity(most))
     }
 
     /// Adds one. What does not fit is left out, and false is returned.
@@ -30,7 +30,7 @@ impl<T> Room<T> {
     }
 }
 
-impl<T> Deref for Room<T> {
+impl<T> Deref for Bounded<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -40,11 +40,11 @@ impl<T> Deref for Room<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Room;
+    use super::Bounded;
 
     #[test]
     fn what_does_not_fit_is_left_out() {
-        let mut room = Room::of(2);
+        let mut room = Bounded::of(2);
         let most = room.0.capacity();
         assert!((0..most).all(|n| room.push(n)));
         assert!(!room.push(most));
