@@ -9,7 +9,7 @@ use crate::config::At;
 use crate::host::{Host, Mounts};
 use crate::wire::Request;
 
-/// How the first child is spawn.
+/// How the first child is made.
 pub(super) fn clone_args(kinds: &Kinds, host: &Host) -> CloneArgs {
     let new = match () {
         () if kinds.joins(USER) || joins_beside_new_users(kinds) => Namespaces::NONE,
@@ -158,7 +158,7 @@ pub(super) fn loopback(kinds: &Kinds, steps: &mut Steps) {
 /// A pid namespace that is joined without its user namespace has others in it, and who may trace there sees all of init: its
 /// root directory, its descriptors, its memory. So everything that needs the host is done by the bridge, which is not a
 /// member (setns(2) moves only its children). Init is spawned when the root has changed (CVE-2016-9962) and the rights are given
-/// up (`born_last`). With a new user namespace the bridge has joined it before (`new_users_beside_pids`).
+/// up (`spawned_last`). With a new user namespace the bridge has joined it before (`new_users_beside_pids`).
 pub(super) fn open_pids(kinds: &Kinds, steps: &mut Steps) -> Option<Slot> {
     let (path, at) = kinds.pids_of_others().filter(|_| !kinds.new.has(USER))?;
     Some(steps.open(at, Opening::Namespace(path.to_path_buf(), PID)))
@@ -181,7 +181,7 @@ pub(super) fn into_cgroup(kinds: &Kinds, steps: &mut Steps) {
 /// What was planned so far is the bridge's, and init is spawned with the program's rights alone: who may trace it, where it is
 /// seen, gets nothing by that (docs/decisions/014). Where the pid namespace belongs to a user namespace that is joined as well,
 /// this is not needed: as long as init is not dumpable, to trace it takes CAP_SYS_PTRACE in the runtime's user namespace.
-pub(super) fn born_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
+pub(super) fn spawned_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
     steps.become_bridge();
     spawn(at, Namespaces::NONE, facts, steps);
 }
@@ -197,7 +197,7 @@ pub(super) fn spawn_order_inside(container: Joined, given: &Given<'_>) -> SpawnO
 /// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
 /// itself weighs the user namespace against the others. Others are in its pid namespace: the bridge does all of that, and
 /// what was planned so far, and the process is spawned inside (CVE-2016-9962): at once where a user namespace holds tracers off,
-/// and else when the rights are given up (`born_last`).
+/// and else when the rights are given up (`spawned_last`).
 pub(super) fn join(container: Joined, order: SpawnOrder, facts: &Facts<'_>, steps: &mut Steps) {
     let (at, root_at) = (At::new("linux.namespaces"), At::new("root.path"));
     let process = steps.open(&at, Opening::Process(container.pid));

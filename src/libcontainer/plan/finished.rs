@@ -16,7 +16,7 @@ use crate::sys::sched::SchedAttr;
 /// All that will be done, decided.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// How the first child is spawn.
+    /// How the first child is made.
     pub clone_args: CloneArgs,
     /// What the runtime process opens beforehand, by slot.
     pub openings: Vec<(Opening, At)>,
@@ -80,7 +80,7 @@ pub struct RuntimeHooks {
     pub list: Vec<Hook>,
 }
 
-/// How the first child is spawn.
+/// How the first child is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloneArgs {
     /// CLONE_NEW* of the clone itself.

@@ -103,7 +103,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let mut list = Steps::new(given.host.me.mounts);
     let steps = &mut list;
     process::begin(steps); //                         signals, umask
-    entering::unseen_from_the_clone_on(clone_args, steps); //     no looking in
+    entering::unseen_from_the_clone_on(clone_args, steps); // no looking in
     process::everywhere(steps);
     entering::enter(kinds, clone_args, &time_offsets, facts, steps); // ids before everything they own   SPEC: config-linux.md#namespaces
     labels.of_keyring(steps);
@@ -133,12 +133,12 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     writable.into_iter().for_each(|mount| mount.step(steps));
     payload.make_cwd(steps);
     root.finish(steps); //                            read-only last, when nothing has to be made any more
-    payload.enter_cwd(steps); //                          the working directory and HOME, as root
+    payload.enter_cwd(steps); //                      the working directory and HOME, as root
     scheduling.steps(steps); //                       scheduler, priorities, memory
     credentials.give_up_power(until_exec, steps); //  no_new_privs, groups, ids, capabilities
     // ORDER: others see it when nothing of the host's is in reach, and no right is left that the program has not
     if let Some((_, at)) = kinds.pids_of_others() {
-        entering::born_last(at, facts, steps);
+        entering::spawned_last(at, facts, steps);
         session.begin_last(steps);
         scheduling.begin_last(steps);
         limits.begin_last(steps);
@@ -214,7 +214,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     scheduling.steps(steps);
     credentials.give_up_power(until_exec, steps);
     if spawn == SpawnOrder::Last {
-        entering::born_last(&At::new("linux.namespaces"), facts, steps); // ORDER: as for init
+        entering::spawned_last(&At::new("linux.namespaces"), facts, steps); // ORDER: as for init
         session.begin_last(steps);
         scheduling.begin_last(steps);
         limits.begin_last(steps);

@@ -41,7 +41,7 @@ pub(super) struct Kinds {
     pub(super) joined: Vec<(u64, PathBuf, At)>,
 }
 
-/// When init is spawn.
+/// When init is spawned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpawnOrder {
     /// At once. All steps are its own, but those that enter namespaces of others.
@@ -71,7 +71,7 @@ impl Kinds {
         self.path_of(PID).filter(|_| !self.joins(USER))
     }
 
-    /// When init is spawn: in such a pid namespace, last of all.
+    /// When init is spawned: in such a pid namespace, last of all.
     pub(super) fn spawn_order(&self) -> SpawnOrder {
         if self.pids_of_others().is_some() { SpawnOrder::Last } else { SpawnOrder::First }
     }
