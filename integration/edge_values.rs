@@ -164,6 +164,12 @@ fn table() -> Vec<Row> {
             forbidden,
         ),
         ("/hooks/poststop", json!([{"path": "x"}]), Refused, Runs, forbidden),
+        // for whoever writes -1 as an unsigned number it is no value, and what is more than the kernel counts is no limit
+        ("/linux/resources/memory", json!({"swappiness": u64::MAX}), Runs, Runs, ""),
+        ("/linux/resources/memory", json!({"swappiness": u64::MAX - 1}), Refused, Refused, ""),
+        ("/linux/resources/memory", json!({"swap": i64::MAX}), Runs, Runs, ""),
+        ("/linux/resources/memory", json!({"limit": i64::MAX, "swap": i64::MAX}), Runs, Runs, ""),
+        ("/hooks/prestart", json!([{"path": "/bin/true", "timeout": 4_294_967_296_u64}]), Runs, Runs, ""),
     ]
 }
 
@@ -191,4 +197,78 @@ fn a_value_at_the_edge_is_run_or_refused_as_by_runc_or_for_a_reason() {
         assert!(found == Runs || !outcome.err.is_empty(), "{pointer} {value}: no word");
     }
     println!("{} values at the edge, {differ} of them other than runc", rows.len());
+}
+
+/// Required properties and items of lists that are null: the pointer, the value there, and who runs it of coracle, runc and
+/// crun. runc reads each of them as the zero of its type.
+fn nulls() -> Vec<(&'static str, Value, [Expected; 3])> {
+    let profile = |rule: Value| {
+        let mut rule = rule;
+        rule["action"] = json!("SCMP_ACT_ERRNO");
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
+    };
+    let compare =
+        |index: Value, op: Value| json!({"names": ["mkdir"], "args": [{"index": index, "value": 1, "op": op}]});
+    vec![
+        ("/ociVersion", Value::Null, [Refused, Runs, Refused]),
+        ("/process/cwd", Value::Null, [Refused; 3]),
+        ("/process/rlimits", json!([{"type": null, "soft": 0, "hard": 0}]), [Refused; 3]),
+        ("/process/args/1", Value::Null, [Refused, Runs, Runs]),
+        ("/process/user/additionalGids", json!([null]), [Refused, Runs, Refused]),
+        ("/hooks/prestart", json!([{"path": null}]), [Refused; 3]),
+        ("/linux/namespaces/0/type", Value::Null, [Refused; 3]),
+        ("/linux/devices", json!([{"path": "/dev/x", "type": null, "major": 1, "minor": 3}]), [Refused; 3]),
+        ("/linux/devices", json!([{"path": null, "type": "c", "major": 1, "minor": 3}]), [Refused, Runs, Refused]),
+        ("/linux/seccomp", profile(json!({"names": null})), [Refused, Runs, Refused]),
+        ("/linux/seccomp", profile(compare(Value::Null, json!("SCMP_CMP_EQ"))), [Refused, Runs, Runs]),
+        ("/linux/seccomp", profile(compare(json!(0), Value::Null)), [Refused; 3]),
+        ("/linux/maskedPaths", json!([null]), [Refused, Runs, Runs]),
+        ("/annotations", json!({"a": null}), [Refused, Runs, Refused]),
+    ]
+}
+
+#[test]
+fn a_property_that_is_null_is_one_that_is_not_there() {
+    crate::needs_root!("the stock configuration has no user namespace");
+    let mut world = World::running(&["sh", "-c", "true | true && ulimit -c && stat -c %t:%T:%a /dev/x && id"]);
+    for (pointer, value) in [
+        ("/process/user", json!({"uid": null, "gid": null, "umask": null, "additionalGids": null})),
+        ("/process/consoleSize", json!({"height": null, "width": null})),
+        ("/process/rlimits", json!([{"type": "RLIMIT_CORE", "soft": null, "hard": null}])),
+        ("/process/capabilities/ambient", Value::Null),
+        ("/process/oomScoreAdj", Value::Null),
+        ("/hooks", json!({"prestart": [{"path": "/bin/true", "args": null, "env": null, "timeout": null}]})),
+        ("/linux/devices", json!([{"path": "/dev/x", "type": "p", "major": null, "minor": null, "fileMode": 0o600}])),
+        ("/linux/seccomp", Value::Null),
+        ("/linux/sysctl", Value::Null),
+        ("/linux/cgroupsPath", Value::Null),
+    ] {
+        *world.at(pointer) = value;
+    }
+    world.config["linux"]["resources"] = json!({
+        "devices": [{"allow": null, "type": null, "major": null, "minor": null, "access": "rwm"}],
+        "memory": {"limit": null, "swappiness": null}, "cpu": {"shares": null, "cpus": null},
+        "pids": {"limit": null}, "blockIO": {"weight": null, "throttleReadBpsDevice": null},
+    });
+    let ran = world.run();
+    assert_eq!(ran.code(), 0, "{}", ran.err);
+    assert_eq!(ran.out.lines().collect::<Vec<_>>()[..2], ["0", "0:0:600"], "{}", ran.out);
+}
+
+#[test]
+fn a_null_that_is_no_property_or_has_no_zero_is_refused() {
+    crate::needs_root!("the stock configuration has no user namespace");
+    let rows = nulls();
+    for (pointer, value, expected) in &rows {
+        let mut world = World::running(&["echo", "x"]);
+        *world.at(pointer) = value.clone();
+        let outcome = world.run();
+        let found = if outcome.status.success() { Runs } else { Refused };
+        let which = match who() {
+            Who::Us => 0,
+            Who::Runc => 1,
+            _ => 2,
+        };
+        assert_eq!(found, expected[which], "{pointer} {value}: {}", outcome.err);
+    }
 }

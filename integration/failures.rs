@@ -332,6 +332,28 @@ fn a_failure_is_one_record_in_the_log_and_bare_text_beside_it() {
 }
 
 #[test]
+fn a_log_that_cannot_be_opened_is_an_error_before_anything_is_done() {
+    let world = World::running(&["true"]);
+    world.write();
+    let _socket = std::os::unix::net::UnixListener::bind(world.path("socket")).unwrap();
+    for (name, words) in [
+        ("nosuch/log", "no such file or directory"),
+        (".", "is a directory"),
+        ("socket/log", "not a directory"),
+        ("socket", "no such device or address"),
+    ] {
+        let log = world.path(name);
+        for command in ["run", "create", "state", "delete"] {
+            let ran = world.call(&["--log", log.to_str().unwrap(), command, &world.id]);
+            assert_eq!(ran.code(), 1, "{name}: {}", ran.err);
+            assert!(ran.err.to_lowercase().contains(words), "{name}: {}", ran.err);
+        }
+    }
+    assert!(world.call(&["state", &world.id]).fails().contains("not exist") || who() == Who::Crun);
+    assert_eq!(world.cgroups(), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn warnings_are_in_the_log_and_not_in_the_containers_output() {
     let mut world = World::running(&["true"]);
     *world.at("/process/capabilities/bounding") = json!(["CAP_KILL", "CAP_TOMORROW"]);

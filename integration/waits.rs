@@ -24,14 +24,14 @@ fn stuck(path: &Path) -> (UnixListener, Vec<UnixStream>) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_is_told_and_not_waited_for() {
+fn a_log_that_nobody_reads_is_refused_and_not_waited_for() {
     only!(Who::Us; "the peers wait for ever");
     let world = World::running(&["true"]);
     world.write();
     let log = fifo(world.path("log"));
     let ran = world.call(&["--log", log.to_str().unwrap(), "run", &world.id]);
-    assert_eq!(ran.code(), 0, "{}", ran.err);
-    assert!(ran.err.contains("no process reads this fifo"), "{}", ran.err);
+    assert_eq!(ran.code(), 1, "{}", ran.err);
+    assert!(ran.err.contains("--log: open ") && ran.err.contains("no process reads this fifo"), "{}", ran.err);
 }
 
 #[test]

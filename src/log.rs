@@ -4,8 +4,12 @@
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use libcontainer::plan::failure::words;
+use rustix::io::Errno;
 
 use crate::cli::Global;
 
@@ -81,13 +85,25 @@ pub fn say(text: &str) {
 }
 
 impl Log {
-    /// Opens what `--log` names. If it cannot be opened, standard error says so, and is the log.
-    pub fn open(global: &Global) -> Log {
-        let opened = |name: &str, sink: Result<Sink, std::io::Error>| {
-            sink.inspect_err(|error| say(&format!("coracle: --{name}: {error}\n"))).ok()
+    /// Opens what `--log` names.
+    ///
+    /// # Errors
+    /// It names a file that cannot be opened, as with runc and crun. A journal that is not there is told on standard error.
+    pub fn open(global: &Global) -> Result<Log, String> {
+        let file = match &global.log {
+            Some(path) => Sink::open(path).map_err(|error| format!("--log: {error}"))?,
+            None => None,
         };
-        let sink = global.log.as_ref().and_then(|path| opened(&format!("log {}", path.display()), Sink::open(path)));
-        let journal = global.systemd_log.then(|| opened("systemd-log", Sink::journal("coracle"))).flatten();
+        Ok(Log::to(file, global))
+    }
+
+    /// The log on standard error, for what goes wrong before there is another.
+    pub fn on_standard_error(global: &Global) -> Log {
+        Log::to(None, global)
+    }
+
+    fn to(sink: Option<Sink>, global: &Global) -> Log {
+        let journal = global.systemd_log.then(|| if_there("systemd-log", Sink::journal("coracle"))).flatten();
         let named = global.log_level.as_deref().and_then(Level::named).unwrap_or(Level::Warning);
         let level = if global.debug { Level::Debug } else { named };
         // debug output must be in order, and then nobody parses it as one object
@@ -164,24 +180,32 @@ impl Log {
 }
 
 impl Sink {
-    /// What `--log` names: a path, or something else by a prefix, as crun has them.
-    fn open(path: &std::path::Path) -> std::io::Result<Sink> {
+    /// What `--log` names: a path, or something else by a prefix, as crun has them. crun does not ask whether the journal
+    /// or syslog is there.
+    fn open(path: &Path) -> Result<Option<Sink>, String> {
         let text = path.to_str().unwrap_or_default();
         let name = |given: &str| if given.is_empty() { "coracle".to_owned() } else { given.to_owned() };
         if let Some(given) = text.strip_prefix("journald:") {
-            return Sink::journal(&name(given));
+            return Ok(if_there(&format!("log {text}"), Sink::journal(&name(given))));
         }
         if let Some(given) = text.strip_prefix("syslog:") {
-            return Ok(Sink::Syslog(connect("/dev/log")?, name(given)));
+            let socket = connect("/dev/log").map(|socket| Sink::Syslog(socket, name(given)));
+            return Ok(if_there(&format!("log {text}"), socket));
         }
-        let path = text.strip_prefix("file:").map_or(path, std::path::Path::new);
+        let path = text.strip_prefix("file:").map_or(path, Path::new);
         // a fifo without a reader is refused at once, and a full one loses a record: coracle does not wait for a log
-        OpenOptions::new().create(true).append(true).custom_flags(libc::O_NONBLOCK).open(path).map(Sink::File).map_err(
-            |error| match error.raw_os_error() {
-                Some(libc::ENXIO) => std::io::Error::new(error.kind(), "no process reads this fifo"),
-                _ => error,
-            },
-        )
+        match OpenOptions::new().create(true).append(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            Ok(file) => Ok(Some(Sink::File(file))),
+            Err(error) => {
+                let is_fifo = || path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+                let said = match error.raw_os_error() {
+                    Some(libc::ENXIO) if is_fifo() => "no process reads this fifo".to_owned(),
+                    Some(errno) => words(Errno::from_raw_os_error(errno)),
+                    None => error.to_string(),
+                };
+                Err(format!("open {}: {said}", path.display()))
+            }
+        }
     }
 
     fn journal(name: &str) -> std::io::Result<Sink> {
@@ -202,6 +226,11 @@ impl Sink {
             }
         }
     }
+}
+
+/// A socket of the host's, or a word on standard error that it is not there.
+fn if_there(option: &str, sink: std::io::Result<Sink>) -> Option<Sink> {
+    sink.inspect_err(|error| say(&format!("coracle: --{option}: {error}\n"))).ok()
 }
 
 fn connect(path: &str) -> std::io::Result<UnixDatagram> {

@@ -25,7 +25,8 @@ fn called() -> ExitCode {
         Err(Stop::Answer(text)) => answer(&text),
         Err(Stop::Usage(usage)) => {
             answer(&usage.help);
-            log::Log::open(&usage.global).error(&usage.said);
+            let log = log::Log::open(&usage.global);
+            log.unwrap_or_else(|_| log::Log::on_standard_error(&usage.global)).error(&usage.said);
             ExitCode::from(usage.status)
         }
     }
@@ -43,7 +44,13 @@ fn answer(text: &str) -> ExitCode {
 
 fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
     libcontainer::sys::signals::wait_for_children();
-    let log = log::Log::open(&typed.global);
+    let log = match log::Log::open(&typed.global) {
+        Ok(log) => log,
+        Err(said) => {
+            log::Log::on_standard_error(&typed.global).error(&said);
+            return ExitCode::FAILURE;
+        }
+    };
     log.debug(|| format!("coracle {} called with {args:?}", env!("CARGO_PKG_VERSION")));
     match command::run(typed, &log) {
         Ok(status) => {

@@ -5,6 +5,24 @@ use serde_json::{Value, json};
 
 use super::{At, Faults, Warning};
 
+/// Objects whose names are not the specification's: a null there is a value of the wrong type.
+const OPEN_OBJECTS: [&str; 6] = ["annotations", "sysctl", "unified", "rdma", "timeOffsets", "netDevices"];
+
+/// Takes out the properties that are null. As with runc and crun they are those that are not there.
+pub(super) fn without_nulls(document: &mut Value) {
+    match document {
+        Value::Object(properties) => {
+            properties.retain(|_, value| !value.is_null());
+            properties
+                .iter_mut()
+                .filter(|(name, _)| !OPEN_OBJECTS.contains(&name.as_str()))
+                .for_each(|(_, value)| without_nulls(value));
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}
+
 /// `at` is the place of the document: a config.json, or a process object alone.
 pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning>, faults: &mut Faults) {
     let is_process = document.get("process").is_none() && document.get("args").is_some();
@@ -29,16 +47,9 @@ pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning
 
 /// As with runc and crun: who is not named is root.
 fn root_is_the_user(process: &mut serde_json::Map<String, Value>) {
-    let user = process.entry("user").or_insert(Value::Null);
-    if user.is_null() {
-        *user = json!({});
-    }
-    let Some(user) = user.as_object_mut() else { return };
+    let Some(user) = process.entry("user").or_insert_with(|| json!({})).as_object_mut() else { return };
     for id in ["uid", "gid"] {
-        let id = user.entry(id).or_insert(Value::Null);
-        if id.is_null() {
-            *id = json!(0);
-        }
+        user.entry(id).or_insert_with(|| json!(0));
     }
 }
 
@@ -56,7 +67,6 @@ fn is_no_filter(seccomp: &Value) -> bool {
     let Some(seccomp) = seccomp.as_object() else { return false };
     let empty = |name: &str| {
         seccomp.get(name).is_none_or(|value| match value {
-            Value::Null => true,
             Value::String(text) => text.is_empty(),
             Value::Array(list) => list.is_empty(),
             _ => false,

@@ -141,7 +141,8 @@ pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Fa
 pub fn load_resources(bytes: &[u8]) -> Result<Value, Faults> {
     let at = At::new("linux.resources");
     let read = read::typed::<LinuxResources>(bytes, &at)?;
-    let value = serde_json::from_slice(bytes).map_err(|error| Faults::one(at, read::not_json(&error)))?;
+    let mut value = serde_json::from_slice(bytes).map_err(|error| Faults::one(at, read::not_json(&error)))?;
+    forms::without_nulls(&mut value);
     read.faults.into_result(value)
 }
 

@@ -41,6 +41,7 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     }
     let Known(mut document) = serde_json::from_slice(bytes).map_err(wrong)?;
     let (mut warnings, mut faults) = (Vec::new(), Faults::none());
+    forms::without_nulls(&mut document);
     shape::take_out_arrays(&mut document, at, &mut faults);
     forms::as_today(&mut document, at, &mut warnings, &mut faults);
     drop_unknown_capabilities(&mut document, at, &mut warnings);
@@ -329,6 +330,60 @@ mod tests {
         let spec = typed::<Spec>(json.as_bytes(), &At::default()).unwrap().value;
         let affinity = spec.process().as_ref().unwrap().exec_cpu_affinity().clone().unwrap();
         assert_eq!((affinity.initial(), affinity.cpu_affinity_final().as_deref()), (&None, Some("0")));
+    }
+
+    /// The places of all properties below `value`.
+    fn properties(value: &Value, at: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(object) => {
+                for (name, value) in object {
+                    let at = format!("{at}/{name}");
+                    properties(value, &at, found);
+                    found.push(at);
+                }
+            }
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(n, value)| properties(value, &format!("{at}/{n}"), found));
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn a_property_that_is_null_is_read_as_if_it_were_not_there() {
+        let document = serde_json::json!({
+            "ociVersion": "1.3.0", "hostname": "x", "root": {"path": "rootfs", "readonly": true},
+            "process": {"cwd": "/", "args": ["sh"], "env": ["A=1"], "user": {"uid": 1, "gid": 1, "umask": 2},
+                "consoleSize": {"height": 1, "width": 1}, "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 1}],
+                "scheduler": {"policy": "SCHED_OTHER", "nice": 1}, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1}},
+            "mounts": [{"destination": "/a", "type": "tmpfs", "source": "x", "options": ["ro"]}],
+            "hooks": {"prestart": [{"path": "/bin/true", "args": ["true"], "timeout": 1}]},
+            "linux": {"namespaces": [{"type": "pid", "path": "/x"}], "personality": {"domain": "LINUX"},
+                "uidMappings": [{"containerID": 1, "hostID": 1, "size": 1}],
+                "devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 1, "uid": 1}],
+                "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"},
+                "resources": {"devices": [{"allow": true, "access": "r", "type": "c", "major": 1}], "pids": {"limit": 1},
+                    "memory": {"limit": 1}, "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+                    "blockIO": {"weightDevice": [{"major": 1, "minor": 1, "weight": 10}],
+                        "throttleReadBpsDevice": [{"major": 1, "minor": 1, "rate": 1}]},
+                    "network": {"priorities": [{"name": "a", "priority": 1}]}},
+                "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["a"], "action": "SCMP_ACT_ERRNO",
+                    "args": [{"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}]}]}},
+        });
+        let mut places = Vec::new();
+        properties(&document, "", &mut places);
+        assert!(places.len() > 70);
+        let read = |document: &Value| match typed::<Spec>(document.to_string().as_bytes(), &At::default()) {
+            Ok(read) => (serde_json::to_value(read.value).unwrap(), read.faults.to_string()),
+            Err(faults) => (Value::Null, faults.to_string()),
+        };
+        for place in places {
+            let (mut null, mut gone) = (document.clone(), document.clone());
+            *null.pointer_mut(&place).unwrap() = Value::Null;
+            let (above, name) = place.rsplit_once('/').unwrap();
+            gone.pointer_mut(above).unwrap().as_object_mut().unwrap().remove(name);
+            assert_eq!(read(&null), read(&gone), "{place}");
+        }
     }
 
     proptest::proptest! {

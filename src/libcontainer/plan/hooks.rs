@@ -117,10 +117,11 @@ fn command(hook: &Hook, at: &At, of_process: Option<&Strings>, notes: &mut Notes
         notes.fault(&at.key("path"), format!("{path:?} is not absolute"));
     }
     let timeout = hook.timeout().map(|seconds| {
-        u32::try_from(seconds).ok().filter(|seconds| *seconds > 0).unwrap_or_else(|| {
+        if seconds <= 0 {
             notes.fault(&at.key("timeout"), format!("{seconds} is not a positive number of seconds"));
-            1
-        })
+        }
+        // more than a century is no end
+        u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
     });
     let given = hook.args().as_deref().unwrap_or_default();
     let args = if given.is_empty() { vec![path.to_owned()] } else { given.to_vec() };

@@ -1,6 +1,6 @@
 //! Writes and mistakes while `v1` and `v2` collect them, and what both versions have in common.
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use crate::config::{At, Faults};
 
@@ -59,6 +59,18 @@ impl Sheet {
         self.faults.extend(self.absent);
         self.faults.into_result(self.writes)
     }
+}
+
+/// The swappiness that is to be set. Engines of old wrote -1 as an unsigned number for none, which runc knows.
+pub(super) fn swappiness(memory: &LinuxMemory) -> Option<u64> {
+    memory.swappiness().filter(|swappiness| *swappiness != u64::MAX)
+}
+
+/// Memory and swap together as asked for; -1 for any number that the kernel takes for no limit.
+pub(super) fn swap(memory: &LinuxMemory) -> Option<i64> {
+    // as much as the kernel counts, in pages of 4096 bytes
+    let no_limit = i64::MAX - 4095;
+    memory.swap().filter(|swap| *swap != 0).map(|swap| if swap >= no_limit { -1 } else { swap })
 }
 
 /// Memory and swap together, as the spec has it: the swap that is left over.

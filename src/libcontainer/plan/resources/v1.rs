@@ -73,7 +73,7 @@ fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
 
 fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     let limit = memory.limit().filter(|limit| *limit != 0);
-    let swap = memory.swap().filter(|swap| *swap != 0).or(limit.filter(|limit| *limit == -1));
+    let swap = sheet::swap(memory).or(limit.filter(|limit| *limit == -1));
     if let Some(swap) = swap.filter(|swap| *swap > 0)
         && let Err(problem) = sheet::memory_and_swap(limit, swap)
     {
@@ -93,7 +93,7 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     if memory.use_hierarchy() == Some(true) {
         sheet.add("memory", "memory.use_hierarchy", "1".into(), OnFailure::SkipMissing, at.key("useHierarchy"));
     }
-    match memory.swappiness() {
+    match sheet::swappiness(memory) {
         Some(swappiness @ 0..=100) => {
             sheet.write("memory", "memory.swappiness", swappiness, at.key("swappiness"));
         }
@@ -202,6 +202,7 @@ mod tests {
             (r#"{"pids":{"limit":-1}}"#, "pids.max", "max"),
             (r#"{"memory":{"limit":1048576}}"#, "memory.limit_in_bytes", "1048576"),
             (r#"{"memory":{"limit":-1}}"#, "memory.memsw.limit_in_bytes", "-1"),
+            (r#"{"memory":{"swap":9223372036854775807}}"#, "memory.memsw.limit_in_bytes", "-1"),
             (r#"{"memory":{"limit":5,"swap":7}}"#, "memory.memsw.limit_in_bytes", "7"),
             (r#"{"memory":{"reservation":9}}"#, "memory.soft_limit_in_bytes", "9"),
             (r#"{"cpu":{"shares":1024}}"#, "cpu.shares", "1024"),

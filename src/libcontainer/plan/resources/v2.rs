@@ -41,7 +41,7 @@ fn only_in_v1(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
     let block = resources.block_io().as_ref();
     let network = resources.network().as_ref();
     let mut names = vec![
-        ("memory.swappiness".to_owned(), memory.is_some_and(|memory| memory.swappiness().is_some())),
+        ("memory.swappiness".to_owned(), memory.is_some_and(|memory| sheet::swappiness(memory).is_some())),
         ("memory.disableOOMKiller".to_owned(), memory.is_some_and(|memory| memory.disable_oom_killer() == Some(true))),
         ("memory.useHierarchy".to_owned(), memory.is_some_and(|memory| memory.use_hierarchy() == Some(false))),
         ("cpu.realtimePeriod".to_owned(), cpu.is_some_and(|cpu| cpu.realtime_period().unwrap_or(0) != 0)),
@@ -73,7 +73,7 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
             write.unless_used = u64::try_from(limit).ok();
         }
     }
-    match swap(limit, memory.swap().filter(|swap| *swap != 0)) {
+    match swap(limit, sheet::swap(memory)) {
         Ok(None) => {}
         Ok(Some(swap)) => {
             // a kernel without swap accounting has nothing to limit
@@ -241,6 +241,10 @@ mod tests {
             (r#"{"rdma":{"mlx5":{"hcaHandles":3}}}"#, vec![("rdma.max", "mlx5 hca_handle=3")]),
             (r#"{"pids":{"limit":0}}"#, vec![("pids.max", "1")]),
             (r#"{"pids":{"limit":-1}}"#, vec![("pids.max", "max")]),
+            (
+                r#"{"memory":{"limit":9223372036854775807,"swap":9223372036854775807,"swappiness":18446744073709551615}}"#,
+                vec![("memory.max", "9223372036854775807"), ("memory.swap.max", "max")],
+            ),
             (r#"{"memory":{"limit":10,"swap":-1}}"#, vec![("memory.max", "10"), ("memory.swap.max", "max")]),
             (r#"{"memory":{"reservation":-1}}"#, vec![("memory.low", "max")]),
             (r#"{"cpu":{"period":7000}}"#, vec![("cpu.max", "max 7000")]),
