@@ -52,7 +52,7 @@ const ROWS: [Row; 19] = [
     ("5.12", "sys/mount.rs", "mount_setattr", None, run, [MISSING, ROOT]),
     ("5.9", "sys/fds.rs", "close_range", None, run, [Works, Works]),
     ("5.11", "sys/fds.rs", "close_range", Some((2, 4, 4)), run, [Works, Works]),
-    ("5.11", "init/exec.rs", "close_range", None, hooks, [Works, Works]),
+    ("5.11", "sys/fds.rs", "close_range", None, hooks, [Works, Works]),
     ("5.8", "init/exec.rs", "faccessat2", None, run, [Works, Works]),
     ("4.14", "plan/seccomp/names.rs", "seccomp", Some((1, 2, 2)), filter, [FILTER, FILTER]),
     ("4.17", "plan/seccomp/names.rs", "seccomp", Some((1, 4, 4)), filter, [FILTER, FILTER]),
@@ -157,7 +157,7 @@ fn hiding(call: &str, argument: Option<(u32, u64, u64)>, errno: i32) -> Program 
     let mut bytes = Vec::new();
     std::io::Seek::rewind(&mut file).unwrap();
     std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
-    Program::from_bytes(&bytes)
+    Program::from_bytes(&bytes).unwrap()
 }
 
 /// The command under the filter, as a container or an engine's service is.

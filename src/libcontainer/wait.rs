@@ -2,14 +2,15 @@
 //! the signals comes that ask us to end: then the wait returns an error, and all that was made is undone on the way
 //! out. The signals are held back and read from a descriptor (signalfd(2)), so that none is lost between two waits.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -18,15 +19,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::sys::fds::inherited;
 use crate::sys::signals::is_ignored;
 
 /// The signals that ask a process to end.
 const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 
 thread_local! {
-    /// The descriptor that this thread's waits listen on; -1 when they do not listen.
-    static LISTENED: Cell<RawFd> = const { Cell::new(-1) };
+    /// The descriptor that this thread's waits listen on, if they listen.
+    static LISTENED: RefCell<Option<Rc<SignalFd>>> = const { RefCell::new(None) };
     /// The signal that has ended a wait.
     static HEARD: Cell<Option<i32>> = const { Cell::new(None) };
 }
@@ -58,9 +58,9 @@ impl std::error::Error for Stopped {}
 /// did before; a signal that no wait has read is then delivered.
 #[derive(Debug)]
 pub struct Listening {
-    signals: SignalFd,
+    signals: Rc<SignalFd>,
     before: SigSet,
-    outer: RawFd,
+    outer: Option<Rc<SignalFd>>,
 }
 
 /// Begins to listen. A signal that our caller ignores (nohup(1)) is ignored here too.
@@ -70,10 +70,10 @@ pub struct Listening {
 pub fn listen() -> Result<Listening, nix::errno::Errno> {
     let mut set = SigSet::empty();
     ENDING.iter().filter(|signal| !is_ignored(**signal as i32)).for_each(|signal| set.add(*signal));
-    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let signals = Rc::new(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?);
     let before = SigSet::thread_get_mask()?;
     set.thread_block()?;
-    let outer = LISTENED.replace(signals.as_fd().as_raw_fd());
+    let outer = LISTENED.replace(Some(Rc::clone(&signals)));
     Ok(Listening { signals, before, outer })
 }
 
@@ -86,8 +86,8 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        debug_assert_eq!(LISTENED.get(), self.signals.as_fd().as_raw_fd(), "listeners end in the reverse order");
-        LISTENED.set(self.outer);
+        let own = LISTENED.replace(self.outer.take());
+        debug_assert!(own.is_some_and(|own| Rc::ptr_eq(&own, &self.signals)), "listeners end in the reverse order");
         // the mask is one that the kernel gave us
         let _ = self.before.thread_set_mask();
     }
@@ -102,12 +102,10 @@ pub fn heard() -> Option<i32> {
 ///
 /// # Errors
 /// A signal asks us to end, or poll(2) fails.
-pub fn ready<'f>(fds: &[(BorrowedFd<'f>, PollFlags)], deadline: Option<Instant>) -> Result<bool, Stopped> {
-    let listened = LISTENED.get();
-    let mut polled: Vec<PollFd<'f>> = fds.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
-    if listened >= 0 {
-        polled.push(PollFd::from_borrowed_fd(inherited(listened), PollFlags::IN));
-    }
+pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> Result<bool, Stopped> {
+    let listened = LISTENED.with_borrow(Clone::clone);
+    let mut polled: Vec<PollFd<'_>> = fds.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+    polled.extend(listened.as_deref().map(|signals| PollFd::new(signals, PollFlags::IN)));
     loop {
         let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
         match poll(&mut polled, left.as_ref()) {
@@ -121,7 +119,7 @@ pub fn ready<'f>(fds: &[(BorrowedFd<'f>, PollFlags)], deadline: Option<Instant>)
         if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) {
             return Ok(true);
         }
-        if let Some(number) = taken(listened) {
+        if let Some(number) = listened.as_deref().and_then(taken) {
             HEARD.set(Some(number));
             return Err(Stopped::Signal(number));
         }
@@ -149,7 +147,7 @@ pub fn pause(time: Duration) -> Result<(), Stopped> {
 /// # Errors
 /// Those of `ready`.
 pub fn check() -> Result<(), Stopped> {
-    if LISTENED.get() < 0 { Ok(()) } else { pause(Duration::ZERO) }
+    if LISTENED.with_borrow(Option::is_none) { Ok(()) } else { pause(Duration::ZERO) }
 }
 
 /// Takes an exclusive flock(2), asking again with growing pauses; false when the deadline has passed.
@@ -263,9 +261,9 @@ fn address(path: &Path) -> Result<rustix::net::SocketAddrUnix, Errno> {
 }
 
 /// The signal that is there to be read; None when somebody else has read it.
-fn taken(listened: RawFd) -> Option<i32> {
+fn taken(listened: &SignalFd) -> Option<i32> {
     let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
-    match rustix::io::read(inherited(listened), &mut info) {
+    match rustix::io::read(listened, &mut info) {
         // its first field is ssi_signo
         Ok(length) if length == info.len() => {
             i32::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok()
@@ -333,7 +331,7 @@ mod tests {
         assert_eq!(contents(&path).unwrap().len(), 100_000_000);
         // as a shell hands over what a program writes
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let here = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let here = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
         std::thread::spawn(move || {
             let mut writer = File::from(writer);
             let zeros = [0; 1 << 16];

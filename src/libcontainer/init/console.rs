@@ -6,6 +6,7 @@ use rustix::fs::{FileType, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::pty::OpenptFlags;
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::Winsize;
 
 use super::mounts::note;
@@ -13,7 +14,6 @@ use super::protocol::send_beside;
 use super::resolve::{open_path, open_target_without_links_into_binds};
 use super::{Outcome, Prepared, Trouble};
 use crate::plan::step::{Console, ConsoleDevice, Target};
-use crate::sys::fds::become_stdio;
 
 /// statfs(2)'s f_type of a devpts.
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
@@ -37,10 +37,9 @@ pub(super) fn make(prepared: &Prepared<'_>, console: &Console) -> Outcome {
     if console.uid != 0 {
         rustix::fs::fchown(&slave, Some(Uid::from_raw(console.uid)), None)?;
     }
-    for number in 0..3 {
-        become_stdio(slave.as_fd(), number)?;
-    }
-    Ok(())
+    dup2_stdin(&slave)?;
+    dup2_stdout(&slave)?;
+    Ok(dup2_stderr(&slave)?)
 }
 
 /// The one ptmx that belongs to the container: a devpts's inode 2, device 5:2.

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
+use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::{Outcome, Prepared, Trouble, protocol};
@@ -101,8 +102,7 @@ const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
 /// /dev/stdout of an image. A pipe without a name is its holders' alone. Everything else, a terminal, a device, a file, a
 /// fifo or a socket, outlives the container and stays its owner's. Our own terminal belongs to the user already (`Console`).
 pub(super) fn own_stdio(uid: u32) -> Outcome {
-    for number in 0..3 {
-        let fd = crate::sys::fds::inherited(number);
+    for fd in [stdin(), stdout(), stderr()] {
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };
         let fifo = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo;
         if !fifo || stat.st_uid == uid || !rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == PIPEFS_MAGIC) {
@@ -186,7 +186,7 @@ mod tests {
             instruction(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
         ];
         rustix::thread::set_no_new_privs(true).unwrap();
-        load(&Program::from_bytes(&program.concat()), 0).unwrap();
+        load(&Program::from_bytes(&program.concat()).unwrap(), 0).unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::protocol::retry;
 use super::{Outcome, Prepared, Trouble};
@@ -184,27 +185,11 @@ pub(super) fn close_fds(prepared: &Prepared<'_>, first: u32, kept: &Kept) -> Out
     let number = |slot: &Slot| prepared.fd(*slot).ok().map(|fd| fd.as_raw_fd());
     let host_proc = kept.host_proc.then(|| prepared.proc.as_fd().as_raw_fd());
     let kept = kept.slots.iter().filter_map(number).chain(host_proc).chain([prepared.talk.as_raw_fd()]);
-    sys::fds::close_but(first, kept)?;
+    sys::fds::close_but(prepared.alone, first, kept)?;
     if let Some((soft, hard)) = prepared.nofile {
         sys::sched::set_limit(0, libc::RLIMIT_NOFILE, soft, hard)?;
     }
     Ok(())
-}
-
-fn close_on_exec(first: u32) -> Outcome {
-    match sys::fds::close_on_exec_from(first) {
-        Ok(()) => Ok(()),
-        // KERNEL(5.11): CLOSE_RANGE_CLOEXEC; older, or a filter that does not know it (a hook's, at start): one by one, as
-        // far as descriptors can be here
-        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
-            for number in first..65536 {
-                let fd = sys::fds::inherited(i32::try_from(number).unwrap_or(i32::MAX));
-                let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
-            }
-            Ok(())
-        }
-        Err(other) => Err(other.into()),
-    }
 }
 
 /// Finds out now, at create, what `exec` would find out only at start.
@@ -231,12 +216,10 @@ pub(super) fn find(exec: &Exec) -> Outcome {
 /// Tries the candidates as execvp(3) does: the last telling error is the answer.
 pub(super) fn exec(prepared: &Prepared<'_>, exec: &Exec) -> Outcome {
     let home = prepared.left.home.borrow();
-    if let Ok(entry) = CStr::from_bytes_until_nul(&home) {
-        exec.env.fill_spare(entry);
-    }
+    let home = CStr::from_bytes_until_nul(&home).ok();
     let mut error = Trouble::from(Errno::NOENT);
     for (n, path) in exec.candidates.iter().enumerate() {
-        match sys::exec::execve(path, &exec.args, &exec.env) {
+        match sys::exec::execve(path, &exec.args, &exec.env, home) {
             errno if goes_on(exec, errno) => {}
             errno => error = of_candidate(n, errno),
         }
@@ -272,11 +255,6 @@ pub(super) fn hooks(
         state: prepared.fd(state)?,
         output: prepared.fd(output)?,
     };
-    let home = prepared.left.home.borrow();
-    if let Ok(entry) = CStr::from_bytes_until_nul(&home) {
-        let without = hooks.iter().filter(|hook| hook.env_of == EnvOf::Process);
-        without.for_each(|hook| hook.env.fill_spare(entry));
-    }
     for (n, hook) in hooks.iter().enumerate() {
         if let Some((errno, ending)) = run_hook(prepared, hook, &around)? {
             let mut said = Said::default();
@@ -331,12 +309,11 @@ impl Ending {
 
 fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Outcome<Option<(Errno, Ending)>> {
     rustix::fs::seek(around.state, rustix::fs::SeekFrom::Start(0))?;
-    let pid = sys::clone::fork()?;
-    if pid == 0 {
+    let pid = sys::clone::fork(|_| {
         let Err((call, errno)) = become_hook(prepared, hook, around);
         prepared.page.hook_has_not_begun(call, errno);
-        sys::clone::exit(if errno == Errno::NOENT { 127 } else { 126 });
-    }
+        sys::clone::exit(if errno == Errno::NOENT { 127 } else { 126 })
+    })?;
     let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let deadline = hook.timeout.map(|seconds| Timespec { tv_sec: seconds.into(), tv_nsec: 0 });
@@ -366,16 +343,18 @@ fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>)
     let _ = rustix::process::setpgid(None, None);
     // as with runc: in the container's root
     around.root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
-    sys::fds::become_stdio(around.state, 0)
-        .and_then(|()| sys::fds::become_stdio(around.output, 1))
-        .and_then(|()| sys::fds::become_stdio(around.output, 2))
+    dup2_stdin(around.state)
+        .and_then(|()| dup2_stdout(around.output))
+        .and_then(|()| dup2_stderr(around.output))
         .map_err(|errno| (1, errno))?;
     // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
-    close_on_exec(3).map_err(|trouble| (2, trouble.errno))?;
+    sys::fds::close_on_exec_from(3).map_err(|errno| (2, errno))?;
     for step in &hook.confine {
         super::perform(prepared, step).map_err(|trouble| (3, trouble.errno))?;
     }
-    Err((4, sys::exec::execve(&hook.path, &hook.args, &hook.env)))
+    let home = prepared.left.home.borrow();
+    let home = CStr::from_bytes_until_nul(&home).ok().filter(|_| hook.env_of == EnvOf::Process);
+    Err((4, sys::exec::execve(&hook.path, &hook.args, &hook.env, home)))
 }
 
 /// A short text put together without asking for memory.

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use crate::plan::step::{Limit, Slot, Step, What};
 use crate::sys::bounded::Bounded;
+use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
 use crate::sys::mount::Reach;
 use crate::sys::page::Page;
@@ -46,13 +47,15 @@ pub struct Prepared<'a> {
     /// Where each mount is written to before it is attached, if it is attached on the host (`container/mounted.rs`).
     pub mounted: Option<BorrowedFd<'a>>,
     /// Our end of the socket to the runtime process.
-    pub talk: OwnedFd,
+    pub talk: BorrowedFd<'a>,
     /// How far we have come, for the runtime to see when we are killed.
     pub page: &'a Page,
     /// The steps of the bridge (none in most cases), then those of init, counted through.
     pub steps: [&'a [Step]; 2],
     /// What steps leave for later ones.
-    pub left: Left,
+    pub left: &'a Left,
+    /// That this process is a child.
+    pub alone: &'a Alone,
 }
 
 /// A source in the container's root. It may be there only through an earlier mount.
@@ -142,6 +145,11 @@ impl Prepared<'_> {
         self.fds.get(slot.0).and_then(Option::as_ref).map(OwnedFd::as_fd).ok_or(Trouble::from(Errno::BADF))
     }
 
+    /// Puts another file into `slot`.
+    fn replace(&self, slot: Slot, new: &OwnedFd) -> Outcome {
+        Ok(crate::sys::fds::replace(self.alone, self.fd(slot)?, new)?)
+    }
+
     /// What is opened only now, if it is this one.
     fn late(&self, slot: Slot) -> Option<&Late> {
         self.late.iter().find(|late| late.slot == slot)
@@ -189,11 +197,13 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Loopback => Ok(crate::sys::net::loopback_up()?),
         What::BecomeRoot => credentials::become_root(),
         // the runtime finds the pid in the page as soon as init asks something
-        What::Spawn(new) => Ok(crate::sys::clone::replace_by_sibling(new.0, prepared.page.place_of_init())?),
+        What::Spawn(new) => {
+            Ok(crate::sys::clone::replace_by_sibling(prepared.alone, new.0, prepared.page.place_of_init())?)
+        }
         What::Signals => Ok(crate::sys::signals::reset()?),
         What::Undumpable => credentials::undumpable(),
         What::Session => Ok(rustix::process::setsid().map(drop)?),
-        What::ControllingTerminal => Ok(rustix::process::ioctl_tiocsctty(crate::sys::fds::inherited(0))?),
+        What::ControllingTerminal => Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?),
         What::Keyring(name) => credentials::keyring(name),
         What::Label { file, value } => Ok(prepared.proc.write_own(file, value.to_bytes())?),
         What::Propagate { path, flags } => Ok(crate::sys::mount::set_propagation(path, *flags)?),

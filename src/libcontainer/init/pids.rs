@@ -19,6 +19,7 @@ use super::protocol::{retry, send_beside};
 use super::{Outcome, Trouble, credentials, root};
 use crate::plan::step::CapabilitySets;
 use crate::sys;
+use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
 use crate::wire::{Failure, UP_SIZE, Up};
 
@@ -51,10 +52,10 @@ pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) 
     let users = UserNamespaces::of(proc);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    if sys::clone::fork()? == 0 {
-        let made = enter(pids, theirs.as_fd(), users).and_then(|()| member(theirs.as_fd(), fstype));
+    sys::clone::fork(|alone| {
+        let made = enter(alone, pids, theirs.as_fd(), users).and_then(|()| member(theirs.as_fd(), fstype));
         sys::clone::exit(tell(theirs.as_fd(), made))
-    }
+    })?;
     // ORDER: the end of the stream must be seen when the child is gone
     drop(theirs);
     let received = receive(&ours);
@@ -63,9 +64,9 @@ pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) 
 }
 
 /// Leaves all that is the host's, gives up what it may do, and only then enters.
-fn enter(pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserNamespaces) -> Outcome {
+fn enter(alone: &Alone, pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserNamespaces) -> Outcome {
     leave_all_mounts()?;
-    sys::fds::close_but(0, [pids.as_raw_fd(), talk.as_raw_fd()].into_iter())?;
+    sys::fds::close_but(alone, 0, [pids.as_raw_fd(), talk.as_raw_fd()].into_iter())?;
     give_up_all_but_admin()?;
     sys::clone::setns(pids, libc::CLONE_NEWPID as u64)?;
     // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off, that one capability stays:
@@ -78,7 +79,7 @@ fn enter(pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserNamespaces) -> O
     }
     // ORDER: a change of ids or capabilities makes dumpable what fs.suid_dumpable says
     credentials::undumpable()?;
-    Ok(sys::fds::close_but(0, [talk.as_raw_fd()].into_iter())?)
+    Ok(sys::fds::close_but(alone, 0, [talk.as_raw_fd()].into_iter())?)
 }
 
 /// A mount namespace that has an empty directory and nothing else. setns(2) leads to the root of the mount namespace whoever has
@@ -113,11 +114,11 @@ fn give_up_all_but_admin() -> Outcome {
 
 /// Only children are members; this one waits for its own, so that it is gone when the mount is there.
 fn member(talk: BorrowedFd<'_>, fstype: &CStr) -> Outcome {
-    if sys::clone::fork()? == 0 {
+    sys::clone::fork(|_| {
         let opened = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(Trouble::from);
         let sent = opened.and_then(|context| send_beside(talk, &[0], context.as_fd()));
         sys::clone::exit(tell(talk, sent))
-    }
+    })?;
     while retry(|| rustix::process::wait(rustix::process::WaitOptions::empty())).is_ok() {}
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, read, write};
@@ -28,7 +28,7 @@ pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
     let mut go = [0u8; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = retry(|| recvmsg(&prepared.talk, &mut [IoSliceMut::new(&mut go)], &mut control, RecvFlags::CMSG_CLOEXEC));
+    let got = retry(|| recvmsg(prepared.talk, &mut [IoSliceMut::new(&mut go)], &mut control, RecvFlags::CMSG_CLOEXEC));
     if !got.is_ok_and(|got| got.bytes == 1) {
         sys::clone::exit(1)
     }
@@ -36,13 +36,13 @@ pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    Ok(sys::fds::replace(prepared.fd(Slot(slot as usize))?, &tree.ok_or(Errno::BADF)?)?)
+    prepared.replace(Slot(slot as usize), &tree.ok_or(Errno::BADF)?)
 }
 
 /// Sends a detached mount, whose ids are then mapped.
 pub(super) fn map_ids(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
     let slot = u32::try_from(namespace.0).map_err(|_| Errno::BADF)?;
-    send_beside(prepared.talk.as_fd(), &Up::Request(Request::MapIds(slot)).encode(), mount)?;
+    send_beside(prepared.talk, &Up::Request(Request::MapIds(slot)).encode(), mount)?;
     await_go(prepared)
 }
 
@@ -67,7 +67,7 @@ pub(super) fn ready(prepared: &Prepared<'_>) -> Outcome {
 /// A word that does not get through ends init: who does not hear it would wait for ever.
 fn tell(prepared: &Prepared<'_>, up: &Up) -> Outcome {
     let packet = up.encode();
-    match retry(|| write(&prepared.talk, &packet)) {
+    match retry(|| write(prepared.talk, &packet)) {
         Ok(length) if length == packet.len() => Ok(()),
         Ok(_) => Err(Trouble::saying(NOT_DONE, "write")),
         Err(errno) => Err(Trouble::saying(errno, "write")),
@@ -76,7 +76,7 @@ fn tell(prepared: &Prepared<'_>, up: &Up) -> Outcome {
 
 pub(super) fn await_go(prepared: &Prepared<'_>) -> Outcome {
     let mut go = [0u8; 1];
-    match retry(|| read(&prepared.talk, &mut go)) {
+    match retry(|| read(prepared.talk, &mut go)) {
         Ok(1) => Ok(()),
         // the runtime has ended or wants us gone: nobody is left to hear why
         Ok(_) | Err(Errno::CONNRESET) => sys::clone::exit(1),
@@ -94,7 +94,8 @@ pub(super) fn load_filter(prepared: &Prepared<'_>, flags: u32) -> Outcome {
         return Ok(());
     }
     // ORDER: before the filter, which is then only ours
-    let fd_sender = sys::fd_sender::begin(prepared.talk.as_fd(), &Up::Request(Request::SeccompListener).encode())?;
+    let talk = rustix::io::fcntl_dupfd_cloexec(prepared.talk, 0)?;
+    let fd_sender = sys::fd_sender::begin(talk, &Up::Request(Request::SeccompListener).encode())?;
     if let Some(listener) = sys::seccomp::load(program, flags)? {
         fd_sender.send(listener);
     }
@@ -128,7 +129,7 @@ pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: Aft
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
     prepared.page.has_failed(&packet);
     let told = match prepared.left.answer.get() {
-        None => retry(|| write(&prepared.talk, &packet)),
+        None => retry(|| write(prepared.talk, &packet)),
         Some(answer) => retry(|| write(prepared.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
     };
     if after == After::Look {
@@ -157,7 +158,7 @@ pub(super) enum After {
 fn until_looked_at(prepared: &Prepared<'_>) -> Outcome {
     let until = match prepared.left.fifo.get() {
         Some(fifo) => prepared.fd(fifo)?,
-        None => prepared.talk.as_fd(),
+        None => prepared.talk,
     };
     let second = Timespec { tv_sec: 1, tv_nsec: 0 };
     rustix::event::poll(&mut [PollFd::from_borrowed_fd(until, PollFlags::IN)], Some(&second))?;

@@ -385,7 +385,7 @@ pub(super) fn open_late(prepared: &Prepared<'_>, late: &Late) -> Outcome {
         }
         other => other?,
     };
-    crate::sys::fds::replace(prepared.fd(late.slot)?, &file)?;
+    prepared.replace(late.slot, &file)?;
     copy(prepared, late.slot, late.reach)?;
     match late.ids {
         LateIds::Own => Ok(()),
@@ -406,7 +406,7 @@ pub(super) fn find(prepared: &Prepared<'_>, slot: Slot) -> Outcome {
     if (was.st_dev, was.st_ino) != (is.st_dev, is.st_ino) {
         return Err(Trouble::saying(Errno::STALE, "it is another file now"));
     }
-    Ok(crate::sys::fds::replace(there, &here)?)
+    prepared.replace(slot, &here)
 }
 
 /// `/proc/self/fd/N`.
@@ -426,7 +426,7 @@ pub(super) fn copy(prepared: &Prepared<'_>, slot: Slot, reach: Reach) -> Outcome
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     match rustix::mount::open_tree(source, c"", flags | below) {
-        Ok(tree) => Ok(crate::sys::fds::replace(source, &tree)?),
+        Ok(tree) => prepared.replace(slot, &tree),
         // what lies on a directory that somebody else has mounted must not be uncovered (mount_namespaces(7))
         Err(Errno::INVAL) if reach == Reach::One => {
             Err(Trouble::saying(Errno::INVAL, "something is mounted below it, which only rbind may take along"))
@@ -438,5 +438,5 @@ pub(super) fn copy(prepared: &Prepared<'_>, slot: Slot, reach: Reach) -> Outcome
 /// An empty directory that stays so.
 pub(super) fn empty(prepared: &Prepared<'_>, slot: Slot, label: Option<&CStr>) -> Outcome {
     let tree = crate::sys::mount::empty(label)?;
-    Ok(crate::sys::fds::replace(prepared.fd(slot)?, &tree)?)
+    prepared.replace(slot, &tree)
 }

@@ -1,8 +1,9 @@
 //! The clone: one call that makes the first child, in its namespaces and, where the kernel can, in its cgroup. Where it
 //! cannot (version 1), the child goes there itself, before all else.
 
+use std::convert::Infallible;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
 use rustix::io::Errno;
@@ -18,9 +19,9 @@ use crate::config::{At, Warning};
 use crate::error::{Context, Result, error};
 use crate::init::{self, Prepared};
 use crate::plan::failure::words;
-use crate::plan::step::What;
+use crate::plan::step::{Step, What};
 use crate::plan::{Dumpable, OomScore, Plan};
-use crate::sys::clone::{Alone, Side, clone, exit};
+use crate::sys::clone::{Alone, clone, exit};
 use crate::sys::command_line::CommandLine;
 use crate::sys::host_proc::HostProc;
 use crate::sys::page::Page;
@@ -47,13 +48,12 @@ impl Opened {
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| error!("socketpair: {}", words(errno)))?;
         // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
-        let (mount, by) = protected.into_parts();
-        let mount = mount.filter(|_| !can_be_seen(plan));
-        let flags = plan.clone_args.new.0;
+        let (mount, mut by) = protected.into_parts();
+        let mut mount = mount.filter(|_| !can_be_seen(plan));
         // one at a time: what is lent to a child for the moment of its clone is the process's, and other threads make children too
         let one = CLONING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
-        let (tasks_files, mut to_enter) = cgroup.map(|cgroup| tasks_files(cgroup, plan)).unwrap_or_default();
+        let (mut tasks_files, mut to_enter) = cgroup.map(|cgroup| tasks_files(cgroup, plan)).unwrap_or_default();
         let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
         let steps: [&[_]; 2] = [&plan.bridge, &plan.init];
         let left = init::Left::by(steps);
@@ -63,61 +63,65 @@ impl Opened {
                 .map_err(|errno| error!("prctl PR_SET_DUMPABLE 0: {}", words(errno)))?;
         }
         let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
-        let (side, cloned) = clone_into(flags, cgroup);
-        if let Ok(Side::Child(alone)) = &side {
-            self.protect(plan, alone, &by, &theirs);
-            strings.overwrite();
-        } else {
-            signals::block_again(blocked);
-            if ours_alone {
-                open_again();
-            }
-            // ours again; the child keeps it
-            score.iter().for_each(|score| score.back(&self.proc));
-            drop((one, affinity));
+        let mut ours = Some(ours);
+        let cloned = clone_into(plan.clone_args.new.0, cgroup, |alone| {
+            self.protect(plan, alone, &mut by, &theirs);
+            strings.overwrite(alone);
+            // the end of the stream must be seen when the runtime is gone
+            drop((ours.take(), mount.take()));
+            enter(&mut tasks_files, &self.page);
+            init::run(&self.prepared(plan, alone, theirs.as_fd(), steps, &left))
+        });
+        signals::block_again(blocked);
+        if ours_alone {
+            open_again();
         }
-        let side = side.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
-        match side {
-            Side::Child(_) => {
-                // the end of the stream must be seen when the runtime is gone
-                drop((ours, mount));
-                enter(&tasks_files, &self.page);
-                init::run(&Prepared {
-                    fds: &self.fds,
-                    root: plan.root,
-                    late: &self.late,
-                    program: self.program.as_ref(),
-                    limits: &plan.limits,
-                    nofile: self.nofile,
-                    proc: &self.proc,
-                    mounted: self.mounted.as_ref().map(AsFd::as_fd),
-                    talk: theirs,
-                    page: &self.page,
-                    steps,
-                    left,
-                })
-            }
-            Side::Parent(pid, pidfd) => {
-                let pidfd = pidfd.ok_or_else(|| error!("clone gave no pidfd"))?;
-                let child = Child::new(pid, pidfd);
-                drop(theirs);
-                to_enter.by_us.retain(|key| !key.is_empty() || cloned == Cloned::OutsideCgroup);
-                Ok(Launched { plan, opened: self, talk: ours, child, to_enter, mount })
-            }
+        // ours again; the child keeps it
+        score.iter().for_each(|score| score.back(&self.proc));
+        drop((one, affinity));
+        let (pid, pidfd, cloned) =
+            cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
+        let child = Child::new(pid, pidfd);
+        drop(theirs);
+        to_enter.by_us.retain(|key| !key.is_empty() || cloned == Cloned::OutsideCgroup);
+        let talk = ours.ok_or_else(|| error!("the socket to init is closed"))?;
+        Ok(Launched { plan, opened: self, talk, child, to_enter, mount })
+    }
+
+    /// What init is given.
+    fn prepared<'a>(
+        &'a self,
+        plan: &'a Plan,
+        alone: &'a Alone,
+        talk: BorrowedFd<'a>,
+        steps: [&'a [Step]; 2],
+        left: &'a init::Left,
+    ) -> Prepared<'a> {
+        Prepared {
+            fds: &self.fds,
+            root: plan.root,
+            late: &self.late,
+            program: self.program.as_ref(),
+            limits: &plan.limits,
+            nofile: self.nofile,
+            proc: &self.proc,
+            mounted: self.mounted.as_ref().map(AsFd::as_fd),
+            talk,
+            page: &self.page,
+            steps,
+            left,
+            alone,
         }
     }
-}
 
-impl Opened {
-    /// The child's first act, where its parent is a program of somebody else's, which stays as it is: nobody looks into the
-    /// child, and its program can be written by nobody. Nobody in a container sees it before (`can_be_seen`: the bridge).
-    fn protect(&self, plan: &Plan, alone: &Alone, by: &By, talk: &OwnedFd) {
+    /// The child's first act if its parent is somebody else's program, which stays as it is: the child makes itself undumpable,
+    /// and makes sure that nobody can write its program. No container sees the child before (`can_be_seen`: the bridge).
+    fn protect(&self, plan: &Plan, alone: &Alone, by: &mut By, talk: &OwnedFd) {
         let done = match by {
             By::Us => return,
             By::Caller => close_to_others(plan.clone_args.dumpable),
             By::Child(image, file) => close_to_others(plan.clone_args.dumpable)
-                .and_then(|()| image.take_in_child(alone, file.as_fd()))
-                .inspect(|()| crate::sys::fds::close(file.as_raw_fd())),
+                .and_then(|()| image.take_in_child(alone, &file.take().ok_or(Errno::BADF)?)),
         };
         if let Err(errno) = done {
             let packet = Up::Failed(Failure { step: NOT_PROTECTED, errno, said: Words::NONE }).encode();
@@ -169,18 +173,22 @@ fn open_again() {
 }
 
 /// The clone, in the best of the cgroup's directories of version 2 that takes the child, or outside of them.
-fn clone_into(flags: u64, cgroup: Option<&Cgroup>) -> (Result<Side, Errno>, Cloned) {
+fn clone_into(
+    flags: u64,
+    cgroup: Option<&Cgroup>,
+    mut child: impl FnMut(&Alone) -> Infallible,
+) -> Result<(i32, OwnedFd, Cloned), Errno> {
     for place in cgroup.into_iter().flat_map(Cgroup::clone_targets) {
-        match clone(flags, Some(place.as_fd())) {
+        match clone(flags, Some(place.as_fd()), &mut child) {
             // EBUSY: the cgroup has given its processes away to others below it
             Err(Errno::BUSY) => {}
             // KERNEL(5.7): CLONE_INTO_CGROUP; EACCES: it is ours, and what is above us and it is not. EPERM may be about the
             // namespaces, and is then met again
             Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => break,
-            result => return (result, Cloned::IntoCgroup),
+            cloned => return cloned.map(|(pid, pidfd)| (pid, pidfd, Cloned::IntoCgroup)),
         }
     }
-    (clone(flags, None), Cloned::OutsideCgroup)
+    clone(flags, None, child).map(|(pid, pidfd)| (pid, pidfd, Cloned::OutsideCgroup))
 }
 
 /// Where the child was cloned, on version 2.
@@ -192,15 +200,15 @@ enum Cloned {
     OutsideCgroup,
 }
 
-/// What the child goes through into its cgroups of version 1, and what is left to be done about the others.
-fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, ToEnter) {
+/// The files by which the child enters its cgroups of version 1, and which of its cgroups the runtime must put it into.
+fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<Option<OwnedFd>>, ToEnter) {
     let (mut tasks_files, mut to_enter) = (Vec::new(), ToEnter::default());
     // a unit that is to be started takes the child into the hierarchies that are systemd's
     let starts = plan.cgroup.as_ref().is_some_and(|cgroup| cgroup.placement.unit.is_some());
     for key in cgroup.paths().keys().filter(|key| !(starts && matches!(key.as_str(), "" | "systemd"))) {
         match cgroup.tasks_file(key) {
             Some(tasks_file) => {
-                tasks_files.push(tasks_file);
+                tasks_files.push(Some(tasks_file));
                 to_enter.by_itself.push(key.clone());
             }
             None => to_enter.by_us.push(key.clone()),
@@ -209,12 +217,12 @@ fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<OwnedFd>, ToEnter) {
     (tasks_files, to_enter)
 }
 
-/// The child enters, closes the tasks_files, and notes how far it has come: what it cannot enter is left to the runtime, which
-/// tells why. The list itself stays as it is: a child gives no memory back.
-fn enter(tasks_files: &[OwnedFd], page: &Page) {
-    let entered = tasks_files.iter().take_while(|tasks_file| rustix::io::write(tasks_file, b"0").is_ok()).count();
-    tasks_files.iter().for_each(|tasks_file| crate::sys::fds::close(tasks_file.as_raw_fd()));
-    page.has_entered(u32::try_from(entered).unwrap_or(0));
+/// The child enters its cgroups, closes the files, and notes how many it has entered. The runtime tries the others again, and
+/// reports why it failed. The list is not freed: a child does not use the heap.
+fn enter(tasks_files: &mut [Option<OwnedFd>], page: &Page) {
+    let entered = tasks_files.iter().flatten().take_while(|file| rustix::io::write(file, b"0").is_ok()).count();
+    tasks_files.iter_mut().for_each(|file| drop(file.take()));
+    page.has_entered(entered);
 }
 
 /// Our own score, lent to the child for the moment of the clone: who is not root writes that of nobody else.

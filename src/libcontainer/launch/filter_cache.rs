@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn the_kernel_takes_a_stock_profile_and_does_what_it_says() {
         let filter = stock_filter();
-        let program = Program::from_bytes(&filter.compile().unwrap());
+        let program = Program::from_bytes(&filter.compile().unwrap()).unwrap();
         // a filter is a thread's own: the others of this test do not notice
         let said = std::thread::spawn(move || {
             rustix::thread::set_no_new_privs(true).unwrap();

@@ -250,8 +250,7 @@ impl Rtnetlink {
         self.0.send(&bytes, 0).map_err(|error| error!("{}", kernel_words(&error)))?;
         let mut heard = Vec::new();
         loop {
-            let socket = crate::sys::fds::inherited(self.0.as_raw_fd());
-            if !wait::readable(socket, Some(Instant::now() + wait::PATIENCE))? {
+            if !wait::readable(self.0.as_fd(), Some(Instant::now() + wait::PATIENCE))? {
                 bail!("the kernel does not answer on its netlink socket in 10 s");
             }
             let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;

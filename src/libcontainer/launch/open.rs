@@ -95,7 +95,10 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
     net_devices::must_be_there(plan)?;
     pids_belong_to_users(plan, &fds)?;
     let program = match &plan.filter {
-        Some(filter) => Some(Program::from_bytes(&filter_cache::program(filter, root)?)),
+        Some(filter) => {
+            let program = Program::from_bytes(&filter_cache::program(filter, root)?);
+            Some(program.map_err(|errno| error!("linux.seccomp: {}", words(errno)))?)
+        }
         None => None,
     };
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;

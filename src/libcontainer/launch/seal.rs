@@ -2,22 +2,13 @@
 //! an interpreter: the file there cannot be opened for writing, neither now nor when we are long gone.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::io::Errno;
-use rustix::mount::OpenTreeFlags;
 
 use crate::error::{Result, bail, error};
 use crate::plan::failure::words;
 use crate::sys::exec::{Strings, execveat};
-use crate::sys::image::{self, Image};
-use crate::sys::mount::{Attributes, Reach, set_attributes};
-
-const OWN: &std::ffi::CStr = c"/proc/self/exe";
-/// The seals that a copy has beside the one against writing.
-const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK).union(SealFlags::SEAL);
+use crate::sys::image::{self, Image, OwnFile};
 
 /// The proof of it, which every launch needs.
 #[derive(Debug)]
@@ -33,8 +24,8 @@ pub struct Protected {
 pub(super) enum By {
     /// This process, for itself and its children.
     Us,
-    /// The child, as the first thing it does: it maps our program anew from this file.
-    Child(Box<Image>, OwnedFd),
+    /// The child, as the first thing it does: it maps our program again from this file, and closes it.
+    Child(Box<Image>, Option<OwnFile>),
     /// Our caller.
     Caller,
 }
@@ -52,10 +43,12 @@ impl Protected {
     pub fn in_child() -> Result<Protected> {
         let failed = |errno| error!("protect our own binary: {}", words(errno));
         let image = Image::of_now().map_err(failed)?;
-        // no CAP_SYS_ADMIN, or an old kernel: a copy in memory
-        let file = read_onlymount().and_then(|mount| Ok((reopened(&mount)?, Some(mount))));
-        let (file, mount) = file.or_else(|_| Ok((sealed_copy()?, None))).map_err(failed)?;
-        Ok(Protected { mount, by: By::Child(Box::new(image), file) })
+        let (file, mount) = match OwnFile::by_read_only_mount() {
+            Ok((file, mount)) => (file, Some(mount)),
+            // no CAP_SYS_ADMIN, or an old kernel: a copy in memory
+            Err(_) => (OwnFile::sealed_copy().map_err(failed)?, None),
+        };
+        Ok(Protected { mount, by: By::Child(Box::new(image), Some(file)) })
     }
 
     /// Splits what must be closed before the container can see us from what the child needs.
@@ -76,19 +69,22 @@ impl Protected {
 /// # Errors
 /// Neither way works.
 pub fn protect() -> Result<Protected> {
-    let mapped = read_onlymount().and_then(|mount| {
-        image::take_from(reopened(&mount)?.as_fd())?;
+    let mapped = OwnFile::by_read_only_mount().and_then(|(file, mount)| {
+        image::take_from(&file)?;
         Ok(mount)
     });
     match mapped {
         Ok(mount) => Ok(Protected { mount: Some(mount), by: By::Us }),
-        Err(_) if is_sealed() => Ok(Protected { mount: None, by: By::Us }),
+        Err(_) if image::is_sealed() => Ok(Protected { mount: None, by: By::Us }),
         // no CAP_SYS_ADMIN, several threads, or an old kernel
-        Err(_) => run_again(sealed_copy().map_err(|errno| error!("sealed copy of our own binary: {}", words(errno)))?),
+        Err(_) => {
+            let copy = OwnFile::sealed_copy();
+            run_again(&copy.map_err(|errno| error!("sealed copy of our own binary: {}", words(errno)))?)
+        }
     }
 }
 
-fn run_again(own: OwnedFd) -> Result<Protected> {
+fn run_again(own: &OwnFile) -> Result<Protected> {
     let args = strings(std::env::args_os().map(OsStringExt::into_vec))?;
     let env = strings(std::env::vars_os().map(|(name, value)| {
         let mut entry = name.into_vec();
@@ -102,38 +98,4 @@ fn run_again(own: OwnedFd) -> Result<Protected> {
 
 fn strings(list: impl Iterator<Item = Vec<u8>>) -> Result<Strings> {
     Ok(Strings::of(list.map(CString::new).collect::<Result<Vec<_>, _>>()?))
-}
-
-/// True when we run from a sealed copy in memory. Nobody can remove a seal (fcntl(2), F_ADD_SEALS).
-fn is_sealed() -> bool {
-    let seals = rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .and_then(rustix::fs::fcntl_get_seals);
-    seals.is_ok_and(|seals| seals.contains(FIXED_SIZE) && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE))
-}
-
-fn read_onlymount() -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = rustix::mount::open_tree(CWD, OWN, flags)?;
-    let attributes =
-        Attributes { set: libc::MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..Attributes::default() };
-    set_attributes(mount.as_fd(), &attributes, Reach::One)?;
-    Ok(mount)
-}
-
-/// A mount that is one file cannot be mapped: its file must be opened.
-fn reopened(mount: &OwnedFd) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(format!("/proc/self/fd/{}", mount.as_raw_fd()), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-}
-
-fn sealed_copy() -> Result<OwnedFd, Errno> {
-    let own = rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let copy = rustix::fs::memfd_create(c"coracle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    while rustix::fs::sendfile(&copy, &own, None, 1 << 24)? > 0 {}
-    match rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | FIXED_SIZE) {
-        // the kernel itself is still holding a page, as it may on a busy machine; nobody has a writable mapping, and nobody
-        // gets one any more
-        Err(Errno::BUSY) => rustix::fs::fcntl_add_seals(&copy, SealFlags::FUTURE_WRITE | FIXED_SIZE)?,
-        other => other?,
-    }
-    Ok(copy)
 }

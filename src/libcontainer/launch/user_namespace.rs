@@ -12,7 +12,7 @@ use crate::config::At;
 use crate::error::{Context, Result, error};
 use crate::plan::IdMaps;
 use crate::plan::failure::words;
-use crate::sys::clone::{Side, clone, exit};
+use crate::sys::clone::{clone, exit};
 use crate::sys::host_proc::HostProc;
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
@@ -27,17 +27,16 @@ pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<Owned
     of_process(child.0.pid).with_context(|| at.to_string())
 }
 
-/// A child in a new user namespace, which ends with the other end of its pipe, whatever becomes of us.
-fn waiting_child() -> Result<(Child, OwnedFd), Errno> {
+/// A child in a new user namespace, and our end of a pipe. The child ends when that is closed, which the kernel does if we end.
+fn waiting_child() -> Result<(Child, Option<OwnedFd>), Errno> {
     let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    match clone(NEWUSER, None)? {
-        Side::Child(_) => {
-            drop(ours);
-            while rustix::io::read(&theirs, &mut [0u8; 1]) == Err(Errno::INTR) {}
-            exit(0)
-        }
-        Side::Parent(pid, pidfd) => Ok((Child::new(pid, pidfd.ok_or(Errno::NOSYS)?), ours)),
-    }
+    let mut ours = Some(ours);
+    let (pid, pidfd) = clone(NEWUSER, None, |_| {
+        drop(ours.take());
+        while rustix::io::read(&theirs, &mut [0u8; 1]) == Err(Errno::INTR) {}
+        exit(0)
+    })?;
+    Ok((Child::new(pid, pidfd), ours))
 }
 
 /// The user namespace of a process.

@@ -1,24 +1,53 @@
 //! clone3(2), unshare(2), setns(2), _exit(2): making processes and moving between namespaces.
 
+use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicI32;
 
 use rustix::io::Errno;
 
-use super::{checked, owned};
+use super::{checked, heap, owned, trap};
 
-/// Which side of the clone we are on.
-#[derive(Debug)]
-pub enum Side {
-    /// The new process.
-    Child(Alone),
-    /// The process that called: the child's pid in our pid namespace and, where asked for, its pidfd.
-    Parent(i32, Option<OwnedFd>),
+/// The flags of namespaces. Others (CLONE_VM, CLONE_FILES) change what memory and descriptors mean.
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWTIME) as u64;
+
+fn must_be_namespaces(flags: u64) -> Result<(), Errno> {
+    if flags & !NAMESPACES == 0 { Ok(()) } else { Err(Errno::INVAL) }
 }
 
-/// The proof that we are a process that was just made: it has one thread, and memory that nobody else has.
+/// The proof that this process is a child of `clone` or `fork`. Safe code of ours runs in one thread there, in memory that no
+/// other process has. The child never returns to the code that made it, so no owner that it has from its parent is dropped by a
+/// return.
 #[derive(Debug)]
-pub struct Alone(());
+pub struct Alone(PhantomData<*mut ()>);
+
+/// The exit status of a child that panics. Rust uses it for a program that panics.
+const PANICKED: i32 = 101;
+
+/// Ends the child when `work` panics. Without this a panic would unwind into the code of the parent, which the child has a copy
+/// of, and that code would run twice.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        exit(PANICKED)
+    }
+}
+
+/// Runs `work` in a child that was just made.
+fn run_child(work: impl FnOnce(&Alone) -> Infallible) -> ! {
+    heap::forbid();
+    let _end = EndOnPanic;
+    match work(&Alone(PhantomData)) {}
+}
 
 /// linux/sched.h; the libc crate's constant is an int, which it does not fit.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -40,13 +69,22 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Makes a process in new namespaces (`flags`: CLONE_NEW*), made in `cgroup` where one is given (cgroup v2 only).
+/// Runs `child` in a new process, in new namespaces (`flags`: CLONE_NEW*), and in `cgroup` if one is given (cgroup v2 only).
+/// Returns the child's pid in our pid namespace, and its pidfd.
 ///
-/// The caller must be single threaded, or its child must make only syscalls: the child is a copy of this thread alone.
+/// The child has a copy of the calling thread alone. To it, every other thread looks like one that has stopped for ever. So
+/// `child` must make system calls only: it would wait for ever for a lock that another thread held, such as the allocator's
+/// (`heap`).
 ///
 /// # Errors
-/// Those of clone3(2); ENOSYS has already been tried as clone(2) when no cgroup was asked for.
-pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> {
+/// Those of clone3(2). ENOSYS has already been tried as clone(2) when no cgroup was asked for. `INVAL` for a flag that is not
+/// one of a namespace.
+pub fn clone(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce(&Alone) -> Infallible,
+) -> Result<(i32, OwnedFd), Errno> {
+    must_be_namespaces(flags)?;
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
         flags: flags | libc::CLONE_PIDFD as u64,
@@ -58,8 +96,9 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> 
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: args is a valid clone_args of the size given; no stack is passed and CLONE_VM is never set, so the child
-    // continues on its own copy of this stack; pidfd outlives the call.
+    // SAFETY: args is a valid clone_args of the size given, and pidfd outlives the call. No stack is passed and CLONE_VM is not
+    // set (`must_be_namespaces`), so the child continues on its own copy of this stack. There it runs `child`, which never
+    // returns.
     let result = checked(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) });
     let pid = match result {
         // KERNEL(5.3): clone3; older kernels, and seccomp profiles that hide it, know clone(2)
@@ -67,12 +106,12 @@ pub fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side, Errno> 
         other => other?,
     };
     if pid == 0 {
-        super::heap::forbid();
-        return Ok(Side::Child(Alone(())));
+        run_child(child)
     }
+    // KERNEL(5.2): CLONE_PIDFD; an older kernel ignores the flag in clone(2)
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-    let pidfd = unsafe { owned(pidfd.into()) }.ok();
-    Ok(Side::Parent(i32::try_from(pid).unwrap_or(i32::MAX), pidfd))
+    let pidfd = unsafe { owned(pidfd.into()) }.map_err(|_| Errno::NOSYS)?;
+    Ok((i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?, pidfd))
 }
 
 /// clone(2) with the same meaning. Its pidfd comes through the parent_tid argument.
@@ -82,21 +121,23 @@ fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc:
     checked(unsafe { libc::syscall(libc::SYS_clone, flags | exit_signal, 0usize, pidfd, 0usize, 0usize) })
 }
 
-/// Goes on as a new process in new namespaces (`flags`: CLONE_NEW*), a child of our parent (CLONE_PARENT); the old one ends.
-/// The kernel notes the new one's pid in `noted`, as the old one counts, before the new one runs. No signal may have a
-/// handler.
+/// Continues as a new process in new namespaces (`flags`: CLONE_NEW*), a child of our parent (CLONE_PARENT). The old process
+/// ends. The kernel notes the pid of the new process in `noted`, as the old one counts, before the new one runs. No signal may
+/// have a handler.
 ///
-/// Without new namespaces both have the same memory (CLONE_VM), so that nothing is copied: the old one ends in the next
-/// instructions, and touches none of it.
+/// Without new namespaces both processes have the same memory (CLONE_VM), so that nothing is copied. The old one ends in the
+/// next instructions, and does not touch that memory.
 ///
 /// # Errors
-/// Those of clone(2), in the old process.
-pub fn replace_by_sibling(flags: u64, noted: &AtomicI32) -> Result<(), Errno> {
+/// Those of clone(2), in the old process; `INVAL` as for `clone`.
+pub fn replace_by_sibling(_alone: &Alone, flags: u64, noted: &AtomicI32) -> Result<(), Errno> {
+    must_be_namespaces(flags)?;
     let memory = if flags == 0 { libc::CLONE_VM as u64 } else { 0 };
     let flags = flags | memory | libc::CLONE_PARENT as u64 | libc::CLONE_PARENT_SETTID as u64;
     let result: i64;
-    // SAFETY: no stack is passed, so the new process goes on with this one. The old one has a positive result, and then ends
-    // by exit_group(2) without another look at the memory that they share. `noted` is a valid int for the call.
+    // SAFETY: no stack is passed, so the new process continues on this one. The old process sees a positive result, and ends by
+    // exit_group(2) without touching the memory that they share. `noted` is a valid int for the call. The process is a child
+    // (`Alone`), so its end takes no other thread with it.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!(
@@ -152,8 +193,9 @@ pub fn replace_by_sibling(flags: u64, noted: &AtomicI32) -> Result<(), Errno> {
 /// unshare(2) with CLONE_NEW* flags.
 ///
 /// # Errors
-/// Those of unshare(2).
+/// Those of unshare(2); `INVAL` as for `clone`.
 pub fn unshare(flags: u64) -> Result<(), Errno> {
+    must_be_namespaces(flags)?;
     // SAFETY: only namespace flags are passed, which touch no memory and no descriptor of ours.
     checked(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
 }
@@ -167,39 +209,26 @@ pub fn setns(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
     checked(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), flags) }).map(drop)
 }
 
-/// The end of a child: no destructors, no atexit handlers, which belong to the process it was copied from. Where a filter
-/// denies it, the processor ends it: an instruction that is none is the end of pid 1 as well, and no call.
+/// Ends a child. Destructors and atexit(3) handlers do not run: they belong to the process that it was copied from. If a filter
+/// denies the call, an undefined instruction ends the process, pid 1 of a pid namespace too.
 pub fn exit(status: i32) -> ! {
     // SAFETY: exit_group(2) needs nothing, and returns only where a filter denies it.
     unsafe { libc::syscall(libc::SYS_exit_group, status) };
     trap()
 }
 
-/// An instruction that is none, which the kernel makes a SIGILL.
-pub(super) fn trap() -> ! {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: nothing comes after it.
-    unsafe {
-        std::arch::asm!("ud2", options(noreturn))
-    };
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: nothing comes after it.
-    unsafe {
-        std::arch::asm!("udf #0", options(noreturn))
-    };
-}
-
-/// A copy of this process to run one hook in (fork(2)): the pid, or 0 in the copy.
+/// Runs `child` in a copy of this process (fork(2)), as `clone` does. Returns its pid.
 ///
 /// # Errors
 /// Those of clone(2).
-pub fn fork() -> Result<i32, Errno> {
-    // SAFETY: fork semantics by raw clone; the copy makes only syscalls until it execs or exits.
+pub fn fork(child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
+    // SAFETY: no stack is passed and CLONE_VM is not set, so the child continues on its own copy of this stack. There it runs
+    // `child`, which never returns.
     let pid = checked(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as u64, 0usize, 0usize, 0usize, 0usize) })?;
     if pid == 0 {
-        super::heap::forbid();
+        run_child(child)
     }
-    Ok(i32::try_from(pid).unwrap_or(i32::MAX))
+    i32::try_from(pid).map_err(|_| Errno::OVERFLOW)
 }
 
 /// The user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS).
@@ -229,10 +258,57 @@ pub fn parent_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// The kind of namespace (CLONE_NEW*) that a file refers to (ioctl_ns(2), NS_GET_NSTYPE).
 ///
 /// # Errors
-/// ENOTTY when it is no namespace file at all.
+/// ENOTTY when the file is not one of a namespace.
 pub fn namespace_kind(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     const NS_GET_NSTYPE: u64 = 0xb703;
     // SAFETY: the request takes no argument and returns a plain number.
     let kind = checked(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_NSTYPE) })?;
-    Ok(u64::from(u32::try_from(kind).unwrap_or(0)))
+    u64::try_from(kind).map_err(|_| Errno::INVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+    use std::os::fd::AsFd;
+
+    fn status_of(child: impl FnOnce(&Alone) -> Infallible) -> WaitIdStatus {
+        let (_, pidfd) = clone(0, None, child).unwrap();
+        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_panic_ends_the_child_and_does_not_come_back_to_the_parents_code() {
+        assert_eq!(status_of(|_| exit(7)).exit_status(), Some(7));
+        let panicking = || status_of(|_| std::panic::resume_unwind(Box::new(())));
+        // the parent's own unwinding loads what the child needs for its own
+        assert!(std::panic::catch_unwind(|| std::panic::resume_unwind(Box::new(()))).is_err());
+        let own = std::process::id();
+        let status = std::panic::catch_unwind(panicking);
+        if std::process::id() != own {
+            // the child is here, in the code of its parent
+            exit(1)
+        }
+        assert_eq!(status.unwrap().exit_status(), Some(PANICKED));
+        let pid = fork(|_| std::panic::resume_unwind(Box::new(()))).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid);
+        let (_, status) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
+        assert_eq!(status.exit_status(), Some(PANICKED));
+    }
+
+    #[test]
+    fn a_flag_that_is_not_one_of_a_namespace_is_refused() {
+        for flag in [libc::CLONE_VM, libc::CLONE_FILES, libc::CLONE_THREAD, libc::CLONE_SETTLS] {
+            let flag = u64::from(flag.unsigned_abs());
+            assert_eq!(clone(flag, None, |_| exit(0)).err(), Some(Errno::INVAL));
+            assert_eq!(unshare(flag), Err(Errno::INVAL));
+            let refused = status_of(|alone| {
+                exit(match replace_by_sibling(alone, flag, &AtomicI32::new(0)) {
+                    Err(Errno::INVAL) => 5,
+                    _ => 0,
+                })
+            });
+            assert_eq!(refused.exit_status(), Some(5));
+        }
+    }
 }

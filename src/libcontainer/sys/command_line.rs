@@ -1,14 +1,15 @@
-//! The program's own arguments and environment, where the kernel shows them to others (proc_pid_cmdline(5)): the first is
-//! closed to nobody.
+//! The program's own arguments and environment, where the kernel shows them to others (proc_pid_cmdline(5)). Every process can
+//! read the arguments.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use crate::sys::text;
+use super::clone::Alone;
+use super::text;
 
-/// Where the kernel put them: begin of the arguments, end of the environment.
+/// Where the kernel put them: the begin of the arguments and the end of the environment.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandLine {
     begin: usize,
@@ -54,14 +55,15 @@ impl CommandLine {
         }
     }
 
-    /// Overwrites them, in a child that makes no more use of them.
-    pub fn overwrite(self) {
+    /// Overwrites them, in a child, which does not use them any more.
+    pub fn overwrite(self, _alone: &Alone) {
         let length = self.end - self.begin;
-        // SAFETY: the kernel said that the strings of this program lie there, on the stack of the first thread, which is
-        // ours, writable, and never unmapped; after the fork nobody reads arguments or environment.
+        // SAFETY: the kernel said that the strings of this program lie there. That is at the end of the first thread's stack,
+        // which is writable and never unmapped. The child has its own copy and one thread (`Alone`), and reads no argument and
+        // no environment; whoever did would still find strings that end with a NUL.
         let strings = unsafe { std::slice::from_raw_parts_mut(self.begin as *mut u8, length) };
         strings.fill(0);
-        // the last byte stays NUL, or the kernel takes it for a longer title
+        // the last byte stays NUL: otherwise the kernel shows what follows it too
         let shown = SHOWN.len().min(length.saturating_sub(1));
         strings[..shown].copy_from_slice(&SHOWN[..shown]);
     }

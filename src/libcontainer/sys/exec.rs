@@ -35,17 +35,10 @@ impl Strings {
 
     /// Prepares strings that are C strings already.
     pub fn of(owned: Vec<CString>) -> Strings {
-        // two NULLs: the end, and before it one place to fill in after the fork
+        // two NULLs: the end, and before it a spare place for an entry that is known only after the fork (`execve`)
         let ends = [std::ptr::null(), std::ptr::null()];
         let pointers = owned.iter().map(|s| s.as_ptr()).chain(ends).map(Cell::new).collect();
         Strings { owned, pointers }
-    }
-
-    /// Puts `entry` into the spare place at the end. It must live until the exec, which the caller's frame does.
-    pub fn fill_spare(&self, entry: &CStr) {
-        if let Some(spare) = self.pointers.get(self.owned.len()) {
-            spare.set(entry.as_ptr());
-        }
     }
 
     /// The strings, for those who print them.
@@ -60,18 +53,26 @@ impl PartialEq for Strings {
     }
 }
 
-/// execve(2). Returns only when it did not work: ECANCELED where a filter answers with success, without doing it.
-pub fn execve(path: &CStr, args: &Strings, env: &Strings) -> Errno {
-    // SAFETY: path is NUL-terminated, both vectors are NULL-terminated arrays of NUL-terminated strings that live on.
-    checked(unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) })
-        .err()
-        .unwrap_or(Errno::CANCELED)
+/// execve(2), with `more` as the last entry of the environment. Returns only when it did not work: with ECANCELED if a filter
+/// reports success without doing it.
+pub fn execve(path: &CStr, args: &Strings, env: &Strings, more: Option<&CStr>) -> Errno {
+    let spare = env.pointers.get(env.owned.len());
+    let fill = |entry: *const c_char| spare.iter().for_each(|spare| spare.set(entry));
+    fill(more.map_or(std::ptr::null(), CStr::as_ptr));
+    // SAFETY: path is NUL-terminated. Both vectors are NULL-terminated arrays of NUL-terminated strings that live through the
+    // call: those of `owned`, and `more`.
+    let result = checked(unsafe {
+        libc::syscall(libc::SYS_execve, path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr())
+    });
+    // `more` may be gone before the next call
+    fill(std::ptr::null());
+    result.err().unwrap_or(Errno::CANCELED)
 }
 
 /// execveat(2) of an open file. Returns only when it did not work.
 pub fn execveat(file: BorrowedFd<'_>, args: &Strings, env: &Strings) -> Errno {
     // SAFETY: the empty path is NUL-terminated; the vectors are as for execve.
-    unsafe {
+    let result = checked(unsafe {
         libc::syscall(
             libc::SYS_execveat,
             file.as_raw_fd(),
@@ -80,7 +81,6 @@ pub fn execveat(file: BorrowedFd<'_>, args: &Strings, env: &Strings) -> Errno {
             env.pointers.as_ptr(),
             libc::AT_EMPTY_PATH,
         )
-    };
-    // SAFETY: errno's location is a valid thread-local int.
-    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+    });
+    result.err().unwrap_or(Errno::CANCELED)
 }

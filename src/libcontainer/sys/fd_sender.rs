@@ -1,22 +1,22 @@
-//! A thread that sends one descriptor when it is there. A seccomp filter is the thread's that loads it: what init may no
-//! longer do, a thread that was there before still may (seccomp(2)).
+//! A thread that sends one descriptor as soon as it gets one. A seccomp filter restricts the thread that loads it (seccomp(2)):
+//! a thread that was there before may still do what init may not.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-/// As long as a packet may be.
+/// The size of a packet, in bytes.
 const PACKET_SIZE: usize = 256;
 const STACK_SIZE: usize = 16384;
 
-/// What both threads have, in a mapping that is never undone.
+/// What both threads share, in a mapping that is never unmapped.
 #[repr(C, align(16))]
 struct Shared {
-    /// The descriptor to send, plus one; 0 so far.
+    /// The descriptor to send, plus one; 0 as long as there is none.
     number: AtomicI32,
     socket: i32,
     packet: [u8; PACKET_SIZE],
@@ -24,7 +24,6 @@ struct Shared {
 }
 
 /// The thread that waits.
-#[derive(Clone, Copy)]
 pub struct FdSender(&'static Shared);
 
 impl std::fmt::Debug for FdSender {
@@ -33,23 +32,23 @@ impl std::fmt::Debug for FdSender {
     }
 }
 
-/// Begins the thread. What it waits for it sends over `socket`, which stays open, with `packet`, and closes. It ends then, or
-/// with the process, or at its exec; nobody has to wait for it.
+/// Begins the thread. It sends the descriptor that it gets (`FdSender::send`) over `socket`, together with `packet`, and closes
+/// both. It ends then, or when the process ends or calls execve(2). Nobody has to wait for it.
 ///
 /// # Errors
 /// Those of mmap(2) and clone(2).
-pub fn begin(socket: BorrowedFd<'_>, packet: &[u8; PACKET_SIZE]) -> Result<FdSender, Errno> {
+pub fn begin(socket: OwnedFd, packet: &[u8; PACKET_SIZE]) -> Result<FdSender, Errno> {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
     let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), access, kind, -1, 0) };
     if address == libc::MAP_FAILED {
         return Err(Errno::NOMEM);
     }
-    let room = address.cast::<Shared>();
-    // SAFETY: the mapping is large enough, aligned to a page, zeroed, which is a valid Shared, and nobody else's so far.
+    let shared = address.cast::<Shared>();
+    // SAFETY: the mapping is large enough and aligned to a page. It is zeroed, which is a valid Shared, and only we know it.
     unsafe {
-        (*room).socket = socket.as_raw_fd();
-        (*room).packet = *packet;
+        (*shared).socket = socket.into_raw_fd();
+        (*shared).packet = *packet;
     }
     let flags = libc::CLONE_VM
         | libc::CLONE_FS
@@ -57,14 +56,15 @@ pub fn begin(socket: BorrowedFd<'_>, packet: &[u8; PACKET_SIZE]) -> Result<FdSen
         | libc::CLONE_SIGHAND
         | libc::CLONE_THREAD
         | libc::CLONE_SYSVSEM;
-    // SAFETY: the stack is the end of the mapping, which is aligned and nobody else's; `wait_and_send` uses nothing but the
-    // room, which is never unmapped, and makes only system calls.
-    let thread = unsafe { libc::clone(wait_and_send, room.add(1).cast(), flags, address) };
+    // SAFETY: the stack is the end of the mapping, which is aligned and used by nobody else. `wait_and_send` touches only the
+    // mapping, which is never unmapped, and makes only system calls that leave the C library's errno alone: the two threads
+    // share it.
+    let thread = unsafe { libc::clone(wait_and_send, shared.add(1).cast(), flags, address) };
     if thread < 0 {
         return Err(Errno::AGAIN);
     }
-    // SAFETY: initialised above; from here on only its atomic changes, and its stack, which nobody looks at.
-    Ok(FdSender(unsafe { &*room }))
+    // SAFETY: initialised above. From now on only its atomic changes, and its stack, which nobody else reads.
+    Ok(FdSender(unsafe { &*shared }))
 }
 
 impl FdSender {
@@ -74,13 +74,13 @@ impl FdSender {
     }
 }
 
-/// The thread: looks every tenth of a millisecond, because no call that would wake it is safe from the filter. It returns,
-/// upon which the C library has it exit(2).
-extern "C" fn wait_and_send(room: *mut libc::c_void) -> libc::c_int {
+/// The thread. It looks every tenth of a millisecond, because the filter may deny every call that would wake it. When it
+/// returns, the C library ends it (exit(2)).
+extern "C" fn wait_and_send(shared: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `begin` passed the address of a Shared that is never unmapped.
-    let room = unsafe { &*room.cast::<Shared>() };
+    let shared = unsafe { &*shared.cast::<Shared>() };
     let number = loop {
-        match room.number.load(Ordering::Acquire) {
+        match shared.number.load(Ordering::Acquire) {
             0 => {
                 let pause = rustix::thread::Timespec { tv_sec: 0, tv_nsec: 100_000 };
                 let _ = rustix::thread::nanosleep(&pause);
@@ -88,14 +88,19 @@ extern "C" fn wait_and_send(room: *mut libc::c_void) -> libc::c_int {
             number => break number - 1,
         }
     };
-    let (socket, fds) = (super::fds::inherited(room.socket), [super::fds::inherited(number)]);
+    // SAFETY: `begin` and `send` have taken both from their owners.
+    let (socket, file) = unsafe { (OwnedFd::from_raw_fd(shared.socket), OwnedFd::from_raw_fd(number)) };
+    let fds = [file.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    // who does not listen any more has nobody to miss it
-    while sendmsg(socket, &[IoSlice::new(&room.packet)], &mut control, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
-    // a listener that stays open here keeps calls waiting for an agent that is gone, where the kernel says ENOSYS
-    super::fds::close(number);
+    // a runtime that has ended does not miss it
+    while sendmsg(&socket, &[IoSlice::new(&shared.packet)], &mut control, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
+    // if the listener stayed open here, calls would wait for an agent that is gone; without it the kernel returns ENOSYS
+    for fd in [file, socket] {
+        // SAFETY: this owner gives it up. Its drop would call close(3), which may change errno.
+        unsafe { rustix::io::close(fd.into_raw_fd()) };
+    }
     0
 }
 
@@ -104,13 +109,12 @@ mod tests {
     use super::*;
     use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType};
     use std::io::IoSliceMut;
-    use std::os::fd::AsFd;
 
     #[test]
     fn what_is_handed_over_arrives_with_its_packet() {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let fd_sender = begin(theirs.as_fd(), &[7; PACKET_SIZE]).unwrap();
+        let fd_sender = begin(theirs, &[7; PACKET_SIZE]).unwrap();
         let file = tempfile::tempfile().unwrap();
         let wanted = rustix::fs::fstat(&file).unwrap().st_ino;
         fd_sender.send(file.into());

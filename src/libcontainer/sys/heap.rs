@@ -1,20 +1,22 @@
-//! The heap after a clone: a child of ours has none. It is a copy of one thread, and whatever lock another held, or std
-//! assumes, is not its own. A debug build checks it at every call of the allocator; a release build has nothing of this.
+//! A child of ours does not use the heap. It is a copy of one thread, and another thread may have held the lock of the
+//! allocator: the child would wait for it for ever. A debug build checks this at each call of the allocator. A release build
+//! checks nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// In the child it is true; the parent's stays as it was, as they share no memory.
+/// True in a child. Parent and child share no memory, so the parent's stays false.
 static FORBIDDEN: AtomicBool = AtomicBool::new(false);
 
-/// From here on this process must neither ask for memory nor give any back.
-pub fn forbid() {
+/// From now on this process must neither allocate nor free memory.
+pub(super) fn forbid() {
     if cfg!(debug_assertions) {
         FORBIDDEN.store(true, Ordering::Relaxed);
     }
 }
 
-/// The system's allocator, which ends a process that must not use it. The program names it in a debug build.
+/// The system's allocator, which ends a child that uses it. The program names it as its `#[global_allocator]` in a debug build,
+/// and so do the tests.
 #[derive(Debug)]
 pub struct Watched;
 
@@ -22,7 +24,7 @@ fn must_be_allowed(said: &[u8]) {
     if FORBIDDEN.load(Ordering::Relaxed) {
         // SAFETY: the bytes live through the call.
         unsafe { libc::syscall(libc::SYS_write, 2, said.as_ptr(), said.len()) };
-        super::clone::trap()
+        super::trap()
     }
 }
 
@@ -59,7 +61,7 @@ unsafe impl GlobalAlloc for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::clone::{Side, clone, exit};
+    use crate::sys::clone::{clone, exit};
     use rustix::process::{WaitId, WaitIdOptions};
     use std::hint::black_box;
     use std::os::fd::AsFd;
@@ -69,19 +71,15 @@ mod tests {
         let layout = Layout::new::<u64>();
         // SAFETY: the layout is not of size zero.
         let memory = unsafe { Watched.alloc(layout) };
-        match clone(0, None).unwrap() {
-            Side::Child(_) => {
-                does(memory, layout);
-                exit(0)
-            }
-            Side::Parent(_, pidfd) => {
-                // SAFETY: made above with that layout; the child has its own copy.
-                unsafe { Watched.dealloc(memory, layout) };
-                let pidfd = pidfd.unwrap();
-                let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
-                status.unwrap().terminating_signal()
-            }
-        }
+        let child = clone(0, None, |_| {
+            does(memory, layout);
+            exit(0)
+        });
+        // SAFETY: made above with that layout; the child has its own copy.
+        unsafe { Watched.dealloc(memory, layout) };
+        let (_, pidfd) = child.unwrap();
+        let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        status.unwrap().terminating_signal()
     }
 
     #[test]

@@ -1,25 +1,85 @@
 //! The file that our own program was loaded from, changed while the program runs: what execve(2) of the same file would
 //! do, without starting over.
 
-use std::ffi::{c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr;
 
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
 
-use crate::sys::clone::Alone;
-use crate::sys::text;
+use super::clone::Alone;
+use super::mount::{Attributes, Reach, set_attributes};
+use super::text;
 
-/// Maps every piece of our program anew, from `file`, and makes that file what /proc/self/exe leads to. `file` must be
-/// open for reading, and hold what our program's file holds: the same file by another mount. Where it does not succeed, the
-/// program runs on as before, at most mapped anew.
+const OWN: &CStr = c"/proc/self/exe";
+/// The seals that a copy has beside the one against writing.
+const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// A file that holds what our program's file holds, and that nobody can write. Our program can be mapped from it.
+#[derive(Debug)]
+pub struct OwnFile(OwnedFd);
+
+impl OwnFile {
+    /// The same file, by a detached read-only mount. Returns the mount too, which must be closed before a container can see us.
+    ///
+    /// # Errors
+    /// Those of open_tree(2), mount_setattr(2) and open(2).
+    pub fn by_read_only_mount() -> Result<(OwnFile, OwnedFd), Errno> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = rustix::mount::open_tree(CWD, OWN, flags)?;
+        let attributes = Attributes { propagation: libc::MS_PRIVATE, ..Attributes::read_only() };
+        set_attributes(mount.as_fd(), &attributes, Reach::One)?;
+        // a mount that is one file cannot be mapped: its file must be opened
+        let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok((OwnFile(file), mount))
+    }
+
+    /// A copy in memory that has all seals (memfd_create(2)).
+    ///
+    /// # Errors
+    /// Those of memfd_create(2), sendfile(2) and fcntl(2).
+    pub fn sealed_copy() -> Result<OwnFile, Errno> {
+        let own = open_own()?;
+        let copy = rustix::fs::memfd_create(c"coracle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        while rustix::fs::sendfile(&copy, &own, None, 1 << 24)? > 0 {}
+        match rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | FIXED_SIZE) {
+            // on a busy machine the kernel itself may still hold a page; nobody has a writable mapping, and with this seal
+            // nobody gets one
+            Err(Errno::BUSY) => rustix::fs::fcntl_add_seals(&copy, SealFlags::FUTURE_WRITE | FIXED_SIZE)?,
+            other => other?,
+        }
+        Ok(OwnFile(copy))
+    }
+}
+
+impl AsFd for OwnFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn open_own() -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// True when our program runs from a sealed copy in memory. Nobody can remove a seal (fcntl(2), F_ADD_SEALS).
+pub fn is_sealed() -> bool {
+    let seals = open_own().and_then(rustix::fs::fcntl_get_seals);
+    seals.is_ok_and(|seals| seals.contains(FIXED_SIZE) && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE))
+}
+
+/// Maps every piece of our program again, from `file`, and makes /proc/self/exe refer to that file. If this fails, the program
+/// continues as before: some pieces may be mapped again.
 ///
 /// # Errors
 /// `BUSY` in a program of several threads (one could write while its data moves), `PERM` without CAP_SYS_ADMIN or
 /// CAP_CHECKPOINT_RESTORE over our user namespace, `INVAL` on a kernel without checkpoint/restore, and those of mmap(2)
 /// and mremap(2).
-pub fn take_from(file: BorrowedFd<'_>) -> Result<(), Errno> {
+pub fn take_from(file: &OwnFile) -> Result<(), Errno> {
     let image = Image::of_now()?;
     if image.threads != 1 {
         return Err(Errno::BUSY);
@@ -29,7 +89,7 @@ pub fn take_from(file: BorrowedFd<'_>) -> Result<(), Errno> {
     image.take(file)
 }
 
-/// Where our program lies in memory: all that a copy of the process must know to do the same with system calls alone.
+/// Where our program lies in memory: all that a child needs to do the same with system calls alone.
 #[derive(Debug)]
 pub struct Image {
     map: Map,
@@ -38,7 +98,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// As it is now. It stays so, but for the end of the heap.
+    /// As it is now. Only the end of the heap changes later.
     ///
     /// # Errors
     /// Those of reading /proc/self/stat; `INVAL` when it does not say.
@@ -47,16 +107,16 @@ impl Image {
         Ok(Image { map, pieces: pieces()?, threads })
     }
 
-    /// `take_from`, in a copy of the process that was just made: it has one thread and memory of its own, whatever its parent
-    /// has.
+    /// `take_from` in a child, which has one thread and memory of its own, even if its parent has several threads.
     ///
     /// # Errors
     /// Those of `take_from`.
-    pub fn take_in_child(&self, _alone: &Alone, file: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub fn take_in_child(&self, _alone: &Alone, file: &OwnFile) -> Result<(), Errno> {
         self.take(file)
     }
 
-    fn take(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+    fn take(&self, file: &OwnFile) -> Result<(), Errno> {
+        let file = file.as_fd();
         for piece in self.pieces.iter().take_while(|piece| piece.length > 0) {
             if piece.writable { piece.move_in(file)? } else { piece.lay_over(file)? }
         }
@@ -285,11 +345,11 @@ mod tests {
     fn a_program_of_many_threads_stays_as_it_is() {
         // the tests' own threads are more than one
         let before = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let file = OwnFile(open_own().unwrap());
         std::thread::scope(|scope| {
             let (done, wait) = std::sync::mpsc::channel::<()>();
             scope.spawn(move || wait.recv());
-            assert_eq!(take_from(std::os::fd::AsFd::as_fd(&file)), Err(Errno::BUSY));
+            assert_eq!(take_from(&file), Err(Errno::BUSY));
             drop(done);
         });
         let program = |maps: &str| maps.lines().take(3).map(str::to_owned).collect::<Vec<_>>();

@@ -1,5 +1,8 @@
-//! The only unsafe code: kernel calls that neither `nix` nor `rustix` wraps, one file per family of man pages.
-//! Everything here is a syscall and nothing else: no allocation, no locks, so `init` may call all of it after the fork.
+//! The only unsafe code: system calls that neither `nix` nor `rustix` wraps, one file for each family of man pages. What `init`
+//! calls after the clone uses no heap and no lock.
+//!
+//! The functions are safe: no argument makes them break memory, or close a descriptor that somebody owns. What only a child of
+//! ours can do without harm takes the proof of it (`clone::Alone`).
 
 // clone.rs and stack.rs have assembly for two processors; programs for BPF and seccomp read the low half of a word first
 #[cfg(not(all(
@@ -40,7 +43,7 @@ use rustix::io::Errno;
 /// As many links as the kernel itself follows in one path: MAXSYMLINKS (linux/namei.h).
 pub const MAX_LINKS: u32 = 40;
 
-/// A raw syscall's result as rustix and `init` know it.
+/// The result of a raw system call, as rustix gives it.
 fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result >= 0 {
         return Ok(result);
@@ -49,7 +52,22 @@ fn checked(result: libc::c_long) -> Result<libc::c_long, Errno> {
     Err(Errno::from_raw_os_error(unsafe { *libc::__errno_location() }))
 }
 
-/// The descriptor that a raw syscall has just returned (`checked`).
+/// Ends the process by an undefined instruction, without a system call. The kernel sends SIGILL, which kills a process that
+/// ignores or blocks it too.
+fn trap() -> ! {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: nothing comes after it.
+    unsafe {
+        std::arch::asm!("ud2", options(noreturn))
+    };
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: nothing comes after it.
+    unsafe {
+        std::arch::asm!("udf #0", options(noreturn))
+    };
+}
+
+/// The descriptor that a raw system call has just returned (`checked`).
 ///
 /// # Safety
 /// `result` is what a call returned that makes a new descriptor, and nothing else owns that descriptor.

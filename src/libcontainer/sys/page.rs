@@ -1,7 +1,7 @@
 //! Memory that the runtime process and init share: how far init has come, when, where that is asked for, and what has
 //! failed.
 
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
@@ -15,7 +15,7 @@ struct Words {
     /// Init's pid, as the runtime counts, where the bridge made it; 0 before.
     init: AtomicI32,
     /// How many of its cgroups it has entered.
-    entered: AtomicU32,
+    entered: AtomicUsize,
     /// The call that kept a hook of init's from beginning, plus one, above 16 bits of errno; 0 where none has.
     hook: AtomicU32,
     /// Not 0: the times are kept.
@@ -133,13 +133,13 @@ impl Page {
     }
 
     /// Init: "I have entered `n` of my cgroups."
-    pub fn has_entered(&self, n: u32) {
+    pub fn has_entered(&self, n: usize) {
         self.words().entered.store(n, Ordering::Release);
     }
 
     /// How many cgroups init has entered by itself.
     pub fn entered(&self) -> usize {
-        self.words().entered.load(Ordering::Acquire) as usize
+        self.words().entered.load(Ordering::Acquire)
     }
 
     /// Where the kernel notes init's pid, before init runs (CLONE_PARENT_SETTID).

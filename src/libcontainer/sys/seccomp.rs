@@ -21,11 +21,17 @@ pub struct Instruction {
 pub struct Program(Vec<Instruction>);
 
 impl Program {
-    /// The instructions in `bytes`, eight bytes each in the machine's own order; a rest is cut off.
-    pub fn from_bytes(bytes: &[u8]) -> Program {
-        Program(
-            bytes
-                .chunks_exact(8)
+    /// The instructions in `bytes`, eight bytes each in the machine's own order.
+    ///
+    /// # Errors
+    /// `INVAL` when the last one is not whole.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Program, Errno> {
+        let instructions = bytes.chunks_exact(8);
+        if !instructions.remainder().is_empty() {
+            return Err(Errno::INVAL);
+        }
+        Ok(Program(
+            instructions
                 .map(|b| Instruction {
                     code: u16::from_ne_bytes([b[0], b[1]]),
                     jump_true: b[2],
@@ -33,7 +39,7 @@ impl Program {
                     k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
                 })
                 .collect(),
-        )
+        ))
     }
 
     /// How many instructions it has.
@@ -94,6 +100,13 @@ pub fn takes_flag(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn half_an_instruction_is_refused() {
+        let returns = [6, 0, 0, 0, 0, 0, 0xff, 0x7f];
+        assert_eq!(super::Program::from_bytes(&returns).unwrap().len(), 1);
+        assert_eq!(super::Program::from_bytes(&returns[..7]), Err(rustix::io::Errno::INVAL));
+    }
+
     #[test]
     fn a_flag_that_nobody_knows_is_not_taken() {
         assert!(super::takes_flag("SECCOMP_FILTER_FLAG_TSYNC"));
