@@ -1,4 +1,4 @@
-//! `process.execCPUAffinity`: the CPUs of a further process. SPEC: config.md#linux-process.
+//! `process.execCPUAffinity`: the CPUs of a process that exec starts. SPEC: config.md#linux-process.
 
 use super::given::{Given, Own};
 use super::notes::Notes;
@@ -12,12 +12,12 @@ use crate::wire::Request;
 /// CPU masks, each with its property.
 #[derive(Debug, Default)]
 pub(super) struct Affinity {
-    /// Where the runtime is before the process is in its cgroup.
+    /// The CPUs of the runtime process until the new process is in its cgroup.
     pub(super) initial: Option<(At, Vec<u64>)>,
     last: Option<(At, Vec<u64>)>,
 }
 
-/// Reads it. The lists must be lists, whoever they are for.
+/// Reads the property. Both lists must have the syntax of CPU lists, also when no exec uses them.
 pub(super) fn read(own: Own<'_>, notes: &mut Notes) -> Affinity {
     let asked = own.process.and_then(|process| process.exec_cpu_affinity().as_ref());
     let Some(asked) = asked else { return Affinity::default() };
@@ -28,13 +28,13 @@ pub(super) fn read(own: Own<'_>, notes: &mut Notes) -> Affinity {
     }
 }
 
-/// What exec is told of CPUs: its own process object, or where that is silent, the container's.
+/// The affinity for exec: from its own process object, or from the container's if exec's has none.
 pub(super) fn of_exec(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Affinity {
     let process = own.process.filter(|process| process.exec_cpu_affinity().is_some());
     read(Own { process: process.or(given.config.spec.process().as_ref()), ..own }, notes)
 }
 
-/// The mask for a list that is there; an empty one says nothing.
+/// The mask for a list. An empty list changes nothing.
 fn cpus(list: &Option<String>, at: At, notes: &mut Notes) -> Option<(At, Vec<u64>)> {
     let text = list.as_deref().filter(|text| !text.is_empty())?;
     let mask = mask(text);
@@ -45,18 +45,18 @@ fn cpus(list: &Option<String>, at: At, notes: &mut Notes) -> Option<(At, Vec<u64
 }
 
 impl Affinity {
-    /// Without an initial mask what we are confined to is not the process's (it stays so over the change of cgroups since
-    /// Linux 6.2).
+    /// Without an initial mask, the process must not keep the runtime's own affinity. Since Linux 6.2, a process keeps
+    /// its affinity when it moves to another cgroup.
     pub(super) fn before_cgroup(&self, steps: &mut Steps) {
         if self.initial.is_none() {
             process::everywhere(steps);
         }
     }
 
-    /// Once it is in its cgroup.
+    /// Sets the final mask when the process is in its cgroup.
     pub(super) fn in_cgroup(&self, steps: &mut Steps) {
         if let Some((at, mask)) = &self.last {
-            // a CPU of its cpuset may be none of ours
+            // The mask may name a CPU that only the container's cpuset has.
             steps.at(at, What::Request(Request::Cgroup));
             steps.at(at, What::Affinity(mask.clone()));
         }

@@ -6,8 +6,8 @@ use super::step::CapabilitySets;
 pub use crate::config::capability::{by_name, known};
 use crate::config::{At, Warning};
 
-/// What `process.capabilities` asks, as far as we have it to give. No object at all drops everything, the bounding set
-/// too. `own_bounding` is the runtime's bounding set.
+/// Reads `process.capabilities`, limited to what the runtime has. Without the object, the process has no capability,
+/// and its bounding set is empty. `own_bounding` is the runtime's bounding set.
 pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (CapabilitySets, Vec<Warning>) {
     let mut warnings = Vec::new();
     let Some(asked) = asked else { return (CapabilitySets::default(), warnings) };
@@ -30,8 +30,8 @@ pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (C
     };
     let unfounded = sets.ambient & !(sets.inheritable & sets.permitted);
     if unfounded != 0 {
-        // engines have listed ambient ones without any inheritable since CVE-2022-24769: at every step of a build, so there it
-        // is not told
+        // Since CVE-2022-24769, engines list ambient capabilities without any inheritable ones, in every step of a
+        // build. That case gets no warning.
         if sets.inheritable != 0 {
             let said = format!("{} must be in inheritable and permitted as well; left out", names(unfounded));
             warnings.push(Warning { at: at.key("ambient"), said });

@@ -1,4 +1,4 @@
-//! Where the container's cgroups are and what they limit. What cannot be limited here is refused, or warned about
+//! The paths of the container's cgroups, and their limits. A limit that this host cannot apply is an error or a warning
 //! (docs/spec.md, "What is asked and cannot be applied").
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
@@ -15,12 +15,12 @@ const DOES_WITHOUT: &str = "--cgroup-manager=disabled does without";
 const DISABLED: &str = "not applied: the container has no cgroup (--cgroup-manager=disabled)";
 
 impl PlannedCgroup {
-    /// True when the container may have to do without a cgroup of its own.
+    /// True when the container may run without a cgroup of its own.
     pub(super) fn may_lack(&self) -> bool {
         self.placement.refused == Refused::None
     }
 
-    /// The same, with the user who governs it.
+    /// Adds the user who owns the cgroup.
     pub(super) fn handed_to(mut self, owner: Option<Owner>) -> PlannedCgroup {
         self.placement.owner = owner;
         self
@@ -70,7 +70,7 @@ fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
     })
 }
 
-/// The caller wants no cgroup. What config.json wants of one is still looked at, and none of it is applied.
+/// The caller wants no cgroup. The properties of config.json are still checked, and none of them is applied.
 fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
     if path_is_asked {
         notes.warn(&At::new("linux.cgroupsPath"), DISABLED);
@@ -86,7 +86,7 @@ fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Give
     }
 }
 
-/// What it means that we may not make a cgroup.
+/// What happens when the runtime may not make a cgroup.
 fn refused(given: &Given<'_>, path_is_asked: bool) -> Refused {
     match given.flags.rootless {
         Rootless::No => Refused::Fails,
@@ -96,9 +96,9 @@ fn refused(given: &Given<'_>, path_is_asked: bool) -> Refused {
     }
 }
 
-/// As with runc: only root of the initial user namespace can restrict devices. Other callers cannot make devices (mknod(2),
-/// EPERM), so a container of theirs has no device that they do not have. Every stock config denies all devices and allows
-/// some: that is not worth a warning. A rule that denies a device by its number is.
+/// As with runc: only root of the initial user namespace can restrict devices. Other callers cannot make devices
+/// (mknod(2), EPERM), so their containers have only the devices that the caller has. Every stock config denies all
+/// devices and allows some: that is not worth a warning. A rule that denies a device by its number gets one.
 fn on_forbidden(rules: &[LinuxDeviceCgroup], given: &Given<'_>) -> OnForbidden {
     let denies_one = |rule: &LinuxDeviceCgroup| !rule.allow() && (rule.major().is_some() || rule.minor().is_some());
     if given.host.me.is_root() {
@@ -114,7 +114,7 @@ fn rules(resources: Option<&LinuxResources>) -> &[LinuxDeviceCgroup] {
     resources.and_then(|asked| asked.devices().as_deref()).unwrap_or_default()
 }
 
-/// Device access, where there is a cgroup that can restrict it.
+/// Device access, if a cgroup can restrict it.
 fn devices(
     rules: &[LinuxDeviceCgroup],
     on_forbidden: OnForbidden,
@@ -124,7 +124,7 @@ fn devices(
     let access = notes.keep(resources::devices(rules, &given.host.cgroups))?;
     let DeviceAccess::Missing(what) = access else { return Some(access) };
     match on_forbidden {
-        // said of the container's cgroup as a whole
+        // A fault about the whole cgroup already says this.
         OnForbidden::Fail if rules.is_empty() && given.host.cgroups == Cgroups::default() => {}
         OnForbidden::Fail => notes.fault(&At::new(resources::DEVICES), what),
         OnForbidden::Warn => notes.warn(&At::new(resources::DEVICES), resources::not_restricted(what)),

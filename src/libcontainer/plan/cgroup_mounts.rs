@@ -1,4 +1,4 @@
-//! `cgroup` mounts: one file system on v2, a tmpfs full of hierarchies on v1.
+//! Mounts of type `cgroup`: one file system on v2; on v1, a tmpfs with one mount per hierarchy.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use super::step::{NewMount, Target};
 use super::values::c_string;
 use crate::host::cgroups::{Hierarchy, Layout};
 
-/// Reads one.
+/// Reads one such mount.
 pub(super) fn read(known: &Known<'_>, entry: &Entry<'_>, acts: &mut Vec<Act>, notes: &mut Notes) {
     if entry.maps_ids() {
         notes.fault(&entry.at, "a cgroup file system has no ids to map");
     }
     let Some(path) = entry.path(notes) else { return };
     match (known.given.host.cgroups.layout(), entry.mount.typ().as_deref()) {
-        // asked for by its name, it is the one hierarchy of version 2 also where there are others
+        // The type `cgroup2` always means the hierarchy of version 2, also on a host with version 1.
         (Layout::Unified, _) | (Layout::Legacy | Layout::Hybrid, Some("cgroup2")) => {
             acts.extend(unified(known, entry, path, notes));
         }
@@ -27,8 +27,8 @@ pub(super) fn read(known: &Known<'_>, entry: &Entry<'_>, acts: &mut Vec<Act>, no
     }
 }
 
-/// The user to whom the container's cgroup is given. As with runc: a container with a writable cgroup2 at the usual place, in
-/// a cgroup namespace, governs what is below, and its first user becomes the owner.
+/// The user who owns the container's cgroup. As with runc: in a cgroup namespace, with a writable cgroup2 at
+/// /sys/fs/cgroup, the container may manage the cgroups below its own. The user of its process becomes the owner.
 pub(super) fn owner(known: &Known<'_>, entry: &Entry<'_>) -> Option<Owner> {
     let unified = known.given.host.cgroups.layout() == Layout::Unified;
     let writable = entry.options.set & libc::MOUNT_ATTR_RDONLY == 0 && entry.destination == "sys/fs/cgroup";
@@ -38,13 +38,13 @@ pub(super) fn owner(known: &Known<'_>, entry: &Entry<'_>) -> Option<Owner> {
     governs.then(|| Owner { uid, at: entry.at.clone() })
 }
 
-/// A cgroup2 of its own; where that is refused, the container's directory bound there.
+/// A new cgroup2 mount. If the kernel refuses it, the container's directory of the host's mount is bound there.
 fn unified(known: &Known<'_>, entry: &Entry<'_>, path: CString, notes: &mut Notes) -> Option<Act> {
     let v2 = known.given.host.cgroups.v2.as_ref();
     let own = known.cgroup.and_then(|cgroup| cgroup.placement.directory("").map(Path::to_path_buf));
     let own = own.or_else(|| v2.map(|v2| v2.mount.clone()));
     let home = v2.map(|v2| at_home(&v2.mount, &v2.own)).filter(|_| may_lack(known));
-    // for the directory, which is a copy of the host's; a new mount has no peers
+    // These changes are for the directory: it is a copy of the host's mount, and has peers. A new mount has none.
     let mut changes = known.root.inherited();
     changes.extend(entry.changes());
     let mount = NewMount {
@@ -57,7 +57,7 @@ fn unified(known: &Known<'_>, entry: &Entry<'_>, path: CString, notes: &mut Note
     Some(Act::New(New { at: entry.at.clone(), mount, ids: None, instead }))
 }
 
-/// As the host has it: a directory per hierarchy, and links for controllers that share one.
+/// The same layout as on the host: a directory per hierarchy, and links for controllers that share one.
 fn legacy(known: &Known<'_>, entry: &Entry<'_>, path: CString, acts: &mut Vec<Act>, notes: &mut Notes) {
     let read_only = entry.options.set & libc::MOUNT_ATTR_RDONLY;
     let settings = [(c"source", c"tmpfs"), (c"mode", c"755"), (c"size", c"1m")];
@@ -89,7 +89,7 @@ fn legacy(known: &Known<'_>, entry: &Entry<'_>, path: CString, acts: &mut Vec<Ac
     }
 }
 
-/// In a cgroup namespace a new mount of the hierarchy shows what is below the container's own cgroup.
+/// In a cgroup namespace, a new mount of the hierarchy shows only the container's own cgroup and what is below.
 fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, path: CString, notes: &mut Notes) -> Option<Act> {
     let mut settings = vec![(CString::from(c"source"), Some(CString::from(c"cgroup")))];
     for controller in hierarchy.iter().flat_map(|hierarchy| &hierarchy.controllers) {
@@ -106,7 +106,7 @@ fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, path: CString, notes: &
     Some(Act::New(New { at: entry.at.clone(), mount, ids: None, instead: None }))
 }
 
-/// Without one, the container's directory of the host's mount.
+/// Without a cgroup namespace: binds the container's directory of the host's mount.
 fn bound(known: &Known<'_>, entry: &Entry<'_>, mount: &Path, hierarchy: Option<&Hierarchy>, path: CString) -> Act {
     let key = hierarchy.map_or(String::new(), Hierarchy::key);
     let placed = known.cgroup.and_then(|cgroup| cgroup.placement.directory(&key));
@@ -125,7 +125,7 @@ fn may_lack(known: &Known<'_>) -> bool {
     known.cgroup.is_some_and(PlannedCgroup::may_lack)
 }
 
-/// Our own cgroup, as far as it can be seen from where we are.
+/// The runtime's own cgroup, below the host's mount as the runtime sees it.
 fn at_home(mount: &Path, own: &Path) -> PathBuf {
     let below = own.strip_prefix("/").unwrap_or(own);
     if below.as_os_str().is_empty() { mount.to_path_buf() } else { mount.join(below) }

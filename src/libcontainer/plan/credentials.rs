@@ -1,4 +1,4 @@
-//! Who the process is and what it may do: ids, groups, capabilities, no_new_privs; and in which order it gives up the rest.
+//! The ids, groups, capabilities and no_new_privs of the process, and the order in which it gives up its rights.
 
 use rustix::thread::Gid;
 
@@ -15,19 +15,19 @@ use crate::wire::Request;
 /// As many groups as a process can have: NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
 
-/// What the process is to be.
+/// The credentials of the process.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    /// The bounding set it begins with.
+    /// The bounding set that the process begins with.
     pub(super) held: u64,
     pub(super) capabilities: CapabilitySets,
-    /// None where there is no process.
+    /// None if there is no process.
     user: Option<User>,
 }
 
 #[derive(Debug)]
 struct User {
-    /// The process's own place.
+    /// The place of the process object.
     at: At,
     uid: u32,
     gid: u32,
@@ -36,7 +36,7 @@ struct User {
     has_limits: bool,
 }
 
-/// The bounding set of a process that enters a user namespace, or does not. Inside, a process first has every capability
+/// The bounding set that a process begins with. In a user namespace, a process first has every capability
 /// (user_namespaces(7)), also those that the runtime lacks.
 pub(super) fn held(given: &Given<'_>, enters_user_namespace: bool) -> u64 {
     if enters_user_namespace { u64::MAX } else { given.host.me.bounding }
@@ -80,18 +80,19 @@ fn groups(list: &[u32], at: &At, maps: &Maps, notes: &mut Notes) -> Vec<Gid> {
         must_be_an_id(*gid, &at.index(n), notes);
         maps.must_reach(*gid, Ids::Groups, &at.index(n), notes);
     }
-    // -1 is a fault, and Gid does not take it
+    // -1 is a fault already, and `Gid` does not accept it.
     list.iter().filter(|gid| **gid != u32::MAX).map(|gid| Gid::from_raw(*gid)).collect()
 }
 
 impl Credentials {
-    /// True for a process that no exec gives more than it has.
+    /// True for a process that cannot gain privileges by an exec.
     pub(super) fn no_new_privs(&self) -> bool {
         self.user.as_ref().is_none_or(|user| user.no_new_privs)
     }
 
-    /// ORDER: what needs privilege first, then the privilege. The filter comes last of all (`process`): profiles are written
-    /// for programs, and may forbid what we still have to do. What it takes to load it is kept.
+    /// ORDER: first the steps that need privileges, then the step that drops them. The filter is loaded last
+    /// (`process`): profiles are written for programs, and may deny calls that init still needs. Capabilities that
+    /// loading needs are kept until then.
     pub(super) fn give_up_power(self, until_exec: u64, steps: &mut Steps) {
         let capabilities = CapabilitySets { until_exec, ..self.capabilities };
         let Some(user) = self.user else {
@@ -104,19 +105,19 @@ impl Credentials {
             steps.at(&user.at.key("noNewPrivileges"), What::NoNewPrivs);
         }
         if user.has_limits {
-            // ORDER: as late as it can be, or a small limit is in the way of the set-up; but before Ids: to set the limits
-            // of another user's process takes CAP_SYS_RESOURCE, which the runtime itself may lack
+            // ORDER: late, because a small limit could make the set-up fail. But before Ids: setting the limits of
+            // another user's process needs CAP_SYS_RESOURCE, which the runtime itself may lack.
             steps.at(&user.at.key("rlimits"), What::Request(Request::Limits));
         }
         let from = user.at.key("capabilities");
         steps.at(&from, What::Bounding(self.held & !capabilities.bounding));
         steps.at(&user_at.key("uid"), What::OwnStdio(user.uid));
-        // always, or the caller's groups would be the container's
+        // Always: otherwise the process keeps the caller's groups.
         steps.at(&user_at.key("additionalGids"), What::Groups(user.groups));
         steps.at(&user_at, What::Ids { uid: user.uid, gid: user.gid });
         steps.at(&from, What::Capabilities(capabilities));
-        // ORDER: a change of ids makes dumpable what fs.suid_dumpable says (PR_SET_DUMPABLE(2const)), and clears the death
-        // signal
+        // ORDER: a change of ids sets the dumpable attribute to the value of fs.suid_dumpable
+        // (PR_SET_DUMPABLE(2const)), and clears the parent-death signal.
         entering::unseen(steps);
         steps.always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
     }

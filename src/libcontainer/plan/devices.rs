@@ -1,4 +1,4 @@
-//! Device nodes: those every container has, those config.json asks for, and the links beside them.
+//! Device nodes: the default devices, those of config.json, and the links beside them.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -18,7 +18,7 @@ use super::steps::Steps;
 use super::values::{c_string, clean};
 use crate::config::{At, Warning};
 
-/// The kernel keeps 12 bits of a major and 20 of a minor number (linux/kdev_t.h), and cuts off the rest without a word.
+/// The kernel keeps 12 bits of a major and 20 bits of a minor number (linux/kdev_t.h). It drops further bits silently.
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;
 /// SPEC: config-linux.md#default-devices: path, major, minor.
@@ -37,19 +37,19 @@ const LINKS: [(&CStr, &CStr); 4] = [
     (c"/proc/self/fd/2", c"dev/stderr"),
 ];
 
-/// What is made in /dev, and elsewhere.
+/// The device nodes and links to make.
 #[derive(Debug)]
 pub(super) struct Devices {
-    /// Each with why it is there, in order.
+    /// Each with its origin, in order.
     nodes: Vec<(Node, Origin)>,
-    /// In a user namespace nodes cannot be made: the host's own are bound there.
+    /// True in a user namespace: mknod(2) fails there, so the host's own nodes are bound.
     bound: bool,
     links: bool,
     ptmx: bool,
     has_kcore: bool,
 }
 
-/// Reads `linux.devices`. What is made where depends on what is mounted there.
+/// Reads `linux.devices`. What is mounted at a path decides whether a node is made there.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mounts, notes: &mut Notes) -> Devices {
     let list = given.linux().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let asked: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, maps, notes)).collect();
@@ -92,21 +92,21 @@ fn default_node(n: u32, (path, major, minor): (&CStr, u32, u32)) -> (Node, Origi
     (node, Origin::Runtime("default device"))
 }
 
-/// What is said where the image has something else at the path of default device `n`.
+/// The warning for a path of default device `n` where the image has another file.
 pub(crate) fn kept(n: u32) -> Option<Warning> {
     let (path, ..) = DEFAULT.get(n as usize)?;
     let said = format!("/{} is something else in the root: the default device is not made", path.to_string_lossy());
     Some(Warning { at: At::new("root.path"), said })
 }
 
-/// A fifo is not a device: everybody may make one.
+/// A fifo is not a device: any user may make one.
 fn is_fifo(node: &Node) -> bool {
     node.mode & libc::S_IFMT == libc::S_IFIFO
 }
 
-/// What is mounted where.
+/// The mounts of config.json by path.
 struct Mounted {
-    /// The last mount at a path: its number, and whether it is a new file system.
+    /// The last mount at a path: its index, and whether it is a new file system.
     last: HashMap<Vec<u8>, (usize, bool)>,
     count: usize,
 }
@@ -123,7 +123,8 @@ impl Mounted {
         self.count += 1;
     }
 
-    /// Whether a mount of config.json is what the container finds at `path`: it is asked for, so nothing else is put there.
+    /// Whether the container finds a mount of config.json at `path`. The user asked for that mount, so no node replaces
+    /// it.
     fn shows(&self, path: &CStr) -> bool {
         let path = path.to_bytes();
         let Some((here, _)) = self.last.get(path) else { return false };
@@ -131,8 +132,8 @@ impl Mounted {
         above.all(|(n, _)| n < here)
     }
 
-    /// Whether something may be made at `path`. Nothing is made in a tree that is bound from the host, nor, without a mount
-    /// namespace, in the root itself: both are file systems of the host.
+    /// Whether a node may be made at `path`. A bind mount is a file system of the host. So is the root itself if the
+    /// container has no mount namespace. Nothing is made in either.
     fn ours(&self, path: &CStr, kinds: &Kinds) -> Result<(), String> {
         let path = path.to_bytes();
         let above = (0..path.len()).filter(|n| path[*n] == b'/').map(|n| &path[..n]);
@@ -154,7 +155,7 @@ fn node(device: &LinuxDevice, n: usize, maps: &Maps, notes: &mut Notes) -> Optio
         return None;
     }
     if Path::new(&path) == Path::new("dev/ptmx") {
-        // always the link to the container's own devpts
+        // This path is always the link to the container's own devpts.
         return None;
     }
     let (kind, numbered) = match device.typ() {
@@ -174,7 +175,7 @@ fn node(device: &LinuxDevice, n: usize, maps: &Maps, notes: &mut Notes) -> Optio
     };
     let (major, minor) = (number("major", device.major(), MAX_MAJOR), number("minor", device.minor(), MAX_MINOR));
     let mut owner = |name: &str, id: Option<u32>| {
-        // for chown(2) it means "unchanged", and a new node is root's
+        // For chown(2) this value means "unchanged", and root owns a new node.
         if id == Some(u32::MAX) {
             notes.warn(&at.key(name), format!("{} is not an id: the device is that of 0", u32::MAX));
         }
@@ -208,7 +209,7 @@ impl Devices {
         if self.has_kcore {
             steps.always("default link", symlink(c"/proc/kcore", c"dev/core"));
         }
-        // SPEC: config-linux.md#default-devices: it is there also when no devpts is mounted
+        // SPEC: config-linux.md#default-devices: the link is there even if no devpts is mounted.
         if self.ptmx {
             steps.always("default link", What::Replace { to: c"pts/ptmx".to_owned(), path: c"dev/ptmx".to_owned() });
         }

@@ -1,4 +1,4 @@
-//! How the container's namespaces are entered, and in how many forks: visible in the plan.
+//! How init enters the container's namespaces, and with how many forks. The plan shows each step.
 
 use super::finished::{CloneArgs, Dumpable, Opening, TimeOffset};
 use super::given::{Facts, Given, Joined};
@@ -16,8 +16,9 @@ pub(super) fn clone_args(kinds: &Kinds, host: &Host) -> CloneArgs {
         () if kinds.new.has(USER) => Namespaces(USER | (kinds.new.0 & PID)),
         () => kinds.new.without(CGROUP | TIME),
     };
-    // Only an ordinary user's init is open to others at first, until its maps are written. In a pid namespace that is joined
-    // it never is: others are there, and only root can join one that does not belong to the user namespace it joins as well.
+    // Only the init of an ordinary user is dumpable at first, until its maps are written. In a joined pid namespace,
+    // init is never dumpable, because other processes are there. Joining a pid namespace whose user namespace is not
+    // also joined needs root.
     let open = host.me.uid != 0 && kinds.new.has(USER) && !kinds.joins(PID);
     CloneArgs { new, dumpable: if open { Dumpable::UntilMapped } else { Dumpable::No } }
 }
@@ -26,20 +27,20 @@ fn joins_beside_new_users(kinds: &Kinds) -> bool {
     kinds.new.has(USER) && !kinds.joined.is_empty()
 }
 
-/// No process of the container looks into us.
+/// Processes of the container cannot trace this process.
 pub(super) fn unseen(steps: &mut Steps) {
     steps.always("CVE-2016-9962", What::Undumpable);
 }
 
-/// The same for init, at the earliest time.
+/// The same for init, at the earliest time: right after the clone.
 pub(super) fn unseen_from_the_clone_on(clone_args: CloneArgs, steps: &mut Steps) {
     if clone_args.dumpable == Dumpable::No {
         unseen(steps);
     }
 }
 
-/// Enters them all but the cgroup namespace, which comes when the container is in its cgroup (`mounts`), and a pid namespace
-/// with others in it, which comes when the root has changed (`into_pids`).
+/// Enters all namespaces but two. The cgroup namespace follows when the container is in its cgroup (`mounts`). A pid
+/// namespace with other processes in it follows when the root has changed (`into_pids`).
 pub(super) fn enter(
     kinds: &Kinds,
     clone_args: CloneArgs,
@@ -59,14 +60,14 @@ pub(super) fn enter(
         steps.at(&At::new("linux.uidMappings"), What::Request(Request::IdMaps));
     }
     if clone_args.dumpable == Dumpable::UntilMapped {
-        // ORDER: the runtime writes the offsets as well while init is dumpable
+        // ORDER: the runtime writes the time offsets, too, while init is dumpable.
         time(kinds, offsets, steps);
         unseen(steps);
     }
     if kinds.private(USER) {
         let mut rest = kinds.new.without(CGROUP | TIME | USER | PID);
         if facts.host.me.mounts == Mounts::Inside {
-            // ORDER: before BecomeRoot: our user reaches files that the container's root may not reach
+            // ORDER: before BecomeRoot: the caller's user can reach files that the container's root may not reach.
             if rest.has(MOUNT) {
                 steps.at(&at, What::Unshare(Namespaces(MOUNT)));
                 rest = rest.without(MOUNT);
@@ -75,7 +76,7 @@ pub(super) fn enter(
         }
         steps.at(&at, What::BecomeRoot);
         if rest != Namespaces::NONE {
-            // ORDER: after BecomeRoot: what is made here belongs to the new user namespace's root
+            // ORDER: after BecomeRoot: the new namespaces belong to the root of the new user namespace.
             steps.at(&at, What::Unshare(rest));
         }
     }
@@ -84,7 +85,7 @@ pub(super) fn enter(
     }
 }
 
-/// Each by a step of its own, but the pid namespace.
+/// Joins each namespace by a step of its own, except the pid namespace.
 fn join_each(kinds: &Kinds, steps: &mut Steps) {
     for (kind, path, at) in kinds.joined.iter().filter(|(kind, ..)| *kind != PID) {
         let slot = steps.open(at, Opening::Namespace(path.clone(), *kind));
@@ -92,10 +93,10 @@ fn join_each(kinds: &Kinds, steps: &mut Steps) {
     }
 }
 
-/// A new user namespace beside a joined pid namespace, which belongs to another user namespace. A process that has
-/// CAP_SYS_PTRACE in that one may trace init. So the bridge does everything, as without a user namespace (`into_pids`).
-/// ORDER: setns(2) for the pid namespace takes the host's rights, and unshare(2) of the user namespace gives them up. The
-/// bridge itself stays where it is: its first child is the first member.
+/// A new user namespace beside a joined pid namespace, which belongs to another user namespace. A process with
+/// CAP_SYS_PTRACE in that other user namespace may trace init. So the bridge does everything, as without a user
+/// namespace (`into_pids`). ORDER: setns(2) for the pid namespace needs the host's rights, and unshare(2) of the user
+/// namespace gives them up. The bridge itself stays in its pid namespace: only its children are in the joined one.
 fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
     join_each(kinds, steps);
     if let Some((path, at)) = kinds.path_of(PID) {
@@ -105,11 +106,11 @@ fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
     steps.at(&At::new("linux.namespaces"), What::Unshare(Namespaces(USER)));
 }
 
-/// A user namespace is joined, or a new one is made beside others that are joined (but a pid namespace): a second fork. The
-/// bridge enters everything with the rights of the host's root, the user namespace last, and init is spawned inside. An ordinary
-/// user has rights only in the user namespace, and enters it first.
+/// The container joins a user namespace, or makes a new one and joins others (but no pid namespace): this needs a
+/// second fork. The bridge enters every namespace with the rights of the host's root, the user namespace last, and
+/// spawns init inside. An ordinary user has rights only in the user namespace, and so enters it first.
 fn across(kinds: &Kinds, clone_args: CloneArgs, facts: &Facts<'_>, steps: &mut Steps) {
-    // ORDER: before Spawn, which no handler of a signal may meet
+    // ORDER: before Spawn: no signal handler of the runtime may run during it.
     steps.of_bridge(Step::always("no handler of the runtime's runs", What::Signals));
     if clone_args.dumpable == Dumpable::No {
         steps.of_bridge(Step::always("CVE-2016-9962", What::Undumpable));
@@ -123,14 +124,14 @@ fn across(kinds: &Kinds, clone_args: CloneArgs, facts: &Facts<'_>, steps: &mut S
     spawn(&At::new("linux.namespaces"), Namespaces(kinds.new.0 & (USER | PID)), facts, steps);
 }
 
-/// The bridge's last steps. Nothing that init does not need is open when others may see it.
+/// The bridge's last steps. Descriptors that init does not need are closed before other processes can see init.
 fn spawn(at: &At, new: Namespaces, facts: &Facts<'_>, steps: &mut Steps) {
     steps.of_bridge(Step::always("init shows only what it needs", closed(facts)));
     steps.of_bridge(Step::at(at, What::Spawn(new)));
 }
 
-/// Closes all descriptors but the standard streams and those that were asked for. What later steps use is kept: that is
-/// filled in when the steps are whole.
+/// Closes all descriptors except the standard streams and the requested ones. The slots that later steps use are kept,
+/// too: they are filled in when all steps are known.
 pub(super) fn closed(facts: &Facts<'_>) -> What {
     What::CloseFds { first: 3 + facts.flags.extra_fds, kept: Kept::default() }
 }
@@ -142,62 +143,64 @@ fn time(kinds: &Kinds, offsets: &[TimeOffset], steps: &mut Steps) {
     let at = At::new("linux.namespaces");
     steps.at(&at, What::Unshare(Namespaces(TIME)));
     if !offsets.is_empty() {
-        // ORDER: before anybody is in the namespace; later the kernel refuses (time_namespaces(7))
+        // ORDER: before any process is in the namespace: after that the kernel refuses the offsets
+        // (time_namespaces(7)).
         steps.at(&At::new("linux.timeOffsets"), What::Request(Request::TimeOffsets));
     }
     steps.at(&at, What::EnterTime);
 }
 
-/// The loopback of a new network namespace.
+/// Sets up the loopback device of a new network namespace.
 pub(super) fn loopback(kinds: &Kinds, steps: &mut Steps) {
     if kinds.new.has(NETWORK) {
         steps.always("loopback of a new network namespace", What::Loopback);
     }
 }
 
-/// A pid namespace that is joined without its user namespace has others in it, and who may trace there sees all of init: its
-/// root directory, its descriptors, its memory. So everything that needs the host is done by the bridge, which is not a
-/// member (setns(2) moves only its children). Init is spawned when the root has changed (CVE-2016-9962) and the rights are given
-/// up (`spawned_last`). With a new user namespace the bridge has joined it before (`new_users_beside_pids`).
+/// A pid namespace that is joined without its user namespace has other processes in it. Those that may trace there can
+/// see all of init: its root directory, its descriptors, its memory. So the bridge does all steps that need the host.
+/// The bridge is not a member of the pid namespace: setns(2) moves only its children. It spawns init when the root has
+/// changed (CVE-2016-9962) and init's rights are given up (`spawned_last`). With a new user namespace, the bridge has
+/// joined the pid namespace before (`new_users_beside_pids`).
 pub(super) fn open_pids(kinds: &Kinds, steps: &mut Steps) -> Option<Slot> {
     let (path, at) = kinds.pids_of_others().filter(|_| !kinds.new.has(USER))?;
     Some(steps.open(at, Opening::Namespace(path.to_path_buf(), PID)))
 }
 
-/// The bridge's children are in that pid namespace from here on.
+/// From here on, the bridge's children are in that pid namespace.
 pub(super) fn into_pids(kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) {
     if let (Some((_, at)), Some(slot)) = (kinds.pids_of_others(), pids) {
         steps.at(at, What::Join(slot, Namespaces(PID)));
     }
 }
 
-/// ORDER: init is spawned in the bridge's cgroup.
+/// ORDER: a new init is in the bridge's cgroup.
 pub(super) fn into_cgroup(kinds: &Kinds, steps: &mut Steps) {
     if let Some((_, at)) = kinds.pids_of_others().filter(|_| !kinds.new.has(CGROUP)) {
         steps.at(at, What::Request(Request::Cgroup));
     }
 }
 
-/// What was planned so far is the bridge's, and init is spawned with the program's rights alone: who may trace it, where it is
-/// seen, gets nothing by that (docs/decisions/014). Where the pid namespace belongs to a user namespace that is joined as well,
-/// this is not needed: as long as init is not dumpable, to trace it takes CAP_SYS_PTRACE in the runtime's user namespace.
+/// All steps planned so far become the bridge's. Init is spawned with no rights but the program's, so a process that
+/// traces init gains nothing (docs/decisions/014). This is not needed if the pid namespace belongs to a user namespace
+/// that is joined, too: while init is not dumpable, tracing it needs CAP_SYS_PTRACE in the runtime's user namespace.
 pub(super) fn spawned_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
     steps.become_bridge();
     spawn(at, Namespaces::NONE, facts, steps);
 }
 
-/// When a further process is spawned. It is spawned last if processes in the container's pid namespace could trace it: if the
-/// container has no user namespace, or has a new one beside a pid namespace that was joined.
+/// When the bridge spawns the process of an exec. It does so last if processes in the container's pid namespace could
+/// trace the new one. They can if the container has no user namespace, or has a new one beside a joined pid namespace.
 pub(super) fn spawn_order_inside(container: Joined, given: &Given<'_>) -> SpawnOrder {
     let beside = || namespaces::is_joined(given, PID) && !namespaces::is_joined(given, USER);
     let tracers = container.kinds.has(PID) && (!container.kinds.has(USER) || beside());
     if tracers { SpawnOrder::Last } else { SpawnOrder::First }
 }
 
-/// Joins a running container: everything in one call by the pidfd of its init (setns(2); KERNEL(5.8)), so that the kernel
-/// itself weighs the user namespace against the others. Others are in its pid namespace: the bridge does all of that, and
-/// what was planned so far, and the process is spawned inside (CVE-2016-9962): at once where a user namespace holds tracers off,
-/// and else when the rights are given up (`spawned_last`).
+/// Joins a running container. One setns(2) call with the pidfd of its init joins all namespaces (KERNEL(5.8)), and the
+/// kernel checks rights in the user namespace for the others. Other processes are in the container's pid namespace. So
+/// the bridge does this and all steps planned before, and spawns the process inside (CVE-2016-9962): at once if a user
+/// namespace keeps tracers out, otherwise when the rights are given up (`spawned_last`).
 pub(super) fn join(container: Joined, order: SpawnOrder, facts: &Facts<'_>, steps: &mut Steps) {
     let (at, root_at) = (At::new("linux.namespaces"), At::new("root.path"));
     let process = steps.open(&at, Opening::Process(container.pid));
@@ -214,7 +217,7 @@ pub(super) fn join(container: Joined, order: SpawnOrder, facts: &Facts<'_>, step
             spawn(&at, Namespaces::NONE, facts, steps);
         }
         if !facts.host.me.is_root() {
-            // ORDER: before its ids change: systemd moves only processes of the user who asks
+            // ORDER: before the ids change: systemd moves only processes of the user who sends the request.
             steps.at(&at, What::Request(Request::Cgroup));
         }
         steps.at(&at, What::BecomeRoot);

@@ -1,4 +1,4 @@
-//! A plan as text: what `explain` prints, what golden plans hold, what failures quote.
+//! A plan as text: `explain` prints it, golden plans contain it, error messages quote it.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -24,23 +24,23 @@ use crate::wire::Request;
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// Which process does it: `runtime`, `bridge` or `init`.
+    /// The process that does it: `runtime`, `bridge` or `init`.
     pub process: &'static str,
-    /// What is done, in a word or two of a man page: always the same for the same act.
+    /// The action, in a word or two of a man page. One action always has the same words.
     pub what: &'static str,
     /// The same with its arguments, for people.
     pub act: String,
-    /// The arguments, for programs: an object.
+    /// The arguments as a JSON object, for programs.
     pub fields: Value,
-    /// The property or rule it comes from.
+    /// The property or rule that it comes from.
     pub from: String,
 }
 
-/// A line of what the runtime does: what, act, fields, origin.
+/// A line for an action of the runtime: what, act, fields, origin.
 type Act = (&'static str, String, Value, String);
 
 impl Plan {
-    /// The whole plan in the order in which it happens.
+    /// The whole plan, in the order in which it happens.
     pub fn lines(&self) -> Vec<Line> {
         let runtime = |(what, act, fields, from): Act| Line { process: "runtime", what, act, fields, from };
         let mut lines: Vec<_> = self.before_clone().into_iter().map(runtime).collect();
@@ -73,7 +73,7 @@ impl Plan {
         Line { process, what: step.what.name(), act, fields: step.what.fields(), from: step.from.to_string() }
     }
 
-    /// What the runtime does before there is a process, and to make it.
+    /// What the runtime does before the clone, and for it.
     fn before_clone(&self) -> Vec<Act> {
         let mut acts: Vec<Act> = Vec::new();
         for (n, (opening, at)) in self.openings.iter().enumerate() {
@@ -111,7 +111,7 @@ impl Plan {
         acts
     }
 
-    /// What the runtime process does when init asks.
+    /// What the runtime process does when init sends a request.
     fn favours(&self, ask: Request) -> Vec<(String, Value, At)> {
         match ask {
             Request::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
@@ -164,7 +164,7 @@ fn id_mapped(slot: u32, mapped: &Mapped) -> String {
     }
 }
 
-/// `0:1000:1,1:3000:10`: as the container counts, as the host counts, how many.
+/// `0:1000:1,1:3000:10`: the first id in the container, the first id on the host, the size.
 fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{}:{}:{}", map.container, map.host, map.size)).collect::<Vec<_>>().join(",")
 }
@@ -190,13 +190,13 @@ fn maps(maps: &IdMaps) -> Vec<(String, Value, At)> {
     all
 }
 
-/// `at` is the place of the list, whose last word is the hooks' name.
+/// `at` is the place of the list. Its last word is the name of the hooks.
 fn run_hooks(at: &At, count: usize) -> String {
     format!("run {count} {} hooks", at.as_str().rsplit('.').next().unwrap_or_default())
 }
 
 impl fmt::Display for Plan {
-    /// Number, process, act and property, in columns.
+    /// Number, process, action and property, in columns.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.lines();
         let width = lines.iter().map(|line| line.act.chars().count()).filter(|n| *n <= 72).max().unwrap_or(0);
@@ -419,7 +419,7 @@ fn terminal(console: &Console, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(if matches!(console.device, ConsoleDevice::Bound(_)) { ", slave on /dev/console" } else { "" })
 }
 
-/// A word of a command line, in quotes where a reader would not see where it ends.
+/// A word of a command line. It is quoted if a reader could not see where it ends.
 fn word(value: &CStr) -> String {
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
     match text(value) {
@@ -440,7 +440,7 @@ fn target_path(target: &Target) -> String {
     rooted(&target.path)
 }
 
-/// Where a tree is put, and what is changed of it there.
+/// Where a tree is mounted, and which attributes are changed there.
 pub(super) fn onto(target: &Target, changes: &[Change]) -> String {
     format!("on {}{}", target_path(target), changed(changes))
 }

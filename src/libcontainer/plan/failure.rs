@@ -1,5 +1,5 @@
-//! The message for a failed step: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. The runtime, which
-//! has the plan, makes it once. The words that engines look for are here.
+//! The message for a failed step: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. The runtime
+//! has the plan, and writes the message once. The words that engines match are here.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -12,21 +12,21 @@ use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
 use crate::wire::{COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, NO_PLACE, Request};
 
-/// The whole message for a failed step; `source` is the path of what it mounts.
+/// The whole message for a failed step. `source` is the path of what the step mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
     let at = step.from.to_string();
     let told = one_is_a_directory(&at, &step.what, failure, source)
         .or_else(|| source_is_not_opened(&at, &step.what, failure, source))
         .unwrap_or_else(|| tell(&at, &step.what, failure, source));
     match &step.what {
-        // the program's and the hooks' own matter
+        // A missing system call there concerns the program or the hook, not the runtime.
         What::Exec(_) | What::Hooks { .. } => told,
         _ if failure.errno == Errno::NOSYS => told + MISSING,
         _ => told,
     }
 }
 
-/// A directory on a file, or the reverse. Docker builds its hint on the words "not a directory".
+/// A directory mounted on a file, or the reverse. Docker matches the words "not a directory" to give a hint.
 fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Option<String> {
     let (one, other) = match &*failure.said.text() {
         FILE_ON_DIRECTORY => ("file", "directory"),
@@ -42,7 +42,7 @@ fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&
     Some(format!("{at}: mount {source} (a {one}) on {target} (a {other}): {}", words(failure.errno)))
 }
 
-/// What init opens by itself, in the words that the runtime has for what it opens before the fork.
+/// A source that init opens itself. The words are the same as for sources that the runtime opens before the fork.
 fn source_is_not_opened(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Option<String> {
     let source = source?.display();
     match what {
@@ -52,16 +52,16 @@ fn source_is_not_opened(at: &str, what: &What, failure: &Failure, source: Option
     }
 }
 
-/// docs/kernel.md names them.
+/// docs/kernel.md names these system calls.
 const MISSING: &str =
     ": a call of Linux 5.12 is missing here: the kernel is older, or a seccomp profile around us hides it";
 
-/// What came of a step after the filter.
+/// The result of a step that runs under the filter.
 #[derive(Clone, Copy, Debug)]
 pub enum Came<'f> {
-    /// It has failed.
+    /// The step failed.
     Errno(&'f Failure),
-    /// It was killed by SIGSYS.
+    /// SIGSYS killed the process.
     Killed,
 }
 
@@ -75,7 +75,7 @@ impl Plan {
         cwd.unwrap_or(Path::new("/"))
     }
 
-    /// The message for step `n`, counted through the bridge, where it is the profile that denies its call.
+    /// The message for step `n`, if the profile denies its call. `n` counts the bridge's steps, too.
     pub fn denied(&self, n: usize, came: Came<'_>) -> Option<String> {
         let (step, call) = self.after_filter(n, came)?;
         let so = match (came, self.filter.as_ref()?.denies(&call)?) {
@@ -88,7 +88,8 @@ impl Plan {
         Some(profile_denies(step, &call, &so))
     }
 
-    /// Where the profile denies the call of step `n`: the errno, or 0 where the process dies by it, and the message.
+    /// The result if the profile always denies the call of step `n`: the errno (0 if the process is killed), and the
+    /// message.
     pub fn denied_always(&self, n: usize) -> Option<(i32, String)> {
         let (step, call) = self.after_filter(n, Came::Killed)?;
         let (errno, so) = match self.filter.as_ref()?.denies(&call)? {
@@ -98,7 +99,7 @@ impl Plan {
         Some((errno, profile_denies(step, &call, &so)))
     }
 
-    /// A step that comes after the filter, and the call that it consists of.
+    /// A step that comes after the filter is loaded, and its system call.
     fn after_filter(&self, n: usize, came: Came<'_>) -> Option<(&Step, String)> {
         let n = n.checked_sub(self.bridge.len())?;
         let loaded = self.init.iter().position(|step| matches!(step.what, What::Seccomp(_)))?;
@@ -107,7 +108,7 @@ impl Plan {
             (What::Exec(_), _) => "execve".to_owned(),
             (What::Hooks { .. }, _) => return None,
             (_, Came::Errno(failure)) => failure.said.text().into_owned(),
-            // what it waits for
+            // A process that waits is in read(2).
             (_, Came::Killed) => "read".to_owned(),
         };
         Some((step, call))
@@ -140,7 +141,7 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
             let with = if unclear { settings(mount) } else { String::new() };
             format!("{at}: mount {fstype} on {place}: {}{}{with}", why(failure), hint(&fstype, failure))
         }
-        // the tree's number is the plan's, and the source stands at that place in config.json
+        // The plan's slot number says nothing to the user. The message shows the source's path instead.
         What::Bind(_, changes, target) | What::BindOrLink(_, changes, target) => {
             let no_place = failure.said.text() == NO_PLACE;
             let changes: &[_] = if no_place { &[] } else { changes };
@@ -155,10 +156,11 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
     }
 }
 
-/// The longest list of options in a message.
+/// The longest list of options in a message, in bytes.
 const MAX_SETTINGS: usize = 200;
 
-/// The source and the options, where the kernel has no words of its own: it does not say which of them it means.
+/// The source and the options, for a message without the kernel's own words: the kernel does not say which of them it
+/// refuses.
 fn settings(mount: &NewMount) -> String {
     let one = |(key, value): &(CString, Option<CString>)| match value {
         Some(value) => format!("{}={}", key.to_string_lossy(), value.to_string_lossy()),
@@ -175,7 +177,8 @@ fn settings(mount: &NewMount) -> String {
     }
 }
 
-/// What the kernel's word does not tell: a view of what is somebody else's, or of more than we see (mount_namespaces(7)).
+/// What the errno does not say: a mount would show what belongs to another user namespace, or more than this mount
+/// namespace shows (mount_namespaces(7)).
 fn hint(fstype: &str, failure: &Failure) -> &'static str {
     match (fstype, failure.errno) {
         _ if failure.said.text().contains("too revealing") => {
@@ -190,7 +193,7 @@ fn hint(fstype: &str, failure: &Failure) -> &'static str {
     }
 }
 
-/// The kernel's own words where it had some.
+/// The kernel's own words, if there are any; otherwise the errno's.
 fn why(failure: &Failure) -> String {
     match &*failure.said.text() {
         "" => words(failure.errno),
@@ -200,27 +203,27 @@ fn why(failure: &Failure) -> String {
     }
 }
 
-/// What clients turn into exit statuses 126 and 127: `executable file not found in $PATH`, `no such file or directory`,
-/// `permission denied`, `is a directory`, `not a directory`.
+/// Engines match these words to return exit status 126 or 127: `executable file not found in $PATH`, `no such file or
+/// directory`, `permission denied`, `is a directory`, `not a directory`.
 pub fn program(name: &str, errno: Errno) -> String {
     match errno {
         Errno::NOENT | Errno::NOTDIR if !name.contains('/') => {
             format!("exec: {name:?}: executable file not found in $PATH")
         }
         Errno::NOENT => format!("exec: {name:?}: stat {name}: no such file or directory"),
-        // execve(2) says EACCES of a directory, and older clients of Docker know 126 by that alone
+        // execve(2) fails with EACCES on a directory. Older Docker clients return 126 only for that word.
         Errno::ISDIR => format!("exec: {name:?}: is a directory: {}", words(Errno::ACCESS)),
         other => format!("exec: {name:?}: {}", words(other)),
     }
 }
 
-/// A program that is there and cannot be executed, and why.
+/// A program that exists and cannot be executed, and the cause.
 pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
     format!("exec: {name:?}: {}: {cause}", words(errno))
 }
 
-/// A hook of the list at `at`: `said` is its index and, behind a space, how it ended, or the call that kept it from
-/// beginning, to which `errno` belongs.
+/// The message for a hook of the list at `at`. `said` is the hook's index and, after a space, how the hook ended or
+/// which call failed before it began. `errno` belongs to that call.
 pub fn hook(at: &str, name: &str, said: &str, errno: Errno) -> String {
     let (n, ending) = said.split_once(' ').unwrap_or(("?", said));
     let ended = ["exit status ", "signal ", "hook ran past "].iter().any(|how| ending.starts_with(how));
@@ -232,7 +235,7 @@ pub fn hook(at: &str, name: &str, said: &str, errno: Errno) -> String {
     format!("{at}[{n}]: error running {name} hook #{n}: {ending}{why}")
 }
 
-/// The kernel's word, in lower case as Go programs write it, with the errno's name.
+/// The kernel's word in lower case, as Go programs write it, with the errno's name.
 pub fn words(errno: Errno) -> String {
     let text = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
     let mut characters = text.chars();
@@ -240,7 +243,7 @@ pub fn words(errno: Errno) -> String {
     format!("{first}{} ({})", characters.as_str(), name(errno))
 }
 
-/// Words of the kernel's own, with the errno's name.
+/// The kernel's own words, with the errno's name.
 pub fn said_with(said: &str, errno: Errno) -> String {
     format!("{said} ({})", name(errno))
 }

@@ -1,4 +1,4 @@
-//! The arguments of a step as JSON: `explain --format json` has them beside the text, for programs.
+//! The arguments of a step as JSON. `explain --format json` prints them beside the text, for programs.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::sys::mount::Reach;
 use crate::wire::Request;
 
 impl What {
-    /// All that a program may want to know of a step: its arguments, and what it needs and touches.
+    /// The arguments of the step, and what it needs and touches.
     pub(super) fn fields(&self) -> Value {
         let mut fields = self.arguments();
         let slots: Vec<_> = self.slots().map(|(slot, _)| slot.0).collect();

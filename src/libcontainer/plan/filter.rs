@@ -1,4 +1,4 @@
-//! The process's seccomp filter: which one, and when it is loaded. SPEC: config-linux.md#seccomp.
+//! The seccomp filter of the process, and when init loads it. SPEC: config-linux.md#seccomp.
 
 use std::borrow::Cow;
 
@@ -23,18 +23,19 @@ const SYS_ADMIN: u64 = 1 << 21;
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) filter: Filter,
-    /// The capabilities that are kept until the exec, to load it.
+    /// The capabilities that the process keeps until the exec, because loading the filter needs them.
     pub(super) takes: u64,
 }
 
-/// Reads `linux.seccomp`. The container's filter is every process's: exec loads it as init does.
+/// Reads `linux.seccomp`. Every process of the container has this filter: exec loads it as init does.
 pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Loaded> {
     own.process?;
     let at = At::new("linux.seccomp");
     let asked = with_receiver(given.linux().and_then(|linux| linux.seccomp().as_ref())?, given);
     let (filter, warnings) = notes.keep(seccomp::filter(&asked, &at))?;
     notes.warnings(warnings);
-    // seccomp(2): no_new_privs or CAP_SYS_ADMIN. Without the first the second is kept to the end
+    // seccomp(2) needs no_new_privs or CAP_SYS_ADMIN. Without no_new_privs, the process keeps CAP_SYS_ADMIN until the
+    // filter is loaded.
     let admin = !credentials.no_new_privs() && !given.host.me.no_new_privs;
     if admin && credentials.held & SYS_ADMIN == 0 {
         let why =
@@ -45,7 +46,7 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
     Some(Loaded { filter, takes })
 }
 
-/// The annotation stands for a listenerPath that is not there.
+/// Uses the annotation as `listenerPath` if config.json has none.
 fn with_receiver<'a>(asked: &'a LinuxSeccomp, given: &Given<'_>) -> Cow<'a, LinuxSeccomp> {
     let annotations = given.config.spec.annotations().as_ref();
     let receiver = annotations.and_then(|all| all.get(SECCOMP_RECEIVER)).filter(|path| !path.is_empty());
@@ -64,8 +65,8 @@ impl Loaded {
         self.filter.listener().is_some()
     }
 
-    /// ORDER: one with a listener before Ready: the runtime gives the listener to its agent, and is gone when `start` is
-    /// called.
+    /// ORDER: a filter with a listener is loaded before Ready. The runtime sends the listener to the agent, and the
+    /// runtime has ended when `start` is called.
     pub(super) fn before_ready(&self, steps: &mut Steps) {
         if self.has_listener() {
             let at = At::new("linux.seccomp");
@@ -74,7 +75,7 @@ impl Loaded {
         }
     }
 
-    /// The step that loads any other when all else is done.
+    /// The step that loads a filter without a listener, as the last step before the exec.
     pub(super) fn last(&self) -> Option<What> {
         (!self.has_listener()).then(|| What::Seccomp(self.filter.flags()))
     }

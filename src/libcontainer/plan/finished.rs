@@ -1,4 +1,4 @@
-//! The finished plan: all that will be done, decided. `launch` carries it out.
+//! The finished plan: every action, decided. `launch` carries it out.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -13,59 +13,59 @@ use crate::config::{At, Warning};
 use crate::sys::mount::Reach;
 use crate::sys::sched::SchedAttr;
 
-/// All that will be done, decided.
+/// Every action, decided.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// How the first child is made.
     pub clone_args: CloneArgs,
-    /// What the runtime process opens beforehand, by slot.
+    /// The descriptors that the runtime process opens before the fork, by slot.
     pub openings: Vec<(Opening, At)>,
-    /// The container's root among them.
+    /// The slot of the container's root.
     pub root: Option<Slot>,
-    /// Its path, when there is no mount namespace and all that is mounted is mounted on the host.
+    /// The root's path, if the container has no mount namespace and its mounts are mounts of the host.
     pub root_on_host: Option<PathBuf>,
-    /// The steps of the bridge; none in most cases.
+    /// The steps of the bridge. Most containers have none.
     pub bridge: Vec<Step>,
     /// The steps of init.
     pub init: Vec<Step>,
-    /// uid_map and gid_map, written when init asks.
+    /// uid_map and gid_map. The runtime writes them when init sends the request.
     pub id_maps: Option<IdMaps>,
-    /// The maps that config.json gives for a user namespace that is joined. They are compared with the real ones.
+    /// The maps that config.json gives for a joined user namespace. The runtime compares them with the real ones.
     pub joined_maps: Option<IdMaps>,
-    /// timens_offsets, written when init asks.
+    /// timens_offsets. The runtime writes them when init sends the request.
     pub time_offsets: Vec<TimeOffset>,
-    /// Network devices, moved when init asks.
+    /// Network devices. The runtime moves them when init sends the request.
     pub net_devices: Vec<NetDevice>,
     /// Hooks in the runtime's namespaces: prestart, then createRuntime.
     pub runtime_hooks: Vec<RuntimeHooks>,
-    /// How many hooks there are for the time after: poststart, poststop.
+    /// The number of hooks that run later: poststart, poststop.
     pub later_hooks: Vec<(At, usize)>,
     /// /proc/PID/oom_score_adj.
     pub oom_score_adj: Option<OomScore>,
-    /// Resource limits, set by the runtime when init asks.
+    /// Resource limits. The runtime sets them when init sends the request.
     pub limits: Vec<Limit>,
-    /// The scheduler, set by the runtime when init asks.
+    /// The scheduler. The runtime sets it when init sends the request.
     pub scheduler: Option<(SchedAttr, At)>,
-    /// The CPUs the runtime process is on when it clones, before the child is in its cgroup.
+    /// The CPUs of the runtime process at the clone, before the child is in its cgroup.
     pub initial_affinity: Option<(At, Vec<u64>)>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
-    /// Where the container's cgroups are and what is written there.
+    /// Where the container's cgroups are, and what the runtime writes there.
     pub cgroup: Option<PlannedCgroup>,
-    /// Its group in resctrl.
+    /// The container's group in resctrl.
     pub resctrl: Option<Group>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<Warning>,
 }
 
 /// The container's cgroups.
 #[derive(Clone, Debug)]
 pub struct PlannedCgroup {
-    /// Where they are, and whose.
+    /// Where the cgroups are, and who owns them.
     pub placement: Placement,
-    /// What is written there.
+    /// The files to write, and their values.
     pub writes: Vec<Write>,
-    /// Which devices may be used.
+    /// The devices that processes of the container may use.
     pub devices: DeviceAccess,
 }
 
@@ -74,7 +74,7 @@ pub struct PlannedCgroup {
 pub struct RuntimeHooks {
     /// The property.
     pub at: At,
-    /// The `status` that they are told.
+    /// The `status` in the state that these hooks read.
     pub status: &'static str,
     /// The hooks.
     pub list: Vec<Hook>,
@@ -83,20 +83,20 @@ pub struct RuntimeHooks {
 /// How the first child is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloneArgs {
-    /// CLONE_NEW* of the clone itself.
+    /// The CLONE_NEW* flags of the clone itself.
     pub new: Namespaces,
-    /// Whether others may look into it at first.
+    /// Whether other processes may trace the child at first.
     pub dumpable: Dumpable,
 }
 
-/// Whether others may look into the first child from its clone on (PR_SET_DUMPABLE(2const)).
+/// Whether other processes may trace the first child from its clone on (PR_SET_DUMPABLE(2const)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dumpable {
     /// They may not.
     #[default]
     No,
-    /// An ordinary user writes the maps of its child's new user namespace only as long as the user may look into it. The
-    /// child is in no namespace that others are in.
+    /// They may until the maps are written. An ordinary user can write the maps of the child's new user namespace only
+    /// while the child is dumpable. No other processes are in the child's namespaces.
     UntilMapped,
 }
 
@@ -119,35 +119,35 @@ pub enum Writer {
     /// The runtime, as root.
     #[default]
     Root,
-    /// The runtime, as an ordinary user who maps the own id alone. setgroups(2) is denied then.
+    /// The runtime, as an ordinary user who maps only the user's own id. The kernel then denies setgroups(2).
     User,
-    /// newuidmap(1), newgidmap(1).
+    /// The program newuidmap(1) or newgidmap(1).
     Program,
 }
 
-/// The score by which the kernel chooses the process to kill (proc_pid_oom_score_adj(5)).
+/// The score that the kernel uses to choose a process to kill (proc_pid_oom_score_adj(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OomScore {
-    /// Written by the runtime while init has no rights there.
+    /// The runtime writes init's score. Init has no right to do so.
     OfInit(i32),
-    /// The runtime's own while it clones: what an ordinary user may write.
+    /// The runtime sets its own score while it clones, and init inherits it. An ordinary user can do this.
     Inherited(i32),
-    /// The same. A score that the runtime may not lower is not an error.
+    /// The same. It is not an error if the runtime may not lower its score.
     InheritedIfAllowed(i32),
 }
 
 /// One line of a uid_map or gid_map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdMap {
-    /// First id inside.
+    /// The first id in the container.
     pub container: u32,
-    /// First id outside.
+    /// The first id on the host.
     pub host: u32,
-    /// How many.
+    /// The number of ids.
     pub size: u32,
 }
 
-/// As the kernel reads it.
+/// The format that the kernel reads.
 impl std::fmt::Display for IdMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "{} {} {}", self.container, self.host, self.size)
@@ -167,12 +167,12 @@ pub struct TimeOffset {
     pub at: At,
 }
 
-/// A network device of the host's.
+/// A network device of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetDevice {
     /// Its name on the host.
     pub name: String,
-    /// Its name in the container; `%d` in it is the first number that is free.
+    /// Its name in the container. The kernel replaces `%d` by the first free number.
     pub inside: String,
     /// The property.
     pub at: At,
@@ -183,25 +183,27 @@ pub struct NetDevice {
 pub enum Opening {
     /// A detached copy of the tree at a path (open_tree(2), OPEN_TREE_CLONE).
     Tree(PathBuf, Reach),
-    /// The same of a link itself, where there is one, with nothing below it.
+    /// The same, but if the last component of the path is a symbolic link, the copy is of the link itself.
     LinkTree(PathBuf, Reach),
-    /// The same with all below, checked to be a proc file system.
+    /// The same with all mounts below. It must be a proc file system.
     ProcTree(PathBuf),
-    /// A detached copy of the node at a path, checked to be of that type (S_IFMT) and device.
+    /// A detached copy of the node at a path. It must have this type (S_IFMT) and device number.
     Device(PathBuf, u32, u64),
-    /// The host's /sys with all below, for those who may not mount a sysfs anew.
+    /// The host's /sys with all mounts below, for callers who may not mount a new sysfs.
     Sysfs,
-    /// The same of a directory that is there only when the container's cgroup is; where we may make none, our own.
+    /// The same of a directory that exists only when the container's cgroup exists. The second path is the runtime's
+    /// own cgroup, for when the runtime may not make one.
     CgroupTree(PathBuf, Option<PathBuf>),
-    /// The file that such a copy is of, because only init may copy: it finds it again in its own mount namespace.
+    /// The file of such a copy, opened only. Init makes the copy itself: it finds the file again in its own mount
+    /// namespace.
     Found(Box<Opening>),
-    /// The file or directory itself, of which a detached copy is made when it is to be mounted, with these ids.
+    /// The file or directory itself. The runtime copies it when it is to be mounted, with these id maps.
     Source(PathBuf, Reach, Option<Mapped>),
-    /// A user namespace with these maps, without any process.
+    /// A user namespace with these maps and without a process.
     IdMaps(IdMaps),
     /// The directory itself.
     Directory(PathBuf),
-    /// A namespace file, checked to be of that kind (CLONE_NEW*).
+    /// A namespace file. It must be of this kind (CLONE_NEW*).
     Namespace(PathBuf, u64),
     /// A process, by the pid of the container's init.
     Process(i32),
@@ -209,40 +211,40 @@ pub enum Opening {
     RootOf(i32),
     /// A detached copy of the host's null device.
     Null,
-    /// A detached empty directory: a read-only tmpfs that holds nothing, with that SELinux label.
+    /// A detached empty directory: a read-only, empty tmpfs with this SELinux label.
     Empty(Option<CString>),
-    /// A file in memory for a hook's state, with that `status`; written when the pid is known.
+    /// A file in memory for a hook's state, with this `status`. The runtime writes it when the pid is known.
     HookState(&'static str),
-    /// A file in memory that takes what hooks print.
+    /// A file in memory for the output of hooks.
     HookOutput,
-    /// The socket that takes the terminal's master.
+    /// The socket that receives the terminal's master.
     Terminal,
-    /// The fifo on which `start` gives the word.
+    /// The fifo on which `start` tells init to go on.
     StartFifo,
-    /// The fifo on which `start` hears how it went.
+    /// The fifo on which init reports the result to `start`.
     AnswerFifo,
 }
 
-/// Through which maps the ids of a mount go, and how far.
+/// Whose maps apply to the ids of a mount, and to which mounts below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
     /// Whose maps.
     pub by: Mapper,
-    /// The mount alone (`idmap`), or all below it as well (`ridmap`).
+    /// This mount alone (`idmap`), or also all mounts below it (`ridmap`).
     pub reach: Reach,
 }
 
-/// Whose maps the ids of a mount go through.
+/// Whose maps apply to the ids of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapper {
-    /// Those of the user namespace that init was made in.
+    /// Those of the user namespace in which init was made.
     Own,
     /// Those of the user namespace in the slot.
     Other(Slot),
 }
 
 impl Opening {
-    /// The path of what is mounted, where it has one.
+    /// The path of what is mounted, if it has one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Opening::Tree(path, _) | Opening::Source(path, ..) | Opening::LinkTree(path, _) => Some(path),
@@ -252,7 +254,7 @@ impl Opening {
         }
     }
 
-    /// How much of what is there is copied to be mounted; None when it is nothing to be mounted.
+    /// How much is copied to be mounted. None if this is not mounted.
     pub(super) fn reach(&self) -> Option<Reach> {
         match self {
             Opening::Tree(_, reach) | Opening::Source(_, reach, _) | Opening::LinkTree(_, reach) => Some(*reach),

@@ -1,4 +1,4 @@
-//! What a plan is made from: config.json, the host, the command line. `exec` has a process object and a container besides.
+//! The input of a plan: config.json, the host, the command line. `exec` also has a process object and a container.
 
 use std::path::{Path, PathBuf};
 
@@ -9,37 +9,37 @@ use super::step::Namespaces;
 use crate::config::{At, Config};
 use crate::host::Host;
 
-/// What the command line decided, and what follows from it.
+/// The decisions of the command line, and what follows from them.
 #[derive(Clone, Debug)]
 pub struct Flags {
     /// The container's id.
     pub id: String,
     /// The bundle directory, absolute.
     pub bundle: PathBuf,
-    /// Where the container's terminal goes.
+    /// Where the container's terminal is sent.
     pub terminal: Terminal,
     /// When the program begins.
     pub start: Start,
-    /// How the root becomes the root.
+    /// How the root directory changes.
     pub root_change: RootChange,
     /// Whether the container gets a session keyring of its own.
     pub keyring: Keyring,
-    /// How many descriptors from 3 up the program inherits: LISTEN_FDS and --preserve-fds together.
+    /// The number of descriptors from 3 on that the program inherits: LISTEN_FDS and --preserve-fds together.
     pub extra_fds: u32,
-    /// How many of these are LISTEN_FDS.
+    /// How many of these belong to LISTEN_FDS.
     pub listen_fds: u32,
-    /// The host directory that is mounted at /run/notify, when NOTIFY_SOCKET is served.
+    /// The host directory that is mounted at /run/notify, if the runtime serves NOTIFY_SOCKET.
     pub notify: Option<PathBuf>,
     /// Whether the container gets cgroups of its own.
     pub cgroup: CgroupUse,
-    /// Whether a cgroup that we may not make is missed.
+    /// Whether it is an error that the runtime may not make a cgroup.
     pub rootless: Rootless,
-    /// The signal we get when our parent ends (PR_SET_PDEATHSIG), when we stay the process's parent.
+    /// The parent-death signal of the runtime (PR_SET_PDEATHSIG), if the runtime stays the parent of the process.
     pub death_signal: Option<i32>,
 }
 
 impl Flags {
-    /// What is decided unless the caller decides otherwise.
+    /// The defaults.
     pub fn new(id: &str, bundle: &Path, keyring: Keyring) -> Flags {
         Flags {
             id: id.to_owned(),
@@ -58,25 +58,25 @@ impl Flags {
     }
 }
 
-/// Where the container's terminal goes.
+/// Where the container's terminal is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// A socket takes the master, where `process.terminal` is true.
+    /// A socket receives the master if `process.terminal` is true.
     Sent,
-    /// No process takes the master: `process.terminal` must be false.
+    /// No process receives the master: `process.terminal` must be false.
     None,
 }
 
 /// When the program begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// When `start` says so.
+    /// When `start` is called.
     OnFifo,
-    /// As soon as the container is there.
+    /// As soon as the container is created.
     AtOnce,
 }
 
-/// How the root becomes the root.
+/// How the root directory changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootChange {
     /// pivot_root(2).
@@ -88,9 +88,9 @@ pub enum RootChange {
 /// Whether the container gets a session keyring of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keyring {
-    /// Yes, by that name: `exec` joins it by the same.
+    /// Yes, with this name. `exec` joins the keyring by the same name.
     Named(String),
-    /// It keeps the caller's: `--no-new-keyring`.
+    /// No, it keeps the caller's: `--no-new-keyring`.
     Inherited,
 }
 
@@ -101,45 +101,46 @@ pub enum CgroupUse {
     Own,
     /// The same, as a unit of systemd: `--systemd-cgroup`.
     Unit(Manager),
-    /// It stays where the caller is: `--cgroup-manager=disabled`.
+    /// No, it stays in the caller's cgroup: `--cgroup-manager=disabled`.
     Disabled,
 }
 
-/// What happens when we may not make a cgroup: `--rootless`.
+/// What happens when the runtime may not make a cgroup: `--rootless`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rootless {
-    /// For root it is an error. An ordinary user, or root of another user namespace, goes on if config.json asks for no limit.
+    /// For root, an error. An ordinary user, or root of another user namespace, goes on without one if config.json sets
+    /// no limit.
     #[default]
     Auto,
-    /// Everybody goes on if config.json asks for no limit.
+    /// Any user goes on without one if config.json sets no limit.
     Yes,
-    /// It is an error.
+    /// An error.
     No,
 }
 
 impl Keyring {
-    /// A keyring for a new container. keyctl(2) joins an existing keyring of that name, and any process can make one. A part
-    /// of the name is random, so no other process can have made it before.
+    /// A keyring for a new container. keyctl(2) joins an existing keyring of that name, and any process can make one.
+    /// So a part of the name is random: no other process can have made the keyring before.
     pub fn fresh(id: &str) -> Keyring {
-        // the standard library's keys come from getrandom(2)
+        // The keys of the standard library's hasher come from getrandom(2).
         let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), id);
         Keyring::Named(format!("{}.{secret:016x}", Keyring::plain_name(id)))
     }
 
-    /// What runc calls it.
+    /// The name that runc gives to the keyring.
     pub fn plain_name(id: &str) -> String {
         format!("_ses.{id}")
     }
 }
 
-/// Everything a plan is made from.
+/// The input of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
-    /// What the user wrote.
+    /// The bundle's config.json.
     pub config: &'a Config,
-    /// Where we are.
+    /// The host, and the runtime's place in it.
     pub host: &'a Host,
-    /// How we were called.
+    /// The command line.
     pub flags: &'a Flags,
 }
 
@@ -150,27 +151,27 @@ pub struct Joining<'a> {
     pub process: &'a Process,
     /// Its place in error messages: `process`, or the name of its file.
     pub at: &'a At,
-    /// Which namespaces the container has that the runtime does not share, and its first process.
+    /// The container's first process, and the namespaces that it does not share with the runtime.
     pub container: Joined,
 }
 
-/// A running container, for those who join it.
+/// A running container that a process joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// Its init.
+    /// The pid of its init.
     pub pid: i32,
-    /// The namespaces it does not share with the runtime.
+    /// The namespaces that it does not share with the runtime.
     pub kinds: Namespaces,
 }
 
-/// The process object that a plan is for, and its place. Without one there is nothing to run.
+/// The process object that a plan is for, and its place. Without a process object, no program runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Own<'a> {
     pub(super) process: Option<&'a Process>,
     pub(super) at: &'a At,
 }
 
-/// What steps depend on beside the values that were read: they do not see config.json.
+/// The other input of steps. Steps depend on the values that were read and on this: they do not see config.json.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
     pub(super) host: &'a Host,
@@ -178,12 +179,12 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// All but config.json.
+    /// The input without config.json.
     pub(super) fn facts(&self) -> Facts<'a> {
         Facts { host: self.host, flags: self.flags }
     }
 
-    /// `linux`, when there is one.
+    /// `linux`, if config.json has it.
     pub(super) fn linux(&self) -> Option<&'a Linux> {
         self.config.spec.linux().as_ref()
     }

@@ -1,4 +1,5 @@
-//! The hooks: when, in which namespaces, with what. SPEC: runtime.md#lifecycle, config.md#posix-platform-hooks.
+//! The hooks: when and in which namespaces they run, and with which input. SPEC: runtime.md#lifecycle,
+//! config.md#posix-platform-hooks.
 
 use oci_spec::runtime::Hook;
 
@@ -21,12 +22,12 @@ pub(super) struct Hooks {
     pub(super) runtime: Vec<RuntimeHooks>,
     create_container: Vec<HookCommand>,
     start_container: Vec<HookCommand>,
-    /// How many there are for the time after: poststart, poststop.
+    /// The number of hooks that run later: poststart, poststop.
     pub(super) later: Vec<(At, usize)>,
 }
 
-/// Reads `hooks`. What the process gives to its startContainer hooks: the environment, where a hook names none, and its
-/// filter.
+/// Reads `hooks`. startContainer hooks get two things from the process: the environment, if a hook has none of its own,
+/// and the filter.
 pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>, notes: &mut Notes) -> Hooks {
     let Some(hooks) = given.config.spec.hooks().as_ref() else { return Hooks::default() };
     let top = At::new("hooks");
@@ -38,7 +39,7 @@ pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>
     let mut runtime = Vec::new();
     #[allow(deprecated)] // the spec still asks for it
     let lists = [
-        // deprecated, and written for a time when they ran in `start`: they are told what they were told then
+        // Deprecated. Programs expect that these hooks run in `start`, so the status is the one of that time.
         ("prestart", "created", hooks.prestart()),
         ("createRuntime", "creating", hooks.create_runtime()),
     ];
@@ -56,40 +57,42 @@ pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>
     }
     let mut start_container = read("startContainer", hooks.start_container(), payload.env());
     for command in &mut start_container {
-        // ORDER: a hook has the process's rights and its filter: it loads what init itself loads only after it
+        // ORDER: a hook has the rights and the filter of the process. The hook loads the filter itself, because init
+        // loads it after the hook.
         command.confine = filter.and_then(Loaded::last).into_iter().collect();
     }
     Hooks { runtime, create_container, start_container, later }
 }
 
 impl Hooks {
-    /// prestart and createRuntime by the runtime.
+    /// The runtime runs prestart and createRuntime hooks.
     pub(super) fn in_runtime(&self, steps: &mut Steps) {
-        // asked also for those of the container alone: when the answer comes, the state they read has been written
+        // createContainer hooks alone need this request, too: when the runtime answers, it has written the state that
+        // they read.
         if !self.runtime.is_empty() || self.run_in_container() {
             steps.at(&At::new("hooks"), What::Request(Request::Hooks(HookPoint::CreateRuntime)));
         }
     }
 
-    /// True when there are createContainer hooks.
+    /// True if there are createContainer hooks.
     pub(super) fn run_in_container(&self) -> bool {
         !self.create_container.is_empty()
     }
 
-    /// createContainer by init: mounts are there, the old root still is.
+    /// Init runs createContainer hooks. The mounts are made, and the old root is still in reach.
     pub(super) fn in_container(&mut self, steps: &mut Steps) {
         let commands = std::mem::take(&mut self.create_container);
         inside(HookPoint::CreateContainer, "creating", commands, steps);
     }
 
-    /// startContainer, between `start` and the program.
+    /// Init runs startContainer hooks, between `start` and the program.
     pub(super) fn at_start(&mut self, steps: &mut Steps) {
         let commands = std::mem::take(&mut self.start_container);
         inside(HookPoint::StartContainer, "created", commands, steps);
     }
 }
 
-/// The wait for `start`. The fifo on which `start` hears how it went is returned.
+/// Waits for `start`. Returns the fifo on which init reports the result to `start`.
 pub(super) fn await_start(facts: &Facts<'_>, steps: &mut Steps) -> Option<Slot> {
     if facts.flags.start != Start::OnFifo {
         return None;
@@ -110,7 +113,7 @@ fn inside(point: HookPoint, status: &'static str, commands: Vec<HookCommand>, st
     steps.at(&at, What::Hooks { point, commands, state, output });
 }
 
-/// A hook ready to run, or what is wrong with it. `of_process` is the environment for a hook that has none of its own.
+/// A hook that is ready to run, or a fault. `of_process` is the environment for a hook without one of its own.
 fn command(hook: &Hook, at: &At, of_process: Option<&Strings>, notes: &mut Notes) -> Option<HookCommand> {
     let path = hook.path().to_str().unwrap_or_default();
     if !hook.path().is_absolute() {
@@ -127,7 +130,7 @@ fn command(hook: &Hook, at: &At, of_process: Option<&Strings>, notes: &mut Notes
     let args = if given.is_empty() { vec![path.to_owned()] } else { given.to_vec() };
     let args = Strings::new(&args).map_err(|_| notes.fault(&at.key("args"), "has a NUL byte")).ok()?;
     let (env, env_of) = match of_process.filter(|_| hook.env().is_none()) {
-        // as with runc, HOME included
+        // As with runc, and with HOME.
         Some(env) => (env.clone(), EnvOf::Process),
         None => {
             let env = Strings::new(hook.env().as_deref().unwrap_or_default());

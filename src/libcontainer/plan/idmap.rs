@@ -1,4 +1,4 @@
-//! User and group id mappings: what they must be, and which ids they reach.
+//! User and group id mappings: their syntax, and which ids they contain.
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -8,17 +8,17 @@ use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
 use crate::config::At;
 
-/// As many lines as the kernel takes in one map (user_namespaces(7), Linux 4.15).
+/// The most lines that the kernel accepts in one map (user_namespaces(7), Linux 4.15).
 const MAX_LINES: usize = 340;
-/// And as many bytes: less than a page (user_namespaces(7)), which is this or, elsewhere, at most that.
+/// The most bytes in one map: less than a page (user_namespaces(7)). On other architectures a page has up to 64 KiB.
 const MAX_BYTES: usize = if cfg!(target_arch = "x86_64") { 4095 } else { 65535 };
 
 /// The container's maps.
 #[derive(Debug, Default)]
 pub(super) struct Maps {
-    /// Those of its new user namespace.
+    /// The maps of the container's new user namespace.
     pub(super) own: Option<IdMaps>,
-    /// What config.json says of the user namespace that it joins.
+    /// The maps that config.json gives for the user namespace that the container joins.
     pub(super) joined: Option<IdMaps>,
 }
 
@@ -45,12 +45,12 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps 
         lines(list, at, notes);
     }
     let own = kinds.new.has(USER).then(|| both(given, uids, gids));
-    // containerd and podman write the maps of a pod into the config of each container that joins it
+    // containerd and podman write the maps of a pod into the config of each container that joins it.
     let joined = kinds.joins(USER) && !(uids.is_empty() && gids.is_empty());
     Maps { own, joined: joined.then(|| both(given, uids, gids)) }
 }
 
-/// An ordinary user may map the own id and nothing else; for more there are programs (user_namespaces(7)).
+/// An ordinary user may map only the user's own id. For more ids there are programs (user_namespaces(7)).
 fn writer(list: &[LinuxIdMapping], uid: u32, own: u32) -> Writer {
     match list {
         _ if uid == 0 => Writer::Root,
@@ -59,7 +59,7 @@ fn writer(list: &[LinuxIdMapping], uid: u32, own: u32) -> Writer {
     }
 }
 
-/// Both, written by whom the kernel lets.
+/// Both maps, each with a writer that the kernel accepts.
 pub(super) fn both(given: &Given<'_>, uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
     let me = &given.host.me;
     IdMaps {
@@ -74,7 +74,7 @@ fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
     list.iter().map(|m| IdMap { container: m.container_id(), host: m.host_id(), size: m.size() }).collect()
 }
 
-/// Faults of one map: too many lines, lines that overlap, that are empty or go too far.
+/// Checks one map: not too many lines, and no line that is empty, too large or overlaps another.
 pub(super) fn lines(list: &[LinuxIdMapping], at: &At, notes: &mut Notes) {
     if list.len() > MAX_LINES {
         notes.fault(at, format!("{} mappings, and the kernel takes at most {MAX_LINES}", list.len()));
@@ -93,7 +93,7 @@ pub(super) fn lines(list: &[LinuxIdMapping], at: &At, notes: &mut Notes) {
                 notes.fault(&at.key(name), format!("{first} with size {} goes beyond the last id", line.size()));
             }
         }
-        // every pair is compared, and a longer list is refused anyway
+        // This compares every pair, and a longer list is a fault already.
         if list.len() > MAX_LINES {
             continue;
         }
@@ -118,14 +118,14 @@ pub(super) enum Ids {
 }
 
 impl Maps {
-    /// A fault when `id` has no name on the host.
+    /// Adds a fault if no host id is mapped to `id`.
     pub(super) fn must_reach(&self, id: u32, ids: Ids, at: &At, notes: &mut Notes) {
         let Some(IdMaps { uids, gids, .. }) = &self.own else { return };
         let (list, property) = match ids {
             Ids::Users => (uids, "linux.uidMappings"),
             Ids::Groups => (gids, "linux.gidMappings"),
         };
-        // that there are none, or too many, has been told
+        // Another fault says so if there is no line, or too many.
         if (1..=MAX_LINES).contains(&list.len())
             && !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size))
         {
@@ -133,7 +133,7 @@ impl Maps {
         }
     }
 
-    /// True where setgroups(2) is denied for good: the user whose own gid is all that is mapped writes gid_map.
+    /// True if setgroups(2) is denied for good: an ordinary user writes a gid_map that maps only the user's own gid.
     pub(super) fn deny_groups(&self) -> bool {
         self.own.as_ref().is_some_and(|maps| maps.gids_by == Writer::User)
     }

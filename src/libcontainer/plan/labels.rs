@@ -1,5 +1,5 @@
-//! Security labels: `apparmorProfile`, `selinuxLabel`, `mountLabel`. A host that cannot apply what confines a process
-//! refuses the container (docs/decisions/015). A label of mounts confines nobody by itself, and is left out with a warning.
+//! Security labels: `apparmorProfile`, `selinuxLabel`, `mountLabel`. If this host cannot apply a label that confines a
+//! process, that is an error (docs/decisions/015). A label of mounts confines no process: it is ignored with a warning.
 
 use std::ffi::CString;
 
@@ -13,12 +13,12 @@ use crate::host::Host;
 
 const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not enabled on this host";
 
-/// The labels of a process: for each a file below the process's own directory in /proc, its value, its property.
+/// The labels of a process. Each has a file below /proc/self, a value and a property.
 #[derive(Debug, Default)]
 pub(super) struct ProcessLabels {
-    /// They take effect at the exec.
+    /// These take effect at the exec.
     exec: Vec<Label>,
-    /// Of keys that are made from here on, as long as this program runs (proc_pid_attr(5)).
+    /// For keys that are made after this, until the exec (proc_pid_attr(5)).
     keyring: Option<Label>,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn of_process(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> 
     let Some(process) = own.process else { return labels };
     let (host, keyring) = (given.host, &given.flags.keyring);
     if let Some(profile) = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty()) {
-        // a process is unconfined unless somebody has confined us
+        // Without AppArmor, a process is unconfined anyway.
         if profile != "unconfined" || host.lsm.apparmor {
             labels.exec.extend(apparmor(profile, own.at.key("apparmorProfile"), host, notes));
         }
@@ -58,14 +58,14 @@ fn apparmor(profile: &str, at: At, host: &Host, notes: &mut Notes) -> Option<Lab
         notes.fault(&at, "cannot be applied: AppArmor is not supported or not enabled on this host");
         return None;
     }
-    // KERNEL(5.8): attr/apparmor, which another LSM cannot take
+    // KERNEL(5.8): attr/apparmor belongs to AppArmor alone. attr/exec may belong to another LSM.
     let file = if host.lsm.own_apparmor_files { c"attr/apparmor/exec" } else { c"attr/exec" };
     let value = c_string(&format!("exec {profile}"), &at, notes)?;
     Some(Label { file: file.to_owned(), value, at })
 }
 
 impl ProcessLabels {
-    /// Written now, they take effect at the exec.
+    /// Init writes these now. They take effect at the exec.
     pub(super) fn at_exec(&self, steps: &mut Steps) {
         self.exec.iter().for_each(|label| label.step(steps));
     }
@@ -82,11 +82,11 @@ impl Label {
     }
 }
 
-/// `linux.mountLabel`, where this host has labels.
+/// `linux.mountLabel`, if SELinux is on.
 #[derive(Debug, Default)]
 pub(super) struct MountLabel(Option<CString>);
 
-/// File systems that the kernel labels by itself, and takes no `context=` for.
+/// File systems that the kernel labels itself. They do not accept `context=`.
 const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
 /// Reads `linux.mountLabel`.
@@ -101,18 +101,19 @@ pub(super) fn of_mounts(given: &Given<'_>, notes: &mut Notes) -> MountLabel {
 }
 
 impl MountLabel {
-    /// As the option `context=` of a new mount of this type, which has these options already.
+    /// The value of the option `context=` for a new mount of type `fstype`, unless `options` have one already.
     pub(super) fn context(&self, fstype: &str, options: &[(String, Option<String>)]) -> Option<&CString> {
         let said = options.iter().any(|(key, _)| key == "context");
         self.0.as_ref().filter(|_| !said && !OWN_LABELS.contains(&fstype))
     }
 
-    /// For the root of a file system whose files are labelled one by one: a message queue is what programs make.
+    /// The label for the root of a file system without `context=` whose files can be labelled one by one: a message
+    /// queue file system.
     pub(super) fn of_root(&self, fstype: &str) -> Option<CString> {
         self.0.clone().filter(|_| fstype == "mqueue")
     }
 
-    /// For the directory that covers masked ones.
+    /// The label of the directory that is mounted over masked directories.
     pub(super) fn of_empty(&self) -> Option<CString> {
         self.0.clone()
     }

@@ -17,9 +17,9 @@ const SYS_RESOURCE: u64 = 1 << 24;
 /// Resource limits.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    /// As the runtime sets them.
+    /// The limits that the runtime sets.
     pub(super) list: Vec<Limit>,
-    /// RLIMIT_NPROC as it was asked for, where the runtime sets one more: soft, hard, property.
+    /// The requested RLIMIT_NPROC (soft, hard, property), if the runtime sets it higher by one.
     processes: Option<(u64, u64, At)>,
 }
 
@@ -40,8 +40,8 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>
         }
         list.push(Limit { resource, name: name.to_owned(), soft: limit.soft(), hard: limit.hard(), at });
     }
-    // The processes of the initial user namespace's root are not counted. Root of a user namespace, where every capability is
-    // held, is an ordinary user outside
+    // The kernel does not count the processes of root of the initial user namespace. Root of another user namespace,
+    // which holds every capability there, is an ordinary user of the host.
     let counted = process.user().uid() != 0 || held == u64::MAX;
     let processes = if spawn == SpawnOrder::Last && counted && given.host.me.bounding & SYS_RESOURCE != 0 {
         room_for_two(&mut list)
@@ -51,8 +51,8 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>
     Limits { list, processes }
 }
 
-/// Where the bridge as well belongs to the user, one process more counts against RLIMIT_NPROC (getrlimit(2)) until init goes
-/// on alone, which then takes that back.
+/// The bridge can belong to the same user as init. It then counts against RLIMIT_NPROC (getrlimit(2)), so the limit is
+/// one higher until init runs alone. Init then sets the requested limit.
 fn room_for_two(list: &mut [Limit]) -> Option<(u64, u64, At)> {
     let limit = list.iter_mut().find(|limit| limit.resource == libc::RLIMIT_NPROC)?;
     let asked = (limit.soft, limit.hard, limit.at.clone());
@@ -61,7 +61,7 @@ fn room_for_two(list: &mut [Limit]) -> Option<(u64, u64, At)> {
 }
 
 impl Limits {
-    /// What a process that is spawned last sets right.
+    /// Init sets the requested limit itself if it was spawned last.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         if let Some((soft, hard, at)) = &self.processes {
             steps.at(at, What::Processes { soft: *soft, hard: *hard });

@@ -1,5 +1,5 @@
-//! What we will do: (config, host, flags) become a plan. Pure: no files, no environment, no calls. This page is the
-//! order of things, and the order is the security property; `tests/invariants.rs` holds it to its rules.
+//! Makes a plan from config, host and flags. Pure: it reads no file and no environment, and makes no system call. This
+//! page gives the order of the steps, and the order is the security property: `tests/invariants.rs` checks its rules.
 
 mod affinity;
 pub mod capabilities;
@@ -59,7 +59,7 @@ pub use given::{CgroupUse, Flags, Given, Joined, Joining, Keyring, RootChange, R
 pub use process::candidates;
 pub use resources::unit::Manager;
 
-/// The plan of a new container. Every mistake of the config is found here, before anything is made.
+/// The plan of a new container. All mistakes of the config are found here, before the runtime changes anything.
 ///
 /// # Errors
 /// All mistakes, each with its place.
@@ -67,7 +67,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let facts = &given.facts();
     let own = Own { process: given.config.spec.process().as_ref(), at: &At::new("process") };
 
-    // What is asked. A value that another needs is passed on.
+    // Part one reads config.json. A value that another reader needs is passed on.
     let mut found = Notes::of(given.config);
     let notes = &mut found;
     let cgroup = cgroup::read(given, notes);
@@ -82,7 +82,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
     let limits = limits::read(own, spawn, held, given, notes);
     let oom_score_adj = limits::oom_score(own, given, notes);
-    affinity::read(own, notes); //                    exec uses it; a mistake in it is told now
+    affinity::read(own, notes); //                    only exec uses it, but a mistake in it is reported now
     let labels = labels::of_process(own, given, notes);
     let session = session::read(own, spawn, given, notes);
     let time_offsets = times::read(given, kinds, notes);
@@ -99,30 +99,30 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let scheduling = run_as::read(own, spawn, given, notes);
     let warnings = found.into_warnings(given.config)?;
 
-    // What is done.
+    // Part two says what is done, in this order.
     let mut list = Steps::new(given.host.me.mounts);
     let steps = &mut list;
     process::begin(steps); //                         signals, umask
-    entering::unseen_from_the_clone_on(clone_args, steps); // no looking in
+    entering::unseen_from_the_clone_on(clone_args, steps); // others cannot trace it
     process::everywhere(steps);
-    entering::enter(kinds, clone_args, &time_offsets, facts, steps); // ids before everything they own   SPEC: config-linux.md#namespaces
+    entering::enter(kinds, clone_args, &time_offsets, facts, steps); // ids first   SPEC: config-linux.md#namespaces
     labels.of_keyring(steps);
     session.begin(steps); //                          session and keyring
-    let root_slot = root.attach(steps); //            propagation first, or mounts leak to the host
+    let root_slot = root.attach(steps); //            propagation first: otherwise mounts appear on the host
     let pids = entering::open_pids(kinds, steps);
     let writable = mounts.steps(kinds, pids, steps); // in config order   SPEC: config.md#mounts
     devices.steps(root, steps);
     entering::loopback(kinds, steps);
-    net_devices::steps(&net_devices, steps); //       ORDER: before the kernel parameters, which may be those of a device
+    net_devices::steps(&net_devices, steps); //       ORDER: before sysctl: a parameter may belong to a device
     names.steps(steps);
     sysctl::steps(parameters, steps); //              on the host's own /proc
     let hooked = hooks.run_in_container();
     hooks.in_runtime(steps); //                       createRuntime   SPEC: runtime.md#lifecycle
     if hooked {
-        entering::into_pids(kinds, pids, steps); //   hooks are in the container's namespaces   SPEC: config.md#posix-platform-hooks
+        entering::into_pids(kinds, pids, steps); //   for the hooks   SPEC: config.md#posix-platform-hooks
     }
     hooks.in_container(steps); //                     createContainer
-    labels.at_exec(steps); //                         for the exec; a hook must not wear them
+    labels.at_exec(steps); //                         for the exec; createContainer hooks must not have them
     root.change(root_slot, steps);
     if !hooked {
         entering::into_pids(kinds, pids, steps);
@@ -132,18 +132,19 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     covered.steps(steps); //                          ORDER: after pivot, on the container's own /proc
     writable.into_iter().for_each(|mount| mount.step(steps));
     payload.make_cwd(steps);
-    root.finish(steps); //                            read-only last, when nothing has to be made any more
+    root.finish(steps); //                            read-only last: no step makes files after this
     payload.enter_cwd(steps); //                      the working directory and HOME, as root
     scheduling.steps(steps); //                       scheduler, priorities, memory
     credentials.give_up_power(until_exec, steps); //  no_new_privs, groups, ids, capabilities
-    // ORDER: others see it when nothing of the host's is in reach, and no right is left that the program has not
+    // ORDER: other processes can see init only when nothing of the host is in reach, and init's rights are the
+    // program's alone.
     if let Some((_, at)) = kinds.pids_of_others() {
         entering::spawned_last(at, facts, steps);
         session.begin_last(steps);
         scheduling.begin_last(steps);
         limits.begin_last(steps);
     }
-    payload.prepare(filter, facts, steps); //         cwd inside the root, nothing open, program there, ready
+    payload.prepare(filter, facts, steps); //         cwd is inside the root, descriptors closed, program found, ready
     let answer = hooks::await_start(facts, steps);
     hooks.at_start(steps); //                         startContainer
     payload.go(filter, answer, steps); //             seccomp, the exec
@@ -173,7 +174,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     })
 }
 
-/// The plan of a further process in a running container: the same words, joined instead of made.
+/// The plan of a further process in a running container. The steps are the same, but namespaces are joined, not made.
 ///
 /// # Errors
 /// All mistakes, each with its place.
@@ -181,7 +182,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let (facts, container) = (&given.facts(), joining.container);
     let own = Own { process: Some(joining.process), at: joining.at };
 
-    // What is asked.
+    // Part one reads the process object.
     let mut found = Notes::of(given.config);
     let notes = &mut found;
     let spawn = entering::spawn_order_inside(container, given);
@@ -198,19 +199,19 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let scheduling = run_as::read(own, spawn, given, notes);
     let warnings = found.into_warnings(given.config)?;
 
-    // What is done.
+    // Part two says what is done, in this order.
     let mut list = Steps::new(given.host.me.mounts);
     let steps = &mut list;
     process::begin(steps);
     entering::unseen(steps);
     affinity.before_cgroup(steps);
-    labels.at_exec(steps); //                         ORDER: on the host's /proc, before the container's is all there is
+    labels.at_exec(steps); //                         ORDER: uses the host's /proc, so before the container's mounts
     labels.of_keyring(steps);
     entering::join(container, spawn, facts, steps);
     session.begin(steps);
     session.further_terminal(steps);
     payload.enter_cwd(steps);
-    affinity.in_cgroup(steps); //                     before the scheduler, which may look at it
+    affinity.in_cgroup(steps); //                     before the scheduler, which may check it
     scheduling.steps(steps);
     credentials.give_up_power(until_exec, steps);
     if spawn == SpawnOrder::Last {

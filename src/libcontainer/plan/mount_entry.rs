@@ -1,4 +1,4 @@
-//! One entry of `mounts`, understood, and what becomes of it.
+//! One entry of `mounts` as read, and the steps for it.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::host::Mounts;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Request;
 
-/// The only places under /proc that may be mounted over: what lxcfs and the like provide.
+/// The only paths under /proc that a mount may cover: lxcfs and similar programs provide these files.
 const PROC_FILES: [&str; 10] = [
     "cpuinfo",
     "diskstats",
@@ -34,7 +34,7 @@ const PROC_FILES: [&str; 10] = [
     "sys/crypto/fips_enabled",
 ];
 
-/// File systems whose superblock the mount shares with others: read-only is a matter of the mount alone.
+/// File systems whose superblock other mounts share: `ro` must not change the superblock, only the mount.
 const SHARED_SUPERBLOCKS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"];
 
 /// The values that mounts depend on.
@@ -47,81 +47,81 @@ pub(super) struct Known<'a> {
     pub(super) cgroup: Option<&'a PlannedCgroup>,
 }
 
-/// One mount, as far as it is understood.
+/// One entry of `mounts`, as read.
 pub(super) struct Entry<'a> {
     pub(super) mount: &'a Mount,
     pub(super) at: At,
-    /// Clean, relative to the root.
+    /// Without `.` and `..`, relative to the root.
     pub(super) destination: String,
     pub(super) options: MountOptions,
 }
 
-/// What is done for the mounts, in this order.
+/// The actions for the mounts, in this order.
 #[derive(Debug)]
 pub(super) enum Act {
-    /// Init is in the container's cgroup from here on, and in a cgroup namespace where there is a new one.
+    /// Init enters the container's cgroup, and the new cgroup namespace if there is one.
     EnterCgroup,
     /// A new file system.
     New(New),
-    /// A tree of the host's.
+    /// A tree of the host.
     Bind(Bind),
-    /// The mount that is at a place already is changed.
+    /// A change of the mount that is at a path already.
     Remount(Vec<Change>, Target, At),
     /// A symbolic link.
     Symlink { to: CString, path: CString, at: At },
-    /// A mount that was writable until now becomes read-only.
+    /// A mount that was writable until now, and becomes read-only.
     Close(Closing),
 }
 
-/// A new file system, without its slots.
+/// A new file system, before it has slots.
 #[derive(Debug)]
 pub(super) struct New {
     pub(super) at: At,
     pub(super) mount: NewMount,
-    /// The maps that its ids go through.
+    /// The maps for its ids.
     pub(super) ids: Option<IdMaps>,
-    /// What is bound instead when the kernel refuses.
+    /// What is bound instead if the kernel refuses the new mount.
     pub(super) instead: Option<Opening>,
 }
 
-/// A tree of the host's that is attached.
+/// A tree of the host that is mounted.
 #[derive(Debug)]
 pub(super) struct Bind {
     pub(super) at: At,
-    /// The property that says which tree.
+    /// The property that names the tree.
     pub(super) source: At,
     pub(super) opening: Opening,
-    /// Whose maps its ids go through.
+    /// Whose maps apply to its ids.
     pub(super) ids: Option<(MapsOf, Reach)>,
     pub(super) changes: Vec<Change>,
     pub(super) path: CString,
     pub(super) missing: MissingPlace,
     pub(super) last: Last,
-    /// What is a link is made anew.
+    /// If the source is a symbolic link, a new link is made.
     pub(super) links_copied: bool,
 }
 
-/// Whose maps the ids of a mount go through.
+/// Whose maps apply to the ids of a mount.
 #[derive(Debug)]
 pub(super) enum MapsOf {
-    /// The user namespace that init is spawned in.
+    /// The user namespace in which init is spawned.
     Own,
-    /// One that is joined, by its file and property.
+    /// A joined one, by its file and property.
     Joined(PathBuf, At),
-    /// One of its own.
+    /// A new one with these maps.
     Given(IdMaps),
 }
 
-/// What is made where the place of a tree is missing.
+/// What is made if the mount point of a tree is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MissingPlace {
     /// A directory.
     Directory,
-    /// What the tree is.
+    /// A file or a directory, like the source.
     LikeSource,
 }
 
-/// A mount that becomes read-only when nothing has to be made in it any more.
+/// A mount that becomes read-only when no step has to make files in it any more.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) path: CString,
@@ -140,7 +140,7 @@ impl Act {
 }
 
 impl New {
-    /// `pids` is the pid namespace that a proc file system is to show, where that is not init's.
+    /// `pids` is the pid namespace that a proc file system shows, if that is not init's own.
     pub(super) fn steps(self, pids: Option<Slot>, steps: &mut Steps) {
         let New { at, mut mount, ids, instead } = self;
         mount.ids = ids.map(|maps| steps.open_once(&at, Opening::IdMaps(maps)));
@@ -148,7 +148,7 @@ impl New {
         mount.fallback.iter().for_each(|slot| steps.copy(&at, *slot));
         mount.pid_namespace = pids.filter(|_| mount.fstype.as_c_str() == c"proc");
         if mount.pid_namespace.is_some() {
-            // mount(2) would mount the bridge's
+            // mount(2) would mount a proc of the bridge's pid namespace.
             mount.classic = None;
         }
         steps.at(&at, What::NewMount(mount));
@@ -156,7 +156,7 @@ impl New {
 }
 
 impl Bind {
-    /// A tree at a place that is made a directory where it is missing.
+    /// A tree whose mount point becomes a directory if it is missing.
     pub(super) fn tree(at: &At, opening: Opening, changes: Vec<Change>, path: CString) -> Bind {
         Bind {
             at: at.clone(),
@@ -179,7 +179,7 @@ impl Bind {
         };
         let slot = steps.open(&self.source, opening);
         steps.copy(&self.at, slot);
-        // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree is not to be older than what is mounted before it
+        // KERNEL(6.8): mountinfo(5) lists mounts by their age, so a tree must not be older than the mounts before it.
         if let Some(number) = u32::try_from(slot.0).ok().filter(|_| is_sent) {
             steps.at(&self.at, What::Request(Request::Tree(number)));
         }
@@ -209,7 +209,7 @@ impl Closing {
     }
 }
 
-/// Understands the mount at `at`.
+/// Reads the mount at `at`.
 pub(super) fn entry<'a>(mount: &'a Mount, at: At, notes: &mut Notes) -> Option<Entry<'a>> {
     let options = mount.options().as_deref().unwrap_or_default();
     let (options, warnings) = mount_options::parse(options, &at.key("options"));
@@ -233,11 +233,11 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, notes: &mut Notes) -> Option<E
     Some(entry)
 }
 
-/// What lies on /proc decides what labels and limits are written to (CVE-2019-16884, CVE-2019-19921).
+/// The file system on /proc decides where labels and limits are written (CVE-2019-16884, CVE-2019-19921).
 fn proc_is_safe(entry: &Entry<'_>, notes: &mut Notes) {
     let place = entry.at.key("destination");
     let procfs = entry.mount.typ().as_deref() == Some("proc") && entry.options.bind.is_none();
-    // a bind of the host's /proc is checked where its source is opened
+    // For a bind mount of the host's /proc, the check is where the source is opened.
     if entry.destination == "proc" && !procfs && entry.options.bind.is_none() && !entry.options.remount {
         notes.fault(&place, "only a proc file system may be mounted on /proc");
     }
@@ -250,12 +250,12 @@ fn proc_is_safe(entry: &Entry<'_>, notes: &mut Notes) {
 }
 
 impl Entry<'_> {
-    /// Where it goes.
+    /// The mount point.
     pub(super) fn path(&self, notes: &mut Notes) -> Option<CString> {
         c_string(&self.destination, &self.at.key("destination"), notes)
     }
 
-    /// What is changed on a detached mount before it is attached: flags of the whole tree, then each propagation in order.
+    /// The changes of a detached mount before it is attached: flags of the whole tree, then each propagation in order.
     pub(super) fn changes(&self) -> Vec<Change> {
         let options = &self.options;
         let mut list = Vec::new();
@@ -270,10 +270,11 @@ impl Entry<'_> {
         list
     }
 
-    /// The detached tree gets the propagation that a mount made inside would have had, and its own flags.
+    /// A detached tree gets the propagation that a mount made inside would have, and its own flags.
     pub(super) fn changes_of_tree(&self, mut inherited: Vec<Change>) -> Vec<Change> {
         if inherited.is_empty() && self.maps_ids() {
-            // a peer of the host's mount would carry our ids there, and bring foreign ones here
+            // A peer of the host's mount would show the container's ids on the host, and bring ids of the host into the
+            // container.
             inherited.push(Change { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::Tree });
         }
         let (set, clear) = (self.options.set, self.options.clear);
@@ -284,7 +285,7 @@ impl Entry<'_> {
         inherited
     }
 
-    /// fsconfig(2)'s keys: the source, the superblock's flags, the file system's own options.
+    /// The keys for fsconfig(2): the source, the superblock's flags, the file system's own options.
     pub(super) fn settings(
         &self,
         fstype: &str,
@@ -317,7 +318,7 @@ impl Entry<'_> {
         Some(settings)
     }
 
-    /// True when the mount is to have ids of its own.
+    /// True if the mount gets id maps of its own.
     pub(super) fn maps_ids(&self) -> bool {
         let given = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
         self.options.idmap.is_some() || given(self.mount.uid_mappings()) || given(self.mount.gid_mappings())

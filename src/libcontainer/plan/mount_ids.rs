@@ -11,7 +11,8 @@ use super::notes::Notes;
 use crate::host::Mounts;
 use crate::sys::mount::Reach;
 
-/// An option with mappings in it (`idmap=uids=0-1-10`) is crun's: it is refused, and not taken for the file system's.
+/// crun allows mappings in the option itself (`idmap=uids=0-1-10`). Such an option is a fault: otherwise it would go to
+/// the file system as an option of its own.
 pub(super) fn check_form(entry: &Entry<'_>, notes: &mut Notes) {
     let options = entry.mount.options().as_deref().unwrap_or_default();
     let own = |option: &String| option.starts_with("idmap=") || option.starts_with("ridmap=");
@@ -40,7 +41,8 @@ pub(super) fn of_bind(
     Some((maps, reach))
 }
 
-/// The ids of a new file system: those of the container are its own already, and no mapping is asked for.
+/// The id maps of a new file system. Its ids are those of the container already, so an option without mappings changes
+/// nothing.
 pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) -> Option<IdMaps> {
     if !entry.maps_ids() {
         return None;
@@ -53,8 +55,9 @@ pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &Entry<'_>, notes:
     maps
 }
 
-/// Who maps the ids of a mount has power over the mount namespace that he calls in, over the user namespace of the file system
-/// and over that of the maps (mount_setattr(2)). An ordinary user's runtime lacks the first, and init the last.
+/// To map the ids of a mount, a process needs rights over three things: its own mount namespace, the user namespace of
+/// the file system, and the user namespace of the maps (mount_setattr(2)). An ordinary user's runtime lacks the first,
+/// and init lacks the last.
 fn must_be_root(given: &Given<'_>, entry: &Entry<'_>, notes: &mut Notes) {
     if given.host.me.mounts == Mounts::Inside {
         notes.fault(&entry.at, "the ids of a mount can be mapped by root alone");

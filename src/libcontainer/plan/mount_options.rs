@@ -1,20 +1,20 @@
-//! The words of `mounts[].options`: flags of the mount, flags of the superblock, propagation, and what is the file
-//! system's own. SPEC: config.md#linux-mount-options, mount(8), mount_setattr(2).
+//! The words of `mounts[].options`: flags of the mount, flags of the superblock, propagation, and options of the file
+//! system itself. SPEC: config.md#linux-mount-options, mount(8), mount_setattr(2).
 
 use crate::config::{At, Faults, Warning};
 
-/// All options of one mount, understood.
+/// All options of one mount, as read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
-    /// MOUNT_ATTR_* to set on the mount.
+    /// MOUNT_ATTR_* flags to set on the mount.
     pub set: u64,
-    /// MOUNT_ATTR_* to clear on it: what was said, and the whole of a field that is set anew (atime).
+    /// MOUNT_ATTR_* flags to clear on it. To set a field with several bits (atime), all its bits are cleared first.
     pub clear: u64,
-    /// The same for it and all mounts below (`rro`, `rnosuid`, …).
+    /// Flags to set on it and on all mounts below (`rro`, `rnosuid`, …).
     pub set_recursive: u64,
-    /// To clear on it and all below.
+    /// Flags to clear on it and on all mounts below.
     pub clear_recursive: u64,
-    /// Flags of the superblock, as fsconfig(2) names them.
+    /// Flags of the superblock, with the names of fsconfig(2).
     pub superblock: Vec<&'static str>,
     /// Changes of propagation, in order.
     pub propagation: Vec<Propagation>,
@@ -26,18 +26,18 @@ pub struct MountOptions {
     pub copy_up: bool,
     /// `idmap` or `ridmap`.
     pub idmap: Option<Recursion>,
-    /// What to do with links at the ends.
+    /// What happens to symbolic links at both ends of a bind mount.
     pub links: Links,
-    /// The file system's own, in order.
+    /// Options of the file system itself, in order.
     pub data: Vec<(String, Option<String>)>,
 }
 
-/// The mount alone, or all below it as well.
+/// This mount alone, or also all mounts below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recursion {
-    /// The mount alone.
+    /// This mount alone.
     One,
-    /// It and all below.
+    /// This mount and all mounts below.
     Recursive,
 }
 
@@ -46,18 +46,18 @@ pub enum Recursion {
 pub struct Propagation {
     /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE.
     pub kind: u64,
-    /// How far it reaches.
+    /// Which mounts it changes.
     pub recursion: Recursion,
 }
 
-/// crun's options about links at the ends of a bind mount.
+/// crun's options for symbolic links at the ends of a bind mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Links {
-    /// `src-nofollow`: a link as the source is what is bound.
+    /// `src-nofollow`: if the source is a symbolic link, the link itself is bound.
     pub source_itself: bool,
-    /// `dest-nofollow`: a link as the destination is what is covered.
+    /// `dest-nofollow`: if the destination is a symbolic link, the mount covers the link itself.
     pub destination_itself: bool,
-    /// `copy-symlink`: a link as the source is made anew at the destination.
+    /// `copy-symlink`: if the source is a symbolic link, the same link is made at the destination.
     pub copied: bool,
 }
 
@@ -72,7 +72,7 @@ const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
 const STRICTATIME: u64 = libc::MOUNT_ATTR_STRICTATIME;
 const RELATIME: u64 = libc::MOUNT_ATTR_RELATIME;
 
-/// Word, MOUNT_ATTR_* to set, MOUNT_ATTR_* to clear. With an `r` before it, each is recursive.
+/// Word, MOUNT_ATTR_* to set, MOUNT_ATTR_* to clear. The word with an `r` before it is recursive.
 const FLAGS: [(&str, u64, u64); 18] = [
     ("ro", RDONLY, 0),
     ("rw", 0, RDONLY),
@@ -86,16 +86,16 @@ const FLAGS: [(&str, u64, u64); 18] = [
     ("diratime", 0, NODIRATIME),
     ("nosymfollow", NOSYMFOLLOW, 0),
     ("symfollow", 0, NOSYMFOLLOW),
-    // the atime field is one value: setting it clears all of it first (mount_setattr(2))
+    // The atime field is one value: all its bits are cleared before some are set (mount_setattr(2)).
     ("noatime", NOATIME, ATIME),
     ("atime", RELATIME, ATIME),
     ("relatime", RELATIME, ATIME),
-    // it only takes back `relatime`, which is what a mount begins with
+    // This word only undoes `relatime`, and `relatime` is the default of a mount.
     ("norelatime", 0, 0),
     ("strictatime", STRICTATIME, ATIME),
     ("nostrictatime", RELATIME, ATIME),
 ];
-/// Word, the superblock flag that fsconfig(2) knows; some only undo a default and need nothing.
+/// Word, name of the superblock flag for fsconfig(2). A word without a name only undoes a default.
 const SUPERBLOCK: [(&str, Option<&str>); 13] = [
     ("sync", Some("sync")),
     ("async", Some("async")),
@@ -104,8 +104,8 @@ const SUPERBLOCK: [(&str, Option<&str>); 13] = [
     ("nolazytime", Some("nolazytime")),
     ("mand", Some("mand")),
     ("nomand", Some("nomand")),
-    // fsconfig(2) has no word for these: a file system of today counts versions by itself, and the kernel's log is no
-    // matter of the mount
+    // fsconfig(2) has no names for these. Today's file systems count versions by themselves, and the kernel's log does
+    // not concern the mount.
     ("iversion", None),
     ("noiversion", None),
     ("silent", None),
@@ -113,7 +113,7 @@ const SUPERBLOCK: [(&str, Option<&str>); 13] = [
     ("defaults", None),
     ("nofail", None),
 ];
-/// Word, kind of propagation. With an `r` before it, each is recursive.
+/// Word, kind of propagation. The word with an `r` before it is recursive.
 pub(super) const PROPAGATION: [(&str, u64); 4] = [
     ("shared", libc::MS_SHARED),
     ("slave", libc::MS_SLAVE),
@@ -123,16 +123,16 @@ pub(super) const PROPAGATION: [(&str, u64); 4] = [
 const WORDS: [&str; 9] =
     ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "src-nofollow", "dest-nofollow", "copy-symlink"];
 
-/// Understands `options`; `at` is their place.
+/// Parses `options`. `at` is their place.
 ///
-/// Those of a bind mount that only a file system could take are left out, with a warning: mount(2) never looks at them,
-/// so they stand in configs that have always worked.
+/// For a bind mount, options that only a file system could use are ignored with a warning: mount(2) never looks at
+/// them, so working configs contain them.
 pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
     let mut parsed = MountOptions::default();
     let mut data_at = Vec::new();
     for (n, option) in options.iter().enumerate() {
         if !parsed.takes(option) {
-            // several in one string, as mount(8) takes them; `context="a,b"` keeps its commas
+            // mount(8) accepts several options in one string. `context="a,b"` keeps its commas.
             for part in split(option) {
                 if !parsed.takes(part) {
                     parsed.data.push(match part.split_once('=') {
@@ -154,7 +154,7 @@ pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
     (parsed, warnings)
 }
 
-/// Parts between commas that are not quoted.
+/// The parts between commas. Commas in quotes do not count.
 fn split(option: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     option
@@ -166,7 +166,7 @@ fn split(option: &str) -> impl Iterator<Item = &str> {
 }
 
 impl MountOptions {
-    /// True when `option` is a word of the spec, which is then noted.
+    /// True if `option` is a word of the specification. It is then recorded.
     fn takes(&mut self, option: &str) -> bool {
         if let Some((_, set, clear)) = FLAGS.iter().find(|(word, ..)| *word == option) {
             self.clear = self.clear & !set | clear;
@@ -208,7 +208,8 @@ impl MountOptions {
     }
 }
 
-/// The words for these MOUNT_ATTR_* flags; that of the atime field comes last, and none for `relatime`, its default.
+/// The words for these MOUNT_ATTR_* flags. The word for the atime field comes last. `relatime` is the default, and has
+/// no word here.
 pub(super) fn words_that_set(attributes: u64) -> impl Iterator<Item = &'static str> {
     let flags = FLAGS.iter().filter(|(_, set, clear)| *set != 0 && *clear == 0);
     let atime = FLAGS.iter().filter(|(_, set, clear)| *set != 0 && *clear == ATIME);
@@ -216,7 +217,7 @@ pub(super) fn words_that_set(attributes: u64) -> impl Iterator<Item = &'static s
     flags.chain(atime.filter(move |(_, set, _)| attributes & ATIME == *set)).map(|(word, ..)| *word)
 }
 
-/// Every word that means something here, sorted: what `features` says.
+/// Every word that this parser knows, sorted, for `features`.
 pub fn known_options() -> Vec<String> {
     let flags = FLAGS.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
     let propagation = PROPAGATION.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
@@ -233,7 +234,7 @@ pub fn known_options() -> Vec<String> {
 pub fn rootfs_propagation(word: &str, at: &At) -> Result<u64, Faults> {
     let (plain, recursion) = match word.strip_prefix('r') {
         Some(plain) if PROPAGATION.iter().any(|(known, _)| *known == plain) => (plain, libc::MS_REC),
-        // runc makes the whole tree what the word says, with the r or without
+        // As with runc: the propagation applies to the whole tree, with the `r` or without.
         _ => (word, libc::MS_REC),
     };
     match PROPAGATION.iter().find(|(known, _)| *known == plain) {

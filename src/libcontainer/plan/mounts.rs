@@ -1,4 +1,4 @@
-//! `mounts`, in their order. SPEC: config.md#mounts.
+//! The mounts of config.json, in order. SPEC: config.md#mounts.
 
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
@@ -17,11 +17,11 @@ use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Request;
 
-/// The longest value that fsconfig(2) takes.
+/// The longest value that fsconfig(2) accepts.
 const MAX_SETTING: usize = 255;
-/// The longest text that mount(2) takes: a page with its NUL.
+/// The longest data of mount(2): a page with its NUL.
 const MAX_DATA: usize = 4095;
-/// Flags of the superblock as fsconfig(2) and as mount(2) name them.
+/// Flags of the superblock: the name for fsconfig(2), the flag for mount(2).
 const SUPERBLOCK: [(&CStr, u64); 5] = [
     (c"ro", libc::MS_RDONLY),
     (c"sync", libc::MS_SYNCHRONOUS),
@@ -34,13 +34,13 @@ const SUPERBLOCK: [(&CStr, u64); 5] = [
 #[derive(Debug)]
 pub(super) struct Mounts {
     acts: Vec<Act>,
-    /// Mounts that become read-only when all nodes, mount points and directories have been made.
+    /// Mounts that become read-only after all nodes, mount points and directories have been made.
     left_writable: Vec<Closing>,
-    /// The user who governs the container's cgroup.
+    /// The user who owns the container's cgroup.
     pub(super) cgroup_owner: Option<Owner>,
 }
 
-/// Reads them.
+/// Reads `mounts`.
 pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
     let list = known.given.config.spec.mounts().as_deref().unwrap_or_default();
     let mut mounts = Mounts { acts: Vec::with_capacity(list.len() + 1), left_writable: Vec::new(), cgroup_owner: None };
@@ -72,7 +72,7 @@ pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
 }
 
 impl Mounts {
-    /// A mount that is left writable becomes read-only before another one covers it, or a remount changes it.
+    /// Makes a writable mount read-only before another mount covers it, or a remount changes it.
     fn close_below(&mut self, entry: &Entry<'_>) {
         while let Some(n) =
             self.left_writable.iter().position(|left| left.path.to_bytes() == entry.destination.as_bytes())
@@ -81,12 +81,13 @@ impl Mounts {
         }
     }
 
-    /// Where something is mounted, in order, and whether that is a new file system.
+    /// The mount points in order, and whether each is a new file system.
     pub(super) fn targets(&self) -> impl Iterator<Item = (&CString, bool)> {
         self.acts.iter().filter_map(Act::target)
     }
 
-    /// Mounts all, and returns the mounts that are left writable. `pids` is the pid namespace that a proc file system is to show, where that is not init's.
+    /// Makes all mounts. Returns those that are still writable. `pids` is the pid namespace that a proc file system
+    /// shows, if that is not init's own.
     pub(super) fn steps(self, kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) -> Vec<Closing> {
         for act in self.acts {
             match act {
@@ -102,7 +103,8 @@ impl Mounts {
     }
 }
 
-/// ORDER: only inside its cgroup, or the namespace would have another root (cgroup_namespaces(7)).
+/// ORDER: only when init is in the container's cgroup: that cgroup becomes the root of the namespace
+/// (cgroup_namespaces(7)).
 fn enter_cgroup(kinds: &Kinds, steps: &mut Steps) {
     if kinds.new.has(CGROUP) {
         let at = At::new("linux.namespaces");
@@ -161,8 +163,8 @@ fn new(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<New> {
     Some(New { at: entry.at.clone(), mount, ids, instead: instead(known, fstype) })
 }
 
-/// Only a process with CAP_SYS_ADMIN in the user namespace that owns the pid namespace makes a proc for it, and a new user
-/// namespace does not own one that was there before.
+/// A process can mount a proc for a pid namespace only if it has CAP_SYS_ADMIN in the user namespace that owns that pid
+/// namespace. A new user namespace does not own a pid namespace that existed before.
 fn shows_pids(kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) {
     if let Some((_, joined)) = kinds.path_of(PID).filter(|_| kinds.new.has(USER)) {
         let said = format!(
@@ -173,14 +175,15 @@ fn shows_pids(kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) {
     }
 }
 
-/// What is bound if the kernel refuses a mount: the host's own of the same type. A proc shows a pid namespace, a sysfs a
-/// network namespace, an mqueue an ipc namespace, and only the owner of that namespace may mount it. And a process may mount
-/// another proc or sysfs only if it sees one that is not covered in part (mount_namespaces(7)), as those in containers are.
+/// The host's mount of the same type, which is bound if the kernel refuses a new mount. A proc shows a pid namespace, a
+/// sysfs a network namespace, an mqueue an ipc namespace, and only the owner of that namespace may mount it. In
+/// addition, a process may mount another proc or sysfs only if it sees one that is not covered in part
+/// (mount_namespaces(7)). Those in containers are covered in part.
 fn instead(known: &Known<'_>, fstype: &str) -> Option<Opening> {
     let (kinds, is_root) = (known.kinds, known.given.host.me.is_root());
     let bounded = kinds.private(USER) || !is_root;
     match fstype {
-        // the host's shows the wrong processes to who has a pid namespace of their own
+        // With a pid namespace of its own, the container would see the wrong processes in the host's proc.
         "proc" if bounded && !kinds.private(PID) => Some(Opening::ProcTree("/proc".into())),
         "mqueue" if bounded && !kinds.private(IPC) => Some(Opening::Tree("/dev/mqueue".into(), Reach::One)),
         "sysfs" if bounded && !(kinds.new.has(NETWORK) && is_root) => Some(Opening::Sysfs),
@@ -188,7 +191,7 @@ fn instead(known: &Known<'_>, fstype: &str) -> Option<Opening> {
     }
 }
 
-/// Settings too long for fsconfig(2) go through mount(2), as one text.
+/// Settings that are too long for fsconfig(2) go to mount(2) as one text.
 fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], notes: &mut Notes) -> Option<(u64, CString)> {
     if settings.iter().flat_map(|(_, value)| value).all(|value| value.count_bytes() <= MAX_SETTING) {
         return None;
@@ -202,7 +205,7 @@ fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], notes: &m
                 continue;
             }
             (None, None) => key.to_bytes().to_vec(),
-            // a label's categories have commas between them, and SELinux reads it in quotes
+            // The categories of a label have commas between them, so SELinux reads a label in quotes.
             (_, Some(value)) if key.to_bytes().ends_with(b"context") => {
                 [key.to_bytes(), b"=\"", value.to_bytes(), b"\""].concat()
             }
@@ -262,7 +265,7 @@ fn bind(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<Bind>
     })
 }
 
-/// The directory of the sd_notify proxy's socket (NOTIFY_SOCKET).
+/// The directory with the socket of the sd_notify proxy (NOTIFY_SOCKET).
 fn notify(known: &Known<'_>) -> Option<Bind> {
     let directory = known.given.flags.notify.as_ref()?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;

@@ -1,4 +1,4 @@
-//! The container's namespaces: which are new, which are joined. SPEC: config-linux.md#namespaces.
+//! The container's namespaces: new ones and joined ones. SPEC: config-linux.md#namespaces.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::step::Namespaces;
 use crate::config::At;
 use crate::host::Mounts;
 
-/// CLONE_NEW* as the plan holds them.
+/// CLONE_NEW* as `u64`.
 pub(super) const MOUNT: u64 = libc::CLONE_NEWNS as u64;
 pub(super) const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
 pub(super) const UTS: u64 = libc::CLONE_NEWUTS as u64;
@@ -20,7 +20,7 @@ pub(super) const NETWORK: u64 = libc::CLONE_NEWNET as u64;
 pub(super) const TIME: u64 = libc::CLONE_NEWTIME as u64;
 pub(super) const IPC: u64 = libc::CLONE_NEWIPC as u64;
 
-/// Every kind with the word of the spec and the name of its file under /proc/PID/ns.
+/// Every kind, its word in the specification, and the name of its file under /proc/PID/ns.
 pub const KINDS: [(u64, &str, &str); 8] = [
     (MOUNT, "mount", "mnt"),
     (CGROUP, "cgroup", "cgroup"),
@@ -35,28 +35,28 @@ pub const KINDS: [(u64, &str, &str); 8] = [
 /// The container's namespaces.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kinds {
-    /// To be made.
+    /// Namespaces to make.
     pub(super) new: Namespaces,
-    /// To be entered: kind, namespace file, property.
+    /// Namespaces to join: kind, namespace file, property.
     pub(super) joined: Vec<(u64, PathBuf, At)>,
 }
 
-/// When init is spawned.
+/// When the bridge spawns init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpawnOrder {
-    /// At once. All steps are its own, but those that enter namespaces of others.
+    /// At once. Init does all steps except those that join namespaces.
     First,
-    /// Behind the steps that others must not see: the bridge performs them.
+    /// After the steps that other processes must not see. The bridge does those.
     Last,
 }
 
 impl Kinds {
-    /// True when the container has its own of this kind, or a pod's: anything but the host's.
+    /// True if the container does not have the host's namespace of this kind: it has a new one, or joins one.
     pub(super) fn private(&self, kind: u64) -> bool {
         self.new.has(kind) || self.joins(kind)
     }
 
-    /// The file of the one that is joined.
+    /// The file of the joined namespace.
     pub(super) fn path_of(&self, kind: u64) -> Option<(&Path, &At)> {
         self.joined.iter().find(|(joined, ..)| *joined == kind).map(|(_, path, at)| (path.as_path(), at))
     }
@@ -65,19 +65,19 @@ impl Kinds {
         self.joined.iter().any(|(joined, ..)| *joined == kind)
     }
 
-    /// The pid namespace that is joined, where no user namespace holds off those who are in it already: its own is not joined
-    /// with it.
+    /// The joined pid namespace, if the processes in it may be able to trace init: no user namespace that is joined as
+    /// well keeps them out.
     pub(super) fn pids_of_others(&self) -> Option<(&Path, &At)> {
         self.path_of(PID).filter(|_| !self.joins(USER))
     }
 
-    /// When init is spawned: in such a pid namespace, last of all.
+    /// In such a pid namespace, init is spawned last.
     pub(super) fn spawn_order(&self) -> SpawnOrder {
         if self.pids_of_others().is_some() { SpawnOrder::Last } else { SpawnOrder::First }
     }
 }
 
-/// The bit of a namespace type.
+/// The CLONE_NEW* bit of a namespace type.
 pub fn bit(kind: LinuxNamespaceType) -> u64 {
     match kind {
         LinuxNamespaceType::Mount => MOUNT,
@@ -108,7 +108,8 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Kinds {
         }
     }
     if !given.config.namespaces_are_known() {
-        // A mistake hides which namespaces there are. What is wrong with all of them is certainly wrong
+        // A mistake hides some namespaces of config.json. All missing ones count as new here, so that only certain
+        // faults are reported.
         let missing = KINDS.iter().map(|(kind, ..)| *kind).filter(|kind| !kinds.private(*kind)).sum::<u64>();
         kinds.new.0 |= missing;
     }
@@ -116,7 +117,8 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Kinds {
     kinds
 }
 
-/// An ordinary user makes namespaces only in a user namespace, and mounts only in a mount namespace that belongs to it.
+/// An ordinary user can make namespaces only in a user namespace, and mounts only in a mount namespace that belongs to
+/// it.
 fn an_ordinary_user_needs(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) {
     let (me, at) = (&given.host.me, At::new("linux.namespaces"));
     if me.uid != 0 && !kinds.private(USER) {
@@ -128,19 +130,19 @@ fn an_ordinary_user_needs(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) {
     }
 }
 
-/// True where config.json has a namespace of this kind joined by its path.
+/// True if config.json joins a namespace of this kind by its path.
 pub(super) fn is_joined(given: &Given<'_>, kind: u64) -> bool {
     let list = given.linux().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let mut list = list.iter().filter(|namespace| bit(namespace.typ()) == kind);
     list.any(|namespace| namespace.path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()))
 }
 
-/// The spec's words for a set.
+/// The specification's words for a set of namespaces.
 pub(super) fn words(kinds: Namespaces) -> impl Iterator<Item = &'static str> {
     KINDS.iter().filter(move |(kind, ..)| kinds.has(*kind)).map(|(_, word, _)| *word)
 }
 
-/// The spec's word for a kind.
+/// The specification's word for a kind.
 fn word(kind: u64) -> &'static str {
     KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("unknown", |(_, word, _)| word)
 }

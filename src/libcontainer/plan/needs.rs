@@ -1,5 +1,5 @@
-//! What each step needs and what it touches: descriptors, rights, paths, mounts. The rules of `tests/invariants.rs` stand on
-//! these. Every match names every step, without `_`: who adds a step says here what it needs.
+//! What each step needs and touches: descriptors, rights, paths, mounts. The rules of `tests/invariants.rs` use this.
+//! Every match names every step, without `_`, so a new step must be added here.
 
 use std::ffi::CStr;
 
@@ -14,15 +14,15 @@ use crate::wire::{HookPoint, Request};
 pub enum Use {
     /// setns(2) into its namespaces.
     Enter,
-    /// The ids of a mount go through the maps of this user namespace.
+    /// Use the id maps of this user namespace for a mount.
     MapIds,
     /// fchdir(2) and chroot(2) to this directory.
     Chroot,
-    /// Open the same file again, in the own mount namespace.
+    /// Open the same file again, in init's own mount namespace.
     Find,
     /// Replace the file by a detached copy of its mount.
     Copy,
-    /// Replace it by a new, empty, detached file system.
+    /// Replace the slot by a new, empty, detached file system.
     MakeEmpty,
     /// Replace the source by the detached mount that the runtime sends.
     Receive,
@@ -30,11 +30,11 @@ pub enum Use {
     Attach,
     /// Attach a copy of this detached mount. It can be done many times.
     AttachCopy,
-    /// Look whether it is a directory.
+    /// Check whether it is a directory.
     Look,
     /// Read the state that hooks get on standard input.
     ReadState,
-    /// Write what hooks print.
+    /// Write the output of hooks.
     KeepOutput,
     /// Send the terminal's master.
     SendTerminal,
@@ -44,50 +44,50 @@ pub enum Use {
     AnswerStart,
 }
 
-/// The right that the kernel asks for.
+/// The right that the kernel requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// None: everybody may do it.
+    /// None: any process may do it.
     Anybody,
     /// This capability, in the user namespace that owns what is changed.
     Capability(CapabilitySet),
     /// CAP_SYS_ADMIN, or no_new_privs (seccomp(2)).
     AdminOrNoNewPrivs,
-    /// The same ids as the process that answers: the runtime acts on init, and the kernel compares who they are.
+    /// The same ids as the runtime: the runtime acts on init, and the kernel compares their ids.
     SameIds,
 }
 
-/// What a step writes, and how it finds the place.
+/// What a step writes, and how it finds the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes<'a> {
-    /// No file and no mount, or only what a descriptor stands for.
+    /// No file and no mount, or only what a descriptor refers to.
     Nothing,
-    /// What is at this path in the mount namespace that the process is in: the owner of that namespace decides what it is.
+    /// The file at this path in the process's mount namespace. The owner of that namespace decides which file that is.
     Path(&'a CStr),
     /// This file of the host's /proc, which the runtime opened (`sys/host_proc.rs`).
     HostProc(&'a CStr),
-    /// What is at this path in the container's root. The kernel resolves it there, and no link leads out.
+    /// The file at this path in the container's root. The kernel resolves the path there, and no link leads out.
     Inside(&'a CStr),
 }
 
-/// All that a step needs and touches.
+/// What a step needs and touches.
 struct Needs<'a> {
-    /// The man page's word for it.
+    /// Its name: the man page's word.
     name: &'static str,
-    /// What needs one comes before rights are given up.
+    /// The right. A step that needs one comes before the rights are given up.
     right: Right,
-    /// Whether it attaches a mount, or changes one that is attached.
+    /// Whether the step attaches a mount, or changes an attached one.
     mounts: bool,
     writes: Writes<'a>,
-    /// The place that it puts a mount at.
+    /// The mount point of the mount that it makes.
     target: Option<&'a Target>,
-    /// The descriptors that it uses beside the container's root.
+    /// The descriptors that it uses, except the container's root.
     slots: [Option<(Slot, Use)>; 4],
 }
 
 const ADMIN: Right = Right::Capability(CapabilitySet::SYS_ADMIN);
 const NET_ADMIN: Right = Right::Capability(CapabilitySet::NET_ADMIN);
-/// To make files in a root that belongs to somebody else.
+/// Needed to make files in a root that belongs to another user.
 const OVERRIDE: Right = Right::Capability(CapabilitySet::DAC_OVERRIDE);
 const NICE: Right = Right::Capability(CapabilitySet::SYS_NICE);
 const SETID: Right = Right::Capability(CapabilitySet::SETUID.union(CapabilitySet::SETGID));
@@ -129,7 +129,7 @@ impl What {
             What::BecomeRoot => needs("setuid 0", SETID),
             What::EnterTime => needs("setns time", ADMIN),
             What::Loopback => needs("lo up", NET_ADMIN),
-            // a clone into the pid namespace that setns(2) has chosen needs no right
+            // A clone into the pid namespace that setns(2) has chosen needs no right.
             What::Spawn(Namespaces::NONE) => needs("clone", Anybody),
             What::Spawn(_) => needs("clone", ADMIN),
             What::Signals => needs("signals", Anybody),
@@ -210,39 +210,39 @@ impl What {
         }
     }
 
-    /// The man page's word for it.
+    /// The name of the step: the man page's word.
     pub fn name(&self) -> &'static str {
         self.needs().name
     }
 
-    /// The descriptors that it uses beside the container's root, and for what.
+    /// The descriptors that it uses, except the container's root, and how.
     pub fn slots(&self) -> impl Iterator<Item = (Slot, Use)> {
         self.needs().slots.into_iter().flatten()
     }
 
-    /// The right that it needs. What needs one comes before rights are given up.
+    /// The right that it needs. A step that needs one comes before the rights are given up.
     pub fn right(&self) -> Right {
         self.needs().right
     }
 
-    /// Whether it attaches a mount, or changes one that is attached.
+    /// Whether it attaches a mount, or changes an attached one.
     pub fn mounts(&self) -> bool {
         self.needs().mounts
     }
 
-    /// Which file or mount it writes to, makes, covers or changes.
+    /// The file or mount that it writes, makes, covers or changes.
     pub fn writes(&self) -> Writes<'_> {
         self.needs().writes
     }
 
-    /// The place that it puts a mount at.
+    /// The mount point of the mount that it makes.
     pub fn target(&self) -> Option<&Target> {
         self.needs().target
     }
 
-    /// Whether it goes through the host's /proc: to write, or to look at the process's own namespaces.
+    /// Whether it uses the host's /proc: to write a file, or to read its own namespaces.
     pub fn needs_host_proc(&self) -> bool {
-        // setns(2) refuses the user namespace that the process is in already: it is compared with the own one
+        // setns(2) refuses the process's own user namespace. So the step compares the two first.
         let own = |kinds: &Namespaces| kinds.has(libc::CLONE_NEWUSER as u64);
         matches!(self.writes(), Writes::HostProc(_))
             || matches!(self, What::Join(_, kinds) if own(kinds))
@@ -250,17 +250,17 @@ impl What {
     }
 }
 
-/// The right that an answer takes, and the descriptor that it is about.
+/// The right that the answer to a request needs, and the descriptor that it concerns.
 fn asked(ask: Request) -> (Right, Option<(Slot, Use)>) {
     match ask {
-        // the runtime's own rights: hooks may look at the container as its root is
+        // The rights of the runtime: hooks may read files of the container as its root can.
         Request::IdMaps | Request::TimeOffsets | Request::Cgroup | Request::Limits | Request::Hooks(_) => {
             (Right::SameIds, None)
         }
         Request::Tree(slot) => (ADMIN, Some((Slot(slot as usize), Use::Receive))),
         Request::MapIds(slot) => (ADMIN, Some((Slot(slot as usize), Use::MapIds))),
         Request::NetDevices => (NET_ADMIN, None),
-        // the runtime's own right, over a process that has none; or a look at it
+        // The runtime's own right over a process that has none, or a check only.
         Request::SeccompListener | Request::Scheduler | Request::CheckViews | Request::Kept(_) => {
             (Right::Anybody, None)
         }
@@ -270,7 +270,7 @@ fn asked(ask: Request) -> (Right, Option<(Slot, Use)>) {
 fn of_hooks(point: HookPoint) -> Right {
     match point {
         HookPoint::CreateRuntime | HookPoint::CreateContainer => Right::SameIds,
-        // SPEC: config.md#posix-platform-hooks: they run in the container, with what the program has
+        // SPEC: config.md#posix-platform-hooks: these hooks run in the container, with the rights of the program.
         HookPoint::StartContainer => Right::Anybody,
     }
 }
@@ -291,21 +291,22 @@ fn of_mount(mount: &NewMount) -> [Option<(Slot, Use)>; 4] {
     ]
 }
 
-/// What a descriptor is good for, as it was opened and as steps have changed it since.
+/// The state of a descriptor: as it was opened, or as steps have changed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// As the runtime opened it.
     Opened,
-    /// The file, found again in init's own mount namespace.
+    /// The same file, opened again in init's own mount namespace.
     Found,
     /// A detached mount, ready to be attached.
     Detached,
-    /// It has been attached: it is a place now.
+    /// It has been attached: it refers to a mount point now.
     Attached,
 }
 
 impl Opening {
-    /// Whether a descriptor that was opened so and is in this state serves for this, and its state afterwards.
+    /// Whether a descriptor that was opened this way and is in this state can be used for `wanted`, and its state
+    /// afterwards.
     pub fn serves(&self, state: State, wanted: Use) -> Option<State> {
         let is = |right: bool| right.then_some(state);
         match wanted {
@@ -334,7 +335,7 @@ impl Opening {
         self.reach().is_some()
     }
 
-    /// The runtime's own copies are detached from the start; the others become so.
+    /// The runtime's copies are detached from the start. Others become detached by a step.
     fn is_detached(&self, state: State) -> bool {
         match state {
             State::Detached => true,

@@ -1,4 +1,4 @@
-//! `linux.netDevices`: devices of the host's that become the container's. SPEC: config-linux.md#network-devices.
+//! `linux.netDevices`: network devices of the host that move into the container. SPEC: config-linux.md#network-devices.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,10 +12,10 @@ use super::steps::Steps;
 use crate::config::At;
 use crate::wire::Request;
 
-/// The longest name that the kernel takes (IFNAMSIZ, with a NUL).
+/// The longest name that the kernel accepts (IFNAMSIZ without its NUL).
 const MAX_NAME: usize = 15;
 
-/// Reads it.
+/// Reads `linux.netDevices`.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<NetDevice> {
     let devices = given.linux().and_then(|linux| linux.net_devices().as_ref());
     let Some(devices) = devices.filter(|devices| !devices.is_empty()) else { return Vec::new() };
@@ -48,7 +48,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<N
             notes.fault(&place, "every network namespace has a \"lo\" already");
         }
         match places.entry(&device.inside) {
-            // the kernel numbers these
+            // The kernel numbers these.
             _ if device.inside.contains('%') => {}
             Entry::Occupied(other) => {
                 notes.fault(&place, format!("{:?} is the name of {} too", device.inside, other.get()));
@@ -59,14 +59,14 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<N
     list
 }
 
-/// The runtime moves them.
+/// The runtime moves the devices.
 pub(super) fn steps(devices: &[NetDevice], steps: &mut Steps) {
     if !devices.is_empty() {
         steps.at(&At::new("linux.netDevices"), What::Request(Request::NetDevices));
     }
 }
 
-/// What the kernel takes as a name (dev_valid_name), or as a pattern with one `%d`.
+/// Checks a name by the kernel's rules (dev_valid_name). It may be a pattern with one `%d`.
 fn check(name: &str, at: &At, notes: &mut Notes) {
     let broken = name.contains(['/', ':', '\0']) || name.contains(char::is_whitespace);
     let patterns = name.matches('%').count();

@@ -1,4 +1,4 @@
-//! What is found while config.json is read: mistakes and warnings. Both are collected to the end.
+//! The mistakes and warnings that are found while config.json is read. All are collected.
 
 use crate::config::{At, Config, Faults, Warning};
 
@@ -10,32 +10,32 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Those of the config itself come first.
+    /// Starts with the warnings of the config itself.
     pub(super) fn of(config: &Config) -> Notes {
         Notes { faults: Faults::none(), warnings: config.warnings.clone() }
     }
 
-    /// A mistake. The rest is still read.
+    /// Adds a mistake. Reading goes on.
     pub(super) fn fault(&mut self, at: &At, problem: impl Into<String>) {
         self.faults.add(at.clone(), problem);
     }
 
-    /// Something that the user should know, and that does not stop the container.
+    /// Adds a warning: the container is still created.
     pub(super) fn warn(&mut self, at: &At, said: impl Into<String>) {
         self.warnings.push(Warning { at: at.clone(), said: said.into() });
     }
 
-    /// Several warnings.
+    /// Adds several warnings.
     pub(super) fn warnings(&mut self, warnings: impl IntoIterator<Item = Warning>) {
         self.warnings.extend(warnings);
     }
 
-    /// The value, or its mistakes noted.
+    /// Returns the value, or adds its mistakes.
     pub(super) fn keep<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
         self.faults.keep(result)
     }
 
-    /// The warnings, when `config` and what was read from it have no mistakes; otherwise all mistakes.
+    /// Returns the warnings if neither `config` nor what was read from it has mistakes; otherwise all mistakes.
     pub(super) fn into_warnings(self, config: &Config) -> Result<Vec<Warning>, Faults> {
         config.beside(self.faults).into_result(self.warnings)
     }

@@ -19,11 +19,11 @@ use crate::config::At;
 pub(super) struct Covered {
     readonly: Vec<(CString, At)>,
     masked: Vec<(CString, At)>,
-    /// The label of the directory that masks directories.
+    /// The label of the directory that covers masked directories.
     label: Option<CString>,
 }
 
-/// Reads them.
+/// Reads both lists.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, label: &MountLabel, notes: &mut Notes) -> Covered {
     let linux = given.linux();
     let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
@@ -62,7 +62,7 @@ impl Covered {
         if self.masked.is_empty() {
             return;
         }
-        // one of each for all: a mount per path, and not a file system per path
+        // All masked paths share these two: that needs a mount per path, but not a file system per path.
         let list = At::new("linux.maskedPaths");
         let null = steps.open_once(&list, Opening::Null);
         let empty = steps.open_once(&list, Opening::Empty(self.label));

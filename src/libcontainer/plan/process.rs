@@ -1,4 +1,5 @@
-//! The program: its environment, its directory, and the last steps before it begins. Init and exec share all of it.
+//! The program: its environment, its working directory, and the last steps before it begins. Init and exec share this
+//! file.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,19 +18,19 @@ use super::values::c_string;
 use crate::config::At;
 use crate::sys::exec::Strings;
 
-/// Where a shell looks when PATH is not set.
+/// The search path of a shell when PATH is not set.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What runs. Where there is no process, or it has a mistake, parts of it are missing.
+/// The program to run. Parts are missing if config.json has no process, or a mistake in it.
 #[derive(Debug)]
 pub(super) struct Payload {
-    /// The process's place.
+    /// The place of the process object.
     at: At,
     exec: Option<Exec>,
     cwd: Option<CString>,
-    /// The user for whom HOME is looked up, where it is not set.
+    /// The user whose HOME is looked up, if HOME is not set.
     home_of: Option<u32>,
-    /// None where there is no process.
+    /// None if there is no process.
     umask: Option<u32>,
 }
 
@@ -45,7 +46,7 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> Payloa
     };
     let umask = process.user().umask().unwrap_or(0o022);
     if umask > 0o777 {
-        // as with runc: umask(2) takes the bits of the permissions
+        // As with runc: umask(2) uses only the permission bits.
         let said = format!("{umask} is more than 511 (0777): the bits above are ignored");
         notes.warn(&at.key("user").key("umask"), said);
     }
@@ -67,7 +68,8 @@ fn directory(process: &Process, at: &At, notes: &mut Notes) -> Option<CString> {
     }
 }
 
-/// The environment, and whether it has HOME. Nothing of ours is in it; the last of several wins. SPEC: config.md#process.
+/// The environment, and whether it has HOME. It has nothing of the runtime's environment. If a variable is there twice,
+/// the last one counts. SPEC: config.md#process.
 fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes) -> (Option<Strings>, bool) {
     let at = at.key("env");
     let list = process.env().as_deref().unwrap_or_default();
@@ -99,7 +101,7 @@ fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes)
     (strings, has_home)
 }
 
-/// The program by its path, or every place where PATH, the container's own, lets one look for it.
+/// The program by its path, or all paths at which the container's own PATH lets it be found.
 fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) -> Option<Exec> {
     let at = at.key("args");
     let args = process.args().as_deref().unwrap_or_default();
@@ -108,7 +110,7 @@ fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) 
         return None;
     };
     if name.is_empty() {
-        // podman and Docker make exit status 127 of these words
+        // podman and Docker match these words to return exit status 127.
         notes.fault(&at.index(0), "exec: \"\": executable file not found in $PATH");
         return None;
     }
@@ -120,7 +122,7 @@ fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) 
     Some(Exec { candidates, args, env: env? })
 }
 
-/// The paths at which the program of a process is looked for. The last PATH wins, as in `environment`.
+/// The paths at which the program may be. If PATH is there twice, the last one counts, as in `environment`.
 pub fn candidates(process: &Process) -> Vec<String> {
     let Some(name) = process.args().as_deref().and_then(<[_]>::first) else { return Vec::new() };
     if name.contains('/') {
@@ -132,12 +134,12 @@ pub fn candidates(process: &Process) -> Vec<String> {
 }
 
 impl Payload {
-    /// Its environment, with a place for HOME.
+    /// Its environment, with a free place for HOME.
     pub(super) fn env(&self) -> Option<&Strings> {
         self.exec.as_ref().map(|exec| &exec.env)
     }
 
-    /// Makes the working directory where it is missing.
+    /// Makes the working directory if it is missing.
     pub(super) fn make_cwd(&self, steps: &mut Steps) {
         let Some(cwd) = &self.cwd else { return };
         let below = cwd.to_bytes().iter().position(|byte| *byte != b'/').map(|n| &cwd.as_c_str()[n..]);
@@ -146,7 +148,8 @@ impl Payload {
         }
     }
 
-    /// The working directory and HOME, while we are still root. The directory itself was made before the root was closed.
+    /// Enters the working directory and sets HOME, while the process is still root. The directory was made before the
+    /// root became read-only.
     pub(super) fn enter_cwd(&self, steps: &mut Steps) {
         if let Some(cwd) = &self.cwd {
             steps.at(&self.at.key("cwd"), What::TryChdir(cwd.clone()));
@@ -156,7 +159,8 @@ impl Payload {
         }
     }
 
-    /// The last checks, as the user the program will be: directory, descriptors, program; then ready.
+    /// The last checks, with the ids of the program: working directory, descriptors, program. Then init reports that it
+    /// is ready.
     pub(super) fn prepare(&self, filter: Option<&Loaded>, facts: &Facts<'_>, steps: &mut Steps) {
         if let Some(cwd) = &self.cwd {
             steps.at(&self.at.key("cwd"), What::Chdir(cwd.clone()));
@@ -164,12 +168,12 @@ impl Payload {
         if let Some(umask) = self.umask {
             steps.at(&self.at.key("user").key("umask"), What::Umask(umask));
         }
-        // ORDER: after Chdir: a descriptor of a directory must never become the cwd (CVE-2024-21626)
+        // ORDER: after Chdir: the descriptor of a directory must never become the working directory (CVE-2024-21626).
         steps.always("only the standard streams and what was asked for", entering::closed(facts));
         if let Some(exec) = &self.exec {
             steps.at(&self.at.key("args"), What::FindProgram(exec.clone()));
         }
-        // ORDER: before Ready: what was created lives on without the runtime
+        // ORDER: before Ready: from there on, a created container does not end with the runtime.
         match facts.flags.death_signal.filter(|_| self.umask.is_some()) {
             Some(signal) => steps.always("our own parent-death signal", What::DeathSignal(signal)),
             None => steps.always("ready, it lives on by itself", What::DeathSignal(0)),
@@ -180,8 +184,8 @@ impl Payload {
         steps.always("recorded before it may start", What::Ready);
     }
 
-    /// ORDER: the filter is the last thing before the exec: it may forbid any call, and the exec is the only one left. So
-    /// each word is said before it.
+    /// ORDER: the filter is loaded last before the exec, because it may deny every other call. So every message is sent
+    /// before it.
     pub(super) fn go(self, filter: Option<&Loaded>, answer: Option<Slot>, steps: &mut Steps) {
         let Some(exec) = self.exec else { return };
         if let Some(answer) = answer {
@@ -194,13 +198,13 @@ impl Payload {
     }
 }
 
-/// What comes before everything: no signal is missed or inherited, modes are exact.
+/// The first steps of all: no signal is lost or inherited, and modes are exact.
 pub(super) fn begin(steps: &mut Steps) {
     steps.always("a payload starts with default signals", What::Signals);
     steps.always("exact modes until the end", What::Umask(0));
 }
 
-/// Where it may run. What we are confined to is not the container's: its cpuset says that.
+/// Allows every CPU. The runtime's own affinity does not apply to the container: its cpuset decides.
 pub(super) fn everywhere(steps: &mut Steps) {
     steps.always("any CPU of its cpuset", What::AllCpus);
 }

@@ -1,5 +1,5 @@
-//! `linux.intelRdt`: the group of the resctrl file system that the container is in. SPEC: config-linux.md#intelrdt.
-//! KERNEL(4.10, 4.14): resctrl, and groups in it that count.
+//! `linux.intelRdt`: the container's group in the resctrl file system. SPEC: config-linux.md#intelrdt. KERNEL(4.10,
+//! 4.14): resctrl, and monitoring groups in it.
 
 use std::path::PathBuf;
 
@@ -10,39 +10,39 @@ use super::notes::Notes;
 use crate::config::At;
 use crate::host::Resctrl;
 
-/// Directories of the kernel's own where groups are.
+/// Directories of the kernel where groups could be.
 const RESERVED: [&str; 3] = ["info", "mon_groups", "mon_data"];
 
-/// A group of processes that have a share of the caches and of the memory bandwidth.
+/// A group of processes that share caches and memory bandwidth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Where the file system is mounted.
+    /// The mount point of the file system.
     pub mount: PathBuf,
     /// The group's directory.
     pub directory: PathBuf,
-    /// Whose it is.
+    /// Who owns the group.
     pub owner: Owner,
-    /// What is written to its `schemata`, in this order, or has to be there already.
+    /// The lines for its `schemata`, in this order. In a shared group they may have to be there already.
     pub schemata: Vec<Schema>,
-    /// The group below it in which the container alone is counted.
+    /// The group below it that monitors only this container.
     pub monitoring: Option<PathBuf>,
-    /// The property that names it.
+    /// The property that names the group.
     pub at: At,
 }
 
-/// Whose a group is.
+/// Who owns a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The container's alone: made with it and removed with it.
+    /// The container alone: the group is made and removed with it.
     Container,
-    /// Everybody's who names it: it stays.
+    /// All containers that name it: the group stays.
     Everybody,
 }
 
 /// One line for `schemata`: `L3:0=fff;1=f0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
-    /// The line, without its end.
+    /// The line, without its newline.
     pub line: String,
     /// The property it comes from.
     pub at: At,
@@ -55,13 +55,13 @@ impl Group {
         control.into_iter().chain(&self.monitoring).cloned().collect()
     }
 
-    /// The directories whose `tasks` the container's processes are in. ORDER: a group that counts takes only processes of
-    /// the group it is below.
+    /// The directories whose `tasks` contain the container's processes. ORDER: a monitoring group accepts only
+    /// processes of the group that it is below.
     pub fn joined(&self) -> Vec<PathBuf> {
         [&self.directory].into_iter().chain(&self.monitoring).cloned().collect()
     }
 
-    /// What is done before the clone, for `explain`.
+    /// What the runtime does before the clone, for `explain`.
     pub(super) fn lines(&self) -> Vec<(String, String)> {
         let directory = self.directory.display();
         let first = match (self.owner, self.schemata.is_empty()) {
@@ -108,7 +108,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<Group> {
             return None;
         }
     };
-    // no slash behind it where the name is nothing
+    // If the name is empty, the path has no slash at its end.
     let directory = if name.is_empty() { mount.clone() } else { mount.join(name) };
     let monitored = asked.enable_monitoring().unwrap_or(false);
     let monitoring = monitored.then(|| directory.join("mon_groups").join(&given.flags.id));
@@ -125,7 +125,7 @@ fn no_name(name: &str) -> Option<&'static str> {
     }
 }
 
-/// In the order of the specification: what comes later may say it again, and then holds.
+/// In the order of the specification: a later line overrides an earlier one.
 fn schemata(asked: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
     let mut all = Vec::new();
     if let Some(text) = asked.l3_cache_schema() {
@@ -149,7 +149,8 @@ fn schemata(asked: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
     all
 }
 
-/// Once it held the memory bandwidth too, which has a property of its own now.
+/// In older versions of the specification, this property contained the memory bandwidth, too. It has a property of its
+/// own now.
 fn l3_cache(text: &str, at: &At, notes: &mut Notes) -> Vec<Schema> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     if lines().any(|line| line.starts_with("MB:")) {
@@ -167,10 +168,11 @@ fn memory_bandwidth(text: &str) -> Result<String, String> {
     }
 }
 
-/// What `update` may ask of a group that is there: the cache's schema and the bandwidth's, each by its name.
+/// The schemata that `update` asks for in an existing group: the cache's and the bandwidth's, each with the name of its
+/// flag.
 ///
 /// # Errors
-/// What is wrong with one, by its name.
+/// The mistake in one of them, with its name.
 pub fn asked_by_flags(l3_cache: Option<(&str, &str)>, bandwidth: Option<(&str, &str)>) -> Result<Vec<Schema>, String> {
     let mut all = Vec::new();
     if let Some((name, text)) = l3_cache {

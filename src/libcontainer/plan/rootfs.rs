@@ -1,4 +1,5 @@
-//! The root: attached at its own path, where hooks look for it, changed into, and closed to writing at the end.
+//! The root: it is attached at its own path, where hooks look for it. Init changes into it, and makes it read-only at
+//! the end.
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -18,24 +19,26 @@ use crate::wire::Request;
 /// The container's root.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// On the host; None where config.json does not say it.
+    /// On the host. None if config.json has no `root`.
     path: Option<(PathBuf, CString)>,
-    /// Whether there is a mount namespace, in which it is the root. Without one it is a directory of the host.
+    /// Whether the container has a mount namespace, in which the root is mounted. Without one, the root is a directory
+    /// of the host.
     mounted: bool,
     propagation: Propagation,
     readonly: bool,
     change: RootChange,
-    /// The host's views that stay in reach without pivot_root(2): those in the root, and the others.
+    /// Mounts of proc and sysfs of the host that stay in reach without pivot_root(2): those inside the root, and the
+    /// others.
     views: [Vec<CString>; 2],
 }
 
 /// How mounts in the container's mount namespace propagate.
 #[derive(Debug)]
 struct Propagation {
-    /// What all of them begin with.
+    /// The propagation of all mounts at first.
     first: u64,
     from: Origin,
-    /// They become unbindable at the end.
+    /// Whether the mounts become unbindable at the end.
     unbindable: bool,
 }
 
@@ -54,7 +57,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Root 
     let path = path.and_then(|path| c_string(&path.to_string_lossy(), &at, notes).map(|text| (path, text)));
     let readonly = root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false);
     if readonly && !mounted {
-        // the mount that the root is on is the host's
+        // The root is on a mount of the host.
         notes.fault(&At::new("root.readonly"), "needs a mount namespace (linux.namespaces)");
     }
     let change = given.flags.root_change;
@@ -72,17 +75,18 @@ fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> Propagati
     let at = At::new("linux.rootfsPropagation");
     let word = given.linux().and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
     if word.is_some() && !mounted {
-        // it would be that of the host's mounts
+        // It would be the propagation of the host's mounts.
         notes.fault(&at, "needs a mount namespace (linux.namespaces)");
     }
     let unbindable = word.is_some_and(|word| word.ends_with("unbindable"));
     match word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at))) {
-        // what is unbindable can be given no read-only paths and no root: it becomes so at the very end
+        // An unbindable mount cannot become the root, and no read-only path can be bound in it. So it becomes
+        // unbindable at the very end.
         Some(_) if unbindable => {
             Propagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), unbindable }
         }
         Some(first) => Propagation { first, from: Origin::At(at), unbindable },
-        // the host's mounts reach the container, and nothing goes back
+        // Mounts of the host reach the container, but mounts of the container do not reach the host.
         None => {
             let from = Origin::Runtime("mounts must not leak to the host");
             Propagation { first: libc::MS_SLAVE | libc::MS_REC, from, unbindable }
@@ -90,8 +94,9 @@ fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> Propagati
     }
 }
 
-/// Without a pivot the host's mounts stay in the mount namespace, below the root. A whole proc or sysfs among them lets a user
-/// namespace in the container mount one that nothing hides (mount_namespaces(7)): they are unmounted.
+/// Without pivot_root(2), the host's mounts stay in the mount namespace, below the root. With a complete proc or sysfs
+/// among them, a user namespace in the container could mount a new one without masked paths (mount_namespaces(7)). So
+/// these are unmounted.
 fn views(given: &Given<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
     let at = At::new("--no-pivot");
     let mut paths = Vec::new();
@@ -106,13 +111,13 @@ fn views(given: &Given<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
 }
 
 impl Root {
-    /// Its path, when there is no mount namespace and all that is mounted is mounted on the host.
+    /// The root's path, if the container has no mount namespace and its mounts are mounts of the host.
     pub(super) fn on_host(&self) -> Option<PathBuf> {
         self.path.as_ref().filter(|_| !self.mounted).map(|(path, _)| path.clone())
     }
 
-    /// A tree copied on the host is still a peer of the host's mounts: it is made what everything below `/` was made, before
-    /// it is attached, or what is mounted in it would appear on the host.
+    /// A tree copied on the host is still a peer of the host's mounts. Otherwise, a mount in it would appear on the
+    /// host. So before it is attached, it gets the same propagation as everything below `/`.
     pub(super) fn inherited(&self) -> Vec<Change> {
         let kind = self.propagation.first & !libc::MS_REC;
         if kind == libc::MS_SHARED {
@@ -121,12 +126,13 @@ impl Root {
         vec![Change { attributes: Attributes::propagating(kind), reach: Reach::Tree }]
     }
 
-    /// Opens it, and attaches it in a mount namespace.
+    /// Opens the root, and attaches it if there is a mount namespace.
     pub(super) fn attach(&self, steps: &mut Steps) -> Option<Slot> {
         let at = At::new("root.path");
         let (path, place) = self.path.clone()?;
         if !self.mounted {
-            // SPEC: config-linux.md#namespaces: a namespace that is not asked for is the runtime's own
+            // SPEC: config-linux.md#namespaces: the container has the runtime's namespace of a type that config.json
+            // does not list.
             return Some(steps.open(&at, Opening::Directory(path)));
         }
         let slot = steps.open(&at, Opening::Tree(path, Reach::Tree));
@@ -134,7 +140,7 @@ impl Root {
         let slash = || CString::from(c"/");
         steps.because(from, What::Propagate { path: slash(), flags: *first });
         let below = first & !libc::MS_REC;
-        // ORDER: the mount under the root must be private before pivot_root(2) takes it, whatever is below it
+        // ORDER: the mount that the root lies on must be private before pivot_root(2), whatever the mounts below are.
         steps.always("pivot_root needs it", What::Propagate { path: slash(), flags: libc::MS_PRIVATE });
         if below == libc::MS_SHARED {
             steps.always("pivot_root needs it", What::PrivateAbove(place.clone()));
@@ -143,21 +149,21 @@ impl Root {
         changes.push(Change { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::One });
         steps.copy(&at, slot);
         if self.change == RootChange::Move {
-            // The plan knows the mounts of the runtime's mount namespace. One that is mounted there later may be in the
-            // container's as well: the runtime looks at that one, and refuses what the plan does not unmount.
-            // ORDER: when nothing of the host can come any more, and before any mount of the container is there. The copy of
-            // the root has been made: it stays a slave of the host's
+            // The plan knows the mounts of the runtime's mount namespace. A later mount there may also be in the
+            // container's: the runtime checks this, and fails if the plan does not unmount it. ORDER: when no mount of
+            // the host can arrive any more, and before the container has mounts. The copy of the root exists already:
+            // it stays a slave of the host's mount.
             let no_pivot = At::new("--no-pivot");
             steps.at(&no_pivot, What::Propagate { path: slash(), flags: libc::MS_PRIVATE | libc::MS_REC });
             steps.at(&no_pivot, What::Request(Request::CheckViews));
-            // ORDER: before the root is attached, where a path still finds them
+            // ORDER: before the root is attached: until then, these paths find the mounts.
             self.unmount(&self.views[0], steps);
         }
         steps.at(&at, What::AttachRoot { tree: slot, path: place, changes });
         Some(slot)
     }
 
-    /// Changes into it. `root` is its slot.
+    /// Changes into the root. `root` is its slot.
     pub(super) fn change(&self, root: Option<Slot>, steps: &mut Steps) {
         let at = At::new("root.path");
         if !self.mounted {
@@ -169,7 +175,7 @@ impl Root {
         match self.change {
             RootChange::Pivot => steps.at(&at, What::Pivot),
             RootChange::Move => {
-                // ORDER: when hooks have run. All are private by now, or the host's would be let go of as well
+                // ORDER: after the hooks. All mounts are private by now: otherwise the host's would be unmounted, too.
                 self.unmount(&self.views[1], steps);
                 steps.at(&At::new("--no-pivot"), What::MoveRoot);
             }
@@ -185,7 +191,7 @@ impl Root {
         views.iter().for_each(|path| steps.at(&at, What::Unmount(path.clone())));
     }
 
-    /// Read-only at last: nodes, mount points and the working directory have been made.
+    /// Makes the root read-only: nodes, mount points and the working directory have been made.
     pub(super) fn finish(&self, steps: &mut Steps) {
         if self.readonly {
             let what = What::Finish { path: CString::from(c"."), attributes: Attributes::read_only() };

@@ -1,4 +1,4 @@
-//! How the process is scheduled, and where its memory comes from: the spec's words as the kernel's numbers.
+//! How the process is scheduled, and which memory nodes it uses: the specification's words as the kernel's numbers.
 
 use oci_spec::runtime::{
     IOPriorityClass, LinuxIOPriority, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
@@ -15,16 +15,16 @@ use crate::config::At;
 use crate::sys::sched::SchedAttr;
 use crate::wire::Request;
 
-/// Scheduler, I/O priority, execution domain, memory policy: those that are asked for.
+/// Scheduler, I/O priority, execution domain, memory policy: those that config.json sets.
 #[derive(Debug)]
 pub(super) struct Scheduling {
-    /// The process's place.
+    /// The place of the process object.
     at: At,
     scheduler: Option<SchedAttr>,
     spawn: SpawnOrder,
     io_priority: Option<u32>,
     domain: Option<u64>,
-    /// Mode with flags, and node mask.
+    /// The mode with its flags, and the node mask.
     memory: Option<(u32, Vec<u64>)>,
 }
 
@@ -42,12 +42,12 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, given: &Given<'_>, notes: &m
 }
 
 impl Scheduling {
-    /// As init, or the bridge, sets it.
+    /// The steps of init, or of the bridge.
     pub(super) fn steps(&self, steps: &mut Steps) {
         if let Some(attr) = self.scheduler {
             let at = self.at.key("scheduler");
-            // ORDER: a realtime process cannot be moved into a cgroup without time for it (EINVAL, v1). In the cgroup,
-            // sched_setattr(2) says so
+            // ORDER: a realtime process cannot be moved into a cgroup without realtime time (EINVAL, v1). In the
+            // cgroup, sched_setattr(2) reports that.
             steps.at(&at, What::Request(Request::Cgroup));
             if self.by_runtime().is_none() {
                 steps.at(&at, What::Scheduler(attr));
@@ -64,8 +64,8 @@ impl Scheduling {
         }
     }
 
-    /// The scheduler that the runtime sets for a process that is spawned last: the one that fork(2) does not hand on. A process
-    /// with SCHED_DEADLINE cannot even fork (sched(7)).
+    /// The scheduler of a process that is spawned last, if fork(2) does not pass it on. The runtime sets this one. A
+    /// process with SCHED_DEADLINE cannot even fork (sched(7)).
     pub(super) fn by_runtime(&self) -> Option<(SchedAttr, At)> {
         const SCHED_DEADLINE: u32 = 6;
         const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
@@ -75,7 +75,7 @@ impl Scheduling {
         Some((attr, self.at.key("scheduler")))
     }
 
-    /// What a process that is spawned last does not get from the bridge.
+    /// What a process that is spawned last does not inherit from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         if let Some((_, at)) = self.by_runtime() {
             steps.at(&at, What::Request(Request::Scheduler));
@@ -92,7 +92,7 @@ fn scheduler(asked: &Scheduler, at: &At, notes: &mut Notes) -> SchedAttr {
     let realtime = matches!(policy, LinuxSchedulerPolicy::SchedFifo | LinuxSchedulerPolicy::SchedRr);
     let deadline = policy == LinuxSchedulerPolicy::SchedDeadline;
     if nice != 0 && !nice_counts {
-        // as with runc: sched_setattr(2) does not look at it
+        // As with runc: sched_setattr(2) ignores it.
         notes.warn(&at.key("nice"), "is ignored: only SCHED_OTHER and SCHED_BATCH have a nice value");
     } else if !(-20..=19).contains(&nice) {
         notes.fault(&at.key("nice"), format!("{nice} is not in -20..19"));
@@ -116,7 +116,7 @@ fn scheduler(asked: &Scheduler, at: &At, notes: &mut Notes) -> SchedAttr {
         policy: scheduler_policy(policy),
         flags,
         nice,
-        // a fault where it does not fit
+        // A value that does not fit is a fault already.
         priority: u32::try_from(priority).unwrap_or(0),
         runtime: asked.runtime().unwrap_or(0),
         deadline: asked.deadline().unwrap_or(0),

@@ -1,4 +1,4 @@
-//! The session of a process: its keyring, its terminal (`process.terminal`).
+//! The session of a process: its keyring and its terminal (`process.terminal`).
 
 use std::ffi::CString;
 
@@ -13,7 +13,7 @@ use super::steps::Steps;
 use super::values::c_string;
 use crate::config::At;
 
-/// A session of its own.
+/// A new session.
 #[derive(Debug)]
 pub(super) struct Session {
     keyring: Option<CString>,
@@ -26,7 +26,7 @@ struct OwnTerminal {
     at: At,
     /// Rows and columns.
     size: Option<(u16, u16)>,
-    /// The owner of the slave.
+    /// The uid that owns the terminal.
     uid: u32,
 }
 
@@ -54,7 +54,8 @@ fn terminal(process: &Process, at: At, given: &Given<'_>, notes: &mut Notes) -> 
 }
 
 impl Session {
-    /// fork(2) hands on the keyring, and not the session: a process that is spawned last begins it when it is spawned.
+    /// fork(2) passes on the keyring, but not the session. So a process that is spawned last makes its session after
+    /// the fork.
     pub(super) fn begin(&self, steps: &mut Steps) {
         if self.spawn == SpawnOrder::First {
             steps.always("a session of its own", What::Session);
@@ -64,13 +65,13 @@ impl Session {
         }
     }
 
-    /// Init's terminal, which is /dev/console as well.
+    /// Init's terminal. It is also /dev/console.
     pub(super) fn console(&self, steps: &mut Steps) {
         let device = Target { path: c"dev/console".to_owned(), missing: Missing::File, last: Last::Any };
         self.terminal(ConsoleDevice::Bound(device), steps);
     }
 
-    /// A further process's terminal: /dev/console stays init's.
+    /// The terminal of a further process. /dev/console stays init's.
     pub(super) fn further_terminal(&self, steps: &mut Steps) {
         self.terminal(ConsoleDevice::Untouched, steps);
     }
@@ -84,7 +85,7 @@ impl Session {
         }
     }
 
-    /// What a process that is spawned last does not get from the bridge.
+    /// What a process that is spawned last does not inherit from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         steps.always("a session of its own", What::Session);
         if let Some(OwnTerminal { at, .. }) = &self.terminal {

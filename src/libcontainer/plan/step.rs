@@ -1,5 +1,5 @@
-//! A plan's vocabulary: what one step of init does, as plain data that a syscall takes, and which property asked for it.
-//! No control flow lives here; a decision is made in `plan`, or, where the kernel alone knows, inside one named step.
+//! The vocabulary of a plan. Each step of init is plain data for one system call, with the property that it comes from.
+//! This file has no control flow: `plan` decides, or, if only the kernel knows the answer, one named step does.
 
 use std::ffi::{CStr, CString};
 
@@ -11,29 +11,29 @@ use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
 use crate::wire::{HookPoint, Request};
 
-/// One thing init does, and why.
+/// One step of init, and its reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// The act.
+    /// The action.
     pub what: What,
-    /// The property or rule that asked for it.
+    /// The property or rule that it comes from.
     pub from: Origin,
 }
 
 /// Why a step is in the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A property of config.json (or a flag) asked for it.
+    /// A property of config.json, or a flag.
     At(At),
-    /// Every container gets it.
+    /// A rule: every container has this step.
     Runtime(&'static str),
 }
 
-/// An index into the descriptors that `launch::arm` opened; see `Opening`.
+/// An index into the descriptors that the runtime opens before the fork. See `Opening`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(pub usize);
 
-/// The five sets as bit masks.
+/// The five capability sets as bit masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapabilitySets {
     /// Bounding.
@@ -46,8 +46,8 @@ pub struct CapabilitySets {
     pub inheritable: u64,
     /// Ambient.
     pub ambient: u64,
-    /// Held in effective and permitted as well, until the exec, which computes both anew (capabilities(7)): what the filter
-    /// takes to be loaded.
+    /// Capabilities that stay in effective and permitted until the exec, because loading the filter needs them. The
+    /// exec computes both sets again (capabilities(7)).
     pub until_exec: u64,
 }
 
@@ -55,23 +55,23 @@ pub struct CapabilitySets {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces(pub u64);
 
-/// A place inside the container's root, resolved there by the kernel and never by its path on the host.
+/// A path inside the container's root. The kernel resolves it there: its path on the host is never used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Relative to the root, without a leading slash; `.` is the root itself.
     pub path: CString,
-    /// What to do when nothing is there.
+    /// What to make if the path does not exist.
     pub missing: Missing,
     /// Whether the last component may be a symbolic link.
     pub last: Last,
 }
 
-/// What to make of a target that is not there.
+/// What to make if a target does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// A directory, 0755, and those above it.
+    /// A directory with mode 0755, and the directories above it.
     Directory,
-    /// A directory for a directory, an empty file for anything else: what the tree in the slot is.
+    /// Like the tree in this slot: a directory for a directory, an empty file for anything else.
     LikeSource(Slot),
     /// An empty file, 0644.
     File,
@@ -80,11 +80,11 @@ pub enum Missing {
 /// What the last component of a target may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Last {
-    /// Anything; links are followed inside the root.
+    /// Anything. Links are followed inside the root.
     Any,
-    /// Anything; a link itself is covered.
+    /// Anything. The mount covers a link itself.
     Itself,
-    /// An ordinary directory: a link there is an attack (CVE-2019-19921, CVE-2023-27561).
+    /// A directory and not a link: a link there is an attack (CVE-2019-19921, CVE-2023-27561).
     Ordinary,
 }
 
@@ -97,42 +97,42 @@ pub struct NewMount {
     pub settings: Vec<(CString, Option<CString>)>,
     /// MOUNT_ATTR_* for fsmount(2).
     pub attributes: u64,
-    /// What is changed on the mount before it is attached.
+    /// The changes of the mount before it is attached.
     pub changes: Vec<Change>,
-    /// Where it goes.
+    /// The mount point.
     pub target: Target,
-    /// What it holds at first.
+    /// Its content at first.
     pub content: Content,
-    /// The same settings for mount(2), where one of them is longer than fsconfig(2) takes: MS_* of the superblock, and
-    /// the file system's own as one text.
+    /// The same settings for mount(2), if one of them is too long for fsconfig(2): MS_* flags of the superblock, and
+    /// the file system's own options as one text.
     pub classic: Option<(u64, CString)>,
-    /// The user namespace whose maps its ids go through.
+    /// The user namespace whose maps apply to its ids.
     pub ids: Option<Slot>,
-    /// The SELinux label of its root, where the file system takes none as an option.
+    /// The SELinux label of its root, if the file system does not accept a label as an option.
     pub label: Option<CString>,
-    /// The tree to bind instead when the kernel refuses (EPERM, EBUSY): a cgroup2 or sysfs we may not mount anew.
+    /// The tree that is bound if the kernel refuses the new mount (EPERM, EBUSY), for example of a cgroup2 or sysfs.
     pub fallback: Option<Slot>,
-    /// The pid namespace that a proc file system is to show, where the process that mounts it is not a member of it.
+    /// The pid namespace that a proc file system shows, if the process that mounts it is not a member of it.
     pub pid_namespace: Option<Slot>,
 }
 
-/// What a new tmpfs holds at first.
+/// The content of a new tmpfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Nothing.
     Empty,
-    /// Nothing, with the mode of the directory it covers.
+    /// Nothing. It has the mode of the directory that it covers.
     EmptyWithMode,
-    /// A copy of the directory it covers (`tmpcopyup`), with its mode.
+    /// A copy of the directory that it covers (`tmpcopyup`), with its mode.
     Copy,
 }
 
-/// A change made on a detached mount.
+/// A change of a detached mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which flags and which propagation.
+    /// The flags and the propagation.
     pub attributes: Attributes,
-    /// The mount alone or its whole tree.
+    /// This mount alone, or its whole tree.
     pub reach: Reach,
 }
 
@@ -145,20 +145,20 @@ pub struct Node {
     pub mode: u32,
     /// makedev(3).
     pub device: u64,
-    /// Owner, as the container counts.
+    /// The owner's uid in the container.
     pub uid: u32,
-    /// Group, as the container counts.
+    /// The owner's gid in the container.
     pub gid: u32,
-    /// What to do when something else is at the path.
+    /// What to do if another file is at the path.
     pub other: Other,
 }
 
-/// What to do when something else is at the path of a device node.
+/// What to do if another file is at the path of a device node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Other {
-    /// Fail: config.json asks for the node.
+    /// Fail: config.json has the node.
     Refuse,
-    /// Leave it, and tell the runtime the number of the default device.
+    /// Keep the file, and report the number of the default device to the runtime.
     Keep(u32),
 }
 
@@ -173,7 +173,7 @@ pub struct HookCommand {
     pub env: Strings,
     /// Whose environment that is.
     pub env_of: EnvOf,
-    /// Seconds until it is killed, and its process group with it.
+    /// Seconds until init kills it with its process group.
     pub timeout: Option<u32>,
     /// The steps that its process performs just before its exec.
     pub confine: Vec<What>,
@@ -188,22 +188,22 @@ pub enum EnvOf {
     Process,
 }
 
-/// The program the container is for.
+/// The program that the container runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exec {
     /// Paths to try, in the order of PATH, or the one path that was given.
     pub candidates: Vec<CString>,
     /// argv.
     pub args: Strings,
-    /// envp; one place is spare, for HOME.
+    /// envp, with a free place for HOME.
     pub env: Strings,
 }
 
-/// What a step does. Each is a man page's word or two; `init` holds one arm for each.
+/// The action of a step: a man page's word or two. `init` has one match arm for each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    // where am I
-    /// Wait for the runtime process to do what init cannot.
+    // Namespaces and sessions.
+    /// Wait until the runtime process has done what init cannot.
     Request(Request),
     /// setns(2) into the namespaces of a namespace file or pidfd.
     Join(Slot, Namespaces),
@@ -211,127 +211,127 @@ pub enum What {
     Unshare(Namespaces),
     /// Become uid and gid 0 of the new user namespace, without supplementary groups.
     BecomeRoot,
-    /// Enter the time namespace just unshared, which else only children would be in.
+    /// Enter the time namespace of the last unshare(2). Otherwise only children would be in it.
     EnterTime,
-    /// Bring the loopback of a new network namespace up.
+    /// Set the loopback device of a new network namespace up.
     Loopback,
-    /// Bridge only: clone init as our parent's child, and exit.
+    /// Bridge only: clone init as a child of our parent, and exit.
     Spawn(Namespaces),
-    /// Signal dispositions and mask to their defaults.
+    /// Reset the signal dispositions and the signal mask to their defaults.
     Signals,
-    /// prctl(PR_SET_DUMPABLE, 0): no process of the container may look into us (CVE-2016-9962).
+    /// prctl(PR_SET_DUMPABLE, 0): no process of the container may trace this one (CVE-2016-9962).
     Undumpable,
     /// setsid(2).
     Session,
-    /// ioctl(2) TIOCSCTTY: the standard input becomes the controlling terminal of the session.
+    /// ioctl(2) TIOCSCTTY: make standard input the controlling terminal of the session.
     ControllingTerminal,
     /// Join the session keyring of the container.
     Keyring(CString),
-    /// Write a file below the process's own directory in the host's /proc (`attr/exec`): AppArmor and SELinux take effect
-    /// at exec.
+    /// Write a file in the process's own directory in the host's /proc (`attr/exec`). AppArmor and SELinux apply it at
+    /// the exec.
     Label {
-        /// Below the process's own directory.
+        /// The path below that directory.
         file: CString,
-        /// What is written.
+        /// The value to write.
         value: CString,
     },
-    // what do I see
-    /// Change how mounts of what is at a path propagate.
+    // Mounts, files and names.
+    /// Change the propagation of mounts at a path.
     Propagate {
-        /// The place.
+        /// The path.
         path: CString,
-        /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC or without.
+        /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with or without MS_REC.
         flags: u64,
     },
-    /// Make the mount that a path lies on private.
+    /// Make the mount that contains a path private.
     PrivateAbove(CString),
-    /// Attach the root's detached tree at its own path, or where that cannot be walked, on top of `/`.
+    /// Attach the root's detached tree at its own path. If that path cannot be reached, on top of `/`.
     AttachRoot {
         /// The tree.
         tree: Slot,
         /// The root's path.
         path: CString,
-        /// What is changed on the tree before.
+        /// The changes of the tree before that.
         changes: Vec<Change>,
     },
     /// Mount a new file system.
     NewMount(NewMount),
-    /// Let the slot be the same file in our own mount namespace, where it can be copied.
+    /// Replace the slot by the same file in our own mount namespace, where it can be copied.
     Find(Slot),
-    /// Let the slot be a detached copy of what it is (open_tree(2)).
+    /// Replace the slot by a detached copy of its tree (open_tree(2)).
     Copy(Slot, Reach),
-    /// Let the slot be a detached empty directory: a read-only tmpfs that holds nothing, with that SELinux label.
+    /// Replace the slot by a detached empty directory: a read-only, empty tmpfs with this SELinux label.
     EmptyDirectory(Slot, Option<CString>),
     /// Attach a detached tree.
     Bind(Slot, Vec<Change>, Target),
-    /// As `Bind`, but what is a link is made anew at the place.
+    /// Like `Bind`, but if the source is a symbolic link, make the same link at the target.
     BindOrLink(Slot, Vec<Change>, Target),
-    /// Change the mount that is at a place already (`remount`).
+    /// Change the mount at a path (`remount`).
     Remount(Vec<Change>, Target),
-    /// mknodat(2), exact mode and owner; the same node already there is fine. For another, see `Other`.
+    /// mknodat(2) with exact mode and owner. If the same node exists, it is used. For another file, see `Other`.
     Mknod(Node),
-    /// symlinkat(2). One already there stays.
+    /// symlinkat(2). An existing file stays.
     Symlink {
-        /// Where the link leads.
+        /// The text of the link.
         to: CString,
-        /// Where it is.
+        /// The path of the link.
         path: CString,
     },
-    /// As `Symlink`, but it replaces what is there.
+    /// Like `Symlink`, but replaces an existing file.
     Replace {
-        /// Where the link leads.
+        /// The text of the link.
         to: CString,
-        /// Where it is.
+        /// The path of the link.
         path: CString,
     },
-    /// pivot_root(2) into the attached root, and let go of the old one.
+    /// pivot_root(2) into the attached root, and unmount the old one.
     Pivot,
-    /// umount2(2) what is mounted at a place of the host's, up to its proc or sysfs, or cover that where it is locked.
+    /// umount2(2) the mounts at a path of the host, down to its proc or sysfs. If that is locked, cover it.
     Unmount(CString),
-    /// Move the root onto `/` and chroot(2): --no-pivot, and containers in a ramfs.
+    /// Move the root onto `/` and chroot(2): for --no-pivot, and for containers in a ramfs.
     MoveRoot,
-    /// chroot(2) to a directory: containers without a mount namespace, and exec into those.
+    /// chroot(2) to a directory: for containers without a mount namespace, and for exec into those.
     Chroot(Slot),
-    /// Hide a path, where it exists.
+    /// Cover a path, if it exists.
     Mask {
-        /// What is hidden.
+        /// The path to cover.
         path: CString,
         /// Covers a file.
         null: Slot,
         /// Covers a directory.
         empty: Slot,
     },
-    /// Make a path and all below it read-only, where it exists.
+    /// Make a path and all below it read-only, if it exists.
     ReadOnly(CString),
-    /// Set flags on a mount at the end, when nothing has to be made in it any more.
+    /// Set flags of a mount at the end, when no step makes files in it any more.
     Finish {
-        /// The mount's place.
+        /// The mount point.
         path: CString,
         /// Its flags.
         attributes: Attributes,
     },
     /// Write a value below `sys` in the host's /proc.
     Sysctl {
-        /// Path below `sys`.
+        /// The path below `sys`.
         name: CString,
-        /// What is written.
+        /// The value to write.
         value: CString,
     },
     /// sethostname(2).
     Hostname(CString),
     /// setdomainname(2).
     Domainname(CString),
-    /// Open a terminal in the container's own devpts, send its master away, use it for the standard streams. No session has
-    /// it yet (`ControllingTerminal`).
+    /// Open a terminal in the container's own devpts, send its master away, and use it for the standard streams. It is
+    /// not yet the controlling terminal of a session (`ControllingTerminal`).
     Console(Console),
-    // what may I do
+    // Rights, limits and scheduling.
     /// umask(2).
     Umask(u32),
     /// setgroups(2).
     Groups(Vec<Gid>),
-    /// fchown(2) those standard streams to a uid that are pipes without a name.
+    /// fchown(2) the standard streams to this uid, if they are pipes without a name.
     OwnStdio(u32),
-    /// Drop these capabilities from the bounding set (a mask), and keep the others over the next `Ids`.
+    /// Drop these capabilities from the bounding set (a mask). The others stay over the next `Ids`.
     Bounding(u64),
     /// setresgid(2), setresuid(2).
     Ids {
@@ -363,61 +363,61 @@ pub enum What {
     MemoryPolicy {
         /// Mode and flags.
         mode: u32,
-        /// Nodes as a bit mask, lowest first.
+        /// Nodes as a bit mask, the lowest first.
         nodes: Vec<u64>,
     },
     /// PR_SET_PDEATHSIG(2const).
     DeathSignal(i32),
-    /// sched_setaffinity(2) to every CPU there can be: the cpuset decides.
+    /// sched_setaffinity(2) to every possible CPU: the cpuset decides.
     AllCpus,
     /// sched_setaffinity(2): CPU mask.
     Affinity(Vec<u64>),
-    // go
-    /// Make the working directory where it is missing (0755).
+    // The program.
+    /// Make the working directory if it is missing (0755).
     MakeCwd(CString),
-    /// chdir(2) as root; permission denied is left to the `Chdir` after `Ids`.
+    /// chdir(2) as root. If permission is denied, the `Chdir` after `Ids` tries again.
     TryChdir(CString),
     /// chdir(2), and then make sure that it is inside the root (CVE-2024-21626).
     Chdir(CString),
-    /// HOME for this uid out of the container's /etc/passwd.
+    /// Set HOME to this uid's home directory in the container's /etc/passwd.
     Home(u32),
     /// Close descriptors for good (close_range(2)).
     CloseFds {
-        /// This one, and all above it.
+        /// This one and all above it.
         first: u32,
-        /// But those that later steps use.
+        /// Except those that later steps use.
         kept: Kept,
     },
-    /// Make sure that one of the candidates of `Exec` is there.
+    /// Check that one of the candidates of `Exec` exists.
     FindProgram(Exec),
-    /// Say that all is set up, and wait for the runtime to have recorded it.
+    /// Report that the set-up is done, and wait until the runtime has recorded it.
     Ready,
     /// Wait for `start`.
     AwaitStart {
-        /// The exec fifo, on which `start` gives the word.
+        /// The exec fifo: `start` writes to it.
         fifo: Slot,
-        /// The fifo on which `start` hears what fails from here on.
+        /// The fifo on which init reports later failures to `start`.
         answer: Slot,
     },
     /// Run hooks inside the container.
     Hooks {
-        /// Which.
+        /// Which hooks.
         point: HookPoint,
         /// In their order.
         commands: Vec<HookCommand>,
-        /// What they read on standard input.
+        /// The state that they read on standard input.
         state: Slot,
-        /// Where their output is kept.
+        /// The file for their output.
         output: Slot,
     },
-    /// Tell `start`, on the answer fifo, that only the exec is left: after this the end of the stream is the program's
-    /// beginning.
+    /// Tell `start`, on the answer fifo, that only the exec is left. After this, the end of the stream means that the
+    /// program has begun.
     AboutToExec(Slot),
     /// execve(2).
     Exec(Exec),
 }
 
-/// The descriptors that later steps use; the socket to the runtime process is always one of them.
+/// The descriptors that later steps use. The socket to the runtime process is always kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     /// By slot.
@@ -429,13 +429,13 @@ pub struct Kept {
 /// A terminal to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
-    /// The connected socket that takes the master.
+    /// The connected socket that receives the master.
     pub socket: Slot,
     /// Rows and columns.
     pub size: Option<(u16, u16)>,
-    /// Who owns the slave: the process's uid.
+    /// The uid of the process, which owns the slave.
     pub uid: u32,
-    /// Whether /dev/console becomes this terminal (init), or stays what it is (exec).
+    /// Whether /dev/console becomes this terminal (init), or does not change (exec).
     pub device: ConsoleDevice,
 }
 
@@ -464,26 +464,26 @@ pub struct Limit {
 }
 
 impl Step {
-    /// A step that a property asked for.
+    /// A step that comes from a property.
     pub fn at(at: &At, what: What) -> Step {
         Step { what, from: Origin::At(at.clone()) }
     }
 
-    /// A step that every container gets.
+    /// A step that every container has.
     pub fn always(why: &'static str, what: What) -> Step {
         Step { what, from: Origin::Runtime(why) }
     }
 }
 
 impl Target {
-    /// A place that is made a directory where it is missing; links on the way are followed inside the root.
+    /// A path that becomes a directory if it is missing. Links in it are followed inside the root.
     pub fn directory(path: CString) -> Target {
         Target { path, missing: Missing::Directory, last: Last::Any }
     }
 }
 
 impl NewMount {
-    /// A file system of this type, without settings, flags, or anything special.
+    /// A file system of this type, without settings, flags or anything special.
     pub fn new(fstype: &CStr, target: Target) -> NewMount {
         NewMount {
             fstype: fstype.to_owned(),
@@ -502,7 +502,7 @@ impl NewMount {
 }
 
 impl Namespaces {
-    /// None at all.
+    /// The empty set.
     pub const NONE: Namespaces = Namespaces(0);
 
     /// True when every namespace of `other` is in this set.

@@ -1,4 +1,4 @@
-//! The steps of a plan while they are collected, and the descriptors that they use.
+//! Collects the steps of a plan, and the descriptors that they use.
 
 use super::finished::Opening;
 use super::step::{Kept, Origin, Slot, Step, What};
@@ -6,18 +6,18 @@ use crate::config::At;
 use crate::host::Mounts;
 use crate::sys::mount::Reach;
 
-/// Steps in the order in which they are performed.
+/// Steps in the order in which they run.
 #[derive(Debug)]
 pub(super) struct Steps {
     bridge: Vec<Step>,
     init: Vec<Step>,
     openings: Vec<(Opening, At)>,
     mounts: Mounts,
-    /// Where in init's steps what the runtime has opened is found again.
+    /// The index in init's steps where init opens the runtime's files again.
     finding: Option<usize>,
 }
 
-/// All steps, whole.
+/// The complete steps.
 pub(super) struct Whole {
     pub(super) bridge: Vec<Step>,
     pub(super) init: Vec<Step>,
@@ -25,32 +25,32 @@ pub(super) struct Whole {
 }
 
 impl Steps {
-    /// No steps yet. `mounts` is where the runtime may mount.
+    /// No steps yet. `mounts` says in which mount namespace the runtime may copy mounts.
     pub(super) fn new(mounts: Mounts) -> Steps {
         Steps { bridge: Vec::new(), init: Vec::with_capacity(64), openings: Vec::new(), mounts, finding: None }
     }
 
-    /// One more step, asked for by the property at `at`.
+    /// Adds a step that comes from the property at `at`.
     pub(super) fn at(&mut self, at: &At, what: What) {
         self.init.push(Step::at(at, what));
     }
 
-    /// One more step, which every such container gets.
+    /// Adds a step that every such container has.
     pub(super) fn always(&mut self, why: &'static str, what: What) {
         self.init.push(Step::always(why, what));
     }
 
-    /// One more step, for the same reason as another.
+    /// Adds a step with the same reason as another.
     pub(super) fn because(&mut self, from: &Origin, what: What) {
         self.init.push(Step { what, from: from.clone() });
     }
 
-    /// One more step of the bridge, whatever init has to do already.
+    /// Adds a step of the bridge, whatever steps init already has.
     pub(super) fn of_bridge(&mut self, step: Step) {
         self.bridge.push(step);
     }
 
-    /// All steps so far are the bridge's. Init begins with the next one.
+    /// Makes all steps so far steps of the bridge. Init begins with the next one.
     pub(super) fn become_bridge(&mut self) {
         self.find_all();
         self.bridge.append(&mut self.init);
@@ -61,14 +61,14 @@ impl Steps {
         self.mounts
     }
 
-    /// The place of a new descriptor.
+    /// The slot of a new descriptor.
     pub(super) fn open(&mut self, at: &At, opening: Opening) -> Slot {
         let opening = self.as_we_may(opening);
         self.openings.push((opening, at.clone()));
         Slot(self.openings.len() - 1)
     }
 
-    /// The place of a descriptor that may be there already.
+    /// The slot of a descriptor that may be there already.
     pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
         let opening = self.as_we_may(opening);
         match self.openings.iter().position(|(there, _)| *there == opening) {
@@ -87,12 +87,12 @@ impl Steps {
         }
     }
 
-    /// From here on init is in its own mount namespace, and finds there what the runtime has opened.
+    /// From here on, init is in its own mount namespace, and opens the runtime's files again there.
     pub(super) fn find_here(&mut self) {
         self.finding = Some(self.init.len());
     }
 
-    /// What is in `slot` is mounted by the next step: where only init may copy it, it does so now.
+    /// The next step mounts what is in `slot`. If only init may copy it, init does so now.
     pub(super) fn copy(&mut self, at: &At, slot: Slot) {
         if let Some((Opening::Found(inner), _)) = self.openings.get(slot.0)
             && let Some(reach) = inner.reach()
@@ -101,7 +101,7 @@ impl Steps {
         }
     }
 
-    /// The steps, when nothing is to be added any more. `root` is the slot of the container's root.
+    /// The complete steps, when no more are added. `root` is the slot of the container's root.
     pub(super) fn whole(mut self, root: Option<Slot>) -> Whole {
         self.find_all();
         self.keep_what_is_used(root);
@@ -118,7 +118,8 @@ impl Steps {
             let (Opening::Found(inner), slot) = (opening, Slot(n)) else { continue };
             match &**inner {
                 Opening::Empty(label) => found.push(What::EmptyDirectory(slot, label.clone())),
-                // ORDER: what covers is used after the root has changed, when nothing of the host's is left to be copied
+                // ORDER: the null device covers paths after the root has changed. Files of the host cannot be copied
+                // any more then.
                 Opening::Null => found.extend([What::Find(slot), What::Copy(slot, Reach::One)]),
                 _ => found.push(What::Find(slot)),
             }
@@ -127,8 +128,8 @@ impl Steps {
         self.init.splice(place..place, steps);
     }
 
-    /// What is closed for good is what no later step uses. From `Spawn` on the root may be used by any step, up to the last
-    /// `CloseFds`.
+    /// Each `CloseFds` keeps the slots that later steps use. Between `Spawn` and the last `CloseFds`, any step may use
+    /// the root.
     fn keep_what_is_used(&mut self, root: Option<Slot>) {
         let mut later = Kept::default();
         let mut closed = false;
@@ -150,9 +151,10 @@ impl Steps {
     }
 }
 
-/// A process of ours ends with the runtime until it is ready: from its beginning, and again after a change of ids or
-/// capabilities, which clears the signal (PR_SET_PDEATHSIG(2const)). A runtime that ended before is noticed at the socket. Such
-/// a change also makes dumpable what fs.suid_dumpable says (PR_SET_DUMPABLE(2const)): others in the container might trace it.
+/// Every process of ours ends with the runtime until it is ready: from its beginning, and again after a change of ids
+/// or capabilities, which clears the parent-death signal (PR_SET_PDEATHSIG(2const)). If the runtime has ended before,
+/// the process sees it at the socket. Such a change also sets the dumpable attribute to fs.suid_dumpable
+/// (PR_SET_DUMPABLE(2const)): other processes in the container might then trace this one.
 fn end_with_the_runtime(list: &mut Vec<Step>) {
     let ends = || Step::always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
     let closed = || Step::always("CVE-2016-9962", What::Undumpable);

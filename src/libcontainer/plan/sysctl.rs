@@ -1,4 +1,5 @@
-//! `linux.sysctl`: only kernel parameters that a namespace of the container's own holds. SPEC: config-linux.md#sysctl.
+//! `linux.sysctl`: only kernel parameters of a namespace that the container does not share with the host. SPEC:
+//! config-linux.md#sysctl.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -14,7 +15,7 @@ use super::uts;
 use super::values::c_string;
 use crate::config::{At, Faults};
 
-/// Parameters of an ipc namespace (ipc_namespaces(7)), beside fs/mqueue.
+/// Parameters of an ipc namespace (ipc_namespaces(7)), besides fs/mqueue.
 const IPC: [&str; 8] = [
     "kernel/msgmax",
     "kernel/msgmnb",
@@ -35,9 +36,10 @@ pub(super) struct Parameter {
 
 #[derive(Debug)]
 enum Set {
-    /// By its file under /proc/sys.
+    /// Write its file under /proc/sys.
     File(CString, CString),
-    /// By setdomainname(2): the file is the host root's in every user namespace, and the call is open to the container's.
+    /// Call setdomainname(2). In a user namespace, the file still belongs to the host's root, but the container's root
+    /// may make the call.
     Domainname(CString),
 }
 
@@ -62,7 +64,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<P
     parameters
 }
 
-/// ORDER: before Pivot: the host's own /proc, which the rootfs cannot have touched (CVE-2025-52881).
+/// ORDER: before Pivot: this uses the host's own /proc, which the root file system cannot change (CVE-2025-52881).
 pub(super) fn steps(parameters: Vec<Parameter>, steps: &mut Steps) {
     for Parameter { at, set } in parameters {
         steps.at(
@@ -75,8 +77,8 @@ pub(super) fn steps(parameters: Vec<Parameter>, steps: &mut Steps) {
     }
 }
 
-/// The parameters as paths under /proc/sys with their values, sorted. `private` are the namespaces that are not the
-/// host's; `at` is the place of the map.
+/// The parameters as paths under /proc/sys with their values, sorted. `private` are the namespaces that the container
+/// does not share with the host. `at` is the place of the map.
 ///
 /// # Errors
 /// A parameter that would change the host, or that another property sets.
@@ -114,7 +116,7 @@ fn path(name: &str) -> String {
     }
 }
 
-/// The kind of namespace that holds a parameter.
+/// The type of the namespace that has a parameter.
 fn scope(path: &str) -> Result<Option<LinuxNamespaceType>, &'static str> {
     if path.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
         return Err("is not the name of a kernel parameter");

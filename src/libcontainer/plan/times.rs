@@ -6,7 +6,7 @@ use super::namespaces::{Kinds, TIME, USER};
 use super::notes::Notes;
 use crate::config::At;
 
-/// The clocks that a new time namespace begins with, by name.
+/// Reads the offsets of the clocks in the new time namespace, by clock name.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<TimeOffset> {
     let Some(map) = given.linux().and_then(|linux| linux.time_offsets().as_ref()) else { return Vec::new() };
     let top = At::new("linux.timeOffsets");
@@ -26,7 +26,8 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<T
     if !offsets.is_empty() && !kinds.new.has(TIME) {
         notes.fault(&top, "needs a new time namespace (linux.namespaces)");
     } else if !offsets.is_empty() && given.host.me.uid != 0 && kinds.joins(USER) {
-        // the file is the host root's as long as we are closed to those who are there (proc(5), CVE-2016-9962)
+        // The runtime protects init from processes in the joined user namespace (CVE-2016-9962). While it does, the
+        // file belongs to the host's root (proc(5)).
         let said = "cannot be set by an ordinary user where the user namespace is joined: it must be a new one";
         notes.fault(&top, said);
     }

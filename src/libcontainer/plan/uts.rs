@@ -1,4 +1,4 @@
-//! `hostname` and `domainname`: what a UTS namespace holds.
+//! `hostname` and `domainname`: the names in a UTS namespace.
 
 use std::ffi::CString;
 
@@ -13,14 +13,14 @@ use crate::config::At;
 /// The longest name (__NEW_UTS_LEN).
 const MAX_NAME: usize = 64;
 
-/// Both names, those that are asked for.
+/// Both names, as far as config.json has them.
 #[derive(Debug)]
 pub(super) struct Names {
     hostname: Option<CString>,
     domainname: Option<CString>,
 }
 
-/// Reads them.
+/// Reads both names.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Names {
     let spec = &given.config.spec;
     let mut read = |property: &str, value: &Option<String>| {
@@ -35,7 +35,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Names
     Names { hostname: read("hostname", spec.hostname()), domainname: read("domainname", spec.domainname()) }
 }
 
-/// A name as the kernel takes it.
+/// A name that the kernel accepts.
 pub(super) fn name(value: &str, at: &At, notes: &mut Notes) -> Option<CString> {
     if value.len() > MAX_NAME {
         notes.fault(at, format!("{value:?} has {} bytes, and {MAX_NAME} is the most", value.len()));

@@ -1,4 +1,4 @@
-//! Values that properties of several subjects have: texts for the kernel, paths, ids, lists of numbers.
+//! Values that several properties share: texts for the kernel, paths, ids, lists of numbers.
 
 use std::ffi::CString;
 use std::path::{Component, Path, PathBuf};
@@ -11,14 +11,15 @@ pub(super) fn c_string(text: &str, at: &At, notes: &mut Notes) -> Option<CString
     CString::new(text).map_err(|_| notes.fault(at, format!("{text:?} has a NUL byte"))).ok()
 }
 
-/// -1 is not an id to the calls that take one.
+/// A fault for -1, which calls with an id as argument do not take as an id.
 pub(super) fn must_be_an_id(id: u32, at: &At, notes: &mut Notes) {
     if id == u32::MAX {
         notes.fault(at, format!("{id} is not an id: to the kernel it means \"unchanged\""));
     }
 }
 
-/// `path` relative to the root, `..` taken literally and never above it. Nothing for the root.
+/// `path` relative to the root. `..` is resolved in the text, and never leads above the root. The root itself is the
+/// empty path.
 pub(super) fn inside(path: &Path) -> PathBuf {
     let mut inside = PathBuf::new();
     for component in path.components() {
@@ -31,13 +32,13 @@ pub(super) fn inside(path: &Path) -> PathBuf {
     inside
 }
 
-/// The same as text, and `.` for the root.
+/// The same as text, with `.` for the root.
 pub(super) fn clean(path: &Path) -> String {
     let inside = inside(path);
     if inside.as_os_str().is_empty() { ".".to_owned() } else { inside.to_string_lossy().into_owned() }
 }
 
-/// A list such as `0-3,7` (cpuset(7), "List format") as a bit mask, lowest first; None when it is not such a list.
+/// A list such as `0-3,7` (cpuset(7), "List format") as a bit mask, the lowest first. None if the syntax is wrong.
 pub(super) fn mask(list: &str) -> Option<Vec<u64>> {
     let mut mask = Vec::new();
     for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {

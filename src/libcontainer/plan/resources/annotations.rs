@@ -6,13 +6,13 @@ use super::gvariant;
 use super::unit::{Need, Property, Value};
 use crate::config::{At, Faults};
 
-/// What the names of these annotations begin with.
+/// The prefix of these annotations' names.
 pub const PREFIX: &str = "org.systemd.property.";
 
-/// The properties that annotations ask for, sorted by name.
+/// The properties of these annotations, sorted by name.
 ///
 /// # Errors
-/// A name that cannot be a property's, or a value that is none.
+/// A name that no property can have, or a value that cannot be parsed.
 pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>, Faults> {
     let mut faults = Faults::none();
     let mut list = Vec::new();
@@ -36,7 +36,7 @@ pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>
     faults.into_result(list)
 }
 
-/// Units have seconds in their files and microseconds on the bus: `TimeoutStopSec` is `TimeoutStopUSec`.
+/// Unit files use seconds, and D-Bus uses microseconds: `TimeoutStopSec` becomes `TimeoutStopUSec`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be in range
 fn in_microseconds(name: &str, value: Value) -> Option<(String, Value)> {
     let Some(stem) = name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) else {

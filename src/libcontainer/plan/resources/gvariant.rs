@@ -1,15 +1,15 @@
-//! GVariant's text format (https://docs.gtk.org/glib/gvariant-text-format.html), as far as D-Bus has the types: what runc's
-//! parser takes, and tuples.
+//! GVariant's text format (https://docs.gtk.org/glib/gvariant-text-format.html), for the types that D-Bus has. It
+//! accepts what runc's parser accepts, and tuples.
 
 use super::unit::Value;
 
-/// Values may be in each other this deep, and so may arrays and structs in a type (D-Bus specification, "Valid Signatures").
+/// The deepest nesting of values, and of arrays and of structs in a type (D-Bus specification, "Valid Signatures").
 const DEEPEST: usize = 32;
 
-/// The bytes that a type may have (D-Bus specification, "Valid Signatures").
+/// The longest type in bytes (D-Bus specification, "Valid Signatures").
 const LONGEST: usize = 255;
 
-/// The words for types; with a type string (`@as`) any type can be said.
+/// The words for types. A type string (`@as`) can express any type.
 const TYPES: [(&str, &str); 13] = [
     ("boolean", "b"),
     ("byte", "y"),
@@ -26,10 +26,10 @@ const TYPES: [(&str, &str); 13] = [
     ("signature", "g"),
 ];
 
-/// The types that are in no other, and may be the key of a dictionary.
+/// The types that contain no other type. Only these can be the key of a dictionary.
 const BASIC: &[u8] = b"bynqiuxtdsogh";
 
-/// The value that a text says.
+/// The value that a text describes.
 pub(super) fn parse(text: &str) -> Option<Value> {
     let mut reader = Reader { rest: text };
     let node = reader.node(0)?;
@@ -37,7 +37,7 @@ pub(super) fn parse(text: &str) -> Option<Value> {
     node.whole()
 }
 
-/// What was written, before it is known of which type it is.
+/// A parsed text, before its type is known.
 enum Node {
     Bool(bool),
     Number(String),
@@ -56,7 +56,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    /// Whether the next thing is `mark`, which is taken then.
+    /// Whether `mark` comes next. It is consumed then.
     fn next_is(&mut self, mark: &str) -> bool {
         self.rest = self.rest.trim_start();
         let after = self.rest.strip_prefix(mark);
@@ -107,7 +107,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What is between commas, up to `end`. In a tuple of one a comma is before the end.
+    /// The elements between commas, up to `end`. A tuple of one element has a comma before the end.
     fn list<T>(&mut self, end: &str, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let mut all = Vec::new();
         while !self.next_is(end) {
@@ -122,7 +122,7 @@ impl Reader<'_> {
                 _ => return None,
             }
         }
-        // an empty one
+        // An empty tuple.
         (all.is_empty() || end == ")").then_some(all)
     }
 
@@ -133,7 +133,7 @@ impl Reader<'_> {
         (!word.is_empty()).then_some(word)
     }
 
-    /// What is between two quotes of a kind; a backslash takes the next character along.
+    /// The text between two quotes of one kind. A backslash escapes the next character.
     fn quoted(&mut self) -> Option<Quoted<'_>> {
         let quote = self.rest.chars().next()?;
         let mut escaped = false;
@@ -162,7 +162,7 @@ impl Quoted<'_> {
             let digits = match chars.next()? {
                 'u' => 4,
                 'U' => 8,
-                // a line that goes on
+                // The line continues.
                 '\n' => continue,
                 other => {
                     text.push(control(other).map_or(other, char::from));
@@ -173,7 +173,7 @@ impl Quoted<'_> {
             text.push(char::from_u32(hex(code)?)?);
             chars = chars.as_str()[digits..].chars();
         }
-        // no string of D-Bus has one
+        // No string of D-Bus contains a NUL.
         (!text.contains('\0')).then_some(text)
     }
 
@@ -220,7 +220,7 @@ fn hex(digits: &str) -> Option<u32> {
 }
 
 impl Node {
-    /// Its type, where it says one, or else what such a value mostly is.
+    /// The type that the text names, or the default type of such a value.
     fn signature(&self) -> Option<String> {
         Some(match self {
             Node::Typed(signature, _) => signature.clone(),
@@ -240,7 +240,7 @@ impl Node {
         })
     }
 
-    /// Whether its type is said somewhere in it.
+    /// Whether the text names a type anywhere in this value.
     fn is_typed(&self) -> bool {
         match self {
             Node::Typed(..) => true,
@@ -250,14 +250,14 @@ impl Node {
         }
     }
 
-    /// As a value of its own type, which D-Bus must know.
+    /// The value in its own type. D-Bus must have that type.
     fn whole(&self) -> Option<Value> {
         let signature = self.signature()?;
         (signature.len() <= LONGEST && first_type(signature.as_bytes(), 0, 0)? == signature.len()).then_some(())?;
         self.value(&signature)
     }
 
-    /// As a value of that type, or of a part of a type that `whole` has looked at: it is ASCII.
+    /// The value in this type. `whole` has checked the type, so it is ASCII.
     fn value(&self, signature: &str) -> Option<Value> {
         let (kind, inner) = (signature.chars().next()?, &signature[1..]);
         let is_one = inner.is_empty();
@@ -291,7 +291,8 @@ impl Node {
     }
 }
 
-/// The type of all that are in one array: what one of them says, or else that of a number with a point.
+/// The type of all elements of an array: the one that an element names, or else double if there is a number with a
+/// point.
 fn common<'n>(all: impl Iterator<Item = &'n Node> + Clone) -> Option<String> {
     let double = |node: &&Node| matches!(node, Node::Number(text) if is_double(text));
     let says = all.clone().find(|node| node.is_typed());
@@ -301,7 +302,7 @@ fn common<'n>(all: impl Iterator<Item = &'n Node> + Clone) -> Option<String> {
     }
 }
 
-/// Arrays of bytes and of strings have a form of their own, as all others of them that we make.
+/// Arrays of bytes and of strings have variants of their own in `Value`.
 fn list(all: &[Node], inner: &str) -> Option<Value> {
     let values = all.iter().map(|node| node.value(inner)).collect::<Option<Vec<_>>>()?;
     Some(match inner {
@@ -315,7 +316,7 @@ fn list(all: &[Node], inner: &str) -> Option<Value> {
     })
 }
 
-/// How long the first complete type of a signature is, which is in so many arrays and structs.
+/// The length of the first complete type of a signature. `arrays` and `structs` count the types around it.
 fn first_type(signature: &[u8], arrays: usize, structs: usize) -> Option<usize> {
     (arrays <= DEEPEST && structs <= DEEPEST).then_some(())?;
     match signature {
@@ -343,7 +344,7 @@ fn is_double(text: &str) -> bool {
     !hex && (text.contains(['.', 'e', 'E']) || text.ends_with("inf") || text.ends_with("nan"))
 }
 
-/// As in C: `0x` is before a hexadecimal number, `0` before an octal one.
+/// As in C: `0x` begins a hexadecimal number, `0` an octal one.
 fn number(text: &str, kind: char) -> Option<Value> {
     if kind == 'd' {
         return text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Double);
@@ -373,7 +374,8 @@ fn number(text: &str, kind: char) -> Option<Value> {
 mod tests {
     use super::*;
 
-    /// Expected by the grammar, and by the source of the parser that runc uses (godbus, variant_parser.go), where that takes the text.
+    /// The expected values come from the grammar, and from the source of the parser that runc uses (godbus,
+    /// variant_parser.go) where that accepts the text.
     #[test]
     fn a_text_says_a_value() {
         let cases = [
@@ -428,12 +430,13 @@ mod tests {
         }
     }
 
-    /// What runc's parser (godbus, variant_lexer.go and variant_parser.go) says otherwise, as its source has it: it refuses a
-    /// text that the grammar has, or takes one that D-Bus could not send. Everything else that it takes is in `a_text_says_a_value`.
+    /// Where runc's parser differs, by its source (godbus, variant_lexer.go and variant_parser.go): it refuses a text
+    /// of the grammar, or accepts one that D-Bus cannot send. Everything else that it accepts is in
+    /// `a_text_says_a_value`.
     #[test]
     fn runcs_parser_differs_here_and_nowhere_else() {
         let ours = |text: &str| parse(text).map(|value| format!("{value:?}"));
-        // runc refuses them: it knows `true` alone, no sign before an unsigned number, no hexadecimal number, no tuple
+        // runc refuses these: it knows only `true`, no sign before an unsigned number, no hexadecimal number, no tuple.
         let refused_by_runc = [
             ("false", "Bool(false)"),
             ("double 2", "Double(2.0)"),
@@ -449,13 +452,13 @@ mod tests {
         for (text, said) in refused_by_runc {
             assert_eq!(ours(text).as_deref(), Some(said), "{text}");
         }
-        // runc ignores what is behind a value, and sends text that ends the connection
+        // runc ignores text after a value, and sends text that ends the connection.
         for text in ["1 2", "true false", "@ai [1] x", r"'\ud800'", r"'\u0000'"] {
             assert_eq!(ours(text), None, "{text}");
         }
-        // behind a sign runc reads octal digits as decimal ones
+        // After a sign, runc reads octal digits as decimal ones.
         assert_eq!((ours("-010").as_deref(), ours("+010").as_deref()), (Some("Int32(-8)"), Some("Int32(8)")));
-        // the same in both
+        // The same in both.
         for (text, said) in [
             ("@b true", "Bool(true)"),
             ("1.", "Double(1.0)"),

@@ -1,5 +1,5 @@
-//! `linux.resources` and `linux.cgroupsPath` as directories, files and values, decided before anything is written.
-//! SPEC: config-linux.md#control-groups.
+//! `linux.resources` and `linux.cgroupsPath` as directories, files and values. All is decided before anything is
+//! written. SPEC: config-linux.md#control-groups.
 
 pub mod annotations;
 mod devices;
@@ -21,22 +21,22 @@ pub use sheet::{OnFailure, Write};
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::{Cgroups, Layout};
 
-/// Everything `linux.resources` asks but device access, in the order in which it is written.
+/// The writes for `linux.resources`, without device access, in order.
 ///
 /// # Errors
-/// Values that no kernel would take, each by its place.
+/// Values that no kernel accepts, each with its place.
 pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write>, Faults> {
     sheet(resources, cgroups).into_result()
 }
 
-/// The place of every limit that is asked for, whether this host has it or not.
+/// The place of every requested limit, whether this host has it or not.
 ///
 /// # Errors
-/// Values that no kernel would take, each by its place.
+/// Values that no kernel accepts, each with its place.
 pub fn places(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<At>, Faults> {
     let Sheet { writes, absent, faults } = sheet(resources, cgroups);
     let mut places: Vec<_> = writes.into_iter().map(|write| write.at).collect();
-    // one that has a file here, whose controller is not mounted, is among both
+    // A limit whose controller is not mounted can be in both lists.
     let more: Vec<_> = absent.iter().map(|fault| fault.at.clone()).filter(|at| !places.contains(at)).collect();
     places.extend(more);
     faults.into_result(places)
@@ -50,8 +50,8 @@ fn sheet(resources: &LinuxResources, cgroups: &Cgroups) -> Sheet {
     }
 }
 
-/// What `linux.resources` asks and what has no effect: what no kernel has any more, and empty values. As runc, we go on
-/// without.
+/// Properties of `linux.resources` that have no effect: those that no kernel has any more, and empty values. As with
+/// runc, they are ignored with a warning.
 pub fn unused(resources: &LinuxResources) -> Vec<Warning> {
     let at = At::new("linux.resources.memory");
     let memory = resources.memory().as_ref();

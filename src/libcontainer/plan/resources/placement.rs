@@ -1,4 +1,4 @@
-//! `linux.cgroupsPath`: where the container's cgroups are, and whose.
+//! `linux.cgroupsPath`: where the container's cgroups are, and who owns them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,82 +10,83 @@ use crate::plan::values::inside;
 /// One directory of the container in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupDirectory {
-    /// The name that state.json keeps it under: a controller, `systemd`, or nothing for version 2.
+    /// Its name in state.json: a controller, `systemd`, or the empty text for version 2.
     pub key: String,
-    /// Where the hierarchy is mounted.
+    /// The mount point of the hierarchy.
     pub mount: PathBuf,
-    /// The container's directory in it.
+    /// The container's directory in the hierarchy.
     pub directory: PathBuf,
     /// The controllers of the hierarchy (version 1).
     pub controllers: Vec<String>,
 }
 
-/// Where the container is in every hierarchy.
+/// The container's directories in all hierarchies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placement {
     /// One for each hierarchy.
     pub places: Vec<CgroupDirectory>,
-    /// The unit of systemd that these directories are.
+    /// The systemd unit of these directories.
     pub unit: Option<Unit>,
-    /// What it means that we may not make them.
+    /// What happens if the runtime may not make them.
     pub refused: Refused,
-    /// What it means that we may not restrict devices.
+    /// What happens if the runtime may not restrict devices.
     pub devices: OnForbidden,
-    /// To whom the directory of version 2 is handed.
+    /// The user who becomes the owner of the directory of version 2.
     pub owner: Option<Owner>,
 }
 
-/// A user who gets the container's directory of version 2.
+/// The user who becomes the owner of the container's directory of version 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// As the container counts.
+    /// The uid in the container.
     pub uid: u32,
-    /// The mount by which the container sees its cgroup.
+    /// The mount that shows the cgroup in the container.
     pub at: At,
 }
 
-/// What it means that a cgroup may not be made.
+/// What happens if the runtime may not make a cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refused {
     /// The container fails.
     #[default]
     Fails,
-    /// The same, and an ordinary user is told what needs permission.
+    /// The container fails, and the message tells an ordinary user what needs permission.
     Told,
-    /// Nobody has asked for one, and the container does without.
+    /// config.json does not need a cgroup, and the container runs without one.
     None,
 }
 
-/// What it means that we may not restrict devices.
+/// What happens if the runtime may not restrict devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnForbidden {
     /// The container fails.
     #[default]
     Fail,
-    /// The user is warned, and the container does without.
+    /// The runtime prints a warning, and the container runs without the rules.
     Warn,
-    /// The container does without: config.json has no rules.
+    /// The container runs without them: config.json has no rules.
     Ignore,
 }
 
 impl Placement {
-    /// The directory under that key.
+    /// The directory with that key.
     pub fn directory(&self, key: &str) -> Option<&Path> {
         self.places.iter().find(|place| place.key == key).map(|place| place.directory.as_path())
     }
 
-    /// What `explain` says.
+    /// The lines for `explain`.
     pub fn lines(&self) -> Vec<String> {
         let directories = self.places.iter().map(|place| format!("cgroup {}", place.directory.display()));
         directories.chain(self.unit.iter().flat_map(Unit::lines)).collect()
     }
 }
 
-/// Where the container's cgroups are. Absolute: below the root of every hierarchy. Relative, or none at all: below our
-/// own cgroup's parent on version 2, below our own on version 1, as runc has it.
+/// Where the container's cgroups are. An absolute path is below the root of every hierarchy. A relative path, or none,
+/// is below the parent of the runtime's own cgroup on version 2, and below the runtime's own cgroup on version 1, as
+/// with runc.
 ///
 /// # Errors
-/// A path that leads nowhere else than to the root.
+/// The path leads to the root itself.
 pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placement, Faults> {
     let asked = asked.filter(|path| !path.as_os_str().is_empty());
     let wanted = inside(asked.unwrap_or(Path::new(id)));
@@ -99,10 +100,10 @@ pub fn place(asked: Option<&Path>, id: &str, cgroups: &Cgroups) -> Result<Placem
     Ok(everywhere(cgroups, |own| if absolute { wanted.clone() } else { inside(own).join(&wanted) }))
 }
 
-/// Where the container's cgroups are when it is a unit of systemd.
+/// Where the container's cgroups are if it is a unit of systemd.
 ///
 /// # Errors
-/// The path names no unit.
+/// The path does not name a unit.
 pub fn place_unit(
     asked: Option<&Path>,
     id: &str,
@@ -114,7 +115,8 @@ pub fn place_unit(
     Ok(Placement { unit: Some(unit), ..everywhere(cgroups, |_| directory.clone()) })
 }
 
-/// A place in every hierarchy; `below` makes it from our own cgroup there, or on version 2 from its parent.
+/// A directory in every hierarchy. `below` makes it from the runtime's own cgroup, or on version 2 from the parent of
+/// that.
 fn everywhere(cgroups: &Cgroups, below: impl Fn(&Path) -> PathBuf) -> Placement {
     let place = |key: String, mount: &Path, own: &Path, controllers: &[String]| CgroupDirectory {
         key,

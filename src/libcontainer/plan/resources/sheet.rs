@@ -1,4 +1,4 @@
-//! Writes and mistakes while `v1` and `v2` collect them, and what both versions have in common.
+//! Collects the writes and mistakes of `v1` and `v2`, and has what both versions share.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
@@ -7,40 +7,40 @@ use crate::config::{At, Faults};
 /// One value for one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// The hierarchy's controller, or nothing for version 2.
+    /// The hierarchy's controller, or the empty text for version 2.
     pub controller: String,
     /// The file in the container's directory.
     pub file: String,
-    /// What is written.
+    /// The value to write.
     pub value: String,
-    /// What a failure means.
+    /// What happens on a failure.
     pub on_failure: OnFailure,
-    /// It is not written when more memory than this is in use (`checkBeforeUpdate`).
+    /// The value is not written if more memory than this is in use (`checkBeforeUpdate`).
     pub unless_used: Option<u64>,
     /// The property.
     pub at: At,
 }
 
-/// What a failed write means.
+/// What happens if a write fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     /// The container fails.
     Fail,
-    /// A file that is not there is no matter.
+    /// A missing file is not an error.
     SkipMissing,
-    /// What we may not allow is no matter.
+    /// A denied permission is not an error.
     SkipForbidden,
-    /// A file that is not there means another one, with another value.
+    /// If the file is missing, another file is written with another value.
     Instead(String, String),
-    /// A value that is out of bounds (EINVAL) is tried again when the others are written, which may be the bounds.
+    /// If the value is out of bounds (EINVAL), it is written again after the others, which may set the bounds.
     AfterOthers,
 }
 
-/// Writes and mistakes while they are collected.
+/// The writes and mistakes, while they are collected.
 #[derive(Default)]
 pub(super) struct Sheet {
     pub(super) writes: Vec<Write>,
-    /// What this host has no file for.
+    /// Limits that this host has no file for.
     pub(super) absent: Faults,
     pub(super) faults: Faults,
 }
@@ -61,19 +61,19 @@ impl Sheet {
     }
 }
 
-/// The swappiness that is to be set. Engines of old wrote -1 as an unsigned number for none, which runc knows.
+/// The swappiness to set. Old engines write -1 as an unsigned number, which means none. runc accepts it, too.
 pub(super) fn swappiness(memory: &LinuxMemory) -> Option<u64> {
     memory.swappiness().filter(|swappiness| *swappiness != u64::MAX)
 }
 
-/// Memory and swap together as asked for; -1 for any number that the kernel takes for no limit.
+/// The requested memory and swap together. -1 stands for any number that the kernel takes as no limit.
 pub(super) fn swap(memory: &LinuxMemory) -> Option<i64> {
-    // as much as the kernel counts, in pages of 4096 bytes
+    // The most that the kernel can count, in pages of 4096 bytes.
     let no_limit = i64::MAX - 4095;
     memory.swap().filter(|swap| *swap != 0).map(|swap| if swap >= no_limit { -1 } else { swap })
 }
 
-/// Memory and swap together, as the spec has it: the swap that is left over.
+/// The specification gives memory and swap together. This returns the swap alone.
 pub(super) fn memory_and_swap(limit: Option<i64>, both: i64) -> Result<i64, String> {
     match limit {
         None | Some(-1) => Err(format!("{both} is memory and swap together, and needs a limit to go with it")),
@@ -82,7 +82,7 @@ pub(super) fn memory_and_swap(limit: Option<i64>, both: i64) -> Result<i64, Stri
     }
 }
 
-/// `cpu.idle`, before any weight: a group that idles has none, and the kernel refuses to give it one.
+/// `cpu.idle`, before any weight: an idle group has no weight, and the kernel refuses to set one.
 pub(super) fn idle(cpu: &LinuxCpu, controller: &str, at: &At, sheet: &mut Sheet) {
     if let Some(idle) = cpu.idle() {
         // KERNEL(5.15): cpu.idle
@@ -91,12 +91,12 @@ pub(super) fn idle(cpu: &LinuxCpu, controller: &str, at: &At, sheet: &mut Sheet)
     }
 }
 
-/// The shares that are to be set.
+/// The shares to set.
 pub(super) fn shares(cpu: &LinuxCpu) -> Option<u64> {
     cpu.shares().filter(|shares| *shares != 0 && cpu.idle().unwrap_or(0) == 0)
 }
 
-/// The burst is at most the quota: which of them can be written first depends on what they were.
+/// The burst is at most the quota. Which of them can be written first depends on the old values.
 pub(super) fn burst(cpu: &LinuxCpu, controller: &str, file: &str, at: &At, sheet: &mut Sheet) {
     if let Some(burst) = cpu.burst() {
         // KERNEL(5.14): burst
@@ -105,7 +105,8 @@ pub(super) fn burst(cpu: &LinuxCpu, controller: &str, file: &str, at: &At, sheet
     }
 }
 
-/// A weight of block I/O; 0 is none. BFQ takes 1 to 1000; what is below 10 is the least where io.weight has to do.
+/// A weight of block I/O. 0 means none. BFQ accepts 1 to 1000. For io.weight, all values below 10 become the smallest
+/// weight.
 pub(super) fn block_weight(weight: Option<u16>, at: &At, sheet: &mut Sheet) -> Option<u16> {
     match weight? {
         0 => None,
@@ -119,7 +120,7 @@ pub(super) fn block_weight(weight: Option<u16>, at: &At, sheet: &mut Sheet) -> O
 
 pub(super) type Throttle<'a> = (&'static str, &'static str, &'a Option<Vec<LinuxThrottleDevice>>);
 
-/// The property, the name that io.max has for it, and the devices.
+/// The property, its name in io.max, and the devices.
 pub(super) fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
     [
         ("throttleReadBpsDevice", "rbps", block.throttle_read_bps_device()),
@@ -129,7 +130,7 @@ pub(super) fn throttles(block: &LinuxBlockIo) -> [Throttle<'_>; 4] {
     ]
 }
 
-/// What may be used, and what may be reserved, where the kernel counts that too.
+/// The limit of pages in use, and the limit of reserved pages if the kernel has it.
 pub(super) fn huge_pages(resources: &LinuxResources, controller: &str, files: [&str; 2], at: &At, sheet: &mut Sheet) {
     for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
         let (at, size) = (at.key("hugepageLimits").index(n), limit.page_size());
@@ -145,7 +146,7 @@ pub(super) fn huge_pages(resources: &LinuxResources, controller: &str, files: [&
     }
 }
 
-/// `rdma.max`, the same in both versions.
+/// `rdma.max`, the same file in both versions.
 pub(super) fn rdma(resources: &LinuxResources, controller: &str, at: &At, sheet: &mut Sheet) {
     let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
     devices.sort_unstable_by_key(|(device, _)| *device);

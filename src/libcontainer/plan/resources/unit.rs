@@ -1,6 +1,6 @@
-//! The container as a unit of systemd: its name, its slice, and its limits in systemd's words. What systemd is not told, it
-//! sets back to a default when it reloads, so it is told everything that it knows a word for.
-//! SPEC: config-linux.md#cgroups-path leaves this form to runtimes; it is runc's: `slice:prefix:name`.
+//! The container as a unit of systemd: its name, its slice, and its limits as unit properties. When systemd reloads, it
+//! resets every limit that it was not given. So it gets every limit that it has a property for. SPEC:
+//! config-linux.md#cgroups-path leaves this form to runtimes. This is runc's: `slice:prefix:name`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,27 +8,27 @@ use super::{DeviceAccess, Write};
 use crate::config::{At, Faults};
 use crate::host::cgroups::Cgroups;
 
-/// A unit to be made for the container.
+/// A unit that systemd makes for the container.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unit {
     /// `prefix-name.scope`, or a slice.
     pub name: String,
-    /// The slice it is in, or for a slice the one it wants.
+    /// The slice that it is in. For a slice: the slice in its `Wants`.
     pub slice: String,
-    /// Whose unit it is.
+    /// Which systemd manages the unit.
     pub manager: Manager,
-    /// Its limits, and what `org.systemd.property.*` annotations say.
+    /// Its limits, and the properties of `org.systemd.property.*` annotations.
     pub properties: Vec<Property>,
 }
 
-/// Which systemd has the unit.
+/// Which systemd manages the unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Manager {
     /// PID 1.
     #[default]
     System,
-    /// The user's own.
+    /// The systemd of the user.
     User,
 }
 
@@ -39,8 +39,8 @@ pub struct Property {
     pub name: String,
     /// Its value.
     pub value: Value,
-    /// Whether every systemd knows it: one that does not is asked again without it, as the limit itself is written all the
-    /// same.
+    /// Whether an older systemd may not know it. If so, the request is repeated without it: the limit itself is written
+    /// to its file anyway.
     pub need: Need,
 }
 
@@ -49,7 +49,7 @@ pub struct Property {
 pub enum Need {
     /// It must be set.
     Must,
-    /// An older systemd does without it.
+    /// It is left out if systemd does not know it.
     May,
 }
 
@@ -71,16 +71,16 @@ pub enum Value {
     Texts(Vec<String>),
     /// Device and number.
     Rates(Vec<(String, u64)>),
-    /// Device and what may be done with it.
+    /// Device and its access.
     Devices(Vec<(String, String)>),
     /// An object path (`o`) or a signature (`g`).
     Name(char, String),
-    /// Any other array, with the signature of what is in it.
+    /// Any other array, with the signature of its elements.
     List(String, Vec<Value>),
     /// A dictionary, with its signature.
     Dict(String, Vec<(Value, Value)>),
     Tuple(Vec<Value>),
-    /// A variant in a variant.
+    /// A variant inside a variant.
     Inner(Box<Value>),
 }
 
@@ -116,7 +116,7 @@ impl std::fmt::Display for Value {
 }
 
 impl Unit {
-    /// What `explain` says.
+    /// The lines for `explain`.
     pub fn lines(&self) -> Vec<String> {
         let own = format!("systemd unit {} in {}", self.name, self.slice);
         std::iter::once(own)
@@ -128,7 +128,7 @@ impl Unit {
 /// The unit that `linux.cgroupsPath` names, and its directory below the root of every hierarchy.
 ///
 /// # Errors
-/// It is not of the form, or the slice is none.
+/// The path does not have this form, or the slice has no valid name.
 pub fn unit(
     asked: Option<&Path>,
     id: &str,
@@ -158,7 +158,7 @@ pub fn unit(
     };
     let name = match (name.ends_with(".slice"), prefix) {
         (true, _) => name.to_owned(),
-        // an empty prefix too, as with runc and crun: whoever computes the name finds it
+        // Also with an empty prefix, as with runc and crun: engines compute this name.
         (false, prefix) => format!("{prefix}-{name}.scope"),
     };
     let directory = match manager {
@@ -186,8 +186,9 @@ fn expand(slice: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// The cgroup of the user's own systemd: `user.slice/user-1000.slice/user@1000.service`. Where we are says whose it is, and
-/// in a service, where it does not, our uid; at the top of a cgroup namespace it can only be our own.
+/// The cgroup of the user's own systemd: `user.slice/user-1000.slice/user@1000.service`. The runtime's own cgroup names
+/// the user. In a service it does not, and the runtime's uid is used. At the root of a cgroup namespace, it can only be
+/// the runtime's own.
 fn users_own(uid: u32, cgroups: &Cgroups) -> PathBuf {
     let own = cgroups.v2.as_ref().map(|v2| v2.own.clone()).unwrap_or_default();
     let mut path = PathBuf::new();
@@ -204,11 +205,11 @@ fn users_own(uid: u32, cgroups: &Cgroups) -> PathBuf {
     PathBuf::from(format!("user.slice/user-{uid}.slice/user@{uid}.service"))
 }
 
-/// The limits, from the files they are written to, in systemd's words.
+/// The limits as unit properties, from the files and values.
 pub fn properties(writes: &[Write]) -> Vec<Property> {
     let mut list: Vec<Property> = Vec::new();
     for property in writes.iter().flat_map(words).chain(quota_of_two_files(writes)) {
-        // the last says it; rates of several devices belong together
+        // The last value counts. Rates of several devices are one property.
         match list.iter_mut().find(|there| there.name == property.name) {
             Some(Property { value: Value::Rates(there), .. }) => {
                 if let Value::Rates(more) = property.value {
@@ -222,14 +223,14 @@ pub fn properties(writes: &[Write]) -> Vec<Property> {
     list
 }
 
-/// The files in which version 1 has what version 2 has in `cpu.max`.
+/// The files of version 1 for what version 2 has in `cpu.max`.
 pub const QUOTA_AND_PERIOD: [&str; 2] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"];
 
-/// Files that systemd writes for any change, and not always as we have written them: the share of the CPU in whole percents,
-/// a period without a quota not at all. The period of version 1 comes first: the quota is of it.
+/// Files that systemd writes at any change, and not always with our values. It rounds the share of the CPU to whole
+/// percents, and does not write a period without a quota. In version 1 the period comes first: the quota refers to it.
 pub const REWRITTEN: [&str; 4] = ["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.oom.group"];
 
-/// What systemd takes for a unit that it starts, and not for one that is there.
+/// systemd accepts this property only when it starts a unit, not later.
 pub const OOM_POLICY: &str = "OOMPolicy";
 
 fn quota_of_two_files(writes: &[Write]) -> Vec<Property> {
@@ -258,14 +259,14 @@ fn words(write: &Write) -> Vec<Property> {
         "pids.max" => must("TasksMax"),
         "cpu.weight" => must("CPUWeight"),
         "cpu.shares" => must("CPUShares"),
-        // KERNEL(5.15), systemd 252: no weight means idle
+        // KERNEL(5.15), systemd 252: weight 0 means idle.
         "cpu.idle" if write.value.trim() == "1" => may("CPUWeight", Value::Uint64(0)),
-        // none of its own; the shares follow where there are any
+        // No weight of its own. The shares follow if there are any.
         "cpu.idle" => may("CPUWeight", Value::Uint64(u64::MAX)),
         "cpu.max" => quota(&write.value),
         "cpuset.cpus" => mask(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),
         "cpuset.mems" => mask(&write.value).map(|bytes| may("AllowedMemoryNodes", bytes)).unwrap_or_default(),
-        // systemd writes the file from it, at a reload too
+        // systemd writes the file from this property, also at a reload.
         "memory.oom.group" => {
             let policy = if write.value.trim() == "1" { "kill" } else { "continue" };
             may(OOM_POLICY, Value::Text(policy.to_owned()))
@@ -277,9 +278,9 @@ fn words(write: &Write) -> Vec<Property> {
     }
 }
 
-/// A limit as the kernel reads it (memparse): a number, with K, M, G, T, P or E behind it for sizes. `max` and negative numbers
-/// are infinity. None for anything else: the kernel says what is wrong with it when the file is written, and systemd is not
-/// given a limit that is wider.
+/// A limit as the kernel reads it (memparse): a number with an optional K, M, G, T, P or E. `max` and negative numbers
+/// mean infinity. None for anything else: systemd gets no wider limit, and the kernel reports the mistake when the file
+/// is written.
 fn limit(text: &str) -> Option<u64> {
     let text = text.trim();
     if text == "max" || text.parse::<i64>().is_ok_and(|number| number < 0) {
@@ -290,9 +291,9 @@ fn limit(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// `quota period`, in microseconds, as CPU time per second. systemd computes the quota from it, and drops the fraction:
-/// rounded up to a microsecond it becomes the same quota again, as no period is longer than a second. At a reload systemd
-/// has whole percents, and takes less than one for no limit.
+/// `quota period` in microseconds, as CPU time per second. systemd computes the quota from it, and drops the fraction.
+/// Rounded up to a microsecond, it gives the same quota again, because no period is longer than a second. After a
+/// reload, systemd has whole percents, and less than one percent means no limit.
 fn quota(text: &str) -> Vec<Property> {
     let mut parts = text.split_whitespace();
     let (quota, period) = (parts.next().unwrap_or("max"), parts.next().and_then(|text| text.parse::<u64>().ok()));
@@ -308,7 +309,7 @@ fn quota(text: &str) -> Vec<Property> {
     ]
 }
 
-/// A list such as `0-3,7` as the bytes of a bit mask, the lowest first, without zeros at the end.
+/// A list such as `0-3,7` as the bytes of a bit mask: the lowest byte first, without zero bytes at the end.
 fn mask(list: &str) -> Option<Value> {
     let words = crate::plan::values::mask(list)?;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -318,7 +319,7 @@ fn mask(list: &str) -> Option<Value> {
     Some(Value::Bytes(bytes))
 }
 
-/// `default 100`, or a number for all, or `8:0 100` for one device. systemd's own scale is that of io.weight.
+/// `default 100`, or a number for all devices, or `8:0 100` for one device. systemd uses the scale of io.weight.
 fn io_weight(write: &Write) -> Vec<Property> {
     let value = match &write.on_failure {
         super::OnFailure::Instead(_, value) => value,
@@ -351,8 +352,8 @@ fn io_max(text: &str) -> Vec<Property> {
     settings.split_whitespace().filter_map(one).collect()
 }
 
-/// On version 1 the kernel holds one list of devices, and systemd writes it anew at every reload: it must know ours. On
-/// version 2 our program stays beside systemd's.
+/// On version 1 the kernel has one list of devices, and systemd writes it again at every reload. So systemd must know
+/// our list. On version 2 our program exists beside systemd's.
 pub fn device_properties(access: &DeviceAccess) -> Vec<Property> {
     let DeviceAccess::List(list) = access else { return Vec::new() };
     let writes = list.writes("");
@@ -362,8 +363,8 @@ pub fn device_properties(access: &DeviceAccess) -> Vec<Property> {
     vec![property("DevicePolicy", Value::Text("strict".to_owned())), property("DeviceAllow", Value::Devices(list))]
 }
 
-/// `c 1:3 rwm` as systemd names it (systemd.resource-control(5), DeviceAllow). Instead of the name that /proc/devices has
-/// for a major number, the number will do, since systemd 240.
+/// Converts `c 1:3 rwm` to systemd's form (systemd.resource-control(5), DeviceAllow). Since systemd 240, a major number
+/// may replace its name in /proc/devices.
 fn device(line: &str) -> Option<(String, String)> {
     let mut words = line.split(' ');
     let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
@@ -472,7 +473,7 @@ mod tests {
         for (file, value, expected) in cases {
             assert_eq!(said(&[write(file, value)]), expected, "{file} {value}");
         }
-        // in either order
+        // In either order.
         let two = [write("cpu.cfs_period_us", "50000"), write("cpu.cfs_quota_us", "20000")];
         assert_eq!(said(&two), "CPUQuotaPerSecUSec=400000 CPUQuotaPeriodUSec=50000");
     }

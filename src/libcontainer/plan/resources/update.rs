@@ -1,5 +1,5 @@
-//! Other limits for a container that is there: what was asked is laid over what is in force, and only what that changes is
-//! written. Resources are JSON objects here, as they came and as they are kept: what is not known is not lost.
+//! New limits for a running container. The request is merged into the current limits, and only changes are written.
+//! Resources are JSON objects here, so unknown properties are kept.
 
 use std::collections::HashSet;
 
@@ -10,29 +10,29 @@ use super::{DeviceAccess, OnFailure, Write, devices, unused, writes};
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::Cgroups;
 
-/// Numbers that mean something when they are 0; elsewhere it leaves things alone, and clients send it.
+/// Numbers for which 0 is a value. Elsewhere 0 means "unchanged", and clients send it.
 const ZERO_COUNTS: [&str; 6] =
     ["cpu.idle", "cpu.burst", "memory.swappiness", "hugepageLimits", "rdma", "network.classID"];
 
-/// What is to be done.
+/// The result of an update.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// What is in force afterwards.
+    /// The resources in force afterwards.
     pub resources: Value,
-    /// The limits that change, or that were asked for.
+    /// The limits that change, or that the request names.
     pub writes: Vec<Write>,
-    /// The limits that stay as they are.
+    /// The limits that do not change.
     pub kept: Vec<Write>,
-    /// Device access, when it was asked for: what it is to be and what it was.
+    /// Device access if the request has it: the new and the old one.
     pub devices: Option<[DeviceAccess; 2]>,
-    /// Notes.
+    /// Warnings for the user.
     pub warnings: Vec<Warning>,
 }
 
-/// The update that turns what is `there` into what is asked.
+/// The update that turns the resources `there` into `asked`.
 ///
 /// # Errors
-/// All mistakes in what would be in force, each by its place in `linux.resources`.
+/// All mistakes in the resulting resources, each with its place in `linux.resources`.
 pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update, Faults> {
     let (there, asked) = (&without_nothings(there, ""), without_nothings(asked, ""));
     let mut resources = merge(there, &asked);
@@ -72,10 +72,10 @@ fn typed(resources: &Value) -> Result<LinuxResources, Faults> {
         .map_err(|error| Faults::one(At::new("linux.resources"), error.to_string()))
 }
 
-/// What was not said: null, an empty string, and 0 where that is no value.
+/// Removes what the request does not set: null, an empty string, and 0 where 0 is not a value.
 fn without_nothings(value: &Value, at: &str) -> Value {
     if let (Value::Array(rules), "devices") = (value, at) {
-        // of a rule 0 is a number, and "" as a type is none
+        // In a rule, 0 is a number, and "" as a type means no type.
         let mut rules = rules.clone();
         let empty = |rule: &Value| rule["type"] == "";
         for rule in rules.iter_mut().filter(|rule| empty(rule)).filter_map(Value::as_object_mut) {
@@ -92,7 +92,7 @@ fn without_nothings(value: &Value, at: &str) -> Value {
             Value::Null => true,
             Value::String(text) => text.is_empty() && at != "unified",
             Value::Number(number) => number.as_i64() == Some(0) && !zero_counts,
-            // as with runc: who has no rule to give leaves those that are there
+            // As with runc: an empty list leaves the current rules.
             Value::Array(rules) => rules.is_empty() && place == "devices",
             _ => false,
         };
@@ -100,7 +100,7 @@ fn without_nothings(value: &Value, at: &str) -> Value {
             kept.insert(key.clone(), without_nothings(value, &place));
         }
     }
-    // for oci-spec a pids limit that is absent is 0, the least there is
+    // In oci-spec a missing pids limit is 0, and 0 means the smallest limit.
     if at.is_empty() && kept.get("pids").is_some_and(|pids| pids["limit"].is_null()) {
         kept.remove("pids");
     }
@@ -120,7 +120,7 @@ fn merge(there: &Value, asked: &Value) -> Value {
     all
 }
 
-/// The OOM killer of version 1, where it was disabled and is asked for again. A new group has one.
+/// Enables the OOM killer of version 1 again if it was disabled. A new group has it enabled.
 fn oom_killer(there: &Value, asked: &Value, cgroups: &Cgroups) -> Option<Write> {
     let disabled = |resources: &Value| resources["memory"]["disableOOMKiller"].as_bool();
     let again = (disabled(there), disabled(asked)) == (Some(true), Some(false));
@@ -134,12 +134,12 @@ fn oom_killer(there: &Value, asked: &Value, cgroups: &Cgroups) -> Option<Write> 
     })
 }
 
-/// Lines of `unified` for a file that the update writes by another property: who asks last is obeyed.
+/// Removes lines of `unified` for files that the update writes by another property: the last request counts.
 fn forget_overwritten(resources: &mut Value, asked: &Value, cgroups: &Cgroups) -> Result<(), Faults> {
     if resources["unified"].as_object().is_none_or(Map::is_empty) {
         return Ok(());
     }
-    // what cannot be is told with all the rest
+    // Mistakes are reported later, together with all others.
     let files: Vec<_> = writes(&typed(resources)?, cgroups).unwrap_or_default();
     let by_property = |write: &&Write| unified_file(&write.at).is_none() && is_asked(&write.at, asked);
     for write in files.iter().filter(by_property) {
@@ -152,13 +152,13 @@ fn forget_overwritten(resources: &mut Value, asked: &Value, cgroups: &Cgroups) -
     Ok(())
 }
 
-/// The file of a line of `unified`.
+/// The file of a line in `unified`.
 fn unified_file(at: &At) -> Option<&str> {
     at.as_str().strip_prefix("linux.resources.unified.")
 }
 
-/// Objects property by property; a list of limits for several things each for its thing. Device rules are an ordered
-/// whole, and replaced.
+/// Merges objects property by property, and a list of limits by the thing that each limit is for. Device rules are one
+/// ordered list, and are replaced.
 fn lay_over(there: &mut Value, asked: &Value) {
     let (Value::Object(there), Value::Object(asked)) = (there, asked) else { return };
     for (key, value) in asked {
@@ -174,14 +174,14 @@ fn lay_over(there: &mut Value, asked: &Value) {
 
 fn lay_beside(list: &mut Vec<Value>, entry: &Value) {
     let names = ["major", "minor", "pageSize", "name"];
-    // of two entries for one device the kernel gets both, and the last is in force
+    // If there are two entries for one device, the kernel gets both, and the last one counts.
     match list.iter_mut().rfind(|there| names.iter().all(|name| there[*name] == entry[*name])) {
         Some(there) => lay_over(there, entry),
         None => list.push(entry.clone()),
     }
 }
 
-/// Whether the property behind a write is among what was asked; quota and period are one file.
+/// Whether the request has the property of a write. Quota and period are one file.
 fn is_asked(at: &At, asked: &Value) -> bool {
     if let Some(file) = unified_file(at) {
         return !asked["unified"][file].is_null();
@@ -262,7 +262,7 @@ mod tests {
         let disabled = r#"{"memory":{"disableOOMKiller":true}}"#;
         assert_eq!(written(disabled, r#"{"memory":{"disableOOMKiller":false}}"#, &v1()), ["memory.oom_control=0"]);
         assert_eq!(written(there, r#"{"memory":{"limit":20}}"#, &v1()), ["memory.limit_in_bytes=20"]);
-        // version 2 has swap alone, and the period beside the quota
+        // Version 2 has a limit of swap alone, and the period beside the quota.
         assert_eq!(written(there, r#"{"memory":{"limit":20}}"#, &v2()), ["memory.max=20", "memory.swap.max=10"]);
         assert_eq!(written(there, r#"{"cpu":{"quota":7000}}"#, &v2()), ["cpu.max=7000 20000"]);
         assert_eq!(written(there, r#"{"cpu":{"period":30000}}"#, &v2()), ["cpu.max=5000 30000"]);

@@ -6,11 +6,11 @@ use super::sheet::{self, OnFailure, Sheet};
 use crate::config::At;
 use crate::host::cgroups::Cgroups;
 
-/// What is asked, for version 1.
+/// The resources as writes for version 1.
 pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> Sheet {
     let mut sheet = Sheet::default();
     if let Some(pids) = resources.pids() {
-        // 0 would forbid even init; as runc, it means the least there is
+        // 0 would not even allow init. As with runc, it means the smallest limit.
         let limit = match pids.limit() {
             0 => "1".to_owned(),
             limit if limit < 0 => "max".to_owned(),
@@ -50,13 +50,13 @@ pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> S
     sheet
 }
 
-/// True where version 2 is mounted beside version 1 and may have what version 1 has not: systemd's hybrid layout leaves
-/// there what it does not know.
+/// True if version 2 is mounted beside version 1 and may have a controller that version 1 lacks: systemd's hybrid
+/// layout leaves unknown controllers there.
 fn elsewhere(controller: &str, cgroups: &Cgroups) -> bool {
     cgroups.v2.is_some() && !cgroups.v1.iter().any(|hierarchy| hierarchy.has(controller))
 }
 
-/// A limit for a controller that is not mounted would be no limit at all.
+/// Without its controller, a limit has no effect: that is a fault.
 fn must_be_there(sheet: &mut Sheet, cgroups: &Cgroups) {
     let missing: Vec<_> = sheet
         .writes
@@ -79,7 +79,7 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     {
         sheet.faults.add(at.key("swap"), problem);
     }
-    // the limit is never above memory and swap together: which of them goes first depends on what they were
+    // The limit is never above memory and swap together. Which of them can be written first depends on the old values.
     if let Some(limit) = limit {
         sheet.add("memory", "memory.limit_in_bytes", limit.to_string(), OnFailure::AfterOthers, at.key("limit"));
     }
@@ -106,7 +106,8 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
 }
 
 fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
-    // ORDER: realtime time before any process is in the group; the period first, in which the runtime must fit
+    // ORDER: realtime time before any process is in the group. The period is written first, because the runtime must
+    // fit in it.
     if let Some(period) = cpu.realtime_period().filter(|period| *period != 0) {
         let at = at.key("realtimePeriod");
         sheet.add("cpu", "cpu.rt_period_us", period.to_string(), OnFailure::AfterOthers, at);
@@ -119,7 +120,7 @@ fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
     if let Some(shares) = sheet::shares(cpu) {
         match shares {
             2..=262_144 => sheet.write("cpu", "cpu.shares", shares, at.key("shares")),
-            // the kernel takes any number and makes it one of these
+            // The kernel accepts any number, and clamps it to this range.
             _ => sheet.faults.add(at.key("shares"), format!("{shares} is not in 2..262144")),
         }
     }
@@ -139,7 +140,7 @@ fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
 }
 
 fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
-    // the weight belongs to CFQ, which is gone, or to BFQ, which has a file of its own
+    // The weight's file belongs to CFQ, which no longer exists. BFQ has a file of its own.
     let weight = |file: &str, bfq: &str, value: String, at: At, sheet: &mut Sheet| {
         sheet.add("blkio", file, value.clone(), OnFailure::Instead(bfq.to_owned(), value), at);
     };

@@ -1,11 +1,11 @@
-//! Version 2: the properties of version 1 converted, and `unified` as it stands.
+//! Version 2: the properties of version 1, converted, and `unified` as written.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::sheet::{self, OnFailure, Sheet};
 use crate::config::At;
 
-/// What is asked, for version 2.
+/// The resources as writes for version 2.
 pub(super) fn sheet(resources: &LinuxResources, at: &At) -> Sheet {
     let mut sheet = Sheet::default();
     if let Some(pids) = resources.pids() {
@@ -35,7 +35,7 @@ fn max(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
 }
 
-/// What version 2 has nothing for. A limit that would not hold must not look as if it did.
+/// Limits that version 2 does not have. A limit without effect must not look as if it had one.
 fn only_in_v1(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
     let (memory, cpu) = (resources.memory().as_ref(), resources.cpu().as_ref());
     let block = resources.block_io().as_ref();
@@ -76,7 +76,7 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     match swap(limit, sheet::swap(memory)) {
         Ok(None) => {}
         Ok(Some(swap)) => {
-            // a kernel without swap accounting has nothing to limit
+            // A kernel without swap accounting has no swap to limit.
             let harmless = swap == "max" || swap == "0";
             let on_failure = if harmless { OnFailure::SkipMissing } else { OnFailure::Fail };
             sheet.add("", "memory.swap.max", swap, on_failure, at.key("swap"));
@@ -88,7 +88,7 @@ fn memory(memory: &LinuxMemory, at: &At, sheet: &mut Sheet) {
     }
 }
 
-/// Memory and swap together, as the spec has it, become swap alone, as version 2 has it.
+/// The specification gives memory and swap together. Version 2 has swap alone.
 fn swap(limit: Option<i64>, swap: Option<i64>) -> Result<Option<String>, String> {
     match (limit, swap) {
         (Some(-1), None) | (_, Some(-1)) => Ok(Some("max".to_owned())),
@@ -118,18 +118,18 @@ fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
     }
 }
 
-/// shares 2..262144 → weight 1..10000 so that the default 1024 is the default 100: the curve that the kernel folk and
-/// every runtime agreed on, 10^((l² + 125·l)/612 − 7/34) with l = log2(shares), rounded up.
+/// Converts shares 2..262144 to weight 1..10000, so that the default 1024 becomes the default 100. Kernel developers
+/// and all runtimes use this curve: 10^((l² + 125·l)/612 − 7/34) with l = log2(shares), rounded up.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // 1..10000
 pub(super) fn weight(shares: u64) -> u64 {
     let l = (shares.clamp(2, 262_144) as f64).log2();
     let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-    // the ends and the middle are exact, whatever the last bit of a float says
+    // The ends and the middle must be exact, so the rounding error of a float is subtracted.
     (10f64.powf(exponent) - 1e-9).ceil().clamp(1.0, 10_000.0) as u64
 }
 
 fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
-    // weight 10..1000 → 1..10000 where BFQ is not there
+    // Weight 10..1000 becomes 1..10000 if the kernel has no BFQ.
     let io_weight = |weight: u16| 1 + u64::from(weight.saturating_sub(10)) * 9999 / 990;
     if let Some(weight) = sheet::block_weight(block.weight(), at, sheet) {
         let instead = OnFailure::Instead("io.weight".to_owned(), format!("default {}", io_weight(weight)));
@@ -151,12 +151,12 @@ fn io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
     }
 }
 
-/// Files of every cgroup that move processes or change what the cgroup is (cgroups(7)).
+/// Files of every cgroup that move processes or change the cgroup itself (cgroups(7)).
 const CORE_FILES: [&str; 6] =
     ["cgroup.procs", "cgroup.threads", "cgroup.freeze", "cgroup.kill", "cgroup.type", "cgroup.subtree_control"];
 
-/// An empty line resets the lists of cpuset. Elsewhere the kernel reads it as the number 0: memory.high 0 stops the
-/// container. `unused` warns of such a value.
+/// An empty line resets the lists of cpuset. In other files, the kernel reads it as the number 0, and memory.high 0
+/// stops the container. `unused` warns about such a value.
 pub(super) fn may_be_empty(file: &str) -> bool {
     file.starts_with("cpuset.")
 }
@@ -174,7 +174,7 @@ fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
             sheet.faults.add(at.key(file), "cannot be set: the runtime itself needs this file");
             continue;
         }
-        // one write for each line: the kernel takes one setting at a time
+        // One write for each line: the kernel accepts one setting at a time.
         for line in value.lines().filter(|line| !line.trim().is_empty()) {
             sheet.write("", file, line, at.key(file));
         }

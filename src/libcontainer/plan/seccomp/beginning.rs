@@ -1,10 +1,10 @@
-//! The beginning of a program: it finds the part for the caller's architecture, and makes system calls that the profile
-//! is too old to know say ENOSYS.
+//! The beginning of a program. It finds the part for the caller's architecture, and returns ENOSYS for system calls
+//! that are newer than the profile.
 //!
-//! A profile is a list of calls that were thought of. To one that came later the default action says EPERM, and a libc
-//! that tries it takes EPERM for an answer where ENOSYS would make it fall back to the older call. So whatever is
-//! numbered above the newest call that the profile names says ENOSYS; numbers below go on to the profile itself. The
-//! same place answers for calls that the profile names and libseccomp has no number for.
+//! A profile lists the calls that its author knew. For later calls, the default action returns EPERM. A libc that tries
+//! such a call takes EPERM as the answer; with ENOSYS it would use the older call. So every number above the newest
+//! call of the profile gets ENOSYS, and lower numbers go to the profile itself. The beginning also answers calls that
+//! the profile names and libseccomp has no number for.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use super::names;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Instruction {
     code: u16,
-    /// How many instructions to skip when the comparison holds, and when it does not.
+    /// The number of instructions to skip if the comparison is true, and if it is false.
     skip: [u8; 2],
     k: u32,
 }
@@ -30,8 +30,8 @@ enum Line {
     To(Arch),
 }
 
-// Opcodes of linux/bpf_common.h, as the kernel's check of seccomp programs takes them. Loads, comparisons and returns
-// only: with these the kernel still finds out which calls are always allowed and skips the program for them.
+// Opcodes of linux/bpf_common.h that the kernel accepts in seccomp programs. Only loads, comparisons and returns: so
+// the kernel can find out which calls are always allowed, and skips the program for them.
 const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
@@ -40,17 +40,17 @@ const IF_NOT_LESS: u16 = 0x35;
 const IF_BITS: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
-/// Where struct seccomp_data has the number and the architecture.
+/// The offsets of the number and of the architecture in struct seccomp_data.
 const NUMBER_AT: u32 = 0;
 const ARCH_AT: u32 = 4;
 
 const ENOSYS: Verdict = Verdict { action: LinuxSeccompAction::ScmpActErrno, number: 38 };
 
-/// setup(2): s390 passes large numbers through it, and leaves it 0 when it does not know the number passed.
+/// setup(2): s390 passes large numbers through this number, and leaves it 0 for a number that it does not know.
 const S390_MULTIPLEX: u32 = 0;
 
-/// Numbers of `arch` that lie far above all others and say nothing about how new a profile is: the private calls of
-/// 32-bit ARM (arch/arm/kernel/traps.c), and what x32 has of its own (syscall_64.tbl: not to be used again).
+/// Numbers of `arch` far above all others. They do not show how new a profile is: the private calls of 32-bit ARM
+/// (arch/arm/kernel/traps.c), and x32's own numbers (syscall_64.tbl, no longer assigned).
 fn apart(arch: Arch) -> Range<u32> {
     match arch {
         Arch::ScmpArchArm => 0x0f_0000..0x0f_0800,
@@ -59,11 +59,11 @@ fn apart(arch: Arch) -> Range<u32> {
     }
 }
 
-/// The bytes to stand before `parts`, libseccomp's programs for the architectures of `filter` in their order. None where a
-/// jump would have to go farther than one can.
+/// The bytes that come before `parts`, libseccomp's programs for the architectures of `filter` in order. None if a jump
+/// would be too long.
 pub(super) fn of(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut lines = vec![load(ARCH_AT)];
-    // x32 has no audit architecture of its own: it comes with x86_64, which is native wherever x32 can run
+    // x32 has no audit architecture of its own: it uses that of x86_64, which is native wherever x32 can run.
     for &arch in filter.archs.iter().filter(|&&arch| arch != Arch::ScmpArchX32) {
         let section = section(filter, arch)?;
         lines.push(jump_if(IF_EQUAL, names::audit(arch), [0, reach(section.len())?]));
@@ -73,7 +73,7 @@ pub(super) fn of(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     assemble(&lines, &filter.archs, parts)
 }
 
-/// What is done with the calls of one audit architecture. It never falls out at the end.
+/// The part for one audit architecture. It ends with a jump or a return on every path.
 fn section(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
     let answers = answers(filter, arch)?;
     let mut section = vec![load(NUMBER_AT)];
@@ -82,7 +82,7 @@ fn section(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
         section.extend(answers);
         section.extend(self::answers(filter, Arch::ScmpArchX32)?);
     } else if arch == Arch::ScmpArchX86_64 {
-        // libseccomp's part knows what to say to x32, which the profile does not name
+        // The profile does not name x32. libseccomp's part has the answer for it.
         section.push(jump_if(IF_BITS, names::X32_BIT, [0, 1]));
         section.push(Line::To(arch));
         section.extend(answers);
@@ -92,7 +92,7 @@ fn section(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
     Some(section)
 }
 
-/// What is done with the numbers of `arch`, the number being loaded.
+/// The answers for the numbers of `arch`. The number is loaded already.
 fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
     let late = late_answers(filter, arch);
     let mut lines = Vec::new();
@@ -118,8 +118,8 @@ fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
     Some(lines)
 }
 
-/// Whether this default action would give a wrong answer for calls the profile does not know. An allowing one does
-/// not: the kernel itself says ENOSYS, and a tracer can.
+/// Whether this default action is a wrong answer for calls that the profile does not know. ALLOW and LOG are not: the
+/// kernel itself returns ENOSYS. A tracer can do the same.
 fn hides_new_calls(default: Verdict) -> bool {
     match default.action {
         LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog | LinuxSeccompAction::ScmpActTrace => false,
@@ -132,24 +132,24 @@ fn hides_new_calls(default: Verdict) -> bool {
     }
 }
 
-/// The largest number on `arch` among the calls that the profile names, whatever it says of them.
+/// The largest number on `arch` of all calls that the profile names, whatever their action.
 fn newest(filter: &Filter, arch: Arch) -> Option<u32> {
     let names = filter.rules.iter().flat_map(|rule| &rule.names);
     names.filter_map(|name| number(name, arch)).filter(|number| !apart(arch).contains(number)).max()
 }
 
-/// The number of `name` on `arch`, unless it has none there.
+/// The number of `name` on `arch`. None if the architecture does not have the call.
 fn number(name: &str, arch: Arch) -> Option<u32> {
     if let Ok(known) = ScmpSyscall::from_name_by_arch(name, names::scmp(arch)) {
-        // negative: known to libseccomp, but not a call of this architecture
+        // Negative: libseccomp knows the call, but this architecture does not have it.
         let number = u32::try_from(known.as_raw_syscall()).ok()?;
         return Some(if arch == Arch::ScmpArchX32 { number | names::X32_BIT } else { number });
     }
     names::late(name).map(|number| names::base(arch) + number)
 }
 
-/// The answers for calls that libseccomp has no number for. Of several for one call the first counts. One that
-/// depends on arguments is left out: then the default action answers.
+/// The answers for calls that libseccomp has no number for. If a call has several, the first one counts. A rule with
+/// conditions on arguments is ignored here: the default action answers.
 fn late_answers(filter: &Filter, arch: Arch) -> Vec<(u32, Verdict)> {
     let mut answers: Vec<(u32, Verdict)> = Vec::new();
     for rule in &filter.rules {
@@ -168,8 +168,8 @@ fn late_answers(filter: &Filter, arch: Arch) -> Vec<(u32, Verdict)> {
     answers
 }
 
-/// How far a conditional jump goes that skips `lines`. It has 255 to go; a section has two lines for each late call
-/// and a dozen more, twice on x86_64.
+/// The length of a conditional jump over `lines`. It is at most 255. A section has two lines for each late call and
+/// about a dozen more, twice on x86_64.
 fn reach(lines: usize) -> Option<u8> {
     u8::try_from(lines).ok()
 }
@@ -194,7 +194,8 @@ fn jump_if(code: u16, k: u32, skip: [u8; 2]) -> Line {
     Line::Do(Instruction { code, skip, k })
 }
 
-/// The bytes of `lines`, in the machine's own order, to be followed by `parts`, which belong to `archs`.
+/// The bytes of `lines` in the machine's byte order, for a program that continues with `parts`. `archs` are the
+/// architectures of `parts`.
 fn assemble(lines: &[Line], archs: &[Arch], parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(INSTRUCTION * lines.len());
     for (i, line) in lines.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A checked profile, and what can be asked of it.
+//! A checked profile, and its properties.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::names;
 use crate::config::At;
 
-/// Which coracle writes programs: no cache hands out what another one made. A build for tests, or of an unpacked archive,
-/// has no commit.
+/// The version of coracle that makes programs: a cache must not return a program of another version. A test build, or a
+/// build of an unpacked archive, has no commit.
 pub(super) const MADE_BY: [&str; 2] = [env!("CARGO_PKG_VERSION"), env!("CORACLE_COMMIT")];
 
 /// The size of struct sock_filter in bytes.
@@ -20,12 +20,12 @@ pub(super) const INSTRUCTION: usize = 8;
 /// The answer for an architecture that the profile does not name.
 pub(super) const BAD_ARCH: Verdict = Verdict { action: LinuxSeccompAction::ScmpActKillProcess, number: 0 };
 
-/// A checked profile: what `linux.seccomp` asks, with nothing left to decide.
+/// A checked profile: `linux.seccomp` with all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     pub(super) at: At,
     pub(super) default: Verdict,
-    /// The native one first, none twice, only those that this machine's kernel can run.
+    /// The native one first, each only once, and only those that this machine's kernel can run.
     pub(super) archs: Vec<Arch>,
     pub(super) rules: Vec<Rule>,
     /// SECCOMP_FILTER_FLAG_* without NEW_LISTENER.
@@ -33,14 +33,14 @@ pub struct Filter {
     pub(super) listener: Option<Listener>,
 }
 
-/// Who is sent the descriptor on which SCMP_ACT_NOTIFY rules are answered.
+/// The agent that receives the descriptor for SCMP_ACT_NOTIFY rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// The property that names it.
     pub at: At,
     /// A UNIX stream socket of the host.
     pub path: PathBuf,
-    /// Passed on as it is, empty when there is none.
+    /// Sent unchanged. Empty if config.json has none.
     pub metadata: String,
 }
 
@@ -51,7 +51,8 @@ pub struct Rule {
     pub(super) n: usize,
     pub(super) names: Vec<String>,
     pub(super) verdict: Verdict,
-    /// The verdict is given when all conditions of any one of these hold. So `[[]]` is always, `[]` is never.
+    /// The verdict applies when all conditions of any of these lists hold. So `[[]]` means always, and `[]` means
+    /// never.
     pub(super) when: Vec<Vec<Condition>>,
 }
 
@@ -61,9 +62,9 @@ pub struct Condition {
     /// Which argument, 0 to 5.
     pub(super) index: u32,
     pub(super) op: LinuxSeccompOperator,
-    /// What it is compared with; for MASKED_EQ the mask.
+    /// The value to compare with. For MASKED_EQ: the mask.
     pub(super) value: u64,
-    /// For MASKED_EQ what must remain under the mask, otherwise unused.
+    /// For MASKED_EQ: the expected value under the mask. Otherwise unused.
     pub(super) value_two: u64,
 }
 
@@ -71,7 +72,7 @@ pub struct Condition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub(super) action: LinuxSeccompAction,
-    /// An errno for ERRNO, a message for the tracer for TRACE, otherwise 0.
+    /// ERRNO: the errno. TRACE: the message for the tracer. Otherwise 0.
     pub(super) number: u16,
 }
 
@@ -81,7 +82,7 @@ impl Verdict {
         self.action.as_u32(Some(u32::from(self.number)))
     }
 
-    /// The same for libseccomp.
+    /// The same as libseccomp's type.
     pub(super) fn scmp(self) -> ScmpAction {
         match self.action {
             LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => ScmpAction::KillThread,
@@ -112,12 +113,12 @@ impl fmt::Display for Filter {
 pub enum Denied {
     /// It fails with this errno.
     With(i32),
-    /// The process dies by SIGSYS.
+    /// SIGSYS kills the process.
     ByDeath,
 }
 
 impl Filter {
-    /// How the profile denies every call of that name, whatever its arguments; nothing where it lets it pass, or where the
+    /// How the profile denies every call with that name, whatever its arguments. None if it allows the call, or if the
     /// arguments decide.
     pub fn denies(&self, name: &str) -> Option<Denied> {
         let mut rules = self.rules.iter().filter(|rule| rule.names.iter().any(|there| there == name)).peekable();
@@ -127,10 +128,10 @@ impl Filter {
         };
         match verdict.action {
             LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog => None,
-            // success without the call being done is told as this (`init`)
+            // The call succeeds without doing anything. `init` reports that as ECANCELED.
             LinuxSeccompAction::ScmpActErrno if verdict.number == 0 => Some(Denied::With(libc::ECANCELED)),
             LinuxSeccompAction::ScmpActErrno => Some(Denied::With(verdict.number.into())),
-            // without a tracer, and without an agent that listens (seccomp(2))
+            // The result without a tracer, or without an agent that listens (seccomp(2)).
             LinuxSeccompAction::ScmpActTrace | LinuxSeccompAction::ScmpActNotify => Some(Denied::With(libc::ENOSYS)),
             LinuxSeccompAction::ScmpActKill
             | LinuxSeccompAction::ScmpActKillThread
@@ -139,18 +140,18 @@ impl Filter {
         }
     }
 
-    /// SECCOMP_FILTER_FLAG_* for seccomp(2), NEW_LISTENER included when there is a `listener`.
+    /// SECCOMP_FILTER_FLAG_* for seccomp(2), with NEW_LISTENER if there is a `listener`.
     pub fn flags(&self) -> u32 {
         self.flags | if self.listener.is_some() { names::NEW_LISTENER } else { 0 }
     }
 
-    /// Where the listener's descriptor goes; none when no rule asks for SCMP_ACT_NOTIFY.
+    /// The agent that receives the listener's descriptor. None if no rule has SCMP_ACT_NOTIFY.
     pub fn listener(&self) -> Option<&Listener> {
         self.listener.as_ref()
     }
 
-    /// A name for the program: SHA-256, in hex, over everything that decides its bytes. Equal profiles have equal
-    /// keys wherever they come from; flags and listener are no part of it.
+    /// A key for the program: the SHA-256, in hex, of everything that decides its bytes. Equal profiles have equal
+    /// keys. The flags and the listener are not part of the key.
     pub fn key(&self) -> String {
         self.key_of(&MADE_BY)
     }
@@ -175,7 +176,7 @@ impl Filter {
         })
     }
 
-    /// How many system calls have a rule.
+    /// The number of system calls with a rule.
     fn named(&self) -> usize {
         let mut names: Vec<_> = self.rules.iter().flat_map(|rule| &rule.names).collect();
         names.sort_unstable();
@@ -183,7 +184,7 @@ impl Filter {
         names.len()
     }
 
-    /// The profile as bytes that differ whenever the profile differs: every list comes after its length.
+    /// The profile as bytes. Different profiles have different bytes, because each list comes after its length.
     fn canonical(&self) -> Vec<u8> {
         fn count(bytes: &mut Vec<u8>, n: usize) {
             bytes.extend((n as u64).to_le_bytes());

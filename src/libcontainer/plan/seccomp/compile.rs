@@ -1,4 +1,4 @@
-//! A filter to the bytes of its program, by libseccomp.
+//! Compiles a filter to the bytes of its program, with libseccomp.
 
 use libseccomp::error::{SeccompErrno, SeccompError};
 use libseccomp::{ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, set_api};
@@ -10,22 +10,22 @@ use super::checked::{BAD_ARCH, Condition, Filter, INSTRUCTION, Rule};
 use super::{beginning, names};
 use crate::config::{At, Fault};
 
-/// The longest program that the kernel loads, in instructions (BPF_MAXINSNS of linux/bpf_common.h).
+/// The longest program that the kernel accepts, in instructions (BPF_MAXINSNS of linux/bpf_common.h).
 pub const MOST_INSTRUCTIONS: usize = 4096;
 
-/// The libseccomp API level that knows every action of the spec (libseccomp 2.5).
+/// The libseccomp API level that has every action of the specification (libseccomp 2.5).
 const API_LEVEL: u32 = 6;
 
-/// From this many rules on a search tree is worth its beginning.
+/// With more rules than this, a search tree is faster than a list.
 const TREE_FROM: usize = 32;
-/// SCMP_FLTATR_CTL_OPTIMIZE: a binary tree over the numbers, where 1 is one comparison after the other.
+/// SCMP_FLTATR_CTL_OPTIMIZE: 2 is a binary tree over the numbers, 1 is one comparison after the other.
 const TREE: u32 = 2;
 
 impl Filter {
-    /// The program: an array of struct sock_filter, eight bytes each, in the machine's own byte order.
+    /// The program: an array of struct sock_filter, eight bytes each, in the machine's byte order.
     ///
     /// # Errors
-    /// A fault when libseccomp refuses a rule, or when the program is longer than the kernel takes.
+    /// A fault if libseccomp refuses a rule, or if the program is too long for the kernel.
     pub fn compile(&self) -> Result<Vec<u8>, Fault> {
         program(self)
     }
@@ -33,11 +33,12 @@ impl Filter {
 
 /// The program of `filter`.
 ///
-/// One filter for all architectures would do as well, but libseccomp searches every jump's target from the start: three
-/// architectures in one take it five times as long as three filters (24 ms and 8 ms for podman's profile).
+/// One libseccomp filter for all architectures is possible, too. But libseccomp searches the target of every jump from
+/// the start: one filter with three architectures takes 24 ms, and three filters take 8 ms (podman's profile).
 fn program(filter: &Filter) -> Result<Vec<u8>, Fault> {
-    // Without this libseccomp asks the kernel what it can do, and the same profile would give other bytes elsewhere.
-    // What the kernel lacks it says when the program is loaded. An older libseccomp refuses the level and asks.
+    // Without this, libseccomp asks the kernel for its features, and the same profile would give other bytes on another
+    // kernel. A kernel that lacks a feature reports it when the program is loaded. An older libseccomp refuses this
+    // level and asks the kernel.
     let _ = set_api(API_LEVEL);
     let parts = filter.archs.iter().map(|&arch| part(filter, arch)).collect::<Result<Vec<_>, _>>()?;
     let too_far =
@@ -52,39 +53,39 @@ fn program(filter: &Filter) -> Result<Vec<u8>, Fault> {
     Ok(program)
 }
 
-/// What libseccomp makes of `filter` for `arch`; complete in itself.
+/// The complete program that libseccomp makes of `filter` for `arch`.
 fn part(filter: &Filter, arch: Arch) -> Result<Vec<u8>, Fault> {
     let mut scmp = begin(filter, arch).map_err(|err| refused(&filter.at, &err))?;
     let mut rules = 0;
     for rule in &filter.rules {
-        // libseccomp refuses what the default action does anyway
+        // libseccomp refuses a rule with the same action as the default.
         if rule.verdict.bits() != filter.default.bits() {
             rules += add(&mut scmp, filter, rule)?;
         }
     }
-    // libseccomp up to 2.5.4 goes wrong with a tree and no rules at all
+    // libseccomp up to 2.5.4 makes a wrong program with a tree and no rules.
     if rules > TREE_FROM {
         scmp.set_ctl_optimize(TREE).map_err(|err| refused(&filter.at, &err))?;
     }
     export(&scmp).map_err(|problem| Fault { at: filter.at.clone(), problem })
 }
 
-/// A filter of libseccomp's without rules.
+/// A libseccomp filter without rules.
 fn begin(filter: &Filter, arch: Arch) -> Result<ScmpFilterContext, SeccompError> {
     let mut scmp = ScmpFilterContext::new(filter.default.scmp())?;
     if Some(&arch) != filter.archs.first() {
         scmp.add_arch(names::scmp(arch))?;
         scmp.remove_arch(ScmpArch::Native)?;
     }
-    // A call of an architecture that the profile does not name: the whole process dies, where libseccomp would end
-    // one thread and leave the others waiting for it.
+    // A call of an architecture that the profile does not name kills the whole process. libseccomp's default kills one
+    // thread, and the others wait for it.
     scmp.set_act_badarch(BAD_ARCH.scmp())?;
-    // init decides about no_new_privs
+    // init sets no_new_privs itself.
     scmp.set_ctl_nnp(false)?;
     Ok(scmp)
 }
 
-/// Adds `rule` for each of its names that libseccomp knows, and says for how many.
+/// Adds `rule` for each of its names that libseccomp knows. Returns the number of these names.
 fn add(scmp: &mut ScmpFilterContext, filter: &Filter, rule: &Rule) -> Result<usize, Fault> {
     let action = rule.verdict.scmp();
     let when: Vec<Vec<ScmpArgCompare>> = rule.when.iter().map(|all| all.iter().map(comparison).collect()).collect();
@@ -109,13 +110,13 @@ fn comparison(condition: &Condition) -> ScmpArgCompare {
         LinuxSeccompOperator::ScmpCmpEq => (ScmpCompareOp::Equal, value),
         LinuxSeccompOperator::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, value),
         LinuxSeccompOperator::ScmpCmpGt => (ScmpCompareOp::Greater, value),
-        // SPEC: config-linux.md#seccomp: `value` is the mask here and `valueTwo` what must remain
+        // SPEC: config-linux.md#seccomp: here `value` is the mask, and `valueTwo` the expected value under it.
         LinuxSeccompOperator::ScmpCmpMaskedEq => (ScmpCompareOp::MaskedEqual(value), value_two),
     };
     ScmpArgCompare::new(index, op, datum)
 }
 
-/// The bytes of `scmp`. libseccomp before 2.6 writes them to a file only.
+/// The bytes of `scmp`. libseccomp before 2.6 can only write them to a file.
 fn export(scmp: &ScmpFilterContext) -> Result<Vec<u8>, String> {
     let in_words = |err: Errno| format!("read back the program: {err}");
     let file = memfd_create(c"seccomp", MemfdFlags::CLOEXEC).map_err(|err| format!("memfd_create: {err}"))?;

@@ -1,6 +1,6 @@
-//! `linux.seccomp` as a filter for seccomp(2): checked in `profile`, turned into BPF by libseccomp in `compile`, one
-//! part for each architecture, after our own `beginning` that chooses the part and makes system calls the profile is
-//! too old to know say ENOSYS. Runs in the runtime process; init only loads the bytes.
+//! `linux.seccomp` as a filter for seccomp(2). `profile` checks it. In `compile`, libseccomp turns it into BPF, one
+//! part for each architecture. Our own `beginning` comes first: it chooses the part, and returns ENOSYS for system
+//! calls that are newer than the profile. All this runs in the runtime process. Init only loads the bytes.
 
 mod beginning;
 mod checked;
@@ -19,7 +19,7 @@ pub use profile::filter;
 #[cfg(test)]
 pub(crate) use tests::stock_profile;
 
-/// The version of libseccomp that we are linked with.
+/// The version of libseccomp that this program is linked with.
 pub fn library_version() -> String {
     ScmpVersion::current().map_or_else(|_| "unknown".to_owned(), |version| version.to_string())
 }

@@ -1,19 +1,19 @@
-//! The words of `linux.seccomp` and what they are to libseccomp and to the kernel.
+//! The words of `linux.seccomp`, and their values for libseccomp and the kernel.
 
 use libseccomp::ScmpArch;
 use oci_spec::runtime::Arch;
 
 // The flags of seccomp(2), from linux/seccomp.h. TSYNC is not here: see `profile::flag_bits`.
-/// Log every answer but ALLOW. KERNEL(4.14)
+/// Log every action except ALLOW. KERNEL(4.14)
 pub(super) const LOG: u32 = 1 << 1;
-/// Leave the Speculative Store Bypass mitigation off. KERNEL(4.17)
+/// Do not enable the Speculative Store Bypass mitigation. KERNEL(4.17)
 pub(super) const SPEC_ALLOW: u32 = 1 << 2;
 /// Return a listener. KERNEL(5.0)
 pub(super) const NEW_LISTENER: u32 = 1 << 3;
-/// Who waits for the agent can still be killed. KERNEL(5.19)
+/// A process that waits for the agent can still be killed. KERNEL(5.19)
 pub(super) const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
-/// Every action of the spec, by its name.
+/// The names of all actions of the specification.
 pub fn known_actions() -> &'static [&'static str] {
     &[
         "SCMP_ACT_ALLOW",
@@ -28,12 +28,12 @@ pub fn known_actions() -> &'static [&'static str] {
     ]
 }
 
-/// Every operator of the spec, by its name.
+/// The names of all operators of the specification.
 pub fn known_operators() -> &'static [&'static str] {
     &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"]
 }
 
-/// Every flag of the spec, by its name. Whether this kernel takes it is another question.
+/// The names of all flags of the specification. This kernel may lack some.
 pub fn known_flags() -> &'static [&'static str] {
     &[
         "SECCOMP_FILTER_FLAG_LOG",
@@ -43,17 +43,17 @@ pub fn known_flags() -> &'static [&'static str] {
     ]
 }
 
-/// Every architecture of the spec, by its name.
+/// The names of all architectures of the specification.
 pub fn known_archs() -> Vec<&'static str> {
     ARCHS.iter().map(|known| known.name).collect()
 }
 
-/// An architecture of the spec.
+/// An architecture of the specification.
 struct Known {
     name: &'static str,
     arch: Arch,
     scmp: ScmpArch,
-    /// What system call numbers start from: bit 30 on x32, the ABI's thousands on mips.
+    /// The first system call number: bit 30 on x32, the ABI's thousands on mips.
     base: u32,
 }
 
@@ -61,7 +61,7 @@ const fn known(name: &'static str, arch: Arch, scmp: ScmpArch, base: u32) -> Kno
     Known { name, arch, scmp, base }
 }
 
-/// In the order of their names. SCMP_ARCH_NATIVE is resolved before this table is asked.
+/// Sorted by name. SCMP_ARCH_NATIVE is resolved before this table is used.
 const ARCHS: [Known; 23] = [
     known("SCMP_ARCH_AARCH64", Arch::ScmpArchAarch64, ScmpArch::Aarch64, 0),
     known("SCMP_ARCH_ARM", Arch::ScmpArchArm, ScmpArch::Arm, 0),
@@ -88,11 +88,11 @@ const ARCHS: [Known; 23] = [
     known("SCMP_ARCH_X86_64", Arch::ScmpArchX86_64, ScmpArch::X8664, 0),
 ];
 
-/// __X32_SYSCALL_BIT of asm/unistd.h: marks the numbers of x32, which shares its audit architecture with x86_64.
+/// __X32_SYSCALL_BIT of asm/unistd.h. It marks the numbers of x32, which shares the audit architecture of x86_64.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
-/// The architectures that a kernel for this machine runs, the native one first. Profiles name others as well, for
-/// other machines; no process here can ever have those, and libseccomp cannot mix byte orders in one filter.
+/// The architectures that a kernel for this machine runs, the native one first. Profiles also name those of other
+/// machines. No process here can have these, and libseccomp cannot mix byte orders in one filter.
 pub(super) const RUNNABLE: &[Arch] = if cfg!(target_arch = "x86_64") {
     &[Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]
 } else if cfg!(target_arch = "aarch64") {
@@ -120,19 +120,19 @@ pub(super) fn scmp(arch: Arch) -> ScmpArch {
     ARCHS.iter().find(|known| known.arch == arch).map_or(ScmpArch::Native, |known| known.scmp)
 }
 
-/// The number from which `arch` counts its system calls.
+/// The first system call number of `arch`.
 pub(super) fn base(arch: Arch) -> u32 {
     ARCHS.iter().find(|known| known.arch == arch).map_or(0, |known| known.base)
 }
 
-/// AUDIT_ARCH_* of linux/audit.h, as the kernel writes it into struct seccomp_data. The spec's numbers are the same
-/// but for x32.
+/// AUDIT_ARCH_* of linux/audit.h, as the kernel writes it into struct seccomp_data. The numbers in oci-spec are the
+/// same, except for x32.
 pub(super) fn audit(arch: Arch) -> u32 {
     if arch == Arch::ScmpArchX32 { Arch::ScmpArchX86_64 as u32 } else { arch as u32 }
 }
 
-/// The number, before the architecture's base is added, of a system call that Linux has and libseccomp 2.5.4 has not
-/// heard of. Since 5.1 a new call has the same number everywhere.
+/// The number, without the architecture's base, of a system call that Linux has and libseccomp 2.5.4 does not know.
+/// Since Linux 5.1, a new call has the same number on every architecture.
 pub(super) fn late(name: &str) -> Option<u32> {
     LATE.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
 }
@@ -198,7 +198,7 @@ mod tests {
     fn late_calls_do_not_stand_where_libseccomp_knows_another() {
         for (name, number) in LATE {
             assert!(number >= FIRST_LATE);
-            // a newer libseccomp knows some of them, with the same number
+            // A newer libseccomp knows some of them, with the same number.
             if let Ok(known) = ScmpSyscall::from_name(name) {
                 assert_eq!(u32::try_from(known.as_raw_syscall()).unwrap(), number, "{name}");
             }

@@ -1,4 +1,4 @@
-//! Reading `linux.seccomp`: every mistake by its place, every default filled in.
+//! Reads `linux.seccomp`. Every mistake gets its place, and every default is filled in.
 
 use libseccomp::ScmpSyscall;
 use oci_spec::runtime::{
@@ -9,15 +9,15 @@ use super::checked::{Condition, Filter, Listener, Rule, Verdict};
 use super::names;
 use crate::config::{At, Faults, Warning};
 
-/// How many more names a warning lists.
+/// The number of further names in a warning.
 const MOST_NAMES: usize = 7;
-/// How many arguments a system call has on Linux.
+/// The number of arguments of a system call on Linux.
 const ARGUMENTS: usize = 6;
 
-/// Checks `linux.seccomp`, which stands at `at`. SPEC: config-linux.md#seccomp
+/// Checks `linux.seccomp`. `at` is its place. SPEC: config-linux.md#seccomp
 ///
 /// # Errors
-/// Every mistake in it, each by its place.
+/// Every mistake in it, each with its place.
 pub fn filter(seccomp: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>), Faults> {
     let mut reading = Reading { at, faults: Faults::none(), warnings: Vec::new() };
     let default = reading.default(seccomp);
@@ -31,7 +31,7 @@ pub fn filter(seccomp: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>),
     faults.into_result((Filter { at: at.clone(), default, archs, rules, flags, listener }, warnings))
 }
 
-/// What has been noticed so far.
+/// The mistakes and warnings so far.
 struct Reading<'a> {
     at: &'a At,
     faults: Faults,
@@ -42,14 +42,14 @@ impl Reading<'_> {
     fn default(&mut self, seccomp: &LinuxSeccomp) -> Verdict {
         let action = seccomp.default_action();
         if action == LinuxSeccompAction::ScmpActNotify {
-            // even the message that hands over the listener would have to wait for the listener's answer
+            // Even the message that sends the listener would wait for an answer on the listener.
             self.faults.add(self.at.key("defaultAction"), "\"SCMP_ACT_NOTIFY\" cannot be the default");
         }
         let at = self.at.key("defaultErrnoRet");
         self.verdict(action, seccomp.default_errno_ret(), || at)
     }
 
-    /// SPEC: config-linux.md#seccomp, errnoRet: the runtime MUST fail when the action does not take one.
+    /// SPEC: config-linux.md#seccomp, errnoRet: the runtime MUST fail if the action does not use an errno.
     fn verdict(&mut self, action: LinuxSeccompAction, errno_ret: Option<u32>, at: impl FnOnce() -> At) -> Verdict {
         let takes_number = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
         let number = match errno_ret {
@@ -62,7 +62,7 @@ impl Reading<'_> {
             Some(number) => {
                 let number16 = u16::try_from(number).ok();
                 if number16.is_none() {
-                    // the kernel has 16 bits for it; cut off, 65536 would say "success"
+                    // The kernel has 16 bits for it. Cut off, 65536 would mean "success".
                     self.faults.add(at(), format!("{number} is more than 65535"));
                 }
                 number16
@@ -85,7 +85,7 @@ impl Reading<'_> {
             if name.is_empty() {
                 self.faults.add(at().key("names").index(j), "is empty");
             } else if notifies && name == "write" {
-                // init writes to say that it has a listener; its agent could never answer for that
+                // init writes to the socket after it has the listener. The agent could not answer for that write yet.
                 self.faults.add(at().key("names").index(j), "\"write\" cannot have SCMP_ACT_NOTIFY");
             }
         }
@@ -96,9 +96,9 @@ impl Reading<'_> {
         Rule { n, names: syscall.names().clone(), verdict, when }
     }
 
-    /// A name that neither libseccomp nor we know is left out of the program, as every runtime does: profiles name what
-    /// newer kernels have. Where the rule restricts more than the default, a restriction is lost, and the user is told: once
-    /// for the profile.
+    /// A name that neither libseccomp nor coracle knows is ignored, as in every runtime: profiles name calls of newer
+    /// kernels. If the rule restricts more than the default action, a restriction is lost. Then there is one warning
+    /// for the whole profile.
     fn unknown_names(&mut self, rules: &[Rule], default: Verdict) {
         let restricting = rules.iter().filter(|rule| severity(rule.verdict.action) > severity(default.action));
         let names = restricting.flat_map(|rule| rule.names.iter().enumerate().map(move |(j, name)| (rule.n, j, name)));
@@ -119,8 +119,8 @@ impl Reading<'_> {
         self.warnings.push(Warning { at: self.at.key("syscalls").index(n).key("names").index(j), said });
     }
 
-    /// All conditions must hold together, unless two look at the same argument: then any one is enough. The spec is
-    /// silent on that; runc does it and profiles lean on it.
+    /// All conditions must hold together, unless two concern the same argument: then any of them is enough. The
+    /// specification does not say this. runc does it, and profiles depend on it.
     fn conditions(&mut self, args: &[LinuxSeccompArg], at: &At) -> Vec<Vec<Condition>> {
         let mut seen = [0_usize; ARGUMENTS];
         let mut conditions = Vec::with_capacity(args.len());
@@ -150,7 +150,7 @@ impl Reading<'_> {
         } else {
             vec![conditions]
         };
-        // libseccomp must not be asked about what never holds: it may cut the datum to the mask
+        // libseccomp must not get a condition that never holds: it may cut the value to the mask.
         any.retain(|all| !all.iter().any(never_holds));
         any
     }
@@ -178,12 +178,12 @@ impl Reading<'_> {
     }
 
     fn flags(&mut self, seccomp: &LinuxSeccomp, notifying_rule: Option<usize>) -> u32 {
-        // An absent list is not an empty one: without a word from the author a container keeps the speed it has
-        // without seccomp (as with runc; since Linux 5.16 it is the kernel's default too).
+        // A missing list is not an empty list. Without flags, a container must be as fast as without seccomp (as with
+        // runc; since Linux 5.16 this is also the kernel's default).
         let Some(flags) = seccomp.flags() else { return names::SPEC_ALLOW };
         let mut bits = flags.iter().fold(0, |bits, &flag| bits | flag_bits(flag));
         if bits & names::WAIT_KILLABLE_RECV != 0 && notifying_rule.is_none() {
-            // the kernel says EINVAL to it without NEW_LISTENER
+            // Without NEW_LISTENER, the kernel fails with EINVAL.
             bits &= !names::WAIT_KILLABLE_RECV;
             let said = "WAIT_KILLABLE_RECV is left out: no rule has SCMP_ACT_NOTIFY".into();
             self.warnings.push(Warning { at: self.at.key("flags"), said });
@@ -192,13 +192,13 @@ impl Reading<'_> {
     }
 }
 
-/// A masked comparison with bits outside of the mask.
+/// True for a masked comparison with a value that has bits outside of the mask.
 fn never_holds(condition: &Condition) -> bool {
     condition.op == LinuxSeccompOperator::ScmpCmpMaskedEq && condition.value_two & !condition.value != 0
 }
 
-/// SECCOMP_FILTER_FLAG_*. TSYNC is nothing: the filter is loaded by a process of one thread, and together with a
-/// listener the kernel would refuse it.
+/// SECCOMP_FILTER_FLAG_*. TSYNC is ignored: the process that loads the filter has one thread, and the kernel refuses
+/// TSYNC together with a listener.
 fn flag_bits(flag: LinuxSeccompFilterFlag) -> u32 {
     match flag {
         LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
@@ -208,7 +208,7 @@ fn flag_bits(flag: LinuxSeccompFilterFlag) -> u32 {
     }
 }
 
-/// The native architecture, and of those asked for the ones that can run here.
+/// The native architecture, and the requested ones that can run here.
 fn archs(asked: &[Arch]) -> Vec<Arch> {
     names::RUNNABLE
         .iter()
@@ -218,7 +218,7 @@ fn archs(asked: &[Arch]) -> Vec<Arch> {
         .collect()
 }
 
-/// How much an action restricts, in the order in which the kernel chooses between filters (seccomp(2)).
+/// How much an action restricts: the order in which the kernel chooses between filters (seccomp(2)).
 fn severity(action: LinuxSeccompAction) -> u8 {
     match action {
         LinuxSeccompAction::ScmpActAllow => 0,

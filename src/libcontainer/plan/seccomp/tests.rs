@@ -1,4 +1,4 @@
-//! Programs, run as the kernel would run them: a small BPF interpreter over struct seccomp_data.
+//! Runs programs as the kernel would: a small BPF interpreter over struct seccomp_data.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ fn read(profile: Value) -> Filter {
     filter(&serde_json::from_value(profile).unwrap(), &At::new("linux.seccomp")).unwrap().0
 }
 
-/// What the program answers for a call of x86_64.
+/// The program's answer for a call of x86_64.
 fn answer_to(program: &[u8], name: &str, args: [u64; 6]) -> u32 {
     run(program, X86_64, nr(name, ScmpArch::X8664), args)
 }
@@ -33,7 +33,7 @@ fn nr(name: &str, arch: ScmpArch) -> u32 {
     u32::try_from(ScmpSyscall::from_name_by_arch(name, arch).unwrap().as_raw_syscall()).unwrap()
 }
 
-/// Runs `program` for one system call. Panics at whatever the kernel would refuse to load (seccomp_check_filter).
+/// Runs `program` for one system call. Panics if the kernel would refuse to load the program (seccomp_check_filter).
 fn run(program: &[u8], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
     let mut data = [nr.to_ne_bytes(), arch.to_ne_bytes(), [0; 4], [0; 4]].concat();
     data.extend(args.iter().flat_map(|arg| arg.to_ne_bytes()));
@@ -68,7 +68,7 @@ fn run(program: &[u8], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
     }
 }
 
-/// A profile of the shape that podman and Docker ship: `named` calls allowed, some with conditions, EPERM for the rest.
+/// A profile like those of podman and Docker: `named` calls allowed, some with conditions, EPERM for the rest.
 pub(crate) fn stock_profile(named: usize) -> Value {
     let names: Vec<String> = (0..450)
         .filter_map(|nr| ScmpSyscall::from_raw_syscall(nr).get_name().ok())
@@ -79,7 +79,8 @@ pub(crate) fn stock_profile(named: usize) -> Value {
     let persona = |value: u64| json!([{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]);
     let mut syscalls = vec![
         json!({"names": names, "action": "SCMP_ACT_ALLOW"}),
-        // for i386: libseccomp writes the rules for socket(2) into it, and without this they contradict one another
+        // For i386: libseccomp adds the rules for socket(2) to this call. Without this rule, they contradict each
+        // other.
         json!({"names": ["socketcall"], "action": "SCMP_ACT_ALLOW"}),
         json!({"names": ["clone"], "action": "SCMP_ACT_ALLOW",
                "args": [{"index": 0, "value": 0x7E02_0000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]}),
@@ -97,7 +98,7 @@ pub(crate) fn stock_profile(named: usize) -> Value {
            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": syscalls})
 }
 
-/// One rule over a default of EPERM, on x86_64.
+/// One rule, and EPERM as the default action, on x86_64.
 fn one_rule(rule: Value) -> Vec<u8> {
     read(json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]})).compile().unwrap()
 }
@@ -180,7 +181,7 @@ fn every_action_gives_its_answer() {
     }
 }
 
-/// The stock profile, told in another way.
+/// The expected answers of the stock profile, computed without the program.
 fn expected(named: &[&str], name: Option<&str>, args: [u64; 6]) -> u32 {
     match name {
         None => EPERM,
@@ -251,7 +252,7 @@ fn calls_newer_than_the_profile_say_enosys() {
         assert_eq!(run(&program, I386, nr, [0; 6]), ENOSYS, "{nr:#x}");
         assert_eq!(run(&program, X86_64, nr | X32_BIT, [0; 6]), ENOSYS, "{nr:#x}");
     }
-    // the newest named call counts even when its rule is what happens anyway
+    // The newest call of the profile counts even if its action is the default action.
     let bpf = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
         {"names": ["read"], "action": "SCMP_ACT_ALLOW"}, {"names": ["bpf"], "action": "SCMP_ACT_ERRNO"}]});
     let program = read(bpf).compile().unwrap();
@@ -294,7 +295,7 @@ fn architectures_that_the_profile_does_not_name_kill_the_process() {
     assert_eq!(answer_to(&program, "read", [0; 6]), ALLOW);
     assert_eq!(run(&program, I386, 3, [0; 6]), KILL_PROCESS);
     assert_eq!(run(&program, ARM64, 63, [0; 6]), KILL_PROCESS);
-    // x32's read, with the audit architecture of x86_64
+    // x32's read, with the audit architecture of x86_64.
     assert_eq!(run(&program, X86_64, X32_BIT, [0; 6]), KILL_PROCESS);
 }
 
@@ -318,7 +319,7 @@ fn calls_that_libseccomp_has_no_number_for_are_answered_all_the_same() {
     assert_eq!(run(&program, X86_64, 9999, [0; 6]), ALLOW);
 }
 
-/// The beginning for an architecture that need not be this machine's, before a part that says TRAP to everything.
+/// The beginning for an architecture (not necessarily this machine's), before a part that answers TRAP to every call.
 fn beginning_on(arch: Arch, named: &[&str]) -> Vec<u8> {
     let mut filter = read(json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
         {"names": named, "action": "SCMP_ACT_ALLOW"}]}));
@@ -329,12 +330,12 @@ fn beginning_on(arch: Arch, named: &[&str]) -> Vec<u8> {
 
 #[test]
 fn the_peculiar_numbers_of_other_architectures_are_heeded() {
-    // s390 puts every call it does not know on number 0
+    // s390 uses number 0 for every call that it does not know.
     let program = beginning_on(Arch::ScmpArchS390x, &["read", "openat2"]);
     for (nr, answer) in [(0, ENOSYS), (3, TRAP), (437, TRAP), (438, ENOSYS)] {
         assert_eq!(run(&program, 0x8000_0016, nr, [0; 6]), answer, "s390x {nr}");
     }
-    // set_tls, far above all others, does not make a profile a new one
+    // set_tls is far above all other numbers, and does not show how new a profile is.
     let program = beginning_on(Arch::ScmpArchArm, &["read", "openat2", "set_tls"]);
     for (nr, answer) in [(0, TRAP), (437, TRAP), (438, ENOSYS), (0x0f_0005, TRAP), (0x0f_0800, ENOSYS)] {
         assert_eq!(run(&program, 0x4000_0028, nr, [0; 6]), answer, "arm {nr:#x}");
@@ -411,7 +412,7 @@ fn another_coracle_has_other_keys() {
     assert_ne!(filter.key(), filter.key_of(&["another version", commit]));
 }
 
-/// Not a test of speed: it prints it (`cargo test seccomp::tests::speed -- --nocapture`).
+/// Prints the time (`cargo test seccomp::tests::speed -- --nocapture`). It does not check it.
 #[test]
 fn speed_of_a_stock_profile() {
     let filter = read(stock_profile(437));

@@ -1,5 +1,5 @@
-//! Everything or nothing, with exceptions: version 1's idea of device access (kernel: security/device_cgroup.c), and the
-//! way from one such list to another.
+//! A list that allows all devices or none, with exceptions. This is how version 1 describes device access (kernel:
+//! security/device_cgroup.c). Also the writes that change one such list into another.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,18 @@ use super::super::sheet::{OnFailure, Write};
 use super::rule::{Access, Rule};
 use crate::config::{At, Faults};
 
-/// Which devices may be used.
+/// The devices that may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     pub(super) open: bool,
     pub(super) exceptions: Vec<Rule>,
-    /// The property behind each exception, and behind what holds for all others.
+    /// The property of each exception, and the property of the rule for all other devices.
     ats: Vec<At>,
     at: At,
 }
 
 impl List {
-    /// What the rules come to, one after the other.
+    /// The result of the rules, applied one after the other.
     pub(super) fn of(rules: &[(Rule, At)]) -> Result<List, Faults> {
         let at = At::new("linux.resources.devices");
         let mut list = Growing::new(false, at);
@@ -39,16 +39,16 @@ impl List {
         faults.into_result(list.grown())
     }
 
-    /// True when there is nothing to keep anybody from.
+    /// True if the list allows every device.
     pub(super) fn allows_everything(&self) -> bool {
         self.open && self.exceptions.is_empty()
     }
 
-    /// The lines that lead here from what `devices.list` says. What both lists allow is allowed all the time: additions
-    /// come before removals, and only a list that allowed everything must be emptied first.
+    /// The lines that turn `there`, the text of `devices.list`, into this list. What both lists allow stays allowed all
+    /// the time: additions come before removals, and only a list that allowed everything must be emptied first.
     pub fn writes(&self, there: &str) -> Vec<Write> {
         let Some(there) = parse(there).filter(|there| !there.open && !self.open) else {
-            // an open list does not show its exceptions (seq_show of devices.list): begin anew
+            // An open list does not show its exceptions (seq_show of devices.list): write all of it.
             let begin = std::iter::once(self.write(self.open, "a".to_owned(), &self.at));
             let rules = self.exceptions.iter().zip(&self.ats);
             return begin.chain(rules.map(|(rule, at)| self.write(!self.open, rule.line(rule.access), at))).collect();
@@ -74,7 +74,7 @@ impl List {
 
     fn write(&self, allow: bool, value: String, at: &At) -> Write {
         let file = if allow { "devices.allow" } else { "devices.deny" };
-        // below somebody who may not use all, nobody can be allowed all
+        // If the parent cgroup may not use all devices, no child can be allowed all.
         let on_failure = if self.allows_everything() { OnFailure::SkipForbidden } else { OnFailure::Fail };
         Write {
             controller: "devices".to_owned(),
@@ -87,19 +87,19 @@ impl List {
     }
 }
 
-/// Which devices a rule is about: whether they are block devices, their major and minor; None stands for all.
+/// The devices of a rule: whether they are block devices, the major and the minor number. None means all.
 type Devices = (bool, Option<u32>, Option<u32>);
 
-/// A list that grows rule by rule, each in the same time however long it is.
+/// A list that grows rule by rule. The time for a rule does not depend on the length of the list.
 struct Growing {
-    /// Exceptions that were taken back stay until the end, with no access.
+    /// An exception that was taken back stays until the end, with no access.
     list: List,
-    /// Where the exception for these devices is.
+    /// The index of the exception for these devices.
     places: HashMap<Devices, usize>,
-    /// How many exceptions there are for each letter of access: for a major and a minor, for one of them with whatever
-    /// other (None), and for all.
+    /// The number of exceptions for each letter of access: for a major and a minor, for one of them with any other
+    /// (None), and for all.
     counts: HashMap<(bool, Group, Group), [i64; 3]>,
-    /// The exceptions that have a letter of access: of a major, and all of them (None).
+    /// The exceptions with a letter of access: those of one major, or all of them (None).
     having: HashMap<(bool, Group, u32), Vec<usize>>,
 }
 
@@ -118,7 +118,8 @@ impl Growing {
         self.set(n, self.list.exceptions[n].access.0 | rule.access.0);
     }
 
-    /// Takes access from all exceptions that the rule covers. What reaches beyond the rule would need a hole.
+    /// Takes access away from all exceptions that the rule covers. It is an error if an exception goes beyond the rule:
+    /// a list cannot express the difference.
     fn take_back(&mut self, rule: &Rule) -> Result<(), String> {
         for n in self.covered(rule) {
             self.set(n, self.list.exceptions[n].access.0 & !rule.access.0);
@@ -134,8 +135,8 @@ impl Growing {
         Ok(())
     }
 
-    /// The exceptions for the devices of the rule, or for some of them. Each is found once for each letter that it was
-    /// given, so that all rules together take no longer than the list is long.
+    /// The exceptions for all or some of the rule's devices. Each is found once for each letter that it was given, so
+    /// the time for all rules together grows only with the length of the list.
     fn covered(&mut self, rule: &Rule) -> Vec<usize> {
         let mut all: Vec<_> = self.places.get(&rule.devices()).copied().into_iter().collect();
         let (block, major, minor) = rule.devices();
@@ -172,10 +173,11 @@ impl Growing {
     }
 }
 
-/// Exceptions with the same number (or with the same None, which stands for all), or with whatever number.
+/// Exceptions with the same number (or with the same None, which means all), or with any number.
 type Group = Option<Option<u32>>;
 
-/// What a rule's number meets among those of others: all of them, or the same one and those that stand for all.
+/// The groups of exceptions that a rule's number concerns: all of them, or those with the same number and those for all
+/// numbers.
 fn met(number: Option<u32>) -> impl Iterator<Item = Group> {
     let (first, second) = match number {
         None => (None, None),
@@ -184,7 +186,7 @@ fn met(number: Option<u32>) -> impl Iterator<Item = Group> {
     std::iter::once(first).chain(second)
 }
 
-/// What devices.list says, where we understand it.
+/// Parses the text of devices.list. None if it is not understood.
 fn parse(text: &str) -> Option<List> {
     let mut list = Growing::new(false, At::default());
     for line in text.lines() {
@@ -208,7 +210,7 @@ fn parse(text: &str) -> Option<List> {
 }
 
 impl Rule {
-    /// As devices.allow takes it.
+    /// The line for devices.allow.
     fn line(&self, access: Access) -> String {
         let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
         format!("{} {}:{} {}", self.kind.as_str(), number(self.major), number(self.minor), access.letters())
@@ -238,7 +240,7 @@ mod tests {
         list.writes(there).iter().map(|write| format!("{} {}", &write.file["devices.".len()..], write.value)).collect()
     }
 
-    /// What devices.list says after these lines, as the kernel would have it.
+    /// The text of devices.list after these lines, as the kernel would show it.
     fn shown(list: &List) -> String {
         list.exceptions.iter().map(|rule| rule.line(rule.access) + "\n").collect()
     }
@@ -278,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_later_rule_takes_back_all_that_it_covers() {
-        // the defaults allow mknod(2) of everything, and lie behind
+        // The defaults allow mknod(2) of everything, and come after.
         let but = list(r#"[{"allow":true},{"allow":false,"type":"c","major":10,"minor":229,"access":"rwm"}]"#);
         assert_eq!(lines(&but, "a *:* rwm\n"), ["allow a", "deny c 10:229 rw"]);
         let rules = r#"[{"allow":true,"type":"c","major":7,"minor":1,"access":"rw"},

@@ -1,5 +1,5 @@
-//! Device access: the rules become a list as version 1 has it, and for version 2 a program that says what the list says.
-//! SPEC: config-linux.md#allowed-device-list.
+//! Device access. The rules become a list for version 1. For version 2 the list becomes a program with the same
+//! meaning. SPEC: config-linux.md#allowed-device-list.
 
 mod list;
 mod program;
@@ -13,7 +13,7 @@ use rule::{Access, Rule};
 use crate::config::{At, Faults};
 use crate::host::cgroups::{Cgroups, Layout};
 
-/// What keeps the container to its devices.
+/// How the container's access to devices is restricted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceAccess {
     /// The list, for devices.allow and devices.deny.
@@ -22,20 +22,20 @@ pub enum DeviceAccess {
     Program(Vec<u8>),
     /// Everything is allowed.
     Unrestricted,
-    /// The rules restrict, and this host has nothing that could: what is missing.
+    /// The rules restrict access, but this host cannot. The text says what is missing.
     Missing(&'static str),
 }
 
 /// The place of the rules.
 pub const DEVICES: &str = "linux.resources.devices";
 
-/// What is said where device rules are missing without harm.
+/// The warning for device rules that cannot be applied, if that does no harm.
 pub fn not_restricted(why: &str) -> String {
     format!("not applied, access to devices stays that of the caller: {why}")
 }
 
-/// What every container may use, after the user's rules: nodes of any kind may be made; the default devices, terminals
-/// and tun may be used. Type, major, minor, access; None stands for all.
+/// The devices of every container, after the user's rules: nodes of any kind may be made; the default devices,
+/// terminals and tun may be used. Type, major, minor, access; None means all.
 const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, Access); 11] = [
     (LinuxDeviceType::C, None, None, Access::MKNOD),
     (LinuxDeviceType::B, None, None, Access::MKNOD),
@@ -51,10 +51,10 @@ const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, Access); 11] = [
 ];
 
 impl DeviceAccess {
-    /// What `explain` says.
+    /// The lines for `explain`.
     pub fn lines(&self) -> Vec<String> {
         match self {
-            // a host that has not been restricted itself
+            // As on a host without restrictions.
             DeviceAccess::List(list) => {
                 list.writes("a *:* rwm").iter().map(|w| format!("write {} = {}", w.file, w.value)).collect()
             }
@@ -64,10 +64,10 @@ impl DeviceAccess {
     }
 }
 
-/// The rules of `linux.resources.devices`, and the defaults behind them.
+/// The rules of `linux.resources.devices`, followed by the defaults.
 ///
 /// # Errors
-/// Rules that mean nothing, and on version 2 those that no list can express.
+/// Invalid rules, and on version 2 rules that a list cannot express.
 pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceAccess, Faults> {
     let at = At::new(DEVICES);
     let mut faults = Faults::none();
@@ -97,7 +97,7 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
 fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
     let mut faults = Faults::none();
     let mut number = |name: &str, value: Option<i64>| {
-        // -1 stands for all, as runc's own configs have it
+        // -1 means all, as in runc's own configs.
         let value = value.filter(|value| *value != -1)?;
         u32::try_from(value).map_err(|_| faults.add(at.key(name), format!("{value} is not a device number"))).ok()
     };
@@ -109,7 +109,7 @@ fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
     }
     let text = rule.access().as_deref().unwrap_or("rwm");
     let access = Access::parse(text).filter(|access| access.0 != 0);
-    // a rule for every device is runc's switch, and has no access there
+    // A rule for every device is runc's switch, and needs no access.
     if rule.allow() && kind != LinuxDeviceType::A && rule.access().is_none() {
         faults.add(at.key("access"), "is missing: a rule that allows must say what (r, w, m)");
     } else if access.is_none() {

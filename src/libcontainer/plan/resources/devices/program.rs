@@ -1,11 +1,11 @@
-//! The program that guards a cgroup's devices on version 2 (BPF_PROG_TYPE_CGROUP_DEVICE).
+//! The BPF program that restricts a cgroup's devices on version 2 (BPF_PROG_TYPE_CGROUP_DEVICE).
 
 use oci_spec::runtime::LinuxDeviceType;
 
 use super::list::List;
 use super::rule::{Access, Rule};
 
-/// The program: exception after exception, then what holds for all others.
+/// The program: one exception after the other, then the answer for all other devices.
 pub(super) fn of(list: &List) -> Vec<u8> {
     let mut code = Vec::new();
     // r2 = type, r3 = access, r4 = major, r5 = minor (struct bpf_cgroup_dev_ctx)
@@ -29,14 +29,14 @@ fn exception(list: &List, rule: &Rule) -> Vec<[u8; 8]> {
     let not_equal = |register, value| vec![instruction(0x56, register, 0, 0, value)];
     tests.push(not_equal(2, if rule.kind == LinuxDeviceType::B { 1 } else { 2 }));
     if list.open {
-        // denied when any of what is asked is in the rule
+        // Deny if the request has any access of the rule.
         tests.push(vec![
             instruction(0xbc, 1, 3, 0, 0),
             instruction(0x54, 1, 0, 0, rule.access.0),
             instruction(0x16, 1, 0, 0, 0),
         ]);
     } else if rule.access != Access::ALL {
-        // allowed when nothing is asked that is not in the rule
+        // Allow if the request has no access beyond the rule.
         tests.push(vec![
             instruction(0xbc, 1, 3, 0, 0),
             instruction(0x54, 1, 0, 0, !rule.access.0 & 7),
@@ -46,7 +46,7 @@ fn exception(list: &List, rule: &Rule) -> Vec<[u8; 8]> {
     tests.extend(rule.major.map(|major| not_equal(4, major)));
     tests.extend(rule.minor.map(|minor| not_equal(5, minor)));
     let mut code = vec![instruction(0xb4, 0, 0, 0, (!list.open).into()), instruction(0x95, 0, 0, 0, 0)];
-    // a test that fails skips all that comes after it
+    // A test that fails skips all instructions up to the next exception.
     let mut after: i16 = 2;
     for mut test in tests.into_iter().rev() {
         if let Some(jump) = test.last_mut() {
@@ -80,7 +80,7 @@ mod tests {
         Cgroups { v1: vec![], v2: Some(Unified::default()) }
     }
 
-    /// Runs a program as the kernel would: just the opcodes that we emit.
+    /// Runs a program as the kernel would, with only the opcodes that we generate.
     fn runs(program: &[u8], kind: u32, access: u32, major: u32, minor: u32) -> bool {
         let context = [access << 16 | kind, major, minor];
         let mut registers = [0u32; 6];

@@ -1,8 +1,8 @@
-//! One rule for devices, and what it lets a process do.
+//! One device rule, and the access that it allows or denies.
 
 use oci_spec::runtime::LinuxDeviceType;
 
-/// One rule, understood.
+/// One rule, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(super) allow: bool,
@@ -12,13 +12,13 @@ pub struct Rule {
     pub(super) access: Access,
 }
 
-/// r, w and m as the kernel counts them (linux/bpf.h: BPF_DEVCG_ACC_*).
+/// r, w and m, with the kernel's bits (linux/bpf.h: BPF_DEVCG_ACC_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access(pub(super) u32);
 
 impl Access {
     pub(super) const ALL: Access = Access(7);
-    /// To make nodes.
+    /// Making nodes.
     pub(super) const MKNOD: Access = Access(1);
 
     pub(super) fn parse(text: &str) -> Option<Access> {
