@@ -1,5 +1,5 @@
-//! Log lines as runc writes them: where --log says, in text or JSON. A failure leaves exactly one record in a file, because
-//! podman reads the whole file as one JSON object: warnings wait until the command has worked.
+//! Log lines in the form of runc: at the place that --log names, as text or JSON. A failure leaves exactly one record
+//! in a file, because podman reads the whole file as one JSON object. So warnings wait until the command has succeeded.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -13,21 +13,21 @@ use rustix::io::Errno;
 
 use crate::cli::Global;
 
-/// How much a record matters.
+/// The importance of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// It did not work.
+    /// A failure.
     Error,
-    /// It worked, and there is something to know.
+    /// A warning after which the command goes on.
     Warning,
-    /// Nothing of ours; a level that clients may ask for.
+    /// A level that clients may select. coracle has no records of it.
     Info,
-    /// What coracle does, for debugging.
+    /// The actions of coracle, for debugging.
     Debug,
 }
 
 impl Level {
-    /// The level of that name.
+    /// The level with this name.
     pub fn named(name: &str) -> Option<Level> {
         match name.to_ascii_lowercase().as_str() {
             "error" | "fatal" => Some(Level::Error),
@@ -47,7 +47,7 @@ impl Level {
         }
     }
 
-    /// syslog(3)'s number for it.
+    /// The number of the level for syslog(3).
     fn priority(self) -> u8 {
         match self {
             Level::Error => 3,
@@ -58,37 +58,37 @@ impl Level {
     }
 }
 
-/// Where records go beside standard error.
+/// Where records go besides standard error.
 #[derive(Debug)]
 enum Sink {
     File(File),
-    /// The journal's socket, and our name in it.
+    /// The journal's socket, and the name of the program in it.
     Journal(UnixDatagram, String),
-    /// syslog's socket, and our name in it.
+    /// syslog's socket, and the name of the program in it.
     Syslog(UnixDatagram, String),
 }
 
-/// Where and how it is logged.
+/// Where and how records are written.
 #[derive(Debug)]
 pub struct Log {
     sink: Option<Sink>,
     journal: Option<Sink>,
     json: bool,
     level: Level,
-    /// Warnings for the file, as long as the command may still fail.
+    /// Warnings for the file, while the command may still fail.
     held: RefCell<Option<Vec<String>>>,
 }
 
-/// Writes to standard error; ignores a closed reader.
+/// Writes to standard error. It is not an error if the reader has closed it.
 pub fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 impl Log {
-    /// Opens what `--log` names.
+    /// Opens the place that `--log` names. If the journal does not exist, a message goes to standard error.
     ///
     /// # Errors
-    /// It names a file that cannot be opened, as with runc and crun. A journal that is not there is told on standard error.
+    /// `--log` names a file that cannot be opened. runc and crun fail then, too.
     pub fn open(global: &Global) -> Result<Log, String> {
         let file = match &global.log {
             Some(path) => Sink::open(path).map_err(|error| format!("--log: {error}"))?,
@@ -97,7 +97,7 @@ impl Log {
         Ok(Log::to(file, global))
     }
 
-    /// The log on standard error, for what goes wrong before there is another.
+    /// The log on standard error, for failures before the other log is open.
     pub fn on_standard_error(global: &Global) -> Log {
         Log::to(None, global)
     }
@@ -106,13 +106,13 @@ impl Log {
         let journal = global.systemd_log.then(|| if_there("systemd-log", Sink::journal("coracle"))).flatten();
         let named = global.log_level.as_deref().and_then(Level::named).unwrap_or(Level::Warning);
         let level = if global.debug { Level::Debug } else { named };
-        // debug output must be in order, and then nobody parses it as one object
+        // Debug records must be in order. With them, no program reads the file as one object.
         let holds = matches!(sink, Some(Sink::File(_))) && level < Level::Debug;
         let held = RefCell::new(holds.then(Vec::new));
         Log { sink, journal, json: global.log_format == "json", level, held }
     }
 
-    /// The failure: one record, and its bare text on standard error as well.
+    /// Writes the failure: one record, and its bare text on standard error, too.
     pub fn error(&self, message: &str) {
         for warning in self.held.take().unwrap_or_default() {
             say(&format!("coracle: warning: {warning}\n"));
@@ -122,7 +122,7 @@ impl Log {
         match &self.sink {
             Some(_) => say(&format!("{message}\n")),
             None if self.json => say(&line(true, Level::Error, message)),
-            // suites, and conmon's callers, know a failure by the word "error"
+            // Test suites and callers of conmon look for the word "error".
             None => {
                 let named = ["coracle: ", "coracle "].iter().find_map(|name| message.strip_prefix(name));
                 say(&format!("coracle: error: {}\n", named.unwrap_or(message)));
@@ -130,7 +130,8 @@ impl Log {
         }
     }
 
-    /// Something to know. Standard error is for this only without `--log`: during `create` it is the container's.
+    /// Writes a warning. It goes to standard error only without `--log`: during `create`, standard error is the
+    /// container's.
     pub fn warning(&self, message: &str) {
         if self.level < Level::Warning {
             return;
@@ -143,14 +144,14 @@ impl Log {
         }
     }
 
-    /// The command has done what can fail. Warnings go into the file, from now on at once.
+    /// The command can no longer fail. Warnings go into the file, from now on at once.
     pub fn worked(&self) {
         for warning in self.held.take().unwrap_or_default() {
             self.write(self.sink.as_ref(), Level::Warning, &warning);
         }
     }
 
-    /// What is being done, where it was asked for.
+    /// Writes what coracle does, if the level is debug.
     pub fn debug(&self, message: impl FnOnce() -> String) {
         if self.level == Level::Debug {
             let message = message();
@@ -159,12 +160,12 @@ impl Log {
         }
     }
 
-    /// True when what is being done is to be told.
+    /// True if the level is debug.
     pub fn is_debug(&self) -> bool {
         self.level == Level::Debug
     }
 
-    /// To the sink, or as a line on standard error.
+    /// Writes to the sink, or a line to standard error.
     fn record(&self, sink: Option<&Sink>, level: Level, message: &str) {
         match sink {
             Some(_) => self.write(sink, level, message),
@@ -180,8 +181,8 @@ impl Log {
 }
 
 impl Sink {
-    /// What `--log` names: a path, or something else by a prefix, as crun has them. crun does not ask whether the journal
-    /// or syslog is there.
+    /// Opens the place that `--log` names: a path, or with a prefix something else, as in crun. As in crun, a
+    /// missing journal or syslog is not an error.
     fn open(path: &Path) -> Result<Option<Sink>, String> {
         let text = path.to_str().unwrap_or_default();
         let name = |given: &str| if given.is_empty() { "coracle".to_owned() } else { given.to_owned() };
@@ -193,7 +194,7 @@ impl Sink {
             return Ok(if_there(&format!("log {text}"), socket));
         }
         let path = text.strip_prefix("file:").map_or(path, Path::new);
-        // a fifo without a reader is refused at once, and a full one loses a record: coracle does not wait for a log
+        // A fifo without a reader is an error at once, and a full fifo loses a record: coracle does not wait for a log.
         match OpenOptions::new().create(true).append(true).custom_flags(libc::O_NONBLOCK).open(path) {
             Ok(file) => Ok(Some(Sink::File(file))),
             Err(error) => {
@@ -228,20 +229,20 @@ impl Sink {
     }
 }
 
-/// A socket of the host's, or a word on standard error that it is not there.
+/// A socket of the host. If it is missing, a message goes to standard error.
 fn if_there(option: &str, sink: std::io::Result<Sink>) -> Option<Sink> {
     sink.inspect_err(|error| say(&format!("coracle: --{option}: {error}\n"))).ok()
 }
 
 fn connect(path: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    // where the queue is full, a record is lost and said on standard error
+    // If the queue is full, a record is lost, and a message goes to standard error.
     socket.set_nonblocking(true)?;
     socket.connect(path).map_err(|error| std::io::Error::new(error.kind(), format!("connect to {path}: {error}")))?;
     Ok(socket)
 }
 
-/// One entry of systemd's journal, in its native protocol: a value of several lines has its length before it.
+/// One entry of systemd's journal in its native protocol: the length comes before a value of several lines.
 fn entry(name: &str, level: Level, message: &str) -> Vec<u8> {
     let mut entry = format!("PRIORITY={}\nSYSLOG_IDENTIFIER={name}\nMESSAGE\n", level.priority()).into_bytes();
     entry.extend((message.len() as u64).to_le_bytes());

@@ -1,4 +1,4 @@
-//! Arguments in, exit code out; the only place that prints an error.
+//! Arguments in, exit status out. This is the only place that prints an error.
 
 mod cli;
 mod command;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use cli::{Command, Stop, Typed};
 
-/// A debug build ends a child of ours that uses the heap.
+/// In a debug build, a child of ours that uses the heap ends.
 #[cfg(debug_assertions)]
 #[global_allocator]
 static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
@@ -65,7 +65,7 @@ fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
                 _ => ("", 1),
             };
             log.error(&format!("{prefix}{error:#}"));
-            // the sender of the signal, and a shell in between, see that the signal has ended us
+            // Ends by the same signal, so that its sender, and a shell between, see the reason.
             if let Some(signal) = libcontainer::wait::heard() {
                 let _ = libcontainer::sys::signals::end_by(signal);
             }

@@ -1,4 +1,4 @@
-//! One structure for each command: its flags, as close to what was typed as can be.
+//! One structure for each command. It has the flags as the user typed them.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub enum Command {
     Start(Only),
     State(Only),
     Update(Box<Update>),
-    /// One of the peers that is not implemented.
+    /// A command of another runtime that is not implemented.
     Later(&'static str),
 }
 
@@ -36,14 +36,14 @@ pub enum Command {
 #[derive(Clone, Debug, Parser)]
 pub struct Nothing {}
 
-/// A command that takes an id and nothing else.
+/// A command with an id and no flags.
 #[derive(Clone, Debug, Parser)]
 pub struct Only {
     /// id of the container
     pub id: String,
 }
 
-/// How a container is made.
+/// The flags of `create` and `run`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Making {
     /// path to the root of the bundle directory, defaults to the current directory

@@ -1,5 +1,5 @@
-//! Go's flag style made into what clap reads: one dash or two, `--flag value` or `--flag=value`, switches with a value,
-//! flags before and after the arguments; everything after a command for the container belongs to that command.
+//! Converts flags in Go's style to what clap reads: one dash or two, `--flag value` or `--flag=value`, switches with a
+//! value, flags before and after the arguments. All words after a command for the container belong to that command.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -11,13 +11,13 @@ use clap::{Arg, ArgAction, Command};
 /// Where flags may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Among the words that are no flags, up to `--`.
+    /// Before and between the arguments, up to `--`.
     Anywhere,
-    /// Only before the first argument: the rest belongs to the command in the container.
+    /// Only before the first argument. The rest belongs to the command in the container.
     First,
 }
 
-/// A command line taken apart.
+/// A command line, split into its parts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
     /// The flags, each as one word that clap reads: `--flag` or `--flag=value`.
@@ -30,11 +30,11 @@ pub(super) struct Words {
     pub version: bool,
 }
 
-/// What one flag is.
+/// The kind of a flag.
 enum Kind {
-    /// It is there or it is not.
+    /// A flag without a value.
     Switch,
-    /// It has a value.
+    /// A flag with a value.
     Value,
 }
 

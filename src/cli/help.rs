@@ -1,4 +1,4 @@
-//! What `--help` and `--version` say. The first words are what a client of runc looks for.
+//! The texts of `--help` and `--version`. Clients of runc match their first words.
 
 use std::fmt::Write;
 
@@ -37,7 +37,7 @@ pub fn command_help(verb: &Verb) -> String {
     text
 }
 
-/// The flags, each with what it is for.
+/// The flags, each with its description.
 fn options(definition: &clap::Command) -> Vec<(String, String)> {
     let shown = definition.get_arguments().filter(|arg| arg.get_long().is_some() && !arg.is_hide_set());
     let mut list: Vec<_> = shown.map(option).collect();

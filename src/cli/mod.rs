@@ -1,5 +1,5 @@
-//! The command line, as runc's clients write it: flags in Go's style, global ones before the command. Only the command
-//! in use is ever built. No logic.
+//! The command line, as clients of runc write it: flags in Go's style, global flags before the command. Only the
+//! command in use is built, because building costs time. This module has no logic.
 
 mod commands;
 mod go_style;
@@ -41,9 +41,9 @@ pub enum Stop {
 /// A command line that is wrong.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// The global flags as far as they could be parsed: they say where errors are logged.
+    /// The global flags, as far as they could be parsed. They say where errors are logged.
     pub global: Global,
-    /// What is wrong.
+    /// The mistake.
     pub said: String,
     /// The help, for standard output.
     pub help: String,
@@ -88,13 +88,13 @@ pub struct Global {
 }
 
 impl Global {
-    /// What `--rootless` says; None for `auto`.
+    /// The value of `--rootless`. None for `auto`.
     pub fn says_rootless(&self) -> Option<bool> {
         go_style::truth(OsStr::new(&self.rootless))
     }
 }
 
-/// The flags alone, as a command that clap can parse.
+/// The global flags alone, as a command that clap can parse.
 #[derive(Debug, Parser)]
 #[command(name = "coracle", args_override_self = true, disable_help_flag = true, disable_version_flag = true)]
 pub struct GlobalOnly {
@@ -107,7 +107,7 @@ pub struct GlobalOnly {
 /// # Errors
 /// The text to print instead of running a command.
 pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
-    // answered before anything is built: clients ask often
+    // Answered before clap builds anything: clients ask often.
     if let [only] = args {
         match only.to_str() {
             Some("--version" | "-version" | "-v" | "-V" | "version") => return Err(Stop::Answer(version())),
@@ -136,7 +136,7 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
         return Err(help_about(global, rest));
     }
     if let Some(name) = verbs::not_implemented(&name) {
-        // its flags are not known either
+        // Its flags are not known either.
         return Ok(Typed { global, command: Command::Later(name) });
     }
     let verb = verbs::named(&name).ok_or_else(|| no_such_verb(global.clone(), &name))?;
@@ -147,7 +147,7 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
     }
 }
 
-/// The words behind the command.
+/// Parses the words after the command.
 fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
     let definition = (verb.definition)();
     let found = go_style::read(&definition, words, verb.order).map_err(|said| wrong(verb, &said))?;
@@ -159,7 +159,7 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
     }
     let mut rest = found.rest;
     if verb.order == Order::First && rest.get(1).is_some_and(|word| word == "--") {
-        // exec ID -- COMMAND
+        // `exec ID -- COMMAND`
         rest.remove(1);
     }
     if let Err(said) = verb.count(rest.len()) {
@@ -180,7 +180,7 @@ fn matches(definition: clap::Command, flags: &[OsString], rest: &[OsString]) -> 
     definition.try_get_matches_from(std::iter::once(OsStr::new("coracle")).chain(words))
 }
 
-/// Values that are words of a small language.
+/// Checks values that must be one of several words.
 fn check(global: &Global) -> Result<(), String> {
     if !["text", "json"].contains(&global.log_format.as_str()) {
         return Err(format!("invalid log-format: {}", global.log_format));
@@ -214,7 +214,7 @@ fn wrong_global(said: &str) -> Stop {
     Stop::Usage(Box::new(Usage { said: said.to_owned(), help, status: 1, ..Usage::default() }))
 }
 
-/// A value that its flag cannot have, in one line.
+/// A message in one line for a value that its flag does not accept.
 fn said(error: &clap::Error) -> String {
     use clap::error::{ContextKind, ContextValue};
     use std::error::Error;

@@ -1,5 +1,5 @@
-//! Random and mutated command lines: each is understood, answered, or refused with one line. fuzz/fuzz_targets/arguments.rs looks for
-//! more.
+//! Random and mutated command lines. Each is parsed, answered, or refused with one line. fuzz/fuzz_targets/arguments.rs
+//! searches longer.
 
 use std::os::unix::ffi::OsStringExt;
 
@@ -25,7 +25,7 @@ fn flags() -> Vec<String> {
     flags
 }
 
-/// Values of all kinds: what some flag takes, what is at the end of a range or beyond it, and what is no text.
+/// Values of all kinds: valid ones, those at the end of a range or beyond it, and bytes that are not text.
 fn value() -> impl Strategy<Value = OsString> {
     let known = prop::sample::select(vec![
         "",
@@ -79,7 +79,8 @@ fn value() -> impl Strategy<Value = OsString> {
     ]);
     prop_oneof![
         6 => known.prop_map(OsString::from),
-        // what is not UTF-8; a NUL cannot be in an argument, and a line feed would be a second line of a message
+        // Bytes that are not UTF-8. An argument cannot contain a NUL, and a line feed would make a second line of a
+        // message.
         2 => prop::collection::vec((1u8..=255).prop_filter("line feed", |byte| *byte != b'\n'), 0..12)
             .prop_map(OsString::from_vec),
         1 => (1usize..100_000).prop_map(|length| "9".repeat(length).into()),

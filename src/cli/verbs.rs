@@ -1,4 +1,4 @@
-//! The commands: one row for each, with what it takes and what its help says.
+//! The commands: one row for each, with its arguments and its help.
 
 use clap::{ArgMatches, CommandFactory, Error, FromArgMatches};
 
@@ -10,19 +10,19 @@ use super::go_style::Order;
 pub struct Verb {
     /// Its name.
     pub name: &'static str,
-    /// What it takes beside its flags, as the usage line has it.
+    /// Its arguments besides the flags, as in the usage line.
     pub takes: &'static str,
-    /// The fewest and the most words it takes beside its flags.
+    /// The least and the largest number of these arguments.
     pub words: (usize, Option<usize>),
     /// Where its flags may stand.
     pub order: Order,
-    /// What it does, in a line.
+    /// What it does, in one line.
     pub about: &'static str,
     /// More about it.
     pub more: &'static str,
-    /// Its flags.
+    /// Its flags, for clap.
     pub definition: fn() -> clap::Command,
-    /// Its flags, understood.
+    /// Converts its parsed flags to a `Command`.
     pub understand: fn(&ArgMatches) -> Result<Command, Error>,
 }
 
@@ -30,7 +30,7 @@ const ID: &str = "<container-id>";
 const ONE: (usize, Option<usize>) = (1, Some(1));
 const NONE: (usize, Option<usize>) = (0, Some(0));
 
-/// All of them, in the order of the help.
+/// All commands, in the order of the help.
 pub const VERBS: &[Verb] = &[
     Verb {
         name: "check",
@@ -210,21 +210,21 @@ pub const VERBS: &[Verb] = &[
     },
 ];
 
-/// Commands of the peers that are not implemented: refused by their names, and not in the help.
+/// Commands of other runtimes that are not implemented. They have messages of their own, and are not in the help.
 const LATER: [&str; 3] = ["checkpoint", "mounts", "restore"];
 
-/// The name, where it is that of a command of the peers that is not implemented.
+/// The name, if it is a command of another runtime that is not implemented.
 pub(super) fn not_implemented(name: &str) -> Option<&'static str> {
     LATER.into_iter().find(|later| *later == name)
 }
 
-/// The command of that name.
+/// The command with this name.
 pub(super) fn named(name: &str) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.name == name)
 }
 
 impl Verb {
-    /// Whether it takes so many words, and if not, how many.
+    /// Checks the number of arguments. The error says how many the command needs.
     pub(super) fn count(&self, words: usize) -> Result<(), String> {
         match self.words {
             (least, Some(most)) if least == most && words != least => {

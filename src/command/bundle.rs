@@ -1,4 +1,4 @@
-//! What `create`, `run` and `explain` have in common: from a bundle and flags to a plan.
+//! What `create`, `run` and `explain` share: the way from a bundle and flags to a plan.
 
 use std::env;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use libcontainer::plan::{CgroupUse, Flags, Keyring, Manager, RootChange, Rootles
 use super::Session;
 use crate::cli::Making;
 
-/// What the flags decide for a container made from `bundle`.
+/// The values that the flags set for a container of `bundle`.
 pub fn flags(bundle: &Bundle, id: &str, making: &Making, terminal: Terminal, start: Start, cgroup: CgroupUse) -> Flags {
     let listen_fds = listen_fds();
     Flags {
@@ -27,7 +27,7 @@ pub fn flags(bundle: &Bundle, id: &str, making: &Making, terminal: Terminal, sta
     }
 }
 
-/// How many descriptors systemd hands over (sd_listen_fds(3)); LISTEN_PID, where it is set, must be us.
+/// The number of descriptors from systemd (sd_listen_fds(3)). LISTEN_PID, if it is set, must be our pid.
 pub fn listen_fds() -> u32 {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n < 1 << 22);
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
@@ -37,30 +37,30 @@ pub fn listen_fds() -> u32 {
     }
 }
 
-/// Every descriptor that is to be passed on must be there. Our own are all close-on-exec; those handed to us never are.
+/// Checks that every descriptor to pass on exists. Our own descriptors are close-on-exec, and inherited ones never are.
 pub fn check_extra_fds(count: u32) -> Result<()> {
     for number in 3..count.saturating_add(3) {
         if !libcontainer::sys::fds::is_handed_down(number) {
             bail!("unable to stat preserved-fd {number} (of {count}): no such file or directory");
         }
     }
-    // what else our caller left open is not for hooks either; init closes it anyway
+    // Hooks must not get the other descriptors that the caller left open. Init closes these anyway.
     let _ = libcontainer::sys::fds::close_on_exec_from(count.saturating_add(3));
     Ok(())
 }
 
-/// Where the terminal's master goes: to a console socket, to us, or nowhere.
+/// Where the terminal's master goes: to a console socket, to this process, or nowhere.
 pub enum Master {
     /// Connected to the console socket.
     Socket(OwnedFd),
-    /// Our end and init's.
+    /// This process's end and init's end.
     Relay(OwnedFd, OwnedFd),
-    /// There is no terminal.
+    /// The process has no terminal.
     None,
 }
 
 impl Master {
-    /// What the command line and the process allow. `detached` is who will be left to relay.
+    /// Chooses by the command line and the process. `detached` says whether this process can relay.
     pub fn of(terminal: bool, socket: Option<&Path>, detached: Detached) -> Result<Master> {
         match (terminal, socket, detached) {
             (true, Some(path), Detached::Yes) => {
@@ -85,7 +85,7 @@ impl Master {
         }
     }
 
-    /// Init's end, and ours.
+    /// Init's end, and this process's end.
     pub fn ends(self) -> (Option<OwnedFd>, Option<OwnedFd>) {
         match self {
             Master::Socket(socket) => (Some(socket), None),
@@ -95,7 +95,7 @@ impl Master {
     }
 }
 
-/// Whether we leave the process to itself.
+/// Whether the command returns while the process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detached {
     Yes,
@@ -103,7 +103,7 @@ pub enum Detached {
 }
 
 impl Session<'_> {
-    /// What `--rootless` says.
+    /// The value of `--rootless`.
     pub fn rootless(&self) -> Rootless {
         match self.global.says_rootless() {
             Some(true) => Rootless::Yes,
@@ -112,7 +112,7 @@ impl Session<'_> {
         }
     }
 
-    /// What the flags say about cgroups.
+    /// The cgroup flags.
     pub fn cgroup_use(&self) -> Result<CgroupUse> {
         let named = self.global.cgroup_manager.as_deref();
         if self.global.systemd_cgroup || named == Some("systemd") {

@@ -1,4 +1,4 @@
-//! `check`: every mistake in a bundle's config.json, and nothing made.
+//! `check`: reports every mistake in a bundle's config.json, and makes nothing.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub fn run(args: &Check) -> Result<u8> {
     let directory = args.directory.as_deref().or(args.bundle.as_deref()).unwrap_or(Path::new("."));
     let bundle = Bundle::with_config(directory, args.config.as_deref())?;
     let flags = decided(&bundle, "checked", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
-    // said of a config with mistakes as well: a name that is nearly right may be one more
+    // Printed also if the config has mistakes: a name that is nearly right may be one of them.
     print(&notes(&near_misses(&bundle.text)))?;
     print(&notes(&bundle.config.remarks()))?;
     let plan = bundle.plan_to_read(&flags)?;

@@ -1,4 +1,4 @@
-//! `create`: a container that waits for `start`.
+//! `create`: makes a container that waits for `start`.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `delete`: all that a container was is removed.
+//! `delete`: removes all that belongs to a container.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use super::bundle::check_extra_fds;
 use super::{Session, kill};
 use crate::cli::Delete;
 
-/// How long a program may take to end that has closed its output.
+/// The longest time between the end of a program's output and the end of the program.
 const ABOUT_TO_END: Duration = Duration::from_millis(100);
-/// How long the kernel may take to end a program.
+/// The longest time in which the kernel ends a program.
 const ENDING: Duration = Duration::from_secs(10);
-/// How many processes a warning names.
+/// The most processes that a warning names.
 const MOST_NAMES: usize = 8;
 
 pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
-    // for the poststop hooks
+    // For the poststop hooks.
     check_extra_fds(0)?;
     let root = session.root()?;
     for id in kill::named(&root, &args.id, args.regex)? {
@@ -37,21 +37,22 @@ fn one(session: &Session<'_>, root: &Root, id: &str, force: bool) -> Result<()> 
         Err(error) if !force => return Err(error.into()),
         Err(error) => error,
     };
-    // SPEC: an id that is none is an error even so
+    // SPEC: an invalid id is an error even with --force.
     check_id(id).map_err(|_| error)?;
     match root.claim(id)? {
         Claim::Complete => whole(session, root.load(id)?, force),
-        // its making was cut off, or its state is damaged: whatever there is, is known from the note it left
+        // The creation was interrupted, or the state is damaged. The note in the directory says what to remove.
         Claim::Remains(remains) => {
             undo(&remains.note, &remains.lock).with_context(|| format!("container {id:?}"))?;
             Ok(remains.remove()?)
         }
-        // as runc: what is not there need not be forced away
+        // As with runc: --force succeeds if the container does not exist.
         Claim::Nothing => Ok(()),
     }
 }
 
-/// Its streams are closed a moment before its end can be seen, and on a busy machine that moment is long.
+/// Waits for a program that is about to end. It closes its streams a moment before its end can be seen, and on a busy
+/// machine that moment is long.
 fn may_end(container: &Container, process: BorrowedFd<'_>) -> Result<()> {
     let ended = wait::readable(process, Some(Instant::now() + ABOUT_TO_END))?;
     if !ended && is_ending(container.record().init_process_pid) {
@@ -60,7 +61,7 @@ fn may_end(container: &Container, process: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The container's own processes have ended with its pid namespace: whoever is in its cgroup was put there from outside.
+/// The container's own processes have ended with its pid namespace. Processes still in its cgroup came from outside.
 fn warn_of_others(session: &Session<'_>, others: &[i32]) {
     let name = |pid: &i32| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -78,14 +79,15 @@ fn warn_of_others(session: &Session<'_>, others: &[i32]) {
 
 fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result<()> {
     match container.process() {
-        // before the lock: `start` may hold it, waiting for a hook that never ends, and gives up when init is gone
+        // Before the lock: `start` may hold it while it waits for a hook that never ends. `start` gives up when init
+        // has ended.
         Ok(process) if force => drop(signals::send(process.as_fd(), libc::SIGKILL)),
         Ok(process) if container.status()? == Status::Running => may_end(&container, process.as_fd())?,
         _ => {}
     }
     let lock = match container.lock_if_there()? {
         Some(lock) => lock,
-        // somebody else has been quicker, and that is what was wanted
+        // Another process has deleted the container: --force wants exactly that.
         None if force => return Ok(()),
         None => bail!("container {:?}: container does not exist", container.record().id),
     };
@@ -93,7 +95,7 @@ fn whole(session: &Session<'_>, mut container: Container, force: bool) -> Result
     if leftovers == Leftovers::None && container.has_own_pids() {
         container.check_cgroups()?;
         let cgroup = container.cgroup();
-        // only where it cannot be removed is anybody in it
+        // Only a cgroup that cannot be removed has processes.
         if !cgroup.delete_main() {
             warn_of_others(session, &cgroup.processes()?);
         }

@@ -1,4 +1,4 @@
-//! `events`: what a container uses, at every interval, and when it runs out of memory.
+//! `events`: prints a container's statistics at every interval, and an event when it is out of memory.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -26,7 +26,7 @@ pub fn run(session: &Session<'_>, args: &Events) -> Result<()> {
     follow(&container, interval)
 }
 
-/// One line for each event, until the container ends or nobody listens any more.
+/// Prints one line for each event, until the container ends or the reader closes the pipe.
 fn follow(container: &Container, interval: Duration) -> Result<()> {
     let process = container.process()?;
     let mut watch = container.cgroup().watch()?;
@@ -73,7 +73,7 @@ fn print(event: &Value) -> Result<Listener> {
     }
 }
 
-/// `5s`, `500ms`, `1m30s`: Go's durations.
+/// Parses Go's durations: `5s`, `500ms`, `1m30s`.
 fn interval(text: &str) -> Result<Duration> {
     let span: jiff::SignedDuration =
         text.parse().map_err(|_| anyhow!("--interval: {text:?} is not a duration such as 5s"))?;

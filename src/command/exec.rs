@@ -1,4 +1,4 @@
-//! `exec`: a further process in a running container.
+//! `exec`: starts a further process in a running container.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -74,7 +74,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
             Ok(0)
         }
         Some(held) => {
-            // from here on a signal is the process's
+            // From here on, a signal goes to the process.
             drop(listening);
             Ok(foreground::supervise(&child, &held, relay, None, Reap::Child)?)
         }
@@ -91,7 +91,7 @@ fn flags(args: &Exec, container: &Container, master: &Master) -> Flags {
     }
 }
 
-/// The process object: from a file, or the container's own with what the flags change.
+/// The process object: from a file, or the container's own with the changes of the flags.
 fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
     if let Some(path) = &args.process {
         let text = wait::contents(path).with_context(|| format!("--process {}", path.display()))?;
@@ -127,7 +127,7 @@ fn process(args: &Exec, config: &Config) -> Result<(Process, At)> {
     Ok((process, At::new("process")))
 }
 
-/// A further process is never less confined than the first, unless it says so (`unconfined`).
+/// A further process gets the labels of the first one, unless it names others (such as `unconfined`).
 fn confine(process: &mut Process, config: &Config) {
     let Some(first) = config.spec.process() else { return };
     let unsaid = |label: &Option<String>| label.as_ref().is_none_or(String::is_empty);
@@ -139,8 +139,7 @@ fn confine(process: &mut Process, config: &Config) {
     }
 }
 
-/// `UID[:GID]`: numbers and nothing else (CVE-2026-30892). A gid that is not said stays the config's, and its groups stay
-/// as well, as with runc.
+/// Parses `UID[:GID]`: only numbers (CVE-2026-30892). Without a gid, the config's gid and groups stay, as with runc.
 fn user(args: &Exec, process: &mut Process) -> Result<()> {
     let mut user = process.user().clone();
     if let Some(text) = &args.user {
@@ -166,8 +165,8 @@ fn user(args: &Exec, process: &mut Process) -> Result<()> {
     Ok(())
 }
 
-/// Added to bounding, effective and permitted; ambient only where inheritable has it already, and inheritable never
-/// (CVE-2022-29162).
+/// Adds capabilities to bounding, effective and permitted; to ambient only if inheritable has them already, and never
+/// to inheritable (CVE-2022-29162).
 fn add_capabilities(names: &[String], process: &mut Process) -> Result<()> {
     if names.is_empty() {
         return Ok(());
@@ -200,7 +199,7 @@ fn add_capabilities(names: &[String], process: &mut Process) -> Result<()> {
     Ok(())
 }
 
-/// The container's cgroup, or those below it that `--cgroup` names.
+/// The container's cgroup, or the cgroups below it that `--cgroup` names.
 fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgroup>> {
     let own = container.cgroup();
     let mut paths = own.paths().clone();
@@ -215,14 +214,14 @@ fn cgroup(args: &Exec, container: &Container, host: &Host) -> Result<Option<Cgro
         return Ok(None);
     }
     let cgroup = Cgroup::open(paths, own.unit().cloned());
-    // where a group was named, no other will do
+    // If the user names a cgroup, no other one is used.
     let named = !args.cgroup.is_empty();
     let pid = container.record().init_process_pid;
     Ok(Some(if named { cgroup } else { cgroup.or_where(pid, host.cgroups.v2.as_ref()) }))
 }
 
-/// What `--cgroup` says, by the keys of `paths`: one PATH for all of them, or CONTROLLER[,CONTROLLER...]:PATH for those of
-/// version 1. As runc, what names nothing here is refused: the process would run without its limit.
+/// The values of `--cgroup` by the keys of `paths`: one PATH for all, or CONTROLLER[,CONTROLLER...]:PATH for version 1.
+/// As with runc, an unknown controller is an error: the process would run without its limit.
 fn sub_cgroups<'a>(
     said: &'a [String],
     paths: &BTreeMap<String, PathBuf>,
@@ -245,7 +244,7 @@ fn sub_cgroups<'a>(
         for controller in controllers.split(',') {
             let key = key_of(controller, paths, cgroups)
                 .ok_or_else(|| anyhow!("--cgroup {word:?}: unknown controller {controller:?}"))?;
-            // controllers that are mounted together have one cgroup
+            // Controllers that are mounted together share one cgroup.
             let other = below.insert(key, path).is_some_and(|other| other != path);
             if other || named.contains(&controller) {
                 bail!("--cgroup {word:?}: the cgroup of the controller {controller:?} is named twice");
@@ -256,7 +255,7 @@ fn sub_cgroups<'a>(
     Ok(below)
 }
 
-/// The key of a controller's cgroup. A hierarchy without controllers has a name: `name=systemd`.
+/// The key of a controller's cgroup. A hierarchy without controllers has a name such as `name=systemd`.
 fn key_of(controller: &str, paths: &BTreeMap<String, PathBuf>, cgroups: &Cgroups) -> Option<String> {
     let hierarchy = cgroups.v1.iter().find(|hierarchy| hierarchy.has(controller));
     let key = hierarchy.map_or_else(|| controller.to_owned(), libcontainer::host::cgroups::Hierarchy::key);

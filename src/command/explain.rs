@@ -1,4 +1,4 @@
-//! `explain`: the plan, and nothing of it done.
+//! `explain`: prints the plan, and carries out none of it.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use super::{Session, print};
 use crate::cli::{Explain, Making};
 use libcontainer::Bundle;
 
-/// Warnings go to standard error, so that the plan alone is what is piped on.
+/// Warnings go to standard error, so that a pipe gets only the plan.
 pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     if !["text", "json"].contains(&args.format.as_str()) {
         bail!("invalid format option: {:?} (expected one of text, json)", args.format);
@@ -21,7 +21,7 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     let bundle = Bundle::with_config(directory.unwrap_or(Path::new(".")), None)?;
     let mut flags =
         decided(&bundle, "explained", &Making::default(), Terminal::Sent, Start::OnFifo, session.cgroup_use()?);
-    // the same bundle has the same text: the part of the name that nobody can guess is left out
+    // The same bundle must give the same text, so the random part of the name is left out.
     flags.keyring = Keyring::Named(format!("{}.*", Keyring::plain_name(&flags.id)));
     let plan = bundle.plan_to_read(&flags)?;
     let warnings = plan.warnings.iter().cloned().chain(near_misses(&bundle.text)).chain(bundle.config.remarks());

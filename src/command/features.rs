@@ -1,4 +1,4 @@
-//! `features`: what this runtime can do, by its words. SPEC: features.md. What is not there yet is not claimed.
+//! `features`: prints what this runtime can do. It lists only what is implemented. SPEC: features.md.
 
 use anyhow::Result;
 use libcontainer::config::SPEC_VERSION;
@@ -23,7 +23,7 @@ pub fn run() -> Result<()> {
             "io.coracle.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },
-        // "bundle" is what runc calls a label of its own in state.json
+        // runc uses "bundle" for a label of its own in state.json.
         "potentiallyUnsafeConfigAnnotations":
             ["bundle", STOP_SIGNAL, resources::annotations::PREFIX, SECCOMP_RECEIVER],
     });
@@ -60,7 +60,7 @@ fn linux() -> Value {
     })
 }
 
-/// The flags of a filter that this kernel takes as well.
+/// The filter flags that this kernel accepts, too.
 fn supported_flags() -> Vec<&'static str> {
     seccomp::known_flags().iter().copied().filter(|name| sys::seccomp::takes_flag(name)).collect()
 }

@@ -1,4 +1,4 @@
-//! `kill`: a signal for a container's init, or for all that is in it.
+//! `kill`: sends a signal to a container's init, or to all its processes.
 
 use anyhow::{Result, anyhow};
 use libcontainer::{Container, Root, Stopped};
@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::Session;
 use crate::cli::Kill;
 
-/// The annotation of an image that names the signal to stop its program with.
+/// The annotation of an image that names its stop signal.
 pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
@@ -21,7 +21,7 @@ pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
     Ok(())
 }
 
-/// The one id, or every id that fits.
+/// The id, or with --regex every id that matches.
 pub fn named(root: &Root, id: &str, regex: bool) -> Result<Vec<String>> {
     if !regex {
         return Ok(vec![id.to_owned()]);
@@ -30,7 +30,7 @@ pub fn named(root: &Root, id: &str, regex: bool) -> Result<Vec<String>> {
     Ok(root.ids()?.into_iter().filter(|id| pattern.is_match(id)).collect())
 }
 
-/// SPEC: the image's stop signal is what a kill without a signal should be.
+/// SPEC: without a signal, kill sends the image's stop signal.
 fn default_signal(container: &Container) -> i32 {
     let annotations = container.record().annotations();
     let image = annotations.get(STOP_SIGNAL).and_then(|name| number(name).ok());

@@ -1,4 +1,4 @@
-//! `list`: all containers of this root, as a table, as JSON, or their ids.
+//! `list`: prints all containers of this root, as a table, as JSON, or their ids.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
@@ -23,12 +23,13 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
         (false, "table") => table(&containers),
         (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
     };
-    // what is given back now is of no use to anybody: the process ends
+    // The process ends next: freeing this memory would cost time for nothing.
     std::mem::forget(containers);
     print(&text)
 }
 
-/// One that cannot be read is told and left out; one that goes away meanwhile is not even told.
+/// Reads all containers. One that cannot be read is left out with a warning. One that disappears meanwhile is left out
+/// without a warning.
 fn containers(session: &Session<'_>, root: &Root) -> Result<Vec<(Container, Status)>> {
     let mut list = Vec::new();
     for id in root.ids()? {
@@ -41,7 +42,7 @@ fn containers(session: &Session<'_>, root: &Root) -> Result<Vec<(Container, Stat
     Ok(list)
 }
 
-/// The names of users, as /etc/passwd has them and as runc looks for them: read once for all containers.
+/// The names of users in /etc/passwd, as runc looks them up. The file is read once for all containers.
 struct Users(String);
 
 impl Users {
@@ -58,7 +59,7 @@ impl Users {
 
 fn json(containers: &[(Container, Status)]) -> String {
     if containers.is_empty() {
-        // what Go makes of a list that was never made, and what clients expect
+        // Go prints this for a nil list, and clients expect it.
         return "null\n".to_owned();
     }
     let users = Users::read();
@@ -85,7 +86,7 @@ fn table(containers: &[(Container, Status)]) -> String {
     columns(&rows)
 }
 
-/// As Go's tabwriter does it for runc: columns at least 12 wide, 3 apart, the last as it is.
+/// As Go's tabwriter does for runc: columns at least 12 wide, with 3 spaces between, the last column without padding.
 fn columns(rows: &[[String; 6]]) -> String {
     let width = |n: usize| rows.iter().map(|row| row[n].chars().count() + 3).max().unwrap_or(0).max(12);
     let widths: Vec<_> = (0..5).map(width).collect();

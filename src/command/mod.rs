@@ -1,4 +1,4 @@
-//! One file per verb, each thin: load, plan, act, print.
+//! One short file for each command: load, plan, act, print.
 
 mod bundle;
 mod check;
@@ -31,17 +31,17 @@ use libcontainer::plan::explain::Line;
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
 
-/// What every command has: how it was called, and where it says what.
+/// What every command needs: the global flags, and the log.
 pub struct Session<'a> {
     global: &'a Global,
     log: &'a Log,
     began: Instant,
 }
 
-/// Does what was typed. The number is the exit status.
+/// Runs the command. The number is the exit status.
 ///
 /// # Errors
-/// Whatever went wrong; it has not been said yet.
+/// The failure. It has not been printed yet.
 pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
     let session = Session { global: &typed.global, log, began: Instant::now() };
     if typed.global.criu.is_some() {
@@ -71,7 +71,8 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
 }
 
 impl Session<'_> {
-    /// The directory of all containers: what --root says, else /run/coracle, or for a user, below XDG_RUNTIME_DIR.
+    /// The directory of all containers: --root, or /run/coracle, or for an ordinary user a directory below
+    /// XDG_RUNTIME_DIR.
     fn root(&self) -> Result<Root> {
         let root = match &self.global.root {
             Some(path) => Root::open(Path::new(path))?,
@@ -81,12 +82,12 @@ impl Session<'_> {
         Ok(root)
     }
 
-    /// The plan is made: what its reader should know, and for --debug all of it.
+    /// Prints the plan's warnings, and with --debug the whole plan.
     fn planned(&self, plan: &Plan) {
         plan.warnings.iter().for_each(|warning| self.log.warning(&warning.to_string()));
         if self.log.is_debug() {
             if let Some(filter) = &plan.filter {
-                // runc's words
+                // runc's words.
                 self.log.debug(|| format!("seccomp filter flags: {}", filter.flags()));
             }
             self.log.debug(|| format!("planned after {} µs", self.began.elapsed().as_micros()));
@@ -96,12 +97,12 @@ impl Session<'_> {
         }
     }
 
-    /// Whether somebody wants to know how long each step takes.
+    /// Whether to measure the time of each step.
     fn times(&self) -> Times {
         if self.log.is_debug() { Times::Kept } else { Times::NotKept }
     }
 
-    /// The process is ready: what it had to do without, and for --debug how long each of its steps took.
+    /// The process is ready. Prints its warnings, and with --debug the time of each step.
     fn made(&self, plan: &Plan, ready: &Ready<'_>) {
         ready.warnings().iter().for_each(|warning| self.log.warning(&warning.to_string()));
         if self.log.is_debug() {
@@ -116,10 +117,10 @@ impl Session<'_> {
     }
 }
 
-/// Where containers are without --root. Below XDG_RUNTIME_DIR it must be a directory that nobody else can write: the hooks of
-/// whatever is in it run as us.
+/// The directory of containers without --root. Below XDG_RUNTIME_DIR, other users must not be able to write to it: the
+/// hooks of its containers run as the user who calls coracle.
 fn default_root() -> Result<Root> {
-    // podman says XDG_RUNTIME_DIR="" and means that there is none
+    // podman sets XDG_RUNTIME_DIR="" and means that there is none.
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| !is_real_root());
     match runtime.map(PathBuf::from) {
         None => Ok(Root::open(Path::new("/run/coracle"))?),
@@ -131,8 +132,8 @@ fn default_root() -> Result<Root> {
     }
 }
 
-/// Root, and not merely so within a user namespace: there /run is not ours, unless the user is called root, who has
-/// made himself at home there.
+/// True for root of the initial user namespace. Root of another user namespace cannot use /run, unless the user's name
+/// is root: then /run was prepared for it.
 fn is_real_root() -> bool {
     if rustix::process::geteuid().as_raw() != 0 {
         return false;
@@ -140,7 +141,7 @@ fn is_real_root() -> bool {
     host::has_all_ids() || std::env::var_os("USER").is_some_and(|user| user == "root")
 }
 
-/// Standard output. A reader that has closed the pipe has read enough.
+/// Writes to standard output. If the reader has closed the pipe, that is not an error.
 ///
 /// # Errors
 /// It cannot be written to.
@@ -153,12 +154,12 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// The service manager's socket, where one waits to be told that the container is ready (sd_notify(3)).
+/// The service manager's socket, if the manager waits for a readiness message (sd_notify(3)).
 fn manager() -> Option<String> {
     std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty())
 }
 
-/// `path` below the current directory, as it is now.
+/// `path` below the current directory.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! `pause` and `resume`: the freezer.
+//! `pause` and `resume`: freeze and thaw a container.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! `ps`: the processes of a container.
+//! `ps`: shows the processes of a container.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -21,7 +21,7 @@ pub fn run(session: &Session<'_>, args: &Ps) -> Result<()> {
     print(&text)
 }
 
-/// ps(1) knows how to show processes; of what it says, only the lines of ours.
+/// Runs ps(1), and keeps only the lines of the container's processes.
 fn table(pids: &[i32], options: &[String]) -> Result<String> {
     let default = ["-ef".to_owned()];
     let options = if options.is_empty() { &default[..] } else { options };
@@ -32,8 +32,8 @@ fn table(pids: &[i32], options: &[String]) -> Result<String> {
     filter(&String::from_utf8_lossy(&out), pids)
 }
 
-/// What std's `output()` does, which panics where poll(2) or read(2) fails. The errors go to a file in memory, so that one pipe
-/// is to be read.
+/// Like std's `output()`, which panics if poll(2) or read(2) fails. The errors go to a file in memory, so that only one
+/// pipe must be read.
 fn output(options: &[String]) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let mut errors = File::from(rustix::fs::memfd_create("ps", MemfdFlags::CLOEXEC)?);
     let mut child = Command::new("ps").args(options).stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;

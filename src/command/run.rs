@@ -1,4 +1,4 @@
-//! `run`: create and start in one, and stay until it ends unless told otherwise.
+//! `run`: creates and starts a container, and waits until it ends, except with --detach.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     match held {
         None => {
             if word == Word::Bundle {
-                // nobody else knows it
+                // Only this process knows the id.
                 print(&format!("{id}\n"))?;
             }
             listening.until_the_end();
@@ -91,7 +91,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             Ok(0)
         }
         Some(held) => {
-            // from here on a signal is the program's
+            // From here on, a signal goes to the program.
             drop(listening);
             let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
             let status = foreground::supervise(&child, &held, relay, notify.as_ref(), reap);
@@ -103,7 +103,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     }
 }
 
-/// What must be there before the program begins: who gets its pidfd has it, its terminal is ours, its word is heard.
+/// What must be ready before the program begins: the pidfd is sent, the terminal is relayed, the notify socket exists.
 fn attend(
     making: &Making,
     made: &Made<'_>,
@@ -121,7 +121,8 @@ fn attend(
     Ok((relay, notify))
 }
 
-/// The program has ended, and how it has is what `run` exits with, whatever becomes of what is left.
+/// Deletes the container after its program has ended. Failures here do not change the exit status of `run`: it is the
+/// program's.
 fn end(session: &Session<'_>, container: Container) {
     let id = container.record().id.clone();
     match remove_own(container, Leftovers::None) {
@@ -130,20 +131,20 @@ fn end(session: &Session<'_>, container: Container) {
     }
 }
 
-/// What the word behind `run` is.
+/// The meaning of the word after `run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Word {
-    /// The id; the bundle is what `--bundle` says, or the current directory.
+    /// The id. The bundle is the directory of `--bundle`, or the current directory.
     Id,
-    /// The id, and the name of a bundle as well.
+    /// The id, and also the name of a bundle.
     IdOfABundle,
-    /// A bundle. The id is made up.
+    /// A bundle. coracle chooses the id.
     Bundle,
 }
 
 impl Word {
-    /// `run ID` is runc's way, and holds wherever runc would find a bundle. A path, or the name of a bundle where there is
-    /// none in the current directory, is the bundle.
+    /// `run ID` is runc's form, and is used wherever runc would find a bundle. Otherwise the word is the bundle: a
+    /// path, or a name if the current directory is not a bundle.
     fn of(word: &str, making: &Making) -> Word {
         let typed = Path::new(word);
         if making.bundle.is_some() {
@@ -161,12 +162,12 @@ impl Word {
     }
 }
 
-/// An id for a bundle that is run by its path.
+/// An id for a bundle that the user runs by its path.
 fn made_up_id(bundle: &Path) -> String {
     let name = std::path::absolute(bundle).unwrap_or_default();
     let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-.".contains(*c)).collect();
-    // a leading dot is for what is not a container
+    // Names with a leading dot are not containers.
     let plain = Some(plain.trim_start_matches('.')).filter(|plain| !plain.is_empty()).unwrap_or("bundle");
     format!("{plain}-{}", std::process::id())
 }

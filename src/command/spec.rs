@@ -1,4 +1,4 @@
-//! `spec`: a config.json to begin with.
+//! `spec`: writes a new config.json.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! `state`: what a container is and does, as runtime.md has it.
+//! `state`: prints the state of a container, in the form of runtime.md.
 
 use anyhow::Result;
 use libcontainer::container::{Container, Status};
@@ -19,7 +19,7 @@ pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     print(&text)
 }
 
-/// The object that `state` and `list` print; the owner is nobody's business in the first.
+/// The object that `state` and `list` print. `state` leaves the owner empty.
 pub fn document(container: &Container, status: Status, owner: String) -> Value {
     let record = container.record();
     let mut state = json!({

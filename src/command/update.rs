@@ -1,4 +1,4 @@
-//! `update`: other limits for a container, by flags or by a resources object.
+//! `update`: sets other limits for a container, by flags or by a resources object.
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::cgroup::{Change, undone};
@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use super::Session;
 use crate::cli;
 
-/// Where a limit was asked for: mistakes are told by it.
+/// Where the limits come from. Messages name it.
 enum Source {
-    /// Properties, and the flags they were set by.
+    /// The properties, and the flags that set them.
     Flags(Vec<(&'static str, &'static str)>),
     /// `--resources`.
     Object,
@@ -40,7 +40,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
         .for_each(|warning| session.log.warning(&format!("{}: {}", source.named(&warning.at), warning.said)));
     let cgroup = container.cgroup().with_controllers(&host.cgroups);
     if cgroup.unit().is_some() {
-        // a reload of systemd may have changed them since
+        // A reload of systemd may have changed them since.
         writes.extend(kept.into_iter().filter(|write| REWRITTEN.contains(&write.file.as_str())));
     }
     if cgroup.paths().is_empty() && (!writes.is_empty() || devices.is_some()) {
@@ -59,7 +59,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     Ok(container.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))?)
 }
 
-/// What is in force from now on.
+/// Records the resources in force.
 fn record(container: &mut Container, args: &cli::Update, resources: Value) {
     let record = container.record_mut();
     record.resources_in_force = Some(resources);
@@ -73,13 +73,13 @@ fn record(container: &mut Container, args: &cli::Update, resources: Value) {
     }
 }
 
-/// A flag with nothing behind it asks for nothing.
+/// A flag with an empty value asks for nothing.
 fn given(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|text| !text.is_empty())
 }
 
-/// Lines for the container's group in resctrl, which it must have from its beginning: who is in none cannot be moved by
-/// one process at a time.
+/// The lines for the container's group in resctrl. The container must have a group from its creation on: its processes
+/// cannot be moved there later all at once.
 fn schemata(args: &cli::Update, container: &Container) -> Result<Vec<Schema>> {
     let (l3_cache, bandwidth) = (given(&args.l3_cache_schema), given(&args.mem_bw_schema));
     if l3_cache.is_none() && bandwidth.is_none() {
@@ -95,7 +95,7 @@ fn schemata(args: &cli::Update, container: &Container) -> Result<Vec<Schema>> {
     plan::resctrl::asked_by_flags(l3_cache, bandwidth).map_err(|problem| anyhow!(problem))
 }
 
-/// What is asked, as a resources object.
+/// The request as a resources object.
 fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
     let flags = flags(args);
     let Some(path) = &args.resources else {
@@ -129,14 +129,14 @@ struct Flag<'a> {
     kind: Kind,
 }
 
-/// What a flag takes.
+/// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A number.
     Number,
     /// A number of bytes, with or without a unit; -1 is no limit.
     Bytes,
-    /// A list, as it is.
+    /// A list, unchanged.
     List,
 }
 
@@ -175,7 +175,7 @@ fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
         let (section, property) = property.split_once('.').unwrap_or_default();
         asked[section][property] = value;
     }
-    // what fits into no property
+    // A value that fits into no property.
     let text = serde_json::to_vec(&asked)?;
     let source = Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect());
     config::load_resources(&text).map_err(|faults| source.as_error(&faults))
@@ -203,7 +203,7 @@ fn bytes(text: &str) -> Option<i64> {
 }
 
 impl Source {
-    /// The flag of a property, or the property's place in the object that was given.
+    /// The flag that set a property, or the property's place in the resources object.
     fn named(&self, at: &At) -> String {
         let place = at.as_str().strip_prefix("linux.resources").unwrap_or_default().trim_start_matches('.');
         let flags = match self {
@@ -213,7 +213,7 @@ impl Source {
         };
         let section = place.split('.').next().unwrap_or_default();
         let exact = flags.iter().find(|(property, _)| *property == place);
-        // a limit that follows from another one
+        // A limit that follows from another one.
         let near = || flags.iter().find(|(property, _)| property.split('.').next() == Some(section));
         exact.or_else(near).map_or_else(|| at.as_str().to_owned(), |(_, flag)| (*flag).to_owned())
     }

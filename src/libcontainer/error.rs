@@ -1,4 +1,4 @@
-//! What went wrong: one text, from the place to the kernel's word, and the kind of it as a value.
+//! The errors of the library: one text, from the place to the kernel's word, and the kind of failure as a value.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use crate::config::Faults;
 use crate::container::Status;
 use crate::wait::Stopped;
 
-/// Of the library's functions.
+/// The result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failure. Its text is whole: the place, what was tried, and why it failed. There is nothing to add from a source.
+/// A failure. Its text is complete: the place, what was tried, and why it failed. Its `source` adds nothing.
 ///
 /// ```no_run
 /// use libcontainer::Kind;
@@ -32,31 +32,31 @@ struct Inner {
     kind: Kind,
 }
 
-/// What kind of failure it is.
+/// The kind of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// There is a container of that id already.
+    /// A container with this id exists already.
     Exists,
-    /// There is no container of that id.
+    /// There is no container with this id.
     NotFound,
-    /// The container's state does not allow it.
+    /// The container's state does not allow the operation.
     State(Status),
-    /// config.json, a process object or a resources object has mistakes: all of them, each with its place.
+    /// config.json, a process object or a resources object has mistakes. This lists all of them, each with its place.
     Config(Faults),
-    /// A step on the way to the program failed in the new process.
+    /// A step of the new process failed before the program began.
     Step(FailedStep),
-    /// A hook failed, or did not end in its time.
+    /// A hook failed, or did not end in time.
     Hook,
-    /// A process was killed for want of memory: the container's limit is too low.
+    /// A process was killed for lack of memory: the container's limit is too low.
     OutOfMemory,
     /// systemd refused, or did not answer.
     Systemd,
-    /// This signal asked us to end while we waited.
+    /// This signal asked the process to end during a wait.
     Interrupted(i32),
     /// A system call failed with this errno.
     Os(i32),
-    /// None of these.
+    /// Another failure.
     Other,
 }
 
@@ -64,23 +64,23 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedStep {
-    /// The place in config.json that asked for it, or what else did.
+    /// The place in config.json that the step comes from, or another origin.
     pub property: String,
-    /// What was done, in the words of `explain`.
+    /// The action, in the words of `explain`.
     pub action: String,
-    /// Why it failed.
+    /// The kernel's errno.
     pub errno: i32,
-    /// What the kernel said beside it; mostly nothing.
+    /// Further words of the kernel. Mostly empty.
     pub said: String,
 }
 
 impl Error {
-    /// A failure of that kind.
+    /// A failure of this kind.
     pub(crate) fn of(kind: Kind, text: impl fmt::Display) -> Error {
         Error(Box::new(Inner { text: text.to_string(), kind }))
     }
 
-    /// Anything that is an error, with its sources behind it.
+    /// Any error, with the texts of its sources.
     fn whole(kind: Kind, error: &dyn std::error::Error) -> Error {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -91,12 +91,12 @@ impl Error {
         Error::of(kind, text)
     }
 
-    /// What kind of failure it is.
+    /// The kind of the failure.
     pub fn kind(&self) -> &Kind {
         &self.0.kind
     }
 
-    /// The same failure, of that kind unless it has one already.
+    /// The same failure with this kind, unless it has a kind already.
     pub(crate) fn or_kind(mut self, kind: Kind) -> Error {
         if matches!(self.0.kind, Kind::Other | Kind::Os(_)) {
             self.0.kind = kind;
@@ -104,13 +104,13 @@ impl Error {
         self
     }
 
-    /// The same failure, with `place` before it.
+    /// The same failure with `place` before its text.
     pub(crate) fn context(mut self, place: impl fmt::Display) -> Error {
         self.0.text = format!("{place}: {}", self.0.text);
         self
     }
 
-    /// The same failure, in other words.
+    /// The same failure with another text.
     pub(crate) fn reworded(mut self, text: impl fmt::Display) -> Error {
         self.0.text = text.to_string();
         self
@@ -131,7 +131,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// What an error of somebody else's is to us.
+/// Converts an error of another crate.
 macro_rules! from {
     ($($theirs:ty),* $(,)?) => { $(
         impl From<$theirs> for Error {
@@ -193,12 +193,12 @@ impl From<Faults> for Error {
     }
 }
 
-/// The place of a failure, said before it.
+/// Adds the place to a failure.
 pub(crate) trait Context<T> {
     /// `place: error`.
     fn context(self, place: impl fmt::Display) -> Result<T>;
 
-    /// The same, where the place costs something to say.
+    /// The same for a place that is costly to compute.
     fn with_context<D: fmt::Display>(self, place: impl FnOnce() -> D) -> Result<T>;
 }
 
@@ -212,7 +212,7 @@ impl<T, E: Into<Error>> Context<T> for Result<T, E> {
     }
 }
 
-/// A failure: `error!("{place}: {word}")`, or of a kind, `error!(Kind::Hook => "{place}: {word}")`.
+/// A failure: `error!("{place}: {word}")`, or with a kind: `error!(Kind::Hook => "{place}: {word}")`.
 macro_rules! error {
     ($text:literal $($rest:tt)*) => {
         $crate::error::Error::of($crate::error::Kind::Other, format_args!($text $($rest)*))
@@ -224,7 +224,7 @@ macro_rules! error {
     ($said:expr) => { $crate::error::Error::of($crate::error::Kind::Other, $said) };
 }
 
-/// Returns it.
+/// Returns such a failure.
 macro_rules! bail {
     ($($failure:tt)*) => { return Err($crate::error::error!($($failure)*)) };
 }

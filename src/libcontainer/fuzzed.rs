@@ -1,15 +1,15 @@
-//! What fuzz/ feeds with bytes: every text and packet that somebody else writes. Built for tests and for fuzzing alone. Each
-//! function may refuse the bytes, and must return.
+//! The functions that fuzz/ calls with random bytes: one for each text or packet that another program writes. Only
+//! tests and fuzzing build this file. Each function may refuse the bytes, and must return.
 
 use std::hint::black_box;
 
 use crate::container::Record;
 use crate::host::cgroups::Cgroups;
 
-/// Takes any bytes.
+/// A function that accepts any bytes.
 pub type Target = fn(&[u8]);
 
-/// All of them, by the names of their seeds in fuzz/seeds.
+/// All functions, by the names of their seeds in fuzz/seeds.
 pub const ALL: [(&str, Target); 6] = [
     ("record", record),
     ("hierarchies", hierarchies),
@@ -19,16 +19,16 @@ pub const ALL: [(&str, Target); 6] = [
     ("passwd", passwd),
 ];
 
-/// The one of that name.
+/// The function with this name.
 ///
 /// # Panics
-/// There is none.
+/// If no function has this name.
 pub fn target(name: &str) -> Target {
     let target = ALL.iter().find(|(known, _)| *known == name);
     target.unwrap_or_else(|| panic!("{name}: not a target")).1
 }
 
-/// state.json: ours, runc's, or damaged.
+/// state.json: coracle's, runc's, or a damaged one.
 fn record(bytes: &[u8]) {
     let Ok(record) = serde_json::from_slice::<Record>(bytes) else { return };
     black_box((record.bundle(), record.annotations(), record.version(), record.groups(), record.own_groups()));
@@ -45,7 +45,7 @@ fn hierarchies(bytes: &[u8]) {
     black_box(crate::host::mountinfo::views(&mounts, std::path::Path::new("/sys")));
 }
 
-/// Files of a cgroup: the same text as each of them.
+/// The files of a cgroup: the same text for each.
 fn statistics(bytes: &[u8]) {
     black_box(crate::cgroup::stats::of_text(&String::from_utf8_lossy(bytes)));
 }
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// A generator of numbers that are always the same (xorshift).
+    /// A generator that always makes the same numbers (xorshift).
     struct Numbers(u64);
 
     impl Numbers {
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Some bytes changed, left out, doubled, or taken from elsewhere in the same text.
+    /// Changes, removes, doubles or copies some bytes of a seed.
     fn changed(seed: &[u8], numbers: &mut Numbers) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..=numbers.below(4) {

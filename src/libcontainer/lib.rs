@@ -1,8 +1,9 @@
-//! An OCI container from its bundle to its cgroup: read `config` against `host`, decide a `plan`, `launch` it,
-//! let `init` become the container, and keep what remains in `container` and `cgroup`. Only `sys` is unsafe.
+//! An OCI container from its bundle to its cgroup. `config` is read and compared with `host`, `plan` decides what to
+//! do, `launch` carries it out, and `init` becomes the container. `container` and `cgroup` keep what remains. Only
+//! `sys` has unsafe code.
 //!
-//! The library never prints, never changes its caller's directory, umask or environment, and tells every failure
-//! by its place in config.json.
+//! The library never prints. It never changes its caller's directory, umask or environment. Every failure has its place
+//! in config.json.
 #![deny(unsafe_code)]
 
 mod api;
@@ -28,5 +29,5 @@ pub use api::{NOT_STARTED, exec_flags, joined, open_exec};
 pub use container::{Container, Root, Status};
 pub use error::{Error, FailedStep, Kind, Result};
 
-/// The commit that this library was built from; `unknown` in a build for tests, or of an unpacked archive.
+/// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
 pub const COMMIT: &str = env!("CORACLE_COMMIT");

@@ -1,6 +1,6 @@
-//! Every wait of the runtime process. A wait ends when a descriptor is ready, when its deadline has passed, or when one of
-//! the signals comes that ask us to end: then the wait returns an error, and all that was made is undone on the way
-//! out. The signals are held back and read from a descriptor (signalfd(2)), so that none is lost between two waits.
+//! Every wait of the runtime process. A wait ends when a descriptor is ready, when its deadline has passed, or when a
+//! signal asks the process to end. After a signal, the wait returns an error, and all changes are undone on the way
+//! out. The signals are blocked and read from a descriptor (signalfd(2)), so no signal is lost between two waits.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,16 +25,16 @@ use crate::sys::signals::is_ignored;
 const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 
 thread_local! {
-    /// The descriptor that this thread's waits listen on, if they listen.
+    /// The descriptor from which this thread's waits read signals. None if they do not read signals.
     static LISTENED: RefCell<Option<Rc<SignalFd>>> = const { RefCell::new(None) };
     /// The signal that has ended a wait.
     static HEARD: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
-/// Why a wait ended without what was waited for.
+/// Why a wait ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// A signal asks us to end.
+    /// A signal asks the process to end.
     Signal(i32),
     /// poll(2) failed.
     Errno(Errno),
@@ -54,8 +54,8 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// While this lives, the waits of this thread end when one of the signals comes. Dropped, the signals do again what they
-/// did before; a signal that no wait has read is then delivered.
+/// While this value exists, a signal ends the waits of this thread. When it is dropped, the signals have their old
+/// effect again, and a signal that no wait has read is delivered.
 #[derive(Debug)]
 pub struct Listening {
     signals: Rc<SignalFd>,
@@ -63,10 +63,10 @@ pub struct Listening {
     outer: Option<Rc<SignalFd>>,
 }
 
-/// Begins to listen. A signal that our caller ignores (nohup(1)) is ignored here too.
+/// Starts to read the signals. A signal that the caller ignores (nohup(1)) is ignored here, too.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub fn listen() -> Result<Listening, nix::errno::Errno> {
     let mut set = SigSet::empty();
     ENDING.iter().filter(|signal| !is_ignored(**signal as i32)).for_each(|signal| set.add(*signal));
@@ -78,7 +78,8 @@ pub fn listen() -> Result<Listening, nix::errno::Errno> {
 }
 
 impl Listening {
-    /// The work is done, and the process ends next: a signal that comes now must not make a success look like a failure.
+    /// Keeps the signals blocked until the process ends: the work is done, and a signal must not turn the success into
+    /// a failure.
     pub fn until_the_end(self) {
         std::mem::forget(self);
     }
@@ -88,7 +89,7 @@ impl Drop for Listening {
     fn drop(&mut self) {
         let own = LISTENED.replace(self.outer.take());
         debug_assert!(own.is_some_and(|own| Rc::ptr_eq(&own, &self.signals)), "listeners end in the reverse order");
-        // the mask is one that the kernel gave us
+        // The kernel returned this mask, so setting it cannot fail.
         let _ = self.before.thread_set_mask();
     }
 }
@@ -98,10 +99,10 @@ pub fn heard() -> Option<i32> {
     HEARD.get()
 }
 
-/// Waits until one of `fds` is ready; false when the deadline has passed first.
+/// Waits until one of `fds` is ready. Returns false if the deadline has passed first.
 ///
 /// # Errors
-/// A signal asks us to end, or poll(2) fails.
+/// A signal asks the process to end, or poll(2) fails.
 pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> Result<bool, Stopped> {
     let listened = LISTENED.with_borrow(Clone::clone);
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
@@ -114,8 +115,8 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(Stopped::Errno(errno)),
         }
-        // ORDER: what was waited for comes first. A program that has begun gets the signal that came with its beginning,
-        // and the next wait hears it otherwise
+        // ORDER: the descriptors come before the signal. If a program has begun, it gets a signal that came at the same
+        // time. Otherwise the next wait reads the signal.
         if polled[..fds.len()].iter().any(|fd| !fd.revents().is_empty()) {
             return Ok(true);
         }
@@ -126,7 +127,7 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
     }
 }
 
-/// Waits until `fd` can be read, or its other end is closed.
+/// Waits until `fd` can be read, or until its other end is closed.
 ///
 /// # Errors
 /// Those of `ready`.
@@ -134,7 +135,7 @@ pub fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, S
     ready(&[(fd, PollFlags::IN)], deadline)
 }
 
-/// Waits for that long.
+/// Waits for this time.
 ///
 /// # Errors
 /// Those of `ready`.
@@ -142,7 +143,7 @@ pub fn pause(time: Duration) -> Result<(), Stopped> {
     ready(&[], Instant::now().checked_add(time)).map(drop)
 }
 
-/// Ends the wait if a signal came before it.
+/// Returns an error if a signal has come before.
 ///
 /// # Errors
 /// Those of `ready`.
@@ -150,10 +151,10 @@ pub fn check() -> Result<(), Stopped> {
     if LISTENED.with_borrow(Option::is_none) { Ok(()) } else { pause(Duration::ZERO) }
 }
 
-/// Takes an exclusive flock(2), asking again with growing pauses; false when the deadline has passed.
+/// Takes an exclusive flock(2). It tries again after growing pauses. Returns false if the deadline has passed.
 ///
 /// # Errors
-/// A signal asks us to end, or the kernel's word.
+/// A signal asks the process to end, or the kernel's error.
 pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Stopped> {
     let mut time = Duration::from_micros(100);
     loop {
@@ -170,23 +171,24 @@ pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Stopped> {
     }
 }
 
-/// How long somebody may take who is to answer, or to write what we read.
+/// The longest wait for another process that must answer, or write what we read.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// No file that somebody names is longer: a config of 100 MB is read.
+/// The longest file that the runtime reads. A config of 100 MB is accepted.
 const MOST_BYTES: u64 = 128 << 20;
 
-/// The contents of a file that somebody names. It may be a fifo: then what is written to it within `PATIENCE`.
+/// The contents of a file that the user names. If it is a fifo: everything that is written to it within `PATIENCE`.
 ///
 /// # Errors
-/// The kernel's word, or that it is a device or too long, or that nothing has come, or a signal that asks us to end.
+/// The kernel's error; or the file is a device or too long; or nothing was written; or a signal asks the process to
+/// end.
 pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_file() {
         return until_the_end(file);
     }
-    // /dev/stdin may be a terminal
+    // /dev/stdin may be a terminal.
     if (kind.is_char_device() && !rustix::termios::isatty(&file)) || kind.is_block_device() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is a device"));
     }
@@ -198,17 +200,17 @@ pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
         }
         match file.by_ref().take(1 << 16).read_to_end(&mut text) {
             Ok(0) => return Ok(text),
-            // what has come before is in `text`
+            // The bytes from before are in `text`.
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
             _ => must_be_short(&text)?,
         }
     }
 }
 
-/// All that a file has, unless it is too long.
+/// The whole contents of a file, if it is not too long.
 ///
 /// # Errors
-/// The kernel's word, or that it is too long.
+/// The kernel's error, or the file is too long.
 pub fn until_the_end(file: impl Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
@@ -223,11 +225,11 @@ fn must_be_short(text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A stream socket connected to `path`. One whose backlog is full is asked again, `PATIENCE` long: connect(2) would wait for
-/// ever. What is sent to it later has as long.
+/// A stream socket that is connected to `path`. If its backlog is full, this tries again for at most `PATIENCE`:
+/// connect(2) itself would wait for ever. Later writes to the socket wait equally long.
 ///
 /// # Errors
-/// The kernel's error, that no process accepts, or a signal that asks us to end.
+/// The kernel's error; or no process accepts; or a signal asks the process to end.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -252,7 +254,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// A path, or a name in the abstract name space, which begins with a NUL (unix(7)).
+/// A path, or a name in the abstract name space (unix(7)). Such a name begins with a NUL.
 fn address(path: &Path) -> Result<rustix::net::SocketAddrUnix, Errno> {
     match path.as_os_str().as_encoded_bytes() {
         [0, name @ ..] => rustix::net::SocketAddrUnix::new_abstract_name(name),
@@ -260,11 +262,11 @@ fn address(path: &Path) -> Result<rustix::net::SocketAddrUnix, Errno> {
     }
 }
 
-/// The signal that is there to be read; None when somebody else has read it.
+/// Reads the pending signal. None if another reader has taken it.
 fn taken(listened: &SignalFd) -> Option<i32> {
     let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::read(listened, &mut info) {
-        // its first field is ssi_signo
+        // The first field is ssi_signo.
         Ok(length) if length == info.len() => {
             i32::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok()
         }
@@ -282,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_with_its_descriptor_its_deadline_or_a_signal() {
-        // a signal for a thread of its own, so that the other tests do not get it
+        // The signal goes to a thread of its own, so that other tests do not get it.
         let waits = || {
             let (reader, writer) = rustix::pipe::pipe().unwrap();
             let soon = || Some(Instant::now() + Duration::from_millis(20));
@@ -294,10 +296,10 @@ mod tests {
             nix::sys::signal::raise(Signal::SIGTERM).unwrap();
             assert_eq!(readable(reader.as_fd(), None), Err(Stopped::Signal(libc::SIGTERM)));
             assert_eq!(heard(), Some(libc::SIGTERM));
-            // it is heard once: what is undone afterwards may wait
+            // One wait returns the signal. Later waits, which undo changes, can wait again.
             rustix::io::write(&writer, b"x").unwrap();
             assert!(readable(reader.as_fd(), None).unwrap());
-            // a signal that comes together with what is waited for is heard by the next wait
+            // If the signal and the descriptor come together, the next wait returns the signal.
             nix::sys::signal::raise(Signal::SIGINT).unwrap();
             assert!(readable(reader.as_fd(), None).unwrap());
             assert_eq!(check(), Err(Stopped::Signal(libc::SIGINT)));
@@ -329,7 +331,7 @@ mod tests {
         assert_eq!(said(&path), "it is longer than 128 MiB");
         file.set_len(100_000_000).unwrap();
         assert_eq!(contents(&path).unwrap().len(), 100_000_000);
-        // as a shell hands over what a program writes
+        // Like a shell that passes on the output of a program.
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         let here = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
         std::thread::spawn(move || {

@@ -1,41 +1,42 @@
-//! The packets between the runtime process and init: fixed size, one direction each, encoded by hand.
-//! Init uses read(2) and write(2) only, which hardly any seccomp profile forbids.
+//! The packets between the runtime process and init: one size, one type for each direction, encoded by hand. Init uses
+//! only read(2) and write(2) for them: few seccomp profiles deny these calls.
 
 use rustix::io::Errno;
 
-/// Bytes in a packet from init.
+/// The size of a packet from init, in bytes.
 pub const UP_SIZE: usize = 256;
-/// Bytes of the kernel's own words that fit in a failure.
+/// The most bytes of the kernel's own words in a failure.
 pub const WORDS_SIZE: usize = 200;
 
-/// A favour init cannot do for itself: it sends one and waits for one `Down`.
+/// Something that init cannot do itself. It sends the request, and waits for the runtime's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Write uid_map and gid_map.
     IdMaps,
     /// Write timens_offsets.
     TimeOffsets,
-    /// Be in the container's cgroup, where it is not yet: systemd takes it there, or neither clone3 nor it itself could.
+    /// Move init into the container's cgroup, if it is not there yet. Sometimes neither clone3(2) nor init itself can
+    /// do it, and systemd must.
     Cgroup,
-    /// Set the resource limits, where init could not: the runtime may raise one where init, in a user namespace, may not
-    /// (prlimit(2)).
+    /// Set the resource limits that init cannot set: the runtime may raise a limit where init, in a user namespace, may
+    /// not (prlimit(2)).
     Limits,
     /// Set the scheduler of a process that has given up its rights.
     Scheduler,
     /// Run hooks in the runtime's namespaces.
     Hooks(HookPoint),
-    /// Give the seccomp listener to its agent. It rides along.
+    /// Send the seccomp listener to its agent. The packet carries the listener.
     SeccompListener,
-    /// Move the network devices here.
+    /// Move the network devices into the container.
     NetDevices,
-    /// Send the tree that is to be mounted, by the slot of its source. The answer carries it.
+    /// Send the tree to mount, by the slot of its source. The answer carries it.
     Tree(u32),
-    /// Have the ids of a mount, which rides along, go through the maps of the user namespace in this slot. Init may have no
-    /// power over that one (mount_setattr(2)).
+    /// Apply the maps of the user namespace in this slot to a mount. The packet carries the mount. Init may have no
+    /// rights over that user namespace (mount_setattr(2)).
     MapIds(u32),
-    /// Look whether this mount namespace has a whole proc or sysfs that the plan does not unmount (`--no-pivot`).
+    /// Check whether this mount namespace has a complete proc or sysfs that the plan does not unmount (`--no-pivot`).
     CheckViews,
-    /// Warn that the image has something else at the path of the default device with this number.
+    /// Warn that the image has another file at the path of the default device with this number.
     Kept(u32),
 }
 
@@ -50,54 +51,54 @@ pub enum HookPoint {
     StartContainer,
 }
 
-/// Everything that travels up, one packet each.
+/// Every message from init, one packet each.
 #[allow(clippy::large_enum_variant)] // init has no heap, and there is never more than one
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Up {
-    /// Please do this.
+    /// A request.
     Request(Request),
-    /// All is set up.
+    /// The set-up is done.
     Ready,
-    /// Step number `step` did not work.
+    /// A step failed.
     Failed(Failure),
 }
 
 /// Why a step failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Its index in the list that init runs.
+    /// The step's index in the list that init runs.
     pub step: u32,
     /// The kernel's error.
     pub errno: Errno,
-    /// More about it: the kernel's own words from an fs-context, or a hook's index and status.
+    /// More about it: the kernel's own words from a file system context, or a hook's index and status.
     pub said: Words,
 }
 
-/// A short text that needs no memory.
+/// A short text without memory from the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Words {
     length: u8,
     bytes: [u8; WORDS_SIZE],
 }
 
-/// What init says of a mount's place that is not there; the kernel's word follows it.
+/// The text for a mount point that does not exist and cannot be made. The kernel's word follows.
 pub const NO_PLACE: &str = "its place is missing, and cannot be made";
 
-/// What init says before the name of what it could not copy (`tmpcopyup`); the kernel's word follows.
+/// The text before the name of a file that init could not copy (`tmpcopyup`). The kernel's word follows.
 pub const COPYING: &str = "copy ";
-/// What init says where a file was to lie on a directory.
+/// The text for a file that would be mounted on a directory.
 pub const FILE_ON_DIRECTORY: &str = "a file on a directory";
 /// The reverse.
 pub const DIRECTORY_ON_FILE: &str = "a directory on a file";
 
-/// Everything that travels down: go on. The end of the stream says: stop.
+/// The only answer of the runtime: go on. The end of the stream means: stop.
 pub const GO: [u8; 1] = [1];
 
 impl Words {
-    /// Nothing to say.
+    /// No words.
     pub const NONE: Words = Words { length: 0, bytes: [0; WORDS_SIZE] };
 
-    /// As much of `bytes` as fits.
+    /// As many of `bytes` as fit.
     #[allow(clippy::cast_possible_truncation)] // WORDS_SIZE < 256
     pub fn of(bytes: &[u8]) -> Words {
         let mut words = Words::NONE;
@@ -107,7 +108,7 @@ impl Words {
         words
     }
 
-    /// The text; what is not UTF-8 is replaced.
+    /// The text. Bytes that are not UTF-8 are replaced.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(self.bytes())
     }
@@ -117,7 +118,7 @@ impl Words {
         &self.bytes[..usize::from(self.length)]
     }
 
-    /// True when there is nothing.
+    /// True if there is no text.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -218,7 +219,7 @@ impl Up {
         packet
     }
 
-    /// The message in a packet; None for anything that `encode` never makes.
+    /// The message in a packet. None for a packet that `encode` never makes.
     pub fn decode(packet: &[u8]) -> Option<Up> {
         if packet.len() != UP_SIZE {
             return None;
