@@ -1,5 +1,5 @@
-//! hack/pages DIR: writes what is installed beside the binary, from the same definitions that read the command line:
-//! man pages in DIR/man1, completions in DIR/bash, DIR/zsh and DIR/fish.
+//! hack/pages DIR: writes the man pages to DIR/man1, and the completions to DIR/bash, DIR/zsh and DIR/fish. They come
+//! from the same definitions that parse the command line.
 #![allow(dead_code, missing_docs)] // what only the binary needs of its own files
 
 #[path = "../src/cli/mod.rs"]
@@ -30,7 +30,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// The whole command line as one definition; the binary only ever builds the part in use.
+/// The whole command line as one definition. The binary builds only the part in use.
 fn tree() -> clap::Command {
     let verbs = cli::VERBS.iter().map(|verb| {
         let more = if verb.more.is_empty() { verb.about.to_owned() } else { verb.more.to_owned() };

@@ -1,4 +1,4 @@
-//! The command line: arguments, output and exit status. Needs no root and makes no container.
+//! The command line: arguments, output and exit status. This needs no root, and makes no container.
 #![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
 
 use std::ffi::OsStr;
@@ -31,14 +31,14 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// It went well; its output.
+/// Asserts success, and returns the output.
 #[track_caller]
 fn ok(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}{}", out(output), err(output));
     out(output)
 }
 
-/// It went wrong with that status; what it said.
+/// Asserts a failure with this status, and returns the message.
 #[track_caller]
 fn fails(output: &Output, status: i32) -> String {
     assert_eq!(output.status.code(), Some(status), "{}{}", out(output), err(output));
@@ -61,7 +61,7 @@ impl Place {
         coracle().arg("--root").arg(self.0.path()).args(words.split_whitespace()).output().unwrap()
     }
 
-    /// A container whose process is long gone, as runc writes it.
+    /// A container whose process ended long ago, with the state file of runc.
     fn container(&self, id: &str) {
         fs::create_dir(self.path(id)).unwrap();
         let state = json!({
@@ -74,7 +74,7 @@ impl Place {
     }
 }
 
-/// Every flag of every command that runc, crun or their clients know.
+/// Every flag of every command of runc, crun or their clients.
 const FLAGS: [(&str, &str); 15] = [
     (
         "create",
@@ -150,7 +150,7 @@ fn the_help_of_a_command_lists_its_flags() {
 
 #[test]
 fn every_flag_of_every_command_is_taken() {
-    // a bad id is looked at after the flags were understood, and before anything is done
+    // The id is checked after the flags are parsed, and before anything is done.
     let place = Place::new();
     let values = "bundle b config f console-socket pidfd-socket pid-file preserve-fds cwd env e user u additional-gids g \
                   process p process-label apparmor cap c cgroup format file";
@@ -211,7 +211,7 @@ fn a_flag_that_is_none_is_told() {
         ("run --image-path /x a", "flag provided but not defined: -image-path"),
         ("--nope list", "flag provided but not defined: -nope"),
         ("create -bundel /x a", "flag provided but not defined: -bundel"),
-        // global flags stand before the command
+        // Global flags come before the command.
         ("list --root /x", "flag provided but not defined: -root"),
         ("list --debug", "flag provided but not defined: -debug"),
         ("create a --bundle", "flag needs an argument: -bundle"),
@@ -244,7 +244,7 @@ fn words_that_are_no_text_are_refused_or_kept() {
     assert!(said.contains("not valid UTF-8"), "{said}");
     let said = fails(&call([strange]), 3);
     assert!(said.contains("No help topic for"), "{said}");
-    // a path may be anything
+    // A path may have any bytes.
     let place = Place::new();
     let root = place.0.path().join(strange);
     fs::create_dir(&root).unwrap();
@@ -438,7 +438,7 @@ fn a_journal_that_is_not_there_is_told_and_the_failure_all_the_same() {
         assert!(said.contains("container does not exist"), "{said}");
         assert_eq!(said.contains("--log"), !Path::new(socket).exists(), "{said}");
     }
-    // a word that is wrong is told first, wherever the log is
+    // A mistake in the command line is reported first, wherever the log is.
     let said = fails(&place.call("--log /nonexistent/log nope"), 3);
     assert!(said.contains("nope") && !said.contains("--log: open"), "{said}");
 }
@@ -547,7 +547,7 @@ fn features_says_what_there_is_in_the_words_of_the_spec() {
         assert!(features.pointer(&format!("/linux/{part}")).is_some_and(Value::is_boolean), "{part}");
     }
     assert!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"].is_string());
-    // truthful: an option that is claimed only where the feature is
+    // An option is listed only if the feature is enabled.
     let idmap = features["linux"]["mountExtensions"]["idmap"]["enabled"].as_bool().unwrap();
     assert_eq!(options.contains(&"idmap".to_owned()), idmap);
 }

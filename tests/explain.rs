@@ -1,4 +1,4 @@
-//! `explain` as a user calls it: without root, and touching nothing.
+//! `explain` as a user calls it: without root. It changes nothing.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A bundle that anybody can read, and a copy of the program that anybody can run, elsewhere than in root's home.
+/// A bundle that any user can read, and a copy of the program that any user can run, outside of root's home directory.
 fn bundle(config: &str) -> TempDir {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().unwrap();
@@ -19,7 +19,7 @@ fn bundle(config: &str) -> TempDir {
     directory
 }
 
-/// As nobody, when we are root: what a user without any rights may do.
+/// Runs as the user nobody if this test runs as root: `explain` needs no rights.
 fn explain(bundle: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(bundle.join("program"));
     command.arg("explain").args(args).env_clear().current_dir("/");
@@ -28,7 +28,7 @@ fn explain(bundle: &Path, args: &[&str]) -> Output {
     }
     loop {
         match command.output() {
-            // another test's child, just forked, still holds our copy open for writing until it execs
+            // A child of another test still has our copy open for writing, from its fork until its exec.
             Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
             other => return other.unwrap(),
         }

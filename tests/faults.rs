@@ -1,5 +1,5 @@
-//! One broken config for each rule: what `tests/faults/NAME.json` is told is what `NAME.err` says, to the letter.
-//! UPDATE=1 rewrites them.
+//! One broken config for each rule: the messages for `tests/faults/NAME.json` are exactly those in `NAME.err`. UPDATE=1
+//! rewrites these files.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 mod cases;

@@ -1,6 +1,6 @@
-//! The order of a plan is the security property (design: "the order is the security property"). Each rule is a function
-//! named after it, with its reason. It holds for every golden plan and for plans of generated configs, and each of its
-//! mutations makes it fail. A new rule goes into the file of its subject, or into a file of its own with a line here.
+//! The order of a plan is the security property. Each rule is a function with a name and a reason. It holds for every
+//! golden plan and for plans of generated configs, and each of its mutations makes it fail. A new rule goes into the
+//! file of its subject, or into a file of its own with a line here.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 #[path = "invariants/binds.rs"]
@@ -56,7 +56,7 @@ fn every_golden_plan_keeps_the_rules() {
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
-/// A rule that nothing can break proves nothing.
+/// A rule that no mutation breaks proves nothing.
 #[test]
 fn every_mutation_breaks_its_rule() {
     let plans = golden_plans();
@@ -82,7 +82,7 @@ fn every_mutation_breaks_its_rule() {
     assert!(unseen.is_empty(), "{}", unseen.join("\n"));
 }
 
-/// What no golden plan has, no rule is tried on.
+/// A step that is in no golden plan is not checked by any rule.
 #[test]
 fn every_name_of_a_step_is_in_a_golden_plan() {
     let plans = golden_plans();

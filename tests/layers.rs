@@ -1,21 +1,22 @@
-//! Who may import whom, and who may do what (the arrows of the architecture), read from the sources themselves.
+//! Which module may import which other, and what it may use of it (the arrows of the architecture). The test reads the
+//! sources.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// For each room of the library what it may know of the others.
+/// For each top module of the library: what it may import.
 const MAY: [(&str, &[&str]); 15] = [
-    // faults, the state of a container, and the signal that ended a wait: values that a caller looks at
+    // The faults of a config, the state of a container, and the signal that ended a wait are values for callers.
     ("error", &["error", "config::Faults", "container::Status", "wait::Stopped"]),
     ("sys", &["sys"]),
-    // packets: data and nothing else
+    // Packets: only data.
     ("wire", &["wire"]),
     ("wait", &["wait", "sys"]),
     ("config", &["config"]),
     ("host", &["host", "sys"]),
-    // of sys only what a call takes as plain data, so that a plan holds what init hands on
+    // Of `sys`, only the plain data that system calls take: a plan contains what init passes on.
     (
         "plan",
         &[
@@ -30,19 +31,19 @@ const MAY: [(&str, &[&str]); 15] = [
         ],
     ),
     ("init", &["init", "plan::step", "wire", "sys"]),
-    // plan::failure has the kernel's words, said in one way everywhere
+    // plan::failure has the kernel's words, so that they are the same everywhere.
     ("cgroup", &["cgroup", "error", "host", "plan::resources", "plan::failure", "wait", "sys"]),
     ("resctrl", &["resctrl", "error", "plan::resctrl", "cgroup::put", "cgroup::word", "wait"]),
-    // whether it is paused its cgroup knows
+    // The cgroup knows whether the container is paused.
     ("container", &["container", "error", "cgroup", "wait", "sys"]),
     (
         "launch",
         &["launch", "error", "init", "plan", "config", "host", "container", "cgroup", "resctrl", "wait", "wire", "sys"],
     ),
-    // what embedders use, made of all the others
+    // The API for embedders uses all others.
     ("api", &["api", "launch", "error", "plan", "config", "host", "container", "cgroup", "wait", "sys"]),
     ("lib", &[]),
-    // feeds the others with bytes, in tests and in fuzz/
+    // It calls the others with bytes, in tests and in fuzz/.
     ("fuzzed", &["container", "host", "cgroup", "launch"]),
 ];
 
@@ -53,7 +54,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     while let Some(directory) = left.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            // what is not the library itself: its build, tests and examples
+            // These are not the library itself.
             if ["build.rs", "tests", "examples"].iter().any(|name| path == top.join("libcontainer").join(name)) {
                 continue;
             }
@@ -68,7 +69,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Without comments and without tests, which may do as they like.
+/// The text without comments and without tests: tests may import everything.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
@@ -83,7 +84,7 @@ fn is_test(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "tests.rs")
 }
 
-/// Every path that follows `crate::`, groups in braces taken apart.
+/// Every path after `crate::`. Groups in braces are expanded.
 fn imports(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (start, _) in text.match_indices("crate::") {
@@ -162,18 +163,18 @@ fn init_asks_for_no_memory() {
     no_file_has(&words, not_init, "init runs after the fork, without a heap");
 }
 
-/// A module of a room by its path in the room: `stats::v1` of `cgroup`; empty for the room's own mod.rs.
+/// The path of a module in its top module: `stats::v1` of `cgroup`. Empty for the top module's own mod.rs.
 type Module = Vec<String>;
 
-/// The modules of one room and who uses whom, by `use` and by path. What mod.rs hands on (`pub use`) belongs to the module
-/// that has it.
+/// The modules in one top module, and their dependencies, from `use` and from paths. A name that mod.rs re-exports
+/// (`pub use`) belongs to the module that defines it.
 struct Room {
     texts: BTreeMap<Module, String>,
-    /// For each module, what it hands on: the name, and where it comes from.
+    /// For each module its re-exports: the name, and the path to its definition.
     handed_on: BTreeMap<Module, Vec<(String, Vec<String>)>>,
 }
 
-/// `a::{b, c::{d, e as f}}` taken apart, each path with the name that it has here.
+/// Expands `a::{b, c::{d, e as f}}`: each path, with its local name.
 fn paths_of(tree: &str) -> Vec<Vec<String>> {
     let tree = tree.trim();
     let Some(brace) = tree.find('{') else {
@@ -200,7 +201,7 @@ fn paths_of(tree: &str) -> Vec<Vec<String>> {
     parts.flat_map(paths_of).map(|path| before.iter().cloned().chain(path).collect()).collect()
 }
 
-/// The text without its `use` statements, and their paths: whether each is public.
+/// The text without its `use` statements, and their paths with whether each is public.
 fn uses(text: &str) -> (String, Vec<(bool, Vec<String>)>) {
     let (mut rest, mut found) = (String::new(), Vec::new());
     let mut lines = text.lines();
@@ -222,7 +223,7 @@ fn uses(text: &str) -> (String, Vec<(bool, Vec<String>)>) {
     (rest, found)
 }
 
-/// Every path of two parts or more in a text without `use` statements.
+/// Every path with at least two parts in a text without `use` statements.
 fn paths_in(text: &str) -> Vec<Vec<String>> {
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let candidates = text.split(|c| !word(c)).filter(|path| path.contains("::") && !path.starts_with("::"));
@@ -249,7 +250,7 @@ impl Room {
         room
     }
 
-    /// The module in which what `path` names, as `from` says it, is defined; nothing for what is outside of the room.
+    /// The module that defines what `path` names in the module `from`. None if that is outside of the top module.
     fn resolve(&self, name: &str, from: &Module, path: &[String]) -> Option<Module> {
         let (mut at, mut rest) = (from.clone(), path);
         match path.first()?.as_str() {
@@ -277,12 +278,13 @@ impl Room {
         Some(at)
     }
 
-    /// Who uses whom.
+    /// The dependencies between the modules.
     fn arrows(&self, name: &str) -> BTreeMap<Module, BTreeSet<Module>> {
         let mut arrows = BTreeMap::new();
         for (module, text) in &self.texts {
             let (rest, statements) = uses(text);
-            // what a file hands on of its neighbours it uses; what mod.rs hands on of its files is a list of contents
+            // A file uses what it re-exports of its neighbours. In mod.rs, re-exports of its own files are a list of
+            // contents.
             let own = |path: &[String]| path[0] != "super" && path[0] != "crate";
             let private = statements.into_iter().filter(|(public, path)| !public || !own(path)).map(|(_, path)| path);
             let used = private.chain(paths_in(&rest)).filter_map(|path| self.resolve(name, module, &path));
@@ -292,7 +294,7 @@ impl Room {
     }
 }
 
-/// A way along the arrows that comes back to where it began.
+/// A path along the arrows that returns to its start.
 fn circle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<&Module>> {
     fn walk<'a>(
         arrows: &'a BTreeMap<Module, BTreeSet<Module>>,
@@ -320,7 +322,7 @@ fn circle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<&Module>> {
     arrows.keys().any(|module| walk(arrows, module, &mut way, &mut done)).then_some(way)
 }
 
-/// Rooms in which files still use each other in a circle.
+/// Top modules whose files still depend on each other in a circle.
 const NOT_YET: [&str; 3] = ["cgroup", "container", "init"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! Golden plans: what every `tests/plan/NAME.json` becomes is what `NAME.plan` says, to the letter. These files are
-//! what coracle does, so a change in one of them is read like code. UPDATE=1 rewrites them.
+//! Golden plans: the plan of every `tests/plan/NAME.json` is exactly the text of `NAME.plan`. These files are what
+//! coracle does, so review a change in them like code. UPDATE=1 rewrites them.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 mod cases;
@@ -24,7 +24,7 @@ fn the_example_is_case_0() {
 fn the_same_config_is_the_same_plan_every_time() {
     for case in cases::all("plan") {
         let first = case.told().unwrap();
-        // maps of the config have another order in every read
+        // The maps of a config have another order each time it is read.
         assert!((0..8).all(|_| case.told().unwrap() == first), "{}", case.path.display());
     }
 }

@@ -1,5 +1,5 @@
-//! The pages that speak of the code: docs/spec.md and docs/security.md name the tests that prove them, docs/kernel.md the
-//! kernels that the sources ask for.
+//! Checks the pages that refer to the code: docs/spec.md and docs/security.md name the tests for each property, and
+//! docs/kernel.md names the kernel versions in the sources.
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
 use std::fs;
@@ -32,7 +32,7 @@ fn proofs(page: &str) -> Vec<String> {
     cells
 }
 
-/// What a cell names and is not there.
+/// The names in a cell that do not exist.
 fn not_there(proofs: &str) -> Vec<String> {
     let programs = fs::read_to_string("hack/runtime-tools/programs").unwrap();
     let (mut file, mut kind, mut missing) = (String::new(), "", Vec::new());
@@ -65,7 +65,7 @@ fn has_test(file: &str, name: &str) -> bool {
     fs::read_to_string(format!("integration/{file}")).is_ok_and(|text| text.contains(&format!("fn {name}(")))
 }
 
-/// All `KERNEL(version)` in the sources, with their files as docs/kernel.md names them.
+/// All `KERNEL(version)` tags in the sources, with the file names of docs/kernel.md.
 fn kernel_tags(directory: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -102,7 +102,7 @@ fn every_kernel_tag_has_its_row_and_every_row_its_tag() {
     assert!(missing.is_empty() && stale.is_empty(), "docs/kernel.md lacks {missing:?} and has without a tag {stale:?}");
 }
 
-/// Each tag is tried without its call, or it is said why not.
+/// For each tag, a test hides the system call once, or the table says why not.
 #[test]
 fn every_kernel_tag_is_hidden_once() {
     let table = fs::read_to_string("integration/old_kernels.rs").unwrap();

@@ -1,4 +1,4 @@
-//! Any words as a command line, one in each line: understood or refused.
+//! Any words as a command line, one on each line. It must be parsed or refused.
 #![no_main]
 #![allow(dead_code)] // what the program does with them is not here
 

@@ -1,4 +1,4 @@
-//! Seeds and meaning: `netlink` in src/libcontainer/fuzzed.rs.
+//! The seeds and the function are `netlink` in src/libcontainer/fuzzed.rs.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| libcontainer::fuzzed::target("netlink")(bytes));

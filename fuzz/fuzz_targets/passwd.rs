@@ -1,4 +1,4 @@
-//! Seeds and meaning: `passwd` in src/libcontainer/fuzzed.rs.
+//! The seeds and the function are `passwd` in src/libcontainer/fuzzed.rs.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| libcontainer::fuzzed::target("passwd")(bytes));

@@ -1,5 +1,5 @@
-//! Any bytes as config.json: load and plan may only say what is wrong with them. The same bytes as a process object and as
-//! a resources object, and, where they make a config, its process as a further one.
+//! Any bytes as config.json: loading and planning must return faults or succeed. The same bytes are also read as a
+//! process object and as a resources object. If they are a config, its process is also planned as a further process.
 #![no_main]
 
 use std::hint::black_box;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 #[path = "../../tests/cases/mod.rs"]
 mod cases;
 
-/// Hosts and command lines, in the words of tests/*/*.host: root with version 2 and all labels; root with version 1; an ordinary
-/// user; root in a user namespace; a further process.
+/// Hosts and command lines, in the format of tests/*/*.host: root with version 2 and all labels; root with version 1;
+/// an ordinary user; root in a user namespace; a further process.
 static HOSTS: LazyLock<[Value; 6]> = LazyLock::new(|| {
     let all = json!(["pid", "network", "ipc", "uts", "mount", "cgroup", "user", "time"]);
     [
@@ -40,7 +40,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         if host.get("exec").is_some() && config.spec.process().is_none() {
             continue;
         }
-        // as `explain` has it, and as mistakes are told
+        // The plan as `explain` prints it, or the messages for its mistakes.
         black_box(match cases::plan_of(&config, host) {
             Ok(plan) => plan.to_string(),
             Err(faults) => faults.to_string(),

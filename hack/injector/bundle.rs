@@ -1,4 +1,4 @@
-//! The bundles: one root with the program that prints what it was given, and a config.json for each.
+//! The bundles: one root file system with a program that prints its environment, and a config.json for each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// All of them: one with all kinds of limits, masks, devices, users, and hooks; that without noNewPrivileges, which loads its
-/// filter earlier; the stock one; and one with a user namespace, whose `exec` needs a bridge.
+/// All bundles: `rich` has all kinds of limits, masks, devices, users and hooks. `nonnp` is the same without
+/// noNewPrivileges, and loads its filter earlier. `plain` is the stock config. `userns` has a user namespace, so its
+/// `exec` needs a bridge.
 pub const BUNDLES: [&str; 4] = ["rich", "nonnp", "plain", "userns"];
 
 /// What the program does after it has printed.
@@ -27,12 +28,12 @@ impl Then {
     }
 }
 
-/// Where the bundle is.
+/// The path of the bundle.
 pub fn path(work: &Path, bundle: &str, then: Then) -> PathBuf {
     work.join(format!("{bundle}{}", then.suffix()))
 }
 
-/// Makes the root and all bundles below `work`.
+/// Makes the root file system and all bundles below `work`.
 pub fn make(work: &Path, runtime: &Path, cgroup: &str) -> Result<()> {
     let root = work.join("rootfs");
     for directory in ["bin", "proc", "sys", "dev", "tmp", "etc", "run"] {
@@ -95,7 +96,7 @@ fn config(mut config: Value, bundle: &str, work: &Path) -> Value {
     config
 }
 
-/// `overlay` wins; objects are merged, all else is replaced.
+/// Merges objects. For other values, the one of `overlay` counts.
 fn merge(base: &mut Value, overlay: Value) {
     match (base, overlay) {
         (Value::Object(base), Value::Object(overlay)) => {

@@ -1,4 +1,4 @@
-//! One case: a fault at one call, and everything that must hold afterwards.
+//! One case: a fault at one system call, and everything that must hold afterwards.
 
 use std::collections::BTreeMap;
 
@@ -18,11 +18,11 @@ pub enum Role {
     Hook,
 }
 
-/// All, by name.
+/// All roles, by name.
 pub const ROLES: [(&str, Role); 4] =
     [("runtime", Role::Runtime), ("bridge", Role::Bridge), ("init", Role::Init), ("hook", Role::Hook)];
 
-/// An operation on a bundle, untouched: its calls, and what comes of it.
+/// An operation on a bundle without a fault: its calls and its result.
 pub struct Untouched {
     pub operation: Operation,
     pub bundle: String,
@@ -30,7 +30,7 @@ pub struct Untouched {
     outcome: Vec<String>,
 }
 
-/// How a case went.
+/// The result of a case.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// `failed`, `succeeded`, `killed` or `not reached`.
@@ -46,7 +46,7 @@ impl Verdict {
     }
 }
 
-/// Notes all calls of `operation`; twice, as a difference between the two would be one between any two.
+/// Records all calls of `operation`. It runs twice: if the two results differ, later differences would mean nothing.
 pub fn untouched(place: &Place, operation: Operation, bundle: &str) -> Result<Untouched> {
     let mut outcomes = Vec::new();
     let mut calls = Vec::new();
@@ -77,20 +77,20 @@ fn perform(place: &Place, operation: Operation, bundle: &str, aim: Aim) -> Resul
     place.trace(&operation.arguments(&place.id, &bundle), waiting, aim, operation.out())
 }
 
-/// Always successful, as their man pages have it: nothing checks them, and nothing can. brk(2) of the kernel returns where
-/// the break is, and no error.
+/// These calls always succeed, by their man pages. Programs do not check them, and cannot. brk(2) of the kernel returns
+/// the break, not an error.
 pub const NEVER_FAIL: [&str; 10] =
     ["brk", "exit_group", "getegid", "geteuid", "getgid", "getpid", "getppid", "gettid", "getuid", "umask"];
 
-/// What std makes of an error that the kernel never gives there: it ends the process. The socket by which a new process says
-/// that its exec has failed, keys of hash tables, and the closing of a directory.
+/// std ends the process for an error that the kernel never returns in these places: the socket on which a new process
+/// reports that its exec failed, the keys of hash tables, and the closing of a directory.
 const STD_ENDS: [(&str, &str); 3] = [
     ("recvfrom", "the CLOEXEC pipe failed"),
     ("getrandom", "failed to generate random data"),
     ("close", "unexpected error during closedir"),
 ];
 
-/// Which process makes each call. Calls that the C library and std make before main are left out.
+/// The role of the process that makes each call. Calls of the C library and of std before main are left out.
 fn by_role(operation: Operation, report: Report) -> Vec<(Role, Seen)> {
     let births = &report.births;
     let is_bridge = |n: usize| births.contains(&Birth::Beside(n));
@@ -102,7 +102,7 @@ fn by_role(operation: Operation, report: Report) -> Vec<(Role, Seen)> {
         _ if Some(n) == first && operation != Operation::Start && operation != Operation::Delete => Role::Init,
         Birth::Of(_) | Birth::Spawned => Role::Hook,
     };
-    // std's start ends with its handlers for SIGSEGV and SIGBUS
+    // The start of std ends when it sets its handlers for SIGSEGV and SIGBUS.
     let sigbus = 7;
     let runtime = report.calls.iter().filter(|seen| seen.call.birth == 0).take(60);
     let start = runtime.enumerate().filter(|(_, seen)| seen.call.name == "rt_sigaction" && seen.first == sigbus).last();
@@ -126,7 +126,7 @@ pub fn judge(place: &Place, untouched: &Untouched, call: &Call, fault: Fault) ->
     let operation = untouched.operation;
     let prepared = operation.prepare(place, &untouched.bundle);
     if prepared.is_err() {
-        // the last case may have left something that shows only now
+        // The last case may have left something that shows only now.
         place.clear()?;
         operation.prepare(place, &untouched.bundle)?;
     }
@@ -154,7 +154,7 @@ pub fn judge(place: &Place, untouched: &Untouched, call: &Call, fault: Fault) ->
     Ok(verdict)
 }
 
-/// Whatever was: `delete --force` works, and nothing is left.
+/// In every case, `delete --force` works, and nothing is left.
 fn all_is_cleared(place: &Place, verdict: &mut Verdict) -> Result<()> {
     let deleted = place.ask(&["delete", "--force", &place.id])?;
     reap();
@@ -171,15 +171,16 @@ fn all_is_cleared(place: &Place, verdict: &mut Verdict) -> Result<()> {
     Ok(())
 }
 
-/// Whether init makes the call that failed after create has ended: the read(2) of one byte from the exec fifo. Its number varies.
+/// Whether init makes the failed call after create has ended: the read(2) of one byte from the exec fifo. Its number
+/// varies.
 fn waits_for_start(untouched: &Untouched, hit: &str) -> bool {
     let mut arguments = hit.trim_end_matches(')').split(", ");
     untouched.operation == Operation::Create && hit.starts_with("read(") && arguments.nth(2) == Some("1")
 }
 
-/// It may succeed, when that is true.
+/// The command may succeed, but only if it has really done its work.
 fn after_success(place: &Place, untouched: &Untouched, ran: &Ran, fault: Fault, verdict: &mut Verdict) -> Result<()> {
-    // init can be killed after it has said that it is ready: that is seen in the container's status
+    // init can be killed after it has reported that it is ready. The container's status shows this.
     if fault == Fault::Kill
         && matches!(untouched.operation, Operation::Create | Operation::RunDetached | Operation::Start)
     {
@@ -189,12 +190,12 @@ fn after_success(place: &Place, untouched: &Untouched, ran: &Ran, fault: Fault, 
         return Ok(());
     }
     match untouched.operation.outcome(place, ran) {
-        // the container was created, and its init has ended since
+        // The container was created, and its init has ended since.
         Err(_) if waits_for_start(untouched, &verdict.hit) && has_status(place, "stopped").is_ok() => {}
         Err(error) => verdict.finds("wrong success", format!("{error:#}; it said {:?}", ran.err.trim())),
         Ok(outcome) => {
             let differences = difference(&untouched.outcome, &outcome);
-            // as runc: what cannot be read is left out of the list, with a warning
+            // As with runc: a container that cannot be read is left out of the list, with a warning.
             let warned = untouched.operation == Operation::List && ran.err.contains("load container");
             if !differences.is_empty() && !warned {
                 verdict.finds("wrong success", differences);
@@ -203,7 +204,7 @@ fn after_success(place: &Place, untouched: &Untouched, ran: &Ran, fault: Fault, 
     }
     if matches!(untouched.operation, Operation::Run | Operation::Delete) {
         let left = place.left()?;
-        // the exit status is the program's, and a message reports the removal that failed
+        // The exit status is the program's, and a message reports the failed removal.
         let told = untouched.operation == Operation::Run && !ran.err.trim().is_empty();
         if !left.is_empty() && !told {
             verdict.finds("left after success", format!("{}; it said {:?}", left.join(", "), ran.err.trim()));
@@ -212,9 +213,9 @@ fn after_success(place: &Place, untouched: &Untouched, ran: &Ran, fault: Fault, 
     Ok(())
 }
 
-/// One message; nothing of a container that was not made; no more than before of one that was.
+/// Exactly one message. Nothing is left of a container that was not made, and an existing one has no more than before.
 fn after_failure(place: &Place, operation: Operation, report: &Report, ran: &Ran, verdict: &mut Verdict) -> Result<()> {
-    // what was killed at the deadline undoes and says nothing
+    // A command that was killed at the deadline cannot undo or report anything.
     if ran.hung.is_some() {
         return Ok(());
     }
@@ -222,7 +223,7 @@ fn after_failure(place: &Place, operation: Operation, report: &Report, ran: &Ran
     if STD_ENDS.iter().any(std_ends) {
         return Ok(());
     }
-    // this looks like a program that is killed at once: the two cannot be distinguished
+    // This looks like a program that is killed at once: the two cannot be distinguished.
     if ran.code == 137 && verdict.hit.starts_with("execve(") {
         return Ok(());
     }
@@ -251,7 +252,7 @@ fn after_failure(place: &Place, operation: Operation, report: &Report, ran: &Ran
     Ok(())
 }
 
-/// After an `exec` that failed, the container runs, and nothing else does.
+/// After an `exec` that failed, the container runs, and no other process does.
 fn still_runs(place: &Place, ran: &Ran, verdict: &mut Verdict) -> Result<()> {
     match place.state()? {
         Err(state) => verdict.finds("state fails", state.told()),
@@ -276,14 +277,14 @@ fn still_runs(place: &Place, ran: &Ran, verdict: &mut Verdict) -> Result<()> {
     Ok(())
 }
 
-/// Processes beside the container's first.
+/// All processes except the container's first.
 fn others(place: &Place) -> Vec<String> {
     let first = place.state().ok().and_then(Result::ok).and_then(|state| i32::try_from(state["pid"].as_i64()?).ok());
     let others = crate::watch::processes().into_iter().filter(|&pid| Some(pid) != first);
     others.map(crate::watch::description).collect()
 }
 
-/// The runtime was killed: whatever is there can be found, and used as what it says it is.
+/// After the runtime was killed: a container that is left can be found, and works in the state that it reports.
 fn after_kill(place: &Place, operation: Operation, verdict: &mut Verdict) -> Result<()> {
     reap();
     let listed = place.ask(&["list"])?;
@@ -313,8 +314,8 @@ fn after_kill(place: &Place, operation: Operation, verdict: &mut Verdict) -> Res
             };
             if let Some(arguments) = works {
                 let after = place.ask(&arguments)?;
-                // the killed start may have given its word before; what the killed create leaves ends with it, at the latest
-                // while start asks
+                // The killed start may have written to the fifo before. What the killed create leaves ends with it, at
+                // the latest while start waits.
                 let ends = ["already running", "has stopped", "was killed before its program began"];
                 let went_on = arguments[0] == "start" && ends.iter().any(|word| after.err.contains(word));
                 if (after.code != 0 && !went_on) || after.hung.is_some() {
@@ -327,7 +328,7 @@ fn after_kill(place: &Place, operation: Operation, verdict: &mut Verdict) -> Res
     Ok(())
 }
 
-/// Lines that only one side has: a few.
+/// Some lines that only one side has.
 fn difference(one: &[String], other: &[String]) -> String {
     let mut counts: BTreeMap<&String, i32> = BTreeMap::new();
     for line in one {

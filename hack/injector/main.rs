@@ -1,6 +1,6 @@
-//! hack/faults: every system call that the runtime, init and the bridge make fails once with each error, and is once the
-//! last. Whatever comes of it: one message, nothing left, nothing that waits for ever, and no container that is less than
-//! what was asked for.
+//! hack/faults: every system call of the runtime, init and the bridge fails once with each error, and the process is
+//! killed once at each. In every case: one message, nothing left, no process that waits for ever, and no container with
+//! less protection than requested.
 
 mod bundle;
 mod judge;
@@ -25,7 +25,7 @@ use operation::{OPERATIONS, Operation};
 use place::Place;
 use trace::{Call, Fault};
 
-/// What calls are made to return, and the ways to be killed.
+/// The errors that calls return, and the ways to kill a process.
 const FAULTS: [(&str, Fault); 11] = [
     ("EIO", Fault::Errno(Errno::EIO as i32)),
     ("SIGKILL", Fault::Kill),
@@ -40,7 +40,7 @@ const FAULTS: [(&str, Fault); 11] = [
     ("SIGKILL-runtime", Fault::KillRuntime),
 ];
 
-/// One case in so many is in the short selection.
+/// The short selection has one case of this many.
 const SHORT: u64 = 30;
 
 const USAGE: &str = "usage: hack/faults [--short] [--every] [--count] [--operation OP] [--bundle B] [--role runtime|init|bridge|hook] [--call NAME#N]
@@ -49,7 +49,7 @@ const USAGE: &str = "usage: hack/faults [--short] [--every] [--count] [--operati
   done again, so that a run can be broken off. RUNTIME names another binary. --every tries each call with each error, which takes
   hours; without it, cases that must end alike are tried once. --count prints the numbers and runs nothing.";
 
-/// What was selected. An empty list is everything.
+/// The selected cases. An empty list means all.
 #[derive(Clone, Debug, Default)]
 struct Options {
     short: bool,
@@ -81,7 +81,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Stops, so that it can be traced, and becomes the command. A descriptor is left open, as by a careless engine.
+/// Stops, so that the process can be traced, and then becomes the command. A descriptor stays open, as with a careless
+/// engine.
 fn hold(command: &[String]) -> Result<bool> {
     let leaked = nix::unistd::dup(File::open("/")?)?;
     std::mem::forget(leaked);
@@ -132,7 +133,7 @@ fn chosen(list: &[String], name: &str) -> bool {
     list.is_empty() || list.iter().any(|one| one == name)
 }
 
-/// Shares the cases among workers, each in pid and mount namespaces of its own, and tells what they find.
+/// Shares the cases among workers, each in pid and mount namespaces of its own. Prints their findings.
 fn drive(arguments: &[String]) -> Result<bool> {
     let options = options(arguments)?;
     let set = |name: &str| std::env::var(name).with_context(|| format!("{name}: not set; hack/faults does it"));
@@ -185,7 +186,7 @@ fn drive(arguments: &[String]) -> Result<bool> {
     Ok(counts.findings == 0)
 }
 
-/// What the workers have said.
+/// The messages of the workers.
 #[derive(Default)]
 struct Counts {
     cases: usize,
@@ -231,11 +232,11 @@ impl Counts {
     }
 }
 
-/// The first process of a pid namespace: makes a place, and tries its share.
+/// The first process of a pid namespace. It makes a directory, and tries its share.
 fn worker(arguments: &[String]) -> Result<()> {
     let [job, work, runtime, rest @ ..] = arguments else { bail!("{USAGE}") };
     let (job, options) = (job.parse::<usize>()?, options(rest)?);
-    // processes of other tests come and go in other pid namespaces; containers' names must differ all the same
+    // Processes of other tests are in other pid namespaces. The names of containers must differ all the same.
     let name = Path::new(work).parent().and_then(|parent| parent.extension()).unwrap_or_default();
     let id = format!("faults-{}-{job}", name.to_string_lossy());
     let place = Place::new(Path::new(work), Path::new(runtime), &id)?;
@@ -277,7 +278,7 @@ fn sweep(
                 && (chosen(&options.calls, &call) || options.calls.contains(&seen.call.name))
                 && chosen(&options.errnos, errno)
                 && !(matches!(fault, Fault::Errno(_)) && judge::NEVER_FAIL.contains(&seen.call.name.as_str()))
-                // who kills the runtime at the runtime's own call is SIGKILL
+                // At the runtime's own calls, SIGKILL to the caller is the same case.
                 && (fault != Fault::KillRuntime || *role != Role::Runtime)
                 && (!options.short || number % SHORT == 0)
                 && (options.every || !options.calls.is_empty() || !tried.contains(&sites[n]) && differs(&sites, n, fault))
@@ -302,7 +303,7 @@ fn sweep(
     Ok(())
 }
 
-/// Calls that wait for another process: only these are interrupted, or answer that they would block.
+/// Calls that wait for another process. Only these are interrupted, or return that they would block.
 const WAIT: [&str; 19] = [
     "accept4",
     "clock_nanosleep",
@@ -325,20 +326,20 @@ const WAIT: [&str; 19] = [
     "write",
 ];
 
-/// A place in the code: the operation and bundle whose errors are handled by it, the process, the call, and its callers.
+/// A place in the code: the operation and bundle whose errors it handles, the process, the call, and its callers.
 type Site = (&'static str, Operation, Role, String, u64);
 
-/// The places of all calls. `run`, `run -d` and `create` make a container by the same code; all bundles but the one with a user
-/// namespace differ in what they ask of it.
+/// The places of all calls. `run`, `run -d` and `create` make a container with the same code. All bundles without a
+/// user namespace share their places.
 fn sites(untouched: &Untouched) -> Vec<Site> {
     let operation = if untouched.operation.makes() { Operation::Run } else { untouched.operation };
     let bundle = if untouched.bundle == "userns" { "userns" } else { "" };
     untouched.calls.iter().map(|(role, seen)| (bundle, operation, *role, seen.call.name.clone(), seen.site)).collect()
 }
 
-/// Whether the fault can end otherwise than one that is tried. EIO meets each call of a place. The other errors that the code
-/// tells apart, and SIGKILL, meet the first and the last; EINTR and EAGAIN only calls that wait. The code does not know EMFILE,
-/// ENOMEM and ENOSPC: to it they are EIO.
+/// Whether the fault can have another result than one that is tried. EIO is tried at each call of a place. SIGKILL, and
+/// the errors that the code distinguishes, are tried at the first and the last call. EINTR and EAGAIN are tried only at
+/// calls that wait. The code does not distinguish EMFILE, ENOMEM and ENOSPC from EIO.
 fn differs(sites: &[Site], n: usize, fault: Fault) -> bool {
     let same = || sites.iter().enumerate().filter(|(_, site)| **site == sites[n]).map(|(n, _)| n);
     let ends = || same().next() == Some(n) || same().next_back() == Some(n);
@@ -353,7 +354,7 @@ fn differs(sites: &[Site], n: usize, fault: Fault) -> bool {
     }
 }
 
-/// As `--call` takes it; what belongs to a further process of the same role has its number.
+/// The form of `--call`. A call of a further process of the same role has that process's number, too.
 fn written(call: &Call) -> String {
     match call.birth {
         0 | 1 => format!("{}#{}", call.name, call.nth),
@@ -361,7 +362,7 @@ fn written(call: &Call) -> String {
     }
 }
 
-/// A number that is always the same for the same text (FNV-1a): which cases are selected does not change with other cases.
+/// A number that is always the same for the same text (FNV-1a). So the selection does not change with other cases.
 fn number(text: &str) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325_u64;
     let hash = text.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));

@@ -1,4 +1,4 @@
-//! The operations: what must be there before, the command, and how it looks when it went well.
+//! The operations: what each needs before, its command, and its result when it succeeds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +28,7 @@ pub enum Operation {
     List,
 }
 
-/// All, by name.
+/// All operations, by name.
 pub const OPERATIONS: [(&str, Operation); 13] = [
     ("run", Operation::Run),
     ("run-d", Operation::RunDetached),
@@ -46,12 +46,12 @@ pub const OPERATIONS: [(&str, Operation); 13] = [
 ];
 
 impl Operation {
-    /// It makes a container, and undoes what it has made where it fails.
+    /// True if it makes a container. If it fails, it removes all that it has made.
     pub fn makes(self) -> bool {
         matches!(self, Operation::Run | Operation::RunDetached | Operation::Create)
     }
 
-    /// Makes what the operation needs: nothing, a created container, a running or a paused one.
+    /// Makes what the operation needs: nothing, or a container that is created, running or paused.
     pub fn prepare(self, place: &Place, bundle: &str) -> Result<()> {
         if self.makes() {
             return Ok(());
@@ -91,7 +91,7 @@ impl Operation {
         if self == Operation::Run { Then::Ends } else { Then::Stays }
     }
 
-    /// Where the command's own output goes: `start` has none, and what the container prints must stay.
+    /// The file for the command's own output. `start` has none, and the container's output must stay.
     pub fn out(self) -> &'static str {
         match self {
             Operation::Exec => "exec",
@@ -100,7 +100,8 @@ impl Operation {
         }
     }
 
-    /// After the command has ended well: what of it can be compared with the untouched one. An error is a finding.
+    /// The values to compare with the operation without a fault, after the command has succeeded. An error is a
+    /// finding.
     pub fn outcome(self, place: &Place, ran: &Ran) -> Result<Vec<String>> {
         match self {
             Operation::Run => Ok(fingerprint(&printed(place)?)),
@@ -114,7 +115,7 @@ impl Operation {
             }
             Operation::Create => {
                 has_status(place, "created")?;
-                // its output goes on where create's went
+                // Its output goes to the same file as that of create.
                 expect(&place.ask(&["start", &place.id])?, "start")?;
                 Ok(fingerprint(&printed(place)?))
             }
@@ -124,19 +125,19 @@ impl Operation {
             Operation::Update => Ok(limits(place)),
             Operation::Delete => Ok(Vec::new()),
             Operation::State | Operation::Ps => Ok(ran.out.lines().map(without_numbers).collect()),
-            // an owner whose name cannot be read is shown by its number, as runc does
+            // An owner whose name cannot be read is shown as a number, as with runc.
             Operation::List => Ok(ran.out.lines().map(|line| without_numbers(line).replace(" #N", " root")).collect()),
         }
     }
 }
 
-/// It went well.
+/// Fails unless the command has succeeded.
 pub fn expect(ran: &Ran, what: &str) -> Result<()> {
     ensure!(ran.code == 0 && ran.hung.is_none(), "{what} fails: {}", ran.told());
     Ok(())
 }
 
-/// The container has that status, if not at once.
+/// Fails unless the container gets this status within three seconds.
 pub fn has_status(place: &Place, status: &str) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(3);
     loop {
@@ -153,7 +154,7 @@ pub fn has_status(place: &Place, status: &str) -> Result<()> {
     }
 }
 
-/// The whole of what the program prints.
+/// The complete output of the program.
 fn printed(place: &Place) -> Result<String> {
     let until = Instant::now() + Duration::from_secs(5);
     loop {
@@ -166,7 +167,7 @@ fn printed(place: &Place) -> Result<String> {
     }
 }
 
-/// As it can be compared: namespaces are the host's or not.
+/// The output in a form that can be compared: for each namespace, whether it is the host's.
 fn fingerprint(printed: &str) -> Vec<String> {
     let host: BTreeMap<String, ()> = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
         .iter()
@@ -197,7 +198,7 @@ fn limits(place: &Place) -> Vec<String> {
     limits
 }
 
-/// Pids and times are others each time.
+/// Replaces numbers: pids and times differ each time.
 fn without_numbers(line: &str) -> String {
     let mut text = String::new();
     for c in line.chars() {
@@ -211,7 +212,7 @@ fn without_numbers(line: &str) -> String {
     text
 }
 
-/// The status, of a container that is there.
+/// The status of an existing container.
 pub fn status(state: &Value) -> &str {
     state["status"].as_str().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Where a worker works: the runtime's commands, and what they leave behind.
+//! The directory of a worker: it runs the runtime's commands, and finds what they leave.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -15,25 +15,25 @@ use crate::bundle::{self, Then};
 use crate::trace::{self, Aim, Report, Traced};
 use crate::watch::{self, Watch};
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
     pub out: String,
     pub err: String,
-    /// Who was still there at the deadline.
+    /// The processes that still existed at the deadline.
     pub hung: Option<String>,
 }
 
 impl Ran {
-    /// Code and message, for a finding.
+    /// Exit status and message, for a finding.
     pub fn told(&self) -> String {
         let hung = self.hung.as_ref().map(|who| format!(", hung: {who}")).unwrap_or_default();
         format!("exit {}, {:?}{hung}", self.code, self.err.trim())
     }
 }
 
-/// A directory of our own, and the name of its container.
+/// A directory of the worker, and the id of its container.
 pub struct Place {
     pub work: PathBuf,
     pub runtime: PathBuf,
@@ -67,17 +67,17 @@ impl Place {
         begin.into_iter().chain(arguments.iter().map(|&argument| argument.to_owned())).collect()
     }
 
-    /// What the container's program has printed so far.
+    /// The output of the container's program so far.
     pub fn printed(&self) -> String {
         fs::read_to_string(self.work.join("out")).unwrap_or_default()
     }
 
-    /// Runs the command untouched. Its output goes to `out` and `err`, which a container may keep open.
+    /// Runs the command without a fault. Its output goes to `out` and `err`, which a container may keep open.
     pub fn run(&self, arguments: &[&str]) -> Result<Ran> {
         self.run_into(arguments, "out")
     }
 
-    /// The same with its output elsewhere: what the container prints stays where it is.
+    /// The same, but the output goes elsewhere: the container's output stays in `out`.
     pub fn ask(&self, arguments: &[&str]) -> Result<Ran> {
         self.run_into(arguments, "answer")
     }
@@ -101,7 +101,7 @@ impl Place {
         Ok(Ran { code, out: read(out)?, err: read("err")?, hung })
     }
 
-    /// Runs the command under the injector. With `waiting`, the init of that pid is watched as well.
+    /// Runs the command under the injector. With `waiting`, the init with that pid is traced, too.
     pub fn trace(&self, arguments: &[&str], waiting: Option<i32>, aim: Aim, out: &str) -> Result<(Report, Ran)> {
         let command = self.command(arguments);
         let (out_file, err_file) = (File::create(self.work.join(out))?, File::create(self.work.join("err"))?);
@@ -126,14 +126,14 @@ impl Place {
         Ok((report, ran))
     }
 
-    /// `state`: the whole, or the message.
+    /// The object that `state` prints, or its failure.
     pub fn state(&self) -> Result<Result<Value, Ran>> {
         let ran = self.ask(&["state", &self.id])?;
         let state = if ran.code == 0 { serde_json::from_str(&ran.out).ok() } else { None };
         Ok(state.ok_or(ran))
     }
 
-    /// What is there and should not be: it gets a moment to go away, as the end of a process takes one.
+    /// What is left and should not be. It waits a moment, because the end of a process takes time.
     pub fn left(&self) -> Result<Vec<String>> {
         let until = Instant::now() + Duration::from_millis(1500);
         loop {
@@ -146,7 +146,7 @@ impl Place {
         }
     }
 
-    /// Processes alone.
+    /// The processes only.
     pub fn processes_left(&self) -> Vec<String> {
         let until = Instant::now() + Duration::from_millis(1500);
         loop {
@@ -176,8 +176,8 @@ impl Place {
         left.extend(self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display())));
         left.extend(watch::processes().into_iter().map(|pid| format!("process {}", watch::description(pid))));
         let mounts = mounts()?;
-        // one that has gone was of another process of the host, which has removed the directory below it; one that says
-        // another path was moved together with a directory above it
+        // A mount that disappears belonged to another process of the host, which has removed the directory below it. A
+        // mount with another path has moved with a directory above it.
         let new: Vec<&str> = mounts.lines().filter(|line| !self.mounts.contains(mount_id(line))).collect();
         if !new.is_empty() {
             left.push(format!("mounts {}", new.join("; ")));
@@ -191,7 +191,7 @@ impl Place {
         self.hierarchies.iter().filter(|place| there(place)).map(|place| place.join(&self.id)).collect()
     }
 
-    /// By force, and not by the runtime: for the next case.
+    /// Removes everything without the runtime, for the next case.
     pub fn clear(&self) -> Result<()> {
         for cgroup in self.cgroups() {
             for name in ["freezer.state", "cgroup.freeze"] {
@@ -214,7 +214,7 @@ impl Place {
     }
 }
 
-/// Takes the ends of orphans: we are the first process of our pid namespace.
+/// Reaps orphans: we are the first process of our pid namespace.
 pub fn reap() {
     let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
     while waitpid(None, Some(flags)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
@@ -225,12 +225,12 @@ fn mounts() -> Result<String> {
     Ok(fs::read_to_string("/proc/self/mountinfo")?)
 }
 
-/// The first field of a line of mountinfo: a mount keeps it as long as it is there.
+/// The first field of a line of mountinfo. It does not change while the mount exists.
 fn mount_id(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
-/// Each hierarchy's root, and our own place in it.
+/// Each hierarchy's root, and our own cgroup in it.
 fn hierarchies() -> Result<Vec<PathBuf>> {
     let own = fs::read_to_string("/proc/self/cgroup")?;
     let mut places = Vec::new();

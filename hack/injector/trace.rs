@@ -1,4 +1,4 @@
-//! The injector: a command under ptrace(2), of which one system call fails, or is the last.
+//! The injector: runs a command under ptrace(2). One system call fails, or the process is killed at it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -16,18 +16,18 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// What the chosen call meets.
+/// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is not made, and returns this error.
+    /// The call is not made, and returns this error.
     Errno(i32),
-    /// SIGKILL, to the process that makes it.
+    /// SIGKILL to the process that makes the call.
     Kill,
-    /// SIGKILL, to the runtime process, while another is about to make it.
+    /// SIGKILL to the runtime process, while another process is about to make the call.
     KillRuntime,
 }
 
-/// The `nth` call of `name` (from 1) by the process that was born as number `birth` (0: the runtime).
+/// The `nth` call of `name` (from 1) by the process number `birth` (0: the runtime).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     pub birth: usize,
@@ -35,7 +35,7 @@ pub struct Call {
     pub nth: usize,
 }
 
-/// A call that was seen, its first argument, and where the code makes it: the return addresses on the stack, as a number.
+/// A recorded call, its first argument, and its place in the code: the return addresses on the stack, as a number.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub call: Call,
@@ -43,38 +43,38 @@ pub struct Seen {
     pub site: u64,
 }
 
-/// How a process came to be.
+/// How a process was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Birth {
-    /// The runtime, or a process that was there before.
+    /// The runtime, or a process that existed before.
     First,
-    /// By fork or clone of process number so.
+    /// By fork or clone in the process with this number.
     Of(usize),
-    /// By clone with CLONE_PARENT, in process number so.
+    /// By clone with CLONE_PARENT in the process with this number.
     Beside(usize),
     /// By vfork, to become another program.
     Spawned,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug)]
 pub struct Report {
-    /// How the command ended: its exit status, or 128 and the signal.
+    /// The exit status of the command, or 128 and the signal.
     pub code: i32,
     pub signal: Option<i32>,
-    /// The call that was hit, where it came to that.
+    /// The chosen call, if the command made it.
     pub hit: Option<String>,
-    /// All calls up to the first execve of each process, where that was asked for.
+    /// All calls up to the first execve of each process, if they were recorded.
     pub calls: Vec<Seen>,
     pub births: Vec<Birth>,
 }
 
-/// What is looked for.
+/// The purpose of the run.
 #[derive(Clone, Debug)]
 pub enum Aim {
-    /// Nothing is touched, all is noted.
+    /// Record all calls, without a fault.
     Record,
-    /// One call is hit.
+    /// Let one call meet the fault.
     Hit(Call, Fault),
 }
 
@@ -84,15 +84,15 @@ pub struct Traced<'a> {
     pub directory: &'a Path,
     pub out: &'a File,
     pub err: &'a File,
-    /// A process that is there already and is number 1: the init that waits for `start`.
+    /// A process that exists already, and is number 1: the init that waits for `start`.
     pub waiting: Option<Pid>,
 }
 
 struct Process {
     birth: usize,
-    /// It has become another program, or does not matter.
+    /// True if the process has become another program, or does not matter.
     done: bool,
-    /// The call that must return this.
+    /// The result that the current call must return.
     pending: Option<i32>,
     counts: BTreeMap<i64, usize>,
 }
@@ -101,16 +101,16 @@ struct Tracer {
     aim: Aim,
     root: Pid,
     processes: BTreeMap<Pid, Process>,
-    /// Stopped, and its parent's event has not been seen.
+    /// Processes that have stopped before their parent's event was seen.
     early: BTreeSet<Pid>,
-    /// The runtime's code. Init and the bridge are copies of the runtime and have it at the same address.
+    /// The runtime's code. Init and the bridge are copies of the runtime, and have it at the same address.
     code: Code,
     report: Report,
 }
 
-/// Runs the command by `hold` (this program, which stops before it execs) and does what `aim` says.
+/// Runs the command through `hold` (this program, which stops before its exec), and does what `aim` says.
 ///
-/// It must be called in a thread of its own: what is still traced when the thread ends is let go by that.
+/// Call this in a thread of its own: when the thread ends, it detaches from all processes that are still traced.
 pub fn run(traced: &Traced<'_>, aim: Aim) -> Result<Report> {
     let exe = std::env::current_exe()?;
     let child = Command::new(exe)
@@ -135,7 +135,7 @@ pub fn run(traced: &Traced<'_>, aim: Aim) -> Result<Report> {
     let report = Report { code: 0, signal: None, hit: None, calls: Vec::new(), births: Vec::new() };
     let mut tracer =
         Tracer { aim, root, processes: BTreeMap::new(), early: BTreeSet::new(), code: Code::default(), report };
-    // what it calls before its exec is ours
+    // The calls before the exec are our own.
     tracer.add(root, Birth::First, true);
     if let Some(waiting) = traced.waiting {
         ptrace::seize(waiting, options).context("ptrace of the waiting init")?;
@@ -155,9 +155,9 @@ impl Tracer {
         self.processes.insert(pid, Process { birth, done, pending: None, counts: BTreeMap::new() });
     }
 
-    /// Until the command has ended.
+    /// Runs until the command has ended.
     fn watch(&mut self) -> Result<()> {
-        // the children of this thread, and no others
+        // Only the children of this thread.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         loop {
             let status = waitpid(None, Some(flags)).context("wait")?;
@@ -203,7 +203,7 @@ impl Tracer {
             }
             libc::PTRACE_EVENT_EXEC => {
                 if let Some(process) = self.processes.get_mut(&pid) {
-                    // of the command this is where it begins; of others, where they are no longer ours
+                    // For the command this is its beginning. Other processes become another program here, and are done.
                     process.done = pid != self.root;
                 }
                 if pid == self.root && matches!(self.aim, Aim::Record) {
@@ -220,7 +220,7 @@ impl Tracer {
         self.go(pid, (!stopping).then_some(signal));
     }
 
-    /// Lets `pid` go on: to its next call where that matters.
+    /// Lets `pid` continue, up to its next call if that matters.
     fn go(&self, pid: Pid, signal: Option<Signal>) {
         let steps = self.processes.get(&pid).is_some_and(|process| {
             let wanted = match &self.aim {
@@ -229,17 +229,17 @@ impl Tracer {
             };
             process.pending.is_some() || wanted && !process.done
         });
-        // it may be dead already: its end comes by itself
+        // The process may have died already. Its end is reported separately.
         let _ = if steps { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
     }
 
     fn at_call(&mut self, pid: Pid) {
-        // a process that was killed meanwhile answers nothing
+        // A process that was killed meanwhile has no registers to read.
         let _ = self.entered_or_left(pid);
         self.go(pid, None);
     }
 
-    /// A call begins, and may be the one that is meant; or it is over.
+    /// A call begins, and may be the chosen one; or it ends.
     fn entered_or_left(&mut self, pid: Pid) -> Option<()> {
         let entry = ptrace::syscall_info(pid).ok()?.op == libc::PTRACE_SYSCALL_INFO_ENTRY;
         let process = self.processes.get_mut(&pid)?;
@@ -269,7 +269,7 @@ impl Tracer {
                 match fault {
                     Fault::Errno(errno) => {
                         process.pending = Some(*errno);
-                        // close(2) closes, whatever it returns; of all else nothing is done
+                        // close(2) closes the descriptor, whatever it returns. Any other call is skipped.
                         if call.name != "close" {
                             registers::skip(pid)?;
                         }
@@ -283,7 +283,7 @@ impl Tracer {
     }
 }
 
-/// The machine code of a program that runs.
+/// The machine code of a running program.
 #[derive(Default)]
 struct Code {
     base: u64,
@@ -291,10 +291,10 @@ struct Code {
 }
 
 impl Code {
-    /// So many callers tell two sites apart.
+    /// This many callers distinguish two sites.
     const CALLERS: usize = 10;
 
-    /// The first mapping that can be executed: the program is static.
+    /// Reads the first executable mapping: the program is static.
     fn of(pid: Pid) -> Code {
         Code::read(pid).unwrap_or_default()
     }
@@ -309,8 +309,8 @@ impl Code {
         Some(Code { base, bytes })
     }
 
-    /// A number for the words on the stack that follow a call instruction. What a function left there unused is among them, so
-    /// that one site can have two numbers; two sites have one only where ten callers agree.
+    /// A number for the words on the stack that follow a call instruction. Unused words of a function are among them,
+    /// so one site can have two numbers. Two sites have the same number only if ten callers are the same.
     fn site(&self, pid: Pid) -> Option<u64> {
         let stack = registers::stack(pid)?;
         let mut bytes = vec![0; 16384];
@@ -326,7 +326,7 @@ impl Code {
         Some(callers.take(Code::CALLERS).fold(start, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3)))
     }
 
-    /// `call` with a distance of 32 bits, or through a register or memory.
+    /// True after a `call` with a 32-bit distance, or through a register or memory.
     fn follows_call(&self, offset: u64) -> bool {
         let Some(before) = usize::try_from(offset).ok().and_then(|end| self.bytes.get(end.checked_sub(6)?..end)) else {
             return false;
@@ -338,7 +338,7 @@ impl Code {
     }
 }
 
-/// What a stopped process calls, and what its call returns.
+/// Reads the call of a stopped process, and sets its result.
 #[cfg(target_arch = "x86_64")]
 mod registers {
     use nix::sys::ptrace::{getregs, setregs};
@@ -355,14 +355,14 @@ mod registers {
         getregs(pid).ok().map(|all| all.rsp)
     }
 
-    /// The call is not made.
+    /// Skips the call.
     pub fn skip(pid: Pid) -> Option<()> {
         let mut all = getregs(pid).ok()?;
         all.orig_rax = u64::MAX;
         setregs(pid, all).ok()
     }
 
-    /// The call that has ended returns this.
+    /// Sets the result of the call that has ended.
     pub fn set_result(pid: Pid, result: i32) -> Option<()> {
         let mut all = getregs(pid).ok()?;
         all.rax = u64::from_ne_bytes(i64::from(result).to_ne_bytes());
@@ -370,7 +370,7 @@ mod registers {
     }
 }
 
-/// hack/faults says that it is not implemented.
+/// hack/faults reports that this architecture is not implemented.
 #[cfg(not(target_arch = "x86_64"))]
 mod registers {
     use nix::unistd::Pid;
@@ -392,7 +392,7 @@ mod registers {
     }
 }
 
-/// The flags of the clone(2) or clone3(2) that `pid` is in.
+/// The flags of the clone(2) or clone3(2) that `pid` makes.
 fn clone_flags(pid: Pid) -> u64 {
     let Some((number, arguments)) = registers::call(pid) else { return 0 };
     if number != libc::SYS_clone3 {
@@ -402,7 +402,7 @@ fn clone_flags(pid: Pid) -> u64 {
     bytes.try_into().map_or(0, u64::from_ne_bytes)
 }
 
-/// Up to `length` bytes of another process; fewer where its page ends.
+/// Up to `length` bytes of another process, at most to the end of the page.
 fn memory(pid: Pid, address: u64, length: usize) -> Vec<u8> {
     let Ok(base) = usize::try_from(address) else { return Vec::new() };
     let length = length.min(4096 - base % 4096);
@@ -418,7 +418,7 @@ pub fn name(number: i64) -> String {
     known.unwrap_or_else(|| number.to_string())
 }
 
-/// As strace shows it, roughly.
+/// The call in a form similar to strace's.
 fn shown(pid: Pid, call: &Call, arguments: &[u64]) -> String {
     let shown: Vec<String> = arguments.iter().map(|&argument| shown_argument(pid, argument)).collect();
     format!("{}({})", call.name, shown.join(", "))

@@ -8,10 +8,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// No case takes longer: a hundred times what it takes on a machine that is busy.
+/// The longest time of a case: a hundred times what it takes on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(12);
 
-/// A deadline that runs.
+/// A running deadline.
 pub struct Watch {
     off: Sender<()>,
     thread: JoinHandle<Option<String>>,
@@ -32,14 +32,14 @@ impl Watch {
         Watch { off, thread }
     }
 
-    /// Ends it; who was still there, when it had passed.
+    /// Stops the deadline. Returns the processes that still existed if it had passed.
     pub fn end(self) -> Option<String> {
         drop(self.off);
         self.thread.join().ok().flatten()
     }
 }
 
-/// All processes of this pid namespace but us. Those that have ended and are not reaped do not count.
+/// All processes of this pid namespace except this one. Zombies do not count.
 pub fn processes() -> Vec<i32> {
     let own = i32::try_from(std::process::id()).unwrap_or(1);
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -57,7 +57,7 @@ fn lives(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// Which program it is, and the call it is in.
+/// The program of a process, and its current system call.
 pub fn description(pid: i32) -> String {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let command = read("cmdline").replace('\0', " ");
@@ -68,7 +68,7 @@ pub fn description(pid: i32) -> String {
     format!("{pid} {:?} in {call} ({wait})", command.trim().chars().take(60).collect::<String>())
 }
 
-/// Ends all processes of this pid namespace but us.
+/// Kills all processes of this pid namespace except this one.
 pub fn kill_all() {
     for pid in processes() {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

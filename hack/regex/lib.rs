@@ -1,4 +1,4 @@
-//! oci-spec checks one property, `execCPUAffinity`, with one regular expression of ASCII. The regex crate would be a tenth of
-//! our program for it; regex-lite is in it already.
+//! oci-spec checks one property, `execCPUAffinity`, with one regular expression of ASCII. The regex crate would be a
+//! tenth of our program. regex-lite is in the program anyway.
 
 pub use regex_lite::Regex;

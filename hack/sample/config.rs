@@ -1,13 +1,13 @@
-//! Configs: a case of the tests or of the fuzzer's corpus, some of its values changed or taken from other cases. The same number
-//! always gives the same config.
+//! Configs: a case of the tests or of the fuzzer's corpus, with some values changed or taken from other cases. The same
+//! number always gives the same config.
 
 use serde_json::{Map, Value, json};
 
-/// Numbers that are always the same for the same seed (xorshift).
+/// A generator that always makes the same numbers for the same seed (xorshift).
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// For case `number` of a run with this seed.
+    /// The generator for case `number` of a run with this seed.
     pub fn new(seed: u64, number: u64) -> Numbers {
         let mixed = (seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         Numbers((mixed ^ (mixed >> 29)) | 1)
@@ -20,7 +20,7 @@ impl Numbers {
         self.0
     }
 
-    /// Less than `bound`.
+    /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap_or(1)).unwrap_or(0)
     }
@@ -36,17 +36,17 @@ impl Numbers {
     }
 }
 
-/// What configs are made of.
+/// The cases that configs are made of.
 #[derive(serde::Deserialize, serde::Serialize)]
 pub struct Bases {
-    /// Those that `check` finds good on this host, then the others.
+    /// First those that are valid for `check` on this host, then the others.
     pub all: Vec<Value>,
-    /// How many are good.
+    /// The number of valid ones.
     pub good: usize,
 }
 
 impl Bases {
-    /// Mostly a good one: a config with one mistake is refused, whatever else is in it.
+    /// Mostly a valid one: a config with one mistake is refused, whatever else it has.
     fn pick(&self, numbers: &mut Numbers) -> &Value {
         let bound = if numbers.once_in(6) { self.all.len() } else { self.good };
         let n = numbers.below(bound);
@@ -54,7 +54,7 @@ impl Bases {
     }
 }
 
-/// A config such that it mostly runs `program`, with up to four changes.
+/// A config that mostly runs `program`, with up to four changes.
 pub fn config(bases: &Bases, numbers: &mut Numbers, program: &str) -> Value {
     let mut config = bases.pick(numbers).clone();
     if !numbers.once_in(12) {
@@ -64,7 +64,8 @@ pub fn config(bases: &Bases, numbers: &mut Numbers, program: &str) -> Value {
     for _ in 0..changes {
         change(&mut config, bases, numbers);
     }
-    // directories that are made for mounts there are cgroups, which stay like all directories of a root
+    // Directories that are made there for mounts would be cgroups. The runtime keeps directories that it has made in a
+    // root.
     if let Some(path) =
         config.pointer_mut("/root/path").filter(|path| path.as_str().is_some_and(|it| it.starts_with("/sys")))
     {
@@ -73,7 +74,7 @@ pub fn config(bases: &Bases, numbers: &mut Numbers, program: &str) -> Value {
     config
 }
 
-/// The root and the program that are there, and no terminal, which nobody would take.
+/// Sets a root and a program that exist, and no terminal, because no process would receive it.
 fn make_runnable(config: &mut Value, program: &str) {
     let Some(top) = config.as_object_mut() else { return };
     top.insert("root".to_owned(), json!({"path": "rootfs"}));
@@ -84,7 +85,7 @@ fn make_runnable(config: &mut Value, program: &str) {
 }
 
 fn change(config: &mut Value, bases: &Bases, numbers: &mut Numbers) {
-    // most changes are values that mean something elsewhere: others are refused at once
+    // Most changes take a value that is valid in another config: other values are refused at once.
     if !numbers.once_in(4) {
         take_over(config, bases.pick(numbers), numbers);
         return;
@@ -99,7 +100,7 @@ fn change(config: &mut Value, bases: &Bases, numbers: &mut Numbers) {
     }
 }
 
-/// Gives `config` what `from` has at some place: a property, one of `process`, `linux` or `linux.resources`, or a further element.
+/// Gives `config` a value of `from`: a property, one of `process`, `linux` or `linux.resources`, or a further element.
 fn take_over(config: &mut Value, from: &Value, numbers: &mut Numbers) {
     let section = *numbers.one_of(&["", "/process", "/linux", "/linux", "/linux/resources"]).unwrap_or(&"");
     let Some(source) = from.pointer(section).and_then(Value::as_object).filter(|object| !object.is_empty()) else {
@@ -109,7 +110,7 @@ fn take_over(config: &mut Value, from: &Value, numbers: &mut Numbers) {
     let Some((name, value)) = source.iter().nth(n) else { return };
     if let Some(target) = config.pointer_mut(section).and_then(Value::as_object_mut) {
         match (target.get_mut(name), value) {
-            // there can be one of a kind
+            // There can be only one namespace of each type.
             (Some(Value::Array(list)), Value::Array(more)) if name != "namespaces" && !numbers.once_in(3) => {
                 list.extend(more.iter().cloned());
             }
@@ -134,7 +135,7 @@ fn somewhere<'a>(value: &'a mut Value, depth: usize, numbers: &mut Numbers) -> &
         Value::Array(list) => list.get_mut(n),
         _ => None,
     };
-    // there are `size` of them
+    // The object or list has `size` elements.
     somewhere(next.unwrap_or_else(|| unreachable!()), depth - 1, numbers)
 }
 
@@ -163,7 +164,7 @@ fn double(place: &mut Value, numbers: &mut Numbers) {
     }
 }
 
-/// A value of the same type.
+/// Replaces a value by another of the same type.
 fn vary(place: &mut Value, numbers: &mut Numbers) {
     match place {
         Value::Bool(value) => *value = !*value,
@@ -195,7 +196,7 @@ fn vary(place: &mut Value, numbers: &mut Numbers) {
             list.swap(one, other);
         }
         Value::Object(object) if !object.is_empty() => {
-            // under another name
+            // Gives a value another name.
             let names: Vec<String> = object.keys().cloned().collect();
             let value = numbers.one_of(&names).and_then(|name| object.remove(name)).unwrap_or_default();
             let name = numbers.one_of(&names).cloned().unwrap_or_default();
@@ -205,7 +206,7 @@ fn vary(place: &mut Value, numbers: &mut Numbers) {
     }
 }
 
-/// Paths that are there, that are special, or that are none.
+/// Paths that exist, special paths, and invalid ones.
 const PATHS: [&str; 28] = [
     "/",
     "/proc",
@@ -237,7 +238,7 @@ const PATHS: [&str; 28] = [
     "/bundle",
 ];
 
-/// Words that some property knows.
+/// Words that are valid for some property.
 const WORDS: [&str; 32] = [
     "bind",
     "rbind",

@@ -1,4 +1,4 @@
-//! One case: the config is run, and what must hold whatever it asks for.
+//! One case: runs the config, and checks what must always hold.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ use serde_json::Value;
 use crate::config::{self, Bases, Numbers};
 use crate::sandbox;
 
-/// Each command ends before that, on a machine that is busy and with a CPU quota of a thousandth.
+/// The longest time of a command, on a busy machine and with a CPU quota of a thousandth.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// How a command ended.
+/// The result of a command.
 struct Ran {
     command: String,
     code: i32,
-    /// By which signal.
+    /// The signal that ended it.
     signal: Option<Signal>,
     out: String,
     err: String,
-    /// The messages in its log that are errors.
+    /// The error records in its log.
     errors: Vec<String>,
     hung: bool,
 }
@@ -41,16 +41,16 @@ impl Ran {
     }
 }
 
-/// What a case came to: a word for the count, and what is wrong.
+/// The result of a case: a word for the count, and the findings.
 #[derive(Default)]
 pub struct Verdict {
     pub end: &'static str,
-    /// Why it was refused.
+    /// Why the config was refused.
     pub why: String,
     pub findings: Vec<String>,
 }
 
-/// What was there before the first case.
+/// What existed before the first case.
 pub struct Before {
     mounts: Vec<String>,
     cgroups: Vec<PathBuf>,
@@ -62,7 +62,7 @@ impl Before {
     }
 }
 
-/// Makes the bundle of a case, and runs it. Most are run in the foreground; each third goes through all commands.
+/// Makes the bundle of a case, and runs it. Most cases run in the foreground. Every third case uses all commands.
 pub fn judge(before: &Before, bases: &Bases, numbers: &mut Numbers) -> (Verdict, Value) {
     let all_commands = numbers.once_in(3);
     let config = config::config(bases, numbers, if all_commands { "/bin/stay" } else { "/bin/true" });
@@ -82,7 +82,7 @@ fn run_case(
     verdict: &mut Verdict,
 ) -> Result<()> {
     fs::write("/bundle/config.json", serde_json::to_vec(config)?).context("config.json")?;
-    // what an earlier config has mounted there without a mount namespace is found by `left`
+    // If this fails, a mount of an earlier config without a mount namespace is there. `left` reports it.
     let _ = fs::remove_dir_all("/bundle/rootfs");
     sandbox::make_rootfs(Path::new("/bundle/rootfs")).context("rootfs")?;
     if all_commands {
@@ -99,7 +99,7 @@ fn run_case(
     Ok(())
 }
 
-/// The cgroups above the container's stay, as with runc: others may be below them.
+/// The runtime keeps the cgroups above the container's, as runc does: other cgroups may be below them.
 fn remove_parents(path: &str) {
     for parent in Path::new(path.trim_matches('/')).ancestors().skip(1).filter(|path| path.components().count() > 0) {
         for entry in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
@@ -119,7 +119,7 @@ fn run(verdict: &mut Verdict) -> Result<()> {
         (128.., false) => "killed",
         _ => "refused",
     };
-    // a program that a filter or a limit ends at once says nothing, and neither does the runtime
+    // If a filter or a limit kills the program at once, neither the program nor the runtime prints a message.
     let by_signal = ran.code > 128;
     if ran.failed() && !program_ran && !by_signal {
         one_error(&ran, verdict);
@@ -148,7 +148,7 @@ fn through_all_commands(verdict: &mut Verdict, bases: &Bases, numbers: &mut Numb
         &["list"],
     ] {
         let ran = call(words, verdict)?;
-        // exec ends as its program does
+        // exec has the exit status of its program.
         if ran.failed() && !(words[0] == "exec" && (ran.code > 128 || ran.out.contains("RAN"))) {
             one_error(&ran, verdict);
         }
@@ -171,14 +171,14 @@ fn through_all_commands(verdict: &mut Verdict, bases: &Bases, numbers: &mut Numb
     Ok(())
 }
 
-/// What failed says so, in one record.
+/// A failed command has exactly one error record.
 fn one_error(ran: &Ran, verdict: &mut Verdict) {
     if ran.errors.len() != 1 && !ran.hung {
         verdict.findings.push(format!("{} records of an error: {}", ran.errors.len(), ran.told()));
     }
 }
 
-/// Runs a command of the runtime; what must hold for each is in `verdict`.
+/// Runs a command of the runtime. What must hold for every command is checked here.
 fn call(words: &[&str], verdict: &mut Verdict) -> Result<Ran> {
     let _ = fs::remove_file("/tmp/log");
     let child = Command::new("/bin/coracle")
@@ -222,7 +222,8 @@ fn call(words: &[&str], verdict: &mut Verdict) -> Result<Ran> {
     Ok(ran)
 }
 
-/// Waits for the process and reaps all others, as we are the first process here. At the deadline: who is there, who then is killed.
+/// Waits for the process, and reaps all others, because this is the first process of the pid namespace. At the
+/// deadline, it kills all processes and returns their descriptions.
 fn wait(pid: Pid) -> (WaitStatus, Option<String>) {
     let until = Instant::now() + DEADLINE;
     let mut hung = None;
@@ -236,13 +237,13 @@ fn wait(pid: Pid) -> (WaitStatus, Option<String>) {
         if hung.is_none() && Instant::now() > until {
             hung = Some(processes().into_iter().map(description).collect::<Vec<_>>().join("; "));
             thaw();
-            // all of our pid namespace
+            // All processes of this pid namespace.
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         }
     }
 }
 
-/// What is frozen cannot be killed.
+/// A frozen process cannot be killed.
 fn thaw() {
     for cgroup in cgroups() {
         for (name, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
@@ -254,7 +255,7 @@ fn thaw() {
     }
 }
 
-/// What is there and was not before. It gets a moment: the end of a process takes one.
+/// What is left and was not there before. It waits a moment, because the end of a process takes time.
 fn left(before: &Before) -> Result<Vec<String>> {
     let until = Instant::now() + Duration::from_secs(3);
     loop {
@@ -273,7 +274,7 @@ fn left_now(before: &Before) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for entry in fs::read_dir("/state").context("/state")? {
         let name = entry?.file_name();
-        // compiled filters
+        // The cache of compiled filters.
         if name != ".@cache" {
             left.push(format!("state directory {}", name.display()));
         }
@@ -287,13 +288,13 @@ fn left_now(before: &Before) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// All but us.
+/// All processes except this one.
 fn processes() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(|pid| *pid != 1).collect()
 }
 
-/// Which program it is, and what it waits for.
+/// The program of a process, and what it waits for.
 fn description(pid: i32) -> String {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let command: String = read("cmdline").replace('\0', " ").chars().take(80).collect();

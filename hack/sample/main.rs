@@ -1,4 +1,4 @@
-//! hack/fuzz --run: configs that are run in a sandbox, and not planned alone. Whatever a config asks for: each command ends, a
+//! hack/fuzz --run: runs configs in a sandbox, and does not only plan them. For every config: each command ends, a
 //! failure is one record, nothing is left, and nothing panics.
 
 mod config;
@@ -19,10 +19,10 @@ use sandbox::Sandbox;
 
 const USAGE: &str = "usage: sample COUNT SEED JOBS [CONFIG...]   (hack/fuzz --run makes it; RUNTIME and WORK are set)";
 
-/// A sandbox is made anew after so many cases.
+/// The number of cases in one sandbox.
 const BATCH: u64 = 250;
 
-/// After so many findings the run ends.
+/// The run ends after this many findings.
 const ENOUGH: usize = 40;
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Cases `from`, `from + step`, and so on, below `to`.
+/// The cases `from`, `from + step`, and so on, below `to`.
 #[derive(Clone, Copy)]
 struct Share {
     seed: u64,
@@ -51,7 +51,7 @@ struct Share {
     to: u64,
 }
 
-/// Shares the cases among sandboxes, and counts.
+/// Shares the cases among sandboxes, and counts the results.
 fn drive(arguments: &[String]) -> Result<bool> {
     let [count, seed, jobs, files @ ..] = arguments else { bail!("{USAGE}") };
     let (count, seed, jobs) = (count.parse::<u64>()?, seed.parse()?, jobs.parse::<u64>()?);
@@ -95,7 +95,7 @@ fn drive(arguments: &[String]) -> Result<bool> {
     Ok(findings == 0)
 }
 
-/// What the sandbox needs, in `work`: this program, the runtime, the containers' program, and the configs to begin with.
+/// Puts what the sandbox needs into `work`: this program, the runtime, the containers' program, and the first configs.
 fn prepare(work: &Path, runtime: &Path, files: &[String]) -> Result<()> {
     fs::copy(std::env::current_exe()?, work.join("sample"))?;
     fs::copy(runtime, work.join("coracle")).context("RUNTIME")?;
@@ -125,7 +125,7 @@ fn prepare(work: &Path, runtime: &Path, files: &[String]) -> Result<()> {
     sandbox::hand_over(work)
 }
 
-/// One sandbox after the other. After a finding there is a new one, as the old one may hold what the case has left.
+/// Runs one sandbox after the other. Each finding ends a sandbox, because it may contain what the case has left.
 fn run_share(work: &Path, mut share: Share, told: &std::sync::mpsc::Sender<String>) -> Result<()> {
     let mut findings = 0;
     while share.from < share.to && findings < ENOUGH {
@@ -157,7 +157,7 @@ fn run_share(work: &Path, mut share: Share, told: &std::sync::mpsc::Sender<Strin
     Ok(())
 }
 
-/// The sandbox's first process: runs its share up to the first finding.
+/// The sandbox's first process. It runs its share up to the first finding.
 fn worker(arguments: &[String]) -> Result<()> {
     let [seed, from, step, to] = arguments else { bail!("{USAGE}") };
     let share = Share { seed: seed.parse()?, from: from.parse()?, step: step.parse()?, to: to.parse()? };

@@ -1,5 +1,5 @@
-//! The sandbox: a user namespace whose ids nobody on the host has, and namespaces of all other kinds but time; a root on a tmpfs
-//! with nothing of the host but some devices; and a cgroup of its own in each hierarchy.
+//! The sandbox: a user namespace with ids that the host does not use, and new namespaces of all other types except
+//! time. Its root is a tmpfs that has only some devices of the host. It has a cgroup of its own in each hierarchy.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,18 +12,19 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid};
 
-/// The host's id of the sandbox's root, and how many there are.
+/// The host's id for the sandbox's root, and the number of ids.
 const FIRST: u32 = 1_000_000_000;
 const COUNT: u32 = 2_000_000;
 
-/// A sandbox as the host sees it.
+/// A sandbox, for the process on the host.
 pub struct Sandbox {
     child: Child,
     cgroups: Vec<PathBuf>,
 }
 
 impl Sandbox {
-    /// Begins `worker`, a copy of this program in `work`, as the sandbox's first process. Its standard output is a pipe.
+    /// Starts `worker`, a copy of this program in `work`, as the sandbox's first process. Its standard output is a
+    /// pipe.
     pub fn begin(work: &Path, arguments: &[String]) -> Result<Sandbox> {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -42,19 +43,19 @@ impl Sandbox {
             fs::write(format!("/proc/{pid}/{name}"), format!("0 {FIRST} {COUNT}")).context(name)?;
         }
         for cgroup in &cgroups {
-            // a hierarchy that does not take it is not used by the sandbox's containers either
+            // If a hierarchy refuses the process, the sandbox's containers do not use it either.
             let _ = fs::write(cgroup.join("cgroup.procs"), pid.to_string());
         }
         child.stdin.as_mut().context("no pipe")?.write_all(b"x")?;
         Ok(Sandbox { child, cgroups })
     }
 
-    /// What the worker says.
+    /// The standard output of the worker.
     pub fn out(&mut self) -> Result<std::process::ChildStdout> {
         self.child.stdout.take().context("no pipe")
     }
 
-    /// Waits for its end. All its processes end with it.
+    /// Waits until the worker ends. All processes of the sandbox end with it.
     pub fn end(mut self) -> Result<ExitStatus> {
         let status = self.child.wait()?;
         for cgroup in &self.cgroups {
@@ -64,7 +65,7 @@ impl Sandbox {
     }
 }
 
-/// From the leaves up; a process that is ending still counts as one for a moment.
+/// Removes cgroups from the leaves up. A process that is ending still counts for a moment.
 fn remove_below(cgroup: &Path) {
     let entries = fs::read_dir(cgroup).into_iter().flatten().flatten();
     entries.filter(|entry| entry.path().is_dir()).for_each(|entry| remove_below(&entry.path()));
@@ -77,7 +78,7 @@ fn remove_below(cgroup: &Path) {
     eprintln!("sample: {}: cannot be removed", cgroup.display());
 }
 
-/// Mounted hierarchies: the mount, its type, and which one it is.
+/// The mounted hierarchies: the mount point, the type, and the name.
 fn hierarchies() -> Vec<(PathBuf, String, String)> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let lines = text.lines().filter_map(|line| line.split_once(" - "));
@@ -92,7 +93,7 @@ fn hierarchies() -> Vec<(PathBuf, String, String)> {
         .collect()
 }
 
-/// A cgroup for the sandbox in each hierarchy that has room for one; its root may make more below.
+/// Makes a cgroup for the sandbox in each hierarchy where this is possible. The sandbox's root may make more below.
 fn make_cgroups(name: &str) -> Vec<PathBuf> {
     let mut made = Vec::new();
     for (mount, kind, _) in hierarchies() {
@@ -116,7 +117,7 @@ fn make_cgroups(name: &str) -> Vec<PathBuf> {
     made
 }
 
-/// In the new process: becomes root of the sandbox, and begins its first process, which has `arguments`.
+/// In the new process: becomes root of the sandbox, and starts its first process with `arguments`.
 pub fn enter(arguments: &[String]) -> Result<ExitStatus> {
     unshare(CloneFlags::CLONE_NEWUSER).context("unshare a user namespace")?;
     let mut out = std::io::stdout();
@@ -138,7 +139,7 @@ pub fn enter(arguments: &[String]) -> Result<ExitStatus> {
     Ok(Command::new("./sample").arg("worker").args(arguments).stdin(Stdio::null()).status()?)
 }
 
-/// In the sandbox's first process: its root. `work` is the directory we are in.
+/// In the sandbox's first process: makes its root. `work` is the current directory.
 pub fn furnish() -> Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -151,12 +152,12 @@ pub fn furnish() -> Result<()> {
     for (from, to) in [("coracle", "bin/coracle"), ("program", "bin/program"), ("bases.json", "bases.json")] {
         fs::copy(from, Path::new("root").join(to)).context(from)?;
     }
-    // the hooks of the cases
+    // The hooks of the cases.
     for name in ["true", "sh", "hook", "inside", "container", "poststart", "poststop", "prestart", "runtime", "second"]
     {
         fs::hard_link("root/bin/program", Path::new("root/bin").join(name))?;
     }
-    // what the cases mount and join
+    // The directories that the cases mount and join.
     for directory in ["srv/a", "srv/b", "srv/c", "srv/d", "srv/data", "run/netns", "run/containers/shm", "usr"] {
         fs::create_dir_all(Path::new("root").join(directory))?;
     }
@@ -183,7 +184,7 @@ pub fn furnish() -> Result<()> {
     Ok(())
 }
 
-/// As the host has them; the sandbox's own cgroup is the root of each.
+/// Mounts the hierarchies as on the host. The sandbox's own cgroup is the root of each.
 fn mount_cgroups(hierarchies: &[(PathBuf, String, String)]) -> Result<()> {
     let top = Path::new("root/sys/fs/cgroup");
     if hierarchies.iter().any(|(_, kind, _)| kind == "cgroup") {
@@ -196,7 +197,7 @@ fn mount_cgroups(hierarchies: &[(PathBuf, String, String)]) -> Result<()> {
         mount(Some("cgroup"), &place, Some(kind.as_str()), MsFlags::empty(), options)
             .with_context(|| format!("{kind} {words}"))?;
         if kind == "cgroup2" {
-            // in a cgroup that gives controllers to others there can be no process
+            // A cgroup that gives controllers to children cannot have processes.
             let driver = place.join("driver");
             if fs::create_dir(&driver).is_ok() {
                 fs::write(driver.join("cgroup.procs"), "0")?;
@@ -206,7 +207,7 @@ fn mount_cgroups(hierarchies: &[(PathBuf, String, String)]) -> Result<()> {
     Ok(())
 }
 
-/// A new root for a container: nothing that an earlier case has made there.
+/// A new root for a container, without anything from an earlier case.
 pub fn make_rootfs(root: &Path) -> Result<()> {
     for directory in ["bin", "proc", "sys", "dev", "tmp", "etc", "run", "var/lib"] {
         fs::create_dir_all(root.join(directory))?;
@@ -223,7 +224,7 @@ pub fn make_rootfs(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives everything in `work` to the sandbox's root.
+/// Makes the sandbox's root the owner of everything in `work`.
 pub fn hand_over(work: &Path) -> Result<()> {
     chown(work, Some(FIRST), Some(FIRST))?;
     for entry in fs::read_dir(work)? {

@@ -1,6 +1,6 @@
-//! Cases on disk. `NAME.json` is a whole config.json when it has an `ociVersion`, and otherwise what it changes in
-//! `tests/base.json` (a JSON merge patch, RFC 7396), so that a case shows only what it is about. `NAME.host` says, as
-//! JSON, what is not as usual on the host and the command line; all of it is made up here and nothing is probed.
+//! Cases on disk. `NAME.json` is a whole config.json if it has an `ociVersion`. Otherwise it is a change to
+//! `tests/base.json` (a JSON merge patch, RFC 7396), so that a case contains only its subject. `NAME.host` is JSON, and
+//! says what is unusual about the host and the command line. The host is made up: nothing is read from this machine.
 #![allow(dead_code, clippy::unwrap_used)] // every test takes what it needs; what is wrong with a case may end it
 
 use std::fs;
@@ -17,20 +17,20 @@ use serde_json::Value;
 
 /// One case.
 pub struct Case {
-    /// Its file.
+    /// The file.
     pub path: PathBuf,
     /// The bytes of config.json.
     pub text: Vec<u8>,
-    /// What is not as usual.
+    /// What is unusual about the host and the command line.
     pub host: Value,
 }
 
-/// Where the cases of a kind are.
+/// The directory of the cases of a kind.
 pub fn directory(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(kind)
 }
 
-/// Every case in `tests/KIND`, by name.
+/// Every case in `tests/KIND`, sorted by name.
 pub fn all(kind: &str) -> Vec<Case> {
     let entries = fs::read_dir(directory(kind)).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -55,14 +55,14 @@ fn read(path: PathBuf) -> Case {
     Case { path, text, host }
 }
 
-/// The good config with these changes.
+/// The valid config with these changes.
 pub fn on_base(patch: &Value) -> Value {
     let mut document: Value = serde_json::from_slice(&fs::read(directory("base.json")).unwrap()).unwrap();
     merge(&mut document, patch);
     document
 }
 
-/// RFC 7396.
+/// A merge by RFC 7396.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -82,19 +82,19 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 impl Case {
-    /// Its name.
+    /// The name of the case.
     pub fn name(&self) -> String {
         self.path.file_stem().unwrap().to_string_lossy().into_owned()
     }
 
-    /// Reads and plans it, as the command line does.
+    /// Reads the config and makes the plan, as the command line does.
     pub fn plan(&self) -> Result<(Config, Plan), Faults> {
         let config = config::load(&self.text)?;
         let plan = plan_of(&config, &self.host)?;
         Ok((config, plan))
     }
 
-    /// The plan with its warnings, as `explain` tells them.
+    /// The plan and its warnings, as `explain` prints them.
     pub fn told(&self) -> Result<String, Faults> {
         let (_, plan) = self.plan()?;
         let warnings = plan.warnings.iter().cloned().chain(near_misses(&self.text));
@@ -103,7 +103,7 @@ impl Case {
     }
 }
 
-/// The plan of `config` on the host that `said` describes; with `"exec"` in it, that of a further process.
+/// The plan of `config` on the host that `said` describes. With `"exec"` in it, the plan of a further process.
 pub fn plan_of(config: &Config, said: &Value) -> Result<Plan, Faults> {
     let (host, flags) = (host(said), flags(said));
     let ask = Given { config, host: &host, flags: &flags };
@@ -123,7 +123,7 @@ fn number(said: &Value, word: &str) -> u32 {
     u32::try_from(said.get(word).and_then(Value::as_u64).unwrap_or(0)).unwrap()
 }
 
-/// Root on a host with version 2 cgroups, no security modules, and every capability.
+/// By default: root on a host with cgroups of version 2, no security modules, and every capability.
 fn host(said: &Value) -> Host {
     let bounding = said.get("bounding").and_then(Value::as_u64).unwrap_or((1 << 41) - 1);
     let lsm = Lsm {
@@ -145,7 +145,7 @@ fn host(said: &Value) -> Host {
     }
 }
 
-/// `views`: paths, those below the root's among them.
+/// `views`: paths. Those below the root are inside it.
 fn views(said: &Value) -> Vec<View> {
     let paths = said.get("views").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let view = |path: &str| {
@@ -156,7 +156,7 @@ fn views(said: &Value) -> Vec<View> {
     paths.map(view).collect()
 }
 
-/// `uid` (and gid) of whoever calls; `nested` for one in somebody's user namespace, who with `mounts inside` has no
+/// `uid`: the uid and gid of the caller. `nested`: the caller is in another user namespace. `mounts inside`: it has no
 /// mount namespace there.
 fn me(said: &Value, bounding: u64) -> Me {
     let uid = number(said, "uid");
@@ -220,7 +220,7 @@ fn flags(said: &Value) -> Flags {
     }
 }
 
-/// Compares with the file at `path`, or, with UPDATE=1, writes it. What differs is returned.
+/// Compares with the file at `path`, and returns the differences. With UPDATE=1, it writes the file.
 pub fn golden(path: &Path, now: &str) -> Option<String> {
     let there = fs::read_to_string(path).unwrap_or_default();
     if there == now {

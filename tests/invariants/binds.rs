@@ -1,4 +1,4 @@
-//! What is bound is the host's directory: no node and no link is made in it. Mount points are, and `process.cwd`.
+//! A bound directory belongs to the host: no node and no link is made in it. Mount points and `process.cwd` are.
 
 use std::ffi::CString;
 

@@ -1,4 +1,5 @@
-//! The filter and what is around it: nothing of ours is left to a profile, and nobody is left behind.
+//! The seccomp filter and the steps around it: the profile cannot deny a call that init still needs, and no process
+//! stays behind.
 
 use libcontainer::plan::Plan;
 use libcontainer::plan::step::{CapabilitySets, What};
@@ -105,9 +106,9 @@ fn keep(plan: &mut Plan, kept: u64) -> bool {
     sets(plan).map(|sets| sets.until_exec = kept).is_some()
 }
 
-/// seccomp(2) takes CAP_SYS_ADMIN or no_new_privs, and a profile may forbid any call: the exec alone comes after the filter.
-/// Before it come the words that the runtime and `start` wait for. One with a listener, which the runtime passes on, comes
-/// before `Ready`, and what init then still does is to wait.
+/// seccomp(2) needs CAP_SYS_ADMIN or no_new_privs, and a profile may deny any call. So only the exec follows the
+/// filter. Messages to the runtime and to `start` come before it. A filter with a listener comes before `Ready`,
+/// because the runtime sends the listener on. After that, init only waits.
 fn seccomp(plan: &Plan) -> Result<(), String> {
     let filters = at(plan, filter);
     let Some(loaded) = filters.first() else {
@@ -131,7 +132,8 @@ fn seccomp(plan: &Plan) -> Result<(), String> {
     }
 }
 
-/// To load it takes no_new_privs or CAP_SYS_ADMIN; the second is kept beyond `Capabilities` where the first is not set.
+/// Loading the filter needs no_new_privs or CAP_SYS_ADMIN. Without no_new_privs, CAP_SYS_ADMIN is kept beyond
+/// `Capabilities`.
 fn filter_can_be_loaded(plan: &Plan) -> Result<(), String> {
     let Some(loaded) = at(plan, filter).first().copied() else { return Ok(()) };
     let before: Vec<_> = steps(plan).take(loaded).collect();
@@ -145,8 +147,8 @@ fn filter_can_be_loaded(plan: &Plan) -> Result<(), String> {
     }
 }
 
-/// What is kept for the filter is kept for it alone, and not where an exec could make it the program's (no_new_privs:
-/// capabilities(7)).
+/// Only the capability for the filter is kept until the exec. None is kept if the exec could give it to the program
+/// (no_new_privs: capabilities(7)).
 fn nothing_else_is_kept(plan: &Plan) -> Result<(), String> {
     let no_new_privs = at(plan, |what| *what == What::NoNewPrivs);
     let may = if plan.filter.is_some() && no_new_privs.is_empty() { SYS_ADMIN } else { 0 };
@@ -156,7 +158,8 @@ fn nothing_else_is_kept(plan: &Plan) -> Result<(), String> {
     }
 }
 
-/// A startContainer hook is confined as the process is: where the filter comes after it, it loads it itself.
+/// A startContainer hook has the filter of the process. If init loads the filter after the hook, the hook loads it
+/// itself.
 fn hooks_wear_the_filter(plan: &Plan) -> Result<(), String> {
     let loaded = at(plan, filter).first().copied();
     for (n, hooked) in steps(plan).enumerate() {
@@ -173,9 +176,9 @@ fn hooks_wear_the_filter(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// Init ends with the runtime until it is ready, also after each change of ids or capabilities, which clears the signal
-/// (PR_SET_PDEATHSIG(2const)) and makes it dumpable again (PR_SET_DUMPABLE(2const)); and what is ready lives on, unless we are to
-/// end it.
+/// Init ends with the runtime until it is ready, also after each change of ids or capabilities. Such a change clears
+/// the parent-death signal (PR_SET_PDEATHSIG(2const)), and makes init dumpable again (PR_SET_DUMPABLE(2const)). A
+/// process that is ready lives on, unless the runtime is to end it.
 fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     let clears = |what: &What| match what {
         What::BecomeRoot => true,
@@ -198,11 +201,11 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     let ready = at(plan, |what| *what == What::Ready);
     let given_up = at(plan, |what| matches!(what, What::Ids { .. } | What::Capabilities(_)));
     let (Some(ready), Some(given_up)) = (ready.first(), given_up.last()) else { return Err("never ready".to_owned()) };
-    // init's first step is set when it is spawned, and says nothing about what comes when it is ready
+    // Init's first step sets the signal when init is spawned. It does not show what happens when init is ready.
     let first = plan.bridge.len();
     let last = steps(plan).enumerate().take(*ready).skip(*given_up).filter(|(n, _)| *n != first);
     let last = last.map(|(_, step)| step).filter(|step| matches!(step.what, What::DeathSignal(_)));
-    // its own signal, when it is ready, may be the same
+    // When it is ready, the signal of the caller may be the same.
     match *last.map(|step| &step.what).collect::<Vec<_>>() {
         [first, _] if kills(first) => Ok(()),
         [last] if runs_nothing(plan) && !kills(last) => Ok(()),
@@ -210,7 +213,7 @@ fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     }
 }
 
-/// A change of ids makes a process dumpable where fs.suid_dumpable says so (PR_SET_DUMPABLE(2const)).
+/// A change of ids makes a process dumpable if fs.suid_dumpable says so (PR_SET_DUMPABLE(2const)).
 fn undumpable_to_the_end(plan: &Plan) -> Result<(), String> {
     let undumpable = at(plan, |what| *what == What::Undumpable);
     let ids = at(plan, |what| matches!(what, What::Ids { .. } | What::Capabilities(_)));

@@ -1,4 +1,4 @@
-//! What a rule is: a function over a plan, and the changes to a plan that break it. A rule that no change breaks proves
+//! A rule is a function over a plan, and the changes to a plan that break it. A rule that no change breaks proves
 //! nothing, so each has at least one.
 
 use libcontainer::config::At;
@@ -7,33 +7,33 @@ use libcontainer::plan::step::{Step, What};
 
 /// One invariant.
 pub struct Rule {
-    /// What it says.
+    /// Its name.
     pub name: &'static str,
-    /// Whether a plan keeps it, or which step does not.
+    /// Returns an error if a plan breaks it. The error names the step.
     pub holds: fn(&Plan) -> Result<(), String>,
-    /// Each of these must make `holds` fail, wherever it can be made.
+    /// Each of these must make `holds` fail if it can be applied.
     pub broken_by: &'static [Mutation],
 }
 
-/// A change to a plan: its name, and the change. False where this plan has nothing to change.
+/// A change to a plan: its name and the function. It returns false if it cannot be applied to this plan.
 pub type Mutation = (&'static str, fn(&mut Plan) -> bool);
 
-/// The bridge's steps, then init's: as they are performed, and as they are numbered.
+/// The bridge's steps, then init's: the order in which they run, and by which they are numbered.
 pub fn steps(plan: &Plan) -> impl DoubleEndedIterator<Item = &Step> {
     plan.bridge.iter().chain(&plan.init)
 }
 
-/// The numbers of the steps that are so.
+/// The numbers of the steps for which `is` is true.
 pub fn at(plan: &Plan, is: impl Fn(&What) -> bool) -> Vec<usize> {
     steps(plan).enumerate().filter(|(_, step)| is(&step.what)).map(|(n, _)| n).collect()
 }
 
-/// The step of that number.
+/// The step with this number.
 pub fn step(plan: &Plan, n: usize) -> &Step {
     plan.bridge.get(n).unwrap_or_else(|| &plan.init[n - plan.bridge.len()])
 }
 
-/// Takes the step of that number out.
+/// Removes the step with this number.
 pub fn remove(plan: &mut Plan, n: usize) -> Step {
     match n.checked_sub(plan.bridge.len()) {
         None => plan.bridge.remove(n),
@@ -41,7 +41,7 @@ pub fn remove(plan: &mut Plan, n: usize) -> Step {
     }
 }
 
-/// Puts a step in, which has that number then. Behind the bridge's last step it is init's.
+/// Inserts a step with this number. After the bridge's last step, it is a step of init.
 pub fn insert(plan: &mut Plan, n: usize, step: Step) {
     match n.checked_sub(plan.bridge.len()) {
         None => plan.bridge.insert(n, step),
@@ -49,7 +49,7 @@ pub fn insert(plan: &mut Plan, n: usize, step: Step) {
     }
 }
 
-/// Every one of `first` comes before every one of `second`.
+/// Checks that every step of `first` comes before every step of `second`.
 pub fn before(plan: &Plan, what: &str, first: &[usize], second: &[usize]) -> Result<(), String> {
     match (first.last(), second.first()) {
         (Some(a), Some(b)) if a >= b => Err(format!("{what}: {} comes after {}", step(plan, *a), step(plan, *b))),
@@ -57,7 +57,7 @@ pub fn before(plan: &Plan, what: &str, first: &[usize], second: &[usize]) -> Res
     }
 }
 
-/// The first step that is `late` goes to the front of the first that is `early`, which stood before it.
+/// Moves the first `late` step that stands after the first `early` step to the place before it.
 pub fn to_the_front_of(plan: &mut Plan, late: fn(&What) -> bool, early: fn(&What) -> bool) -> bool {
     let (late, early) = (at(plan, late), at(plan, early));
     let Some(early) = early.first() else { return false };
@@ -67,7 +67,7 @@ pub fn to_the_front_of(plan: &mut Plan, late: fn(&What) -> bool, early: fn(&What
     true
 }
 
-/// The last step that is `early` goes behind the last that is `late`, which stood after it.
+/// Moves the last `early` step that stands before the last `late` step to the place after it.
 pub fn to_the_back_of(plan: &mut Plan, early: fn(&What) -> bool, late: fn(&What) -> bool) -> bool {
     let (early, late) = (at(plan, early), at(plan, late));
     let Some(late) = late.last() else { return false };
@@ -77,7 +77,7 @@ pub fn to_the_back_of(plan: &mut Plan, early: fn(&What) -> bool, late: fn(&What)
     true
 }
 
-/// Every step that is so is left out.
+/// Removes every step for which `is` is true.
 pub fn leave_out(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     let before = steps(plan).count();
     plan.bridge.retain(|step| !is(&step.what));
@@ -85,7 +85,7 @@ pub fn leave_out(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     steps(plan).count() != before
 }
 
-/// The first step that is so is done twice.
+/// Repeats the first step for which `is` is true.
 pub fn twice(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     let Some(n) = at(plan, is).first().copied() else { return false };
     let step = step(plan, n).clone();
@@ -93,24 +93,25 @@ pub fn twice(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     true
 }
 
-/// `what` comes right after the last step that is so.
+/// Inserts `what` directly after the last step for which `is` is true.
 pub fn insert_after(plan: &mut Plan, is: fn(&What) -> bool, what: What) -> bool {
     let Some(n) = at(plan, is).last().copied() else { return false };
     insert(plan, n + 1, Step::at(&At::new("mutation"), what));
     true
 }
 
-/// The container runs nothing. SPEC: config.md#process: it may be missing until `start`, which then says so.
+/// True if the container runs no program. SPEC: config.md#process: the process may be missing until `start`, which then
+/// fails.
 pub fn runs_nothing(plan: &Plan) -> bool {
     at(plan, |what| matches!(what, What::FindProgram(_) | What::Exec(_) | What::Ids { .. })).is_empty()
 }
 
-/// The root changes.
+/// True if this step changes the root.
 pub fn pivot(what: &What) -> bool {
     matches!(what, What::Pivot | What::MoveRoot | What::Chroot(_))
 }
 
-/// What config.json asks to be mounted, and the root itself.
+/// True for the mounts of config.json and the mount of the root.
 pub fn mounts(what: &What) -> bool {
     what.mounts()
         && matches!(
@@ -119,7 +120,7 @@ pub fn mounts(what: &What) -> bool {
         )
 }
 
-/// What lies on a mount of the container's to hide or protect it.
+/// True for a mount that hides or protects a path of the container.
 pub fn covers(what: &What) -> bool {
     matches!(what, What::Mask { .. } | What::ReadOnly(_))
 }

@@ -1,4 +1,4 @@
-//! Plans of generated configs keep the rules too.
+//! Plans of generated configs follow the rules, too.
 
 use libcontainer::config::{self, Config};
 use libcontainer::plan::Plan;
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{broken, cases};
 
-/// Any mixture of what the golden cases have: for every top-level and every `process` and `linux` property the value of
-/// some case.
+/// Any mixture of the golden cases. For every top-level property, and every property of `process` and `linux`, it has
+/// the value of some case.
 fn mixture() -> impl Strategy<Value = (Value, Value)> {
     let cases = cases::all("plan");
     let documents: Vec<Value> = cases.iter().map(|case| serde_json::from_slice(&case.text).unwrap()).collect();
@@ -37,7 +37,7 @@ fn mixture() -> impl Strategy<Value = (Value, Value)> {
     })
 }
 
-/// A value somewhere in a document is another one.
+/// Replaces a value somewhere in a document.
 fn mutate(value: &mut Value, steps: &[usize], with: Value) {
     let below = steps.split_first().and_then(|(step, rest)| {
         let next = match value {
@@ -98,7 +98,7 @@ proptest! {
         }
     }
 
-    /// What plans from it may only say what is wrong.
+    /// For any config, `load` and the plan return faults or succeed.
     #[test]
     fn no_config_makes_load_or_plan_fall_over(
         (mut document, host) in mixture(),

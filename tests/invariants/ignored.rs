@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cases;
 
-/// Properties that are no step of the plan's, and where they go.
+/// Properties that are not a step of the plan, and where they are used.
 const ELSEWHERE: [&str; 19] = [
     "ociVersion",                 // read by `load`, kept in the state
     "annotations",                // in the state, for hooks
@@ -30,7 +30,7 @@ const ELSEWHERE: [&str; 19] = [
     "linux.seccomp",              // one step
 ];
 
-/// Nothing that the config sets is silently ignored: every value is the origin of a step, or there is a word about it.
+/// Checks that every value of the config is the origin of a step, or that a warning names it.
 fn nothing_is_ignored(text: &[u8], plan: &Plan) -> Result<(), String> {
     let mut told: Vec<String> = plan.lines().into_iter().map(|line| line.from).collect();
     told.extend(plan.init.iter().filter_map(|step| match &step.from {
@@ -56,7 +56,7 @@ fn leaf_places(value: &Value, at: String, leaves: &mut Vec<String>) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
-                // a sysctl's name may be written either way
+                // The name of a sysctl may have dots or slashes.
                 let name = if at == "linux.sysctl" { name.replace('/', ".") } else { name.clone() };
                 leaf_places(value, if at.is_empty() { name } else { format!("{at}.{name}") }, leaves);
             }

@@ -1,4 +1,5 @@
-//! Joining what others are in: nobody is seen before he is inside, and no path leads where they want.
+//! Joining namespaces that have other processes: they cannot see init before it is protected, and they cannot redirect
+//! a path.
 
 use libcontainer::plan::needs::{Right, Writes};
 use libcontainer::plan::step::{Kept, Slot, Step, What};
@@ -47,7 +48,7 @@ pub const RULES: [Rule; 4] = [
             }),
             ("init spawned in a new user namespace with the host's root", |plan| {
                 let new = joins(plan, PID) && at(plan, new_users).first().is_some_and(|n| *n < plan.bridge.len());
-                // as it was once: the bridge's part is init's
+                // A former bug: init did the bridge's part.
                 let position = plan.bridge.iter().position(|step| new_users(&step.what)).filter(|_| new);
                 position.is_some_and(|n| {
                     let spawn = plan.bridge.split_off(plan.bridge.len() - 2);
@@ -133,8 +134,8 @@ fn after_the_birth(plan: &mut Plan, is: fn(&What) -> bool) -> bool {
     to_the_back_of(plan, is, spawn)
 }
 
-/// Others are in the pid namespace, and no user namespace holds off those of them who have CAP_SYS_PTRACE. A new one does not: it
-/// does not own that pid namespace.
+/// True if other processes are in the pid namespace, and no user namespace keeps out those with CAP_SYS_PTRACE. A new
+/// user namespace does not: it does not own that pid namespace.
 fn seen_by_tracers(plan: &Plan) -> bool {
     joins(plan, PID) && !joins(plan, USER)
 }
@@ -147,9 +148,9 @@ fn joins(plan: &Plan, kind: u64) -> bool {
     steps(plan).any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(kind)))
 }
 
-/// Others are in a pid namespace that is joined. Nobody of ours is a member before he is closed to tracers, in all
-/// namespaces, without the descriptors that he does not need, and, where no user namespace holds a tracer off, in the
-/// container's root (CVE-2016-9962).
+/// Other processes are in a joined pid namespace (CVE-2016-9962). Before a process of ours becomes a member, it is not
+/// dumpable, has joined all namespaces, and has closed the descriptors that it does not need. If no user namespace
+/// keeps tracers out, its root is the container's, too.
 fn inside_first(plan: &Plan) -> Result<(), String> {
     if !joins(plan, PID) {
         return Ok(());
@@ -180,9 +181,9 @@ fn inside_first(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// With CAP_SYS_PTRACE, and without a user namespace, others in the pid namespace trace init as soon as they see it: the
-/// rights are given up before, and nothing takes one afterwards (decisions/014). The filter alone may be loaded later
-/// (decisions/016).
+/// With CAP_SYS_PTRACE, and without a user namespace, other processes in the pid namespace can trace init as soon as
+/// they see it. So its rights are given up before, and no later step needs a right (decisions/014). Only the filter may
+/// be loaded later (decisions/016).
 fn born_without_power(plan: &Plan) -> Result<(), String> {
     if !seen_by_tracers(plan) {
         return Ok(());
@@ -201,11 +202,11 @@ fn born_without_power(plan: &Plan) -> Result<(), String> {
     }
 }
 
-/// In a mount namespace that is joined a path leads where its members want it to (CVE-2019-16884, CVE-2025-52881). A plan
-/// walks one only to a place that is then compared with what the runtime opened.
+/// In a joined mount namespace, its members decide where a path leads (CVE-2019-16884, CVE-2025-52881). A plan uses a
+/// path there only for a file that is then compared with the one that the runtime opened.
 fn no_path_in_a_joined_mount_namespace(plan: &Plan) -> Result<(), String> {
     let Some(joined) = at(plan, joins_mount).first().copied() else { return Ok(()) };
-    // from here on the root is the container's, and paths are meant to be its own
+    // From here on, the root is the container's, and the paths are its own.
     let changed = at(plan, pivot).first().copied().unwrap_or(usize::MAX);
     let by_path = |what: &What| match what.writes() {
         Writes::Path(path) => path != c"/" && !matches!(what, What::AttachRoot { .. } | What::PrivateAbove(_)),
@@ -217,7 +218,7 @@ fn no_path_in_a_joined_mount_namespace(plan: &Plan) -> Result<(), String> {
     }
 }
 
-/// It keeps all that later steps use.
+/// Checks that `CloseFds` keeps all descriptors that later steps use.
 fn used_is_kept(plan: &Plan) -> Result<(), String> {
     let all: Vec<&Step> = steps(plan).collect();
     for (n, step) in all.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The order of steps, where it is the security property.
+//! The order of steps, where that order is the security property.
 
 use libcontainer::plan::Plan;
 use libcontainer::plan::needs::Writes;
@@ -133,7 +133,7 @@ fn closes_root(what: &What) -> bool {
     matches!(what, What::Finish { path, .. } if path.as_c_str() == c".")
 }
 
-/// What comes after the program is the program's.
+/// Every step after the exec would run in the program, so the exec is the last step.
 fn one_exec_last(plan: &Plan) -> Result<(), String> {
     if runs_nothing(plan) {
         return Ok(());
@@ -143,13 +143,15 @@ fn one_exec_last(plan: &Plan) -> Result<(), String> {
     (exec == [count - 1]).then_some(()).ok_or(format!("execve at {exec:?} of {count}"))
 }
 
-/// Without maps there is no root to become; what is unshared before belongs to somebody else (user_namespaces(7)).
+/// Without maps, init cannot become root. A namespace that is unshared before belongs to another user namespace
+/// (user_namespaces(7)).
 fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
     let maps = at(plan, |what| *what == What::Request(Request::IdMaps));
     let root = at(plan, |what| *what == What::BecomeRoot);
-    // a mount namespace belongs to no id, and where init finds what the user can reach it comes before root
+    // A mount namespace does not depend on ids. If init opens files again that only the caller's user can reach, it is
+    // made before BecomeRoot.
     let finds = plan.init.iter().any(|step| matches!(step.what, What::Find(_)));
-    // the user namespace itself, where the bridge makes it
+    // The user namespace itself, if the bridge makes it.
     let users = |kinds: &Namespaces| kinds.0 == libc::CLONE_NEWUSER as u64;
     let early = |kinds: &Namespaces| users(kinds) || (finds && kinds.0 == libc::CLONE_NEWNS as u64);
     let unshare = at(plan, |what| matches!(what, What::Unshare(kinds) if !early(kinds)));
@@ -158,7 +160,7 @@ fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
     before(plan, "root", &root, &unshare)
 }
 
-/// A mount in a tree that is still shared with the host appears on the host.
+/// A mount in a tree that the host still shares appears on the host.
 fn propagation_before_mounts(plan: &Plan) -> Result<(), String> {
     let first = at(plan, |what| matches!(what, What::Propagate { .. }));
     let mounted = at(plan, mounts);
@@ -171,7 +173,7 @@ fn propagation_before_mounts(plan: &Plan) -> Result<(), String> {
     before(plan, "propagation", &first[..1], &mounted)
 }
 
-/// SPEC: runtime.md#lifecycle; masks lie on the container's own /proc (CVE-2025-31133).
+/// SPEC: runtime.md#lifecycle. Masks cover the container's own /proc (CVE-2025-31133).
 fn lifecycle(plan: &Plan) -> Result<(), String> {
     let order = [
         at(plan, mounts),
@@ -187,12 +189,12 @@ fn lifecycle(plan: &Plan) -> Result<(), String> {
     before(plan, "startContainer", &await_start, &at(plan, start_hooks))
 }
 
-/// The rootfs brings its own /proc, which may lead anywhere (CVE-2025-52881).
+/// The root file system has a /proc of its own, which may lead anywhere (CVE-2025-52881).
 fn sysctl_before_pivot(plan: &Plan) -> Result<(), String> {
     before(plan, "sysctl", &at(plan, |what| matches!(what, What::Sysctl { .. })), &at(plan, pivot))
 }
 
-/// setgroups(2) takes CAP_SETGID, which goes with uid 0.
+/// setgroups(2) needs CAP_SETGID, which the process loses with uid 0.
 fn groups_before_ids(plan: &Plan) -> Result<(), String> {
     let (groups, ids) = (at(plan, |what| matches!(what, What::Groups(_))), at(plan, ids));
     if !runs_nothing(plan) && (groups.len(), ids.len()) != (1, 1) {
@@ -201,7 +203,8 @@ fn groups_before_ids(plan: &Plan) -> Result<(), String> {
     before(plan, "groups", &groups, &ids)
 }
 
-/// `Chdir` looks whether it is inside the root (CVE-2024-21626): the last change of directory is such a one.
+/// `Chdir` checks that the working directory is inside the root (CVE-2024-21626). So it is the last change of the
+/// directory.
 fn cwd_is_checked(plan: &Plan) -> Result<(), String> {
     let unchecked = at(plan, |what| matches!(what, What::TryChdir(_)) || pivot(what));
     let checked = at(plan, |what| matches!(what, What::Chdir(_)));
@@ -212,12 +215,12 @@ fn cwd_is_checked(plan: &Plan) -> Result<(), String> {
     before(plan, "cwd as the user", &at(plan, ids), &checked)
 }
 
-/// A path of the host means another thing after the root has changed: what comes from there is a descriptor by then.
+/// A path of the host has another meaning after the root has changed. So files of the host are descriptors by then.
 fn no_host_path_after_pivot(plan: &Plan) -> Result<(), String> {
     let by_path = |what: &What| match what.writes() {
-        // the container's own `/`: it is a mount by then, and cannot be anything else
+        // The container's own `/`: it is a mount by then, and cannot be another one.
         Writes::Path(path) => path != c"/",
-        // closed by then, and not the container's own
+        // The host's /proc is closed by then, and it is not the container's.
         Writes::HostProc(_) => true,
         Writes::Nothing | Writes::Inside(_) => false,
     };
@@ -226,7 +229,7 @@ fn no_host_path_after_pivot(plan: &Plan) -> Result<(), String> {
     before(plan, "paths of the host", &host, &at(plan, pivot))
 }
 
-/// Nodes, mount points and the working directory are made before the root is closed to writing.
+/// Nodes, mount points and the working directory are made before the root becomes read-only.
 fn read_only_last(plan: &Plan) -> Result<(), String> {
     let makes = at(plan, |what| {
         matches!(what.writes(), Writes::Inside(_))

@@ -1,4 +1,4 @@
-//! What needs a right comes before the right is given up.
+//! A step that needs a right comes before the right is given up.
 
 use libcontainer::plan::Plan;
 use libcontainer::plan::needs::Right;
@@ -58,17 +58,17 @@ fn capset(what: &What) -> bool {
     matches!(what, What::Capabilities(_))
 }
 
-/// What needs a right comes before the ids and the capabilities, or it fails for everybody but root.
+/// Steps that need a right come before the change of ids and capabilities. Otherwise they fail for every user but root.
 fn rights(plan: &Plan) -> Result<(), String> {
     let needs = at(plan, |what| match what.right() {
         Right::Capability(_) | Right::SameIds => !ids(what),
-        // the rule for the filter has it (filter.rs)
+        // The rule for the filter checks this (filter.rs).
         Right::AdminOrNoNewPrivs | Right::Anybody => false,
     });
     before(plan, "rights", &needs, &at(plan, |what| ids(what) || capset(what)))
 }
 
-/// The change of ids empties the sets (capabilities(7)): they are set after it.
+/// The change of ids clears the capability sets (capabilities(7)), so they are set after it.
 fn capabilities_last(plan: &Plan) -> Result<(), String> {
     let (bounding, sets) = (at(plan, |what| matches!(what, What::Bounding(_))), at(plan, capset));
     if (bounding.len(), sets.len()) != (1, 1) {
@@ -77,7 +77,7 @@ fn capabilities_last(plan: &Plan) -> Result<(), String> {
     before(plan, "capset", &at(plan, ids), &sets)
 }
 
-/// A process of the container, or a hook, that may trace init has init's descriptors (CVE-2016-9962).
+/// A process of the container, or a hook, that can trace init can use init's descriptors (CVE-2016-9962).
 fn undumpable_first(plan: &Plan) -> Result<(), String> {
     let closed = at(plan, |what| *what == What::Undumpable);
     let in_bridge = plan.bridge.iter().any(|step| step.what == What::Undumpable);

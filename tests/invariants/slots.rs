@@ -1,4 +1,4 @@
-//! Descriptors: each slot that a step uses was opened, is of a kind that serves, and is still there.
+//! Descriptors: each slot that a step uses was opened, has the right kind, and is not closed yet.
 
 use libcontainer::config::At;
 use libcontainer::plan::needs::{State, Use};
@@ -79,7 +79,7 @@ fn closes(what: &What) -> bool {
     matches!(what, What::CloseFds { .. })
 }
 
-/// Follows each descriptor through the bridge and init.
+/// Follows each descriptor through the steps of the bridge and of init.
 fn kinds(plan: &Plan) -> Result<(), String> {
     let mut states = vec![State::Opened; plan.openings.len()];
     for Step { what, from } in plan.bridge.iter().chain(&plan.init) {
@@ -96,7 +96,7 @@ fn kinds(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// What the plan itself names.
+/// Checks the slots that the plan itself names.
 fn named_by_the_plan(plan: &Plan) -> Result<(), String> {
     let opened = |slot: Slot, right: fn(&Opening) -> bool| match plan.openings.get(slot.0) {
         Some((opening, _)) if right(opening) => Ok(()),
@@ -110,9 +110,10 @@ fn named_by_the_plan(plan: &Plan) -> Result<(), String> {
     plan.root.map_or(Ok(()), |slot| opened(slot, root))
 }
 
-/// The fifos of `start`, the state and the output of startContainer hooks are all that is used later.
+/// After the last `CloseFds`, only these are used: the fifos of `start`, and the state and the output of startContainer
+/// hooks.
 fn closed(plan: &Plan) -> Result<(), String> {
-    // the bridge's own comes before what init makes: `inside.rs` has what it keeps
+    // The bridge's `CloseFds` comes before init makes its own descriptors. `inside.rs` checks what it keeps.
     let Some(last) = at(plan, closes).last().copied() else { return Err("descriptors are not closed".to_owned()) };
     let later = |what: &What| {
         let own = what.slots().all(|(_, wanted)| match wanted {
