@@ -1,6 +1,6 @@
 //! hack/pages DIR: writes the man pages to DIR/man1, and the completions to DIR/bash, DIR/zsh and DIR/fish. They come
 //! from the same definitions that parse the command line.
-#![allow(dead_code, missing_docs)] // what only the binary needs of its own files
+#![allow(dead_code, missing_docs)] // the binary uses the rest of these files
 
 #[path = "../src/cli/mod.rs"]
 mod cli;

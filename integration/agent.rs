@@ -1,4 +1,4 @@
-//! A seccomp agent for tests: a thread that takes the listener from the runtime and answers what it is asked.
+//! A seccomp agent for tests: a thread that receives the listener from the runtime, and answers its requests.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -34,22 +34,22 @@ struct Response {
     flags: u32,
 }
 
-/// What an agent says to a call.
+/// The answer of an agent to a call.
 #[derive(Clone, Copy)]
 pub enum Answer {
     /// The call fails with this errno.
     Errno(i32),
-    /// The call goes on as if nobody had asked (SECCOMP_USER_NOTIF_FLAG_CONTINUE).
+    /// The call continues as without an agent (SECCOMP_USER_NOTIF_FLAG_CONTINUE).
     Continue,
 }
 
-/// An agent that listens; each message it got is to be had from `told`.
+/// A running agent. `told` returns each message that it has received.
 pub struct Agent {
     told: Receiver<Value>,
 }
 
 impl Agent {
-    /// Listens at `path`, for any number of processes; `answer` is given the number of the call.
+    /// Listens at `path` for any number of processes. `answer` gets the number of the call.
     pub fn at(path: &Path, answer: fn(i64) -> Answer) -> Agent {
         let directory = std::fs::File::open(path.parent().unwrap()).unwrap();
         let short = format!("/proc/self/fd/{}/{}", directory.as_raw_fd(), path.file_name().unwrap().to_str().unwrap());
@@ -74,7 +74,7 @@ impl Agent {
     }
 }
 
-/// One message: JSON to the end of the stream, and exactly one descriptor with its first byte.
+/// Receives one message: JSON up to the end of the stream, and exactly one descriptor.
 fn receive(stream: &UnixStream) -> (Value, OwnedFd) {
     let (mut text, mut fds) = (Vec::new(), Vec::new());
     loop {
@@ -92,7 +92,7 @@ fn receive(stream: &UnixStream) -> (Value, OwnedFd) {
             break;
         }
         text.extend_from_slice(&buffer[..got.bytes]);
-        // crun keeps its end open, so the end of the text is the end of the object
+        // crun keeps its end open, so a complete object is the end of the message.
         if serde_json::from_slice::<Value>(&text).is_ok() {
             break;
         }
@@ -110,7 +110,7 @@ fn serve(listener: &OwnedFd, answer: fn(i64) -> Answer) {
         // SAFETY: the kernel fills a seccomp_notif, which is zeroed as it demands.
         if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut asked) } != 0 {
             match std::io::Error::last_os_error().raw_os_error() {
-                // the process that asked was killed, or the call was interrupted
+                // The calling process was killed, or its call was interrupted.
                 Some(libc::ENOENT | libc::EINTR) if alive(listener) => continue,
                 _ => return,
             }
@@ -120,12 +120,12 @@ fn serve(listener: &OwnedFd, answer: fn(i64) -> Answer) {
             Answer::Errno(errno) => response.error = -errno,
             Answer::Continue => response.flags = 1,
         }
-        // SAFETY: the kernel reads a seccomp_notif_resp. The process may be gone meanwhile, which is no matter.
+        // SAFETY: the kernel reads a seccomp_notif_resp. The process may have ended meanwhile, which is not an error.
         let _ = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut response) };
     }
 }
 
-/// Somebody still has the filter.
+/// True while a process has the filter.
 fn alive(listener: &OwnedFd) -> bool {
     let mut poll = [rustix::event::PollFd::new(listener, rustix::event::PollFlags::IN)];
     let now = rustix::event::Timespec::default();

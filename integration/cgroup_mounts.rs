@@ -1,4 +1,4 @@
-//! A cgroup mount: what the container sees of its own cgroup, as the host has it.
+//! A mount of type `cgroup`: the container sees its own cgroup, in the layout of the host.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ fn hierarchies() -> Vec<String> {
 #[test]
 fn version_2_is_mounted_by_its_name_and_options_reach_it() {
     needs_root!("a mount of version 2 without a cgroup namespace");
-    // the first mount of version 2 on a machine adds `0::/` to every /proc/PID/cgroup, which other tests look at
+    // The first mount of version 2 on a machine adds `0::/` to every /proc/PID/cgroup, and other tests read that file.
     let known = fs::read_to_string("/proc/self/cgroup").unwrap().lines().any(|line| line.starts_with("0::"));
     needs!(known, "the kernel has no cgroup v2 hierarchy yet");
     let mut world = World::running(&["cat", "/proc/self/mountinfo"]);
@@ -74,9 +74,9 @@ fn on_v1_every_hierarchy_shows_the_containers_own_cgroup() {
             assert!(line.root.ends_with(&world.id), "{name}: {line:?}");
         }
     }
-    // init is in it, and both are closed to writing
+    // Init is in it, and both are read-only.
     assert!(out.lines().any(|line| line == "1"), "{out}");
-    // and with us, so is the directory of the hierarchies
+    // With coracle, the directory of the hierarchies is read-only, too.
     assert_eq!(top.has("ro"), who() == Who::Us, "{top:?}");
     assert_eq!(out.matches("Read-only file system").count(), if who() == Who::Us { 2 } else { 1 }, "{out}");
 }
@@ -98,6 +98,6 @@ fn on_v1_with_a_cgroup_namespace_the_own_cgroup_is_the_root() {
     }
     let own: Vec<_> = out.lines().filter(|line| line.contains(":pids:")).collect();
     assert!(own.len() == 1 && own[0].ends_with(":/"), "{out}");
-    // it was writable
+    // It was writable.
     assert!(!out.contains("Read-only"), "{out}");
 }

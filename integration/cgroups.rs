@@ -1,5 +1,5 @@
-//! The container's cgroup: where it is, what is written into it, and that it is gone in the end. The same tests on
-//! version 1, version 2, and under systemd.
+//! The container's cgroup: its path, its files, and that it is removed in the end. The same tests run on version 1, on
+//! version 2, and with systemd.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ pub fn unified() -> bool {
     Path::new(TOP).join("cgroup.controllers").exists()
 }
 
-/// The directory of the group in the hierarchy with this controller; on version 2 there is but one.
+/// The directory of the group in the hierarchy with this controller. Version 2 has only one hierarchy.
 pub fn directory(controller: &str, group: &str) -> PathBuf {
     let hierarchy = if unified() { Path::new(TOP).to_path_buf() } else { Path::new(TOP).join(controller) };
     hierarchy.join(group.trim_start_matches('/'))
 }
 
-/// The lines of a /proc/PID/cgroup, `ID:CONTROLLERS:PATH`, whose hierarchy is mounted. The kernel goes on telling of one of
-/// version 1 that was mounted once (cgroups(7)), and no runtime can enter it.
+/// The lines `ID:CONTROLLERS:PATH` of a /proc/PID/cgroup whose hierarchy is mounted. The kernel still lists a hierarchy
+/// of version 1 after it is unmounted (cgroups(7)), and no runtime can enter it.
 fn of_mounted(groups: &str) -> Vec<&str> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mounted = |controllers: &str| {
@@ -44,7 +44,7 @@ pub fn read(directory: &Path, file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }
 
-/// Removes directories that no runtime removes: the levels above the container's own.
+/// Removes directories that runtimes keep: the levels above the container's own.
 pub fn remove_level(group: &str) {
     for hierarchy in fs::read_dir(TOP).unwrap().flatten() {
         let _ = fs::remove_dir(hierarchy.path().join(group));
@@ -52,7 +52,7 @@ pub fn remove_level(group: &str) {
     let _ = fs::remove_dir(Path::new(TOP).join(group));
 }
 
-/// A container that may write its own cgroup.
+/// A container that may write to its own cgroup.
 fn with_cgroup_mount(args: &[&str], options: &[&str]) -> World {
     let mut world = World::running(args);
     world.namespace("cgroup", None);
@@ -89,7 +89,7 @@ fn every_level_hands_its_controllers_down() {
     let available = read(Path::new(TOP), "cgroup.subtree_control");
     for group in [top.clone(), format!("{top}/middle")] {
         let handed = read(&directory("", &group), "cgroup.subtree_control");
-        // the peers hand down those that they know
+        // Other runtimes enable only the controllers that they know.
         assert!(if who() == Who::Us { handed == available } else { handed.contains("memory") }, "{group}: {handed}");
     }
     assert_eq!(read(&directory("", &format!("{top}/middle/leaf")), "cgroup.subtree_control"), "");
@@ -122,7 +122,7 @@ fn a_relative_path_and_none_are_below_where_we_are() {
     }
 }
 
-/// One property of linux.resources, its file and what it holds then, in both versions.
+/// A property of linux.resources, its file and the file's contents: on version 1, then on version 2.
 type Limit = (&'static str, (&'static str, &'static str, &'static str), (&'static str, &'static str));
 
 const LIMITS: [Limit; 14] = [
@@ -154,7 +154,7 @@ const LIMITS: [Limit; 14] = [
     (r#"{"cpu":{"mems":"0"}}"#, ("cpuset", "cpuset.mems", "0"), ("cpuset.mems", "0")),
 ];
 
-/// What Debian's peers do otherwise: a linear weight, and crun writes -1 as it stands.
+/// What Debian's runc and crun do differently: the weight is linear, and crun writes -1 unchanged.
 fn differs(file: &str, resources: &str) -> bool {
     match who() {
         Who::Us => false,
@@ -175,13 +175,13 @@ fn each_limit_is_in_its_file() {
         }
         world.create().ok();
         let place = directory(controller, &world.group());
-        // a kernel without swap accounting has no such file
+        // A kernel without swap accounting does not have this file.
         if file != "memory.swap.max" || place.join(file).exists() {
             assert_eq!(read(&place, file), expected, "{resources}");
         }
         world.call(&["delete", "--force", &world.id]).ok();
         if who() != Who::Us {
-            // runc 1.1 may leave its directories to the next who looks
+            // runc 1.1 may leave its directories.
             remove_level(&world.id);
         }
     }
@@ -201,7 +201,7 @@ fn burst_and_idle_are_written_where_the_kernel_has_them() {
     world.create().ok();
     assert_eq!(read(&directory("cpu", &world.group()), burst), "10000");
     world.call(&["delete", "--force", &world.id]).ok();
-    // a weight beside it is no weight: the kernel would refuse it
+    // An idle group has no weight: the kernel would refuse it.
     *world.at("/linux/resources") = json!({"cpu": {"shares": 512, "idle": 1}});
     world.create().ok();
     assert_eq!(read(&directory("cpu", &world.group()), idle), "1");
@@ -295,12 +295,13 @@ fn a_frozen_group_is_refused() {
         if unified() { ("cgroup.freeze", "1", "0") } else { ("freezer.state", "FROZEN", "THAWED") };
     fs::write(group.join(file), frozen).unwrap();
     let mut world = world;
-    // frozen itself, and by the one above it, which is named; and one that is not there yet
+    // The group itself is frozen; the group above it is frozen, and the message names that one; the group does not
+    // exist yet.
     for below in ["", "/below", "/new"] {
         *world.at("/linux/cgroupsPath") = json!(format!("/{}{below}", world.group()));
         let said = world.create().fails();
         assert!(said.contains(&format!("unexpectedly frozen: {}\n", group.display())), "{said}");
-        // who did not make it leaves it
+        // The runtime keeps a group that it did not make.
         assert!(above.exists() && !group.join("new").exists(), "{below}");
     }
     fs::write(group.join(file), thawed).unwrap();
@@ -327,11 +328,11 @@ fn pause_stops_all_and_resume_lets_them_go_on() {
     assert_eq!(world.status(), "running");
     wait_until("it runs again", || now() != then);
     world.call(&["pause", &world.id]).ok();
-    // SIGKILL ends what is frozen
+    // SIGKILL ends a frozen process.
     world.call(&["delete", "--force", &world.id]).ok();
 }
 
-/// Processes of the container in groups that it has made below its own.
+/// A container with processes in groups below its own.
 fn with_groups_below() -> World {
     let script = if unified() {
         "cd /sys/fs/cgroup && mkdir one one/two && (sleep 1000 & echo $! >one/two/cgroup.procs) && touch /dev/shm/done && sleep 1000"
@@ -350,7 +351,7 @@ fn what_the_container_made_below_its_group_is_seen_killed_and_removed() {
     needs_cgroup!();
     let world = with_groups_below();
     let ps: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
-    // crun 1.8 looks into its own group alone on version 2
+    // crun 1.8 reads only its own group on version 2.
     assert!(ps.len() == 2 || who() == Who::Crun, "{ps:?}");
     world.call(&["delete", "--force", &world.id]).ok();
     assert_eq!(world.cgroups(), Vec::<PathBuf>::new());
@@ -385,12 +386,12 @@ fn exec_joins_init_where_the_group_has_handed_its_processes_down() {
     let done = format!("/proc/{}/root/dev/shm/done", world.pid());
     wait_until("it has moved", || Path::new(&done).exists());
     assert_eq!(world.exec(&["cat", "/proc/self/cgroup"]).ok(), "0::/init\n");
-    // asked for by name, it is there that it goes
+    // exec uses the group that --cgroup names.
     only!(Who::Us, Who::Runc; "crun 1.8 has no exec --cgroup of this form");
     assert_eq!(world.call(&["exec", "--cgroup", "init", &world.id, "cat", "/proc/self/cgroup"]).ok(), "0::/init\n");
 }
 
-/// The numbers of a whole disk, and its name.
+/// The device number of a whole disk, and its name.
 pub fn disk() -> Option<(String, String)> {
     fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
@@ -463,7 +464,7 @@ fn what_version_2_has_nothing_for_is_refused() {
     assert!(said.contains("linux.resources.network.classID: needs cgroup v1"), "{said}");
 }
 
-/// A group of a container that has ended has a restriction still, which the next one must not inherit.
+/// The group of an ended container may still have a restriction. The next container must not inherit it.
 #[test]
 fn a_group_that_was_used_before_restricts_nobody() {
     needs_root!("device rules");
@@ -484,7 +485,7 @@ fn a_group_that_was_used_before_restricts_nobody() {
     remove_level(&world.id);
 }
 
-/// A device that no list allows of itself, opened for writing: the kernel's log.
+/// A device that no default rule allows: the kernel's log. The test opens it for writing.
 const KMSG: (i64, i64) = (1, 11);
 
 fn with_kmsg(rules: serde_json::Value) -> World {
@@ -522,7 +523,7 @@ fn a_memory_limit_that_is_too_small_is_told() {
     needs_cgroup!();
     only!(Who::Us; "the peers say it in their own words, or not at all");
     let mut world = World::running(&["true"]);
-    // a cgroup namespace is made in the cgroup: init has everything else to do there
+    // A cgroup namespace is made inside the cgroup, so init has done nothing else before that.
     world.namespace("cgroup", None);
     *world.at("/linux/resources") = json!({"memory": {"limit": 4096}});
     let said = world.create().fails();
@@ -559,7 +560,7 @@ fn a_cgroup_mount_without_a_namespace_is_the_containers_own_part_of_version_1_an
     world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]}));
     let out = world.run().ok();
     if unified() {
-        // as runc and crun: who asks for the host's cgroup namespace sees the host's cgroups
+        // As with runc and crun: a container in the host's cgroup namespace sees the host's cgroups.
         assert!(out.lines().any(|line| line == world.id), "{out}");
     } else {
         let processes: Vec<_> = out.lines().take_while(|line| !line.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! Many commands at the same container at once: one after the other has its way, and nothing is left behind.
+//! Many commands for the same container at once: each takes effect after the other, and nothing is left.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn code(mut child: Child) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// A number that nobody can foretell; good enough to choose an instant.
+/// A number that differs each time, to choose a moment.
 fn random(below: u64) -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() % below
@@ -41,7 +41,8 @@ fn processes_of(world: &World) -> usize {
         .count()
 }
 
-/// `create` and `delete --force` of one id, each over and over; both have their own pace. How many creates went well.
+/// Calls `create` and `delete --force` for one id, over and over, each at its own pace. Returns how many creates
+/// succeeded.
 fn churn(world: &World, rounds: usize, verb: &str) -> usize {
     let mut done = 0;
     let mut creators: Vec<Child> = Vec::new();
@@ -55,7 +56,8 @@ fn churn(world: &World, rounds: usize, verb: &str) -> usize {
                 None => Some(child),
                 Some(_) => {
                     let code = code(child);
-                    // it was made; it was taken or deleted; it was ended; the program of `run` was killed
+                    // It was made; another command has taken or deleted it; it was ended; the program of `run` was
+                    // killed.
                     assert!([0, 1, 137, 143].contains(&code), "round {round}: {verb} exits with {code}");
                     done += usize::from(code == 0);
                     None
@@ -76,7 +78,7 @@ fn churn(world: &World, rounds: usize, verb: &str) -> usize {
 #[test]
 fn a_delete_beside_a_create_ends_it_or_waits_for_it() {
     only!(Who::Us; "the peers leave cgroups, or two containers under one id");
-    // by hand: ROUNDS=200
+    // By hand: ROUNDS=200
     let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(40);
     for verb in ["create", "run"] {
         let mut world = World::running(&["sleep", "1000"]);
@@ -102,7 +104,7 @@ fn a_delete_beside_a_create_that_hangs_ends_it_and_its_hook() {
     world.write();
     let create = spawn(&world, &["create"]);
     wait_until("the hook runs", || seen.exists());
-    // it is no container yet
+    // The container does not exist yet.
     assert!(world.call(&["state", &world.id]).fails().contains("container does not exist"));
     assert!(world.call(&["delete", &world.id]).fails().contains("container does not exist"));
     assert!(world.call(&["create", &world.id]).fails().contains("container with given ID already exists"));
@@ -124,7 +126,7 @@ fn a_delete_as_soon_as_the_program_has_ended_does_not_fail() {
         let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         wait_until("it runs", || world.call(&["list", "-f", "json"]).out.contains("running"));
         drop(child.stdin.take());
-        // the end of its output comes a moment before its own
+        // Its output ends a moment before the process does.
         let mut rest = Vec::new();
         std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut rest).unwrap();
         world.call(&["delete", &world.id]).ok();
@@ -144,7 +146,7 @@ fn a_delete_waits_for_a_program_that_the_kernel_is_ending() {
     let processes = || fs::read_to_string(group.join("cgroup.procs")).unwrap();
     wait_until("its program runs", || processes().lines().count() == 2);
     let child = processes().lines().find(|pid| *pid != init).unwrap().to_owned();
-    // what is frozen does not die, and init waits for it
+    // A frozen process does not die, and init waits for it.
     let below = group.join("below");
     fs::create_dir(&below).unwrap();
     fs::write(below.join("cgroup.procs"), child).unwrap();
@@ -176,7 +178,7 @@ fn processes_that_others_put_into_the_cgroup_end_with_it_and_are_named() {
     world.call(&["kill", &world.id, "KILL"]).ok();
     world.wait_for_status("stopped");
     let deleted = world.call(&["delete", &world.id]);
-    // whatever comes of it, nothing is left
+    // In every case, nothing is left.
     other.kill().unwrap();
     let status = other.wait().unwrap();
     moved.unwrap();

@@ -1,4 +1,4 @@
-//! The command line on containers that are there: every flag that changes what is done, and what is printed.
+//! The command line with existing containers: every flag that changes what is done or printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn state_and_list_say_the_same() {
     let text = world.call(&["state", &world.id]).ok();
     let mut state: Value = serde_json::from_str(&text).unwrap();
     if who() != Who::Crun {
-        // crun prints its keys in another order, and has some of its own
+        // crun prints its keys in another order, and has further keys.
         let keys: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  \"")?.split('"').next()).collect();
         let expected = ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations", "owner"];
         assert_eq!(keys, expected);
@@ -61,7 +61,7 @@ fn ps_shows_the_containers_processes_alone() {
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 2, "{table}");
     assert!(lines[0].starts_with("UID ") && lines[1].ends_with("sleep 1000"), "{table}");
-    // the options of ps(1) are behind the id
+    // The options of ps(1) come after the id.
     let own = world.call(&["ps", &world.id, "-e", "-o", "pid,comm"]).ok();
     assert_eq!(own.split_whitespace().collect::<Vec<_>>(), ["PID", "COMMAND", &pid.to_string(), "sleep"]);
     let said = world.call(&["ps", &world.id, "-e", "-o", "comm"]).fails();
@@ -155,7 +155,7 @@ fn flags_may_follow_the_id() {
     let mut command =
         world.command(&["create", &world.id, "-bundle", bundle, "-pid-file", pid_file, "--no-pivot=false"]);
     finish(command.current_dir("/")).ok();
-    // decimal, and no newline
+    // Decimal, and without a newline.
     assert_eq!(fs::read_to_string(pid_file).unwrap(), world.pid().to_string());
 }
 
@@ -176,7 +176,7 @@ fn a_word_is_an_id_wherever_runc_would_take_it_for_one() {
     world.write();
     let beside = world.bundle().join(&world.id);
     fs::create_dir(&beside).unwrap();
-    // a directory that is not a bundle
+    // A directory that is not a bundle.
     assert_eq!(world.call(&["run", &world.id]).ok(), "hello\n");
     only!(Who::Us; "the peers know no bundle in the place of the id");
     *world.at("/process/args") = json!(["echo", "another"]);
@@ -187,7 +187,7 @@ fn a_word_is_an_id_wherever_runc_would_take_it_for_one() {
     assert_eq!(said.ok(), "hello\n");
     assert_eq!(world.call(&["run", &format!("./{}", world.id)]).ok(), "another\n");
     assert_eq!(world.call(&["run", "--bundle", ".", &world.id]).ok(), "hello\n");
-    // the only bundle there is
+    // Now this is the only bundle.
     fs::rename(world.bundle().join("config.json"), world.bundle().join("aside.json")).unwrap();
     assert_eq!(world.call(&["run", &world.id]).ok(), "another\n");
     assert_eq!(world.call(&["run", "--config", "aside.json", &world.id]).ok(), "hello\n");
@@ -232,7 +232,7 @@ fn keep_leaves_a_stopped_container() {
 fn regex_kills_and_deletes_all_that_fit() {
     only!(Who::Us, Who::Crun; "runc has no --regex");
     let mut world = World::running(&["sleep", "1000"]);
-    // each has a cgroup by its own id
+    // Each container has a cgroup with its own id.
     *world.at("/linux/cgroupsPath") = json!(null);
     world.begin();
     let others = [format!("{}-b", world.id), format!("{}-c", world.id)];
@@ -283,7 +283,7 @@ fn signals_go_by_number_and_by_any_name() {
 #[test]
 fn the_command_line_stays_to_be_seen() {
     only!(Who::Us; "this is about our own protection");
-    // tools that watch a node read the bundle and the pid file from the cmdline of who creates
+    // Tools that watch a node read the bundle and the pid file from the command line of the process that creates.
     let mut world = World::running(&["true"]);
     let shown = world.path("cmdline");
     let hook = world.path("hook");
@@ -338,10 +338,10 @@ fn debug_tells_the_plan_and_how_long_each_step_took() {
     let told = |part: &str| said.iter().filter(|msg| msg.starts_with(part)).count();
     assert!(told("plan: runtime: ") > 0 && told("plan: init: ") > 20, "{text}");
     assert!(told("process ") == 1, "{text}");
-    // all that init does before it is ready has its time, and the property it is for
+    // The log has the time of every step of init before it is ready, with its property.
     let pivot = said.iter().find(|msg| msg.starts_with("took ") && msg.contains("init: pivot")).expect(&text);
     assert!(pivot.ends_with("(root.path)"), "{pivot}");
-    // without it nothing is written but failures
+    // Without --debug, only failures are logged.
     let quiet = world.path("quiet");
     world.call(&["--log", quiet.to_str().unwrap(), "run", &world.id]).ok();
     assert_eq!(fs::read_to_string(&quiet).unwrap(), "");
@@ -386,7 +386,7 @@ fn check_notes_what_others_read_otherwise() {
         let notes: Vec<_> = told.lines().filter(|line| line.starts_with("note: ")).collect();
         assert!(notes.len() == 1 && notes[0].contains(note), "{pointer}: {told}");
     }
-    // a form that no longer has a meaning is one mistake, beside the others
+    // A form that has no meaning any more is one mistake among the others.
     world.config.clone_from(&before);
     let old = json!({"name": "ptrace", "action": "SCMP_ACT_ALLOW"});
     *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [old, old, old]});
@@ -402,12 +402,12 @@ fn check_notes_what_others_read_otherwise() {
     }
 }
 
-/// Debian's runc, where there is one.
+/// Debian's runc, if it is installed.
 fn runc() -> Option<PathBuf> {
     ["/usr/sbin/runc", "/usr/bin/runc"].iter().map(PathBuf::from).find(|path| path.exists())
 }
 
-/// What runc says in the state directory and bundle of a test.
+/// The output of runc with the state directory and bundle of a test.
 #[track_caller]
 fn said_by(runc: &Path, world: &World, words: &[&str]) -> String {
     let mut command = Command::new(runc);
@@ -432,7 +432,7 @@ fn containers_that_runc_made_are_ours_to_handle() {
         assert_eq!(ours[key], theirs[key], "{key}");
     }
     assert_eq!(world.call(&["list", "-q"]).ok().trim(), world.id);
-    // the table is the same to the letter
+    // The tables are identical.
     assert_eq!(world.call(&["list"]).ok(), by_runc(&["list"]));
     world.call(&["start", &world.id]).ok();
     world.wait_for_status("running");

@@ -1,4 +1,4 @@
-//! What the specification demands and no other file proves, and what the validation suite of the OCI found.
+//! Requirements of the specification that no other file tests, and findings of the OCI's validation suite.
 
 use std::fs;
 
@@ -8,7 +8,8 @@ use crate::namespaces::with_users;
 use crate::world::{Who, World};
 use crate::{needs_root, only};
 
-/// Older than close_range(2) and faccessat2(2), which it forbids; programs hardly miss them.
+/// A profile from the time before close_range(2) and faccessat2(2). It denies these calls, and programs work without
+/// them.
 fn old_profile() -> serde_json::Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["close_range", "faccessat2", "statx", "getcwd"], "action": "SCMP_ACT_ERRNO"}]})
@@ -21,7 +22,7 @@ fn a_profile_that_forbids_what_the_runtime_itself_calls() {
         let mut world = World::running(&["sh", "-c", "ls /proc/self/fd; grep Seccomp: /proc/self/status"]);
         world.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
         world.config["linux"]["seccomp"] = old_profile();
-        // busybox's ls has one descriptor of its own
+        // busybox's ls has one descriptor of its own.
         assert_eq!(world.run().ok(), "0\n1\n2\n3\nSeccomp:\t2\n");
     }
 }
@@ -44,7 +45,7 @@ fn capabilities_in_a_user_namespace_are_those_asked_for_and_no_more() {
     let kill = json!(["CAP_KILL", "CAP_SYS_RESOURCE"]);
     world.config["process"]["capabilities"] = json!({"bounding": kill, "permitted": kill, "effective": ["CAP_KILL"]});
     let said = world.run().ok();
-    // CAP_SYS_RESOURCE is there to give whether or not the runtime itself has it, and nothing else is
+    // The runtime may give CAP_SYS_RESOURCE, whether it has the right itself or not. It gives nothing else.
     let wanted = format!("{:016x}", 1u64 << 5 | 1 << 24);
     for set in ["CapPrm", "CapEff", "CapBnd"] {
         assert!(said.contains(&format!("{set}:\t{wanted}")), "{said}");
@@ -116,7 +117,7 @@ fn a_namespace_that_is_not_asked_for_is_the_runtimes_own() {
     world.config["linux"]["readonlyPaths"] = json!([]);
     world.config["root"]["readonly"] = json!(false);
     world.config.as_object_mut().unwrap().remove("hostname");
-    // mqueue and sysfs belong to namespaces of the host here
+    // mqueue and sysfs belong to namespaces of the host here.
     world.begin();
     let namespace = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
     for name in ["mnt", "pid", "net", "ipc", "uts", "user", "cgroup"] {

@@ -1,5 +1,5 @@
-//! A container's directory in which something is damaged, in every way that a file can be: no command hangs, none says that
-//! it went well when it did not, and `delete --force` removes all there was, or says what is wrong and keeps the directory.
+//! A container's directory with a damaged file, in every way that a file can be damaged. No command hangs, and none
+//! succeeds wrongly. `delete --force` removes everything, or reports what is wrong and keeps the directory.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,18 +14,18 @@ use crate::only;
 use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, wait_until};
 
-/// What is done to the directory. The state is what state.json held.
+/// Damages the directory. The value is the content of state.json.
 type Damage = Box<dyn Fn(&Path, Value)>;
 
-/// Puts something at a path.
+/// Makes a file at a path.
 type Make = fn(&Path);
 
 /// How `delete --force` may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// With nothing left.
+    /// Nothing is left.
     Removed,
-    /// With a message, and the directory kept.
+    /// A message, and the directory is kept.
     Kept,
 }
 
@@ -67,7 +67,7 @@ fn without(parent: &str, key: &str) -> Damage {
     })
 }
 
-/// Something else in the place of a file.
+/// Replaces a file by another one.
 fn instead(name: &str, make: Make) -> Damage {
     let name = name.to_owned();
     Box::new(move |directory, _| {
@@ -160,7 +160,8 @@ fn of_state_file() -> Vec<(String, Damage)> {
     all
 }
 
-/// Commands that only look, or that change a little: none hangs or falls over. `list` shows the others whatever this one is.
+/// Calls commands that read, or change little: none hangs or panics. `list` shows the other containers whatever is
+/// wrong with this one.
 fn look(world: &World, name: &str) {
     let id = &world.id;
     let commands: [&[&str]; 9] = [
@@ -191,7 +192,7 @@ fn call(world: &World, command: &[&str]) -> Outcome {
     outcome
 }
 
-/// `delete --force`, and what is true afterwards. A failure says what is wrong, and loses nothing.
+/// Calls `delete --force`, and checks the result. A failure says what is wrong, and removes nothing.
 #[track_caller]
 fn deleted(world: &World, name: &str, pid: i32) -> End {
     let directory = world.path("state").join(&world.id);
@@ -212,7 +213,7 @@ fn deleted(world: &World, name: &str, pid: i32) -> End {
     }
 }
 
-/// Makes a container, damages it, and sees what `delete --force` makes of it.
+/// Makes a container, damages it, and checks the result of `delete --force`.
 fn try_one(name: &str, damage: &Damage, verb: &str, end: End) {
     let world = World::running(&["sleep", "1000"]);
     world.create().ok();
@@ -232,7 +233,7 @@ fn try_one(name: &str, damage: &Damage, verb: &str, end: End) {
     look(&world, name);
     let plain = call(&world, &["delete", &world.id]);
     if plain.code() == 0 {
-        // a created container goes without force
+        // A created container can be deleted without --force.
         assert!(verb == "create", "{name}: {plain:?}");
         wait_until(&format!("{name}: init is gone"), || !alive(pid));
         assert!(world.cgroups().is_empty(), "{name}: {plain:?}");
@@ -240,9 +241,9 @@ fn try_one(name: &str, damage: &Damage, verb: &str, end: End) {
     }
     assert_eq!(deleted(&world, name, pid), end, "{name}");
     if end == End::Kept {
-        // an ordinary user's container does without cgroups
+        // An ordinary user's container has no cgroups.
         assert!(alive(pid) && (!root() || !world.cgroups().is_empty()), "{name}: half of it is gone");
-        // what was damaged is repaired, and can be deleted
+        // After a repair of the damage, the container can be deleted.
         for (path, text) in saved {
             let _ = fs::remove_dir_all(&path);
             let _ = fs::remove_file(&path);
@@ -283,7 +284,7 @@ fn without_the_note_a_damaged_state_is_told_and_kept() {
             });
             try_one(&format!("note {name}"), &both, "start", End::Kept);
         }
-        // with its state the container needs no note
+        // If the state exists, the container needs no note.
         try_one(&format!("note {name} alone"), &instead("undo", make), "start", End::Removed);
     }
 }
@@ -344,7 +345,7 @@ fn what_is_in_the_root_and_is_no_container_is_left_alone() {
         assert!(fs::symlink_metadata(&at).is_ok() && outside.join("file").exists(), "{odd}");
         if odd == "full" { fs::remove_dir_all(&at).unwrap() } else { fs::remove_file(&at).unwrap() }
     }
-    // whoever was killed between its first two calls has left an empty directory
+    // A process that was killed between its first two calls has left an empty directory.
     fs::create_dir(&at).unwrap();
     call(&world, &["delete", "--force", &world.id]).ok();
     assert!(!at.exists());
@@ -355,7 +356,7 @@ fn what_is_in_the_root_and_is_no_container_is_left_alone() {
 fn ids_with_a_leading_dot_are_ids() {
     only!(Who::Us; "the cache is ours");
     let mut world = World::running(&["sleep", "1000"]);
-    // so that there is a cache
+    // With a filter, the runtime makes a cache.
     world.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]});
     world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
@@ -373,13 +374,13 @@ fn ids_with_a_leading_dot_are_ids() {
         world.call(&["delete", "--force", id]).ok();
         assert!(!world.path("state").join(id).exists());
     }
-    // an older version has its cache at such a place
+    // An older version has its cache at this path.
     fs::create_dir_all(world.path("state/.cache/seccomp")).unwrap();
     assert_eq!(world.call(&["list", "-q"]).ok(), "");
     world.call(&["delete", "--force", "--regex", "."]).ok();
 }
 
-/// Runs the runtime where a hook may mount something that nobody outside sees.
+/// Runs the runtime in a mount namespace of its own, where a hook may mount something.
 fn apart(world: &World, args: &[&str]) -> Outcome {
     let runtime = world.command(args);
     let mut command = std::process::Command::new("unshare");
@@ -387,7 +388,7 @@ fn apart(world: &World, args: &[&str]) -> Outcome {
     crate::world::finish(command.current_dir(world.bundle()))
 }
 
-/// A container below whose cgroup something is mounted, so that it cannot be removed (EBUSY) where that is seen.
+/// A container with a mount below its cgroup: where that mount is visible, the cgroup cannot be removed (EBUSY).
 fn that_stays(args: &[&str], hook_exits: i32) -> World {
     let mut world = World::running(args);
     let script = format!(
@@ -461,7 +462,7 @@ fn a_cgroup_that_cannot_be_seen_is_not_called_removed() {
     }
 }
 
-/// /proc/PID/stat that gives EIO: the container's process may live, so nothing may be taken from it.
+/// A read of /proc/PID/stat fails with EIO. The container's process may live, so nothing may be removed.
 #[test]
 fn a_container_that_cannot_be_looked_at_has_not_stopped() {
     only!(Who::Us; "runc and crun take it for stopped");
@@ -475,7 +476,7 @@ fn a_container_that_cannot_be_looked_at_has_not_stopped() {
     for arguments in all {
         let runtime = world.command(arguments);
         let mut command = std::process::Command::new("unshare");
-        // a process has nothing at the beginning of its memory
+        // A process has nothing mapped at the beginning of its memory.
         command.args(["--mount", "sh", "-c", "mount --bind /proc/$$/mem $0 && exec \"$@\"", &stat]);
         let said = crate::world::finish(command.arg(runtime.get_program()).args(runtime.get_args())).fails();
         assert!(said.contains(&format!("read {stat}: ")), "{arguments:?}: {said}");
@@ -483,7 +484,7 @@ fn a_container_that_cannot_be_looked_at_has_not_stopped() {
     assert_eq!(world.status(), "running");
 }
 
-/// With too few descriptors nothing can be opened, and so nothing be said of the container.
+/// With too few descriptors, no file can be opened. The runtime must not say anything about the container then.
 #[test]
 fn what_cannot_be_looked_at_is_not_called_gone() {
     only!(Who::Us; "runc and crun take it for gone, or need more descriptors to begin");

@@ -1,4 +1,4 @@
-//! Version 2: a cgroup that the container owns, one that an ordinary user was given, and threaded ones.
+//! Version 2: a cgroup that the container owns, one that belongs to an ordinary user, and threaded cgroups.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -13,7 +13,7 @@ use crate::{needs, needs_root, only};
 
 const VERSION_2: &str = "this is about cgroup v2";
 
-/// A container in a user namespace whose root is uid 200000 outside, with its cgroup mounted.
+/// A container in a user namespace whose root is uid 200000 on the host, with its cgroup mounted.
 fn mapped(args: &[&str], options: &[&str]) -> World {
     let mut world = World::running(args);
     for kind in ["user", "cgroup"] {
@@ -31,7 +31,7 @@ fn owner(path: &Path) -> u32 {
     fs::metadata(path).unwrap().uid()
 }
 
-/// What the kernel says may be given away.
+/// The files that may be given to another owner, by the kernel.
 fn delegated() -> Vec<String> {
     fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap().lines().map(str::to_owned).collect()
 }
@@ -53,7 +53,7 @@ fn a_container_that_may_write_its_cgroup_owns_it() {
     let done = format!("/proc/{}/root/dev/shm/done", world.pid());
     wait_until("it has tried", || Path::new(&done).exists());
     assert_eq!(fs::read_to_string(&out).unwrap(), "0::/one\n7\n");
-    // the limits are the host's
+    // The limits belong to the host.
     assert_eq!(fs::read_to_string(&err).unwrap().matches("ermission denied").count(), 2);
     let group = directory("", &world.group());
     assert_eq!(owner(&group), 200_000);
@@ -62,7 +62,7 @@ fn a_container_that_may_write_its_cgroup_owns_it() {
         let expected = if delegated().contains(&name) { 200_000 } else { 0 };
         assert_eq!(owner(&entry.path()), expected, "{name}");
     }
-    // an exec goes where it can, and a container that has arranged itself is deleted whole
+    // An exec enters a group that accepts it. A container that has made groups is deleted completely.
     assert_eq!(world.exec(&["cat", "/proc/self/cgroup"]).ok(), "0::/one\n");
 }
 
@@ -100,7 +100,7 @@ fn who_may_only_look_owns_nothing() {
     }
 }
 
-/// A level above the container's group, with a process of its own, and what was wanted of it.
+/// A level above the container's group, with a process of its own.
 struct Above {
     name: String,
     process: std::process::Child,
@@ -108,7 +108,7 @@ struct Above {
 
 impl Above {
     fn with_a_process(world: &World) -> Above {
-        // not by the id itself: the world looks whether that is left
+        // The name does not contain the id, because the world checks that no cgroup with the id is left.
         let name = format!("above-{}", world.id.replace('-', "_"));
         let group = directory("", &name);
         fs::create_dir(&group).unwrap();
@@ -148,7 +148,7 @@ fn below_a_group_with_processes_a_container_is_threaded_where_a_limit_needs_it()
     needs!(unified(), VERSION_2);
     let world = World::running(&["sh", "-c", "sleep 1000 & wait"]);
     let above = Above::with_a_process(&world);
-    // nothing to limit: the level above stays what it is
+    // Without limits, the type of the level above does not change.
     let (world, group) = inside(&above, world, json!({}));
     world.begin();
     assert_eq!((read(&group, "cgroup.type"), above.file("cgroup.type")), ("domain".into(), "domain".into()));
@@ -177,14 +177,14 @@ fn below_a_group_with_processes_a_container_is_threaded_where_a_limit_needs_it()
     wait_until("all are gone", || all.iter().all(|pid| !Path::new(&format!("/proc/{pid}/root/bin")).exists()));
     world.call(&["delete", "--force", &world.id]).ok();
     assert!(!group.exists());
-    // once it is threaded, so is everything below: what limits whole processes has no place there
+    // Once a group is threaded, all groups below are. Limits for whole processes are not possible there.
     let (world, group) = inside(&above, world, json!({"memory": {"limit": 64 << 20}}));
     let said = world.create().fails();
     assert!(said.contains("linux.resources.memory.limit: controller \"memory\" is for whole processes"), "{said}");
     assert!(!group.exists());
 }
 
-/// A group that belongs to an ordinary user, as a machine without systemd could have it.
+/// A group that belongs to an ordinary user, as on a machine without systemd.
 #[test]
 fn an_ordinary_user_has_limits_in_a_group_that_is_hers() {
     needs_root!("delegates a group itself");
@@ -217,7 +217,7 @@ fn an_ordinary_user_has_limits_in_a_group_that_is_hers() {
     assert!(Command::new("cp").arg(crate::world::runtime()).arg(&program).status().unwrap().success());
     finish(Command::new("chown").arg("-hR").arg(format!("{user}:{user}")).arg(world.path(""))).ok();
     let call = |args: &str| {
-        // from within the group, as its owner
+        // Inside the group, as its owner.
         let script = format!(
             "echo $$ >{}/cgroup.procs && exec setpriv --reuid={user} --regid={user} --clear-groups --inh-caps=-all {} --root {} {args}",
             own.display(),

@@ -1,4 +1,4 @@
-//! /dev: the nodes every container has, those that are asked for, and the links beside them.
+//! /dev: the default nodes, the nodes of config.json, and the links beside them.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -14,7 +14,7 @@ use crate::{needs, needs_cgroup, needs_root, only};
 const DEFAULT: [(&str, &str); 6] =
     [("null", "1,3"), ("zero", "1,5"), ("full", "1,7"), ("tty", "5,0"), ("random", "1,8"), ("urandom", "1,9")];
 
-/// type, mode, numbers, owner of each path.
+/// A script that prints type, mode, numbers and owner of each path.
 fn stat(paths: &str) -> String {
     format!("stat -c '%n|%F|%a|%t,%T|%u:%g' {paths}")
 }
@@ -155,7 +155,7 @@ fn a_mount_in_the_place_of_a_default_device_is_what_is_there() {
     let expected = "1,9\n1,3\n1,5\na file\n1,5\n";
     let mut world = container();
     assert_eq!(world.run().ok(), expected);
-    // a tmpfs of config.json that is mounted later covers all of them: the default devices are there again
+    // A tmpfs of config.json that is mounted later covers all of them. The default devices are made there, too.
     world.mount(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
     *world.at("/process/args/2") = json!("stat -c '%t,%T' /dev/random /dev/tty /dev/null /dev/full");
     assert_eq!(world.run().ok(), "1,8\n5,0\n1,3\n1,7\n");
@@ -174,7 +174,7 @@ fn what_an_image_has_in_the_place_of_a_default_device_stays_and_is_told() {
     world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
     fs::create_dir_all(world.rootfs("dev")).unwrap();
     fs::write(world.rootfs("dev/random"), "a file\n").unwrap();
-    // a link is not followed: nothing is made where it leads
+    // A link is not followed: no node is made at its target.
     symlink("/made", world.rootfs("dev/tty")).unwrap();
     let ran = world.run();
     let said = ran.err.clone();
@@ -184,7 +184,7 @@ fn what_an_image_has_in_the_place_of_a_default_device_stays_and_is_told() {
     for path in ["/dev/random", "/dev/tty"] {
         assert!(said.contains(&format!("warning: root.path: {path} is something else in the root")), "{said}");
     }
-    // what linux.devices asks for is made, or refused
+    // A node of linux.devices is made, or the container fails.
     *world.at("/linux/devices") = json!([{"path": "/dev/random", "type": "c", "major": 1, "minor": 8}]);
     assert!(world.run().fails().contains("something else is there already"));
 }
@@ -265,7 +265,7 @@ fn nodes_work_in_a_user_namespace() {
     ]);
     let out = world.run().ok();
     assert!(out.starts_with("/dev/pipe|fifo|640|0,0|5:6\n/dev/kmsg|character special file|"), "{out}");
-    // the host's node of that name must be there, and the one that is asked for
+    // The host must have a node with that name, and it must be the requested device.
     let another = "it is another device (ENODEV)";
     for (path, kind, minor, why) in [
         ("/dev/null", "c", 5, another),
@@ -285,7 +285,7 @@ fn rules_hold_for_the_hosts_nodes_in_a_user_namespace() {
     needs_root!("device nodes");
     only!(Who::Us, Who::Runc; "crun 1.8 gives the host's /dev/null to the user");
     let mut world = World::running(&[]);
-    // the kernel's log, which anybody may write to who is let
+    // The kernel's log: any user can write to it, if the device rules allow it.
     let node = world.path("node");
     mknod(&node, "c", "1", "11");
     fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();
@@ -305,7 +305,7 @@ fn rules_hold_for_the_hosts_nodes_in_a_user_namespace() {
 /// The device programs of the container's group.
 fn programs(world: &World) -> Vec<u64> {
     let shown = finish(Command::new("bpftool").args(["-j", "cgroup", "show"]).arg(directory("", &world.group()))).ok();
-    // nothing at all where there is none
+    // The output is empty if there is no program.
     let list: Value = serde_json::from_str(shown.trim()).unwrap_or(json!([]));
     let device = |one: &&Value| one["attach_type"].as_str().is_some_and(|kind| kind.contains("device"));
     list.as_array().unwrap().iter().filter(device).map(|one| one["id"].as_u64().unwrap()).collect()

@@ -1,11 +1,11 @@
-//! Values at the edge of what makes sense, each beside runc: what runc runs and the specification does not forbid, we run.
-//! What differs has its reason in the table.
+//! Unusual values, each compared with runc. coracle runs what runc runs, unless the specification forbids it. The table
+//! has the reason for each difference.
 
 use serde_json::{Value, json};
 
 use crate::world::{Who, World, who};
 
-/// Whether a container with such a value runs.
+/// Whether a container with this value runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Runs,
@@ -13,8 +13,8 @@ enum Expected {
 }
 use Expected::{Refused, Runs};
 
-/// A pointer into config.json, the value there (null takes it out), what coracle does, what runc 1.1 does, and why where
-/// these differ.
+/// A pointer into config.json, the value there (null removes it), the result of coracle, the result of runc 1.1, and
+/// the reason if these differ.
 type Row = (&'static str, Value, Expected, Expected, &'static str);
 
 fn table() -> Vec<Row> {
@@ -164,7 +164,7 @@ fn table() -> Vec<Row> {
             forbidden,
         ),
         ("/hooks/poststop", json!([{"path": "x"}]), Refused, Runs, forbidden),
-        // for whoever writes -1 as an unsigned number it is no value, and what is more than the kernel counts is no limit
+        // -1 as an unsigned number means no value, and a number above what the kernel counts means no limit.
         ("/linux/resources/memory", json!({"swappiness": u64::MAX}), Runs, Runs, ""),
         ("/linux/resources/memory", json!({"swappiness": u64::MAX - 1}), Refused, Refused, ""),
         ("/linux/resources/memory", json!({"swap": i64::MAX}), Runs, Runs, ""),
@@ -199,8 +199,8 @@ fn a_value_at_the_edge_is_run_or_refused_as_by_runc_or_for_a_reason() {
     println!("{} values at the edge, {differ} of them other than runc", rows.len());
 }
 
-/// Required properties and items of lists that are null: the pointer, the value there, and who runs it of coracle, runc and
-/// crun. runc reads each of them as the zero of its type.
+/// Required properties and list items that are null: the pointer, the value, and the results of coracle, runc and crun.
+/// runc reads null as the zero value of its type.
 fn nulls() -> Vec<(&'static str, Value, [Expected; 3])> {
     let profile = |rule: Value| {
         let mut rule = rule;

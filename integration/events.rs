@@ -1,4 +1,4 @@
-//! events: what a container uses, and when its memory runs out.
+//! events: statistics of a container, and the event when its memory runs out.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -45,7 +45,7 @@ fn pressure_and_the_peak_are_told_where_the_kernel_has_them() {
     assert_eq!(data["memory"]["usage"]["max"], number("memory.peak"), "{data}");
     for (controller, file) in [("cpu", "cpu.pressure"), ("memory", "memory.pressure"), ("blkio", "io.pressure")] {
         let psi = &data[controller]["psi"];
-        // a kernel with psi=0 has the files and refuses to read them
+        // A kernel with psi=0 has the files, but reading them fails.
         match std::fs::read_to_string(group.join(file)) {
             Ok(text) => {
                 assert!(psi["some"]["avg10"].is_f64() && psi["full"]["total"].is_u64(), "{controller}: {psi}\n{text}");
@@ -59,7 +59,7 @@ fn pressure_and_the_peak_are_told_where_the_kernel_has_them() {
 fn the_stream_tells_of_memory_running_out_and_ends_with_the_container() {
     needs_cgroup!();
     only!(Who::Us, Who::Runc; "has no events command");
-    // init survives: its child is what is killed
+    // Init survives: the kernel kills its child.
     let hungry = "sleep 1; (x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done); echo oom; sleep 1000";
     let mut world = World::running(&["sh", "-c", hungry]);
     *world.at("/linux/resources/memory") = json!({"limit": 16 << 20, "swap": 16 << 20});

@@ -1,4 +1,4 @@
-//! exec: a further process, which is all that init is but for what its flags change.
+//! exec: a further process. It has everything that init has, except what its flags change.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn input_and_output_are_the_callers() {
     assert_eq!(outcome.ok(), large);
 }
 
-/// exec with flags, which come before the id.
+/// Calls exec with flags, which come before the id.
 #[track_caller]
 fn flagged(world: &World, flags: &[&str], command: &[&str]) -> Outcome {
     world.call(&[&["exec"], flags, &[world.id.as_str()], command].concat())
@@ -64,12 +64,12 @@ fn what_cannot_be_run_is_255_in_the_words_that_engines_know() {
     assert!(!us || said.contains("process.cwd"), "{said}");
     failed_with(&["--cwd", "relative"], &["true"]);
     failed(&[]);
-    // nothing of it stays in the container
+    // Nothing of it stays in the container.
     let pids: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
     assert_eq!(pids, [world.pid()]);
 }
 
-/// Lines of /proc/self/status, and more, that tell what a process is and may do.
+/// Prints what a process is and may do: lines of /proc/self/status, and more.
 const ASK: &str = "grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|Sig(Blk|Ign)):' /proc/self/status; umask; \
                    cat /proc/self/oom_score_adj; cat /proc/self/limits | grep -E 'open files|core'; \
                    for n in mnt uts ipc net pid cgroup user; do readlink /proc/self/ns/$n; done; \
@@ -106,18 +106,19 @@ fn a_further_process_is_all_that_init_is() {
             let map = json!([{"containerID": 0, "hostID": first(), "size": 65536}]);
             world.config["linux"]["uidMappings"] = map.clone();
             world.config["linux"]["gidMappings"] = map;
-            // raising it back is not what is tested
+            // This test is not about raising the score again.
             world.config["process"]["oomScoreAdj"] = json!(200);
         }
         world.write();
         let output = world.path("output");
         let mut run = world.command(&["run", "-d", &world.id]);
-        // no null device: crun 1.8 gives what stdin is, if it is the host's, to the process's user
+        // Not the null device: crun 1.8 changes the owner of standard input, if it belongs to the host, to the
+        // process's user.
         fs::write(world.path("input"), "").unwrap();
         let run = run.stdin(fs::File::open(world.path("input")).unwrap()).stdout(fs::File::create(&output).unwrap());
         let ran = run.status().unwrap().success();
         if who() == Who::Crun && user_namespace && !ran {
-            break; // it mounts no proc there where the host's is covered in part
+            break; // it mounts no proc there if the host's is covered in part
         }
         assert!(ran);
         let said = || fs::read_to_string(&output).unwrap();
@@ -156,16 +157,16 @@ fn every_flag_changes_what_it_says() {
         assert!(other.contains("Groups:\t7 8 33 34"), "{other}");
     }
     assert!(status(&["--cwd", "/etc"]).contains("\n/etc\n"));
-    // HOME does not depend on it
+    // HOME does not depend on the working directory.
     assert!(!us || status(&["--cwd", "/etc"]).contains("/bin /home/u 1"));
     let other = status(&["--env", "X=2", "--env", "HOME=/else"]);
     assert!(other.contains("/bin /else 2"), "{other}");
-    // runc takes one of the two names at a time
+    // runc accepts only one of the two names at a time.
     let other = if who() == Who::Us { status(&["--env", "X=2", "-e", "X=3"]) } else { status(&["-e", "X=3"]) };
     assert!(other.contains(" 3\n"), "{other}");
     assert!(status(&["--no-new-privs"]).contains("NoNewPrivs:\t1"));
     if us {
-        // added, never inheritable, and ambient only where inheritable was
+        // Added; never to inheritable; to ambient only if inheritable had it.
         let other = status(&["--cap", "CAP_NET_ADMIN", "--cap", "CAP_NET_RAW"]);
         let bits = |name: &str| {
             let line = other.lines().find(|line| line.starts_with(name)).unwrap();
@@ -194,7 +195,7 @@ fn users_are_numbers_and_nothing_else() {
     assert!(flagged(&world, &["-u", "5:6"], &["id"]).ok().contains("uid=5 gid=6"));
 }
 
-/// process.json of a shell that runs `script`.
+/// Writes a process.json for a shell that runs `script`.
 fn process(world: &World, script: &str, change: impl Fn(&mut Value)) -> String {
     let mut process = json!({"terminal": false, "user": {"uid": 3, "gid": 4}, "args": ["sh", "-c", script],
         "env": ["PATH=/bin", "Y=yes"], "cwd": "/etc"});
@@ -246,7 +247,7 @@ fn detached_it_writes_its_pid_and_leaves() {
     wait_until("it runs", || world.rootfs("tmp/began").exists());
     let pids: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
     assert!(pids.contains(&pid) && pids.contains(&world.pid()), "{pids:?}");
-    // one that fails leaves no pid file
+    // An exec that fails leaves no pid file.
     let bad = world.path("bad");
     let failed = world.call(&["exec", "-d", "--pid-file", bad.to_str().unwrap(), &world.id, "nope"]);
     failed.fails();
@@ -289,7 +290,7 @@ fn into_containers_that_share_namespaces() {
             world.without_namespace(kind);
         }
         if !root() {
-            // the host's belongs to the host's root, and there may be none to be bound
+            // The host's mqueue belongs to the host's root, and there may be none to bind.
             world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "mqueue");
         }
         if without.contains(&"uts") {
@@ -354,7 +355,7 @@ fn below_its_cgroup_and_never_above() {
     for cgroup in &cgroups {
         fs::create_dir(cgroup.join("below")).unwrap();
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            // version 2 needs neither, and has them only where they were handed down
+            // Version 2 does not need these, and has them only if they are delegated.
             if cgroup.join("below").join(file).exists() {
                 fs::write(cgroup.join("below").join(file), fs::read(cgroup.join(file)).unwrap()).unwrap();
             }
@@ -437,7 +438,7 @@ fn descriptors_and_listen_fds_are_passed_and_no_others() {
         crate::world::finish(command.args(["-c", &script(&rest)]).current_dir(world.bundle()))
     };
     let said = call(format!("{exec} --preserve-fds 2 {} {list}", world.id)).ok();
-    // one more is ls's own
+    // One more descriptor is ls's own.
     assert_eq!(said.lines().collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"], "{said}");
     let said = call(format!("{exec} {} {list}", world.id)).ok();
     assert_eq!(said.lines().collect::<Vec<_>>(), ["0", "1", "2", "3"], "{said}");
@@ -445,7 +446,7 @@ fn descriptors_and_listen_fds_are_passed_and_no_others() {
     assert!(who() != Who::Us || failed.fails().contains("preserved-fd"), "a gap");
 }
 
-/// The runtime with a limit that the shell sets first: `-n 8`.
+/// Runs the runtime with a limit that the shell sets before: `-n 8`.
 pub fn limited(world: &World, limit: &str, args: &[&str]) -> Outcome {
     let inner = world.command(args);
     let mut command = std::process::Command::new("bash");

@@ -1,5 +1,5 @@
-//! What fails leaves nothing: no cgroup, mount, process, state directory or pid file, whatever it failed of and whenever
-//! it was cut off. And it says what it was, in the words that engines look for, once.
+//! A failure leaves nothing: no cgroup, mount, process, state directory or pid file, whatever has failed and whenever
+//! the command was interrupted. The message names the failure once, in the words that engines match.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -14,7 +14,8 @@ use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish, wait_until, who};
 use crate::{needs_cgroup, only};
 
-/// Tries `create` and `run` with what `change` does to the world; both must fail and leave nothing. What was said.
+/// Calls `create` and `run` after `change` has changed the world. Both must fail and leave nothing. Returns the
+/// messages.
 #[track_caller]
 fn fails_cleanly(args: &[&str], change: impl Fn(&mut World)) -> String {
     let mut said = String::new();
@@ -37,7 +38,7 @@ fn fails_cleanly(args: &[&str], change: impl Fn(&mut World)) -> String {
     said
 }
 
-/// The message, with what is different every time taken out.
+/// The message without the parts that differ each time.
 fn said_without_names(outcome: &Outcome, world: &World) -> String {
     let directory = world.path("").display().to_string();
     outcome.err.replace(&directory, "DIR/").replace(&world.id, "ID")
@@ -182,7 +183,7 @@ fn a_program_that_cannot_be_run_is_told_by_start_and_by_run() {
         has(&run.fails(), &["process.args", "exec format error"]);
         world.assert_clean();
     }
-    // a script whose interpreter is missing
+    // A script whose interpreter is missing.
     fs::write(world.rootfs("bin/text"), "#!/no/interpreter\n").unwrap();
     world.config["root"]["readonly"] = json!(false);
     let run = world.run();
@@ -221,7 +222,7 @@ fn too_little_memory_is_named() {
         let named = ["linux.resources.memory.limit", "container init was OOM-killed (memory limit too low?)"];
         let created = world.create();
         if created.code() == 0 {
-            // it takes no more memory to wait than it had; to begin it does
+            // The wait needs no more memory than the process has. The start of the program does.
             has(&world.call(&["start", &world.id]).fails(), &named);
             world.wait_for_status("stopped");
             world.call(&["delete", &world.id]).ok();
@@ -314,7 +315,7 @@ fn a_failure_is_one_record_in_the_log_and_bare_text_beside_it() {
         (finish(command.args(rest)), fs::read_to_string(&log).unwrap())
     };
     let (outcome, text) = create("json");
-    // of runc's two the last is the one
+    // runc prints two records. The last one counts.
     let text = if who() == Who::Runc { text.lines().last().unwrap().to_owned() } else { text };
     let record: Value = serde_json::from_str(&text).expect("one object");
     assert_eq!(record["level"], "error");
@@ -373,7 +374,7 @@ fn warnings_are_in_the_log_and_not_in_the_containers_output() {
             |record: &Value| format!("{}: {}", record["level"].as_str().unwrap(), record["msg"].as_str().unwrap());
         (ran, records.iter().map(told).collect::<Vec<_>>())
     };
-    // crun warns of nothing
+    // crun prints no warnings.
     let warned = |told: &[String], words: &str| {
         who() == Who::Crun || told.iter().any(|line| line.starts_with("warning: ") && line.contains(words))
     };
@@ -386,7 +387,7 @@ fn warnings_are_in_the_log_and_not_in_the_containers_output() {
     let (ran, told) = call(&["run", &world.id]);
     assert_eq!((ran.err.as_str(), ran.code()), ("", 0));
     assert!(warned(&told, "CAP_TOMORROW"), "{told:?}");
-    // without --log they are on standard error, and --log-level keeps them out of the log
+    // Without --log, warnings go to standard error. --log-level removes them from the log.
     if who() == Who::Us {
         assert!(world.run().err.contains("CAP_TOMORROW"));
         let (ran, told) = call(&["--log-level", "error", "run", &world.id]);
@@ -436,7 +437,7 @@ fn every_command_logs_its_failure() {
     }
 }
 
-/// A number that nobody can foretell; good enough to choose an instant.
+/// A number that differs each time, to choose a moment.
 fn random(below: u64) -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() % below
@@ -464,7 +465,7 @@ fn killed_at_any_instant_it_can_be_deleted_and_made_again() {
         let pid = world.path("state").join(&world.id).join("state.json");
         let pid = fs::read(pid).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
         let pid = pid.and_then(|state| i32::try_from(state["init_process_pid"].as_i64()?).ok());
-        // nothing hangs on what was cut off
+        // No command hangs after the interruption.
         world.call(&["list"]);
         let deleted = world.call(&["delete", "--force", &world.id]);
         assert_eq!(deleted.code(), 0, "round {round}: {}", deleted.err);
@@ -485,7 +486,7 @@ fn killed_at_any_instant_it_can_be_deleted_and_made_again() {
     nothing_is_left(&world);
 }
 
-/// Processes whose command line names this world: the runtime, and an init that has not become anything yet.
+/// Processes whose command line names this world: the runtime, and an init that has not started its program yet.
 fn processes_in(world: &World) -> Vec<PathBuf> {
     let here = world.path("state").display().to_string();
     fs::read_dir("/proc")
@@ -509,7 +510,7 @@ fn a_start_that_is_killed_leaves_a_container_that_can_be_told() {
         let status = world.status();
         assert!(status == "created" || status == "running", "{status}");
         if status == "created" {
-            // the word of the one that was killed may still be on its way
+            // The killed command may have written to the fifo just before.
             let again = world.call(&["start", &world.id]);
             assert!(again.status.success() || again.err.contains("an already running container"), "{again:?}");
         }

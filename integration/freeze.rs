@@ -1,4 +1,4 @@
-//! The freezer where it is hard: a process that does not stop, and the container that must not stay half frozen.
+//! Difficult cases of the freezer: a process that does not stop. The container must not stay half frozen.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -13,8 +13,8 @@ use crate::cgroups::{directory, read, remove_level, unified};
 use crate::world::{Who, World, by_units, wait_until};
 use crate::{needs, needs_cgroup, needs_root, only};
 
-/// A process that waits in the kernel for a file system which nobody serves, and wakes for SIGKILL alone: the freezer of
-/// version 2 does not stop it.
+/// A process that waits in the kernel for a file system without a server. Only SIGKILL wakes it: the freezer of version
+/// 2 does not stop it.
 struct Stuck {
     child: Child,
     place: PathBuf,
@@ -64,7 +64,7 @@ fn a_pause_that_does_not_come_about_is_undone() {
     let now = || fs::read_to_string(format!("/proc/{}/root/dev/shm/now", world.pid())).unwrap_or_default();
     let then = now();
     wait_until("it runs again", || now() != then);
-    // and when nothing is in the way any more, it can be paused
+    // Without that process, the container can be paused.
     drop(stuck);
     world.call(&["pause", &world.id]).ok();
     assert_eq!(world.status(), "paused");
@@ -96,7 +96,7 @@ fn a_container_below_a_frozen_group_says_which_it_is() {
     world.wait_for_status("running");
     assert!(!world.call(&["state", &world.id]).err.contains("frozen"));
     if !unified() {
-        // what is frozen by version 1 does not die before it is thawed
+        // A process that version 1 has frozen does not die before it is thawed.
         fs::write(above.join(file), frozen).unwrap();
         world.wait_for_status("paused");
         let said = world.call(&["delete", "--force", &world.id]).fails();

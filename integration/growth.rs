@@ -1,4 +1,4 @@
-//! Long lists in config.json: what is done with them grows as they do, and no number is too small to count them.
+//! Long lists in config.json: the time grows only with their length, and all numbers are large enough to count them.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::only;
 use crate::ordinary::root;
 use crate::world::{Who, World};
 
-/// Compared in pairs, so many entries take minutes.
+/// If every pair were compared, this many entries would take minutes.
 const MANY: u32 = 60_000;
 
 fn entries(entry: impl Fn(u32) -> Value) -> Value {
@@ -39,7 +39,7 @@ fn no_list_is_compared_in_pairs() {
         ("/unknown", entries(|n| json!({"a": n, "b": [n]})), None),
     ] {
         if pointer == "/linux/netDevices" && !root() {
-            // only root moves a device
+            // Only root can move a device.
             continue;
         }
         let mut world = World::running(&["true"]);
@@ -62,7 +62,7 @@ fn more_steps_than_65536_are_counted() {
     *world.at("/process/args") = json!(["nothing-like-it"]);
     let said = world.run().fails();
     assert!(said.contains("process.args: exec: \"nothing-like-it\": executable file not found in $PATH"), "{said}");
-    // an init that is killed is told by its step as well
+    // The message for a killed init names its step, too.
     *world.at("/process/args") = json!(["true"]);
     *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS"}]});
@@ -76,7 +76,7 @@ fn a_large_config_is_not_held_in_pieces() {
     let many: Value = vec![1; 4_000_000].into();
     *world.at("/unknown") = many;
     let text = serde_json::to_vec(&world.config).unwrap();
-    // as an address space, five times the text is enough; a tree of values takes thirty times
+    // An address space of five times the text is enough. A tree of values would need thirty times.
     let limit = 5 * text.len() / 1024 + 20 * 1024;
     for (cwd, code) in [(json!("/"), 0), (json!(5), 1)] {
         *world.at("/process/cwd") = cwd;

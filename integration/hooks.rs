@@ -1,5 +1,5 @@
-//! Hooks: when each runs, in which namespaces, what it is told, and what becomes of the container when one fails.
-//! SPEC: runtime.md#lifecycle, config.md#posix-platform-hooks.
+//! Hooks: when and in which namespaces each runs, its state, and what happens to the container when a hook fails. SPEC:
+//! runtime.md#lifecycle, config.md#posix-platform-hooks.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -18,7 +18,7 @@ fn hook(script: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"]})
 }
 
-/// A world whose hooks may write to /notes, which is the same directory on the host and in the container.
+/// A world whose hooks may write to /notes. It is the same directory on the host and in the container.
 fn noting(args: &[&str]) -> (World, std::path::PathBuf) {
     let mut world = World::running(args);
     let notes = world.path("notes");
@@ -60,7 +60,7 @@ fn all_six_run_in_order_with_the_state_they_are_to_know() {
     world.call(&["start", &world.id]).ok();
     match who() {
         Who::Us => assert_eq!(order(), expected(&POINTS[..5])),
-        // crun does not wait for what runs inside before it runs poststart
+        // crun does not wait for the hooks inside before it runs poststart.
         Who::Crun => wait_until("all have run", || order().lines().count() == 10),
         _ => {}
     }
@@ -72,7 +72,7 @@ fn all_six_run_in_order_with_the_state_they_are_to_know() {
     for point in POINTS {
         let state = state(point);
         assert_eq!(state["id"], *world.id, "{point}");
-        // crun 1.8 says where it is at the moment
+        // crun 1.8 gives its current directory as the bundle.
         assert!(who() == Who::Crun || state["bundle"] == world.bundle().to_str().unwrap(), "{point}");
         assert_eq!(state["annotations"]["org.example/a"], "b", "{point}");
         assert!(state["ociVersion"].as_str().unwrap().starts_with("1."), "{point}");
@@ -91,7 +91,7 @@ fn all_six_run_in_order_with_the_state_they_are_to_know() {
 #[test]
 fn each_runs_in_its_namespaces_and_finds_its_path_there() {
     let (mut world, notes) = noting(&["sleep", "1000"]);
-    // on the host there is no such file: found means found in the container
+    // The host does not have this file. So the hook runs in the container if it finds it.
     fs::copy("/bin/busybox", world.rootfs("bin/only-inside")).unwrap();
     let kinds = ["mnt", "uts", "ipc", "net", "pid"];
     let look = |point: &str| {
@@ -169,7 +169,7 @@ fn args_and_environment_are_what_the_config_says() {
 fn args_zero_is_what_was_given_and_else_the_path() {
     let (mut world, notes) = noting(&["true"]);
     let tell = notes.join("tell");
-    // args[0] of an interpreter's script is its path, so a binary it must be: busybox looks at its own name
+    // args[0] of a script is its path, so this must be a binary: busybox looks at its own name.
     fs::copy("/bin/busybox", &tell).unwrap();
     std::os::unix::fs::symlink(&tell, notes.join("pwd")).unwrap();
     world.config["hooks"] = json!({"createRuntime": [
@@ -262,7 +262,7 @@ fn a_hook_that_fails_before_the_container_is_there_undoes_everything() {
         let pid_file = world.path("pid");
         world.write();
         let failed = world.call(&["create", "--pid-file", pid_file.to_str().unwrap(), &world.id]);
-        // crun: 1 or 255, by the hook
+        // crun: 1 or 255, depending on the hook.
         assert!(if who() == Who::Crun { failed.code() != 0 } else { failed.code() == 1 }, "{point}: {}", failed.code());
         if who() == Who::Us {
             let said = &failed.err;
@@ -297,7 +297,7 @@ fn a_start_container_hook_that_fails_makes_start_fail() {
     world.wait_for_status("stopped");
     assert!(!notes.join("ran").exists());
     world.call(&["delete", &world.id]).ok();
-    // and in one go, nothing is left
+    // With `run`, nothing is left.
     let failed = world.call(&["run", &world.id]);
     if who() == Who::Us {
         assert_eq!(failed.code(), 1);
@@ -337,7 +337,7 @@ fn a_poststop_hook_that_fails_is_a_warning_and_the_others_run() {
     }
     assert!(who() == Who::Runc || notes.join("third").exists());
     world.assert_clean();
-    // and it does not change what a foreground run gives back
+    // It does not change the exit status of a foreground run.
     world.config["process"]["args"] = json!(["sh", "-c", "exit 7"]);
     assert_eq!(world.run().code(), 7);
 }
@@ -372,7 +372,7 @@ fn time_is_up_for_a_hook_and_all_it_started() {
             assert!(said.contains("hook ran past specified timeout of 1.0s"), "{point}: {said}");
         }
         if who() == Who::Us && point == "createRuntime" {
-            // the others' numbers are those of the container's pid namespace, in which nobody is left
+            // For other hooks, the number is a pid in the container's pid namespace, which has ended.
             let child: i32 = read(&notes.join("child")).trim().parse().unwrap();
             wait_until("the hook's child is gone", || !alive(child));
         }
@@ -438,7 +438,7 @@ fn a_hook_has_three_streams_and_nothing_of_ours() {
     for name in ["runtime", "container", "start"] {
         let list = read(&notes.join(name));
         let fds: Vec<_> = list.lines().filter(|line| line.contains("->")).collect();
-        // 0, 1, 2, and what ls itself has open
+        // 0, 1, 2, and one descriptor of ls itself.
         assert!(fds.len() <= 4, "{name}: {list}");
     }
     let owner = fs::metadata(notes.join("start")).unwrap().uid();

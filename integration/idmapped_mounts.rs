@@ -1,4 +1,4 @@
-//! Mounts whose ids are mapped, on every kind of file system that can do it; and the host, which must see nothing of it.
+//! Mounts with id maps, on every file system that can have them. The host must not see these mounts.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -17,7 +17,7 @@ use crate::{needs_fs, needs_root, only};
 const CANNOT: &str = "the file system may not support id-mapped mounts";
 const NO_RUNC: &str = "runc 1.1.5 has no id-mapped mounts";
 
-/// `mount` with ids 0 to 9 of the file system as `first` and those after it.
+/// `mount` with a map of the file system's ids 0 to 9 to `first` and the ids after it.
 fn mapped(mut mount: Value, first: u32) -> Value {
     let map = json!([{"containerID": 0, "hostID": first, "size": 10}]);
     mount["uidMappings"] = map.clone();
@@ -25,7 +25,7 @@ fn mapped(mut mount: Value, first: u32) -> Value {
     mount
 }
 
-/// A directory with a file of root's and one of uid 5, gid 6.
+/// A directory with a file of root and one of uid 5, gid 6.
 fn owned(directory: &Path) {
     fs::create_dir_all(directory).unwrap();
     fs::write(directory.join("roots"), "").unwrap();
@@ -33,20 +33,21 @@ fn owned(directory: &Path) {
     chown(directory.join("other"), Some(5), Some(6)).unwrap();
 }
 
-/// What the test's directory holds of mounts.
+/// The mounts in the test's directory.
 fn mounts_of(world: &World) -> String {
     let here = world.path("").display().to_string();
     let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
     all.lines().filter(|line| line.contains(&here)).collect::<Vec<_>>().join("\n")
 }
 
-/// Ids as `/mapped` has them inside, and as what is made there gets them on the host; by either option.
+/// Checks the ids of files in `/mapped`, as seen inside, and the host's ids of a file that is made there. Tests both
+/// options.
 #[track_caller]
 fn ids_are_mapped_on(source: &Path, world: &mut World) {
     owned(source);
     *world.at("/process/args") =
         json!(["sh", "-c", "cd /mapped; stat -c '%n %u:%g' roots other; touch made; stat -c '%n %u:%g' made"]);
-    // uid 1000 is root of the file system
+    // uid 1000 is root in the file system.
     *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
     fs::set_permissions(source, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     *world.at("/root/readonly") = json!(false);
@@ -83,7 +84,7 @@ fn ids_are_mapped_on_ext4() {
     ids_are_mapped_on(&source, &mut world);
 }
 
-/// An ext4 in a file.
+/// An ext4 file system in a file.
 fn ext4(world: &World) -> String {
     let image = world.path("ext4");
     fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
@@ -91,7 +92,7 @@ fn ext4(world: &World) -> String {
     image.display().to_string()
 }
 
-/// Ids of files in a file system that is never written.
+/// Checks the ids of files in a read-only file system.
 #[track_caller]
 fn ids_are_mapped_in(seal: Seal) {
     for options in [["bind", "idmap"], ["rbind", "ridmap"]] {
@@ -192,7 +193,7 @@ fn a_new_file_system_has_mapped_ids_too() {
     assert_eq!(outcome.ok(), "/new 1000:1000\n/new/made 1000:1000\n/disk 1000:1000\n");
 }
 
-/// Init has power over its own file system and none over the maps, which are the host's.
+/// Init has rights over its own file system, but not over the maps, which belong to the host.
 #[test]
 fn a_new_file_system_in_a_user_namespace_has_mapped_ids_too() {
     needs_root!("mounts on the host");
@@ -203,7 +204,7 @@ fn a_new_file_system_in_a_user_namespace_has_mapped_ids_too() {
     *world.at("/root/readonly") = json!(false);
     world.mount(mapped(tmpfs("/new", &["mode=777"]), first() + 100));
     world.mount(tmpfs("/own", &["idmap", "mode=777"]));
-    // what the maps do not reach cannot be made there (EOVERFLOW)
+    // A file with an id outside of the maps cannot be made there (EOVERFLOW).
     *world.at("/process/user") = json!({"uid": 105, "gid": 106});
     assert_eq!(world.run().ok(), "/new 100:100\n/own 0:0\n/new/made 105:106\n");
     let n = world.config["mounts"].as_array().unwrap().len();
@@ -307,7 +308,7 @@ fn the_hosts_mount_table_is_the_same_before_and_after() {
     let lower = format!("lowerdir={0}/memory:{0}/disk", world.rootfs("").display());
     world.mount(json!({"destination": "/merged", "type": "overlay", "source": "overlay", "options": [lower]}));
     world.write();
-    // a host of its own, where everything is shared as systemd has it, and nobody else mounts anything
+    // A mount namespace of its own: everything is shared, as with systemd, and no other program mounts anything.
     let image = ext4(&world);
     let script = r#"set -e
         mount --make-rshared /
@@ -324,7 +325,8 @@ fn the_hosts_mount_table_is_the_same_before_and_after() {
     assert_eq!(said, "disk\nmemory\ndisk\nmemory\nmemory\n");
     let [before, after] = ["before", "after"].map(|file| fs::read_to_string(world.path(file)).unwrap());
     assert!(before.contains("/memory ") && before.contains("shared:"), "{before}");
-    // of mounts elsewhere, which are copies here, some may go with their directories: rmdir(2) detaches what is on them
+    // Some copies of mounts elsewhere may disappear with their directories: rmdir(2) detaches the mounts on a
+    // directory.
     let own = world.path("").display().to_string();
     let gone = before.lines().filter(|line| line.contains(&own) && !after.lines().any(|there| there == *line));
     let came = after.lines().filter(|line| !before.lines().any(|there| there == *line));
@@ -335,7 +337,7 @@ fn the_hosts_mount_table_is_the_same_before_and_after() {
 fn the_host_sees_no_mapped_mount() {
     needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 leaves the mapped mount on the host");
-    // crun's issue 2097: what was a peer of the host's mount came to lie there as well
+    // crun's issue 2097: a peer of the host's mount appeared on the host, too.
     for propagation in ["shared", "rslave", "private"] {
         let mut world = World::running(&["sh", "-c", "stat -c %u /mapped/other /mapped/sub/other"]);
         let source = world.path("source");

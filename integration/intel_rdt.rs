@@ -1,6 +1,6 @@
-//! linux.intelRdt. No machine of ours can do it, so the file system is made up: a directory with the files of resctrl, and a
-//! mountinfo, seen by the runtime alone, that says it is one. What needs the kernel's part, a group that comes with its
-//! files, is tested in `src/libcontainer/resctrl`.
+//! linux.intelRdt. No machine of ours supports it, so the file system is made up: a directory with the files of
+//! resctrl, and a mountinfo that only the runtime sees and that lists the directory as resctrl. Tests that need the
+//! kernel, such as a new group with its files, are in `src/libcontainer/resctrl`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::{needs, only};
 
 const WHOLE: &str = "    L3:0=fff\n    MB:0=100\n";
 
-/// A container that asks for resctrl, on a machine that has it.
+/// A container that uses resctrl, on a machine with resctrl.
 struct Machine(World);
 
 impl Machine {
@@ -51,7 +51,7 @@ impl Machine {
         fs::read_to_string(self.tree(file)).unwrap()
     }
 
-    /// The runtime, which finds resctrl mounted.
+    /// Calls the runtime, which finds resctrl mounted.
     #[track_caller]
     fn call(&self, args: &[&str]) -> Outcome {
         self.0.write();
@@ -86,7 +86,7 @@ fn a_group_that_is_there_is_joined_by_init_and_exec() {
     only!(Who::Us, Who::Runc; "crun asks the file system for its type");
     let machine = Machine::new(json!({"closID": "gold"}));
     machine.call(&["create", &machine.0.id]).ok();
-    // of runc the process that makes init is put there
+    // runc puts the process there that makes init.
     let there = machine.text("gold/tasks");
     assert!(if who() == Who::Us { there == machine.0.pid().to_string() } else { !there.is_empty() }, "{there}");
     assert_eq!(machine.text("gold/schemata"), WHOLE);
@@ -95,7 +95,7 @@ fn a_group_that_is_there_is_joined_by_init_and_exec() {
     machine.call(&["exec", "--detach", "--pid-file", path.to_str().unwrap(), &machine.0.id, "sleep", "1000"]).ok();
     assert_eq!(machine.text("gold/tasks").trim(), fs::read_to_string(path).unwrap());
     machine.call(&["delete", "--force", &machine.0.id]).ok();
-    // it has a name of its own, and stays
+    // The group has a name of its own, and stays.
     assert!(machine.tree("gold/tasks").exists());
 }
 
@@ -123,7 +123,7 @@ fn what_fails_leaves_no_group() {
     crate::needs_root!("mounts on the host");
     only!(Who::Us; "a peer's own group has no files in a directory of ours either");
     let machine = Machine::new(json!({"l3CacheSchema": "L3:0=f"}));
-    // a directory that comes without its files
+    // A new directory without files.
     let said = machine.call(&["create", &machine.0.id]).fails();
     let wanted = format!(
         "linux.intelRdt.l3CacheSchema: write L3:0=f to {}: no such file or directory (ENOENT): no luck today",
@@ -155,7 +155,7 @@ fn a_group_is_updated_and_its_numbers_are_told() {
     assert_eq!((&told["l3_cache_schema"], &told["mem_bw_schema"]), (&json!("L3:0=fff"), &json!("MB:0=100")));
     let update = ["update", "--l3-cache-schema", "L3:0=0ff", "--mem-bw-schema", "MB:0=050", &machine.0.id];
     machine.call(&update).ok();
-    // the kernel would keep the lines apart; a file has what was written last, over what was there
+    // The kernel would keep the lines apart. A plain file has the last line, written over the one before.
     assert!(machine.text("gold/schemata").contains("MB:0=050"), "{}", machine.text("gold/schemata"));
     if who() == Who::Us {
         assert_eq!(stats(&machine)["mem_bw_schema"], "MB:0=050");

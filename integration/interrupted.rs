@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT or SIGHUP for a runtime that waits: all is undone, then it ends by that signal.
+//! SIGTERM, SIGINT or SIGHUP for a runtime that waits: it undoes everything, and then ends by that signal.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -12,17 +12,17 @@ use serde_json::json;
 use crate::only;
 use crate::world::{Who, World, wait_until};
 
-/// How long it sleeps: a number of this run's own, by which it is found.
+/// The time that the hook sleeps. The number is different in each run, so the test finds the process by it.
 fn seconds() -> u32 {
     1_000_000 + std::process::id()
 }
 
-/// A hook that says in `file` that it runs, and does not end.
+/// A hook that writes its child's pid to `file`, and does not end.
 fn endless(file: &std::path::Path) -> serde_json::Value {
     json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("sleep {} & echo $! > {}.new; mv {1}.new {1}; wait", seconds(), file.display())]}])
 }
 
-/// Whether a process with that command line is there.
+/// Whether a process with that command line exists.
 fn is_somewhere(command: &[u8]) -> bool {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries.map(|entry| entry.path().join("cmdline")).any(|line| fs::read(line).is_ok_and(|line| line == command))
@@ -30,7 +30,7 @@ fn is_somewhere(command: &[u8]) -> bool {
 
 fn begun(world: &World, verb: &[&str]) -> Child {
     let created = world.command(verb);
-    // whoever runs the tests in the background ignores SIGINT
+    // A shell that runs the tests in the background ignores SIGINT.
     let mut command = Command::new("env");
     command.arg("--default-signal=TERM,INT,HUP").arg(created.get_program()).args(created.get_args());
     command.current_dir(world.bundle()).arg(&world.id).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -70,7 +70,7 @@ fn a_hook_that_does_not_end_is_ended_and_all_is_undone() {
             ends_by(runtime, signal);
             world.assert_clean();
             wait_until("what the hook started is gone", || !is_somewhere(format!("sleep\0{}\0", seconds()).as_bytes()));
-            // the id is free
+            // The id is free.
             world.config["hooks"] = json!({});
             *world.at("/process/args") = json!(["true"]);
             world.run().ok();
@@ -90,7 +90,7 @@ fn a_poststop_hook_that_does_not_end_is_ended_and_the_others_run() {
     wait_until("the hook runs", || seen.exists());
     kill(Pid::from_raw(runtime.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     wait_until("the runtime ends", || runtime.try_wait().unwrap().is_some());
-    // the program has ended by itself, and how it did is what `run` says
+    // The program has ended by itself, and `run` returns its exit status.
     assert_eq!(runtime.wait().unwrap().code(), Some(7));
     assert!(last.exists());
     world.assert_clean();

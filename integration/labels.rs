@@ -1,6 +1,6 @@
-//! AppArmor profiles and SELinux labels, on hosts that have them: the guests of hack/vm, of which the plain ones have
-//! AppArmor, and those with --selinux a policy with the types container_t, container_file_t and host_file_t. What a host
-//! without them says is in `run_as.rs`.
+//! AppArmor profiles and SELinux labels, on hosts that have them: the guests of hack/vm. Guests without --selinux have
+//! AppArmor. Those with it have a policy with the types container_t, container_file_t and host_file_t. The tests for
+//! hosts without labels are in `run_as.rs`.
 
 use std::fs;
 use std::io::Write;
@@ -21,7 +21,7 @@ fn has_apparmor() -> bool {
     enabled && Path::new("/sys/kernel/security/apparmor/profiles").exists()
 }
 
-/// A profile that lets everything be done but writing below /denied. Unloaded in the end.
+/// A profile that allows everything except writing below /denied. It is unloaded in the end.
 struct Profile {
     name: String,
 }
@@ -47,7 +47,7 @@ impl Profile {
         assert!(parser.wait().unwrap().success(), "apparmor_parser {how}: {text}");
     }
 
-    /// What /proc/PID/attr/current says.
+    /// The contents of /proc/PID/attr/current.
     fn enforced(&self) -> String {
         format!("{} (enforce)\n", self.name)
     }
@@ -63,7 +63,7 @@ const CURRENT: &str = "cat /proc/self/attr/current";
 const WRITES: &str =
     "cat /proc/self/attr/current; echo x >/allowed/file && echo allowed; echo x >/denied/file && echo written";
 
-/// A container with that profile, in which /allowed and /denied could be written to.
+/// A container with that profile. Only the profile denies writing to /denied.
 fn profiled(profile: &str, script: &str) -> World {
     let mut world = World::running(&["sh", "-c", script]);
     *world.at("/process/apparmorProfile") = json!(profile);
@@ -80,7 +80,7 @@ fn a_profile_confines_init_and_what_it_denies_is_denied() {
     let said = profiled(&profile.name, WRITES).run();
     assert_eq!(said.out, format!("{}allowed\n", profile.enforced()), "{said:?}");
     assert!(said.err.contains("/denied/file: Permission denied"), "{said:?}");
-    // without it the same is fine
+    // Without the profile, the same script succeeds.
     let said = profiled("unconfined", WRITES).run();
     assert_eq!(said.out, "unconfined\nallowed\nwritten\n", "{said:?}");
 }
@@ -133,7 +133,7 @@ fn a_profile_confines_an_exec_by_a_process_object() {
         world.call(&["exec", "--process", file.to_str().unwrap(), &world.id]).ok()
     };
     assert_eq!(by(&|process| process["apparmorProfile"] = json!(second.name)), second.enforced());
-    // it says nothing of a profile: no way out of the container's
+    // The process object names no profile: the process gets the container's.
     if who() != Who::Runc {
         assert_eq!(by(&|_| {}), first.enforced());
     }
@@ -152,14 +152,14 @@ fn hooks_do_not_wear_the_profile() {
     assert_eq!(fs::read_to_string(told).unwrap(), "unconfined\n".repeat(3));
 }
 
-/// A startContainer hook that is content only when it is confined like that.
+/// A startContainer hook that succeeds only if it has that label.
 fn hook_that_is(label: &str) -> Value {
     let script =
         format!("seen=$(cat /proc/self/attr/current); test \"$seen\" = '{label}' || {{ echo \"$seen\"; exit 1; }}");
     json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
 }
 
-/// It runs what the container's files say is a program, and may do no more than the process.
+/// The hook runs a program of the container's files, and may do no more than the process.
 #[test]
 fn a_start_container_hook_wears_the_profile() {
     needs!(has_apparmor(), "a host with AppArmor");
@@ -169,7 +169,7 @@ fn a_start_container_hook_wears_the_profile() {
     assert_eq!(world.run().ok(), profile.enforced());
     *world.at("/hooks") = json!({"startContainer": hook_that_is("unconfined")});
     let said = world.run().fails();
-    // crun does not say what a hook said
+    // crun does not print the output of a hook.
     assert!(who() == Who::Crun || said.contains(profile.enforced().trim()), "{said}");
 }
 
@@ -217,7 +217,7 @@ fn label_of(path: impl AsRef<Path>) -> String {
     String::from_utf8_lossy(&text[..length]).trim_end_matches('\0').to_owned()
 }
 
-/// As an engine labels a root before it gives it to the runtime.
+/// Labels a root as an engine does before it calls the runtime.
 fn label_below(path: &Path) {
     set_label(path, FILES);
     if path.is_dir() && !path.is_symlink() {
@@ -234,8 +234,8 @@ fn labelled(script: &str) -> World {
     world
 }
 
-/// What a program in the container says comes through pipes: the files that other tests take it with are the host's, and
-/// denied to it.
+/// The output of a program in the container goes through pipes: the files that other tests use belong to the host, and
+/// are denied to the program.
 #[track_caller]
 fn heard(mut command: Command) -> Outcome {
     let said = command.stdin(Stdio::null()).output().unwrap();
@@ -268,7 +268,7 @@ fn init_and_exec_wear_the_label() {
     assert_eq!(current(world.pid()), ALL);
     let words = CURRENT.split(' ').collect::<Vec<_>>();
     assert_eq!(exec(&world, &[], &words), ALL);
-    // one with fewer categories could not read its own program
+    // A label with fewer categories could not read its own program.
     let more = "system_u:system_r:container_t:s0:c1.c3";
     assert_eq!(exec(&world, &["--process-label", more], &words), more);
     let process = json!({"args": words, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
@@ -300,7 +300,7 @@ fn mounts_have_the_label() {
     for path in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/own", "/hidden", "/dev/null"] {
         assert_eq!(label_of(inside(path)), FILES, "{path}");
     }
-    // a bind mount is what it was, and the kernel has its own for these
+    // A bind mount keeps its label, and the kernel has labels of its own for these.
     assert_eq!(label_of(inside("/bound")), OTHERS_FILES);
     assert!(label_of(inside("/proc")).contains(":pseudo_t:") && label_of(inside("/sys")).contains(":pseudo_t:"));
     let made = exec(&world, &[], &["sh", "-c", "echo x >/own/file && cat /own/file"]);
@@ -341,7 +341,7 @@ fn what_the_label_may_not_see_is_denied() {
     for denied in ["/others/file", "/hosts/file"] {
         assert!(said.err.contains(&format!("{denied}': Permission denied")), "{said:?}");
     }
-    // the host's domain may
+    // The host's domain may do this.
     *world.at("/process/selinuxLabel") = json!("");
     run(&world).ok();
 }
@@ -351,7 +351,7 @@ fn the_keyring_has_the_label() {
     needs!(has_selinux(), "a host with SELinux (hack/vm/run --selinux)");
     let world = labelled("exec sleep 1000");
     world.begin();
-    // crun 1.8 has the name without a prefix
+    // crun 1.8 uses the name without a prefix.
     let names = [format!("_ses.{}.", world.id), format!("_ses.{}:", world.id), format!("{}:", world.id)];
     let keys = fs::read_to_string("/proc/keys").unwrap();
     let key = keys.lines().find(|line| names.iter().any(|name| line.contains(&format!(" {name}"))));
@@ -362,7 +362,7 @@ fn the_keyring_has_the_label() {
 }
 
 /// keyctl(2), KEYCTL_GETSECURITY.
-#[allow(unsafe_code)] // a system call that nobody wraps
+#[allow(unsafe_code)] // no crate wraps this system call
 fn key_label(serial: i32) -> String {
     const KEYCTL_GETSECURITY: i32 = 17;
     let mut text = [0u8; 256];

@@ -1,5 +1,5 @@
-//! create, start, state, kill, delete, pause, resume, ps, list: one container from its bundle to its end, and what each
-//! command says when it is not the time for it.
+//! create, start, state, kill, delete, pause, resume, ps, list: a container from its bundle to its end, and the message
+//! of each command at the wrong time.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn a_container_is_created_started_killed_and_deleted() {
     says(world.call(&["state", &world.id]), "does not exist");
 }
 
-/// It fails with status 1 and, where it is us or runc, with these words.
+/// Asserts a failure. For coracle and runc, the status is 1 and the message contains these words.
 #[track_caller]
 fn says(outcome: Outcome, words: &str) {
     assert_ne!(outcome.code(), 0, "{}", outcome.out);
@@ -88,7 +88,7 @@ fn what_is_not_there_does_not_exist() {
     let exec = world.call(&["exec", "nobody", "true"]);
     assert_eq!(exec.code(), if who() == Who::Crun { 1 } else { 255 }, "{}", exec.err);
     assert_eq!(world.call(&["delete", "--force", "nobody"]).code(), 0);
-    // crun 1.8 takes any file name
+    // crun 1.8 accepts any file name.
     let bad: &[&str] = if who() == Who::Crun { &["a/b"] } else { &["a/b", "..", "a b", "ä"] };
     for bad in bad {
         says(world.call(&["create", bad]), "invalid container ID format");
@@ -102,7 +102,7 @@ fn a_created_container_is_killed_or_deleted_and_lives_through_other_signals() {
     let pid = world.pid();
     for signal in ["USR1", "0", "WINCH", "CONT"] {
         let killed = world.call(&["kill", &world.id, signal]);
-        // the Go init of runc has handlers and dies of some, and crun knows no signal 0
+        // runc's init is a Go program: it has handlers, and dies of some signals. crun does not know signal 0.
         if who() == Who::Us {
             killed.ok();
             assert_eq!(world.status(), "created", "after {signal}");
@@ -120,7 +120,7 @@ fn a_created_container_is_killed_or_deleted_and_lives_through_other_signals() {
     assert!(!alive(pid));
 }
 
-/// The kernel keeps a signal from the first process of a pid namespace that does not handle it.
+/// The kernel does not deliver a signal to the first process of a pid namespace if it has no handler for it.
 #[test]
 fn what_asks_a_program_to_end_ends_a_created_container() {
     needs!(who() != Who::Crun, "crun's container lives on");
@@ -143,7 +143,7 @@ fn kill_takes_names_and_numbers_in_any_spelling() {
     world.config["root"]["readonly"] = json!(false);
     world.begin();
     wait_until("traps are set", || world.rootfs("tmp/ready").exists());
-    // crun 1.8 knows no lower case
+    // crun 1.8 does not accept lower case.
     let lower = if who() == Who::Crun { "USR2" } else { "usr2" };
     for (n, (typed, expected)) in
         [("SIGUSR1", "USR1"), (lower, "USR2"), ("1", "HUP"), ("INT", "INT"), ("", "TERM"), ("15", "TERM")]
@@ -159,14 +159,14 @@ fn kill_takes_names_and_numbers_in_any_spelling() {
         assert_eq!(world.status(), "running");
     }
     for none in ["NOPE", "99"] {
-        // crun 1.8 makes a number of it, and the kernel's word is lost
+        // crun 1.8 passes it on as a number, and loses the kernel's error.
         let code = world.call(&["kill", &world.id, none]).code();
         assert!(who() == Who::Crun || code != 0, "{none}");
     }
     world.call(&["kill", "--all", &world.id, "9"]).ok();
     world.wait_for_status("stopped");
     says(world.call(&["kill", &world.id, "TERM"]), "container not running");
-    // containerd still asks with --all, and takes it for done
+    // containerd still uses --all, and expects success.
     assert_eq!(world.call(&["kill", "--all", &world.id, "9"]).code(), 0);
 }
 
@@ -195,7 +195,7 @@ fn without_a_pid_namespace_kill_leaves_nobody() {
     world.begin();
     wait_until("all run", || pids(&world).len() >= 7);
     let all = pids(&world);
-    // older peers want to be asked
+    // Older runtimes need --all.
     let args = if who() == Who::Us { &["kill", &world.id, "KILL"][..] } else { &["kill", "--all", &world.id, "KILL"] };
     world.call(args).ok();
     for pid in all {
@@ -240,7 +240,7 @@ fn pause_and_resume_go_back_to_where_it_was() {
     needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);
     world.create().ok();
-    // crun 1.8 resumes anything, and calls a paused one that waits created
+    // crun 1.8 resumes any container, and shows a paused one that waits for start as created.
     if who() != Who::Crun {
         says(world.call(&["resume", &world.id]), "not paused");
         world.call(&["pause", &world.id]).ok();
@@ -447,13 +447,13 @@ fn list_shows_all_that_are_there() {
         assert!(table.lines().nth(1).unwrap().trim_end().ends_with(&owner), "{table}");
     }
     if who() == Who::Us {
-        // one that cannot be read is told, and the others are listed
+        // A container that cannot be read gives a warning, and the others are listed.
         fs::create_dir(world.path("state/broken")).unwrap();
         fs::write(world.path("state/broken/state.json"), "{").unwrap();
         let list = world.call(&["list", "-q"]);
         assert!(list.err.contains("broken"), "{}", list.err);
         assert_eq!(list.ok(), format!("{}\n{other}\n", world.id));
-        // what was made for it is not known, so it is not for us to remove (`damaged.rs`)
+        // The runtime does not know what was made for it, and so does not remove it (`damaged.rs`).
         assert!(world.call(&["delete", "--force", "broken"]).fails().contains("is kept"));
         fs::remove_dir_all(world.path("state/broken")).unwrap();
     }
@@ -518,13 +518,13 @@ fn delete_in_the_middle_of_a_foreground_run_is_fine() {
     world.write();
     std::thread::scope(|scope| {
         let run = scope.spawn(|| world.call(&["run", &world.id]));
-        // the program, and not init that becomes it
+        // The program, not the init that becomes it.
         let begun = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
         let state = || serde_json::from_str::<Value>(&world.call(&["state", &world.id]).out).ok();
         let pid = || state().and_then(|state| i32::try_from(state["pid"].as_i64()?).ok());
         wait_until("it runs", || pid().is_some_and(begun));
         let deleted = world.call(&["delete", "--force", &world.id]);
-        // crun's two stumble over each other
+        // crun's two commands disturb each other.
         assert!(who() == Who::Crun || deleted.code() == 0, "{}", deleted.err);
         let run = run.join().unwrap();
         assert!(who() != Who::Us || run.code() == 137, "{}", run.err);

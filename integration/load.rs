@@ -1,5 +1,5 @@
-//! Many at once: none is lost, none hangs, nothing is left. Counted is what belongs to this test alone, since others run
-//! beside it.
+//! Many containers at once: none is lost, none hangs, nothing is left. The test counts only what belongs to it, because
+//! other tests run at the same time.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ use crate::world::{World, wait_until};
 const RUNS: u32 = 60;
 const AT_ONCE: usize = 8;
 
-/// What of a test is on the machine.
+/// What a test has on the machine.
 #[derive(Debug, PartialEq, Eq)]
 struct Count {
     mounts: usize,
@@ -24,8 +24,8 @@ struct Count {
 impl Count {
     const NOTHING: Count = Count { mounts: 0, cgroups: 0, processes: 0, directories: 0 };
 
-    /// Mounts below its directory, cgroups with its id, processes with its id or directory on their command line, and
-    /// directories of containers.
+    /// Counts mounts below its directory, cgroups with its id, processes with its id or directory on their command
+    /// line, and directories of containers.
     fn of(world: &World) -> Count {
         let here = world.path("").display().to_string();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -44,7 +44,7 @@ impl Count {
     }
 }
 
-/// All runs, each of which must end with `code` and say `said`.
+/// Runs all containers. Each must end with `code` and print `said`.
 fn all_run(world: &World, code: i32, said: &str) {
     assert_eq!(Count::of(world), Count::NOTHING, "before");
     let next = AtomicU32::new(0);
@@ -57,7 +57,7 @@ fn all_run(world: &World, code: i32, said: &str) {
                     if n >= RUNS {
                         return;
                     }
-                    // `call` itself ends one that hangs, and fails
+                    // `call` itself ends a run that hangs, and fails.
                     let run = world.call(&["run", &format!("{}-{n}", world.id)]);
                     assert_eq!((run.code(), run.out.as_str()), (code, said), "run {n}: {}", run.err);
                     ended.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +69,7 @@ fn all_run(world: &World, code: i32, said: &str) {
     wait_until("nothing is left", || Count::of(world) == Count::NOTHING);
 }
 
-/// A world in which each container has a cgroup of its own, by its own id.
+/// A world in which each container has a cgroup with its own id.
 fn each_its_cgroup(script: &str) -> World {
     let mut world = World::running(&["sh", "-c", script]);
     world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");

@@ -1,6 +1,7 @@
-//! Real containers: `cargo test --test integration`, as root or as an ordinary user (`hack/rootless`), or `RUNTIME=/usr/bin/crun cargo test --test integration` to
-//! prove a test on a peer. One file for each subject; `world` is what they stand on.
-#![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
+//! Tests with real containers: `cargo test --test integration`, as root or as an ordinary user (`hack/rootless`).
+//! `RUNTIME=/usr/bin/crun cargo test --test integration` runs the same tests on another runtime. There is one file for
+//! each subject, and `world` has what all of them need.
+#![allow(clippy::unwrap_used, missing_docs)] // a failed unwrap fails the test
 
 mod agent;
 mod cgroup_mounts;

@@ -1,4 +1,4 @@
-//! mounts: every flag, propagation and option of the superblock, seen from inside.
+//! mounts: every flag, propagation and superblock option, as seen inside.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::{needs_root, only};
 #[test]
 fn every_flag_of_a_mount_is_set_or_cleared() {
     only!(Who::Us, Who::Runc; "crun does not take ro back with rw");
-    // option, flags that must be there, flags that must not be
+    // Options, flags that must be set, flags that must not be set.
     let table: &[(&[&str], &[&str], &[&str])] = &[
         (&["ro"], &["ro"], &["rw"]),
         (&["ro", "rw"], &["rw"], &["ro"]),
@@ -35,7 +35,7 @@ fn every_flag_of_a_mount_is_set_or_cleared() {
         (&["defaults"], &["rw"], &["nosuid", "nodev", "noexec"]),
         (&["nosuid", "nodev", "noexec", "ro"], &["nosuid", "nodev", "noexec", "ro"], &[]),
     ];
-    // Debian's runc gives `defaults` to the file system, and leaves noatime when relatime comes
+    // Debian's runc passes `defaults` to the file system, and keeps noatime if relatime follows.
     let table = if who() == Who::Us { table } else { &table[..9] };
     let list = table.iter().enumerate().map(|(n, (options, ..))| tmpfs(&format!("/m/{n}"), options)).collect();
     let seen = seen_with(list);
@@ -133,14 +133,14 @@ fn nosymfollow_keeps_links_from_being_followed() {
 #[test]
 fn flags_of_the_superblock_are_given_to_the_file_system() {
     only!(Who::Us, Who::Runc; "crun knows few of them and clears none");
-    // sync, dirsync and lazytime show in the superblock's options; the others have no effect on a tmpfs one could see
+    // sync, dirsync and lazytime appear in the superblock's options. The others have no visible effect on a tmpfs.
     let mut list =
         vec![tmpfs("/m/sync", &["sync"]), tmpfs("/m/dirsync", &["dirsync"]), tmpfs("/m/async", &["sync", "async"])];
     for word in ["mand", "nomand"] {
         list.push(tmpfs(&format!("/m/{word}"), &[word]));
     }
     if who() != Who::Crun {
-        // crun passes these on as the file system's own
+        // crun passes these on as options of the file system.
         for word in ["lazytime", "nolazytime", "iversion", "noiversion", "silent", "loud"] {
             list.push(tmpfs(&format!("/m/{word}"), &[word]));
         }
@@ -212,7 +212,7 @@ fn the_root_begins_as_config_says_and_the_host_hears_nothing_of_it() {
         let root = mount_at(&seen, "/").optional;
         match wanted {
             "" => assert_eq!(root, "", "{word}: {seen}"),
-            // a slave of nothing is private: it depends on what the bundle lies on
+            // A slave without a master is private. This depends on the mount that contains the bundle.
             "master:" => assert!(root.is_empty() || root.contains(wanted), "{word}: {seen}"),
             _ => assert!(root.contains(wanted), "{word}: {seen}"),
         }
@@ -234,7 +234,8 @@ fn an_unbindable_root_still_gets_its_read_only_and_masked_paths() {
     assert!(mount_at(&seen, "/proc/sys").has("ro"), "{seen}");
 }
 
-/// Word, and what it does to the flags of a mount (mount(8)): `+` sets one, `-` clears one, `=` is the whole of atime.
+/// A word, and its effect on the flags of a mount (mount(8)): `+` sets a flag, `-` clears it, `=` sets the whole atime
+/// field.
 const FLAGS: [(&str, &str); 18] = [
     ("ro", "+ro"),
     ("rw", "-ro"),
@@ -284,7 +285,7 @@ const OTHERS: [&str; 24] = [
 ];
 const SOURCES: [&str; 8] = ["relatime", "noatime", "strictatime", "nodiratime", "ro", "nosuid", "nodev", "noexec"];
 
-/// The flags of a mount without `rw`, changed.
+/// The flags of a mount, without `rw`, after a change.
 fn changed(flags: &str, change: &str) -> BTreeSet<String> {
     let mut flags: BTreeSet<String> = flags.split(',').filter(|flag| *flag != "rw").map(str::to_owned).collect();
     match change.split_at_checked(1) {
@@ -299,7 +300,7 @@ fn changed(flags: &str, change: &str) -> BTreeSet<String> {
     flags
 }
 
-/// A mount with those flags, and one in it with the same.
+/// A mount with this flag, and another one inside with the same flag.
 fn source_with(flag: &str, place: &Path) -> [HostMount; 2] {
     let mounts = [place.to_owned(), place.join("sub")].map(|place| HostMount::of(&["-t", "tmpfs", "tmpfs"], &place));
     for place in [place.join("sub"), place.to_owned()] {
@@ -308,8 +309,8 @@ fn source_with(flag: &str, place: &Path) -> [HostMount; 2] {
     mounts
 }
 
-/// The peers know a part of the words, and give a source's own flags up with others (docs/spec.md): there it is the first
-/// twelve, and `noatime`, on a source without flags.
+/// Other runtimes know only some of the words, and drop a source's own flags for some (docs/spec.md). For them, the
+/// test uses the first ten words and `noatime`, on a source without flags.
 #[test]
 fn every_option_does_to_every_source_what_mount_8_says() {
     needs_root!("mounts on the host");
@@ -319,7 +320,7 @@ fn every_option_does_to_every_source_what_mount_8_says() {
     let others = OTHERS.iter().map(|word| ((*word).to_owned(), ""));
     let options: Vec<_> = match ours {
         true => flags.chain(recursive).chain(others).collect(),
-        // Debian's do not know nosymfollow
+        // Debian's versions do not know nosymfollow and symfollow.
         false => flags.take(13).filter(|(word, _)| !word.ends_with("symfollow")).collect(),
     };
     let sources = if ours { &SOURCES[..] } else { &SOURCES[..1] };

@@ -1,4 +1,5 @@
-//! Sources of bind mounts that lie in the container's own root: what an earlier mount has brought there, and where links lead.
+//! Sources of bind mounts in the container's own root: files that an earlier mount has brought there, and symbolic
+//! links.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -10,7 +11,7 @@ use crate::namespaces::with_users;
 use crate::world::{Who, World, who};
 use crate::{needs_root, only};
 
-/// A directory that is mounted on /mnt, and binds of what it brings there.
+/// A container with a directory mounted on /mnt, and with bind mounts of what is in that directory.
 fn with_brought(script: &str) -> World {
     let mut world = World::running(&["sh", "-c", script]);
     *world.at("/root/readonly") = json!(false);
@@ -32,12 +33,12 @@ fn a_source_that_only_an_earlier_mount_brings_is_found() {
     world.mount(bind(world.rootfs("mnt/x"), "/one", &["bind"]));
     world.mount(bind(world.rootfs("mnt/x"), "/all", &["rbind", "ro"]));
     world.mount(bind(world.rootfs("mnt/x/file"), "/file", &["bind"]));
-    // relative to the bundle, and through a bind of a bind
+    // Relative to the bundle, and through a bind mount of a bind mount.
     world.mount(bind("rootfs/all", "/deep", &["bind"]));
     let wanted = "brought\nbrought\nbrought\n0\n1\n";
     assert_eq!(world.run().ok(), wanted);
     if who() == Who::Us {
-        // runc opens sources before there is a mount where it has a user namespace
+        // With a user namespace, runc opens sources before the mounts are made.
         with_users(&mut world);
         assert_eq!(world.run().ok(), wanted);
     }

@@ -1,4 +1,4 @@
-//! What is mounted where, as a container or the host sees it; and the ways of tests to have something mounted.
+//! The mount table of a container or of the host; and functions for tests that need mounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,19 +19,19 @@ pub struct Line {
 }
 
 impl Line {
-    /// True when the mount has the flag.
+    /// True if the mount has the flag.
     pub fn has(&self, flag: &str) -> bool {
         self.options.split(',').any(|one| one == flag)
     }
 }
 
-/// What lies on top at a place.
+/// The topmost mount at a path.
 #[track_caller]
 pub fn mount_at(mountinfo: &str, place: &str) -> Line {
     find_mount(mountinfo, place).unwrap_or_else(|| panic!("nothing is mounted at {place}:\n{mountinfo}"))
 }
 
-/// The same, where there may be nothing.
+/// The same, or None if nothing is mounted there.
 pub fn find_mount(mountinfo: &str, place: &str) -> Option<Line> {
     let line = mountinfo.lines().rev().find(|line| line.split(' ').nth(4) == Some(place))?;
     let (before, after) = line.split_once(" - ")?;
@@ -46,17 +46,17 @@ pub fn find_mount(mountinfo: &str, place: &str) -> Option<Line> {
     })
 }
 
-/// Mounts on the host that end with the test.
+/// A mount on the host that ends with the test.
 pub struct HostMount(PathBuf);
 
 impl HostMount {
-    /// `mount ARGS... PLACE`.
+    /// Calls `mount ARGS... PLACE`.
     #[track_caller]
     pub fn of(args: &[&str], place: &Path) -> HostMount {
         HostMount::by(Command::new("mount").args(args), place)
     }
 
-    /// The same by another program.
+    /// The same with another program.
     #[track_caller]
     pub fn by(mount: &mut Command, place: &Path) -> HostMount {
         fs::create_dir_all(place).unwrap();
@@ -64,7 +64,7 @@ impl HostMount {
         HostMount(place.to_owned())
     }
 
-    /// One that a hook has made.
+    /// A mount that a hook has made.
     pub fn there(place: &Path) -> HostMount {
         HostMount(place.to_owned())
     }
@@ -76,8 +76,8 @@ impl Drop for HostMount {
     }
 }
 
-/// Why a test of a file system cannot be made here: the kernel has it not, nor the program that fills one, nor the device
-/// it is mounted by.
+/// Why a test of a file system cannot run here: the kernel lacks the file system, the program that fills it is missing,
+/// or the device for the mount is missing. None if it can run.
 pub fn missing(fstype: &str, program: &str, device: &str) -> Option<String> {
     let known = || fs::read_to_string("/proc/filesystems").unwrap().contains(&format!("\t{fstype}\n"));
     let loaded = || Command::new("modprobe").args(["-q", fstype]).status().is_ok() && known();
@@ -90,10 +90,10 @@ pub fn missing(fstype: &str, program: &str, device: &str) -> Option<String> {
     }
 }
 
-/// What file systems in files are mounted by.
+/// The device for mounts of file systems in files.
 pub const LOOP: &str = "/dev/loop-control";
 
-/// Leaves the test, with the reason, where a file system cannot be made.
+/// Skips the test, with the reason, if a file system cannot be made.
 #[macro_export]
 macro_rules! needs_fs {
     ($($what:expr),+) => {
@@ -113,7 +113,7 @@ pub fn bind(source: impl AsRef<Path>, place: &str, options: &[&str]) -> serde_js
     json!({"destination": place, "type": "none", "source": source.as_ref(), "options": options})
 }
 
-/// Runs with the mounts of `list`; the mountinfo the program sees.
+/// Runs a container with the mounts of `list`. Returns the mountinfo that the program sees.
 #[track_caller]
 pub fn seen_with(list: Vec<serde_json::Value>) -> String {
     let mut world = World::running(&MOUNTINFO);
@@ -122,7 +122,7 @@ pub fn seen_with(list: Vec<serde_json::Value>) -> String {
     world.run().ok()
 }
 
-/// Runs with one more mount, which must be refused; what was said.
+/// Runs a container with one more mount. It must fail. Returns the message.
 #[track_caller]
 pub fn refused(mount: serde_json::Value) -> String {
     let mut world = World::running(&["true"]);

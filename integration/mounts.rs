@@ -1,4 +1,4 @@
-//! mounts: where a mount lands, what it holds, and what may not be mounted.
+//! mounts: where a mount is made, what it contains, and what may not be mounted.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -40,7 +40,7 @@ fn a_relative_source_begins_at_the_bundle() {
     world.mount(bind("here", "/there", &["bind"]));
     *world.at("/root/readonly") = json!(false);
     world.write();
-    // wherever the runtime is started
+    // The result does not depend on the runtime's current directory.
     let mut command = world.command(&["run", "--bundle"]);
     command.arg(world.bundle()).arg(&world.id).current_dir("/");
     assert_eq!(finish(&mut command).ok(), "from the bundle\n");
@@ -83,7 +83,7 @@ fn links_in_a_destination_are_followed_inside_the_root() {
     let seen = world.run().ok();
     mount_at(&seen, "/real/absolute");
     mount_at(&seen, "/real/climbing");
-    // the host's path is made anew inside
+    // The host's path is made inside.
     mount_at(&seen, &format!("{}/away", outside.display()));
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
@@ -121,7 +121,7 @@ fn mounts_are_made_in_order_and_a_later_one_stands_on_an_earlier() {
     assert!(seen.starts_with("there\n"), "{seen}");
     let over = mount_at(&seen, "/a/c");
     assert!(over.superblock.contains("size=3072k"), "{over:?}");
-    // made in the tmpfs and not in the root
+    // It is made in the tmpfs, not in the root.
     assert!(!world.rootfs("a/b").exists());
 }
 
@@ -151,7 +151,7 @@ fn a_tmpfs_takes_mode_owner_size_and_inodes() {
     world.mount(tmpfs("/c", &[]));
     world.mount(tmpfs("/d", &["mode=700"]));
     let out = world.run().ok();
-    // the mode of what is covered, where there was something; the kernel's own otherwise
+    // The mode of the covered directory if there was one, otherwise the kernel's default.
     let lines: Vec<_> = out.lines().take(4).collect();
     assert_eq!(lines, ["1770 7 8", "751 0 0", "1777 0 0", "700 0 0"], "{out}");
     let line = mount_at(&out, "/a");
@@ -237,7 +237,7 @@ fn a_directory_on_a_file_and_the_reverse_name_both_sides() {
         world.config["mounts"] = mounts.clone();
         world.mount(json!({"destination": format!("/{on}"), "type": "bind", "source": source, "options": ["bind"]}));
         let said = world.run().fails();
-        // Docker looks for these words
+        // Docker looks for these words.
         assert!(said.to_lowercase().contains("not a directory"), "{said}");
         if who() == Who::Us {
             let it = if on == "file" { "directory" } else { "file" };
@@ -465,7 +465,7 @@ fn a_read_only_root_keeps_its_other_flags_and_a_writable_one_is_written() {
     assert!(out.contains("Read-only file system"), "{out}");
     let line = mount_at(&out, "/");
     assert!(line.has("ro") && line.has("nosuid") && line.has("nodev"), "{line:?}");
-    // mounts below it stay what they are
+    // Mounts below it do not change.
     assert!(mount_at(&out, "/dev").has("rw"), "{out}");
     *world.at("/root/readonly") = json!(false);
     let out = world.run().ok();
@@ -495,7 +495,7 @@ fn nothing_of_the_host_is_mounted_in_the_container() {
     let mut places: Vec<_> = seen.lines().map(|line| line.split(' ').nth(4).unwrap()).collect();
     places.sort_unstable();
     if !root() {
-        // an ordinary user's devices are the host's, each bound by itself
+        // An ordinary user's devices are the host's, each a bind mount.
         places.retain(|place| {
             !["full", "null", "random", "tty", "urandom", "zero"]
                 .map(|name| format!("/dev/{name}"))
@@ -585,7 +585,7 @@ fn the_config_is_read_once() {
     world.wait_for_status("running");
     assert_eq!(fs::read_to_string(format!("/proc/{}/comm", world.pid())).unwrap(), "sleep\n");
     if who() == Who::Us {
-        // runc's exec reads the bundle again
+        // runc's exec reads the bundle again.
         assert_eq!(world.exec(&["sh", "-c", "echo $WHEN; id -u"]).ok(), "before\n0\n");
     }
     world.config = original;

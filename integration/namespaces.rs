@@ -1,4 +1,4 @@
-//! Namespaces: each new, joined by path or shared with the host, seen from both sides; and what each of them holds.
+//! Namespaces: new, joined by path, or shared with the host, as seen from both sides; and their contents.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use crate::ordinary::{first, give_to_first, root};
 use crate::world::{Who, World, finish, wait_until, who};
 use crate::{needs_cgroup, needs_root, only};
 
-/// Word of the spec, file under /proc/PID/ns.
+/// The specification's word, and the file under /proc/PID/ns.
 pub const KINDS: [(&str, &str); 8] = [
     ("mount", "mnt"),
     ("cgroup", "cgroup"),
@@ -23,7 +23,7 @@ pub const KINDS: [(&str, &str); 8] = [
     ("time", "time"),
 ];
 
-/// A process of ours in namespaces of its own.
+/// A process of the test in namespaces of its own.
 pub struct Pod(Child);
 
 impl Pod {
@@ -42,7 +42,7 @@ impl Pod {
         pod
     }
 
-    /// The sleep itself: `unshare --fork` waits for it.
+    /// The pid of the sleep: `unshare --fork` waits for it.
     pub fn pid(&self) -> u32 {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0.id())).unwrap_or_default();
         children.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(self.0.id())
@@ -67,7 +67,7 @@ pub fn inode(process: &str, file: &str) -> u64 {
     fs::metadata(format!("/proc/{process}/ns/{file}")).unwrap().ino()
 }
 
-/// A config without any namespace but these; no mounts that would need others.
+/// A config with only these namespaces, and without mounts that need others.
 pub fn only_with(kinds: &[&str], args: &[&str]) -> World {
     let mut world = World::running(args);
     world.config["linux"]["namespaces"] = json!([]);
@@ -83,7 +83,7 @@ pub fn with_users(world: &mut World) {
     let map = json!([{"containerID": 0, "hostID": first(), "size": 65536}]);
     *world.at("/linux/uidMappings") = map.clone();
     *world.at("/linux/gidMappings") = map;
-    // the mapped root makes what is missing in the root
+    // The mapped root makes missing files in the root.
     give_to_first(&world.rootfs(""));
 }
 
@@ -98,7 +98,7 @@ fn each_kind_is_new_when_listed_and_the_hosts_when_not() {
     needs_root!("namespaces of the host's own");
     for (kind, file) in KINDS {
         if kind == "user" || (kind == "time" && who() != Who::Us) {
-            continue; // user has tests of its own; the peers of Debian know no time namespace
+            continue; // user has tests of its own; Debian's runc and crun do not know time
         }
         let kinds: &[&str] = if kind == "mount" { &["mount"] } else { &["mount", kind] };
         let world = only_with(kinds, &["sleep", "1000"]);
@@ -109,7 +109,7 @@ fn each_kind_is_new_when_listed_and_the_hosts_when_not() {
             assert_eq!(same, !kinds.contains(&other), "{other} with {kinds:?}");
         }
         assert_ne!(inode(&pid, file), inode("self", file));
-        // exec is in the same ones
+        // exec is in the same namespaces.
         for (_, file) in KINDS {
             let seen = world.exec(&["readlink", &format!("/proc/self/ns/{file}")]).ok();
             let wanted = fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap().display().to_string();
@@ -132,7 +132,7 @@ fn each_kind_is_joined_by_its_path() {
     needs_root!("namespaces of the host's own");
     for (kind, flag) in [("uts", "-u"), ("ipc", "-i"), ("network", "-n"), ("cgroup", "-C"), ("time", "-T")] {
         if kind == "time" && who() != Who::Us {
-            continue; // the peers of Debian know no time namespace
+            continue; // Debian's runc and crun do not know time namespaces
         }
         let pod = if kind == "time" { Pod::with(&["-T", "--fork"]) } else { Pod::with(&[flag]) };
         let mut world = World::running(&["sleep", "1000"]);
@@ -177,17 +177,17 @@ fn a_joined_pid_namespace_counts_as_the_pod_does_and_state_as_the_host() {
     assert_ne!(inside, "1");
     world.call(&["start", &world.id]).ok();
     wait_until("the program runs", || world.status() == "running");
-    // the proc that it mounted is the pod's
+    // The proc that it mounted shows the pod's processes.
     let seen = world.exec(&["cat", "/proc/1/comm"]).ok();
     assert_eq!(seen, "sleep\n");
     assert_eq!(world.exec(&["cat", &format!("/proc/{inside}/comm")]).ok(), "sh\n");
-    // the end of the container is not the end of the pod
+    // The pod continues after the container has ended.
     world.call(&["kill", &world.id, "KILL"]).ok();
     wait_until("stopped", || world.status() == "stopped");
     world.call(&["delete", "--force", &world.id]).ok();
     assert!(fs::metadata(format!("/proc/{}", pod.pid())).is_ok());
     if who() == Who::Runc {
-        // what is left is killed, but not always waited for: the cgroup stays then
+        // runc kills what is left, but does not always wait for it. The cgroup stays then.
         wait_until("its cgroup can go", || {
             world.cgroups().iter().for_each(|group| drop(fs::remove_dir(group)));
             world.cgroups().is_empty()
@@ -208,7 +208,7 @@ fn a_joined_mount_namespace_of_somebody_else_leaves_the_hosts_alone() {
     let here = world.path("").display().to_string();
     let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!after.contains(&here), "{after}");
-    // not all mounts are counted: others make and remove some meanwhile
+    // Not all mounts are counted: other tests make and remove some meanwhile.
     let on_top = |text: &str| text.lines().filter(|line| line.split(' ').nth(4) == Some("/")).count();
     assert_eq!(on_top(&before), on_top(&after));
 }
@@ -229,7 +229,7 @@ fn the_runtimes_own_mount_namespace_is_not_joined() {
     leaves_nothing(&world);
 }
 
-/// crun 1.8 leaves the cgroup of such a failure on version 2.
+/// crun 1.8 leaves the cgroup after such a failure on version 2.
 fn leaves_nothing(world: &World) {
     match who() {
         Who::Crun => world.cgroups().iter().for_each(|group| fs::remove_dir(group).unwrap()),
@@ -286,7 +286,7 @@ fn names_need_a_uts_namespace_and_are_set_in_it() {
     if who() == Who::Us {
         assert_eq!(world.run().ok(), "a.b-c\nexample.org\n");
     } else {
-        // Debian's peers are older than domainname
+        // Debian's runc and crun are older than domainname.
         assert!(world.run().ok().starts_with("a.b-c\n"));
     }
     world.without_namespace("uts");
@@ -303,7 +303,7 @@ fn the_loopback_of_a_new_network_namespace_is_up() {
     let mut world = World::running(&["ip", "addr", "show", "lo"]);
     let out = world.run().ok();
     assert!(out.contains("UP") && out.contains("127.0.0.1/8"), "{out}");
-    // one that is joined is left as it is
+    // A joined network namespace does not change.
     let pod = Pod::with(&["-n"]);
     world.namespace("network", Some(&pod.file("network")));
     let out = world.run().ok();
@@ -373,7 +373,7 @@ fn time_and_user_namespaces_go_together() {
     let inside = world.exec(&["sh", "-c", "readlink /proc/self/ns/time; id -u"]).ok();
     assert_eq!(inside, format!("{}\n0\n", time(&world.pid().to_string()).display()));
     assert_ne!(time(&world.pid().to_string()), time("self"));
-    // beside a joined user namespace, which owns the new one as well
+    // Beside a joined user namespace, which also owns the new time namespace.
     let mut other = World::running(&["sh", "-c", "id -u; cat /proc/uptime"]);
     give_to_first(&other.rootfs(""));
     other.in_users_of(&format!("/proc/{}/ns/user", world.pid()));
@@ -391,7 +391,7 @@ fn time_and_user_namespaces_go_together() {
     }
     let said = other.run().ok();
     shifted(said.strip_prefix("0\n").unwrap_or_else(|| panic!("{said}")));
-    // earlier than the clock's beginning: told by its place, and nothing is left
+    // An offset before the beginning of the clock: the message names its place, and nothing is left.
     *other.at("/linux/timeOffsets") = json!({"boottime": {"secs": -1_000_000_000_000i64}});
     let said = other.run().fails();
     assert!(said.contains("linux.timeOffsets.boottime: "), "{said}");
@@ -475,7 +475,7 @@ fn parameters_of_the_kernel_are_set_where_a_namespace_holds_them() {
     world.assert_clean();
 }
 
-/// Every one that may be set, by the root of the container's users, who owns some of the files alone.
+/// Every parameter that may be set, by the root of the container's user namespace, who owns only some of the files.
 #[test]
 fn parameters_of_the_kernel_are_set_in_a_user_namespace() {
     let ipc_and_network = [
@@ -494,7 +494,7 @@ fn parameters_of_the_kernel_are_set_in_a_user_namespace() {
     ];
     let others =
         [("kernel.domainname", "inside.example"), ("user.max_user_namespaces", "7"), ("user.max_mnt_namespaces", "9")];
-    // the peers may not write the first of them there, and know of no users' parameters
+    // Other runtimes may not write the first of them there, and do not know the parameters of user namespaces.
     let all = [&ipc_and_network[..], if who() == Who::Us { &others } else { &[] }].concat();
     let before = |name: &str| fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).unwrap();
     let hosts: Vec<_> = all.iter().map(|(name, _)| before(name)).collect();

@@ -1,5 +1,5 @@
-//! Containers in containers: the runtime inside one of its own, as root of somebody's user namespace, where much of what
-//! root may do on the host is refused.
+//! Containers in containers: the runtime runs in a container of its own, as root of a user namespace. The kernel
+//! refuses much of what root of the host may do.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use crate::namespaces::{all_capabilities, with_users};
 use crate::world::{Outcome, Who, World, runtime, stock};
 use crate::{needs_root, only};
 
-/// Runs the config in a container in a container: a bundle at /inner, and our own binary beside it.
+/// Runs the config in a container in a container: the bundle is /inner, and our own binary is beside it.
 #[track_caller]
 fn inside(outer: impl FnOnce(&mut World), inner: impl FnOnce(&mut Value)) -> Outcome {
     let mut world = World::running(&["/coracle", "run", "--bundle", "/inner", "inner"]);
@@ -97,7 +97,7 @@ fn with_a_user_namespace_of_its_own() {
             config["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 1000}]);
         }
     };
-    // what is covered in the outer one's /proc must not be seen in the inner one's
+    // Paths that are masked in the outer /proc must not be visible in the inner one.
     let said = inside(|_| {}, users).fails();
     assert!(said.contains("mounts[0]: mount proc on /proc: ") && said.contains("(EPERM): "), "{said}");
     assert!(said.contains("that we have here is covered in part"), "{said}");
@@ -109,7 +109,7 @@ fn with_a_user_namespace_of_its_own() {
     let lines: Vec<_> = seen.out.lines().collect();
     assert_eq!(lines.first(), Some(&"0"), "{seen:?}");
     assert_eq!(lines[1], "sh", "{seen:?}");
-    // podman gives a container that shares the pid namespace the /proc that is there
+    // podman gives a container that shares the pid namespace the existing /proc.
     let shared = |config: &mut Value| {
         users(config);
         config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
@@ -129,7 +129,7 @@ fn what_only_the_hosts_root_may_is_told_by_its_place() {
             }
         }
     };
-    // the outer one has ids up to 65535
+    // The outer container has ids up to 65535.
     for (first, size) in [(100_000, 1), (65_000, 1000)] {
         let said = inside(|_| {}, users(first, size)).fails();
         let wanted = format!(
@@ -161,7 +161,7 @@ fn the_ids_of_a_new_file_system_are_mapped_within_those_that_we_have() {
     assert!(said.contains(wanted), "{said}");
 }
 
-/// Without a cgroup that may be written: no matter where nothing asks for one, unless we are said to be root.
+/// Without a writable cgroup: that is no error if the config sets no limit, except with --rootless=false.
 #[test]
 fn how_much_of_a_root_we_are_can_be_said() {
     only!(Who::Us; "the peers are no static programs");

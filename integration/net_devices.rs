@@ -1,4 +1,5 @@
-//! Devices that become the container's. Everything is done in a network namespace of the test's own: the runtime, too.
+//! Network devices that move into the container. Everything, including the runtime, runs in a network namespace of the
+//! test.
 
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use crate::{needs_root, only};
 
 const OTHERS: &str = "Debian's runc and crun are older than netDevices";
 
-/// The host of the test, with two cables: `v0` to `v1`, and `d0` to `d1`.
+/// The host of the test, with two veth pairs: `v0` and `v1`, `d0` and `d1`.
 struct Host(Pod);
 
 impl Host {
@@ -69,7 +70,7 @@ fn a_device_is_moved_and_renamed_with_its_addresses() {
     let host = Host::new();
     host.ip("addr add 192.0.2.7/24 broadcast 192.0.2.255 dev v0");
     host.ip("addr add 2001:db8::7/64 nodad noprefixroute dev v0");
-    // neither for good nor for the whole world
+    // One address with a lifetime, and one with a smaller scope.
     host.ip("addr add 192.0.2.8/32 valid_lft 1000 preferred_lft 1000 dev v0");
     host.ip("addr add 198.51.100.1/32 scope link dev v0");
     host.ip("link set v0 up");
@@ -118,7 +119,7 @@ fn a_device_is_moved_into_a_namespace_that_is_joined() {
     let mut world = world(json!({"d0": {"name": "joined"}}), "ip link");
     world.namespace("network", Some(&pod.file("network")));
     assert!(host.run(&world).ok().contains("joined@"));
-    // taken is taken: what was moved is not moved back, and a second one by that name is refused before it is moved
+    // A device that has moved does not move back. A second one with that name is refused before it moves.
     host.ip("link add d0 type veth peer name d2");
     let said = host.run(&world).fails();
     let wanted = "linux.netDevices.d0.name: the container's network namespace has a device \"joined\" already";
@@ -162,7 +163,7 @@ fn a_device_that_cannot_be_moved_is_told() {
     host.ip("link add br0 type bridge");
     let said = host.run(&world(json!({"br0": {}}), "true")).fails();
     let at = "linux.netDevices.br0: move it, to be \"br0\": ";
-    // the kernel's words, and those of one that has none
+    // The kernel's own words, or the errno's of a kernel without them.
     let words = ["The interface netns is immutable (EINVAL)", "invalid argument (EINVAL)"];
     assert!(words.iter().any(|words| said.contains(&format!("{at}{words}"))), "{said}");
     assert!(host.devices().contains(&"br0".to_owned()));

@@ -1,4 +1,4 @@
-//! NOTIFY_SOCKET: a service manager is told when the program in the container is ready.
+//! NOTIFY_SOCKET: the service manager gets a message when the program in the container is ready.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -13,8 +13,8 @@ use crate::namespaces::with_users;
 use crate::only;
 use crate::world::{Who, World, finish, wait_until, who};
 
-/// A program in the container that says READY=1 by itself, as busybox has none for UNIX datagrams: the test's own binary
-/// would need libraries, so the message is sent from the host through the container's root, which is the same socket.
+/// Sends a message as a program in the container. busybox has no program for UNIX datagrams, and the test's own binary
+/// would need libraries. So the test sends it from the host, through the container's root: it is the same socket.
 fn say(world: &World, text: &[u8]) {
     let socket = UnixDatagram::unbound().unwrap();
     let path = format!("/proc/{}/root/run/notify/notify.sock", world.pid());
@@ -22,7 +22,7 @@ fn say(world: &World, text: &[u8]) {
     socket.send(text).unwrap();
 }
 
-/// The service manager: every message, and whether a descriptor came with it.
+/// The service manager: it receives every message, and whether a descriptor came with it.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -66,13 +66,13 @@ fn with_manager(world: &World, args: &[&str]) -> std::thread::JoinHandle<crate::
     std::thread::spawn(move || finish(&mut command))
 }
 
-/// READY, the pid, and a barrier that is answered.
+/// Expects READY, the pid, and a barrier, and answers the barrier.
 #[track_caller]
 fn told_of_readiness(world: &World, manager: &Manager) {
     assert_eq!(manager.hear().0, "READY=1");
     assert_eq!(manager.hear().0, format!("MAINPID={}", world.pid()));
     if who() == Who::Runc {
-        // 1.1 does not send a barrier yet
+        // runc 1.1 does not send a barrier yet.
         return;
     }
     let (barrier, fd) = manager.hear();
@@ -89,7 +89,7 @@ fn start_waits_until_the_program_is_ready() {
     wait_until("running", || world.status() == "running");
     std::thread::sleep(Duration::from_millis(100));
     assert!(!start.is_finished(), "start does not wait");
-    // Debian's runc hears it alone
+    // Debian's runc recognizes READY=1 only as a whole message.
     say(&world, if who() == Who::Us { b"STATUS=nearly\nREADY=1\nMAINPID=1\n" } else { b"READY=1" });
     told_of_readiness(&world, &manager);
     start.join().unwrap().ok();
@@ -151,7 +151,7 @@ fn nobody_listening_is_told_before_anything_begins() {
 fn a_mapped_root_reaches_the_socket() {
     only!(Who::Us; "Debian's runc cannot look into its own state directory as a mapped root");
     let (mut world, manager) = world(&["sleep", "1000"]);
-    // what is missing in the root is made by the mapped root
+    // The mapped root makes missing files in the root.
     with_users(&mut world);
     world.write();
     let run = with_manager(&world, &["run", "-d", &world.id]);

@@ -1,4 +1,4 @@
-//! SCMP_ACT_NOTIFY: the listener goes to an agent, which answers for the container.
+//! SCMP_ACT_NOTIFY: an agent receives the listener, and answers for the container.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ fn no_directories(nr: i64) -> Answer {
     if nr == libc::SYS_mkdir { Answer::Errno(libc::ENOTSUP) } else { Answer::Continue }
 }
 
-/// A container whose calls of `names` are answered by an agent at `socket`.
+/// A container with an agent at `socket` that answers its calls of `names`.
 fn notifying(socket: &str, names: &[&str], args: &[&str]) -> World {
     let mut world = World::running(args);
     let path = world.path(socket);
@@ -41,7 +41,7 @@ fn the_agent_answers_for_init() {
         assert_eq!(told["state"]["status"], "creating");
         assert_eq!(told["state"]["bundle"], json!(world.bundle()));
         assert_eq!(told["state"]["annotations"]["org.example.a"], "b");
-        // runc tells its own version of the spec, crun 0.2.0
+        // runc sends its own version of the specification, crun 0.2.0.
         assert!(who() != Who::Us || told["ociVersion"] == "1.0.2", "{told}");
     }
 }
@@ -100,7 +100,7 @@ fn an_agent_that_is_gone_is_no_such_call() {
     let world = notifying("agent.sock", &["mkdir"], &MKDIR);
     let path = world.path("agent.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    // takes the message and forgets the listener
+    // Takes the message, and closes the listener.
     let gone = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap();

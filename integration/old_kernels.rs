@@ -1,6 +1,6 @@
-//! What an older kernel lacks, or a profile around us hides (Docker's, an engine's): for each `KERNEL()` tag of the sources the
-//! call answers ENOSYS, then EPERM. Either the way to do without is taken (docs/kernel.md), or the message says what is missing.
-//! `tests/spec.rs` holds this table and the tags together.
+//! System calls that an older kernel lacks, or that a profile around the runtime hides (Docker's, an engine's). For
+//! each `KERNEL()` tag of the sources, the call fails with ENOSYS, then with EPERM. Either the runtime works without
+//! the call (docs/kernel.md), or the message says what is missing. `tests/spec.rs` compares this table with the tags.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -13,24 +13,24 @@ use crate::ordinary;
 use crate::world::{Outcome, Who, World, finish};
 use crate::{needs, only};
 
-/// What happens without it.
+/// The result without the call.
 enum Without {
-    /// The same as with it.
+    /// The same as with the call.
     Works,
-    /// A failure whose message has this in it.
+    /// A failure whose message contains this.
     Says(&'static str),
 }
 use Without::{Says, Works};
 
-/// One tag: version, file, the call, which of its arguments decides (number, mask, value), what is done, and how it ends when
-/// the call answers ENOSYS, and EPERM.
+/// One tag: version, file, the call, the argument that decides (number, mask, value), the operation, and its results
+/// when the call fails with ENOSYS and with EPERM.
 type Row =
     (&'static str, &'static str, &'static str, Option<(u32, u64, u64)>, fn(&mut World, Hide) -> Outcome, [Without; 2]);
 
-/// The command of that name and arguments, with the call hidden.
+/// The command with these arguments, with the call hidden.
 type Hide<'a> = &'a dyn Fn(&World, &[&str]) -> Outcome;
 
-/// What a step says whose call is not there.
+/// The message of a step whose call is missing.
 const MISSING: Without = Says("a call of Linux 5.12 is missing here");
 const MOUNT: Without = Says("mounts[0]: mount proc on /proc: operation not permitted (EPERM)");
 const ROOT: Without = Says("root.path: mount ");
@@ -60,7 +60,7 @@ const ROWS: [Row; 19] = [
     ("5.19", "plan/seccomp/names.rs", "seccomp", Some((1, 32, 32)), listener, [FILTER, FILTER]),
 ];
 
-/// Tags of what is no call, or of an argument in memory, at which no filter looks: why there is no row.
+/// Tags for something that is not a call, or for an argument in memory, which no filter can see: why there is no row.
 const NO_CALL: [(&str, &str, &str); 16] = [
     ("4.10, 4.14", "plan/resctrl.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
     ("4.10, 4.14", "resctrl/mod.rs", "a file system: tested with a made one (resctrl/tests.rs)"),
@@ -79,14 +79,14 @@ const NO_CALL: [(&str, &str, &str); 16] = [
     ("5.14", "cgroup/mod.rs", "a file of a cgroup"),
     ("5.17", "cgroup/oom.rs", "a number in a file of a cgroup"),
 ];
-/// The same, of the clone and of mapped mounts.
+/// The same for the clone and for mounts with id maps.
 const NO_CALL_OF_LAUNCH: [(&str, &str, &str); 2] = [
     ("5.7", "launch/clone.rs", "an argument of clone3(2) in memory"),
     ("5.17", "launch/mount_ids.rs", "a rule of mount_setattr(2)"),
 ];
 
 fn run(world: &mut World, hide: Hide) -> Outcome {
-    // the runtime itself makes no mount
+    // The runtime itself makes no mount.
     *world.at("/linux/maskedPaths") = json!([]);
     world.write();
     hide(world, &["run", &world.id])
@@ -142,7 +142,7 @@ fn listener(world: &mut World, hide: Hide) -> Outcome {
     hide(world, &["run", &world.id])
 }
 
-/// A program by which `call` answers `errno`.
+/// A filter that makes `call` fail with `errno`.
 fn hiding(call: &str, argument: Option<(u32, u64, u64)>, errno: i32) -> Program {
     let mut scmp = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
     scmp.set_ctl_nnp(false).unwrap();
@@ -160,10 +160,10 @@ fn hiding(call: &str, argument: Option<(u32, u64, u64)>, errno: i32) -> Program 
     Program::from_bytes(&bytes).unwrap()
 }
 
-/// The command under the filter, as a container or an engine's service is.
-#[allow(unsafe_code)] // between fork and exec there is one system call
+/// Runs the command under the filter, as in a container or in an engine's service.
+#[allow(unsafe_code)] // only one system call runs between fork and exec
 fn under(mut command: Command, program: Program) -> Outcome {
-    // SAFETY: the closure makes one system call and touches no memory but the program's.
+    // SAFETY: the closure makes one system call, and accesses no memory except the filter's.
     unsafe { command.pre_exec(move || Ok(load(&program, 0).map(drop)?)) };
     finish(&mut command)
 }

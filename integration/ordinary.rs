@@ -1,4 +1,4 @@
-//! The same tests as an ordinary user (`hack/rootless`): what she has to ask for in each config, and what she may not.
+//! The same tests as an ordinary user (`hack/rootless`): what each config needs then, and what is not allowed.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::world::by_units;
 
-/// True when we may all.
+/// True if the tests run as root.
 pub fn root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Leaves the test, with the reason, unless we are root.
+/// Skips the test, with the reason, unless it runs as root.
 #[macro_export]
 macro_rules! needs_root {
     ($why:expr) => {
@@ -22,7 +22,7 @@ macro_rules! needs_root {
     };
 }
 
-/// Leaves the test unless we may make cgroups.
+/// Skips the test unless it may make cgroups.
 #[macro_export]
 macro_rules! needs_cgroup {
     () => {
@@ -31,8 +31,8 @@ macro_rules! needs_cgroup {
     };
 }
 
-/// The cgroup that is delegated to an ordinary user, below the mount of version 2: one above her own, or that of her own
-/// systemd.
+/// The cgroup that is delegated to the ordinary user, below the mount of version 2: the parent of the user's own
+/// cgroup, or the cgroup of the user's own systemd.
 pub fn group() -> Option<&'static str> {
     static GROUP: LazyLock<Option<String>> = LazyLock::new(delegated);
     GROUP.as_deref()
@@ -54,8 +54,8 @@ fn delegated() -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The first host id of the 65536 that containers with ids of their own are given: some for root, those that
-/// /etc/subuid grants for an ordinary user.
+/// The first of 65536 host ids for containers with id maps: some for root, or those that /etc/subuid grants to the
+/// ordinary user.
 pub fn first() -> u32 {
     static FIRST: LazyLock<u32> = LazyLock::new(|| if root() { 200_000 } else { granted() });
     *FIRST
@@ -76,7 +76,7 @@ fn granted() -> u32 {
     first.unwrap_or_else(|| panic!("/etc/subuid grants uid {uid} no 65536 ids"))
 }
 
-/// What an ordinary user needs in every config: a user namespace, and no cgroup but below what is hers.
+/// Adds what an ordinary user needs in every config: a user namespace, and a cgroup only below the delegated one.
 pub fn adapt(config: &mut Value, id: &str) {
     let linux = config["linux"].as_object_mut().unwrap();
     match group() {
@@ -92,14 +92,14 @@ pub fn adapt(config: &mut Value, id: &str) {
     linux.insert("gidMappings".to_owned(), map(rustix::process::getgid().as_raw()));
 }
 
-/// A command with power over the ids that are granted: 0 is the user's own, 1 the first of the others.
+/// A command with rights over the granted ids: 0 is the user's own id, 1 is the first granted one.
 pub fn inside(program: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--map-auto", "--", program]);
     command
 }
 
-/// Gives all below a place to the first of the ids that containers have.
+/// Makes the first id of containers the owner of everything below a path.
 #[track_caller]
 pub fn give_to_first(place: &Path) {
     let mut command = if root() { Command::new("chown") } else { inside("chown") };
@@ -107,7 +107,7 @@ pub fn give_to_first(place: &Path) {
     crate::world::finish(command.arg("-hR").arg(format!("{id}:{id}")).arg(place)).ok();
 }
 
-/// Removes what belongs to the ids that are granted, which the user herself may not.
+/// Removes files of the granted ids. The user alone may not.
 pub fn clear_away(place: &Path) {
     if !root() {
         let _ = inside("rm").arg("-rf").arg(place).stdout(Stdio::null()).stderr(Stdio::null()).status();

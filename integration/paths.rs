@@ -1,4 +1,4 @@
-//! maskedPaths and readonlyPaths: what is hidden, what is closed, and what is missing.
+//! maskedPaths and readonlyPaths: covered paths, read-only paths, and missing ones.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -27,7 +27,7 @@ fn a_masked_file_is_empty_and_a_masked_directory_too() {
     let mut world = with_secrets(script);
     *world.at("/linux/maskedPaths") = json!(["/secret/file", "/secret/dir", "/secret/missing"]);
     if who() == Who::Us {
-        // the peers of Debian fail at what is below a file
+        // Debian's runc and crun fail for a path below a file.
         world.at("/linux/maskedPaths").as_array_mut().unwrap().push(json!("/secret/file/below"));
     }
     let out = world.run().ok();
@@ -39,7 +39,7 @@ fn a_masked_file_is_empty_and_a_masked_directory_too() {
     assert!(directory.superblock.starts_with("ro"), "{directory:?}");
     assert!(find_mount(&out, "/secret/missing").is_none());
     assert_eq!(fs::read_to_string(world.rootfs("secret/file")).unwrap(), "secret\n");
-    // exec sees it as well
+    // exec sees the same.
     world.config["process"]["args"] = json!(["sleep", "1000"]);
     world.begin();
     assert_eq!(world.exec(&["cat", "/secret/file"]).ok(), "");
@@ -65,7 +65,7 @@ fn what_is_masked_twice_is_mounted_once_and_a_mount_is_masked_too() {
     if who() == Who::Us {
         let count = |place: &str| out.lines().filter(|line| line.split(' ').nth(4) == Some(place)).count();
         assert_eq!((count("/secret/dir"), count("/secret/file")), (1, 1), "{out}");
-        // itself, closed, masked
+        // The mount itself, read-only, and masked.
         assert_eq!((count("/bound"), count("/fresh")), (3, 3), "{out}");
     }
 }
@@ -136,7 +136,7 @@ fn a_read_only_path_is_closed_with_all_below_and_keeps_its_flags() {
     assert!(data.has("ro") && data.has("nosuid") && data.has("noexec"), "{data:?}");
     assert!(mount_at(&out, "/file").has("ro") && mount_at(&out, "/proc/sys").has("ro"));
     if who() == Who::Us {
-        // the peers close the top alone
+        // Other runtimes make only the topmost mount read-only.
         assert_eq!(count, 3, "{out}");
         let sub = mount_at(&out, "/data/sub");
         assert!(sub.has("ro") && sub.has("nodev"), "{sub:?}");
@@ -168,7 +168,7 @@ fn masked_and_read_only_paths_hold_in_a_user_namespace() {
     let out = world.run().ok();
     assert!(out.starts_with("0\n0\n"), "{out}");
     assert!(mount_at(&out, "/proc/sys").has("ro"), "{out}");
-    // the root of the user namespace cannot take them away
+    // The root of the user namespace cannot remove them.
     world.config["process"]["args"] = json!(["sh", "-c", "umount /proc/keys; umount -l /proc/sys; true"]);
     world.config["process"]["args"] =
         json!(["sh", "-c", "mount -o remount,bind,rw /proc/sys 2>&1; cat /proc/self/mountinfo"]);

@@ -1,4 +1,4 @@
-//! `process`: what the program is, of a container's init and of exec alike.
+//! `process`: the properties of the program, for a container's init and for exec.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use crate::namespaces::with_users;
 use crate::world::{Outcome, Who, World, finish, who};
 use crate::{needs, needs_root, only};
 
-/// The same command as init and by exec, in containers that `with` has changed alike.
+/// Runs the same command as init and by exec, in two containers that `with` has changed.
 #[track_caller]
 fn both(args: &[&str], with: impl Fn(&mut World)) -> [Outcome; 2] {
     let mut first = World::running(args);
@@ -22,7 +22,7 @@ fn both(args: &[&str], with: impl Fn(&mut World)) -> [Outcome; 2] {
     [init, exec(&second, args)]
 }
 
-/// The container's own process with other arguments; crun 1.8 takes that from a file only.
+/// Runs the container's own process object with other arguments. crun 1.8 reads that only from a file.
 #[track_caller]
 fn exec(world: &World, args: &[&str]) -> Outcome {
     if who() != Who::Crun {
@@ -35,7 +35,7 @@ fn exec(world: &World, args: &[&str]) -> Outcome {
     world.call(&["exec", "--process", path.to_str().unwrap(), &world.id])
 }
 
-/// Both print this.
+/// Asserts that both print this.
 #[track_caller]
 pub fn both_say(expected: &str, args: &[&str], with: impl Fn(&mut World)) {
     for ran in both(args, with) {
@@ -43,7 +43,7 @@ pub fn both_say(expected: &str, args: &[&str], with: impl Fn(&mut World)) {
     }
 }
 
-/// `run` refuses it with these words, and nothing is left.
+/// Asserts that `run` fails with these words, and leaves nothing.
 #[track_caller]
 pub fn refused(words: &str, with: impl Fn(&mut World)) {
     let mut world = World::running(&["true"]);
@@ -118,7 +118,7 @@ fn home_is_the_users_of_the_containers_own_passwd() {
     });
 }
 
-/// A home that is too long for a path is an error. Before, coracle used `/` for every home above 506 bytes.
+/// A home that is too long for a path is an error. Earlier versions of coracle used `/` for every home above 506 bytes.
 #[test]
 fn a_home_is_as_long_as_a_path_can_be() {
     only!(Who::Us; "runc and crun take any");
@@ -132,7 +132,7 @@ fn a_home_is_as_long_as_a_path_can_be() {
     assert!(said.contains("HOME of uid 1000 from /etc/passwd: it is longer than 4095 bytes"), "{said}");
 }
 
-/// The image's /etc/passwd leads to a file of proc that answers as one would: nothing is read there, in `run` and in `exec`.
+/// The image's /etc/passwd is a link to a file of proc that looks like a passwd file. `run` and `exec` do not read it.
 #[test]
 fn home_is_not_read_from_a_file_of_proc() {
     only!(Who::Us; "runc and crun read what the link names");
@@ -153,7 +153,7 @@ fn home_is_not_read_from_a_file_of_proc() {
 #[test]
 fn home_is_found_behind_a_megabyte_of_others() {
     let mut passwd: String = (2000..40_000).map(|n| format!("u{n}:x:{n}:{n}:some body:/home/u{n}:/bin/sh\n")).collect();
-    // a line longer than any buffer
+    // A line that is longer than any buffer.
     passwd.push_str(&format!("long:x:1:1:{}:/long:/bin/sh\n", "x".repeat(100_000)));
     passwd.push_str("user:x:1000:1000::/home/user:/bin/sh");
     assert!(passwd.len() > 1 << 20);
@@ -189,7 +189,7 @@ fn a_hostile_passwd_is_no_matter() {
     });
     both_say("/\n", &home, |world| fs::write(world.rootfs("etc/passwd"), vec![0xff; 200_000]).unwrap());
     both_say("/\n", &home, |world| fs::write(world.rootfs("etc/passwd"), "root:x:0:0::relative:\n").unwrap());
-    // nothing but a hole
+    // A sparse file without data.
     both_say("/\n", &home, |world| {
         fs::File::create(world.rootfs("etc/passwd")).unwrap().set_len(20 << 30).unwrap();
     });
@@ -256,7 +256,7 @@ fn no_arguments_are_refused() {
 
 // --- rlimits
 
-/// Type, value, and the line's name in /proc/PID/limits.
+/// Type, value, and the name of the line in /proc/PID/limits.
 const LIMITS: [(&str, u64, &str); 16] = [
     ("RLIMIT_CPU", 1000, "Max cpu time"),
     ("RLIMIT_FSIZE", 1_000_000_000, "Max file size"),
@@ -323,7 +323,7 @@ fn a_limit_twice_or_of_no_known_type_is_refused() {
 
 const CAPS: [&str; 3] = ["sh", "-c", "grep Cap /proc/self/status | sed 's/.*\\t//'"];
 
-/// Inheritable, permitted, effective, bounding, ambient, as /proc shows them.
+/// Inheritable, permitted, effective, bounding, ambient, in the format of /proc.
 fn five(sets: [u64; 5]) -> String {
     sets.iter().map(|set| format!("{set:016x}\n")).collect()
 }
@@ -339,7 +339,7 @@ fn no_capabilities_object_drops_everything() {
 fn each_set_is_as_asked() {
     let all = json!(["CAP_CHOWN", "CAP_KILL"]);
     let sets = json!({"bounding": all, "permitted": all, "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]});
-    // root gets the bounding set at an exec, whatever its effective set was (capabilities(7))
+    // At an exec, root gets the bounding set, whatever its effective set was (capabilities(7)).
     both_say(&five([1 << 5, 0x21, 0x21, 0x21, 1 << 5]), &CAPS, set("/process/capabilities", &sets));
 }
 
@@ -371,7 +371,7 @@ fn what_cannot_be_given_is_a_warning() {
             "{}",
             ran.err
         );
-        // as engines have it in every config: no news
+        // Engines have this in every config: it gives no warning.
         assert!(!ran.err.contains("ambient"), "{}", ran.err);
         assert_eq!(ran.ok(), five([0, 1 << 5, 1 << 5, 1 << 5, 0]));
     }
@@ -479,7 +479,7 @@ fn oom_score_adj_is_set_or_left_alone() {
     both_say(&own, &show, set("/process/oomScoreAdj", &Value::Null));
     let [init, exec] = both(&show, set("/process/oomScoreAdj", &json!(900)));
     assert_eq!(init.ok(), "900\n");
-    // crun 1.8 leaves exec alone
+    // crun 1.8 does not set it for exec.
     assert!(who() == Who::Crun || exec.ok() == "900\n");
     refused("process.oomScoreAdj: 1001 is not in -1000..1000", set("/process/oomScoreAdj", &json!(1001)));
 }

@@ -1,4 +1,4 @@
-//! A program that is there and cannot be executed: the kernel's word, which engines look for, and the cause behind it.
+//! A program that exists and cannot be executed: the kernel's word, which engines match, and the cause.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::world::{Outcome, Who, World, finish, who};
 use crate::{needs_root, only};
 
-/// A binary of 64 bits for another machine: no more than its header.
+/// A 64-bit binary for another machine: only its header.
 fn foreign() -> Vec<u8> {
     let mut header = b"\x7fELF\x02\x01\x01".to_vec();
     header.resize(64, 0);
@@ -18,11 +18,11 @@ fn foreign() -> Vec<u8> {
     header
 }
 
-/// A binary of this machine with a loader that is not there: no more than its headers.
+/// A binary for this machine with a loader that does not exist: only its headers.
 fn dynamic() -> Vec<u8> {
     let loader = b"/lib/none.so\0";
     let mut header = fs::read("/proc/self/exe").unwrap()[..64].to_vec();
-    // one program header, behind this one
+    // One program header, after this one.
     header[32..40].copy_from_slice(&64_u64.to_le_bytes());
     header[56..58].copy_from_slice(&1_u16.to_le_bytes());
     let interp = 3_u32;
@@ -37,7 +37,7 @@ fn dynamic() -> Vec<u8> {
 #[test]
 fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
     needs_root!("a look into init's root");
-    // a file of the root, what execve(2) says of it, and why
+    // A file in the root, the error of execve(2), and the cause.
     let scripts: [(&str, Vec<u8>, u32, &str, &str); 12] = [
         (
             "dynamic",
@@ -97,14 +97,14 @@ fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
         let path = format!("/bin/{name}");
         told("exec", world.exec(&[&path]), errno, cause);
         if who() != Who::Us {
-            // Debian's runc leaves it to the container's standard error
+            // Debian's runc prints it on the container's standard error.
             continue;
         }
         let mut other = World::running(&[&path]);
         *other.at("/process/user") = json!({"uid": 1000, "gid": 1000});
         *other.at("/root/path") = json!(world.rootfs(""));
         told("run", other.run(), errno, cause);
-        // what only execve(2) finds is told by start
+        // start reports what only execve(2) finds.
         let created = other.create();
         if created.status.success() {
             told("start", other.call(&["start", &other.id]), errno, cause);
@@ -112,7 +112,7 @@ fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
             told("create", created, errno, cause);
         }
     }
-    // the words of runc and crun
+    // The words of runc and crun.
     told("exec", world.exec(&["/bin/empty/x"]), "not a directory", "\"/bin/empty\" is a file");
     let mut other = World::running(&["/bin/empty/x"]);
     *other.at("/root/path") = json!(world.rootfs(""));
@@ -137,11 +137,11 @@ fn a_file_of_proc_is_not_read_for_the_cause() {
     for directory in ["first", "second"] {
         fs::create_dir(world.rootfs(directory)).unwrap();
     }
-    // the first is refused (EACCES), and init goes on to the second (ENOEXEC)
+    // The first program is denied (EACCES), and init tries the second (ENOEXEC).
     symlink("/proc/kmsg", world.rootfs("first/x")).unwrap();
     fs::write(world.rootfs("second/x"), "echo x\n").unwrap();
     fs::set_permissions(world.rootfs("second/x"), fs::Permissions::from_mode(0o755)).unwrap();
-    // who reads /proc/kmsg takes its messages away, or waits for the next: SIGTERM does not end that
+    // A process that reads /proc/kmsg removes its messages, or waits for the next one. SIGTERM does not end it then.
     let within = |args: &[&str]| {
         let command = world.command(args);
         let mut limited = Command::new("timeout");

@@ -1,4 +1,4 @@
-//! What README.md shows of coracle is run, and the output compared.
+//! Runs the commands in README.md, and compares their output.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish, runtime};
 use crate::{needs, only};
 
-/// The blocks of README.md that are commands with their output.
+/// The blocks of README.md that have commands and their output.
 fn blocks() -> Vec<Vec<String>> {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let blocks = text.split("\n```").skip(1).step_by(2).filter_map(|block| block.strip_prefix('\n'));
@@ -16,7 +16,7 @@ fn blocks() -> Vec<Vec<String>> {
     lines.filter(|lines| lines[0].starts_with("# ") || lines[0].starts_with("$ ")).collect()
 }
 
-/// What is typed, and what README.md shows below it.
+/// The commands, and the output that README.md shows.
 fn halves(block: &[String]) -> (String, Vec<&str>) {
     let typed = |line: &&String| line.starts_with("# ") || line.starts_with("$ ");
     let commands: Vec<_> = block.iter().filter(typed).map(|line| &line[2..]).collect();
@@ -24,14 +24,15 @@ fn halves(block: &[String]) -> (String, Vec<&str>) {
     (commands.join("\n"), shown.collect())
 }
 
-/// Types it into a shell, where `coracle` is the one under test with a state directory of its own, and both streams are one.
+/// Runs the commands in a shell. `coracle` is the runtime under test with a state directory of its own. Both output
+/// streams are one.
 fn type_in(world: &World, commands: &str) -> Outcome {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", world.path("bin").display());
     let commands = format!("exec 2>&1\n{commands}");
     finish(Command::new("sh").args(["-euc", &commands]).current_dir(world.path("typed")).env("PATH", path))
 }
 
-/// A bundle `bad` beside `bundle`, with these mistakes (as hack/demo makes them).
+/// Makes a bundle `bad` beside `bundle`, with these mistakes (as hack/demo does).
 fn spoil(world: &World, mistakes: &[(&str, &str)]) {
     let bad = world.path("typed/bad");
     let _ = fs::remove_dir_all(&bad);
@@ -83,7 +84,7 @@ fn what_readme_shows_is_what_happens() {
             let plan = type_in(&world, &commands).ok();
             let plan: Vec<_> = plan.lines().map(|line| words(line)[1..].to_vec()).collect();
             for line in shown {
-                // how many steps come before depends on the host
+                // The number of steps before depends on the host.
                 assert!(plan.contains(&words(line)[1..].to_vec()), "explain does not print {line:?}");
             }
         } else if commands == "coracle --debug run bundle/" {

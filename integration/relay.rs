@@ -1,4 +1,5 @@
-//! The relay of a foreground terminal under load: a flood of output, a reader who reads nothing, a reader who has gone away.
+//! The relay of a foreground terminal under load: much output, a reader that does not read, and a reader that has
+//! closed its end.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,7 +12,7 @@ use serde_json::json;
 use crate::only;
 use crate::world::{Who, World, wait_until};
 
-/// A terminal of ours: its master, and the end that a program has.
+/// A new terminal: its master, and the end for a program.
 fn terminal() -> (fs::File, OwnedFd) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
@@ -22,7 +23,7 @@ fn terminal() -> (fs::File, OwnedFd) {
     (fs::File::from(master), rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap())
 }
 
-/// A world with a terminal, and a directory /out that its program can write in.
+/// A world with a terminal, and a directory /out that its program can write to.
 fn flooding(script: &str) -> World {
     let mut world = World::running(&["sh", "-c", script]);
     world.config["process"]["terminal"] = json!(true);
@@ -47,7 +48,7 @@ fn code(child: &mut Child) -> Option<i32> {
     status.unwrap().code()
 }
 
-/// Nothing more fits into the pipe or the terminal: what is there has stopped growing.
+/// Waits until the pipe or the terminal is full.
 fn wait_until_stuck(stdout: &OwnedFd) {
     wait_until("the output is stuck", || {
         let mut fds = [rustix::event::PollFd::new(stdout, rustix::event::PollFlags::OUT)];
@@ -87,7 +88,7 @@ fn signals_sizes_and_keys_pass_a_reader_who_reads_nothing() {
         let mut run = world.command(&["run", &world.id]);
         let mut run = run.stdin(slave).stdout(write.try_clone().unwrap()).spawn().unwrap();
         wait_until_stuck(&write);
-        // the description is shared with whoever started us
+        // The file description is shared with the process that has started the runtime.
         assert!(!rustix::fs::fcntl_getfl(&write).unwrap().contains(OFlags::NONBLOCK));
         let size = rustix::termios::Winsize { ws_row: 12, ws_col: 34, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&master, size).unwrap();
@@ -99,7 +100,7 @@ fn signals_sizes_and_keys_pass_a_reader_who_reads_nothing() {
         wait_until("the key has come", || said("key") == "INT\n");
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
         world.wait_for_status("stopped");
-        // it was asked to end, and nobody takes its last words
+        // The container was asked to end, and no process reads its last output.
         assert_eq!(code(&mut run), Some(3), "{stuck}");
         drop((write, read));
     }
@@ -113,7 +114,7 @@ fn who_keeps_the_terminal_open_and_floods_it_is_not_waited_for() {
     let exec = world.call(&["exec", "-t", &world.id, "sh", "-c", "trap '' HUP; yes & sleep 0.2; exit 5"]);
     assert_eq!(exec.code(), 5, "{}", exec.err);
     assert!(exec.out.starts_with("y\r\ny\r\n"));
-    // the same where it says nothing
+    // The same without output.
     let exec = world.call(&["exec", "-t", &world.id, "sh", "-c", "trap '' HUP; sleep 999 & echo last; exit 6"]);
     assert_eq!((exec.code(), exec.out.as_str()), (6, "last\r\n"), "{}", exec.err);
 }
@@ -125,7 +126,7 @@ fn any_standard_input_will_do() {
     world.begin();
     let exec = format!("exec -t {} sh -c 'cat; exit 4'", world.id);
     let exec = format!("{} --root {} {exec}", crate::world::runtime().display(), world.path("state").display());
-    // a pipe whose other end stays open and says nothing
+    // A pipe whose other end stays open and sends nothing.
     let silent = world.path("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &silent, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let silent = format!("{} <>{}", exec.replace("cat;", ":;"), silent.display());

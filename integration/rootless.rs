@@ -1,4 +1,4 @@
-//! Without root: the built binary as an ordinary user, on this host, as anybody would call it.
+//! Without root: the built binary as an ordinary user, on this host, as any user would call it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,12 +13,12 @@ use crate::roots::{LOOK, Seal, aside, erofs, overlay_without_upper, squashfs};
 use crate::world::{Outcome, Who, World, finish, runtime, skip, test_name, wait_until, who};
 use crate::{needs, only};
 
-/// Nobody's uid, and nobody's group; our own where we are no more than that.
+/// An ordinary user's uid and gid. If the tests do not run as root, their own.
 fn user() -> u32 {
     if root() { 4321 } else { rustix::process::getuid().as_raw() }
 }
 
-/// A world that belongs to an ordinary user, with the runtime in a place that she can reach.
+/// A world that belongs to an ordinary user, with a copy of the runtime that this user can reach.
 pub struct Own {
     pub world: World,
     program: PathBuf,
@@ -43,13 +43,13 @@ impl Own {
             fs::create_dir_all(world.path(directory)).unwrap();
         }
         let program = world.path(runtime().file_name().unwrap().to_str().unwrap());
-        // by another process, or an exec might find it busy
+        // cp is another process: otherwise an exec could fail with ETXTBSY.
         assert!(Command::new("cp").arg(runtime()).arg(&program).status().unwrap().success());
         finish(Command::new("chown").arg("-hR").arg(format!("{user}:{user}")).arg(world.path(""))).ok();
         Own { world, program, user }
     }
 
-    /// The program of our user's, in an environment of hers.
+    /// A command of the user, with the user's environment.
     fn by(&self, program: &Path) -> Command {
         let mut command = Command::new(if root() { Path::new("/usr/bin/setpriv") } else { program });
         if root() {
@@ -111,7 +111,7 @@ fn a_life_from_create_to_delete() {
     assert_eq!(own.status(), "running");
     let seen = own.exec(&["sh", "-c", "id -u; id -g; hostname; cat /proc/self/uid_map; touch /dev/shm/x"]).ok();
     assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "0", "coracle", "0", &user().to_string(), "1"]);
-    // groups may take rights away, and who maps only the own one may not give them up (CVE-2014-8989)
+    // Groups can take rights away. So a user who maps only the own id may not drop them (CVE-2014-8989).
     assert_eq!(own.exec(&["cat", "/proc/self/setgroups"]).ok(), "deny\n");
     assert!(own.exec(&["true"]).status.success());
     assert_eq!(own.exec(&["sh", "-c", "exit 7"]).code(), 7);
@@ -146,7 +146,7 @@ fn the_bundle_of_spec_rootless_runs_as_it_is() {
     own.call(&["spec", "--rootless"]).ok();
     let path = own.world.bundle().join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    // but for the terminal, which nobody here would look at
+    // Without the terminal, because no process receives it here.
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["id", "-u"]);
     fs::write(&path, config.to_string()).unwrap();
@@ -267,7 +267,7 @@ fn more_keyrings_than_a_user_may_have() {
     only!(Who::Us; "the peers say the kernel's word alone");
     needs!(cfg!(target_arch = "x86_64"), "the numbers of its calls");
     let own = Own::by_user(4322, &["sleep", "1000"]);
-    // keyctl(2) KEYCTL_JOIN_SESSION_KEYRING, and add_key(2) until it says EDQUOT
+    // keyctl(2) KEYCTL_JOIN_SESSION_KEYRING, and add_key(2) until it fails with EDQUOT.
     let hoard = r#"my ($ring, $kind, $name, $value) = ("ring", "user", "", "x");
         syscall(250, 1, $ring) > 0 or die "keyctl: $!";
         my $n = 0;
@@ -275,7 +275,7 @@ fn more_keyrings_than_a_user_may_have() {
         $!{EDQUOT} or die "add_key: $!";
         exec @ARGV;"#;
     own.world.write();
-    // exec goes into the keyring that is there
+    // exec joins the existing keyring.
     let each = r#"id=$1; shift
         "$@" run "$id" && exit 1
         "$@" run --detach --no-new-keyring "$id" >/dev/null && "$@" exec "$id" echo none && "$@" delete --force "$id" || exit 2
@@ -352,12 +352,12 @@ fn a_limit_that_cannot_be_set_is_told_and_without_one_there_is_no_cgroup() {
         *own.world.at(pointer) = value;
         let said = own.run().fails();
         let words = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
-        // runc 1.1 has other words
+        // runc 1.1 uses other words.
         let other = ["container could not join or create cgroup", "permission denied"];
         let other = who() == Who::Runc && other.iter().any(|other| said.contains(other));
         assert!(said.contains(words) || other, "{pointer}: {said}");
     }
-    // root has no such excuse
+    // For root, this is an error.
     *own.world.at("/linux/cgroupsPath") = Value::Null;
     own.world.write();
     if who() == Who::Us {
@@ -384,7 +384,8 @@ fn more_than_the_own_id_takes_a_grant() {
     assert!(said.contains("newuidmap is not installed (package uidmap)"), "{said}");
 }
 
-/// The mount namespace is made after the maps are written: what newuidmap waits for comes between the plan and that.
+/// The mount namespace is made after the maps are written. newuidmap waits here, so the new mount comes between the
+/// plan and the namespace.
 #[test]
 fn no_pivot_refuses_a_proc_that_is_mounted_on_the_host_after_the_plan_was_made() {
     needs!(root(), "mounts on the host");
@@ -482,7 +483,7 @@ fn what_only_root_may_is_told_together() {
         assert!(said.contains(&mistake), "{said}");
     }
     own.world.assert_clean();
-    // a new file system has the container's ids, with the option and without
+    // A new file system has the container's ids, with the option and without.
     let mut own = Own::running(&["stat", "-c", "%u", "/new"]);
     own.world.mount(json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs", "options": ["idmap"]}));
     *own.world.at("/root/readonly") = json!(false);
@@ -508,7 +509,8 @@ fn a_score_for_the_kernel_goes_up_and_not_down() {
     assert_eq!(own.run().ok(), "321\n");
     if who() == Who::Us {
         *own.world.at("/process/oomScoreAdj") = json!(-500);
-        // as low as root has put us or an ancestor once, anybody may go (proc(5)); the systemd of a guest has
+        // A process may lower its score to the lowest value that root has set for it or an ancestor (proc(5)). The
+        // systemd of a guest has done so.
         let lower = "echo -500 2>&1 >/proc/self/oom_score_adj";
         if finish(own.by(Path::new("/bin/sh")).args(["-c", lower])).status.success() {
             assert_eq!(own.run().ok(), "-500\n");
@@ -569,7 +571,7 @@ fn a_run_directory_that_somebody_else_can_write_is_refused() {
             assert!(err.contains(said) && err.contains("XDG_RUNTIME_DIR="), "{above:?} {below:?}: {err}");
         }
     }
-    // who can rename a directory above
+    // A user who can rename a directory above.
     give(&run, own.user, "700");
     give(&coracle, own.user, "700");
     let top = own.world.path("run/..").canonicalize().unwrap();
@@ -584,7 +586,7 @@ fn a_run_directory_that_somebody_else_can_write_is_refused() {
         if said.is_empty() { drop(outcome.ok()) } else { assert!(outcome.fails().contains(said), "{user} {mode}") }
     }
     give(&top, 0, "755");
-    // a link leads where somebody else may want it
+    // A link may lead to a place that another user has chosen.
     give(&run, own.user, "700");
     fs::remove_dir(&coracle).unwrap();
     std::os::unix::fs::symlink(own.world.path("state"), &coracle).unwrap();

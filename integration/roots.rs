@@ -1,5 +1,5 @@
-//! Roots on every kind of file system that engines lay them out on: written, sealed, and sealed without the places that
-//! mounts need.
+//! Roots on every file system that engines use: writable, read-only, and read-only without the mount points that mounts
+//! need.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ use crate::{needs_fs, needs_root, only};
 
 pub const LOOK: [&str; 3] = ["sh", "-c", "cat /proc/self/mountinfo; touch /made 2>&1 && echo written; true"];
 
-/// The root moved aside, and an empty directory in its place.
+/// Moves the root to another path, and makes an empty directory in its place.
 pub fn aside(world: &World) -> (PathBuf, PathBuf) {
     let (rootfs, aside) = (world.bundle().join("rootfs"), world.path("aside"));
     fs::rename(&rootfs, &aside).unwrap();
@@ -28,7 +28,7 @@ fn copy(from: &Path, to: &Path) {
     finish(Command::new("cp").arg("-a").arg(from.join(".")).arg(to)).ok();
 }
 
-/// A container in the root that is mounted now: read-only, written, and with users of its own; exec comes in.
+/// Runs a container in the mounted root: read-only, writable, and with a user namespace. exec works, too.
 #[track_caller]
 fn works_and_is_written(world: &mut World, fstype: &str) {
     *world.at("/process/args") = json!(LOOK);
@@ -72,7 +72,8 @@ fn on_a_disk() {
     works_and_is_written(&mut world, "ext4");
 }
 
-/// Two layers below one that is written, in a file system that may be one of them; the options of the mount.
+/// Two layers below a writable one, in a tmpfs, which can be a layer of an overlay. Returns the tmpfs and the options of
+/// the mount.
 fn layers(world: &World, lower: &Path) -> (HostMount, String) {
     let base = world.path("layers");
     let own = HostMount::of(&["-t", "tmpfs", "tmpfs"], &base);
@@ -94,7 +95,7 @@ fn on_an_overlay() {
     let _root = HostMount::of(&["-t", "overlay", "-o", &options, "overlay"], &rootfs);
     works_and_is_written(&mut world, "overlay");
     assert!(world.path("layers/upper/made").exists());
-    // what was mounted on is made in the written layer alone
+    // Mount points are made only in the writable layer.
     assert!(!aside.join("proc").exists() && !aside.join("made").exists());
 }
 
@@ -105,7 +106,7 @@ fn on_an_overlay_in_user_space() {
     let mut world = World::running(&[]);
     let (aside, rootfs) = aside(&world);
     let (_layers, options) = layers(&world, &aside);
-    // another user than the one who mounted it is let in only when that is said
+    // Other users than the one who mounted it are allowed only with this option.
     let mut mount = Command::new("fuse-overlayfs");
     let _root = HostMount::by(mount.arg("-o").arg(format!("{options},allow_other")), &rootfs);
     works_and_is_written(&mut world, "fuse.fuse-overlayfs");
@@ -113,7 +114,7 @@ fn on_an_overlay_in_user_space() {
     assert!(!aside.join("proc").exists() && !aside.join("made").exists());
 }
 
-/// Makes of a directory a file system that is never written, in a place.
+/// Makes a read-only file system of a directory, and mounts it at a path.
 pub type Seal = fn(&World, &Path, &Path) -> HostMount;
 
 /// A file system in a file, made by a program.
@@ -147,8 +148,8 @@ fn read_only_bind(_: &World, from: &Path, place: &Path) -> HostMount {
     HostMount::of(&["--bind", "-o", "ro", from.to_str().unwrap()], place)
 }
 
-/// A container in a root that nobody can write to: it runs, asked to be read-only or not, with users of its own or not,
-/// where all places are there; and where one is missing, that one is named.
+/// Runs a container in a root that no process can write to, with and without `readonly` and a user namespace. It works
+/// if all mount points exist. If one is missing, the message names it.
 #[track_caller]
 fn works_sealed(seal: Seal) {
     for users in [false, true] {
@@ -177,7 +178,7 @@ fn works_sealed(seal: Seal) {
     }
 }
 
-/// One more mount, directory or device than the sealed root has places for.
+/// Adds one mount, directory or device for which the read-only root has no mount point.
 #[track_caller]
 fn places_are_named(world: &mut World) {
     *world.at("/process/args") = json!(["true"]);
@@ -186,7 +187,7 @@ fn places_are_named(world: &mut World) {
     let mut fails = |pointer: &str, value: Value, wanted: &str| {
         let before = std::mem::replace(world.at(pointer), value);
         let said = world.run().fails();
-        // crun has another word for the second
+        // crun uses another word for the second.
         assert!(who() == Who::Crun || said.to_lowercase().contains("read-only file system"), "{said}");
         assert!(who() != Who::Us || said.contains(&format!("{wanted}: read-only file system (EROFS)")), "{said}");
         assert_eq!(world.call(&["list", "-q"]).ok(), "");
@@ -199,11 +200,11 @@ fn places_are_named(world: &mut World) {
     fails("/mounts", with(one), &format!("mounts[7]: bind on /etc/zero: {missing}"));
     fails("/process/cwd", json!("/new"), "process.cwd: mkdir /new where missing");
     let node = json!([{"path": "/node", "type": "c", "major": 1, "minor": 3}]);
-    // with users of its own they are the host's, and bound
+    // With a user namespace, these are bind mounts of the host's devices.
     if !users {
         fails("/linux/devices", node, "linux.devices[0]: mknod /node 20666 1:3 owner 0:0");
     }
-    // without a file system of its own at /dev, nothing can be made there either
+    // Without a file system at /dev, no device can be made there either.
     let others: Vec<_> = mounts.as_array().unwrap().iter().filter(|mount| !under_dev(mount)).cloned().collect();
     let bound = format!("bind on /dev/null: {missing}");
     let null = if users { &bound } else { "mknod /dev/null 20666 1:3 owner 0:0" };

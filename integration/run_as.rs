@@ -1,4 +1,4 @@
-//! How the program is run: scheduler, priorities, CPUs, memory, keyring, labels; of a container's init and of exec alike.
+//! How the program runs: scheduler, priorities, CPUs, memory, keyring, labels; for a container's init and for exec.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ const STAT: [&str; 3] = ["awk", "{ print $41, $40, $19 }", "/proc/self/stat"];
 fn every_scheduling_policy_is_set() {
     needs_cgroup!();
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know scheduler");
-    // a test that is run by nice(1) keeps what it was given where none is asked for
+    // If nice(1) runs this test, the nice value stays for a config without one.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let nice = stat.rsplit(") ").next().unwrap().split(' ').nth(16).unwrap();
     let cases = [
@@ -30,7 +30,7 @@ fn every_scheduling_policy_is_set() {
         both_say(expected, &STAT, |world| {
             *world.at("/process/scheduler") = scheduler.clone();
             if fs::exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").unwrap() {
-                // a cgroup has no realtime unless it is given some (CONFIG_RT_GROUP_SCHED)
+                // A cgroup has no realtime time by default (CONFIG_RT_GROUP_SCHED).
                 *world.at("/linux/resources/cpu") = json!({"realtimePeriod": 1_000_000, "realtimeRuntime": 1000});
             }
         });
@@ -164,7 +164,7 @@ fn exec_is_on_the_cpus_it_is_told() {
     world.begin();
     let exec = world.exec(&CPUS);
     assert_eq!(exec.ok(), "1\n");
-    // a process of its own: its word counts, and where it has none the container's does
+    // The affinity of a process object counts. If it has none, the container's does.
     let mut process = world.config["process"].clone();
     process["args"] = json!(CPUS);
     for (affinity, expected) in
@@ -192,7 +192,7 @@ fn exec_is_on_those_cpus_in_a_user_namespace_and_by_a_pinned_caller_too() {
     world.begin();
     assert_eq!(world.exec(&CPUS).ok(), "1\n");
     assert_eq!(pinned(&world, &[&["exec", &world.id], &CPUS[..]].concat()).ok(), "1\n");
-    // init is where the caller may be
+    // Init may use all CPUs of its cpuset.
     assert!(!world.exec(&["grep", "Cpus_allowed_list:\t1$", "/proc/1/status"]).status.success());
 }
 
@@ -221,9 +221,9 @@ fn the_container_has_a_keyring_and_exec_joins_it() {
     open_keys(&mut world);
     world.begin();
     wait_until("init has looked", || world.exec(&["cat", "/dev/shm/keys"]).out.contains("_ses"));
-    // runc's name ends with the id
+    // runc's name ends with the id.
     let names = [format!(" _ses.{}.", world.id), format!(" _ses.{}:", world.id)];
-    // other tests' keyrings may be seen there too, which is the kernel's way
+    // Keyrings of other tests may be visible there, too: that is how the kernel works.
     let own = |text: String| text.lines().find(|line| names.iter().any(|name| line.contains(name))).map(str::to_owned);
     let init = own(world.exec(&["cat", "/dev/shm/keys"]).ok());
     assert!(init.is_some());

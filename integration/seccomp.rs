@@ -1,4 +1,4 @@
-//! `linux.seccomp` in a container: what each action does, and that the cache of compiled filters is nobody's way in.
+//! `linux.seccomp` in a container: the effect of each action, and the protection of the cache of compiled filters.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -60,17 +60,17 @@ fn a_cache_that_was_tampered_with_is_not_used() {
     let cache = world.path("state/.@cache/seccomp");
     assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
     let file = fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
-    // one instruction that allows everything
+    // One instruction that allows everything.
     fs::write(&file, [6, 0, 0, 0, 0, 0, 0xff, 0x7f]).unwrap();
     assert_eq!(world.run().ok(), right);
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(world.run().ok(), right);
 }
 
-/// What busybox calls, and what runc 1.1 calls under the filter: runc changes ids by setuid and setgid, others by
-/// setresuid and setresgid.
+/// The calls of busybox, and the calls of runc 1.1 under the filter. runc changes ids by setuid and setgid, other
+/// runtimes by setresuid and setresgid.
 const RECORDED: &[&str] = &[
-    // the program
+    // The program.
     "execve",
     "exit",
     "exit_group",
@@ -100,7 +100,7 @@ const RECORDED: &[&str] = &[
     "getegid",
     "ioctl",
     "uname",
-    // runc
+    // runc.
     "futex",
     "close",
     "fcntl",

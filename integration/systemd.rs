@@ -1,5 +1,5 @@
-//! `--systemd-cgroup`: the container is a unit of systemd. Where systemd is the first process; what must hold where it is
-//! not stands at the end.
+//! `--systemd-cgroup`: the container is a unit of systemd. These tests need systemd as the first process. Tests for
+//! hosts without it are at the end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ fn systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// A container that is to be the unit `coracle-ID.scope` in system.slice.
+/// A container for the unit `coracle-ID.scope` in system.slice.
 fn container(args: &[&str]) -> World {
     let mut world = World::running(args);
     *world.at("/linux/cgroupsPath") = json!(format!("system.slice:coracle:{}", world.id));
@@ -51,7 +51,7 @@ fn property(unit: &str, name: &str) -> String {
     systemctl(&["show", "-P", name, unit]).ok().trim().to_owned()
 }
 
-/// The container's directory in the hierarchy of a controller: where its first process is.
+/// The container's directory in the hierarchy of a controller: that of its first process.
 fn place(world: &World, controller: &str) -> PathBuf {
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", world.pid())).unwrap();
     let of = |line: &&str| match line.split(':').nth(1) {
@@ -62,7 +62,7 @@ fn place(world: &World, controller: &str) -> PathBuf {
     directory(controller, line.splitn(3, ':').nth(2).unwrap())
 }
 
-/// What it may use of memory, and of the CPU: quota and period, in microseconds.
+/// Its memory limit, and its CPU quota and period in microseconds.
 fn limits(world: &World) -> (String, String) {
     if unified() {
         let place = place(world, "");
@@ -72,12 +72,12 @@ fn limits(world: &World) -> (String, String) {
     (read(&place(world, "memory"), "memory.limit_in_bytes"), cpu.join(" "))
 }
 
-/// systemd knows of no unit with the id in its name.
+/// Asserts that systemd has no unit with the id in its name.
 #[track_caller]
 fn assert_no_unit(id: &str) {
     let pattern = format!("*{id}*");
     let gone = || systemctl(&["list-units", "--all", "--plain", "--no-legend", &pattern]).ok().trim().is_empty();
-    // one that has just stopped is forgotten a moment later
+    // systemd forgets a stopped unit a moment later.
     wait_until(&format!("no unit of {id} is left"), gone);
 }
 
@@ -107,7 +107,7 @@ fn the_container_is_a_scope_with_its_limits() {
         ("CPUWeight", "100"),
         ("AllowedCPUs", "0"),
     ];
-    // systemd has no words there for soft limits, swap and cpusets, and leaves them alone
+    // On version 1, systemd has no properties for soft limits, swap and cpusets, and does not change them.
     let v1 = [("MemoryLimit", "67108864"), ("CPUShares", "1024"), ("DevicePolicy", "strict")];
     for (name, value) in every.iter().chain(if unified() { &v2[..] } else { &v1[..] }) {
         assert_eq!(property(&unit, name), *value, "{name}");
@@ -143,7 +143,7 @@ fn annotations_are_properties_of_the_unit() {
     begin(&world);
     assert_eq!(property(&unit(&world), "TimeoutStopUSec"), "2min 3s");
     if who() == Who::Crun {
-        return; // it knows no seconds
+        return; // crun does not know seconds
     }
     world.call(&["delete", "--force", &world.id]).ok();
     *world.at("/annotations") = json!({"org.systemd.property.TimeoutStopSec": "123"});
@@ -166,7 +166,7 @@ fn what_systemd_does_not_take_leaves_nothing() {
     world.assert_clean();
 }
 
-/// Opens a device that nobody has by default.
+/// Opens a device that no default rule allows.
 fn open_kernel_log(world: &World) -> bool {
     let outcome = world.exec(&["sh", "-c", "true >/dev/kernel"]);
     assert!(outcome.code() == 0 || outcome.err.contains("not permitted"), "{}", outcome.err);
@@ -186,14 +186,14 @@ fn a_reload_keeps_limits_and_devices() {
     needs!(systemd(), NO_SYSTEMD);
     let mut world = device_world();
     *world.at("/linux/resources/memory") = json!({"limit": 64 * MIB});
-    // a quota as systemd has them when it reloads: in whole percents of a CPU
+    // A quota that systemd can keep at a reload: a whole percentage of a CPU.
     *world.at("/linux/resources/cpu") = json!({"quota": 12000, "period": 100_000});
     *world.at("/linux/resources/devices") = json!([{"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"},
         {"allow": true, "type": "c", "major": 10, "access": "rw"}]);
     begin(&world);
     world.exec(&["mknod", "/dev/kernel", "c", "1", "11"]).ok();
-    // a device that there is not, of a kind that is allowed as a whole
+    // A device that does not exist, of a major number that is allowed completely.
     world.exec(&["mknod", "/dev/none", "c", "10", "111"]).ok();
     world.exec(&["mknod", "/dev/mem", "c", "1", "1"]).ok();
     for _ in 0..2 {
@@ -228,16 +228,16 @@ fn an_update_is_the_units_too_and_outlives_a_reload() {
         assert!(open_kernel_log(&world));
         systemctl(&["daemon-reload"]).ok();
     }
-    // one that is refused is taken back there as well
+    // A refused limit is undone in systemd, too.
     world.call(&["update", "--memory", "32M", "--cpuset-mems", "999", &world.id]).fails();
     assert_eq!((property(&unit, memory), limits(&world).0), ("100663296".into(), "100663296".into()));
-    // one of the two that belong together, and the next reload knows of both
+    // One of two values that belong together. The next reload knows both.
     world.call(&["update", "--cpu-period", "50000", &world.id]).ok();
     systemctl(&["daemon-reload"]).ok();
     assert_eq!(limits(&world).1, "12000 50000");
 }
 
-/// A quota and its period, or a period alone, as [`limits`] has them, and what systemd makes of them when it reloads.
+/// A quota with its period, or a period alone, in the form of [`limits`], and the values after a reload of systemd.
 #[test]
 fn what_systemd_writes_again_is_what_was_asked() {
     only!(Who::Us; "runc rounds the quota up, and crun does not tell systemd of it");
@@ -256,7 +256,7 @@ fn what_systemd_writes_again_is_what_was_asked() {
         }
         begin(&world);
         let either = [exact.as_str(), rounded.as_str()];
-        // a period without a quota is not one of its properties
+        // systemd has no property for a period without a quota.
         let after_set = if cpu["quota"].is_null() { &either[..] } else { &either[..1] };
         let says = |after: &str, quota: &[&str]| {
             let said = limits(&world).1;
@@ -271,7 +271,7 @@ fn what_systemd_writes_again_is_what_was_asked() {
         update();
         says("update", &either[..1]);
         systemctl(&["daemon-reload"]).ok();
-        // whole percents; a systemd that has all of it is welcome
+        // Whole percents. A systemd that keeps the exact value is fine, too.
         says("daemon-reload", &either);
         update();
         says("update after daemon-reload", &either[..1]);
@@ -288,10 +288,10 @@ fn too_little_memory_is_named_by_unit_too() {
         let mut world = container(&["true"]);
         *world.at("/linux/resources/memory") = json!({"limit": limit});
         let ran = by_systemd(&world, &["run", &world.id]);
-        // where the limit lets the program begin, the program may be killed by it
+        // If the program begins with this limit, the kernel may kill it later.
         assert!(limit > 32768 || ran.code() == 1, "{limit}: {} {}", ran.code(), ran.err);
         let killed = "linux.resources.memory.limit: container init was OOM-killed";
-        // version 1 refuses a limit below what is used
+        // Version 1 refuses a limit below the memory in use.
         let used =
             !unified() && ran.err.contains("linux.resources.memory.limit: write") && ran.err.contains("in use: ");
         let named = ran.err.contains(killed) || used;
@@ -307,7 +307,7 @@ fn a_unit_that_an_earlier_container_left_is_no_obstacle() {
     needs!(systemd(), NO_SYSTEMD);
     let world = container(&["sleep", "1000"]);
     let unit = unit(&world);
-    // runs out of time, fails, and stays as a failed unit
+    // The unit exceeds its time, fails, and stays as a failed unit.
     let mut left = Command::new("systemd-run");
     left.args(["--scope", "--quiet", "--slice=system.slice", "-p", "RuntimeMaxSec=1", "--unit", &unit, "sleep", "100"]);
     finish(&mut left);
@@ -343,7 +343,7 @@ fn a_container_that_has_ended_is_deleted_with_its_unit() {
     assert_no_unit(&world.id);
 }
 
-/// Containers of one bundle with ids of their own: their units are named after them.
+/// Ids for containers of one bundle. Their units have the same names.
 fn many(world: &World, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{}-{n}", world.id)).collect()
 }
@@ -369,7 +369,8 @@ fn twenty_at_once_are_all_made_and_all_go() {
     assert_no_unit(&world.id);
 }
 
-/// Each container is one call to systemd, and one more for its end. MANY names another number of them than ten: for docs/cgroups.md.
+/// Each container needs one call to systemd, and one more at its end. MANY sets another number of containers than ten,
+/// for docs/cgroups.md.
 #[test]
 fn every_container_takes_one_start_and_at_most_one_stop() {
     only!(Who::Us; "it counts our calls");
@@ -379,7 +380,7 @@ fn every_container_takes_one_start_and_at_most_one_stop() {
     *world.at("/linux/cgroupsPath") = json!(null);
     world.write();
     let ids = many(&world, count);
-    // every message of ours comes in by systemd's own socket, and is in its log
+    // Our messages arrive at systemd's own socket, and are in its log.
     systemctl(&["log-level", "debug"]).ok();
     let began = Instant::now();
     for id in &ids {
@@ -399,12 +400,12 @@ fn every_container_takes_one_start_and_at_most_one_stop() {
         eprintln!("  {calls} {method}");
     }
     assert_eq!(jobs("start"), count);
-    // a scope in which nobody is any more mostly ends by itself before it is told
+    // A scope without processes mostly ends by itself before the runtime stops it.
     assert!(jobs("stop") <= count, "{}", jobs("stop"));
     assert_no_unit(&world.id);
 }
 
-/// The methods that systemd was called by while its log was open, and how often.
+/// The methods that were called while systemd's log was open, and how often.
 fn calls(log: &str) -> BTreeMap<&str, usize> {
     let mut calls = BTreeMap::new();
     for line in log.lines().filter(|line| line.contains("Got message type=method_call")) {
@@ -414,8 +415,8 @@ fn calls(log: &str) -> BTreeMap<&str, usize> {
     calls
 }
 
-/// What the guest's user `test` does in a session of hers. pam_systemd is optional: where it does not get a session in time,
-/// `su` goes on in our own cgroup.
+/// Runs a script as the guest's user `test` in a session of that user. pam_systemd is optional: if it does not get a
+/// session in time, `su` continues in our own cgroup.
 fn by_user(world: &World, script: &str) -> Outcome {
     let uid = finish(Command::new("id").args(["-u", "test"])).ok();
     let run = format!("/run/user/{}", uid.trim());
@@ -433,7 +434,7 @@ fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
     let user = finish(Command::new("id").args(["-u", "test"]));
     needs!(user.status.success() && Path::new("/run/systemd/seats").exists(), "no user `test` with sessions here");
     let uid: u32 = user.out.trim().parse().unwrap();
-    // logind waits for the user's systemd before it gives a session; and without a session it would stop it
+    // logind waits for the user's systemd before it makes a session. Without a session it would stop that systemd.
     finish(Command::new("loginctl").args(["enable-linger", "test"])).ok();
     systemctl(&["start", &format!("user@{uid}.service")]).ok();
     let mut world = World::running(&["sleep", "1000"]);
@@ -450,11 +451,11 @@ fn an_ordinary_users_container_is_a_unit_of_the_users_own_systemd() {
     let group = directory("", &(show("ControlGroup") + below_unit()));
     assert_eq!((read(&group, "pids.max"), read(&group, "memory.max")), ("20".into(), (64 * MIB).to_string()));
     if who() == Who::Us {
-        // from a session's scope into her own systemd's tree, where crun is not let in
+        // From a session's scope into the tree of the user's systemd. crun may not do this.
         let seen = by_user(&world, &format!("{call} exec {id} cat /proc/self/cgroup")).ok();
         assert!(seen.contains(&format!("/{unit}")), "{seen}");
     }
-    // what systemd knows of it; crun does not tell it
+    // The values in systemd. crun does not send them.
     let known = || (show("TasksMax"), show("MemoryMax"));
     assert!(who() == Who::Crun || known() == ("20".into(), (64 * MIB).to_string()), "{:?}", known());
     by_user(&world, &format!("{call} update --pids-limit 30 {id}")).ok();

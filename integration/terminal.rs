@@ -1,4 +1,4 @@
-//! Terminals and streams: console sockets, the foreground relay, signals, descriptors, and what is inherited.
+//! Terminals and streams: console sockets, the foreground relay, signals, descriptors, and what the program inherits.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::only;
 use crate::world::{Who, World, finish, wait_until, who};
 
-/// One message from a connection: its text and the descriptors beside it, and then the end.
+/// One message from a connection: its text and its descriptors, and then the end of the stream.
 fn message(mut stream: UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     let (mut text, mut space) = ([0u8; 4096], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))]);
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -32,7 +32,7 @@ fn message(mut stream: UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     (text[..got.bytes].to_vec(), fds)
 }
 
-/// Reads a terminal's master until `until` has come, or all has.
+/// Reads a terminal's master until `until` has come, or until the end.
 fn read_until(master: &OwnedFd, until: &str) -> String {
     let mut file = fs::File::from(master.try_clone().unwrap());
     let (mut text, mut buffer) = (String::new(), [0u8; 1024]);
@@ -57,7 +57,7 @@ fn a_console_socket_gets_one_message_with_the_master() {
     let mut world = with_terminal(&["sh", "-c", script]);
     world.config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
     world.write();
-    // longer than a socket's address may be
+    // A path that is longer than a socket's address may be.
     let deep = world.path(&"d".repeat(100));
     fs::create_dir(&deep).unwrap();
     for (n, path) in [world.path("console"), deep.join("console")].into_iter().enumerate() {
@@ -111,14 +111,14 @@ fn an_exec_has_a_terminal_of_its_own() {
     ];
     world.call(&args).ok();
     let (_, fds) = message(listener.accept().unwrap().0);
-    // crun leaves the terminal of an exec to root
+    // With crun, root owns the terminal of an exec.
     let owner = if who() == Who::Crun { "0" } else { "5" };
     let said = read_until(&fds[0], &format!("\n{owner}\r\n"));
     assert!(said.starts_with(&format!("/dev/pts/0\r\n20 50\r\n{owner}\r\n")), "{said}");
     assert!(!said.contains("console"), "{said}");
 }
 
-/// Runs a command line under a terminal of script(1), with what is typed there.
+/// Runs a command line under a terminal of script(1), with this input.
 fn scripted(world: &World, line: &str, typed: &[u8]) -> (i32, String) {
     let output = tempfile::NamedTempFile::new().unwrap();
     let mut script = Command::new("script");
@@ -128,7 +128,7 @@ fn scripted(world: &World, line: &str, typed: &[u8]) -> (i32, String) {
     let mut stdin = child.stdin.take().unwrap();
     std::thread::sleep(Duration::from_millis(700));
     stdin.write_all(typed).unwrap();
-    // held open: the end of its input is the end of script
+    // The input stays open: at its end, script ends.
     let mut status = None;
     wait_until(line, || {
         status = child.try_wait().unwrap();
@@ -153,7 +153,7 @@ fn a_foreground_terminal_relays_both_ways_and_gives_the_status() {
         b"one\rtwo\r",
     );
     assert_eq!(code, 6, "{said:?}");
-    // crun 1.8 gives it the size a moment later
+    // crun 1.8 sets the size a moment later.
     assert!(who() == Who::Crun || said.contains("31 91\r\n"), "{said:?}");
     assert!(said.contains("got one\r\n") && said.contains("two\r\n"), "{said:?}");
     assert!(!said.contains("\r\r\n"), "{said:?}");
@@ -162,7 +162,7 @@ fn a_foreground_terminal_relays_both_ways_and_gives_the_status() {
 
 #[test]
 fn keys_are_the_containers_and_not_ours() {
-    // control-C is typed into the container's terminal, and interrupts there
+    // The test types control-C into the container's terminal, and it interrupts the program there.
     let world = with_terminal(&["sh", "-c", "trap 'echo interrupted; exit 4' INT; while :; do sleep 0.05; done"]);
     world.write();
     let (code, said) = scripted(&world, &line(&world, &format!("run {}", world.id)), &[3]);
@@ -174,7 +174,7 @@ fn keys_are_the_containers_and_not_ours() {
 fn a_terminal_that_is_resized_is_told() {
     only!(Who::Us, Who::Runc; "stty sees no size under crun 1.8");
     let world =
-        // the first one may be told late, and is no change
+        // The first signal may come late, without a change of the size.
         with_terminal(&["sh", "-c", "trap 's=$(stty size); echo $s; [ \"$s\" != \"12 34\" ] || exit 0' WINCH; \
                          echo ready; while :; do sleep 0.05; done"]);
     world.write();
@@ -187,7 +187,7 @@ fn a_terminal_that_is_resized_is_told() {
 
 #[test]
 fn a_terminal_without_one_of_ours_works_all_the_same() {
-    // crun wants a terminal of its own
+    // crun needs a terminal of its own.
     only!(Who::Us, Who::Runc; "crun wants a terminal of its own");
     let world = with_terminal(&["sh", "-c", "tty; cat; exit 2"]);
     world.write();
@@ -278,7 +278,7 @@ fn what_is_ignored_or_blocked_with_us_is_not_in_the_container() {
 
 #[test]
 fn orphans_are_reaped_while_it_runs() {
-    // without a pid namespace they become ours, and must not pile up
+    // Without a pid namespace, orphans become children of the runtime, and must not remain as zombies.
     let script = "n=0; while [ $n -lt 30 ]; do (sh -c 'sleep 0.05 & exit 0' &); n=$((n+1)); done; sleep 1; \
                   echo $(ls -d /proc/[0-9]* | wc -l); exit 3";
     let mut world = World::running(&["sh", "-c", script]);
@@ -327,13 +327,13 @@ fn listen_fds_and_preserved_ones_are_passed_and_no_others() {
     };
     let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
     let run = |flags: &str| line(&world, &format!("run {flags} {}", world.id));
-    // one more is ls's own
+    // One more descriptor is ls's own.
     assert_eq!(words(call(run("")).ok()), "0 1 2 3");
     assert_eq!(words(call(run("--preserve-fds 3")).ok()), "0 1 2 3 4 5 6");
     if who() == Who::Us {
         let listening = format!("LISTEN_FDS=1 exec {}", run("--preserve-fds 1"));
         assert_eq!(words(call(listening).ok()), "0 1 2 3 4 5 1 1");
-        // meant for somebody else
+        // These are for another process.
         assert_eq!(words(call(format!("LISTEN_FDS=1 LISTEN_PID=1 exec {}", run(""))).ok()), "0 1 2 3");
         let log = world.path("log");
         let failed = call(line(&world, &format!("--log {} run --preserve-fds 4 {}", log.display(), world.id)));
@@ -357,7 +357,7 @@ fn the_pid_file_is_a_number_and_nothing_else() {
 
 #[test]
 fn a_container_is_its_callers_child_once_we_are_gone() {
-    // what conmon and containerd's shim stand on: they are the subreaper, and read the exit status
+    // conmon and containerd's shim depend on this: they are the subreaper, and read the exit status.
     let world = World::running(&["sleep", "1000"]);
     world.write();
     let pid_file = world.path("pid");
@@ -367,7 +367,7 @@ fn a_container_is_its_callers_child_once_we_are_gone() {
         line(&world, &format!("start {}", world.id)),
         pid_file.display(),
     );
-    // perl sets the subreaper flag, PR_SET_CHILD_SUBREAPER, and becomes the shell
+    // perl sets the subreaper flag, PR_SET_CHILD_SUBREAPER, and becomes the shell.
     let mut command = Command::new("perl");
     let perl = ["-e", "syscall(157, 36, 1, 0, 0, 0); exec @ARGV", "bash", "-c", &line];
     let said = finish(command.args(perl).current_dir(world.bundle()));
@@ -385,6 +385,6 @@ fn streams_belong_to_the_user_of_the_process() {
     let output = run.wait_with_output().unwrap();
     assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
     assert!(output.status.success());
-    // the null device stays whose it was
+    // The owner of the null device does not change.
     assert_eq!(fs::metadata("/dev/null").unwrap().uid(), null);
 }

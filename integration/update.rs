@@ -1,4 +1,4 @@
-//! update: other limits for a container that is there. On both versions, with systemd and without.
+//! update: other limits for an existing container, on both versions, with systemd and without.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::{needs, needs_cgroup, needs_root, only};
 
 const MIB: i64 = 1 << 20;
 
-/// A running container with these resources, and device rules as everybody has them.
+/// A running container with these resources and the usual device rules.
 fn with(resources: Value) -> World {
     let mut world = World::running(&["sleep", "1000"]);
     for (name, value) in resources.as_object().unwrap() {
@@ -26,12 +26,12 @@ fn update(world: &World, flags: &[&str]) -> Outcome {
     world.call(&[&["update"], flags, &[&world.id]].concat())
 }
 
-/// As containerd, Docker and CRI-O do it.
+/// Updates as containerd, Docker and CRI-O do.
 fn update_by(world: &World, resources: &Value) -> Outcome {
     finish_with(&mut world.command(&["update", "--resources", "-", &world.id]), resources.to_string().as_bytes())
 }
 
-/// What a file of the container's cgroup says: that of version 1 in its controller's directory, or that of version 2.
+/// The contents of a file in the container's cgroup: of version 1 in its controller's directory, or of version 2.
 fn says(world: &World, v1: (&str, &str), v2: &str) -> String {
     let file = if unified() { v2 } else { v1.1 };
     read(&directory(v1.0, &world.group()), file)
@@ -58,7 +58,7 @@ fn shares(world: &World) -> String {
     says(world, ("cpu", "cpu.shares"), "cpu.weight")
 }
 
-/// Flags; controller and file of version 1, file of version 2; what they hold then.
+/// Flags; controller and file of version 1; file of version 2; the contents of both afterwards.
 type Case = (&'static [&'static str], (&'static str, &'static str), &'static str, &'static str, &'static str);
 
 #[test]
@@ -87,7 +87,7 @@ fn every_flag_is_in_its_file() {
         (&["--cpuset-mems", "0"], ("cpuset", "cpuset.mems"), "cpuset.mems", "0", "0"),
     ];
     if who() == Who::Us {
-        // units, and what Debian's peers convert otherwise or do not know
+        // Units, and values that Debian's runc and crun convert differently or do not know.
         cases.extend::<Vec<Case>>(vec![
             (&["--memory", "96M"], ("memory", "memory.limit_in_bytes"), "memory.max", "100663296", "100663296"),
             (&["-memory=0.125GiB"], ("memory", "memory.limit_in_bytes"), "memory.max", "134217728", "134217728"),
@@ -95,13 +95,13 @@ fn every_flag_is_in_its_file() {
             (&["--cpu-burst", "7000"], ("cpu", "cpu.cfs_burst_us"), "cpu.max.burst", "7000", "7000"),
             (&["--cpu-idle", "1"], ("cpu", "cpu.idle"), "cpu.idle", "1", "1"),
             (&["--cpu-idle", "0"], ("cpu", "cpu.idle"), "cpu.idle", "0", "0"),
-            // awake again, with the shares it had
+            // Not idle any more, with its shares from before.
             (&[], ("cpu", "cpu.shares"), "cpu.weight", "2048", "174"),
         ]);
     }
     for (flags, v1, v2, in_v1, in_v2) in cases {
         if who() == Who::Crun && flags == ["--pids-limit=-1"] {
-            continue; // it writes -1 as it stands
+            continue; // it writes -1 unchanged
         }
         update(&world, flags).ok();
         assert_eq!(says(&world, v1, v2), if unified() { in_v2 } else { in_v1 }, "{flags:?}");
@@ -122,7 +122,7 @@ fn memory_and_swap_are_raised_and_lowered_in_any_order() {
             assert_eq!(read(&place, "memory.memsw.limit_in_bytes"), both);
         }
     }
-    // no limit and nothing said about swap: none for swap either
+    // No memory limit, and no flag for swap: then swap has no limit either.
     update(&world, &["--memory=-1"]).ok();
     let unlimited = memory(&world);
     assert!(unlimited == "max" || unlimited.parse::<u64>().unwrap() > 1 << 60, "{unlimited}");
@@ -133,10 +133,10 @@ fn what_is_not_named_stays_and_the_next_update_knows_of_this_one() {
     needs_cgroup!();
     let world = with(json!({"cpu": {"quota": 20000, "period": 40000}, "pids": {"limit": 30}}));
     update(&world, &["--cpu-quota", "10000"]).ok();
-    // crun puts the period back to what it is without one
+    // crun resets the period to the default if the flags have none.
     assert!(who() == Who::Crun || quota(&world) == "10000 40000", "{}", quota(&world));
     if who() != Who::Crun {
-        // crun does not keep what it has set
+        // crun does not keep what it has set.
         update(&world, &["--cpu-period", "80000"]).ok();
         assert_eq!(quota(&world), "10000 80000");
     }
@@ -161,12 +161,12 @@ fn a_resources_object_changes_what_it_names() {
     needs_cgroup!();
     only!(Who::Us, Who::Runc; "takes a file only");
     let world = with(json!({"memory": {"limit": 64 * MIB}, "pids": {"limit": 30}}));
-    // zeros and empty strings are what Docker sends for what was not asked
+    // For properties that are not set, Docker sends zeros and empty strings.
     let docker = json!({"memory": {"limit": 96 * MIB, "reservation": 0}, "cpu": {"shares": 0, "cpus": "", "mems": ""},
         "blockIO": {"weight": 0}});
     update_by(&world, &docker).ok();
     assert_eq!((memory(&world), pids(&world)), ((96 * MIB).to_string(), "30".to_owned()));
-    // engines send zeros for what they do not ask for
+    // Engines send zeros for what they do not set.
     update(&world, &["--pids-limit", "0"]).ok();
     update_by(&world, &json!({"pids": {"limit": 0}})).ok();
     assert_eq!(pids(&world), "30");
@@ -194,16 +194,16 @@ fn device_rules_are_replaced_and_the_defaults_stay() {
     update_by(&world, &allow).ok();
     open(&world).ok();
     world.exec(&["dd", "if=/dev/zero", "of=/dev/null", "count=1"]).ok();
-    // an update of something else leaves them alone
+    // An update of another property does not change them.
     update(&world, &["--pids-limit", "40"]).ok();
     open(&world).ok();
-    // and so does one without rules, as with runc
+    // An update without rules does not either, as with runc.
     update_by(&world, &json!({"devices": []})).ok();
     open(&world).ok();
     update_by(&world, &json!({"devices": [{"allow": false}]})).ok();
     assert!(open(&world).fails().contains("not permitted"));
     world.exec(&["dd", "if=/dev/zero", "of=/dev/null", "count=1"]).ok();
-    // everything, and back
+    // All devices, and back.
     update_by(&world, &json!({"devices": [{"allow": true, "access": "rwm"}]})).ok();
     open(&world).ok();
     update_by(&world, &json!({"devices": [{"allow": false}]})).ok();
@@ -239,7 +239,7 @@ fn when_one_limit_is_refused_all_stay_as_they_were() {
     let said = update(&world, &["--pids-limit", "50", "--cpu-share", "4", "--cpuset-cpus", "4000"]).fails();
     assert!(said.contains("--cpuset-cpus: write 4000 to "), "{said}");
     assert_eq!((pids(&world), shares(&world), quota(&world)), ("30".to_owned(), weight.clone(), before.clone()));
-    // and they are still what the next update builds on
+    // The next update starts from these values.
     update(&world, &["--cpu-period", "50000"]).ok();
     assert_eq!((pids(&world), shares(&world)), ("30".to_owned(), weight));
     let said = update_by(&world, &json!({"pids": {"limit": 7}, "cpu": {"mems": "999"}})).fails();
@@ -358,7 +358,7 @@ fn a_created_and_a_paused_container_can_be_updated_and_a_stopped_one_cannot() {
     world.wait_for_status("stopped");
     let said = update(&world, &["--pids-limit", "50"]);
     if who() == Who::Crun {
-        return; // it finds the directory still there
+        return; // the directory still exists for crun
     }
     let said = said.fails();
     if who() == Who::Us {
@@ -376,7 +376,7 @@ fn a_container_without_a_cgroup_of_its_own_has_no_limits() {
     assert!(said.contains("no cgroup of its own"), "{said}");
 }
 
-/// State of a container that another made, which we change and it can read again.
+/// The state of a container that another runtime made: coracle changes it, and the other runtime can still read it.
 #[test]
 fn a_container_of_runcs_is_updated_and_runc_still_knows_it() {
     needs_cgroup!();
@@ -407,7 +407,7 @@ fn a_container_of_runcs_is_updated_and_runc_still_knows_it() {
     update(&world, &["--pids-limit", "50"]).ok();
     assert_eq!((pids(&world), memory(&world)), ("50".to_owned(), (64 * MIB).to_string()));
     if by_units() && root() {
-        // its unit is known, and told: what systemd does not know is gone after a reload
+        // coracle knows the unit, and sends the values to systemd: otherwise they would be lost at a reload.
         crate::world::finish(std::process::Command::new("systemctl").arg("daemon-reload")).ok();
         assert_eq!((pids(&world), memory(&world)), ("50".to_owned(), (64 * MIB).to_string()));
     }

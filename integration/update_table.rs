@@ -1,4 +1,5 @@
-//! update, value by value: one is changed, and every file of the container's cgroup but its own says what it said before.
+//! update, value by value: each update changes one value, and all other files of the container's cgroup keep their
+//! contents.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +55,7 @@ const FILES: [&str; 38] = [
     "rdma.max",
 ];
 
-/// What every file says, by its name.
+/// The contents of every file, by its name.
 fn snapshot(world: &World) -> BTreeMap<String, String> {
     let controllers = ["blkio", "cpu", "cpuset", "devices", "hugetlb", "memory", "net_cls", "net_prio", "pids", "rdma"];
     let mut all = BTreeMap::new();
@@ -67,7 +68,7 @@ fn snapshot(world: &World) -> BTreeMap<String, String> {
     for controller in tops {
         FILES.iter().for_each(|file| look(&directory(controller, &world.group()), file));
     }
-    // of a hybrid host
+    // On a hybrid host.
     FILES.iter().for_each(|file| look(&Path::new("/sys/fs/cgroup/unified").join(world.group()), file));
     if let Ok(said) = fs::read_to_string(directory("memory", &world.group()).join("memory.oom_control")) {
         let disabled = said.lines().next().unwrap_or_default().to_owned();
@@ -80,7 +81,7 @@ fn update_by(world: &World, resources: &Value) -> Outcome {
     finish_with(&mut world.command(&["update", "--resources", "-", &world.id]), resources.to_string().as_bytes())
 }
 
-/// Resources, and the files of version 1 and 2 that change: each of them does, where the host has it.
+/// Resources, and the files of version 1 and 2 that must change, as far as the host has them.
 type Row = (Value, &'static [&'static str], &'static [&'static str]);
 
 fn rows(numbers: Option<&str>) -> Vec<Row> {
@@ -133,7 +134,7 @@ fn rows(numbers: Option<&str>) -> Vec<Row> {
 
 const HUGE: &[&str] = &["hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"];
 
-/// A container with a value for everything that is changed.
+/// A container with a value for everything that the test changes.
 fn limited(numbers: Option<&str>, there: &dyn Fn(&str) -> bool) -> World {
     let mut world = World::running(&["sleep", "1000"]);
     let mut resources = json!({
@@ -174,7 +175,7 @@ fn an_update_of_one_value_leaves_every_other_as_it_was() {
     needs_cgroup!();
     needs_root!("every controller, and device rules");
     only!(Who::Us; "runc and crun set back what they do not keep");
-    // which files the host has
+    // The files that this host has.
     let bare = World::running(&["sleep", "1000"]);
     bare.begin();
     let files = snapshot(&bare);
@@ -193,7 +194,7 @@ fn an_update_of_one_value_leaves_every_other_as_it_was() {
         update_by(&world, &resources).ok();
         let after = snapshot(&world);
         let changed: Vec<_> = after.keys().filter(|file| after[*file] != before[*file]).collect();
-        // io.weight is there instead of io.bfq.weight, or beside it
+        // io.weight exists instead of io.bfq.weight, or beside it.
         let fits = changed.iter().all(|file| own.iter().any(|own| own == file))
             && (changed.len() == own.len() || resources["blockIO"]["weight"].is_number() && changed.len() == 1);
         assert!(fits, "{resources}: changes {changed:?}, and must change {own:?}");
@@ -223,7 +224,7 @@ fn of_a_device_that_is_listed_twice_the_last_entry_is_changed() {
     assert!(says().contains("2097152"), "{}", says());
     update_by(&world, &json!({"blockIO": {"throttleReadBpsDevice": [rate(4_194_304)]}})).ok();
     assert!(says().contains("4194304"), "{}", says());
-    // and what else is updated later does not bring the first entry back
+    // A later update of another property does not restore the first entry.
     update_by(&world, &json!({"pids": {"limit": 40}})).ok();
     update_by(&world, &json!({"blockIO": {"throttleWriteBpsDevice": [rate(1_048_576)]}})).ok();
     assert!(says().contains("4194304"), "{}", says());

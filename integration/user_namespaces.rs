@@ -1,4 +1,4 @@
-//! User namespaces: new with mappings, joined by path, and what belongs to whom in them.
+//! User namespaces: new with mappings, or joined by path; and the owners of files in them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -32,7 +32,7 @@ fn users_are_mapped_and_what_is_theirs_is_theirs() {
     assert_eq!(lines[..2], ["0", "0"], "{said}");
     assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), ["0", "200000", "65536"]);
     for line in &lines[3..] {
-        // the node of the host stays the host's; everything else belongs to the container's root
+        // The host's root owns the host's node. The container's root owns everything else.
         let wanted = if line.ends_with("/dev/null") { "65534:65534" } else { "0:0" };
         assert!(line.starts_with(wanted), "{line}\n{said}");
     }
@@ -42,7 +42,7 @@ fn users_are_mapped_and_what_is_theirs_is_theirs() {
     assert_eq!(fs::metadata(world.rootfs("made")).unwrap().uid(), first());
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     assert!(status.contains(&format!("Uid:\t{0}\t{0}\t{0}\t{0}", first())), "{status}");
-    // exec joins the user namespace too
+    // exec joins the user namespace, too.
     assert_eq!(world.exec(&["sh", "-c", "id -u; readlink /proc/self/ns/user"]).ok().lines().next(), Some("0"));
     let seen = world.exec(&["readlink", "/proc/self/ns/user"]).ok();
     assert_eq!(seen.trim(), fs::read_link(format!("/proc/{pid}/ns/user")).unwrap().display().to_string());
@@ -87,7 +87,7 @@ fn a_user_and_group_other_than_root_in_a_user_namespace() {
     assert!(status.contains(&format!("Uid:\t{0}\t{0}", first() + 1000)), "{status}");
     assert!(status.contains(&format!("Gid:\t{0}\t{0}", first() + 1001)), "{status}");
     assert!(status.contains(&format!("Groups:\t{} {}", first() + 5, first() + 6)), "{status}");
-    // ids that are not mapped are told before anything is made
+    // The runtime reports ids that are not mapped before it makes anything.
     let mut other = World::running(&["true"]);
     with_users(&mut other);
     *other.at("/process/user/uid") = json!(70_000);
@@ -109,7 +109,7 @@ fn several_mappings_are_written_and_wrong_ones_refused() {
     assert_eq!(out.lines().count(), 301, "{out}");
     only!(Who::Us; "the words are ours");
     if root() {
-        // as many as there may be, and short enough
+        // The largest number of lines, and few enough bytes.
         let map: Vec<_> = (0..340u32).map(|n| json!({"containerID": n, "hostID": 1000 + 2 * n, "size": 1})).collect();
         *world.at("/linux/uidMappings") = json!(map);
         finish(Command::new("chown").arg("-hR").arg("1000").arg(world.rootfs(""))).ok();
@@ -135,7 +135,7 @@ fn a_user_namespace_is_joined_by_path_alone_and_with_its_network() {
     pod.begin();
     let pod_pid = pod.pid().to_string();
     let file = |kind: &str| format!("/proc/{pod_pid}/ns/{}", KINDS.iter().find(|(word, _)| *word == kind).unwrap().1);
-    // in any order: those that belong to the user namespace are entered by who has rights there
+    // In any order: a process that has rights in the user namespace enters the others that belong to it.
     for kinds in [&["user"][..], &["network", "user"], &["pid", "network", "ipc", "uts", "user"]] {
         let mut world = World::running(&["sleep", "1000"]);
         give_to_first(&world.rootfs(""));
@@ -169,7 +169,7 @@ fn mappings_beside_a_joined_user_namespace_are_a_warning_where_they_are_others()
     with_users(&mut world);
     world.namespace("user", Some(&format!("/proc/{}/ns/user", pod.pid())));
     let real = ["0", &first().to_string(), "65536"];
-    // as containerd and podman write them for each container of a pod
+    // As containerd and podman write them for each container of a pod.
     let ran = world.run();
     assert_eq!(ran.err, "");
     assert_eq!(ran.ok().split_whitespace().collect::<Vec<_>>(), real);
@@ -212,7 +212,7 @@ fn a_mount_namespace_is_joined_with_the_user_namespace_it_belongs_to() {
     let pod = Pod::with(&["--user", "--map-root-user", "--mount"]);
     let mut world = World::running(&["sleep", "1000"]);
     let pts = world.at("/mounts/2/options").as_array_mut().unwrap();
-    pts.retain(|option| option != "gid=5"); // which is not mapped there
+    pts.retain(|option| option != "gid=5"); // gid 5 is not mapped there
     world.namespace("mount", Some(&pod.file("mount")));
     world.in_users_of(&pod.file("user"));
     world.begin();

@@ -1,4 +1,4 @@
-//! Fifos, sockets with a full queue and others who never answer: nobody waits for them without an end.
+//! Fifos, sockets with a full queue and other programs that never answer: coracle does not wait for them for ever.
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,10 +15,10 @@ fn fifo(path: PathBuf) -> PathBuf {
     path
 }
 
-/// A socket that nobody accepts on, and whose queue is full.
+/// A socket whose queue is full, and from which no process accepts.
 fn stuck(path: &Path) -> (UnixListener, Vec<UnixStream>) {
     let listener = UnixListener::bind(path).unwrap();
-    // the queue that was asked for by bind is longer than this test wants to fill
+    // The queue that bind makes is too long for this test to fill.
     rustix::net::listen(&listener, 0).unwrap();
     (listener, vec![UnixStream::connect(path).unwrap()])
 }
@@ -52,7 +52,7 @@ fn a_fifo_is_neither_a_namespace_nor_a_config() {
         let said = world.call(&[args, &["/dev/zero", id]].concat()).fails();
         assert!(said.contains("/dev/zero: it is a device"), "{said}");
     }
-    // what somebody writes is read
+    // Data that another process writes is read.
     let line = format!(
         "echo '{{}}' > {0} & exec {1} --root {2} update --resources {0} {3}",
         path.display(),

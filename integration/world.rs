@@ -1,7 +1,7 @@
-//! What every test stands on: a runtime (ours, or a peer named by RUNTIME), bundles with a busybox root, a state
-//! directory of its own, and a look afterwards that nothing is left.
+//! What every test needs: a runtime (coracle, or the one that RUNTIME names), bundles with a busybox root, and a state
+//! directory of its own. After each test, it checks that nothing is left.
 
-#![allow(dead_code)] // until every subject has its file
+#![allow(dead_code)] // shared by all tests
 
 use std::fs;
 use std::io::Write;
@@ -15,16 +15,16 @@ use serde_json::{Value, json};
 
 use crate::ordinary;
 
-/// No command of a test takes longer, whatever the machine is doing.
+/// The longest time of a command in a test, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The links beside busybox in a root.
+/// The links to busybox in a root.
 const APPLETS: [&str; 40] = [
     "sh", "true", "false", "cat", "echo", "sleep", "id", "ls", "mount", "umount", "stat", "ps", "env", "pwd", "touch",
     "mkdir", "rm", "kill", "readlink", "hostname", "test", "head", "grep", "wc", "tty", "stty", "dd", "mknod", "chown",
     "chmod", "ln", "sed", "awk", "od", "ip", "nproc", "trap", "date", "mv", "cp",
 ];
 
-/// Who is tested.
+/// The runtime under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// coracle.
@@ -40,7 +40,7 @@ pub fn runtime() -> PathBuf {
     std::env::var_os("RUNTIME").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_coracle")), PathBuf::from)
 }
 
-/// Who that is, by the name of its file.
+/// Which runtime that is, by its file name.
 pub fn who() -> Who {
     match runtime().file_name().and_then(|name| name.to_str()) {
         Some("runc") => Who::Runc,
@@ -49,23 +49,23 @@ pub fn who() -> Who {
     }
 }
 
-/// True when SYSTEMD_CGROUP asks that every container be a unit of systemd.
+/// True if SYSTEMD_CGROUP is set: then every container is a unit of systemd.
 pub fn by_units() -> bool {
     std::env::var_os("SYSTEMD_CGROUP").is_some()
 }
 
-/// `cgroupsPath` of a container that needs no other place than the rest.
+/// `cgroupsPath` of a container that needs no special path.
 pub fn cgroups_path(id: &str) -> String {
     if by_units() { format!("system.slice:coracle:{id}") } else { format!("/{id}") }
 }
 
-/// Where a container is below its unit's cgroup. crun puts it, and its limits, one level lower, and tells systemd no more
-/// than a weight.
+/// The path of the container below its unit's cgroup. crun puts the container and its limits one level lower, and gives
+/// systemd only a weight.
 pub fn below_unit() -> &'static str {
     if who() == Who::Crun { "/container" } else { "" }
 }
 
-/// Notes that a test cannot be made here, and why: in the file named by SKIPS, which `hack/test` prints.
+/// Records that a test is skipped, and why, in the file that SKIPS names. `hack/test` prints it.
 pub fn skip(test: &str, why: &str) {
     let line = format!("{test}: {why}\n");
     eprint!("skipped {line}");
@@ -75,13 +75,13 @@ pub fn skip(test: &str, why: &str) {
     }
 }
 
-/// The name of the test that is running: the thread's.
+/// The name of the running test: the name of its thread.
 pub fn test_name() -> String {
     std::thread::current().name().unwrap_or("main").to_owned()
 }
 
-/// Leaves the test unless it is about the named runtimes: `only!(Who::Us, "the reason")`. With EVERYBODY set it is made all the
-/// same, which shows whether the reason still holds.
+/// Skips the test on all other runtimes: `only!(Who::Us, "the reason")`. With EVERYBODY set, the test runs everywhere,
+/// which shows whether the reason is still true.
 #[macro_export]
 macro_rules! only {
     ($($who:path),+; $why:expr) => {
@@ -92,7 +92,7 @@ macro_rules! only {
     };
 }
 
-/// Leaves the test, with the reason, unless `condition` holds.
+/// Skips the test, with the reason, unless `condition` holds.
 #[macro_export]
 macro_rules! needs {
     ($condition:expr, $why:expr) => {
@@ -103,7 +103,7 @@ macro_rules! needs {
     };
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: ExitStatus,
@@ -112,20 +112,20 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The exit status; 128 and the signal's number for one that was killed.
+    /// The exit status, or 128 and the signal's number for a killed command.
     pub fn code(&self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
         self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
-    /// It went well; its output.
+    /// Asserts success, and returns the output.
     #[track_caller]
     pub fn ok(self) -> String {
         assert!(self.status.success(), "status {}\nstdout: {}\nstderr: {}", self.code(), self.out, self.err);
         self.out
     }
 
-    /// It went wrong; what it said.
+    /// Asserts a failure, and returns the message.
     #[track_caller]
     pub fn fails(self) -> String {
         assert!(!self.status.success(), "went well\nstdout: {}\nstderr: {}", self.out, self.err);
@@ -133,16 +133,16 @@ impl Outcome {
     }
 }
 
-/// Runs a command to its end, with nothing on its standard input.
+/// Runs a command to its end, with an empty standard input.
 #[track_caller]
 pub fn finish(command: &mut Command) -> Outcome {
     finish_with(command, b"")
 }
 
-/// The same with something on its standard input.
+/// The same with `input` as standard input.
 #[track_caller]
 pub fn finish_with(command: &mut Command, input: &[u8]) -> Outcome {
-    // files and not pipes: a detached container keeps its streams open, and that is no reason to wait for it
+    // Files, not pipes: a detached container keeps its streams open, and the test must not wait for it.
     let [mut stdin, out, err] = [(); 3].map(|()| tempfile::tempfile().unwrap());
     stdin.write_all(input).unwrap();
     std::io::Seek::rewind(&mut stdin).unwrap();
@@ -163,14 +163,14 @@ pub fn finish_with(command: &mut Command, input: &[u8]) -> Outcome {
     Outcome { status, out: written(&out), err: written(&err) }
 }
 
-/// From the beginning; whoever holds the file as well goes on writing where they are.
+/// Reads from the beginning without moving the file offset, because other processes still write there.
 fn written(file: &fs::File) -> String {
     let mut bytes = vec![0; file.metadata().unwrap().len().try_into().unwrap()];
     file.read_exact_at(&mut bytes, 0).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Asks until it is so.
+/// Waits until `so` returns true.
 #[track_caller]
 pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -180,10 +180,11 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// A state directory, a bundle in it, and the ids that were used. Dropped, everything is deleted, and looked at.
+/// A state directory, a bundle in it, and the ids in use. Dropping it deletes everything, and checks that nothing is
+/// left.
 pub struct World {
     directory: tempfile::TempDir,
-    /// The configuration that `write` puts into the bundle.
+    /// The config that `write` puts into the bundle.
     pub config: Value,
     /// An id that no other test has.
     pub id: String,
@@ -192,21 +193,21 @@ pub struct World {
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl World {
-    /// A bundle of the stock configuration with busybox as its root, running `args`.
+    /// A bundle with the stock config, and busybox as its root, that runs `args`.
     pub fn running(args: &[&str]) -> World {
         let directory = tempfile::Builder::new().prefix("coracle-it-").tempdir().unwrap();
         let id = format!("it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let bin = directory.path().join("bundle/rootfs/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::create_dir_all(directory.path().join("bundle/rootfs/etc")).unwrap();
-        // by another process: a fork of another test's would hold our descriptor open for writing, and an exec in the
-        // container say that the file is busy
+        // cp is another process. In this process, a fork of another test would keep our descriptor open for writing,
+        // and an exec in the container would fail with ETXTBSY.
         let copied = Command::new("cp").arg("/bin/busybox").arg(bin.join("busybox")).status();
         assert!(copied.is_ok_and(|status| status.success()), "apt-get install busybox-static");
         for name in APPLETS {
             symlink("busybox", bin.join(name)).unwrap();
         }
-        // a mapped root must be able to look in
+        // A mapped root must be able to read it.
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut config = stock();
@@ -218,22 +219,22 @@ impl World {
         World { directory, config, id }
     }
 
-    /// Where everything of this test is.
+    /// A path in the directory of this test.
     pub fn path(&self, below: &str) -> PathBuf {
         self.directory.path().join(below)
     }
 
-    /// The bundle.
+    /// The path of the bundle.
     pub fn bundle(&self) -> PathBuf {
         self.path("bundle")
     }
 
-    /// A place in the root.
+    /// A path in the root.
     pub fn rootfs(&self, below: &str) -> PathBuf {
         self.path("bundle/rootfs").join(below)
     }
 
-    /// The value at a JSON pointer of the config, made where it is missing: `/linux/sysctl`.
+    /// The value at a JSON pointer of the config, such as `/linux/sysctl`. It is made if it is missing.
     pub fn at(&mut self, pointer: &str) -> &mut Value {
         pointer.split('/').skip(1).fold(&mut self.config, |value, name| match value {
             Value::Array(list) => &mut list[name.parse::<usize>().unwrap()],
@@ -241,19 +242,19 @@ impl World {
         })
     }
 
-    /// Adds a mount at the end.
+    /// Adds a mount at the end of the list.
     pub fn mount(&mut self, mount: Value) {
         self.config["mounts"].as_array_mut().unwrap().push(mount);
     }
 
-    /// Adds a namespace, or gives the one of that type a path.
+    /// Adds a namespace of this type, and replaces an earlier one.
     pub fn namespace(&mut self, kind: &str, path: Option<&str>) {
         self.without_namespace(kind);
         let namespace = path.map_or(json!({"type": kind}), |path| json!({"type": kind, "path": path}));
         self.config["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
     }
 
-    /// The container is in that user namespace, with its maps.
+    /// Puts the container into that user namespace, without maps of its own.
     pub fn in_users_of(&mut self, path: &str) {
         self.namespace("user", Some(path));
         let linux = self.config["linux"].as_object_mut().unwrap();
@@ -261,18 +262,18 @@ impl World {
         linux.remove("gidMappings");
     }
 
-    /// The place of the namespace that was added last.
+    /// The place of the last namespace in the config.
     pub fn last_namespace(&self) -> String {
         let list = self.config["linux"]["namespaces"].as_array().unwrap();
         format!("linux.namespaces[{}]", list.len() - 1)
     }
 
-    /// The container shares the host's namespace of that type.
+    /// Makes the container share the host's namespace of that type.
     pub fn without_namespace(&mut self, kind: &str) {
         self.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != kind);
     }
 
-    /// The container's root is that user, and nobody else is in it: as `spec --rootless` has it, but without /sys.
+    /// Maps only this user, as the container's root. The config is as that of `spec --rootless`, but without /sys.
     pub fn for_one_user(&mut self, id: u32) {
         self.namespace("user", None);
         self.without_namespace("network");
@@ -285,10 +286,10 @@ impl World {
         pts["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
     }
 
-    /// The cgroup that its first config asks for.
+    /// The cgroup that its first config names.
     pub fn group(&self) -> String {
         match ordinary::group().filter(|_| !ordinary::root()) {
-            // a unit of the user's own systemd
+            // A unit of the systemd of the user.
             Some(hers) if by_units() => format!("{hers}/user.slice/coracle-{}.scope{}", self.id, below_unit()),
             Some(hers) => format!("{hers}/{}", self.id),
             None if by_units() => format!("system.slice/coracle-{}.scope{}", self.id, below_unit()),
@@ -296,12 +297,12 @@ impl World {
         }
     }
 
-    /// Puts the config into the bundle.
+    /// Writes the config into the bundle.
     pub fn write(&self) {
         fs::write(self.bundle().join("config.json"), serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
     }
 
-    /// The runtime with the state directory of this test.
+    /// A command of the runtime with the state directory of this test.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(runtime());
         let manager = |arg: &&str| arg.starts_with("--cgroup-manager") || *arg == "--systemd-cgroup";
@@ -318,8 +319,9 @@ impl World {
         finish(&mut self.command(args))
     }
 
-    /// The same in a mount namespace of its own, where everything is shared as systemd has it and no other test mounts anything;
-    /// what is mounted there afterwards is in the bundle's file `mounts`. An ordinary user stays where the tests are.
+    /// The same in a mount namespace of its own. Everything there is shared, as with systemd, and no other test mounts
+    /// anything. The file `mounts` in the bundle lists the mounts afterwards. An ordinary user stays in the tests'
+    /// mount namespace.
     #[track_caller]
     pub fn call_apart(&self, args: &[&str]) -> Outcome {
         let command = self.command(args);
@@ -332,46 +334,46 @@ impl World {
         finish(apart.args(command.get_args()).current_dir(self.bundle()))
     }
 
-    /// `run` in the foreground with the config as it is now.
+    /// Writes the config, and calls `run` in the foreground.
     #[track_caller]
     pub fn run(&self) -> Outcome {
         self.write();
         self.call(&["run", &self.id])
     }
 
-    /// `create` with the config as it is now.
+    /// Writes the config, and calls `create`.
     #[track_caller]
     pub fn create(&self) -> Outcome {
         self.write();
         self.call(&["create", &self.id])
     }
 
-    /// `create` and `start`.
+    /// Writes the config, and calls `create` and `start`.
     #[track_caller]
     pub fn begin(&self) {
         self.create().ok();
         self.call(&["start", &self.id]).ok();
     }
 
-    /// `exec` of a command.
+    /// Calls `exec` with a command.
     #[track_caller]
     pub fn exec(&self, args: &[&str]) -> Outcome {
         self.call(&[&["exec", &self.id], args].concat())
     }
 
-    /// What `state` says.
+    /// The object that `state` prints.
     #[track_caller]
     pub fn state(&self) -> Value {
         serde_json::from_str(&self.call(&["state", &self.id]).ok()).expect("state is JSON")
     }
 
-    /// The status that `state` tells.
+    /// The status that `state` prints.
     #[track_caller]
     pub fn status(&self) -> String {
         self.state()["status"].as_str().unwrap().to_owned()
     }
 
-    /// Init's pid.
+    /// The pid of init.
     #[track_caller]
     pub fn pid(&self) -> i32 {
         self.state()["pid"].as_i64().unwrap().try_into().unwrap()
@@ -389,7 +391,7 @@ impl World {
         found
     }
 
-    /// Nothing of this test is left on the machine but what `tempdir` holds.
+    /// Asserts that nothing of this test is left on the machine, except in `tempdir`.
     #[track_caller]
     pub fn assert_clean(&self) {
         let cgroups = self.cgroups();
@@ -438,7 +440,7 @@ fn find(directory: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The stock configuration: what `spec` writes, for a program without a terminal, in the version that all peers know.
+/// The stock config: that of `spec`, for a program without a terminal, in a version that all runtimes know.
 pub fn stock() -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     json!({

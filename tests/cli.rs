@@ -1,5 +1,5 @@
 //! The command line: arguments, output and exit status. This needs no root, and makes no container.
-#![allow(clippy::unwrap_used, missing_docs)] // a test that cannot go on falls over
+#![allow(clippy::unwrap_used, missing_docs)] // a failed unwrap fails the test
 
 use std::ffi::OsStr;
 use std::fs;

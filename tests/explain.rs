@@ -1,5 +1,5 @@
 //! `explain` as a user calls it: without root. It changes nothing.
-#![allow(clippy::unwrap_used)] // in a test, that is what fails it
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 
 use std::fs;
 use std::os::unix::process::CommandExt;

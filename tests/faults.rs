@@ -1,6 +1,6 @@
 //! One broken config for each rule: the messages for `tests/faults/NAME.json` are exactly those in `NAME.err`. UPDATE=1
 //! rewrites these files.
-#![allow(clippy::unwrap_used)] // in a test, that is what fails it
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 
 mod cases;
 

@@ -1,6 +1,6 @@
 //! Which module may import which other, and what it may use of it (the arrows of the architecture). The test reads the
 //! sources.
-#![allow(clippy::unwrap_used)] // in a test, that is what fails it
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

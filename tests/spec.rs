@@ -1,6 +1,6 @@
 //! Checks the pages that refer to the code: docs/spec.md and docs/security.md name the tests for each property, and
 //! docs/kernel.md names the kernel versions in the sources.
-#![allow(clippy::unwrap_used)] // in a test, that is what fails it
+#![allow(clippy::unwrap_used)] // a failed unwrap fails the test
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Any words as a command line, one on each line. It must be parsed or refused.
 #![no_main]
-#![allow(dead_code)] // what the program does with them is not here
+#![allow(dead_code)] // the target only parses
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -1,4 +1,4 @@
-//! Our own binary (CVE-2019-5736): what a container's processes find at /proc/PID/exe can never be written.
+//! Our own binary (CVE-2019-5736): no process can write to the file that a container's processes find at /proc/PID/exe.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -13,17 +13,17 @@ use crate::mountinfo::HostMount;
 use crate::world::{Who, World, finish, runtime, wait_until};
 use crate::{needs, needs_root, only};
 
-/// A descriptor as a container can get one, which says nothing yet about reading and writing.
+/// A descriptor as a container can get one: open for neither reading nor writing.
 fn held(path: &str) -> fs::File {
     fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).unwrap()
 }
 
-/// What the descriptor refers to, opened for writing.
+/// Opens the file of the descriptor for writing.
 fn written(held: &fs::File) -> std::io::Result<fs::File> {
     fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", held.as_raw_fd()))
 }
 
-/// /proc/PID/exe of an init, made by a copy of the runtime in `place`.
+/// /proc/PID/exe of an init that a copy of the runtime in `place` has made.
 fn init_of(world: &World, place: &Path) -> String {
     world.write();
     let state = world.path("state");
@@ -48,7 +48,7 @@ fn a_binary_on_a_read_only_mount_stays_closed_when_the_mount_is_opened() {
     let held = held(&exe);
     finish(Command::new("mount").args(["-o", "remount,rw,bind"]).arg(&place)).ok();
     world.call(&["delete", "--force", &world.id]).ok();
-    // nobody runs it any more, and the host may write it
+    // No process runs it any more, so the host may write to it.
     wait_until("the host can write its binary", || fs::File::options().write(true).open(place.join("coracle")).is_ok());
     let errno = written(&held).expect_err("the binary can be written").raw_os_error();
     assert!(matches!(errno, Some(libc::EROFS | libc::EPERM)), "{errno:?}");
@@ -66,7 +66,8 @@ fn the_mount_of_the_binary_cannot_be_changed() {
     assert_eq!(tried.code(), 1, "{}{}", tried.out, tried.err);
 }
 
-/// While the mount has a descriptor it can be changed by whoever has one of the file: it is closed before anybody sees us.
+/// While a descriptor of the mount is open, a process with a descriptor of the file can change the mount. So the
+/// runtime closes it before other processes can see it.
 #[test]
 fn the_mount_of_the_binary_cannot_be_changed_while_an_exec_comes_in() {
     needs_root!("capabilities of the host");

@@ -1,6 +1,6 @@
-//! Cgroups of others that a container may change: CVE-2023-25809 (an ordinary user's /sys/fs/cgroup was writable), and what
-//! runc and crun say of cgroup mounts without a cgroup namespace. Seen on a container that is given the host's
-//! /sys/fs/cgroup with `rbind`, which is what the advisory is about.
+//! Cgroups of other users that a container may change: CVE-2023-25809 (an ordinary user's /sys/fs/cgroup was writable),
+//! and the statements of runc and crun on cgroup mounts without a cgroup namespace. The attack succeeds if the
+//! container gets the host's /sys/fs/cgroup by `rbind`: the advisory is about this.
 
 use std::fs;
 use std::path::PathBuf;

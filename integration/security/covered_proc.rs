@@ -1,6 +1,6 @@
-//! Volumes that would lie on /proc or in it when the runtime writes there: CVE-2019-16884, CVE-2019-19921, CVE-2023-28642,
-//! CVE-2025-52881. Nothing but a proc file system lies on /proc, whatever the way there is called. Seen on crun 1.8.1, which
-//! mounts all of these.
+//! Volumes on /proc or below it that the runtime would write to: CVE-2019-16884, CVE-2019-19921, CVE-2023-28642,
+//! CVE-2025-52881. Only a proc file system may be mounted on /proc, whatever path leads there. The attack succeeds on
+//! crun 1.8.1, which mounts all of these.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::only;
 use crate::world::{Who, World};
 
-/// A volume with files as in /proc, mounted at `place`; what was said.
+/// Mounts a volume with files as in /proc at `place`. It must fail. Returns the message.
 fn refused(place: &str, prepare: impl Fn(&mut World)) -> String {
     let mut world = World::running(&["true"]);
     *world.at("/root/readonly") = json!(false);

@@ -1,6 +1,6 @@
-//! Who a further process is: capabilities that it was not to have (CVE-2022-29162, CVE-2022-27650, CVE-2025-27612), and user
-//! names that look like numbers (CVE-2016-3697, CVE-2026-30892). Debian's runc 1.1.5 and crun 1.8.1 are mended here
-//! already: that the sets are read rightly is seen where one of them is not empty.
+//! The credentials of a further process: capabilities that it must not have (CVE-2022-29162, CVE-2022-27650,
+//! CVE-2025-27612), and user names that look like numbers (CVE-2016-3697, CVE-2026-30892). Debian's runc 1.1.5 and crun
+//! 1.8.1 have these fixes already. A case with a set that is not empty shows that the test reads the sets correctly.
 
 use std::fs;
 
@@ -26,7 +26,7 @@ fn nothing_is_inheritable_that_was_not_asked_for() {
         let said = world.call(args).ok();
         assert_eq!(status(&said, "CapInh"), 0, "{args:?}");
         assert_eq!(status(&said, "CapAmb"), 0, "{args:?}");
-        // and nothing beyond the bounding set
+        // It has no capability beyond the bounding set.
         assert_eq!(status(&said, "CapPrm") & !status(&said, "CapBnd"), 0, "{args:?}");
     }
     let said = world.call(&as_user).ok();
@@ -79,7 +79,7 @@ fn a_name_that_looks_like_a_number_is_no_user() {
     ] {
         let ran = exec(user, "id -u");
         if ran.status.success() {
-            // nothing but digits: a number, however long it is written
+            // Only digits: this is a number, however long it is.
             assert!(user.bytes().all(|byte| byte.is_ascii_digit()), "{user:?} is taken for {}", ran.out);
             assert_eq!(ran.out.trim().parse::<u32>().ok(), user.parse().ok(), "{user:?}");
         } else {

@@ -1,6 +1,6 @@
-//! Descriptors that lead to the host, and working directories through them: CVE-2016-9962, CVE-2024-21626. Seen on Debian's
-//! runc 1.1.5, which leaves descriptors open for createContainer hooks. What a process sees of one that joins its container
-//! is in joining.rs.
+//! Descriptors that lead to the host, and working directories through them: CVE-2016-9962, CVE-2024-21626. The attack
+//! succeeds on Debian's runc 1.1.5, which leaves descriptors open for createContainer hooks. joining.rs tests what a
+//! container sees of a process that joins it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ fn a_working_directory_through_a_descriptor_is_refused() {
         let mut world = World::running(&["sh", "-c", "ls ../../.."]);
         *world.at("/process/cwd") = json!(format!("/proc/self/fd/{number}"));
         let ran = world.run();
-        // a descriptor of the container's own root is no way out
+        // A descriptor of the container's own root does not lead out.
         assert!(!ran.status.success() || ran.out == "bin\ndev\netc\nproc\nsys\n", "fd {number}: {ran:?}");
         world.assert_clean();
     }
@@ -46,7 +46,7 @@ fn no_descriptor_of_ours_reaches_the_program_or_a_hook() {
     }
     *world.at("/hooks") = hooks;
     let out = world.run().ok();
-    // the fourth is that of ls itself
+    // The fourth descriptor is ls's own.
     assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
     for point in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
         let seen = fs::read_to_string(world.path(point)).unwrap_or_else(|_| panic!("{point} has not run"));
@@ -62,7 +62,7 @@ fn no_descriptor_of_ours_reaches_the_program_or_a_hook() {
 #[test]
 fn a_waiting_init_shows_no_way_to_the_host() {
     needs_root!("a look at a process that is closed");
-    // CVE-2016-9962: what a process of the container sees of one that is on its way in
+    // CVE-2016-9962: what a process of the container sees of a process that joins.
     only!(Who::Us; "about our own init");
     let world = World::running(&["sleep", "1000"]);
     world.create().ok();
@@ -71,7 +71,7 @@ fn a_waiting_init_shows_no_way_to_the_host() {
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let path = entry.unwrap().path();
         let Ok(target) = fs::metadata(&path) else { continue };
-        // the container's own root at most, and the empty directory that lies on masked ones
+        // Only the container's own root, and the empty directory over masked ones.
         let own = (target.dev(), target.ino()) == (root.dev(), root.ino());
         let own = own || (target.is_dir() && fs::read_dir(&path).unwrap().count() == 0);
         assert!(own || !target.is_dir(), "{path:?} -> {:?}", fs::read_link(&path));

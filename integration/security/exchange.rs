@@ -1,7 +1,8 @@
-//! Names that are exchanged with links to the host while the runtime works: CVE-2021-30465, CVE-2024-45310, CVE-2025-31133,
-//! CVE-2025-52565. A second process that shares the root exchanges a directory or file with a link by renameat2(2), as fast as
-//! it can, and each kind of step goes through it many times. Seen on Debian's runc 1.1.5 and crun 1.8.1, which make nodes and
-//! links on the host (`nodes_and_links`), and on `naive` of attacker.c, which checks a path and then uses it.
+//! Names that are exchanged with links to the host while the runtime works: CVE-2021-30465, CVE-2024-45310,
+//! CVE-2025-31133, CVE-2025-52565. A second process shares the root, and exchanges a directory or file with a link by
+//! renameat2(2), as fast as it can. Each kind of step runs many times meanwhile. The attack succeeds on Debian's runc
+//! 1.1.5 and crun 1.8.1, which make nodes and links on the host (`nodes_and_links`), and on `naive` of attacker.c,
+//! which checks a path and then uses it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +18,7 @@ use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish};
 use crate::{needs, needs_root, only};
 
-/// As often as each kind of step is tried.
+/// The number of tries for each kind of step.
 const ROUNDS: u32 = 20;
 
 /// Exchanges pairs of names until it is stopped.
@@ -35,7 +36,7 @@ impl Racer {
         Racer(child, out)
     }
 
-    /// How often it has exchanged two names.
+    /// Stops it. Returns the number of exchanges.
     pub fn stop(mut self) -> u64 {
         drop(self.0.stdin.take());
         let mut count = String::new();
@@ -45,7 +46,7 @@ impl Racer {
     }
 }
 
-/// A root that is written to, with /race/a beside /race/b, which is a link to the host.
+/// A writable root with /race/a, and beside it /race/b, which is a link to the host.
 fn racing(script: &str) -> (World, Victim, Vec<(PathBuf, PathBuf)>) {
     let mut world = World::running(&["sh", "-c", script]);
     *world.at("/root/readonly") = json!(false);
@@ -57,12 +58,12 @@ fn racing(script: &str) -> (World, Victim, Vec<(PathBuf, PathBuf)>) {
     (world, victim, pairs)
 }
 
-/// Nothing of the victim is changed, mounted or shown.
+/// Asserts that nothing of the victim has changed, is mounted or is shown.
 #[track_caller]
 fn harmless(world: &World, victim: &Victim, ran: &Outcome) {
     let here = victim.path.display().to_string();
     for line in ran.out.lines().filter(|line| line.contains(" - ")) {
-        // what it was led to was made inside: the root of every mount is not the victim
+        // The mount was made inside: no mount has the victim as its root.
         let root = line.split(' ').nth(3).unwrap_or_default();
         assert!(!root.ends_with("/victim") && !root.contains("/victim/"), "the host's directory is mounted: {line}");
     }
@@ -197,7 +198,7 @@ fn ptmx_and_the_console() {
         fs::write(world.rootfs("dev").join(name), "").unwrap();
         let link = world.rootfs("race").join(name);
         symlink(victim.path.join("file"), &link).unwrap();
-        // the nodes that must be nodes are left alone
+        // These must be nodes, and stay as they are.
         if ["ptmx", "console"].contains(&name) {
             pairs.push((world.rootfs("dev").join(name), link));
         } else {

@@ -1,6 +1,7 @@
-//! The runtime's own binary, written from inside by /proc/PID/exe: CVE-2019-5736. The attacker keeps a descriptor of every
-//! program that it sees and opens it for writing as soon as nobody runs it. Seen on `weak-exec` of attacker.c, which enters a
-//! container with its own binary; whether the protection holds on read-only mounts is in binary.rs.
+//! Writing to the runtime's own binary from inside, by /proc/PID/exe: CVE-2019-5736. The attacker keeps a descriptor of
+//! every program that it sees, and opens it for writing as soon as no process runs it. The attack succeeds on
+//! `weak-exec` of attacker.c, which enters a container with its own binary. binary.rs tests the protection on read-only
+//! mounts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,7 @@ use super::{attacker, capable, put_attacker};
 use crate::world::{Outcome, Who, World, finish, runtime, wait_until};
 use crate::{needs, needs_root, only};
 
-/// A container whose program is the attacker, with /evil, which runs what runs it.
+/// A container whose program is the attacker. Its /evil is a script that runs the program which runs it.
 fn attacked(name: &str) -> World {
     let mut world = World::running(&["sh", "-c", &format!("/attacker write-exe /stop {name} >/out; echo $? >/code")]);
     *world.at("/root/readonly") = json!(false);
@@ -28,7 +29,7 @@ fn attacked(name: &str) -> World {
     world
 }
 
-/// What the attacker has got.
+/// Stops the attacker. Returns its exit status and its output.
 fn ended(world: &World) -> (String, String) {
     fs::write(world.rootfs("stop"), "").unwrap();
     wait_until("the attacker has ended", || {
@@ -38,7 +39,7 @@ fn ended(world: &World) -> (String, String) {
     (read("code"), read("out"))
 }
 
-/// A copy of a binary, which may be lost.
+/// A copy of a binary, which the attack may destroy.
 fn copy_of(binary: &Path, world: &World, name: &str) -> std::path::PathBuf {
     let copy = world.path(name);
     finish(Command::new("cp").arg(binary).arg(&copy)).ok();
@@ -51,11 +52,11 @@ fn a_binary_that_enters_as_it_is_is_written() {
     needs_root!("setns(2)");
     let world = attacked("weak");
     let copy = copy_of(attacker().unwrap(), &world, "weak");
-    // the attacker's own program is the same one, and it leaves that alone
+    // The attacker's own program has the same contents, and the attacker does not attack that.
     fs::OpenOptions::new().append(true).open(&copy).unwrap().set_len(fs::metadata(&copy).unwrap().len() + 1).unwrap();
     let before = fs::read(&copy).unwrap();
     for _ in 0..20 {
-        // busy, while the attacker has it open
+        // The exec fails with ETXTBSY while the attacker has the copy open.
         let _ = Command::new(&copy).arg("weak-exec").arg(world.pid().to_string()).args(["/bin/true"]).status();
     }
     let (code, out) = ended(&world);
@@ -79,7 +80,7 @@ fn our_own_binary_cannot_be_written_by_exec_or_by_a_container_beside() {
         let _ = call(&state, &["exec", &world.id, "/proc/self/exe", "sleep", "1"]);
         let _ = call(&state, &["exec", &world.id, "true"]);
     }
-    // a pod: another container in the same pid namespace, with hooks that run inside
+    // A pod: another container in the same pid namespace, with hooks that run inside.
     let mut other = World::running(&["/evil"]);
     other.namespace("pid", Some(&format!("/proc/{}/ns/pid", world.pid())));
     fs::copy(world.rootfs("evil"), other.rootfs("evil")).unwrap();
@@ -104,8 +105,8 @@ fn our_own_binary_cannot_be_written_by_exec_or_by_a_container_beside() {
 #[test]
 fn the_binary_of_a_waiting_init_cannot_be_written() {
     needs_root!("a look at a process that is closed");
-    // CVE-2019-5736: the program is an interpreter line that makes the runtime run itself again, and a library of the
-    // root, or a second process, then opens /proc/PID/exe for writing
+    // CVE-2019-5736: the program has an interpreter line that makes the runtime run itself again. Then a library of the
+    // root, or a second process, opens /proc/PID/exe for writing.
     only!(Who::Us; "it could overwrite the peer's binary");
     let own = runtime();
     let before = fs::read(&own).unwrap();
@@ -115,17 +116,17 @@ fn the_binary_of_a_waiting_init_cannot_be_written() {
     fs::write(world.rootfs("evil"), "#!/proc/self/exe\n").unwrap();
     finish(Command::new("chmod").arg("755").arg(world.rootfs("evil"))).ok();
     let _ = world.run();
-    // the binary of a waiting init, from the side
+    // The binary of a waiting init, from another process.
     world.config["process"]["args"] = json!(["sleep", "1000"]);
     world.create().ok();
     let pid = world.pid();
     let exe = format!("/proc/{pid}/exe");
     fs::OpenOptions::new().write(true).open(&exe).expect_err("init's binary can be written");
-    // and not for the moment only, as a file that is being run: by its mount, or as a sealed copy
+    // The file is protected permanently, not only while it runs: by its mount, or as a sealed copy.
     let flags = rustix::fs::statvfs(&exe).unwrap().f_flag;
     let sealed = fs::read_link(&exe).unwrap().to_string_lossy().starts_with("/memfd:coracle");
     assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY) || sealed, "{flags:?}");
-    // and it is not for want of luck: exec goes through the same, many times
+    // The result does not depend on chance: exec runs many times.
     world.call(&["start", &world.id]).ok();
     for _ in 0..20 {
         let _ = world.exec(&["/evil"]);

@@ -1,8 +1,9 @@
-//! A profile of `linux.seccomp` may forbid any call, with any action: what has to be done under it is one execve(2), and
-//! whatever comes of that, the container begins or somebody says why not. Nothing waits for ever, and nothing is left.
+//! A profile of `linux.seccomp` may deny any call, with any action. Only one execve(2) runs under it. In every case,
+//! the program begins or a message says why not. No process waits for ever, and nothing is left.
 //!
-//! Seen on coracle before the filter came last: a profile that forbids exit_group(2) kept init spinning and the runtime
-//! waiting for it; one that forbids write(2) let both wait for ever. runc 1.1.5 waits for ever where its init is killed.
+//! Before the filter came last, coracle failed this test: a profile that denies exit_group(2) made init spin while the
+//! runtime waited for it, and one that denies write(2) made both wait for ever. runc 1.1.5 waits for ever if its init
+//! is killed.
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::world::{Outcome, Who, World, finish};
 use crate::{needs_root, only};
 
-/// What init calls before the filter, or called under it once; `execve` is all that is left.
+/// The calls that init makes before the filter, or made under it in earlier versions. Only `execve` is left.
 const CALLS: [&str; 13] = [
     "read",
     "write",
@@ -29,7 +30,8 @@ const CALLS: [&str; 13] = [
     "execve",
 ];
 
-/// Every action that denies, and one that does not. EINTR is asked again, 0 is success that is none.
+/// Every action that denies, and one that does not. After EINTR, the call is tried again. 0 means success, but the call
+/// was not made.
 fn actions() -> Vec<(String, Value)> {
     let errno = |number: i32| (format!("ERRNO {number}"), json!({"action": "SCMP_ACT_ERRNO", "errnoRet": number}));
     let plain = |name: &str| (name.to_owned(), json!({"action": format!("SCMP_ACT_{name}")}));
@@ -47,7 +49,7 @@ fn denying(calls: &[&str], action: &Value, no_new_privileges: bool, args: &[&str
     world
 }
 
-/// Nothing but an execve that is denied is a failure of ours. What is denied to the program is its own matter.
+/// Only a denied execve is a failure of the runtime. Other denied calls concern the program.
 #[track_caller]
 fn must_be_right(what: &str, call: &str, outcome: &Outcome) {
     if call == "execve" && !what.contains("LOG") {
@@ -102,7 +104,7 @@ fn exec_begins_or_says_why_not_whatever_is_denied() {
                 let mut world = World::running(&["sleep", "1000"]);
                 *world.at("/process/noNewPrivileges") = json!(no_new_privileges);
                 world.begin();
-                // a profile that lets its init begin, and then another one
+                // A profile that lets init begin, and then another profile.
                 let path = world.path(&format!("state/{}/config.json", world.id));
                 let denied = denying(&[call], &rule, no_new_privileges, &["true"]);
                 std::fs::write(&path, denied.config.to_string()).unwrap();
@@ -130,7 +132,7 @@ fn a_profile_that_allows_nothing_ends_with_words_and_leaves_nothing() {
     }
 }
 
-/// As with runc and crun: only what is denied to the program matters.
+/// As with runc and crun: only what the profile denies to the program matters.
 #[test]
 fn a_program_that_does_not_read_needs_no_read() {
     for no_new_privileges in [true, false] {
@@ -143,7 +145,7 @@ fn a_program_that_does_not_read_needs_no_read() {
 
 const RIGHTS: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
 
-/// What is kept for the filter is gone with the exec: the rights are the same with a filter and without one.
+/// The capability for the filter is dropped at the exec: the rights are the same with and without a filter.
 #[test]
 fn a_filter_changes_nothing_of_what_the_process_may_do() {
     needs_root!("ids of other users");
@@ -174,7 +176,7 @@ fn a_filter_changes_nothing_of_what_the_process_may_do() {
                             let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
                             *world.at("/linux/uidMappings") = map.clone();
                             *world.at("/linux/gidMappings") = map;
-                            // where mounts are made the container's root must be able to make their places
+                            // The container's root must be able to make the mount points.
                             finish(Command::new("chown").args(["-hR", "100000:100000"]).arg(world.rootfs(""))).ok();
                         }
                         if let Some(filter) = filter {
@@ -198,7 +200,7 @@ fn a_filter_changes_nothing_of_what_the_process_may_do() {
     }
 }
 
-/// A hook is confined as the process is, and what the profile denies it is told as well.
+/// A hook has the same filter as the process, and a message names a call that the profile denies to it.
 #[test]
 fn a_hook_that_the_profile_forbids_is_told() {
     only!(Who::Us; "runc and crun load the filter after these hooks, or before, by version");
@@ -236,14 +238,14 @@ fn a_terminal_makes_no_difference() {
     }
 }
 
-/// An agent that takes the listener and, by `keeps`, holds it without an answer, or lets it go.
+/// An agent that receives the listener. If `keeps`, it holds the listener without an answer; otherwise it closes it.
 fn silent_agent(world: &World, keeps: bool) -> std::sync::mpsc::Receiver<Option<UnixStream>> {
     let listener = UnixListener::bind(world.path("agent.sock")).unwrap();
     let (sender, taken) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
             if !keeps {
-                // a message that is not received takes its descriptor along
+                // If a message is not received, its descriptor is closed.
                 std::io::Read::read(&mut &stream, &mut [0; 4096]).unwrap();
             }
             let _ = sender.send(keeps.then_some(stream));
@@ -273,7 +275,7 @@ fn an_agent_that_is_gone_ends_what_waits_for_it_with_words() {
     }
 }
 
-/// Whoever wants no more of it says so: TERM ends the runtime, and with it the init that waits for its agent.
+/// SIGTERM ends the runtime, and with it the init that waits for its agent.
 #[test]
 fn an_agent_that_never_answers_holds_nobody_who_is_asked_to_end() {
     only!(Who::Us; "runc and crun leave the container");
@@ -291,7 +293,7 @@ fn an_agent_that_never_answers_holds_nobody_who_is_asked_to_end() {
     }
 }
 
-/// Until it is ready, init ends with its runtime, whatever kills that: here while it waits for a hook of its own.
+/// Until it is ready, init ends with its runtime, however the runtime is killed: here while it waits for a hook.
 #[test]
 fn an_init_that_is_not_ready_ends_with_its_runtime() {
     only!(Who::Us; "runc's and crun's init goes on");

@@ -1,5 +1,5 @@
-//! Without a mount namespace what is mounted for a container is the host's to unmount. `delete` unmounts what was mounted for
-//! it and nothing else, whatever has become of the path.
+//! Without a mount namespace, the mounts of a container are mounts of the host. `delete` unmounts those of the
+//! container and no others, whatever has happened to the paths.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ fn mounted(place: &Path) -> bool {
     find_mount(&fs::read_to_string("/proc/self/mountinfo").unwrap(), place.to_str().unwrap()).is_some()
 }
 
-/// A container without a mount namespace that has a tmpfs at /data/inner.
+/// A container without a mount namespace, with a tmpfs at /data/inner.
 fn world() -> World {
     let world = planned();
     world.begin();
@@ -41,7 +41,7 @@ fn a_link_above_a_mount_leads_delete_to_no_other() {
     let world = world();
     let victim = world.path("victim/inner");
     let _victim = HostMount::of(&["-t", "tmpfs", "victim"], &victim);
-    // what the container, or whoever may write its root, can do
+    // The container can do this, and any process that may write to its root.
     fs::rename(world.rootfs("data"), world.rootfs("moved")).unwrap();
     symlink(world.path("victim"), world.rootfs("data")).unwrap();
     world.call(&["delete", "--force", &world.id]).ok();
@@ -78,7 +78,7 @@ fn damage(world: &World) {
     fs::write(world.path("state").join(&world.id).join("state.json"), "garbage").unwrap();
 }
 
-/// What others have mounted below the root since: not "all that was not there before" is the container's.
+/// Other programs have mounted something below the root since then. Not every new mount belongs to the container.
 #[test]
 fn what_others_mount_below_the_root_is_left_where_the_state_is_damaged() {
     needs_root!("mounts on the host");
@@ -96,7 +96,7 @@ fn what_others_mount_below_the_root_is_left_where_the_state_is_damaged() {
     assert!(mounted(&later) && !mounted(&own));
 }
 
-/// One of ours stays with one of theirs in it.
+/// A mount of the container stays if it contains a mount of another program.
 #[test]
 fn what_others_mount_in_the_containers_mount_keeps_it() {
     needs_root!("mounts on the host");
@@ -110,8 +110,9 @@ fn what_others_mount_in_the_containers_mount_keeps_it() {
     finish(Command::new("umount").arg(&own)).ok();
 }
 
-/// While the container is made, its hook mounts something for somebody else (or another container in the same root does). Its
-/// own mounts go with it, with what came by `rbind`, also if its making fails or its creator is killed.
+/// While the container is made, its hook mounts something for another program (or another container in the same root
+/// does). The container's own mounts are removed, with all that `rbind` has copied, also if its creation fails or its
+/// creator is killed.
 #[test]
 fn what_others_mount_while_the_container_is_made_is_left() {
     needs_root!("mounts on the host");

@@ -1,5 +1,5 @@
-//! Mounts that leak to the host, and what of the host's root can be reached (runc #4417). That a mount that leaks is seen in
-//! the host's table is shown by mounts.rs: a_shared_mount_tells_the_host_what_is_mounted_in_it.
+//! Mounts that appear on the host, and access to the host's root (runc #4417). mounts.rs shows that the host's mount
+//! table contains such a mount: a_shared_mount_tells_the_host_what_is_mounted_in_it.
 
 use std::fs;
 use std::process::Command;
@@ -51,8 +51,8 @@ fn nothing_of_the_hosts_root_is_reachable() {
     }
 }
 
-/// Something is mounted on the host's `/` itself: umount2(2) takes what lies on top, and the old root would still cover the
-/// container's. Seen on coracle before it looked, and on Debian's runc.
+/// A mount on the host's `/` itself: umount2(2) removes only the topmost mount, and the old root would still cover the
+/// container's. The attack succeeds on earlier versions of coracle and on Debian's runc.
 #[test]
 fn a_root_of_the_host_that_is_covered_is_let_go_of_as_well() {
     only!(Who::Us; "Debian's runc shows the host's root at /..");

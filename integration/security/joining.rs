@@ -1,9 +1,9 @@
-//! A process that joins a container, seen from inside (CVE-2016-9962): the container looks at each newcomer of its pid
-//! namespace from its first moment on. The joiner's root directory, working directory, descriptors, command line,
-//! environment and memory lead to nothing of the host.
+//! A process that joins a container, as seen from inside (CVE-2016-9962). The container looks at each new process in
+//! its pid namespace from its first moment on. The process's root directory, working directory, descriptors, command
+//! line, environment and memory lead to nothing of the host.
 //!
-//! coracle before the bridge was always taken shows its root directory on the first `exec` and in `create`; Debian's runc in
-//! `create`.
+//! The attack succeeds on earlier versions of coracle, without the bridge: they show their root directory in the first
+//! `exec` and in `create`. Debian's runc does so in `create`.
 
 use std::fs;
 use std::process::Command;
@@ -18,7 +18,7 @@ use crate::{needs, needs_root, only};
 
 const SECRET: &str = "correct-horse-battery-staple";
 
-/// A container with an attacker in it that may trace every process it sees.
+/// A container with an attacker that may trace every process that it sees.
 struct Watched {
     world: World,
 }
@@ -51,7 +51,8 @@ impl Watched {
         fs::read_to_string(self.world.rootfs("found")).unwrap_or_default()
     }
 
-    /// Calls until the attacker has seen ten processes, which it may miss on a busy machine; and it has found nothing.
+    /// Calls until the attacker has seen ten processes (on a busy machine it may miss some). It must have found
+    /// nothing.
     #[track_caller]
     fn shows_nothing(&self, call: impl Fn()) {
         for _ in 0..500 {
@@ -73,8 +74,9 @@ impl Watched {
     }
 }
 
-/// A container that may trace whatever it sees seizes each newcomer before that is the program: it has no more rights than
-/// the container. coracle before the rights were given up ahead of the spawn, and runc, come with all capabilities.
+/// A container that may trace all processes attaches to each new process before it becomes the program. The new process
+/// has no more rights than the container. Earlier versions of coracle, which dropped the rights after the spawn, and
+/// runc come with all capabilities.
 #[track_caller]
 fn gives_no_rights(user: u32, call: impl Fn(&World)) {
     let Some(attacker) = attacker() else {
@@ -105,7 +107,7 @@ fn gives_no_rights(user: u32, call: impl Fn(&World)) {
     }
 }
 
-/// Nothing of the host is seen in whoever `call` makes.
+/// Asserts that the attacker sees nothing of the host in the processes that `call` makes.
 #[track_caller]
 fn shows_nothing(needs: &str, call: impl Fn(&World)) {
     let Some(attacker) = attacker() else {
@@ -126,10 +128,10 @@ fn an_exec_that_is_seized_has_no_more_rights_than_the_container() {
     }
 }
 
-/// The runtime, called by somebody who has a secret in the environment, and leaks a directory of the host.
+/// A call of the runtime with a secret in the environment, and an open directory of the host.
 fn called(world: &World, args: &[&str]) -> Command {
     let runtime = world.command(args);
-    // by a shell, and not in this process: other tests' children would have it too
+    // A shell opens the directory: if this process did, the children of other tests would have it, too.
     let mut command = Command::new("sh");
     command.args(["-c", r#"exec 9</; exec "$@""#, "sh"]).arg(runtime.get_program()).args(runtime.get_args());
     command.env("HOST_SECRET", SECRET).current_dir(world.bundle());
@@ -153,7 +155,7 @@ fn a_container_that_joins_a_pid_namespace_shows_nothing_of_the_host() {
     });
 }
 
-/// A container in the pid namespace of `watched`, with as many capabilities, and the same user.
+/// A container in the pid namespace of `watched`, with the same capabilities and the same user.
 fn in_pids_of(watched: &World) -> World {
     let mut joining = World::running(&["/bin/true"]);
     joining.namespace("pid", Some(&format!("/proc/{}/ns/pid", watched.pid())));
@@ -164,20 +166,21 @@ fn in_pids_of(watched: &World) -> World {
     joining
 }
 
-/// A container with a user namespace of its own in the pid namespace of `watched`, and with as many capabilities.
+/// A container with a user namespace of its own in the pid namespace of `watched`, with the same capabilities.
 fn with_users_beside(watched: &World) -> World {
     let mut joining = in_pids_of(watched);
     with_users(&mut joining);
     for (name, value) in [("maskedPaths", json!([])), ("readonlyPaths", json!([]))] {
         joining.config["linux"][name] = value;
     }
-    // only who owns the pid namespace makes a proc for it
+    // Only the owner of the pid namespace can make a proc for it.
     joining.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "proc");
     joining.write();
     joining
 }
 
-/// coracle before the bridge made the user namespace, and Debian's runc, show the host's root directory there.
+/// The attack succeeds on Debian's runc, and on versions of coracle in which the bridge did not make the user
+/// namespace: they show the host's root directory.
 #[test]
 fn a_new_user_namespace_in_a_joined_pid_namespace_shows_nothing_of_the_host() {
     shows_nothing(NO_PIDS, |watched| {
@@ -186,7 +189,7 @@ fn a_new_user_namespace_in_a_joined_pid_namespace_shows_nothing_of_the_host() {
     });
 }
 
-/// The init of such a container, and whoever opens the proc of that pid namespace for it.
+/// Tests the init of such a container, and the process that opens the proc of that pid namespace for it.
 #[test]
 fn a_container_that_joins_a_pid_namespace_gives_no_rights() {
     gives_no_rights(1000, |world| {
@@ -195,11 +198,12 @@ fn a_container_that_joins_a_pid_namespace_gives_no_rights() {
     });
 }
 
-/// The same, and the mount namespace is joined as well: what is mounted on its `/` must not keep whoever opens the proc from a user
-/// namespace of its own. Seen on coracle before it looked what covers the new root.
+/// The same, and the mount namespace is joined, too. A mount on its `/` must not keep the process that opens the proc
+/// from making a user namespace. The attack succeeds on earlier versions of coracle, which did not check what covers
+/// the new root.
 #[test]
 fn a_container_that_joins_a_pid_and_a_mount_namespace_gives_no_rights() {
-    // its root stays the root of that mount namespace
+    // Its root stays the root of that mount namespace.
     let joining = std::cell::OnceCell::new();
     gives_no_rights(0, |world| {
         let joining = joining.get_or_init(|| {
@@ -234,7 +238,8 @@ fn an_exec_into_a_user_namespace_beside_a_joined_pid_namespace_gives_no_rights()
     });
 }
 
-/// The pid namespace belongs to the host and the user namespace does not own it: whoever is in the first could trace init.
+/// The pid namespace belongs to the host, and the user namespace does not own it: a process in the pid namespace could
+/// trace init.
 #[test]
 fn a_pid_namespace_is_not_joined_with_a_foreign_user_namespace() {
     only!(Who::Us; "runc and crun join both");
@@ -253,7 +258,7 @@ fn a_pid_namespace_is_not_joined_with_a_foreign_user_namespace() {
     assert!(said.contains("the new user namespace does not own that one"), "{said}");
 }
 
-/// A process that waits for `start` holds what it hands to the program and what `start` needs, and nothing else.
+/// A process that waits for `start` holds only the descriptors for the program and those that `start` needs.
 #[test]
 fn what_waits_for_start_holds_no_descriptor_of_the_callers() {
     needs_root!("a look at a process that is closed");

@@ -1,4 +1,5 @@
-//! A session keyring that somebody else made first: who knows its name could read what the container keeps there.
+//! A session keyring that another process has made before: a process that knows the name could read what the container
+//! keeps there.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,7 @@ use super::attacker;
 use crate::world::{Who, World, skip, test_name, wait_until};
 use crate::{needs_root, only};
 
-/// A process that holds keyrings by the names that the container's may have.
+/// A process that holds keyrings with the names that the container's may have.
 struct Holder(Child);
 
 impl Drop for Holder {
@@ -20,7 +21,7 @@ impl Drop for Holder {
     }
 }
 
-/// The serial of the container's session keyring, and those that a process of `uid` made before.
+/// The serial number of the container's session keyring, and those of the keyrings that a process of `uid` made before.
 fn serials(uid: u32) -> Option<(String, Vec<String>)> {
     let attacker = attacker().or_else(|| {
         skip(&test_name(), "no C compiler here, and ATTACKER names no program");
@@ -44,7 +45,7 @@ fn serials(uid: u32) -> Option<(String, Vec<String>)> {
 #[test]
 fn a_keyring_that_somebody_made_before_is_not_joined() {
     needs_root!("keyrings of other users");
-    // runc 1.1.5 joins it as well
+    // runc 1.1.5 joins it, too.
     only!(Who::Us; "runc joins whatever has the name");
     for uid in [4321, 0] {
         let Some((joined, made)) = serials(uid) else { return };

@@ -1,5 +1,5 @@
-//! Limits, labels, filters and rules that vanish without a word: each property that confines is applied, refused, or
-//! warned about, wherever the host cannot do it (docs/spec.md, "What is asked and cannot be applied").
+//! Limits, labels, filters and rules that are silently ignored. Each property that confines is applied, an error, or a
+//! warning, whatever the host cannot do (docs/spec.md, "What is asked and cannot be applied").
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::rootless::Own;
 use crate::world::{Outcome, Who, World, by_units, finish, runtime, wait_until};
 use crate::{needs, needs_root, only};
 
-/// What the runtime finds, beside what this host has.
+/// The environment of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Prepared {
     /// The host as it is.
@@ -22,13 +22,13 @@ enum Prepared {
     Without(&'static str),
     /// Cgroups cannot be made or written.
     ReadOnly,
-    /// Root in somebody's user namespace, to whom the cgroups belong.
+    /// Root of another user namespace, which owns the cgroups.
     NestedRoot,
     /// An ordinary user.
     User,
 }
 
-/// What became of a property.
+/// The result for a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Applied,
@@ -42,9 +42,9 @@ enum Verdict {
 struct Case {
     place: &'static str,
     value: Value,
-    /// What it needs beside it, by JSON pointer.
+    /// Other properties that it needs, by JSON pointer.
     with: &'static [(&'static str, &'static str)],
-    /// The controller of version 1 behind it.
+    /// The controller of version 1 that applies it.
     controller: &'static str,
     applied: fn(&World) -> bool,
 }
@@ -53,19 +53,19 @@ const fn never(_: &World) -> bool {
     false
 }
 
-/// A file of the container's cgroups says so.
+/// Whether a file of the container's cgroups has this value.
 fn says(world: &World, files: &[(&str, &str)]) -> bool {
     let text = |path: &Path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     world.cgroups().iter().any(|group| files.iter().any(|(file, value)| text(&group.join(file)) == *value))
 }
 
-/// A line of a file of init in /proc.
+/// Whether a file of init in /proc has a line with these words.
 fn has_line(world: &World, file: &str, words: &[&str]) -> bool {
     let text = fs::read_to_string(format!("/proc/{}/{file}", world.pid())).unwrap_or_default();
     text.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().windows(words.len()).any(|part| part == words))
 }
 
-/// What a program of the host's says of init.
+/// Whether a program of the host prints this word about init.
 fn told(world: &World, program: &[&str], word: &str) -> bool {
     let pid = world.pid().to_string();
     let words: Vec<_> = program.iter().map(|word| if *word == "PID" { &pid } else { *word }).collect();
@@ -177,7 +177,7 @@ fn of_processes() -> Vec<Case> {
         controller: "",
         applied: |w| has_line(w, "timens_offsets", &["monotonic", "7", "0"]),
     });
-    // a filter that has no effect is none, whatever Seccomp: says
+    // A filter without effect does not count, whatever `Seccomp:` shows.
     cases.push(case("linux.seccomp.syscalls[0].names[0]", json!("nosuchcall"), never));
     cases
 }
@@ -199,7 +199,7 @@ impl Case {
         *world.at(&format!("/{}", self.place.replace('.', "/"))) = self.value.clone();
     }
 
-    /// A refusal may be about the cgroup as a whole.
+    /// The message may be about the cgroup as a whole.
     fn is_told_by(&self, said: &str) -> bool {
         let of_cgroups = self.place.starts_with("linux.resources.");
         said.contains(self.place) || (of_cgroups && said.contains("linux.cgroupsPath: "))
@@ -216,7 +216,7 @@ impl Case {
     }
 }
 
-/// A user namespace in which root is the host's root, and a mount namespace of its own.
+/// A user namespace whose root is the host's root, and a mount namespace.
 struct Nest(Child);
 
 impl Nest {
@@ -243,7 +243,7 @@ impl Drop for Nest {
 const READ_ONLY: &str = "grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f5 | \
      while read -r m; do mount -o remount,bind,ro \"$m\"; done";
 
-/// The runtime in that prepared, up to the command's own words.
+/// The runtime in this environment, without the command's arguments.
 fn runtime_in(prepared: Prepared, nest: &Nest, world: &World) -> Command {
     let script = match prepared {
         Prepared::NoCgroup => "umount -l /sys/fs/cgroup".to_owned(),
@@ -280,10 +280,10 @@ fn meets(case: &Case, prepared: Prepared, nest: &Nest) -> (Verdict, Outcome) {
     }
     let mut world = World::running(&args);
     if prepared == Prepared::NestedRoot {
-        // as `run` in a container has it: what nobody names may be missing
+        // As for `run` in a container: a cgroup that config.json does not name may be missing.
         world.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
     }
-    // the stock rule is not what this case is about
+    // This case is not about the stock rule.
     world.config["linux"].as_object_mut().unwrap().remove("resources");
     case.put_into(&mut world);
     world.write();

@@ -1,6 +1,6 @@
-//! Attacks: one file for each class of advisory (docs/security.md), each with an attacker that is written for it. An attacker
-//! is a subcommand of attacker.c, a static program that is put into a root; a test is only as good as what it would see, so
-//! each says on which older runtime it sees it.
+//! Attacks: one file for each class of advisory (docs/security.md), each with an attacker written for it. An attacker
+//! is a subcommand of attacker.c, a static program that is copied into a root. A test is only as good as what it
+//! detects. So each names an older runtime on which the attack succeeds.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -34,7 +34,7 @@ use serde_json::json;
 
 use crate::world::{World, finish};
 
-/// The attackers' program: what ATTACKER names, or attacker.c compiled here. Nothing where there is no C compiler.
+/// The attackers' program: the one that ATTACKER names, or attacker.c compiled here. None without a C compiler.
 pub fn attacker() -> Option<&'static PathBuf> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     PROGRAM
@@ -57,21 +57,21 @@ pub fn attacker() -> Option<&'static PathBuf> {
                     .arg(&source),
             )
             .ok();
-            // another run may have the one before in use
+            // Another run may use the earlier file.
             fs::rename(&new, &program).unwrap();
             Some(program)
         })
         .as_ref()
 }
 
-/// A directory of the host that must stay as it is.
+/// A directory of the host that must not change.
 pub struct Victim {
     pub path: PathBuf,
     before: Vec<(PathBuf, u32, u32, u64, i64)>,
 }
 
 impl Victim {
-    /// It has the names that a runtime makes or replaces in a root.
+    /// Makes it, with the names that a runtime makes or replaces in a root.
     pub fn of(world: &World) -> Victim {
         let path = world.path("victim");
         fs::create_dir_all(path.join("pts")).unwrap();
@@ -90,7 +90,7 @@ impl Victim {
     }
 }
 
-/// Everything in a directory, to compare.
+/// Everything in a directory, for a comparison.
 fn listing(directory: &Path) -> Vec<(PathBuf, u32, u32, u64, i64)> {
     let mut list = Vec::new();
     let mut todo = vec![directory.to_owned()];
@@ -105,7 +105,7 @@ fn listing(directory: &Path) -> Vec<(PathBuf, u32, u32, u64, i64)> {
     list
 }
 
-/// The program has what an attacker could wish for.
+/// Gives the program all capabilities that help an attacker.
 pub fn capable(world: &mut World) {
     for set in ["effective", "permitted", "bounding"] {
         *world.at(&format!("/process/capabilities/{set}")) =
@@ -113,10 +113,10 @@ pub fn capable(world: &mut World) {
     }
 }
 
-/// Puts the attackers' program into the root, as /attacker.
+/// Copies the attackers' program into the root, as /attacker.
 #[track_caller]
 pub fn put_attacker(world: &World) {
-    // by another process: a descriptor that is open for writing makes an exec fail (ETXTBSY)
+    // cp is another process: a descriptor that is open for writing makes an exec fail (ETXTBSY).
     let place = world.rootfs("attacker");
     finish(Command::new("cp").arg(attacker().unwrap()).arg(place)).ok();
 }

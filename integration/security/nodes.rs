@@ -1,4 +1,4 @@
-//! The host's directories stay as they are: no device node, link or file of ours is made in what is bound from the host.
+//! The host's directories do not change: the runtime makes no device node, link or file in a bind mount of the host.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,8 +52,8 @@ fn a_device_below_any_bind_is_not_made_in_the_hosts_directory() {
     assert!(ran.ok().contains("/dev/null"));
 }
 
-/// `/dev` of the image is a link to a place where the host's directory is bound later: the names of the places do not show
-/// that nodes would be made there. coracle before the mounts were looked at makes them.
+/// `/dev` of the image is a link to a path where the host's directory is bound later. The names of the paths do not
+/// show that nodes would be made there. The attack succeeds on versions of coracle that did not check the mounts.
 #[test]
 fn a_dev_that_is_a_link_into_a_later_bind_gets_no_nodes() {
     needs_root!("device nodes");
@@ -62,7 +62,7 @@ fn a_dev_that_is_a_link_into_a_later_bind_gets_no_nodes() {
     }
 }
 
-/// As above, and what the link names is missing: it would be made in the host's directory, with the nodes in it.
+/// As above, but the target of the link is missing: it would be made in the host's directory, with the nodes in it.
 #[test]
 fn a_link_to_what_is_missing_in_a_bind_makes_nothing_there() {
     needs_root!("device nodes");
@@ -76,7 +76,7 @@ fn a_link_to_what_is_missing_in_a_bind_makes_nothing_there() {
     }
 }
 
-/// The image's `link` leads `to` the host's directory, which is bound on `/data`; a node is wanted at `path`.
+/// The image's `link` leads `to` the host's directory, which is bound on `/data`. config.json has a node at `path`.
 fn linked_into_a_bind(link: &str, to: &str, path: &str) {
     let mut world = World::running(&["true"]);
     let host = world.path("data");
@@ -84,7 +84,7 @@ fn linked_into_a_bind(link: &str, to: &str, path: &str) {
     fs::create_dir(world.rootfs("data")).unwrap();
     std::os::unix::fs::symlink(to, world.rootfs(link)).unwrap();
     let mut mounts = vec![json!({"destination": "/proc", "type": "proc", "source": "proc"})];
-    // a mount on the link would make what it names, as config.json asks
+    // A mount on the link would make its target, as config.json demands.
     if to == "data" || link != "dev" {
         mounts.push(json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}));
     }
@@ -96,8 +96,8 @@ fn linked_into_a_bind(link: &str, to: &str, path: &str) {
     assert!(ran.err.contains("a link leads into what is bound from the host"), "{link} -> {to}: {path}: {}", ran.err);
 }
 
-/// `/dev/console` of the image is a link to a missing file in a bind: the mount point would be made in the host's directory, as
-/// coracle did before the links were looked at.
+/// `/dev/console` of the image is a link to a missing file in a bind mount. The mount point would be made in the host's
+/// directory. The attack succeeds on versions of coracle that did not check the links.
 #[test]
 fn a_console_that_is_a_link_to_what_is_missing_in_a_bind_is_not_made() {
     needs_root!("device nodes");
@@ -115,15 +115,15 @@ fn a_console_that_is_a_link_to_what_is_missing_in_a_bind_is_not_made() {
     let said = world.run().fails();
     assert!(said.contains("a link leads into what is bound from the host"), "{said}");
     assert_eq!(names(&host), Vec::<PathBuf>::new());
-    // the same link, and the file is there: the terminal is mounted on it, inside
+    // The same link, but the file exists: the terminal is mounted on it, inside.
     fs::write(host.join("console"), "the host's\n").unwrap();
     world.run().ok();
     assert_eq!(fs::read_to_string(host.join("console")).unwrap(), "the host's\n");
 }
 
-/// A mount moves with the directory that it lies on. While /vol is exchanged with a directory of the image, what is to be made in
-/// that directory would be made in a file system of the host's that `rbind` has taken along. Seen on coracle before it climbed
-/// from there, and on Debian's runc.
+/// A mount moves with the directory that contains it. /vol is exchanged with a directory of the image. Then a node in
+/// that directory would be made in a file system of the host that `rbind` has copied. The attack succeeds on earlier
+/// versions of coracle, which did not walk up from there, and on Debian's runc.
 #[test]
 fn nothing_is_made_in_a_mount_below_an_rbind_that_was_moved() {
     only!(Who::Us; "Debian's runc makes the node on the host");
@@ -161,7 +161,7 @@ fn nothing_is_made_in_a_mount_below_an_rbind_that_was_moved() {
     }
 }
 
-/// What is mounted in the root before, and a file system of the container's own in a bind, are places for nodes.
+/// Nodes may be made in mounts that the root had before, and in a file system of the container inside a bind mount.
 #[test]
 fn nodes_are_made_in_mounts_of_the_root_and_in_new_ones_inside_a_bind() {
     needs_root!("device nodes");

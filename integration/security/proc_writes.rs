@@ -1,8 +1,10 @@
-//! Files of /proc that the container's root has covered before the runtime writes them (CVE-2019-16884, CVE-2025-52881). What
-//! the runtime writes with an effect reaches the kernel, or is refused; a file that lies in its place never gets it.
+//! Files of /proc that the container's root has covered before the runtime writes to them (CVE-2019-16884,
+//! CVE-2025-52881). What the runtime writes reaches the kernel, or the runtime fails. A file in its place never gets
+//! the value.
 //!
-//! coracle before it went through the host's /proc writes the label of an `exec` into a user namespace, and labels and kernel
-//! parameters of a container in a joined mount namespace, into the container's file, and says that all is well.
+//! The attack succeeds on versions of coracle that did not use the host's /proc. They write the label of an `exec` into
+//! a user namespace, and the labels and kernel parameters of a container in a joined mount namespace, to the
+//! container's file, and report success.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,8 @@ use crate::namespaces::Pod;
 use crate::world::{Outcome, Who, World, finish, wait_until};
 use crate::{needs, only, ordinary};
 
-/// As on a host with AppArmor: the runtime believes this one file. The kernel here has none, and refuses every label.
+/// As on a host with AppArmor: the runtime reads this one file. The kernel here has no AppArmor, and refuses every
+/// label.
 fn where_apparmor_is_on(world: &World, args: &[&str]) -> Outcome {
     let script = "mount -t tmpfs none /sys/module && mkdir -p /sys/module/apparmor/parameters \
         && echo Y >/sys/module/apparmor/parameters/enabled && exec \"$@\"";
@@ -24,7 +27,7 @@ fn where_apparmor_is_on(world: &World, args: &[&str]) -> Outcome {
     finish(command.arg(call.get_program()).args(call.get_args()).current_dir(world.bundle()))
 }
 
-/// Files in the places where the runtime writes.
+/// Files at the paths where the runtime writes.
 fn fake_proc(directory: &Path) {
     for file in ["sys/net/ipv4/ip_forward", "self/attr/exec", "self/attr/apparmor/exec", "self/oom_score_adj"] {
         let file = directory.join(file);

@@ -1,5 +1,6 @@
-//! A bind source in the container's root: the image's links must not lead it to the host, nor to what config.json protects.
-//! Seen on coracle before, on Debian's runc 1.1.5 and on crun 1.8.1, which bind what the link says on the host.
+//! A bind source in the container's root: links of the image must not lead it to the host, or to what config.json
+//! protects. The attack succeeds on earlier versions of coracle, on Debian's runc 1.1.5 and on crun 1.8.1, which
+//! resolve the link on the host.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -29,12 +30,13 @@ fn a_link_of_the_image_leads_no_source_to_the_host() {
         symlink(format!("{climb}{}", victim.path.display()), world.rootfs("link")).unwrap();
         let said = world.run().fails();
         assert!(said.contains(REFUSED), "{said}");
-        // where the image has the same path, too
+        // Also if the image has the same path.
         let inside = world.rootfs(&victim.path.display().to_string()[1..]);
         fs::create_dir_all(&inside).unwrap();
         assert!(world.run().fails().contains(REFUSED));
         victim.assert_unharmed();
-        // also below a link of the host that leads into the root, through the root and out again, and for a link itself
+        // Also below a link of the host that leads into the root, through the root and out again, and for a link
+        // itself.
         let mut world = world;
         symlink(world.rootfs(""), world.path("alias")).unwrap();
         let below = victim.path.join("below");
@@ -56,7 +58,7 @@ fn a_link_of_the_image_leads_no_source_to_the_host() {
     }
 }
 
-/// `rbind` would take along what is mounted below the place that the image names: proc and sysfs without masks.
+/// `rbind` would copy the mounts below the path that the image names: proc and sysfs without masks.
 #[test]
 fn a_link_of_the_image_leads_no_source_to_proc_or_sys() {
     only!(Who::Us; "the peers follow it on the host");
@@ -69,7 +71,7 @@ fn a_link_of_the_image_leads_no_source_to_proc_or_sys() {
             world.assert_clean();
         }
     }
-    // not by a name either: these are magic links
+    // Not by a name either: these are magic links.
     for path in ["proc/self/root", "proc/1/cwd", "proc/self/fd/3"] {
         let said = with_source(path, &["bind"]).run().fails();
         assert!(said.contains(REFUSED) || said.contains("no such file"), "{path}: {said}");

@@ -1,5 +1,5 @@
-//! The standard streams that a container is given belong to whom they belonged to: what outlives the container is never given
-//! to its user. Only a pipe is, and must be: images open /dev/stdout again as an ordinary user.
+//! The standard streams of a container keep their owner: a file that exists after the container never gets the
+//! container's user as its owner. Only a pipe does, and it must: images open /dev/stdout again as an ordinary user.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::world::{Who, World, finish, who};
 use crate::{needs_root, only};
 
-/// A process of an ordinary user, who writes to the three streams that it has.
+/// A process of an ordinary user that writes to its three streams.
 fn world() -> World {
     let mut world = World::running(&["sh", "-c", "echo out; echo err >&2; sleep 1000"]);
     *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
@@ -30,7 +30,8 @@ fn openpt() -> (OwnedFd, File) {
     (master, File::options().read(true).write(true).open(name).unwrap())
 }
 
-/// The owner of what is given as all three streams to `create`, to `exec` and, in the foreground, to `run`, afterwards.
+/// The owner of the file afterwards, when it is given as all three streams to `create`, to `exec` and to `run` in the
+/// foreground.
 fn owners_after(stream: &dyn AsFd) -> [u32; 3] {
     let stdio = || Stdio::from(stream.as_fd().try_clone_to_owned().unwrap());
     let give = |command: &mut Command| command.stdin(stdio()).stdout(stdio()).stderr(stdio()).status().unwrap();
@@ -80,7 +81,7 @@ fn a_file_a_device_a_fifo_and_a_socket_stay_their_owners() {
     assert_eq!(owners_after(&ours), [0, 0, 0], "a socket");
 }
 
-/// What `docker run -u 1000 nginx` and the like depend on, by conmon, containerd's shim and Docker.
+/// `docker run -u 1000 nginx` and similar calls depend on this, by conmon, containerd's shim and Docker.
 #[test]
 fn a_pipe_is_opened_again_as_dev_stdout_by_an_ordinary_user() {
     needs_root!("another user");
@@ -100,7 +101,7 @@ fn a_pipe_is_opened_again_as_dev_stdout_by_an_ordinary_user() {
         (out, err)
     };
     assert_eq!(piped(&["run", &id]), ("one\n".to_owned(), "two\n".to_owned()));
-    // exec, and the streams of create, which stay open as long as it runs
+    // exec, and the streams of create, which stay open as long as it runs.
     let (mut ours, theirs) = std::io::pipe().unwrap();
     world.write();
     let status = world.command(&["create", &id]).stdin(Stdio::null()).stdout(theirs).stderr(Stdio::null()).status();

@@ -1,5 +1,6 @@
-//! A proc or sysfs of the host's, whole, must not be in the container's mount namespace, in reach or not: with it a user
-//! namespace in the container may mount another, in which nothing is masked or read-only (mount_namespaces(7)).
+//! A complete proc or sysfs of the host must not be in the container's mount namespace, whether a path reaches it or
+//! not. With it, a user namespace in the container may mount another one, in which nothing is masked or read-only
+//! (mount_namespaces(7)).
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use crate::mountinfo::{HostMount, mount_at};
 use crate::needs_root;
 use crate::world::World;
 
-/// Tries to mount a new proc in a user namespace of its own; says `got it` when that works.
+/// Tries to mount a new proc in a new user namespace. Prints `got it` if that works.
 const TRY: &str = "busybox unshare -mrpf sh -c 'mount -t proc none /proc && echo got it; mount -t sysfs none /sys && echo got sysfs' 2>&1; cat /proc/self/mountinfo";
 
 fn world() -> World {
@@ -34,7 +35,7 @@ fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
         for args in [&["run", &world.id][..], &["run", "--no-pivot", &world.id]] {
             let out = world.call_apart(args).ok();
             assert!(!out.contains("got"), "{args:?} {propagation:?}: {out}");
-            // what the container sees of mounts is below its root; its own are there
+            // The container sees only mounts below its root. Its own are there.
             assert!(out.contains(" - proc proc"), "{args:?} {propagation:?}: {out}");
         }
         let host = fs::read_to_string(world.bundle().join("mounts")).unwrap();
@@ -51,7 +52,7 @@ fn what_is_unmounted_for_no_pivot_stays_mounted_on_the_host() {
     let _stacked = HostMount::of(&["-t", "proc", "proc"], &world.path("stacked"));
     let _on_top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &world.path("stacked"));
     let out = world.call_apart(&["run", "--no-pivot", &world.id]).ok();
-    // the root's own copy is in the container, and what it shows is what the caller put there
+    // The root's own copy is in the container: it shows what the caller has put there.
     assert!(out.contains(" - proc proc"), "{out}");
     let mounts = fs::read_to_string(world.bundle().join("mounts")).unwrap();
     let stacked = world.path("stacked").display().to_string();
@@ -62,12 +63,12 @@ fn what_is_unmounted_for_no_pivot_stays_mounted_on_the_host() {
 fn what_is_mounted_on_the_host_while_a_container_is_made_does_not_come_in() {
     needs_root!("mounts on the host");
     let mut world = world();
-    // a mount of its own: the one that the root is on is private in any case
+    // A mount of its own: the mount that contains the root is private anyway.
     let _shared = HostMount::of(&["-t", "tmpfs", "tmpfs"], &world.path("shared"));
     let late = world.path("shared/late");
     fs::create_dir(&late).unwrap();
     for point in ["prestart", "createRuntime"] {
-        // in the runtime's mount namespace, which is shared, when that of the container is there
+        // In the runtime's mount namespace, which is shared, after the container's was made.
         *world.at("/hooks") = json!({point: [{"path": "/bin/mount", "args": ["mount", "-t", "proc", "proc", late]}]});
         world.write();
         let out = world.call_apart(&["run", "--no-pivot", &world.id]).ok();

@@ -40,7 +40,7 @@ enum Kind {
 
 fn kind(arg: &Arg) -> Kind {
     match arg.get_action() {
-        // a value only in the same word: `--flag=false`
+        // Such a flag has a value only in the same word: `--flag=false`.
         _ if arg.is_require_equals_set() => Kind::Switch,
         ArgAction::Set | ArgAction::Append => Kind::Value,
         _ => Kind::Switch,
@@ -67,7 +67,7 @@ pub(super) fn read(definition: &Command, words: &[OsString], order: Order) -> Re
     Ok(found)
 }
 
-/// One flag, with its value where it needs one.
+/// Reads one flag, with its value if it needs one.
 fn flag<'a>(
     definition: &Command,
     word: &[u8],
@@ -97,7 +97,7 @@ fn flag<'a>(
             let on = value.map_or(Some(true), truth);
             let said = || value.unwrap_or_default().to_string_lossy().into_owned();
             let on = on.ok_or_else(|| format!("invalid boolean value {:?} for -{name}: parse error", said()))?;
-            // the last one counts
+            // The last one counts.
             found.flags.retain(|earlier| *earlier != flag);
             if on {
                 found.flags.push(flag);
@@ -117,7 +117,7 @@ fn flag<'a>(
     Ok(())
 }
 
-/// What Go's strconv.ParseBool takes for a truth value.
+/// Parses a boolean as Go's strconv.ParseBool does.
 pub fn truth(text: &OsStr) -> Option<bool> {
     match text.to_str()? {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -126,8 +126,8 @@ pub fn truth(text: &OsStr) -> Option<bool> {
     }
 }
 
-/// `--pid-file ""` is as good as none, as it is for runc; scripts write that. A list may have an empty member, and an
-/// empty --root is a mistake.
+/// Whether an empty value means that the flag is not set. Scripts write `--pid-file ""`, and runc ignores that flag, too.
+/// A list may have an empty member, and an empty --root is a mistake.
 fn nothing_is_unset(arg: &Arg) -> bool {
     let value = arg.get_value_parser().type_id();
     let text = value == TypeId::of::<PathBuf>() || value == TypeId::of::<String>();

@@ -167,7 +167,7 @@ fn made_up_id(bundle: &Path) -> String {
     let name = std::path::absolute(bundle).unwrap_or_default();
     let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-.".contains(*c)).collect();
-    // Names with a leading dot are not containers.
+    // A leading dot of the directory's name is left out.
     let plain = Some(plain.trim_start_matches('.')).filter(|plain| !plain.is_empty()).unwrap_or("bundle");
     format!("{plain}-{}", std::process::id())
 }

@@ -52,7 +52,7 @@ pub enum HookPoint {
 }
 
 /// Every message from init, one packet each.
-#[allow(clippy::large_enum_variant)] // init has no heap, and there is never more than one
+#[allow(clippy::large_enum_variant)] // init has no heap, and only one exists at a time
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Up {
     /// A request.

@@ -12,7 +12,7 @@ use super::{capabilities, entering};
 use crate::config::At;
 use crate::wire::Request;
 
-/// As many groups as a process can have: NGROUPS_MAX.
+/// The most groups of a process: NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
 
 /// The credentials of the process.

@@ -37,7 +37,7 @@ pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>
         list.filter_map(|(n, hook)| command(hook, &at.index(n), env, notes)).collect::<Vec<_>>()
     };
     let mut runtime = Vec::new();
-    #[allow(deprecated)] // the spec still asks for it
+    #[allow(deprecated)] // the specification still has it
     let lists = [
         // Deprecated. Programs expect that these hooks run in `start`, so the status is the one of that time.
         ("prestart", "created", hooks.prestart()),
@@ -123,7 +123,7 @@ fn command(hook: &Hook, at: &At, of_process: Option<&Strings>, notes: &mut Notes
         if seconds <= 0 {
             notes.fault(&at.key("timeout"), format!("{seconds} is not a positive number of seconds"));
         }
-        // more than a century is no end
+        // The largest value is more than a century. Longer timeouts are cut to it.
         u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
     });
     let given = hook.args().as_deref().unwrap_or_default();
