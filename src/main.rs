@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use cli::{Command, Stop, Typed};
 
-/// In a debug build, a child of ours that uses the heap ends.
+/// In a debug build, this allocator ends a forked child that uses the heap.
 #[cfg(debug_assertions)]
 #[global_allocator]
 static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;

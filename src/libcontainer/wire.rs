@@ -15,8 +15,8 @@ pub enum Request {
     IdMaps,
     /// Write timens_offsets.
     TimeOffsets,
-    /// Move init into the container's cgroup, if it is not there yet. Sometimes neither clone3(2) nor init itself can
-    /// do it, and systemd must.
+    /// Move init into the container's cgroup, if it is not there yet. Init sends this if systemd must move it, or if
+    /// neither clone3(2) nor init itself could.
     Cgroup,
     /// Set the resource limits that init cannot set: the runtime may raise a limit where init, in a user namespace, may
     /// not (prlimit(2)).

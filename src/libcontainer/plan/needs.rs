@@ -253,7 +253,7 @@ impl What {
 /// The right that the answer to a request needs, and the descriptor that it concerns.
 fn asked(ask: Request) -> (Right, Option<(Slot, Use)>) {
     match ask {
-        // The rights of the runtime: hooks may read files of the container as its root can.
+        // The runtime's own rights. Hooks are among these: they may inspect init, and need it to be root still.
         Request::IdMaps | Request::TimeOffsets | Request::Cgroup | Request::Limits | Request::Hooks(_) => {
             (Right::SameIds, None)
         }
