@@ -95,8 +95,9 @@ fn join_each(kinds: &Kinds, steps: &mut Steps) {
 
 /// A new user namespace beside a joined pid namespace, which belongs to another user namespace. A process with
 /// CAP_SYS_PTRACE in that other user namespace may trace init. So the bridge does everything, as without a user
-/// namespace (`into_pids`). ORDER: setns(2) for the pid namespace needs the host's rights, and unshare(2) of the user
-/// namespace gives them up. The bridge itself stays in its pid namespace: only its children are in the joined one.
+/// namespace (`into_pids`).
+/// ORDER: setns(2) for the pid namespace needs the host's rights, and unshare(2) of the user namespace gives them up. The
+/// bridge itself stays in its pid namespace: only its children are in the joined one.
 fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
     join_each(kinds, steps);
     if let Some((path, at)) = kinds.path_of(PID) {
@@ -174,7 +175,7 @@ pub(super) fn into_pids(kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) {
     }
 }
 
-/// ORDER: a new init is in the bridge's cgroup.
+/// ORDER: init is spawned in the cgroup of the bridge, so the bridge enters the container's cgroup first.
 pub(super) fn into_cgroup(kinds: &Kinds, steps: &mut Steps) {
     if let Some((_, at)) = kinds.pids_of_others().filter(|_| !kinds.new.has(CGROUP)) {
         steps.at(at, What::Request(Request::Cgroup));

@@ -116,8 +116,8 @@ impl Root {
         self.path.as_ref().filter(|_| !self.mounted).map(|(path, _)| path.clone())
     }
 
-    /// A tree copied on the host is still a peer of the host's mounts. Otherwise, a mount in it would appear on the
-    /// host. So before it is attached, it gets the same propagation as everything below `/`.
+    /// A tree copied on the host is still a peer of the host's mounts, so a mount in it would appear on the host. Before
+    /// it is attached, it gets the same propagation as everything below `/`.
     pub(super) fn inherited(&self) -> Vec<Change> {
         let kind = self.propagation.first & !libc::MS_REC;
         if kind == libc::MS_SHARED {
@@ -150,9 +150,9 @@ impl Root {
         steps.copy(&at, slot);
         if self.change == RootChange::Move {
             // The plan knows the mounts of the runtime's mount namespace. A later mount there may also be in the
-            // container's: the runtime checks this, and fails if the plan does not unmount it. ORDER: when no mount of
-            // the host can arrive any more, and before the container has mounts. The copy of the root exists already:
-            // it stays a slave of the host's mount.
+            // container's: the runtime checks this, and fails if the plan does not unmount it.
+            // ORDER: when no mount of the host can arrive any more, and before the container has mounts. The copy of
+            // the root exists already: it stays a slave of the host's mount.
             let no_pivot = At::new("--no-pivot");
             steps.at(&no_pivot, What::Propagate { path: slash(), flags: libc::MS_PRIVATE | libc::MS_REC });
             steps.at(&no_pivot, What::Request(Request::CheckViews));
