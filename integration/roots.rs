@@ -72,8 +72,8 @@ fn on_a_disk() {
     works_and_is_written(&mut world, "ext4");
 }
 
-/// Two layers below a writable one, in a tmpfs, which can be a layer of an overlay. Returns the tmpfs and the options of
-/// the mount.
+/// Two layers below a writable one, in a tmpfs, which can be a layer of an overlay. Returns the tmpfs and the options
+/// of the mount.
 fn layers(world: &World, lower: &Path) -> (HostMount, String) {
     let base = world.path("layers");
     let own = HostMount::of(&["-t", "tmpfs", "tmpfs"], &base);

@@ -1,5 +1,5 @@
-/* The program of the containers that hack/faults makes: prints what it was given, one fact a line, each line alike in every
- * container of the same config; then `END`. With the argument `stay` it stays. */
+/* The program of the containers that hack/faults makes: prints its environment, one fact a line, and then `END`. Each
+ * line is the same in every container of the same config. With the argument `stay`, the program does not end. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -29,7 +29,7 @@ static void say(const char *format, ...) {
   if (n > 0) used += (size_t)n < sizeof out - used ? (size_t)n : sizeof out - used - 1;
 }
 
-/* The text of a file; NULL, and a line, where it cannot be read. */
+/* The text of a file. If it cannot be read, prints a line and returns NULL. */
 static char *text(const char *path) {
   static char buffer[1 << 16];
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -57,7 +57,7 @@ static void status(void) {
       if (!strncmp(line, keys[i], strlen(keys[i]))) say("status %s\n", line);
 }
 
-/* Without the ids of mounts, devices and peer groups, which are others each time. */
+/* Without the ids of mounts, devices and peer groups: these differ each time. */
 static void mounts(void) {
   char *all = text("/proc/self/mountinfo");
   for (char *line = all ? strtok(all, "\n") : NULL; line; line = strtok(NULL, "\n")) {
@@ -89,7 +89,7 @@ static void keys(void) {
 
 static int ours(const struct dirent *entry) { return entry->d_name[0] != '.' || (entry->d_name[1] && entry->d_name[1] != '.'); }
 
-/* Type, mode, owner, device number and target of what is in a directory. */
+/* Type, mode, owner, device number and target of each file in a directory. */
 static void directory(const char *path) {
   struct dirent **names;
   int n = scandir(path, &names, ours, alphasort);
@@ -141,11 +141,11 @@ static void calls(void) {
   prctl(PR_GET_PDEATHSIG, &death);
   say("death signal %d dumpable %d securebits %d", death, prctl(PR_GET_DUMPABLE), prctl(PR_GET_SECUREBITS));
   say(" keepcaps %d leads a session %d\n", prctl(PR_GET_KEEPCAPS), getsid(0) == getpid());
-  /* a memory policy of the runtime's own, or one that the config asks for */
+  /* the runtime's own memory policy, or that of the config */
   int policy = -1;
   if (syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 0)) policy = -errno;
   say("memory policy %d\n", policy);
-  /* what the filter of the rich bundles forbids */
+  /* the filter of the rich bundles denies this call */
   int made = mkdir("/dev/shm/made", 0700);
   say("mkdir %s\n", made ? strerror(errno) : "done");
   if (!made) rmdir("/dev/shm/made");

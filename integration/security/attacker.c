@@ -1,7 +1,7 @@
-/* The attackers of integration/security: attacker WORD [ARGUMENT...]. Each word is one attack, run inside a container as its
- * program, or beside the runtime on files that it shares with a container. What it got it prints. It exits with 0 when it got
- * through, 1 when it did not, 2 when it was not told what to do. Build: cc -static -O1 -Wall -Werror -pthread -o attacker
- * attacker.c */
+/* The attackers of integration/security: attacker WORD [ARGUMENT...]. Each word is one attack. It runs in a container as its
+ * program, or beside the runtime on files that the runtime shares with a container. It prints what it has reached. The exit
+ * status is 0 for a successful attack, 1 for a failed one, 2 for wrong arguments. Build: cc -static -O1 -Wall -Werror
+ * -pthread -o attacker attacker.c */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
@@ -34,8 +34,8 @@ struct attack {
 #define RENAME_EXCHANGE 2
 #endif
 
-/* cgroup-write DIRECTORY OWN...: which directories below DIRECTORY can be changed: a process moved, a directory made. OWN are
- * parts of the paths of what the container may change. */
+/* cgroup-write DIRECTORY OWN...: tries to change the directories below DIRECTORY: to move a process there, and to make a
+ * directory. OWN are parts of the paths that the container may change. */
 static char **own_parts;
 static int written;
 
@@ -93,8 +93,8 @@ static int exchange(int argc, char **argv)
 	return count > 0 ? 0 : 1;
 }
 
-/* naive ROUNDS DIRECTORY OUTSIDE: a runtime that is wrong. It looks whether DIRECTORY is a directory, and then uses it by
- * path. Got through: OUTSIDE/made is there. */
+/* naive ROUNDS DIRECTORY OUTSIDE: a runtime with a bug. It checks that DIRECTORY is a directory, and then uses it by its
+ * path. The attack has succeeded if OUTSIDE/made exists. */
 static int naive(int argc, char **argv)
 {
 	if (argc != 4)
@@ -117,7 +117,7 @@ static int naive(int argc, char **argv)
 	return 1;
 }
 
-/* weak-exec PID PROGRAM...: a runtime that is wrong. It enters the container of PID with its own binary, and takes its time. */
+/* weak-exec PID PROGRAM...: a runtime with a bug. It enters the container of PID with its own binary, and waits there. */
 static int weak_exec(int argc, char **argv)
 {
 	static const char *const kinds[] = { "pid", "mnt" };
@@ -146,8 +146,8 @@ static int weak_exec(int argc, char **argv)
 }
 
 /* write-exe UNTIL NAME: keeps a descriptor of the program of every process that it sees, and opens it for writing as soon as
- * nobody runs it any more. It goes on until the file UNTIL is there. It writes to a file called NAME; of others it only says
- * that it could. */
+ * no process runs it any more. It continues until the file UNTIL exists. It writes to a file with the name NAME. For other
+ * files it only prints that it could write. */
 static int held[256];
 static char names[256][64];
 static int helds;
@@ -215,7 +215,7 @@ static int write_exe(int argc, char **argv)
 	return through ? 0 : 1;
 }
 
-/* Opens for writing what a descriptor refers to. */
+/* Opens the file of a descriptor for writing. */
 static int reopen(int fd)
 {
 	char path[64];
@@ -242,8 +242,8 @@ static int unseal(int argc, char **argv)
 	return unsealed == 0 || opened >= 0 ? 0 : 1;
 }
 
-/* The same with every process that comes, while it comes, for SECONDS. The one who unseals waits in a user namespace and
- * shares our descriptors; the one who opens keeps the capability to look into others. */
+/* The same with every new process, from its start on, for SECONDS. A child process unseals: it waits in a user namespace, and
+ * shares our descriptors. We open the files, and keep the capability to read files of other processes. */
 static int unseal_next(int argc, char **argv)
 {
 	if (argc < 2)
@@ -295,7 +295,7 @@ static int unseal_next(int argc, char **argv)
 	return got ? 0 : 1;
 }
 
-/* True when `mark`, a path of the host without its leading slash, is found from the directory or above it. */
+/* True when `mark`, a path of the host without its leading slash, can be reached from the directory or from one above it. */
 static int reaches(int directory, const char *mark)
 {
 	char path[4352];
@@ -310,7 +310,7 @@ static int reaches(int directory, const char *mark)
 	return 0;
 }
 
-/* True when the file of process `pid` can be read and holds `secret`. */
+/* True when the file of process `pid` can be read and contains `secret`. */
 static int holds(int pid, const char *name, const char *secret)
 {
 	static char text[1 << 20];
@@ -324,7 +324,7 @@ static int holds(int pid, const char *name, const char *secret)
 	return length > 0 && memmem(text, length, secret, strlen(secret));
 }
 
-/* True when what is mapped writable in process `pid` holds `secret`. */
+/* True when a writable mapping of process `pid` contains `secret`. */
 static int remembers(int pid, const char *secret)
 {
 	static char text[1 << 20];
@@ -339,7 +339,7 @@ static int remembers(int pid, const char *secret)
 		if (sscanf(line, "%lx-%lx %4s", &begin, &end, access) != 3 || access[1] != 'w')
 			continue;
 		size_t size = end - begin < sizeof text ? end - begin : sizeof text;
-		/* of a stack the end is what is used */
+		/* the used part of a stack is its end */
 		ssize_t length = pread(mem, text, size, end - size);
 		found = length > 0 && memmem(text, length, secret, strlen(secret));
 	}
@@ -350,7 +350,7 @@ static int remembers(int pid, const char *secret)
 	return found;
 }
 
-/* What each process showed is written once. */
+/* Writes each finding about a process once. */
 static void got(FILE *out, int pid, const char *what, const char *more)
 {
 	static char last[64][512];
@@ -394,7 +394,7 @@ static int look_at_descriptors(FILE *out, int pid, const char *mark)
 	return through;
 }
 
-/* A file for what is found. Whoever waits for its first line knows that we look. */
+/* A file for the findings. Its first line tells the test that the attacker is ready. */
 static FILE *looking(const char *path)
 {
 	FILE *out = fopen(path, "we");
@@ -405,13 +405,13 @@ static FILE *looking(const char *path)
 	return out;
 }
 
-/* True until there is the file `stop`, which is looked at now and then. */
+/* True until the file `stop` exists. It is checked from time to time. */
 static int go_on(unsigned long turn, const char *stop)
 {
 	return turn % 4096 || access(stop, F_OK);
 }
 
-/* The last line: whether there was a way through. It is the exit status as well. */
+/* The last line: whether the attack has succeeded. It is also the exit status. */
 static int found(FILE *out, int through)
 {
 	fputs(through ? "through\n" : "nothing\n", out);
@@ -419,17 +419,17 @@ static int found(FILE *out, int through)
 	return !through;
 }
 
-/* CVE-2016-9962: joiner FOUND STOP MARK SECRET: looks at every process that comes into this pid namespace, from its first
- * moment on. Its root directory, working directory or a descriptor may lead to the host's file MARK, its command line may be
- * the runtime's, its environment or memory may hold SECRET, which is in the runtime's environment and is given backwards.
- * What it finds it writes to FOUND, until there is a file STOP. */
+/* CVE-2016-9962: joiner FOUND STOP MARK SECRET: reads every new process in this pid namespace, from its first moment on.
+ * The process's root directory, working directory or a descriptor may lead to the host's file MARK. Its command line may be
+ * the runtime's. Its environment or memory may contain SECRET, which is in the runtime's environment. The argument is
+ * SECRET backwards. The findings go to FOUND, until the file STOP exists. */
 static int joiner(int argc, char **argv)
 {
 	if (argc != 5)
 		return 2;
 	FILE *out = looking(argv[1]);
 	const char *mark = argv[3] + (argv[3][0] == '/');
-	/* backwards, or config.json would hold it, and the memory of every newcomer */
+	/* backwards: otherwise config.json and the memory of every new process would contain it */
 	char secret[64] = "";
 	for (size_t n = 0, length = strlen(argv[4]); n < length && n < 63; n++)
 		secret[n] = argv[4][length - 1 - n];
@@ -446,7 +446,7 @@ static int joiner(int argc, char **argv)
 				continue;
 			seen = 1;
 			int looks = 0;
-			/* as long as it is there */
+			/* while the process exists */
 			for (struct stat st; !fstatat(here, "stat", &st, 0) && looks < 3000; looks++) {
 				const char *links[] = {"root", "cwd"};
 				for (int n = 0; n < 2; n++) {
@@ -464,7 +464,7 @@ static int joiner(int argc, char **argv)
 					through = 1;
 					got(out, pid, "environ", "holds the secret");
 				}
-				/* an option of every call of the runtime in the tests */
+				/* every call of the runtime in the tests has this option */
 				if (holds(pid, "cmdline", "--root")) {
 					through = 1;
 					got(out, pid, "cmdline", "is the runtime's");
@@ -483,7 +483,7 @@ static int joiner(int argc, char **argv)
 	return found(out, through);
 }
 
-/* The capability sets and the user of a process, out of /proc/PID/status: permitted, effective, bounding. */
+/* The capability sets (permitted, effective, bounding) and the user of a process, from /proc/PID/status. */
 static int rights(int pid, unsigned long long sets[3], unsigned *uid)
 {
 	static const char *const names[] = { "CapPrm:", "CapEff:", "CapBnd:" };
@@ -502,8 +502,8 @@ static int rights(int pid, unsigned long long sets[3], unsigned *uid)
 	return found == 4;
 }
 
-/* True for a process in a user namespace that nobody is mapped in, with an empty root directory, and another user than root: what it
- * may do there is nothing to anybody. */
+/* True for a process in a user namespace without maps, with an empty root directory, and a user other than root: its rights
+ * there are of no use. */
 static int has_nothing(int pid, unsigned uid)
 {
 	char path[64], line[64];
@@ -523,9 +523,9 @@ static int has_nothing(int pid, unsigned uid)
 	return uid && !mapped && entries == 2;
 }
 
-/* seize FOUND STOP PROGRAM: traces every process that comes into this pid namespace, from its first moment on, and looks at
- * what it may do: each capability that we cannot have is a gain, and so is root where we are not root. It writes a line for
- * each that it has caught before that was PROGRAM, until there is a file STOP. */
+/* seize FOUND STOP PROGRAM: traces every new process in this pid namespace, from its first moment on, and reads its rights.
+ * The attack has succeeded if the process has a capability that we cannot have, or is root and we are not. It writes a line
+ * for each process that it has caught before the exec of PROGRAM, until the file STOP exists. */
 static int seize(int argc, char **argv)
 {
 	unsigned long long own[3], its[3];
@@ -568,7 +568,7 @@ static int seize(int argc, char **argv)
 	return found(out, through);
 }
 
-/* keyring-made-first NAME: makes a session keyring that everybody may search, prints its serial, and holds it. */
+/* keyring-made-first NAME: makes a session keyring that all users may search, prints its serial number, and keeps it. */
 static int keyring_made_first(int argc, char **argv)
 {
 	if (argc < 2)
@@ -584,7 +584,7 @@ static int keyring_made_first(int argc, char **argv)
 		pause();
 }
 
-/* keyring-of-mine: prints the serial of the session keyring that we are in. */
+/* keyring-of-mine: prints the serial number of our session keyring. */
 static int keyring_of_mine(int argc, char **argv)
 {
 	(void)argc, (void)argv;

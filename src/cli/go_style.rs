@@ -126,8 +126,8 @@ pub fn truth(text: &OsStr) -> Option<bool> {
     }
 }
 
-/// Whether an empty value means that the flag is not set. Scripts write `--pid-file ""`, and runc ignores that flag, too.
-/// A list may have an empty member, and an empty --root is a mistake.
+/// Whether an empty value means that the flag is not set. Scripts write `--pid-file ""`, and runc ignores that flag,
+/// too. A list may have an empty member, and an empty --root is a mistake.
 fn nothing_is_unset(arg: &Arg) -> bool {
     let value = arg.get_value_parser().type_id();
     let text = value == TypeId::of::<PathBuf>() || value == TypeId::of::<String>();

@@ -96,8 +96,8 @@ fn join_each(kinds: &Kinds, steps: &mut Steps) {
 /// A new user namespace beside a joined pid namespace, which belongs to another user namespace. A process with
 /// CAP_SYS_PTRACE in that other user namespace may trace init. So the bridge does everything, as without a user
 /// namespace (`into_pids`).
-/// ORDER: setns(2) for the pid namespace needs the host's rights, and unshare(2) of the user namespace gives them up. The
-/// bridge itself stays in its pid namespace: only its children are in the joined one.
+/// ORDER: setns(2) for the pid namespace needs the host's rights, and unshare(2) of the user namespace gives them up.
+/// The bridge itself stays in its pid namespace: only its children are in the joined one.
 fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
     join_each(kinds, steps);
     if let Some((path, at)) = kinds.path_of(PID) {

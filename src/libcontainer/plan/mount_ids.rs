@@ -1,5 +1,5 @@
-//! Mounts whose ids are mapped: `idmap`, `ridmap`, `mounts[].uidMappings` and `gidMappings`. The maps are those of a user
-//! namespace (mount_setattr(2), MOUNT_ATTR_IDMAP). SPEC: config.md#posix-platform-mounts.
+//! Mounts whose ids are mapped: `idmap`, `ridmap`, `mounts[].uidMappings` and `gidMappings`. The maps are those of a
+//! user namespace (mount_setattr(2), MOUNT_ATTR_IDMAP). SPEC: config.md#posix-platform-mounts.
 
 use super::finished::IdMaps;
 use super::given::Given;

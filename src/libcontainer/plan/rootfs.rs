@@ -116,8 +116,8 @@ impl Root {
         self.path.as_ref().filter(|_| !self.mounted).map(|(path, _)| path.clone())
     }
 
-    /// A tree copied on the host is still a peer of the host's mounts, so a mount in it would appear on the host. Before
-    /// it is attached, it gets the same propagation as everything below `/`.
+    /// A tree copied on the host is still a peer of the host's mounts, so a mount in it would appear on the host.
+    /// Before it is attached, it gets the same propagation as everything below `/`.
     pub(super) fn inherited(&self) -> Vec<Change> {
         let kind = self.propagation.first & !libc::MS_REC;
         if kind == libc::MS_SHARED {
