@@ -101,3 +101,26 @@ fn on_v1_with_a_cgroup_namespace_the_own_cgroup_is_the_root() {
     // It was writable.
     assert!(!out.contains("Read-only"), "{out}");
 }
+
+#[test]
+fn a_hierarchy_that_is_covered_on_the_host_is_not_mounted() {
+    crate::only!(Who::Us; "runc makes directories in what covers it");
+    needs_cgroup!();
+    needs_root!("only root can mount there");
+    let world = World::running(&["true"]);
+    world.write();
+    let with_a_tmpfs_on = |place: &str| {
+        let runtime = world.command(&["run", &world.id]);
+        let mut covered = std::process::Command::new("unshare");
+        let script = r#"mount -t tmpfs none $0 && exec "$@""#;
+        covered.args(["-m", "--propagation", "private", "sh", "-c", script, place]).arg(runtime.get_program());
+        crate::world::finish(covered.args(runtime.get_args()).current_dir(world.bundle()))
+    };
+    let said = with_a_tmpfs_on("/sys/fs/cgroup").fails();
+    assert!(said.contains("linux.cgroupsPath: no cgroup hierarchy is mounted at /sys/fs/cgroup"), "{said}");
+    // version 2 beside version 1: the container is in the others
+    if Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
+        with_a_tmpfs_on("/sys/fs/cgroup/unified").ok();
+    }
+    world.assert_clean();
+}

@@ -59,12 +59,14 @@ impl Cgroups {
     pub fn parse(mountinfo: &str, cgroup: &str) -> Cgroups {
         let ours: Vec<Ours<'_>> = cgroup.lines().filter_map(Ours::of).collect();
         let mut found = Cgroups::default();
+        let mounted: Vec<Mounted<'_>> = mountinfo.lines().filter_map(Mounted::on_the_way).collect();
         for line in mountinfo.lines().filter(|line| line.contains(" - cgroup")) {
             let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount) = left.split(' ').nth(4) else { continue };
+            let Some(there) = Mounted::on_the_way(left) else { continue };
+            let mount = there.point;
             let mut right = right.split(' ');
             let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
-            if !Path::new(mount).starts_with(TOP) || found.is_mounted(mount) {
+            if !Path::new(mount).starts_with(TOP) || found.is_mounted(mount) || there.is_covered(&mounted) {
                 continue;
             }
             match kind {
@@ -103,6 +105,45 @@ impl Hierarchy {
     /// True when it has the controller.
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|there| there == controller)
+    }
+}
+
+/// A line of mountinfo, as far as it says what covers what.
+struct Mounted<'a> {
+    id: &'a str,
+    parent: &'a str,
+    point: &'a str,
+}
+
+impl Mounted<'_> {
+    /// The mount of a line, where it is on the way to the cgroups or among them.
+    fn on_the_way(line: &str) -> Option<Mounted<'_>> {
+        let mut fields = line.split(' ');
+        let (id, parent, point) = (fields.next()?, fields.next()?, fields.nth(2)?);
+        let is_ours = point == "/" || Path::new(TOP).starts_with(point) || Path::new(point).starts_with(TOP);
+        is_ours.then_some(Mounted { id, parent, point })
+    }
+
+    /// True when another file system is what is found at the path: it is mounted on this one, or on a directory above.
+    fn is_covered(&self, all: &[Mounted<'_>]) -> bool {
+        let (mut at, mut path) = (self, self.point);
+        let mut below = self.id;
+        // as many steps as there are mounts: a text that is wrong may go in a circle
+        for _ in all {
+            // what is mounted on the root itself covers nothing for a process that has it as its root
+            let hides = |other: &Mounted<'_>| {
+                other.parent == at.id
+                    && other.id != below
+                    && other.point != "/"
+                    && Path::new(path).starts_with(other.point)
+            };
+            if all.iter().any(hides) {
+                return true;
+            }
+            let Some(above) = all.iter().find(|other| other.id == at.parent) else { break };
+            (below, path, at) = (at.id, at.point, above);
+        }
+        false
     }
 }
 
@@ -173,6 +214,38 @@ mod tests {
         assert_eq!(found.v1[1].own, Path::new("/m"));
         let v2 = found.v2.unwrap();
         assert_eq!((v2.mount.as_path(), v2.own.as_path()), (Path::new("/sys/fs/cgroup/unified"), Path::new("/u")));
+    }
+
+    #[test]
+    fn a_hierarchy_that_is_covered_is_not_mounted() {
+        let keys = |more: &str| {
+            let found = Cgroups::parse(&format!("{V1}{more}"), V1_OWN);
+            let mut keys: Vec<_> = found.v1.iter().map(Hierarchy::key).collect();
+            keys.extend(found.v2.map(|_| "v2".to_owned()));
+            keys.join(" ")
+        };
+        let all = "cpu memory systemd v2";
+        for (more, expected) in [
+            // on one of them, on the directory of all, and above
+            ("40 34 0:50 / /sys/fs/cgroup/unified rw - tmpfs t rw", "cpu memory systemd"),
+            ("40 32 0:50 / /sys/fs/cgroup/memory rw - tmpfs t rw", "cpu systemd v2"),
+            ("40 30 0:50 / /sys/fs/cgroup rw - tmpfs t rw", ""),
+            ("25 1 0:3 / / rw - ext4 r rw\n40 25 0:50 / /sys rw - tmpfs t rw", ""),
+            // below them, beside them, and on the root itself
+            ("40 32 0:50 / /sys/fs/cgroup/memory/x rw - tmpfs t rw", all),
+            ("40 25 0:50 / /sys/fs/bpf rw - tmpfs t rw", all),
+            ("25 1 0:3 / / rw - ext4 r rw\n40 25 0:50 / / rw - tmpfs t rw", all),
+            // one that was there before, and is covered itself
+            ("25 1 0:3 / / rw - ext4 r rw\n40 25 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory", all),
+            // a circle, which no mountinfo has
+            ("25 30 0:3 / /sys rw - ext4 r rw", ""),
+        ] {
+            assert_eq!(keys(more), expected, "{more}");
+        }
+        // again on top of what covered them
+        let again =
+            "40 30 0:50 / /sys/fs/cgroup rw - tmpfs t rw\n41 40 0:29 / /sys/fs/cgroup/memory rw - cgroup c rw,memory";
+        assert_eq!(keys(again), "memory");
     }
 
     #[test]
