@@ -342,3 +342,82 @@ fn no_room_has_a_circle() {
     }
     assert!(wrong.is_empty(), "files that use each other in a circle:\n{}", wrong.join("\n"));
 }
+
+/// Which room uses which others, from the imports of its files. What `error` holds are values of other rooms: it has no arrows.
+fn rooms() -> BTreeMap<String, BTreeSet<String>> {
+    let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        let Some(name) = room(path).filter(|name| !["lib", "fuzzed", "error"].contains(&name.as_str())) else { continue };
+        let used = imports(text).into_iter().map(|import| import.split("::").next().unwrap().to_owned());
+        let used = used.filter(|used| *used != name && MAY.iter().any(|(known, _)| known == used));
+        rooms.entry(name.clone()).or_default().extend(used);
+    }
+    rooms
+}
+
+/// Whether `to` can be reached from `from` without the arrow between them.
+fn has_detour(rooms: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> bool {
+    let mut left: Vec<&String> = rooms[from].iter().filter(|next| *next != to).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(room) = left.pop() {
+        if room == to {
+            return true;
+        }
+        if seen.insert(room) {
+            left.extend(rooms.get(room).into_iter().flatten());
+        }
+    }
+    false
+}
+
+/// The rooms as a mermaid flow chart, and as a table with every arrow.
+fn picture() -> String {
+    let rooms = rooms();
+    let mut text = "```mermaid\nflowchart TD\n".to_owned();
+    for (from, uses) in &rooms {
+        for to in uses.iter().filter(|to| !has_detour(&rooms, from, to)) {
+            text.push_str(&format!("  {from} --> {to}\n"));
+        }
+    }
+    text.push_str("```\n\n| room | uses |\n|---|---|\n");
+    for (from, uses) in &rooms {
+        let uses: Vec<&str> = uses.iter().map(String::as_str).collect();
+        text.push_str(&format!("| {from} | {} |\n", uses.join(", ")));
+    }
+    text
+}
+
+/// docs/architecture.md shows the rooms as they are. `UPDATE=1 cargo test --test layers` draws them again.
+#[test]
+fn the_picture_of_the_rooms_is_current() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let (begin, end) = ("<!-- drawn by tests/layers.rs -->\n", "<!-- end of the drawing -->\n");
+    let page = fs::read_to_string(&file).unwrap();
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (drawn, after) = rest.split_once(end).unwrap();
+    if std::env::var_os("UPDATE").is_some() {
+        return fs::write(&file, format!("{before}{begin}{}{end}{after}", picture())).unwrap();
+    }
+    assert!(drawn == picture(), "not current: run UPDATE=1 cargo test --test layers");
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let all = sources();
+    let mut unused = Vec::new();
+    for (manifest, library) in [("Cargo.toml", false), ("src/libcontainer/Cargo.toml", true)] {
+        let text = fs::read_to_string(top.join(manifest)).unwrap();
+        let section = text.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+        let lines = section.lines().filter(|line| !line.starts_with('#') && line.contains('='));
+        for line in lines {
+            let name = line.split(['.', ' ', '=']).next().unwrap().replace('-', "_");
+            let path = format!("{name}::");
+            let used = |(file, text): &(PathBuf, String)| file.starts_with("libcontainer") == library && text.contains(&path);
+            if !all.iter().any(used) {
+                unused.push(format!("{manifest}: {name}"));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "dependencies that no source uses: {}", unused.join(", "));
+}

@@ -132,7 +132,7 @@ pub struct Exec {
     /// allocate a pseudo-TTY
     #[arg(long, short)]
     pub tty: bool,
-    /// UID (format: <uid>[:<gid>])
+    /// UID (format: `<uid>[:<gid>]`)
     #[arg(long, short)]
     pub user: Option<String>,
     /// additional gids

@@ -1,4 +1,4 @@
-//! GVariant's text format (https://docs.gtk.org/glib/gvariant-text-format.html), for the types that D-Bus has. It
+//! GVariant's text format (<https://docs.gtk.org/glib/gvariant-text-format.html>), for the types that D-Bus has. It
 //! accepts what runc's parser accepts, and tuples.
 
 use super::unit::Value;
