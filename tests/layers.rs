@@ -347,7 +347,9 @@ fn no_room_has_a_circle() {
 fn rooms() -> BTreeMap<String, BTreeSet<String>> {
     let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
-        let Some(name) = room(path).filter(|name| !["lib", "fuzzed", "error"].contains(&name.as_str())) else { continue };
+        let Some(name) = room(path).filter(|name| !["lib", "fuzzed", "error"].contains(&name.as_str())) else {
+            continue;
+        };
         let used = imports(text).into_iter().map(|import| import.split("::").next().unwrap().to_owned());
         let used = used.filter(|used| *used != name && MAY.iter().any(|(known, _)| known == used));
         rooms.entry(name.clone()).or_default().extend(used);
@@ -413,7 +415,8 @@ fn every_dependency_is_used() {
         for line in lines {
             let name = line.split(['.', ' ', '=']).next().unwrap().replace('-', "_");
             let path = format!("{name}::");
-            let used = |(file, text): &(PathBuf, String)| file.starts_with("libcontainer") == library && text.contains(&path);
+            let used =
+                |(file, text): &(PathBuf, String)| file.starts_with("libcontainer") == library && text.contains(&path);
             if !all.iter().any(used) {
                 unused.push(format!("{manifest}: {name}"));
             }
