@@ -1,5 +1,5 @@
-//! `linux.intelRdt`: the container's group in the resctrl file system. SPEC: config-linux.md#intelrdt. KERNEL(4.10,
-//! 4.14): resctrl, and monitoring groups in it.
+//! `linux.intelRdt`: the container's group in the resctrl file system. SPEC: config-linux.md#intelrdt.
+//! KERNEL(4.10, 4.14): resctrl, and monitoring groups in it.
 
 use std::path::PathBuf;
 

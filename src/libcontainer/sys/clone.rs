@@ -108,7 +108,7 @@ pub fn clone(
     if pid == 0 {
         run_child(child)
     }
-    // KERNEL(5.2): CLONE_PIDFD; an older kernel ignores the flag in clone(2)
+    // Linux before 5.2 ignores CLONE_PIDFD in clone(2)
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
     let pidfd = unsafe { owned(pidfd.into()) }.map_err(|_| Errno::NOSYS)?;
     Ok((i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?, pidfd))
