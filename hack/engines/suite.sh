@@ -109,7 +109,8 @@ surroundings() {
     # podman's storage binds this one over itself, and lets go of it when it is idle
     awk -v own="$W/graph/overlay" '$5 != own { print "mount " $5 }' /proc/self/mountinfo
     find /sys/fs/cgroup -type d -path "*$PARENT*" -printf 'cgroup %p\n'
-    find /run -type d -printf 'directory %p\n' 2>/dev/null
+    # podman 5 leaves a directory of a container whose create failed, with every runtime
+    find /run -type d ! -path '/run/libpod/persist/*' -printf 'directory %p\n' 2>/dev/null
   } | LC_ALL=C sort
 }
 open_files() {
