@@ -6,6 +6,7 @@
 mod agent;
 mod cgroup_mounts;
 mod cgroups;
+mod checkpoint;
 mod churn;
 mod cli;
 mod conformance;

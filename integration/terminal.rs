@@ -15,7 +15,7 @@ use crate::only;
 use crate::world::{Who, World, finish, wait_until, who};
 
 /// One message from a connection: its text and its descriptors, and then the end of the stream.
-fn message(mut stream: UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
+pub fn message(mut stream: UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     let (mut text, mut space) = ([0u8; 4096], [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))]);
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut into = [std::io::IoSliceMut::new(&mut text)];
@@ -33,7 +33,7 @@ fn message(mut stream: UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
 }
 
 /// Reads a terminal's master until `until` has come, or until the end.
-fn read_until(master: &OwnedFd, until: &str) -> String {
+pub fn read_until(master: &OwnedFd, until: &str) -> String {
     let mut file = fs::File::from(master.try_clone().unwrap());
     let (mut text, mut buffer) = (String::new(), [0u8; 1024]);
     while !text.contains(until) {

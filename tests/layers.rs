@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each top module of the library: what it may import.
-const MAY: [(&str, &[&str]); 15] = [
+const MAY: [(&str, &[&str]); 16] = [
     // The faults of a config, the state of a container, and the signal that ended a wait are values for callers.
     ("error", &["error", "config::Faults", "container::Status", "wait::Stopped"]),
     ("sys", &["sys"]),
@@ -34,11 +34,27 @@ const MAY: [(&str, &[&str]); 15] = [
     // plan::failure has the kernel's words, so that they are the same everywhere.
     ("cgroup", &["cgroup", "error", "host", "plan::resources", "plan::failure", "wait", "sys"]),
     ("resctrl", &["resctrl", "error", "plan::resctrl", "cgroup::put", "cgroup::word", "wait"]),
+    // Messages to criu(8), and its answers.
+    ("criu", &["criu", "error", "wait", "sys"]),
     // The cgroup knows whether the container is paused.
     ("container", &["container", "error", "cgroup", "wait", "sys"]),
     (
         "launch",
-        &["launch", "error", "init", "plan", "config", "host", "container", "cgroup", "resctrl", "wait", "wire", "sys"],
+        &[
+            "launch",
+            "error",
+            "init",
+            "plan",
+            "config",
+            "host",
+            "container",
+            "cgroup",
+            "resctrl",
+            "criu",
+            "wait",
+            "wire",
+            "sys",
+        ],
     ),
     // The API for embedders uses all others.
     ("api", &["api", "launch", "error", "plan", "config", "host", "container", "cgroup", "wait", "sys"]),

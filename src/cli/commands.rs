@@ -12,6 +12,7 @@ const MOST_FDS: i64 = 1 << 20;
 #[allow(missing_docs)]
 pub enum Command {
     Check(Check),
+    Checkpoint(Box<Checkpoint>),
     Create(Create),
     Delete(Delete),
     Events(Events),
@@ -22,6 +23,7 @@ pub enum Command {
     List(List),
     Pause(Only),
     Ps(Ps),
+    Restore(Box<Restore>),
     Resume(Only),
     Run(Run),
     Spec(SpecArgs),
@@ -331,6 +333,112 @@ pub struct Update {
     /// Intel RDT/MBA memory bandwidth schema
     #[arg(long)]
     pub mem_bw_schema: Option<String>,
+    /// id of the container
+    pub id: String,
+}
+
+/// Where the images of a checkpoint are, and how CRIU is to work.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Imaging {
+    /// path for the image files, defaults to ./checkpoint
+    #[arg(long)]
+    pub image_path: Option<PathBuf>,
+    /// path for criu's log and work files, defaults to the image path
+    #[arg(long)]
+    pub work_path: Option<PathBuf>,
+    /// allow open tcp connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// allow external unix sockets
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// allow shell jobs
+    #[arg(long)]
+    pub shell_job: bool,
+    /// handle file locks, for safety
+    #[arg(long)]
+    pub file_locks: bool,
+    /// cgroups mode: soft, full, strict or ignore
+    #[arg(long, default_value = "")]
+    pub manage_cgroups_mode: String,
+    /// create a namespace, but do not restore its properties (network, which is always so)
+    #[arg(long)]
+    pub empty_ns: Vec<String>,
+    /// enable auto deduplication of memory images
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// use userfaultfd to lazily restore memory pages
+    #[arg(long)]
+    pub lazy_pages: bool,
+    /// how criu holds back packets of open connections: iptables, nftables or skip
+    #[arg(long)]
+    pub network_lock: Option<String>,
+}
+
+/// checkpoint a running container
+#[derive(Clone, Debug, Parser)]
+pub struct Checkpoint {
+    /// its images
+    #[command(flatten)]
+    pub imaging: Imaging,
+    /// path of the image files of an earlier pre-dump, relative to the image path
+    #[arg(long)]
+    pub parent_path: Option<PathBuf>,
+    /// leave the process running after checkpointing
+    #[arg(long)]
+    pub leave_running: bool,
+    /// skip in-flight tcp connections
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+    /// give deleted files that are still open a name
+    #[arg(long)]
+    pub link_remap: bool,
+    /// the file descriptor that gets a byte of 0 when lazy-pages is ready
+    #[arg(long, allow_hyphen_values = true)]
+    pub status_fd: Option<i32>,
+    /// ADDRESS:PORT of the page server
+    #[arg(long)]
+    pub page_server: Option<String>,
+    /// dump the memory only, and leave the container running
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// id of the container
+    pub id: String,
+}
+
+/// restore a container from a previous checkpoint
+#[derive(Clone, Debug, Parser)]
+pub struct Restore {
+    /// its images
+    #[command(flatten)]
+    pub imaging: Imaging,
+    /// path to the root of the bundle directory, defaults to the current directory
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// path to an AF_UNIX socket which will receive the master end of the console's pseudoterminal
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// detach from the container's process
+    #[arg(long, short)]
+    pub detach: bool,
+    /// the file to write the process id to
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// disable the use of the subreaper used to reap reparented processes
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// accepted for old clients: criu changes the root
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// close open tcp connections
+    #[arg(long)]
+    pub tcp_close: bool,
+    /// the security profile to apply, TYPE:NAME, where TYPE is apparmor or selinux
+    #[arg(long)]
+    pub lsm_profile: Option<String>,
+    /// the SELinux label of the mounts
+    #[arg(long)]
+    pub lsm_mount_context: Option<String>,
     /// id of the container
     pub id: String,
 }

@@ -82,8 +82,8 @@ pub struct Global {
     /// ignore cgroup permission errors (true, false or auto)
     #[arg(long, default_value = "auto")]
     pub rootless: String,
-    /// accepted for old clients; criu is found in PATH
-    #[arg(long, hide = true)]
+    /// path to the criu binary used for checkpoint and restore (default: criu in PATH)
+    #[arg(long)]
     pub criu: Option<PathBuf>,
 }
 

@@ -104,7 +104,7 @@ fn word() -> impl Strategy<Value = OsString> {
 }
 
 fn command_line() -> impl Strategy<Value = Vec<OsString>> {
-    let verbs = VERBS.iter().map(|verb| verb.name).chain(["help", "h", "checkpoint", "restore", "", "Run"]);
+    let verbs = VERBS.iter().map(|verb| verb.name).chain(["help", "h", "mounts", "", "Run"]);
     let verb = prop::sample::select(verbs.collect::<Vec<_>>()).prop_map(OsString::from);
     let words = || prop::collection::vec(word(), 0..6);
     (prop::option::of(word()), verb, words())

@@ -44,6 +44,17 @@ pub const VERBS: &[Verb] = &[
         understand: |found| Check::from_arg_matches(found).map(Command::Check),
     },
     Verb {
+        name: "checkpoint",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "checkpoint a running container",
+        more: "Writes the container's processes into image files, with criu(8), and deletes the container. The command restore\n\
+               makes it again. --leave-running and --pre-dump let it run on.",
+        definition: Checkpoint::command,
+        understand: |found| Checkpoint::from_arg_matches(found).map(|args| Command::Checkpoint(Box::new(args))),
+    },
+    Verb {
         name: "create",
         takes: ID,
         words: ONE,
@@ -146,6 +157,17 @@ pub const VERBS: &[Verb] = &[
         understand: |found| Ps::from_arg_matches(found).map(Command::Ps),
     },
     Verb {
+        name: "restore",
+        takes: ID,
+        words: ONE,
+        order: Order::Anywhere,
+        about: "restore a container from a previous checkpoint",
+        more: "Makes a container from a bundle and the image files of a checkpoint, with criu(8). Its processes go on where they were.\n\
+               Without --detach, waits for the first one and exits with its status.",
+        definition: Restore::command,
+        understand: |found| Restore::from_arg_matches(found).map(|args| Command::Restore(Box::new(args))),
+    },
+    Verb {
         name: "resume",
         takes: ID,
         words: ONE,
@@ -211,7 +233,7 @@ pub const VERBS: &[Verb] = &[
 ];
 
 /// Commands of other runtimes that are not implemented. They have messages of their own, and are not in the help.
-const LATER: [&str; 3] = ["checkpoint", "mounts", "restore"];
+const LATER: [&str; 1] = ["mounts"];
 
 /// The name, if it is a command of another runtime that is not implemented.
 pub(super) fn not_implemented(name: &str) -> Option<&'static str> {

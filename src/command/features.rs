@@ -21,7 +21,7 @@ pub fn run() -> Result<()> {
             "io.coracle.commit": libcontainer::COMMIT,
             "io.github.seccomp.libseccomp.version": seccomp::library_version(),
             "io.coracle.version": env!("CARGO_PKG_VERSION"),
-            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
         },
         // runc uses "bundle" for a label of its own in state.json.
         "potentiallyUnsafeConfigAnnotations":

@@ -2,16 +2,19 @@
 
 mod bundle;
 mod check;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
 mod exec;
 mod explain;
 mod features;
+mod images;
 mod kill;
 mod list;
 mod pause;
 mod ps;
+mod restore;
 mod run;
 mod spec;
 mod start;
@@ -44,12 +47,10 @@ pub struct Session<'a> {
 /// The failure. It has not been printed yet.
 pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
     let session = Session { global: &typed.global, log, began: Instant::now() };
-    if typed.global.criu.is_some() {
-        log.warning("--criu is ignored: criu is found in PATH");
-    }
     let done = |(): ()| 0;
     match &typed.command {
         Command::Check(args) => check::run(args),
+        Command::Checkpoint(args) => checkpoint::run(&session, args).map(done),
         Command::Create(args) => create::run(&session, args).map(done),
         Command::Delete(args) => delete::run(&session, args).map(done),
         Command::Events(args) => events::run(&session, args).map(done),
@@ -60,6 +61,7 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
         Command::List(args) => list::run(&session, args).map(done),
         Command::Pause(args) => pause::pause(&session, &args.id).map(done),
         Command::Ps(args) => ps::run(&session, args).map(done),
+        Command::Restore(args) => restore::run(&session, args),
         Command::Resume(args) => pause::resume(&session, &args.id).map(done),
         Command::Run(args) => run::run(&session, args),
         Command::Spec(args) => spec::run(args).map(done),

@@ -123,7 +123,7 @@ fn attend(
 
 /// Deletes the container after its program has ended. Failures here do not change the exit status of `run`: it is the
 /// program's.
-fn end(session: &Session<'_>, container: Container) {
+pub(super) fn end(session: &Session<'_>, container: Container) {
     let id = container.record().id.clone();
     match remove_own(container, Leftovers::None) {
         Ok(warnings) => warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}"))),

@@ -10,6 +10,7 @@ mod api;
 pub mod cgroup;
 pub mod config;
 pub mod container;
+mod criu;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
@@ -23,7 +24,7 @@ pub mod sys;
 pub mod wait;
 pub mod wire;
 
-pub use api::{Began, Bundle, Create, Events, Force, Process, Protection, Stopped, protect_program};
+pub use api::{Began, Bundle, Create, Dump, Events, Force, Process, Protection, RestoreFrom, Stopped, protect_program};
 #[doc(hidden)]
 pub use api::{NOT_STARTED, exec_flags, joined, open_exec};
 pub use container::{Container, Root, Status};

@@ -58,7 +58,7 @@ pub struct Made<'a> {
 
 /// How far the making of a container came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reached {
+pub(super) enum Reached {
     Nothing,
     /// Its process was there: poststop hooks may have something to undo.
     Process,
@@ -85,15 +85,7 @@ impl<'a> New<'a> {
         let mut reached = Reached::Nothing;
         match self.fill(&mut reserved, &identity, &mut reached) {
             Ok((container, ready)) => Ok(Made { container, ready, lock: reserved.made()?, pid_file }),
-            Err(error) => {
-                let error = unmake(reserved, error);
-                if reached == Reached::Process {
-                    let poststop = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
-                    // the failure of `create` is what is told, and nothing beside it: one record in the log
-                    after_stop(poststop.unwrap_or_default(), &identity);
-                }
-                Err(error)
-            }
+            Err(error) => Err(undone_with_hooks(reserved, error, reached, config, &identity)),
         }
     }
 
@@ -124,7 +116,7 @@ impl<'a> New<'a> {
             reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))?;
         }
         let ready = launched.serve(cgroup, identity, Some(reserved.lock()?))?;
-        let mut record = record::of(self.config, self.flags, self.plan, &ready, cgroup)?;
+        let mut record = record::of(self.config, self.flags, self.plan, ready.pid(), cgroup)?;
         if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
             own.host_mounts = host_mounts::made(reserved.lock()?)?;
         }
@@ -136,8 +128,25 @@ impl<'a> New<'a> {
     }
 }
 
+/// Undoes a container that could not be made, and runs its poststop hooks where its process was there.
+pub(super) fn undone_with_hooks(
+    reserved: Reserved,
+    error: Error,
+    reached: Reached,
+    config: &Config,
+    identity: &Identity<'_>,
+) -> Error {
+    let error = unmake(reserved, error);
+    if reached == Reached::Process {
+        let poststop = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
+        // the failure of `create` is what is told, and nothing beside it: one record in the log
+        after_stop(poststop.unwrap_or_default(), identity);
+    }
+    error
+}
+
 /// What is going to be made: directories that are not there yet.
-fn will_make(plan: &Plan, note: &mut Note) {
+pub(super) fn will_make(plan: &Plan, note: &mut Note) {
     if let Some(cgroup) = &plan.cgroup {
         note.coming = Cgroup::at(&cgroup.placement).paths().clone();
         note.coming.retain(|_, directory| !directory.exists());
@@ -147,7 +156,7 @@ fn will_make(plan: &Plan, note: &mut Note) {
 }
 
 /// What is the container's own now, with whoever will be in it.
-fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
+pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
     note.coming.clear();
     note.cgroup = cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default();
     note.unit = cgroup.and_then(|cgroup| cgroup.unit().cloned());
@@ -171,7 +180,7 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
 }
 
 /// Pid file and record. The record is what makes it a container, and comes last.
-fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
+pub(super) fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
     if let Some(path) = pid_file {
         pidfile::write(path, pid)?;
     }

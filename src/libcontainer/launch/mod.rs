@@ -3,6 +3,7 @@
 
 mod agent;
 mod cause;
+pub mod checkpoint;
 mod child;
 mod clone;
 pub mod console;
@@ -16,8 +17,11 @@ pub mod hooks;
 mod host_mounts;
 mod id_maps;
 mod identity;
+pub mod images;
+mod inside;
 mod launched;
 mod mount_ids;
+mod mount_points;
 mod net_devices;
 pub mod notify;
 mod open;
@@ -25,6 +29,7 @@ pub mod pidfile;
 mod record;
 mod relay;
 mod resources;
+pub mod restore;
 mod runc;
 pub mod seal;
 mod serve;

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use oci_spec::runtime::{Hook, Linux};
 
-use super::serve::Ready;
 use crate::cgroup::Cgroup;
 use crate::config::Config;
 use crate::container::{
@@ -15,18 +14,11 @@ use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::What;
 use crate::plan::{Flags, Keyring, Plan};
 
-/// The record of the container that `plan` has made, whose init is `ready`.
+/// The record of the container that `plan` has made, whose init has the pid `pid`.
 ///
 /// # Errors
 /// Its init has ended.
-pub(super) fn of(
-    config: &Config,
-    flags: &Flags,
-    plan: &Plan,
-    ready: &Ready<'_>,
-    cgroup: Option<&Cgroup>,
-) -> Result<Record> {
-    let pid = ready.pid();
+pub(super) fn of(config: &Config, flags: &Flags, plan: &Plan, pid: i32, cgroup: Option<&Cgroup>) -> Result<Record> {
     let spec = &config.spec;
     let linux = spec.linux().as_ref();
     let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();

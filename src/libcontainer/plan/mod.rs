@@ -16,6 +16,7 @@ mod finished;
 mod given;
 mod hooks;
 mod idmap;
+pub mod images;
 mod labels;
 mod limits;
 mod mount_entry;

@@ -1,6 +1,6 @@
 //! Descriptors by number: whole ranges of them, and those that this process was started with.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -91,4 +91,16 @@ pub fn keep_only_stdio(command: &mut Command) {
 pub fn is_handed_down(number: u32) -> bool {
     // SAFETY: only reads a flag; a number that is not open is EBADF.
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok_and(|flags| flags == 0)
+}
+
+/// Takes descriptor `number`, which our caller has handed to us. None if it is not open, or is ours already.
+pub fn take_handed_down(number: u32) -> Option<OwnedFd> {
+    if !is_handed_down(number) {
+        return None;
+    }
+    // SAFETY: only sets a flag. From here on the number counts as ours, and is not given away a second time.
+    checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: the descriptor is open, and has no owner in this process: all descriptors that this process opens have
+    // close-on-exec from the start.
+    Some(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(number).ok()?) })
 }

@@ -21,6 +21,7 @@ pub mod cwd;
 pub mod exec;
 pub mod fd_sender;
 pub mod fds;
+pub mod handed;
 pub mod heap;
 pub mod host_proc;
 pub mod image;

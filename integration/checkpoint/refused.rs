@@ -1,0 +1,125 @@
+//! What cannot be, and that it leaves everything as it was.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use super::{COUNTER, assert_counts_on, call, command, count, dump, needs_criu, restore};
+use crate::only;
+use crate::world::{Who, World};
+
+#[test]
+fn what_cannot_be_is_told_and_the_container_goes_on() {
+    only!(Who::Us; "the words are ours");
+    needs_criu!();
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.create().ok();
+    let said = dump(&world, "images", &[]).fails();
+    assert!(said.contains("container cannot be checkpointed in created state"), "{said}");
+    world.call(&["start", &world.id]).ok();
+    let before = count(&world);
+    fs::write(world.bundle().join("file"), "").unwrap();
+    let cases: [(&[&str], &str); 14] = [
+        (&["--image-path", "rootfs/images"], "--image-path: "),
+        (&["--image-path", "file"], "--image-path: "),
+        (&["--work-path", "rootfs"], "is inside the container's root"),
+        (&["--parent-path", "/images"], "--parent-path must be relative"),
+        (&["--parent-path", "nowhere"], "invalid --parent-path: "),
+        (&["--parent-path", "../file"], "not a directory"),
+        (&["--page-server", "host"], "is not ADDRESS:PORT"),
+        (&["--lazy-pages"], "--lazy-pages needs --page-server"),
+        (&["--lazy-pages", "--page-server", "::1:7", "--pre-dump"], "a pre-dump writes all of the memory"),
+        (&["--status-fd", "77"], "invalid --status-fd argument 77"),
+        (&["--manage-cgroups-mode", "hard"], "--manage-cgroups-mode: unknown value \"hard\""),
+        (&["--empty-ns", "pid"], "namespace \"pid\" is not supported"),
+        (&["--network-lock", "x"], "--network-lock: unknown value"),
+        (&["--tcp-close"], "flag provided but not defined: -tcp-close"),
+    ];
+    for (flags, expected) in cases {
+        let said = call(&world, &[&["checkpoint"], flags, &[&world.id]].concat()).fails();
+        assert!(said.contains(expected), "{flags:?}: {said}");
+    }
+    let said = call(&world, &["--criu", "/nowhere/criu", "checkpoint", &world.id]).fails();
+    assert!(said.contains("start /nowhere/criu: No such file"), "{said}");
+    let said = world.command(&["checkpoint", &world.id]).env("PATH", "/nowhere").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("criu is not in PATH") && said.contains("the package criu"), "{said}");
+    assert_counts_on(&world, before);
+    assert!(!world.rootfs("images").exists());
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    world.wait_for_status("stopped");
+    let said = dump(&world, "images", &[]).fails();
+    assert!(said.contains("container cannot be checkpointed in stopped state"), "{said}");
+}
+
+#[test]
+fn what_criu_cannot_do_is_told_in_its_words() {
+    only!(Who::Us; "the words are ours");
+    needs_criu!();
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.write();
+    // the other end of a connection is outside
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let mut run = command(&world, &["run", "-d", &world.id]);
+    assert!(run.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let before = count(&world);
+    let said = dump(&world, "images", &[]).fails();
+    let log = world.bundle().join("work/dump.log");
+    assert!(said.starts_with("coracle: error: checkpoint: criu dump: unix: Unix socket "), "{said}");
+    assert!(said.contains(&format!("({})", log.display())) && !said.contains("rlimit"), "{said}");
+    assert_counts_on(&world, before);
+    world.call(&["delete", "--force", &world.id]).ok();
+
+    world.begin();
+    count(&world);
+    dump(&world, "images", &[]).ok();
+    fs::remove_file(world.bundle().join("images/core-1.img")).unwrap();
+    let said = restore(&world, "images", &["--pid-file", "pid"]).fails();
+    assert!(said.starts_with("coracle: error: restore: criu restore: ") && said.contains("restore.log"), "{said}");
+    assert!(!world.bundle().join("pid").exists());
+}
+
+#[test]
+fn a_restore_that_fails_leaves_nothing() {
+    only!(Who::Us; "the words are ours");
+    needs_criu!();
+    let mut world = World::running(&["sh", "-c", COUNTER]);
+    world.begin();
+    count(&world);
+    dump(&world, "images", &[]).ok();
+    let mut said = |change: &dyn Fn(&mut World), flags: &[&str]| {
+        let config = world.config.clone();
+        change(&mut world);
+        world.write();
+        let said = restore(&world, flags.first().unwrap_or(&"images"), flags.get(1..).unwrap_or_default()).fails();
+        world.config = config;
+        world.assert_clean();
+        said
+    };
+    let nothing = |_: &mut World| {};
+    let hook = |world: &mut World| {
+        world.config["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo no; exit 3"]}]);
+    };
+    let text = said(&nothing, &["nowhere"]);
+    assert!(text.contains("--image-path: ") || text.contains("nowhere"), "{text}");
+    let text = said(&nothing, &["rootfs"]);
+    assert!(text.contains("it is not a checkpoint"), "{text}");
+    let text = said(&hook, &[]);
+    assert!(text.contains("hooks.createRuntime[0]") && text.contains("stdout: no"), "{text}");
+    let text = said(&nothing, &["images", "--pid-file", "/nowhere/pid"]);
+    assert!(text.contains("--pid-file"), "{text}");
+    let text = said(&nothing, &["images", "--tcp-close", "--tcp-established"]);
+    assert!(text.contains("contradict each other"), "{text}");
+    let limit = |world: &mut World| *world.at("/linux/resources/unified") = json!({"nonsense.max": "1"});
+    let text = said(&limit, &[]);
+    assert!(text.contains("linux.resources.unified"), "{text}");
+    // after all this it still goes on
+    world.write();
+    restore(&world, "images", &[]).ok();
+    let said = restore(&world, "images", &[]).fails();
+    assert!(said.contains("container with given ID already exists"), "{said}");
+    assert!(count(&world) > 0);
+}

@@ -1,0 +1,53 @@
+//! The errors in a log of CRIU's.
+
+use std::path::Path;
+
+/// As many as are told.
+const MOST: usize = 6;
+/// As long as one may be.
+const LONGEST: usize = 300;
+
+/// What CRIU says first of every run without the right to raise its limits, and what stops nothing.
+const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
+
+/// CRIU's errors in the file, the earliest first, as one line: in the order in which one has caused the next. Nothing where
+/// there is no file, or no error in it.
+pub fn errors(file: &Path) -> Option<String> {
+    let text = std::fs::read(file).ok()?;
+    of(&String::from_utf8_lossy(&text))
+}
+
+/// `(00.257087) 123: Error (criu/files.c:96): what went wrong`, in which the time and the process are left out.
+fn of(text: &str) -> Option<String> {
+    let error = |line: &str| {
+        let (_, said) = line.split_once("Error (")?;
+        let (_, said) = said.split_once("): ")?;
+        let said: String = said.trim().chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+        (!said.starts_with(HARMLESS) && !said.is_empty()).then_some(said)
+    };
+    let mut all: Vec<_> = text.lines().filter_map(error).collect();
+    all.dedup();
+    if all.len() > MOST {
+        // the first is the cause, and the last is what came of it
+        let left_out = all.len() - MOST;
+        all.drain(MOST / 2..MOST / 2 + left_out);
+        all.insert(MOST / 2, format!("({left_out} more)"));
+    }
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_errors_alone_are_quoted_and_not_those_that_stop_nothing() {
+        let log = "(00.000001) Version: 4.1\n\
+            (00.040729) Error (criu/util.c:1533): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n\
+            (00.1) Warn  (criu/mount.c:1263): mnt: Can't create a temporary directory\n\
+            (00.2)      1: Error (criu/files-ext.c:96): Can't dump file 3 of that type [20666] (chr 1:3)\n\
+            (00.3) Error (criu/cr-dump.c:2190): Dumping FAILED.\n";
+        assert_eq!(super::of(log).unwrap(), "Can't dump file 3 of that type [20666] (chr 1:3); Dumping FAILED.");
+        assert_eq!(super::of("(00.1) all is well\n"), None);
+        let many: String = (0..20).map(|n| format!("Error (a.c:1): no {n}\n")).collect();
+        assert_eq!(super::of(&many).unwrap(), "no 0; no 1; no 2; (14 more); no 17; no 18; no 19");
+    }
+}

@@ -1,0 +1,274 @@
+//! `checkpoint`: the processes of a container become images.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+
+use super::delete::{Leftovers, destroy};
+use super::images::{Allow, DESCRIPTORS, Directories, FILE, Imaging, config_file, must_be_outside, options};
+use crate::container::{Container, Record, Status};
+use crate::criu::{CgroupMode, Criu, ExternalMount, Need, Options, PageServer, Request, Said, Setup, Streams, What};
+use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::host::mountinfo;
+use crate::plan::Plan;
+use crate::plan::images::{Named, Outside};
+use crate::plan::step::Last;
+use crate::sys::handed::Handed;
+
+/// CRIU's log of a dump.
+const LOG: &str = "dump.log";
+/// The major number of /dev/null, /dev/zero and the like.
+const MEMORY_DEVICES: u32 = 1;
+
+/// What becomes of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Its processes have ended, and it is deleted.
+    Deleted,
+    /// It goes on.
+    Running,
+    /// It goes on: only its memory was written, for a later checkpoint.
+    PreDumped,
+}
+
+/// A checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Where to, and how.
+    pub imaging: Imaging,
+    /// The directory of an earlier pre-dump, relative to that of the images.
+    pub parent: Option<PathBuf>,
+    /// What becomes of the container.
+    pub afterwards: Afterwards,
+    /// Who takes the memory: an address and a port.
+    pub page_server: Option<(String, u16)>,
+    /// One byte of 0 is written there when the memory can be fetched.
+    pub status: Option<OwnedFd>,
+}
+
+impl Checkpoint {
+    /// Writes the images of `container`, of which `plan` is the plan. Returned are the warnings of its deletion.
+    ///
+    /// # Errors
+    /// What CRIU could not do: the container goes on then.
+    pub fn make(mut self, mut container: Container, plan: &Plan) -> Result<Vec<Error>> {
+        let lock = container.lock()?;
+        match container.status()? {
+            status @ (Status::Created | Status::Stopped) => {
+                bail!(Kind::State(status) => "container cannot be checkpointed in {status} state");
+            }
+            Status::Running | Status::Paused => {}
+        }
+        must_be_outside(&self.imaging, container.record())?;
+        let directories = Directories::make(&self.imaging, LOG)?;
+        self.must_have_a_parent()?;
+        let paused = container.status()? == Status::Paused;
+        let mut criu =
+            Criu::begin(Setup { program: self.imaging.program(), streams: Streams::None, handed: Handed::default() })?;
+        let request = self.request(&container, plan, &directories, &mut criu)?;
+        let done = criu.ask(&request).and_then(|()| self.until_done(&mut criu, &directories));
+        criu.finish();
+        if let Err(error) = done {
+            // CRIU lets the processes go on, unless it was killed
+            if !paused && container.cgroup().is_frozen().unwrap_or(false) {
+                container.cgroup().thaw().with_context(|| error.to_string())?;
+            }
+            return Err(error);
+        }
+        if self.afterwards == Afterwards::Deleted {
+            return destroy(container, &lock, Leftovers::Killed);
+        }
+        Ok(Vec::new())
+    }
+
+    fn until_done(&mut self, criu: &mut Criu, directories: &Directories) -> Result<()> {
+        let step = if self.afterwards == Afterwards::PreDumped { "pre-dump" } else { "dump" };
+        loop {
+            match criu.next().map_err(|error| told(directories, step, error))? {
+                Said::Done => return Ok(()),
+                Said::Failed(said) => return Err(directories.failed(step, &said)),
+                Said::Notice(notice) => {
+                    if notice.script == "status-ready"
+                        && let Some(status) = self.status.take()
+                    {
+                        // whoever waits for it sees the end of it, too
+                        rustix::io::write(&status, &[0]).map_err(|errno| error!("--status-fd: {errno}"))?;
+                    }
+                    criu.go_on()?;
+                }
+            }
+        }
+    }
+
+    fn must_have_a_parent(&self) -> Result<()> {
+        let Some(parent) = &self.parent else { return Ok(()) };
+        if parent.components().next() == Some(Component::RootDir) {
+            bail!("--parent-path must be relative: it is taken from --image-path");
+        }
+        let whole = self.imaging.directory.join(parent);
+        let there = fs::metadata(&whole).with_context(|| format!("invalid --parent-path: {}", whole.display()))?;
+        if !there.is_dir() {
+            bail!("invalid --parent-path: {}: not a directory", whole.display());
+        }
+        Ok(())
+    }
+
+    fn request(&self, container: &Container, plan: &Plan, at: &Directories, criu: &mut Criu) -> Result<Request> {
+        let record = container.record();
+        let version = criu.version();
+        let pre_dump = self.afterwards == Afterwards::PreDumped;
+        if (pre_dump || self.parent.is_some()) && !criu.tracks_memory()? {
+            let why = "this kernel does not track which memory is written (CONFIG_MEM_SOFT_DIRTY)";
+            bail!("--pre-dump and --parent-path: {why}");
+        }
+        if self.imaging.allows(Allow::LazyPages) && !criu.fetches_lazily()? {
+            bail!("--lazy-pages: criu and this kernel cannot fetch memory when it is used (userfaultfd(2))");
+        }
+        if self.status.is_some() {
+            version.must_have(Need::StatusFd)?;
+        }
+        if self.imaging.network_lock.is_some() {
+            version.must_have(Need::NetworkLock)?;
+        }
+        let annotations = record.annotations();
+        let mut asked = Options {
+            pid: Some(record.init_process_pid),
+            root: Some(record.config.rootfs.to_string_lossy().into_owned()),
+            leave_running: Some(self.afterwards == Afterwards::Running),
+            tcp_skip_in_flight: Some(self.imaging.allows(Allow::TcpSkipInFlight)),
+            link_remap: Some(self.imaging.allows(Allow::LinkRemap)),
+            parent_img: self.parent.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            track_mem: (pre_dump || self.parent.is_some()).then_some(true),
+            ps: self
+                .page_server
+                .clone()
+                .map(|(address, port)| PageServer { address: Some(address), port: Some(i32::from(port)) }),
+            freeze_cgroup: freezer(container)
+                .filter(|(key, _)| !key.is_empty() || version.must_have(Need::UnifiedFreezer).is_ok())
+                .map(|(_, path)| path),
+            config_file: config_file(&annotations),
+            ..options(&self.imaging, at)
+        };
+        for joined in plan.joined_namespaces() {
+            let Some(key) = joined.key() else { continue };
+            version.must_have(if joined.name == "net" { Need::NetworkNamespace } else { Need::PidNamespace })?;
+            asked.external.push(format!("{}[{}]:{key}", joined.name, inode(record.init_process_pid, joined.name)?));
+        }
+        if !pre_dump {
+            let descriptors = named_descriptors(record)?;
+            keep_descriptors(&descriptors, &self.imaging.directory)?;
+            asked.external.extend(descriptors.into_iter().filter(|name| name.starts_with(FILE)));
+            asked.ext_mnt = external_mounts(record.init_process_pid, &plan.outside())?;
+        }
+        let what = if pre_dump { What::PreDump } else { What::Dump };
+        Ok(Request { r#type: what.into(), opts: Some(asked), ..Request::default() })
+    }
+}
+
+/// CRIU has ended without an answer: its log may say why.
+fn told(directories: &Directories, step: &str, error: Error) -> Error {
+    if matches!(error.kind(), Kind::Interrupted(_)) { error } else { directories.failed(step, &error.to_string()) }
+}
+
+/// The cgroup by which CRIU stops the processes, and its key in the record.
+fn freezer(container: &Container) -> Option<(String, String)> {
+    let paths = &container.record().cgroup_paths;
+    let (key, path) = paths.get_key_value("freezer").or_else(|| paths.get_key_value(""))?;
+    path.join(if key.is_empty() { "cgroup.freeze" } else { "freezer.state" })
+        .exists()
+        .then(|| (key.clone(), path.to_string_lossy().into_owned()))
+}
+
+/// The number of a namespace of the process.
+fn inode(pid: i32, name: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    Ok(rustix::fs::stat(path.as_str()).map_err(|errno| error!("{path}: {errno}"))?.st_ino)
+}
+
+/// Where each of these mounts is in the container, and its name.
+fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root =
+        rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty()).map_err(|errno| error!("{path}: {errno}"))?;
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
+    for mount in outside {
+        let Some((place, is_directory)) = place_of(&root, mount)? else { continue };
+        // directories are masked by a file system of the container's own
+        if mount.named == Named::Null && is_directory || !seen.insert(place.clone()) {
+            continue;
+        }
+        all.push(ExternalMount { val: mount.name(&place), key: place });
+    }
+    Ok(all)
+}
+
+/// The path of a mount in the container when all links on it are followed, and whether it is a directory. None where it is
+/// not there.
+pub(super) fn place_of(root: &OwnedFd, mount: &Outside) -> Result<Option<(String, bool)>> {
+    let flags =
+        OFlags::PATH | OFlags::CLOEXEC | if mount.last == Last::Itself { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let Ok(found) = rustix::fs::openat2(root, mount.place.as_c_str(), flags, Mode::empty(), resolve) else {
+        return Ok(None);
+    };
+    let path = |fd: &OwnedFd| fs::read_link(Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string()));
+    let whole = path(&found).with_context(|| mount.written())?;
+    let top = path(root)?;
+    let is_directory = FileType::from_raw_mode(rustix::fs::fstat(found.as_fd())?.st_mode).is_dir();
+    let below = whole.strip_prefix(&top).unwrap_or(&whole);
+    Ok(Some((format!("/{}", below.to_string_lossy().trim_start_matches('/')), is_directory)))
+}
+
+/// Notes where the first three descriptors lead, so that a restore gives them ours.
+fn keep_descriptors(all: &[String], directory: &Path) -> Result<()> {
+    let path = directory.join(DESCRIPTORS);
+    fs::write(&path, serde_json::to_vec(all)?).with_context(|| format!("write {}", path.display()))?;
+    Ok(fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?)
+}
+
+/// What the images call the first three descriptors: pipes by their number. A file or device of the host's, on a mount that the
+/// container does not have, gets a name by which it can be given again.
+fn named_descriptors(record: &Record) -> Result<Vec<String>> {
+    let pid = record.init_process_pid;
+    let path = format!("/proc/{pid}/mountinfo");
+    let mounts = mountinfo::parse(&fs::read(&path).with_context(|| format!("read {path}"))?);
+    let known = &record.external_descriptors;
+    let mut all = if known.is_empty() { descriptors(pid) } else { known.clone() };
+    for (number, name) in all.iter_mut().enumerate() {
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+        let mount =
+            info.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse::<u64>().ok());
+        let (Some(mount), Ok(stat)) = (mount, rustix::fs::stat(format!("/proc/{pid}/fd/{number}"))) else { continue };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let is_memory = kind.is_char_device() && rustix::fs::major(stat.st_rdev) == MEMORY_DEVICES;
+        if (kind.is_file() || is_memory) && mounts.iter().all(|there| there.id != mount) {
+            *name = format!("{FILE}{mount:x}:{:x}]", stat.st_ino);
+        }
+    }
+    Ok(all)
+}
+
+/// Where the first three descriptors of a process lead; nothing for one that is closed.
+pub(super) fn descriptors(pid: i32) -> Vec<String> {
+    let link = |number| fs::read_link(format!("/proc/{pid}/fd/{number}"));
+    (0..3).map(|number| link(number).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()).collect()
+}
+
+/// The mode of that name, as `--manage-cgroups-mode` has it.
+///
+/// # Errors
+/// It has none.
+pub fn cgroup_mode(name: &str) -> Result<CgroupMode> {
+    match name {
+        "" => Ok(CgroupMode::Default),
+        "soft" => Ok(CgroupMode::Soft),
+        "full" => Ok(CgroupMode::Full),
+        "strict" => Ok(CgroupMode::Strict),
+        "ignore" => Ok(CgroupMode::Ignore),
+        other => bail!("--manage-cgroups-mode: unknown value {other:?} (expected one of soft, full, strict, ignore)"),
+    }
+}

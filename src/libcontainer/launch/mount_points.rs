@@ -1,0 +1,130 @@
+//! The places where a restored container's mounts go: CRIU mounts there, and makes nothing. What is missing is made, as `create`
+//! has made it, in the root on the host or in what is bound there.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Context, Result, error};
+use crate::plan::failure::words;
+use crate::plan::images::{Filled, MountPoint};
+use crate::plan::step::Missing;
+
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// Makes the mount points that are missing in `root`.
+///
+/// # Errors
+/// The place and the kernel's word.
+pub(super) fn make(root: &Path, points: &[MountPoint]) -> Result<()> {
+    for (n, point) in points.iter().enumerate() {
+        let place = PathBuf::from(std::ffi::OsStr::from_bytes(point.target.path.to_bytes()));
+        // the last of those before that it lies in
+        let below = |other: &&MountPoint| {
+            let other = Path::new(std::ffi::OsStr::from_bytes(other.target.path.to_bytes()));
+            place != other && place.starts_with(other)
+        };
+        let (base, rest) = match points[..n].iter().rev().find(below) {
+            Some(MountPoint { filled: Filled::Yes, .. }) => continue,
+            Some(MountPoint { target, source: Some(source), .. }) => {
+                let above = Path::new(std::ffi::OsStr::from_bytes(target.path.to_bytes()));
+                (source.as_path(), place.strip_prefix(above).unwrap_or(&place))
+            }
+            Some(MountPoint { source: None, .. }) | None => (root, place.as_path()),
+        };
+        one(base, rest, is_file(point))
+            .with_context(|| format!("make the mount point /{} in {}", place.display(), base.display()))?;
+    }
+    Ok(())
+}
+
+fn is_file(point: &MountPoint) -> bool {
+    match (&point.target.missing, &point.source) {
+        (Missing::File, _) => true,
+        (Missing::LikeSource(_), Some(source)) => !source.is_dir(),
+        (Missing::LikeSource(_), None) | (Missing::Directory, _) => false,
+    }
+}
+
+fn one(base: &Path, path: &Path, file: bool) -> Result<()> {
+    let said = |errno: Errno| error!("{}", words(errno));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = rustix::fs::openat(CWD, base, flags, Mode::empty()).map_err(said)?;
+    let open = |path: &Path, flags| rustix::fs::openat2(&base, path, flags, Mode::empty(), IN_ROOT);
+    match open(path, OFlags::PATH | OFlags::CLOEXEC) {
+        Ok(_) => return Ok(()),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(said(errno)),
+    }
+    let mut whole = PathBuf::new();
+    let mut parent: OwnedFd = open(Path::new("."), flags).map_err(said)?;
+    let parts: Vec<_> = path.components().collect();
+    for (n, part) in parts.iter().enumerate() {
+        whole.push(part);
+        let name = CString::new(part.as_os_str().as_bytes()).map_err(|_| error!("a NUL byte"))?;
+        let last = n + 1 == parts.len();
+        let made = if last && file {
+            let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::openat(&parent, name.as_c_str(), new, Mode::from_raw_mode(0o644)).map(drop)
+        } else {
+            rustix::fs::mkdirat(&parent, name.as_c_str(), Mode::from_raw_mode(0o755))
+        };
+        match made {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(said(errno)),
+        }
+        if !last {
+            // from the root again: a name may be a link, which is followed in the root
+            parent = open(&whole, flags).map_err(said)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::step::{Last, Slot, Target};
+
+    #[test]
+    fn what_is_missing_is_made_in_the_root_and_in_what_is_bound_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        let volume = directory.path().join("volume");
+        std::fs::create_dir_all(root.join("real")).unwrap();
+        std::fs::create_dir(&volume).unwrap();
+        std::os::unix::fs::symlink("/real", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("/../../volume", root.join("out")).unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let point = |path: &str, source: Option<&Path>, filled| MountPoint {
+            target: Target {
+                path: CString::new(path).unwrap(),
+                missing: Missing::LikeSource(Slot(0)),
+                last: Last::Any,
+            },
+            source: source.map(Path::to_path_buf),
+            filled,
+        };
+        let points = [
+            point("dev", None, Filled::Yes),
+            point("dev/pts", None, Filled::Yes),
+            point("a/data", Some(&volume), Filled::No),
+            point("a/data/deep/file", Some(&file), Filled::No),
+            point("link/x", Some(&volume), Filled::No),
+            point("out", Some(&volume), Filled::No),
+            point("etc/hosts", Some(&file), Filled::No),
+        ];
+        // the link leads nowhere inside the root, and nothing is made outside of it
+        assert!(make(&root, &points).is_ok());
+        assert!(make(&root, &points).is_ok());
+        assert!(root.join("dev").is_dir() && !root.join("dev/pts").exists());
+        assert!(root.join("a/data").is_dir() && !root.join("a/data/deep").exists());
+        assert!(volume.join("deep/file").is_file());
+        assert!(root.join("real/x").is_dir() && root.join("etc/hosts").is_file());
+    }
+}

@@ -1,0 +1,428 @@
+//! `restore`: the processes of images become a container, all or nothing.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags};
+
+use super::checkpoint::{descriptors, place_of};
+use super::child::Child;
+use super::create::{Reached, has_made, keep, undone_with_hooks, will_make};
+use super::identity::Identity;
+use super::images::{Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Imaging, config_file, options};
+use super::inside::{inside, with_bound};
+use super::resources::Resources;
+use super::{console, hooks, mount_points, pidfile, record};
+use crate::cgroup::{Cgroup, systemd};
+use crate::config::{Config, Warning};
+use crate::container::{Container, Lock, ProcessId, Reserved, Root, start_time};
+use crate::criu::{
+    CgroupRoot, Criu, ExternalMount, InheritFd, JoinNamespace, Need, Notice, Options, Request, Said, Setup, Streams,
+    What,
+};
+use crate::error::{Context, Kind, Result, bail, error};
+use crate::plan::images::JoinedNamespace;
+use crate::plan::step::What as Step;
+use crate::plan::{Flags, Keyring, Plan};
+use crate::resctrl::{self, Kernel};
+use crate::sys::handed::Handed;
+use crate::sys::mount::{Attributes, Reach, set_attributes};
+use crate::sys::net::loopback_up;
+use crate::wait;
+
+/// CRIU's log of a restore.
+const LOG: &str = "restore.log";
+/// Where the root is bound for CRIU, in the container's directory: it wants a mount of its own.
+const BOUND_ROOT: &str = "criu-root";
+/// CRIU's first descriptor behind its socket.
+const FIRST_HANDED: i32 = 4;
+
+/// A container that is made from images.
+#[derive(Debug)]
+pub struct Restore<'a> {
+    /// Where containers are kept.
+    pub root: &'a Root,
+    /// config.json as it was read, byte for byte.
+    pub text: &'a [u8],
+    /// The same, understood.
+    pub config: &'a Config,
+    /// How we were called.
+    pub flags: &'a Flags,
+    /// What `create` would do.
+    pub plan: &'a Plan,
+    /// Where from, and how.
+    pub imaging: Imaging,
+    /// The socket that takes the terminal's master.
+    pub terminal: Option<OwnedFd>,
+    /// `--pid-file`.
+    pub pid_file: Option<PathBuf>,
+    /// `--lsm-profile`: `apparmor:NAME`, `selinux:LABEL`.
+    pub lsm_profile: Option<String>,
+    /// `--lsm-mount-context`: the SELinux label of mounts.
+    pub lsm_mount_context: Option<String>,
+}
+
+/// A container that goes on, and its first process.
+#[derive(Debug)]
+pub struct Restored {
+    /// Its record and directory.
+    pub container: Container,
+    /// Its process, which is our child.
+    pub child: Child,
+    /// What could not be as it was, and need not be.
+    pub warnings: Vec<Warning>,
+    /// Nobody else has changed it so far.
+    _lock: Lock,
+}
+
+impl Restored {
+    /// The container, which others may change from here on, and its process.
+    pub fn parts(self) -> (Container, Child) {
+        (self.container, self.child)
+    }
+}
+
+/// What there is so far, while CRIU works.
+struct Making<'m> {
+    reserved: &'m mut Reserved,
+    identity: &'m Identity<'m>,
+    reached: &'m mut Reached,
+    resources: Resources,
+    child: Option<Child>,
+    container: Option<Container>,
+    warnings: Vec<Warning>,
+}
+
+impl Restore<'_> {
+    /// Makes it. What fails leaves nothing behind.
+    ///
+    /// # Errors
+    /// What CRIU, or we, could not do.
+    pub fn make(mut self) -> Result<Restored> {
+        let mut reserved = self.root.reserve(&self.flags.id)?;
+        let annotations = self.config.spec.annotations().clone().unwrap_or_default();
+        let identity = Identity {
+            id: &self.flags.id,
+            bundle: &self.flags.bundle,
+            version: self.config.spec.version(),
+            annotations: &annotations,
+            init: None,
+        };
+        let mut reached = Reached::Nothing;
+        match self.fill(&mut reserved, &identity, &mut reached) {
+            Ok((container, child, warnings)) => {
+                Ok(Restored { container, child: child.keep(), warnings, _lock: reserved.made()? })
+            }
+            Err(error) => Err(undone_with_hooks(reserved, error, reached, self.config, &identity)),
+        }
+    }
+
+    fn fill(
+        &mut self,
+        reserved: &mut Reserved,
+        identity: &Identity<'_>,
+        reached: &mut Reached,
+    ) -> Result<(Container, Child, Vec<Warning>)> {
+        reserved.take_note(|note| will_make(self.plan, note))?;
+        self.must_be_images()?;
+        let root = self.root_directory()?;
+        mount_points::make(&root, &self.plan.mount_points())?;
+        let resources = Resources::make(self.plan)?;
+        reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
+        reserved.keep_config(self.text)?;
+        let bound = reserved.path().join(BOUND_ROOT);
+        fs::create_dir(&bound).with_context(|| format!("mkdir {}", bound.display()))?;
+        let bound = bound.canonicalize()?;
+        let (handed, inherited) = self.handed()?;
+        let (imaging, tree, place) = (&self.imaging, c_path(&root)?, c_path(&bound)?);
+        // CRIU mounts in the directories, so they must be of the mount namespace that it is in
+        let (mut criu, directories) = with_bound(&tree, &place, || {
+            let directories = Directories::open(imaging, LOG)?;
+            let criu = Criu::begin(Setup { program: imaging.program(), streams: Streams::Ours, handed })?;
+            Ok((criu, directories))
+        })?;
+        self.place(&criu, resources.cgroup())?;
+        let request = self.request(&criu, &directories, &root, &bound, inherited)?;
+        criu.ask(&request)?;
+        let mut making =
+            Making { reserved, identity, reached, resources, child: None, container: None, warnings: Vec::new() };
+        let done = self.until_done(&mut criu, &directories, &mut making);
+        criu.finish();
+        let Making { resources, child, container, warnings, .. } = making;
+        done.inspect_err(|_| {
+            if let (Some(path), Some(child)) = (&self.pid_file, &child) {
+                pidfile::forget(path, child.pid);
+            }
+        })?;
+        let (Some(container), Some(child)) = (container, child) else { bail!("criu has restored no process") };
+        resources.keep();
+        let _ = fs::remove_dir(&bound);
+        Ok((container, child, warnings))
+    }
+
+    fn must_be_images(&self) -> Result<()> {
+        if !self.imaging.directory.join(INVENTORY).exists() {
+            bail!("--image-path: {} has no {INVENTORY}: it is not a checkpoint", self.imaging.directory.display());
+        }
+        Ok(())
+    }
+
+    /// The container's root on the host, without links.
+    fn root_directory(&self) -> Result<PathBuf> {
+        let root = self.config.spec.root().as_ref().map_or(Path::new(""), |root| root.path());
+        let root = self.flags.bundle.join(root);
+        root.canonicalize().with_context(|| format!("root.path: {}", root.display()))
+    }
+
+    /// What CRIU finds when it begins, and which of that is a namespace.
+    fn handed(&self) -> Result<(Handed, Vec<InheritFd>)> {
+        let (mut descriptors, mut inherited) = (Vec::new(), Vec::new());
+        for JoinedNamespace { path, .. } in self.plan.joined_namespaces().iter().filter(|joined| joined.key().is_some())
+        {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let opened = rustix::fs::openat(CWD, path.as_path(), flags, Mode::empty());
+            descriptors.push(opened.map_err(|errno| error!("linux.namespaces: {}: {errno}", path.display()))?);
+        }
+        let keys = self.plan.joined_namespaces().into_iter().filter_map(|joined| joined.key());
+        inherited.extend(keys.zip(FIRST_HANDED..).map(|(key, fd)| InheritFd { key: key.to_owned(), fd }));
+        let keyring = match &self.flags.keyring {
+            Keyring::Named(name) => CString::new(name.as_str()).ok(),
+            Keyring::Inherited => None,
+        };
+        Ok((Handed { descriptors, keyring }, inherited))
+    }
+
+    /// CRIU is where the processes will be: they are born there.
+    fn place(&self, criu: &Criu, cgroup: Option<&Cgroup>) -> Result<()> {
+        let Some(cgroup) = cgroup else { return Ok(()) };
+        let pid = criu.pid();
+        let unit = self.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.unit.as_ref());
+        let starting = unit.map(|unit| systemd::start(unit, pid)).transpose()?;
+        let by_us = |key: &&String| unit.is_none() || !matches!(key.as_str(), "" | "systemd");
+        cgroup.paths().keys().filter(by_us).try_for_each(|key| cgroup.enter(key, pid))?;
+        starting.map_or(Ok(()), systemd::Starting::wait)?;
+        let groups = self.plan.resctrl.as_ref().map(crate::plan::resctrl::Group::joined).unwrap_or_default();
+        resctrl::join(&groups, pid, &Kernel)
+    }
+
+    fn request(
+        &self,
+        criu: &Criu,
+        directories: &Directories,
+        root: &Path,
+        bound: &Path,
+        mut inherit_fd: Vec<InheritFd>,
+    ) -> Result<Request> {
+        let version = criu.version();
+        let needs = [
+            (self.lsm_profile.is_some(), Need::LsmProfile),
+            (self.lsm_mount_context.is_some(), Need::LsmMountContext),
+            (self.imaging.network_lock.is_some(), Need::NetworkLock),
+            (self.imaging.allows(Allow::TcpClose), Need::TcpClose),
+            (self.terminal.is_some(), Need::Terminal),
+        ];
+        needs.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, need)| version.must_have(need))?;
+        inherit_fd.extend(self.streams()?);
+        let mut join_ns = Vec::new();
+        for joined in self.plan.joined_namespaces() {
+            match joined.name {
+                "net" => version.must_have(Need::NetworkNamespace)?,
+                "pid" => version.must_have(Need::PidNamespace)?,
+                "cgroup" => bail!("linux.namespaces: criu cannot join a cgroup namespace by its path"),
+                name => {
+                    version.must_have(Need::OtherNamespaces)?;
+                    let ns_file = joined.path.to_string_lossy().into_owned();
+                    join_ns.push(JoinNamespace { ns: name.to_owned(), ns_file });
+                }
+            }
+        }
+        let annotations = self.config.spec.annotations().clone().unwrap_or_default();
+        let asked = Options {
+            evasive_devices: Some(true),
+            rst_sibling: Some(true),
+            root: Some(bound.to_string_lossy().into_owned()),
+            inherit_fd,
+            join_ns,
+            ext_mnt: self.external_mounts(root)?,
+            cg_root: cgroup_roots(criu.pid())?,
+            lsm_profile: self.lsm_profile.clone(),
+            lsm_mount_context: self.lsm_mount_context.clone(),
+            config_file: config_file(&annotations),
+            ..options(&self.imaging, directories)
+        };
+        Ok(Request { r#type: What::Restore.into(), opts: Some(asked), ..Request::default() })
+    }
+
+    /// The pipes, and files of the host's, that the processes had as standard streams: they get ours instead.
+    fn streams(&self) -> Result<Vec<InheritFd>> {
+        let path = self.imaging.directory.join(DESCRIPTORS);
+        let text = wait::contents(&path).with_context(|| format!("--image-path: read {}", path.display()))?;
+        let all: Option<Vec<String>> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
+        let all = all.unwrap_or_default().into_iter().zip(0..3);
+        let given = all.filter(|(key, _)| key.starts_with("pipe:") || key.starts_with(FILE));
+        let mut streams: Vec<InheritFd> = Vec::new();
+        for (key, fd) in given {
+            // one file may be more than one stream
+            if streams.iter().all(|there| there.key != key) {
+                streams.push(InheritFd { key, fd });
+            }
+        }
+        Ok(streams)
+    }
+
+    /// What is bound, by each name that it may have in the images.
+    fn external_mounts(&self, root: &Path) -> Result<Vec<ExternalMount>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(CWD, root, flags, Mode::empty());
+        let opened = opened.map_err(|errno| error!("root.path: {}: {errno}", root.display()))?;
+        let mut all: Vec<ExternalMount> = Vec::new();
+        for mount in self.plan.outside() {
+            let val = mount.source.to_string_lossy().into_owned();
+            let resolved = place_of(&opened, &mount)?.map(|(place, _)| place);
+            // crun names a masked file by its place, too
+            for place in [Some(mount.written()), resolved].into_iter().flatten() {
+                for key in [mount.name(&place), place] {
+                    match all.iter_mut().find(|there| there.key == key) {
+                        // the last one covers those before
+                        Some(there) => there.val.clone_from(&val),
+                        None => all.push(ExternalMount { key, val: val.clone() }),
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn until_done(&mut self, criu: &mut Criu, directories: &Directories, making: &mut Making<'_>) -> Result<()> {
+        loop {
+            let said = criu.next().map_err(|error| match error.kind() {
+                Kind::Interrupted(_) => error,
+                _ => directories.failed("restore", &error.to_string()),
+            })?;
+            match said {
+                Said::Done => return Ok(()),
+                Said::Failed(said) => return Err(directories.failed("restore", &said)),
+                Said::Notice(notice) => match self.attend(notice, making) {
+                    Ok(()) => criu.go_on()?,
+                    Err(error) => {
+                        // it ends what it has made, and its answer says nothing new
+                        let _ = criu.give_up();
+                        let _ = criu.next();
+                        return Err(error);
+                    }
+                },
+            }
+        }
+    }
+
+    fn attend(&mut self, notice: Notice, making: &mut Making<'_>) -> Result<()> {
+        match (notice.script.as_str(), notice.pid) {
+            ("setup-namespaces", Some(pid)) => self.namespaces_are_there(pid, making),
+            ("post-restore", Some(pid)) => self.processes_are_there(pid, making),
+            ("pre-resume", _) => self.nothing_is_made_any_more(making),
+            ("orphan-pts-master", _) => match (notice.descriptor, self.terminal.take()) {
+                (Some(master), Some(socket)) => {
+                    console::send(socket.as_fd(), b"/dev/pts/ptmx", master.as_fd()).context("--console-socket")
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The first process is there, and nothing in it.
+    fn namespaces_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
+        adopt(pid, making)?;
+        if self.plan.init.iter().any(|step| step.what == Step::Loopback) {
+            let up = || loopback_up().map_err(|errno| error!("bring the loopback up: {errno}"));
+            inside(pid, "net", up)?;
+        }
+        let each = &self.plan.runtime_hooks;
+        each.iter().try_for_each(|hooks| {
+            hooks::run(&hooks.list, &making.identity.state(hooks.status, pid), making.identity.bundle, &hooks.at)
+        })
+    }
+
+    /// All is there, and does not run yet. From here on it is a container.
+    fn processes_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
+        adopt(pid, making)?;
+        making.warnings.extend(making.resources.limit(self.plan)?);
+        let cgroup = making.resources.cgroup();
+        if let (Some(cgroup), Some(planned)) = (cgroup, &self.plan.cgroup) {
+            if planned.placement.unit.is_some() {
+                cgroup.apply(&planned.writes)?;
+                let why = cgroup.apply_devices(&planned.devices, planned.placement.devices)?;
+                making.warnings.extend(why.as_deref().map(super::resources::devices_not_restricted));
+            }
+            planned.placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))?;
+        }
+        let mut record = record::of(self.config, self.flags, self.plan, pid, cgroup)?;
+        record.external_descriptors = descriptors(i32::try_from(std::process::id())?);
+        if has_own_time(pid) && !record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWTIME") {
+            record
+                .config
+                .namespaces
+                .push(crate::container::RecordedNamespace { kind: "NEWTIME".to_owned(), path: String::new() });
+        }
+        wait::check()?;
+        making.container = Some(keep(making.reserved, record, self.pid_file.as_deref(), pid)?);
+        Ok(())
+    }
+
+    /// CRIU leaves the root writable, whatever it was.
+    fn nothing_is_made_any_more(&self, making: &Making<'_>) -> Result<()> {
+        let is_root =
+            |step: &crate::plan::step::Step| matches!(&step.what, Step::Finish { path, .. } if path.as_c_str() == c".");
+        let Some(child) = making.child.as_ref().filter(|_| self.plan.init.iter().any(is_root)) else { return Ok(()) };
+        let close = || {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty());
+            let done = root.and_then(|root| set_attributes(root.as_fd(), &Attributes::read_only(), Reach::One));
+            done.map_err(|errno| error!("root.readonly: {errno}"))
+        };
+        inside(child.pid, "mnt", close)
+    }
+}
+
+/// The first process becomes ours, once.
+fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
+    if making.child.is_some() {
+        return Ok(());
+    }
+    let raw = Pid::from_raw(pid).ok_or_else(|| error!("criu tells no pid"))?;
+    let pidfd =
+        rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| error!("pidfd_open {pid}: {errno}"))?;
+    making.child = Some(Child::new(pid, pidfd));
+    *making.reached = Reached::Process;
+    if making.resources.cgroup().is_none_or(|cgroup| cgroup.paths().is_empty()) {
+        let start = start_time(pid)?;
+        making.reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))?;
+    }
+    Ok(())
+}
+
+/// CRIU gives the processes a time namespace, so that their clocks go on where they were.
+fn has_own_time(pid: i32) -> bool {
+    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/time")).ok();
+    namespace(&pid.to_string()) != namespace("self")
+}
+
+/// Where CRIU is in each hierarchy: that is the container's place.
+fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let root = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (ctrl, path) = (fields.next()?, fields.next()?);
+        Some(CgroupRoot { ctrl: Some(ctrl.to_owned()), path: path.to_owned() })
+    };
+    Ok(text.lines().filter_map(root).collect())
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| error!("{}: has a NUL byte", path.display()))
+}

@@ -1,0 +1,159 @@
+//! What of a container is not its own, and so is not in the images of a checkpoint: what was bound from the host, and the
+//! namespaces that it has joined. CRIU is told about each by a name, at the checkpoint and at the restore the same. The names
+//! are those that runc gives.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use super::finished::{Opening, Plan};
+use super::namespaces::{KINDS, NETWORK, PID};
+use super::step::{Last, Missing, NewMount, Slot, Target, What};
+
+/// What covers masked files.
+const NULL: &str = "/dev/null";
+
+/// A mount that is bound from the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// Its place: a path relative to the root.
+    pub place: CString,
+    /// Whether the last name of the path may be a link.
+    pub last: Last,
+    /// What is bound there, on the host.
+    pub source: PathBuf,
+    /// What it is called in the images.
+    pub named: Named,
+}
+
+/// What a mount is called in the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// By its place.
+    Place,
+    /// `/dev/null`, as all masked files.
+    Null,
+}
+
+/// A place where something is mounted, in the order of the mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountPoint {
+    /// The place.
+    pub target: Target,
+    /// What is bound there.
+    pub source: Option<PathBuf>,
+    /// A new file system, which CRIU fills: what is mounted below it has its place in the images.
+    pub filled: Filled,
+}
+
+/// Whether CRIU fills a mount with what it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// It is a tmpfs, or a file system without contents.
+    Yes,
+    /// It is the host's.
+    No,
+}
+
+/// A namespace that the container has joined by its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedNamespace {
+    /// CLONE_NEW*.
+    pub kind: u64,
+    /// What CRIU calls it: `net`.
+    pub name: &'static str,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+impl Plan {
+    /// All that is bound from the host.
+    pub fn outside(&self) -> Vec<Outside> {
+        let mut all = Vec::new();
+        for step in self.bridge.iter().chain(&self.init) {
+            let (place, last, slot, named) = match &step.what {
+                What::Bind(slot, _, target) | What::BindOrLink(slot, _, target) => {
+                    (&target.path, target.last, *slot, Named::Place)
+                }
+                What::Mask { path, null, .. } => (path, Last::Any, *null, Named::Null),
+                _ => continue,
+            };
+            let Some(source) = self.source(slot) else { continue };
+            all.push(Outside { place: place.clone(), last, source, named });
+        }
+        all
+    }
+
+    /// Where something is mounted, in order.
+    pub fn mount_points(&self) -> Vec<MountPoint> {
+        let point = |what: &What| match what {
+            What::NewMount(NewMount { target, .. }) => {
+                Some(MountPoint { target: target.clone(), source: None, filled: Filled::Yes })
+            }
+            What::Bind(slot, _, target) | What::BindOrLink(slot, _, target) => {
+                Some(MountPoint { target: target.clone(), source: self.source(*slot), filled: Filled::No })
+            }
+            _ => None,
+        };
+        self.bridge.iter().chain(&self.init).filter_map(|step| point(&step.what)).collect()
+    }
+
+    /// The namespaces that are joined by their path.
+    pub fn joined_namespaces(&self) -> Vec<JoinedNamespace> {
+        let mut all: Vec<JoinedNamespace> = Vec::new();
+        for step in self.bridge.iter().chain(&self.init) {
+            let What::Join(slot, kinds) = &step.what else { continue };
+            let Some((Opening::Namespace(path, kind), _)) = self.openings.get(slot.0) else { continue };
+            let name = KINDS.iter().find(|(bit, ..)| bit == kind).map_or("", |(_, _, file)| *file);
+            if kinds.has(*kind) && !all.iter().any(|there| there.kind == *kind) {
+                all.push(JoinedNamespace { kind: *kind, name, path: path.clone() });
+            }
+        }
+        all
+    }
+
+    /// What a slot is a mount of, on the host.
+    fn source(&self, slot: Slot) -> Option<PathBuf> {
+        fn of(opening: &Opening) -> Option<PathBuf> {
+            match opening {
+                Opening::Null => Some(PathBuf::from(NULL)),
+                Opening::Sysfs => Some(PathBuf::from("/sys")),
+                Opening::Found(inner) => of(inner),
+                other => other.path().map(PathBuf::from),
+            }
+        }
+        self.openings.get(slot.0).and_then(|(opening, _)| of(opening))
+    }
+}
+
+impl Outside {
+    /// Its name in the images, where its place is `place` when all links are followed.
+    pub fn name(&self, place: &str) -> String {
+        match self.named {
+            Named::Place => place.to_owned(),
+            Named::Null => NULL.to_owned(),
+        }
+    }
+
+    /// Its place as it is written.
+    pub fn written(&self) -> String {
+        format!("/{}", self.place.to_string_lossy())
+    }
+}
+
+impl JoinedNamespace {
+    /// CRIU leaves it as it is, and is given it again by this name. None: CRIU joins it by its path.
+    pub fn key(&self) -> Option<&'static str> {
+        match self.kind {
+            NETWORK => Some("extRootNetNS"),
+            PID => Some("extRootPidNS"),
+            _ => None,
+        }
+    }
+}
+
+impl MountPoint {
+    /// Whether it is made like what is bound there.
+    pub fn is_like_its_source(&self) -> bool {
+        matches!(self.target.missing, Missing::LikeSource(_))
+    }
+}
