@@ -209,7 +209,7 @@ pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat),
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Unread::Damaged("it is not a regular file".to_owned()));
     }
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let size = stat.st_size.cast_unsigned();
     if size > MOST_BYTES {
         return Err(Unread::Damaged(format!("it has {size} bytes")));
     }

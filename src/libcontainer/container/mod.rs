@@ -91,9 +91,16 @@ impl Root {
     /// The directory at `path`, whether it is there or not.
     ///
     /// # Errors
-    /// `/` and nothing are refused, as everything below would be a container.
+    /// `/` and nothing are refused, as everything below would be a container. The current directory is gone, and `path` is
+    /// relative to it.
     pub fn open(path: impl AsRef<Path>) -> Result<Root> {
-        let path = std::path::absolute(path.as_ref()).unwrap_or_default();
+        let path = match std::path::absolute(path.as_ref()) {
+            Err(error) if error.kind() != std::io::ErrorKind::InvalidInput => {
+                bail!("--root: {}: {error}", path.as_ref().display())
+            }
+            // nothing has no absolute path
+            absolute => absolute.unwrap_or_default(),
+        };
         // also "/..", which is the same
         if !path.components().any(|part| matches!(part, Component::Normal(_))) {
             bail!("Option --root argument should not be set to /");
@@ -266,7 +273,7 @@ impl Reserved {
     /// # Errors
     /// The kernel's word.
     pub fn record(&self, mut record: Record) -> Result<Container> {
-        record.set_seal();
+        record.set_seal()?;
         let mut container = Container { directory: self.path().to_path_buf(), record, seen: (0, 0, 0, 0) };
         container.save(self.lock()?)?;
         Ok(container)

@@ -83,10 +83,13 @@ fn sum(text: &[u8]) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A few letters that are others when one of `parts` is.
-pub(super) fn seal(parts: &impl Serialize) -> String {
-    let text = serde_json::to_vec(parts).unwrap_or_default();
-    sum(&text)[..16].to_owned()
+/// A few letters that change when one of `parts` does.
+///
+/// # Errors
+/// A path is not UTF-8.
+pub(super) fn seal(parts: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_vec(parts)?;
+    Ok(sum(&text)[..16].to_owned())
 }
 
 #[cfg(test)]

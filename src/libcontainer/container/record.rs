@@ -265,7 +265,7 @@ pub enum Does {
 
 impl Record {
     /// What there is to be killed, removed and unmounted; none of it changes as long as the container is there.
-    fn sealed(&self) -> String {
+    fn sealed(&self) -> serde_json::Result<String> {
         let own = self.coracle.as_ref();
         note::seal(&(
             (&self.id, self.init_process_pid, self.init_process_start, self.rootless),
@@ -276,11 +276,15 @@ impl Record {
     }
 
     /// Seals it, once, when it is written first.
-    pub(super) fn set_seal(&mut self) {
-        let seal = self.sealed();
+    ///
+    /// # Errors
+    /// A path is not UTF-8.
+    pub(super) fn set_seal(&mut self) -> serde_json::Result<()> {
+        let seal = self.sealed()?;
         if let Some(own) = &mut self.coracle {
             own.seal = seal;
         }
+        Ok(())
     }
 
     /// Whether it says what the state of the container `id` must say. Nothing is killed or removed by what a damaged file
@@ -293,7 +297,7 @@ impl Record {
             return Err(format!("init_process_pid: {} is not a pid", self.init_process_pid));
         }
         match self.seal() {
-            Some(seal) if seal != self.sealed() => {
+            Some(seal) if seal != self.sealed().map_err(|error| error.to_string())? => {
                 Err("what it says of the process, its cgroup and its mounts is not what was written".to_owned())
             }
             _ => Ok(()),

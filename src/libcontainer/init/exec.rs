@@ -235,7 +235,7 @@ fn goes_on(exec: &Exec, errno: Errno) -> bool {
 /// The error, and which candidate it belongs to: the runtime looks there, and nowhere else, for the cause.
 fn of_candidate(n: usize, errno: Errno) -> Trouble {
     let mut said = Said::default();
-    said.number(n);
+    said.text(DecInt::new(n).as_bytes());
     Trouble { errno, said: said.words() }
 }
 
@@ -258,7 +258,7 @@ pub(super) fn hooks(
     for (n, hook) in hooks.iter().enumerate() {
         if let Some((errno, ending)) = run_hook(prepared, hook, &around)? {
             let mut said = Said::default();
-            said.number(n);
+            said.text(DecInt::new(n).as_bytes());
             said.text(b" ");
             ending.say(&mut said);
             return Err(Trouble { errno, said: said.words() });
@@ -292,15 +292,15 @@ impl Ending {
             Ending::Not(call) => said.text(call),
             Ending::Status(status) => {
                 said.text(b"exit status ");
-                said.number(usize::try_from(*status).unwrap_or(0));
+                said.text(DecInt::new(*status).as_bytes());
             }
             Ending::Signal(signal) => {
                 said.text(b"signal ");
-                said.number(usize::try_from(*signal).unwrap_or(0));
+                said.text(DecInt::new(*signal).as_bytes());
             }
             Ending::Late(seconds) => {
                 said.text(b"hook ran past specified timeout of ");
-                said.number(usize::try_from(*seconds).unwrap_or(0));
+                said.text(DecInt::new(*seconds).as_bytes());
                 said.text(b".0s");
             }
         }
@@ -339,7 +339,7 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
 const CALLS: [&[u8]; 5] = [b"chdir", b"its standard streams", b"close_range", b"seccomp", b"execve"];
 
 /// Returns the number of the call that did not work, and why.
-fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (usize, Errno)> {
+fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (u16, Errno)> {
     let _ = rustix::process::setpgid(None, None);
     // as with runc: in the container's root
     around.root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
@@ -375,10 +375,6 @@ impl Said {
         let length = bytes.len().min(room);
         self.text[self.length..self.length + length].copy_from_slice(&bytes[..length]);
         self.length += length;
-    }
-
-    fn number(&mut self, number: usize) {
-        self.text(DecInt::new(number).as_bytes());
     }
 
     fn words(&self) -> Words {
@@ -419,8 +415,7 @@ mod tests {
     #[test]
     fn what_a_hook_did_is_said_without_memory() {
         let mut said = Said::default();
-        said.number(0);
-        said.text(b" ");
+        said.text(b"0 ");
         Ending::Late(10).say(&mut said);
         assert_eq!(said.words().text(), "0 hook ran past specified timeout of 10.0s");
     }

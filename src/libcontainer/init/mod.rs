@@ -166,8 +166,7 @@ impl Prepared<'_> {
 /// ORDER: what comes after `Seccomp` may be denied, any call with any action: no result is taken for granted there, and
 /// nothing is tried again for ever.
 pub fn run(prepared: &Prepared<'_>) -> ! {
-    for (n, step) in prepared.steps.iter().flat_map(|list| list.iter()).enumerate() {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
+    for (n, step) in (0..).zip(prepared.steps.iter().flat_map(|list| list.iter())) {
         prepared.page.at_step(n);
         if let Err(trouble) = perform(prepared, &step.what) {
             let after = match &step.what {

@@ -90,7 +90,7 @@ fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedF
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {
         let mut text = [0u8; 8];
         let mode = rustix::fs::fstat(covered)?.st_mode;
-        rustix::mount::fsconfig_set_string(fs, c"mode", octal(mode & 0o7777, &mut text)).map_err(words)?;
+        rustix::mount::fsconfig_set_string(fs, c"mode", octal(mode & 0o7777, &mut text)?).map_err(words)?;
     }
     for (key, value) in &mount.settings {
         match value {
@@ -100,8 +100,8 @@ fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedF
         .map_err(words)?;
     }
     rustix::mount::fsconfig_create(fs).map_err(words)?;
-    // bits that no fsmount(2) has: the kernel refuses them all (EINVAL)
-    let attributes = u32::try_from(mount.attributes).unwrap_or(u32::MAX);
+    // fsmount(2) takes 32 bits of them
+    let attributes = u32::try_from(mount.attributes).map_err(|_| Errno::INVAL)?;
     rustix::mount::fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
         .map_err(words)
 }
@@ -116,17 +116,17 @@ fn kernel_words(fs: &OwnedFd) -> Words {
 }
 
 /// `mode` in octal digits, NUL-terminated.
-fn octal(mut mode: u32, text: &mut [u8; 8]) -> &CStr {
+fn octal(mut mode: u32, text: &mut [u8; 8]) -> Outcome<&CStr> {
     let mut first = text.len() - 1;
     loop {
         first -= 1;
-        text[first] = b'0' + u8::try_from(mode & 7).unwrap_or(0);
+        text[first] = b'0' + (mode & 7).to_le_bytes()[0];
         mode >>= 3;
         if mode == 0 || first == 0 {
             break;
         }
     }
-    CStr::from_bytes_until_nul(&text[first..]).unwrap_or(c"755")
+    Ok(CStr::from_bytes_until_nul(&text[first..]).map_err(|_| Errno::INVAL)?)
 }
 
 pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {

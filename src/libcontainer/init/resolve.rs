@@ -397,7 +397,7 @@ pub(super) fn open_late(prepared: &Prepared<'_>, late: &Late) -> Outcome {
 pub(super) fn find(prepared: &Prepared<'_>, slot: Slot) -> Outcome {
     let there = prepared.fd(slot)?;
     let (mut link, mut path) = ([0u8; 32], [0u8; PATH_SIZE]);
-    let length = rustix::fs::readlinkat_raw(CWD, own_link(there.as_raw_fd(), &mut link), &mut path[..PATH_SIZE - 1])?;
+    let length = rustix::fs::readlinkat_raw(CWD, own_link(there.as_raw_fd(), &mut link)?, &mut path[..PATH_SIZE - 1])?;
     path[length] = 0;
     let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::INVAL)?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -410,14 +410,14 @@ pub(super) fn find(prepared: &Prepared<'_>, slot: Slot) -> Outcome {
 }
 
 /// `/proc/self/fd/N`.
-fn own_link(number: i32, text: &mut [u8; 32]) -> &CStr {
+fn own_link(number: i32, text: &mut [u8; 32]) -> Outcome<&CStr> {
     const BEGINNING: &[u8] = b"/proc/self/fd/";
     let number = DecInt::new(number.unsigned_abs());
     let digits = number.as_bytes();
     text[..BEGINNING.len()].copy_from_slice(BEGINNING);
     text[BEGINNING.len()..BEGINNING.len() + digits.len()].copy_from_slice(digits);
     text[BEGINNING.len() + digits.len()] = 0;
-    CStr::from_bytes_until_nul(text).unwrap_or(c"/")
+    Ok(CStr::from_bytes_until_nul(text).map_err(|_| Errno::INVAL)?)
 }
 
 /// A detached copy in the place of what it is a copy of.

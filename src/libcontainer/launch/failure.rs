@@ -67,7 +67,7 @@ fn kind(launched: &Launched<'_>, failed: &Failure) -> Kind {
 
 /// The message where the profile denies the call.
 fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
-    launched.plan.denied(usize::try_from(failed.step).unwrap_or(usize::MAX), Came::Errno(failed))
+    launched.plan.denied(failed.step as usize, Came::Errno(failed))
 }
 
 /// The same of an init that may have ended: nothing is looked up by its number.
@@ -150,11 +150,11 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     let n = launched.opened.page.step();
     let signal = ended.and_then(|status| status.terminating_signal());
     if signal == Some(libc::SIGSYS)
-        && let Some(said) = launched.plan.denied(usize::try_from(n).unwrap_or(usize::MAX), Came::Killed)
+        && let Some(said) = launched.plan.denied(n as usize, Came::Killed)
     {
         return error!(said);
     }
-    let place = step(launched, usize::try_from(n).unwrap_or(usize::MAX))
+    let place = step(launched, n as usize)
         .map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
     let how = match ended {
         Some(status) => match (status.exit_status(), status.terminating_signal()) {

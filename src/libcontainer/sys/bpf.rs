@@ -16,7 +16,7 @@ const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
 const BPF_F_REPLACE: u32 = 4;
 /// As many programs as one cgroup can have (linux/bpf-cgroup.h: BPF_CGROUP_MAX_PROGS).
-const MOST_PROGRAMS: usize = 64;
+const MOST_PROGRAMS: u32 = 64;
 
 /// The part of union bpf_attr that BPF_PROG_LOAD reads.
 #[repr(C)]
@@ -57,18 +57,21 @@ struct Attach {
     replaced: u32,
 }
 
-/// Loads a program of eight-byte instructions. The verifier writes what it thinks into `log`, where that is not empty.
+/// Loads a program of eight-byte instructions. The verifier writes its messages into `log`, if that is not empty.
 ///
 /// # Errors
-/// Those of bpf(2); EINVAL or EACCES when the verifier refuses it.
+/// Those of bpf(2); EINVAL or EACCES when the verifier refuses it. EINVAL when the last instruction is not whole.
 pub fn load_device_program(instructions: &[u8], log: &mut [u8]) -> Result<OwnedFd, Errno> {
+    if !instructions.len().is_multiple_of(8) {
+        return Err(Errno::INVAL);
+    }
     let load = Load {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
         instruction_count: u32::try_from(instructions.len() / 8).map_err(|_| Errno::TOOBIG)?,
         instructions: instructions.as_ptr() as u64,
         license: c"Apache-2.0".as_ptr() as u64,
         log_level: u32::from(!log.is_empty()),
-        log_size: u32::try_from(log.len()).unwrap_or(0),
+        log_size: u32::try_from(log.len()).map_err(|_| Errno::TOOBIG)?,
         log: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
         ..Load::default()
     };
@@ -114,20 +117,20 @@ pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
 /// # Errors
 /// Those of bpf(2).
 pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
-    let mut ids = [0u32; MOST_PROGRAMS];
+    let mut ids = [0u32; MOST_PROGRAMS as usize];
     let mut query = Query {
         target: number(cgroup),
         kind: BPF_CGROUP_DEVICE,
         ids: ids.as_mut_ptr() as u64,
-        count: u32::try_from(MOST_PROGRAMS).unwrap_or(0),
+        count: MOST_PROGRAMS,
         ..Query::default()
     };
     // SAFETY: query is a bpf_attr of the size given, writable; ids has room for as many as it says.
     checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) })?;
-    Ok(ids.into_iter().take(usize::try_from(query.count).unwrap_or(0)).collect())
+    Ok(ids.into_iter().take(query.count as usize).collect())
 }
 
-/// A program that is in the kernel already.
+/// A program that the kernel has already.
 ///
 /// # Errors
 /// Those of bpf(2); ENOENT when it is gone.
@@ -142,5 +145,6 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
 }
 
 fn number(fd: BorrowedFd<'_>) -> u32 {
-    u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX)
+    // a borrowed descriptor is never negative
+    fd.as_raw_fd().cast_unsigned()
 }

@@ -23,9 +23,8 @@ const SHOWN: &[u8] = b"coracle\0init";
 static NOTED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 /// Notes what the kernel has said, so that it is asked once.
-pub(super) fn note(begin: u64, end: u64) {
-    let ends = [begin, end].map(|address| usize::try_from(address).unwrap_or(0));
-    for (noted, address) in NOTED.iter().zip(ends) {
+pub(super) fn note(begin: usize, end: usize) {
+    for (noted, address) in NOTED.iter().zip([begin, end]) {
         noted.store(address, Ordering::Relaxed);
     }
 }

@@ -12,6 +12,6 @@ use super::checked;
 pub fn getcwd(buffer: &mut [u8]) -> Result<&[u8], Errno> {
     // SAFETY: the kernel writes at most buffer.len() bytes into the buffer.
     let length = checked(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
-    let length = usize::try_from(length).unwrap_or(0);
+    let length = usize::try_from(length).map_err(|_| Errno::RANGE)?;
     buffer.get(..length.saturating_sub(1)).ok_or(Errno::RANGE)
 }

@@ -85,7 +85,7 @@ pub fn take_from(file: &OwnFile) -> Result<(), Errno> {
         return Err(Errno::BUSY);
     }
     let [begin, .., end] = image.map.strings;
-    super::command_line::note(begin, end);
+    super::command_line::note(address(begin), address(end));
     image.take(file)
 }
 
@@ -191,10 +191,10 @@ struct Piece {
     read_only: usize,
 }
 
-/// From the auxiliary vector, without a call to the kernel.
+/// From the auxiliary vector, without a system call.
 fn page_size() -> usize {
-    // SAFETY: getauxval(3) reads what the kernel left us.
-    usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(4096)
+    // SAFETY: getauxval(3) reads what the kernel has put there.
+    address(unsafe { libc::getauxval(libc::AT_PAGESZ) })
 }
 
 /// In an array, for nothing may be allocated while data moves; the rest of it is empty.
@@ -220,8 +220,9 @@ unsafe extern "C" fn first_program(about: *mut libc::dl_phdr_info, _size: usize,
     1
 }
 
+#[allow(clippy::cast_possible_truncation)] // 64 bits on every processor that we know (`sys`)
 fn address(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
+    number as usize
 }
 
 fn read(headers: &[libc::Elf64_Phdr], base: usize) -> Result<Pieces, Errno> {

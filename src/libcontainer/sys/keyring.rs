@@ -24,7 +24,7 @@ pub fn join_session(name: &CStr) -> Result<(), Errno> {
     // SAFETY: the kernel writes at most text.len() bytes.
     let length =
         checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, ring, text.as_mut_ptr(), text.len()) })?;
-    let description = &text[..usize::try_from(length).unwrap_or(0).min(text.len())];
+    let description = &text[..usize::try_from(length).map_err(|_| Errno::RANGE)?.min(text.len())];
     let (Some(owner), Some(permissions)) = (field(description, 1, 10), field(description, 3, 16)) else {
         return Err(Errno::ACCESS);
     };

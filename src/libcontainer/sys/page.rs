@@ -38,7 +38,9 @@ const MOST_TIMED: usize = 1000;
 fn now() -> u32 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let micros = now.tv_sec.wrapping_mul(1_000_000).wrapping_add(now.tv_nsec / 1000);
-    u32::try_from(micros & i64::from(u32::MAX)).unwrap_or(0).max(1)
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // wrapped
+    let wrapped = micros as u32;
+    wrapped.max(1)
 }
 
 // SAFETY: the words are atomics in a mapping that lives until the Page is dropped.
@@ -108,8 +110,8 @@ impl Page {
     }
 
     /// A hook's process: "call number `call` of those before I am the hook has failed."
-    pub fn hook_has_not_begun(&self, call: usize, errno: Errno) {
-        let (call, errno) = (u32::try_from(call).unwrap_or(0), errno.raw_os_error().unsigned_abs());
+    pub fn hook_has_not_begun(&self, call: u16, errno: Errno) {
+        let (call, errno) = (u32::from(call), errno.raw_os_error().unsigned_abs());
         self.words().hook.store((call + 1) << 16 | errno & 0xffff, Ordering::Release);
     }
 
@@ -117,7 +119,7 @@ impl Page {
     pub fn hook_failure(&self) -> Option<(usize, Errno)> {
         let noted = self.words().hook.load(Ordering::Acquire);
         let call = (noted >> 16).checked_sub(1)? as usize;
-        Some((call, Errno::from_raw_os_error(i32::try_from(noted & 0xffff).unwrap_or(libc::EIO))))
+        Some((call, Errno::from_raw_os_error((noted & 0xffff).cast_signed())))
     }
 
     /// From now on it is noted when each step begins.

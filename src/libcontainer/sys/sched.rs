@@ -35,7 +35,9 @@ pub struct SchedAttr {
 /// # Errors
 /// Those of sched_setattr(2).
 pub fn set_scheduler(pid: i32, attr: &SchedAttr) -> Result<(), Errno> {
-    let attr = SchedAttr { size: u32::try_from(size_of::<SchedAttr>()).unwrap_or(0), ..*attr };
+    #[allow(clippy::cast_possible_truncation)] // 56
+    const SIZE: u32 = size_of::<SchedAttr>() as u32;
+    let attr = SchedAttr { size: SIZE, ..*attr };
     // SAFETY: attr is a sched_attr of the size it says.
     checked(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
 }

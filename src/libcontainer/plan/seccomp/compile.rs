@@ -121,7 +121,8 @@ fn export(scmp: &ScmpFilterContext) -> Result<Vec<u8>, String> {
     let in_words = |err: Errno| format!("read back the program: {err}");
     let file = memfd_create(c"seccomp", MemfdFlags::CLOEXEC).map_err(|err| format!("memfd_create: {err}"))?;
     scmp.export_bpf(&file).map_err(|err| format!("libseccomp makes no program of it: {err}"))?;
-    let size = usize::try_from(fstat(&file).map_err(in_words)?.st_size).unwrap_or(0);
+    let size = fstat(&file).map_err(in_words)?.st_size;
+    let size = usize::try_from(size).map_err(|_| in_words(Errno::IO))?;
     let mut bytes = vec![0; size];
     let mut done = 0;
     while done < size {

@@ -13,6 +13,8 @@ use crate::config::{At, Faults, Warning};
 const MOST_NAMES: usize = 7;
 /// The number of arguments of a system call on Linux.
 const ARGUMENTS: usize = 6;
+/// As the kernel returns it from a filter: 16 bits.
+const EPERM: u16 = 1;
 
 /// Checks `linux.seccomp`. `at` is its place. SPEC: config-linux.md#seccomp
 ///
@@ -53,7 +55,7 @@ impl Reading<'_> {
     fn verdict(&mut self, action: LinuxSeccompAction, errno_ret: Option<u32>, at: impl FnOnce() -> At) -> Verdict {
         let takes_number = matches!(action, LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace);
         let number = match errno_ret {
-            None if takes_number => u16::try_from(libc::EPERM).ok(),
+            None if takes_number => Some(EPERM),
             None => Some(0),
             Some(_) if !takes_number => {
                 self.faults.add(at(), format!("{action} takes no errno"));
@@ -129,12 +131,13 @@ impl Reading<'_> {
         let mut conditions = Vec::with_capacity(args.len());
         for (j, arg) in args.iter().enumerate() {
             let place = || at.key("args").index(j);
-            match seen.get_mut(arg.index()) {
-                Some(times) => *times += 1,
-                None => self.faults.add(place().key("index"), format!("{} is more than 5", arg.index())),
-            }
+            let (Some(times), Ok(index)) = (seen.get_mut(arg.index()), u32::try_from(arg.index())) else {
+                self.faults.add(place().key("index"), format!("{} is more than 5", arg.index()));
+                continue;
+            };
+            *times += 1;
             let condition = Condition {
-                index: u32::try_from(arg.index()).unwrap_or(u32::MAX),
+                index,
                 op: arg.op(),
                 value: arg.value(),
                 value_two: arg.value_two().unwrap_or(0),
