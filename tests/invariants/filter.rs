@@ -58,7 +58,7 @@ pub const RULES: [Rule; 6] = [
                 What::Hooks { commands, .. } => Some(commands),
                 _ => None,
             });
-            hooks.flatten().fold(false, |some, hook| some | hook.confine.pop().is_some())
+            hooks.flatten().fold(false, |some, hook| some | hook.filter.take().is_some())
         })],
     },
     Rule {
@@ -164,12 +164,12 @@ fn hooks_wear_the_filter(plan: &Plan) -> Result<(), String> {
     let loaded = at(plan, filter).first().copied();
     for (n, hooked) in steps(plan).enumerate() {
         let What::Hooks { point, commands: hooks, .. } = &hooked.what else { continue };
-        let later = loaded.filter(|loaded| *loaded > n).map(|loaded| step(plan, loaded).what.clone());
-        let wanted: Vec<What> = match point {
-            HookPoint::StartContainer => later.into_iter().collect(),
-            HookPoint::CreateRuntime | HookPoint::CreateContainer => Vec::new(),
-        };
-        if hooks.iter().any(|hook| hook.confine != wanted) {
+        let later = loaded.filter(|loaded| *loaded > n && *point == HookPoint::StartContainer);
+        let wanted = later.and_then(|loaded| match step(plan, loaded).what {
+            What::Seccomp(flags) => Some(flags),
+            _ => None,
+        });
+        if hooks.iter().any(|hook| hook.filter != wanted) {
             return Err(format!("{hooked}: not confined as it must be"));
         }
     }

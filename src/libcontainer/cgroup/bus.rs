@@ -113,7 +113,7 @@ impl Bus {
                     }
                 }
                 Err(error) => {
-                    let word = super::word(&error);
+                    let word = super::files::word(&error);
                     let error = Error::from(error);
                     if matches!(error.kind(), Kind::Interrupted(_)) {
                         return Err(error);

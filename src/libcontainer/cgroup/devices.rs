@@ -7,7 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Cgroup, Refusal};
+use super::Cgroup;
+use super::files::Refusal;
 use crate::error::{Result, error};
 use crate::plan::failure::words;
 use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
@@ -56,7 +57,7 @@ impl Cgroup {
         };
         let there = fs::read_to_string(directory.join("devices.list")).map_err(|error| Refusal {
             errno: error.raw_os_error(),
-            error: error!("{DEVICES}: read devices.list of {}: {}", directory.display(), super::word(&error)),
+            error: error!("{DEVICES}: read devices.list of {}: {}", directory.display(), super::files::word(&error)),
         })?;
         self.write_all(&list.writes(&there))
     }

@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
-use super::{Cgroup, put, wait_for};
+use super::Cgroup;
+use super::files::{directory_is_frozen, event, frozen_above, put, wait_for};
 use crate::error::{Context, Result, bail};
-use crate::sys::text;
 
 impl Cgroup {
     /// Stops every process where it is, and returns when all are stopped.
@@ -82,35 +80,4 @@ impl Cgroup {
 enum Version {
     One,
     Two,
-}
-
-/// True when what is in the directory is stopped, by itself or from above.
-pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
-    let file = directory.join("freezer.state");
-    match text::value(&file, &mut [0; 32]) {
-        Ok(state) => Ok(matches!(state.trim(), "FROZEN" | "FREEZING")),
-        Err(errno) if !is_gone(errno) => Err(errno).with_context(|| format!("read {}", file.display())),
-        Err(_) => event(&directory.join("cgroup.events"), "frozen 1"),
-    }
-}
-
-fn event(file: &Path, line: &str) -> Result<bool> {
-    match text::value(file, &mut [0; 256]) {
-        Ok(text) => Ok(text.lines().any(|there| there == line)),
-        Err(errno) if is_gone(errno) => Ok(false),
-        Err(errno) => Err(errno).with_context(|| format!("read {}", file.display())),
-    }
-}
-
-/// The file is not there, or its cgroup was removed after it was opened.
-fn is_gone(errno: Errno) -> bool {
-    matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::NODEV)
-}
-
-/// The nearest of the directories above that is frozen by its own file. The root of a hierarchy has no such file.
-pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
-    let says_one = |file: &Path| text::value(file, &mut [0; 32]).is_ok_and(|text| text.trim() == "1");
-    let frozen =
-        |above: &&Path| ["cgroup.freeze", "freezer.self_freezing"].iter().any(|file| says_one(&above.join(file)));
-    directory.ancestors().skip(1).find(frozen).map(Path::to_path_buf)
 }

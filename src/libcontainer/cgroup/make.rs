@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{Refusal, freeze, processes, put, word};
+use super::files::{self, Refusal, put, word};
+use super::processes;
 use crate::error::{Result, bail, error};
 use crate::plan::resources::{CgroupDirectory, Write};
 
@@ -158,10 +159,10 @@ fn kind(directory: &Path) -> String {
 
 fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
     let has_freezer = place.key.is_empty() || place.controllers.iter().any(|controller| controller == "freezer");
-    if !has_freezer || !freeze::directory_is_frozen(&place.directory)? {
+    if !has_freezer || !files::directory_is_frozen(&place.directory)? {
         return Ok(());
     }
-    let by = freeze::frozen_above(&place.directory).unwrap_or_else(|| place.directory.clone());
+    let by = files::frozen_above(&place.directory).unwrap_or_else(|| place.directory.clone());
     bail!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {}", by.display())
 }
 

@@ -2,6 +2,7 @@
 
 mod bus;
 mod devices;
+mod files;
 mod freeze;
 mod make;
 pub mod oom;
@@ -13,25 +14,25 @@ mod update;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::error::{Context, Error, Result, bail, error};
-use crate::host::cgroups::{self, Cgroups, Unified};
+use crate::error::{Context, Result, bail, error};
+use crate::host::cgroups::{Cgroups, Unified};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
+
+use files::{Refusal, gone, is_forbidden, must_fit, refused, remove, wait_for};
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(any(test, fuzzing))]
 pub(crate) use bus::hears as bus_hears;
+pub use files::undone;
+pub(crate) use files::{is_cgroup_file_system, put, word};
 pub use systemd::UnitName;
 pub use update::{Change, Changed};
-
-/// How long a cgroup may take to become empty, or removable, after its processes were killed.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The message for an ordinary user who asks for more than permissions allow. Clients expect runc's words.
 const NEEDS_PERMISSION: &str = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
@@ -316,7 +317,7 @@ impl Cgroup {
 
     fn wait_until_empty(&self) -> Result<()> {
         // version 1: what is frozen does not die before it thaws, and only the cgroup above can do that
-        let frozen = || self.paths.get("freezer").and_then(|directory| freeze::frozen_above(directory));
+        let frozen = || self.paths.get("freezer").and_then(|directory| files::frozen_above(directory));
         wait_for(|| Ok(self.processes()?.is_empty() || frozen().is_some()))?;
         let processes = self.processes()?;
         match frozen() {
@@ -352,144 +353,5 @@ impl Cgroup {
         };
         let text = fs::read_to_string(directory.join(file)).ok()?;
         text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
-    }
-}
-
-/// A write that did not go well.
-struct Refusal {
-    errno: Option<i32>,
-    error: Error,
-}
-
-impl Refusal {
-    fn is_forbidden(&self) -> bool {
-        is_forbidden(self.errno)
-    }
-}
-
-fn is_forbidden(errno: Option<i32>) -> bool {
-    matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS))
-}
-
-/// Version 2 would kill processes until a limit holds; with `checkBeforeUpdate` it is not set then.
-fn must_fit(write: &Write, limit: u64, directory: &Path) -> Result<(), Refusal> {
-    let used = |file: &str| fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok();
-    match used("memory.current") {
-        Some(used) if used >= limit => {
-            Err(Refusal { errno: None, error: error!("{}: {limit} is not above what is in use: {used}", write.at) })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn refused(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Refusal {
-    Refusal { errno: error.raw_os_error(), error: write_failed(write, file, value, directory, error) }
-}
-
-fn write_failed(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Error {
-    let used = match (file, error.raw_os_error()) {
-        ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
-            .map(|usage| format!(" (in use: {})", usage.trim()))
-            .unwrap_or_default(),
-        _ => String::new(),
-    };
-    // version 2: a file that is not there mostly is a controller that is not there
-    let controller = file.split('.').next().unwrap_or_default();
-    if write.controller.is_empty() && error.kind() == ErrorKind::NotFound && controller != "cgroup" {
-        let there = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
-        if !there.split_whitespace().any(|one| one == controller) {
-            return error!("{}: controller {controller:?} not available in {}", write.at, directory.display());
-        }
-    }
-    let place = directory.join(file);
-    error!("{}: write {value} to {}: {}{used}", write.at, place.display(), word(error))
-}
-
-/// The kernel's word for what went wrong.
-pub(crate) fn word(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => crate::plan::failure::words(rustix::io::Errno::from_raw_os_error(number)),
-        None => error.to_string(),
-    }
-}
-
-/// The error of a change that failed and was undone, completely or in part.
-pub fn undone(error: Error, undone: Result<()>) -> Error {
-    match undone {
-        Ok(()) => error,
-        Err(more) => {
-            let text = format!("{error}; and not all is as it was: {more}");
-            error.reworded(text)
-        }
-    }
-}
-
-/// One write(2) of the whole value: what a cgroup file takes.
-pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
-}
-
-fn children(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
-}
-
-/// A missing cgroup directory is a removed one where its hierarchy is mounted, or where the kernel has no such hierarchy (any
-/// more). Else it cannot be seen.
-///
-/// # Errors
-/// The kernel has the hierarchy, and what is mounted there is not a cgroup file system.
-fn gone(key: &str, directory: &Path) -> Result<()> {
-    let above = directory.ancestors().find(|above| above.exists());
-    if matches!(above.map(rustix::fs::statfs), Some(Ok(there)) if is_cgroup_file_system(&there)) {
-        return Ok(());
-    }
-    let ours = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
-    if cgroups::has_hierarchy(&ours, key) {
-        bail!("no cgroup file system is mounted there, so its processes cannot be seen");
-    }
-    Ok(())
-}
-
-/// Whether statfs(2) says that it is cgroup v1 or v2.
-// the types differ from one C library to the other
-#[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
-pub(crate) fn is_cgroup_file_system(there: &rustix::fs::StatFs) -> bool {
-    [libc::CGROUP_SUPER_MAGIC as u64, libc::CGROUP2_SUPER_MAGIC as u64].contains(&(there.f_type as u64))
-}
-
-/// True when it is gone, false when it is still busy. Only where rmdir alone does not do it are the levels below looked at.
-fn remove(key: &str, directory: &Path) -> Result<bool> {
-    match fs::remove_dir(directory) {
-        Ok(()) => Ok(true),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::ENOENT) => gone(key, directory).map(|()| true),
-            // rmdir(2) says so before it looks for the name: what could not be made there need not be removed
-            Some(libc::EROFS) if !directory.exists() => Ok(true),
-            Some(libc::EBUSY | libc::ENOTEMPTY) => {
-                for child in children(directory) {
-                    remove(key, &child)?;
-                }
-                Ok(fs::remove_dir(directory).is_ok())
-            }
-            _ => Err(error!(word(&error))),
-        },
-    }
-}
-
-/// Asks again, with growing pauses, until it is so or patience ends.
-fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
-    let started = Instant::now();
-    let mut pause = Duration::from_micros(200);
-    loop {
-        if done()? {
-            return Ok(true);
-        }
-        if started.elapsed() > PATIENCE {
-            return Ok(false);
-        }
-        // a signal that asks us to end does not interrupt undoing and removing: it is reported afterwards
-        let _ = crate::wait::pause(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

@@ -9,7 +9,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{Cgroup, put};
+use super::Cgroup;
+use super::files::put;
 use crate::error::{Context, Result, error};
 
 /// Waits for what happens to a container's memory.

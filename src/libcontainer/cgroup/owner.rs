@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use super::{Cgroup, word};
+use super::Cgroup;
+use super::files::word;
 use crate::error::{Result, error};
 use crate::plan::resources::Owner;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::children;
+use super::files::children;
 use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
 

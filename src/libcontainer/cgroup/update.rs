@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Cgroup, must_fit, put, systemd, undone, word};
+use super::files::{must_fit, put, undone, word};
+use super::{Cgroup, systemd};
 use crate::error::{Result, error};
 use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};

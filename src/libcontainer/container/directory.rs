@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{NOTE, Note};
+use super::note::Note;
 use crate::cgroup::is_cgroup_file_system;
 use crate::error::{Context, Result, bail, error};
 use crate::wait::{self, Stopped};
 
+/// state.json, which makes a directory a container.
+pub(super) const STATE: &str = "state.json";
+/// What must be undone when state.json does not say it.
+pub(super) const NOTE: &str = "undo";
 /// How long a lock of somebody else is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// No file of ours is larger.

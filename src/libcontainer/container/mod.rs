@@ -19,7 +19,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use directory::{Attempt, PATIENCE, Unread};
+use directory::{Attempt, NOTE, PATIENCE, STATE, Unread};
 
 pub use directory::Lock;
 pub use identity::{has_executed, is_ending, open_process, start_time};
@@ -34,10 +34,6 @@ pub use status::{Observed, Process, Status, status};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 
-/// state.json, which makes a directory a container.
-const STATE: &str = "state.json";
-/// What must be undone when state.json does not say it.
-const NOTE: &str = "undo";
 /// The config.json the container was made from.
 const CONFIG: &str = "config.json";
 /// There while the container waits for `start`.

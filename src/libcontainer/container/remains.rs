@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::CWD;
 
-use super::directory::{Attempt, Lock, Unread, holder, read};
-use super::{NOTE, Note, ProcessId, Root, STATE, check_id, open_process, unread_error};
+use super::directory::{Attempt, Lock, NOTE, STATE, Unread, holder, read};
+use super::{Note, ProcessId, Root, check_id, open_process, unread_error};
 use crate::cgroup::{Cgroup, UnitName};
 use crate::error::{Context, Result, bail, error};
 use crate::sys::signals;

@@ -10,9 +10,9 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::Winsize;
 
 use super::mounts::note;
+use super::prepared::{Outcome, Prepared, Trouble};
 use super::protocol::send_beside;
 use super::resolve::{open_path, open_target_without_links_into_binds};
-use super::{Outcome, Prepared, Trouble};
 use crate::plan::step::{Console, ConsoleDevice, Target};
 
 /// statfs(2)'s f_type of a devpts.

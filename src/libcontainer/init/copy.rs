@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 
+use super::prepared::{Outcome, Trouble};
 use super::protocol::retry;
-use super::{Outcome, Trouble};
 use crate::wire::{COPYING, WORDS_SIZE, Words};
 
 /// Deeper trees than this are refused: the copy uses the stack.

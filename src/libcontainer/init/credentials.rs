@@ -9,7 +9,8 @@ use rustix::process::DumpableBehavior;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
-use super::{Outcome, Prepared, Trouble, protocol};
+use super::prepared::{Outcome, Prepared, Trouble};
+use super::protocol;
 use crate::plan::step::{CapabilitySets, Limit, Namespaces};
 use crate::wire::Request;
 

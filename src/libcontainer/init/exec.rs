@@ -11,8 +11,8 @@ use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::protocol::retry;
-use super::{Outcome, Prepared, Trouble};
+use super::prepared::{HOME, MOST_OF_HOME, Outcome, Prepared, Trouble};
+use super::protocol::{self, retry};
 use crate::plan::step::{EnvOf, Exec, HookCommand, Kept, Slot};
 use crate::sys;
 use crate::sys::bounded::Bounded;
@@ -59,13 +59,6 @@ const MOST_OF_PASSWD: usize = 16 << 20;
 /// we may not enter, a socket, or a device without a driver.
 const NOT_THERE: [Errno; 7] =
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG, Errno::ACCESS, Errno::NXIO, Errno::NODEV];
-
-/// What begins the entry of the environment.
-const HOME: &[u8] = b"HOME=";
-/// The longest path that can be a directory: PATH_MAX, without its NUL.
-const MOST_OF_HOME: usize = 4095;
-/// What the longest entry takes.
-pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
 
 /// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, 16 MiB at most. Files of proc
 /// are regular files too, and to read one may take away what others were to read (/proc/kmsg).
@@ -349,8 +342,8 @@ fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>)
         .map_err(|errno| (1, errno))?;
     // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
     sys::fds::close_on_exec_from(3).map_err(|errno| (2, errno))?;
-    for step in &hook.confine {
-        super::perform(prepared, step).map_err(|trouble| (3, trouble.errno))?;
+    if let Some(flags) = hook.filter {
+        protocol::load_filter(prepared, flags).map_err(|trouble| (3, trouble.errno))?;
     }
     let home = prepared.left.home.borrow();
     let home = CStr::from_bytes_until_nul(&home).ok().filter(|_| hook.env_of == EnvOf::Process);
@@ -385,6 +378,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::init::prepared::ROOM_FOR_HOME;
 
     #[test]
     fn home_is_the_sixth_field_of_the_users_line() {

@@ -8,11 +8,13 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
+use super::prepared::{Outcome, Prepared, Trouble};
 use super::resolve::{
     Way, begins_a_mount, make, mount_id, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
     parent_outside_binds,
 };
-use super::{Outcome, Prepared, Trouble, copy, pids, protocol};
+use super::root::change;
+use super::{copy, pids, protocol};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Slot, Target};
 use crate::sys::mount::{Attributes, MountId, Reach, set_attributes};
 use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Request, Words};
@@ -127,13 +129,6 @@ fn octal(mut mode: u32, text: &mut [u8; 8]) -> Outcome<&CStr> {
         }
     }
     Ok(CStr::from_bytes_until_nul(&text[first..]).map_err(|_| Errno::INVAL)?)
-}
-
-pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
-    for change in changes {
-        set_attributes(mount, &change.attributes, change.reach)?;
-    }
-    Ok(())
 }
 
 /// Without a mount namespace a mount stays on the host when we end.

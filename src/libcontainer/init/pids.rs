@@ -15,8 +15,9 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
 };
 
+use super::prepared::{Outcome, Trouble};
 use super::protocol::{retry, send_beside};
-use super::{Outcome, Trouble, credentials, root};
+use super::{credentials, root};
 use crate::plan::step::CapabilitySets;
 use crate::sys;
 use crate::sys::clone::Alone;

@@ -11,7 +11,7 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use super::{Outcome, Prepared, Trouble};
+use super::prepared::{Outcome, Prepared, Trouble};
 use crate::plan::step::Slot;
 use crate::sys;
 use crate::wire::{Failure, Request, Up};

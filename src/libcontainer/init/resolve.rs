@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::path::DecInt;
 
-use super::{Late, LateIds, Outcome, Prepared, Trouble, protocol};
+use super::prepared::{Late, LateIds, Outcome, Prepared, Trouble};
+use super::protocol;
 use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::MAX_LINKS;
 use crate::sys::mount::Reach;

@@ -7,8 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
 
-use super::Outcome;
-use super::mounts::change;
+use super::prepared::Outcome;
 use super::resolve::{begins_a_mount, mount_id};
 use crate::plan::step::Change;
 use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
@@ -33,6 +32,14 @@ pub(super) fn attach(tree: BorrowedFd<'_>, path: &CStr, changes: &[Change]) -> O
         )?);
     }
     Ok(rustix::mount::move_mount(tree, c"", CWD, c"/", from_fd)?)
+}
+
+/// Makes the changes on a detached mount, in their order.
+pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
+    for change in changes {
+        set_attributes(mount, &change.attributes, change.reach)?;
+    }
+    Ok(())
 }
 
 fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {

@@ -154,8 +154,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     {
         return error!(said);
     }
-    let place = step(launched, n as usize)
-        .map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
+    let place = step(launched, n as usize).map_or_else(String::new, |step| format!(" ({}: {})", step.from, step.what));
     let how = match ended {
         Some(status) => match (status.exit_status(), status.terminating_signal()) {
             (_, Some(signal)) => format!("was killed by signal {signal}"),

@@ -361,7 +361,7 @@ impl fmt::Display for What {
             What::Ready => f.write_str("ready"),
             What::AwaitStart { .. } => f.write_str("await start"),
             What::Hooks { point, commands: hooks, .. } => {
-                let confined = hooks.iter().any(|hook| !hook.confine.is_empty());
+                let confined = hooks.iter().any(|hook| hook.filter.is_some());
                 let under = if confined { ", under the filter" } else { "" };
                 write!(f, "run {} {} hooks{under}", hooks.len(), point.name())
             }

@@ -75,8 +75,8 @@ impl Loaded {
         }
     }
 
-    /// The step that loads a filter without a listener, as the last step before the exec.
-    pub(super) fn last(&self) -> Option<What> {
-        (!self.has_listener()).then(|| What::Seccomp(self.filter.flags()))
+    /// The flags of a filter without a listener, which is loaded as the last step before the exec.
+    pub(super) fn last(&self) -> Option<u32> {
+        (!self.has_listener()).then(|| self.filter.flags())
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>
     for command in &mut start_container {
         // ORDER: a hook has the rights and the filter of the process. The hook loads the filter itself, because init
         // loads it after the hook.
-        command.confine = filter.and_then(Loaded::last).into_iter().collect();
+        command.filter = filter.and_then(Loaded::last);
     }
     Hooks { runtime, create_container, start_container, later }
 }
@@ -138,5 +138,5 @@ fn command(hook: &Hook, at: &At, of_process: Option<&Strings>, notes: &mut Notes
         }
     };
     let path = c_string(path, &at.key("path"), notes)?;
-    Some(HookCommand { path, args, env, env_of, timeout, confine: Vec::new() })
+    Some(HookCommand { path, args, env, env_of, timeout, filter: None })
 }

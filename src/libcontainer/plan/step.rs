@@ -175,8 +175,8 @@ pub struct HookCommand {
     pub env_of: EnvOf,
     /// Seconds until init kills it with its process group.
     pub timeout: Option<u32>,
-    /// The steps that its process performs just before its exec.
-    pub confine: Vec<What>,
+    /// The flags of the filter that its process loads just before its exec, if init itself loads it later.
+    pub filter: Option<u32>,
 }
 
 /// Whose environment a hook has.

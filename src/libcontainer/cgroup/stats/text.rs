@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{BlkioEntry, Pressure, Psi};
+use super::numbers::{BlkioEntry, Pids, Pressure, Psi};
 
 /// Reads a file of the container's cgroup by its name.
 pub(super) type Read<'r> = &'r dyn Fn(&str) -> Option<String>;
@@ -10,6 +10,12 @@ pub(super) type Read<'r> = &'r dyn Fn(&str) -> Option<String>;
 /// The one number of a file; 0 for a file that is not there. `max` is the largest there is.
 pub(super) fn number(read: Read<'_>, file: &str) -> u64 {
     read(file).map_or(0, |text| value(&text))
+}
+
+/// The pids controller, which has the same files on both versions.
+pub(super) fn pids(read: Read<'_>) -> Pids {
+    let limit = number(read, "pids.max");
+    Pids { current: number(read, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
 }
 
 pub(super) fn value(text: &str) -> u64 {

@@ -1,7 +1,7 @@
 //! Version 1 (Documentation/admin-guide/cgroup-v1).
 
-use super::text::{Read, devices, keyed, list, number, ranges};
-use super::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Pids, Stats, Throttling};
+use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Stats, Throttling};
+use super::text::{Read, devices, keyed, list, number, pids, ranges};
 
 /// cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux still has.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
@@ -11,7 +11,7 @@ pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Stats {
         cpu: cpu(read),
         cpuset: cpuset(read),
         memory: memory(read),
-        pids: Pids::read(read),
+        pids: pids(read),
         blkio: blkio(read),
         hugetlb: page_sizes.iter().filter_map(|size| Some((size.clone(), hugetlb(read, size)?))).collect(),
         ..Stats::default()

@@ -1,13 +1,13 @@
 //! Version 2 (Documentation/admin-guide/cgroup-v2.rst), told in the words of version 1.
 
-use super::text::{Read, keyed, number, pressure};
-use super::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Pids, Stats, Throttling};
+use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Stats, Throttling};
+use super::text::{Read, keyed, number, pids, pressure};
 
 pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Stats {
     Stats {
         cpu: cpu(read),
         memory: memory(read),
-        pids: Pids::read(read),
+        pids: pids(read),
         blkio: blkio(read),
         hugetlb: page_sizes.iter().filter_map(|size| Some((size.clone(), hugetlb(read, size)?))).collect(),
         ..Stats::default()
@@ -97,6 +97,7 @@ fn hugetlb(read: Read<'_>, size: &str) -> Option<Hugetlb> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::stats::Pids;
 
     fn files(name: &str) -> Option<String> {
         let text = match name {

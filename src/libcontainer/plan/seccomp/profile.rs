@@ -136,12 +136,8 @@ impl Reading<'_> {
                 continue;
             };
             *times += 1;
-            let condition = Condition {
-                index,
-                op: arg.op(),
-                value: arg.value(),
-                value_two: arg.value_two().unwrap_or(0),
-            };
+            let condition =
+                Condition { index, op: arg.op(), value: arg.value(), value_two: arg.value_two().unwrap_or(0) };
             if never_holds(&condition) {
                 let said = format!(
                     "never holds: {:#x} has bits that the mask {:#x} has not",

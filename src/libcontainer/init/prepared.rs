@@ -1,0 +1,157 @@
+//! What init is given by the runtime process, what its steps leave for later ones, and how a step fails.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::plan::step::{Limit, Slot, Step, What};
+use crate::sys::bounded::Bounded;
+use crate::sys::clone::Alone;
+use crate::sys::host_proc::HostProc;
+use crate::sys::mount::Reach;
+use crate::sys::page::Page;
+use crate::sys::seccomp::Program;
+use crate::wire::Words;
+
+/// What begins the entry of the environment.
+pub(super) const HOME: &[u8] = b"HOME=";
+/// The longest path that can be a directory: PATH_MAX, without its NUL.
+pub(super) const MOST_OF_HOME: usize = 4095;
+/// What the longest entry takes.
+pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
+
+/// What the runtime process prepared for init before the fork.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    /// The descriptors, by slot.
+    pub fds: &'a [Option<OwnedFd>],
+    /// Which of them is the container's root; without one the current directory is where paths begin.
+    pub root: Option<Slot>,
+    /// Sources of bind mounts that are opened when their turn comes.
+    pub late: &'a [Late],
+    /// The compiled seccomp filter.
+    pub program: Option<&'a Program>,
+    /// The resource limits.
+    pub limits: &'a [Limit],
+    /// RLIMIT_NOFILE, soft and hard, where the runtime has raised it for the set-up.
+    pub nofile: Option<(u64, u64)>,
+    /// The host's /proc.
+    pub proc: &'a HostProc,
+    /// Where each mount is written to before it is attached, if it is attached on the host (`container/mounted.rs`).
+    pub mounted: Option<BorrowedFd<'a>>,
+    /// Our end of the socket to the runtime process.
+    pub talk: BorrowedFd<'a>,
+    /// How far we have come, for the runtime to see when we are killed.
+    pub page: &'a Page,
+    /// The steps of the bridge (none in most cases), then those of init, counted through.
+    pub steps: [&'a [Step]; 2],
+    /// What steps leave for later ones.
+    pub left: &'a Left,
+    /// That this process is a child.
+    pub alone: &'a Alone,
+}
+
+/// A source in the container's root. It may be there only through an earlier mount.
+#[derive(Debug)]
+pub struct Late {
+    /// Where it goes; until then the slot holds some other file.
+    pub slot: Slot,
+    /// Relative to the root; the kernel resolves it there.
+    pub path: CString,
+    /// How much of it is mounted.
+    pub reach: Reach,
+    /// Whether the runtime is asked to map its ids.
+    pub ids: LateIds,
+}
+
+/// Whose ids a late source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateIds {
+    /// Its own.
+    Own,
+    /// Those that the runtime maps.
+    Mapped,
+}
+
+/// What a step leaves for a later one.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// After `AwaitStart`: where failures are told.
+    pub(super) answer: Cell<Option<Slot>>,
+    /// Where `start` has given its word.
+    pub(super) fifo: Cell<Option<Slot>>,
+    /// True when `TryChdir` has got there, so that the user need not be able to.
+    pub(super) arrived: Cell<bool>,
+    /// The ids of the new file systems that are mounted.
+    new: RefCell<Bounded<u64>>,
+    /// The mount in which nodes are made, once it is known not to be bound from the host.
+    pub(super) not_bound: Cell<Option<u64>>,
+    /// `HOME=…`, NUL-terminated, after a `Home` step.
+    pub(super) home: RefCell<Bounded<u8>>,
+}
+
+impl Left {
+    /// Bounded for what these steps will leave.
+    pub fn by(steps: [&[Step]; 2]) -> Left {
+        let new = |step: &&Step| matches!(step.what, What::NewMount(_));
+        let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
+        let home = steps.iter().flat_map(|list| list.iter()).any(|step| matches!(step.what, What::Home(_)));
+        let home = Bounded::of(if home { ROOM_FOR_HOME } else { 0 });
+        Left { new: RefCell::new(Bounded::of(count)), home: RefCell::new(home), ..Left::default() }
+    }
+
+    /// Remembers a new file system by the id of its mount.
+    pub(super) fn is_mounted(&self, id: u64) {
+        // there is room for each of the plan
+        let _ = self.new.borrow_mut().push(id);
+    }
+
+    pub(super) fn is_new(&self, id: u64) -> bool {
+        self.new.borrow().contains(&id)
+    }
+}
+
+/// Why a step did not work: the kernel's error and, where there are any, its words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trouble {
+    pub(super) errno: Errno,
+    pub(super) said: Words,
+}
+
+impl From<Errno> for Trouble {
+    fn from(errno: Errno) -> Trouble {
+        Trouble { errno, said: Words::NONE }
+    }
+}
+
+impl Trouble {
+    pub(super) fn saying(errno: Errno, said: &str) -> Trouble {
+        Trouble { errno, said: Words::of(said.as_bytes()) }
+    }
+}
+
+pub(super) type Outcome<T = ()> = Result<T, Trouble>;
+
+impl Prepared<'_> {
+    /// The descriptor in `slot`.
+    pub(super) fn fd(&self, slot: Slot) -> Outcome<BorrowedFd<'_>> {
+        self.fds.get(slot.0).and_then(Option::as_ref).map(OwnedFd::as_fd).ok_or(Trouble::from(Errno::BADF))
+    }
+
+    /// Puts another file into `slot`.
+    pub(super) fn replace(&self, slot: Slot, new: &OwnedFd) -> Outcome {
+        Ok(crate::sys::fds::replace(self.alone, self.fd(slot)?, new)?)
+    }
+
+    /// What is opened only now, if it is this one.
+    pub(super) fn late(&self, slot: Slot) -> Option<&Late> {
+        self.late.iter().find(|late| late.slot == slot)
+    }
+
+    /// The directory in which the container's paths begin.
+    pub(super) fn root(&self) -> Outcome<BorrowedFd<'_>> {
+        self.root.map_or(Ok(rustix::fs::CWD), |slot| self.fd(slot))
+    }
+}
