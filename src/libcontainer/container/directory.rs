@@ -24,6 +24,15 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// No file of ours is larger.
 const MOST_BYTES: u64 = 1 << 28;
 
+/// One version of state.json: its device, inode and the time of its last change.
+pub(super) type Version = (u64, u64, i64, i64);
+
+pub(super) fn version(stat: &Stat) -> Version {
+    // the types differ from one architecture to the other
+    #[allow(clippy::unnecessary_cast)]
+    (stat.st_dev as u64, stat.st_ino as u64, stat.st_ctime as i64, stat.st_ctime_nsec as i64)
+}
+
 /// A container's directory, locked (flock(2)): one process at a time may make, change or remove a container. Dropped, it
 /// is free again.
 #[derive(Debug)]

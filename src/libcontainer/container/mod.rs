@@ -19,7 +19,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use directory::{Attempt, NOTE, PATIENCE, STATE, Unread};
+use directory::{Attempt, NOTE, PATIENCE, STATE, Unread, Version, version};
 
 pub use directory::Lock;
 pub use identity::{has_executed, is_ending, open_process, start_time};
@@ -53,15 +53,6 @@ pub struct Container {
     directory: PathBuf,
     record: Record,
     seen: Version,
-}
-
-/// One version of state.json: its device, inode and the time of its last change.
-type Version = (u64, u64, i64, i64);
-
-fn version(stat: &Stat) -> Version {
-    // the types differ from one architecture to the other
-    #[allow(clippy::unnecessary_cast)]
-    (stat.st_dev as u64, stat.st_ino as u64, stat.st_ctime as i64, stat.st_ctime_nsec as i64)
 }
 
 /// The directory of a container that is being made, locked until it is. Dropped, it is removed when nothing was made.
