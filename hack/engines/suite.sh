@@ -36,11 +36,10 @@ like() { [[ $2 =~ $1 ]] || fail "${3:-text}: not like /$1/: $2"; }
 # within SECONDS COMMAND...: tries it every tenth of a second
 within() {
   # the guest is emulated
-  local tries=$(($1 * ${GUEST:-1} * 10))
+  local end=$((SECONDS + $1 * ${GUEST:-1} + 1))
   shift
   while ! "$@" >/dev/null 2>&1; do
-    tries=$((tries - 1))
-    [ $tries -gt 0 ] || return 1
+    [ $SECONDS -lt $end ] || return 1
     sleep 0.1
   done
 }
@@ -100,17 +99,19 @@ needs_checkpoint() {
 not_yet() { echo "NOTYET $*"; }
 
 # --- churn: a suite gives  churn_round ID N  (one life of a container; says why it failed) and  daemons  (their pids)
-# what is there: of processes all but this case's own session, of cgroups what has PARENT in its path
+# what is there: of processes all but this case's own session, of cgroups what has PARENT in its path. A guest's own are seen too:
+# threads of the kernel, which come and go, and what udev and systemd start for a device or a unit
 surroundings() {
   local own
   own=$(ps -o sid= $$ | tr -d ' ')
   {
-    ps -eo sid=,comm= | awk -v own="$own" '$1 != own { print "process " $2 }'
+    ps --ppid 2 -p 2 --deselect -o sid=,comm= |
+      awk -v own="$own" -v guest="${GUEST:-}" '$1 != own && !(guest && $2 ~ /^\(|udevd|^systemd/) { print "process " $2 }'
     # podman's storage binds this one over itself, and lets go of it when it is idle
     awk -v own="$W/graph/overlay" '$5 != own { print "mount " $5 }' /proc/self/mountinfo
     find /sys/fs/cgroup -type d -path "*$PARENT*" -printf 'cgroup %p\n'
     # podman 5 leaves a directory of a container whose create failed, with every runtime
-    find /run -type d ! -path '/run/libpod/persist/*' -printf 'directory %p\n' 2>/dev/null
+    find /run -type d ! -path '/run/libpod/persist/*' ! -path '/run/systemd/*' -printf 'directory %p\n' 2>/dev/null
   } | LC_ALL=C sort
 }
 open_files() {
