@@ -1,4 +1,4 @@
-//! The container's terminal: a pty from its own devpts, the master sent away, the slave for the standard streams.
+//! The container's terminal: a pty from its own devpts. The master is sent away. The slave becomes the standard streams.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,13 +17,13 @@ use crate::plan::step::{Console, ConsoleDevice, Target};
 
 /// statfs(2)'s f_type of a devpts.
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
-/// The name that travels with the master: what the peer knows the file as.
+/// The name that is sent with the master. The receiver uses it as the name of the file.
 const MASTER_NAME: &[u8] = b"/dev/pts/ptmx";
 
 pub(super) fn make(prepared: &Prepared<'_>, console: &Console) -> Outcome {
     let master = open_master(prepared)?;
     rustix::pty::unlockpt(&master)?;
-    // the peer by ioctl and never by its name, which somebody in the container could exchange (CVE-2025-52565)
+    // open the slave by ioctl(2), and not by its path: a process in the container could replace that (CVE-2025-52565)
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
     if let Some((rows, columns)) = console.size {
@@ -42,7 +42,7 @@ pub(super) fn make(prepared: &Prepared<'_>, console: &Console) -> Outcome {
     Ok(dup2_stderr(&slave)?)
 }
 
-/// The one ptmx that belongs to the container: a devpts's inode 2, device 5:2.
+/// Opens the ptmx of the container's devpts. It must be inode 2 of a devpts, device 5:2.
 fn open_master(prepared: &Prepared<'_>) -> Outcome<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let master = open_path(prepared, c"dev/pts/ptmx", flags).map_err(|trouble| {
@@ -75,6 +75,6 @@ fn bind_device(prepared: &Prepared<'_>, slave: BorrowedFd<'_>, target: &Target) 
 /// One message: the name, and the master beside it.
 fn send(socket: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Outcome {
     send_beside(socket, MASTER_NAME, master)?;
-    // our end stays open until the exec, and whoever reads to the end of the stream is not to wait for `start`
+    // our end stays open until the exec; a receiver that reads to the end of the stream must not have to wait for `start`
     Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
 }

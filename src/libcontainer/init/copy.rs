@@ -1,5 +1,5 @@
-//! `tmpcopyup`: the content of a directory copied into the tmpfs that will cover it. Everything is reached through
-//! descriptors of its own directory and no link is followed, so the copy cannot be led elsewhere.
+//! `tmpcopyup`: copies the content of a directory into the tmpfs that will cover it. Every file is opened through the descriptor
+//! of its directory, and no symbolic link is followed, so the copy cannot leave the directory.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -15,7 +15,7 @@ use crate::wire::{COPYING, WORDS_SIZE, Words};
 /// Deeper trees than this are refused: the copy uses the stack.
 const MAX_DEPTH: u32 = 64;
 
-/// Copies what is in `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners.
+/// Copies the content of `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners.
 pub(super) fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Outcome {
     let from = open_directory(from, c".")?;
     let to = open_directory(to, c".")?;
@@ -66,7 +66,7 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Out
 }
 
 fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Outcome {
-    // by now it may be a fifo, which nobody ever opens for writing
+    // by now it may be a fifo, and opening that would block
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&source)?;
@@ -85,7 +85,7 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Ou
         while at < end {
             let most = usize::try_from((end - at).min(1 << 20)).map_err(|_| Errno::OVERFLOW)?;
             if retry(|| rustix::fs::sendfile(&copy, &source, Some(&mut at), most))? == 0 {
-                // it has become shorter meanwhile
+                // the file has become shorter meanwhile
                 break;
             }
         }
@@ -93,7 +93,7 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Ou
     Ok(rustix::fs::ftruncate(&copy, size)?)
 }
 
-/// Where data or a hole begins (lseek(2), SEEK_DATA, SEEK_HOLE), before `size`; nothing where there is no more of it.
+/// Where the next data or hole begins (lseek(2), SEEK_DATA, SEEK_HOLE); None if that is not before `size`.
 fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
     match rustix::fs::seek(file, from) {
         Ok(place) if place < size => Ok(Some(place)),
@@ -102,7 +102,7 @@ fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
     }
 }
 
-/// The kernel's word with the name of what could not be copied, and of the directories around it.
+/// Adds the name of the file that could not be copied, or of a directory that contains it.
 fn named(trouble: Trouble, name: &CStr) -> Trouble {
     let said = trouble.said.bytes();
     if !said.is_empty() && !said.starts_with(COPYING.as_bytes()) {
@@ -126,7 +126,7 @@ fn own(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Outcome {
     }
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     match rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
-        // an owner that has no name in this user namespace
+        // the owner has no id in this user namespace
         Ok(()) | Err(Errno::INVAL) => {}
         Err(other) => return Err(other.into()),
     }

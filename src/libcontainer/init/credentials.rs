@@ -24,7 +24,7 @@ pub(super) fn become_root() -> Outcome {
     Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
 }
 
-/// The user namespace that we are in already is no place to go to (setns(2)), and rootless podman asks for just that.
+/// setns(2) refuses to join the user namespace that we are in already. Rootless podman asks for that, so it is not an error.
 pub(super) fn join(prepared: &Prepared<'_>, file: BorrowedFd<'_>, kinds: Namespaces) -> Outcome {
     match crate::sys::clone::setns(file, kinds.0) {
         Err(Errno::INVAL) if kinds.0 == libc::CLONE_NEWUSER as u64 => {
@@ -37,7 +37,7 @@ pub(super) fn join(prepared: &Prepared<'_>, file: BorrowedFd<'_>, kinds: Namespa
     }
 }
 
-/// Who may not raise a limit, in a user namespace, leaves them all to the runtime; and it tells what cannot be at all.
+/// If init may not raise a limit, in a user namespace, the runtime sets all of them, and reports those that are impossible.
 pub(super) fn limits(prepared: &Prepared<'_>) -> Outcome {
     let set = |limit: &Limit| crate::sys::sched::set_limit(0, limit.resource, limit.soft, limit.hard);
     match prepared.limits.iter().try_for_each(set) {
@@ -46,7 +46,7 @@ pub(super) fn limits(prepared: &Prepared<'_>) -> Outcome {
     }
 }
 
-/// unshare(2) moves only the children; the calling thread enters by setns(2), as it is the only one.
+/// unshare(2) moves only future children into a time namespace. The calling thread enters by setns(2).
 pub(super) fn enter_time(prepared: &Prepared<'_>) -> Outcome {
     let (own, flags) = (prepared.proc.own_namespaces()?, OFlags::RDONLY | OFlags::CLOEXEC);
     let time = rustix::fs::openat(&own, c"time_for_children", flags, Mode::empty())?;
@@ -57,7 +57,7 @@ pub(super) fn undumpable() -> Outcome {
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// A kernel without keyrings, and a profile that hides them, make no container fail.
+/// A container does not fail if the kernel has no keyrings, or a profile hides them.
 pub(super) fn keyring(name: &CStr) -> Outcome {
     match crate::sys::keyring::join_session(name) {
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
@@ -77,31 +77,31 @@ pub(super) fn umask(mask: u32) -> Outcome {
 
 pub(super) fn groups(groups: &[Gid]) -> Outcome {
     match rustix::thread::set_thread_groups(groups) {
-        // an unprivileged user's namespace, where it is denied (user_namespaces(7)), and nothing is asked
+        // denied in the user namespace of an unprivileged user (user_namespaces(7)); no groups are requested
         Err(Errno::PERM) if groups.is_empty() => Ok(()),
         other => Ok(other?),
     }
 }
 
-/// More CPUs than any kernel is built for; it takes those that there are.
+/// The mask has more CPUs than any kernel supports. The kernel uses those that exist.
 pub(super) fn all_cpus() -> Outcome {
-    // a profile around us may forbid it, and then we are as we were
+    // a profile may forbid it; then the affinity stays
     let _ = crate::sys::sched::set_affinity(0, &[u64::MAX; 128]);
     Ok(())
 }
 
-/// A parent that has ended already will send nothing any more: as if it had just ended.
+/// If the parent has ended already, the kernel sends no signal.
 pub(super) fn death_signal(signal: i32) -> Outcome {
     rustix::process::set_parent_process_death_signal(rustix::process::Signal::from_named_raw(signal))?;
     Ok(())
 }
 
-/// The file system of pipes that have no name (statfs(2)).
+/// The file system type of unnamed pipes (statfs(2)).
 const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
 
-/// A pipe among the standard streams belongs to the process's user, so that it can be opened again through /proc/self/fd:
-/// /dev/stdout of an image. A pipe without a name is its holders' alone. Everything else, a terminal, a device, a file, a
-/// fifo or a socket, outlives the container and stays its owner's. Our own terminal belongs to the user already (`Console`).
+/// Gives unnamed pipes among the standard streams to the process's user, so that it can open them again as /dev/stdout. Only
+/// those who hold such a pipe can use it. A terminal, device, file, fifo or socket outlives the container, and keeps its owner.
+/// Our own terminal belongs to the user already (`Console`).
 pub(super) fn own_stdio(uid: u32) -> Outcome {
     for fd in [stdin(), stdout(), stderr()] {
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };
@@ -110,7 +110,7 @@ pub(super) fn own_stdio(uid: u32) -> Outcome {
             continue;
         }
         match rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None) {
-            // an owner that is not mapped here: the stream itself works all the same
+            // the owner is not mapped here; the stream works all the same
             Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
             Err(other) => return Err(other.into()),
         }
@@ -118,10 +118,11 @@ pub(super) fn own_stdio(uid: u32) -> Outcome {
     Ok(())
 }
 
-/// CAP_CHECKPOINT_RESTORE (linux/capability.h): the last capability that every kernel knows on which we run (Linux 5.9).
+/// CAP_CHECKPOINT_RESTORE (linux/capability.h, Linux 5.9). Every kernel that we support knows it and those before it.
 const KNOWN_EVERYWHERE: u32 = 40;
 
-/// Drops before the ids change, because afterwards CAP_SETPCAP is gone; keeps the permitted set over the change.
+/// Drops from the bounding set before the ids change, because afterwards CAP_SETPCAP is gone. Keeps the permitted set over that
+/// change.
 pub(super) fn drop_bounding(drop: u64) -> Outcome {
     for bit in (0..64).filter(|bit| drop & (1 << bit) != 0) {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
@@ -153,7 +154,7 @@ pub(super) fn capabilities(sets: &CapabilitySets) -> Outcome {
     )?;
     rustix::thread::clear_ambient_capability_set()?;
     for bit in (0..64).filter(|bit| sets.ambient & (1 << bit) != 0) {
-        // what the plan asks is known, permitted and inheritable: securebits alone forbid it
+        // the plan asks for known, permitted and inheritable capabilities, so only securebits can forbid it
         rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << bit), true)
             .map_err(|errno| Trouble::saying(errno, "prctl PR_CAP_AMBIENT_RAISE"))?;
     }

@@ -1,4 +1,4 @@
-//! The last steps: where the program runs, what it is, the hooks before it, and the exec.
+//! The last steps: the working directory, HOME, the hooks, the search for the program, and the exec.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -19,9 +19,9 @@ use crate::sys::bounded::Bounded;
 use crate::sys::plain::is_plain;
 use crate::wire::{HookPoint, Words};
 
-/// With the rights of root; a directory only the user may enter is left to `chdir` after the ids have changed, and so is one
-/// that is not there for the bridge (/proc/self, where it is no member of the pid namespace). It is
-/// looked at here already: later a filter may forbid getcwd(2).
+/// Enters the working directory with the rights of root. `chdir` tries again after the ids have changed: root may not be allowed
+/// to enter, or the directory does not exist for the bridge (/proc/self, if it is not in the pid namespace). The check is made
+/// here, because later a filter may forbid getcwd(2).
 pub(super) fn try_chdir(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     match rustix::process::chdir(path) {
         Ok(()) => {
@@ -33,7 +33,7 @@ pub(super) fn try_chdir(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     }
 }
 
-/// With the rights of the user, unless root has got there.
+/// Enters the working directory with the rights of the user, unless `try_chdir` has done it.
 pub(super) fn chdir(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     if prepared.left.arrived.get() {
         return Ok(());
@@ -42,7 +42,8 @@ pub(super) fn chdir(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     must_be_inside()
 }
 
-/// A working directory outside the root would be a way out (CVE-2024-21626): the kernel names such a one `(unreachable)`.
+/// A process could leave the container by a working directory outside the root (CVE-2024-21626). getcwd(2) returns
+/// `(unreachable)` for such a directory.
 fn must_be_inside() -> Outcome {
     let mut buffer = [0u8; 4096];
     match sys::cwd::getcwd(&mut buffer) {
@@ -52,16 +53,16 @@ fn must_be_inside() -> Outcome {
     }
 }
 
-/// As much of /etc/passwd is looked at. It is hostile, and its size may be made up of a hole.
+/// How much of /etc/passwd is read. The file is hostile, and a hole can make it very large.
 const MOST_OF_PASSWD: usize = 16 << 20;
 
-/// What open(2) says of a root that has no such file for us: nothing of that name, links that lead nowhere, a directory that
-/// we may not enter, a socket, or a device without a driver.
+/// The errors of open(2) that mean that there is no such file for us: no such name, dangling links, a directory that we may not
+/// enter, a socket, or a device without a driver.
 const NOT_THERE: [Errno; 7] =
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG, Errno::ACCESS, Errno::NXIO, Errno::NODEV];
 
-/// Looks in the container's own /etc/passwd, which may be hostile: in the root, a regular file, 16 MiB at most. Files of proc
-/// are regular files too, and to read one may take away what others were to read (/proc/kmsg).
+/// Reads the home directory from the container's /etc/passwd. The file may be hostile: it must be a regular file in the root, and
+/// at most 16 MiB are read. Files of proc are regular files, too, and reading one can have an effect (/proc/kmsg).
 pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
     let mut home = prepared.left.home.borrow_mut();
     home.truncate(0);
@@ -69,7 +70,7 @@ pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
         return Err(Trouble::from(Errno::NOBUFS));
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    // in exec the root is our own, and the current directory is the program's already
+    // for `exec`, our root is the container's, and the current directory is the program's
     let own = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let own = prepared.root.is_none().then(|| rustix::fs::openat(CWD, c"/", own, Mode::empty())).transpose()?;
     let root = own.as_ref().map_or_else(|| prepared.root(), |own| Ok(own.as_fd()))?;
@@ -78,7 +79,7 @@ pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
         Err(trouble) if NOT_THERE.contains(&trouble.errno) => return Ok(()),
         Err(other) => return Err(other),
     };
-    // the image itself may be on any file system, that of a network or of FUSE
+    // the image may be on any file system, also on a network or on FUSE
     let readable = is_plain(file.as_fd()) || rustix::fs::fstatfs(&file)?.f_type == rustix::fs::fstatfs(root)?.f_type;
     if !readable || FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(());
@@ -96,26 +97,26 @@ pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
     search.end()
 }
 
-/// Whether the line of the user has an answer.
+/// What the line of the user says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// It is in the text.
+    /// A home directory.
     Home,
-    /// It cannot be a path.
+    /// It is too long for a path.
     TooLong,
 }
 
-/// Looks for the sixth field of the first line whose third is the uid (passwd(5)), in a text that comes byte by byte. Little
-/// stack is needed: it may be small (`ulimit -s`).
+/// Finds the sixth field of the first line whose third field is the uid (passwd(5)). It takes the text byte by byte, and needs
+/// little stack, which may be small (`ulimit -s`).
 struct Search<'h> {
     uid: u32,
-    /// Which field of the line this is, from 0.
+    /// The field of the line, from 0.
     field: usize,
-    /// The number in the third field; None where it is not a number.
+    /// The number in the third field; None if it is not a number.
     id: Option<u32>,
     /// How many digits it has.
     digits: usize,
-    /// The entry, with the sixth field of this line as far as there is room for it.
+    /// The entry of the environment, with as much of the sixth field as fits.
     entry: &'h mut Bounded<u8>,
     length: usize,
     found: Option<Found>,
@@ -157,9 +158,9 @@ impl<'h> Search<'h> {
         (self.field, self.id, self.digits, self.length) = (0, Some(0), 0, 0);
     }
 
-    /// The text has come to its end: the entry is what was found, or `/`.
+    /// The end of the text: the entry is what was found, or `/`.
     fn end(mut self) -> Outcome {
-        // the last line may have no end
+        // the last line may have no newline
         self.take(b'\n');
         if self.found != Some(Found::Home) {
             self.entry.truncate(HOME.len());
@@ -173,7 +174,7 @@ impl<'h> Search<'h> {
     }
 }
 
-/// What is kept is close-on-exec already.
+/// The descriptors that are kept are close-on-exec already.
 pub(super) fn close_fds(prepared: &Prepared<'_>, first: u32, kept: &Kept) -> Outcome {
     let number = |slot: &Slot| prepared.fd(*slot).ok().map(|fd| fd.as_raw_fd());
     let host_proc = kept.host_proc.then(|| prepared.proc.as_fd().as_raw_fd());
@@ -185,7 +186,7 @@ pub(super) fn close_fds(prepared: &Prepared<'_>, first: u32, kept: &Kept) -> Out
     Ok(())
 }
 
-/// Finds out now, at create, what `exec` would find out only at start.
+/// Reports now, at create, what `exec` would report only at start.
 pub(super) fn find(exec: &Exec) -> Outcome {
     let mut found = Trouble::from(Errno::NOENT);
     for (n, path) in exec.candidates.iter().enumerate() {
@@ -206,7 +207,7 @@ pub(super) fn find(exec: &Exec) -> Outcome {
     Err(found)
 }
 
-/// Tries the candidates as execvp(3) does: the last telling error is the answer.
+/// Tries the candidates as execvp(3) does. The result is the last error that is not just "not found".
 pub(super) fn exec(prepared: &Prepared<'_>, exec: &Exec) -> Outcome {
     let home = prepared.left.home.borrow();
     let home = CStr::from_bytes_until_nul(&home).ok();
@@ -220,19 +221,19 @@ pub(super) fn exec(prepared: &Prepared<'_>, exec: &Exec) -> Outcome {
     Err(error)
 }
 
-/// Whether `errno` says only that the program is not there. The path of a single candidate may lead below a file, and that is told.
+/// True if `errno` says only that the program is not there. ENOTDIR of a single candidate is reported: its path leads below a file.
 fn goes_on(exec: &Exec, errno: Errno) -> bool {
     errno == Errno::NOENT || errno == Errno::NOTDIR && exec.candidates.len() > 1
 }
 
-/// The error, and which candidate it belongs to: the runtime looks there, and nowhere else, for the cause.
+/// The error, and the number of the candidate. The runtime looks for the cause there only.
 fn of_candidate(n: usize, errno: Errno) -> Trouble {
     let mut said = Said::default();
     said.text(DecInt::new(n).as_bytes());
     Trouble { errno, said: said.words() }
 }
 
-/// Runs each hook in turn, its state on stdin and its output kept where the runtime can read it.
+/// Runs each hook in turn. It gets the state on its standard input. The runtime can read its output.
 pub(super) fn hooks(
     prepared: &Prepared<'_>,
     point: HookPoint,
@@ -260,9 +261,9 @@ pub(super) fn hooks(
     Ok(())
 }
 
-/// What hooks of one point find.
+/// What all hooks of one point get.
 struct Around<'a> {
-    /// Where the container's root is, while it is not yet `/`: before pivot_root(2) it is a directory like others.
+    /// The container's root, as long as it is not `/`: before pivot_root(2).
     root: Option<BorrowedFd<'a>>,
     /// Their standard input.
     state: BorrowedFd<'a>,
@@ -270,9 +271,9 @@ struct Around<'a> {
     output: BorrowedFd<'a>,
 }
 
-/// How a hook ended, when it did not end well.
+/// How a hook failed.
 enum Ending {
-    /// It has not begun: the step before its exec, or the exec, that failed.
+    /// It has not begun: this call failed.
     Not(&'static [u8]),
     Status(i32),
     Signal(i32),
@@ -312,7 +313,7 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
     let deadline = hook.timeout.map(|seconds| Timespec { tv_sec: seconds.into(), tv_nsec: 0 });
     let ended = retry(|| rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], deadline.as_ref()))?;
     if ended == 0 {
-        // the hook leads a process group of its own, so that what it started goes with it
+        // the hook leads its own process group, so that what it started is killed with it
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         let _ = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
         return Ok(Some((Errno::TIMEDOUT, Ending::Late(hook.timeout.unwrap_or(0)))));
@@ -328,19 +329,19 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
     }))
 }
 
-/// What a hook's process does before it is the hook, by the numbers under which its failure is noted.
+/// The calls of a hook's process before the hook begins. The index is the number in the shared page.
 const CALLS: [&[u8]; 5] = [b"chdir", b"its standard streams", b"close_range", b"seccomp", b"execve"];
 
-/// Returns the number of the call that did not work, and why.
+/// Returns only if a call fails: its number, and the error.
 fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (u16, Errno)> {
     let _ = rustix::process::setpgid(None, None);
-    // as with runc: in the container's root
+    // a hook runs in the container's root, as with runc
     around.root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
     dup2_stdin(around.state)
         .and_then(|()| dup2_stdout(around.output))
         .and_then(|()| dup2_stderr(around.output))
         .map_err(|errno| (1, errno))?;
-    // ORDER: a hook gets its three streams and nothing of ours (CVE-2024-21626)
+    // ORDER: before the exec: a hook gets its three streams and no descriptor of ours (CVE-2024-21626)
     sys::fds::close_on_exec_from(3).map_err(|errno| (2, errno))?;
     if let Some(flags) = hook.filter {
         protocol::load_filter(prepared, flags).map_err(|trouble| (3, trouble.errno))?;
@@ -350,7 +351,7 @@ fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>)
     Err((4, sys::exec::execve(&hook.path, &hook.args, &hook.env, home)))
 }
 
-/// A short text put together without asking for memory.
+/// A short text that is built without the heap.
 struct Said {
     text: [u8; crate::wire::WORDS_SIZE],
     length: usize,

@@ -1,5 +1,5 @@
-//! Becoming the container: runs after the fork, in the bridge and in init. A loop over prepared steps: syscalls only,
-//! nothing parsed, nothing decided, no memory asked for, and it never returns.
+//! Becoming the container. This runs after the clone, in the bridge and in init. It is a loop over prepared steps, and never
+//! returns. It makes system calls only: it parses nothing, decides nothing, and does not use the heap.
 #![allow(clippy::result_large_err)] // the words of a failure travel by value: there is no heap to put them on
 
 mod console;
@@ -21,8 +21,8 @@ use prepared::Outcome;
 
 /// Performs every step and becomes the payload. A step that fails is reported, and the process ends.
 ///
-/// ORDER: what comes after `Seccomp` may be denied, any call with any action: no result is taken for granted there, and
-/// nothing is tried again for ever.
+/// ORDER: after `Seccomp`, the filter may deny every call with every action. So no step there relies on a result, and no loop
+/// there tries a call again for ever.
 pub fn run(prepared: &Prepared<'_>) -> ! {
     for (n, step) in (0..).zip(prepared.steps.iter().flat_map(|list| list.iter())) {
         prepared.page.at_step(n);
@@ -37,10 +37,10 @@ pub fn run(prepared: &Prepared<'_>) -> ! {
     crate::sys::clone::exit(0)
 }
 
-/// One arm for each step: where the man page's word becomes its call.
+/// Performs one step. There is one arm for each kind of step.
 fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
     match what {
-        // the thread that `Seccomp` began asks
+        // the thread that `Seccomp` began sends the request
         What::Request(Request::SeccompListener) => protocol::await_go(prepared),
         What::Request(Request::Tree(slot)) => match prepared.late(Slot(*slot as usize)) {
             Some(late) => resolve::open_late(prepared, late),
@@ -53,7 +53,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::EnterTime => credentials::enter_time(prepared),
         What::Loopback => Ok(crate::sys::net::loopback_up()?),
         What::BecomeRoot => credentials::become_root(),
-        // the runtime finds the pid in the page as soon as init asks something
+        // the runtime reads the pid from the page when init sends its first request
         What::Spawn(new) => {
             Ok(crate::sys::clone::replace_by_sibling(prepared.alone, new.0, prepared.page.place_of_init())?)
         }

@@ -1,5 +1,5 @@
-//! What the container sees: mounts, nodes, links and masks. A rootfs is hostile: every place in it
-//! is a descriptor that the kernel resolved inside the root, every mount is made detached and lands there whole.
+//! What the container sees: mounts, nodes, links and masks. A rootfs is hostile. So every place in it is a descriptor that the
+//! kernel resolved inside the root, and every mount is complete before it is attached there.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,7 +40,7 @@ pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
             let tree = prepared.fd(tree)?;
             map_ids(prepared, tree, mount.ids)?;
             let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
-            // it is a copy of the host's: what is mounted in it stays here
+            // it is a copy of a mount of the host: what is mounted in it must not propagate there
             set_attributes(tree, &Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() }, Reach::Tree)?;
             set_attributes(tree, &attributes, Reach::One)?;
             change(tree, &mount.changes)?;
@@ -50,7 +50,7 @@ pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
     }
 }
 
-/// As SELinux keeps it: with its NUL.
+/// SELinux stores a label with its NUL.
 fn label(mounted: BorrowedFd<'_>, mount: &NewMount) -> Outcome {
     let Some(label) = &mount.label else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -64,7 +64,7 @@ fn map_ids(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, ids: Option<Slot>) ->
     ids.map_or(Ok(()), |namespace| protocol::map_ids(prepared, mount, namespace))
 }
 
-/// mount(2) on the working directory, which is the target: no path is walked. A file system's root is a directory.
+/// Calls mount(2) on the working directory, which is the target, so that no path is resolved.
 fn classic(prepared: &Prepared<'_>, mount: &NewMount, target: BorrowedFd<'_>, flags: u64, data: &CStr) -> Outcome {
     let source = mount.settings.iter().find(|(key, _)| key.as_c_str() == c"source");
     let source = source.and_then(|(_, value)| value.as_deref()).unwrap_or(c"none");
@@ -108,7 +108,7 @@ fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedF
         .map_err(words)
 }
 
-/// `e tmpfs: Unknown parameter 'rox'`: the message behind the level letter.
+/// The kernel's message without its level letter: `e tmpfs: Unknown parameter 'rox'`.
 fn kernel_words(fs: &OwnedFd) -> Words {
     let mut message = [0u8; 256];
     match rustix::io::read(fs, &mut message) {
@@ -131,9 +131,9 @@ fn octal(mut mode: u32, text: &mut [u8; 8]) -> Outcome<&CStr> {
     Ok(CStr::from_bytes_until_nul(&text[first..]).map_err(|_| Errno::INVAL)?)
 }
 
-/// Without a mount namespace a mount stays on the host when we end.
+/// Notes a mount that is about to be attached. Without a mount namespace it stays on the host when we end.
 ///
-/// ORDER: before it is attached: who is killed in between leaves no mount that nobody knows.
+/// ORDER: before it is attached, so that no unknown mount is left if init is killed in between.
 pub(super) fn note(prepared: &Prepared<'_>, mount: BorrowedFd<'_>) -> Outcome {
     let Some(file) = prepared.mounted else { return Ok(()) };
     let id = MountId::of(mount)?.encode();
@@ -148,7 +148,7 @@ fn attach(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, target: BorrowedFd<'_>
     note(prepared, mount)?;
     let both_fds = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     match rustix::mount::move_mount(mount, c"", target, c"", both_fds) {
-        // the kernel says the same of much else
+        // the kernel returns the same error for other reasons
         Err(Errno::INVAL) => match (is_directory(mount)?, is_directory(target)?) {
             (false, true) => Err(Trouble::saying(Errno::NOTDIR, FILE_ON_DIRECTORY)),
             (true, false) => Err(Trouble::saying(Errno::NOTDIR, DIRECTORY_ON_FILE)),
@@ -164,7 +164,7 @@ fn is_directory(file: BorrowedFd<'_>) -> Outcome<bool> {
 
 pub(super) fn bind(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
     let (target, _) = match target.missing {
-        // a device of the plan's, where nodes cannot be made
+        // a device of the plan, in a place where nodes cannot be made
         Missing::File => open_target_outside_binds(prepared, target)?,
         Missing::Directory | Missing::LikeSource(_) => open_target(prepared, target)?,
     };
@@ -173,7 +173,7 @@ pub(super) fn bind(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], targ
     attach(prepared, tree, target.as_fd())
 }
 
-/// A link as the source is made anew; the same link already there is fine.
+/// Makes the symbolic link again that the source is. The same link may exist already.
 pub(super) fn bind_or_link(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
     let source = prepared.fd(tree)?;
     if FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode) != FileType::Symlink {
@@ -252,7 +252,7 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
     let cover = prepared.fd(if directory { empty } else { null })?;
     let covered_by = rustix::fs::fstat(cover)?;
     if (stat.st_dev, stat.st_ino) == (covered_by.st_dev, covered_by.st_ino) {
-        // two paths lead there, and the other one came first
+        // two paths lead there, and the other one was masked first
         return Ok(());
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -281,13 +281,13 @@ pub(super) fn finish(prepared: &Prepared<'_>, path: &CStr, attributes: &Attribut
     Ok(set_attributes(target.as_fd(), attributes, Reach::One)?)
 }
 
-/// The cwd of config.json is made where it is missing (0755), inside the root.
+/// Makes the working directory of config.json (mode 0755), inside the root, if it does not exist.
 pub(super) fn make_cwd(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     match open_path(prepared, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC) {
         Err(Trouble { errno: Errno::NOENT, .. }) => {
             make(prepared.root()?, path.to_bytes(), Missing::Directory, prepared, Way::Any)
         }
-        // not ours to judge: chdir will say it with the rights of the user
+        // `chdir` reports it, with the rights of the user
         _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
-//! A proc file system of a pid namespace that the bridge is not a member of. It shows the pid namespace of the process that
-//! calls fsopen(2), so a member has to call that, and others see a member and may trace it. So this one has nothing: an empty
-//! mount namespace, a user nobody, capabilities in a user namespace of its own alone, and one descriptor. The bridge gets the
-//! context and makes the mount: that takes the capability in the user namespace that owns the pid namespace.
+//! A proc file system of a pid namespace that the bridge is not in. It shows the pid namespace of the process that calls
+//! fsopen(2), so a process in there must call that. Other processes there see it, and may trace it. So this process has nothing: an
+//! empty mount namespace, the user nobody, capabilities in its own user namespace only, and one descriptor. The bridge gets the
+//! context and makes the mount, because that needs the capability in the user namespace that owns the pid namespace.
 
 use std::ffi::CStr;
 use std::io::IoSliceMut;
@@ -26,10 +26,10 @@ use crate::wire::{Failure, UP_SIZE, Up};
 
 /// CAP_SYS_ADMIN as a mask (linux/capability.h).
 const SYS_ADMIN: u64 = 1 << 21;
-/// The user who stands for all that have no name in a user namespace (user_namespaces(7), "Unmapped user and group IDs").
+/// The id that stands for all unmapped ids (user_namespaces(7), "Unmapped user and group IDs").
 const NOBODY: u32 = 65534;
 
-/// Whether the kernel makes user namespaces at all.
+/// Whether the kernel can make user namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UserNamespaces {
     Made,
@@ -48,7 +48,7 @@ impl UserNamespaces {
     }
 }
 
-/// A context of fsopen(2) that a member of the pid namespace has opened: a child's child, which is spawned there.
+/// Returns a context of fsopen(2) that a process in the pid namespace has opened. That process is the child of a child of ours.
 pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
     let users = UserNamespaces::of(proc);
     let (ours, theirs) =
@@ -57,14 +57,14 @@ pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) 
         let made = enter(alone, pids, theirs.as_fd(), users).and_then(|()| member(theirs.as_fd(), fstype));
         sys::clone::exit(tell(theirs.as_fd(), made))
     })?;
-    // ORDER: the end of the stream must be seen when the child is gone
+    // ORDER: before reading: otherwise we would not see the end of the stream when the child has ended
     drop(theirs);
     let received = receive(&ours);
     while retry(|| rustix::process::wait(rustix::process::WaitOptions::empty())).is_ok() {}
     received
 }
 
-/// Leaves all that is the host's, gives up what it may do, and only then enters.
+/// Leaves everything of the host, gives up privileges, and only then enters.
 fn enter(alone: &Alone, pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserNamespaces) -> Outcome {
     leave_all_mounts()?;
     sys::fds::close_but(alone, 0, [pids.as_raw_fd(), talk.as_raw_fd()].into_iter())?;
@@ -72,19 +72,19 @@ fn enter(alone: &Alone, pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserN
     sys::clone::setns(pids, libc::CLONE_NEWPID as u64)?;
     // ORDER: after setns(2), which takes CAP_SYS_ADMIN outside. Where user namespaces are turned off, that one capability stays:
     // fsopen(2) takes it in the user namespace of the mount namespace. Any other failure may be the container's work, which has
-    // used up the namespaces of this uid: nobody is spawned with the capability then
+    // used up the namespaces of this uid: then no process is made with the capability
     if users == UserNamespaces::Made {
         sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64).map_err(|errno| {
             Trouble::saying(errno, "unshare user, for the process that opens it in the joined pid namespace")
         })?;
     }
-    // ORDER: a change of ids or capabilities makes dumpable what fs.suid_dumpable says
+    // ORDER: after the changes of ids and capabilities, which set the dumpable attribute to fs.suid_dumpable
     credentials::undumpable()?;
     Ok(sys::fds::close_but(alone, 0, [talk.as_raw_fd()].into_iter())?)
 }
 
-/// A mount namespace that has an empty directory and nothing else. setns(2) leads to the root of the mount namespace whoever has
-/// CAP_SYS_ADMIN there, so a change of the root directory alone is not enough.
+/// Enters a mount namespace that has an empty directory and nothing else. A changed root directory alone is not enough: by
+/// setns(2), a process with CAP_SYS_ADMIN gets to the root of the mount namespace.
 fn leave_all_mounts() -> Outcome {
     let empty = sys::mount::empty(None)?;
     sys::clone::unshare(libc::CLONE_NEWNS as u64)?;
@@ -102,7 +102,7 @@ fn give_up_all_but_admin() -> Outcome {
     credentials::drop_bounding(!SYS_ADMIN)?;
     credentials::groups(&[])?;
     match credentials::become_user(NOBODY, NOBODY) {
-        // not mapped, where we are in a user namespace ourselves: its root stays
+        // the id is not mapped in our user namespace: stay its root
         Ok(()) | Err(Trouble { errno: Errno::INVAL, .. }) => {}
         other => return other,
     }
@@ -113,7 +113,8 @@ fn give_up_all_but_admin() -> Outcome {
     })
 }
 
-/// Only children are members; this one waits for its own, so that it is gone when the mount is there.
+/// Only children of the process that called setns(2) are in the pid namespace. We wait for ours, so that it has ended before the
+/// mount is made.
 fn member(talk: BorrowedFd<'_>, fstype: &CStr) -> Outcome {
     sys::clone::fork(|_| {
         let opened = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(Trouble::from);
@@ -124,10 +125,10 @@ fn member(talk: BorrowedFd<'_>, fstype: &CStr) -> Outcome {
     Ok(())
 }
 
-/// The status to end with; what went wrong is told as every failure is.
+/// Sends a failure as a packet, and returns the exit status.
 fn tell(talk: BorrowedFd<'_>, made: Outcome) -> i32 {
     let Err(Trouble { errno, said }) = made else { return 0 };
-    // who does not listen any more has been killed
+    // if it fails, the reader has been killed
     let _ = retry(|| rustix::io::write(talk, &Up::Failed(Failure { step: 0, errno, said }).encode()));
     1
 }

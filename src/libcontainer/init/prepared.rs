@@ -27,7 +27,7 @@ pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
 pub struct Prepared<'a> {
     /// The descriptors, by slot.
     pub fds: &'a [Option<OwnedFd>],
-    /// Which of them is the container's root; without one the current directory is where paths begin.
+    /// Which of them is the container's root. Without one, paths begin in the current directory.
     pub root: Option<Slot>,
     /// Sources of bind mounts that are opened when their turn comes.
     pub late: &'a [Late],
@@ -35,34 +35,34 @@ pub struct Prepared<'a> {
     pub program: Option<&'a Program>,
     /// The resource limits.
     pub limits: &'a [Limit],
-    /// RLIMIT_NOFILE, soft and hard, where the runtime has raised it for the set-up.
+    /// The program's RLIMIT_NOFILE, soft and hard, if the runtime has raised its own for the set-up.
     pub nofile: Option<(u64, u64)>,
     /// The host's /proc.
     pub proc: &'a HostProc,
-    /// Where each mount is written to before it is attached, if it is attached on the host (`container/mounted.rs`).
+    /// The file in which init notes each mount before it attaches it, if mounts are attached on the host (`container/mounted.rs`).
     pub mounted: Option<BorrowedFd<'a>>,
     /// Our end of the socket to the runtime process.
     pub talk: BorrowedFd<'a>,
-    /// How far we have come, for the runtime to see when we are killed.
+    /// The shared page, in which the runtime sees how far init has come, even if init is killed.
     pub page: &'a Page,
-    /// The steps of the bridge (none in most cases), then those of init, counted through.
+    /// The steps of the bridge (none in most cases), then those of init. They are numbered together.
     pub steps: [&'a [Step]; 2],
     /// What steps leave for later ones.
     pub left: &'a Left,
-    /// That this process is a child.
+    /// The proof that this process is a child.
     pub alone: &'a Alone,
 }
 
 /// A source in the container's root. It may be there only through an earlier mount.
 #[derive(Debug)]
 pub struct Late {
-    /// Where it goes; until then the slot holds some other file.
+    /// The slot that it is put into. Until then the slot holds another file.
     pub slot: Slot,
     /// Relative to the root; the kernel resolves it there.
     pub path: CString,
     /// How much of it is mounted.
     pub reach: Reach,
-    /// Whether the runtime is asked to map its ids.
+    /// Whether the runtime maps its ids.
     pub ids: LateIds,
 }
 
@@ -78,22 +78,22 @@ pub enum LateIds {
 /// What a step leaves for a later one.
 #[derive(Debug, Default)]
 pub struct Left {
-    /// After `AwaitStart`: where failures are told.
+    /// After `AwaitStart`: the fifo on which failures are reported.
     pub(super) answer: Cell<Option<Slot>>,
-    /// Where `start` has given its word.
+    /// After `AwaitStart`: the fifo on which `start` wrote.
     pub(super) fifo: Cell<Option<Slot>>,
-    /// True when `TryChdir` has got there, so that the user need not be able to.
+    /// True if `TryChdir` has entered the directory, so that the user need not be allowed to.
     pub(super) arrived: Cell<bool>,
     /// The ids of the new file systems that are mounted.
     new: RefCell<Bounded<u64>>,
-    /// The mount in which nodes are made, once it is known not to be bound from the host.
+    /// The mount in which nodes are made, after a check that it is not bound from the host.
     pub(super) not_bound: Cell<Option<u64>>,
     /// `HOME=…`, NUL-terminated, after a `Home` step.
     pub(super) home: RefCell<Bounded<u8>>,
 }
 
 impl Left {
-    /// Bounded for what these steps will leave.
+    /// With room for what these steps will leave.
     pub fn by(steps: [&[Step]; 2]) -> Left {
         let new = |step: &&Step| matches!(step.what, What::NewMount(_));
         let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
@@ -104,7 +104,7 @@ impl Left {
 
     /// Remembers a new file system by the id of its mount.
     pub(super) fn is_mounted(&self, id: u64) {
-        // there is room for each of the plan
+        // there is room for each one in the plan
         let _ = self.new.borrow_mut().push(id);
     }
 
@@ -113,7 +113,7 @@ impl Left {
     }
 }
 
-/// Why a step did not work: the kernel's error and, where there are any, its words.
+/// Why a step failed: the kernel's error number and, if it gave one, its message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trouble {
     pub(super) errno: Errno,
@@ -145,7 +145,7 @@ impl Prepared<'_> {
         Ok(crate::sys::fds::replace(self.alone, self.fd(slot)?, new)?)
     }
 
-    /// What is opened only now, if it is this one.
+    /// The late source for `slot`, if there is one.
     pub(super) fn late(&self, slot: Slot) -> Option<&Late> {
         self.late.iter().find(|late| late.slot == slot)
     }

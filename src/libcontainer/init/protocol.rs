@@ -1,4 +1,4 @@
-//! Init's half of the conversation: ask and wait, report and end, wait for `start`.
+//! Init's side of the protocol: send a request and wait, report a failure and end, wait for `start`.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,13 +16,13 @@ use crate::plan::step::Slot;
 use crate::sys;
 use crate::wire::{Failure, Request, Up};
 
-/// Asks a favour and waits until it is done. A runtime that is gone means: stop.
+/// Sends a request and waits until it is done. Init ends if the runtime has ended.
 pub(super) fn ask(prepared: &Prepared<'_>, ask: Request) -> Outcome {
     tell(prepared, &Up::Request(ask))?;
     await_go(prepared)
 }
 
-/// Asks for a tree and puts it where its source was, under the same number.
+/// Requests a tree, and puts it into the slot of its source.
 pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
     tell(prepared, &Up::Request(Request::Tree(slot)))?;
     let mut go = [0u8; 1];
@@ -39,14 +39,14 @@ pub(super) fn take_tree(prepared: &Prepared<'_>, slot: u32) -> Outcome {
     prepared.replace(Slot(slot as usize), &tree.ok_or(Errno::BADF)?)
 }
 
-/// Sends a detached mount, whose ids are then mapped.
+/// Sends a detached mount to the runtime, which maps its ids.
 pub(super) fn map_ids(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, namespace: Slot) -> Outcome {
     let slot = u32::try_from(namespace.0).map_err(|_| Errno::BADF)?;
     send_beside(prepared.talk, &Up::Request(Request::MapIds(slot)).encode(), mount)?;
     await_go(prepared)
 }
 
-/// One message, and a descriptor beside it.
+/// Sends one message with a descriptor.
 pub(super) fn send_beside(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Outcome {
     let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -58,13 +58,13 @@ pub(super) fn send_beside(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_
     Ok(())
 }
 
-/// All is set up; the runtime now writes its record, and only then says go.
+/// The set-up is complete. The runtime writes its record, and only then lets init continue.
 pub(super) fn ready(prepared: &Prepared<'_>) -> Outcome {
     tell(prepared, &Up::Ready)?;
     await_go(prepared)
 }
 
-/// A word that does not get through ends init: who does not hear it would wait for ever.
+/// A packet that cannot be sent is a failure: the runtime would wait for it for ever.
 fn tell(prepared: &Prepared<'_>, up: &Up) -> Outcome {
     let packet = up.encode();
     match retry(|| write(prepared.talk, &packet)) {
@@ -78,22 +78,21 @@ pub(super) fn await_go(prepared: &Prepared<'_>) -> Outcome {
     let mut go = [0u8; 1];
     match retry(|| read(prepared.talk, &mut go)) {
         Ok(1) => Ok(()),
-        // the runtime has ended or wants us gone: nobody is left to hear why
+        // the runtime has ended, or has closed its end to stop us: nobody reads a reason
         Ok(_) | Err(Errno::CONNRESET) => sys::clone::exit(1),
         Err(errno) => Err(Trouble::saying(errno, "read")),
     }
 }
 
-/// Loads the filter. One with a listener may trap the very calls that would send it: somebody who is not under the filter
-/// does that, and asks in our name. (The runtime might fetch it by pidfd_getfd(2), but from who is closed to being looked
-/// into, only root fetches anything.)
+/// Loads the filter. A filter with a listener may trap the calls that would send the listener. So a thread that is not under the
+/// filter sends it, with the request. (The runtime could use pidfd_getfd(2) instead, but for an undumpable process only root can.)
 pub(super) fn load_filter(prepared: &Prepared<'_>, flags: u32) -> Outcome {
     let program = prepared.program.ok_or(Trouble::from(Errno::INVAL))?;
     if !sys::seccomp::has_listener(flags) {
         sys::seccomp::load(program, flags)?;
         return Ok(());
     }
-    // ORDER: before the filter, which is then only ours
+    // ORDER: before the filter, which then restricts this thread only
     let talk = rustix::io::fcntl_dupfd_cloexec(prepared.talk, 0)?;
     let fd_sender = sys::fd_sender::begin(talk, &Up::Request(Request::SeccompListener).encode())?;
     if let Some(listener) = sys::seccomp::load(program, flags)? {
@@ -102,8 +101,8 @@ pub(super) fn load_filter(prepared: &Prepared<'_>, flags: u32) -> Outcome {
     Ok(())
 }
 
-/// Waits for one byte on the exec fifo. Both fifos are open for reading and writing here, so that no open of the other
-/// side ever blocks, and close-on-exec, so that an exec is seen there as the end of the stream.
+/// Waits for one byte on the exec fifo. Init has both fifos open for reading and writing, so that open(2) never blocks on the other
+/// side. They are close-on-exec, so that the other side sees the end of the stream at the exec.
 pub(super) fn await_start(prepared: &Prepared<'_>, fifo_slot: Slot, answer: Slot) -> Outcome {
     let mut go = [0u8; 1];
     let fifo = prepared.fd(fifo_slot)?;
@@ -117,14 +116,14 @@ pub(super) fn await_start(prepared: &Prepared<'_>, fifo_slot: Slot, answer: Slot
     Ok(())
 }
 
-/// Tells `start` that all is done but the exec: from now on the end of the stream is the program's beginning.
+/// Tells `start` that only the exec is left. From now on, the end of the stream means that the program has begun.
 pub(super) fn about_to_exec(prepared: &Prepared<'_>, answer: Slot) -> Outcome {
-    // who does not listen any more need not be told
+    // if `start` has ended, nobody reads it
     let _ = write(prepared.fd(answer)?, &Up::Ready.encode());
     Ok(())
 }
 
-/// Tells that step `n` did not work, and ends. The page is told first: that takes no call, which a filter might forbid.
+/// Reports that step `n` has failed, and ends. It writes the shared page first, because a filter cannot forbid that.
 pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: After) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
     prepared.page.has_failed(&packet);
@@ -135,7 +134,7 @@ pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: Aft
     if after == After::Look {
         let _ = until_looked_at(prepared);
     }
-    // 126 and 127 as a shell would say it, for whoever looks only at the exit status
+    // the exit status is 126 or 127, as of a shell
     let status = match trouble.errno {
         Errno::NOENT => 127,
         Errno::ACCESS => 126,
@@ -147,14 +146,14 @@ pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: Aft
 /// When an init that has failed ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
-    /// As soon as it has told.
+    /// As soon as it has reported the failure.
     Telling,
-    /// When the runtime has looked, in init's root, why the program cannot be executed.
+    /// After the runtime has looked in init's root for the reason why the program cannot be executed.
     Look,
 }
 
-/// The runtime closes its end, or kills us; `start` writes one more byte. What a filter denies is not waited for, and where
-/// nobody looks, for a second only.
+/// Waits until the runtime closes its end or kills us, or `start` writes one more byte; one second at most. It does not wait if the
+/// filter denies poll(2).
 fn until_looked_at(prepared: &Prepared<'_>) -> Outcome {
     let until = match prepared.left.fifo.get() {
         Some(fifo) => prepared.fd(fifo)?,
@@ -165,10 +164,10 @@ fn until_looked_at(prepared: &Prepared<'_>) -> Outcome {
     Ok(())
 }
 
-/// What a call has that a filter answers with success, without doing it (`errnoRet` 0).
+/// The error for a call that the filter reports as successful without doing it (`errnoRet` 0).
 pub(super) const NOT_DONE: Errno = Errno::CANCELED;
 
-/// Calls again when a signal came between: not for ever, as EINTR may be what a filter answers.
+/// Calls again after EINTR, but not for ever: a filter may return EINTR every time.
 pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     for _ in 0..100 {
         match call() {

@@ -1,4 +1,4 @@
-//! Places inside the root: found, and made where they are missing, by descriptors that the kernel resolved in the root.
+//! Places inside the root: finds them, or makes them, through descriptors that the kernel resolved in the root.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,7 +16,7 @@ use crate::sys::mount::Reach;
 use crate::wire::NO_PLACE;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
-/// A path's longest form, PATH_MAX.
+/// The size of the longest path, PATH_MAX.
 const PATH_SIZE: usize = 4096;
 
 /// How a path leads to a directory in which something is made, and which mounts that directory may be in.
@@ -41,7 +41,7 @@ impl Way<'_> {
         matches!(self, Way::Any | Way::Linked)
     }
 
-    /// Whether something may be made in `place`: the descriptor in which it is made, so nobody can exchange it afterwards.
+    /// Whether something may be made in `place`. It is made in this descriptor, so nobody can replace the directory in between.
     fn allows(self, prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome {
         match self {
             Way::Any => Ok(()),
@@ -52,7 +52,7 @@ impl Way<'_> {
     }
 }
 
-/// Does `make` by `way`, which follows no link; where a link of the image is on the way, by `Linked`.
+/// Calls `make` with `way`, which follows no link. If a link of the image is on the path, calls it with `Linked`.
 fn no_link_into_binds<T>(way: Way<'_>, make: impl Fn(Way<'_>) -> Outcome<T>) -> Outcome<T> {
     match make(way) {
         Err(Trouble { errno: Errno::LOOP, .. }) => make(Way::Linked),
@@ -60,15 +60,15 @@ fn no_link_into_binds<T>(way: Way<'_>, make: impl Fn(Way<'_>) -> Outcome<T>) -> 
     }
 }
 
-/// As `open_target`, for a file that config.json has not asked to be in a mount of the host's.
+/// As `open_target`, for a file that config.json does not ask to have in a mount of the host.
 pub(super) fn open_target_outside_binds(prepared: &Prepared<'_>, target: &Target) -> Outcome<(OwnedFd, bool)> {
     open_or_make(prepared, target, |root, path| {
         no_link_into_binds(Way::Named, |way| make(root, path, target.missing, prepared, way))
     })
 }
 
-/// As `open_target`, for a file that config.json asks for without a mount: it is made where its path leads, but not by a link of
-/// the image into a mount of the host's.
+/// As `open_target`, for a file that config.json asks for without a mount. It is made where its path leads, but not if a link of
+/// the image leads into a mount of the host.
 pub(super) fn open_target_without_links_into_binds(
     prepared: &Prepared<'_>,
     target: &Target,
@@ -108,7 +108,7 @@ fn open_or_make(
     }
 }
 
-/// The plan refuses what names a place in /proc; a link in the root must not lead there either.
+/// The plan refuses a path in /proc. A link in the root must not lead there either.
 fn not_in_proc(fd: OwnedFd, target: &Target) -> Outcome<OwnedFd> {
     let named = target.path.to_bytes().starts_with(b"proc/") || target.path.as_c_str() == c"proc";
     if !named && rustix::fs::fstatfs(&fd)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
@@ -139,12 +139,12 @@ pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way
     }
 }
 
-/// The directory that holds `path` (made where it is missing) and the last component.
+/// The directory that contains `path` (it is made if it does not exist), and the last component.
 pub(super) fn parent_of<'p>(prepared: &Prepared<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
     parent_by(prepared, path, Way::Any)
 }
 
-/// As `parent_of`, for what config.json has not asked to be in a mount of the host's.
+/// As `parent_of`, for a file that config.json does not ask to have in a mount of the host.
 pub(super) fn parent_outside_binds<'p>(prepared: &Prepared<'_>, path: &'p CStr) -> Outcome<(OwnedFd, &'p CStr)> {
     no_link_into_binds(Way::Named, |way| parent_by(prepared, path, way))
 }
@@ -168,13 +168,13 @@ fn parent_by<'p>(prepared: &Prepared<'_>, path: &'p CStr, way: Way<'_>) -> Outco
     Ok((parent, name))
 }
 
-/// As many mounts as are climbed.
+/// How many mounts are climbed at most.
 const MAX_MOUNTS: u32 = 100;
 
-/// The plan makes nothing in what is bound from the host, by the names of places. A link of the image may lead elsewhere, and the
-/// image may have been changed since (a mount moves with the directory that is renamed): so the mount itself is looked at.
-/// It must be the root's, or a new file system of ours. A bind may have others below it, with ids that nobody knows
-/// (`rbind`); those that the root has are its own. Which of the two it is, the mounts above say.
+/// The plan makes sure, by path names, that nothing is made in a bind mount of the host. But a link of the image may lead
+/// elsewhere, and a directory may have been renamed since (a mount moves with it). So this checks the mount itself. It must
+/// be the root's mount, or a new file system of ours. Other mounts with unknown ids may be below a bind (`rbind`) or below
+/// the root, and the mounts above them show which.
 fn not_in_a_bind(
     prepared: &Prepared<'_>,
     place: BorrowedFd<'_>,
@@ -211,7 +211,7 @@ fn is_at_or_above(target: &Target, path: &CStr) -> bool {
     target.path.as_c_str() == c"." || rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
-/// What is bound from the host, with its place.
+/// The error for a bind mount of the host, with its path.
 fn binds<'a>(prepared: &'a Prepared<'_>) -> impl Iterator<Item = (BorrowedFd<'a>, &'a Target)> {
     let steps = prepared.steps.iter().flat_map(|list| list.iter());
     steps.filter_map(|step| match &step.what {
@@ -221,14 +221,14 @@ fn binds<'a>(prepared: &'a Prepared<'_>) -> impl Iterator<Item = (BorrowedFd<'a>
     })
 }
 
-/// The mount of what is at `path` below `place`, or of `place` itself.
+/// The id of the mount that `path` below `place` is in, or `place` itself.
 pub(super) fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
     let stat = rustix::fs::statx(place, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-    // a kernel or a filter that leaves the field out: all mounts would look like one
+    // if the kernel or a filter leaves the field out, all mounts would look the same
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat.stx_mnt_id) }
 }
 
-/// True for the directory that a mount begins with.
+/// True for the root directory of a mount.
 pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
     let stat = rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
     Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
@@ -260,7 +260,7 @@ pub(super) fn make(
     Err(Errno::LOOP.into())
 }
 
-/// The common case, in three calls: only the last component is missing. False when it is not that simple.
+/// The common case, in three system calls: only the last component is missing. False if it is another case.
 fn make_last(
     root: BorrowedFd<'_>,
     path: &[u8],
@@ -280,13 +280,13 @@ fn make_last(
         other => other?,
     };
     match make_one(parent.as_fd(), name, missing, prepared, way) {
-        // a link that points nowhere
+        // a dangling link
         Err(Trouble { errno: Errno::EXIST, .. }) => Ok(false),
         other => other.map(|()| true),
     }
 }
 
-/// One pass over the components. At a link that points nowhere: the path to go on with, put into `next`.
+/// One pass over the components. At a dangling link, puts the path to continue with into `next`.
 fn make_once(
     root: BorrowedFd<'_>,
     path: &[u8],
@@ -307,7 +307,7 @@ fn make_once(
         let flags = if last { OFlags::PATH | OFlags::CLOEXEC } else { directory };
         let opened = match open_in(root, prefix, flags, way) {
             Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, prepared, way) {
-                // it has come meanwhile, and may be a link
+                // somebody has made it meanwhile, and it may be a link
                 Err(Trouble { errno: Errno::EXIST, .. }) if !way.follows_links() => return Err(Errno::LOOP.into()),
                 Err(Trouble { errno: Errno::EXIST, .. }) => {
                     return link_target(parent.as_fd(), name, &path[..start], &path[end..], next).map(Some);
@@ -338,8 +338,8 @@ fn make_one(parent: BorrowedFd<'_>, name: &CStr, missing: Missing, prepared: &Pr
     Ok(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)?)
 }
 
-/// before/LINK/after with the link replaced by what it says, put into `next`; its length. What is no link stays in the
-/// way, and that is the error.
+/// Puts before/LINK/after into `next`, with the link replaced by its target, and returns the length. It is an error if that
+/// component is not a link.
 fn link_target(
     parent: BorrowedFd<'_>,
     name: &CStr,
@@ -366,7 +366,7 @@ fn without_leading_slashes(path: &[u8]) -> &[u8] {
     &path[path.iter().take_while(|byte| **byte == b'/').count()..]
 }
 
-/// `bytes` NUL-terminated in `buffer`.
+/// Copies `bytes` into `buffer`, with a NUL at the end.
 fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
     if bytes.len() >= buffer.len() {
         return Err(Errno::NAMETOOLONG.into());
@@ -376,8 +376,8 @@ fn text<'b>(bytes: &[u8], buffer: &'b mut [u8]) -> Outcome<&'b CStr> {
     Ok(CStr::from_bytes_until_nul(&buffer[..=bytes.len()]).map_err(|_| Errno::INVAL)?)
 }
 
-/// Opens a source in the container's root, and copies it. The path names what is copied, so no link of the image may lead to
-/// another place: an `rbind` would take proc and sysfs along, and a bind of a read-only volume would become writable.
+/// Opens a source in the container's root, and copies it. A link of the image must not lead to another place: an `rbind` would
+/// include proc and sysfs, and a bind of a read-only volume would become writable.
 pub(super) fn open_late(prepared: &Prepared<'_>, late: &Late) -> Outcome {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let file = match open_in(prepared.root()?, &late.path, flags, Way::Named) {
@@ -394,7 +394,7 @@ pub(super) fn open_late(prepared: &Prepared<'_>, late: &Late) -> Outcome {
     }
 }
 
-/// What the runtime has opened in the host's mount namespace, opened again in ours: by its path, and it must be the same.
+/// Opens again, in our mount namespace, a file that the runtime has opened in the host's. It must be the same file.
 pub(super) fn find(prepared: &Prepared<'_>, slot: Slot) -> Outcome {
     let there = prepared.fd(slot)?;
     let (mut link, mut path) = ([0u8; 32], [0u8; PATH_SIZE]);
@@ -421,14 +421,14 @@ fn own_link(number: i32, text: &mut [u8; 32]) -> Outcome<&CStr> {
     Ok(CStr::from_bytes_until_nul(text).map_err(|_| Errno::INVAL)?)
 }
 
-/// A detached copy in the place of what it is a copy of.
+/// Puts a detached copy of the source into its slot.
 pub(super) fn copy(prepared: &Prepared<'_>, slot: Slot, reach: Reach) -> Outcome {
     let source = prepared.fd(slot)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     match rustix::mount::open_tree(source, c"", flags | below) {
         Ok(tree) => prepared.replace(slot, &tree),
-        // what lies on a directory that somebody else has mounted must not be uncovered (mount_namespaces(7))
+        // a locked mount must not be removed from the directory that it covers (mount_namespaces(7))
         Err(Errno::INVAL) if reach == Reach::One => {
             Err(Trouble::saying(Errno::INVAL, "something is mounted below it, which only rbind may take along"))
         }
@@ -436,7 +436,7 @@ pub(super) fn copy(prepared: &Prepared<'_>, slot: Slot, reach: Reach) -> Outcome
     }
 }
 
-/// An empty directory that stays so.
+/// Puts an empty directory, which stays empty, into the slot.
 pub(super) fn empty(prepared: &Prepared<'_>, slot: Slot, label: Option<&CStr>) -> Outcome {
     let tree = crate::sys::mount::empty(label)?;
     prepared.replace(slot, &tree)

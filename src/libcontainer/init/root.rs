@@ -1,4 +1,4 @@
-//! The change of root: attached where hooks look for it, and entered.
+//! The change of root: attaches the new root where hooks expect it, and enters it.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,12 +12,12 @@ use super::resolve::{begins_a_mount, mount_id};
 use crate::plan::step::Change;
 use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
 
-/// Of a sysfs (statfs(2)).
+/// The file system type of sysfs (statfs(2)).
 const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Hooks before the pivot look for the root at its own path, so that is where it comes to lie. A directory that a mapped
-/// root may not enter, or one that is not the same any more, does not matter: then it lies on `/` itself.
+/// Hooks before pivot_root(2) look for the root at its own path, so it is attached there. If a mapped root may not enter the
+/// directory, or it is not the same directory any more, the root is attached on `/`.
 pub(super) fn attach(tree: BorrowedFd<'_>, path: &CStr, changes: &[Change]) -> Outcome {
     change(tree, changes)?;
     let from_fd = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
@@ -49,7 +49,7 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// What cannot be walked is left: the root will not lie there then.
+/// Makes the mount that `path` is in private. If the path cannot be opened, the root is not attached there.
 pub(super) fn private_above(path: &CStr) -> Outcome {
     match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
         Ok(place) => private_around(place),
@@ -57,7 +57,7 @@ pub(super) fn private_above(path: &CStr) -> Outcome {
     }
 }
 
-/// Climbs to where the mount begins that `place` is in.
+/// Makes the mount that `place` is in private. It climbs to the root directory of that mount.
 fn private_around(mut place: OwnedFd) -> Outcome {
     while !begins_a_mount(&place)? {
         place = rustix::fs::openat(&place, c"..", DIRECTORY, Mode::empty())?;
@@ -69,19 +69,19 @@ fn private_around(mut place: OwnedFd) -> Outcome {
 pub(super) fn pivot(root: BorrowedFd<'_>) -> Outcome {
     let old = rustix::fs::openat(CWD, c"/", DIRECTORY, Mode::empty())?;
     rustix::process::fchdir(root)?;
-    // the old root goes on top of the new one (pivot_root(2), "pivot_root(".", ".")"), where it is let go of
+    // the old root is stacked on the new one (pivot_root(2), "pivot_root(".", ".")"), and is unmounted below
     rustix::process::pivot_root(c".", c".")?;
     rustix::process::fchdir(&old)?;
-    // ORDER: slaves first, or letting go of the mounts would let go of the host's as well
+    // ORDER: before the unmount, which would otherwise propagate to the host
     set_propagation(c".", libc::MS_SLAVE | libc::MS_REC)?;
     detach(c".")?;
     rustix::process::chdir(c"/")?;
     nothing_covers(root)
 }
 
-/// umount2(2) takes what lies on top. When something is mounted on the old root itself (`mount --bind / /` on the host), that is
-/// gone now, and the old root still covers the new one: `..` of the new root leads there, and a chroot(2) does not keep anybody
-/// from it.
+/// Unmounts everything that still covers the new root. umount2(2) unmounts the topmost mount only. If something was mounted on the
+/// old root itself (`mount --bind / /` on the host), the old root still covers the new one. Then `..` of the new root leads there,
+/// even after a chroot(2).
 fn nothing_covers(root: BorrowedFd<'_>) -> Outcome {
     let own = mount_id(root, c"")?;
     for _ in 0..MAX_STACKED {
@@ -93,11 +93,11 @@ fn nothing_covers(root: BorrowedFd<'_>) -> Outcome {
     Err(Errno::LOOP.into())
 }
 
-/// The most that lies on one place.
+/// How many mounts may be stacked on one directory.
 const MAX_STACKED: u32 = 100;
 
-/// A whole proc or sysfs of the host's, in our own mount namespace. What is stacked on it goes first. What is not there does
-/// not matter: the plan knows that no other mount is in the way.
+/// Unmounts a whole proc or sysfs of the host, in our own mount namespace, and first what is stacked on it. It is not an error if
+/// nothing is mounted there: the plan has checked that no other mount is in the way.
 pub(super) fn unmount(path: &CStr) -> Outcome {
     let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..MAX_STACKED {
@@ -112,7 +112,7 @@ pub(super) fn unmount(path: &CStr) -> Outcome {
         rustix::process::fchdir(&place)?;
         match detach(c".") {
             Ok(()) => {}
-            // locked: it comes from a user namespace above ours (mount_namespaces(7)). What is covered cannot be seen
+            // locked, because it comes from a user namespace above ours (mount_namespaces(7)): cover it instead
             Err(Errno::INVAL | Errno::PERM) => {
                 let empty = empty(None)?;
                 let to = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -127,7 +127,7 @@ pub(super) fn unmount(path: &CStr) -> Outcome {
     Err(Errno::LOOP.into())
 }
 
-/// --no-pivot: the root is moved on top of `/`, so that nobody who looks down from there sees the host's (mount(8)).
+/// --no-pivot: moves the root on top of `/`, which hides the host's root (mount(8)).
 pub(super) fn to_the_top(root: BorrowedFd<'_>) -> Outcome {
     match rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {
         // ELOOP: it is what lies there already

@@ -1,5 +1,5 @@
-//! The seccomp agent: whoever answers SCMP_ACT_NOTIFY for the container. Its socket gets one message, the state of the
-//! process and the listener beside it. SPEC: config-linux.md#containerprocessstate.
+//! The seccomp agent answers SCMP_ACT_NOTIFY for the container. Its socket gets one message: the state of the process, with the
+//! listener. SPEC: config-linux.md#containerprocessstate.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,10 +9,10 @@ use super::launched::Launched;
 use crate::error::{Context, Result, error};
 use crate::plan::seccomp::Listener;
 
-/// The name by which the message calls the one descriptor it carries.
+/// The name of the descriptor in the message.
 const FD_NAME: &str = "seccompFd";
 
-/// Sends the agent the listener that has come with init's word.
+/// Sends the agent the listener that init has sent.
 ///
 /// # Errors
 /// The property and what was tried.
@@ -28,7 +28,7 @@ fn give(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {
     console::send(agent.as_fd(), text, fd)
 }
 
-/// ContainerProcessState. A process that joins a running container is told beside the container's own state.
+/// ContainerProcessState. For an exec, it contains the state of the container and the pid of the new process.
 fn state(listener: &Listener, identity: &Identity<'_>, pid: i32) -> Vec<u8> {
     let container = match identity.init {
         Some(init) => identity.state_value("running", init),

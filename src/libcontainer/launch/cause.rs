@@ -1,9 +1,8 @@
-//! Why a program could not be executed: looked up by the runtime process after execve(2) has failed, while init waits. The
-//! kernel says "no such file or directory" of a script whose interpreter is missing, and "permission denied" of many things.
+//! Why a program could not be executed. The runtime process finds out after execve(2) has failed, while init waits. The kernel
+//! returns "no such file or directory" for a script whose interpreter is missing, and "permission denied" for many reasons.
 //!
-//! The root is hostile: every path is resolved in it by the kernel. A file is opened only when it is a regular file of a plain
-//! file system: files of proc are regular files too, and reading one may block, or take away what others were to read
-//! (/proc/kmsg).
+//! The root is hostile: the kernel resolves every path in it. A file is opened only if it is a regular file of a plain file system.
+//! Files of proc are regular files, too, and reading one may block or have an effect (/proc/kmsg).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,16 +19,16 @@ use crate::sys::plain::is_plain;
 use crate::sys::process_status::ProcessStatus;
 use crate::wire::Failure;
 
-/// As many interpreters of interpreters as the kernel takes (fs/exec.c).
+/// How many nested interpreters the kernel allows (fs/exec.c).
 const MAX_DEPTH: usize = 5;
-/// What the kernel reads of a file to find out what it is (BINPRM_BUF_SIZE), and room for a header's table.
+/// How much the kernel reads to recognize a file (BINPRM_BUF_SIZE), with room for the table of an ELF header.
 const HEAD: usize = 4096;
-/// Whoever has it executes what anybody may execute.
+/// A process with this capability executes every file that has an execute bit.
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
-/// Whoever has it, or the one above, enters every directory.
+/// A process with this capability, or the one above, enters every directory.
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 
-/// The world of an init that waits: its root, and who it is.
+/// What an init that waits sees: its root and its ids.
 pub(super) struct Waiting {
     root: OwnedFd,
     cwd: PathBuf,
@@ -39,13 +38,13 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// That of process `pid`, which cannot end meanwhile, or whose end is noticed. Nothing where we may not look: for an
-    /// ordinary user init is closed.
+    /// That of process `pid`, whose pid is not used again meanwhile. None if we may not read it: an ordinary user cannot look into
+    /// an undumpable init.
     pub(super) fn of(pid: i32, cwd: &Path) -> Option<Waiting> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
         let status = ProcessStatus::of(pid).ok()?;
-        // the fourth is the one that the file system asks for (proc_pid_status(5))
+        // the fourth id is the one for file access (proc_pid_status(5))
         let id = |name: &str| status.field(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
         let others = status.field("Groups")?.split_whitespace().filter_map(|gid| gid.parse().ok());
         Some(Waiting {
@@ -57,8 +56,8 @@ impl Waiting {
         })
     }
 
-    /// Why execve(2) failed as init says; nothing where the kernel's word says it all. `paths` are all that init has tried:
-    /// it goes on after an error, so the error belongs to the one that init names. ENOENT belongs to all of them.
+    /// Why execve(2) failed; None if the kernel's error says it all. `paths` are all that init has tried. The error belongs to the
+    /// path that init names, ENOENT to all of them.
     pub(super) fn cause<'p>(&self, paths: impl IntoIterator<Item = &'p OsStr>, failed: &Failure) -> Option<String> {
         let mut paths = paths.into_iter();
         let of_file = |path: &OsStr| self.of_file(Path::new(path), failed.errno, 0);
@@ -82,7 +81,7 @@ impl Waiting {
             return Some(format!("{file:?} is a file"));
         }
         let file = self.open(&path)?;
-        // ORDER: first of all: to ask another file system for the rest may take for ever
+        // ORDER: before everything else, which may take for ever on another file system
         if !is_plain(file.as_fd()) {
             return None;
         }
@@ -130,19 +129,19 @@ impl Waiting {
         if depth < MAX_DEPTH { self.of_file(Path::new(named), errno, depth + 1) } else { None }
     }
 
-    /// By descriptor, with no rights to read or write it.
+    /// Opens the path with O_PATH.
     fn open(&self, path: &Path) -> Option<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         rustix::fs::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()
     }
 
-    /// What is on the way to `path` and cannot have anything below it.
+    /// The component of `path` that is not a directory.
     fn file_above<'p>(&self, path: &'p Path) -> Option<&'p Path> {
         let there = path.ancestors().skip(1).find_map(|above| Some((above, self.open(above)?)));
         there.filter(|(_, file)| !is_directory(file)).map(|(above, _)| above)
     }
 
-    /// The first directory on the way that the user may not enter.
+    /// The first directory of `path` that the user may not enter.
     fn closed_directory(&self, path: &Path) -> Option<String> {
         if self.capabilities & (CAP_DAC_OVERRIDE | CAP_DAC_READ_SEARCH) != 0 {
             return None;
@@ -156,7 +155,7 @@ impl Waiting {
         })
     }
 
-    /// By the mode alone: a list of permissions (acl(5)) may say otherwise.
+    /// By the mode only; an acl(5) may say otherwise.
     fn has_execute(&self, stat: &Stat) -> bool {
         let bits = if self.capabilities & CAP_DAC_OVERRIDE != 0 {
             0o111
@@ -175,7 +174,7 @@ fn is_directory(file: &OwnedFd) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// The beginning of a regular file that is open as a path. Nobody waits for a lease (O_NONBLOCK).
+/// Reads the beginning of a regular file that is open as a path. It does not wait for a lease (O_NONBLOCK).
 fn head(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(HostProc::open().ok()?.reopen(file, flags).ok()?);
@@ -185,7 +184,7 @@ fn head(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// What the kernel takes a file for.
+/// What kind of program the kernel sees in a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Empty,

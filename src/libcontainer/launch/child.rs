@@ -8,9 +8,9 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 /// A child of ours. Dropped, it is killed and reaped, unless it was kept.
 #[derive(Debug)]
 pub struct Child {
-    /// Its pid, as we count.
+    /// Its pid in our pid namespace.
     pub pid: i32,
-    /// The descriptor that keeps the pid from meaning somebody else.
+    /// Its pidfd, which refers to this process even if the pid is used again.
     pub pidfd: OwnedFd,
     end: End,
 }
@@ -27,7 +27,7 @@ impl Child {
         Child { pid, pidfd, end: End::Killed }
     }
 
-    /// It lives on without us.
+    /// It continues to run.
     #[must_use]
     pub fn keep(mut self) -> Child {
         self.end = End::LivesOn;

@@ -1,5 +1,5 @@
-//! The clone: one call that makes the first child, in its namespaces and, where the kernel can, in its cgroup. Where it
-//! cannot (version 1), the child goes there itself, before all else.
+//! The clone: one call makes the first child, in its namespaces and, if the kernel supports it, in its cgroup. If not (version 1),
+//! the child enters its cgroups first.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -32,8 +32,8 @@ use crate::wire::{Failure, Up, Words};
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 
 impl Opened {
-    /// Makes the first child, inside `cgroup` where the kernel can do that; `protected` says that nobody in the container
-    /// can write our own program.
+    /// Makes the first child, in `cgroup` if the kernel supports that. `protected` proves that nobody in the container can write
+    /// our own program.
     ///
     /// # Errors
     /// The clone's, with what was asked of it.
@@ -47,10 +47,11 @@ impl Opened {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| error!("socketpair: {}", words(errno)))?;
-        // ORDER: before the container can see the child (`seal::protect`). Where nobody can, it is done while init is at work
+        // ORDER: the mount is closed before the container can see the child (`seal::protect`). If no container can, it is closed
+        // later, while init is at work
         let (mount, mut by) = protected.into_parts();
         let mut mount = mount.filter(|_| !can_be_seen(plan));
-        // one at a time: what is lent to a child for the moment of its clone is the process's, and other threads make children too
+        // one clone at a time: the process changes for a moment, so that the child inherits it, and other threads make children too
         let one = CLONING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
         let (mut tasks_files, mut to_enter) = cgroup.map(|cgroup| tasks_files(cgroup, plan)).unwrap_or_default();
@@ -67,7 +68,7 @@ impl Opened {
         let cloned = clone_into(plan.clone_args.new.0, cgroup, |alone| {
             self.protect(plan, alone, &mut by, &theirs);
             strings.overwrite(alone);
-            // the end of the stream must be seen when the runtime is gone
+            // init must see the end of the stream when the runtime has ended
             drop((ours.take(), mount.take()));
             enter(&mut tasks_files, &self.page);
             init::run(&self.prepared(plan, alone, theirs.as_fd(), steps, &left))
@@ -76,7 +77,7 @@ impl Opened {
         if ours_alone {
             open_again();
         }
-        // ours again; the child keeps it
+        // the score is ours again; the child keeps its own
         score.iter().for_each(|score| score.back(&self.proc));
         drop((one, affinity));
         let (pid, pidfd, cloned) =
@@ -132,7 +133,7 @@ impl Opened {
     }
 }
 
-/// The number of no step: the child could not protect our program.
+/// Not the number of a step: the child could not protect our program.
 pub(super) const NOT_PROTECTED: u32 = u32::MAX;
 
 /// Held around each clone.
@@ -144,7 +145,7 @@ struct Affinity(Option<rustix::thread::CpuSet>);
 impl Drop for Affinity {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            // a CPU that has gone meanwhile: the kernel has chosen others already
+            // it fails if these CPUs are gone meanwhile; the kernel has chosen others then
             let _ = rustix::thread::sched_setaffinity(None, before);
         }
     }
@@ -156,7 +157,7 @@ fn can_be_seen(plan: &Plan) -> bool {
     steps.any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)))
 }
 
-/// ORDER: before the clone, so that the child is closed from its clone on (CVE-2016-9962).
+/// ORDER: before the clone, so that the child is undumpable from its beginning (CVE-2016-9962).
 fn close_to_others(dumpable: Dumpable) -> Result<(), Errno> {
     match dumpable {
         Dumpable::No => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
@@ -164,10 +165,11 @@ fn close_to_others(dumpable: Dumpable) -> Result<(), Errno> {
     }
 }
 
-/// An ordinary user's own files in /proc are root's while we are closed. Root stays closed.
+/// Makes the process of an ordinary user dumpable again: while it is not, its files in /proc belong to root. Root's process stays
+/// undumpable.
 fn open_again() {
     if rustix::process::geteuid().as_raw() != 0 {
-        // what cannot be: to be open is allowed to everybody (PR_SET_DUMPABLE(2const))
+        // this cannot fail (PR_SET_DUMPABLE(2const))
         let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable);
     }
 }
@@ -191,19 +193,19 @@ fn clone_into(
     clone(flags, None, child).map(|(pid, pidfd)| (pid, pidfd, Cloned::OutsideCgroup))
 }
 
-/// Where the child was cloned, on version 2.
+/// Which cgroup of version 2 the child was cloned into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cloned {
-    /// In its cgroup.
+    /// Its own.
     IntoCgroup,
-    /// Where we are.
+    /// Ours.
     OutsideCgroup,
 }
 
 /// The files by which the child enters its cgroups of version 1, and which of its cgroups the runtime must put it into.
 fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<Option<OwnedFd>>, ToEnter) {
     let (mut tasks_files, mut to_enter) = (Vec::new(), ToEnter::default());
-    // a unit that is to be started takes the child into the hierarchies that are systemd's
+    // if a unit is started, systemd moves the child into its hierarchies
     let starts = plan.cgroup.as_ref().is_some_and(|cgroup| cgroup.placement.unit.is_some());
     for key in cgroup.paths().keys().filter(|key| !(starts && matches!(key.as_str(), "" | "systemd"))) {
         match cgroup.tasks_file(key) {
@@ -225,7 +227,8 @@ fn enter(tasks_files: &mut [Option<OwnedFd>], page: &Page) {
     page.has_entered(entered);
 }
 
-/// Our own score, lent to the child for the moment of the clone: who is not root writes that of nobody else.
+/// Our own score. We change it for the moment of the clone, so that the child inherits it: an ordinary user cannot write the score
+/// of another process.
 struct Score(Option<String>);
 
 impl Score {
@@ -261,7 +264,7 @@ impl Score {
 
     fn back(&self, proc: &HostProc) {
         if let Some(own) = &self.0 {
-            // what one may raise one may set back; if not, only our own last moments are concerned
+            // a raised score may be set back (proc_pid_oom_score_adj(5)); a failure would concern our own last moments only
             let _ = proc.write_own(Score::FILE, own.as_bytes());
         }
     }

@@ -1,4 +1,4 @@
-//! What became of an init that did not get there.
+//! Why init failed: the message for a failed step, or for an init that has ended.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +20,7 @@ use crate::plan::step::{Slot, Step, What};
 use crate::wait;
 use crate::wire::{Failure, Request, Up};
 
-/// What moby looks for.
+/// moby looks for these words.
 pub(super) const TOO_LITTLE_MEMORY: &str =
     "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)";
 
@@ -100,7 +100,7 @@ fn source_of<'p>(launched: &Launched<'p>, what: &What) -> Option<&'p Path> {
     launched.plan.openings.get(slot.0).and_then(|(opening, _)| opening.path())
 }
 
-/// What a hook in init has printed, as far as one wants to read it.
+/// The beginning of what a hook in init has printed.
 fn output_of(launched: &Launched<'_>, slot: Slot) -> String {
     let mut text = [0u8; 4096];
     let length = launched.opened.fd(slot).ok().and_then(|fd| rustix::io::pread(fd, &mut text[..], 0).ok()).unwrap_or(0);
@@ -119,7 +119,7 @@ fn has_starved(launched: &Launched<'_>, cgroup: &Cgroup, signal: Option<i32>) ->
 
 /// `error`, or why the cgroup of the unit is gone.
 pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error) -> Error {
-    // who does not end in this time has not been killed
+    // a process that does not end in this time was not killed
     let deadline = Instant::now() + Duration::from_millis(100);
     let process = launched.child.pidfd.as_fd();
     if !wait::readable(process, Some(deadline)).unwrap_or(false) {
@@ -134,9 +134,9 @@ pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error)
     }
 }
 
-/// Init has ended without a word: how, and at which step.
+/// Init has ended without a report: how, and at which step.
 pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error {
-    // nobody else is ever told that a process was killed for want of memory
+    // no other process learns that the kernel killed it because memory was short
     let short_of_memory = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
     let ended = ending(launched.child.pidfd.as_fd());
     let killed_by = ended.as_ref().and_then(WaitIdStatus::terminating_signal);
@@ -182,7 +182,7 @@ pub(super) fn must_not_have_starved(container: &Container) -> Result<()> {
     if container.cgroup().oom_kills().is_none_or(|kills| kills == 0) {
         return Ok(());
     }
-    // somebody was killed
+    // a process was killed
     if lives(container) { Ok(()) } else { bail!(Kind::OutOfMemory => TOO_LITTLE_MEMORY) }
 }
 

@@ -7,8 +7,8 @@ use crate::plan::resources::{DEVICES, not_restricted};
 use crate::plan::{Plan, PlannedCgroup};
 use crate::resctrl::{self, Kernel};
 
-/// A cgroup, and a group in resctrl, that were made for a container that is not there yet. A failure undoes them by the
-/// container's note (`undo`).
+/// The cgroup and the group in resctrl of a container that is being made. After a failure, the container's note says what to undo
+/// (`undo`).
 #[derive(Debug)]
 pub struct Resources {
     cgroup: Option<Cgroup>,

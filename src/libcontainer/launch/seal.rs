@@ -1,5 +1,5 @@
-//! The container can never write our binary (CVE-2019-5736). A process of it can become /proc/self/exe, by its name or as
-//! an interpreter: the file there cannot be opened for writing, neither now nor when we are long gone.
+//! The container can never write our binary (CVE-2019-5736). A process in it can execute /proc/self/exe, by that path or as an
+//! interpreter, and then open the file. That file cannot be opened for writing, neither now nor after we have ended.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,13 +13,13 @@ use crate::sys::image::{self, Image, OwnFile};
 /// The proof of it, which every launch needs.
 #[derive(Debug)]
 pub struct Protected {
-    /// The mount that our program was mapped from anew, which it no longer needs. The kernel takes a mount apart when its
-    /// last descriptor is closed, and that waits for all CPUs (synchronize_rcu_expedited): it is closed while init is at work.
+    /// The mount that our program is mapped from now. The program does not need it any more. When its last descriptor is closed,
+    /// the kernel waits for all CPUs (synchronize_rcu_expedited), so it is closed while init is at work.
     mount: Option<OwnedFd>,
     by: By,
 }
 
-/// Who has made sure of it.
+/// Who protects our program.
 #[derive(Debug)]
 pub(super) enum By {
     /// This process, for itself and its children.
@@ -31,12 +31,12 @@ pub(super) enum By {
 }
 
 impl Protected {
-    /// It is the caller's matter.
+    /// The caller protects its program.
     pub fn by_caller() -> Protected {
         Protected { mount: None, by: By::Caller }
     }
 
-    /// Makes ready what the child needs to make sure of it. Nothing of this process changes, and it may have many threads.
+    /// Prepares what the child needs to protect our program. This process does not change, and it may have many threads.
     ///
     /// # Errors
     /// Our program's file cannot be opened, mounted or copied.
@@ -51,20 +51,20 @@ impl Protected {
         Ok(Protected { mount, by: By::Child(Box::new(image), Some(file)) })
     }
 
-    /// Splits what must be closed before the container can see us from what the child needs.
+    /// The mount that must be closed before the container can see us, and who protects our program.
     pub(super) fn into_parts(self) -> (Option<OwnedFd>, By) {
         (self.mount, self.by)
     }
 }
 
-/// Makes sure of it. Our program is mapped anew from a detached read-only mount of its file, in tens of microseconds. Where
-/// that is not allowed, or we are not alone in the program, we run ourselves again from a sealed copy in memory, and this
-/// returns in the second run.
+/// Protects our program. It maps our program again from a detached read-only mount of its file, in tens of microseconds. If that is
+/// not allowed, or the program has several threads, it executes our program again from a sealed copy in memory, and returns in the
+/// second run.
 ///
-/// What is found is never believed, except for a seal: a mount that is read-only now can be made writable later, by
-/// whoever has it in their mount namespace. Once its descriptor is closed, the detached mount is in no mount namespace at all,
-/// and then nobody can change it (mount_setattr(2): EINVAL). Before that, everybody with CAP_SYS_ADMIN in some user
-/// namespace and a descriptor of the file can: no container may see us before it is closed.
+/// It does not rely on how our program was started, except for seals: a process that has a read-only mount in its mount
+/// namespace can make it writable later. Once its descriptor is closed, our detached mount is in no mount namespace, and
+/// nobody can change it (mount_setattr(2): EINVAL). Before that, a process with CAP_SYS_ADMIN in a user namespace and a
+/// descriptor of the file can. So no container may see us before it is closed.
 ///
 /// # Errors
 /// Neither way works.

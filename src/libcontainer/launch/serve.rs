@@ -1,5 +1,5 @@
-//! The runtime's half of the conversation: one loop that answers what init asks. It never looks at the config again: if
-//! init asks, it is needed, because the plan says so.
+//! The runtime's side of the protocol: one loop that answers init's requests. It does not look at the config again: init sends a
+//! request only if the plan has it.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! `start`: the word to an init that waits for it, what init answers, and the poststart hooks.
+//! `start`: tells a waiting init to continue, reads its answer, and runs the poststart hooks.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,11 +24,11 @@ use crate::wire::{Failure, GO, UP_SIZE, Up};
 pub enum Began {
     /// The program.
     Program,
-    /// Nothing: `process` is not set. The container has stopped.
+    /// No program, because `process` is not set. The container has stopped.
     Nothing,
 }
 
-/// Gives the word to a container that waits for it, and returns when its program runs.
+/// Tells a container that waits to continue, and returns when its program runs.
 ///
 /// # Errors
 /// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
@@ -39,7 +39,7 @@ pub fn start(container: &mut Container) -> Result<Began> {
         return began(container).map(|()| Began::Program);
     }
     give_word_once(container)?;
-    // ORDER: without the lock: a hook that takes its time, or never ends, must not hold up `delete --force`
+    // ORDER: without the lock: a hook that takes long, or never ends, must not block `delete --force`
     if has_no_process(container) {
         return Ok(Began::Nothing);
     }
@@ -110,7 +110,7 @@ pub fn began(container: &Container) -> Result<()> {
     hooks::run(list, &state, record.bundle(), &At::new("hooks.poststart")).inspect_err(|_| {
         if let Ok(process) = container.process() {
             let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
-            // stopped is what it is to be when this is told
+            // the container must be stopped when the error is reported
             let _ = ends_within(&process, 10, 0);
         }
     })

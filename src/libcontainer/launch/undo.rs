@@ -1,4 +1,4 @@
-//! Undoing what a container's note tells of: when its making fails, and when `delete --force` finds what was cut off.
+//! Undoes what a container's note lists: after a failed `create`, and when `delete --force` finds an interrupted one.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use crate::error::{Result, bail};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 
-/// How long a process that was killed may take to end.
+/// How long to wait for the end of a killed process.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Undoes all of it that can be undone. What is not there is no error.
+/// Undoes as much as possible. It is not an error if something does not exist.
 ///
 /// # Errors
-/// The first that could not be undone, so that the note must stay.
+/// The first thing that could not be undone. Then the note must stay.
 pub fn undo(note: &Note, lock: &Lock) -> Result<()> {
     let init = note.init.map_or(Ok(()), end);
     let cgroup = Cgroup::open(note.cgroup.clone(), note.unit.clone());
@@ -25,7 +25,7 @@ pub fn undo(note: &Note, lock: &Lock) -> Result<()> {
     // an init that has lost its runtime ends by itself, so these become empty when they are ours
     let coming = Cgroup::open(note.coming.clone(), None).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);
-    // ORDER: init mounts nothing any more
+    // ORDER: after init has ended, which may mount something until then
     let mounts = lock.mounted().and_then(|mounted| {
         let mounts: Vec<_> = mounted.mounts.into_iter().map(|id| HostMount::at(PathBuf::new(), id)).collect();
         take_away(&mounts)?.into_iter().next().map_or(Ok(()), Err)

@@ -1,4 +1,4 @@
-//! A user namespace without a process, for its maps: those of a mount (mount_setattr(2), MOUNT_ATTR_IDMAP).
+//! A user namespace without a process. A mount gets its id maps (mount_setattr(2), MOUNT_ATTR_IDMAP).
 
 use std::os::fd::OwnedFd;
 
@@ -17,10 +17,10 @@ use crate::sys::host_proc::HostProc;
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 
-/// A user namespace with these maps; `at` is the place of the mount that they are of.
+/// Makes a user namespace with these maps; `at` is the place of the mount in config.json.
 ///
 /// # Errors
-/// The map that was refused, and the kernel's word.
+/// The map that the kernel refused, and its error.
 pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<OwnedFd> {
     let child = waiting_child().map_err(|errno| error!("{at}: clone user: {}", words(errno)))?;
     id_maps::write(proc, child.0.pid, maps, at)?;

@@ -1,18 +1,18 @@
-//! A list that has its room before the clone. After it nothing may come from the heap.
+//! A list with a fixed capacity. It is allocated before the clone, because a child does not use the heap.
 
 use std::ops::Deref;
 
-/// What fits into the room that was made in the beginning. It never grows beyond that.
+/// A list that never grows beyond the capacity that it was made with.
 #[derive(Debug, Default)]
 pub struct Bounded<T>(Vec<T>);
 
 impl<T> Bounded<T> {
-    /// Bounded for that many.
+    /// Allocates room for `most` elements.
     pub fn of(most: usize) -> Bounded<T> {
         Bounded(Vec::with_capacity(most))
     }
 
-    /// Adds one. What does not fit is left out, and false is returned.
+    /// Adds one. Returns false, and adds nothing, if the list is full.
     pub fn push(&mut self, one: T) -> bool {
         let fits = self.0.len() < self.0.capacity();
         if fits {
@@ -21,7 +21,7 @@ impl<T> Bounded<T> {
         fits
     }
 
-    /// Forgets all but the first so many.
+    /// Keeps the first `length` elements.
     pub fn truncate(&mut self, length: usize)
     where
         T: Copy,

@@ -1,6 +1,6 @@
-//! The host's /proc, opened once before the clone: what is written with an effect goes through it. A container may cover its
-//! own /proc, or a file below it (CVE-2019-16884, CVE-2025-52881), and its /proc is where paths lead after a mount namespace
-//! was joined.
+//! The host's /proc, opened once before the clone. Every write that has an effect goes through it. A container may mount
+//! something on its own /proc, or on a file below it (CVE-2019-16884, CVE-2025-52881). After init has joined a mount namespace,
+//! a path leads to the container's /proc.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -74,7 +74,7 @@ impl HostProc {
         Ok(text)
     }
 
-    /// Writes a kernel parameter (`net/ipv4/ip_forward`). The files answer for the namespaces of who opens them.
+    /// Writes a kernel parameter (`net/ipv4/ip_forward`), in the namespaces of the process that calls this.
     ///
     /// # Errors
     /// Those of openat2(2) and write(2); `NODEV` when something else than a proc file system lies over it.
@@ -82,8 +82,8 @@ impl HostProc {
         let name = Name::of(&[b"sys/", parameter.to_bytes()])?;
         let how = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = match rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE) {
-            // whoever started us lets a part of /proc/sys be written, and the rest not, by mounts of his own: these lie in
-            // the runtime's mount namespace, which no container changes
+            // our caller has made a part of /proc/sys writable by mounts of its own; they are in the runtime's mount namespace,
+            // which no container changes
             Err(Errno::XDEV) => {
                 let resolve = INSIDE.difference(ResolveFlags::NO_XDEV);
                 let file = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), resolve)?;
@@ -94,7 +94,7 @@ impl HostProc {
         written(file.as_fd(), value)
     }
 
-    /// Reads the beginning of a kernel parameter, and says how long it is.
+    /// Reads the beginning of a kernel parameter into `text`, and returns the number of bytes.
     ///
     /// # Errors
     /// Those of openat2(2) and read(2).
@@ -105,7 +105,7 @@ impl HostProc {
         if is_proc(file.as_fd())? { rustix::io::read(&file, text) } else { Err(Errno::NODEV) }
     }
 
-    /// The calling process's own directory of namespaces, whose links the kernel alone makes.
+    /// The directory of the calling process's namespaces.
     ///
     /// # Errors
     /// Those of openat2(2).
@@ -115,7 +115,7 @@ impl HostProc {
         rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)
     }
 
-    /// Opens anew what the calling process has open, maybe as a path only: that very file, wherever its path leads now.
+    /// Opens again a file that the calling process has open (O_PATH is enough): the same file, wherever its path leads now.
     ///
     /// # Errors
     /// Those of openat2(2) and openat(2).
@@ -132,7 +132,7 @@ impl HostProc {
         written(file.as_fd(), value)
     }
 
-    /// The calling process has a number there, whatever pid namespace it is in: `self` says it, and is a link itself.
+    /// The name of a file of the calling process. The link `self` gives the pid that the process has in that /proc.
     fn own(&self, file: &CStr) -> Result<Name, Errno> {
         let mut number = [0u8; 16];
         let length = rustix::fs::readlinkat_raw(&self.0, c"self", &mut number[..])?;
@@ -163,7 +163,7 @@ fn written(file: BorrowedFd<'_>, value: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// A path below /proc, put together without asking for memory.
+/// A path below /proc, built without the heap.
 struct Name {
     text: [u8; 256],
 }

@@ -1,5 +1,5 @@
-//! The file that our own program was loaded from, changed while the program runs: what execve(2) of the same file would
-//! do, without starting over.
+//! Changes the file that our own program runs from, while the program runs. execve(2) of that file would do the same, and start
+//! the program again.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use super::mount::{Attributes, Reach, set_attributes};
 use super::text;
 
 const OWN: &CStr = c"/proc/self/exe";
-/// The seals that a copy has beside the one against writing.
+/// The seals of a copy, besides the one against writing.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// A file that holds what our program's file holds, and that nobody can write. Our program can be mapped from it.
@@ -132,8 +132,8 @@ impl Image {
     }
 }
 
-/// What the kernel notes about a program's memory (struct prctl_mm_map, linux/prctl.h). Of the ways to change the file of
-/// a program, prctl(2) has this one for those without CAP_SYS_RESOURCE, and it wants to be told all of it.
+/// What the kernel notes about the memory of a program (struct prctl_mm_map, linux/prctl.h). This operation of prctl(2) changes
+/// the file of a program without CAP_SYS_RESOURCE. It takes all the values at once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 struct Map {
@@ -145,18 +145,18 @@ struct Map {
     /// Begin and end of the arguments, then of the environment.
     strings: [u64; 4],
     auxv: u64,
-    /// 0: the auxiliary vector stays.
+    /// 0 if the auxiliary vector stays as it is.
     auxv_size: u32,
     exe_fd: u32,
 }
 
 impl Map {
-    /// All as it is (proc_pid_stat(5)), but the file and the end of the heap; and how many threads there are.
+    /// The values of now (proc_pid_stat(5)), without the file and the end of the heap; and the number of threads.
     fn of_now() -> Result<(Map, u64), Errno> {
         let mut buffer = [0; 1024];
         let stat = text::value(Path::new("/proc/self/stat"), &mut buffer)?;
         let (_, fields) = stat.rsplit_once(')').ok_or(Errno::INVAL)?;
-        // the numbers of proc_pid_stat(5); the third field is the first behind the name
+        // fields are numbered as in proc_pid_stat(5); the first one after the name is the third
         let field = |n: usize| fields.split_ascii_whitespace().nth(n - 3)?.parse::<u64>().ok();
         let fields = |first: usize| field(first).zip(field(first + 1)).map(|(a, b)| [a, b]).ok_or(Errno::INVAL);
         let ([args, args_end], [env, env_end]) = (fields(48)?, fields(50)?);
@@ -179,7 +179,7 @@ fn last() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// A piece of the program as its file describes it (elf(5), PT_LOAD): whole pages, as far as they come from the file.
+/// A part of the program that is loaded from its file (elf(5), PT_LOAD), in whole pages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Piece {
     at: usize,
@@ -197,7 +197,7 @@ fn page_size() -> usize {
     address(unsafe { libc::getauxval(libc::AT_PAGESZ) })
 }
 
-/// In an array, for nothing may be allocated while data moves; the rest of it is empty.
+/// An array, because nothing may be allocated while data moves. Unused entries are empty.
 type Pieces = [Piece; 8];
 
 fn pieces() -> Result<Pieces, Errno> {
@@ -207,7 +207,7 @@ fn pieces() -> Result<Pieces, Errno> {
     found
 }
 
-/// The first one told of is the program itself.
+/// dl_iterate_phdr(3) calls this for the program first.
 ///
 /// # Safety
 /// `about` and its headers are valid, and `found` is that of `pieces`, as dl_iterate_phdr(3) hands them on.
@@ -249,7 +249,8 @@ fn read(headers: &[libc::Elf64_Phdr], base: usize) -> Result<Pieces, Errno> {
     Ok(pieces)
 }
 
-/// Of the piece at `at`, what is sealed: in whole pages, so that what follows in the last one can be written.
+/// How many bytes of the piece at `at` are read-only once the program is loaded. Only whole pages count: what follows in the last
+/// one must stay writable.
 fn read_only(headers: &[libc::Elf64_Phdr], base: usize, at: usize, page: usize) -> usize {
     let sealed = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO);
     sealed.map_or(0, |header| {
@@ -260,13 +261,13 @@ fn read_only(headers: &[libc::Elf64_Phdr], base: usize, at: usize, page: usize) 
 }
 
 impl Piece {
-    /// What is never written: the same bytes take the place of the same bytes, in one call.
+    /// Maps a piece that is never written, in its place. One call replaces the bytes by the same bytes.
     fn lay_over(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
         self.map(file, self.at as *mut c_void, libc::MAP_FIXED).map(drop)
     }
 
-    /// What is written: mapped beside, filled with what it holds now, and moved into its place in one call. Pages that are
-    /// still as in the file stay shared with everybody who runs it.
+    /// Maps a piece that is written at another address, copies its present content there, and moves it into its place in one
+    /// call. Pages that do not differ from the file stay shared with other processes that run it.
     fn move_in(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
         let beside = self.map(file, ptr::null_mut(), 0)?;
         let page = page_size();
@@ -337,14 +338,14 @@ mod tests {
         assert_eq!(told(0), (0x1020_0000, 0x2000, 0, libc::PROT_READ));
         assert_eq!(told(1), (0x1020_2000, 0x2000, 0x1000, libc::PROT_READ | libc::PROT_EXEC));
         assert_eq!(told(2), (0x1020_4000, 0x3000, 0x2000, libc::PROT_READ | libc::PROT_WRITE));
-        // memory without a file is no piece of it
+        // memory that does not come from the file is not a piece
         assert_eq!(pieces[3].length, 0);
         assert_eq!((pieces[1].read_only, pieces[2].read_only, pieces[2].writable), (0, 0x1000, true));
     }
 
     #[test]
     fn a_program_of_many_threads_stays_as_it_is() {
-        // the tests' own threads are more than one
+        // a test program has several threads
         let before = std::fs::read_to_string("/proc/self/maps").unwrap();
         let file = OwnFile(open_own().unwrap());
         std::thread::scope(|scope| {

@@ -12,11 +12,11 @@ const KEYCTL_DESCRIBE: i32 = 6;
 /// KEY_USR_SEARCH of keyctl_setperm(3): the user may find the keyring, so that an exec can join it.
 const USER_SEARCH: u32 = 0x0008_0000;
 
-/// Joins the session keyring `name`, making it when it is not there, and lets its owner search it.
+/// Joins the session keyring `name`, or makes it, and lets its owner search it.
 ///
 /// # Errors
-/// Those of keyctl(2); EDQUOT means that kernel.keys.maxkeys is reached. EACCES also where the keyring is somebody
-/// else's: who made it could read what is put there.
+/// Those of keyctl(2); EDQUOT means that kernel.keys.maxkeys is reached. EACCES also if the keyring belongs to another user,
+/// who could read what is put there.
 pub fn join_session(name: &CStr) -> Result<(), Errno> {
     // SAFETY: name is NUL-terminated.
     let ring = checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;

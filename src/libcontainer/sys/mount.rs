@@ -69,7 +69,7 @@ pub fn set_attributes(fd: BorrowedFd<'_>, attributes: &Attributes, reach: Reach)
     .map(drop)
 }
 
-/// What EINVAL means there, mostly.
+/// What EINVAL of `map_ids` mostly means.
 pub const CANNOT_MAP: &str = "the file system may not support id-mapped mounts";
 
 /// Has the ids of a detached mount go through the maps of the user namespace `by`. KERNEL(5.12).
@@ -84,22 +84,22 @@ pub fn map_ids(mount: BorrowedFd<'_>, by: BorrowedFd<'_>, reach: Reach) -> Resul
 /// statx(2), STATX_MNT_ID_UNIQUE. KERNEL(6.8): without it `stx_mnt_id` is the id of mountinfo.
 const UNIQUE_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// What tells a mount from every other, attached or not.
+/// Identifies a mount, attached or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MountId {
-    /// Its id in mountinfo, which the kernel uses again when it is gone.
+    /// Its id in mountinfo. The kernel uses it again after the mount is gone.
     pub id: u64,
-    /// Its id that is never used again, and is never 0. Nothing where the kernel has none.
+    /// Its id that the kernel never uses again. It is never 0. None if the kernel has no such ids.
     pub unique: Option<u64>,
     /// Device and inode of its root.
     pub file: (u64, u64),
 }
 
 impl MountId {
-    /// As many bytes as `encode` makes.
+    /// The number of bytes that `encode` returns.
     pub const SIZE: usize = 32;
 
-    /// Of the mount that begins with `place`.
+    /// The mount whose root is `place`.
     ///
     /// # Errors
     /// Those of statx(2); ENOSYS where it does not tell the mount.
@@ -119,7 +119,7 @@ impl MountId {
         })
     }
 
-    /// The same in bytes.
+    /// Encodes it.
     pub fn encode(&self) -> [u8; MountId::SIZE] {
         let mut bytes = [0; MountId::SIZE];
         let words = [self.id, self.unique.unwrap_or(0), self.file.0, self.file.1];
@@ -127,7 +127,7 @@ impl MountId {
         bytes
     }
 
-    /// What `encode` has made.
+    /// Decodes what `encode` returned.
     pub fn decode(bytes: &[u8]) -> Option<MountId> {
         let word = |n: usize| Some(u64::from_ne_bytes(bytes.get(n * 8..n * 8 + 8)?.try_into().ok()?));
         Some(MountId { id: word(0)?, unique: word(1).filter(|id| *id != 0), file: (word(2)?, word(3)?) })
@@ -157,7 +157,7 @@ pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CSt
     .map(drop)
 }
 
-/// A tmpfs that holds nothing, detached and read-only, with that SELinux label.
+/// A detached, empty and read-only tmpfs with this SELinux label.
 ///
 /// # Errors
 /// Those of fsopen(2), fsconfig(2) and fsmount(2).
@@ -169,13 +169,13 @@ pub fn empty(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     if let Some(label) = label {
         rustix::mount::fsconfig_set_string(&fs, c"context", label)?;
     }
-    // whoever has CAP_SYS_ADMIN in a user namespace of the container's could undo the flag of the mount alone
+    // the flag of the mount alone is not enough: a process with CAP_SYS_ADMIN in a user namespace of the container could clear it
     rustix::mount::fsconfig_set_flag(&fs, c"ro")?;
     rustix::mount::fsconfig_create(&fs)?;
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
-/// Takes what is mounted at `path` out of our sight at once (umount2(2), MNT_DETACH).
+/// Unmounts what is mounted at `path`, even if it is busy (umount2(2), MNT_DETACH).
 ///
 /// # Errors
 /// Those of umount2(2).

@@ -1,40 +1,39 @@
-//! Memory that the runtime process and init share: how far init has come, when, where that is asked for, and what has
-//! failed.
+//! Memory that the runtime process and init share: which step init performs, when each step began, and what has failed.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-/// The shared words. Init writes, the runtime reads, also after init is gone.
+/// The shared memory. Init writes it. The runtime reads it, also after init has ended.
 #[derive(Debug)]
 pub struct Page(*mut Words);
 
 #[repr(C)]
 struct Words {
     step: AtomicU32,
-    /// Init's pid, as the runtime counts, where the bridge made it; 0 before.
+    /// The pid of an init that the bridge made, in the runtime's pid namespace; 0 before.
     init: AtomicI32,
     /// How many of its cgroups it has entered.
     entered: AtomicUsize,
-    /// The call that kept a hook of init's from beginning, plus one, above 16 bits of errno; 0 where none has.
+    /// Why a hook did not begin: the number of the failed call plus one, and errno in the low 16 bits. 0 if none failed.
     hook: AtomicU32,
-    /// Not 0: the times are kept.
+    /// Not 0 if the times are recorded.
     timed: AtomicU32,
-    /// When each step began, in microseconds of a clock that began anywhere; 0 where none has.
+    /// When each step began, in microseconds of a wrapped clock (`now`); 0 if it has not begun.
     times: [AtomicU32; MOST_TIMED],
-    /// Not 0: `failure` is written.
+    /// Not 0 if `failure` is valid.
     failed: AtomicU32,
-    /// The packet that tells of it. Only touched by an init that fails: this is the second page of the mapping.
+    /// The packet that describes the failure. It is in the second page of the mapping, which only an init that fails touches.
     failure: [AtomicU32; FAILURE_WORDS],
 }
 
-/// As long as a packet, in words.
+/// The size of a packet, in words.
 const FAILURE_WORDS: usize = 64;
 
-/// How many steps have their time kept: what fits into the first page.
+/// How many steps have their time recorded: as many as fit into the first page.
 const MOST_TIMED: usize = 1000;
 
-/// The time of day in microseconds, wrapped: the one clock that a time namespace does not move (time_namespaces(7)).
+/// The time of day in microseconds, wrapped. A time namespace does not change this clock (time_namespaces(7)).
 fn now() -> u32 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let micros = now.tv_sec.wrapping_mul(1_000_000).wrapping_add(now.tv_nsec / 1000);
@@ -87,7 +86,7 @@ impl Page {
         }
     }
 
-    /// Init: "this has failed", by stores alone, which no filter denies.
+    /// Init: "this has failed". It makes no system call, so no filter can deny it.
     pub fn has_failed(&self, packet: &[u8; FAILURE_WORDS * 4]) {
         let words = self.words();
         for (word, bytes) in words.failure.iter().zip(packet.chunks_exact(4)) {
@@ -96,7 +95,7 @@ impl Page {
         words.failed.store(1, Ordering::Release);
     }
 
-    /// The packet of what has failed.
+    /// The packet that describes the failure, if there is one.
     pub fn failure(&self) -> Option<[u8; FAILURE_WORDS * 4]> {
         let words = self.words();
         if words.failed.load(Ordering::Acquire) == 0 {
@@ -109,7 +108,7 @@ impl Page {
         Some(packet)
     }
 
-    /// A hook's process: "call number `call` of those before I am the hook has failed."
+    /// The process of a hook: "call number `call` has failed before the hook began."
     pub fn hook_has_not_begun(&self, call: u16, errno: Errno) {
         let (call, errno) = (u32::from(call), errno.raw_os_error().unsigned_abs());
         self.words().hook.store((call + 1) << 16 | errno & 0xffff, Ordering::Release);
@@ -122,12 +121,12 @@ impl Page {
         Some((call, Errno::from_raw_os_error((noted & 0xffff).cast_signed())))
     }
 
-    /// From now on it is noted when each step begins.
+    /// From now on, records when each step begins.
     pub fn keep_times(&self) {
         self.words().timed.store(1, Ordering::Relaxed);
     }
 
-    /// How long each step took, in microseconds, by its number; of the last one it is not known.
+    /// The number of each step, and how many microseconds it took. The last step is not included.
     pub fn times(&self) -> Vec<(usize, u32)> {
         let began = self.words().times.iter().map(|time| time.load(Ordering::Relaxed)).enumerate();
         let began: Vec<_> = began.filter(|(_, time)| *time != 0).collect();

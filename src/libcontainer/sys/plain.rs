@@ -1,12 +1,11 @@
-//! Plain file systems (statfs(2)), beside those in which to read a file does something.
+//! Plain file systems (statfs(2)): to read a file there has no other effect.
 
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::FsWord;
 
-/// The file systems in which a file can be opened and read without an effect and without an end that never comes: ext2 to
-/// ext4, xfs, btrfs, bcachefs, f2fs, zfs, erofs, squashfs, tmpfs, ramfs and overlayfs. (What lies below an overlayfs is not
-/// looked at.)
+/// The file systems in which opening and reading a file has no effect and always ends: ext2 to ext4, xfs, btrfs, bcachefs, f2fs,
+/// zfs, erofs, squashfs, tmpfs, ramfs and overlayfs. The layers of an overlayfs are not checked.
 const PLAIN: [FsWord; 11] = [
     0xef53,
     0x5846_5342,
@@ -21,7 +20,7 @@ const PLAIN: [FsWord; 11] = [
     0x794c_7630,
 ];
 
-/// Whether it is in one of them.
+/// True if `file` is in one of them.
 pub fn is_plain(file: BorrowedFd<'_>) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|of| PLAIN.contains(&of.f_type))
 }

@@ -86,6 +86,6 @@ pub fn set_affinity(pid: i32, cpus: &[u64]) -> Result<(), Errno> {
 /// EPERM when a hard limit would be raised without CAP_SYS_RESOURCE.
 pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: limit is a valid rlimit64; the old one is not asked for.
+    // SAFETY: limit is a valid rlimit64; no old limit is returned.
     checked(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, 0usize) }).map(drop)
 }

@@ -75,7 +75,7 @@ pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     has_listener(flags).then(|| unsafe { owned(result) }).transpose()
 }
 
-/// True when who loads a filter with these flags gets a listener.
+/// True if loading a filter with these flags returns a listener.
 pub fn has_listener(flags: u32) -> bool {
     u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
 }
@@ -86,14 +86,14 @@ pub fn takes_flag(name: &str) -> bool {
         Some("TSYNC") => libc::SECCOMP_FILTER_FLAG_TSYNC,
         Some("LOG") => libc::SECCOMP_FILTER_FLAG_LOG,
         Some("SPEC_ALLOW") => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-        // it is only for who listens
+        // the kernel takes it together with a listener only
         Some("WAIT_KILLABLE_RECV") => {
             libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
         }
         _ => return false,
     };
     let nothing = std::ptr::null::<Filter>();
-    // SAFETY: there is no filter at address 0, which the kernel finds out (EFAULT) after it has looked at the flags.
+    // SAFETY: the kernel checks the flags first, and then returns EFAULT, because there is no filter at address 0.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, nothing) };
     checked(result) == Err(Errno::FAULT)
 }

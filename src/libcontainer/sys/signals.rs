@@ -14,21 +14,21 @@ const DEFAULT: [u64; 4] = [0; 4];
 pub fn reset() -> Result<(), Errno> {
     for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
         // SAFETY: DEFAULT is a zeroed kernel sigaction (32 bytes on x86_64, of which aarch64 reads 24 and 8);
-        // no handler of ours is ever needed again in this process.
+        // no handler is needed in this process any more.
         checked(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), 0usize, 8usize) })?;
     }
     unblock_all()
 }
 
-/// SIGCHLD as it is by default. Inherited as ignored, children would be gone before anybody has their exit status
-/// (wait(2), NOTES).
+/// Sets SIGCHLD to its default. If it stayed ignored, as a caller may leave it, the kernel would not keep the exit status of a
+/// child (wait(2), NOTES).
 pub fn wait_for_children() {
     // SAFETY: DEFAULT is a zeroed kernel sigaction, as in `reset`; no handler of ours is replaced.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, libc::SIGCHLD, DEFAULT.as_ptr(), 0usize, 8usize) };
 }
 
-/// Blocks every signal for this thread, and returns what was blocked before. A child that is made meanwhile runs none of the
-/// handlers that it has from its parent.
+/// Blocks every signal for this thread, and returns the mask from before. A child that is made meanwhile does not run the
+/// handlers of its parent.
 ///
 /// # Errors
 /// Those of rt_sigprocmask(2).
@@ -41,7 +41,7 @@ pub fn block_all() -> Result<u64, Errno> {
     .map(|_| before)
 }
 
-/// Blocks what was blocked before.
+/// Restores the mask that `block_all` returned.
 pub fn block_again(before: u64) {
     // SAFETY: as above; a mask that the kernel gave is one that it takes.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0usize, 8usize) };
@@ -61,14 +61,14 @@ pub fn unblock_all() -> Result<(), Errno> {
 /// Sends any signal, also those that have no name (pidfd_send_signal(2)). KERNEL(5.1).
 ///
 /// # Errors
-/// ESRCH when the process has ended, EINVAL for a number that is none.
+/// ESRCH if the process has ended, EINVAL if the number is not a signal.
 pub fn send(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
     // SAFETY: plain integers; no siginfo is passed.
     checked(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0usize, 0) }).map(drop)
 }
 
-/// Waits for any child to have ended, leaving it to be reaped, and returns its pid; None when none has.
+/// The pid of a child that has ended, if there is one. It is not reaped.
 pub fn ended_child() -> Option<i32> {
     // SAFETY: siginfo_t is plain data, for which zeros are valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -82,7 +82,7 @@ pub fn ended_child() -> Option<i32> {
     }
 }
 
-/// True when the signal is ignored, as by a caller's nohup(1).
+/// True if the signal is ignored, as nohup(1) leaves SIGHUP.
 pub fn is_ignored(signal: i32) -> bool {
     let mut action = DEFAULT;
     // SAFETY: no new action is given; the old one is a kernel sigaction, for which action has the room (see `reset`).
@@ -91,10 +91,10 @@ pub fn is_ignored(signal: i32) -> bool {
     asked == 0 && usize::try_from(action[0]).is_ok_and(|handler| handler == libc::SIG_IGN)
 }
 
-/// Ends this process by `signal`, whatever it was set to do.
+/// Ends this process by `signal`, whatever its disposition was.
 ///
 /// # Errors
-/// It has not: a signal that does not end a process.
+/// The signal does not end a process.
 pub fn end_by(signal: i32) -> Result<(), Errno> {
     // SAFETY: DEFAULT is a zeroed kernel sigaction, as in `reset`; the process ends.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), 0usize, 8usize) };

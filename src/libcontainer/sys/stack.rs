@@ -1,13 +1,13 @@
-//! mmap(2): a stack of our own, where setrlimit(2) (RLIMIT_STACK) leaves the first one too small.
+//! mmap(2): a stack of our own, if RLIMIT_STACK (setrlimit(2)) makes the first one too small.
 
 use std::process::ExitCode;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// What is enough for all we do.
+/// The size that is enough for all that we do.
 const ENOUGH: u64 = 1 << 20;
 
-/// The size of our own. Pages that are not touched cost nothing.
+/// The size of our own stack. Pages that are not touched cost nothing.
 const SIZE: usize = 8 << 20;
 
 /// What runs on the new stack, and how it ended.
@@ -18,7 +18,7 @@ struct Work {
 
 /// Runs `work` on a stack that is large enough. The limit itself stays as it is: the program in the container gets it.
 pub fn with_room(work: fn() -> ExitCode) -> ExitCode {
-    // a limit that getrlimit(2) does not tell: the first stack mostly is large enough
+    // if getrlimit(2) fails: the first stack is mostly large enough
     if getrlimit(Resource::RLIMIT_STACK).map_or(true, |(limit, _)| limit >= ENOUGH) {
         return work();
     }
@@ -26,10 +26,10 @@ pub fn with_room(work: fn() -> ExitCode) -> ExitCode {
     // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
     let stack = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if stack == libc::MAP_FAILED {
-        // it may be that the first stack will do
+        // the first stack may be large enough
         return work();
     }
-    // SAFETY: the lowest page of our own mapping: who goes beyond the stack must not get into other memory.
+    // SAFETY: the lowest page of our own mapping. It is a guard page: an overflow of the stack must not reach other memory.
     unsafe { libc::mprotect(stack, 4096, libc::PROT_NONE) };
     let mut work = Work { work, done: ExitCode::FAILURE };
     // SAFETY: SIZE bytes are mapped there, and the end is aligned to a page. The mapping is never given back.
@@ -46,7 +46,7 @@ extern "C" fn run(work: *mut Work) {
 /// Calls `run` with the stack that ends at `top`.
 ///
 /// # Safety
-/// Below `top`, which is aligned to 16, is a stack that nobody else uses.
+/// `top` is the end of a stack that nobody else uses, and is aligned to 16.
 unsafe fn call_on(top: *mut u8, work: *mut Work) {
     // SAFETY: r12 keeps its value over a call, so the old stack is there again afterwards; `run` does not unwind, as a panic
     // in an `extern "C"` function aborts.

@@ -1,13 +1,13 @@
-//! open(2), read(2): short files of the kernel's, in three calls and no memory of their own. What the standard library
-//! does for a file of unknown size is a dozen.
+//! open(2), read(2): short files of the kernel, in three system calls and without the heap. The standard library makes a dozen
+//! calls for a file of unknown size.
 
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// A file with one short value, such as /proc/PID/stat or `freezer.state`: what the first read(2) gives, put into
-/// `buffer`. What is no UTF-8 is left out from there on.
+/// A file with one short value, such as /proc/PID/stat or `freezer.state`: what the first read(2) puts into `buffer`. The text
+/// ends before the first byte that is not UTF-8.
 ///
 /// # Errors
 /// Those of open(2) and read(2).
@@ -21,7 +21,7 @@ pub fn value<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b str, Errno> {
     })
 }
 
-/// A longer one, such as /proc/self/mountinfo: every read(2)'s piece to `take`, until the end.
+/// A longer file, such as /proc/self/mountinfo: calls `take` with what each read(2) returns, until the end.
 ///
 /// # Errors
 /// Those of open(2) and read(2).
