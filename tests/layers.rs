@@ -57,7 +57,7 @@ const MAY: [(&str, &[&str]); 16] = [
         ],
     ),
     // The API for embedders uses all others.
-    ("api", &["api", "launch", "error", "plan", "config", "host", "container", "cgroup", "wait", "sys"]),
+    ("api", &["api", "launch", "error", "plan", "config", "host", "container", "cgroup", "resctrl", "wait", "sys"]),
     ("lib", &[]),
     // It calls the others with bytes, in tests and in fuzz/.
     ("fuzzed", &["container", "host", "cgroup", "launch"]),

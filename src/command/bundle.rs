@@ -1,33 +1,15 @@
-//! What `create`, `run` and `explain` share: the way from a bundle and flags to a plan.
+//! What `create`, `run` and `exec` have in common: who has the terminal, which descriptors are passed on, which cgroup driver.
 
 use std::env;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use libcontainer::Bundle;
-use libcontainer::launch::console;
-use libcontainer::plan::{CgroupUse, Flags, Keyring, Manager, RootChange, Rootless, Start, Terminal};
+use libcontainer::{CgroupUse, Console, Create, Creator, Keyring, Manager, Master, Protection, RootChange, Rootless};
 
-use super::Session;
+use super::{Session, manager};
 use crate::cli::Making;
 
-/// The values that the flags set for a container of `bundle`.
-pub fn flags(bundle: &Bundle, id: &str, making: &Making, terminal: Terminal, start: Start, cgroup: CgroupUse) -> Flags {
-    let listen_fds = listen_fds();
-    Flags {
-        terminal,
-        start,
-        root_change: if making.no_pivot { RootChange::Move } else { RootChange::Pivot },
-        keyring: if making.no_new_keyring { Keyring::Inherited } else { Keyring::fresh(id) },
-        extra_fds: listen_fds + making.preserve_fds,
-        listen_fds,
-        cgroup,
-        ..bundle.flags(id)
-    }
-}
-
-/// The number of descriptors from systemd (sd_listen_fds(3)). LISTEN_PID, if it is set, must be our pid.
+/// How many descriptors systemd hands over (sd_listen_fds(3)); LISTEN_PID, where it is set, must be us.
 pub fn listen_fds() -> u32 {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n < 1 << 22);
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
@@ -37,65 +19,32 @@ pub fn listen_fds() -> u32 {
     }
 }
 
-/// Checks that every descriptor to pass on exists. Our own descriptors are close-on-exec, and inherited ones never are.
-pub fn check_extra_fds(count: u32) -> Result<()> {
-    for number in 3..count.saturating_add(3) {
-        if !libcontainer::sys::fds::is_handed_down(number) {
-            bail!("unable to stat preserved-fd {number} (of {count}): no such file or directory");
-        }
-    }
-    // Hooks must not get the other descriptors that the caller left open. Init closes these anyway.
-    let _ = libcontainer::sys::fds::close_on_exec_from(count.saturating_add(3));
-    Ok(())
+/// What else our caller left open is not for hooks either; the container's process closes it anyway.
+pub fn close_on_exec_behind(passed_on: u32) {
+    let _ = libcontainer::sys::fds::close_on_exec_from(passed_on.saturating_add(3));
 }
 
-/// Where the terminal's master goes: to a console socket, to this process, or nowhere.
-pub enum Master {
-    /// Connected to the console socket.
-    Socket(OwnedFd),
-    /// This process's end and init's end.
-    Relay(OwnedFd, OwnedFd),
-    /// The process has no terminal.
-    None,
-}
-
-impl Master {
-    /// Chooses by the command line and the process. `detached` says whether this process can relay.
-    pub fn of(terminal: bool, socket: Option<&Path>, detached: Detached) -> Result<Master> {
-        match (terminal, socket, detached) {
-            (true, Some(path), Detached::Yes) => {
-                Ok(Master::Socket(console::connect(path).context("--console-socket")?))
-            }
-            (true, None, Detached::Yes) => {
-                bail!("cannot allocate tty if coracle will detach without setting console socket")
-            }
-            (true, None, Detached::No) => {
-                let (ours, theirs) = console::pair()?;
-                Ok(Master::Relay(ours, theirs))
-            }
-            (_, Some(_), _) => bail!("cannot use console socket if coracle will not detach or allocate tty"),
-            (false, None, _) => Ok(Master::None),
+/// Who has the terminal: whoever listens at a console socket, or we, who relay it, or nobody.
+pub fn consoles(
+    terminal: bool,
+    socket: Option<&Path>,
+    detached: Detached,
+) -> Result<(Option<Console>, Option<Master>)> {
+    match (terminal, socket, detached) {
+        (true, Some(path), Detached::Yes) => Ok((Some(Console::connect(path).context("--console-socket")?), None)),
+        (true, None, Detached::Yes) => {
+            bail!("cannot allocate tty if coracle will detach without setting console socket")
         }
-    }
-
-    pub fn kind(&self) -> Terminal {
-        match self {
-            Master::None => Terminal::None,
-            Master::Socket(_) | Master::Relay(..) => Terminal::Sent,
+        (true, None, Detached::No) => {
+            let (console, master) = Console::pair()?;
+            Ok((Some(console), Some(master)))
         }
-    }
-
-    /// Init's end, and this process's end.
-    pub fn ends(self) -> (Option<OwnedFd>, Option<OwnedFd>) {
-        match self {
-            Master::Socket(socket) => (Some(socket), None),
-            Master::Relay(ours, theirs) => (Some(theirs), Some(ours)),
-            Master::None => (None, None),
-        }
+        (_, Some(_), _) => bail!("cannot use console socket if coracle will not detach or allocate tty"),
+        (false, None, _) => Ok((None, None)),
     }
 }
 
-/// Whether the command returns while the process runs.
+/// Whether we leave the process to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detached {
     Yes,
@@ -103,8 +52,44 @@ pub enum Detached {
 }
 
 impl Session<'_> {
-    /// The value of `--rootless`.
-    pub fn rootless(&self) -> Rootless {
+    /// What the flags of `create` and `run` decide.
+    pub fn decide<'a>(
+        &self,
+        mut new: Create<'a>,
+        making: &Making,
+        protection: Protection,
+        console: Option<Console>,
+    ) -> Result<Create<'a>> {
+        let listen_fds = listen_fds();
+        new = new
+            .protection(protection)
+            .creator(Creator::Ended)
+            .listen_fds(listen_fds)
+            .preserve_fds(making.preserve_fds)
+            .cgroup(self.cgroup_use()?)
+            .rootless(self.rootless())
+            .keep_times(self.times());
+        if let Some(console) = console {
+            new = new.console(console);
+        }
+        if let Some(path) = &making.pid_file {
+            new = new.pid_file(path);
+        }
+        if making.no_pivot {
+            new = new.root_change(RootChange::Move);
+        }
+        if making.no_new_keyring {
+            new = new.keyring(Keyring::Inherited);
+        }
+        if manager().is_some() {
+            new = new.notify();
+        }
+        close_on_exec_behind(listen_fds.saturating_add(making.preserve_fds));
+        Ok(new)
+    }
+
+    /// What `--rootless` says.
+    fn rootless(&self) -> Rootless {
         match self.global.says_rootless() {
             Some(true) => Rootless::Yes,
             Some(false) => Rootless::No,
@@ -112,7 +97,7 @@ impl Session<'_> {
         }
     }
 
-    /// The cgroup flags.
+    /// What the flags say about cgroups.
     pub fn cgroup_use(&self) -> Result<CgroupUse> {
         let named = self.global.cgroup_manager.as_deref();
         if self.global.systemd_cgroup || named == Some("systemd") {

@@ -1,28 +1,22 @@
-//! `check`: reports every mistake in a bundle's config.json, and makes nothing.
+//! `check`: every mistake in a bundle's config.json, and nothing made.
 
 use std::path::Path;
 
 use anyhow::Result;
-use libcontainer::config::{Warning, near_misses};
-use libcontainer::plan::{CgroupUse, Start, Terminal};
+use libcontainer::{Bundle, Warning};
 
-use super::bundle::flags as decided;
 use super::print;
-use crate::cli::{Check, Making};
-use libcontainer::Bundle;
+use crate::cli::Check;
 
 pub fn run(args: &Check) -> Result<u8> {
     let directory = args.directory.as_deref().or(args.bundle.as_deref()).unwrap_or(Path::new("."));
     let bundle = Bundle::with_config(directory, args.config.as_deref())?;
-    let flags = decided(&bundle, "checked", &Making::default(), Terminal::Sent, Start::OnFifo, CgroupUse::Own);
-    // Printed also if the config has mistakes: a name that is nearly right may be one of them.
-    print(&notes(&near_misses(&bundle.text)))?;
-    print(&notes(&bundle.config.remarks()))?;
-    let plan = bundle.plan_to_read(&flags)?;
-    print(&format!("{}{}: no mistakes\n", notes(&plan.warnings), bundle.directory.display()))?;
+    // said of a config with mistakes as well: a name that is nearly right may be one more
+    print(&notes(bundle.remarks()))?;
+    print(&format!("{}{}: no mistakes\n", notes(bundle.check()?.into_iter()), bundle.directory().display()))?;
     Ok(0)
 }
 
-fn notes(warnings: &[Warning]) -> String {
-    warnings.iter().map(|warning| format!("note: {warning}\n")).collect()
+fn notes(warnings: impl Iterator<Item = Warning>) -> String {
+    warnings.map(|warning| format!("note: {warning}\n")).collect()
 }

@@ -1,14 +1,10 @@
 //! `events`: prints a container's statistics at every interval, and an event when it is out of memory.
 
 use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
-use libcontainer::cgroup::oom::Happened;
-use libcontainer::container::{Container, Status};
-use libcontainer::resctrl;
+use libcontainer::{Container, Happened, Status};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -28,11 +24,10 @@ pub fn run(session: &Session<'_>, args: &Events) -> Result<()> {
 
 /// Prints one line for each event, until the container ends or the reader closes the pipe.
 fn follow(container: &Container, interval: Duration) -> Result<()> {
-    let process = container.process()?;
-    let mut watch = container.cgroup().watch()?;
+    let mut events = container.events()?;
     let mut next = Instant::now() + interval;
     loop {
-        match watch.next(process.as_fd(), next.saturating_duration_since(Instant::now()))? {
+        match events.next(next.saturating_duration_since(Instant::now()))? {
             Happened::Ended => return Ok(()),
             Happened::Oom => {
                 if print(&json!({"type": "oom", "id": container.record().id}))? == Listener::Gone {
@@ -51,12 +46,7 @@ fn follow(container: &Container, interval: Duration) -> Result<()> {
 }
 
 fn stats(container: &Container) -> Value {
-    let record = container.record();
-    let mut event = json!({"type": "stats", "id": record.id, "data": container.cgroup().stats()});
-    if let [control, rest @ ..] = record.groups().as_slice() {
-        event["data"]["intel_rdt"] = json!(resctrl::stats::stats(control, rest.first().map(PathBuf::as_path)));
-    }
-    event
+    json!({"type": "stats", "id": container.record().id, "data": container.stats()})
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use libcontainer::sys;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::kill::STOP_SIGNAL;
 use super::print;
+use libcontainer::STOP_SIGNAL;
 
 pub fn run() -> Result<()> {
     let document = json!({

@@ -1,11 +1,11 @@
-//! `list`: prints all containers of this root, as a table, as JSON, or their ids.
+//! `list`: all containers of this root, as a table, as JSON, or their ids.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, bail};
-use libcontainer::container::{Container, Root, Status};
 use libcontainer::host::user_name;
+use libcontainer::{Container, Status};
 use serde_json::Value;
 
 use super::{Session, print, state};
@@ -16,33 +16,25 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
     if session.global.root.is_some() && !root.path().is_dir() {
         bail!("--root {}: no such file or directory", root.path().display());
     }
-    let containers = containers(session, &root)?;
+    let mut containers = Vec::new();
+    for found in root.list()? {
+        match found {
+            Ok(found) => containers.push(found),
+            Err(error) => session.log.warning(&format!("{error:#}")),
+        }
+    }
     let text = match (args.quiet, args.format.as_str()) {
         (true, _) => containers.iter().map(|(container, _)| format!("{}\n", container.record().id)).collect(),
         (false, "json") => json(&containers),
         (false, "table") => table(&containers),
         (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
     };
-    // The process ends next: freeing this memory would cost time for nothing.
+    // what is given back now is of no use to anybody: the process ends
     std::mem::forget(containers);
     print(&text)
 }
 
-/// Reads all containers. One that cannot be read is left out with a warning. One that disappears meanwhile is left out
-/// without a warning.
-fn containers(session: &Session<'_>, root: &Root) -> Result<Vec<(Container, Status)>> {
-    let mut list = Vec::new();
-    for id in root.ids()? {
-        match root.load(&id).and_then(|container| container.status().map(|status| (container, status))) {
-            Ok(found) => list.push(found),
-            Err(_) if !root.path().join(&id).join("state.json").exists() => {}
-            Err(error) => session.log.warning(&format!("load container {id}: {error:#}")),
-        }
-    }
-    Ok(list)
-}
-
-/// The names of users in /etc/passwd, as runc looks them up. The file is read once for all containers.
+/// The names of users, as /etc/passwd has them and as runc looks for them: read once for all containers.
 struct Users(String);
 
 impl Users {
@@ -59,7 +51,7 @@ impl Users {
 
 fn json(containers: &[(Container, Status)]) -> String {
     if containers.is_empty() {
-        // Go prints this for a nil list, and clients expect it.
+        // what Go makes of a list that was never made, and what clients expect
         return "null\n".to_owned();
     }
     let users = Users::read();
@@ -86,7 +78,7 @@ fn table(containers: &[(Container, Status)]) -> String {
     columns(&rows)
 }
 
-/// As Go's tabwriter does for runc: columns at least 12 wide, with 3 spaces between, the last column without padding.
+/// As Go's tabwriter does it for runc: columns at least 12 wide, 3 apart, the last as it is.
 fn columns(rows: &[[String; 6]]) -> String {
     let width = |n: usize| rows.iter().map(|row| row[n].chars().count() + 3).max().unwrap_or(0).max(12);
     let widths: Vec<_> = (0..5).map(width).collect();

@@ -1,4 +1,4 @@
-//! One short file for each command: load, plan, act, print.
+//! One file per verb, each thin: load, plan, act, print.
 
 mod bundle;
 mod check;
@@ -25,26 +25,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use libcontainer::container::Root;
-use libcontainer::host;
-use libcontainer::launch::{Ready, Times};
-use libcontainer::plan::Plan;
-use libcontainer::plan::explain::Line;
+use libcontainer::{Explanation, Line, Progress, Ready, Root, Times, host};
 
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
 
-/// What every command needs: the global flags, and the log.
+/// What every command has: how it was called, and where it says what.
 pub struct Session<'a> {
     global: &'a Global,
     log: &'a Log,
     began: Instant,
 }
 
-/// Runs the command. The number is the exit status.
+/// Does what was typed. The number is the exit status.
 ///
 /// # Errors
-/// The failure. It has not been printed yet.
+/// Whatever went wrong; it has not been said yet.
 pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
     let session = Session { global: &typed.global, log, began: Instant::now() };
     let done = |(): ()| 0;
@@ -73,8 +69,7 @@ pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
 }
 
 impl Session<'_> {
-    /// The directory of all containers: --root, or /run/coracle, or for an ordinary user a directory below
-    /// XDG_RUNTIME_DIR.
+    /// The directory of all containers: what --root says, else /run/coracle, or for a user, below XDG_RUNTIME_DIR.
     fn root(&self) -> Result<Root> {
         let root = match &self.global.root {
             Some(path) => Root::open(Path::new(path))?,
@@ -84,45 +79,55 @@ impl Session<'_> {
         Ok(root)
     }
 
-    /// Prints the plan's warnings, and with --debug the whole plan.
-    fn planned(&self, plan: &Plan) {
-        plan.warnings.iter().for_each(|warning| self.log.warning(&warning.to_string()));
-        if self.log.is_debug() {
-            if let Some(filter) = &plan.filter {
-                // runc's words.
-                self.log.debug(|| format!("seccomp filter flags: {}", filter.flags()));
-            }
-            self.log.debug(|| format!("planned after {} µs", self.began.elapsed().as_micros()));
-            for Line { process, act, from, .. } in plan.lines() {
-                self.log.debug(|| format!("plan: {process}: {act} ({from})"));
-            }
-        }
-    }
-
-    /// Whether to measure the time of each step.
+    /// Whether somebody wants to know how long each step takes.
     fn times(&self) -> Times {
         if self.log.is_debug() { Times::Kept } else { Times::NotKept }
     }
 
-    /// The process is ready. Prints its warnings, and with --debug the time of each step.
-    fn made(&self, plan: &Plan, ready: &Ready<'_>) {
-        ready.warnings().iter().for_each(|warning| self.log.warning(&warning.to_string()));
-        if self.log.is_debug() {
-            let steps: Vec<_> = plan.lines().into_iter().filter(|line| line.process != "runtime").collect();
-            for (n, micros) in ready.times() {
-                let Some(Line { process, act, from, .. }) = steps.get(n) else { continue };
-                self.log.debug(|| format!("took {micros} µs: {process}: {act} ({from})"));
+    /// What happens while a process is made: what its user should know, and for --debug all of it. `attend` is what must be
+    /// done before the program begins.
+    fn hears(
+        &self,
+        progress: Progress<'_>,
+        attend: impl FnOnce(&Ready<'_>) -> libcontainer::Result<()>,
+    ) -> libcontainer::Result<()> {
+        match progress {
+            Progress::Warning(warning) => self.log.warning(&warning.to_string()),
+            Progress::Planned(plan) if self.log.is_debug() => self.planned(plan),
+            Progress::Ready(ready) => {
+                if self.log.is_debug() {
+                    self.ready(&ready);
+                }
+                return attend(&ready);
             }
-            self.log
-                .debug(|| format!("process {} is ready after {} µs", ready.pid(), self.began.elapsed().as_micros()));
+            _ => {}
         }
+        Ok(())
+    }
+
+    fn planned(&self, plan: &Explanation) {
+        if let Some(flags) = plan.filter_flags() {
+            // runc's words
+            self.log.debug(|| format!("seccomp filter flags: {flags}"));
+        }
+        self.log.debug(|| format!("planned after {} µs", self.began.elapsed().as_micros()));
+        for Line { process, act, from, .. } in plan.lines() {
+            self.log.debug(|| format!("plan: {process}: {act} ({from})"));
+        }
+    }
+
+    fn ready(&self, ready: &Ready<'_>) {
+        for (Line { process, act, from, .. }, micros) in ready.times() {
+            self.log.debug(|| format!("took {micros} µs: {process}: {act} ({from})"));
+        }
+        self.log.debug(|| format!("process {} is ready after {} µs", ready.pid(), self.began.elapsed().as_micros()));
     }
 }
 
-/// The directory of containers without --root. Below XDG_RUNTIME_DIR, other users must not be able to write to it: the
-/// hooks of its containers run as the user who calls coracle.
+/// Where containers are without --root. Below XDG_RUNTIME_DIR it must be a directory that nobody else can write: the hooks of
+/// whatever is in it run as us.
 fn default_root() -> Result<Root> {
-    // podman sets XDG_RUNTIME_DIR="" and means that there is none.
+    // podman says XDG_RUNTIME_DIR="" and means that there is none
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| !is_real_root());
     match runtime.map(PathBuf::from) {
         None => Ok(Root::open(Path::new("/run/coracle"))?),
@@ -134,8 +139,8 @@ fn default_root() -> Result<Root> {
     }
 }
 
-/// True for root of the initial user namespace. Root of another user namespace cannot use /run, unless the user's name
-/// is root: then /run was prepared for it.
+/// Root, and not merely so within a user namespace: there /run is not ours, unless the user is called root, who has
+/// made himself at home there.
 fn is_real_root() -> bool {
     if rustix::process::geteuid().as_raw() != 0 {
         return false;
@@ -143,7 +148,7 @@ fn is_real_root() -> bool {
     host::has_all_ids() || std::env::var_os("USER").is_some_and(|user| user == "root")
 }
 
-/// Writes to standard output. If the reader has closed the pipe, that is not an error.
+/// Standard output. A reader that has closed the pipe has read enough.
 ///
 /// # Errors
 /// It cannot be written to.
@@ -156,12 +161,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// The service manager's socket, if the manager waits for a readiness message (sd_notify(3)).
+/// The service manager's socket, where one waits to be told that the container is ready (sd_notify(3)).
 fn manager() -> Option<String> {
     std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty())
-}
-
-/// `path` below the current directory.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("{}", path.display()))
 }

@@ -1,7 +1,7 @@
 //! `state`: prints the state of a container, in the form of runtime.md.
 
 use anyhow::Result;
-use libcontainer::container::{Container, Status};
+use libcontainer::{Container, Status};
 use serde_json::{Value, json};
 
 use super::{Session, print};
@@ -10,7 +10,7 @@ pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     let container = session.root()?.load(id)?;
     let status = container.status()?;
     if status == Status::Paused
-        && let Some(above) = container.cgroup().frozen_above()
+        && let Some(above) = container.frozen_above()
     {
         session.log.warning(&format!("container paused: the cgroup {} above its own is frozen", above.display()));
     }
@@ -21,20 +21,7 @@ pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
 
 /// The object that `state` and `list` print. `state` leaves the owner empty.
 pub fn document(container: &Container, status: Status, owner: String) -> Value {
-    let record = container.record();
-    let mut state = json!({
-        "ociVersion": record.version(),
-        "id": record.id,
-        "pid": if status == Status::Stopped { 0 } else { record.init_process_pid },
-        "status": status.to_string(),
-        "bundle": record.bundle(),
-        "rootfs": record.config.rootfs,
-        "created": record.created,
-    });
-    let annotations = record.annotations();
-    if !annotations.is_empty() {
-        state["annotations"] = json!(annotations);
-    }
+    let mut state = json!(container.state_in(status));
     state["owner"] = json!(owner);
     state
 }

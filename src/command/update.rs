@@ -1,23 +1,16 @@
-//! `update`: sets other limits for a container, by flags or by a resources object.
+//! `update`: other limits for a container, by flags or by a resources object.
 
-use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::cgroup::{Change, undone};
-use libcontainer::config::{self, At, Faults};
-use libcontainer::container::{Container, Status};
-use libcontainer::host::{Host, Labels};
-use libcontainer::plan;
-use libcontainer::plan::resctrl::Schema;
-use libcontainer::plan::resources::unit::REWRITTEN;
-use libcontainer::plan::resources::update::{self, Update};
-use libcontainer::{resctrl, wait};
+use anyhow::{Context, Result, anyhow};
+use libcontainer::config;
+use libcontainer::{At, Faults, Update, wait};
 use serde_json::{Value, json};
 
 use super::Session;
 use crate::cli;
 
-/// Where the limits come from. Messages name it.
+/// Where a limit was asked for: mistakes are told by it.
 enum Source {
-    /// The properties, and the flags that set them.
+    /// Properties, and the flags they were set by.
     Flags(Vec<(&'static str, &'static str)>),
     /// `--resources`.
     Object,
@@ -26,76 +19,23 @@ enum Source {
 pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
     let (asked, source) = asked(session, args)?;
-    let schemata = schemata(args, &container)?;
-    let lock = container.lock()?;
-    if container.status()? == Status::Stopped {
-        bail!("container not running");
-    }
-    let host = Host::probe(Labels::None).context("look at the host")?;
-    let planned = update::update(&container.resources()?, &asked, &host.cgroups);
-    let Update { resources, mut writes, kept, devices, warnings } =
-        planned.map_err(|faults| source.as_error(&faults))?;
-    warnings
-        .iter()
-        .for_each(|warning| session.log.warning(&format!("{}: {}", source.named(&warning.at), warning.said)));
-    let cgroup = container.cgroup().with_controllers(&host.cgroups);
-    if cgroup.unit().is_some() {
-        // A reload of systemd may have changed them since.
-        writes.extend(kept.into_iter().filter(|write| REWRITTEN.contains(&write.file.as_str())));
-    }
-    if cgroup.paths().is_empty() && (!writes.is_empty() || devices.is_some()) {
-        bail!("this container has no cgroup of its own: nothing can be limited");
-    }
-    for write in &mut writes {
-        write.at = At::new(source.named(&write.at));
-    }
-    let group = &container.record().intel_rdt_path;
-    let group = (!schemata.is_empty()).then(|| resctrl::change(group, &schemata, &resctrl::Kernel)).transpose()?;
-    let group_back = || group.iter().try_for_each(|changed| changed.undo(&resctrl::Kernel));
-    let changed = cgroup
-        .change(Change { writes: &writes, devices: devices.as_ref() })
-        .map_err(|error| undone(error, group_back()))?;
-    record(&mut container, args, resources);
-    Ok(container.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))?)
+    let update = Update::of(asked)
+        .schemata(
+            given(&args.l3_cache_schema).map(|text| ("--l3-cache-schema", text)),
+            given(&args.mem_bw_schema).map(|text| ("--mem-bw-schema", text)),
+        )
+        .places(|at| source.named(at));
+    let warnings = container.update(&update)?;
+    warnings.iter().for_each(|warning| session.log.warning(&warning.to_string()));
+    Ok(())
 }
 
-/// Records the resources in force.
-fn record(container: &mut Container, args: &cli::Update, resources: Value) {
-    let record = container.record_mut();
-    record.resources_in_force = Some(resources);
-    if let Some(rdt) = &mut record.config.intel_rdt {
-        if let Some(text) = given(&args.l3_cache_schema) {
-            rdt.l3_cache_schema = text.to_owned();
-        }
-        if let Some(text) = given(&args.mem_bw_schema) {
-            rdt.mem_bw_schema = text.to_owned();
-        }
-    }
-}
-
-/// A flag with an empty value asks for nothing.
+/// A flag with nothing behind it asks for nothing.
 fn given(value: &Option<String>) -> Option<&str> {
     value.as_deref().filter(|text| !text.is_empty())
 }
 
-/// The lines for the container's group in resctrl. The container must have a group from its creation on: its processes
-/// cannot be moved there later all at once.
-fn schemata(args: &cli::Update, container: &Container) -> Result<Vec<Schema>> {
-    let (l3_cache, bandwidth) = (given(&args.l3_cache_schema), given(&args.mem_bw_schema));
-    if l3_cache.is_none() && bandwidth.is_none() {
-        return Ok(Vec::new());
-    }
-    let (cache_flag, bandwidth_flag) = ("--l3-cache-schema", "--mem-bw-schema");
-    if container.record().groups().is_empty() {
-        let flag = if l3_cache.is_some() { cache_flag } else { bandwidth_flag };
-        bail!("{flag}: the config of this container has no linux.intelRdt");
-    }
-    let l3_cache = l3_cache.map(|text| (cache_flag, text));
-    let bandwidth = bandwidth.map(|text| (bandwidth_flag, text));
-    plan::resctrl::asked_by_flags(l3_cache, bandwidth).map_err(|problem| anyhow!(problem))
-}
-
-/// The request as a resources object.
+/// What is asked, as a resources object.
 fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
     let flags = flags(args);
     let Some(path) = &args.resources else {
@@ -129,14 +69,14 @@ struct Flag<'a> {
     kind: Kind,
 }
 
-/// The type of a flag's value.
+/// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A number.
     Number,
     /// A number of bytes, with or without a unit; -1 is no limit.
     Bytes,
-    /// A list, unchanged.
+    /// A list, as it is.
     List,
 }
 
@@ -175,7 +115,7 @@ fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
         let (section, property) = property.split_once('.').unwrap_or_default();
         asked[section][property] = value;
     }
-    // A value that fits into no property.
+    // what fits into no property
     let text = serde_json::to_vec(&asked)?;
     let source = Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect());
     config::load_resources(&text).map_err(|faults| source.as_error(&faults))
@@ -203,7 +143,7 @@ fn bytes(text: &str) -> Option<i64> {
 }
 
 impl Source {
-    /// The flag that set a property, or the property's place in the resources object.
+    /// The flag of a property, or the property's place in the object that was given.
     fn named(&self, at: &At) -> String {
         let place = at.as_str().strip_prefix("linux.resources").unwrap_or_default().trim_start_matches('.');
         let flags = match self {
@@ -213,7 +153,7 @@ impl Source {
         };
         let section = place.split('.').next().unwrap_or_default();
         let exact = flags.iter().find(|(property, _)| *property == place);
-        // A limit that follows from another one.
+        // a limit that follows from another one
         let near = || flags.iter().find(|(property, _)| property.split('.').next() == Some(section));
         exact.or_else(near).map_or_else(|| at.as_str().to_owned(), |(_, flag)| (*flag).to_owned())
     }

@@ -7,28 +7,48 @@
 #![deny(unsafe_code)]
 
 mod api;
+#[doc(hidden)]
 pub mod cgroup;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod container;
 mod criu;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
+#[doc(hidden)]
 pub mod host;
+#[doc(hidden)]
 pub mod init;
+#[doc(hidden)]
 pub mod launch;
+#[doc(hidden)]
 pub mod plan;
+#[doc(hidden)]
 pub mod resctrl;
 #[allow(unsafe_code)]
+#[doc(hidden)]
 pub mod sys;
+#[doc(hidden)]
 pub mod wait;
+#[doc(hidden)]
 pub mod wire;
 
-pub use api::{Began, Bundle, Create, Dump, Events, Force, Process, Protection, RestoreFrom, Stopped, protect_program};
 #[doc(hidden)]
-pub use api::{NOT_STARTED, exec_flags, joined, open_exec};
-pub use container::{Container, Root, Status};
+pub use api::NOT_STARTED;
+pub use api::{
+    Began, Bundle, Console, Create, Dump, Events, Exec, Explanation, Force, Happened, Master, Paused, Process, ProcessObject,
+    Progress, Protection, Ready, RestoreFrom, STOP_SIGNAL, State, Stopped, Update, protect_program, signal_by_name,
+};
+pub use config::{At, Fault, Faults, Warning};
+pub use container::{Container, Root, Status, check_id};
 pub use error::{Error, FailedStep, Kind, Result};
+pub use launch::Times;
+#[doc(hidden)]
+pub use launch::create::Creator;
+pub use plan::explain::Line;
+pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};
 
 /// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
 pub const COMMIT: &str = env!("CORACLE_COMMIT");

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
 
+use super::progress::Explanation;
 use crate::config::{self, Config, Warning, near_misses};
 use crate::error::{Context, Result, bail, error};
 use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
-use crate::plan::explain::Line;
-use crate::plan::{self, Flags, Given, Keyring, Plan, RootChange};
+use crate::plan::{self, CgroupUse, Flags, Given, Keyring, Plan, RootChange};
 use crate::wait;
 
 /// A bundle that was read.
@@ -16,7 +16,7 @@ use crate::wait;
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
 /// let bundle = libcontainer::Bundle::read("/bundles/box")?;
-/// for warning in bundle.check()? {
+/// for warning in bundle.remarks().chain(bundle.check()?) {
 ///     println!("{warning}");
 /// }
 /// # Ok(())
@@ -24,12 +24,9 @@ use crate::wait;
 /// ```
 #[derive(Debug)]
 pub struct Bundle {
-    #[doc(hidden)]
-    pub directory: PathBuf,
-    #[doc(hidden)]
-    pub text: Vec<u8>,
-    #[doc(hidden)]
-    pub config: Config,
+    pub(super) directory: PathBuf,
+    pub(super) text: Vec<u8>,
+    pub(super) config: Config,
 }
 
 impl Bundle {
@@ -94,31 +91,34 @@ impl Bundle {
         Ok(host)
     }
 
-    /// What can be said of it, and stops nothing: names that are nearly right, and what the plan leaves out.
+    /// What a container made from it would have to do without.
     ///
     /// # Errors
-    /// All mistakes that a container made from it would meet in config.json, each with its place.
+    /// `Config`: all mistakes that the container would meet in config.json, each with its place.
     pub fn check(&self) -> Result<Vec<Warning>> {
-        let plan = self.plan_to_read(&self.flags("checked"))?;
-        Ok(self.remarks().chain(plan.warnings).collect())
+        Ok(self.plan_to_read(&self.flags("checked"))?.warnings)
     }
 
-    /// What `create` would do with it, step by step.
+    /// What `create` would do with it, step by step. Its warnings are those of `check` and of `remarks`.
     ///
     /// # Errors
     /// Those of `check`.
-    pub fn explain(&self) -> Result<Vec<Line>> {
-        Ok(self.plan_to_read(&self.flags("explained"))?.lines())
+    pub fn explain(&self, cgroup: CgroupUse) -> Result<Explanation> {
+        // the same bundle has the same text: the part of the name that nobody can guess is left out
+        let id = "explained";
+        let keyring = Keyring::Named(format!("{}.*", Keyring::plain_name(id)));
+        let mut plan = self.plan_to_read(&Flags { cgroup, ..Flags::new(id, &self.directory, keyring) })?;
+        plan.warnings.extend(self.remarks());
+        Ok(Explanation(plan))
     }
 
-    /// Names that are nearly right, and what is ignored.
+    /// Names that are nearly right, and what is ignored. A config with mistakes can have them as well.
     pub fn remarks(&self) -> impl Iterator<Item = Warning> {
         near_misses(&self.text).into_iter().chain(self.config.remarks())
     }
 
     /// What is decided unless somebody decides otherwise.
-    #[doc(hidden)]
-    pub fn flags(&self, id: &str) -> Flags {
+    pub(super) fn flags(&self, id: &str) -> Flags {
         Flags::new(id, &self.directory, Keyring::fresh(id))
     }
 
@@ -126,8 +126,7 @@ impl Bundle {
     ///
     /// # Errors
     /// All mistakes, each with its place.
-    #[doc(hidden)]
-    pub fn plan(&self, flags: &Flags) -> Result<Plan> {
+    pub(super) fn plan(&self, flags: &Flags) -> Result<Plan> {
         let host = self.host(flags)?;
         Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
     }
@@ -136,8 +135,7 @@ impl Bundle {
     ///
     /// # Errors
     /// All mistakes, each with its place.
-    #[doc(hidden)]
-    pub fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
+    fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
         let mut host = self.host(flags)?;
         let list = self.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
         if !list.unwrap_or_default().iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
@@ -148,6 +146,9 @@ impl Bundle {
 }
 
 /// `path` below the current directory, as it is now.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// It is empty, or the current directory is gone.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}", path.display()))
 }

@@ -1,15 +1,17 @@
 //! What can be done with a container that is there.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
-use crate::cgroup::oom::{Happened, Watch};
+use serde::Serialize;
+
 use crate::container::{Container, Status};
-use crate::error::{Context, Error, Kind, Result, bail};
-use crate::launch::delete::{Leftovers, destroy};
+use crate::error::{Context, Kind, Result, bail};
 use crate::launch::start;
+use crate::resctrl;
 use crate::sys::signals;
 
-pub use crate::launch::delete::Force;
 pub use crate::launch::start::Began;
 
 /// The signals by which a program is asked to end.
@@ -115,43 +117,76 @@ impl Container {
         }
     }
 
-    /// Removes it and all that it was, and runs its poststop hooks. Their failures are returned.
+    /// What it is and does, as runtime.md has it.
     ///
     /// # Errors
-    /// It has not stopped, or something could not be removed: the container is still there then.
-    pub fn delete(mut self, force: Force) -> Result<Vec<Error>> {
-        let lock = self.lock()?;
-        let leftovers = Leftovers::of(&self, force)?;
-        destroy(self, &lock, leftovers)
+    /// Its processes cannot be looked at.
+    pub fn state(&self) -> Result<State> {
+        self.status().map(|status| self.state_in(status))
     }
 
-    /// What it uses, as `events --stats` has it.
+    /// The same, with a status that was read before.
+    #[doc(hidden)]
+    pub fn state_in(&self, status: Status) -> State {
+        let record = self.record();
+        State {
+            oci_version: record.version().to_owned(),
+            id: record.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { record.init_process_pid },
+            status,
+            bundle: record.bundle().to_path_buf(),
+            rootfs: record.config.rootfs.clone(),
+            created: record.created.clone(),
+            annotations: record.annotations().into_iter().collect(),
+        }
+    }
+
+    /// The cgroup above its own by which it is paused, where there is one: `resume` does not reach that.
+    pub fn frozen_above(&self) -> Option<PathBuf> {
+        self.cgroup().frozen_above()
+    }
+
+    /// The directories of its cgroups: on version 2 one with an empty key, on version 1 one for each hierarchy.
+    pub fn cgroup_paths(&self) -> BTreeMap<String, PathBuf> {
+        self.cgroup().paths().clone()
+    }
+
+    /// What it uses, as the `data` of `events --stats`.
     pub fn stats(&self) -> serde_json::Value {
-        serde_json::json!(self.cgroup().stats())
-    }
-
-    /// Its events: that it runs out of memory, and its end.
-    ///
-    /// # Errors
-    /// Its cgroup cannot be watched.
-    pub fn events(&self) -> Result<Events> {
-        Ok(Events { process: self.process()?, watch: self.cgroup().watch()? })
+        let mut data = serde_json::json!(self.cgroup().stats());
+        if let [control, rest @ ..] = self.record().groups().as_slice() {
+            let monitoring = rest.first().map(PathBuf::as_path);
+            data["intel_rdt"] = serde_json::json!(resctrl::stats::stats(control, monitoring));
+        }
+        data
     }
 }
 
-/// What happens to a container.
-#[derive(Debug)]
-pub struct Events {
-    process: std::os::fd::OwnedFd,
-    watch: Watch,
+/// What a container is and does. Serialized, it is the state of the specification (runtime.md#state).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct State {
+    /// The version of the specification that its config names.
+    pub oci_version: String,
+    /// Its id.
+    pub id: String,
+    /// The pid of its first process, as we count; 0 when it has ended.
+    pub pid: i32,
+    /// What it is doing.
+    #[serde(serialize_with = "as_text")]
+    pub status: Status,
+    /// The bundle that it was made from.
+    pub bundle: PathBuf,
+    /// Its root file system.
+    pub rootfs: PathBuf,
+    /// When it was made, as RFC 3339 has it.
+    pub created: String,
+    /// The annotations of its config.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
-impl Events {
-    /// Waits for the next event, at most that long.
-    ///
-    /// # Errors
-    /// Those of poll(2) and of the cgroup's files.
-    pub fn next(&mut self, time: std::time::Duration) -> Result<Happened> {
-        self.watch.next(self.process.as_fd(), time)
-    }
+fn as_text<S: serde::Serializer>(status: &Status, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(status)
 }

@@ -3,21 +3,23 @@
 use std::path::PathBuf;
 
 use super::bundle::{Bundle, absolute};
-use super::exec::{NOT_STARTED, Process};
+use super::exec::NOT_STARTED;
+use super::process::Process;
+use super::progress::{Explanation, Observer, Progress};
 use super::protection::Protection;
+use super::streams::{Console, Open, open_methods};
 use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
-use crate::launch::create::{Made, New};
+use crate::launch::create::{Creator, Made, New};
 use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::start::began;
-use crate::launch::{Child, Times};
-use crate::plan::{CgroupUse, Flags, Keyring, RootChange, Start, Terminal};
+use crate::launch::{Child, Times, notify, pidfile};
+use crate::plan::{CgroupUse, Flags, Keyring, RootChange, Rootless, Start, Terminal};
 
 /// Settings of a new container. `create` makes one that waits for `start`; `run` one whose program begins at once.
 ///
 /// Nothing of the calling process is changed, and it may have many threads. All of the making is done by the calling thread.
-/// Our standard streams are those of the container's process.
 ///
 /// ```no_run
 /// use libcontainer::{Bundle, Root};
@@ -25,8 +27,9 @@ use crate::plan::{CgroupUse, Flags, Keyring, RootChange, Start, Terminal};
 /// # fn main() -> libcontainer::Result<()> {
 /// let root = Root::open("/run/coracle")?;
 /// let bundle = Bundle::read("/bundles/box")?;
-/// let mut container = root.create("box", &bundle).pid_file("/run/box.pid").create()?;
+/// let (mut container, process) = root.create("box", &bundle).pid_file("/run/box.pid").create()?;
 /// container.start()?;
+/// println!("{}", process.wait()?);
 /// # Ok(())
 /// # }
 /// ```
@@ -36,22 +39,39 @@ pub struct Create<'a> {
     root: &'a Root,
     bundle: &'a Bundle,
     flags: Flags,
+    death_signal: Option<i32>,
     pid_file: Option<PathBuf>,
     protection: Protection,
+    open: Open,
+    observer: Observer<'a>,
+    times: Times,
+    creator: Creator,
 }
 
 impl Root {
     /// A new container of that id, made from `bundle`.
     pub fn create<'a>(&'a self, id: &str, bundle: &'a Bundle) -> Create<'a> {
-        let flags = Flags { terminal: Terminal::None, ..bundle.flags(id) };
-        Create { root: self, bundle, flags, pid_file: None, protection: Protection::default() }
+        Create {
+            root: self,
+            bundle,
+            flags: Flags { terminal: Terminal::None, ..bundle.flags(id) },
+            death_signal: None,
+            pid_file: None,
+            protection: Protection::default(),
+            open: Open::default(),
+            observer: Observer::default(),
+            times: Times::NotKept,
+            creator: Creator::default(),
+        }
     }
 }
 
-impl Create<'_> {
-    /// Writes the pid of its process there.
-    pub fn pid_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.pid_file = Some(path.into());
+impl<'a> Create<'a> {
+    open_methods!();
+
+    /// Who gets the master of its terminal, where `process.terminal` is true.
+    pub fn console(mut self, console: Console) -> Self {
+        self.open.console = Some(console);
         self
     }
 
@@ -73,48 +93,77 @@ impl Create<'_> {
         self
     }
 
-    /// How the calling program's file is protected.
-    pub fn protection(mut self, protection: Protection) -> Self {
-        self.protection = protection;
+    /// Whether a cgroup that we may not make is an error.
+    pub fn rootless(mut self, rootless: Rootless) -> Self {
+        self.flags.rootless = rootless;
         self
     }
 
-    /// Makes it. Its process waits for `Container::start`.
+    /// Its program finds a socket at NOTIFY_SOCKET to say that it is ready (sd_notify(3)). The caller listens there: the
+    /// socket is made by the caller in the directory `notify` of the container's own.
+    #[doc(hidden)]
+    pub fn notify(mut self) -> Self {
+        self.flags.notify = Some(notify::directory(&self.root.path().join(&self.flags.id)));
+        self
+    }
+
+    /// What becomes of the caller when somebody deletes the container by force while it is made.
+    #[doc(hidden)]
+    pub fn creator(mut self, creator: Creator) -> Self {
+        self.creator = creator;
+        self
+    }
+
+    /// Makes it. Its first process waits for `Container::start`.
     ///
     /// # Errors
-    /// All mistakes of the config, or what failed, by its place; nothing stays behind.
-    pub fn create(self) -> Result<Container> {
-        self.make(Start::OnFifo).map(|(container, _)| container)
+    /// `Exists`, `Config` with all mistakes, `Step`, `Hook`, `OutOfMemory`, `Systemd`, `Interrupted`, or another kind with
+    /// its place in the text. Nothing stays behind.
+    pub fn create(self) -> Result<(Container, Process)> {
+        self.make(Start::OnFifo).map(|(container, child)| (container, Process(child)))
     }
 
     /// Makes it and begins its program.
     ///
     /// # Errors
-    /// Those of `create` and of `Container::start`; nothing stays behind.
+    /// Those of `create` and of `Container::start`. Nothing stays behind.
     pub fn run(self) -> Result<(Container, Process)> {
+        let pid_file = self.pid_file.clone();
         let (container, child) = self.make(Start::AtOnce)?;
         match began(&container) {
             Ok(()) => Ok((container, Process(child))),
-            Err(error) => Err(cgroup::undone(error, remove_own(container, Leftovers::Killed).map(drop))),
+            Err(error) => {
+                if let Some(path) = pid_file {
+                    pidfile::forget(&path, child.pid);
+                }
+                Err(cgroup::undone(error, remove_own(container, Leftovers::Killed).map(drop)))
+            }
         }
     }
 
     fn make(self, start: Start) -> Result<(Container, Child)> {
-        let flags = Flags { start, ..self.flags };
+        let Create { root, bundle, mut flags, mut open, mut observer, .. } = self;
         check_id(&flags.id)?;
-        let protected = self.protection.made()?;
-        let plan = self.bundle.plan(&flags)?;
+        (flags.start, flags.death_signal) = (start, self.death_signal);
+        let terminal = open.decide(bundle.terminal(), &mut flags)?;
+        let plan = Explanation(bundle.plan(&flags)?);
+        observer.planned(&plan)?;
         let new = New {
-            root: self.root,
-            text: &self.bundle.text,
-            config: &self.bundle.config,
+            root,
+            text: &bundle.text,
+            config: &bundle.config,
             flags: &flags,
-            plan: &plan,
-            terminal: None,
-            times: Times::NotKept,
+            plan: &plan.0,
+            terminal,
+            streams: open.streams,
+            times: self.times,
             pid_file: self.pid_file.as_deref().map(absolute).transpose()?,
-            protected,
+            protected: self.protection.made()?,
+            creator: self.creator,
         };
-        new.make().context(NOT_STARTED).and_then(Made::go)
+        let made = new.make().context(NOT_STARTED)?;
+        let heard = observer.ready(&plan, &made.ready);
+        let (made, ()) = made.unless_failed(heard)?;
+        Made::go(made)
     }
 }

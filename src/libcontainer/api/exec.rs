@@ -2,18 +2,23 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::process::ExitStatus;
+use std::path::{Path, PathBuf};
 
+use super::bundle::absolute;
+use super::process::Process;
+use super::process_object::{Object, ProcessObject, capability};
+use super::progress::{Explanation, Observer, Progress};
 use super::protection::Protection;
+use super::streams::{Console, Open, open_methods};
+use super::sub_cgroups::sub_cgroups;
 use crate::cgroup::Cgroup;
 use crate::config::{self, At, Config};
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
-use crate::launch::{Child, Identity, Opened, open_all};
+use crate::launch::{Identity, Opened, Ready, Times, open_all, pidfile};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
 use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
@@ -22,108 +27,208 @@ use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Ter
 #[doc(hidden)]
 pub const NOT_STARTED: &str = "unable to start container process";
 
-/// A process in a container, whose parent we are. Dropped, it lives on.
+/// Whether a process may be started in a container that is paused. It waits until the container is resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paused {
+    /// It is an error.
+    #[default]
+    Refused,
+    /// It may.
+    Allowed,
+}
+
+/// Settings of a further process in a container. `spawn` makes it.
+///
+/// Nothing of the calling process is changed, and it may have many threads.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
 /// let container = libcontainer::Root::open("/run/coracle")?.load("box")?;
-/// let status = container.exec(&["sh", "-c", "exit 3"])?.wait()?;
-/// assert_eq!(status.code(), Some(3));
+/// let log = std::fs::File::create("/var/log/box")?;
+/// let process = container.exec(&["ls", "/"]).cwd("/tmp").env("A=b").user(65534, None).stdout(log).spawn()?;
+/// println!("{}", process.wait()?);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Process(pub(super) Child);
-
-impl Process {
-    /// Its pid, as we count.
-    pub fn pid(&self) -> i32 {
-        self.0.pid
-    }
-
-    /// Readable when it has ended (pidfd_open(2)).
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.0.pidfd.as_fd()
-    }
-
-    /// Waits for its end. It can be waited for once.
-    ///
-    /// # Errors
-    /// Somebody else has waited for it, or the caller ignores SIGCHLD.
-    pub fn wait(self) -> Result<ExitStatus> {
-        self.0.status().ok_or_else(|| error!("process {}: somebody else has waited for it", self.0.pid))
-    }
+#[must_use]
+pub struct Exec<'a> {
+    container: &'a Container,
+    object: Object<'a>,
+    paused: Paused,
+    sub_cgroups: &'a [String],
+    death_signal: Option<i32>,
+    pid_file: Option<PathBuf>,
+    protection: Protection,
+    open: Open,
+    observer: Observer<'a>,
+    times: Times,
 }
 
 impl Container {
-    /// Runs a program in it, as its own process is run but for the arguments, without a terminal. Our standard streams are
-    /// the program's. Nothing of the calling process is changed, and it may have many threads.
-    ///
-    /// # Errors
-    /// The container has stopped or is paused, or what failed, by its place.
-    pub fn exec(&self, args: &[&str]) -> Result<Process> {
-        let config = config::load(&self.config()?)?;
-        let process = config.spec.process().clone();
-        let mut process = process.ok_or_else(|| error!("the container's config has no process"))?;
-        process.set_args(Some(args.iter().map(|arg| (*arg).to_owned()).collect()));
-        process.set_terminal(Some(false));
-        self.exec_process(&config, &process, Protection::default())
+    /// A program in it, which runs as its own process does but for the arguments and what is set besides.
+    pub fn exec<S: AsRef<str>>(&self, args: &[S]) -> Exec<'_> {
+        Exec::new(self, Object::of_args(args))
     }
 
-    /// The same, with a process object of the specification, and another protection of the calling program.
-    ///
-    /// # Errors
-    /// Those of `exec`.
-    pub fn exec_with(&self, object: &[u8], protection: Protection) -> Result<Process> {
-        let config = config::load(&self.config()?)?;
-        let (process, _) = config::load_process(object, &At::new("process"))?;
-        self.exec_process(&config, &process, protection)
-    }
-
-    fn exec_process(
-        &self,
-        config: &Config,
-        process: &oci_spec::runtime::Process,
-        protection: Protection,
-    ) -> Result<Process> {
-        let status = self.status()?;
-        match status {
-            Status::Stopped => bail!(Kind::State(status) => "cannot exec in a stopped container"),
-            Status::Paused => bail!(Kind::State(status) => "cannot exec in a paused container"),
-            Status::Created | Status::Running => {}
-        }
-        let host = Host::probe(Labels::Given).context("look at the host")?;
-        let (record, flags, at) = (self.record(), exec_flags(self), At::new("process"));
-        let asked = Given { config, host: &host, flags: &flags };
-        let plan = plan::exec(&asked, &Joining { process, at: &at, container: joined(self, config)? })?;
-        let own = self.cgroup();
-        let paths = own.paths().clone();
-        let cgroup =
-            Cgroup::open(paths, own.unit().cloned()).or_where(record.init_process_pid, host.cgroups.v2.as_ref());
-        let cgroup = Some(cgroup).filter(|cgroup| !cgroup.paths().is_empty());
-        let opened = open_exec(self, &plan, None)?;
-        let annotations = record.annotations();
-        let launched = opened.launch(&plan, cgroup.as_ref(), protection.made()?)?;
-        let identity = Identity::of_joined(record, &annotations);
-        let started = launched.serve(cgroup.as_ref(), &identity, None).and_then(crate::launch::Ready::go);
-        Ok(Process(started.context(NOT_STARTED)?))
+    /// A program in it, by a process object. It has the security labels of the container's own process, unless the object
+    /// has others.
+    pub fn exec_process<'a>(&'a self, object: &'a ProcessObject) -> Exec<'a> {
+        Exec::new(self, Object::of_whole(object))
     }
 }
 
-/// What is decided for a further process unless the caller decides otherwise.
-#[doc(hidden)]
-pub fn exec_flags(container: &Container) -> Flags {
+impl<'a> Exec<'a> {
+    open_methods!();
+
+    fn new(container: &'a Container, object: Object<'a>) -> Exec<'a> {
+        Exec {
+            container,
+            object,
+            paused: Paused::default(),
+            sub_cgroups: &[],
+            death_signal: None,
+            pid_file: None,
+            protection: Protection::default(),
+            open: Open::default(),
+            observer: Observer::default(),
+            times: Times::NotKept,
+        }
+    }
+
+    /// It has a terminal, whose master goes there. A process object must say the same by `terminal`.
+    pub fn console(mut self, console: Console) -> Self {
+        self.open.console = Some(console);
+        self
+    }
+
+    /// Whether the container may be paused.
+    pub fn paused(mut self, paused: Paused) -> Self {
+        self.paused = paused;
+        self
+    }
+
+    /// The cgroups below the container's own that it starts in: `PATH`, or on version 1 `CONTROLLER[,CONTROLLER...]:PATH` for
+    /// each hierarchy.
+    pub fn sub_cgroups(mut self, paths: &'a [String]) -> Self {
+        self.sub_cgroups = paths;
+        self
+    }
+
+    /// Makes it, and returns when its program has begun.
+    ///
+    /// # Errors
+    /// `State`, where the container has stopped or is paused; `Config` with all mistakes of a process object; `Step`,
+    /// `Interrupted`, or another kind with its place in the text. Nothing stays behind.
+    pub fn spawn(self) -> Result<Process> {
+        let container = self.container;
+        match container.status()? {
+            status @ Status::Stopped => bail!(Kind::State(status) => "cannot exec in a stopped container"),
+            status @ Status::Paused if self.paused == Paused::Refused => {
+                bail!(Kind::State(status) => "cannot exec in a paused container (use --ignore-paused to override)")
+            }
+            Status::Created | Status::Running | Status::Paused => {}
+        }
+        let config = config::load(&container.config()?)?;
+        let process = self.object.read(&config, self.open.console.is_some())?;
+        let host = Host::probe(Labels::Given).context("look at the host")?;
+        let mut flags = flags(container, self.death_signal);
+        let mut open = self.open;
+        let terminal = open.decide(process.terminal().unwrap_or(false), &mut flags)?;
+        let asked = Given { config: &config, host: &host, flags: &flags };
+        let joining = Joining { process: &process, at: &At::new("process"), container: joined(container, &config)? };
+        let plan = Explanation(plan::exec(&asked, &joining)?);
+        let mut observer = self.observer;
+        observer.planned(&plan)?;
+        let cgroup = cgroup(container, self.sub_cgroups, &host)?;
+        let mut opened = open_all_of(container, &plan.0, terminal)?;
+        opened.give(open.streams);
+        opened.keep_times(self.times);
+        let annotations = container.record().annotations();
+        let identity = Identity::of_joined(container.record(), &annotations);
+        let launched = opened.launch(&plan.0, cgroup.as_ref(), self.protection.made()?)?;
+        let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
+        observer.ready(&plan, &ready)?;
+        begin(ready, self.pid_file.as_deref())
+    }
+}
+
+/// What differs from the process object that is given, or from the container's own.
+impl Exec<'_> {
+    /// Its current directory.
+    pub fn cwd(mut self, path: impl Into<PathBuf>) -> Self {
+        self.object.cwd = Some(path.into());
+        self
+    }
+
+    /// One more `NAME=value` in its environment.
+    pub fn env(mut self, entry: impl Into<String>) -> Self {
+        self.object.env.push(entry.into());
+        self
+    }
+
+    /// Its user, and its group where that is another one than the container's process has.
+    pub fn user(mut self, uid: u32, gid: Option<u32>) -> Self {
+        self.object.user = Some((uid, gid));
+        self
+    }
+
+    /// One more supplementary group.
+    pub fn additional_gid(mut self, gid: u32) -> Self {
+        self.object.additional_gids.push(gid);
+        self
+    }
+
+    /// One more capability: bounding, effective and permitted, and ambient only where inheritable has it already. It is never
+    /// added to inheritable (CVE-2022-29162).
+    ///
+    /// # Errors
+    /// The name is unknown.
+    pub fn capability(mut self, name: &str) -> Result<Self> {
+        self.object.capabilities.push(capability(name)?);
+        Ok(self)
+    }
+
+    /// No exec gives it more privileges (PR_SET_NO_NEW_PRIVS(2const)).
+    pub fn no_new_privileges(mut self) -> Self {
+        self.object.no_new_privileges = true;
+        self
+    }
+
+    /// Its AppArmor profile.
+    pub fn apparmor_profile(mut self, name: impl Into<String>) -> Self {
+        self.object.apparmor_profile = Some(name.into());
+        self
+    }
+
+    /// Its SELinux label.
+    pub fn selinux_label(mut self, label: impl Into<String>) -> Self {
+        self.object.selinux_label = Some(label.into());
+        self
+    }
+}
+
+/// Writes its pid down, and lets it begin.
+fn begin(ready: Ready<'_>, pid_file: Option<&Path>) -> Result<Process> {
+    let (path, pid) = (pid_file.map(absolute).transpose()?, ready.pid());
+    path.as_deref().map_or(Ok(()), |path| pidfile::write(path, pid))?;
+    let child = ready.go().context(NOT_STARTED).inspect_err(|_| {
+        if let Some(path) = &path {
+            pidfile::forget(path, pid);
+        }
+    });
+    child.map(Process)
+}
+
+/// What is decided for it unless the caller decides otherwise.
+fn flags(container: &Container, death_signal: Option<i32>) -> Flags {
     let record = container.record();
     let flags = Flags::new(&record.id, record.bundle(), keyring(container));
-    Flags { terminal: Terminal::None, start: Start::AtOnce, ..flags }
+    Flags { terminal: Terminal::None, start: Start::AtOnce, death_signal, ..flags }
 }
 
 /// Opens what a further process needs.
-///
-/// # Errors
-/// What cannot be opened, or the container has ended.
-#[doc(hidden)]
-pub fn open_exec(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
+fn open_all_of(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
     let root = container.directory().parent().unwrap_or(Path::new("/"));
     let mut opened = open_all(plan, root, container.directory(), terminal)?;
     // where somebody has removed one, its processes are elsewhere too
@@ -133,15 +238,30 @@ pub fn open_exec(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) 
     Ok(opened)
 }
 
-/// What a further process joins.
-///
-/// # Errors
-/// Its namespaces cannot be looked at.
-#[doc(hidden)]
-pub fn joined(container: &Container, config: &Config) -> Result<Joined> {
-    Ok(Joined { pid: container.record().init_process_pid, kinds: kinds(container, config)? })
+/// The container's cgroup, or those below it that are named.
+fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option<Cgroup>> {
+    let own = container.cgroup();
+    let mut paths = own.paths().clone();
+    for (key, below) in sub_cgroups(named, &paths, &host.cgroups)? {
+        let Some(path) = paths.get_mut(&key) else { continue };
+        path.push(below.trim_matches('/'));
+        if !path.is_dir() {
+            bail!("--cgroup: {}: no such file or directory", path.display());
+        }
+    }
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let cgroup = Cgroup::open(paths, own.unit().cloned());
+    let pid = container.record().init_process_pid;
+    // where a group was named, no other will do
+    Ok(Some(if named.is_empty() { cgroup.or_where(pid, host.cgroups.v2.as_ref()) } else { cgroup }))
 }
 
+/// What a further process joins.
+fn joined(container: &Container, config: &Config) -> Result<Joined> {
+    Ok(Joined { pid: container.record().init_process_pid, kinds: kinds(container, config)? })
+}
 /// The session keyring that the container's init made.
 fn keyring(container: &Container) -> Keyring {
     let record = container.record();

@@ -82,17 +82,22 @@ impl Cgroup {
 }
 
 impl Watch {
+    /// What is readable when something happens to the memory.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.source {
+            Source::Count(count, ..) => Some(count.as_fd()),
+            Source::Changes(changes, ..) => Some(changes.as_fd()),
+            Source::None => None,
+        }
+    }
+
     /// Waits until something happens to the memory, `process` (a pidfd) ends, or the time is over.
     ///
     /// # Errors
     /// The wait itself fails.
     pub fn next(&mut self, process: BorrowedFd<'_>, time: Duration) -> Result<Happened> {
-        let mut fds = vec![PollFd::from_borrowed_fd(process, PollFlags::IN)];
-        match &self.source {
-            Source::Count(count, ..) => fds.push(PollFd::from_borrowed_fd(count.as_fd(), PollFlags::IN)),
-            Source::Changes(changes, ..) => fds.push(PollFd::from_borrowed_fd(changes.as_fd(), PollFlags::IN)),
-            Source::None => {}
-        }
+        let all = [process].into_iter().chain(self.descriptor());
+        let mut fds: Vec<_> = all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let time = Timespec::try_from(time).map_err(|error| error!("{error}"))?;
         match rustix::event::poll(&mut fds, Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

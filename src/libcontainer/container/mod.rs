@@ -223,6 +223,11 @@ impl Reserved {
         self.lock.as_ref().ok_or_else(|| error!("the container's directory is not locked"))
     }
 
+    /// Whoever deletes the container by force while it is made ends its processes alone, and not its creator as well.
+    pub fn spare_creator(&mut self) {
+        self.note.creator = ProcessId::default();
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.lock.as_ref().map_or(Path::new(""), Lock::path)

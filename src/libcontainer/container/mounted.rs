@@ -3,10 +3,11 @@
 //! not found later.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::directory::{Lock, Unread};
 use crate::error::{Context, Result, error};
@@ -29,6 +30,17 @@ impl MountedFile {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(CWD, &path, flags, Mode::RUSR | Mode::WUSR);
         Ok(MountedFile(File::from(file.with_context(|| format!("make {}", path.display()))?)))
+    }
+
+    /// Its descriptor gets a number that is not below `first`.
+    ///
+    /// # Errors
+    /// Those of fcntl(2), F_DUPFD_CLOEXEC.
+    pub fn raise(&mut self, first: RawFd) -> Result<(), Errno> {
+        if self.0.as_raw_fd() < first {
+            self.0 = File::from(rustix::io::fcntl_dupfd_cloexec(&self.0, first)?);
+        }
+        Ok(())
     }
 }
 

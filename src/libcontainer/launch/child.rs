@@ -38,10 +38,23 @@ impl Child {
 impl Child {
     /// How it has ended, once it has. It is reaped.
     pub fn status(&self) -> Option<std::process::ExitStatus> {
-        let status = ending(self.pidfd.as_fd())?;
-        let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal())?;
-        Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
+        ending(self.pidfd.as_fd()).and_then(exit_status)
     }
+
+    /// The same, without waiting: nothing while it lives.
+    ///
+    /// # Errors
+    /// Those of waitid(2): somebody else has waited for it.
+    pub fn status_now(&self) -> Result<Option<std::process::ExitStatus>, Errno> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?;
+        Ok(status.and_then(exit_status))
+    }
+}
+
+fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStatus> {
+    let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal())?;
+    Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
 }
 
 impl Drop for Child {

@@ -4,13 +4,13 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::DumpableBehavior;
 
 use super::child::Child;
+use super::descriptors;
 use super::launched::{Launched, ToEnter};
 use super::open::Opened;
 use super::seal::{By, Protected};
@@ -44,15 +44,17 @@ impl Opened {
             Ok(Affinity(before))
         });
         let affinity = affinity.transpose()?;
-        let (ours, theirs) =
+        let (ours, mut theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| error!("socketpair: {}", words(errno)))?;
+        self.make_way(&mut theirs)?;
         // ORDER: the mount is closed before the container can see the child (`seal::protect`). If no container can, it is closed
         // later, while init is at work
         let (mount, mut by) = protected.into_parts();
         let mut mount = mount.filter(|_| !can_be_seen(plan));
         // one clone at a time: the process changes for a moment, so that the child inherits it, and other threads make children too
-        let one = CLONING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let lent = descriptors::lent();
+        let nofile = lent.limit_of(plan);
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
         let (mut tasks_files, mut to_enter) = cgroup.map(|cgroup| tasks_files(cgroup, plan)).unwrap_or_default();
         let strings = CommandLine::of_now().map_err(|errno| error!("read /proc/self/stat: {}", words(errno)))?;
@@ -71,7 +73,9 @@ impl Opened {
             // init must see the end of the stream when the runtime has ended
             drop((ours.take(), mount.take()));
             enter(&mut tasks_files, &self.page);
-            init::run(&self.prepared(plan, alone, theirs.as_fd(), steps, &left))
+            self.take_streams(alone, &theirs);
+            let prepared = self.prepared(plan, alone, theirs.as_fd(), steps, &left);
+            init::run(&Prepared { nofile, ..prepared })
         });
         signals::block_again(blocked);
         if ours_alone {
@@ -79,7 +83,7 @@ impl Opened {
         }
         // the score is ours again; the child keeps its own
         score.iter().for_each(|score| score.back(&self.proc));
-        drop((one, affinity));
+        drop((lent, affinity));
         let (pid, pidfd, cloned) =
             cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
         let child = Child::new(pid, pidfd);
@@ -104,7 +108,7 @@ impl Opened {
             late: &self.late,
             program: self.program.as_ref(),
             limits: &plan.limits,
-            nofile: self.nofile,
+            nofile: None,
             proc: &self.proc,
             mounted: self.mounted.as_ref().map(AsFd::as_fd),
             talk,
@@ -125,19 +129,29 @@ impl Opened {
                 .and_then(|()| image.take_in_child(alone, &file.take().ok_or(Errno::BADF)?)),
         };
         if let Err(errno) = done {
-            let packet = Up::Failed(Failure { step: NOT_PROTECTED, errno, said: Words::NONE }).encode();
-            self.page.has_failed(&packet);
-            let _ = rustix::io::write(talk, &packet);
-            exit(1)
+            self.give_up(NOT_PROTECTED, errno, talk)
         }
+    }
+
+    /// In the child, after it has closed all that init does not use: the streams that it was given take their places.
+    fn take_streams(&self, alone: &Alone, talk: &OwnedFd) {
+        if let Err(errno) = self.streams.take_their_places(alone) {
+            self.give_up(NO_STREAMS, errno, talk)
+        }
+    }
+
+    fn give_up(&self, step: u32, errno: Errno, talk: &OwnedFd) -> ! {
+        let packet = Up::Failed(Failure { step, errno, said: Words::NONE }).encode();
+        self.page.has_failed(&packet);
+        let _ = rustix::io::write(talk, &packet);
+        exit(1)
     }
 }
 
 /// Not the number of a step: the child could not protect our program.
 pub(super) const NOT_PROTECTED: u32 = u32::MAX;
-
-/// Held around each clone.
-static CLONING: Mutex<()> = Mutex::new(());
+/// Not the number of a step: the child could not take the streams that it was given.
+pub(super) const NO_STREAMS: u32 = u32::MAX - 1;
 
 /// The CPUs of this thread, which it has again when this is dropped.
 struct Affinity(Option<rustix::thread::CpuSet>);

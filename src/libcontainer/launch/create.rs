@@ -11,6 +11,7 @@ use super::open::{Times, open_all};
 use super::resources::Resources;
 use super::seal::Protected;
 use super::serve::Ready;
+use super::streams::Streams;
 use super::{host_mounts, notify, pidfile, record, undo};
 use crate::cgroup::{self, Cgroup};
 use crate::config::Config;
@@ -35,12 +36,26 @@ pub struct New<'a> {
     pub plan: &'a Plan,
     /// The socket that takes the terminal's master.
     pub terminal: Option<OwnedFd>,
+    /// The first descriptors of its process.
+    pub streams: Streams,
     /// Whether it is noted how long each step takes.
     pub times: Times,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
     /// Nobody in it will write our own program.
     pub protected: Protected,
+    /// Whether we are ended by whoever deletes it by force while it is made.
+    pub creator: Creator,
+}
+
+/// What becomes of the calling process when somebody deletes a container by force that it is making.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Creator {
+    /// It lives: making the container fails, because its processes are killed.
+    #[default]
+    Spared,
+    /// It gets a SIGTERM, and after a deadline a SIGKILL: it does nothing else.
+    Ended,
 }
 
 /// A container that is there, and its process, which waits for one more word.
@@ -73,6 +88,9 @@ impl<'a> New<'a> {
     pub fn make(self) -> Result<Made<'a>> {
         let (config, flags) = (self.config, self.flags);
         let mut reserved = self.root.reserve(&flags.id)?;
+        if self.creator == Creator::Spared {
+            reserved.spare_creator();
+        }
         let annotations = config.spec.annotations().clone().unwrap_or_default();
         let identity = Identity {
             id: &flags.id,
@@ -100,6 +118,7 @@ impl<'a> New<'a> {
             notify::prepare(directory)?;
         }
         let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal)?;
+        opened.give(self.streams);
         opened.keep_times(self.times);
         let resources = Resources::make(self.plan)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;

@@ -10,7 +10,7 @@ use rustix::process::WaitIdStatus;
 
 use super::cause::Waiting;
 use super::child::ending;
-use super::clone::NOT_PROTECTED;
+use super::clone::{NO_STREAMS, NOT_PROTECTED};
 use super::launched::Launched;
 use crate::cgroup::Cgroup;
 use crate::container::{AfterStart, Container, has_executed};
@@ -75,6 +75,9 @@ fn step_failed(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
         if failed.step == NOT_PROTECTED {
             return error!("protect our own binary in the new process: {}", failure::words(failed.errno));
+        }
+        if failed.step == NO_STREAMS {
+            return error!("dup3 the standard streams of the new process: {}", failure::words(failed.errno));
         }
         return error!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
     };

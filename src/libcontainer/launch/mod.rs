@@ -35,6 +35,7 @@ pub mod seal;
 mod serve;
 mod sources;
 pub mod start;
+mod streams;
 pub mod undo;
 mod user_namespace;
 
@@ -45,3 +46,4 @@ pub use launched::Launched;
 pub(crate) use net_devices::hears as netlink_hears;
 pub use open::{Opened, Times, open_all};
 pub use serve::Ready;
+pub use streams::Streams;

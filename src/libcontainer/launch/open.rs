@@ -11,6 +11,7 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::sources::{self, Source};
+use super::streams::{Streams, raise};
 use super::{descriptors, filter_cache, net_devices, user_namespace};
 use crate::config::{At, Warning};
 use crate::container::MountedFile;
@@ -36,8 +37,10 @@ pub struct Opened {
     pub(super) proc: HostProc,
     /// By slot; a cgroup's tree only once the cgroup is there.
     pub(super) fds: Vec<Option<OwnedFd>>,
-    /// RLIMIT_NOFILE, which the program has again.
-    pub(super) nofile: Option<descriptors::Limit>,
+    /// Our RLIMIT_NOFILE is raised, where the plan needs more.
+    pub(super) _room: Option<descriptors::Room>,
+    /// The first descriptors of the process.
+    pub(super) streams: Streams,
     /// Sources of bind mounts that init opens when their turn comes.
     pub(super) late: Vec<Late>,
     pub(super) program: Option<Program>,
@@ -69,7 +72,7 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
         Errno::NODEV => error!("/proc: is not a proc file system"),
         errno => error!("open /proc: {}", words(errno)),
     })?;
-    let nofile = descriptors::make_room(plan);
+    let _room = descriptors::Room::make(plan);
     let (mut fds, mut late) = (Vec::with_capacity(plan.openings.len()), Vec::new());
     let container = sources::root_of(plan);
     for (opening, at) in &plan.openings {
@@ -104,7 +107,8 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
     let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
-    Ok(Opened { proc, fds, nofile, late, program, page, mounted, groups, warnings: Vec::new() })
+    let streams = Streams::default();
+    Ok(Opened { proc, fds, _room, streams, late, program, page, mounted, groups, warnings: Vec::new() })
 }
 
 impl Opened {
@@ -134,6 +138,23 @@ impl Opened {
             *fd = Some(opened.map_err(|errno| failed_to_open(at, path, errno))?);
         }
         Ok(())
+    }
+
+    /// Gives the process its first descriptors.
+    pub fn give(&mut self, streams: Streams) {
+        self.streams = streams;
+    }
+
+    /// Moves all that init uses out of the way of the descriptors that the process is given.
+    pub(super) fn make_way(&mut self, talk: &mut OwnedFd) -> Result<()> {
+        let Some(first) = self.streams.end() else { return Ok(()) };
+        let mut fds = self.fds.iter_mut().flatten().chain([talk]);
+        let moved = fds
+            .try_for_each(|fd| raise(fd, first))
+            .and_then(|()| self.proc.raise(first))
+            .and_then(|()| self.mounted.as_mut().map_or(Ok(()), |mounted| mounted.raise(first)))
+            .and_then(|()| self.streams.raise(first));
+        moved.map_err(|errno| error!("fcntl F_DUPFD_CLOEXEC: {}", words(errno)))
     }
 
     /// Puts init into these groups in resctrl, those of a container that is there.

@@ -12,6 +12,16 @@ use super::clone::Alone;
 /// With close_range(2) missing, numbers up to this one are looked at one by one.
 const LAST_FD: u32 = 65535;
 
+/// Makes `fd` the descriptor `number`, without close-on-exec: dup3(2). Only a child can do this: what it has from its parent it
+/// never drops, and it has moved what it uses to higher numbers.
+///
+/// # Errors
+/// Those of dup3(2).
+pub fn hand_down(_alone: &Alone, fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+    // SAFETY: the caller is a child, which never drops the owner of that number.
+    checked(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }).map(drop)
+}
+
 /// Makes the number of `fd` refer to the file of `new`: dup3(2) with close-on-exec.
 ///
 /// # Errors

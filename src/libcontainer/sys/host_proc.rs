@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno;
@@ -43,6 +43,17 @@ impl HostProc {
         } else {
             Err(Errno::NODEV)
         }
+    }
+
+    /// Its descriptor gets a number that is not below `first`.
+    ///
+    /// # Errors
+    /// Those of fcntl(2), F_DUPFD_CLOEXEC.
+    pub fn raise(&mut self, first: RawFd) -> Result<(), Errno> {
+        if self.0.as_raw_fd() < first {
+            self.0 = rustix::io::fcntl_dupfd_cloexec(&self.0, first)?;
+        }
+        Ok(())
     }
 
     /// Writes a file of the calling process (`attr/exec`).

@@ -1,0 +1,22 @@
+//! All containers of a root.
+
+use crate::container::{Container, Root, Status};
+use crate::error::Result;
+
+impl Root {
+    /// All containers, sorted by their ids, and what each is doing. One that cannot be read is an error in its place; one
+    /// that is gone meanwhile is left out.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(&self) -> Result<Vec<Result<(Container, Status)>>> {
+        let mut list = Vec::new();
+        for id in self.ids()? {
+            match self.load(&id).and_then(|container| container.status().map(|status| (container, status))) {
+                Err(_) if !self.path().join(&id).join("state.json").exists() => {}
+                found => list.push(found.map_err(|error| error.context(format!("load container {id}")))),
+            }
+        }
+        Ok(list)
+    }
+}

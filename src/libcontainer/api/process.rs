@@ -1,0 +1,78 @@
+//! A process that we have made.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitStatus;
+
+use crate::error::{Context, Result, error};
+use crate::launch::Child;
+use crate::sys::signals;
+
+/// A process in a container, whose parent we are. Dropped, it lives on, and the caller still has to wait for it: it is a
+/// child as any other, by its pid or by a duplicate of its pidfd.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let container = libcontainer::Root::open("/run/coracle")?.load("box")?;
+/// let status = container.exec(&["sh", "-c", "exit 3"]).spawn()?.wait()?;
+/// assert_eq!(status.code(), Some(3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Process(pub(super) Child);
+
+impl Process {
+    /// Its pid, as we count.
+    pub fn pid(&self) -> i32 {
+        self.0.pid
+    }
+
+    /// Readable when it has ended (pidfd_open(2)).
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.0.pidfd.as_fd()
+    }
+
+    /// Another descriptor of the same process.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn try_clone_pidfd(&self) -> Result<OwnedFd> {
+        self.0.pidfd.try_clone().context("duplicate a pidfd")
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended, or those of pidfd_send_signal(2).
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        signals::send(self.pidfd(), signal).with_context(|| format!("signal {signal}"))
+    }
+
+    /// Waits for its end. It can be waited for once.
+    ///
+    /// # Errors
+    /// Somebody else has waited for it, or the caller ignores SIGCHLD.
+    pub fn wait(self) -> Result<ExitStatus> {
+        self.0.status().ok_or_else(|| error!("process {}: somebody else has waited for it", self.0.pid))
+    }
+
+    /// How it has ended, or nothing while it lives.
+    ///
+    /// # Errors
+    /// Those of `wait`.
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        self.0.status_now().with_context(|| format!("process {}: wait", self.0.pid))
+    }
+
+    /// For the program of this library.
+    #[doc(hidden)]
+    pub fn child(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd()
+    }
+}

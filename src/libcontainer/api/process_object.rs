@@ -1,0 +1,165 @@
+//! The process object of a further process: the caller's own, or the container's with changes.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+
+use crate::config::{self, At, Config};
+use crate::error::{Result, bail, error};
+use crate::plan::capabilities;
+
+/// A process object of the specification (config.md#process), with which a further process is made.
+///
+/// ```no_run
+/// use libcontainer::{ProcessObject, Root};
+///
+/// # fn main() -> libcontainer::Result<()> {
+/// let object = ProcessObject::read(br#"{"cwd": "/", "args": ["/bin/true"]}"#)?;
+/// let status = Root::open("/run/coracle")?.load("box")?.exec_process(&object).spawn()?.wait()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessObject(Process);
+
+impl ProcessObject {
+    /// Reads one from its JSON.
+    ///
+    /// # Errors
+    /// `Config`: all mistakes, each with its place.
+    pub fn read(text: &[u8]) -> Result<ProcessObject> {
+        let (process, _) = config::load_process(text, &At::new("process"))?;
+        Ok(ProcessObject(process))
+    }
+
+    /// Whether it asks for a terminal.
+    pub fn terminal(&self) -> bool {
+        self.0.terminal().unwrap_or(false)
+    }
+}
+
+/// What a further process is made of.
+#[derive(Debug, Default)]
+pub(super) struct Object<'a> {
+    whole: Option<&'a ProcessObject>,
+    args: Vec<String>,
+    pub(super) cwd: Option<PathBuf>,
+    pub(super) env: Vec<String>,
+    pub(super) user: Option<(u32, Option<u32>)>,
+    pub(super) additional_gids: Vec<u32>,
+    pub(super) capabilities: Vec<Capability>,
+    pub(super) no_new_privileges: bool,
+    pub(super) apparmor_profile: Option<String>,
+    pub(super) selinux_label: Option<String>,
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn of_args<S: AsRef<str>>(args: &[S]) -> Object<'a> {
+        Object { args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(), ..Object::default() }
+    }
+
+    pub(super) fn of_whole(object: &'a ProcessObject) -> Object<'a> {
+        Object { whole: Some(object), ..Object::default() }
+    }
+
+    /// The whole object.
+    pub(super) fn read(&self, config: &Config, terminal: bool) -> Result<Process> {
+        let mut process = match self.whole {
+            Some(ProcessObject(process)) => {
+                let mut process = process.clone();
+                confine(&mut process, config);
+                process
+            }
+            None => self.of_container(config, terminal)?,
+        };
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        if !self.env.is_empty() {
+            let mut env = process.env().clone().unwrap_or_default();
+            env.extend(self.env.iter().cloned());
+            process.set_env(Some(env));
+        }
+        if self.no_new_privileges {
+            process.set_no_new_privileges(Some(true));
+        }
+        if let Some(profile) = &self.apparmor_profile {
+            process.set_apparmor_profile(Some(profile.clone()));
+        }
+        if let Some(label) = &self.selinux_label {
+            process.set_selinux_label(Some(label.clone()));
+        }
+        self.change_user(&mut process);
+        if !self.capabilities.is_empty() {
+            add_capabilities(&self.capabilities, &mut process)?;
+        }
+        Ok(process)
+    }
+
+    fn of_container(&self, config: &Config, terminal: bool) -> Result<Process> {
+        if self.args.is_empty() {
+            bail!("process args cannot be empty");
+        }
+        let process = config.spec.process().clone();
+        let mut process = process.ok_or_else(|| error!("the container's config has no process"))?;
+        process.set_args(Some(self.args.clone()));
+        process.set_terminal(Some(terminal));
+        Ok(process)
+    }
+
+    /// A gid that is not said stays the config's, and its groups stay as well, as with runc.
+    fn change_user(&self, process: &mut Process) {
+        let mut user = process.user().clone();
+        if let Some((uid, gid)) = self.user {
+            user.set_uid(uid);
+            user.set_gid(gid.unwrap_or(user.gid()));
+        }
+        if !self.additional_gids.is_empty() {
+            let mut groups = user.additional_gids().clone().unwrap_or_default();
+            groups.extend(&self.additional_gids);
+            user.set_additional_gids(Some(groups));
+        }
+        process.set_user(user);
+    }
+}
+
+pub(super) fn capability(name: &str) -> Result<Capability> {
+    let known = capabilities::known();
+    let full = capabilities::by_name(name).and_then(|number| known.get(usize::from(number)));
+    let full = full.ok_or_else(|| error!("unknown capability {name:?}"))?;
+    Ok(serde_json::from_value(full.clone().into())?)
+}
+
+/// A further process is never less confined than the first, unless it says so (`unconfined`).
+fn confine(process: &mut Process, config: &Config) {
+    let Some(first) = config.spec.process() else { return };
+    let unsaid = |label: &Option<String>| label.as_ref().is_none_or(String::is_empty);
+    if unsaid(process.apparmor_profile()) {
+        process.set_apparmor_profile(first.apparmor_profile().clone());
+    }
+    if unsaid(process.selinux_label()) {
+        process.set_selinux_label(first.selinux_label().clone());
+    }
+}
+
+fn add_capabilities(added: &[Capability], process: &mut Process) -> Result<()> {
+    let mut sets: LinuxCapabilities = match process.capabilities() {
+        Some(sets) => sets.clone(),
+        None => serde_json::from_str("{}")?,
+    };
+    let more = |set: &Option<oci_spec::runtime::Capabilities>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.extend(added.iter().copied());
+        Some(set)
+    };
+    let (bounding, effective, permitted) = (more(sets.bounding()), more(sets.effective()), more(sets.permitted()));
+    let inheritable = sets.inheritable().clone().unwrap_or_default();
+    let mut ambient = sets.ambient().clone().unwrap_or_default();
+    ambient.extend(added.iter().copied().filter(|cap| inheritable.contains(cap)));
+    sets.set_bounding(bounding);
+    sets.set_effective(effective);
+    sets.set_permitted(permitted);
+    sets.set_ambient(Some(ambient));
+    process.set_capabilities(Some(sets));
+    Ok(())
+}

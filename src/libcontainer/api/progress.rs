@@ -1,0 +1,130 @@
+//! What happens while a process is made: warnings as values, the plan, and the moment before the program begins.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use crate::config::Warning;
+use crate::error::Result;
+use crate::launch;
+use crate::plan::Plan;
+use crate::plan::explain::Line;
+
+/// What happens while a process is made.
+///
+/// ```no_run
+/// use libcontainer::{Bundle, Progress, Root};
+///
+/// # fn main() -> libcontainer::Result<()> {
+/// let bundle = Bundle::read("/bundles/box")?;
+/// let told = |progress: Progress<'_>| {
+///     if let Progress::Warning(warning) = progress {
+///         eprintln!("{warning}");
+///     }
+///     Ok(())
+/// };
+/// Root::open("/run/coracle")?.create("box", &bundle).on_progress(told).create()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Progress<'p> {
+    /// Something that config.json asks for is left out, or is probably not what was meant.
+    Warning(&'p Warning),
+    /// It is decided what will be done, and nothing is done yet.
+    Planned(&'p Explanation),
+    /// The process is there and waits for its last word: what must be ready before the program begins is done now.
+    Ready(Ready<'p>),
+}
+
+/// What will be done, step by step. Its text is that of `coracle explain`.
+#[derive(Debug)]
+pub struct Explanation(pub(super) Plan);
+
+impl Explanation {
+    /// The steps.
+    pub fn lines(&self) -> Vec<Line> {
+        self.0.lines()
+    }
+
+    /// What is left out, and what is probably not what was meant.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.0.warnings
+    }
+
+    /// The flags of the seccomp filter (SECCOMP_FILTER_FLAG_*), where there is one.
+    pub fn filter_flags(&self) -> Option<u32> {
+        self.0.filter.as_ref().map(crate::plan::seccomp::Filter::flags)
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A process that is set up and waits.
+#[derive(Debug)]
+pub struct Ready<'p> {
+    plan: &'p Explanation,
+    process: &'p launch::Ready<'p>,
+}
+
+impl Ready<'_> {
+    /// Its pid, as we count.
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// Its pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd()
+    }
+
+    /// Sends its pidfd to `--pidfd-socket`; `name` is `standard` for a container's first process, and `setns` for a further one.
+    #[doc(hidden)]
+    pub fn pass_on_pidfd(&self, socket: Option<&Path>, name: &str) -> Result<()> {
+        socket.map_or(Ok(()), |socket| launch::console::send_pidfd(socket, name, self.pidfd()))
+    }
+
+    /// How long each step took, in microseconds, where `keep_times` asked for it.
+    pub fn times(&self) -> Vec<(Line, u32)> {
+        let lines: Vec<_> = self.plan.lines().into_iter().filter(|line| line.process != "runtime").collect();
+        let times = self.process.times().into_iter();
+        times.filter_map(|(n, micros)| Some((lines.get(n)?.clone(), micros))).collect()
+    }
+}
+
+/// The caller's callback, where there is one.
+#[derive(Default)]
+pub(super) struct Observer<'a>(Option<Callback<'a>>);
+
+type Callback<'a> = Box<dyn FnMut(Progress<'_>) -> Result<()> + 'a>;
+
+impl<'a> Observer<'a> {
+    pub(super) fn new(callback: impl FnMut(Progress<'_>) -> Result<()> + 'a) -> Observer<'a> {
+        Observer(Some(Box::new(callback)))
+    }
+
+    fn hears(&mut self, progress: Progress<'_>) -> Result<()> {
+        self.0.as_mut().map_or(Ok(()), |callback| callback(progress))
+    }
+
+    pub(super) fn planned(&mut self, plan: &Explanation) -> Result<()> {
+        plan.warnings().iter().try_for_each(|warning| self.hears(Progress::Warning(warning)))?;
+        self.hears(Progress::Planned(plan))
+    }
+
+    pub(super) fn ready(&mut self, plan: &Explanation, process: &launch::Ready<'_>) -> Result<()> {
+        process.warnings().iter().try_for_each(|warning| self.hears(Progress::Warning(warning)))?;
+        self.hears(Progress::Ready(Ready { plan, process }))
+    }
+}
+
+impl fmt::Debug for Observer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Observer({})", if self.0.is_some() { "set" } else { "none" })
+    }
+}
