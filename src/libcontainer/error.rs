@@ -147,10 +147,12 @@ from!(
     std::ffi::NulError,
     std::num::TryFromIntError,
     std::string::FromUtf8Error,
-    zbus::wire::Error,
     jiff::Error,
     netlink_packet_core::DecodeError,
 );
+
+#[cfg(feature = "systemd")]
+from!(zbus::wire::Error);
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {

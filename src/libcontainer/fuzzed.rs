@@ -14,6 +14,7 @@ pub const ALL: [(&str, Target); 6] = [
     ("record", record),
     ("hierarchies", hierarchies),
     ("statistics", statistics),
+    #[cfg(feature = "systemd")]
     ("bus", crate::cgroup::bus_hears),
     ("netlink", crate::launch::netlink_hears),
     ("passwd", passwd),

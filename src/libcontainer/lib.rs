@@ -44,6 +44,7 @@ pub use api::{
 pub use config::{At, Fault, Faults, Warning};
 pub use container::{Container, Root, Status, check_id};
 pub use error::{Error, FailedStep, Kind, Result};
+pub use host::{Environment, set_environment};
 pub use launch::Times;
 #[doc(hidden)]
 pub use launch::create::Creator;

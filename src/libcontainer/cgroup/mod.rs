@@ -1,5 +1,6 @@
 //! The container's cgroup at run time: made, entered, frozen, emptied, removed. Runs in the runtime process.
 
+#[cfg(feature = "systemd")]
 mod bus;
 mod devices;
 mod files;
@@ -9,7 +10,12 @@ pub mod oom;
 mod owner;
 mod processes;
 pub mod stats;
+#[cfg(feature = "systemd")]
 pub mod systemd;
+#[cfg(not(feature = "systemd"))]
+#[path = "no_systemd.rs"]
+pub mod systemd;
+mod unit_name;
 mod update;
 
 use std::collections::BTreeMap;
@@ -27,11 +33,11 @@ use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 use files::{Refusal, gone, is_forbidden, must_fit, refused, remove, wait_for};
 
 pub use crate::plan::resources::unit::Manager;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), feature = "systemd"))]
 pub(crate) use bus::hears as bus_hears;
 pub use files::undone;
 pub(crate) use files::{is_cgroup_file_system, put, word};
-pub use systemd::UnitName;
+pub use unit_name::UnitName;
 pub use update::{Change, Changed};
 
 /// The message for an ordinary user who asks for more than permissions allow. Clients expect runc's words.

@@ -8,12 +8,13 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use zbus::wire::{Array, Dict, Signature, StructureBuilder};
 use zbus::{OwnedObjectPath, Variant};
 
+use super::UnitName;
 use super::bus::{Answer, Bus, Message, Method, Socket};
 use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::host::{Environment, environment};
 use crate::plan::resources::unit::{Manager, Need, Property, Unit, Value};
 
 /// How long systemd may take for all of one conversation.
@@ -21,16 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-
-/// The unit of a container, as it is recorded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default)]
-pub struct UnitName {
-    /// `prefix-id.scope`.
-    pub name: String,
-    /// Whose unit it is.
-    pub manager: Manager,
-}
 
 /// A unit that systemd was told to start, and has not yet said that it has.
 #[derive(Debug)]
@@ -42,18 +33,6 @@ pub struct Starting {
     pid: i32,
     /// Jobs that were reported as done before we knew which is ours.
     done: VecDeque<(OwnedObjectPath, String)>,
-}
-
-impl UnitName {
-    /// The name of a planned unit.
-    pub fn of(unit: &Unit) -> UnitName {
-        UnitName { name: unit.name.clone(), manager: unit.manager }
-    }
-
-    /// A scope holds processes; a slice only other units.
-    fn is_slice(&self) -> bool {
-        self.name.ends_with(".slice")
-    }
 }
 
 /// Tells systemd to start the unit with process `pid` in it, and does not wait: there is other work to do meanwhile.
@@ -277,8 +256,8 @@ fn sockets(manager: Manager) -> Result<Vec<Socket>> {
             ])
         }
         Manager::User => {
-            let of = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-            let sockets = of_user(of("XDG_RUNTIME_DIR").map(PathBuf::from), of("DBUS_SESSION_BUS_ADDRESS"));
+            let Environment { runtime_directory, bus_address, .. } = environment().clone();
+            let sockets = of_user(runtime_directory, bus_address);
             if sockets.is_empty() {
                 bail!(
                     "no user manager of systemd: neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS names a socket of it"

@@ -1,6 +1,7 @@
 //! Where we are: facts of this machine as plain data, probed once. Tests build one by hand.
 
 pub mod cgroups;
+mod environment;
 pub mod mountinfo;
 mod resctrl;
 
@@ -11,6 +12,8 @@ use std::path::Path;
 use rustix::io::Errno;
 
 pub use cgroups::Cgroups;
+pub(crate) use environment::environment;
+pub use environment::{Environment, set_environment};
 pub use resctrl::Resctrl;
 
 /// What a plan needs to know of this machine.

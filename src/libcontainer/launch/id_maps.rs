@@ -1,7 +1,7 @@
 //! uid_map and gid_map of a new user namespace (user_namespaces(7)): written by us, or for an ordinary user by newuidmap(1)
 //! and newgidmap(1), which know what /etc/subuid and /etc/subgid grant.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
-use crate::host::user_name;
+use crate::host::{environment, user_name};
 use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
 use crate::sys::host_proc::HostProc;
@@ -88,8 +88,10 @@ impl Map<'_> {
         let numbers = self.lines.iter().flat_map(|m| [m.container, m.host, m.size]);
         let mut command = Command::new(self.program);
         command.arg(pid.to_string()).args(numbers.map(|number| number.to_string())).stdin(Stdio::null());
-        if std::env::var_os("PATH").is_none_or(|path| path == OsStr::new("")) {
-            command = elsewhere(&command);
+        match &environment().path {
+            // it is searched there
+            Some(path) => drop(command.env("PATH", path)),
+            None => command = elsewhere(&command),
         }
         crate::sys::fds::keep_only_stdio(&mut command);
         let output = match command.output() {

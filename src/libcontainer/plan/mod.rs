@@ -33,6 +33,10 @@ pub mod resctrl;
 pub mod resources;
 mod rootfs;
 mod run_as;
+#[cfg(feature = "seccomp")]
+pub mod seccomp;
+#[cfg(not(feature = "seccomp"))]
+#[path = "seccomp/absent.rs"]
 pub mod seccomp;
 mod session;
 pub mod step;
