@@ -89,7 +89,7 @@ impl Session<'_> {
     }
 
     /// What `--rootless` says.
-    fn rootless(&self) -> Rootless {
+    pub fn rootless(&self) -> Rootless {
         match self.global.says_rootless() {
             Some(true) => Rootless::Yes,
             Some(false) => Rootless::No,

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use libcontainer::absolute;
 use libcontainer::launch::checkpoint::cgroup_mode;
 use libcontainer::launch::images::{Allow, Imaging, NetworkLock};
 
-use super::{Session, absolute};
+use super::Session;
 use crate::cli;
 
 /// Where the images are unless a flag says it.

@@ -35,12 +35,13 @@ pub mod wait;
 #[doc(hidden)]
 pub mod wire;
 
-#[doc(hidden)]
-pub use api::NOT_STARTED;
 pub use api::{
-    Began, Bundle, Console, Create, Dump, Events, Exec, Explanation, Force, Happened, Master, Paused, Process, ProcessObject,
-    Progress, Protection, Ready, RestoreFrom, STOP_SIGNAL, State, Stopped, Update, protect_program, signal_by_name,
+    Began, Bundle, Console, Create, Dump, Events, Exec, Explanation, Force, Happened, Master, Paused, Process,
+    ProcessObject, Progress, Protection, Ready, RestoreFrom, STOP_SIGNAL, State, Stopped, Update, protect_program,
+    signal_by_name,
 };
+#[doc(hidden)]
+pub use api::{NOT_STARTED, absolute};
 pub use config::{At, Fault, Faults, Warning};
 pub use container::{Container, Root, Status, check_id};
 pub use error::{Error, FailedStep, Kind, Result};

@@ -18,7 +18,7 @@ mod streams;
 mod sub_cgroups;
 mod update;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, absolute};
 pub use checkpoint::Dump;
 pub use container::{Began, State, Stopped};
 pub use create::Create;

@@ -112,13 +112,17 @@ impl<'a> Observer<'a> {
         self.0.as_mut().map_or(Ok(()), |callback| callback(progress))
     }
 
+    pub(super) fn warn(&mut self, warnings: &[Warning]) -> Result<()> {
+        warnings.iter().try_for_each(|warning| self.hears(Progress::Warning(warning)))
+    }
+
     pub(super) fn planned(&mut self, plan: &Explanation) -> Result<()> {
-        plan.warnings().iter().try_for_each(|warning| self.hears(Progress::Warning(warning)))?;
+        self.warn(plan.warnings())?;
         self.hears(Progress::Planned(plan))
     }
 
     pub(super) fn ready(&mut self, plan: &Explanation, process: &launch::Ready<'_>) -> Result<()> {
-        process.warnings().iter().try_for_each(|warning| self.hears(Progress::Warning(warning)))?;
+        self.warn(process.warnings())?;
         self.hears(Progress::Ready(Ready { plan, process }))
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Open {
 impl Open {
     /// What the plan has to know of it, and the socket for the terminal.
     pub(super) fn decide(&mut self, terminal: bool, flags: &mut Flags) -> Result<Option<OwnedFd>> {
-        let socket = self.console.take().map(|Console(socket)| socket);
+        let socket = self.console.take().map(Console::socket);
         if socket.is_some() && !terminal {
             bail!("process.terminal is not true: there is no terminal for the console that is given");
         }
@@ -139,6 +139,10 @@ impl Console {
     /// Nobody listens there.
     pub fn connect(path: impl AsRef<Path>) -> Result<Console> {
         console::connect(path.as_ref()).map(Console)
+    }
+
+    pub(super) fn socket(self) -> OwnedFd {
+        self.0
     }
 
     /// One for the caller itself.

@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::checkpoint::{descriptors, place_of};
 use super::child::Child;
-use super::create::{Reached, has_made, keep, undone_with_hooks, will_make};
+use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
 use super::identity::Identity;
 use super::images::{Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Imaging, config_file, options};
 use super::inside::{inside, with_bound};
@@ -60,6 +60,8 @@ pub struct Restore<'a> {
     pub terminal: Option<OwnedFd>,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
+    /// Whether we are ended by whoever deletes it by force while it is made.
+    pub creator: Creator,
     /// `--lsm-profile`: `apparmor:NAME`, `selinux:LABEL`.
     pub lsm_profile: Option<String>,
     /// `--lsm-mount-context`: the SELinux label of mounts.
@@ -104,6 +106,9 @@ impl Restore<'_> {
     /// What CRIU, or we, could not do.
     pub fn make(mut self) -> Result<Restored> {
         let mut reserved = self.root.reserve(&self.flags.id)?;
+        if self.creator == Creator::Spared {
+            reserved.spare_creator();
+        }
         let annotations = self.config.spec.annotations().clone().unwrap_or_default();
         let identity = Identity {
             id: &self.flags.id,

@@ -3,34 +3,21 @@
 //! hand).
 #![allow(clippy::unwrap_used)] // in a test, that is what fails it
 
+mod common;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use common::{BUSYBOX, bundle, may_run};
 use libcontainer::{Bundle, Force, Root, Status};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Ends a child of ours that uses the heap.
 #[global_allocator]
 static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
-
-const BUSYBOX: &str = "/bin/busybox";
-
-fn bundle(directory: &Path) -> Bundle {
-    fs::create_dir_all(directory.join("rootfs/bin")).unwrap();
-    fs::copy(BUSYBOX, directory.join("rootfs/bin/busybox")).unwrap();
-    let config = libcontainer::config::example::spec(libcontainer::config::example::Kind::Rootful);
-    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
-    config["process"]["terminal"] = false.into();
-    config["process"]["args"] = serde_json::json!(["/bin/busybox", "sleep", "600"]);
-    config["process"]["rlimits"] = serde_json::json!([]);
-    config["root"]["readonly"] = false.into();
-    fs::write(directory.join("config.json"), config.to_string()).unwrap();
-    Bundle::read(directory).unwrap()
-}
 
 /// What must be the same afterwards: masks, limits, scores, rights, namespaces, children, open files, and the file that our
 /// program is.
@@ -132,12 +119,14 @@ const NOFILE: u64 = 140;
 
 #[test]
 fn containers_are_made_while_other_threads_are_busy_and_nothing_of_the_program_changes() {
-    if !rustix::process::geteuid().is_root() || !Path::new(BUSYBOX).exists() {
-        eprintln!("skipped: needs root and {BUSYBOX}");
+    if !may_run() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let (root, bundle) = (Root::open(directory.path().join("root")).unwrap(), bundle(&directory.path().join("bundle")));
+    let (root, bundle) = (
+        Root::open(directory.path().join("root")).unwrap(),
+        bundle(&directory.path().join("bundle"), &[BUSYBOX, "sleep", "600"]),
+    );
     let n = std::env::var("CORACLE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
     let (done, shared) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
