@@ -1,0 +1,97 @@
+//! The socket of a pod's shim: where it is, who makes it, and who answers there.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use sha2::{Digest, Sha256};
+
+/// Where containerd's state is, unless it says otherwise.
+pub const DIRECTORY: &str = "/run/containerd/s";
+
+/// The socket for a group of containers of one containerd and namespace.
+pub fn of(directory: &Path, containerd: &str, namespace: &str, group: &str) -> PathBuf {
+    let named: PathBuf = Path::new(containerd).join(namespace).join(group).components().collect();
+    let digest = Sha256::digest(named.as_os_str().as_encoded_bytes());
+    let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    directory.join(name)
+}
+
+/// What was found there.
+pub enum Found {
+    /// Nobody: this is ours now.
+    Ours(UnixListener),
+    /// A shim of the same group.
+    Serving,
+}
+
+/// Takes the socket, unless somebody answers there. One that nobody answers is removed.
+///
+/// # Errors
+/// Those of the file system.
+pub fn take(path: &Path) -> io::Result<Found> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let _lock = lock(directory)?;
+    if UnixStream::connect(path).is_ok() {
+        return Ok(Found::Serving);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(Found::Ours(listener))
+}
+
+/// Removes the socket when a shim ends, unless another has it by now.
+pub fn give_up(path: &Path, inode: u64) {
+    let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
+    if fs::symlink_metadata(path).is_ok_and(|stat| stat.ino() == inode) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Which file the socket is.
+pub fn inode(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |stat| stat.ino())
+}
+
+/// No two shims look and bind at once.
+fn lock(directory: &Path) -> io::Result<File> {
+    let lock = File::open(directory)?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_that_of_the_runc_shim() {
+        let path = of(Path::new(DIRECTORY), "/run/containerd/containerd.sock", "k8s.io", "abc");
+        // printf /run/containerd/containerd.sock/k8s.io/abc | sha256sum
+        let expected = "/run/containerd/s/a99a1752d3a0fadfb1f869026f16760475df03a572e20f4ccea9e6c1e5470b72";
+        assert_eq!(path, Path::new(expected));
+    }
+
+    #[test]
+    fn one_of_a_group_serves_and_a_dead_socket_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("s/x");
+        let Found::Ours(first) = take(&path).expect("take") else { panic!("somebody serves") };
+        assert!(matches!(take(&path), Ok(Found::Serving)));
+        let inode_of_first = inode(&path);
+        drop(first);
+        let Found::Ours(_second) = take(&path).expect("take") else { panic!("somebody serves") };
+        give_up(&path, inode_of_first + u64::from(inode_of_first == inode(&path)));
+        assert!(path.exists());
+        give_up(&path, inode(&path));
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,39 @@
+//! `delete`: what a shim that has died left behind is cleared away.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::SystemTime;
+
+use libcontainer::Force;
+use prost::Message as _;
+
+use crate::cli::Flags;
+use crate::messages::task::DeleteResponse;
+use crate::runtime::{self, At};
+use crate::{options, rootfs};
+
+/// Does it, and answers with what is known of the end: a SIGKILL, now.
+///
+/// # Errors
+/// What to tell containerd.
+pub fn clear(flags: &Flags) -> Result<(), String> {
+    let bundle = match &flags.bundle {
+        Some(bundle) => bundle.clone(),
+        None => {
+            let here = std::env::current_dir().map_err(|error| format!("current directory: {error}"))?;
+            here.parent().unwrap_or(Path::new("/")).join(&flags.id)
+        }
+    };
+    // what dies has us as its parent, where its shim was
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let at = At { root: runtime::root(&options::kept(&bundle), &flags.namespace), id: flags.id.clone() };
+    if let Err(error) = at.delete(Force::Kill) {
+        eprintln!("container {}: {error}", flags.id);
+    }
+    rootfs::take_away(&bundle.join("rootfs"));
+    let pid = fs::read_to_string(bundle.join("init.pid")).ok().and_then(|text| text.trim().parse().ok());
+    let answer =
+        DeleteResponse { pid: pid.unwrap_or(0), exit_status: 128 + 9, exited_at: Some(SystemTime::now().into()) };
+    std::io::stdout().write_all(&answer.encode_to_vec()).map_err(|error| format!("stdout: {error}"))
+}

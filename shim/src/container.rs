@@ -1,0 +1,138 @@
+//! What the shim knows of a container and its processes. What they do is the library's matter; here is what was asked for,
+//! who waits, and how it ended.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::failure::{Answer, Code, failure};
+use crate::logger::Logger;
+use crate::messages::runc::Options;
+use crate::messages::task::status;
+use crate::poll::Token;
+use crate::runtime::At;
+use crate::shim::Reply;
+use crate::stdio::Names;
+
+/// How a process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// As a shell says it: 128 and the signal's number for one that was killed.
+    pub status: u32,
+    pub at: SystemTime,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// An exec that is not started, an init that waits.
+    Created,
+    /// A start is under way.
+    Starting,
+    /// It runs.
+    Running,
+    /// It has ended, or never began.
+    Ended,
+}
+
+/// A process: the init, or an exec.
+pub struct Process {
+    pub names: Names,
+    pub stage: Stage,
+    pub pid: i32,
+    /// Until it has ended.
+    pub pidfd: Option<(OwnedFd, Token)>,
+    /// Its end, seen while it was being started: told after the start.
+    pub held: Option<Exit>,
+    pub exit: Option<Exit>,
+    pub waiting: Vec<Reply>,
+    pub outputs: Vec<Token>,
+    pub input: Option<Token>,
+    /// Of its stdin, until CloseIO.
+    pub hold: Option<OwnedFd>,
+    pub master: Option<OwnedFd>,
+    pub logger: Option<Logger>,
+    /// The process object of an exec.
+    pub object: Vec<u8>,
+}
+
+impl Process {
+    /// One that does not run yet.
+    pub fn new(names: Names, object: Vec<u8>) -> Process {
+        Process {
+            names,
+            stage: Stage::Created,
+            pid: 0,
+            pidfd: None,
+            held: None,
+            exit: None,
+            waiting: Vec::new(),
+            outputs: Vec::new(),
+            input: None,
+            hold: None,
+            master: None,
+            logger: None,
+            object,
+        }
+    }
+
+    /// Its pid as messages have it.
+    pub fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+}
+
+/// Whether a container is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freezing {
+    No,
+    UnderWay,
+    Done,
+}
+
+/// A container.
+pub struct Container {
+    pub at: At,
+    pub bundle: PathBuf,
+    pub options: Options,
+    /// Where its root file system was mounted.
+    pub rootfs: Option<PathBuf>,
+    pub own_pids: bool,
+    pub init: Process,
+    pub execs: BTreeMap<String, Process>,
+    pub freezing: Freezing,
+    /// The end of its init, which is told after those of its execs.
+    pub ended: Option<Exit>,
+    pub deleting: bool,
+}
+
+impl Container {
+    /// The init, or an exec.
+    ///
+    /// # Errors
+    /// There is no such exec.
+    pub fn process(&mut self, exec: &str) -> Answer<&mut Process> {
+        if exec.is_empty() {
+            return Ok(&mut self.init);
+        }
+        let process = self.execs.get_mut(exec);
+        process.ok_or_else(|| failure(Code::NotFound, format_args!("process does not exist {exec}")))
+    }
+
+    /// Whether execs run, or are being started.
+    pub fn has_execs(&self) -> bool {
+        self.execs.values().any(|exec| matches!(exec.stage, Stage::Starting | Stage::Running))
+    }
+
+    /// The status of a process in the numbers of containerd.
+    pub fn status(&self, process: &Process) -> i32 {
+        match (process.stage, self.freezing) {
+            (Stage::Ended, _) => status::STOPPED,
+            (_, Freezing::UnderWay) => status::PAUSING,
+            (_, Freezing::Done) => status::PAUSED,
+            (Stage::Created | Stage::Starting, _) => status::CREATED,
+            (Stage::Running, _) => status::RUNNING,
+        }
+    }
+}

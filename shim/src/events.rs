@@ -1,0 +1,271 @@
+//! What happened goes to containerd, in its order, one event at a time; while containerd is away, it waits.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant, SystemTime};
+
+use prost::Message as _;
+
+use crate::messages::events;
+use crate::messages::google::Any;
+use crate::messages::ttrpc::{Envelope, ForwardRequest, Request};
+use crate::poll::{Interest, Poll, Token};
+use crate::wire::{self, Frame, Inbox};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// An event that cannot be told for this long is dropped.
+const AGE: Duration = Duration::from_secs(60);
+/// One that containerd refuses this often is dropped.
+const REFUSALS: u32 = 5;
+/// The most that wait.
+const LIMIT: usize = 2048;
+
+/// An event that containerd knows: its topic and its type.
+pub trait Event: prost::Message {
+    const TOPIC: &'static str;
+    const TYPE: &'static str;
+}
+
+macro_rules! events {
+    ($($event:ident $topic:literal $name:literal;)*) => { $(
+        impl Event for events::$event {
+            const TOPIC: &'static str = concat!("/tasks/", $topic);
+            const TYPE: &'static str = concat!("containerd.events.", $name);
+        }
+    )* };
+}
+
+events! {
+    TaskCreate "create" "TaskCreate";
+    TaskStart "start" "TaskStart";
+    TaskOom "oom" "TaskOOM";
+    TaskExit "exit" "TaskExit";
+    TaskDelete "delete" "TaskDelete";
+    TaskExecAdded "exec-added" "TaskExecAdded";
+    TaskExecStarted "exec-started" "TaskExecStarted";
+    TaskPaused "paused" "TaskPaused";
+    TaskResumed "resumed" "TaskResumed";
+    TaskCheckpointed "checkpointed" "TaskCheckpointed";
+}
+
+struct Waiting {
+    request: Vec<u8>,
+    since: Instant,
+}
+
+/// The way to containerd.
+pub struct Publisher {
+    address: String,
+    namespace: String,
+    token: Token,
+    queue: VecDeque<Waiting>,
+    connection: Option<(UnixStream, Inbox)>,
+    stream: u32,
+    /// The first of the queue was sent, and its answer is to come until then.
+    sent: Option<Instant>,
+    /// After a failure.
+    again: Option<Instant>,
+    failures: u32,
+}
+
+impl Publisher {
+    /// To containerd's ttrpc socket.
+    pub fn new(address: &str, namespace: &str, token: Token) -> Publisher {
+        let address = address.strip_prefix("unix://").unwrap_or(address).to_owned();
+        Publisher {
+            address,
+            namespace: namespace.to_owned(),
+            token,
+            queue: VecDeque::new(),
+            connection: None,
+            stream: 0,
+            sent: None,
+            again: None,
+            failures: 0,
+        }
+    }
+
+    /// Puts an event behind the others.
+    pub fn publish<E: Event>(&mut self, poll: &Poll, event: &E) {
+        if self.address.is_empty() {
+            return;
+        }
+        let envelope = Envelope {
+            timestamp: Some(SystemTime::now().into()),
+            namespace: self.namespace.clone(),
+            topic: E::TOPIC.to_owned(),
+            event: Some(Any::of(E::TYPE, event)),
+        };
+        if self.queue.len() == LIMIT {
+            // ORDER: the first may be on its way
+            self.queue.remove(1);
+        }
+        let request = ForwardRequest { envelope: Some(envelope) }.encode_to_vec();
+        self.queue.push_back(Waiting { request, since: Instant::now() });
+        self.go_on(poll);
+    }
+
+    /// Whether all are told.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// When `go_on` must be called, if nothing comes before.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.sent.or(self.again)
+    }
+
+    /// Sends the next one, when it is time.
+    pub fn go_on(&mut self, poll: &Poll) {
+        let now = Instant::now();
+        if self.sent.is_some_and(|deadline| deadline <= now) {
+            self.failed(poll);
+        }
+        if self.sent.is_some() || self.again.is_some_and(|again| again > now) {
+            return;
+        }
+        self.again = None;
+        let Some(first) = self.queue.front() else { return };
+        let payload = first.request.clone();
+        let request = Request {
+            service: "containerd.services.events.ttrpc.v1.Events".to_owned(),
+            method: "Forward".to_owned(),
+            payload,
+            timeout_nano: ANSWER.as_nanos().try_into().unwrap_or_default(),
+        };
+        let connected = self.connect(poll);
+        // those of a client are odd
+        self.stream = self.stream.wrapping_add(if self.stream == 0 { 1 } else { 2 });
+        let bytes = wire::request(self.stream, &request);
+        if connected && self.connection.as_mut().is_some_and(|(socket, _)| socket.write_all(&bytes).is_ok()) {
+            self.sent = Some(now + ANSWER);
+        } else {
+            self.failed(poll);
+        }
+    }
+
+    fn connect(&mut self, poll: &Poll) -> bool {
+        if self.connection.is_none() {
+            let Ok(socket) = UnixStream::connect(&self.address) else { return false };
+            if socket.set_nonblocking(true).is_err() || poll.add(&socket, self.token, Interest::Read).is_err() {
+                return false;
+            }
+            self.stream = 0;
+            self.connection = Some((socket, Inbox::default()));
+        }
+        self.connection.is_some()
+    }
+
+    /// What containerd has said.
+    pub fn ready(&mut self, poll: &Poll) {
+        let Some((socket, inbox)) = &mut self.connection else { return };
+        let mut buffer = [0; 4096];
+        let ended = match socket.read(&mut buffer) {
+            Ok(0) => true,
+            Ok(count) => {
+                inbox.take(&buffer[..count]);
+                false
+            }
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        };
+        let mut answers = Vec::new();
+        while let Some(frame) = inbox.next() {
+            answers.extend(matches!(frame, Frame::Response(stream, _) if stream == self.stream).then_some(frame));
+        }
+        for frame in answers {
+            let Frame::Response(_, response) = frame else { continue };
+            if response.status.is_none_or(|status| status.code == 0) {
+                self.queue.pop_front();
+                self.failures = 0;
+                self.sent = None;
+            } else {
+                // containerd is there, and does not want it
+                if self.failures >= REFUSALS {
+                    self.queue.pop_front();
+                    self.failures = 0;
+                }
+                self.put_off();
+            }
+        }
+        if ended {
+            if self.sent.is_some() {
+                self.failed(poll);
+            } else {
+                self.disconnect(poll);
+            }
+        }
+        self.go_on(poll);
+    }
+
+    fn disconnect(&mut self, poll: &Poll) {
+        if let Some((socket, _)) = self.connection.take() {
+            poll.remove(&socket);
+        }
+    }
+
+    fn failed(&mut self, poll: &Poll) {
+        self.disconnect(poll);
+        self.put_off();
+    }
+
+    /// The first one is tried again later, or is too old.
+    fn put_off(&mut self) {
+        self.sent = None;
+        let now = Instant::now();
+        while self.queue.front().is_some_and(|first| now.duration_since(first.since) > AGE) {
+            self.queue.pop_front();
+        }
+        self.failures = (self.failures + 1).min(REFUSALS);
+        self.again = (!self.queue.is_empty()).then(|| now + Duration::from_millis(200) * self.failures * self.failures);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Answers requests as containerd does, and says their topics.
+    fn serve(listener: &UnixListener, count: usize) -> Vec<String> {
+        let (mut socket, _) = listener.accept().expect("accept");
+        let (mut inbox, mut topics) = (Inbox::default(), Vec::new());
+        while topics.len() < count {
+            let mut buffer = [0; 4096];
+            let length = socket.read(&mut buffer).expect("read");
+            assert_ne!(length, 0, "it has gone");
+            inbox.take(&buffer[..length]);
+            while let Some(Frame::Request(stream, request)) = inbox.next() {
+                let forward = ForwardRequest::decode(&*request.payload).expect("a ForwardRequest");
+                topics.push(forward.envelope.expect("an envelope").topic);
+                socket.write_all(&wire::response(stream, Ok(Vec::new()))).expect("write");
+            }
+        }
+        topics
+    }
+
+    #[test]
+    fn events_wait_for_containerd_and_come_in_their_order() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = directory.path().join("t");
+        let poll = Poll::new(9).expect("epoll");
+        let mut publisher = Publisher::new(&format!("unix://{}", address.display()), "n", 1);
+        publisher.publish(&poll, &events::TaskCreate::default());
+        publisher.publish(&poll, &events::TaskStart::default());
+        assert!(publisher.deadline().is_some(), "it is tried again");
+        let listener = UnixListener::bind(&address).expect("bind");
+        let server = std::thread::spawn(move || serve(&listener, 3));
+        publisher.publish(&poll, &events::TaskExit::default());
+        let end = Instant::now() + Duration::from_secs(10);
+        while !publisher.is_empty() && Instant::now() < end {
+            let time = publisher.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if poll.wait(time).contains(&1) {
+                publisher.ready(&poll);
+            }
+            publisher.go_on(&poll);
+        }
+        assert_eq!(server.join().expect("the server"), ["/tasks/create", "/tasks/start", "/tasks/exit"]);
+    }
+}

@@ -1,0 +1,194 @@
+//! Ends: of processes, in the order in which containerd is told of them, and of memory.
+
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+
+use crate::container::{Exit, Freezing, Stage};
+use crate::lifecycle::wait_answer;
+use crate::messages::events;
+use crate::poll::{Interest, Token};
+use crate::shim::{Shim, Whose};
+
+fn exit_of(status: &WaitIdStatus) -> Exit {
+    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+    Exit { status: code.unwrap_or(255).cast_unsigned(), at: SystemTime::now() }
+}
+
+impl Shim {
+    /// A pidfd is readable.
+    pub(crate) fn has_exited(&mut self, token: Token) {
+        let Some(whose) = self.processes.get(&token).cloned() else { return };
+        let Some((pidfd, _)) = self.process_of(&whose).and_then(|process| process.pidfd.as_ref()) else { return };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let exit = match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+            Ok(Some(status)) => exit_of(&status),
+            Ok(None) | Err(rustix::io::Errno::INTR) => return,
+            // somebody else has waited for it: it has ended, and nobody knows how
+            Err(_) => Exit { status: 255, at: SystemTime::now() },
+        };
+        self.processes.remove(&token);
+        let pidfd = self.process_of(&whose).and_then(|process| process.pidfd.take());
+        if let Some((pidfd, _)) = pidfd {
+            self.poll.remove(pidfd);
+        }
+        self.exited(&whose, exit);
+    }
+
+    /// A process of ours has ended.
+    pub(crate) fn exited(&mut self, whose: &Whose, exit: Exit) {
+        let Some(process) = self.process_of(whose) else { return };
+        if process.stage == Stage::Starting {
+            // ORDER: the start is told before the end
+            process.held = Some(exit);
+            return;
+        }
+        if whose.exec.is_some() {
+            self.tell_exit(whose, exit);
+            return self.tell_of_init(&whose.container);
+        }
+        process.stage = Stage::Ended;
+        let Some(container) = self.containers.get_mut(&whose.container) else { return };
+        container.ended = Some(exit);
+        container.freezing = Freezing::No;
+        if container.own_pids {
+            return self.tell_of_init(&whose.container);
+        }
+        // ORDER: what shares its pid namespace with others dies with its init, before the end is told
+        let (at, id) = (container.at.clone(), whose.container.clone());
+        self.jobs.begin(move || {
+            // it may have been deleted; what is left of it then is the deletion's matter
+            let _ = at.kill_all();
+            Box::new(move |shim| shim.tell_of_init(&id))
+        });
+    }
+
+    /// An exec that could not be started.
+    pub(crate) fn never_began(&mut self, whose: &Whose) {
+        if let Some(process) = self.process_of(whose) {
+            process.stage = Stage::Ended;
+            for reply in std::mem::take(&mut process.waiting) {
+                self.answer(reply, Ok(wait_answer(None)));
+            }
+        }
+        self.tell_of_init(&whose.container);
+    }
+
+    /// Tells the end of a container's init, when all its execs have ended.
+    fn tell_of_init(&mut self, id: &str) {
+        let Some(container) = self.containers.get(id) else { return };
+        let Some(exit) = container.ended.filter(|_| container.init.exit.is_none() && !container.has_execs()) else {
+            return;
+        };
+        self.look_for_oom_of(id);
+        self.tell_exit(&Whose { container: id.to_owned(), exec: None }, exit);
+    }
+
+    fn tell_exit(&mut self, whose: &Whose, exit: Exit) {
+        let Some(process) = self.process_of(whose) else { return };
+        process.stage = Stage::Ended;
+        process.exit = Some(exit);
+        process.hold = None;
+        let (pid, input, outputs) = (process.pid(), process.input.take(), process.outputs.clone());
+        let waiting = std::mem::take(&mut process.waiting);
+        if let Some(token) = input {
+            self.end_pump(token);
+        }
+        // ORDER: what it has written goes on before its end is told
+        for token in outputs {
+            self.run_pump(token);
+        }
+        self.publish(&events::TaskExit {
+            container_id: whose.container.clone(),
+            id: whose.exec.clone().unwrap_or_else(|| whose.container.clone()),
+            pid,
+            exit_status: exit.status,
+            exited_at: Some(exit.at.into()),
+        });
+        for reply in waiting {
+            self.answer(reply, Ok(wait_answer(Some(exit))));
+        }
+    }
+
+    /// Reaps children that are nobody's: orphans of containers, loggers. While a job is under way, a child may be the
+    /// library's own, which waits for it.
+    pub(crate) fn reap(&mut self) {
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while !self.jobs.any() {
+            let pid = match nix::sys::wait::waitid(Id::All, peek) {
+                Ok(status) => status.pid(),
+                Err(Errno::EINTR) => continue,
+                // a signal without a name ended it: it is one of those that we know, or nobody's
+                Err(Errno::EINVAL) => {
+                    self.processes
+                        .keys()
+                        .copied()
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .for_each(|token| self.has_exited(token));
+                    let _ = rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+                    continue;
+                }
+                Err(_) => return,
+            };
+            let Some(pid) = pid else { return };
+            let known = self.processes.iter().find(|(_, whose)| self.pid_is(whose, pid.as_raw()));
+            match known.map(|(token, _)| *token) {
+                Some(token) => self.has_exited(token),
+                None => drop(nix::sys::wait::waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)),
+            }
+        }
+    }
+
+    fn pid_is(&self, whose: &Whose, pid: i32) -> bool {
+        let container = self.containers.get(&whose.container);
+        container.is_some_and(|container| match &whose.exec {
+            None => container.init.pid == pid,
+            Some(exec) => container.execs.get(exec).is_some_and(|exec| exec.pid == pid),
+        })
+    }
+
+    /// Waits for a container to run out of memory. One without a memory controller never does.
+    pub(crate) fn watch_memory(&mut self, id: &str) {
+        let Some(container) = self.containers.get(id) else { return };
+        let Ok(watch) = container.at.watch() else { return };
+        let token = self.poll.token();
+        if watch.descriptor().is_some_and(|fd| self.poll.add(fd, token, Interest::Read).is_ok()) {
+            self.watches.insert(token, (id.to_owned(), watch));
+        }
+    }
+
+    /// Waits no more.
+    pub(crate) fn unwatch_memory(&mut self, id: &str) {
+        let tokens: Vec<_> = self.watches.iter().filter(|(_, (of, _))| of == id).map(|(token, _)| *token).collect();
+        for token in tokens {
+            if let Some((_, watch)) = self.watches.remove(&token)
+                && let Some(fd) = watch.descriptor()
+            {
+                self.poll.remove(fd);
+            }
+        }
+    }
+
+    fn look_for_oom_of(&mut self, id: &str) {
+        let token = self.watches.iter().find(|(_, (of, _))| of == id).map(|(token, _)| *token);
+        if let Some(token) = token {
+            self.look_for_oom(token);
+        }
+    }
+
+    /// Something has happened to the memory of a container.
+    pub(crate) fn look_for_oom(&mut self, token: Token) {
+        let Some((id, watch)) = self.watches.get_mut(&token) else { return };
+        let (id, count) = (id.clone(), watch.look());
+        for _ in 0..count.unwrap_or_default() {
+            self.publish(&events::TaskOom { container_id: id.clone() });
+        }
+        if count.is_none() {
+            self.unwatch_memory(&id);
+        }
+    }
+}

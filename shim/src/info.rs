@@ -1,0 +1,48 @@
+//! What the shim is: `-v` and `-info`.
+
+use std::io::Write;
+
+use prost::Message as _;
+
+use crate::messages::bootstrap::{RuntimeInfo, RuntimeVersion};
+use crate::messages::google::Any;
+use crate::options;
+use crate::start::stdin;
+
+/// As containerd's configuration calls it.
+pub const NAME: &str = "io.containerd.coracle.v1";
+
+/// Prints the version.
+///
+/// # Errors
+/// Those of writing.
+pub fn version() -> Result<(), String> {
+    let mut out = std::io::stdout();
+    let text = format!(
+        "containerd-shim-coracle-v1:\n  Version:  {}\n  Revision: {}\n\n",
+        env!("CARGO_PKG_VERSION"),
+        libcontainer::COMMIT
+    );
+    out.write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
+}
+
+/// Answers with a `RuntimeInfo`; on stdin are options, or nothing.
+///
+/// # Errors
+/// The options cannot be read.
+pub fn info() -> Result<(), String> {
+    let input = stdin().map_err(|error| format!("stdin: {error}"))?;
+    let any = Any::decode(&*input).map_err(|error| format!("stdin: {error}"))?;
+    let options = if any.value.is_empty() { None } else { Some(options::read(Some(&any))?) };
+    let info = RuntimeInfo {
+        name: NAME.to_owned(),
+        version: Some(RuntimeVersion {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: libcontainer::COMMIT.to_owned(),
+        }),
+        options: options.map(|options| Any::of(options::NAME, &options)),
+        features: None,
+        annotations: std::collections::BTreeMap::new(),
+    };
+    std::io::stdout().write_all(&info.encode_to_vec()).map_err(|error| format!("stdout: {error}"))
+}

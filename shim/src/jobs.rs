@@ -1,0 +1,105 @@
+//! What may block runs in a thread of its own, made for it: an idle shim has one thread.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::event::EventfdFlags;
+use rustix::io::Errno;
+
+use crate::shim::Shim;
+
+/// What is done in the main thread with what a job has found.
+pub type Done = Box<dyn FnOnce(&mut Shim) + Send>;
+type Job = Box<dyn FnOnce() -> Done + Send>;
+
+/// The most threads at once.
+const LIMIT: usize = 16;
+/// The library reads configs of any depth in it.
+const STACK: usize = 1 << 20;
+
+/// The jobs that run, and those that wait for a thread.
+pub struct Jobs {
+    shared: Arc<Shared>,
+    running: usize,
+    waiting: VecDeque<Job>,
+}
+
+struct Shared {
+    done: Mutex<Vec<Done>>,
+    wake: OwnedFd,
+}
+
+impl Jobs {
+    /// None yet.
+    ///
+    /// # Errors
+    /// Those of eventfd(2).
+    pub fn new() -> Result<Jobs, Errno> {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { done: Mutex::new(Vec::new()), wake });
+        Ok(Jobs { shared, running: 0, waiting: VecDeque::new() })
+    }
+
+    /// Readable when a job has ended.
+    pub fn wake(&self) -> &OwnedFd {
+        &self.shared.wake
+    }
+
+    /// Whether one is running or waiting.
+    pub fn any(&self) -> bool {
+        self.running > 0
+    }
+
+    /// Begins it, or notes it for later.
+    pub fn begin(&mut self, job: impl FnOnce() -> Done + Send + 'static) {
+        self.waiting.push_back(Box::new(job));
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        while self.running < LIMIT
+            && let Some(job) = self.waiting.pop_front()
+        {
+            let shared = Arc::clone(&self.shared);
+            // taken out by whoever gets to run it
+            let job = Arc::new(Mutex::new(Some(job)));
+            let theirs = Arc::clone(&job);
+            let run = move || shared.run(&theirs);
+            self.running += 1;
+            if thread::Builder::new().stack_size(STACK).spawn(run).is_ok() {
+                continue;
+            }
+            let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if self.running > 1 {
+                // there is no room for another thread: one that ends makes some
+                self.running -= 1;
+                self.waiting.extend(job);
+                return;
+            }
+            self.shared.run(&Mutex::new(job));
+        }
+    }
+
+    /// Those that have ended. There may be room for others then.
+    pub fn ended(&mut self) -> Vec<Done> {
+        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+        let done = std::mem::take(&mut *self.shared.done.lock().unwrap_or_else(PoisonError::into_inner));
+        self.running -= done.len();
+        self.go_on();
+        done
+    }
+}
+
+impl Shared {
+    fn run(&self, job: &Mutex<Option<Job>>) {
+        let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(job) = job {
+            let done = job();
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
+            // it fails only where the counter is full, and then it wakes anyway
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Create, Start and Delete: what is done in a job, and what is noted when the job has ended.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libcontainer::Force;
+use prost::Message as _;
+
+use crate::container::{Container, Freezing, Process, Stage};
+use crate::failure::{Answer, Code, failure, of_runtime};
+use crate::messages::events;
+use crate::messages::google::Status;
+use crate::messages::runc::Options;
+use crate::messages::task::{
+    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, StartRequest, StartResponse,
+};
+use crate::options;
+use crate::rootfs;
+use crate::runtime::{self, At, Given, Made};
+use crate::shim::{Deletion, Reply, Shim, Whose};
+use crate::stdio::{self, Names, Owner, Streams};
+
+/// How long a deletion waits for the last output of processes that live on.
+const OUTPUT: Duration = Duration::from_secs(2);
+/// How long a logger may take to end when its input has ended.
+const LOGGER: Duration = Duration::from_secs(12);
+
+/// A process with its streams.
+struct Launched {
+    made: Made,
+    streams: Streams,
+}
+
+/// Opens the streams, makes the process by `make`, and connects its terminal.
+fn launch(
+    names: &Names,
+    owner: &Owner,
+    make: impl FnOnce(Given) -> libcontainer::Result<Made>,
+    what: &str,
+) -> Answer<Launched> {
+    let failed = |text: String| failure(Code::Unknown, format_args!("failed to create init process I/O: {text}"));
+    if !names.terminal {
+        let mut streams = stdio::open(names, owner).map_err(failed)?;
+        let theirs = std::mem::take(&mut streams.theirs);
+        let made = make(Given::Streams(theirs)).map_err(|error| of_runtime(what, &error))?;
+        return Ok(Launched { made, streams });
+    }
+    let made = make(Given::Terminal).map_err(|error| of_runtime(what, &error))?;
+    let streams = match &made.master {
+        Some(master) => stdio::open_terminal(master, names, owner).map_err(failed)?,
+        None => Streams::default(),
+    };
+    Ok(Launched { made, streams })
+}
+
+/// A container that is to be made.
+struct Order {
+    at: At,
+    bundle: PathBuf,
+    rootfs: Option<PathBuf>,
+    options: Options,
+    owner: Owner,
+    names: Names,
+    asked: CreateTaskRequest,
+}
+
+impl Order {
+    fn of(asked: CreateTaskRequest, namespace: &str) -> Answer<Order> {
+        let options = options::read(asked.options.as_ref()).map_err(|text| failure(Code::InvalidArgument, text))?;
+        let bundle = PathBuf::from(&asked.bundle);
+        let at = At { root: runtime::root(&options, namespace), id: asked.id.clone() };
+        let rootfs = (!asked.rootfs.is_empty()).then(|| bundle.join("rootfs"));
+        let names = Names {
+            stdin: asked.stdin.clone(),
+            stdout: asked.stdout.clone(),
+            stderr: asked.stderr.clone(),
+            terminal: asked.terminal,
+        };
+        let (uid, gid) = (options.io_uid, options.io_gid);
+        let owner = Owner { namespace: namespace.to_owned(), id: asked.id.clone(), uid, gid };
+        Ok(Order { at, bundle, rootfs, options, owner, names, asked })
+    }
+
+    /// In a job: all that may block.
+    fn carry_out(&self) -> Answer<Launched> {
+        let failed = |error: std::io::Error| failure(Code::Unknown, format_args!("{}: {error}", self.bundle.display()));
+        options::keep(&self.bundle, &self.options).map_err(failed)?;
+        if let Some(rootfs) = &self.rootfs {
+            match std::fs::create_dir(rootfs) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                _ => {}
+            }
+            rootfs::make(&self.asked.rootfs, rootfs).map_err(|text| failure(Code::Unknown, text))?;
+        }
+        let make = |given| self.at.create(&self.bundle, &self.options, given);
+        let launched = launch(&self.names, &self.owner, make, "OCI runtime create failed");
+        if launched.is_err() {
+            // a terminal whose output cannot be opened: the container is there already
+            let _ = self.at.delete(Force::Kill);
+            if let Some(rootfs) = &self.rootfs {
+                rootfs::take_away(rootfs);
+            }
+        }
+        launched
+    }
+}
+
+impl Shim {
+    pub(crate) fn create(&mut self, reply: Reply, asked: CreateTaskRequest) -> Answer<()> {
+        if self.containers.contains_key(&asked.id) || self.creating.contains(&asked.id) {
+            return Err(failure(Code::AlreadyExists, format_args!("container {}", asked.id)));
+        }
+        if !asked.checkpoint.is_empty() {
+            return Err(failure(Code::Unimplemented, "restore is not implemented"));
+        }
+        let order = Order::of(asked, &self.identity.namespace)?;
+        self.creating.insert(order.at.id.clone());
+        self.jobs.begin(move || {
+            let launched = order.carry_out();
+            Box::new(move |shim| shim.created(reply, order, launched))
+        });
+        Ok(())
+    }
+
+    fn created(&mut self, reply: Reply, order: Order, launched: Answer<Launched>) {
+        let Order { at, bundle, rootfs, options, names, asked, .. } = order;
+        let id = at.id.clone();
+        self.creating.remove(&id);
+        let Launched { made, streams } = match launched {
+            Ok(launched) => launched,
+            Err(status) => return self.answer(reply, Err(status)),
+        };
+        let own_pids = made.own_pids;
+        let pid = made.pid.cast_unsigned();
+        let container = Container {
+            at,
+            bundle,
+            options,
+            rootfs,
+            own_pids,
+            init: Process::new(names, Vec::new()),
+            execs: std::collections::BTreeMap::new(),
+            freezing: Freezing::No,
+            ended: None,
+            deleting: false,
+        };
+        self.containers.insert(id.clone(), container);
+        self.adopt(&Whose { container: id, exec: None }, made, streams, Stage::Created);
+        let CreateTaskRequest { id, bundle, rootfs, terminal, stdin, stdout, stderr, checkpoint, .. } = asked;
+        let io = Some(events::TaskIo { stdin, stdout, stderr, terminal });
+        self.publish(&events::TaskCreate { container_id: id, bundle, rootfs, io, checkpoint, pid });
+        self.answer(reply, Ok(CreateTaskResponse { pid }.encode_to_vec()));
+    }
+
+    /// Takes a process that was made: its streams move, and its end is waited for.
+    fn adopt(&mut self, whose: &Whose, made: Made, streams: Streams, stage: Stage) {
+        let outputs: Vec<_> = streams.outputs.into_iter().map(|pump| self.begin_pump(pump)).collect();
+        let input = streams.input.map(|pump| self.begin_pump(pump));
+        let token = self.watch_process(&made.pidfd, whose.clone());
+        let Some(process) = self.process_of(whose) else { return };
+        process.stage = stage;
+        process.pid = made.pid;
+        process.pidfd = token.ok().map(|token| (made.pidfd, token));
+        (process.outputs, process.input, process.hold) = (outputs, input, streams.hold);
+        (process.master, process.logger) = (made.master, streams.logger);
+    }
+
+    /// The process that is meant, while it is there.
+    pub(crate) fn process_of(&mut self, whose: &Whose) -> Option<&mut Process> {
+        let container = self.containers.get_mut(&whose.container)?;
+        container.process(whose.exec.as_deref().unwrap_or_default()).ok()
+    }
+
+    pub(crate) fn start(&mut self, reply: Reply, asked: StartRequest) -> Answer<()> {
+        let namespace = self.identity.namespace.clone();
+        let container = self.container(&asked.id)?;
+        let (at, options) = (container.at.clone(), container.options.clone());
+        let (ended, freezing) = (container.ended.is_some(), container.freezing);
+        let process = container.process(&asked.exec_id)?;
+        let refused = match process.stage {
+            Stage::Starting | Stage::Running => Some("cannot start a running process".to_owned()),
+            Stage::Ended => Some("cannot start a stopped process".to_owned()),
+            Stage::Created if asked.exec_id.is_empty() => None,
+            Stage::Created if ended => Some(format!("container {} init process is not running", asked.id)),
+            Stage::Created if freezing != Freezing::No => Some("cannot exec in a paused state".to_owned()),
+            Stage::Created => None,
+        };
+        if let Some(text) = refused {
+            return Err(failure(Code::FailedPrecondition, text));
+        }
+        process.stage = Stage::Starting;
+        if asked.exec_id.is_empty() {
+            self.jobs.begin(move || {
+                let started = at.start().map_err(|error| of_runtime("OCI runtime start failed", &error));
+                Box::new(move |shim| shim.started(reply, &asked.id, started))
+            });
+            return Ok(());
+        }
+        let (object, names) = (process.object.clone(), process.names.clone());
+        let owner = Owner { namespace, id: asked.exec_id.clone(), uid: options.io_uid, gid: options.io_gid };
+        self.jobs.begin(move || {
+            let launched = launch(&names, &owner, |given| at.exec(&object, given), "OCI runtime exec failed");
+            Box::new(move |shim| shim.exec_started(reply, asked, launched))
+        });
+        Ok(())
+    }
+
+    fn started(&mut self, reply: Reply, id: &str, started: Answer<()>) {
+        let whose = Whose { container: id.to_owned(), exec: None };
+        let Some(process) = self.process_of(&whose) else { return };
+        process.stage = if started.is_ok() { Stage::Running } else { Stage::Created };
+        let (pid, held) = (process.pid(), process.held.take());
+        if started.is_ok() {
+            self.watch_memory(id);
+            self.publish(&events::TaskStart { container_id: id.to_owned(), pid });
+        }
+        self.answer(reply, started.map(|()| StartResponse { pid }.encode_to_vec()));
+        if let Some(exit) = held {
+            self.exited(&whose, exit);
+        }
+    }
+
+    fn exec_started(&mut self, reply: Reply, asked: StartRequest, launched: Answer<Launched>) {
+        let StartRequest { id, exec_id } = asked;
+        let whose = Whose { container: id.clone(), exec: Some(exec_id.clone()) };
+        match launched {
+            Ok(Launched { made, streams }) => {
+                let pid = made.pid.cast_unsigned();
+                self.adopt(&whose, made, streams, Stage::Running);
+                self.publish(&events::TaskExecStarted { container_id: id, exec_id, pid });
+                self.answer(reply, Ok(StartResponse { pid }.encode_to_vec()));
+            }
+            Err(status) => {
+                self.answer(reply, Err(status));
+                self.never_began(&whose);
+            }
+        }
+    }
+
+    pub(crate) fn delete(&mut self, reply: Reply, asked: DeleteRequest) -> Answer<()> {
+        let container = self.container(&asked.id)?;
+        let freezing = container.freezing;
+        let stage = container.process(&asked.exec_id)?.stage;
+        let refused = match stage {
+            Stage::Starting | Stage::Running if freezing == Freezing::Done => Some("cannot delete a paused process"),
+            Stage::Starting | Stage::Running => Some("cannot delete a running process"),
+            _ if asked.exec_id.is_empty() && container.deleting => Some("the container is being deleted"),
+            _ => None,
+        };
+        if let Some(text) = refused {
+            return Err(failure(Code::FailedPrecondition, text));
+        }
+        let exec = (!asked.exec_id.is_empty()).then_some(asked.exec_id);
+        container.deleting |= exec.is_none();
+        let whose = Whose { container: asked.id, exec };
+        self.deletions.push(Deletion { whose, reply, deadline: Instant::now() + OUTPUT });
+        Ok(())
+    }
+
+    /// Deletes what has no output any more, or has had its time.
+    pub(crate) fn go_on_deleting(&mut self) {
+        let now = Instant::now();
+        let mut waiting = Vec::new();
+        for deletion in std::mem::take(&mut self.deletions) {
+            let outputs = self.process_of(&deletion.whose).map(|process| process.outputs.clone()).unwrap_or_default();
+            let created = self.process_of(&deletion.whose).is_some_and(|process| process.stage == Stage::Created);
+            if !created && deletion.deadline > now && outputs.iter().any(|token| self.pumps.contains_key(token)) {
+                waiting.push(deletion);
+            } else {
+                self.delete_now(deletion);
+            }
+        }
+        self.deletions.extend(waiting);
+    }
+
+    fn delete_now(&mut self, deletion: Deletion) {
+        let Deletion { whose, reply, .. } = deletion;
+        let Some(container) = self.containers.get_mut(&whose.container) else {
+            return self.answer(reply, Err(failure(Code::NotFound, "container not created")));
+        };
+        if let Some(exec) = &whose.exec {
+            let Some(process) = container.execs.remove(exec) else {
+                let text = format!("process does not exist {exec}");
+                return self.answer(reply, Err(failure(Code::NotFound, text)));
+            };
+            let answer = answer_of(&process);
+            self.close(process);
+            return self.answer(reply, Ok(answer.encode_to_vec()));
+        }
+        let (at, rootfs) = (container.at.clone(), container.rootfs.clone());
+        self.jobs.begin(move || {
+            let deleted = delete_all(&at, rootfs.as_deref());
+            Box::new(move |shim| shim.deleted(reply, &at.id, deleted))
+        });
+    }
+
+    fn deleted(&mut self, reply: Reply, id: &str, deleted: Result<(), Status>) {
+        if let Err(status) = deleted {
+            if let Some(container) = self.containers.get_mut(id) {
+                container.deleting = false;
+            }
+            return self.answer(reply, Err(status));
+        }
+        let Some(container) = self.containers.remove(id) else { return };
+        let answer = answer_of(&container.init);
+        for exec in container.execs.into_values() {
+            self.close(exec);
+        }
+        self.close(container.init);
+        self.unwatch_memory(id);
+        let DeleteResponse { pid, exit_status, exited_at } = answer;
+        let container_id = id.to_owned();
+        self.publish(&events::TaskDelete { container_id, pid, exit_status, exited_at, id: String::new() });
+        self.answer(reply, Ok(answer.encode_to_vec()));
+    }
+
+    /// Closes all that a process had.
+    fn close(&mut self, process: Process) {
+        for token in process.outputs.iter().chain(&process.input) {
+            self.end_pump(*token);
+        }
+        if let Some((pidfd, token)) = &process.pidfd {
+            self.poll.remove(pidfd);
+            self.processes.remove(token);
+        }
+        if let Some(logger) = process.logger {
+            logger.signal(rustix::process::Signal::TERM);
+            self.loggers.push((logger, Instant::now() + LOGGER));
+        }
+        // nobody is to wait for ever
+        let answer = wait_answer(process.exit);
+        for reply in process.waiting {
+            self.answer(reply, Ok(answer.clone()));
+        }
+    }
+
+    /// Kills the loggers that have not ended in their time.
+    pub(crate) fn kill_loggers(&mut self) {
+        let now = Instant::now();
+        self.loggers.retain(|(logger, deadline)| {
+            if *deadline <= now {
+                logger.signal(rustix::process::Signal::KILL);
+            }
+            *deadline > now
+        });
+    }
+}
+
+/// In a job: the container, and then what it stood on.
+fn delete_all(at: &At, rootfs: Option<&Path>) -> Answer<()> {
+    let deleted = match at.delete(Force::None) {
+        Err(error) if *error.kind() == libcontainer::Kind::NotFound => Ok(()),
+        other => other.map(drop).map_err(|error| of_runtime("failed to delete task", &error)),
+    };
+    if deleted.is_ok()
+        && let Some(rootfs) = rootfs
+    {
+        rootfs::take_away(rootfs);
+    }
+    deleted
+}
+
+fn answer_of(process: &Process) -> DeleteResponse {
+    let exit = process.exit;
+    DeleteResponse {
+        pid: process.pid(),
+        exit_status: exit.map_or(0, |exit| exit.status),
+        exited_at: Some(exit.map_or(crate::task::ZERO, |exit| exit.at.into())),
+    }
+}
+
+/// The answer to Wait.
+pub fn wait_answer(exit: Option<crate::container::Exit>) -> Vec<u8> {
+    let (exit_status, at) = exit.map_or((255, crate::task::ZERO), |exit| (exit.status, exit.at.into()));
+    crate::messages::task::WaitResponse { exit_status, exited_at: Some(at) }.encode_to_vec()
+}

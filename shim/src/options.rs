@@ -1,0 +1,133 @@
+//! The options of the runtime, in the forms in which containerd hands them on.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use prost::Message as _;
+
+use crate::messages::google::Any;
+use crate::messages::runc::{Options, RuntimeOptions};
+
+/// The name of the message.
+pub const NAME: &str = "containerd.runc.v1.Options";
+const GENERIC: &str = "runtimeoptions.v1.Options";
+const FILE: &str = "options.json";
+
+/// The options of `any`; the defaults where there are none.
+///
+/// # Errors
+/// Options of another runtime, or what cannot be read.
+pub fn read(any: Option<&Any>) -> Result<Options, String> {
+    let Some(any) = any.filter(|any| !any.value.is_empty()) else { return Ok(Options::default()) };
+    if any.is(NAME) {
+        return Options::decode(&*any.value).map_err(|error| format!("options: {error}"));
+    }
+    if !any.is(GENERIC) && !any.type_url.ends_with(GENERIC) {
+        return Err(format!("options: unknown type {}", any.type_url));
+    }
+    // containerd's CRI for a runtime that it does not know, and Docker
+    let generic = RuntimeOptions::decode(&*any.value).map_err(|error| format!("options: {error}"))?;
+    if !generic.config_body.is_empty() {
+        return of_toml(&String::from_utf8_lossy(&generic.config_body));
+    }
+    if generic.config_path.is_empty() {
+        return Ok(Options::default());
+    }
+    let text = fs::read_to_string(&generic.config_path);
+    of_toml(&text.map_err(|error| format!("options: {}: {error}", generic.config_path))?)
+}
+
+/// The options as containerd's TOML encoder writes them: one `Name = value` a line.
+fn of_toml(text: &str) -> Result<Options, String> {
+    let mut options = Options::default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if line.starts_with('[') {
+            // tables hold nothing of ours
+            break;
+        }
+        let (name, value) = line.split_once('=').ok_or_else(|| format!("options: {line}: no value"))?;
+        let (name, value) = (name.trim(), value.trim());
+        let wrong = || format!("options: {name} = {value}: not a value of its kind");
+        let truth = || value.parse::<bool>().map_err(|_| wrong());
+        let number = || value.parse::<u32>().map_err(|_| wrong());
+        let text = || string(value).ok_or_else(wrong);
+        match name.to_ascii_lowercase().replace('_', "").as_str() {
+            "nopivotroot" => options.no_pivot_root = truth()?,
+            "nonewkeyring" => options.no_new_keyring = truth()?,
+            "shimcgroup" => options.shim_cgroup = text()?,
+            "iouid" => options.io_uid = number()?,
+            "iogid" => options.io_gid = number()?,
+            "binaryname" => options.binary_name = text()?,
+            "root" => options.root = text()?,
+            "systemdcgroup" => options.systemd_cgroup = truth()?,
+            "criuimagepath" => options.criu_image_path = text()?,
+            "criuworkpath" => options.criu_work_path = text()?,
+            // of another version of containerd
+            _ => {}
+        }
+    }
+    Ok(options)
+}
+
+/// A string of TOML on one line.
+fn string(value: &str) -> Option<String> {
+    if let Some(literal) = value.strip_prefix('\'') {
+        return literal.strip_suffix('\'').map(str::to_owned);
+    }
+    // what is escaped in a basic string is escaped so in JSON
+    serde_json::from_str(value).ok()
+}
+
+/// Notes the options in the bundle, for `delete` and for those who look.
+///
+/// # Errors
+/// Those of writing the file.
+pub fn keep(bundle: &Path, options: &Options) -> io::Result<()> {
+    fs::write(bundle.join(FILE), serde_json::to_vec(options)?)?;
+    fs::write(bundle.join("runtime"), &options.binary_name)
+}
+
+/// The options that were noted; the defaults where none were.
+pub fn kept(bundle: &Path) -> Options {
+    let text = fs::read(bundle.join(FILE)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let expected = Options { systemd_cgroup: true, io_uid: 7, root: "/r \"x\"".into(), ..Options::default() };
+        let plain = Any::of(NAME, &expected);
+        assert_eq!(read(Some(&plain)), Ok(expected.clone()));
+        let with_host = Any { type_url: format!("types.containerd.io/{NAME}"), ..plain };
+        assert_eq!(read(Some(&with_host)), Ok(expected.clone()));
+        let body = "BinaryName = \"\"\nIoUid = 7\nRoot = \"/r \\\"x\\\"\"\nSystemdCgroup = true\nNew = 3\n";
+        let generic = RuntimeOptions { config_body: body.into(), ..RuntimeOptions::default() };
+        assert_eq!(read(Some(&Any::of(GENERIC, &generic))), Ok(expected));
+        assert_eq!(read(None), Ok(Options::default()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let other = Any { type_url: "x.Other".into(), value: vec![1] };
+        assert_eq!(read(Some(&other)), Err("options: unknown type x.Other".into()));
+        let body = RuntimeOptions { config_body: "SystemdCgroup = 1".into(), ..RuntimeOptions::default() };
+        let error = read(Some(&Any::of(GENERIC, &body)));
+        assert_eq!(error, Err("options: SystemdCgroup = 1: not a value of its kind".into()));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let bundle = tempfile::tempdir().expect("a directory");
+        let options = Options { root: "/r".into(), no_pivot_root: true, ..Options::default() };
+        keep(bundle.path(), &options).expect("keep");
+        assert_eq!(kept(bundle.path()), options);
+        let file = fs::read_to_string(bundle.path().join(FILE)).expect("options.json");
+        assert_eq!(file, r#"{"no_pivot_root":true,"root":"/r"}"#);
+        assert_eq!(kept(Path::new("/nonexistent")), Options::default());
+    }
+}

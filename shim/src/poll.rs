@@ -1,0 +1,86 @@
+//! epoll(7): one for the whole shim.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+/// By what an event is told apart.
+pub type Token = u64;
+
+/// What is waited for at a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes, an end, or an error.
+    Read,
+    /// Room, or an error.
+    Write,
+    /// Both.
+    Both,
+}
+
+impl Interest {
+    fn flags(self) -> EpollFlags {
+        match self {
+            Interest::Read => EpollFlags::EPOLLIN,
+            Interest::Write => EpollFlags::EPOLLOUT,
+            Interest::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+        }
+    }
+}
+
+/// The descriptors that are waited for. Each is removed before it is closed: a child of ours may hold a copy for a moment,
+/// and then epoll would go on with it.
+#[derive(Debug)]
+pub struct Poll {
+    epoll: Epoll,
+    last: Token,
+}
+
+impl Poll {
+    /// One that waits for nothing; tokens from `first` on are given out.
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2).
+    pub fn new(first: Token) -> Result<Poll, Errno> {
+        Ok(Poll { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, last: first })
+    }
+
+    /// A token that nobody has had.
+    pub fn token(&mut self) -> Token {
+        self.last += 1;
+        self.last
+    }
+
+    /// Waits for it from now on.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn add(&self, fd: impl AsFd, token: Token, interest: Interest) -> Result<(), Errno> {
+        self.epoll.add(fd, EpollEvent::new(interest.flags(), token))
+    }
+
+    /// Waits for something else at it. It cannot fail where `add` did not.
+    pub fn change(&self, fd: impl AsFd, token: Token, interest: Interest) {
+        let _ = self.epoll.modify(fd, &mut EpollEvent::new(interest.flags(), token));
+    }
+
+    /// Waits for it no more.
+    pub fn remove(&self, fd: impl AsFd) {
+        let _ = self.epoll.delete(fd);
+    }
+
+    /// The tokens of what is ready, after that time at the latest.
+    pub fn wait(&self, time: Option<Duration>) -> Vec<Token> {
+        let mut events = [EpollEvent::empty(); 32];
+        // rounded up, so that a deadline has passed when we wake
+        let time = time.map(|time| time.as_millis() + u128::from(time.subsec_nanos() % 1_000_000 != 0));
+        let time = time.map_or(EpollTimeout::NONE, |millis| {
+            EpollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::NONE)
+        });
+        // a signal is nothing to us: they come by their descriptor
+        let count = self.epoll.wait(&mut events, time).unwrap_or_default();
+        events[..count].iter().map(EpollEvent::data).collect()
+    }
+}

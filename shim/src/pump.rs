@@ -1,0 +1,171 @@
+//! One stream: from a pipe or a terminal to where somebody reads it. Neither side can make the shim wait.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::poll::Interest;
+
+/// How much is moved at once.
+pub const ROOM: usize = 32 << 10;
+/// How often at once: then others are served.
+const TURNS: usize = 8;
+
+/// What a pump waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Bytes to move.
+    Read,
+    /// Room for them.
+    Write,
+    /// Nothing: it is at its end.
+    End,
+}
+
+/// What becomes of bytes that the other side does not take, as a disk that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// They are lost, and the container writes on.
+    Dropped,
+    /// It is the end of the stream.
+    End,
+}
+
+/// A stream, with what was read and not yet taken.
+#[derive(Debug)]
+pub struct Pump {
+    from: OwnedFd,
+    to: OwnedFd,
+    refused: Refused,
+    pending: Vec<u8>,
+    next: Next,
+}
+
+impl Pump {
+    /// Both must not block, but for a file.
+    pub fn new(from: OwnedFd, to: OwnedFd, refused: Refused) -> Pump {
+        Pump { from, to, refused, pending: Vec::new(), next: Next::Read }
+    }
+
+    /// What it waits for.
+    pub fn waits(&self) -> Next {
+        self.next
+    }
+
+    /// Where it waits for that, and for what there.
+    pub fn side(&self, next: Next) -> (BorrowedFd<'_>, Interest) {
+        match next {
+            Next::Write => (self.to.as_fd(), Interest::Write),
+            Next::Read | Next::End => (self.from.as_fd(), Interest::Read),
+        }
+    }
+
+    /// Moves what can be moved, by way of `buffer`.
+    pub fn step(&mut self, buffer: &mut [u8]) -> Next {
+        for _ in 0..TURNS {
+            let stopped = if self.pending.is_empty() { self.read(buffer) } else { self.write_on() };
+            if let Some(next) = stopped {
+                self.next = next;
+                return next;
+            }
+        }
+        self.next = if self.pending.is_empty() { Next::Read } else { Next::Write };
+        self.next
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Option<Next> {
+        match rustix::io::read(&self.from, &mut *buffer) {
+            Ok(0) => Some(Next::End),
+            Ok(count) => self.write(&buffer[..count]),
+            Err(Errno::AGAIN) => Some(Next::Read),
+            Err(Errno::INTR) => None,
+            // a terminal that nobody has open: EIO
+            Err(_) => Some(Next::End),
+        }
+    }
+
+    /// Writes what has just been read, and keeps what is not taken.
+    fn write(&mut self, mut bytes: &[u8]) -> Option<Next> {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.to, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.pending = bytes.to_vec();
+                    return Some(Next::Write);
+                }
+                Err(_) if self.refused == Refused::Dropped => return None,
+                Err(_) => return Some(Next::End),
+            }
+        }
+        None
+    }
+
+    fn write_on(&mut self) -> Option<Next> {
+        let bytes = std::mem::take(&mut self.pending);
+        self.write(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use rustix::pipe::PipeFlags;
+
+    use super::*;
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe")
+    }
+
+    fn read_all(from: &OwnedFd, into: &mut Vec<u8>) {
+        let mut room = vec![0; 1 << 20];
+        while let Ok(count) = rustix::io::read(from, &mut room)
+            && count > 0
+        {
+            into.extend_from_slice(&room[..count]);
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_on_the_way_to_a_reader_that_stops() {
+        let ((ours, theirs), (reader, writer)) = (pipe(), pipe());
+        let mut pump = Pump::new(ours, writer, Refused::Dropped);
+        let (mut buffer, mut sent, mut came) = (vec![0; ROOM], Vec::new(), Vec::new());
+        for round in 0..50u8 {
+            while let Ok(count) = rustix::io::write(&theirs, &[round; 5000]) {
+                sent.extend(std::iter::repeat_n(round, count));
+            }
+            while pump.step(&mut buffer) == Next::Read && round % 2 == 0 && came.len() < sent.len() {
+                read_all(&reader, &mut came);
+            }
+            assert_ne!(pump.step(&mut buffer), Next::End);
+            if round % 3 == 0 {
+                read_all(&reader, &mut came);
+            }
+        }
+        drop(theirs);
+        while pump.step(&mut buffer) != Next::End {
+            read_all(&reader, &mut came);
+        }
+        read_all(&reader, &mut came);
+        assert_eq!(came.len(), sent.len());
+        assert!(came == sent);
+    }
+
+    #[test]
+    fn a_full_disk_does_not_stop_the_writer_and_a_closed_stdin_ends_the_stream() {
+        let (ours, theirs) = pipe();
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let mut pump = Pump::new(ours, full.into(), Refused::Dropped);
+        let mut buffer = vec![0; ROOM];
+        rustix::io::write(&theirs, b"lost").expect("write");
+        assert_eq!(pump.step(&mut buffer), Next::Read);
+        let ((ours, theirs), (reader, writer)) = (pipe(), pipe());
+        let mut pump = Pump::new(ours, writer, Refused::End);
+        drop(reader);
+        rustix::io::write(&theirs, b"unread").expect("write");
+        assert_eq!(pump.step(&mut buffer), Next::End);
+    }
+}

@@ -1,0 +1,214 @@
+//! The root file system of a container, which containerd describes as mounts: made at BUNDLE/rootfs, and taken away.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
+
+use crate::messages::task::Mount;
+
+/// Options that are flags of mount(2): whether the flag is set or taken away.
+const FLAGS: [(&str, bool, MsFlags); 27] = [
+    ("async", false, MsFlags::MS_SYNCHRONOUS),
+    ("atime", false, MsFlags::MS_NOATIME),
+    ("bind", true, MsFlags::MS_BIND),
+    ("defaults", true, MsFlags::empty()),
+    ("dev", false, MsFlags::MS_NODEV),
+    ("diratime", false, MsFlags::MS_NODIRATIME),
+    ("dirsync", true, MsFlags::MS_DIRSYNC),
+    ("exec", false, MsFlags::MS_NOEXEC),
+    ("mand", true, MsFlags::MS_MANDLOCK),
+    ("noatime", true, MsFlags::MS_NOATIME),
+    ("nodev", true, MsFlags::MS_NODEV),
+    ("nodiratime", true, MsFlags::MS_NODIRATIME),
+    ("noexec", true, MsFlags::MS_NOEXEC),
+    ("nomand", false, MsFlags::MS_MANDLOCK),
+    ("norelatime", false, MsFlags::MS_RELATIME),
+    ("nostrictatime", false, MsFlags::MS_STRICTATIME),
+    ("nosuid", true, MsFlags::MS_NOSUID),
+    ("rbind", true, MsFlags::MS_BIND.union(MsFlags::MS_REC)),
+    ("relatime", true, MsFlags::MS_RELATIME),
+    ("remount", true, MsFlags::MS_REMOUNT),
+    ("ro", true, MsFlags::MS_RDONLY),
+    ("rw", false, MsFlags::MS_RDONLY),
+    ("strictatime", true, MsFlags::MS_STRICTATIME),
+    ("suid", false, MsFlags::MS_NOSUID),
+    ("sync", true, MsFlags::MS_SYNCHRONOUS),
+    ("rslave", true, MsFlags::MS_SLAVE.union(MsFlags::MS_REC)),
+    ("rprivate", true, MsFlags::MS_PRIVATE.union(MsFlags::MS_REC)),
+];
+/// A page, less what the kernel keeps.
+const DATA: usize = 4096 - 512;
+
+/// What one mount asks for.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    flags: MsFlags,
+    propagation: MsFlags,
+    data: Vec<String>,
+}
+
+fn asked(options: &[String]) -> Asked {
+    let propagations = MsFlags::MS_SHARED | MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE | MsFlags::MS_UNBINDABLE;
+    let mut asked = Asked { flags: MsFlags::empty(), propagation: MsFlags::empty(), data: Vec::new() };
+    for option in options {
+        match FLAGS.iter().find(|(name, ..)| name == option) {
+            Some((_, true, flag)) if flag.intersects(propagations) => asked.propagation |= *flag,
+            Some((_, true, flag)) => asked.flags |= *flag,
+            Some((_, false, flag)) => asked.flags &= !*flag,
+            // containerd's own words for itself
+            None if option.starts_with("X-containerd.") => {}
+            None => asked.data.push(option.clone()),
+        }
+    }
+    asked
+}
+
+/// Makes the mounts at `rootfs`, in a thread that ends: its current directory may change.
+///
+/// # Errors
+/// Which mount failed, and why. What was made is taken away.
+pub fn make(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
+    for entry in mounts {
+        let target = inside(rootfs, &entry.target)?;
+        if let Err(error) = make_one(entry, &target) {
+            take_away(rootfs);
+            return Err(format!(
+                "failed to mount rootfs component: mount {} at {}: {error}",
+                entry.source,
+                target.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A target below the root file system.
+fn inside(rootfs: &Path, target: &str) -> Result<PathBuf, String> {
+    let below = Path::new(target.trim_start_matches('/'));
+    if below.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        return Err(format!("mount target {target}: not below the root file system"));
+    }
+    Ok(if target.is_empty() { rootfs.to_owned() } else { rootfs.join(below) })
+}
+
+fn make_one(entry: &Mount, target: &Path) -> io::Result<()> {
+    let Asked { flags, propagation, data } = asked(&entry.options);
+    if data.iter().any(|option| option == "loop") {
+        return Err(io::Error::other("loop devices are not implemented"));
+    }
+    let (shorter, base) = if entry.r#type == "overlay" { shortened(&data) } else { (data.join(","), None) };
+    if let Some(base) = &base {
+        nix::sched::unshare(CloneFlags::CLONE_FS)?;
+        nix::unistd::chdir(base)?;
+    }
+    let kind = (!flags.contains(MsFlags::MS_BIND)).then_some(entry.r#type.as_str());
+    let text = (!shorter.is_empty()).then_some(shorter.as_str());
+    // a bind mount takes its other flags by a second call
+    mount(Some(entry.source.as_str()), target, kind, flags, text)?;
+    if !propagation.is_empty() {
+        mount(None::<&str>, target, None::<&str>, propagation, None::<&str>)?;
+    }
+    let second = flags & !(MsFlags::MS_BIND | MsFlags::MS_REC);
+    if flags.contains(MsFlags::MS_BIND) && !second.is_empty() {
+        mount(None::<&str>, target, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>)?;
+    }
+    Ok(())
+}
+
+/// The options of an overlay whose layers would not fit: by what all of them begin with, as the directory to mount from.
+fn shortened(data: &[String]) -> (String, Option<PathBuf>) {
+    let whole = data.join(",");
+    let lower = |option: &String| option.strip_prefix("lowerdir=").map(str::to_owned);
+    let Some(layers) = data.iter().find_map(lower).filter(|_| whole.len() > DATA) else { return (whole, None) };
+    let layers: Vec<&str> = layers.split(':').collect();
+    let Some(base) = Path::new(layers[0])
+        .ancestors()
+        .skip(1)
+        .find(|base| base.parent().is_some() && layers.iter().all(|layer| Path::new(layer).strip_prefix(base).is_ok()))
+    else {
+        return (whole, None);
+    };
+    let short = |layer: &&str| Path::new(layer).strip_prefix(base).unwrap_or(Path::new(layer)).display().to_string();
+    let layers = layers.iter().map(short).collect::<Vec<_>>().join(":");
+    let options = data.iter().map(|option| match option.starts_with("lowerdir=") {
+        true => format!("lowerdir={layers}"),
+        false => option.clone(),
+    });
+    (options.collect::<Vec<_>>().join(","), Some(base.to_owned()))
+}
+
+/// Takes away what is mounted at `rootfs` and below it.
+pub fn take_away(rootfs: &Path) {
+    // mostly one mount, which is free
+    while umount2(rootfs, MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+    let mut left = mounted_at(rootfs);
+    left.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+    for path in left {
+        // KERNEL(2.6.34): one that is in use goes when it is free
+        let _ = umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
+}
+
+/// The mounts at `rootfs` and below it.
+fn mounted_at(rootfs: &Path) -> Vec<PathBuf> {
+    let Ok(rootfs) = rootfs.canonicalize() else { return Vec::new() };
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let paths = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|path| PathBuf::from(unescaped(path)));
+    paths.filter(|path| path.starts_with(&rootfs)).collect()
+}
+
+/// `\040` and its like (proc_pid_mountinfo(5)).
+fn unescaped(path: &str) -> String {
+    let mut pieces = path.split('\\');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let code = piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                text.push(char::from(code));
+                text.push_str(&piece[3..]);
+            }
+            None => text.push_str(piece),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn options_are_flags_or_data() {
+        let read = asked(&words("rbind ro rprivate index=off X-containerd.x=y rw"));
+        assert_eq!(read.flags, MsFlags::MS_BIND | MsFlags::MS_REC);
+        assert_eq!(read.propagation, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+        assert_eq!(read.data, ["index=off"]);
+    }
+
+    #[test]
+    fn many_layers_are_named_from_the_directory_that_they_are_in() {
+        let layers: Vec<String> = (0..200).map(|n| format!("/var/lib/snapshots/{n}/fs")).collect();
+        let data = [format!("lowerdir={}", layers.join(":")), "upperdir=/u".to_owned()];
+        let (text, base) = shortened(&data);
+        assert_eq!(base.as_deref(), Some(Path::new("/var/lib/snapshots")));
+        assert!(text.starts_with("lowerdir=0/fs:1/fs:") && text.ends_with(":199/fs,upperdir=/u"), "{text}");
+        let few = [format!("lowerdir={}", layers[..3].join(":"))];
+        assert_eq!(shortened(&few), (few[0].clone(), None));
+    }
+
+    #[test]
+    fn a_target_stays_inside() {
+        assert_eq!(inside(Path::new("/b/rootfs"), "/x"), Ok("/b/rootfs/x".into()));
+        assert_eq!(inside(Path::new("/b/rootfs"), ""), Ok("/b/rootfs".into()));
+        assert!(inside(Path::new("/b/rootfs"), "../x").is_err());
+        assert_eq!(unescaped("/a\\040b"), "/a b");
+    }
+}

@@ -1,0 +1,221 @@
+//! The library, as the shim uses it: all that goes to containers goes through here. Every function may block, and runs in a
+//! job's thread.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use libcontainer::{
+    Bundle, CgroupUse, Console, Container, Error, Events, Force, Happened, Keyring, Manager, Process, ProcessObject,
+    Protection, Result, Root, RootChange, Stopped, Update,
+};
+
+use crate::messages::runc::Options;
+
+/// Where containers are found unless the options say otherwise: with the namespace behind it, as the runc shim has it.
+const ROOT: &str = "/run/containerd/runc";
+
+/// The state directory of a namespace's containers.
+pub fn root(options: &Options, namespace: &str) -> PathBuf {
+    let root = if options.root.is_empty() { ROOT } else { &options.root };
+    Path::new(root).join(namespace)
+}
+
+/// A container by its place.
+#[derive(Clone, Debug)]
+pub struct At {
+    pub root: PathBuf,
+    pub id: String,
+}
+
+/// The streams of a new process.
+pub enum Given {
+    /// stdin, stdout, stderr.
+    Streams(Vec<OwnedFd>),
+    /// Its terminal's master comes to us.
+    Terminal,
+}
+
+/// A process that was made.
+pub struct Made {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub master: Option<OwnedFd>,
+    /// False where others can live on when the init ends. Of an init.
+    pub own_pids: bool,
+}
+
+/// Gives streams to what is built: `Create` and `Exec` have the same methods.
+macro_rules! open {
+    ($built:expr, $given:expr) => {{
+        // KERNEL: our file is on a mount that nobody can change (`serve`)
+        let built = $built.protection(Protection::Caller);
+        match $given {
+            Given::Streams(streams) => {
+                let mut streams = streams.into_iter();
+                match (streams.next(), streams.next(), streams.next()) {
+                    (Some(stdin), Some(stdout), Some(stderr)) => {
+                        (built.stdin(stdin).stdout(stdout).stderr(stderr), None)
+                    }
+                    _ => (built, None),
+                }
+            }
+            Given::Terminal => {
+                let (console, master) = Console::pair()?;
+                (built.console(console), Some(master))
+            }
+        }
+    }};
+}
+
+fn made(process: &Process, master: Option<libcontainer::Master>, own_pids: bool) -> Result<Made> {
+    Ok(Made {
+        pid: process.pid(),
+        pidfd: process.try_clone_pidfd()?,
+        master: master.map(libcontainer::Master::receive).transpose()?,
+        own_pids,
+    })
+}
+
+impl At {
+    fn load(&self) -> Result<Container> {
+        Root::open(&self.root)?.load(&self.id)
+    }
+
+    /// Makes the container.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn create(&self, bundle: &Path, options: &Options, given: Given) -> Result<Made> {
+        let root = Root::open(&self.root)?;
+        let bundle = Bundle::read(bundle)?;
+        let mut create = root.create(&self.id, &bundle).pid_file(bundle.directory().join("init.pid"));
+        if options.systemd_cgroup {
+            create = create.cgroup(CgroupUse::Unit(Manager::default()));
+        }
+        if options.no_pivot_root {
+            create = create.root_change(RootChange::Move);
+        }
+        if options.no_new_keyring {
+            create = create.keyring(Keyring::Inherited);
+        }
+        let (create, master) = open!(create, given);
+        let (container, process) = create.create()?;
+        made(&process, master, container.has_own_pids())
+    }
+
+    /// Begins its program.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn start(&self) -> Result<()> {
+        self.load()?.start().map(drop)
+    }
+
+    /// Starts a further process.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn exec(&self, object: &[u8], given: Given) -> Result<Made> {
+        let container = self.load()?;
+        let object = ProcessObject::read(object)?;
+        let (exec, master) = open!(container.exec_process(&object), given);
+        made(&exec.spawn()?, master, true)
+    }
+
+    /// Signals its init.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        self.load()?.kill(signal, Stopped::Refused)
+    }
+
+    /// Ends all that is left of it.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn kill_all(&self) -> Result<()> {
+        self.load()?.kill(9, Stopped::Fine)
+    }
+
+    /// Freezes it.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn pause(&self) -> Result<()> {
+        self.load()?.pause()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn resume(&self) -> Result<()> {
+        self.load()?.resume()
+    }
+
+    /// The pids of all that is in it.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        self.load()?.processes()
+    }
+
+    /// Changes its limits.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn update(&self, resources: &[u8]) -> Result<()> {
+        self.load()?.update(&Update::read(resources)?).map(drop)
+    }
+
+    /// What it uses, in the words of `events --stats`, and whether its cgroup is one of version 2.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn stats(&self) -> Result<(serde_json::Value, bool)> {
+        let container = self.load()?;
+        let unified = container.cgroup_paths().keys().all(String::is_empty);
+        Ok((container.stats(), unified))
+    }
+
+    /// Watches whether it runs out of memory.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn watch(&self) -> Result<OomWatch> {
+        self.load()?.events().map(OomWatch)
+    }
+
+    /// Removes it, and says what did not stop that.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
+        Root::open(&self.root)?.delete(&self.id, force)
+    }
+}
+
+/// The memory of a container.
+pub struct OomWatch(Events);
+
+impl OomWatch {
+    /// Readable when there may be something to see.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.memory()
+    }
+
+    /// How often it ran out of memory since the last look; none when there is nothing more to come.
+    pub fn look(&mut self) -> Option<usize> {
+        let mut count = 0;
+        loop {
+            match self.0.next(Duration::ZERO) {
+                Ok(Happened::Oom) => count += 1,
+                Ok(Happened::Nothing) => return Some(count),
+                _ => return (count > 0).then_some(count),
+            }
+        }
+    }
+}

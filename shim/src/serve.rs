@@ -1,0 +1,36 @@
+//! The serving process begins: it leaves containerd's session, and its file is one that no container can write.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+
+use crate::address;
+use crate::cli::Flags;
+use crate::shim::{Identity, Shim};
+
+/// Serves the socket that is our stdin, until containerd says that it is enough.
+///
+/// # Errors
+/// It cannot begin.
+pub fn serve(flags: &Flags) -> Result<(), String> {
+    // ORDER: before there is a second thread, and before there is a container (CVE-2019-5736). From here on containers need
+    // no protection of their own (`Protection::Caller`). Where the program is run again, it needs its stdin again
+    drop(libcontainer::protect_program().map_err(|error| error.to_string())?);
+    let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let listener = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(told("stdin"))?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(told("/dev/null"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|errno| format!("stdin: {errno}"))?;
+    drop(null);
+    // a session of its own: nothing that is sent to containerd's reaches it. It fails for one that has its own
+    let _ = rustix::process::setsid();
+    let own = Some(rustix::process::getpid());
+    rustix::process::set_child_subreaper(own).map_err(|errno| format!("become subreaper: {errno}"))?;
+    let inode = address::inode(&flags.socket);
+    let identity = Identity {
+        namespace: flags.namespace.clone(),
+        ttrpc_address: std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
+    };
+    let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(told("serve"))?;
+    shim.serve();
+    address::give_up(&flags.socket, inode);
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! The serving process: one loop that waits for containerd, for the ends of processes, and for bytes to move.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::container::Container;
+use crate::events::{Event, Publisher};
+use crate::failure::Answer;
+use crate::jobs::Jobs;
+use crate::logger::Logger;
+use crate::poll::{Interest, Poll, Token};
+use crate::pump::{Next, Pump, ROOM};
+use crate::wire::{self, Frame, Inbox};
+
+const LISTENER: Token = 0;
+const SIGNALS: Token = 1;
+const JOBS: Token = 2;
+const PUBLISHER: Token = 3;
+const FIRST: Token = 16;
+/// How long the last events may take when we end.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
+/// Who has asked, and where the answer goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    connection: Token,
+    stream: u32,
+}
+
+struct Connection {
+    socket: UnixStream,
+    inbox: Inbox,
+    outbox: Vec<u8>,
+}
+
+/// Whose end a pidfd tells.
+#[derive(Clone, Debug)]
+pub struct Whose {
+    pub container: String,
+    /// Nothing for the init.
+    pub exec: Option<String>,
+}
+
+/// A deletion that waits for the last output.
+pub struct Deletion {
+    pub whose: Whose,
+    pub reply: Reply,
+    pub deadline: Instant,
+}
+
+/// Who we are.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub namespace: String,
+    pub ttrpc_address: String,
+}
+
+/// All that the shim knows.
+pub struct Shim {
+    pub identity: Identity,
+    pub poll: Poll,
+    pub jobs: Jobs,
+    pub publisher: Publisher,
+    pub containers: BTreeMap<String, Container>,
+    /// Ids that are being created.
+    pub creating: BTreeSet<String>,
+    pub processes: BTreeMap<Token, Whose>,
+    pub pumps: BTreeMap<Token, Pump>,
+    pub watches: BTreeMap<Token, (String, crate::runtime::OomWatch)>,
+    pub deletions: Vec<Deletion>,
+    /// Loggers whose output has ended, and when they are killed.
+    pub loggers: Vec<(Logger, Instant)>,
+    /// When we end at the latest; nothing while we serve.
+    pub ending: Option<Instant>,
+    listener: UnixListener,
+    signals: SignalFd,
+    connections: BTreeMap<Token, Connection>,
+}
+
+impl Shim {
+    /// One that serves `listener`, and has no container. Signals are held back from here on.
+    ///
+    /// # Errors
+    /// Those of the descriptors that it needs.
+    pub fn new(identity: Identity, listener: UnixListener) -> std::io::Result<Shim> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let poll = Poll::new(FIRST)?;
+        let jobs = Jobs::new()?;
+        listener.set_nonblocking(true)?;
+        poll.add(&listener, LISTENER, Interest::Read)?;
+        poll.add(&signals, SIGNALS, Interest::Read)?;
+        poll.add(jobs.wake(), JOBS, Interest::Read)?;
+        let publisher = Publisher::new(&identity.ttrpc_address, &identity.namespace, PUBLISHER);
+        Ok(Shim {
+            identity,
+            poll,
+            jobs,
+            publisher,
+            containers: BTreeMap::new(),
+            creating: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            pumps: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            deletions: Vec::new(),
+            loggers: Vec::new(),
+            ending: None,
+            listener,
+            signals,
+            connections: BTreeMap::new(),
+        })
+    }
+
+    /// Serves until containerd says that it is enough.
+    pub fn serve(&mut self) {
+        while !self.has_ended() {
+            let time = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            for token in self.poll.wait(time) {
+                self.ready(token);
+            }
+            self.publisher.go_on(&self.poll);
+            self.go_on_deleting();
+            self.kill_loggers();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let Some(deadline) = self.ending else { return false };
+        let told = self.publisher.is_empty() && self.connections.values().all(|peer| peer.outbox.is_empty());
+        (told && !self.jobs.any()) || deadline <= Instant::now()
+    }
+
+    /// Ends when all is told that there is to tell.
+    pub fn end(&mut self) {
+        self.ending.get_or_insert(Instant::now() + LAST_EVENTS);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deletions = self.deletions.iter().map(|deletion| deletion.deadline);
+        let loggers = self.loggers.iter().map(|(_, deadline)| *deadline);
+        deletions.chain(loggers).chain(self.publisher.deadline()).chain(self.ending).min()
+    }
+
+    fn ready(&mut self, token: Token) {
+        match token {
+            LISTENER => self.accept(),
+            SIGNALS => self.take_signals(),
+            JOBS => {
+                for done in self.jobs.ended() {
+                    done(self);
+                }
+                // what was left to a job may be nobody's
+                self.reap();
+            }
+            PUBLISHER => self.publisher.ready(&self.poll),
+            token if self.pumps.contains_key(&token) => self.run_pump(token),
+            token if self.processes.contains_key(&token) => self.has_exited(token),
+            token if self.watches.contains_key(&token) => self.look_for_oom(token),
+            token => self.take_from(token),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if [libc_signal(Signal::SIGTERM), libc_signal(Signal::SIGINT)].contains(&signal.ssi_signo) {
+                self.end();
+            }
+        }
+        self.reap();
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            let token = self.poll.token();
+            if socket.set_nonblocking(true).is_ok() && self.poll.add(&socket, token, Interest::Read).is_ok() {
+                let peer = Connection { socket, inbox: Inbox::default(), outbox: Vec::new() };
+                self.connections.insert(token, peer);
+            }
+        }
+    }
+
+    /// Reads what a peer has sent, does it, and sends what waits for it.
+    fn take_from(&mut self, token: Token) {
+        let Some(peer) = self.connections.get_mut(&token) else { return };
+        let mut buffer = [0; 8192];
+        let mut ended = false;
+        loop {
+            match peer.socket.read(&mut buffer) {
+                Ok(0) => ended = true,
+                Ok(count) => {
+                    peer.inbox.take(&buffer[..count]);
+                    continue;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => ended |= error.kind() != std::io::ErrorKind::WouldBlock,
+            }
+            break;
+        }
+        while let Some(frame) = self.connections.get_mut(&token).and_then(|peer| peer.inbox.next()) {
+            match frame {
+                Frame::Request(stream, request) => self.call(Reply { connection: token, stream }, &request),
+                Frame::Bad(stream, status) => self.answer(Reply { connection: token, stream }, Err(status)),
+                Frame::Response(..) => {}
+            }
+        }
+        if ended {
+            self.drop_connection(token);
+        } else {
+            self.send(token);
+        }
+    }
+
+    fn drop_connection(&mut self, token: Token) {
+        if let Some(peer) = self.connections.remove(&token) {
+            self.poll.remove(&peer.socket);
+        }
+    }
+
+    /// Sends an answer; whoever has gone gets none.
+    pub fn answer(&mut self, reply: Reply, answer: Answer<Vec<u8>>) {
+        if let Some(peer) = self.connections.get_mut(&reply.connection) {
+            peer.outbox.extend(wire::response(reply.stream, answer));
+            self.send(reply.connection);
+        }
+    }
+
+    fn send(&mut self, token: Token) {
+        let Some(peer) = self.connections.get_mut(&token) else { return };
+        let waited = !peer.outbox.is_empty();
+        while !peer.outbox.is_empty() {
+            match peer.socket.write(&peer.outbox) {
+                Ok(count) => drop(peer.outbox.drain(..count)),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return self.poll.change(&peer.socket, token, Interest::Both);
+                }
+                Err(_) => return self.drop_connection(token),
+            }
+        }
+        if waited {
+            peer.outbox = Vec::new();
+            self.poll.change(&peer.socket, token, Interest::Read);
+        }
+    }
+
+    /// Tells containerd.
+    pub fn publish<E: Event>(&mut self, event: &E) {
+        self.publisher.publish(&self.poll, event);
+    }
+
+    /// Begins to move the bytes of a stream.
+    pub fn begin_pump(&mut self, pump: Pump) -> Token {
+        let token = self.poll.token();
+        let waits = self.poll.add(pump.side(Next::Read).0, token, Interest::Read);
+        self.pumps.insert(token, pump);
+        if waits.is_err() {
+            // no pipe: it is ready at all times (epoll_ctl(2), EPERM)
+            self.run_pump(token);
+            self.end_pump(token);
+        }
+        token
+    }
+
+    /// Moves what can be moved now.
+    pub fn run_pump(&mut self, token: Token) {
+        let Some(pump) = self.pumps.get_mut(&token) else { return };
+        let before = pump.waits();
+        let next = pump.step(&mut [0; ROOM]);
+        if next == before {
+            return;
+        }
+        if next == Next::End {
+            return self.end_pump(token);
+        }
+        // it waits at its other side now
+        let (side, _) = pump.side(before);
+        self.poll.remove(side);
+        let (side, interest) = pump.side(next);
+        if self.poll.add(side, token, interest).is_err() {
+            self.end_pump(token);
+        }
+    }
+
+    /// Ends a stream, whatever is in it.
+    pub fn end_pump(&mut self, token: Token) {
+        if let Some(pump) = self.pumps.remove(&token) {
+            for next in [Next::Read, Next::Write] {
+                self.poll.remove(pump.side(next).0);
+            }
+        }
+    }
+
+    /// Waits for the end of a process.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn watch_process(&mut self, pidfd: &OwnedFd, whose: Whose) -> Answer<Token> {
+        let token = self.poll.token();
+        let added = self.poll.add(pidfd.as_fd(), token, Interest::Read);
+        added.map_err(|errno| {
+            crate::failure::failure(crate::failure::Code::Unknown, format_args!("epoll_ctl: {errno}"))
+        })?;
+        self.processes.insert(token, whose);
+        Ok(token)
+    }
+}
+
+fn libc_signal(signal: Signal) -> u32 {
+    (signal as i32).cast_unsigned()
+}

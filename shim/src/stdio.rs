@@ -1,0 +1,232 @@
+//! The standard streams of a process: where containerd says they go, and the pumps on the way there.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::pipe::PipeFlags;
+
+use crate::logger::{self, Logger};
+use crate::pump::{Pump, Refused};
+
+/// What containerd asks for: fifos, files, or URIs; nothing for a stream that goes nowhere.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    pub stdin: String,
+    pub stdout: String,
+    pub stderr: String,
+    pub terminal: bool,
+}
+
+/// For whom the streams are.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub namespace: String,
+    /// The container or the exec.
+    pub id: String,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Streams that are open.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// The process's own ends, to be closed when it has them: stdin, stdout, stderr. Nothing for those of a terminal.
+    pub theirs: Vec<OwnedFd>,
+    /// From the process.
+    pub outputs: Vec<Pump>,
+    /// To the process.
+    pub input: Option<Pump>,
+    /// An end of the stdin fifo: as long as it is open, a client that leaves does not end the process's stdin.
+    pub hold: Option<OwnedFd>,
+    /// The program that has the output.
+    pub logger: Option<Logger>,
+}
+
+/// Opens the streams of a process without a terminal.
+///
+/// # Errors
+/// Which one cannot be opened, and why.
+pub fn open(names: &Names, owner: &Owner) -> Result<Streams, String> {
+    let mut streams = Streams::default();
+    let stdin = if names.stdin.is_empty() { null()? } else { streams.open_stdin(&names.stdin, owner)? };
+    let (stdout, stderr) = if let Some(uri) = logger::uri(&names.stdout) {
+        let (logger, stdout, stderr) = Logger::start(&uri, owner)?;
+        streams.logger = Some(logger);
+        (stdout, stderr)
+    } else {
+        let (stdout, stderr) = sinks(names)?;
+        (streams.output(stdout, owner)?, streams.output(stderr, owner)?)
+    };
+    streams.theirs = vec![stdin, stdout, stderr];
+    Ok(streams)
+}
+
+/// The streams of a process whose terminal is `master`.
+///
+/// # Errors
+/// Which one cannot be opened, and why.
+pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner) -> Result<Streams, String> {
+    let mut streams = Streams::default();
+    let failed = |error: rustix::io::Errno| format!("terminal: {error}");
+    let flags = rustix::fs::fcntl_getfl(master).map_err(failed)?;
+    rustix::fs::fcntl_setfl(master, flags | OFlags::NONBLOCK).map_err(failed)?;
+    let copy = || master.try_clone().map_err(|error| format!("terminal: {error}"));
+    let sink = if let Some(uri) = logger::uri(&names.stdout) {
+        let (logger, stdout, _) = Logger::start(&uri, owner)?;
+        streams.logger = Some(logger);
+        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(failed)?;
+        stdout
+    } else {
+        match sinks(names)?.0 {
+            Some(sink) => sink,
+            None => null()?,
+        }
+    };
+    streams.outputs.push(Pump::new(copy()?, sink, Refused::Dropped));
+    if !names.stdin.is_empty() {
+        let (fifo, hold) = stdin_fifo(&names.stdin)?;
+        streams.input = Some(Pump::new(fifo, copy()?, Refused::End));
+        streams.hold = hold;
+    }
+    Ok(streams)
+}
+
+impl Streams {
+    fn open_stdin(&mut self, name: &str, owner: &Owner) -> Result<OwnedFd, String> {
+        let (fifo, hold) = stdin_fifo(name)?;
+        let (theirs, ours) = pipe()?;
+        chown(&theirs, owner)?;
+        blocking(&theirs)?;
+        self.input = Some(Pump::new(fifo, ours, Refused::End));
+        self.hold = hold;
+        Ok(theirs)
+    }
+
+    /// The end of a pipe for the process, whose output goes to `sink`.
+    fn output(&mut self, sink: Option<OwnedFd>, owner: &Owner) -> Result<OwnedFd, String> {
+        let Some(sink) = sink else { return null() };
+        let (ours, theirs) = pipe()?;
+        chown(&theirs, owner)?;
+        blocking(&theirs)?;
+        self.outputs.push(Pump::new(ours, sink, Refused::Dropped));
+        Ok(theirs)
+    }
+}
+
+/// Where stdout and stderr go.
+fn sinks(names: &Names) -> Result<(Option<OwnedFd>, Option<OwnedFd>), String> {
+    if let Some(path) = names.stdout.strip_prefix("file://") {
+        let path = logger::decoded(path.split('?').next().unwrap_or_default());
+        let open = || append(Path::new(&path)).map_err(|error| format!("open {path}: {error}"));
+        return Ok((Some(open()?), Some(open()?)));
+    }
+    let sink = |name: &str| {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        if let Some((scheme, _)) = name.split_once("://") {
+            return Err(format!("unknown STDIO scheme {scheme}"));
+        }
+        open_sink(Path::new(name)).map(Some).map_err(|error| format!("open {name}: {error}"))
+    };
+    Ok((sink(&names.stdout)?, sink(&names.stderr)?))
+}
+
+fn append(path: &Path) -> io::Result<OwnedFd> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    Ok(File::options().append(true).create(true).open(path)?.into())
+}
+
+/// A fifo is opened at both ends: then it has a reader, whoever comes and goes, and opening it does not wait for one.
+fn open_sink(path: &Path) -> io::Result<OwnedFd> {
+    let is_fifo = fs::metadata(path)?.file_type().is_fifo();
+    let flags = if is_fifo { OFlags::RDWR | OFlags::NONBLOCK } else { OFlags::WRONLY | OFlags::APPEND };
+    Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
+}
+
+/// The fifo to read from, and where it is one, its other end.
+fn stdin_fifo(name: &str) -> Result<(OwnedFd, Option<OwnedFd>), String> {
+    let open = |flags| {
+        rustix::fs::openat(CWD, name, flags | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+            .map_err(|error| format!("open {name}: {error}"))
+    };
+    let reader = open(OFlags::RDONLY)?;
+    let is_fifo = fs::metadata(name).is_ok_and(|stat| stat.file_type().is_fifo());
+    // ORDER: a fifo that has no reader cannot be opened for writing (fifo(7))
+    let hold = is_fifo.then(|| open(OFlags::WRONLY)).transpose()?;
+    Ok((reader, hold))
+}
+
+fn null() -> Result<OwnedFd, String> {
+    let null = rustix::fs::openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    null.map_err(|error| format!("open /dev/null: {error}"))
+}
+
+/// Neither end blocks.
+fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| format!("pipe: {error}"))
+}
+
+/// The process's end blocks, as programs expect. Each end of a pipe has flags of its own.
+fn blocking(end: &OwnedFd) -> Result<(), String> {
+    rustix::fs::fcntl_setfl(end, OFlags::empty()).map_err(|error| format!("fcntl: {error}"))
+}
+
+/// The process may open its streams anew by /proc/self/fd.
+fn chown(end: &OwnedFd, owner: &Owner) -> Result<(), String> {
+    if owner.uid == 0 && owner.gid == 0 {
+        return Ok(());
+    }
+    let done = rustix::fs::fchown(end, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+    done.map_err(|error| format!("fchown: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner { namespace: "n".into(), id: "c".into(), uid: 0, gid: 0 }
+    }
+
+    #[test]
+    fn a_fifo_without_a_client_opens_at_once_and_a_client_that_leaves_ends_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name).to_str().expect("UTF-8").to_owned();
+        for name in ["in", "out"] {
+            rustix::fs::mknodat(CWD, path(name), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
+        }
+        let names = Names { stdin: path("in"), stdout: path("out"), ..Names::default() };
+        let mut streams = open(&names, &owner()).expect("open");
+        assert_eq!((streams.theirs.len(), streams.outputs.len()), (3, 1));
+        let mut buffer = vec![0; 64];
+        let input = streams.input.as_mut().expect("an input");
+        let client = File::options().write(true).open(path("in")).expect("a client");
+        rustix::io::write(&client, b"x").expect("write");
+        drop(client);
+        assert_eq!(input.step(&mut buffer), crate::pump::Next::Read);
+        drop(streams.hold.take());
+        assert_eq!(input.step(&mut buffer), crate::pump::Next::End);
+    }
+
+    #[test]
+    fn a_file_takes_both_outputs() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let uri = format!("file://{}/new/a%20log", directory.path().display());
+        let names = Names { stdout: uri, ..Names::default() };
+        let mut streams = open(&names, &owner()).expect("open");
+        for (end, text) in [(1, "out"), (2, "err")] {
+            rustix::io::write(&streams.theirs[end], text.as_bytes()).expect("write");
+            streams.outputs[end - 1].step(&mut [0; 64]);
+        }
+        assert_eq!(fs::read_to_string(directory.path().join("new/a log")).expect("the log"), "outerr");
+        let names = Names { stdout: "ftp://x".into(), ..Names::default() };
+        assert_eq!(open(&names, &owner()).err(), Some("unknown STDIO scheme ftp".into()));
+    }
+}

@@ -1,0 +1,301 @@
+//! The service: one function for each call of containerd.task.v2 and v3.
+
+use prost::Message;
+
+use crate::container::{Container, Freezing, Process, Stage};
+use crate::failure::{Answer, Code, failure, of_runtime};
+use crate::messages::google::{Any, Empty, Timestamp};
+use crate::messages::task::*;
+use crate::messages::ttrpc::Request;
+use crate::messages::{events, runc};
+use crate::shim::{Reply, Shim};
+use crate::stats;
+use crate::stdio::Names;
+
+const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+
+fn decode<M: Message + Default>(request: &Request) -> Answer<M> {
+    M::decode(&*request.payload)
+        .map_err(|error| failure(Code::InvalidArgument, format_args!("{}: {error}", request.method)))
+}
+
+fn encode<M: Message>(answer: Answer<M>) -> Answer<Vec<u8>> {
+    answer.map(|message| message.encode_to_vec())
+}
+
+impl Shim {
+    /// Does what is asked for. What may block is answered later.
+    pub fn call(&mut self, reply: Reply, request: &Request) {
+        if !SERVICES.contains(&&*request.service) {
+            return self.answer(reply, Err(failure(Code::Unimplemented, format_args!("service {}", request.service))));
+        }
+        let now = match &*request.method {
+            "State" => decode(request).and_then(|asked| self.state(&asked)).map(|m: StateResponse| m.encode_to_vec()),
+            "Connect" => decode(request).and_then(|asked| self.connect(&asked)).map(|m| m.encode_to_vec()),
+            "Shutdown" => encode(decode(request).and_then(|asked: ShutdownRequest| self.shutdown(&asked))),
+            "Exec" => encode(decode(request).and_then(|asked| self.exec(asked))),
+            "ResizePty" => encode(decode(request).and_then(|asked| self.resize(&asked))),
+            "CloseIO" => encode(decode(request).and_then(|asked| self.close_io(&asked))),
+            later => {
+                let begun = match later {
+                    "Create" => decode(request).and_then(|asked| self.create(reply, asked)),
+                    "Start" => decode(request).and_then(|asked| self.start(reply, asked)),
+                    "Delete" => decode(request).and_then(|asked| self.delete(reply, asked)),
+                    "Pids" => decode(request).and_then(|asked| self.pids(reply, &asked)),
+                    "Pause" => decode(request).and_then(|asked| self.pause(reply, asked)),
+                    "Resume" => decode(request).and_then(|asked| self.resume(reply, asked)),
+                    "Kill" => decode(request).and_then(|asked| self.kill(reply, &asked)),
+                    "Update" => decode(request).and_then(|asked| self.update(reply, asked)),
+                    "Wait" => decode(request).and_then(|asked| self.wait(reply, &asked)),
+                    "Stats" => decode(request).and_then(|asked| self.stats(reply, &asked)),
+                    "Checkpoint" => decode(request).and_then(|asked| self.checkpoint(&asked)),
+                    other => Err(failure(Code::Unimplemented, format_args!("method {other}"))),
+                };
+                match begun {
+                    Ok(()) => return,
+                    Err(status) => Err(status),
+                }
+            }
+        };
+        self.answer(reply, now);
+    }
+
+    /// The container of that id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn container(&mut self, id: &str) -> Answer<&mut Container> {
+        self.containers.get_mut(id).ok_or_else(|| failure(Code::NotFound, "container not created"))
+    }
+
+    fn state(&mut self, asked: &StateRequest) -> Answer<StateResponse> {
+        let container = self.container(&asked.id)?;
+        container.process(&asked.exec_id)?;
+        let process = container.execs.get(&asked.exec_id).unwrap_or(&container.init);
+        let Names { stdin, stdout, stderr, terminal } = process.names.clone();
+        Ok(StateResponse {
+            id: if asked.exec_id.is_empty() { asked.id.clone() } else { asked.exec_id.clone() },
+            bundle: container.bundle.display().to_string(),
+            pid: process.pid(),
+            status: container.status(process),
+            stdin,
+            stdout,
+            stderr,
+            terminal,
+            exit_status: process.exit.map_or(0, |exit| exit.status),
+            exited_at: Some(process.exit.map_or(ZERO, |exit| exit.at.into())),
+            exec_id: asked.exec_id.clone(),
+        })
+    }
+
+    fn connect(&mut self, asked: &ConnectRequest) -> Answer<ConnectResponse> {
+        let task_pid = self.containers.get(&asked.id).map_or(0, |container| container.init.pid());
+        Ok(ConnectResponse { shim_pid: std::process::id(), task_pid, version: String::new() })
+    }
+
+    fn shutdown(&mut self, _: &ShutdownRequest) -> Answer<Empty> {
+        if self.containers.is_empty() && self.creating.is_empty() {
+            self.end();
+        }
+        Ok(Empty {})
+    }
+
+    fn exec(&mut self, asked: ExecProcessRequest) -> Answer<Empty> {
+        let ExecProcessRequest { id, exec_id, terminal, stdin, stdout, stderr, spec } = asked;
+        let container = self.container(&id)?;
+        if exec_id.is_empty() || container.execs.contains_key(&exec_id) {
+            return Err(failure(Code::AlreadyExists, format_args!("id {exec_id}")));
+        }
+        if container.init.stage == Stage::Ended {
+            return Err(failure(Code::FailedPrecondition, "cannot exec in a stopped state"));
+        }
+        if container.freezing != Freezing::No {
+            return Err(failure(Code::FailedPrecondition, "cannot exec in a paused state"));
+        }
+        let object = with_terminal(&spec.unwrap_or_default().value, terminal)?;
+        let process = Process::new(Names { stdin, stdout, stderr, terminal }, object);
+        container.execs.insert(exec_id.clone(), process);
+        self.publish(&events::TaskExecAdded { container_id: id, exec_id });
+        Ok(Empty {})
+    }
+
+    fn resize(&mut self, asked: &ResizePtyRequest) -> Answer<Empty> {
+        let process = self.container(&asked.id)?.process(&asked.exec_id)?;
+        if let Some(master) = &process.master {
+            let cells = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+            let size = rustix::termios::Winsize {
+                ws_row: cells(asked.height),
+                ws_col: cells(asked.width),
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            let done = rustix::termios::tcsetwinsize(master, size);
+            done.map_err(|errno| failure(Code::Unknown, format_args!("resize the terminal: {errno}")))?;
+        }
+        Ok(Empty {})
+    }
+
+    fn close_io(&mut self, asked: &CloseIoRequest) -> Answer<Empty> {
+        let process = self.container(&asked.id)?.process(&asked.exec_id)?;
+        process.hold = None;
+        Ok(Empty {})
+    }
+
+    fn wait(&mut self, reply: Reply, asked: &WaitRequest) -> Answer<()> {
+        let process = self.container(&asked.id)?.process(&asked.exec_id)?;
+        match process.exit {
+            Some(exit) => {
+                let answer = WaitResponse { exit_status: exit.status, exited_at: Some(exit.at.into()) };
+                self.answer(reply, Ok(answer.encode_to_vec()));
+            }
+            None => process.waiting.push(reply),
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, reply: Reply, asked: &KillRequest) -> Answer<()> {
+        let signal = i32::try_from(asked.signal).unwrap_or_default();
+        let container = self.container(&asked.id)?;
+        let at = container.at.clone();
+        let process = container.process(&asked.exec_id)?;
+        if process.exit.is_some() || process.held.is_some() {
+            return Err(failure(Code::NotFound, "process already finished"));
+        }
+        if asked.exec_id.is_empty() {
+            self.do_and_answer(reply, "OCI runtime kill failed", move || at.kill(signal).map(|()| Empty {}));
+            return Ok(());
+        }
+        let Some((pidfd, _)) = &process.pidfd else {
+            return Err(failure(Code::FailedPrecondition, "process not created"));
+        };
+        let number = rustix::process::Signal::from_named_raw(signal);
+        let number =
+            number.ok_or_else(|| failure(Code::InvalidArgument, format_args!("signal {signal}: unknown value")))?;
+        match rustix::process::pidfd_send_signal(pidfd, number) {
+            Ok(()) => self.answer(reply, Ok(Vec::new())),
+            Err(rustix::io::Errno::SRCH) => return Err(failure(Code::NotFound, "process already finished")),
+            Err(errno) => return Err(failure(Code::Unknown, format_args!("exec kill error: {errno}"))),
+        }
+        Ok(())
+    }
+
+    fn pids(&mut self, reply: Reply, asked: &PidsRequest) -> Answer<()> {
+        let container = self.container(&asked.id)?;
+        let at = container.at.clone();
+        let execs: Vec<_> = container.execs.iter().map(|(id, exec)| (exec.pid, id.clone())).collect();
+        let details = move |pid: i32| {
+            let exec_id = execs.iter().find(|(exec, _)| *exec == pid)?.1.clone();
+            Some(Any::of("containerd.runc.v1.ProcessDetails", &runc::ProcessDetails { exec_id }))
+        };
+        self.do_and_answer(reply, "OCI runtime ps failed", move || {
+            let info = |pid: i32| ProcessInfo { pid: pid.cast_unsigned(), info: details(pid) };
+            Ok(PidsResponse { processes: at.pids()?.into_iter().map(info).collect() })
+        });
+        Ok(())
+    }
+
+    fn update(&mut self, reply: Reply, asked: UpdateTaskRequest) -> Answer<()> {
+        let container = self.container(&asked.id)?;
+        if container.init.stage == Stage::Ended {
+            return Err(failure(Code::FailedPrecondition, "cannot update a stopped container"));
+        }
+        let at = container.at.clone();
+        let resources = asked.resources.unwrap_or_default().value;
+        self.do_and_answer(reply, "OCI runtime update failed", move || at.update(&resources).map(|()| Empty {}));
+        Ok(())
+    }
+
+    fn stats(&mut self, reply: Reply, asked: &StatsRequest) -> Answer<()> {
+        let at = self.container(&asked.id)?.at.clone();
+        self.do_and_answer(reply, "OCI runtime stats failed", move || {
+            let (stats, unified) = at.stats()?;
+            Ok(StatsResponse { stats: Some(stats::metrics(&stats, unified)) })
+        });
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, asked: &CheckpointTaskRequest) -> Answer<()> {
+        self.container(&asked.id)?;
+        Err(failure(Code::Unimplemented, "checkpoint is not implemented"))
+    }
+
+    fn pause(&mut self, reply: Reply, asked: PauseRequest) -> Answer<()> {
+        let container = self.container(&asked.id)?;
+        let state = match (container.init.stage, container.freezing) {
+            (Stage::Running, Freezing::No) => None,
+            (Stage::Running, _) => Some("cannot pause a paused container"),
+            (Stage::Ended, _) => Some("cannot pause a stopped container"),
+            _ => Some("cannot pause task in created state"),
+        };
+        if let Some(state) = state {
+            return Err(failure(Code::FailedPrecondition, state));
+        }
+        container.freezing = Freezing::UnderWay;
+        let at = container.at.clone();
+        self.jobs.begin(move || {
+            let done = at.pause();
+            Box::new(move |shim| {
+                if let Ok(container) = shim.container(&asked.id) {
+                    container.freezing = if done.is_ok() { Freezing::Done } else { Freezing::No };
+                }
+                if done.is_ok() {
+                    shim.publish(&events::TaskPaused { container_id: asked.id });
+                }
+                shim.answer(
+                    reply,
+                    done.map(|()| Vec::new()).map_err(|error| of_runtime("OCI runtime pause failed", &error)),
+                );
+            })
+        });
+        Ok(())
+    }
+
+    fn resume(&mut self, reply: Reply, asked: ResumeRequest) -> Answer<()> {
+        let container = self.container(&asked.id)?;
+        if container.freezing != Freezing::Done {
+            return Err(failure(Code::FailedPrecondition, "cannot resume a container that is not paused"));
+        }
+        let at = container.at.clone();
+        self.jobs.begin(move || {
+            let done = at.resume();
+            Box::new(move |shim| {
+                if done.is_ok() {
+                    if let Ok(container) = shim.container(&asked.id) {
+                        container.freezing = Freezing::No;
+                    }
+                    shim.publish(&events::TaskResumed { container_id: asked.id });
+                }
+                shim.answer(
+                    reply,
+                    done.map(|()| Vec::new()).map_err(|error| of_runtime("OCI runtime resume failed", &error)),
+                );
+            })
+        });
+        Ok(())
+    }
+
+    /// Does what may block, and answers with what came of it.
+    fn do_and_answer<M: Message>(
+        &mut self,
+        reply: Reply,
+        what: &'static str,
+        work: impl FnOnce() -> libcontainer::Result<M> + Send + 'static,
+    ) {
+        self.jobs.begin(move || {
+            let answer = work().map(|message| message.encode_to_vec()).map_err(|error| of_runtime(what, &error));
+            Box::new(move |shim| shim.answer(reply, answer))
+        });
+    }
+}
+
+/// The time of what has not happened, as Go has it.
+pub const ZERO: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
+
+/// The process object with what the call says of a terminal.
+fn with_terminal(object: &[u8], terminal: bool) -> Answer<Vec<u8>> {
+    let read = serde_json::from_slice(object);
+    let mut read: serde_json::Map<String, serde_json::Value> =
+        read.map_err(|error| failure(Code::InvalidArgument, format_args!("process: {error}")))?;
+    read.insert("terminal".to_owned(), terminal.into());
+    serde_json::to_vec(&read).map_err(|error| failure(Code::Unknown, error))
+}
