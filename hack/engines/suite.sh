@@ -6,6 +6,7 @@
 #   ARGV      where each command line of the runtime goes, if anywhere
 #   KEEP      if set, the working directory stays
 #   TREE      if set, the root directory of a newer Debian, which the suite runs in
+#   SHIM      if set, containerd-shim-coracle-v1, with which containerd runs containers in place of the runc shim
 #   GUEST     if set, the suite runs in the guest with systemd of hack/vm, where containers are units; the number says how
 #             many times longer it may take
 # A suite runs in pid, mount and network namespaces of its own: all that it starts ends with it, its mounts, bridges and
@@ -151,12 +152,15 @@ case_churn() {
   echo "NOTE $rounds containers; open files of the daemons: $before before, $after after"
 }
 
+# what only the runc shim does: it takes another runtime program
+needs_runc_shim() { [ -z "${SHIM:-}" ] || skip "the shim has the runtime inside"; }
 # to_runtime BINARY: what RT names from now on
 to_runtime() { ln -sfn "$1" "$W/bin/.runtime.new" && mv -T "$W/bin/.runtime.new" "$W/bin/.runtime"; }
 
 # RT, the name by which engines call the runtime, leads to $W/bin/.runtime, so that it can be changed under containers
 runtime_in_place() {
   mkdir -p "$W/bin"
+  [ -z "${SHIM:-}" ] || ln -sfn "$SHIM" "$W/bin/containerd-shim-coracle-v1"
   to_runtime "$RUNTIME"
   if [ -z "${BEFORE_RUNTIME:-}${ARGV:-}" ]; then
     ln -sfn .runtime "$RT"
