@@ -166,6 +166,31 @@ fn unsafe_is_in_sys_alone() {
     no_file_has(&["unsafe "], sys, "unsafe is in sys alone");
 }
 
+/// The shim stands on the public API: what its documentation does not show is the library's own.
+#[test]
+fn the_shim_uses_the_public_api_and_no_unsafe() {
+    let rooms = MAY.iter().map(|(room, _)| format!("libcontainer::{room}::"));
+    let hidden = ["NOT_STARTED", "Creator"].map(|name| format!("libcontainer::{name}"));
+    let words: Vec<String> = rooms.chain(hidden).chain(["unsafe ".to_owned()]).collect();
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim/src");
+    let (mut wrong, mut seen, mut left) = (Vec::new(), 0, vec![top]);
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+                continue;
+            }
+            let text = code(&fs::read_to_string(&path).unwrap());
+            seen += 1;
+            wrong.extend(
+                words.iter().filter(|word| text.contains(*word)).map(|word| format!("{}: {word}", path.display())),
+            );
+        }
+    }
+    assert!(seen > 20 && wrong.is_empty(), "{seen} files; not public:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn errors_are_printed_in_one_place() {
     let may = |path: &Path| path.starts_with("libcontainer") || path.ends_with("main.rs") || path.ends_with("log.rs");

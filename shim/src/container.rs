@@ -51,6 +51,8 @@ pub struct Process {
     pub input: Option<Token>,
     /// Of its stdin, until CloseIO.
     pub hold: Option<OwnedFd>,
+    /// CloseIO has come. It may come before the start that opens stdin has been noted.
+    pub stdin_closed: bool,
     pub master: Option<OwnedFd>,
     pub logger: Option<Logger>,
     /// The process object of an exec.
@@ -71,6 +73,7 @@ impl Process {
             outputs: Vec::new(),
             input: None,
             hold: None,
+            stdin_closed: false,
             master: None,
             logger: None,
             object,

@@ -47,7 +47,6 @@ events! {
     TaskExecStarted "exec-started" "TaskExecStarted";
     TaskPaused "paused" "TaskPaused";
     TaskResumed "resumed" "TaskResumed";
-    TaskCheckpointed "checkpointed" "TaskCheckpointed";
 }
 
 struct Waiting {

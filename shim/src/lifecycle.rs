@@ -161,7 +161,8 @@ impl Shim {
         process.stage = stage;
         process.pid = made.pid;
         process.pidfd = token.ok().map(|token| (made.pidfd, token));
-        (process.outputs, process.input, process.hold) = (outputs, input, streams.hold);
+        (process.outputs, process.input) = (outputs, input);
+        process.hold = streams.hold.filter(|_| !process.stdin_closed);
         (process.master, process.logger) = (made.master, streams.logger);
     }
 

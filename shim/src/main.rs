@@ -1,5 +1,6 @@
 //! containerd-shim-coracle-v1: containerd's shim with the runtime inside. containerd starts it for each pod (`start`), speaks
 //! ttrpc with the process that serves, and calls it again to clear what a dead shim has left (`delete`).
+#![forbid(unsafe_code)]
 
 mod address;
 mod clear;

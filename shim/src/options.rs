@@ -7,10 +7,11 @@ use std::path::Path;
 use prost::Message as _;
 
 use crate::messages::google::Any;
-use crate::messages::runc::{Options, RuntimeOptions};
+use crate::messages::runc::{CreateOptions, Options, RuntimeOptions};
 
 /// The name of the message.
 pub const NAME: &str = "containerd.runc.v1.Options";
+const OLD: &str = "containerd.linux.runc.CreateOptions";
 const GENERIC: &str = "runtimeoptions.v1.Options";
 const FILE: &str = "options.json";
 
@@ -22,6 +23,9 @@ pub fn read(any: Option<&Any>) -> Result<Options, String> {
     let Some(any) = any.filter(|any| !any.value.is_empty()) else { return Ok(Options::default()) };
     if any.is(NAME) {
         return Options::decode(&*any.value).map_err(|error| format!("options: {error}"));
+    }
+    if any.is(OLD) {
+        return CreateOptions::decode(&*any.value).map(Options::from).map_err(|error| format!("options: {error}"));
     }
     if !any.is(GENERIC) && !any.type_url.ends_with(GENERIC) {
         return Err(format!("options: unknown type {}", any.type_url));
@@ -109,6 +113,9 @@ mod tests {
         let generic = RuntimeOptions { config_body: body.into(), ..RuntimeOptions::default() };
         assert_eq!(read(Some(&Any::of(GENERIC, &generic))), Ok(expected));
         assert_eq!(read(None), Ok(Options::default()));
+        let old = CreateOptions { no_pivot_root: true, io_gid: 9, ..CreateOptions::default() };
+        let expected = Options { no_pivot_root: true, io_gid: 9, ..Options::default() };
+        assert_eq!(read(Some(&Any::of(OLD, &old))), Ok(expected));
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Shim {
     fn close_io(&mut self, asked: &CloseIoRequest) -> Answer<Empty> {
         let process = self.container(&asked.id)?.process(&asked.exec_id)?;
         process.hold = None;
+        process.stdin_closed = true;
         Ok(Empty {})
     }
 

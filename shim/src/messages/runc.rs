@@ -40,27 +40,27 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// containerd.runc.v1.CheckpointOptions
+/// containerd.linux.runc.CreateOptions: what a client of containerd 1.x makes of its own options for a runtime that it does
+/// not know.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct CheckpointOptions {
+pub struct CreateOptions {
     #[prost(bool, tag = "1")]
-    pub exit: bool,
-    #[prost(bool, tag = "2")]
-    pub open_tcp: bool,
-    #[prost(bool, tag = "3")]
-    pub external_unix_sockets: bool,
-    #[prost(bool, tag = "4")]
-    pub terminal: bool,
-    #[prost(bool, tag = "5")]
-    pub file_locks: bool,
-    #[prost(string, repeated, tag = "6")]
-    pub empty_namespaces: Vec<String>,
-    #[prost(string, tag = "7")]
-    pub cgroups_mode: String,
-    #[prost(string, tag = "8")]
-    pub image_path: String,
+    pub no_pivot_root: bool,
+    #[prost(bool, tag = "8")]
+    pub no_new_keyring: bool,
     #[prost(string, tag = "9")]
-    pub work_path: String,
+    pub shim_cgroup: String,
+    #[prost(uint32, tag = "10")]
+    pub io_uid: u32,
+    #[prost(uint32, tag = "11")]
+    pub io_gid: u32,
+}
+
+impl From<CreateOptions> for Options {
+    fn from(old: CreateOptions) -> Options {
+        let CreateOptions { no_pivot_root, no_new_keyring, shim_cgroup, io_uid, io_gid } = old;
+        Options { no_pivot_root, no_new_keyring, shim_cgroup, io_uid, io_gid, ..Options::default() }
+    }
 }
 
 /// containerd.runc.v1.ProcessDetails
