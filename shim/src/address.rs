@@ -56,6 +56,14 @@ pub fn give_up(path: &Path, inode: u64) {
     }
 }
 
+/// Removes the socket of a shim that has died: one that nobody answers.
+pub fn remove_dead(path: &Path) {
+    let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
+    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// Which file the socket is.
 pub fn inode(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |stat| stat.ino())
@@ -90,8 +98,12 @@ mod tests {
         drop(first);
         let Found::Ours(_second) = take(&path).expect("take") else { panic!("somebody serves") };
         give_up(&path, inode_of_first + u64::from(inode_of_first == inode(&path)));
+        remove_dead(&path);
         assert!(path.exists());
         give_up(&path, inode(&path));
+        assert!(!path.exists());
+        drop(UnixListener::bind(&path).expect("bind"));
+        remove_dead(&path);
         assert!(!path.exists());
     }
 }

@@ -11,7 +11,7 @@ use prost::Message as _;
 use crate::cli::Flags;
 use crate::messages::task::DeleteResponse;
 use crate::runtime::{self, At};
-use crate::{options, rootfs};
+use crate::{address, options, rootfs};
 
 /// Does it, and answers with what is known of the end: a SIGKILL, now.
 ///
@@ -32,6 +32,9 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
         eprintln!("container {}: {error}", flags.id);
     }
     rootfs::take_away(&bundle.join("rootfs"));
+    if let Ok(address) = fs::read_to_string(bundle.join("address")) {
+        address::remove_dead(Path::new(address.strip_prefix("unix://").unwrap_or(&address)));
+    }
     let pid = fs::read_to_string(bundle.join("init.pid")).ok().and_then(|text| text.trim().parse().ok());
     let answer =
         DeleteResponse { pid: pid.unwrap_or(0), exit_status: 128 + 9, exited_at: Some(SystemTime::now().into()) };
