@@ -54,6 +54,7 @@ pub enum Streams {
 #[derive(Debug)]
 pub struct Criu {
     child: Child,
+    pid: Pid,
     pidfd: OwnedFd,
     /// None when all has been said.
     socket: Option<OwnedFd>,
@@ -109,7 +110,7 @@ impl Criu {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| error!("pidfd_open of criu: {errno}"))?;
-        let mut criu = Criu { child, pidfd, socket: Some(ours), printed, version: Version::new(0, 0, 0) };
+        let mut criu = Criu { child, pid, pidfd, socket: Some(ours), printed, version: Version::new(0, 0, 0) };
         let answer =
             criu.question(&Request { r#type: What::Version.into(), keep_open: Some(true), ..Request::default() })?;
         let version = answer.version.ok_or_else(|| error!("criu does not tell its version: it is older than 3.0"))?;
@@ -120,7 +121,7 @@ impl Criu {
 
     /// Its pid.
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap_or(0)
+        self.pid.as_raw_nonzero().get()
     }
 
     /// Which it is.

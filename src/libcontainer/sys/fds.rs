@@ -103,12 +103,13 @@ pub fn is_handed_down(number: u32) -> bool {
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok_and(|flags| flags == 0)
 }
 
-/// Takes descriptor `number`, which our caller has handed to us. None if it is not open, or is ours already.
+/// Takes descriptor `number`, which our caller has handed to us. None if it is not open, is ours already, or is a standard
+/// stream.
 pub fn take_handed_down(number: u32) -> Option<OwnedFd> {
-    if !is_handed_down(number) {
+    if number < 3 || !is_handed_down(number) {
         return None;
     }
-    // SAFETY: only sets a flag. From here on the number counts as ours, and is not given away a second time.
+    // SAFETY: only sets a flag. From now on the number counts as ours, and is not returned a second time.
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
     // SAFETY: the descriptor is open, and has no owner in this process: all descriptors that this process opens have
     // close-on-exec from the start.
