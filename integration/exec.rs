@@ -465,3 +465,21 @@ fn a_small_stack_is_the_programs_and_not_ours() {
     world.begin();
     assert_eq!(limited(&world, "-s 48", &["exec", &world.id, "sh", "-c", "ulimit -s"]).ok(), "48\n");
 }
+
+/// SPEC: config.md#linux-process: for a further process as for the first.
+#[test]
+fn a_capability_of_a_process_file_that_the_kernel_lacks_is_warned_about() {
+    only!(Who::Us; "the wording is ours");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let process = json!({
+        "args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "capabilities": {"bounding": ["CAP_KILL", "CAP_NOPE"]}
+    });
+    let file = world.path("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let outcome = world.call(&["exec", "--process", file.to_str().unwrap(), &world.id]);
+    assert_eq!(outcome.code(), 0, "{}", outcome.err);
+    let warning = "process.capabilities.bounding[1]: unknown capability \"CAP_NOPE\", ignored";
+    assert!(outcome.err.contains(warning), "{}", outcome.err);
+}

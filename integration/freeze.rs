@@ -106,3 +106,72 @@ fn a_container_below_a_frozen_group_says_which_it_is() {
     world.call(&["delete", "--force", &world.id]).ok();
     remove_level(&group);
 }
+
+/// Version 1: what is frozen does not die before it thaws, and a container may freeze a cgroup below its own.
+#[test]
+fn what_a_container_has_frozen_itself_is_killed() {
+    needs_root!("a cgroup of version 1");
+    needs!(!unified(), "what version 2 has frozen dies at once");
+    only!(Who::Us; "runc fails as well, and crun leaves the process");
+    let freeze = "cd /sys/fs/cgroup/freezer && mkdir own && sleep 1000 & cd /sys/fs/cgroup/freezer; sleep 0.1; \
+        echo $! >own/cgroup.procs && echo FROZEN >own/freezer.state && sleep 1000";
+    let mut world = World::running(&["sh", "-c", freeze]);
+    world.namespace("cgroup", None);
+    world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}));
+    for end in [&["delete", "--force"][..], &["kill", "--all"][..]] {
+        world.begin();
+        let own = directory("freezer", &world.group()).join("own");
+        wait_until("it is frozen", || {
+            fs::read_to_string(own.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
+        });
+        let mut args = end.to_vec();
+        args.push(&world.id);
+        args.extend(Some("KILL").filter(|_| end[0] == "kill"));
+        world.call(&args).ok();
+        if end[0] == "kill" {
+            world.wait_for_status("stopped");
+            world.call(&["delete", &world.id]).ok();
+        }
+        world.assert_clean();
+    }
+}
+
+/// Version 1: somebody put a process into one hierarchy of the container's, and it is in none of the others.
+#[test]
+fn a_process_in_a_single_hierarchy_of_the_containers_is_killed() {
+    needs_root!("a process put into a cgroup from outside");
+    needs!(!unified(), "version 2 has one hierarchy");
+    only!(Who::Us; "the peers leave the cgroup");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    let group = directory("freezer", &world.group());
+    fs::write(group.join("cgroup.procs"), other.id().to_string()).unwrap();
+    fs::write(group.join("freezer.state"), "FROZEN").unwrap();
+    let deleted = world.call(&["delete", "--force", &world.id]);
+    let ended = other.try_wait().unwrap();
+    let _ = other.kill();
+    other.wait().unwrap();
+    deleted.ok();
+    assert!(ended.is_some(), "it lives on");
+    world.assert_clean();
+}
+
+/// A container can freeze whoever comes in. On version 1 it does not die then, and nobody waits for that.
+#[test]
+fn an_exec_into_a_frozen_container_ends_by_a_signal() {
+    needs_cgroup!();
+    only!(Who::Us; "about our own wait");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    world.call(&["pause", &world.id]).ok();
+    let group = directory("freezer", &world.group());
+    let mut exec = world.command(&["exec", "--ignore-paused", &world.id, "true"]);
+    let mut exec = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("it has come in", || read(&group, "cgroup.procs").lines().count() > 1);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(exec.id().cast_signed()), nix::sys::signal::SIGTERM).unwrap();
+    wait_until("it has ended", || exec.try_wait().unwrap().is_some());
+    world.call(&["resume", &world.id]).ok();
+    wait_until("nobody is left of it", || read(&group, "cgroup.procs").lines().count() == 1);
+    world.call(&["delete", "--force", &world.id]).ok();
+}

@@ -74,6 +74,29 @@ static int cgroup_write(int argc, char **argv)
 	return written ? 0 : 1;
 }
 
+/* nest DIRECTORY DEPTH: makes a cgroup in DIRECTORY, one in that, and so on, deeper than a path can name, goes to the last, and
+ * waits there. */
+static int nest(int argc, char **argv)
+{
+	char name[201];
+	memset(name, 'n', 200);
+	name[200] = 0;
+	if (argc < 3)
+		return 2;
+	if (chdir(argv[1]))
+		return 1;
+	for (int n = atoi(argv[2]); n > 0; n--)
+		if (mkdir(name, 0755) || chdir(name))
+			return 1;
+	int fd = open("cgroup.procs", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		return 1;
+	puts("nested");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 /* exchange A B [C D]...: exchanges the names A and B, C and D, as fast as it can, until its standard input ends. */
 static int exchange(int argc, char **argv)
 {
@@ -600,6 +623,7 @@ static const struct attack attacks[] = {
 	{ "keyring-made-first", keyring_made_first },
 	{ "keyring-of-mine", keyring_of_mine },
 	{ "naive", naive },
+	{ "nest", nest },
 	{ "seize", seize },
 	{ "unseal", unseal },
 	{ "unseal-next", unseal_next },

@@ -9,9 +9,10 @@ use std::process::Command;
 use serde_json::json;
 
 use super::{attacker, put_attacker};
+use crate::cgroups::{directory, unified};
 use crate::ordinary::first;
-use crate::world::{Who, World, finish};
-use crate::{needs, needs_root, only};
+use crate::world::{Who, World, finish, wait_until};
+use crate::{needs, needs_cgroup, needs_root, only};
 
 /// A cgroup of version 2 that belongs to the container's root, as systemd gives a user's session to the user.
 struct Hers(PathBuf);
@@ -91,4 +92,29 @@ fn the_attacker_sees_a_cgroup_that_is_open() {
     let out = world.run().ok();
     drop(hers);
     assert!(out.contains("hers-") && out.ends_with("0\n"), "{out}");
+}
+
+/// A container that may make cgroups can hide a process in one that no path can name, and keep its cgroup for ever.
+#[test]
+fn a_process_in_a_cgroup_that_no_path_can_name_is_killed_and_all_is_removed() {
+    needs_root!("the host's pid namespace with a cgroup of its own");
+    needs_cgroup!();
+    only!(Who::Us; "runc and crun walk by path");
+    needs!(attacker().is_some(), "no C compiler");
+    let below = if unified() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    let mut world = World::running(&["/attacker", "nest", below, "25"]);
+    world.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}));
+    world.namespace("cgroup", None);
+    world.without_namespace("pid");
+    put_attacker(&world);
+    world.begin();
+    let top = directory("pids", &world.group());
+    let is_empty = || fs::read_to_string(top.join("cgroup.procs")).unwrap().is_empty();
+    wait_until("it has left the cgroup that it began in", is_empty);
+    let pid = world.pid().to_string();
+    assert!(world.call(&["ps", "--format", "json", &world.id]).ok().contains(&pid));
+    world.call(&["kill", &world.id, "KILL"]).ok();
+    world.wait_for_status("stopped");
+    world.call(&["delete", &world.id]).ok();
+    world.assert_clean();
 }

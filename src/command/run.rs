@@ -127,7 +127,7 @@ impl Word {
     /// none in the current directory, is the bundle.
     fn of(word: &str, making: &Making) -> Word {
         let typed = Path::new(word);
-        if making.bundle.is_some() {
+        if making.bundle.is_some() || word.is_empty() {
             return Word::Id;
         }
         if word.contains('/') || [".", ".."].contains(&word) {

@@ -70,9 +70,8 @@ impl Container {
             // it may have ended meanwhile
             let _ = signals::send(process.as_fd(), libc::SIGKILL);
         }
-        if signal == libc::SIGKILL && cgroup.is_frozen().with_context(sent)? {
-            // version 1: what is frozen does not die before it thaws
-            cgroup.thaw().with_context(sent)?;
+        if signal == libc::SIGKILL {
+            cgroup.thaw_all().with_context(sent)?;
         }
         Ok(())
     }

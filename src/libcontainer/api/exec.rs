@@ -137,7 +137,8 @@ impl<'a> Exec<'a> {
         let terminal = open.decide(process.terminal().unwrap_or(false), &mut flags)?;
         let asked = Given { config: &config, host: &host, flags: &flags };
         let joining = Joining { process: &process, at: &At::new("process"), container: joined(container, &config)? };
-        let plan = Explanation(plan::exec(&asked, &joining)?);
+        let mut plan = Explanation(plan::exec(&asked, &joining)?);
+        plan.0.warnings.extend_from_slice(self.object.warnings());
         let mut observer = self.observer;
         observer.planned(&plan)?;
         let cgroup = cgroup(container, self.sub_cgroups, &host)?;

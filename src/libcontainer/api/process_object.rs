@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
-use crate::config::{self, At, Config};
+use crate::config::{self, At, Config, Warning};
 use crate::error::{Result, bail, error};
 use crate::plan::capabilities;
 
@@ -20,7 +20,7 @@ use crate::plan::capabilities;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessObject(Process);
+pub struct ProcessObject(Process, Vec<Warning>);
 
 impl ProcessObject {
     /// Reads one from its JSON.
@@ -28,8 +28,8 @@ impl ProcessObject {
     /// # Errors
     /// `Config`: all mistakes, each with its place.
     pub fn read(text: &[u8]) -> Result<ProcessObject> {
-        let (process, _) = config::load_process(text, &At::new("process"))?;
-        Ok(ProcessObject(process))
+        let (process, warnings) = config::load_process(text, &At::new("process"))?;
+        Ok(ProcessObject(process, warnings))
     }
 
     /// Whether it asks for a terminal.
@@ -62,10 +62,15 @@ impl<'a> Object<'a> {
         Object { whole: Some(object), ..Object::default() }
     }
 
+    /// What its reader should know.
+    pub(super) fn warnings(&self) -> &[Warning] {
+        self.whole.map(|ProcessObject(_, warnings)| warnings.as_slice()).unwrap_or_default()
+    }
+
     /// The whole object.
     pub(super) fn read(&self, config: &Config, terminal: bool) -> Result<Process> {
         let mut process = match self.whole {
-            Some(ProcessObject(process)) => {
+            Some(ProcessObject(process, _)) => {
                 let mut process = process.clone();
                 confine(&mut process, config);
                 process

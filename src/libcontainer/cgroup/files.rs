@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::tree;
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::cgroups;
+use crate::plan::failure::words;
 use crate::plan::resources::Write;
 use crate::sys::text;
 
@@ -68,7 +70,7 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
 /// The kernel's word for what went wrong.
 pub(crate) fn word(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(number) => crate::plan::failure::words(rustix::io::Errno::from_raw_os_error(number)),
+        Some(number) => words(rustix::io::Errno::from_raw_os_error(number)),
         None => error.to_string(),
     }
 }
@@ -87,11 +89,6 @@ pub fn undone(error: Error, undone: Result<()>) -> Error {
 /// One write(2) of the whole value: what a cgroup file takes.
 pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
-}
-
-pub(super) fn children(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
 /// A missing cgroup directory is a removed one where its hierarchy is mounted, or where the kernel has no such hierarchy (any
@@ -127,9 +124,7 @@ pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
             // rmdir(2) says so before it looks for the name: what could not be made there need not be removed
             Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
-                for child in children(directory) {
-                    remove(key, &child)?;
-                }
+                tree::remove_below(directory).map_err(|errno| error!(words(errno)))?;
                 Ok(fs::remove_dir(directory).is_ok())
             }
             _ => Err(error!(word(&error))),

@@ -1,11 +1,16 @@
 //! The freezer of both versions. A freeze that does not come about is undone.
 
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use super::Cgroup;
+use rustix::fs::{Mode, OFlags};
+
 use super::files::{directory_is_frozen, event, frozen_above, put, wait_for};
-use crate::error::{Context, Result, bail};
+use super::{Cgroup, tree};
+use crate::error::{Context, Result, bail, error};
+use crate::plan::failure::words;
+use crate::sys::text;
 
 impl Cgroup {
     /// Stops every process where it is, and returns when all are stopped.
@@ -51,6 +56,33 @@ impl Cgroup {
             Version::Two => ("cgroup.freeze", "0"),
         };
         put(&directory.join(file), value).with_context(|| format!("thaw {}", directory.display()))
+    }
+
+    /// Lets every process go on, those that the container has frozen itself, in a cgroup below, as well. Version 1: what is
+    /// frozen does not die before it thaws. Without a freezer nothing is frozen.
+    ///
+    /// # Errors
+    /// The kernel's word.
+    pub fn thaw_all(&self) -> Result<()> {
+        let Ok((directory, version)) = self.freezer() else { return Ok(()) };
+        let (says, file, value) = match version {
+            Version::One => ("freezer.self_freezing", "freezer.state", "THAWED"),
+            Version::Two => ("cgroup.freeze", "cgroup.freeze", "0"),
+        };
+        let thaw = |here: BorrowedFd<'_>| {
+            let mut frozen = false;
+            let read = text::pieces_at(here, Path::new(says), |piece| frozen |= piece.first() == Some(&b'1'));
+            let thawed = match read {
+                Ok(()) if frozen => {
+                    let file = rustix::fs::openat(here, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+                    file.and_then(|file| rustix::io::write(file, value.as_bytes()).map(drop))
+                }
+                other => other,
+            };
+            thawed.or_else(|errno| if tree::is_gone(errno) { Ok(()) } else { Err(errno) })
+        };
+        tree::walk(directory, thaw, |_, _| Ok(()))
+            .map_err(|errno| error!("thaw {} and all below: {}", directory.display(), words(errno)))
     }
 
     /// True when its processes are stopped, or about to be. Without a freezer they never are.

@@ -15,6 +15,7 @@ pub mod systemd;
 #[cfg(not(feature = "systemd"))]
 #[path = "no_systemd.rs"]
 pub mod systemd;
+mod tree;
 mod unit_name;
 mod update;
 
@@ -266,7 +267,18 @@ impl Cgroup {
         if !directory.exists() {
             gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))?;
         }
-        processes::of(directory).with_context(|| format!("read processes of {}", directory.display()))
+        processes::of(directory)
+    }
+
+    /// Every process in any of its directories: one that was put into a single hierarchy of version 1 is not in the others.
+    fn all_processes(&self) -> Result<Vec<i32>> {
+        let mut all = self.processes()?;
+        for directory in self.paths.values() {
+            all.extend(processes::of(directory)?);
+        }
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
     }
 
     /// The directory that stands for all: what is in one is in all.
@@ -302,16 +314,15 @@ impl Cgroup {
                 Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
             }
         }
-        let frozen = self.freeze().is_ok();
+        // without a freezer, or where some do not stop, they are killed as they run
+        let _ = self.freeze();
         let killed = self.kill_each();
-        if frozen {
-            self.thaw()?;
-        }
+        self.thaw_all()?;
         killed.and_then(|()| self.wait_until_empty())
     }
 
     fn kill_each(&self) -> Result<()> {
-        for pid in self.processes()? {
+        for pid in self.all_processes()? {
             let Some(process) = rustix::process::Pid::from_raw(pid) else { continue };
             match rustix::process::kill_process(process, rustix::process::Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -324,8 +335,8 @@ impl Cgroup {
     fn wait_until_empty(&self) -> Result<()> {
         // version 1: what is frozen does not die before it thaws, and only the cgroup above can do that
         let frozen = || self.paths.get("freezer").and_then(|directory| files::frozen_above(directory));
-        wait_for(|| Ok(self.processes()?.is_empty() || frozen().is_some()))?;
-        let processes = self.processes()?;
+        wait_for(|| Ok(self.all_processes()?.is_empty() || frozen().is_some()))?;
+        let processes = self.all_processes()?;
         match frozen() {
             _ if processes.is_empty() => Ok(()),
             Some(above) => {

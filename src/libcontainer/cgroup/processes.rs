@@ -1,52 +1,37 @@
 //! Who is in a cgroup and below it.
 
-use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::files::children;
+use super::tree;
+use crate::error::{Result, error};
+use crate::plan::failure::words;
 use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
 
 /// The processes in a directory and in those below it, each once. One that is not there has none.
-pub(super) fn of(directory: &Path) -> io::Result<Vec<i32>> {
+///
+/// # Errors
+/// The kernel's word: there may be more.
+pub(super) fn of(directory: &Path) -> Result<Vec<i32>> {
+    let told = |errno| error!("read processes of {}: {}", directory.display(), words(errno));
     let mut all = Vec::new();
-    match collect(directory, &mut all) {
+    let enter = |here: BorrowedFd<'_>| match numbers(here, "cgroup.procs", &mut all) {
         // a threaded one, which tells of threads only
-        Err(Errno::OPNOTSUPP) => threads(directory, &mut all)?,
-        done => done?,
-    }
+        Err(Errno::OPNOTSUPP) => {
+            let mut threads = Vec::new();
+            numbers(here, "cgroup.threads", &mut threads)?;
+            all.extend(threads.into_iter().filter_map(process_of));
+            Ok(())
+        }
+        done => done,
+    };
+    tree::walk(directory, enter, |_, _| Ok(())).map_err(told)?;
     all.sort_unstable();
     all.dedup();
     Ok(all)
-}
-
-fn collect(directory: &Path, all: &mut Vec<i32>) -> Result<(), Errno> {
-    match numbers(&directory.join("cgroup.procs"), all) {
-        // ENODEV: removed meanwhile
-        Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
-        Err(errno) => return Err(errno),
-    }
-    for child in children(directory) {
-        match collect(&child, all) {
-            // a threaded one, whose processes we have been told here
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-/// The processes whose threads are in a threaded cgroup or below it.
-fn threads(directory: &Path, all: &mut Vec<i32>) -> Result<(), Errno> {
-    let mut list = Vec::new();
-    match numbers(&directory.join("cgroup.threads"), &mut list) {
-        Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
-        Err(errno) => return Err(errno),
-    }
-    all.extend(list.into_iter().filter_map(process_of));
-    children(directory).iter().try_for_each(|child| threads(child, all))
 }
 
 /// `Tgid` of /proc/TID/status (proc(5)); None for a thread that has ended.
@@ -54,9 +39,12 @@ fn process_of(thread: i32) -> Option<i32> {
     ProcessStatus::of(thread).ok()?.field("Tgid")?.parse().ok()
 }
 
-fn numbers(file: &Path, all: &mut Vec<i32>) -> Result<(), Errno> {
+fn numbers(directory: BorrowedFd<'_>, file: &str, all: &mut Vec<i32>) -> Result<(), Errno> {
     let mut list = Vec::new();
-    text::pieces(file, |piece| list.extend_from_slice(piece))?;
+    match text::pieces_at(directory, Path::new(file), |piece| list.extend_from_slice(piece)) {
+        Err(errno) if tree::is_gone(errno) => {}
+        read => read?,
+    }
     all.extend(String::from_utf8_lossy(&list).lines().filter_map(|line| line.parse::<i32>().ok()));
     Ok(())
 }

@@ -1,9 +1,15 @@
 //! A process that we have cloned.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+
+use crate::wait;
+
+/// How long the kernel may take to end a child that was killed.
+const TO_DIE: Duration = Duration::from_secs(2);
 
 /// A child of ours. Dropped, it is killed and reaped, unless it was kept.
 #[derive(Debug)]
@@ -61,7 +67,10 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.end == End::Killed {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-            let _ = ending(self.pidfd.as_fd());
+            // version 1: a container can freeze who comes in, and what is frozen dies when it thaws, without us
+            if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + TO_DIE)).is_ok_and(|ended| ended) {
+                let _ = ending(self.pidfd.as_fd());
+            }
         }
     }
 }

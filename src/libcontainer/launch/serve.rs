@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::child::{Child, ending};
+use super::child::Child;
 use super::identity::Identity;
 use super::launched::Launched;
 use super::resources::devices_not_restricted;
@@ -214,8 +214,8 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
-    let _ = ending(launched.child.pidfd.as_fd());
-    launched.child = Child::new(pid, pidfd);
+    // the bridge is about to end, unless the container has frozen it
+    drop(std::mem::replace(&mut launched.child, Child::new(pid, pidfd)));
     settled(launched, identity)?;
     if !enters_at_once(launched.plan) {
         entry.begin(launched)?;

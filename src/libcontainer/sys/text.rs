@@ -1,6 +1,7 @@
 //! open(2), read(2): short files of the kernel, in three system calls and without the heap. The standard library makes a dozen
 //! calls for a file of unknown size.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -25,8 +26,16 @@ pub fn value<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b str, Errno> {
 ///
 /// # Errors
 /// Those of open(2) and read(2).
-pub fn pieces(path: &Path, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
-    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+pub fn pieces(path: &Path, take: impl FnMut(&[u8])) -> Result<(), Errno> {
+    pieces_at(CWD, path, take)
+}
+
+/// As `pieces`, for a path below `directory`.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn pieces_at(directory: BorrowedFd<'_>, path: &Path, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
+    let file = rustix::fs::openat(directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut buffer = [0u8; 4096];
     loop {
         match rustix::io::read(&file, &mut buffer) {
