@@ -118,3 +118,20 @@ fn a_source_in_the_root_that_is_missing_is_told_by_its_place() {
     }
     world.assert_clean();
 }
+
+#[test]
+fn tmpcopyup_copies_a_tree_of_any_depth() {
+    needs_root!("mounts");
+    only!(Who::Us, Who::Runc; "crun was not measured");
+    let count = "echo $(find /v -type d | wc -l) $(find /v -type f | wc -l); cat /v/a0/a1/a2/file-2 /v/last";
+    let mut world = World::running(&["sh", "-c", count]);
+    let mut place = world.rootfs("v");
+    for depth in 0..300 {
+        place.push(format!("a{depth}"));
+        fs::create_dir_all(place.join("beside")).unwrap();
+        fs::write(place.join(format!("file-{depth}")), format!("{depth}\n")).unwrap();
+    }
+    fs::write(world.rootfs("v/last"), "last\n").unwrap();
+    world.mount(json!({"destination": "/v", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    assert_eq!(world.run().ok(), "601 301\n2\nlast\n");
+}

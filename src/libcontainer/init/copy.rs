@@ -5,22 +5,21 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, MemfdFlags, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 
 use super::prepared::{Outcome, Trouble};
 use super::protocol::retry;
 use crate::wire::{COPYING, WORDS_SIZE, Words};
 
-/// Deeper trees than this are refused: the copy uses the stack.
-const MAX_DEPTH: u32 = 64;
-
-/// Copies the content of `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners.
+/// Copies what is in `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners. The tree may be as
+/// deep as a file system has it: neither the stack nor the heap says where we are, but a memfd with a record for each level.
 pub(super) fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Outcome {
-    let from = open_directory(from, c".")?;
-    let to = open_directory(to, c".")?;
-    own(to.as_fd(), c".", &rustix::fs::fstat(&from)?)?;
-    level(from.as_fd(), to.as_fd(), 0)
+    let (from, to) = (open_directory(from, c".")?, open_directory(to, c".")?);
+    let above = rustix::fs::memfd_create(c"tmpcopyup", MemfdFlags::CLOEXEC)?;
+    let mut place = Place { from, to, above, depth: 0, path: [0; WORDS_SIZE], length: 0 };
+    while place.down()? || place.up()? {}
+    Ok(())
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Outcome<OwnedFd> {
@@ -28,41 +27,121 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Outcome<OwnedFd> {
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
-fn level(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> Outcome {
-    if depth > MAX_DEPTH {
-        return Err(Trouble::saying(Errno::LOOP, "tmpcopyup: the directory is too deep"));
-    }
-    let mut buffer = [MaybeUninit::uninit(); 2048];
-    let mut entries = RawDir::new(from, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            one(from, to, name, depth).map_err(|trouble| named(trouble, name))?;
-        }
-    }
-    Ok(())
+/// The directory that is copied just now.
+struct Place {
+    from: OwnedFd,
+    to: OwnedFd,
+    /// A `Level` for each directory above.
+    above: OwnedFd,
+    depth: u64,
+    /// Its path, or the beginning of a longer one, and the length of the whole.
+    path: [u8; WORDS_SIZE],
+    length: usize,
 }
 
-fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Outcome {
+/// What must be known of a directory to go on in it: where its list of entries goes on, which it is, and the length of its path.
+struct Level([u64; 4]);
+
+impl Level {
+    const SIZE: usize = 32;
+
+    fn of(directory: &OwnedFd, next: u64, length: usize) -> Outcome<Level> {
+        let stat = rustix::fs::fstat(directory)?;
+        Ok(Level([next, stat.st_dev, stat.st_ino, length as u64]))
+    }
+
+    fn write(&self, file: &OwnedFd, depth: u64) -> Outcome {
+        let mut bytes = [0; Level::SIZE];
+        bytes.chunks_exact_mut(8).zip(self.0).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
+        let written = rustix::io::pwrite(file, &bytes, depth * Level::SIZE as u64)?;
+        if written == Level::SIZE { Ok(()) } else { Err(Errno::NOSPC.into()) }
+    }
+
+    fn read(file: &OwnedFd, depth: u64) -> Outcome<Level> {
+        let mut bytes = [0; Level::SIZE];
+        rustix::io::pread(file, &mut bytes, depth * Level::SIZE as u64)?;
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into().map_err(|_| Errno::INVAL)?);
+        }
+        Ok(Level(words))
+    }
+}
+
+impl Place {
+    /// Copies the entries up to the next directory, and goes into that; false when there is none any more.
+    fn down(&mut self) -> Outcome<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 2048];
+        let mut entries = RawDir::new(&self.from, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|errno| named(errno.into(), self.beginning(), c""))?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let below = one(self.from.as_fd(), self.to.as_fd(), name);
+            let Some((from, to)) = below.map_err(|trouble| named(trouble, self.beginning(), name))? else { continue };
+            Level::of(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
+            self.depth += 1;
+            for byte in name.to_bytes().iter().chain(b"/") {
+                if let Some(place) = self.path.get_mut(self.length) {
+                    *place = *byte;
+                }
+                self.length += 1;
+            }
+            (self.from, self.to) = (from, to);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// The directory is copied: its owner, and back to the one above; false at the top.
+    fn up(&mut self) -> Outcome<bool> {
+        let stat = rustix::fs::fstat(&self.from)?;
+        own(self.to.as_fd(), c".", &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;
+        let Some(depth) = self.depth.checked_sub(1) else { return Ok(false) };
+        let Level([next, device, inode, length]) = Level::read(&self.above, depth)?;
+        let above = open_directory(self.from.as_fd(), c"..")?;
+        let stat = rustix::fs::fstat(&above)?;
+        if (stat.st_dev, stat.st_ino) != (device, inode) {
+            return Err(Trouble::saying(Errno::STALE, "tmpcopyup: a directory was moved meanwhile"));
+        }
+        rustix::fs::seek(&above, SeekFrom::Start(next))?;
+        let to = open_directory(self.to.as_fd(), c"..")?;
+        (self.from, self.to, self.depth) = (above, to, depth);
+        self.length = usize::try_from(length).map_err(|_| Errno::OVERFLOW)?;
+        Ok(true)
+    }
+
+    /// The beginning of its path.
+    fn beginning(&self) -> &[u8] {
+        &self.path[..self.length.min(WORDS_SIZE)]
+    }
+}
+
+/// One entry. A directory is made, and its two sides are returned; its owner comes when all is in it.
+fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome<Option<(OwnedFd, OwnedFd)>> {
     let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let mode = Mode::from_raw_mode(stat.st_mode);
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             rustix::fs::mkdirat(to, name, mode)?;
-            level(open_directory(from, name)?.as_fd(), open_directory(to, name)?.as_fd(), depth + 1)?;
+            return Ok(Some((open_directory(from, name)?, open_directory(to, name)?)));
         }
         FileType::RegularFile => file(from, to, name, mode)?,
-        FileType::Symlink => {
-            let mut target = [0u8; 4096];
-            let length = rustix::fs::readlinkat_raw(from, name, &mut target[..4095])?;
-            target[length] = 0;
-            let target = CStr::from_bytes_until_nul(&target).map_err(|_| Errno::INVAL)?;
-            rustix::fs::symlinkat(target, to, name)?;
-        }
+        FileType::Symlink => link(from, to, name)?,
         kind => rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev)?,
     }
-    own(to, name, &stat)
+    own(to, name, &stat)?;
+    Ok(None)
+}
+
+fn link(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome {
+    let mut target = [0u8; 4096];
+    let length = rustix::fs::readlinkat_raw(from, name, &mut target[..4095])?;
+    target[length] = 0;
+    let target = CStr::from_bytes_until_nul(&target).map_err(|_| Errno::INVAL)?;
+    Ok(rustix::fs::symlinkat(target, to, name)?)
 }
 
 fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Outcome {
@@ -102,17 +181,14 @@ fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
     }
 }
 
-/// Adds the name of the file that could not be copied, or of a directory that contains it.
-fn named(trouble: Trouble, name: &CStr) -> Trouble {
-    let said = trouble.said.bytes();
-    if !said.is_empty() && !said.starts_with(COPYING.as_bytes()) {
+/// The kernel's word with the path of what could not be copied.
+fn named(trouble: Trouble, directory: &[u8], name: &CStr) -> Trouble {
+    if !trouble.said.bytes().is_empty() {
         return trouble;
     }
-    let below = said.get(COPYING.len()..).unwrap_or_default();
-    let slash: &[u8] = if below.is_empty() { b"" } else { b"/" };
     let mut text = [0; WORDS_SIZE];
     let mut length = 0;
-    for part in [COPYING.as_bytes(), name.to_bytes(), slash, below] {
+    for part in [COPYING.as_bytes(), directory, name.to_bytes()] {
         let part = &part[..part.len().min(text.len() - length)];
         text[length..length + part.len()].copy_from_slice(part);
         length += part.len();
