@@ -11,6 +11,7 @@ use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
 use crate::plan;
 use crate::plan::resctrl::Schema;
+use crate::plan::resources::Write;
 use crate::plan::resources::unit::REWRITTEN;
 use crate::plan::resources::update::{self, Update as Planned};
 use crate::resctrl;
@@ -117,10 +118,9 @@ impl Container {
             planned.map_err(|faults| asked.faults(faults))?;
         warnings.iter_mut().for_each(|warning| warning.at = asked.place(&warning.at));
         let cgroup = self.cgroup().with_controllers(&host.cgroups);
-        if cgroup.unit().is_some() {
-            // a reload of systemd may have changed them since
-            writes.extend(kept.into_iter().filter(|write| REWRITTEN.contains(&write.file.as_str())));
-        }
+        // A reload of systemd may have changed them since.
+        let again = |write: &Write| cgroup.unit().is_some() && REWRITTEN.contains(&write.file.as_str());
+        let kept: Vec<_> = kept.into_iter().filter(again).collect();
         if cgroup.paths().is_empty() && (!writes.is_empty() || devices.is_some()) {
             bail!("this container has no cgroup of its own: nothing can be limited");
         }
@@ -129,8 +129,10 @@ impl Container {
         let group = (!schemata.is_empty()).then(|| resctrl::change(group, &schemata, &resctrl::Kernel)).transpose()?;
         let group_back = || group.iter().try_for_each(|changed| changed.undo(&resctrl::Kernel));
         let changed = cgroup
-            .change(Change { writes: &writes, devices: devices.as_ref() })
+            .change(Change { writes: &writes, kept: &kept, devices: devices.as_ref() })
             .map_err(|error| undone(error, group_back()))?;
+        let not_written = |error: &Error| Warning { at: At::new("linux.resources"), said: format!("not as it was: {error}") };
+        warnings.extend(changed.warnings.iter().map(not_written));
         self.note_limits(asked, resources);
         self.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))?;
         Ok(warnings)

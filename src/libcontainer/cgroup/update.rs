@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::files::{must_fit, put, undone, word};
 use super::{Cgroup, systemd};
-use crate::error::{Result, error};
+use crate::error::{Error, Result, error};
 use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 
@@ -14,6 +14,8 @@ use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 pub struct Change<'a> {
     /// Limits.
     pub writes: &'a [Write],
+    /// Limits that stay as they are, and are written again. What is refused there is a warning.
+    pub kept: &'a [Write],
     /// Device access as it is to be, and as it was.
     pub devices: Option<&'a [DeviceAccess; 2]>,
 }
@@ -24,6 +26,8 @@ pub struct Changed<'a> {
     cgroup: &'a Cgroup,
     change: Change<'a>,
     before: Vec<Before>,
+    /// What could not be written again.
+    pub warnings: Vec<Error>,
 }
 
 /// A file that systemd writes, and what it said before.
@@ -61,7 +65,8 @@ impl Cgroup {
     /// # Errors
     /// The property, the file and the kernel's word, or systemd's.
     pub fn change<'a>(&'a self, change: Change<'a>) -> Result<Changed<'a>> {
-        let changed = Changed { cgroup: self, change, before: self.before(change.writes) };
+        let before = self.before(change.writes.iter().chain(change.kept));
+        let mut changed = Changed { cgroup: self, change, before, warnings: Vec::new() };
         for write in change.writes {
             if let (Some(limit), Some(directory)) = (write.unless_used, self.directory_of(write)) {
                 must_fit(write, limit, directory).map_err(|refusal| refusal.error)?;
@@ -78,7 +83,7 @@ impl Cgroup {
         self.paths.get(self.controllers.get(&write.controller).unwrap_or(&write.controller))
     }
 
-    fn before(&self, writes: &[Write]) -> Vec<Before> {
+    fn before<'w>(&self, writes: impl Iterator<Item = &'w Write>) -> Vec<Before> {
         let mut all = Vec::new();
         for write in writes {
             let Some(directory) = self.directory_of(write) else { continue };
@@ -171,11 +176,14 @@ impl Cgroup {
 }
 
 impl Changed<'_> {
-    fn make(&self) -> Result<()> {
-        let Change { writes, devices } = self.change;
-        let rounded = self.cgroup.tell_systemd(writes, devices.map(|[new, _]| new))?;
+    fn make(&mut self) -> Result<()> {
+        let Change { writes, kept, devices } = self.change;
+        let all = [writes, kept].concat();
+        let rounded = self.cgroup.tell_systemd(&all, devices.map(|[new, _]| new))?;
         self.cgroup.apply(writes)?;
-        self.cgroup.exact_again(&rounded, writes)?;
+        let again = kept.iter().map(|write| self.cgroup.apply_one(write));
+        self.warnings.extend(again.filter_map(Result::err).map(|refusal| refusal.error));
+        self.cgroup.exact_again(&rounded, &all)?;
         devices.map_or(Ok(()), |[new, _]| self.cgroup.change_devices(new))
     }
 
@@ -303,13 +311,33 @@ mod tests {
             at: crate::config::At::new("place"),
         };
         let writes = [write("pids.max", "7"), write("nothing.max", "7")];
-        let change = Change { writes: &writes, devices: None };
+        let change = Change { writes: &writes, kept: &[], devices: None };
         let said = cgroup.change(change).unwrap_err().to_string();
         assert!(said.starts_with("place: "), "{said}");
         assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "5");
-        let changed = cgroup.change(Change { writes: &writes[..1], devices: None }).unwrap();
+        let changed = cgroup.change(Change { writes: &writes[..1], kept: &[], devices: None }).unwrap();
         assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "7");
         changed.undo().unwrap();
         assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "5");
+    }
+
+    #[test]
+    fn what_nobody_asked_to_change_fails_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("pids.max"), "5").unwrap();
+        let cgroup = Cgroup { paths: [(String::new(), directory.path().to_path_buf())].into(), ..Cgroup::default() };
+        let write = |file: &str| Write {
+            controller: String::new(),
+            file: file.to_owned(),
+            value: "7".to_owned(),
+            on_failure: OnFailure::Fail,
+            unless_used: None,
+            at: crate::config::At::new("place"),
+        };
+        let (writes, kept) = ([write("pids.max")], [write("cpu.max")]);
+        let changed = cgroup.change(Change { writes: &writes, kept: &kept, devices: None }).unwrap();
+        let said: Vec<_> = changed.warnings.iter().map(ToString::to_string).collect();
+        assert!(said.len() == 1 && said[0].starts_with("place: "), "{said:?}");
+        assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "7");
     }
 }
