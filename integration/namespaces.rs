@@ -226,6 +226,26 @@ fn the_runtimes_own_mount_namespace_is_not_joined() {
         let told = format!("{}.path: {path} is the runtime's own mount namespace", world.last_namespace());
         assert!(said.contains(&told), "{said}");
     }
+    // that of process 1, from another one; process 1 is a shell that may lose its root
+    let path = "/proc/1/ns/mnt";
+    world.namespace("mount", Some(path));
+    world.write();
+    let call = world.command(&["run", &world.id]);
+    let mut inside = Command::new("unshare");
+    inside.args([
+        "-p",
+        "-f",
+        "--mount-proc",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        "unshare -m \"$@\"; exit $?",
+        "sh",
+    ]);
+    let said = finish(inside.arg(call.get_program()).args(call.get_args()).current_dir(world.bundle())).fails();
+    let told = format!("{}.path: {path} is the mount namespace of process 1", world.last_namespace());
+    assert!(said.contains(&told), "{said}");
     leaves_nothing(&world);
 }
 

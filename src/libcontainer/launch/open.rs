@@ -287,20 +287,23 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     }
 }
 
-/// A mount namespace that is joined gets the container's root, which all its processes then have: it cannot be ours.
+/// A mount namespace that is joined gets the container's root, which all its processes then have: it cannot be ours, nor the
+/// host's, which is the one of process 1. Whoever may not look at that one may not join it either (setns(2)).
 fn must_be_another(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
     if kind != libc::CLONE_NEWNS as u64 {
         return Ok(());
     }
     let own = Path::new("/proc/self/ns/mnt");
     let of = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
+    let first = rustix::fs::stat("/proc/1/ns/mnt").map(of).ok();
     let own = rustix::fs::stat(own).map(of).map_err(|errno| failed_to_open(at, own, errno))?;
     let other = rustix::fs::fstat(file).map(of).map_err(|errno| failed_to_open(at, path, errno))?;
-    if own == other {
-        let path = path.display();
-        bail!("{at}: {path} is the runtime's own mount namespace: the container's root would become the host's");
-    }
-    Ok(())
+    let whose = match other {
+        other if other == own => "the runtime's own mount namespace",
+        other if Some(other) == first => "the mount namespace of process 1",
+        _ => return Ok(()),
+    };
+    bail!("{at}: {} is {whose}: the container's root would become the host's", path.display())
 }
 
 /// What is to be copied by init, looked at as if it were copied here.
