@@ -54,13 +54,15 @@ pub struct Cgroup {
     instead: Option<PathBuf>,
     /// The unit of systemd that it is.
     unit: Option<UnitName>,
+    /// How often the kernel had killed for want of memory in the slice of the unit, before there was the unit.
+    kills_before: Option<u64>,
 }
 
 impl Cgroup {
     /// The cgroup that a record tells of.
     pub fn open(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
-        Cgroup { paths, controllers, instead: None, unit }
+        Cgroup { paths, controllers, unit, ..Cgroup::default() }
     }
 
     /// A record has one key for controllers that are mounted together; limits are for each of them.
@@ -86,7 +88,27 @@ impl Cgroup {
                 cgroup.controllers.insert(controller.clone(), place.key.clone());
             }
         }
+        cgroup.kills_before = cgroup.kills_in_slice();
         cgroup
+    }
+
+    /// Version 2 counts in a directory what happens in all below it, those that are gone too. A slice that is not there yet has
+    /// counted nothing.
+    fn kills_in_slice(&self) -> Option<u64> {
+        let name = Path::new(&self.unit.as_ref()?.name);
+        // a container's directory may be one below its unit's
+        let unit = self.paths.get("")?.ancestors().find(|above| above.file_name() == Some(name.as_os_str()))?;
+        let slice = unit.parent()?;
+        match fs::read_to_string(slice.join("memory.events")) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !slice.exists() => Some(0),
+            text => oom_kill(&text.ok()?),
+        }
+    }
+
+    /// Whether the kernel has killed for want of memory in the unit, whose cgroup is gone. None where its slice does not tell: version
+    /// 1 counts in a directory what happens in it alone.
+    pub fn unit_had_oom_kills(&self) -> Option<bool> {
+        self.kills_before.zip(self.kills_in_slice()).map(|(before, now)| now > before)
     }
 
     /// The unit of systemd that it is, if it is one.
@@ -368,7 +390,38 @@ impl Cgroup {
             Some(directory) => (directory, "memory.oom_control"),
             None => (self.paths.get("")?, "memory.events"),
         };
-        let text = fs::read_to_string(directory.join(file)).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+        oom_kill(&fs::read_to_string(directory.join(file)).ok()?)
+    }
+}
+
+/// The count of OOM kills in memory.events or memory.oom_control.
+fn oom_kill(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kills_of_a_unit_that_is_gone_are_counted_by_its_slice() {
+        let top = tempfile::tempdir().unwrap();
+        let slice = top.path().join("system.slice");
+        let place = |key: &str| [(key.to_owned(), slice.join("coracle-x.scope/own"))].into();
+        let unit = UnitName { name: "coracle-x.scope".to_owned(), manager: Manager::System };
+        let mut cgroup = Cgroup::open(place(""), Some(unit.clone()));
+        cgroup.kills_before = cgroup.kills_in_slice();
+        assert_eq!(cgroup.kills_before, Some(0), "there is no slice yet");
+        assert_eq!(cgroup.unit_had_oom_kills(), Some(false));
+        fs::create_dir(&slice).unwrap();
+        assert_eq!(cgroup.unit_had_oom_kills(), None, "the slice has no memory controller");
+        let counts = |kills: u32| fs::write(slice.join("memory.events"), format!("oom 9\noom_kill {kills}\n")).unwrap();
+        counts(3);
+        cgroup.kills_before = cgroup.kills_in_slice();
+        assert_eq!((cgroup.kills_before, cgroup.unit_had_oom_kills()), (Some(3), Some(false)));
+        counts(4);
+        assert_eq!(cgroup.unit_had_oom_kills(), Some(true));
+        assert_eq!(Cgroup::open(place("memory"), Some(unit)).kills_in_slice(), None, "version 1");
+        assert_eq!(Cgroup::open(place(""), None).kills_in_slice(), None, "not a unit");
     }
 }

@@ -110,14 +110,16 @@ fn output_of(launched: &Launched<'_>, slot: Slot) -> String {
     String::from_utf8_lossy(&text[..length]).trim_end().to_owned()
 }
 
-/// systemd removes the cgroup of a unit as soon as nobody is in it, and with it the count of OOM kills. Init that was killed
-/// in a cgroup that is gone, and had a limit, was killed for want of memory.
+/// systemd removes the cgroup of a unit as soon as nobody is in it, and with it the count of OOM kills. On version 2 its slice has
+/// counted them too. On version 1 no count is left: there an init that had a limit, was killed by SIGKILL, and was alone in its
+/// unit, is taken to have been killed for want of memory. It may be wrong where somebody else has killed it, and only the
+/// message is wrong then.
 fn has_starved(launched: &Launched<'_>, cgroup: &Cgroup, signal: Option<i32>) -> bool {
     let limits = |file: &str| matches!(file, "memory.max" | "memory.limit_in_bytes");
     let plan = launched.plan.cgroup.as_ref();
     let limited = plan.is_some_and(|plan| plan.writes.iter().any(|write| limits(&write.file)));
     let gone = || cgroup.unit().is_some() && !cgroup.paths().values().all(|directory| directory.exists());
-    limited && signal == Some(libc::SIGKILL) && gone()
+    limited && signal == Some(libc::SIGKILL) && gone() && cgroup.unit_had_oom_kills().unwrap_or(true)
 }
 
 /// `error`, or why the cgroup of the unit is gone.
@@ -170,7 +172,8 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
 }
 
 /// Why the program has not begun. Of a process that was reaped already nothing can be seen; but where the profile denies
-/// every execve(2), the last step, there has been no program.
+/// every execve(2), the last step, there has been no program. A rule for execve(2) that looks at arguments compares addresses, which
+/// say nothing: such a denial is told while init can be looked at, and taken for the end of the program afterwards.
 pub fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
     let always = |step: &AfterStart| step.denied.is_some();
     if executed == Some(true) || executed.is_none() && !after.last().is_some_and(always) {
