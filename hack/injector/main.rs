@@ -3,6 +3,8 @@
 //! less protection than requested.
 
 mod bundle;
+#[path = "../exit.rs"]
+mod exit;
 mod judge;
 mod operation;
 mod place;
@@ -71,14 +73,7 @@ fn main() -> ExitCode {
         Some("worker") => worker(&arguments[1..]).map(|()| true),
         _ => drive(&arguments),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("faults: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    exit::code("faults", done)
 }
 
 /// Stops, so that the process can be traced, and then becomes the command. A descriptor stays open, as with a careless

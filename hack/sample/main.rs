@@ -2,6 +2,8 @@
 //! failure is one record, nothing is left, and nothing panics.
 
 mod config;
+#[path = "../exit.rs"]
+mod exit;
 mod judge;
 mod sandbox;
 
@@ -32,14 +34,7 @@ fn main() -> ExitCode {
         Some("worker") => worker(&arguments[1..]).map(|()| true),
         _ => drive(&arguments),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("sample: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    exit::code("sample", done)
 }
 
 /// The cases `from`, `from + step`, and so on, below `to`.

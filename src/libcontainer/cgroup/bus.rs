@@ -122,7 +122,7 @@ impl Bus {
                 }
             }
         }
-        bail!(refused.join("; "))
+        bail!(Kind::Systemd => "{}", refused.join("; "))
     }
 
     /// Who we are, the kernel tells the other side: we only say that it should believe it. Works from within a user
@@ -378,7 +378,9 @@ mod tests {
         let in_time = |began: Instant| began.elapsed() >= time && began.elapsed() < Duration::from_secs(10);
         let (_directory, path) = mute(b"");
         let began = Instant::now();
-        let said = Bus::connect(&[path], time).unwrap_err().to_string();
+        let error = Bus::connect(&[path], time).unwrap_err();
+        assert_eq!(error.kind(), &Kind::Systemd);
+        let said = error.to_string();
         assert!(in_time(began) && said.contains("does not answer in time"), "{said}");
 
         // it greets, and does not answer the call

@@ -57,10 +57,14 @@ pub(super) fn walk(
 /// # Errors
 /// The kernel's word.
 pub(super) fn remove_below(top: &Path) -> Result<(), Errno> {
-    walk(top, |_| Ok(()), |above, name| match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
-        Err(errno) if is_gone(errno) || [Errno::BUSY, Errno::NOTEMPTY].contains(&errno) => Ok(()),
-        other => other,
-    })
+    walk(
+        top,
+        |_| Ok(()),
+        |above, name| match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+            Err(errno) if is_gone(errno) || [Errno::BUSY, Errno::NOTEMPTY].contains(&errno) => Ok(()),
+            other => other,
+        },
+    )
 }
 
 /// A directory or file that is not there, or whose cgroup was removed after it was opened.

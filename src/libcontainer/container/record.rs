@@ -248,6 +248,18 @@ pub struct AfterStart {
     pub denied: Option<(i32, String)>,
 }
 
+impl AfterStart {
+    /// What it does. An older coracle has written its place in config.json alone.
+    pub fn act(&self) -> Does {
+        match (self.does, self.from.as_str()) {
+            (Does::Unknown, "linux.seccomp") => Does::Filter,
+            (Does::Unknown, from) if from.starts_with("hooks.") => Does::Hooks,
+            (Does::Unknown, _) => Does::Program,
+            (known, _) => known,
+        }
+    }
+}
+
 /// What a step behind `AwaitStart` does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -362,6 +374,15 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_older_coracle_does_after_start_is_known_by_its_place() {
+        let act = |json: &str| serde_json::from_str::<AfterStart>(json).unwrap().act();
+        assert_eq!(act(r#"{"from":"hooks.startContainer[0]"}"#), Does::Hooks);
+        assert_eq!(act(r#"{"from":"linux.seccomp"}"#), Does::Filter);
+        assert_eq!(act(r#"{"from":"process.args"}"#), Does::Program);
+        assert_eq!(act(r#"{"from":"process.args","does":"hooks"}"#), Does::Hooks);
+    }
 
     #[test]
     fn a_state_that_runc_wrote_can_be_read() {

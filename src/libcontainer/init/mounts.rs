@@ -10,13 +10,13 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::resolve::{
-    Way, begins_a_mount, make, mount_id, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
+    Way, begins_a_mount, make, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
     parent_outside_binds,
 };
 use super::root::change;
 use super::{copy, pids, protocol};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Slot, Target};
-use crate::sys::mount::{Attributes, MountId, Reach, set_attributes};
+use crate::sys::mount::{Attributes, MountId, Reach, mount_id, set_attributes};
 use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Request, Words};
 
 pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {

@@ -12,7 +12,7 @@ use super::prepared::{Late, LateIds, Outcome, Prepared, Trouble};
 use super::protocol;
 use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::MAX_LINKS;
-use crate::sys::mount::Reach;
+use crate::sys::mount::{Reach, mount_id};
 use crate::wire::NO_PLACE;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
@@ -219,13 +219,6 @@ fn binds<'a>(prepared: &'a Prepared<'_>) -> impl Iterator<Item = (BorrowedFd<'a>
         What::NewMount(mount) => Some((prepared.fd(mount.fallback?).ok()?, &mount.target)),
         _ => None,
     })
-}
-
-/// The id of the mount that `path` below `place` is in, or `place` itself.
-pub(super) fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
-    let stat = rustix::fs::statx(place, path, AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-    // if the kernel or a filter leaves the field out, all mounts would look the same
-    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat.stx_mnt_id) }
 }
 
 /// True for the root directory of a mount.

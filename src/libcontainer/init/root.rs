@@ -8,9 +8,9 @@ use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
 
 use super::prepared::Outcome;
-use super::resolve::{begins_a_mount, mount_id};
+use super::resolve::begins_a_mount;
 use crate::plan::step::Change;
-use crate::sys::mount::{Attributes, Reach, detach, empty, set_attributes, set_propagation};
+use crate::sys::mount::{Attributes, Reach, detach, empty, mount_id, set_attributes, set_propagation};
 
 /// The file system type of sysfs (statfs(2)).
 const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;

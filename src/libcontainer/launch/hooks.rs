@@ -35,7 +35,8 @@ pub fn run(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Result<()> {
 
 /// Runs all `hooks`, whatever comes, and returns what went wrong: what the spec wants of poststop.
 pub fn run_all(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Vec<Error> {
-    hooks.iter().enumerate().filter_map(|(n, hook)| one(hook, n, state, bundle, at).err()).collect()
+    let failed = |(n, hook)| one(hook, n, state, bundle, at).err().map(|error| error.or_kind(Kind::Hook));
+    hooks.iter().enumerate().filter_map(failed).collect()
 }
 
 /// The hooks of a container that is there, of the config it was made from; None where neither poststart nor poststop has any.

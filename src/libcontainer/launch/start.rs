@@ -47,8 +47,7 @@ pub fn start(container: &mut Container) -> Result<Began> {
 }
 
 fn has_no_process(container: &Container) -> bool {
-    container.record().coracle.is_some()
-        && after_its_start(container).iter().all(|after| [Does::Hooks, Does::Filter].contains(&after.does))
+    container.record().coracle.is_some() && after_its_start(container).iter().all(|after| after.act() != Does::Program)
 }
 
 fn give_word_once(container: &mut Container) -> Result<()> {
@@ -175,9 +174,6 @@ fn is_exec(container: &Container, failed: &Failure) -> bool {
     after_its_start(container).last().is_some_and(|last| last.step == failed.step)
 }
 
-/// The property of the step that loads the filter.
-const FILTER: &str = "linux.seccomp";
-
 fn after_its_start(container: &Container) -> &[AfterStart] {
     container.record().coracle.as_ref().map(|own| own.after_start.as_slice()).unwrap_or_default()
 }
@@ -185,7 +181,7 @@ fn after_its_start(container: &Container) -> &[AfterStart] {
 /// After the filter init may end without a word. What has not executed anything then is not the program.
 fn must_not_be_denied(container: &Container) -> Result<()> {
     let after = after_its_start(container);
-    if !after.iter().any(|after| after.from == FILTER || after.denied.is_some()) {
+    if !after.iter().any(|after| after.act() == Does::Filter || after.denied.is_some()) {
         return Ok(());
     }
     // ORDER: by its pid, as soon as the answer has come to its end: whoever reaps it may be quick

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
@@ -95,6 +95,20 @@ pub struct MountId {
     pub file: (u64, u64),
 }
 
+/// The id in mountinfo of the mount of what is at `path` below `place`, or of `place` itself.
+///
+/// # Errors
+/// Those of statx(2); ENOSYS where a kernel or a filter leaves the field out: all mounts would look like one.
+pub fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
+    Ok(look(place, path)?.stx_mnt_id)
+}
+
+fn look(place: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
+    let stat = rustix::fs::statx(place, path, flags, StatxFlags::INO | StatxFlags::MNT_ID)?;
+    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat) }
+}
+
 impl MountId {
     /// The number of bytes that `encode` returns.
     pub const SIZE: usize = 32;
@@ -104,12 +118,9 @@ impl MountId {
     /// # Errors
     /// Those of statx(2); ENOSYS where it does not tell the mount.
     pub fn of(place: BorrowedFd<'_>) -> Result<MountId, Errno> {
-        let statx = |flags| rustix::fs::statx(place, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, flags);
-        let stat = statx(StatxFlags::INO | StatxFlags::MNT_ID)?;
-        if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-            return Err(Errno::NOSYS);
-        }
-        let unique = statx(StatxFlags::INO | UNIQUE_ID)?;
+        let stat = look(place, c"")?;
+        let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
+        let unique = rustix::fs::statx(place, c"", flags, StatxFlags::INO | UNIQUE_ID)?;
         let has_unique = unique.stx_mask & UNIQUE_ID.bits() != 0;
         let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         Ok(MountId {
