@@ -226,7 +226,7 @@ fn the_runtimes_own_mount_namespace_is_not_joined() {
         let told = format!("{}.path: {path} is the runtime's own mount namespace", world.last_namespace());
         assert!(said.contains(&told), "{said}");
     }
-    // that of process 1, from another one; process 1 is a shell that may lose its root
+    // The one of process 1, from another one. Process 1 is a shell whose root may change.
     let path = "/proc/1/ns/mnt";
     world.namespace("mount", Some(path));
     world.write();

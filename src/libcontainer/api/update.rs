@@ -131,7 +131,8 @@ impl Container {
         let changed = cgroup
             .change(Change { writes: &writes, kept: &kept, devices: devices.as_ref() })
             .map_err(|error| undone(error, group_back()))?;
-        let not_written = |error: &Error| Warning { at: At::new("linux.resources"), said: format!("not as it was: {error}") };
+        let not_written =
+            |error: &Error| Warning { at: At::new("linux.resources"), said: format!("not as it was: {error}") };
         warnings.extend(changed.warnings.iter().map(not_written));
         self.note_limits(asked, resources);
         self.save(&lock).map_err(|error| undone(error, changed.undo().and(group_back())))?;

@@ -96,7 +96,7 @@ impl Cgroup {
     /// counted nothing.
     fn kills_in_slice(&self) -> Option<u64> {
         let name = Path::new(&self.unit.as_ref()?.name);
-        // a container's directory may be one below its unit's
+        // A container's directory may be one below its unit's
         let unit = self.paths.get("")?.ancestors().find(|above| above.file_name() == Some(name.as_os_str()))?;
         let slice = unit.parent()?;
         match fs::read_to_string(slice.join("memory.events")) {
@@ -336,7 +336,7 @@ impl Cgroup {
                 Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
             }
         }
-        // without a freezer, or where some do not stop, they are killed as they run
+        // Without a freezer, or where some do not stop, they are killed as they run
         let _ = self.freeze();
         let killed = self.kill_each();
         self.thaw_all()?;

@@ -67,7 +67,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.end == End::Killed {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-            // version 1: a container can freeze who comes in, and what is frozen dies when it thaws, without us
+            // Version 1: a container can freeze a process that joins it. That process dies when it is thawed, without us.
             if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + TO_DIE)).is_ok_and(|ended| ended) {
                 let _ = ending(self.pidfd.as_fd());
             }

@@ -214,7 +214,7 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
-    // the bridge is about to end, unless the container has frozen it
+    // The bridge is about to end, unless the container has frozen it
     drop(std::mem::replace(&mut launched.child, Child::new(pid, pidfd)));
     settled(launched, identity)?;
     if !enters_at_once(launched.plan) {
