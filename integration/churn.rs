@@ -146,12 +146,12 @@ fn a_delete_waits_for_a_program_that_the_kernel_is_ending() {
     let processes = || fs::read_to_string(group.join("cgroup.procs")).unwrap();
     wait_until("its program runs", || processes().lines().count() == 2);
     let child = processes().lines().find(|pid| *pid != init).unwrap().to_owned();
-    // A frozen process does not die, and init waits for it.
+    // A frozen process does not die, and init waits for it. (`kill` would thaw it.)
     let below = group.join("below");
     fs::create_dir(&below).unwrap();
     fs::write(below.join("cgroup.procs"), child).unwrap();
     fs::write(below.join("freezer.state"), "FROZEN").unwrap();
-    world.call(&["kill", &world.id, "KILL"]).ok();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(world.pid()), nix::sys::signal::SIGKILL).unwrap();
     let flags = || -> u64 {
         let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap();
         stat.rsplit_once(") ").unwrap().1.split(' ').nth(6).unwrap().parse().unwrap()
