@@ -432,7 +432,10 @@ fn find(directory: &Path, name: &str, depth: usize, found: &mut Vec<PathBuf>) {
             continue;
         }
         let path = entry.path();
-        if entry.file_name().to_string_lossy().contains(name) {
+        // `it-1-12` is not a name of `it-1-1`.
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let rest = file.split_once(name).map(|(_, rest)| rest);
+        if rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit())) {
             found.push(path);
         } else if depth < 6 {
             find(&path, name, depth + 1, found);
