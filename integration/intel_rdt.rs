@@ -106,7 +106,7 @@ fn a_group_with_other_schemata_is_an_error() {
     let machine = Machine::new(json!({"closID": "gold", "l3CacheSchema": "L3:0=f"}));
     let said = machine.call(&["create", &machine.0.id]).fails();
     let wanted = format!(
-        "linux.intelRdt.l3CacheSchema: L3:0=f is asked, and {} is there already with L3:0=fff",
+        "linux.intelRdt.l3CacheSchema: L3:0=f is requested, but {} has the schemata L3:0=fff",
         machine.tree("gold").display()
     );
     assert!(said.contains(&wanted), "{said}");

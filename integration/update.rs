@@ -255,7 +255,7 @@ fn device_rules_that_cannot_be_leave_all_as_it_was() {
     let hole = json!({"pids": {"limit": 7}, "devices": [{"allow": true, "type": "c", "major": 1, "access": "rwm"},
         {"allow": false, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]});
     let said = update_by(&world, &hole).fails();
-    assert!(said.contains("--resources: devices[1]: is a hole in a wildcard rule"), "{said}");
+    assert!(said.contains("--resources: devices[1]: denies a part of an earlier wildcard rule"), "{said}");
     assert_eq!(pids(&world), "30");
 }
 

@@ -164,7 +164,7 @@ fn version_problem(version: &str) -> Option<String> {
     match parts.as_slice() {
         [Ok(1), Ok(_), Ok(_)] => None,
         [Ok(0), Ok(_), Ok(_)] => None,
-        [Ok(major), Ok(_), Ok(_)] => Some(format!("version {major} of the specification is not known here (1.x is)")),
+        [Ok(major), Ok(_), Ok(_)] => Some(format!("version {major} of the specification is not supported (only 1.x)")),
         _ => Some(format!("{version:?} is not a version such as {SPEC_VERSION}")),
     }
 }

@@ -118,7 +118,8 @@ impl Root {
     pub fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
         let pid = i32::try_from(std::process::id())?;
-        let start = start_time(pid)?.ok_or_else(|| error!("read /proc/{pid}/stat: our own process is not there"))?;
+        let start = start_time(pid)?
+            .ok_or_else(|| error!("read /proc/{pid}/stat: the process of coracle itself is missing"))?;
         let directory = self.path.join(id);
         let make = || DirBuilder::new().mode(0o711).create(&directory);
         let mut made = make();
@@ -342,7 +343,7 @@ impl Container {
             other => other,
         };
         read.map(|(text, _)| text).map_err(|unread| match unread {
-            Unread::Absent => error!("the config of container {:?} is not there", self.record.id),
+            Unread::Absent => error!("the config of container {:?} is missing", self.record.id),
             Unread::Damaged(why) => error!("read the config of container {:?}: {why}", self.record.id),
             Unread::Failed(error) => {
                 Error::from(error).context(format!("read the config of container {:?}", self.record.id))

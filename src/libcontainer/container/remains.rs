@@ -82,7 +82,7 @@ impl Root {
         let why = match self.read(id) {
             Ok(_) => return Ok(Claim::Complete),
             Err(Unread::Failed(error)) => return Err(unread_error(id, Unread::Failed(error))),
-            Err(Unread::Absent) => error!("container {id:?}: state.json is not there"),
+            Err(Unread::Absent) => error!("container {id:?}: state.json is missing"),
             Err(damaged) => unread_error(id, damaged),
         };
         let unknown = |said: &str| {

@@ -11,7 +11,7 @@ use crate::config::At;
 use crate::host::Cgroups;
 
 const NOT_MOUNTED: &str = "no cgroup hierarchy is mounted at /sys/fs/cgroup";
-const DOES_WITHOUT: &str = "--cgroup-manager=disabled does without";
+const RUN_WITHOUT: &str = "to run without cgroups: --cgroup-manager=disabled";
 const DISABLED: &str = "not applied: the container has no cgroup (--cgroup-manager=disabled)";
 
 impl PlannedCgroup {
@@ -41,7 +41,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
     placement.refused = refused(given, path.is_some());
     placement.devices = on_forbidden(rules(resources), given);
     if placement.places.is_empty() && placement.refused != Refused::None {
-        notes.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({DOES_WITHOUT})"));
+        notes.fault(&At::new("linux.cgroupsPath"), format!("{NOT_MOUNTED} ({RUN_WITHOUT})"));
     }
     let writes = resources.map_or(Ok(Vec::new()), |asked| resources::writes(asked, &given.host.cgroups));
     let writes = notes.keep(writes);

@@ -40,7 +40,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps 
         }
         let root = list.iter().any(|map| map.container_id() == 0 && map.size() > 0);
         if kinds.new.has(USER) && !list.is_empty() && !root {
-            notes.fault(at, "has no mapping of 0, and it is the container's root that sets it up");
+            notes.fault(at, "has no mapping for id 0, as which init sets up the container");
         }
         lines(list, at, notes);
     }

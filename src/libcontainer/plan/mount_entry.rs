@@ -216,7 +216,7 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, notes: &mut Notes) -> Option<E
     notes.warnings(warnings);
     let place = at.key("destination");
     let Some(text) = mount.destination().to_str().filter(|text| !text.is_empty() && !text.contains('\0')) else {
-        notes.fault(&place, "is empty or no text");
+        notes.fault(&place, "is empty or not text");
         return None;
     };
     if !mount.destination().is_absolute() {

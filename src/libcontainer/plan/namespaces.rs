@@ -124,9 +124,9 @@ fn an_ordinary_user_needs(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) {
     if me.uid != 0 && !kinds.private(USER) {
         notes.fault(&at, format!("rootless container requires user namespaces: we are uid {} and not root", me.uid));
     } else if me.mounts == Mounts::Inside && !kinds.private(USER) {
-        notes.fault(&at, "needs a user namespace: we may not mount in the one we are in");
+        notes.fault(&at, "needs a user namespace: the caller may not mount in its own");
     } else if me.mounts == Mounts::Inside && !kinds.private(MOUNT) {
-        notes.fault(&at, "needs a mount namespace: we may not mount in the one we are in");
+        notes.fault(&at, "needs a mount namespace: the caller may not mount in its own");
     }
 }
 

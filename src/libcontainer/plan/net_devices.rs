@@ -39,7 +39,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<N
         if device.name.contains('%') {
             notes.fault(&device.at, format!("{:?} is not a name for a network device", device.name));
         } else if device.name == "lo" {
-            notes.fault(&device.at, "the loopback belongs to its network namespace");
+            notes.fault(&device.at, "the loopback device cannot leave its network namespace");
         }
         if device.inside != device.name {
             check(&device.inside, &place, notes);

@@ -103,7 +103,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<Group> {
             return None;
         }
         Resctrl::Unknown | Resctrl::NotLookedFor => {
-            let said = "this machine has no resctrl: its CPU has no such control, or its kernel does not know it";
+            let said = "this machine has no resctrl: the CPU or the kernel does not support it";
             notes.fault(&top, said);
             return None;
         }

@@ -113,7 +113,9 @@ impl Made<'_> {
         if group.schemata.is_empty() {
             return match directory.join(TASKS).exists() {
                 true => Ok(()),
-                false => bail!("{}: {} is not there, and no schema is given to make it", group.at, directory.display()),
+                false => {
+                    bail!("{}: {} is missing, and config.json has no schema to make it", group.at, directory.display())
+                }
             };
         }
         match self.tree.make(directory) {
@@ -167,7 +169,7 @@ fn must_be_same(group: &Group) -> Result<()> {
         Some(n) => {
             let Schema { line, at } = &group.schemata[n];
             let has = schema::line_of(schema::resource(line), &there).unwrap_or("nothing of that kind");
-            bail!("{at}: {line} is asked, and {} is there already with {has}", group.directory.display())
+            bail!("{at}: {line} is requested, but {} has the schemata {has}", group.directory.display())
         }
     }
 }

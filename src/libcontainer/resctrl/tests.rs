@@ -158,7 +158,10 @@ fn a_named_group_is_made_once_and_then_must_be_the_same() {
     let mount = mounted();
     let gold = |lines: &[&str]| group(&mount, "gold", Owner::Everybody, lines);
     let said = make(&gold(&[]), &MadeUp).unwrap_err().to_string();
-    assert!(said.starts_with("linux.intelRdt.closID: ") && said.contains("gold is not there, and no schema"), "{said}");
+    assert!(
+        said.starts_with("linux.intelRdt.closID: ") && said.contains("gold is missing, and config.json has no schema"),
+        "{said}"
+    );
     make(&gold(&["L3:0=f;1=f0"]), &MadeUp).unwrap().keep();
     for same in [&[][..], &["L3:1=0F0;0=f"], &["L3:0=f", "MB:0=100"]] {
         make(&gold(same), &MadeUp).unwrap();
@@ -166,7 +169,7 @@ fn a_named_group_is_made_once_and_then_must_be_the_same() {
     let said = make(&gold(&["L3:0=f", "MB:0=50"]), &MadeUp).unwrap_err().to_string();
     let there = mount.path().join("gold");
     let wanted = format!(
-        "linux.intelRdt.schemata[1]: MB:0=50 is asked, and {} is there already with MB:0=100;1=100",
+        "linux.intelRdt.schemata[1]: MB:0=50 is requested, but {} has the schemata MB:0=100;1=100",
         there.display()
     );
     assert_eq!(said, wanted);

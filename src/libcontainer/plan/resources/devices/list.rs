@@ -130,7 +130,7 @@ impl Growing {
             (0..3).for_each(|n| others[n] += count[n]);
         }
         if (0..3).any(|n| rule.access.0 & 1 << n != 0 && others[n] > 0) {
-            return Err("is a hole in a wildcard rule before it, which a device list cannot have".to_owned());
+            return Err("denies a part of an earlier wildcard rule: a device list cannot express that".to_owned());
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ mod tests {
         let faults = refused(
             r#"[{"allow":true,"type":"c","major":1,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":3}]"#,
         );
-        assert!(faults.contains("linux.resources.devices[1]: is a hole in a wildcard"), "{faults}");
+        assert!(faults.contains("linux.resources.devices[1]: denies a part of an earlier wildcard"), "{faults}");
     }
 
     #[test]
