@@ -25,6 +25,7 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
             here.parent().unwrap_or(Path::new("/")).join(&flags.id)
         }
     };
+    crate::serve::set_environment();
     // what dies has us as its parent, where its shim was
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let at = At { root: runtime::root(&options::kept(&bundle), &flags.namespace), id: flags.id.clone() };

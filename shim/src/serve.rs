@@ -29,8 +29,20 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
         namespace: flags.namespace.clone(),
         ttrpc_address: std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
     };
+    set_environment();
     let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(told("serve"))?;
     shim.serve();
     address::give_up(&flags.socket, inode);
     Ok(())
+}
+
+/// What the library uses of our environment.
+pub fn set_environment() {
+    let var = std::env::var_os;
+    let (path, runtime_directory) = (var("PATH"), var("XDG_RUNTIME_DIR").map(Into::into));
+    libcontainer::set_environment(libcontainer::Environment {
+        path,
+        runtime_directory,
+        bus_address: var("DBUS_SESSION_BUS_ADDRESS"),
+    });
 }

@@ -26,6 +26,9 @@ const FIRST: Token = 16;
 /// How long the last events may take when we end.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
+/// How long the loop rests when it cannot accept.
+const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
+
 /// Who has asked, and where the answer goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
@@ -180,7 +183,13 @@ impl Shim {
     }
 
     fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
+        loop {
+            let socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // no descriptor is free: the peer waits, and the listener stays ready
+                Err(_) => return std::thread::sleep(NO_DESCRIPTOR),
+            };
             let token = self.poll.token();
             if socket.set_nonblocking(true).is_ok() && self.poll.add(&socket, token, Interest::Read).is_ok() {
                 let peer = Connection { socket, inbox: Inbox::default(), outbox: Vec::new() };

@@ -1,5 +1,6 @@
 //! The service: one function for each call of containerd.task.v2 and v3.
 
+use libcontainer::Kind;
 use prost::Message;
 
 use crate::container::{Container, Freezing, Process, Stage};
@@ -163,7 +164,16 @@ impl Shim {
             return Err(failure(Code::NotFound, "process already finished"));
         }
         if asked.exec_id.is_empty() {
-            self.do_and_answer(reply, "OCI runtime kill failed", move || at.kill(signal).map(|()| Empty {}));
+            self.jobs.begin(move || {
+                let done = at.kill(signal).map(|()| Vec::new()).map_err(|error| match error.kind() {
+                    // it has ended in this moment: engines take that for success
+                    Kind::State(libcontainer::Status::Stopped) | Kind::NotFound => {
+                        failure(Code::NotFound, "process already finished")
+                    }
+                    _ => of_runtime("OCI runtime kill failed", &error),
+                });
+                Box::new(move |shim| shim.answer(reply, done))
+            });
             return Ok(());
         }
         let Some((pidfd, _)) = &process.pidfd else {
