@@ -107,6 +107,11 @@ impl Order {
 
 impl Shim {
     pub(crate) fn create(&mut self, reply: Reply, asked: CreateTaskRequest) -> Answer<()> {
+        if let Some(early) = &mut self.early {
+            // ORDER: our program is protected before a container can see it (CVE-2019-5736)
+            early.push((reply, asked));
+            return Ok(());
+        }
         if self.containers.contains_key(&asked.id) || self.creating.contains(&asked.id) {
             return Err(failure(Code::AlreadyExists, format_args!("container {}", asked.id)));
         }

@@ -14,7 +14,7 @@ use crate::shim::{Identity, Shim};
 pub fn serve(flags: &Flags) -> Result<(), String> {
     // ORDER: before there is a second thread, and before there is a container (CVE-2019-5736). From here on containers need
     // no protection of their own (`Protection::Caller`). Where the program is run again, it needs its stdin again
-    drop(libcontainer::protect_program().map_err(|error| error.to_string())?);
+    let protection = libcontainer::protect_program().map_err(|error| error.to_string())?;
     let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let listener = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(told("stdin"))?;
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(told("/dev/null"))?;
@@ -31,6 +31,7 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     };
     set_environment();
     let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(told("serve"))?;
+    shim.finish_protection(protection);
     shim.serve();
     address::give_up(&flags.socket, inode);
     Ok(())

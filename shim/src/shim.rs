@@ -71,6 +71,8 @@ pub struct Shim {
     pub jobs: Jobs,
     pub publisher: Publisher,
     pub containers: BTreeMap<String, Container>,
+    /// What was asked for before our program was protected; none from then on.
+    pub early: Option<Vec<(Reply, crate::messages::task::CreateTaskRequest)>>,
     /// Ids that are being created.
     pub creating: BTreeSet<String>,
     pub processes: BTreeMap<Token, Whose>,
@@ -111,6 +113,7 @@ impl Shim {
             jobs,
             publisher,
             containers: BTreeMap::new(),
+            early: Some(Vec::new()),
             creating: BTreeSet::new(),
             processes: BTreeMap::new(),
             pumps: BTreeMap::new(),
@@ -135,6 +138,21 @@ impl Shim {
             self.go_on_deleting();
             self.kill_loggers();
         }
+    }
+
+    /// Closes the mount that our program was mapped from. The kernel waits for all CPUs then, up to 30 ms on a busy host, and
+    /// containerd's first words come meanwhile. No container is made before.
+    pub fn finish_protection(&mut self, protection: libcontainer::Protection) {
+        self.jobs.begin(move || {
+            drop(protection);
+            Box::new(|shim| {
+                for (reply, asked) in shim.early.take().unwrap_or_default() {
+                    if let Err(status) = shim.create(reply, asked) {
+                        shim.answer(reply, Err(status));
+                    }
+                }
+            })
+        });
     }
 
     fn has_ended(&self) -> bool {
