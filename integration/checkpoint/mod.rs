@@ -1,6 +1,8 @@
 //! Checkpoint and restore, with a CRIU that runs on this kernel (`hack/criu`).
 
 mod goes_on;
+mod kept;
+mod killed;
 mod refused;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
 use super::delete::{Leftovers, destroy};
-use super::images::{Allow, DESCRIPTORS, Directories, FILE, Imaging, config_file, must_be_outside, options};
+use super::images::{Allow, DESCRIPTORS, Directories, FILE, Imaging, NULL, config_file, must_be_outside, options};
 use crate::container::{Container, Record, Status};
 use crate::criu::{CgroupMode, Criu, ExternalMount, Need, Options, PageServer, Request, Said, Setup, Streams, What};
 use crate::error::{Context, Error, Kind, Result, bail, error};
@@ -160,7 +160,8 @@ impl Checkpoint {
         if !pre_dump {
             let descriptors = named_descriptors(record)?;
             keep_descriptors(&descriptors, &self.imaging.directory)?;
-            asked.external.extend(descriptors.into_iter().filter(|name| name.starts_with(FILE)));
+            let names = descriptors.iter().map(|name| name.strip_prefix(NULL).unwrap_or(name));
+            asked.external.extend(names.filter(|name| name.starts_with(FILE)).map(str::to_owned));
             asked.ext_mnt = external_mounts(record.init_process_pid, &plan.outside())?;
         }
         let what = if pre_dump { What::PreDump } else { What::Dump };
@@ -246,7 +247,8 @@ fn named_descriptors(record: &Record) -> Result<Vec<String>> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let is_memory = kind.is_char_device() && rustix::fs::major(stat.st_rdev) == MEMORY_DEVICES;
         if (kind.is_file() || is_memory) && mounts.iter().all(|there| there.id != mount) {
-            *name = format!("{FILE}{mount:x}:{:x}]", stat.st_ino);
+            let null = if stat.st_rdev == rustix::fs::makedev(MEMORY_DEVICES, 3) { NULL } else { "" };
+            *name = format!("{null}{FILE}{mount:x}:{:x}]", stat.st_ino);
         }
     }
     Ok(all)

@@ -19,6 +19,8 @@ const CONFIG_ANNOTATION: &str = "org.criu.config";
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
 /// What the name of a file begins with that is given at the restore, as a pipe's with `pipe:`.
 pub(super) const FILE: &str = "file[";
+/// Stands before such a name if the file is the host's null device: the restore gives that again, and not a stream of ours.
+pub(super) const NULL: &str = "null:";
 /// What every directory of images has.
 pub(super) const INVENTORY: &str = "inventory.img";
 /// CRIU's `--verbosity=4`.

@@ -13,7 +13,7 @@ use super::checkpoint::{descriptors, place_of};
 use super::child::Child;
 use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
 use super::identity::Identity;
-use super::images::{Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Imaging, config_file, options};
+use super::images::{Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Imaging, NULL, config_file, options};
 use super::inside::{inside, with_bound};
 use super::resources::Resources;
 use super::{console, hooks, mount_points, pidfile, record};
@@ -194,6 +194,10 @@ impl Restore<'_> {
         }
         let keys = self.plan.joined_namespaces().into_iter().filter_map(|joined| joined.key());
         inherited.extend(keys.zip(FIRST_HANDED..).map(|(key, fd)| InheritFd { key: key.to_owned(), fd }));
+        let null = FIRST_HANDED + i32::try_from(descriptors.len())?;
+        descriptors
+            .push(fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?.into());
+        inherited.extend(self.streams(null)?);
         let keyring = match &self.flags.keyring {
             Keyring::Named(name) => CString::new(name.as_str()).ok(),
             Keyring::Inherited => None,
@@ -220,7 +224,7 @@ impl Restore<'_> {
         directories: &Directories,
         root: &Path,
         bound: &Path,
-        mut inherit_fd: Vec<InheritFd>,
+        inherit_fd: Vec<InheritFd>,
     ) -> Result<Request> {
         let version = criu.version();
         let needs = [
@@ -231,7 +235,6 @@ impl Restore<'_> {
             (self.terminal.is_some(), Need::Terminal),
         ];
         needs.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, need)| version.must_have(need))?;
-        inherit_fd.extend(self.streams()?);
         let mut join_ns = Vec::new();
         for joined in self.plan.joined_namespaces() {
             match joined.name {
@@ -262,12 +265,17 @@ impl Restore<'_> {
         Ok(Request { r#type: What::Restore.into(), opts: Some(asked), ..Request::default() })
     }
 
-    /// The pipes, and files of the host's, that the processes had as standard streams: they get ours instead.
-    fn streams(&self) -> Result<Vec<InheritFd>> {
+    /// The pipes, and files of the host's, that the processes had as standard streams: they get ours instead. `null` is a null
+    /// device, for those that had it.
+    fn streams(&self, null: i32) -> Result<Vec<InheritFd>> {
         let path = self.imaging.directory.join(DESCRIPTORS);
         let text = wait::contents(&path).with_context(|| format!("--image-path: read {}", path.display()))?;
         let all: Option<Vec<String>> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
         let all = all.unwrap_or_default().into_iter().zip(0..3);
+        let all = all.map(|(key, fd)| match key.strip_prefix(NULL) {
+            Some(name) => (name.to_owned(), null),
+            None => (key, fd),
+        });
         let given = all.filter(|(key, _)| key.starts_with("pipe:") || key.starts_with(FILE));
         let mut streams: Vec<InheritFd> = Vec::new();
         for (key, fd) in given {

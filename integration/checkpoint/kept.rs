@@ -1,0 +1,93 @@
+//! What processes have open survives, and memory that was written earlier.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{COUNTER, assert_counts_on, count, criu, dump, needs_criu, restore};
+use crate::needs;
+use crate::world::{Outcome, World, finish, wait_until};
+
+/// A container that has everything open, and its words about that after a checkpoint and a restore.
+fn keeper(args: &[&str], flags: &[&str]) -> (World, Outcome) {
+    let world = World::running(args);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/checkpoint/keeper.c");
+    let compiler = ["-static", "-O1", "-Wall", "-Werror", "-pthread", "-o"];
+    finish(Command::new("cc").args(compiler).arg(world.rootfs("keeper")).arg(source)).ok();
+    world.begin();
+    wait_until("all is open", || kept(&world, "ready").is_some());
+    let outcome = dump(&world, "images", flags);
+    (world, outcome)
+}
+
+/// What the keeper has written into the file.
+fn kept(world: &World, name: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/{}/root/dev/shm/{name}", world.pid())).ok()
+}
+
+#[track_caller]
+fn assert_kept(world: &World, flags: &[&str], count: usize) {
+    restore(world, "images", flags).ok();
+    world.exec(&["touch", "/dev/shm/check"]).ok();
+    wait_until("it says what is left", || kept(world, "result").is_some());
+    let result = kept(world, "result").unwrap();
+    assert!(!result.contains("LOST") && result.lines().count() == count, "{result}");
+}
+
+#[test]
+fn whatever_is_open_survives() {
+    needs_criu!();
+    needs!(Command::new("cc").arg("--version").output().is_ok(), "no C compiler here");
+    let (world, dumped) = keeper(&["/keeper"], &["--file-locks"]);
+    dumped.ok();
+    assert_kept(&world, &["--file-locks"], 11);
+}
+
+#[test]
+fn an_open_connection_survives_where_that_is_asked_for() {
+    needs_criu!();
+    needs!(Command::new("cc").arg("--version").output().is_ok(), "no C compiler here");
+    needs!(Path::new("/usr/sbin/iptables-restore").exists(), "no iptables here, by which criu holds back packets");
+    let (world, refused) = keeper(&["/keeper", "tcp"], &["--file-locks"]);
+    let refused = refused.fails();
+    // KERNEL 6.16 has no SO_PASSCRED for TCP any more
+    needs!(
+        !refused.contains("Can't get 1:16 opt"),
+        "this criu is older than the kernel: it cannot dump sockets of TCP"
+    );
+    assert!(refused.contains("tcp") && refused.contains("criu dump: "), "{refused}");
+    let flags = ["--file-locks", "--tcp-established"];
+    dump(&world, "images", &flags).ok();
+    assert_kept(&world, &flags, 12);
+}
+
+fn supports(feature: &str) -> bool {
+    let checked = Command::new(criu().unwrap()).args(["check", "--feature", feature]).output().unwrap();
+    checked.status.success()
+}
+
+#[test]
+fn what_was_written_since_the_pre_dump_is_all_that_the_last_dump_has() {
+    needs_criu!();
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.begin();
+    let before = count(&world);
+    if !supports("mem_dirty_track") {
+        // then it is refused, and nothing happens
+        let said = dump(&world, "first", &["--pre-dump"]).fails();
+        assert!(said.contains("this kernel does not track which memory is written"), "{said}");
+        assert_counts_on(&world, before);
+        crate::world::skip(&crate::world::test_name(), "this kernel does not track which memory is written");
+        return;
+    }
+    dump(&world, "first", &["--pre-dump"]).ok();
+    assert_counts_on(&world, before);
+    dump(&world, "second", &["--pre-dump", "--parent-path", "../first"]).ok();
+    assert_eq!(world.status(), "running");
+    dump(&world, "images", &["--parent-path", "../second"]).ok();
+    let pages =
+        |images: &str| fs::metadata(world.bundle().join(images).join("pages-1.img")).map_or(0, |file| file.len());
+    assert!(pages("images") < pages("first"), "{} {}", pages("images"), pages("first"));
+    restore(&world, "images", &[]).ok();
+    assert_counts_on(&world, before);
+}

@@ -1,0 +1,90 @@
+//! CRIU, or the runtime, is killed half way: the container goes on, or is gone as a whole.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{COUNTER, assert_counts_on, command, count, dump, needs_criu};
+use crate::only;
+use crate::world::{Who, World, wait_until};
+
+/// Whom the signal ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Victim {
+    Criu,
+    Runtime,
+}
+
+/// Kills it, so long after CRIU has begun.
+fn kill(child: &mut Child, victim: Victim, after: u64) {
+    let own = child.id();
+    let criu = || {
+        let tasks = fs::read_dir(format!("/proc/{own}/task")).ok()?;
+        let children = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let all: Vec<u32> =
+            children.flat_map(|text| text.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+        let is = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with("criu"));
+        all.into_iter().find(is)
+    };
+    let mut pid = None;
+    wait_until("criu has begun", || {
+        pid = criu();
+        pid.is_some() || child.try_wait().unwrap().is_some()
+    });
+    std::thread::sleep(Duration::from_millis(after));
+    let worker = pid;
+    let pid = if victim == Victim::Criu { pid } else { Some(own) };
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.try_into().unwrap()));
+    if let Some(pid) = pid {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let _ = child.wait();
+    // CRIU undoes its work as soon as it finds nobody at the other end
+    if let Some(pid) = worker {
+        wait_until("criu has ended", || !Path::new(&format!("/proc/{pid}")).exists());
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_cut_off_leaves_a_container_or_nothing() {
+    only!(Who::Us; "what the peers leave is theirs");
+    needs_criu!();
+    for (victim, after) in [(Victim::Criu, 10), (Victim::Criu, 120), (Victim::Runtime, 60)] {
+        let world = World::running(&["sh", "-c", COUNTER]);
+        world.begin();
+        let before = count(&world);
+        let args = ["checkpoint", "--image-path", "images", "--work-path", "work", &world.id];
+        let mut child = command(&world, &args).stderr(Stdio::null()).spawn().unwrap();
+        kill(&mut child, victim, after);
+        let lives = world.call(&["state", &world.id]);
+        if lives.status.success() && lives.out.contains("\"running\"") {
+            assert_counts_on(&world, before);
+            dump(&world, "again", &[]).ok();
+        }
+        world.call(&["delete", "--force", &world.id]).ok();
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn a_restore_that_is_cut_off_leaves_nothing() {
+    only!(Who::Us; "what the peers leave is theirs");
+    needs_criu!();
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.begin();
+    let before = count(&world);
+    dump(&world, "images", &[]).ok();
+    for (victim, after) in [(Victim::Criu, 10), (Victim::Criu, 100), (Victim::Runtime, 50), (Victim::Runtime, 110)] {
+        let args = ["restore", "-d", "--image-path", "images", "--work-path", "work", &world.id];
+        let mut child =
+            command(&world, &args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        kill(&mut child, victim, after);
+        world.call(&["delete", "--force", &world.id]).ok();
+        world.assert_clean();
+    }
+    super::restore(&world, "images", &[]).ok();
+    assert_counts_on(&world, before);
+}
