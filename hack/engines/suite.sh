@@ -160,7 +160,7 @@ to_runtime() { ln -sfn "$1" "$W/bin/.runtime.new" && mv -T "$W/bin/.runtime.new"
 # RT, the name by which engines call the runtime, leads to $W/bin/.runtime, so that it can be changed under containers
 runtime_in_place() {
   mkdir -p "$W/bin"
-  [ -z "${SHIM:-}" ] || ln -sfn "$SHIM" "$W/bin/containerd-shim-coracle-v1"
+  [ -z "${SHIM:-}" ] || cp "$SHIM" "$W/bin/containerd-shim-coracle-v1"
   to_runtime "$RUNTIME"
   if [ -z "${BEFORE_RUNTIME:-}${ARGV:-}" ]; then
     ln -sfn .runtime "$RT"
