@@ -15,7 +15,13 @@ const DEFAULT: &str = "checkpoint";
 
 impl Session<'_> {
     /// What the flags ask for.
+    ///
+    /// # Errors
+    /// A value that a flag cannot have, or a caller who is not root.
     pub fn imaging(&self, args: &cli::Imaging) -> Result<Imaging> {
+        if !rustix::process::geteuid().is_root() {
+            bail!("checkpoint and restore of an ordinary user's containers are not implemented: criu needs root");
+        }
         let switches = [
             (args.tcp_established, Allow::TcpEstablished),
             (args.ext_unix_sk, Allow::ExternalUnixSockets),
