@@ -9,6 +9,7 @@ use std::path::Path;
 use super::Cgroup;
 use super::files::word;
 use crate::error::{Result, error};
+use crate::host::id_map::outside;
 use crate::plan::resources::Owner;
 
 /// The files that are handed over, where no /sys tells which they are.
@@ -40,28 +41,5 @@ fn give(path: &Path, uid: u32, owner: &Owner) -> Result<()> {
         // an ordinary user cannot give anything away, and config.json did not ask for it in so many words
         Err(error) if error.kind() == ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => Ok(()),
         Err(error) => Err(error!("{}: chown {} to {uid}: {}", owner.at, path.display(), word(&error))),
-    }
-}
-
-/// What an id of a user namespace is outside of it (user_namespaces(7)).
-fn outside(map: &str, id: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
-        let mut next = || numbers.next()?.ok();
-        let (inside, outside, size) = (next()?, next()?, next()?);
-        id.checked_sub(inside).filter(|distance| *distance < size).and_then(|distance| outside.checked_add(distance))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::outside;
-
-    #[test]
-    fn an_id_goes_out_through_the_map() {
-        let map = "         0     100000       1000\n      1000       1000          1\n";
-        assert_eq!([0, 999, 1000, 1001].map(|id| outside(map, id)), [Some(100_000), Some(100_999), Some(1000), None]);
-        assert_eq!(outside("         0          0 4294967295\n", 7), Some(7));
-        assert_eq!(outside("", 0), None);
     }
 }

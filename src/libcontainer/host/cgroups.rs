@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::mountinfo::{self, Line};
+
 /// Where everybody mounts cgroups.
 const TOP: &str = "/sys/fs/cgroup";
 
@@ -59,30 +61,22 @@ impl Cgroups {
     pub fn parse(mountinfo: &str, cgroup: &str) -> Cgroups {
         let ours: Vec<Ours<'_>> = cgroup.lines().filter_map(Ours::of).collect();
         let mut found = Cgroups::default();
-        let mounted: Vec<Mounted<'_>> = mountinfo.lines().filter_map(Mounted::on_the_way).collect();
-        for line in mountinfo.lines().filter(|line| line.contains(" - cgroup")) {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(there) = Mounted::on_the_way(left) else { continue };
-            let mount = there.point;
-            let mut right = right.split(' ');
-            let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
-            if !Path::new(mount).starts_with(TOP) || found.is_mounted(mount) || there.is_covered(&mounted) {
+        let mounted: Vec<Line<'_>> = mountinfo::lines(mountinfo.as_bytes()).filter(is_on_the_way).collect();
+        for line in mounted.iter().filter(|line| line.written_path().starts_with(TOP)) {
+            let mount = line.path();
+            if found.v1.iter().any(|there| there.mount == mount) || is_covered(line, &mounted) {
                 continue;
             }
-            match kind {
-                "cgroup2" if found.v2.is_none() => {
+            match line.fstype {
+                b"cgroup2" if found.v2.is_none() => {
                     let own = ours.iter().find(|ours| ours.controllers == [""]);
-                    found.v2 = own.map(|ours| Unified { mount: mount.into(), own: ours.path.into() });
+                    found.v2 = own.map(|ours| Unified { mount, own: ours.path.into() });
                 }
-                "cgroup" => found.v1.extend(hierarchy(mount, options, &ours)),
+                b"cgroup" => found.v1.extend(hierarchy(mount, &String::from_utf8_lossy(line.options), &ours)),
                 _ => {}
             }
         }
         found
-    }
-
-    fn is_mounted(&self, mount: &str) -> bool {
-        self.v1.iter().any(|there| there.mount.as_os_str() == mount)
     }
 
     /// How they are mounted.
@@ -108,43 +102,30 @@ impl Hierarchy {
     }
 }
 
-/// A line of mountinfo, as far as it says what covers what.
-struct Mounted<'a> {
-    id: &'a str,
-    parent: &'a str,
-    point: &'a str,
+/// True for a mount on the way to the cgroups or among them.
+fn is_on_the_way(line: &Line<'_>) -> bool {
+    let (path, top) = (line.written_path(), Path::new(TOP));
+    top.starts_with(path) || path.starts_with(top)
 }
 
-impl Mounted<'_> {
-    /// The mount of a line, where it is on the way to the cgroups or among them.
-    fn on_the_way(line: &str) -> Option<Mounted<'_>> {
-        let mut fields = line.split(' ');
-        let (id, parent, point) = (fields.next()?, fields.next()?, fields.nth(2)?);
-        let is_ours = point == "/" || Path::new(TOP).starts_with(point) || Path::new(point).starts_with(TOP);
-        is_ours.then_some(Mounted { id, parent, point })
-    }
-
-    /// True when another file system is what is found at the path: it is mounted on this one, or on a directory above.
-    fn is_covered(&self, all: &[Mounted<'_>]) -> bool {
-        let (mut at, mut path) = (self, self.point);
-        let mut below = self.id;
-        // as many steps as there are mounts: a text that is wrong may go in a circle
-        for _ in all {
-            // what is mounted on the root itself covers nothing for a process that has it as its root
-            let hides = |other: &Mounted<'_>| {
-                other.parent == at.id
-                    && other.id != below
-                    && other.point != "/"
-                    && Path::new(path).starts_with(other.point)
-            };
-            if all.iter().any(hides) {
-                return true;
-            }
-            let Some(above) = all.iter().find(|other| other.id == at.parent) else { break };
-            (below, path, at) = (at.id, at.point, above);
+/// True when another file system is found at the path of `line`: it is mounted on this mount, or on a directory above.
+fn is_covered(line: &Line<'_>, all: &[Line<'_>]) -> bool {
+    let (mut at, mut path) = (line, line.written_path());
+    let mut below = line.id;
+    // There are at most as many steps as mounts. Without a limit, a wrong text could go in a circle.
+    for _ in all {
+        // A mount on the root itself covers nothing for a process that has it as its root.
+        let hides = |other: &Line<'_>| {
+            let point = other.written_path();
+            other.parent == at.id && other.id != below && point != Path::new("/") && path.starts_with(point)
+        };
+        if all.iter().any(hides) {
+            return true;
         }
-        false
+        let Some(above) = all.iter().find(|other| other.id == at.parent) else { break };
+        (below, path, at) = (at.id, at.written_path(), above);
     }
+    false
 }
 
 pub(super) fn whole(path: &str) -> io::Result<String> {
@@ -174,12 +155,12 @@ impl Ours<'_> {
     }
 }
 
-fn hierarchy(mount: &str, options: &str, ours: &[Ours<'_>]) -> Option<Hierarchy> {
+fn hierarchy(mount: PathBuf, options: &str, ours: &[Ours<'_>]) -> Option<Hierarchy> {
     // the superblock's options name the controllers among others; the line knows which of them are
     let of = |option: &str| ours.iter().find(|ours| !option.is_empty() && ours.controllers.contains(&option));
     let controllers: Vec<&str> = options.split(',').filter(|option| of(option).is_some()).collect();
     let own = of(controllers.first()?)?.path.into();
-    Some(Hierarchy { controllers: controllers.into_iter().map(str::to_owned).collect(), mount: mount.into(), own })
+    Some(Hierarchy { controllers: controllers.into_iter().map(str::to_owned).collect(), mount, own })
 }
 
 #[cfg(test)]

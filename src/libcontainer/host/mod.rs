@@ -1,7 +1,9 @@
 //! Where we are: facts of this machine as plain data, probed once. Tests build one by hand.
 
 pub mod cgroups;
+pub mod cpu_list;
 mod environment;
+pub mod id_map;
 pub mod mountinfo;
 mod resctrl;
 

@@ -1,6 +1,6 @@
 //! What is mounted where: /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,14 @@ pub fn all() -> io::Result<Vec<Mount>> {
 
 /// The same, in the text of the file.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|byte| *byte == b'\n').filter_map(mount).collect()
+    let mount = |line: Line<'_>| Mount {
+        id: line.id,
+        parent: line.parent,
+        root: unescaped(line.root),
+        path: line.path(),
+        fstype: String::from_utf8_lossy(line.fstype).into_owned(),
+    };
+    lines(text).map(mount).collect()
 }
 
 /// Every whole proc and sysfs, those first that stand last; `root` is the container's, without links in it.
@@ -77,14 +84,47 @@ fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
     mounts.iter().filter(above).find(|other| !below.contains(&other.id)).map(|other| other.path.clone())
 }
 
-fn mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
-    let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
-    let root = unescaped(fields.nth(1)?);
-    let path = unescaped(fields.next()?);
-    let fstype = fields.skip_while(|field| field != b"-").nth(1)?;
-    Some(Mount { id, parent, root, path, fstype: String::from_utf8_lossy(fstype).into_owned() })
+/// One line, with its paths as they are written there.
+pub(super) struct Line<'a> {
+    pub(super) id: u64,
+    pub(super) parent: u64,
+    root: &'a [u8],
+    path: &'a [u8],
+    pub(super) fstype: &'a [u8],
+    /// Those of the superblock.
+    pub(super) options: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn of(line: &'a [u8]) -> Option<Line<'a>> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+        let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
+        let (root, path) = (fields.nth(1)?, fields.next()?);
+        let mut after = fields.skip_while(|field| *field != b"-");
+        let (fstype, options) = (after.nth(1)?, after.nth(1).unwrap_or_default());
+        Some(Line { id, parent, root, path, fstype, options })
+    }
+
+    /// True when the root of the mount is that of its file system.
+    pub(super) fn is_whole(&self) -> bool {
+        self.root == b"/"
+    }
+
+    /// Where it is mounted, as the line has it.
+    pub(super) fn written_path(&self) -> &'a Path {
+        Path::new(OsStr::from_bytes(self.path))
+    }
+
+    /// Where it is mounted.
+    pub(super) fn path(&self) -> PathBuf {
+        unescaped(self.path)
+    }
+}
+
+/// The lines of the file's text.
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    text.split(|byte| *byte == b'\n').filter_map(Line::of)
 }
 
 /// Space, tab, newline and backslash are written as `\040` and the like.

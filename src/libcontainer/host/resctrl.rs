@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::mountinfo;
+
 /// Whether this machine can divide caches and memory bandwidth among groups of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resctrl {
@@ -29,15 +31,10 @@ impl Resctrl {
 
     /// What the texts of these two files say (proc(5)).
     pub fn parse(mountinfo: &str, filesystems: &str) -> Resctrl {
-        let mounted = mountinfo.lines().find_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            let mut fields = left.split(' ').skip(3);
-            // a group alone may be mounted somewhere as well, and is not where groups are made
-            let whole = fields.next() == Some("/") && right.split(' ').next() == Some("resctrl");
-            fields.next().filter(|_| whole).map(PathBuf::from)
-        });
+        // A mount may show one group alone. New groups cannot be made there.
+        let mounted = mountinfo::lines(mountinfo.as_bytes()).find(|line| line.is_whole() && line.fstype == b"resctrl");
         match mounted {
-            Some(mount) => Resctrl::At(mount),
+            Some(mount) => Resctrl::At(mount.path()),
             None if filesystems.split_whitespace().any(|word| word == "resctrl") => Resctrl::NotMounted,
             None => Resctrl::Unknown,
         }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
-use crate::host::{environment, user_name};
+use crate::host::{environment, id_map, user_name};
 use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
 use crate::sys::host_proc::HostProc;
@@ -180,12 +180,7 @@ fn ids(map: &str) -> Vec<(u32, u32)> {
 
 /// The lines of a uid_map or gid_map (user_namespaces(7)).
 fn lines(map: &str) -> Vec<IdMap> {
-    let line = |line: &str| {
-        let mut fields = line.split_whitespace().map(str::parse);
-        let mut next = || fields.next()?.ok();
-        Some(IdMap { container: next()?, host: next()?, size: next()? })
-    };
-    map.lines().filter_map(line).collect()
+    id_map::ranges(map).map(|range| IdMap { container: range.inside, host: range.outside, size: range.size }).collect()
 }
 
 /// The same command, looked for where distributions put it.

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::notes::Notes;
 use crate::config::At;
+use crate::host::cpu_list;
 
 /// A C string, or a fault.
 pub(super) fn c_string(text: &str, at: &At, notes: &mut Notes) -> Option<CString> {
@@ -38,21 +39,20 @@ pub(super) fn clean(path: &Path) -> String {
     if inside.as_os_str().is_empty() { ".".to_owned() } else { inside.to_string_lossy().into_owned() }
 }
 
+/// The highest number of a list, plus one: a mask of 1 KiB.
+const MASK_BITS: usize = 8192;
+
 /// A list such as `0-3,7` (cpuset(7), "List format") as a bit mask, the lowest first. None if the syntax is wrong.
 pub(super) fn mask(list: &str) -> Option<Vec<u64>> {
     let mut mask = Vec::new();
-    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if first > last || last >= 8192 {
+    for bit in cpu_list::ranges(list)?.into_iter().flatten().map(usize::from) {
+        if bit >= MASK_BITS {
             return None;
         }
-        for bit in first..=last {
-            if mask.len() <= bit / 64 {
-                mask.resize(bit / 64 + 1, 0);
-            }
-            mask[bit / 64] |= 1 << (bit % 64);
+        if mask.len() <= bit / 64 {
+            mask.resize(bit / 64 + 1, 0);
         }
+        mask[bit / 64] |= 1 << (bit % 64);
     }
     Some(mask)
 }

@@ -103,15 +103,18 @@ pub fn is_handed_down(number: u32) -> bool {
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok_and(|flags| flags == 0)
 }
 
-/// Takes descriptor `number`, which our caller has handed to us. None if it is not open, is ours already, or is a standard
-/// stream.
-pub fn take_handed_down(number: u32) -> Option<OwnedFd> {
+/// A copy of descriptor `number`, which our caller has handed to us. Programs that we start do not inherit the original
+/// any more. None if it is not open, has close-on-exec, or is a standard stream.
+pub fn copy_handed_down(number: u32) -> Option<OwnedFd> {
     if number < 3 || !is_handed_down(number) {
         return None;
     }
-    // SAFETY: only sets a flag. From now on the number counts as ours, and is not returned a second time.
+    // SAFETY: fcntl(2) makes a new descriptor of an open one, and takes nothing from whoever owns that.
+    let copy = unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_DUPFD_CLOEXEC, 3) };
+    let copy = RawFd::try_from(checked(copy).ok()?).ok()?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    // SAFETY: only sets a flag of the descriptor.
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
-    // SAFETY: the descriptor is open, and has no owner in this process: all descriptors that this process opens have
-    // close-on-exec from the start.
-    Some(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(number).ok()?) })
+    Some(copy)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::numbers::{BlkioEntry, Pids, Pressure, Psi};
+use crate::host::cpu_list;
 
 /// Reads a file of the container's cgroup by its name.
 pub(super) type Read<'r> = &'r dyn Fn(&str) -> Option<String>;
@@ -38,16 +39,9 @@ pub(super) fn list(text: &str) -> Vec<u64> {
     text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
-/// `0-3,7` (cpuset(7), "List format").
+/// The numbers of a list of ranges.
 pub(super) fn ranges(text: &str) -> Vec<u16> {
-    let mut all = Vec::new();
-    for range in text.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-            all.extend(first..=last);
-        }
-    }
-    all
+    cpu_list::ranges(text).into_iter().flatten().flatten().collect()
 }
 
 /// `8:0 Read 4096` lines, or `8:0 4096` where the number is for all.
