@@ -483,3 +483,18 @@ fn a_capability_of_a_process_file_that_the_kernel_lacks_is_warned_about() {
     let warning = "process.capabilities.bounding[1]: unknown capability \"CAP_NOPE\", ignored";
     assert!(outcome.err.contains(warning), "{}", outcome.err);
 }
+
+#[test]
+fn a_process_object_without_capabilities_has_those_of_the_containers_process() {
+    let world = World::running(&["sh", "-c", "sleep 1000"]);
+    world.begin();
+    let object = |more: &str| format!(r#"{{"cwd": "/", "args": ["/bin/grep", "CapEff", "/proc/self/status"]{more}}}"#);
+    let (file, none) = (world.path("plain.json"), world.path("none.json"));
+    fs::write(&file, object("")).unwrap();
+    fs::write(&none, object(r#", "capabilities": {}"#)).unwrap();
+    let exec = |file: &std::path::Path| world.call(&["exec", "--process", file.to_str().unwrap(), &world.id]).ok();
+    let own = world.exec(&["grep", "CapEff", "/proc/self/status"]).ok();
+    assert_eq!(exec(&file), own);
+    assert_eq!(exec(&none), "CapEff:\t0000000000000000\n");
+    assert_ne!(own, exec(&none));
+}

@@ -444,3 +444,14 @@ fn a_hook_has_three_streams_and_nothing_of_ours() {
     let owner = fs::metadata(notes.join("start")).unwrap().uid();
     assert_eq!(owner, rustix::process::getuid().as_raw());
 }
+
+#[test]
+fn a_create_container_hook_has_the_callers_umask_and_the_environment_of_the_process() {
+    only!(Who::Us, Who::Runc; "crun's hook has the environment of the runtime");
+    let (mut world, notes) = noting(&["true"]);
+    let script = format!("umask > {0}/umask; echo $TERM > {0}/term", notes.display());
+    world.config["hooks"] = json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    world.run().ok();
+    let ours = finish(std::process::Command::new("/bin/sh").args(["-c", "umask"])).ok();
+    assert_eq!((read(&notes.join("umask")), read(&notes.join("term"))), (ours, "xterm\n".to_owned()));
+}

@@ -52,6 +52,7 @@ fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
         bus_address: var_os("DBUS_SESSION_BUS_ADDRESS"),
     });
     libcontainer::sys::signals::wait_for_children();
+    libcontainer::wait::signals_end_hooks();
     let log = match log::Log::open(&typed.global) {
         Ok(log) => log,
         Err(said) => {

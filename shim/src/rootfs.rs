@@ -155,7 +155,7 @@ pub fn take_away(rootfs: &Path) {
 /// The mounts at `rootfs` and below it.
 fn mounted_at(rootfs: &Path) -> Vec<PathBuf> {
     let Ok(rootfs) = rootfs.canonicalize() else { return Vec::new() };
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let table = String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap_or_default()).into_owned();
     let paths = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|path| PathBuf::from(unescaped(path)));
     paths.filter(|path| path.starts_with(&rootfs)).collect()
 }

@@ -39,7 +39,7 @@ struct Users(String);
 
 impl Users {
     fn read() -> Users {
-        Users(std::fs::read_to_string("/etc/passwd").unwrap_or_default())
+        Users(String::from_utf8_lossy(&std::fs::read("/etc/passwd").unwrap_or_default()).into_owned())
     }
 
     fn owner(&self, container: &Container) -> String {

@@ -27,6 +27,8 @@ const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Si
 thread_local! {
     /// The descriptor from which this thread's waits read signals. None if they do not read signals.
     static LISTENED: RefCell<Option<Rc<SignalFd>>> = const { RefCell::new(None) };
+    /// Whether poststop hooks are ended by signals (`signals_end_hooks`).
+    static END_HOOKS: Cell<bool> = const { Cell::new(false) };
     /// The signal that has ended a wait.
     static HEARD: Cell<Option<i32>> = const { Cell::new(None) };
 }
@@ -75,6 +77,17 @@ pub fn listen() -> Result<Listening, nix::errno::Errno> {
     set.thread_block()?;
     let outer = LISTENED.replace(Some(Rc::clone(&signals)));
     Ok(Listening { signals, before, outer })
+}
+
+/// From now on, a signal that asks this process to end also ends the poststop hook that this thread waits for. For
+/// programs that are nothing but the runtime: the signals of other programs stay theirs.
+pub fn signals_end_hooks() {
+    END_HOOKS.set(true);
+}
+
+/// Starts to read the signals, if they end poststop hooks.
+pub(crate) fn listen_for_hooks() -> Result<Option<Listening>, nix::errno::Errno> {
+    END_HOOKS.get().then(listen).transpose()
 }
 
 impl Listening {

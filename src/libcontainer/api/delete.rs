@@ -93,7 +93,7 @@ impl Container {
 /// The container's own processes have ended with its pid namespace: whoever is in its cgroup was put there from outside.
 fn others(pids: &[i32]) -> Option<Error> {
     let name = |pid: &i32| {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let name = crate::sys::text::lossy(std::path::Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
         format!("{pid} ({})", name.trim_end())
     };
     let names: Vec<_> = pids.iter().take(MOST_NAMES).map(name).collect();

@@ -135,12 +135,17 @@ pub(super) fn capability(name: &str) -> Result<Capability> {
     Ok(serde_json::from_value(full.clone().into())?)
 }
 
-/// A further process is never less confined than the first, unless it says so (`unconfined`).
+/// Takes from the first process what the object does not say. So a further process is never less confined, unless the object
+/// says so (`unconfined`).
 fn confine(process: &mut Process, config: &Config) {
     let Some(first) = config.spec.process() else { return };
     let unsaid = |label: &Option<String>| label.as_ref().is_none_or(String::is_empty);
     if unsaid(process.apparmor_profile()) {
         process.set_apparmor_profile(first.apparmor_profile().clone());
+    }
+    // as with runc and crun: an object without capabilities has those of the first process, and `{}` has none
+    if process.capabilities().is_none() {
+        process.set_capabilities(first.capabilities().clone());
     }
     if unsaid(process.selinux_label()) {
         process.set_selinux_label(first.selinux_label().clone());

@@ -101,7 +101,7 @@ pub(super) fn gone(key: &str, directory: &Path) -> Result<()> {
     if matches!(above.map(rustix::fs::statfs), Some(Ok(there)) if is_cgroup_file_system(&there)) {
         return Ok(());
     }
-    let ours = fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
+    let ours = text::lossy(Path::new("/proc/self/cgroup")).context("/proc/self/cgroup")?;
     if cgroups::has_hierarchy(&ours, key) {
         bail!("no cgroup file system is mounted there, so its processes cannot be seen");
     }

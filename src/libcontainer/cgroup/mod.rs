@@ -169,7 +169,7 @@ impl Cgroup {
     /// (cgroups(7), "no internal processes" rule): then a new process joins the cgroup of the process `pid`.
     #[must_use]
     pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let groups = crate::sys::text::lossy(Path::new(&format!("/proc/{pid}/cgroup"))).unwrap_or_default();
         let group = groups.lines().find_map(|line| line.strip_prefix("0::/"));
         // `..` is outside of what our own cgroup namespace shows
         let group = group.filter(|group| !group.split('/').any(|part| part == ".."));

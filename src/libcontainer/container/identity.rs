@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::Process;
 use crate::error::{Context, Result};
+use crate::sys::process_stat::ProcessStat;
 
 /// The start time of `pid` in clock ticks since boot, and whether it has ended: fields 22 and 3 of /proc/PID/stat. Nothing where
 /// no such process exists. A file that cannot be read is an error: the process may live.
@@ -19,20 +20,16 @@ fn stat(pid: i32) -> Result<Option<(u64, char)>, Errno> {
 }
 
 fn of_file(path: &Path) -> Result<Option<(u64, char)>, Errno> {
-    let mut buffer = [0; 1024];
-    match crate::sys::text::value(path, &mut buffer) {
-        Ok(text) => parse(text).map(Some).ok_or(Errno::INVAL),
+    match ProcessStat::of(path) {
+        Ok(stat) => parse(&stat).map(Some).ok_or(Errno::INVAL),
         // the second is the word of read(2), where the process has ended since it was opened
         Err(Errno::NOENT | Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno),
     }
 }
 
-/// The second field is in parentheses and may hold anything, parentheses too (proc(5)).
-fn parse(stat: &str) -> Option<(u64, char)> {
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    let state = fields.next()?.chars().next()?;
-    Some((fields.nth(18)?.trim().parse().ok()?, state))
+fn parse(stat: &ProcessStat) -> Option<(u64, char)> {
+    Some((stat.number(22)?, stat.field(3)?.chars().next()?))
 }
 
 /// The start time of a process, in clock ticks since boot; None when the process does not exist.
@@ -59,10 +56,7 @@ pub fn is_ending(pid: i32) -> bool {
 }
 
 fn flags(pid: i32) -> Option<u64> {
-    let mut buffer = [0; 1024];
-    let text = crate::sys::text::value(Path::new(&format!("/proc/{pid}/stat")), &mut buffer).ok()?;
-    // behind the name, which may hold anything, the first field is the state, number 3 (proc_pid_stat(5)); flags are 9
-    text.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()
+    ProcessStat::of(Path::new(&format!("/proc/{pid}/stat"))).ok()?.number(9)
 }
 
 /// What there is to see of the process that had `pid` and began at `start`.
@@ -110,13 +104,6 @@ pub(super) fn with_pids_of(pid: i32) -> io::Result<Vec<i32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_and_spaces_is_no_matter() {
-        let stat = "7 (a) b (c)) Z 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0";
-        assert_eq!(parse(stat), Some((12345, 'Z')));
-        assert_eq!(parse("nonsense"), None);
-    }
 
     #[test]
     fn a_pid_with_another_start_is_another_process() {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::mountinfo::{self, Line};
+use crate::sys::text::lossy;
 
 /// Where everybody mounts cgroups.
 const TOP: &str = "/sys/fs/cgroup";
@@ -54,7 +55,8 @@ impl Cgroups {
     /// # Errors
     /// One of them cannot be read.
     pub fn probe() -> io::Result<Cgroups> {
-        Ok(Cgroups::parse(&whole("/proc/self/mountinfo")?, &whole("/proc/self/cgroup")?))
+        let read = |path: &str| lossy(Path::new(path));
+        Ok(Cgroups::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
     }
 
     /// The hierarchies in the texts of these two files (proc(5), cgroups(7)).
@@ -126,13 +128,6 @@ fn is_covered(line: &Line<'_>, all: &[Line<'_>]) -> bool {
         (below, path, at) = (at.id, at.written_path(), above);
     }
     false
-}
-
-pub(super) fn whole(path: &str) -> io::Result<String> {
-    let mut bytes = Vec::with_capacity(4096);
-    crate::sys::text::pieces(Path::new(path), |piece| bytes.extend_from_slice(piece))?;
-    // a mount point may be named anything; only those of cgroups matter
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether a text such as /proc/self/cgroup has the hierarchy of that key (`Hierarchy::key`; empty for version 2).

@@ -104,7 +104,7 @@ impl Me {
 /// True where every id is one of the host's, as in the initial user namespace (user_namespaces(7)).
 pub fn has_all_ids() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+    id_map::ranges(&map).eq([id_map::Range { inside: 0, outside: 0, size: u32::MAX }])
 }
 
 /// The name of the user with that number in the text of a passwd(5).

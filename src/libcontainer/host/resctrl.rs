@@ -1,9 +1,10 @@
 //! Where the resctrl file system is: Documentation/filesystems/resctrl.rst.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::mountinfo;
+use crate::sys::text::lossy;
 
 /// Whether this machine can divide caches and memory bandwidth among groups of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,8 +26,8 @@ impl Resctrl {
     /// # Errors
     /// One of them cannot be read.
     pub fn probe() -> io::Result<Resctrl> {
-        let whole = super::cgroups::whole;
-        Ok(Resctrl::parse(&whole("/proc/self/mountinfo")?, &whole("/proc/filesystems")?))
+        let read = |path: &str| lossy(Path::new(path));
+        Ok(Resctrl::parse(&read("/proc/self/mountinfo")?, &read("/proc/filesystems")?))
     }
 
     /// What the texts of these two files say (proc(5)).

@@ -70,8 +70,10 @@ pub(super) fn keyring(name: &CStr) -> Outcome {
     }
 }
 
-pub(super) fn umask(mask: u32) -> Outcome {
-    rustix::process::umask(Mode::from_raw_mode(mask));
+pub(super) fn umask(prepared: &Prepared<'_>, mask: u32) -> Outcome {
+    let before = rustix::process::umask(Mode::from_raw_mode(mask));
+    let first = prepared.left.umask.get().unwrap_or(before);
+    prepared.left.umask.set(Some(first));
     Ok(())
 }
 

@@ -335,6 +335,10 @@ const CALLS: [&[u8]; 5] = [b"chdir", b"its standard streams", b"close_range", b"
 /// Returns only if a call fails: its number, and the error.
 fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (u16, Errno)> {
     let _ = rustix::process::setpgid(None, None);
+    // until pivot_root(2) we work with umask 0, and a hook has the caller's, as the hooks of the runtime
+    if let Some(mask) = around.root.and_then(|_| prepared.left.umask.get()) {
+        rustix::process::umask(mask);
+    }
     // a hook runs in the container's root, as with runc
     around.root.map_or_else(|| rustix::process::chdir(c"/"), rustix::process::fchdir).map_err(|errno| (0, errno))?;
     dup2_stdin(around.state)

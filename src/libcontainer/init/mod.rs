@@ -90,7 +90,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Hostname(name) => Ok(rustix::system::sethostname(name.to_bytes())?),
         What::Domainname(name) => Ok(rustix::system::setdomainname(name.to_bytes())?),
         What::Console(terminal) => console::make(prepared, terminal),
-        What::Umask(mask) => credentials::umask(*mask),
+        What::Umask(mask) => credentials::umask(prepared, *mask),
         What::Groups(groups) => credentials::groups(groups),
         What::OwnStdio(uid) => credentials::own_stdio(*uid),
         What::Bounding(drop) => credentials::drop_bounding(*drop),

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::plan::step::{Limit, Slot, Step, What};
@@ -88,6 +89,8 @@ pub struct Left {
     new: RefCell<Bounded<u64>>,
     /// The mount in which nodes are made, after a check that it is not bound from the host.
     pub(super) not_bound: Cell<Option<u64>>,
+    /// The umask before the first `Umask` step: that of the runtime's caller.
+    pub(super) umask: Cell<Option<Mode>>,
     /// `HOME=…`, NUL-terminated, after a `Home` step.
     pub(super) home: RefCell<Bounded<u8>>,
 }

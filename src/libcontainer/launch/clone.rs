@@ -82,8 +82,7 @@ impl Opened {
             open_again();
         }
         // the score is ours again; the child keeps its own
-        score.iter().for_each(|score| score.back(&self.proc));
-        drop((lent, affinity));
+        drop((score, lent, affinity));
         let (pid, pidfd, cloned) =
             cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
         let child = Child::new(pid, pidfd);
@@ -243,15 +242,19 @@ fn enter(tasks_files: &mut [Option<OwnedFd>], page: &Page) {
 
 /// Our own score. We change it for the moment of the clone, so that the child inherits it: an ordinary user cannot write the score
 /// of another process.
-struct Score(Option<String>);
+struct Score<'a> {
+    proc: &'a HostProc,
+    /// What it was, where it was changed.
+    own: Option<String>,
+}
 
-impl Score {
-    const FILE: &CStr = c"oom_score_adj";
+impl<'a> Score<'a> {
+    const FILE: &'static CStr = c"oom_score_adj";
 
-    fn lend(proc: &HostProc, wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score> {
+    fn lend(proc: &'a HostProc, wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score<'a>> {
         let (score, refused) = match wanted {
             // `serve` writes it
-            OomScore::OfInit(_) => return Ok(Score(None)),
+            OomScore::OfInit(_) => return Ok(Score { proc, own: None }),
             OomScore::Inherited(score) => (score, Err(())),
             OomScore::InheritedIfAllowed(score) => (score, Ok(())),
         };
@@ -259,15 +262,15 @@ impl Score {
             .context("process.oomScoreAdj: read /proc/self/oom_score_adj")?;
         let own = own.trim().to_owned();
         if own == score.to_string() {
-            return Ok(Score(None));
+            return Ok(Score { proc, own: None });
         }
         match proc.write_own(Score::FILE, score.to_string().as_bytes()) {
-            Ok(()) => Ok(Score(Some(own))),
+            Ok(()) => Ok(Score { proc, own: Some(own) }),
             Err(Errno::ACCESS | Errno::PERM) if refused.is_ok() => {
                 let said =
                     format!("not applied, the score stays {own}: only root of the initial user namespace lowers it");
                 warnings.push(Warning { at: At::new("process.oomScoreAdj"), said });
-                Ok(Score(None))
+                Ok(Score { proc, own: None })
             }
             Err(Errno::ACCESS | Errno::PERM) => Err(error!(
                 "process.oomScoreAdj: write {score} to oom_score_adj: permission denied: only root lowers it, and ours is {own}"
@@ -275,11 +278,13 @@ impl Score {
             Err(errno) => Err(error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno))),
         }
     }
+}
 
-    fn back(&self, proc: &HostProc) {
-        if let Some(own) = &self.0 {
+impl Drop for Score<'_> {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
             // a raised score may be set back (proc_pid_oom_score_adj(5)); a failure would concern our own last moments only
-            let _ = proc.write_own(Score::FILE, own.as_bytes());
+            let _ = self.proc.write_own(Score::FILE, own.as_bytes());
         }
     }
 }

@@ -102,8 +102,8 @@ pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<Erro
     if poststop.is_empty() {
         return Vec::new();
     }
-    // a signal that asks us to end ends the hook that we wait for, and the others run: all else is removed by now
-    let listening = wait::listen().context("listen to signals");
+    // In our own program, a signal that asks us to end ends the hook that we wait for, and the others run: all else is removed.
+    let listening = wait::listen_for_hooks().context("listen to signals");
     let warnings = hooks::run_all(poststop, &identity.state("stopped", 0), identity.bundle, &At::new("hooks.poststop"));
     warnings.into_iter().chain(listening.err()).collect()
 }

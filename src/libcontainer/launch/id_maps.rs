@@ -194,7 +194,7 @@ fn elsewhere(command: &Command) -> Command {
 /// What stands for us in the first field of /etc/subuid: the name, or the number (subuid(5)).
 fn names() -> Vec<String> {
     let uid = rustix::process::getuid().as_raw();
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let users = crate::sys::text::lossy(std::path::Path::new("/etc/passwd")).unwrap_or_default();
     user_name(&users, uid).map(str::to_owned).into_iter().chain([uid.to_string()]).collect()
 }
 

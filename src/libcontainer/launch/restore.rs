@@ -427,7 +427,7 @@ fn has_own_time(pid: i32) -> bool {
 /// Where CRIU is in each hierarchy: that is the container's place.
 fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let text = crate::sys::text::lossy(Path::new(&path)).with_context(|| format!("read {path}"))?;
     let root = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (ctrl, path) = (fields.next()?, fields.next()?);

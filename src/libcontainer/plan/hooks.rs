@@ -26,8 +26,8 @@ pub(super) struct Hooks {
     pub(super) later: Vec<(At, usize)>,
 }
 
-/// Reads `hooks`. startContainer hooks get two things from the process: the environment, if a hook has none of its own,
-/// and the filter.
+/// Reads `hooks`. createContainer and startContainer hooks have the environment of the process, if they have none of their
+/// own. startContainer hooks have the filter of the process, too.
 pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>, notes: &mut Notes) -> Hooks {
     let Some(hooks) = given.config.spec.hooks().as_ref() else { return Hooks::default() };
     let top = At::new("hooks");
@@ -48,7 +48,7 @@ pub(super) fn read(given: &Given<'_>, payload: &Payload, filter: Option<&Loaded>
         read(name, list, None);
         runtime.push(RuntimeHooks { at: top.key(name), status, list: hooks.clone() });
     }
-    let create_container = read("createContainer", hooks.create_container(), None);
+    let create_container = read("createContainer", hooks.create_container(), payload.env());
     let mut later = Vec::new();
     for (name, list) in [("poststart", hooks.poststart()), ("poststop", hooks.poststop())] {
         let Some(hooks) = list.as_ref().filter(|list| !list.is_empty()) else { continue };

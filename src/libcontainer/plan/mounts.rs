@@ -49,10 +49,11 @@ pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
         let Some(entry) = entry(mount, At::new("mounts").index(n), notes) else { continue };
         mount_ids::check_form(&entry, notes);
         mounts.close_below(&entry);
-        if entry.options.bind.is_some() {
-            mounts.acts.extend(bind(known, &entry, notes).map(Act::Bind));
-        } else if entry.options.remount {
+        // first: `bind` beside `remount` says that the flags of the mount change, and not those of the file system (mount(2))
+        if entry.options.remount {
             mounts.acts.extend(remount(&entry, notes));
+        } else if entry.options.bind.is_some() {
+            mounts.acts.extend(bind(known, &entry, notes).map(Act::Bind));
         } else if matches!(entry.mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
             if !std::mem::replace(&mut in_cgroup, true) {
                 mounts.acts.push(Act::EnterCgroup);
@@ -227,6 +228,10 @@ fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], notes: &m
 fn remount(entry: &Entry<'_>, notes: &mut Notes) -> Option<Act> {
     if entry.maps_ids() {
         notes.fault(&entry.at, "the ids of an existing mount cannot be mapped (remount)");
+    }
+    if let Some((name, _)) = entry.options.data.first() {
+        let said = format!("not applied: {name}: a remount changes only the flags of the mount");
+        notes.warn(&entry.at.key("options"), said);
     }
     let target = Target::directory(entry.path(notes)?);
     let attributes = Attributes::changing(entry.options.set, entry.options.clear);

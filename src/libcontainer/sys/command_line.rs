@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::io::Errno;
 
 use super::clone::Alone;
-use super::text;
+use super::process_stat::ProcessStat;
 
 /// Where the kernel put them: the begin of the arguments and the end of the environment.
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +39,9 @@ impl CommandLine {
         if 0 < begin && begin <= end {
             return Ok(CommandLine { begin, end });
         }
-        let mut buffer = [0; 1024];
-        let stat = text::value(Path::new("/proc/self/stat"), &mut buffer)?;
-        let (_, fields) = stat.rsplit_once(')').ok_or(Errno::INVAL)?;
-        // the first field behind the name is the third
-        let mut fields = fields.split_ascii_whitespace().skip(48 - 3).map_while(|field| field.parse::<usize>().ok());
-        match (fields.next(), fields.next(), fields.next(), fields.next()) {
+        let stat = ProcessStat::of(Path::new("/proc/self/stat"))?;
+        let address = |n: usize| stat.number(n).and_then(|address| usize::try_from(address).ok());
+        match (address(48), address(49), address(50), address(51)) {
             (Some(begin), Some(args_end), Some(env), Some(end))
                 if 0 < begin && begin <= args_end && args_end <= env && env <= end =>
             {

@@ -12,7 +12,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::clone::Alone;
 use super::mount::{Attributes, Reach, set_attributes};
-use super::text;
+use super::process_stat::ProcessStat;
 
 const OWN: &CStr = c"/proc/self/exe";
 /// The seals of a copy, besides the one against writing.
@@ -153,11 +153,8 @@ struct Map {
 impl Map {
     /// The values of now (proc_pid_stat(5)), without the file and the end of the heap; and the number of threads.
     fn of_now() -> Result<(Map, u64), Errno> {
-        let mut buffer = [0; 1024];
-        let stat = text::value(Path::new("/proc/self/stat"), &mut buffer)?;
-        let (_, fields) = stat.rsplit_once(')').ok_or(Errno::INVAL)?;
-        // fields are numbered as in proc_pid_stat(5); the first one after the name is the third
-        let field = |n: usize| fields.split_ascii_whitespace().nth(n - 3)?.parse::<u64>().ok();
+        let stat = ProcessStat::of(Path::new("/proc/self/stat"))?;
+        let field = |n: usize| stat.number(n);
         let fields = |first: usize| field(first).zip(field(first + 1)).map(|(a, b)| [a, b]).ok_or(Errno::INVAL);
         let ([args, args_end], [env, env_end]) = (fields(48)?, fields(50)?);
         let map = Map {

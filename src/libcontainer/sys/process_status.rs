@@ -1,6 +1,7 @@
 //! /proc/PID/status: its lines by their names (proc_pid_status(5)).
 
 use std::io;
+use std::path::Path;
 
 /// What the file said.
 #[derive(Debug)]
@@ -12,7 +13,8 @@ impl ProcessStatus {
     /// # Errors
     /// Those of open(2) and read(2).
     pub fn of(pid: i32) -> io::Result<ProcessStatus> {
-        std::fs::read_to_string(format!("/proc/{pid}/status")).map(ProcessStatus)
+        // Its first line is a name, which a process may choose from all bytes.
+        Ok(ProcessStatus(super::text::lossy(Path::new(&format!("/proc/{pid}/status")))?))
     }
 
     /// What stands behind `name` and a colon.

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// A file with one short value, such as /proc/PID/stat or `freezer.state`: what the first read(2) puts into `buffer`. The text
+/// A file with one short value, such as `freezer.state`: what the first read(2) puts into `buffer`. The text
 /// ends before the first byte that is not UTF-8.
 ///
 /// # Errors
@@ -28,6 +28,19 @@ pub fn value<'b>(path: &Path, buffer: &'b mut [u8]) -> Result<&'b str, Errno> {
 /// Those of open(2) and read(2).
 pub fn pieces(path: &Path, take: impl FnMut(&[u8])) -> Result<(), Errno> {
     pieces_at(CWD, path, take)
+}
+
+/// A longer file as a text. Bytes that are not UTF-8 become U+FFFD: containers choose names that stand in files of /proc.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn lossy(path: &Path) -> Result<String, Errno> {
+    let mut bytes = Vec::with_capacity(4096);
+    pieces(path, |piece| bytes.extend_from_slice(piece))?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
 }
 
 /// As `pieces`, for a path below `directory`.
