@@ -151,7 +151,11 @@ fn nothing_is_made_in_a_mount_below_an_rbind_that_was_moved() {
         world.write();
         let racer = Racer::between(&[(world.rootfs("vol"), world.rootfs(top))]);
         let (mut refused, mut there) = (0, 0);
-        for _ in 0..20 {
+        for round in 0..400 {
+            // on a busy machine the racer needs more rounds to get between
+            if round >= 20 && refused > 0 {
+                break;
+            }
             refused += u32::from(world.run().err.contains("it is in what is bound from the host"));
             there += u32::from(fs::remove_file(sub.join(made)).is_ok());
         }
