@@ -375,3 +375,14 @@ fn a_read_only_tmpfs_is_closed_before_what_covers_it_or_changes_it() {
     let covered = seen.lines().find(|line| line.contains(" /covered ")).unwrap();
     assert!(covered.contains(" /covered ro,"), "{covered}");
 }
+
+#[test]
+fn remount_beside_bind_changes_the_mount_that_is_there() {
+    let mut world = World::running(&MOUNTINFO);
+    *world.at("/root/readonly") = json!(false);
+    world.mount(tmpfs("/a", &["nosuid"]));
+    world.mount(json!({"destination": "/a", "source": "/etc", "options": ["remount", "bind", "ro", "nosuid"]}));
+    let seen = world.run().ok();
+    assert_eq!(seen.lines().filter(|line| line.contains(" /a ")).count(), 1, "{seen}");
+    assert!(seen.contains(" /a ") && mount_at(&seen, "/a").has("ro"), "{seen}");
+}

@@ -138,17 +138,6 @@ fn remount_changes_what_is_there() {
 }
 
 #[test]
-fn remount_beside_bind_changes_the_mount_that_is_there() {
-    let mut world = World::running(&MOUNTINFO);
-    *world.at("/root/readonly") = json!(false);
-    world.mount(tmpfs("/a", &["nosuid"]));
-    world.mount(json!({"destination": "/a", "source": "/etc", "options": ["remount", "bind", "ro", "nosuid"]}));
-    let seen = world.run().ok();
-    assert_eq!(seen.lines().filter(|line| line.contains(" /a ")).count(), 1, "{seen}");
-    assert!(seen.contains(" /a ") && mount_at(&seen, "/a").has("ro"), "{seen}");
-}
-
-#[test]
 fn a_tmpfs_takes_mode_owner_size_and_inodes() {
     only!(Who::Us; "Debian's runc puts its own mode after the one asked for, crun has no mode of what is covered");
     let script = "stat -c '%a %u %g' /a /b /c /d; cat /proc/self/mountinfo";

@@ -20,6 +20,7 @@ mod joining;
 mod keyring;
 mod limits;
 mod links;
+mod names;
 mod nodes;
 mod proc_writes;
 mod sources;
