@@ -179,3 +179,7 @@ pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
         |above: &&Path| ["cgroup.freeze", "freezer.self_freezing"].iter().any(|file| says_one(&above.join(file)));
     directory.ancestors().skip(1).find(frozen).map(Path::to_path_buf)
 }
+/// The number behind `key` in a file of `key value` lines, such as memory.events or memory.oom_control.
+pub(super) fn keyed_number(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
+}

@@ -28,10 +28,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Context, Result, bail, error};
-use crate::host::cgroups::{Cgroups, Unified};
+use crate::host::cgroups::{Cgroups, Unified, memberships};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 
-use files::{Refusal, gone, is_forbidden, must_fit, refused, remove, wait_for};
+use files::{Refusal, gone, is_forbidden, keyed_number, must_fit, refused, remove, wait_for};
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
@@ -101,7 +101,7 @@ impl Cgroup {
         let slice = unit.parent()?;
         match fs::read_to_string(slice.join("memory.events")) {
             Err(error) if error.kind() == ErrorKind::NotFound && !slice.exists() => Some(0),
-            text => oom_kill(&text.ok()?),
+            text => keyed_number(&text.ok()?, "oom_kill"),
         }
     }
 
@@ -170,7 +170,8 @@ impl Cgroup {
     #[must_use]
     pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
         let groups = crate::sys::text::lossy(Path::new(&format!("/proc/{pid}/cgroup"))).unwrap_or_default();
-        let group = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+        let group = memberships(&groups)
+            .find_map(|(controllers, path)| path.strip_prefix('/').filter(|_| controllers.is_empty()));
         // `..` is outside of what our own cgroup namespace shows
         let group = group.filter(|group| !group.split('/').any(|part| part == ".."));
         self.instead = unified.zip(group).map(|(unified, group)| unified.mount.join(group));
@@ -390,13 +391,8 @@ impl Cgroup {
             Some(directory) => (directory, "memory.oom_control"),
             None => (self.paths.get("")?, "memory.events"),
         };
-        oom_kill(&fs::read_to_string(directory.join(file)).ok()?)
+        keyed_number(&fs::read_to_string(directory.join(file)).ok()?, "oom_kill")
     }
-}
-
-/// The count of OOM kills in memory.events or memory.oom_control.
-fn oom_kill(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
 #[cfg(test)]

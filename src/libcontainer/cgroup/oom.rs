@@ -10,7 +10,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Cgroup;
-use super::files::put;
+use super::files::{keyed_number, put};
 use crate::error::{Context, Result, error};
 
 /// Waits for what happens to a container's memory.
@@ -135,8 +135,8 @@ impl Watch {
 
 fn kills(events: &Path) -> Option<Kills> {
     let text = std::fs::read_to_string(events).ok()?;
-    let number = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0);
-    Some(Kills { processes: number("oom_kill "), groups: number("oom_group_kill ") })
+    let number = |key: &str| keyed_number(&text, key).unwrap_or(0);
+    Some(Kills { processes: number("oom_kill"), groups: number("oom_group_kill") })
 }
 
 /// True when the kernel kills all that is in the cgroup together, because it or one above it says so (cgroups(7)).

@@ -61,7 +61,7 @@ impl Cgroups {
 
     /// The hierarchies in the texts of these two files (proc(5), cgroups(7)).
     pub fn parse(mountinfo: &str, cgroup: &str) -> Cgroups {
-        let ours: Vec<Ours<'_>> = cgroup.lines().filter_map(Ours::of).collect();
+        let ours: Vec<Ours<'_>> = ours(cgroup).collect();
         let mut found = Cgroups::default();
         let mounted: Vec<Line<'_>> = mountinfo::lines(mountinfo.as_bytes()).filter(is_on_the_way).collect();
         for line in mounted.iter().filter(|line| line.written_path().starts_with(TOP)) {
@@ -133,21 +133,23 @@ fn is_covered(line: &Line<'_>, all: &[Line<'_>]) -> bool {
 /// Whether a text such as /proc/self/cgroup has the hierarchy of that key (`Hierarchy::key`; empty for version 2).
 pub fn has_hierarchy(cgroup: &str, key: &str) -> bool {
     let is_key = |name: &&str| name.strip_prefix("name=").unwrap_or(name) == key;
-    cgroup.lines().filter_map(Ours::of).any(|ours| ours.controllers.iter().any(is_key))
+    ours(cgroup).any(|ours| ours.controllers.iter().any(is_key))
 }
 
-/// A line of /proc/self/cgroup.
+/// The lines of /proc/PID/cgroup: the controllers with commas between them (empty for version 2), and the path (cgroups(7)).
+pub fn memberships(cgroup: &str) -> impl Iterator<Item = (&str, &str)> {
+    cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
+}
+
+/// Our own cgroup in one hierarchy.
 struct Ours<'a> {
     /// One empty name for version 2.
     controllers: Vec<&'a str>,
     path: &'a str,
 }
 
-impl Ours<'_> {
-    fn of(line: &str) -> Option<Ours<'_>> {
-        let mut fields = line.splitn(3, ':').skip(1);
-        Some(Ours { controllers: fields.next()?.split(',').collect(), path: fields.next()? })
-    }
+fn ours(cgroup: &str) -> impl Iterator<Item = Ours<'_>> {
+    memberships(cgroup).map(|(controllers, path)| Ours { controllers: controllers.split(',').collect(), path })
 }
 
 fn hierarchy(mount: PathBuf, options: &str, ours: &[Ours<'_>]) -> Option<Hierarchy> {

@@ -14,7 +14,7 @@ use super::sources::{self, Source};
 use super::streams::{Streams, raise};
 use super::{descriptors, filter_cache, net_devices, user_namespace};
 use crate::config::{At, Warning};
-use crate::container::MountedFile;
+use crate::container::{EXEC_ANSWER, EXEC_FIFO, MountedFile};
 use crate::error::{Error, Result, bail, error};
 use crate::init::Late;
 use crate::plan::failure::{said_with, words};
@@ -278,8 +278,8 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::Empty(label) => empty(label.as_deref(), at),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
             .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
-        Opening::StartFifo => fifo(&state.join("exec.fifo"), at),
-        Opening::AnswerFifo => fifo(&state.join("exec.answer"), at),
+        Opening::StartFifo => fifo(&state.join(EXEC_FIFO), at),
+        Opening::AnswerFifo => fifo(&state.join(EXEC_ANSWER), at),
         Opening::Found(inner) => found(inner, at),
         Opening::Terminal | Opening::CgroupTree(..) | Opening::IdMaps(_) | Opening::Source(..) => {
             bail!("{at}: not opened here")

@@ -25,6 +25,7 @@ use crate::criu::{
     What,
 };
 use crate::error::{Context, Kind, Result, bail, error};
+use crate::host::cgroups::memberships;
 use crate::plan::images::JoinedNamespace;
 use crate::plan::step::What as Step;
 use crate::plan::{Flags, Keyring, Plan};
@@ -428,12 +429,8 @@ fn has_own_time(pid: i32) -> bool {
 fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = crate::sys::text::lossy(Path::new(&path)).with_context(|| format!("read {path}"))?;
-    let root = |line: &str| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (ctrl, path) = (fields.next()?, fields.next()?);
-        Some(CgroupRoot { ctrl: Some(ctrl.to_owned()), path: path.to_owned() })
-    };
-    Ok(text.lines().filter_map(root).collect())
+    let root = |(ctrl, path): (&str, &str)| CgroupRoot { ctrl: Some(ctrl.to_owned()), path: path.to_owned() };
+    Ok(memberships(&text).map(root).collect())
 }
 
 fn c_path(path: &Path) -> Result<CString> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::finished::{Opening, Plan};
 use super::namespaces::{KINDS, NETWORK, PID};
-use super::step::{Last, Missing, NewMount, Slot, Target, What};
+use super::step::{Last, NewMount, Slot, Target, What};
 
 /// What covers masked files.
 const NULL: &str = "/dev/null";
@@ -148,12 +148,5 @@ impl JoinedNamespace {
             PID => Some("extRootPidNS"),
             _ => None,
         }
-    }
-}
-
-impl MountPoint {
-    /// Whether it is made like what is bound there.
-    pub fn is_like_its_source(&self) -> bool {
-        matches!(self.target.missing, Missing::LikeSource(_))
     }
 }
