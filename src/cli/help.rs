@@ -74,7 +74,7 @@ pub fn version() -> String {
         env!("CARGO_PKG_VERSION"),
         libcontainer::COMMIT,
         libcontainer::config::SPEC_VERSION,
-        libcontainer::plan::seccomp::library_version()
+        libcontainer::plan::seccomp::library_version().unwrap_or_else(|| "unknown".to_owned())
     )
 }
 

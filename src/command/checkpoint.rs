@@ -2,20 +2,18 @@
 
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::launch::checkpoint::{Afterwards, Checkpoint};
-use libcontainer::launch::images::Allow;
+use anyhow::{Result, anyhow, bail};
 use libcontainer::sys::fds::copy_handed_down;
-use libcontainer::wait;
+use libcontainer::{Afterwards, Allow, wait};
 use rustix::fs::OFlags;
 
 use super::Session;
 use crate::cli;
 
 pub fn run(session: &Session<'_>, args: &cli::Checkpoint) -> Result<()> {
-    let mut imaging = session.imaging(&args.imaging)?;
+    let images = session.images(&args.imaging)?;
     let more = [(args.tcp_skip_in_flight, Allow::TcpSkipInFlight), (args.link_remap, Allow::LinkRemap)];
-    imaging.allowed.extend(more.into_iter().filter(|(on, _)| *on).map(|(_, what)| what));
+    let images = more.into_iter().filter(|(on, _)| *on).fold(images, |images, (_, what)| images.allow(what));
     let page_server = args.page_server.as_deref().map(address).transpose()?;
     if args.imaging.lazy_pages && args.pre_dump {
         bail!("--lazy-pages and --pre-dump: a pre-dump writes all of the memory");
@@ -29,11 +27,18 @@ pub fn run(session: &Session<'_>, args: &cli::Checkpoint) -> Result<()> {
         (false, true) => Afterwards::Running,
         (false, false) => Afterwards::Deleted,
     };
-    let container = session.root()?.load(&args.id)?;
-    let plan = container.plan()?;
-    let checkpoint = Checkpoint { imaging, parent: args.parent_path.clone(), afterwards, page_server, status };
+    let mut checkpoint = session.root()?.load(&args.id)?.checkpoint(images).afterwards(afterwards);
+    if let Some(path) = &args.parent_path {
+        checkpoint = checkpoint.parent(path);
+    }
+    if let Some((address, port)) = page_server {
+        checkpoint = checkpoint.page_server(address, port);
+    }
+    if let Some(status) = status {
+        checkpoint = checkpoint.status(status);
+    }
     let listening = wait::listen()?;
-    let warnings = checkpoint.make(container, &plan).context("checkpoint")?;
+    let warnings = checkpoint.make()?;
     listening.until_the_end();
     warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
     Ok(())

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use libcontainer::absolute;
-use libcontainer::launch::checkpoint::cgroup_mode;
-use libcontainer::launch::images::{Allow, Imaging, NetworkLock};
+use libcontainer::{Allow, CgroupMode, Images, NetworkLock};
 
 use super::Session;
 use crate::cli;
@@ -18,7 +16,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// A value that a flag cannot have, or a caller who is not root.
-    pub fn imaging(&self, args: &cli::Imaging) -> Result<Imaging> {
+    pub fn images(&self, args: &cli::Imaging) -> Result<Images> {
         if !rustix::process::geteuid().is_root() {
             bail!("checkpoint and restore of an ordinary user's containers are not implemented: criu needs root");
         }
@@ -33,23 +31,37 @@ impl Session<'_> {
         if let Some(other) = args.empty_ns.iter().find(|name| *name != "network") {
             bail!("--empty-ns: namespace {other:?} is not supported (expected network)");
         }
-        let network_lock = match args.network_lock.as_deref() {
-            None => None,
-            Some("iptables") => Some(NetworkLock::Iptables),
-            Some("nftables") => Some(NetworkLock::Nftables),
-            Some("skip") => Some(NetworkLock::Skip),
-            Some(other) => {
-                bail!("--network-lock: unknown value {other:?} (expected one of iptables, nftables, skip)")
-            }
-        };
-        Ok(Imaging {
-            work: args.work_path.as_deref().map(absolute).transpose()?,
-            // a path is taken from where we are, and a name is looked up in PATH
-            criu: self.global.criu.clone(),
-            allowed: switches.into_iter().filter(|(on, _)| *on).map(|(_, what)| what).collect(),
-            cgroups: cgroup_mode(&args.manage_cgroups_mode)?,
-            network_lock,
-            ..Imaging::new(absolute(args.image_path.as_deref().unwrap_or(Path::new(DEFAULT)))?)
-        })
+        let mut images = Images::new(args.image_path.as_deref().unwrap_or(Path::new(DEFAULT)));
+        if let Some(path) = &args.work_path {
+            images = images.work(path);
+        }
+        if let Some(program) = &self.global.criu {
+            images = images.criu(program);
+        }
+        if let Some(name) = &args.network_lock {
+            images = images.network_lock(network_lock(name)?);
+        }
+        images = switches.into_iter().filter(|(on, _)| *on).fold(images, |images, (_, what)| images.allow(what));
+        Ok(images.cgroups(cgroup_mode(&args.manage_cgroups_mode)?))
+    }
+}
+
+fn network_lock(name: &str) -> Result<NetworkLock> {
+    match name {
+        "iptables" => Ok(NetworkLock::Iptables),
+        "nftables" => Ok(NetworkLock::Nftables),
+        "skip" => Ok(NetworkLock::Skip),
+        other => bail!("--network-lock: unknown value {other:?} (expected one of iptables, nftables, skip)"),
+    }
+}
+
+fn cgroup_mode(name: &str) -> Result<CgroupMode> {
+    match name {
+        "" => Ok(CgroupMode::Default),
+        "soft" => Ok(CgroupMode::Soft),
+        "full" => Ok(CgroupMode::Full),
+        "strict" => Ok(CgroupMode::Strict),
+        "ignore" => Ok(CgroupMode::Ignore),
+        other => bail!("--manage-cgroups-mode: unknown value {other:?} (expected one of soft, full, strict, ignore)"),
     }
 }

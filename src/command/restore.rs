@@ -4,8 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use libcontainer::launch::foreground::{self, Reap, Relay};
-use libcontainer::launch::images::Allow;
-use libcontainer::{Bundle, Creator, check_id, wait};
+use libcontainer::{Allow, Bundle, Creator, check_id, wait};
 
 use super::Session;
 use super::bundle::{Detached, consoles};
@@ -13,20 +12,19 @@ use crate::cli;
 
 pub fn run(session: &Session<'_>, args: &cli::Restore) -> Result<u8> {
     check_id(&args.id)?;
-    let mut imaging = session.imaging(&args.imaging)?;
+    let mut images = session.images(&args.imaging)?;
     if args.tcp_close {
         if args.imaging.tcp_established {
             bail!("--tcp-close and --tcp-established contradict each other");
         }
-        imaging.allowed.push(Allow::TcpClose);
+        images = images.allow(Allow::TcpClose);
     }
     let bundle = Bundle::read(args.bundle.as_deref().unwrap_or(Path::new(".")))?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let (console, master) = consoles(bundle.terminal(), args.console_socket.as_deref(), detached)?;
     let root = session.root()?;
     let mut restore = root
-        .restore(&args.id, &bundle, "")
-        .imaging(imaging)
+        .restore(&args.id, &bundle, images)
         .creator(Creator::Ended)
         .cgroup(session.cgroup_use()?)
         .rootless(session.rootless())

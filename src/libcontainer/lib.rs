@@ -35,6 +35,7 @@ pub mod wait;
 #[doc(hidden)]
 pub mod wire;
 
+pub use api::features::{self, COMMIT, Features, features};
 pub use api::{
     Began, Bundle, Console, Create, Dump, Events, Exec, Explanation, Force, Happened, Master, Paused, Process,
     ProcessObject, Progress, Protection, Ready, RestoreFrom, STOP_SIGNAL, State, Stopped, Update, protect_program,
@@ -47,10 +48,9 @@ pub use container::{Container, Root, Status, check_id};
 pub use error::{Error, FailedStep, Kind, Result};
 pub use host::{Environment, set_environment};
 pub use launch::Times;
+pub use launch::checkpoint::Afterwards;
 #[doc(hidden)]
 pub use launch::create::Creator;
+pub use launch::images::{Allow, CgroupMode, Images, NetworkLock};
 pub use plan::explain::Line;
 pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};
-
-/// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
-pub const COMMIT: &str = env!("CORACLE_COMMIT");

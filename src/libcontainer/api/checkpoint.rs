@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use super::bundle::{Bundle, absolute};
+use super::bundle::Bundle;
 use crate::config;
 use crate::container::Container;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::launch::checkpoint::{Afterwards, Checkpoint};
-use crate::launch::images::{Allow, CgroupMode, Imaging, NetworkLock};
+use crate::launch::images::Images;
 use crate::launch::notify;
 use crate::plan::{Flags, Plan};
 
@@ -16,8 +16,10 @@ use crate::plan::{Flags, Plan};
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
-/// let container = libcontainer::Root::open("/run/coracle")?.load("box")?;
-/// container.checkpoint("/images/box").work("/tmp/log").make()?;
+/// use libcontainer::{Afterwards, Images, Root};
+///
+/// let container = Root::open("/run/coracle")?.load("box")?;
+/// container.checkpoint(Images::new("/images/box")).afterwards(Afterwards::Running).make()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -29,12 +31,12 @@ pub struct Dump {
 }
 
 impl Container {
-    /// A checkpoint of it, with the images in `directory`.
-    pub fn checkpoint(self, directory: impl Into<PathBuf>) -> Dump {
+    /// A checkpoint of it, which becomes these images.
+    pub fn checkpoint(self, images: Images) -> Dump {
         let asked = Checkpoint {
-            imaging: Imaging::new(directory),
+            imaging: images,
             parent: None,
-            afterwards: Afterwards::Deleted,
+            afterwards: Afterwards::default(),
             page_server: None,
             status: None,
         };
@@ -45,8 +47,7 @@ impl Container {
     ///
     /// # Errors
     /// Its config cannot be read.
-    #[doc(hidden)]
-    pub fn plan(&self) -> Result<Plan> {
+    fn plan(&self) -> Result<Plan> {
         let record = self.record();
         let text = self.config()?;
         let bundle = Bundle { directory: record.bundle().to_path_buf(), config: config::load(&text)?, text };
@@ -57,18 +58,6 @@ impl Container {
 }
 
 impl Dump {
-    /// Where CRIU's log goes, and what it keeps beside it; without this, to the images.
-    pub fn work(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.asked.imaging.work = Some(directory.into());
-        self
-    }
-
-    /// The program; without this, `criu` in PATH.
-    pub fn criu(mut self, program: impl Into<PathBuf>) -> Self {
-        self.asked.imaging.criu = Some(program.into());
-        self
-    }
-
     /// What becomes of the container; without this, it is deleted.
     pub fn afterwards(mut self, afterwards: Afterwards) -> Self {
         self.asked.afterwards = afterwards;
@@ -81,31 +70,13 @@ impl Dump {
         self
     }
 
-    /// What CRIU does beyond what it always does.
-    pub fn allow(mut self, what: Allow) -> Self {
-        self.asked.imaging.allowed.push(what);
+    /// The page server of CRIU that takes the memory, in place of the images.
+    pub fn page_server(mut self, address: impl Into<String>, port: u16) -> Self {
+        self.asked.page_server = Some((address.into(), port));
         self
     }
 
-    /// What becomes of cgroups.
-    pub fn cgroups(mut self, mode: CgroupMode) -> Self {
-        self.asked.imaging.cgroups = mode;
-        self
-    }
-
-    /// How packets of open connections are held back.
-    pub fn network_lock(mut self, lock: NetworkLock) -> Self {
-        self.asked.imaging.network_lock = Some(lock);
-        self
-    }
-
-    /// Who takes the memory.
-    pub fn page_server(mut self, address: &str, port: u16) -> Self {
-        self.asked.page_server = Some((address.to_owned(), port));
-        self
-    }
-
-    /// One byte of 0 is written there when the memory can be fetched, and it is closed.
+    /// With `Allow::LazyPages`: a byte of 0 is written there when the memory can be fetched, and then it is closed.
     pub fn status(mut self, fd: OwnedFd) -> Self {
         self.asked.status = Some(fd);
         self
@@ -114,12 +85,10 @@ impl Dump {
     /// Makes it. Returned are warnings of poststop hooks, where the container is deleted.
     ///
     /// # Errors
-    /// The container does not run, or what CRIU could not do: then it goes on as if nothing had been.
+    /// `State`, where the container does not run; or what CRIU could not do: the container goes on then.
     pub fn make(mut self) -> Result<Vec<Error>> {
-        let imaging = &mut self.asked.imaging;
-        imaging.directory = absolute(&imaging.directory)?;
-        imaging.work = imaging.work.take().map(|work| absolute(&work)).transpose()?;
+        self.asked.imaging = self.asked.imaging.absolute()?;
         let plan = self.container.plan()?;
-        self.asked.make(self.container, &plan)
+        self.asked.make(self.container, &plan).context("checkpoint")
     }
 }

@@ -1,20 +1,17 @@
 //! A new container.
 
-use std::path::PathBuf;
-
 use super::bundle::{Bundle, absolute};
 use super::exec::NOT_STARTED;
 use super::process::Process;
-use super::progress::{Explanation, Observer, Progress};
-use super::protection::Protection;
-use super::streams::{Console, Open, open_methods};
+use super::progress::Explanation;
+use super::settings::{Settings, settings_of_a_program, settings_of_all};
 use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
 use crate::launch::create::{Creator, Made, New};
 use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::start::began;
-use crate::launch::{Child, Times, notify, pidfile};
+use crate::launch::{Child, notify, pidfile};
 use crate::plan::{CgroupUse, Flags, Keyring, RootChange, Rootless, Start, Terminal};
 
 /// Settings of a new container. `create` makes one that waits for `start`; `run` one whose program begins at once.
@@ -39,12 +36,7 @@ pub struct Create<'a> {
     root: &'a Root,
     bundle: &'a Bundle,
     flags: Flags,
-    death_signal: Option<i32>,
-    pid_file: Option<PathBuf>,
-    protection: Protection,
-    open: Open,
-    observer: Observer<'a>,
-    times: Times,
+    settings: Settings<'a>,
     creator: Creator,
 }
 
@@ -55,25 +47,15 @@ impl Root {
             root: self,
             bundle,
             flags: Flags { terminal: Terminal::None, ..bundle.flags(id) },
-            death_signal: None,
-            pid_file: None,
-            protection: Protection::default(),
-            open: Open::default(),
-            observer: Observer::default(),
-            times: Times::NotKept,
+            settings: Settings::default(),
             creator: Creator::default(),
         }
     }
 }
 
 impl<'a> Create<'a> {
-    open_methods!();
-
-    /// Who gets the master of its terminal, where `process.terminal` is true.
-    pub fn console(mut self, console: Console) -> Self {
-        self.open.console = Some(console);
-        self
-    }
+    settings_of_all!();
+    settings_of_a_program!();
 
     /// Whether it gets cgroups of its own, and who makes them.
     pub fn cgroup(mut self, cgroup: CgroupUse) -> Self {
@@ -128,7 +110,7 @@ impl<'a> Create<'a> {
     /// # Errors
     /// Those of `create` and of `Container::start`. Nothing stays behind.
     pub fn run(self) -> Result<(Container, Process)> {
-        let pid_file = self.pid_file.clone();
+        let pid_file = self.settings.pid_file.clone();
         let (container, child) = self.make(Start::AtOnce)?;
         match began(&container) {
             Ok(()) => Ok((container, Process(child))),
@@ -142,12 +124,12 @@ impl<'a> Create<'a> {
     }
 
     fn make(self, start: Start) -> Result<(Container, Child)> {
-        let Create { root, bundle, mut flags, mut open, mut observer, .. } = self;
+        let Create { root, bundle, mut flags, mut settings, creator } = self;
         check_id(&flags.id)?;
-        (flags.start, flags.death_signal) = (start, self.death_signal);
-        let terminal = open.decide(bundle.terminal(), &mut flags)?;
+        flags.start = start;
+        let terminal = settings.decide(bundle.terminal(), &mut flags)?;
         let plan = Explanation(bundle.plan(&flags)?);
-        observer.planned(&plan)?;
+        settings.observer.planned(&plan)?;
         let new = New {
             root,
             text: &bundle.text,
@@ -155,14 +137,14 @@ impl<'a> Create<'a> {
             flags: &flags,
             plan: &plan.0,
             terminal,
-            streams: open.streams,
-            times: self.times,
-            pid_file: self.pid_file.as_deref().map(absolute).transpose()?,
-            protected: self.protection.made()?,
-            creator: self.creator,
+            streams: settings.streams,
+            times: settings.times,
+            pid_file: settings.pid_file.as_deref().map(absolute).transpose()?,
+            protected: settings.protection.made()?,
+            creator,
         };
         let made = new.make().context(NOT_STARTED)?;
-        let heard = observer.ready(&plan, &made.ready);
+        let heard = settings.observer.ready(&plan, &made.ready);
         let (made, ()) = made.unless_failed(heard)?;
         Made::go(made)
     }

@@ -9,16 +9,15 @@ use std::path::{Path, PathBuf};
 use super::bundle::absolute;
 use super::process::Process;
 use super::process_object::{Object, ProcessObject, capability};
-use super::progress::{Explanation, Observer, Progress};
-use super::protection::Protection;
-use super::streams::{Console, Open, open_methods};
+use super::progress::Explanation;
+use super::settings::{Settings, settings_of_a_program, settings_of_all};
 use super::sub_cgroups::sub_cgroups;
 use crate::cgroup::Cgroup;
 use crate::config::{self, At, Config};
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
-use crate::launch::{Identity, Opened, Ready, Times, open_all, pidfile};
+use crate::launch::{Identity, Opened, Ready, open_all, pidfile};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
 use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
@@ -57,12 +56,7 @@ pub struct Exec<'a> {
     object: Object<'a>,
     paused: Paused,
     sub_cgroups: &'a [String],
-    death_signal: Option<i32>,
-    pid_file: Option<PathBuf>,
-    protection: Protection,
-    open: Open,
-    observer: Observer<'a>,
-    times: Times,
+    settings: Settings<'a>,
 }
 
 impl Container {
@@ -71,7 +65,7 @@ impl Container {
         Exec::new(self, Object::of_args(args))
     }
 
-    /// A program in it, by a process object. It has the security labels of the container's own process, unless the object
+    /// A program in it, by a process object. Where that says `terminal`, it needs a console, and only there. It has the security labels of the container's own process, unless the object
     /// has others.
     pub fn exec_process<'a>(&'a self, object: &'a ProcessObject) -> Exec<'a> {
         Exec::new(self, Object::of_whole(object))
@@ -79,27 +73,11 @@ impl Container {
 }
 
 impl<'a> Exec<'a> {
-    open_methods!();
+    settings_of_all!();
+    settings_of_a_program!();
 
     fn new(container: &'a Container, object: Object<'a>) -> Exec<'a> {
-        Exec {
-            container,
-            object,
-            paused: Paused::default(),
-            sub_cgroups: &[],
-            death_signal: None,
-            pid_file: None,
-            protection: Protection::default(),
-            open: Open::default(),
-            observer: Observer::default(),
-            times: Times::NotKept,
-        }
-    }
-
-    /// It has a terminal, whose master goes there. A process object must say the same by `terminal`.
-    pub fn console(mut self, console: Console) -> Self {
-        self.open.console = Some(console);
-        self
+        Exec { container, object, paused: Paused::default(), sub_cgroups: &[], settings: Settings::default() }
     }
 
     /// Whether the container may be paused.
@@ -130,27 +108,26 @@ impl<'a> Exec<'a> {
             Status::Created | Status::Running | Status::Paused => {}
         }
         let config = config::load(&container.config()?)?;
-        let process = self.object.read(&config, self.open.console.is_some())?;
+        let process = self.object.read(&config, self.settings.console.is_some())?;
         let host = Host::probe(Labels::Given).context("look at the host")?;
-        let mut flags = flags(container, self.death_signal);
-        let mut open = self.open;
-        let terminal = open.decide(process.terminal().unwrap_or(false), &mut flags)?;
+        let mut flags = flags(container);
+        let mut settings = self.settings;
+        let terminal = settings.decide(process.terminal().unwrap_or(false), &mut flags)?;
         let asked = Given { config: &config, host: &host, flags: &flags };
         let joining = Joining { process: &process, at: &At::new("process"), container: joined(container, &config)? };
         let mut plan = Explanation(plan::exec(&asked, &joining)?);
         plan.0.warnings.extend_from_slice(self.object.warnings());
-        let mut observer = self.observer;
-        observer.planned(&plan)?;
+        settings.observer.planned(&plan)?;
         let cgroup = cgroup(container, self.sub_cgroups, &host)?;
         let mut opened = open_all_of(container, &plan.0, terminal)?;
-        opened.give(open.streams);
-        opened.keep_times(self.times);
+        opened.give(settings.streams);
+        opened.keep_times(settings.times);
         let annotations = container.record().annotations();
         let identity = Identity::of_joined(container.record(), &annotations);
-        let launched = opened.launch(&plan.0, cgroup.as_ref(), self.protection.made()?)?;
+        let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.made()?)?;
         let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
-        observer.ready(&plan, &ready)?;
-        begin(ready, self.pid_file.as_deref())
+        settings.observer.ready(&plan, &ready)?;
+        begin(ready, settings.pid_file.as_deref())
     }
 }
 
@@ -222,10 +199,10 @@ fn begin(ready: Ready<'_>, pid_file: Option<&Path>) -> Result<Process> {
 }
 
 /// What is decided for it unless the caller decides otherwise.
-fn flags(container: &Container, death_signal: Option<i32>) -> Flags {
+fn flags(container: &Container) -> Flags {
     let record = container.record();
     let flags = Flags::new(&record.id, record.bundle(), keyring(container));
-    Flags { terminal: Terminal::None, start: Start::AtOnce, death_signal, ..flags }
+    Flags { terminal: Terminal::None, start: Start::AtOnce, ..flags }
 }
 
 /// Opens what a further process needs.

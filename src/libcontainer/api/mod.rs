@@ -2,24 +2,27 @@
 
 mod bundle;
 mod checkpoint;
+mod console;
 mod container;
 mod create;
 mod delete;
 mod events;
 mod exec;
+pub mod features;
 mod list;
 mod process;
 mod process_object;
 mod progress;
 mod protection;
 mod restore;
+mod settings;
 mod signal;
-mod streams;
 mod sub_cgroups;
 mod update;
 
 pub use bundle::{Bundle, absolute};
 pub use checkpoint::Dump;
+pub use console::{Console, Master};
 pub use container::{Began, State, Stopped};
 pub use create::Create;
 pub use delete::Force;
@@ -31,5 +34,4 @@ pub use progress::{Explanation, Progress, Ready};
 pub use protection::{Protection, protect_program};
 pub use restore::RestoreFrom;
 pub use signal::{STOP_SIGNAL, signal_by_name};
-pub use streams::{Console, Master};
 pub use update::Update;

@@ -27,7 +27,7 @@ pub enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum CgroupMode {
-    /// Processes stay where CRIU is.
+    /// Processes stay in the cgroup that CRIU is in.
     Ignore = 0,
     /// Limits are written only into cgroups that CRIU makes.
     Soft = 3,
@@ -47,7 +47,7 @@ pub enum NetworkLock {
     Iptables = 1,
     /// libnftables.
     Nftables = 2,
-    /// Not at all.
+    /// Packets are not held back.
     Skip = 3,
 }
 

@@ -35,18 +35,18 @@ const MOST_BYTES: usize = 1 << 16;
 pub struct Setup<'a> {
     /// The program: a path, or a name that is looked up in PATH.
     pub program: &'a Path,
-    /// Whose standard streams it has: ours, which the container's processes get from it, or none.
+    /// Its standard streams.
     pub streams: Streams,
     /// What it finds beside. Its descriptor 3 is our socket; those in here are 4 and more.
     pub handed: Handed,
 }
 
-/// Whose standard streams CRIU has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The standard streams of CRIU.
+#[derive(Debug)]
 pub enum Streams {
-    /// Ours.
-    Ours,
-    /// Nobody's; what it prints is kept for errors.
+    /// Those that it passes on to the container's processes. One that is not set is ours.
+    PassedOn([Option<OwnedFd>; 3]),
+    /// None; what it prints is kept for errors.
     None,
 }
 
@@ -97,10 +97,16 @@ impl Criu {
         let printed = File::from(printed);
         let mut command = Command::new(setup.program);
         command.args(["swrk", "3"]);
-        if setup.streams == Streams::None {
-            command.stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(printed.try_clone()?);
-            // a signal of the terminal's is ours, and must not end CRIU half way
-            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        match setup.streams {
+            Streams::PassedOn(streams) => {
+                let [stdin, stdout, stderr] = streams.map(|stream| stream.map_or_else(Stdio::inherit, Stdio::from));
+                command.stdin(stdin).stdout(stdout).stderr(stderr);
+            }
+            Streams::None => {
+                command.stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(printed.try_clone()?);
+                // a signal of the terminal's is ours, and must not end CRIU half way
+                std::os::unix::process::CommandExt::process_group(&mut command, 0);
+            }
         }
         let mut handed = setup.handed;
         handed.descriptors.insert(0, theirs);

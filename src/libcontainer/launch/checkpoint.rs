@@ -8,9 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
 use super::delete::{Leftovers, destroy};
-use super::images::{Allow, DESCRIPTORS, Directories, FILE, Imaging, NULL, config_file, must_be_outside, options};
+use super::images::{Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, options};
 use crate::container::{Container, Record, Status};
-use crate::criu::{CgroupMode, Criu, ExternalMount, Need, Options, PageServer, Request, Said, Setup, Streams, What};
+use crate::criu::{Criu, ExternalMount, Need, Options, PageServer, Request, Said, Setup, Streams, What};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::mountinfo;
 use crate::plan::Plan;
@@ -23,14 +23,16 @@ const LOG: &str = "dump.log";
 /// The major number of /dev/null, /dev/zero and the like.
 const MEMORY_DEVICES: u32 = 1;
 
-/// What becomes of the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of a container after its checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Afterwards {
-    /// Its processes have ended, and it is deleted.
+    /// Its processes end, and it is deleted.
+    #[default]
     Deleted,
     /// It goes on.
     Running,
-    /// It goes on: only its memory was written, for a later checkpoint.
+    /// It goes on, and only its memory is written (a pre-dump), for a later checkpoint that names these images as its parent.
     PreDumped,
 }
 
@@ -38,7 +40,7 @@ pub enum Afterwards {
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Where to, and how.
-    pub imaging: Imaging,
+    pub imaging: Images,
     /// The directory of an earlier pre-dump, relative to that of the images.
     pub parent: Option<PathBuf>,
     /// What becomes of the container.
@@ -258,19 +260,4 @@ fn named_descriptors(record: &Record) -> Result<Vec<String>> {
 pub(super) fn descriptors(pid: i32) -> Vec<String> {
     let link = |number| fs::read_link(format!("/proc/{pid}/fd/{number}"));
     (0..3).map(|number| link(number).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()).collect()
-}
-
-/// The mode of that name, as `--manage-cgroups-mode` has it.
-///
-/// # Errors
-/// It has none.
-pub fn cgroup_mode(name: &str) -> Result<CgroupMode> {
-    match name {
-        "" => Ok(CgroupMode::Default),
-        "soft" => Ok(CgroupMode::Soft),
-        "full" => Ok(CgroupMode::Full),
-        "strict" => Ok(CgroupMode::Strict),
-        "ignore" => Ok(CgroupMode::Ignore),
-        other => bail!("--manage-cgroups-mode: unknown value {other:?} (expected one of soft, full, strict, ignore)"),
-    }
 }

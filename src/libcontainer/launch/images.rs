@@ -28,48 +28,50 @@ const LOG_LEVEL: i32 = 4;
 
 /// What CRIU does only when it is asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Allow {
-    /// Open connections go on.
+    /// Open TCP connections go on.
     TcpEstablished,
-    /// Connections that are not accepted yet are left out.
+    /// A checkpoint leaves out TCP connections that are not accepted yet.
     TcpSkipInFlight,
-    /// Open connections are closed.
+    /// A restore closes open TCP connections.
     TcpClose,
-    /// Deleted files that are still open get a name.
+    /// A checkpoint gives a name to deleted files that are still open.
     LinkRemap,
-    /// Unix sockets whose other end is outside.
+    /// Unix sockets may have their other end outside of the container.
     ExternalUnixSockets,
-    /// A terminal, and a session, of the caller's.
+    /// The container may have the terminal, or the session, of its caller.
     ShellJob,
-    /// File locks.
+    /// File locks are kept.
     FileLocks,
     /// Memory that an older image has as well is removed there.
     AutoDedup,
-    /// Memory is fetched when it is used first.
+    /// Memory is fetched when it is used first (userfaultfd(2)).
     LazyPages,
 }
 
-/// Where the images are, and how CRIU is to work.
+/// Where the images of a container are, and how CRIU (criu(8)) works with them.
+///
+/// ```
+/// use libcontainer::{Allow, CgroupMode, Images};
+///
+/// let images = Images::new("/images/box").work("/tmp/log").allow(Allow::TcpEstablished).cgroups(CgroupMode::Soft);
+/// ```
 #[derive(Clone, Debug)]
-pub struct Imaging {
-    /// Where the images are.
-    pub directory: PathBuf,
-    /// Where CRIU's log is, and what it keeps beside; None: with the images.
-    pub work: Option<PathBuf>,
-    /// The program; None: `criu` in PATH.
-    pub criu: Option<PathBuf>,
-    /// What CRIU does beyond what it always does.
-    pub allowed: Vec<Allow>,
-    /// What becomes of cgroups.
-    pub cgroups: CgroupMode,
-    /// How packets of open connections are held back; None: as CRIU does.
-    pub network_lock: Option<NetworkLock>,
+#[must_use]
+pub struct Images {
+    pub(crate) directory: PathBuf,
+    pub(crate) work: Option<PathBuf>,
+    pub(crate) criu: Option<PathBuf>,
+    pub(crate) allowed: Vec<Allow>,
+    pub(crate) cgroups: CgroupMode,
+    pub(crate) network_lock: Option<NetworkLock>,
 }
 
-impl Imaging {
-    /// Images in `directory`, and nothing special.
-    pub fn new(directory: impl Into<PathBuf>) -> Imaging {
-        Imaging {
+impl Images {
+    /// Images in `directory`. A relative path is one of the current directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Images {
+        Images {
             directory: directory.into(),
             work: None,
             criu: None,
@@ -77,6 +79,44 @@ impl Imaging {
             cgroups: CgroupMode::Default,
             network_lock: None,
         }
+    }
+
+    /// Where CRIU writes its log, and what it keeps beside it; without this, to the images.
+    pub fn work(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.work = Some(directory.into());
+        self
+    }
+
+    /// The program: a path, or a name that is looked up in PATH; without this, `criu`.
+    pub fn criu(mut self, program: impl Into<PathBuf>) -> Self {
+        self.criu = Some(program.into());
+        self
+    }
+
+    /// One more thing that CRIU does beyond what it always does.
+    pub fn allow(mut self, what: Allow) -> Self {
+        self.allowed.push(what);
+        self
+    }
+
+    /// How CRIU treats cgroups.
+    pub fn cgroups(mut self, mode: CgroupMode) -> Self {
+        self.cgroups = mode;
+        self
+    }
+
+    /// How CRIU holds back the packets of open connections; without this, CRIU chooses.
+    pub fn network_lock(mut self, lock: NetworkLock) -> Self {
+        self.network_lock = Some(lock);
+        self
+    }
+
+    /// The same, with directories that do not depend on the current one.
+    pub(crate) fn absolute(mut self) -> Result<Images> {
+        let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("{}", path.display()));
+        self.directory = absolute(&self.directory)?;
+        self.work = self.work.as_deref().map(absolute).transpose()?;
+        Ok(self)
     }
 
     pub(super) fn allows(&self, what: Allow) -> bool {
@@ -98,7 +138,7 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Makes those that are missing, and opens them. `log` is the name of CRIU's log.
-    pub(super) fn make(imaging: &Imaging, log: &str) -> Result<Directories> {
+    pub(super) fn make(imaging: &Images, log: &str) -> Result<Directories> {
         let make = |path: &Path| {
             let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
             made.with_context(|| format!("mkdir {}", path.display()))
@@ -108,7 +148,7 @@ impl Directories {
     }
 
     /// Opens the images, and the other directory, which is made where it is missing.
-    pub(super) fn open(imaging: &Imaging, log: &str) -> Result<Directories> {
+    pub(super) fn open(imaging: &Images, log: &str) -> Result<Directories> {
         let open = |path: &Path| {
             let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
             if file.metadata()?.is_dir() { Ok(file) } else { Err(error!("{}: not a directory", path.display())) }
@@ -136,7 +176,7 @@ impl Directories {
 }
 
 /// What is asked of every dump and restore.
-pub(super) fn options(imaging: &Imaging, directories: &Directories) -> Options {
+pub(super) fn options(imaging: &Images, directories: &Directories) -> Options {
     let allows = |what| Some(imaging.allows(what));
     let log = directories.log.file_name().map(|name| name.to_string_lossy().into_owned());
     Options {
@@ -171,7 +211,7 @@ pub(super) fn config_file(annotations: &std::collections::HashMap<String, String
 }
 
 /// Images in the container's own root would be part of what they are of.
-pub(super) fn must_be_outside(imaging: &Imaging, record: &Record) -> Result<()> {
+pub(super) fn must_be_outside(imaging: &Images, record: &Record) -> Result<()> {
     let root = &record.config.rootfs;
     let Ok(root) = root.canonicalize() else { return Ok(()) };
     let work = imaging.work.as_deref().map(|path| (path, "--work-path"));

@@ -54,11 +54,12 @@ pub struct Opened {
 }
 
 /// Whether it is noted how long each step takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
     /// `Ready::times` has them.
     Kept,
-    /// Nobody asked.
+    /// `Ready::times` is empty.
+    #[default]
     NotKept,
 }
 

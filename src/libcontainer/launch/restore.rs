@@ -13,7 +13,7 @@ use super::checkpoint::{descriptors, place_of};
 use super::child::Child;
 use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
 use super::identity::Identity;
-use super::images::{Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Imaging, NULL, config_file, options};
+use super::images::{Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Images, NULL, config_file, options};
 use super::inside::{inside, with_bound};
 use super::resources::Resources;
 use super::{console, hooks, mount_points, pidfile, record};
@@ -56,9 +56,11 @@ pub struct Restore<'a> {
     /// What `create` would do.
     pub plan: &'a Plan,
     /// Where from, and how.
-    pub imaging: Imaging,
+    pub imaging: Images,
     /// The socket that takes the terminal's master.
     pub terminal: Option<OwnedFd>,
+    /// Standard input, output and error; one that is not set is ours.
+    pub streams: [Option<OwnedFd>; 3],
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
     /// Whether we are ended by whoever deletes it by force while it is made.
@@ -144,11 +146,12 @@ impl Restore<'_> {
         fs::create_dir(&bound).with_context(|| format!("mkdir {}", bound.display()))?;
         let bound = bound.canonicalize()?;
         let (handed, inherited) = self.handed()?;
+        let streams = Streams::PassedOn(std::mem::take(&mut self.streams));
         let (imaging, tree, place) = (&self.imaging, c_path(&root)?, c_path(&bound)?);
         // CRIU mounts in the directories, so they must be of the mount namespace that it is in
         let (mut criu, directories) = with_bound(&tree, &place, || {
             let directories = Directories::open(imaging, LOG)?;
-            let criu = Criu::begin(Setup { program: imaging.program(), streams: Streams::Ours, handed })?;
+            let criu = Criu::begin(Setup { program: imaging.program(), streams, handed })?;
             Ok((criu, directories))
         })?;
         self.place(&criu, resources.cgroup())?;
@@ -266,7 +269,7 @@ impl Restore<'_> {
         Ok(Request { r#type: What::Restore.into(), opts: Some(asked), ..Request::default() })
     }
 
-    /// The pipes, and files of the host's, that the processes had as standard streams: they get ours instead. `null` is a null
+    /// The pipes, and files of the host's, that the processes had as standard streams: they get the new ones instead. `null` is a null
     /// device, for those that had it.
     fn streams(&self, null: i32) -> Result<Vec<InheritFd>> {
         let path = self.imaging.directory.join(DESCRIPTORS);

@@ -57,6 +57,31 @@ impl Filter {
     }
 }
 
+/// No actions.
+pub fn known_actions() -> &'static [&'static str] {
+    &[]
+}
+
+/// No operators.
+pub fn known_operators() -> &'static [&'static str] {
+    &[]
+}
+
+/// No flags.
+pub fn known_flags() -> &'static [&'static str] {
+    &[]
+}
+
+/// No architectures.
+pub fn known_archs() -> Vec<&'static str> {
+    Vec::new()
+}
+
+/// No libseccomp.
+pub fn library_version() -> Option<String> {
+    None
+}
+
 impl fmt::Display for Filter {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {}

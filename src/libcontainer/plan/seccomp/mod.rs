@@ -20,6 +20,6 @@ pub use profile::filter;
 pub(crate) use tests::stock_profile;
 
 /// The version of libseccomp that this program is linked with.
-pub fn library_version() -> String {
-    ScmpVersion::current().map_or_else(|_| "unknown".to_owned(), |version| version.to_string())
+pub fn library_version() -> Option<String> {
+    ScmpVersion::current().ok().map(|version| version.to_string())
 }

@@ -1,0 +1,67 @@
+//! The terminal of a new process.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use crate::error::Result;
+use crate::launch::console;
+
+/// The one who gets the master of a terminal: the other end of a stream socket.
+///
+/// ```no_run
+/// use libcontainer::{Bundle, Console, Root};
+///
+/// # fn main() -> libcontainer::Result<()> {
+/// let (console, master) = Console::pair()?;
+/// let bundle = Bundle::read("/bundles/box")?;
+/// let (container, process) = Root::open("/run/coracle")?.create("box", &bundle).console(console).create()?;
+/// let terminal = master.receive()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Console(OwnedFd);
+
+impl Console {
+    /// A socket at `path`, as `--console-socket` has it: its owner receives the master with SCM_RIGHTS (unix(7)).
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn connect(path: impl AsRef<Path>) -> Result<Console> {
+        console::connect(path.as_ref()).map(Console)
+    }
+
+    pub(super) fn socket(self) -> OwnedFd {
+        self.0
+    }
+
+    /// One for the caller itself.
+    ///
+    /// # Errors
+    /// Those of socketpair(2).
+    pub fn pair() -> Result<(Console, Master)> {
+        let (ours, theirs) = console::pair()?;
+        Ok((Console(theirs), Master(ours)))
+    }
+}
+
+/// A stream socket that is connected.
+impl From<OwnedFd> for Console {
+    fn from(socket: OwnedFd) -> Console {
+        Console(socket)
+    }
+}
+
+/// The caller's end of a `Console`.
+#[derive(Debug)]
+pub struct Master(OwnedFd);
+
+impl Master {
+    /// The master of the terminal: it is there when the process is ready (`Progress::Ready`).
+    ///
+    /// # Errors
+    /// The process was not made.
+    pub fn receive(self) -> Result<OwnedFd> {
+        console::receive(self.0.as_fd())
+    }
+}

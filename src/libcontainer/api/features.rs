@@ -1,0 +1,211 @@
+//! What this library can do, as features.md of the specification has it. It lists only what is implemented.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::signal::STOP_SIGNAL;
+use crate::config::SPEC_VERSION;
+use crate::plan::{SECCOMP_RECEIVER, capabilities, mount_options, resources, seccomp};
+use crate::sys;
+
+/// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
+pub const COMMIT: &str = env!("CORACLE_COMMIT");
+
+/// What this library can do. Serialized, it is the features structure of the specification (features.md).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Features {
+    /// The oldest version of the specification that a config may name.
+    pub oci_version_min: &'static str,
+    /// The newest one.
+    pub oci_version_max: &'static str,
+    /// The hooks.
+    pub hooks: &'static [&'static str],
+    /// The mount options.
+    pub mount_options: Vec<String>,
+    /// What belongs to Linux.
+    pub linux: Linux,
+    /// Versions of the parts, and whether there is checkpoint.
+    pub annotations: BTreeMap<&'static str, String>,
+    /// The annotations of a config that change what is done, so that they must not come from a stranger. One that ends with a
+    /// dot stands for all that begin with it.
+    pub potentially_unsafe_config_annotations: &'static [&'static str],
+}
+
+/// `linux`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Linux {
+    /// The types of namespaces.
+    pub namespaces: &'static [&'static str],
+    /// The capabilities that the kernel may know.
+    pub capabilities: Vec<String>,
+    /// Control groups.
+    pub cgroup: Cgroup,
+    /// Seccomp filters.
+    pub seccomp: Seccomp,
+    /// AppArmor profiles.
+    pub apparmor: Enabled,
+    /// SELinux labels.
+    pub selinux: Enabled,
+    /// Intel RDT.
+    pub intel_rdt: IntelRdt,
+    /// NUMA memory policies.
+    pub memory_policy: MemoryPolicy,
+    /// What mounts can do beyond mount(2).
+    pub mount_extensions: MountExtensions,
+    /// Network devices that are moved into the container.
+    pub net_devices: Enabled,
+}
+
+/// Something that is there or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Enabled {
+    /// Whether it is.
+    pub enabled: bool,
+}
+
+/// `linux.cgroup`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Cgroup {
+    /// Version 1.
+    pub v1: bool,
+    /// Version 2.
+    pub v2: bool,
+    /// The systemd cgroup driver.
+    pub systemd: bool,
+    /// The same, with the systemd of an ordinary user.
+    pub systemd_user: bool,
+    /// The controller of RDMA.
+    pub rdma: bool,
+}
+
+/// `linux.seccomp`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Seccomp {
+    /// Whether this build has seccomp.
+    pub enabled: bool,
+    /// The actions of a filter.
+    pub actions: &'static [&'static str],
+    /// The operators of its conditions.
+    pub operators: &'static [&'static str],
+    /// The architectures.
+    pub archs: Vec<&'static str>,
+    /// The flags that this library knows.
+    pub known_flags: &'static [&'static str],
+    /// The flags that this kernel accepts, too.
+    pub supported_flags: Vec<&'static str>,
+}
+
+/// `linux.intelRdt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct IntelRdt {
+    /// Whether it is there at all.
+    pub enabled: bool,
+    /// `linux.intelRdt.schemata`.
+    pub schemata: bool,
+    /// `linux.intelRdt.enableMonitoring`.
+    pub monitoring: bool,
+}
+
+/// `linux.memoryPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MemoryPolicy {
+    /// The modes (set_mempolicy(2)).
+    pub modes: &'static [&'static str],
+    /// Their flags.
+    pub flags: &'static [&'static str],
+}
+
+/// `linux.mountExtensions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MountExtensions {
+    /// Mounts with other user and group ids (mount_setattr(2)).
+    pub idmap: Enabled,
+}
+
+/// What this library can do, on this kernel, with the cargo features that it was built with.
+///
+/// ```
+/// let features = libcontainer::features();
+/// assert!(features.linux.cgroup.v2);
+/// assert_eq!(features.linux.seccomp.enabled, cfg!(feature = "seccomp"));
+/// ```
+pub fn features() -> Features {
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: SPEC_VERSION,
+        hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        mount_options: mount_options::known_options(),
+        linux: linux(),
+        annotations: annotations(),
+        // runc uses "bundle" for a label of its own in state.json
+        potentially_unsafe_config_annotations: &[
+            "bundle",
+            STOP_SIGNAL,
+            resources::annotations::PREFIX,
+            SECCOMP_RECEIVER,
+        ],
+    }
+}
+
+fn linux() -> Linux {
+    let yes = Enabled { enabled: true };
+    let systemd = cfg!(feature = "systemd");
+    Linux {
+        namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+        capabilities: capabilities::known(),
+        cgroup: Cgroup { v1: true, v2: true, systemd, systemd_user: systemd, rdma: true },
+        seccomp: seccomp_features(),
+        apparmor: yes,
+        selinux: yes,
+        intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
+        memory_policy: MemoryPolicy {
+            modes: &[
+                "MPOL_DEFAULT",
+                "MPOL_BIND",
+                "MPOL_INTERLEAVE",
+                "MPOL_WEIGHTED_INTERLEAVE",
+                "MPOL_PREFERRED",
+                "MPOL_PREFERRED_MANY",
+                "MPOL_LOCAL",
+            ],
+            flags: &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
+        },
+        mount_extensions: MountExtensions { idmap: yes },
+        net_devices: yes,
+    }
+}
+
+fn annotations() -> BTreeMap<&'static str, String> {
+    let mut all = BTreeMap::from([
+        ("io.coracle.commit", COMMIT.to_owned()),
+        ("io.coracle.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("org.opencontainers.runc.checkpoint.enabled", "true".to_owned()),
+    ]);
+    all.extend(seccomp::library_version().map(|version| ("io.github.seccomp.libseccomp.version", version)));
+    all
+}
+
+fn seccomp_features() -> Seccomp {
+    let accepted = seccomp::known_flags().iter().copied().filter(|name| sys::seccomp::takes_flag(name));
+    Seccomp {
+        enabled: cfg!(feature = "seccomp"),
+        actions: seccomp::known_actions(),
+        operators: seccomp::known_operators(),
+        archs: seccomp::known_archs(),
+        known_flags: seccomp::known_flags(),
+        supported_flags: accepted.collect(),
+    }
+}

@@ -1,0 +1,138 @@
+//! What `Create`, `Exec` and `RestoreFrom` have in common: what the new process finds open, where its pid is written, and who
+//! is told of the progress.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use super::console::Console;
+use super::progress::Observer;
+use super::protection::Protection;
+use crate::error::{Result, bail};
+use crate::launch::{Streams, Times};
+use crate::plan::{Flags, Terminal};
+use crate::sys::fds::is_handed_down;
+
+/// The settings of a new process, whoever makes it.
+#[derive(Debug, Default)]
+pub(super) struct Settings<'a> {
+    pub(super) streams: Streams,
+    pub(super) console: Option<Console>,
+    /// How many descriptors from 3 up are ours by number, as service managers hand them over (sd_listen_fds(3)).
+    pub(super) listen_fds: u32,
+    pub(super) preserve_fds: u32,
+    pub(super) death_signal: Option<i32>,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) protection: Protection,
+    pub(super) observer: Observer<'a>,
+    pub(super) times: Times,
+}
+
+impl Settings<'_> {
+    /// What the plan has to know of it, and the socket for the terminal.
+    pub(super) fn decide(&mut self, terminal: bool, flags: &mut Flags) -> Result<Option<OwnedFd>> {
+        let socket = self.console.take().map(Console::socket);
+        if socket.is_some() && !terminal {
+            bail!("process.terminal is not true: there is no terminal for the console that is given");
+        }
+        flags.terminal = if socket.is_some() { Terminal::Sent } else { Terminal::None };
+        flags.death_signal = self.death_signal;
+        flags.listen_fds = self.listen_fds;
+        flags.extra_fds = self.listen_fds.saturating_add(self.preserve_fds);
+        for number in 3..flags.extra_fds.saturating_add(3) {
+            if !is_handed_down(number) {
+                let count = flags.extra_fds;
+                bail!("unable to stat preserved-fd {number} (of {count}): no such file or directory");
+            }
+        }
+        let given = u32::try_from(self.streams.more.len())?;
+        if given > 0 && flags.extra_fds > 0 {
+            bail!("descriptors are given and kept by number: only one of both is possible");
+        }
+        flags.extra_fds += given;
+        Ok(socket)
+    }
+}
+
+/// The methods that all three have.
+macro_rules! settings_of_all {
+    () => {
+        /// Its standard input; without this, ours.
+        pub fn stdin(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
+            self.settings.streams.standard[0] = Some(fd.into());
+            self
+        }
+
+        /// Its standard output; without this, ours.
+        pub fn stdout(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
+            self.settings.streams.standard[1] = Some(fd.into());
+            self
+        }
+
+        /// Its standard error; without this, ours.
+        pub fn stderr(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
+            self.settings.streams.standard[2] = Some(fd.into());
+            self
+        }
+
+        /// Who gets the master of its terminal, where `process.terminal` is true.
+        pub fn console(mut self, console: crate::api::Console) -> Self {
+            self.settings.console = Some(console);
+            self
+        }
+
+        /// Writes its pid there. A relative path is one of our current directory.
+        pub fn pid_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+            self.settings.pid_file = Some(path.into());
+            self
+        }
+
+        /// Calls `callback` with what happens on the way. An error that it returns is the error of the whole: all is undone.
+        pub fn on_progress(mut self, callback: impl FnMut(crate::api::Progress<'_>) -> Result<()> + 'a) -> Self {
+            self.settings.observer = crate::api::progress::Observer::new(callback);
+            self
+        }
+    };
+}
+
+/// The methods that `Create` and `Exec` have alike, but CRIU makes a process without them.
+macro_rules! settings_of_a_program {
+    () => {
+        /// Its next descriptor, from 3 up.
+        pub fn descriptor(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
+            self.settings.streams.more.push(fd.into());
+            self
+        }
+
+        /// Its descriptors from 3 up are so many of ours, by their numbers. Each must be open, without close-on-exec.
+        pub fn preserve_fds(mut self, count: u32) -> Self {
+            self.settings.preserve_fds = count;
+            self
+        }
+
+        /// The same, before those of `preserve_fds`; the process finds their number in LISTEN_FDS (sd_listen_fds(3)).
+        pub fn listen_fds(mut self, count: u32) -> Self {
+            self.settings.listen_fds = count;
+            self
+        }
+
+        /// Its process gets this signal when the thread that makes it ends (PR_SET_PDEATHSIG(2const)).
+        pub fn death_signal(mut self, signal: Option<i32>) -> Self {
+            self.settings.death_signal = signal;
+            self
+        }
+
+        /// How the calling program's file is protected.
+        pub fn protection(mut self, protection: crate::api::Protection) -> Self {
+            self.settings.protection = protection;
+            self
+        }
+
+        /// Whether it is measured how long each step takes, for `Ready::times`.
+        pub fn keep_times(mut self, times: crate::launch::Times) -> Self {
+            self.settings.times = times;
+            self
+        }
+    };
+}
+
+pub(super) use {settings_of_a_program, settings_of_all};
