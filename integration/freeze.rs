@@ -143,18 +143,32 @@ fn a_process_in_a_single_hierarchy_of_the_containers_is_killed() {
     needs!(!unified(), "version 2 has one hierarchy");
     only!(Who::Us; "the peers leave the cgroup");
     let world = World::running(&["sleep", "1000"]);
-    world.begin();
-    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
-    let group = directory("freezer", &world.group());
-    fs::write(group.join("cgroup.procs"), other.id().to_string()).unwrap();
-    fs::write(group.join("freezer.state"), "FROZEN").unwrap();
-    let deleted = world.call(&["delete", "--force", &world.id]);
-    let ended = other.try_wait().unwrap();
-    let _ = other.kill();
-    other.wait().unwrap();
-    deleted.ok();
-    assert!(ended.is_some(), "it lives on");
-    world.assert_clean();
+    for (key, force) in [("freezer", true), ("freezer", false), ("memory", false)] {
+        world.begin();
+        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+        let group = directory(key, &world.group());
+        fs::write(group.join("cgroup.procs"), other.id().to_string()).unwrap();
+        let delete = if force {
+            &["delete", "--force", &world.id][..]
+        } else {
+            let init = nix::unistd::Pid::from_raw(world.pid());
+            nix::sys::signal::kill(init, nix::sys::signal::SIGKILL).unwrap();
+            world.wait_for_status("stopped");
+            &["delete", &world.id]
+        };
+        if key == "freezer" {
+            fs::write(group.join("freezer.state"), "FROZEN").unwrap();
+        }
+        let deleted = world.call(delete);
+        let ended = other.try_wait().unwrap();
+        let _ = (other.kill(), fs::write(group.join("freezer.state"), "THAWED"));
+        other.wait().unwrap();
+        let said = deleted.err.clone();
+        deleted.ok();
+        assert!(ended.is_some(), "it lives on: {key}, {force}");
+        assert!(force || said.contains(&format!("{} (sleep)", other.id())), "{said}");
+        world.assert_clean();
+    }
 }
 
 /// A container can freeze whoever comes in. On version 1 it does not die then, and nobody waits for that.

@@ -45,16 +45,17 @@ const FAULTS: [(&str, Fault); 11] = [
 /// The short selection has one case of this many.
 const SHORT: u64 = 30;
 
-const USAGE: &str = "usage: hack/faults [--short] [--every] [--count] [--operation OP] [--bundle B] [--role runtime|init|bridge|hook] [--call NAME#N]
+const USAGE: &str = "usage: hack/faults [--short | --one-of N] [--every] [--count] [--operation OP] [--bundle B] [--role runtime|init|bridge|hook] [--call NAME#N]
                    [--errno E] [--jobs N] [--journal FILE]
-  Each option that selects may be given more than once. --journal notes what was done and found; what FILE has already is not
+  --one-of selects an even sample, one case of N. Each option that selects may be given more than once. --journal notes what was done and found; what FILE has already is not
   done again, so that a run can be broken off. RUNTIME names another binary. --every tries each call with each error, which takes
   hours; without it, cases that must end alike are tried once. --count prints the numbers and runs nothing.";
 
 /// The selected cases. An empty list means all.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Options {
-    short: bool,
+    /// An even sample has one case of this many.
+    one_of: u64,
     every: bool,
     count: bool,
     operations: Vec<String>,
@@ -88,11 +89,22 @@ fn hold(command: &[String]) -> Result<bool> {
 }
 
 fn options(arguments: &[String]) -> Result<Options> {
-    let mut options = Options { jobs: 1, ..Options::default() };
+    let mut options = Options {
+        one_of: 1,
+        every: false,
+        count: false,
+        operations: Vec::new(),
+        bundles: Vec::new(),
+        roles: Vec::new(),
+        calls: Vec::new(),
+        errnos: Vec::new(),
+        jobs: 1,
+        journal: None,
+    };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "--short" {
-            options.short = true;
+            options.one_of = SHORT;
             continue;
         }
         if word == "--every" {
@@ -110,12 +122,14 @@ fn options(arguments: &[String]) -> Result<Options> {
             "--role" => options.roles.push(known(value, ROLES.map(|one| one.0).as_slice())?),
             "--call" => options.calls.push(value.clone()),
             "--errno" => options.errnos.push(known(value, FAULTS.map(|one| one.0).as_slice())?),
+            "--one-of" => options.one_of = value.parse().context("--one-of")?,
             "--jobs" => options.jobs = value.parse().context("--jobs")?,
             "--journal" => options.journal = Some(value.into()),
             _ => bail!("{USAGE}"),
         }
     }
     ensure!(options.jobs > 0, "--jobs: at least one");
+    ensure!(options.one_of > 0, "--one-of: at least one");
     Ok(options)
 }
 
@@ -275,7 +289,7 @@ fn sweep(
                 && !(matches!(fault, Fault::Errno(_)) && judge::NEVER_FAIL.contains(&seen.call.name.as_str()))
                 // At the runtime's own calls, SIGKILL to the caller is the same case.
                 && (fault != Fault::KillRuntime || *role != Role::Runtime)
-                && (!options.short || number % SHORT == 0)
+                && number % options.one_of == 0
                 && (options.every || !options.calls.is_empty() || !tried.contains(&sites[n]) && differs(&sites, n, fault))
                 && others % options.jobs as u64 == job as u64
                 && !done.contains(&case);

@@ -44,7 +44,7 @@ impl Container {
         let cgroup = self.cgroup();
         if self.status()? == Status::Stopped {
             // what it leaves behind without a pid namespace of its own is still to be reached
-            if signal == libc::SIGKILL && !cgroup.processes()?.is_empty() {
+            if signal == libc::SIGKILL && !cgroup.all_processes().is_ok_and(|pids| pids.is_empty()) {
                 return cgroup.kill();
             }
             return if stopped == Stopped::Fine {

@@ -70,10 +70,10 @@ impl Container {
         let mut warnings = Vec::new();
         if leftovers == Leftovers::None && self.has_own_pids() {
             self.check_cgroups()?;
-            let cgroup = self.cgroup();
+            let mut cgroup = self.cgroup();
             // only where it cannot be removed is anybody in it
-            if !cgroup.delete_main() {
-                warnings.extend(others(&cgroup.processes()?));
+            if !cgroup.remove_unused() {
+                warnings.extend(others(&cgroup.all_processes()?));
             }
         }
         warnings.extend(destroy(self, &lock, leftovers)?);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::tree;
+use super::tree::{self, End};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::cgroups;
 use crate::plan::failure::words;
@@ -124,8 +124,11 @@ pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
             // rmdir(2) says so before it looks for the name: what could not be made there need not be removed
             Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
-                tree::remove_below(directory).map_err(|errno| error!(words(errno)))?;
-                Ok(fs::remove_dir(directory).is_ok())
+                match tree::remove_below(directory) {
+                    // the next attempt has less to do
+                    Err(End::TooMany) => Ok(false),
+                    done => done.map(|()| fs::remove_dir(directory).is_ok()).map_err(|end| error!("{end}")),
+                }
             }
             _ => Err(error!(word(&error))),
         },

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::Cgroup;
 use super::files::{directory_is_frozen, event, frozen_above, put, wait_for};
-use super::{Cgroup, tree};
+use super::tree::{self, Walk};
 use crate::error::{Context, Result, bail, error};
-use crate::plan::failure::words;
 use crate::sys::text;
 
 impl Cgroup {
@@ -81,8 +81,9 @@ impl Cgroup {
             };
             thawed.or_else(|errno| if tree::is_gone(errno) { Ok(()) } else { Err(errno) })
         };
-        tree::walk(directory, thaw, |_, _| Ok(()))
-            .map_err(|errno| error!("thaw {} and all below: {}", directory.display(), words(errno)))
+        Walk::new()
+            .through(directory, thaw, |_, _| Ok(()))
+            .map_err(|end| error!("thaw {} and all below: {end}", directory.display()))
     }
 
     /// True when its processes are stopped, or about to be. Without a freezer they never are.

@@ -31,7 +31,7 @@ use crate::error::{Context, Result, bail, error};
 use crate::host::cgroups::{Cgroups, Unified, memberships};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 
-use files::{Refusal, gone, is_forbidden, keyed_number, must_fit, refused, remove, wait_for};
+use files::{Refusal, event, gone, is_forbidden, keyed_number, must_fit, refused, remove, wait_for};
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
@@ -290,18 +290,15 @@ impl Cgroup {
         if !directory.exists() {
             gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))?;
         }
-        processes::of(directory)
+        processes::of([directory])
     }
 
     /// Every process in any of its directories: one that was put into a single hierarchy of version 1 is not in the others.
-    fn all_processes(&self) -> Result<Vec<i32>> {
-        let mut all = self.processes()?;
-        for directory in self.paths.values() {
-            all.extend(processes::of(directory)?);
-        }
-        all.sort_unstable();
-        all.dedup();
-        Ok(all)
+    ///
+    /// # Errors
+    /// Those of `processes`.
+    pub fn all_processes(&self) -> Result<Vec<i32>> {
+        processes::of(self.paths.values())
     }
 
     /// The directory that stands for all: what is in one is in all.
@@ -312,12 +309,18 @@ impl Cgroup {
             .or_else(|| self.paths.iter().next())
     }
 
-    /// Removes the directory that stands for all, if nothing is in it. False when something is.
-    pub fn delete_main(&self) -> bool {
-        self.main().is_none_or(|(_, directory)| match fs::remove_dir(directory) {
-            Ok(()) => true,
-            Err(error) => error.kind() == ErrorKind::NotFound,
-        })
+    /// Removes its directories, those in which nothing is. False when something is left: a process may be in one hierarchy of
+    /// version 1 and in none of the others.
+    pub fn remove_unused(&mut self) -> bool {
+        let mut all = true;
+        self.paths.retain(|_, directory| match fs::remove_dir(directory) {
+            Ok(()) => false,
+            Err(error) => {
+                all &= error.kind() == ErrorKind::NotFound;
+                true
+            }
+        });
+        all
     }
 
     /// Kills every process in it, whatever they do meanwhile.
@@ -339,29 +342,28 @@ impl Cgroup {
         }
         // Without a freezer, or where some do not stop, they are killed as they run
         let _ = self.freeze();
-        let killed = self.kill_each();
+        let killed = wait_for(|| processes::kill(self.paths.values()));
         self.thaw_all()?;
-        killed.and_then(|()| self.wait_until_empty())
+        killed.and_then(|_| self.wait_until_empty())
     }
 
-    fn kill_each(&self) -> Result<()> {
-        for pid in self.all_processes()? {
-            let Some(process) = rustix::process::Pid::from_raw(pid) else { continue };
-            match rustix::process::kill_process(process, rustix::process::Signal::KILL) {
-                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                Err(error) => return Err(error).with_context(|| format!("kill process {pid}")),
-            }
+    fn is_empty(&self) -> Result<bool> {
+        match self.paths.get("").filter(|_| self.paths.len() == 1) {
+            // the kernel counts what is below as well
+            Some(unified) => event(&unified.join("cgroup.events"), "populated 1").map(|populated| !populated),
+            None => self.all_processes().map(|pids| pids.is_empty()),
         }
-        Ok(())
     }
 
     fn wait_until_empty(&self) -> Result<()> {
         // version 1: what is frozen does not die before it thaws, and only the cgroup above can do that
         let frozen = || self.paths.get("freezer").and_then(|directory| files::frozen_above(directory));
-        wait_for(|| Ok(self.all_processes()?.is_empty() || frozen().is_some()))?;
+        wait_for(|| Ok(self.is_empty()? || frozen().is_some()))?;
+        if self.is_empty()? {
+            return Ok(());
+        }
         let processes = self.all_processes()?;
         match frozen() {
-            _ if processes.is_empty() => Ok(()),
             Some(above) => {
                 bail!("processes are still there: {processes:?}: the cgroup {} above is frozen", above.display())
             }

@@ -2,11 +2,20 @@
 //! deeper than a path can name, and deeper than our stack is.
 
 use std::ffi::{CStr, CString};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::plan::failure::words;
+
+/// How long one walk may take, over all hierarchies.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many directories one walk looks at: their names are in our memory. Of those beyond, it looks at one in each.
+const MOST: usize = 1 << 17;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -17,73 +26,139 @@ struct Level {
     below: Vec<CString>,
 }
 
-/// Goes through `top` and all below it. `enter` gets each directory before those below it, `leave` each but the top, by its
-/// name in the one above, after those below it. What is removed meanwhile is left out.
-///
-/// # Errors
-/// The kernel's word, or that of `enter` or `leave`.
-pub(super) fn walk(
-    top: &Path,
-    mut enter: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
-    mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let mut here = match rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()) {
-        Err(errno) if is_gone(errno) => return Ok(()),
-        top => top?,
-    };
-    enter(here.as_fd())?;
-    let mut levels = vec![Level { name: CString::default(), below: below(&here)? }];
-    while let Some(level) = levels.last_mut() {
-        if let Some(name) = level.below.pop() {
-            match rustix::fs::openat(&here, &name, DIRECTORY, Mode::empty()) {
-                Err(errno) if is_gone(errno) => continue,
-                child => here = child?,
-            }
-            enter(here.as_fd())?;
-            levels.push(Level { name, below: below(&here)? });
-            continue;
-        }
-        let done = levels.pop().map(|level| level.name).unwrap_or_default();
-        if !levels.is_empty() {
-            here = rustix::fs::openat(&here, c"..", DIRECTORY, Mode::empty())?;
-            leave(here.as_fd(), &done)?;
-        }
-    }
-    Ok(())
+/// Why a walk ended before it had seen everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The kernel's word.
+    Refused(Errno),
+    /// There are too many directories.
+    TooMany,
+    /// It took too long.
+    TooLong,
 }
 
-/// Removes what is below `top`, as far as it is not in use.
+impl From<Errno> for End {
+    fn from(errno: Errno) -> End {
+        End::Refused(errno)
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Refused(errno) => f.write_str(&words(*errno)),
+            End::TooMany => write!(f, "there are more than {MOST} cgroups below it"),
+            End::TooLong => write!(f, "the cgroups below it cannot be looked at in {} s", PATIENCE.as_secs()),
+        }
+    }
+}
+
+/// A walk, or several with the same bounds: a container that may make cgroups can make them as quickly as we go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    deadline: Instant,
+    /// How many directories may still be looked at.
+    left: usize,
+    /// Whether there are more.
+    more: bool,
+}
+
+impl Walk {
+    /// The bounds begin now.
+    pub(super) fn new() -> Walk {
+        Walk { deadline: Instant::now() + PATIENCE, left: MOST, more: false }
+    }
+
+    /// Goes through `top` and all below it. `enter` gets each directory before those below it, `leave` each but the top, by
+    /// its name in the one above, after those below it. What is removed meanwhile is left out. Where there are too many, as
+    /// many as the bounds allow are gone through all the same.
+    ///
+    /// # Errors
+    /// The kernel's word, or that of `enter` or `leave`; or not all was seen.
+    pub(super) fn through(
+        &mut self,
+        top: &Path,
+        mut enter: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+        mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
+    ) -> Result<(), End> {
+        let mut here = match rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()) {
+            Err(errno) if is_gone(errno) => return Ok(()),
+            top => top?,
+        };
+        enter(here.as_fd())?;
+        let mut levels = vec![Level { name: CString::default(), below: self.below(&here)? }];
+        while let Some(level) = levels.last_mut() {
+            self.in_time()?;
+            if let Some(name) = level.below.pop() {
+                match rustix::fs::openat(&here, &name, DIRECTORY, Mode::empty()) {
+                    Err(errno) if is_gone(errno) => continue,
+                    child => here = child?,
+                }
+                enter(here.as_fd())?;
+                levels.push(Level { name, below: self.below(&here)? });
+                continue;
+            }
+            let done = levels.pop().map(|level| level.name).unwrap_or_default();
+            if !levels.is_empty() {
+                here = rustix::fs::openat(&here, c"..", DIRECTORY, Mode::empty())?;
+                leave(here.as_fd(), &done)?;
+            }
+        }
+        if self.more { Err(End::TooMany) } else { Ok(()) }
+    }
+
+    fn in_time(&self) -> Result<(), End> {
+        if Instant::now() < self.deadline { Ok(()) } else { Err(End::TooLong) }
+    }
+
+    /// The directories in one, as far as the bounds allow.
+    fn below(&mut self, directory: &OwnedFd) -> Result<Vec<CString>, End> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(directory)? {
+            let entry = match entry {
+                Err(errno) if is_gone(errno) => break,
+                entry => entry?,
+            };
+            if entry.file_type() == FileType::Directory && ![c".", c".."].contains(&entry.file_name()) {
+                self.in_time()?;
+                match self.left.checked_sub(1) {
+                    Some(left) => self.left = left,
+                    // one of each: so a directory without any below it is reached, which can be removed
+                    None if names.is_empty() => {}
+                    None => {
+                        self.more = true;
+                        break;
+                    }
+                }
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// Removes what is below `top`, as far as it is not in use. What was removed before an error stays removed.
+///
+/// # Errors
+/// Those of `Walk::through`.
+pub(super) fn remove_below(top: &Path) -> Result<(), End> {
+    Walk::new().through(top, |_| Ok(()), remove_unused)
+}
+
+/// Removes a directory if it is not in use.
 ///
 /// # Errors
 /// The kernel's word.
-pub(super) fn remove_below(top: &Path) -> Result<(), Errno> {
-    walk(
-        top,
-        |_| Ok(()),
-        |above, name| match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
-            Err(errno) if is_gone(errno) || [Errno::BUSY, Errno::NOTEMPTY].contains(&errno) => Ok(()),
-            other => other,
-        },
-    )
+pub(super) fn remove_unused(above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+        Err(errno) if is_gone(errno) || [Errno::BUSY, Errno::NOTEMPTY].contains(&errno) => Ok(()),
+        other => other,
+    }
 }
 
 /// A directory or file that is not there, or whose cgroup was removed after it was opened.
 pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV)
-}
-
-fn below(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = match entry {
-            Err(errno) if is_gone(errno) => break,
-            entry => entry?,
-        };
-        if entry.file_type() == FileType::Directory && ![c".", c".."].contains(&entry.file_name()) {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]
@@ -106,23 +181,49 @@ mod tests {
         nested(top.path(), 30);
         std::fs::create_dir_all(top.path().join("a/b")).unwrap();
         let (mut entered, mut left) = (0, Vec::new());
-        walk(
-            top.path(),
-            |_| {
-                entered += 1;
-                Ok(())
-            },
-            |_, name| {
-                left.push(name.to_owned());
-                Ok(())
-            },
-        )
-        .unwrap();
+        let enter = |_: BorrowedFd<'_>| {
+            entered += 1;
+            Ok(())
+        };
+        let leave = |_: BorrowedFd<'_>, name: &CStr| {
+            left.push(name.to_owned());
+            Ok(())
+        };
+        Walk::new().through(top.path(), enter, leave).unwrap();
         assert_eq!((entered, left.len()), (33, 32));
         let place = |wanted: &CStr| left.iter().position(|name| name.as_c_str() == wanted);
         assert!(place(c"b") < place(c"a"), "what is below comes first");
         remove_below(top.path()).unwrap();
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
-        assert_eq!(walk(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));
+        assert_eq!(Walk::new().through(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));
+    }
+
+    #[test]
+    fn a_walk_ends_at_its_bounds_and_the_next_has_less_to_do() {
+        let top = tempfile::tempdir().unwrap();
+        let numbers = || ["1", "2", "3", "4"];
+        for (a, b) in numbers().iter().flat_map(|a| numbers().map(|b| (*a, b))) {
+            numbers().iter().for_each(|c| std::fs::create_dir_all(top.path().join(a).join(b).join(c)).unwrap());
+        }
+        let count = |walk: &mut Walk| {
+            let mut entered = 0;
+            let enter = |_: BorrowedFd<'_>| {
+                entered += 1;
+                Ok(())
+            };
+            (walk.through(top.path(), enter, |_, _| Ok(())), entered)
+        };
+        let mut bounds = Walk { left: 84, ..Walk::new() };
+        assert_eq!(count(&mut bounds), (Ok(()), 85));
+        // the bounds are for all that it goes through; it goes to the end of one branch all the same
+        assert_eq!(count(&mut bounds), (Err(End::TooMany), 4));
+        let (end, entered) = count(&mut Walk { left: 10, ..Walk::new() });
+        assert!(end == Err(End::TooMany) && entered < 40, "{entered}");
+        assert_eq!(count(&mut Walk { deadline: Instant::now(), ..Walk::new() }), (Err(End::TooLong), 1));
+        assert_eq!(End::TooMany.to_string(), "there are more than 131072 cgroups below it");
+        let attempt = || Walk { left: 5, ..Walk::new() }.through(top.path(), |_| Ok(()), remove_unused);
+        let attempts = (0..100).take_while(|_| attempt() != Ok(())).count();
+        assert!(attempts < 85, "{attempts}");
+        assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
     }
 }

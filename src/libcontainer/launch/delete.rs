@@ -71,9 +71,9 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
         let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
     }
     container.check_cgroups()?;
-    let cgroup = container.cgroup();
+    let mut cgroup = container.cgroup();
     // an empty cgroup can be removed, and only an empty one: the quickest way to ask
-    if leftovers == Leftovers::Killed || !cgroup.delete_main() {
+    if leftovers == Leftovers::Killed || !cgroup.remove_unused() {
         cgroup.kill()?;
     }
     cgroup.delete()?;
