@@ -498,3 +498,62 @@ fn a_process_object_without_capabilities_has_those_of_the_containers_process() {
     assert_eq!(exec(&none), "CapEff:\t0000000000000000\n");
     assert_ne!(own, exec(&none));
 }
+
+#[test]
+fn an_unknown_capability_of_a_flag_is_a_warning() {
+    let mut world = World::running(&["sleep", "1000"]);
+    let set = json!(["CAP_KILL"]);
+    *world.at("/process/capabilities") = json!({"bounding": set, "effective": set, "permitted": set});
+    world.begin();
+    for name in ["CAP_NOPE", "ALL", ""] {
+        let outcome = world.call(&[
+            "exec",
+            "--cap",
+            name,
+            "--cap",
+            "CAP_CHOWN",
+            &world.id,
+            "grep",
+            "CapPrm",
+            "/proc/self/status",
+        ]);
+        let given = u64::from_str_radix(outcome.out.trim().trim_start_matches("CapPrm:\t"), 16).unwrap();
+        // crun gives the capabilities of the flags, and not those of the container's process beside them.
+        assert!(outcome.code() == 0 && given & 1 == 1, "{name}: {}{}", outcome.out, outcome.err);
+        if who() == Who::Us {
+            assert_eq!(given, 0b10_0001);
+            assert!(outcome.err.contains(&format!("--cap: unknown capability {name:?}, ignored")), "{}", outcome.err);
+        }
+    }
+}
+
+#[test]
+fn a_mistake_in_a_process_file_is_told_by_the_name_of_the_file() {
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let file = world.path("bundle/process.json");
+    for (text, told) in [
+        (r#"{"args": ["true"]}"#, "process.json: process.cwd: is missing"),
+        ("{}", "process.json: process.cwd: is missing"),
+        (r#"{"cwd": "/"}"#, "process.json: process.args: is empty or missing"),
+        (r#"{"cwd": "x", "args": ["true"]}"#, "process.json: process.cwd: \"x\" is not absolute"),
+        (r#"{"cwd": "/", "args": "true"}"#, "process.json: process.args: expected an array"),
+        ("[]", "process.json: process: expected an object, got an array"),
+        ("{", "process.json: process: is not JSON"),
+        ("", "process.json: process: is empty"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let said = world.call(&["exec", "--process", "process.json", &world.id]).fails();
+        if who() == Who::Us {
+            assert!(said.contains(told) && !said.contains("config.json") && !said.contains("user"), "{text}: {said}");
+        }
+    }
+    if who() == Who::Us {
+        for (flag, value, told) in
+            [("--cwd", "x", "--cwd: \"x\" is not"), ("--env", "A", "--env: \"A\" is not NAME=value")]
+        {
+            let said = world.call(&["exec", flag, value, &world.id, "true"]).fails();
+            assert!(said.contains(told) && !said.contains("config.json"), "{said}");
+        }
+    }
+}

@@ -386,3 +386,49 @@ fn remount_beside_bind_changes_the_mount_that_is_there() {
     assert_eq!(seen.lines().filter(|line| line.contains(" /a ")).count(), 1, "{seen}");
     assert!(seen.contains(" /a ") && mount_at(&seen, "/a").has("ro"), "{seen}");
 }
+
+#[test]
+fn a_remount_changes_the_options_of_the_file_system() {
+    let mut world = World::running(&MOUNTINFO);
+    *world.at("/root/readonly") = json!(false);
+    world.mount(tmpfs("/a", &["size=1m"]));
+    world.mount(tmpfs("/a", &["remount", "size=2m", "lazytime"]));
+    world.mount(json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["remount", "hidepid=2"]}));
+    let seen = world.run().ok();
+    let superblock = mount_at(&seen, "/a").superblock;
+    assert!(superblock.contains("size=2048k") && superblock.contains("lazytime"), "{superblock}");
+    assert!(mount_at(&seen, "/proc").superblock.contains("hidepid="), "{seen}");
+}
+
+#[test]
+fn a_remount_without_a_mount_or_with_an_unknown_option_is_an_error() {
+    for (options, there, told) in [
+        (&["remount", "ro"][..], false, "is there a mount at this place?"),
+        (&["remount", "size=2m"], false, "is there a mount at this place?"),
+        (&["remount", "sise=2m"], true, "Unknown parameter 'sise'"),
+    ] {
+        let mut world = World::running(&["true"]);
+        *world.at("/root/readonly") = json!(false);
+        if there {
+            world.mount(tmpfs("/a", &[]));
+        }
+        world.mount(tmpfs("/a", options));
+        let said = world.run().fails();
+        if who() == Who::Us {
+            assert!(said.contains(told) && said.contains("mounts["), "{options:?}: {said}");
+        }
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn relatime_that_is_taken_back_leaves_the_atime_flag_of_the_source() {
+    needs_root!("mounts on the host");
+    only!(Who::Us, Who::Runc; "crun clears the flags of a source that no option names");
+    let mut world = World::running(&MOUNTINFO);
+    *world.at("/root/readonly") = json!(false);
+    let source = world.path("source");
+    let _mounted = source_with("noatime", &source);
+    world.mount(bind(&source, "/a", &["bind", "relatime", "norelatime"]));
+    assert!(mount_at(&world.run().ok(), "/a").has("noatime"));
+}

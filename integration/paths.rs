@@ -175,3 +175,36 @@ fn masked_and_read_only_paths_hold_in_a_user_namespace() {
     let out = world.run().ok();
     mount_at(&out, "/proc/sys");
 }
+
+#[test]
+fn the_root_among_the_read_only_paths_is_read_only_for_every_process() {
+    only!(Who::Us; "runc and crun 1.8 close what is attached on the root, which init or exec does not see");
+    let write = "touch /made; touch /dev/made; true";
+    let mut world = World::running(&["sh", "-c", &format!("{write}; sleep 1000")]);
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/linux/readonlyPaths") = json!(["/proc/..", "/proc/sys"]);
+    *world.at("/process/cwd") = json!("/made-as-cwd");
+    world.begin();
+    let mounts = world.exec(&["cat", "/proc/self/mountinfo"]).ok();
+    for place in ["/", "/dev"] {
+        assert!(mount_at(&mounts, place).has("ro"), "{place}: {mounts}");
+    }
+    let said = world.exec(&["sh", "-c", &format!("{{ {write}; }} 2>&1")]).ok();
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+    assert!(!world.rootfs("made").exists() && world.rootfs("made-as-cwd").exists());
+}
+
+#[test]
+fn the_root_cannot_be_masked() {
+    only!(Who::Us; "with runc and crun exec fails, and init does not notice");
+    let mut world = World::running(&["true"]);
+    *world.at("/linux/maskedPaths") = json!(["/proc/.."]);
+    let said = world.run().fails();
+    assert!(said.contains("linux.maskedPaths[0]: the root cannot be masked"), "{said}");
+    // a link of the image must not do it either
+    symlink("/", world.rootfs("link")).unwrap();
+    *world.at("/linux/maskedPaths") = json!(["/link"]);
+    let said = world.run().fails();
+    assert!(said.contains("linux.maskedPaths[0]: mask /link: it is the container's root"), "{said}");
+    world.assert_clean();
+}

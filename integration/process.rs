@@ -208,6 +208,21 @@ fn a_program_is_looked_for_in_the_containers_path() {
 }
 
 #[test]
+fn a_script_without_its_interpreter_is_passed_over() {
+    only!(Who::Us; "runc and crun try the first one alone");
+    let scripts = |world: &mut World| {
+        for (directory, interpreter) in [("first", "/nothing"), ("second", "/bin/sh")] {
+            fs::create_dir(world.rootfs(directory)).unwrap();
+            let file = world.rootfs(directory).join("hello");
+            fs::write(&file, format!("#!{interpreter}\necho {directory}\n")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        *world.at("/process/env") = json!(["PATH=/first:/second:/bin"]);
+    };
+    both_say("second\n", &["hello"], scripts);
+}
+
+#[test]
 fn without_path_the_usual_places_are_searched() {
     only!(Who::Us; "runc 1.1 and crun 1.8 do not search without PATH");
     both_say("x\n", &["echo", "x"], set("/process/env", &json!([])));

@@ -8,9 +8,9 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use super::Victim;
-use crate::mountinfo::bind;
-use crate::only;
+use crate::mountinfo::{HostMount, bind, mount_at};
 use crate::world::{Who, World};
+use crate::{needs_root, only};
 
 fn with_source(path: &str, options: &[&str]) -> World {
     let mut world = World::running(&["sh", "-c", "cat /stolen/file; ls /stolen"]);
@@ -76,4 +76,23 @@ fn a_link_of_the_image_leads_no_source_to_proc_or_sys() {
         let said = with_source(path, &["bind"]).run().fails();
         assert!(said.contains(REFUSED) || said.contains("no such file"), "{path}: {said}");
     }
+}
+
+/// Runs on earlier versions too, which warned about every option of a remount. runc and crun change the host's file system.
+#[test]
+fn a_link_of_the_image_leads_no_remount_to_a_file_system_of_the_host() {
+    needs_root!("mounts on the host");
+    only!(Who::Us; "the peers change the host's file system");
+    let mut world = World::running(&["true"]);
+    *world.at("/root/readonly") = json!(false);
+    let source = world.path("source");
+    let _mounted = HostMount::of(&["-t", "tmpfs", "-o", "size=1m", "tmpfs"], &source);
+    world.mount(bind(&source, "/volume", &["bind"]));
+    symlink("/volume", world.rootfs("link")).unwrap();
+    let place = json!({"destination": "/link", "type": "tmpfs", "source": "tmpfs", "options": ["remount", "size=2m"]});
+    world.mount(place);
+    let said = world.run().fails();
+    assert!(said.contains("only a file system that config.json mounts takes options"), "{said}");
+    let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(mount_at(&host, source.to_str().unwrap()).superblock.contains("size=1024k"), "{host}");
 }

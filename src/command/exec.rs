@@ -1,8 +1,9 @@
 //! `exec`: a further process in a running container.
 
 use anyhow::{Context, Result, anyhow, bail};
+use libcontainer::config::capability;
 use libcontainer::launch::foreground::{self, Reap, Relay};
-use libcontainer::{Container, Paused, ProcessObject, protect_program, wait};
+use libcontainer::{At, Container, Kind, Paused, ProcessObject, protect_program, wait};
 
 use super::Session;
 use super::bundle::{Detached, close_on_exec_behind, consoles, listen_fds};
@@ -18,7 +19,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let listen_fds = listen_fds();
     let mut exec = match &object {
         Some(object) => container.exec_process(object),
-        None => of_flags(&container, args)?,
+        None => of_flags(session, &container, args)?,
     };
     exec = exec
         .protection(protection)
@@ -38,7 +39,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let held = (detached == Detached::No).then(foreground::hold_signals).transpose()?;
     let listening = wait::listen()?;
     let (mut master, mut relay, socket) = (master, None, args.pidfd_socket.as_deref());
-    let process = exec
+    let spawned = exec
         .on_progress(|progress| {
             session.hears(progress, |ready| {
                 ready.pass_on_pidfd(socket, "setns")?;
@@ -46,7 +47,8 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
                 Ok(())
             })
         })
-        .spawn()?;
+        .spawn();
+    let process = spawned.map_err(|error| by_flags(args, error))?;
     session.log.worked();
     match held {
         None => {
@@ -65,11 +67,11 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
 fn object(args: &Exec) -> Result<Option<ProcessObject>> {
     let Some(path) = &args.process else { return Ok(None) };
     let text = wait::contents(path).with_context(|| format!("--process {}", path.display()))?;
-    Ok(Some(ProcessObject::read(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?))
+    Ok(Some(ProcessObject::read_from(&path.to_string_lossy(), &text)?))
 }
 
 /// The container's own process, with what the flags change.
-fn of_flags<'a>(container: &'a Container, args: &'a Exec) -> Result<libcontainer::Exec<'a>> {
+fn of_flags<'a>(session: &Session<'_>, container: &'a Container, args: &'a Exec) -> Result<libcontainer::Exec<'a>> {
     if args.command.is_empty() {
         bail!("process args cannot be empty");
     }
@@ -93,9 +95,28 @@ fn of_flags<'a>(container: &'a Container, args: &'a Exec) -> Result<libcontainer
     }
     exec = args.additional_gids.iter().fold(exec, |exec, gid| exec.additional_gid(*gid));
     for name in &args.cap {
-        exec = exec.capability(name).context("--cap")?;
+        // SPEC: config.md#linux-process: a capability that cannot be granted is a warning
+        match capability::by_name(name) {
+            Some(_) => exec = exec.capability(name).context("--cap")?,
+            None => session.log.warning(&format!("--cap: unknown capability {name:?}, ignored")),
+        }
     }
     Ok(exec)
+}
+
+/// Mistakes in what a flag gave are told by the flag.
+fn by_flags(args: &Exec, error: libcontainer::Error) -> anyhow::Error {
+    let Kind::Config(faults) = error.kind() else { return error.into() };
+    let flag = |at: &At| match at.as_str() {
+        "process.cwd" if args.cwd.is_some() => "--cwd".to_owned(),
+        place if place.starts_with("process.env[") && !args.env.is_empty() => "--env".to_owned(),
+        place => format!("config.json: {place}"),
+    };
+    if args.process.is_some() {
+        return error.into();
+    }
+    let all: Vec<_> = faults.iter().map(|fault| format!("{}: {}", flag(&fault.at), fault.problem)).collect();
+    anyhow!(all.join("\n"))
 }
 
 /// `UID[:GID]`: numbers and nothing else (CVE-2026-30892).

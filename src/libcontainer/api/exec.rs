@@ -115,7 +115,7 @@ impl<'a> Exec<'a> {
         let terminal = settings.decide(process.terminal().unwrap_or(false), &mut flags)?;
         let asked = Given { config: &config, host: &host, flags: &flags };
         let joining = Joining { process: &process, at: &At::new("process"), container: joined(container, &config)? };
-        let mut plan = Explanation(plan::exec(&asked, &joining)?);
+        let mut plan = Explanation(plan::exec(&asked, &joining).map_err(|faults| self.object.own(faults))?);
         plan.0.warnings.extend_from_slice(self.object.warnings());
         settings.observer.planned(&plan)?;
         let cgroup = cgroup(container, self.sub_cgroups, &host)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
-use crate::config::{self, At, Config, Warning};
+use crate::config::{self, At, Config, Faults, Warning};
 use crate::error::{Result, bail, error};
 use crate::plan::capabilities;
 
@@ -20,7 +20,12 @@ use crate::plan::capabilities;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessObject(Process, Vec<Warning>);
+pub struct ProcessObject {
+    process: Process,
+    warnings: Vec<Warning>,
+    /// The name of its document, by which mistakes are told.
+    name: String,
+}
 
 impl ProcessObject {
     /// Reads one from its JSON.
@@ -28,13 +33,22 @@ impl ProcessObject {
     /// # Errors
     /// `Config`: all mistakes, each with its place.
     pub fn read(text: &[u8]) -> Result<ProcessObject> {
-        let (process, warnings) = config::load_process(text, &At::new("process"))?;
-        Ok(ProcessObject(process, warnings))
+        ProcessObject::read_from("the process object", text)
+    }
+
+    /// Reads one from the JSON in a file. `name` is the file's name, which begins the text of an error.
+    ///
+    /// # Errors
+    /// `Config`: all mistakes, each with its place.
+    pub fn read_from(name: &str, text: &[u8]) -> Result<ProcessObject> {
+        let read = config::load_process(text, &At::new("process"));
+        let (process, warnings) = read.map_err(|faults| faults.in_document(name))?;
+        Ok(ProcessObject { process, warnings, name: name.to_owned() })
     }
 
     /// Whether it asks for a terminal.
     pub fn terminal(&self) -> bool {
-        self.0.terminal().unwrap_or(false)
+        self.process.terminal().unwrap_or(false)
     }
 }
 
@@ -64,14 +78,22 @@ impl<'a> Object<'a> {
 
     /// What its reader should know.
     pub(super) fn warnings(&self) -> &[Warning] {
-        self.whole.map(|ProcessObject(_, warnings)| warnings.as_slice()).unwrap_or_default()
+        self.whole.map(|object| object.warnings.as_slice()).unwrap_or_default()
+    }
+
+    /// The mistakes that a plan found. Those of the process are in its own document.
+    pub(super) fn own(&self, faults: Faults) -> Faults {
+        match self.whole {
+            Some(object) => faults.in_document(&object.name),
+            None => faults,
+        }
     }
 
     /// The whole object.
     pub(super) fn read(&self, config: &Config, terminal: bool) -> Result<Process> {
         let mut process = match self.whole {
-            Some(ProcessObject(process, _)) => {
-                let mut process = process.clone();
+            Some(object) => {
+                let mut process = object.process.clone();
                 confine(&mut process, config);
                 process
             }

@@ -39,9 +39,13 @@ impl fmt::Display for Warning {
     }
 }
 
-/// All mistakes found in one config.json, in the order of their places. Never empty when it is an error.
+/// All mistakes found in one document, in the order of their places. Never empty when it is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct Faults {
+    list: Vec<Fault>,
+    /// The document, where it is not config.json.
+    document: Option<String>,
+}
 
 impl Faults {
     /// No mistakes yet.
@@ -51,17 +55,17 @@ impl Faults {
 
     /// Exactly one mistake.
     pub fn one(at: At, problem: impl Into<String>) -> Faults {
-        Faults(vec![Fault { at, problem: problem.into() }])
+        Faults { list: vec![Fault { at, problem: problem.into() }], document: None }
     }
 
     /// Notes a mistake and goes on.
     pub fn add(&mut self, at: At, problem: impl Into<String>) {
-        self.0.push(Fault { at, problem: problem.into() });
+        self.list.push(Fault { at, problem: problem.into() });
     }
 
     /// Takes over the mistakes that another part found.
     pub fn extend(&mut self, other: Faults) {
-        self.0.extend(other.0);
+        self.list.extend(other.list);
     }
 
     /// Keeps the value of `result`, or its mistakes.
@@ -77,38 +81,45 @@ impl Faults {
 
     /// `value` when nothing was found, otherwise all that was, in the order of their places and none twice.
     pub fn into_result<T>(mut self, value: T) -> Result<T, Faults> {
-        if self.0.is_empty() {
+        if self.list.is_empty() {
             return Ok(value);
         }
-        self.0.sort_by(|a, b| a.at.order().cmp(&b.at.order()).then_with(|| a.problem.cmp(&b.problem)));
-        self.0.dedup();
+        self.list.sort_by(|a, b| a.at.order().cmp(&b.at.order()).then_with(|| a.problem.cmp(&b.problem)));
+        self.list.dedup();
         Err(self)
     }
 
     /// True when nothing was found.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Leaves out what `keep` does not want.
     pub fn retain(&mut self, keep: impl FnMut(&Fault) -> bool) {
-        self.0.retain(keep);
+        self.list.retain(keep);
+    }
+
+    /// The same mistakes, in a document of this name.
+    pub(crate) fn in_document(mut self, name: &str) -> Faults {
+        self.document = Some(name.to_owned());
+        self
     }
 
     /// The mistakes as they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.0.iter()
+        self.list.iter()
     }
 }
 
 impl fmt::Display for Faults {
     /// One mistake stands on the line itself; several follow it, each on a line of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_slice() {
-            [] => f.write_str("config.json has no mistakes"),
-            [only] => write!(f, "config.json: {only}"),
+        let document = self.document.as_deref().unwrap_or("config.json");
+        match self.list.as_slice() {
+            [] => write!(f, "{document} has no mistakes"),
+            [only] => write!(f, "{document}: {only}"),
             several => {
-                write!(f, "config.json has {} mistakes:", several.len())?;
+                write!(f, "{document} has {} mistakes:", several.len())?;
                 several.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
             }
         }

@@ -25,8 +25,8 @@ pub(super) fn without_nulls(document: &mut Value) {
 
 /// `at` is the place of the document: a config.json, or a process object alone.
 pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning>, faults: &mut Faults) {
-    let is_process = document.get("process").is_none() && document.get("args").is_some();
-    let process = if is_process { Some(&mut *document) } else { document.get_mut("process") };
+    // a process object has this place, and a config.json has none
+    let process = if at.as_str() == "process" { Some(&mut *document) } else { document.get_mut("process") };
     if let Some(process) = process.and_then(Value::as_object_mut) {
         root_is_the_user(process);
     }

@@ -75,7 +75,9 @@ impl Config {
     pub fn remarks(&self) -> Vec<Warning> {
         let mut remarks = Vec::new();
         let mut remark = |at: &str, said: &str| remarks.push(Warning { at: At::new(at), said: said.to_owned() });
-        if self.spec.process().as_ref().is_some_and(|process| process.capabilities().is_none()) {
+        let capabilities = At::new("process.capabilities");
+        let torn = self.faults.iter().any(|fault| capabilities.touches(&fault.at));
+        if !torn && self.spec.process().as_ref().is_some_and(|process| process.capabilities().is_none()) {
             remark(
                 "process.capabilities",
                 "is missing: the process has no capabilities (runc 1.5 leaves it all of its own)",

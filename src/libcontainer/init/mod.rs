@@ -75,7 +75,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::EmptyDirectory(slot, label) => resolve::empty(prepared, *slot, label.as_deref()),
         What::Bind(tree, changes, target) => mounts::bind(prepared, *tree, changes, target),
         What::BindOrLink(tree, changes, target) => mounts::bind_or_link(prepared, *tree, changes, target),
-        What::Remount(changes, target) => mounts::remount(prepared, changes, target),
+        What::Remount(remount) => mounts::remount(prepared, remount),
         What::Mknod(node) => mounts::mknod(prepared, node),
         What::Symlink { to, path } => mounts::symlink(prepared, to, path),
         What::Replace { to, path } => mounts::replace(prepared, to, path),

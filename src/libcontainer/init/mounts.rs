@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::resolve::{
@@ -15,8 +15,8 @@ use super::resolve::{
 };
 use super::root::change;
 use super::{copy, pids, protocol};
-use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Slot, Target};
-use crate::sys::mount::{Attributes, MountId, Reach, mount_id, set_attributes};
+use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Remount, Setting, Slot, Target};
+use crate::sys::mount::{Attributes, MountId, Reach, mount_id, place_of, set_attributes};
 use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Request, Words};
 
 pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
@@ -77,6 +77,7 @@ fn classic(prepared: &Prepared<'_>, mount: &NewMount, target: BorrowedFd<'_>, fl
         return Err(Trouble::saying(Errno::STALE, "it is another directory now"));
     }
     note(prepared, on_top.as_fd())?;
+    prepared.left.is_mounted(mount_id(on_top.as_fd(), c"")?);
     let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
     set_attributes(on_top.as_fd(), &attributes, Reach::One)?;
     change(on_top.as_fd(), &mount.changes)
@@ -94,13 +95,7 @@ fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedF
         let mode = rustix::fs::fstat(covered)?.st_mode;
         rustix::mount::fsconfig_set_string(fs, c"mode", octal(mode & 0o7777, &mut text)?).map_err(words)?;
     }
-    for (key, value) in &mount.settings {
-        match value {
-            Some(value) => rustix::mount::fsconfig_set_string(fs, key.as_c_str(), value.as_c_str()),
-            None => rustix::mount::fsconfig_set_flag(fs, key.as_c_str()),
-        }
-        .map_err(words)?;
-    }
+    configure(fs, &mount.settings)?;
     rustix::mount::fsconfig_create(fs).map_err(words)?;
     // fsmount(2) takes 32 bits of them
     let attributes = u32::try_from(mount.attributes).map_err(|_| Errno::INVAL)?;
@@ -196,9 +191,38 @@ pub(super) fn bind_or_link(prepared: &Prepared<'_>, tree: Slot, changes: &[Chang
     }
 }
 
-pub(super) fn remount(prepared: &Prepared<'_>, changes: &[Change], target: &Target) -> Outcome {
-    let (target, _) = open_target(prepared, target)?;
-    change(target.as_fd(), changes)
+pub(super) fn remount(prepared: &Prepared<'_>, remount: &Remount) -> Outcome {
+    let (target, _) = open_target(prepared, &remount.target)?;
+    if !remount.settings.is_empty() {
+        reconfigure(prepared, &target, &remount.settings)?;
+    }
+    change(target.as_fd(), &remount.changes)
+}
+
+/// fspick(2), and fsconfig(2) for every setting. KERNEL(5.2). A file system that the host has mounted is not changed: it is the
+/// host's, and a link of the image may lead to it.
+fn reconfigure(prepared: &Prepared<'_>, place: &OwnedFd, settings: &[Setting]) -> Outcome {
+    if !begins_a_mount(place)? {
+        return Err(Errno::INVAL.into());
+    }
+    if !prepared.left.is_new(mount_id(place.as_fd(), c"")?) {
+        return Err(Trouble::saying(Errno::PERM, "only a file system that config.json mounts takes options"));
+    }
+    let fs = rustix::mount::fspick(place, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
+    configure(&fs, settings)?;
+    rustix::mount::fsconfig_reconfigure(&fs).map_err(|errno| Trouble { errno, said: kernel_words(&fs) })
+}
+
+/// fsconfig(2) for every setting.
+fn configure(fs: &OwnedFd, settings: &[Setting]) -> Outcome {
+    for (key, value) in settings {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(fs, key.as_c_str(), value.as_c_str()),
+            None => rustix::mount::fsconfig_set_flag(fs, key.as_c_str()),
+        }
+        .map_err(|errno| Trouble { errno, said: kernel_words(fs) })?;
+    }
+    Ok(())
 }
 
 pub(super) fn mknod(prepared: &Prepared<'_>, node: &Node) -> Outcome {
@@ -255,6 +279,9 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
         // two paths lead there, and the other one was masked first
         return Ok(());
     }
+    if directory && is_root(prepared, target.as_fd())? {
+        return Err(Trouble::saying(Errno::INVAL, "it is the container's root"));
+    }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     match rustix::mount::open_tree(cover, c"", flags) {
         Ok(copy) => attach(prepared, copy.as_fd(), target.as_fd()),
@@ -266,14 +293,22 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
 
 pub(super) fn read_only(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     let Some(target) = open_existing(prepared, path)? else { return Ok(()) };
+    let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+    if is_root(prepared, target.as_fd())? {
+        // what is attached on the root would be seen by processes that join later, and not by this one
+        return Ok(set_attributes(prepared.root()?, &attributes, Reach::Tree)?);
+    }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(&target, c"", flags)?;
-    let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
     set_attributes(tree.as_fd(), &attributes, Reach::Tree)?;
     attach(prepared, tree.as_fd(), target.as_fd())
+}
+
+fn is_root(prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome<bool> {
+    Ok(place_of(place)? == prepared.root_place()?)
 }
 
 pub(super) fn finish(prepared: &Prepared<'_>, path: &CStr, attributes: &Attributes) -> Outcome {

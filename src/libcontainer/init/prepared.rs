@@ -11,7 +11,7 @@ use crate::plan::step::{Limit, Slot, Step, What};
 use crate::sys::bounded::Bounded;
 use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
-use crate::sys::mount::Reach;
+use crate::sys::mount::{Place, Reach, place_of};
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
 use crate::wire::Words;
@@ -89,6 +89,8 @@ pub struct Left {
     new: RefCell<Bounded<u64>>,
     /// The mount in which nodes are made, after a check that it is not bound from the host.
     pub(super) not_bound: Cell<Option<u64>>,
+    /// The place of the root, when a step has looked for it.
+    root: Cell<Option<Place>>,
     /// The umask before the first `Umask` step: that of the runtime's caller.
     pub(super) umask: Cell<Option<Mode>>,
     /// `HOME=…`, NUL-terminated, after a `Home` step.
@@ -151,6 +153,18 @@ impl Prepared<'_> {
     /// The late source for `slot`, if there is one.
     pub(super) fn late(&self, slot: Slot) -> Option<&Late> {
         self.late.iter().find(|late| late.slot == slot)
+    }
+
+    /// What `place_of` returns for the root.
+    pub(super) fn root_place(&self) -> Outcome<Place> {
+        match self.left.root.get() {
+            Some(place) => Ok(place),
+            None => {
+                let place = place_of(self.root()?)?;
+                self.left.root.set(Some(place));
+                Ok(place)
+            }
+        }
     }
 
     /// The directory in which the container's paths begin.

@@ -13,8 +13,8 @@ use super::namespaces;
 use super::resctrl::Group;
 use super::resources::Write;
 use super::step::{
-    CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Slot, Step, Target,
-    What,
+    CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Remount, Setting, Slot,
+    Step, Target, What,
 };
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
@@ -301,7 +301,7 @@ impl fmt::Display for What {
             What::BindOrLink(tree, changes, target) => {
                 write!(f, "bind {tree}, or link as it is, {}", onto(target, changes))
             }
-            What::Remount(changes, target) => write!(f, "remount {}{}", target_path(target), changed(changes)),
+            What::Remount(change) => remount(change, f),
             What::Mknod(node) => write!(
                 f,
                 "mknod /{} {:o} {}:{} owner {}:{}",
@@ -445,14 +445,24 @@ pub(super) fn onto(target: &Target, changes: &[Change]) -> String {
     format!("on {}{}", target_path(target), changed(changes))
 }
 
+fn settings(list: &[Setting]) -> impl Iterator<Item = String> {
+    list.iter().map(|(key, value)| match value {
+        Some(value) => format!("{}={}", text(key), text(value)),
+        None => text(key),
+    })
+}
+
+fn remount(remount: &Remount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "remount {}", target_path(&remount.target))?;
+    if !remount.settings.is_empty() {
+        write!(f, " {}", settings(&remount.settings).collect::<Vec<_>>().join(","))?;
+    }
+    f.write_str(&changed(&remount.changes))
+}
+
 fn new_mount(mount: &NewMount, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "mount {} on {}", text(&mount.fstype), target_path(&mount.target))?;
-    let words: Vec<String> = named(mount.attributes)
-        .chain(mount.settings.iter().map(|(key, value)| match value {
-            Some(value) => format!("{}={}", text(key), text(value)),
-            None => text(key),
-        }))
-        .collect();
+    let words: Vec<String> = named(mount.attributes).chain(settings(&mount.settings)).collect();
     if !words.is_empty() {
         write!(f, " {}", words.join(","))?;
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::explain::text;
 use super::namespaces::words;
 use super::needs::{Right, Writes};
-use super::step::{Change, ConsoleDevice, Exec, HookCommand, NewMount, What};
+use super::step::{Change, ConsoleDevice, Exec, HookCommand, NewMount, Setting, What};
 use crate::sys::mount::Reach;
 use crate::wire::Request;
 
@@ -45,8 +45,9 @@ impl What {
             What::NewMount(mount) => new_mount(mount),
             What::Copy(_, reach) => json!({"recursive": *reach == Reach::Tree}),
             What::EmptyDirectory(_, label) => json!({"label": label.as_ref().map(|label| text(label))}),
-            What::Bind(_, changes, _) | What::BindOrLink(_, changes, _) | What::Remount(changes, _) => {
-                json!({"changes": changed(changes)})
+            What::Bind(_, changes, _) | What::BindOrLink(_, changes, _) => json!({"changes": changed(changes)}),
+            What::Remount(remount) => {
+                json!({"settings": settings(&remount.settings), "changes": changed(&remount.changes)})
             }
             What::Mknod(node) => json!({"mode": node.mode, "major": rustix::fs::major(node.device),
                 "minor": rustix::fs::minor(node.device), "uid": node.uid, "gid": node.gid}),
@@ -126,10 +127,12 @@ fn asked(ask: Request) -> &'static str {
 }
 
 fn new_mount(mount: &NewMount) -> Value {
-    let settings =
-        mount.settings.iter().map(|(key, value)| json!([text(key), value.as_ref().map(|value| text(value))]));
-    json!({"type": text(&mount.fstype), "settings": settings.collect::<Vec<_>>(), "attributes": mount.attributes,
+    json!({"type": text(&mount.fstype), "settings": settings(&mount.settings), "attributes": mount.attributes,
         "changes": changed(&mount.changes)})
+}
+
+fn settings(list: &[Setting]) -> Vec<Value> {
+    list.iter().map(|(key, value)| json!([text(key), value.as_ref().map(|value| text(value))])).collect()
 }
 
 fn changed(changes: &[Change]) -> Vec<Value> {

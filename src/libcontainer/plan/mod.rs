@@ -134,9 +134,11 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     }
     entering::into_cgroup(kinds, steps);
     session.console(steps);
+    let readonly_root = covered.root_step();
     covered.steps(steps); //                          ORDER: after pivot, on the container's own /proc
     writable.into_iter().for_each(|mount| mount.step(steps));
     payload.make_cwd(steps);
+    readonly_root.into_iter().for_each(|(what, at)| steps.at(&at, what));
     root.finish(steps); //                            read-only last: no step makes files after this
     payload.enter_cwd(steps); //                      the working directory and HOME, as root
     scheduling.steps(steps); //                       scheduler, priorities, memory

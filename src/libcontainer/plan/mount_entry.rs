@@ -12,7 +12,7 @@ use super::mount_options::{self, MountOptions, Recursion};
 use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
 use super::rootfs::Root;
-use super::step::{Change, Last, Missing, NewMount, Slot, Target, What};
+use super::step::{Change, Last, Missing, NewMount, Remount, Setting, Slot, Target, What};
 use super::steps::Steps;
 use super::values::{c_string, clean};
 use crate::config::At;
@@ -66,7 +66,7 @@ pub(super) enum Act {
     /// A tree of the host.
     Bind(Bind),
     /// A change of the mount that is at a path already.
-    Remount(Vec<Change>, Target, At),
+    Remount(Remount, At),
     /// A symbolic link.
     Symlink { to: CString, path: CString, at: At },
     /// A mount that was writable until now, and becomes read-only.
@@ -291,19 +291,28 @@ impl Entry<'_> {
         fstype: &str,
         label_of_mounts: &MountLabel,
         notes: &mut Notes,
-    ) -> Option<Vec<(CString, Option<CString>)>> {
-        let at = self.at.key("options");
+    ) -> Option<Vec<Setting>> {
         let mut settings = Vec::new();
         if let Some(source) = self.mount.source().as_ref().and_then(|source| source.to_str()).filter(|s| !s.is_empty())
         {
             settings.push((CString::from(c"source"), Some(c_string(source, &self.at.key("source"), notes)?)));
         }
-        for flag in &self.options.superblock {
-            settings.push((c_string(flag, &at, notes)?, None));
-        }
         let own_superblock = !SHARED_SUPERBLOCKS.contains(&fstype) && fstype != "tmpfs";
         if own_superblock && self.options.set & libc::MOUNT_ATTR_RDONLY != 0 {
             settings.push((CString::from(c"ro"), None));
+        }
+        settings.extend(self.file_system_options(notes)?);
+        let label = label_of_mounts.context(fstype, &self.options.data);
+        settings.extend(label.map(|label| (CString::from(c"context"), Some(label.clone()))));
+        Some(settings)
+    }
+
+    /// The superblock's flags and the file system's own options.
+    pub(super) fn file_system_options(&self, notes: &mut Notes) -> Option<Vec<Setting>> {
+        let at = self.at.key("options");
+        let mut settings = Vec::new();
+        for flag in &self.options.superblock {
+            settings.push((c_string(flag, &at, notes)?, None));
         }
         for (key, value) in &self.options.data {
             let key = c_string(key, &at, notes)?;
@@ -313,8 +322,6 @@ impl Entry<'_> {
             };
             settings.push((key, value));
         }
-        let label = label_of_mounts.context(fstype, &self.options.data);
-        settings.extend(label.map(|label| (CString::from(c"context"), Some(label.clone()))));
         Some(settings)
     }
 

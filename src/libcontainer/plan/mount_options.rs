@@ -90,7 +90,7 @@ const FLAGS: [(&str, u64, u64); 18] = [
     ("noatime", NOATIME, ATIME),
     ("atime", RELATIME, ATIME),
     ("relatime", RELATIME, ATIME),
-    // This word only undoes `relatime`, and `relatime` is the default of a mount.
+    // This word only undoes a `relatime` before it (`is_undone`).
     ("norelatime", 0, 0),
     ("strictatime", STRICTATIME, ATIME),
     ("nostrictatime", RELATIME, ATIME),
@@ -130,19 +130,17 @@ const WORDS: [&str; 9] =
 pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
     let mut parsed = MountOptions::default();
     let mut data_at = Vec::new();
-    for (n, option) in options.iter().enumerate() {
-        if !parsed.takes(option) {
-            // mount(8) accepts several options in one string. `context="a,b"` keeps its commas.
-            for part in split(option) {
-                if !parsed.takes(part) {
-                    parsed.data.push(match part.split_once('=') {
-                        Some((key, value)) => (key.to_owned(), Some(value.trim_matches('"').to_owned())),
-                        None => (part.to_owned(), None),
-                    });
-                    data_at.push(at.index(n));
-                }
-            }
+    // mount(8) accepts several options in one string. `context="a,b"` keeps its commas.
+    let mut words = options.iter().enumerate().flat_map(|(n, option)| split(option).map(move |word| (n, word)));
+    while let Some((n, word)) = words.next() {
+        if is_undone(word, words.clone().map(|(_, later)| later)) || parsed.takes(word) {
+            continue;
         }
+        parsed.data.push(match word.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.trim_matches('"').to_owned())),
+            None => (word.to_owned(), None),
+        });
+        data_at.push(at.index(n));
     }
     let mut warnings = Vec::new();
     if parsed.bind.is_some() {
@@ -154,8 +152,19 @@ pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
     (parsed, warnings)
 }
 
+/// True for a `relatime` that a later `norelatime` takes back. The mount keeps the atime flag that it had before, as with
+/// mount(8).
+fn is_undone<'o>(word: &str, mut later: impl Iterator<Item = &'o str>) -> bool {
+    let by = match word {
+        "relatime" => "norelatime",
+        "rrelatime" => "rnorelatime",
+        _ => return false,
+    };
+    later.any(|word| word == by)
+}
+
 /// The parts between commas. Commas in quotes do not count.
-fn split(option: &str) -> impl Iterator<Item = &str> {
+fn split(option: &str) -> impl Iterator<Item = &str> + Clone {
     let mut quoted = false;
     option
         .split(move |c| {
@@ -266,6 +275,21 @@ mod tests {
         assert_eq!((strict.set, strict.clear), (STRICTATIME, ATIME));
         let recursive = parsed(&["rro", "rsuid", "rnoatime"]);
         assert_eq!((recursive.set_recursive, recursive.clear_recursive), (RDONLY | NOATIME, NOSUID | ATIME));
+    }
+
+    #[test]
+    fn norelatime_takes_relatime_back_and_nothing_else() {
+        for (options, set, clear) in [
+            (&["relatime", "norelatime"][..], 0, 0),
+            (&["relatime,ro,norelatime"], RDONLY, 0),
+            (&["noatime", "relatime", "norelatime"], NOATIME, ATIME),
+            (&["noatime", "norelatime"], NOATIME, ATIME),
+            (&["norelatime", "relatime"], RELATIME, ATIME),
+        ] {
+            let parsed = parsed(options);
+            assert_eq!((parsed.set, parsed.clear), (set, clear), "{options:?}");
+        }
+        assert_eq!(parsed(&["rrelatime", "rnorelatime"]).clear_recursive, 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::mount_options::Recursion;
 use super::namespaces::{CGROUP, IPC, Kinds, NETWORK, PID, USER};
 use super::notes::Notes;
 use super::resources::Owner;
-use super::step::{Change, Content, Last, Namespaces, NewMount, Slot, Target, What};
+use super::step::{Change, Content, Last, Namespaces, NewMount, Remount, Slot, Target, What};
 use super::steps::Steps;
 use super::values::c_string;
 use super::{cgroup_mounts, mount_ids};
@@ -95,7 +95,7 @@ impl Mounts {
                 Act::EnterCgroup => enter_cgroup(kinds, steps),
                 Act::New(new) => new.steps(pids, steps),
                 Act::Bind(bind) => bind.steps(steps),
-                Act::Remount(changes, target, at) => steps.at(&at, What::Remount(changes, target)),
+                Act::Remount(remount, at) => steps.at(&at, What::Remount(remount)),
                 Act::Symlink { to, path, at } => steps.at(&at, What::Symlink { to, path }),
                 Act::Close(closing) => closing.step(steps),
             }
@@ -229,15 +229,18 @@ fn remount(entry: &Entry<'_>, notes: &mut Notes) -> Option<Act> {
     if entry.maps_ids() {
         notes.fault(&entry.at, "the ids of an existing mount cannot be mapped (remount)");
     }
-    if let Some((name, _)) = entry.options.data.first() {
-        let said = format!("not applied: {name}: a remount changes only the flags of the mount");
-        notes.warn(&entry.at.key("options"), said);
-    }
     let target = Target::directory(entry.path(notes)?);
-    let attributes = Attributes::changing(entry.options.set, entry.options.clear);
-    let mut list = vec![Change { attributes, reach: Reach::One }];
-    list.extend(entry.changes());
-    Some(Act::Remount(list, target, entry.at.clone()))
+    let settings = if entry.options.bind.is_some() { Vec::new() } else { entry.file_system_options(notes)? };
+    if settings.iter().flat_map(|(_, value)| value).any(|value| value.count_bytes() > MAX_SETTING) {
+        notes.fault(&entry.at.key("options"), format!("an option of a remount has at most {MAX_SETTING} bytes"));
+    }
+    let (set, clear) = (entry.options.set, entry.options.clear);
+    let mut changes = Vec::new();
+    if set | clear != 0 || settings.is_empty() {
+        changes.push(Change { attributes: Attributes::changing(set, clear), reach: Reach::One });
+    }
+    changes.extend(entry.changes());
+    Some(Act::Remount(Remount { settings, changes, target }, entry.at.clone()))
 }
 
 fn bind(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<Bind> {

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use rustix::thread::CapabilitySet;
 
 use super::finished::Opening;
-use super::step::{Console, ConsoleDevice, Missing, Namespaces, NewMount, Slot, Target, What};
+use super::step::{Console, ConsoleDevice, Missing, Namespaces, NewMount, Remount, Slot, Target, What};
 use crate::wire::{HookPoint, Request};
 
 /// What a step does with a descriptor.
@@ -153,7 +153,9 @@ impl What {
             What::BindOrLink(slot, _, target) => {
                 needs("bind or link", ADMIN).attaching(target).using([looks(target), Some((*slot, Use::Attach))])
             }
-            What::Remount(_, target) => needs("remount", ADMIN).mounting(Inside(&target.path)).using([looks(target)]),
+            What::Remount(Remount { target, .. }) => {
+                needs("remount", ADMIN).mounting(Inside(&target.path)).using([looks(target)])
+            }
             What::Mknod(node) => needs("mknod", Capability(CapabilitySet::MKNOD)).writing(Inside(&node.path)),
             What::Symlink { path, .. } => needs("symlink", OVERRIDE).writing(Inside(path)),
             What::Replace { path, .. } => needs("symlink, replaced", OVERRIDE).writing(Inside(path)),

@@ -18,6 +18,8 @@ use crate::config::At;
 #[derive(Debug)]
 pub(super) struct Covered {
     readonly: Vec<(CString, At)>,
+    /// `/` in the list of read-only paths.
+    readonly_root: Option<(CString, At)>,
     masked: Vec<(CString, At)>,
     /// The label of the directory that covers masked directories.
     label: Option<CString>,
@@ -28,11 +30,20 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, label: &MountLabel, notes: 
     let linux = given.linux();
     let readonly = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     let masked = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
-    Covered {
-        readonly: places(readonly, &At::new("linux.readonlyPaths"), kinds, notes),
-        masked: places(masked, &At::new("linux.maskedPaths"), kinds, notes),
-        label: label.of_empty(),
-    }
+    let mut readonly = places(readonly, &At::new("linux.readonlyPaths"), kinds, notes);
+    let readonly_root = readonly.iter().position(is_root).map(|n| readonly.remove(n));
+    let mut masked = places(masked, &At::new("linux.maskedPaths"), kinds, notes);
+    masked.retain(|place| {
+        if is_root(place) {
+            notes.fault(&place.1, "the root cannot be masked: no program would be left");
+        }
+        !is_root(place)
+    });
+    Covered { readonly, readonly_root, masked, label: label.of_empty() }
+}
+
+fn is_root((path, _): &(CString, At)) -> bool {
+    path.as_c_str() == c"."
 }
 
 fn places(list: &[String], at: &At, kinds: &Kinds, notes: &mut Notes) -> Vec<(CString, At)> {
@@ -69,5 +80,10 @@ impl Covered {
         for (path, at) in self.masked {
             steps.at(&at, What::Mask { path, null, empty });
         }
+    }
+
+    /// The root among the read-only paths, when no step makes files any more.
+    pub(super) fn root_step(&self) -> Option<(What, At)> {
+        self.readonly_root.clone().map(|(path, at)| (What::ReadOnly(path), at))
     }
 }

@@ -88,13 +88,27 @@ pub enum Last {
     Ordinary,
 }
 
+/// One setting for fsconfig(2): key and value, or a flag without one.
+pub type Setting = (CString, Option<CString>);
+
+/// A mount that changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remount {
+    /// The superblock's flags and the file system's options that change. The others stay as they are.
+    pub settings: Vec<Setting>,
+    /// The changes of the mount.
+    pub changes: Vec<Change>,
+    /// The mount point.
+    pub target: Target,
+}
+
 /// A new file system to mount.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewMount {
     /// Its type, as in /proc/filesystems.
     pub fstype: CString,
-    /// fsconfig(2): key and value, or a flag without one, in order.
-    pub settings: Vec<(CString, Option<CString>)>,
+    /// For fsconfig(2), in order.
+    pub settings: Vec<Setting>,
     /// MOUNT_ATTR_* for fsmount(2).
     pub attributes: u64,
     /// The changes of the mount before it is attached.
@@ -266,8 +280,8 @@ pub enum What {
     Bind(Slot, Vec<Change>, Target),
     /// Like `Bind`, but if the source is a symbolic link, make the same link at the target.
     BindOrLink(Slot, Vec<Change>, Target),
-    /// Change the mount at a path (`remount`).
-    Remount(Vec<Change>, Target),
+    /// Change the mount at a path, and its file system (`remount`).
+    Remount(Remount),
     /// mknodat(2) with exact mode and owner. If the same node exists, it is used. For another file, see `Other`.
     Mknod(Node),
     /// symlinkat(2). An existing file stays.

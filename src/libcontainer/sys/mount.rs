@@ -103,6 +103,22 @@ pub fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
     Ok(look(place, path)?.stx_mnt_id)
 }
 
+/// A place in a mount: the mount's id in mountinfo, and the file's device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    mount: u64,
+    file: (u32, u32, u64),
+}
+
+/// The place of a file. The same file in another mount is another place.
+///
+/// # Errors
+/// Those of `mount_id`.
+pub fn place_of(file: BorrowedFd<'_>) -> Result<Place, Errno> {
+    let stat = look(file, c"")?;
+    Ok(Place { mount: stat.stx_mnt_id, file: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino) })
+}
+
 fn look(place: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
     let stat = rustix::fs::statx(place, path, flags, StatxFlags::INO | StatxFlags::MNT_ID)?;
