@@ -24,6 +24,7 @@ mod idmapped_mounts;
 mod intel_rdt;
 mod interrupted;
 mod labels;
+mod landlock;
 mod life;
 mod load;
 mod mount_flags;

@@ -37,8 +37,9 @@ const ROOT: Without = Says("root.path: mount ");
 const SIGNAL: Without = Says("signal 9: ");
 const SCORE: Without = Says("process.oomScoreAdj: ");
 const FILTER: Without = Says("linux.seccomp: ");
+const NO_LANDLOCK: Without = Says("this kernel has no Landlock, or it is not enabled");
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 20] = [
     ("5.3", "sys/clone.rs", "clone3", None, run, [Works, Says("linux.namespaces: clone ")]),
     ("5.1", "sys/signals.rs", "pidfd_send_signal", None, kill, [SIGNAL, SIGNAL]),
     ("5.2", "init/mounts.rs", "fsopen", None, run, [MISSING, MOUNT]),
@@ -58,6 +59,7 @@ const ROWS: [Row; 19] = [
     ("4.17", "plan/seccomp/names.rs", "seccomp", Some((1, 4, 4)), filter, [FILTER, FILTER]),
     ("5.0", "plan/seccomp/names.rs", "seccomp", Some((1, 8, 8)), listener, [FILTER, FILTER]),
     ("5.19", "plan/seccomp/names.rs", "seccomp", Some((1, 32, 32)), listener, [FILTER, FILTER]),
+    ("5.13", "sys/landlock.rs", "landlock_create_ruleset", None, landlock, [NO_LANDLOCK, NO_LANDLOCK]),
 ];
 
 /// Tags for something that is not a call, or for an argument in memory, which no filter can see: why there is no row.
@@ -90,6 +92,11 @@ fn run(world: &mut World, hide: Hide) -> Outcome {
     *world.at("/linux/maskedPaths") = json!([]);
     world.write();
     hide(world, &["run", &world.id])
+}
+
+fn landlock(world: &mut World, hide: Hide) -> Outcome {
+    world.config["annotations"] = json!({"org.coracle.landlock": r#"{"ruleset": [{"handledAccessFs": ["refer"]}]}"#});
+    run(world, hide)
 }
 
 fn score(world: &mut World, hide: Hide) -> Outcome {

@@ -161,7 +161,7 @@ fn what_systemd_does_not_take_leaves_nothing() {
     assert!(said.contains("linux.cgroupsPath: systemd: start transient unit"), "{said}");
     *world.at("/annotations") = json!({"org.systemd.property.TimeoutStopUSec": "soon"});
     let said = by_systemd(&world, &["create", &world.id]).fails();
-    assert!(said.contains("annotations.org.systemd.property.TimeoutStopUSec: \"soon\" is not a value"), "{said}");
+    assert!(said.contains("annotations[\"org.systemd.property.TimeoutStopUSec\"]: \"soon\" is not a value"), "{said}");
     assert_no_unit(&world.id);
     world.assert_clean();
 }

@@ -16,6 +16,8 @@ mod generated;
 mod ignored;
 #[path = "invariants/inside.rs"]
 mod inside;
+#[path = "invariants/landlock.rs"]
+mod landlock;
 #[path = "invariants/order.rs"]
 mod order;
 #[path = "invariants/rights.rs"]
@@ -37,6 +39,7 @@ fn rules() -> impl Iterator<Item = &'static Rule> {
         .chain(&filter::RULES)
         .chain(&slots::RULES)
         .chain(&binds::RULES)
+        .chain(&landlock::RULES)
 }
 
 fn broken(plan: &Plan) -> Vec<String> {

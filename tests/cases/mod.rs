@@ -136,6 +136,7 @@ fn host(said: &Value) -> Host {
         me: me(said, bounding),
         lsm,
         has_kcore: !says(said, "no kcore"),
+        landlock: said.get("landlock").map_or(7, |_| number(said, "landlock")),
         views: views(said),
         resctrl: match said.get("resctrl").and_then(Value::as_str) {
             None => Resctrl::At("/sys/fs/resctrl".into()),

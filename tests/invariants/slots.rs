@@ -128,6 +128,7 @@ fn closed(plan: &Plan) -> Result<(), String> {
             | Use::Attach
             | Use::AttachCopy
             | Use::Look
+            | Use::Confine
             | Use::SendTerminal => false,
         });
         own && !mounts(what) && !pivot(what) && !matches!(what, What::Hooks { point: HookPoint::CreateContainer, .. })

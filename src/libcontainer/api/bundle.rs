@@ -8,7 +8,7 @@ use super::progress::Explanation;
 use crate::config::{self, Config, Warning, near_misses};
 use crate::error::{Context, Result, bail, error};
 use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
-use crate::plan::{self, CgroupUse, Flags, Given, Keyring, Plan, RootChange};
+use crate::plan::{self, CgroupUse, Flags, Given, Keyring, LANDLOCK, Plan, RootChange};
 use crate::wait;
 
 /// A bundle that was read.
@@ -83,6 +83,7 @@ impl Bundle {
         if self.config.spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
             host.resctrl = Resctrl::probe().context("look for resctrl")?;
         }
+        host.landlock = landlock_abi(&self.config);
         if flags.root_change == RootChange::Move {
             let root = self.config.spec.root().as_ref().map(|root| self.directory.join(root.path()));
             let root = root.and_then(|root| root.canonicalize().ok()).unwrap_or_default();
@@ -143,6 +144,12 @@ impl Bundle {
         }
         Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
     }
+}
+
+/// The version of Landlock that the kernel has, if the config asks for Landlock.
+pub(super) fn landlock_abi(config: &Config) -> u32 {
+    let asked = config.spec.annotations().as_ref().is_some_and(|all| all.contains_key(LANDLOCK));
+    if asked { crate::sys::landlock::abi() } else { 0 }
 }
 
 /// `path` below the current directory, as it is now.

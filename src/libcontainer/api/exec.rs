@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::bundle::absolute;
+use super::bundle::{absolute, landlock_abi};
 use super::process::Process;
 use super::process_object::{Object, ProcessObject, capability};
 use super::progress::Explanation;
@@ -109,7 +109,8 @@ impl<'a> Exec<'a> {
         }
         let config = config::load(&container.config()?)?;
         let process = self.object.read(&config, self.settings.console.is_some())?;
-        let host = Host::probe(Labels::Given).context("look at the host")?;
+        let mut host = Host::probe(Labels::Given).context("look at the host")?;
+        host.landlock = landlock_abi(&config);
         let mut flags = flags(container);
         let mut settings = self.settings;
         let terminal = settings.decide(process.terminal().unwrap_or(false), &mut flags)?;

@@ -12,6 +12,11 @@ impl At {
         At(path.into())
     }
 
+    /// The annotation `name`: `annotations["name"]`.
+    pub fn annotation(name: &str) -> At {
+        At(format!("annotations[{name:?}]"))
+    }
+
     /// The property `name` of the object at this place.
     pub fn key(&self, name: &str) -> At {
         if self.0.is_empty() { At(name.to_owned()) } else { At(format!("{}.{name}", self.0)) }

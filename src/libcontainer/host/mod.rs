@@ -31,6 +31,8 @@ pub struct Host {
     pub has_kcore: bool,
     /// Where resctrl is, if somebody asked.
     pub resctrl: Resctrl,
+    /// The version of Landlock that the kernel has, if somebody asked; 0 without Landlock.
+    pub landlock: u32,
     /// Where a whole proc or sysfs is mounted, if somebody asked, those first that stand last.
     pub views: Vec<mountinfo::View>,
 }

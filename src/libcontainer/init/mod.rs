@@ -6,6 +6,7 @@ mod console;
 mod copy;
 mod credentials;
 mod exec;
+mod landlock;
 mod mounts;
 mod pids;
 mod prepared;
@@ -97,6 +98,8 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Ids { uid, gid } => credentials::become_user(*uid, *gid),
         What::Capabilities(sets) => credentials::capabilities(sets),
         What::NoNewPrivs => Ok(rustix::thread::set_no_new_privs(true)?),
+        What::Allow { ruleset, path, access, absent } => landlock::allow(prepared, *ruleset, path, *access, *absent),
+        What::Restrict(ruleset) => landlock::restrict(prepared, *ruleset),
         What::Seccomp(flags) => protocol::load_filter(prepared, *flags),
         What::Scheduler(attr) => Ok(crate::sys::sched::set_scheduler(0, attr)?),
         What::Processes { soft, hard } => Ok(crate::sys::sched::set_limit(0, libc::RLIMIT_NPROC, *soft, *hard)?),

@@ -8,7 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
 use super::delete::{Leftovers, destroy};
-use super::images::{Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, options};
+use super::images::{
+    Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, must_not_be_restricted, options,
+};
 use crate::container::{Container, Record, Status};
 use crate::criu::{Criu, ExternalMount, Need, Options, PageServer, Request, Said, Setup, Streams, What};
 use crate::error::{Context, Error, Kind, Result, bail, error};
@@ -65,6 +67,7 @@ impl Checkpoint {
             Status::Running | Status::Paused => {}
         }
         must_be_outside(&self.imaging, container.record())?;
+        must_not_be_restricted(&container.record().annotations())?;
         let directories = Directories::make(&self.imaging, LOG)?;
         self.must_have_a_parent()?;
         let paused = container.status()? == Status::Paused;

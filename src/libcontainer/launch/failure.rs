@@ -44,6 +44,8 @@ pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
         let paths = exec.candidates.iter().map(|path| OsStr::from_bytes(path.to_bytes()));
         let cause =
             Waiting::of(launched.child.pid, launched.plan.cwd()).and_then(|waiting| waiting.cause(paths, failed));
+        let restricted = || launched.plan.denied_by_ruleset(failed.errno).map(str::to_owned);
+        let cause = cause.or_else(restricted);
         if let Some(cause) = cause.filter(|_| denied(launched, failed).is_none()) {
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
             let said = failure::program_because(&name, failed.errno, &cause);

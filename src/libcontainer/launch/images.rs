@@ -1,13 +1,16 @@
 //! What a checkpoint and a restore have in common: the directories of the images and of CRIU's log, and what CRIU is allowed.
 
+use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::At;
 use crate::container::Record;
 use crate::criu::{self, Options};
 use crate::error::{Context, Error, Result, bail, error};
+use crate::plan::LANDLOCK;
 
 pub use crate::criu::{CgroupMode, NetworkLock};
 
@@ -202,8 +205,19 @@ pub(super) fn options(imaging: &Images, directories: &Directories) -> Options {
     }
 }
 
+/// CRIU knows nothing of Landlock. The restored processes could do more than those that were checkpointed.
+pub(super) fn must_not_be_restricted(annotations: &HashMap<String, String>) -> Result<()> {
+    if annotations.contains_key(LANDLOCK) {
+        bail!(
+            "{}: CRIU does not restore a Landlock ruleset: the processes would be unrestricted",
+            At::annotation(LANDLOCK)
+        );
+    }
+    Ok(())
+}
+
 /// The file that CRIU reads more settings from: what the annotation says, or one of the usual places.
-pub(super) fn config_file(annotations: &std::collections::HashMap<String, String>) -> Option<String> {
+pub(super) fn config_file(annotations: &HashMap<String, String>) -> Option<String> {
     match annotations.get(CONFIG_ANNOTATION) {
         Some(file) => Some(file.clone()).filter(|file| !file.is_empty()),
         None => CONFIG_FILES.iter().find(|file| Path::new(file).exists()).map(|file| (*file).to_owned()),

@@ -19,6 +19,7 @@ use crate::error::{Error, Result, bail, error};
 use crate::init::Late;
 use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::Group;
+use crate::plan::ruleset::Ruleset;
 use crate::plan::step::Slot;
 use crate::plan::{Opening, Plan};
 use crate::sys::host_proc::HostProc;
@@ -279,6 +280,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         Opening::Empty(label) => empty(label.as_deref(), at),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
             .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
+        Opening::Landlock(ruleset) => landlock(ruleset).map_err(|errno| error!("{at}: {opening}: {}", words(errno))),
         Opening::StartFifo => fifo(&state.join(EXEC_FIFO), at),
         Opening::AnswerFifo => fifo(&state.join(EXEC_ANSWER), at),
         Opening::Found(inner) => found(inner, at),
@@ -286,6 +288,15 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             bail!("{at}: not opened here")
         }
     }
+}
+
+/// A ruleset with the rules that do not depend on the container's root.
+fn landlock(ruleset: &Ruleset) -> Result<OwnedFd, Errno> {
+    let made = crate::sys::landlock::create(ruleset.fs, ruleset.net, ruleset.scoped)?;
+    for (port, access) in &ruleset.ports {
+        crate::sys::landlock::allow_port(made.as_fd(), *port, *access)?;
+    }
+    Ok(made)
 }
 
 /// A mount namespace that is joined gets the container's root, which all its processes then have: it cannot be ours, nor the

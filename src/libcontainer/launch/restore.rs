@@ -13,7 +13,9 @@ use super::checkpoint::{descriptors, place_of};
 use super::child::Child;
 use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
 use super::identity::Identity;
-use super::images::{Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Images, NULL, config_file, options};
+use super::images::{
+    Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Images, NULL, config_file, must_not_be_restricted, options,
+};
 use super::inside::{inside, with_bound};
 use super::resources::Resources;
 use super::{console, hooks, mount_points, pidfile, record};
@@ -108,6 +110,7 @@ impl Restore<'_> {
     /// # Errors
     /// What CRIU, or we, could not do.
     pub fn make(mut self) -> Result<Restored> {
+        must_not_be_restricted(&self.config.spec.annotations().clone().unwrap_or_default())?;
         let mut reserved = self.root.reserve(&self.flags.id)?;
         if self.creator == Creator::Spared {
             reserved.spare_creator();

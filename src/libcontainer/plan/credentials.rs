@@ -90,6 +90,13 @@ impl Credentials {
         self.user.as_ref().is_none_or(|user| user.no_new_privs)
     }
 
+    /// ORDER: before the ruleset and the filter, which need it.
+    pub(super) fn forbid_new_privileges(&self, steps: &mut Steps) {
+        if let Some(user) = self.user.as_ref().filter(|user| user.no_new_privs) {
+            steps.at(&user.at.key("noNewPrivileges"), What::NoNewPrivs);
+        }
+    }
+
     /// ORDER: first the steps that need privileges, then the step that drops them. The filter is loaded last
     /// (`process`): profiles are written for programs, and may deny calls that init still needs. Capabilities that
     /// loading needs are kept until then.
@@ -101,9 +108,6 @@ impl Credentials {
             return;
         };
         let user_at = user.at.key("user");
-        if user.no_new_privs {
-            steps.at(&user.at.key("noNewPrivileges"), What::NoNewPrivs);
-        }
         if user.has_limits {
             // ORDER: late, because a small limit could make the set-up fail. But before Ids: setting the limits of
             // another user's process needs CAP_SYS_RESOURCE, which the runtime itself may lack.

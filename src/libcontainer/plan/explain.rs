@@ -12,9 +12,10 @@ use super::mount_options::{self, PROPAGATION};
 use super::namespaces;
 use super::resctrl::Group;
 use super::resources::Write;
+use super::ruleset::fs_names;
 use super::step::{
-    CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Remount, Setting, Slot,
-    Step, Target, What,
+    Absent, CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Remount,
+    Setting, Slot, Step, Target, What,
 };
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
@@ -261,6 +262,7 @@ impl fmt::Display for Opening {
             Opening::Namespace(path, kind) => write!(f, "{} namespace {}", Namespaces(*kind), path.display()),
             Opening::Process(pid) => write!(f, "process {pid}"),
             Opening::RootOf(pid) => write!(f, "root of process {pid}"),
+            Opening::Landlock(ruleset) => ruleset.fmt(f),
             Opening::Null => f.write_str("null device"),
             Opening::Empty(label) => write!(f, "empty directory{}", labelled(label.as_ref())),
             Opening::HookState(status) => write!(f, "state for hooks, {status}"),
@@ -342,6 +344,11 @@ impl fmt::Display for What {
                 if *until_exec == 0 { Ok(()) } else { write!(f, ", and {until_exec:x} until the exec") }
             }
             What::NoNewPrivs => f.write_str("no_new_privs"),
+            What::Allow { path, access, absent, .. } => {
+                let optional = if *absent == Absent::Skipped { ", if it exists" } else { "" };
+                write!(f, "allow {} beneath {}{optional}", fs_names(*access).join(","), rooted(path))
+            }
+            What::Restrict(ruleset) => write!(f, "landlock_restrict_self {ruleset}"),
             What::Seccomp(flags) => write!(f, "seccomp filter, flags {flags:#x}"),
             What::Scheduler(attr) => scheduler(attr, f),
             What::Processes { soft, hard } => write!(f, "setrlimit RLIMIT_NPROC {soft}:{hard}"),

@@ -75,6 +75,12 @@ impl Plan {
         cwd.unwrap_or(Path::new("/"))
     }
 
+    /// The likely cause of an exec that was denied, if the container has a Landlock ruleset.
+    pub fn denied_by_ruleset(&self, errno: Errno) -> Option<&'static str> {
+        let restricted = || self.init.iter().chain(&self.bridge).any(|step| matches!(step.what, What::Restrict(_)));
+        (errno == Errno::ACCESS && restricted()).then_some(RULESET_DENIES)
+    }
+
     /// The message for step `n`, if the profile denies its call. `n` counts the bridge's steps, too.
     pub fn denied(&self, n: usize, came: Came<'_>) -> Option<String> {
         let (step, call) = self.after_filter(n, came)?;
@@ -115,6 +121,7 @@ impl Plan {
     }
 }
 
+const RULESET_DENIES: &str = "the Landlock ruleset does not allow to execute it, or its interpreter";
 const KILLED: &str = "killed by SIGSYS";
 
 fn profile_denies(step: &Step, call: &str, so: &str) -> String {

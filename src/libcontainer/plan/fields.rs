@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::explain::text;
 use super::namespaces::words;
 use super::needs::{Right, Writes};
-use super::step::{Change, ConsoleDevice, Exec, HookCommand, NewMount, Setting, What};
+use super::ruleset::fs_names;
+use super::step::{Absent, Change, ConsoleDevice, Exec, HookCommand, NewMount, Setting, What};
 use crate::sys::mount::Reach;
 use crate::wire::Request;
 
@@ -68,6 +69,8 @@ impl What {
                 json!({"effective": effective, "permitted": permitted, "inheritable": inheritable, "ambient": ambient,
                     "untilExec": until_exec})
             }
+            What::Allow { path, access, absent, .. } => json!({"inside": text(path),
+                "access": fs_names(*access), "optional": *absent == Absent::Skipped}),
             What::Seccomp(flags) => json!({"flags": flags}),
             What::Scheduler(attr) => json!({"policy": attr.policy, "flags": attr.flags, "nice": attr.nice,
                 "priority": attr.priority, "runtime": attr.runtime, "deadline": attr.deadline, "period": attr.period}),
@@ -104,6 +107,7 @@ impl What {
             | What::MakeCwd(_)
             | What::Ready
             | What::AwaitStart { .. }
+            | What::Restrict(_)
             | What::AboutToExec(_) => json!({}),
         }
     }

@@ -48,9 +48,7 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
 
 /// Uses the annotation as `listenerPath` if config.json has none.
 fn with_receiver<'a>(asked: &'a LinuxSeccomp, given: &Given<'_>) -> Cow<'a, LinuxSeccomp> {
-    let annotations = given.config.spec.annotations().as_ref();
-    let receiver = annotations.and_then(|all| all.get(SECCOMP_RECEIVER)).filter(|path| !path.is_empty());
-    match receiver {
+    match given.annotation(SECCOMP_RECEIVER).filter(|path| !path.is_empty()) {
         Some(path) if asked.listener_path().is_none() => {
             let mut asked = asked.clone();
             asked.set_listener_path(Some(path.into()));

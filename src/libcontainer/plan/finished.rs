@@ -7,6 +7,7 @@ use oci_spec::runtime::Hook;
 
 use super::resctrl::Group;
 use super::resources::{DeviceAccess, Placement, Write};
+use super::ruleset::Ruleset;
 use super::seccomp::Filter;
 use super::step::{Limit, Namespaces, Slot, Step};
 use crate::config::{At, Warning};
@@ -209,6 +210,8 @@ pub enum Opening {
     Process(i32),
     /// The root directory of that process.
     RootOf(i32),
+    /// A Landlock ruleset with the rules for ports. Init adds those for paths.
+    Landlock(Ruleset),
     /// A detached copy of the host's null device.
     Null,
     /// A detached empty directory: a read-only, empty tmpfs with this SELinux label.
@@ -268,6 +271,7 @@ impl Opening {
             | Opening::RootOf(_)
             | Opening::HookState(_)
             | Opening::HookOutput
+            | Opening::Landlock(_)
             | Opening::IdMaps(..)
             | Opening::Terminal
             | Opening::StartFifo

@@ -184,6 +184,11 @@ impl<'a> Given<'a> {
         Facts { host: self.host, flags: self.flags }
     }
 
+    /// The value of an annotation.
+    pub(super) fn annotation(&self, name: &str) -> Option<&'a str> {
+        self.config.spec.annotations().as_ref()?.get(name).map(String::as_str)
+    }
+
     /// `linux`, if config.json has it.
     pub(super) fn linux(&self) -> Option<&'a Linux> {
         self.config.spec.linux().as_ref()

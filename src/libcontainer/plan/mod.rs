@@ -18,6 +18,7 @@ mod hooks;
 mod idmap;
 pub mod images;
 mod labels;
+mod landlock;
 mod limits;
 mod mount_entry;
 mod mount_ids;
@@ -32,6 +33,7 @@ mod process;
 pub mod resctrl;
 pub mod resources;
 mod rootfs;
+pub mod ruleset;
 mod run_as;
 #[cfg(feature = "seccomp")]
 pub mod seccomp;
@@ -61,6 +63,7 @@ pub use finished::{
     RuntimeHooks, TimeOffset, Writer,
 };
 pub use given::{CgroupUse, Flags, Given, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
+pub use landlock::LANDLOCK;
 pub use process::candidates;
 pub use resources::unit::Manager;
 
@@ -84,6 +87,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let held = credentials::held(given, kinds.private(USER));
     let credentials = credentials::read(own, held, &maps, notes);
     let loaded = filter::read(own, given, &credentials, notes);
+    let landlock = landlock::read(own, given, &credentials, notes);
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
     let limits = limits::read(own, spawn, held, given, notes);
     let oom_score_adj = limits::oom_score(own, given, notes);
@@ -142,7 +146,9 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     root.finish(steps); //                            read-only last: no step makes files after this
     payload.enter_cwd(steps); //                      the working directory and HOME, as root
     scheduling.steps(steps); //                       scheduler, priorities, memory
-    credentials.give_up_power(until_exec, steps); //  no_new_privs, groups, ids, capabilities
+    credentials.forbid_new_privileges(steps);
+    landlock.iter().for_each(|landlock| landlock.steps(steps)); // ORDER: no step mounts after this
+    credentials.give_up_power(until_exec, steps); //  groups, ids, capabilities
     // ORDER: other processes can see init only when nothing of the host is in reach, and init's rights are the
     // program's alone.
     if let Some((_, at)) = kinds.pids_of_others() {
@@ -197,6 +203,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let held = credentials::held(given, container.kinds.has(USER));
     let credentials = credentials::read(own, held, &Maps::default(), notes);
     let loaded = filter::read(own, given, &credentials, notes);
+    let landlock = landlock::read(own, given, &credentials, notes);
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
     let limits = limits::read(own, spawn, held, given, notes);
     let oom_score_adj = limits::oom_score(own, given, notes);
@@ -220,6 +227,8 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     payload.enter_cwd(steps);
     affinity.in_cgroup(steps); //                     before the scheduler, which may check it
     scheduling.steps(steps);
+    credentials.forbid_new_privileges(steps);
+    landlock.iter().for_each(|landlock| landlock.steps(steps));
     credentials.give_up_power(until_exec, steps);
     if spawn == SpawnOrder::Last {
         entering::spawned_last(&At::new("linux.namespaces"), facts, steps); // ORDER: as for init

@@ -36,6 +36,8 @@ pub enum Use {
     ReadState,
     /// Write the output of hooks.
     KeepOutput,
+    /// Add rules to this ruleset, or apply it.
+    Confine,
     /// Send the terminal's master.
     SendTerminal,
     /// Wait for `start`.
@@ -51,7 +53,7 @@ pub enum Right {
     Anybody,
     /// This capability, in the user namespace that owns what is changed.
     Capability(CapabilitySet),
-    /// CAP_SYS_ADMIN, or no_new_privs (seccomp(2)).
+    /// CAP_SYS_ADMIN, or no_new_privs (seccomp(2), landlock_restrict_self(2)).
     AdminOrNoNewPrivs,
     /// The same ids as the runtime: the runtime acts on init, and the kernel compares their ids.
     SameIds,
@@ -187,6 +189,10 @@ impl What {
             What::Ids { .. } => needs("setresuid", SETID),
             What::Capabilities(_) => needs("capset", Anybody),
             What::NoNewPrivs => needs("no_new_privs", Anybody),
+            What::Allow { ruleset, .. } => needs("landlock_add_rule", OVERRIDE).using([Some((*ruleset, Use::Confine))]),
+            What::Restrict(ruleset) => {
+                needs("landlock_restrict_self", Right::AdminOrNoNewPrivs).using([Some((*ruleset, Use::Confine))])
+            }
             What::Seccomp(_) => needs("seccomp", Right::AdminOrNoNewPrivs),
             What::Scheduler(_) => needs("sched_setattr", NICE),
             What::Processes { .. } => needs("setrlimit", Anybody),
@@ -317,6 +323,7 @@ impl Opening {
             Use::Chroot => is(matches!(self, Opening::Directory(_) | Opening::RootOf(_))),
             Use::ReadState => is(matches!(self, Opening::HookState(_))),
             Use::KeepOutput => is(*self == Opening::HookOutput),
+            Use::Confine => is(matches!(self, Opening::Landlock(_))),
             Use::SendTerminal => is(*self == Opening::Terminal),
             Use::AwaitStart => is(*self == Opening::StartFifo),
             Use::AnswerStart => is(*self == Opening::AnswerFifo),

@@ -176,6 +176,18 @@ pub enum Other {
     Keep(u32),
 }
 
+/// The rights of Landlock that a file has: execute, write_file, read_file, truncate, ioctl_dev, resolve_unix.
+pub const FILE_RIGHTS: u64 = 0b111 | 1 << 14 | 1 << 15 | 1 << 16;
+
+/// What to do if a path of a ruleset does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Fail.
+    Refused,
+    /// Allow nothing there.
+    Skipped,
+}
+
 /// One hook that init runs itself, ready for execve(2).
 #[derive(Clone, Debug, PartialEq)]
 pub struct HookCommand {
@@ -358,6 +370,19 @@ pub enum What {
     Capabilities(CapabilitySets),
     /// prctl(PR_SET_NO_NEW_PRIVS, 1).
     NoNewPrivs,
+    /// landlock_add_rule(2) for a path of the container.
+    Allow {
+        /// The ruleset.
+        ruleset: Slot,
+        /// Relative to the root.
+        path: CString,
+        /// LANDLOCK_ACCESS_FS_*, for this file or for all below this directory.
+        access: u64,
+        /// What to do if there is no such file.
+        absent: Absent,
+    },
+    /// landlock_restrict_self(2).
+    Restrict(Slot),
     /// seccomp(2) with the compiled program.
     Seccomp(u32),
     /// sched_setattr(2).

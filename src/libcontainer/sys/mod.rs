@@ -26,6 +26,7 @@ pub mod heap;
 pub mod host_proc;
 pub mod image;
 pub mod keyring;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod page;

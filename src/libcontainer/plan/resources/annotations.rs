@@ -19,7 +19,7 @@ pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>
     let mut entries: Vec<_> = annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)).collect();
     entries.sort_unstable();
     for (key, text) in entries {
-        let at = At::new("annotations").key(key);
+        let at = At::annotation(key);
         let name = &key[PREFIX.len()..];
         if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             faults.add(at, "is not the name of a unit property (at least three letters)");
@@ -77,7 +77,7 @@ mod tests {
         for (name, text) in [("X1", "true"), ("ab", "true"), ("Good", "bad"), ("WaitSec", "'x'")] {
             let annotations = HashMap::from([(format!("{PREFIX}{name}"), text.to_owned())]);
             let told = properties(&annotations).unwrap_err().to_string();
-            assert!(told.contains(&format!("annotations.{PREFIX}{name}")), "{told}");
+            assert!(told.contains(&format!("annotations[\"{PREFIX}{name}\"]")), "{told}");
         }
     }
 }

@@ -1,0 +1,255 @@
+//! The annotation `org.coracle.landlock`: a ruleset that restricts every process of the container (landlock(7)). The
+//! JSON has the names of landlockconfig, so that a policy can be tried outside of a container.
+
+use std::ffi::CString;
+
+use serde::Deserialize;
+
+use super::credentials::Credentials;
+use super::finished::Opening;
+use super::given::{Given, Own};
+use super::notes::Notes;
+use super::ruleset::{self, FS, NET, Right, Ruleset, SCOPES, Word};
+use super::step::{Absent, What};
+use super::steps::Steps;
+use super::values::c_string;
+use crate::config::At;
+
+/// The annotation.
+pub const LANDLOCK: &str = "org.coracle.landlock";
+
+/// CAP_SYS_ADMIN as a mask (linux/capability.h).
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// The ruleset of a container.
+#[derive(Debug)]
+pub(super) struct Landlock {
+    at: At,
+    ruleset: Ruleset,
+    paths: Vec<(At, CString, u64)>,
+    absent: Absent,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Policy {
+    abi: Option<u32>,
+    #[serde(default)]
+    compatibility: Compatibility,
+    ruleset: Vec<Handled>,
+    #[serde(default)]
+    path_beneath: Vec<PathRule>,
+    #[serde(default)]
+    net_port: Vec<PortRule>,
+}
+
+/// What happens if the kernel does not have a right, or a path is missing.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum Compatibility {
+    /// It is an error.
+    #[default]
+    Required,
+    /// A warning says which rights are not restricted. A missing path is skipped.
+    BestEffort,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Handled {
+    #[serde(default)]
+    handled_access_fs: Vec<String>,
+    #[serde(default)]
+    handled_access_net: Vec<String>,
+    #[serde(default)]
+    scoped: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PathRule {
+    allowed_access: Vec<String>,
+    parent: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PortRule {
+    allowed_access: Vec<String>,
+    port: Vec<u16>,
+}
+
+/// Reads the annotation. Every process of the container has this ruleset: exec applies it as init does.
+pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Landlock> {
+    let text = given.annotation(LANDLOCK)?;
+    let at = At::annotation(LANDLOCK);
+    let policy: Policy = match serde_json::from_str(text) {
+        Ok(policy) => policy,
+        Err(error) => {
+            notes.fault(&at, error.to_string());
+            return None;
+        }
+    };
+    if policy.abi.is_some_and(|abi| !(1..=ruleset::NEWEST).contains(&abi)) {
+        notes.fault(&at.key("abi"), format!("must be between 1 and {}", ruleset::NEWEST));
+        return None;
+    }
+    let mut reader = Reader { at: &at, abi: policy.abi, notes };
+    let ruleset = reader.handled(&policy);
+    let mut landlock = Landlock {
+        paths: reader.paths(&policy, ruleset.fs),
+        ruleset: Ruleset { ports: reader.ports(&policy, ruleset.net), ..ruleset },
+        absent: if policy.compatibility == Compatibility::Required { Absent::Refused } else { Absent::Skipped },
+        at: at.clone(),
+    };
+    own.process?;
+    if !landlock.fit(given.host.landlock, policy.compatibility, notes) {
+        return None;
+    }
+    // landlock_restrict_self(2) needs no_new_privs or CAP_SYS_ADMIN.
+    let admin = !credentials.no_new_privs() && !given.host.me.no_new_privs;
+    if admin && credentials.held & SYS_ADMIN == 0 {
+        let why =
+            "cannot be applied: that takes process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
+        notes.fault(&at, why);
+    }
+    Some(landlock)
+}
+
+struct Reader<'a> {
+    at: &'a At,
+    abi: Option<u32>,
+    notes: &'a mut Notes,
+}
+
+impl Reader<'_> {
+    fn handled(&mut self, policy: &Policy) -> Ruleset {
+        let mut all = Ruleset::default();
+        for (n, handled) in policy.ruleset.iter().enumerate() {
+            let at = self.at.key("ruleset").index(n);
+            all.fs |= self.union(&handled.handled_access_fs, &FS, &at.key("handledAccessFs"));
+            all.net |= self.union(&handled.handled_access_net, &NET, &at.key("handledAccessNet"));
+            all.scoped |= self.union(&handled.scoped, &SCOPES, &at.key("scoped"));
+        }
+        if policy.ruleset.iter().all(Handled::is_empty) {
+            self.notes.fault(&self.at.key("ruleset"), "restricts nothing");
+        }
+        all
+    }
+
+    fn words(&mut self, list: &[String], table: &'static [Right], at: &At) -> Vec<(At, Word)> {
+        let mut words = Vec::new();
+        for (n, word) in list.iter().enumerate() {
+            match Word::read(word, table, self.abi) {
+                Some(read) => words.push((at.index(n), read)),
+                None if word.starts_with("abi.") && self.abi.is_none() => {
+                    self.notes.fault(&at.index(n), format!("{word:?} needs the property \"abi\""));
+                }
+                None => {
+                    let known: Vec<_> = ruleset::names(table, u64::MAX).collect();
+                    let known = known.join(", ");
+                    self.notes.fault(&at.index(n), format!("unknown right {word:?} (known are {known})"));
+                }
+            }
+        }
+        words
+    }
+
+    fn union(&mut self, list: &[String], table: &'static [Right], at: &At) -> u64 {
+        self.words(list, table, at).into_iter().fold(0, |all, (_, word)| all | word.bits())
+    }
+
+    /// The rights of a rule. A right that the ruleset does not handle is not restricted: to allow it is a mistake.
+    fn allowed(&mut self, list: &[String], table: &'static [Right], handled: u64, at: &At) -> u64 {
+        let at = at.key("allowedAccess");
+        if list.is_empty() {
+            self.notes.fault(&at, "is empty");
+        }
+        let mut all = 0;
+        for (at, word) in self.words(list, table, &at) {
+            if matches!(word, Word::Right(bit) if handled & bit == 0) {
+                self.notes.fault(&at, "the ruleset does not handle this right");
+            }
+            all |= word.bits();
+        }
+        all & handled
+    }
+
+    fn paths(&mut self, policy: &Policy, handled: u64) -> Vec<(At, CString, u64)> {
+        let mut all = Vec::new();
+        for (n, rule) in policy.path_beneath.iter().enumerate() {
+            let at = self.at.key("pathBeneath").index(n);
+            let access = self.allowed(&rule.allowed_access, &FS, handled, &at);
+            for (n, path) in rule.parent.iter().enumerate() {
+                let at = at.key("parent").index(n);
+                if !path.starts_with('/') {
+                    self.notes.fault(&at, format!("{path:?} is not absolute"));
+                    continue;
+                }
+                let below = path.trim_start_matches('/');
+                let below = c_string(if below.is_empty() { "." } else { below }, &at, self.notes);
+                all.extend(below.map(|path| (at, path, access)));
+            }
+        }
+        all
+    }
+
+    fn ports(&mut self, policy: &Policy, handled: u64) -> Vec<(u16, u64)> {
+        let mut all = Vec::new();
+        for (n, rule) in policy.net_port.iter().enumerate() {
+            let at = self.at.key("netPort").index(n);
+            let access = self.allowed(&rule.allowed_access, &NET, handled, &at);
+            all.extend(rule.port.iter().map(|port| (*port, access)));
+        }
+        all
+    }
+}
+
+impl Handled {
+    fn is_empty(&self) -> bool {
+        [&self.handled_access_fs, &self.handled_access_net, &self.scoped].iter().all(|list| list.is_empty())
+    }
+}
+
+impl Landlock {
+    /// Restricts what a kernel with this ABI can. False if it can restrict nothing.
+    fn fit(&mut self, abi: u32, compatibility: Compatibility, notes: &mut Notes) -> bool {
+        let Ruleset { fs, net, scoped, .. } = &mut self.ruleset;
+        let mut lacking = Vec::new();
+        for (table, bits) in [(&FS[..], fs), (&NET, net), (&SCOPES, scoped)] {
+            let missing = *bits & !ruleset::supported(table, abi);
+            lacking.extend(table.iter().filter(|(_, bit, _)| missing & bit != 0));
+            *bits &= !missing;
+        }
+        if let Some(needed) = lacking.iter().map(|(_, _, since)| *since).max() {
+            let names = lacking.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
+            let here = match abi {
+                0 => "this kernel has no Landlock, or it is not enabled (boot parameter lsm=)".to_owned(),
+                abi => format!("this kernel has ABI {abi}"),
+            };
+            let said = format!("{names}: {} is needed, and {here}", ruleset::version(needed));
+            match compatibility {
+                Compatibility::Required => notes.fault(&self.at, said),
+                Compatibility::BestEffort => notes.warn(&self.at, format!("not restricted: {said}")),
+            }
+        }
+        let Ruleset { fs, net, scoped, ports } = &mut self.ruleset;
+        self.paths.iter_mut().for_each(|(_, _, access)| *access &= *fs);
+        self.paths.retain(|(_, _, access)| *access != 0);
+        ports.iter_mut().for_each(|(_, access)| *access &= *net);
+        ports.retain(|(_, access)| *access != 0);
+        (*fs, *net, *scoped) != (0, 0, 0)
+    }
+
+    /// ORDER: after the root has changed, because the paths are the container's, and after the last mount, because a
+    /// process with such a ruleset cannot mount. Before the ids change: the paths are looked up as root, and
+    /// landlock_restrict_self(2) may need CAP_SYS_ADMIN.
+    pub(super) fn steps(&self, steps: &mut Steps) {
+        let slot = steps.open(&self.at, Opening::Landlock(self.ruleset.clone()));
+        for (at, path, access) in &self.paths {
+            let (path, access, absent) = (path.clone(), *access, self.absent);
+            steps.at(at, What::Allow { ruleset: slot, path, access, absent });
+        }
+        steps.at(&self.at, What::Restrict(slot));
+    }
+}
