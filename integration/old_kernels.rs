@@ -197,3 +197,22 @@ fn what_is_hidden_is_done_without_or_told() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(NO_CALL.iter().chain(&NO_CALL_OF_LAUNCH).all(|(.., why)| !why.is_empty()));
 }
+
+#[test]
+fn host_tells_which_call_is_hidden() {
+    only!(Who::Us; "a command of coracle's");
+    needs!(ordinary::root(), "to load a filter without no_new_privs takes root");
+    let world = World::running(&["true"]);
+    for (call, row, status) in [
+        ("mount_setattr", "  missing  mount_setattr: no container can be made", 1),
+        ("fsconfig", "  missing  fsopen, fsconfig, fsmount, open_tree, move_mount: no container", 1),
+        ("unshare", "  missing  mount: unshare: ", 1),
+        ("clone3", "  without  clone3: clone(2) is used", 0),
+        ("close_range", "  without  close_range: descriptors are closed one by one", 0),
+        ("faccessat2", "  without  faccessat2: start, not create", 0),
+    ] {
+        let said = under(world.command(&["host"]), hiding(call, None, libc::ENOSYS));
+        assert_eq!(said.code(), status, "{call}: {}", said.out);
+        assert!(said.out.contains(row) && said.out.contains("-> "), "{call}: {}", said.out);
+    }
+}

@@ -87,6 +87,9 @@ fn what_readme_shows_is_what_happens() {
                 // The number of steps before depends on the host.
                 assert!(plan.contains(&words(line)[1..].to_vec()), "explain does not print {line:?}");
             }
+        } else if commands == "coracle check --security bundle/" {
+            let said = type_in(&world, &commands).ok();
+            assert!(said.starts_with(&shown.join("\n")), "{said}");
         } else if commands == "coracle --debug run bundle/" {
             let said = type_in(&world, &commands);
             for line in shown {
@@ -97,5 +100,5 @@ fn what_readme_shows_is_what_happens() {
             panic!("README.md shows {commands:?}, and this test does not know what must be there before");
         }
     }
-    assert_eq!(seen, 5, "blocks of README.md that were run");
+    assert_eq!(seen, 6, "blocks of README.md that were run");
 }

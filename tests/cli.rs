@@ -1,6 +1,9 @@
 //! The command line: arguments, output and exit status. This needs no root, and makes no container.
 #![allow(clippy::unwrap_used, missing_docs)] // a failed unwrap fails the test
 
+#[path = "cli/people.rs"]
+mod people;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -75,7 +78,7 @@ impl Place {
 }
 
 /// Every flag of every command of runc, crun or their clients.
-const FLAGS: [(&str, &str); 15] = [
+const FLAGS: [(&str, &str); 16] = [
     (
         "create",
         "bundle b config f console-socket pidfd-socket pid-file no-pivot no-new-keyring preserve-fds no-subreaper",
@@ -101,7 +104,8 @@ const FLAGS: [(&str, &str); 15] = [
     ("spec", "bundle b file f rootless"),
     ("features", ""),
     ("explain", "bundle b format f"),
-    ("check", "bundle b config f"),
+    ("check", "bundle b config f security fail-at format"),
+    ("host", "format f"),
 ];
 
 #[test]
@@ -153,13 +157,17 @@ fn every_flag_of_every_command_is_taken() {
     // The id is checked after the flags are parsed, and before anything is done.
     let place = Place::new();
     let values = "bundle b config f console-socket pidfd-socket pid-file preserve-fds cwd env e user u additional-gids g \
-                  process p process-label apparmor cap c cgroup format file";
+                  process p process-label apparmor cap c cgroup format file fail-at wait interval sort from";
     for (verb, flags) in FLAGS {
         for flag in flags.split_whitespace() {
             let switch = (verb == "delete" && flag == "f") || !values.split_whitespace().any(|value| value == flag);
             for dashes in ["-", "--"] {
                 let value = if switch { "" } else { "0" };
-                let id = if ["list", "spec", "features", "check", "explain"].contains(&verb) { "" } else { "a/b" };
+                let id = if ["list", "spec", "features", "check", "explain", "host", "top"].contains(&verb) {
+                    ""
+                } else {
+                    "a/b"
+                };
                 let words = format!("{verb} {dashes}{flag} {value} {id}");
                 let output = coracle()
                     .arg("--root")

@@ -19,6 +19,7 @@ pub enum Command {
     Exec(Box<Exec>),
     Explain(Explain),
     Features,
+    Host(HostArgs),
     Kill(Kill),
     List(List),
     Pause(Only),
@@ -189,6 +190,15 @@ pub struct Check {
     /// a file to read instead of the bundle's config.json
     #[arg(long, short = 'f')]
     pub config: Option<PathBuf>,
+    /// show what the config exposes to an attacker in the container, with a score from 0 to 10
+    #[arg(long)]
+    pub security: bool,
+    /// with --security: exit with status 1 from this score on, such as 5 or 7.5
+    #[arg(long)]
+    pub fail_at: Option<String>,
+    /// text or json
+    #[arg(long, default_value = "text")]
+    pub format: String,
     /// the bundle directory
     pub directory: Option<PathBuf>,
 }
@@ -204,6 +214,14 @@ pub struct Explain {
     pub format: String,
     /// the bundle directory
     pub directory: Option<PathBuf>,
+}
+
+/// tell whether this machine is fit for containers
+#[derive(Clone, Debug, Parser)]
+pub struct HostArgs {
+    /// text or json
+    #[arg(long, short, default_value = "text")]
+    pub format: String,
 }
 
 /// kill sends the specified signal (default: SIGTERM) to the container's init process

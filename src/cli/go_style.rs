@@ -86,7 +86,7 @@ fn flag<'a>(
         match &*name {
             "help" | "h" | "?" => found.help = true,
             "version" | "v" | "V" => found.version = true,
-            _ => return Err(format!("flag provided but not defined: -{name}")),
+            _ => return Err(format!("flag provided but not defined: -{name}{}", meant(definition, &name))),
         }
         return Ok(());
     };
@@ -115,6 +115,12 @@ fn flag<'a>(
         }
     }
     Ok(())
+}
+
+/// The flag that is nearest to an unknown one.
+fn meant(definition: &Command, name: &str) -> String {
+    let names = definition.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(Arg::get_long);
+    super::near(name, names).map(|near| format!(" (did you mean --{near}?)")).unwrap_or_default()
 }
 
 /// Parses a boolean as Go's strconv.ParseBool does.
@@ -183,7 +189,7 @@ mod tests {
     fn what_is_wrong_is_said_as_go_says_it() {
         let wrong = |line| words(&Create::command(), Order::Anywhere, line).unwrap_err();
         assert_eq!(wrong("--nope"), "flag provided but not defined: -nope");
-        assert_eq!(wrong("-bundel /x"), "flag provided but not defined: -bundel");
+        assert_eq!(wrong("-bundel /x"), "flag provided but not defined: -bundel (did you mean --bundle?)");
         assert_eq!(wrong("id --bundle"), "flag needs an argument: -bundle");
     }
 

@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use libcontainer::config::distance;
 
 pub use commands::*;
 pub use go_style::Order;
@@ -180,6 +181,15 @@ fn matches(definition: clap::Command, flags: &[OsString], rest: &[OsString]) -> 
     definition.try_get_matches_from(std::iter::once(OsStr::new("coracle")).chain(words))
 }
 
+/// The name that is nearest to what was typed, if it is near enough for a slip.
+fn near<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = if typed.chars().count() < 5 { 1 } else { 2 };
+    // a name of a hundred thousand letters is not a slip
+    let names = names.filter(|name| name.len().abs_diff(typed.len()) <= most);
+    let found = names.map(|name| (distance(name, typed), name)).min_by_key(|(distance, _)| *distance);
+    found.filter(|(distance, _)| *distance <= most).map(|(_, name)| name)
+}
+
 /// Checks values that must be one of several words.
 fn check(global: &Global) -> Result<(), String> {
     if !["text", "json"].contains(&global.log_format.as_str()) {
@@ -200,7 +210,8 @@ fn help_about(global: Global, rest: &[OsString]) -> Stop {
 }
 
 fn no_such_verb(global: Global, name: &str) -> Stop {
-    let said = format!("No help topic for '{name}'");
+    // clients of runc match the first words
+    let said = format!("No help topic for '{name}'{}", verbs::meant(name));
     Stop::Usage(Box::new(Usage { global, said, help: String::new(), status: 3 }))
 }
 

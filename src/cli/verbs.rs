@@ -39,7 +39,10 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         about: "report every mistake in a bundle's config.json",
         more: "Reads the bundle as create does, and makes nothing. Reports every mistake with its place in config.json, and what is\n\
-               only unusual as a note. The exit status is 1 if there is a mistake.",
+               only unusual as a note. The exit status is 1 if there is a mistake.\n\
+               --security shows what the config exposes: each finding with its place, what an attacker in the container gains,\n\
+               and the change that closes it. The score is the probability, in tenths, that one of them is enough for a way out.\n\
+               It does not depend on the host.",
         definition: Check::command,
         understand: |found| Check::from_arg_matches(found).map(Command::Check),
     },
@@ -115,6 +118,18 @@ pub const VERBS: &[Verb] = &[
         more: "Prints one JSON object, as features.md of the runtime specification defines it.",
         definition: Nothing::command,
         understand: |_| Ok(Command::Features),
+    },
+    Verb {
+        name: "host",
+        takes: "",
+        words: NONE,
+        order: Order::Anywhere,
+        about: "tell whether this machine is fit for containers (alias: info)",
+        more: "Tries what coracle uses: system calls, namespaces, cgroups, systemd, programs for ordinary users, seccomp and the\n\
+               security modules. Changes nothing, and needs no root: the answer is for the user who calls it. Each line that is\n\
+               not \"ok\" says what does not work, and what to do. The exit status is 1 if no container can be made.",
+        definition: HostArgs::command,
+        understand: |found| HostArgs::from_arg_matches(found).map(Command::Host),
     },
     Verb {
         name: "kill",
@@ -240,9 +255,54 @@ pub(super) fn not_implemented(name: &str) -> Option<&'static str> {
     LATER.into_iter().find(|later| *later == name)
 }
 
+/// Other names of commands.
+const ALIASES: [(&str, &str); 1] = [("info", "host")];
+
 /// The command with this name.
 pub(super) fn named(name: &str) -> Option<&'static Verb> {
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
     VERBS.iter().find(|verb| verb.name == name)
+}
+
+/// Words of engines and of LXC, and what there is instead.
+const ELSEWHERE: [(&str, &str); 28] = [
+    ("rm", "did you mean \"delete\"?"),
+    ("remove", "did you mean \"delete\"?"),
+    ("destroy", "did you mean \"delete\"?"),
+    ("stop", "did you mean \"kill\"?"),
+    ("ls", "did you mean \"list\"?"),
+    ("inspect", "did you mean \"state\"?"),
+    ("status", "did you mean \"state\"?"),
+    ("stats", "did you mean \"events --stats\"?"),
+    ("monitor", "did you mean \"events\"?"),
+    ("unpause", "did you mean \"resume\"?"),
+    ("freeze", "did you mean \"pause\"?"),
+    ("thaw", "did you mean \"resume\"?"),
+    ("unfreeze", "did you mean \"resume\"?"),
+    ("shell", "did you mean \"exec\"?"),
+    ("enter", "did you mean \"exec\"?"),
+    ("attach", "\"exec\" runs another program in the container; the streams of the first one belong to who started it"),
+    ("console", "\"exec --tty\" gives a terminal; that of the first program goes to --console-socket"),
+    ("logs", "coracle keeps no logs: the output of a container goes to who runs it"),
+    ("restart", "delete the container and run it again"),
+    ("wait", "\"run\" waits for the program; \"events\" ends with the container"),
+    ("checkconfig", "did you mean \"host\"?"),
+    ("doctor", "did you mean \"host\"?"),
+    ("validate", "did you mean \"check\"?"),
+    ("images", "coracle has no images: skopeo copies one, and umoci makes a bundle of it"),
+    ("pull", "coracle has no images: skopeo copies one, and umoci makes a bundle of it"),
+    ("build", "coracle builds no images: buildah does"),
+    ("cp", "copy in the root file system of the bundle"),
+    ("init", "did you mean \"spec\"?"),
+];
+
+/// What to say of a command that does not exist. It may be empty.
+pub(super) fn meant(name: &str) -> String {
+    if let Some((_, instead)) = ELSEWHERE.iter().find(|(word, _)| *word == name) {
+        return format!(": {instead}");
+    }
+    let names = VERBS.iter().map(|verb| verb.name).chain(ALIASES.iter().map(|(alias, _)| *alias));
+    super::near(name, names).map(|near| format!(": did you mean {near:?}?")).unwrap_or_default()
 }
 
 impl Verb {

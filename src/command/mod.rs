@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod explain;
 mod features;
+mod host;
 mod images;
 mod kill;
 mod list;
@@ -19,13 +20,14 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod text;
 mod update;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use libcontainer::{Explanation, Line, Progress, Ready, Root, Times, host};
+use anyhow::{Context, Result, anyhow, bail};
+use libcontainer::{Explanation, Line, Progress, Ready, Root, Times};
 
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
@@ -43,27 +45,32 @@ pub struct Session<'a> {
 /// Whatever went wrong; it has not been said yet.
 pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
     let session = Session { global: &typed.global, log, began: Instant::now() };
+    perform(typed, &session).map_err(|error| session.because_of_the_root(error))
+}
+
+fn perform(typed: &Typed, session: &Session<'_>) -> Result<u8> {
     let done = |(): ()| 0;
     match &typed.command {
         Command::Check(args) => check::run(args),
-        Command::Checkpoint(args) => checkpoint::run(&session, args).map(done),
-        Command::Create(args) => create::run(&session, args).map(done),
-        Command::Delete(args) => delete::run(&session, args).map(done),
-        Command::Events(args) => events::run(&session, args).map(done),
-        Command::Exec(args) => exec::run(&session, args),
-        Command::Explain(args) => explain::run(&session, args).map(done),
+        Command::Checkpoint(args) => checkpoint::run(session, args).map(done),
+        Command::Create(args) => create::run(session, args).map(done),
+        Command::Delete(args) => delete::run(session, args).map(done),
+        Command::Events(args) => events::run(session, args).map(done),
+        Command::Exec(args) => exec::run(session, args),
+        Command::Explain(args) => explain::run(session, args).map(done),
         Command::Features => features::run().map(done),
-        Command::Kill(args) => kill::run(&session, args).map(done),
-        Command::List(args) => list::run(&session, args).map(done),
-        Command::Pause(args) => pause::pause(&session, &args.id).map(done),
-        Command::Ps(args) => ps::run(&session, args).map(done),
-        Command::Restore(args) => restore::run(&session, args),
-        Command::Resume(args) => pause::resume(&session, &args.id).map(done),
-        Command::Run(args) => run::run(&session, args),
+        Command::Host(args) => host::run(args),
+        Command::Kill(args) => kill::run(session, args).map(done),
+        Command::List(args) => list::run(session, args).map(done),
+        Command::Pause(args) => pause::pause(session, &args.id).map(done),
+        Command::Ps(args) => ps::run(session, args).map(done),
+        Command::Restore(args) => restore::run(session, args),
+        Command::Resume(args) => pause::resume(session, &args.id).map(done),
+        Command::Run(args) => run::run(session, args),
         Command::Spec(args) => spec::run(args).map(done),
-        Command::Start(args) => start::run(&session, &args.id).map(done),
-        Command::State(args) => state::run(&session, &args.id).map(done),
-        Command::Update(args) => update::run(&session, args).map(done),
+        Command::Start(args) => start::run(session, &args.id).map(done),
+        Command::State(args) => state::run(session, &args.id).map(done),
+        Command::Update(args) => update::run(session, args).map(done),
         Command::Later(name) => bail!("{name} is not implemented"),
     }
 }
@@ -77,6 +84,20 @@ impl Session<'_> {
         };
         self.log.debug(|| format!("--root {}", root.path().display()));
         Ok(root)
+    }
+
+    /// What is wrong with the directory of all containers, where a command failed: a file in its place, or none that this
+    /// user may use.
+    fn because_of_the_root(&self, error: anyhow::Error) -> anyhow::Error {
+        match &self.global.root {
+            Some(root) if Path::new(root).is_file() => {
+                anyhow!("--root {}: not a directory (ENOTDIR)", Path::new(root).display())
+            }
+            None if format!("{error:#}").contains("mkdir /run/coracle") && !is_real_root() => error.context(
+                "XDG_RUNTIME_DIR is not set, and only root can write /run/coracle (--root names another directory)",
+            ),
+            _ => error,
+        }
     }
 
     /// Whether somebody wants to know how long each step takes.
@@ -145,7 +166,7 @@ fn is_real_root() -> bool {
     if rustix::process::geteuid().as_raw() != 0 {
         return false;
     }
-    host::has_all_ids() || std::env::var_os("USER").is_some_and(|user| user == "root")
+    libcontainer::host::has_all_ids() || std::env::var_os("USER").is_some_and(|user| user == "root")
 }
 
 /// Standard output. A reader that has closed the pipe has read enough.

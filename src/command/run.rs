@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use libcontainer::launch::delete::{Leftovers, remove_own};
 use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::notify::{self, Notify};
@@ -25,8 +25,12 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             .log
             .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
     }
-    check_id(&id)?;
-    let bundle = Bundle::with_config(directory.as_deref().unwrap_or(Path::new(".")), making.config.as_deref())?;
+    check_id(&id).map_err(|error| a_file_of_a_bundle(&id).unwrap_or_else(|| error.into()))?;
+    let bundle = Bundle::with_config(directory.as_deref().unwrap_or(Path::new(".")), making.config.as_deref());
+    let bundle = bundle.map_err(|error| match near_bundle(&word, &id, making) {
+        Some(hint) => anyhow!("{error}: {hint}"),
+        None => error.into(),
+    })?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let (console, mut master) = consoles(bundle.terminal(), making.console_socket.as_deref(), detached)?;
     let root = session.root()?;
@@ -140,6 +144,32 @@ impl Word {
             (true, false) => Word::Bundle,
         }
     }
+}
+
+/// `run bundle/config.json`.
+fn a_file_of_a_bundle(word: &str) -> Option<anyhow::Error> {
+    let path = Path::new(word);
+    let above = path.parent().filter(|above| path.is_file() && !above.as_os_str().is_empty())?;
+    Some(if path.ends_with("config.json") {
+        anyhow!("{word} is the config of a bundle: run {}/", above.display())
+    } else {
+        anyhow!("{word} is a file: run the directory of a bundle, or give another config with --config")
+    })
+}
+
+/// There is no bundle in the current directory, and no --bundle: the word may have been meant for one.
+fn near_bundle(word: &Word, id: &str, making: &Making) -> Option<String> {
+    if *word != Word::Id || making.bundle.is_some() || Path::new("config.json").exists() {
+        return None;
+    }
+    let entries = std::fs::read_dir(".").into_iter().flatten().flatten();
+    let bundles = entries.filter(|entry| entry.path().join("config.json").exists());
+    let names = bundles.filter_map(|entry| entry.file_name().into_string().ok());
+    let near = names.map(|name| (libcontainer::config::distance(&name, id), name)).filter(|(far, _)| *far <= 2).min();
+    Some(match near {
+        Some((_, name)) => format!("did you mean the bundle {name}/?"),
+        None => "run the directory of a bundle (coracle run bundle/), or name it by --bundle".to_owned(),
+    })
 }
 
 /// An id for a bundle that is run by its path.

@@ -15,6 +15,7 @@ pub mod config;
 pub mod container;
 mod criu;
 mod error;
+mod exposure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
 #[doc(hidden)]
@@ -27,6 +28,7 @@ pub mod launch;
 pub mod plan;
 #[doc(hidden)]
 pub mod resctrl;
+mod survey;
 #[allow(unsafe_code)]
 #[doc(hidden)]
 pub mod sys;
@@ -46,6 +48,7 @@ pub use api::{NOT_STARTED, absolute};
 pub use config::{At, Fault, Faults, Warning};
 pub use container::{Container, Root, Status, check_id};
 pub use error::{Error, FailedStep, Kind, Result};
+pub use exposure::{Exposed, Exposure, Risk};
 pub use host::{Environment, set_environment};
 pub use launch::Times;
 pub use launch::checkpoint::Afterwards;
@@ -54,3 +57,4 @@ pub use launch::create::Creator;
 pub use launch::images::{Allow, CgroupMode, Images, NetworkLock};
 pub use plan::explain::Line;
 pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};
+pub use survey::{Area, Finding, Fitness, survey};

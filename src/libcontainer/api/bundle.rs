@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::progress::Explanation;
-use crate::config::{self, Config, Warning, near_misses};
-use crate::error::{Context, Result, bail, error};
+use super::seen;
+use crate::config::{self, Config, Faults, Warning, near_misses};
+use crate::error::{Context, Kind, Result, bail, error};
+use crate::exposure::{Exposure, exposure};
 use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
 use crate::plan::{self, CgroupUse, Flags, Given, Keyring, LANDLOCK, Plan, RootChange};
 use crate::wait;
@@ -92,12 +94,26 @@ impl Bundle {
         Ok(host)
     }
 
-    /// What a container made from it would have to do without.
+    /// What a container made from it would have to do without. Files that config.json names are looked for: the root, the
+    /// sources of bind mounts, namespaces, hooks, the socket of a seccomp agent.
     ///
     /// # Errors
     /// `Config`: all mistakes that the container would meet in config.json, each with its place.
     pub fn check(&self) -> Result<Vec<Warning>> {
-        Ok(self.plan_to_read(&self.flags("checked"))?.warnings)
+        let mut faults = Faults::none();
+        let mut warnings = match self.plan_to_read(&self.flags("checked")) {
+            Ok(plan) => plan.warnings,
+            Err(error) => match error.kind() {
+                Kind::Config(found) => {
+                    faults.extend(found.clone());
+                    Vec::new()
+                }
+                _ => return Err(error),
+            },
+        };
+        seen::look(&self.config.spec, &self.directory, &mut faults);
+        warnings.extend(seen::form_of_systemd(&self.config.spec));
+        Ok(faults.into_result(warnings)?)
     }
 
     /// What `create` would do with it, step by step. Its warnings are those of `check` and of `remarks`.
@@ -111,6 +127,18 @@ impl Bundle {
         let mut plan = self.plan_to_read(&Flags { cgroup, ..Flags::new(id, &self.directory, keyring) })?;
         plan.warnings.extend(self.remarks());
         Ok(Explanation(plan))
+    }
+
+    /// What its config.json exposes of the host to an attacker in the container. The host is not looked at.
+    ///
+    /// # Errors
+    /// `Config`: the mistakes in config.json that hide a part of it.
+    pub fn exposure(&self) -> Result<Exposure> {
+        if self.config.faults.is_empty() {
+            Ok(exposure(&self.config.spec))
+        } else {
+            Err(self.config.faults.clone().into())
+        }
     }
 
     /// Names that are nearly right, and what is ignored. A config with mistakes can have them as well.

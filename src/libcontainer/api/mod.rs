@@ -15,6 +15,7 @@ mod process_object;
 mod progress;
 mod protection;
 mod restore;
+mod seen;
 mod settings;
 mod signal;
 mod sub_cgroups;

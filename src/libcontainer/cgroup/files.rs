@@ -64,7 +64,45 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
         }
     }
     let place = directory.join(file);
-    error!("{}: write {value} to {}: {}{used}", write.at, place.display(), word(error))
+    let has = host_has(file, error.raw_os_error()).map(|has| format!(" ({has})")).unwrap_or_default();
+    error!("{}: write {value} to {}: {}{used}{has}", write.at, place.display(), word(error))
+}
+
+/// What the host has instead of what was asked.
+fn host_has(file: &str, errno: Option<i32>) -> Option<String> {
+    let list = |file: &str| Some(text::lossy(Path::new(file)).ok()?.trim().to_owned());
+    let refused = matches!(errno, Some(libc::ERANGE | libc::EINVAL | libc::EACCES));
+    match file {
+        "cpuset.cpus" if refused => Some(format!("this host has the CPUs {}", list("/sys/devices/system/cpu/online")?)),
+        "cpuset.mems" if refused => {
+            let nodes = list("/sys/devices/system/node/online").unwrap_or_else(|| "0".to_owned());
+            Some(format!("this host has the memory nodes {nodes}"))
+        }
+        _ if file.starts_with("hugetlb.") && errno == Some(libc::ENOENT) => Some(huge_pages()),
+        _ => None,
+    }
+}
+
+/// The sizes of huge pages as the files of the controller name them: `hugepages-2048kB` is 2MB.
+fn huge_pages() -> String {
+    let entries = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()
+    });
+    let mut sizes: Vec<u64> = sizes.collect();
+    sizes.sort_unstable();
+    let name = |kilobytes: &u64| match kilobytes {
+        size if size % (1 << 20) == 0 => format!("{}GB", size >> 20),
+        size if size % (1 << 10) == 0 => format!("{}MB", size >> 10),
+        size => format!("{size}KB"),
+    };
+    let names: Vec<_> = sizes.iter().map(name).collect();
+    if names.is_empty() {
+        "this host has no huge pages".to_owned()
+    } else {
+        format!("this host has huge pages of {}", names.join(", "))
+    }
 }
 
 /// The kernel's word for what went wrong.

@@ -8,6 +8,7 @@ mod fault;
 mod forms;
 mod mistake;
 mod names;
+mod other_file;
 mod read;
 mod shape;
 
@@ -16,7 +17,7 @@ use serde_json::Value;
 
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
-pub use names::near_misses;
+pub use names::{distance, near_misses};
 
 /// A config.json that was read: the sections as `oci-spec` types them, and what its author should be told.
 #[derive(Clone, Debug, Default)]
@@ -57,8 +58,20 @@ pub const SPEC_VERSION: &str = "1.3.0";
 /// mistakes are in `Config::faults`.
 ///
 /// # Errors
-/// Nothing of it can be read.
+/// Nothing of it can be read, or it is another kind of file.
 pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
+    let read = read(bytes);
+    let is_one = |config: &Config| config.spec.process().is_some() || config.spec.root().is_some();
+    if read.as_ref().is_ok_and(|config| config.faults.is_empty() && is_one(config)) {
+        return read;
+    }
+    match other_file::kind(bytes) {
+        Some(said) => Err(Faults::one(At::default(), said)),
+        None => read,
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Config, Faults> {
     let read::Read { value: mut spec, mut warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
     forget_absent_pids_limit(bytes, &mut spec);
     warnings.extend(one_process(&spec));

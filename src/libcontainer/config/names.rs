@@ -162,7 +162,89 @@ const KNOWN: [&str; 152] = [
     "enableMBM",
 ];
 /// Objects whose names are the user's own.
-const FREE: [&str; 7] = ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris"];
+const FREE: [&str; 10] =
+    ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris", "vm", "zos", "freebsd"];
+
+/// The properties of the objects that people write by hand.
+const PLACES: [(&str, &[&str]); 4] = [
+    ("", &["ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations", "linux"]),
+    ("root", &["path", "readonly"]),
+    (
+        "process",
+        &[
+            "terminal",
+            "consoleSize",
+            "user",
+            "args",
+            "env",
+            "cwd",
+            "capabilities",
+            "rlimits",
+            "noNewPrivileges",
+            "apparmorProfile",
+            "oomScoreAdj",
+            "selinuxLabel",
+            "ioPriority",
+            "scheduler",
+            "execCPUAffinity",
+        ],
+    ),
+    (
+        "linux",
+        &[
+            "namespaces",
+            "uidMappings",
+            "gidMappings",
+            "devices",
+            "cgroupsPath",
+            "resources",
+            "seccomp",
+            "rootfsPropagation",
+            "maskedPaths",
+            "readonlyPaths",
+            "mountLabel",
+            "intelRdt",
+            "memoryPolicy",
+            "personality",
+            "timeOffsets",
+            "netDevices",
+            "sysctl",
+        ],
+    ),
+];
+
+/// Words of engines and of compose, and what a config.json has for them. In lower case, without word breaks.
+const FOREIGN: [(&str, &str); 26] = [
+    (
+        "privileged",
+        "all capabilities, devices and paths are listed one by one (process.capabilities, linux.resources.devices)",
+    ),
+    ("volumes", "use mounts"),
+    ("binds", "use mounts"),
+    ("tmpfs", "use mounts"),
+    ("command", "use process.args"),
+    ("cmd", "use process.args"),
+    ("entrypoint", "use process.args"),
+    ("environment", "use process.env"),
+    ("envfile", "use process.env"),
+    ("workingdir", "use process.cwd"),
+    ("workdir", "use process.cwd"),
+    ("image", "a bundle has a root file system (root.path)"),
+    ("ports", "an engine forwards ports"),
+    ("expose", "an engine forwards ports"),
+    ("networkmode", "use linux.namespaces"),
+    ("networks", "an engine makes networks"),
+    ("pidmode", "use linux.namespaces"),
+    ("capadd", "use process.capabilities"),
+    ("capdrop", "use process.capabilities"),
+    ("ulimits", "use process.rlimits"),
+    ("sysctls", "use linux.sysctl"),
+    ("securityopt", "use linux.seccomp, process.apparmorProfile and process.noNewPrivileges"),
+    ("readonlyrootfs", "use root.readonly"),
+    ("restart", "an engine or systemd starts a container again"),
+    ("labels", "use annotations"),
+    ("stopsignal", "use the annotation org.opencontainers.image.stopSignal"),
+];
 
 /// Properties of a profile in the format of Docker and podman, which the engine turns into one for a container.
 const CONDITIONS: [&str; 4] = ["archMap", "includes", "excludes", "minKernel"];
@@ -217,12 +299,14 @@ impl<'de> Visitor<'de> for Look<'_> {
                 object.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let before = self.at.enter(&name);
-            if let Some(meant) = meant(&name, self.known) {
-                let said = format!("unknown property, ignored: did you mean {meant:?}?");
-                self.found.push(Warning { at: self.at.clone(), said });
+            let (place, before) = (self.at.clone(), self.at.enter(&name));
+            let unknown = unknown(&name, place.as_str(), self.known);
+            let near = unknown.as_ref().is_none_or(|said| said.contains("did you mean"));
+            if let Some(said) = unknown.filter(|_| !(name == "comment" && place.is_below("linux.seccomp"))) {
+                self.found.push(Warning { at: self.at.clone(), said: format!("unknown property, ignored{said}") });
             }
-            if FREE.contains(&name.as_str()) {
+            // the names in it are its own
+            if FREE.contains(&name.as_str()) || !near {
                 object.next_value::<IgnoredAny>()?;
             } else {
                 object.next_value_seed(Look { known: self.known, at: self.at, found: self.found })?;
@@ -275,30 +359,52 @@ fn plain(name: &str) -> String {
     name.chars().filter(|c| !['_', '-'].contains(c)).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-fn meant(name: &str, known: &[String]) -> Option<&'static str> {
+/// What to say of a name that has no meaning at this place.
+fn unknown(name: &str, place: &str, known: &[String]) -> Option<String> {
     if is_known(name) {
-        return None;
+        let here = PLACES.iter().find(|(there, _)| *there == place)?.1;
+        let mut others = PLACES.iter().filter(|(_, names)| names.contains(&name));
+        let (other, _) = others.next().filter(|_| !here.contains(&name) && others.next().is_none())?;
+        let other = if other.is_empty() { "the top of the document" } else { other };
+        return Some(format!(" here: it belongs into {other}"));
     }
+    if let Some(meant) = meant(name, known) {
+        return Some(format!(": did you mean {meant:?}?"));
+    }
+    let bare = plain(name);
+    if let Some((_, instead)) = FOREIGN.iter().find(|(word, _)| *word == bare) {
+        return Some(format!(": {instead}"));
+    }
+    // names that say themselves that they are somebody's own, and systems that are not Linux
+    let own = name.starts_with("x-") || name.starts_with("x_") || name.contains(['.', '/']) || FREE.contains(&name);
+    (!own).then(String::new)
+}
+
+fn meant(name: &str, known: &[String]) -> Option<&'static str> {
     let bare = plain(name);
     let is_near = |known: &str| known.len().abs_diff(bare.len()) <= 4 && distance(known, &bare) <= 1;
     let same = known.iter().position(|known| *known == bare);
-    same.or_else(|| (0..KNOWN.len()).find(|n| KNOWN[*n].len() > 4 && is_near(&known[*n]))).map(|n| KNOWN[n])
+    same.or_else(|| (0..KNOWN.len()).find(|n| KNOWN[*n].len() > 3 && is_near(&known[*n]))).map(|n| KNOWN[n])
 }
 
-/// How many letters must be changed, put in or left out to make one of the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+/// How many letters must be changed, put in, left out or exchanged with their neighbour to make one of the other
+/// (Damerau and Levenshtein).
+pub fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row.last().copied().unwrap_or(0)
+    rows.last().and_then(|row| row.last()).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -316,10 +422,47 @@ mod tests {
             [
                 "root.readOnly: unknown property, ignored: did you mean \"readonly\"?",
                 "linux.masked_paths: unknown property, ignored: did you mean \"maskedPaths\"?",
+                "linux.namespaces[0].typ: unknown property, ignored: did you mean \"type\"?",
             ]
         );
-        assert!(misses(r#"{"annotations":{"Args":"1"},"x-mine":{"y":1}}"#).is_empty());
+        assert!(
+            misses(r#"{"annotations":{"Args":"1"},"x-mine":{"y":1},"org.me/x":{"z":1},"windows":{"z":1}}"#).is_empty()
+        );
         assert_eq!(misses(r#"{"hostnam":"x"}"#).len(), 1);
+    }
+
+    #[test]
+    fn letters_in_another_order_are_a_slip() {
+        for (typed, meant) in [("mouts", "mounts"), ("raedonly", "readonly"), ("agrs", "args"), ("processs", "process")]
+        {
+            assert_eq!(
+                unknown(typed, "x", &KNOWN.map(plain)).unwrap(),
+                format!(": did you mean {meant:?}?"),
+                "{typed}"
+            );
+        }
+        assert_eq!(
+            (distance("ab", "ba"), distance("abc", "abc"), distance("", "ab"), distance("abcd", "dcba")),
+            (1, 0, 2, 3)
+        );
+    }
+
+    #[test]
+    fn a_name_of_any_distance_is_noted_once() {
+        assert_eq!(
+            misses(
+                r#"{"privileged":true,"volumes":[{"nmae":1}],"linux":{"mine":{"excludes":1}},"capabilities":{},"process":{"Cmd":["x"],"path":"/"}}"#
+            ),
+            [
+                "privileged: unknown property, ignored: all capabilities, devices and paths are listed one by one \
+                 (process.capabilities, linux.resources.devices)",
+                "volumes: unknown property, ignored: use mounts",
+                "linux.mine: unknown property, ignored",
+                "capabilities: unknown property, ignored here: it belongs into process",
+                "process.Cmd: unknown property, ignored: use process.args",
+                "process.path: unknown property, ignored here: it belongs into root",
+            ]
+        );
     }
 
     #[test]
@@ -332,6 +475,6 @@ mod tests {
         let said = format!("linux.seccomp: {CONDITIONAL}");
         assert_eq!(misses(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#)), [said]);
         // in another place these are names of somebody's own
-        assert!(misses(r#"{"includes":[1],"linux":{"mine":{"excludes":1}}}"#).is_empty());
+        assert_eq!(misses(r#"{"includes":[1],"linux":{"mine":{"excludes":1}}}"#).len(), 2);
     }
 }

@@ -3,6 +3,7 @@
 pub mod cgroups;
 pub mod cpu_list;
 mod environment;
+pub mod grants;
 pub mod id_map;
 pub mod mountinfo;
 mod resctrl;

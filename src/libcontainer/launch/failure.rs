@@ -23,6 +23,18 @@ use crate::wire::{Failure, Request, Up};
 /// moby looks for these words.
 pub(super) const TOO_LITTLE_MEMORY: &str =
     "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)";
+const NEEDED: &str = "most programs need some MiB to begin";
+
+/// With the numbers, as far as config.json has them.
+fn too_little_memory(launched: &Launched<'_>) -> Error {
+    let writes = launched.plan.cgroup.iter().flat_map(|cgroup| &cgroup.writes);
+    let mut limit =
+        writes.filter(|write| write.at.as_str() == "linux.resources.memory.limit").map(|write| &write.value);
+    match limit.next_back() {
+        Some(limit) => error!(Kind::OutOfMemory => "{TOO_LITTLE_MEMORY}: it is {limit} bytes, and {NEEDED}"),
+        None => error!(Kind::OutOfMemory => TOO_LITTLE_MEMORY),
+    }
+}
 
 fn step<'p>(launched: &Launched<'p>, n: usize) -> Option<&'p Step> {
     launched.plan.bridge.iter().chain(&launched.plan.init).nth(n)
@@ -134,11 +146,7 @@ pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error)
     }
     let signal = ending(process).and_then(|status| status.terminating_signal());
     let short_of_memory = cgroup.oom_kills().is_some_and(|kills| kills > 0);
-    if short_of_memory || has_starved(launched, cgroup, signal) {
-        error!(Kind::OutOfMemory => TOO_LITTLE_MEMORY)
-    } else {
-        error
-    }
+    if short_of_memory || has_starved(launched, cgroup, signal) { too_little_memory(launched) } else { error }
 }
 
 /// Init has ended without a report: how, and at which step.
@@ -148,7 +156,7 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     let ended = ending(launched.child.pidfd.as_fd());
     let killed_by = ended.as_ref().and_then(WaitIdStatus::terminating_signal);
     if short_of_memory || cgroup.is_some_and(|cgroup| has_starved(launched, cgroup, killed_by)) {
-        return error!(Kind::OutOfMemory => TOO_LITTLE_MEMORY);
+        return too_little_memory(launched);
     }
     // what no word could tell the page does
     if let Some(Up::Failed(failed)) = launched.opened.page.failure().and_then(|packet| Up::decode(&packet)) {

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
-use crate::host::{environment, id_map, user_name};
+use crate::host::grants::{grants, names};
+use crate::host::{environment, id_map};
 use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
 use crate::sys::host_proc::HostProc;
@@ -191,24 +192,6 @@ fn elsewhere(command: &Command) -> Command {
     other
 }
 
-/// What stands for us in the first field of /etc/subuid: the name, or the number (subuid(5)).
-fn names() -> Vec<String> {
-    let uid = rustix::process::getuid().as_raw();
-    let users = crate::sys::text::lossy(std::path::Path::new("/etc/passwd")).unwrap_or_default();
-    user_name(&users, uid).map(str::to_owned).into_iter().chain([uid.to_string()]).collect()
-}
-
-/// First id and count of each line for one of the names.
-fn grants(text: &str, names: &[String]) -> Vec<(u32, u32)> {
-    let mine = text.lines().filter_map(|line| {
-        let mut fields = line.trim().split(':');
-        let name = fields.next()?;
-        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        names.iter().any(|own| own == name).then_some((first, count))
-    });
-    mine.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,13 +205,6 @@ mod tests {
             program: "newuidmap",
             grants: "/etc/subuid",
         }
-    }
-
-    #[test]
-    fn the_ranges_of_a_name_or_number_are_found() {
-        let text = "a:100:10\n# b:1:1\n7:200:20\nb:300:x\n";
-        assert_eq!(grants(text, &["a".to_owned(), "7".to_owned()]), [(100, 10), (200, 20)]);
-        assert_eq!(grants(text, &["b".to_owned()]), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The message for a failed step: `mounts[3]: mount tmpfs on /dev/shm: Unknown parameter 'rox' (EINVAL)`. The runtime
 //! has the plan, and writes the message once. The words that engines match are here.
 
+use std::borrow::Cow;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 use super::finished::Plan;
 use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
+use crate::config::distance;
 use crate::wire::{COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, NO_PLACE, Request};
 
 /// The whole message for a failed step. `source` is the path of what the step mounts.
@@ -146,7 +148,8 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
             let (fstype, place) = (mount.fstype.to_string_lossy(), super::explain::rooted(&mount.target.path));
             let unclear = matches!(failure.errno, Errno::NOENT | Errno::INVAL) && failure.said.is_empty();
             let with = if unclear { settings(mount) } else { String::new() };
-            format!("{at}: mount {fstype} on {place}: {}{}{with}", why(failure), hint(&fstype, failure))
+            let hint = hint(&fstype, failure).map(|hint| format!(": {hint}")).unwrap_or_default();
+            format!("{at}: mount {fstype} on {place}: {}{hint}{with}", why(failure))
         }
         // The plan's slot number says nothing to the user. The message shows the source's path instead.
         What::Bind(_, changes, target) | What::BindOrLink(_, changes, target) => {
@@ -186,17 +189,60 @@ fn settings(mount: &NewMount) -> String {
 
 /// What the errno does not say: a mount would show what belongs to another user namespace, or more than this mount
 /// namespace shows (mount_namespaces(7)).
-fn hint(fstype: &str, failure: &Failure) -> &'static str {
-    match (fstype, failure.errno) {
+fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
+    let said = match (fstype, failure.errno) {
         _ if failure.said.text().contains("too revealing") => {
-            ": the one that we have here is covered in part, and a new one would show what is covered"
+            "the one that we have here is covered in part, and a new one would show what is covered"
         }
-        (_, Errno::NODEV) if failure.said.is_empty() => ": this kernel does not know the file system",
-        ("mqueue", Errno::PERM) => ": the ipc namespace belongs to another user namespace",
+        ("bind" | "rbind", Errno::NODEV) => "add \"bind\" or \"rbind\" to the options of a bind mount",
+        (_, Errno::NODEV) if failure.said.is_empty() => return Some(unknown_file_system(fstype).into()),
+        ("mqueue", Errno::PERM) => "the ipc namespace belongs to another user namespace",
         ("proc", Errno::PERM) => {
-            ": the pid namespace belongs to another user namespace, or the /proc that we have here is covered in part"
+            "the pid namespace belongs to another user namespace, or the /proc that we have here is covered in part"
         }
-        _ => "",
+        ("devpts" | "tmpfs", Errno::INVAL) if is_of_ids(&failure.said.text()) => {
+            "the user namespace does not map this id (linux.uidMappings, linux.gidMappings)"
+        }
+        _ => return None,
+    };
+    Some(said.into())
+}
+
+/// The kernel's words about a uid or gid that the user namespace does not have.
+fn is_of_ids(said: &str) -> bool {
+    ["gid", "uid"].iter().any(|name| said.contains(name))
+}
+
+/// File systems that a config.json can mount.
+const FILE_SYSTEMS: [&str; 21] = [
+    "tmpfs",
+    "proc",
+    "sysfs",
+    "devpts",
+    "mqueue",
+    "cgroup",
+    "cgroup2",
+    "overlay",
+    "ext4",
+    "xfs",
+    "btrfs",
+    "nfs",
+    "9p",
+    "virtiofs",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "bpf",
+    "ramfs",
+    "hugetlbfs",
+    "fuse",
+];
+
+fn unknown_file_system(fstype: &str) -> String {
+    let near = |known: &&&str| distance(known, fstype) == 1;
+    match FILE_SYSTEMS.iter().find(near) {
+        Some(meant) => format!("this kernel does not know the file system: did you mean {meant:?}?"),
+        None => "this kernel does not know the file system".to_owned(),
     }
 }
 

@@ -143,6 +143,6 @@ pub(super) fn words(kinds: Namespaces) -> impl Iterator<Item = &'static str> {
 }
 
 /// The specification's word for a kind.
-fn word(kind: u64) -> &'static str {
+pub fn word(kind: u64) -> &'static str {
     KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("unknown", |(_, word, _)| word)
 }

@@ -31,6 +31,7 @@ pub mod mount;
 pub mod net;
 pub mod page;
 pub mod plain;
+pub mod probe;
 pub mod process_stat;
 pub mod process_status;
 pub mod sched;

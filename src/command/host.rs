@@ -1,0 +1,92 @@
+//! `host`: whether this machine is fit for containers, and what to do where it is not.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, bail};
+use libcontainer::{Area, Finding, Fitness, survey};
+use serde_json::json;
+
+use super::print;
+use super::text::wrapped;
+use crate::cli::HostArgs;
+
+pub fn run(args: &HostArgs) -> Result<u8> {
+    let found = match args.format.as_str() {
+        "text" | "json" => survey().context("look at the host")?,
+        other => bail!("invalid format option: {other:?} (expected one of text, json)"),
+    };
+    let fit = found.iter().all(|finding| finding.fitness != Fitness::Missing);
+    print(&if args.format == "json" { json(&found, fit) } else { text(&found, fit) })?;
+    Ok(u8::from(!fit))
+}
+
+fn area(area: Area) -> &'static str {
+    match area {
+        Area::Kernel => "kernel",
+        Area::Namespaces => "namespaces",
+        Area::Cgroups => "cgroups",
+        Area::Rootless => "ordinary users",
+        Area::Security => "security",
+        Area::Programs => "programs",
+    }
+}
+
+fn word(fitness: Fitness) -> &'static str {
+    match fitness {
+        Fitness::Good => "ok",
+        Fitness::Unknown => "n/a",
+        Fitness::Without => "without",
+        Fitness::Missing => "missing",
+    }
+}
+
+fn json(found: &[Finding], fit: bool) -> String {
+    let list = found.iter().map(|Finding { area: about, name, fitness, said, advice }| {
+        json!({"area": area(*about), "name": name, "state": word(*fitness), "said": said, "advice": advice})
+    });
+    format!("{:#}\n", json!({"fit": fit, "findings": list.collect::<Vec<_>>()}))
+}
+
+fn text(found: &[Finding], fit: bool) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for finding in found {
+        if last.replace(finding.area) != Some(finding.area) {
+            let _ = writeln!(text, "{}:", area(finding.area));
+        }
+        let colon = if finding.said.is_empty() { "" } else { ": " };
+        let line = format!("{}{colon}{}", finding.name, finding.said);
+        wrapped(&mut text, &format!("  {:9}", word(finding.fitness)), &line);
+        if !finding.advice.is_empty() {
+            wrapped(&mut text, "           -> ", &finding.advice);
+        }
+    }
+    let count = |fitness| found.iter().filter(|finding| finding.fitness == fitness).count();
+    let (missing, without) = (count(Fitness::Missing), count(Fitness::Without));
+    text.push_str(&match fit {
+        true if without == 0 => "This machine is fit for containers.\n".to_owned(),
+        true => {
+            format!("This machine is fit for containers. Some need one of the {without} things that it lacks.\n")
+        }
+        false => format!("No container can be made here: {missing} missing.\n"),
+    });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(fitness: Fitness, said: &str, advice: &str) -> Finding {
+        Finding { area: Area::Kernel, name: "x".to_owned(), fitness, said: said.to_owned(), advice: advice.to_owned() }
+    }
+
+    #[test]
+    fn each_finding_is_a_line_with_what_to_do() {
+        let found = [finding(Fitness::Good, "", ""), finding(Fitness::Missing, "y", "do z")];
+        let expected =
+            "kernel:\n  ok       x\n  missing  x: y\n           -> do z\nNo container can be made here: 1 missing.\n";
+        assert_eq!(text(&found, false), expected);
+        assert!(text(&found[..1], true).ends_with("This machine is fit for containers.\n"));
+    }
+}

@@ -1,0 +1,152 @@
+//! A file that is not a config.json, by what it is: its user should know where the right one comes from.
+
+use serde_json::Value;
+
+/// Larger files are not looked at: what people take for a config.json is small.
+const LARGEST: usize = 4 << 20;
+
+/// What the file is instead, and what to do. None where it looks like a config.json, or like nothing that is known.
+pub(super) fn kind(bytes: &[u8]) -> Option<String> {
+    if let Some(said) = encoding(bytes) {
+        return Some(said);
+    }
+    let text = std::str::from_utf8(bytes.get(..LARGEST.min(bytes.len()))?).ok()?;
+    match serde_json::from_str::<Value>(text) {
+        Ok(document) => of_json(&document).map(str::to_owned),
+        Err(error) => of_text(text, &error),
+    }
+}
+
+fn encoding(bytes: &[u8]) -> Option<String> {
+    let said = match bytes {
+        [0xEF, 0xBB, 0xBF, ..] => {
+            "begins with a byte order mark, which JSON does not allow: sed -i '1s/^\\xEF\\xBB\\xBF//'"
+        }
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [b'{', 0, ..] | [0, b'{', ..] => {
+            "is UTF-16, and JSON is UTF-8: iconv -f UTF-16 -t UTF-8"
+        }
+        [0x1F, 0x8B, ..] => "is compressed by gzip: gunzip it; a bundle needs the config.json itself",
+        [0x7F, b'E', b'L', b'F', ..] => "is a program, not JSON",
+        _ if bytes.get(257..262) == Some(b"ustar") => {
+            "is a tar archive: unpack it; a bundle needs the config.json itself"
+        }
+        _ => return None,
+    };
+    Some(said.to_owned())
+}
+
+/// Marks of a document: it has all of the names, and what it is.
+type Mark = (&'static [&'static str], &'static str);
+
+const MARKS: [Mark; 12] = [
+    (&["schemaVersion", "manifests"], INDEX),
+    (
+        &["schemaVersion", "layers"],
+        "is the manifest of an image, not the config of a container: `coracle spec --from LAYOUT` makes one",
+    ),
+    (&["imageLayoutVersion"], INDEX),
+    (
+        &["rootfs", "architecture"],
+        "is the config of an image, not of a container: `coracle spec --from LAYOUT` makes one",
+    ),
+    (&["rootfs", "history"], "is the config of an image, not of a container: `coracle spec --from LAYOUT` makes one"),
+    (&["ociVersionMin"], "is the output of `features`"),
+    (&["init_process_pid"], "is state.json, which a runtime writes: the config.json is in the container's bundle"),
+    (
+        &["ociVersion", "id", "status", "bundle"],
+        "is the output of `state`: the config.json is in the directory that `bundle` names",
+    ),
+    (&["defaultAction", "syscalls"], "is a seccomp profile: it belongs into config.json as linux.seccomp"),
+    (&["apiVersion", "kind"], "is an object of Kubernetes: an engine makes the config.json of a container from it"),
+    (&["services"], "is a file of compose: an engine makes the config.json of a container from it"),
+    (&["args", "cwd"], "is a process object: `exec --process` takes it, and in config.json it is `process`"),
+];
+const INDEX: &str = "is the index of an image, not the config of a container: `coracle spec --from LAYOUT` makes one";
+
+fn of_json(document: &Value) -> Option<&'static str> {
+    if let Value::Array(list) = document {
+        let first = list.first()?;
+        let has = |names: &[&str]| names.iter().all(|name| first.get(name).is_some());
+        return if has(&["Id", "State"]) || has(&["Id", "RootFS"]) {
+            Some(
+                "is the output of `inspect` of an engine: the config.json of its container is in the bundle, which `coracle list` shows",
+            )
+        } else if has(&["Config", "Layers"]) {
+            Some(
+                "is the manifest of an image archive (docker save), not the config of a container: skopeo and umoci make a bundle of the image",
+            )
+        } else {
+            None
+        };
+    }
+    let is_config =
+        document.get("ociVersion").is_some() && (document.get("process").is_some() || document.get("root").is_some());
+    let mark = MARKS.iter().find(|(names, _)| names.iter().all(|name| document.get(name).is_some()));
+    mark.filter(|_| !is_config).map(|(_, said)| *said)
+}
+
+/// A text that is not JSON.
+fn of_text(text: &str, error: &serde_json::Error) -> Option<String> {
+    let line = text.lines().nth(error.line().checked_sub(1)?).unwrap_or_default();
+    // serde_json counts columns from 1
+    let rest = line.get(error.column().saturating_sub(1)..).unwrap_or_default().trim_start();
+    let at = |said: &str| Some(format!("is not JSON: {said} (line {}, column {})", error.line(), error.column()));
+    if rest.starts_with("//") || rest.starts_with("/*") || rest.starts_with('#') && text.trim_start().starts_with('{') {
+        return at("JSON has no comments");
+    }
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let key = first
+        .split_once(':')
+        .is_some_and(|(key, _)| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c)));
+    if first == "---" || first.starts_with("--- ") || first.starts_with("%YAML") || key {
+        return at("it looks like YAML");
+    }
+    if rest.starts_with('\'') {
+        return at("text stands in double quotes");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+
+    #[test]
+    fn the_wrong_kind_of_file_is_named() {
+        let utf16: Vec<u8> = "{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let cases: [(&[u8], &str); 18] = [
+            (b"\xEF\xBB\xBF{}", "begins with a byte order mark"),
+            (&utf16, "is UTF-16"),
+            (b"\x1F\x8B\x08", "is compressed by gzip"),
+            (br#"{"schemaVersion":2,"manifests":[]}"#, "is the index of an image"),
+            (br#"{"schemaVersion":2,"config":{},"layers":[]}"#, "is the manifest of an image"),
+            (br#"{"architecture":"amd64","config":{},"rootfs":{"type":"layers"}}"#, "is the config of an image"),
+            (br#"[{"Id":"a","State":{},"HostConfig":{}}]"#, "is the output of `inspect`"),
+            (
+                br#"{"ociVersion":"1.0.0","id":"a","pid":1,"status":"running","bundle":"/b"}"#,
+                "is the output of `state`",
+            ),
+            (br#"{"id":"a","init_process_pid":1,"config":{}}"#, "is state.json"),
+            (br#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[]}"#, "is a seccomp profile"),
+            (br#"{"args":["sh"],"cwd":"/","user":{"uid":0,"gid":0}}"#, "is a process object"),
+            (br#"{"apiVersion":"v1","kind":"Pod"}"#, "is an object of Kubernetes"),
+            (br#"{"ociVersionMin":"1.0.0","ociVersionMax":"1.3.0"}"#, "is the output of `features`"),
+            (b"ociVersion: 1.0.0\nprocess:\n", "it looks like YAML (line 1"),
+            (b"---\na: 1\n", "it looks like YAML"),
+            (b"{\n  // mine\n  \"ociVersion\": \"1.0.0\"}", "JSON has no comments (line 2"),
+            (b"{\"ociVersion\": \"1.0.0\", # mine\n}", "JSON has no comments (line 1"),
+            (b"{'ociVersion': '1.0.0'}", "text stands in double quotes"),
+        ];
+        for (bytes, expected) in cases {
+            let said = config::load(bytes).unwrap_err().to_string();
+            assert!(said.starts_with("config.json: ") && said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_config_stays_one_whatever_else_it_has() {
+        let json = br#"{"ociVersion":"1.0.0","services":1,"apiVersion":"v1","kind":"x","root":{"path":5}}"#;
+        assert!(config::load(json).unwrap().faults.to_string().contains("root.path: expected a string"));
+        assert!(config::load(b"{\"a\": }").unwrap_err().to_string().contains("expected value (line 1, column 7)"));
+    }
+}

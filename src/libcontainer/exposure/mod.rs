@@ -1,0 +1,41 @@
+//! What a config exposes of the host: each finding with its place, what an attacker in the container gains, and the change
+//! that closes it. Pure: the host is not looked at, so that a config has the same score everywhere.
+
+mod calls;
+mod devices;
+mod facts;
+mod mounts;
+mod namespaces;
+mod process;
+mod tables;
+
+use oci_spec::runtime::Spec;
+
+pub use facts::{Exposed, Exposure, Risk};
+use facts::{Facts, Findings};
+
+/// What `spec` exposes.
+pub fn exposure(spec: &Spec) -> Exposure {
+    let process = spec.process().as_ref();
+    let linux = spec.linux().as_ref();
+    let facts = Facts {
+        spec,
+        process,
+        linux,
+        mapped: namespaces::is_mapped(linux),
+        root: process.is_some_and(|process| process.user().uid() == 0),
+        capabilities: process.map_or(0, process::capabilities),
+    };
+    let mut found = Findings::default();
+    process::look(&facts, &mut found);
+    calls::look(&facts, &mut found);
+    namespaces::look(&facts, &mut found);
+    mounts::look(&facts, &mut found);
+    devices::look(&facts, &mut found);
+    let mut findings = found.0;
+    findings.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| a.at.cmp(&b.at)));
+    Exposure { findings }
+}
+
+#[cfg(test)]
+mod tests;

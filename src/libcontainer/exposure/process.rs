@@ -1,0 +1,65 @@
+//! The process: its user, its capabilities, what it can gain by executing a program, and the confinement by a security module.
+
+use oci_spec::runtime::Process;
+
+use super::facts::{Facts, Findings};
+use super::tables::{CAPABILITIES, DEFAULT_CAPABILITIES};
+use crate::config::At;
+use crate::config::capability::by_name;
+
+const SYS_PTRACE: u8 = 19;
+
+/// The capabilities that the process has, or that a program with set-user-ID can have (the bounding set).
+pub(super) fn capabilities(process: &Process) -> u64 {
+    let Some(sets) = process.capabilities() else { return 0 };
+    let all = [sets.bounding(), sets.permitted(), sets.effective(), sets.ambient(), sets.inheritable()];
+    let names = all.into_iter().flatten().flatten().filter_map(|name| by_name(&name.to_string()));
+    names.fold(0, |mask, number| mask | 1 << number)
+}
+
+pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
+    let Some(process) = facts.process else { return };
+    let at = At::new("process");
+    for (number, name, weight, gain) in CAPABILITIES.into_iter().filter(|(number, ..)| facts.can(*number)) {
+        let host_processes = number == SYS_PTRACE && facts.shares(oci_spec::runtime::LinuxNamespaceType::Pid);
+        let weight = facts.weighed(if host_processes { 85 } else { weight });
+        let gain = if host_processes { "controls every process of the host, and reads its memory" } else { gain };
+        let change = format!("remove {name} from all sets");
+        found.add(at.key("capabilities"), weight, format!("{name} is beyond the usual set"), gain, change);
+    }
+    for (_, name, weight, gain) in DEFAULT_CAPABILITIES.into_iter().filter(|(number, ..)| facts.can(*number)) {
+        let change = format!("remove {name}, if the program works without it");
+        found.add(at.key("capabilities"), facts.weighed(weight), name, gain, change);
+    }
+    if facts.root && !facts.mapped {
+        let gain = "is root on the host after any way out, and on every file that is mounted into the container";
+        let change = "run as another uid, or map root to another user by a user namespace";
+        found.add(at.key("user").key("uid"), 15, "0 is root, also on the host", gain, change);
+    }
+    if !process.no_new_privileges().unwrap_or(false) {
+        let gain = "gains rights by set-user-ID programs and file capabilities";
+        let weight = if facts.capabilities == 0 { 2 } else { 5 };
+        found.add(at.key("noNewPrivileges"), weight, "is not true", gain, "set it to true");
+    }
+    confinement(facts, process, found);
+    if process.oom_score_adj().is_some_and(|score| score < -500) {
+        let gain = "uses all memory, and the kernel kills other processes for it";
+        found.add(at.key("oomScoreAdj"), 4, "protects the process", gain, "leave it at 0 or above");
+    }
+}
+
+fn confinement(facts: &Facts<'_>, process: &Process, found: &mut Findings) {
+    let profile = process.apparmor_profile().as_deref().filter(|profile| !["", "unconfined"].contains(profile));
+    let label = process.selinux_label().as_deref().filter(|label| !label.is_empty());
+    let free = label.is_some_and(|label| ["spc_t", "unconfined_t"].iter().any(|kind| label.contains(kind)));
+    let at = At::new("process");
+    if free {
+        let gain = "is not confined by SELinux";
+        found.add(at.key("selinuxLabel"), facts.weighed(15), "a type without rules", gain, "use container_t");
+    } else if profile.is_none() && label.is_none() {
+        let gain =
+            "only the other barriers hold: no AppArmor profile or SELinux label stops a write to /proc or a mount";
+        let change = "set apparmorProfile or selinuxLabel, where the host has such a module";
+        found.add(at.key("apparmorProfile"), facts.weighed(5), "and selinuxLabel are not set", gain, change);
+    }
+}

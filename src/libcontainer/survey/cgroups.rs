@@ -1,0 +1,172 @@
+//! Where the limits of a container will be, which of them can be set, and whether systemd answers.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+use super::finding::{Area, Finding, Fitness};
+use crate::host::cgroups::Layout;
+use crate::host::{Cgroups, Host, environment};
+use crate::plan::resources::place;
+use crate::sys::text::lossy;
+
+/// A controller of version 2, the one of version 1, and what it limits.
+const CONTROLLERS: [(&str, &str, &str); 7] = [
+    ("cpu", "cpu", "linux.resources.cpu"),
+    ("cpuset", "cpuset", "linux.resources.cpu.cpus and mems"),
+    ("io", "blkio", "linux.resources.blockIO"),
+    ("memory", "memory", "linux.resources.memory"),
+    ("pids", "pids", "linux.resources.pids"),
+    ("hugetlb", "hugetlb", "linux.resources.hugepageLimits"),
+    ("rdma", "rdma", "linux.resources.rdma"),
+];
+
+pub(super) fn look(host: &Host) -> Vec<Finding> {
+    let cgroups = &host.cgroups;
+    let mut found = vec![layout(cgroups)];
+    if let Some(parent) = parent(cgroups) {
+        found.push(limits_go_to(&parent, cgroups, host.me.uid));
+        let there = controllers(cgroups, &parent);
+        found.extend(CONTROLLERS.map(|(v2, v1, limits)| controller(&there, v2, v1, limits, host.me.uid, cgroups)));
+    }
+    found.push(systemd(host.me.uid));
+    found
+}
+
+fn layout(cgroups: &Cgroups) -> Finding {
+    let finding = |fitness, said: String| Finding::new(Area::Cgroups, "hierarchies", fitness, said);
+    let v1: Vec<_> = cgroups.v1.iter().map(|hierarchy| hierarchy.controllers.join(",")).collect();
+    match (cgroups.v1.is_empty(), &cgroups.v2) {
+        (true, None) => finding(Fitness::Without, "none is mounted at /sys/fs/cgroup: no limit can be set".to_owned())
+            .advice("mount -t cgroup2 cgroup2 /sys/fs/cgroup, or run containers with --cgroup-manager=disabled"),
+        (true, Some(_)) => finding(Fitness::Good, "version 2".to_owned()),
+        (false, None) => finding(Fitness::Good, format!("version 1: {}", v1.join(" "))),
+        (false, Some(v2)) => finding(
+            Fitness::Good,
+            format!("version 1: {}; beside it, version 2 at {} without limits", v1.join(" "), v2.mount.display()),
+        ),
+    }
+}
+
+/// The directory in which the cgroup of a container without a cgroupsPath is made: that of its memory limit.
+fn parent(cgroups: &Cgroups) -> Option<PathBuf> {
+    let placement = place(None, "ID", cgroups).ok()?;
+    let directory = placement.directory("memory").or_else(|| placement.directory(""));
+    let directory = directory.or_else(|| placement.places.first().map(|place| place.directory.as_path()))?;
+    directory.parent().map(Path::to_path_buf)
+}
+
+fn limits_go_to(parent: &Path, cgroups: &Cgroups, uid: u32) -> Finding {
+    let name = "place of limits";
+    let place = parent.join("ID");
+    if rustix::fs::access(parent, Access::WRITE_OK).is_ok() {
+        let said = format!("{} (without linux.cgroupsPath)", place.display());
+        return Finding::new(Area::Cgroups, name, Fitness::Good, said);
+    }
+    let said = format!(
+        "this user cannot make {}: containers run without limits, or fail if they ask for one",
+        place.display()
+    );
+    let finding = Finding::new(Area::Cgroups, name, Fitness::Without, said);
+    finding.advice(if uid == 0 {
+        "mount /sys/fs/cgroup writable"
+    } else if cgroups.layout() == Layout::Unified {
+        "coracle --systemd-cgroup asks the user's systemd; or call coracle in `systemd-run --user --scope -p Delegate=yes`"
+    } else {
+        "limits of ordinary users need version 2: boot with systemd.unified_cgroup_hierarchy=1"
+    })
+}
+
+/// The controllers that a container can use.
+fn controllers(cgroups: &Cgroups, parent: &Path) -> Vec<String> {
+    let v1 = cgroups.v1.iter().flat_map(|hierarchy| hierarchy.controllers.iter().cloned());
+    let v2 = if cgroups.layout() == Layout::Unified {
+        lossy(&parent.join("cgroup.controllers")).unwrap_or_default()
+    } else {
+        String::new()
+    };
+    v1.chain(v2.split_whitespace().map(str::to_owned)).collect()
+}
+
+fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgroups: &Cgroups) -> Finding {
+    let unified = cgroups.layout() == Layout::Unified;
+    let name = if unified { v2 } else { v1 };
+    let title = format!("{name} controller");
+    if there.iter().any(|there| there == name) {
+        return Finding::new(Area::Cgroups, title, Fitness::Good, "");
+    }
+    let finding = Finding::new(Area::Cgroups, title, Fitness::Without, format!("{limits}: refused"));
+    let known = lossy(Path::new("/proc/cgroups")).unwrap_or_default();
+    let row = known.lines().find(|line| line.split_whitespace().next() == Some(v1));
+    finding.advice(match row.map(|row| row.trim_end().ends_with('0')) {
+        Some(true) => format!("boot with cgroup_enable={v1}"),
+        Some(false) if unified && uid != 0 => {
+            "Delegate=cpu cpuset io memory pids in a drop-in of user@.service".to_owned()
+        }
+        Some(false) if unified => format!("echo +{v2} > cgroup.subtree_control in each cgroup above"),
+        Some(false) => format!("mount -t cgroup -o {v1} cgroup /sys/fs/cgroup/{v1}"),
+        None => format!("a kernel with the {v1} controller"),
+    })
+}
+
+/// The manager that `--systemd-cgroup` asks: root the system's, another user the user's.
+fn systemd(uid: u32) -> Finding {
+    let (name, directory) = if uid == 0 {
+        ("systemd", Some(PathBuf::from("/run")))
+    } else {
+        ("systemd of the user", environment().runtime_directory.clone())
+    };
+    let finding = |fitness, said: String| Finding::new(Area::Cgroups, name, fitness, said);
+    let refused = "--systemd-cgroup fails";
+    if !Path::new("/run/systemd/system").is_dir() {
+        return finding(Fitness::Without, format!("systemd does not manage this machine: {refused}"))
+            .advice("nothing, unless an engine asks for it: coracle makes cgroups itself");
+    }
+    let socket = directory.map(|directory| directory.join("systemd/private"));
+    match socket.map(UnixStream::connect) {
+        Some(Ok(_)) => finding(Fitness::Good, String::new()),
+        Some(Err(error)) => {
+            let why = error.to_string();
+            let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+            finding(Fitness::Without, format!("it does not answer: {why}: {refused}")).advice(if uid == 0 {
+                "systemctl status"
+            } else {
+                "loginctl enable-linger, and log in by ssh or machinectl (not by su)"
+            })
+        }
+        None => finding(Fitness::Without, format!("XDG_RUNTIME_DIR is not set: {refused}"))
+            .advice("log in by ssh or machinectl (not by su)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "\
+25 1 0:3 / / rw - ext4 r rw
+30 25 0:27 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+32 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+";
+
+    #[test]
+    fn the_layout_is_named_and_limits_have_a_place() {
+        let v1 = Cgroups::parse(V1, "4:memory:/m\n");
+        assert_eq!((layout(&v1).fitness, layout(&v1).said.as_str()), (Fitness::Good, "version 1: memory"));
+        assert_eq!(parent(&v1), Some(PathBuf::from("/sys/fs/cgroup/memory/m")));
+        let v2 = Cgroups::parse("30 25 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/user.slice/x.scope\n");
+        assert_eq!(parent(&v2), Some(PathBuf::from("/sys/fs/cgroup/user.slice")));
+        assert_eq!(layout(&Cgroups::default()).fitness, Fitness::Without);
+        assert_eq!(parent(&Cgroups::default()), None);
+    }
+
+    #[test]
+    fn a_controller_that_is_not_there_has_advice() {
+        let v1 = Cgroups::parse(V1, "4:memory:/m\n");
+        assert_eq!(controller(&["memory".to_owned()], "memory", "memory", "x", 0, &v1).fitness, Fitness::Good);
+        let missing = controller(&[], "pids", "pids", "linux.resources.pids", 0, &v1);
+        assert_eq!((missing.fitness, missing.said.as_str()), (Fitness::Without, "linux.resources.pids: refused"));
+        assert!(!missing.advice.is_empty());
+    }
+}

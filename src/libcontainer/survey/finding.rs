@@ -1,0 +1,56 @@
+//! What a survey finds.
+
+/// What a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// System calls and files of the kernel.
+    Kernel,
+    /// The kinds of namespaces.
+    Namespaces,
+    /// Hierarchies and controllers of cgroups, and systemd.
+    Cgroups,
+    /// What an ordinary user needs.
+    Rootless,
+    /// seccomp, AppArmor, SELinux, Landlock.
+    Security,
+    /// Programs that coracle calls.
+    Programs,
+}
+
+/// How the machine does in one respect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fitness {
+    /// It is there.
+    Good,
+    /// It cannot be tried by this user.
+    Unknown,
+    /// It is not there. Some containers, or some commands, need it.
+    Without,
+    /// It is not there, and no container can be made.
+    Missing,
+}
+
+/// What was found in one respect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about.
+    pub area: Area,
+    /// What was looked for.
+    pub name: String,
+    /// Whether it is there.
+    pub fitness: Fitness,
+    /// What was found, or what happens without it. It may be empty.
+    pub said: String,
+    /// What to do about it: a package, a sysctl, a boot parameter. Empty where nothing is to be done.
+    pub advice: String,
+}
+
+impl Finding {
+    pub(super) fn new(area: Area, name: impl Into<String>, fitness: Fitness, said: impl Into<String>) -> Finding {
+        Finding { area, name: name.into(), fitness, said: said.into(), advice: String::new() }
+    }
+
+    pub(super) fn advice(self, advice: impl Into<String>) -> Finding {
+        Finding { advice: advice.into(), ..self }
+    }
+}

@@ -1,0 +1,39 @@
+//! Is this machine fit for containers? The calls and files that coracle uses are tried, nothing is changed, and each finding
+//! says what to do. Configuration files of the kernel are not read: what counts is what the kernel does.
+
+mod cgroups;
+mod finding;
+mod kernel;
+mod namespaces;
+mod rootless;
+mod security;
+mod tried;
+
+use std::io;
+
+pub use finding::{Area, Finding, Fitness};
+
+use crate::host::{Host, Labels};
+
+/// Looks at this machine as the caller's user. It changes nothing, and needs no rights. It makes short-lived children, which
+/// try namespaces.
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// let missing = libcontainer::survey()?.into_iter().filter(|finding| finding.fitness == libcontainer::Fitness::Missing);
+/// missing.for_each(|finding| println!("{}: {} {}", finding.name, finding.said, finding.advice));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn survey() -> io::Result<Vec<Finding>> {
+    let host = Host::probe(Labels::Given)?;
+    let mut found = kernel::look(&host);
+    found.extend(namespaces::look(&host));
+    found.extend(cgroups::look(&host));
+    found.extend(rootless::look(&host));
+    found.extend(security::look(&host));
+    Ok(found)
+}

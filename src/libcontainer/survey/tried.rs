@@ -1,0 +1,36 @@
+//! Something tried in a child, whose end tells how it went.
+
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::sys::clone::{Alone, clone, exit};
+
+/// Runs `attempt` in a child, which makes system calls only.
+///
+/// # Errors
+/// What `attempt` returns, or why there was no child.
+pub(super) fn in_child(attempt: impl FnOnce(&Alone) -> Result<(), Errno>) -> Result<(), Errno> {
+    let (_, pidfd) = clone(0, None, |alone| {
+        let errno = attempt(alone).err().map_or(0, Errno::raw_os_error);
+        exit(errno)
+    })?;
+    let ended = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+    match ended.and_then(|ended| ended.exit_status()) {
+        Some(0) => Ok(()),
+        Some(errno) => Err(Errno::from_raw_os_error(errno)),
+        None => Err(Errno::INTR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_errno_of_the_attempt_is_returned() {
+        assert_eq!(in_child(|_| Ok(())), Ok(()));
+        assert_eq!(in_child(|_| Err(Errno::NOSPC)), Err(Errno::NOSPC));
+    }
+}
