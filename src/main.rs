@@ -2,7 +2,9 @@
 
 mod cli;
 mod command;
+mod foreground;
 mod log;
+mod relay;
 
 use std::env::var_os;
 use std::ffi::OsString;

@@ -178,7 +178,7 @@ impl At {
     pub fn stats(&self) -> Result<(serde_json::Value, bool)> {
         let container = self.load()?;
         let unified = container.cgroup_paths().keys().all(String::is_empty);
-        Ok((container.stats(), unified))
+        Ok((serde_json::json!(container.stats()), unified))
     }
 
     /// Watches whether it runs out of memory.

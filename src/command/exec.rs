@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::capability;
-use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::{At, Container, Kind, Paused, ProcessObject, protect_program, wait};
 
 use super::Session;
 use super::bundle::{Detached, close_on_exec_behind, consoles, listen_fds};
 use crate::cli::Exec;
+use crate::foreground::{self, Reap};
+use crate::relay::Relay;
 
 pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let protection = protect_program()?;
@@ -58,7 +59,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
         Some(held) => {
             // from here on a signal is the process's
             drop(listening);
-            Ok(foreground::supervise(process.child(), &held, relay, None, Reap::Child)?)
+            foreground::supervise(&process, &held, relay, None, Reap::Child)
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::{Allow, Bundle, Creator, check_id, wait};
 
 use super::Session;
 use super::bundle::{Detached, consoles};
 use crate::cli;
+use crate::foreground::{self, Reap};
+use crate::relay::Relay;
 
 pub fn run(session: &Session<'_>, args: &cli::Restore) -> Result<u8> {
     check_id(&args.id)?;
@@ -55,7 +56,7 @@ pub fn run(session: &Session<'_>, args: &cli::Restore) -> Result<u8> {
     drop(listening);
     let relay = master.map(|master| Relay::begin(master.receive()?)).transpose()?;
     let reap = if args.no_subreaper { Reap::Child } else { Reap::All };
-    let status = foreground::supervise(process.child(), &held, relay, None, reap);
+    let status = foreground::supervise(&process, &held, relay, None, reap);
     super::run::end(session, container);
-    Ok(status?)
+    status
 }

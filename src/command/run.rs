@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use libcontainer::launch::delete::{Leftovers, remove_own};
-use libcontainer::launch::foreground::{self, Reap, Relay};
 use libcontainer::launch::notify::{self, Notify};
 use libcontainer::{Bundle, Container, Master, Ready, Root, check_id, protect_program, wait};
 
 use super::bundle::{Detached, consoles};
 use super::{Session, manager, print};
 use crate::cli::{Making, Run};
+use crate::foreground::{self, Reap};
+use crate::relay::Relay;
 
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let protection = protect_program()?;
@@ -72,11 +73,11 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             // from here on a signal is the program's
             drop(listening);
             let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
-            let status = foreground::supervise(process.child(), &held, relay, notify.as_ref(), reap);
+            let status = foreground::supervise(&process, &held, relay, notify.as_ref(), reap);
             if !args.keep {
                 end(session, container);
             }
-            Ok(status?)
+            status
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow};
 use libcontainer::config;
-use libcontainer::{At, Faults, Update, wait};
+use libcontainer::{At, Faults, Schemata, Update, wait};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -20,10 +20,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
     let (asked, source) = asked(session, args)?;
     let update = Update::of(asked)
-        .schemata(
-            given(&args.l3_cache_schema).map(|text| ("--l3-cache-schema", text)),
-            given(&args.mem_bw_schema).map(|text| ("--mem-bw-schema", text)),
-        )
+        .schemata(Schemata { l3_cache: given(&args.l3_cache_schema), bandwidth: given(&args.mem_bw_schema) })
         .places(|at| source.named(at));
     let warnings = container.update(&update)?;
     warnings.iter().for_each(|warning| session.log.warning(&warning.to_string()));
@@ -31,8 +28,8 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
 }
 
 /// A flag with nothing behind it asks for nothing.
-fn given(value: &Option<String>) -> Option<&str> {
-    value.as_deref().filter(|text| !text.is_empty())
+fn given(value: &Option<String>) -> Option<String> {
+    value.clone().filter(|text| !text.is_empty())
 }
 
 /// What is asked, as a resources object.
@@ -145,6 +142,11 @@ fn bytes(text: &str) -> Option<i64> {
 impl Source {
     /// The flag of a property, or the property's place in the object that was given.
     fn named(&self, at: &At) -> String {
+        match at.as_str() {
+            "linux.intelRdt.l3CacheSchema" => return "--l3-cache-schema".to_owned(),
+            "linux.intelRdt.memBwSchema" => return "--mem-bw-schema".to_owned(),
+            _ => {}
+        }
         let place = at.as_str().strip_prefix("linux.resources").unwrap_or_default().trim_start_matches('.');
         let flags = match self {
             Source::Object if place.is_empty() => return "--resources".to_owned(),

@@ -105,7 +105,8 @@ impl Error {
     }
 
     /// The same failure with `place` before its text.
-    pub(crate) fn context(mut self, place: impl fmt::Display) -> Error {
+    #[must_use]
+    pub fn context(mut self, place: impl fmt::Display) -> Error {
         self.0.text = format!("{place}: {}", self.0.text);
         self
     }

@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail};
 use crate::launch::start;
-use crate::resctrl;
 use crate::sys::signals;
 
 pub use crate::launch::start::Began;
@@ -148,16 +147,6 @@ impl Container {
     /// The directories of its cgroups: on version 2 one with an empty key, on version 1 one for each hierarchy.
     pub fn cgroup_paths(&self) -> BTreeMap<String, PathBuf> {
         self.cgroup().paths().clone()
-    }
-
-    /// What it uses, as the `data` of `events --stats`.
-    pub fn stats(&self) -> serde_json::Value {
-        let mut data = serde_json::json!(self.cgroup().stats());
-        if let [control, rest @ ..] = self.record().groups().as_slice() {
-            let monitoring = rest.first().map(PathBuf::as_path);
-            data["intel_rdt"] = serde_json::json!(resctrl::stats::stats(control, monitoring));
-        }
-        data
     }
 }
 

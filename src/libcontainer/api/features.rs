@@ -137,7 +137,7 @@ pub struct MountExtensions {
 
 /// What this library can do, on this kernel, with the cargo features that it was built with.
 ///
-/// ```
+/// ```no_run
 /// let features = libcontainer::features();
 /// assert!(features.linux.cgroup.v2);
 /// assert_eq!(features.linux.seccomp.enabled, cfg!(feature = "seccomp"));

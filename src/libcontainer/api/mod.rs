@@ -18,6 +18,7 @@ mod restore;
 mod seen;
 mod settings;
 mod signal;
+pub mod stats;
 mod sub_cgroups;
 mod update;
 
@@ -35,4 +36,4 @@ pub use progress::{Explanation, Progress, Ready};
 pub use protection::{Protection, protect_program};
 pub use restore::RestoreFrom;
 pub use signal::{STOP_SIGNAL, signal_by_name};
-pub use update::Update;
+pub use update::{Schemata, Update};

@@ -63,12 +63,6 @@ impl Process {
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         self.0.status_now().with_context(|| format!("process {}: wait", self.0.pid))
     }
-
-    /// For the program of this library.
-    #[doc(hidden)]
-    pub fn child(&self) -> &Child {
-        &self.0
-    }
 }
 
 impl AsFd for Process {

@@ -9,12 +9,11 @@ use crate::config::{self, At, Faults, Warning};
 use crate::container::{Container, Status};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
-use crate::plan;
-use crate::plan::resctrl::Schema;
+use crate::plan::resctrl::{self, Schema};
 use crate::plan::resources::Write;
 use crate::plan::resources::unit::REWRITTEN;
 use crate::plan::resources::update::{self, Update as Planned};
-use crate::resctrl;
+use crate::resctrl::{Kernel, change};
 
 /// Other limits for a container. What is not set stays as it is.
 ///
@@ -33,9 +32,17 @@ use crate::resctrl;
 #[derive(Default)]
 pub struct Update<'a> {
     resources: Value,
-    l3_cache: Option<(&'a str, &'a str)>,
-    bandwidth: Option<(&'a str, &'a str)>,
+    schemata: Schemata,
     place: Option<Place<'a>>,
+}
+
+/// Other schemata for the group of a container in resctrl (Intel RDT). What is not set stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schemata {
+    /// As `linux.intelRdt.l3CacheSchema`: `L3:0=ff0;1=ff0`.
+    pub l3_cache: Option<String>,
+    /// As `linux.intelRdt.memBwSchema`: `MB:0=50;1=50`.
+    pub bandwidth: Option<String>,
 }
 
 /// Says where a property was asked for.
@@ -43,10 +50,9 @@ type Place<'a> = Box<dyn Fn(&At) -> String + 'a>;
 
 impl fmt::Debug for Update<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let schemata = (self.l3_cache, self.bandwidth);
         f.debug_struct("Update")
             .field("resources", &self.resources)
-            .field("schemata", &schemata)
+            .field("schemata", &self.schemata)
             .finish_non_exhaustive()
     }
 }
@@ -66,11 +72,10 @@ impl<'a> Update<'a> {
         Update { resources, ..Update::default() }
     }
 
-    /// Lines for its group in resctrl, as `linux.intelRdt.l3CacheSchema` and `memBwSchema`, each with the name by which errors
-    /// call it. The container must have had such a group from its beginning.
+    /// Other schemata for its group in resctrl. The container must have had such a group from its beginning.
     #[must_use]
-    pub fn schemata(mut self, l3_cache: Option<(&'a str, &'a str)>, bandwidth: Option<(&'a str, &'a str)>) -> Self {
-        (self.l3_cache, self.bandwidth) = (l3_cache, bandwidth);
+    pub fn schemata(mut self, schemata: Schemata) -> Self {
+        self.schemata = schemata;
         self
     }
 
@@ -93,11 +98,19 @@ impl<'a> Update<'a> {
 
     /// Who is in no group cannot be moved into one by one process at a time.
     fn lines(&self, container: &Container) -> Result<Vec<Schema>> {
-        let Some((named, _)) = self.l3_cache.or(self.bandwidth) else { return Ok(Vec::new()) };
+        let Schemata { l3_cache, bandwidth } = &self.schemata;
+        let first = match (l3_cache, bandwidth) {
+            (None, None) => return Ok(Vec::new()),
+            (Some(_), _) => resctrl::L3_CACHE,
+            (None, Some(_)) => resctrl::BANDWIDTH,
+        };
         if container.record().groups().is_empty() {
-            bail!("{named}: the config of this container has no linux.intelRdt");
+            bail!("{}: the config of this container has no linux.intelRdt", self.place(&At::new(first)));
         }
-        plan::resctrl::asked_by_flags(self.l3_cache, self.bandwidth).map_err(|problem| error!("{problem}"))
+        let mut all = resctrl::others(l3_cache.as_deref(), bandwidth.as_deref())
+            .map_err(|fault| error!("{}: {}", self.place(&fault.at), fault.problem))?;
+        all.iter_mut().for_each(|schema| schema.at = self.place(&schema.at));
+        Ok(all)
     }
 }
 
@@ -126,8 +139,8 @@ impl Container {
         }
         writes.iter_mut().for_each(|write| write.at = asked.place(&write.at));
         let group = &self.record().intel_rdt_path;
-        let group = (!schemata.is_empty()).then(|| resctrl::change(group, &schemata, &resctrl::Kernel)).transpose()?;
-        let group_back = || group.iter().try_for_each(|changed| changed.undo(&resctrl::Kernel));
+        let group = (!schemata.is_empty()).then(|| change(group, &schemata, &Kernel)).transpose()?;
+        let group_back = || group.iter().try_for_each(|changed| changed.undo(&Kernel));
         let changed = cgroup
             .change(Change { writes: &writes, kept: &kept, devices: devices.as_ref() })
             .map_err(|error| undone(error, group_back()))?;
@@ -144,10 +157,10 @@ impl Container {
         let record = self.record_mut();
         record.resources_in_force = Some(resources);
         if let Some(rdt) = &mut record.config.intel_rdt {
-            if let Some((_, text)) = asked.l3_cache {
+            if let Some(text) = &asked.schemata.l3_cache {
                 text.clone_into(&mut rdt.l3_cache_schema);
             }
-            if let Some((_, text)) = asked.bandwidth {
+            if let Some(text) = &asked.schemata.bandwidth {
                 text.clone_into(&mut rdt.mem_bw_schema);
             }
         }

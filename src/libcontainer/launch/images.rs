@@ -55,7 +55,7 @@ pub enum Allow {
 
 /// Where the images of a container are, and how CRIU (criu(8)) works with them.
 ///
-/// ```
+/// ```no_run
 /// use libcontainer::{Allow, CgroupMode, Images};
 ///
 /// let images = Images::new("/images/box").work("/tmp/log").allow(Allow::TcpEstablished).cgroups(CgroupMode::Soft);

@@ -122,7 +122,7 @@ impl Notify {
     }
 
     /// Readable when the container has said something.
-    pub(super) fn poll(&self) -> PollFd<'_> {
+    pub fn poll(&self) -> PollFd<'_> {
         PollFd::new(&self.container, PollFlags::IN)
     }
 }

@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxIntelRdt;
 
 use super::given::Given;
 use super::notes::Notes;
-use crate::config::At;
+use crate::config::{At, Fault};
 use crate::host::Resctrl;
 
 /// Directories of the kernel where groups could be.
@@ -168,20 +168,27 @@ fn memory_bandwidth(text: &str) -> Result<String, String> {
     }
 }
 
-/// The schemata that `update` asks for in an existing group: the cache's and the bandwidth's, each with the name of its
-/// flag.
+/// The schemata that an existing group gets: the cache's and the bandwidth's.
 ///
 /// # Errors
-/// The mistake in one of them, with its name.
-pub fn asked_by_flags(l3_cache: Option<(&str, &str)>, bandwidth: Option<(&str, &str)>) -> Result<Vec<Schema>, String> {
+/// The mistake, with its property.
+pub fn others(l3_cache: Option<&str>, bandwidth: Option<&str>) -> Result<Vec<Schema>, Fault> {
     let mut all = Vec::new();
-    if let Some((name, text)) = l3_cache {
+    if let Some(text) = l3_cache {
         let lines = text.lines().filter(|line| !line.starts_with("MB:"));
-        all.extend(lines.map(|line| Schema { line: line.to_owned(), at: At::new(name) }));
+        all.extend(lines.map(|line| Schema { line: line.to_owned(), at: At::new(L3_CACHE) }));
     }
-    if let Some((name, text)) = bandwidth {
-        let line = memory_bandwidth(text).map_err(|problem| format!("{name}: {problem}"))?;
-        all.push(Schema { line, at: At::new(name) });
+    if let Some(text) = bandwidth {
+        let at = At::new(BANDWIDTH);
+        match memory_bandwidth(text) {
+            Ok(line) => all.push(Schema { line, at }),
+            Err(problem) => return Err(Fault { at, problem }),
+        }
     }
     Ok(all)
 }
+
+/// The property of the cache's schemata.
+pub const L3_CACHE: &str = "linux.intelRdt.l3CacheSchema";
+/// The property of the memory bandwidth's.
+pub const BANDWIDTH: &str = "linux.intelRdt.memBwSchema";

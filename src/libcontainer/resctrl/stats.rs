@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use super::{mount_of, schema};
 
-/// `intel_rdt` of a `stats` event.
+/// Resource control: what the machine can do, what the container's group may use, and what it has used (resctrl.rst). What
+/// this machine cannot do or count is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Stats {
+#[non_exhaustive]
+pub struct IntelRdt {
     /// What the cache can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_info: Option<CacheInfo>,
@@ -41,46 +43,56 @@ pub struct Stats {
 
 /// `info/L3`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)] // the kernel's words
+#[non_exhaustive]
 pub struct CacheInfo {
+    /// The mask of all its parts, in hexadecimal.
     pub cbm_mask: String,
+    /// How many bits a mask must have at least.
     pub min_cbm_bits: u64,
+    /// How many groups there can be.
     pub num_closids: u64,
 }
 
 /// `info/MB`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)] // the kernel's words
+#[non_exhaustive]
 pub struct BandwidthInfo {
+    /// The step of a limit, in percent.
     pub bandwidth_gran: u64,
+    /// 1 where the delay grows with the limit evenly.
     pub delay_linear: u64,
+    /// The least limit, in percent.
     pub min_bandwidth: u64,
+    /// How many groups there can be.
     pub num_closids: u64,
 }
 
 /// Bytes to and from memory so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)] // the kernel's words
+#[non_exhaustive]
 pub struct Traffic {
+    /// All memory.
     pub mbm_total_bytes: u64,
+    /// The memory of the CPU's own node.
     pub mbm_local_bytes: u64,
 }
 
 /// Bytes in the cache now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)] // the kernel's words
+#[non_exhaustive]
 pub struct Occupancy {
+    /// The last level cache.
     pub llc_occupancy: u64,
 }
 
 /// The numbers of the group at `control`, counted in `monitoring` where the container has one of its own. What this
 /// machine cannot do or count is left out.
-pub fn stats(control: &Path, monitoring: Option<&Path>) -> Stats {
-    let Some(mount) = mount_of(control) else { return Stats::default() };
+pub fn stats(control: &Path, monitoring: Option<&Path>) -> IntelRdt {
+    let Some(mount) = mount_of(control) else { return IntelRdt::default() };
     let (all, own) = (text(&mount.join("schemata")), text(&control.join("schemata")));
     let line = |kind: &str, of: &str| schema::line_of(kind, of).map(str::to_owned);
     let (cache, memory) = (mount.join("info/L3"), mount.join("info/MB"));
-    let mut stats = Stats {
+    let mut stats = IntelRdt {
         l3_cache_info: cache.is_dir().then(|| CacheInfo {
             cbm_mask: text(&cache.join("cbm_mask")).trim().to_owned(),
             min_cbm_bits: number(&cache.join("min_cbm_bits")).unwrap_or_default(),
@@ -97,7 +109,7 @@ pub fn stats(control: &Path, monitoring: Option<&Path>) -> Stats {
         mem_bw_schema_root: line("MB", &all),
         mem_bw_schema: line("MB", &own),
         schemata: own.lines().map(|line| line.trim().to_owned()).collect(),
-        ..Stats::default()
+        ..IntelRdt::default()
     };
     for cache in caches(&monitoring.unwrap_or(control).join("mon_data")) {
         let counted = |name: &str| number(&cache.join(name));

@@ -11,12 +11,12 @@ use std::fs;
 use super::Cgroup;
 
 pub use numbers::{
-    Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Pids, Pressure, Psi, Stats, Throttling,
+    Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Numbers, Pids, Pressure, Psi, Throttling,
 };
 
 impl Cgroup {
     /// What has been used so far.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> Numbers {
         let (read, page_sizes) = (&|file: &str| self.read(file), page_sizes());
         if self.is_unified() { v2::stats(read, &page_sizes) } else { v1::stats(read, &page_sizes) }
     }
@@ -36,7 +36,7 @@ impl Cgroup {
 
 /// Both versions' numbers, with this text in every file: for fuzz/.
 #[cfg(any(test, fuzzing))]
-pub fn of_text(text: &str) -> (Stats, Stats) {
+pub fn of_text(text: &str) -> (Numbers, Numbers) {
     let (read, sizes) = (&|_: &str| Some(text.to_owned()), ["2MB".to_owned()]);
     (v1::stats(read, &sizes), v2::stats(read, &sizes))
 }

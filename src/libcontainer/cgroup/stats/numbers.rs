@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// All numbers of a container (`data` of a `stats` event).
+/// The numbers of a container's cgroups. A number whose controller, or whose file, is not there is 0; serialized, it is left
+/// out where runc leaves it out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Stats {
+#[non_exhaustive]
+pub struct Numbers {
     /// CPU time.
     pub cpu: Cpu,
-    /// CPUs and memory nodes it may use.
+    /// The CPUs and memory nodes that it may use. Only version 1 has the flags.
     pub cpuset: Cpuset,
     /// Memory.
     pub memory: Memory,
@@ -19,75 +21,93 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Huge pages, by their size (`2MB`).
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    /// Resource control, which has its own numbers (`resctrl::stats`): these go here.
-    pub intel_rdt: BTreeMap<String, u64>,
-    /// Always null, as runc has it for all but its own veth pairs.
-    pub network_interfaces: Option<Vec<u64>>,
 }
 
-/// CPU time, in nanoseconds.
+/// CPU time, in nanoseconds, on both versions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Cpu {
     /// What was used.
     pub usage: CpuUsage,
-    /// What was wanted and not had.
+    /// How its quota held it back.
     pub throttling: Throttling,
-    /// Pressure.
+    /// Pressure, on version 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
 }
 
-/// CPU time used, in nanoseconds.
+/// CPU time that was used, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[allow(missing_docs)] // the kernel's words
+#[non_exhaustive]
 pub struct CpuUsage {
+    /// All of it.
     #[serde(skip_serializing_if = "is_zero")]
     pub total: u64,
+    /// By CPU, on version 1.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu: Vec<u64>,
+    /// In the kernel, by CPU, on version 1.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_kernel: Vec<u64>,
+    /// In user mode, by CPU, on version 1.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percpu_user: Vec<u64>,
+    /// In the kernel. Version 1 counts in ticks of 10 ms.
     pub kernel: u64,
+    /// In user mode. Version 1 counts in ticks of 10 ms.
     pub user: u64,
 }
 
-/// How often, and how long (nanoseconds), its quota held it back.
+/// How its quota held it back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Throttling {
+    /// The number of periods in which it wanted to run.
     #[serde(skip_serializing_if = "is_zero")]
     pub periods: u64,
+    /// The number of periods in which the quota was used up.
     #[serde(skip_serializing_if = "is_zero")]
     pub throttled_periods: u64,
+    /// How long it was held back, in nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub throttled_time: u64,
 }
 
-/// cpuset(7), version 1.
+/// cpuset(7). A flag is 0 or 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Cpuset {
+    /// The numbers of its CPUs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<u16>,
+    /// No other cgroup has its CPUs, on version 1.
     pub cpu_exclusive: u64,
+    /// The numbers of its memory nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mems: Vec<u16>,
+    /// The kernel's memory for it is from its nodes, too, on version 1.
     pub mem_hardwall: u64,
+    /// No other cgroup has its memory nodes, on version 1.
     pub mem_exclusive: u64,
+    /// Memory moves when its nodes change, on version 1.
     pub memory_migrate: u64,
+    /// The page cache is spread over its nodes, on version 1.
     pub memory_spread_page: u64,
+    /// The kernel's objects are spread over its nodes, on version 1.
     pub memory_spread_slab: u64,
+    /// Memory pressure, as the kernel's filter counts it, on version 1.
     pub memory_pressure: u64,
+    /// The scheduler balances the load over its CPUs, on version 1.
     pub sched_load_balance: u64,
+    /// How far the scheduler looks for a CPU that is idle, on version 1; -1 for the default.
     pub sched_relax_domain_level: i64,
 }
 
 /// Memory, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Memory {
     /// Page cache.
     #[serde(skip_serializing_if = "is_zero")]
@@ -96,28 +116,29 @@ pub struct Memory {
     pub usage: MemoryEntry,
     /// Memory and swap together, on version 2 as on version 1.
     pub swap: MemoryEntry,
-    /// Kernel memory.
+    /// Kernel memory, on version 1.
     pub kernel: MemoryEntry,
-    /// TCP buffers.
+    /// TCP buffers, on version 1.
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
-    /// All of memory.stat.
+    /// All of memory.stat, in the kernel's words and units.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
-    /// Pressure.
+    /// Pressure, on version 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
 }
 
 /// One kind of memory, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct MemoryEntry {
     /// The limit; the largest number when there is no limit.
     pub limit: u64,
-    /// What there is.
+    /// What is used now.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
-    /// The most there ever was.
+    /// The most that was ever used.
     #[serde(skip_serializing_if = "is_zero")]
     pub max: u64,
     /// How often the limit was reached.
@@ -126,6 +147,7 @@ pub struct MemoryEntry {
 
 /// Processes and threads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Pids {
     /// How many there are.
     #[serde(skip_serializing_if = "is_zero")]
@@ -135,60 +157,75 @@ pub struct Pids {
     pub limit: u64,
 }
 
-/// What went to and from block devices.
+/// What was read from block devices, and written to them. Version 2 has the first two lists.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Blkio {
+    /// Bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_service_bytes_recursive: Vec<BlkioEntry>,
+    /// Requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_serviced_recursive: Vec<BlkioEntry>,
+    /// Requests that wait now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_queue_recursive: Vec<BlkioEntry>,
+    /// The time that the devices took, in nanoseconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_service_time_recursive: Vec<BlkioEntry>,
+    /// The time that requests waited, in nanoseconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_wait_time_recursive: Vec<BlkioEntry>,
+    /// Requests that were merged with others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_merged_recursive: Vec<BlkioEntry>,
+    /// The time that it had the devices, in milliseconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_time_recursive: Vec<BlkioEntry>,
+    /// Sectors of 512 bytes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sectors_recursive: Vec<BlkioEntry>,
-    /// Pressure.
+    /// Pressure, on version 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Psi>,
 }
 
 /// One number of one device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct BlkioEntry {
+    /// The major number of the device.
     #[serde(skip_serializing_if = "is_zero")]
     pub major: u64,
+    /// The minor number of the device.
     #[serde(skip_serializing_if = "is_zero")]
     pub minor: u64,
     /// `Read`, `Write`, `Sync`, …; nothing where the number is for all.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub op: String,
+    /// The number, in the unit of its list.
     #[serde(skip_serializing_if = "is_zero")]
     pub value: u64,
 }
 
 /// Huge pages of one size, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Hugetlb {
+    /// What is used now.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
+    /// The most that was ever used, on version 1.
     #[serde(skip_serializing_if = "is_zero")]
     pub max: u64,
+    /// How often the limit was reached.
     pub failcnt: u64,
 }
 
 /// Pressure stall information (Documentation/accounting/psi.rst).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Psi {
     /// Some tasks waited.
     pub some: Pressure,
@@ -196,13 +233,17 @@ pub struct Psi {
     pub full: Pressure,
 }
 
-/// Shares of time in percent, and microseconds in all.
+/// How long tasks waited.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[allow(missing_docs)]
+#[non_exhaustive]
 pub struct Pressure {
+    /// Of the last 10 seconds, in percent.
     pub avg10: f64,
+    /// Of the last 60 seconds, in percent.
     pub avg60: f64,
+    /// Of the last 300 seconds, in percent.
     pub avg300: f64,
+    /// In all, in microseconds.
     pub total: u64,
 }
 

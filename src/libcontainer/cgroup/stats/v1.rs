@@ -1,20 +1,20 @@
 //! Version 1 (Documentation/admin-guide/cgroup-v1).
 
-use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Stats, Throttling};
+use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
 use super::text::{Read, devices, keyed, list, number, pids, ranges};
 
 /// cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux still has.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Stats {
-    Stats {
+pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
+    Numbers {
         cpu: cpu(read),
         cpuset: cpuset(read),
         memory: memory(read),
         pids: pids(read),
         blkio: blkio(read),
         hugetlb: page_sizes.iter().filter_map(|size| Some((size.clone(), hugetlb(read, size)?))).collect(),
-        ..Stats::default()
+        ..Numbers::default()
     }
 }
 

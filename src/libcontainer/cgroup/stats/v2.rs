@@ -1,16 +1,16 @@
 //! Version 2 (Documentation/admin-guide/cgroup-v2.rst), told in the words of version 1.
 
-use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Stats, Throttling};
+use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
 use super::text::{Read, keyed, number, pids, pressure};
 
-pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Stats {
-    Stats {
+pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
+    Numbers {
         cpu: cpu(read),
         memory: memory(read),
         pids: pids(read),
         blkio: blkio(read),
         hugetlb: page_sizes.iter().filter_map(|size| Some((size.clone(), hugetlb(read, size)?))).collect(),
-        ..Stats::default()
+        ..Numbers::default()
     }
 }
 

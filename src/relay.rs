@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::termios::{OptionalActions, OutputModes, Termios};
 
-use crate::error::{Context, Result};
+use libcontainer::Result;
 
 /// How much one pump holds. A terminal's master gives no more at once (tty(4): N_TTY_BUF_SIZE).
 const SIZE: usize = 4096;
@@ -41,7 +41,7 @@ enum Flow {
 
 /// Where the relay's descriptors are in the list that is polled.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Places {
+pub struct Places {
     master: Option<usize>,
     stdin: Option<usize>,
     stdout: Option<usize>,
@@ -67,7 +67,8 @@ impl Relay {
             raw.make_raw();
             // ... but only when it is asked to work on what is written: it alone does now
             raw.output_modes.insert(OutputModes::OPOST);
-            rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw).context("set terminal to raw mode")?;
+            rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw)
+                .map_err(|errno| libcontainer::Error::from(errno).context("set terminal to raw mode"))?;
         }
         let relay = Relay {
             master: Some(master),
@@ -85,7 +86,7 @@ impl Relay {
     }
 
     /// The container's terminal becomes as large as ours.
-    pub(super) fn resize(&self) {
+    pub fn resize(&self) {
         if let Some(master) = &self.master
             && let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
             && size.ws_row != 0
@@ -95,7 +96,7 @@ impl Relay {
     }
 
     /// Adds what the relay waits for. A pump that is full is not filled: who writes waits, as on a terminal of his own.
-    pub(super) fn polls<'p>(&'p self, fds: &mut Vec<PollFd<'p>>) -> Places {
+    pub fn polls<'p>(&'p self, fds: &mut Vec<PollFd<'p>>) -> Places {
         let mut add = |fd: BorrowedFd<'p>, flags: PollFlags| {
             // a descriptor that has hung up is always ready: one that is not needed is not polled at all
             (!flags.is_empty()).then(|| {
@@ -114,7 +115,7 @@ impl Relay {
     }
 
     /// One read and one write on each way, where `ready` says that it will not block.
-    pub(super) fn turn(&mut self, places: Places, ready: &[PollFlags]) {
+    pub fn turn(&mut self, places: Places, ready: &[PollFlags]) {
         let is_ready = |place: Option<usize>| place.is_some_and(|place| !ready[place].is_empty());
         if is_ready(places.stdout) {
             self.write_output();
@@ -185,7 +186,7 @@ impl Relay {
 
     /// The program has ended: what it wrote last still goes out, and `wait` waits until our standard output takes more, or
     /// says that it is to be given up. Others may still have the terminal open, and write: they are not waited for.
-    pub(super) fn finish(&mut self, mut wait: impl FnMut(PollFd<'_>) -> bool) {
+    pub fn finish(&mut self, mut wait: impl FnMut(PollFd<'_>) -> bool) {
         self.restore();
         let mut left = LAST;
         loop {

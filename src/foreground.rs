@@ -1,17 +1,17 @@
 //! A foreground `run` or `exec`, once the process is there: signals go on to it, its terminal is relayed, its end is ours.
 
-use std::os::fd::AsFd;
-
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
-use super::child::Child;
-use super::notify::Notify;
-pub use super::relay::Relay;
-use crate::error::{Context, Result, error};
+use anyhow::{Context, Result, anyhow};
+use libcontainer::Process;
+use libcontainer::launch::notify::Notify;
+use libcontainer::sys::signals;
+
+use crate::relay::Relay;
 
 /// Who is waited for beside the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub fn death_signal() -> Option<i32> {
 /// # Errors
 /// Waiting itself fails.
 pub fn supervise(
-    child: &Child,
+    process: &Process,
     held: &Held,
     mut relay: Option<Relay>,
     notify: Option<&Notify>,
@@ -70,13 +70,13 @@ pub fn supervise(
 ) -> Result<u8> {
     let mut ending = false;
     loop {
-        let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN), PollFd::new(&held.0, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(process, PollFlags::IN), PollFd::new(&held.0, PollFlags::IN)];
         fds.extend(notify.map(Notify::poll));
         let places = relay.as_ref().map(|relay| relay.polls(&mut fds));
         wait(&mut fds, None)?;
         let ready: Vec<_> = fds.iter().map(PollFd::revents).collect();
         if !ready[1].is_empty() {
-            ending |= pass_on(child, held, relay.as_ref(), reap);
+            ending |= pass_on(process, held, relay.as_ref(), reap);
         }
         if let (Some(relay), Some(places)) = (&mut relay, places) {
             relay.turn(places, &ready);
@@ -85,7 +85,7 @@ pub fn supervise(
             notify.pass_on()?;
         }
         if !ready[0].is_empty() {
-            let status = status_of(child)?;
+            let status = status_of(process)?;
             if let Some(relay) = &mut relay {
                 let patience = ending.then_some(&LAST_WORDS);
                 relay.finish(|stdout| is_ready_before_we_are_ended(stdout, held, patience));
@@ -105,7 +105,7 @@ fn wait(fds: &mut [PollFd<'_>], patience: Option<&Timespec>) -> Result<bool> {
     match rustix::event::poll(fds, patience) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(true),
-        Err(errno) => Err(error!("poll: {errno}")),
+        Err(errno) => Err(anyhow!("poll: {errno}")),
     }
 }
 
@@ -126,10 +126,10 @@ fn is_ready_before_we_are_ended(stdout: PollFd<'_>, held: &Held, patience: Optio
     false
 }
 
-fn status_of(child: &Child) -> Result<u8> {
-    let status = rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
-        .map_err(|errno| error!("wait: {errno}"))?
-        .ok_or_else(|| error!("wait: no status"))?;
+fn status_of(process: &Process) -> Result<u8> {
+    let status = rustix::process::waitid(WaitId::PidFd(process.pidfd()), WaitIdOptions::EXITED)
+        .map_err(|errno| anyhow!("wait: {errno}"))?
+        .ok_or_else(|| anyhow!("wait: no status"))?;
     Ok(shell_status(&status))
 }
 
@@ -143,19 +143,19 @@ fn signal_of(info: &siginfo) -> i32 {
 }
 
 /// Every signal that waits, but those that are about us. True when one asked the process to end.
-fn pass_on(child: &Child, held: &Held, relay: Option<&Relay>, reap: Reap) -> bool {
+fn pass_on(process: &Process, held: &Held, relay: Option<&Relay>, reap: Reap) -> bool {
     let mut ending = false;
     while let Ok(Some(info)) = held.0.read_signal() {
         match signal_of(&info) {
             // we wrote where nobody reads: no matter of the container's
             libc::SIGPIPE if info.ssi_pid == std::process::id() => {}
-            libc::SIGCHLD if reap == Reap::All => reap_orphans(child),
+            libc::SIGCHLD if reap == Reap::All => reap_orphans(process),
             libc::SIGCHLD => {}
             libc::SIGWINCH if relay.is_some() => relay.into_iter().for_each(Relay::resize),
             // the process may have ended meanwhile; that is seen by the caller
             number => {
                 ending |= ENDING.contains(&number);
-                let _ = crate::sys::signals::send(child.pidfd.as_fd(), number);
+                let _ = signals::send(process.pidfd(), number);
             }
         }
     }
@@ -163,8 +163,8 @@ fn pass_on(child: &Child, held: &Held, relay: Option<&Relay>, reap: Reap) -> boo
 }
 
 /// Orphans, and never the child itself, whose status is still wanted.
-fn reap_orphans(child: &Child) {
-    while let Some(pid) = crate::sys::signals::ended_child().filter(|pid| *pid != child.pid) {
+fn reap_orphans(process: &Process) {
+    while let Some(pid) = signals::ended_child().filter(|pid| *pid != process.pid()) {
         let _ = rustix::process::waitpid(rustix::process::Pid::from_raw(pid), WaitOptions::NOHANG);
     }
 }
