@@ -5,13 +5,12 @@
 
 mod common;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use common::{BUSYBOX, bundle, may_run};
+use common::{BUSYBOX, bundle, may_run, state};
 use libcontainer::{Bundle, Force, Root, Status};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -19,58 +18,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 #[global_allocator]
 static HEAP: libcontainer::sys::heap::Watched = libcontainer::sys::heap::Watched;
 
-/// What must be the same afterwards: masks, limits, scores, rights, namespaces, children, open files, and the file that our
-/// program is.
-fn state() -> Vec<String> {
-    let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/{name}")).unwrap();
-    let kept = [
-        "SigBlk",
-        "SigIgn",
-        "SigCgt",
-        "Umask",
-        "NoNewPrivs",
-        "Seccomp",
-        "Cpus_allowed",
-        "Mems_allowed",
-        "Cap",
-        "Uid",
-        "Gid",
-        "Groups",
-    ];
-    let status = read("status");
-    let lines = status.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
-    let mut state: Vec<String> = lines.map(str::to_owned).collect();
-    state.extend(["limits", "oom_score_adj", "cgroup", "children", "personality"].map(read));
-    state.extend(std::env::vars_os().map(|variable| format!("{variable:?}")));
-    let links = |directory: &str| {
-        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-        // a file that another thread has open for a moment
-        let mut links: Vec<_> =
-            entries.filter_map(|path| Some(format!("{path:?} {:?}", fs::read_link(&path).ok()?))).collect();
-        links.retain(|link| !link.contains("/status") && !link.contains(&format!("{directory}\"")));
-        links.retain(|link| !link.contains("/proc/"));
-        links.sort();
-        links
-    };
-    // how many of each: numbers may change
-    state.push(links("/proc/self/fd").len().to_string());
-    state.extend(links("/proc/self/ns"));
-    let own = fs::read_link("/proc/self/exe").unwrap();
-    state.push(format!(
-        "{:?} {own:?} {:?}",
-        std::env::current_dir().unwrap(),
-        fs::read_link("/proc/self/root").unwrap()
-    ));
-    state.push(format!("{:?}", rustix::process::dumpable_behavior().unwrap()));
-    state.push(format!("{:?}", rustix::process::child_subreaper().unwrap()));
-    state.push(format!("{:?}", rustix::process::parent_process_death_signal().unwrap()));
-    let map = fs::read_to_string("/proc/self/maps").unwrap();
-    state.extend(map.lines().filter(|line| line.ends_with(own.to_str().unwrap())).map(str::to_owned));
-    state
-}
-
-/// What other threads do.
-fn is_busy(done: &AtomicBool, shared: &Mutex<Vec<String>>) {
+/// What other threads do: allocate, lock, open files, and log.
+fn is_busy(done: &AtomicBool, shared: &Mutex<Vec<String>>, log: &Mutex<std::fs::File>) {
     while !done.load(Ordering::Relaxed) {
         // without close-on-exec
         let flags = rustix::fs::OFlags::RDONLY;
@@ -80,6 +29,8 @@ fn is_busy(done: &AtomicBool, shared: &Mutex<Vec<String>>) {
         if list.len() > 100 {
             list.clear();
         }
+        drop(list);
+        writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{:?}", std::time::Instant::now()).unwrap();
     }
 }
 
@@ -131,15 +82,15 @@ fn containers_are_made_while_other_threads_are_busy_and_nothing_of_the_program_c
     let (done, shared) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, NOFILE, hard).unwrap();
+    let log = Mutex::new(tempfile::tempfile().unwrap());
     std::thread::scope(|scope| {
         for _ in 0..10 {
-            scope.spawn(|| is_busy(&done, &shared));
+            scope.spawn(|| is_busy(&done, &shared, &log));
         }
         let worked = std::panic::catch_unwind(|| {
-            let before = state();
+            let before = state::state();
             rounds(&root, &bundle, n);
-            let after = state();
-            assert!(after == before, "{:?}", after.iter().zip(&before).find(|(after, before)| after != before));
+            state::must_be_same("rounds", &before, &state::state());
         });
         done.store(true, Ordering::Relaxed);
         worked.unwrap();

@@ -1,5 +1,8 @@
 //! A bundle with busybox, and whether a container can be made of it here.
 
+#[allow(dead_code)] // not every test compares it
+pub mod state;
+
 use std::fs;
 use std::path::Path;
 
