@@ -50,7 +50,7 @@ fn an_open_connection_survives_where_that_is_asked_for() {
     needs!(Path::new("/usr/sbin/iptables-restore").exists(), "no iptables here, by which criu holds back packets");
     let (world, refused) = keeper(&["/keeper", "tcp"], &["--file-locks"]);
     let refused = refused.fails();
-    // KERNEL 6.16 has no SO_PASSCRED for TCP any more
+    // since Linux 6.16, TCP has no SO_PASSCRED
     needs!(
         !refused.contains("Can't get 1:16 opt"),
         "this criu is older than the kernel: it cannot dump sockets of TCP"
@@ -74,20 +74,22 @@ fn what_was_written_since_the_pre_dump_is_all_that_the_last_dump_has() {
     let before = count(&world);
     if !supports("mem_dirty_track") {
         // then it is refused, and nothing happens
-        let said = dump(&world, "first", &["--pre-dump"]).fails();
+        let said = dump(&world, "pre-0", &["--pre-dump"]).fails();
         assert!(said.contains("this kernel does not track which memory is written"), "{said}");
         assert_counts_on(&world, before);
         crate::world::skip(&crate::world::test_name(), "this kernel does not track which memory is written");
         return;
     }
-    dump(&world, "first", &["--pre-dump"]).ok();
+    dump(&world, "pre-0", &["--pre-dump"]).ok();
     assert_counts_on(&world, before);
-    dump(&world, "second", &["--pre-dump", "--parent-path", "../first"]).ok();
-    assert_eq!(world.status(), "running");
-    dump(&world, "images", &["--parent-path", "../second"]).ok();
+    for n in 1..5 {
+        dump(&world, &format!("pre-{n}"), &["--pre-dump", "--parent-path", &format!("../pre-{}", n - 1)]).ok();
+        assert_eq!(world.status(), "running");
+    }
+    dump(&world, "images", &["--parent-path", "../pre-4"]).ok();
     let pages =
         |images: &str| fs::metadata(world.bundle().join(images).join("pages-1.img")).map_or(0, |file| file.len());
-    assert!(pages("images") < pages("first"), "{} {}", pages("images"), pages("first"));
+    assert!(pages("images") < pages("pre-0"), "{} {}", pages("images"), pages("pre-0"));
     restore(&world, "images", &[]).ok();
     assert_counts_on(&world, before);
 }

@@ -1,9 +1,11 @@
 //! Checkpoint and restore, with a CRIU that runs on this kernel (`hack/criu`).
 
 mod goes_on;
+mod host_mounts;
 mod kept;
 mod killed;
 mod refused;
+mod remote;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -5,6 +5,7 @@ mod log;
 mod rpc;
 mod swrk;
 mod version;
+mod work;
 
 pub use log::errors;
 pub use rpc::{

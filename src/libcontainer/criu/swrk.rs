@@ -19,12 +19,16 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::rpc::{Answer, Features, Request, What};
 use super::version::{Need, Version};
+use super::work;
 use crate::error::{Result, bail, error};
 use crate::sys::handed::{Handed, hand};
 use crate::wait;
 
 /// How long CRIU may take to tell its version, and what it can do: it looks at the kernel first, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long CRIU may do nothing during a dump or a restore. A dump of much memory takes long, but CRIU works all the time. CRIU's own
+/// waits are shorter: after 10 s it gives up to freeze the processes.
+const QUIET: Duration = Duration::from_secs(60);
 /// How long CRIU may take to end when nobody talks to it any more: it lets the processes go on, or kills those it has made.
 const ENDING: Duration = Duration::from_secs(10);
 /// No packet of CRIU's is longer.
@@ -60,6 +64,20 @@ pub struct Criu {
     socket: Option<OwnedFd>,
     printed: File,
     version: Version,
+    quiet: Duration,
+    /// The first process that it has made, which is not its child.
+    made: Option<i32>,
+    /// Whether it serves memory to a client, and waits for that one.
+    serves: bool,
+}
+
+/// What ends a wait for CRIU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// It has not answered in this time.
+    Passed(Duration),
+    /// It has done nothing for a while.
+    Idle,
 }
 
 /// What CRIU has said.
@@ -116,7 +134,17 @@ impl Criu {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| error!("pidfd_open of criu: {errno}"))?;
-        let mut criu = Criu { child, pid, pidfd, socket: Some(ours), printed, version: Version::new(0, 0, 0) };
+        let mut criu = Criu {
+            child,
+            pid,
+            pidfd,
+            socket: Some(ours),
+            printed,
+            version: Version::new(0, 0, 0),
+            quiet: QUIET,
+            made: None,
+            serves: false,
+        };
         let answer =
             criu.question(&Request { r#type: What::Version.into(), keep_open: Some(true), ..Request::default() })?;
         let version = answer.version.ok_or_else(|| error!("criu does not tell its version: it is older than 3.0"))?;
@@ -162,7 +190,7 @@ impl Criu {
     /// A request that is answered at once.
     fn question(&mut self, request: &Request) -> Result<Answer> {
         self.say(request)?;
-        let (answer, _) = self.hear(Some(Instant::now() + PATIENCE))?;
+        let (answer, _) = self.hear(Until::Passed(PATIENCE))?;
         if !answer.success || answer.r#type != request.r#type {
             bail!(
                 "criu: {}",
@@ -180,12 +208,22 @@ impl Criu {
         self.say(request)
     }
 
-    /// What CRIU says next. There is no deadline: how long it takes depends on how much memory there is.
+    /// The first process of the container is there: what it does is CRIU's work, too.
+    pub fn has_made(&mut self, pid: i32) {
+        self.made = Some(pid);
+    }
+
+    /// From here on CRIU waits for a client that fetches the memory. How long that takes is not CRIU's affair.
+    pub fn serves(&mut self) {
+        self.serves = true;
+    }
+
+    /// What CRIU says next. The wait has no deadline while CRIU works: how long it takes depends on how much memory there is.
     ///
     /// # Errors
-    /// A signal asks us to end, or CRIU has ended.
+    /// A signal asks us to end, CRIU has ended, or it has done nothing for a minute.
     pub fn next(&mut self) -> Result<Said> {
-        let (answer, descriptor) = self.hear(None)?;
+        let (answer, descriptor) = self.hear(Until::Idle)?;
         if !answer.success {
             return Ok(Said::Failed(answer.cr_errmsg.unwrap_or_default()));
         }
@@ -230,15 +268,35 @@ impl Criu {
         }
     }
 
-    fn hear(&mut self, deadline: Option<Instant>) -> Result<(Answer, Option<OwnedFd>)> {
+    /// Waits until it has said something, or has ended.
+    fn listen(&self, socket: &OwnedFd, until: Until) -> Result<()> {
+        let both = [(socket.as_fd(), PollFlags::IN), (self.pidfd.as_fd(), PollFlags::IN)];
+        let time = match until {
+            Until::Passed(time) => time,
+            Until::Idle => self.quiet,
+        };
+        let mut before = None;
+        while !wait::ready(&both, Some(Instant::now() + time))? {
+            if until != Until::Idle {
+                bail!("criu has not answered for {} s", time.as_secs());
+            }
+            // a restored process works for CRIU, and is not its child
+            let roots: Vec<i32> = [self.pid()].into_iter().chain(self.made).collect();
+            let now = Some(work::of(&roots));
+            if now == before && !self.serves {
+                bail!("criu has done nothing for {} s", time.as_secs());
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, until: Until) -> Result<(Answer, Option<OwnedFd>)> {
         let mut buffer = vec![0u8; MOST_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         loop {
             let socket = self.socket.as_ref().ok_or_else(|| error!("criu has ended"))?;
-            let both = [(socket.as_fd(), PollFlags::IN), (self.pidfd.as_fd(), PollFlags::IN)];
-            if !wait::ready(&both, deadline)? {
-                bail!("criu has not answered for {} s", PATIENCE.as_secs());
-            }
+            self.listen(socket, until)?;
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
             match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags) {
@@ -279,8 +337,19 @@ impl Criu {
         drop(self.socket.take());
         let deadline = Instant::now() + ENDING;
         // a signal that asks us to end is no reason to leave the container half way
-        while let Err(wait::Stopped::Signal(_)) = wait::readable(self.pidfd.as_fd(), Some(deadline)) {}
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let ended = |deadline| loop {
+            match wait::readable(self.pidfd.as_fd(), Some(deadline)) {
+                Err(wait::Stopped::Signal(_)) => {}
+                other => return other.unwrap_or(false),
+            }
+        };
+        if !ended(deadline) {
+            let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+            // a process that waits for a disk that does not answer is not ended by a signal
+            if !ended(Instant::now() + ENDING) {
+                return;
+            }
+        }
         let _ = self.child.wait();
     }
 }
@@ -299,5 +368,53 @@ fn not_started(program: &Path, error: &std::io::Error) -> crate::error::Error {
             error!("criu is not in PATH: checkpoint and restore need it (the package criu)")
         }
         _ => error!("start {}: {error}", program.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A CRIU that tells its version (VERSION, success, 4.1) and then does what the script says.
+    fn pretended(script: &str) -> (tempfile::TempDir, Result<Criu>) {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("criu");
+        let answer = r"printf '\010\012\020\001\122\004\010\004\020\001' >&3";
+        let take = "dd bs=65536 count=1 <&3 >/dev/null 2>&1";
+        std::fs::write(&program, format!("#!/bin/sh\n{take}\n{answer}\n{take}\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let criu = Criu::begin(Setup {
+            program: &program,
+            streams: Streams::None,
+            handed: crate::sys::handed::Handed::default(),
+        });
+        (directory, criu)
+    }
+
+    #[test]
+    fn a_criu_that_does_nothing_is_given_up_and_one_that_works_is_not() {
+        let wait_for = |script: &str, prepare: &dyn Fn(&mut Criu)| {
+            let (_directory, criu) = pretended(script);
+            let mut criu = criu.unwrap();
+            criu.quiet = Duration::from_millis(300);
+            prepare(&mut criu);
+            criu.ask(&Request { r#type: What::Dump.into(), ..Request::default() }).unwrap();
+            let said = criu.next();
+            // at once, and not after 10 s
+            let _ = rustix::process::pidfd_send_signal(&criu.pidfd, Signal::KILL);
+            said
+        };
+        let idle = wait_for("exec sleep 1000", &|_| {}).unwrap_err().to_string();
+        assert_eq!(idle, "criu has done nothing for 0 s");
+        // it sleeps and wakes, and has done it then: DUMP, success
+        let done = r"printf '\010\001\020\001' >&3";
+        let busy = format!("n=0; while [ $n -lt 100 ]; do n=$((n+1)); sleep 0.01; done; {done}; exec sleep 1000");
+        assert!(matches!(wait_for(&busy, &|_| {}).unwrap(), Said::Done));
+        // it waits for a client
+        let serving = format!("sleep 1; {done}; exec sleep 1000");
+        assert!(matches!(wait_for(&serving, &Criu::serves).unwrap(), Said::Done));
+        assert!(wait_for("exit 3", &|_| {}).unwrap_err().to_string().contains("criu has ended"));
     }
 }

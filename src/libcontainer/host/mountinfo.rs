@@ -12,6 +12,8 @@ pub struct Mount {
     pub id: u64,
     /// The id of the mount that it is on.
     pub parent: u64,
+    /// The device number of its file system, `MAJOR:MINOR`.
+    pub device: String,
     /// What of its file system is its root.
     pub root: PathBuf,
     /// Where it is.
@@ -45,6 +47,7 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
     let mount = |line: Line<'_>| Mount {
         id: line.id,
         parent: line.parent,
+        device: String::from_utf8_lossy(line.device).into_owned(),
         root: unescaped(line.root),
         path: line.path(),
         fstype: String::from_utf8_lossy(line.fstype).into_owned(),
@@ -88,6 +91,7 @@ fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
 pub(super) struct Line<'a> {
     pub(super) id: u64,
     pub(super) parent: u64,
+    device: &'a [u8],
     root: &'a [u8],
     path: &'a [u8],
     pub(super) fstype: &'a [u8],
@@ -100,10 +104,10 @@ impl<'a> Line<'a> {
         let mut fields = line.split(|byte| *byte == b' ');
         let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
         let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
-        let (root, path) = (fields.nth(1)?, fields.next()?);
+        let (device, root, path) = (fields.next()?, fields.next()?, fields.next()?);
         let mut after = fields.skip_while(|field| *field != b"-");
         let (fstype, options) = (after.nth(1)?, after.nth(1).unwrap_or_default());
-        Some(Line { id, parent, root, path, fstype, options })
+        Some(Line { id, parent, device, root, path, fstype, options })
     }
 
     /// True when the root of the mount is that of its file system.

@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::pipe::PipeFlags;
 
 use super::delete::{Leftovers, destroy};
+use super::foreign_mounts;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, must_not_be_restricted, options,
 };
@@ -24,6 +26,9 @@ use crate::sys::handed::Handed;
 const LOG: &str = "dump.log";
 /// The major number of /dev/null, /dev/zero and the like.
 const MEMORY_DEVICES: u32 = 1;
+
+/// PIPE_MAX_SIZE of CRIU's page-pipe.h: the pages whose `struct pipe_buffer`s fit into 8 pages.
+const LAZY_PIPE: usize = 8 * 4096 / 40 * 4096;
 
 /// What becomes of a container after its checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +73,10 @@ impl Checkpoint {
         }
         must_be_outside(&self.imaging, container.record())?;
         must_not_be_restricted(&container.record().annotations())?;
+        if let Some(why) = plan.not_restorable() {
+            bail!("{why}: the container cannot be checkpointed");
+        }
+        must_have_own_mounts(container.record().init_process_pid)?;
         let directories = Directories::make(&self.imaging, LOG)?;
         self.must_have_a_parent()?;
         let paused = container.status()? == Status::Paused;
@@ -96,11 +105,12 @@ impl Checkpoint {
                 Said::Done => return Ok(()),
                 Said::Failed(said) => return Err(directories.failed(step, &said)),
                 Said::Notice(notice) => {
-                    if notice.script == "status-ready"
-                        && let Some(status) = self.status.take()
-                    {
-                        // whoever waits for it sees the end of it, too
-                        rustix::io::write(&status, &[0]).map_err(|errno| error!("--status-fd: {errno}"))?;
+                    if notice.script == "status-ready" {
+                        criu.serves();
+                        if let Some(status) = self.status.take() {
+                            // whoever waits for it sees the end of it, too
+                            rustix::io::write(&status, &[0]).map_err(|errno| error!("--status-fd: {errno}"))?;
+                        }
                     }
                     criu.go_on()?;
                 }
@@ -129,8 +139,11 @@ impl Checkpoint {
             let why = "this kernel does not track which memory is written (CONFIG_MEM_SOFT_DIRTY)";
             bail!("--pre-dump and --parent-path: {why}");
         }
-        if self.imaging.allows(Allow::LazyPages) && !criu.fetches_lazily()? {
-            bail!("--lazy-pages: criu and this kernel cannot fetch memory when it is used (userfaultfd(2))");
+        if self.imaging.allows(Allow::LazyPages) {
+            if !criu.fetches_lazily()? {
+                bail!("--lazy-pages: criu and this kernel cannot fetch memory when it is used (userfaultfd(2))");
+            }
+            must_have_large_pipes()?;
         }
         if self.status.is_some() {
             version.must_have(Need::StatusFd)?;
@@ -168,10 +181,30 @@ impl Checkpoint {
             let names = descriptors.iter().map(|name| name.strip_prefix(NULL).unwrap_or(name));
             asked.external.extend(names.filter(|name| name.starts_with(FILE)).map(str::to_owned));
             asked.ext_mnt = external_mounts(record.init_process_pid, &plan.outside())?;
+            let more = foreign_mounts::keep(record.init_process_pid, &asked.ext_mnt, &self.imaging.directory)?;
+            asked.ext_mnt.extend(more);
         }
         let what = if pre_dump { What::PreDump } else { What::Dump };
         Ok(Request { r#type: what.into(), opts: Some(asked), ..Request::default() })
     }
+}
+
+/// CRIU sends memory through a pipe of this size, and does not notice before the first page is fetched that it has none.
+fn must_have_large_pipes() -> Result<()> {
+    let (pipe, _other_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| error!("pipe: {errno}"))?;
+    rustix::pipe::fcntl_setpipe_size(&pipe, LAZY_PIPE).map(drop).map_err(|errno| {
+        let needed = "criu needs pipes of 4 MiB: raise fs.pipe-max-size, or run with CAP_SYS_RESOURCE";
+        error!("--lazy-pages: F_SETPIPE_SZ: {errno}: {needed}")
+    })
+}
+
+/// CRIU takes the root of a container for its first mount.
+fn must_have_own_mounts(pid: i32) -> Result<()> {
+    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/mnt"));
+    if namespace(&pid.to_string()).context("read /proc/PID/ns/mnt")? == namespace("self")? {
+        bail!("linux.namespaces: a container without a mount namespace of its own cannot be checkpointed");
+    }
+    Ok(())
 }
 
 /// CRIU has ended without an answer: its log may say why.

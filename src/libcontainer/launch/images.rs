@@ -168,6 +168,12 @@ impl Directories {
         Ok(Directories { images, work, log })
     }
 
+    /// The images are read through `images`. What CRIU writes beside them is written where it was.
+    pub(super) fn read_by_others(&mut self, images: File) {
+        let before = std::mem::replace(&mut self.images, images);
+        self.work.get_or_insert(before);
+    }
+
     /// What went wrong, in CRIU's words: those of its log, or else what it has answered.
     pub(super) fn failed(&self, step: &str, answered: &str) -> Error {
         match criu::errors(&self.log) {

@@ -12,11 +12,13 @@ use rustix::process::{Pid, PidfdFlags};
 use super::checkpoint::{descriptors, place_of};
 use super::child::Child;
 use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
+use super::foreign_mounts;
 use super::identity::Identity;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Images, NULL, config_file, must_not_be_restricted, options,
 };
 use super::inside::{inside, with_bound};
+use super::open_images;
 use super::resources::Resources;
 use super::{console, hooks, mount_points, pidfile, record};
 use crate::cgroup::{Cgroup, systemd};
@@ -140,6 +142,9 @@ impl Restore<'_> {
     ) -> Result<(Container, Child, Vec<Warning>)> {
         reserved.take_note(|note| will_make(self.plan, note))?;
         self.must_be_images()?;
+        if let Some(why) = self.plan.not_restorable() {
+            bail!("{why}");
+        }
         let root = self.root_directory()?;
         mount_points::make(&root, &self.plan.mount_points())?;
         let resources = Resources::make(self.plan)?;
@@ -151,9 +156,13 @@ impl Restore<'_> {
         let (handed, inherited) = self.handed()?;
         let streams = Streams::PassedOn(std::mem::take(&mut self.streams));
         let (imaging, tree, place) = (&self.imaging, c_path(&root)?, c_path(&bound)?);
+        let has_own_users = self.plan.id_maps.is_some();
         // CRIU mounts in the directories, so they must be of the mount namespace that it is in
         let (mut criu, directories) = with_bound(&tree, &place, || {
-            let directories = Directories::open(imaging, LOG)?;
+            let mut directories = Directories::open(imaging, LOG)?;
+            if has_own_users {
+                open_images::search_by_all(&imaging.directory, &mut directories)?;
+            }
             let criu = Criu::begin(Setup { program: imaging.program(), streams, handed })?;
             Ok((criu, directories))
         })?;
@@ -247,7 +256,6 @@ impl Restore<'_> {
             match joined.name {
                 "net" => version.must_have(Need::NetworkNamespace)?,
                 "pid" => version.must_have(Need::PidNamespace)?,
-                "cgroup" => bail!("linux.namespaces: criu cannot join a cgroup namespace by its path"),
                 name => {
                     version.must_have(Need::OtherNamespaces)?;
                     let ns_file = joined.path.to_string_lossy().into_owned();
@@ -314,6 +322,11 @@ impl Restore<'_> {
                 }
             }
         }
+        for mount in foreign_mounts::kept(&self.imaging.directory)? {
+            if all.iter().all(|there| there.key != mount.key) {
+                all.push(mount);
+            }
+        }
         Ok(all)
     }
 
@@ -323,6 +336,9 @@ impl Restore<'_> {
                 Kind::Interrupted(_) => error,
                 _ => directories.failed("restore", &error.to_string()),
             })?;
+            if let Said::Notice(Notice { pid: Some(pid), .. }) = &said {
+                criu.has_made(*pid);
+            }
             match said {
                 Said::Done => return Ok(()),
                 Said::Failed(said) => return Err(directories.failed("restore", &said)),

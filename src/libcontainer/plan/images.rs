@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use super::finished::{Opening, Plan};
-use super::namespaces::{KINDS, NETWORK, PID};
+use super::namespaces::{CGROUP, KINDS, MOUNT, NETWORK, PID, USER};
 use super::step::{Last, NewMount, Slot, Target, What};
 
 /// What covers masked files.
@@ -109,6 +109,19 @@ impl Plan {
             }
         }
         all
+    }
+
+    /// Why CRIU cannot make a container of this plan again; None if it can.
+    pub fn not_restorable(&self) -> Option<String> {
+        let refused = |joined: &&JoinedNamespace| [MOUNT, USER, CGROUP].contains(&joined.kind);
+        if let Some(JoinedNamespace { name, path, .. }) = self.joined_namespaces().iter().find(refused) {
+            return Some(format!(
+                "linux.namespaces: criu cannot join a {name} namespace by its path ({})",
+                path.display()
+            ));
+        }
+        let (_, at) = self.openings.iter().find(|(opening, _)| opening.maps_ids())?;
+        Some(format!("{at}: criu does not map the ids of a mount again"))
     }
 
     /// What a slot is a mount of, on the host.

@@ -1,0 +1,35 @@
+//! The images of a container with a user namespace. CRIU's processes open them when they are in that namespace, where they are not the
+//! host's root, but the directory is for the host's root alone. The files are not: they find them in a directory that everybody may
+//! search, which nobody else sees.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::images::Directories;
+use crate::error::{Context, Result, error};
+use crate::sys::mount::mount;
+
+/// An empty directory, whose owner and mode the whole has.
+const EMPTY: &std::ffi::CStr = c"mode=755,size=4k,nr_inodes=2";
+
+/// Mounts the directory with another mode over itself, and opens it there. In a mount namespace that nobody else is in.
+///
+/// # Errors
+/// The kernel's word.
+pub(super) fn search_by_all(path: &Path, directories: &mut Directories) -> Result<()> {
+    let place = CString::new(path.as_os_str().as_bytes())?;
+    let open = || File::open(path).with_context(|| format!("--image-path: open {}", path.display()));
+    mount(c"tmpfs", &place, c"tmpfs", libc::MS_RDONLY, EMPTY)
+        .map_err(|errno| error!("--image-path: mount a tmpfs: {errno}"))?;
+    let empty = open()?;
+    let layer = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+    let data = CString::new(format!("lowerdir={}:{}", layer(&empty), layer(&directories.images)))?;
+    mount(c"overlay", &place, c"overlay", libc::MS_RDONLY, &data).map_err(|errno| {
+        error!("--image-path: mount an overlay, in which processes of a user namespace may read the images: {errno}")
+    })?;
+    directories.read_by_others(open()?);
+    Ok(())
+}
