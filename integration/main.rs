@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)] // a failed unwrap fails the test
 
 mod agent;
+mod annotations;
 mod cgroup_mounts;
 mod cgroups;
 mod checkpoint;

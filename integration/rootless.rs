@@ -14,7 +14,7 @@ use crate::world::{Outcome, Who, World, finish, runtime, skip, test_name, wait_u
 use crate::{needs, only};
 
 /// An ordinary user's uid and gid. If the tests do not run as root, their own.
-fn user() -> u32 {
+pub fn user() -> u32 {
     if root() { 4321 } else { rustix::process::getuid().as_raw() }
 }
 
@@ -61,7 +61,7 @@ impl Own {
         command
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.by(&self.program);
         command.arg("--root").arg(self.world.path("state")).args(args);
         command

@@ -553,6 +553,12 @@ fn features_says_what_there_is_in_the_words_of_the_spec() {
         assert!(features.pointer(&format!("/linux/{part}")).is_some_and(Value::is_boolean), "{part}");
     }
     assert!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"].is_string());
+    let annotations = list("/potentiallyUnsafeConfigAnnotations");
+    for name in
+        ["org.coracle.landlock", "run.oci.hooks.stdout", "run.oci.keep_original_groups", "run.oci.timens_offset"]
+    {
+        assert!(annotations.contains(&name.to_owned()), "{annotations:?}");
+    }
     // An option is listed only if the feature is enabled.
     let idmap = features["linux"]["mountExtensions"]["idmap"]["enabled"].as_bool().unwrap();
     assert_eq!(options.contains(&"idmap".to_owned()), idmap);

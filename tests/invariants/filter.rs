@@ -2,7 +2,7 @@
 //! stays behind.
 
 use libcontainer::plan::Plan;
-use libcontainer::plan::step::{CapabilitySets, What};
+use libcontainer::plan::step::{CallersGroups, CapabilitySets, What};
 use libcontainer::wire::{HookPoint, Request};
 
 use super::frame::{Rule, at, insert_after, leave_out, remove, runs_nothing, step, steps, twice};
@@ -67,9 +67,13 @@ pub const RULES: [Rule; 6] = [
         broken_by: &[
             ("it lives on from the beginning", |plan| leave_out(plan, kills)),
             ("the bridge lives on", |plan| !plan.bridge.is_empty() && kills(&plan.bridge.remove(0).what)),
-            ("what clears it after it", |plan| insert_after(plan, |what| *what == What::Ready, What::BecomeRoot)),
+            ("what clears it after it", |plan| {
+                insert_after(plan, |what| *what == What::Ready, What::BecomeRoot(CallersGroups::Dropped))
+            }),
             ("it is dumpable after a change of ids", |plan| {
-                let Some(n) = at(plan, |what| *what == What::BecomeRoot).first().copied() else { return false };
+                let Some(n) = at(plan, |what| matches!(what, What::BecomeRoot(_))).first().copied() else {
+                    return false;
+                };
                 remove(plan, n + 1).what == What::Undumpable
             }),
             ("what is ready ends with the runtime", |plan| {
@@ -181,7 +185,7 @@ fn hooks_wear_the_filter(plan: &Plan) -> Result<(), String> {
 /// process that is ready lives on, unless the runtime is to end it.
 fn ends_with_the_runtime(plan: &Plan) -> Result<(), String> {
     let clears = |what: &What| match what {
-        What::BecomeRoot => true,
+        What::BecomeRoot(_) => true,
         What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
         _ => false,
     };

@@ -2,7 +2,7 @@
 
 use libcontainer::plan::Plan;
 use libcontainer::plan::needs::Writes;
-use libcontainer::plan::step::{Namespaces, What};
+use libcontainer::plan::step::{CallersGroups, Namespaces, What};
 use libcontainer::wire::{HookPoint, Request};
 
 use super::frame::{
@@ -25,11 +25,17 @@ pub const RULES: [Rule; 9] = [
         holds: maps_then_root_then_unshare,
         broken_by: &[
             ("root before its id maps", |plan| {
-                to_the_front_of(plan, |what| *what == What::BecomeRoot, |what| *what == What::Request(Request::IdMaps))
+                to_the_front_of(
+                    plan,
+                    |what| matches!(what, What::BecomeRoot(_)),
+                    |what| *what == What::Request(Request::IdMaps),
+                )
             }),
-            ("namespaces before their root", |plan| to_the_front_of(plan, unshares, |what| *what == What::BecomeRoot)),
+            ("namespaces before their root", |plan| {
+                to_the_front_of(plan, unshares, |what| matches!(what, What::BecomeRoot(_)))
+            }),
             ("found as the mapped root", |plan| {
-                to_the_back_of(plan, |what| matches!(what, What::Find(_)), |what| *what == What::BecomeRoot)
+                to_the_back_of(plan, |what| matches!(what, What::Find(_)), |what| matches!(what, What::BecomeRoot(_)))
             }),
         ],
     },
@@ -147,7 +153,7 @@ fn one_exec_last(plan: &Plan) -> Result<(), String> {
 /// (user_namespaces(7)).
 fn maps_then_root_then_unshare(plan: &Plan) -> Result<(), String> {
     let maps = at(plan, |what| *what == What::Request(Request::IdMaps));
-    let root = at(plan, |what| *what == What::BecomeRoot);
+    let root = at(plan, |what| matches!(what, What::BecomeRoot(_)));
     // A mount namespace does not depend on ids. If init opens files again that only the caller's user can reach, it is
     // made before BecomeRoot.
     let finds = plan.init.iter().any(|step| matches!(step.what, What::Find(_)));
@@ -197,7 +203,9 @@ fn sysctl_before_pivot(plan: &Plan) -> Result<(), String> {
 /// setgroups(2) needs CAP_SETGID, which the process loses with uid 0.
 fn groups_before_ids(plan: &Plan) -> Result<(), String> {
     let (groups, ids) = (at(plan, |what| matches!(what, What::Groups(_))), at(plan, ids));
-    if !runs_nothing(plan) && (groups.len(), ids.len()) != (1, 1) {
+    // An ordinary user may keep her own groups: then nothing changes them.
+    let kept = at(plan, |what| *what == What::BecomeRoot(CallersGroups::Kept)).len();
+    if !runs_nothing(plan) && (groups.len() + kept, ids.len()) != (1, 1) {
         return Err(format!("setgroups {groups:?}, setresuid {ids:?}: each is done, and once"));
     }
     before(plan, "groups", &groups, &ids)

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::signal::STOP_SIGNAL;
 use crate::config::SPEC_VERSION;
-use crate::plan::{SECCOMP_RECEIVER, capabilities, mount_options, resources, seccomp};
+use crate::plan::{LANDLOCK, SECCOMP_RECEIVER, annotations, capabilities, mount_options, resources, seccomp};
 use crate::sys;
 
 /// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
@@ -149,13 +149,22 @@ pub fn features() -> Features {
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options: mount_options::known_options(),
         linux: linux(),
-        annotations: annotations(),
+        annotations: own_annotations(),
         // runc uses "bundle" for a label of its own in state.json
         potentially_unsafe_config_annotations: &[
             "bundle",
             STOP_SIGNAL,
             resources::annotations::PREFIX,
             SECCOMP_RECEIVER,
+            LANDLOCK,
+            annotations::KEEP_GROUPS,
+            annotations::HOOKS_STDOUT,
+            annotations::HOOKS_STDERR,
+            annotations::PIDFD_RECEIVER,
+            annotations::FAIL_UNKNOWN_SYSCALL,
+            annotations::BPF_DATA,
+            annotations::MOUNT_CONTEXT_TYPE,
+            annotations::TIME_OFFSET,
         ],
     }
 }
@@ -188,7 +197,7 @@ fn linux() -> Linux {
     }
 }
 
-fn annotations() -> BTreeMap<&'static str, String> {
+fn own_annotations() -> BTreeMap<&'static str, String> {
     let mut all = BTreeMap::from([
         ("io.coracle.commit", COMMIT.to_owned()),
         ("io.coracle.version", env!("CARGO_PKG_VERSION").to_owned()),

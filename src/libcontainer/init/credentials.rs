@@ -11,14 +11,12 @@ use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::protocol;
-use crate::plan::step::{CapabilitySets, Limit, Namespaces};
+use crate::plan::step::{CallersGroups, CapabilitySets, Limit, Namespaces};
 use crate::wire::Request;
 
-pub(super) fn become_root() -> Outcome {
-    match rustix::thread::set_thread_groups(&[]) {
-        // setgroups is denied in the user namespace of an unprivileged user (user_namespaces(7))
-        Ok(()) | Err(Errno::PERM) => {}
-        Err(other) => return Err(other.into()),
+pub(super) fn become_root(others: CallersGroups) -> Outcome {
+    if others == CallersGroups::Dropped {
+        groups(&[])?;
     }
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
     Ok(rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)

@@ -53,7 +53,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Unshare(kinds) => Ok(crate::sys::clone::unshare(kinds.0)?),
         What::EnterTime => credentials::enter_time(prepared),
         What::Loopback => Ok(crate::sys::net::loopback_up()?),
-        What::BecomeRoot => credentials::become_root(),
+        What::BecomeRoot(groups) => credentials::become_root(*groups),
         // the runtime reads the pid from the page when init sends its first request
         What::Spawn(new) => {
             Ok(crate::sys::clone::replace_by_sibling(prepared.alone, new.0, prepared.page.place_of_init())?)

@@ -1,9 +1,10 @@
 //! `create` and `run`: a new container, all or nothing.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::child::Child;
+use super::console;
 use super::delete::{Leftovers, after_stop, destroy};
 use super::failure::must_not_have_starved;
 use super::identity::Identity;
@@ -16,7 +17,7 @@ use super::{host_mounts, notify, pidfile, record, undo};
 use crate::cgroup::{self, Cgroup};
 use crate::config::Config;
 use crate::container::{Container, Lock, Note, ProcessId, Record, Reserved, Root, start_time};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::plan::resctrl::Group;
 use crate::plan::{Flags, Plan};
 use crate::wait;
@@ -135,6 +136,12 @@ impl<'a> New<'a> {
             reserved.take_note(|note| note.init = start.map(|start| ProcessId { pid, start }))?;
         }
         let ready = launched.serve(cgroup, identity, Some(reserved.lock()?))?;
+        if let Some((at, path)) = &self.plan.pidfd_receiver {
+            // crun's message: a space
+            console::connect(path)
+                .and_then(|socket| console::send(socket.as_fd(), b" ", ready.pidfd()))
+                .with_context(|| at.to_string())?;
+        }
         let mut record = record::of(self.config, self.flags, self.plan, ready.pid(), cgroup)?;
         if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
             own.host_mounts = host_mounts::made(reserved.lock()?)?;

@@ -104,6 +104,6 @@ pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<Erro
     }
     // In our own program, a signal that asks us to end ends the hook that we wait for, and the others run: all else is removed.
     let listening = wait::listen_for_hooks().context("listen to signals");
-    let warnings = hooks::run_all(poststop, &identity.state("stopped", 0), identity.bundle, &At::new("hooks.poststop"));
+    let warnings = hooks::run_all(poststop, &identity.state("stopped", 0), identity, &At::new("hooks.poststop"));
     warnings.into_iter().chain(listening.err()).collect()
 }

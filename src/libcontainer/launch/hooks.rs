@@ -9,33 +9,37 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::identity::Identity;
 use crate::config::At;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
+use crate::plan::failure::words;
 use crate::wait;
 
 /// As much of a hook's output as is quoted.
 const QUOTED: u64 = 4096;
 
-/// Runs `hooks` in their order, each in the directory `bundle` and with `state` on its standard input. `at` is the place of
+/// Runs `hooks` in their order, each in the bundle and with `state` on its standard input. `at` is the place of
 /// the list.
 ///
 /// # Errors
 /// The first that does not end well, with what it printed.
-pub fn run(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Result<()> {
+pub fn run(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Result<()> {
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(n, hook)| one(hook, n, state, bundle, at))
+        .try_for_each(|(n, hook)| one(hook, n, state, identity, at))
         .map_err(|error| error.or_kind(Kind::Hook))
 }
 
 /// Runs all `hooks`, whatever comes, and returns what went wrong: what the spec wants of poststop.
-pub fn run_all(hooks: &[Hook], state: &[u8], bundle: &Path, at: &At) -> Vec<Error> {
-    let failed = |(n, hook)| one(hook, n, state, bundle, at).err().map(|error| error.or_kind(Kind::Hook));
+pub fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Vec<Error> {
+    let failed = |(n, hook)| one(hook, n, state, identity, at).err().map(|error| error.or_kind(Kind::Hook));
     hooks.iter().enumerate().filter_map(failed).collect()
 }
 
@@ -57,11 +61,11 @@ pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
     Ok(only.hooks)
 }
 
-fn one(hook: &Hook, n: usize, state: &[u8], bundle: &Path, at: &At) -> Result<()> {
+fn one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: &At) -> Result<()> {
     let name = at.as_str().rsplit('.').next().unwrap_or_default();
     let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
-    let (mut out, mut err) = (memory()?, memory()?);
-    let mut child = spawn(hook, state, bundle, &out, &err).with_context(failed)?;
+    let (mut out, mut err) = (output(HOOKS_STDOUT, identity)?, output(HOOKS_STDERR, identity)?);
+    let mut child = spawn(hook, state, identity.bundle, out.file(), err.file()).with_context(failed)?;
     let status = match wait(&mut child, hook.timeout()).with_context(failed)? {
         Some(status) => status,
         None => {
@@ -76,7 +80,7 @@ fn one(hook: &Hook, n: usize, state: &[u8], bundle: &Path, at: &At) -> Result<()
         Some(signal) => format!("signal {signal}"),
         None => format!("exit status {}", status.code().unwrap_or(-1)),
     };
-    bail!(Kind::Hook => "{}: {ending}, stdout: {}, stderr: {}", failed(), quoted(&mut out), quoted(&mut err))
+    bail!(Kind::Hook => "{}: {ending}, stdout: {}, stderr: {}", failed(), out.quoted(), err.quoted())
 }
 
 /// A file in memory. A pipe would hang us on whatever a hook leaves running behind it.
@@ -85,12 +89,48 @@ fn memory() -> Result<File> {
     Ok(File::from(fd))
 }
 
-fn quoted(file: &mut File) -> String {
-    let mut text = Vec::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(QUOTED).read_to_end(&mut text));
-    match read {
-        Ok(_) => String::from_utf8_lossy(&text).trim_end().to_owned(),
-        Err(error) => format!("(unreadable: {error})"),
+/// Where a stream of a hook goes.
+enum Output {
+    /// A file in memory, which a failure quotes.
+    Memory(File),
+    /// The file of an annotation.
+    File(File, String),
+}
+
+/// What the annotation names, or a file in memory. The file belongs to the host, and the annotation may not be the
+/// administrator's: no link is followed at its end, only a regular file is written, and only at its end.
+fn output(annotation: &str, identity: &Identity<'_>) -> Result<Output> {
+    let Some(path) = identity.annotations.get(annotation) else { return memory().map(Output::Memory) };
+    let failed = |errno: Errno| error!("{}: open {path}: {}", At::annotation(annotation), words(errno));
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, path.as_str(), flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(failed)?.st_mode);
+    if kind != FileType::RegularFile {
+        bail!("{}: {path} is not a regular file", At::annotation(annotation));
+    }
+    Ok(Output::File(File::from(file), path.clone()))
+}
+
+impl Output {
+    fn file(&self) -> &File {
+        match self {
+            Output::Memory(file) | Output::File(file, _) => file,
+        }
+    }
+
+    /// The beginning of what a hook has printed, or where it is.
+    fn quoted(&mut self) -> String {
+        let file = match self {
+            Output::Memory(file) => file,
+            Output::File(_, path) => return format!("(in {path})"),
+        };
+        let mut text = Vec::new();
+        let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(QUOTED).read_to_end(&mut text));
+        match read {
+            Ok(_) => String::from_utf8_lossy(&text).trim_end().to_owned(),
+            Err(error) => format!("(unreadable: {error})"),
+        }
     }
 }
 
@@ -130,10 +170,18 @@ fn wait(child: &mut Child, timeout: Option<i64>) -> Result<Option<ExitStatus>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+    use std::sync::LazyLock;
+
     use super::*;
 
     fn hook(json: &str) -> Vec<Hook> {
         serde_json::from_str(json).unwrap()
+    }
+
+    fn identity(bundle: &Path) -> Identity<'_> {
+        static NONE: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
+        Identity { id: "x", bundle, version: "1.2.0", annotations: &NONE, init: None }
     }
 
     fn at() -> At {
@@ -147,12 +195,12 @@ mod tests {
         for (env, seen) in [("null", std::env::var("PATH").unwrap()), (r#"["PATH=/x"]"#, "/x".to_owned())] {
             let script = "{ /bin/pwd; echo $PATH; } > seen";
             let json = format!(r#"[{{"path":"/bin/sh","args":["sh","-c","{script}"],"env":{env}}}]"#);
-            run(&hook(&json), b"", &bundle, &at()).unwrap();
+            run(&hook(&json), b"", &identity(&bundle), &at()).unwrap();
             let found = std::fs::read_to_string(bundle.join("seen")).unwrap();
             assert_eq!(found, format!("{}\n{seen}\n", bundle.display()));
         }
         let gone = bundle.join("gone");
-        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &gone, &at()).unwrap();
+        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &identity(&gone), &at()).unwrap();
     }
 
     #[test]
@@ -161,7 +209,7 @@ mod tests {
         let file = directory.path().join("seen");
         let script = format!("cat > {0}; echo \" $X $HOME\" >> {0}", file.display());
         let json = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["X=1", "PATH=/bin"]}]);
-        run(&hook(&json.to_string()), b"STATE", Path::new("/tmp"), &at()).unwrap();
+        run(&hook(&json.to_string()), b"STATE", &identity(Path::new("/tmp")), &at()).unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "STATE 1 \n");
     }
 
@@ -169,7 +217,7 @@ mod tests {
     fn a_failure_quotes_what_was_printed_and_stops_the_rest() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","echo out; echo err >&2; exit 3"]},{"path":"/nope"}]"#;
         assert_eq!(
-            format!("{:#}", run(&hook(json), b"", Path::new("/tmp"), &at()).unwrap_err()),
+            format!("{:#}", run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).unwrap_err()),
             "hooks.createRuntime[0]: error running createRuntime hook #0: exit status 3, stdout: out, stderr: err"
         );
     }
@@ -177,21 +225,22 @@ mod tests {
     #[test]
     fn time_is_up_for_the_hook_and_its_children() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","sleep 77.25 & sleep 77.25"],"timeout":1}]"#;
-        let error = format!("{:#}", run(&hook(json), b"", Path::new("/tmp"), &at()).unwrap_err());
+        let error = format!("{:#}", run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).unwrap_err());
         assert!(error.contains("hook ran past specified timeout of 1.0s"), "{error}");
     }
 
     #[test]
     fn what_runs_on_behind_a_hook_does_not_hold_us() {
         let started = std::time::Instant::now();
-        run(&hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#), b"", Path::new("/tmp"), &at()).unwrap();
+        run(&hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#), b"", &identity(Path::new("/tmp")), &at())
+            .unwrap();
         assert!(started.elapsed().as_secs() < 2);
     }
 
     #[test]
     fn a_program_that_is_not_there_is_a_failure_and_all_are_tried_where_that_is_asked() {
         let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
-        assert!(run(&hook(json), b"", Path::new("/tmp"), &at()).is_err());
-        assert_eq!(run_all(&hook(json), b"", Path::new("/tmp"), &at()).len(), 2);
+        assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).is_err());
+        assert_eq!(run_all(&hook(json), b"", &identity(Path::new("/tmp")), &at()).len(), 2);
     }
 }

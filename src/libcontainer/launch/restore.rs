@@ -379,7 +379,7 @@ impl Restore<'_> {
         }
         let each = &self.plan.runtime_hooks;
         each.iter().try_for_each(|hooks| {
-            hooks::run(&hooks.list, &making.identity.state(hooks.status, pid), making.identity.bundle, &hooks.at)
+            hooks::run(&hooks.list, &making.identity.state(hooks.status, pid), making.identity, &hooks.at)
         })
     }
 

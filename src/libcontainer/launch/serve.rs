@@ -274,7 +274,7 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
         Request::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
             let state = |hooks: &RuntimeHooks| identity.state(hooks.status, pid);
-            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity.bundle, &hooks.at))
+            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity, &hooks.at))
         }
         Request::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(error!("init runs these hooks itself"))

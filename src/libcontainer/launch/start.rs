@@ -105,8 +105,9 @@ pub fn began(container: &Container) -> Result<()> {
     }
     let record = container.record();
     let annotations = record.annotations();
-    let state = Identity::of_record(record, &annotations).state("running", record.init_process_pid);
-    hooks::run(list, &state, record.bundle(), &At::new("hooks.poststart")).inspect_err(|_| {
+    let identity = Identity::of_record(record, &annotations);
+    let state = identity.state("running", record.init_process_pid);
+    hooks::run(list, &state, &identity, &At::new("hooks.poststart")).inspect_err(|_| {
         if let Ok(process) = container.process() {
             let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
             // the container must be stopped when the error is reported

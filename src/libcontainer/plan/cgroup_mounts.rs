@@ -62,7 +62,7 @@ fn legacy(known: &Known<'_>, entry: &Entry<'_>, path: CString, acts: &mut Vec<Ac
     let read_only = entry.options.set & libc::MOUNT_ATTR_RDONLY;
     let settings = [(c"source", c"tmpfs"), (c"mode", c"755"), (c"size", c"1m")];
     let settings = settings.iter().map(|(key, value)| (CString::from(*key), Some(CString::from(*value))));
-    let label = known.label.context("tmpfs", &[]).map(|label| (CString::from(c"context"), Some(label.clone())));
+    let label = known.label.context("tmpfs", &[]);
     let directory = NewMount {
         settings: settings.chain(label).collect(),
         attributes: entry.options.set & !read_only,

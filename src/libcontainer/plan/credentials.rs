@@ -2,7 +2,8 @@
 
 use rustix::thread::Gid;
 
-use super::given::{Given, Own};
+use super::annotations::{self, Asked};
+use super::given::{Given, KEEP_GROUPS, Own};
 use super::idmap::{Ids, Maps};
 use super::notes::Notes;
 use super::step::{CapabilitySets, What};
@@ -31,7 +32,8 @@ struct User {
     at: At,
     uid: u32,
     gid: u32,
-    groups: Vec<Gid>,
+    /// None: those of the caller.
+    groups: Option<Vec<Gid>>,
     no_new_privs: bool,
     has_limits: bool,
 }
@@ -43,7 +45,7 @@ pub(super) fn held(given: &Given<'_>, enters_user_namespace: bool) -> u64 {
 }
 
 /// Reads `user`, `capabilities` and `noNewPrivileges` of a process that begins with the bounding set `held`.
-pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, notes: &mut Notes) -> Credentials {
+pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, given: &Given<'_>, notes: &mut Notes) -> Credentials {
     let at = own.at;
     let Some(process) = own.process else {
         return Credentials { held, capabilities: CapabilitySets::default(), user: None };
@@ -61,11 +63,26 @@ pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, notes: &mut Notes) -> C
         at: at.clone(),
         uid: user.uid(),
         gid: user.gid(),
-        groups,
+        groups: if keeps_groups(!groups.is_empty(), given, notes) { None } else { Some(groups) },
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         has_limits: process.rlimits().as_ref().is_some_and(|list| !list.is_empty()),
     };
     Credentials { held, capabilities, user: Some(user) }
+}
+
+/// True if the process keeps the groups of the caller. They are the caller's own rights, so this is for ordinary users:
+/// the groups of the host's root are not for whoever writes an annotation.
+fn keeps_groups(others: bool, given: &Given<'_>, notes: &mut Notes) -> bool {
+    let at = At::annotation(KEEP_GROUPS);
+    if annotations::switch(given, KEEP_GROUPS, notes) == Asked::No {
+        return false;
+    }
+    if given.host.me.is_root() {
+        notes.fault(&at, "the caller is root, whose groups no container gets: use process.user.additionalGids");
+    } else if others {
+        notes.warn(&at, "process.user.additionalGids is not applied: the process keeps the groups of the caller");
+    }
+    true
 }
 
 fn groups(list: &[u32], at: &At, maps: &Maps, notes: &mut Notes) -> Vec<Gid> {
@@ -116,8 +133,10 @@ impl Credentials {
         let from = user.at.key("capabilities");
         steps.at(&from, What::Bounding(self.held & !capabilities.bounding));
         steps.at(&user_at.key("uid"), What::OwnStdio(user.uid));
-        // Always: otherwise the process keeps the caller's groups.
-        steps.at(&user_at.key("additionalGids"), What::Groups(user.groups));
+        // Otherwise the process keeps the caller's groups.
+        if let Some(groups) = user.groups {
+            steps.at(&user_at.key("additionalGids"), What::Groups(groups));
+        }
         steps.at(&user_at, What::Ids { uid: user.uid, gid: user.gid });
         steps.at(&from, What::Capabilities(capabilities));
         // ORDER: a change of ids sets the dumpable attribute to the value of fs.suid_dumpable

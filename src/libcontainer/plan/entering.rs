@@ -74,7 +74,7 @@ pub(super) fn enter(
             }
             steps.find_here();
         }
-        steps.at(&at, What::BecomeRoot);
+        steps.at(&at, What::BecomeRoot(facts.groups));
         if rest != Namespaces::NONE {
             // ORDER: after BecomeRoot: the new namespaces belong to the root of the new user namespace.
             steps.at(&at, What::Unshare(rest));
@@ -221,6 +221,6 @@ pub(super) fn join(container: Joined, order: SpawnOrder, facts: &Facts<'_>, step
             // ORDER: before the ids change: systemd moves only processes of the user who sends the request.
             steps.at(&at, What::Request(Request::Cgroup));
         }
-        steps.at(&at, What::BecomeRoot);
+        steps.at(&at, What::BecomeRoot(facts.groups));
     }
 }

@@ -14,8 +14,8 @@ use super::resctrl::Group;
 use super::resources::Write;
 use super::ruleset::fs_names;
 use super::step::{
-    Absent, CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount, Remount,
-    Setting, Slot, Step, Target, What,
+    Absent, CallersGroups, CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount,
+    Remount, Setting, Slot, Step, Target, What,
 };
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
@@ -59,6 +59,14 @@ impl Plan {
                     from: at.to_string(),
                 }));
             }
+        }
+        if let Some((at, path)) = &self.pidfd_receiver {
+            let act = format!("send a pidfd of init to {}", path.display());
+            lines.push(runtime(("send", act, json!({"path": path}), at.to_string())));
+        }
+        for (at, path) in &self.hook_files {
+            let act = format!("append the output of its hooks to {}", path.display());
+            lines.push(runtime(("append", act, json!({"path": path}), at.to_string())));
         }
         for (at, count) in &self.later_hooks {
             lines.push(runtime(("hooks", run_hooks(at, *count), json!({"count": count}), at.to_string())));
@@ -283,7 +291,8 @@ impl fmt::Display for What {
             What::Unshare(kinds) => write!(f, "unshare {kinds}"),
             What::EnterTime => f.write_str("setns time of itself"),
             What::Loopback => f.write_str("lo up"),
-            What::BecomeRoot => f.write_str("setuid 0 setgid 0"),
+            What::BecomeRoot(CallersGroups::Dropped) => f.write_str("setuid 0 setgid 0"),
+            What::BecomeRoot(CallersGroups::Kept) => f.write_str("setuid 0 setgid 0, with the groups of the caller"),
             What::Spawn(new) => write!(f, "clone {new}, init is the sibling"),
             What::Signals => f.write_str("signals to default"),
             What::Undumpable => f.write_str("not dumpable"),

@@ -88,7 +88,7 @@ impl What {
             What::Hooks { point, commands, .. } => {
                 json!({"point": point.name(), "hooks": commands.iter().map(hook).collect::<Vec<_>>()})
             }
-            What::BecomeRoot
+            What::BecomeRoot(_)
             | What::EnterTime
             | What::Loopback
             | What::Signals

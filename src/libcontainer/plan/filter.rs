@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use oci_spec::runtime::LinuxSeccomp;
 
+use super::annotations::{self, Asked, BPF_DATA, FAIL_UNKNOWN_SYSCALL};
 use super::credentials::Credentials;
 use super::given::{Given, Own};
 use super::notes::Notes;
@@ -30,10 +31,30 @@ pub(super) struct Loaded {
 /// Reads `linux.seccomp`. Every process of the container has this filter: exec loads it as init does.
 pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Loaded> {
     own.process?;
-    let at = At::new("linux.seccomp");
-    let asked = with_receiver(given.linux().and_then(|linux| linux.seccomp().as_ref())?, given);
-    let (filter, warnings) = notes.keep(seccomp::filter(&asked, &at))?;
-    notes.warnings(warnings);
+    let asked = given.linux().and_then(|linux| linux.seccomp().as_ref());
+    let (at, filter) = match (asked, given.annotation(BPF_DATA)) {
+        (None, None) => return None,
+        (Some(asked), None) => {
+            let at = At::new("linux.seccomp");
+            let asked = with_receiver(asked, given);
+            if annotations::switch(given, FAIL_UNKNOWN_SYSCALL, notes) == Asked::Yes {
+                notes.keep(seccomp::all_known(&asked, &at));
+            }
+            let (filter, warnings) = notes.keep(seccomp::filter(&asked, &at))?;
+            notes.warnings(warnings);
+            (at, filter)
+        }
+        (None, Some(text)) => {
+            let at = At::annotation(BPF_DATA);
+            let filter = notes.keep(seccomp::given_as_data(text, &at))?;
+            (at, filter)
+        }
+        // As with crun, the data would replace the profile: whoever sets the annotation could take the profile away.
+        (Some(_), Some(_)) => {
+            notes.fault(&At::annotation(BPF_DATA), "linux.seccomp is set, too, and the annotation cannot replace it");
+            return None;
+        }
+    };
     // seccomp(2) needs no_new_privs or CAP_SYS_ADMIN. Without no_new_privs, the process keeps CAP_SYS_ADMIN until the
     // filter is loaded.
     let admin = !credentials.no_new_privs() && !given.host.me.no_new_privs;
@@ -67,10 +88,15 @@ impl Loaded {
     /// runtime has ended when `start` is called.
     pub(super) fn before_ready(&self, steps: &mut Steps) {
         if self.has_listener() {
-            let at = At::new("linux.seccomp");
-            steps.at(&at, What::Seccomp(self.filter.flags()));
+            let at = self.filter.at();
+            steps.at(at, What::Seccomp(self.filter.flags()));
             steps.at(&at.key("listenerPath"), What::Request(Request::SeccompListener));
         }
+    }
+
+    /// Its place.
+    pub(super) fn at(&self) -> &At {
+        self.filter.at()
     }
 
     /// The flags of a filter without a listener, which is loaded as the last step before the exec.

@@ -41,6 +41,10 @@ pub struct Plan {
     pub runtime_hooks: Vec<RuntimeHooks>,
     /// The number of hooks that run later: poststart, poststop.
     pub later_hooks: Vec<(At, usize)>,
+    /// Files to which the runtime appends the output of its hooks.
+    pub hook_files: Vec<(At, PathBuf)>,
+    /// The socket that receives a pidfd of the container's first process.
+    pub pidfd_receiver: Option<(At, PathBuf)>,
     /// /proc/PID/oom_score_adj.
     pub oom_score_adj: Option<OomScore>,
     /// Resource limits. The runtime sets them when init sends the request.

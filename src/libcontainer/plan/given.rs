@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, Process};
 
 use super::resources::unit::Manager;
+use super::step::CallersGroups;
 use super::step::Namespaces;
 use crate::config::{At, Config};
 use crate::host::Host;
@@ -57,6 +58,9 @@ impl Flags {
         }
     }
 }
+
+/// crun's annotation that keeps the groups of the caller.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
 /// Where the container's terminal is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,12 +180,16 @@ pub(super) struct Own<'a> {
 pub(super) struct Facts<'a> {
     pub(super) host: &'a Host,
     pub(super) flags: &'a Flags,
+    /// What becomes of the caller's groups in a new user namespace.
+    pub(super) groups: CallersGroups,
 }
 
 impl<'a> Given<'a> {
     /// The input without config.json.
     pub(super) fn facts(&self) -> Facts<'a> {
-        Facts { host: self.host, flags: self.flags }
+        let kept = !self.host.me.is_root() && matches!(self.annotation(KEEP_GROUPS), Some("1" | "true"));
+        let groups = if kept { CallersGroups::Kept } else { CallersGroups::Dropped };
+        Facts { host: self.host, flags: self.flags, groups }
     }
 
     /// The value of an annotation.

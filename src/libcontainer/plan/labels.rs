@@ -1,8 +1,9 @@
 //! Security labels: `apparmorProfile`, `selinuxLabel`, `mountLabel`. If this host cannot apply a label that confines a
 //! process, that is an error (docs/decisions/015). A label of mounts confines no process: it is ignored with a warning.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
+use super::annotations::MOUNT_CONTEXT_TYPE;
 use super::given::{Given, Keyring, Own};
 use super::notes::Notes;
 use super::step::What;
@@ -45,7 +46,7 @@ pub(super) fn of_process(own: Own<'_>, given: &Given<'_>, notes: &mut Notes) -> 
         if !host.lsm.selinux {
             notes.fault(&at, SELINUX_OFF);
         } else if let Some(value) = c_string(label, &at, notes) {
-            let label = |file: &std::ffi::CStr| Label { file: file.to_owned(), value: value.clone(), at: at.clone() };
+            let label = |file: &CStr| Label { file: file.to_owned(), value: value.clone(), at: at.clone() };
             labels.keyring = (*keyring != Keyring::Inherited).then(|| label(c"attr/keycreate"));
             labels.exec.push(label(c"attr/exec"));
         }
@@ -83,8 +84,20 @@ impl Label {
 }
 
 /// `linux.mountLabel`, if SELinux is on.
-#[derive(Debug, Default)]
-pub(super) struct MountLabel(Option<CString>);
+#[derive(Debug)]
+pub(super) struct MountLabel {
+    label: Option<CString>,
+    /// The option that sets it.
+    option: &'static CStr,
+}
+
+/// The options for a label (mount(8)).
+const CONTEXTS: [(&str, &CStr); 4] = [
+    ("context", c"context"),
+    ("fscontext", c"fscontext"),
+    ("defcontext", c"defcontext"),
+    ("rootcontext", c"rootcontext"),
+];
 
 /// File systems that the kernel labels itself. They do not accept `context=`.
 const OWN_LABELS: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
@@ -95,26 +108,37 @@ pub(super) fn of_mounts(given: &Given<'_>, notes: &mut Notes) -> MountLabel {
     let label = given.linux().and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
     if label.is_some() && !given.host.lsm.selinux {
         notes.warn(&at, SELINUX_OFF);
-        return MountLabel(None);
     }
-    MountLabel(label.and_then(|label| c_string(label, &at, notes)))
+    let label = label.filter(|_| given.host.lsm.selinux).and_then(|label| c_string(label, &at, notes));
+    let asked = given.annotation(MOUNT_CONTEXT_TYPE).unwrap_or("context");
+    let known = CONTEXTS.iter().find(|(name, _)| *name == asked);
+    if known.is_none() {
+        let names = CONTEXTS.map(|(name, _)| name).join(", ");
+        notes.fault(&At::annotation(MOUNT_CONTEXT_TYPE), format!("unknown option {asked:?} (expected one of {names})"));
+    }
+    MountLabel { label, option: known.map_or(c"context", |(_, option)| option) }
 }
 
 impl MountLabel {
-    /// The value of the option `context=` for a new mount of type `fstype`, unless `options` have one already.
-    pub(super) fn context(&self, fstype: &str, options: &[(String, Option<String>)]) -> Option<&CString> {
-        let said = options.iter().any(|(key, _)| key == "context");
-        self.0.as_ref().filter(|_| !said && !OWN_LABELS.contains(&fstype))
+    /// The option for a new mount of type `fstype`, with its value, unless `options` have one already.
+    pub(super) fn context(
+        &self,
+        fstype: &str,
+        options: &[(String, Option<String>)],
+    ) -> Option<(CString, Option<CString>)> {
+        let said = options.iter().any(|(key, _)| CONTEXTS.iter().any(|(name, _)| name == key));
+        let label = self.label.as_ref().filter(|_| !said && !OWN_LABELS.contains(&fstype));
+        label.map(|label| (self.option.to_owned(), Some(label.clone())))
     }
 
     /// The label for the root of a file system without `context=` whose files can be labelled one by one: a message
     /// queue file system.
     pub(super) fn of_root(&self, fstype: &str) -> Option<CString> {
-        self.0.clone().filter(|_| fstype == "mqueue")
+        self.label.clone().filter(|_| fstype == "mqueue")
     }
 
     /// The label of the directory that is mounted over masked directories.
     pub(super) fn of_empty(&self) -> Option<CString> {
-        self.0.clone()
+        self.label.clone()
     }
 }

@@ -2,6 +2,7 @@
 //! page gives the order of the steps, and the order is the security property: `tests/invariants.rs` checks its rules.
 
 mod affinity;
+pub mod annotations;
 pub mod capabilities;
 mod cgroup;
 mod cgroup_mounts;
@@ -85,7 +86,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let maps = idmap::read(given, kinds, notes);
     let payload = process::read(own, given, notes);
     let held = credentials::held(given, kinds.private(USER));
-    let credentials = credentials::read(own, held, &maps, notes);
+    let credentials = credentials::read(own, held, &maps, given, notes);
     let loaded = filter::read(own, given, &credentials, notes);
     let landlock = landlock::read(own, given, &credentials, notes);
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));
@@ -104,6 +105,9 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let names = uts::read(given, kinds, notes);
     let parameters = sysctl::read(given, kinds, notes);
     let mut hooks = hooks::read(given, &payload, filter, notes);
+    let hook_files = annotations::hook_files(given, notes);
+    let pidfd_receiver = annotations::pidfd_receiver(given, notes);
+    annotations::no_further_cgroup(given, notes);
     let covered = paths::read(given, kinds, label, notes);
     let scheduling = run_as::read(own, spawn, given, notes);
     let warnings = found.into_warnings(given.config)?;
@@ -176,6 +180,8 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
         net_devices,
         runtime_hooks: hooks.runtime,
         later_hooks: hooks.later,
+        hook_files,
+        pidfd_receiver,
         oom_score_adj,
         limits: limits.list,
         scheduler: scheduling.by_runtime(),
@@ -201,7 +207,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let spawn = entering::spawn_order_inside(container, given);
     let payload = process::read(own, given, notes);
     let held = credentials::held(given, container.kinds.has(USER));
-    let credentials = credentials::read(own, held, &Maps::default(), notes);
+    let credentials = credentials::read(own, held, &Maps::default(), given, notes);
     let loaded = filter::read(own, given, &credentials, notes);
     let landlock = landlock::read(own, given, &credentials, notes);
     let (filter, until_exec) = (loaded.as_ref(), loaded.as_ref().map_or(0, |filter| filter.takes));

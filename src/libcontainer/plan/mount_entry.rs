@@ -302,8 +302,7 @@ impl Entry<'_> {
             settings.push((CString::from(c"ro"), None));
         }
         settings.extend(self.file_system_options(notes)?);
-        let label = label_of_mounts.context(fstype, &self.options.data);
-        settings.extend(label.map(|label| (CString::from(c"context"), Some(label.clone()))));
+        settings.extend(label_of_mounts.context(fstype, &self.options.data));
         Some(settings)
     }
 

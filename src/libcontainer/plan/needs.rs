@@ -128,7 +128,7 @@ impl What {
             }
             What::Join(slot, _) => needs("setns", ADMIN).using([Some((*slot, Use::Enter))]),
             What::Unshare(_) => needs("unshare", ADMIN),
-            What::BecomeRoot => needs("setuid 0", SETID),
+            What::BecomeRoot(_) => needs("setuid 0", SETID),
             What::EnterTime => needs("setns time", ADMIN),
             What::Loopback => needs("lo up", NET_ADMIN),
             // A clone into the pid namespace that setns(2) has chosen needs no right.

@@ -191,8 +191,8 @@ impl Payload {
         if let Some(answer) = answer {
             steps.always("start is told before the filter", What::AboutToExec(answer));
         }
-        if let Some(flags) = filter.and_then(Loaded::last) {
-            steps.at(&At::new("linux.seccomp"), What::Seccomp(flags));
+        if let Some((flags, filter)) = filter.and_then(|filter| Some((filter.last()?, filter))) {
+            steps.at(filter.at(), What::Seccomp(flags));
         }
         steps.at(&self.at.key("args"), What::Exec(exec));
     }

@@ -77,6 +77,15 @@ pub enum Missing {
     File,
 }
 
+/// What becomes of the supplementary groups of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallersGroups {
+    /// Init has none of them.
+    Dropped,
+    /// Init and the program have them, and no others.
+    Kept,
+}
+
 /// What the last component of a target may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Last {
@@ -235,8 +244,8 @@ pub enum What {
     Join(Slot, Namespaces),
     /// unshare(2).
     Unshare(Namespaces),
-    /// Become uid and gid 0 of the new user namespace, without supplementary groups.
-    BecomeRoot,
+    /// Become uid and gid 0 of the new user namespace.
+    BecomeRoot(CallersGroups),
     /// Enter the time namespace of the last unshare(2). Otherwise only children would be in it.
     EnterTime,
     /// Set the loopback device of a new network namespace up.

@@ -159,7 +159,7 @@ fn end_with_the_runtime(list: &mut Vec<Step>) {
     let ends = || Step::always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
     let closed = || Step::always("CVE-2016-9962", What::Undumpable);
     let changes = |what: &What| match what {
-        What::BecomeRoot => true,
+        What::BecomeRoot(_) => true,
         What::Join(_, kinds) => kinds.has(libc::CLONE_NEWUSER as u64),
         _ => false,
     };

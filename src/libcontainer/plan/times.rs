@@ -1,5 +1,6 @@
 //! `linux.timeOffsets`. SPEC: config-linux.md#offset-for-time-namespace, time_namespaces(7).
 
+use super::annotations::TIME_OFFSET;
 use super::finished::TimeOffset;
 use super::given::Given;
 use super::namespaces::{Kinds, TIME, USER};
@@ -8,10 +9,17 @@ use crate::config::At;
 
 /// Reads the offsets of the clocks in the new time namespace, by clock name.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<TimeOffset> {
-    let Some(map) = given.linux().and_then(|linux| linux.time_offsets().as_ref()) else { return Vec::new() };
-    let top = At::new("linux.timeOffsets");
-    let mut offsets = Vec::new();
-    for (clock, offset) in map {
+    let map = given.linux().and_then(|linux| linux.time_offsets().as_ref());
+    let (top, mut offsets) = match (map, given.annotation(TIME_OFFSET)) {
+        (None, None) => return Vec::new(),
+        (Some(_), None) => (At::new("linux.timeOffsets"), Vec::new()),
+        (None, Some(text)) => (At::annotation(TIME_OFFSET), by_annotation(text, notes)),
+        (Some(_), Some(_)) => {
+            notes.fault(&At::annotation(TIME_OFFSET), "linux.timeOffsets is set, too");
+            return Vec::new();
+        }
+    };
+    for (clock, offset) in map.into_iter().flatten() {
         let at = top.key(clock);
         let nanosecs = offset.nanosecs().unwrap_or(0);
         if clock != "monotonic" && clock != "boottime" {
@@ -32,4 +40,30 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<T
         notes.fault(&top, said);
     }
     offsets
+}
+
+/// crun's annotation: `CLOCK SECONDS NANOSECONDS`, one clock on each line, as the kernel reads it.
+fn by_annotation(text: &str, notes: &mut Notes) -> Vec<TimeOffset> {
+    let at = At::annotation(TIME_OFFSET);
+    let one = |line: &str| {
+        let mut words = line.split_whitespace();
+        let clock = match words.next()? {
+            clock @ ("monotonic" | "boottime") => clock,
+            "1" => "monotonic",
+            "7" => "boottime",
+            _ => return None,
+        };
+        let (secs, nanosecs) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let whole = words.next().is_none() && nanosecs < 1_000_000_000;
+        whole.then(|| TimeOffset { clock: clock.to_owned(), secs, nanosecs, at: at.clone() })
+    };
+    let offsets: Option<Vec<_>> = text.lines().map(one).collect();
+    match offsets {
+        Some(offsets) if !offsets.is_empty() => offsets,
+        _ => {
+            notes
+                .fault(&at, format!("{text:?} is not CLOCK SECONDS NANOSECONDS, with the clock monotonic or boottime"));
+            Vec::new()
+        }
+    }
 }

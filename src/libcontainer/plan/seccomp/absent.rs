@@ -40,6 +40,10 @@ impl Filter {
         match *self {}
     }
 
+    pub fn at(&self) -> &At {
+        match *self {}
+    }
+
     pub fn flags(&self) -> u32 {
         match *self {}
     }
@@ -94,4 +98,20 @@ impl fmt::Display for Filter {
 /// Always.
 pub fn filter(_: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>), Faults> {
     Err(Faults::one(at.clone(), "this build has no seccomp"))
+}
+
+/// A filter is never made.
+///
+/// # Errors
+/// Always.
+pub fn given_as_data(_: &str, at: &At) -> Result<Filter, Faults> {
+    Err(Faults::one(at.clone(), "this build has no seccomp"))
+}
+
+/// `filter` refuses every profile.
+///
+/// # Errors
+/// Never.
+pub fn all_known(_: &LinuxSeccomp, _: &At) -> Result<(), Faults> {
+    Ok(())
 }

@@ -31,6 +31,8 @@ pub struct Filter {
     /// SECCOMP_FILTER_FLAG_* without NEW_LISTENER.
     pub(super) flags: u32,
     pub(super) listener: Option<Listener>,
+    /// The program itself, if it is given. Then there are no rules.
+    pub(super) data: Option<Vec<u8>>,
 }
 
 /// The agent that receives the descriptor for SCMP_ACT_NOTIFY rules.
@@ -100,6 +102,9 @@ impl Verdict {
 impl fmt::Display for Filter {
     /// The profile in a few words: `437 calls in 3 rules, else SCMP_ACT_ERRNO 38`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(data) = &self.data {
+            return write!(f, "{} instructions as given", data.len() / INSTRUCTION);
+        }
         write!(f, "{} calls in {} rules, else {}", self.named(), self.rules.len(), self.default.action)?;
         match self.default.number {
             0 => Ok(()),
@@ -121,6 +126,9 @@ impl Filter {
     /// How the profile denies every call with that name, whatever its arguments. None if it allows the call, or if the
     /// arguments decide.
     pub fn denies(&self, name: &str) -> Option<Denied> {
+        if self.data.is_some() {
+            return None;
+        }
         let mut rules = self.rules.iter().filter(|rule| rule.names.iter().any(|there| there == name)).peekable();
         let verdict = match rules.peek() {
             None => self.default,
@@ -138,6 +146,11 @@ impl Filter {
             | LinuxSeccompAction::ScmpActKillProcess
             | LinuxSeccompAction::ScmpActTrap => Some(Denied::ByDeath),
         }
+    }
+
+    /// Its place in config.json.
+    pub fn at(&self) -> &At {
+        &self.at
     }
 
     /// SECCOMP_FILTER_FLAG_* for seccomp(2), with NEW_LISTENER if there is a `listener`.
@@ -190,6 +203,12 @@ impl Filter {
             bytes.extend((n as u64).to_le_bytes());
         }
         let mut bytes = Vec::with_capacity(8192);
+        // Nothing else that is hashed here begins so: these bytes are no action.
+        if let Some(data) = &self.data {
+            bytes.extend([0xff; 8]);
+            bytes.extend(data);
+            return bytes;
+        }
         bytes.extend(self.default.bits().to_le_bytes());
         count(&mut bytes, self.archs.len());
         self.archs.iter().for_each(|&arch| bytes.extend((arch as u32).to_le_bytes()));

@@ -5,6 +5,7 @@
 mod beginning;
 mod checked;
 mod compile;
+mod data;
 mod names;
 mod profile;
 #[cfg(test)]
@@ -14,8 +15,9 @@ use libseccomp::ScmpVersion;
 
 pub use checked::{Denied, Filter, Listener};
 pub use compile::MOST_INSTRUCTIONS;
+pub use data::given_as_data;
 pub use names::{known_actions, known_archs, known_flags, known_operators};
-pub use profile::filter;
+pub use profile::{all_known, filter};
 #[cfg(test)]
 pub(crate) use tests::stock_profile;
 

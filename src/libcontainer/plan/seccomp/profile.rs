@@ -30,7 +30,22 @@ pub fn filter(seccomp: &LinuxSeccomp, at: &At) -> Result<(Filter, Vec<Warning>),
     let flags = reading.flags(seccomp, notifies);
     let archs = archs(seccomp.architectures().as_deref().unwrap_or_default());
     let Reading { faults, warnings, .. } = reading;
-    faults.into_result((Filter { at: at.clone(), default, archs, rules, flags, listener }, warnings))
+    faults.into_result((Filter { at: at.clone(), default, archs, rules, flags, listener, data: None }, warnings))
+}
+
+/// Checks that libseccomp or coracle knows every system call of the profile.
+///
+/// # Errors
+/// Every name that they do not know, with its place.
+pub fn all_known(seccomp: &LinuxSeccomp, at: &At) -> Result<(), Faults> {
+    let mut faults = Faults::none();
+    for (n, syscall) in seccomp.syscalls().iter().flatten().enumerate() {
+        let unknown = |name: &&String| ScmpSyscall::from_name(name).is_err() && names::late(name).is_none();
+        for (j, name) in syscall.names().iter().enumerate().filter(|(_, name)| unknown(name)) {
+            faults.add(at.key("syscalls").index(n).key("names").index(j), format!("unknown system call {name:?}"));
+        }
+    }
+    faults.into_result(())
 }
 
 /// The mistakes and warnings so far.

@@ -1,0 +1,77 @@
+//! crun's annotations, each with the rule for a value that cannot be read, and with the decision who may ask for it
+//! (docs/annotations.md).
+
+use std::path::{Path, PathBuf};
+
+use super::given::Given;
+use super::notes::Notes;
+use crate::config::At;
+
+pub use super::given::KEEP_GROUPS;
+
+/// A socket that receives a pidfd of the container's first process.
+pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
+/// Where the output of hooks goes.
+pub const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
+/// Where the errors of hooks go.
+pub const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
+/// An unknown system call in the profile is an error.
+pub const FAIL_UNKNOWN_SYSCALL: &str = "run.oci.seccomp_fail_unknown_syscall";
+/// The filter itself, in base64.
+pub const BPF_DATA: &str = "run.oci.seccomp_bpf_data";
+/// The option for the SELinux label of mounts.
+pub const MOUNT_CONTEXT_TYPE: &str = "run.oci.mount_context_type";
+/// The offsets of the clocks in the new time namespace.
+pub const TIME_OFFSET: &str = "run.oci.timens_offset";
+/// A cgroup below the one of the unit.
+pub const SUBGROUP: &str = "run.oci.systemd.subgroup";
+/// A cgroup below that, which the container manages.
+pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
+
+/// Whether an annotation asks for what it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Yes,
+    No,
+}
+
+/// Reads an annotation whose value is `1` or `0`.
+pub(super) fn switch(given: &Given<'_>, name: &str, notes: &mut Notes) -> Asked {
+    match given.annotation(name) {
+        None | Some("0" | "false") => Asked::No,
+        Some("1" | "true") => Asked::Yes,
+        Some(other) => {
+            notes.fault(&At::annotation(name), format!("{other:?} is not 1 or 0"));
+            Asked::No
+        }
+    }
+}
+
+/// Reads an annotation whose value is a path of the host.
+fn path(given: &Given<'_>, name: &str, notes: &mut Notes) -> Option<(At, PathBuf)> {
+    let (at, path) = (At::annotation(name), given.annotation(name)?);
+    if !Path::new(path).is_absolute() || path.contains('\0') {
+        notes.fault(&at, format!("{path:?} is not an absolute path"));
+        return None;
+    }
+    Some((at, path.into()))
+}
+
+/// The socket that receives a pidfd of the container's first process.
+pub(super) fn pidfd_receiver(given: &Given<'_>, notes: &mut Notes) -> Option<(At, PathBuf)> {
+    path(given, PIDFD_RECEIVER, notes)
+}
+
+/// The files for the output of the hooks that the runtime runs. They are opened when a hook runs.
+pub(super) fn hook_files(given: &Given<'_>, notes: &mut Notes) -> Vec<(At, PathBuf)> {
+    [HOOKS_STDOUT, HOOKS_STDERR].into_iter().filter_map(|name| path(given, name, notes)).collect()
+}
+
+/// Limits are those of the container's own cgroup, and no other cgroup is made below it.
+pub(super) fn no_further_cgroup(given: &Given<'_>, notes: &mut Notes) {
+    for name in [SUBGROUP, DELEGATE_CGROUP] {
+        if given.annotation(name).is_some_and(|value| !value.is_empty()) {
+            notes.warn(&At::annotation(name), "not applied: the container's processes are in its own cgroup");
+        }
+    }
+}
