@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use libcontainer::Process;
 use libcontainer::launch::notify::Notify;
 use libcontainer::sys::signals;
+use libcontainer::wait::{asks_to_end, limits, timespec};
 
 use crate::relay::Relay;
 
@@ -87,18 +88,14 @@ pub fn supervise(
         if !ready[0].is_empty() {
             let status = status_of(process)?;
             if let Some(relay) = &mut relay {
-                let patience = ending.then_some(&LAST_WORDS);
+                let last_output = timespec(limits::LAST_OUTPUT);
+                let patience = ending.then_some(&last_output);
                 relay.finish(|stdout| is_ready_before_we_are_ended(stdout, held, patience));
             }
             return Ok(status);
         }
     }
 }
-
-/// How long a process that was asked to end may have its last words waiting for a reader who reads nothing.
-const LAST_WORDS: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// What a program is asked to end with.
-const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
 /// False when the time is up and nothing is ready.
 fn wait(fds: &mut [PollFd<'_>], patience: Option<&Timespec>) -> Result<bool> {
@@ -115,7 +112,7 @@ fn is_ready_before_we_are_ended(stdout: PollFd<'_>, held: &Held, patience: Optio
     let mut fds = [stdout, PollFd::new(&held.0, PollFlags::IN)];
     while let Ok(true) = wait(&mut fds, patience) {
         while let Ok(Some(info)) = held.0.read_signal() {
-            if ENDING.contains(&signal_of(&info)) {
+            if asks_to_end(signal_of(&info)) {
                 return false;
             }
         }
@@ -154,7 +151,7 @@ fn pass_on(process: &Process, held: &Held, relay: Option<&Relay>, reap: Reap) ->
             libc::SIGWINCH if relay.is_some() => relay.into_iter().for_each(Relay::resize),
             // the process may have ended meanwhile; that is seen by the caller
             number => {
-                ending |= ENDING.contains(&number);
+                ending |= asks_to_end(number);
                 let _ = signals::send(process.pidfd(), number);
             }
         }

@@ -1,9 +1,9 @@
 //! The root file system of a container, which containerd describes as mounts: made at BUNDLE/rootfs, and taken away.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use libcontainer::host::mountinfo;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
 
@@ -155,26 +155,8 @@ pub fn take_away(rootfs: &Path) {
 /// The mounts at `rootfs` and below it.
 fn mounted_at(rootfs: &Path) -> Vec<PathBuf> {
     let Ok(rootfs) = rootfs.canonicalize() else { return Vec::new() };
-    let table = String::from_utf8_lossy(&fs::read("/proc/self/mountinfo").unwrap_or_default()).into_owned();
-    let paths = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|path| PathBuf::from(unescaped(path)));
+    let paths = mountinfo::all().unwrap_or_default().into_iter().map(|mount| mount.path);
     paths.filter(|path| path.starts_with(&rootfs)).collect()
-}
-
-/// `\040` and its like (proc_pid_mountinfo(5)).
-fn unescaped(path: &str) -> String {
-    let mut pieces = path.split('\\');
-    let mut text = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let code = piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                text.push(char::from(code));
-                text.push_str(&piece[3..]);
-            }
-            None => text.push_str(piece),
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -209,6 +191,5 @@ mod tests {
         assert_eq!(inside(Path::new("/b/rootfs"), "/x"), Ok("/b/rootfs/x".into()));
         assert_eq!(inside(Path::new("/b/rootfs"), ""), Ok("/b/rootfs".into()));
         assert!(inside(Path::new("/b/rootfs"), "../x").is_err());
-        assert_eq!(unescaped("/a\\040b"), "/a b");
     }
 }

@@ -10,11 +10,9 @@ use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail};
 use crate::launch::start;
 use crate::sys::signals;
+use crate::wait;
 
 pub use crate::launch::start::Began;
-
-/// The signals by which a program is asked to end.
-const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
 /// Whether it is an error to signal a container that has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +63,7 @@ impl Container {
         let sent = || format!("signal {signal} was sent");
         // the kernel keeps from the first process of a pid namespace what it does not handle (pid_namespaces(7)), and while it
         // waits for `start` it handles nothing: as with runc, what asks a program to end ends it
-        if ENDING.contains(&signal) && self.status().with_context(sent)? == Status::Created {
+        if wait::asks_to_end(signal) && self.status().with_context(sent)? == Status::Created {
             // it may have ended meanwhile
             let _ = signals::send(process.as_fd(), libc::SIGKILL);
         }

@@ -1,21 +1,17 @@
 //! All that a container was is removed.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::container::{Claim, Container, Root, Status, check_id, is_ending};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::launch::delete::{Leftovers, destroy};
 use crate::launch::undo::undo;
 use crate::sys::signals;
-use crate::wait;
+use crate::wait::{self, limits};
 
 pub use crate::launch::delete::Force;
 
-/// How long a program may take to end that has closed its output.
-const ABOUT_TO_END: Duration = Duration::from_millis(100);
-/// How long the kernel may take to end a program.
-const ENDING: Duration = Duration::from_secs(10);
 /// How many processes a warning names.
 const MOST_NAMES: usize = 8;
 
@@ -82,9 +78,9 @@ impl Container {
 
     /// Its streams are closed a moment before its end can be seen, and on a busy machine that moment is long.
     fn may_end(&self, process: BorrowedFd<'_>) -> Result<()> {
-        let ended = wait::readable(process, Some(Instant::now() + ABOUT_TO_END))?;
+        let ended = wait::readable(process, Some(Instant::now() + limits::CLOSED))?;
         if !ended && is_ending(self.record().init_process_pid) {
-            wait::readable(process, Some(Instant::now() + ENDING))?;
+            wait::readable(process, Some(Instant::now() + limits::KILLED))?;
         }
         Ok(())
     }

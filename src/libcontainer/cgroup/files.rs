@@ -13,9 +13,7 @@ use crate::host::cgroups;
 use crate::plan::failure::words;
 use crate::plan::resources::Write;
 use crate::sys::text;
-
-/// How long a cgroup may take to become empty, or removable, after its processes were killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::wait::limits;
 
 /// A write that did not go well.
 pub(super) struct Refusal {
@@ -181,7 +179,7 @@ pub(super) fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
         if done()? {
             return Ok(true);
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > limits::CGROUP {
             return Ok(false);
         }
         // a signal that asks us to end does not interrupt undoing and removing: it is reported afterwards
@@ -219,8 +217,4 @@ pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
     let frozen =
         |above: &&Path| ["cgroup.freeze", "freezer.self_freezing"].iter().any(|file| says_one(&above.join(file)));
     directory.ancestors().skip(1).find(frozen).map(Path::to_path_buf)
-}
-/// The number behind `key` in a file of `key value` lines, such as memory.events or memory.oom_control.
-pub(super) fn keyed_number(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
 }

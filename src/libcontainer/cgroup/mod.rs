@@ -30,8 +30,9 @@ use rustix::fs::{CWD, Mode, OFlags};
 use crate::error::{Context, Result, bail, error};
 use crate::host::cgroups::{Cgroups, Unified, memberships};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
+use crate::sys::text::keyed_number;
 
-use files::{Refusal, event, gone, is_forbidden, keyed_number, must_fit, refused, remove, wait_for};
+use files::{Refusal, event, gone, is_forbidden, must_fit, refused, remove, wait_for};
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]

@@ -10,8 +10,10 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Cgroup;
-use super::files::{keyed_number, put};
+use super::files::put;
 use crate::error::{Context, Result, error};
+use crate::sys::text::keyed_number;
+use crate::wait::limits;
 
 /// Waits for what happens to a container's memory.
 #[derive(Debug)]
@@ -37,11 +39,6 @@ struct Kills {
     /// Groups. KERNEL(5.17): oom_group_kill
     groups: u64,
 }
-
-/// How long nobody more is killed after the last of a group: the kernel kills them one after the other.
-const QUIET: Duration = Duration::from_millis(50);
-/// How long a group may take to be killed.
-const WHOLE_GROUP: Duration = Duration::from_secs(2);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +146,9 @@ fn dies_whole(events: &Path) -> bool {
 
 /// The numbers when the last process of a group has been killed: all of them are one event.
 fn after_the_last(changes: &Inotify, events: &Path, mut now: Kills) -> Result<Kills> {
-    let deadline = Instant::now() + WHOLE_GROUP;
-    while Instant::now() < deadline && crate::wait::readable(changes.as_fd(), Some(Instant::now() + QUIET))? {
+    let deadline = Instant::now() + limits::OOM_GROUP;
+    while Instant::now() < deadline && crate::wait::readable(changes.as_fd(), Some(Instant::now() + limits::OOM_NEXT))?
+    {
         let _ = changes.read_events();
         now = kills(events).unwrap_or(now);
     }

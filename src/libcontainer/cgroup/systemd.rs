@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use zbus::wire::{Array, Dict, Signature, StructureBuilder};
 use zbus::{OwnedObjectPath, Variant};
@@ -16,9 +15,8 @@ use super::bus::{Answer, Bus, Message, Method, Socket};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Environment, environment};
 use crate::plan::resources::unit::{Manager, Need, Property, Unit, Value};
+use crate::wait::limits;
 
-/// How long systemd may take for all of one conversation.
-const PATIENCE: Duration = Duration::from_secs(30);
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
@@ -234,7 +232,7 @@ pub fn available(manager: Manager) -> Result<()> {
 }
 
 fn connect(manager: Manager) -> Result<Bus> {
-    let connected = Bus::connect(&sockets(manager)?, PATIENCE);
+    let connected = Bus::connect(&sockets(manager)?, limits::SYSTEMD);
     match manager {
         Manager::System => connected,
         Manager::User => connected.context("no user manager of systemd"),

@@ -8,6 +8,7 @@ use super::{Cgroup, systemd};
 use crate::error::{Error, Result, error};
 use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
+use crate::sys::text::keyed_value;
 
 /// What is to change.
 #[derive(Clone, Copy, Debug)]
@@ -222,18 +223,17 @@ impl Before {
 /// What must be written to a file that said `said`, so that it says so again after `value` was written.
 fn former(file: &str, value: &str, said: &str) -> Option<String> {
     let said = said.trim_end_matches('\n');
-    let line = |name: &str| said.lines().find(|line| line.split(' ').next() == Some(name));
+    let value_of = |name: &str| keyed_value(said, name);
     let name = value.split(' ').next().unwrap_or_default();
+    let of_name = |value: &str| format!("{name} {value}");
     match file {
-        "memory.oom_control" => line("oom_kill_disable").map(|line| line["oom_kill_disable".len()..].trim().to_owned()),
-        "io.max" => Some(line(name).map_or(format!("{name} rbps=max wbps=max riops=max wiops=max"), str::to_owned)),
-        "rdma.max" => Some(line(name).map_or(format!("{name} hca_handle=max hca_object=max"), str::to_owned)),
-        "net_prio.ifpriomap" => line(name).map(str::to_owned),
-        "io.weight" | "io.bfq.weight" if name.contains(':') => {
-            Some(line(name).map_or(format!("{name} default"), str::to_owned))
-        }
-        "io.weight" | "io.bfq.weight" => line("default").map(|line| line["default".len()..].trim().to_owned()),
-        _ if name.contains(':') => Some(line(name).map_or(format!("{name} 0"), str::to_owned)),
+        "memory.oom_control" => value_of("oom_kill_disable").map(str::to_owned),
+        "io.max" => Some(of_name(value_of(name).unwrap_or("rbps=max wbps=max riops=max wiops=max"))),
+        "rdma.max" => Some(of_name(value_of(name).unwrap_or("hca_handle=max hca_object=max"))),
+        "net_prio.ifpriomap" => value_of(name).map(of_name),
+        "io.weight" | "io.bfq.weight" if name.contains(':') => Some(of_name(value_of(name).unwrap_or("default"))),
+        "io.weight" | "io.bfq.weight" => value_of("default").map(str::to_owned),
+        _ if name.contains(':') => Some(of_name(value_of(name).unwrap_or("0"))),
         // a group that idles has no weight that could be given back
         "cpu.weight" if said == "0" => None,
         // for the kernel an empty line; nothing at all it never sees

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -13,14 +13,12 @@ use rustix::io::Errno;
 use super::note::Note;
 use crate::cgroup::is_cgroup_file_system;
 use crate::error::{Context, Result, bail, error};
-use crate::wait::{self, Stopped};
+use crate::wait::{self, Stopped, limits};
 
 /// state.json, which makes a directory a container.
 pub(super) const STATE: &str = "state.json";
 /// What must be undone when state.json does not say it.
 pub(super) const NOTE: &str = "undo";
-/// How long a lock of somebody else is waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// No file of ours is larger.
 const MOST_BYTES: u64 = 1 << 28;
 
@@ -237,14 +235,14 @@ pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat),
 /// It is still held after a while, or the kernel's word.
 pub(super) fn lock(path: &Path, id: &str) -> Result<Option<Lock>> {
     let failed = || format!("container {id:?}");
-    match Lock::take(path, Instant::now() + PATIENCE).with_context(failed)? {
+    match Lock::take(path, Instant::now() + limits::LOCK).with_context(failed)? {
         Attempt::Locked(lock) => Ok(Some(lock)),
         Attempt::Gone => Ok(None),
         Attempt::Held => bail!(
             "container {id:?}: lock {}: {} has held it for {} s",
             path.display(),
             holder(path),
-            PATIENCE.as_secs()
+            limits::LOCK.as_secs()
         ),
     }
 }

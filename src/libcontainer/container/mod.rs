@@ -19,7 +19,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use directory::{Attempt, NOTE, PATIENCE, STATE, Unread, Version, version};
+use directory::{Attempt, NOTE, STATE, Unread, Version, version};
 
 pub use directory::Lock;
 pub use identity::{has_executed, is_ending, open_process, start_time};
@@ -33,6 +33,7 @@ pub use status::{Observed, Process, Status, status};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::wait::limits;
 
 /// The config.json the container was made from.
 const CONFIG: &str = "config.json";
@@ -197,7 +198,7 @@ impl Reserved {
             Err(errno) => Err(error!("open {}: {errno}", directory.display())),
             Ok(own) => directory::open_to_mapped(own)
                 .with_context(|| format!("chmod {}", directory.display()))
-                .and_then(|()| Lock::take(directory, Instant::now() + PATIENCE)),
+                .and_then(|()| Lock::take(directory, Instant::now() + limits::LOCK)),
         };
         let lock = match opened {
             Ok(Attempt::Locked(lock)) => lock,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::fs::CWD;
 
@@ -12,13 +12,8 @@ use super::{Note, ProcessId, Root, check_id, open_process, unread_error};
 use crate::cgroup::{Cgroup, UnitName};
 use crate::error::{Context, Result, bail, error};
 use crate::sys::signals;
+use crate::wait::limits;
 
-/// How long a creator may take to undo what it has made, before it is killed.
-const TO_UNDO: Duration = Duration::from_secs(5);
-/// How long the lock may be held in all.
-const IN_ALL: Duration = Duration::from_secs(25);
-/// How long it is waited before it is looked again who has the lock.
-const LOOK: Duration = Duration::from_millis(20);
 /// The note of older versions.
 const OLDER_NOTE: &str = "creating.json";
 
@@ -64,11 +59,13 @@ impl Root {
         let mut asked = None;
         let began = Instant::now();
         loop {
-            match Lock::take(&path, Instant::now() + LOOK).with_context(|| format!("container {id:?}"))? {
+            match Lock::take(&path, Instant::now() + limits::LOOK_AT_LOCK)
+                .with_context(|| format!("container {id:?}"))?
+            {
                 Attempt::Gone => return Ok(Claim::Nothing),
                 Attempt::Locked(lock) => return self.claimed(lock, id),
-                Attempt::Held if began.elapsed() > IN_ALL => {
-                    let (who, time) = (holder(&path), IN_ALL.as_secs());
+                Attempt::Held if began.elapsed() > limits::LOCK_BY_FORCE => {
+                    let (who, time) = (holder(&path), limits::LOCK_BY_FORCE.as_secs());
                     bail!("container {id:?}: lock {}: {who} has held it for {time} s", path.display());
                 }
                 // it is complete: it can be deleted as a container
@@ -137,7 +134,7 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>) {
                 *asked = Some(Instant::now());
                 let _ = signals::send(process.as_fd(), libc::SIGTERM);
             }
-            Some(since) if since.elapsed() > TO_UNDO => drop(signals::send(process.as_fd(), libc::SIGKILL)),
+            Some(since) if since.elapsed() > limits::UNDO => drop(signals::send(process.as_fd(), libc::SIGKILL)),
             Some(_) => {}
         },
         // who cannot be looked at may live: the next round looks again, until the deadline

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prost::Message;
 use rustix::event::PollFlags;
@@ -22,7 +22,7 @@ use super::version::{Need, Version};
 use super::work;
 use crate::error::{Result, bail, error};
 use crate::sys::handed::{Handed, hand};
-use crate::wait;
+use crate::wait::{self, limits};
 
 /// How long CRIU may take to tell its version, and what it can do: it looks at the kernel first, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -335,7 +335,7 @@ impl Criu {
     /// Lets it end, or kills it. It is reaped.
     fn leave(&mut self) {
         drop(self.socket.take());
-        let deadline = Instant::now() + ENDING;
+        let deadline = Instant::now() + limits::CRIU_END;
         // a signal that asks us to end is no reason to leave the container half way
         let ended = |deadline| loop {
             match wait::readable(self.pidfd.as_fd(), Some(deadline)) {

@@ -21,6 +21,7 @@ use crate::plan::Plan;
 use crate::plan::images::{Named, Outside};
 use crate::plan::step::Last;
 use crate::sys::handed::Handed;
+use crate::sys::text::keyed_number;
 
 /// CRIU's log of a dump.
 const LOG: &str = "dump.log";
@@ -279,8 +280,7 @@ fn named_descriptors(record: &Record) -> Result<Vec<String>> {
     let mut all = if known.is_empty() { descriptors(pid) } else { known.clone() };
     for (number, name) in all.iter_mut().enumerate() {
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
-        let mount =
-            info.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse::<u64>().ok());
+        let mount = keyed_number(&info, "mnt_id");
         let (Some(mount), Ok(stat)) = (mount, rustix::fs::stat(format!("/proc/{pid}/fd/{number}"))) else { continue };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let is_memory = kind.is_char_device() && rustix::fs::major(stat.st_rdev) == MEMORY_DEVICES;

@@ -1,15 +1,12 @@
 //! A process that we have cloned.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
-use crate::wait;
-
-/// How long the kernel may take to end a child that was killed.
-const TO_DIE: Duration = Duration::from_secs(2);
+use crate::wait::{self, limits};
 
 /// A child of ours. Dropped, it is killed and reaped, unless it was kept.
 #[derive(Debug)]
@@ -68,7 +65,8 @@ impl Drop for Child {
         if self.end == End::Killed {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
             // Version 1: a container can freeze a process that joins it. That process dies when it is thawed, without us.
-            if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + TO_DIE)).is_ok_and(|ended| ended) {
+            if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + limits::KILLED_CHILD)).is_ok_and(|ended| ended)
+            {
                 let _ = ending(self.pidfd.as_fd());
             }
         }

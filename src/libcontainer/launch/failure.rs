@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::WaitIdStatus;
 
@@ -17,7 +17,7 @@ use crate::container::{AfterStart, Container, has_executed};
 use crate::error::{Error, FailedStep, Kind, Result, bail, error};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
-use crate::wait;
+use crate::wait::{self, limits};
 use crate::wire::{Failure, Request, Up};
 
 /// moby looks for these words.
@@ -139,7 +139,7 @@ fn has_starved(launched: &Launched<'_>, cgroup: &Cgroup, signal: Option<i32>) ->
 /// `error`, or why the cgroup of the unit is gone.
 pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error) -> Error {
     // a process that does not end in this time was not killed
-    let deadline = Instant::now() + Duration::from_millis(100);
+    let deadline = Instant::now() + limits::CLOSED;
     let process = launched.child.pidfd.as_fd();
     if !wait::readable(process, Some(deadline)).unwrap_or(false) {
         return error;

@@ -25,7 +25,7 @@ use crate::error::{Context, Result, bail, error};
 use crate::plan::failure::{said_with, words};
 use crate::plan::{NetDevice, Plan};
 use crate::sys::clone::setns;
-use crate::wait;
+use crate::wait::{self, limits};
 
 const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 
@@ -250,7 +250,7 @@ impl Rtnetlink {
         self.0.send(&bytes, 0).map_err(|error| error!("{}", kernel_words(&error)))?;
         let mut heard = Vec::new();
         loop {
-            if !wait::readable(self.0.as_fd(), Some(Instant::now() + wait::PATIENCE))? {
+            if !wait::readable(self.0.as_fd(), Some(Instant::now() + limits::ANSWER))? {
                 bail!("the kernel does not answer on its netlink socket in 10 s");
             }
             let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;

@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::PipeFlags;
@@ -16,14 +16,12 @@ use rustix::pipe::PipeFlags;
 use super::console;
 use crate::error::{Context, Result, error};
 use crate::plan::failure::words;
-use crate::wait;
+use crate::wait::{self, limits};
 
 /// The socket's name in its directory, which the container has at /run/notify.
 const NAME: &str = "notify.sock";
 /// As many messages are looked at in one turn: a program that never stops talking must not keep us from all else.
 const MOST_MESSAGES: usize = 16;
-/// As long as sd_notify_barrier(3) callers usually wait.
-const BARRIER: Duration = Duration::from_secs(30);
 
 /// A container's socket, bound, and the service manager's, connected.
 #[derive(Debug)]
@@ -117,7 +115,7 @@ impl Notify {
         console::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd()).context("NOTIFY_SOCKET: send BARRIER=1")?;
         drop(theirs);
         // a manager that is too old to know barriers, or takes its time, holds up nobody for longer than this
-        wait::ready(&[(ours.as_fd(), PollFlags::empty())], Some(Instant::now() + BARRIER))?;
+        wait::ready(&[(ours.as_fd(), PollFlags::empty())], Some(Instant::now() + limits::BARRIER))?;
         Ok(())
     }
 
@@ -130,7 +128,7 @@ impl Notify {
 fn connected(manager: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     // a manager that reads nothing holds up nobody for longer
-    socket.set_write_timeout(Some(wait::PATIENCE))?;
+    socket.set_write_timeout(Some(limits::ANSWER))?;
     match manager.strip_prefix('@') {
         Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
         None => socket.connect(manager)?,

@@ -23,12 +23,11 @@ use crate::plan::ruleset::Ruleset;
 use crate::plan::step::Slot;
 use crate::plan::{Opening, Plan};
 use crate::sys::host_proc::HostProc;
+use crate::sys::host_proc::is_proc_root;
 use crate::sys::mount::Reach;
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
 
-/// The inode of a proc file system's root.
-const PROC_ROOT_INO: u64 = 1;
 const NULL: &str = "/dev/null";
 
 /// Everything init needs, open. Nothing has to be undone but closing it.
@@ -371,9 +370,7 @@ fn proc(path: &Path, at: &At) -> Result<OwnedFd> {
 }
 
 fn must_be_proc(tree: OwnedFd, path: &Path, at: &At) -> Result<OwnedFd> {
-    let stat = rustix::fs::fstat(&tree).map_err(|errno| failed_to_open(at, path, errno))?;
-    let fs = rustix::fs::fstatfs(&tree).map_err(|errno| failed_to_open(at, path, errno))?;
-    if fs.f_type != rustix::fs::PROC_SUPER_MAGIC || stat.st_ino != PROC_ROOT_INO {
+    if !is_proc_root(tree.as_fd()).map_err(|errno| failed_to_open(at, path, errno))? {
         bail!("{at}: only a proc file system may be mounted on /proc, and {} is not one", path.display());
     }
     Ok(tree)

@@ -3,16 +3,14 @@
 
 use std::fs;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::container::{Container, EXEC_FIFO, Status};
 use crate::error::{Kind, Result, bail, error};
 use crate::plan::failure::words;
-
-/// How often it is looked whether init is still there.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+use crate::wait::{limits, timespec};
 
 /// True when runc made it and it waits for `start`.
 ///
@@ -43,7 +41,7 @@ pub(super) fn start(container: &mut Container) -> Result<()> {
         container
             .process()
             .map_err(|_| error!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"))?;
-        let _ = poll(&mut [PollFd::new(&fifo, PollFlags::IN)], Some(&LOOK));
+        let _ = poll(&mut [PollFd::new(&fifo, PollFlags::IN)], Some(&timespec(limits::LOOK_AT_INIT)));
     }
     let _ = fs::remove_file(path);
     Ok(())

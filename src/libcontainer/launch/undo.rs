@@ -2,17 +2,14 @@
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::host_mounts::{must_have_none, take_away};
 use crate::cgroup::Cgroup;
 use crate::container::{HostMount, Lock, Note, ProcessId, open_process};
 use crate::error::{Result, bail};
 use crate::resctrl::{self, Kernel};
-use crate::wait;
-
-/// How long to wait for the end of a killed process.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::wait::{self, limits};
 
 /// Undoes as much as possible. It is not an error if something does not exist.
 ///
@@ -39,7 +36,7 @@ fn end(process: ProcessId) -> Result<()> {
     let ProcessId { pid, start } = process;
     let Some(pidfd) = open_process(pid, start)? else { return Ok(()) };
     let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-    if !wait::readable(pidfd.as_fd(), Some(Instant::now() + PATIENCE))? {
+    if !wait::readable(pidfd.as_fd(), Some(Instant::now() + limits::KILLED))? {
         bail!("process {pid} does not end");
     }
     Ok(())

@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxIdMapping, Mount};
 use super::finished::{IdMaps, Mapped, Mapper, Opening, PlannedCgroup};
 use super::given::Given;
 use super::labels::MountLabel;
-use super::mount_options::{self, MountOptions, Recursion};
+use super::mount_options::{self, MountOptions};
 use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
 use super::rootfs::Root;
@@ -95,7 +95,8 @@ pub(super) struct Bind {
     pub(super) ids: Option<(MapsOf, Reach)>,
     pub(super) changes: Vec<Change>,
     pub(super) path: CString,
-    pub(super) missing: MissingPlace,
+    /// If the mount point is missing, a file or a directory is made, like the source. Otherwise a directory is made.
+    pub(super) like_source: bool,
     pub(super) last: Last,
     /// If the source is a symbolic link, a new link is made.
     pub(super) links_copied: bool,
@@ -110,15 +111,6 @@ pub(super) enum MapsOf {
     Joined(PathBuf, At),
     /// A new one with these maps.
     Given(IdMaps),
-}
-
-/// What is made if the mount point of a tree is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MissingPlace {
-    /// A directory.
-    Directory,
-    /// A file or a directory, like the source.
-    LikeSource,
 }
 
 /// A mount that becomes read-only when no step has to make files in it any more.
@@ -165,7 +157,7 @@ impl Bind {
             ids: None,
             changes,
             path,
-            missing: MissingPlace::Directory,
+            like_source: false,
             last: Last::Any,
             links_copied: false,
         }
@@ -183,10 +175,7 @@ impl Bind {
         if let Some(number) = u32::try_from(slot.0).ok().filter(|_| is_sent) {
             steps.at(&self.at, What::Request(Request::Tree(number)));
         }
-        let missing = match self.missing {
-            MissingPlace::Directory => Missing::Directory,
-            MissingPlace::LikeSource => Missing::LikeSource(slot),
-        };
+        let missing = if self.like_source { Missing::LikeSource(slot) } else { Missing::Directory };
         let target = Target { path: self.path, missing, last: self.last };
         let what = if self.links_copied { What::BindOrLink } else { What::Bind };
         steps.at(&self.at, what(slot, self.changes, target));
@@ -264,7 +253,7 @@ impl Entry<'_> {
             list.push(Change { attributes, reach: Reach::Tree });
         }
         for propagation in &options.propagation {
-            let reach = if propagation.recursion == Recursion::Recursive { Reach::Tree } else { Reach::One };
+            let reach = propagation.reach;
             list.push(Change { attributes: Attributes::propagating(propagation.kind), reach });
         }
         list

@@ -5,7 +5,6 @@ use super::finished::IdMaps;
 use super::given::Given;
 use super::idmap;
 use super::mount_entry::{Entry, MapsOf};
-use super::mount_options::Recursion;
 use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
 use crate::host::Mounts;
@@ -37,7 +36,7 @@ pub(super) fn of_bind(
         Some(maps) => MapsOf::Given(maps),
         None => containers(kinds, entry, notes)?,
     };
-    let reach = if entry.options.idmap == Some(Recursion::Recursive) { Reach::Tree } else { Reach::One };
+    let reach = entry.options.idmap.unwrap_or(Reach::One);
     Some((maps, reach))
 }
 

@@ -1,7 +1,10 @@
 //! The words of `mounts[].options`: flags of the mount, flags of the superblock, propagation, and options of the file
 //! system itself. SPEC: config.md#linux-mount-options, mount(8), mount_setattr(2).
 
+use std::ffi::CStr;
+
 use crate::config::{At, Faults, Warning};
+use crate::sys::mount::Reach;
 
 /// All options of one mount, as read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,26 +22,17 @@ pub struct MountOptions {
     /// Changes of propagation, in order.
     pub propagation: Vec<Propagation>,
     /// `bind` or `rbind`.
-    pub bind: Option<Recursion>,
+    pub bind: Option<Reach>,
     /// `remount`.
     pub remount: bool,
     /// `tmpcopyup`.
     pub copy_up: bool,
     /// `idmap` or `ridmap`.
-    pub idmap: Option<Recursion>,
+    pub idmap: Option<Reach>,
     /// What happens to symbolic links at both ends of a bind mount.
     pub links: Links,
     /// Options of the file system itself, in order.
     pub data: Vec<(String, Option<String>)>,
-}
-
-/// This mount alone, or also all mounts below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recursion {
-    /// This mount alone.
-    One,
-    /// This mount and all mounts below.
-    Recursive,
 }
 
 /// One change of propagation.
@@ -47,7 +41,7 @@ pub struct Propagation {
     /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE.
     pub kind: u64,
     /// Which mounts it changes.
-    pub recursion: Recursion,
+    pub reach: Reach,
 }
 
 /// crun's options for symbolic links at the ends of a bind mount.
@@ -95,24 +89,21 @@ const FLAGS: [(&str, u64, u64); 18] = [
     ("strictatime", STRICTATIME, ATIME),
     ("nostrictatime", RELATIME, ATIME),
 ];
-/// Word, name of the superblock flag for fsconfig(2). A word without a name only undoes a default.
-const SUPERBLOCK: [(&str, Option<&str>); 13] = [
-    ("sync", Some("sync")),
-    ("async", Some("async")),
-    ("dirsync", Some("dirsync")),
-    ("lazytime", Some("lazytime")),
-    ("nolazytime", Some("nolazytime")),
-    ("mand", Some("mand")),
-    ("nomand", Some("nomand")),
-    // fsconfig(2) has no names for these. Today's file systems count versions by themselves, and the kernel's log does
-    // not concern the mount.
-    ("iversion", None),
-    ("noiversion", None),
-    ("silent", None),
-    ("loud", None),
-    ("defaults", None),
-    ("nofail", None),
+/// Flags of the superblock that fsconfig(2) knows: word, flag for mount(2). A word without a flag undoes the one above it.
+const SUPERBLOCK: [(&str, u64); 7] = [
+    ("sync", libc::MS_SYNCHRONOUS),
+    ("async", 0),
+    ("dirsync", libc::MS_DIRSYNC),
+    ("lazytime", MS_LAZYTIME),
+    ("nolazytime", 0),
+    ("mand", libc::MS_MANDLOCK),
+    ("nomand", 0),
 ];
+/// The libc crate does not have it.
+const MS_LAZYTIME: u64 = 1 << 25;
+/// Words without an effect. fsconfig(2) has no names for the first four: today's file systems count versions by
+/// themselves, and the kernel's log does not concern the mount.
+const WITHOUT_EFFECT: [&str; 6] = ["iversion", "noiversion", "silent", "loud", "defaults", "nofail"];
 /// Word, kind of propagation. The word with an `r` before it is recursive.
 pub(super) const PROPAGATION: [(&str, u64); 4] = [
     ("shared", libc::MS_SHARED),
@@ -188,30 +179,30 @@ impl MountOptions {
             self.set_recursive = self.set_recursive & !clear | set;
             return true;
         }
-        if let Some((_, flag)) = SUPERBLOCK.iter().find(|(word, _)| *word == option) {
-            self.superblock.extend(flag);
+        if let Some((word, _)) = SUPERBLOCK.iter().find(|(word, _)| *word == option) {
+            self.superblock.push(word);
             return true;
         }
-        let alone = PROPAGATION.iter().find(|(word, _)| *word == option).map(|(_, kind)| (*kind, Recursion::One));
+        let alone = PROPAGATION.iter().find(|(word, _)| *word == option).map(|(_, kind)| (*kind, Reach::One));
         let below = || {
             let found = PROPAGATION.iter().find(|(word, _)| Some(*word) == recursive);
-            found.map(|(_, kind)| (*kind, Recursion::Recursive))
+            found.map(|(_, kind)| (*kind, Reach::Tree))
         };
-        if let Some((kind, recursion)) = alone.or_else(below) {
-            self.propagation.push(Propagation { kind, recursion });
+        if let Some((kind, reach)) = alone.or_else(below) {
+            self.propagation.push(Propagation { kind, reach });
             return true;
         }
         match option {
-            "bind" => self.bind = Some(self.bind.unwrap_or(Recursion::One)),
-            "rbind" => self.bind = Some(Recursion::Recursive),
+            "bind" => self.bind = Some(self.bind.unwrap_or(Reach::One)),
+            "rbind" => self.bind = Some(Reach::Tree),
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
-            "idmap" => self.idmap = Some(Recursion::One),
-            "ridmap" => self.idmap = Some(Recursion::Recursive),
+            "idmap" => self.idmap = Some(Reach::One),
+            "ridmap" => self.idmap = Some(Reach::Tree),
             "src-nofollow" => self.links.source_itself = true,
             "dest-nofollow" => self.links.destination_itself = true,
             "copy-symlink" => self.links.copied = true,
-            _ => return false,
+            other => return WITHOUT_EFFECT.contains(&other),
         }
         true
     }
@@ -226,11 +217,17 @@ pub(super) fn words_that_set(attributes: u64) -> impl Iterator<Item = &'static s
     flags.chain(atime.filter(move |(_, set, _)| attributes & ATIME == *set)).map(|(word, ..)| *word)
 }
 
+/// The flag of mount(2) for a flag of the superblock, by its name for fsconfig(2).
+pub(super) fn superblock_flag(name: &CStr) -> Option<u64> {
+    let known = |(word, _): &&(&str, u64)| word.as_bytes() == name.to_bytes();
+    if name == c"ro" { Some(libc::MS_RDONLY) } else { SUPERBLOCK.iter().find(known).map(|(_, flag)| *flag) }
+}
+
 /// Every word that this parser knows, sorted, for `features`.
 pub fn known_options() -> Vec<String> {
     let flags = FLAGS.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
     let propagation = PROPAGATION.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
-    let others = SUPERBLOCK.iter().map(|(word, _)| *word).chain(WORDS).map(str::to_owned);
+    let others = SUPERBLOCK.iter().map(|(word, _)| *word).chain(WORDS).chain(WITHOUT_EFFECT).map(str::to_owned);
     let mut all: Vec<_> = flags.chain(propagation).chain(others).collect();
     all.sort_unstable();
     all
@@ -294,7 +291,7 @@ mod tests {
 
     #[test]
     fn rbind_is_no_recursive_bind_flag_and_relatime_no_recursive_elatime() {
-        assert_eq!(parsed(&["rbind", "bind"]).bind, Some(Recursion::Recursive));
+        assert_eq!(parsed(&["rbind", "bind"]).bind, Some(Reach::Tree));
         assert_eq!(parsed(&["relatime"]).set_recursive, 0);
         assert_eq!(parsed(&["remount"]).data, []);
     }
@@ -305,8 +302,8 @@ mod tests {
         assert_eq!(
             options.propagation,
             [
-                Propagation { kind: libc::MS_SHARED, recursion: Recursion::Recursive },
-                Propagation { kind: libc::MS_PRIVATE, recursion: Recursion::One }
+                Propagation { kind: libc::MS_SHARED, reach: Reach::Tree },
+                Propagation { kind: libc::MS_PRIVATE, reach: Reach::One }
             ]
         );
     }

@@ -1,11 +1,11 @@
 //! The mounts of config.json, in order. SPEC: config.md#mounts.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::path::PathBuf;
 
 use super::finished::Opening;
-use super::mount_entry::{Act, Bind, Closing, Entry, Known, MissingPlace, New, entry};
-use super::mount_options::Recursion;
+use super::mount_entry::{Act, Bind, Closing, Entry, Known, New, entry};
+use super::mount_options::superblock_flag;
 use super::namespaces::{CGROUP, IPC, Kinds, NETWORK, PID, USER};
 use super::notes::Notes;
 use super::resources::Owner;
@@ -21,14 +21,6 @@ use crate::wire::Request;
 const MAX_SETTING: usize = 255;
 /// The longest data of mount(2): a page with its NUL.
 const MAX_DATA: usize = 4095;
-/// Flags of the superblock: the name for fsconfig(2), the flag for mount(2).
-const SUPERBLOCK: [(&CStr, u64); 5] = [
-    (c"ro", libc::MS_RDONLY),
-    (c"sync", libc::MS_SYNCHRONOUS),
-    (c"dirsync", libc::MS_DIRSYNC),
-    (c"mand", libc::MS_MANDLOCK),
-    (c"lazytime", 1 << 25),
-];
 
 /// All mounts.
 #[derive(Debug)]
@@ -200,8 +192,8 @@ fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], notes: &m
     let mut flags = 0;
     let mut data: Vec<u8> = Vec::new();
     for (key, value) in settings.iter().filter(|(key, _)| key.as_c_str() != c"source") {
-        let word = match (SUPERBLOCK.iter().find(|(word, _)| *word == key.as_c_str()), value) {
-            (Some((_, flag)), None) => {
+        let word = match (superblock_flag(key), value) {
+            (Some(flag), None) => {
                 flags |= flag;
                 continue;
             }
@@ -249,7 +241,7 @@ fn bind(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<Bind>
         notes.fault(&place, "is missing, and a bind mount needs one");
         return None;
     };
-    let reach = if entry.options.bind == Some(Recursion::Recursive) { Reach::Tree } else { Reach::One };
+    let reach = entry.options.bind.unwrap_or(Reach::One);
     let links = entry.options.links;
     let path = known.given.flags.bundle.join(source);
     let ids = mount_ids::of_bind(known.given, known.kinds, entry, notes);
@@ -266,7 +258,7 @@ fn bind(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<Bind>
     Some(Bind {
         source: place,
         ids,
-        missing: MissingPlace::LikeSource,
+        like_source: true,
         last: if links.destination_itself { Last::Itself } else { Last::Any },
         links_copied: links.copied,
         ..Bind::tree(&entry.at, opening, entry.changes_of_tree(known.root.inherited()), entry.path(notes)?)

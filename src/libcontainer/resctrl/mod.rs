@@ -12,17 +12,15 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cgroup::{put, word};
 use crate::error::{Context, Result, bail, error};
 use crate::plan::resctrl::{Group, Owner, Schema};
-use crate::wait;
+use crate::wait::{self, limits};
 
 const TASKS: &str = "tasks";
 const SCHEMATA: &str = "schemata";
-/// How long somebody else may hold the lock of the file system.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is asked of the file system.
 pub trait Tree: Debug {
@@ -76,8 +74,8 @@ pub fn make<'t>(group: &Group, tree: &'t dyn Tree) -> Result<Made<'t>> {
     let mut made = Made { tree, made: Vec::new() };
     // others may make the same group at this moment, and write its schemata next (resctrl.rst, "locking")
     let mount = File::open(&group.mount).with_context(|| format!("{}: open {}", group.at, group.mount.display()))?;
-    if !wait::lock(mount.as_fd(), Instant::now() + PATIENCE)? {
-        bail!("{}: lock {}: somebody has held it for {} s", group.at, group.mount.display(), PATIENCE.as_secs());
+    if !wait::lock(mount.as_fd(), Instant::now() + limits::LOCK)? {
+        bail!("{}: lock {}: somebody has held it for {} s", group.at, group.mount.display(), limits::LOCK.as_secs());
     }
     match group.owner {
         Owner::Container => {

@@ -38,11 +38,7 @@ impl HostProc {
     fn at(path: &CStr) -> Result<HostProc, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        if is_proc(root.as_fd())? && rustix::fs::fstat(&root)?.st_ino == ROOT_INO {
-            Ok(HostProc(root))
-        } else {
-            Err(Errno::NODEV)
-        }
+        if is_proc_root(root.as_fd())? { Ok(HostProc(root)) } else { Err(Errno::NODEV) }
     }
 
     /// Its descriptor gets a number that is not below `first`.
@@ -158,6 +154,14 @@ impl AsFd for HostProc {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// True if `directory` is the root directory of a proc file system.
+///
+/// # Errors
+/// Those of fstatfs(2) and fstat(2).
+pub fn is_proc_root(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(is_proc(directory)? && rustix::fs::fstat(directory)?.st_ino == ROOT_INO)
 }
 
 fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {

@@ -60,9 +60,40 @@ pub fn pieces_at(directory: BorrowedFd<'_>, path: &Path, mut take: impl FnMut(&[
     }
 }
 
+/// The lines of a file as names and values: `NAME VALUE` (memory.stat, io.max), or `NAME:\tVALUE` (/proc/PID/status, fdinfo).
+pub fn keyed(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = text.lines().filter_map(|line| line.split_once([' ', '\t']));
+    pairs.map(|(name, value)| (name.strip_suffix(':').unwrap_or(name), value.trim()))
+}
+
+/// The value of the first line with this name.
+pub fn keyed_value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    keyed(text).find(|(there, _)| *there == name).map(|(_, value)| value)
+}
+
+/// The same, as a number.
+pub fn keyed_number(text: &str, name: &str) -> Option<u64> {
+    keyed_value(text, name)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_keyed_line_is_found_by_its_whole_name() {
+        let status = "Name:\ta b\nPid:\t7\nPPid:\t6\nGroups:\t\nNSpid:\t7\t1\nVmPeak:\t   12 kB\n";
+        let expected =
+            [("Name", "a b"), ("Pid", "7"), ("PPid", "6"), ("Groups", ""), ("NSpid", "7\t1"), ("VmPeak", "12 kB")];
+        assert_eq!(keyed(status).collect::<Vec<_>>(), expected);
+        assert_eq!(keyed_value(status, "NS"), None);
+        assert_eq!(keyed_value("8:0 rbps=1 wbps=2\n8:16 rbps=3\n", "8:16"), Some("rbps=3"));
+        let events = "max 3\noom 2\noom_kill 1\nbad x\n";
+        assert_eq!(
+            ["oom_kill", "oom", "bad", "low"].map(|name| keyed_number(events, name)),
+            [Some(1), Some(2), None, None]
+        );
+    }
 
     #[test]
     fn a_value_and_a_long_text_are_read_whole() {

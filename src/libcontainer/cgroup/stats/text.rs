@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::numbers::{BlkioEntry, Pids, Pressure, Psi};
 use crate::host::cpu_list;
+use crate::sys::text;
 
 /// Reads a file of the container's cgroup by its name.
 pub(super) type Read<'r> = &'r dyn Fn(&str) -> Option<String>;
 
-/// The one number of a file; 0 for a file that is not there. `max` is the largest there is.
+/// The number of a file, or 0 if the file does not exist. `max` is the largest number.
 pub(super) fn number(read: Read<'_>, file: &str) -> u64 {
     read(file).map_or(0, |text| value(&text))
 }
@@ -26,12 +27,9 @@ pub(super) fn value(text: &str) -> u64 {
     }
 }
 
-/// `key value` lines.
+/// The numbers of `NAME VALUE` lines.
 pub(super) fn keyed(text: &str) -> BTreeMap<String, u64> {
-    text.lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(key, number)| Some((key.to_owned(), number.trim().parse().ok()?)))
-        .collect()
+    text::keyed(text).filter_map(|(name, number)| Some((name.to_owned(), number.parse().ok()?))).collect()
 }
 
 /// Numbers between spaces.
@@ -61,11 +59,11 @@ pub(super) fn devices(text: &str) -> Vec<BlkioEntry> {
         .collect()
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and `full …`. None where the kernel has no pressure to tell of.
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and `full …`. None if the kernel has no such file.
 pub(super) fn pressure(read: Read<'_>, file: &str) -> Option<Psi> {
     let text = read(file)?;
     let line = |kind: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        let line = text::keyed_value(&text, kind)?;
         let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         let average = |name: &str| field(name).and_then(|number| number.parse().ok()).unwrap_or(0.0);
         Some(Pressure {
@@ -75,7 +73,7 @@ pub(super) fn pressure(read: Read<'_>, file: &str) -> Option<Psi> {
             total: field("total").and_then(|number| number.parse().ok()).unwrap_or(0),
         })
     };
-    Some(Psi { some: line("some ")?, full: line("full ").unwrap_or_default() })
+    Some(Psi { some: line("some")?, full: line("full").unwrap_or_default() })
 }
 
 #[cfg(test)]

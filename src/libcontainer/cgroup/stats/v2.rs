@@ -2,6 +2,7 @@
 
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
 use super::text::{Read, keyed, number, pids, pressure};
+use crate::sys::text;
 
 pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
     Numbers {
@@ -67,11 +68,10 @@ fn memory(read: Read<'_>) -> Memory {
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6` becomes an entry for each.
 fn blkio(read: Read<'_>) -> Blkio {
     let mut blkio = Blkio { psi: pressure(read, "io.pressure"), ..Blkio::default() };
-    for line in read("io.stat").unwrap_or_default().lines() {
-        let mut words = line.split_whitespace();
-        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else { continue };
+    for (device, counts) in text::keyed(&read("io.stat").unwrap_or_default()) {
+        let Some((major, minor)) = device.split_once(':') else { continue };
         let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else { continue };
-        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+        for (key, value) in counts.split_whitespace().filter_map(|count| count.split_once('=')) {
             let (op, list) = match key {
                 "rbytes" => ("Read", &mut blkio.io_service_bytes_recursive),
                 "wbytes" => ("Write", &mut blkio.io_service_bytes_recursive),

@@ -2,6 +2,8 @@
 //! signal asks the process to end. After a signal, the wait returns an error, and all changes are undone on the way
 //! out. The signals are blocked and read from a descriptor (signalfd(2)), so no signal is lost between two waits.
 
+pub mod limits;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs::File;
@@ -22,7 +24,12 @@ use rustix::io::Errno;
 use crate::sys::signals::is_ignored;
 
 /// The signals that ask a process to end.
-const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+const END_SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// True if `signal` asks a process to end.
+pub fn asks_to_end(signal: i32) -> bool {
+    END_SIGNALS.iter().any(|other| *other as i32 == signal)
+}
 
 thread_local! {
     /// The descriptor from which this thread's waits read signals. None if they do not read signals.
@@ -71,7 +78,7 @@ pub struct Listening {
 /// The kernel's error.
 pub fn listen() -> Result<Listening, nix::errno::Errno> {
     let mut set = SigSet::empty();
-    ENDING.iter().filter(|signal| !is_ignored(**signal as i32)).for_each(|signal| set.add(*signal));
+    END_SIGNALS.iter().filter(|signal| !is_ignored(**signal as i32)).for_each(|signal| set.add(*signal));
     let signals = Rc::new(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?);
     let before = SigSet::thread_get_mask()?;
     set.thread_block()?;
@@ -184,13 +191,10 @@ pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Stopped> {
     }
 }
 
-/// The longest wait for another process that must answer, or write what we read.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The longest file that the runtime reads. A config of 100 MB is accepted.
 const MOST_BYTES: u64 = 128 << 20;
 
-/// The contents of a file that the user names. If it is a fifo: everything that is written to it within `PATIENCE`.
+/// The contents of a file that the user names. If it is a fifo: everything that is written to it within `limits::ANSWER`.
 ///
 /// # Errors
 /// The kernel's error; or the file is a device or too long; or nothing was written; or a signal asks the process to
@@ -206,7 +210,7 @@ pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is a device"));
     }
     let mut text = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + limits::ANSWER;
     loop {
         if !readable(file.as_fd(), Some(deadline)).map_err(io::Error::other)? {
             return Err(io::Error::new(ErrorKind::TimedOut, "no end of what is written to it in 10 s"));
@@ -238,7 +242,7 @@ fn must_be_short(text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A stream socket that is connected to `path`. If its backlog is full, this tries again for at most `PATIENCE`:
+/// A stream socket that is connected to `path`. If its backlog is full, this tries again for at most `limits::ANSWER`:
 /// connect(2) itself would wait for ever. Later writes to the socket wait equally long.
 ///
 /// # Errors
@@ -247,7 +251,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let (address, deadline) = (address(path)?, Instant::now() + PATIENCE);
+    let (address, deadline) = (address(path)?, Instant::now() + limits::ANSWER);
     let mut time = Duration::from_micros(100);
     loop {
         match rustix::net::connect(&socket, &address) {
@@ -261,7 +265,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
         }
         time = (time * 2).min(Duration::from_millis(50));
     }
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(limits::ANSWER))?;
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
@@ -287,7 +291,8 @@ fn taken(listened: &SignalFd) -> Option<i32> {
     }
 }
 
-fn timespec(time: Duration) -> Timespec {
+/// The same time, for poll(2).
+pub fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(time.subsec_nanos()) }
 }
 

@@ -1,0 +1,38 @@
+//! How long the runtime waits, and for what.
+
+use std::time::Duration;
+
+/// Another process must answer, write what we read, or read what we write.
+pub const ANSWER: Duration = Duration::from_secs(10);
+/// Another process must release a lock.
+pub const LOCK: Duration = Duration::from_secs(10);
+/// `delete --force` takes a lock from its holder: in all.
+pub const LOCK_BY_FORCE: Duration = Duration::from_secs(25);
+/// `delete --force` looks who holds the lock, after each such pause.
+pub const LOOK_AT_LOCK: Duration = Duration::from_millis(20);
+/// A creator that got SIGTERM must undo its changes. It then gets SIGKILL.
+pub const UNDO: Duration = Duration::from_secs(5);
+/// The kernel must end a process that got SIGKILL.
+pub const KILLED: Duration = Duration::from_secs(10);
+/// The same, for our own child while an error is on its way to the caller.
+pub const KILLED_CHILD: Duration = Duration::from_secs(2);
+/// The kernel must end a process that has closed its descriptors. A process that takes longer goes on.
+pub const CLOSED: Duration = Duration::from_millis(100);
+/// A cgroup must become empty, frozen or removable.
+pub const CGROUP: Duration = Duration::from_secs(10);
+/// The OOM killer must kill all processes of a group (memory.oom.group).
+pub const OOM_GROUP: Duration = Duration::from_secs(2);
+/// The OOM killer kills the next process of a group within this time, or the group is complete.
+pub const OOM_NEXT: Duration = Duration::from_millis(50);
+/// systemd must complete one conversation.
+pub const SYSTEMD: Duration = Duration::from_secs(30);
+/// CRIU must say its version and features. It tests the kernel first.
+pub const CRIU: Duration = Duration::from_secs(60);
+/// CRIU must end after we close its socket: it thaws the processes, or kills those that it has made.
+pub const CRIU_END: Duration = Duration::from_secs(10);
+/// The service manager must answer BARRIER=1. Callers of sd_notify_barrier(3) usually wait as long.
+pub const BARRIER: Duration = Duration::from_secs(30);
+/// A reader must take the last output of a process that was asked to end.
+pub const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// `start` looks whether the init of runc still exists, after each such pause.
+pub const LOOK_AT_INIT: Duration = Duration::from_millis(50);
