@@ -1,4 +1,5 @@
-//! A foreground `run` or `exec`, once the process is there: signals go on to it, its terminal is relayed, its end is ours.
+//! A foreground `run` or `exec` while its process runs: signals are forwarded, the terminal is relayed, and its exit
+//! status becomes ours.
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
@@ -14,26 +15,26 @@ use libcontainer::wait::{asks_to_end, limits, timespec};
 
 use crate::relay::Relay;
 
-/// Who is waited for beside the process itself.
+/// The processes that are reaped in addition to the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reap {
-    /// Whatever is orphaned below us, as we are the subreaper.
+    /// Every orphan below us. We are the subreaper.
     All,
-    /// Nobody else.
+    /// No other.
     Child,
 }
 
-/// All signals held back, from before the process exists until `supervise` has passed them on.
+/// All signals are blocked, from before the process exists until `supervise` has forwarded them.
 #[derive(Debug)]
 pub struct Held(SignalFd);
 
-/// Holds back every signal that can be passed on. Must come before the clone, or one could be lost.
+/// Blocks every signal that can be forwarded. Must come before the clone, or a signal could be lost.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub fn hold_signals() -> Result<Held> {
     let mut set = SigSet::all();
-    // what the processor says about our own mistakes cannot wait
+    // Signals of the processor about our own faults cannot be blocked.
     for signal in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGABRT] {
         set.remove(signal);
     }
@@ -42,26 +43,26 @@ pub fn hold_signals() -> Result<Held> {
     Ok(Held(SignalFd::with_flags(&set, flags).context("signalfd")?))
 }
 
-/// Makes orphans below us our children (prctl(2), PR_SET_CHILD_SUBREAPER), so that none outlives the container unseen.
+/// Makes orphans below us our children (prctl(2), PR_SET_CHILD_SUBREAPER), so that we reap them.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub fn become_subreaper() -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("become subreaper")
 }
 
-/// The signal we get when our parent ends. A process that we stay beside gets it when we end: whoever set it wants nothing
-/// to outlive him.
+/// The signal that we get when our parent ends. The process of the container gets the same signal when we end: the
+/// caller of prctl(2) wants no process to outlive it.
 pub fn death_signal() -> Option<i32> {
     rustix::process::parent_process_death_signal().ok().flatten().map(rustix::process::Signal::as_raw)
 }
 
-/// Waits for the process, passing on signals and, with `relay`, its terminal, and with `notify` that it is ready: we
-/// stay the service's main process then. Returns the exit status as a shell would
-/// say it: 128 and the signal's number for one that was killed.
+/// Waits for the process. Forwards signals, relays the terminal (`relay`), and forwards the ready message (`notify`):
+/// we are the main process of the service. Returns the exit status as a shell does: 128 and the signal's number for a
+/// killed process.
 ///
 /// # Errors
-/// Waiting itself fails.
+/// The wait itself fails.
 pub fn supervise(
     process: &Process,
     held: &Held,
@@ -97,7 +98,7 @@ pub fn supervise(
     }
 }
 
-/// False when the time is up and nothing is ready.
+/// Returns false if the time is over and nothing is ready.
 fn wait(fds: &mut [PollFd<'_>], patience: Option<&Timespec>) -> Result<bool> {
     match rustix::event::poll(fds, patience) {
         Ok(ready) => Ok(ready > 0),
@@ -106,8 +107,8 @@ fn wait(fds: &mut [PollFd<'_>], patience: Option<&Timespec>) -> Result<bool> {
     }
 }
 
-/// Waits until `stdout` is ready. False where a signal comes first that ends a program, as no other is left to end, or where
-/// the time is up.
+/// Waits until `stdout` is ready. Returns false if the time is over, or if a signal asks us to end: the process has
+/// ended, so the signal is for us.
 fn is_ready_before_we_are_ended(stdout: PollFd<'_>, held: &Held, patience: Option<&Timespec>) -> bool {
     let mut fds = [stdout, PollFd::new(&held.0, PollFlags::IN)];
     while let Ok(true) = wait(&mut fds, patience) {
@@ -144,12 +145,12 @@ fn pass_on(process: &Process, held: &Held, relay: Option<&Relay>, reap: Reap) ->
     let mut ending = false;
     while let Ok(Some(info)) = held.0.read_signal() {
         match signal_of(&info) {
-            // we wrote where nobody reads: no matter of the container's
+            // Our own write found no reader. This does not concern the container.
             libc::SIGPIPE if info.ssi_pid == std::process::id() => {}
             libc::SIGCHLD if reap == Reap::All => reap_orphans(process),
             libc::SIGCHLD => {}
             libc::SIGWINCH if relay.is_some() => relay.into_iter().for_each(Relay::resize),
-            // the process may have ended meanwhile; that is seen by the caller
+            // The process may have ended since. The caller finds that out.
             number => {
                 ending |= asks_to_end(number);
                 let _ = signals::send(process.pidfd(), number);

@@ -1,5 +1,5 @@
-//! The relay between our standard streams and the container's terminal: two pumps with one buffer each. Nothing here waits;
-//! a stream that is not ready is polled by `foreground`, beside the signals and the process.
+//! The relay between our standard streams and the container's terminal: two pumps with one buffer each. Nothing here
+//! waits. `foreground` polls the streams with the signals and the process.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -11,23 +11,23 @@ use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 use libcontainer::Result;
 
-/// How much one pump holds. A terminal's master gives no more at once (tty(4): N_TTY_BUF_SIZE).
+/// The size of a pump. One read(2) of a terminal's master returns at most this (tty(4): N_TTY_BUF_SIZE).
 const SIZE: usize = 4096;
-/// No more than this can wait in a terminal whose program has ended: the limit of its flip buffer (64 KiB), twice.
+/// The most output that a terminal can hold after its program has ended: twice the limit of its flip buffer (64 KiB).
 const LAST: usize = 128 * 1024;
 
-/// Both ways between our terminal and the container's. Dropped, our own is as it was.
+/// Both directions between our terminal and the container's. Drop sets our own terminal back.
 #[derive(Debug)]
 pub struct Relay {
-    /// None once it was hung up, as nobody reads what comes from it.
+    /// None after it was hung up, because its output has no reader.
     master: Option<OwnedFd>,
-    /// Our terminal as it was, to be put back.
+    /// The former settings of our terminal.
     before: Option<Termios>,
     stdin: Stream,
     stdout: Stream,
     typed: Pump,
     shown: Pump,
-    /// What was typed last did not end a line.
+    /// The last input did not end a line.
     in_line: bool,
     input: Flow,
     output: Flow,
@@ -39,7 +39,7 @@ enum Flow {
     Ended,
 }
 
-/// Where the relay's descriptors are in the list that is polled.
+/// The positions of the relay's descriptors in the list that is polled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Places {
     master: Option<usize>,
@@ -48,15 +48,15 @@ pub struct Places {
 }
 
 impl Relay {
-    /// Takes over the terminal whose master is `master`. Must come before the program begins, which writes, and asks for the
+    /// Takes over the terminal with this `master`. Must come before the program begins: it writes, and asks for the
     /// size, at once.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn begin(master: OwnedFd) -> Result<Relay> {
         let flags = rustix::fs::fcntl_getfl(&master)?;
         rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
-        // our own terminal adds the carriage returns already
+        // Our own terminal already adds the carriage returns.
         let mut mode = rustix::termios::tcgetattr(&master)?;
         mode.output_modes.remove(OutputModes::ONLCR);
         let stdin = rustix::stdio::stdin();
@@ -65,7 +65,7 @@ impl Relay {
             rustix::termios::tcsetattr(&master, OptionalActions::Now, &mode)?;
             let mut raw = before.clone();
             raw.make_raw();
-            // ... but only when it is asked to work on what is written: it alone does now
+            // Our terminal does so only with OPOST: from now on, it is the only one that does.
             raw.output_modes.insert(OutputModes::OPOST);
             rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw)
                 .map_err(|errno| libcontainer::Error::from(errno).context("set terminal to raw mode"))?;
@@ -98,7 +98,7 @@ impl Relay {
     /// Adds what the relay waits for. A pump that is full is not filled: who writes waits, as on a terminal of his own.
     pub fn polls<'p>(&'p self, fds: &mut Vec<PollFd<'p>>) -> Places {
         let mut add = |fd: BorrowedFd<'p>, flags: PollFlags| {
-            // a descriptor that has hung up is always ready: one that is not needed is not polled at all
+            // A descriptor after a hangup is always ready. One that is not needed is not polled.
             (!flags.is_empty()).then(|| {
                 fds.push(PollFd::from_borrowed_fd(fd, flags));
                 fds.len() - 1
@@ -134,8 +134,8 @@ impl Relay {
     fn read_input(&mut self) {
         match self.typed.fill(|buffer| self.stdin.read(buffer)) {
             Ok(0) => {
-                // the end of a file is typed: what reads a terminal sees it as the end; behind half a line the first
-                // one only sends the half (termios(3), VEOF)
+                // The end of a file is sent as VEOF: a reader of a terminal sees it as the end. After half a line, the
+                // first VEOF only sends the half (termios(3)).
                 self.typed.set(if self.in_line { &[4, 4] } else { &[4] });
                 self.input = Flow::Ended;
             }
@@ -156,12 +156,12 @@ impl Relay {
         }
     }
 
-    /// What the container has written, as much as one read gives.
+    /// Reads once from the container's output.
     fn read_output(&mut self) {
         let Some(master) = self.master.as_ref().filter(|_| self.output == Flow::Open) else { return };
         match self.shown.fill(|buffer| rustix::io::read(master, buffer)) {
             Err(Errno::INTR | Errno::AGAIN) => {}
-            // EIO: the last process that had it open is gone
+            // EIO: the last process that had it open has ended.
             Ok(0) | Err(_) => self.output = Flow::Ended,
             Ok(_) => {}
         }
@@ -174,8 +174,8 @@ impl Relay {
         }
     }
 
-    /// Nobody reads our standard output any more, and nobody ever will. The container's terminal is hung up as if it had
-    /// been ours (runc does the same): a program that goes on writing has EIO, and ends by itself.
+    /// Our standard output has no reader any more. The container's terminal is hung up, as runc does: a program that
+    /// writes then gets EIO, and ends by itself.
     fn hang_up(&mut self) {
         self.master = None;
         self.shown.clear();
@@ -201,7 +201,7 @@ impl Relay {
         }
     }
 
-    /// Our terminal is as it was. From now on a ^C is a signal to us again.
+    /// Sets our terminal back. From now on ^C is a signal to us again.
     fn restore(&mut self) {
         if let Some(before) = self.before.take() {
             let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
@@ -215,11 +215,11 @@ impl Drop for Relay {
     }
 }
 
-/// What has been read and not been written yet.
+/// Bytes that were read and not yet written.
 #[derive(Debug, Default)]
 struct Pump {
     bytes: Vec<u8>,
-    /// How much of it has been written.
+    /// The number of bytes that are written.
     written: usize,
 }
 
@@ -246,7 +246,7 @@ impl Pump {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// One read. Only an empty pump is filled.
+    /// One read(2). Only an empty pump is filled.
     fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Result<usize, Errno> {
         self.written = 0;
         self.bytes.resize(SIZE, 0);
@@ -255,35 +255,35 @@ impl Pump {
         length
     }
 
-    /// One write.
+    /// One write(2).
     fn pour(&mut self, write: impl FnOnce(&[u8]) -> Result<usize, Errno>) -> Result<(), Errno> {
         self.written += write(&self.bytes[self.written..])?;
         Ok(())
     }
 }
 
-/// One of our standard streams, used so that no call on it blocks. O_NONBLOCK belongs to the open file description, which
-/// we share with whoever started us, and stays as it is (open(2)).
+/// One of our standard streams, used so that no call on it blocks. O_NONBLOCK belongs to the open file description,
+/// which we share with our caller. So we do not set it (open(2)).
 #[derive(Debug)]
 enum Stream {
-    /// A terminal or a pipe, opened again: this description is ours.
+    /// A terminal or a pipe, opened again: this file description is ours.
     Own(OwnedFd),
-    /// A socket has a flag for each call.
+    /// A socket: each call has a flag.
     Socket(BorrowedFd<'static>),
-    /// Anything else, and what cannot be opened again, as another user's terminal. Never written to but behind POLLOUT, and
-    /// no more at once than is then sure to fit.
+    /// All others, and a stream that cannot be opened again, such as another user's terminal. It is written only after
+    /// POLLOUT, and at most as many bytes as certainly fit.
     Shared(BorrowedFd<'static>, usize),
 }
 
 impl Stream {
     fn of(fd: BorrowedFd<'static>, access: OFlags) -> Stream {
-        // a page always fits (pipe(7), PIPE_BUF); a terminal's driver counts its room in units of 256 bytes
+        // A page always fits (pipe(7), PIPE_BUF). A terminal's driver counts its space in units of 256 bytes.
         let is_terminal = rustix::termios::isatty(fd);
         let shared = Stream::Shared(fd, if is_terminal { 256 } else { 4096 });
         let Ok(stat) = rustix::fs::fstat(fd) else { return shared };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Socket => Stream::Socket(fd),
-            // opening a master again makes a new terminal (ptmx(4))
+            // To open a master again makes a new terminal (ptmx(4)).
             FileType::CharacterDevice if !is_terminal || stat.st_rdev == rustix::fs::makedev(5, 2) => shared,
             FileType::CharacterDevice | FileType::Fifo => {
                 let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -1,5 +1,5 @@
-//! The seccomp agent answers SCMP_ACT_NOTIFY for the container. Its socket gets one message: the state of the process, with the
-//! listener. SPEC: config-linux.md#containerprocessstate.
+//! The seccomp agent, which answers SCMP_ACT_NOTIFY for the container. The runtime sends one message to its socket: the
+//! state of the process, and the listener. SPEC: config-linux.md#containerprocessstate.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,10 +12,10 @@ use crate::plan::seccomp::Listener;
 /// The name of the descriptor in the message.
 const FD_NAME: &str = "seccompFd";
 
-/// Sends the agent the listener that init has sent.
+/// Sends the agent the listener that came from init.
 ///
 /// # Errors
-/// The property and what was tried.
+/// The property, and the call that failed.
 pub(super) fn send_listener(launched: &Launched<'_>, fd: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
     let listener = launched.plan.filter.as_ref().and_then(|filter| filter.listener());
     let listener = listener.ok_or_else(|| error!("no listener in the plan"))?;

@@ -28,7 +28,7 @@ const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 /// A process with this capability, or the one above, enters every directory.
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 
-/// What an init that waits sees: its root and its ids.
+/// The root and the ids of an init that waits.
 pub(super) struct Waiting {
     root: OwnedFd,
     cwd: PathBuf,
@@ -38,13 +38,13 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// That of process `pid`, whose pid is not used again meanwhile. None if we may not read it: an ordinary user cannot look into
-    /// an undumpable init.
+    /// Reads those of process `pid`. The caller makes sure that no other process can get this pid now. None if we may
+    /// not read them: an ordinary user cannot look into an undumpable init.
     pub(super) fn of(pid: i32, cwd: &Path) -> Option<Waiting> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
         let status = ProcessStatus::of(pid).ok()?;
-        // the fourth id is the one for file access (proc_pid_status(5))
+        // The fourth id is the one for file access (proc_pid_status(5)).
         let id = |name: &str| status.field(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
         let others = status.field("Groups")?.split_whitespace().filter_map(|gid| gid.parse().ok());
         Some(Waiting {
@@ -56,8 +56,8 @@ impl Waiting {
         })
     }
 
-    /// Why execve(2) failed; None if the kernel's error says it all. `paths` are all that init has tried. The error belongs to the
-    /// path that init names, ENOENT to all of them.
+    /// Why execve(2) failed. None if the kernel's error is the whole reason. `paths` are all paths that init has tried.
+    /// The error belongs to the path that init names. ENOENT belongs to all of them.
     pub(super) fn cause<'p>(&self, paths: impl IntoIterator<Item = &'p OsStr>, failed: &Failure) -> Option<String> {
         let mut paths = paths.into_iter();
         let of_file = |path: &OsStr| self.of_file(Path::new(path), failed.errno, 0);
@@ -81,7 +81,7 @@ impl Waiting {
             return Some(format!("{file:?} is a file"));
         }
         let file = self.open(&path)?;
-        // ORDER: before everything else, which may take for ever on another file system
+        // ORDER: before all other checks, which can block for ever on another file system.
         if !is_plain(file.as_fd()) {
             return None;
         }
@@ -155,7 +155,7 @@ impl Waiting {
         })
     }
 
-    /// By the mode only; an acl(5) may say otherwise.
+    /// Decides by the mode only. An acl(5) may decide otherwise.
     fn has_execute(&self, stat: &Stat) -> bool {
         let bits = if self.capabilities & CAP_DAC_OVERRIDE != 0 {
             0o111
@@ -174,7 +174,7 @@ fn is_directory(file: &OwnedFd) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// Reads the beginning of a regular file that is open as a path. It does not wait for a lease (O_NONBLOCK).
+/// Reads the beginning of a regular file that is open with O_PATH. It does not wait for a lease (O_NONBLOCK).
 fn head(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(HostProc::open().ok()?.reopen(file, flags).ok()?);
@@ -184,13 +184,13 @@ fn head(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// What kind of program the kernel sees in a file.
+/// The kind of a program, as the kernel recognizes it.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Empty,
     /// `#!`, and this interpreter.
     Script(Box<OsStr>),
-    /// A binary of ours with this loader (PT_INTERP).
+    /// A binary for our architecture with this loader (PT_INTERP).
     Dynamic(Box<OsStr>),
     /// An ELF file that ends within its header.
     Short,
@@ -218,7 +218,7 @@ fn kind(head: &[u8]) -> Kind {
     }
 }
 
-/// What is asked of an ELF file (elf(5)).
+/// The fields of an ELF file that we read (elf(5)).
 struct Elf<'h> {
     machine: u16,
     loader: Option<&'h [u8]>,
@@ -231,7 +231,7 @@ fn elf(head: &[u8], class: u8, order: u8) -> Option<Elf<'_>> {
         Some(if order == 2 { bytes.iter().fold(0, add) } else { bytes.iter().rev().fold(0, add) })
     };
     let machine = u16::try_from(number(18, 2)?).ok()?;
-    // for each class: e_phoff, e_phentsize and e_phnum; p_offset and p_filesz
+    // For each class: e_phoff, e_phentsize and e_phnum; p_offset and p_filesz.
     let (size, phoff, entsize, phnum, offset, filesz) =
         if class == 1 { (4, 28, 42, 44, 4, 16) } else { (8, 32, 54, 56, 8, 32) };
     let (table, entry, count) = (number(phoff, size)?, number(entsize, 2)?, number(phnum, 2)?);
@@ -287,9 +287,9 @@ mod tests {
         assert_eq!(kind(b"#!\n/bin/sh"), script(""));
         assert_eq!(kind(b"\x7fELF"), Kind::Short);
         assert_eq!(kind(b"\x7fELF\x02\x01"), Kind::Short);
-        // one byte less than the header's e_phnum
+        // One byte less than the e_phnum of the header.
         assert_eq!(kind(&[b"\x7fELF\x02\x01\x01".as_slice(), &[0; 50]].concat()), Kind::Short);
-        // 64 bits, of the other byte order
+        // 64 bits, with the other byte order.
         let mut foreign = b"\x7fELF\x02\x02\x01".to_vec();
         foreign.resize(64, 0);
         foreign[19] = 22;

@@ -8,7 +8,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::wait::{self, limits};
 
-/// A child of ours. Dropped, it is killed and reaped, unless it was kept.
+/// A child of ours. If it is dropped, it is killed and reaped, unless `keep` was called.
 #[derive(Debug)]
 pub struct Child {
     /// Its pid in our pid namespace.
@@ -18,7 +18,7 @@ pub struct Child {
     end: End,
 }
 
-/// What becomes of a child that is dropped.
+/// What happens to a child that is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Killed,
@@ -39,15 +39,15 @@ impl Child {
 }
 
 impl Child {
-    /// How it has ended, once it has. It is reaped.
+    /// Waits for its end, and reaps it. Returns its status.
     pub fn status(&self) -> Option<std::process::ExitStatus> {
         ending(self.pidfd.as_fd()).and_then(exit_status)
     }
 
-    /// The same, without waiting: nothing while it lives.
+    /// The same without waiting. None while it runs.
     ///
     /// # Errors
-    /// Those of waitid(2): somebody else has waited for it.
+    /// Those of waitid(2): another caller has reaped it.
     pub fn status_now(&self) -> Result<Option<std::process::ExitStatus>, Errno> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?;
@@ -64,7 +64,8 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.end == End::Killed {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-            // Version 1: a container can freeze a process that joins it. That process dies when it is thawed, without us.
+            // Version 1: a container can freeze a process that joins it. That process dies when it is thawed. We do not
+            // wait for that.
             if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + limits::KILLED_CHILD)).is_ok_and(|ended| ended)
             {
                 let _ = ending(self.pidfd.as_fd());

@@ -1,5 +1,5 @@
-//! The clone: one call makes the first child, in its namespaces and, if the kernel supports it, in its cgroup. If not (version 1),
-//! the child enters its cgroups first.
+//! The clone: one call makes the first child, in its namespaces and, if the kernel supports it, in its cgroup. If the
+//! kernel does not (version 1), the child enters its cgroups first.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -36,7 +36,7 @@ impl Opened {
     /// our own program.
     ///
     /// # Errors
-    /// The clone's, with what was asked of it.
+    /// The error of clone3(2), with the namespaces that were requested.
     pub fn launch<'a>(mut self, plan: &'a Plan, cgroup: Option<&Cgroup>, protected: Protected) -> Result<Launched<'a>> {
         let affinity = plan.initial_affinity.as_ref().map(|(at, cpus)| -> Result<Affinity> {
             let before = rustix::thread::sched_getaffinity(None).ok();
@@ -48,11 +48,12 @@ impl Opened {
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|errno| error!("socketpair: {}", words(errno)))?;
         self.make_way(&mut theirs)?;
-        // ORDER: the mount is closed before the container can see the child (`seal::protect`). If no container can, it is closed
-        // later, while init is at work
+        // ORDER: the mount is closed before the container can see the child (`seal::protect`). If no container can see
+        // it, the mount is closed later, while init works.
         let (mount, mut by) = protected.into_parts();
         let mut mount = mount.filter(|_| !can_be_seen(plan));
-        // one clone at a time: the process changes for a moment, so that the child inherits it, and other threads make children too
+        // One clone at a time: the process changes for a moment, so that the child inherits the change, and other
+        // threads make children, too.
         let lent = descriptors::lent();
         let nofile = lent.limit_of(plan);
         let score = plan.oom_score_adj.map(|wanted| Score::lend(&self.proc, wanted, &mut self.warnings)).transpose()?;
@@ -70,7 +71,7 @@ impl Opened {
         let cloned = clone_into(plan.clone_args.new.0, cgroup, |alone| {
             self.protect(plan, alone, &mut by, &theirs);
             strings.overwrite(alone);
-            // init must see the end of the stream when the runtime has ended
+            // When the runtime ends, init must see the end of the stream.
             drop((ours.take(), mount.take()));
             enter(&mut tasks_files, &self.page);
             self.take_streams(alone, &theirs);
@@ -81,7 +82,7 @@ impl Opened {
         if ours_alone {
             open_again();
         }
-        // the score is ours again; the child keeps its own
+        // Our own score is set back. The child keeps its score.
         drop((score, lent, affinity));
         let (pid, pidfd, cloned) =
             cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
@@ -92,7 +93,7 @@ impl Opened {
         Ok(Launched { plan, opened: self, talk, child, to_enter, mount })
     }
 
-    /// What init is given.
+    /// What init gets.
     fn prepared<'a>(
         &'a self,
         plan: &'a Plan,
@@ -118,8 +119,9 @@ impl Opened {
         }
     }
 
-    /// The child's first act if its parent is somebody else's program, which stays as it is: the child makes itself undumpable,
-    /// and makes sure that nobody can write its program. No container sees the child before (`can_be_seen`: the bridge).
+    /// The child's first act if the caller is not our own program. The parent must not change, so the child makes
+    /// itself undumpable, and makes sure that no process can write its program. No container can see the child before
+    /// this (`can_be_seen`: the bridge).
     fn protect(&self, plan: &Plan, alone: &Alone, by: &mut By, talk: &OwnedFd) {
         let done = match by {
             By::Us => return,
@@ -132,7 +134,7 @@ impl Opened {
         }
     }
 
-    /// In the child, after it has closed all that init does not use: the streams that it was given take their places.
+    /// In the child, after it has closed all that init does not use: moves its streams to descriptors 0 to 2.
     fn take_streams(&self, alone: &Alone, talk: &OwnedFd) {
         if let Err(errno) = self.streams.take_their_places(alone) {
             self.give_up(NO_STREAMS, errno, talk)
@@ -147,24 +149,24 @@ impl Opened {
     }
 }
 
-/// Not the number of a step: the child could not protect our program.
+/// The step number that says: the child could not protect our program.
 pub(super) const NOT_PROTECTED: u32 = u32::MAX;
-/// Not the number of a step: the child could not take the streams that it was given.
+/// The step number that says: the child could not move its streams.
 pub(super) const NO_STREAMS: u32 = u32::MAX - 1;
 
-/// The CPUs of this thread, which it has again when this is dropped.
+/// The CPUs of this thread. Drop sets them again.
 struct Affinity(Option<rustix::thread::CpuSet>);
 
 impl Drop for Affinity {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            // it fails if these CPUs are gone meanwhile; the kernel has chosen others then
+            // This fails if these CPUs were removed since. The kernel has then chosen other CPUs.
             let _ = rustix::thread::sched_setaffinity(None, before);
         }
     }
 }
 
-/// True when init enters a pid namespace that has processes already.
+/// True if init enters a pid namespace that already has processes.
 fn can_be_seen(plan: &Plan) -> bool {
     let mut steps = plan.bridge.iter().chain(&plan.init);
     steps.any(|step| matches!(step.what, What::Join(_, kinds) if kinds.has(NEWPID)))
@@ -178,16 +180,17 @@ fn close_to_others(dumpable: Dumpable) -> Result<(), Errno> {
     }
 }
 
-/// Makes the process of an ordinary user dumpable again: while it is not, its files in /proc belong to root. Root's process stays
-/// undumpable.
+/// Makes the process of an ordinary user dumpable again. The files in /proc of an undumpable process belong to root.
+/// Root's process stays undumpable.
 fn open_again() {
     if rustix::process::geteuid().as_raw() != 0 {
-        // this cannot fail (PR_SET_DUMPABLE(2const))
+        // This cannot fail (PR_SET_DUMPABLE(2const)).
         let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable);
     }
 }
 
-/// The clone, in the best of the cgroup's directories of version 2 that takes the child, or outside of them.
+/// Clones into the first of the cgroup's version 2 directories that accepts the child. If none accepts it, clones
+/// without a cgroup.
 fn clone_into(
     flags: u64,
     cgroup: Option<&Cgroup>,
@@ -195,10 +198,10 @@ fn clone_into(
 ) -> Result<(i32, OwnedFd, Cloned), Errno> {
     for place in cgroup.into_iter().flat_map(Cgroup::clone_targets) {
         match clone(flags, Some(place.as_fd()), &mut child) {
-            // EBUSY: the cgroup has given its processes away to others below it
+            // EBUSY: the cgroup has enabled controllers for the cgroups below it.
             Err(Errno::BUSY) => {}
-            // KERNEL(5.7): CLONE_INTO_CGROUP; EACCES: it is ours, and what is above us and it is not. EPERM may be about the
-            // namespaces, and is then met again
+            // KERNEL(5.7): CLONE_INTO_CGROUP. EACCES: the cgroup belongs to us, but its ancestors do not. EPERM can be
+            // about the namespaces: the next clone then returns it again.
             Err(Errno::INVAL | Errno::TOOBIG | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => break,
             cloned => return cloned.map(|(pid, pidfd)| (pid, pidfd, Cloned::IntoCgroup)),
         }
@@ -206,19 +209,20 @@ fn clone_into(
     clone(flags, None, child).map(|(pid, pidfd)| (pid, pidfd, Cloned::OutsideCgroup))
 }
 
-/// Which cgroup of version 2 the child was cloned into.
+/// The cgroup of version 2 into which the child was cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cloned {
-    /// Its own.
+    /// The container's.
     IntoCgroup,
-    /// Ours.
+    /// The runtime's.
     OutsideCgroup,
 }
 
-/// The files by which the child enters its cgroups of version 1, and which of its cgroups the runtime must put it into.
+/// The files through which the child enters its cgroups of version 1, and the cgroups into which the runtime must put
+/// it.
 fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<Option<OwnedFd>>, ToEnter) {
     let (mut tasks_files, mut to_enter) = (Vec::new(), ToEnter::default());
-    // if a unit is started, systemd moves the child into its hierarchies
+    // If a unit is started, systemd moves the child into its hierarchies.
     let starts = plan.cgroup.as_ref().is_some_and(|cgroup| cgroup.placement.unit.is_some());
     for key in cgroup.paths().keys().filter(|key| !(starts && matches!(key.as_str(), "" | "systemd"))) {
         match cgroup.tasks_file(key) {
@@ -232,19 +236,19 @@ fn tasks_files(cgroup: &Cgroup, plan: &Plan) -> (Vec<Option<OwnedFd>>, ToEnter) 
     (tasks_files, to_enter)
 }
 
-/// The child enters its cgroups, closes the files, and notes how many it has entered. The runtime tries the others again, and
-/// reports why it failed. The list is not freed: a child does not use the heap.
+/// The child enters its cgroups, closes the files, and notes how many it has entered. The runtime tries the others
+/// again, and reports the error. The list is not freed: a child does not use the heap.
 fn enter(tasks_files: &mut [Option<OwnedFd>], page: &Page) {
     let entered = tasks_files.iter().flatten().take_while(|file| rustix::io::write(file, b"0").is_ok()).count();
     tasks_files.iter_mut().for_each(|file| drop(file.take()));
     page.has_entered(entered);
 }
 
-/// Our own score. We change it for the moment of the clone, so that the child inherits it: an ordinary user cannot write the score
-/// of another process.
+/// Our own oom_score_adj. We change it for the moment of the clone, so that the child inherits it: an ordinary user
+/// cannot write the score of another process.
 struct Score<'a> {
     proc: &'a HostProc,
-    /// What it was, where it was changed.
+    /// The former score, if it was changed.
     own: Option<String>,
 }
 
@@ -253,7 +257,7 @@ impl<'a> Score<'a> {
 
     fn lend(proc: &'a HostProc, wanted: OomScore, warnings: &mut Vec<Warning>) -> Result<Score<'a>> {
         let (score, refused) = match wanted {
-            // `serve` writes it
+            // `serve` writes it.
             OomScore::OfInit(_) => return Ok(Score { proc, own: None }),
             OomScore::Inherited(score) => (score, Err(())),
             OomScore::InheritedIfAllowed(score) => (score, Ok(())),
@@ -283,7 +287,8 @@ impl<'a> Score<'a> {
 impl Drop for Score<'_> {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
-            // a raised score may be set back (proc_pid_oom_score_adj(5)); a failure would concern our own last moments only
+            // A process may set back a raised score (proc_pid_oom_score_adj(5)). A failure would concern only the rest
+            // of our own life.
             let _ = self.proc.write_own(Score::FILE, own.as_bytes());
         }
     }

@@ -1,4 +1,4 @@
-//! Descriptors that travel: a terminal's master to us or to a console socket, a pidfd, a seccomp listener.
+//! Descriptors that are sent through sockets: the master of a terminal, a pidfd, a seccomp listener.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use crate::wait;
 /// A stream socket connected to `path`, which may be longer than the 108 bytes that an address holds (unix(7)).
 ///
 /// # Errors
-/// The path and the kernel's word.
+/// The path, and the kernel's error.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let told = || format!("connect to {}", path.display());
     if path.as_os_str().len() < 108 {
@@ -33,19 +33,19 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
     Ok(wait::connect(&short).with_context(told)?.into())
 }
 
-/// Two ends of a stream: one for init to send its terminal's master, one for us to `receive` it.
+/// A pair of sockets: init sends the master of its terminal to one, and we `receive` it from the other.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|errno| error!("socketpair: {errno}"))
 }
 
-/// Sends one descriptor beside `text`, which must not be empty: a message without bytes carries none.
+/// Sends one descriptor with `text`, which must not be empty: a message without bytes carries no descriptor.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -55,7 +55,7 @@ pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<(
     }
     let mut sent = rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
         .map_err(|errno| error!("sendmsg: {}", words(errno)))?;
-    // a stream takes what it has room for; the descriptor is there with the first byte
+    // A stream socket takes as many bytes as fit. The descriptor arrives with the first byte.
     while sent < text.len() {
         sent += rustix::net::send(socket, &text[sent..], SendFlags::NOSIGNAL)
             .map_err(|errno| error!("send: {}", words(errno)))?;
@@ -63,10 +63,10 @@ pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<(
     Ok(())
 }
 
-/// The one descriptor that has been sent.
+/// Receives the one descriptor of a message.
 ///
 /// # Errors
-/// None has come.
+/// The message has no descriptor.
 pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut text = [0u8; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -82,10 +82,10 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
         .ok_or_else(|| error!("no terminal has been sent"))
 }
 
-/// Sends a pidfd to `--pidfd-socket`; `name` is `standard` for init and `setns` for exec, as runc has it.
+/// Sends a pidfd to `--pidfd-socket`. As with runc, `name` is `standard` for init and `setns` for exec.
 ///
 /// # Errors
-/// The path and the kernel's word.
+/// The path, and the kernel's error.
 pub fn send_pidfd(path: &Path, name: &str, pidfd: BorrowedFd<'_>) -> Result<()> {
     let socket = connect(path).context("--pidfd-socket")?;
     send(socket.as_fd(), name.as_bytes(), pidfd).context("--pidfd-socket")

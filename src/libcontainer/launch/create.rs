@@ -1,4 +1,4 @@
-//! `create` and `run`: a new container, all or nothing.
+//! `create` and `run`: a new container is made completely, or nothing remains of it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,70 +22,70 @@ use crate::plan::resctrl::Group;
 use crate::plan::{Flags, Plan};
 use crate::wait;
 
-/// What a new container is made of.
+/// The parameters of a new container.
 #[derive(Debug)]
 pub struct New<'a> {
-    /// Where containers are kept.
+    /// The root directory of the containers.
     pub root: &'a Root,
-    /// config.json as it was read, byte for byte.
+    /// The bytes of config.json.
     pub text: &'a [u8],
-    /// The same, understood.
+    /// The parsed config.
     pub config: &'a Config,
-    /// How we were called.
+    /// The flags of the caller.
     pub flags: &'a Flags,
-    /// What will be done.
+    /// The plan.
     pub plan: &'a Plan,
-    /// The socket that takes the terminal's master.
+    /// The socket that receives the master of the terminal.
     pub terminal: Option<OwnedFd>,
     /// The first descriptors of its process.
     pub streams: Streams,
-    /// Whether it is noted how long each step takes.
+    /// Whether the time of each step is measured.
     pub times: Times,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
-    /// Nobody in it will write our own program.
+    /// Proof that no process in the container can write our own program.
     pub protected: Protected,
-    /// Whether we are ended by whoever deletes it by force while it is made.
+    /// What a `delete --force` by another process does to the caller.
     pub creator: Creator,
 }
 
-/// What becomes of the calling process when somebody deletes a container by force that it is making.
+/// What happens to the calling process if another process deletes the container by force while the caller makes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Creator {
-    /// It lives: making the container fails, because its processes are killed.
+    /// It lives. Its `create` fails, because the container's processes are killed.
     #[default]
     Spared,
-    /// It gets a SIGTERM, and after a deadline a SIGKILL: it does nothing else.
+    /// It gets SIGTERM, and SIGKILL after a deadline. For programs that do nothing else.
     Ended,
 }
 
-/// A container that is there, and its process, which waits for one more word.
+/// A new container, and its process, which waits for the last message.
 #[derive(Debug)]
 pub struct Made<'a> {
     /// Its record and directory.
     pub container: Container,
     /// Its process.
     pub ready: Ready<'a>,
-    /// Nobody else changes it before its process has had its word.
+    /// The lock of the container: no other process changes it before its process has got the last message.
     lock: Lock,
-    /// Where its pid was written.
+    /// The pid file that was written.
     pid_file: Option<PathBuf>,
 }
 
-/// How far the making of a container came.
+/// How much of the container was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
     Nothing,
-    /// Its process was there: poststop hooks may have something to undo.
+    /// Its process existed: poststop hooks may have something to undo.
     Process,
 }
 
 impl<'a> New<'a> {
-    /// Makes it. What fails leaves nothing behind: no cgroup, mount, process, directory or pid file. What cannot be removed
-    /// is told, and the container's directory stays with its note.
+    /// Makes the container. After a failure nothing remains: no cgroup, mount, process, directory or pid file. If
+    /// something cannot be removed, the error says so, and the container's directory remains with its note.
     ///
     /// # Errors
-    /// What failed, by its place in config.json.
+    /// The failed step, by its place in config.json.
     pub fn make(self) -> Result<Made<'a>> {
         let (config, flags) = (self.config, self.flags);
         let mut reserved = self.root.reserve(&flags.id)?;
@@ -128,7 +128,7 @@ impl<'a> New<'a> {
         let cgroup = resources.cgroup();
         let launched = opened.launch(self.plan, cgroup, self.protected)?;
         *reached = Reached::Process;
-        // ORDER: after the clone: init has work to do meanwhile
+        // ORDER: after the clone. Init works during this time.
         reserved.keep_config(self.text)?;
         if cgroup.is_none_or(|cgroup| cgroup.paths().is_empty()) {
             let pid = launched.child.pid;
@@ -146,7 +146,7 @@ impl<'a> New<'a> {
         if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
             own.host_mounts = host_mounts::made(reserved.lock()?)?;
         }
-        // the last moment at which all can be undone without a container having been there
+        // The last moment for a failure without a container.
         wait::check()?;
         let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;
         resources.keep();
@@ -154,7 +154,7 @@ impl<'a> New<'a> {
     }
 }
 
-/// Undoes a container that could not be made, and runs its poststop hooks where its process was there.
+/// Undoes a container that could not be made, and runs its poststop hooks if its process existed.
 pub(super) fn undone_with_hooks(
     reserved: Reserved,
     error: Error,
@@ -165,13 +165,13 @@ pub(super) fn undone_with_hooks(
     let error = unmake(reserved, error);
     if reached == Reached::Process {
         let poststop = config.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
-        // the failure of `create` is what is told, and nothing beside it: one record in the log
+        // The log gets one record: the failure of `create`.
         after_stop(poststop.unwrap_or_default(), identity);
     }
     error
 }
 
-/// What is going to be made: directories that are not there yet.
+/// The directories that will be made.
 pub(super) fn will_make(plan: &Plan, note: &mut Note) {
     if let Some(cgroup) = &plan.cgroup {
         note.coming = Cgroup::at(&cgroup.placement).paths().clone();
@@ -181,7 +181,7 @@ pub(super) fn will_make(plan: &Plan, note: &mut Note) {
     note.groups.retain(|directory| !directory.exists());
 }
 
-/// What is the container's own now, with whoever will be in it.
+/// Makes the cgroup and the other objects of the container.
 pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
     note.coming.clear();
     note.cgroup = cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default();
@@ -189,7 +189,7 @@ pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
     note.groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();
 }
 
-/// Undoes what there is of a container that could not be made. What cannot be undone now, `delete --force` tries again.
+/// Undoes what was made of a container. `delete --force` tries again what fails here.
 fn unmake(reserved: Reserved, error: Error) -> Error {
     let undone = reserved.lock().and_then(|lock| {
         host_mounts::look(lock)?;
@@ -205,7 +205,7 @@ fn unmake(reserved: Reserved, error: Error) -> Error {
     }
 }
 
-/// Pid file and record. The record is what makes it a container, and comes last.
+/// Writes the pid file and the record. The record comes last: from then on the container exists.
 pub(super) fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>, pid: i32) -> Result<Container> {
     if let Some(path) = pid_file {
         pidfile::write(path, pid)?;
@@ -218,7 +218,7 @@ pub(super) fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>,
 }
 
 impl Made<'_> {
-    /// Goes on with what had to be done meanwhile, or undoes all of the container.
+    /// Returns `done`. If it is an error, undoes the whole container first.
     ///
     /// # Errors
     /// Those of `done`.
@@ -232,10 +232,10 @@ impl Made<'_> {
         }
     }
 
-    /// The last word to the process. When the program does not begin, all of the container is undone.
+    /// Sends the last message to the process. If the program does not begin, the whole container is undone.
     ///
     /// # Errors
-    /// startContainer hooks, or the program itself.
+    /// The error of a startContainer hook, or of the program's execve(2).
     pub fn go(self) -> Result<(Container, Child)> {
         let gone = self.ready.go().and_then(|child| must_not_have_starved(&self.container).map(|()| child));
         match gone {
@@ -245,7 +245,7 @@ impl Made<'_> {
     }
 }
 
-/// Removes a container whose program did not begin.
+/// Removes a container with a program that did not begin.
 fn unwind(container: Container, lock: &Lock, pid_file: Option<PathBuf>, error: Error) -> Error {
     if let Some(path) = pid_file {
         pidfile::forget(&path, container.record().init_process_pid);

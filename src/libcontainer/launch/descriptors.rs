@@ -1,4 +1,4 @@
-//! RLIMIT_NOFILE for the descriptors of a plan: at least one for each mount. Many mounts need more than 1024, a common limit.
+//! RLIMIT_NOFILE for the descriptors of a plan. A plan needs at least one for each mount, and 1024 is a common limit.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,22 +7,22 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::plan::Plan;
 use crate::sys::sched::set_limit;
 
-/// How many descriptors the runtime and init open besides the plan's.
+/// The number of descriptors that the runtime and init open in addition to the plan's.
 const OTHERS: usize = 128;
 
 /// RLIMIT_NOFILE, soft and hard.
 pub type Limit = (u64, u64);
 
-/// What is lent to our children: it is the process's, and other threads make children too.
+/// Our own limit while it is raised. The limit belongs to the process, and other threads make children, too.
 #[derive(Debug, Default)]
 pub(super) struct Lent {
-    /// Our RLIMIT_NOFILE as it was, while somebody needs more.
+    /// Our former RLIMIT_NOFILE, while at least one container needs a higher one.
     before: Option<Limit>,
-    /// How many need more.
+    /// The number of containers that need a higher limit.
     needed_by: usize,
 }
 
-/// Held around each clone, and while a limit changes.
+/// The lock for each clone and each change of the limit.
 static LENT: Mutex<Lent> = Mutex::new(Lent { before: None, needed_by: 0 });
 
 pub(super) fn lent() -> MutexGuard<'static, Lent> {
@@ -30,22 +30,23 @@ pub(super) fn lent() -> MutexGuard<'static, Lent> {
 }
 
 impl Lent {
-    /// The limit that the program of `plan` is to have again; nothing where it has not changed, or `process.rlimits` has one.
+    /// The limit that the program of `plan` gets back. None if the limit has not changed, or if `process.rlimits` sets
+    /// it.
     pub(super) fn limit_of(&self, plan: &Plan) -> Option<Limit> {
         self.before.filter(|_| !plan.limits.iter().any(|limit| limit.resource == libc::RLIMIT_NOFILE))
     }
 }
 
-/// Our soft limit is raised while this lives. The last one that is dropped puts it back.
+/// Our soft limit is raised while a value of this type exists. The last drop sets it back.
 #[derive(Debug)]
 pub struct Room(());
 
 impl Room {
-    /// Raises our own soft limit as far as we may, where `plan` needs more.
+    /// Raises our own soft limit up to the hard limit, if `plan` needs more.
     pub fn make(plan: &Plan) -> Option<Room> {
         let needed = u64::try_from(plan.openings.len() + OTHERS).ok()?;
         let mut lent = lent();
-        // if this fails, an open(2) reports EMFILE later
+        // If this fails, an open(2) reports EMFILE later.
         let limit = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
         if lent.before.unwrap_or(limit).0 >= needed {
             return None;
@@ -66,7 +67,7 @@ impl Drop for Room {
         if lent.needed_by == 0
             && let Some((soft, hard)) = lent.before.take()
         {
-            // a soft limit that is not above the hard one is never refused
+            // The kernel never refuses a soft limit below the hard one.
             let _ = set_limit(0, libc::RLIMIT_NOFILE, soft, hard);
         }
     }

@@ -1,4 +1,4 @@
-//! Why init failed: the message for a failed step, or for an init that has ended.
+//! Why init failed: the message for a failed step, or for the end of init.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,16 +40,16 @@ fn step<'p>(launched: &Launched<'p>, n: usize) -> Option<&'p Step> {
     launched.plan.bridge.iter().chain(&launched.plan.init).nth(n)
 }
 
-/// True when the exec has closed init's end of the socket, and not its death.
+/// True if init's end of the socket was closed by its execve(2), and not by its death.
 pub(super) fn has_begun(launched: &Launched<'_>) -> bool {
     let steps = launched.plan.bridge.len() + launched.plan.init.len();
     let at_exec = usize::try_from(launched.opened.page.step()).is_ok_and(|n| n + 1 == steps);
     let denied = || launched.opened.page.failure().is_some() || has_executed(launched.child.pid) == Some(false);
-    // only a filter lets an exec end init without a word
+    // Only a filter can deny an exec so that init cannot report it.
     at_exec && (launched.plan.filter.is_none() || !denied())
 }
 
-/// A step that failed, told by the property it came from. Init waits, so that one can look why its program does not begin.
+/// The message for a failed step: it names the property. Init waits, so that the runtime can look for the reason.
 pub(super) fn of_step(launched: &Launched<'_>, failed: &Failure) -> Error {
     let step = step(launched, failed.step as usize);
     if let Some((from, What::FindProgram(exec) | What::Exec(exec))) = step.map(|step| (&step.from, &step.what)) {
@@ -79,12 +79,12 @@ fn kind(launched: &Launched<'_>, failed: &Failure) -> Kind {
     })
 }
 
-/// The message where the profile denies the call.
+/// The message if the profile denies the call.
 fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
     launched.plan.denied(failed.step as usize, Came::Errno(failed))
 }
 
-/// The same of an init that may have ended: nothing is looked up by its number.
+/// The message for a step of an init that may have ended: nothing is looked up by its pid.
 fn step_failed(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
         if failed.step == NOT_PROTECTED {
@@ -107,7 +107,7 @@ fn step_failed(launched: &Launched<'_>, failed: &Failure) -> Error {
     }
 }
 
-/// The path of what a step mounts.
+/// The path of the mount that the step makes.
 fn source_of<'p>(launched: &Launched<'p>, what: &What) -> Option<&'p Path> {
     let slot = match what {
         What::Bind(slot, ..) | What::BindOrLink(slot, ..) | What::Copy(slot, _) => *slot,
@@ -117,17 +117,17 @@ fn source_of<'p>(launched: &Launched<'p>, what: &What) -> Option<&'p Path> {
     launched.plan.openings.get(slot.0).and_then(|(opening, _)| opening.path())
 }
 
-/// The beginning of what a hook in init has printed.
+/// The beginning of the output of a hook in init.
 fn output_of(launched: &Launched<'_>, slot: Slot) -> String {
     let mut text = [0u8; 4096];
     let length = launched.opened.fd(slot).ok().and_then(|fd| rustix::io::pread(fd, &mut text[..], 0).ok()).unwrap_or(0);
     String::from_utf8_lossy(&text[..length]).trim_end().to_owned()
 }
 
-/// systemd removes the cgroup of a unit as soon as nobody is in it, and with it the count of OOM kills. On version 2 its slice has
-/// counted them too. On version 1 no count is left: there an init that had a limit, was killed by SIGKILL, and was alone in its
-/// unit, is taken to have been killed for want of memory. It may be wrong where somebody else has killed it, and only the
-/// message is wrong then.
+/// systemd removes the cgroup of an empty unit at once, and with it the count of OOM kills. On version 2, the slice has
+/// counted them, too. Version 1 keeps no count. There an init counts as killed by the OOM killer if it had a memory
+/// limit, was killed by SIGKILL, and was the only process of its unit. This is wrong if another process has killed it.
+/// Then only the message is wrong.
 fn has_starved(launched: &Launched<'_>, cgroup: &Cgroup, signal: Option<i32>) -> bool {
     let limits = |file: &str| matches!(file, "memory.max" | "memory.limit_in_bytes");
     let plan = launched.plan.cgroup.as_ref();
@@ -136,9 +136,9 @@ fn has_starved(launched: &Launched<'_>, cgroup: &Cgroup, signal: Option<i32>) ->
     limited && signal == Some(libc::SIGKILL) && gone() && cgroup.unit_had_oom_kills().unwrap_or(true)
 }
 
-/// `error`, or why the cgroup of the unit is gone.
+/// Returns `error`, or the reason why the cgroup of the unit is missing.
 pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error) -> Error {
-    // a process that does not end in this time was not killed
+    // A process that does not end in this time was not killed.
     let deadline = Instant::now() + limits::CLOSED;
     let process = launched.child.pidfd.as_fd();
     if !wait::readable(process, Some(deadline)).unwrap_or(false) {
@@ -149,16 +149,16 @@ pub(super) fn starved_or(launched: &Launched<'_>, cgroup: &Cgroup, error: Error)
     if short_of_memory || has_starved(launched, cgroup, signal) { too_little_memory(launched) } else { error }
 }
 
-/// Init has ended without a report: how, and at which step.
+/// The message for an init that has ended without a report: its end, and its last step.
 pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Error {
-    // no other process learns that the kernel killed it because memory was short
+    // The count of OOM kills is the only sign of such a kill.
     let short_of_memory = cgroup.and_then(Cgroup::oom_kills).is_some_and(|kills| kills > 0);
     let ended = ending(launched.child.pidfd.as_fd());
     let killed_by = ended.as_ref().and_then(WaitIdStatus::terminating_signal);
     if short_of_memory || cgroup.is_some_and(|cgroup| has_starved(launched, cgroup, killed_by)) {
         return too_little_memory(launched);
     }
-    // what no word could tell the page does
+    // The page contains what init could not send.
     if let Some(Up::Failed(failed)) = launched.opened.page.failure().and_then(|packet| Up::decode(&packet)) {
         return step_failed(launched, &failed);
     }
@@ -181,9 +181,10 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
     error!("init {how} at step {n}{place}")
 }
 
-/// Why the program has not begun. Of a process that was reaped already nothing can be seen; but where the profile denies
-/// every execve(2), the last step, there has been no program. A rule for execve(2) that looks at arguments compares addresses, which
-/// say nothing: such a denial is told while init can be looked at, and taken for the end of the program afterwards.
+/// The reason why the program has not begun. A process that was reaped can no longer be examined. If the profile denies
+/// every execve(2), and this was the last step, the program has not begun. A rule for execve(2) with conditions on
+/// arguments compares addresses, so it does not decide. Such a denial is reported while init can be examined. Later it
+/// counts as the end of the program.
 pub fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
     let always = |step: &AfterStart| step.denied.is_some();
     if executed == Some(true) || executed.is_none() && !after.last().is_some_and(always) {
@@ -193,16 +194,17 @@ pub fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
     said.or(Some("container init was killed before its program began"))
 }
 
-/// An exec for which there is not enough memory ends in a kill, and that looks like a program that has begun.
+/// An execve(2) without enough memory ends in a kill, which looks like the end of a program.
 pub(super) fn must_not_have_starved(container: &Container) -> Result<()> {
     if container.cgroup().oom_kills().is_none_or(|kills| kills == 0) {
         return Ok(());
     }
-    // a process was killed
+    // A process was killed.
     if lives(container) { Ok(()) } else { bail!(Kind::OutOfMemory => TOO_LITTLE_MEMORY) }
 }
 
-/// Whether init, which has closed what it had, goes on: that is a moment before an end can be seen.
+/// Whether init runs, after it has closed its descriptors. A process closes its descriptors a moment before its end can
+/// be seen.
 pub(super) fn lives(container: &Container) -> bool {
     container.process().is_ok_and(|process| !ends_within(&process, 0, 100_000_000))
 }

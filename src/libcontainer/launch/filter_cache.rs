@@ -1,5 +1,6 @@
-//! Compiled seccomp programs, kept on disk: compiling takes libseccomp milliseconds, and containers share profiles. The
-//! cache is a convenience. Whatever is wrong with it, the program is compiled anew. Runs in the runtime process.
+//! Compiled seccomp programs, kept on disk: libseccomp needs milliseconds to compile a profile, and containers share
+//! profiles. The cache is optional: if anything is wrong with it, the program is compiled. It runs in the runtime
+//! process.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -18,32 +19,33 @@ use sha2::{Digest, Sha256};
 use crate::error::{Result, error};
 use crate::plan::seccomp::{Filter, MOST_INSTRUCTIONS};
 
-/// How many programs are kept.
+/// The largest number of stored programs.
 const MOST_FILES: usize = 64;
 
-/// A temporary file this old belongs to nobody who is still writing it.
+/// A temporary file of this age was left by a writer that has ended.
 const STALE: Duration = Duration::from_secs(60);
 
 /// The size of struct sock_filter in bytes.
 const INSTRUCTION: usize = 8;
 
-/// A file is the program followed by its SHA-256: a machine that went down must not leave half a filter behind.
+/// A file is the program followed by its SHA-256. The sum finds a file that was half written when the machine stopped.
 const SUM: usize = 32;
 
 /// The longest file.
 const MOST_BYTES: usize = MOST_INSTRUCTIONS * INSTRUCTION + SUM;
 
-/// The cache's directory in the root, by a name that no container can have.
+/// The cache's directory in the root. The name is not a valid id.
 const CACHE: &CStr = c".@cache";
 
-/// Its name in older versions, which is also an id.
+/// Its name in older versions, which is also a valid id.
 const OLDER_CACHE: &CStr = c".cache";
 
-/// The program of `filter`, for seccomp(2): from `<root>/.@cache/seccomp/<key>` when it is there, is ours and is whole,
-/// otherwise compiled, and stored there for the next container. A cache that cannot be written is no error.
+/// The program of `filter`, for seccomp(2). It is read from `<root>/.@cache/seccomp/<key>` if that file belongs to us
+/// and is whole. Otherwise it is compiled, and stored there for the next container. A cache that cannot be written is
+/// not an error.
 ///
 /// # Errors
-/// The fault that compiling found.
+/// The fault that the compiler found.
 pub fn program(filter: &Filter, root: &Path) -> Result<Vec<u8>> {
     let key = filter.key();
     let cache = directory(root);
@@ -52,13 +54,14 @@ pub fn program(filter: &Filter, root: &Path) -> Result<Vec<u8>> {
     }
     let program = filter.compile().map_err(|fault| error!("{fault}"))?;
     if let Ok(cache) = cache {
-        // the container starts without it as well
+        // The container starts without the cache as well.
         let _ = store(&cache, &key, &program);
     }
     Ok(program)
 }
 
-/// Opens `<root>/.@cache/seccomp`, made where it is missing. Every part below root must be ours alone.
+/// Opens `<root>/.@cache/seccomp`, and makes it if it is missing. Every directory below root must belong to us, and
+/// only we may write it.
 fn directory(root: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let mut dir = openat(CWD, root, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH, Mode::empty())?;
@@ -69,7 +72,7 @@ fn directory(root: &Path) -> Result<OwnedFd, Errno> {
                     take_over(&dir);
                 }
                 match mkdirat(&dir, name, Mode::RWXU) {
-                    // somebody else was quicker
+                    // Another process has made it.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(err) => return Err(err),
                 }
@@ -84,23 +87,23 @@ fn directory(root: &Path) -> Result<OwnedFd, Errno> {
     Ok(dir)
 }
 
-/// An older version's cache becomes ours, so that its name is free for a container.
+/// Renames an older version's cache, so that its name is free for a container.
 fn take_over(root: &OwnedFd) {
     if statat(root, c".cache/seccomp", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-        // where it cannot be, it stays there and does no harm
+        // If this fails, the old cache stays, which is harmless.
         let _ = renameat_with(root, OLDER_CACHE, root, CACHE, RenameFlags::NOREPLACE);
     }
 }
 
-/// True for what belongs to us and nobody else can write.
+/// True if the file belongs to us and only we can write it.
 fn is_ours(stat: &Stat) -> bool {
     let others = Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH);
     stat.st_uid == rustix::process::geteuid().as_raw() && !others
 }
 
-/// The program stored under `key`, unless anything about it is odd.
+/// Reads the program stored under `key`. None if anything about the file is unexpected.
 fn load(cache: &OwnedFd, key: &str) -> Option<Vec<u8>> {
-    // NONBLOCK: opening a FIFO must not wait for its writer
+    // NONBLOCK: opening a FIFO must not wait for its writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(cache, key, flags, Mode::empty()).ok()?;
     let stat = fstat(&file).ok()?;
@@ -116,12 +119,12 @@ fn load(cache: &OwnedFd, key: &str) -> Option<Vec<u8>> {
     whole.then_some(program)
 }
 
-/// What follows a program in its file. The key is part of it: a program under another's name is not whole.
+/// The sum that follows a program in its file. It includes the key, so a program under another name does not match.
 fn sum(key: &str, program: &[u8]) -> [u8; SUM] {
     Sha256::new().chain_update(key).chain_update(program).finalize().into()
 }
 
-/// Puts `program` into the cache, whole or not at all, and makes room for it first.
+/// Stores `program` completely, or not at all. Makes room for it first.
 fn store(cache: &OwnedFd, key: &str, program: &[u8]) -> std::io::Result<()> {
     make_room(cache)?;
     let temporary = format!(".{key}.{}", std::process::id());
@@ -137,7 +140,8 @@ fn store(cache: &OwnedFd, key: &str, program: &[u8]) -> std::io::Result<()> {
     stored
 }
 
-/// Removes the oldest programs, so that one more is at most `MOST_FILES`, and what a killed runtime left half written.
+/// Removes the oldest programs, so that at most `MOST_FILES` remain with the new one. Removes the temporary files of
+/// killed writers, too.
 fn make_room(cache: &OwnedFd) -> std::io::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
@@ -196,7 +200,7 @@ mod tests {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Puts another program into `file`, with a proper sum, and says which.
+    /// Puts another program with a valid sum into `file`, and returns it.
     fn mark(file: &Path, key: &str) -> Vec<u8> {
         let other = filter(99).compile().unwrap();
         fs::write(file, [other.as_slice(), &sum(key, &other)].concat()).unwrap();
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(names(root.path()), [filter.key()]);
         assert_eq!(program(&filter, root.path()).unwrap(), filter.compile().unwrap());
-        // that it is read and not compiled shows when the file holds something else
+        // If the program is read and not compiled, it is the one in the file.
         let other = mark(&file, &filter.key());
         assert_eq!(program(&filter, root.path()).unwrap(), other);
     }
@@ -248,7 +252,7 @@ mod tests {
             let (root, filter, file) = cached();
             spoil(&file, &filter.key());
             assert_eq!(program(&filter, root.path()).unwrap(), filter.compile().unwrap(), "{n}");
-            // what was wrong is gone, and a regular file is there again
+            // The bad file was replaced by a regular one.
             assert!(fs::symlink_metadata(&file).unwrap().is_file(), "{n}");
             assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600, "{n}");
         }
@@ -260,7 +264,7 @@ mod tests {
         let compiled = filter.compile().unwrap();
         assert_eq!(program(&filter, Path::new("/proc/self/no such root")).unwrap(), compiled);
         let root = tempfile::tempdir().unwrap();
-        // a cache that others can write, or that leads elsewhere, is not used at all
+        // A cache that others can write, or that is a link, is not used.
         let elsewhere = tempfile::tempdir().unwrap();
         symlink(elsewhere.path(), root.path().join(".@cache")).unwrap();
         assert_eq!(program(&filter, root.path()).unwrap(), compiled);
@@ -280,7 +284,7 @@ mod tests {
         fs::rename(root.path().join(".@cache"), &older).unwrap();
         assert_eq!(program(&filter, root.path()).unwrap(), other);
         assert!(!older.exists() && file.exists());
-        // a container of that name is none
+        // A container can have that name.
         fs::create_dir(&older).unwrap();
         fs::remove_dir_all(root.path().join(".@cache")).unwrap();
         program(&filter, root.path()).unwrap();
@@ -314,16 +318,16 @@ mod tests {
     fn the_kernel_takes_a_stock_profile_and_does_what_it_says() {
         let filter = stock_filter();
         let program = Program::from_bytes(&filter.compile().unwrap()).unwrap();
-        // a filter is a thread's own: the others of this test do not notice
+        // A filter belongs to one thread: it does not change the other tests.
         let said = std::thread::spawn(move || {
             rustix::thread::set_no_new_privs(true).unwrap();
             assert!(sys::seccomp::load(&program, filter.flags()).unwrap().is_none());
-            // clone3 says ENOSYS, and the C library falls back to a clone that the profile allows
+            // clone3 returns ENOSYS, and the C library uses clone, which the profile allows.
             let answer = std::thread::spawn(|| 42).join().unwrap();
             let file = File::open("/dev/null").unwrap();
             (answer, nix::sched::setns(file, nix::sched::CloneFlags::empty()))
         });
-        // without the filter it is EINVAL
+        // Without the filter it returns EINVAL.
         assert_eq!(said.join().unwrap(), (42, Err(nix::errno::Errno::EPERM)));
     }
 

@@ -21,7 +21,7 @@ use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::plan::failure::words;
 use crate::wait;
 
-/// As much of a hook's output as is quoted.
+/// The longest quote of a hook's output.
 const QUOTED: u64 = 4096;
 
 /// Runs `hooks` in their order, each in the bundle and with `state` on its standard input. `at` is the place of
@@ -43,12 +43,13 @@ pub fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -
     hooks.iter().enumerate().filter_map(failed).collect()
 }
 
-/// The hooks of a container that is there, of the config it was made from; None where neither poststart nor poststop has any.
+/// The hooks of an existing container, from the config that it was made with. None if it has neither poststart nor
+/// poststop hooks.
 ///
 /// # Errors
 /// Its config cannot be read.
 pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
-    /// Of all the config, the hooks.
+    /// Reads only the hooks of the config.
     #[derive(serde::Deserialize)]
     struct Only {
         hooks: Option<Hooks>,
@@ -83,7 +84,7 @@ fn one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: &At) ->
     bail!(Kind::Hook => "{}: {ending}, stdout: {}, stderr: {}", failed(), out.quoted(), err.quoted())
 }
 
-/// A file in memory. A pipe would hang us on whatever a hook leaves running behind it.
+/// A file in memory. With a pipe, a process that the hook leaves behind could block us.
 fn memory() -> Result<File> {
     let fd = rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
     Ok(File::from(fd))
@@ -142,20 +143,21 @@ fn spawn(hook: &Hook, state: &[u8], bundle: &Path, out: &File, err: &File) -> Re
     if let Some([name, args @ ..]) = hook.args().as_deref() {
         command.arg0(name).args(args);
     }
-    // as with runc: a hook has the environment that the config gives it, and without one it has ours
+    // As with runc: a hook gets the environment of the config. Without `env`, it gets ours.
     if let Some(env) = hook.env() {
         command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
     }
-    // the bundle may be gone when poststop hooks run: they run all the same
+    // The bundle may be removed when poststop hooks run. They run all the same.
     command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
-    // a group of its own, so that what it starts can be killed with it
+    // A process group of its own, so that the children of the hook can be killed with it.
     command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
-    // what our caller left open is not the hook's business
+    // A hook does not inherit the descriptors of our caller.
     crate::sys::fds::keep_only_stdio(&mut command);
     command.spawn().map_err(|error| error!(Kind::Hook => "{}: {error}", hook.path().display()))
 }
 
-/// None when the time was up. When it was, or when a signal asks us to end, the hook and all its group are gone.
+/// Returns None if the time is over. Then, and after a signal that asks us to end, the hook and its whole group are
+/// killed.
 fn wait(child: &mut Child, timeout: Option<i64>) -> Result<Option<ExitStatus>> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;

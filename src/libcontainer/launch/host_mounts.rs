@@ -1,7 +1,7 @@
-//! A container without a mount namespace of its own: what is mounted for it is mounted on the host, where nobody takes it
-//! away when its processes have ended. So init notes each mount by its id, and it is unmounted with the container: that mount,
-//! by a descriptor, and no other that a path may lead to meanwhile. Others mount below the same root: hooks, engines, other
-//! containers. What is theirs is left, and also one of ours that has one of theirs in it.
+//! A container without a mount namespace mounts on the host. The kernel does not remove these mounts when its processes
+//! end. So init records each mount by its id, and `delete` unmounts it through a descriptor: a path could lead to
+//! another mount by then. Hooks, engines and other containers mount below the same root. Their mounts stay, and also
+//! one of the container's mounts if one of theirs is in it.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,8 +16,8 @@ use crate::host::mountinfo::{self, Mount};
 use crate::plan::failure::words;
 use crate::sys::mount::{MountId, detach};
 
-/// Looks which mounts have come with the container's own, inside an `rbind`, and adds them to its file. Once: what comes later
-/// is somebody else's.
+/// Finds the mounts that came with the container's own ones (`rbind`), and adds them to its file. This runs once: later
+/// mounts belong to others.
 ///
 /// # Errors
 /// The file or /proc/self/mountinfo cannot be read.
@@ -33,7 +33,7 @@ pub(super) fn look(lock: &Lock) -> Result<()> {
     lock.end_mounted(&came.filter_map(|mount| id_at(mount).ok()?).collect::<Vec<_>>())
 }
 
-/// What is mounted for the container, with its paths.
+/// The mounts of the container, with their paths.
 ///
 /// # Errors
 /// Those of `look`.
@@ -44,11 +44,11 @@ pub(super) fn made(lock: &Lock) -> Result<Vec<HostMount>> {
     Ok(mounted.mounts.into_iter().map(|id| HostMount::at(path(id.id), id)).collect())
 }
 
-/// Unmounts `mounts`, what is in another first. What is left, because it is not found as it was recorded, or has one in it
-/// that is not recorded, is returned.
+/// Unmounts `mounts`, inner mounts first. Returns those that stay: a mount that has changed since it was recorded, or
+/// that contains a mount that is not recorded.
 ///
 /// # Errors
-/// /proc/self/mountinfo cannot be read, or the first that could not be unmounted; the others are.
+/// /proc/self/mountinfo cannot be read, or a mount could not be unmounted. All others are unmounted.
 pub fn take_away(mounts: &[HostMount]) -> Result<Vec<Error>> {
     if mounts.is_empty() {
         return Ok(Vec::new());
@@ -68,8 +68,8 @@ pub fn take_away(mounts: &[HostMount]) -> Result<Vec<Error>> {
     failed.map(|()| left)
 }
 
-/// It may be somewhere else by now, as a directory above it has another name: mountinfo says where. What is there may be
-/// another one a moment later: the descriptor is compared, and is what is unmounted.
+/// The mount may have another path by now, if a directory above it was renamed: mountinfo has the path. A moment later
+/// the path may lead to another mount, so the descriptor is compared, and unmounted.
 fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     let all = all()?;
     let left = |path: &Path, why: String| Ok(Err(format!("the mount at {} is left: {why}", path.display())));
@@ -90,7 +90,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
         return left(&there.path, format!("another one lies on {path}"));
     }
     if (found.unique, found.file) != (mount.unique, mount.file) {
-        // the id is another one's by now
+        // The id belongs to another mount by now.
         return Ok(Ok(()));
     }
     if let Some(inside) = all.iter().find(|other| is_in(other, there.id, &all)) {
@@ -101,17 +101,17 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     }
     let fd = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
     match detach(&fd) {
-        // it is gone since
+        // It was unmounted since.
         Ok(()) | Err(Errno::INVAL) => Ok(Ok(())),
         Err(errno) => Err(error!("unmount {path}: {}", words(errno))),
     }
 }
 
-/// An older version has noted what was mounted below the root before it began: nobody knows which of the others are the
-/// container's.
+/// An older version has recorded which mounts existed below the root before. It did not record which of the others
+/// belong to the container.
 ///
 /// # Errors
-/// There are others.
+/// There are other mounts.
 pub(super) fn must_have_none(noted: &MountsBelow) -> Result<()> {
     let below = |mount: &Mount| mount.path != noted.root && mount.path.starts_with(&noted.root);
     match all()?.into_iter().find(|mount| below(mount) && !noted.before.contains(&mount.id)) {
@@ -127,24 +127,24 @@ fn all() -> Result<Vec<Mount>> {
     mountinfo::all().context("read /proc/self/mountinfo")
 }
 
-/// Whether it is mounted in the mount `id`, or in one that is.
+/// Whether it is in the mount `id`, directly or not.
 fn is_in(mount: &Mount, id: u64, all: &[Mount]) -> bool {
     above(mount, all).any(|above| above == id)
 }
 
-/// The ids of the mounts that it is in. (The first of all is its own parent.)
+/// The ids of the mounts that it is in. The first mount of all is its own parent.
 fn above(mount: &Mount, all: &[Mount]) -> impl Iterator<Item = u64> {
     let parent = |id: &u64| all.iter().find(|mount| mount.id == *id).map(|mount| mount.parent);
     std::iter::successors(Some(mount.parent), parent).take(all.len())
 }
 
-/// The id of the mount on top at its path, if that is this one.
+/// The id of the topmost mount at its path, if it is this mount.
 fn id_at(mount: &Mount) -> Result<Option<MountId>, Errno> {
     let found = MountId::of(open(&mount.path)?.as_fd())?;
     Ok((found.id == mount.id).then_some(found))
 }
 
-/// Without a link anywhere: who can make one decides where it leads.
+/// Opens it without following links: whoever can make a link decides where it leads.
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), links)

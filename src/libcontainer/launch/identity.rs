@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::container::Record;
 
-/// What the container is called in what hooks and agents are told.
+/// What hooks and agents get to know about a container.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     /// Its id.
@@ -16,17 +16,17 @@ pub struct Identity<'a> {
     pub version: &'a str,
     /// Its annotations.
     pub annotations: &'a HashMap<String, String>,
-    /// Its init, where the process in question is a further one.
+    /// Its init, if the process in question is another one.
     pub init: Option<i32>,
 }
 
 impl<'a> Identity<'a> {
-    /// That of a container that is there.
+    /// The identity of an existing container.
     pub(super) fn of_record(record: &'a Record, annotations: &'a HashMap<String, String>) -> Identity<'a> {
         Identity { id: &record.id, bundle: record.bundle(), version: record.version(), annotations, init: None }
     }
 
-    /// The same, for a further process in it.
+    /// The same, for another process in it.
     pub fn of_joined(record: &'a Record, annotations: &'a HashMap<String, String>) -> Identity<'a> {
         Identity { init: Some(record.init_process_pid), ..Identity::of_record(record, annotations) }
     }

@@ -1,4 +1,4 @@
-//! What is done in another namespace than ours: by a thread of ours that is in it.
+//! A thread of ours acts in another namespace.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::error::{Context, Result, error};
 use crate::sys::mount::{mount, set_propagation};
 
-/// Does `act` in the namespace (`net`, `mnt`) of process `pid`.
+/// Calls `act` in the namespace (`net`, `mnt`) of process `pid`.
 ///
 /// # Errors
 /// The namespace cannot be entered, or those of `act`.
@@ -17,7 +17,7 @@ pub(super) fn inside<T: Send>(pid: i32, name: &str, act: impl FnOnce() -> Result
     let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
     let kind = if name == "mnt" { CloneFlags::CLONE_NEWNS } else { CloneFlags::CLONE_NEWNET };
     let enter = move || {
-        // a mount namespace is entered with a root and a directory of one's own
+        // A thread enters a mount namespace only with a root and a current directory of its own.
         if kind == CloneFlags::CLONE_NEWNS {
             unshare(CloneFlags::CLONE_FS).context("unshare")?;
         }
@@ -27,15 +27,15 @@ pub(super) fn inside<T: Send>(pid: i32, name: &str, act: impl FnOnce() -> Result
     by_a_thread(enter)
 }
 
-/// Does `act` in a new mount namespace, a copy of ours in which the tree at `tree` is bound at `place` as well. It lasts as long
-/// as the processes, and the open files, that `act` leaves.
+/// Calls `act` in a new mount namespace: a copy of ours with the tree at `tree` bound at `place`. The namespace exists
+/// while a process or an open file of `act` needs it.
 ///
 /// # Errors
-/// The kernel's word, or those of `act`.
+/// The kernel's error, or those of `act`.
 pub(super) fn with_bound<T: Send>(tree: &CStr, place: &CStr, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let enter = move || {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare the mount namespace")?;
-        // ORDER: nothing that is bound here is to be seen outside
+        // ORDER: these mounts must not propagate to the host.
         set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE).context("make all mounts slaves")?;
         let bound = mount(tree, place, c"", libc::MS_BIND | libc::MS_REC, c"");
         bound.with_context(|| format!("bind {} at {}", tree.to_string_lossy(), place.to_string_lossy()))?;

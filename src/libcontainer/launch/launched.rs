@@ -1,4 +1,4 @@
-//! The first process of a container, from its clone until all is set up.
+//! The first process of a container, from its clone until it is completely set up.
 
 use std::os::fd::OwnedFd;
 
@@ -6,7 +6,7 @@ use super::child::Child;
 use super::open::Opened;
 use crate::plan::Plan;
 
-/// A process that has been made and asks us at every turn. Dropped, it is killed.
+/// A process that was cloned, and sends requests to us. If this is dropped, it is killed.
 #[derive(Debug)]
 pub struct Launched<'a> {
     pub(super) plan: &'a Plan,
@@ -14,23 +14,24 @@ pub struct Launched<'a> {
     pub(super) talk: OwnedFd,
     pub(super) child: Child,
     pub(super) to_enter: ToEnter,
-    /// The mount that our program was mapped from anew, until it is closed.
+    /// The mount from which our program was mapped again. None after it was closed.
     pub(super) mount: Option<OwnedFd>,
 }
 
 impl Launched<'_> {
-    /// The hierarchies whose cgroups the child has not entered; it has told us something, so it is past that.
+    /// The hierarchies with cgroups that the child has not entered. The child has sent a packet, so it will not enter
+    /// them any more.
     pub(super) fn still_outside(&self) -> impl Iterator<Item = &str> {
         let ToEnter { by_itself, by_us } = &self.to_enter;
         by_us.iter().chain(by_itself.iter().skip(self.opened.page.entered())).map(String::as_str)
     }
 }
 
-/// The hierarchies whose cgroup the child was not made in.
+/// The hierarchies with cgroups that the clone did not put the child into.
 #[derive(Debug, Default)]
 pub(super) struct ToEnter {
-    /// It goes there by itself, one after the other, before all else.
+    /// The child enters them one after the other, before everything else.
     pub(super) by_itself: Vec<String>,
-    /// It is moved there.
+    /// The runtime moves the child into them.
     pub(super) by_us: Vec<String>,
 }

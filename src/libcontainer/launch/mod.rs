@@ -1,5 +1,5 @@
-//! Making it happen: a plan becomes a process. Runs in the runtime process, which is single threaded; each value owns
-//! what exists so far, and what is dropped is undone.
+//! Carries out a plan: it becomes a process. Runs in the runtime process, which is single threaded. Each value owns
+//! what exists so far, and its drop undoes that.
 
 mod agent;
 mod cause;

@@ -1,4 +1,4 @@
-//! The maps that the ids of a mount go through (mount_setattr(2), MOUNT_ATTR_IDMAP): those of a user namespace.
+//! The id maps of a mount (mount_setattr(2), MOUNT_ATTR_IDMAP): those of a user namespace.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -16,10 +16,10 @@ use crate::plan::{Mapped, Mapper};
 use crate::sys::mount::{CANNOT_MAP, Reach, map_ids};
 use crate::wire::{Failure, Words};
 
-/// Maps the ids of a detached tree, a copy of what is at `source`.
+/// Maps the ids of a detached tree, which is a copy of the mounts at `source`.
 ///
 /// # Errors
-/// The kernel's word, and the file system that cannot do it.
+/// The kernel's error, and the file system that does not support mapped ids.
 pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped: Mapped) -> Result<()> {
     let inits;
     let namespace = match mapped.by {
@@ -39,21 +39,22 @@ pub(super) fn map(launched: &Launched<'_>, tree: &OwnedFd, source: &Path, mapped
     })
 }
 
-/// The same of a source in the container's root, which only init sees: it sends the copy.
+/// The same for a source in the container's root. Only init sees it, and sends the copy.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub(super) fn map_late(launched: &Launched<'_>, mount: Option<OwnedFd>, mapped: Mapped) -> Result<()> {
     let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
-    // its path leads elsewhere on the host: nothing is to be looked up there
+    // On the host its path leads elsewhere, so nothing is looked up there.
     map(launched, &mount, Path::new(""), mapped)
 }
 
-/// The mount that the kernel refused: the one that `source` is in or, where all are mapped, one below. Each is tried by itself.
+/// The mount that the kernel refused: the mount of `source` or, if all mounts below are mapped, too, one of them. Each
+/// is tried alone.
 fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<Mount> {
     let source = std::fs::canonicalize(source).ok()?;
     let mut mounts = mountinfo::all().ok()?;
-    // what covers it last
+    // The mount that covers it is the last one.
     let depth = |mount: &Mount| source.starts_with(&mount.path).then(|| mount.path.components().count());
     let (own, _) = mounts.iter().enumerate().max_by_key(|(_, mount)| depth(mount))?;
     let own = mounts.remove(own);
@@ -66,11 +67,12 @@ fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<
     mounts.into_iter().find(|mount| reach == Reach::Tree && mount.path.starts_with(&source) && cannot(&mount.path))
 }
 
-/// The same of a new file system, which init has made. It belongs to init's user namespace, and the maps to one of ours: only
-/// who stands above both may bring them together (mount_setattr(2)). KERNEL(5.17) where init has a user namespace of its own.
+/// The same for a new file system that init has made. The file system belongs to init's user namespace, and the maps to
+/// one of ours. mount_setattr(2) accepts both only from a process with rights in a user namespace above them.
+/// KERNEL(5.17) if init has a user namespace of its own.
 ///
 /// # Errors
-/// Those of init's step, which waits for this.
+/// The error of init's step, which waits for this.
 pub(super) fn map_new(launched: &Launched<'_>, mount: Option<OwnedFd>, namespace: Slot) -> Result<()> {
     let mount = mount.ok_or_else(|| error!("init sent no mount"))?;
     map_ids(mount.as_fd(), launched.opened.fd(namespace)?.as_fd(), Reach::One).map_err(|errno| {

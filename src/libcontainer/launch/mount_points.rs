@@ -1,5 +1,5 @@
-//! The places where a restored container's mounts go: CRIU mounts there, and makes nothing. What is missing is made, as `create`
-//! has made it, in the root on the host or in what is bound there.
+//! The mount points of a restored container. CRIU mounts there, but makes no mount point. Missing ones are made as
+//! `create` has made them: in the root on the host, or in the trees that are bound there.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -16,14 +16,14 @@ use crate::plan::step::Missing;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-/// Makes the mount points that are missing in `root`.
+/// Makes the missing mount points in `root`.
 ///
 /// # Errors
-/// The place and the kernel's word.
+/// The place, and the kernel's error.
 pub(super) fn make(root: &Path, points: &[MountPoint]) -> Result<()> {
     for (n, point) in points.iter().enumerate() {
         let place = PathBuf::from(std::ffi::OsStr::from_bytes(point.target.path.to_bytes()));
-        // the last of those before that it lies in
+        // The last of the earlier mounts that contains it.
         let below = |other: &&MountPoint| {
             let other = Path::new(std::ffi::OsStr::from_bytes(other.target.path.to_bytes()));
             place != other && place.starts_with(other)
@@ -78,7 +78,7 @@ fn one(base: &Path, path: &Path, file: bool) -> Result<()> {
             Err(errno) => return Err(said(errno)),
         }
         if !last {
-            // from the root again: a name may be a link, which is followed in the root
+            // Resolved from the root again: a name may be a link, which is followed inside the root.
             parent = open(&whole, flags).map_err(said)?;
         }
     }
@@ -119,7 +119,7 @@ mod tests {
             point("out", Some(&volume), Filled::No),
             point("etc/hosts", Some(&file), Filled::No),
         ];
-        // the link leads nowhere inside the root, and nothing is made outside of it
+        // The link leads to a missing file, or out of the root: nothing is made there.
         assert!(make(&root, &points).is_ok());
         assert!(make(&root, &points).is_ok());
         assert!(root.join("dev").is_dir() && !root.join("dev/pts").exists());

@@ -1,6 +1,6 @@
-//! Moves network devices of the host into the container's network namespace (rtnetlink(7)). The kernel takes name and place
-//! in one message, so a device never has its new name on the host, nor its old one in the container. What is moved loses
-//! its addresses: those that somebody gave it for good are given again.
+//! Moves network devices of the host into the container's network namespace (rtnetlink(7)). One message has the
+//! namespace and the new name, so a device never has its new name on the host, or its old name in the container. A
+//! moved device loses its addresses. The permanent ones are added again.
 
 use std::fs::File;
 use std::io;
@@ -29,10 +29,10 @@ use crate::wait::{self, limits};
 
 const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 
-/// Every device is there.
+/// Checks that every device exists.
 ///
 /// # Errors
-/// The first that is not.
+/// The first one that does not exist.
 pub(super) fn must_be_there(plan: &Plan) -> Result<()> {
     for device in &plan.net_devices {
         index_of(&device.name).with_context(|| format!("{}: find the device", device.at))?;
@@ -40,10 +40,10 @@ pub(super) fn must_be_there(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Moves them all to where the process is.
+/// Moves all devices into the network namespace of the process.
 ///
 /// # Errors
-/// The device, what was tried, and the kernel's word.
+/// The device, the request, and the kernel's error.
 pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<()> {
     let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
     let (host, inside) = (open("/proc/self/ns/net".to_owned())?, open(format!("/proc/{pid}/ns/net"))?);
@@ -54,7 +54,7 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<()> {
     let outside = Rtnetlink::open()?;
     let visit = Visit::of(&inside, &host)?;
     let within = Rtnetlink::open()?;
-    // looked at before any is moved: none is moved back
+    // All are checked before the first is moved: none is moved back.
     if let Some(device) = devices.iter().find(|device| if_nametoindex(device.inside.as_str()).is_ok()) {
         bail!("{}.name: the container's network namespace has a device {:?} already", device.at, device.inside);
     }
@@ -70,9 +70,9 @@ fn move_one(device: &NetDevice, outside: &Rtnetlink, within: &Rtnetlink, inside:
     let addresses = outside.addresses(index).context("read its addresses")?;
     let before = indices(inside, host)?;
     let to = [LinkAttribute::NetNsFd(inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
-    // it goes down on its way; what the kernel refuses to move stays as it was
+    // The move sets it down. A device that the kernel does not move stays as it was.
     outside.set(index, LinkFlags::empty(), &to).with_context(|| format!("move it, to be {:?}", device.inside))?;
-    // the kernel keeps its number where that is free
+    // The kernel keeps its number if that is free.
     let index = indices(inside, host)?.into_iter().find(|index| !before.contains(index));
     let index = index.ok_or_else(|| error!("it has not arrived"))?;
     for address in addresses {
@@ -93,7 +93,7 @@ fn indices(inside: &File, host: &File) -> Result<Vec<u32>> {
     Ok(all.iter().map(nix::net::if_::Interface::index).collect())
 }
 
-/// While this lives, we are in another network namespace (setns(2)). We are single threaded.
+/// While a value of this type exists, this thread is in another network namespace (setns(2)).
 struct Visit<'a>(BorrowedFd<'a>);
 
 impl<'a> Visit<'a> {
@@ -105,17 +105,17 @@ impl<'a> Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        // our own: this cannot fail
+        // It is our own namespace, so this cannot fail.
         let _ = setns(self.0, NEWNET);
     }
 }
 
-/// Given by somebody for good, and good for the whole world: the others the kernel makes itself.
+/// True for a permanent address of global scope. The kernel makes the others itself.
 fn is_kept(address: &AddressMessage) -> bool {
     flags(address).contains(AddressFlags::Permanent) && address.header.scope == AddressScope::Universe
 }
 
-/// All flags; the header holds the first eight.
+/// All flags. The header holds the first eight.
 fn flags(address: &AddressMessage) -> AddressFlags {
     let all = address.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Flags(flags) => Some(*flags),
@@ -124,7 +124,8 @@ fn flags(address: &AddressMessage) -> AddressFlags {
     all.unwrap_or_else(|| AddressFlags::from_bits_retain(address.header.flags.bits().into()))
 }
 
-/// The same address for the device as it is now. What the kernel says about an address stays; what it makes of one goes.
+/// The same address for the moved device. Attributes that describe the address stay. Attributes that the kernel
+/// computes are removed.
 fn again(address: &AddressMessage, index: u32) -> AddressMessage {
     let own = AddressFlags::Nodad
         | AddressFlags::Homeaddress
@@ -153,7 +154,7 @@ fn shown(address: &AddressMessage) -> String {
     format!("{}/{}", ip.map_or_else(String::new, |ip| ip.to_string()), address.header.prefix_len)
 }
 
-/// What we say to the kernel, and the one thing that it says to us. The crate's own enum would bring every message of
+/// The requests that we send, and the only answer that we read. The crate's own enum would link every message of
 /// rtnetlink into our binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Message {
@@ -201,7 +202,7 @@ impl NetlinkDeserializable for Message {
     }
 }
 
-/// A netlink socket of the namespace that it was opened in.
+/// A netlink socket of the namespace in which it was opened.
 struct Rtnetlink(Socket);
 
 impl Rtnetlink {
@@ -210,7 +211,7 @@ impl Rtnetlink {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
-            // what is refused comes back without the message that was refused, and with the kernel's words
+            // An error answer has the kernel's message, and does not repeat the request.
             socket.set_cap_ack(true)?;
             socket.set_ext_ack(true)?;
             Ok(Rtnetlink(socket))
@@ -218,7 +219,7 @@ impl Rtnetlink {
         open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
     }
 
-    /// Up or down, and other attributes.
+    /// Sets it up or down, and sets other attributes.
     fn set(&self, index: u32, up: LinkFlags, attributes: &[LinkAttribute]) -> Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
@@ -232,7 +233,7 @@ impl Rtnetlink {
         self.talk(Message::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
-    /// Those to keep of the device.
+    /// The permanent addresses of the device.
     fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>> {
         let mut ask = AddressMessage::default();
         ask.header.family = AddressFamily::Unspec;
@@ -240,7 +241,7 @@ impl Rtnetlink {
         Ok(all.into_iter().filter(|address| address.header.index == index && is_kept(address)).collect())
     }
 
-    /// Says one thing and hears all that is answered.
+    /// Sends one request, and receives all answers.
     fn talk(&self, message: Message, flags: u16) -> Result<Vec<AddressMessage>> {
         let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         packet.header.flags = NLM_F_REQUEST | flags;
@@ -261,7 +262,7 @@ impl Rtnetlink {
     }
 }
 
-/// Takes the addresses out of what came; true when nothing more comes.
+/// Takes the addresses from a packet. Returns true after the last one.
 fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool> {
     while !rest.is_empty() {
         let packet = NetlinkMessage::<Message>::deserialize(rest)?;
@@ -280,7 +281,7 @@ fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool>
     Ok(false)
 }
 
-/// What the kernel might answer: for fuzz/.
+/// Parses any bytes as an answer of the kernel: for fuzz/.
 #[cfg(any(test, fuzzing))]
 pub fn hears(bytes: &[u8]) {
     let mut heard = Vec::new();
@@ -291,7 +292,7 @@ pub fn hears(bytes: &[u8]) {
     }
 }
 
-/// NLMSGERR_ATTR_MSG behind the header of what was refused (netlink(7), NETLINK_EXT_ACK).
+/// NLMSGERR_ATTR_MSG, which follows the header of the refused request (netlink(7), NETLINK_EXT_ACK).
 fn kernels_words(refused: &[u8]) -> Option<String> {
     const MESSAGE: u16 = 1;
     let attributes = NlasIterator::new(refused.get(size_of::<libc::nlmsghdr>()..)?);
@@ -304,7 +305,7 @@ fn kernel_words(error: &io::Error) -> String {
 }
 
 fn errno(number: Option<i32>) -> Errno {
-    // rustix panics at a number that is not an errno
+    // rustix panics if a number is not an errno.
     let number = number.filter(|number| (1..4096).contains(number));
     Errno::from_raw_os_error(number.unwrap_or(libc::EIO))
 }
@@ -329,7 +330,7 @@ mod tests {
         for none in [&[][..], &header, &[&header[..], &offset].concat(), &[&header[..], &[0; 8]].concat()] {
             assert_eq!(kernels_words(none), None);
         }
-        // cut short
+        // A packet that was cut short.
         assert_eq!(kernels_words(&[&header[..], &words[..7]].concat()), None);
     }
 }

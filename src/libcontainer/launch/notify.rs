@@ -1,5 +1,6 @@
-//! The sd_notify proxy (sd_notify(3)): a service manager listens on the host, where NOTIFY_SOCKET says, and the container
-//! is given a socket of ours instead. Only that it is ready is passed on; its pids and descriptors mean nothing outside.
+//! The sd_notify proxy (sd_notify(3)). A service manager listens on the host at NOTIFY_SOCKET. The container gets a
+//! socket of ours instead. Only the ready message is forwarded: pids and descriptors of the container have no meaning
+//! outside.
 
 use std::fs::{self, File, Permissions};
 use std::io::ErrorKind;
@@ -18,35 +19,35 @@ use crate::error::{Context, Result, error};
 use crate::plan::failure::words;
 use crate::wait::{self, limits};
 
-/// The socket's name in its directory, which the container has at /run/notify.
+/// The socket's name in its directory, which is /run/notify in the container.
 const NAME: &str = "notify.sock";
-/// As many messages are looked at in one turn: a program that never stops talking must not keep us from all else.
+/// The most messages that one turn reads: a program that sends without end must not block everything else.
 const MOST_MESSAGES: usize = 16;
 
-/// A container's socket, bound, and the service manager's, connected.
+/// The container's socket, bound, and a socket connected to the service manager.
 #[derive(Debug)]
 pub struct Notify {
     container: UnixDatagram,
     manager: UnixDatagram,
 }
 
-/// The directory for the socket of a container whose directory is `state`.
+/// The directory for the socket of a container. `state` is the container's directory.
 pub fn directory(state: &Path) -> PathBuf {
     state.join("notify")
 }
 
-/// Makes the directory that the container will have at /run/notify.
+/// Makes the directory for /run/notify of the container.
 pub(super) fn prepare(directory: &Path) -> Result<()> {
     let made = fs::create_dir(directory).and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o755)));
     made.with_context(|| format!("NOTIFY_SOCKET: mkdir {}", directory.display()))
 }
 
 impl Notify {
-    /// Binds the container's socket in `directory`. None where there is no such directory: the container was made without
-    /// one, and nobody in it will ever say anything.
+    /// Binds the container's socket in `directory`. None if the directory does not exist: the container was made
+    /// without it, and can never send anything.
     ///
     /// # Errors
-    /// `manager` (a path, or `@name` for an abstract one) does not listen, or the kernel's word.
+    /// `manager` (a path, or `@name` for an abstract one) does not listen, or the kernel's error.
     pub fn bind(directory: &Path, manager: &str) -> Result<Option<Notify>> {
         let opened = match File::open(directory) {
             Ok(opened) => opened,
@@ -54,7 +55,7 @@ impl Notify {
             Err(error) => return Err(error).with_context(|| format!("NOTIFY_SOCKET: open {}", directory.display())),
         };
         let manager = connected(manager).with_context(|| format!("NOTIFY_SOCKET: connect to {manager}"))?;
-        // by its descriptor, as the path may be longer than an address (unix(7))
+        // Bound through a descriptor, because the path may be longer than an address (unix(7)).
         let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", opened.as_raw_fd()));
         let _ = fs::remove_file(&path);
         let bound = UnixDatagram::bind(&path).and_then(|socket| {
@@ -66,11 +67,11 @@ impl Notify {
         Ok(Some(Notify { container, manager }))
     }
 
-    /// Waits until the container has said that it is ready, and tells the manager so, that `pid` is now the service's main
-    /// process, and returns when it has understood. A process that ends (seen on `pidfd`) will not say any more.
+    /// Waits until the container sends that it is ready. Tells the manager this, and that `pid` is now the main process
+    /// of the service. Returns after the manager has processed it, or when the process ends (`pidfd`).
     ///
     /// # Errors
-    /// The manager cannot be told.
+    /// The message to the manager fails.
     pub fn wait_until_ready(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
         loop {
             let said = (self.container.as_fd(), PollFlags::IN);
@@ -83,15 +84,16 @@ impl Notify {
             if ended {
                 return Ok(());
             }
-            // what is ready comes first in a wait, and a program may talk without an end
+            // A wait returns for the first ready descriptor, and a program may send without end.
             wait::check().context("NOTIFY_SOCKET")?;
         }
     }
 
-    /// Passes on what waits in the socket, the last word about readiness alone; true when it said that the container is ready.
+    /// Forwards the messages in the socket: only the last one about readiness. Returns true if it says that the
+    /// container is ready.
     ///
     /// # Errors
-    /// The manager cannot be told.
+    /// The message to the manager fails.
     pub fn pass_on(&self) -> Result<bool> {
         let mut buffer = [0u8; 4096];
         let mut ready = None;
@@ -108,13 +110,13 @@ impl Notify {
         self.manager.send(line.as_bytes()).map(drop).with_context(|| format!("NOTIFY_SOCKET: send {line}"))
     }
 
-    /// The manager closes the descriptor when it has read all that came before (sd_notify_barrier(3)).
+    /// The manager closes the descriptor after it has read all earlier messages (sd_notify_barrier(3)).
     fn barrier(&self) -> Result<()> {
         let (ours, theirs) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| error!("pipe: {}", words(errno)))?;
         console::send(self.manager.as_fd(), b"BARRIER=1", theirs.as_fd()).context("NOTIFY_SOCKET: send BARRIER=1")?;
         drop(theirs);
-        // a manager that is too old to know barriers, or takes its time, holds up nobody for longer than this
+        // A manager that does not know barriers, or is slow, blocks us for this time at most.
         wait::ready(&[(ours.as_fd(), PollFlags::empty())], Some(Instant::now() + limits::BARRIER))?;
         Ok(())
     }
@@ -127,7 +129,7 @@ impl Notify {
 
 fn connected(manager: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    // a manager that reads nothing holds up nobody for longer
+    // A manager that reads nothing blocks us for this time at most.
     socket.set_write_timeout(Some(limits::ANSWER))?;
     match manager.strip_prefix('@') {
         Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(&buffer[..length], b"READY=1");
         manager.set_nonblocking(true).unwrap();
         assert!(manager.recv(&mut buffer).is_err());
-        // many words in one turn are one word for the manager, who may take his time
+        // Several messages in one turn become one message for the manager, which may be slow.
         for _ in 0..5 {
             program.send(b"READY=1\nREADY=1\n").unwrap();
         }

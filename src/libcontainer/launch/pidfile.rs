@@ -1,4 +1,4 @@
-//! `--pid-file`: all of it or nothing, no newline, as runc writes it.
+//! `--pid-file`: written completely or not at all, without a newline, as runc does.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use crate::error::{Context, Result, error};
 
-/// Writes `pid` to a file beside `path` and renames it there. Where something is there that is no regular file, a device, a
-/// fifo, or a link to one, it is written into: the name may be anybody's, such as /dev/null or /dev/stdout.
+/// Writes `pid` to a file beside `path` and renames it to `path`. If a file exists there that is not a regular file (a
+/// device, a fifo, or a link to one), writes into it: the path may be /dev/null or /dev/stdout.
 ///
 /// # Errors
-/// The path and the kernel's word; a link that leads to a regular file or nowhere.
+/// The path, and the kernel's error. A link to a regular file or to nothing is an error.
 pub fn write(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().ok_or_else(|| error!("--pid-file: {} names no file", path.display()))?;
     let beside = path.with_file_name(format!(".{}", name.to_string_lossy()));
@@ -23,7 +23,7 @@ pub fn write(path: &Path, pid: i32) -> Result<()> {
     written.with_context(|| format!("--pid-file: write {}", path.display()))
 }
 
-/// Removes what `write` made: a regular file that has that pid in it.
+/// Removes the file that `write` made: a regular file that contains this pid.
 pub fn forget(path: &Path, pid: i32) {
     let ours = || -> io::Result<bool> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
@@ -37,7 +37,7 @@ pub fn forget(path: &Path, pid: i32) {
 }
 
 fn into(path: &Path, text: &str) -> io::Result<()> {
-    // a fifo without a reader is no place to wait
+    // A fifo without a reader is an error: open(2) must not wait.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let mut file = fs::OpenOptions::new().write(true).custom_flags(flags).open(path)?;
     if file.metadata()?.is_file() {
@@ -50,7 +50,7 @@ fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
     let create = || fs::OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(beside);
     let write = || {
         let mut file = match create() {
-            // left by somebody who was killed between the two; whoever is at it right now will be told that it is gone
+            // Left by a writer that was killed before the rename. A writer that works now gets an error.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 fs::remove_file(beside)?;
                 create()?

@@ -1,4 +1,4 @@
-//! What is recorded of a new container in state.json, in the shape in which runc writes it.
+//! The record of a new container in state.json, in runc's format.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::What;
 use crate::plan::{Flags, Keyring, Plan};
 
-/// The record of the container that `plan` has made, whose init has the pid `pid`.
+/// The record of the container that `plan` has made. The pid of its init is `pid`.
 ///
 /// # Errors
 /// Its init has ended.
@@ -85,7 +85,7 @@ fn cgroups_path(linux: &Linux) -> Option<String> {
     linux.cgroups_path().as_ref().map(|path| path.display().to_string())
 }
 
-/// runc's name of a kind: `NEWPID`.
+/// runc's name of a namespace: `NEWPID`.
 fn runc_name(kind: u64) -> String {
     let file = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
     match file {
@@ -94,7 +94,7 @@ fn runc_name(kind: u64) -> String {
     }
 }
 
-/// What `start` must know to tell a failure that comes when the plan is long gone.
+/// What `start` needs to explain a failure: the plan does not exist any more at that time.
 fn after_start(plan: &Plan) -> Vec<AfterStart> {
     let steps = plan.bridge.iter().chain(&plan.init).enumerate();
     steps

@@ -1,4 +1,4 @@
-//! The cgroup, and the group in resctrl, of a container that is being made (`linux.resources`, `linux.intelRdt`).
+//! The cgroup and the resctrl group of a container that is being made (`linux.resources`, `linux.intelRdt`).
 
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
@@ -7,8 +7,8 @@ use crate::plan::resources::{DEVICES, not_restricted};
 use crate::plan::{Plan, PlannedCgroup};
 use crate::resctrl::{self, Kernel};
 
-/// The cgroup and the group in resctrl of a container that is being made. After a failure, the container's note says what to undo
-/// (`undo`).
+/// The cgroup and the resctrl group of a container that is being made. After a failure, the container's note says what
+/// to undo (`undo`).
 #[derive(Debug)]
 pub struct Resources {
     cgroup: Option<Cgroup>,
@@ -19,7 +19,7 @@ impl Resources {
     /// Makes the directories.
     ///
     /// # Errors
-    /// What was tried, with the kernel's word; nothing stays behind.
+    /// The failed call, with the kernel's error. Nothing remains.
     pub fn make(plan: &Plan) -> Result<Resources> {
         let mut resources = Resources { cgroup: None, group: None };
         if let Some(PlannedCgroup { placement, writes, .. }) = &plan.cgroup {
@@ -32,11 +32,11 @@ impl Resources {
         Ok(resources)
     }
 
-    /// Writes the limits, before anybody is in it. systemd would set them back when it takes the directory over: those of a
-    /// unit are written when it has (`serve`). Returned is what could not be limited, and need not be.
+    /// Writes the limits while the cgroup is empty. systemd resets the limits when it takes over the directory of a
+    /// unit: those are written afterwards (`serve`). Returns the limits that could not be set, and are optional.
     ///
     /// # Errors
-    /// The property, the file and the kernel's word.
+    /// The property, the file, and the kernel's error.
     pub fn limit(&self, plan: &Plan) -> Result<Option<Warning>> {
         let (Some(cgroup), Some(PlannedCgroup { placement, writes, devices })) = (self.cgroup(), &plan.cgroup) else {
             return Ok(None);
@@ -49,12 +49,12 @@ impl Resources {
         Ok(cgroup.apply_devices(devices, placement.devices)?.as_deref().map(devices_not_restricted))
     }
 
-    /// The cgroup, where there is one.
+    /// The cgroup, if the container has one.
     pub fn cgroup(&self) -> Option<&Cgroup> {
         self.cgroup.as_ref()
     }
 
-    /// The container is there: its groups stay.
+    /// The container exists: its groups stay.
     pub fn keep(mut self) {
         if let Some(group) = self.group.take() {
             group.keep();
@@ -62,7 +62,7 @@ impl Resources {
     }
 }
 
-/// Device access stays what it is, for that reason.
+/// Device access does not change, for this reason.
 pub(super) fn devices_not_restricted(why: &str) -> Warning {
     Warning { at: At::new(DEVICES), said: not_restricted(why) }
 }

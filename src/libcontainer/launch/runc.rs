@@ -1,5 +1,5 @@
-//! A container that runc created and we start: a node may change from one to the other with containers waiting. Its init
-//! waits for somebody to read from the fifo, and writes one byte before it goes on.
+//! `start` for a container that runc has created: a node may change from runc to coracle while containers wait. The
+//! init of runc waits until a process reads from the fifo, and writes one byte before it continues.
 
 use std::fs;
 
@@ -12,18 +12,18 @@ use crate::error::{Kind, Result, bail, error};
 use crate::plan::failure::words;
 use crate::wait::{limits, timespec};
 
-/// True when runc made it and it waits for `start`.
+/// True if runc made the container and it waits for `start`.
 ///
 /// # Errors
-/// It cannot be looked at.
+/// Its state cannot be read.
 pub(super) fn waits(container: &Container) -> Result<bool> {
     Ok(container.record().coracle.is_none() && container.status()? == Status::Created)
 }
 
-/// Its init goes on.
+/// Lets its init continue.
 ///
 /// # Errors
-/// It ends while it waits.
+/// Init ends while it waits.
 pub(super) fn start(container: &mut Container) -> Result<()> {
     let _lock = container.lock()?;
     let path = container.directory().join(EXEC_FIFO);
@@ -34,7 +34,7 @@ pub(super) fn start(container: &mut Container) -> Result<()> {
     loop {
         match rustix::io::read(&fifo, &mut word) {
             Ok(1..) => break,
-            // it has not opened its end yet
+            // Init has not opened its end yet.
             Ok(0) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => bail!("exec fifo: {}", words(errno)),
         }

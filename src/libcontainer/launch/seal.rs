@@ -1,5 +1,6 @@
-//! The container can never write our binary (CVE-2019-5736). A process in it can execute /proc/self/exe, by that path or as an
-//! interpreter, and then open the file. That file cannot be opened for writing, neither now nor after we have ended.
+//! The container can never write our binary (CVE-2019-5736). A process in it can execute /proc/self/exe, by that path
+//! or as an interpreter, and then open the file. No process can open that file for writing, neither now nor after we
+//! have ended.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,11 +11,11 @@ use crate::plan::failure::words;
 use crate::sys::exec::{Strings, execveat};
 use crate::sys::image::{self, Image, OwnFile};
 
-/// The proof of it, which every launch needs.
+/// Proof that our program is protected. Every launch needs it.
 #[derive(Debug)]
 pub struct Protected {
-    /// The mount that our program is mapped from now. The program does not need it any more. When its last descriptor is closed,
-    /// the kernel waits for all CPUs (synchronize_rcu_expedited), so it is closed while init is at work.
+    /// The mount from which our program is mapped now. The program does not need it any more. When its last descriptor
+    /// is closed, the kernel waits for all CPUs (synchronize_rcu_expedited), so it is closed while init works.
     mount: Option<OwnedFd>,
     by: By,
 }
@@ -24,19 +25,20 @@ pub struct Protected {
 pub(super) enum By {
     /// This process, for itself and its children.
     Us,
-    /// The child, as the first thing it does: it maps our program again from this file, and closes it.
+    /// The child, in its first act: it maps our program again from this file, and closes it.
     Child(Box<Image>, Option<OwnFile>),
-    /// Our caller.
+    /// The caller.
     Caller,
 }
 
 impl Protected {
-    /// The caller protects its program.
+    /// The caller says that its program is protected.
     pub fn by_caller() -> Protected {
         Protected { mount: None, by: By::Caller }
     }
 
-    /// Prepares what the child needs to protect our program. This process does not change, and it may have many threads.
+    /// Prepares what the child needs to protect our program. This process does not change, and it may have many
+    /// threads.
     ///
     /// # Errors
     /// Our program's file cannot be opened, mounted or copied.
@@ -45,13 +47,13 @@ impl Protected {
         let image = Image::of_now().map_err(failed)?;
         let (file, mount) = match OwnFile::by_read_only_mount() {
             Ok((file, mount)) => (file, Some(mount)),
-            // no CAP_SYS_ADMIN, or an old kernel: a copy in memory
+            // Without CAP_SYS_ADMIN, or on an old kernel: a copy in memory.
             Err(_) => (OwnFile::sealed_copy().map_err(failed)?, None),
         };
         Ok(Protected { mount, by: By::Child(Box::new(image), Some(file)) })
     }
 
-    /// The mount that must be closed before the container can see us, and who protects our program.
+    /// The mount that must be closed before the container can see us. None if another process protects our program.
     pub(super) fn into_parts(self) -> (Option<OwnedFd>, By) {
         (self.mount, self.by)
     }
@@ -67,7 +69,7 @@ impl Protected {
 /// descriptor of the file can. So no container may see us before it is closed.
 ///
 /// # Errors
-/// Neither way works.
+/// Both ways fail.
 pub fn protect() -> Result<Protected> {
     let mapped = OwnFile::by_read_only_mount().and_then(|(file, mount)| {
         image::take_from(&file)?;
@@ -76,7 +78,7 @@ pub fn protect() -> Result<Protected> {
     match mapped {
         Ok(mount) => Ok(Protected { mount: Some(mount), by: By::Us }),
         Err(_) if image::is_sealed() => Ok(Protected { mount: None, by: By::Us }),
-        // no CAP_SYS_ADMIN, several threads, or an old kernel
+        // Without CAP_SYS_ADMIN, with several threads, or on an old kernel.
         Err(_) => {
             let copy = OwnFile::sealed_copy();
             run_again(&copy.map_err(|errno| error!("sealed copy of our own binary: {}", words(errno)))?)

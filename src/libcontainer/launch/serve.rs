@@ -1,5 +1,5 @@
-//! The runtime's side of the protocol: one loop that answers init's requests. It does not look at the config again: init sends a
-//! request only if the plan has it.
+//! The runtime's side of the protocol: one loop that answers init's requests. It does not read the config again: init
+//! sends a request only if the plan has it.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -30,10 +30,10 @@ use crate::wait;
 use crate::wire::{GO, HookPoint, Request, UP_SIZE, Up};
 
 impl<'a> Launched<'a> {
-    /// Answers init until it is ready. `lock` is that of a container that is being made.
+    /// Answers init until it is ready. `lock` is the lock of a container that is being made.
     ///
     /// # Errors
-    /// What failed in init, by its step; or what we could not do for it.
+    /// A failure in init, with its step; or a request that we could not carry out.
     pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>, lock: Option<&Lock>) -> Result<Ready<'a>> {
         until_ready(&mut self, cgroup, identity, lock)?;
         if let Some(maps) = &self.plan.joined_maps {
@@ -43,22 +43,22 @@ impl<'a> Launched<'a> {
     }
 }
 
-/// A process that is all set up: it waits for one more word. Dropped, it is killed.
+/// A process that is completely set up, and waits for one more message. If this is dropped, it is killed.
 #[derive(Debug)]
 pub struct Ready<'a>(Launched<'a>);
 
 impl Ready<'_> {
-    /// How long each step took so far, in microseconds, by its number in the plan.
+    /// The time of each step so far, in microseconds, by the step's number in the plan.
     pub fn times(&self) -> Vec<(usize, u32)> {
         self.0.opened.page.times()
     }
 
-    /// What config.json asks for and was left out. The user is told.
+    /// Requests of config.json that were left out. The user gets a warning.
     pub fn warnings(&self) -> &[Warning] {
         &self.0.opened.warnings
     }
 
-    /// The process's pid, as we count.
+    /// The process's pid in our pid namespace.
     pub fn pid(&self) -> i32 {
         self.0.child.pid
     }
@@ -68,11 +68,11 @@ impl Ready<'_> {
         self.0.child.pidfd.as_fd()
     }
 
-    /// All is recorded: init goes on, to wait for `start` on its fifo, or to become the program. In the second case this
-    /// returns when it has.
+    /// Everything is recorded: init continues. It waits for `start` on its fifo, or becomes the program. In the second
+    /// case this returns when the program has begun.
     ///
     /// # Errors
-    /// startContainer hooks, the exec itself, or an init that is gone.
+    /// A startContainer hook fails, the execve(2) fails, or init has ended.
     pub fn go(self) -> Result<Child> {
         go(&self.0)?;
         Ok(self.0.child.keep())
@@ -91,11 +91,12 @@ fn until_ready(
         settled(launched, identity)?;
         entry.begin(launched)?;
     }
-    // ORDER: before we wait for init, which has long closed its own
+    // ORDER: before we wait for init, which has closed its own end long ago.
     drop(launched.mount.take());
     loop {
         let said = receive(launched);
-        // ORDER: before what was said, and also where nothing was said any more: whoever is dropped is killed
+        // ORDER: before the warnings are returned, and also if init sends nothing any more: a dropped process is
+        // killed.
         let adopted = adopt(launched, &mut entry, identity)?;
         let (up, carried) = said?;
         match up {
@@ -104,7 +105,7 @@ fn until_ready(
                     entry.finish(launched)?;
                 }
                 if let (Request::Hooks(_), Some(_), Some(lock)) = (ask, &launched.opened.mounted, lock) {
-                    // ORDER: what a hook mounts is not the container's
+                    // ORDER: a mount that a hook makes does not belong to the container.
                     host_mounts::look(lock)?;
                 }
                 answer(launched, ask, carried, identity)?;
@@ -118,21 +119,21 @@ fn until_ready(
                 return Ok(());
             }
             Some(Up::Failed(failed)) => return Err(failure::of_step(launched, &failed)),
-            // it was the bridge that ended
+            // The bridge has ended.
             None if adopted => {}
             None => return Err(failure::of_silence(launched, cgroup)),
         }
     }
 }
 
-/// True when the first child is in its cgroup before init is spawned, or is init.
+/// True if the first child is in its cgroup before init is cloned, or if the first child is init.
 fn enters_at_once(plan: &Plan) -> bool {
     plan.bridge.is_empty() || plan.bridge.iter().any(|step| step.what == What::Request(Request::Cgroup))
 }
 
-/// Init's entry into its cgroup, and systemd's part in that.
+/// How init enters its cgroup, and what systemd does for that.
 struct Entry<'c> {
-    /// Where to; nowhere any more when that is done.
+    /// The cgroup that init must enter. None after it has entered.
     cgroup: Option<&'c Cgroup>,
     starting: Option<systemd::Starting>,
 }
@@ -159,19 +160,19 @@ impl<'c> Entry<'c> {
             let why = applied.map_err(|error| failure::starved_or(launched, cgroup, error))?;
             launched.opened.warnings.extend(why.as_deref().map(devices_not_restricted));
         }
-        // ORDER: last, when systemd has made the directory its own and the maps of a user namespace are written
+        // ORDER: last, after systemd has taken over the directory, and the maps of a user namespace are written.
         placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))
     }
 }
 
-/// A packet, and the descriptor that came along; nothing where there will be none any more.
+/// Receives a packet, with its descriptor. None if no packet can come any more.
 fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
     let (talk, process) = (&launched.talk, &launched.child.pidfd);
     let mut packet = [0u8; UP_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ended = false;
     loop {
-        // the end of the process as well: somebody else may have init's end of the socket
+        // The wait also ends with the process: another process may have init's end of the socket.
         wait::ready(&[(talk.as_fd(), PollFlags::IN), (process.as_fd(), PollFlags::IN)], None)?;
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let buffer = &mut [IoSliceMut::new(&mut packet)];
@@ -179,8 +180,8 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
         match rustix::net::recvmsg(talk, buffer, &mut control, flags).map(|got| got.bytes) {
             Ok(0) | Err(Errno::CONNRESET) => return Ok((None, None)),
             Err(Errno::AGAIN) if ended => return Ok((None, None)),
-            // ORDER: its last word may have come meanwhile: it is looked for once more. No signal is heard here: a program
-            // that has begun gets it
+            // ORDER: init's last packet may have come since, so the socket is read once more. Signals are not read
+            // here: a program that has begun gets them.
             Err(Errno::AGAIN) => {
                 let mut end = [PollFd::new(process, PollFlags::IN)];
                 ended = rustix::event::poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
@@ -202,19 +203,19 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
 fn say_go(talk: &OwnedFd) -> Result<()> {
     match rustix::io::write(talk, &GO) {
         Ok(_) => Ok(()),
-        // it has ended: the next read says how
+        // Init has ended. The next read returns the reason.
         Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
         Err(errno) => Err(error!("write to init: {}", words(errno))),
     }
 }
 
-/// Init is spawned by the bridge, which is gone then, and is our child all the same (CLONE_PARENT). True when that is news.
+/// Receives the pid of init, which the bridge has cloned as our child (CLONE_PARENT). Returns true if it is new.
 fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity<'_>) -> Result<bool> {
     let Some(pid) = launched.opened.page.init().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
-    // The bridge is about to end, unless the container has frozen it
+    // The bridge ends soon, unless the container has frozen it.
     drop(std::mem::replace(&mut launched.child, Child::new(pid, pidfd)));
     settled(launched, identity)?;
     if !enters_at_once(launched.plan) {
@@ -223,7 +224,7 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity
     Ok(true)
 }
 
-/// What can be done as soon as the pid is known: what only we may write, and the state that hooks will read.
+/// Does what needs init's pid: writes the files that only we may write, and makes the state for hooks.
 fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
@@ -235,7 +236,7 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
         if let Opening::HookState(status) = opening {
             let state = identity.state(status, pid_inside(pid)?);
             let file = launched.opened.fd(Slot(slot))?;
-            // the bridge's may be longer
+            // The list of the bridge may be longer.
             let state = rustix::fs::ftruncate(file, 0).and_then(|()| rustix::io::pwrite(file, &state, 0));
             state.map_err(|errno| error!("write hook state: {}", words(errno)))?;
         }
@@ -243,8 +244,8 @@ fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The pid as the container counts: the last of NSpid in /proc/PID/status (proc(5)).
-/// A kernel without pid namespaces has no such line.
+/// The pid in the container's pid namespace: the last one of NSpid in /proc/PID/status (proc(5)). A kernel without pid
+/// namespaces has no such line.
 fn pid_inside(pid: i32) -> Result<i32> {
     let failed = || format!("read /proc/{pid}/status");
     let status = ProcessStatus::of(pid).with_context(failed)?;
@@ -267,7 +268,7 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
             }
             Ok(())
         }
-        // the answer is all there is to do
+        // This request needs only an answer.
         Request::Cgroup | Request::Tree(_) => Ok(()),
         Request::Limits => limits(launched),
         Request::Scheduler => scheduler(launched),
@@ -294,7 +295,8 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
     }
 }
 
-/// Refuses a whole proc or sysfs in init's mount namespace that no step unmounts. Nothing of the container is mounted there yet.
+/// Refuses a whole proc or sysfs in init's mount namespace that no step unmounts. At this time, nothing of the
+/// container is mounted there.
 fn check_views(launched: &Launched<'_>) -> Result<()> {
     let text = launched.opened.proc.read_of(launched.child.pid, c"mountinfo");
     let mounts = mountinfo::parse(&text.context("--no-pivot: read mountinfo of init")?);
@@ -313,7 +315,7 @@ fn check_views(launched: &Launched<'_>) -> Result<()> {
     }
 }
 
-/// Go on, and here is what to mount.
+/// Answers that init may continue, with the tree to mount.
 fn send_tree(launched: &Launched<'_>, slot: Slot) -> Result<()> {
     let source = launched.opened.fd(slot)?;
     let Some((Opening::Source(path, reach, ids), at)) = launched.plan.openings.get(slot.0) else {

@@ -1,8 +1,9 @@
-//! The source of a bind mount. What lies in the container's root may be there only through an earlier mount of the same
-//! config.json: init opens it when its turn comes, in the root that it has mounted. Everything else is opened before the fork.
+//! The source of a bind mount. A source in the container's root may exist only through an earlier mount of the same
+//! config.json. Init opens it at its step, in the root that it has mounted. All other sources are opened before the
+//! fork.
 //!
-//! The host's links are followed here, up to the root. A link of the image inside the root is an error: the path in config.json
-//! names what is mounted, and the image must not name something else.
+//! Links of the host are followed up to the root. A link of the image inside the root is an error: config.json names
+//! the source, and the image must not redirect it.
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsString};
@@ -21,22 +22,22 @@ use crate::sys::mount::Reach;
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// The source of a bind mount, as the plan has it.
+/// The source of a bind mount in the plan.
 pub(super) struct Source<'p> {
     pub(super) path: &'p Path,
     reach: Reach,
     ids: LateIds,
 }
 
-/// What is at a path.
+/// The file at a path.
 enum Found {
     /// A file of the host.
     Host(OwnedFd),
-    /// A place in the container's root.
+    /// A path in the container's root.
     Inside(CString),
 }
 
-/// Where a path leads, as far as the host's links say.
+/// The end of a path, after the host's links are followed.
 #[derive(Debug, PartialEq)]
 enum Leads {
     /// Into the container's root: the rest of the path there.
@@ -59,7 +60,7 @@ impl Source<'_> {
         }
     }
 
-    /// The file at the path, or one that keeps the number for what init opens.
+    /// The file at the path, or a placeholder that keeps the slot of a source that init opens.
     ///
     /// # Errors
     /// Those of open(2).
@@ -74,8 +75,8 @@ impl Source<'_> {
     }
 }
 
-/// The container's root as a path without links; nothing where no source could lie in it. Where it is `/`, every path is the
-/// host's.
+/// The container's root as a path without links. None if a source cannot lie in it. If the root is `/`, every path is
+/// on the host.
 pub(super) fn root_of(plan: &Plan) -> Option<PathBuf> {
     plan.openings.iter().find(|(opening, _)| Source::of(opening).is_some() || link(opening).is_some())?;
     let (opening, _) = plan.openings.get(plan.root?.0)?;
@@ -86,7 +87,7 @@ pub(super) fn root_of(plan: &Plan) -> Option<PathBuf> {
     root.filter(|root| root != Path::new("/"))
 }
 
-/// The path of a source that is a link or a proc file system, and is opened before the fork.
+/// The path of a source that is a link or a proc file system. It is opened before the fork.
 pub(super) fn link(opening: &Opening) -> Option<&Path> {
     match opening {
         Opening::LinkTree(path, _) | Opening::ProcTree(path) => Some(path),
@@ -95,10 +96,10 @@ pub(super) fn link(opening: &Opening) -> Option<&Path> {
     }
 }
 
-/// The directory of a source that is a link, when it is in the container's root: no link of the image leads to it.
+/// The directory of a source that is a link, if it is in the container's root. No link of the image is followed.
 ///
 /// # Errors
-/// Those of openat2(2); ELOOP for a link of the image.
+/// Those of openat2(2). ELOOP for a link of the image.
 pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Option<OwnedFd>, Errno> {
     let (Some(root), Some(parent)) = (root, path.parent()) else { return Ok(None) };
     let directory = match leads(parent, root) {
@@ -110,7 +111,7 @@ pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Opti
     rustix::fs::openat2(CWD, directory, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(Some)
 }
 
-/// Opens what is at `path`, if it is not in the container's root.
+/// Opens `path`, if it is not in the container's root.
 ///
 /// # Errors
 /// Those of open(2).
@@ -119,7 +120,7 @@ fn find(path: &Path, root: Option<&Path>) -> Result<Found, Errno> {
     let Some(root) = root else { return open(ResolveFlags::empty()).map(Found::Host) };
     let climbs = path.components().any(|part| part == Component::ParentDir);
     if !climbs && !path.starts_with(root) {
-        // most paths have no link, and then they say where they lead
+        // Most paths have no link. They need no further look.
         if let Ok(file) = open(ResolveFlags::NO_SYMLINKS) {
             return Ok(Found::Host(file));
         }
@@ -137,7 +138,7 @@ fn leads(path: &Path, root: &Path) -> Leads {
     followed(path, root).unwrap_or(Leads::Outside)
 }
 
-/// Follows links up to the root. Nothing for a path of magic links, or of too many links: the kernel decides.
+/// Follows links up to the root. None for a path with magic links or too many links: the kernel decides.
 fn followed(path: &Path, root: &Path) -> Option<Leads> {
     let mut at = PathBuf::from("/");
     let mut ahead: VecDeque<OsString> = parts(path).collect();
@@ -148,7 +149,7 @@ fn followed(path: &Path, root: &Path) -> Option<Leads> {
             continue;
         }
         at.push(&part);
-        // magic links have no text that could be followed (proc_pid_fd(5))
+        // A magic link has no text that could be followed (proc_pid_fd(5)).
         if at.starts_with("/proc") {
             return None;
         }

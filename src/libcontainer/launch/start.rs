@@ -28,18 +28,18 @@ pub enum Began {
     Nothing,
 }
 
-/// Tells a container that waits to continue, and returns when its program runs.
+/// Tells a waiting container to continue, and returns when its program runs.
 ///
 /// # Errors
-/// It does not wait for anything; its startContainer hooks or its program fail; a poststart hook fails, after which the
-/// container is stopped.
+/// It does not wait; its startContainer hooks or its program fail; or a poststart hook fails, after which the container
+/// is stopped.
 pub fn start(container: &mut Container) -> Result<Began> {
     if runc::waits(container)? {
         runc::start(container)?;
         return began(container).map(|()| Began::Program);
     }
     give_word_once(container)?;
-    // ORDER: without the lock: a hook that takes long, or never ends, must not block `delete --force`
+    // ORDER: without the lock. A hook that never ends must not block `delete --force`.
     if has_no_process(container) {
         return Ok(Began::Nothing);
     }
@@ -61,7 +61,7 @@ fn give_word_once(container: &mut Container) -> Result<()> {
     let directory = container.directory();
     let (told, cause) = give_word(container).context("exec fifo")?;
     for name in [EXEC_FIFO, EXEC_ANSWER] {
-        // no process reads there any more, and that is what counts: `delete` removes the file
+        // Init does not read the fifo any more. `delete` removes the file.
         let _ = fs::remove_file(directory.join(name));
     }
     match told {
@@ -69,7 +69,7 @@ fn give_word_once(container: &mut Container) -> Result<()> {
         None => {
             must_not_be_denied(container)?;
             must_not_have_starved(container)?;
-            // another `start` gave the word, heard that all was done, and was killed before the program began
+            // Another `start` has sent the message and received the answer, and was killed before the program began.
             if lives(container) { Ok(()) } else { bail!("container init was killed before its program began") }
         }
         Some(Up::Ready) => {
@@ -93,10 +93,10 @@ fn give_word_once(container: &mut Container) -> Result<()> {
     }
 }
 
-/// The program runs: poststart hooks. One that fails stops the container (runtime.md#lifecycle, step 9).
+/// The program runs, so the poststart hooks run. A hook that fails stops the container (runtime.md#lifecycle, step 9).
 ///
 /// # Errors
-/// The hook's.
+/// The failure of the hook.
 pub fn began(container: &Container) -> Result<()> {
     let hooks = hooks::of_container(container)?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref()).unwrap_or_default();
@@ -110,15 +110,15 @@ pub fn began(container: &Container) -> Result<()> {
     hooks::run(list, &state, &identity, &At::new("hooks.poststart")).inspect_err(|_| {
         if let Ok(process) = container.process() {
             let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
-            // the container must be stopped when the error is reported
+            // The container must be stopped when the error is reported.
             let _ = ends_within(&process, 10, 0);
         }
     })
 }
 
-/// One byte down, and what comes up: `Ready` before the exec, and behind it the end of the stream, because the exec has
-/// closed the other end, or why it did not work. The end alone means that init was killed before, or was told before.
-/// With a program that cannot be executed comes the cause, as far as it can be found.
+/// Sends one byte, and reads the answer. It is `Ready` before the execve(2), and then the end of the stream, because
+/// the execve(2) has closed the other end; or it is the failure. The end alone means that init was killed before, or
+/// had the message before. If the program cannot be executed, the cause follows, as far as it can be found.
 fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
     let directory = container.directory();
     let open = |name: &str, flags| {
@@ -126,7 +126,7 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
         let opened = rustix::fs::openat(CWD, directory.join(name), flags, Mode::empty())?;
         match FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) {
             FileType::Fifo => Ok(opened),
-            // what is written there, init does not read
+            // Init does not read bytes that are written there.
             _ => Err(Errno::INVAL),
         }
     };
@@ -147,7 +147,7 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
                 let up = Up::decode(&packet[..length]).ok_or_else(|| error!("init said nothing we know"))?;
                 if let Up::Failed(failed) = &up {
                     cause = if is_exec(container, failed) { why_not(container, failed) } else { None };
-                    // init waits for it, or has ended
+                    // Init waits for it, or has ended.
                     let _ = rustix::io::write(&fifo, &GO);
                 }
                 told = Some(up);
@@ -158,19 +158,19 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
     }
 }
 
-/// Why the program cannot be executed, while its init waits.
+/// The reason why the program cannot be executed, while its init waits.
 fn why_not(container: &Container, failed: &Failure) -> Option<String> {
     let process = container.process().ok()?;
     let config = config::load(&container.config().ok()?).ok()?;
     let asked = config.spec.process().as_ref()?;
     let waiting = Waiting::of(container.record().init_process_pid, asked.cwd())?;
-    // the number was its own all the time
+    // No other process had this pid during the read.
     signals::send(process.as_fd(), 0).ok()?;
     let paths = plan::candidates(asked);
     waiting.cause(paths.iter().map(OsStr::new), failed)
 }
 
-/// Whether the step that failed is the exec, which is the last of all.
+/// Whether the failed step is the execve(2), which is the last step.
 fn is_exec(container: &Container, failed: &Failure) -> bool {
     after_its_start(container).last().is_some_and(|last| last.step == failed.step)
 }
@@ -179,26 +179,28 @@ fn after_its_start(container: &Container) -> &[AfterStart] {
     container.record().coracle.as_ref().map(|own| own.after_start.as_slice()).unwrap_or_default()
 }
 
-/// After the filter init may end without a word. What has not executed anything then is not the program.
+/// After the filter is loaded, init may end without a report. If it has not executed anything by then, the program has
+/// not begun.
 fn must_not_be_denied(container: &Container) -> Result<()> {
     let after = after_its_start(container);
     if !after.iter().any(|after| after.act() == Does::Filter || after.denied.is_some()) {
         return Ok(());
     }
-    // ORDER: by its pid, as soon as the answer has come to its end: whoever reaps it may be quick
+    // ORDER: by its pid, as soon as the answer has ended: the parent may reap it soon.
     match denial(after, has_executed(container.record().init_process_pid)) {
         Some(said) => bail!("{said}"),
         None => Ok(()),
     }
 }
 
-/// Why a container that does not wait on its fifo cannot be started. Init of ours keeps its end until the exec has closed it.
+/// The reason why a container that does not wait on its fifo cannot be started. Our init keeps its end open until the
+/// execve(2) has closed it.
 fn why_running(container: &Container) -> String {
     let record = container.record();
     if record.coracle.is_none() || has_executed(record.init_process_pid) != Some(false) {
         return "cannot start an already running container".to_owned();
     }
-    // one that was killed closes its end a moment before the end of it can be seen
+    // A killed process closes its end a moment before its death can be seen.
     if !lives(container) {
         return "cannot start a container that has stopped".to_owned();
     }

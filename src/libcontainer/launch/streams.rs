@@ -1,4 +1,4 @@
-//! The standard streams of a new process, and the descriptors above them that it is given.
+//! The standard streams of a new process, and its descriptors above them.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use crate::sys::clone::Alone;
 use crate::sys::fds::hand_down;
 
-/// What a new process has as descriptors 0, 1 and 2, and as 3 and so on. A standard stream that is not set is ours.
+/// Descriptors 0, 1 and 2 of a new process, and 3 and higher. A standard stream that is not set is ours.
 #[derive(Debug, Default)]
 pub struct Streams {
     /// Standard input, output and error.
@@ -17,18 +17,18 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// The first number that the process does not use, where it uses any.
+    /// The first number that the process does not use. None if nothing is set.
     pub(super) fn end(&self) -> Option<RawFd> {
         let some = !self.more.is_empty() || self.standard.iter().any(Option::is_some);
         some.then(|| RawFd::try_from(self.more.len()).unwrap_or(RawFd::MAX).saturating_add(3))
     }
 
-    /// Copies each of them to a number that is not used, so that none is overwritten before its turn.
+    /// Moves each of them to a number that is not used, so that none is overwritten before its turn.
     pub(super) fn raise(&mut self, first: RawFd) -> Result<(), Errno> {
         self.standard.iter_mut().flatten().chain(&mut self.more).try_for_each(|fd| raise(fd, first))
     }
 
-    /// In the child: gives each of them its number.
+    /// In the child: moves each of them to its number.
     pub(super) fn take_their_places(&self, alone: &Alone) -> Result<(), Errno> {
         let standard = self.standard.iter().zip(0..).filter_map(|(fd, number)| Some((fd.as_ref()?, number)));
         let mut all = standard.chain(self.more.iter().zip(3..));
@@ -36,7 +36,7 @@ impl Streams {
     }
 }
 
-/// A number that is not below `first`.
+/// A copy with a number that is not below `first`.
 pub(super) fn raise(fd: &mut OwnedFd, first: RawFd) -> Result<(), Errno> {
     if fd.as_raw_fd() < first {
         *fd = rustix::io::fcntl_dupfd_cloexec(&*fd, first)?;

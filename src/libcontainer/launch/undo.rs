@@ -11,18 +11,18 @@ use crate::error::{Result, bail};
 use crate::resctrl::{self, Kernel};
 use crate::wait::{self, limits};
 
-/// Undoes as much as possible. It is not an error if something does not exist.
+/// Undoes as much as possible. A missing object is not an error.
 ///
 /// # Errors
-/// The first thing that could not be undone. Then the note must stay.
+/// The first failure. Then the note must stay.
 pub fn undo(note: &Note, lock: &Lock) -> Result<()> {
     let init = note.init.map_or(Ok(()), end);
     let cgroup = Cgroup::open(note.cgroup.clone(), note.unit.clone());
     let cgroup = cgroup.kill().and_then(|()| cgroup.delete());
-    // an init that has lost its runtime ends by itself, so these become empty when they are ours
+    // An init without its runtime ends by itself, so our own cgroups become empty.
     let coming = Cgroup::open(note.coming.clone(), None).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);
-    // ORDER: after init has ended, which may mount something until then
+    // ORDER: after init has ended. Until then it may mount something.
     let mounts = lock.mounted().and_then(|mounted| {
         let mounts: Vec<_> = mounted.mounts.into_iter().map(|id| HostMount::at(PathBuf::new(), id)).collect();
         take_away(&mounts)?.into_iter().next().map_or(Ok(()), Err)

@@ -1,4 +1,4 @@
-//! A user namespace without a process. A mount gets its id maps (mount_setattr(2), MOUNT_ATTR_IDMAP).
+//! A user namespace without processes, from which a mount gets its id maps (mount_setattr(2), MOUNT_ATTR_IDMAP).
 
 use std::os::fd::OwnedFd;
 
@@ -17,7 +17,7 @@ use crate::sys::host_proc::HostProc;
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 
-/// Makes a user namespace with these maps; `at` is the place of the mount in config.json.
+/// Makes a user namespace with these maps. `at` is the place of the mount in config.json.
 ///
 /// # Errors
 /// The map that the kernel refused, and its error.
@@ -27,7 +27,8 @@ pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<Owned
     of_process(child.0.pid).with_context(|| at.to_string())
 }
 
-/// A child in a new user namespace, and our end of a pipe. The child ends when that is closed, which the kernel does if we end.
+/// A child in a new user namespace, and our end of a pipe. The child ends when that end is closed. If we end, the
+/// kernel closes it.
 fn waiting_child() -> Result<(Child, Option<OwnedFd>), Errno> {
     let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let mut ours = Some(ours);
