@@ -1,6 +1,6 @@
-//! A connection to systemd: a socket, one call at a time, and a deadline for all of it. The wire format is zbus's; the
-//! connection is ours, because it must have no thread and can speak to systemd's own socket, where there is no bus
-//! daemon in between and nothing to subscribe to.
+//! A connection to systemd: a socket, one call at a time, and one deadline. The wire format comes from zbus. The
+//! connection is ours: it must have no thread, and it can use systemd's own socket, which needs no bus daemon and no
+//! subscription.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -17,12 +17,12 @@ use zbus::{Type, Variant};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::wait;
 
-/// Fixed bytes before the header's fields (D-Bus specification, "Message Format").
+/// The number of fixed bytes before the header's fields (D-Bus specification, "Message Format").
 const FIXED: usize = 16;
-/// The largest message there may be.
+/// The largest message.
 const MOST: usize = 128 << 20;
 
-/// Kinds of messages.
+/// The types of messages.
 const CALL: u8 = 1;
 const REPLY: u8 = 2;
 const ERROR: u8 = 3;
@@ -37,13 +37,13 @@ const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
-/// A connection that ends at its deadline.
+/// A connection with a deadline.
 #[derive(Debug)]
 pub(super) struct Bus {
     stream: UnixStream,
     deadline: Instant,
     serial: u32,
-    /// Whether a bus daemon is in between.
+    /// Whether the other side is a bus daemon.
     daemon: Daemon,
 }
 
@@ -53,16 +53,16 @@ enum Daemon {
     None,
 }
 
-/// Where systemd is reached. A name in the abstract name space begins with a NUL (unix(7)).
+/// A socket of systemd. A name in the abstract name space begins with a NUL (unix(7)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Socket {
-    /// systemd's own.
+    /// systemd's own socket.
     Own(PathBuf),
-    /// A bus daemon's.
+    /// The socket of a bus daemon.
     Daemon(PathBuf),
 }
 
-/// What a call is addressed to.
+/// The destination of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Method<'a> {
     pub(super) path: &'a str,
@@ -70,7 +70,7 @@ pub(super) struct Method<'a> {
     pub(super) name: &'a str,
 }
 
-/// A message that came.
+/// A received message.
 #[derive(Debug)]
 pub(super) struct Message {
     kind: u8,
@@ -80,19 +80,19 @@ pub(super) struct Message {
     body: Vec<u8>,
 }
 
-/// What the other side says to a call.
+/// The answer to a call.
 #[derive(Debug)]
 pub(super) enum Answer {
     Done(Message),
-    /// The error's name and its text.
+    /// The name and the text of the error.
     Refused(String, String),
 }
 
 impl Bus {
-    /// Connects to the first of the sockets on which a process greets us. Each has its share of the time for that.
+    /// Connects to the first socket that answers our greeting. Each socket gets its share of the time.
     ///
     /// # Errors
-    /// No process greets us on any of them, or a signal asks us to end.
+    /// No socket answers, or a signal asks us to end.
     pub(super) fn connect(sockets: &[Socket], time: Duration) -> Result<Bus> {
         let deadline = Instant::now() + time;
         let share = time / u32::try_from(sockets.len()).unwrap_or(u32::MAX).max(1);
@@ -125,10 +125,10 @@ impl Bus {
         bail!(Kind::Systemd => "{}", refused.join("; "))
     }
 
-    /// Who we are, the kernel tells the other side: we only say that it should believe it. Works from within a user
-    /// namespace, where we do not know our own uid outside.
+    /// The kernel tells the other side who we are, so we send no uid. This works in a user namespace, too, where we do
+    /// not know our uid outside.
     fn greet(&mut self) -> Result<()> {
-        // all at once, as systemd's own clients do: a call that came in one piece with BEGIN would lie there unread
+        // All in one message, as systemd's own clients do. A call that arrived together with BEGIN would not be read.
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         let mut heard = Vec::new();
         loop {
@@ -169,10 +169,10 @@ impl Bus {
         }
     }
 
-    /// Sends a call, and does not wait for the answer.
+    /// Sends a call. Does not wait for the answer.
     ///
     /// # Errors
-    /// The socket's, or the deadline.
+    /// An error of the socket, or the deadline.
     pub(super) fn call<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<u32> {
         self.serial += 1;
         let body_bytes = to_bytes(At::new(LE, 0), body).context("encode a call")?;
@@ -196,10 +196,10 @@ impl Bus {
         Ok(self.serial)
     }
 
-    /// Waits for the answer to a call; signals that come before are put into `meanwhile` by the caller's own reading.
+    /// Waits for the answer to a call. Signals that arrive before it are given to the caller.
     ///
     /// # Errors
-    /// The socket's, or the deadline.
+    /// An error of the socket, or the deadline.
     pub(super) fn answer(&mut self, serial: u32) -> Result<Answer> {
         loop {
             let message = self.next()?;
@@ -209,10 +209,10 @@ impl Bus {
         }
     }
 
-    /// The next message, whatever it is.
+    /// The next message of any type.
     ///
     /// # Errors
-    /// The socket's, or the deadline.
+    /// An error of the socket, or the deadline.
     pub(super) fn next(&mut self) -> Result<Message> {
         let mut fixed = [0u8; FIXED];
         self.receive(&mut fixed)?;
@@ -281,8 +281,8 @@ impl Bus {
     }
 }
 
-/// A header field. The signature of a body is that of its parts, one after the other: as a value of its own it would be
-/// one of a structure.
+/// A header field. The signature of a body is that of its parts, one after the other. If we serialized the body as one
+/// value, the signature would be that of a structure.
 enum Field<'f> {
     Value(Variant<'f>),
     Signature(String),
@@ -319,13 +319,13 @@ impl Message {
         Answer::Done(self)
     }
 
-    /// What it is an answer to, when it is one.
+    /// The serial of the call that it answers.
     pub(super) fn answers(self, serial: u32) -> Result<Answer, Message> {
         let is = matches!(self.kind, REPLY | ERROR) && self.reply_to == serial;
         if is { Ok(self.into_answer()) } else { Err(self) }
     }
 
-    /// True for a signal of that name.
+    /// True for a signal with this name.
     pub(super) fn is_signal(&self, member: &str) -> bool {
         self.kind == SIGNAL && self.member == member
     }
@@ -337,11 +337,11 @@ impl Message {
     }
 }
 
-/// A systemd that has said `bytes`, and hangs up: for fuzz/.
+/// A systemd that sends `bytes` and closes the connection: for fuzz/.
 #[cfg(any(test, fuzzing))]
 pub fn hears(bytes: &[u8]) {
     let Ok((stream, mut other)) = UnixStream::pair() else { return };
-    // what does not fit into the socket does not matter
+    // Bytes that do not fit into the socket do not matter.
     let _ = other.set_nonblocking(true).and_then(|()| other.write(bytes).map(drop));
     drop(other);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -359,7 +359,7 @@ mod tests {
 
     use super::*;
 
-    /// A systemd that says this much and then nothing, for as long as anybody listens.
+    /// A systemd that sends these bytes and then nothing.
     fn mute(says: &'static [u8]) -> (tempfile::TempDir, Socket) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("private");
@@ -383,7 +383,7 @@ mod tests {
         let said = error.to_string();
         assert!(in_time(began) && said.contains("does not answer in time"), "{said}");
 
-        // it greets, and does not answer the call
+        // It greets, and does not answer the call.
         let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
         let began = Instant::now();
         let mut bus = Bus::connect(&[path], time).unwrap();
@@ -402,7 +402,7 @@ mod tests {
         let gone = [Socket::Own("/nowhere/a".into()), Socket::Daemon("/nowhere/b".into())];
         let said = Bus::connect(&gone, time).unwrap_err().to_string();
         assert!(said.contains("connect to /nowhere/a: ") && said.contains("; connect to /nowhere/b: "), "{said}");
-        // no process listens on the first, or it does not greet: the next is tried
+        // No process listens on the first socket, or it does not greet: the next one is tried.
         let (_directory, path) = mute(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n");
         assert!(Bus::connect(&[gone[0].clone(), path], time).is_ok());
         for (says, time) in [(&b"REJECTED EXTERNAL\r\n"[..], time), (&b""[..], Duration::from_secs(2))] {

@@ -1,4 +1,4 @@
-//! Device access at run time: lines of version 1, the program of version 2.
+//! Device access at run time: the lines of version 1, the program of version 2.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +15,11 @@ use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
 use crate::sys::bpf;
 
 impl Cgroup {
-    /// Restricts the devices, and lets go of restrictions that were there before. Where that is forbidden and
-    /// `on_forbidden` allows it, the container does without: then the answer is the reason to warn with.
+    /// Restricts the devices, and removes earlier restrictions. If this is forbidden and `on_forbidden` allows it, the
+    /// container has no restrictions. Then the reason is returned, for a warning.
     ///
     /// # Errors
-    /// The kernel's word; on version 2 that of bpf(2).
+    /// The kernel's error. On version 2 that of bpf(2).
     pub fn apply_devices(&self, access: &DeviceAccess, on_forbidden: OnForbidden) -> Result<Option<String>> {
         match self.restrict(access) {
             Ok(()) => Ok(None),
@@ -28,7 +28,7 @@ impl Cgroup {
                 OnForbidden::Ignore => Ok(None),
                 OnForbidden::Warn => {
                     let said = format!("{:#}", refusal.error);
-                    // its place is said before it
+                    // The place is already in the message.
                     Ok(Some(said.split_once(": ").map_or(said.clone(), |(_, why)| why.to_owned())))
                 }
             },
@@ -41,7 +41,7 @@ impl Cgroup {
             DeviceAccess::List(list) => self.apply_list(list),
             DeviceAccess::Program(instructions) => self.apply_program(Some(instructions)),
             DeviceAccess::Unrestricted => match self.apply_program(None) {
-                // a program that was there before stays: less is allowed than asked, and never more
+                // An earlier program stays. Access is then narrower than requested, but never wider.
                 Err(refusal) if refusal.is_forbidden() => Ok(()),
                 other => other,
             },
@@ -52,7 +52,7 @@ impl Cgroup {
     fn apply_list(&self, list: &DeviceList) -> Result<(), Refusal> {
         let key = self.controllers.get("devices").map_or("devices", String::as_str);
         let Some(directory) = self.paths.get(key) else {
-            // an ordinary user's container that does without
+            // The container of an ordinary user has no restrictions.
             return Err(none_there("no cgroup of the controller devices"));
         };
         let there = fs::read_to_string(directory.join("devices.list")).map_err(|error| Refusal {
@@ -62,13 +62,13 @@ impl Cgroup {
         self.write_all(&list.writes(&there))
     }
 
-    /// One program replaces those that are attached. It is attached before they are detached, so access is never wider
-    /// than both allow.
+    /// One program replaces the attached ones. It is attached before they are detached, so access is never wider than
+    /// both programs allow.
     fn apply_program(&self, instructions: Option<&Vec<u8>>) -> Result<(), Refusal> {
         let Some(directory) = self.paths.get("").filter(|_| !self.controllers.contains_key("devices")) else {
             return match instructions {
                 Some(_) => Err(none_there("no cgroup of version 2")),
-                // no program is attached
+                // No program is attached.
                 None => Ok(()),
             };
         };
@@ -89,7 +89,7 @@ impl Cgroup {
         if let [one] = old.as_slice()
             && let Ok(one) = bpf::program_by_id(*one)
         {
-            // KERNEL(5.6): BPF_F_REPLACE; ENOENT: somebody else has taken it away meanwhile
+            // KERNEL(5.6): BPF_F_REPLACE. ENOENT: another process has detached it since.
             match bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), Some(one.as_fd())) {
                 Err(Errno::INVAL | Errno::NOENT) => {}
                 other => return other.map_err(refused("replace device program")),
@@ -114,7 +114,7 @@ fn detach_all(cgroup: &OwnedFd, programs: &[u32]) -> Result<(), Errno> {
 /// Loads the program. An error contains the verifier's message.
 fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
     let first = match bpf::load_device_program(instructions, &mut []) {
-        // KERNEL(5.11): before, a program counted as locked memory
+        // KERNEL(5.11): before, a program counted as locked memory.
         Err(Errno::PERM) => with_unlimited_memlock(|| bpf::load_device_program(instructions, &mut [])),
         other => other,
     };
@@ -133,7 +133,7 @@ fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
     })
 }
 
-/// Calls `act` while RLIMIT_MEMLOCK is unlimited. The container inherits the limit that we have inherited, so it is put back.
+/// Calls `act` while RLIMIT_MEMLOCK is unlimited. The container inherits our limit, so it is set back.
 fn with_unlimited_memlock<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     let word = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
     let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(word)?;
@@ -148,7 +148,7 @@ fn none_there(what: &str) -> Refusal {
     Refusal { errno: Some(libc::EPERM), error: error!("{DEVICES}: {what}") }
 }
 
-/// What bpf(2) was to do, and the kernel's word.
+/// The failed command of bpf(2), and the kernel's error.
 fn refused(what: &'static str) -> impl FnOnce(Errno) -> Refusal {
     move |errno| Refusal {
         errno: Some(errno.raw_os_error()),

@@ -1,4 +1,4 @@
-//! The files and directories of one cgroup: one write, one removal, and what the kernel says about them.
+//! The files and directories of one cgroup: one write, one removal, and the kernel's errors.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
@@ -15,7 +15,7 @@ use crate::plan::resources::Write;
 use crate::sys::text;
 use crate::wait::limits;
 
-/// A write that did not go well.
+/// A write that failed.
 pub(super) struct Refusal {
     pub(super) errno: Option<i32>,
     pub(super) error: Error,
@@ -31,7 +31,7 @@ pub(super) fn is_forbidden(errno: Option<i32>) -> bool {
     matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS))
 }
 
-/// Version 2 would kill processes until a limit holds; with `checkBeforeUpdate` it is not set then.
+/// Version 2 would kill processes until the limit holds. With `checkBeforeUpdate` the limit is refused instead.
 pub(super) fn must_fit(write: &Write, limit: u64, directory: &Path) -> Result<(), Refusal> {
     let used = |file: &str| fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok();
     match used("memory.current") {
@@ -53,7 +53,7 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
             .unwrap_or_default(),
         _ => String::new(),
     };
-    // version 2: a file that is not there mostly is a controller that is not there
+    // Version 2: if a file is missing, its controller is usually not enabled.
     let controller = file.split('.').next().unwrap_or_default();
     if write.controller.is_empty() && error.kind() == ErrorKind::NotFound && controller != "cgroup" {
         let there = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
@@ -103,7 +103,7 @@ fn huge_pages() -> String {
     }
 }
 
-/// The kernel's word for what went wrong.
+/// The kernel's words for the error.
 pub(crate) fn word(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => words(rustix::io::Errno::from_raw_os_error(number)),
@@ -122,16 +122,16 @@ pub fn undone(error: Error, undone: Result<()>) -> Error {
     }
 }
 
-/// One write(2) of the whole value: what a cgroup file takes.
+/// Writes the whole value in one write(2), as cgroup files need it.
 pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
-/// A missing cgroup directory is a removed one where its hierarchy is mounted, or where the kernel has no such hierarchy (any
-/// more). Else it cannot be seen.
+/// A missing cgroup directory was removed if its hierarchy is mounted, or if the kernel has no such hierarchy (any
+/// more). Otherwise it cannot be seen.
 ///
 /// # Errors
-/// The kernel has the hierarchy, and what is mounted there is not a cgroup file system.
+/// The kernel has the hierarchy, but the mount at that place is not a cgroup file system.
 pub(super) fn gone(key: &str, directory: &Path) -> Result<()> {
     let above = directory.ancestors().find(|above| above.exists());
     if matches!(above.map(rustix::fs::statfs), Some(Ok(there)) if is_cgroup_file_system(&there)) {
@@ -144,20 +144,21 @@ pub(super) fn gone(key: &str, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether statfs(2) says that it is cgroup v1 or v2.
-// the types differ from one C library to the other
+/// Whether statfs(2) returns the type of cgroup v1 or v2.
+// The integer type differs between C libraries.
 #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
 pub(crate) fn is_cgroup_file_system(there: &rustix::fs::StatFs) -> bool {
     [libc::CGROUP_SUPER_MAGIC as u64, libc::CGROUP2_SUPER_MAGIC as u64].contains(&(there.f_type as u64))
 }
 
-/// True when it is gone, false when it is still busy. Only where rmdir alone does not do it are the levels below looked at.
+/// Returns true if it is removed, false if it is still in use. The levels below are removed only if rmdir(2) fails.
 pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
     match fs::remove_dir(directory) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT) => gone(key, directory).map(|()| true),
-            // rmdir(2) says so before it looks for the name: what could not be made there need not be removed
+            // rmdir(2) returns this before it looks up the name. A directory that could not be made there need not be
+            // removed.
             Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
                 match tree::remove_below(directory) {
@@ -171,7 +172,7 @@ pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
     }
 }
 
-/// Asks again, with growing pauses, until it is so or patience ends.
+/// Calls `done` after growing pauses, until it returns true or the time is over.
 pub(super) fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(200);
@@ -182,13 +183,13 @@ pub(super) fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
         if started.elapsed() > limits::CGROUP {
             return Ok(false);
         }
-        // a signal that asks us to end does not interrupt undoing and removing: it is reported afterwards
+        // A signal that asks us to end does not interrupt undoing and removing. It is reported afterwards.
         let _ = crate::wait::pause(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-/// True when what is in the directory is stopped, by itself or from above.
+/// True if the processes in the directory are frozen, by its own file or from above.
 pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
     let file = directory.join("freezer.state");
     match text::value(&file, &mut [0; 32]) {
@@ -206,12 +207,12 @@ pub(super) fn event(file: &Path, line: &str) -> Result<bool> {
     }
 }
 
-/// The file is not there, or its cgroup was removed after it was opened.
+/// The file does not exist, or its cgroup was removed after it was opened.
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::NODEV)
 }
 
-/// The nearest of the directories above that is frozen by its own file. The root of a hierarchy has no such file.
+/// The nearest ancestor that is frozen by its own file. The root of a hierarchy has no such file.
 pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
     let says_one = |file: &Path| text::value(file, &mut [0; 32]).is_ok_and(|text| text.trim() == "1");
     let frozen =

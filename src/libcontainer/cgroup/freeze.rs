@@ -1,4 +1,4 @@
-//! The freezer of both versions. A freeze that does not come about is undone.
+//! The freezer of both versions. A freeze that fails is undone.
 
 use std::fs;
 use std::os::fd::BorrowedFd;
@@ -13,15 +13,16 @@ use crate::error::{Context, Result, bail, error};
 use crate::sys::text;
 
 impl Cgroup {
-    /// Stops every process where it is, and returns when all are stopped.
+    /// Freezes every process, and returns after all are frozen.
     ///
     /// # Errors
-    /// No freezer here, or some process will not stop; then all run again.
+    /// No freezer is mounted, or some process does not freeze. Then all are thawed.
     pub fn freeze(&self) -> Result<()> {
         let (directory, version) = self.freezer()?;
         let done = match version {
             Version::One => {
-                // a process forked meanwhile is not frozen with the others: write until all are (freezer-subsystem.txt)
+                // A process that was forked during the freeze is not frozen with the others: the file is written until
+                // all are (freezer-subsystem.txt).
                 wait_for(|| {
                     put(&directory.join("freezer.state"), "FROZEN")?;
                     Ok(fs::read_to_string(directory.join("freezer.state"))?.trim() == "FROZEN")
@@ -45,10 +46,10 @@ impl Cgroup {
         }
     }
 
-    /// Lets every process go on.
+    /// Thaws every process.
     ///
     /// # Errors
-    /// No freezer here, or the kernel's word.
+    /// No freezer is mounted, or the kernel's error.
     pub fn thaw(&self) -> Result<()> {
         let (directory, version) = self.freezer()?;
         let (file, value) = match version {
@@ -58,11 +59,11 @@ impl Cgroup {
         put(&directory.join(file), value).with_context(|| format!("thaw {}", directory.display()))
     }
 
-    /// Lets every process go on, those that the container has frozen itself, in a cgroup below, as well. Version 1: what is
-    /// frozen does not die before it thaws. Without a freezer nothing is frozen.
+    /// Thaws every process, also those in cgroups below that the container has frozen itself. Version 1: a frozen
+    /// process dies only after it is thawed. Without a freezer, no process is frozen.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn thaw_all(&self) -> Result<()> {
         let Ok((directory, version)) = self.freezer() else { return Ok(()) };
         let (says, file, value) = match version {
@@ -86,7 +87,7 @@ impl Cgroup {
             .map_err(|end| error!("thaw {} and all below: {end}", directory.display()))
     }
 
-    /// True when its processes are stopped, or about to be. Without a freezer they never are.
+    /// True if its processes are frozen, or about to be. Without a freezer, it is false.
     ///
     /// # Errors
     /// The freezer's file cannot be read.
@@ -94,7 +95,7 @@ impl Cgroup {
         self.freezer().map_or(Ok(false), |(directory, _)| directory_is_frozen(directory))
     }
 
-    /// The cgroup above its own that keeps it frozen, whatever `thaw` does.
+    /// The ancestor that keeps it frozen after `thaw`.
     pub fn frozen_above(&self) -> Option<PathBuf> {
         self.freezer().ok().and_then(|(directory, _)| frozen_above(directory))
     }

@@ -1,5 +1,5 @@
-//! The container's directory, made in one hierarchy: with what the levels above it have to give, and of a type that takes
-//! processes.
+//! Makes the container's directory in one hierarchy. It gets the controllers of the levels above, and a type that
+//! accepts processes.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -10,12 +10,12 @@ use super::processes;
 use crate::error::{Result, bail, error};
 use crate::plan::resources::{CgroupDirectory, Write};
 
-/// Controllers that tell threads of one process apart (cgroup-v2.rst, "Threads"). `cgroup` is no controller, and its files
-/// are everywhere.
+/// The controllers that work with the threads of one process (cgroup-v2.rst, "Threads"). `cgroup` is not a controller:
+/// every cgroup has its files.
 const OF_THREADS: [&str; 5] = ["cpu", "cpuset", "pids", "perf_event", "cgroup"];
 
-/// Makes the directory, for what `writes` will write there. One that is there already must be empty;
-/// neither may be frozen. Each directory that was not there is added to `made`, also those above.
+/// Makes the directory, so that `writes` can be written there. An existing directory must be empty. Neither an existing
+/// nor a new one may be frozen. Each new directory is added to `made`, also those above.
 pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<(), Refusal> {
     let failed = |error: io::Error| Refusal {
         errno: error.raw_os_error(),
@@ -33,7 +33,8 @@ pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<Pat
         }
         Err(error) => return Err(failed(error)),
     }
-    // ORDER: after mkdir: a new directory is frozen with the one above it, and a process in it never begins
+    // ORDER: after mkdir(2). A new directory is frozen together with the one above it, and a process in it would never
+    // begin.
     must_not_be_frozen(place).map_err(|error| Refusal { errno: None, error })?;
     if place.controllers.iter().any(|controller| controller == "cpuset") {
         copy_cpuset(place).map_err(|error| Refusal {
@@ -48,7 +49,7 @@ pub(super) fn make(place: &CgroupDirectory, writes: &[Write], made: &mut Vec<Pat
     Ok(())
 }
 
-/// Makes the directories above that are missing. Another create may make them at the same time.
+/// Makes the missing directories above. Another create may make them at the same time.
 fn make_levels_above(place: &CgroupDirectory, made: &mut Vec<PathBuf>) -> io::Result<()> {
     let missing: Vec<_> = place.directory.ancestors().skip(1).take_while(|level| !level.exists()).collect();
     for level in missing.into_iter().rev() {
@@ -61,7 +62,7 @@ fn make_levels_above(place: &CgroupDirectory, made: &mut Vec<PathBuf>) -> io::Re
     Ok(())
 }
 
-/// Levels from the hierarchy's root down to the container's own directory, the root left out.
+/// The levels from the hierarchy's root down to the container's own directory, without the root.
 fn levels(place: &CgroupDirectory) -> Vec<PathBuf> {
     let below = place.directory.strip_prefix(&place.mount).unwrap_or(Path::new(""));
     let mut path = place.mount.clone();
@@ -74,12 +75,12 @@ fn levels(place: &CgroupDirectory) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A new cpuset has no CPUs and no memory, and no process may be in it: each level takes what the one above has.
+/// A new cpuset has no CPUs and no memory nodes, and accepts no process. Each level gets the values of the level above.
 fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
     for level in levels(place) {
         let above = level.parent().unwrap_or(&place.mount);
         for name in ["cpus", "mems"] {
-            // `noprefix` is how old mounts of cpuset name the files
+            // With the mount option `noprefix`, the files of cpuset have these names.
             let file =
                 if level.join(format!("cpuset.{name}")).exists() { format!("cpuset.{name}") } else { name.into() };
             if fs::read_to_string(level.join(&file))?.trim().is_empty() {
@@ -90,8 +91,8 @@ fn copy_cpuset(place: &CgroupDirectory) -> io::Result<()> {
     Ok(())
 }
 
-/// Version 2: every level lets the next have the controllers. One that cannot be enabled (it is on version 1) is missed only
-/// where a limit needs it, and told there.
+/// Version 2: enables the controllers on every level. A controller may be missing (it is mounted as version 1). Only a
+/// limit that needs it then fails, with its own message.
 fn enable_controllers(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
     let levels = levels(place);
     let above = std::iter::once(place.mount.clone()).chain(levels.iter().take(levels.len().saturating_sub(1)).cloned());
@@ -103,7 +104,8 @@ fn enable_controllers(place: &CgroupDirectory, writes: &[Write]) -> Result<(), R
         let (of_threads, of_processes): (Vec<_>, Vec<_>) = missing.partition(|one| OF_THREADS.contains(one));
         let enable = |controller: &str| put(&level.join("cgroup.subtree_control"), &format!("+{controller}"));
         let busy = |error: io::Error| error.raw_os_error() == Some(libc::EBUSY);
-        // it has processes: it gives none of these away, and the others only with all below it made threaded
+        // This level has processes, so it cannot enable these controllers. It can enable the others only if all cgroups
+        // below it become threaded.
         let populated = of_processes.into_iter().fold(false, |so_far, one| so_far | enable(one).is_err_and(busy));
         if let Some(write) = limit_of_processes(writes).filter(|_| populated) {
             let (at, level) = (&write.at, level.display());
@@ -126,8 +128,9 @@ fn limit_of_processes(writes: &[Write]) -> Option<&Write> {
     writes.iter().find(|write| write.controller.is_empty() && !OF_THREADS.contains(&controller(write)))
 }
 
-/// Below a threaded cgroup, or one that has processes and gives controllers away, a new one takes no processes until it is
-/// threaded as well (cgroup-v2.rst, "Threads"). As runc, it is made so, where nothing is asked that it could not have then.
+/// Below a threaded cgroup, or one that has processes and has enabled controllers, a new cgroup accepts no process
+/// until it becomes threaded as well (cgroup-v2.rst, "Threads"). As runc does, it becomes threaded, if all requested
+/// limits work there.
 fn take_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refusal> {
     let kind = kind(&place.directory);
     if !matches!(kind.as_str(), "threaded" | "domain invalid") {
@@ -152,7 +155,7 @@ fn take_processes(place: &CgroupDirectory, writes: &[Write]) -> Result<(), Refus
     enable_controllers(place, writes)
 }
 
-/// What cgroup.type says; the root has none.
+/// The contents of cgroup.type. The root has no such file.
 fn kind(directory: &Path) -> String {
     fs::read_to_string(directory.join("cgroup.type")).unwrap_or_default().trim().to_owned()
 }

@@ -1,4 +1,4 @@
-//! In the place of `systemd`, where the library is built without it (Cargo feature `systemd`): everything is refused.
+//! Replaces `systemd` in a build without the Cargo feature `systemd`: every call is refused.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::UnitName;
 use crate::error::{Kind, Result, bail};
 use crate::plan::resources::unit::{Manager, Property, Unit};
 
-/// There is none.
+/// No value of this type exists.
 #[derive(Debug)]
 pub enum Starting {}
 
@@ -35,7 +35,7 @@ pub fn start(_: &Unit, _: i32) -> Result<Starting> {
 /// See `systemd`.
 ///
 /// # Errors
-/// Always, where there is anything to set.
+/// Always, if there are limits to set.
 pub fn set(_: &UnitName, properties: &[Property]) -> Result<()> {
     if properties.is_empty() { Ok(()) } else { refused() }
 }

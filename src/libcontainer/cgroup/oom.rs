@@ -1,4 +1,4 @@
-//! Notices of a container that runs out of memory, and of its end.
+//! Reports when a container runs out of memory, and when it ends.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,7 +15,7 @@ use crate::error::{Context, Result, error};
 use crate::sys::text::keyed_number;
 use crate::wait::limits;
 
-/// Waits for what happens to a container's memory.
+/// Waits for events of a container's memory.
 #[derive(Debug)]
 pub struct Watch {
     source: Source,
@@ -23,39 +23,39 @@ pub struct Watch {
 
 #[derive(Debug)]
 enum Source {
-    /// Version 1: an eventfd that the kernel counts up. The control file must stay open.
+    /// Version 1: an eventfd to which the kernel adds 1. The control file must stay open.
     Count(EventFd, #[allow(dead_code)] File, PathBuf),
     /// Version 2: memory.events changes.
     Changes(Inotify, PathBuf, Kills),
-    /// There is no memory controller.
+    /// The cgroup has no memory controller.
     None,
 }
 
 /// The numbers of memory.events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Kills {
-    /// Processes.
+    /// Killed processes.
     processes: u64,
-    /// Groups. KERNEL(5.17): oom_group_kill
+    /// Killed groups. KERNEL(5.17): oom_group_kill
     groups: u64,
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {
     /// Memory ran out.
     Oom,
     /// The container's first process has ended.
     Ended,
-    /// Nothing, for as long as was to be waited.
+    /// Nothing happened in this time.
     Nothing,
 }
 
 impl Cgroup {
-    /// Begins to watch.
+    /// Starts to watch.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn watch(&self) -> Result<Watch> {
         let source = match (self.paths.get("memory"), self.paths.get("")) {
             (Some(directory), _) => {
@@ -79,7 +79,7 @@ impl Cgroup {
 }
 
 impl Watch {
-    /// What is readable when something happens to the memory.
+    /// Readable after an event of the memory.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
             Source::Count(count, ..) => Some(count.as_fd()),
@@ -88,7 +88,7 @@ impl Watch {
         }
     }
 
-    /// Waits until something happens to the memory, `process` (a pidfd) ends, or the time is over.
+    /// Waits for an event of the memory, for the end of `process` (a pidfd), or until the time is over.
     ///
     /// # Errors
     /// The wait itself fails.
@@ -101,14 +101,14 @@ impl Watch {
             Err(errno) => return Err(error!("poll: {errno}")),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        // memory first: a container that is killed for want of it ends in the same moment
+        // Memory first: a container that the OOM killer kills ends at the same moment.
         if ready.get(1) == Some(&true) && self.ran_out()? {
             return Ok(Happened::Oom);
         }
         Ok(if ready[0] { Happened::Ended } else { Happened::Nothing })
     }
 
-    /// True when what was noticed is what we wait for. The end of the cgroup itself is noticed too.
+    /// True for the event that we wait for. The removal of the cgroup is an event, too.
     fn ran_out(&mut self) -> Result<bool> {
         match &mut self.source {
             Source::Count(count, _, directory) => {
@@ -136,15 +136,16 @@ fn kills(events: &Path) -> Option<Kills> {
     Some(Kills { processes: number("oom_kill"), groups: number("oom_group_kill") })
 }
 
-/// True when the kernel kills all that is in the cgroup together, because it or one above it says so (cgroups(7)).
+/// True if the OOM killer kills all processes of the cgroup together, because memory.oom.group is set in it or in an
+/// ancestor (cgroups(7)).
 fn dies_whole(events: &Path) -> bool {
     let says = |directory: &Path| std::fs::read_to_string(directory.join("memory.oom.group"));
     let above = events.ancestors().skip(1);
-    // the root of the hierarchy has no such file
+    // The root of the hierarchy has no such file.
     above.map_while(|directory| says(directory).ok()).any(|said| said.trim() == "1")
 }
 
-/// The numbers when the last process of a group has been killed: all of them are one event.
+/// The numbers after the last process of a group was killed: all of them are one event.
 fn after_the_last(changes: &Inotify, events: &Path, mut now: Kills) -> Result<Kills> {
     let deadline = Instant::now() + limits::OOM_GROUP;
     while Instant::now() < deadline && crate::wait::readable(changes.as_fd(), Some(Instant::now() + limits::OOM_NEXT))?
@@ -165,7 +166,7 @@ mod tests {
     fn the_kills_of_one_group_are_one_event() {
         let directory = tempfile::tempdir().unwrap();
         let events = directory.path().join("memory.events");
-        // in one write of the same length: the reader must never see an empty file
+        // One write of the same length: the reader must never see an empty file.
         let file = fs::File::create(&events).unwrap();
         let says = |processes: u64, groups: u64| {
             let text = format!("oom 1\noom_kill {processes}\noom_group_kill {groups}\n");
@@ -176,20 +177,20 @@ mod tests {
         changes.add_watch(&events, AddWatchFlags::IN_MODIFY).unwrap();
         let mut watch = Watch { source: Source::Changes(changes, events.clone(), Kills::default()) };
         fs::write(directory.path().join("memory.oom.group"), "0\n").unwrap();
-        // one after the other are two
+        // Two kills one after the other are two events.
         for processes in [1, 2] {
             says(processes, 0);
             assert!(watch.ran_out().unwrap());
         }
         assert!(!watch.ran_out().unwrap());
-        // the others of a group come while it is waited for them
+        // The other processes of a group are killed during the wait for them.
         fs::write(directory.path().join("memory.oom.group"), "1\n").unwrap();
         says(3, 0);
         std::thread::scope(|threads| {
             threads.spawn(|| (4..8).for_each(|processes| says(processes, 1)));
             assert!(watch.ran_out().unwrap());
         });
-        // what the writer did after the event was told
+        // The changes that the writer made after the event was reported.
         let seen = matches!(&watch.source, Source::Changes(.., before) if before.processes == 7);
         assert!(seen || watch.ran_out().unwrap());
         assert!(!watch.ran_out().unwrap());

@@ -1,5 +1,5 @@
-//! The container's cgroup in the hands of the container (cgroup-v2.rst, "Delegation"): who owns the directory and a few
-//! files of it makes groups below and moves processes among them. The limits stay the host's.
+//! Delegates the cgroup to the container (cgroup-v2.rst, "Delegation"). The owner of the directory, and of a few files
+//! in it, makes cgroups below and moves processes among them. The limits stay with the host.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,18 +12,18 @@ use crate::error::{Result, error};
 use crate::host::id_map::outside;
 use crate::plan::resources::Owner;
 
-/// The files that are handed over, where no /sys tells which they are.
+/// The files that are delegated, if /sys does not list them.
 const FILES: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
 
 impl Cgroup {
-    /// Gives the directory of version 2 to the user that process `pid` of the container knows by that id. As runc, the user
-    /// alone: the group stays.
+    /// Gives the directory of version 2 to the user with id `uid` in the user namespace of process `pid`. As with runc,
+    /// the group does not change.
     ///
     /// # Errors
-    /// The file and the kernel's word.
+    /// The file, and the kernel's error.
     pub fn hand_to(&self, owner: &Owner, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get("").filter(|_| self.is_unified()) else { return Ok(()) };
-        // who joins a user namespace has its maps, which no config tells
+        // A container that joins a user namespace has that namespace's maps, which are not in config.json.
         let file = format!("/proc/{pid}/uid_map");
         let map = fs::read_to_string(&file).map_err(|error| error!("{}: read {file}: {}", owner.at, word(&error)))?;
         let Some(uid) = outside(&map, owner.uid) else { return Ok(()) };
@@ -36,9 +36,9 @@ impl Cgroup {
 fn give(path: &Path, uid: u32, owner: &Owner) -> Result<()> {
     match chown(path, Some(uid), None) {
         Ok(()) => Ok(()),
-        // not every group has every file: memory.oom.group needs a controller
+        // Some cgroups lack a file: memory.oom.group needs a controller.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // an ordinary user cannot give anything away, and config.json did not ask for it in so many words
+        // An ordinary user cannot change an owner, and config.json does not request it explicitly.
         Err(error) if error.kind() == ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => Ok(()),
         Err(error) => Err(error!("{}: chown {} to {uid}: {}", owner.at, path.display(), word(&error))),
     }

@@ -1,6 +1,6 @@
-//! The systemd cgroup driver: a transient unit for the container, by one call. The directories are made and used as ever;
-//! systemd learns that they are a unit, so it does not change them, and accounts for what is in them. Nothing here waits
-//! beyond its deadline, and there is no thread.
+//! The systemd cgroup driver: one call makes a transient unit for the container. The runtime makes and uses the
+//! directories as without systemd. systemd knows that they are a unit, so it does not change them, and accounts for
+//! their processes. Nothing here waits beyond its deadline, and there is no thread.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ const SYSTEMD: &str = "org.freedesktop.systemd1";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
-/// A unit that systemd was told to start, and has not yet said that it has.
+/// A unit that systemd was asked to start. Its job has not ended yet.
 #[derive(Debug)]
 pub struct Starting {
     bus: Bus,
@@ -29,14 +29,14 @@ pub struct Starting {
     serial: u32,
     unit: Unit,
     pid: i32,
-    /// Jobs that were reported as done before we knew which is ours.
+    /// Jobs that ended before we knew which job is ours.
     done: VecDeque<(OwnedObjectPath, String)>,
 }
 
-/// Tells systemd to start the unit with process `pid` in it, and does not wait: there is other work to do meanwhile.
+/// Asks systemd to start the unit with process `pid` in it. Does not wait: the runtime has other work to do.
 ///
 /// # Errors
-/// systemd is not there.
+/// systemd cannot be reached.
 pub fn start(unit: &Unit, pid: i32) -> Result<Starting> {
     let name = UnitName::of(unit);
     let mut bus = connect(unit.manager)?;
@@ -45,10 +45,10 @@ pub fn start(unit: &Unit, pid: i32) -> Result<Starting> {
 }
 
 impl Starting {
-    /// Waits until the unit is there.
+    /// Waits until the unit is started.
     ///
     /// # Errors
-    /// What systemd said; or it does not answer in time.
+    /// systemd's error, or the deadline.
     pub fn wait(mut self) -> Result<()> {
         let what = format!("linux.cgroupsPath: systemd: start transient unit {:?}", self.name.name);
         self.finish().context(what)
@@ -62,11 +62,12 @@ impl Starting {
                     let job: OwnedObjectPath = message.body()?;
                     return job_done(&mut self.bus, &job, &mut self.done);
                 }
-                // left by an earlier container of that name: nothing is in it, or its cgroup would have been refused
+                // A failed unit of an earlier container with that name. It is empty, or its cgroup would have been
+                // refused.
                 Answer::Refused(error, _) if error == UNIT_EXISTS && again.once(&error) => {
                     stop_on(&mut self.bus, &self.name)?;
                 }
-                // KERNEL: an older systemd knows fewer properties; what they say is written to the cgroup all the same
+                // KERNEL: an older systemd knows fewer properties. Their values are also written to the cgroup.
                 Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
                     self.unit.properties.retain(|property| property.need == Need::Must);
                 }
@@ -78,7 +79,7 @@ impl Starting {
     }
 }
 
-/// Each cause is met only once.
+/// Each cause occurs only once.
 #[derive(Default)]
 struct Again(Vec<String>);
 
@@ -90,10 +91,10 @@ impl Again {
     }
 }
 
-/// Sets limits of a unit that is there (until the next boot: `runtime`).
+/// Sets limits of an existing unit (until the next boot: `runtime`).
 ///
 /// # Errors
-/// What systemd said.
+/// systemd's error.
 pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
     if properties.is_empty() {
         return Ok(());
@@ -106,12 +107,12 @@ pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
         let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, named))?;
         match bus.answer(serial)? {
             Answer::Done(_) => {
-                // systemd writes the files after its answer, and before it hears the next word
+                // systemd writes the files after its answer, and before it reads the next call.
                 let ping = Method { interface: "org.freedesktop.DBus.Peer", ..manager("Ping") };
                 let serial = bus.call(SYSTEMD, ping, &())?;
                 return bus.answer(serial).map(drop);
             }
-            // as above: what an older systemd does not know is written to the cgroup all the same
+            // As above: properties that an older systemd does not know are also written to the cgroup.
             Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
                 list.retain(|property| property.need == Need::Must);
             }
@@ -122,10 +123,10 @@ pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
     }
 }
 
-/// Moves a process into a unit, where the kernel does not let us do it ourselves.
+/// Moves a process into a unit, if the kernel does not let us do it.
 ///
 /// # Errors
-/// What systemd said.
+/// systemd's error.
 pub fn attach(unit: &UnitName, pid: i32) -> Result<()> {
     let mut bus = connect(unit.manager)?;
     let pids = vec![u32::try_from(pid)?];
@@ -138,17 +139,17 @@ pub fn attach(unit: &UnitName, pid: i32) -> Result<()> {
     }
 }
 
-/// True in what the user's own systemd has to give away.
+/// True below the cgroup that is delegated to the user's own systemd.
 pub fn is_users(directory: &Path) -> bool {
     let service = |part: &str| part.starts_with("user@") && part.ends_with(".service");
     directory.iter().filter_map(|part| part.to_str()).any(service)
 }
 
-/// Brings a process from a session into the tree of the user's own systemd, within which the user moves it. The scope that
-/// it takes is gone as soon as the process has gone on.
+/// Moves a process from a session into the tree of the user's own systemd. Within that tree the user may move it. The
+/// scope that it uses disappears as soon as the process has left it.
 ///
 /// # Errors
-/// What systemd said.
+/// systemd's error.
 pub fn bring_in(pid: i32) -> Result<()> {
     let unit = Unit {
         name: format!("coracle-exec-{pid}.scope"),
@@ -162,7 +163,7 @@ pub fn bring_in(pid: i32) -> Result<()> {
 /// Stops a unit and resets its failed state. A missing unit is not an error.
 ///
 /// # Errors
-/// What systemd said.
+/// systemd's error.
 pub fn stop(unit: &UnitName) -> Result<()> {
     let what = || format!("systemd: stop unit {:?}", unit.name);
     let mut bus = connect(unit.manager).with_context(what)?;
@@ -175,14 +176,14 @@ fn stop_on(bus: &mut Bus, unit: &UnitName) -> Result<()> {
     match answer_to(bus, serial, &mut done)? {
         Answer::Done(message) => {
             let job: OwnedObjectPath = message.body()?;
-            // it has stopped; how does not matter
+            // The job has ended. Its result does not matter.
             let _ = job_done(bus, &job, &mut done);
         }
         Answer::Refused(error, _) if error == NO_SUCH_UNIT => return Ok(()),
         Answer::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
     }
     let serial = bus.call(SYSTEMD, manager("ResetFailedUnit"), &unit.name.as_str())?;
-    // a unit that did not fail is gone by now, and that is what was wanted
+    // A unit that did not fail is already removed.
     bus.answer(serial).map(drop)
 }
 
@@ -198,7 +199,7 @@ fn note(message: &Message, done: &mut VecDeque<(OwnedObjectPath, String)>) {
     }
 }
 
-/// The answer to a call; jobs that end before it are noted.
+/// Waits for the answer to a call. Notes the jobs that end before it.
 fn answer_to(bus: &mut Bus, serial: u32, done: &mut VecDeque<(OwnedObjectPath, String)>) -> Result<Answer> {
     loop {
         match bus.next()?.answers(serial) {
@@ -223,7 +224,7 @@ fn job_done(bus: &mut Bus, job: &OwnedObjectPath, done: &mut VecDeque<(OwnedObje
     }
 }
 
-/// Looks whether there is a systemd to ask, before anything is made.
+/// Checks that systemd can be reached, before anything is made.
 ///
 /// # Errors
 /// This host was not booted with systemd, or the user has no manager.
@@ -239,7 +240,7 @@ fn connect(manager: Manager) -> Result<Bus> {
     }
 }
 
-/// The sockets of the two managers, the best first; for a user, those of XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS.
+/// The sockets of the two managers, the best first. A user's are those of XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS.
 fn sockets(manager: Manager) -> Result<Vec<Socket>> {
     match manager {
         Manager::System => {
@@ -266,7 +267,7 @@ fn sockets(manager: Manager) -> Result<Vec<Socket>> {
     }
 }
 
-/// systemd's own socket, then the buses in the address, or the bus in the directory if there is no address.
+/// systemd's own socket, then the buses of the address. Without an address: the bus in the directory.
 fn of_user(runtime: Option<PathBuf>, address: Option<OsString>) -> Vec<Socket> {
     let own = runtime.iter().map(|runtime| Socket::Own(runtime.join("systemd/private")));
     let bus = || runtime.iter().map(|runtime| runtime.join("bus")).collect();
@@ -277,8 +278,8 @@ fn of_user(runtime: Option<PathBuf>, address: Option<OsString>) -> Vec<Socket> {
     own.chain(buses.into_iter().map(Socket::Daemon)).collect()
 }
 
-/// The socket of `unix:path=…`, `unix:abstract=…` or `unix:runtime=yes` (D-Bus specification, "Server Addresses"). What is
-/// reached otherwise cannot tell who we are. A name that is not a path begins with a NUL (unix(7)).
+/// The socket of `unix:path=…`, `unix:abstract=…` or `unix:runtime=yes` (D-Bus specification, "Server Addresses").
+/// Other transports cannot authenticate us by our uid. A name that is not a path begins with a NUL (unix(7)).
 fn bus_socket(address: &[u8], runtime: Option<&Path>) -> Option<PathBuf> {
     address.strip_prefix(b"unix:")?.split(|byte| *byte == b',').find_map(|part| {
         let equals = part.iter().position(|byte| *byte == b'=')?;
@@ -292,7 +293,7 @@ fn bus_socket(address: &[u8], runtime: Option<&Path>) -> Option<PathBuf> {
     })
 }
 
-/// `%2f` is `/`.
+/// Decodes `%2f` to `/`.
 fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     let mut rest = text;
@@ -411,7 +412,7 @@ mod tests {
         });
         let addresses = format!("unix:path=/nowhere;unix:abstract={},guid=1", name.replace(' ', "%20"));
         let sockets = of_user(None, Some(addresses.into()));
-        // it greets, and does not answer the first call
+        // It greets, and does not answer the first call.
         let said = Bus::connect(&sockets, std::time::Duration::from_millis(200)).unwrap_err().to_string();
         let heard = daemon.join().unwrap();
         assert!(heard.starts_with("\0AUTH EXTERNAL\r\n") && heard.contains("Hello"), "{heard}: {said}");

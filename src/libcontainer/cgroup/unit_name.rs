@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::resources::unit::{Manager, Unit};
 
-/// The unit of a container, as it is recorded.
+/// The unit of a container, as state.json records it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct UnitName {
     /// `prefix-id.scope`.
     pub name: String,
-    /// Whose unit it is.
+    /// The manager that has the unit.
     pub manager: Manager,
 }
 
@@ -20,7 +20,7 @@ impl UnitName {
         UnitName { name: unit.name.clone(), manager: unit.manager }
     }
 
-    /// A scope holds processes; a slice only other units.
+    /// A scope contains processes. A slice contains only other units.
     #[cfg(feature = "systemd")]
     pub(super) fn is_slice(&self) -> bool {
         self.name.ends_with(".slice")

@@ -1,4 +1,4 @@
-//! Other limits while the container runs: all of them, or those that were there before.
+//! Changes the limits of a running container: all of them, or none.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,28 +10,28 @@ use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, devi
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 use crate::sys::text::keyed_value;
 
-/// What is to change.
+/// The requested changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
     /// Limits.
     pub writes: &'a [Write],
-    /// Limits that stay as they are, and are written again. What is refused there is a warning.
+    /// Limits that do not change, and are written again. If this fails, it is a warning.
     pub kept: &'a [Write],
-    /// Device access as it is to be, and as it was.
+    /// The new rules for devices, and the old ones.
     pub devices: Option<&'a [DeviceAccess; 2]>,
 }
 
-/// What has changed, and can still be taken back.
+/// The changes that were made, and how to undo them.
 #[derive(Debug)]
 pub struct Changed<'a> {
     cgroup: &'a Cgroup,
     change: Change<'a>,
     before: Vec<Before>,
-    /// What could not be written again.
+    /// Values that could not be written again.
     pub warnings: Vec<Error>,
 }
 
-/// A file that systemd writes, and what it said before.
+/// A file that systemd writes, and its former contents.
 #[derive(Debug)]
 struct Exact {
     path: PathBuf,
@@ -40,7 +40,7 @@ struct Exact {
 
 impl Exact {
     fn put_back(&self) -> Result<()> {
-        // one that is not there any more has nothing to be written to
+        // A file that does not exist any more need not be written.
         if fs::read_to_string(&self.path).is_ok_and(|says| says != self.said) {
             let (said, path) = (self.said.trim(), self.path.display());
             put(&self.path, said)
@@ -50,21 +50,21 @@ impl Exact {
     }
 }
 
-/// What a file said.
+/// The former contents of a file.
 #[derive(Debug)]
 struct Before {
     path: PathBuf,
     said: String,
-    /// The value that makes it say so again, where there is one.
+    /// The value that restores the contents. None if no value does.
     value: Option<String>,
     write: Write,
 }
 
 impl Cgroup {
-    /// Changes limits of what runs in it. What fails leaves them as they were.
+    /// Changes the limits. After a failure, the limits are as before.
     ///
     /// # Errors
-    /// The property, the file and the kernel's word, or systemd's.
+    /// The property, the file, and the kernel's or systemd's error.
     pub fn change<'a>(&'a self, change: Change<'a>) -> Result<Changed<'a>> {
         let before = self.before(change.writes.iter().chain(change.kept));
         let mut changed = Changed { cgroup: self, change, before, warnings: Vec::new() };
@@ -103,9 +103,9 @@ impl Cgroup {
         all
     }
 
-    /// systemd may write the limits of a unit again at any time, in its own rounding: it gets them first, and the exact
-    /// values come after it. On version 1 it takes all devices away before it gives some back. What cannot be written back
-    /// before other values have changed is returned.
+    /// systemd may write the limits of a unit again at any time, with its own rounding. So it gets the new limits
+    /// first, and the exact values are written after it. On version 1 it denies all devices before it allows some
+    /// again. Returns the values that can be written back only after other values have changed.
     fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<Vec<Exact>> {
         let Some(unit) = self.unit() else { return Ok(Vec::new()) };
         let mut list = properties(&self.with_quota_and_period(writes));
@@ -119,7 +119,7 @@ impl Cgroup {
         Ok(exact.into_iter().filter(|exact| exact.put_back().is_err()).collect())
     }
 
-    /// Writes back what systemd has rounded and `writes` do not write.
+    /// Writes back the files that systemd has rounded, and that `writes` does not contain.
     fn exact_again(&self, rounded: &[Exact], writes: &[Write]) -> Result<()> {
         let written = |exact: &Exact| {
             writes.iter().any(|write| {
@@ -129,15 +129,15 @@ impl Cgroup {
         rounded.iter().filter(|exact| !written(exact)).try_for_each(Exact::put_back)
     }
 
-    /// What the files say that systemd writes again.
+    /// The contents of the files that systemd writes again.
     fn what_systemd_rounds(&self) -> Vec<Exact> {
         let all = self.paths.values().flat_map(|directory| REWRITTEN.map(|file| directory.join(file)));
-        // each version, and each controller, has some of them
+        // Each version, and each controller, has only some of them.
         all.filter_map(|path| fs::read_to_string(&path).ok().map(|said| Exact { path, said })).collect()
     }
 
-    /// systemd knows a share of the CPU, which version 1 has in two files: where one of them is written, with what the other
-    /// says.
+    /// For systemd, a quota is a share of the CPU. Version 1 has two files for it: if one of them is written, the other
+    /// gets its old value again.
     fn with_quota_and_period(&self, writes: &[Write]) -> Vec<Write> {
         let mut all = writes.to_vec();
         let written = |file: &str| writes.iter().find(|write| write.file == file);
@@ -152,7 +152,7 @@ impl Cgroup {
         all
     }
 
-    /// Does it while nothing in the group runs, where `still` says that somebody would notice.
+    /// Calls `act`. If `still` is set, the processes are frozen during the call, so that they do not see the change.
     fn undisturbed(&self, still: bool, act: impl FnOnce() -> Result<()>) -> Result<()> {
         let frozen = still && !self.is_frozen()? && self.freeze().is_ok();
         let done = act();
@@ -164,7 +164,7 @@ impl Cgroup {
 
     fn change_devices(&self, access: &DeviceAccess) -> Result<()> {
         let still = match access {
-            // only a list that allowed everything is emptied first
+            // Only a list that allowed everything is emptied first.
             DeviceAccess::List(_) => {
                 let list =
                     self.paths.get("devices").map(|directory| fs::read_to_string(directory.join("devices.list")));
@@ -188,10 +188,10 @@ impl Changed<'_> {
         devices.map_or(Ok(()), |[new, _]| self.cgroup.change_devices(new))
     }
 
-    /// Sets everything back.
+    /// Sets all values back.
     ///
     /// # Errors
-    /// What could not be set back.
+    /// The values that could not be set back.
     pub fn undo(self) -> Result<()> {
         let formerly = self.before.iter().filter_map(|before| {
             let value = before.value.clone()?;
@@ -199,7 +199,7 @@ impl Changed<'_> {
             Some(Write { file, value, on_failure: OnFailure::Fail, unless_used: None, ..before.write.clone() })
         });
         let told = self.cgroup.tell_systemd(&formerly.collect::<Vec<_>>(), self.change.devices.map(|[_, old]| old));
-        // values hold each other in bounds: what is refused in one order is taken in the other
+        // Values limit each other: if the kernel refuses one order, it accepts the other.
         let refused: Vec<_> = self.before.iter().rev().filter(|before| before.set_back().is_err()).collect();
         let refused = refused.into_iter().map(Before::set_back).filter_map(Result::err).next();
         let devices = self.change.devices.map_or(Ok(()), |[_, old]| self.cgroup.change_devices(old));
@@ -220,7 +220,7 @@ impl Before {
     }
 }
 
-/// What must be written to a file that said `said`, so that it says so again after `value` was written.
+/// The value that restores `said`, the contents of a file, after `value` was written to it.
 fn former(file: &str, value: &str, said: &str) -> Option<String> {
     let said = said.trim_end_matches('\n');
     let value_of = |name: &str| keyed_value(said, name);
@@ -234,9 +234,9 @@ fn former(file: &str, value: &str, said: &str) -> Option<String> {
         "io.weight" | "io.bfq.weight" if name.contains(':') => Some(of_name(value_of(name).unwrap_or("default"))),
         "io.weight" | "io.bfq.weight" => value_of("default").map(str::to_owned),
         _ if name.contains(':') => Some(of_name(value_of(name).unwrap_or("0"))),
-        // a group that idles has no weight that could be given back
+        // An idle group has no weight that could be set again.
         "cpu.weight" if said == "0" => None,
-        // for the kernel an empty line; nothing at all it never sees
+        // For the kernel this is an empty line. An empty write never reaches it.
         _ if said.is_empty() => Some("\n".to_owned()),
         _ if said.contains('\n') => None,
         _ => Some(said.to_owned()),
@@ -279,11 +279,11 @@ mod tests {
         let rounded = [Exact { path: path.clone(), said: "1234 100000\n".to_owned() }];
         cgroup.exact_again(&rounded, &[]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().trim(), "1234 100000");
-        // a file that takes no value
+        // A file that refuses every value.
         let refusing = [Exact { path: "/proc/version".into(), said: "7\n".to_owned() }];
         let said = cgroup.exact_again(&refusing, &[]).unwrap_err().to_string();
         assert!(said.starts_with("linux.resources: write 7 back to /proc/version: "), "{said}");
-        // one that is to change is not as it was
+        // A value that does not have its expected contents.
         fs::write(&path, "5 5\n").unwrap();
         let write = Write {
             controller: String::new(),

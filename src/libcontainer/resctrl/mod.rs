@@ -1,6 +1,6 @@
-//! The container's group in the resctrl file system at run time: made, joined, changed, removed. Runs in the runtime
-//! process. The file system is the kernel's; tests have a directory that behaves like it.
-//! KERNEL(4.10, 4.14): resctrl, and groups in it that count.
+//! The container's group in the resctrl file system at run time: makes, joins, changes and removes it. Runs in the
+//! runtime process. The file system is the kernel's. Tests have a directory that behaves like it.
+//! KERNEL(4.10, 4.14): resctrl, and monitoring groups.
 
 mod schema;
 pub mod stats;
@@ -22,26 +22,26 @@ use crate::wait::{self, limits};
 const TASKS: &str = "tasks";
 const SCHEMATA: &str = "schemata";
 
-/// What is asked of the file system.
+/// The calls that the file system must support.
 pub trait Tree: Debug {
-    /// A group and its files.
+    /// Makes a group and its files.
     ///
     /// # Errors
-    /// mkdir(2)'s.
+    /// Those of mkdir(2).
     fn make(&self, directory: &Path) -> io::Result<()>;
-    /// No group any more; its processes go to the one above.
+    /// Removes a group. Its processes go to the group above.
     ///
     /// # Errors
-    /// rmdir(2)'s.
+    /// Those of rmdir(2).
     fn remove(&self, directory: &Path) -> io::Result<()>;
-    /// One write(2) of all the text.
+    /// Writes the whole text in one write(2).
     ///
     /// # Errors
-    /// What the kernel says of the text.
+    /// The kernel's error.
     fn write(&self, file: &Path, text: &str) -> io::Result<()>;
 }
 
-/// The kernel's.
+/// The kernel's resctrl.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel;
 
@@ -59,20 +59,20 @@ impl Tree for Kernel {
     }
 }
 
-/// The group of a container that is not there yet. Dropped, what was made for it is removed.
+/// The group of a container that does not exist yet. Drop removes what was made for it.
 #[derive(Debug)]
 pub struct Made<'t> {
     tree: &'t dyn Tree,
     made: Vec<(PathBuf, Owner)>,
 }
 
-/// Makes what `group` asks for, or finds it there as it should be.
+/// Makes the group of `group`, or checks an existing one.
 ///
 /// # Errors
-/// The property, what was tried, and the kernel's word; nothing stays behind.
+/// The property, the call, and the kernel's error. Nothing remains.
 pub fn make<'t>(group: &Group, tree: &'t dyn Tree) -> Result<Made<'t>> {
     let mut made = Made { tree, made: Vec::new() };
-    // others may make the same group at this moment, and write its schemata next (resctrl.rst, "locking")
+    // Others may make the same group at this moment, and write its schemata next (resctrl.rst, "locking").
     let mount = File::open(&group.mount).with_context(|| format!("{}: open {}", group.at, group.mount.display()))?;
     if !wait::lock(mount.as_fd(), Instant::now() + limits::LOCK)? {
         bail!("{}: lock {}: somebody has held it for {} s", group.at, group.mount.display(), limits::LOCK.as_secs());
@@ -94,7 +94,7 @@ pub fn make<'t>(group: &Group, tree: &'t dyn Tree) -> Result<Made<'t>> {
 }
 
 impl Made<'_> {
-    /// A group without other processes: a new one, or one that a container of that name has left behind.
+    /// A group without processes: a new one, or one that a container with that name has left behind.
     fn take(&mut self, directory: &Path, at: &dyn std::fmt::Display) -> Result<()> {
         match self.tree.make(directory) {
             Ok(()) => {}
@@ -105,7 +105,7 @@ impl Made<'_> {
         Ok(())
     }
 
-    /// A group that has a name of its own.
+    /// A group that is named by `closID`.
     fn share(&mut self, group: &Group) -> Result<()> {
         let directory = &group.directory;
         if group.schemata.is_empty() {
@@ -126,7 +126,7 @@ impl Made<'_> {
         }
     }
 
-    /// The container is there: its groups stay.
+    /// The container exists: its groups stay.
     pub fn keep(mut self) {
         self.made.clear();
     }
@@ -135,9 +135,9 @@ impl Made<'_> {
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         for (directory, owner) in self.made.iter().rev() {
-            // somebody else may have joined it meanwhile
+            // Another process may have joined it since.
             if *owner == Owner::Container || is_empty(directory) {
-                // the first failure is the one to report
+                // The first failure is reported.
                 let _ = self.tree.remove(directory);
             }
         }
@@ -156,7 +156,7 @@ fn write(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<()> {
     })
 }
 
-/// SPEC: a closID that is there with other schemata is an error.
+/// SPEC: an existing closID with other schemata is an error.
 fn must_be_same(group: &Group) -> Result<()> {
     let file = group.directory.join(SCHEMATA);
     let there = fs::read_to_string(&file).with_context(|| format!("{}: read {}", group.at, file.display()))?;
@@ -172,7 +172,7 @@ fn must_be_same(group: &Group) -> Result<()> {
     }
 }
 
-/// The kernel's word, and what it has to say beside it.
+/// The kernel's error, and the text of last_cmd_status.
 fn said_by_kernel(directory: &Path, error: &io::Error) -> String {
     let said = mount_of(directory).and_then(|mount| fs::read_to_string(mount.join("info/last_cmd_status")).ok());
     match said.as_deref().map(str::trim).filter(|said| !["", "ok"].contains(said)) {
@@ -181,20 +181,20 @@ fn said_by_kernel(directory: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Where the file system is mounted that a group is in: there is an `info` in it.
+/// The mount of the file system that contains a group. Its root has an `info`.
 fn mount_of(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|path| path.join("info").is_dir())
 }
 
-/// Puts a process that has just been made into `groups`, one after the other; what it makes is spawned there.
+/// Puts a new process into `groups`, one after the other. Its children are then made there.
 ///
 /// # Errors
-/// The file and the kernel's word.
+/// The file, and the kernel's error.
 pub fn join(groups: &[PathBuf], pid: i32, tree: &dyn Tree) -> Result<()> {
     for directory in groups {
         let file = directory.join(TASKS);
         match tree.write(&file, &pid.to_string()) {
-            // it has ended; the wait for it reports how
+            // The process has ended. The wait for it reports how.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
             done => done.map_err(|error| {
                 error!("linux.intelRdt: write {pid} to {}: {}", file.display(), said_by_kernel(directory, &error))
@@ -204,10 +204,10 @@ pub fn join(groups: &[PathBuf], pid: i32, tree: &dyn Tree) -> Result<()> {
     Ok(())
 }
 
-/// Removes groups, the last first. One that is gone is fine.
+/// Removes groups, the last first. A missing one is not an error.
 ///
 /// # Errors
-/// The directory and the kernel's word.
+/// The directory, and the kernel's error.
 pub fn remove(groups: &[PathBuf], tree: &dyn Tree) -> Result<()> {
     for directory in groups.iter().rev() {
         match tree.remove(directory) {
@@ -220,17 +220,17 @@ pub fn remove(groups: &[PathBuf], tree: &dyn Tree) -> Result<()> {
     Ok(())
 }
 
-/// Other schemata of a group, which can be undone.
+/// New schemata of a group, which can be undone.
 #[derive(Debug)]
 pub struct Changed {
     directory: PathBuf,
     before: Vec<Schema>,
 }
 
-/// Writes other schemata; none or all.
+/// Writes the new schemata: all or none.
 ///
 /// # Errors
-/// Which could not be written, and the kernel's word.
+/// The schemata that could not be written, and the kernel's error.
 pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<Changed> {
     let file = directory.join(SCHEMATA);
     let there = fs::read_to_string(&file).with_context(|| format!("linux.intelRdt: read {}", file.display()))?;
@@ -252,10 +252,10 @@ pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<
 }
 
 impl Changed {
-    /// Writes what was there before.
+    /// Writes the former schemata.
     ///
     /// # Errors
-    /// Which could not be written, and the kernel's word.
+    /// The schemata that could not be written, and the kernel's error.
     pub fn undo(&self, tree: &dyn Tree) -> Result<()> {
         write(&self.directory, &self.before, tree)
     }

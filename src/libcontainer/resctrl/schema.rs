@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-/// The kind of resource that a line is about.
+/// The resource of a line.
 pub(super) fn resource(line: &str) -> &str {
     line.split(':').next().unwrap_or_default().trim()
 }
 
-/// The line about a resource among those that are there.
+/// The line of a resource.
 pub(super) fn line_of<'t>(kind: &str, there: &'t str) -> Option<&'t str> {
     there.lines().map(str::trim).find(|line| resource(line) == kind)
 }
 
-/// The number of the first of `wanted` that is not so in `there`. Order and leading zeros are no difference, and what is
-/// said again holds; a bandwidth may be rounded up to what the machine can do.
+/// The index of the first line of `wanted` that differs from `there`. Order, leading zeros and repeated lines do not
+/// matter. The kernel may round a bandwidth up to a step of the machine.
 pub(super) fn first_difference(wanted: &[&str], there: &str, granularity: Option<u64>) -> Option<usize> {
     let mut asked = HashMap::new();
     let mut missing = Vec::new();
@@ -39,7 +39,7 @@ fn is_rounded(kind: &str, value: &str, there: &str, granularity: Option<u64>) ->
 
 type ResourceAndCache = (String, String);
 
-/// Resource and cache of each value of a line; None when it is not of that form.
+/// Resource, cache and value of each value of a line. None if the line does not have that form.
 fn values(line: &str) -> Option<Vec<(ResourceAndCache, String)>> {
     let (kind, list) = line.split_once(':')?;
     let parts = list.trim().trim_end_matches(';').split(';').map(|part| {
@@ -49,7 +49,7 @@ fn values(line: &str) -> Option<Vec<(ResourceAndCache, String)>> {
     parts.collect()
 }
 
-/// A number without what does not count.
+/// A number without leading zeros and `0x`.
 fn plain(number: &str) -> String {
     let number = number.trim().to_ascii_lowercase();
     let digits = number.strip_prefix("0x").unwrap_or(&number).trim_start_matches('0');

@@ -1,4 +1,5 @@
-//! On a directory that behaves like resctrl: what is made in it has its files, and what is written is looked at.
+//! Tests on a directory that behaves like resctrl: mkdir(2) in it makes the files of a group, and each write is
+//! checked.
 
 use std::fs;
 use std::io;
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::At;
 
-/// Every group has these schemata until others are written.
+/// The schemata of a new group.
 const WHOLE: &str = "    MB:0=100;1=100\n    L3:0=fff;1=fff\n";
 
 #[derive(Debug)]
@@ -119,7 +120,7 @@ fn a_group_of_its_own_is_made_joined_and_removed() {
     );
     remove(&group.own_directories(), &MadeUp).unwrap();
     assert!(!group.directory.exists());
-    // gone is gone
+    // To remove it again is not an error.
     remove(&group.own_directories()[..1], &MadeUp).unwrap();
 }
 
@@ -145,7 +146,7 @@ fn a_name_that_is_in_use_is_not_taken_away() {
     let mount = mounted();
     let own = group(&mount, "box", Owner::Container, &[]);
     make(&own, &MadeUp).unwrap().keep();
-    // left behind: it has no processes
+    // A group that was left behind: it has no processes.
     make(&own, &MadeUp).unwrap().keep();
     join(&own.joined(), 77, &MadeUp).unwrap();
     let said = make(&own, &MadeUp).unwrap_err().to_string();
@@ -255,7 +256,7 @@ fn the_kernels_tree_takes_a_line_at_a_time() {
     let own = mount.path().join("box");
     Kernel.make(&own).unwrap();
     assert_eq!(Kernel.make(&own).unwrap_err().kind(), ErrorKind::AlreadyExists);
-    // no file is made there by writing
+    // A write does not make a file there.
     assert_eq!(Kernel.write(&own.join("tasks"), "1").unwrap_err().kind(), ErrorKind::NotFound);
     Kernel.write(&mount.path().join("tasks"), "1").unwrap();
     Kernel.remove(&own).unwrap();

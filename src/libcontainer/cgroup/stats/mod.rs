@@ -1,5 +1,5 @@
-//! What a container has used: the files of its cgroups as numbers, in the shape of runc's `events`, which containerd and
-//! others read. The parsers are pure; a file that is not there (a controller that is off) leaves its numbers at nothing.
+//! The statistics of a container: the files of its cgroups as numbers, in the form of runc's `events`, which containerd
+//! and others read. The parsers are pure. If a file is missing (its controller is off), its numbers are 0.
 
 mod numbers;
 mod text;
@@ -21,12 +21,13 @@ impl Cgroup {
         if self.is_unified() { v2::stats(read, &page_sizes) } else { v1::stats(read, &page_sizes) }
     }
 
-    /// True where version 2 is all there is.
+    /// True if only version 2 is mounted.
     pub(super) fn is_unified(&self) -> bool {
         self.paths.len() == 1 && self.paths.contains_key("")
     }
 
-    /// The text of a file of the container's cgroup, in whichever hierarchy it is; a name belongs to one controller.
+    /// The text of a file of the container's cgroup. Only one hierarchy has a file with this name, because each name
+    /// belongs to one controller.
     pub(super) fn read(&self, file: &str) -> Option<String> {
         let controller = file.split('.').next().unwrap_or_default();
         let by_name = self.paths.get(controller).into_iter();
@@ -34,14 +35,14 @@ impl Cgroup {
     }
 }
 
-/// Both versions' numbers, with this text in every file: for fuzz/.
+/// The numbers of both versions, with this text in every file: for fuzz/.
 #[cfg(any(test, fuzzing))]
 pub fn of_text(text: &str) -> (Numbers, Numbers) {
     let (read, sizes) = (&|_: &str| Some(text.to_owned()), ["2MB".to_owned()]);
     (v1::stats(read, &sizes), v2::stats(read, &sizes))
 }
 
-/// The page sizes that have files of the form `hugetlb.2MB.SUFFIX`.
+/// The page sizes for which files `hugetlb.2MB.SUFFIX` exist.
 fn page_sizes() -> Vec<String> {
     let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
     let mut kilobytes: Vec<u64> = directories
@@ -51,7 +52,7 @@ fn page_sizes() -> Vec<String> {
     kilobytes.into_iter().map(page_size).collect()
 }
 
-/// As the hugetlb controller names it: the largest unit that fits.
+/// A page size in the hugetlb controller's notation: in the largest unit that fits.
 fn page_size(kilobytes: u64) -> String {
     match kilobytes {
         n if n >= 1 << 20 => format!("{}GB", n >> 20),

@@ -1,4 +1,4 @@
-//! The forms in which cgroup files hold numbers.
+//! The formats of cgroup files.
 
 use std::collections::BTreeMap;
 
@@ -37,12 +37,12 @@ pub(super) fn list(text: &str) -> Vec<u64> {
     text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
-/// The numbers of a list of ranges.
+/// The numbers in a list of ranges.
 pub(super) fn ranges(text: &str) -> Vec<u16> {
     cpu_list::ranges(text).into_iter().flatten().flatten().collect()
 }
 
-/// `8:0 Read 4096` lines, or `8:0 4096` where the number is for all.
+/// `8:0 Read 4096` lines, or `8:0 4096` if the number is for all operations.
 pub(super) fn devices(text: &str) -> Vec<BlkioEntry> {
     text.lines()
         .filter_map(|line| {

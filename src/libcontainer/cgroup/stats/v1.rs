@@ -3,7 +3,7 @@
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
 use super::text::{Read, devices, keyed, list, number, pids, ranges};
 
-/// cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux still has.
+/// cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux supports.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
 pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
@@ -23,7 +23,7 @@ fn cpu(read: Read<'_>) -> Cpu {
     let time = |key: &str| ticks.get(key).copied().unwrap_or(0) * NANOSECONDS_PER_TICK;
     let stat = keyed(&read("cpu.stat").unwrap_or_default());
     let count = |key: &str| stat.get(key).copied().unwrap_or(0);
-    // one line for each CPU, below a heading: its number, user, system
+    // A heading, then one line for each CPU: its number, user, system.
     let all = read("cpuacct.usage_all").unwrap_or_default();
     let column = |n: usize| all.lines().skip(1).filter_map(|line| list(line).get(n).copied()).collect();
     Cpu {
@@ -85,7 +85,7 @@ fn memory(read: Read<'_>) -> Memory {
     }
 }
 
-/// BFQ's numbers where it is at work, else those of the throttle.
+/// BFQ's numbers if BFQ is used, otherwise those of the throttle.
 fn blkio(read: Read<'_>) -> Blkio {
     let of = |name: &str, throttle: Option<&str>| -> Vec<BlkioEntry> {
         let bfq = devices(&read(&format!("blkio.bfq.{name}")).unwrap_or_default());
@@ -109,7 +109,7 @@ fn blkio(read: Read<'_>) -> Blkio {
 
 fn hugetlb(read: Read<'_>, size: &str) -> Option<Hugetlb> {
     let file = |name: &str| format!("hugetlb.{size}.{name}");
-    // where reservations are counted, they are what the limit is about
+    // If reservations are counted, the limit is about them.
     let prefix = if read(&file("rsvd.usage_in_bytes")).is_some() { "rsvd." } else { "" };
     read(&file(&format!("{prefix}usage_in_bytes")))?;
     let of = |name: &str| number(read, &file(&format!("{prefix}{name}")));

@@ -1,4 +1,4 @@
-//! Version 2 (Documentation/admin-guide/cgroup-v2.rst), told in the words of version 1.
+//! Version 2 (Documentation/admin-guide/cgroup-v2.rst), in the members of version 1.
 
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
 use super::text::{Read, keyed, number, pids, pressure};
@@ -45,7 +45,7 @@ fn memory(read: Read<'_>) -> Memory {
         max: number(read, "memory.peak"),
         failcnt: events.get("max").copied().unwrap_or(0),
     };
-    // version 2 counts swap alone; readers expect memory and swap together, as on version 1
+    // Version 2 counts swap alone. Readers expect memory and swap together, as on version 1.
     let swap = match read("memory.swap.current") {
         None => MemoryEntry::default(),
         Some(_) => MemoryEntry {
