@@ -1,5 +1,5 @@
-//! A container's directory, by its descriptor: what is locked, read and removed is the directory that was opened, and never
-//! another one that has taken its path meanwhile.
+//! A container's directory, by its descriptor. The directory that was opened is locked, read and removed, and never
+//! another one that has the same path later.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,41 +17,41 @@ use crate::wait::{self, Stopped, limits};
 
 /// state.json, which makes a directory a container.
 pub(super) const STATE: &str = "state.json";
-/// What must be undone when state.json does not say it.
+/// The note: what must be undone if state.json does not exist.
 pub(super) const NOTE: &str = "undo";
-/// No file of ours is larger.
+/// The longest file that we write.
 const MOST_BYTES: u64 = 1 << 28;
 
-/// One version of state.json: its device, inode and the time of its last change.
+/// One version of state.json: its device, inode and time of modification.
 pub(super) type Version = (u64, u64, i64, i64);
 
 pub(super) fn version(stat: &Stat) -> Version {
-    // the types differ from one architecture to the other
+    // The integer types differ between architectures.
     #[allow(clippy::unnecessary_cast)]
     (stat.st_dev as u64, stat.st_ino as u64, stat.st_ctime as i64, stat.st_ctime_nsec as i64)
 }
 
-/// A container's directory, locked (flock(2)): one process at a time may make, change or remove a container. Dropped, it
-/// is free again.
+/// A container's directory, locked (flock(2)): only one process at a time may make, change or remove a container. Drop
+/// releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     fd: OwnedFd,
 }
 
-/// What came of an attempt to lock.
+/// The result of an attempt to lock.
 #[derive(Debug)]
 pub(super) enum Attempt {
-    /// It is ours.
+    /// We have the lock.
     Locked(Lock),
-    /// No directory is there.
+    /// The directory does not exist.
     Gone,
-    /// Somebody else has it.
+    /// Another process has the lock.
     Held,
 }
 
 impl Lock {
-    /// Locks the directory that is at `path` when the lock is ours. Waits until `deadline`.
+    /// Locks the directory that is at `path` at the time of the lock. Waits until `deadline`.
     pub(super) fn take(path: &Path, deadline: Instant) -> Result<Attempt> {
         let failed = |what: &str, error: &dyn std::fmt::Display| error!("{what} {}: {error}", path.display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -67,17 +67,17 @@ impl Lock {
                 Err(stopped) => return Err(stopped).with_context(|| format!("lock {}", path.display())),
             }
             let lock = Lock { path: path.to_path_buf(), fd };
-            // the last owner of the lock may have removed the directory, and the id may be in use again
+            // The last owner of the lock may have removed the directory, and the id may be in use again.
             if lock.is_in_place().map_err(|errno| failed("look at", &errno))? {
                 return Ok(Attempt::Locked(lock));
             }
         }
     }
 
-    /// What must be undone if state.json does not say it all; None if no note can be read.
+    /// What must be undone if state.json does not say it. None if no note can be read.
     ///
     /// # Errors
-    /// The kernel's word: there may be one.
+    /// The kernel's error: there may be a note.
     pub fn note(&self) -> Result<Option<Note>> {
         match self.read(NOTE) {
             Ok(text) => Ok(Note::decode(&text)),
@@ -88,32 +88,32 @@ impl Lock {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// True while the path leads to this directory.
+    /// True if the path leads to this directory.
     fn is_in_place(&self) -> Result<bool, Errno> {
         is_at(&self.fd, &self.path)
     }
 
-    /// The names of what is in it.
+    /// The names of its entries.
     pub(super) fn names(&self) -> Result<Vec<std::ffi::CString>> {
         names(&self.fd).with_context(|| format!("read {}", self.path.display()))
     }
 
-    /// What the file `name` looks like.
+    /// stat(2) of the file `name`.
     pub(super) fn stat(&self, name: &str) -> Result<Stat, Errno> {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// The text of a file.
+    /// The contents of a file.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, Unread> {
         read(&self.fd, Path::new(name)).map(|(text, _)| text)
     }
 
-    /// Writes a file with mode 0600: all of it or nothing.
+    /// Writes a file with mode 0600, completely or not at all.
     pub(super) fn write(&self, name: &str, text: &[u8]) -> Result<()> {
         let beside = format!("{name}.new");
         let written = private(&self.fd, &beside).and_then(|mut file| file.write_all(text)).and_then(|()| {
@@ -123,7 +123,7 @@ impl Lock {
         written.with_context(|| format!("write {}", self.path.join(name).display()))
     }
 
-    /// Writes at the end of a file that is there.
+    /// Appends to an existing file.
     pub(super) fn append(&self, name: &str, text: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(std::io::Error::from);
@@ -131,7 +131,8 @@ impl Lock {
         written.with_context(|| format!("write {}", self.path.join(name).display()))
     }
 
-    /// Removes it with all that is in it, `last` at the end: what of them is left tells the next who tries what this is.
+    /// Removes it with all its entries, the entry `last` at the end: after an interruption, this entry says what the
+    /// directory is.
     pub(super) fn remove(&self, last: &[&str]) -> Result<()> {
         let failed = || format!("remove {}", self.path.display());
         empty(&self.fd, last).with_context(failed)?;
@@ -144,12 +145,12 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // not by closing it alone: a process that was forked meanwhile has the descriptor as well
+        // close(2) alone does not release it: a process that was forked since has the descriptor, too.
         let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
     }
 }
 
-/// True while `path` leads to this directory.
+/// True if `path` leads to this directory.
 pub(super) fn is_at(directory: &OwnedFd, path: &Path) -> Result<bool, Errno> {
     let there = match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(false),
@@ -170,7 +171,7 @@ fn names(directory: &OwnedFd) -> Result<Vec<std::ffi::CString>, Errno> {
     Ok(names)
 }
 
-/// Removes what is in a directory, `last` at the end. Follows no link, and leaves what is mounted there.
+/// Removes the entries of a directory, `last` at the end. Follows no link, and leaves mounts.
 fn empty(directory: &OwnedFd, last: &[&str]) -> Result<(), Errno> {
     let rank = |name: &std::ffi::CString| last.iter().position(|last| last.as_bytes() == name.to_bytes());
     let mut names = names(directory)?;
@@ -195,18 +196,18 @@ pub(super) fn private(directory: &OwnedFd, name: &str) -> std::io::Result<File> 
     Ok(File::from(rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?))
 }
 
-/// Why a file could not be read.
+/// The reason why a file could not be read.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// It is not there.
+    /// It does not exist.
     Absent,
-    /// It is there and is not what it should be.
+    /// It exists, and is not a valid file.
     Damaged(String),
-    /// The kernel's word, which may be another one the next time.
+    /// The kernel's error, which may be another one the next time.
     Failed(std::io::Error),
 }
 
-/// The text of a regular file, and what it looks like. Never waits: something else may be in its place.
+/// The contents of a regular file, and its stat(2). Never waits: the path may lead to another kind of file.
 pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat), Unread> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
@@ -229,10 +230,10 @@ pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat),
     Ok((text, stat))
 }
 
-/// The lock of the container `id`; no creator has to be ended for it.
+/// The lock of the container `id`. Used if no creator has to be ended for it.
 ///
 /// # Errors
-/// It is still held after a while, or the kernel's word.
+/// The lock is still held when the time is over, or the kernel's error.
 pub(super) fn lock(path: &Path, id: &str) -> Result<Option<Lock>> {
     let failed = || format!("container {id:?}");
     match Lock::take(path, Instant::now() + limits::LOCK).with_context(failed)? {
@@ -247,7 +248,7 @@ pub(super) fn lock(path: &Path, id: &str) -> Result<Option<Lock>> {
     }
 }
 
-/// Who has the lock, by /proc/locks (proc_locks(5)).
+/// The process that holds the lock, from /proc/locks (proc_locks(5)).
 pub(super) fn holder(path: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     let found = || {
@@ -262,15 +263,16 @@ pub(super) fn holder(path: &Path) -> String {
     found().unwrap_or_else(|| "another process".to_owned())
 }
 
-/// The mode that was asked for, whatever our umask is: a mapped root must get through. By descriptor: another directory may
-/// have taken the path. (fchmod(2) takes none that is open as a path, and without read permission there is no other.)
+/// Sets the requested mode, whatever our umask is: a mapped root must have access. By descriptor, because another
+/// directory may have the path now. (fchmod(2) accepts no O_PATH descriptor, and without read permission no other can
+/// be opened.)
 pub(super) fn open_to_mapped(directory: &OwnedFd) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());
     std::fs::set_permissions(itself, std::fs::Permissions::from_mode(0o711))
 }
 
-/// True for a cgroup below the top of its hierarchy, and for what is not there.
+/// True for a cgroup below the root of its hierarchy, and for a missing directory.
 pub(super) fn is_cgroup(path: &Path) -> bool {
     let plain = path.is_absolute() && path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
     let device = |path: &Path| rustix::fs::lstat(path).map(|stat| stat.st_dev);
@@ -282,26 +284,27 @@ pub(super) fn is_cgroup(path: &Path) -> bool {
     }
 }
 
-/// When others may write a directory.
+/// Whether others may write a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writable {
     /// Never.
     Never,
-    /// Where its sticky bit (inode(7)) keeps them from replacing what is ours. Root may.
+    /// Only with the sticky bit (inode(7)), which keeps them from replacing our entries. Root may.
     IfSticky,
-    /// The same, and the group may, which is often the user's own.
+    /// The same, and the group may write. It is often the user's own group.
     ForGroup,
 }
 
-/// That nobody else can put another directory at `path`: who can rename one of those above could.
+/// Checks that no other user can put another directory at `path`. A user who can rename one of the directories above
+/// could.
 pub(super) fn must_stay_in_place(path: &Path) -> Result<()> {
     must_be_safe(path, Writable::IfSticky)?;
-    // what is not there is made by us later
+    // We make a missing directory later.
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     real.ancestors().skip(1).try_for_each(|above| must_be_safe(above, Writable::ForGroup))
 }
 
-/// That the directory at `path` is what `may` says. What is not there is made by us later.
+/// Checks that the directory at `path` fulfils `may`. We make a missing one later.
 pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
     let stat = match rustix::fs::lstat(path) {
         Err(Errno::NOENT) => return Ok(()),
@@ -313,7 +316,7 @@ pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
     let (owner, writable) = match may {
         Writable::Never if !is_directory => bail!("{} is not a directory", path.display()),
         Writable::Never => (stat.st_uid == own, others),
-        // a link leads where its owner wants
+        // The owner of a link decides where it leads.
         Writable::IfSticky | Writable::ForGroup => (
             [own, 0].contains(&stat.st_uid) || !is_our_namespaces(stat.st_uid),
             is_directory && others && !mode.contains(Mode::SVTX),
@@ -328,7 +331,7 @@ pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
     Ok(())
 }
 
-/// False for the uid that stands for all who have none in our user namespace: the host's root is one of them.
+/// False for the uid that represents all uids without a mapping in our user namespace. The host's root is one of them.
 fn is_our_namespaces(uid: u32) -> bool {
     let overflow =
         std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok());

@@ -1,4 +1,5 @@
-//! Whether a pid still means the same process. A pid can be used again; a pid with a start time names one process.
+//! Whether a pid still refers to the same process. A pid can be used again. A pid with a start time identifies one
+//! process.
 
 use std::fs;
 use std::io;
@@ -13,8 +14,8 @@ use super::Process;
 use crate::error::{Context, Result};
 use crate::sys::process_stat::ProcessStat;
 
-/// The start time of `pid` in clock ticks since boot, and whether it has ended: fields 22 and 3 of /proc/PID/stat. Nothing where
-/// no such process exists. A file that cannot be read is an error: the process may live.
+/// The start time of `pid` in clock ticks since boot, and whether the process has ended: fields 22 and 3 of
+/// /proc/PID/stat. None if the process does not exist. A file that cannot be read is an error: the process may live.
 fn stat(pid: i32) -> Result<Option<(u64, char)>, Errno> {
     of_file(Path::new(&format!("/proc/{pid}/stat")))
 }
@@ -22,7 +23,7 @@ fn stat(pid: i32) -> Result<Option<(u64, char)>, Errno> {
 fn of_file(path: &Path) -> Result<Option<(u64, char)>, Errno> {
     match ProcessStat::of(path) {
         Ok(stat) => parse(&stat).map(Some).ok_or(Errno::INVAL),
-        // the second is the word of read(2), where the process has ended since it was opened
+        // read(2) returns the second if the process has ended since the open.
         Err(Errno::NOENT | Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -32,7 +33,7 @@ fn parse(stat: &ProcessStat) -> Option<(u64, char)> {
     Some((stat.number(22)?, stat.field(3)?.chars().next()?))
 }
 
-/// The start time of a process, in clock ticks since boot; None when the process does not exist.
+/// The start time of a process, in clock ticks since boot. None if the process does not exist.
 ///
 /// # Errors
 /// Those of reading /proc/PID/stat.
@@ -40,15 +41,15 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
     Ok(stat(pid).with_context(|| format!("read /proc/{pid}/stat"))?.map(|(start, _)| start))
 }
 
-/// Whether the process has executed a program since it was forked; nothing where it cannot be seen any more. A zombie still
-/// says so.
+/// Whether the process has executed a program since it was forked. None if it does not exist any more. A zombie still
+/// has the flag.
 pub fn has_executed(pid: i32) -> Option<bool> {
     /// PF_FORKNOEXEC (linux/sched.h).
     const FORK_NO_EXEC: u64 = 0x40;
     Some(flags(pid)? & FORK_NO_EXEC == 0)
 }
 
-/// Whether the process is ending: the kernel closes its files, and waits for what else is in its pid namespace.
+/// Whether the process is ending: the kernel closes its files, and waits for the other processes of its pid namespace.
 pub fn is_ending(pid: i32) -> bool {
     /// PF_EXITING (linux/sched.h).
     const EXITING: u64 = 0x4;
@@ -59,7 +60,7 @@ fn flags(pid: i32) -> Option<u64> {
     ProcessStat::of(Path::new(&format!("/proc/{pid}/stat"))).ok()?.number(9)
 }
 
-/// What there is to see of the process that had `pid` and began at `start`.
+/// The state of the process that had `pid` and began at `start`.
 pub(super) fn observe(pid: i32, start: u64) -> Result<Process> {
     Ok(match stat(pid).with_context(|| format!("read /proc/{pid}/stat"))? {
         Some((there, _)) if there != start => Process::Gone,
@@ -69,26 +70,26 @@ pub(super) fn observe(pid: i32, start: u64) -> Result<Process> {
     })
 }
 
-/// A pidfd of that very process; None when it has ended.
+/// A pidfd of exactly that process. None if it has ended.
 ///
 /// # Errors
-/// Those of pidfd_open(2) and of reading /proc/PID/stat: it may live.
+/// Those of pidfd_open(2), and those of reading /proc/PID/stat: the process may live.
 pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
     let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
     let fd = rustix::process::pidfd_open(number, PidfdFlags::empty());
-    // looked at after it was opened: now the pid cannot become somebody else's unseen
+    // Read after the open: a process with a pidfd keeps its pid.
     if observe(pid, start)? != Process::Alive {
         return Ok(None);
     }
     match fd {
         Ok(fd) => Ok(Some(fd)),
-        // it has ended, and its parent has reaped it, in between
+        // It has ended, and its parent has reaped it since the open.
         Err(Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno).with_context(|| format!("open process {pid}")),
     }
 }
 
-/// `pid` and all other processes in its pid namespace that we may look at.
+/// `pid`, and all other visible processes in its pid namespace.
 pub(super) fn with_pids_of(pid: i32) -> io::Result<Vec<i32>> {
     let namespace = |pid: i32| fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
     let wanted = namespace(pid);

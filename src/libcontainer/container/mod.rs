@@ -1,5 +1,5 @@
-//! What remains on disk: one directory per container below --root, with state.json, the config it was made from, and,
-//! while it waits for `start`, its fifos.
+//! The containers on disk: one directory for each container below --root. It has state.json, the config that the
+//! container was made from, and, while the container waits for `start`, its fifos.
 
 mod directory;
 mod identity;
@@ -35,11 +35,11 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::wait::limits;
 
-/// The config.json the container was made from.
+/// The config.json that the container was made from.
 const CONFIG: &str = "config.json";
-/// There while the container waits for `start`.
+/// Exists while the container waits for `start`.
 pub const EXEC_FIFO: &str = "exec.fifo";
-/// Where `start` hears how it went.
+/// The fifo from which `start` reads init's answer.
 pub const EXEC_ANSWER: &str = "exec.answer";
 
 /// The directory that holds all containers of one `--root`.
@@ -48,7 +48,7 @@ pub struct Root {
     path: PathBuf,
 }
 
-/// A container that is there.
+/// An existing container.
 #[derive(Clone, Debug)]
 pub struct Container {
     directory: PathBuf,
@@ -56,14 +56,14 @@ pub struct Container {
     seen: Version,
 }
 
-/// The directory of a container that is being made, locked until it is. Dropped, it is removed when nothing was made.
+/// The locked directory of a container that is being made. Drop removes it if nothing was made.
 #[derive(Debug)]
 pub struct Reserved {
     lock: Option<Lock>,
     note: Note,
 }
 
-/// An id is a file name that needs no quoting anywhere.
+/// Checks an id: it must be a file name that needs no quoting.
 ///
 /// # Errors
 /// `invalid container ID format`, with the id.
@@ -76,46 +76,46 @@ pub fn check_id(id: &str) -> Result<()> {
 }
 
 impl Root {
-    /// The directory at `path`, whether it is there or not.
+    /// The directory at `path`, which may be missing.
     ///
     /// # Errors
-    /// `/` and nothing are refused, as everything below would be a container. The current directory is gone, and `path` is
-    /// relative to it.
+    /// `path` is `/` or empty: everything below it would be a container. Or it is relative, and the current directory
+    /// was removed.
     pub fn open(path: impl AsRef<Path>) -> Result<Root> {
         let path = match std::path::absolute(path.as_ref()) {
             Err(error) if error.kind() != std::io::ErrorKind::InvalidInput => {
                 bail!("--root: {}: {error}", path.as_ref().display())
             }
-            // nothing has no absolute path
+            // An empty path has no absolute path.
             absolute => absolute.unwrap_or_default(),
         };
-        // also "/..", which is the same
+        // Also "/..", which is the same.
         if !path.components().any(|part| matches!(part, Component::Normal(_))) {
             bail!("Option --root argument should not be set to /");
         }
         Ok(Root { path })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// That nobody else can put a container there: the directory is ours and only we may write it, and who may write the one
-    /// above cannot put another in its place.
+    /// Checks that no other user can put a container there: the directory is ours, only we may write it, and a user who
+    /// may write the directory above cannot replace it.
     ///
     /// # Errors
-    /// Whose it is, or who may write it.
+    /// Its owner, or the users who may write it.
     pub fn must_be_ours(&self) -> Result<()> {
         let above = self.path.parent().unwrap_or(&self.path);
         directory::must_stay_in_place(above)?;
         directory::must_be_safe(&self.path, directory::Writable::Never)
     }
 
-    /// Takes `id` for a new container.
+    /// Reserves `id` for a new container.
     ///
     /// # Errors
-    /// A bad id, one that is taken, or the kernel's word.
+    /// An invalid id, an id in use, or the kernel's error.
     pub fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
         let pid = i32::try_from(std::process::id())?;
@@ -126,7 +126,7 @@ impl Root {
         let mut made = make();
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("--root")?;
-            // sticky, so that systemd-tmpfiles does not age it away
+            // Sticky, so that systemd-tmpfiles does not remove it by age.
             fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("--root")?;
             made = make();
         }
@@ -143,7 +143,7 @@ impl Root {
     /// The container `id`.
     ///
     /// # Errors
-    /// `container does not exist`, also while it is being made; or its state.json is damaged or cannot be read.
+    /// `container does not exist`, also while it is being made; or its state.json is damaged or unreadable.
     pub fn load(&self, id: &str) -> Result<Container> {
         check_id(id)?;
         self.read(id).map_err(|unread| unread_error(id, unread))
@@ -155,7 +155,7 @@ impl Root {
         Container::of(directory, id, text, &stat)
     }
 
-    /// The ids of all directories, sorted; a root that is not there has none.
+    /// The ids of all directories, sorted. Empty if the root does not exist.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -169,7 +169,7 @@ impl Root {
         for entry in entries {
             let entry = entry.with_context(|| format!("--root {}", self.path.display()))?;
             let Ok(id) = entry.file_name().into_string() else { continue };
-            // ".cache": where an older version has compiled filters
+            // ".cache": where an older version has put compiled filters.
             if check_id(&id).is_ok() && (id != ".cache" || self.path.join(&id).join(STATE).exists()) {
                 ids.push(id);
             }
@@ -179,7 +179,7 @@ impl Root {
     }
 }
 
-/// The error for a state.json that cannot be read.
+/// The error for an unreadable state.json.
 fn unread_error(id: &str, unread: Unread) -> Error {
     match unread {
         Unread::Absent => error!(Kind::NotFound => "container {id:?}: container does not exist"),
@@ -189,9 +189,10 @@ fn unread_error(id: &str, unread: Unread) -> Error {
 }
 
 impl Reserved {
-    /// The new directory is ours if it is the one at its path, and no other process has begun to make a container in it.
+    /// Whether the new directory is ours: it is the one at its path, and no other process has begun to make a container
+    /// in it.
     fn locked(directory: &Path, id: &str) -> Result<Lock> {
-        // while it is open, no other directory has its inode number
+        // While it is open, no other directory has its inode number.
         let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let opened = match &own {
             Err(Errno::NOENT) => Ok(Attempt::Gone),
@@ -202,11 +203,12 @@ impl Reserved {
         };
         let lock = match opened {
             Ok(Attempt::Locked(lock)) => lock,
-            // who has it, or has removed it, may have made room for another creator: what is at the path is not ours
+            // The process that holds it, or has removed it, may have made room for another creator: the directory at
+            // the path is not ours.
             Ok(Attempt::Gone) => bail!("container {id:?} was deleted while it was made"),
             Ok(Attempt::Held) => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
             Err(error) => {
-                // it cannot be locked, and is not left empty
+                // It cannot be locked. An empty directory must not stay.
                 if own.is_ok_and(|own| directory::is_at(&own, directory) == Ok(true)) {
                     let _ = fs::remove_dir(directory);
                 }
@@ -214,7 +216,7 @@ impl Reserved {
             }
         };
         if !matches!((lock.stat(NOTE), lock.stat(STATE)), (Err(Errno::NOENT), Err(Errno::NOENT))) {
-            // when it cannot be looked at, it may be empty
+            // If it cannot be examined, it may be empty.
             let _ = fs::remove_dir(directory);
             bail!(Kind::Exists => "container with given ID already exists: {id}");
         }
@@ -225,12 +227,12 @@ impl Reserved {
         self.lock.as_ref().ok_or_else(|| error!("the container's directory is not locked"))
     }
 
-    /// Whoever deletes the container by force while it is made ends its processes alone, and not its creator as well.
+    /// A `delete --force` during the making ends only the container's processes, and not its creator.
     pub fn spare_creator(&mut self) {
         self.note.creator = ProcessId::default();
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.lock.as_ref().map_or(Path::new(""), Lock::path)
     }
@@ -240,32 +242,32 @@ impl Reserved {
         &self.note
     }
 
-    /// Notes what is going to be made: were we killed now, `delete --force` would find it.
+    /// Writes to the note what will be made. If we are killed now, `delete --force` finds it there.
     ///
     /// # Errors
-    /// The kernel's word; it is noted here all the same.
+    /// The kernel's error. The value has the entry all the same.
     pub fn take_note(&mut self, change: impl FnOnce(&mut Note)) -> Result<()> {
         change(&mut self.note);
         let (lock, text) = (self.lock()?, self.note.encode()?);
         match lock.stat(NOTE) {
             Err(Errno::NOENT) => lock.write(NOTE, &text),
-            // a file that is renamed over another is written to the disk at once by ext4 (auto_da_alloc)
+            // ext4 writes a file that is renamed over another to the disk at once (auto_da_alloc).
             _ => lock.append(NOTE, &text),
         }
     }
 
-    /// Keeps the config as it is now: later changes of the bundle do not affect this container.
+    /// Stores a copy of the config: later changes of the bundle do not affect this container.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn keep_config(&self, text: &[u8]) -> Result<()> {
         self.lock()?.write(CONFIG, text).context("keep the config")
     }
 
-    /// Writes state.json: from now on the container is there.
+    /// Writes state.json: from now on the container exists.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn record(&self, mut record: Record) -> Result<Container> {
         record.set_seal()?;
         let mut container = Container { directory: self.path().to_path_buf(), record, seen: (0, 0, 0, 0) };
@@ -273,7 +275,7 @@ impl Reserved {
         Ok(container)
     }
 
-    /// All is made: no other process changes the container before the lock is dropped.
+    /// The container is complete. No other process changes it before the lock is dropped.
     ///
     /// # Errors
     /// It was not locked.
@@ -281,15 +283,15 @@ impl Reserved {
         self.lock.take().ok_or_else(|| error!("the container's directory is not locked"))
     }
 
-    /// Nothing of what was noted is left: the id is free.
+    /// Everything in the note is undone: the id is free.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn give_up(mut self) -> Result<()> {
         self.lock.take().map_or(Ok(()), |lock| lock.remove(&[STATE, NOTE]))
     }
 
-    /// Something is left, which the note tells of: the directory stays for `delete --force`.
+    /// Something remains, and is in the note: the directory stays for `delete --force`.
     pub fn leave(mut self) {
         drop(self.lock.take());
     }
@@ -305,22 +307,22 @@ impl Drop for Reserved {
 }
 
 impl Container {
-    /// What state.json says, when it says all that it must.
+    /// Reads state.json. It must have all required members.
     fn of(directory: PathBuf, id: &str, text: Vec<u8>, stat: &Stat) -> Result<Container, Unread> {
         let damaged = |why: &dyn std::fmt::Display| Unread::Damaged(why.to_string());
-        // as text: its strings are not looked at for UTF-8 one by one
+        // As bytes: the parser need not check each string for UTF-8.
         let text = String::from_utf8(text).map_err(|error| damaged(&error))?;
         let record: Record = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
         record.check(id).map_err(|why| damaged(&why))?;
         Ok(Container { directory, record, seen: version(stat) })
     }
 
-    /// What state.json says.
+    /// The record.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// What state.json is to say next; `save` writes it.
+    /// The record, to change it. `save` writes it.
     pub fn record_mut(&mut self) -> &mut Record {
         &mut self.record
     }
@@ -330,7 +332,7 @@ impl Container {
         &self.directory
     }
 
-    /// The config it was made from: our own copy, or for a container that runc made, the bundle's.
+    /// The config that it was made from: our own copy, or the bundle's for a container that runc made.
     ///
     /// # Errors
     /// Neither can be read.
@@ -358,17 +360,17 @@ impl Container {
         let unit = own.map_or_else(|| self.record.config.cgroups.unit(), |own| own.unit.clone());
         let mut paths = self.record.cgroup_paths.clone();
         if self.record.rootless {
-            // runc notes as well where it was not let
+            // runc also records directories that it could not enter.
             paths.retain(|_, path| path.is_dir());
         }
         Cgroup::open(paths, unit)
     }
 
-    /// Whether its cgroups are cgroups, and not the top of a hierarchy with all of the host's processes: `delete` and `kill`
-    /// kill who is in them. A sealed record says what we have written.
+    /// Checks that its cgroups are cgroups, and not the root of a hierarchy with all of the host's processes: `delete`
+    /// and `kill` kill the processes in them. A sealed record has only what we wrote.
     ///
     /// # Errors
-    /// The path that is not one.
+    /// The wrong path.
     pub fn check_cgroups(&self) -> Result<()> {
         if self.record.seal().is_some() {
             return Ok(());
@@ -384,15 +386,16 @@ impl Container {
         })
     }
 
-    /// True when everything in the container dies with its init.
+    /// True if all processes of the container die with its init.
     pub fn has_own_pids(&self) -> bool {
         self.record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWPID" && namespace.path.is_empty())
     }
 
-    /// Its processes, as we count: those of its cgroup, or where it has none those of its own pid namespace.
+    /// Its processes, with their pids in our pid namespace: those of its cgroup or, if it has no cgroup, those of its
+    /// own pid namespace.
     ///
     /// # Errors
-    /// It has neither, or the kernel's word.
+    /// It has neither, or the kernel's error.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let cgroup = self.cgroup();
         if !cgroup.paths().is_empty() {
@@ -409,11 +412,11 @@ impl Container {
         }
     }
 
-    /// What it is doing now.
+    /// Its status.
     ///
     /// # Errors
-    /// Its init, its freezer or its exec fifo cannot be looked at. Only a process that has ended is "stopped":
-    /// `delete` believes it.
+    /// Its init, its freezer or its exec fifo cannot be examined. Only a process that has ended is "stopped", because
+    /// `delete` relies on this.
     pub fn status(&self) -> Result<Status> {
         let process = identity::observe(self.record.init_process_pid, self.record.init_process_start)?;
         let lives = process == Process::Alive;
@@ -424,7 +427,7 @@ impl Container {
         }))
     }
 
-    /// True while init has its end of the exec fifo open: a `start` that was killed may leave the file behind.
+    /// True while init has its end of the exec fifo open. A `start` that was killed may leave the file.
     fn waits(&self) -> io::Result<bool> {
         let fifo = self.directory.join(EXEC_FIFO);
         match self.record.coracle {
@@ -432,38 +435,39 @@ impl Container {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 match rustix::fs::openat(CWD, &fifo, flags, Mode::empty()).and_then(rustix::fs::fstat) {
                     Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Fifo),
-                    // ENXIO: no reader (fifo(7)); the last two: another file has replaced the fifo
+                    // ENXIO: no reader (fifo(7)). The last two: another file has replaced the fifo.
                     Err(Errno::NOENT | Errno::NXIO | Errno::ISDIR | Errno::LOOP) => Ok(false),
                     Err(errno) => Err(errno.into()),
                 }
             }
-            // runc's init waits in open(2) itself, so the file is all there is to see
+            // runc's init waits in open(2), so only the file can be examined.
             None => fifo.try_exists(),
         }
     }
 
-    /// Its init, which cannot become another process while this is open.
+    /// A pidfd of its init: while it is open, it refers to this process only.
     ///
     /// # Errors
-    /// `container not running`, or it cannot be looked at.
+    /// `container not running`, or its init cannot be examined.
     pub fn process(&self) -> Result<OwnedFd> {
         open_process(self.record.init_process_pid, self.record.init_process_start)?
             .ok_or_else(|| error!(Kind::State(Status::Stopped) => "container not running"))
     }
 
-    /// No other process changes it while the lock is held. The record is read again, in case it was changed before.
+    /// Takes the lock: no other process changes the container while it is held. The record is read again, because it
+    /// may have changed before.
     ///
     /// # Errors
-    /// The container is gone, the lock is still held after a while, or the kernel's word.
+    /// The container does not exist any more, the lock is still held when the time is over, or the kernel's error.
     pub fn lock(&mut self) -> Result<Lock> {
         let lock = self.lock_if_there()?;
         lock.ok_or_else(|| unread_error(&self.record.id, Unread::Absent))
     }
 
-    /// The same; None when the container is gone.
+    /// The same. None if the container does not exist any more.
     ///
     /// # Errors
-    /// The lock is still held after a while, or the kernel's word.
+    /// The lock is still held when the time is over, or the kernel's error.
     pub fn lock_if_there(&mut self) -> Result<Option<Lock>> {
         let id = self.record.id.clone();
         let Some(lock) = directory::lock(&self.directory, &id)? else { return Ok(None) };
@@ -479,7 +483,7 @@ impl Container {
         Ok(Some(lock))
     }
 
-    /// `linux.resources` as they are in force: since the last update, or as the config has them.
+    /// The current `linux.resources`: those of the last update, or those of the config.
     ///
     /// # Errors
     /// The config cannot be read.
@@ -491,10 +495,10 @@ impl Container {
         Ok(config.pointer_mut("/linux/resources").map(serde_json::Value::take).unwrap_or_default())
     }
 
-    /// Writes state.json: all of it or nothing. What others have written into it, and we do not know, stays.
+    /// Writes state.json, completely or not at all. Members that we do not know are kept.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn save(&mut self, lock: &Lock) -> Result<()> {
         let mut record = serde_json::to_value(&self.record)?;
         if let Ok(there) = lock.read(STATE)
@@ -507,16 +511,16 @@ impl Container {
         Ok(())
     }
 
-    /// Removes its directory, and with it the container.
+    /// Removes its directory. The container then does not exist any more.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn remove(self, lock: &Lock) -> Result<()> {
         lock.remove(&[STATE, NOTE])
     }
 }
 
-/// Puts back what `there` has and `record` does not know.
+/// Copies the members of `there` that `record` does not know.
 fn keep_unknown(record: &mut serde_json::Value, there: serde_json::Value) {
     let (Some(record), serde_json::Value::Object(there)) = (record.as_object_mut(), there) else { return };
     for (key, value) in there {

@@ -1,6 +1,6 @@
-//! What is mounted on the host for a container without a mount namespace: a file in its directory, to which init writes each
-//! mount before it attaches it. What is not in it may be somebody else's. A mount that is in it and was never attached is
-//! not found later.
+//! The host mounts of a container without a mount namespace. Init writes each mount to a file in the container's
+//! directory before it attaches the mount. A mount that is not in the file may belong to others. A mount that is in the
+//! file but was never attached is not found later.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -16,15 +16,15 @@ use crate::sys::mount::MountId;
 /// The file.
 const MOUNTED: &str = "mounted";
 
-/// The file, open to be written.
+/// The file, open for writing.
 #[derive(Debug)]
 pub struct MountedFile(File);
 
 impl MountedFile {
-    /// A new one in a container's directory.
+    /// Makes the file in a container's directory.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn new(directory: &Path) -> Result<MountedFile> {
         let path = directory.join(MOUNTED);
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -50,17 +50,17 @@ impl AsFd for MountedFile {
     }
 }
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug, Default)]
 pub struct Mounted {
-    /// In the order in which they were attached; those that came with an `rbind` at the end.
+    /// In the order in which they were attached. Those that came with an `rbind` are at the end.
     pub mounts: Vec<MountId>,
-    /// The container's mounts are all there, and it was looked which others came with them.
+    /// All mounts of the container are attached, and those that came with them were added.
     pub whole: bool,
 }
 
 impl Lock {
-    /// What is mounted on the host for the container.
+    /// The host mounts of the container.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -77,10 +77,10 @@ impl Lock {
         Ok(Mounted { mounts: all().filter(|mount| *mount != end).collect(), whole: all().any(|mount| mount == end) })
     }
 
-    /// Adds what came with the container's mounts: now the file says all.
+    /// Adds the mounts that came with the container's mounts. The file is then complete.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn end_mounted(&self, came: &[MountId]) -> Result<()> {
         let end = MountId::default();
         let list: Vec<u8> = came.iter().chain([&end]).flat_map(MountId::encode).collect();

@@ -1,5 +1,5 @@
-//! What must be undone when a container's making fails, or is cut off, or when its state.json can no longer be read. It is
-//! written before each of these things is made, into a file of its own, and stays there as long as the container.
+//! What must be undone when a container cannot be completed, or when its state.json can no longer be read. It is
+//! written before each object is made, to a file of its own, which exists as long as the container.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,44 +9,46 @@ use sha2::{Digest, Sha256};
 
 use crate::cgroup::UnitName;
 
-/// A process: its pid, and when it began in clock ticks since boot.
+/// A process: its pid, and its start time in clock ticks since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessId {
-    /// As the runtime counted.
+    /// In the pid namespace of the runtime.
     pub pid: i32,
     /// proc_pid_stat(5), field 22.
     pub start: u64,
 }
 
-/// What an older version has noted of a container without a mount namespace: not what it has mounted, but what was there before.
+/// The note of an older version about a container without a mount namespace: the mounts that existed before, and not
+/// its own mounts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MountsBelow {
     /// Its root on the host.
     pub root: PathBuf,
-    /// The ids of the mounts that were below it before.
+    /// The ids of the mounts that existed below the root before.
     pub before: Vec<u64>,
 }
 
-/// What must be undone. A newer version may note more: what this one does not know, it does not undo half.
+/// What must be undone. A newer version may write more members. This version then undoes nothing, rather than only a
+/// part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
-    /// Who makes the container.
+    /// The process that makes the container.
     pub creator: ProcessId,
-    /// Directories of cgroups that were not there, and are made next. Somebody else may have been quicker: they are
-    /// removed if they are empty, and no process in them is killed.
+    /// Directories of cgroups that did not exist, and are made next. Another process may have made them first. So they
+    /// are removed only if they are empty, and no process in them is killed.
     pub coming: BTreeMap<String, PathBuf>,
-    /// Its cgroup: who is in it belongs to the container.
+    /// Its cgroup: the processes in it belong to the container.
     pub cgroup: BTreeMap<String, PathBuf>,
-    /// Its unit of systemd.
+    /// Its systemd unit.
     pub unit: Option<UnitName>,
     /// Its groups in resctrl.
     pub groups: Vec<PathBuf>,
-    /// Its init, where no cgroup tells it.
+    /// Its init, if it has no cgroup.
     pub init: Option<ProcessId>,
-    /// What was mounted on the host before. This version does not write it (`container/mounted.rs`).
+    /// The mounts of the host before. This version does not write this member (`container/mounted.rs`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts: Option<MountsBelow>,
 }
@@ -62,8 +64,8 @@ impl Note {
         Ok(text)
     }
 
-    /// The last note of the file. None when a byte is not as it was written, but for a note at the end that was cut off:
-    /// the writer was killed at that moment, and the note before it is valid.
+    /// The last note of the file. None if a byte has changed. A cut note at the end is ignored: the writer was killed
+    /// at that moment, and the note before it is valid.
     pub(super) fn decode(text: &[u8]) -> Option<Note> {
         let mut lines = text.split_inclusive(|byte| *byte == b'\n');
         let mut last = None;
@@ -83,7 +85,7 @@ fn sum(text: &[u8]) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A few letters that change when one of `parts` does.
+/// A few letters that change if one of `parts` changes.
 ///
 /// # Errors
 /// A path is not UTF-8.

@@ -1,5 +1,5 @@
-//! state.json: in runc's shape where others read it, so that a node can change from one to the other with containers
-//! running; what is ours alone is in an object of its own.
+//! state.json. Its members have runc's form, so that a node can change between runc and coracle with running
+//! containers. Our own members are in an object of their own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,40 +11,40 @@ use super::note;
 use crate::cgroup::{Manager, UnitName};
 use crate::sys::mount::MountId;
 
-/// What is kept of a container.
+/// The record of a container.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Record {
     /// Its id.
     pub id: String,
-    /// The pid of its init, as the runtime counted when it made it.
+    /// The pid of its init, in the pid namespace of the runtime that made it.
     pub init_process_pid: i32,
-    /// When that process began, in clock ticks since boot.
+    /// The start time of this process, in clock ticks since boot.
     pub init_process_start: u64,
     /// When the container was created, RFC 3339 in UTC.
     pub created: String,
-    /// What others read of its config.
+    /// The part of its config that others read.
     pub config: RecordedConfig,
-    /// It was made without root.
+    /// True if it was made without root.
     pub rootless: bool,
-    /// Its cgroup directories, by controller; `systemd` for the named one, and nothing for version 2.
+    /// Its cgroup directories, by controller. The key is `systemd` for the named hierarchy, and empty for version 2.
     #[serde(deserialize_with = "or_nothing")]
     pub cgroup_paths: BTreeMap<String, PathBuf>,
     /// The files of its namespaces.
     #[serde(deserialize_with = "or_nothing")]
     pub namespace_paths: BTreeMap<String, String>,
-    /// Where its first three descriptors led, for a restore.
+    /// The files of its first three descriptors, for a restore.
     #[serde(deserialize_with = "or_nothing")]
     pub external_descriptors: Vec<String>,
     /// Its group in resctrl.
     pub intel_rdt_path: PathBuf,
-    /// The group below it in which it alone is counted.
+    /// The monitoring group below it, which has only this container.
     #[serde(skip_serializing_if = "is_nothing")]
     pub intel_rdt_mon_path: PathBuf,
-    /// `linux.resources` as they are in force since the last `update`; absent, those of its config are.
+    /// The current `linux.resources`, if an `update` has changed them. Otherwise those of its config apply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources_in_force: Option<serde_json::Value>,
-    /// What is ours alone; a container without it was made by runc.
+    /// Our own members. A container without them was made by runc.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coracle: Option<OwnRecord>,
 }
@@ -54,7 +54,7 @@ fn or_nothing<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(f
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// What others read of a container's config.
+/// The part of a container's config that others read.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RecordedConfig {
@@ -71,7 +71,7 @@ pub struct RecordedConfig {
     /// Its cgroup.
     #[serde(deserialize_with = "or_nothing")]
     pub cgroups: RecordedCgroup,
-    /// It keeps its creator's session keyring.
+    /// It keeps the session keyring of its creator.
     pub no_new_keyring: bool,
     /// `ociVersion` of its config.
     pub version: String,
@@ -84,29 +84,29 @@ fn is_nothing(path: &Path) -> bool {
     path.as_os_str().is_empty()
 }
 
-/// `linux.intelRdt`, as runc has it.
+/// `linux.intelRdt`, in runc's form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RecordedRdt {
-    /// The group's name; nothing for one of the container's own.
+    /// The group's name. Empty for a group of its own.
     #[serde(rename = "closID", skip_serializing_if = "String::is_empty")]
     pub closid: String,
-    /// Lines as they are.
+    /// Lines without changes.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_nothing")]
     pub schemata: Vec<String>,
-    /// The cache's line, as it is in force.
+    /// The current line of the cache.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub l3_cache_schema: String,
-    /// The memory's line, as it is in force.
+    /// The current line of the memory bandwidth.
     #[serde(rename = "memBwSchema", skip_serializing_if = "String::is_empty")]
     pub mem_bw_schema: String,
-    /// Whether it is counted by itself.
+    /// Whether it has a monitoring group.
     #[serde(rename = "enableMonitoring", skip_serializing_if = "std::ops::Not::not")]
     pub enable_monitoring: bool,
 }
 
 impl RecordedRdt {
-    /// What the config has.
+    /// The members of the config.
     pub fn of(asked: &LinuxIntelRdt) -> RecordedRdt {
         RecordedRdt {
             closid: asked.clos_id().clone().unwrap_or_default(),
@@ -125,24 +125,24 @@ pub struct RecordedNamespace {
     /// `NEWPID` and the like.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The file it was joined by, or nothing.
+    /// The file by which it was joined. Empty for a new namespace.
     pub path: String,
 }
 
-/// Its cgroup, as runc has it.
+/// Its cgroup, in runc's form.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct RecordedCgroup {
-    /// Its name where there is no path: the id.
+    /// Its name, if it has no path: the id.
     pub name: String,
     /// `linux.cgroupsPath`.
     pub path: String,
-    /// Nothing that we set by it, but without any limit runc takes the container for broken.
+    /// We set no limit through this member. But for runc, a container without any limits is broken.
     pub memory: i64,
-    /// runc made it as a unit of systemd; ours are in `OwnRecord`.
+    /// It is a unit of systemd. runc writes this. Our own units are in `OwnRecord`.
     #[serde(rename = "Systemd", skip_serializing)]
     pub systemd: bool,
-    /// What the unit's name begins with.
+    /// The prefix of the unit's name.
     #[serde(skip_serializing)]
     pub scope_prefix: String,
     /// It is a unit of the user's own systemd.
@@ -151,7 +151,7 @@ pub struct RecordedCgroup {
 }
 
 impl RecordedCgroup {
-    /// The unit of a container that runc made, by the name that runc gives it.
+    /// The unit of a container that runc made, with runc's name for it.
     pub fn unit(&self) -> Option<UnitName> {
         let name = match self.name.ends_with(".slice") {
             true => self.name.clone(),
@@ -162,7 +162,7 @@ impl RecordedCgroup {
     }
 }
 
-/// What is ours alone.
+/// Our own members.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct OwnRecord {
@@ -172,35 +172,36 @@ pub struct OwnRecord {
     pub bundle: PathBuf,
     /// Its annotations.
     pub annotations: HashMap<String, String>,
-    /// Who made it, by uid.
+    /// The uid of its creator.
     pub owner: u32,
-    /// Its config has no hooks that run after `start` or when it is gone: it need not be read for them.
+    /// Its config has no hooks for poststart or poststop, so it need not be read for them.
     pub without_late_hooks: bool,
-    /// What was mounted on the host for it, in order: it has no mount namespace.
+    /// Its mounts on the host, in order, if it has no mount namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host_mounts: Vec<HostMount>,
-    /// Its session keyring. One that runc made, or an older coracle, has the name that the id makes.
+    /// Its session keyring. A keyring of runc, or of an older coracle, is named by the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
-    /// Its unit, when systemd has its cgroup.
+    /// Its systemd unit, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitName>,
-    /// What init does after `start`, so that `start` can tell what failed.
+    /// Init's steps after `start`, so that `start` can name the one that failed.
     pub after_start: Vec<AfterStart>,
-    /// Changes when something is damaged that `delete` and `kill` go by (`Record::check`).
+    /// A sum over the members that `delete` and `kill` use: it finds a damaged file (`Record::check`).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub seal: String,
 }
 
-/// A mount on the host. Its path alone does not identify it: who may write a directory above can put another mount there.
+/// A mount on the host. Its path alone does not identify it: a user who may write a directory above can put another
+/// mount there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, from = "RecordedMount")]
 pub struct HostMount {
-    /// Where it was.
+    /// Its path.
     pub path: PathBuf,
-    /// Its id in mountinfo, which the kernel uses again when it is gone.
+    /// Its mount id in mountinfo, which the kernel uses again after the unmount.
     pub id: u64,
-    /// Its id that is never used again. Nothing where the kernel has none.
+    /// Its unique mount id, which is never used again. None if the kernel has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique: Option<u64>,
     /// Device and inode of its root.
@@ -214,7 +215,7 @@ impl HostMount {
     }
 }
 
-/// As it is written now, and as it was: the path alone.
+/// The current form, and the old one: only the path.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RecordedMount {
@@ -231,25 +232,25 @@ impl From<RecordedMount> for HostMount {
     }
 }
 
-/// A step behind `AwaitStart`.
+/// A step after `AwaitStart`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct AfterStart {
     /// Its number in the plan.
     pub step: u32,
-    /// What it does.
+    /// Its action.
     pub does: Does,
     /// Its place in config.json.
     pub from: String,
-    /// The program it runs, or the name of the hooks.
+    /// The program that it runs, or the name of the hooks.
     pub name: String,
-    /// If the profile of `linux.seccomp` denies it: the errno, or 0 if the process dies, and the message.
+    /// If the profile of `linux.seccomp` denies it: the errno, or 0 if the process is killed; and the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied: Option<(i32, String)>,
 }
 
 impl AfterStart {
-    /// What it does. An older coracle has written its place in config.json alone.
+    /// Its action. An older coracle has written only its place in config.json.
     pub fn act(&self) -> Does {
         match (self.does, self.from.as_str()) {
             (Does::Unknown, "linux.seccomp") => Does::Filter,
@@ -260,11 +261,11 @@ impl AfterStart {
     }
 }
 
-/// What a step behind `AwaitStart` does.
+/// The action of a step after `AwaitStart`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Does {
-    /// An older coracle has not written it.
+    /// An older coracle did not write it.
     #[default]
     Unknown,
     /// Executes the program.
@@ -276,7 +277,8 @@ pub enum Does {
 }
 
 impl Record {
-    /// What there is to be killed, removed and unmounted; none of it changes as long as the container is there.
+    /// The members that say what `delete` and `kill` kill, remove and unmount. They do not change while the container
+    /// exists.
     fn sealed(&self) -> serde_json::Result<String> {
         let own = self.coracle.as_ref();
         note::seal(&(
@@ -287,7 +289,7 @@ impl Record {
         ))
     }
 
-    /// Seals it, once, when it is written first.
+    /// Sets the sum, at the first write.
     ///
     /// # Errors
     /// A path is not UTF-8.
@@ -299,8 +301,7 @@ impl Record {
         Ok(())
     }
 
-    /// Whether it says what the state of the container `id` must say. Nothing is killed or removed by what a damaged file
-    /// says.
+    /// Whether it is valid for the container `id`. A damaged file must not decide what is killed or removed.
     pub(super) fn check(&self, id: &str) -> Result<(), String> {
         if self.id != id {
             return Err(format!("id: it is the state of {:?}", self.id));
@@ -316,12 +317,12 @@ impl Record {
         }
     }
 
-    /// None when runc or an older version made it.
+    /// None if runc or an older version made it.
     pub(super) fn seal(&self) -> Option<&str> {
         self.coracle.as_ref().map(|own| own.seal.as_str()).filter(|seal| !seal.is_empty())
     }
 
-    /// Its bundle: our own word, or runc's label.
+    /// Its bundle: from our own member, or from runc's label.
     pub fn bundle(&self) -> &Path {
         match &self.coracle {
             Some(own) => &own.bundle,
@@ -337,13 +338,13 @@ impl Record {
             .map(|(_, v)| v)
     }
 
-    /// The groups in resctrl that its processes are in, in the order in which they are joined.
+    /// The groups in resctrl with its processes, in the order in which they are joined.
     pub fn groups(&self) -> Vec<PathBuf> {
         let both = [&self.intel_rdt_path, &self.intel_rdt_mon_path];
         both.into_iter().filter(|path| !is_nothing(path)).cloned().collect()
     }
 
-    /// Those of them that go with it: not one that has a name of its own.
+    /// Those of them that are removed with the container: not a group with a name of its own.
     pub fn own_groups(&self) -> Vec<PathBuf> {
         let named = self.config.intel_rdt.as_ref().is_none_or(|rdt| !rdt.closid.is_empty());
         let mut groups = self.groups();
@@ -422,7 +423,7 @@ mod tests {
         };
         let own = ["/r/x", "/r/x/mon_groups/x"].map(PathBuf::from);
         assert_eq!(record("").own_groups(), own);
-        // even if the name is the container's
+        // Even if it has the container's name.
         assert_eq!((record("x").own_groups(), record("x").groups()), (own[1..].to_vec(), own.to_vec()));
         assert!(Record::default().own_groups().is_empty());
     }

@@ -1,4 +1,5 @@
-//! What is left of a container whose making was cut off, or whose state.json cannot be read: what `delete --force` undoes.
+//! The remains of a container that was not completely made, or that has an unreadable state.json. `delete --force`
+//! undoes them.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -17,42 +18,42 @@ use crate::wait::limits;
 /// The note of older versions.
 const OLDER_NOTE: &str = "creating.json";
 
-/// What `Root::claim` has found.
+/// The result of `Root::claim`.
 #[derive(Debug)]
 pub enum Claim {
-    /// No container, or none any more.
+    /// No container with this id.
     Nothing,
-    /// A container, which has been made meanwhile: it can be loaded.
+    /// A container that was completed since. It can be loaded.
     Complete,
-    /// What is left of one.
+    /// The remains of a container.
     Remains(Box<Remains>),
 }
 
-/// What is left of a container that has no state, locked.
+/// The remains of a container without a state, locked.
 #[derive(Debug)]
 pub struct Remains {
     /// Its directory.
     pub lock: Lock,
-    /// What must be undone before the directory may go.
+    /// What must be undone before the directory may be removed.
     pub note: Note,
 }
 
 impl Remains {
-    /// All of it is undone: the id is free.
+    /// Everything is undone: the id is free.
     ///
     /// # Errors
-    /// The kernel's word.
+    /// The kernel's error.
     pub fn remove(self) -> Result<()> {
         self.lock.remove(&[STATE, NOTE])
     }
 }
 
 impl Root {
-    /// Takes what is at `id` in order to remove it. Somebody who is making it is ended.
+    /// Locks the directory of `id` in order to remove it. A process that makes the container is ended.
     ///
     /// # Errors
-    /// The lock is still held after a while; what was made for the container is not known, and the directory is kept; or the
-    /// kernel's word.
+    /// The lock is still held when the time is over; or no note says what was made, so the directory stays; or the
+    /// kernel's error.
     pub fn claim(&self, id: &str) -> Result<Claim> {
         check_id(id)?;
         let path = self.path.join(id);
@@ -68,7 +69,7 @@ impl Root {
                     let (who, time) = (holder(&path), limits::LOCK_BY_FORCE.as_secs());
                     bail!("container {id:?}: lock {}: {who} has held it for {time} s", path.display());
                 }
-                // it is complete: it can be deleted as a container
+                // The container is complete: it can be deleted.
                 Attempt::Held if self.load(id).is_ok() => return Ok(Claim::Complete),
                 Attempt::Held => end_creator(&path, &mut asked),
             }
@@ -101,8 +102,8 @@ impl Root {
     }
 }
 
-/// The remains of a directory without a note: its creator was killed before it had made anything, or it is an older version's. None when
-/// there is something that only a container has.
+/// The remains of a directory without a note. Its creator was killed before it had made anything, or it is an older
+/// version's. None if it has a file that only a container has.
 fn older_note(lock: &Lock) -> Result<Option<Note>> {
     let ours = format!("{NOTE}.new");
     match lock.read(OLDER_NOTE) {
@@ -110,7 +111,7 @@ fn older_note(lock: &Lock) -> Result<Option<Note>> {
             /// Directories of the cgroup, the unit, groups in resctrl.
             type Older = (BTreeMap<String, PathBuf>, Option<UnitName>, Vec<PathBuf>);
             let decoded: Option<Older> = serde_json::from_slice(&text).ok();
-            // it was written before anything was made, so who is in the cgroup may belong to somebody else
+            // The note was written before anything was made, so processes in the cgroup may belong to others.
             Ok(decoded.map(|(coming, unit, groups)| Note { coming, unit, groups, ..Note::default() }))
         }
         Err(Unread::Absent) => {
@@ -121,14 +122,14 @@ fn older_note(lock: &Lock) -> Result<Option<Note>> {
     }
 }
 
-/// Asks the process that makes the container at `path` to undo it, and kills it after a deadline. A dead creator has left an
-/// init that holds the lock.
+/// Sends SIGTERM to the process that makes the container at `path`, so that it undoes it, and SIGKILL after a deadline.
+/// If the creator is dead, its init holds the lock.
 fn end_creator(path: &Path, asked: &mut Option<Instant>) {
     let Ok((text, _)) = read(CWD, &path.join(NOTE)) else { return };
     let Some(note) = Note::decode(&text) else { return };
     let ProcessId { pid, start } = note.creator;
     match open_process(pid, start) {
-        // by its start time it is the process that wrote the note, and the kernel says that it has the lock
+        // Its start time says that it is the process that wrote the note, and the kernel says that it holds the lock.
         Ok(Some(process)) if holder(path) == format!("process {pid}") => match *asked {
             None => {
                 *asked = Some(Instant::now());
@@ -137,13 +138,13 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>) {
             Some(since) if since.elapsed() > limits::UNDO => drop(signals::send(process.as_fd(), libc::SIGKILL)),
             Some(_) => {}
         },
-        // who cannot be looked at may live: the next round looks again, until the deadline
+        // A process that cannot be examined may live. The next round tries again, until the deadline.
         Ok(Some(_)) | Err(_) => {}
         Ok(None) => {
             if let Some(Ok(Some(init))) = note.init.map(|init| open_process(init.pid, init.start)) {
                 let _ = signals::send(init.as_fd(), libc::SIGKILL);
             }
-            // undoing reports what remains
+            // The undo reports what remains.
             let _ = Cgroup::open(note.cgroup, None).kill();
         }
     }

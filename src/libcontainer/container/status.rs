@@ -1,4 +1,4 @@
-//! What a container is doing: a table over what is observed, never stored.
+//! The status of a container: a table over observations. It is never stored.
 
 use std::fmt;
 
@@ -15,29 +15,29 @@ pub enum Status {
     Stopped,
 }
 
-/// What can be seen of a container.
+/// What can be observed of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// Its init.
     pub process: Process,
     /// Its cgroup is frozen.
     pub frozen: bool,
-    /// Its exec fifo is there.
+    /// Its exec fifo exists.
     pub waiting: bool,
 }
 
-/// What can be seen of a process.
+/// What can be observed of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Process {
-    /// No such process, or another one with its pid.
+    /// It does not exist, or another process has its pid.
     Gone,
-    /// It has ended, and its parent has not looked yet.
+    /// It has ended, and its parent has not reaped it yet.
     Zombie,
-    /// It is there.
+    /// It exists.
     Alive,
 }
 
-/// The table. Frozen comes before waiting, as in runc.
+/// The table. As in runc, frozen comes before waiting.
 pub fn status(observed: Observed) -> Status {
     match observed {
         Observed { process: Process::Gone | Process::Zombie, .. } => Status::Stopped,

@@ -1,4 +1,4 @@
-//! Which cgroup hierarchies are mounted where, and where we are in them (cgroups(7)).
+//! The mounted cgroup hierarchies, and our own cgroup in each (cgroups(7)).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::mountinfo::{self, Line};
 use crate::sys::text::lossy;
 
-/// Where everybody mounts cgroups.
+/// The usual mount point of cgroups.
 const TOP: &str = "/sys/fs/cgroup";
 
 /// The hierarchies of this machine.
@@ -23,7 +23,7 @@ pub struct Cgroups {
 pub struct Hierarchy {
     /// `cpu`, `cpuacct`, or `name=systemd`.
     pub controllers: Vec<String>,
-    /// Where it is mounted.
+    /// Its mount point.
     pub mount: PathBuf,
     /// Our own cgroup in it, beginning with `/`.
     pub own: PathBuf,
@@ -32,20 +32,20 @@ pub struct Hierarchy {
 /// The hierarchy of version 2.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unified {
-    /// Where it is mounted.
+    /// Its mount point.
     pub mount: PathBuf,
     /// Our own cgroup in it, beginning with `/`.
     pub own: PathBuf,
 }
 
-/// Which of the three ways a machine has of mounting them.
+/// The three ways to mount the hierarchies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Version 2 alone.
+    /// Only version 2.
     Unified,
-    /// Version 1 alone.
+    /// Only version 1.
     Legacy,
-    /// Version 1, and version 2 beside it.
+    /// Version 1, and version 2 in addition.
     Hybrid,
 }
 
@@ -59,7 +59,7 @@ impl Cgroups {
         Ok(Cgroups::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
     }
 
-    /// The hierarchies in the texts of these two files (proc(5), cgroups(7)).
+    /// The hierarchies from the texts of these two files (proc(5), cgroups(7)).
     pub fn parse(mountinfo: &str, cgroup: &str) -> Cgroups {
         let ours: Vec<Ours<'_>> = ours(cgroup).collect();
         let mut found = Cgroups::default();
@@ -81,7 +81,7 @@ impl Cgroups {
         found
     }
 
-    /// How they are mounted.
+    /// The way in which they are mounted.
     pub fn layout(&self) -> Layout {
         match (self.v1.is_empty(), &self.v2) {
             (true, _) => Layout::Unified,
@@ -92,31 +92,31 @@ impl Cgroups {
 }
 
 impl Hierarchy {
-    /// The name under which runc's state.json keeps it: the first controller, or what follows `name=`.
+    /// Its key in runc's state.json: the first controller, or the name after `name=`.
     pub fn key(&self) -> String {
         let first = self.controllers.first().map(String::as_str).unwrap_or_default();
         first.strip_prefix("name=").unwrap_or(first).to_owned()
     }
 
-    /// True when it has the controller.
+    /// True if it has the controller.
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|there| there == controller)
     }
 }
 
-/// True for a mount on the way to the cgroups or among them.
+/// True for a mount at the usual mount point, or on a path to or from it.
 fn is_on_the_way(line: &Line<'_>) -> bool {
     let (path, top) = (line.written_path(), Path::new(TOP));
     top.starts_with(path) || path.starts_with(top)
 }
 
-/// True when another file system is found at the path of `line`: it is mounted on this mount, or on a directory above.
+/// True if the path of `line` leads to another file system: that one is mounted on this mount, or on a directory above.
 fn is_covered(line: &Line<'_>, all: &[Line<'_>]) -> bool {
     let (mut at, mut path) = (line, line.written_path());
     let mut below = line.id;
-    // There are at most as many steps as mounts. Without a limit, a wrong text could go in a circle.
+    // There are at most as many steps as mounts. Without this limit, a wrong text could loop for ever.
     for _ in all {
-        // A mount on the root itself covers nothing for a process that has it as its root.
+        // A mount on the root itself covers nothing for a process whose root it is.
         let hides = |other: &Line<'_>| {
             let point = other.written_path();
             other.parent == at.id && other.id != below && point != Path::new("/") && path.starts_with(point)
@@ -130,7 +130,7 @@ fn is_covered(line: &Line<'_>, all: &[Line<'_>]) -> bool {
     false
 }
 
-/// Whether a text such as /proc/self/cgroup has the hierarchy of that key (`Hierarchy::key`; empty for version 2).
+/// Whether a text such as /proc/self/cgroup has the hierarchy with this key (`Hierarchy::key`; empty for version 2).
 pub fn has_hierarchy(cgroup: &str, key: &str) -> bool {
     let is_key = |name: &&str| name.strip_prefix("name=").unwrap_or(name) == key;
     ours(cgroup).any(|ours| ours.controllers.iter().any(is_key))
@@ -153,7 +153,7 @@ fn ours(cgroup: &str) -> impl Iterator<Item = Ours<'_>> {
 }
 
 fn hierarchy(mount: PathBuf, options: &str, ours: &[Ours<'_>]) -> Option<Hierarchy> {
-    // the superblock's options name the controllers among others; the line knows which of them are
+    // The superblock's options contain the controllers and other words. `cgroup` has the names of controllers only.
     let of = |option: &str| ours.iter().find(|ours| !option.is_empty() && ours.controllers.contains(&option));
     let controllers: Vec<&str> = options.split(',').filter(|option| of(option).is_some()).collect();
     let own = of(controllers.first()?)?.path.into();
@@ -204,23 +204,23 @@ mod tests {
         };
         let all = "cpu memory systemd v2";
         for (more, expected) in [
-            // on one of them, on the directory of all, and above
+            // A mount on one of them, on the directory of all, and above it.
             ("40 34 0:50 / /sys/fs/cgroup/unified rw - tmpfs t rw", "cpu memory systemd"),
             ("40 32 0:50 / /sys/fs/cgroup/memory rw - tmpfs t rw", "cpu systemd v2"),
             ("40 30 0:50 / /sys/fs/cgroup rw - tmpfs t rw", ""),
             ("25 1 0:3 / / rw - ext4 r rw\n40 25 0:50 / /sys rw - tmpfs t rw", ""),
-            // below them, beside them, and on the root itself
+            // A mount below them, beside them, and on the root itself.
             ("40 32 0:50 / /sys/fs/cgroup/memory/x rw - tmpfs t rw", all),
             ("40 25 0:50 / /sys/fs/bpf rw - tmpfs t rw", all),
             ("25 1 0:3 / / rw - ext4 r rw\n40 25 0:50 / / rw - tmpfs t rw", all),
-            // one that was there before, and is covered itself
+            // A mount that existed before, and is itself covered.
             ("25 1 0:3 / / rw - ext4 r rw\n40 25 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory", all),
-            // a circle, which no mountinfo has
+            // A loop, which no mountinfo has.
             ("25 30 0:3 / /sys rw - ext4 r rw", ""),
         ] {
             assert_eq!(keys(more), expected, "{more}");
         }
-        // again on top of what covered them
+        // Mounted again on top of the mounts that covered them.
         let again =
             "40 30 0:50 / /sys/fs/cgroup rw - tmpfs t rw\n41 40 0:29 / /sys/fs/cgroup/memory rw - cgroup c rw,memory";
         assert_eq!(keys(again), "memory");

@@ -1,10 +1,11 @@
-//! What the library takes from an environment. It never reads that of its process: a caller says what it wants to be used.
+//! The environment variables that the library uses. The library never reads the environment of its process: the caller
+//! passes the values.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// Variables that the library uses. What is not set has the value that a login gives it.
+/// Variables that the library uses. A variable that is not set has its default.
 ///
 /// ```no_run
 /// use std::env::var_os;
@@ -19,9 +20,9 @@ use std::sync::OnceLock;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// PATH: where newuidmap(1) and newgidmap(1) are searched; /usr/bin without it.
+    /// PATH: where newuidmap(1) and newgidmap(1) are searched. The default is /usr/bin.
     pub path: Option<OsString>,
-    /// XDG_RUNTIME_DIR: where the sockets of the user's systemd are.
+    /// XDG_RUNTIME_DIR: the directory with the sockets of the user's systemd.
     pub runtime_directory: Option<PathBuf>,
     /// DBUS_SESSION_BUS_ADDRESS: the addresses of the user's bus.
     pub bus_address: Option<OsString>,
@@ -29,8 +30,8 @@ pub struct Environment {
 
 static SET: OnceLock<Environment> = OnceLock::new();
 
-/// Says which variables the library uses, for all threads. Only the first call counts, and only before a container is made,
-/// changed or deleted. An empty variable is one that is not set.
+/// Sets the variables that the library uses, in all threads. Only the first call has an effect, and only before a
+/// container is made, changed or deleted. An empty variable counts as not set.
 pub fn set_environment(mut environment: Environment) {
     environment.path = environment.path.filter(|path| !path.is_empty());
     environment.runtime_directory = environment.runtime_directory.filter(|path| !path.as_os_str().is_empty());
@@ -38,7 +39,7 @@ pub fn set_environment(mut environment: Environment) {
     let _ = SET.set(environment);
 }
 
-/// What was set; without that, where a login of this user has its systemd.
+/// The variables that were set. Without them, the default directory of the user's systemd.
 pub(crate) fn environment() -> &'static Environment {
     SET.get_or_init(|| Environment {
         runtime_directory: Some(format!("/run/user/{}", rustix::process::geteuid().as_raw()).into()),

@@ -1,4 +1,4 @@
-//! Where we are: facts of this machine as plain data, probed once. Tests build one by hand.
+//! The facts about this machine as plain data, read once. Tests make their own.
 
 pub mod cgroups;
 pub mod cpu_list;
@@ -19,18 +19,18 @@ pub(crate) use environment::environment;
 pub use environment::{Environment, set_environment};
 pub use resctrl::Resctrl;
 
-/// What a plan needs to know of this machine.
+/// The facts that a plan needs.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
-    /// Which cgroup hierarchies are mounted where, and where we are in them.
+    /// The mounted cgroup hierarchies, and our own cgroup in each.
     pub cgroups: Cgroups,
-    /// Who we are.
+    /// Our ids and rights.
     pub me: Me,
-    /// Which security modules are at work.
+    /// The active security modules.
     pub lsm: Lsm,
-    /// /proc/kcore is there, so that a container gets /dev/core.
+    /// Whether /proc/kcore exists, so that a container gets /dev/core.
     pub has_kcore: bool,
-    /// Where resctrl is, if somebody asked.
+    /// The mount of resctrl, if the config uses it.
     pub resctrl: Resctrl,
     /// The version of Landlock that the kernel has, if somebody asked; 0 without Landlock.
     pub landlock: u32,
@@ -38,45 +38,45 @@ pub struct Host {
     pub views: Vec<mountinfo::View>,
 }
 
-/// Who we are.
+/// Our ids and rights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Me {
     /// Our effective uid.
     pub uid: u32,
     /// Our effective gid.
     pub gid: u32,
-    /// Which user namespace we are in.
+    /// The user namespace that we are in.
     pub users: Users,
-    /// Whether we may mount where we are.
+    /// Where we may mount.
     pub mounts: Mounts,
     /// Our capability bounding set.
     pub bounding: u64,
-    /// No exec gives us or our children more than we have (PR_GET_NO_NEW_PRIVS(2const)).
+    /// True if execve(2) gives us and our children no more rights than we have (PR_GET_NO_NEW_PRIVS(2const)).
     pub no_new_privs: bool,
 }
 
-/// Which user namespace we are in.
+/// The user namespace that we are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Users {
-    /// The first one, where root is root.
+    /// The initial one.
     #[default]
     Initial,
-    /// Somebody's: there is much that its root may not do.
+    /// Another one: its root lacks many rights.
     Nested,
 }
 
-/// Whether we may mount where we are.
+/// Where we may mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mounts {
-    /// In our mount namespace, and make mounts that are in none.
+    /// In our mount namespace. We may also make detached mounts.
     #[default]
     Here,
-    /// Only in a mount namespace that belongs to a user namespace of the container's own.
+    /// Only in a mount namespace that belongs to a user namespace of the container.
     Inside,
 }
 
 impl Me {
-    /// Root, and not merely within a user namespace.
+    /// True for root in the initial user namespace.
     pub fn is_root(&self) -> bool {
         self.uid == 0 && self.users == Users::Initial
     }
@@ -86,14 +86,14 @@ impl Me {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             bounding: bounding()?,
-            // a profile around us that hides it: as if it were not set, and the kernel weighs what we ask
+            // A profile hides the call: it counts as not set. The kernel decides later.
             no_new_privs: rustix::thread::no_new_privs().unwrap_or(false),
             ..Me::default()
         };
         let own = rustix::fs::stat(c"/proc/self/ns/user");
         me.users = match &own {
             Ok(own) if own.st_ino != INITIAL_USERS => Users::Nested,
-            // no /proc: what we find missing will be told where it is missed
+            // Without /proc: a later step that needs it reports the error.
             Ok(_) | Err(_) => Users::Initial,
         };
         if !me.is_root() {
@@ -104,13 +104,13 @@ impl Me {
     }
 }
 
-/// True where every id is one of the host's, as in the initial user namespace (user_namespaces(7)).
+/// True if every id is mapped to itself, as in the initial user namespace (user_namespaces(7)).
 pub fn has_all_ids() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     id_map::ranges(&map).eq([id_map::Range { inside: 0, outside: 0, size: u32::MAX }])
 }
 
-/// The name of the user with that number in the text of a passwd(5).
+/// The name of the user with this uid in the text of a passwd(5).
 pub fn user_name(passwd: &str, uid: u32) -> Option<&str> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -119,10 +119,10 @@ pub fn user_name(passwd: &str, uid: u32) -> Option<&str> {
     })
 }
 
-/// The inode of the initial user namespace (PROC_USER_INIT_INO, which no kernel may change).
+/// The inode of the initial user namespace (PROC_USER_INIT_INO, which is part of the kernel's ABI).
 const INITIAL_USERS: u64 = 0xEFFF_FFFD;
 
-/// CAP_SYS_ADMIN over the user namespace that our mount namespace belongs to, which must be our own then.
+/// Whether we have CAP_SYS_ADMIN over the user namespace that owns our mount namespace. That one must be ours then.
 fn may_mount(own: u64) -> bool {
     use rustix::fs::{CWD, Mode, OFlags};
     let capable = rustix::thread::capabilities(None)
@@ -134,10 +134,10 @@ fn may_mount(own: u64) -> bool {
     capable && owner.is_ok_and(|owner| owner.st_ino == own)
 }
 
-/// Which security modules are at work.
+/// The active security modules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lsm {
-    /// AppArmor confines processes.
+    /// AppArmor is active.
     pub apparmor: bool,
     /// AppArmor has files of its own under /proc/PID/attr.
     pub own_apparmor_files: bool,
@@ -146,7 +146,7 @@ pub struct Lsm {
 }
 
 impl Host {
-    /// Looks at the host. It looks at the security modules only if `labels` says that the config asks for a label.
+    /// Reads the facts. Reads the security modules only if `labels` says that the config has a label.
     ///
     /// # Errors
     /// /proc/self/cgroup, /proc/self/mountinfo or our bounding set cannot be read.
@@ -160,7 +160,7 @@ impl Host {
     }
 }
 
-/// Whether config.json asks for a label at all.
+/// Whether config.json has a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labels {
     /// `apparmorProfile`, `selinuxLabel` or `mountLabel` is set.
@@ -180,10 +180,10 @@ impl Lsm {
     }
 }
 
-/// CAP_CHECKPOINT_RESTORE (linux/capability.h): the last capability that every kernel knows on which we run (Linux 5.9).
+/// CAP_CHECKPOINT_RESTORE (linux/capability.h): the last capability that all supported kernels know (Linux 5.9).
 const KNOWN_EVERYWHERE: u32 = 40;
 
-/// prctl(PR_CAPBSET_READ) for every capability: quicker than the text of /proc/self/status.
+/// prctl(PR_CAPBSET_READ) for every capability: faster than to parse /proc/self/status.
 fn bounding() -> io::Result<u64> {
     use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
     let mut set = 0;
@@ -191,9 +191,9 @@ fn bounding() -> io::Result<u64> {
         match capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(true) => set |= 1 << bit,
             Ok(false) => {}
-            // beyond the last capability that this kernel knows
+            // Beyond the last capability of this kernel.
             Err(Errno::INVAL) if bit > KNOWN_EVERYWHERE => break,
-            // what we do not know to be there would not be dropped
+            // A capability that we count as missing would not be dropped.
             Err(errno) => return Err(io::Error::other(format!("prctl PR_CAPBSET_READ: {errno}"))),
         }
     }

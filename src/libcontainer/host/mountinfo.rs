@@ -1,40 +1,40 @@
-//! What is mounted where: /proc/self/mountinfo (proc_pid_mountinfo(5)).
+//! The mounts of our mount namespace: /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// A mount that we see.
+/// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Its id, which the kernel uses again when the mount is gone.
+    /// Its id. The kernel uses it again after the unmount.
     pub id: u64,
-    /// The id of the mount that it is on.
+    /// The id of its parent mount.
     pub parent: u64,
     /// The device number of its file system, `MAJOR:MINOR`.
     pub device: String,
     /// What of its file system is its root.
     pub root: PathBuf,
-    /// Where it is.
+    /// Its mount point.
     pub path: PathBuf,
     /// The type of its file system.
     pub fstype: String,
 }
 
-/// Where a whole proc or sysfs is mounted. While a mount namespace has one, a user namespace below may mount another, which
-/// nothing hides or protects (mount_namespaces(7)).
+/// The mount point of a whole proc or sysfs. While a mount namespace has one, a child user namespace may mount another,
+/// without the masks and flags of the first (mount_namespaces(7)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// The place.
+    /// Its path.
     pub path: PathBuf,
-    /// A mount on a directory above it, under which its path does not find it.
+    /// A mount on a directory above it, so that its path does not lead to it.
     pub covered_by: Option<PathBuf>,
     /// Whether it is in the container's root.
     pub inside: bool,
 }
 
-/// All mounts that we see.
+/// All mounts of our mount namespace.
 ///
 /// # Errors
 /// /proc/self/mountinfo cannot be read.
@@ -42,7 +42,7 @@ pub fn all() -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
-/// The same, in the text of the file.
+/// The same, from the text of the file.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     let mount = |line: Line<'_>| Mount {
         id: line.id,
@@ -55,7 +55,7 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
     lines(text).map(mount).collect()
 }
 
-/// Every whole proc and sysfs, those first that stand last; `root` is the container's, without links in it.
+/// Every whole proc and sysfs, the last line first. `root` is the container's, without links.
 pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
     let whole = |mount: &&Mount| matches!(&*mount.fstype, "proc" | "sysfs") && mount.root == Path::new("/");
     let view = |mount: &Mount| View {
@@ -66,8 +66,8 @@ pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
     mounts.iter().rev().filter(whole).map(view).collect()
 }
 
-/// The first of those `found` that is not known by its path: each known path stands for one mount. One that is covered cannot be
-/// unmounted, known or not.
+/// The first of `found` that is not in `known` by its path. Each known path stands for one mount. A covered mount
+/// cannot be unmounted, so it is always unknown.
 pub fn unknown<'v>(found: &'v [View], mut known: Vec<&[u8]>) -> Option<&'v View> {
     found.iter().find(|view| {
         let place = known.iter().position(|path| *path == view.path.as_os_str().as_bytes());
@@ -75,7 +75,7 @@ pub fn unknown<'v>(found: &'v [View], mut known: Vec<&[u8]>) -> Option<&'v View>
     })
 }
 
-/// The mount that covers a directory above `mount`, if there is one.
+/// A mount that covers a directory above `mount`.
 fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
     let mut below = Vec::new();
     let mut next = mount.parent;
@@ -87,7 +87,7 @@ fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
     mounts.iter().filter(above).find(|other| !below.contains(&other.id)).map(|other| other.path.clone())
 }
 
-/// One line, with its paths as they are written there.
+/// One line. Its paths are still escaped.
 pub(super) struct Line<'a> {
     pub(super) id: u64,
     pub(super) parent: u64,
@@ -95,7 +95,7 @@ pub(super) struct Line<'a> {
     root: &'a [u8],
     path: &'a [u8],
     pub(super) fstype: &'a [u8],
-    /// Those of the superblock.
+    /// The options of the superblock.
     pub(super) options: &'a [u8],
 }
 
@@ -110,17 +110,17 @@ impl<'a> Line<'a> {
         Some(Line { id, parent, device, root, path, fstype, options })
     }
 
-    /// True when the root of the mount is that of its file system.
+    /// True if the root of the mount is the root of its file system.
     pub(super) fn is_whole(&self) -> bool {
         self.root == b"/"
     }
 
-    /// Where it is mounted, as the line has it.
+    /// Its mount point, still escaped.
     pub(super) fn written_path(&self) -> &'a Path {
         Path::new(OsStr::from_bytes(self.path))
     }
 
-    /// Where it is mounted.
+    /// Its mount point.
     pub(super) fn path(&self) -> PathBuf {
         unescaped(self.path)
     }
@@ -131,7 +131,7 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
     text.split(|byte| *byte == b'\n').filter_map(Line::of)
 }
 
-/// Space, tab, newline and backslash are written as `\040` and the like.
+/// Decodes `\040` and the like: space, tab, newline and backslash are escaped.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -203,12 +203,12 @@ mod tests {
         let known = |paths: &[&'static str]| paths.iter().map(|path| path.as_bytes()).collect::<Vec<_>>();
         let first = |paths: &[&'static str]| unknown(&found, known(paths)).map(|view| view.path.to_str().unwrap());
         assert_eq!(first(&["/proc", "/proc", "/sys", "/x y"]), None);
-        // one that is gone by now does not matter
+        // A known mount that does not exist any more does not matter.
         assert_eq!(first(&["/proc", "/gone", "/proc", "/sys", "/x y"]), None);
         assert_eq!(first(&["/proc", "/proc", "/sys"]), Some("/x y"));
-        // a second one on the same place
+        // A second mount at the same path.
         assert_eq!(first(&["/proc", "/sys", "/x y"]), Some("/proc"));
-        // a path leads to what was mounted above meanwhile
+        // The path leads to a mount that was added above since.
         assert!(unknown(&[view("/mnt/proc", Some("/mnt"))], known(&["/mnt/proc"])).is_some());
     }
 }

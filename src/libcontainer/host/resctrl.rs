@@ -1,4 +1,4 @@
-//! Where the resctrl file system is: Documentation/filesystems/resctrl.rst.
+//! The mount of the resctrl file system: Documentation/filesystems/resctrl.rst.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use super::mountinfo;
 use crate::sys::text::lossy;
 
-/// Whether this machine can divide caches and memory bandwidth among groups of processes.
+/// Whether this machine can limit caches and memory bandwidth for groups of processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Resctrl {
-    /// The config does not ask for it.
+    /// The config does not use it.
     #[default]
     NotLookedFor,
-    /// The kernel has no such file system, or this CPU nothing for it to control.
+    /// The kernel does not have this file system, or the CPU does not support it.
     Unknown,
-    /// It could be mounted, and is not.
+    /// It is not mounted, but could be.
     NotMounted,
-    /// It is mounted there.
+    /// It is mounted at this path.
     At(PathBuf),
 }
 
@@ -30,9 +30,9 @@ impl Resctrl {
         Ok(Resctrl::parse(&read("/proc/self/mountinfo")?, &read("/proc/filesystems")?))
     }
 
-    /// What the texts of these two files say (proc(5)).
+    /// The result for the texts of these two files (proc(5)).
     pub fn parse(mountinfo: &str, filesystems: &str) -> Resctrl {
-        // A mount may show one group alone. New groups cannot be made there.
+        // A mount may show only one group. New groups cannot be made there.
         let mounted = mountinfo::lines(mountinfo.as_bytes()).find(|line| line.is_whole() && line.fstype == b"resctrl");
         match mounted {
             Some(mount) => Resctrl::At(mount.path()),
