@@ -1,8 +1,8 @@
-//! A place in config.json, written as a reader would point at it: `mounts[3].options[1]`.
+//! A place in config.json, such as `mounts[3].options[1]`.
 
 use std::fmt::{self, Write};
 
-/// A place in config.json (or, for facts of the command line, the name of a flag).
+/// A place in config.json or, for flags of the command line, the name of a flag.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At(String);
 
@@ -27,12 +27,12 @@ impl At {
         At(format!("{}[{n}]", self.0))
     }
 
-    /// True for the place `path`, and for all within it.
+    /// True for the place `path`, and for all places inside it.
     pub(super) fn is_below(&self, path: &str) -> bool {
         self.0.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 
-    /// Becomes the property `name` of the object at this place; `leave` goes back to what is returned.
+    /// Changes to the property `name` of the object at this place. `leave` with the returned value changes back.
     pub(super) fn enter(&mut self, name: &str) -> usize {
         let before = self.0.len();
         if before > 0 {
@@ -42,32 +42,32 @@ impl At {
         before
     }
 
-    /// Becomes the element `n` (from 0) of the array at this place.
+    /// Changes to the element `n` (from 0) of the array at this place.
     pub(super) fn enter_element(&mut self, n: usize) -> usize {
         let before = self.0.len();
-        // writing to a String does not fail
+        // A write to a String does not fail.
         let _ = write!(self.0, "[{n}]");
         before
     }
 
-    /// Goes back to where `enter` came from.
+    /// Changes back to the place before `enter`.
     pub(super) fn leave(&mut self, before: usize) {
         self.0.truncate(before);
     }
 
-    /// What places are sorted by: names by their letters, elements of an array by their numbers.
+    /// The sort key of a place: names in alphabetical order, elements of an array by their numbers.
     pub(super) fn order(&self) -> Vec<(&str, usize)> {
         let parts = self.0.split(['.', '[']).map(|part| part.trim_end_matches(']'));
         parts.map(|part| part.parse().map_or((part, 0), |n| ("", n))).collect()
     }
 
-    /// True when this place is `other`, lies in it or holds it.
+    /// True if this place is `other`, is inside it, or contains it.
     pub(super) fn touches(&self, other: &At) -> bool {
         let (short, long) = if self.0.len() < other.0.len() { (&self.0, &other.0) } else { (&other.0, &self.0) };
         long.strip_prefix(short.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 
-    /// The place up to the first array, which is where elements that are taken out shift the others.
+    /// The place up to the first array. If elements are removed from that array, the indexes of the others change.
     pub(super) fn before_array(&self) -> At {
         At(self.0.split('[').next().unwrap_or_default().to_owned())
     }

@@ -1,5 +1,5 @@
-//! The names of capabilities (capabilities(7)). The types of `oci-spec` refuse a name they do not know, where the spec
-//! wants a warning, so that reading has to know them first.
+//! The names of capabilities (capabilities(7)). The types of `oci-spec` refuse an unknown name, but the specification
+//! wants a warning. So the names are checked first.
 
 /// Every capability's name, by its number (capabilities(7)).
 pub fn known() -> Vec<String> {
@@ -8,7 +8,7 @@ pub fn known() -> Vec<String> {
     all.into_iter().map(|cap| cap.to_string()).collect()
 }
 
-/// The number of a capability: with CAP_ or without, in any case.
+/// The number of a capability, with or without CAP_, in any case.
 pub fn by_name(name: &str) -> Option<u8> {
     let name = name.to_ascii_uppercase();
     let full = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };

@@ -1,15 +1,15 @@
-//! A config.json to begin with: what `spec` writes.
+//! The config.json that `spec` writes.
 
 use serde_json::{Value, json};
 
-/// For whom it is.
+/// The user of the example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// For root on version 1 cgroups, or where one does not know.
+    /// Root on cgroup v1, or on an unknown version.
     Rootful,
-    /// For root on version 2, where a cgroup namespace costs nothing.
+    /// Root on cgroup v2, with a cgroup namespace.
     RootfulUnified,
-    /// For a user, with these ids.
+    /// An ordinary user with these ids.
     Rootless(u32, u32),
 }
 
@@ -84,7 +84,7 @@ fn mounts(kind: Kind) -> Value {
         pts.push("gid=5");
     }
     let sys = if rootless {
-        // a new sysfs needs a network namespace of one's own
+        // A new sysfs needs a network namespace of its own.
         json!({"destination": "/sys", "type": "none", "source": "/sys",
             "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]})
     } else {
@@ -110,7 +110,7 @@ fn tabbed(document: &Value) -> String {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    // writing JSON that was just made into memory cannot go wrong
+    // JSON that was just made in memory can be serialized.
     let _ = serde::Serialize::serialize(document, &mut serializer);
     text.push(b'\n');
     String::from_utf8(text).unwrap_or_default()

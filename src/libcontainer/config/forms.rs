@@ -1,14 +1,14 @@
-//! Older and generated forms of a document: what every runtime takes is made what the specification asks for today, and a
-//! form that no longer has a meaning is one mistake, not one for each of its lines.
+//! Older and generated forms of a document. Forms that every runtime accepts are changed to the current one. A form
+//! that has no meaning any more gives one mistake, and not one for each of its lines.
 
 use serde_json::{Value, json};
 
 use super::{At, Faults, Warning};
 
-/// Objects whose names are not the specification's: a null there is a value of the wrong type.
+/// Objects with names that users choose: a null in them is a value of the wrong type.
 const OPEN_OBJECTS: [&str; 6] = ["annotations", "sysctl", "unified", "rdma", "timeOffsets", "netDevices"];
 
-/// Takes out the properties that are null. As with runc and crun they are those that are not there.
+/// Removes properties that are null. As with runc and crun, a null property counts as missing.
 pub(super) fn without_nulls(document: &mut Value) {
     match document {
         Value::Object(properties) => {
@@ -23,7 +23,7 @@ pub(super) fn without_nulls(document: &mut Value) {
     }
 }
 
-/// `at` is the place of the document: a config.json, or a process object alone.
+/// `at` is the place of the document: a config.json, or a process object.
 pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning>, faults: &mut Faults) {
     // a process object has this place, and a config.json has none
     let process = if at.as_str() == "process" { Some(&mut *document) } else { document.get_mut("process") };
@@ -45,7 +45,7 @@ pub(super) fn as_today(document: &mut Value, at: &At, warnings: &mut Vec<Warning
     }
 }
 
-/// As with runc and crun: who is not named is root.
+/// As with runc and crun: without a user, the process runs as root.
 fn root_is_the_user(process: &mut serde_json::Map<String, Value>) {
     let Some(user) = process.entry("user").or_insert_with(|| json!({})).as_object_mut() else { return };
     for id in ["uid", "gid"] {
@@ -53,7 +53,7 @@ fn root_is_the_user(process: &mut serde_json::Map<String, Value>) {
     }
 }
 
-/// A device rule of the type "" is one without a type, which is for all.
+/// A device rule with the type "" has no type, so it is for all types.
 fn all_types(rules: &mut Value) {
     for rule in rules.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         if rule.get("type").is_some_and(|kind| kind == "") {
@@ -62,7 +62,7 @@ fn all_types(rules: &mut Value) {
     }
 }
 
-/// The zero value that generators in Go write.
+/// The zero value, which generators in Go write.
 fn is_no_filter(seccomp: &Value) -> bool {
     let Some(seccomp) = seccomp.as_object() else { return false };
     let empty = |name: &str| {
@@ -75,8 +75,8 @@ fn is_no_filter(seccomp: &Value) -> bool {
     empty("defaultAction") && empty("syscalls")
 }
 
-/// From before version 1.0: `name` for one system call, where `names` is a list. Such an entry has no effect in runc, and a
-/// profile without its rules is another profile.
+/// From before version 1.0: `name` for one system call. Today `names` is a list. runc ignores such an entry, so the
+/// filter would lack these rules.
 fn one_name_each(syscalls: &mut Value, at: &At, faults: &mut Faults) {
     let Some(list) = syscalls.as_array_mut() else { return };
     let old = |entry: &Value| entry.get("names").is_none() && entry.get("name").is_some_and(Value::is_string);

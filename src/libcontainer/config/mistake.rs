@@ -1,4 +1,4 @@
-//! A JSON value read by types, with the mistakes as values: serde_json has them as English sentences alone.
+//! Reads a JSON value into a type. Mistakes are values here: serde_json has them only as English sentences.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use serde::de::{Deserializer, Error, Expected, IntoDeserializer, Unexpected, Vis
 use serde::forward_to_deserialize_any;
 use serde_json::Value;
 
-/// What a type finds wrong with a value.
+/// The mistake that a type finds in a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
-    /// A required property of this name is not there.
+    /// A required property with this name is missing.
     Missing(&'static str),
-    /// A word is not one of those that are expected.
+    /// The word is not one of the expected ones.
     UnknownWord(String, &'static [&'static str]),
-    /// A value of another type, or out of range; what was expected, in serde's words.
+    /// The value has another type, or is out of range. Contains the expectation in serde's words.
     Unexpected(String),
-    /// Anything else, in the type's own words.
+    /// Another mistake, in the type's own words.
     Other(String),
 }
 
@@ -59,7 +59,7 @@ impl Error for Mistake {
     }
 }
 
-/// A value to be read.
+/// A value that is read.
 #[derive(Clone, Copy)]
 pub(super) struct Json<'v>(pub(super) &'v Value);
 

@@ -1,5 +1,5 @@
-//! What was asked: the bytes of config.json as typed sections, every mistake with its place. Runs in the runtime
-//! process; reads no file and asks the host nothing.
+//! The config: the bytes of config.json become typed sections, and each mistake has its place. Runs in the runtime
+//! process. Reads no file and does not look at the host.
 
 mod at;
 pub mod capability;
@@ -19,21 +19,20 @@ pub use at::At;
 pub use fault::{Fault, Faults, Warning};
 pub use names::{distance, near_misses};
 
-/// A config.json that was read: the sections as `oci-spec` types them, and what its author should be told.
+/// A parsed config.json: the sections with the types of `oci-spec`, and messages for its author.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The document.
     pub spec: Spec,
-    /// Notes that do not stop the container.
+    /// Warnings.
     pub warnings: Vec<Warning>,
-    /// Mistakes of form. What is wrong was taken out of `spec`, so that a plan can look at the rest and tell everything
-    /// at once (`Config::beside`); no plan is made with one of them.
+    /// Mistakes of form. The wrong pieces were removed from `spec`, so that a plan can check the rest, and all mistakes
+    /// are reported together (`Config::beside`). No plan is made from such a config.
     pub faults: Faults,
 }
 
 impl Config {
-    /// Of the mistakes that a plan found in what is left of the document, those that were there before anything was taken
-    /// out of it: the others would only puzzle the reader.
+    /// Removes from the plan's mistakes those that exist only because pieces of the document were removed.
     pub(crate) fn beside(&self, mut found: Faults) -> Faults {
         let torn: Vec<_> = self.faults.iter().map(|fault| fault.at.before_array()).collect();
         found.retain(|fault| !torn.iter().any(|torn| torn.touches(&fault.at)));
@@ -41,7 +40,7 @@ impl Config {
         found
     }
 
-    /// Much depends on what namespaces there are, and which ids they map. False where a mistake hides that.
+    /// Many checks depend on the namespaces, and on the ids that they map. False if a mistake is in one of them.
     pub(crate) fn namespaces_are_known(&self) -> bool {
         if self.faults.is_empty() {
             return true;
@@ -51,11 +50,11 @@ impl Config {
     }
 }
 
-/// The version of the specification that is implemented.
+/// The supported version of the specification.
 pub const SPEC_VERSION: &str = "1.3.0";
 
-/// Reads a config.json. A good one costs one typed read; only a bad one is looked at again, piece by piece, and its
-/// mistakes are in `Config::faults`.
+/// Parses a config.json. A valid one is read once. Only an invalid one is read again, piece by piece, and its mistakes
+/// are in `Config::faults`.
 ///
 /// # Errors
 /// Nothing of it can be read, or it is another kind of file.
@@ -84,7 +83,7 @@ fn read(bytes: &[u8]) -> Result<Config, Faults> {
 }
 
 impl Config {
-    /// Properties that other runtimes read otherwise. The container runs all the same.
+    /// Warnings about properties that other runtimes treat differently.
     pub fn remarks(&self) -> Vec<Warning> {
         let mut remarks = Vec::new();
         let mut remark = |at: &str, said: &str| remarks.push(Warning { at: At::new(at), said: said.to_owned() });
@@ -100,7 +99,7 @@ impl Config {
     }
 }
 
-/// Programs that fork fail with it, and those who used another runtime do not expect that.
+/// With this limit, fork(2) fails. Users of other runtimes do not expect that.
 fn one_process(spec: &Spec) -> Option<Warning> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let limited = resources.is_some_and(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0));
@@ -108,13 +107,14 @@ fn one_process(spec: &Spec) -> Option<Warning> {
     limited.then(|| Warning { at: At::new("linux.resources.pids.limit"), said })
 }
 
-/// For `oci-spec` a pids limit that is absent is 0, which is the least there is; it is none (SPEC: config-linux.md#pids).
+/// `oci-spec` reads a missing pids limit as 0, which is the smallest limit. It means: no limit (SPEC:
+/// config-linux.md#pids).
 fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
     let Some(resources) = resources.filter(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0)) else {
         return;
     };
-    // one property on the way to the limit at each level; all others are skipped
+    // One property on the path to the limit at each level. All others are skipped.
     #[derive(serde::Deserialize)]
     struct Document {
         linux: Option<Linux>,
@@ -131,7 +131,7 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
     struct Pids {
         limit: Option<serde::de::IgnoredAny>,
     }
-    // what cannot be read again keeps its limit
+    // If it cannot be read again, the limit stays.
     let Ok(text) = serde_json::from_slice::<Document>(bytes) else { return };
     let pids = text.linux.and_then(|linux| linux.resources).and_then(|resources| resources.pids);
     if pids.is_none_or(|pids| pids.limit.is_none()) {
@@ -139,7 +139,7 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
     }
 }
 
-/// Reads a process object, as `exec --process` takes it. `at` is what its mistakes are told by.
+/// Parses a process object, as in `exec --process`. `at` is the place for its mistakes.
 ///
 /// # Errors
 /// All mistakes, each with its place.
@@ -148,8 +148,8 @@ pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Fa
     faults.into_result((value, warnings))
 }
 
-/// Reads a resources object, as `update --resources` takes it: its types are checked, and it stays as it was written. Its
-/// places are those of `linux.resources`.
+/// Parses a resources object, as in `update --resources`. Its types are checked, and its text stays. The places are
+/// those of `linux.resources`.
 ///
 /// # Errors
 /// All mistakes, each with its place.
@@ -161,7 +161,7 @@ pub fn load_resources(bytes: &[u8]) -> Result<Value, Faults> {
     read.faults.into_result(value)
 }
 
-/// Two numbers of a version, such as 1.0: the specification wants three, and every runtime takes it.
+/// A version with two numbers, such as 1.0. The specification wants three, but every runtime accepts two.
 fn short_version(version: &str) -> Option<Warning> {
     let (major, minor) = version.split_once('.')?;
     let minor: u32 = minor.parse().ok()?;
@@ -169,7 +169,7 @@ fn short_version(version: &str) -> Option<Warning> {
     (matches!(major, "0" | "1") && minor < 1000).then(|| Warning { at: At::new("ociVersion"), said })
 }
 
-/// SPEC: config.md#specification-version: semantic versions; we know the first major one.
+/// SPEC: config.md#specification-version: semantic versions. The supported major version is 1.
 fn version_problem(version: &str) -> Option<String> {
     if version.is_empty() {
         return Some("is missing".to_owned());
@@ -207,9 +207,9 @@ mod tests {
             linux.resources().as_ref().unwrap().pids().map(|pids| pids.limit())
         };
         assert_eq!((pids("{}"), pids(r#"{"limit":0}"#), pids(r#"{"limit":7}"#)), (None, Some(0), Some(7)));
-        // twice: the types refuse it and the last one counts, and it stays the limit
+        // A property that is given twice: the types refuse it, and the last one counts.
         assert_eq!(pids(r#"{"limit":0,"limit":0}"#), Some(0));
-        // an unknown property of the same name at another level changes nothing
+        // An unknown property with the same name at another level changes nothing.
         assert_eq!(pids(r#"{"limit":0}},"limit":1,"pids":{"limit":1"#), Some(0));
     }
 

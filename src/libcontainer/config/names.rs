@@ -1,4 +1,5 @@
-//! Names that look like a property's and are none. The spec has us ignore them; their author should know.
+//! Names that are almost names of properties. The specification says that unknown properties are ignored. A warning
+//! tells the author about them.
 
 use std::fmt;
 
@@ -246,7 +247,7 @@ const FOREIGN: [(&str, &str); 26] = [
     ("stopsignal", "use the annotation org.opencontainers.image.stopSignal"),
 ];
 
-/// Properties of a profile in the format of Docker and podman, which the engine turns into one for a container.
+/// Properties of a profile in the format of Docker and podman. The engine must convert such a profile.
 const CONDITIONS: [&str; 4] = ["archMap", "includes", "excludes", "minKernel"];
 const CONDITIONAL: &str = "is in Docker's format: its conditions (archMap, includes, excludes, minKernel) are ignored";
 
@@ -255,8 +256,8 @@ pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)
 }
 
-/// Every property whose name is nearly one of the specification's: written in another case, with other word breaks, or
-/// with a slip. Nothing for what is not JSON. The text is read once and never held as a whole: it may be large.
+/// Finds every property with a name that almost is one of the specification's: with other case, other word breaks, or a
+/// typing mistake. Finds nothing if the text is not JSON. The text is streamed, because it may be large.
 pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
     let mut found = Vec::new();
     let plain = KNOWN.map(plain);
@@ -267,9 +268,9 @@ pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
     }
 }
 
-/// Looks at the names in one value.
+/// Checks the names in one value.
 struct Look<'a> {
-    /// KNOWN without case and word breaks.
+    /// KNOWN in lower case and without word breaks.
     known: &'a [String],
     at: &'a mut At,
     found: &'a mut Vec<Warning>,

@@ -1,5 +1,5 @@
-//! From bytes to types. When the typed read of a document fails, the mistake is noted by its place, the piece it is in is
-//! taken out, and the rest is read again, until nothing is wrong with what is left.
+//! From bytes to types. If the typed read of a document fails, the mistake is noted with its place, its piece is
+//! removed, and the rest is read again, until no mistake is left.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use super::mistake::{Json, Mistake};
 use super::names::is_known;
 use super::{At, Faults, Warning, capability, forms, shape};
 
-/// More mistakes than this nobody reads.
+/// The most mistakes that are reported.
 const MAX_MISTAKES: usize = 64;
 
-/// A document as far as it can be read.
+/// The readable part of a document.
 #[derive(Debug)]
 pub(super) struct Read<T> {
     pub(super) value: T,
@@ -23,7 +23,7 @@ pub(super) struct Read<T> {
     pub(super) faults: Faults,
 }
 
-/// Reads a `T`; `at` is the place of the document itself.
+/// Reads a `T`. `at` is the place of the document itself.
 pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T>, Faults> {
     if let Ok(value) = serde_json::from_slice(bytes)
         && shape::is_sound(bytes)
@@ -51,7 +51,7 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     Ok(Read { value, warnings, faults })
 }
 
-/// A document without the properties that the specification does not know: they are ignored, and may be large.
+/// A document without properties that are not in the specification: they are ignored, and may be large.
 struct Known(Value);
 
 impl<'de> Deserialize<'de> for Known {
@@ -100,7 +100,7 @@ fn kind(value: &Value) -> String {
     }
 }
 
-/// SPEC: config.md#linux-process: an unknown capability is a warning, and the types would not have it.
+/// SPEC: config.md#linux-process: an unknown capability is a warning. The types refuse it.
 fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<Warning>) {
     let (process, at) = match document.get_mut("process") {
         Some(process) => (process, at.key("process")),
@@ -122,7 +122,7 @@ fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<W
     }
 }
 
-/// Flags of `process.scheduler` as the spec spells them, and as the types do.
+/// The flags of `process.scheduler` in the specification, and in the types.
 const SCHEDULER_FLAGS: [(&str, &str); 2] =
     [("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
 
@@ -135,7 +135,7 @@ fn rename_scheduler_flags(document: &mut Value) {
     }
 }
 
-/// SPEC: config.md#linux-process: an empty list of CPUs is as good as none, and the types would not have it.
+/// SPEC: config.md#linux-process: an empty list of CPUs means no list. The types refuse it.
 fn drop_empty_affinity(document: &mut Value) {
     let process = if document.get("process").is_some() { &mut document["process"] } else { document };
     if let Some(lists) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
@@ -143,8 +143,8 @@ fn drop_empty_affinity(document: &mut Value) {
     }
 }
 
-/// Reads again and again; each time one mistake less. What is left, and what was wrong with the rest.
-/// What is already known to be wrong has been taken out of the document.
+/// Reads again and again, and each time removes one mistake. Returns the rest, and the mistakes. Pieces with known
+/// mistakes were already removed from the document.
 fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: Faults) -> Result<(T, Faults), Faults> {
     let known = faults.clone();
     let mut taken = HashMap::new();
@@ -155,7 +155,7 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: F
         };
         let path: Vec<_> = error.path().iter().cloned().collect();
         let (place, problem) = fault(&path, error.inner(), &document, at, &taken);
-        // what was taken out because of its own mistake is missing now, and the piece around it goes the same way
+        // A piece that was removed because of its own mistake is now missing. Then the piece around it is removed, too.
         if !faults.iter().any(|fault| fault.at == place) && !known.iter().any(|known| known.at.touches(&place)) {
             faults.add(place, problem);
         }
@@ -166,10 +166,10 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: F
     Err(faults)
 }
 
-/// How many elements before this one have been taken out of the array at a place.
+/// For an array: the number of elements that were removed before this one.
 type Taken = HashMap<String, Vec<usize>>;
 
-/// The place in the document as it was written: elements that were taken out still count.
+/// The place in the original document: removed elements still count.
 fn original_place(path: &[Segment], at: &At, taken: &Taken) -> At {
     path.iter().fold(at.clone(), |at, segment| match segment {
         Segment::Seq { index } => {
@@ -181,7 +181,7 @@ fn original_place(path: &[Segment], at: &At, taken: &Taken) -> At {
     })
 }
 
-/// The index an element had before those in `gone` (in the order of their going, as first written) were taken out.
+/// The original index of an element. `gone` are the removed elements, in the order of their removal.
 fn original(index: usize, gone: &[usize]) -> usize {
     let mut gone = gone.to_vec();
     gone.sort_unstable();
@@ -219,7 +219,7 @@ fn is_affinity(path: &[Segment]) -> bool {
     path.iter().any(|segment| matches!(segment, Segment::Map { key } if key == "execCPUAffinity"))
 }
 
-/// serde's words for types as a reader of JSON knows them.
+/// Translates serde's names of types into those of JSON.
 fn spoken(expected: &str) -> String {
     match expected {
         "a sequence" => "an array".to_owned(),
@@ -240,11 +240,11 @@ fn found<'v>(document: &'v Value, path: &[Segment]) -> Option<&'v Value> {
     })
 }
 
-/// Takes the piece with the mistake out. False when that was the document itself.
+/// Removes the piece with the mistake. Returns false if that is the document itself.
 fn take_out(document: &mut Value, path: &[Segment], taken: &mut Taken) -> bool {
     let steps: Vec<_> =
         path.iter().filter(|segment| matches!(segment, Segment::Seq { .. } | Segment::Map { .. })).cloned().collect();
-    // what is required cannot be missing either: then the piece around it goes, as far as there is one
+    // A required property cannot be removed: the piece around it is removed, if there is one.
     for depth in (1..=steps.len()).rev() {
         let (above, last) = (&steps[..depth - 1], &steps[depth - 1]);
         let array = original_place(above, &At::default(), taken).as_str().to_owned();

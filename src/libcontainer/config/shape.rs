@@ -1,5 +1,5 @@
-//! Arrays where objects must stand. serde takes an array of the values for a struct of them; the specification does not, and
-//! a list that is read by position grants what nobody asked for.
+//! Finds arrays in places of objects. serde accepts an array of values for a struct. The specification does not: values
+//! that are read by position could grant rights that the author did not request.
 
 use serde_json::Value;
 
@@ -28,9 +28,9 @@ const OBJECTS: [&str; 20] = [
     "personality",
     "memoryPolicy",
 ];
-/// Properties that are objects, and each of their values is one.
+/// Properties that are objects with objects as values.
 const MAPS: [&str; 3] = ["timeOffsets", "rdma", "netDevices"];
-/// Properties that are arrays of objects. `args` is one below `syscalls` only; those of the process are text.
+/// Properties that are arrays of objects. `args` is one only below `syscalls`: the `args` of the process are strings.
 const LISTS: [&str; 21] = [
     "mounts",
     "devices",
@@ -55,19 +55,20 @@ const LISTS: [&str; 21] = [
     "args",
 ];
 
-/// What the values directly inside a bracket are.
+/// The kind of the values directly inside a bracket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Inside {
-    /// Properties, by their names.
+    /// Properties, by name.
     Properties,
-    /// Objects, and nothing else.
+    /// Objects only.
     Objects,
-    /// What the specification does not know, or what cannot be read by position.
+    /// A property that is not in the specification, or a value that cannot be read by position.
     Anything,
 }
 
 impl Inside {
-    /// What is inside the bracket that opens the value of `key`; nothing where the value must begin with another one.
+    /// The kind of the values inside the bracket that opens the value of `key`. None if the value must begin with the
+    /// other bracket.
     fn enter(self, bracket: u8, key: &[u8]) -> Option<Inside> {
         let among = |names: &[&str]| names.iter().any(|name| name.as_bytes() == key);
         match (self, bracket) {
@@ -82,7 +83,7 @@ impl Inside {
     }
 }
 
-/// True when no object of the specification is written as an array. Needs no more memory than the document is deep.
+/// True if no object of the specification is written as an array. The memory depends only on the depth of the document.
 pub(super) fn is_sound(json: &[u8]) -> bool {
     let mut open = vec![Inside::Objects];
     let (mut key, mut n): (&[u8], usize) = (b"", 0);
@@ -92,7 +93,7 @@ pub(super) fn is_sound(json: &[u8]) -> bool {
                 let end = end_of_string(json, n);
                 key = &json[n + 1..end];
                 n = end;
-                // a name may be spelled with escapes: then the whole document is looked at
+                // A name may contain escapes. Then the whole document is parsed.
                 if key.contains(&b'\\') && open.last() == Some(&Inside::Properties) {
                     return false;
                 }
@@ -109,7 +110,7 @@ pub(super) fn is_sound(json: &[u8]) -> bool {
     true
 }
 
-/// Where the string that begins at `start` ends: at its closing quote, or with the text.
+/// The end of the string that begins at `start`: its closing quote, or the end of the text.
 fn end_of_string(json: &[u8], start: usize) -> usize {
     let mut n = start + 1;
     while n < json.len() && json[n] != b'"' {
@@ -118,12 +119,12 @@ fn end_of_string(json: &[u8], start: usize) -> usize {
     n.min(json.len())
 }
 
-/// Takes every array that stands where an object must out of the document, and notes it.
+/// Removes each array in the place of an object from the document, and notes the mistake.
 pub(super) fn take_out_arrays(document: &mut Value, at: &At, faults: &mut Faults) {
     look(document, Inside::Properties, at, faults);
 }
 
-/// True when `value` holds an array that must be an object, itself or as one of its elements.
+/// True if `value`, or one of its elements, is an array that must be an object.
 fn look(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool {
     match value {
         Value::Object(object) => object.retain(|name, value| {
@@ -141,7 +142,7 @@ fn look(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool
                 match value {
                     Value::Object(_) => wrong |= look(value, Inside::Properties, &at, faults),
                     Value::Array(_) => wrong |= is_wrong("", &at, faults),
-                    // the typed read tells it
+                    // The typed read reports it.
                     _ => {}
                 }
             }
@@ -152,7 +153,7 @@ fn look(value: &mut Value, inside: Inside, at: &At, faults: &mut Faults) -> bool
     false
 }
 
-/// The bracket that a value begins with, or 0.
+/// The bracket at the beginning of a value, or 0.
 fn bracket(value: &Value) -> u8 {
     match value {
         Value::Object(_) => b'{',
@@ -176,7 +177,7 @@ fn is_wrong(name: &str, at: &At, faults: &mut Faults) -> bool {
 mod tests {
     use super::*;
 
-    /// What is wrong, by both ways to look.
+    /// The result of both algorithms.
     fn wrong(json: &str) -> Vec<String> {
         let mut faults = Faults::none();
         let mut document = serde_json::from_str(json).unwrap();
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_struct_of_the_types_is_known_here() {
-        // the example has most of them: as an array of its values each is found
+        // The example has most of them. Each is found if it is written as an array of its values.
         let example = crate::config::example::spec(crate::config::example::Kind::Rootful);
         assert!(is_sound(example.as_bytes()));
         let document: Value = serde_json::from_str(&example).unwrap();
