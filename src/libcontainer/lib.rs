@@ -1,9 +1,9 @@
-//! An OCI container from its bundle to its cgroup. `config` is read and compared with `host`, `plan` decides what to
-//! do, `launch` carries it out, and `init` becomes the container. `container` and `cgroup` keep what remains. Only
-//! `sys` has unsafe code.
+//! An OCI container from its bundle to its cgroup. `config` parses config.json, and `host` reads the facts about the
+//! machine. `plan` makes a list of steps from both. `launch` carries them out, and `init` becomes the container.
+//! `container` has the files on disk, and `cgroup` the cgroup. Only `sys` has unsafe code.
 //!
-//! The library never prints. It never changes its caller's directory, umask or environment. Every failure has its place
-//! in config.json.
+//! The library never prints. It never changes the current directory, umask or environment of its caller. An error names
+//! the property of config.json that it is about, if there is one.
 #![deny(unsafe_code)]
 
 mod api;
