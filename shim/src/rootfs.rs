@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use libcontainer::host::mountinfo;
+use libcontainer::mount_points_below;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
 
@@ -144,19 +144,12 @@ fn shortened(data: &[String]) -> (String, Option<PathBuf>) {
 pub fn take_away(rootfs: &Path) {
     // mostly one mount, which is free
     while umount2(rootfs, MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
-    let mut left = mounted_at(rootfs);
+    let mut left = mount_points_below(rootfs).unwrap_or_default();
     left.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
     for path in left {
         // KERNEL(2.6.34): one that is in use goes when it is free
         let _ = umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
-}
-
-/// The mounts at `rootfs` and below it.
-fn mounted_at(rootfs: &Path) -> Vec<PathBuf> {
-    let Ok(rootfs) = rootfs.canonicalize() else { return Vec::new() };
-    let paths = mountinfo::all().unwrap_or_default().into_iter().map(|mount| mount.path);
-    paths.filter(|path| path.starts_with(&rootfs)).collect()
 }
 
 #[cfg(test)]
