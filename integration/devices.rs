@@ -119,7 +119,7 @@ fn the_same_node_already_there_is_fine_and_another_is_not() {
         *world.at("/linux/devices/0") =
             json!({"path": "/x/node", "type": kind, "major": major, "minor": minor, "fileMode": 0o666});
         let said = world.run().fails();
-        assert!(said.contains("linux.devices[0]") && said.contains("something else is there already"), "{said}");
+        assert!(said.contains("linux.devices[0]") && said.contains("another file exists there"), "{said}");
     }
     for make in [0, 1, 2] {
         let _ = fs::remove_file(world.rootfs("x/node"));
@@ -131,7 +131,7 @@ fn the_same_node_already_there_is_fine_and_another_is_not() {
         *world.at("/linux/devices/0") =
             json!({"path": "/x/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666});
         let said = world.run().fails();
-        assert!(said.contains("linux.devices[0]") && said.contains("something else is there already"), "{said}");
+        assert!(said.contains("linux.devices[0]") && said.contains("another file exists there"), "{said}");
     }
 }
 
@@ -186,7 +186,7 @@ fn what_an_image_has_in_the_place_of_a_default_device_stays_and_is_told() {
     }
     // A node of linux.devices is made, or the container fails.
     *world.at("/linux/devices") = json!([{"path": "/dev/random", "type": "c", "major": 1, "minor": 8}]);
-    assert!(world.run().fails().contains("something else is there already"));
+    assert!(world.run().fails().contains("another file exists there"));
 }
 
 #[test]

@@ -414,7 +414,7 @@ fn no_pivot_refuses_a_proc_that_is_mounted_on_the_host_after_the_plan_was_made()
     fs::write(format!("/proc/{}/uid_map", pid.trim()), format!("0 {} 1\n1 3000000 9\n", user())).unwrap();
     fs::write(go, "").unwrap();
     let said = running.join().unwrap().fails();
-    assert!(said.contains("--no-pivot: the host's mounts have changed meanwhile, and "), "{said}");
+    assert!(said.contains("--no-pivot: the host's mounts have changed, and "), "{said}");
     drop(late);
     own.world.assert_clean();
 }

@@ -100,7 +100,7 @@ pub struct Run {
     /// do not delete the container after it exits
     #[arg(long)]
     pub keep: bool,
-    /// id of the container, or a bundle directory, which gets an id that coracle makes up
+    /// id of the container, or a bundle directory: coracle then chooses the id
     pub id: String,
 }
 
@@ -355,7 +355,7 @@ pub struct Update {
     pub id: String,
 }
 
-/// Where the images of a checkpoint are, and how CRIU is to work.
+/// The directory of the images, and CRIU's options.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Imaging {
     /// path for the image files, defaults to ./checkpoint
@@ -379,7 +379,7 @@ pub struct Imaging {
     /// cgroups mode: soft, full, strict or ignore
     #[arg(long, default_value = "")]
     pub manage_cgroups_mode: String,
-    /// create a namespace, but do not restore its properties (network, which is always so)
+    /// create a namespace, but do not restore its properties (always so for network)
     #[arg(long)]
     pub empty_ns: Vec<String>,
     /// enable auto deduplication of memory images

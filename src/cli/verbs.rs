@@ -52,8 +52,8 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         about: "checkpoint a running container",
-        more: "Writes the container's processes into image files, with criu(8), and deletes the container. The command restore\n\
-               makes it again. --leave-running and --pre-dump let it run on.",
+        more: "Writes the container's processes to image files, with criu(8), and deletes the container. The command restore\n\
+               makes it again. With --leave-running or --pre-dump it continues to run.",
         definition: Checkpoint::command,
         understand: |found| Checkpoint::from_arg_matches(found).map(|args| Command::Checkpoint(Box::new(args))),
     },
@@ -177,7 +177,7 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         about: "restore a container from a previous checkpoint",
-        more: "Makes a container from a bundle and the image files of a checkpoint, with criu(8). Its processes go on where they were.\n\
+        more: "Makes a container from a bundle and the image files of a checkpoint, with criu(8). Its processes continue where they were.\n\
                Without --detach, waits for the first one and exits with its status.",
         definition: Restore::command,
         understand: |found| Restore::from_arg_matches(found).map(|args| Command::Restore(Box::new(args))),
@@ -199,8 +199,8 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         about: "create and run a container",
         more: "Creates the container and starts its program. Without --detach, waits for the program and exits with its status.\n\
-               If the path of a bundle (bundle/ or ./bundle) stands in place of the id, runs that bundle under an id that it\n\
-               makes up, and prints with --detach. A name without a slash is an id wherever runc would take it for one.",
+               The argument may also be the path of a bundle (bundle/ or ./bundle). Then coracle chooses the id, and prints it with\n\
+               --detach. A name without a slash is an id wherever runc would accept it as one.",
         definition: Run::command,
         understand: |found| Run::from_arg_matches(found).map(Command::Run),
     },
@@ -240,8 +240,8 @@ pub const VERBS: &[Verb] = &[
         words: ONE,
         order: Order::Anywhere,
         about: "update container resource constraints",
-        more: "Limits that the command does not name stay as they are. --resources reads a resources object, as in config.json, and\n\
-               changes what it names; device rules in it replace the old ones. If one limit cannot be set, all stay as they were.",
+        more: "Changes only the limits that the command names. --resources reads a resources object, as in config.json. Device rules\n\
+               in it replace the old ones. If one limit cannot be set, no limit changes.",
         definition: Update::command,
         understand: |found| Update::from_arg_matches(found).map(|update| Command::Update(Box::new(update))),
     },

@@ -1,4 +1,4 @@
-//! `delete`: all that a container was is removed.
+//! `delete`: removes a container.
 
 use anyhow::Result;
 use libcontainer::Force;
@@ -11,7 +11,8 @@ pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
     // for the poststop hooks
     close_on_exec_behind(0);
     let root = session.root()?;
-    for id in kill::named(&root, &args.id, args.regex)? {
+    let ids = if args.regex { kill::matching(&root, &args.id)? } else { vec![args.id.clone()] };
+    for id in ids {
         let warnings = root.delete(&id, if args.force { Force::Kill } else { Force::None })?;
         warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
     }

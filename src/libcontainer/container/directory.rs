@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::note::Note;
 use crate::cgroup::is_cgroup_file_system;
-use crate::error::{Context, Result, bail, error};
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::wait::{self, Stopped, limits};
 
 /// state.json, which makes a directory a container.
@@ -205,6 +205,17 @@ pub(super) enum Unread {
     Damaged(String),
     /// The kernel's error, which may be another one the next time.
     Failed(std::io::Error),
+}
+
+impl Unread {
+    /// The error for an unreadable state.json of the container `id`.
+    pub(super) fn error(self, id: &str) -> Error {
+        match self {
+            Unread::Absent => error!(Kind::NotFound => "container {id:?}: container does not exist"),
+            Unread::Damaged(why) => error!("container {id:?}: state.json is damaged: {why}"),
+            Unread::Failed(error) => Error::from(error).context(format!("container {id:?}: read its state")),
+        }
+    }
 }
 
 /// The contents of a regular file, and its stat(2). Never waits: the path may lead to another kind of file.

@@ -1,5 +1,5 @@
-//! The containers on disk: one directory for each container below --root. It has state.json, the config that the
-//! container was made from, and, while the container waits for `start`, its fifos.
+//! An existing container: its directory below --root has state.json, the config that the container was made from, and,
+//! while the container waits for `start`, its fifos.
 
 mod directory;
 mod identity;
@@ -7,19 +7,19 @@ mod mounted;
 mod note;
 mod record;
 mod remains;
+mod reserved;
+mod root;
 mod status;
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, ErrorKind};
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use directory::{Attempt, NOTE, STATE, Unread, Version, version};
+use directory::{NOTE, STATE, Unread, Version, version};
 
 pub use directory::Lock;
 pub use identity::{has_executed, is_ending, open_process, start_time};
@@ -29,11 +29,12 @@ pub use record::{
     AfterStart, Does, HostMount, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt,
 };
 pub use remains::{Claim, Remains};
+pub use reserved::Reserved;
+pub use root::{Root, check_id};
 pub use status::{Observed, Process, Status, status};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, bail, error};
-use crate::wait::limits;
 
 /// The config.json that the container was made from.
 const CONFIG: &str = "config.json";
@@ -42,268 +43,12 @@ pub const EXEC_FIFO: &str = "exec.fifo";
 /// The fifo from which `start` reads init's answer.
 pub const EXEC_ANSWER: &str = "exec.answer";
 
-/// The directory that holds all containers of one `--root`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Root {
-    path: PathBuf,
-}
-
 /// An existing container.
 #[derive(Clone, Debug)]
 pub struct Container {
     directory: PathBuf,
     record: Record,
     seen: Version,
-}
-
-/// The locked directory of a container that is being made. Drop removes it if nothing was made.
-#[derive(Debug)]
-pub struct Reserved {
-    lock: Option<Lock>,
-    note: Note,
-}
-
-/// Checks an id: it must be a file name that needs no quoting.
-///
-/// # Errors
-/// `invalid container ID format`, with the id.
-pub fn check_id(id: &str) -> Result<()> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-    if id.is_empty() || id == "." || id == ".." || id.len() > 255 || !id.chars().all(fine) {
-        bail!("invalid container ID format: {id:?} (letters, digits, and any of _ + - . are allowed)");
-    }
-    Ok(())
-}
-
-impl Root {
-    /// The directory at `path`, which may be missing.
-    ///
-    /// # Errors
-    /// `path` is `/` or empty: everything below it would be a container. Or it is relative, and the current directory
-    /// was removed.
-    pub fn open(path: impl AsRef<Path>) -> Result<Root> {
-        let path = match std::path::absolute(path.as_ref()) {
-            Err(error) if error.kind() != std::io::ErrorKind::InvalidInput => {
-                bail!("--root: {}: {error}", path.as_ref().display())
-            }
-            // An empty path has no absolute path.
-            absolute => absolute.unwrap_or_default(),
-        };
-        // Also "/..", which is the same.
-        if !path.components().any(|part| matches!(part, Component::Normal(_))) {
-            bail!("Option --root argument should not be set to /");
-        }
-        Ok(Root { path })
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Checks that no other user can put a container there: the directory is ours, only we may write it, and a user who
-    /// may write the directory above cannot replace it.
-    ///
-    /// # Errors
-    /// Its owner, or the users who may write it.
-    pub fn must_be_ours(&self) -> Result<()> {
-        let above = self.path.parent().unwrap_or(&self.path);
-        directory::must_stay_in_place(above)?;
-        directory::must_be_safe(&self.path, directory::Writable::Never)
-    }
-
-    /// Reserves `id` for a new container.
-    ///
-    /// # Errors
-    /// An invalid id, an id in use, or the kernel's error.
-    pub fn reserve(&self, id: &str) -> Result<Reserved> {
-        check_id(id)?;
-        let pid = i32::try_from(std::process::id())?;
-        let start = start_time(pid)?
-            .ok_or_else(|| error!("read /proc/{pid}/stat: the process of coracle itself is missing"))?;
-        let directory = self.path.join(id);
-        let make = || DirBuilder::new().mode(0o711).create(&directory);
-        let mut made = make();
-        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("--root")?;
-            // Sticky, so that systemd-tmpfiles does not remove it by age.
-            fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("--root")?;
-            made = make();
-        }
-        match made {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                bail!(Kind::Exists => "container with given ID already exists: {id}")
-            }
-            made => made.with_context(|| format!("mkdir {}", directory.display()))?,
-        }
-        let note = Note { creator: ProcessId { pid, start }, ..Note::default() };
-        Ok(Reserved { lock: Some(Reserved::locked(&directory, id)?), note })
-    }
-
-    /// The container `id`.
-    ///
-    /// # Errors
-    /// `container does not exist`, also while it is being made; or its state.json is damaged or unreadable.
-    pub fn load(&self, id: &str) -> Result<Container> {
-        check_id(id)?;
-        self.read(id).map_err(|unread| unread_error(id, unread))
-    }
-
-    fn read(&self, id: &str) -> Result<Container, Unread> {
-        let directory = self.path.join(id);
-        let (text, stat) = directory::read(CWD, &directory.join(STATE))?;
-        Container::of(directory, id, text, &stat)
-    }
-
-    /// The ids of all directories, sorted. Empty if the root does not exist.
-    ///
-    /// # Errors
-    /// The directory cannot be read.
-    pub fn ids(&self) -> Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).with_context(|| format!("--root {}", self.path.display())),
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let entry = entry.with_context(|| format!("--root {}", self.path.display()))?;
-            let Ok(id) = entry.file_name().into_string() else { continue };
-            // ".cache": where an older version has put compiled filters.
-            if check_id(&id).is_ok() && (id != ".cache" || self.path.join(&id).join(STATE).exists()) {
-                ids.push(id);
-            }
-        }
-        ids.sort_unstable();
-        Ok(ids)
-    }
-}
-
-/// The error for an unreadable state.json.
-fn unread_error(id: &str, unread: Unread) -> Error {
-    match unread {
-        Unread::Absent => error!(Kind::NotFound => "container {id:?}: container does not exist"),
-        Unread::Damaged(why) => error!("container {id:?}: state.json is damaged: {why}"),
-        Unread::Failed(error) => Error::from(error).context(format!("container {id:?}: read its state")),
-    }
-}
-
-impl Reserved {
-    /// Whether the new directory is ours: it is the one at its path, and no other process has begun to make a container
-    /// in it.
-    fn locked(directory: &Path, id: &str) -> Result<Lock> {
-        // While it is open, no other directory has its inode number.
-        let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-        let opened = match &own {
-            Err(Errno::NOENT) => Ok(Attempt::Gone),
-            Err(errno) => Err(error!("open {}: {errno}", directory.display())),
-            Ok(own) => directory::open_to_mapped(own)
-                .with_context(|| format!("chmod {}", directory.display()))
-                .and_then(|()| Lock::take(directory, Instant::now() + limits::LOCK)),
-        };
-        let lock = match opened {
-            Ok(Attempt::Locked(lock)) => lock,
-            // The process that holds it, or has removed it, may have made room for another creator: the directory at
-            // the path is not ours.
-            Ok(Attempt::Gone) => bail!("container {id:?} was deleted while it was made"),
-            Ok(Attempt::Held) => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
-            Err(error) => {
-                // It cannot be locked. An empty directory must not stay.
-                if own.is_ok_and(|own| directory::is_at(&own, directory) == Ok(true)) {
-                    let _ = fs::remove_dir(directory);
-                }
-                return Err(error);
-            }
-        };
-        if !matches!((lock.stat(NOTE), lock.stat(STATE)), (Err(Errno::NOENT), Err(Errno::NOENT))) {
-            // If it cannot be examined, it may be empty.
-            let _ = fs::remove_dir(directory);
-            bail!(Kind::Exists => "container with given ID already exists: {id}");
-        }
-        Ok(lock)
-    }
-
-    pub(crate) fn lock(&self) -> Result<&Lock> {
-        self.lock.as_ref().ok_or_else(|| error!("the container's directory is not locked"))
-    }
-
-    /// A `delete --force` during the making ends only the container's processes, and not its creator.
-    pub fn spare_creator(&mut self) {
-        self.note.creator = ProcessId::default();
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        self.lock.as_ref().map_or(Path::new(""), Lock::path)
-    }
-
-    /// What must be undone so far.
-    pub fn note(&self) -> &Note {
-        &self.note
-    }
-
-    /// Writes to the note what will be made. If we are killed now, `delete --force` finds it there.
-    ///
-    /// # Errors
-    /// The kernel's error. The value has the entry all the same.
-    pub fn take_note(&mut self, change: impl FnOnce(&mut Note)) -> Result<()> {
-        change(&mut self.note);
-        let (lock, text) = (self.lock()?, self.note.encode()?);
-        match lock.stat(NOTE) {
-            Err(Errno::NOENT) => lock.write(NOTE, &text),
-            // ext4 writes a file that is renamed over another to the disk at once (auto_da_alloc).
-            _ => lock.append(NOTE, &text),
-        }
-    }
-
-    /// Stores a copy of the config: later changes of the bundle do not affect this container.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub fn keep_config(&self, text: &[u8]) -> Result<()> {
-        self.lock()?.write(CONFIG, text).context("keep the config")
-    }
-
-    /// Writes state.json: from now on the container exists.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub fn record(&self, mut record: Record) -> Result<Container> {
-        record.set_seal()?;
-        let mut container = Container { directory: self.path().to_path_buf(), record, seen: (0, 0, 0, 0) };
-        container.save(self.lock()?)?;
-        Ok(container)
-    }
-
-    /// The container is complete. No other process changes it before the lock is dropped.
-    ///
-    /// # Errors
-    /// It was not locked.
-    pub fn made(mut self) -> Result<Lock> {
-        self.lock.take().ok_or_else(|| error!("the container's directory is not locked"))
-    }
-
-    /// Everything in the note is undone: the id is free.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub fn give_up(mut self) -> Result<()> {
-        self.lock.take().map_or(Ok(()), |lock| lock.remove(&[STATE, NOTE]))
-    }
-
-    /// Something remains, and is in the note: the directory stays for `delete --force`.
-    pub fn leave(mut self) {
-        drop(self.lock.take());
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        let nothing_made = Note { creator: self.note.creator, ..Note::default() } == self.note;
-        if let Some(lock) = self.lock.take().filter(|_| nothing_made) {
-            let _ = lock.remove(&[STATE, NOTE]);
-        }
-    }
 }
 
 impl Container {
@@ -461,7 +206,7 @@ impl Container {
     /// The container does not exist any more, the lock is still held when the time is over, or the kernel's error.
     pub fn lock(&mut self) -> Result<Lock> {
         let lock = self.lock_if_there()?;
-        lock.ok_or_else(|| unread_error(&self.record.id, Unread::Absent))
+        lock.ok_or_else(|| Unread::Absent.error(&self.record.id))
     }
 
     /// The same. None if the container does not exist any more.
@@ -477,7 +222,7 @@ impl Container {
             _ => {
                 let read = directory::read(CWD, &self.directory.join(STATE));
                 let read = read.and_then(|(text, stat)| Container::of(self.directory.clone(), &id, text, &stat));
-                *self = read.map_err(|unread| unread_error(&id, unread))?;
+                *self = read.map_err(|unread| unread.error(&id))?;
             }
         }
         Ok(Some(lock))
@@ -530,20 +275,9 @@ fn keep_unknown(record: &mut serde_json::Value, there: serde_json::Value) {
         }
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_is_a_plain_name() {
-        for good in ["a", "A-b_c.d+e", "0", "...", "-x"] {
-            assert!(check_id(good).is_ok(), "{good}");
-        }
-        for bad in ["", ".", "..", "a/b", "a b", "ä", "a\n", "a:b"] {
-            assert!(check_id(bad).unwrap_err().to_string().contains("invalid container ID format"), "{bad}");
-        }
-    }
 
     #[test]
     fn what_runc_wrote_and_we_do_not_know_stays() {
@@ -561,44 +295,5 @@ mod tests {
         assert_eq!((&state["config"]["cgroups"]["freezer"], &state["time"]), (&7.into(), &1.into()));
         assert!(state["config"].as_object().unwrap().contains_key("rlimits") && state["coracle"].is_null());
         assert_eq!(root.load("x").unwrap().resources().unwrap()["pids"]["limit"], 5);
-    }
-
-    #[test]
-    fn an_id_is_taken_once_and_given_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Root::open(directory.path().join("r")).unwrap();
-        let reserved = root.reserve("x").unwrap();
-        assert!(root.reserve("x").unwrap_err().to_string().contains("container with given ID already exists"));
-        assert!(root.load("x").unwrap_err().to_string().contains("container does not exist"));
-        drop(reserved);
-        assert!(root.reserve("x").is_ok());
-        assert!(Root::open(Path::new("/")).is_err());
-    }
-
-    #[test]
-    fn a_creator_whose_directory_was_deleted_leaves_that_of_the_next_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = Root::open(directory.path().join("r")).unwrap();
-        let gone = Reserved::locked(&root.path().join("x"), "x").unwrap_err().to_string();
-        assert!(gone.contains("was deleted while it was made"), "{gone}");
-        let create = || match root.reserve("x") {
-            Ok(mut reserved) => reserved.take_note(|note| note.init = Some(note.creator)).unwrap(),
-            Err(error) => {
-                let said = error.to_string();
-                assert!(said.contains("already exists") || said == gone, "{error:#}");
-            }
-        };
-        let delete = || {
-            let taken = directory::Lock::take(&root.path().join("x"), Instant::now()).unwrap();
-            if let Attempt::Locked(lock) = taken {
-                lock.remove(&[]).unwrap();
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| (0..3000).for_each(|_| create()));
-            }
-            (0..6000).for_each(|_| delete());
-        });
     }
 }

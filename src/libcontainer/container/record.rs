@@ -311,7 +311,7 @@ impl Record {
         }
         match self.seal() {
             Some(seal) if seal != self.sealed().map_err(|error| error.to_string())? => {
-                Err("what it says of the process, its cgroup and its mounts is not what was written".to_owned())
+                Err("the sum over its process, cgroup and mounts is wrong".to_owned())
             }
             _ => Ok(()),
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::fs::CWD;
 
 use super::directory::{Attempt, Lock, NOTE, STATE, Unread, holder, read};
-use super::{Note, ProcessId, Root, check_id, open_process, unread_error};
+use super::{Note, ProcessId, Root, check_id, open_process};
 use crate::cgroup::{Cgroup, UnitName};
 use crate::error::{Context, Result, bail, error};
 use crate::sys::signals;
@@ -56,7 +56,7 @@ impl Root {
     /// kernel's error.
     pub fn claim(&self, id: &str) -> Result<Claim> {
         check_id(id)?;
-        let path = self.path.join(id);
+        let path = self.path().join(id);
         let mut asked = None;
         let began = Instant::now();
         loop {
@@ -79,13 +79,13 @@ impl Root {
     fn claimed(&self, lock: Lock, id: &str) -> Result<Claim> {
         let why = match self.read(id) {
             Ok(_) => return Ok(Claim::Complete),
-            Err(Unread::Failed(error)) => return Err(unread_error(id, Unread::Failed(error))),
+            Err(Unread::Failed(error)) => return Err(Unread::Failed(error).error(id)),
             Err(Unread::Absent) => error!("container {id:?}: state.json is missing"),
-            Err(damaged) => unread_error(id, damaged),
+            Err(damaged) => damaged.error(id),
         };
         let unknown = |said: &str| {
             error!(
-                "{why:#}; {said}: what was made for the container is not known, and {} is kept",
+                "{why:#}; {said}: it is unknown what was made for the container, so {} is kept",
                 lock.path().display()
             )
         };

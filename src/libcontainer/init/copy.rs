@@ -104,7 +104,7 @@ impl Place {
         let above = open_directory(self.from.as_fd(), c"..")?;
         let stat = rustix::fs::fstat(&above)?;
         if (stat.st_dev, stat.st_ino) != (device, inode) {
-            return Err(Trouble::saying(Errno::STALE, "tmpcopyup: a directory was moved meanwhile"));
+            return Err(Trouble::saying(Errno::STALE, "tmpcopyup: a directory was moved during the copy"));
         }
         rustix::fs::seek(&above, SeekFrom::Start(next))?;
         let to = open_directory(self.to.as_fd(), c"..")?;
@@ -150,7 +150,7 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Ou
     let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&source)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Trouble::saying(Errno::STALE, "tmpcopyup: a file became something else meanwhile"));
+        return Err(Trouble::saying(Errno::STALE, "tmpcopyup: a file was replaced during the copy"));
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(to, name, flags, mode)?;

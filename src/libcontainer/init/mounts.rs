@@ -184,7 +184,7 @@ pub(super) fn bind_or_link(prepared: &Prepared<'_>, tree: Slot, changes: &[Chang
             let mut there = [0u8; 4096];
             match rustix::fs::readlinkat_raw(&parent, name, &mut there[..]) {
                 Ok(length) if there[..length] == *to.to_bytes() => Ok(()),
-                _ => Err(Trouble::saying(Errno::EXIST, "something else is there already")),
+                _ => Err(Trouble::saying(Errno::EXIST, "another file exists there")),
             }
         }
         other => Ok(other?),
@@ -235,7 +235,7 @@ pub(super) fn mknod(prepared: &Prepared<'_>, node: &Node) -> Outcome {
             let same_device = kind == FileType::Fifo || stat.st_rdev == node.device;
             if FileType::from_raw_mode(stat.st_mode) != kind || !same_device {
                 return match node.other {
-                    Other::Refuse => Err(Trouble::saying(Errno::EXIST, "something else is there already")),
+                    Other::Refuse => Err(Trouble::saying(Errno::EXIST, "another file exists there")),
                     Other::Keep(n) => protocol::ask(prepared, Request::Kept(n)),
                 };
             }

@@ -19,7 +19,7 @@ const FD_NAME: &str = "seccompFd";
 pub(super) fn send_listener(launched: &Launched<'_>, fd: Option<OwnedFd>, identity: &Identity<'_>) -> Result<()> {
     let listener = launched.plan.filter.as_ref().and_then(|filter| filter.listener());
     let listener = listener.ok_or_else(|| error!("no listener in the plan"))?;
-    let fd = fd.ok_or_else(|| error!("{}: init has none", listener.at))?;
+    let fd = fd.ok_or_else(|| error!("{}: init has sent no listener", listener.at))?;
     give(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
 }
 

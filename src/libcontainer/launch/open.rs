@@ -80,9 +80,9 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
         fds.push(match opening {
             Opening::CgroupTree(..) => None,
             Opening::Found(inner) if matches!(**inner, Opening::CgroupTree(..)) => None,
-            Opening::Terminal => Some(
-                terminal.take().ok_or_else(|| error!("{at}: there is no console socket to send the terminal to"))?,
-            ),
+            Opening::Terminal => {
+                Some(terminal.take().ok_or_else(|| error!("{at}: a terminal needs a console socket"))?)
+            }
             Opening::IdMaps(maps) => Some(user_namespace::with_maps(&proc, maps, at)?),
             other => match Source::of(other) {
                 Some(source) => {

@@ -309,7 +309,7 @@ fn check_views(launched: &Launched<'_>) -> Result<()> {
     match mountinfo::unknown(&found, unmounted.collect()) {
         None => Ok(()),
         Some(View { path, .. }) => {
-            let changed = "the host's mounts have changed meanwhile";
+            let changed = "the host's mounts have changed";
             bail!("--no-pivot: {changed}, and {} would not be unmounted: try again", path.display())
         }
     }

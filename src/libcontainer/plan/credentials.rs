@@ -120,8 +120,8 @@ impl Credentials {
     pub(super) fn give_up_power(self, until_exec: u64, steps: &mut Steps) {
         let capabilities = CapabilitySets { until_exec, ..self.capabilities };
         let Some(user) = self.user else {
-            steps.always("nothing will run", What::Bounding(self.held));
-            steps.always("nothing will run", What::Capabilities(capabilities));
+            steps.always("there is no program", What::Bounding(self.held));
+            steps.always("there is no program", What::Capabilities(capabilities));
             return;
         };
         let user_at = user.at.key("user");
@@ -142,6 +142,6 @@ impl Credentials {
         // ORDER: a change of ids sets the dumpable attribute to the value of fs.suid_dumpable
         // (PR_SET_DUMPABLE(2const)), and clears the parent-death signal.
         entering::unseen(steps);
-        steps.always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
+        steps.always("until it is ready, it ends with the runtime", What::DeathSignal(libc::SIGKILL));
     }
 }

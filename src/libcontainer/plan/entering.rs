@@ -112,7 +112,7 @@ fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
 /// spawns init inside. An ordinary user has rights only in the user namespace, and so enters it first.
 fn across(kinds: &Kinds, clone_args: CloneArgs, facts: &Facts<'_>, steps: &mut Steps) {
     // ORDER: before Spawn: no signal handler of the runtime may run during it.
-    steps.of_bridge(Step::always("no handler of the runtime's runs", What::Signals));
+    steps.of_bridge(Step::always("the runtime's handlers must not run", What::Signals));
     if clone_args.dumpable == Dumpable::No {
         steps.of_bridge(Step::always("CVE-2016-9962", What::Undumpable));
     }
@@ -127,7 +127,7 @@ fn across(kinds: &Kinds, clone_args: CloneArgs, facts: &Facts<'_>, steps: &mut S
 
 /// The bridge's last steps. Descriptors that init does not need are closed before other processes can see init.
 fn spawn(at: &At, new: Namespaces, facts: &Facts<'_>, steps: &mut Steps) {
-    steps.of_bridge(Step::always("init shows only what it needs", closed(facts)));
+    steps.of_bridge(Step::always("init keeps only what it needs", closed(facts)));
     steps.of_bridge(Step::at(at, What::Spawn(new)));
 }
 

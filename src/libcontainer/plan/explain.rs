@@ -325,7 +325,7 @@ impl fmt::Display for What {
             ),
             What::Symlink { to, path } => write!(f, "symlink /{} to {}", text(path), text(to)),
             What::Replace { to, path } => write!(f, "symlink /{} to {}, replaced", text(path), text(to)),
-            What::Pivot => f.write_str("pivot_root, old root let go"),
+            What::Pivot => f.write_str("pivot_root, unmount the old root"),
             What::Unmount(path) => write!(f, "umount {}, or cover it", text(path)),
             What::MoveRoot => f.write_str("move the root to /, chroot"),
             What::Chroot(directory) => write!(f, "chroot {directory}"),

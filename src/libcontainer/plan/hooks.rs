@@ -99,7 +99,7 @@ pub(super) fn await_start(facts: &Facts<'_>, steps: &mut Steps) -> Option<Slot> 
     }
     let at = At::new("start");
     let (fifo, answer) = (steps.open(&at, Opening::StartFifo), steps.open(&at, Opening::AnswerFifo));
-    steps.always("start says when", What::AwaitStart { fifo, answer });
+    steps.always("the start command decides when", What::AwaitStart { fifo, answer });
     Some(answer)
 }
 

@@ -141,7 +141,7 @@ fn new(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<New> {
     let classic = classic(entry, &settings, notes);
     let ids = mount_ids::of_new(known.given, known.kinds, entry, notes);
     if ids.is_some() && classic.is_some() {
-        let said = format!("more than {MAX_SETTING} bytes in one option do not go with mapped ids");
+        let said = format!("an option of more than {MAX_SETTING} bytes cannot be combined with mapped ids");
         notes.fault(&entry.at.key("options"), said);
     }
     let mount = NewMount {

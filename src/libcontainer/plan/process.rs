@@ -169,19 +169,19 @@ impl Payload {
             steps.at(&self.at.key("user").key("umask"), What::Umask(umask));
         }
         // ORDER: after Chdir: the descriptor of a directory must never become the working directory (CVE-2024-21626).
-        steps.always("only the standard streams and what was asked for", entering::closed(facts));
+        steps.always("the program gets only its own descriptors", entering::closed(facts));
         if let Some(exec) = &self.exec {
             steps.at(&self.at.key("args"), What::FindProgram(exec.clone()));
         }
         // ORDER: before Ready: from there on, a created container does not end with the runtime.
         match facts.flags.death_signal.filter(|_| self.umask.is_some()) {
             Some(signal) => steps.always("our own parent-death signal", What::DeathSignal(signal)),
-            None => steps.always("ready, it lives on by itself", What::DeathSignal(0)),
+            None => steps.always("it now runs without the runtime", What::DeathSignal(0)),
         }
         if let Some(filter) = filter {
             filter.before_ready(steps);
         }
-        steps.always("recorded before it may start", What::Ready);
+        steps.always("the runtime records it first", What::Ready);
     }
 
     /// ORDER: the filter is loaded last before the exec, because it may deny every other call. So every message is sent
@@ -189,7 +189,7 @@ impl Payload {
     pub(super) fn go(self, filter: Option<&Loaded>, answer: Option<Slot>, steps: &mut Steps) {
         let Some(exec) = self.exec else { return };
         if let Some(answer) = answer {
-            steps.always("start is told before the filter", What::AboutToExec(answer));
+            steps.always("before the filter, which may deny it", What::AboutToExec(answer));
         }
         if let Some((flags, filter)) = filter.and_then(|filter| Some((filter.last()?, filter))) {
             steps.at(filter.at(), What::Seccomp(flags));
@@ -200,8 +200,8 @@ impl Payload {
 
 /// The first steps of all: no signal is lost or inherited, and modes are exact.
 pub(super) fn begin(steps: &mut Steps) {
-    steps.always("a payload starts with default signals", What::Signals);
-    steps.always("exact modes until the end", What::Umask(0));
+    steps.always("the program starts with default signals", What::Signals);
+    steps.always("exact modes during the set-up", What::Umask(0));
 }
 
 /// Allows every CPU. The runtime's own affinity does not apply to the container: its cpuset decides.

@@ -141,9 +141,9 @@ impl Root {
         steps.because(from, What::Propagate { path: slash(), flags: *first });
         let below = first & !libc::MS_REC;
         // ORDER: the mount that the root lies on must be private before pivot_root(2), whatever the mounts below are.
-        steps.always("pivot_root needs it", What::Propagate { path: slash(), flags: libc::MS_PRIVATE });
+        steps.always("pivot_root requires it", What::Propagate { path: slash(), flags: libc::MS_PRIVATE });
         if below == libc::MS_SHARED {
-            steps.always("pivot_root needs it", What::PrivateAbove(place.clone()));
+            steps.always("pivot_root requires it", What::PrivateAbove(place.clone()));
         }
         let mut changes = self.inherited();
         changes.push(Change { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::One });

@@ -156,7 +156,7 @@ impl Steps {
 /// the process sees it at the socket. Such a change also sets the dumpable attribute to fs.suid_dumpable
 /// (PR_SET_DUMPABLE(2const)): other processes in the container might then trace this one.
 fn end_with_the_runtime(list: &mut Vec<Step>) {
-    let ends = || Step::always("it ends with the runtime until it is ready", What::DeathSignal(libc::SIGKILL));
+    let ends = || Step::always("until it is ready, it ends with the runtime", What::DeathSignal(libc::SIGKILL));
     let closed = || Step::always("CVE-2016-9962", What::Undumpable);
     let changes = |what: &What| match what {
         What::BecomeRoot(_) => true,

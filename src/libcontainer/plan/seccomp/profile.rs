@@ -73,7 +73,7 @@ impl Reading<'_> {
             None if takes_number => Some(EPERM),
             None => Some(0),
             Some(_) if !takes_number => {
-                self.faults.add(at(), format!("{action} takes no errno"));
+                self.faults.add(at(), format!("{action} cannot have an errno"));
                 None
             }
             Some(number) => {
@@ -289,9 +289,9 @@ mod tests {
             faults(profile),
             [
                 "linux.seccomp.defaultAction: \"SCMP_ACT_NOTIFY\" cannot be the default",
-                "linux.seccomp.defaultErrnoRet: SCMP_ACT_NOTIFY takes no errno",
+                "linux.seccomp.defaultErrnoRet: SCMP_ACT_NOTIFY cannot have an errno",
                 "linux.seccomp.listenerMetadata: is set without listenerPath",
-                "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_ALLOW takes no errno",
+                "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_ALLOW cannot have an errno",
                 "linux.seccomp.syscalls[0].names[1]: is empty",
                 "linux.seccomp.syscalls[1].action: \"SCMP_ACT_NOTIFY\" needs linux.seccomp.listenerPath",
                 "linux.seccomp.syscalls[1].names[1]: \"write\" cannot have SCMP_ACT_NOTIFY",

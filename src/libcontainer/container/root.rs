@@ -1,0 +1,151 @@
+//! The directory that holds all containers of one `--root`, and the ids in it.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::CWD;
+
+use super::directory::{self, STATE, Unread};
+use super::identity::start_time;
+use super::note::{Note, ProcessId};
+use super::{Container, Reserved};
+use crate::error::{Context, Kind, Result, bail, error};
+
+/// The directory that holds all containers of one `--root`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    path: PathBuf,
+}
+
+/// Checks an id: it must be a file name that needs no quoting.
+///
+/// # Errors
+/// `invalid container ID format`, with the id.
+pub fn check_id(id: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    if id.is_empty() || id == "." || id == ".." || id.len() > 255 || !id.chars().all(fine) {
+        bail!("invalid container ID format: {id:?} (letters, digits, and any of _ + - . are allowed)");
+    }
+    Ok(())
+}
+
+impl Root {
+    /// The directory at `path`, which may be missing.
+    ///
+    /// # Errors
+    /// `path` is `/` or empty: everything below it would be a container. Or it is relative, and the current directory
+    /// was removed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Root> {
+        let path = match std::path::absolute(path.as_ref()) {
+            Err(error) if error.kind() != ErrorKind::InvalidInput => {
+                bail!("--root: {}: {error}", path.as_ref().display())
+            }
+            // An empty path has no absolute path.
+            absolute => absolute.unwrap_or_default(),
+        };
+        // Also "/..", which is the same.
+        if !path.components().any(|part| matches!(part, Component::Normal(_))) {
+            bail!("Option --root argument should not be set to /");
+        }
+        Ok(Root { path })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checks that no other user can put a container there: the directory is ours, only we may write it, and a user who
+    /// may write the directory above cannot replace it.
+    ///
+    /// # Errors
+    /// Its owner, or the users who may write it.
+    pub fn must_be_ours(&self) -> Result<()> {
+        let above = self.path.parent().unwrap_or(&self.path);
+        directory::must_stay_in_place(above)?;
+        directory::must_be_safe(&self.path, directory::Writable::Never)
+    }
+
+    /// Reserves `id` for a new container.
+    ///
+    /// # Errors
+    /// An invalid id, an id in use, or the kernel's error.
+    pub fn reserve(&self, id: &str) -> Result<Reserved> {
+        check_id(id)?;
+        let pid = i32::try_from(std::process::id())?;
+        let start = start_time(pid)?
+            .ok_or_else(|| error!("read /proc/{pid}/stat: the process of coracle itself is missing"))?;
+        let directory = self.path.join(id);
+        let make = || DirBuilder::new().mode(0o711).create(&directory);
+        let mut made = make();
+        if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("--root")?;
+            // Sticky, so that systemd-tmpfiles does not remove it by age.
+            fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("--root")?;
+            made = make();
+        }
+        match made {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                bail!(Kind::Exists => "container with given ID already exists: {id}")
+            }
+            made => made.with_context(|| format!("mkdir {}", directory.display()))?,
+        }
+        let note = Note { creator: ProcessId { pid, start }, ..Note::default() };
+        Reserved::new(&directory, id, note)
+    }
+
+    /// The container `id`.
+    ///
+    /// # Errors
+    /// `container does not exist`, also while it is being made; or its state.json is damaged or unreadable.
+    pub fn load(&self, id: &str) -> Result<Container> {
+        check_id(id)?;
+        self.read(id).map_err(|unread| unread.error(id))
+    }
+
+    pub(super) fn read(&self, id: &str) -> Result<Container, Unread> {
+        let directory = self.path.join(id);
+        let (text, stat) = directory::read(CWD, &directory.join(STATE))?;
+        Container::of(directory, id, text, &stat)
+    }
+
+    /// The ids of all directories, sorted. Empty if the root does not exist.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("--root {}", self.path.display())),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.with_context(|| format!("--root {}", self.path.display()))?;
+            let Ok(id) = entry.file_name().into_string() else { continue };
+            // ".cache": where an older version has put compiled filters.
+            if check_id(&id).is_ok() && (id != ".cache" || self.path.join(&id).join(STATE).exists()) {
+                ids.push(id);
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_plain_name() {
+        for good in ["a", "A-b_c.d+e", "0", "...", "-x"] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ä", "a\n", "a:b"] {
+            assert!(check_id(bad).unwrap_err().to_string().contains("invalid container ID format"), "{bad}");
+        }
+    }
+}
