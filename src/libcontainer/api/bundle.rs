@@ -1,4 +1,4 @@
-//! A bundle: a directory with config.json and the root file system that it names.
+//! A bundle: a directory with config.json and the root file system.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
 use crate::plan::{self, CgroupUse, Flags, Given, Keyring, LANDLOCK, Plan, RootChange};
 use crate::wait;
 
-/// A bundle that was read.
+/// A parsed bundle.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
@@ -35,12 +35,12 @@ impl Bundle {
     /// Reads the bundle in `directory`.
     ///
     /// # Errors
-    /// It is not there, or config.json cannot be read or has mistakes.
+    /// The file does not exist, cannot be read, or has mistakes.
     pub fn read(directory: impl AsRef<Path>) -> Result<Bundle> {
         Bundle::with_config(directory, None)
     }
 
-    /// The same, with another file than its config.json.
+    /// The same with another file as config.json.
     ///
     /// # Errors
     /// Those of `read`.
@@ -62,17 +62,17 @@ impl Bundle {
         Ok(Bundle { directory, text, config })
     }
 
-    /// Where it is, absolute.
+    /// Its absolute path.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Whether its process asks for a terminal.
+    /// Whether its process has a terminal.
     pub fn terminal(&self) -> bool {
         self.config.spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false))
     }
 
-    /// Whether a security label is asked for, so that the host is looked at for it.
+    /// Whether its config has a security label. Only then is the host examined for labels.
     fn labels(&self) -> Labels {
         let process = self.config.spec.process().as_ref();
         let asked = process.is_some_and(|p| p.apparmor_profile().is_some() || p.selinux_label().is_some())
@@ -98,7 +98,7 @@ impl Bundle {
     /// sources of bind mounts, namespaces, hooks, the socket of a seccomp agent.
     ///
     /// # Errors
-    /// `Config`: all mistakes that the container would meet in config.json, each with its place.
+    /// `Config`: all mistakes in config.json, each with its place.
     pub fn check(&self) -> Result<Vec<Warning>> {
         let mut faults = Faults::none();
         let mut warnings = match self.plan_to_read(&self.flags("checked")) {
@@ -116,12 +116,12 @@ impl Bundle {
         Ok(faults.into_result(warnings)?)
     }
 
-    /// What `create` would do with it, step by step. Its warnings are those of `check` and of `remarks`.
+    /// The steps of `create` for it. The warnings are those of `check` and of `remarks`.
     ///
     /// # Errors
     /// Those of `check`.
     pub fn explain(&self, cgroup: CgroupUse) -> Result<Explanation> {
-        // the same bundle has the same text: the part of the name that nobody can guess is left out
+        // The same bundle always has the same text: the random part of a name is left out.
         let id = "explained";
         let keyring = Keyring::Named(format!("{}.*", Keyring::plain_name(id)));
         let mut plan = self.plan_to_read(&Flags { cgroup, ..Flags::new(id, &self.directory, keyring) })?;
@@ -146,7 +146,7 @@ impl Bundle {
         near_misses(&self.text).into_iter().chain(self.config.remarks())
     }
 
-    /// What is decided unless somebody decides otherwise.
+    /// The default flags.
     pub(super) fn flags(&self, id: &str) -> Flags {
         Flags::new(id, &self.directory, Keyring::fresh(id))
     }
@@ -160,7 +160,7 @@ impl Bundle {
         Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
     }
 
-    /// The plan for whoever can carry it out: for us, or where the config has no user namespace, for root.
+    /// The plan for the current user or, if the config has no user namespace, for root.
     ///
     /// # Errors
     /// All mistakes, each with its place.
@@ -183,7 +183,7 @@ pub(super) fn landlock_abi(config: &Config) -> u32 {
 /// `path` below the current directory, as it is now.
 ///
 /// # Errors
-/// It is empty, or the current directory is gone.
+/// It is empty, or the current directory was removed.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! A container becomes images on the disk.
+//! Writes a container to images on the disk.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ impl Container {
         Dump { container: self, asked }
     }
 
-    /// The plan it was made by, as the host is now.
+    /// Its plan, with the current facts about the host.
     ///
     /// # Errors
     /// Its config cannot be read.
@@ -58,13 +58,14 @@ impl Container {
 }
 
 impl Dump {
-    /// What becomes of the container; without this, it is deleted.
+    /// What happens to the container after the checkpoint. By default, it is deleted.
     pub fn afterwards(mut self, afterwards: Afterwards) -> Self {
         self.asked.afterwards = afterwards;
         self
     }
 
-    /// The directory of an earlier pre-dump, relative to that of the images: what was not written since is not dumped again.
+    /// The directory of an earlier pre-dump, relative to the directory of the images: pages that have not changed since
+    /// are not dumped again.
     pub fn parent(mut self, directory: impl Into<PathBuf>) -> Self {
         self.asked.parent = Some(directory.into());
         self
@@ -82,7 +83,7 @@ impl Dump {
         self
     }
 
-    /// Makes it. Returned are warnings of poststop hooks, where the container is deleted.
+    /// Makes it. Returns the warnings of poststop hooks, if the container is deleted.
     ///
     /// # Errors
     /// `State`, where the container does not run; or what CRIU could not do: the container goes on then.

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::Result;
 use crate::launch::console;
 
-/// The one who gets the master of a terminal: the other end of a stream socket.
+/// A stream socket that gets the master of a terminal.
 ///
 /// ```no_run
 /// use libcontainer::{Bundle, Console, Root};
@@ -23,10 +23,10 @@ use crate::launch::console;
 pub struct Console(OwnedFd);
 
 impl Console {
-    /// A socket at `path`, as `--console-socket` has it: its owner receives the master with SCM_RIGHTS (unix(7)).
+    /// A socket at `path`, as for `--console-socket`: its owner receives the master with SCM_RIGHTS (unix(7)).
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// No process listens there.
     pub fn connect(path: impl AsRef<Path>) -> Result<Console> {
         console::connect(path.as_ref()).map(Console)
     }
@@ -35,7 +35,7 @@ impl Console {
         self.0
     }
 
-    /// One for the caller itself.
+    /// One end of a new pair of sockets. The caller keeps the other end.
     ///
     /// # Errors
     /// Those of socketpair(2).
@@ -45,7 +45,7 @@ impl Console {
     }
 }
 
-/// A stream socket that is connected.
+/// A connected stream socket.
 impl From<OwnedFd> for Console {
     fn from(socket: OwnedFd) -> Console {
         Console(socket)
@@ -57,7 +57,7 @@ impl From<OwnedFd> for Console {
 pub struct Master(OwnedFd);
 
 impl Master {
-    /// The master of the terminal: it is there when the process is ready (`Progress::Ready`).
+    /// The master of the terminal. It can be received when the process is ready (`Progress::Ready`).
     ///
     /// # Errors
     /// The process was not made.

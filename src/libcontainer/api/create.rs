@@ -14,9 +14,10 @@ use crate::launch::start::began;
 use crate::launch::{Child, notify, pidfile};
 use crate::plan::{CgroupUse, Flags, Keyring, RootChange, Rootless, Start, Terminal};
 
-/// Settings of a new container. `create` makes one that waits for `start`; `run` one whose program begins at once.
+/// Settings of a new container. `create` makes one that waits for `start`. `run` makes one with a program that begins
+/// at once.
 ///
-/// Nothing of the calling process is changed, and it may have many threads. All of the making is done by the calling thread.
+/// The calling process does not change, and it may have many threads. Only the calling thread works.
 ///
 /// ```no_run
 /// use libcontainer::{Bundle, Root};
@@ -41,7 +42,7 @@ pub struct Create<'a> {
 }
 
 impl Root {
-    /// A new container of that id, made from `bundle`.
+    /// A new container with this id, made from `bundle`.
     pub fn create<'a>(&'a self, id: &str, bundle: &'a Bundle) -> Create<'a> {
         Create {
             root: self,
@@ -57,39 +58,39 @@ impl<'a> Create<'a> {
     settings_of_all!();
     settings_of_a_program!();
 
-    /// Whether it gets cgroups of its own, and who makes them.
+    /// Whether it gets cgroups of its own, and whether systemd makes them.
     pub fn cgroup(mut self, cgroup: CgroupUse) -> Self {
         self.flags.cgroup = cgroup;
         self
     }
 
-    /// How the root becomes the root.
+    /// How the root file system becomes the root directory.
     pub fn root_change(mut self, change: RootChange) -> Self {
         self.flags.root_change = change;
         self
     }
 
-    /// Its session keyring; without this, one that nobody else can name.
+    /// Its session keyring. Default: a keyring with a random name.
     pub fn keyring(mut self, keyring: Keyring) -> Self {
         self.flags.keyring = keyring;
         self
     }
 
-    /// Whether a cgroup that we may not make is an error.
+    /// Whether it is an error if we may not make a cgroup.
     pub fn rootless(mut self, rootless: Rootless) -> Self {
         self.flags.rootless = rootless;
         self
     }
 
-    /// Its program finds a socket at NOTIFY_SOCKET to say that it is ready (sd_notify(3)). The caller listens there: the
-    /// socket is made by the caller in the directory `notify` of the container's own.
+    /// Its program gets a socket in NOTIFY_SOCKET for its ready message (sd_notify(3)). The caller makes this socket,
+    /// in the directory `notify` of the container's own directory, and reads from it.
     #[doc(hidden)]
     pub fn notify(mut self) -> Self {
         self.flags.notify = Some(notify::directory(&self.root.path().join(&self.flags.id)));
         self
     }
 
-    /// What becomes of the caller when somebody deletes the container by force while it is made.
+    /// What a `delete --force` by another process does to the caller during the restore.
     #[doc(hidden)]
     pub fn creator(mut self, creator: Creator) -> Self {
         self.creator = creator;
@@ -99,16 +100,16 @@ impl<'a> Create<'a> {
     /// Makes it. Its first process waits for `Container::start`.
     ///
     /// # Errors
-    /// `Exists`, `Config` with all mistakes, `Step`, `Hook`, `OutOfMemory`, `Systemd`, `Interrupted`, or another kind with
-    /// its place in the text. Nothing stays behind.
+    /// `Exists`, `Config` with all mistakes, `Step`, `Hook`, `OutOfMemory`, `Systemd`, `Interrupted`, or another kind
+    /// with its place in the text. Nothing remains.
     pub fn create(self) -> Result<(Container, Process)> {
         self.make(Start::OnFifo).map(|(container, child)| (container, Process(child)))
     }
 
-    /// Makes it and begins its program.
+    /// Makes it and starts its program.
     ///
     /// # Errors
-    /// Those of `create` and of `Container::start`. Nothing stays behind.
+    /// Those of `create` and of `Container::start`. Nothing remains.
     pub fn run(self) -> Result<(Container, Process)> {
         let pid_file = self.settings.pid_file.clone();
         let (container, child) = self.make(Start::AtOnce)?;

@@ -1,4 +1,4 @@
-//! What happens to a container.
+//! The events of a container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::error::Result;
 pub use crate::cgroup::oom::Happened;
 
 impl Container {
-    /// Its events: that it runs out of memory, and its end.
+    /// Its events: it runs out of memory, or it ends.
     ///
     /// # Errors
-    /// `State`, where it has stopped; its cgroup cannot be watched.
+    /// `State` if it has stopped; or its cgroup cannot be watched.
     pub fn events(&self) -> Result<Events> {
         Ok(Events { process: self.process()?, watch: self.cgroup().watch()? })
     }
 }
 
-/// What happens to a container, from the moment when it was asked for.
+/// The events of a container, from the time of the call of `Container::events`.
 ///
 /// ```no_run
 /// use libcontainer::{Happened, Root};
@@ -37,20 +37,21 @@ pub struct Events {
 }
 
 impl Events {
-    /// Waits for the next event, at most that long.
+    /// Waits for the next event, at most for this time.
     ///
     /// # Errors
-    /// Those of poll(2) and of the cgroup's files.
+    /// Those of poll(2), and of the cgroup's files.
     pub fn next(&mut self, time: Duration) -> Result<Happened> {
         self.watch.next(self.process.as_fd(), time)
     }
 
-    /// The pidfd of its first process, for a caller that polls: readable when it has ended. `next` says what happened.
+    /// The pidfd of its first process, for a caller that polls: readable when the process has ended. `next` returns the
+    /// event.
     pub fn process(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
     }
 
-    /// What is readable when something happens to its memory. None where no memory controller is there.
+    /// Readable after an event of its memory. None if it has no memory controller.
     pub fn memory(&self) -> Option<BorrowedFd<'_>> {
         self.watch.descriptor()
     }

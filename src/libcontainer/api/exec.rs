@@ -1,4 +1,4 @@
-//! A further process in a container.
+//! Another process in an existing container.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,23 +22,23 @@ use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
 use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
 
-/// Words that engines know.
+/// Engines look for these words.
 #[doc(hidden)]
 pub const NOT_STARTED: &str = "unable to start container process";
 
-/// Whether a process may be started in a container that is paused. It waits until the container is resumed.
+/// Whether a process may be started in a paused container. It waits until the container is resumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Paused {
     /// It is an error.
     #[default]
     Refused,
-    /// It may.
+    /// It may be started.
     Allowed,
 }
 
-/// Settings of a further process in a container. `spawn` makes it.
+/// Settings of another process in a container. `spawn` makes it.
 ///
-/// Nothing of the calling process is changed, and it may have many threads.
+/// The calling process does not change, and it may have many threads.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
@@ -60,7 +60,8 @@ pub struct Exec<'a> {
 }
 
 impl Container {
-    /// A program in it, which runs as its own process does but for the arguments and what is set besides.
+    /// A program in it. It runs like the container's own process, except for the arguments and the settings of this
+    /// builder.
     pub fn exec<S: AsRef<str>>(&self, args: &[S]) -> Exec<'_> {
         Exec::new(self, Object::of_args(args))
     }
@@ -86,18 +87,18 @@ impl<'a> Exec<'a> {
         self
     }
 
-    /// The cgroups below the container's own that it starts in: `PATH`, or on version 1 `CONTROLLER[,CONTROLLER...]:PATH` for
-    /// each hierarchy.
+    /// The cgroups below the container's own in which it starts: `PATH` or, on version 1,
+    /// `CONTROLLER[,CONTROLLER...]:PATH` for each hierarchy.
     pub fn sub_cgroups(mut self, paths: &'a [String]) -> Self {
         self.sub_cgroups = paths;
         self
     }
 
-    /// Makes it, and returns when its program has begun.
+    /// Makes it. Returns when its program has begun.
     ///
     /// # Errors
-    /// `State`, where the container has stopped or is paused; `Config` with all mistakes of a process object; `Step`,
-    /// `Interrupted`, or another kind with its place in the text. Nothing stays behind.
+    /// `State` if the container has stopped or is paused; `Config` with all mistakes of a process object; `Step`,
+    /// `Interrupted`, or another kind with its place in the text. Nothing remains.
     pub fn spawn(self) -> Result<Process> {
         let container = self.container;
         match container.status()? {
@@ -132,7 +133,7 @@ impl<'a> Exec<'a> {
     }
 }
 
-/// What differs from the process object that is given, or from the container's own.
+/// The settings that differ from the process object, or from the container's own process.
 impl Exec<'_> {
     /// Its current directory.
     pub fn cwd(mut self, path: impl Into<PathBuf>) -> Self {
@@ -140,26 +141,26 @@ impl Exec<'_> {
         self
     }
 
-    /// One more `NAME=value` in its environment.
+    /// Adds `NAME=value` to its environment.
     pub fn env(mut self, entry: impl Into<String>) -> Self {
         self.object.env.push(entry.into());
         self
     }
 
-    /// Its user, and its group where that is another one than the container's process has.
+    /// Its user and group. Without a group, it has the group of the container's process.
     pub fn user(mut self, uid: u32, gid: Option<u32>) -> Self {
         self.object.user = Some((uid, gid));
         self
     }
 
-    /// One more supplementary group.
+    /// Adds a supplementary group.
     pub fn additional_gid(mut self, gid: u32) -> Self {
         self.object.additional_gids.push(gid);
         self
     }
 
-    /// One more capability: bounding, effective and permitted, and ambient only where inheritable has it already. It is never
-    /// added to inheritable (CVE-2022-29162).
+    /// Adds a capability to the bounding, effective and permitted sets. It is added to the ambient set only if the
+    /// inheritable set has it, and never to the inheritable set (CVE-2022-29162).
     ///
     /// # Errors
     /// The name is unknown.
@@ -168,7 +169,7 @@ impl Exec<'_> {
         Ok(self)
     }
 
-    /// No exec gives it more privileges (PR_SET_NO_NEW_PRIVS(2const)).
+    /// No execve(2) gives it more privileges (PR_SET_NO_NEW_PRIVS(2const)).
     pub fn no_new_privileges(mut self) -> Self {
         self.object.no_new_privileges = true;
         self
@@ -187,7 +188,7 @@ impl Exec<'_> {
     }
 }
 
-/// Writes its pid down, and lets it begin.
+/// Writes its pid file, and starts it.
 fn begin(ready: Ready<'_>, pid_file: Option<&Path>) -> Result<Process> {
     let (path, pid) = (pid_file.map(absolute).transpose()?, ready.pid());
     path.as_deref().map_or(Ok(()), |path| pidfile::write(path, pid))?;
@@ -199,25 +200,25 @@ fn begin(ready: Ready<'_>, pid_file: Option<&Path>) -> Result<Process> {
     child.map(Process)
 }
 
-/// What is decided for it unless the caller decides otherwise.
+/// The default flags.
 fn flags(container: &Container) -> Flags {
     let record = container.record();
     let flags = Flags::new(&record.id, record.bundle(), keyring(container));
     Flags { terminal: Terminal::None, start: Start::AtOnce, ..flags }
 }
 
-/// Opens what a further process needs.
+/// Opens what another process needs.
 fn open_all_of(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
     let root = container.directory().parent().unwrap_or(Path::new("/"));
     let mut opened = open_all(plan, root, container.directory(), terminal)?;
-    // where somebody has removed one, its processes are elsewhere too
+    // If a group was removed, its processes are elsewhere, too.
     opened.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
-    // the pid may be somebody else's by now: what was opened by it must still be the container's
+    // Another process may have this pid now: the files that were opened by pid must be the container's.
     container.process()?;
     Ok(opened)
 }
 
-/// The container's cgroup, or those below it that are named.
+/// The container's cgroup, or the named ones below it.
 fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option<Cgroup>> {
     let own = container.cgroup();
     let mut paths = own.paths().clone();
@@ -233,15 +234,15 @@ fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option
     }
     let cgroup = Cgroup::open(paths, own.unit().cloned());
     let pid = container.record().init_process_pid;
-    // where a group was named, no other will do
+    // If a cgroup was named, only that one is used.
     Ok(Some(if named.is_empty() { cgroup.or_where(pid, host.cgroups.v2.as_ref()) } else { cgroup }))
 }
 
-/// What a further process joins.
+/// The namespaces that another process joins.
 fn joined(container: &Container, config: &Config) -> Result<Joined> {
     Ok(Joined { pid: container.record().init_process_pid, kinds: kinds(container, config)? })
 }
-/// The session keyring that the container's init made.
+/// The session keyring that the container's init has made.
 fn keyring(container: &Container) -> Keyring {
     let record = container.record();
     if record.config.no_new_keyring {
@@ -251,7 +252,7 @@ fn keyring(container: &Container) -> Keyring {
     Keyring::Named(own.unwrap_or_else(|| Keyring::plain_name(&record.id)))
 }
 
-/// The namespaces of the container that are not ours: those of its config, seen as they are.
+/// The namespaces of the container that are not ours: those of its config, checked on its init.
 fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
     let pid = container.record().init_process_pid;
     let list = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
@@ -261,13 +262,13 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
         let name = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
         let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/{name}")).map(|file| file.ino());
         let theirs = inode(&pid.to_string()).map_err(|error| match error.kind() {
-            // it is closed to all but root, who could see in it what is the host's (CVE-2016-9962)
+            // Only root may examine it: it still has files of the host (CVE-2016-9962).
             ErrorKind::PermissionDenied if container.status().ok() == Some(Status::Created) => {
                 error!("cannot exec in a container that is not started: until then only root may look at its init")
             }
             _ => error!("look at the container's {name} namespace: {error}"),
         })?;
-        // one of our own that cannot be seen is joined: setns(2) has the last word
+        // If we may not examine the namespace, we join it. setns(2) decides.
         if inode("self").ok() != Some(theirs) {
             kinds.0 |= kind;
         }

@@ -4,8 +4,8 @@ use crate::container::{Container, Root, Status};
 use crate::error::Result;
 
 impl Root {
-    /// All containers, sorted by their ids, and what each is doing. One that cannot be read is an error in its place; one
-    /// that is gone meanwhile is left out.
+    /// The states of all containers, sorted by id. One that cannot be read is an error at its position. One that is
+    /// deleted during the call is left out.
     ///
     /// # Errors
     /// The directory cannot be read.

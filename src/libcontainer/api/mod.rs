@@ -1,4 +1,4 @@
-//! The door: what a program that embeds the library uses. Everything here is made of the other rooms.
+//! The public API of the library, made from the other rooms.
 
 mod bundle;
 mod checkpoint;

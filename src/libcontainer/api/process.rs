@@ -1,4 +1,4 @@
-//! A process that we have made.
+//! A process in a container that we have made.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
@@ -7,8 +7,8 @@ use crate::error::{Context, Result, error};
 use crate::launch::Child;
 use crate::sys::signals;
 
-/// A process in a container, whose parent we are. Dropped, it lives on, and the caller still has to wait for it: it is a
-/// child as any other, by its pid or by a duplicate of its pidfd.
+/// A process in a container. It is our child. If this value is dropped, the process lives on, and the caller must still
+/// wait for it, as for any other child: by its pid, or by a duplicate of its pidfd.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
@@ -22,7 +22,7 @@ use crate::sys::signals;
 pub struct Process(pub(super) Child);
 
 impl Process {
-    /// Its pid, as we count.
+    /// Its pid in our pid namespace.
     pub fn pid(&self) -> i32 {
         self.0.pid
     }
@@ -48,15 +48,15 @@ impl Process {
         signals::send(self.pidfd(), signal).with_context(|| format!("signal {signal}"))
     }
 
-    /// Waits for its end. It can be waited for once.
+    /// Waits for its end. This works only once.
     ///
     /// # Errors
-    /// Somebody else has waited for it, or the caller ignores SIGCHLD.
+    /// It was already reaped, or the caller ignores SIGCHLD.
     pub fn wait(self) -> Result<ExitStatus> {
         self.0.status().ok_or_else(|| error!("process {}: somebody else has waited for it", self.0.pid))
     }
 
-    /// How it has ended, or nothing while it lives.
+    /// Its exit status. None while it runs.
     ///
     /// # Errors
     /// Those of `wait`.

@@ -1,4 +1,4 @@
-//! The process object of a further process: the caller's own, or the container's with changes.
+//! The process object of another process: from the caller, or that of the container with changes.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::config::{self, At, Config, Faults, Warning};
 use crate::error::{Result, bail, error};
 use crate::plan::capabilities;
 
-/// A process object of the specification (config.md#process), with which a further process is made.
+/// A process object of the specification (config.md#process), for another process.
 ///
 /// ```no_run
 /// use libcontainer::{ProcessObject, Root};
@@ -28,7 +28,7 @@ pub struct ProcessObject {
 }
 
 impl ProcessObject {
-    /// Reads one from its JSON.
+    /// Parses its JSON.
     ///
     /// # Errors
     /// `Config`: all mistakes, each with its place.
@@ -46,13 +46,13 @@ impl ProcessObject {
         Ok(ProcessObject { process, warnings, name: name.to_owned() })
     }
 
-    /// Whether it asks for a terminal.
+    /// Whether it has a terminal.
     pub fn terminal(&self) -> bool {
         self.process.terminal().unwrap_or(false)
     }
 }
 
-/// What a further process is made of.
+/// The config of another process.
 #[derive(Debug, Default)]
 pub(super) struct Object<'a> {
     whole: Option<&'a ProcessObject>,
@@ -76,7 +76,7 @@ impl<'a> Object<'a> {
         Object { whole: Some(object), ..Object::default() }
     }
 
-    /// What its reader should know.
+    /// Warnings for its author.
     pub(super) fn warnings(&self) -> &[Warning] {
         self.whole.map(|object| object.warnings.as_slice()).unwrap_or_default()
     }
@@ -134,7 +134,7 @@ impl<'a> Object<'a> {
         Ok(process)
     }
 
-    /// A gid that is not said stays the config's, and its groups stay as well, as with runc.
+    /// As with runc: without a gid, the gid and the groups of the config stay.
     fn change_user(&self, process: &mut Process) {
         let mut user = process.user().clone();
         if let Some((uid, gid)) = self.user {
@@ -157,7 +157,7 @@ pub(super) fn capability(name: &str) -> Result<Capability> {
     Ok(serde_json::from_value(full.clone().into())?)
 }
 
-/// Takes from the first process what the object does not say. So a further process is never less confined, unless the object
+/// Takes missing members from the first process. So another process never has fewer restrictions, unless the object
 /// says so (`unconfined`).
 fn confine(process: &mut Process, config: &Config) {
     let Some(first) = config.spec.process() else { return };
@@ -165,7 +165,7 @@ fn confine(process: &mut Process, config: &Config) {
     if unsaid(process.apparmor_profile()) {
         process.set_apparmor_profile(first.apparmor_profile().clone());
     }
-    // as with runc and crun: an object without capabilities has those of the first process, and `{}` has none
+    // As with runc and crun: without capabilities in the object, it has those of the first process. `{}` means none.
     if process.capabilities().is_none() {
         process.set_capabilities(first.capabilities().clone());
     }

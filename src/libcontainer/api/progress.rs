@@ -1,4 +1,4 @@
-//! What happens while a process is made: warnings as values, the plan, and the moment before the program begins.
+//! The progress of making a process: warnings as values, the plan, and the moment before the program begins.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -10,7 +10,7 @@ use crate::launch;
 use crate::plan::Plan;
 use crate::plan::explain::Line;
 
-/// What happens while a process is made.
+/// The progress of making a process.
 ///
 /// ```no_run
 /// use libcontainer::{Bundle, Progress, Root};
@@ -30,15 +30,15 @@ use crate::plan::explain::Line;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Progress<'p> {
-    /// Something that config.json asks for is left out, or is probably not what was meant.
+    /// A part of config.json is left out, or is probably a mistake.
     Warning(&'p Warning),
-    /// It is decided what will be done, and nothing is done yet.
+    /// The plan is complete. Nothing is done yet.
     Planned(&'p Explanation),
-    /// The process is there and waits for its last word: what must be ready before the program begins is done now.
+    /// The process is set up, and waits for its last message. What must be ready before the program begins is done now.
     Ready(Ready<'p>),
 }
 
-/// What will be done, step by step. Its text is that of `coracle explain`.
+/// The steps of a plan. The text is the same as that of `coracle explain`.
 #[derive(Debug)]
 pub struct Explanation(pub(super) Plan);
 
@@ -48,12 +48,12 @@ impl Explanation {
         self.0.lines()
     }
 
-    /// What is left out, and what is probably not what was meant.
+    /// Warnings: what is left out, and what is probably a mistake.
     pub fn warnings(&self) -> &[Warning] {
         &self.0.warnings
     }
 
-    /// The flags of the seccomp filter (SECCOMP_FILTER_FLAG_*), where there is one.
+    /// The flags of the seccomp filter (SECCOMP_FILTER_FLAG_*), if there is one.
     pub fn filter_flags(&self) -> Option<u32> {
         self.0.filter.as_ref().map(crate::plan::seccomp::Filter::flags)
     }
@@ -65,7 +65,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// A process that is set up and waits.
+/// A process that is set up, and waits.
 #[derive(Debug)]
 pub struct Ready<'p> {
     plan: &'p Explanation,
@@ -73,7 +73,7 @@ pub struct Ready<'p> {
 }
 
 impl Ready<'_> {
-    /// Its pid, as we count.
+    /// Its pid in our pid namespace.
     pub fn pid(&self) -> i32 {
         self.process.pid()
     }
@@ -83,13 +83,14 @@ impl Ready<'_> {
         self.process.pidfd()
     }
 
-    /// Sends its pidfd to `--pidfd-socket`; `name` is `standard` for a container's first process, and `setns` for a further one.
+    /// Sends its pidfd to `--pidfd-socket`. `name` is `standard` for a container's first process, and `setns` for
+    /// another one.
     #[doc(hidden)]
     pub fn pass_on_pidfd(&self, socket: Option<&Path>, name: &str) -> Result<()> {
         socket.map_or(Ok(()), |socket| launch::console::send_pidfd(socket, name, self.pidfd()))
     }
 
-    /// How long each step took, in microseconds, where `keep_times` asked for it.
+    /// The time of each step in microseconds, if `keep_times` was set.
     pub fn times(&self) -> Vec<(Line, u32)> {
         let lines: Vec<_> = self.plan.lines().into_iter().filter(|line| line.process != "runtime").collect();
         let times = self.process.times().into_iter();
@@ -97,7 +98,7 @@ impl Ready<'_> {
     }
 }
 
-/// The caller's callback, where there is one.
+/// The caller's callback, if there is one.
 #[derive(Default)]
 pub(super) struct Observer<'a>(Option<Callback<'a>>);
 

@@ -1,20 +1,20 @@
-//! Who protects the file of the calling program.
+//! The protection of the calling program's file.
 
 use crate::error::Result;
 use crate::launch::seal::{self, Protected};
 
-/// How the calling program's file is kept from processes of the container, which could write it through /proc/PID/exe of a
-/// process on its way into the container (CVE-2019-5736).
+/// How the calling program's file is protected from processes of the container. They could write it through
+/// /proc/PID/exe of a process that enters the container (CVE-2019-5736).
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Protection {
-    /// The new process protects it: it maps the program anew, from a mount of its own or a copy in memory. Nothing of the
-    /// calling process changes.
+    /// The new process protects it: it maps the program again, from a mount of its own or a copy in memory. The calling
+    /// process does not change.
     #[default]
     InChild,
-    /// The caller says that the file can be written by nobody: it is a sealed memfd, or on a file system that is read-only.
+    /// The caller says that no process can write the file: it is a sealed memfd, or on a read-only file system.
     Caller,
-    /// It is the calling program's own matter: `protect_program` has changed this process.
+    /// The calling program has called `protect_program`, which has changed this process.
     OwnProgram(Protected),
 }
 
@@ -28,12 +28,12 @@ impl Protection {
     }
 }
 
-/// Protects the calling program once for all its containers. It must have one thread: its memory is mapped anew, or where
-/// that is not allowed the program is run again, from its beginning. Its processes are closed to others from then on
-/// (PR_SET_DUMPABLE(2const)).
+/// Protects the calling program once for all its containers. The process must have one thread: its memory is mapped
+/// again or, if that is not allowed, the program is executed again from its beginning. From then on the process is
+/// undumpable (PR_SET_DUMPABLE(2const)).
 ///
 /// # Errors
-/// Neither way works.
+/// Both ways fail.
 pub fn protect_program() -> Result<Protection> {
     seal::protect().map(Protection::OwnProgram)
 }

@@ -1,4 +1,4 @@
-//! A container out of images.
+//! A container from images.
 
 use super::bundle::{Bundle, absolute};
 use super::process::Process;
@@ -58,47 +58,47 @@ impl Root {
 impl<'a> RestoreFrom<'a> {
     settings_of_all!();
 
-    /// Whether a cgroup that we may not make is an error.
+    /// Whether it is an error if we may not make a cgroup.
     pub fn rootless(mut self, rootless: Rootless) -> Self {
         self.flags.rootless = rootless;
         self
     }
 
-    /// The label of its processes in place of the old one: `apparmor:NAME` or `selinux:LABEL`.
+    /// The label of its processes, instead of the old one: `apparmor:NAME` or `selinux:LABEL`.
     pub fn lsm_profile(mut self, profile: Option<String>) -> Self {
         self.lsm_profile = profile;
         self
     }
 
-    /// The SELinux label of its mounts in place of the old one.
+    /// The SELinux label of its mounts, instead of the old one.
     pub fn lsm_mount_context(mut self, label: Option<String>) -> Self {
         self.lsm_mount_context = label;
         self
     }
 
-    /// What becomes of the caller when somebody deletes the container by force while it is made.
+    /// What a `delete --force` by another process does to the caller during the restore.
     #[doc(hidden)]
     pub fn creator(mut self, creator: Creator) -> Self {
         self.creator = creator;
         self
     }
 
-    /// Whether it gets cgroups of its own, and who makes them.
+    /// Whether it gets cgroups of its own, and whether systemd makes them.
     pub fn cgroup(mut self, cgroup: CgroupUse) -> Self {
         self.flags.cgroup = cgroup;
         self
     }
 
-    /// Its session keyring; without this, one that nobody else can name.
+    /// Its session keyring. Default: a keyring with a random name.
     pub fn keyring(mut self, keyring: Keyring) -> Self {
         self.flags.keyring = keyring;
         self
     }
 
-    /// Restores it. Its program goes on.
+    /// Restores it. Its program runs again.
     ///
     /// # Errors
-    /// All mistakes of the config, or what failed; nothing stays behind.
+    /// All mistakes of the config, or the failed step. Nothing remains.
     pub fn restore(self) -> Result<(Container, Process)> {
         let RestoreFrom { mut flags, mut settings, .. } = self;
         check_id(&flags.id)?;

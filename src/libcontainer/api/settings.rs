@@ -17,7 +17,7 @@ use crate::sys::fds::is_handed_down;
 pub(super) struct Settings<'a> {
     pub(super) streams: Streams,
     pub(super) console: Option<Console>,
-    /// How many descriptors from 3 up are ours by number, as service managers hand them over (sd_listen_fds(3)).
+    /// How many of our descriptors, from 3 up, the process gets with the same numbers (sd_listen_fds(3)).
     pub(super) listen_fds: u32,
     pub(super) preserve_fds: u32,
     pub(super) death_signal: Option<i32>,
@@ -28,7 +28,7 @@ pub(super) struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// What the plan has to know of it, and the socket for the terminal.
+    /// The flags for the plan, and the socket for the terminal.
     pub(super) fn decide(&mut self, terminal: bool, flags: &mut Flags) -> Result<Option<OwnedFd>> {
         let socket = self.console.take().map(Console::socket);
         if socket.is_some() && !terminal {
@@ -56,37 +56,37 @@ impl Settings<'_> {
 /// The methods that all three have.
 macro_rules! settings_of_all {
     () => {
-        /// Its standard input; without this, ours.
+        /// Its standard input. Default: ours.
         pub fn stdin(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
             self.settings.streams.standard[0] = Some(fd.into());
             self
         }
 
-        /// Its standard output; without this, ours.
+        /// Its standard output. Default: ours.
         pub fn stdout(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
             self.settings.streams.standard[1] = Some(fd.into());
             self
         }
 
-        /// Its standard error; without this, ours.
+        /// Its standard error. Default: ours.
         pub fn stderr(mut self, fd: impl Into<std::os::fd::OwnedFd>) -> Self {
             self.settings.streams.standard[2] = Some(fd.into());
             self
         }
 
-        /// Who gets the master of its terminal, where `process.terminal` is true.
+        /// The socket that gets the master of its terminal, if `process.terminal` is true.
         pub fn console(mut self, console: crate::api::Console) -> Self {
             self.settings.console = Some(console);
             self
         }
 
-        /// Writes its pid there. A relative path is one of our current directory.
+        /// The file for its pid. A relative path is below our current directory.
         pub fn pid_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.settings.pid_file = Some(path.into());
             self
         }
 
-        /// Calls `callback` with what happens on the way. An error that it returns is the error of the whole: all is undone.
+        /// Calls `callback` with the progress. If it returns an error, everything is undone, and the error is returned.
         pub fn on_progress(mut self, callback: impl FnMut(crate::api::Progress<'_>) -> Result<()> + 'a) -> Self {
             self.settings.observer = crate::api::progress::Observer::new(callback);
             self
@@ -103,13 +103,14 @@ macro_rules! settings_of_a_program {
             self
         }
 
-        /// Its descriptors from 3 up are so many of ours, by their numbers. Each must be open, without close-on-exec.
+        /// Its descriptors from 3 up are this many of ours, with the same numbers. Each must be open, without
+        /// close-on-exec.
         pub fn preserve_fds(mut self, count: u32) -> Self {
             self.settings.preserve_fds = count;
             self
         }
 
-        /// The same, before those of `preserve_fds`; the process finds their number in LISTEN_FDS (sd_listen_fds(3)).
+        /// The same, before those of `preserve_fds`. The process gets their count in LISTEN_FDS (sd_listen_fds(3)).
         pub fn listen_fds(mut self, count: u32) -> Self {
             self.settings.listen_fds = count;
             self
@@ -127,7 +128,7 @@ macro_rules! settings_of_a_program {
             self
         }
 
-        /// Whether it is measured how long each step takes, for `Ready::times`.
+        /// Whether the time of each step is measured, for `Ready::times`.
         pub fn keep_times(mut self, times: crate::launch::Times) -> Self {
             self.settings.times = times;
             self

@@ -5,11 +5,11 @@ use nix::sys::signal::Signal;
 use crate::container::Container;
 use crate::error::{Result, error};
 
-/// The annotation of an image that names the signal to stop its program with.
+/// The annotation of an image with the signal that stops its program.
 pub const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 impl Container {
-    /// The signal that its image wants to be stopped with; SIGTERM, where it does not say.
+    /// The signal that stops its program: that of its image, or SIGTERM.
     pub fn stop_signal(&self) -> i32 {
         let annotations = self.record().annotations();
         let image = annotations.get(STOP_SIGNAL).and_then(|name| signal_by_name(name).ok());
@@ -20,7 +20,7 @@ impl Container {
 /// The number of a signal: `TERM`, `SIGTERM`, `term`, `15`, `RTMIN+3`.
 ///
 /// # Errors
-/// There is no such signal.
+/// The name is unknown.
 pub fn signal_by_name(text: &str) -> Result<i32> {
     let unknown = || error!("unknown signal {text:?}");
     if let Ok(number) = text.parse::<i32>() {

@@ -1,4 +1,4 @@
-//! The cgroups below a container's own in which a further process starts.
+//! The cgroups below a container's own in which another process starts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use crate::error::{Result, bail, error};
 use crate::host::{Cgroups, cgroups::Hierarchy};
 
-/// What `--cgroup` says, by the keys of `paths`: one PATH for all of them, or CONTROLLER[,CONTROLLER...]:PATH for those of
-/// version 1. As runc, what names nothing here is refused: the process would run without its limit.
+/// The values of `--cgroup`, by the keys of `paths`: one PATH for all of them, or CONTROLLER[,CONTROLLER...]:PATH for
+/// those of version 1. As with runc, an unknown name is refused: the process would run without its limit.
 pub(super) fn sub_cgroups<'a>(
     said: &'a [String],
     paths: &BTreeMap<String, PathBuf>,
@@ -30,7 +30,7 @@ pub(super) fn sub_cgroups<'a>(
         for controller in controllers.split(',') {
             let key = key_of(controller, paths, cgroups)
                 .ok_or_else(|| error!("--cgroup {word:?}: unknown controller {controller:?}"))?;
-            // controllers that are mounted together have one cgroup
+            // Controllers that are mounted together have one cgroup.
             let other = below.insert(key, path).is_some_and(|other| other != path);
             if other || named.contains(&controller) {
                 bail!("--cgroup {word:?}: the cgroup of the controller {controller:?} is named twice");

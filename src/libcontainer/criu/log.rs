@@ -1,23 +1,23 @@
-//! The errors in a log of CRIU's.
+//! The errors in a log of CRIU.
 
 use std::path::Path;
 
-/// As many as are told.
+/// The most errors that are reported.
 const MOST: usize = 6;
-/// As long as one may be.
+/// The longest error that is reported.
 const LONGEST: usize = 300;
 
-/// What CRIU says first of every run without the right to raise its limits, and what stops nothing.
+/// CRIU writes this first in every run without the right to raise its limits. It is harmless.
 const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
 
-/// CRIU's errors in the file, the earliest first, as one line: in the order in which one has caused the next. Nothing where
-/// there is no file, or no error in it.
+/// CRIU's errors in the file as one line, the earliest first: each error has caused the next. Empty if the file does
+/// not exist or has no errors.
 pub fn errors(file: &Path) -> Option<String> {
     let text = std::fs::read(file).ok()?;
     of(&String::from_utf8_lossy(&text))
 }
 
-/// `(00.257087) 123: Error (criu/files.c:96): what went wrong`, in which the time and the process are left out.
+/// `(00.257087) 123: Error (criu/files.c:96): what went wrong`, without the time and the process.
 fn of(text: &str) -> Option<String> {
     let error = |line: &str| {
         let (_, said) = line.split_once("Error (")?;
@@ -28,7 +28,7 @@ fn of(text: &str) -> Option<String> {
     let mut all: Vec<_> = text.lines().filter_map(error).collect();
     all.dedup();
     if all.len() > MOST {
-        // the first is the cause, and the last is what came of it
+        // The first is the cause, and the last is the result.
         let left_out = all.len() - MOST;
         all.drain(MOST / 2..MOST / 2 + left_out);
         all.insert(MOST / 2, format!("({left_out} more)"));

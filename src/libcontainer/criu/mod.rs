@@ -1,5 +1,5 @@
-//! CRIU (criu(8)): its program as a child of ours (`criu swrk`), which is asked by messages over a socket. What is asked is
-//! decided by others; here are the messages, the conversation, and the errors that CRIU writes into its log.
+//! CRIU (criu(8)). Its program is our child (`criu swrk`), and gets messages over a socket. This room has the messages,
+//! the protocol, and the errors in CRIU's log. Others decide what is requested.
 
 mod log;
 mod rpc;

@@ -1,4 +1,4 @@
-//! Which CRIU can do what.
+//! The features of each release of CRIU.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ pub struct Version {
 }
 
 impl Version {
-    /// A release by its numbers.
+    /// The release with these numbers.
     pub const fn new(major: i32, minor: i32, patch: i32) -> Version {
         Version { major, minor, patch }
     }
 
-    /// What CRIU says of itself. A build from git is newer than the release that it names.
+    /// CRIU's own version. A build from git is newer than the release in its version.
     pub(super) fn of(answer: &VersionAnswer) -> Version {
         let from_git = answer.gitid.as_deref().is_some_and(|id| !id.is_empty() && id != "0");
         let Version { major, minor, patch } =
@@ -28,7 +28,7 @@ impl Version {
     }
 
     /// # Errors
-    /// It is too old, and for what.
+    /// The error for a CRIU that is too old for a feature.
     pub fn must_have(self, need: Need) -> Result<()> {
         let (least, what) = need.of();
         if self < least {
@@ -45,20 +45,20 @@ impl fmt::Display for Version {
     }
 }
 
-/// What not every CRIU can do.
+/// A feature that not every CRIU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// To be asked by messages, with its version.
+    /// Messages, and the version as a message.
     Anything,
-    /// A network namespace that is joined by its path.
+    /// A network namespace that is joined by path.
     NetworkNamespace,
-    /// A pid namespace that is joined by its path.
+    /// A pid namespace that is joined by path.
     PidNamespace,
-    /// The other namespaces that are joined by their path.
+    /// Other namespaces that are joined by path.
     OtherNamespaces,
     /// The freezer of cgroup version 2.
     UnifiedFreezer,
-    /// A terminal whose other end is not in the container.
+    /// A terminal with a master outside of the container.
     Terminal,
     /// `--status-fd`.
     StatusFd,
@@ -73,7 +73,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// The first release that can do it, and what it is called.
+    /// The first release with it, and its name.
     fn of(self) -> (Version, &'static str) {
         match self {
             Need::Anything => (Version::new(3, 0, 0), "checkpoint and restore"),

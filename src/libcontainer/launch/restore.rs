@@ -1,5 +1,4 @@
-//! `restore`: CRIU makes the processes of a container from images. The container is made completely, or nothing remains
-//! of it.
+//! `restore`: the processes of images become a container, all or nothing.
 
 use std::ffi::CString;
 use std::fs;
@@ -42,33 +41,33 @@ use crate::wait;
 
 /// CRIU's log of a restore.
 const LOG: &str = "restore.log";
-/// The bind mount of the root for CRIU, in the container's directory: CRIU needs the root to be a mount point.
+/// Where the root is bound for CRIU, in the container's directory: it wants a mount of its own.
 const BOUND_ROOT: &str = "criu-root";
-/// The first descriptor of CRIU that is free, after its socket.
+/// CRIU's first descriptor behind its socket.
 const FIRST_HANDED: i32 = 4;
 
-/// The parameters of a container that is made from images.
+/// A container that is made from images.
 #[derive(Debug)]
 pub struct Restore<'a> {
-    /// The root directory of the containers.
+    /// Where containers are kept.
     pub root: &'a Root,
-    /// The bytes of config.json.
+    /// config.json as it was read, byte for byte.
     pub text: &'a [u8],
-    /// The parsed config.
+    /// The same, understood.
     pub config: &'a Config,
-    /// The flags of the caller.
+    /// How we were called.
     pub flags: &'a Flags,
-    /// The plan that `create` would carry out.
+    /// What `create` would do.
     pub plan: &'a Plan,
-    /// The directory of the images, and CRIU's options.
+    /// Where from, and how.
     pub imaging: Images,
-    /// The socket that receives the master of the terminal.
+    /// The socket that takes the terminal's master.
     pub terminal: Option<OwnedFd>,
     /// Standard input, output and error; one that is not set is ours.
     pub streams: [Option<OwnedFd>; 3],
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
-    /// What a `delete --force` by another process does to the caller.
+    /// Whether we are ended by whoever deletes it by force while it is made.
     pub creator: Creator,
     /// `--lsm-profile`: `apparmor:NAME`, `selinux:LABEL`.
     pub lsm_profile: Option<String>,
@@ -76,27 +75,27 @@ pub struct Restore<'a> {
     pub lsm_mount_context: Option<String>,
 }
 
-/// A restored container that runs, and its first process.
+/// A container that goes on, and its first process.
 #[derive(Debug)]
 pub struct Restored {
     /// Its record and directory.
     pub container: Container,
     /// Its process, which is our child.
     pub child: Child,
-    /// What could not be restored, and is optional.
+    /// What could not be as it was, and need not be.
     pub warnings: Vec<Warning>,
-    /// The lock of the container: no other process has changed it.
+    /// Nobody else has changed it so far.
     _lock: Lock,
 }
 
 impl Restored {
-    /// Releases the lock. Returns the container and its process.
+    /// The container, which others may change from here on, and its process.
     pub fn parts(self) -> (Container, Child) {
         (self.container, self.child)
     }
 }
 
-/// What exists while CRIU works.
+/// What there is so far, while CRIU works.
 struct Making<'m> {
     reserved: &'m mut Reserved,
     identity: &'m Identity<'m>,
@@ -108,10 +107,10 @@ struct Making<'m> {
 }
 
 impl Restore<'_> {
-    /// Restores the container. After a failure nothing remains.
+    /// Makes it. What fails leaves nothing behind.
     ///
     /// # Errors
-    /// A failure of CRIU, or of the runtime.
+    /// What CRIU, or we, could not do.
     pub fn make(mut self) -> Result<Restored> {
         must_not_be_restricted(&self.config.spec.annotations().clone().unwrap_or_default())?;
         let mut reserved = self.root.reserve(&self.flags.id)?;
@@ -200,7 +199,7 @@ impl Restore<'_> {
         root.canonicalize().with_context(|| format!("root.path: {}", root.display()))
     }
 
-    /// The descriptors that CRIU gets at its beginning. The second list names the namespaces among them.
+    /// What CRIU finds when it begins, and which of that is a namespace.
     fn handed(&self) -> Result<(Handed, Vec<InheritFd>)> {
         let (mut descriptors, mut inherited) = (Vec::new(), Vec::new());
         for JoinedNamespace { path, .. } in self.plan.joined_namespaces().iter().filter(|joined| joined.key().is_some())
@@ -222,7 +221,7 @@ impl Restore<'_> {
         Ok((Handed { descriptors, keyring }, inherited))
     }
 
-    /// CRIU is in the container's cgroups, so the processes are born there.
+    /// CRIU is where the processes will be: they are born there.
     fn place(&self, criu: &Criu, cgroup: Option<&Cgroup>) -> Result<()> {
         let Some(cgroup) = cgroup else { return Ok(()) };
         let pid = criu.pid();
@@ -295,7 +294,7 @@ impl Restore<'_> {
         let given = all.filter(|(key, _)| key.starts_with("pipe:") || key.starts_with(FILE));
         let mut streams: Vec<InheritFd> = Vec::new();
         for (key, fd) in given {
-            // One file may be several streams.
+            // one file may be more than one stream
             if streams.iter().all(|there| there.key != key) {
                 streams.push(InheritFd { key, fd });
             }
@@ -303,7 +302,7 @@ impl Restore<'_> {
         Ok(streams)
     }
 
-    /// The bind mounts, under each name that they may have in the images.
+    /// What is bound, by each name that it may have in the images.
     fn external_mounts(&self, root: &Path) -> Result<Vec<ExternalMount>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, root, flags, Mode::empty());
@@ -312,11 +311,11 @@ impl Restore<'_> {
         for mount in self.plan.outside() {
             let val = mount.source.to_string_lossy().into_owned();
             let resolved = place_of(&opened, &mount)?.map(|(place, _)| place);
-            // crun also uses the place of a masked file as its name.
+            // crun names a masked file by its place, too
             for place in [Some(mount.written()), resolved].into_iter().flatten() {
                 for key in [mount.name(&place), place] {
                     match all.iter_mut().find(|there| there.key == key) {
-                        // The last one covers the earlier ones.
+                        // the last one covers those before
                         Some(there) => there.val.clone_from(&val),
                         None => all.push(ExternalMount { key, val: val.clone() }),
                     }
@@ -346,7 +345,7 @@ impl Restore<'_> {
                 Said::Notice(notice) => match self.attend(notice, making) {
                     Ok(()) => criu.go_on()?,
                     Err(error) => {
-                        // CRIU ends the processes that it has made. Its answer has no new information.
+                        // it ends what it has made, and its answer says nothing new
                         let _ = criu.give_up();
                         let _ = criu.next();
                         return Err(error);
@@ -371,7 +370,7 @@ impl Restore<'_> {
         }
     }
 
-    /// The first process exists. It is still empty.
+    /// The first process is there, and nothing in it.
     fn namespaces_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
         if self.plan.init.iter().any(|step| step.what == Step::Loopback) {
@@ -384,7 +383,7 @@ impl Restore<'_> {
         })
     }
 
-    /// Everything exists, and does not run yet. From here on it is a container.
+    /// All is there, and does not run yet. From here on it is a container.
     fn processes_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
         making.warnings.extend(making.resources.limit(self.plan)?);
@@ -410,7 +409,7 @@ impl Restore<'_> {
         Ok(())
     }
 
-    /// CRIU always leaves the root writable.
+    /// CRIU leaves the root writable, whatever it was.
     fn nothing_is_made_any_more(&self, making: &Making<'_>) -> Result<()> {
         let is_root =
             |step: &crate::plan::step::Step| matches!(&step.what, Step::Finish { path, .. } if path.as_c_str() == c".");
@@ -425,7 +424,7 @@ impl Restore<'_> {
     }
 }
 
-/// Makes the first process ours. This happens once.
+/// The first process becomes ours, once.
 fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
     if making.child.is_some() {
         return Ok(());
@@ -442,13 +441,13 @@ fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
     Ok(())
 }
 
-/// CRIU puts the processes into a time namespace, so that their clocks continue.
+/// CRIU gives the processes a time namespace, so that their clocks go on where they were.
 fn has_own_time(pid: i32) -> bool {
     let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/time")).ok();
     namespace(&pid.to_string()) != namespace("self")
 }
 
-/// The cgroup of CRIU in each hierarchy: it is the container's.
+/// Where CRIU is in each hierarchy: that is the container's place.
 fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = crate::sys::text::lossy(Path::new(&path)).with_context(|| format!("read {path}"))?;

@@ -1,4 +1,4 @@
-//! The limits and the statistics of a group, in the form of runc's `events`.
+//! What a group may use and has used, in the shape of runc's `events`.
 
 use std::fs;
 use std::path::Path;
@@ -15,16 +15,16 @@ pub struct IntelRdt {
     /// What the cache can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_info: Option<CacheInfo>,
-    /// Its line in the root group.
+    /// Its line in the group of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_schema_root: Option<String>,
     /// Its line in the container's group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_schema: Option<String>,
-    /// The properties of the memory bandwidth.
+    /// What the memory can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_bw_info: Option<BandwidthInfo>,
-    /// Its line in the root group.
+    /// Its line in the group of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_bw_schema_root: Option<String>,
     /// Its line in the container's group.
@@ -36,7 +36,7 @@ pub struct IntelRdt {
     /// Memory traffic, by cache.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mbm_stats: Vec<Traffic>,
-    /// Use of the cache, by cache.
+    /// What is in the cache, by cache.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cmt_stats: Vec<Occupancy>,
 }
@@ -139,7 +139,7 @@ fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// None if it is not a number: the kernel writes `Unavailable` if it cannot count at the moment.
+/// None if there is no number: the kernel says `Unavailable` if it cannot count at the moment.
 fn number(file: &Path) -> Option<u64> {
     text(file).trim().parse().ok()
 }

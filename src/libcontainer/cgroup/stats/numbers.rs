@@ -1,4 +1,4 @@
-//! The numbers, in the form of runc's `events`.
+//! The numbers themselves, in the form of runc's `events`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct Numbers {
     pub pids: Pids,
     /// Block devices.
     pub blkio: Blkio,
-    /// Huge pages, by size (`2MB`).
+    /// Huge pages, by their size (`2MB`).
     pub hugetlb: BTreeMap<String, Hugetlb>,
 }
 
@@ -27,7 +27,7 @@ pub struct Numbers {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Cpu {
-    /// The CPU time.
+    /// What was used.
     pub usage: CpuUsage,
     /// How its quota held it back.
     pub throttling: Throttling,
@@ -114,7 +114,7 @@ pub struct Memory {
     pub cache: u64,
     /// Memory.
     pub usage: MemoryEntry,
-    /// Memory and swap together, on both versions.
+    /// Memory and swap together, on version 2 as on version 1.
     pub swap: MemoryEntry,
     /// Kernel memory, on version 1.
     pub kernel: MemoryEntry,
@@ -133,7 +133,7 @@ pub struct Memory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MemoryEntry {
-    /// The limit. Without a limit, the largest number.
+    /// The limit; the largest number when there is no limit.
     pub limit: u64,
     /// What is used now.
     #[serde(skip_serializing_if = "is_zero")]
@@ -149,10 +149,10 @@ pub struct MemoryEntry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Pids {
-    /// The current number.
+    /// How many there are.
     #[serde(skip_serializing_if = "is_zero")]
     pub current: u64,
-    /// The limit; 0 without a limit.
+    /// How many there may be; 0 for no limit.
     #[serde(skip_serializing_if = "is_zero")]
     pub limit: u64,
 }
@@ -201,7 +201,7 @@ pub struct BlkioEntry {
     /// The minor number of the device.
     #[serde(skip_serializing_if = "is_zero")]
     pub minor: u64,
-    /// `Read`, `Write`, `Sync`, …; empty if the number is for all.
+    /// `Read`, `Write`, `Sync`, …; nothing where the number is for all.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub op: String,
     /// The number, in the unit of its list.
