@@ -1,4 +1,4 @@
-//! What `create`, `run` and `exec` have in common: who has the terminal, which descriptors are passed on, which cgroup driver.
+//! The common part of `create`, `run` and `exec`: the terminal, inherited descriptors, and the cgroup driver.
 
 use std::env;
 use std::path::Path;
@@ -9,7 +9,7 @@ use libcontainer::{CgroupUse, Console, Create, Creator, Keyring, Manager, Master
 use super::{Session, manager};
 use crate::cli::Making;
 
-/// How many descriptors systemd hands over (sd_listen_fds(3)); LISTEN_PID, where it is set, must be us.
+/// The number of descriptors from systemd (sd_listen_fds(3)). If LISTEN_PID is set, it must be our pid.
 pub fn listen_fds() -> u32 {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n < 1 << 22);
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
@@ -19,12 +19,12 @@ pub fn listen_fds() -> u32 {
     }
 }
 
-/// What else our caller left open is not for hooks either; the container's process closes it anyway.
+/// Hooks do not inherit other open descriptors of our caller. The container's process closes them in any case.
 pub fn close_on_exec_behind(passed_on: u32) {
     let _ = libcontainer::sys::fds::close_on_exec_from(passed_on.saturating_add(3));
 }
 
-/// Who has the terminal: whoever listens at a console socket, or we, who relay it, or nobody.
+/// The two ends for the terminal: a console socket, or our own pair if we relay the terminal, or none.
 pub fn consoles(
     terminal: bool,
     socket: Option<&Path>,
@@ -44,7 +44,7 @@ pub fn consoles(
     }
 }
 
-/// Whether we leave the process to itself.
+/// Whether we end before the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detached {
     Yes,
@@ -52,7 +52,7 @@ pub enum Detached {
 }
 
 impl Session<'_> {
-    /// What the flags of `create` and `run` decide.
+    /// Applies the flags of `create` and `run`.
     pub fn decide<'a>(
         &self,
         mut new: Create<'a>,
@@ -88,7 +88,7 @@ impl Session<'_> {
         Ok(new)
     }
 
-    /// What `--rootless` says.
+    /// The value of `--rootless`.
     pub fn rootless(&self) -> Rootless {
         match self.global.says_rootless() {
             Some(true) => Rootless::Yes,
@@ -97,7 +97,7 @@ impl Session<'_> {
         }
     }
 
-    /// What the flags say about cgroups.
+    /// The flags about cgroups.
     pub fn cgroup_use(&self) -> Result<CgroupUse> {
         let named = self.global.cgroup_manager.as_deref();
         if self.global.systemd_cgroup || named == Some("systemd") {

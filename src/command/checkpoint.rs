@@ -1,4 +1,4 @@
-//! `checkpoint`: a container becomes images.
+//! `checkpoint`: writes a container to images.
 
 use std::os::fd::OwnedFd;
 

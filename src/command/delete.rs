@@ -8,7 +8,7 @@ use super::{Session, kill};
 use crate::cli::Delete;
 
 pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
-    // for the poststop hooks
+    // For the poststop hooks.
     close_on_exec_behind(0);
     let root = session.root()?;
     let ids = if args.regex { kill::matching(&root, &args.id)? } else { vec![args.id.clone()] };

@@ -1,4 +1,4 @@
-//! `explain`: the plan, and nothing of it done.
+//! `explain`: prints the plan, and carries out none of it.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Session, print};
 use crate::cli::Explain;
 
-/// Warnings go to standard error, so that the plan alone is what is piped on.
+/// Warnings go to standard error, so that a pipe gets only the plan.
 pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     if !["text", "json"].contains(&args.format.as_str()) {
         bail!("invalid format option: {:?} (expected one of text, json)", args.format);

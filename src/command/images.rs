@@ -1,4 +1,4 @@
-//! What `checkpoint` and `restore` have in common: flags become what CRIU is asked for.
+//! The common part of `checkpoint` and `restore`: converts flags to CRIU's options.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use libcontainer::{Allow, CgroupMode, Images, NetworkLock};
 use super::Session;
 use crate::cli;
 
-/// Where the images are unless a flag says it.
+/// The default directory of the images.
 const DEFAULT: &str = "checkpoint";
 
 impl Session<'_> {
-    /// What the flags ask for.
+    /// The options of the flags.
     ///
     /// # Errors
-    /// A value that a flag cannot have, or a caller who is not root.
+    /// A flag has an invalid value, or the caller is not root.
     pub fn images(&self, args: &cli::Imaging) -> Result<Images> {
         if !rustix::process::geteuid().is_root() {
             bail!("checkpoint and restore of an ordinary user's containers are not implemented: criu needs root");

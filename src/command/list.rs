@@ -1,4 +1,4 @@
-//! `list`: all containers of this root, as a table, as JSON, or their ids.
+//! `list`: prints all containers of this root, as a table, as JSON, or only their ids.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
@@ -29,12 +29,12 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
         (false, "table") => table(&containers),
         (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
     };
-    // what is given back now is of no use to anybody: the process ends
+    // The process ends, so memory need not be freed.
     std::mem::forget(containers);
     print(&text)
 }
 
-/// The names of users, as /etc/passwd has them and as runc looks for them: read once for all containers.
+/// The names of users from /etc/passwd, as with runc. They are read once for all containers.
 struct Users(String);
 
 impl Users {
@@ -51,7 +51,7 @@ impl Users {
 
 fn json(containers: &[(Container, Status)]) -> String {
     if containers.is_empty() {
-        // what Go makes of a list that was never made, and what clients expect
+        // Go writes null for a list that was never made. Clients expect it.
         return "null\n".to_owned();
     }
     let users = Users::read();
@@ -78,7 +78,7 @@ fn table(containers: &[(Container, Status)]) -> String {
     columns(&rows)
 }
 
-/// As Go's tabwriter does it for runc: columns at least 12 wide, 3 apart, the last as it is.
+/// The layout of Go's tabwriter in runc: columns are at least 12 wide and 3 apart, and the last one is not padded.
 fn columns(rows: &[[String; 6]]) -> String {
     let width = |n: usize| rows.iter().map(|row| row[n].chars().count() + 3).max().unwrap_or(0).max(12);
     let widths: Vec<_> = (0..5).map(width).collect();

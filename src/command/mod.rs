@@ -1,4 +1,4 @@
-//! One file per verb, each thin: load, plan, act, print.
+//! One file for each command: it loads, calls the library, and prints.
 
 mod bundle;
 mod check;
@@ -32,17 +32,17 @@ use libcontainer::{Explanation, Line, Progress, Ready, Root, Times};
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
 
-/// What every command has: how it was called, and where it says what.
+/// What every command gets: the global flags, and the log.
 pub struct Session<'a> {
     global: &'a Global,
     log: &'a Log,
     began: Instant,
 }
 
-/// Does what was typed. The number is the exit status.
+/// Runs the command. Returns the exit status.
 ///
 /// # Errors
-/// Whatever went wrong; it has not been said yet.
+/// The failure, which is not printed yet.
 pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
     let session = Session { global: &typed.global, log, began: Instant::now() };
     perform(typed, &session).map_err(|error| session.because_of_the_root(error))
@@ -76,7 +76,8 @@ fn perform(typed: &Typed, session: &Session<'_>) -> Result<u8> {
 }
 
 impl Session<'_> {
-    /// The directory of all containers: what --root says, else /run/coracle, or for a user, below XDG_RUNTIME_DIR.
+    /// The directory of all containers: --root, or /run/coracle, or for an ordinary user a directory below
+    /// XDG_RUNTIME_DIR.
     fn root(&self) -> Result<Root> {
         let root = match &self.global.root {
             Some(path) => Root::open(Path::new(path))?,
@@ -105,8 +106,8 @@ impl Session<'_> {
         if self.log.is_debug() { Times::Kept } else { Times::NotKept }
     }
 
-    /// What happens while a process is made: what its user should know, and for --debug all of it. `attend` is what must be
-    /// done before the program begins.
+    /// Handles the progress of making a process: prints warnings and, with --debug, everything. `attend` runs before
+    /// the program begins.
     fn hears(
         &self,
         progress: Progress<'_>,
@@ -128,7 +129,7 @@ impl Session<'_> {
 
     fn planned(&self, plan: &Explanation) {
         if let Some(flags) = plan.filter_flags() {
-            // runc's words
+            // runc's words.
             self.log.debug(|| format!("seccomp filter flags: {flags}"));
         }
         self.log.debug(|| format!("planned after {} µs", self.began.elapsed().as_micros()));
@@ -145,10 +146,10 @@ impl Session<'_> {
     }
 }
 
-/// Where containers are without --root. Below XDG_RUNTIME_DIR it must be a directory that nobody else can write: the hooks of
-/// whatever is in it run as us.
+/// The default of --root. Below XDG_RUNTIME_DIR it must be a directory that no other user can write, because hooks of
+/// its containers run with our rights.
 fn default_root() -> Result<Root> {
-    // podman says XDG_RUNTIME_DIR="" and means that there is none
+    // podman sets XDG_RUNTIME_DIR="" if there is none.
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| !is_real_root());
     match runtime.map(PathBuf::from) {
         None => Ok(Root::open(Path::new("/run/coracle"))?),
@@ -160,8 +161,8 @@ fn default_root() -> Result<Root> {
     }
 }
 
-/// Root, and not merely so within a user namespace: there /run is not ours, unless the user is called root, who has
-/// made himself at home there.
+/// True for root of the host. For root of another user namespace, /run belongs to others, unless USER is root: such a
+/// user has a /run of its own.
 fn is_real_root() -> bool {
     if rustix::process::geteuid().as_raw() != 0 {
         return false;
@@ -169,10 +170,10 @@ fn is_real_root() -> bool {
     libcontainer::host::has_all_ids() || std::env::var_os("USER").is_some_and(|user| user == "root")
 }
 
-/// Standard output. A reader that has closed the pipe has read enough.
+/// Writes to standard output. It is not an error if the reader has closed the pipe.
 ///
 /// # Errors
-/// It cannot be written to.
+/// The write fails.
 pub fn print(text: &str) -> Result<()> {
     use std::io::{ErrorKind, Write};
     let mut out = std::io::stdout().lock();
@@ -182,7 +183,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// The service manager's socket, where one waits to be told that the container is ready (sd_notify(3)).
+/// The service manager's socket, if a manager waits for the ready message (sd_notify(3)).
 fn manager() -> Option<String> {
     std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty())
 }

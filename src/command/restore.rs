@@ -1,4 +1,4 @@
-//! `restore`: a container out of images, and stay until it ends unless told otherwise.
+//! `restore`: makes a container from images, and waits for its end, unless `--detach` is set.
 
 use std::path::Path;
 

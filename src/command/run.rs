@@ -1,4 +1,4 @@
-//! `run`: create and start in one, and stay until it ends unless told otherwise.
+//! `run`: creates and starts a container, and waits for its end, unless `--detach` is set.
 
 use std::path::{Path, PathBuf};
 
@@ -62,7 +62,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     match held {
         None => {
             if word == Word::Bundle {
-                // nobody else knows it
+                // No other process knows this id.
                 print(&format!("{id}\n"))?;
             }
             listening.until_the_end();
@@ -70,7 +70,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             Ok(0)
         }
         Some(held) => {
-            // from here on a signal is the program's
+            // From here on a signal is for the program.
             drop(listening);
             let reap = if making.no_subreaper { Reap::Child } else { Reap::All };
             let status = foreground::supervise(&process, &held, relay, notify.as_ref(), reap);
@@ -82,14 +82,14 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     }
 }
 
-/// What is there before the program begins.
+/// What exists before the program begins.
 #[derive(Default)]
 struct Attended {
     relay: Option<Relay>,
     notify: Option<Notify>,
 }
 
-/// Who gets its pidfd has it, its terminal is ours, its word is heard.
+/// Sends the pidfd, receives the terminal, and binds the notify socket.
 fn attend(
     making: &Making,
     ready: &Ready<'_>,
@@ -116,20 +116,20 @@ pub(super) fn end(session: &Session<'_>, container: Container) {
     }
 }
 
-/// What the word behind `run` is.
+/// The meaning of the argument of `run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Word {
-    /// The id; the bundle is what `--bundle` says, or the current directory.
+    /// An id. The bundle is that of `--bundle`, or the current directory.
     Id,
-    /// The id, and the name of a bundle as well.
+    /// An id, which is also the name of a bundle.
     IdOfABundle,
-    /// A bundle. The id is made up.
+    /// A bundle. coracle chooses the id.
     Bundle,
 }
 
 impl Word {
-    /// `run ID` is runc's way, and holds wherever runc would find a bundle. A path, or the name of a bundle where there is
-    /// none in the current directory, is the bundle.
+    /// As with runc, the argument is an id if runc would find a bundle. Otherwise a path, or the name of a bundle, is
+    /// the bundle.
     fn of(word: &str, making: &Making) -> Word {
         let typed = Path::new(word);
         if making.bundle.is_some() || word.is_empty() {
@@ -178,7 +178,7 @@ fn made_up_id(bundle: &Path) -> String {
     let name = std::path::absolute(bundle).unwrap_or_default();
     let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_+-.".contains(*c)).collect();
-    // a leading dot is for what is not a container
+    // Dots at the beginning are removed: the name of a hidden directory would give a hidden id.
     let plain = Some(plain.trim_start_matches('.')).filter(|plain| !plain.is_empty()).unwrap_or("bundle");
     format!("{plain}-{}", std::process::id())
 }

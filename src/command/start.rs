@@ -1,4 +1,4 @@
-//! `start`: the program of a created container begins.
+//! `start`: starts the program of a created container.
 
 use std::os::fd::AsFd;
 
@@ -10,14 +10,14 @@ use super::bundle::close_on_exec_behind;
 use super::{Session, manager};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
-    // for the poststart hooks
+    // For the poststart hooks.
     close_on_exec_behind(0);
     let mut container = session.root()?.load(id)?;
     let Some(manager) = manager() else { return start(session, &mut container) };
     let Some(notify) = Notify::bind(&notify::directory(container.directory()), &manager)? else {
         return start(session, &mut container);
     };
-    // opened before: afterwards its pid may soon be somebody else's
+    // Opened before the start: afterwards its pid may soon belong to another process.
     let process = container.process()?;
     start(session, &mut container)?;
     Ok(notify.wait_until_ready(process.as_fd(), container.record().init_process_pid)?)

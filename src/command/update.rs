@@ -1,4 +1,4 @@
-//! `update`: other limits for a container, by flags or by a resources object.
+//! `update`: changes the limits of a container, by flags or by a resources object.
 
 use anyhow::{Context, Result, anyhow};
 use libcontainer::config;
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::Session;
 use crate::cli;
 
-/// Where a limit was asked for: mistakes are told by it.
+/// The origin of a limit, for messages.
 enum Source {
-    /// Properties, and the flags they were set by.
+    /// Properties, and the flags that set them.
     Flags(Vec<(&'static str, &'static str)>),
     /// `--resources`.
     Object,
@@ -32,7 +32,7 @@ fn given(value: &Option<String>) -> Option<String> {
     value.clone().filter(|text| !text.is_empty())
 }
 
-/// What is asked, as a resources object.
+/// The requested limits, as a resources object.
 fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
     let flags = flags(args);
     let Some(path) = &args.resources else {
@@ -66,14 +66,14 @@ struct Flag<'a> {
     kind: Kind,
 }
 
-/// What a flag takes.
+/// The type of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A number.
     Number,
-    /// A number of bytes, with or without a unit; -1 is no limit.
+    /// A number of bytes, with or without a unit; -1 means no limit.
     Bytes,
-    /// A list, as it is.
+    /// A list, without changes.
     List,
 }
 
@@ -112,7 +112,7 @@ fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
         let (section, property) = property.split_once('.').unwrap_or_default();
         asked[section][property] = value;
     }
-    // what fits into no property
+    // The value does not fit into any property.
     let text = serde_json::to_vec(&asked)?;
     let source = Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect());
     config::load_resources(&text).map_err(|faults| source.as_error(&faults))
@@ -140,7 +140,7 @@ fn bytes(text: &str) -> Option<i64> {
 }
 
 impl Source {
-    /// The flag of a property, or the property's place in the object that was given.
+    /// The flag of a property, or the property's place in the given object.
     fn named(&self, at: &At) -> String {
         match at.as_str() {
             "linux.intelRdt.l3CacheSchema" => return "--l3-cache-schema".to_owned(),
@@ -155,7 +155,7 @@ impl Source {
         };
         let section = place.split('.').next().unwrap_or_default();
         let exact = flags.iter().find(|(property, _)| *property == place);
-        // a limit that follows from another one
+        // A limit that follows from another one.
         let near = || flags.iter().find(|(property, _)| property.split('.').next() == Some(section));
         exact.or_else(near).map_or_else(|| at.as_str().to_owned(), |(_, flag)| (*flag).to_owned())
     }

@@ -71,13 +71,13 @@ impl Dump {
         self
     }
 
-    /// The page server of CRIU that takes the memory, in place of the images.
+    /// The page server of CRIU that receives the memory, instead of the images.
     pub fn page_server(mut self, address: impl Into<String>, port: u16) -> Self {
         self.asked.page_server = Some((address.into(), port));
         self
     }
 
-    /// With `Allow::LazyPages`: a byte of 0 is written there when the memory can be fetched, and then it is closed.
+    /// With `Allow::LazyPages`: CRIU writes a byte of 0 to it when the memory can be fetched. It is then closed.
     pub fn status(mut self, fd: OwnedFd) -> Self {
         self.asked.status = Some(fd);
         self
@@ -86,7 +86,7 @@ impl Dump {
     /// Makes it. Returns the warnings of poststop hooks, if the container is deleted.
     ///
     /// # Errors
-    /// `State`, where the container does not run; or what CRIU could not do: the container goes on then.
+    /// `State` if the container does not run; or CRIU's failure. The container then runs as before.
     pub fn make(mut self) -> Result<Vec<Error>> {
         self.asked.imaging = self.asked.imaging.absolute()?;
         let plan = self.container.plan()?;

@@ -1,4 +1,4 @@
-//! What this library can do, as features.md of the specification has it. It lists only what is implemented.
+//! The features of this library, in the form of features.md of the specification. It lists only what is implemented.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::sys;
 /// The commit that this library was built from. `unknown` in a test build, or in a build of an unpacked archive.
 pub const COMMIT: &str = env!("CORACLE_COMMIT");
 
-/// What this library can do. Serialized, it is the features structure of the specification (features.md).
+/// The features of this library. Serialized, this is the features structure of the specification (features.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -25,12 +25,12 @@ pub struct Features {
     pub hooks: &'static [&'static str],
     /// The mount options.
     pub mount_options: Vec<String>,
-    /// What belongs to Linux.
+    /// The Linux features.
     pub linux: Linux,
-    /// Versions of the parts, and whether there is checkpoint.
+    /// The versions of the parts, and whether checkpoint is available.
     pub annotations: BTreeMap<&'static str, String>,
-    /// The annotations of a config that change what is done, so that they must not come from a stranger. One that ends with a
-    /// dot stands for all that begin with it.
+    /// The annotations that change the container, so they must not come from an untrusted author. An annotation that
+    /// ends with a dot stands for all with this prefix.
     pub potentially_unsafe_config_annotations: &'static [&'static str],
 }
 
@@ -55,17 +55,17 @@ pub struct Linux {
     pub intel_rdt: IntelRdt,
     /// NUMA memory policies.
     pub memory_policy: MemoryPolicy,
-    /// What mounts can do beyond mount(2).
+    /// The extensions of mounts.
     pub mount_extensions: MountExtensions,
     /// Network devices that are moved into the container.
     pub net_devices: Enabled,
 }
 
-/// Something that is there or not.
+/// A feature that is available or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Enabled {
-    /// Whether it is.
+    /// Whether it is available.
     pub enabled: bool,
 }
 
@@ -91,7 +91,7 @@ pub struct Cgroup {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Seccomp {
-    /// Whether this build has seccomp.
+    /// Whether this build supports seccomp.
     pub enabled: bool,
     /// The actions of a filter.
     pub actions: &'static [&'static str],
@@ -109,7 +109,7 @@ pub struct Seccomp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IntelRdt {
-    /// Whether it is there at all.
+    /// Whether it is available.
     pub enabled: bool,
     /// `linux.intelRdt.schemata`.
     pub schemata: bool,
@@ -131,11 +131,11 @@ pub struct MemoryPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MountExtensions {
-    /// Mounts with other user and group ids (mount_setattr(2)).
+    /// Mounts with mapped user and group ids (mount_setattr(2)).
     pub idmap: Enabled,
 }
 
-/// What this library can do, on this kernel, with the cargo features that it was built with.
+/// The features of this library on this kernel, with its Cargo features.
 ///
 /// ```no_run
 /// let features = libcontainer::features();

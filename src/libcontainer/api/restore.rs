@@ -11,8 +11,8 @@ use crate::launch::images::Images;
 use crate::launch::restore::Restore;
 use crate::plan::{CgroupUse, Flags, Keyring, Rootless, Start, Terminal};
 
-/// Settings of a container that is restored by CRIU (criu(8)). Its standard streams take the place of the pipes, and of the
-/// files of the host, that the container had. Other descriptors are as CRIU restores them.
+/// Settings of a container that CRIU (criu(8)) restores. Its new standard streams replace the pipes and host files that
+/// the container had. CRIU restores the other descriptors.
 ///
 /// ```no_run
 /// use libcontainer::{Bundle, Images, Root};
@@ -39,7 +39,7 @@ pub struct RestoreFrom<'a> {
 }
 
 impl Root {
-    /// A container of that id, made from `bundle` and the images of a checkpoint.
+    /// A container with this id, made from `bundle` and the images of a checkpoint.
     pub fn restore<'a>(&'a self, id: &str, bundle: &'a Bundle, images: Images) -> RestoreFrom<'a> {
         let flags = Flags { terminal: Terminal::None, start: Start::AtOnce, ..bundle.flags(id) };
         RestoreFrom {

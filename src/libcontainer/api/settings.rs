@@ -1,5 +1,5 @@
-//! What `Create`, `Exec` and `RestoreFrom` have in common: what the new process finds open, where its pid is written, and who
-//! is told of the progress.
+//! The common settings of `Create`, `Exec` and `RestoreFrom`: the descriptors of the new process, its pid file, and the
+//! progress callback.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::launch::{Streams, Times};
 use crate::plan::{Flags, Terminal};
 use crate::sys::fds::is_handed_down;
 
-/// The settings of a new process, whoever makes it.
+/// The settings of a new process.
 #[derive(Debug, Default)]
 pub(super) struct Settings<'a> {
     pub(super) streams: Streams,
@@ -94,7 +94,7 @@ macro_rules! settings_of_all {
     };
 }
 
-/// The methods that `Create` and `Exec` have alike, but CRIU makes a process without them.
+/// The methods that only `Create` and `Exec` have: CRIU makes a process without them.
 macro_rules! settings_of_a_program {
     () => {
         /// Its next descriptor, from 3 up.
