@@ -1,4 +1,4 @@
-//! What can be done with a container that is there.
+//! The operations on an existing container.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -14,33 +14,34 @@ use crate::wait;
 
 pub use crate::launch::start::Began;
 
-/// Whether it is an error to signal a container that has stopped.
+/// Whether it is an error to signal a stopped container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// It is not.
+    /// It is not an error.
     Fine,
-    /// It is.
+    /// It is an error.
     Refused,
 }
 
 impl Container {
-    /// Begins the program of a container that waits for it.
+    /// Starts the program of a container that waits for it.
     ///
     /// # Errors
-    /// It does not wait for it; its startContainer hooks, its program or its poststart hooks fail.
+    /// The container does not wait; or its startContainer hooks, its program or its poststart hooks fail.
     pub fn start(&mut self) -> Result<Began> {
         start::start(self)
     }
 
-    /// Sends a signal to its init, or where it has no pid namespace of its own, a SIGKILL to all that is in it.
+    /// Sends a signal to its init. If the container has no pid namespace of its own, SIGKILL is sent to all its
+    /// processes.
     ///
     /// # Errors
-    /// The container has stopped, where that is refused, or the kernel's word.
+    /// The container has stopped, and `force` says that this is an error; or the kernel's error.
     pub fn kill(&self, signal: i32, stopped: Stopped) -> Result<()> {
         self.check_cgroups()?;
         let cgroup = self.cgroup();
         if self.status()? == Status::Stopped {
-            // what it leaves behind without a pid namespace of its own is still to be reached
+            // Without a pid namespace of its own, processes of a stopped container may still run.
             if signal == libc::SIGKILL && !cgroup.all_processes().is_ok_and(|pids| pids.is_empty()) {
                 return cgroup.kill();
             }
@@ -59,12 +60,12 @@ impl Container {
             Err(rustix::io::Errno::SRCH) => bail!(Kind::State(Status::Stopped) => "container not running"),
             Err(errno) => bail!("signal {signal}: {errno}"),
         }
-        // an error from here on says that the process may live on, and that the signal is on its way all the same
+        // After this, an error means that the process may live. The signal was sent all the same.
         let sent = || format!("signal {signal} was sent");
-        // the kernel keeps from the first process of a pid namespace what it does not handle (pid_namespaces(7)), and while it
-        // waits for `start` it handles nothing: as with runc, what asks a program to end ends it
+        // The kernel gives the first process of a pid namespace only signals with a handler (pid_namespaces(7)). While
+        // it waits for `start`, it has no handlers. As with runc, a signal that asks it to end then kills it.
         if wait::asks_to_end(signal) && self.status().with_context(sent)? == Status::Created {
-            // it may have ended meanwhile
+            // It may have ended since.
             let _ = signals::send(process.as_fd(), libc::SIGKILL);
         }
         if signal == libc::SIGKILL {
@@ -73,10 +74,10 @@ impl Container {
         Ok(())
     }
 
-    /// Freezes it.
+    /// Freezes its processes.
     ///
     /// # Errors
-    /// It is paused already or has stopped, or the kernel's word.
+    /// It is paused, it has stopped, or the kernel's error.
     pub fn pause(&mut self) -> Result<()> {
         let _lock = self.lock()?;
         match self.status()? {
@@ -91,10 +92,10 @@ impl Container {
         }
     }
 
-    /// Lets it go on.
+    /// Thaws its processes.
     ///
     /// # Errors
-    /// It is not paused, or the kernel's word.
+    /// It is not paused, or the kernel's error.
     pub fn resume(&mut self) -> Result<()> {
         let _lock = self.lock()?;
         match self.status()? {
@@ -113,10 +114,10 @@ impl Container {
         }
     }
 
-    /// What it is and does, as runtime.md has it.
+    /// Its state (runtime.md#state).
     ///
     /// # Errors
-    /// Its processes cannot be looked at.
+    /// Its processes cannot be examined.
     pub fn state(&self) -> Result<State> {
         self.status().map(|status| self.state_in(status))
     }
@@ -137,36 +138,36 @@ impl Container {
         }
     }
 
-    /// The cgroup above its own by which it is paused, where there is one: `resume` does not reach that.
+    /// The ancestor of its cgroup that freezes it. `resume` does not thaw that one.
     pub fn frozen_above(&self) -> Option<PathBuf> {
         self.cgroup().frozen_above()
     }
 
-    /// The directories of its cgroups: on version 2 one with an empty key, on version 1 one for each hierarchy.
+    /// The directories of its cgroups. Version 2 has one, with an empty key. Version 1 has one for each hierarchy.
     pub fn cgroup_paths(&self) -> BTreeMap<String, PathBuf> {
         self.cgroup().paths().clone()
     }
 }
 
-/// What a container is and does. Serialized, it is the state of the specification (runtime.md#state).
+/// The state of a container. Serialized, it is the state of the specification (runtime.md#state).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct State {
-    /// The version of the specification that its config names.
+    /// The version of the specification in its config.
     pub oci_version: String,
     /// Its id.
     pub id: String,
-    /// The pid of its first process, as we count; 0 when it has ended.
+    /// The pid of its first process, in our pid namespace. 0 if it has ended.
     pub pid: i32,
-    /// What it is doing.
+    /// Its status.
     #[serde(serialize_with = "as_text")]
     pub status: Status,
     /// The bundle that it was made from.
     pub bundle: PathBuf,
     /// Its root file system.
     pub rootfs: PathBuf,
-    /// When it was made, as RFC 3339 has it.
+    /// The time of its creation (RFC 3339).
     pub created: String,
     /// The annotations of its config.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

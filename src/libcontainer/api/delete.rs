@@ -1,4 +1,4 @@
-//! All that a container was is removed.
+//! Removes a container, and everything that belongs to it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -12,53 +12,54 @@ use crate::wait::{self, limits};
 
 pub use crate::launch::delete::Force;
 
-/// How many processes a warning names.
+/// The most processes that a warning names.
 const MOST_NAMES: usize = 8;
 
 impl Root {
-    /// Deletes the container `id`. With `Force::Kill` also one whose making was cut off, or whose state cannot be read; one
-    /// that is not there is not an error then. Returned is what did not stop it, as `Container::delete` has it.
+    /// Deletes the container `id`. With `Force::Kill`, also one that was not completely made, or that has an unreadable
+    /// state. A missing container is then not an error. Returns the warnings of `Container::delete`.
     ///
     /// # Errors
-    /// `NotFound`; those of `Container::delete`.
+    /// `NotFound`, and those of `Container::delete`.
     pub fn delete(&self, id: &str, force: Force) -> Result<Vec<Error>> {
         let error = match self.load(id) {
             Ok(container) => return container.delete(force),
             Err(error) if force == Force::None => return Err(error),
             Err(error) => error,
         };
-        // SPEC: an id that is none is an error even so
+        // SPEC: an invalid id is an error in any case.
         check_id(id).map_err(|_| error)?;
         match self.claim(id)? {
             Claim::Complete => self.load(id)?.delete(force),
-            // its making was cut off, or its state is damaged: whatever there is, is known from the note it left
+            // It was not completely made, or its state is damaged: its note says what must be undone.
             Claim::Remains(remains) => {
                 undo(&remains.note, &remains.lock).with_context(|| format!("container {id:?}"))?;
                 remains.remove().map(|()| Vec::new())
             }
-            // as runc: what is not there need not be forced away
+            // As with runc: with force, a missing container is not an error.
             Claim::Nothing => Ok(Vec::new()),
         }
     }
 }
 
 impl Container {
-    /// Removes it and all that it was, and runs its poststop hooks. Returned is what did not stop that: processes that others
-    /// have put into its cgroup and that were ended, mounts that are left, hooks that failed.
+    /// Removes it with everything that belongs to it, and runs its poststop hooks. Returns warnings: processes of
+    /// others in its cgroup that were killed, mounts that remain, and hooks that failed.
     ///
     /// # Errors
-    /// `State`, where it runs and that is refused; `NotFound`, where another was quicker; or something could not be
-    /// removed: the container is still there then.
+    /// `State` if it runs and `force` says that this is an error; `NotFound` if another process has deleted it; or
+    /// something could not be removed. The container then still exists.
     pub fn delete(mut self, force: Force) -> Result<Vec<Error>> {
         match self.process() {
-            // before the lock: `start` may hold it, waiting for a hook that never ends, and gives up when init is gone
+            // Before the lock: a `start` may hold it, and wait for a hook that never ends. That `start` fails when init
+            // has ended.
             Ok(process) if force == Force::Kill => drop(signals::send(process.as_fd(), libc::SIGKILL)),
             Ok(process) if self.status()? == Status::Running => self.may_end(process.as_fd())?,
             _ => {}
         }
         let lock = match self.lock_if_there()? {
             Some(lock) => lock,
-            // somebody else has been quicker, and that is what was wanted
+            // Another process was faster.
             None if force == Force::Kill => return Ok(Vec::new()),
             None => bail!(Kind::NotFound => "container {:?}: container does not exist", self.record().id),
         };
@@ -67,7 +68,7 @@ impl Container {
         if leftovers == Leftovers::None && self.has_own_pids() {
             self.check_cgroups()?;
             let mut cgroup = self.cgroup();
-            // only where it cannot be removed is anybody in it
+            // Only if it cannot be removed, it has processes.
             if !cgroup.remove_unused() {
                 warnings.extend(others(&cgroup.all_processes()?));
             }
@@ -76,7 +77,7 @@ impl Container {
         Ok(warnings)
     }
 
-    /// Its streams are closed a moment before its end can be seen, and on a busy machine that moment is long.
+    /// A process closes its streams a moment before its end can be seen. On a busy machine this moment is long.
     fn may_end(&self, process: BorrowedFd<'_>) -> Result<()> {
         let ended = wait::readable(process, Some(Instant::now() + limits::CLOSED))?;
         if !ended && is_ending(self.record().init_process_pid) {
@@ -86,7 +87,7 @@ impl Container {
     }
 }
 
-/// The container's own processes have ended with its pid namespace: whoever is in its cgroup was put there from outside.
+/// The container's own processes have ended with its pid namespace. Others in its cgroup were put there from outside.
 fn others(pids: &[i32]) -> Option<Error> {
     let name = |pid: &i32| {
         let name = crate::sys::text::lossy(std::path::Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();

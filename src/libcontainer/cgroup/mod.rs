@@ -1,4 +1,4 @@
-//! The container's cgroup at run time: made, entered, frozen, emptied, removed. Runs in the runtime process.
+//! The container's cgroup at run time: makes, enters, freezes, empties and removes it. Runs in the runtime process.
 
 #[cfg(feature = "systemd")]
 mod bus;
@@ -42,31 +42,31 @@ pub(crate) use files::{is_cgroup_file_system, put, word};
 pub use unit_name::UnitName;
 pub use update::{Change, Changed};
 
-/// The message for an ordinary user who asks for more than permissions allow. Clients expect runc's words.
+/// The message for an ordinary user who requests more than the permissions allow. Clients expect runc's words.
 const NEEDS_PERMISSION: &str = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";
 
 /// The directories of one container, by the keys of state.json's `cgroup_paths`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroup {
     paths: BTreeMap<String, PathBuf>,
-    /// For each controller of version 1, the key of its directory.
+    /// For each controller of version 1: the key of its directory.
     controllers: BTreeMap<String, String>,
-    /// Where a further process goes on version 2 when the directory itself takes none any more.
+    /// Version 2: the directory for a new process, if the container's own directory does not accept one any more.
     instead: Option<PathBuf>,
-    /// The unit of systemd that it is.
+    /// Its systemd unit.
     unit: Option<UnitName>,
-    /// How often the kernel had killed for want of memory in the slice of the unit, before there was the unit.
+    /// The number of OOM kills in the unit's slice before the unit was started.
     kills_before: Option<u64>,
 }
 
 impl Cgroup {
-    /// The cgroup that a record tells of.
+    /// The cgroup of a record.
     pub fn open(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
         Cgroup { paths, controllers, unit, ..Cgroup::default() }
     }
 
-    /// A record has one key for controllers that are mounted together; limits are for each of them.
+    /// A record has one key for controllers that are mounted together. Limits need one key for each.
     #[must_use]
     pub fn with_controllers(mut self, cgroups: &Cgroups) -> Cgroup {
         for hierarchy in &cgroups.v1 {
@@ -80,7 +80,7 @@ impl Cgroup {
         self
     }
 
-    /// Where it is to be, before anything is made.
+    /// The cgroup that will be made.
     pub fn at(placement: &Placement) -> Cgroup {
         let mut cgroup = Cgroup { unit: placement.unit.as_ref().map(UnitName::of), ..Cgroup::default() };
         for place in &placement.places {
@@ -93,11 +93,11 @@ impl Cgroup {
         cgroup
     }
 
-    /// Version 2 counts in a directory what happens in all below it, those that are gone too. A slice that is not there yet has
+    /// A directory of version 2 counts the events of all cgroups below it, also of removed ones. A missing slice has
     /// counted nothing.
     fn kills_in_slice(&self) -> Option<u64> {
         let name = Path::new(&self.unit.as_ref()?.name);
-        // A container's directory may be one below its unit's
+        // The container's directory may be below the unit's.
         let unit = self.paths.get("")?.ancestors().find(|above| above.file_name() == Some(name.as_os_str()))?;
         let slice = unit.parent()?;
         match fs::read_to_string(slice.join("memory.events")) {
@@ -106,13 +106,13 @@ impl Cgroup {
         }
     }
 
-    /// Whether the kernel has killed for want of memory in the unit, whose cgroup is gone. None where its slice does not tell: version
-    /// 1 counts in a directory what happens in it alone.
+    /// Whether the OOM killer has killed a process of the unit, after its cgroup was removed. None if the slice does
+    /// not count it: a directory of version 1 counts only its own events.
     pub fn unit_had_oom_kills(&self) -> Option<bool> {
         self.kills_before.zip(self.kills_in_slice()).map(|(before, now)| now > before)
     }
 
-    /// The unit of systemd that it is, if it is one.
+    /// Its systemd unit, if it has one.
     pub fn unit(&self) -> Option<&UnitName> {
         self.unit.as_ref()
     }
@@ -122,10 +122,11 @@ impl Cgroup {
         &self.paths
     }
 
-    /// Makes the directories, such that `writes` can be written there. One that is there already must be empty and not frozen.
+    /// Makes the directories, so that `writes` can be written there. An existing directory must be empty and not
+    /// frozen.
     ///
     /// # Errors
-    /// What was tried, with the kernel's word; what was made is removed again.
+    /// The failed call, with the kernel's error. Everything that was made is removed again.
     pub fn create(placement: &Placement, writes: &[Write]) -> Result<Cgroup> {
         let mut cgroup = Cgroup::at(placement);
         let mut made = Vec::new();
@@ -136,7 +137,7 @@ impl Cgroup {
                 cgroup.lacks(&place.key);
                 continue;
             }
-            // what was there before is not ours, nor what is not empty: rmdir(2) refuses that
+            // A directory that existed before is not ours, and one that is not empty must stay: rmdir(2) refuses it.
             made.iter().rev().for_each(|directory| drop(fs::remove_dir(directory)));
             let because = forbidden && placement.refused == Refused::Told;
             let text = format!("{error}: {NEEDS_PERMISSION}");
@@ -151,10 +152,10 @@ impl Cgroup {
         self.controllers.retain(|_, there| there != key);
     }
 
-    /// Whether there is a directory for every one of `writes`: an ordinary user's container may have had to do without.
+    /// Whether each of `writes` has a directory. The container of an ordinary user may have none.
     ///
     /// # Errors
-    /// The property whose limit cannot be set.
+    /// The property of a limit that cannot be set.
     pub fn must_have_what(&self, writes: &[Write], placement: &Placement) -> Result<()> {
         let there = |write: &&Write| {
             let key = self.controllers.get(&write.controller).unwrap_or(&write.controller);
@@ -166,20 +167,20 @@ impl Cgroup {
         }
     }
 
-    /// A container with groups below its own, whose controllers it has enabled there, has no place for a process in its own
-    /// (cgroups(7), "no internal processes" rule): then a new process joins the cgroup of the process `pid`.
+    /// A container that has enabled controllers for cgroups below its own has no room for processes in its own one
+    /// (cgroups(7), "no internal processes" rule). A new process then enters the cgroup of the process `pid`.
     #[must_use]
     pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
         let groups = crate::sys::text::lossy(Path::new(&format!("/proc/{pid}/cgroup"))).unwrap_or_default();
         let group = memberships(&groups)
             .find_map(|(controllers, path)| path.strip_prefix('/').filter(|_| controllers.is_empty()));
-        // `..` is outside of what our own cgroup namespace shows
+        // `..` leads out of our own cgroup namespace.
         let group = group.filter(|group| !group.split('/').any(|part| part == ".."));
         self.instead = unified.zip(group).map(|(unified, group)| unified.mount.join(group));
         self
     }
 
-    /// The directories of version 2 in which clone3(2) may make the child (CLONE_INTO_CGROUP), the best first.
+    /// The directories of version 2 into which clone3(2) may put the child (CLONE_INTO_CGROUP), the best first.
     pub fn clone_targets(&self) -> impl Iterator<Item = OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.paths
@@ -195,7 +196,7 @@ impl Cgroup {
     /// does not wait, and a process that has just been cloned is one thread.
     /// KERNEL(5.5): before, it waits as well.
     ///
-    /// Version 2 has none; and what cannot be opened is met again, and told, by `enter`.
+    /// Version 2 has no such file. If the file cannot be opened, `enter` gets and reports the same error.
     pub fn tasks_file(&self, key: &str) -> Option<OwnedFd> {
         let directory = self.paths.get(key).filter(|_| !key.is_empty())?;
         rustix::fs::openat(CWD, directory.join("tasks"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
@@ -204,7 +205,7 @@ impl Cgroup {
     /// Moves process `pid` into the directory of one hierarchy.
     ///
     /// # Errors
-    /// The file and the kernel's word.
+    /// The file, and the kernel's error.
     pub fn enter(&self, key: &str, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get(key) else { return Ok(()) };
         let Err(error) = self.put_into(key, directory, pid) else { return Ok(()) };
@@ -212,7 +213,8 @@ impl Cgroup {
         let failed =
             |error: io::Error| error!("write {pid} to {}: {}", directory.join("cgroup.procs").display(), word(&error));
         match &self.unit {
-            // out of a session into the tree of the user's manager only systemd can move it, and there we can
+            // Only systemd can move a process out of a session into the tree of the user's manager. There we can move
+            // it further.
             _ if refused && key.is_empty() && systemd::is_users(directory) => {
                 systemd::bring_in(pid)?;
                 self.put_into(key, directory, pid).map_err(failed)
@@ -222,7 +224,7 @@ impl Cgroup {
         }
     }
 
-    /// Where the directory has given its processes away to others below it, to the one that we have `instead`.
+    /// If the directory has enabled controllers for cgroups below it, the process enters the cgroup `instead`.
     fn put_into(&self, key: &str, directory: &Path, pid: i32) -> io::Result<()> {
         let put = |directory: &Path| put(&directory.join("cgroup.procs"), &pid.to_string());
         let instead = self.instead.as_ref().filter(|_| key.is_empty());
@@ -235,13 +237,13 @@ impl Cgroup {
     /// Writes limits.
     ///
     /// # Errors
-    /// The property, the file and the kernel's word.
+    /// The property, the file, and the kernel's error.
     pub fn apply(&self, writes: &[Write]) -> Result<()> {
         self.write_all(writes).map_err(|refusal| refusal.error)
     }
 
     fn write_all(&self, writes: &[Write]) -> Result<(), Refusal> {
-        // some values limit each other: which can be written first depends on the old values
+        // Some values limit each other. The old values decide which can be written first.
         let mut again = Vec::new();
         for write in writes {
             match self.apply_one(write) {
@@ -285,7 +287,7 @@ impl Cgroup {
     /// Every process in it and below it.
     ///
     /// # Errors
-    /// A directory that cannot be read, other than one that was removed.
+    /// A directory that cannot be read and was not removed.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let Some((key, directory)) = self.main() else { return Ok(Vec::new()) };
         if !directory.exists() {
@@ -294,7 +296,7 @@ impl Cgroup {
         processes::of([directory])
     }
 
-    /// Every process in any of its directories: one that was put into a single hierarchy of version 1 is not in the others.
+    /// The processes in any of its directories: a process in a single hierarchy of version 1 is not in the others.
     ///
     /// # Errors
     /// Those of `processes`.
@@ -302,7 +304,7 @@ impl Cgroup {
         processes::of(self.paths.values())
     }
 
-    /// The directory that stands for all: what is in one is in all.
+    /// The directory that represents all: every process is in it.
     fn main(&self) -> Option<(&String, &PathBuf)> {
         ["pids", "devices", "memory", "freezer", "systemd", ""]
             .iter()
@@ -324,24 +326,24 @@ impl Cgroup {
         all
     }
 
-    /// Kills every process in it, whatever they do meanwhile.
+    /// Kills every process in it, and those that are made during this time.
     ///
     /// # Errors
-    /// The processes are still there after a while.
+    /// Processes are left when the time is over.
     pub fn kill(&self) -> Result<()> {
         if let Some(unified) = self.paths.get("").filter(|_| self.paths.len() == 1) {
             // KERNEL(5.14): cgroup.kill
             match put(&unified.join("cgroup.kill"), "1") {
                 Ok(()) => return self.wait_until_empty(),
-                // ENODEV: systemd has just removed it, because it had become empty
+                // ENODEV: it was empty, and systemd has just removed it.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
-                // EOPNOTSUPP: a threaded one
+                // EOPNOTSUPP: a threaded cgroup.
                 Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) || error.kind() == ErrorKind::NotFound => {
                 }
                 Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
             }
         }
-        // Without a freezer, or where some do not stop, they are killed as they run
+        // Without a freezer, or if some processes do not freeze, they are killed while they run.
         let _ = self.freeze();
         let killed = wait_for(|| processes::kill(self.paths.values()));
         self.thaw_all()?;
@@ -357,7 +359,8 @@ impl Cgroup {
     }
 
     fn wait_until_empty(&self) -> Result<()> {
-        // version 1: what is frozen does not die before it thaws, and only the cgroup above can do that
+        // Version 1: a frozen process dies only after it is thawed. If an ancestor is frozen, only that one can be
+        // thawed.
         let frozen = || self.paths.get("freezer").and_then(|directory| files::frozen_above(directory));
         wait_for(|| Ok(self.is_empty()? || frozen().is_some()))?;
         if self.is_empty()? {
@@ -372,10 +375,11 @@ impl Cgroup {
         }
     }
 
-    /// Removes it from every hierarchy, with what the container made below it. A missing directory is not an error.
+    /// Removes it from every hierarchy, with the cgroups that the container made below it. A missing directory is not
+    /// an error.
     ///
     /// # Errors
-    /// It is still in use after a while.
+    /// It is still in use when the time is over.
     pub fn delete(&self) -> Result<()> {
         let stopped = self.unit.as_ref().map_or(Ok(()), systemd::stop);
         for (key, directory) in &self.paths {
@@ -388,7 +392,7 @@ impl Cgroup {
         stopped
     }
 
-    /// How often the kernel has killed for want of memory in it.
+    /// The number of OOM kills in it.
     pub fn oom_kills(&self) -> Option<u64> {
         let (directory, file) = match self.paths.get("memory") {
             Some(directory) => (directory, "memory.oom_control"),

@@ -1,4 +1,4 @@
-//! Who is in a cgroup and below it.
+//! The processes in a cgroup and below it.
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;

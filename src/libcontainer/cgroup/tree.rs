@@ -1,5 +1,5 @@
-//! A cgroup and all that is below it, by descriptor and without recursion: a container that may make cgroups can nest them
-//! deeper than a path can name, and deeper than our stack is.
+//! Walks a cgroup and all cgroups below it, by descriptor and without recursion: a container may nest its cgroups
+//! deeper than a path or our stack allows.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -19,17 +19,17 @@ const MOST: usize = 1 << 17;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A directory on the way from the top to where we are.
+/// A directory between the top and the current one.
 struct Level {
     name: CString,
-    /// The directories in it that are still to be visited.
+    /// Its directories that are still to be visited.
     below: Vec<CString>,
 }
 
 /// Why a walk ended before it had seen everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The kernel's word.
+    /// The kernel's error.
     Refused(Errno),
     /// There are too many directories.
     TooMany,
@@ -148,7 +148,7 @@ pub(super) fn remove_below(top: &Path) -> Result<(), End> {
 /// Removes a directory if it is not in use.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub(super) fn remove_unused(above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
         Err(errno) if is_gone(errno) || [Errno::BUSY, Errno::NOTEMPTY].contains(&errno) => Ok(()),
@@ -156,7 +156,7 @@ pub(super) fn remove_unused(above: BorrowedFd<'_>, name: &CStr) -> Result<(), Er
     }
 }
 
-/// A directory or file that is not there, or whose cgroup was removed after it was opened.
+/// A missing directory or file, or a file of a cgroup that was removed after the file was opened.
 pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV)
 }
@@ -165,7 +165,7 @@ pub(super) fn is_gone(errno: Errno) -> bool {
 mod tests {
     use super::*;
 
-    /// `depth` directories, each in the one before.
+    /// Makes `depth` directories, each in the one before.
     fn nested(top: &Path, depth: usize) {
         let name = CString::new("n".repeat(200)).unwrap();
         let mut here = rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()).unwrap();

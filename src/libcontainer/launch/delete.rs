@@ -1,4 +1,4 @@
-//! `delete`: all that a container was is removed, and its poststop hooks run.
+//! `delete`: removes the container's processes, cgroup, mounts and directory, and then runs its poststop hooks.
 
 use oci_spec::runtime::Hook;
 
@@ -11,29 +11,29 @@ use crate::error::{Context, Error, Kind, Result, bail};
 use crate::resctrl::{self, Kernel};
 use crate::wait;
 
-/// What may still run in a container that is to be removed.
+/// The processes of a container that is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
-    /// Nothing: its init has ended, and with its pid namespace all others.
+    /// None: its init has ended, and with its pid namespace all other processes.
     None,
-    /// Whatever there is, is killed.
+    /// Any. All are killed.
     Killed,
 }
 
-/// Whether a container that runs is deleted.
+/// Whether a running container is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
     /// It is killed first.
     Kill,
-    /// It is refused.
+    /// The deletion is refused.
     None,
 }
 
 impl Leftovers {
-    /// What may still run in a container in its state.
+    /// The processes that a container in its state may have.
     ///
     /// # Errors
-    /// It runs, and that is refused.
+    /// It runs, and `force` says that this is refused.
     pub fn of(container: &Container, force: Force) -> Result<Leftovers> {
         match (container.status()?, force) {
             (Status::Stopped, _) => Ok(Leftovers::None),
@@ -45,7 +45,7 @@ impl Leftovers {
     }
 }
 
-/// Removes our own container, and no other that has its id by now.
+/// Removes our own container, and not another one that has its id since.
 ///
 /// # Errors
 /// Those of `destroy`.
@@ -54,16 +54,16 @@ pub fn remove_own(mut container: Container, leftovers: Leftovers) -> Result<Vec<
     let own = process(&container);
     match container.lock_if_there()? {
         Some(lock) if process(&container) == own => destroy(container, &lock, leftovers),
-        // `delete --force` was quicker
+        // `delete --force` was faster.
         _ => Ok(Vec::new()),
     }
 }
 
-/// Removes all that a container was, then runs its poststop hooks. Their warnings, and mounts on the host that are left
-/// because they are not found as they were, are returned.
+/// Removes the container, then runs its poststop hooks. Returns the warnings: those of the hooks, and the mounts on the
+/// host that remain because they have changed.
 ///
 /// # Errors
-/// Something could not be removed; the container is still there then.
+/// Something could not be removed. The container then still exists.
 pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Result<Vec<Error>> {
     if leftovers == Leftovers::Killed
         && let Ok(process) = container.process()
@@ -72,7 +72,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     }
     container.check_cgroups()?;
     let mut cgroup = container.cgroup();
-    // an empty cgroup can be removed, and only an empty one: the quickest way to ask
+    // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
     if leftovers == Leftovers::Killed || !cgroup.remove_unused() {
         cgroup.kill()?;
     }
@@ -84,7 +84,7 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     };
     let record = container.record().clone();
     let left = record.coracle.as_ref().map(|own| take_away(&own.host_mounts)).transpose()?.unwrap_or_default();
-    // runc has written state.json anew, and left out what is ours alone
+    // runc has written state.json again, without our own members.
     if record.coracle.is_none()
         && let Some(note) = lock.note()?
     {
@@ -97,12 +97,13 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations))).collect())
 }
 
-/// Runs poststop hooks. What went wrong is returned, as the specification wants it.
+/// Runs poststop hooks. Their failures are returned as warnings (runtime.md#lifecycle).
 pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<Error> {
     if poststop.is_empty() {
         return Vec::new();
     }
-    // In our own program, a signal that asks us to end ends the hook that we wait for, and the others run: all else is removed.
+    // In our own program, a signal that asks us to end ends the running hook. The other hooks run: all else is already
+    // removed.
     let listening = wait::listen_for_hooks().context("listen to signals");
     let warnings = hooks::run_all(poststop, &identity.state("stopped", 0), identity, &At::new("hooks.poststop"));
     warnings.into_iter().chain(listening.err()).collect()
