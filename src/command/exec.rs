@@ -71,7 +71,7 @@ fn object(args: &Exec) -> Result<Option<ProcessObject>> {
     Ok(Some(ProcessObject::read_from(&path.to_string_lossy(), &text)?))
 }
 
-/// The container's own process, with what the flags change.
+/// The container's own process, with the changes of the flags.
 fn of_flags<'a>(session: &Session<'_>, container: &'a Container, args: &'a Exec) -> Result<libcontainer::Exec<'a>> {
     if args.command.is_empty() {
         bail!("process args cannot be empty");
@@ -105,7 +105,7 @@ fn of_flags<'a>(session: &Session<'_>, container: &'a Container, args: &'a Exec)
     Ok(exec)
 }
 
-/// Mistakes in what a flag gave are told by the flag.
+/// A mistake in the value of a flag is reported with the name of the flag.
 fn by_flags(args: &Exec, error: libcontainer::Error) -> anyhow::Error {
     let Kind::Config(faults) = error.kind() else { return error.into() };
     let flag = |at: &At| match at.as_str() {
@@ -120,7 +120,7 @@ fn by_flags(args: &Exec, error: libcontainer::Error) -> anyhow::Error {
     anyhow!(all.join("\n"))
 }
 
-/// `UID[:GID]`: numbers and nothing else (CVE-2026-30892).
+/// `UID[:GID]`: only numbers (CVE-2026-30892).
 fn user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |part: &str| {
         let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,10 +1,10 @@
-//! Mistakes in config.json: each with its place, all of them together.
+//! Mistakes in config.json: all of them, each with its place.
 
 use std::fmt;
 
 use super::At;
 
-/// One mistake: where it is and what is wrong there, in lower case and without a full stop.
+/// One mistake: its place and a text, in lower case and without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
     /// The property at fault.
@@ -13,18 +13,18 @@ pub struct Fault {
     pub problem: String,
 }
 
-/// Something the user should know that does not stop the container: the spec says to warn, not to fail.
+/// A warning: the container runs all the same. The specification wants this for some properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The property it is about.
+    /// The property.
     pub at: At,
-    /// What was noticed and what we do about it.
+    /// The reason, and what the runtime does.
     pub said: String,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // the document itself has no name but its file's
+        // The document itself is named by its file.
         if self.at.as_str().is_empty() {
             f.write_str(&self.problem)
         } else {
@@ -58,17 +58,17 @@ impl Faults {
         Faults { list: vec![Fault { at, problem: problem.into() }], document: None }
     }
 
-    /// Notes a mistake and goes on.
+    /// Adds a mistake.
     pub fn add(&mut self, at: At, problem: impl Into<String>) {
         self.list.push(Fault { at, problem: problem.into() });
     }
 
-    /// Takes over the mistakes that another part found.
+    /// Adds the mistakes of another list.
     pub fn extend(&mut self, other: Faults) {
         self.list.extend(other.list);
     }
 
-    /// Keeps the value of `result`, or its mistakes.
+    /// Returns the value of `result`, or adds its mistakes.
     pub fn keep<T>(&mut self, result: Result<T, Faults>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -79,7 +79,8 @@ impl Faults {
         }
     }
 
-    /// `value` when nothing was found, otherwise all that was, in the order of their places and none twice.
+    /// Returns `value` if there are no mistakes. Otherwise returns the mistakes, in the order of their places, without
+    /// duplicates.
     pub fn into_result<T>(mut self, value: T) -> Result<T, Faults> {
         if self.list.is_empty() {
             return Ok(value);
@@ -89,12 +90,12 @@ impl Faults {
         Err(self)
     }
 
-    /// True when nothing was found.
+    /// True if there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Leaves out what `keep` does not want.
+    /// Removes the mistakes for which `keep` is false.
     pub fn retain(&mut self, keep: impl FnMut(&Fault) -> bool) {
         self.list.retain(keep);
     }
@@ -105,14 +106,14 @@ impl Faults {
         self
     }
 
-    /// The mistakes as they were found.
+    /// The mistakes, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.list.iter()
     }
 }
 
 impl fmt::Display for Faults {
-    /// One mistake stands on the line itself; several follow it, each on a line of its own.
+    /// One mistake is written on the same line. Several are written below it, one on each line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let document = self.document.as_deref().unwrap_or("config.json");
         match self.list.as_slice() {
