@@ -38,8 +38,8 @@ pub const VERBS: &[Verb] = &[
         words: (0, Some(1)),
         order: Order::Anywhere,
         about: "report every mistake in a bundle's config.json",
-        more: "Reads the bundle as create does, and makes nothing. Reports every mistake with its place in config.json, and what is\n\
-               only unusual as a note. The exit status is 1 if there is a mistake.\n\
+        more: "Reads the bundle as create does, and makes nothing. Reports every mistake with its place in config.json, and\n\
+               unusual values as notes. The exit status is 1 if there is a mistake.\n\
                --security shows what the config exposes: each finding with its place, what an attacker in the container gains,\n\
                and the change that closes it. The score is the probability, in tenths, that one of them is enough for a way out.\n\
                It does not depend on the host.",

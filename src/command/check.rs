@@ -29,7 +29,7 @@ pub fn run(args: &Check) -> Result<u8> {
 }
 
 fn all(bundle: &Bundle) -> Result<u8> {
-    // said of a config with mistakes as well: a name that is nearly right may be one more
+    // Printed for a config with mistakes, too: a name that is almost right may be one of them.
     print(&notes(bundle.remarks()))?;
     print(&format!("{}{}: no mistakes\n", notes(bundle.check()?.into_iter()), bundle.directory().display()))?;
     Ok(0)

@@ -1,4 +1,4 @@
-//! `exec`: a further process in a running container.
+//! `exec`: another process in a running container.
 
 use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::capability;
@@ -57,7 +57,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
             Ok(0)
         }
         Some(held) => {
-            // from here on a signal is the process's
+            // From here on a signal is for the process.
             drop(listening);
             foreground::supervise(&process, &held, relay, None, Reap::Child)
         }

@@ -101,7 +101,7 @@ impl Session<'_> {
         }
     }
 
-    /// Whether somebody wants to know how long each step takes.
+    /// Whether the time of each step is measured.
     fn times(&self) -> Times {
         if self.log.is_debug() { Times::Kept } else { Times::NotKept }
     }

@@ -141,7 +141,8 @@ impl Bundle {
         }
     }
 
-    /// Names that are nearly right, and what is ignored. A config with mistakes can have them as well.
+    /// Warnings about names that are almost right, and about ignored properties. They also exist for a config with
+    /// mistakes.
     pub fn remarks(&self) -> impl Iterator<Item = Warning> {
         near_misses(&self.text).into_iter().chain(self.config.remarks())
     }
@@ -180,7 +181,7 @@ pub(super) fn landlock_abi(config: &Config) -> u32 {
     if asked { crate::sys::landlock::abi() } else { 0 }
 }
 
-/// `path` below the current directory, as it is now.
+/// The absolute path of `path`.
 ///
 /// # Errors
 /// It is empty, or the current directory was removed.

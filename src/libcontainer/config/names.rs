@@ -162,7 +162,7 @@ const KNOWN: [&str; 152] = [
     "enableCMT",
     "enableMBM",
 ];
-/// Objects whose names are the user's own.
+/// Objects with names that users choose.
 const FREE: [&str; 10] =
     ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris", "vm", "zos", "freebsd"];
 
@@ -475,7 +475,7 @@ mod tests {
         );
         let said = format!("linux.seccomp: {CONDITIONAL}");
         assert_eq!(misses(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#)), [said]);
-        // in another place these are names of somebody's own
+        // In another place, users choose these names.
         assert_eq!(misses(r#"{"includes":[1],"linux":{"mine":{"excludes":1}}}"#).len(), 2);
     }
 }

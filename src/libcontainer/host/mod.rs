@@ -34,7 +34,7 @@ pub struct Host {
     pub resctrl: Resctrl,
     /// The version of Landlock that the kernel has, if somebody asked; 0 without Landlock.
     pub landlock: u32,
-    /// Where a whole proc or sysfs is mounted, if somebody asked, those first that stand last.
+    /// The mount points of each whole proc and sysfs, the last one first, if the plan needs them.
     pub views: Vec<mountinfo::View>,
 }
 

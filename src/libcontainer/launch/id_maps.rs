@@ -1,5 +1,5 @@
-//! uid_map and gid_map of a new user namespace (user_namespaces(7)): written by us, or for an ordinary user by newuidmap(1)
-//! and newgidmap(1), which know what /etc/subuid and /etc/subgid grant.
+//! uid_map and gid_map of a new user namespace (user_namespaces(7)). The runtime writes them. For an ordinary user,
+//! newuidmap(1) and newgidmap(1) write them: they know what /etc/subuid and /etc/subgid grant.
 
 use std::ffi::CStr;
 use std::fs;
@@ -32,7 +32,7 @@ fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(IdMap::to_string).collect()
 }
 
-/// Writes both for process `pid`; `at` is the place that has `uidMappings` and `gidMappings`.
+/// Writes both for process `pid`. `at` is the place that has `uidMappings` and `gidMappings`.
 pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result<()> {
     let uids = Map {
         lines: &maps.uids,
@@ -51,7 +51,7 @@ pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result
         grants: "/etc/subgid",
     };
     if gids.by == Writer::User {
-        // ORDER: before gid_map, which the kernel takes from an ordinary user only then (CVE-2014-8989)
+        // ORDER: before gid_map. Only then does the kernel accept gid_map from an ordinary user (CVE-2014-8989).
         proc.write_of(pid, c"setgroups", b"deny")
             .map_err(|errno| error!("{}: write setgroups: {}", gids.property, words(errno)))?;
     }
@@ -70,7 +70,7 @@ impl Map<'_> {
         }
     }
 
-    /// Where we are in a user namespace ourselves, its ids are all there are.
+    /// If we are in a user namespace ourselves, only its ids exist.
     fn refused(&self, errno: Errno) -> Error {
         let file = self.file.to_string_lossy();
         let own = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
@@ -90,7 +90,7 @@ impl Map<'_> {
         let mut command = Command::new(self.program);
         command.arg(pid.to_string()).args(numbers.map(|number| number.to_string())).stdin(Stdio::null());
         match &environment().path {
-            // it is searched there
+            // The program is searched there.
             Some(path) => drop(command.env("PATH", path)),
             None => command = elsewhere(&command),
         }
@@ -115,7 +115,7 @@ impl Map<'_> {
         }
     }
 
-    /// What the grants have against the map, as far as one can see there.
+    /// The difference between the grants and the map, if the files show one.
     fn why(&self, grants: &[(u32, u32)]) -> Option<String> {
         let own = match self.file {
             file if file == c"uid_map" => rustix::process::getuid().as_raw(),
@@ -134,7 +134,7 @@ impl Map<'_> {
     }
 }
 
-/// A warning for each map of the user namespace that process `pid` has joined which is not the one of config.json.
+/// A warning for each map that differs from config.json, of the user namespace that process `pid` has joined.
 pub(super) fn unlike(pid: i32, given: &IdMaps) -> Vec<Warning> {
     let maps = [("linux.uidMappings", &given.uids, "uid_map"), ("linux.gidMappings", &given.gids, "gid_map")];
     let warning = |(property, given, file): (&'static str, &Vec<IdMap>, &str)| {
@@ -149,7 +149,7 @@ pub(super) fn unlike(pid: i32, given: &IdMaps) -> Vec<Warning> {
     maps.into_iter().filter_map(warning).collect()
 }
 
-/// The lines in order, and one line where a line continues the one before.
+/// The lines in order. Two lines become one if the second continues the first.
 fn joined(map: &[IdMap]) -> Vec<IdMap> {
     let mut lines: Vec<_> = map.to_vec();
     lines.sort_by_key(|line| line.container);
@@ -164,7 +164,7 @@ fn joined(map: &[IdMap]) -> Vec<IdMap> {
     lines
 }
 
-/// True when one of the ranges, each a first id and a count, has all ids of the mapping.
+/// True if one of the ranges contains all ids of the mapping. A range is a first id and a count.
 fn is_within(line: &IdMap, ranges: &[(u32, u32)]) -> bool {
     let end = u64::from(line.host) + u64::from(line.size);
     ranges.iter().any(|&(first, count)| first <= line.host && end <= u64::from(first) + u64::from(count))
@@ -184,7 +184,7 @@ fn lines(map: &str) -> Vec<IdMap> {
     id_map::ranges(map).map(|range| IdMap { container: range.inside, host: range.outside, size: range.size }).collect()
 }
 
-/// The same command, looked for where distributions put it.
+/// The same command, at the place where distributions install it.
 fn elsewhere(command: &Command) -> Command {
     let mut other = Command::new(std::path::Path::new("/usr/bin").join(command.get_program()));
     other.args(command.get_args()).stdin(Stdio::null());

@@ -1,5 +1,5 @@
-//! Opens everything by descriptor before anything exists: what is missing is told here, by its place, and what was found
-//! here is what init gets, whatever happens to its path meanwhile.
+//! Opens everything by descriptor before anything is made. A missing file is reported here, with its place. Init gets
+//! the files that were found here, even if their paths change later.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,44 +30,44 @@ use crate::sys::seccomp::Program;
 
 const NULL: &str = "/dev/null";
 
-/// Everything init needs, open. Nothing has to be undone but closing it.
+/// Everything that init needs, open. To undo it, the descriptors are closed.
 #[derive(Debug)]
 pub struct Opened {
-    /// The host's /proc, which everything with an effect is written through.
+    /// The host's /proc. Every write that has an effect goes through it.
     pub(super) proc: HostProc,
-    /// By slot; a cgroup's tree only once the cgroup is there.
+    /// The descriptors by slot. The tree of a cgroup is opened after the cgroup was made.
     pub(super) fds: Vec<Option<OwnedFd>>,
-    /// Our RLIMIT_NOFILE is raised, where the plan needs more.
+    /// Our RLIMIT_NOFILE is raised, if the plan needs more descriptors.
     pub(super) _room: Option<descriptors::Room>,
     /// The first descriptors of the process.
     pub(super) streams: Streams,
-    /// Sources of bind mounts that init opens when their turn comes.
+    /// Sources of bind mounts that init opens at its step.
     pub(super) late: Vec<Late>,
     pub(super) program: Option<Program>,
     pub(super) page: Page,
-    /// Where init notes what it mounts on the host, without a mount namespace.
+    /// The file in which init records its mounts on the host, for a container without a mount namespace.
     pub(super) mounted: Option<MountedFile>,
-    /// Groups in resctrl that init is put into as soon as it is there.
+    /// Groups in resctrl that init enters as soon as it exists.
     pub(super) groups: Vec<PathBuf>,
-    /// What turned out to be impossible, and need not be.
+    /// Requests that turned out to be impossible, and are optional.
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Whether it is noted how long each step takes.
+/// Whether the time of each step is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
-    /// `Ready::times` has them.
+    /// It is measured. `Ready::times` returns the times.
     Kept,
     /// `Ready::times` is empty.
     #[default]
     NotKept,
 }
 
-/// Opens what `plan` asks for. `state` is the container's directory, `root` the one above it (for the cache of compiled
-/// filters), `terminal` the socket that takes a terminal's master.
+/// Opens the files of `plan`. `state` is the container's directory. `root` is the directory above it, with the cache of
+/// compiled filters. `terminal` is the socket that receives the master of a terminal.
 ///
 /// # Errors
-/// What could not be opened, by the property that named it.
+/// The file that could not be opened, with the property that names it.
 pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>) -> Result<Opened> {
     let proc = HostProc::open().map_err(|errno| match errno {
         Errno::NODEV => error!("/proc: is not a proc file system"),
@@ -113,17 +113,17 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
 }
 
 impl Opened {
-    /// Notes how long each step takes, or does not.
+    /// Measures the time of each step, or does not.
     pub fn keep_times(&self, times: Times) {
         if times == Times::Kept {
             self.page.keep_times();
         }
     }
 
-    /// Opens what is there only now that the cgroup is.
+    /// Opens the files that exist only after the cgroup was made.
     ///
     /// # Errors
-    /// The property and the kernel's word.
+    /// The property, and the kernel's error.
     pub fn open_cgroups(&mut self, plan: &Plan) -> Result<()> {
         for (fd, (opening, at)) in self.fds.iter_mut().zip(&plan.openings) {
             let (opening, copied) = match opening {
@@ -141,12 +141,12 @@ impl Opened {
         Ok(())
     }
 
-    /// Gives the process its first descriptors.
+    /// Sets the first descriptors of the process.
     pub fn give(&mut self, streams: Streams) {
         self.streams = streams;
     }
 
-    /// Moves all that init uses out of the way of the descriptors that the process is given.
+    /// Moves the descriptors of init above the numbers that the process gets.
     pub(super) fn make_way(&mut self, talk: &mut OwnedFd) -> Result<()> {
         let Some(first) = self.streams.end() else { return Ok(()) };
         let mut fds = self.fds.iter_mut().flatten().chain([talk]);
@@ -158,7 +158,7 @@ impl Opened {
         moved.map_err(|errno| error!("fcntl F_DUPFD_CLOEXEC: {}", words(errno)))
     }
 
-    /// Puts init into these groups in resctrl, those of a container that is there.
+    /// Puts init into these groups in resctrl, which are those of an existing container.
     pub fn join_groups(&mut self, groups: Vec<PathBuf>) {
         self.groups = groups;
     }
@@ -168,8 +168,9 @@ impl Opened {
     }
 }
 
-/// A pid namespace that is joined together with a user namespace must belong to that one, or to one below it. Init is spawned in
-/// both with the host's root, and who has CAP_SYS_PTRACE in a user namespace above could trace it (decisions/014).
+/// A pid namespace that is joined together with a user namespace must belong to that one, or to one below it. Init is
+/// cloned in both with the host's root. A process with CAP_SYS_PTRACE in a user namespace above could trace it
+/// (decisions/014).
 fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     let joined = |wanted: u64| {
         let is = |opening: &Opening| matches!(opening, Opening::Namespace(_, kind) if *kind == wanted);
@@ -182,7 +183,7 @@ fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     };
     let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
     let users = id(users).map_err(|errno| error!("{at}: fstat: {}", words(errno)))?;
-    // one that is out of our reach: the kernel will refuse the pid namespace as well
+    // We cannot look at it. The kernel will refuse the pid namespace, too.
     let Ok(mut owner) = crate::sys::clone::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
     while id(&owner) != Ok(users) {
         match crate::sys::clone::parent_of_namespace(owner.as_fd()) {
@@ -197,7 +198,7 @@ fn foreign(at: &At) -> Result<()> {
     bail!("{at}: the pid namespace does not belong to the user namespace that is joined: join the one that owns it")
 }
 
-/// What can be wrong with it is its label.
+/// The only possible error is its label.
 fn empty(label: Option<&CStr>, at: &At) -> Result<OwnedFd> {
     crate::sys::mount::empty(label).map_err(|errno| match label {
         Some(label) => {
@@ -224,7 +225,8 @@ fn why_no_device(errno: Errno) -> String {
     if errno == Errno::NODEV { said_with("it is another device", errno) } else { words(errno) }
 }
 
-/// Opens by `open`; a source that is a link or a proc, and lies in the container's `root`, without any link of the image.
+/// Calls `open` with the path. A source that is a link or a proc file system, and lies in the container's `root`, is
+/// opened without following a link of the image.
 fn open_apart(opening: &Opening, at: &At, state: &Path, root: Option<&Path>) -> Result<OwnedFd> {
     let Some(path) = sources::link(opening) else { return open(opening, at, state) };
     let directory = sources::directory_of_link(path, root).map_err(|errno| failed_to_open(at, path, errno))?;
@@ -298,8 +300,9 @@ fn landlock(ruleset: &Ruleset) -> Result<OwnedFd, Errno> {
     Ok(made)
 }
 
-/// A mount namespace that is joined gets the container's root, which all its processes then have: it cannot be ours, nor the
-/// host's, which is the one of process 1. Whoever may not look at that one may not join it either (setns(2)).
+/// A joined mount namespace gets the container's root, which all its processes then have. So it must not be ours, and
+/// not the host's, which is that of process 1. A process that may not look at the host's may not join it either
+/// (setns(2)).
 fn must_be_another(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
     if kind != libc::CLONE_NEWNS as u64 {
         return Ok(());
@@ -317,7 +320,7 @@ fn must_be_another(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()
     bail!("{at}: {} is {whose}: the container's root would become the host's", path.display())
 }
 
-/// What is to be copied by init, looked at as if it were copied here.
+/// The file that init will copy, checked as if it was copied here.
 fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
     let open = |path: &Path| open_path(path).map_err(|errno| failed_to_open(at, path, errno));
     match inner {
@@ -333,7 +336,7 @@ fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
             node.map_err(|errno| failed_to_bind_device(at, path, errno))
         }
         Opening::Null => open_path(NULL.as_ref()).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
-        // init's own makes it; this one keeps the number
+        // Init makes its own copy. This one keeps the slot.
         Opening::Empty(_) => open(Path::new("/")),
         other => bail!("{at}: {other} is nothing to be found again"),
     }
@@ -344,7 +347,7 @@ fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// What is mounted at a path whose last name is not followed when it is a link.
+/// The mount at a path. A link as its last component is not followed.
 fn link_tree(directory: BorrowedFd<'_>, path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
     rustix::mount::open_tree(directory, path, cloned(reach) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
 }
@@ -353,18 +356,18 @@ pub(super) fn tree(path: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
     rustix::mount::open_tree(CWD, path, cloned(reach))
 }
 
-/// A detached copy of what `source` is, with all below it or without.
+/// A detached copy of `source`, with all mounts below it or without.
 pub(super) fn tree_of(source: &OwnedFd, reach: Reach) -> Result<OwnedFd, Errno> {
     rustix::mount::open_tree(source, c"", cloned(reach) | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
-/// A detached copy, with what is mounted below or without.
+/// A detached copy, with the mounts below or without.
 fn cloned(reach: Reach) -> OpenTreeFlags {
     let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below
 }
 
-/// What comes to lie on the container's /proc is a proc file system, from its root (CVE-2019-16884).
+/// Only the root of a proc file system may be mounted on the container's /proc (CVE-2019-16884).
 fn proc(path: &Path, at: &At) -> Result<OwnedFd> {
     must_be_proc(tree(path, Reach::Tree).map_err(|errno| failed_to_open(at, path, errno))?, path, at)
 }
@@ -376,12 +379,12 @@ fn must_be_proc(tree: OwnedFd, path: &Path, at: &At) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The host's null device, and no file that somebody put in its place (CVE-2025-31133).
+/// Checks that it is the host's null device, and not another file at its path (CVE-2025-31133).
 fn must_be_null(node: OwnedFd) -> Result<OwnedFd, Errno> {
     must_be_device(node, libc::S_IFCHR, rustix::fs::makedev(1, 3))
 }
 
-/// The host's node at `path`, where it is the one that is meant.
+/// The host's node at `path`, if it is the requested device.
 fn device(path: &Path, kind: u32, number: u64) -> Result<OwnedFd, Errno> {
     must_be_device(tree(path, Reach::One)?, kind, number)
 }
@@ -391,7 +394,7 @@ fn must_be_device(node: OwnedFd, kind: u32, number: u64) -> Result<OwnedFd, Errn
     if stat.st_mode & libc::S_IFMT == kind && stat.st_rdev == number { Ok(node) } else { Err(Errno::NODEV) }
 }
 
-/// Open for reading and writing, so that neither side's open ever waits for the other's (fifo(7)).
+/// Open for reading and writing, so that no open(2) of either side waits for the other side (fifo(7)).
 fn fifo(path: &Path, at: &At) -> Result<OwnedFd> {
     let mode = Mode::RUSR | Mode::WUSR;
     rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0)
