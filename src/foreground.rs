@@ -140,7 +140,8 @@ fn signal_of(info: &siginfo) -> i32 {
     i32::try_from(info.ssi_signo).unwrap_or(0)
 }
 
-/// Every signal that waits, but those that are about us. True when one asked the process to end.
+/// Forwards every pending signal, except those about our own children and writes. Returns true if one asked the process
+/// to end.
 fn pass_on(process: &Process, held: &Held, relay: Option<&Relay>, reap: Reap) -> bool {
     let mut ending = false;
     while let Ok(Some(info)) = held.0.read_signal() {
@@ -160,7 +161,7 @@ fn pass_on(process: &Process, held: &Held, relay: Option<&Relay>, reap: Reap) ->
     ending
 }
 
-/// Orphans, and never the child itself, whose status is still wanted.
+/// Reaps orphans, but not the child itself: its status is still needed.
 fn reap_orphans(process: &Process) {
     while let Some(pid) = signals::ended_child().filter(|pid| *pid != process.pid()) {
         let _ = rustix::process::waitpid(rustix::process::Pid::from_raw(pid), WaitOptions::NOHANG);

@@ -85,7 +85,7 @@ impl Relay {
         Ok(relay)
     }
 
-    /// The container's terminal becomes as large as ours.
+    /// Sets the size of the container's terminal to ours.
     pub fn resize(&self) {
         if let Some(master) = &self.master
             && let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
@@ -95,7 +95,8 @@ impl Relay {
         }
     }
 
-    /// Adds what the relay waits for. A pump that is full is not filled: who writes waits, as on a terminal of his own.
+    /// Adds the descriptors that the relay waits for. A full pump is not filled: the writer waits, as on a terminal of
+    /// its own.
     pub fn polls<'p>(&'p self, fds: &mut Vec<PollFd<'p>>) -> Places {
         let mut add = |fd: BorrowedFd<'p>, flags: PollFlags| {
             // A descriptor after a hangup is always ready. One that is not needed is not polled.
@@ -114,7 +115,7 @@ impl Relay {
         Places { master, stdin: add(self.stdin.fd(), stdin), stdout: add(self.stdout.fd(), stdout) }
     }
 
-    /// One read and one write on each way, where `ready` says that it will not block.
+    /// One read and one write in each direction, if `ready` says that it will not block.
     pub fn turn(&mut self, places: Places, ready: &[PollFlags]) {
         let is_ready = |place: Option<usize>| place.is_some_and(|place| !ready[place].is_empty());
         if is_ready(places.stdout) {
@@ -184,8 +185,9 @@ impl Relay {
         self.output = Flow::Ended;
     }
 
-    /// The program has ended: what it wrote last still goes out, and `wait` waits until our standard output takes more, or
-    /// says that it is to be given up. Others may still have the terminal open, and write: they are not waited for.
+    /// The program has ended. Its last output is still written. `wait` waits until our standard output accepts more, or
+    /// returns false to stop. Other processes may still have the terminal open and write: the relay does not wait for
+    /// them.
     pub fn finish(&mut self, mut wait: impl FnMut(PollFd<'_>) -> bool) {
         self.restore();
         let mut left = LAST;

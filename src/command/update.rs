@@ -27,7 +27,7 @@ pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     Ok(())
 }
 
-/// A flag with nothing behind it asks for nothing.
+/// A flag with an empty value is ignored.
 fn given(value: &Option<String>) -> Option<String> {
     value.clone().filter(|text| !text.is_empty())
 }

@@ -1,4 +1,4 @@
-//! Other limits for a container that is there.
+//! New limits for an existing container.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use crate::plan::resources::unit::REWRITTEN;
 use crate::plan::resources::update::{self, Update as Planned};
 use crate::resctrl::{Kernel, change};
 
-/// Other limits for a container. What is not set stays as it is.
+/// New limits for a container. A limit that is not set does not change.
 ///
 /// ```no_run
 /// use libcontainer::{Root, Update};
@@ -45,7 +45,7 @@ pub struct Schemata {
     pub bandwidth: Option<String>,
 }
 
-/// Says where a property was asked for.
+/// The name of a property, for messages.
 type Place<'a> = Box<dyn Fn(&At) -> String + 'a>;
 
 impl fmt::Debug for Update<'_> {
@@ -58,7 +58,7 @@ impl fmt::Debug for Update<'_> {
 }
 
 impl<'a> Update<'a> {
-    /// A `linux.resources` object of the specification, from its JSON.
+    /// A `linux.resources` object of the specification, as JSON.
     ///
     /// # Errors
     /// `Config`: all mistakes, each with its place.
@@ -66,7 +66,7 @@ impl<'a> Update<'a> {
         Ok(Update::of(config::load_resources(resources)?))
     }
 
-    /// The same, read already.
+    /// The same, already parsed.
     #[doc(hidden)]
     pub fn of(resources: Value) -> Update<'a> {
         Update { resources, ..Update::default() }
@@ -79,7 +79,7 @@ impl<'a> Update<'a> {
         self
     }
 
-    /// How errors and warnings call a property, where `linux.resources.memory.limit` is not what the user has written.
+    /// The names of properties in errors and warnings, if the user has not written `linux.resources.memory.limit`.
     #[must_use]
     pub fn places(mut self, place: impl Fn(&At) -> String + 'a) -> Self {
         self.place = Some(Box::new(place));
@@ -96,7 +96,7 @@ impl<'a> Update<'a> {
         Error::from(faults).reworded(text)
     }
 
-    /// Who is in no group cannot be moved into one by one process at a time.
+    /// Processes without a group cannot be moved into one: they could only be moved one by one.
     fn lines(&self, container: &Container) -> Result<Vec<Schema>> {
         let Schemata { l3_cache, bandwidth } = &self.schemata;
         let first = match (l3_cache, bandwidth) {
@@ -115,10 +115,10 @@ impl<'a> Update<'a> {
 }
 
 impl Container {
-    /// Changes its limits. Returned is what is left out. What fails leaves all of them as they were.
+    /// Changes its limits. Returns warnings about what is left out. After a failure, the limits are as before.
     ///
     /// # Errors
-    /// `State`, where it has stopped; `Config`; or the property, the file and the kernel's word.
+    /// `State` if it has stopped; `Config`; or the property, the file, and the kernel's error.
     pub fn update(&mut self, asked: &Update<'_>) -> Result<Vec<Warning>> {
         let schemata = asked.lines(self)?;
         let lock = self.lock()?;
@@ -152,7 +152,7 @@ impl Container {
         Ok(warnings)
     }
 
-    /// What is in force from now on.
+    /// The limits that apply from now on.
     fn note_limits(&mut self, asked: &Update<'_>, resources: Value) {
         let record = self.record_mut();
         record.resources_in_force = Some(resources);

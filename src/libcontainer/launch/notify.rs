@@ -121,7 +121,7 @@ impl Notify {
         Ok(())
     }
 
-    /// Readable when the container has said something.
+    /// Readable when the container has sent something.
     pub fn poll(&self) -> PollFd<'_> {
         PollFd::new(&self.container, PollFlags::IN)
     }

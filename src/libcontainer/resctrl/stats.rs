@@ -1,4 +1,4 @@
-//! What a group may use and has used, in the shape of runc's `events`.
+//! The limits and the statistics of a group, in the form of runc's `events`.
 
 use std::fs;
 use std::path::Path;
@@ -12,19 +12,19 @@ use super::{mount_of, schema};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IntelRdt {
-    /// What the cache can do.
+    /// The properties of the cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_info: Option<CacheInfo>,
-    /// Its line in the group of all.
+    /// Its line in the root group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_schema_root: Option<String>,
     /// Its line in the container's group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_schema: Option<String>,
-    /// What the memory can do.
+    /// The properties of the memory bandwidth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_bw_info: Option<BandwidthInfo>,
-    /// Its line in the group of all.
+    /// Its line in the root group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_bw_schema_root: Option<String>,
     /// Its line in the container's group.
@@ -36,7 +36,7 @@ pub struct IntelRdt {
     /// Memory traffic, by cache.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mbm_stats: Vec<Traffic>,
-    /// What is in the cache, by cache.
+    /// Use of the cache, by cache.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cmt_stats: Vec<Occupancy>,
 }
@@ -85,8 +85,8 @@ pub struct Occupancy {
     pub llc_occupancy: u64,
 }
 
-/// The numbers of the group at `control`, counted in `monitoring` where the container has one of its own. What this
-/// machine cannot do or count is left out.
+/// The numbers of the group at `control`. They are counted in `monitoring`, if the container has a monitoring group of
+/// its own. What this machine does not support is left out.
 pub fn stats(control: &Path, monitoring: Option<&Path>) -> IntelRdt {
     let Some(mount) = mount_of(control) else { return IntelRdt::default() };
     let (all, own) = (text(&mount.join("schemata")), text(&control.join("schemata")));
@@ -139,7 +139,7 @@ fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
 }
 
-/// None if there is no number: the kernel says `Unavailable` if it cannot count at the moment.
+/// None if it is not a number: the kernel writes `Unavailable` if it cannot count at the moment.
 fn number(file: &Path) -> Option<u64> {
     text(file).trim().parse().ok()
 }

@@ -15,7 +15,7 @@ pub use numbers::{
 };
 
 impl Cgroup {
-    /// What has been used so far.
+    /// The statistics at this moment.
     pub fn stats(&self) -> Numbers {
         let (read, page_sizes) = (&|file: &str| self.read(file), page_sizes());
         if self.is_unified() { v2::stats(read, &page_sizes) } else { v1::stats(read, &page_sizes) }

@@ -1,4 +1,4 @@
-//! The numbers themselves, in the form of runc's `events`.
+//! The numbers, in the form of runc's `events`.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ pub struct Numbers {
     pub cpuset: Cpuset,
     /// Memory.
     pub memory: Memory,
-    /// Processes.
+    /// Killed processes.
     pub pids: Pids,
     /// Block devices.
     pub blkio: Blkio,
-    /// Huge pages, by their size (`2MB`).
+    /// Huge pages, by size (`2MB`).
     pub hugetlb: BTreeMap<String, Hugetlb>,
 }
 
@@ -27,7 +27,7 @@ pub struct Numbers {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Cpu {
-    /// What was used.
+    /// The CPU time.
     pub usage: CpuUsage,
     /// How its quota held it back.
     pub throttling: Throttling,
@@ -114,7 +114,7 @@ pub struct Memory {
     pub cache: u64,
     /// Memory.
     pub usage: MemoryEntry,
-    /// Memory and swap together, on version 2 as on version 1.
+    /// Memory and swap together, on both versions.
     pub swap: MemoryEntry,
     /// Kernel memory, on version 1.
     pub kernel: MemoryEntry,
@@ -133,7 +133,7 @@ pub struct Memory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MemoryEntry {
-    /// The limit; the largest number when there is no limit.
+    /// The limit. Without a limit, the largest number.
     pub limit: u64,
     /// What is used now.
     #[serde(skip_serializing_if = "is_zero")]
@@ -149,10 +149,10 @@ pub struct MemoryEntry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Pids {
-    /// How many there are.
+    /// The current number.
     #[serde(skip_serializing_if = "is_zero")]
     pub current: u64,
-    /// How many there may be; 0 for no limit.
+    /// The limit; 0 without a limit.
     #[serde(skip_serializing_if = "is_zero")]
     pub limit: u64,
 }
@@ -201,7 +201,7 @@ pub struct BlkioEntry {
     /// The minor number of the device.
     #[serde(skip_serializing_if = "is_zero")]
     pub minor: u64,
-    /// `Read`, `Write`, `Sync`, …; nothing where the number is for all.
+    /// `Read`, `Write`, `Sync`, …; empty if the number is for all.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub op: String,
     /// The number, in the unit of its list.
