@@ -1,29 +1,29 @@
-//! CRIU's messages, as far as they are used: names and numbers are those of `images/rpc.proto` in CRIU's source.
+//! CRIU's messages, as far as they are used. Names and numbers are those of `images/rpc.proto` in CRIU's source.
 //! `hack/criu --rpc` compares them.
 
 use prost::Message;
 
-/// What CRIU is asked for, and what an answer is about.
+/// The type of a request, and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum What {
-    /// An answer to what CRIU did not understand.
+    /// The answer to an unknown request.
     Empty = 0,
     /// Write the images, and end the processes.
     Dump = 1,
-    /// Make the processes again.
+    /// Restore the processes.
     Restore = 2,
-    /// Write the memory alone.
+    /// Write only the memory.
     PreDump = 4,
-    /// CRIU has come to a certain point, and waits.
+    /// CRIU has reached a point, and waits.
     Notify = 6,
-    /// What CRIU and the kernel can do.
+    /// The features of CRIU and the kernel.
     FeatureCheck = 9,
-    /// Which CRIU it is.
+    /// The version of CRIU.
     Version = 10,
 }
 
-/// What becomes of cgroups.
+/// How CRIU treats cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
 pub enum CgroupMode {
@@ -33,9 +33,9 @@ pub enum CgroupMode {
     Soft = 3,
     /// All limits are written.
     Full = 4,
-    /// A cgroup that is there already is an error.
+    /// An existing cgroup is an error.
     Strict = 5,
-    /// CRIU chooses.
+    /// CRIU's default.
     Default = 6,
 }
 
@@ -51,7 +51,7 @@ pub enum NetworkLock {
     Skip = 3,
 }
 
-/// Where memory is sent to, or fetched from.
+/// The page server.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct PageServer {
     /// An address, or a name.
@@ -62,7 +62,8 @@ pub struct PageServer {
     pub port: Option<i32>,
 }
 
-/// A mount that CRIU is not to make anew: at a dump its place and the name it gets, at a restore that name and what is bound.
+/// A mount that CRIU does not make itself. At a dump: its place, and its name. At a restore: its name, and the file to
+/// bind.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ExternalMount {
     /// The place, or the name.
@@ -73,7 +74,7 @@ pub struct ExternalMount {
     pub val: String,
 }
 
-/// A namespace that is there.
+/// An existing namespace.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct JoinNamespace {
     /// Its kind.
@@ -84,10 +85,10 @@ pub struct JoinNamespace {
     pub ns_file: String,
 }
 
-/// A descriptor of CRIU's that takes the place of one in the images.
+/// A descriptor of CRIU that replaces one in the images.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct InheritFd {
-    /// What the images call it.
+    /// Its name in the images.
     #[prost(string, required, tag = "1")]
     pub key: String,
     /// Its number in CRIU.
@@ -95,10 +96,10 @@ pub struct InheritFd {
     pub fd: i32,
 }
 
-/// The cgroup that takes the place of the images' one.
+/// The cgroup that replaces that of the images.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct CgroupRoot {
-    /// As /proc/PID/cgroup has them.
+    /// The controllers, as in /proc/PID/cgroup.
     #[prost(string, optional, tag = "1")]
     pub ctrl: Option<String>,
     /// Its path in the hierarchy.
@@ -106,7 +107,7 @@ pub struct CgroupRoot {
     pub path: String,
 }
 
-/// All that can be asked of a dump or a restore.
+/// The options of a dump or a restore.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Options {
     #[prost(int32, required, tag = "1")]
@@ -185,7 +186,7 @@ pub struct Options {
     pub network_lock: Option<i32>,
 }
 
-/// What CRIU and the kernel can do.
+/// The features of CRIU and the kernel.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Features {
     #[prost(bool, optional, tag = "1")]
@@ -194,7 +195,7 @@ pub struct Features {
     pub lazy_pages: Option<bool>,
 }
 
-/// What is said to CRIU.
+/// A message to CRIU.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Request {
     #[prost(enumeration = "What", required, tag = "1")]
@@ -209,14 +210,14 @@ pub struct Request {
     pub features: Option<Features>,
 }
 
-/// The processes are there.
+/// The processes exist.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct RestoreAnswer {
     #[prost(int32, required, tag = "1")]
     pub pid: i32,
 }
 
-/// The point that CRIU has come to.
+/// The point that CRIU has reached.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Notify {
     #[prost(string, optional, tag = "1")]
@@ -225,7 +226,7 @@ pub struct Notify {
     pub pid: Option<i32>,
 }
 
-/// Which CRIU it is.
+/// The version of CRIU.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct VersionAnswer {
     #[prost(int32, required, tag = "1")]
@@ -238,7 +239,7 @@ pub struct VersionAnswer {
     pub sublevel: Option<i32>,
 }
 
-/// What CRIU says.
+/// A message of CRIU.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Answer {
     #[prost(enumeration = "What", required, tag = "1")]

@@ -1,4 +1,4 @@
-//! `criu swrk`: CRIU as a child of ours, and the conversation with it over a socket of packets.
+//! `criu swrk`: CRIU as our child, and the messages to it over a packet socket.
 
 use std::fs::File;
 use std::io::{ErrorKind, IoSliceMut, Read, Seek, SeekFrom};
@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use rustix::event::PollFlags;
@@ -24,24 +24,17 @@ use crate::error::{Result, bail, error};
 use crate::sys::handed::{Handed, hand};
 use crate::wait::{self, limits};
 
-/// How long CRIU may take to tell its version, and what it can do: it looks at the kernel first, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long CRIU may do nothing during a dump or a restore. A dump of much memory takes long, but CRIU works all the time. CRIU's own
-/// waits are shorter: after 10 s it gives up to freeze the processes.
-const QUIET: Duration = Duration::from_secs(60);
-/// How long CRIU may take to end when nobody talks to it any more: it lets the processes go on, or kills those it has made.
-const ENDING: Duration = Duration::from_secs(10);
-/// No packet of CRIU's is longer.
+/// The longest packet of CRIU.
 const MOST_BYTES: usize = 1 << 16;
 
 /// How CRIU is started.
 #[derive(Debug)]
 pub struct Setup<'a> {
-    /// The program: a path, or a name that is looked up in PATH.
+    /// The program: a path, or a name that is searched in PATH.
     pub program: &'a Path,
     /// Its standard streams.
     pub streams: Streams,
-    /// What it finds beside. Its descriptor 3 is our socket; those in here are 4 and more.
+    /// CRIU's descriptors from 4 up. Its descriptor 3 is our socket.
     pub handed: Handed,
 }
 
@@ -54,13 +47,13 @@ pub enum Streams {
     None,
 }
 
-/// CRIU, which waits for the next request. Dropped, it has a while to undo what it was doing, and is killed then.
+/// CRIU, which waits for the next request. Drop gives it some time to undo its work, and then kills it.
 #[derive(Debug)]
 pub struct Criu {
     child: Child,
     pid: Pid,
     pidfd: OwnedFd,
-    /// None when all has been said.
+    /// None after the last message.
     socket: Option<OwnedFd>,
     printed: File,
     version: Version,
@@ -80,33 +73,33 @@ enum Until {
     Idle,
 }
 
-/// What CRIU has said.
+/// A message of CRIU.
 #[derive(Debug)]
 pub enum Said {
-    /// It has come to a point, and waits for `go_on`.
+    /// CRIU has reached a point, and waits for `go_on`.
     Notice(Notice),
-    /// It has done what it was asked for.
+    /// CRIU has completed the request.
     Done,
-    /// It could not. What it said of it, if anything.
+    /// CRIU has failed. Contains its message, if there is one.
     Failed(String),
 }
 
-/// A point that CRIU has come to.
+/// A point that CRIU has reached.
 #[derive(Debug)]
 pub struct Notice {
     /// Its name.
     pub script: String,
-    /// The first process, where it is about one.
+    /// The first process, if the point is about it.
     pub pid: Option<i32>,
-    /// What came along.
+    /// The descriptor that came with it.
     pub descriptor: Option<OwnedFd>,
 }
 
 impl Criu {
-    /// Starts it, and asks for its version.
+    /// Starts CRIU, and asks for its version.
     ///
     /// # Errors
-    /// It is not there, or does not answer.
+    /// It does not exist, or does not answer.
     pub fn begin(setup: Setup<'_>) -> Result<Criu> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -122,7 +115,7 @@ impl Criu {
             }
             Streams::None => {
                 command.stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(printed.try_clone()?);
-                // a signal of the terminal's is ours, and must not end CRIU half way
+                // A signal of the terminal is for us. It must not end CRIU in the middle of its work.
                 std::os::unix::process::CommandExt::process_group(&mut command, 0);
             }
         }
@@ -141,7 +134,7 @@ impl Criu {
             socket: Some(ours),
             printed,
             version: Version::new(0, 0, 0),
-            quiet: QUIET,
+            quiet: limits::CRIU_QUIET,
             made: None,
             serves: false,
         };
@@ -158,12 +151,12 @@ impl Criu {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Which it is.
+    /// Its version.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Whether it and the kernel can tell which memory was written since the dump before.
+    /// Whether CRIU and the kernel can find the pages that were written since the last dump.
     ///
     /// # Errors
     /// It does not answer.
@@ -172,7 +165,7 @@ impl Criu {
         Ok(found.mem_track.unwrap_or(false))
     }
 
-    /// Whether it and the kernel can fetch memory when it is used first (userfaultfd(2)).
+    /// Whether CRIU and the kernel can fetch pages at their first use (userfaultfd(2)).
     ///
     /// # Errors
     /// It does not answer.
@@ -187,10 +180,10 @@ impl Criu {
         self.question(&request)?.features.ok_or_else(|| error!("criu does not tell what it can do"))
     }
 
-    /// A request that is answered at once.
+    /// A request with an immediate answer.
     fn question(&mut self, request: &Request) -> Result<Answer> {
         self.say(request)?;
-        let (answer, _) = self.hear(Until::Passed(PATIENCE))?;
+        let (answer, _) = self.hear(Until::Passed(limits::CRIU))?;
         if !answer.success || answer.r#type != request.r#type {
             bail!(
                 "criu: {}",
@@ -200,7 +193,7 @@ impl Criu {
         Ok(answer)
     }
 
-    /// The request that all is about.
+    /// The main request.
     ///
     /// # Errors
     /// CRIU has ended.
@@ -237,7 +230,7 @@ impl Criu {
         }
     }
 
-    /// The answer to a notice: CRIU goes on.
+    /// Answers a notice: CRIU continues.
     ///
     /// # Errors
     /// CRIU has ended.
@@ -245,7 +238,7 @@ impl Criu {
         self.say(&Request { r#type: What::Notify.into(), notify_success: Some(true), ..Request::default() })
     }
 
-    /// The answer to a notice: CRIU undoes what it has done.
+    /// Answers a notice: CRIU undoes its work.
     ///
     /// # Errors
     /// CRIU has ended.
@@ -253,7 +246,7 @@ impl Criu {
         self.say(&Request { r#type: What::Notify.into(), notify_success: Some(false), ..Request::default() })
     }
 
-    /// Waits for its end, when it has done what it was asked for.
+    /// Waits for its end, after it has completed the request.
     pub fn finish(mut self) {
         self.leave();
     }
@@ -309,14 +302,14 @@ impl Criu {
                     return Ok((answer, descriptor));
                 }
                 Err(Errno::INTR) => {}
-                // it has ended, or nothing more will come
+                // It has ended, or no more messages can come.
                 Ok(_) | Err(Errno::AGAIN | Errno::CONNRESET) => bail!("{}", self.without_a_word("criu has ended")),
                 Err(errno) => bail!("read from criu: {errno}"),
             }
         }
     }
 
-    /// `said`, with how CRIU has ended, and what it printed where that is not the container's.
+    /// `said`, with CRIU's exit status, and its own output.
     fn without_a_word(&mut self, said: &str) -> String {
         let ended = match self.child.try_wait() {
             Ok(Some(status)) => format!(" ({status})"),
@@ -336,7 +329,7 @@ impl Criu {
     fn leave(&mut self) {
         drop(self.socket.take());
         let deadline = Instant::now() + limits::CRIU_END;
-        // a signal that asks us to end is no reason to leave the container half way
+        // A signal that asks us to end must not leave the container in an intermediate state.
         let ended = |deadline| loop {
             match wait::readable(self.pidfd.as_fd(), Some(deadline)) {
                 Err(wait::Stopped::Signal(_)) => {}
@@ -346,7 +339,7 @@ impl Criu {
         if !ended(deadline) {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
             // a process that waits for a disk that does not answer is not ended by a signal
-            if !ended(Instant::now() + ENDING) {
+            if !ended(Instant::now() + limits::CRIU_END) {
                 return;
             }
         }

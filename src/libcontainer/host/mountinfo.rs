@@ -14,7 +14,7 @@ pub struct Mount {
     pub parent: u64,
     /// The device number of its file system, `MAJOR:MINOR`.
     pub device: String,
-    /// What of its file system is its root.
+    /// The root of the mount in its file system.
     pub root: PathBuf,
     /// Its mount point.
     pub path: PathBuf,

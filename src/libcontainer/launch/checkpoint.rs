@@ -1,4 +1,4 @@
-//! `checkpoint`: the processes of a container become images.
+//! `checkpoint`: CRIU writes the processes of a container to images.
 
 use std::collections::HashSet;
 use std::fs;
@@ -38,7 +38,7 @@ pub enum Afterwards {
     /// Its processes end, and it is deleted.
     #[default]
     Deleted,
-    /// It goes on.
+    /// Its processes run again.
     Running,
     /// It goes on, and only its memory is written (a pre-dump), for a later checkpoint that names these images as its parent.
     PreDumped,
@@ -47,23 +47,23 @@ pub enum Afterwards {
 /// A checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where to, and how.
+    /// The directory of the images, and CRIU's options.
     pub imaging: Images,
-    /// The directory of an earlier pre-dump, relative to that of the images.
+    /// The directory of an earlier pre-dump, relative to the directory of the images.
     pub parent: Option<PathBuf>,
-    /// What becomes of the container.
+    /// What happens to the container after the dump.
     pub afterwards: Afterwards,
-    /// Who takes the memory: an address and a port.
+    /// Address and port of the page server that receives the memory.
     pub page_server: Option<(String, u16)>,
-    /// One byte of 0 is written there when the memory can be fetched.
+    /// A descriptor to which CRIU writes one byte of 0 when the memory can be fetched.
     pub status: Option<OwnedFd>,
 }
 
 impl Checkpoint {
-    /// Writes the images of `container`, of which `plan` is the plan. Returned are the warnings of its deletion.
+    /// Writes the images of `container`. `plan` is the container's plan. Returns the warnings of its deletion.
     ///
     /// # Errors
-    /// What CRIU could not do: the container goes on then.
+    /// CRIU's failure. The container then runs again.
     pub fn make(mut self, mut container: Container, plan: &Plan) -> Result<Vec<Error>> {
         let lock = container.lock()?;
         match container.status()? {
@@ -87,7 +87,7 @@ impl Checkpoint {
         let done = criu.ask(&request).and_then(|()| self.until_done(&mut criu, &directories));
         criu.finish();
         if let Err(error) = done {
-            // CRIU lets the processes go on, unless it was killed
+            // CRIU lets the processes run again, unless it was killed.
             if !paused && container.cgroup().is_frozen().unwrap_or(false) {
                 container.cgroup().thaw().with_context(|| error.to_string())?;
             }
@@ -109,7 +109,7 @@ impl Checkpoint {
                     if notice.script == "status-ready" {
                         criu.serves();
                         if let Some(status) = self.status.take() {
-                            // whoever waits for it sees the end of it, too
+                            // A process that waits for the container's end gets it, too.
                             rustix::io::write(&status, &[0]).map_err(|errno| error!("--status-fd: {errno}"))?;
                         }
                     }
@@ -208,12 +208,12 @@ fn must_have_own_mounts(pid: i32) -> Result<()> {
     Ok(())
 }
 
-/// CRIU has ended without an answer: its log may say why.
+/// CRIU has ended without an answer. Its log may contain the reason.
 fn told(directories: &Directories, step: &str, error: Error) -> Error {
     if matches!(error.kind(), Kind::Interrupted(_)) { error } else { directories.failed(step, &error.to_string()) }
 }
 
-/// The cgroup by which CRIU stops the processes, and its key in the record.
+/// The cgroup that CRIU uses to freeze the processes, and the key of this cgroup in the record.
 fn freezer(container: &Container) -> Option<(String, String)> {
     let paths = &container.record().cgroup_paths;
     let (key, path) = paths.get_key_value("freezer").or_else(|| paths.get_key_value(""))?;
@@ -228,7 +228,7 @@ fn inode(pid: i32, name: &str) -> Result<u64> {
     Ok(rustix::fs::stat(path.as_str()).map_err(|errno| error!("{path}: {errno}"))?.st_ino)
 }
 
-/// Where each of these mounts is in the container, and its name.
+/// For each of these mounts: its path in the container, and its name.
 fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> {
     let path = format!("/proc/{pid}/root");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -237,7 +237,7 @@ fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> 
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for mount in outside {
         let Some((place, is_directory)) = place_of(&root, mount)? else { continue };
-        // directories are masked by a file system of the container's own
+        // A directory is masked by a file system of the container itself.
         if mount.named == Named::Null && is_directory || !seen.insert(place.clone()) {
             continue;
         }
@@ -246,8 +246,8 @@ fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> 
     Ok(all)
 }
 
-/// The path of a mount in the container when all links on it are followed, and whether it is a directory. None where it is
-/// not there.
+/// The path of a mount in the container, after all links are followed, and whether it is a directory. None if it does
+/// not exist.
 pub(super) fn place_of(root: &OwnedFd, mount: &Outside) -> Result<Option<(String, bool)>> {
     let flags =
         OFlags::PATH | OFlags::CLOEXEC | if mount.last == Last::Itself { OFlags::NOFOLLOW } else { OFlags::empty() };
@@ -263,15 +263,15 @@ pub(super) fn place_of(root: &OwnedFd, mount: &Outside) -> Result<Option<(String
     Ok(Some((format!("/{}", below.to_string_lossy().trim_start_matches('/')), is_directory)))
 }
 
-/// Notes where the first three descriptors lead, so that a restore gives them ours.
+/// Records the files of the first three descriptors, so that a restore replaces them with the caller's.
 fn keep_descriptors(all: &[String], directory: &Path) -> Result<()> {
     let path = directory.join(DESCRIPTORS);
     fs::write(&path, serde_json::to_vec(all)?).with_context(|| format!("write {}", path.display()))?;
     Ok(fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?)
 }
 
-/// What the images call the first three descriptors: pipes by their number. A file or device of the host's, on a mount that the
-/// container does not have, gets a name by which it can be given again.
+/// The names of the first three descriptors in the images. A pipe is named by its number. A file or device of the host,
+/// on a mount that the container does not have, gets a name that the restore can replace.
 fn named_descriptors(record: &Record) -> Result<Vec<String>> {
     let pid = record.init_process_pid;
     let path = format!("/proc/{pid}/mountinfo");
@@ -292,7 +292,7 @@ fn named_descriptors(record: &Record) -> Result<Vec<String>> {
     Ok(all)
 }
 
-/// Where the first three descriptors of a process lead; nothing for one that is closed.
+/// The files of the first three descriptors of a process. An empty string for a closed descriptor.
 pub(super) fn descriptors(pid: i32) -> Vec<String> {
     let link = |number| fs::read_link(format!("/proc/{pid}/fd/{number}"));
     (0..3).map(|number| link(number).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()).collect()

@@ -1,4 +1,4 @@
-//! What a checkpoint and a restore have in common: the directories of the images and of CRIU's log, and what CRIU is allowed.
+//! The common part of checkpoint and restore: the directories of the images and of CRIU's log, and CRIU's options.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
@@ -14,22 +14,23 @@ use crate::plan::LANDLOCK;
 
 pub use crate::criu::{CgroupMode, NetworkLock};
 
-/// CRIU looks here for more settings; the second is runc's.
+/// CRIU reads more settings from these files. The second is runc's.
 const CONFIG_FILES: [&str; 2] = ["/etc/criu/coracle.conf", "/etc/criu/runc.conf"];
-/// The annotation that names another file, or with nothing in it, none.
+/// The annotation that names another file. If it is empty, no file is read.
 const CONFIG_ANNOTATION: &str = "org.criu.config";
-/// Where the container's first three descriptors led, in the directory of the images.
+/// The file in the directory of the images with the first three descriptors of the container.
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
-/// What the name of a file begins with that is given at the restore, as a pipe's with `pipe:`.
+/// A descriptor with this prefix is given again at the restore, as a pipe is with `pipe:`.
 pub(super) const FILE: &str = "file[";
-/// Stands before such a name if the file is the host's null device: the restore gives that again, and not a stream of ours.
+/// A descriptor with this prefix is the host's null device. The restore gives the null device again, and not a stream
+/// of the caller.
 pub(super) const NULL: &str = "null:";
-/// What every directory of images has.
+/// A file that every directory of images has.
 pub(super) const INVENTORY: &str = "inventory.img";
 /// CRIU's `--verbosity=4`.
 const LOG_LEVEL: i32 = 4;
 
-/// What CRIU does only when it is asked to.
+/// What CRIU does only on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Allow {
@@ -47,7 +48,7 @@ pub enum Allow {
     ShellJob,
     /// File locks are kept.
     FileLocks,
-    /// Memory that an older image has as well is removed there.
+    /// Pages that an older image also contains are removed from the older image.
     AutoDedup,
     /// Memory is fetched when it is used first (userfaultfd(2)).
     LazyPages,
@@ -131,7 +132,7 @@ impl Images {
     }
 }
 
-/// The directories, open as long as CRIU works: it finds them as our descriptors.
+/// The directories, open while CRIU works: it gets them as descriptors.
 #[derive(Debug)]
 pub(super) struct Directories {
     pub(super) images: File,
@@ -140,7 +141,7 @@ pub(super) struct Directories {
 }
 
 impl Directories {
-    /// Makes those that are missing, and opens them. `log` is the name of CRIU's log.
+    /// Makes the missing directories, and opens them. `log` is the name of CRIU's log.
     pub(super) fn make(imaging: &Images, log: &str) -> Result<Directories> {
         let make = |path: &Path| {
             let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
@@ -150,7 +151,7 @@ impl Directories {
         Directories::open(imaging, log)
     }
 
-    /// Opens the images, and the other directory, which is made where it is missing.
+    /// Opens the directory of the images, and the other one, which is made if it is missing.
     pub(super) fn open(imaging: &Images, log: &str) -> Result<Directories> {
         let open = |path: &Path| {
             let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
@@ -163,7 +164,7 @@ impl Directories {
         });
         let work = work.transpose().context("--work-path")?;
         let log = imaging.work.as_deref().unwrap_or(&imaging.directory).join(log);
-        // the errors of an older run are not ours
+        // A log of an earlier run is not ours.
         let _ = std::fs::remove_file(&log);
         Ok(Directories { images, work, log })
     }
@@ -174,7 +175,7 @@ impl Directories {
         self.work.get_or_insert(before);
     }
 
-    /// What went wrong, in CRIU's words: those of its log, or else what it has answered.
+    /// The failure in CRIU's words: from its log, or else from its answer.
     pub(super) fn failed(&self, step: &str, answered: &str) -> Error {
         match criu::errors(&self.log) {
             Some(errors) => error!("criu {step}: {errors} ({})", self.log.display()),
@@ -184,7 +185,7 @@ impl Directories {
     }
 }
 
-/// What is asked of every dump and restore.
+/// The options that every dump and restore has.
 pub(super) fn options(imaging: &Images, directories: &Directories) -> Options {
     let allows = |what| Some(imaging.allows(what));
     let log = directories.log.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -198,7 +199,7 @@ pub(super) fn options(imaging: &Images, directories: &Directories) -> Options {
         manage_cgroups: Some(true),
         manage_cgroups_mode: Some(imaging.cgroups.into()),
         network_lock: imaging.network_lock.map(Into::into),
-        // as with runc, network devices are those of whoever makes the network namespace
+        // As with runc: the creator of the network namespace restores the network devices.
         empty_ns: u32::try_from(libc::CLONE_NEWNET).ok(),
         ext_unix_sk: allows(Allow::ExternalUnixSockets),
         tcp_established: allows(Allow::TcpEstablished),
@@ -222,7 +223,7 @@ pub(super) fn must_not_be_restricted(annotations: &HashMap<String, String>) -> R
     Ok(())
 }
 
-/// The file that CRIU reads more settings from: what the annotation says, or one of the usual places.
+/// The file with more settings for CRIU: from the annotation, or from one of the usual places.
 pub(super) fn config_file(annotations: &HashMap<String, String>) -> Option<String> {
     match annotations.get(CONFIG_ANNOTATION) {
         Some(file) => Some(file.clone()).filter(|file| !file.is_empty()),
@@ -230,7 +231,7 @@ pub(super) fn config_file(annotations: &HashMap<String, String>) -> Option<Strin
     }
 }
 
-/// Images in the container's own root would be part of what they are of.
+/// Images in the container's own root would contain themselves.
 pub(super) fn must_be_outside(imaging: &Images, record: &Record) -> Result<()> {
     let root = &record.config.rootfs;
     let Ok(root) = root.canonicalize() else { return Ok(()) };

@@ -18,7 +18,7 @@ const EMPTY: &std::ffi::CStr = c"mode=755,size=4k,nr_inodes=2";
 /// Mounts the directory with another mode over itself, and opens it there. In a mount namespace that nobody else is in.
 ///
 /// # Errors
-/// The kernel's word.
+/// The kernel's error.
 pub(super) fn search_by_all(path: &Path, directories: &mut Directories) -> Result<()> {
     let place = CString::new(path.as_os_str().as_bytes())?;
     let open = || File::open(path).with_context(|| format!("--image-path: open {}", path.display()));

@@ -1,4 +1,5 @@
-//! `restore`: the processes of images become a container, all or nothing.
+//! `restore`: CRIU makes the processes of a container from images. The container is made completely, or nothing remains
+//! of it.
 
 use std::ffi::CString;
 use std::fs;
@@ -41,33 +42,33 @@ use crate::wait;
 
 /// CRIU's log of a restore.
 const LOG: &str = "restore.log";
-/// Where the root is bound for CRIU, in the container's directory: it wants a mount of its own.
+/// The bind mount of the root for CRIU, in the container's directory: CRIU needs the root to be a mount point.
 const BOUND_ROOT: &str = "criu-root";
-/// CRIU's first descriptor behind its socket.
+/// The first descriptor of CRIU that is free, after its socket.
 const FIRST_HANDED: i32 = 4;
 
-/// A container that is made from images.
+/// The parameters of a container that is made from images.
 #[derive(Debug)]
 pub struct Restore<'a> {
-    /// Where containers are kept.
+    /// The root directory of the containers.
     pub root: &'a Root,
-    /// config.json as it was read, byte for byte.
+    /// The bytes of config.json.
     pub text: &'a [u8],
-    /// The same, understood.
+    /// The parsed config.
     pub config: &'a Config,
-    /// How we were called.
+    /// The flags of the caller.
     pub flags: &'a Flags,
-    /// What `create` would do.
+    /// The plan that `create` would carry out.
     pub plan: &'a Plan,
-    /// Where from, and how.
+    /// The directory of the images, and CRIU's options.
     pub imaging: Images,
-    /// The socket that takes the terminal's master.
+    /// The socket that receives the master of the terminal.
     pub terminal: Option<OwnedFd>,
     /// Standard input, output and error; one that is not set is ours.
     pub streams: [Option<OwnedFd>; 3],
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
-    /// Whether we are ended by whoever deletes it by force while it is made.
+    /// What a `delete --force` by another process does to the caller.
     pub creator: Creator,
     /// `--lsm-profile`: `apparmor:NAME`, `selinux:LABEL`.
     pub lsm_profile: Option<String>,
@@ -75,27 +76,27 @@ pub struct Restore<'a> {
     pub lsm_mount_context: Option<String>,
 }
 
-/// A container that goes on, and its first process.
+/// A restored container that runs, and its first process.
 #[derive(Debug)]
 pub struct Restored {
     /// Its record and directory.
     pub container: Container,
     /// Its process, which is our child.
     pub child: Child,
-    /// What could not be as it was, and need not be.
+    /// What could not be restored, and is optional.
     pub warnings: Vec<Warning>,
-    /// Nobody else has changed it so far.
+    /// The lock of the container: no other process has changed it.
     _lock: Lock,
 }
 
 impl Restored {
-    /// The container, which others may change from here on, and its process.
+    /// Releases the lock. Returns the container and its process.
     pub fn parts(self) -> (Container, Child) {
         (self.container, self.child)
     }
 }
 
-/// What there is so far, while CRIU works.
+/// What exists while CRIU works.
 struct Making<'m> {
     reserved: &'m mut Reserved,
     identity: &'m Identity<'m>,
@@ -107,10 +108,10 @@ struct Making<'m> {
 }
 
 impl Restore<'_> {
-    /// Makes it. What fails leaves nothing behind.
+    /// Restores the container. After a failure nothing remains.
     ///
     /// # Errors
-    /// What CRIU, or we, could not do.
+    /// A failure of CRIU, or of the runtime.
     pub fn make(mut self) -> Result<Restored> {
         must_not_be_restricted(&self.config.spec.annotations().clone().unwrap_or_default())?;
         let mut reserved = self.root.reserve(&self.flags.id)?;
@@ -157,7 +158,7 @@ impl Restore<'_> {
         let streams = Streams::PassedOn(std::mem::take(&mut self.streams));
         let (imaging, tree, place) = (&self.imaging, c_path(&root)?, c_path(&bound)?);
         let has_own_users = self.plan.id_maps.is_some();
-        // CRIU mounts in the directories, so they must be of the mount namespace that it is in
+        // CRIU mounts in these directories, so they must belong to CRIU's mount namespace.
         let (mut criu, directories) = with_bound(&tree, &place, || {
             let mut directories = Directories::open(imaging, LOG)?;
             if has_own_users {
@@ -199,7 +200,7 @@ impl Restore<'_> {
         root.canonicalize().with_context(|| format!("root.path: {}", root.display()))
     }
 
-    /// What CRIU finds when it begins, and which of that is a namespace.
+    /// The descriptors that CRIU gets at its beginning. The second list names the namespaces among them.
     fn handed(&self) -> Result<(Handed, Vec<InheritFd>)> {
         let (mut descriptors, mut inherited) = (Vec::new(), Vec::new());
         for JoinedNamespace { path, .. } in self.plan.joined_namespaces().iter().filter(|joined| joined.key().is_some())
@@ -221,7 +222,7 @@ impl Restore<'_> {
         Ok((Handed { descriptors, keyring }, inherited))
     }
 
-    /// CRIU is where the processes will be: they are born there.
+    /// CRIU is in the container's cgroups, so the processes are born there.
     fn place(&self, criu: &Criu, cgroup: Option<&Cgroup>) -> Result<()> {
         let Some(cgroup) = cgroup else { return Ok(()) };
         let pid = criu.pid();
@@ -294,7 +295,7 @@ impl Restore<'_> {
         let given = all.filter(|(key, _)| key.starts_with("pipe:") || key.starts_with(FILE));
         let mut streams: Vec<InheritFd> = Vec::new();
         for (key, fd) in given {
-            // one file may be more than one stream
+            // One file may be several streams.
             if streams.iter().all(|there| there.key != key) {
                 streams.push(InheritFd { key, fd });
             }
@@ -302,7 +303,7 @@ impl Restore<'_> {
         Ok(streams)
     }
 
-    /// What is bound, by each name that it may have in the images.
+    /// The bind mounts, under each name that they may have in the images.
     fn external_mounts(&self, root: &Path) -> Result<Vec<ExternalMount>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, root, flags, Mode::empty());
@@ -311,11 +312,11 @@ impl Restore<'_> {
         for mount in self.plan.outside() {
             let val = mount.source.to_string_lossy().into_owned();
             let resolved = place_of(&opened, &mount)?.map(|(place, _)| place);
-            // crun names a masked file by its place, too
+            // crun also uses the place of a masked file as its name.
             for place in [Some(mount.written()), resolved].into_iter().flatten() {
                 for key in [mount.name(&place), place] {
                     match all.iter_mut().find(|there| there.key == key) {
-                        // the last one covers those before
+                        // The last one covers the earlier ones.
                         Some(there) => there.val.clone_from(&val),
                         None => all.push(ExternalMount { key, val: val.clone() }),
                     }
@@ -345,7 +346,7 @@ impl Restore<'_> {
                 Said::Notice(notice) => match self.attend(notice, making) {
                     Ok(()) => criu.go_on()?,
                     Err(error) => {
-                        // it ends what it has made, and its answer says nothing new
+                        // CRIU ends the processes that it has made. Its answer has no new information.
                         let _ = criu.give_up();
                         let _ = criu.next();
                         return Err(error);
@@ -370,7 +371,7 @@ impl Restore<'_> {
         }
     }
 
-    /// The first process is there, and nothing in it.
+    /// The first process exists. It is still empty.
     fn namespaces_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
         if self.plan.init.iter().any(|step| step.what == Step::Loopback) {
@@ -383,7 +384,7 @@ impl Restore<'_> {
         })
     }
 
-    /// All is there, and does not run yet. From here on it is a container.
+    /// Everything exists, and does not run yet. From here on it is a container.
     fn processes_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
         making.warnings.extend(making.resources.limit(self.plan)?);
@@ -409,7 +410,7 @@ impl Restore<'_> {
         Ok(())
     }
 
-    /// CRIU leaves the root writable, whatever it was.
+    /// CRIU always leaves the root writable.
     fn nothing_is_made_any_more(&self, making: &Making<'_>) -> Result<()> {
         let is_root =
             |step: &crate::plan::step::Step| matches!(&step.what, Step::Finish { path, .. } if path.as_c_str() == c".");
@@ -424,7 +425,7 @@ impl Restore<'_> {
     }
 }
 
-/// The first process becomes ours, once.
+/// Makes the first process ours. This happens once.
 fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
     if making.child.is_some() {
         return Ok(());
@@ -441,13 +442,13 @@ fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
     Ok(())
 }
 
-/// CRIU gives the processes a time namespace, so that their clocks go on where they were.
+/// CRIU puts the processes into a time namespace, so that their clocks continue.
 fn has_own_time(pid: i32) -> bool {
     let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/time")).ok();
     namespace(&pid.to_string()) != namespace("self")
 }
 
-/// Where CRIU is in each hierarchy: that is the container's place.
+/// The cgroup of CRIU in each hierarchy: it is the container's.
 fn cgroup_roots(pid: i32) -> Result<Vec<CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = crate::sys::text::lossy(Path::new(&path)).with_context(|| format!("read {path}"))?;

@@ -28,6 +28,9 @@ pub const OOM_NEXT: Duration = Duration::from_millis(50);
 pub const SYSTEMD: Duration = Duration::from_secs(30);
 /// CRIU must say its version and features. It tests the kernel first.
 pub const CRIU: Duration = Duration::from_secs(60);
+/// CRIU must make progress during a dump or a restore. A dump of much memory takes long, but CRIU works all the time.
+/// CRIU's own waits are shorter: it stops a freeze after 10 s.
+pub const CRIU_QUIET: Duration = Duration::from_secs(60);
 /// CRIU must end after we close its socket: it thaws the processes, or kills those that it has made.
 pub const CRIU_END: Duration = Duration::from_secs(10);
 /// The service manager must answer BARRIER=1. Callers of sd_notify_barrier(3) usually wait as long.
