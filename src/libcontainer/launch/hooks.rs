@@ -28,7 +28,7 @@ const QUOTED: u64 = 4096;
 /// the list.
 ///
 /// # Errors
-/// The first that does not end well, with what it printed.
+/// The first failure, with the output of the hook.
 pub fn run(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Result<()> {
     hooks
         .iter()
@@ -37,7 +37,7 @@ pub fn run(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Re
         .map_err(|error| error.or_kind(Kind::Hook))
 }
 
-/// Runs all `hooks`, whatever comes, and returns what went wrong: what the spec wants of poststop.
+/// Runs all `hooks`, and returns all failures. The specification wants this for poststop.
 pub fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Vec<Error> {
     let failed = |(n, hook)| one(hook, n, state, identity, at).err().map(|error| error.or_kind(Kind::Hook));
     hooks.iter().enumerate().filter_map(failed).collect()
