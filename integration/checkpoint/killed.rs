@@ -88,3 +88,43 @@ fn a_restore_that_is_cut_off_leaves_nothing() {
     super::restore(&world, "images", &[]).ok();
     assert_counts_on(&world, before);
 }
+
+/// A CRIU that tells its version, freezes the container when it is asked for a dump, and ends when nobody talks to it any more.
+const HANGS: &str = r#"#!/bin/sh
+dd bs=65536 count=1 <&3 >/dev/null 2>&1
+printf '\010\012\020\001\122\004\010\004\020\001' >&3
+dd bs=65536 count=1 <&3 >/dev/null 2>&1
+if [ -e "$GROUP/freezer.state" ]; then echo FROZEN >"$GROUP/freezer.state"; else echo 1 >"$GROUP/cgroup.freeze"; fi
+: >"$READY"
+dd bs=65536 count=1 <&3 >/dev/null 2>&1
+exit 1
+"#;
+
+#[test]
+fn a_signal_ends_a_checkpoint_and_the_container_goes_on() {
+    only!(Who::Us; "runc waits for criu without a limit");
+    crate::needs!(crate::ordinary::root(), "checkpoint and restore are root's");
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.begin();
+    let program = world.path("criu");
+    fs::write(&program, HANGS).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let groups = world.cgroups();
+    let group = groups.iter().find(|group| group.join("freezer.state").exists()).unwrap_or(&groups[0]);
+    for signal in [Signal::TERM, Signal::INT] {
+        let (before, ready) = (count(&world), world.path("ready"));
+        let args = ["--criu", program.to_str().unwrap(), "checkpoint", "--image-path", "images", &world.id];
+        let mut command = world.command(&args);
+        let said = fs::File::create(world.path("said")).unwrap();
+        let mut child = command.env("GROUP", group).env("READY", &ready).stderr(said).spawn().unwrap();
+        wait_until("it is frozen", || ready.exists());
+        assert_eq!(world.status(), "paused");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert!(!child.wait().unwrap().success());
+        let said = fs::read_to_string(world.path("said")).unwrap();
+        assert!(said.contains("checkpoint: interrupted by SIG"), "{said}");
+        assert_eq!(world.status(), "running");
+        assert_counts_on(&world, before);
+        fs::remove_file(&ready).unwrap();
+    }
+}
