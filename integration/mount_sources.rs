@@ -135,3 +135,19 @@ fn tmpcopyup_copies_a_tree_of_any_depth() {
     world.mount(json!({"destination": "/v", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
     assert_eq!(world.run().ok(), "601 301\n2\nlast\n");
 }
+
+/// runc's own tests do it, with every path of the host.
+#[test]
+fn a_destination_that_is_the_hosts_path_of_a_place_in_the_root_is_that_place() {
+    only!(Who::Us, Who::Runc; "crun makes that path in the root");
+    let mut world = with_brought("cat /mnt/y/file /final/y/file; ls /");
+    fs::create_dir(world.path("source/y")).unwrap();
+    world.mount(bind(world.rootfs("mnt/x"), world.rootfs("mnt/y").to_str().unwrap(), &["bind"]));
+    world.mount(bind(world.rootfs("mnt"), world.rootfs("final").to_str().unwrap(), &["rbind"]));
+    let outcome = world.run();
+    if who() == Who::Us {
+        assert!(outcome.err.contains("it is taken as \"/final\""), "{}", outcome.err);
+    }
+    let seen = outcome.ok();
+    assert!(seen.starts_with("brought\nbrought\n") && !seen.contains("tmp"), "{seen}");
+}

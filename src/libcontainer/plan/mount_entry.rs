@@ -199,7 +199,7 @@ impl Closing {
 }
 
 /// Reads the mount at `at`.
-pub(super) fn entry<'a>(mount: &'a Mount, at: At, notes: &mut Notes) -> Option<Entry<'a>> {
+pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Root, notes: &mut Notes) -> Option<Entry<'a>> {
     let options = mount.options().as_deref().unwrap_or_default();
     let (options, warnings) = mount_options::parse(options, &at.key("options"));
     notes.warnings(warnings);
@@ -212,7 +212,11 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, notes: &mut Notes) -> Option<E
         // SPEC: config.md#mounts: relative destinations are deprecated and begin at the root
         notes.warn(&place, format!("{text:?} is not absolute; it is taken from the root"));
     }
-    let destination = clean(Path::new(text));
+    let mut destination = clean(Path::new(text));
+    if let Some(inside) = root.place_of(&destination) {
+        notes.warn(&place, format!("{text:?} is a path of the host in root.path; it is taken as \"/{inside}\""));
+        destination = inside;
+    }
     if destination == "." {
         notes.fault(&place, "nothing may be mounted on the root itself");
         return None;

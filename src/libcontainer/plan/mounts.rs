@@ -38,7 +38,7 @@ pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
     let mut mounts = Mounts { acts: Vec::with_capacity(list.len() + 1), left_writable: Vec::new(), cgroup_owner: None };
     let mut in_cgroup = false;
     for (n, mount) in list.iter().enumerate() {
-        let Some(entry) = entry(mount, At::new("mounts").index(n), notes) else { continue };
+        let Some(entry) = entry(mount, At::new("mounts").index(n), known.root, notes) else { continue };
         mount_ids::check_form(&entry, notes);
         mounts.close_below(&entry);
         // first: `bind` beside `remount` says that the flags of the mount change, and not those of the file system (mount(2))

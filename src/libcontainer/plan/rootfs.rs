@@ -11,7 +11,7 @@ use super::namespaces::{Kinds, MOUNT};
 use super::notes::Notes;
 use super::step::{Change, Origin, Slot, What};
 use super::steps::Steps;
-use super::values::c_string;
+use super::values::{c_string, clean};
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Request;
@@ -114,6 +114,15 @@ impl Root {
     /// The root's path, if the container has no mount namespace and its mounts are mounts of the host.
     pub(super) fn on_host(&self) -> Option<PathBuf> {
         self.path.as_ref().filter(|_| !self.mounted).map(|(path, _)| path.clone())
+    }
+
+    /// The place in the root that a path has, if it is the host's path of something in the root, as runc reads it. Both are
+    /// relative to `/`.
+    pub(super) fn place_of(&self, path: &str) -> Option<String> {
+        let (root, _) = self.path.as_ref()?;
+        let root = clean(root);
+        let inside = path.strip_prefix(root.as_str())?.strip_prefix('/')?;
+        Some(inside.to_owned())
     }
 
     /// A tree copied on the host is still a peer of the host's mounts, so a mount in it would appear on the host.

@@ -65,9 +65,9 @@ fn yes(there: bool) -> There {
 const BURST: [&str; 2] = ["cpu.max.burst", "cpu.cfs_burst_us"];
 const IDLE: [&str; 2] = ["cpu.idle", "cpu.idle"];
 
-static ROWS: [Row; 28] = [
+static ROWS: [Row; 29] = [
     required("pidfd_send_signal", (5, 1), |_| yes(has(Call::PidfdSendSignal))),
-    required("fsopen, fsconfig, fsmount, open_tree, move_mount", (5, 2), |_| yes(has(Call::Fsconfig))),
+    required("fsopen, fspick, fsconfig, fsmount, open_tree, move_mount", (5, 2), |_| yes(has(Call::Fsconfig))),
     required("waitid by pidfd", (5, 4), |_| yes(waits_by_pidfd())),
     required("openat2 with RESOLVE_IN_ROOT", (5, 6), |_| yes(resolves(ResolveFlags::IN_ROOT))),
     required("openat2 with RESOLVE_NO_XDEV", (5, 6), |_| yes(resolves(ResolveFlags::NO_XDEV))),
@@ -128,6 +128,9 @@ static ROWS: [Row; 28] = [
     optional("close_range", (5, 9), "descriptors are closed one by one", |_| yes(has(Call::CloseRange))),
     optional("close_range with CLOEXEC", (5, 11), "descriptors are closed one by one", |_| {
         yes(has(Call::CloseRangeCloexec))
+    }),
+    optional("Landlock", (5, 13), "the annotation org.coracle.landlock: refused, or not restricted", |_| {
+        yes(crate::sys::landlock::abi() > 0)
     }),
     optional("cgroup.kill", (5, 14), "the processes of a container are killed one by one", |looked| {
         file(looked, ["cgroup.kill", ""], "")
