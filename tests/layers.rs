@@ -181,6 +181,28 @@ fn the_library_leaves_its_caller_alone() {
     no_file_has(&words, elsewhere, "a library prints nothing and changes nothing of its caller's");
 }
 
+/// What belongs to the process is changed in a child, or in a thread of its own, and in these places alone: elsewhere it would
+/// be the caller's.
+#[test]
+fn the_state_of_the_process_is_changed_in_few_places() {
+    let places: [(&[&str], &[&str]); 4] = [
+        // a thread that ends with it
+        (&["setns("], &["init/", "sys/", "survey/", "launch/inside.rs"]),
+        (&["umask("], &["init/", "sys/"]),
+        // the limit comes back at once (RLIMIT_MEMLOCK), or is counted (RLIMIT_NOFILE)
+        (&["setrlimit("], &["init/", "sys/", "cgroup/devices.rs", "launch/descriptors.rs"]),
+        (&["env::var", "env::vars", "var_os("], &["launch/seal.rs", "sys/"]),
+    ];
+    for (words, allowed) in places {
+        let may = |path: &Path| {
+            path.strip_prefix("libcontainer").map_or(true, |inside| {
+                allowed.iter().any(|place| inside.to_str().is_some_and(|inside| inside.starts_with(place)))
+            })
+        };
+        no_file_has(words, may, "it is the caller's");
+    }
+}
+
 #[test]
 fn unsafe_is_in_sys_alone() {
     let sys = |path: &Path| path.starts_with("libcontainer/sys") || path.ends_with("lib.rs");

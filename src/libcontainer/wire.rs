@@ -74,29 +74,35 @@ pub struct Failure {
     pub said: Words,
 }
 
-/// A short text without memory from the heap.
+/// A short text without memory from the heap, and what it is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Words {
+    about: About,
     length: u8,
     bytes: [u8; WORDS_SIZE],
 }
 
-/// The text for a mount point that does not exist and cannot be made. The kernel's word follows.
-pub const NO_PLACE: &str = "its place is missing, and cannot be made";
-
-/// The text before the name of a file that init could not copy (`tmpcopyup`). The kernel's word follows.
-pub const COPYING: &str = "copy ";
-/// The text for a file that would be mounted on a directory.
-pub const FILE_ON_DIRECTORY: &str = "a file on a directory";
-/// The reverse.
-pub const DIRECTORY_ON_FILE: &str = "a directory on a file";
+/// What a failure is about, where the message depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The text says it.
+    Text,
+    /// The mount point does not exist, and cannot be made. There is no text.
+    NoPlace,
+    /// A file would be mounted on a directory. There is no text.
+    FileOnDirectory,
+    /// A directory would be mounted on a file. There is no text.
+    DirectoryOnFile,
+    /// The text is the name of a file that could not be copied (`tmpcopyup`).
+    Copy,
+}
 
 /// The only answer of the runtime: go on. The end of the stream means: stop.
 pub const GO: [u8; 1] = [1];
 
 impl Words {
     /// No words.
-    pub const NONE: Words = Words { length: 0, bytes: [0; WORDS_SIZE] };
+    pub const NONE: Words = Words { about: About::Text, length: 0, bytes: [0; WORDS_SIZE] };
 
     /// As many of `bytes` as fit.
     #[allow(clippy::cast_possible_truncation)] // WORDS_SIZE < 256
@@ -106,6 +112,17 @@ impl Words {
         words.bytes[..length].copy_from_slice(&bytes[..length]);
         words.length = length as u8;
         words
+    }
+
+    /// The same text, about something else.
+    #[must_use]
+    pub fn about(self, about: About) -> Words {
+        Words { about, ..self }
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> About {
+        self.about
     }
 
     /// The text. Bytes that are not UTF-8 are replaced.
@@ -118,15 +135,33 @@ impl Words {
         &self.bytes[..usize::from(self.length)]
     }
 
-    /// True if there is no text.
+    /// True if there is no text, and it is about nothing.
     pub fn is_empty(&self) -> bool {
-        self.length == 0
+        self.length == 0 && self.about == About::Text
     }
 }
 
 impl std::fmt::Debug for Words {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.text())
+        write!(f, "{:?} {:?}", self.about, self.text())
+    }
+}
+
+impl About {
+    const ALL: [About; 5] = [About::Text, About::NoPlace, About::FileOnDirectory, About::DirectoryOnFile, About::Copy];
+
+    fn code(self) -> u8 {
+        match self {
+            About::Text => 0,
+            About::NoPlace => 1,
+            About::FileOnDirectory => 2,
+            About::DirectoryOnFile => 3,
+            About::Copy => 4,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<About> {
+        About::ALL.into_iter().find(|about| about.code() == code)
     }
 }
 
@@ -213,6 +248,7 @@ impl Up {
                 packet[12..16].copy_from_slice(&failure.step.to_ne_bytes());
                 packet[4..8].copy_from_slice(&failure.errno.raw_os_error().to_ne_bytes());
                 packet[8] = failure.said.length;
+                packet[9] = failure.said.about.code();
                 packet[16..16 + WORDS_SIZE].copy_from_slice(&failure.said.bytes);
             }
         }
@@ -231,7 +267,8 @@ impl Up {
             4 => Up::Failed(Failure {
                 step: u32::from_ne_bytes([packet[12], packet[13], packet[14], packet[15]]),
                 errno: Errno::from_raw_os_error(number.clamp(1, 4095)),
-                said: Words::of(&packet[16..16 + usize::from(packet[8]).min(WORDS_SIZE)]),
+                said: Words::of(&packet[16..16 + usize::from(packet[8]).min(WORDS_SIZE)])
+                    .about(About::from_code(packet[9])?),
             }),
             _ => return None,
         })
@@ -260,7 +297,8 @@ mod tests {
             Request::CheckViews,
             Request::Kept(5),
         ];
-        let ups = asks.into_iter().map(Up::Request).chain([Up::Ready, Up::Failed(failed)]);
+        let about = About::ALL.map(|about| Up::Failed(Failure { said: failed.said.about(about), ..failed }));
+        let ups = asks.into_iter().map(Up::Request).chain([Up::Ready]).chain(about);
         for up in ups {
             assert_eq!(Up::decode(&up.encode()), Some(up));
         }

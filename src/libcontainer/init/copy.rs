@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::prepared::{Outcome, Trouble};
 use super::protocol::retry;
-use crate::wire::{COPYING, WORDS_SIZE, Words};
+use crate::wire::{About, WORDS_SIZE, Words};
 
 /// Copies what is in `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners. The tree may be as
 /// deep as a file system has it: neither the stack nor the heap says where we are, but a memfd with a record for each level.
@@ -183,17 +183,17 @@ fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
 
 /// The kernel's word with the path of what could not be copied.
 fn named(trouble: Trouble, directory: &[u8], name: &CStr) -> Trouble {
-    if !trouble.said.bytes().is_empty() {
+    if !trouble.said.is_empty() {
         return trouble;
     }
     let mut text = [0; WORDS_SIZE];
     let mut length = 0;
-    for part in [COPYING.as_bytes(), directory, name.to_bytes()] {
+    for part in [directory, name.to_bytes()] {
         let part = &part[..part.len().min(text.len() - length)];
         text[length..length + part.len()].copy_from_slice(part);
         length += part.len();
     }
-    Trouble { errno: trouble.errno, said: Words::of(&text[..length]) }
+    Trouble { errno: trouble.errno, said: Words::of(&text[..length]).about(About::Copy) }
 }
 
 fn own(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Outcome {

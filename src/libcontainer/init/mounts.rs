@@ -17,7 +17,7 @@ use super::root::change;
 use super::{copy, pids, protocol};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Remount, Setting, Slot, Target};
 use crate::sys::mount::{Attributes, MountId, Reach, mount_id, place_of, set_attributes};
-use crate::wire::{DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Request, Words};
+use crate::wire::{About, Request, Words};
 
 pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
     let (target, was_there) = open_target(prepared, &mount.target)?;
@@ -145,8 +145,8 @@ fn attach(prepared: &Prepared<'_>, mount: BorrowedFd<'_>, target: BorrowedFd<'_>
     match rustix::mount::move_mount(mount, c"", target, c"", both_fds) {
         // the kernel returns the same error for other reasons
         Err(Errno::INVAL) => match (is_directory(mount)?, is_directory(target)?) {
-            (false, true) => Err(Trouble::saying(Errno::NOTDIR, FILE_ON_DIRECTORY)),
-            (true, false) => Err(Trouble::saying(Errno::NOTDIR, DIRECTORY_ON_FILE)),
+            (false, true) => Err(Trouble::about(Errno::NOTDIR, About::FileOnDirectory)),
+            (true, false) => Err(Trouble::about(Errno::NOTDIR, About::DirectoryOnFile)),
             _ => Err(Errno::INVAL.into()),
         },
         other => Ok(other?),

@@ -14,7 +14,7 @@ use crate::sys::host_proc::HostProc;
 use crate::sys::mount::{Place, Reach, place_of};
 use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
-use crate::wire::Words;
+use crate::wire::{About, Words};
 
 /// What begins the entry of the environment.
 pub(super) const HOME: &[u8] = b"HOME=";
@@ -134,6 +134,10 @@ impl From<Errno> for Trouble {
 impl Trouble {
     pub(super) fn saying(errno: Errno, said: &str) -> Trouble {
         Trouble { errno, said: Words::of(said.as_bytes()) }
+    }
+
+    pub(super) fn about(errno: Errno, about: About) -> Trouble {
+        Trouble { errno, said: Words::NONE.about(about) }
     }
 }
 

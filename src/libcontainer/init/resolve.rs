@@ -13,7 +13,7 @@ use super::protocol;
 use crate::plan::step::{Last, Missing, Slot, Target, What};
 use crate::sys::MAX_LINKS;
 use crate::sys::mount::{Reach, mount_id};
-use crate::wire::NO_PLACE;
+use crate::wire::About;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// The size of the longest path, PATH_MAX.
@@ -97,7 +97,7 @@ fn open_or_make(
         Ok(fd) => not_in_proc(fd, target).map(|fd| (fd, true)),
         Err(Trouble { errno: Errno::NOENT, .. }) => {
             make(prepared.root()?, target.path.to_bytes()).map_err(|trouble| {
-                if trouble.said.bytes().is_empty() { Trouble::saying(trouble.errno, NO_PLACE) } else { trouble }
+                if trouble.said.is_empty() { Trouble::about(trouble.errno, About::NoPlace) } else { trouble }
             })?;
             not_in_proc(open_path(prepared, &target.path, flags)?, target).map(|fd| (fd, false))
         }

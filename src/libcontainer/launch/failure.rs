@@ -74,7 +74,7 @@ fn kind(launched: &Launched<'_>, failed: &Failure) -> Kind {
             property: step.from.to_string(),
             action: step.what.to_string(),
             errno: failed.errno.raw_os_error(),
-            said: failed.said.text().into_owned(),
+            said: failure::detail(failed),
         })
     })
 }

@@ -12,7 +12,7 @@ use super::finished::Plan;
 use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
 use crate::config::distance;
-use crate::wire::{COPYING, DIRECTORY_ON_FILE, FILE_ON_DIRECTORY, Failure, NO_PLACE, Request};
+use crate::wire::{About, Failure, Request};
 
 /// The whole message for a failed step. `source` is the path of what the step mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
@@ -30,9 +30,9 @@ pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String 
 
 /// A directory mounted on a file, or the reverse. Docker matches the words "not a directory" to give a hint.
 fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Option<String> {
-    let (one, other) = match &*failure.said.text() {
-        FILE_ON_DIRECTORY => ("file", "directory"),
-        DIRECTORY_ON_FILE => ("directory", "file"),
+    let (one, other) = match failure.said.subject() {
+        About::FileOnDirectory => ("file", "directory"),
+        About::DirectoryOnFile => ("directory", "file"),
         _ => return None,
     };
     let source = match (what, source) {
@@ -153,7 +153,7 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
         }
         // The plan's slot number says nothing to the user. The message shows the source's path instead.
         What::Bind(_, changes, target) | What::BindOrLink(_, changes, target) => {
-            let no_place = failure.said.text() == NO_PLACE;
+            let no_place = failure.said.subject() == About::NoPlace;
             let changes: &[_] = if no_place { &[] } else { changes };
             let source =
                 source.filter(|_| !no_place).map(|source| format!("{} ", source.display())).unwrap_or_default();
@@ -248,11 +248,22 @@ fn unknown_file_system(fstype: &str) -> String {
 
 /// The kernel's own words, if there are any; otherwise the errno's.
 fn why(failure: &Failure) -> String {
-    match &*failure.said.text() {
-        "" => words(failure.errno),
-        NO_PLACE => format!("{NO_PLACE}: {}", words(failure.errno)),
-        said if said.starts_with(COPYING) => format!("tmpcopyup: {said}: {}", words(failure.errno)),
-        said => said_with(said, failure.errno),
+    let errno = failure.errno;
+    match failure.said.subject() {
+        _ if failure.said.is_empty() => words(errno),
+        About::Text => said_with(&detail(failure), errno),
+        _ => format!("{}: {}", detail(failure), words(errno)),
+    }
+}
+
+/// What a failure says beside its errno. Empty if it says nothing.
+pub fn detail(failure: &Failure) -> String {
+    match failure.said.subject() {
+        About::Text => failure.said.text().into_owned(),
+        About::NoPlace => "its place is missing, and cannot be made".to_owned(),
+        About::FileOnDirectory => "a file on a directory".to_owned(),
+        About::DirectoryOnFile => "a directory on a file".to_owned(),
+        About::Copy => format!("tmpcopyup: copy {}", failure.said.text()),
     }
 }
 
@@ -327,6 +338,10 @@ mod tests {
         Failure { step: 0, errno, said: Words::of(said.as_bytes()) }
     }
 
+    fn about(errno: Errno, about: About) -> Failure {
+        Failure { step: 0, errno, said: Words::NONE.about(about) }
+    }
+
     #[test]
     fn a_missing_program_is_told_in_the_words_that_engines_know() {
         let exec = |name: &str| {
@@ -352,7 +367,7 @@ mod tests {
         let change = Change { attributes, reach: Reach::Tree };
         let step = Step::at(&At::new("mounts[1]"), What::Bind(Slot(2), vec![change], target));
         assert_eq!(
-            message(&step, &failure(Errno::ROFS, NO_PLACE), None),
+            message(&step, &about(Errno::ROFS, About::NoPlace), None),
             "mounts[1]: bind on /x: its place is missing, and cannot be made: read-only file system (EROFS)"
         );
         assert_eq!(
@@ -365,13 +380,13 @@ mod tests {
     fn a_directory_and_a_file_are_told_with_both_sides() {
         let target = Target { path: c"dst".to_owned(), missing: Missing::File, last: Last::Any };
         let step = Step::at(&At::new("mounts[3]"), What::Bind(Slot(2), Vec::new(), target));
-        let told = |said| message(&step, &failure(Errno::NOTDIR, said), Some(Path::new("/src")));
+        let told = |subject| message(&step, &about(Errno::NOTDIR, subject), Some(Path::new("/src")));
         assert_eq!(
-            told(FILE_ON_DIRECTORY),
+            told(About::FileOnDirectory),
             "mounts[3]: mount /src (a file) on /dst (a directory): not a directory (ENOTDIR)"
         );
         assert_eq!(
-            told(DIRECTORY_ON_FILE),
+            told(About::DirectoryOnFile),
             "mounts[3]: mount /src (a directory) on /dst (a file): not a directory (ENOTDIR)"
         );
     }
@@ -384,5 +399,13 @@ mod tests {
             "hostname: sethostname x: operation not permitted (EPERM)"
         );
         assert_eq!(message(&step, &failure(Errno::INVAL, "no"), None), "hostname: sethostname x: no (EINVAL)");
+        // the same words from the kernel decide nothing
+        let words = failure(Errno::INVAL, "copy a file on a directory");
+        assert_eq!(message(&step, &words, None), "hostname: sethostname x: copy a file on a directory (EINVAL)");
+        let copy = Failure { said: Words::of(b"/a").about(About::Copy), ..words };
+        assert_eq!(
+            message(&step, &copy, None),
+            "hostname: sethostname x: tmpcopyup: copy /a: invalid argument (EINVAL)"
+        );
     }
 }
