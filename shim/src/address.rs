@@ -1,13 +1,20 @@
 //! The socket of a pod's shim: where it is, who makes it, and who answers there.
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
+
+use crate::messages::ttrpc::Request;
+use crate::wire;
+
+/// How long a shim may take to say that it is there.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Where containerd's state is, unless it says otherwise.
 pub const DIRECTORY: &str = "/run/containerd/s";
@@ -36,7 +43,7 @@ pub fn take(path: &Path) -> io::Result<Found> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let _lock = lock(directory)?;
-    if UnixStream::connect(path).is_ok() {
+    if answers(path) {
         return Ok(Found::Serving);
     }
     match fs::remove_file(path) {
@@ -59,9 +66,26 @@ pub fn give_up(path: &Path, inode: u64) {
 /// Removes the socket of a shim that has died: one that nobody answers.
 pub fn remove_dead(path: &Path) {
     let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
-    if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+    if !answers(path) {
         let _ = fs::remove_file(path);
     }
+}
+
+/// Whether a shim answers there. A connection alone does not say it: when a shim is killed while it makes a container, the new
+/// process has the socket for a moment more.
+fn answers(path: &Path) -> bool {
+    let asked = || -> io::Result<bool> {
+        let mut socket = UnixStream::connect(path)?;
+        socket.set_read_timeout(Some(ANSWER))?;
+        let request = Request {
+            service: "containerd.task.v2.Task".to_owned(),
+            method: "Connect".to_owned(),
+            ..Request::default()
+        };
+        socket.write_all(&wire::request(1, &request))?;
+        Ok(socket.read(&mut [0])? > 0)
+    };
+    asked().unwrap_or(false)
 }
 
 /// Which file the socket is.
@@ -93,12 +117,21 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("s/x");
         let Found::Ours(first) = take(&path).expect("take") else { panic!("somebody serves") };
+        let serving = first.try_clone().expect("a copy");
+        let serving = std::thread::spawn(move || {
+            let (mut socket, _) = serving.accept().expect("accept");
+            let mut buffer = [0; 512];
+            assert_ne!(socket.read(&mut buffer).expect("a question"), 0);
+            socket.write_all(b"x").expect("an answer");
+        });
         assert!(matches!(take(&path), Ok(Found::Serving)));
+        serving.join().expect("the answer");
         let inode_of_first = inode(&path);
-        drop(first);
+        // it has died, and a process that it was making has the socket for a moment
+        let dying = std::thread::spawn(move || drop(first.accept()));
         let Found::Ours(_second) = take(&path).expect("take") else { panic!("somebody serves") };
+        dying.join().expect("its end");
         give_up(&path, inode_of_first + u64::from(inode_of_first == inode(&path)));
-        remove_dead(&path);
         assert!(path.exists());
         give_up(&path, inode(&path));
         assert!(!path.exists());

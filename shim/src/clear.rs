@@ -32,7 +32,7 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
     if let Err(error) = at.delete(Force::Kill) {
         eprintln!("container {}: {error}", flags.id);
     }
-    rootfs::take_away(&bundle.join("rootfs"));
+    drop(rootfs::take_away(&bundle.join("rootfs")));
     if let Ok(address) = fs::read_to_string(bundle.join("address")) {
         address::remove_dead(Path::new(address.strip_prefix("unix://").unwrap_or(&address)));
     }

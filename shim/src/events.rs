@@ -13,12 +13,12 @@ use crate::messages::ttrpc::{Envelope, ForwardRequest, Request};
 use crate::poll::{Interest, Poll, Token};
 use crate::wire::{self, Frame, Inbox};
 
-/// How long an answer may take.
+/// How long containerd may take for one.
 const ANSWER: Duration = Duration::from_secs(5);
-/// An event that cannot be told for this long is dropped.
-const AGE: Duration = Duration::from_secs(60);
 /// One that containerd refuses this often is dropped.
 const REFUSALS: u32 = 5;
+/// From this failure on, the pauses between attempts grow no more.
+const SLOWEST: u32 = 5;
 /// The most that wait.
 const LIMIT: usize = 2048;
 
@@ -49,24 +49,22 @@ events! {
     TaskResumed "resumed" "TaskResumed";
 }
 
-struct Waiting {
-    request: Vec<u8>,
-    since: Instant,
-}
-
 /// The way to containerd.
 pub struct Publisher {
     address: String,
     namespace: String,
     token: Token,
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<Vec<u8>>,
     connection: Option<(UnixStream, Inbox)>,
     stream: u32,
-    /// The first of the queue was sent, and its answer is to come until then.
-    sent: Option<Instant>,
+    /// The first of the queue was sent on this connection. It is not sent again while the connection lasts: an answer that
+    /// comes late is an answer, and a second copy would be a second event.
+    sent: bool,
     /// After a failure.
     again: Option<Instant>,
     failures: u32,
+    /// How often containerd has answered that it does not take the first.
+    refusals: u32,
 }
 
 impl Publisher {
@@ -80,9 +78,10 @@ impl Publisher {
             queue: VecDeque::new(),
             connection: None,
             stream: 0,
-            sent: None,
+            sent: false,
             again: None,
             failures: 0,
+            refusals: 0,
         }
     }
 
@@ -102,7 +101,7 @@ impl Publisher {
             self.queue.remove(1);
         }
         let request = ForwardRequest { envelope: Some(envelope) }.encode_to_vec();
-        self.queue.push_back(Waiting { request, since: Instant::now() });
+        self.queue.push_back(request);
         self.go_on(poll);
     }
 
@@ -113,21 +112,17 @@ impl Publisher {
 
     /// When `go_on` must be called, if nothing comes before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.sent.or(self.again)
+        self.again
     }
 
     /// Sends the next one, when it is time.
     pub fn go_on(&mut self, poll: &Poll) {
-        let now = Instant::now();
-        if self.sent.is_some_and(|deadline| deadline <= now) {
-            self.failed(poll);
-        }
-        if self.sent.is_some() || self.again.is_some_and(|again| again > now) {
+        if self.sent || self.again.is_some_and(|again| again > Instant::now()) {
             return;
         }
         self.again = None;
         let Some(first) = self.queue.front() else { return };
-        let payload = first.request.clone();
+        let payload = first.clone();
         let request = Request {
             service: "containerd.services.events.ttrpc.v1.Events".to_owned(),
             method: "Forward".to_owned(),
@@ -139,7 +134,7 @@ impl Publisher {
         self.stream = self.stream.wrapping_add(if self.stream == 0 { 1 } else { 2 });
         let bytes = wire::request(self.stream, &request);
         if connected && self.connection.as_mut().is_some_and(|(socket, _)| socket.write_all(&bytes).is_ok()) {
-            self.sent = Some(now + ANSWER);
+            self.sent = true;
         } else {
             self.failed(poll);
         }
@@ -175,21 +170,17 @@ impl Publisher {
         }
         for frame in answers {
             let Frame::Response(_, response) = frame else { continue };
-            if response.status.is_none_or(|status| status.code == 0) {
+            let taken = response.status.is_none_or(|status| status.code == 0);
+            self.refusals = if taken { 0 } else { self.refusals + 1 };
+            if taken || self.refusals == REFUSALS {
                 self.queue.pop_front();
-                self.failures = 0;
-                self.sent = None;
+                (self.sent, self.failures, self.refusals) = (false, 0, 0);
             } else {
-                // containerd is there, and does not want it
-                if self.failures >= REFUSALS {
-                    self.queue.pop_front();
-                    self.failures = 0;
-                }
                 self.put_off();
             }
         }
         if ended {
-            if self.sent.is_some() {
+            if self.sent {
                 self.failed(poll);
             } else {
                 self.disconnect(poll);
@@ -209,15 +200,12 @@ impl Publisher {
         self.put_off();
     }
 
-    /// The first one is tried again later, or is too old.
+    /// The first one is tried again later.
     fn put_off(&mut self) {
-        self.sent = None;
-        let now = Instant::now();
-        while self.queue.front().is_some_and(|first| now.duration_since(first.since) > AGE) {
-            self.queue.pop_front();
-        }
-        self.failures = (self.failures + 1).min(REFUSALS);
-        self.again = (!self.queue.is_empty()).then(|| now + Duration::from_millis(200) * self.failures * self.failures);
+        self.sent = false;
+        self.failures = (self.failures + 1).min(SLOWEST);
+        let pause = Duration::from_millis(200) * self.failures * self.failures;
+        self.again = (!self.queue.is_empty()).then(|| Instant::now() + pause);
     }
 }
 
@@ -245,26 +233,75 @@ mod tests {
         topics
     }
 
+    fn publisher(directory: &std::path::Path) -> (Publisher, Poll) {
+        let address = format!("unix://{}", directory.join("t").display());
+        (Publisher::new(&address, "n", 1), Poll::new(9).expect("epoll"))
+    }
+
+    /// Lets it go on until `done`.
+    fn run(publisher: &mut Publisher, poll: &Poll, done: impl Fn(&Publisher) -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !done(publisher) && Instant::now() < end {
+            let rest = end.saturating_duration_since(Instant::now());
+            let time = publisher.deadline().map_or(rest, |at| at.saturating_duration_since(Instant::now()).min(rest));
+            if poll.wait(Some(time)).contains(&1) {
+                publisher.ready(poll);
+            }
+            publisher.go_on(poll);
+        }
+        assert!(done(publisher), "it did not get on");
+    }
+
+    #[test]
+    fn an_event_is_sent_again_to_another_containerd_and_not_to_one_that_is_slow() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut publisher, poll) = publisher(directory.path());
+        let listener = UnixListener::bind(directory.path().join("t")).expect("bind");
+        publisher.publish(&poll, &events::TaskCreate::default());
+        publisher.publish(&poll, &events::TaskStart::default());
+        let (mut slow, _) = listener.accept().expect("accept");
+        assert_ne!(slow.read(&mut [0; 4096]).expect("read"), 0);
+        assert_eq!(publisher.deadline(), None, "the answer may take its time");
+        // killed before it has answered
+        drop(slow);
+        let server = std::thread::spawn(move || serve(&listener, 2));
+        run(&mut publisher, &poll, Publisher::is_empty);
+        assert_eq!(server.join().expect("the server"), ["/tasks/create", "/tasks/start"]);
+    }
+
+    #[test]
+    fn what_containerd_refuses_again_and_again_does_not_stop_the_others() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut publisher, poll) = publisher(directory.path());
+        publisher.publish(&poll, &events::TaskCreate::default());
+        publisher.publish(&poll, &events::TaskStart::default());
+        // those of the connection do not count
+        publisher.failures = SLOWEST;
+        let refuse = |publisher: &mut Publisher| {
+            let connection = UnixStream::pair().expect("a pair");
+            let status = crate::failure::failure(crate::failure::Code::Unknown, "no");
+            let mut theirs = connection.1;
+            theirs.write_all(&wire::response(publisher.stream, Err(status))).expect("write");
+            (publisher.connection, publisher.sent) = (Some((connection.0, Inbox::default())), true);
+            publisher.again = None;
+            publisher.ready(&poll);
+            publisher.queue.len()
+        };
+        let left: Vec<_> = (0..REFUSALS).map(|_| refuse(&mut publisher)).collect();
+        assert_eq!(left, [2, 2, 2, 2, 1]);
+    }
+
     #[test]
     fn events_wait_for_containerd_and_come_in_their_order() {
         let directory = tempfile::tempdir().expect("a directory");
-        let address = directory.path().join("t");
-        let poll = Poll::new(9).expect("epoll");
-        let mut publisher = Publisher::new(&format!("unix://{}", address.display()), "n", 1);
+        let (mut publisher, poll) = publisher(directory.path());
         publisher.publish(&poll, &events::TaskCreate::default());
         publisher.publish(&poll, &events::TaskStart::default());
         assert!(publisher.deadline().is_some(), "it is tried again");
-        let listener = UnixListener::bind(&address).expect("bind");
+        let listener = UnixListener::bind(directory.path().join("t")).expect("bind");
         let server = std::thread::spawn(move || serve(&listener, 3));
         publisher.publish(&poll, &events::TaskExit::default());
-        let end = Instant::now() + Duration::from_secs(10);
-        while !publisher.is_empty() && Instant::now() < end {
-            let time = publisher.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if poll.wait(time).contains(&1) {
-                publisher.ready(&poll);
-            }
-            publisher.go_on(&poll);
-        }
+        run(&mut publisher, &poll, Publisher::is_empty);
         assert_eq!(server.join().expect("the server"), ["/tasks/create", "/tasks/start", "/tasks/exit"]);
     }
 }

@@ -46,11 +46,15 @@ fn launch(
         return Ok(Launched { made, streams });
     }
     let made = make(Given::Terminal).map_err(|error| of_runtime(what, &error))?;
-    let streams = match &made.master {
-        Some(master) => stdio::open_terminal(master, names, owner).map_err(failed)?,
-        None => Streams::default(),
-    };
-    Ok(Launched { made, streams })
+    let Some(master) = &made.master else { return Ok(Launched { made, streams: Streams::default() }) };
+    match stdio::open_terminal(master, names, owner) {
+        Ok(streams) => Ok(Launched { made, streams }),
+        Err(text) => {
+            // nobody will know of it
+            let _ = rustix::process::pidfd_send_signal(&made.pidfd, rustix::process::Signal::KILL);
+            Err(failed(text))
+        }
+    }
 }
 
 /// A container that is to be made.
@@ -98,7 +102,7 @@ impl Order {
             // a terminal whose output cannot be opened: the container is there already
             let _ = self.at.delete(Force::Kill);
             if let Some(rootfs) = &self.rootfs {
-                rootfs::take_away(rootfs);
+                drop(rootfs::take_away(rootfs));
             }
         }
         launched
@@ -159,13 +163,17 @@ impl Shim {
 
     /// Takes a process that was made: its streams move, and its end is waited for.
     fn adopt(&mut self, whose: &Whose, made: Made, streams: Streams, stage: Stage) {
+        if self.process_of(whose).is_none() {
+            // its container was deleted, and it with it
+            return;
+        }
         let outputs: Vec<_> = streams.outputs.into_iter().map(|pump| self.begin_pump(pump)).collect();
         let input = streams.input.map(|pump| self.begin_pump(pump));
         let token = self.watch_process(&made.pidfd, whose.clone());
         let Some(process) = self.process_of(whose) else { return };
         process.stage = stage;
         process.pid = made.pid;
-        process.pidfd = token.ok().map(|token| (made.pidfd, token));
+        process.pidfd = Some((made.pidfd, token));
         (process.outputs, process.input) = (outputs, input);
         process.hold = streams.hold.filter(|_| !process.stdin_closed);
         (process.master, process.logger) = (made.master, streams.logger);
@@ -361,7 +369,9 @@ fn delete_all(at: &At, rootfs: Option<&Path>) -> Answer<()> {
     if deleted.is_ok()
         && let Some(rootfs) = rootfs
     {
-        rootfs::take_away(rootfs);
+        let left = rootfs::take_away(rootfs);
+        // nobody waits for the disk. Where there is no room for a thread, it is dropped here
+        let _ = std::thread::Builder::new().stack_size(16 << 10).spawn(move || drop(left));
     }
     deleted
 }

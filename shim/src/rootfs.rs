@@ -1,11 +1,12 @@
 //! The root file system of a container, which containerd describes as mounts: made at BUNDLE/rootfs, and taken away.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use libcontainer::mount_points_below;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
+use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::messages::task::Mount;
 
@@ -39,6 +40,8 @@ const FLAGS: [(&str, bool, MsFlags); 27] = [
     ("rslave", true, MsFlags::MS_SLAVE.union(MsFlags::MS_REC)),
     ("rprivate", true, MsFlags::MS_PRIVATE.union(MsFlags::MS_REC)),
 ];
+/// OVERLAYFS_SUPER_MAGIC
+const OVERLAYFS: i64 = 0x794c_7630;
 /// A page, less what the kernel keeps.
 const DATA: usize = 4096 - 512;
 
@@ -71,10 +74,15 @@ fn asked(options: &[String]) -> Asked {
 /// # Errors
 /// Which mount failed, and why. What was made is taken away.
 pub fn make(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
+    if mounts.first().is_some_and(|first| !first.target.trim_matches('/').is_empty()) {
+        // all that is made below goes with one mount at the top (`take_away`)
+        let bound = mount(Some(rootfs), rootfs, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+        bound.map_err(|errno| format!("bind {}: {errno}", rootfs.display()))?;
+    }
     for entry in mounts {
         let target = inside(rootfs, &entry.target)?;
         if let Err(error) = make_one(entry, &target) {
-            take_away(rootfs);
+            drop(take_away(rootfs));
             return Err(format!(
                 "failed to mount rootfs component: mount {} at {}: {error}",
                 entry.source,
@@ -140,16 +148,16 @@ fn shortened(data: &[String]) -> (String, Option<PathBuf>) {
     (options.collect::<Vec<_>>().join(","), Some(base.to_owned()))
 }
 
-/// Takes away what is mounted at `rootfs` and below it.
-pub fn take_away(rootfs: &Path) {
-    // mostly one mount, which is free
-    while umount2(rootfs, MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
-    let mut left = mount_points_below(rootfs).unwrap_or_default();
-    left.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
-    for path in left {
-        // KERNEL(2.6.34): one that is in use goes when it is free
-        let _ = umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
-    }
+/// Takes away what is mounted at `rootfs`, and with it what is mounted below. An overlay lives on until what is returned is
+/// dropped: the kernel writes all of the file system below it to the disk then, which takes as long as it takes.
+#[must_use]
+pub fn take_away(rootfs: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(CWD, rootfs, flags, Mode::empty()).ok();
+    let overlay = top.filter(|top| rustix::fs::fstatfs(top).is_ok_and(|stat| stat.f_type == OVERLAYFS));
+    // KERNEL(2.4.11): a mount that is in use, or has others below, goes with them when it is free
+    while umount2(rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+    overlay
 }
 
 #[cfg(test)]

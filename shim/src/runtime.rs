@@ -69,12 +69,12 @@ macro_rules! open {
 }
 
 fn made(process: &Process, master: Option<libcontainer::Master>, own_pids: bool) -> Result<Made> {
-    Ok(Made {
-        pid: process.pid(),
-        pidfd: process.try_clone_pidfd()?,
-        master: master.map(libcontainer::Master::receive).transpose()?,
-        own_pids,
-    })
+    let made = || {
+        let master = master.map(libcontainer::Master::receive).transpose()?;
+        Ok(Made { pid: process.pid(), pidfd: process.try_clone_pidfd()?, master, own_pids })
+    };
+    // one that nobody will know of
+    made().inspect_err(|_| drop(process.kill(9)))
 }
 
 impl At {

@@ -34,6 +34,8 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     shim.finish_protection(protection);
     shim.serve();
     address::give_up(&flags.socket, inode);
+    // ORDER: containerd waits for the end of its connection, and we may have to wait for a disk (`rootfs::take_away`)
+    drop(shim);
     Ok(())
 }
 

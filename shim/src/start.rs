@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use prost::Message as _;
 
@@ -63,16 +63,33 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     let directory = input.params.as_ref().map(|params| &*params.socket_dir).filter(|directory| !directory.is_empty());
     let directory = Path::new(directory.unwrap_or(address::DIRECTORY));
     let socket = address::of(directory, &flags.address, &flags.namespace, &group(&flags.id)?);
-    let told = |error: io::Error| format!("socket {}: {error}", socket.display());
-    if let Found::Ours(listener) = address::take(&socket).map_err(told)? {
-        serve(flags, &input, &socket, listener).inspect_err(|_| drop(fs::remove_file(&socket)))?;
-    }
+    let failed = |error: io::Error| format!("socket {}: {error}", socket.display());
+    let found = address::take(&socket).map_err(failed)?;
     let address = format!("unix://{}", socket.display());
-    // containerd 1.6 finds the shim again by this
-    fs::write(".address", &address)
+    // ORDER: what can fail comes before the process that would stay
+    let noted = note(&address);
+    let child = match found {
+        Found::Serving => noted.map(|()| None),
+        Found::Ours(listener) => noted
+            .and_then(|()| serve(flags, &input, &socket, listener).map(Some))
+            .inspect_err(|_| drop(fs::remove_file(&socket))),
+    }?;
+    let told = io::stdout().write_all(&answer(&input, address));
+    told.map_err(|error| {
+        // nobody knows of it
+        if let Some(mut child) = child {
+            let _ = child.kill();
+            let _ = fs::remove_file(&socket);
+        }
+        format!("stdout: {error}")
+    })
+}
+
+/// Notes the address in the bundle: containerd 1.6 finds the shim again by it, and `delete` the socket.
+fn note(address: &str) -> Result<(), String> {
+    fs::write(".address", address)
         .and_then(|()| fs::rename(".address", "address"))
-        .map_err(|e| format!("address: {e}"))?;
-    io::stdout().write_all(&answer(&input, address)).map_err(|error| format!("stdout: {error}"))
+        .map_err(|error| format!("address: {error}"))
 }
 
 /// The group of the container whose bundle this is.
@@ -103,7 +120,7 @@ fn answer(input: &Input, address: String) -> Vec<u8> {
 }
 
 /// Starts the serving process, which has `listener` as its stdin.
-fn serve(flags: &Flags, input: &Input, socket: &Path, listener: UnixListener) -> Result<(), String> {
+fn serve(flags: &Flags, input: &Input, socket: &Path, listener: UnixListener) -> Result<Child, String> {
     if std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
         let scope = rustix::thread::CoreSchedulingScope::ProcessGroup;
         let made = rustix::thread::create_core_scheduling_cookie(rustix::process::getpid(), scope);
@@ -130,7 +147,7 @@ fn serve(flags: &Flags, input: &Input, socket: &Path, listener: UnixListener) ->
         let _ = child.kill();
         return Err(format!("failed to join cgroup {}: {error}", input.options.shim_cgroup));
     }
-    Ok(())
+    Ok(child)
 }
 
 /// One above containerd's, so that containerd is not killed before its shims. It goes on to the serving process.

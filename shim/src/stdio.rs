@@ -1,6 +1,6 @@
 //! The standard streams of a process: where containerd says they go, and the pumps on the way there.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
@@ -140,7 +140,10 @@ fn append(path: &Path) -> io::Result<OwnedFd> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    Ok(File::options().append(true).create(true).open(path)?.into())
+    // a fifo that nobody reads is an error, and no thread waits for a reader
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
+    let mode = Mode::from_raw_mode(0o666);
+    Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode)?)
 }
 
 /// A fifo is opened at both ends: then it has a reader, whoever comes and goes, and opening it does not wait for one.
@@ -189,6 +192,8 @@ fn chown(end: &OwnedFd, owner: &Owner) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn owner() -> Owner {
@@ -228,5 +233,10 @@ mod tests {
         assert_eq!(fs::read_to_string(directory.path().join("new/a log")).expect("the log"), "outerr");
         let names = Names { stdout: "ftp://x".into(), ..Names::default() };
         assert_eq!(open(&names, &owner()).err(), Some("unknown STDIO scheme ftp".into()));
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
+        let names = Names { stdout: format!("file://{}", fifo.display()), ..Names::default() };
+        let error = open(&names, &owner()).err().expect("nobody reads it");
+        assert!(error.ends_with("No such device or address (os error 6)"), "{error}");
     }
 }

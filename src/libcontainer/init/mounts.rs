@@ -282,13 +282,15 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
     if directory && is_root(prepared, target.as_fd())? {
         return Err(Trouble::saying(Errno::INVAL, "it is the container's root"));
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    match rustix::mount::open_tree(cover, c"", flags) {
-        Ok(copy) => attach(prepared, copy.as_fd(), target.as_fd()),
-        // KERNEL(6.15): copies of a detached mount; before, the first use attaches the mount itself, and copies come from it
-        Err(Errno::INVAL) => attach(prepared, cover, target.as_fd()),
-        Err(other) => Err(other.into()),
+    let attached = if directory { &prepared.left.empty_attached } else { &prepared.left.null_attached };
+    if !attached.replace(true) {
+        // KERNEL: whoever closes the last descriptor of a mount that was never attached waits for all CPUs (some milliseconds
+        // on a busy host). Copies come from an attached one (of a detached one they exist since 6.15)
+        return attach(prepared, cover, target.as_fd());
     }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = rustix::mount::open_tree(cover, c"", flags)?;
+    attach(prepared, copy.as_fd(), target.as_fd())
 }
 
 pub(super) fn read_only(prepared: &Prepared<'_>, path: &CStr) -> Outcome {

@@ -91,6 +91,9 @@ pub struct Left {
     pub(super) not_bound: Cell<Option<u64>>,
     /// The place of the root, when a step has looked for it.
     root: Cell<Option<Place>>,
+    /// True if a masked path has been covered with that mount itself: the others get copies.
+    pub(super) empty_attached: Cell<bool>,
+    pub(super) null_attached: Cell<bool>,
     /// The umask before the first `Umask` step: that of the runtime's caller.
     pub(super) umask: Cell<Option<Mode>>,
     /// `HOME=…`, NUL-terminated, after a `Home` step.

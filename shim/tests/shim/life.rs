@@ -1,0 +1,42 @@
+//! A container from its creation to its end.
+
+use std::fs;
+
+use crate::messages::google::Empty;
+use crate::messages::task::*;
+use crate::world::{Client, root_is_here, world};
+
+#[test]
+fn a_container_lives_and_its_events_come_in_order() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    let unknown: Result<StateResponse, _> = client.call("State", &StateRequest::default());
+    assert_eq!(unknown.expect_err("no container").code, 5);
+    let unknown: Result<Empty, _> = client.call("Fly", &Empty {});
+    assert_eq!(unknown.expect_err("no method").code, 12);
+    let created = client.create(&world, "c1").expect("Create");
+    let again = client.create(&world, "c1");
+    assert_eq!(again.expect_err("it is there").code, 6);
+    assert_eq!(client.status("c1"), status::CREATED);
+    let waiting = client.ask("Wait", &Client::wait("c1", ""));
+    assert_eq!(client.start("c1", "").expect("Start").pid, created.pid);
+    assert_eq!(client.status("c1"), status::RUNNING);
+    assert_eq!(client.exec(&world, "e0", "-v"), 0);
+    assert!(fs::read_to_string(world.path("e0")).expect("output").starts_with("containerd-shim-coracle-v1:"));
+    assert_eq!(client.exec(&world, "e1", "-x"), 1);
+    client.close_stdin("c1");
+    assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 0);
+    assert_eq!(client.status("c1"), status::STOPPED);
+    let deleted = client.delete("c1", "").expect("Delete");
+    assert_eq!((deleted.pid, deleted.exit_status), (created.pid, 0));
+    client.shut_down();
+    let exec = |code| [format!("exec-added e{code}"), format!("exec-started e{code}"), format!("exit e{code} {code}")];
+    let first = ["create c1", "start c1"].map(str::to_owned);
+    let last = ["exit c1 0", "delete c1"].map(str::to_owned);
+    let expected = [&first[..], &exec(0), &exec(1), &last].concat();
+    assert_eq!(world.events_to("delete c1"), expected);
+    world.assert_empty();
+}

@@ -1,0 +1,377 @@
+//! A containerd of our own, as far as a shim can see it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal};
+
+use crate::messages::bootstrap::{BootstrapParams, BootstrapResult, Extension};
+use crate::messages::google::{Any, Empty, Status};
+use crate::messages::task::*;
+use crate::messages::ttrpc::{Envelope, ForwardRequest, Request};
+use crate::messages::{events, runc};
+use crate::wire::{self, Frame, Inbox};
+
+pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-coracle-v1");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct World {
+    directory: tempfile::TempDir,
+    /// Where bundles and the state are; it may be another file system.
+    pub bundles: PathBuf,
+    /// Below all cgroups of the containers.
+    pub cgroup: String,
+    pub events: mpsc::Receiver<String>,
+}
+
+/// A root file system with our program, a bundle `c1`, and a containerd that takes events.
+pub fn world() -> World {
+    let mut world = world_without_containerd();
+    let (sender, events) = mpsc::channel();
+    let listener = world.listen();
+    std::thread::spawn(move || while take_events(&listener, &sender, usize::MAX).is_ok() {});
+    world.events = events;
+    world
+}
+
+/// One whose containerd is not there yet.
+pub fn world_without_containerd() -> World {
+    let directory = tempfile::tempdir().expect("a directory");
+    let name = directory.path().file_name().unwrap_or_default().to_string_lossy().replace('.', "");
+    for name in ["proc", "dev"] {
+        fs::create_dir_all(directory.path().join("rootfs").join(name)).expect("rootfs");
+    }
+    fs::copy(SHIM, directory.path().join("rootfs/shim")).expect("copy");
+    let bundles = directory.path().join("b");
+    fs::create_dir(&bundles).expect("b");
+    let world = World { directory, bundles, cgroup: format!("coracle-shim-{name}"), events: mpsc::channel().1 };
+    world.bundle("c1");
+    world
+}
+
+/// Takes that many events of one shim, and ends without an answer to the last.
+pub fn take_events(listener: &UnixListener, sender: &mpsc::Sender<String>, count: usize) -> std::io::Result<()> {
+    let (mut socket, _) = listener.accept()?;
+    let (mut inbox, mut buffer, mut taken) = (Inbox::default(), [0; 4096], 0);
+    while let Ok(read) = socket.read(&mut buffer)
+        && read > 0
+    {
+        inbox.take(&buffer[..read]);
+        while let Some(Frame::Request(stream, request)) = inbox.next() {
+            let forward = ForwardRequest::decode(&*request.payload).expect("a ForwardRequest");
+            taken += 1;
+            if taken == count {
+                return Ok(());
+            }
+            let _ = sender.send(told(&forward.envelope.expect("an envelope")));
+            socket.write_all(&wire::response(stream, Ok(Vec::new())))?;
+        }
+    }
+    Ok(())
+}
+
+/// An event in short: its topic and whose, and for an end how.
+fn told(envelope: &Envelope) -> String {
+    let topic = envelope.topic.strip_prefix("/tasks/").expect("a task's event");
+    let value = &*envelope.event.as_ref().expect("an event").value;
+    let whose = match topic {
+        "create" => events::TaskCreate::decode(value).map(|event| event.container_id),
+        "start" => events::TaskStart::decode(value).map(|event| event.container_id),
+        "exit" => events::TaskExit::decode(value).map(|event| format!("{} {}", event.id, event.exit_status)),
+        "delete" => events::TaskDelete::decode(value).map(|event| event.container_id),
+        "exec-added" => events::TaskExecAdded::decode(value).map(|event| event.exec_id),
+        "exec-started" => events::TaskExecStarted::decode(value).map(|event| event.exec_id),
+        other => panic!("unknown event {other}"),
+    };
+    format!("{topic} {}", whose.expect("the event's message"))
+}
+
+impl World {
+    pub fn listen(&self) -> UnixListener {
+        UnixListener::bind(self.path("ttrpc")).expect("bind")
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Makes the bundle of a container of this pod. `-info` runs in it.
+    pub fn bundle(&self, id: &str) {
+        let bundle = self.bundles.join(id);
+        fs::create_dir(&bundle).expect("a bundle");
+        let namespaces = ["pid", "mount", "ipc", "uts"].map(|kind| serde_json::json!({"type": kind}));
+        let config = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": self.path("rootfs")},
+            "process": {"cwd": "/", "args": ["/shim", "-info"], "env": ["PATH=/"], "user": {"uid": 0, "gid": 0}},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts"},
+            ],
+            "linux": {"namespaces": namespaces, "cgroupsPath": format!("/{}/{id}", self.cgroup)},
+            "annotations": {"io.kubernetes.cri.sandbox-id": "pod"},
+        });
+        fs::write(bundle.join("config.json"), config.to_string()).expect("config.json");
+        self.fifo(&format!("stdin-{id}"));
+    }
+
+    pub fn fifo(&self, name: &str) {
+        rustix::fs::mknodat(CWD, self.path(name), FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
+    }
+
+    /// Runs an action of the shim.
+    pub fn act(&self, action: &str, input: &[u8]) -> Output {
+        let mut child = Command::new(SHIM)
+            .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", "c1", action])
+            .env("TTRPC_ADDRESS", self.path("ttrpc"))
+            .current_dir(self.bundles.join("c1"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the shim");
+        child.stdin.take().expect("stdin").write_all(input).expect("write");
+        child.wait_with_output().expect("its end")
+    }
+
+    fn options(&self) -> runc::Options {
+        runc::Options { root: self.bundles.join("state").display().to_string(), ..runc::Options::default() }
+    }
+
+    /// `start`, as containerd 2.3 calls it.
+    pub fn start_shim(&self) -> Output {
+        let params = BootstrapParams {
+            instance_id: "c1".into(),
+            socket_dir: self.text("s"),
+            extensions: vec![Extension { value: Some(Any::of("containerd.runc.v1.Options", &self.options())) }],
+            ..BootstrapParams::default()
+        };
+        self.act("start", &params.encode_to_vec())
+    }
+
+    pub fn start(&self) -> Client {
+        Client::of(&self.start_shim())
+    }
+
+    /// `delete`, as containerd calls it for a shim that has died; nothing is left then.
+    pub fn clear(&self) -> DeleteResponse {
+        let out = self.act("delete", b"");
+        assert!(out.status.success(), "delete: {}", String::from_utf8_lossy(&out.stderr));
+        self.assert_empty();
+        DeleteResponse::decode(&*out.stdout).expect("a DeleteResponse")
+    }
+
+    /// No container, no cgroup, no socket is left.
+    pub fn assert_empty(&self) {
+        gone("the state", || {
+            fs::read_dir(self.bundles.join("state/test")).is_ok_and(|mut state| state.next().is_some())
+        });
+        gone("a cgroup", || {
+            let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten();
+            hierarchies.map(|hierarchy| hierarchy.path()).chain([PathBuf::from("/sys/fs/cgroup")]).any(|hierarchy| {
+                fs::read_dir(hierarchy.join(&self.cgroup))
+                    .is_ok_and(|entries| entries.flatten().any(|entry| entry.path().is_dir()))
+            })
+        });
+        gone("the socket", || fs::read_dir(self.path("s")).is_ok_and(|mut sockets| sockets.next().is_some()));
+    }
+
+    /// The events until that one.
+    pub fn events_to(&self, last: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        while all.last().is_none_or(|event| event != last) {
+            all.push(self.events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only {all:?}")));
+        }
+        all
+    }
+}
+
+/// The parents of the containers' cgroups are nobody's.
+impl Drop for World {
+    fn drop(&mut self) {
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        for hierarchy in hierarchies.map(|hierarchy| hierarchy.path()).chain([PathBuf::from("/sys/fs/cgroup")]) {
+            let _ = fs::remove_dir(hierarchy.join(&self.cgroup));
+        }
+    }
+}
+
+pub struct Client {
+    socket: UnixStream,
+    inbox: Inbox,
+    stream: u32,
+    answers: BTreeMap<u32, Result<Vec<u8>, Status>>,
+    pub path: PathBuf,
+    pub pid: Option<Pid>,
+}
+
+/// A test that fails leaves no shim.
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Client {
+    /// Of the shim that `start` has told of.
+    pub fn of(start: &Output) -> Client {
+        assert!(start.status.success(), "start: {}", String::from_utf8_lossy(&start.stderr));
+        let answer = BootstrapResult::decode(&*start.stdout).expect("a BootstrapResult");
+        assert_eq!(answer.version, 3);
+        let mut client = Client::connect(Path::new(answer.address.strip_prefix("unix://").expect("a socket")));
+        let connected: ConnectResponse = client.call("Connect", &ConnectRequest::default()).expect("Connect");
+        client.pid = Pid::from_raw(connected.shim_pid.cast_signed());
+        client
+    }
+
+    pub fn connect(path: &Path) -> Client {
+        let socket = UnixStream::connect(path).expect("connect");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        let (inbox, answers) = (Inbox::default(), BTreeMap::new());
+        Client { socket, inbox, stream: 1, answers, path: path.to_owned(), pid: None }
+    }
+
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid.filter(|_| self.path.exists()) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Asks, and says on which stream the answer comes.
+    pub fn ask(&mut self, method: &str, message: &impl Message) -> u32 {
+        self.stream += 2;
+        let service = "containerd.task.v3.Task".to_owned();
+        let request =
+            Request { service, method: method.to_owned(), payload: message.encode_to_vec(), ..Request::default() };
+        self.socket.write_all(&wire::request(self.stream, &request)).expect("ask");
+        self.stream
+    }
+
+    pub fn answer<M: Message + Default>(&mut self, stream: u32) -> Result<M, Status> {
+        loop {
+            if let Some(answer) = self.answers.remove(&stream) {
+                return answer.map(|payload| M::decode(&*payload).expect("the answer's message"));
+            }
+            let mut buffer = [0; 4096];
+            let count = self.socket.read(&mut buffer).expect("an answer");
+            assert_ne!(count, 0, "the shim has gone");
+            self.inbox.take(&buffer[..count]);
+            while let Some(Frame::Response(stream, response)) = self.inbox.next() {
+                let answer = response.status.filter(|status| status.code != 0).map_or(Ok(response.payload), Err);
+                self.answers.insert(stream, answer);
+            }
+        }
+    }
+
+    pub fn call<M: Message + Default>(&mut self, method: &str, message: &impl Message) -> Result<M, Status> {
+        let stream = self.ask(method, message);
+        self.answer(stream)
+    }
+
+    /// What `create` asks for: stdin from a fifo, stdout to a file.
+    pub fn order(world: &World, id: &str) -> CreateTaskRequest {
+        CreateTaskRequest {
+            id: id.into(),
+            bundle: world.bundles.join(id).display().to_string(),
+            stdin: world.text(&format!("stdin-{id}")),
+            stdout: format!("file://{}", world.text("out")),
+            options: Some(Any::of("containerd.runc.v1.Options", &world.options())),
+            ..CreateTaskRequest::default()
+        }
+    }
+
+    pub fn create(&mut self, world: &World, id: &str) -> Result<CreateTaskResponse, Status> {
+        self.call("Create", &Client::order(world, id))
+    }
+
+    pub fn start(&mut self, id: &str, exec: &str) -> Result<StartResponse, Status> {
+        self.call("Start", &StartRequest { id: id.into(), exec_id: exec.into() })
+    }
+
+    pub fn wait(id: &str, exec: &str) -> WaitRequest {
+        WaitRequest { id: id.into(), exec_id: exec.into() }
+    }
+
+    pub fn delete(&mut self, id: &str, exec: &str) -> Result<DeleteResponse, Status> {
+        self.call("Delete", &DeleteRequest { id: id.into(), exec_id: exec.into() })
+    }
+
+    pub fn close_stdin(&mut self, id: &str) {
+        let asked = CloseIoRequest { id: id.into(), stdin: true, ..CloseIoRequest::default() };
+        let _: Empty = self.call("CloseIO", &asked).expect("CloseIO");
+    }
+
+    pub fn kill_container(&mut self, id: &str) {
+        let asked = KillRequest { id: id.into(), signal: 9, all: true, ..KillRequest::default() };
+        let _: Empty = self.call("Kill", &asked).expect("Kill");
+    }
+
+    pub fn shut_down(&mut self) {
+        let _: Empty = self.call("Shutdown", &ShutdownRequest::default()).expect("Shutdown");
+        // it ends by itself
+        self.pid = None;
+    }
+
+    /// An exec of our program with that argument.
+    pub fn exec_order(id: &str, exec: &str, arg: &str) -> ExecProcessRequest {
+        let object = serde_json::json!({"cwd": "/", "args": ["/shim", arg], "env": [], "user": {"uid": 0, "gid": 0}});
+        ExecProcessRequest {
+            id: id.into(),
+            exec_id: exec.into(),
+            spec: Some(Any { type_url: "Process".into(), value: object.to_string().into_bytes() }),
+            ..ExecProcessRequest::default()
+        }
+    }
+
+    /// Runs an exec to its end.
+    pub fn exec(&mut self, world: &World, exec: &str, arg: &str) -> u32 {
+        let order = Client::exec_order("c1", exec, arg);
+        let asked = ExecProcessRequest { stdout: format!("file://{}", world.text(exec)), ..order };
+        let _: Empty = self.call("Exec", &asked).expect("Exec");
+        self.start("c1", exec).expect("Start");
+        let ended: WaitResponse = self.call("Wait", &Client::wait("c1", exec)).expect("Wait");
+        assert_eq!(self.delete("c1", exec).expect("Delete").exit_status, ended.exit_status);
+        ended.exit_status
+    }
+
+    pub fn status(&mut self, id: &str) -> i32 {
+        let state: Result<StateResponse, _> =
+            self.call("State", &StateRequest { id: id.into(), ..StateRequest::default() });
+        state.expect("State").status
+    }
+
+    /// How many descriptors the shim has.
+    pub fn descriptors(&self) -> usize {
+        let pid = self.pid.expect("a shim").as_raw_pid();
+        fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count()
+    }
+}
+
+pub fn root_is_here() -> bool {
+    let root = rustix::process::geteuid().is_root() && Path::new("/sys/fs/cgroup").exists();
+    if !root {
+        println!("skipped: a shim needs root and cgroups");
+    }
+    root
+}
+
+pub fn gone(what: &str, mut there: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while there() {
+        assert!(Instant::now() < end, "{what} is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
