@@ -284,8 +284,8 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
     }
     let attached = if directory { &prepared.left.empty_attached } else { &prepared.left.null_attached };
     if !attached.replace(true) {
-        // KERNEL: whoever closes the last descriptor of a mount that was never attached waits for all CPUs (some milliseconds
-        // on a busy host). Copies come from an attached one (of a detached one they exist since 6.15)
+        // Whoever closes the last descriptor of a mount that was never attached waits for all CPUs: some milliseconds on a busy
+        // host. KERNEL(6.15): a copy of a detached mount; an attached one can be copied on every kernel
         return attach(prepared, cover, target.as_fd());
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
