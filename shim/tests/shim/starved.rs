@@ -14,14 +14,14 @@ use crate::messages::task::*;
 use crate::world::{Client, World, gone, root_is_here, world};
 
 /// A page of tmpfs.
-const PAGE: usize = 4096;
+const PAGE: u64 = 4096;
 
 /// Takes all of the disk but that many pages.
-fn fill(directory: &Path, pages: usize) {
+fn fill(directory: &Path, pages: u64) {
     let mut ballast = File::create(directory.join("ballast")).expect("ballast");
-    while ballast.write_all(&[0; PAGE]).is_ok() {}
-    let length = ballast.metadata().expect("its length").len() as usize / PAGE * PAGE;
-    ballast.set_len(length.saturating_sub(pages * PAGE) as u64).expect("shorter");
+    while ballast.write_all(&[0; 4096]).is_ok() {}
+    let length = ballast.metadata().expect("its length").len() / PAGE * PAGE;
+    ballast.set_len(length.saturating_sub(pages * PAGE)).expect("shorter");
 }
 
 /// One life with so much room; says what stopped it.
