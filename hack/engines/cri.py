@@ -39,7 +39,7 @@ def wait(f, what, n=8):
     sys.exit("never so: " + what)
 
 
-def pod(name="p", host=False, pidmode=p.POD, **kw):
+def pod(name="p", host=False, pidmode=p.POD, handler="rt", **kw):
     ns = p.NamespaceOption(network=p.NODE if host else p.POD, pid=pidmode, ipc=p.NODE if kw.pop("hostipc", False) else p.POD)
     sc = p.LinuxSandboxSecurityContext(namespace_options=ns, privileged=kw.pop("privileged", False))
     sc.seccomp.profile_type = p.SecurityProfile.RuntimeDefault
@@ -52,7 +52,7 @@ def pod(name="p", host=False, pidmode=p.POD, **kw):
         **kw,
     )
     os.makedirs(c.log_directory, exist_ok=True)
-    return R.RunPodSandbox(p.RunPodSandboxRequest(config=c, runtime_handler="rt")).pod_sandbox_id, c
+    return R.RunPodSandbox(p.RunPodSandboxRequest(config=c, runtime_handler=handler)).pod_sandbox_id, c
 
 
 def ctr(pid, cfg, cmd, name="c", sec=None, res=None, start=True, **kw):
