@@ -102,6 +102,8 @@ pub struct Container {
     /// Where its root file system was mounted.
     pub rootfs: Option<PathBuf>,
     pub own_pids: bool,
+    /// The images of which its start makes it; nothing for one that was created.
+    pub images: Option<PathBuf>,
     pub init: Process,
     pub execs: BTreeMap<String, Process>,
     pub freezing: Freezing,

@@ -47,6 +47,7 @@ events! {
     TaskExecStarted "exec-started" "TaskExecStarted";
     TaskPaused "paused" "TaskPaused";
     TaskResumed "resumed" "TaskResumed";
+    TaskCheckpointed "checkpointed" "TaskCheckpointed";
 }
 
 /// The way to containerd.

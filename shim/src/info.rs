@@ -12,6 +12,9 @@ use crate::start::stdin;
 /// As containerd's configuration calls it.
 pub const NAME: &str = "io.containerd.coracle.v1";
 
+/// The type of features(5) of the runtime specification, whose value is JSON, as containerd calls it.
+const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
+
 /// Prints the version.
 ///
 /// # Errors
@@ -34,6 +37,7 @@ pub fn info() -> Result<(), String> {
     let input = stdin().map_err(|error| format!("stdin: {error}"))?;
     let any = Any::decode(&*input).map_err(|error| format!("stdin: {error}"))?;
     let options = if any.value.is_empty() { None } else { Some(options::read(Some(&any))?) };
+    let features = serde_json::to_vec(&libcontainer::features()).map_err(|error| format!("features: {error}"))?;
     let info = RuntimeInfo {
         name: NAME.to_owned(),
         version: Some(RuntimeVersion {
@@ -41,7 +45,7 @@ pub fn info() -> Result<(), String> {
             revision: libcontainer::COMMIT.to_owned(),
         }),
         options: options.map(|options| Any::of(options::NAME, &options)),
-        features: None,
+        features: Some(Any { type_url: FEATURES.to_owned(), value: features }),
         annotations: std::collections::BTreeMap::new(),
     };
     std::io::stdout().write_all(&info.encode_to_vec()).map_err(|error| format!("stdout: {error}"))

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use libcontainer::Force;
 use prost::Message as _;
 
+use crate::checkpoint;
 use crate::container::{Container, Freezing, Process, Stage};
 use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::messages::events;
@@ -86,7 +87,7 @@ impl Order {
     }
 
     /// In a job: all that may block.
-    fn carry_out(&self) -> Answer<Launched> {
+    fn carry_out(&self) -> Answer<Option<Launched>> {
         let failed = |error: std::io::Error| failure(Code::Unknown, format_args!("{}: {error}", self.bundle.display()));
         options::keep(&self.bundle, &self.options).map_err(failed)?;
         if let Some(rootfs) = &self.rootfs {
@@ -95,6 +96,10 @@ impl Order {
                 _ => {}
             }
             rootfs::make(&self.asked.rootfs, rootfs).map_err(|text| failure(Code::Unknown, text))?;
+        }
+        if !self.asked.checkpoint.is_empty() {
+            // its start restores it
+            return Ok(None);
         }
         let make = |given| self.at.create(&self.bundle, &self.options, given);
         let launched = launch(&self.names, &self.owner, make, "OCI runtime create failed");
@@ -105,7 +110,7 @@ impl Order {
                 drop(rootfs::take_away(rootfs));
             }
         }
-        launched
+        launched.map(Some)
     }
 }
 
@@ -119,9 +124,6 @@ impl Shim {
         if self.containers.contains_key(&asked.id) || self.creating.contains(&asked.id) {
             return Err(failure(Code::AlreadyExists, format_args!("container {}", asked.id)));
         }
-        if !asked.checkpoint.is_empty() {
-            return Err(failure(Code::Unimplemented, "restore is not implemented"));
-        }
         let order = Order::of(asked, &self.identity.namespace)?;
         self.creating.insert(order.at.id.clone());
         self.jobs.begin(move || {
@@ -131,22 +133,23 @@ impl Shim {
         Ok(())
     }
 
-    fn created(&mut self, reply: Reply, order: Order, launched: Answer<Launched>) {
+    fn created(&mut self, reply: Reply, order: Order, launched: Answer<Option<Launched>>) {
         let Order { at, bundle, rootfs, options, names, asked, .. } = order;
         let id = at.id.clone();
         self.creating.remove(&id);
-        let Launched { made, streams } = match launched {
+        let launched = match launched {
             Ok(launched) => launched,
             Err(status) => return self.answer(reply, Err(status)),
         };
-        let own_pids = made.own_pids;
-        let pid = made.pid.cast_unsigned();
+        let own_pids = launched.as_ref().is_some_and(|launched| launched.made.own_pids);
+        let pid = launched.as_ref().map_or(0, |launched| launched.made.pid.cast_unsigned());
         let container = Container {
             at,
             bundle,
             options,
             rootfs,
             own_pids,
+            images: (!asked.checkpoint.is_empty()).then(|| PathBuf::from(&asked.checkpoint)),
             init: Process::new(names, Vec::new()),
             execs: std::collections::BTreeMap::new(),
             freezing: Freezing::No,
@@ -154,7 +157,9 @@ impl Shim {
             deleting: false,
         };
         self.containers.insert(id.clone(), container);
-        self.adopt(&Whose { container: id, exec: None }, made, streams, Stage::Created);
+        if let Some(Launched { made, streams }) = launched {
+            self.adopt(&Whose { container: id, exec: None }, made, streams, Stage::Created);
+        }
         let CreateTaskRequest { id, bundle, rootfs, terminal, stdin, stdout, stderr, checkpoint, .. } = asked;
         let io = Some(events::TaskIo { stdin, stdout, stderr, terminal });
         self.publish(&events::TaskCreate { container_id: id, bundle, rootfs, io, checkpoint, pid });
@@ -190,6 +195,7 @@ impl Shim {
         let container = self.container(&asked.id)?;
         let (at, options) = (container.at.clone(), container.options.clone());
         let (ended, freezing) = (container.ended.is_some(), container.freezing);
+        let (bundle, images) = (container.bundle.clone(), container.images.clone());
         let process = container.process(&asked.exec_id)?;
         let refused = match process.stage {
             Stage::Starting | Stage::Running => Some("cannot start a running process".to_owned()),
@@ -203,6 +209,17 @@ impl Shim {
             return Err(failure(Code::FailedPrecondition, text));
         }
         process.stage = Stage::Starting;
+        if let Some(images) = images.filter(|_| asked.exec_id.is_empty()) {
+            let names = process.names.clone();
+            let owner = Owner { namespace, id: asked.id.clone(), uid: options.io_uid, gid: options.io_gid };
+            self.jobs.begin(move || {
+                let images = checkpoint::images(&images, &options.criu_work_path, &bundle);
+                let make = |given| at.restore(&bundle, &options, images, given);
+                let launched = launch(&names, &owner, make, "OCI runtime restore failed");
+                Box::new(move |shim| shim.restored(reply, &asked.id, launched))
+            });
+            return Ok(());
+        }
         if asked.exec_id.is_empty() {
             self.jobs.begin(move || {
                 let started = at.start().map_err(|error| of_runtime("OCI runtime start failed", &error));
@@ -232,6 +249,22 @@ impl Shim {
         if let Some(exit) = held {
             self.exited(&whose, exit);
         }
+    }
+
+    fn restored(&mut self, reply: Reply, id: &str, launched: Answer<Launched>) {
+        let whose = Whose { container: id.to_owned(), exec: None };
+        let restored = launched.map(|Launched { made, streams }| {
+            if let Some(container) = self.containers.get_mut(id) {
+                (container.own_pids, container.images) = (made.own_pids, None);
+            }
+            self.adopt(&whose, made, streams, Stage::Running);
+        });
+        if restored.is_err()
+            && let Some(process) = self.process_of(&whose)
+        {
+            process.stage = Stage::Starting;
+        }
+        self.started(reply, id, restored);
     }
 
     fn exec_started(&mut self, reply: Reply, asked: StartRequest, launched: Answer<Launched>) {

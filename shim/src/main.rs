@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod checkpoint;
 mod clear;
 mod cli;
 mod container;

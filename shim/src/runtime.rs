@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use libcontainer::{
-    Bundle, CgroupUse, Console, Container, Error, Events, Force, Happened, Keyring, Manager, Process, ProcessObject,
-    Protection, Result, Root, RootChange, Stopped, Update,
+    Afterwards, Bundle, CgroupUse, Console, Container, Error, Events, Force, Happened, Images, Keyring, Manager,
+    Process, ProcessObject, Protection, Result, Root, RootChange, Stopped, Update,
 };
 
 use crate::messages::runc::Options;
@@ -36,6 +36,9 @@ pub enum Given {
     Terminal,
 }
 
+/// Our file is on a mount that nobody can change (`serve`).
+const PROTECTION: Protection = Protection::Caller;
+
 /// A process that was made.
 pub struct Made {
     pub pid: i32,
@@ -45,11 +48,10 @@ pub struct Made {
     pub own_pids: bool,
 }
 
-/// Gives streams to what is built: `Create` and `Exec` have the same methods.
-macro_rules! open {
+/// Gives streams to what is built: `Create`, `Exec` and `RestoreFrom` have the same methods.
+macro_rules! streamed {
     ($built:expr, $given:expr) => {{
-        // KERNEL: our file is on a mount that nobody can change (`serve`)
-        let built = $built.protection(Protection::Caller);
+        let built = $built;
         match $given {
             Given::Streams(streams) => {
                 let mut streams = streams.into_iter();
@@ -99,9 +101,36 @@ impl At {
         if options.no_new_keyring {
             create = create.keyring(Keyring::Inherited);
         }
-        let (create, master) = open!(create, given);
+        let (create, master) = streamed!(create.protection(PROTECTION), given);
         let (container, process) = create.create()?;
         made(&process, master, container.has_own_pids())
+    }
+
+    /// Makes the container out of images. Its program goes on.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn restore(&self, bundle: &Path, options: &Options, images: Images, given: Given) -> Result<Made> {
+        let root = Root::open(&self.root)?;
+        let bundle = Bundle::read(bundle)?;
+        let mut restore = root.restore(&self.id, &bundle, images).pid_file(bundle.directory().join("init.pid"));
+        if options.systemd_cgroup {
+            restore = restore.cgroup(CgroupUse::Unit(Manager::default()));
+        }
+        if options.no_new_keyring {
+            restore = restore.keyring(Keyring::Inherited);
+        }
+        let (restore, master) = streamed!(restore, given);
+        let (container, process) = restore.restore()?;
+        made(&process, master, container.has_own_pids())
+    }
+
+    /// Makes images of it.
+    ///
+    /// # Errors
+    /// Those of the library.
+    pub fn checkpoint(&self, images: Images, afterwards: Afterwards) -> Result<()> {
+        self.load()?.checkpoint(images).afterwards(afterwards).make().map(drop)
     }
 
     /// Begins its program.
@@ -119,7 +148,7 @@ impl At {
     pub fn exec(&self, object: &[u8], given: Given) -> Result<Made> {
         let container = self.load()?;
         let object = ProcessObject::read(object)?;
-        let (exec, master) = open!(container.exec_process(&object), given);
+        let (exec, master) = streamed!(container.exec_process(&object).protection(PROTECTION), given);
         made(&exec.spawn()?, master, true)
     }
 

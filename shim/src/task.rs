@@ -49,7 +49,7 @@ impl Shim {
                     "Update" => decode(request).and_then(|asked| self.update(reply, asked)),
                     "Wait" => decode(request).and_then(|asked| self.wait(reply, &asked)),
                     "Stats" => decode(request).and_then(|asked| self.stats(reply, &asked)),
-                    "Checkpoint" => decode(request).and_then(|asked| self.checkpoint(&asked)),
+                    "Checkpoint" => decode(request).and_then(|asked| self.checkpoint(reply, asked)),
                     other => Err(failure(Code::Unimplemented, format_args!("method {other}"))),
                 };
                 match begun {
@@ -223,11 +223,6 @@ impl Shim {
             Ok(StatsResponse { stats: Some(stats::metrics(&stats, unified)) })
         });
         Ok(())
-    }
-
-    fn checkpoint(&mut self, asked: &CheckpointTaskRequest) -> Answer<()> {
-        self.container(&asked.id)?;
-        Err(failure(Code::Unimplemented, "checkpoint is not implemented"))
     }
 
     fn pause(&mut self, reply: Reply, asked: PauseRequest) -> Answer<()> {

@@ -112,3 +112,12 @@ pub struct TaskResumed {
     #[prost(string, tag = "1")]
     pub container_id: String,
 }
+
+/// TaskCheckpointed
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TaskCheckpointed {
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    #[prost(string, tag = "2")]
+    pub checkpoint: String,
+}

@@ -1,10 +1,14 @@
 //! A container from its creation to its end.
 
 use std::fs;
+use std::process::Command;
 
+use prost::Message;
+
+use crate::messages::bootstrap::RuntimeInfo;
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, root_is_here, world};
+use crate::world::{Client, SHIM, root_is_here, world};
 
 #[test]
 fn a_container_lives_and_its_events_come_in_order() {
@@ -39,4 +43,15 @@ fn a_container_lives_and_its_events_come_in_order() {
     let expected = [&first[..], &exec(0), &exec(1), &last].concat();
     assert_eq!(world.events_to("delete c1"), expected);
     world.assert_empty();
+}
+
+#[test]
+fn info_has_the_features_of_the_runtime() {
+    let out = Command::new(SHIM).arg("-info").stdin(std::process::Stdio::null()).output().expect("-info");
+    let info = RuntimeInfo::decode(&*out.stdout).expect("a RuntimeInfo");
+    assert_eq!(info.name, "io.containerd.coracle.v1");
+    let features = info.features.expect("features");
+    assert_eq!(features.type_url, "types.containerd.io/opencontainers/runtime-spec/1/features/Features");
+    let features: serde_json::Value = serde_json::from_slice(&features.value).expect("JSON");
+    assert_eq!(features["linux"]["cgroup"]["v2"], true);
 }

@@ -1,0 +1,88 @@
+//! Checkpoint, which CRIU makes; `start` restores what was created from images.
+
+use std::fs;
+use std::path::Path;
+
+use libcontainer::{Afterwards, Allow, CgroupMode, Images};
+use prost::Message as _;
+
+use crate::container::Stage;
+use crate::failure::{Answer, Code, failure, of_runtime};
+use crate::messages::events;
+use crate::messages::runc::CheckpointOptions;
+use crate::messages::task::CheckpointTaskRequest;
+use crate::shim::{Reply, Shim};
+
+/// Where CRIU works, unless somebody says otherwise: below the bundle, which goes with the container.
+const WORK: &str = "criu-work";
+
+/// Images at `path`, and where CRIU writes its log.
+pub fn images(path: &Path, work: &str, bundle: &Path) -> Images {
+    let work = if work.is_empty() { bundle.join(WORK) } else { work.into() };
+    Images::new(path).work(work)
+}
+
+/// What the caller allows.
+fn allowed(mut images: Images, options: &CheckpointOptions) -> Answer<Images> {
+    let asked = [
+        (options.open_tcp, Allow::TcpEstablished),
+        (options.external_unix_sockets, Allow::ExternalUnixSockets),
+        (options.terminal, Allow::ShellJob),
+        (options.file_locks, Allow::FileLocks),
+    ];
+    for (_, what) in asked.into_iter().filter(|(asked, _)| *asked) {
+        images = images.allow(what);
+    }
+    let mode = match &*options.cgroups_mode {
+        "" => return Ok(images),
+        "soft" => CgroupMode::Soft,
+        "full" => CgroupMode::Full,
+        "strict" => CgroupMode::Strict,
+        other => return Err(failure(Code::InvalidArgument, format_args!("cgroups mode {other}: unknown value"))),
+    };
+    Ok(images.cgroups(mode))
+}
+
+impl Shim {
+    pub(crate) fn checkpoint(&mut self, reply: Reply, asked: CheckpointTaskRequest) -> Answer<()> {
+        let container = self.container(&asked.id)?;
+        if container.init.stage != Stage::Running {
+            return Err(failure(Code::FailedPrecondition, "cannot checkpoint a container that does not run"));
+        }
+        let options = CheckpointOptions::decode(&*asked.options.unwrap_or_default().value)
+            .map_err(|error| failure(Code::InvalidArgument, format_args!("Checkpoint: {error}")))?;
+        let (at, bundle) = (container.at.clone(), container.bundle.clone());
+        let images = allowed(images(Path::new(&asked.path), &options.work_path, &bundle), &options)?;
+        let afterwards = if options.exit { Afterwards::Deleted } else { Afterwards::Running };
+        self.jobs.begin(move || {
+            let done = at.checkpoint(images, afterwards);
+            if done.is_ok() {
+                // what a failure has left is for those who look
+                let _ = fs::remove_dir_all(bundle.join(WORK));
+            }
+            Box::new(move |shim| {
+                if done.is_ok() {
+                    shim.publish(&events::TaskCheckpointed { container_id: asked.id, checkpoint: asked.path });
+                }
+                let done = done.map(|()| Vec::new());
+                shim.answer(reply, done.map_err(|error| of_runtime("OCI runtime checkpoint failed", &error)));
+            })
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_cgroups_mode_is_refused() {
+        let read = |mode: &str| {
+            let options = CheckpointOptions { cgroups_mode: mode.into(), ..CheckpointOptions::default() };
+            allowed(Images::new("/images"), &options).map(drop).map_err(|status| status.message)
+        };
+        assert_eq!(["", "soft", "full", "strict"].map(read), [const { Ok(()) }; 4]);
+        assert_eq!(read("other"), Err("cgroups mode other: unknown value".into()));
+    }
+}
