@@ -43,8 +43,10 @@ pub struct Process {
     pub pid: i32,
     /// Until it has ended.
     pub pidfd: Option<(OwnedFd, Token)>,
-    /// Its end, seen while it was being started: told after the start.
+    /// Its end, seen while a start or a kill was under way: told after their answers.
     pub held: Option<Exit>,
+    /// Signals to it that are not answered yet.
+    pub killing: u32,
     pub exit: Option<Exit>,
     pub waiting: Vec<Reply>,
     pub outputs: Vec<Token>,
@@ -68,6 +70,7 @@ impl Process {
             pid: 0,
             pidfd: None,
             held: None,
+            killing: 0,
             exit: None,
             waiting: Vec::new(),
             outputs: Vec::new(),

@@ -41,8 +41,9 @@ impl Shim {
     /// A process of ours has ended.
     pub(crate) fn exited(&mut self, whose: &Whose, exit: Exit) {
         let Some(process) = self.process_of(whose) else { return };
-        if process.stage == Stage::Starting {
-            // ORDER: the start is told before the end
+        if process.stage == Stage::Starting || process.killing > 0 {
+            // ORDER: the start is told before the end, and a kill is answered before it: containerd deletes the task when it
+            // hears of the end, closes its connection, and takes a kill that is not answered for one that failed
             process.held = Some(exit);
             return;
         }

@@ -236,7 +236,7 @@ mod tests {
         let fifo = directory.path().join("fifo");
         rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
         let names = Names { stdout: format!("file://{}", fifo.display()), ..Names::default() };
-        let error = open(&names, &owner()).err().expect("nobody reads it");
+        let error = open(&names, &owner()).expect_err("nobody reads it");
         assert!(error.ends_with("No such device or address (os error 6)"), "{error}");
     }
 }

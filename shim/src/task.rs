@@ -9,7 +9,7 @@ use crate::messages::google::{Any, Empty, Timestamp};
 use crate::messages::task::*;
 use crate::messages::ttrpc::Request;
 use crate::messages::{events, runc};
-use crate::shim::{Reply, Shim};
+use crate::shim::{Reply, Shim, Whose};
 use crate::stats;
 use crate::stdio::Names;
 
@@ -164,6 +164,7 @@ impl Shim {
             return Err(failure(Code::NotFound, "process already finished"));
         }
         if asked.exec_id.is_empty() {
+            process.killing += 1;
             self.jobs.begin(move || {
                 let done = at.kill(signal).map(|()| Vec::new()).map_err(|error| match error.kind() {
                     // it has ended in this moment: engines take that for success
@@ -172,7 +173,7 @@ impl Shim {
                     }
                     _ => of_runtime("OCI runtime kill failed", &error),
                 });
-                Box::new(move |shim| shim.answer(reply, done))
+                Box::new(move |shim| shim.killed(reply, at.id, done))
             });
             return Ok(());
         }
@@ -188,6 +189,16 @@ impl Shim {
             Err(errno) => return Err(failure(Code::Unknown, format_args!("exec kill error: {errno}"))),
         }
         Ok(())
+    }
+
+    fn killed(&mut self, reply: Reply, container: String, done: Answer<Vec<u8>>) {
+        self.answer(reply, done);
+        let whose = Whose { container, exec: None };
+        let Some(process) = self.process_of(&whose) else { return };
+        process.killing = process.killing.saturating_sub(1);
+        if let Some(exit) = process.held.take() {
+            self.exited(&whose, exit);
+        }
     }
 
     fn pids(&mut self, reply: Reply, asked: &PidsRequest) -> Answer<()> {

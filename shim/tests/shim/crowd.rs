@@ -88,3 +88,26 @@ fn a_pod_of_many_containers_and_execs_loses_nothing_and_keeps_nothing() {
     }
     world.assert_empty();
 }
+
+#[test]
+fn a_kill_is_answered_before_the_end_is_told() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let waiting = client.ask("Wait", &Client::wait("c1", ""));
+    // the kill waits behind these, and the container ends by itself meanwhile
+    for _ in 0..200 {
+        client.ask("Stats", &StatsRequest { id: "c1".into() });
+    }
+    let killing = client.ask("Kill", &KillRequest { id: "c1".into(), signal: 9, ..KillRequest::default() });
+    client.ask("CloseIO", &CloseIoRequest { id: "c1".into(), stdin: true, ..CloseIoRequest::default() });
+    let _: WaitResponse = client.answer(waiting).expect("Wait");
+    assert!(client.has_answer(killing), "the end was told first");
+    client.delete("c1", "").expect("Delete");
+    client.shut_down();
+    world.assert_empty();
+}

@@ -7,6 +7,7 @@ mod messages;
 #[path = "../../src/wire.rs"]
 mod wire;
 
+mod attack;
 mod crowd;
 mod life;
 mod loss;

@@ -27,6 +27,8 @@ pub struct World {
     directory: tempfile::TempDir,
     /// Where bundles and the state are; it may be another file system.
     pub bundles: PathBuf,
+    /// The shim's file.
+    pub program: PathBuf,
     /// Below all cgroups of the containers.
     pub cgroup: String,
     pub events: mpsc::Receiver<String>,
@@ -52,7 +54,13 @@ pub fn world_without_containerd() -> World {
     fs::copy(SHIM, directory.path().join("rootfs/shim")).expect("copy");
     let bundles = directory.path().join("b");
     fs::create_dir(&bundles).expect("b");
-    let world = World { directory, bundles, cgroup: format!("coracle-shim-{name}"), events: mpsc::channel().1 };
+    let world = World {
+        directory,
+        bundles,
+        program: SHIM.into(),
+        cgroup: format!("coracle-shim-{name}"),
+        events: mpsc::channel().1,
+    };
     world.bundle("c1");
     world
 }
@@ -134,7 +142,7 @@ impl World {
 
     /// Runs an action of the shim.
     pub fn act(&self, action: &str, input: &[u8]) -> Output {
-        let mut child = Command::new(SHIM)
+        let mut child = Command::new(&self.program)
             .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", "c1", action])
             .env("TTRPC_ADDRESS", self.path("ttrpc"))
             .current_dir(self.bundles.join("c1"))
@@ -274,6 +282,11 @@ impl Client {
                 self.answers.insert(stream, answer);
             }
         }
+    }
+
+    /// Whether that answer has come already.
+    pub fn has_answer(&self, stream: u32) -> bool {
+        self.answers.contains_key(&stream)
     }
 
     pub fn call<M: Message + Default>(&mut self, method: &str, message: &impl Message) -> Result<M, Status> {
