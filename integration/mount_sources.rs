@@ -142,6 +142,7 @@ fn a_destination_that_is_the_hosts_path_of_a_place_in_the_root_is_that_place() {
     only!(Who::Us, Who::Runc; "crun makes that path in the root");
     let mut world = with_brought("cat /mnt/y/file /final/y/file; ls /");
     fs::create_dir(world.path("source/y")).unwrap();
+    fs::create_dir(world.rootfs("final")).unwrap();
     world.mount(bind(world.rootfs("mnt/x"), world.rootfs("mnt/y").to_str().unwrap(), &["bind"]));
     world.mount(bind(world.rootfs("mnt"), world.rootfs("final").to_str().unwrap(), &["rbind"]));
     let outcome = world.run();
@@ -149,5 +150,7 @@ fn a_destination_that_is_the_hosts_path_of_a_place_in_the_root_is_that_place() {
         assert!(outcome.err.contains("it is taken as \"/final\""), "{}", outcome.err);
     }
     let seen = outcome.ok();
-    assert!(seen.starts_with("brought\nbrought\n") && !seen.contains("tmp"), "{seen}");
+    assert!(seen.starts_with("brought\nbrought\n"), "{seen}");
+    // runc 1.1 makes the directory of the other reading, too.
+    assert!(who() != Who::Us || !seen.contains("tmp"), "{seen}");
 }
