@@ -205,7 +205,7 @@ fn host_tells_which_call_is_hidden() {
     let world = World::running(&["true"]);
     for (call, row, status) in [
         ("mount_setattr", "  missing  mount_setattr: no container can be made", 1),
-        ("fsconfig", "  missing  fsopen, fsconfig, fsmount, open_tree, move_mount: no container", 1),
+        ("fsconfig", "  missing  fsopen, fspick, fsconfig, fsmount, open_tree, move_mount:", 1),
         ("unshare", "  missing  mount: unshare: ", 1),
         ("clone3", "  without  clone3: clone(2) is used", 0),
         ("close_range", "  without  close_range: descriptors are closed one by one", 0),

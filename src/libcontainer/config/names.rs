@@ -302,7 +302,7 @@ impl<'de> Visitor<'de> for Look<'_> {
             }
             let (place, before) = (self.at.clone(), self.at.enter(&name));
             let unknown = unknown(&name, place.as_str(), self.known);
-            let near = unknown.as_ref().is_none_or(|said| said.contains("did you mean"));
+            let near = is_known(&name) || unknown.as_ref().is_some_and(|said| said.contains("did you mean"));
             if let Some(said) = unknown.filter(|_| !(name == "comment" && place.is_below("linux.seccomp"))) {
                 self.found.push(Warning { at: self.at.clone(), said: format!("unknown property, ignored{said}") });
             }

@@ -49,11 +49,13 @@ fn selinux(lsm: Lsm) -> Finding {
 fn landlock() -> Finding {
     match answer(Call::Landlock) {
         Ok(version) => {
-            let said = format!("ABI {version}, for programs in containers (coracle itself does not use it)");
+            let said = format!("ABI {version}");
             Finding::new(Area::Security, "Landlock", Fitness::Good, said)
         }
-        Err(_) => Finding::new(Area::Security, "Landlock", Fitness::Without, "programs in containers cannot use it")
-            .advice("boot with landlock in lsm=, on Linux 5.13 or newer"),
+        Err(_) => {
+            Finding::new(Area::Security, "Landlock", Fitness::Without, "the annotation org.coracle.landlock: refused")
+                .advice("boot with landlock in lsm=, on Linux 5.13 or newer")
+        }
     }
 }
 
