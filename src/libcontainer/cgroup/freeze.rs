@@ -82,7 +82,7 @@ impl Cgroup {
             };
             thawed.or_else(|errno| if tree::is_gone(errno) { Ok(()) } else { Err(errno) })
         };
-        Walk::new()
+        Walk::to_end()
             .through(directory, thaw, |_, _| Ok(()))
             .map_err(|end| error!("thaw {} and all below: {end}", directory.display()))
     }

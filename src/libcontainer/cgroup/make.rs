@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, Refusal, put, word};
 use super::processes;
+use super::tree::Walk;
 use crate::error::{Result, bail, error};
 use crate::plan::resources::{CgroupDirectory, Write};
 
@@ -170,7 +171,7 @@ fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
 }
 
 fn must_be_unused(place: &CgroupDirectory) -> Result<()> {
-    let there = processes::of([&place.directory])?;
+    let there = processes::of(Walk::to_look(), [&place.directory])?;
     if !there.is_empty() {
         let (directory, count) = (place.directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");

@@ -33,6 +33,7 @@ use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 use crate::sys::text::keyed_number;
 
 use files::{Refusal, event, gone, is_forbidden, must_fit, refused, remove, wait_for};
+use tree::Walk;
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
@@ -293,7 +294,7 @@ impl Cgroup {
         if !directory.exists() {
             gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))?;
         }
-        processes::of([directory])
+        processes::of(Walk::to_look(), [directory])
     }
 
     /// The processes in any of its directories: a process in a single hierarchy of version 1 is not in the others.
@@ -301,7 +302,7 @@ impl Cgroup {
     /// # Errors
     /// Those of `processes`.
     pub fn all_processes(&self) -> Result<Vec<i32>> {
-        processes::of(self.paths.values())
+        processes::of(Walk::to_end(), self.paths.values())
     }
 
     /// The directory that represents all: every process is in it.

@@ -16,8 +16,8 @@ use crate::sys::text;
 ///
 /// # Errors
 /// The kernel's word, or there are too many cgroups: there may be more processes.
-pub(super) fn of<'d>(directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<Vec<i32>> {
-    let (mut walk, mut all) = (Walk::new(), Vec::new());
+pub(super) fn of<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<Vec<i32>> {
+    let mut all = Vec::new();
     for directory in directories {
         let enter = |here: BorrowedFd<'_>| in_one(here).map(|pids| all.extend(pids));
         walk.through(directory, enter, |_, _| Ok(()))
@@ -34,7 +34,7 @@ pub(super) fn of<'d>(directories: impl IntoIterator<Item = &'d PathBuf>) -> Resu
 /// # Errors
 /// The kernel's word, or it takes too long; those that were seen are killed.
 pub(super) fn kill<'d>(directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<bool> {
-    let (mut walk, mut all) = (Walk::new(), true);
+    let (mut walk, mut all) = (Walk::to_end(), true);
     for directory in directories {
         let enter = |here: BorrowedFd<'_>| {
             let pids = in_one(here)?;

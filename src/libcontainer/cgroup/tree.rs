@@ -12,8 +12,11 @@ use rustix::io::Errno;
 
 use crate::plan::failure::words;
 
-/// How long one walk may take, over all hierarchies.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a walk may take that looks, while the container goes on, over all hierarchies.
+const LOOKING: Duration = Duration::from_secs(10);
+/// How long one may take that ends or removes what is there: the kernel takes 0.5 ms to remove one cgroup, and more on a busy
+/// machine.
+const ENDING: Duration = Duration::from_secs(120);
 /// How many directories one walk looks at: their names are in our memory. Of those beyond, it looks at one in each.
 const MOST: usize = 1 << 17;
 
@@ -33,8 +36,8 @@ pub(super) enum End {
     Refused(Errno),
     /// There are too many directories.
     TooMany,
-    /// It took too long.
-    TooLong,
+    /// It took longer than this.
+    TooLong(Duration),
 }
 
 impl From<Errno> for End {
@@ -48,7 +51,7 @@ impl fmt::Display for End {
         match self {
             End::Refused(errno) => f.write_str(&words(*errno)),
             End::TooMany => write!(f, "there are more than {MOST} cgroups below it"),
-            End::TooLong => write!(f, "the cgroups below it cannot be looked at in {} s", PATIENCE.as_secs()),
+            End::TooLong(time) => write!(f, "{} s are not enough for the cgroups below it", time.as_secs()),
         }
     }
 }
@@ -56,7 +59,8 @@ impl fmt::Display for End {
 /// A walk, or several with the same bounds: a container that may make cgroups can make them as quickly as we go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
-    deadline: Instant,
+    began: Instant,
+    time: Duration,
     /// How many directories may still be looked at.
     left: usize,
     /// Whether there are more.
@@ -64,9 +68,14 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// The bounds begin now.
-    pub(super) fn new() -> Walk {
-        Walk { deadline: Instant::now() + PATIENCE, left: MOST, more: false }
+    /// One that looks.
+    pub(super) fn to_look() -> Walk {
+        Walk { began: Instant::now(), time: LOOKING, left: MOST, more: false }
+    }
+
+    /// One that ends or removes what is there.
+    pub(super) fn to_end() -> Walk {
+        Walk { time: ENDING, ..Walk::to_look() }
     }
 
     /// Goes through `top` and all below it. `enter` gets each directory before those below it, `leave` each but the top, by
@@ -108,7 +117,7 @@ impl Walk {
     }
 
     fn in_time(&self) -> Result<(), End> {
-        if Instant::now() < self.deadline { Ok(()) } else { Err(End::TooLong) }
+        if self.began.elapsed() < self.time { Ok(()) } else { Err(End::TooLong(self.time)) }
     }
 
     /// The directories in one, as far as the bounds allow.
@@ -142,7 +151,7 @@ impl Walk {
 /// # Errors
 /// Those of `Walk::through`.
 pub(super) fn remove_below(top: &Path) -> Result<(), End> {
-    Walk::new().through(top, |_| Ok(()), remove_unused)
+    Walk::to_end().through(top, |_| Ok(()), remove_unused)
 }
 
 /// Removes a directory if it is not in use.
@@ -189,13 +198,13 @@ mod tests {
             left.push(name.to_owned());
             Ok(())
         };
-        Walk::new().through(top.path(), enter, leave).unwrap();
+        Walk::to_look().through(top.path(), enter, leave).unwrap();
         assert_eq!((entered, left.len()), (33, 32));
         let place = |wanted: &CStr| left.iter().position(|name| name.as_c_str() == wanted);
         assert!(place(c"b") < place(c"a"), "what is below comes first");
         remove_below(top.path()).unwrap();
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
-        assert_eq!(Walk::new().through(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));
+        assert_eq!(Walk::to_look().through(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));
     }
 
     #[test]
@@ -213,15 +222,15 @@ mod tests {
             };
             (walk.through(top.path(), enter, |_, _| Ok(())), entered)
         };
-        let mut bounds = Walk { left: 84, ..Walk::new() };
+        let mut bounds = Walk { left: 84, ..Walk::to_look() };
         assert_eq!(count(&mut bounds), (Ok(()), 85));
         // the bounds are for all that it goes through; it goes to the end of one branch all the same
         assert_eq!(count(&mut bounds), (Err(End::TooMany), 4));
-        let (end, entered) = count(&mut Walk { left: 10, ..Walk::new() });
+        let (end, entered) = count(&mut Walk { left: 10, ..Walk::to_look() });
         assert!(end == Err(End::TooMany) && entered < 40, "{entered}");
-        assert_eq!(count(&mut Walk { deadline: Instant::now(), ..Walk::new() }), (Err(End::TooLong), 1));
+        assert_eq!(count(&mut Walk { time: Duration::ZERO, ..Walk::to_end() }), (Err(End::TooLong(Duration::ZERO)), 1));
         assert_eq!(End::TooMany.to_string(), "there are more than 131072 cgroups below it");
-        let attempt = || Walk { left: 5, ..Walk::new() }.through(top.path(), |_| Ok(()), remove_unused);
+        let attempt = || Walk { left: 5, ..Walk::to_look() }.through(top.path(), |_| Ok(()), remove_unused);
         let attempts = (0..100).take_while(|_| attempt() != Ok(())).count();
         assert!(attempts < 85, "{attempts}");
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
