@@ -352,6 +352,39 @@ pub fn hears(bytes: &[u8]) {
     }
 }
 
+/// A systemd that gives these answers to calls, one after the other: all is well, or an error's name and text. At the end it
+/// returns what was called, with the body.
+#[cfg(test)]
+pub(super) fn answering(
+    answers: Vec<Option<(&'static str, &'static str)>>,
+) -> (Bus, std::thread::JoinHandle<Vec<(String, String)>>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let bus =
+        |stream| Bus { stream, deadline: Instant::now() + Duration::from_secs(10), serial: 0, daemon: Daemon::None };
+    let mut theirs = bus(theirs);
+    let systemd = std::thread::spawn(move || {
+        let answer = |(serial, answer): (u32, Option<(&str, &str)>)| {
+            let call = theirs.next().unwrap();
+            let mut fields = vec![(REPLY_SERIAL, Field::Value(Variant::from(serial)))];
+            let mut body = Vec::new();
+            if let Some((name, text)) = answer {
+                fields.push((ERROR_NAME, Field::Value(Variant::from(name))));
+                fields.push((SIGNATURE, Field::Signature("s".to_owned())));
+                body = to_bytes(At::new(LE, 0), &text).unwrap().bytes().to_vec();
+            }
+            let kind = if answer.is_some() { ERROR } else { REPLY };
+            let header = (b'l', kind, 0u8, 1u8, u32::try_from(body.len()).unwrap(), serial, fields);
+            let mut message = to_bytes(At::new(LE, 0), &header).unwrap().bytes().to_vec();
+            message.resize(message.len().next_multiple_of(8), 0);
+            message.extend(body);
+            theirs.send(&message).unwrap();
+            (call.member, String::from_utf8_lossy(&call.body).into_owned())
+        };
+        (1..).zip(answers).map(answer).collect()
+    });
+    (bus(ours), systemd)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::UnitName;
-use crate::error::{Kind, Result, bail};
+use crate::error::{Error, Kind, Result, bail};
 use crate::plan::resources::unit::{Manager, Property, Unit};
 
 /// No value of this type exists.
@@ -36,8 +36,8 @@ pub fn start(_: &Unit, _: i32) -> Result<Starting> {
 ///
 /// # Errors
 /// Always, if there are limits to set.
-pub fn set(_: &UnitName, properties: &[Property]) -> Result<()> {
-    if properties.is_empty() { Ok(()) } else { refused() }
+pub fn set(_: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option<Error>> {
+    if asked.is_empty() && kept.is_empty() { Ok(None) } else { refused() }
 }
 
 /// See `systemd`.

@@ -20,6 +20,8 @@ use crate::wait::limits;
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+/// What systemd says of a property that it does not know, and of one that cannot be set.
+const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
 
 /// A unit that systemd was asked to start. Its job has not ended yet.
 #[derive(Debug)]
@@ -68,7 +70,7 @@ impl Starting {
                     stop_on(&mut self.bus, &self.name)?;
                 }
                 // KERNEL: an older systemd knows fewer properties. Their values are also written to the cgroup.
-                Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
+                Answer::Refused(error, _) if error == UNKNOWN_PROPERTY && again.once(&error) => {
                     self.unit.properties.retain(|property| property.need == Need::Must);
                 }
                 Answer::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
@@ -91,33 +93,43 @@ impl Again {
     }
 }
 
-/// Sets limits of an existing unit (until the next boot: `runtime`).
+/// Sets limits of an existing unit (until the next boot: `runtime`): those that `update` names, and `kept`, which stay as they
+/// are. If systemd refuses them together, it gets the first alone. Returns systemd's refusal of the others.
 ///
 /// # Errors
 /// systemd's error.
-pub fn set(unit: &UnitName, properties: &[Property]) -> Result<()> {
-    if properties.is_empty() {
-        return Ok(());
+pub fn set(unit: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option<Error>> {
+    if asked.is_empty() && kept.is_empty() {
+        return Ok(None);
     }
-    let mut bus = connect(unit.manager)?;
+    set_on(&mut connect(unit.manager)?, unit, asked, kept)
+}
+
+fn set_on(bus: &mut Bus, unit: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option<Error>> {
     let mut again = Again::default();
-    let mut list: Vec<_> = properties.iter().collect();
+    let (mut kept, mut needs, mut refused) = (kept, [Need::Must, Need::May].as_slice(), None);
     loop {
-        let named = list.iter().map(|property| named(property)).collect::<Result<Vec<_>>>()?;
-        let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, named))?;
+        let list = asked.iter().chain(kept).filter(|property| needs.contains(&property.need));
+        let list = list.map(named).collect::<Result<Vec<_>>>()?;
+        if list.is_empty() {
+            return Ok(refused);
+        }
+        let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, list))?;
         match bus.answer(serial)? {
             Answer::Done(_) => {
-                // systemd writes the files after its answer, and before it reads the next call.
+                // systemd writes the files after its answer, and before it reads the next call
                 let ping = Method { interface: "org.freedesktop.DBus.Peer", ..manager("Ping") };
                 let serial = bus.call(SYSTEMD, ping, &())?;
-                return bus.answer(serial).map(drop);
+                return bus.answer(serial).map(|_| refused);
             }
             // As above: properties that an older systemd does not know are also written to the cgroup.
-            Answer::Refused(error, text) if text.contains("property") && again.once(&error) => {
-                list.retain(|property| property.need == Need::Must);
-            }
+            Answer::Refused(error, _) if error == UNKNOWN_PROPERTY && again.once(&error) => needs = &[Need::Must],
             Answer::Refused(error, text) => {
-                bail!(Kind::Systemd => "systemd: set properties of {:?}: {text} ({error})", unit.name)
+                let said = error!(Kind::Systemd => "systemd: set properties of {:?}: {text} ({error})", unit.name);
+                if kept.is_empty() {
+                    return Err(said);
+                }
+                (kept, refused) = (&[], Some(said));
             }
         }
     }
@@ -416,6 +428,40 @@ mod tests {
         let said = Bus::connect(&sockets, std::time::Duration::from_millis(200)).unwrap_err().to_string();
         let heard = daemon.join().unwrap();
         assert!(heard.starts_with("\0AUTH EXTERNAL\r\n") && heard.contains("Hello"), "{heard}: {said}");
+    }
+
+    #[test]
+    fn what_nobody_asked_to_change_fails_no_update() {
+        let property = |name: &str, need| Property { name: name.to_owned(), value: Value::Uint64(7), need };
+        let (asked, may) = ([property("TasksMax", Need::Must)], [property("MemoryZSwapMax", Need::May)]);
+        let kept = [property("CPUQuotaPerSecUSec", Need::Must)];
+        let unit = UnitName { name: "a.scope".to_owned(), manager: Manager::System };
+        let unknown = Some((UNKNOWN_PROPERTY, "Cannot set it"));
+        let invalid = Some(("org.freedesktop.DBus.Error.InvalidArgs", "CPUQuotaPerSecUSec= value out of range"));
+        let set = |answers: Vec<_>, asked: &[Property], kept: &[Property]| {
+            let (mut bus, systemd) = super::super::bus::answering(answers);
+            let told = set_on(&mut bus, &unit, asked, kept).map(|refused| refused.map(|error| error.to_string()));
+            let names = ["TasksMax", "MemoryZSwapMax", "CPUQuotaPerSecUSec"];
+            let calls = systemd.join().unwrap().into_iter().map(|(call, body)| {
+                names.iter().filter(|name| body.contains(*name)).fold(call, |call, name| call + " " + name)
+            });
+            (told.map_err(|error| error.to_string()), calls.collect::<Vec<_>>())
+        };
+        let said = "systemd: set properties of \"a.scope\": CPUQuotaPerSecUSec= value out of range \
+            (org.freedesktop.DBus.Error.InvalidArgs)";
+        let (all, own) = ("SetUnitProperties TasksMax CPUQuotaPerSecUSec", "SetUnitProperties TasksMax");
+        let one = |calls: &[&str]| calls.iter().map(|call| (*call).to_owned()).collect::<Vec<_>>();
+        assert_eq!(set(vec![None, None], &asked, &kept), (Ok(None), one(&[all, "Ping"])));
+        let told = set(vec![invalid, None, None], &asked, &kept);
+        assert_eq!(told, (Ok(Some(said.to_owned())), one(&[all, own, "Ping"])));
+        assert_eq!(set(vec![invalid], &[], &kept).0, Ok(Some(said.to_owned())));
+        assert_eq!(set(vec![invalid, invalid], &asked, &kept), (Err(said.to_owned()), one(&[all, own])));
+        // one that an older systemd does not know is left out, and nothing is said
+        assert_eq!(set(vec![unknown, None, None], &[asked[0].clone(), may[0].clone()], &[]).0, Ok(None));
+        assert_eq!(set(vec![unknown], &may, &[]).0, Ok(None));
+        // the name counts, and not the text
+        let text = Some(("org.freedesktop.DBus.Error.AccessDenied", "property"));
+        assert!(set(vec![text], &may, &[]).0.unwrap_err().contains("AccessDenied"));
     }
 
     #[test]

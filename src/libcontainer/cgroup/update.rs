@@ -105,18 +105,34 @@ impl Cgroup {
 
     /// systemd may write the limits of a unit again at any time, with its own rounding. So it gets the new limits
     /// first, and the exact values are written after it. On version 1 it denies all devices before it allows some
-    /// again. Returns the values that can be written back only after other values have changed.
-    fn tell_systemd(&self, writes: &[Write], devices: Option<&DeviceAccess>) -> Result<Vec<Exact>> {
-        let Some(unit) = self.unit() else { return Ok(Vec::new()) };
-        let mut list = properties(&self.with_quota_and_period(writes));
-        list.retain(|property| property.name != OOM_POLICY);
-        list.extend(devices.map(device_properties).unwrap_or_default());
-        if list.is_empty() {
-            return Ok(Vec::new());
+    /// again. Returns the values that can be written back only after other values have changed, and systemd's refusal of
+    /// `kept`.
+    fn tell_systemd(
+        &self,
+        writes: &[Write],
+        kept: &[Write],
+        devices: Option<&DeviceAccess>,
+    ) -> Result<(Vec<Exact>, Option<Error>)> {
+        let Some(unit) = self.unit() else { return Ok((Vec::new(), None)) };
+        let known = |writes: &[Write]| {
+            let mut list = properties(&self.with_quota_and_period(writes));
+            list.retain(|property| property.name != OOM_POLICY);
+            list
+        };
+        let mut asked = known(writes);
+        let mut kept = known(kept);
+        kept.retain(|property| asked.iter().all(|there| there.name != property.name));
+        asked.extend(devices.map(device_properties).unwrap_or_default());
+        if asked.is_empty() && kept.is_empty() {
+            return Ok((Vec::new(), None));
         }
         let exact = self.what_systemd_rounds();
-        self.undisturbed(self.paths.contains_key("devices"), || systemd::set(unit, &list))?;
-        Ok(exact.into_iter().filter(|exact| exact.put_back().is_err()).collect())
+        let mut refused = None;
+        self.undisturbed(self.paths.contains_key("devices"), || {
+            refused = systemd::set(unit, &asked, &kept)?;
+            Ok(())
+        })?;
+        Ok((exact.into_iter().filter(|exact| exact.put_back().is_err()).collect(), refused))
     }
 
     /// Writes back the files that systemd has rounded, and that `writes` does not contain.
@@ -180,7 +196,8 @@ impl Changed<'_> {
     fn make(&mut self) -> Result<()> {
         let Change { writes, kept, devices } = self.change;
         let all = [writes, kept].concat();
-        let rounded = self.cgroup.tell_systemd(&all, devices.map(|[new, _]| new))?;
+        let (rounded, refused) = self.cgroup.tell_systemd(writes, kept, devices.map(|[new, _]| new))?;
+        self.warnings.extend(refused);
         self.cgroup.apply(writes)?;
         let again = kept.iter().map(|write| self.cgroup.apply_one(write));
         self.warnings.extend(again.filter_map(Result::err).map(|refusal| refusal.error));
@@ -198,12 +215,13 @@ impl Changed<'_> {
             let file = before.path.file_name()?.to_str()?.to_owned();
             Some(Write { file, value, on_failure: OnFailure::Fail, unless_used: None, ..before.write.clone() })
         });
-        let told = self.cgroup.tell_systemd(&formerly.collect::<Vec<_>>(), self.change.devices.map(|[_, old]| old));
+        let told =
+            self.cgroup.tell_systemd(&formerly.collect::<Vec<_>>(), &[], self.change.devices.map(|[_, old]| old));
         // Values limit each other: if the kernel refuses one order, it accepts the other.
         let refused: Vec<_> = self.before.iter().rev().filter(|before| before.set_back().is_err()).collect();
         let refused = refused.into_iter().map(Before::set_back).filter_map(Result::err).next();
         let devices = self.change.devices.map_or(Ok(()), |[_, old]| self.cgroup.change_devices(old));
-        let exact = told.and_then(|rounded| self.cgroup.exact_again(&rounded, self.change.writes));
+        let exact = told.and_then(|(rounded, _)| self.cgroup.exact_again(&rounded, self.change.writes));
         exact.and(refused.map_or(Ok(()), Err)).and(devices)
     }
 }
