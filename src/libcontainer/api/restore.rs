@@ -4,10 +4,13 @@ use super::bundle::{Bundle, absolute};
 use super::process::Process;
 use super::progress::Explanation;
 use super::settings::{Settings, settings_of_all};
+use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
 use crate::launch::create::Creator;
+use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::images::Images;
+use crate::launch::pidfile;
 use crate::launch::restore::Restore;
 use crate::plan::{CgroupUse, Flags, Keyring, Rootless, Start, Terminal};
 
@@ -120,8 +123,16 @@ impl<'a> RestoreFrom<'a> {
             creator: self.creator,
         };
         let restored = restored.make().context("restore")?;
-        settings.observer.warn(&restored.warnings)?;
+        let heard = settings.observer.warn(&restored.warnings);
         let (container, child) = restored.parts();
-        Ok((container, Process(child)))
+        match heard {
+            Ok(()) => Ok((container, Process(child))),
+            Err(error) => {
+                if let Some(path) = &settings.pid_file {
+                    pidfile::forget(path, child.pid);
+                }
+                Err(cgroup::undone(error, remove_own(container, Leftovers::Killed).map(drop)))
+            }
+        }
     }
 }

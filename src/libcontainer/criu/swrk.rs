@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, IoSliceMut, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub struct Setup<'a> {
     pub program: &'a Path,
     /// Its standard streams.
     pub streams: Streams,
-    /// CRIU's descriptors from 4 up. Its descriptor 3 is our socket.
+    /// CRIU's descriptors besides our socket.
     pub handed: Handed,
 }
 
@@ -107,7 +107,7 @@ impl Criu {
         let printed = rustix::fs::memfd_create(c"criu", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let printed = File::from(printed);
         let mut command = Command::new(setup.program);
-        command.args(["swrk", "3"]);
+        command.args(["swrk", &theirs.as_raw_fd().to_string()]);
         match setup.streams {
             Streams::PassedOn(streams) => {
                 let [stdin, stdout, stderr] = streams.map(|stream| stream.map_or_else(Stdio::inherit, Stdio::from));
@@ -120,7 +120,7 @@ impl Criu {
             }
         }
         let mut handed = setup.handed;
-        handed.descriptors.insert(0, theirs);
+        handed.descriptors.push(theirs);
         hand(&mut command, handed).map_err(|errno| error!("start criu: {errno}"))?;
         let child = command.spawn().map_err(|error| not_started(setup.program, &error))?;
         drop(command);

@@ -94,7 +94,7 @@ pub(super) fn load_filter(prepared: &Prepared<'_>, flags: u32) -> Outcome {
     }
     // ORDER: before the filter, which then restricts this thread only
     let talk = rustix::io::fcntl_dupfd_cloexec(prepared.talk, 0)?;
-    let fd_sender = sys::fd_sender::begin(talk, &Up::Request(Request::SeccompListener).encode())?;
+    let fd_sender = sys::fd_sender::begin(prepared.alone, talk, &Up::Request(Request::SeccompListener).encode())?;
     if let Some(listener) = sys::seccomp::load(program, flags)? {
         fd_sender.send(listener);
     }

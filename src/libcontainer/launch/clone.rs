@@ -16,7 +16,7 @@ use super::open::Opened;
 use super::seal::{By, Protected};
 use crate::cgroup::Cgroup;
 use crate::config::{At, Warning};
-use crate::error::{Context, Result, error};
+use crate::error::{Context, Result, bail, error};
 use crate::init::{self, Prepared};
 use crate::plan::failure::words;
 use crate::plan::step::{Step, What};
@@ -62,11 +62,11 @@ impl Opened {
         let steps: [&[_]; 2] = [&plan.bridge, &plan.init];
         let left = init::Left::by(steps);
         let ours_alone = matches!(by, By::Us);
-        if ours_alone {
-            close_to_others(plan.clone_args.dumpable)
-                .map_err(|errno| error!("prctl PR_SET_DUMPABLE 0: {}", words(errno)))?;
-        }
         let blocked = signals::block_all().map_err(|errno| error!("rt_sigprocmask: {}", words(errno)))?;
+        if ours_alone && let Err(errno) = close_to_others(plan.clone_args.dumpable) {
+            signals::block_again(blocked);
+            bail!("prctl PR_SET_DUMPABLE 0: {}", words(errno));
+        }
         let mut ours = Some(ours);
         let cloned = clone_into(plan.clone_args.new.0, cgroup, |alone| {
             self.protect(plan, alone, &mut by, &theirs);

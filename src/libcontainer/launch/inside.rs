@@ -15,16 +15,27 @@ use crate::sys::mount::{mount, set_propagation};
 pub(super) fn inside<T: Send>(pid: i32, name: &str, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let path = format!("/proc/{pid}/ns/{name}");
     let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
-    let kind = if name == "mnt" { CloneFlags::CLONE_NEWNS } else { CloneFlags::CLONE_NEWNET };
+    if name == "net" {
+        return in_network(&namespace, act);
+    }
     let enter = move || {
         // A thread enters a mount namespace only with a root and a current directory of its own.
-        if kind == CloneFlags::CLONE_NEWNS {
-            unshare(CloneFlags::CLONE_FS).context("unshare")?;
-        }
-        setns(&namespace, kind).with_context(|| format!("setns {path}"))?;
+        unshare(CloneFlags::CLONE_FS).context("unshare")?;
+        setns(&namespace, CloneFlags::CLONE_NEWNS).with_context(|| format!("setns {path}"))?;
         act()
     };
     by_a_thread(enter)
+}
+
+/// Calls `act` in a network namespace.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `act`.
+pub(super) fn in_network<T: Send>(namespace: &File, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    by_a_thread(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).context("setns network")?;
+        act()
+    })
 }
 
 /// Calls `act` in a new mount namespace: a copy of ours with the tree at `tree` bound at `place`. The namespace exists

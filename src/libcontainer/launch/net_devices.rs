@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
@@ -21,13 +21,11 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use rustix::io::Errno;
 
+use super::inside::in_network;
 use crate::error::{Context, Result, bail, error};
 use crate::plan::failure::{said_with, words};
 use crate::plan::{NetDevice, Plan};
-use crate::sys::clone::setns;
 use crate::wait::{self, limits};
-
-const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 
 /// Checks that every device exists.
 ///
@@ -52,28 +50,27 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<()> {
         bail!("linux.netDevices: the container is in the host's network namespace");
     }
     let outside = Rtnetlink::open()?;
-    let visit = Visit::of(&inside, &host)?;
-    let within = Rtnetlink::open()?;
-    // All are checked before the first is moved: none is moved back.
-    if let Some(device) = devices.iter().find(|device| if_nametoindex(device.inside.as_str()).is_ok()) {
-        bail!("{}.name: the container's network namespace has a device {:?} already", device.at, device.inside);
-    }
-    drop(visit);
-    for device in devices {
-        move_one(device, &outside, &within, &inside, &host).with_context(|| device.at.to_string())?;
-    }
-    Ok(())
+    let within = in_network(&inside, || {
+        // All are checked before the first is moved: none is moved back.
+        if let Some(device) = devices.iter().find(|device| if_nametoindex(device.inside.as_str()).is_ok()) {
+            bail!("{}.name: the container's network namespace has a device {:?} already", device.at, device.inside);
+        }
+        Rtnetlink::open()
+    })?;
+    devices
+        .iter()
+        .try_for_each(|device| move_one(device, &outside, &within, &inside).with_context(|| device.at.to_string()))
 }
 
-fn move_one(device: &NetDevice, outside: &Rtnetlink, within: &Rtnetlink, inside: &File, host: &File) -> Result<()> {
+fn move_one(device: &NetDevice, outside: &Rtnetlink, within: &Rtnetlink, inside: &File) -> Result<()> {
     let index = index_of(&device.name).context("find the device")?;
     let addresses = outside.addresses(index).context("read its addresses")?;
-    let before = indices(inside, host)?;
+    let before = indices(inside)?;
     let to = [LinkAttribute::NetNsFd(inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
     // The move sets it down. A device that the kernel does not move stays as it was.
     outside.set(index, LinkFlags::empty(), &to).with_context(|| format!("move it, to be {:?}", device.inside))?;
     // The kernel keeps its number if that is free.
-    let index = indices(inside, host)?.into_iter().find(|index| !before.contains(index));
+    let index = indices(inside)?.into_iter().find(|index| !before.contains(index));
     let index = index.ok_or_else(|| error!("it has not arrived"))?;
     for address in addresses {
         within.add(again(&address, index)).with_context(|| format!("add {}", shown(&address)))?;
@@ -86,28 +83,12 @@ fn index_of(name: &str) -> Result<u32> {
 }
 
 /// The numbers of the devices in the container's namespace.
-fn indices(inside: &File, host: &File) -> Result<Vec<u32>> {
-    let _visit = Visit::of(inside, host)?;
-    let all =
-        if_nameindex().map_err(|errno| error!("list devices: {}", words(Errno::from_raw_os_error(errno as i32))))?;
-    Ok(all.iter().map(nix::net::if_::Interface::index).collect())
-}
-
-/// While a value of this type exists, this thread is in another network namespace (setns(2)).
-struct Visit<'a>(BorrowedFd<'a>);
-
-impl<'a> Visit<'a> {
-    fn of(there: &File, home: &'a File) -> Result<Visit<'a>> {
-        setns(there.as_fd(), NEWNET).map_err(|errno| error!("setns network: {}", words(errno)))?;
-        Ok(Visit(home.as_fd()))
-    }
-}
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        // It is our own namespace, so this cannot fail.
-        let _ = setns(self.0, NEWNET);
-    }
+fn indices(inside: &File) -> Result<Vec<u32>> {
+    in_network(inside, || {
+        let all = if_nameindex()
+            .map_err(|errno| error!("list devices: {}", words(Errno::from_raw_os_error(errno as i32))))?;
+        Ok(all.iter().map(nix::net::if_::Interface::index).collect())
+    })
 }
 
 /// True for a permanent address of global scope. The kernel makes the others itself.

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -44,8 +44,6 @@ use crate::wait;
 const LOG: &str = "restore.log";
 /// The bind mount of the root for CRIU, in the container's directory: CRIU needs the root to be a mount point.
 const BOUND_ROOT: &str = "criu-root";
-/// The first descriptor of CRIU that is free, after its socket.
-const FIRST_HANDED: i32 = 4;
 
 /// The parameters of a container that is made from images.
 #[derive(Debug)]
@@ -210,11 +208,12 @@ impl Restore<'_> {
             descriptors.push(opened.map_err(|errno| error!("linux.namespaces: {}: {errno}", path.display()))?);
         }
         let keys = self.plan.joined_namespaces().into_iter().filter_map(|joined| joined.key());
-        inherited.extend(keys.zip(FIRST_HANDED..).map(|(key, fd)| InheritFd { key: key.to_owned(), fd }));
-        let null = FIRST_HANDED + i32::try_from(descriptors.len())?;
-        descriptors
-            .push(fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?.into());
-        inherited.extend(self.streams(null)?);
+        let opened = descriptors.iter().map(|fd| fd.as_raw_fd());
+        inherited.extend(keys.zip(opened).map(|(key, fd)| InheritFd { key: key.to_owned(), fd }));
+        let null: OwnedFd =
+            fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?.into();
+        inherited.extend(self.streams(null.as_raw_fd())?);
+        descriptors.push(null);
         let keyring = match &self.flags.keyring {
             Keyring::Named(name) => CString::new(name.as_str()).ok(),
             Keyring::Inherited => None,

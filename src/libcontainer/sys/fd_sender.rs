@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
+use super::clone::Alone;
+
 /// The size of a packet, in bytes.
 const PACKET_SIZE: usize = 256;
 const STACK_SIZE: usize = 16384;
@@ -33,11 +35,12 @@ impl std::fmt::Debug for FdSender {
 }
 
 /// Begins the thread. It sends the descriptor that it gets (`FdSender::send`) over `socket`, together with `packet`, and closes
-/// both. It ends then, or when the process ends or calls execve(2). Nobody has to wait for it.
+/// both. It ends then, or when the process ends or calls execve(2). Nobody has to wait for it. Only a child can do this: the C
+/// library does not know of the thread.
 ///
 /// # Errors
 /// Those of mmap(2) and clone(2).
-pub fn begin(socket: OwnedFd, packet: &[u8; PACKET_SIZE]) -> Result<FdSender, Errno> {
+pub fn begin(_alone: &Alone, socket: OwnedFd, packet: &[u8; PACKET_SIZE]) -> Result<FdSender, Errno> {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
     let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), access, kind, -1, 0) };
@@ -114,15 +117,28 @@ mod tests {
     fn what_is_handed_over_arrives_with_its_packet() {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        let fd_sender = begin(theirs, &[7; PACKET_SIZE]).unwrap();
         let file = tempfile::tempfile().unwrap();
         let wanted = rustix::fs::fstat(&file).unwrap().st_ino;
-        fd_sender.send(file.into());
+        let (mut theirs, mut file) = (Some(theirs), Some(OwnedFd::from(file)));
+        let child = super::super::clone::fork(|alone| {
+            let (Some(theirs), Some(file)) = (theirs.take(), file.take()) else { super::super::clone::exit(1) };
+            match begin(alone, theirs, &[7; PACKET_SIZE]) {
+                Ok(fd_sender) => fd_sender.send(file),
+                Err(_) => super::super::clone::exit(2),
+            }
+            loop {
+                let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 1, tv_nsec: 0 });
+            }
+        });
+        let child = rustix::process::Pid::from_raw(child.unwrap()).unwrap();
+        drop(theirs);
         let mut packet = [0u8; PACKET_SIZE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         rustix::net::recvmsg(&ours, &mut [IoSliceMut::new(&mut packet)], &mut control, RecvFlags::CMSG_CLOEXEC)
             .unwrap();
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+        rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).unwrap();
         let got = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,

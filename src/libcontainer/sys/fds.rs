@@ -9,8 +9,16 @@ use rustix::io::Errno;
 use super::checked;
 use super::clone::Alone;
 
-/// With close_range(2) missing, numbers up to this one are looked at one by one.
+/// With close_range(2) missing, numbers up to this one are looked at one by one, and up to RLIMIT_NOFILE where that is higher.
 const LAST_FD: u32 = 65535;
+
+fn last_fd() -> u32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX)).clamp(LAST_FD, MOST_FDS)
+}
+
+/// The highest limit there can be, unless somebody has raised fs.nr_open (proc_sys_fs(5)).
+const MOST_FDS: u32 = 1 << 20;
 
 /// Makes `fd` the descriptor `number`, without close-on-exec: dup3(2). Only a child can do this: what it has from its parent it
 /// never drops, and it has moved what it uses to higher numbers.
@@ -54,7 +62,7 @@ fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: the caller (`close_but`) is a child, which never drops the owners of these.
     match checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
         Err(Errno::NOSYS | Errno::PERM) => {
-            for number in first..=last.min(LAST_FD) {
+            for number in first..=last.min(last_fd()) {
                 // SAFETY: as above; a number that is not open is EBADF.
                 let _ = unsafe { libc::syscall(libc::SYS_close, number) };
             }
@@ -74,7 +82,7 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
         // KERNEL(5.11): CLOSE_RANGE_CLOEXEC; on an older kernel, or under a filter that does not know it (a hook's, at start),
         // one fcntl(2) for each number
         Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
-            for number in first..=LAST_FD {
+            for number in first..=last_fd() {
                 // SAFETY: only sets a flag; a number that is not open is EBADF.
                 let _ = unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) };
             }

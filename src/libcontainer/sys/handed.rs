@@ -1,47 +1,64 @@
-//! What another program gets when we start it: descriptors by number, and a session keyring.
+//! What another program gets when we start it: descriptors, and a session keyring.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 
-use super::{checked, fds, keyring, signals};
+use super::{fds, keyring, signals};
 
 /// What the program gets besides its standard streams.
 #[derive(Debug, Default)]
 pub struct Handed {
-    /// From number 3 up, in this order. All other descriptors of ours are closed.
+    /// They have the same numbers there as here. All other descriptors of ours are closed.
     pub descriptors: Vec<OwnedFd>,
     /// The session keyring that it joins. It is made if it does not exist.
     pub keyring: Option<CString>,
 }
 
-/// The program that `command` starts gets all this, and has no signal blocked.
+/// The program that `command` starts gets all this, and has no signal blocked. The descriptors stay open here until `command` is
+/// dropped. They keep their numbers: a number that the program wanted could be that of the pipe by which `Command` hears that
+/// execve(2) failed.
 ///
 /// # Errors
-/// No number is free for a descriptor.
+/// `BADF`: a descriptor has the number of a standard stream.
 pub fn hand(command: &mut Command, handed: Handed) -> Result<(), Errno> {
     let Handed { descriptors, keyring } = handed;
-    let end = i32::try_from(3 + descriptors.len()).map_err(|_| Errno::MFILE)?;
-    // copies above the numbers that the program gets
-    let away = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, end);
-    let away = descriptors.iter().map(away).collect::<Result<Vec<_>, _>>()?;
+    if descriptors.iter().any(|fd| fd.as_raw_fd() < 3) {
+        return Err(Errno::BADF);
+    }
     let start = move || {
         super::heap::forbid();
         signals::unblock_all()?;
         if let Some(name) = &keyring {
             keyring::join_session(name)?;
         }
-        for (fd, number) in away.iter().zip(3..) {
-            // SAFETY: this is a child, and execs next. It never drops the owner of a number that is replaced. The copies have
-            // higher numbers.
-            checked(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) })?;
-        }
-        Ok(fds::close_on_exec_from(end.cast_unsigned())?)
+        fds::close_on_exec_from(3)?;
+        descriptors.iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd, FdFlags::empty()))?;
+        Ok(())
     };
     // SAFETY: after the fork the closure makes system calls only, and does not use the heap.
     unsafe { command.pre_exec(start) };
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_cannot_be_executed_is_an_error_whatever_it_gets() {
+        let file = || OwnedFd::from(tempfile::tempfile().unwrap());
+        for count in [0, 1, 40] {
+            let descriptors: Vec<_> = (0..count).map(|_| file()).collect();
+            let kept = descriptors.first().map(|fd| rustix::io::dup(fd).unwrap());
+            let mut command = Command::new("/nowhere");
+            hand(&mut command, Handed { descriptors, keyring: None }).unwrap();
+            assert!(command.spawn().is_err(), "{count}");
+            // nor is the error written into what the program gets
+            assert!(kept.is_none_or(|file| rustix::fs::fstat(file).unwrap().st_size == 0), "{count}");
+        }
+    }
 }

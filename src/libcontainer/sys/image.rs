@@ -117,6 +117,7 @@ impl Image {
 
     fn take(&self, file: &OwnFile) -> Result<(), Errno> {
         let file = file.as_fd();
+        self.must_be_from(file)?;
         for piece in self.pieces.iter().take_while(|piece| piece.length > 0) {
             if piece.writable { piece.move_in(file)? } else { piece.lay_over(file)? }
         }
@@ -129,6 +130,20 @@ impl Image {
         // SAFETY: the kernel reads one Map; it moves no memory, it only notes where things are, and they are where they were.
         let done = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0) };
         if done == 0 { Ok(()) } else { Err(last()) }
+    }
+}
+
+impl Image {
+    /// /proc/self/exe is another file where the program was started by `ld.so ./program`. The first bytes tell: the header of an
+    /// ELF file says where its parts are, and the build id follows soon.
+    fn must_be_from(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        let mut there = [0u8; 1024];
+        let first = self.pieces.iter().find(|piece| piece.offset == 0 && piece.length >= there.len());
+        let first = first.filter(|piece| !piece.writable).ok_or(Errno::NOEXEC)?;
+        let read = rustix::io::pread(file, &mut there, 0)?;
+        // SAFETY: this part of the program is mapped as long as the program runs, and nobody writes to it.
+        let ours = unsafe { std::slice::from_raw_parts(first.at as *const u8, there.len()) };
+        if read == there.len() && ours == there { Ok(()) } else { Err(Errno::NOEXEC) }
     }
 }
 
@@ -338,6 +353,16 @@ mod tests {
         // memory that does not come from the file is not a piece
         assert_eq!(pieces[3].length, 0);
         assert_eq!((pieces[1].read_only, pieces[2].read_only, pieces[2].writable), (0, 0x1000, true));
+    }
+
+    #[test]
+    fn a_program_is_not_mapped_from_another_file() {
+        let image = Image::of_now().unwrap();
+        assert_eq!(image.must_be_from(open_own().unwrap().as_fd()), Ok(()));
+        let file = |path: &str| std::fs::File::open(path).unwrap();
+        for other in ["/bin/sh", "/dev/null"] {
+            assert_eq!(image.must_be_from(file(other).as_fd()), Err(Errno::NOEXEC), "{other}");
+        }
     }
 
     #[test]
