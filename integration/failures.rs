@@ -519,3 +519,26 @@ fn a_start_that_is_killed_leaves_a_container_that_can_be_told() {
         world.call(&["delete", "--force", &world.id]).ok();
     }
 }
+
+/// Wherever a `create` runs out of descriptors, its directory is not left: the id could not be used again.
+#[test]
+fn a_create_that_has_no_descriptor_left_leaves_nothing() {
+    only!(Who::Us; "about our own descriptors");
+    let world = World::running(&["true"]);
+    world.write();
+    let mut failed = 0;
+    for limit in 3..16 {
+        let create = world.command(&["create", &world.id]);
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]).arg(create.get_program());
+        let outcome = finish(limited.args(create.get_args()).current_dir(world.bundle()));
+        if outcome.code() == 0 {
+            break;
+        }
+        failed += 1;
+        let left = fs::read_dir(world.path("state")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "with {limit} descriptors: {}", outcome.err);
+    }
+    assert!(failed > 3, "{failed}");
+    world.call(&["delete", "--force", &world.id]).ok();
+}

@@ -46,8 +46,8 @@ impl Reserved {
             Ok(Attempt::Gone) => bail!("container {id:?} was deleted while it was made"),
             Ok(Attempt::Held) => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
             Err(error) => {
-                // It cannot be locked. An empty directory must not stay.
-                if own.is_ok_and(|own| directory::is_at(&own, directory) == Ok(true)) {
+                // It cannot be locked. An empty directory must not stay, even if it cannot be opened.
+                if own.map_or(true, |own| directory::is_at(&own, directory) == Ok(true)) {
                     let _ = fs::remove_dir(directory);
                 }
                 return Err(error);
