@@ -1,18 +1,31 @@
 //! A file that is not a config.json, by what it is: its user should know where the right one comes from.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-/// Larger files are not looked at: what people take for a config.json is small.
-const LARGEST: usize = 4 << 20;
+use serde::de::IgnoredAny;
+
+/// Of larger files only the first bytes are looked at: what people take for a config.json is small.
+const LARGEST: usize = 1 << 20;
+
+/// The names of a document's properties. Their values are not kept: a document of many values would take thirty times its size.
+type Names = BTreeMap<String, IgnoredAny>;
 
 /// What the file is instead, and what to do. None where it looks like a config.json, or like nothing that is known.
 pub(super) fn kind(bytes: &[u8]) -> Option<String> {
     if let Some(said) = encoding(bytes) {
         return Some(said);
     }
-    let text = std::str::from_utf8(bytes.get(..LARGEST.min(bytes.len()))?).ok()?;
-    match serde_json::from_str::<Value>(text) {
-        Ok(document) => of_json(&document).map(str::to_owned),
+    if bytes.len() > LARGEST {
+        return None;
+    }
+    let text = std::str::from_utf8(bytes).ok()?;
+    let parsed = match text.trim_start().as_bytes().first() {
+        Some(b'[') => serde_json::from_str(text).map(|list: Vec<Names>| list.first().and_then(of_list)),
+        _ => serde_json::from_str(text).map(|document: Names| of_document(&document)),
+    };
+    match parsed {
+        Ok(kind) => kind.map(str::to_owned),
+        Err(error) if error.is_data() => None,
         Err(error) => of_text(text, &error),
     }
 }
@@ -63,25 +76,26 @@ const MARKS: [Mark; 12] = [
 ];
 const INDEX: &str = "is the index of an image, not the config of a container: `coracle spec --from LAYOUT` makes one";
 
-fn of_json(document: &Value) -> Option<&'static str> {
-    if let Value::Array(list) = document {
-        let first = list.first()?;
-        let has = |names: &[&str]| names.iter().all(|name| first.get(name).is_some());
-        return if has(&["Id", "State"]) || has(&["Id", "RootFS"]) {
-            Some(
-                "is the output of `inspect` of an engine: the config.json of its container is in the bundle, which `coracle list` shows",
-            )
-        } else if has(&["Config", "Layers"]) {
-            Some(
-                "is the manifest of an image archive (docker save), not the config of a container: skopeo and umoci make a bundle of the image",
-            )
-        } else {
-            None
-        };
+/// A list, by its first element.
+fn of_list(first: &Names) -> Option<&'static str> {
+    let has = |names: &[&str]| names.iter().all(|name| first.contains_key(*name));
+    if has(&["Id", "State"]) || has(&["Id", "RootFS"]) {
+        Some(
+            "is the output of `inspect` of an engine: the config.json of its container is in the bundle, which `coracle list` shows",
+        )
+    } else if has(&["Config", "Layers"]) {
+        Some(
+            "is the manifest of an image archive (docker save), not the config of a container: skopeo and umoci make a bundle of the image",
+        )
+    } else {
+        None
     }
-    let is_config =
-        document.get("ociVersion").is_some() && (document.get("process").is_some() || document.get("root").is_some());
-    let mark = MARKS.iter().find(|(names, _)| names.iter().all(|name| document.get(name).is_some()));
+}
+
+fn of_document(document: &Names) -> Option<&'static str> {
+    let has = |name: &&str| document.contains_key(*name);
+    let is_config = has(&"ociVersion") && (has(&"process") || has(&"root"));
+    let mark = MARKS.iter().find(|(names, _)| names.iter().all(has));
     mark.filter(|_| !is_config).map(|(_, said)| *said)
 }
 
