@@ -35,7 +35,8 @@ fn tree() -> clap::Command {
     let verbs = cli::VERBS.iter().map(|verb| {
         let more = if verb.more.is_empty() { verb.about.to_owned() } else { verb.more.to_owned() };
         let usage = format!("coracle {} [options] {}", verb.name, verb.takes);
-        (verb.definition)().name(verb.name).about(verb.about).long_about(more).override_usage(usage)
+        let definition = (verb.definition)().name(verb.name).about(verb.about).long_about(more.replace('\n', " "));
+        definition.override_usage(usage).after_long_help(after(verb))
     });
     cli::GlobalOnly::command()
         .name("coracle")
@@ -49,4 +50,25 @@ fn tree() -> clap::Command {
         .disable_version_flag(false)
         .disable_help_subcommand(true)
         .subcommands(verbs)
+}
+
+/// What stands behind the options of a man page.
+fn after(verb: &cli::Verb) -> String {
+    let mut text = "EXAMPLES\n".to_owned();
+    for (line, what) in verb.examples {
+        text.push_str(&format!("{line}\n    {what}\n"));
+    }
+    let status = match verb.name {
+        "run" | "exec" | "restore" => {
+            "The status of the program; 128 and its number for a signal; 1 (exec: 255) if coracle fails."
+        }
+        "check" => "0 without mistakes, and with a score below --fail-at; else 1.",
+        "host" => "0 if containers can be made; else 1.",
+        _ => "0, or 1 if coracle fails.",
+    };
+    text.push_str(&format!(
+        "\nEXIT STATUS\n{status}\n\nFILES\n/run/coracle, $XDG_RUNTIME_DIR/coracle: the state of containers (--root)\n\n\
+         ENVIRONMENT\nXDG_RUNTIME_DIR, NOTIFY_SOCKET, LISTEN_FDS\n\nSEE ALSO\ncoracle(1)\n"
+    ));
+    text
 }

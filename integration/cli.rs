@@ -397,6 +397,26 @@ fn check_notes_what_others_read_otherwise() {
     }
 }
 
+#[test]
+fn kill_waits_and_delete_takes_several() {
+    only!(Who::Us; "flags of coracle's");
+    let mut world = World::running(&["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]);
+    // Each container has a cgroup with its own id.
+    *world.at("/linux/cgroupsPath") = json!(null);
+    world.begin();
+    world.wait_for_status("running");
+    let (id, second) = (&world.id, format!("{}-b", world.id));
+    world.call(&["run", "--detach", &second]).ok();
+    assert!(world.call(&["kill", "--wait", "x", id]).fails().contains("--wait: \"x\" is not a duration"));
+    world.call(&["kill", "--wait", "200ms", id]).ok();
+    assert_eq!(world.status(), "stopped");
+    let said = world.call(&["delete", "nobody", id, &second]);
+    assert_eq!(said.code(), 1);
+    assert!(said.err.contains("\"nobody\": container does not exist") && said.err.contains(&second), "{}", said.err);
+    assert_eq!(world.call(&["list", "-q"]).ok().trim(), second, "one that runs stays");
+    world.call(&["delete", "--force", &second]).ok();
+}
+
 /// Debian's runc, if it is installed.
 fn runc() -> Option<PathBuf> {
     ["/usr/sbin/runc", "/usr/bin/runc"].iter().map(PathBuf::from).find(|path| path.exists())

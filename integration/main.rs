@@ -5,6 +5,7 @@
 
 mod agent;
 mod annotations;
+mod by_hand;
 mod cgroup_mounts;
 mod cgroups;
 mod checkpoint;

@@ -8,16 +8,16 @@ use crate::ordinary::root;
 use crate::world::{Outcome, Who, World, finish, runtime};
 use crate::{needs, only};
 
-/// The blocks of README.md that have commands and their output.
-fn blocks() -> Vec<Vec<String>> {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+/// The blocks of a page that have commands and their output.
+pub fn blocks(page: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
     let blocks = text.split("\n```").skip(1).step_by(2).filter_map(|block| block.strip_prefix('\n'));
     let lines = blocks.map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>());
     lines.filter(|lines| lines[0].starts_with("# ") || lines[0].starts_with("$ ")).collect()
 }
 
 /// The commands, and the output that README.md shows.
-fn halves(block: &[String]) -> (String, Vec<&str>) {
+pub fn halves(block: &[String]) -> (String, Vec<&str>) {
     let typed = |line: &&String| line.starts_with("# ") || line.starts_with("$ ");
     let commands: Vec<_> = block.iter().filter(typed).map(|line| &line[2..]).collect();
     let shown = block.iter().filter(|line| !typed(line)).map(String::as_str);
@@ -26,7 +26,7 @@ fn halves(block: &[String]) -> (String, Vec<&str>) {
 
 /// Runs the commands in a shell. `coracle` is the runtime under test with a state directory of its own. Both output
 /// streams are one.
-fn type_in(world: &World, commands: &str) -> Outcome {
+pub fn type_in(world: &World, commands: &str) -> Outcome {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", world.path("bin").display());
     let commands = format!("exec 2>&1\n{commands}");
     finish(Command::new("sh").args(["-euc", &commands]).current_dir(world.path("typed")).env("PATH", path))
@@ -45,8 +45,32 @@ fn spoil(world: &World, mistakes: &[(&str, &str)]) {
     fs::write(bad.join("config.json"), config).unwrap();
 }
 
-fn words(line: &str) -> Vec<&str> {
+pub fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
+}
+
+/// Makes the directory in which commands are typed, and a `coracle` for them.
+pub fn shell(world: &World) {
+    fs::create_dir_all(world.path("typed")).unwrap();
+    fs::create_dir_all(world.path("bin")).unwrap();
+    let script =
+        format!("#!/bin/sh\nexec {} --root {} \"$@\"\n", runtime().display(), world.path("typed-state").display());
+    fs::write(world.path("bin/coracle"), script).unwrap();
+    fs::set_permissions(world.path("bin/coracle"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The files in `examples` are what README.md shows.
+#[test]
+fn the_examples_are_those_of_the_page() {
+    only!(Who::Us; "a page of coracle's");
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    for file in ["containers.conf", "daemon.json", "containerd-1.toml", "runtimeclass.yaml"] {
+        let text =
+            fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file)).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("version"));
+        let own = lines.collect::<Vec<_>>().join("\n");
+        assert!(page.contains(&own), "README.md does not show examples/{file}");
+    }
 }
 
 #[test]
@@ -54,14 +78,9 @@ fn what_readme_shows_is_what_happens() {
     only!(Who::Us; "README.md shows coracle");
     needs!(root(), "README.md shows commands of root");
     let world = World::running(&["true"]);
-    fs::create_dir_all(world.path("typed")).unwrap();
-    fs::create_dir_all(world.path("bin")).unwrap();
-    let script =
-        format!("#!/bin/sh\nexec {} --root {} \"$@\"\n", runtime().display(), world.path("typed-state").display());
-    fs::write(world.path("bin/coracle"), script).unwrap();
-    fs::set_permissions(world.path("bin/coracle"), fs::Permissions::from_mode(0o755)).unwrap();
+    shell(&world);
     let mut seen = 0;
-    for block in blocks() {
+    for block in blocks("README.md") {
         let (commands, shown) = halves(&block);
         seen += 1;
         if commands.starts_with("mkdir -p bundle") {

@@ -219,6 +219,29 @@ fn an_exec_under_a_terminal_gives_its_status() {
 }
 
 #[test]
+fn exec_without_a_command_is_a_shell_on_a_terminal_alone() {
+    only!(Who::Us; "the peers want a command");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    world.wait_for_status("running");
+    let (code, said) = scripted(&world, &line(&world, &format!("exec {}", world.id)), b"echo $((40+2)); exit 7\r");
+    assert!(code == 7 && said.contains("42"), "{code}: {said}");
+    let said = world.call(&["exec", &world.id]);
+    assert!(said.code() == 255 && said.err.contains("process args cannot be empty"), "{}", said.err);
+}
+
+#[test]
+fn top_draws_until_q() {
+    only!(Who::Us; "a command of coracle's");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    world.wait_for_status("running");
+    let (code, said) = scripted(&world, &line(&world, "top --interval 100ms"), b"mq");
+    assert!(code == 0 && said.contains("PROCESSES") && said.contains(&world.id), "{code}: {said}");
+    assert!(said.contains("\x1b[?1049l"), "the screen is not given back: {said:?}");
+}
+
+#[test]
 fn much_output_comes_through_whole() {
     let world = with_terminal(&[
         "sh",

@@ -78,7 +78,7 @@ impl Place {
 }
 
 /// Every flag of every command of runc, crun or their clients.
-const FLAGS: [(&str, &str); 16] = [
+const FLAGS: [(&str, &str); 18] = [
     (
         "create",
         "bundle b config f console-socket pidfd-socket pid-file no-pivot no-new-keyring preserve-fds no-subreaper",
@@ -90,7 +90,7 @@ const FLAGS: [(&str, &str); 16] = [
     ),
     ("start", ""),
     ("state", ""),
-    ("kill", "all a regex r"),
+    ("kill", "all a regex r wait"),
     ("delete", "force f regex r"),
     (
         "exec",
@@ -101,7 +101,9 @@ const FLAGS: [(&str, &str); 16] = [
     ("ps", "format f"),
     ("pause", ""),
     ("resume", ""),
-    ("spec", "bundle b file f rootless"),
+    ("spec", "bundle b file f rootless no-terminal from"),
+    ("top", "once interval sort"),
+    ("events", "interval stats format"),
     ("features", ""),
     ("explain", "bundle b format f"),
     ("check", "bundle b config f security fail-at format"),
@@ -192,7 +194,7 @@ fn a_wrong_number_of_arguments_is_told() {
         ("start a b", "coracle: error: \"start\" requires exactly 1 argument(s)"),
         ("state", "coracle: error: \"state\" requires exactly 1 argument(s)"),
         ("run -d", "coracle: error: \"run\" requires exactly 1 argument(s)"),
-        ("delete", "coracle: error: \"delete\" requires exactly 1 argument(s)"),
+        ("delete", "coracle: error: \"delete\" requires a minimum of 1 argument(s)"),
         ("pause a b", "coracle: error: \"pause\" requires exactly 1 argument(s)"),
         ("resume", "coracle: error: \"resume\" requires exactly 1 argument(s)"),
         ("exec", "coracle: error: \"exec\" requires a minimum of 1 argument(s)"),

@@ -30,6 +30,7 @@ pub enum Command {
     Spec(SpecArgs),
     Start(Only),
     State(Only),
+    Top(Top),
     Update(Box<Update>),
     /// A command of another runtime that is not implemented.
     Later(&'static str),
@@ -102,6 +103,8 @@ pub struct Run {
     pub keep: bool,
     /// id of the container, or a bundle directory: coracle then chooses the id
     pub id: String,
+    /// what to run in place of process.args
+    pub command: Vec<String>,
 }
 
 /// display container events such as OOM notifications, cpu, memory, and IO usage statistics
@@ -113,6 +116,9 @@ pub struct Events {
     /// display the container's stats then exit
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, action = clap::ArgAction::Set)]
     pub stats: bool,
+    /// json or table
+    #[arg(long, default_value = "json")]
+    pub format: String,
     /// id of the container
     pub id: String,
 }
@@ -233,6 +239,9 @@ pub struct Kill {
     /// the id is a regular expression that may match several containers
     #[arg(long, short)]
     pub regex: bool,
+    /// wait for the end of the container, and send SIGKILL after this time, such as 10s
+    #[arg(long)]
+    pub wait: Option<String>,
     /// id of the container
     pub id: String,
     /// name or number
@@ -249,14 +258,14 @@ pub struct Delete {
     /// the id is a regular expression that may match several containers
     #[arg(long, short)]
     pub regex: bool,
-    /// id of the container
-    pub id: String,
+    /// ids of the containers
+    pub ids: Vec<String>,
 }
 
 /// list containers
 #[derive(Clone, Debug, Parser)]
 pub struct List {
-    /// table or json
+    /// table, wide or json
     #[arg(long, short, default_value = "table")]
     pub format: String,
     /// display only container IDs
@@ -289,6 +298,33 @@ pub struct SpecArgs {
     /// generate a configuration for a rootless container
     #[arg(long)]
     pub rootless: bool,
+    /// without a terminal, as for a service
+    #[arg(long)]
+    pub no_terminal: bool,
+    /// take the settings of an image, LAYOUT[:REF]: the directory of an OCI image layout
+    #[arg(long)]
+    pub from: Option<String>,
+    /// the command: all words that follow
+    #[arg(long)]
+    pub args: bool,
+    /// the command and its arguments
+    pub command: Vec<String>,
+}
+
+/// show what containers use
+#[derive(Clone, Debug, Parser)]
+pub struct Top {
+    /// print one table and exit
+    #[arg(long)]
+    pub once: bool,
+    /// the time between two looks
+    #[arg(long, default_value = "2s")]
+    pub interval: String,
+    /// the column to sort by: cpu, memory, processes or id
+    #[arg(long, default_value = "cpu")]
+    pub sort: String,
+    /// ids of the containers, all without one
+    pub ids: Vec<String>,
 }
 
 /// update container resource constraints

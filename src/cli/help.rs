@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::{Arg, ArgAction, CommandFactory};
 
 use super::GlobalOnly;
+use super::text::wrapped;
 use super::verbs::{VERBS, Verb};
 
 /// `coracle --help`.
@@ -15,8 +16,9 @@ pub fn general_help() -> String {
     options.push(("--version, -v".to_owned(), "print the version".to_owned()));
     format!(
         "NAME:\n   coracle - Open Container Initiative runtime\n\n\
-         coracle runs applications packaged as OCI bundles: a directory with a config.json and a root filesystem.\n\
-         `coracle run bundle/` runs one; `coracle explain bundle/` shows what that would do.\n\n\
+         coracle runs applications packaged as OCI bundles: a directory with a\n\
+         config.json and a root filesystem. `coracle run bundle/` runs one;\n\
+         `coracle explain bundle/` shows what that would do.\n\n\
          USAGE:\n   coracle [global options] command [command options] [arguments...]\n\n\
          VERSION:\n   {}\n\nCOMMANDS:\n{}\nGLOBAL OPTIONS:\n{}",
         env!("CARGO_PKG_VERSION"),
@@ -27,13 +29,21 @@ pub fn general_help() -> String {
 
 /// `coracle COMMAND --help`.
 pub fn command_help(verb: &Verb) -> String {
-    let Verb { name, takes, about, more, .. } = verb;
-    let mut text =
-        format!("NAME:\n   coracle {name} - {about}\n\nUSAGE:\n   coracle {name} [command options] {takes}\n");
+    let Verb { name, takes, about, more, examples, .. } = verb;
+    let mut text = "NAME:\n".to_owned();
+    wrapped(&mut text, &format!("   coracle {name} - "), about);
+    text.push_str("\nUSAGE:\n");
+    wrapped(&mut text, &format!("   coracle {name} "), format!("[command options] {takes}").trim_end());
     if !more.is_empty() {
-        let _ = write!(text, "\nDESCRIPTION:\n   {}\n", more.replace('\n', "\n   "));
+        text.push_str("\nDESCRIPTION:\n");
+        wrapped(&mut text, "   ", &more.replace('\n', " "));
     }
     let _ = write!(text, "\nOPTIONS:\n{}", columns(&options(&(verb.definition)())));
+    text.push_str("\nEXAMPLES:\n");
+    for (line, what) in *examples {
+        let _ = writeln!(text, "   {line}");
+        wrapped(&mut text, "      ", what);
+    }
     text
 }
 
@@ -62,9 +72,20 @@ fn option(arg: &Arg) -> (String, String) {
     (name, text)
 }
 
+/// The widest name that has its text on the same line.
+const NAME: usize = 26;
+
 fn columns(entries: &[(String, String)]) -> String {
-    let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    entries.iter().map(|(name, text)| format!("   {name:width$}  {text}\n")).collect()
+    let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0).min(NAME);
+    let mut text = String::new();
+    for (name, what) in entries {
+        if name.len() > width {
+            let _ = writeln!(text, "   {name}");
+        }
+        let name = if name.len() > width { "" } else { name };
+        wrapped(&mut text, &format!("   {name:width$}  "), what);
+    }
+    text
 }
 
 /// `coracle --version`, in the lines that go-runc and docker read.
@@ -91,5 +112,26 @@ mod tests {
             }
         }
         GlobalOnly::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_into_eighty_columns_and_has_examples_that_are_taken() {
+        let all = VERBS.iter().map(command_help).chain([general_help()]);
+        let wide: Vec<String> = all
+            .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+            .filter(|line| line.len() > 80)
+            .collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+        for verb in VERBS {
+            assert!(!verb.examples.is_empty(), "{}", verb.name);
+            for (line, what) in verb.examples {
+                let words: Vec<std::ffi::OsString> = line.split_whitespace().skip(1).map(Into::into).collect();
+                assert!(
+                    line.starts_with(&format!("coracle {} ", verb.name)) || *line == format!("coracle {}", verb.name),
+                    "{line}"
+                );
+                assert!(super::super::parse(&words).is_ok() && !what.is_empty(), "{line}");
+            }
+        }
     }
 }

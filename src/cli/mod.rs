@@ -6,6 +6,7 @@ mod go_style;
 mod help;
 #[cfg(test)]
 mod tests;
+mod text;
 mod verbs;
 
 use std::ffi::{OsStr, OsString};
@@ -17,6 +18,8 @@ use libcontainer::config::distance;
 pub use commands::*;
 pub use go_style::Order;
 pub use help::{command_help, general_help, version};
+#[allow(unused_imports)] // for hack/pages.rs
+pub use text::wrapped;
 #[allow(unused_imports)] // for hack/pages.rs
 pub use verbs::VERBS;
 pub use verbs::Verb;
@@ -151,7 +154,13 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
 /// Parses the words after the command.
 fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
     let definition = (verb.definition)();
-    let found = go_style::read(&definition, words, verb.order).map_err(|said| wrong(verb, &said))?;
+    let read = |words| go_style::read(&definition, words, verb.order).map_err(|said| wrong(verb, &said));
+    let (before, mut tail) = split(verb, words);
+    let mut found = read(before)?;
+    if found.rest.is_empty() && verb.words.0 > 0 {
+        // `run -- ID`: what follows is the id
+        (found, tail) = (read(words)?, &[]);
+    }
     if found.help {
         return Err(Stop::Answer(command_help(verb)));
     }
@@ -168,9 +177,18 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
         let said = format!("coracle: {:?} {said}", verb.name);
         return Err(Stop::Usage(Box::new(Usage { said, help, status: 1, ..Usage::default() })));
     }
+    rest.extend_from_slice(tail);
     matches(definition, &found.flags, &rest)
         .and_then(|matches| (verb.understand)(&matches))
         .map_err(|error| wrong(verb, &said(&error)))
+}
+
+/// The words before the command for the container, and that command.
+fn split<'a>(verb: &Verb, words: &'a [OsString]) -> (&'a [OsString], &'a [OsString]) {
+    match verb.tail.and_then(|tail| words.iter().position(|word| word == tail)) {
+        Some(place) => (&words[..place], &words[place + 1..]),
+        None => (words, &[]),
+    }
 }
 
 fn matches(definition: clap::Command, flags: &[OsString], rest: &[OsString]) -> Result<clap::ArgMatches, clap::Error> {

@@ -8,8 +8,7 @@ use libcontainer::{Bundle, Exposed, Exposure, Faults, Kind, Warning};
 use serde_json::{Value, json};
 
 use super::print;
-use super::text::wrapped;
-use crate::cli::Check;
+use crate::cli::{Check, wrapped};
 
 pub fn run(args: &Check) -> Result<u8> {
     let limit = args.fail_at.as_deref().map(limit).transpose()?;

@@ -7,14 +7,24 @@ use super::bundle::close_on_exec_behind;
 use super::{Session, kill};
 use crate::cli::Delete;
 
+/// Each of the containers is tried, also after a failure.
 pub fn run(session: &Session<'_>, args: &Delete) -> Result<()> {
     // For the poststop hooks.
     close_on_exec_behind(0);
     let root = session.root()?;
-    let ids = if args.regex { kill::matching(&root, &args.id)? } else { vec![args.id.clone()] };
-    for id in ids {
-        let warnings = root.delete(&id, if args.force { Force::Kill } else { Force::None })?;
-        warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}")));
+    let mut failed = None;
+    for word in &args.ids {
+        let ids = if args.regex { kill::matching(&root, word)? } else { vec![word.clone()] };
+        for id in ids {
+            match root.delete(&id, if args.force { Force::Kill } else { Force::None }) {
+                Ok(warnings) => warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}"))),
+                Err(error) => {
+                    if let Some(earlier) = failed.replace(error) {
+                        session.log.error(&format!("{earlier:#}"));
+                    }
+                }
+            }
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }

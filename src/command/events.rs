@@ -8,22 +8,42 @@ use libcontainer::{Container, Happened, Status};
 use serde_json::{Value, json};
 
 use super::Session;
+use super::usage::{Usage, table};
 use crate::cli::Events;
 
 pub fn run(session: &Session<'_>, args: &Events) -> Result<()> {
-    let interval = interval(&args.interval)?;
+    let interval = duration("--interval", &args.interval)?;
+    let form = match args.format.as_str() {
+        "json" => Form::Json,
+        "table" => Form::Table,
+        other => bail!("invalid format option: {other:?} (expected one of json, table)"),
+    };
     let container = session.root()?.load(&args.id)?;
     if container.status()? == Status::Stopped {
         bail!("container with id {} is not running", args.id);
     }
     if args.stats {
-        return print(&stats(&container)).map(drop);
+        return show(&container, form).map(drop);
     }
-    follow(&container, interval)
+    follow(&container, interval, form)
+}
+
+/// How the numbers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Json,
+    Table,
+}
+
+fn show(container: &Container, form: Form) -> Result<Listener> {
+    match form {
+        Form::Json => print(&stats(container)),
+        Form::Table => print(&table(&[Usage::of(container)], None).trim_end()),
+    }
 }
 
 /// Prints one line for each event, until the container ends or the reader closes the pipe.
-fn follow(container: &Container, interval: Duration) -> Result<()> {
+fn follow(container: &Container, interval: Duration, form: Form) -> Result<()> {
     let mut events = container.events()?;
     let mut next = Instant::now() + interval;
     loop {
@@ -37,7 +57,7 @@ fn follow(container: &Container, interval: Duration) -> Result<()> {
             Happened::Nothing if Instant::now() < next => {}
             Happened::Nothing => {
                 next += interval;
-                if print(&stats(container))? == Listener::Gone {
+                if show(container, form)? == Listener::Gone {
                     return Ok(());
                 }
             }
@@ -55,7 +75,7 @@ enum Listener {
     Gone,
 }
 
-fn print(event: &Value) -> Result<Listener> {
+fn print(event: &impl std::fmt::Display) -> Result<Listener> {
     match writeln!(std::io::stdout(), "{event}") {
         Ok(()) => Ok(Listener::There),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Listener::Gone),
@@ -64,9 +84,9 @@ fn print(event: &Value) -> Result<Listener> {
 }
 
 /// Parses Go's durations: `5s`, `500ms`, `1m30s`.
-fn interval(text: &str) -> Result<Duration> {
+pub fn duration(flag: &str, text: &str) -> Result<Duration> {
     let span: jiff::SignedDuration =
-        text.parse().map_err(|_| anyhow!("--interval: {text:?} is not a duration such as 5s"))?;
+        text.parse().map_err(|_| anyhow!("{flag}: {text:?} is not a duration such as 5s"))?;
     let span = Duration::try_from(span).ok().filter(|span| !span.is_zero());
     span.ok_or_else(|| anyhow!("duration interval must be greater than 0"))
 }
@@ -77,11 +97,11 @@ mod tests {
 
     #[test]
     fn an_interval_is_written_as_in_go() {
-        assert_eq!(interval("5s").unwrap(), Duration::from_secs(5));
-        assert_eq!(interval("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(interval("1m30s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("--interval", "5s").unwrap(), Duration::from_secs(5));
+        assert_eq!(duration("--interval", "500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("--interval", "1m30s").unwrap(), Duration::from_secs(90));
         for bad in ["0s", "-1s", "5", "x"] {
-            assert!(interval(bad).is_err(), "{bad}");
+            assert!(duration("--interval", bad).is_err(), "{bad}");
         }
     }
 }

@@ -15,12 +15,14 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let container = session.root()?.load(&args.id)?;
     let object = object(args)?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
-    let terminal = object.as_ref().map_or(args.tty, ProcessObject::terminal);
+    let shell = object.is_none() && args.command.is_empty() && on_a_terminal();
+    let terminal = object.as_ref().map_or(args.tty || shell, ProcessObject::terminal);
     let (console, master) = consoles(terminal, args.console_socket.as_deref(), detached)?;
     let listen_fds = listen_fds();
     let mut exec = match &object {
         Some(object) => container.exec_process(object),
-        None => of_flags(session, &container, args)?,
+        None if shell => of_flags(session, &container, args, &SHELL.map(str::to_owned))?,
+        None => of_flags(session, &container, args, &args.command)?,
     };
     exec = exec
         .protection(protection)
@@ -64,6 +66,14 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     }
 }
 
+/// What `exec ID` runs for a user at a terminal: bash where the container has it.
+const SHELL: [&str; 3] = ["sh", "-c", "if command -v bash >/dev/null; then exec bash; fi; exec sh"];
+
+fn on_a_terminal() -> bool {
+    use std::io::IsTerminal;
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+}
+
 /// The process object of `--process`.
 fn object(args: &Exec) -> Result<Option<ProcessObject>> {
     let Some(path) = &args.process else { return Ok(None) };
@@ -72,11 +82,16 @@ fn object(args: &Exec) -> Result<Option<ProcessObject>> {
 }
 
 /// The container's own process, with the changes of the flags.
-fn of_flags<'a>(session: &Session<'_>, container: &'a Container, args: &'a Exec) -> Result<libcontainer::Exec<'a>> {
-    if args.command.is_empty() {
+fn of_flags<'a>(
+    session: &Session<'_>,
+    container: &'a Container,
+    args: &'a Exec,
+    command: &[String],
+) -> Result<libcontainer::Exec<'a>> {
+    if command.is_empty() {
         bail!("process args cannot be empty");
     }
-    let mut exec = container.exec(&args.command);
+    let mut exec = container.exec(command);
     if let Some(cwd) = &args.cwd {
         exec = exec.cwd(cwd);
     }

@@ -7,8 +7,7 @@ use libcontainer::{Area, Finding, Fitness, survey};
 use serde_json::json;
 
 use super::print;
-use super::text::wrapped;
-use crate::cli::HostArgs;
+use crate::cli::{HostArgs, wrapped};
 
 pub fn run(args: &HostArgs) -> Result<u8> {
     let found = match args.format.as_str() {

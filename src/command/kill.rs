@@ -4,17 +4,23 @@ use anyhow::{Result, anyhow};
 use libcontainer::{Root, Stopped, signal_by_name};
 
 use super::Session;
+use super::events::duration;
 use crate::cli::Kill;
 
 pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
     let root = session.root()?;
     let given = args.signal.as_deref().map(signal_by_name).transpose()?;
+    let wait = args.wait.as_deref().map(|text| duration("--wait", text)).transpose()?;
     let ids = if args.regex { matching(&root, &args.id)? } else { vec![args.id.clone()] };
     for id in ids {
         let container = root.load(&id)?;
         // SPEC: without a signal, kill sends the stop signal of the image
         let signal = given.unwrap_or_else(|| container.stop_signal());
-        container.kill(signal, if args.all { Stopped::Fine } else { Stopped::Refused })?;
+        let stopped = if args.all { Stopped::Fine } else { Stopped::Refused };
+        match wait {
+            Some(time) => container.stop(signal, stopped, time)?,
+            None => container.kill(signal, stopped)?,
+        }
     }
     Ok(())
 }

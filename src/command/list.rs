@@ -8,6 +8,7 @@ use libcontainer::host::user_name;
 use libcontainer::{Container, Status};
 use serde_json::Value;
 
+use super::usage::{self, Usage, time};
 use super::{Session, print, state};
 use crate::cli::List;
 
@@ -27,7 +28,8 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
         (true, _) => containers.iter().map(|(container, _)| format!("{}\n", container.record().id)).collect(),
         (false, "json") => json(&containers),
         (false, "table") => table(&containers),
-        (false, other) => bail!("invalid format option: {other:?} (expected one of table, json)"),
+        (false, "wide") => wide(&containers),
+        (false, other) => bail!("invalid format option: {other:?} (expected one of table, wide, json)"),
     };
     // The process ends, so memory need not be freed.
     std::mem::forget(containers);
@@ -76,6 +78,26 @@ fn table(containers: &[(Container, Status)]) -> String {
         ]
     }));
     columns(&rows)
+}
+
+/// With what each of them uses.
+fn wide(containers: &[(Container, Status)]) -> String {
+    let header = ["ID", "PID", "STATUS", "PROCESSES", "MEMORY", "CPU", "ADDRESSES", "BUNDLE"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(containers.iter().map(|(container, status)| {
+        let record = container.record();
+        let bundle = record.bundle().display().to_string();
+        if *status == Status::Stopped {
+            let none = || "-".to_owned();
+            return vec![record.id.clone(), "0".to_owned(), status.to_string(), none(), none(), none(), none(), bundle];
+        }
+        let usage = Usage::of(container);
+        let addresses = if usage.addresses.is_empty() { "-".to_owned() } else { usage.addresses.join(",") };
+        let pid = record.init_process_pid.to_string();
+        let (processes, memory, cpu) = (usage.processes.to_string(), usage.memory_text(), time(usage.cpu));
+        vec![record.id.clone(), pid, status.to_string(), processes, memory, cpu, addresses, bundle]
+    }));
+    usage::columns(&rows)
 }
 
 /// The layout of Go's tabwriter in runc: columns are at least 12 wide and 3 apart, and the last one is not padded.

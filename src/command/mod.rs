@@ -12,6 +12,7 @@ mod features;
 mod host;
 mod images;
 mod kill;
+mod layout;
 mod list;
 mod pause;
 mod ps;
@@ -20,8 +21,9 @@ mod run;
 mod spec;
 mod start;
 mod state;
-mod text;
+mod top;
 mod update;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -70,6 +72,7 @@ fn perform(typed: &Typed, session: &Session<'_>) -> Result<u8> {
         Command::Spec(args) => spec::run(args).map(done),
         Command::Start(args) => start::run(session, &args.id).map(done),
         Command::State(args) => state::run(session, &args.id).map(done),
+        Command::Top(args) => top::run(session, args).map(done),
         Command::Update(args) => update::run(session, args).map(done),
         Command::Later(name) => bail!("{name} is not implemented"),
     }

@@ -32,6 +32,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
         Some(hint) => anyhow!("{error}: {hint}"),
         None => error.into(),
     })?;
+    let bundle = if args.command.is_empty() { bundle } else { bundle.with_args(&args.command)? };
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let (console, mut master) = consoles(bundle.terminal(), making.console_socket.as_deref(), detached)?;
     let root = session.root()?;

@@ -62,6 +62,22 @@ impl Bundle {
         Ok(Bundle { directory, text, config })
     }
 
+    /// The same bundle with another command in place of `process.args`.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn with_args(self, args: &[String]) -> Result<Bundle> {
+        let mut document: serde_json::Value =
+            serde_json::from_slice(&self.text).map_err(|error| error!("config.json: {error}"))?;
+        let Some(process) = document.get_mut("process").filter(|process| process.is_object()) else {
+            bail!("process: is not set in config.json: a command has no user, no directory and no environment");
+        };
+        process["args"] = args.into();
+        let text = serde_json::to_vec(&document).map_err(|error| error!("config.json: {error}"))?;
+        let config = config::load(&text)?;
+        Ok(Bundle { text, config, ..self })
+    }
+
     /// Its absolute path.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -13,6 +14,9 @@ use crate::sys::signals;
 use crate::wait;
 
 pub use crate::launch::start::Began;
+
+/// How long the kernel may take for SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whether it is an error to signal a stopped container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,25 @@ impl Container {
             cgroup.thaw_all().with_context(sent)?;
         }
         Ok(())
+    }
+
+    /// Sends a signal that asks it to end, waits, and sends SIGKILL after `time`. When it returns, the container has
+    /// stopped.
+    ///
+    /// # Errors
+    /// Those of `kill`; a signal asked the caller to end; it does not end by SIGKILL within ten seconds.
+    pub fn stop(&self, signal: i32, stopped: Stopped, time: Duration) -> Result<()> {
+        let process = if self.status()? == Status::Stopped { None } else { self.process().ok() };
+        self.kill(signal, stopped)?;
+        let Some(process) = process else { return Ok(()) };
+        if wait::readable(process.as_fd(), Some(Instant::now() + time))? {
+            return Ok(());
+        }
+        self.kill(libc::SIGKILL, Stopped::Fine)?;
+        if wait::readable(process.as_fd(), Some(Instant::now() + PATIENCE))? {
+            return Ok(());
+        }
+        bail!("{}: does not end by SIGKILL", self.record().id)
     }
 
     /// Freezes its processes.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::network::Interface;
 use crate::container::Container;
 use crate::resctrl::stats;
 
@@ -27,8 +28,8 @@ pub struct Stats {
     pub cgroup: Numbers,
     /// Resource control; empty where the container has no group of it.
     pub intel_rdt: IntelRdt,
-    /// Always null: runc has it for veth pairs that it makes itself.
-    network_interfaces: Option<()>,
+    /// The interfaces of a network namespace of its own, except the loopback; null where there are none.
+    pub network_interfaces: Option<Vec<Interface>>,
 }
 
 impl Container {
@@ -39,6 +40,7 @@ impl Container {
             [control, rest @ ..] => stats::stats(control, rest.first().map(std::path::PathBuf::as_path)),
             [] => IntelRdt::default(),
         };
-        Stats { cgroup: self.cgroup().stats(), intel_rdt, network_interfaces: None }
+        let network = self.network().map(|network| network.interfaces).filter(|all| !all.is_empty());
+        Stats { cgroup: self.cgroup().stats(), intel_rdt, network_interfaces: network }
     }
 }

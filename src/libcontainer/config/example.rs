@@ -30,6 +30,11 @@ const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 
 /// The text, indented with tabs.
 pub fn spec(kind: Kind) -> String {
+    tabbed(&document(kind))
+}
+
+/// The document.
+pub fn document(kind: Kind) -> Value {
     let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
     match kind {
         Kind::Rootful => namespaces.insert(1, "network"),
@@ -53,15 +58,14 @@ pub fn spec(kind: Kind) -> String {
             linux["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
         }
     }
-    let document = json!({
+    json!({
         "ociVersion": super::SPEC_VERSION,
         "process": process(),
         "root": {"path": "rootfs", "readonly": true},
         "hostname": "coracle",
         "mounts": mounts(kind),
         "linux": linux,
-    });
-    tabbed(&document)
+    })
 }
 
 fn process() -> Value {
@@ -106,7 +110,8 @@ fn mounts(kind: Kind) -> Value {
     ])
 }
 
-fn tabbed(document: &Value) -> String {
+/// As `spec` writes it.
+pub fn tabbed(document: &Value) -> String {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);

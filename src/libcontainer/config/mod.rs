@@ -6,6 +6,7 @@ pub mod capability;
 pub mod example;
 mod fault;
 mod forms;
+pub mod image;
 mod mistake;
 mod names;
 mod other_file;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// As wide as a terminal.
-pub const WIDTH: usize = 80;
+const WIDTH: usize = 80;
 
 /// A line that begins with `mark`, and continues below what follows the mark.
 pub fn wrapped(text: &mut String, mark: &str, line: &str) {

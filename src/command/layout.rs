@@ -1,0 +1,116 @@
+//! An OCI image layout: the config of one image in it (image-spec: image-layout.md, image-index.md, config.md). Blobs are read by
+//! their digest; nothing is pulled or unpacked.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+
+/// The annotation that names an image in a layout.
+const NAME: &str = "org.opencontainers.image.ref.name";
+/// An index may lead to another one; not for ever.
+const DEPTH: usize = 4;
+
+/// The config of the image that `LAYOUT[:REF]` names.
+pub fn config(named: &str) -> Result<Value> {
+    let (directory, name) = split(named);
+    let index = json(&directory.join("index.json")).with_context(|| format!("--from {named}"))?;
+    let mut descriptor = choose(&index, name).with_context(|| format!("--from {named}"))?.clone();
+    for _ in 0..DEPTH {
+        let manifest = json(&blob(&directory, &descriptor)?)?;
+        if let Some(config) = manifest.get("config") {
+            return json(&blob(&directory, config)?);
+        }
+        descriptor = of_platform(&manifest)?.clone();
+    }
+    bail!("--from {named}: an index leads to another one, again and again")
+}
+
+/// A directory with a colon in its name is one; else the last colon begins the name.
+fn split(named: &str) -> (PathBuf, Option<&str>) {
+    match named.rsplit_once(':') {
+        Some((directory, name)) if !Path::new(named).is_dir() => (directory.into(), Some(name)),
+        _ => (named.into(), None),
+    }
+}
+
+fn json(file: &Path) -> Result<Value> {
+    let text = libcontainer::wait::contents(file).with_context(|| file.display().to_string())?;
+    serde_json::from_slice(&text).with_context(|| file.display().to_string())
+}
+
+/// `sha256:HEX` is the file `blobs/sha256/HEX`.
+fn blob(directory: &Path, descriptor: &Value) -> Result<PathBuf> {
+    let digest = descriptor["digest"].as_str().unwrap_or_default();
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match digest.split_once(':') {
+        Some((algorithm, hex)) if plain(algorithm) && plain(hex) => {
+            Ok(directory.join("blobs").join(algorithm).join(hex))
+        }
+        _ => bail!("index.json: {digest:?} is not a digest such as sha256:…"),
+    }
+}
+
+fn manifests(index: &Value) -> Result<&Vec<Value>> {
+    index["manifests"].as_array().filter(|list| !list.is_empty()).ok_or_else(|| anyhow!("index.json: no manifests"))
+}
+
+fn choose<'a>(index: &'a Value, name: Option<&str>) -> Result<&'a Value> {
+    let all = manifests(index)?;
+    let named = |one: &&Value| one["annotations"][NAME].as_str() == name;
+    match (name, all.as_slice()) {
+        (None, [only]) => Ok(only),
+        (None, _) => bail!("has several images: add :REF, one of {}", names(all)),
+        (Some(name), _) => {
+            all.iter().find(named).ok_or_else(|| anyhow!("no image {name:?} (there are {})", names(all)))
+        }
+    }
+}
+
+fn names(all: &[Value]) -> String {
+    let names: Vec<_> =
+        all.iter().map(|one| one["annotations"][NAME].as_str().unwrap_or("one without a name")).collect();
+    names.join(", ")
+}
+
+/// The manifest for Linux on this processor.
+fn of_platform(index: &Value) -> Result<&Value> {
+    let ours = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let all = manifests(index)?;
+    let fits = |one: &&Value| one["platform"]["os"] == "linux" && one["platform"]["architecture"] == ours;
+    all.iter().find(fits).or(all.first().filter(|_| all.len() == 1)).ok_or_else(|| anyhow!("no image for linux/{ours}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_image_is_chosen_by_name_and_by_platform() {
+        let one = |name: &str| json!({"digest": name, "annotations": {NAME: name}});
+        let index = json!({"manifests": [one("a"), one("b")]});
+        assert_eq!(choose(&index, Some("b")).unwrap()["digest"], "b");
+        assert!(choose(&index, None).unwrap_err().to_string().contains("a, b"));
+        assert!(choose(&index, Some("c")).unwrap_err().to_string().contains("no image \"c\""));
+        assert!(choose(&json!({}), None).is_err());
+        let platform = |arch: &str| json!({"digest": arch, "platform": {"os": "linux", "architecture": arch}});
+        let index = json!({"manifests": [platform("s390x"), platform("amd64"), platform("arm64")]});
+        let found = of_platform(&index).unwrap()["digest"].as_str().unwrap().to_owned();
+        assert!(["amd64", "arm64"].contains(&found.as_str()));
+    }
+
+    #[test]
+    fn a_digest_is_not_a_path() {
+        let of = |digest: &str| blob(Path::new("/l"), &json!({"digest": digest}));
+        assert_eq!(of("sha256:ab12").unwrap(), Path::new("/l/blobs/sha256/ab12"));
+        for bad in ["", "sha256", "sha256:../x", "../..:ab", "sha256:"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+        assert_eq!(split("/nonexistent:5000/a:b"), (PathBuf::from("/nonexistent:5000/a"), Some("b")));
+    }
+}

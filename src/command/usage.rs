@@ -1,0 +1,141 @@
+//! What containers use, as columns: for `list --format wide`, `events --format table` and `top`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use libcontainer::Container;
+
+/// The numbers of one container at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Usage {
+    pub id: String,
+    pub processes: u64,
+    /// In bytes.
+    pub memory: u64,
+    /// None where there is no limit.
+    pub memory_limit: Option<u64>,
+    pub cpu: Duration,
+    /// Bytes that came and went over the network.
+    pub network: (u64, u64),
+    /// Bytes read from block devices, and written to them.
+    pub block: (u64, u64),
+    pub addresses: Vec<String>,
+}
+
+/// As much as no machine has: a limit that is none.
+const NO_LIMIT: u64 = 1 << 60;
+
+impl Usage {
+    pub fn of(container: &Container) -> Usage {
+        let stats = serde_json::json!(container.stats());
+        let number = |pointer: &str| stats.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let network = container.network().unwrap_or_default();
+        let block = |direction: &str| {
+            let entries = stats.pointer("/blkio/ioServiceBytesRecursive").and_then(serde_json::Value::as_array);
+            let of_it = entries
+                .into_iter()
+                .flatten()
+                .filter(|entry| entry["op"].as_str().is_some_and(|op| op.eq_ignore_ascii_case(direction)));
+            of_it.filter_map(|entry| entry["value"].as_u64()).sum()
+        };
+        let limit = number("/memory/usage/limit");
+        Usage {
+            id: container.record().id.clone(),
+            processes: number("/pids/current").max(container.processes().map_or(0, |all| all.len() as u64)),
+            memory: number("/memory/usage/usage"),
+            memory_limit: Some(limit).filter(|limit| *limit > 0 && *limit < NO_LIMIT),
+            cpu: Duration::from_nanos(number("/cpu/usage/total")),
+            network: network.interfaces.iter().fold((0, 0), |(rx, tx), one| (rx + one.rx_bytes, tx + one.tx_bytes)),
+            block: (block("read"), block("write")),
+            addresses: network.addresses.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    pub fn memory_text(&self) -> String {
+        match self.memory_limit {
+            Some(limit) => format!("{}/{}", bytes(self.memory), bytes(limit)),
+            None => bytes(self.memory),
+        }
+    }
+}
+
+/// Three digits and a unit, of powers of 1024.
+pub fn bytes(number: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "K", "M", "G", "T", "P"];
+    let (mut whole, mut rest, mut unit) = (number, 0, 0);
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        (whole, rest, unit) = (whole / 1024, whole % 1024, unit + 1);
+    }
+    if unit > 0 && whole < 10 {
+        format!("{whole}.{}{}", rest * 10 / 1024, UNITS[unit])
+    } else {
+        format!("{whole}{}", UNITS[unit])
+    }
+}
+
+/// Seconds with two digits, then minutes, then hours.
+pub fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{}.{:02}s", seconds, time.subsec_millis() / 10),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Columns as wide as their widest cell, two apart.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |n: usize| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The table of `events --format table` and of `top`. `shares` are the CPU times of the last second, in percent.
+pub fn table(all: &[Usage], shares: Option<&[f64]>) -> String {
+    let cpu = if shares.is_some() { "CPU%" } else { "CPU" };
+    let header = ["ID", "PROCESSES", cpu, "MEMORY", "NETWORK IN/OUT", "BLOCK READ/WRITE"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(all.iter().enumerate().map(|(n, one)| {
+        let cpu = match shares.and_then(|shares| shares.get(n)) {
+            Some(share) => format!("{share:.1}"),
+            None => time(one.cpu),
+        };
+        let pair = |(a, b): (u64, u64)| format!("{}/{}", bytes(a), bytes(b));
+        vec![one.id.clone(), one.processes.to_string(), cpu, one.memory_text(), pair(one.network), pair(one.block)]
+    }));
+    columns(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([0, 1023, 1024, 1536, 10 << 20, 5 << 30].map(bytes), ["0B", "1023B", "1.0K", "1.5K", "10M", "5.0G"]);
+        let times = [Duration::from_millis(1230), Duration::from_secs(61), Duration::from_secs(3725)];
+        assert_eq!(times.map(time), ["1.23s", "1m01s", "1h02m"]);
+    }
+
+    #[test]
+    fn a_table_has_a_line_for_each() {
+        let one =
+            Usage { id: "box".to_owned(), processes: 2, memory: 2048, memory_limit: Some(1 << 20), ..Usage::default() };
+        assert_eq!(
+            table(std::slice::from_ref(&one), None),
+            "ID   PROCESSES  CPU    MEMORY     NETWORK IN/OUT  BLOCK READ/WRITE\n\
+             box  2          0.00s  2.0K/1.0M  0B/0B           0B/0B\n"
+        );
+        assert!(table(&[one], Some(&[12.34])).contains("CPU%"));
+    }
+}
