@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::ordinary::root;
@@ -125,12 +127,18 @@ fn a_created_container_is_killed_or_deleted_and_lives_through_other_signals() {
 fn what_asks_a_program_to_end_ends_a_created_container() {
     needs!(who() != Who::Crun, "crun's container lives on");
     let world = World::running(&["sleep", "1000"]);
-    for signal in ["TERM", "INT", "HUP"] {
-        world.create().ok();
-        world.call(&["kill", &world.id, signal]).ok();
-        world.wait_for_status("stopped");
-        world.call(&["delete", &world.id]).ok();
-        world.assert_clean();
+    for (name, signal) in [("TERM", Signal::SIGTERM), ("INT", Signal::SIGINT), ("HUP", Signal::SIGHUP)] {
+        for by_command in [true, false] {
+            world.create().ok();
+            if by_command {
+                world.call(&["kill", &world.id, name]).ok();
+            } else {
+                signal::kill(Pid::from_raw(world.pid()), signal).unwrap();
+            }
+            world.wait_for_status("stopped");
+            world.call(&["delete", &world.id]).ok();
+            world.assert_clean();
+        }
     }
 }
 

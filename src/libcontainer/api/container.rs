@@ -66,11 +66,13 @@ impl Container {
         }
         // After this, an error means that the process may live. The signal was sent all the same.
         let sent = || format!("signal {signal} was sent");
-        // The kernel gives the first process of a pid namespace only signals with a handler (pid_namespaces(7)). While
-        // it waits for `start`, it has no handlers. As with runc, a signal that asks it to end then kills it.
+        // While it waits for `start`, init's handlers end it (`What::ExitOnSignals`). Its profile may deny that.
         if wait::asks_to_end(signal) && self.status().with_context(sent)? == Status::Created {
-            // It may have ended since.
-            let _ = signals::send(process.as_fd(), libc::SIGKILL);
+            let until = Instant::now() + wait::limits::HANDLED;
+            if !wait::readable(process.as_fd(), Some(until)).with_context(sent)? {
+                // It may have ended since.
+                let _ = signals::send(process.as_fd(), libc::SIGKILL);
+            }
         }
         if signal == libc::SIGKILL {
             cgroup.thaw_all().with_context(sent)?;

@@ -59,6 +59,7 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
             Ok(crate::sys::clone::replace_by_sibling(prepared.alone, new.0, prepared.page.place_of_init())?)
         }
         What::Signals => Ok(crate::sys::signals::reset()?),
+        What::ExitOnSignals => Ok(crate::sys::signals::exit_on_end_signals()?),
         What::Undumpable => credentials::undumpable(),
         What::Session => Ok(rustix::process::setsid().map(drop)?),
         What::ControllingTerminal => Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?),

@@ -295,6 +295,7 @@ impl fmt::Display for What {
             What::BecomeRoot(CallersGroups::Kept) => f.write_str("setuid 0 setgid 0, with the groups of the caller"),
             What::Spawn(new) => write!(f, "clone {new}, init is the sibling"),
             What::Signals => f.write_str("signals to default"),
+            What::ExitOnSignals => f.write_str("exit on SIGTERM, SIGINT, SIGHUP, SIGQUIT"),
             What::Undumpable => f.write_str("not dumpable"),
             What::Session => f.write_str("setsid"),
             What::ControllingTerminal => f.write_str("controlling terminal of the session"),

@@ -92,6 +92,7 @@ impl What {
             | What::EnterTime
             | What::Loopback
             | What::Signals
+            | What::ExitOnSignals
             | What::Undumpable
             | What::Session
             | What::ControllingTerminal

@@ -135,6 +135,7 @@ impl What {
             What::Spawn(Namespaces::NONE) => needs("clone", Anybody),
             What::Spawn(_) => needs("clone", ADMIN),
             What::Signals => needs("signals", Anybody),
+            What::ExitOnSignals => needs("exit on signals", Anybody),
             What::Undumpable => needs("not dumpable", Anybody),
             What::Session => needs("setsid", Anybody),
             What::ControllingTerminal => needs("controlling terminal", Anybody),

@@ -178,6 +178,11 @@ impl Payload {
             Some(signal) => steps.always("our own parent-death signal", What::DeathSignal(signal)),
             None => steps.always("it now runs without the runtime", What::DeathSignal(0)),
         }
+        if facts.flags.start == Start::OnFifo {
+            // SPEC: runtime.md#kill. Without a handler, the kernel does not deliver them to the first process of a pid namespace.
+            // ORDER: before the filter, which may deny it, and before others know the pid.
+            steps.always("a signal ends it while it waits for `start`", What::ExitOnSignals);
+        }
         if let Some(filter) = filter {
             filter.before_ready(steps);
         }

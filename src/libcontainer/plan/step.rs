@@ -254,6 +254,9 @@ pub enum What {
     Spawn(Namespaces),
     /// Reset the signal dispositions and the signal mask to their defaults.
     Signals,
+    /// A signal that asks a process to end ends this one, although it may be the first of a pid namespace. The exec sets the
+    /// dispositions to their defaults again.
+    ExitOnSignals,
     /// prctl(PR_SET_DUMPABLE, 0): no process of the container may trace this one (CVE-2016-9962).
     Undumpable,
     /// setsid(2).

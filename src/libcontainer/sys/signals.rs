@@ -20,6 +20,30 @@ pub fn reset() -> Result<(), Errno> {
     unblock_all()
 }
 
+/// The signals that ask a process to end.
+pub const END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+/// From now on, each of `END` ends this process with the status 128 plus the signal's number, as a shell reports it. The kernel
+/// delivers a signal to the first process of a pid namespace only if it has a handler (pid_namespaces(7)). execve(2) removes the
+/// handlers.
+///
+/// # Errors
+/// Those of rt_sigaction(2).
+pub fn exit_on_end_signals() -> Result<(), Errno> {
+    extern "C" fn exit(signal: libc::c_int) {
+        // SAFETY: exit_group(2) takes an integer, and is async-signal-safe.
+        unsafe { libc::syscall(libc::SYS_exit_group, 128 + signal) };
+    }
+    // SAFETY: sigaction is plain data, for which zeros are valid.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = exit as *const () as usize;
+    for signal in END {
+        // SAFETY: the handler makes one system call, and is in our text as long as the process runs it.
+        checked(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }.into())?;
+    }
+    Ok(())
+}
+
 /// Sets SIGCHLD to its default. If it stayed ignored, as a caller may leave it, the kernel would not keep the exit status of a
 /// child (wait(2), NOTES).
 pub fn wait_for_children() {
