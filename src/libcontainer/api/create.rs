@@ -90,7 +90,7 @@ impl<'a> Create<'a> {
         self
     }
 
-    /// What a `delete --force` by another process does to the caller during the restore.
+    /// What a `delete --force` by another process does to the caller while the container is made.
     #[doc(hidden)]
     pub fn creator(mut self, creator: Creator) -> Self {
         self.creator = creator;

@@ -66,8 +66,8 @@ impl Container {
         Exec::new(self, Object::of_args(args))
     }
 
-    /// A program in it, by a process object. Where that says `terminal`, it needs a console, and only there. It has the security labels of the container's own process, unless the object
-    /// has others.
+    /// A program in it, by a process object. If the object sets `terminal`, the process needs a console. Otherwise it must have
+    /// none. It has the security labels of the container's own process, unless the object has others.
     pub fn exec_process<'a>(&'a self, object: &'a ProcessObject) -> Exec<'a> {
         Exec::new(self, Object::of_whole(object))
     }
@@ -242,6 +242,7 @@ fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option
 fn joined(container: &Container, config: &Config) -> Result<Joined> {
     Ok(Joined { pid: container.record().init_process_pid, kinds: kinds(container, config)? })
 }
+
 /// The session keyring that the container's init has made.
 fn keyring(container: &Container) -> Keyring {
     let record = container.record();

@@ -196,7 +196,7 @@ impl Bus {
         Ok(self.serial)
     }
 
-    /// Waits for the answer to a call. Signals that arrive before it are given to the caller.
+    /// Waits for the answer to a call. D-Bus signals that arrive before it are dropped.
     ///
     /// # Errors
     /// An error of the socket, or the deadline.

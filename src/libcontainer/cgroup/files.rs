@@ -81,21 +81,9 @@ fn host_has(file: &str, errno: Option<i32>) -> Option<String> {
     }
 }
 
-/// The sizes of huge pages as the files of the controller name them: `hugepages-2048kB` is 2MB.
+/// What the host has of huge pages.
 fn huge_pages() -> String {
-    let entries = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    let sizes = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()
-    });
-    let mut sizes: Vec<u64> = sizes.collect();
-    sizes.sort_unstable();
-    let name = |kilobytes: &u64| match kilobytes {
-        size if size % (1 << 20) == 0 => format!("{}GB", size >> 20),
-        size if size % (1 << 10) == 0 => format!("{}MB", size >> 10),
-        size => format!("{size}KB"),
-    };
-    let names: Vec<_> = sizes.iter().map(name).collect();
+    let names = super::stats::page_sizes();
     if names.is_empty() {
         "this host has no huge pages".to_owned()
     } else {

@@ -290,10 +290,8 @@ impl Cgroup {
     /// # Errors
     /// A directory that cannot be read and was not removed.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        let Some((key, directory)) = self.main() else { return Ok(Vec::new()) };
-        if !directory.exists() {
-            gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))?;
-        }
+        let Some((_, directory)) = self.main() else { return Ok(Vec::new()) };
+        self.is_visible()?;
         processes::of(Walk::to_look(), [directory])
     }
 
@@ -302,7 +300,18 @@ impl Cgroup {
     /// # Errors
     /// Those of `processes`.
     pub fn all_processes(&self) -> Result<Vec<i32>> {
+        self.is_visible()?;
         processes::of(Walk::to_end(), self.paths.values())
+    }
+
+    /// An error where its directory is missing because the hierarchy is not mounted here: its processes live on unseen.
+    fn is_visible(&self) -> Result<()> {
+        match self.main() {
+            Some((key, directory)) if !directory.exists() => {
+                gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The directory that represents all: every process is in it.
@@ -354,7 +363,10 @@ impl Cgroup {
     fn is_empty(&self) -> Result<bool> {
         match self.paths.get("").filter(|_| self.paths.len() == 1) {
             // the kernel counts what is below as well
-            Some(unified) => event(&unified.join("cgroup.events"), "populated 1").map(|populated| !populated),
+            Some(unified) => {
+                self.is_visible()?;
+                event(&unified.join("cgroup.events"), "populated 1").map(|populated| !populated)
+            }
             None => self.all_processes().map(|pids| pids.is_empty()),
         }
     }

@@ -17,7 +17,7 @@ use crate::wait::{self, Stopped, limits};
 
 /// state.json, which makes a directory a container.
 pub(super) const STATE: &str = "state.json";
-/// The note: what must be undone if state.json does not exist.
+/// The note: what must be undone if state.json does not exist or cannot be read.
 pub(super) const NOTE: &str = "undo";
 /// The longest file that we write.
 const MOST_BYTES: u64 = 1 << 28;

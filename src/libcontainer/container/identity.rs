@@ -77,7 +77,7 @@ pub(super) fn observe(pid: i32, start: u64) -> Result<Process> {
 pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
     let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
     let fd = rustix::process::pidfd_open(number, PidfdFlags::empty());
-    // Read after the open: a process with a pidfd keeps its pid.
+    // Read after the open: if a process with this start time is alive now, the pidfd is of that process.
     if observe(pid, start)? != Process::Alive {
         return Ok(None);
     }

@@ -275,6 +275,7 @@ fn keep_unknown(record: &mut serde_json::Value, there: serde_json::Value) {
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

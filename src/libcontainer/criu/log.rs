@@ -10,7 +10,7 @@ const LONGEST: usize = 300;
 /// CRIU writes this first in every run without the right to raise its limits. It is harmless.
 const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
 
-/// CRIU's errors in the file as one line, the earliest first: each error has caused the next. Empty if the file does
+/// CRIU's errors in the file as one line, the earliest first: each error has caused the next. None if the file does
 /// not exist or has no errors.
 pub fn errors(file: &Path) -> Option<String> {
     let text = std::fs::read(file).ok()?;

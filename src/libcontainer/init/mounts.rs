@@ -199,14 +199,25 @@ pub(super) fn remount(prepared: &Prepared<'_>, remount: &Remount) -> Outcome {
     change(target.as_fd(), &remount.changes)
 }
 
-/// fspick(2), and fsconfig(2) for every setting. KERNEL(5.2). A file system that the host has mounted is not changed: it is the
-/// host's, and a link of the image may lead to it.
+/// File systems whose superblock the host's mounts share, unless the container has the namespace that they show.
+const SHARED: [u64; 4] = [
+    0x6265_6572, // SYSFS_MAGIC
+    0x0027_e0eb, // CGROUP_SUPER_MAGIC
+    0x6367_7270, // CGROUP2_SUPER_MAGIC
+    0x1980_0202, // MQUEUE_MAGIC (ipc/mqueue.c)
+];
+
+/// fspick(2), and fsconfig(2) for every setting. KERNEL(5.2). A mount of the host is not changed: a link of the image may lead
+/// to it. A block device that config.json mounts has one superblock, on the host as well.
 fn reconfigure(prepared: &Prepared<'_>, place: &OwnedFd, settings: &[Setting]) -> Outcome {
     if !begins_a_mount(place)? {
         return Err(Errno::INVAL.into());
     }
     if !prepared.left.is_new(mount_id(place.as_fd(), c"")?) {
         return Err(Trouble::saying(Errno::PERM, "only a file system that config.json mounts takes options"));
+    }
+    if SHARED.contains(&rustix::fs::fstatfs(place)?.f_type.cast_unsigned()) {
+        return Err(Trouble::saying(Errno::PERM, "the host's mounts of this file system would change too"));
     }
     let fs = rustix::mount::fspick(place, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
     configure(&fs, settings)?;

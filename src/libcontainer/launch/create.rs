@@ -181,7 +181,7 @@ pub(super) fn will_make(plan: &Plan, note: &mut Note) {
     note.groups.retain(|directory| !directory.exists());
 }
 
-/// Makes the cgroup and the other objects of the container.
+/// Writes to the note what exists now.
 pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
     note.coming.clear();
     note.cgroup = cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! The images of a container with a user namespace. CRIU's processes open them when they are in that namespace, where they are not the
-//! host's root, but the directory is for the host's root alone. The files are not: they find them in a directory that everybody may
-//! search, which nobody else sees.
+//! The images of a container with a user namespace. CRIU's processes open them in that namespace. They are not the host's root
+//! there, and only the host's root may search the directory. So they get the files in a directory that everybody may search and
+//! that only they see.
 
 use std::ffi::CString;
 use std::fs::File;

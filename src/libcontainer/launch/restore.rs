@@ -280,8 +280,8 @@ impl Restore<'_> {
         Ok(Request { r#type: What::Restore.into(), opts: Some(asked), ..Request::default() })
     }
 
-    /// The pipes, and files of the host's, that the processes had as standard streams: they get the new ones instead. `null` is a null
-    /// device, for those that had it.
+    /// The pipes, and files of the host's, that the processes had as standard streams: they get the new ones instead.
+    /// `null` is a null device, for those that had it.
     fn streams(&self, null: i32) -> Result<Vec<InheritFd>> {
         let path = self.imaging.directory.join(DESCRIPTORS);
         let text = wait::contents(&path).with_context(|| format!("--image-path: read {}", path.display()))?;

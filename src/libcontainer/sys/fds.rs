@@ -13,8 +13,9 @@ use super::clone::Alone;
 const LAST_FD: u32 = 65535;
 
 fn last_fd() -> u32 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX)).clamp(LAST_FD, MOST_FDS)
+    // A filter that denies close_range(2) may deny prlimit64(2). rustix does not report that.
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(MOST_FDS, |(soft, _)| u32::try_from(soft).unwrap_or(MOST_FDS)).clamp(LAST_FD, MOST_FDS)
 }
 
 /// The highest limit there can be, unless somebody has raised fs.nr_open (proc_sys_fs(5)).

@@ -43,7 +43,7 @@ pub fn of_text(text: &str) -> (Numbers, Numbers) {
 }
 
 /// The page sizes for which files `hugetlb.2MB.SUFFIX` exist.
-fn page_sizes() -> Vec<String> {
+pub(super) fn page_sizes() -> Vec<String> {
     let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
     let mut kilobytes: Vec<u64> = directories
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())

@@ -15,7 +15,7 @@ pub struct Numbers {
     pub cpuset: Cpuset,
     /// Memory.
     pub memory: Memory,
-    /// Killed processes.
+    /// Processes and threads.
     pub pids: Pids,
     /// Block devices.
     pub blkio: Blkio,
