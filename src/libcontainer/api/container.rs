@@ -46,8 +46,8 @@ impl Container {
         let cgroup = self.cgroup();
         if self.status()? == Status::Stopped {
             // Without a pid namespace of its own, processes of a stopped container may still run.
-            if signal == libc::SIGKILL && !cgroup.all_processes().is_ok_and(|pids| pids.is_empty()) {
-                return cgroup.kill();
+            if signal == libc::SIGKILL && !cgroup.processes()?.is_empty() {
+                return cgroup.kill_left();
             }
             return if stopped == Stopped::Fine {
                 Ok(())

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use crate::cgroup::names;
 use crate::container::{Claim, Container, Root, Status, check_id, is_ending};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::launch::delete::{Leftovers, destroy};
@@ -11,9 +12,6 @@ use crate::sys::signals;
 use crate::wait::{self, limits};
 
 pub use crate::launch::delete::Force;
-
-/// The most processes that a warning names.
-const MOST_NAMES: usize = 8;
 
 impl Root {
     /// Deletes the container `id`. With `Force::Kill`, also one that was not completely made, or that has an unreadable
@@ -70,7 +68,7 @@ impl Container {
             let mut cgroup = self.cgroup();
             // Only if it cannot be removed, it has processes.
             if !cgroup.remove_unused() {
-                warnings.extend(others(&cgroup.all_processes()?));
+                warnings.extend(others(&cgroup.processes()?));
             }
         }
         warnings.extend(destroy(self, &lock, leftovers)?);
@@ -89,12 +87,6 @@ impl Container {
 
 /// The container's own processes have ended with its pid namespace. Others in its cgroup were put there from outside.
 fn others(pids: &[i32]) -> Option<Error> {
-    let name = |pid: &i32| {
-        let name = crate::sys::text::lossy(std::path::Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
-        format!("{pid} ({})", name.trim_end())
-    };
-    let names: Vec<_> = pids.iter().take(MOST_NAMES).map(name).collect();
-    let (names, more) = (names.join(", "), if pids.len() > MOST_NAMES { ", …" } else { "" });
-    let said = || error!("processes that others have put into the container's cgroup are ended: {names}{more}");
+    let said = || error!("processes that others have put into the container's cgroup are ended: {}", names(pids));
     (!pids.is_empty()).then(said)
 }

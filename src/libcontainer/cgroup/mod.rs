@@ -40,6 +40,7 @@ pub use crate::plan::resources::unit::Manager;
 pub(crate) use bus::hears as bus_hears;
 pub use files::undone;
 pub(crate) use files::{is_cgroup_file_system, put, word};
+pub use processes::names;
 pub use unit_name::UnitName;
 pub use update::{Change, Changed};
 
@@ -325,14 +326,17 @@ impl Cgroup {
     /// Removes its directories, those in which nothing is. False when something is left: a process may be in one hierarchy of
     /// version 1 and in none of the others.
     pub fn remove_unused(&mut self) -> bool {
-        let mut all = true;
-        self.paths.retain(|_, directory| match fs::remove_dir(directory) {
+        let (mut missing, mut all) = (self.paths.clone(), true);
+        missing.retain(|_, directory| match fs::remove_dir(directory) {
             Ok(()) => false,
             Err(error) => {
                 all &= error.kind() == ErrorKind::NotFound;
                 true
             }
         });
+        if all {
+            self.paths = missing;
+        }
         all
     }
 
@@ -360,6 +364,44 @@ impl Cgroup {
         killed.and_then(|_| self.wait_until_empty())
     }
 
+    /// Kills what a container without processes of its own has left in the directory that represents all. A process in another
+    /// hierarchy of version 1 alone is spared: a container that may write to its cgroups can move any process of the host
+    /// there, and it must not end by our hand.
+    ///
+    /// # Errors
+    /// Processes are left, here or in another hierarchy.
+    pub fn kill_left(&self) -> Result<()> {
+        let Some((key, main)) = self.main() else { return Ok(()) };
+        if key.is_empty() && self.paths.len() == 1 {
+            return self.kill();
+        }
+        let _ = self.freeze();
+        let killed = wait_for(|| processes::kill([main]));
+        self.thaw_all()?;
+        killed?;
+        wait_for(|| Ok(processes::of(Walk::to_look(), [main])?.is_empty() || self.frozen_for_good().is_some()))?;
+        match self.all_processes()? {
+            left if left.is_empty() => Ok(()),
+            left if self.frozen_for_good().is_some() => self.still_there(&left),
+            left => bail!(
+                "processes that others have put into the container's cgroups are still there: {}: `delete --force` kills them",
+                processes::names(&left)
+            ),
+        }
+    }
+
+    /// Version 1: the frozen cgroup above its own, which keeps its killed processes.
+    fn frozen_for_good(&self) -> Option<PathBuf> {
+        self.paths.get("freezer").and_then(|directory| files::frozen_above(directory))
+    }
+
+    fn still_there(&self, left: &[i32]) -> Result<()> {
+        match self.frozen_for_good() {
+            Some(above) => bail!("processes are still there: {left:?}: the cgroup {} above is frozen", above.display()),
+            None => bail!("processes are still there: {left:?}"),
+        }
+    }
+
     fn is_empty(&self) -> Result<bool> {
         match self.paths.get("").filter(|_| self.paths.len() == 1) {
             // the kernel counts what is below as well
@@ -372,20 +414,9 @@ impl Cgroup {
     }
 
     fn wait_until_empty(&self) -> Result<()> {
-        // Version 1: a frozen process dies only after it is thawed. If an ancestor is frozen, only that one can be
-        // thawed.
-        let frozen = || self.paths.get("freezer").and_then(|directory| files::frozen_above(directory));
-        wait_for(|| Ok(self.is_empty()? || frozen().is_some()))?;
-        if self.is_empty()? {
-            return Ok(());
-        }
-        let processes = self.all_processes()?;
-        match frozen() {
-            Some(above) => {
-                bail!("processes are still there: {processes:?}: the cgroup {} above is frozen", above.display())
-            }
-            None => bail!("processes are still there: {processes:?}"),
-        }
+        // A frozen process of version 1 dies only after it is thawed.
+        wait_for(|| Ok(self.is_empty()? || self.frozen_for_good().is_some()))?;
+        if self.is_empty()? { Ok(()) } else { self.still_there(&self.all_processes()?) }
     }
 
     /// Removes it from every hierarchy, with the cgroups that the container made below it. A missing directory is not

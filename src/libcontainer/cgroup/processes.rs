@@ -53,6 +53,19 @@ pub(super) fn kill<'d>(directories: impl IntoIterator<Item = &'d PathBuf>) -> Re
     Ok(all)
 }
 
+/// The most processes that a message names.
+const MOST_NAMES: usize = 8;
+
+/// Processes with their names, for a message.
+pub fn names(pids: &[i32]) -> String {
+    let name = |pid: &i32| {
+        let name = text::lossy(Path::new(&format!("/proc/{pid}/comm"))).unwrap_or_default();
+        format!("{pid} ({})", name.trim_end())
+    };
+    let names: Vec<_> = pids.iter().take(MOST_NAMES).map(name).collect();
+    format!("{}{}", names.join(", "), if pids.len() > MOST_NAMES { ", …" } else { "" })
+}
+
 /// The processes in one directory.
 fn in_one(directory: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
     match numbers(directory, "cgroup.procs") {

@@ -73,8 +73,10 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     container.check_cgroups()?;
     let mut cgroup = container.cgroup();
     // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
-    if leftovers == Leftovers::Killed || !cgroup.remove_unused() {
-        cgroup.kill()?;
+    match leftovers {
+        Leftovers::Killed => cgroup.kill()?,
+        Leftovers::None if !cgroup.remove_unused() => cgroup.kill_left()?,
+        Leftovers::None => {}
     }
     cgroup.delete()?;
     resctrl::remove(&container.record().own_groups(), &Kernel)?;
