@@ -81,9 +81,28 @@ fn host_has(file: &str, errno: Option<i32>) -> Option<String> {
     }
 }
 
+/// The page sizes for which files `hugetlb.2MB.SUFFIX` exist.
+pub(super) fn page_sizes() -> Vec<String> {
+    let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let mut kilobytes: Vec<u64> = directories
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
+        .collect();
+    kilobytes.sort_unstable();
+    kilobytes.into_iter().map(page_size).collect()
+}
+
+/// A page size in the hugetlb controller's notation: in the largest unit that fits.
+fn page_size(kilobytes: u64) -> String {
+    match kilobytes {
+        n if n >= 1 << 20 => format!("{}GB", n >> 20),
+        n if n >= 1 << 10 => format!("{}MB", n >> 10),
+        n => format!("{n}KB"),
+    }
+}
+
 /// What the host has of huge pages.
 fn huge_pages() -> String {
-    let names = super::stats::page_sizes();
+    let names = page_sizes();
     if names.is_empty() {
         "this host has no huge pages".to_owned()
     } else {
@@ -206,4 +225,12 @@ pub(super) fn frozen_above(directory: &Path) -> Option<PathBuf> {
     let frozen =
         |above: &&Path| ["cgroup.freeze", "freezer.self_freezing"].iter().any(|file| says_one(&above.join(file)));
     directory.ancestors().skip(1).find(frozen).map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_page_size_is_named_as_the_controller_names_it() {
+        assert_eq!([4, 2048, 1 << 20].map(super::page_size), ["4KB", "2MB", "1GB"]);
+    }
 }

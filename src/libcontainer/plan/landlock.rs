@@ -141,6 +141,9 @@ impl Reader<'_> {
         let mut words = Vec::new();
         for (n, word) in list.iter().enumerate() {
             match Word::read(word, table, self.abi) {
+                Some(read) if read.bits() == 0 => {
+                    self.notes.fault(&at.index(n), format!("{word:?} stands for no right here"));
+                }
                 Some(read) => words.push((at.index(n), read)),
                 None if word.starts_with("abi.") && self.abi.is_none() => {
                     self.notes.fault(&at.index(n), format!("{word:?} needs the property \"abi\""));
@@ -165,12 +168,16 @@ impl Reader<'_> {
         if list.is_empty() {
             self.notes.fault(&at, "is empty");
         }
-        let mut all = 0;
-        for (at, word) in self.words(list, table, &at) {
+        let (mut all, words) = (0, self.words(list, table, &at));
+        let groups_alone = words.iter().all(|(_, word)| matches!(word, Word::Group(_)));
+        for (at, word) in words {
             if matches!(word, Word::Right(bit) if handled & bit == 0) {
                 self.notes.fault(&at, "the ruleset does not handle this right");
             }
             all |= word.bits();
+        }
+        if groups_alone && all != 0 && all & handled == 0 {
+            self.notes.fault(&at, "the ruleset handles none of these rights");
         }
         all & handled
     }

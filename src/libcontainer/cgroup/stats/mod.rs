@@ -9,6 +9,7 @@ mod v2;
 use std::fs;
 
 use super::Cgroup;
+use super::files::page_sizes;
 
 pub use numbers::{
     Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Numbers, Pids, Pressure, Psi, Throttling,
@@ -40,31 +41,4 @@ impl Cgroup {
 pub fn of_text(text: &str) -> (Numbers, Numbers) {
     let (read, sizes) = (&|_: &str| Some(text.to_owned()), ["2MB".to_owned()]);
     (v1::stats(read, &sizes), v2::stats(read, &sizes))
-}
-
-/// The page sizes for which files `hugetlb.2MB.SUFFIX` exist.
-pub(super) fn page_sizes() -> Vec<String> {
-    let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    let mut kilobytes: Vec<u64> = directories
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
-        .collect();
-    kilobytes.sort_unstable();
-    kilobytes.into_iter().map(page_size).collect()
-}
-
-/// A page size in the hugetlb controller's notation: in the largest unit that fits.
-fn page_size(kilobytes: u64) -> String {
-    match kilobytes {
-        n if n >= 1 << 20 => format!("{}GB", n >> 20),
-        n if n >= 1 << 10 => format!("{}MB", n >> 10),
-        n => format!("{n}KB"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_page_size_is_named_as_the_controller_names_it() {
-        assert_eq!([4, 2048, 1 << 20].map(super::page_size), ["4KB", "2MB", "1GB"]);
-    }
 }
