@@ -391,10 +391,10 @@ mod tests {
 
     #[test]
     fn a_criu_that_does_nothing_is_given_up_and_one_that_works_is_not() {
-        let wait_for = |script: &str, prepare: &dyn Fn(&mut Criu)| {
+        let wait_for = |script: &str, quiet: Duration, prepare: &dyn Fn(&mut Criu)| {
             let (_directory, criu) = pretended(script);
             let mut criu = criu.unwrap();
-            criu.quiet = Duration::from_millis(300);
+            criu.quiet = quiet;
             prepare(&mut criu);
             criu.ask(&Request { r#type: What::Dump.into(), ..Request::default() }).unwrap();
             let said = criu.next();
@@ -402,15 +402,16 @@ mod tests {
             let _ = rustix::process::pidfd_send_signal(&criu.pidfd, Signal::KILL);
             said
         };
-        let idle = wait_for("exec sleep 1000", &|_| {}).unwrap_err().to_string();
+        let (short, second) = (Duration::from_millis(300), Duration::from_secs(1));
+        let idle = wait_for("exec sleep 1000", short, &|_| {}).unwrap_err().to_string();
         assert_eq!(idle, "criu has done nothing for 0 s");
-        // it sleeps and wakes, and has done it then: DUMP, success
+        // it sleeps and wakes for more than a second, and has done it then: DUMP, success
         let done = r"printf '\010\001\020\001' >&3";
-        let busy = format!("n=0; while [ $n -lt 100 ]; do n=$((n+1)); sleep 0.01; done; {done}; exec sleep 1000");
-        assert!(matches!(wait_for(&busy, &|_| {}).unwrap(), Said::Done));
+        let busy = format!("n=0; while [ $n -lt 120 ]; do n=$((n+1)); sleep 0.01; done; {done}; exec sleep 1000");
+        assert!(matches!(wait_for(&busy, second, &|_| {}).unwrap(), Said::Done));
         // it waits for a client
         let serving = format!("sleep 1; {done}; exec sleep 1000");
-        assert!(matches!(wait_for(&serving, &Criu::serves).unwrap(), Said::Done));
-        assert!(wait_for("exit 3", &|_| {}).unwrap_err().to_string().contains("criu has ended"));
+        assert!(matches!(wait_for(&serving, short, &Criu::serves).unwrap(), Said::Done));
+        assert!(wait_for("exit 3", short, &|_| {}).unwrap_err().to_string().contains("criu has ended"));
     }
 }
