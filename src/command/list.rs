@@ -15,7 +15,8 @@ use crate::cli::List;
 pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
     let root = session.root()?;
     if session.global.root.is_some() && !root.path().is_dir() {
-        bail!("--root {}: no such file or directory", root.path().display());
+        let why = if root.path().exists() { "not a directory" } else { "no such file or directory" };
+        bail!("--root {}: {why}", root.path().display());
     }
     let mut containers = Vec::new();
     for found in root.list()? {

@@ -26,7 +26,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             .log
             .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
     }
-    check_id(&id).map_err(|error| a_file_of_a_bundle(&id).unwrap_or_else(|| error.into()))?;
+    check_id(&id).map_err(|error| no_bundle(&id).unwrap_or_else(|| error.into()))?;
     let bundle = Bundle::with_config(directory.as_deref().unwrap_or(Path::new(".")), making.config.as_deref());
     let bundle = bundle.map_err(|error| match near_bundle(&word, &id, making) {
         Some(hint) => anyhow!("{error}: {hint}"),
@@ -148,9 +148,12 @@ impl Word {
     }
 }
 
-/// `run bundle/config.json`.
-fn a_file_of_a_bundle(word: &str) -> Option<anyhow::Error> {
+/// `run bundle/config.json`, or `run bundle/` where no such directory exists.
+fn no_bundle(word: &str) -> Option<anyhow::Error> {
     let path = Path::new(word);
+    if word.contains('/') && !path.exists() {
+        return Some(anyhow!("{word}: no such file or directory: run the directory of a bundle (an id has no /)"));
+    }
     let above = path.parent().filter(|above| path.is_file() && !above.as_os_str().is_empty())?;
     Some(if path.ends_with("config.json") {
         anyhow!("{word} is the config of a bundle: run {}/", above.display())

@@ -53,6 +53,22 @@ fn check_security_has_findings_and_a_score() {
     assert_eq!(check("--fail-at 10").status.code(), Some(0));
     assert_eq!(fails(&line("check --fail-at 3 /"), 1), "coracle: error: --fail-at needs --security\n");
     assert!(fails(&check("--fail-at x"), 1).contains("is not a score"));
+    // no container is made from a config with a mistake, so it has no score
+    let place = Place::new();
+    let mut config: Value = serde_json::from_slice(&fs::read(docker).unwrap()).unwrap();
+    config["process"]["cwd"] = json!("x");
+    fs::write(place.path("config.json"), config.to_string()).unwrap();
+    assert!(
+        fails(&place.call(&format!("check --security --fail-at 9.9 {}", place.path("").display())), 1)
+            .contains("process.cwd")
+    );
+}
+
+#[test]
+fn a_directory_that_does_not_exist_is_named() {
+    let place = Place::new();
+    assert!(fails(&place.call("run bundl/"), 1).contains("bundl/: no such file or directory: run the directory of a"));
+    assert!(fails(&line("--root /dev/null list"), 1).contains("--root /dev/null: not a directory"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::seen;
 use crate::config::{self, Config, Faults, Warning, near_misses};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::exposure::{Exposure, exposure};
-use crate::host::{Host, Labels, Me, Resctrl, mountinfo};
+use crate::host::{Host, Labels, Lsm, Me, Resctrl, mountinfo};
 use crate::plan::{self, CgroupUse, Flags, Given, Keyring, LANDLOCK, Plan, RootChange};
 use crate::wait;
 
@@ -145,16 +145,18 @@ impl Bundle {
         Ok(Explanation(plan))
     }
 
-    /// What its config.json exposes of the host to an attacker in the container. The host is not looked at.
+    /// What its config.json exposes of the host to an attacker in the container. The score does not depend on the host.
     ///
     /// # Errors
-    /// `Config`: the mistakes in config.json that hide a part of it.
+    /// The mistakes in config.json: no container is made from it, and what it hides could have a score.
     pub fn exposure(&self) -> Result<Exposure> {
-        if self.config.faults.is_empty() {
-            Ok(exposure(&self.config.spec))
-        } else {
-            Err(self.config.faults.clone().into())
-        }
+        let flags = self.flags("checked");
+        let mut host = self.host_to_read(&flags)?;
+        // those who look need not have the security modules of the host that runs it
+        host.lsm = Lsm { apparmor: true, selinux: true, own_apparmor_files: true };
+        host.landlock = u32::MAX;
+        plan::create(&Given { config: &self.config, host: &host, flags: &flags })?;
+        Ok(exposure(&self.config.spec))
     }
 
     /// Warnings about names that are almost right, and about ignored properties. They also exist for a config with
@@ -182,12 +184,18 @@ impl Bundle {
     /// # Errors
     /// All mistakes, each with its place.
     fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
+        let host = self.host_to_read(flags)?;
+        Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
+    }
+
+    /// This host, for the current user or, if the config has no user namespace, for root.
+    fn host_to_read(&self, flags: &Flags) -> Result<Host> {
         let mut host = self.host(flags)?;
         let list = self.config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
         if !list.unwrap_or_default().iter().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
             host.me = Me { bounding: host.me.bounding, ..Me::default() };
         }
-        Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
+        Ok(host)
     }
 }
 
