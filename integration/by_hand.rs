@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::readme::{blocks, halves, shell, type_in, words};
 use crate::world::{Who, World, finish};
@@ -26,16 +27,16 @@ fn is_like(line: &str, shown: &str) -> bool {
 
 /// An image layout of busybox, without its layers: coracle reads none.
 fn layout(place: &Path) {
-    let blob = |name: &str, value: &Value| {
+    let blob = |value: &Value| {
+        let text = value.to_string();
+        let name: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
         fs::create_dir_all(place.join("blobs/sha256")).unwrap();
-        fs::write(place.join("blobs/sha256").join(name), value.to_string()).unwrap();
+        fs::write(place.join("blobs/sha256").join(&name), text).unwrap();
         json!({"digest": format!("sha256:{name}")})
     };
-    let config = blob(
-        "c0",
-        &json!({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["sh"], "StopSignal": "SIGTERM"}}),
-    );
-    let mut manifest = blob("a1", &json!({"schemaVersion": 2, "config": config, "layers": []}));
+    let config =
+        blob(&json!({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["sh"], "StopSignal": "SIGTERM"}}));
+    let mut manifest = blob(&json!({"schemaVersion": 2, "config": config, "layers": []}));
     manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
     fs::write(place.join("index.json"), json!({"schemaVersion": 2, "manifests": [manifest]}).to_string()).unwrap();
 }

@@ -75,9 +75,9 @@ const MAY: [(&str, &[&str]); 18] = [
         ],
     ),
     // Where limits would be is decided in the plan.
-    ("survey", &["survey", "host", "plan::resources::place", "sys"]),
+    ("survey", &["survey", "host", "plan::resources::place", "plan::failure", "wait", "sys"]),
     // A seccomp profile is read in the plan.
-    ("exposure", &["exposure", "config", "plan::seccomp"]),
+    ("exposure", &["exposure", "config", "plan::seccomp", "plan::mount_options", "plan::annotations"]),
     ("lib", &[]),
     // It calls the others with bytes, in tests and in fuzz/.
     ("fuzzed", &["container", "host", "cgroup", "launch"]),

@@ -14,9 +14,12 @@ pub fn run(args: &HostArgs) -> Result<u8> {
         "text" | "json" => survey().context("look at the host")?,
         other => bail!("invalid format option: {other:?} (expected one of text, json)"),
     };
-    let fit = found.iter().all(|finding| finding.fitness != Fitness::Missing);
-    print(&if args.format == "json" { json(&found, fit) } else { text(&found, fit) })?;
-    Ok(u8::from(!fit))
+    print(&if args.format == "json" { json(&found) } else { text(&found) })?;
+    Ok(u8::from(!is_fit(&found)))
+}
+
+fn is_fit(found: &[Finding]) -> bool {
+    found.iter().all(|finding| finding.fitness != Fitness::Missing)
 }
 
 fn area(area: Area) -> &'static str {
@@ -39,14 +42,14 @@ fn word(fitness: Fitness) -> &'static str {
     }
 }
 
-fn json(found: &[Finding], fit: bool) -> String {
+fn json(found: &[Finding]) -> String {
     let list = found.iter().map(|Finding { area: about, name, fitness, said, advice }| {
         json!({"area": area(*about), "name": name, "state": word(*fitness), "said": said, "advice": advice})
     });
-    format!("{:#}\n", json!({"fit": fit, "findings": list.collect::<Vec<_>>()}))
+    format!("{:#}\n", json!({"fit": is_fit(found), "findings": list.collect::<Vec<_>>()}))
 }
 
-fn text(found: &[Finding], fit: bool) -> String {
+fn text(found: &[Finding]) -> String {
     let mut text = String::new();
     let mut last = None;
     for finding in found {
@@ -62,7 +65,7 @@ fn text(found: &[Finding], fit: bool) -> String {
     }
     let count = |fitness| found.iter().filter(|finding| finding.fitness == fitness).count();
     let (missing, without) = (count(Fitness::Missing), count(Fitness::Without));
-    text.push_str(&match fit {
+    text.push_str(&match is_fit(found) {
         true if without == 0 => "This machine is fit for containers.\n".to_owned(),
         true => {
             format!("This machine is fit for containers. Some need one of the {without} things that it lacks.\n")
@@ -85,7 +88,7 @@ mod tests {
         let found = [finding(Fitness::Good, "", ""), finding(Fitness::Missing, "y", "do z")];
         let expected =
             "kernel:\n  ok       x\n  missing  x: y\n           -> do z\nNo container can be made here: 1 missing.\n";
-        assert_eq!(text(&found, false), expected);
-        assert!(text(&found[..1], true).ends_with("This machine is fit for containers.\n"));
+        assert_eq!(text(&found), expected);
+        assert!(text(&found[..1]).ends_with("This machine is fit for containers.\n"));
     }
 }

@@ -1,25 +1,29 @@
-//! An OCI image layout: the config of one image in it (image-spec: image-layout.md, image-index.md, config.md). Blobs are read by
-//! their digest; nothing is pulled or unpacked.
+//! An OCI image layout: the config of one image in it (image-spec: image-layout.md, image-index.md, config.md). Each blob must have
+//! its digest. Nothing is pulled or unpacked.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use libcontainer::wait;
 use serde_json::Value;
+use sha2::{Digest, Sha256, Sha512};
 
 /// The annotation that names an image in a layout.
 const NAME: &str = "org.opencontainers.image.ref.name";
 /// An index may lead to another one; not for ever.
 const DEPTH: usize = 4;
+/// The longest blob that is read. Registries accept manifests of 4 MiB.
+const MOST: u64 = 16 << 20;
 
 /// The config of the image that `LAYOUT[:REF]` names.
 pub fn config(named: &str) -> Result<Value> {
     let (directory, name) = split(named);
-    let index = json(&directory.join("index.json")).with_context(|| format!("--from {named}"))?;
+    let index = index(&directory).with_context(|| format!("--from {named}"))?;
     let mut descriptor = choose(&index, name).with_context(|| format!("--from {named}"))?.clone();
     for _ in 0..DEPTH {
-        let manifest = json(&blob(&directory, &descriptor)?)?;
+        let manifest = blob(&directory, &descriptor)?;
         if let Some(config) = manifest.get("config") {
-            return json(&blob(&directory, config)?);
+            return blob(&directory, config);
         }
         descriptor = of_platform(&manifest)?.clone();
     }
@@ -34,19 +38,42 @@ fn split(named: &str) -> (PathBuf, Option<&str>) {
     }
 }
 
-fn json(file: &Path) -> Result<Value> {
-    let text = libcontainer::wait::contents(file).with_context(|| file.display().to_string())?;
-    serde_json::from_slice(&text).with_context(|| file.display().to_string())
+/// A regular file of the layout. Its links do not lead out of it.
+fn read(directory: &Path, name: &Path) -> Result<Vec<u8>> {
+    wait::contents_below(directory, name, MOST).with_context(|| directory.join(name).display().to_string())
+}
+
+fn index(directory: &Path) -> Result<Value> {
+    let text = read(directory, Path::new("index.json"))?;
+    serde_json::from_slice(&text).with_context(|| directory.join("index.json").display().to_string())
+}
+
+/// The document that a descriptor leads to.
+fn blob(directory: &Path, descriptor: &Value) -> Result<Value> {
+    let (algorithm, hex) = digest(descriptor)?;
+    let name = Path::new("blobs").join(algorithm).join(hex);
+    let text = read(directory, &name)?;
+    let found = match algorithm {
+        "sha256" => digits(&Sha256::digest(&text)),
+        "sha512" => digits(&Sha512::digest(&text)),
+        other => bail!("{other}:{hex}: unknown algorithm {other:?} (expected one of sha256, sha512)"),
+    };
+    if found != hex {
+        bail!("{}: its digest is {algorithm}:{found}: the layout is damaged", directory.join(name).display());
+    }
+    serde_json::from_slice(&text).with_context(|| directory.join(name).display().to_string())
+}
+
+fn digits(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `sha256:HEX` is the file `blobs/sha256/HEX`.
-fn blob(directory: &Path, descriptor: &Value) -> Result<PathBuf> {
+fn digest(descriptor: &Value) -> Result<(&str, &str)> {
     let digest = descriptor["digest"].as_str().unwrap_or_default();
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match digest.split_once(':') {
-        Some((algorithm, hex)) if plain(algorithm) && plain(hex) => {
-            Ok(directory.join("blobs").join(algorithm).join(hex))
-        }
+        Some((algorithm, hex)) if plain(algorithm) && plain(hex) => Ok((algorithm, hex)),
         _ => bail!("index.json: {digest:?} is not a digest such as sha256:…"),
     }
 }
@@ -106,11 +133,32 @@ mod tests {
 
     #[test]
     fn a_digest_is_not_a_path() {
-        let of = |digest: &str| blob(Path::new("/l"), &json!({"digest": digest}));
-        assert_eq!(of("sha256:ab12").unwrap(), Path::new("/l/blobs/sha256/ab12"));
+        assert_eq!(digest(&json!({"digest": "sha256:ab12"})).unwrap(), ("sha256", "ab12"));
         for bad in ["", "sha256", "sha256:../x", "../..:ab", "sha256:"] {
-            assert!(of(bad).is_err(), "{bad}");
+            assert!(digest(&json!({"digest": bad})).is_err(), "{bad}");
         }
         assert_eq!(split("/nonexistent:5000/a:b"), (PathBuf::from("/nonexistent:5000/a"), Some("b")));
+    }
+
+    #[test]
+    fn a_blob_has_its_digest_and_is_a_file_of_the_layout() {
+        let layout = tempfile::tempdir().unwrap();
+        let blobs = layout.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        // sha256sum of `{}`
+        let hex = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let of = || {
+            let found = blob(layout.path(), &json!({"digest": format!("sha256:{hex}")}));
+            found.map_err(|error| format!("{error:#}"))
+        };
+        std::fs::write(blobs.join(hex), "{}").unwrap();
+        assert_eq!(of(), Ok(json!({})));
+        std::fs::write(blobs.join(hex), "{ }").unwrap();
+        assert!(of().unwrap_err().ends_with("the layout is damaged"), "{of:?}", of = of());
+        std::fs::remove_file(blobs.join(hex)).unwrap();
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(outside.path(), "{}").unwrap();
+        std::os::unix::fs::symlink(outside.path(), blobs.join(hex)).unwrap();
+        assert!(of().unwrap_err().contains("No such file"), "{of:?}", of = of());
     }
 }

@@ -93,7 +93,8 @@ fn wide(containers: &[(Container, Status)]) -> String {
             return vec![record.id.clone(), "0".to_owned(), status.to_string(), none(), none(), none(), none(), bundle];
         }
         let usage = Usage::of(container);
-        let addresses = if usage.addresses.is_empty() { "-".to_owned() } else { usage.addresses.join(",") };
+        let addresses: Vec<_> = container.addresses().unwrap_or_default().iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "-".to_owned() } else { addresses.join(",") };
         let pid = record.init_process_pid.to_string();
         let (processes, memory, cpu) = (usage.processes.to_string(), usage.memory_text(), time(usage.cpu));
         vec![record.id.clone(), pid, status.to_string(), processes, memory, cpu, addresses, bundle]

@@ -69,7 +69,7 @@ fn perform(typed: &Typed, session: &Session<'_>) -> Result<u8> {
         Command::Restore(args) => restore::run(session, args),
         Command::Resume(args) => pause::resume(session, &args.id).map(done),
         Command::Run(args) => run::run(session, args),
-        Command::Spec(args) => spec::run(args).map(done),
+        Command::Spec(args) => spec::run(session, args).map(done),
         Command::Start(args) => start::run(session, &args.id).map(done),
         Command::State(args) => state::run(session, &args.id).map(done),
         Command::Top(args) => top::run(session, args).map(done),

@@ -55,6 +55,8 @@ pub fn run(session: &Session<'_>, args: &Top) -> Result<()> {
         sorted(&mut all, &shares, sort);
         return print(&table(&all, None));
     }
+    // ORDER: before the screen. A signal that asks us to end then ends the wait for a key, and the screen is closed.
+    let _listening = wait::listen()?;
     let screen = Screen::open()?;
     let mut before = HashMap::new();
     let mut at = Instant::now();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use libcontainer::Container;
+use libcontainer::stats::{MemoryEntry, Numbers};
 
 /// The numbers of one container at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +20,6 @@ pub struct Usage {
     pub network: (u64, u64),
     /// Bytes read from block devices, and written to them.
     pub block: (u64, u64),
-    pub addresses: Vec<String>,
 }
 
 /// As much as no machine has: a limit that is none.
@@ -27,27 +27,22 @@ const NO_LIMIT: u64 = 1 << 60;
 
 impl Usage {
     pub fn of(container: &Container) -> Usage {
-        let stats = serde_json::json!(container.stats());
-        let number = |pointer: &str| stats.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
-        let network = container.network().unwrap_or_default();
+        let stats = container.stats();
+        let Numbers { cpu, memory, pids, blkio, .. } = &stats.cgroup;
+        let interfaces = stats.network_interfaces.as_deref().unwrap_or_default();
         let block = |direction: &str| {
-            let entries = stats.pointer("/blkio/ioServiceBytesRecursive").and_then(serde_json::Value::as_array);
-            let of_it = entries
-                .into_iter()
-                .flatten()
-                .filter(|entry| entry["op"].as_str().is_some_and(|op| op.eq_ignore_ascii_case(direction)));
-            of_it.filter_map(|entry| entry["value"].as_u64()).sum()
+            let entries = blkio.io_service_bytes_recursive.iter();
+            entries.filter(|entry| entry.op.eq_ignore_ascii_case(direction)).map(|entry| entry.value).sum()
         };
-        let limit = number("/memory/usage/limit");
+        let MemoryEntry { limit, usage, .. } = memory.usage;
         Usage {
             id: container.record().id.clone(),
-            processes: number("/pids/current").max(container.processes().map_or(0, |all| all.len() as u64)),
-            memory: number("/memory/usage/usage"),
-            memory_limit: Some(limit).filter(|limit| *limit > 0 && *limit < NO_LIMIT),
-            cpu: Duration::from_nanos(number("/cpu/usage/total")),
-            network: network.interfaces.iter().fold((0, 0), |(rx, tx), one| (rx + one.rx_bytes, tx + one.tx_bytes)),
+            processes: pids.current.max(container.processes().map_or(0, |all| all.len() as u64)),
+            memory: usage,
+            memory_limit: Some(limit).filter(|limit| (1..NO_LIMIT).contains(limit)),
+            cpu: Duration::from_nanos(cpu.usage.total),
+            network: interfaces.iter().fold((0, 0), |(rx, tx), one| (rx + one.rx_bytes, tx + one.tx_bytes)),
             block: (block("read"), block("write")),
-            addresses: network.addresses.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -100,7 +95,7 @@ pub fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The table of `events --format table` and of `top`. `shares` are the CPU times of the last second, in percent.
+/// The table of `events --format table` and of `top`. `shares` are the CPU times since the last look, in percent.
 pub fn table(all: &[Usage], shares: Option<&[f64]>) -> String {
     let cpu = if shares.is_some() { "CPU%" } else { "CPU" };
     let header = ["ID", "PROCESSES", cpu, "MEMORY", "NETWORK IN/OUT", "BLOCK READ/WRITE"];

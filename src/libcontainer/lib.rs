@@ -40,9 +40,9 @@ pub mod wire;
 pub use api::features::{self, COMMIT, Features, features};
 pub use api::stats::{self, Stats};
 pub use api::{
-    Began, Bundle, Console, Create, Dump, Events, Exec, Explanation, Force, Happened, Interface, Master, Network,
-    Paused, Process, ProcessObject, Progress, Protection, Ready, RestoreFrom, STOP_SIGNAL, Schemata, State, Stopped,
-    Update, protect_program, signal_by_name,
+    Began, Bundle, Console, Create, Dump, Events, Exec, Explanation, Force, Happened, Interface, Master, Paused,
+    Process, ProcessObject, Progress, Protection, Ready, RestoreFrom, STOP_SIGNAL, Schemata, State, Stopped, Update,
+    protect_program, signal_by_name,
 };
 #[doc(hidden)]
 pub use api::{NOT_STARTED, absolute};
@@ -50,7 +50,6 @@ pub use config::{At, Fault, Faults, Warning};
 pub use container::{Container, Root, Status, check_id};
 pub use error::{Error, FailedStep, Kind, Result};
 pub use exposure::{Exposed, Exposure, Risk};
-pub use host::mountinfo::mount_points_below;
 pub use host::{Environment, set_environment};
 pub use launch::Times;
 pub use launch::checkpoint::Afterwards;

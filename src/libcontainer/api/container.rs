@@ -15,9 +15,6 @@ use crate::wait;
 
 pub use crate::launch::start::Began;
 
-/// How long the kernel may take for SIGKILL.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Whether it is an error to signal a stopped container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -86,14 +83,18 @@ impl Container {
     /// # Errors
     /// Those of `kill`; a signal asked the caller to end; it does not end by SIGKILL within ten seconds.
     pub fn stop(&self, signal: i32, stopped: Stopped, time: Duration) -> Result<()> {
-        let process = if self.status()? == Status::Stopped { None } else { self.process().ok() };
+        let process = match self.process() {
+            Ok(process) => Some(process),
+            Err(error) if *error.kind() == Kind::State(Status::Stopped) => None,
+            Err(error) => return Err(error),
+        };
         self.kill(signal, stopped)?;
         let Some(process) = process else { return Ok(()) };
         if wait::readable(process.as_fd(), Some(Instant::now() + time))? {
             return Ok(());
         }
         self.kill(libc::SIGKILL, Stopped::Fine)?;
-        if wait::readable(process.as_fd(), Some(Instant::now() + PATIENCE))? {
+        if wait::readable(process.as_fd(), Some(Instant::now() + wait::limits::KILLED))? {
             return Ok(());
         }
         bail!("{}: does not end by SIGKILL", self.record().id)

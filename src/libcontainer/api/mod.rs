@@ -31,7 +31,7 @@ pub use create::Create;
 pub use delete::Force;
 pub use events::{Events, Happened};
 pub use exec::{Exec, NOT_STARTED, Paused};
-pub use network::{Interface, Network};
+pub use network::Interface;
 pub use process::Process;
 pub use process_object::ProcessObject;
 pub use progress::{Explanation, Progress, Ready};

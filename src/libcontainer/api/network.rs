@@ -1,22 +1,17 @@
 //! The network of a container, as its own files of /proc show it: interfaces and their counters, and addresses.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::container::{Container, Status};
-use crate::sys::text::lossy;
 
-/// The network namespace of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Network {
-    /// Its interfaces, except the loopback.
-    pub interfaces: Vec<Interface>,
-    /// Its addresses, except those of the loopback and of the link.
-    pub addresses: Vec<IpAddr>,
-}
+/// As much as is read of one file. A container with CAP_NET_ADMIN makes these files as long as it likes.
+const MOST: u64 = 1 << 20;
 
 /// An interface and what it has counted, in the form of runc's `events`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -35,8 +30,23 @@ pub struct Interface {
 }
 
 impl Container {
-    /// The network that its first process is in. None if it has ended, or if that is the caller's own network.
-    pub fn network(&self) -> Option<Network> {
+    /// The addresses of the network that its first process is in, except those of the loopback and of the link. They may be
+    /// incomplete if there are thousands. None if the process has ended, or if that is the caller's own network.
+    pub fn addresses(&self) -> Option<Vec<IpAddr>> {
+        self.network(|net| {
+            let mut addresses = v4(&read(&net.join("fib_trie")));
+            addresses.extend(v6(&read(&net.join("if_inet6"))));
+            addresses
+        })
+    }
+
+    /// The interfaces of that network, except the loopback.
+    pub(super) fn interfaces(&self) -> Option<Vec<Interface>> {
+        self.network(|net| interfaces(&read(&net.join("dev"))))
+    }
+
+    /// Calls `look` with /proc/PID/net, unless that is the caller's own network.
+    fn network<T>(&self, look: impl FnOnce(&Path) -> T) -> Option<T> {
         if self.status().ok()? == Status::Stopped {
             return None;
         }
@@ -45,11 +55,19 @@ impl Container {
         if of(&proc)? == of(Path::new("/proc/self"))? {
             return None;
         }
-        let read = |file: &str| lossy(&proc.join("net").join(file)).unwrap_or_default();
-        let mut addresses = v4(&read("fib_trie"));
-        addresses.extend(v6(&read("if_inet6")));
-        Some(Network { interfaces: interfaces(&read("dev")), addresses })
+        let seen = look(&proc.join("net"));
+        // ORDER: after the reads. The process that was read was this one if it has not ended since.
+        self.process().ok().map(|_| seen)
     }
+}
+
+/// The whole lines of a file, up to `MOST` bytes. Empty where it cannot be read.
+fn read(file: &Path) -> String {
+    let mut bytes = Vec::new();
+    let done = fs::File::open(file).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    let lines = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    // names of interfaces may be any bytes
+    done.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&bytes[..lines]).into_owned())
 }
 
 /// The lines of /proc/PID/net/dev behind its two headers.
@@ -80,19 +98,18 @@ fn interfaces(text: &str) -> Vec<Interface> {
 
 /// Local addresses are leaves of /proc/PID/net/fib_trie: the address, and below it `/32 host LOCAL`.
 fn v4(text: &str) -> Vec<IpAddr> {
-    let mut found: Vec<IpAddr> = Vec::new();
+    let mut found = BTreeSet::new();
     let mut last = None;
     for line in text.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {
             last = address.parse::<Ipv4Addr>().ok();
         } else if line == "/32 host LOCAL"
             && let Some(address) = last.filter(|address| !address.is_loopback())
-            && !found.contains(&address.into())
         {
-            found.push(address.into());
+            found.insert(IpAddr::from(address));
         }
     }
-    found
+    found.into_iter().collect()
 }
 
 /// The lines of /proc/PID/net/if_inet6: 32 digits, and the scope in the fourth field (0 is global).
@@ -127,5 +144,15 @@ mod tests {
         assert_eq!(v4(trie), [IpAddr::from([10, 0, 0, 2])]);
         let text = "00000000000000000000000000000001 01 80 10 80 lo\nfe800000000000000000000000000001 02 40 20 80 eth0\nfd000000000000000000000000000002 02 40 00 80 eth0\n";
         assert_eq!(v6(text), ["fd00::2".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_read_in_part() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = "0123456789abcdef\n";
+        fs::write(file.path(), line.repeat(100_000)).unwrap();
+        let text = read(file.path());
+        assert_eq!((text.len() as u64 / 17, text.ends_with(line)), (MOST / 17, true));
+        assert_eq!((read(Path::new("/nonexistent")), read(Path::new("/dev/zero"))), (String::new(), String::new()));
     }
 }

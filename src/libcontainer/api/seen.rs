@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::config::{At, Faults, Warning};
 use crate::plan::failure::words;
+use crate::plan::mount_options;
 use crate::plan::namespaces::{bit, word};
 use crate::sys::clone::namespace_kind;
 
@@ -65,16 +66,17 @@ impl Seen<'_> {
     fn sources(&mut self, spec: &Spec) {
         let root = spec.root().as_ref().map(|root| self.directory.join(root.path()));
         for (n, mount) in spec.mounts().iter().flatten().enumerate() {
-            let options = mount.options().iter().flatten();
-            let bind =
-                mount.typ().as_deref() == Some("bind") || options.into_iter().any(|o| o == "bind" || o == "rbind");
+            let at = At::new("mounts").index(n);
+            let (options, _) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at);
+            // `bind` beside `remount` needs no source (mount(2))
+            let bind = !options.remount && (options.bind.is_some() || mount.typ().as_deref() == Some("bind"));
             let Some(source) = mount.source().as_ref().filter(|source| bind && !source.as_os_str().is_empty()) else {
                 continue;
             };
             let path = self.directory.join(source);
             let later = root.as_ref().is_some_and(|root| path.starts_with(root)) || path.starts_with("/proc/self");
             if !later {
-                self.metadata(&At::new("mounts").index(n).key("source"), &path);
+                self.metadata(&at.key("source"), &path);
             }
         }
     }

@@ -40,7 +40,7 @@ impl Container {
             [control, rest @ ..] => stats::stats(control, rest.first().map(std::path::PathBuf::as_path)),
             [] => IntelRdt::default(),
         };
-        let network = self.network().map(|network| network.interfaces).filter(|all| !all.is_empty());
+        let network = self.interfaces().filter(|all| !all.is_empty());
         Stats { cgroup: self.cgroup().stats(), intel_rdt, network_interfaces: network }
     }
 }

@@ -3,11 +3,18 @@
 use serde_json::{Value, json};
 
 /// Puts what an image's config says into the document of a bundle. `passwd` and `group` are those of the image's root, as
-/// far as it is unpacked: they give names their numbers.
+/// far as it is unpacked: they give names their numbers. An entry of `reserved` is the name of an annotation, or ends with a
+/// dot and is the begin of names. Labels with such names are left out, and returned: the author of an image must not set them.
 ///
 /// # Errors
 /// The user is a name that is not in them.
-pub fn merge(document: &mut Value, image: &Value, passwd: &str, group: &str) -> Result<(), String> {
+pub fn merge(
+    document: &mut Value,
+    image: &Value,
+    passwd: &str,
+    group: &str,
+    reserved: &[&str],
+) -> Result<Vec<String>, String> {
     let config = &image["config"];
     let list = |name: &str| config[name].as_array().cloned().unwrap_or_default();
     let args = [list("Entrypoint"), list("Cmd")].concat();
@@ -29,11 +36,19 @@ pub fn merge(document: &mut Value, image: &Value, passwd: &str, group: &str) -> 
         let (uid, gid) = ids(user, passwd, group)?;
         document["process"]["user"] = json!({"uid": uid, "gid": gid});
     }
-    annotate(document, image);
-    Ok(())
+    Ok(annotate(document, image, reserved))
 }
 
-fn annotate(document: &mut Value, image: &Value) {
+/// Annotations with these names command a runtime, CRIU or systemd.
+const RESERVED: [&str; 4] = ["run.oci.", "org.coracle.", "org.criu.", "org.systemd."];
+
+/// Returns the labels that are left out.
+fn annotate(document: &mut Value, image: &Value, reserved: &[&str]) -> Vec<String> {
+    let is_reserved = |label: &str| {
+        let is = |name: &&str| label == *name || name.ends_with('.') && label.starts_with(name);
+        RESERVED.iter().chain(reserved).any(is)
+    };
+    let mut left_out = Vec::new();
     let mut annotations = serde_json::Map::new();
     for (name, key) in [("os", "os"), ("architecture", "architecture"), ("author", "author"), ("created", "created")] {
         if let Some(text) = image[key].as_str() {
@@ -49,11 +64,16 @@ fn annotate(document: &mut Value, image: &Value) {
     }
     // labels are the user's, and come last
     for (name, value) in image["config"]["Labels"].as_object().into_iter().flatten() {
-        annotations.insert(name.clone(), value.clone());
+        if is_reserved(name) {
+            left_out.push(name.clone());
+        } else {
+            annotations.insert(name.clone(), value.clone());
+        }
     }
     if !annotations.is_empty() {
         document["annotations"] = annotations.into();
     }
+    left_out
 }
 
 /// `USER[:GROUP]`, each a name or a number.
@@ -95,7 +115,8 @@ mod tests {
         let image = json!({"os": "linux", "architecture": "amd64", "config": {
             "Entrypoint": ["/entry"], "Cmd": ["serve", "-x"], "Env": ["PATH=/usr/bin", "A=b=c"], "WorkingDir": "/srv",
             "User": "web:www", "StopSignal": "SIGQUIT", "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"}}});
-        merge(&mut document, &image, "web:x:7:8::/:/bin/sh\n", "www:x:9:\n").unwrap();
+        let left_out = merge(&mut document, &image, "web:x:7:8::/:/bin/sh\n", "www:x:9:\n", &[]);
+        assert_eq!(left_out, Ok(vec![]));
         assert_eq!(
             document["process"],
             json!({"args": ["/entry", "serve", "-x"], "env": ["PATH=/usr/bin", "A=b=c",
@@ -107,6 +128,28 @@ mod tests {
             (&annotations["a"], &annotations["org.opencontainers.image.exposedPorts"]),
             (&json!("b"), &json!("80/tcp"))
         );
+    }
+
+    #[test]
+    fn the_author_of_an_image_sets_no_annotation_that_changes_the_container() {
+        let bad = [
+            "bundle",
+            "org.opencontainers.image.stopSignal",
+            "org.systemd.property.ExecStartPre",
+            "run.oci.hooks.stdout",
+            "run.oci.pidfd_receiver",
+            "run.oci.of_tomorrow",
+            "org.criu.config",
+            "org.coracle.landlock",
+        ];
+        let good = ["maintainer", "bundle.name", "org.opencontainers.image.title", "org.systemd"];
+        let labels: serde_json::Map<_, _> =
+            bad.iter().chain(&good).map(|name| ((*name).to_owned(), "x".into())).collect();
+        let mut document = json!({});
+        let reserved = crate::features().potentially_unsafe_config_annotations;
+        let left_out = merge(&mut document, &json!({"config": {"Labels": labels}}), "", "", reserved).unwrap();
+        assert_eq!(left_out, bad);
+        assert_eq!(document["annotations"].as_object().unwrap().keys().collect::<Vec<_>>(), good);
     }
 
     #[test]

@@ -3,13 +3,27 @@
 use super::facts::{Facts, Findings};
 use super::tables::CALLS;
 use crate::config::At;
+use crate::plan::annotations::BPF_DATA;
 use crate::plan::seccomp;
 
 const SYS_ADMIN: u8 = 21;
 
 pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
     let at = At::new("linux.seccomp");
+    let annotations = facts.spec.annotations().as_ref();
     let Some(profile) = facts.linux.and_then(|linux| linux.seccomp().as_ref()) else {
+        if annotations.is_some_and(|all| all.contains_key(BPF_DATA)) {
+            let gain = "reaches what the filter allows";
+            let what = "a filter whose rules are not examined";
+            found.add(
+                At::annotation(BPF_DATA),
+                5,
+                what,
+                gain,
+                "use linux.seccomp with the default profile of an engine",
+            );
+            return;
+        }
         // A program with no rights at all still reaches the kernel's code by unprivileged user namespaces.
         let weight = if facts.mapped || (!facts.root && facts.capabilities == 0) { 22 } else { 32 };
         let gain = "reaches all of the kernel: a hole in any system call is a way out";

@@ -7,6 +7,7 @@ use oci_spec::runtime::Mount;
 use super::facts::{Facts, Findings};
 use super::tables::{DIRECTORIES, MASKED, READ_ONLY, SOCKETS};
 use crate::config::At;
+use crate::plan::mount_options::{self, MountOptions};
 
 const SYS_ADMIN: u8 = 21;
 const DAC_OVERRIDE: u8 = 1;
@@ -15,11 +16,12 @@ pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
     let mounts = facts.spec.mounts().as_deref().unwrap_or_default();
     for (n, mount) in mounts.iter().enumerate() {
         let at = At::new("mounts").index(n);
-        if is_bind(mount) {
-            source(facts, mount, &at, found);
+        let options = options(mount, &at);
+        if is_bind(mount, &options) {
+            source(facts, mount, &options, &at, found);
         }
-        of_kernel(facts, mount, &at, found);
-        if has(mount, &["shared", "rshared"]) {
+        of_kernel(facts, mount, &options, &at, found);
+        if options.propagation.iter().any(|change| change.kind == libc::MS_SHARED) {
             let gain = "mounts that it makes there appear on the host";
             let weight = if facts.can(SYS_ADMIN) { 25 } else { 4 };
             found.add(
@@ -51,21 +53,19 @@ pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
     limits(facts, found);
 }
 
-fn options(mount: &Mount) -> impl Iterator<Item = &str> {
-    mount.options().iter().flatten().map(String::as_str)
+/// As the runtime reads them.
+fn options(mount: &Mount, at: &At) -> MountOptions {
+    mount_options::parse(mount.options().as_deref().unwrap_or_default(), at).0
 }
 
-fn has(mount: &Mount, words: &[&str]) -> bool {
-    options(mount).any(|option| words.contains(&option))
+fn is_bind(mount: &Mount, options: &MountOptions) -> bool {
+    !options.remount && (options.bind.is_some() || mount.typ().as_deref() == Some("bind"))
 }
 
-fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind") || has(mount, &["bind", "rbind"])
-}
-
-fn is_read_only(mount: &Mount) -> bool {
-    // the last one counts
-    options(mount).filter(|option| ["ro", "rw", "rro"].contains(option)).last().is_some_and(|option| option != "rw")
+/// Where `ro` and `rw` contradict each other in their recursive forms, it is taken for writable.
+fn is_read_only(options: &MountOptions) -> bool {
+    const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+    (options.set | options.set_recursive) & RDONLY != 0 && (options.clear | options.clear_recursive) & RDONLY == 0
 }
 
 /// Without `.`, `..` and doubled slashes.
@@ -80,9 +80,34 @@ fn plain(path: &Path) -> PathBuf {
     })
 }
 
-fn source(facts: &Facts<'_>, mount: &Mount, at: &At, found: &mut Findings) {
-    let Some(path) = mount.source().as_deref().filter(|path| path.is_absolute()).map(plain) else { return };
+/// Whether a relative path leads out of the bundle that it begins at.
+fn leads_out(path: &Path) -> bool {
+    let mut depth = 0;
+    path.components().any(|part| {
+        match part {
+            std::path::Component::Normal(_) => depth += 1,
+            std::path::Component::ParentDir => depth -= 1,
+            _ => {}
+        }
+        depth < 0
+    })
+}
+
+fn source(facts: &Facts<'_>, mount: &Mount, options: &MountOptions, at: &At, found: &mut Findings) {
+    let Some(given) = mount.source().as_deref().filter(|path| path.is_absolute() || leads_out(path)) else { return };
     let at = at.key("source");
+    // The bundle is not known here. With enough `..`, a relative path begins at the root.
+    let path = plain(given);
+    let before = found.0.len();
+    of_path(facts, &path, options, at.clone(), found);
+    if given.is_relative() && found.0.len() == before {
+        let gain = "what it exposes depends on the place of the bundle";
+        let what = format!("{} leads out of the bundle", given.display());
+        found.add(at, 3, what, gain, "use an absolute path");
+    }
+}
+
+fn of_path(facts: &Facts<'_>, path: &Path, options: &MountOptions, at: At, found: &mut Findings) {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let shown = path.display();
     if let Some((_, owner)) = SOCKETS.iter().find(|(socket, _)| *socket == name) {
@@ -92,9 +117,9 @@ fn source(facts: &Facts<'_>, mount: &Mount, at: &At, found: &mut Findings) {
         found.add(at, weight, format!("{shown} obeys whoever connects"), gain, "do not mount it; also not read-only");
         return;
     }
-    let read_only = is_read_only(mount);
+    let read_only = is_read_only(options);
     let Some((directory, write, read, inside)) =
-        DIRECTORIES.iter().filter(|row| is_sensitive(&path, row.0)).max_by_key(|row| row.0.len())
+        DIRECTORIES.iter().filter(|row| is_sensitive(path, row.0)).max_by_key(|row| row.0.len())
     else {
         return;
     };
@@ -137,9 +162,9 @@ fn is_sensitive(path: &Path, directory: &str) -> bool {
 }
 
 /// A new sysfs, cgroup or debugfs that can be written.
-fn of_kernel(facts: &Facts<'_>, mount: &Mount, at: &At, found: &mut Findings) {
+fn of_kernel(facts: &Facts<'_>, mount: &Mount, options: &MountOptions, at: &At, found: &mut Findings) {
     let kind = mount.typ().as_deref().unwrap_or_default();
-    if is_read_only(mount) {
+    if is_read_only(options) {
         return;
     }
     let (weight, gain) = match kind {
@@ -183,7 +208,7 @@ fn paths(facts: &Facts<'_>, mounts: &[Mount], found: &mut Findings) {
             "add them",
         );
     }
-    if is_read_only(proc) {
+    if is_read_only(&options(proc, &At::new("mounts"))) {
         return;
     }
     for (path, weight, gain) in READ_ONLY {

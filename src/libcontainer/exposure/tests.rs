@@ -138,3 +138,29 @@ fn rules_for_devices_are_read_in_their_order() {
     assert_eq!(of(serde_json::json!([disk, none])), None);
     assert_eq!(of(serde_json::json!([])), at("", Risk::High));
 }
+
+#[test]
+fn mounts_are_read_as_the_runtime_reads_them() {
+    let of = |mounts: serde_json::Value, annotations: serde_json::Value| {
+        let document = serde_json::json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"cwd": "/",
+            "args": ["x"], "user": {"uid": 0, "gid": 0}}, "mounts": mounts, "annotations": annotations});
+        exposure(&config::load(document.to_string().as_bytes()).unwrap().spec).findings
+    };
+    let says = |options: &[&str], source: &str| {
+        let mount = serde_json::json!([{"destination": "/x", "source": source, "options": options}]);
+        let found =
+            of(mount, serde_json::json!({})).into_iter().find(|found| found.at.to_string() == "mounts[0].source");
+        found.map(|found| found.what).unwrap_or_default()
+    };
+    assert_eq!(says(&["rbind,rw"], "/etc"), "/etc of the host is mounted");
+    assert_eq!(says(&["nosuid,rbind,ro"], "/etc"), "/etc of the host is mounted read-only");
+    assert_eq!(says(&["bind"], "../../../etc"), "/etc of the host is mounted");
+    assert_eq!(says(&["bind"], "rootfs/../../data"), "rootfs/../../data leads out of the bundle");
+    assert!(says(&["bind"], "../../run/docker.sock").contains("obeys whoever connects"));
+    for (options, source) in [(&["bind"], "data/../etc"), (&["remount,bind"], "/etc"), (&["nosuid"], "/etc")] {
+        assert_eq!(says(options, source), "", "{options:?} {source}");
+    }
+    let places = |annotations| of(serde_json::json!([]), annotations).into_iter().map(|found| found.at.to_string());
+    assert!(places(serde_json::json!({})).any(|at| at == "linux.seccomp"));
+    assert!(places(serde_json::json!({"run.oci.seccomp_bpf_data": "AA=="})).all(|at| at != "linux.seccomp"));
+}

@@ -42,15 +42,6 @@ pub fn all() -> io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
-/// The mount points of our mount namespace at `directory` and below it. Links in `directory` are followed.
-///
-/// # Errors
-/// The directory does not exist, or /proc/self/mountinfo cannot be read.
-pub fn mount_points_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let directory = directory.canonicalize()?;
-    Ok(all()?.into_iter().map(|mount| mount.path).filter(|path| path.starts_with(&directory)).collect())
-}
-
 /// The mounts in the text of that file.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     let mount = |line: Line<'_>| Mount {

@@ -9,7 +9,7 @@ use super::credentials::Credentials;
 use super::finished::Opening;
 use super::given::{Given, Own};
 use super::notes::Notes;
-use super::ruleset::{self, FS, NET, Right, Ruleset, SCOPES, Word};
+use super::ruleset::{self, About, FS, NET, Ruleset, SCOPES, Word};
 use super::step::{Absent, What};
 use super::steps::Steps;
 use super::values::c_string;
@@ -127,9 +127,9 @@ impl Reader<'_> {
         let mut all = Ruleset::default();
         for (n, handled) in policy.ruleset.iter().enumerate() {
             let at = self.at.key("ruleset").index(n);
-            all.fs |= self.union(&handled.handled_access_fs, &FS, &at.key("handledAccessFs"));
-            all.net |= self.union(&handled.handled_access_net, &NET, &at.key("handledAccessNet"));
-            all.scoped |= self.union(&handled.scoped, &SCOPES, &at.key("scoped"));
+            all.fs |= self.union(&handled.handled_access_fs, About::Files, &at.key("handledAccessFs"));
+            all.net |= self.union(&handled.handled_access_net, About::Network, &at.key("handledAccessNet"));
+            all.scoped |= self.union(&handled.scoped, About::Scopes, &at.key("scoped"));
         }
         if policy.ruleset.iter().all(Handled::is_empty) {
             self.notes.fault(&self.at.key("ruleset"), "restricts nothing");
@@ -137,10 +137,10 @@ impl Reader<'_> {
         all
     }
 
-    fn words(&mut self, list: &[String], table: &'static [Right], at: &At) -> Vec<(At, Word)> {
+    fn words(&mut self, list: &[String], about: About, at: &At) -> Vec<(At, Word)> {
         let mut words = Vec::new();
         for (n, word) in list.iter().enumerate() {
-            match Word::read(word, table, self.abi) {
+            match Word::read(word, about, self.abi) {
                 Some(read) if read.bits() == 0 => {
                     self.notes.fault(&at.index(n), format!("{word:?} stands for no right here"));
                 }
@@ -149,7 +149,7 @@ impl Reader<'_> {
                     self.notes.fault(&at.index(n), format!("{word:?} needs the property \"abi\""));
                 }
                 None => {
-                    let known: Vec<_> = ruleset::names(table, u64::MAX).collect();
+                    let known: Vec<_> = ruleset::names(about.table(), u64::MAX).collect();
                     let known = known.join(", ");
                     self.notes.fault(&at.index(n), format!("unknown right {word:?} (known are {known})"));
                 }
@@ -158,17 +158,17 @@ impl Reader<'_> {
         words
     }
 
-    fn union(&mut self, list: &[String], table: &'static [Right], at: &At) -> u64 {
-        self.words(list, table, at).into_iter().fold(0, |all, (_, word)| all | word.bits())
+    fn union(&mut self, list: &[String], about: About, at: &At) -> u64 {
+        self.words(list, about, at).into_iter().fold(0, |all, (_, word)| all | word.bits())
     }
 
     /// The rights of a rule. A right that the ruleset does not handle is not restricted: to allow it is a mistake.
-    fn allowed(&mut self, list: &[String], table: &'static [Right], handled: u64, at: &At) -> u64 {
+    fn allowed(&mut self, list: &[String], about: About, handled: u64, at: &At) -> u64 {
         let at = at.key("allowedAccess");
         if list.is_empty() {
             self.notes.fault(&at, "is empty");
         }
-        let (mut all, words) = (0, self.words(list, table, &at));
+        let (mut all, words) = (0, self.words(list, about, &at));
         let groups_alone = words.iter().all(|(_, word)| matches!(word, Word::Group(_)));
         for (at, word) in words {
             if matches!(word, Word::Right(bit) if handled & bit == 0) {
@@ -186,7 +186,7 @@ impl Reader<'_> {
         let mut all = Vec::new();
         for (n, rule) in policy.path_beneath.iter().enumerate() {
             let at = self.at.key("pathBeneath").index(n);
-            let access = self.allowed(&rule.allowed_access, &FS, handled, &at);
+            let access = self.allowed(&rule.allowed_access, About::Files, handled, &at);
             for (n, path) in rule.parent.iter().enumerate() {
                 let at = at.key("parent").index(n);
                 if !path.starts_with('/') {
@@ -205,7 +205,7 @@ impl Reader<'_> {
         let mut all = Vec::new();
         for (n, rule) in policy.net_port.iter().enumerate() {
             let at = self.at.key("netPort").index(n);
-            let access = self.allowed(&rule.allowed_access, &NET, handled, &at);
+            let access = self.allowed(&rule.allowed_access, About::Network, handled, &at);
             all.extend(rule.port.iter().map(|port| (*port, access)));
         }
         all

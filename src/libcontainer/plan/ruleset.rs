@@ -3,6 +3,24 @@
 /// A right: its name, its bit, the ABI that it came with.
 pub(super) type Right = (&'static str, u64, u32);
 
+/// What rights are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Files,
+    Network,
+    Scopes,
+}
+
+impl About {
+    pub(super) fn table(self) -> &'static [Right] {
+        match self {
+            About::Files => &FS,
+            About::Network => &NET,
+            About::Scopes => &SCOPES,
+        }
+    }
+}
+
 /// LANDLOCK_ACCESS_FS_*, in the order of the bits.
 pub(super) const FS: [Right; 17] = [
     ("execute", 1, 1),
@@ -50,7 +68,8 @@ pub(super) enum Word {
 
 impl Word {
     /// Reads a word. `abi` is the version that `abi.` stands for. None if the word is unknown.
-    pub(super) fn read(word: &str, table: &[Right], abi: Option<u32>) -> Option<Word> {
+    pub(super) fn read(word: &str, about: About, abi: Option<u32>) -> Option<Word> {
+        let table = about.table();
         if let Some((_, bit, _)) = table.iter().find(|(name, ..)| *name == word) {
             return Some(Word::Right(*bit));
         }
@@ -60,7 +79,7 @@ impl Word {
             other => other.strip_prefix('v')?.parse().ok().filter(|version| (1..=NEWEST).contains(version))?,
         };
         let all = supported(table, version);
-        let files = table.len() == FS.len();
+        let files = about == About::Files;
         match group {
             "all" => Some(Word::Group(all)),
             "read_execute" if files => Some(Word::Group(all & READ_EXECUTE)),
@@ -130,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_word_is_a_right_or_a_group_of_a_version() {
-        let fs = |word| Word::read(word, &FS, Some(2));
+        let fs = |word| Word::read(word, About::Files, Some(2));
         assert_eq!(fs("refer"), Some(Word::Right(1 << 13)));
         assert_eq!(fs("v1.all"), Some(Word::Group((1 << 13) - 1)));
         assert_eq!(fs("abi.all"), Some(Word::Group((1 << 14) - 1)));
@@ -139,9 +158,9 @@ mod tests {
         for unknown in ["", "REFER", "v0.all", "v11.all", "v1.none", "all", "x.all", "v1.", "."] {
             assert_eq!(fs(unknown), None, "{unknown}");
         }
-        assert_eq!(Word::read("abi.all", &FS, None), None);
-        assert_eq!(Word::read("v4.all", &NET, None), Some(Word::Group(3)));
-        assert_eq!(Word::read("v4.read_execute", &NET, None), None);
+        assert_eq!(Word::read("abi.all", About::Files, None), None);
+        assert_eq!(Word::read("v4.all", About::Network, None), Some(Word::Group(3)));
+        assert_eq!(Word::read("v4.read_execute", About::Network, None), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::finding::{Area, Finding, Fitness};
 use super::tried::in_child;
 use crate::host::{Host, Me, Mounts};
+use crate::plan::failure::words;
 use crate::sys::clone::unshare;
 use crate::sys::text::lossy;
 
@@ -23,21 +24,21 @@ const KINDS: [(&str, i32, Fitness, &str); 7] = [
 ];
 
 pub(super) fn look(host: &Host) -> Vec<Finding> {
-    let alone = may_make(host.me);
+    let alone = maker(host.me) == Maker::Alone;
     // Together with a mount namespace: AppArmor lets everybody make a user namespace, and then refuses all rights in it.
     let users = in_child(|_| unshare(USER | libc::CLONE_NEWNS as u64));
-    let mut found = vec![of_users(users, alone)];
+    let mut found = vec![of_users(users, maker(host.me))];
     let outer = if alone { 0 } else { USER };
     for (name, flag, without, limit) in KINDS {
         let made = in_child(|_| unshare(u64::from(flag.unsigned_abs()) | outer));
         found.push(match made {
             Ok(()) => Finding::new(Area::Namespaces, name, Fitness::Good, ""),
             Err(errno) if !alone && users.is_err() => {
-                let said = format!("not tried: an ordinary user needs a user namespace first ({})", word(errno));
+                let said = format!("not tried: an ordinary user needs a user namespace first ({})", words(errno));
                 Finding::new(Area::Namespaces, name, Fitness::Unknown, said)
             }
             Err(errno) => {
-                let said = format!("unshare: {}: a container with this namespace fails", word(errno));
+                let said = format!("unshare: {}: a container with this namespace fails", words(errno));
                 Finding::new(Area::Namespaces, name, without, said).advice(advice(errno, limit))
             }
         });
@@ -45,27 +46,29 @@ pub(super) fn look(host: &Host) -> Vec<Finding> {
     found
 }
 
-/// Whether this user can make namespaces without a user namespace around them.
-fn may_make(me: Me) -> bool {
-    me.is_root() || me.mounts == Mounts::Here
+/// How this user makes namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    Alone,
+    /// With a user namespace around them.
+    InUserNamespace,
 }
 
-fn of_users(made: Result<(), Errno>, root: bool) -> Finding {
+fn maker(me: Me) -> Maker {
+    if me.is_root() || me.mounts == Mounts::Here { Maker::Alone } else { Maker::InUserNamespace }
+}
+
+fn of_users(made: Result<(), Errno>, maker: Maker) -> Finding {
     let errno = match made {
         Ok(()) => return Finding::new(Area::Namespaces, "user", Fitness::Good, ""),
         Err(errno) => errno,
     };
-    let (fitness, said) = if root {
-        (Fitness::Without, "containers with a user namespace, and those of ordinary users, fail")
-    } else {
-        (Fitness::Missing, "an ordinary user can make no container")
+    let (fitness, said) = match maker {
+        Maker::Alone => (Fitness::Without, "containers with a user namespace, and those of ordinary users, fail"),
+        Maker::InUserNamespace => (Fitness::Missing, "an ordinary user can make no container"),
     };
-    let said = format!("unshare: {}: {said}", word(errno));
+    let said = format!("unshare: {}: {said}", words(errno));
     Finding::new(Area::Namespaces, "user", fitness, said).advice(advice_for_users(errno))
-}
-
-fn word(errno: Errno) -> String {
-    std::io::Error::from(errno).to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 fn sysctl(name: &str) -> Option<String> {
@@ -111,9 +114,9 @@ mod tests {
 
     #[test]
     fn a_refusal_names_what_to_do() {
-        let finding = of_users(Err(Errno::NOSYS), false);
+        let finding = of_users(Err(Errno::NOSYS), Maker::InUserNamespace);
         assert_eq!(finding.fitness, Fitness::Missing);
-        assert_eq!(of_users(Err(Errno::NOSYS), true).fitness, Fitness::Without);
+        assert_eq!(of_users(Err(Errno::NOSYS), Maker::Alone).fitness, Fitness::Without);
         assert_eq!(advice(Errno::NOSPC, "net"), "sysctl -w user.max_net_namespaces=10000");
         assert_eq!(advice(Errno::INVAL, "user"), "a kernel with CONFIG_USER_NS");
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::finding::{Area, Finding, Fitness};
+use super::tried::said;
 use crate::host::grants::{grants, names};
 use crate::host::{Host, environment};
 use crate::sys::text::lossy;
@@ -91,11 +92,7 @@ fn runtime_directory(uid: u32) -> Finding {
                 format!("{} is not a directory that only this user can write: coracle refuses it", directory.display());
             finding(Fitness::Without, said).advice(advice)
         }
-        Err(error) => {
-            let error = error.to_string();
-            let word = error.split(" (os error").next().unwrap_or_default().to_lowercase();
-            finding(Fitness::Without, format!("{}: {word}", directory.display())).advice(advice)
-        }
+        Err(error) => finding(Fitness::Without, format!("{}: {}", directory.display(), said(&error))).advice(advice),
     }
 }
 

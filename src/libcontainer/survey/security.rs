@@ -5,7 +5,7 @@ use std::path::Path;
 use super::finding::{Area, Finding, Fitness};
 use super::rootless::program;
 use crate::host::{Host, Lsm};
-use crate::sys::probe::{Call, answer};
+use crate::sys::landlock::abi;
 use crate::sys::seccomp::takes_flag;
 use crate::sys::text::lossy;
 
@@ -47,15 +47,10 @@ fn selinux(lsm: Lsm) -> Finding {
 }
 
 fn landlock() -> Finding {
-    match answer(Call::Landlock) {
-        Ok(version) => {
-            let said = format!("ABI {version}");
-            Finding::new(Area::Security, "Landlock", Fitness::Good, said)
-        }
-        Err(_) => {
-            Finding::new(Area::Security, "Landlock", Fitness::Without, "the annotation org.coracle.landlock: refused")
-                .advice("boot with landlock in lsm=, on Linux 5.13 or newer")
-        }
+    match abi() {
+        0 => Finding::new(Area::Security, "Landlock", Fitness::Without, "the annotation org.coracle.landlock: refused")
+            .advice("boot with landlock in lsm=, on Linux 5.13 or newer"),
+        version => Finding::new(Area::Security, "Landlock", Fitness::Good, format!("ABI {version}")),
     }
 }
 

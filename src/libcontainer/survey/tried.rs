@@ -2,9 +2,10 @@
 
 use std::os::fd::AsFd;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use crate::plan::failure::words;
 use crate::sys::clone::{Alone, clone, exit};
 
 /// Runs `attempt` in a child, which makes system calls only.
@@ -16,12 +17,17 @@ pub(super) fn in_child(attempt: impl FnOnce(&Alone) -> Result<(), Errno>) -> Res
         let errno = attempt(alone).err().map_or(0, Errno::raw_os_error);
         exit(errno)
     })?;
-    let ended = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+    let ended = retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
     match ended.and_then(|ended| ended.exit_status()) {
         Some(0) => Ok(()),
         Some(errno) => Err(Errno::from_raw_os_error(errno)),
         None => Err(Errno::INTR),
     }
+}
+
+/// The kernel's word for an error, or the error's own text.
+pub(super) fn said(error: &std::io::Error) -> String {
+    Errno::from_io_error(error).map_or_else(|| error.to_string(), words)
 }
 
 #[cfg(test)]

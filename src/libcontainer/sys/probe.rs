@@ -23,8 +23,6 @@ pub enum Call {
     Faccessat2,
     /// A seccomp filter with a listener, Linux 5.0.
     SeccompListener,
-    /// landlock_create_ruleset(2), Linux 5.13.
-    Landlock,
 }
 
 const NONE: usize = 0;
@@ -54,8 +52,6 @@ pub fn answer(call: Call) -> Result<i64, Errno> {
                 libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
                 NONE,
             ),
-            // LANDLOCK_CREATE_RULESET_VERSION
-            Call::Landlock => libc::syscall(libc::SYS_landlock_create_ruleset, NONE, NONE, 1),
         }
     })
 }

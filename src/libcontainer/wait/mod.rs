@@ -223,6 +223,27 @@ pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The contents of a regular file of at most `most` bytes, by its path below `root`. No link leads out of `root`.
+///
+/// # Errors
+/// The kernel's error; or it is not a regular file; or it is too long.
+pub fn contents_below(root: &Path, name: &Path, most: u64) -> io::Result<Vec<u8>> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let root = openat(CWD, root, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(openat2(root, name, flags | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty(), resolve)?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(most + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {} MiB", most >> 20)));
+    }
+    Ok(text)
+}
+
 /// The whole contents of a file, if it is not too long.
 ///
 /// # Errors
@@ -336,6 +357,29 @@ mod tests {
         assert_eq!(lock(other.as_fd(), soon()), Ok(false));
         drop(file);
         assert_eq!(lock(other.as_fd(), soon()), Ok(true));
+    }
+
+    #[test]
+    fn a_file_of_a_root_is_regular_short_and_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let of = |name: &str| contents_below(&root, Path::new(name), 1 << 20).map_err(|error| error.to_string());
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
+        std::fs::write(directory.path().join("secret"), "x").unwrap();
+        std::fs::write(root.join("a"), "text").unwrap();
+        link("/a", "inside");
+        assert_eq!((of("a"), of("inside")), (Ok(b"text".to_vec()), Ok(b"text".to_vec())));
+        for (n, to) in ["/dev/zero", "../secret", "/etc/passwd"].into_iter().enumerate() {
+            link(to, &n.to_string());
+            assert!(of(&n.to_string()).unwrap_err().contains("No such file"), "{to}");
+        }
+        let fifo = root.join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(of("fifo"), Err("it is not a regular file".to_owned()));
+        assert_eq!(of("."), Err("it is not a regular file".to_owned()));
+        File::create(root.join("long")).unwrap().set_len((1 << 20) + 1).unwrap();
+        assert_eq!(of("long"), Err("it is longer than 1 MiB".to_owned()));
     }
 
     #[test]
