@@ -51,11 +51,19 @@ fn mounts_below_a_bind_and_those_of_hooks_are_the_hosts_again() {
     }
     dump(&world, "images", &["--leave-running"]).ok();
     world.call(&["delete", "--force", &world.id]).ok();
-    // what is gone is named
+    // another file, a link, and what is gone are named
+    let place = below.0.clone();
     drop((of_a_hook, below));
-    fs::remove_dir(world.path("hook")).unwrap();
-    let said = restore(&world, "images", &[]).fails();
-    assert!(said.contains("criu restore: ") && said.contains("/hook: No such file"), "{said}");
+    let refused = |why: &str| {
+        let said = restore(&world, "images", &[]).fails();
+        assert!(said.contains("--image-path: mounts.json: ") && said.contains(why), "{said}");
+    };
+    refused("/below: this is another file than at the checkpoint");
+    fs::remove_dir(&place).unwrap();
+    std::os::unix::fs::symlink("/etc", &place).unwrap();
+    refused("a link in it is not followed");
+    fs::remove_file(&place).unwrap();
+    refused("/below: no such file or directory (ENOENT)");
     world.assert_clean();
 }
 

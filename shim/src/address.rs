@@ -43,7 +43,7 @@ pub fn take(path: &Path) -> io::Result<Found> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let _lock = lock(directory)?;
-    if answers(path) {
+    if answers(path, ANSWER) {
         return Ok(Found::Serving);
     }
     match fs::remove_file(path) {
@@ -66,17 +66,19 @@ pub fn give_up(path: &Path, inode: u64) {
 /// Removes the socket of a shim that has died: one that nobody answers.
 pub fn remove_dead(path: &Path) {
     let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
-    if !answers(path) {
+    if !answers(path, ANSWER) {
         let _ = fs::remove_file(path);
     }
 }
 
-/// Whether a shim answers there. A connection alone does not say it: when a shim is killed while it makes a container, the new
-/// process has the socket for a moment more.
-fn answers(path: &Path) -> bool {
+/// Whether a shim lives there. A connection alone does not say it: when a shim is killed while it makes a container, the new
+/// process has the socket for a moment more. The connection then ends without an answer. A shim that does not answer in time
+/// lives: a second one must not serve its pod.
+fn answers(path: &Path, time: Duration) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
     let asked = || -> io::Result<bool> {
         let mut socket = UnixStream::connect(path)?;
-        socket.set_read_timeout(Some(ANSWER))?;
+        socket.set_read_timeout(Some(time))?;
         let request = Request {
             service: "containerd.task.v2.Task".to_owned(),
             method: "Connect".to_owned(),
@@ -85,7 +87,10 @@ fn answers(path: &Path) -> bool {
         socket.write_all(&wire::request(1, &request))?;
         Ok(socket.read(&mut [0])? > 0)
     };
-    asked().unwrap_or(false)
+    match asked() {
+        Ok(answered) => answered,
+        Err(error) => !matches!(error.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound),
+    }
 }
 
 /// Which file the socket is.
@@ -110,6 +115,17 @@ mod tests {
         // printf /run/containerd/containerd.sock/k8s.io/abc | sha256sum
         let expected = "/run/containerd/s/a99a1752d3a0fadfb1f869026f16760475df03a572e20f4ccea9e6c1e5470b72";
         assert_eq!(path, Path::new(expected));
+    }
+
+    #[test]
+    fn a_shim_that_does_not_answer_in_time_lives() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("x");
+        assert!(!answers(&path, ANSWER));
+        let serving = UnixListener::bind(&path).expect("bind");
+        assert!(answers(&path, Duration::from_millis(20)));
+        drop(serving);
+        assert!(!answers(&path, ANSWER));
     }
 
     #[test]

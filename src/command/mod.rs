@@ -29,10 +29,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::{Explanation, Line, Progress, Ready, Root, Times};
+use libcontainer::{Explanation, Kind, Line, Progress, Ready, Root, Times};
 
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
+
+/// The directory of all containers of root.
+const SYSTEM_ROOT: &str = "/run/coracle";
 
 /// What every command gets: the global flags, and the log.
 pub struct Session<'a> {
@@ -97,7 +100,7 @@ impl Session<'_> {
             Some(root) if Path::new(root).is_file() => {
                 anyhow!("--root {}: not a directory (ENOTDIR)", Path::new(root).display())
             }
-            None if format!("{error:#}").contains("mkdir /run/coracle") && !is_real_root() => error.context(
+            None if is_denied(&error) && runtime_directory().is_none() && !is_real_root() => error.context(
                 "XDG_RUNTIME_DIR is not set, and only root can write /run/coracle (--root names another directory)",
             ),
             _ => error,
@@ -149,13 +152,23 @@ impl Session<'_> {
     }
 }
 
+/// Whether a system call failed because this user may not write the directory of all containers.
+fn is_denied(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<libcontainer::Error>().map(libcontainer::Error::kind);
+    matches!(kind, Some(Kind::Os(libc::EACCES | libc::EPERM | libc::EROFS)))
+        && rustix::fs::access(SYSTEM_ROOT, rustix::fs::Access::WRITE_OK).is_err()
+}
+
+/// XDG_RUNTIME_DIR. podman sets it to "" if there is none.
+fn runtime_directory() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// The default of --root. Below XDG_RUNTIME_DIR it must be a directory that no other user can write, because hooks of
 /// its containers run with our rights.
 fn default_root() -> Result<Root> {
-    // podman sets XDG_RUNTIME_DIR="" if there is none.
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).filter(|_| !is_real_root());
-    match runtime.map(PathBuf::from) {
-        None => Ok(Root::open(Path::new("/run/coracle"))?),
+    match runtime_directory().filter(|_| !is_real_root()) {
+        None => Ok(Root::open(Path::new(SYSTEM_ROOT))?),
         Some(runtime) => {
             let root = Root::open(runtime.join("coracle"))?;
             root.must_be_ours().with_context(|| format!("XDG_RUNTIME_DIR={}", runtime.display()))?;

@@ -42,7 +42,7 @@ impl ProcessObject {
     /// `Config`: all mistakes, each with its place.
     pub fn read_from(name: &str, text: &[u8]) -> Result<ProcessObject> {
         let read = config::load_process(text, &At::new("process"));
-        let (process, warnings) = read.map_err(|faults| faults.in_document(name))?;
+        let (process, warnings) = read.map_err(|faults| faults.in_document(name, At::new("process")))?;
         Ok(ProcessObject { process, warnings, name: name.to_owned() })
     }
 
@@ -81,10 +81,10 @@ impl<'a> Object<'a> {
         self.whole.map(|object| object.warnings.as_slice()).unwrap_or_default()
     }
 
-    /// The mistakes that a plan found. Those of the process are in its own document.
+    /// The mistakes that a plan found. Those of the process are in its own document, and the others in config.json.
     pub(super) fn own(&self, faults: Faults) -> Faults {
         match self.whole {
-            Some(object) => faults.in_document(&object.name),
+            Some(object) => faults.in_document(&object.name, At::new("process")),
             None => faults,
         }
     }

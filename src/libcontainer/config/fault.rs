@@ -43,8 +43,8 @@ impl fmt::Display for Warning {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     list: Vec<Fault>,
-    /// The document, where it is not config.json.
-    document: Option<String>,
+    /// The document of the places at and below one place, where it is not config.json.
+    document: Option<(String, At)>,
 }
 
 impl Faults {
@@ -100,10 +100,17 @@ impl Faults {
         self.list.retain(keep);
     }
 
-    /// The same mistakes, in a document of this name.
-    pub(crate) fn in_document(mut self, name: &str) -> Faults {
-        self.document = Some(name.to_owned());
+    /// The same mistakes. Those at and below the place `below` are in a document of this name.
+    pub(crate) fn in_document(mut self, name: &str, below: At) -> Faults {
+        self.document = Some((name.to_owned(), below));
         self
+    }
+
+    fn document(&self, fault: &Fault) -> &str {
+        match &self.document {
+            Some((name, below)) if fault.at.as_str().is_empty() || fault.at.is_below(below.as_str()) => name,
+            _ => "config.json",
+        }
     }
 
     /// The mistakes, in the order in which they were found.
@@ -115,13 +122,17 @@ impl Faults {
 impl fmt::Display for Faults {
     /// One mistake is written on the same line. Several are written below it, one on each line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let document = self.document.as_deref().unwrap_or("config.json");
         match self.list.as_slice() {
-            [] => write!(f, "{document} has no mistakes"),
-            [only] => write!(f, "{document}: {only}"),
-            several => {
-                write!(f, "{document} has {} mistakes:", several.len())?;
-                several.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+            [] => f.write_str("no mistakes"),
+            [only] => write!(f, "{}: {only}", self.document(only)),
+            [first, others @ ..] => {
+                let (document, count) = (self.document(first), self.list.len());
+                if others.iter().all(|fault| self.document(fault) == document) {
+                    write!(f, "{document} has {count} mistakes:")?;
+                    return self.list.iter().try_for_each(|fault| write!(f, "\n  {fault}"));
+                }
+                write!(f, "{count} mistakes:")?;
+                self.list.iter().try_for_each(|fault| write!(f, "\n  {}: {fault}", self.document(fault)))
             }
         }
     }
@@ -142,5 +153,12 @@ mod tests {
             faults.to_string(),
             "config.json has 2 mistakes:\n  root.path: is missing\n  process.cwd: \"x\" is not absolute"
         );
+        assert_eq!(
+            faults.in_document("p.json", At::new("process")).to_string(),
+            "2 mistakes:\n  config.json: root.path: is missing\n  p.json: process.cwd: \"x\" is not absolute"
+        );
+        let only = |at: &str| Faults::one(At::new(at), "is missing").in_document("p.json", At::new("process"));
+        assert_eq!(only("linux.seccomp").to_string(), "config.json: linux.seccomp: is missing");
+        assert_eq!(only("process.args[0]").to_string(), "p.json: process.args[0]: is missing");
     }
 }

@@ -302,7 +302,7 @@ impl<'de> Visitor<'de> for Look<'_> {
             }
             let (place, before) = (self.at.clone(), self.at.enter(&name));
             let unknown = unknown(&name, place.as_str(), self.known);
-            let near = is_known(&name) || unknown.as_ref().is_some_and(|said| said.contains("did you mean"));
+            let near = is_known(&name) || matches!(unknown, Some(Unknown::Slip(_)));
             if let Some(said) = unknown.filter(|_| !(name == "comment" && place.is_below("linux.seccomp"))) {
                 self.found.push(Warning { at: self.at.clone(), said: format!("unknown property, ignored{said}") });
             }
@@ -360,25 +360,48 @@ fn plain(name: &str) -> String {
     name.chars().filter(|c| !['_', '-'].contains(c)).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// What to say of a name that has no meaning at this place.
-fn unknown(name: &str, place: &str, known: &[String]) -> Option<String> {
+/// A name that has no meaning at its place.
+#[derive(Debug, PartialEq, Eq)]
+enum Unknown {
+    /// It belongs into this object.
+    Elsewhere(&'static str),
+    /// It almost is this name.
+    Slip(&'static str),
+    /// A word of engines. This is what a config.json has for it.
+    Foreign(&'static str),
+    Other,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unknown::Elsewhere("") => f.write_str(" here: it belongs into the top of the document"),
+            Unknown::Elsewhere(place) => write!(f, " here: it belongs into {place}"),
+            Unknown::Slip(meant) => write!(f, ": did you mean {meant:?}?"),
+            Unknown::Foreign(instead) => write!(f, ": {instead}"),
+            Unknown::Other => Ok(()),
+        }
+    }
+}
+
+/// None for a name that has a meaning at this place, and for one that says itself that it is somebody's own.
+fn unknown(name: &str, place: &str, known: &[String]) -> Option<Unknown> {
     if is_known(name) {
         let here = PLACES.iter().find(|(there, _)| *there == place)?.1;
         let mut others = PLACES.iter().filter(|(_, names)| names.contains(&name));
         let (other, _) = others.next().filter(|_| !here.contains(&name) && others.next().is_none())?;
-        let other = if other.is_empty() { "the top of the document" } else { other };
-        return Some(format!(" here: it belongs into {other}"));
+        return Some(Unknown::Elsewhere(other));
     }
     if let Some(meant) = meant(name, known) {
-        return Some(format!(": did you mean {meant:?}?"));
+        return Some(Unknown::Slip(meant));
     }
     let bare = plain(name);
     if let Some((_, instead)) = FOREIGN.iter().find(|(word, _)| *word == bare) {
-        return Some(format!(": {instead}"));
+        return Some(Unknown::Foreign(instead));
     }
     // names that say themselves that they are somebody's own, and systems that are not Linux
     let own = name.starts_with("x-") || name.starts_with("x_") || name.contains(['.', '/']) || FREE.contains(&name);
-    (!own).then(String::new)
+    (!own).then_some(Unknown::Other)
 }
 
 fn meant(name: &str, known: &[String]) -> Option<&'static str> {
@@ -436,11 +459,7 @@ mod tests {
     fn letters_in_another_order_are_a_slip() {
         for (typed, meant) in [("mouts", "mounts"), ("raedonly", "readonly"), ("agrs", "args"), ("processs", "process")]
         {
-            assert_eq!(
-                unknown(typed, "x", &KNOWN.map(plain)).unwrap(),
-                format!(": did you mean {meant:?}?"),
-                "{typed}"
-            );
+            assert_eq!(unknown(typed, "x", &KNOWN.map(plain)), Some(Unknown::Slip(meant)), "{typed}");
         }
         assert_eq!(
             (distance("ab", "ba"), distance("abc", "abc"), distance("", "ab"), distance("abcd", "dcba")),

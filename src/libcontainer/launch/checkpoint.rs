@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::pipe::PipeFlags;
 
 use super::delete::{Leftovers, destroy};
@@ -13,6 +13,7 @@ use super::foreign_mounts;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, must_not_be_restricted, options,
 };
+use super::inside::root_of;
 use crate::container::{Container, Record, Status};
 use crate::criu::{Criu, ExternalMount, Need, Options, PageServer, Request, Said, Setup, Streams, What};
 use crate::error::{Context, Error, Kind, Result, bail, error};
@@ -230,10 +231,7 @@ fn inode(pid: i32, name: &str) -> Result<u64> {
 
 /// For each of these mounts: its path in the container, and its name.
 fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> {
-    let path = format!("/proc/{pid}/root");
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root =
-        rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty()).map_err(|errno| error!("{path}: {errno}"))?;
+    let root = root_of(pid)?;
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for mount in outside {
         let Some((place, is_directory)) = place_of(&root, mount)? else { continue };

@@ -3,17 +3,58 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::inside::root_of;
 use crate::criu::ExternalMount;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
+use crate::plan::failure::words;
 use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.
 const MOUNTS: &str = "mounts.json";
 /// CRIU makes these again for the container. A new one may be of the same superblock as the host's.
 const MADE_AGAIN: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
+
+/// What is mounted, on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Source {
+    /// Its path, and which file was there at the checkpoint.
+    Known { path: String, file: File },
+    /// Its path. An older version has kept no more.
+    Path(String),
+}
+
+/// Which file it is (statx(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct File {
+    /// Major and minor number.
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl File {
+    /// The file at `path` below `root`. Links are not followed: whoever can make one decides where it leads.
+    fn at(root: impl AsFd, path: &Path, more: ResolveFlags) -> Result<File, Errno> {
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
+        let file = rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        // A file system in user space is not asked: it may be the container's.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        let stat = rustix::fs::statx(&file, c"", flags, StatxFlags::INO)?;
+        Ok(File { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
+    }
+
+    fn on_host(path: &Path) -> Result<File, Errno> {
+        File::at(CWD, path, ResolveFlags::empty())
+    }
+}
 
 /// Those of the container with this first process, of which `named` have a name already. They are written into `directory`.
 ///
@@ -24,13 +65,12 @@ pub(super) fn keep(pid: i32, named: &[ExternalMount], directory: &Path) -> Resul
     let theirs = mountinfo::parse(&fs::read(&path).with_context(|| format!("read {path}"))?);
     let ours = mountinfo::all().context("read /proc/self/mountinfo")?;
     let named: Vec<&Path> = named.iter().map(|mount| Path::new(&mount.key)).collect();
-    let is_same = |place: &Path, source: &Path| {
-        let inside =
-            Path::new("/proc").join(pid.to_string()).join("root").join(place.strip_prefix("/").unwrap_or(place));
-        let identity = |path: &Path| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
-        matches!((identity(&inside), identity(source)), (Ok(one), Ok(other)) if one == other)
+    let root = root_of(pid)?;
+    let same = |place: &Path, source: &Path| {
+        let inside = File::at(&root, place, ResolveFlags::IN_ROOT).ok()?;
+        File::on_host(source).ok().filter(|file| *file == inside)
     };
-    let found = of_the_host(&theirs, &ours, &named, is_same);
+    let found = of_the_host(&theirs, &ours, &named, same);
     let path = directory.join(MOUNTS);
     if found.is_empty() {
         // those of an older checkpoint in the same directory are not ours
@@ -41,27 +81,47 @@ pub(super) fn keep(pid: i32, named: &[ExternalMount], directory: &Path) -> Resul
     Ok(found.into_keys().map(|place| ExternalMount { val: place.clone(), key: place }).collect())
 }
 
-/// Those that were kept in `directory`: the name of each, and where it is on this host.
+/// Those that were kept in `directory`: the name of each, and where it is on this host. The path may lead through a directory
+/// that a container can write. So no link may be in it, and the file must be that of the checkpoint.
 ///
 /// # Errors
-/// The file cannot be read.
+/// mounts.json cannot be read, or what it names is missing, is behind a link, or is another file.
 pub(super) fn kept(directory: &Path) -> Result<Vec<ExternalMount>> {
     let path = directory.join(MOUNTS);
     if !path.exists() {
         return Ok(Vec::new());
     }
     let text = wait::contents(&path).with_context(|| format!("--image-path: read {}", path.display()))?;
-    let all: BTreeMap<String, String> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
-    Ok(all.into_iter().map(|(key, val)| ExternalMount { key, val }).collect())
+    let all: BTreeMap<String, Source> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
+    all.into_iter().map(|(key, source)| source.checked(key)).collect()
 }
 
-/// Each place in the container, and the path on the host.
+impl Source {
+    fn checked(self, key: String) -> Result<ExternalMount> {
+        let (val, expected) = match self {
+            Source::Known { path, file } => (path, Some(file)),
+            Source::Path(path) => (path, None),
+        };
+        let found = File::on_host(Path::new(&val)).map_err(|errno| {
+            let why = if errno == Errno::LOOP { ": a link in it is not followed" } else { "" };
+            error!("--image-path: {MOUNTS}: {val}: {}{why}", words(errno))
+        })?;
+        if expected.is_some_and(|expected| expected != found) {
+            bail!(
+                "--image-path: {MOUNTS}: {val}: this is another file than at the checkpoint (its device or inode number differs)"
+            );
+        }
+        Ok(ExternalMount { key, val })
+    }
+}
+
+/// Each place in the container, and what is mounted there. `same` returns the file if both paths lead to it.
 fn of_the_host(
     theirs: &[Mount],
     ours: &[Mount],
     named: &[&Path],
-    is_same: impl Fn(&Path, &Path) -> bool,
-) -> BTreeMap<String, String> {
+    same: impl Fn(&Path, &Path) -> Option<File>,
+) -> BTreeMap<String, Source> {
     let root = theirs.iter().rfind(|mount| mount.path == Path::new("/"));
     let own = |mount: &Mount| {
         let of_the_root = root.is_some_and(|root| mount.device == root.device && mount.root.starts_with(&root.root));
@@ -69,13 +129,20 @@ fn of_the_host(
         of_the_root || MADE_AGAIN.contains(&mount.fstype.as_str()) && !below_a_bind
     };
     let others = theirs.iter().filter(|mount| mount.path != Path::new("/") && !named.contains(&mount.path.as_path()));
+    // A file system in user space that the host does not have: a process of the container may never answer.
+    let of_their_own = |mount: &&Mount| ours.iter().all(|host| host.device != mount.device);
+    let fuses: Vec<_> = theirs.iter().filter(|mount| mount.fstype.starts_with("fuse")).filter(of_their_own).collect();
+    let may_block = |mount: &Mount| fuses.iter().any(|fuse| mount.path.starts_with(&fuse.path));
     let source = |mount: &Mount| {
         let of = ours.iter().filter(|host| host.device == mount.device);
         let mut paths = of.filter_map(|host| Some(joined(&host.path, mount.root.strip_prefix(&host.root).ok()?)));
-        paths.find(|path| is_same(&mount.path, path))
+        paths.find_map(|path| {
+            let file = same(&mount.path, &path)?;
+            Some(Source::Known { path: path.to_str()?.to_owned(), file })
+        })
     };
-    let both = |mount: &Mount| Some((mount.path.to_str()?.to_owned(), source(mount)?.to_str()?.to_owned()));
-    others.filter(|mount| !own(mount)).filter_map(both).collect()
+    let both = |mount: &Mount| Some((mount.path.to_str()?.to_owned(), source(mount)?));
+    others.filter(|mount| !own(mount) && !may_block(mount)).filter_map(both).collect()
 }
 
 /// A file that is mounted has no `/` behind its name.
@@ -86,6 +153,35 @@ fn joined(path: &Path, rest: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FILE: File = File { device: (8, 1), inode: 5 };
+
+    #[test]
+    fn a_link_and_another_file_are_refused_at_the_restore() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let (place, link) = (path.join("place"), path.join("link"));
+        fs::create_dir(&place).unwrap();
+        std::os::unix::fs::symlink(&place, &link).unwrap();
+        let file = File::on_host(&place).unwrap();
+        let with = |all: serde_json::Value| {
+            fs::write(path.join(MOUNTS), all.to_string()).unwrap();
+            kept(&path)
+                .map(|kept| kept.into_iter().map(|mount| (mount.key, mount.val)).collect::<Vec<_>>())
+                .map_err(|error| error.to_string())
+        };
+        let expected = Ok(vec![("/x".to_owned(), place.to_str().unwrap().to_owned())]);
+        assert_eq!(with(serde_json::json!({"/x": {"path": place, "file": file}})), expected);
+        // an older version
+        assert_eq!(with(serde_json::json!({"/x": place})), expected);
+        for below in ["", "/.."] {
+            let path = format!("{}{below}", link.display());
+            let said = with(serde_json::json!({"/x": path})).unwrap_err();
+            assert!(said.contains("/link") && said.ends_with("a link in it is not followed"), "{said}");
+        }
+        let said = with(serde_json::json!({"/x": {"path": place, "file": FILE}})).unwrap_err();
+        assert!(said.contains("/place: this is another file than at the checkpoint"), "{said}");
+    }
 
     #[test]
     fn what_is_the_hosts_is_found_and_what_is_the_containers_is_not() {
@@ -107,12 +203,19 @@ mod tests {
 17 12 0:4 / /data/proc rw - proc proc rw
 18 12 0:41 / /data/own rw - tmpfs own rw
 19 10 8:9 / /gone rw - ext4 /dev/c rw
+20 10 0:50 / /fuse rw - fuse.x x rw
+21 20 0:30 / /fuse/sub rw - tmpfs t rw
 ",
         );
-        let found = of_the_host(&theirs, &ours, &[Path::new("/data")], |_, _| true);
+        let found = of_the_host(&theirs, &ours, &[Path::new("/data")], |_, _| Some(FILE));
         let expected = [("/data/proc", "/proc"), ("/data/sub", "/vol/sub"), ("/etc/x", "/mnt/a/file")];
-        assert_eq!(found, expected.map(|(place, path)| (place.to_owned(), path.to_owned())).into());
+        assert_eq!(
+            found,
+            expected
+                .map(|(place, path)| (place.to_owned(), Source::Known { path: path.to_owned(), file: FILE }))
+                .into()
+        );
         // what is mounted there by now is another file
-        assert!(of_the_host(&theirs, &ours, &[], |_, _| false).is_empty());
+        assert!(of_the_host(&theirs, &ours, &[], |_, _| None).is_empty());
     }
 }

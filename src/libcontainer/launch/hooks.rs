@@ -33,14 +33,33 @@ pub fn run(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Re
     hooks
         .iter()
         .enumerate()
-        .try_for_each(|(n, hook)| one(hook, n, state, identity, at))
+        .try_for_each(|(n, hook)| {
+            let streams = [output(HOOKS_STDOUT, identity)?, output(HOOKS_STDERR, identity)?];
+            one(hook, n, state, identity, at, streams)
+        })
         .map_err(|error| error.or_kind(Kind::Hook))
 }
 
-/// Runs all `hooks`, and returns all failures. The specification wants this for poststop.
+/// Runs all `hooks`, and returns all failures. The specification wants this for poststop. A hook also runs if the file for
+/// its output cannot be opened: what it removes must not stay.
 pub fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Vec<Error> {
-    let failed = |(n, hook)| one(hook, n, state, identity, at).err().map(|error| error.or_kind(Kind::Hook));
-    hooks.iter().enumerate().filter_map(failed).collect()
+    let mut failed: Vec<Error> = Vec::new();
+    let mut unopened: Vec<Error> = Vec::new();
+    for (n, hook) in hooks.iter().enumerate() {
+        let mut stream = |annotation| {
+            output(annotation, identity).or_else(|error| {
+                // each hook finds the same
+                if unopened.iter().all(|earlier| earlier.to_string() != error.to_string()) {
+                    unopened.push(error);
+                }
+                memory().map(Output::Memory)
+            })
+        };
+        let streams = stream(HOOKS_STDOUT).and_then(|out| Ok([out, stream(HOOKS_STDERR)?]));
+        let done = streams.and_then(|streams| one(hook, n, state, identity, at, streams));
+        failed.extend(done.err().map(|error| error.or_kind(Kind::Hook)));
+    }
+    unopened.into_iter().chain(failed).collect()
 }
 
 /// The hooks of an existing container, from the config that it was made with. None if it has neither poststart nor
@@ -62,10 +81,16 @@ pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
     Ok(only.hooks)
 }
 
-fn one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: &At) -> Result<()> {
+fn one(
+    hook: &Hook,
+    n: usize,
+    state: &[u8],
+    identity: &Identity<'_>,
+    at: &At,
+    [mut out, mut err]: [Output; 2],
+) -> Result<()> {
     let name = at.as_str().rsplit('.').next().unwrap_or_default();
     let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
-    let (mut out, mut err) = (output(HOOKS_STDOUT, identity)?, output(HOOKS_STDERR, identity)?);
     let mut child = spawn(hook, state, identity.bundle, out.file(), err.file()).with_context(failed)?;
     let status = match wait(&mut child, hook.timeout()).with_context(failed)? {
         Some(status) => status,
@@ -244,5 +269,19 @@ mod tests {
         let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
         assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).is_err());
         assert_eq!(run_all(&hook(json), b"", &identity(Path::new("/tmp")), &at()).len(), 2);
+    }
+
+    #[test]
+    fn a_late_hook_runs_without_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let annotations = [(HOOKS_STDOUT.to_owned(), "/nope/file".to_owned())].into();
+        let identity = Identity { annotations: &annotations, ..identity(directory.path()) };
+        let json = r#"[{"path":"/bin/sh","args":["sh","-c","echo >> ran"]},{"path":"/bin/sh","args":["sh","-c","echo >> ran"]}]"#;
+        let warnings: Vec<_> = run_all(&hook(json), b"", &identity, &at()).iter().map(ToString::to_string).collect();
+        let open = "annotations[\"run.oci.hooks.stdout\"]: open /nope/file: ";
+        assert!(warnings.len() == 1 && warnings[0].starts_with(open), "{warnings:?}");
+        assert_eq!(std::fs::read_to_string(directory.path().join("ran")).unwrap(), "\n\n");
+        // one of create is an error
+        assert!(run(&hook(json), b"", &identity, &at()).unwrap_err().to_string().contains(open));
     }
 }

@@ -2,11 +2,20 @@
 
 use std::ffi::CStr;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Context, Result, error};
 use crate::sys::mount::{mount, set_propagation};
+
+/// The root of the process.
+pub(super) fn root_of(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty()).map_err(|errno| error!("{path}: {errno}"))
+}
 
 /// Calls `act` in the namespace (`net`, `mnt`) of process `pid`.
 ///

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::given::Given;
+use super::given::{Asked, Given};
 use super::notes::Notes;
 use crate::config::At;
 
@@ -28,23 +28,12 @@ pub const SUBGROUP: &str = "run.oci.systemd.subgroup";
 /// A cgroup below that, which the container manages.
 pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
 
-/// Whether an annotation asks for what it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    Yes,
-    No,
-}
-
-/// Reads an annotation whose value is `1` or `0`.
+/// Reads an annotation that is on or off. Another value is a fault.
 pub(super) fn switch(given: &Given<'_>, name: &str, notes: &mut Notes) -> Asked {
-    match given.annotation(name) {
-        None | Some("0" | "false") => Asked::No,
-        Some("1" | "true") => Asked::Yes,
-        Some(other) => {
-            notes.fault(&At::annotation(name), format!("{other:?} is not 1 or 0"));
-            Asked::No
-        }
-    }
+    given.asked(name).unwrap_or_else(|other| {
+        notes.fault(&At::annotation(name), format!("{other:?} is not 1, true, 0 or false"));
+        Asked::No
+    })
 }
 
 /// Reads an annotation whose value is a path of the host.

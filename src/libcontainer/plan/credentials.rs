@@ -2,8 +2,8 @@
 
 use rustix::thread::Gid;
 
-use super::annotations::{self, Asked};
-use super::given::{Given, KEEP_GROUPS, Own};
+use super::annotations;
+use super::given::{Asked, Given, KEEP_GROUPS, Own, Role};
 use super::idmap::{Ids, Maps};
 use super::notes::Notes;
 use super::step::{CapabilitySets, What};
@@ -15,6 +15,8 @@ use crate::wire::Request;
 
 /// The most groups of a process: NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
+/// CAP_SYS_ADMIN as a mask (linux/capability.h).
+const SYS_ADMIN: u64 = 1 << 21;
 
 /// The credentials of the process.
 #[derive(Debug)]
@@ -63,7 +65,7 @@ pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, given: &Given<'_>, note
         at: at.clone(),
         uid: user.uid(),
         gid: user.gid(),
-        groups: if keeps_groups(!groups.is_empty(), given, notes) { None } else { Some(groups) },
+        groups: if keeps_groups(!groups.is_empty(), own.role, given, notes) { None } else { Some(groups) },
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         has_limits: process.rlimits().as_ref().is_some_and(|list| !list.is_empty()),
     };
@@ -72,9 +74,14 @@ pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, given: &Given<'_>, note
 
 /// True if the process keeps the groups of the caller. They are the caller's own rights, so this is for ordinary users:
 /// the groups of the host's root are not for whoever writes an annotation.
-fn keeps_groups(others: bool, given: &Given<'_>, notes: &mut Notes) -> bool {
+fn keeps_groups(others: bool, role: Role, given: &Given<'_>, notes: &mut Notes) -> bool {
     let at = At::annotation(KEEP_GROUPS);
     if annotations::switch(given, KEEP_GROUPS, notes) == Asked::No {
+        return false;
+    }
+    if given.host.me.is_root() && role == Role::Further {
+        // An ordinary user may have made the container, and root enters it.
+        notes.warn(&at, "not applied: the caller is root, whose groups no container gets");
         return false;
     }
     if given.host.me.is_root() {
@@ -102,9 +109,18 @@ fn groups(list: &[u32], at: &At, maps: &Maps, notes: &mut Notes) -> Vec<Gid> {
 }
 
 impl Credentials {
-    /// True for a process that cannot gain privileges by an exec.
-    pub(super) fn no_new_privs(&self) -> bool {
-        self.user.as_ref().is_none_or(|user| user.no_new_privs)
+    /// The capabilities that the process needs to restrict itself: seccomp(2) and landlock_restrict_self(2) need no_new_privs
+    /// or CAP_SYS_ADMIN. It is a fault at `at` if it has neither: what is there cannot be `done`.
+    pub(super) fn to_restrict(&self, at: &At, done: &str, given: &Given<'_>, notes: &mut Notes) -> u64 {
+        let own = self.user.as_ref().is_none_or(|user| user.no_new_privs);
+        if own || given.host.me.no_new_privs {
+            return 0;
+        }
+        if self.held & SYS_ADMIN == 0 {
+            let needs = "that takes process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
+            notes.fault(at, format!("cannot be {done}: {needs}"));
+        }
+        SYS_ADMIN
     }
 
     /// ORDER: before the ruleset and the filter, which need it.

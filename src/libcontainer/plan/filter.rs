@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use oci_spec::runtime::LinuxSeccomp;
 
-use super::annotations::{self, Asked, BPF_DATA, FAIL_UNKNOWN_SYSCALL};
+use super::annotations::{self, BPF_DATA, FAIL_UNKNOWN_SYSCALL};
 use super::credentials::Credentials;
-use super::given::{Given, Own};
+use super::given::{Asked, Given, Own};
 use super::notes::Notes;
 use super::seccomp::{self, Filter};
 use super::step::What;
@@ -16,9 +16,6 @@ use crate::wire::Request;
 
 /// crun's annotation that names the seccomp agent's socket.
 pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
-
-/// CAP_SYS_ADMIN as a mask (linux/capability.h).
-const SYS_ADMIN: u64 = 1 << 21;
 
 /// A filter, and how it is loaded.
 #[derive(Debug)]
@@ -55,15 +52,8 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
             return None;
         }
     };
-    // seccomp(2) needs no_new_privs or CAP_SYS_ADMIN. Without no_new_privs, the process keeps CAP_SYS_ADMIN until the
-    // filter is loaded.
-    let admin = !credentials.no_new_privs() && !given.host.me.no_new_privs;
-    if admin && credentials.held & SYS_ADMIN == 0 {
-        let why =
-            "cannot be loaded: that takes process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
-        notes.fault(&at, why);
-    }
-    let takes = if admin { SYS_ADMIN & !credentials.capabilities.effective } else { 0 };
+    // The process keeps CAP_SYS_ADMIN until the filter is loaded, if that needs it.
+    let takes = credentials.to_restrict(&at, "loaded", given, notes) & !credentials.capabilities.effective;
     Some(Loaded { filter, takes })
 }
 

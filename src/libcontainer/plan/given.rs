@@ -59,8 +59,15 @@ impl Flags {
     }
 }
 
-/// crun's annotation that keeps the groups of the caller.
+/// The process keeps the groups of the caller.
 pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// Whether an annotation asks for what it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Yes,
+    No,
+}
 
 /// Where the container's terminal is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +180,16 @@ pub struct Joined {
 pub(super) struct Own<'a> {
     pub(super) process: Option<&'a Process>,
     pub(super) at: &'a At,
+    pub(super) role: Role,
+}
+
+/// Which process of the container it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Its first process.
+    First,
+    /// One of `exec`.
+    Further,
 }
 
 /// The other input of steps. Steps depend on the values that were read and on this: they do not see config.json.
@@ -187,7 +204,7 @@ pub(super) struct Facts<'a> {
 impl<'a> Given<'a> {
     /// The input without config.json.
     pub(super) fn facts(&self) -> Facts<'a> {
-        let kept = !self.host.me.is_root() && matches!(self.annotation(KEEP_GROUPS), Some("1" | "true"));
+        let kept = !self.host.me.is_root() && self.asked(KEEP_GROUPS) == Ok(Asked::Yes);
         let groups = if kept { CallersGroups::Kept } else { CallersGroups::Dropped };
         Facts { host: self.host, flags: self.flags, groups }
     }
@@ -195,6 +212,15 @@ impl<'a> Given<'a> {
     /// The value of an annotation.
     pub(super) fn annotation(&self, name: &str) -> Option<&'a str> {
         self.config.spec.annotations().as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// Reads an annotation whose value is `1` or `true`, or `0` or `false`. Another value is the error.
+    pub(super) fn asked(&self, name: &str) -> Result<Asked, &'a str> {
+        match self.annotation(name) {
+            None | Some("0" | "false") => Ok(Asked::No),
+            Some("1" | "true") => Ok(Asked::Yes),
+            Some(other) => Err(other),
+        }
     }
 
     /// `linux`, if config.json has it.

@@ -18,9 +18,6 @@ use crate::config::At;
 /// The annotation.
 pub const LANDLOCK: &str = "org.coracle.landlock";
 
-/// CAP_SYS_ADMIN as a mask (linux/capability.h).
-const SYS_ADMIN: u64 = 1 << 21;
-
 /// The ruleset of a container.
 #[derive(Debug)]
 pub(super) struct Landlock {
@@ -106,13 +103,7 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
     if !landlock.fit(given.host.landlock, policy.compatibility, notes) {
         return None;
     }
-    // landlock_restrict_self(2) needs no_new_privs or CAP_SYS_ADMIN.
-    let admin = !credentials.no_new_privs() && !given.host.me.no_new_privs;
-    if admin && credentials.held & SYS_ADMIN == 0 {
-        let why =
-            "cannot be applied: that takes process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
-        notes.fault(&at, why);
-    }
+    credentials.to_restrict(&at, "applied", given, notes);
     Some(landlock)
 }
 

@@ -51,7 +51,7 @@ mod values;
 
 use crate::config::{At, Faults};
 
-use given::Own;
+use given::{Own, Role};
 use idmap::Maps;
 use mount_entry::Known;
 use namespaces::{SpawnOrder, USER};
@@ -74,7 +74,7 @@ pub use resources::unit::Manager;
 /// All mistakes, each with its place.
 pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let facts = &given.facts();
-    let own = Own { process: given.config.spec.process().as_ref(), at: &At::new("process") };
+    let own = Own { process: given.config.spec.process().as_ref(), at: &At::new("process"), role: Role::First };
 
     // Part one reads config.json. A value that another reader needs is passed on.
     let mut found = Notes::of(given.config);
@@ -199,7 +199,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
 /// All mistakes, each with its place.
 pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let (facts, container) = (&given.facts(), joining.container);
-    let own = Own { process: Some(joining.process), at: joining.at };
+    let own = Own { process: Some(joining.process), at: joining.at, role: Role::Further };
 
     // Part one reads the process object.
     let mut found = Notes::of(given.config);
