@@ -301,7 +301,7 @@ pub struct SpecArgs {
     /// without a terminal, as for a service
     #[arg(long)]
     pub no_terminal: bool,
-    /// take the settings of an image, LAYOUT[:REF]: the directory of an OCI image layout
+    /// take the settings of an image: the directory of an OCI image layout, and :REF behind it for one of several images
     #[arg(long)]
     pub from: Option<String>,
     /// the command: all words that follow
