@@ -2,6 +2,7 @@
 
 use libcontainer::config::{self, Config};
 use libcontainer::plan::Plan;
+use libcontainer::plan::step::{CallersGroups, Step, What};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -82,7 +83,13 @@ fn planned(config: &Config, host: &Value) -> Option<Plan> {
     if host.get("exec").is_some() && config.spec.process().is_none() {
         return None;
     }
-    cases::plan_of(config, host).ok()
+    let plan = cases::plan_of(config, host).ok()?;
+    // Without a user namespace, a process that keeps the caller's groups has no step for them: the rule cannot see that they are kept.
+    let annotations = config.spec.annotations().as_ref();
+    let keeps =
+        annotations.is_some_and(|all| all.get("run.oci.keep_original_groups").is_some_and(|asked| asked == "1"));
+    let has_step = |step: &Step| matches!(step.what, What::Groups(_) | What::BecomeRoot(CallersGroups::Kept));
+    (!keeps || plan.bridge.iter().chain(&plan.init).any(has_step)).then_some(plan)
 }
 
 proptest! {
