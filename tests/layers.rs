@@ -77,7 +77,7 @@ const MAY: [(&str, &[&str]); 18] = [
     // Where limits would be is decided in the plan.
     ("survey", &["survey", "host", "plan::resources::place", "plan::failure", "wait", "sys"]),
     // A seccomp profile is read in the plan.
-    ("exposure", &["exposure", "config", "plan::seccomp", "plan::mount_options", "plan::annotations"]),
+    ("exposure", &["exposure", "config", "plan::seccomp", "plan::mount_options", "plan::annotations", "plan::values"]),
     ("lib", &[]),
     // It calls the others with bytes, in tests and in fuzz/.
     ("fuzzed", &["container", "host", "cgroup", "launch"]),

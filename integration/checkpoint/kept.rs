@@ -47,7 +47,10 @@ fn whatever_is_open_survives() {
 fn an_open_connection_survives_where_that_is_asked_for() {
     needs_criu!();
     needs!(Command::new("cc").arg("--version").output().is_ok(), "no C compiler here");
-    needs!(Path::new("/usr/sbin/iptables-restore").exists(), "no iptables here, by which criu holds back packets");
+    needs!(
+        Path::new("/usr/sbin/iptables-restore").exists(),
+        "criu holds back packets with iptables, which is not installed"
+    );
     let (world, refused) = keeper(&["/keeper", "tcp"], &["--file-locks"]);
     let refused = refused.fails();
     // since Linux 6.16, TCP has no SO_PASSCRED

@@ -56,7 +56,10 @@ fn come(world: &World) -> u64 {
 #[test]
 fn a_connection_between_two_containers_survives_or_is_closed_as_asked() {
     needs_criu!();
-    needs!(Path::new("/usr/sbin/iptables-restore").exists(), "no iptables here, by which criu holds back packets");
+    needs!(
+        Path::new("/usr/sbin/iptables-restore").exists(),
+        "criu holds back packets with iptables, which is not installed"
+    );
     let hosts = Hosts::new();
     let in_host = |n: usize, script: &str| {
         let mut world = World::running(&["sh", "-c", script]);

@@ -42,8 +42,8 @@ impl Shim {
     pub(crate) fn exited(&mut self, whose: &Whose, exit: Exit) {
         let Some(process) = self.process_of(whose) else { return };
         if process.stage == Stage::Starting || process.killing > 0 {
-            // ORDER: the start is told before the end, and a kill is answered before it: containerd deletes the task when it
-            // hears of the end, closes its connection, and takes a kill that is not answered for one that failed
+            // ORDER: containerd must get the answers to Start and Kill before the exit event. At that event it deletes the task
+            // and closes its connection. A kill without an answer then counts as failed.
             process.held = Some(exit);
             return;
         }

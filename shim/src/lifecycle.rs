@@ -403,7 +403,7 @@ fn delete_all(at: &At, rootfs: Option<&Path>) -> Answer<()> {
         && let Some(rootfs) = rootfs
     {
         let left = rootfs::take_away(rootfs);
-        // nobody waits for the disk. Where there is no room for a thread, it is dropped here
+        // The last close waits for the disk, so a thread does it. Without a thread, it happens here
         let _ = std::thread::Builder::new().stack_size(16 << 10).spawn(move || drop(left));
     }
     deleted

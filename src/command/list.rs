@@ -1,6 +1,5 @@
 //! `list`: prints all containers of this root, as a table, as JSON, or only their ids.
 
-use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, bail};
@@ -15,8 +14,7 @@ use crate::cli::List;
 pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
     let root = session.root()?;
     if session.global.root.is_some() && !root.path().is_dir() {
-        let why = if root.path().exists() { "not a directory" } else { "no such file or directory" };
-        bail!("--root {}: {why}", root.path().display());
+        bail!("--root {}: no such file or directory", root.path().display());
     }
     let mut containers = Vec::new();
     for found in root.list()? {
@@ -65,11 +63,11 @@ fn json(containers: &[(Container, Status)]) -> String {
 
 fn table(containers: &[(Container, Status)]) -> String {
     let users = Users::read();
-    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned).to_vec()];
     rows.extend(containers.iter().map(|(container, status)| {
         let record = container.record();
         let pid = if *status == Status::Stopped { 0 } else { record.init_process_pid };
-        [
+        vec![
             record.id.clone(),
             pid.to_string(),
             status.to_string(),
@@ -78,7 +76,7 @@ fn table(containers: &[(Container, Status)]) -> String {
             users.owner(container),
         ]
     }));
-    columns(&rows)
+    as_runc(&rows)
 }
 
 /// With what each of them uses.
@@ -99,29 +97,20 @@ fn wide(containers: &[(Container, Status)]) -> String {
         let (processes, memory, cpu) = (usage.processes.to_string(), usage.memory_text(), time(usage.cpu));
         vec![record.id.clone(), pid, status.to_string(), processes, memory, cpu, addresses, bundle]
     }));
-    usage::columns(&rows)
+    usage::columns(&rows, 0, usage::APART)
 }
 
-/// The layout of Go's tabwriter in runc: columns are at least 12 wide and 3 apart, and the last one is not padded.
-fn columns(rows: &[[String; 6]]) -> String {
-    let width = |n: usize| rows.iter().map(|row| row[n].chars().count() + 3).max().unwrap_or(0).max(12);
-    let widths: Vec<_> = (0..5).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(text, "{cell:width$}");
-        }
-        text.push_str(&row[5]);
-        text.push('\n');
-    }
-    text
+/// The layout of Go's tabwriter in runc: columns are at least 12 wide and 3 apart.
+fn as_runc(rows: &[Vec<String>]) -> String {
+    usage::columns(rows, 12, 3)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn columns_are_twelve_wide_at_least() {
-        let header = super::columns(&[["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)]);
+        let header =
+            super::as_runc(&[["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned).to_vec()]);
         assert_eq!(header, "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
     }
 }

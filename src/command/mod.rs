@@ -97,7 +97,7 @@ impl Session<'_> {
     /// user may use.
     fn because_of_the_root(&self, error: anyhow::Error) -> anyhow::Error {
         match &self.global.root {
-            Some(root) if Path::new(root).is_file() => {
+            Some(root) if Path::new(root).metadata().is_ok_and(|data| !data.is_dir()) => {
                 anyhow!("--root {}: not a directory (ENOTDIR)", Path::new(root).display())
             }
             None if is_denied(&error) && runtime_directory().is_none() && !is_real_root() => error.context(
@@ -159,7 +159,7 @@ fn is_denied(error: &anyhow::Error) -> bool {
         && rustix::fs::access(SYSTEM_ROOT, rustix::fs::Access::WRITE_OK).is_err()
 }
 
-/// XDG_RUNTIME_DIR. podman sets it to "" if there is none.
+/// XDG_RUNTIME_DIR. podman sets it to "" if it has no directory.
 fn runtime_directory() -> Option<PathBuf> {
     std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from)
 }

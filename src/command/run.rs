@@ -162,7 +162,7 @@ fn no_bundle(word: &str) -> Option<anyhow::Error> {
     })
 }
 
-/// There is no bundle in the current directory, and no --bundle: the word may have been meant for one.
+/// The hint for a word that may name a bundle: the current directory is none, and --bundle is not given.
 fn near_bundle(word: &Word, id: &str, making: &Making) -> Option<String> {
     if *word != Word::Id || making.bundle.is_some() || Path::new("config.json").exists() {
         return None;

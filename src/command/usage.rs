@@ -13,7 +13,7 @@ pub struct Usage {
     pub processes: u64,
     /// In bytes.
     pub memory: u64,
-    /// None where there is no limit.
+    /// None if the memory is not limited.
     pub memory_limit: Option<u64>,
     pub cpu: Duration,
     /// Bytes that came and went over the network.
@@ -22,7 +22,7 @@ pub struct Usage {
     pub block: (u64, u64),
 }
 
-/// As much as no machine has: a limit that is none.
+/// More than any machine has: the kernel shows such a number for an unlimited group.
 const NO_LIMIT: u64 = 1 << 60;
 
 impl Usage {
@@ -78,22 +78,28 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, two apart.
-pub fn columns(rows: &[Vec<String>]) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |n: usize| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..count).map(width).collect();
+/// Each column is as wide as its widest cell and `apart` more, and `least` at least. The last one is not padded.
+pub fn columns(rows: &[Vec<String>], least: usize, apart: usize) -> String {
+    let width = |n: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(n));
+        cells.map(|cell| cell.chars().count() + apart).max().unwrap_or(0).max(least)
+    };
+    let widths: Vec<_> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
+        if let Some((last, others)) = row.split_last() {
+            for (cell, width) in others.iter().zip(&widths) {
+                let _ = write!(text, "{cell:width$}");
+            }
+            text.push_str(last);
         }
-        text.push_str(line.trim_end());
         text.push('\n');
     }
     text
 }
+
+/// The space between the columns of our own tables.
+pub const APART: usize = 2;
 
 /// The table of `events --format table` and of `top`. `shares` are the CPU times since the last look, in percent.
 pub fn table(all: &[Usage], shares: Option<&[f64]>) -> String {
@@ -108,7 +114,7 @@ pub fn table(all: &[Usage], shares: Option<&[f64]>) -> String {
         let pair = |(a, b): (u64, u64)| format!("{}/{}", bytes(a), bytes(b));
         vec![one.id.clone(), one.processes.to_string(), cpu, one.memory_text(), pair(one.network), pair(one.block)]
     }));
-    columns(&rows)
+    columns(&rows, 0, APART)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::bundle::{Bundle, absolute};
 use super::exec::NOT_STARTED;
 use super::process::Process;
 use super::progress::Explanation;
-use super::settings::{Settings, settings_of_a_program, settings_of_all};
+use super::settings::{Settings, settings_of_a_container, settings_of_a_program, settings_of_all};
 use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
@@ -12,7 +12,7 @@ use crate::launch::create::{Creator, Made, New};
 use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::start::began;
 use crate::launch::{Child, notify, pidfile};
-use crate::plan::{CgroupUse, Flags, Keyring, RootChange, Rootless, Start, Terminal};
+use crate::plan::{Flags, RootChange, Start, Terminal};
 
 /// Settings of a new container. `create` makes one that waits for `start`. `run` makes one with a program that begins
 /// at once.
@@ -56,29 +56,12 @@ impl Root {
 
 impl<'a> Create<'a> {
     settings_of_all!();
+    settings_of_a_container!();
     settings_of_a_program!();
-
-    /// Whether it gets cgroups of its own, and whether systemd makes them.
-    pub fn cgroup(mut self, cgroup: CgroupUse) -> Self {
-        self.flags.cgroup = cgroup;
-        self
-    }
 
     /// How the root file system becomes the root directory.
     pub fn root_change(mut self, change: RootChange) -> Self {
         self.flags.root_change = change;
-        self
-    }
-
-    /// Its session keyring. Default: a keyring with a random name.
-    pub fn keyring(mut self, keyring: Keyring) -> Self {
-        self.flags.keyring = keyring;
-        self
-    }
-
-    /// Whether it is an error if we may not make a cgroup.
-    pub fn rootless(mut self, rootless: Rootless) -> Self {
-        self.flags.rootless = rootless;
         self
     }
 
@@ -87,13 +70,6 @@ impl<'a> Create<'a> {
     #[doc(hidden)]
     pub fn notify(mut self) -> Self {
         self.flags.notify = Some(notify::directory(&self.root.path().join(&self.flags.id)));
-        self
-    }
-
-    /// What a `delete --force` by another process does to the caller while the container is made.
-    #[doc(hidden)]
-    pub fn creator(mut self, creator: Creator) -> Self {
-        self.creator = creator;
         self
     }
 

@@ -3,7 +3,7 @@
 use super::bundle::{Bundle, absolute};
 use super::process::Process;
 use super::progress::Explanation;
-use super::settings::{Settings, settings_of_all};
+use super::settings::{Settings, settings_of_a_container, settings_of_all};
 use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
@@ -12,7 +12,7 @@ use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::images::Images;
 use crate::launch::pidfile;
 use crate::launch::restore::Restore;
-use crate::plan::{CgroupUse, Flags, Keyring, Rootless, Start, Terminal};
+use crate::plan::{Flags, Start, Terminal};
 
 /// Settings of a container that CRIU (criu(8)) restores. Its new standard streams replace the pipes and host files that
 /// the container had. CRIU restores the other descriptors.
@@ -60,12 +60,7 @@ impl Root {
 
 impl<'a> RestoreFrom<'a> {
     settings_of_all!();
-
-    /// Whether it is an error if we may not make a cgroup.
-    pub fn rootless(mut self, rootless: Rootless) -> Self {
-        self.flags.rootless = rootless;
-        self
-    }
+    settings_of_a_container!();
 
     /// The label of its processes, instead of the old one: `apparmor:NAME` or `selinux:LABEL`.
     pub fn lsm_profile(mut self, profile: Option<String>) -> Self {
@@ -76,25 +71,6 @@ impl<'a> RestoreFrom<'a> {
     /// The SELinux label of its mounts, instead of the old one.
     pub fn lsm_mount_context(mut self, label: Option<String>) -> Self {
         self.lsm_mount_context = label;
-        self
-    }
-
-    /// What a `delete --force` by another process does to the caller during the restore.
-    #[doc(hidden)]
-    pub fn creator(mut self, creator: Creator) -> Self {
-        self.creator = creator;
-        self
-    }
-
-    /// Whether it gets cgroups of its own, and whether systemd makes them.
-    pub fn cgroup(mut self, cgroup: CgroupUse) -> Self {
-        self.flags.cgroup = cgroup;
-        self
-    }
-
-    /// Its session keyring. Default: a keyring with a random name.
-    pub fn keyring(mut self, keyring: Keyring) -> Self {
-        self.flags.keyring = keyring;
         self
     }
 

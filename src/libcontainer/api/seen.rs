@@ -68,8 +68,7 @@ impl Seen<'_> {
         for (n, mount) in spec.mounts().iter().flatten().enumerate() {
             let at = At::new("mounts").index(n);
             let (options, _) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at);
-            // `bind` beside `remount` needs no source (mount(2))
-            let bind = !options.remount && (options.bind.is_some() || mount.typ().as_deref() == Some("bind"));
+            let bind = options.binds(mount.typ().as_deref());
             let Some(source) = mount.source().as_ref().filter(|source| bind && !source.as_os_str().is_empty()) else {
                 continue;
             };

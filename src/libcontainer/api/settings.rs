@@ -94,6 +94,36 @@ macro_rules! settings_of_all {
     };
 }
 
+/// The methods that only `Create` and `RestoreFrom` have: their container does not exist yet.
+macro_rules! settings_of_a_container {
+    () => {
+        /// Whether it gets cgroups of its own, and whether systemd makes them.
+        pub fn cgroup(mut self, cgroup: crate::plan::CgroupUse) -> Self {
+            self.flags.cgroup = cgroup;
+            self
+        }
+
+        /// Its session keyring. Default: a keyring with a random name.
+        pub fn keyring(mut self, keyring: crate::plan::Keyring) -> Self {
+            self.flags.keyring = keyring;
+            self
+        }
+
+        /// Whether it is an error if we may not make a cgroup.
+        pub fn rootless(mut self, rootless: crate::plan::Rootless) -> Self {
+            self.flags.rootless = rootless;
+            self
+        }
+
+        /// What a `delete --force` by another process does to the caller while the container is made.
+        #[doc(hidden)]
+        pub fn creator(mut self, creator: crate::launch::create::Creator) -> Self {
+            self.creator = creator;
+            self
+        }
+    };
+}
+
 /// The methods that only `Create` and `Exec` have: CRIU makes a process without them.
 macro_rules! settings_of_a_program {
     () => {
@@ -136,4 +166,4 @@ macro_rules! settings_of_a_program {
     };
 }
 
-pub(super) use {settings_of_a_program, settings_of_all};
+pub(super) use {settings_of_a_container, settings_of_a_program, settings_of_all};

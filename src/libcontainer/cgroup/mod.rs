@@ -315,6 +315,16 @@ impl Cgroup {
         }
     }
 
+    /// Its directory, if only version 2 is mounted.
+    fn unified(&self) -> Option<&PathBuf> {
+        self.paths.get("").filter(|_| self.paths.len() == 1)
+    }
+
+    /// True if only version 2 is mounted.
+    fn is_unified(&self) -> bool {
+        self.unified().is_some()
+    }
+
     /// The directory that represents all: every process is in it.
     fn main(&self) -> Option<(&String, &PathBuf)> {
         ["pids", "devices", "memory", "freezer", "systemd", ""]
@@ -326,16 +336,19 @@ impl Cgroup {
     /// Removes its directories, those in which nothing is. False when something is left: a process may be in one hierarchy of
     /// version 1 and in none of the others.
     pub fn remove_unused(&mut self) -> bool {
-        let (mut missing, mut all) = (self.paths.clone(), true);
-        missing.retain(|_, directory| match fs::remove_dir(directory) {
-            Ok(()) => false,
+        let mut all = true;
+        let removed = |(_, directory): &(String, PathBuf)| match fs::remove_dir(directory) {
+            Ok(()) => true,
             Err(error) => {
                 all &= error.kind() == ErrorKind::NotFound;
-                true
+                false
             }
-        });
-        if all {
-            self.paths = missing;
+        };
+        let (removed, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.paths).into_iter().partition(removed);
+        self.paths = left;
+        if !all {
+            self.paths.extend(removed);
         }
         all
     }
@@ -345,7 +358,7 @@ impl Cgroup {
     /// # Errors
     /// Processes are left when the time is over.
     pub fn kill(&self) -> Result<()> {
-        if let Some(unified) = self.paths.get("").filter(|_| self.paths.len() == 1) {
+        if let Some(unified) = self.unified() {
             // KERNEL(5.14): cgroup.kill
             match put(&unified.join("cgroup.kill"), "1") {
                 Ok(()) => return self.wait_until_empty(),
@@ -357,11 +370,17 @@ impl Cgroup {
                 Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
             }
         }
+        self.kill_in(&self.paths.values().collect::<Vec<_>>())?;
+        self.wait_until_empty()
+    }
+
+    /// Kills the processes in these directories and below them.
+    fn kill_in(&self, directories: &[&PathBuf]) -> Result<()> {
         // Without a freezer, or if some processes do not freeze, they are killed while they run.
         let _ = self.freeze();
-        let killed = wait_for(|| processes::kill(self.paths.values()));
+        let killed = wait_for(|| processes::kill(directories.iter().copied()));
         self.thaw_all()?;
-        killed.and_then(|_| self.wait_until_empty())
+        killed.map(drop)
     }
 
     /// Kills what a container without processes of its own has left in the directory that represents all. A process in another
@@ -371,14 +390,11 @@ impl Cgroup {
     /// # Errors
     /// Processes are left, here or in another hierarchy.
     pub fn kill_left(&self) -> Result<()> {
-        let Some((key, main)) = self.main() else { return Ok(()) };
-        if key.is_empty() && self.paths.len() == 1 {
+        let Some((_, main)) = self.main() else { return Ok(()) };
+        if self.is_unified() {
             return self.kill();
         }
-        let _ = self.freeze();
-        let killed = wait_for(|| processes::kill([main]));
-        self.thaw_all()?;
-        killed?;
+        self.kill_in(&[main])?;
         wait_for(|| Ok(processes::of(Walk::to_look(), [main])?.is_empty() || self.frozen_for_good().is_some()))?;
         match self.all_processes()? {
             left if left.is_empty() => Ok(()),
@@ -403,7 +419,7 @@ impl Cgroup {
     }
 
     fn is_empty(&self) -> Result<bool> {
-        match self.paths.get("").filter(|_| self.paths.len() == 1) {
+        match self.unified() {
             // the kernel counts what is below as well
             Some(unified) => {
                 self.is_visible()?;

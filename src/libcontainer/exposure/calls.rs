@@ -1,12 +1,10 @@
 //! The seccomp profile.
 
 use super::facts::{Facts, Findings};
-use super::tables::CALLS;
+use super::tables::{CALLS, SYS_ADMIN};
 use crate::config::At;
 use crate::plan::annotations::BPF_DATA;
 use crate::plan::seccomp;
-
-const SYS_ADMIN: u8 = 21;
 
 pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
     let at = At::new("linux.seccomp");

@@ -1,15 +1,15 @@
 //! Files of the host, /proc and /sys, propagation, and the limits of what the container can use.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::Mount;
 
 use super::facts::{Facts, Findings};
-use super::tables::{DIRECTORIES, MASKED, READ_ONLY, SOCKETS};
+use super::tables::{DIRECTORIES, MASKED, READ_ONLY, SOCKETS, SYS_ADMIN};
 use crate::config::At;
 use crate::plan::mount_options::{self, MountOptions};
+use crate::plan::values::inside;
 
-const SYS_ADMIN: u8 = 21;
 const DAC_OVERRIDE: u8 = 1;
 
 pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
@@ -17,7 +17,7 @@ pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
     for (n, mount) in mounts.iter().enumerate() {
         let at = At::new("mounts").index(n);
         let options = options(mount, &at);
-        if is_bind(mount, &options) {
+        if options.binds(mount.typ().as_deref()) {
             source(facts, mount, &options, &at, found);
         }
         of_kernel(facts, mount, &options, &at, found);
@@ -58,26 +58,10 @@ fn options(mount: &Mount, at: &At) -> MountOptions {
     mount_options::parse(mount.options().as_deref().unwrap_or_default(), at).0
 }
 
-fn is_bind(mount: &Mount, options: &MountOptions) -> bool {
-    !options.remount && (options.bind.is_some() || mount.typ().as_deref() == Some("bind"))
-}
-
 /// Where `ro` and `rw` contradict each other in their recursive forms, it is taken for writable.
 fn is_read_only(options: &MountOptions) -> bool {
     const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
     (options.set | options.set_recursive) & RDONLY != 0 && (options.clear | options.clear_recursive) & RDONLY == 0
-}
-
-/// Without `.`, `..` and doubled slashes.
-fn plain(path: &Path) -> PathBuf {
-    path.components().fold(PathBuf::from("/"), |mut plain, part| {
-        match part {
-            std::path::Component::Normal(name) => plain.push(name),
-            std::path::Component::ParentDir => drop(plain.pop()),
-            _ => {}
-        }
-        plain
-    })
 }
 
 /// Whether a relative path leads out of the bundle that it begins at.
@@ -97,7 +81,7 @@ fn source(facts: &Facts<'_>, mount: &Mount, options: &MountOptions, at: &At, fou
     let Some(given) = mount.source().as_deref().filter(|path| path.is_absolute() || leads_out(path)) else { return };
     let at = at.key("source");
     // The bundle is not known here. With enough `..`, a relative path begins at the root.
-    let path = plain(given);
+    let path = Path::new("/").join(inside(given));
     let before = found.0.len();
     of_path(facts, &path, options, at.clone(), found);
     if given.is_relative() && found.0.len() == before {

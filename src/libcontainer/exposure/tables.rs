@@ -1,6 +1,9 @@
 //! What is known of capabilities, system calls, paths and devices: one row for each, with its weight in percent and what an
 //! attacker gains. The weight is for root of the host; with a user namespace it is `MAPPED` of that.
 
+/// The number of CAP_SYS_ADMIN.
+pub(super) const SYS_ADMIN: u8 = 21;
+
 /// How much is left of a weight where root in the container is nobody on the host, in percent.
 pub(super) const MAPPED: u8 = 20;
 
@@ -16,7 +19,7 @@ pub(super) const CAPABILITIES: [(u8, &str, u8, &str); 27] = [
     (17, "CAP_SYS_RAWIO", 75, "reads and writes memory and ports of the machine"),
     (19, "CAP_SYS_PTRACE", 25, "controls every process that it sees, and reads its memory"),
     (20, "CAP_SYS_PACCT", 3, "turns process accounting on and off"),
-    (21, "CAP_SYS_ADMIN", 75, "mounts, enters namespaces and loads programs into the kernel: many ways out"),
+    (SYS_ADMIN, "CAP_SYS_ADMIN", 75, "mounts, enters namespaces and loads programs into the kernel: many ways out"),
     (22, "CAP_SYS_BOOT", 30, "restarts the machine, or loads another kernel"),
     (23, "CAP_SYS_NICE", 4, "takes the CPUs of others by real-time priorities"),
     (24, "CAP_SYS_RESOURCE", 8, "goes beyond quotas and limits"),

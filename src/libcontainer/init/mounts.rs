@@ -13,7 +13,7 @@ use super::resolve::{
     Way, begins_a_mount, make, open_existing, open_path, open_target, open_target_outside_binds, parent_of,
     parent_outside_binds,
 };
-use super::root::change;
+use super::root::{SYSFS_MAGIC, change};
 use super::{copy, pids, protocol};
 use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Remount, Setting, Slot, Target};
 use crate::sys::mount::{Attributes, MountId, Reach, mount_id, place_of, set_attributes};
@@ -200,8 +200,8 @@ pub(super) fn remount(prepared: &Prepared<'_>, remount: &Remount) -> Outcome {
 }
 
 /// File systems whose superblock the host's mounts share, unless the container has the namespace that they show.
-const SHARED: [u64; 4] = [
-    0x6265_6572, // SYSFS_MAGIC
+const SHARED: [rustix::fs::FsWord; 4] = [
+    SYSFS_MAGIC,
     0x0027_e0eb, // CGROUP_SUPER_MAGIC
     0x6367_7270, // CGROUP2_SUPER_MAGIC
     0x1980_0202, // MQUEUE_MAGIC (ipc/mqueue.c)
@@ -216,7 +216,7 @@ fn reconfigure(prepared: &Prepared<'_>, place: &OwnedFd, settings: &[Setting]) -
     if !prepared.left.is_new(mount_id(place.as_fd(), c"")?) {
         return Err(Trouble::saying(Errno::PERM, "only a file system that config.json mounts takes options"));
     }
-    if SHARED.contains(&rustix::fs::fstatfs(place)?.f_type.cast_unsigned()) {
+    if SHARED.contains(&rustix::fs::fstatfs(place)?.f_type) {
         return Err(Trouble::saying(Errno::PERM, "the host's mounts of this file system would change too"));
     }
     let fs = rustix::mount::fspick(place, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;

@@ -13,7 +13,7 @@ use crate::plan::step::Change;
 use crate::sys::mount::{Attributes, Reach, detach, empty, mount_id, set_attributes, set_propagation};
 
 /// The file system type of sysfs (statfs(2)).
-const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
+pub(super) const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Hooks before pivot_root(2) look for the root at its own path, so it is attached there. If a mapped root may not enter the

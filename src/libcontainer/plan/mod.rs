@@ -47,7 +47,7 @@ mod steps;
 mod sysctl;
 mod times;
 mod uts;
-mod values;
+pub(crate) mod values;
 
 use crate::config::{At, Faults};
 

@@ -166,6 +166,11 @@ fn split(option: &str) -> impl Iterator<Item = &str> + Clone {
 }
 
 impl MountOptions {
+    /// True for a bind mount, by an option or by the type. `bind` beside `remount` needs no source (mount(2)).
+    pub fn binds(&self, fstype: Option<&str>) -> bool {
+        !self.remount && (self.bind.is_some() || fstype == Some("bind"))
+    }
+
     /// True if `option` is a word of the specification. It is then recorded.
     fn takes(&mut self, option: &str) -> bool {
         if let Some((_, set, clear)) = FLAGS.iter().find(|(word, ..)| *word == option) {

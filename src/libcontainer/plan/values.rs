@@ -21,7 +21,7 @@ pub(super) fn must_be_an_id(id: u32, at: &At, notes: &mut Notes) {
 
 /// `path` relative to the root. `..` is resolved in the text, and never leads above the root. The root itself is the
 /// empty path.
-pub(super) fn inside(path: &Path) -> PathBuf {
+pub(crate) fn inside(path: &Path) -> PathBuf {
     let mut inside = PathBuf::new();
     for component in path.components() {
         match component {

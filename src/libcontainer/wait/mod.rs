@@ -218,7 +218,7 @@ pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
             Ok(0) => return Ok(text),
             // The bytes from before are in `text`.
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-            _ => must_be_short(&text)?,
+            _ => must_have_at_most(MOST_BYTES, &text)?,
         }
     }
 }
@@ -236,12 +236,7 @@ pub fn contents_below(root: &Path, name: &Path, most: u64) -> io::Result<Vec<u8>
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let mut text = Vec::new();
-    file.take(most + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > most {
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {} MiB", most >> 20)));
-    }
-    Ok(text)
+    up_to(most, file)
 }
 
 /// The whole contents of a file, if it is not too long.
@@ -249,14 +244,18 @@ pub fn contents_below(root: &Path, name: &Path, most: u64) -> io::Result<Vec<u8>
 /// # Errors
 /// The kernel's error, or the file is too long.
 pub fn until_the_end(file: impl Read) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
-    must_be_short(&text).map(|()| text)
+    up_to(MOST_BYTES, file)
 }
 
-fn must_be_short(text: &[u8]) -> io::Result<()> {
-    if text.len() as u64 > MOST_BYTES {
-        let said = format!("it is longer than {} MiB", MOST_BYTES >> 20);
+fn up_to(most: u64, file: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(most + 1).read_to_end(&mut text)?;
+    must_have_at_most(most, &text).map(|()| text)
+}
+
+fn must_have_at_most(most: u64, text: &[u8]) -> io::Result<()> {
+    if text.len() as u64 > most {
+        let said = format!("it is longer than {} MiB", most >> 20);
         return Err(io::Error::new(ErrorKind::FileTooLarge, said));
     }
     Ok(())

@@ -22,11 +22,6 @@ impl Cgroup {
         if self.is_unified() { v2::stats(read, &page_sizes) } else { v1::stats(read, &page_sizes) }
     }
 
-    /// True if only version 2 is mounted.
-    pub(super) fn is_unified(&self) -> bool {
-        self.paths.len() == 1 && self.paths.contains_key("")
-    }
-
     /// The text of a file of the container's cgroup. Only one hierarchy has a file with this name, because each name
     /// belongs to one controller.
     pub(super) fn read(&self, file: &str) -> Option<String> {
