@@ -9,7 +9,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
 use anyhow::{Context, Result, anyhow};
 use libcontainer::Process;
-use libcontainer::launch::notify::Notify;
+use libcontainer::launch::notify::NotifySocket;
 use libcontainer::sys::signals;
 use libcontainer::wait::{asks_to_end, limits, timespec};
 
@@ -67,13 +67,13 @@ pub fn supervise(
     process: &Process,
     held: &Held,
     mut relay: Option<Relay>,
-    notify: Option<&Notify>,
+    notify: Option<&NotifySocket>,
     reap: Reap,
 ) -> Result<u8> {
     let mut ending = false;
     loop {
         let mut fds = vec![PollFd::new(process, PollFlags::IN), PollFd::new(&held.0, PollFlags::IN)];
-        fds.extend(notify.map(Notify::poll));
+        fds.extend(notify.map(NotifySocket::poll));
         let places = relay.as_ref().map(|relay| relay.polls(&mut fds));
         wait(&mut fds, None)?;
         let ready: Vec<_> = fds.iter().map(PollFd::revents).collect();

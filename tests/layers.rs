@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// For each top module of the library: what it may import.
 const MAY: [(&str, &[&str]); 18] = [
     // The faults of a config, the state of a container, and the signal that ended a wait are values for callers.
-    ("error", &["error", "config::Faults", "container::Status", "wait::Stopped"]),
+    ("error", &["error", "config::Faults", "container::Status", "wait::Interrupted"]),
     ("sys", &["sys"]),
     // Packets: only data.
     ("wire", &["wire"]),
@@ -136,6 +136,42 @@ fn imports(text: &str) -> Vec<String> {
     }
     found.retain(|path| !path.ends_with("::"));
     found
+}
+
+/// The types that may have the name of another one.
+const SAME_NAME: [&str; 3] = [
+    // The names of the features document of the specification.
+    "api/features.rs",
+    // What stands for a module that a feature leaves out.
+    "plan/seccomp/absent.rs",
+    "cgroup/no_systemd.rs",
+];
+
+/// A type at the top of a file, private or public: one name has one meaning in the whole library.
+#[test]
+fn no_two_types_have_the_same_name() {
+    let mut places = BTreeMap::<String, Vec<PathBuf>>::new();
+    for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        let Ok(inside) = path.strip_prefix("libcontainer") else { continue };
+        if SAME_NAME.iter().any(|allowed| inside == Path::new(allowed)) || inside == Path::new("fuzzed.rs") {
+            continue;
+        }
+        for line in text.lines() {
+            let item = match line.strip_prefix("pub") {
+                Some(rest) if rest.starts_with('(') => rest.split_once(") ").map_or("", |(_, item)| item),
+                Some(rest) => rest.trim_start(),
+                None => line,
+            };
+            let Some((keyword, rest)) = item.split_once(' ') else { continue };
+            if ["struct", "enum", "union", "trait", "type"].contains(&keyword) {
+                let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                places.entry(name).or_default().push(inside.to_owned());
+            }
+        }
+    }
+    assert!(places.len() > 300, "the test finds only {} types", places.len());
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "types with the same name: {places:?}");
 }
 
 #[test]

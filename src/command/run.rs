@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use libcontainer::launch::delete::{Leftovers, remove_own};
-use libcontainer::launch::notify::{self, Notify};
+use libcontainer::launch::notify::{self, NotifySocket};
 use libcontainer::{Bundle, Container, Master, Ready, Root, check_id, protect_program, wait};
 
 use super::bundle::{Detached, consoles};
@@ -87,7 +87,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
 #[derive(Default)]
 struct Attended {
     relay: Option<Relay>,
-    notify: Option<Notify>,
+    notify: Option<NotifySocket>,
 }
 
 /// Sends the pidfd, receives the terminal, and binds the notify socket.
@@ -101,7 +101,7 @@ fn attend(
     ready.pass_on_pidfd(making.pidfd_socket.as_deref(), "standard")?;
     let relay = master.map(|master| Relay::begin(master.receive()?)).transpose()?;
     let notify = match manager() {
-        Some(manager) => Notify::bind(&notify::directory(&root.path().join(id)), &manager)?,
+        Some(manager) => NotifySocket::bind(&notify::directory(&root.path().join(id)), &manager)?,
         None => None,
     };
     Ok(Attended { relay, notify })

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::config::example::{Kind, document, tabbed};
+use libcontainer::config::example::{ExampleUser, document, tabbed};
 use libcontainer::config::image;
 use libcontainer::host::Cgroups;
 use libcontainer::host::cgroups::Layout;
@@ -18,11 +18,11 @@ use crate::cli::SpecArgs;
 
 pub fn run(session: &Session<'_>, args: &SpecArgs) -> Result<()> {
     let kind = if args.rootless {
-        Kind::Rootless(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+        ExampleUser::Rootless(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
     } else if Cgroups::probe()?.layout() == Layout::Unified {
-        Kind::RootfulUnified
+        ExampleUser::RootfulUnified
     } else {
-        Kind::Rootful
+        ExampleUser::Rootful
     };
     let name = args.file.as_deref().unwrap_or(Path::new("config.json"));
     let bundle = args.bundle.as_deref().unwrap_or(Path::new(""));

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use anyhow::Result;
-use libcontainer::launch::notify::{self, Notify};
+use libcontainer::launch::notify::{self, NotifySocket};
 use libcontainer::{Began, Container};
 
 use super::bundle::close_on_exec_behind;
@@ -14,7 +14,7 @@ pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     close_on_exec_behind(0);
     let mut container = session.root()?.load(id)?;
     let Some(manager) = manager() else { return start(session, &mut container) };
-    let Some(notify) = Notify::bind(&notify::directory(container.directory()), &manager)? else {
+    let Some(notify) = NotifySocket::bind(&notify::directory(container.directory()), &manager)? else {
         return start(session, &mut container);
     };
     // Opened before the start: afterwards its pid may soon belong to another process.

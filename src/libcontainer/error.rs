@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::config::Faults;
 use crate::container::Status;
-use crate::wait::Stopped;
+use crate::wait::Interrupted;
 
 /// The result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -157,9 +157,9 @@ from!(zbus::wire::Error);
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
-        let stopped = error.get_ref().and_then(|inner| inner.downcast_ref::<Stopped>());
+        let stopped = error.get_ref().and_then(|inner| inner.downcast_ref::<Interrupted>());
         let kind = match (stopped, error.raw_os_error()) {
-            (Some(Stopped::Signal(signal)), _) => Kind::Interrupted(*signal),
+            (Some(Interrupted::Signal(signal)), _) => Kind::Interrupted(*signal),
             (_, Some(errno)) => Kind::Os(errno),
             (_, None) => Kind::Other,
         };
@@ -179,11 +179,11 @@ impl From<nix::errno::Errno> for Error {
     }
 }
 
-impl From<Stopped> for Error {
-    fn from(stopped: Stopped) -> Error {
+impl From<Interrupted> for Error {
+    fn from(stopped: Interrupted) -> Error {
         let kind = match &stopped {
-            Stopped::Signal(signal) => Kind::Interrupted(*signal),
-            Stopped::Errno(errno) => Kind::Os(errno.raw_os_error()),
+            Interrupted::Signal(signal) => Kind::Interrupted(*signal),
+            Interrupted::Errno(errno) => Kind::Os(errno.raw_os_error()),
         };
         Error::of(kind, stopped)
     }
@@ -245,7 +245,7 @@ mod tests {
         let error = failed.context("open /nowhere").with_context(|| format!("mounts[{}]", 3)).unwrap_err();
         assert_eq!(error.to_string(), "mounts[3]: open /nowhere: No such file or directory (os error 2)");
         assert_eq!(*error.kind(), Kind::Os(libc::ENOENT));
-        let stopped = std::io::Error::other(Stopped::Signal(libc::SIGTERM));
+        let stopped = std::io::Error::other(Interrupted::Signal(libc::SIGTERM));
         assert_eq!(*Error::from(stopped).kind(), Kind::Interrupted(libc::SIGTERM));
         let error = error!(Kind::Hook => "{}", 1).or_kind(Kind::Systemd);
         assert_eq!((error.kind(), error.to_string()), (&Kind::Hook, "1".to_owned()));

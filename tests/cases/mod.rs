@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use libcontainer::config::{self, At, Config, Faults, near_misses};
 use libcontainer::host::cgroups::{Hierarchy, Unified};
 use libcontainer::host::mountinfo::View;
-use libcontainer::host::{Cgroups, Host, Lsm, Me, Mounts, Resctrl, Users};
+use libcontainer::host::{Cgroups, Host, Lsm, MayMount, Me, Resctrl, Users};
 use libcontainer::plan::namespaces::KINDS;
 use libcontainer::plan::step::Namespaces;
 use libcontainer::plan::{self, CgroupUse, Flags, Given, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
@@ -162,7 +162,7 @@ fn views(said: &Value) -> Vec<View> {
 fn me(said: &Value, bounding: u64) -> Me {
     let uid = number(said, "uid");
     let users = if says(said, "nested") { Users::Nested } else { Users::Initial };
-    let mounts = if uid != 0 || says(said, "mounts inside") { Mounts::Inside } else { Mounts::Here };
+    let mounts = if uid != 0 || says(said, "mounts inside") { MayMount::Inside } else { MayMount::Here };
     let no_new_privs = said.get("noNewPrivs").and_then(Value::as_bool).unwrap_or(false);
     Me { uid, gid: uid, users, mounts, bounding, no_new_privs }
 }

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use libcontainer::config::At;
 use libcontainer::plan::Plan;
-use libcontainer::plan::step::{Node, Other, Step, What};
+use libcontainer::plan::step::{DeviceNode, Other, Step, What};
 
 use super::frame::{Rule, insert, steps};
 
@@ -14,7 +14,7 @@ pub const RULES: [Rule; 1] = [Rule {
     broken_by: &[
         ("a node", |plan| {
             below_the_last_bind(plan, |path| {
-                What::Mknod(Node { path, mode: 0o20666, device: 259, uid: 0, gid: 0, other: Other::Refuse })
+                What::Mknod(DeviceNode { path, mode: 0o20666, device: 259, uid: 0, gid: 0, other: Other::Refuse })
             })
         }),
         ("a link", |plan| below_the_last_bind(plan, |path| What::Symlink { to: c"/proc/self/fd".to_owned(), path })),

@@ -1,7 +1,7 @@
 //! Descriptors: each slot that a step uses was opened, has the right kind, and is not closed yet.
 
 use libcontainer::config::At;
-use libcontainer::plan::needs::{State, Use};
+use libcontainer::plan::needs::{SlotState, Use};
 use libcontainer::plan::step::{Namespaces, Slot, Step, What};
 use libcontainer::plan::{Opening, Plan};
 use libcontainer::wire::HookPoint;
@@ -81,7 +81,7 @@ fn closes(what: &What) -> bool {
 
 /// Follows each descriptor through the steps of the bridge and of init.
 fn kinds(plan: &Plan) -> Result<(), String> {
-    let mut states = vec![State::Opened; plan.openings.len()];
+    let mut states = vec![SlotState::Opened; plan.openings.len()];
     for Step { what, from } in plan.bridge.iter().chain(&plan.init) {
         for (slot, wanted) in what.slots() {
             let Some((opening, _)) = plan.openings.get(slot.0) else {

@@ -8,7 +8,7 @@ use super::settings::{Settings, settings_of_a_container, settings_of_a_program, 
 use crate::cgroup;
 use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
-use crate::launch::create::{Creator, Made, New};
+use crate::launch::create::{Creator, MadeContainer, NewContainer};
 use crate::launch::delete::{Leftovers, remove_own};
 use crate::launch::start::began;
 use crate::launch::{Child, notify, pidfile};
@@ -107,7 +107,7 @@ impl<'a> Create<'a> {
         let terminal = settings.decide(bundle.terminal(), &mut flags)?;
         let plan = Explanation(bundle.plan(&flags)?);
         settings.observer.planned(&plan)?;
-        let new = New {
+        let new = NewContainer {
             root,
             text: &bundle.text,
             config: &bundle.config,
@@ -123,6 +123,6 @@ impl<'a> Create<'a> {
         let made = new.make().context(NOT_STARTED)?;
         let heard = settings.observer.ready(&plan, &made.ready);
         let (made, ()) = made.unless_failed(heard)?;
-        Made::go(made)
+        MadeContainer::go(made)
     }
 }

@@ -17,7 +17,7 @@ use crate::config::{self, At, Config};
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
-use crate::launch::{Identity, Opened, Ready, open_all, pidfile};
+use crate::launch::{Identity, Opened, SetUpProcess, open_all, pidfile};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
 use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
@@ -189,7 +189,7 @@ impl Exec<'_> {
 }
 
 /// Writes its pid file, and starts it.
-fn begin(ready: Ready<'_>, pid_file: Option<&Path>) -> Result<Process> {
+fn begin(ready: SetUpProcess<'_>, pid_file: Option<&Path>) -> Result<Process> {
     let (path, pid) = (pid_file.map(absolute).transpose()?, ready.pid());
     path.as_deref().map_or(Ok(()), |path| pidfile::write(path, pid))?;
     let child = ready.go().context(NOT_STARTED).inspect_err(|_| {

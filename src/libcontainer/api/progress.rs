@@ -69,7 +69,7 @@ impl fmt::Display for Explanation {
 #[derive(Debug)]
 pub struct Ready<'p> {
     plan: &'p Explanation,
-    process: &'p launch::Ready<'p>,
+    process: &'p launch::SetUpProcess<'p>,
 }
 
 impl Ready<'_> {
@@ -122,7 +122,7 @@ impl<'a> Observer<'a> {
         self.hears(Progress::Planned(plan))
     }
 
-    pub(super) fn ready(&mut self, plan: &Explanation, process: &launch::Ready<'_>) -> Result<()> {
+    pub(super) fn ready(&mut self, plan: &Explanation, process: &launch::SetUpProcess<'_>) -> Result<()> {
         self.warn(process.warnings())?;
         self.hears(Progress::Ready(Ready { plan, process }))
     }

@@ -158,7 +158,7 @@ macro_rules! settings_of_a_program {
             self
         }
 
-        /// Whether the time of each step is measured, for `Ready::times`.
+        /// Whether the time of each step is measured, for `SetUpProcess::times`.
         pub fn keep_times(mut self, times: crate::launch::Times) -> Self {
             self.settings.times = times;
             self

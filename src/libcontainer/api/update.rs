@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::cgroup::{Change, undone};
+use crate::cgroup::{LimitChange, undone};
 use crate::config::{self, At, Faults, Warning};
 use crate::container::{Container, Status};
 use crate::error::{Context, Error, Kind, Result, bail, error};
@@ -12,7 +12,7 @@ use crate::host::{Host, Labels};
 use crate::plan::resctrl::{self, Schema};
 use crate::plan::resources::Write;
 use crate::plan::resources::unit::REWRITTEN;
-use crate::plan::resources::update::{self, Update as Planned};
+use crate::plan::resources::update::{self, UpdatedResources as Planned};
 use crate::resctrl::{Kernel, change};
 
 /// New limits for a container. A limit that is not set does not change.
@@ -33,7 +33,7 @@ use crate::resctrl::{Kernel, change};
 pub struct Update<'a> {
     resources: Value,
     schemata: Schemata,
-    place: Option<Place<'a>>,
+    place: Option<PlaceWords<'a>>,
 }
 
 /// Other schemata for the group of a container in resctrl (Intel RDT). What is not set stays as it is.
@@ -46,7 +46,7 @@ pub struct Schemata {
 }
 
 /// The name of a property, for messages.
-type Place<'a> = Box<dyn Fn(&At) -> String + 'a>;
+type PlaceWords<'a> = Box<dyn Fn(&At) -> String + 'a>;
 
 impl fmt::Debug for Update<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +142,7 @@ impl Container {
         let group = (!schemata.is_empty()).then(|| change(group, &schemata, &Kernel)).transpose()?;
         let group_back = || group.iter().try_for_each(|changed| changed.undo(&Kernel));
         let changed = cgroup
-            .change(Change { writes: &writes, kept: &kept, devices: devices.as_ref() })
+            .change(LimitChange { writes: &writes, kept: &kept, devices: devices.as_ref() })
             .map_err(|error| undone(error, group_back()))?;
         let not_written =
             |error: &Error| Warning { at: At::new("linux.resources"), said: format!("not as it was: {error}") };

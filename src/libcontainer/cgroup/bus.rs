@@ -72,7 +72,7 @@ pub(super) struct Method<'a> {
 
 /// A received message.
 #[derive(Debug)]
-pub(super) struct Message {
+pub(super) struct BusMessage {
     kind: u8,
     member: String,
     error: String,
@@ -82,8 +82,8 @@ pub(super) struct Message {
 
 /// The answer to a call.
 #[derive(Debug)]
-pub(super) enum Answer {
-    Done(Message),
+pub(super) enum BusReply {
+    Done(BusMessage),
     /// The name and the text of the error.
     Refused(String, String),
 }
@@ -164,8 +164,8 @@ impl Bus {
     fn call_and_wait<B: Serialize + Type>(&mut self, who: &str, method: Method<'_>, body: &B) -> Result<()> {
         let serial = self.call(who, method, body)?;
         match self.answer(serial)? {
-            Answer::Done(_) => Ok(()),
-            Answer::Refused(name, text) => bail!(Kind::Systemd => "{}: {name}: {text}", method.name),
+            BusReply::Done(_) => Ok(()),
+            BusReply::Refused(name, text) => bail!(Kind::Systemd => "{}: {name}: {text}", method.name),
         }
     }
 
@@ -200,7 +200,7 @@ impl Bus {
     ///
     /// # Errors
     /// An error of the socket, or the deadline.
-    pub(super) fn answer(&mut self, serial: u32) -> Result<Answer> {
+    pub(super) fn answer(&mut self, serial: u32) -> Result<BusReply> {
         loop {
             let message = self.next()?;
             if message.reply_to == serial {
@@ -213,7 +213,7 @@ impl Bus {
     ///
     /// # Errors
     /// An error of the socket, or the deadline.
-    pub(super) fn next(&mut self) -> Result<Message> {
+    pub(super) fn next(&mut self) -> Result<BusMessage> {
         let mut fixed = [0u8; FIXED];
         self.receive(&mut fixed)?;
         if fixed[0] != b'l' {
@@ -230,7 +230,7 @@ impl Bus {
         let data = Data::new(header, At::new(LE, 0));
         type Header<'h> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Variant<'h>)>);
         let (header, _): (Header<'_>, usize) = data.deserialize().context("decode a message")?;
-        let mut message = Message {
+        let mut message = BusMessage {
             kind: header.1,
             member: String::new(),
             error: String::new(),
@@ -310,17 +310,17 @@ fn is_pause(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-impl Message {
-    fn into_answer(self) -> Answer {
+impl BusMessage {
+    fn into_answer(self) -> BusReply {
         if self.kind == ERROR {
             let text = self.body::<String>().unwrap_or_default();
-            return Answer::Refused(self.error, text);
+            return BusReply::Refused(self.error, text);
         }
-        Answer::Done(self)
+        BusReply::Done(self)
     }
 
     /// The serial of the call that it answers.
-    pub(super) fn answers(self, serial: u32) -> Result<Answer, Message> {
+    pub(super) fn answers(self, serial: u32) -> Result<BusReply, BusMessage> {
         let is = matches!(self.kind, REPLY | ERROR) && self.reply_to == serial;
         if is { Ok(self.into_answer()) } else { Err(self) }
     }
@@ -348,7 +348,7 @@ pub fn hears(bytes: &[u8]) {
     let mut bus = Bus { stream, deadline, serial: 1, daemon: Daemon::None };
     while let Ok(message) = bus.next() {
         let _ = (message.body::<String>(), message.body::<zbus::OwnedObjectPath>(), message.body::<(u32, String)>());
-        let _ = message.answers(1).map(|answer| matches!(answer, Answer::Refused(..)));
+        let _ = message.answers(1).map(|answer| matches!(answer, BusReply::Refused(..)));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::tree::{self, End};
+use super::tree::{self, WalkEnd};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::cgroups;
 use crate::plan::failure::words;
@@ -170,7 +170,7 @@ pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
                 match tree::remove_below(directory) {
                     // the next attempt has less to do
-                    Err(End::TooMany) => Ok(false),
+                    Err(WalkEnd::TooMany) => Ok(false),
                     done => done.map(|()| fs::remove_dir(directory).is_ok()).map_err(|end| error!("{end}")),
                 }
             }

@@ -20,7 +20,7 @@ impl Cgroup {
     pub fn freeze(&self) -> Result<()> {
         let (directory, version) = self.freezer()?;
         let done = match version {
-            Version::One => {
+            CgroupVersion::One => {
                 // A process that was forked during the freeze is not frozen with the others: the file is written until
                 // all are (freezer-subsystem.txt).
                 wait_for(|| {
@@ -28,7 +28,7 @@ impl Cgroup {
                     Ok(fs::read_to_string(directory.join("freezer.state"))?.trim() == "FROZEN")
                 })
             }
-            Version::Two => {
+            CgroupVersion::Two => {
                 put(&directory.join("cgroup.freeze"), "1")?;
                 wait_for(|| event(&directory.join("cgroup.events"), "frozen 1"))
             }
@@ -53,8 +53,8 @@ impl Cgroup {
     pub fn thaw(&self) -> Result<()> {
         let (directory, version) = self.freezer()?;
         let (file, value) = match version {
-            Version::One => ("freezer.state", "THAWED"),
-            Version::Two => ("cgroup.freeze", "0"),
+            CgroupVersion::One => ("freezer.state", "THAWED"),
+            CgroupVersion::Two => ("cgroup.freeze", "0"),
         };
         put(&directory.join(file), value).with_context(|| format!("thaw {}", directory.display()))
     }
@@ -67,8 +67,8 @@ impl Cgroup {
     pub fn thaw_all(&self) -> Result<()> {
         let Ok((directory, version)) = self.freezer() else { return Ok(()) };
         let (says, file, value) = match version {
-            Version::One => ("freezer.self_freezing", "freezer.state", "THAWED"),
-            Version::Two => ("cgroup.freeze", "cgroup.freeze", "0"),
+            CgroupVersion::One => ("freezer.self_freezing", "freezer.state", "THAWED"),
+            CgroupVersion::Two => ("cgroup.freeze", "cgroup.freeze", "0"),
         };
         let thaw = |here: BorrowedFd<'_>| {
             let mut frozen = false;
@@ -100,18 +100,18 @@ impl Cgroup {
         self.freezer().ok().and_then(|(directory, _)| frozen_above(directory))
     }
 
-    fn freezer(&self) -> Result<(&Path, Version)> {
+    fn freezer(&self) -> Result<(&Path, CgroupVersion)> {
         if let Some(directory) = self.paths.get("freezer") {
-            return Ok((directory, Version::One));
+            return Ok((directory, CgroupVersion::One));
         }
         match self.paths.get("").filter(|directory| directory.join("cgroup.freeze").exists()) {
-            Some(directory) => Ok((directory, Version::Two)),
+            Some(directory) => Ok((directory, CgroupVersion::Two)),
             None => bail!("this container has no cgroup with a freezer"),
         }
     }
 }
 
-enum Version {
+enum CgroupVersion {
     One,
     Two,
 }

@@ -42,7 +42,7 @@ pub use files::undone;
 pub(crate) use files::{is_cgroup_file_system, put, word};
 pub use processes::names;
 pub use unit_name::UnitName;
-pub use update::{Change, Changed};
+pub use update::{ChangedLimits, LimitChange};
 
 /// The message for an ordinary user who requests more than the permissions allow. Clients expect runc's words.
 const NEEDS_PERMISSION: &str = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups";

@@ -18,11 +18,11 @@ use crate::wait::limits;
 /// Waits for events of a container's memory.
 #[derive(Debug)]
 pub struct Watch {
-    source: Source,
+    source: OomSource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum OomSource {
     /// Version 1: an eventfd to which the kernel adds 1. The control file must stay open.
     Count(EventFd, #[allow(dead_code)] File, PathBuf),
     /// Version 2: memory.events changes.
@@ -63,16 +63,16 @@ impl Cgroup {
                 let count = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd")?;
                 let line = format!("{} {}", count.as_raw_fd(), control.as_raw_fd());
                 put(&directory.join("cgroup.event_control"), &line).context("write cgroup.event_control")?;
-                Source::Count(count, control, directory.clone())
+                OomSource::Count(count, control, directory.clone())
             }
             (None, Some(directory)) if directory.join("memory.events").exists() => {
                 let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify_init")?;
                 let events = directory.join("memory.events");
                 changes.add_watch(&events, AddWatchFlags::IN_MODIFY).context("watch memory.events")?;
                 let before = kills(&events).unwrap_or_default();
-                Source::Changes(changes, events, before)
+                OomSource::Changes(changes, events, before)
             }
-            _ => Source::None,
+            _ => OomSource::None,
         };
         Ok(Watch { source })
     }
@@ -82,9 +82,9 @@ impl Watch {
     /// Readable after an event of the memory.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.source {
-            Source::Count(count, ..) => Some(count.as_fd()),
-            Source::Changes(changes, ..) => Some(changes.as_fd()),
-            Source::None => None,
+            OomSource::Count(count, ..) => Some(count.as_fd()),
+            OomSource::Changes(changes, ..) => Some(changes.as_fd()),
+            OomSource::None => None,
         }
     }
 
@@ -111,11 +111,11 @@ impl Watch {
     /// True for the event that we wait for. The removal of the cgroup is an event, too.
     fn ran_out(&mut self) -> Result<bool> {
         match &mut self.source {
-            Source::Count(count, _, directory) => {
+            OomSource::Count(count, _, directory) => {
                 let counted = count.read().is_ok();
                 Ok(counted && directory.exists())
             }
-            Source::Changes(changes, file, before) => {
+            OomSource::Changes(changes, file, before) => {
                 let _ = changes.read_events();
                 let Some(mut now) = kills(file) else { return Ok(false) };
                 let (more, group) = (now.processes > before.processes, now.groups > before.groups);
@@ -125,7 +125,7 @@ impl Watch {
                 *before = now;
                 Ok(more)
             }
-            Source::None => Ok(false),
+            OomSource::None => Ok(false),
         }
     }
 }
@@ -175,7 +175,7 @@ mod tests {
         says(0, 0);
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
         changes.add_watch(&events, AddWatchFlags::IN_MODIFY).unwrap();
-        let mut watch = Watch { source: Source::Changes(changes, events.clone(), Kills::default()) };
+        let mut watch = Watch { source: OomSource::Changes(changes, events.clone(), Kills::default()) };
         fs::write(directory.path().join("memory.oom.group"), "0\n").unwrap();
         // Two kills one after the other are two events.
         for processes in [1, 2] {
@@ -191,7 +191,7 @@ mod tests {
             assert!(watch.ran_out().unwrap());
         });
         // The changes that the writer made after the event was reported.
-        let seen = matches!(&watch.source, Source::Changes(.., before) if before.processes == 7);
+        let seen = matches!(&watch.source, OomSource::Changes(.., before) if before.processes == 7);
         assert!(seen || watch.ran_out().unwrap());
         assert!(!watch.ran_out().unwrap());
     }

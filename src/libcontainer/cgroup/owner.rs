@@ -10,7 +10,7 @@ use super::Cgroup;
 use super::files::word;
 use crate::error::{Result, error};
 use crate::host::id_map::outside;
-use crate::plan::resources::Owner;
+use crate::plan::resources::CgroupOwner;
 
 /// The files that are delegated, if /sys does not list them.
 const FILES: &str = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n";
@@ -21,7 +21,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The file, and the kernel's error.
-    pub fn hand_to(&self, owner: &Owner, pid: i32) -> Result<()> {
+    pub fn hand_to(&self, owner: &CgroupOwner, pid: i32) -> Result<()> {
         let Some(directory) = self.paths.get("").filter(|_| self.is_unified()) else { return Ok(()) };
         // A container that joins a user namespace has that namespace's maps, which are not in config.json.
         let file = format!("/proc/{pid}/uid_map");
@@ -33,7 +33,7 @@ impl Cgroup {
     }
 }
 
-fn give(path: &Path, uid: u32, owner: &Owner) -> Result<()> {
+fn give(path: &Path, uid: u32, owner: &CgroupOwner) -> Result<()> {
     match chown(path, Some(uid), None) {
         Ok(()) => Ok(()),
         // Some cgroups lack a file: memory.oom.group needs a controller.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::tree::{self, End, Walk};
+use super::tree::{self, Walk, WalkEnd};
 use crate::error::{Result, error};
 use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
@@ -46,7 +46,7 @@ pub(super) fn kill<'d>(directories: impl IntoIterator<Item = &'d PathBuf>) -> Re
         // whoever deletes the container tries again, and tells why
         let leave = |above: BorrowedFd<'_>, name: &CStr| tree::remove_unused(above, name).or(Ok(()));
         match walk.through(directory, enter, leave) {
-            Err(End::TooMany) => all = false,
+            Err(WalkEnd::TooMany) => all = false,
             done => done.map_err(|end| error!("kill processes of {}: {end}", directory.display()))?,
         }
     }

@@ -11,10 +11,10 @@ use zbus::wire::{Array, Dict, Signature, StructureBuilder};
 use zbus::{OwnedObjectPath, Variant};
 
 use super::UnitName;
-use super::bus::{Answer, Bus, Message, Method, Socket};
+use super::bus::{Bus, BusMessage, BusReply, Method, Socket};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Environment, environment};
-use crate::plan::resources::unit::{Manager, Need, Property, Unit, Value};
+use crate::plan::resources::unit::{Manager, Need, Property, PropertyValue, Unit};
 use crate::wait::limits;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -60,20 +60,20 @@ impl Starting {
         let mut again = Again::default();
         loop {
             match answer_to(&mut self.bus, self.serial, &mut self.done)? {
-                Answer::Done(message) => {
+                BusReply::Done(message) => {
                     let job: OwnedObjectPath = message.body()?;
                     return job_done(&mut self.bus, &job, &mut self.done);
                 }
                 // A failed unit of an earlier container with that name. It is empty, or its cgroup would have been
                 // refused.
-                Answer::Refused(error, _) if error == UNIT_EXISTS && again.once(&error) => {
+                BusReply::Refused(error, _) if error == UNIT_EXISTS && again.once(&error) => {
                     stop_on(&mut self.bus, &self.name)?;
                 }
                 // KERNEL: an older systemd knows fewer properties. Their values are also written to the cgroup.
-                Answer::Refused(error, _) if error == UNKNOWN_PROPERTY && again.once(&error) => {
+                BusReply::Refused(error, _) if error == UNKNOWN_PROPERTY && again.once(&error) => {
                     self.unit.properties.retain(|property| property.need == Need::Must);
                 }
-                Answer::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
+                BusReply::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
             }
             let properties = self.unit.properties.clone();
             self.serial = call_start(&mut self.bus, &self.unit, self.pid, &properties)?;
@@ -116,15 +116,15 @@ fn set_on(bus: &mut Bus, unit: &UnitName, asked: &[Property], kept: &[Property])
         }
         let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, list))?;
         match bus.answer(serial)? {
-            Answer::Done(_) => {
+            BusReply::Done(_) => {
                 // systemd writes the files after its answer, and before it reads the next call
                 let ping = Method { interface: "org.freedesktop.DBus.Peer", ..manager("Ping") };
                 let serial = bus.call(SYSTEMD, ping, &())?;
                 return bus.answer(serial).map(|_| refused);
             }
             // As above: properties that an older systemd does not know are also written to the cgroup.
-            Answer::Refused(error, _) if error == UNKNOWN_PROPERTY && again.once(&error) => needs = &[Need::Must],
-            Answer::Refused(error, text) => {
+            BusReply::Refused(error, _) if error == UNKNOWN_PROPERTY && again.once(&error) => needs = &[Need::Must],
+            BusReply::Refused(error, text) => {
                 let said = error!(Kind::Systemd => "systemd: set properties of {:?}: {text} ({error})", unit.name);
                 if kept.is_empty() {
                     return Err(said);
@@ -144,8 +144,8 @@ pub fn attach(unit: &UnitName, pid: i32) -> Result<()> {
     let pids = vec![u32::try_from(pid)?];
     let serial = bus.call(SYSTEMD, manager("AttachProcessesToUnit"), &(unit.name.as_str(), "", pids))?;
     match bus.answer(serial)? {
-        Answer::Done(_) => Ok(()),
-        Answer::Refused(error, text) => {
+        BusReply::Done(_) => Ok(()),
+        BusReply::Refused(error, text) => {
             bail!(Kind::Systemd => "systemd: attach process {pid} to {:?}: {text} ({error})", unit.name)
         }
     }
@@ -186,13 +186,13 @@ fn stop_on(bus: &mut Bus, unit: &UnitName) -> Result<()> {
     let serial = bus.call(SYSTEMD, manager("StopUnit"), &(unit.name.as_str(), "replace"))?;
     let mut done = VecDeque::new();
     match answer_to(bus, serial, &mut done)? {
-        Answer::Done(message) => {
+        BusReply::Done(message) => {
             let job: OwnedObjectPath = message.body()?;
             // The job has ended. Its result does not matter.
             let _ = job_done(bus, &job, &mut done);
         }
-        Answer::Refused(error, _) if error == NO_SUCH_UNIT => return Ok(()),
-        Answer::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
+        BusReply::Refused(error, _) if error == NO_SUCH_UNIT => return Ok(()),
+        BusReply::Refused(error, text) => bail!(Kind::Systemd => "{text} ({error})"),
     }
     let serial = bus.call(SYSTEMD, manager("ResetFailedUnit"), &unit.name.as_str())?;
     // A unit that did not fail is already removed.
@@ -203,7 +203,7 @@ fn manager(name: &str) -> Method<'_> {
     Method { path: "/org/freedesktop/systemd1", interface: "org.freedesktop.systemd1.Manager", name }
 }
 
-fn note(message: &Message, done: &mut VecDeque<(OwnedObjectPath, String)>) {
+fn note(message: &BusMessage, done: &mut VecDeque<(OwnedObjectPath, String)>) {
     if message.is_signal("JobRemoved")
         && let Ok((_, job, _, result)) = message.body::<(u32, OwnedObjectPath, String, String)>()
     {
@@ -212,7 +212,7 @@ fn note(message: &Message, done: &mut VecDeque<(OwnedObjectPath, String)>) {
 }
 
 /// Waits for the answer to a call. Notes the jobs that end before it.
-fn answer_to(bus: &mut Bus, serial: u32, done: &mut VecDeque<(OwnedObjectPath, String)>) -> Result<Answer> {
+fn answer_to(bus: &mut Bus, serial: u32, done: &mut VecDeque<(OwnedObjectPath, String)>) -> Result<BusReply> {
     loop {
         match bus.next()?.answers(serial) {
             Ok(answer) => return Ok(answer),
@@ -356,42 +356,42 @@ fn signature_of(text: &str) -> Result<Signature> {
     Signature::try_from(text).map_err(|error| error!(Kind::Systemd => "{text:?} is not a signature: {error}"))
 }
 
-fn variant(value: &Value) -> Result<Variant<'_>> {
+fn variant(value: &PropertyValue) -> Result<Variant<'_>> {
     Ok(match value {
-        Value::Bool(value) => Variant::from(*value),
-        Value::Int32(value) => Variant::from(*value),
-        Value::Int64(value) => Variant::from(*value),
-        Value::Uint32(value) => Variant::from(*value),
-        Value::Uint64(value) => Variant::from(*value),
-        Value::Double(value) => Variant::from(*value),
-        Value::Text(value) => Variant::from(value.as_str()),
-        Value::Bytes(value) => Variant::from(value.clone()),
-        Value::Texts(value) => Variant::from(value.iter().map(String::as_str).collect::<Vec<_>>()),
-        Value::Rates(value) => {
+        PropertyValue::Bool(value) => Variant::from(*value),
+        PropertyValue::Int32(value) => Variant::from(*value),
+        PropertyValue::Int64(value) => Variant::from(*value),
+        PropertyValue::Uint32(value) => Variant::from(*value),
+        PropertyValue::Uint64(value) => Variant::from(*value),
+        PropertyValue::Double(value) => Variant::from(*value),
+        PropertyValue::Text(value) => Variant::from(value.as_str()),
+        PropertyValue::Bytes(value) => Variant::from(value.clone()),
+        PropertyValue::Texts(value) => Variant::from(value.iter().map(String::as_str).collect::<Vec<_>>()),
+        PropertyValue::Rates(value) => {
             Variant::from(value.iter().map(|(device, rate)| (device.as_str(), *rate)).collect::<Vec<_>>())
         }
-        Value::Devices(value) => {
+        PropertyValue::Devices(value) => {
             Variant::from(value.iter().map(|(device, how)| (device.as_str(), how.as_str())).collect::<Vec<_>>())
         }
-        Value::Byte(value) => Variant::from(*value),
-        Value::Int16(value) => Variant::from(*value),
-        Value::Uint16(value) => Variant::from(*value),
-        Value::Name('o', path) => Variant::from(zbus::ObjectPath::try_from(path.as_str())?),
-        Value::Name(_, signature) => Variant::from(signature_of(signature)?),
-        Value::Inner(value) => Variant::Variant(Box::new(variant(value)?)),
-        Value::List(signature, values) => {
+        PropertyValue::Byte(value) => Variant::from(*value),
+        PropertyValue::Int16(value) => Variant::from(*value),
+        PropertyValue::Uint16(value) => Variant::from(*value),
+        PropertyValue::Name('o', path) => Variant::from(zbus::ObjectPath::try_from(path.as_str())?),
+        PropertyValue::Name(_, signature) => Variant::from(signature_of(signature)?),
+        PropertyValue::Inner(value) => Variant::Variant(Box::new(variant(value)?)),
+        PropertyValue::List(signature, values) => {
             let mut array = Array::new(&signature_of(signature)?);
             values.iter().try_for_each(|value| array.append(variant(value)?).map_err(Error::from))?;
             Variant::Array(array)
         }
-        Value::Tuple(values) => {
+        PropertyValue::Tuple(values) => {
             let mut fields = StructureBuilder::new();
             for value in values {
                 fields.push_value(variant(value)?);
             }
             Variant::Structure(fields.build()?)
         }
-        Value::Dict(signature, pairs) => {
+        PropertyValue::Dict(signature, pairs) => {
             let Signature::Dict { key, value } = signature_of(signature)? else {
                 bail!(Kind::Systemd => "{signature:?} is not the signature of a dictionary")
             };
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn what_nobody_asked_to_change_fails_no_update() {
-        let property = |name: &str, need| Property { name: name.to_owned(), value: Value::Uint64(7), need };
+        let property = |name: &str, need| Property { name: name.to_owned(), value: PropertyValue::Uint64(7), need };
         let (asked, may) = ([property("TasksMax", Need::Must)], [property("MemoryZSwapMax", Need::May)]);
         let kept = [property("CPUQuotaPerSecUSec", Need::Must)];
         let unit = UnitName { name: "a.scope".to_owned(), manager: Manager::System };
@@ -466,22 +466,28 @@ mod tests {
 
     #[test]
     fn every_value_has_a_form_on_the_bus() {
-        let text = |text: &str| Value::Text(text.to_owned());
-        let dict = vec![(text("a"), Value::Inner(Box::new(Value::Byte(1))))];
+        let text = |text: &str| PropertyValue::Text(text.to_owned());
+        let dict = vec![(text("a"), PropertyValue::Inner(Box::new(PropertyValue::Byte(1))))];
         let cases = [
-            (Value::Int16(-1), "n"),
-            (Value::Uint16(1), "q"),
-            (Value::Name('o', "/a".to_owned()), "o"),
-            (Value::Name('g', "a{sv}".to_owned()), "g"),
-            (Value::List("(st)".to_owned(), vec![Value::Tuple(vec![text("a"), Value::Uint64(1)])]), "a(st)"),
-            (Value::List("(st)".to_owned(), vec![]), "a(st)"),
-            (Value::Dict("a{sv}".to_owned(), dict), "a{sv}"),
-            (Value::Bytes(vec![1]), "ay"),
+            (PropertyValue::Int16(-1), "n"),
+            (PropertyValue::Uint16(1), "q"),
+            (PropertyValue::Name('o', "/a".to_owned()), "o"),
+            (PropertyValue::Name('g', "a{sv}".to_owned()), "g"),
+            (
+                PropertyValue::List(
+                    "(st)".to_owned(),
+                    vec![PropertyValue::Tuple(vec![text("a"), PropertyValue::Uint64(1)])],
+                ),
+                "a(st)",
+            ),
+            (PropertyValue::List("(st)".to_owned(), vec![]), "a(st)"),
+            (PropertyValue::Dict("a{sv}".to_owned(), dict), "a{sv}"),
+            (PropertyValue::Bytes(vec![1]), "ay"),
         ];
         for (value, expected) in cases {
             assert_eq!(variant(&value).unwrap().value_signature().to_string(), expected, "{value:?}");
         }
-        for bad in [Value::Name('o', "a".to_owned()), Value::Name('g', "z".to_owned())] {
+        for bad in [PropertyValue::Name('o', "a".to_owned()), PropertyValue::Name('g', "z".to_owned())] {
             assert!(variant(&bad).is_err(), "{bad:?}");
         }
     }

@@ -23,7 +23,7 @@ const MOST: usize = 1 << 17;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory between the top and the current one.
-struct Level {
+struct WalkLevel {
     name: CString,
     /// Its directories that are still to be visited.
     below: Vec<CString>,
@@ -31,7 +31,7 @@ struct Level {
 
 /// Why a walk ended before it had seen everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum WalkEnd {
     /// The kernel's error.
     Refused(Errno),
     /// There are too many directories.
@@ -40,18 +40,18 @@ pub(super) enum End {
     TooLong(Duration),
 }
 
-impl From<Errno> for End {
-    fn from(errno: Errno) -> End {
-        End::Refused(errno)
+impl From<Errno> for WalkEnd {
+    fn from(errno: Errno) -> WalkEnd {
+        WalkEnd::Refused(errno)
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for WalkEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Refused(errno) => f.write_str(&words(*errno)),
-            End::TooMany => write!(f, "there are more than {MOST} cgroups below it"),
-            End::TooLong(time) => write!(f, "{} s are not enough for the cgroups below it", time.as_secs()),
+            WalkEnd::Refused(errno) => f.write_str(&words(*errno)),
+            WalkEnd::TooMany => write!(f, "there are more than {MOST} cgroups below it"),
+            WalkEnd::TooLong(time) => write!(f, "{} s are not enough for the cgroups below it", time.as_secs()),
         }
     }
 }
@@ -89,13 +89,13 @@ impl Walk {
         top: &Path,
         mut enter: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
         mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
-    ) -> Result<(), End> {
+    ) -> Result<(), WalkEnd> {
         let mut here = match rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()) {
             Err(errno) if is_gone(errno) => return Ok(()),
             top => top?,
         };
         enter(here.as_fd())?;
-        let mut levels = vec![Level { name: CString::default(), below: self.below(&here)? }];
+        let mut levels = vec![WalkLevel { name: CString::default(), below: self.below(&here)? }];
         while let Some(level) = levels.last_mut() {
             self.in_time()?;
             if let Some(name) = level.below.pop() {
@@ -104,7 +104,7 @@ impl Walk {
                     child => here = child?,
                 }
                 enter(here.as_fd())?;
-                levels.push(Level { name, below: self.below(&here)? });
+                levels.push(WalkLevel { name, below: self.below(&here)? });
                 continue;
             }
             let done = levels.pop().map(|level| level.name).unwrap_or_default();
@@ -113,15 +113,15 @@ impl Walk {
                 leave(here.as_fd(), &done)?;
             }
         }
-        if self.more { Err(End::TooMany) } else { Ok(()) }
+        if self.more { Err(WalkEnd::TooMany) } else { Ok(()) }
     }
 
-    fn in_time(&self) -> Result<(), End> {
-        if self.began.elapsed() < self.time { Ok(()) } else { Err(End::TooLong(self.time)) }
+    fn in_time(&self) -> Result<(), WalkEnd> {
+        if self.began.elapsed() < self.time { Ok(()) } else { Err(WalkEnd::TooLong(self.time)) }
     }
 
     /// The directories in one, as far as the bounds allow.
-    fn below(&mut self, directory: &OwnedFd) -> Result<Vec<CString>, End> {
+    fn below(&mut self, directory: &OwnedFd) -> Result<Vec<CString>, WalkEnd> {
         let mut names = Vec::new();
         for entry in Dir::read_from(directory)? {
             let entry = match entry {
@@ -150,7 +150,7 @@ impl Walk {
 ///
 /// # Errors
 /// Those of `Walk::through`.
-pub(super) fn remove_below(top: &Path) -> Result<(), End> {
+pub(super) fn remove_below(top: &Path) -> Result<(), WalkEnd> {
     Walk::to_end().through(top, |_| Ok(()), remove_unused)
 }
 
@@ -225,11 +225,14 @@ mod tests {
         let mut bounds = Walk { left: 84, ..Walk::to_look() };
         assert_eq!(count(&mut bounds), (Ok(()), 85));
         // the bounds are for all that it goes through; it goes to the end of one branch all the same
-        assert_eq!(count(&mut bounds), (Err(End::TooMany), 4));
+        assert_eq!(count(&mut bounds), (Err(WalkEnd::TooMany), 4));
         let (end, entered) = count(&mut Walk { left: 10, ..Walk::to_look() });
-        assert!(end == Err(End::TooMany) && entered < 40, "{entered}");
-        assert_eq!(count(&mut Walk { time: Duration::ZERO, ..Walk::to_end() }), (Err(End::TooLong(Duration::ZERO)), 1));
-        assert_eq!(End::TooMany.to_string(), "there are more than 131072 cgroups below it");
+        assert!(end == Err(WalkEnd::TooMany) && entered < 40, "{entered}");
+        assert_eq!(
+            count(&mut Walk { time: Duration::ZERO, ..Walk::to_end() }),
+            (Err(WalkEnd::TooLong(Duration::ZERO)), 1)
+        );
+        assert_eq!(WalkEnd::TooMany.to_string(), "there are more than 131072 cgroups below it");
         let attempt = || Walk { left: 5, ..Walk::to_look() }.through(top.path(), |_| Ok(()), remove_unused);
         let attempts = (0..100).take_while(|_| attempt() != Ok(())).count();
         assert!(attempts < 85, "{attempts}");

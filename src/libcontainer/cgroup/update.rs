@@ -12,7 +12,7 @@ use crate::sys::text::keyed_value;
 
 /// The requested changes.
 #[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
+pub struct LimitChange<'a> {
     /// Limits.
     pub writes: &'a [Write],
     /// Limits that do not change, and are written again. If this fails, it is a warning.
@@ -23,9 +23,9 @@ pub struct Change<'a> {
 
 /// The changes that were made, and how to undo them.
 #[derive(Debug)]
-pub struct Changed<'a> {
+pub struct ChangedLimits<'a> {
     cgroup: &'a Cgroup,
-    change: Change<'a>,
+    change: LimitChange<'a>,
     before: Vec<Before>,
     /// Values that could not be written again.
     pub warnings: Vec<Error>,
@@ -65,9 +65,9 @@ impl Cgroup {
     ///
     /// # Errors
     /// The property, the file, and the kernel's or systemd's error.
-    pub fn change<'a>(&'a self, change: Change<'a>) -> Result<Changed<'a>> {
+    pub fn change<'a>(&'a self, change: LimitChange<'a>) -> Result<ChangedLimits<'a>> {
         let before = self.before(change.writes.iter().chain(change.kept));
-        let mut changed = Changed { cgroup: self, change, before, warnings: Vec::new() };
+        let mut changed = ChangedLimits { cgroup: self, change, before, warnings: Vec::new() };
         for write in change.writes {
             if let (Some(limit), Some(directory)) = (write.unless_used, self.directory_of(write)) {
                 must_fit(write, limit, directory).map_err(|refusal| refusal.error)?;
@@ -192,9 +192,9 @@ impl Cgroup {
     }
 }
 
-impl Changed<'_> {
+impl ChangedLimits<'_> {
     fn make(&mut self) -> Result<()> {
-        let Change { writes, kept, devices } = self.change;
+        let LimitChange { writes, kept, devices } = self.change;
         let all = [writes, kept].concat();
         let (rounded, refused) = self.cgroup.tell_systemd(writes, kept, devices.map(|[new, _]| new))?;
         self.warnings.extend(refused);
@@ -329,11 +329,11 @@ mod tests {
             at: crate::config::At::new("place"),
         };
         let writes = [write("pids.max", "7"), write("nothing.max", "7")];
-        let change = Change { writes: &writes, kept: &[], devices: None };
+        let change = LimitChange { writes: &writes, kept: &[], devices: None };
         let said = cgroup.change(change).unwrap_err().to_string();
         assert!(said.starts_with("place: "), "{said}");
         assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "5");
-        let changed = cgroup.change(Change { writes: &writes[..1], kept: &[], devices: None }).unwrap();
+        let changed = cgroup.change(LimitChange { writes: &writes[..1], kept: &[], devices: None }).unwrap();
         assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "7");
         changed.undo().unwrap();
         assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "5");
@@ -353,7 +353,7 @@ mod tests {
             at: crate::config::At::new("place"),
         };
         let (writes, kept) = ([write("pids.max")], [write("cpu.max")]);
-        let changed = cgroup.change(Change { writes: &writes, kept: &kept, devices: None }).unwrap();
+        let changed = cgroup.change(LimitChange { writes: &writes, kept: &kept, devices: None }).unwrap();
         let said: Vec<_> = changed.warnings.iter().map(ToString::to_string).collect();
         assert!(said.len() == 1 && said[0].starts_with("place: "), "{said:?}");
         assert_eq!(fs::read_to_string(directory.path().join("pids.max")).unwrap(), "7");

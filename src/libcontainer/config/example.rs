@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// The user of the example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ExampleUser {
     /// Root on cgroup v1, or on an unknown version.
     Rootful,
     /// Root on cgroup v2, with a cgroup namespace.
@@ -29,20 +29,20 @@ const MASKED: [&str; 10] = [
 const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The text, indented with tabs.
-pub fn spec(kind: Kind) -> String {
+pub fn spec(kind: ExampleUser) -> String {
     tabbed(&document(kind))
 }
 
 /// The document.
-pub fn document(kind: Kind) -> Value {
+pub fn document(kind: ExampleUser) -> Value {
     let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
     match kind {
-        Kind::Rootful => namespaces.insert(1, "network"),
-        Kind::RootfulUnified => {
+        ExampleUser::Rootful => namespaces.insert(1, "network"),
+        ExampleUser::RootfulUnified => {
             namespaces.insert(1, "network");
             namespaces.push("cgroup");
         }
-        Kind::Rootless(..) => namespaces.push("user"),
+        ExampleUser::Rootless(..) => namespaces.push("user"),
     }
     let mut linux = json!({
         "namespaces": namespaces.iter().map(|kind| json!({"type": kind})).collect::<Vec<_>>(),
@@ -50,10 +50,10 @@ pub fn document(kind: Kind) -> Value {
         "readonlyPaths": READONLY,
     });
     match kind {
-        Kind::Rootful | Kind::RootfulUnified => {
+        ExampleUser::Rootful | ExampleUser::RootfulUnified => {
             linux["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
         }
-        Kind::Rootless(uid, gid) => {
+        ExampleUser::Rootless(uid, gid) => {
             linux["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
             linux["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
         }
@@ -81,8 +81,8 @@ fn process() -> Value {
     })
 }
 
-fn mounts(kind: Kind) -> Value {
-    let rootless = matches!(kind, Kind::Rootless(..));
+fn mounts(kind: ExampleUser) -> Value {
+    let rootless = matches!(kind, ExampleUser::Rootless(..));
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     if !rootless {
         pts.push("gid=5");
@@ -125,6 +125,6 @@ pub fn tabbed(document: &Value) -> String {
 mod tests {
     #[test]
     fn the_example_at_the_top_of_the_house_is_this_one() {
-        assert_eq!(include_str!("../../../config.json.example"), super::spec(super::Kind::Rootful));
+        assert_eq!(include_str!("../../../config.json.example"), super::spec(super::ExampleUser::Rootful));
     }
 }

@@ -72,7 +72,7 @@ pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
 }
 
 fn read(bytes: &[u8]) -> Result<Config, Faults> {
-    let read::Read { value: mut spec, mut warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
+    let read::Readable { value: mut spec, mut warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
     forget_absent_pids_limit(bytes, &mut spec);
     warnings.extend(one_process(&spec));
     if let Some(warning) = short_version(spec.version()) {
@@ -145,7 +145,7 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
 /// # Errors
 /// All mistakes, each with its place.
 pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Faults> {
-    let read::Read { value, warnings, faults } = read::typed::<Process>(bytes, at)?;
+    let read::Readable { value, warnings, faults } = read::typed::<Process>(bytes, at)?;
     faults.into_result((value, warnings))
 }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_example_is_good_and_has_no_strange_names() {
-        let text = example::spec(example::Kind::Rootful);
+        let text = example::spec(example::ExampleUser::Rootful);
         let config = load(text.as_bytes()).unwrap();
         assert_eq!(config.warnings, []);
         assert_eq!(near_misses(text.as_bytes()), []);

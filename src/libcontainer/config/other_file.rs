@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 const LARGEST: usize = 1 << 20;
 
 /// The names of a document's properties. Their values are not kept: a document of many values would take thirty times its size.
-type Names = BTreeMap<String, IgnoredAny>;
+type PropertyNames = BTreeMap<String, IgnoredAny>;
 
 /// What the file is instead, and what to do. None where it looks like a config.json, or like nothing that is known.
 pub(super) fn kind(bytes: &[u8]) -> Option<String> {
@@ -20,8 +20,8 @@ pub(super) fn kind(bytes: &[u8]) -> Option<String> {
     }
     let text = std::str::from_utf8(bytes).ok()?;
     let parsed = match text.trim_start().as_bytes().first() {
-        Some(b'[') => serde_json::from_str(text).map(|list: Vec<Names>| list.first().and_then(of_list)),
-        _ => serde_json::from_str(text).map(|document: Names| of_document(&document)),
+        Some(b'[') => serde_json::from_str(text).map(|list: Vec<PropertyNames>| list.first().and_then(of_list)),
+        _ => serde_json::from_str(text).map(|document: PropertyNames| of_document(&document)),
     };
     match parsed {
         Ok(kind) => kind.map(str::to_owned),
@@ -77,7 +77,7 @@ const MARKS: [Mark; 12] = [
 const INDEX: &str = "is the index of an image, not the config of a container: `coracle spec --from LAYOUT` makes one";
 
 /// A list, by its first element.
-fn of_list(first: &Names) -> Option<&'static str> {
+fn of_list(first: &PropertyNames) -> Option<&'static str> {
     let has = |names: &[&str]| names.iter().all(|name| first.contains_key(*name));
     if has(&["Id", "State"]) || has(&["Id", "RootFS"]) {
         Some(
@@ -92,7 +92,7 @@ fn of_list(first: &Names) -> Option<&'static str> {
     }
 }
 
-fn of_document(document: &Names) -> Option<&'static str> {
+fn of_document(document: &PropertyNames) -> Option<&'static str> {
     let has = |name: &&str| document.contains_key(*name);
     let is_config = has(&"ociVersion") && (has(&"process") || has(&"root"));
     let mark = MARKS.iter().find(|(names, _)| names.iter().all(has));

@@ -17,18 +17,18 @@ const MAX_MISTAKES: usize = 64;
 
 /// The readable part of a document.
 #[derive(Debug)]
-pub(super) struct Read<T> {
+pub(super) struct Readable<T> {
     pub(super) value: T,
     pub(super) warnings: Vec<Warning>,
     pub(super) faults: Faults,
 }
 
 /// Reads a `T`. `at` is the place of the document itself.
-pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T>, Faults> {
+pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Readable<T>, Faults> {
     if let Ok(value) = serde_json::from_slice(bytes)
         && shape::is_sound(bytes)
     {
-        return Ok(Read { value, warnings: Vec::new(), faults: Faults::none() });
+        return Ok(Readable { value, warnings: Vec::new(), faults: Faults::none() });
     }
     let wrong = |error: serde_json::Error| Faults::one(at.clone(), not_json(&error));
     let other = match bytes.trim_ascii_start().first() {
@@ -39,7 +39,7 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     if let Some(other) = other {
         return Err(Faults::one(at.clone(), format!("expected an object, got {other}")));
     }
-    let Known(mut document) = serde_json::from_slice(bytes).map_err(wrong)?;
+    let KnownProperties(mut document) = serde_json::from_slice(bytes).map_err(wrong)?;
     let (mut warnings, mut faults) = (Vec::new(), Faults::none());
     forms::without_nulls(&mut document);
     shape::take_out_arrays(&mut document, at, &mut faults);
@@ -48,14 +48,14 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Read<T
     rename_scheduler_flags(&mut document);
     drop_empty_affinity(&mut document);
     let (value, faults) = all_mistakes(document, at, faults)?;
-    Ok(Read { value, warnings, faults })
+    Ok(Readable { value, warnings, faults })
 }
 
 /// A document without properties that are not in the specification: they are ignored, and may be large.
-struct Known(Value);
+struct KnownProperties(Value);
 
-impl<'de> Deserialize<'de> for Known {
-    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Known, D::Error> {
+impl<'de> Deserialize<'de> for KnownProperties {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<KnownProperties, D::Error> {
         struct Top;
         impl<'de> Visitor<'de> for Top {
             type Value = Value;
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Known {
                 Ok(known.into())
             }
         }
-        text.deserialize_map(Top).map(Known)
+        text.deserialize_map(Top).map(KnownProperties)
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
     fn an_unknown_capability_is_a_warning() {
         let json = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
             "capabilities":{"bounding":["CAP_KILL","CAP_NOPE"]}}}"#;
-        let Read { value: spec, warnings, .. } = typed::<Spec>(json.as_bytes(), &At::default()).unwrap();
+        let Readable { value: spec, warnings, .. } = typed::<Spec>(json.as_bytes(), &At::default()).unwrap();
         assert_eq!(warnings.len(), 1);
         assert_eq!(
             warnings[0].to_string(),

@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn every_struct_of_the_types_is_known_here() {
         // The example has most of them. Each is found if it is written as an array of its values.
-        let example = crate::config::example::spec(crate::config::example::Kind::Rootful);
+        let example = crate::config::example::spec(crate::config::example::ExampleUser::Rootful);
         assert!(is_sound(example.as_bytes()));
         let document: Value = serde_json::from_str(&example).unwrap();
         let Value::Object(properties) = &document else { panic!("no object") };

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::note::Note;
 use crate::cgroup::is_cgroup_file_system;
 use crate::error::{Context, Error, Kind, Result, bail, error};
-use crate::wait::{self, Stopped, limits};
+use crate::wait::{self, Interrupted, limits};
 
 /// state.json, which makes a directory a container.
 pub(super) const STATE: &str = "state.json";
@@ -23,9 +23,9 @@ pub(super) const NOTE: &str = "undo";
 const MOST_BYTES: u64 = 1 << 28;
 
 /// One version of state.json: its device, inode and time of modification.
-pub(super) type Version = (u64, u64, i64, i64);
+pub(super) type FileVersion = (u64, u64, i64, i64);
 
-pub(super) fn version(stat: &Stat) -> Version {
+pub(super) fn version(stat: &Stat) -> FileVersion {
     // The integer types differ between architectures.
     #[allow(clippy::unnecessary_cast)]
     (stat.st_dev as u64, stat.st_ino as u64, stat.st_ctime as i64, stat.st_ctime_nsec as i64)
@@ -63,7 +63,7 @@ impl Lock {
             match wait::lock(fd.as_fd(), deadline) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Attempt::Held),
-                Err(Stopped::Errno(errno)) => return Err(failed("lock", &errno)),
+                Err(Interrupted::Errno(errno)) => return Err(failed("lock", &errno)),
                 Err(stopped) => return Err(stopped).with_context(|| format!("lock {}", path.display())),
             }
             let lock = Lock { path: path.to_path_buf(), fd };

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::Process;
+use super::ProcessState;
 use crate::error::{Context, Result};
 use crate::sys::process_stat::ProcessStat;
 
@@ -61,12 +61,12 @@ fn flags(pid: i32) -> Option<u64> {
 }
 
 /// The state of the process that had `pid` and began at `start`.
-pub(super) fn observe(pid: i32, start: u64) -> Result<Process> {
+pub(super) fn observe(pid: i32, start: u64) -> Result<ProcessState> {
     Ok(match stat(pid).with_context(|| format!("read /proc/{pid}/stat"))? {
-        Some((there, _)) if there != start => Process::Gone,
-        Some((_, 'Z' | 'X' | 'x')) => Process::Zombie,
-        Some(_) => Process::Alive,
-        None => Process::Gone,
+        Some((there, _)) if there != start => ProcessState::Gone,
+        Some((_, 'Z' | 'X' | 'x')) => ProcessState::Zombie,
+        Some(_) => ProcessState::Alive,
+        None => ProcessState::Gone,
     })
 }
 
@@ -78,7 +78,7 @@ pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
     let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
     let fd = rustix::process::pidfd_open(number, PidfdFlags::empty());
     // Read after the open: if a process with this start time is alive now, the pidfd is of that process.
-    if observe(pid, start)? != Process::Alive {
+    if observe(pid, start)? != ProcessState::Alive {
         return Ok(None);
     }
     match fd {
@@ -110,8 +110,8 @@ mod tests {
     fn a_pid_with_another_start_is_another_process() {
         let own = i32::try_from(std::process::id()).unwrap();
         let start = start_time(own).unwrap().unwrap();
-        assert_eq!(observe(own, start).unwrap(), Process::Alive);
-        assert_eq!(observe(own, start + 1).unwrap(), Process::Gone);
+        assert_eq!(observe(own, start).unwrap(), ProcessState::Alive);
+        assert_eq!(observe(own, start + 1).unwrap(), ProcessState::Gone);
         assert!(open_process(own, start).unwrap().is_some());
         assert!(open_process(own, start + 1).unwrap().is_none());
     }

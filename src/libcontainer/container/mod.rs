@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use directory::{NOTE, STATE, Unread, Version, version};
+use directory::{FileVersion, NOTE, STATE, Unread, version};
 
 pub use directory::Lock;
 pub use identity::{has_executed, is_ending, open_process, start_time};
@@ -31,7 +31,7 @@ pub use record::{
 pub use remains::{Claim, Remains};
 pub use reserved::Reserved;
 pub use root::{Root, check_id};
-pub use status::{Observed, Process, Status, status};
+pub use status::{Observed, ProcessState, Status, status};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, bail, error};
@@ -48,7 +48,7 @@ pub const EXEC_ANSWER: &str = "exec.answer";
 pub struct Container {
     directory: PathBuf,
     record: Record,
-    seen: Version,
+    seen: FileVersion,
 }
 
 impl Container {
@@ -164,7 +164,7 @@ impl Container {
     /// `delete` relies on this.
     pub fn status(&self) -> Result<Status> {
         let process = identity::observe(self.record.init_process_pid, self.record.init_process_start)?;
-        let lives = process == Process::Alive;
+        let lives = process == ProcessState::Alive;
         Ok(status(Observed {
             process,
             frozen: lives && self.cgroup().is_frozen()?,

@@ -19,7 +19,7 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// Its init.
-    pub process: Process,
+    pub process: ProcessState,
     /// Its cgroup is frozen.
     pub frozen: bool,
     /// Its exec fifo exists.
@@ -28,7 +28,7 @@ pub struct Observed {
 
 /// What can be observed of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Process {
+pub enum ProcessState {
     /// It does not exist, or another process has its pid.
     Gone,
     /// It has ended, and its parent has not reaped it yet.
@@ -40,10 +40,10 @@ pub enum Process {
 /// The table. As in runc, frozen comes before waiting.
 pub fn status(observed: Observed) -> Status {
     match observed {
-        Observed { process: Process::Gone | Process::Zombie, .. } => Status::Stopped,
+        Observed { process: ProcessState::Gone | ProcessState::Zombie, .. } => Status::Stopped,
         Observed { frozen: true, .. } => Status::Paused,
         Observed { waiting: true, .. } => Status::Created,
-        Observed { process: Process::Alive, frozen: false, waiting: false } => Status::Running,
+        Observed { process: ProcessState::Alive, frozen: false, waiting: false } => Status::Running,
     }
 }
 
@@ -64,10 +64,10 @@ mod tests {
 
     #[test]
     fn the_whole_table() {
-        for process in [Process::Gone, Process::Zombie, Process::Alive] {
+        for process in [ProcessState::Gone, ProcessState::Zombie, ProcessState::Alive] {
             for (frozen, waiting) in [(false, false), (false, true), (true, false), (true, true)] {
                 let expected = match (process, frozen, waiting) {
-                    (Process::Gone | Process::Zombie, ..) => "stopped",
+                    (ProcessState::Gone | ProcessState::Zombie, ..) => "stopped",
                     (_, true, _) => "paused",
                     (_, _, true) => "created",
                     _ => "running",

@@ -9,7 +9,8 @@ mod work;
 
 pub use log::errors;
 pub use rpc::{
-    CgroupMode, CgroupRoot, ExternalMount, InheritFd, JoinNamespace, NetworkLock, Options, PageServer, Request, What,
+    CgroupMode, CgroupRoot, CriuReq, CriuReqType, ExternalMount, InheritFd, JoinNamespace, NetworkLock, Options,
+    PageServer,
 };
-pub use swrk::{Criu, Notice, Said, Setup, Streams};
-pub use version::Need;
+pub use swrk::{Criu, CriuMessage, CriuStreams, Notice, Setup};
+pub use version::CriuFeature;

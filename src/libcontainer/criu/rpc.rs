@@ -6,7 +6,7 @@ use prost::Message;
 /// The type of a request, and of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-pub enum What {
+pub enum CriuReqType {
     /// The answer to an unknown request.
     Empty = 0,
     /// Write the images, and end the processes.
@@ -188,7 +188,7 @@ pub struct Options {
 
 /// The features of CRIU and the kernel.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct Features {
+pub struct CriuFeatures {
     #[prost(bool, optional, tag = "1")]
     pub mem_track: Option<bool>,
     #[prost(bool, optional, tag = "2")]
@@ -197,8 +197,8 @@ pub struct Features {
 
 /// A message to CRIU.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct Request {
-    #[prost(enumeration = "What", required, tag = "1")]
+pub struct CriuReq {
+    #[prost(enumeration = "CriuReqType", required, tag = "1")]
     pub r#type: i32,
     #[prost(message, optional, tag = "2")]
     pub opts: Option<Options>,
@@ -207,7 +207,7 @@ pub struct Request {
     #[prost(bool, optional, tag = "4")]
     pub keep_open: Option<bool>,
     #[prost(message, optional, tag = "5")]
-    pub features: Option<Features>,
+    pub features: Option<CriuFeatures>,
 }
 
 /// The processes exist.
@@ -219,7 +219,7 @@ pub struct RestoreAnswer {
 
 /// The point that CRIU has reached.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct Notify {
+pub struct CriuNotify {
     #[prost(string, optional, tag = "1")]
     pub script: Option<String>,
     #[prost(int32, optional, tag = "2")]
@@ -241,19 +241,19 @@ pub struct VersionAnswer {
 
 /// A message of CRIU.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct Answer {
-    #[prost(enumeration = "What", required, tag = "1")]
+pub struct CriuResp {
+    #[prost(enumeration = "CriuReqType", required, tag = "1")]
     pub r#type: i32,
     #[prost(bool, required, tag = "2")]
     pub success: bool,
     #[prost(message, optional, tag = "4")]
     pub restore: Option<RestoreAnswer>,
     #[prost(message, optional, tag = "5")]
-    pub notify: Option<Notify>,
+    pub notify: Option<CriuNotify>,
     #[prost(int32, optional, tag = "7")]
     pub cr_errno: Option<i32>,
     #[prost(message, optional, tag = "8")]
-    pub features: Option<Features>,
+    pub features: Option<CriuFeatures>,
     #[prost(string, optional, tag = "9")]
     pub cr_errmsg: Option<String>,
     #[prost(message, optional, tag = "10")]

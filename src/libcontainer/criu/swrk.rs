@@ -17,8 +17,8 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::rpc::{Answer, Features, Request, What};
-use super::version::{Need, Version};
+use super::rpc::{CriuFeatures, CriuReq, CriuReqType, CriuResp};
+use super::version::{CriuFeature, CriuVersion};
 use super::work;
 use crate::error::{Result, bail, error};
 use crate::sys::handed::{Handed, hand};
@@ -33,14 +33,14 @@ pub struct Setup<'a> {
     /// The program: a path, or a name that is searched in PATH.
     pub program: &'a Path,
     /// Its standard streams.
-    pub streams: Streams,
+    pub streams: CriuStreams,
     /// CRIU's descriptors besides our socket.
     pub handed: Handed,
 }
 
 /// The standard streams of CRIU.
 #[derive(Debug)]
-pub enum Streams {
+pub enum CriuStreams {
     /// Those that it passes on to the container's processes. One that is not set is ours.
     PassedOn([Option<OwnedFd>; 3]),
     /// None; what it prints is kept for errors.
@@ -56,7 +56,7 @@ pub struct Criu {
     /// None after the last message.
     socket: Option<OwnedFd>,
     printed: File,
-    version: Version,
+    version: CriuVersion,
     quiet: Duration,
     /// The first process that it has made, which is not its child.
     made: Option<i32>,
@@ -75,7 +75,7 @@ enum Until {
 
 /// A message of CRIU.
 #[derive(Debug)]
-pub enum Said {
+pub enum CriuMessage {
     /// CRIU has reached a point, and waits for `go_on`.
     Notice(Notice),
     /// CRIU has completed the request.
@@ -109,11 +109,11 @@ impl Criu {
         let mut command = Command::new(setup.program);
         command.args(["swrk", &theirs.as_raw_fd().to_string()]);
         match setup.streams {
-            Streams::PassedOn(streams) => {
+            CriuStreams::PassedOn(streams) => {
                 let [stdin, stdout, stderr] = streams.map(|stream| stream.map_or_else(Stdio::inherit, Stdio::from));
                 command.stdin(stdin).stdout(stdout).stderr(stderr);
             }
-            Streams::None => {
+            CriuStreams::None => {
                 command.stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(printed.try_clone()?);
                 // A signal of the terminal is for us. It must not end CRIU in the middle of its work.
                 std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -133,16 +133,19 @@ impl Criu {
             pidfd,
             socket: Some(ours),
             printed,
-            version: Version::new(0, 0, 0),
+            version: CriuVersion::new(0, 0, 0),
             quiet: limits::CRIU_QUIET,
             made: None,
             serves: false,
         };
-        let answer =
-            criu.question(&Request { r#type: What::Version.into(), keep_open: Some(true), ..Request::default() })?;
+        let answer = criu.question(&CriuReq {
+            r#type: CriuReqType::Version.into(),
+            keep_open: Some(true),
+            ..CriuReq::default()
+        })?;
         let version = answer.version.ok_or_else(|| error!("criu does not tell its version: it is older than 3.0"))?;
-        criu.version = Version::of(&version);
-        criu.version.must_have(Need::Anything)?;
+        criu.version = CriuVersion::of(&version);
+        criu.version.must_have(CriuFeature::Anything)?;
         Ok(criu)
     }
 
@@ -152,7 +155,7 @@ impl Criu {
     }
 
     /// Its version.
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> CriuVersion {
         self.version
     }
 
@@ -161,7 +164,7 @@ impl Criu {
     /// # Errors
     /// It does not answer.
     pub fn tracks_memory(&mut self) -> Result<bool> {
-        let found = self.features(Features { mem_track: Some(true), lazy_pages: None })?;
+        let found = self.features(CriuFeatures { mem_track: Some(true), lazy_pages: None })?;
         Ok(found.mem_track.unwrap_or(false))
     }
 
@@ -170,18 +173,18 @@ impl Criu {
     /// # Errors
     /// It does not answer.
     pub fn fetches_lazily(&mut self) -> Result<bool> {
-        let found = self.features(Features { mem_track: None, lazy_pages: Some(true) })?;
+        let found = self.features(CriuFeatures { mem_track: None, lazy_pages: Some(true) })?;
         Ok(found.lazy_pages.unwrap_or(false))
     }
 
-    fn features(&mut self, wanted: Features) -> Result<Features> {
-        let (kind, keep_open) = (What::FeatureCheck.into(), Some(true));
-        let request = Request { r#type: kind, keep_open, features: Some(wanted), ..Request::default() };
+    fn features(&mut self, wanted: CriuFeatures) -> Result<CriuFeatures> {
+        let (kind, keep_open) = (CriuReqType::FeatureCheck.into(), Some(true));
+        let request = CriuReq { r#type: kind, keep_open, features: Some(wanted), ..CriuReq::default() };
         self.question(&request)?.features.ok_or_else(|| error!("criu does not tell what it can do"))
     }
 
     /// A request with an immediate answer.
-    fn question(&mut self, request: &Request) -> Result<Answer> {
+    fn question(&mut self, request: &CriuReq) -> Result<CriuResp> {
         self.say(request)?;
         let (answer, _) = self.hear(Until::Passed(limits::CRIU))?;
         if !answer.success || answer.r#type != request.r#type {
@@ -197,7 +200,7 @@ impl Criu {
     ///
     /// # Errors
     /// CRIU has ended.
-    pub fn ask(&mut self, request: &Request) -> Result<()> {
+    pub fn ask(&mut self, request: &CriuReq) -> Result<()> {
         self.say(request)
     }
 
@@ -215,18 +218,24 @@ impl Criu {
     ///
     /// # Errors
     /// A signal asks us to end, CRIU has ended, or it has done nothing for a minute.
-    pub fn next(&mut self) -> Result<Said> {
+    pub fn next(&mut self) -> Result<CriuMessage> {
         let (answer, descriptor) = self.hear(Until::Idle)?;
         if !answer.success {
-            return Ok(Said::Failed(answer.cr_errmsg.unwrap_or_default()));
+            return Ok(CriuMessage::Failed(answer.cr_errmsg.unwrap_or_default()));
         }
         match answer.r#type() {
-            What::Notify => {
+            CriuReqType::Notify => {
                 let notify = answer.notify.unwrap_or_default();
-                Ok(Said::Notice(Notice { script: notify.script.unwrap_or_default(), pid: notify.pid, descriptor }))
+                Ok(CriuMessage::Notice(Notice {
+                    script: notify.script.unwrap_or_default(),
+                    pid: notify.pid,
+                    descriptor,
+                }))
             }
-            What::Dump | What::PreDump | What::Restore => Ok(Said::Done),
-            What::Empty | What::FeatureCheck | What::Version => bail!("criu said something out of turn"),
+            CriuReqType::Dump | CriuReqType::PreDump | CriuReqType::Restore => Ok(CriuMessage::Done),
+            CriuReqType::Empty | CriuReqType::FeatureCheck | CriuReqType::Version => {
+                bail!("criu said something out of turn")
+            }
         }
     }
 
@@ -235,7 +244,7 @@ impl Criu {
     /// # Errors
     /// CRIU has ended.
     pub fn go_on(&mut self) -> Result<()> {
-        self.say(&Request { r#type: What::Notify.into(), notify_success: Some(true), ..Request::default() })
+        self.say(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(true), ..CriuReq::default() })
     }
 
     /// Answers a notice: CRIU undoes its work.
@@ -243,7 +252,7 @@ impl Criu {
     /// # Errors
     /// CRIU has ended.
     pub fn give_up(&mut self) -> Result<()> {
-        self.say(&Request { r#type: What::Notify.into(), notify_success: Some(false), ..Request::default() })
+        self.say(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(false), ..CriuReq::default() })
     }
 
     /// Waits for its end, after it has completed the request.
@@ -251,7 +260,7 @@ impl Criu {
         self.leave();
     }
 
-    fn say(&mut self, request: &Request) -> Result<()> {
+    fn say(&mut self, request: &CriuReq) -> Result<()> {
         let socket = self.socket.as_ref().ok_or_else(|| error!("criu has ended"))?;
         let packet = request.encode_to_vec();
         match rustix::net::send(socket, &packet, SendFlags::NOSIGNAL) {
@@ -284,7 +293,7 @@ impl Criu {
         Ok(())
     }
 
-    fn hear(&mut self, until: Until) -> Result<(Answer, Option<OwnedFd>)> {
+    fn hear(&mut self, until: Until) -> Result<(CriuResp, Option<OwnedFd>)> {
         let mut buffer = vec![0u8; MOST_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         loop {
@@ -298,7 +307,8 @@ impl Criu {
                         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                         _ => None,
                     });
-                    let answer = Answer::decode(&buffer[..got.bytes]).map_err(|why| error!("criu's answer: {why}"))?;
+                    let answer =
+                        CriuResp::decode(&buffer[..got.bytes]).map_err(|why| error!("criu's answer: {why}"))?;
                     return Ok((answer, descriptor));
                 }
                 Err(Errno::INTR) => {}
@@ -332,7 +342,7 @@ impl Criu {
         // A signal that asks us to end must not leave the container in an intermediate state.
         let ended = |deadline| loop {
             match wait::readable(self.pidfd.as_fd(), Some(deadline)) {
-                Err(wait::Stopped::Signal(_)) => {}
+                Err(wait::Interrupted::Signal(_)) => {}
                 other => return other.unwrap_or(false),
             }
         };
@@ -383,7 +393,7 @@ mod tests {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let criu = Criu::begin(Setup {
             program: &program,
-            streams: Streams::None,
+            streams: CriuStreams::None,
             handed: crate::sys::handed::Handed::default(),
         });
         (directory, criu)
@@ -396,7 +406,7 @@ mod tests {
             let mut criu = criu.unwrap();
             criu.quiet = quiet;
             prepare(&mut criu);
-            criu.ask(&Request { r#type: What::Dump.into(), ..Request::default() }).unwrap();
+            criu.ask(&CriuReq { r#type: CriuReqType::Dump.into(), ..CriuReq::default() }).unwrap();
             let said = criu.next();
             // at once, and not after 10 s
             let _ = rustix::process::pidfd_send_signal(&criu.pidfd, Signal::KILL);
@@ -408,10 +418,10 @@ mod tests {
         // it sleeps and wakes for more than a second, and has done it then: DUMP, success
         let done = r"printf '\010\001\020\001' >&3";
         let busy = format!("n=0; while [ $n -lt 120 ]; do n=$((n+1)); sleep 0.01; done; {done}; exec sleep 1000");
-        assert!(matches!(wait_for(&busy, second, &|_| {}).unwrap(), Said::Done));
+        assert!(matches!(wait_for(&busy, second, &|_| {}).unwrap(), CriuMessage::Done));
         // it waits for a client
         let serving = format!("sleep 1; {done}; exec sleep 1000");
-        assert!(matches!(wait_for(&serving, short, &Criu::serves).unwrap(), Said::Done));
+        assert!(matches!(wait_for(&serving, short, &Criu::serves).unwrap(), CriuMessage::Done));
         assert!(wait_for("exit 3", short, &|_| {}).unwrap_err().to_string().contains("criu has ended"));
     }
 }

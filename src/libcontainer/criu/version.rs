@@ -7,29 +7,29 @@ use crate::error::{Result, bail};
 
 /// A release of CRIU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
+pub struct CriuVersion {
     major: i32,
     minor: i32,
     patch: i32,
 }
 
-impl Version {
+impl CriuVersion {
     /// The release with these numbers.
-    pub const fn new(major: i32, minor: i32, patch: i32) -> Version {
-        Version { major, minor, patch }
+    pub const fn new(major: i32, minor: i32, patch: i32) -> CriuVersion {
+        CriuVersion { major, minor, patch }
     }
 
     /// CRIU's own version. A build from git is newer than the release in its version.
-    pub(super) fn of(answer: &VersionAnswer) -> Version {
+    pub(super) fn of(answer: &VersionAnswer) -> CriuVersion {
         let from_git = answer.gitid.as_deref().is_some_and(|id| !id.is_empty() && id != "0");
-        let Version { major, minor, patch } =
-            Version::new(answer.major_number, answer.minor_number, answer.sublevel.unwrap_or(0));
-        if from_git { Version::new(major, minor + 1, 0) } else { Version { major, minor, patch } }
+        let CriuVersion { major, minor, patch } =
+            CriuVersion::new(answer.major_number, answer.minor_number, answer.sublevel.unwrap_or(0));
+        if from_git { CriuVersion::new(major, minor + 1, 0) } else { CriuVersion { major, minor, patch } }
     }
 
     /// # Errors
     /// The error for a CRIU that is too old for a feature.
-    pub fn must_have(self, need: Need) -> Result<()> {
+    pub fn must_have(self, need: CriuFeature) -> Result<()> {
         let (least, what) = need.of();
         if self < least {
             bail!("criu {least} or newer is needed for {what}; this is {self}");
@@ -38,7 +38,7 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for CriuVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)?;
         if self.patch > 0 { write!(f, ".{}", self.patch) } else { Ok(()) }
@@ -47,7 +47,7 @@ impl fmt::Display for Version {
 
 /// A feature that not every CRIU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum CriuFeature {
     /// Messages, and the version as a message.
     Anything,
     /// A network namespace that is joined by path.
@@ -72,21 +72,23 @@ pub enum Need {
     TcpClose,
 }
 
-impl Need {
+impl CriuFeature {
     /// The first release with it, and its name.
-    fn of(self) -> (Version, &'static str) {
+    fn of(self) -> (CriuVersion, &'static str) {
         match self {
-            Need::Anything => (Version::new(3, 0, 0), "checkpoint and restore"),
-            Need::NetworkNamespace => (Version::new(3, 11, 0), "a network namespace that is joined by its path"),
-            Need::PidNamespace => (Version::new(3, 15, 0), "a pid namespace that is joined by its path"),
-            Need::OtherNamespaces => (Version::new(3, 16, 1), "a namespace that is joined by its path"),
-            Need::UnifiedFreezer => (Version::new(3, 14, 0), "the freezer of cgroup version 2"),
-            Need::Terminal => (Version::new(3, 15, 0), "a terminal"),
-            Need::StatusFd => (Version::new(3, 15, 0), "--status-fd"),
-            Need::LsmProfile => (Version::new(3, 16, 0), "--lsm-profile"),
-            Need::LsmMountContext => (Version::new(3, 16, 0), "--lsm-mount-context"),
-            Need::NetworkLock => (Version::new(3, 17, 0), "--network-lock"),
-            Need::TcpClose => (Version::new(3, 12, 0), "--tcp-close"),
+            CriuFeature::Anything => (CriuVersion::new(3, 0, 0), "checkpoint and restore"),
+            CriuFeature::NetworkNamespace => {
+                (CriuVersion::new(3, 11, 0), "a network namespace that is joined by its path")
+            }
+            CriuFeature::PidNamespace => (CriuVersion::new(3, 15, 0), "a pid namespace that is joined by its path"),
+            CriuFeature::OtherNamespaces => (CriuVersion::new(3, 16, 1), "a namespace that is joined by its path"),
+            CriuFeature::UnifiedFreezer => (CriuVersion::new(3, 14, 0), "the freezer of cgroup version 2"),
+            CriuFeature::Terminal => (CriuVersion::new(3, 15, 0), "a terminal"),
+            CriuFeature::StatusFd => (CriuVersion::new(3, 15, 0), "--status-fd"),
+            CriuFeature::LsmProfile => (CriuVersion::new(3, 16, 0), "--lsm-profile"),
+            CriuFeature::LsmMountContext => (CriuVersion::new(3, 16, 0), "--lsm-mount-context"),
+            CriuFeature::NetworkLock => (CriuVersion::new(3, 17, 0), "--network-lock"),
+            CriuFeature::TcpClose => (CriuVersion::new(3, 12, 0), "--tcp-close"),
         }
     }
 }
@@ -97,16 +99,16 @@ mod tests {
 
     #[test]
     fn what_is_too_old_is_told_with_what_needs_it() {
-        let old = Version::new(3, 9, 0);
-        let said = old.must_have(Need::NetworkNamespace).unwrap_err().to_string();
+        let old = CriuVersion::new(3, 9, 0);
+        let said = old.must_have(CriuFeature::NetworkNamespace).unwrap_err().to_string();
         assert_eq!(
             said,
             "criu 3.11 or newer is needed for a network namespace that is joined by its path; this is 3.9"
         );
-        let said = Version::new(3, 16, 0).must_have(Need::OtherNamespaces).unwrap_err().to_string();
+        let said = CriuVersion::new(3, 16, 0).must_have(CriuFeature::OtherNamespaces).unwrap_err().to_string();
         assert!(said.contains("criu 3.16.1 or newer"), "{said}");
-        assert!(Version::new(4, 1, 1).must_have(Need::NetworkLock).is_ok());
-        assert!(Version::new(3, 17, 1).must_have(Need::NetworkLock).is_ok());
+        assert!(CriuVersion::new(4, 1, 1).must_have(CriuFeature::NetworkLock).is_ok());
+        assert!(CriuVersion::new(3, 17, 1).must_have(CriuFeature::NetworkLock).is_ok());
     }
 
     #[test]
@@ -117,7 +119,7 @@ mod tests {
             gitid: gitid.map(str::to_owned),
             sublevel: Some(2),
         };
-        assert_eq!(Version::of(&answer(None)), Version::new(3, 15, 2));
-        assert_eq!(Version::of(&answer(Some("v3.15-7-gabc"))), Version::new(3, 16, 0));
+        assert_eq!(CriuVersion::of(&answer(None)), CriuVersion::new(3, 15, 2));
+        assert_eq!(CriuVersion::of(&answer(Some("v3.15-7-gabc"))), CriuVersion::new(3, 16, 0));
     }
 }

@@ -1,12 +1,12 @@
 //! The seccomp profile.
 
-use super::facts::{Facts, Findings};
+use super::facts::{ConfigFacts, Findings};
 use super::tables::{CALLS, SYS_ADMIN};
 use crate::config::At;
 use crate::plan::annotations::BPF_DATA;
 use crate::plan::seccomp;
 
-pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
+pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let at = At::new("linux.seccomp");
     let annotations = facts.spec.annotations().as_ref();
     let Some(profile) = facts.linux.and_then(|linux| linux.seccomp().as_ref()) else {

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
-use super::facts::{Facts, Findings};
+use super::facts::{ConfigFacts, Findings};
 use super::tables::CHARACTER_DEVICES;
 use crate::config::At;
 
@@ -11,7 +11,7 @@ const SYS_RAWIO: u8 = 17;
 /// With that many nodes, the whole /dev of the host is given.
 const ALL_OF_THEM: usize = 40;
 
-pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
+pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let Some(linux) = facts.linux else { return };
     let at = At::new("linux.devices");
     let nodes = linux.devices().as_deref().unwrap_or_default();
@@ -32,7 +32,7 @@ pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
 }
 
 /// SPEC: config-linux.md#allowed-device-list: the rules in their order, each for those that it matches.
-fn rules(facts: &Facts<'_>, found: &mut Findings) {
+fn rules(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let resources = facts.linux.and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
     let at = At::new("linux.resources.devices");

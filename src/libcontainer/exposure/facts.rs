@@ -75,7 +75,7 @@ impl Exposure {
 }
 
 /// What the rules ask of a config.
-pub(super) struct Facts<'a> {
+pub(super) struct ConfigFacts<'a> {
     pub(super) spec: &'a Spec,
     pub(super) process: Option<&'a Process>,
     pub(super) linux: Option<&'a Linux>,
@@ -87,7 +87,7 @@ pub(super) struct Facts<'a> {
     pub(super) capabilities: u64,
 }
 
-impl Facts<'_> {
+impl ConfigFacts<'_> {
     /// Root of the host, with whatever capabilities: files of /proc and /sys obey it.
     pub(super) fn is_host_root(&self) -> bool {
         self.root && !self.mapped

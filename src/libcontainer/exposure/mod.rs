@@ -11,14 +11,14 @@ mod tables;
 
 use oci_spec::runtime::Spec;
 
+use facts::{ConfigFacts, Findings};
 pub use facts::{Exposed, Exposure, Risk};
-use facts::{Facts, Findings};
 
 /// What `spec` exposes.
 pub fn exposure(spec: &Spec) -> Exposure {
     let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
-    let facts = Facts {
+    let facts = ConfigFacts {
         spec,
         process,
         linux,

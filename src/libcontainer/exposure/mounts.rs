@@ -4,7 +4,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Mount;
 
-use super::facts::{Facts, Findings};
+use super::facts::{ConfigFacts, Findings};
 use super::tables::{DIRECTORIES, MASKED, READ_ONLY, SOCKETS, SYS_ADMIN};
 use crate::config::At;
 use crate::plan::mount_options::{self, MountOptions};
@@ -12,7 +12,7 @@ use crate::plan::values::inside;
 
 const DAC_OVERRIDE: u8 = 1;
 
-pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
+pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let mounts = facts.spec.mounts().as_deref().unwrap_or_default();
     for (n, mount) in mounts.iter().enumerate() {
         let at = At::new("mounts").index(n);
@@ -77,7 +77,7 @@ fn leads_out(path: &Path) -> bool {
     })
 }
 
-fn source(facts: &Facts<'_>, mount: &Mount, options: &MountOptions, at: &At, found: &mut Findings) {
+fn source(facts: &ConfigFacts<'_>, mount: &Mount, options: &MountOptions, at: &At, found: &mut Findings) {
     let Some(given) = mount.source().as_deref().filter(|path| path.is_absolute() || leads_out(path)) else { return };
     let at = at.key("source");
     // The bundle is not known here. With enough `..`, a relative path begins at the root.
@@ -91,7 +91,7 @@ fn source(facts: &Facts<'_>, mount: &Mount, options: &MountOptions, at: &At, fou
     }
 }
 
-fn of_path(facts: &Facts<'_>, path: &Path, options: &MountOptions, at: At, found: &mut Findings) {
+fn of_path(facts: &ConfigFacts<'_>, path: &Path, options: &MountOptions, at: At, found: &mut Findings) {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let shown = path.display();
     if let Some((_, owner)) = SOCKETS.iter().find(|(socket, _)| *socket == name) {
@@ -146,7 +146,7 @@ fn is_sensitive(path: &Path, directory: &str) -> bool {
 }
 
 /// A new sysfs, cgroup or debugfs that can be written.
-fn of_kernel(facts: &Facts<'_>, mount: &Mount, options: &MountOptions, at: &At, found: &mut Findings) {
+fn of_kernel(facts: &ConfigFacts<'_>, mount: &Mount, options: &MountOptions, at: &At, found: &mut Findings) {
     let kind = mount.typ().as_deref().unwrap_or_default();
     if is_read_only(options) {
         return;
@@ -169,7 +169,7 @@ fn of_kernel(facts: &Facts<'_>, mount: &Mount, options: &MountOptions, at: &At, 
 }
 
 /// `maskedPaths` and `readonlyPaths`, where there is a /proc.
-fn paths(facts: &Facts<'_>, mounts: &[Mount], found: &mut Findings) {
+fn paths(facts: &ConfigFacts<'_>, mounts: &[Mount], found: &mut Findings) {
     let Some(proc) = mounts.iter().find(|mount| mount.typ().as_deref() == Some("proc")) else { return };
     let linux = facts.linux;
     let covered = |list: Option<&Vec<String>>, path: &str| {
@@ -212,7 +212,7 @@ fn paths(facts: &Facts<'_>, mounts: &[Mount], found: &mut Findings) {
     }
 }
 
-fn limits(facts: &Facts<'_>, found: &mut Findings) {
+fn limits(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let resources = facts.linux.and_then(|linux| linux.resources().as_ref());
     let unified = |name: &str| {
         resources.and_then(|resources| resources.unified().as_ref()).is_some_and(|unified| unified.contains_key(name))

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
-use super::facts::{Facts, Findings};
+use super::facts::{ConfigFacts, Findings};
 use crate::config::At;
 
 /// The kind, its word, the weight for a shared one, what is gained.
@@ -38,7 +38,7 @@ pub(super) fn is_mapped(linux: Option<&Linux>) -> bool {
     user.path().as_deref().is_none_or(|path| !path.starts_with("/proc/1/")) && !maps.iter().any(is_host_root)
 }
 
-pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
+pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let at = At::new("linux.namespaces");
     for (_, word, weight, gain) in KINDS.into_iter().filter(|(kind, ..)| facts.shares(*kind)) {
         let weight = if facts.mapped { facts.weighed(weight).max(weight / 3) } else { weight };

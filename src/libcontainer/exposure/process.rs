@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::Process;
 
-use super::facts::{Facts, Findings};
+use super::facts::{ConfigFacts, Findings};
 use super::tables::{CAPABILITIES, DEFAULT_CAPABILITIES};
 use crate::config::At;
 use crate::config::capability::by_name;
@@ -17,7 +17,7 @@ pub(super) fn capabilities(process: &Process) -> u64 {
     names.fold(0, |mask, number| mask | 1 << number)
 }
 
-pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
+pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let Some(process) = facts.process else { return };
     let at = At::new("process");
     for (number, name, weight, gain) in CAPABILITIES.into_iter().filter(|(number, ..)| facts.can(*number)) {
@@ -48,7 +48,7 @@ pub(super) fn look(facts: &Facts<'_>, found: &mut Findings) {
     }
 }
 
-fn confinement(facts: &Facts<'_>, process: &Process, found: &mut Findings) {
+fn confinement(facts: &ConfigFacts<'_>, process: &Process, found: &mut Findings) {
     let profile = process.apparmor_profile().as_deref().filter(|profile| !["", "unconfined"].contains(profile));
     let label = process.selinux_label().as_deref().filter(|label| !label.is_empty());
     let free = label.is_some_and(|label| ["spc_t", "unconfined_t"].iter().any(|kind| label.contains(kind)));

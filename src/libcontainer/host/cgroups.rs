@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::{self, Line};
+use super::mountinfo::{self, MountinfoLine};
 use crate::sys::text::lossy;
 
 /// The usual mount point of cgroups.
@@ -63,7 +63,7 @@ impl Cgroups {
     pub fn parse(mountinfo: &str, cgroup: &str) -> Cgroups {
         let ours: Vec<Ours<'_>> = ours(cgroup).collect();
         let mut found = Cgroups::default();
-        let mounted: Vec<Line<'_>> = mountinfo::lines(mountinfo.as_bytes()).filter(is_on_the_way).collect();
+        let mounted: Vec<MountinfoLine<'_>> = mountinfo::lines(mountinfo.as_bytes()).filter(is_on_the_way).collect();
         for line in mounted.iter().filter(|line| line.written_path().starts_with(TOP)) {
             let mount = line.path();
             if found.v1.iter().any(|there| there.mount == mount) || is_covered(line, &mounted) {
@@ -105,19 +105,19 @@ impl Hierarchy {
 }
 
 /// True for a mount at the usual mount point, or on a path to or from it.
-fn is_on_the_way(line: &Line<'_>) -> bool {
+fn is_on_the_way(line: &MountinfoLine<'_>) -> bool {
     let (path, top) = (line.written_path(), Path::new(TOP));
     top.starts_with(path) || path.starts_with(top)
 }
 
 /// True if the path of `line` leads to another file system: that one is mounted on this mount, or on a directory above.
-fn is_covered(line: &Line<'_>, all: &[Line<'_>]) -> bool {
+fn is_covered(line: &MountinfoLine<'_>, all: &[MountinfoLine<'_>]) -> bool {
     let (mut at, mut path) = (line, line.written_path());
     let mut below = line.id;
     // There are at most as many steps as mounts. Without this limit, a wrong text could loop for ever.
     for _ in all {
         // A mount on the root itself covers nothing for a process whose root it is.
-        let hides = |other: &Line<'_>| {
+        let hides = |other: &MountinfoLine<'_>| {
             let point = other.written_path();
             other.parent == at.id && other.id != below && point != Path::new("/") && path.starts_with(point)
         };

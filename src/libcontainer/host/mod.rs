@@ -48,7 +48,7 @@ pub struct Me {
     /// The user namespace that we are in.
     pub users: Users,
     /// Where we may mount.
-    pub mounts: Mounts,
+    pub mounts: MayMount,
     /// Our capability bounding set.
     pub bounding: u64,
     /// True if execve(2) gives us and our children no more rights than we have (PR_GET_NO_NEW_PRIVS(2const)).
@@ -67,7 +67,7 @@ pub enum Users {
 
 /// Where we may mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mounts {
+pub enum MayMount {
     /// In our mount namespace. We may also make detached mounts.
     #[default]
     Here,
@@ -98,7 +98,7 @@ impl Me {
         };
         if !me.is_root() {
             let here = own.is_ok_and(|own| may_mount(own.st_ino));
-            me.mounts = if here { Mounts::Here } else { Mounts::Inside };
+            me.mounts = if here { MayMount::Here } else { MayMount::Inside };
         }
         Ok(me)
     }

@@ -44,7 +44,7 @@ pub fn all() -> io::Result<Vec<Mount>> {
 
 /// The mounts in the text of that file.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
-    let mount = |line: Line<'_>| Mount {
+    let mount = |line: MountinfoLine<'_>| Mount {
         id: line.id,
         parent: line.parent,
         device: String::from_utf8_lossy(line.device).into_owned(),
@@ -88,7 +88,7 @@ fn covered_by(mount: &Mount, mounts: &[Mount]) -> Option<PathBuf> {
 }
 
 /// One line. Its paths are still escaped.
-pub(super) struct Line<'a> {
+pub(super) struct MountinfoLine<'a> {
     pub(super) id: u64,
     pub(super) parent: u64,
     device: &'a [u8],
@@ -99,15 +99,15 @@ pub(super) struct Line<'a> {
     pub(super) options: &'a [u8],
 }
 
-impl<'a> Line<'a> {
-    pub(super) fn of(line: &'a [u8]) -> Option<Line<'a>> {
+impl<'a> MountinfoLine<'a> {
+    pub(super) fn of(line: &'a [u8]) -> Option<MountinfoLine<'a>> {
         let mut fields = line.split(|byte| *byte == b' ');
         let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
         let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
         let (device, root, path) = (fields.next()?, fields.next()?, fields.next()?);
         let mut after = fields.skip_while(|field| *field != b"-");
         let (fstype, options) = (after.nth(1)?, after.nth(1).unwrap_or_default());
-        Some(Line { id, parent, device, root, path, fstype, options })
+        Some(MountinfoLine { id, parent, device, root, path, fstype, options })
     }
 
     /// True if the root of the mount is the root of its file system.
@@ -127,8 +127,8 @@ impl<'a> Line<'a> {
 }
 
 /// The lines of the file's text.
-pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
-    text.split(|byte| *byte == b'\n').filter_map(Line::of)
+pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = MountinfoLine<'_>> {
+    text.split(|byte| *byte == b'\n').filter_map(MountinfoLine::of)
 }
 
 /// Decodes `\040` and the like: space, tab, newline and backslash are escaped.

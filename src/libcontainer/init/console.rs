@@ -13,14 +13,14 @@ use super::mounts::note;
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::protocol::send_beside;
 use super::resolve::{open_path, open_target_without_links_into_binds};
-use crate::plan::step::{Console, ConsoleDevice, Target};
+use crate::plan::step::{ConsoleDevice, Pty, Target};
 
 /// statfs(2)'s f_type of a devpts.
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 /// The name that is sent with the master. The receiver uses it as the name of the file.
 const MASTER_NAME: &[u8] = b"/dev/pts/ptmx";
 
-pub(super) fn make(prepared: &Prepared<'_>, console: &Console) -> Outcome {
+pub(super) fn make(prepared: &Prepared<'_>, console: &Pty) -> Outcome {
     let master = open_master(prepared)?;
     rustix::pty::unlockpt(&master)?;
     // open the slave by ioctl(2), and not by its path: a process in the container could replace that (CVE-2025-52565)

@@ -17,7 +17,7 @@ use crate::wire::{About, WORDS_SIZE, Words};
 pub(super) fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Outcome {
     let (from, to) = (open_directory(from, c".")?, open_directory(to, c".")?);
     let above = rustix::fs::memfd_create(c"tmpcopyup", MemfdFlags::CLOEXEC)?;
-    let mut place = Place { from, to, above, depth: 0, path: [0; WORDS_SIZE], length: 0 };
+    let mut place = CopyPlace { from, to, above, depth: 0, path: [0; WORDS_SIZE], length: 0 };
     while place.down()? || place.up()? {}
     Ok(())
 }
@@ -28,10 +28,10 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Outcome<OwnedFd> {
 }
 
 /// The directory that is copied just now.
-struct Place {
+struct CopyPlace {
     from: OwnedFd,
     to: OwnedFd,
-    /// A `Level` for each directory above.
+    /// A `CopyLevel` for each directory above.
     above: OwnedFd,
     depth: u64,
     /// Its path, or the beginning of a longer one, and the length of the whole.
@@ -40,35 +40,35 @@ struct Place {
 }
 
 /// What must be known of a directory to go on in it: where its list of entries goes on, which it is, and the length of its path.
-struct Level([u64; 4]);
+struct CopyLevel([u64; 4]);
 
-impl Level {
+impl CopyLevel {
     const SIZE: usize = 32;
 
-    fn of(directory: &OwnedFd, next: u64, length: usize) -> Outcome<Level> {
+    fn of(directory: &OwnedFd, next: u64, length: usize) -> Outcome<CopyLevel> {
         let stat = rustix::fs::fstat(directory)?;
-        Ok(Level([next, stat.st_dev, stat.st_ino, length as u64]))
+        Ok(CopyLevel([next, stat.st_dev, stat.st_ino, length as u64]))
     }
 
     fn write(&self, file: &OwnedFd, depth: u64) -> Outcome {
-        let mut bytes = [0; Level::SIZE];
+        let mut bytes = [0; CopyLevel::SIZE];
         bytes.chunks_exact_mut(8).zip(self.0).for_each(|(place, word)| place.copy_from_slice(&word.to_ne_bytes()));
-        let written = rustix::io::pwrite(file, &bytes, depth * Level::SIZE as u64)?;
-        if written == Level::SIZE { Ok(()) } else { Err(Errno::NOSPC.into()) }
+        let written = rustix::io::pwrite(file, &bytes, depth * CopyLevel::SIZE as u64)?;
+        if written == CopyLevel::SIZE { Ok(()) } else { Err(Errno::NOSPC.into()) }
     }
 
-    fn read(file: &OwnedFd, depth: u64) -> Outcome<Level> {
-        let mut bytes = [0; Level::SIZE];
-        rustix::io::pread(file, &mut bytes, depth * Level::SIZE as u64)?;
+    fn read(file: &OwnedFd, depth: u64) -> Outcome<CopyLevel> {
+        let mut bytes = [0; CopyLevel::SIZE];
+        rustix::io::pread(file, &mut bytes, depth * CopyLevel::SIZE as u64)?;
         let mut words = [0; 4];
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into().map_err(|_| Errno::INVAL)?);
         }
-        Ok(Level(words))
+        Ok(CopyLevel(words))
     }
 }
 
-impl Place {
+impl CopyPlace {
     /// Copies the entries up to the next directory, and goes into that; false when there is none any more.
     fn down(&mut self) -> Outcome<bool> {
         let mut buffer = [MaybeUninit::uninit(); 2048];
@@ -81,7 +81,7 @@ impl Place {
             }
             let below = one(self.from.as_fd(), self.to.as_fd(), name);
             let Some((from, to)) = below.map_err(|trouble| named(trouble, self.beginning(), name))? else { continue };
-            Level::of(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
+            CopyLevel::of(&self.from, entry.next_entry_cookie(), self.length)?.write(&self.above, self.depth)?;
             self.depth += 1;
             for byte in name.to_bytes().iter().chain(b"/") {
                 if let Some(place) = self.path.get_mut(self.length) {
@@ -100,7 +100,7 @@ impl Place {
         let stat = rustix::fs::fstat(&self.from)?;
         own(self.to.as_fd(), c".", &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;
         let Some(depth) = self.depth.checked_sub(1) else { return Ok(false) };
-        let Level([next, device, inode, length]) = Level::read(&self.above, depth)?;
+        let CopyLevel([next, device, inode, length]) = CopyLevel::read(&self.above, depth)?;
         let above = open_directory(self.from.as_fd(), c"..")?;
         let stat = rustix::fs::fstat(&above)?;
         if (stat.st_dev, stat.st_ino) != (device, inode) {

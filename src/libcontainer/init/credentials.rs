@@ -11,7 +11,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets as Sets, Gid, Uid};
 
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::protocol;
-use crate::plan::step::{CallersGroups, CapabilitySets, Limit, Namespaces};
+use crate::plan::step::{CallersGroups, CapabilitySets, Namespaces, Rlimit};
 use crate::wire::Request;
 
 pub(super) fn become_root(others: CallersGroups) -> Outcome {
@@ -37,7 +37,7 @@ pub(super) fn join(prepared: &Prepared<'_>, file: BorrowedFd<'_>, kinds: Namespa
 
 /// If init may not raise a limit, in a user namespace, the runtime sets all of them, and reports those that are impossible.
 pub(super) fn limits(prepared: &Prepared<'_>) -> Outcome {
-    let set = |limit: &Limit| crate::sys::sched::set_limit(0, limit.resource, limit.soft, limit.hard);
+    let set = |limit: &Rlimit| crate::sys::sched::set_limit(0, limit.resource, limit.soft, limit.hard);
     match prepared.limits.iter().try_for_each(set) {
         Ok(()) => Ok(()),
         Err(_) => protocol::ask(prepared, Request::Limits),
@@ -101,7 +101,7 @@ const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
 
 /// Gives unnamed pipes among the standard streams to the process's user, so that it can open them again as /dev/stdout. Only
 /// those who hold such a pipe can use it. A terminal, device, file, fifo or socket outlives the container, and keeps its owner.
-/// Our own terminal belongs to the user already (`Console`).
+/// Our own terminal belongs to the user already (`Pty`).
 pub(super) fn own_stdio(uid: u32) -> Outcome {
     for fd in [stdin(), stdout(), stderr()] {
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };

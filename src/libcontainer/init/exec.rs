@@ -13,7 +13,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::prepared::{HOME, MOST_OF_HOME, Outcome, Prepared, Trouble};
 use super::protocol::{self, retry};
-use crate::plan::step::{EnvOf, Exec, HookCommand, Kept, Slot};
+use crate::plan::step::{EnvOf, Execve, HookCommand, Kept, Slot};
 use crate::sys;
 use crate::sys::bounded::Bounded;
 use crate::sys::plain::is_plain;
@@ -99,7 +99,7 @@ pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
 
 /// What the line of the user says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum UserEntry {
     /// A home directory.
     Home,
     /// It is too long for a path.
@@ -119,7 +119,7 @@ struct Search<'h> {
     /// The entry of the environment, with as much of the sixth field as fits.
     entry: &'h mut Bounded<u8>,
     length: usize,
-    found: Option<Found>,
+    found: Option<UserEntry>,
 }
 
 impl<'h> Search<'h> {
@@ -151,7 +151,7 @@ impl<'h> Search<'h> {
     fn end_line(&mut self) {
         let is_theirs = self.field >= 5 && self.digits > 0 && self.id == Some(self.uid);
         if is_theirs && self.entry.get(HOME.len()) == Some(&b'/') {
-            self.found = Some(if self.length <= MOST_OF_HOME { Found::Home } else { Found::TooLong });
+            self.found = Some(if self.length <= MOST_OF_HOME { UserEntry::Home } else { UserEntry::TooLong });
             return;
         }
         self.entry.truncate(HOME.len());
@@ -162,14 +162,14 @@ impl<'h> Search<'h> {
     fn end(mut self) -> Outcome {
         // the last line may have no newline
         self.take(b'\n');
-        if self.found != Some(Found::Home) {
+        if self.found != Some(UserEntry::Home) {
             self.entry.truncate(HOME.len());
             self.entry.push(b'/');
         }
         self.entry.push(0);
         match self.found {
-            Some(Found::TooLong) => Err(Trouble::saying(Errno::NAMETOOLONG, "it is longer than 4095 bytes")),
-            Some(Found::Home) | None => Ok(()),
+            Some(UserEntry::TooLong) => Err(Trouble::saying(Errno::NAMETOOLONG, "it is longer than 4095 bytes")),
+            Some(UserEntry::Home) | None => Ok(()),
         }
     }
 }
@@ -187,7 +187,7 @@ pub(super) fn close_fds(prepared: &Prepared<'_>, first: u32, kept: &Kept) -> Out
 }
 
 /// Reports now, at create, what `exec` would report only at start.
-pub(super) fn find(exec: &Exec) -> Outcome {
+pub(super) fn find(exec: &Execve) -> Outcome {
     let mut found = Trouble::from(Errno::NOENT);
     for (n, path) in exec.candidates.iter().enumerate() {
         match rustix::fs::statat(CWD, path, AtFlags::empty()) {
@@ -208,7 +208,7 @@ pub(super) fn find(exec: &Exec) -> Outcome {
 }
 
 /// Tries the candidates as execvp(3) does. The result is the last error that is not just "not found".
-pub(super) fn exec(prepared: &Prepared<'_>, exec: &Exec) -> Outcome {
+pub(super) fn exec(prepared: &Prepared<'_>, exec: &Execve) -> Outcome {
     let home = prepared.left.home.borrow();
     let home = CStr::from_bytes_until_nul(&home).ok();
     let mut error = Trouble::from(Errno::NOENT);
@@ -222,13 +222,13 @@ pub(super) fn exec(prepared: &Prepared<'_>, exec: &Exec) -> Outcome {
 }
 
 /// True if `errno` says only that the program is not there. ENOTDIR of a single candidate is reported: its path leads below a file.
-fn goes_on(exec: &Exec, errno: Errno) -> bool {
+fn goes_on(exec: &Execve, errno: Errno) -> bool {
     errno == Errno::NOENT || errno == Errno::NOTDIR && exec.candidates.len() > 1
 }
 
 /// The error, and the number of the candidate. The runtime looks for the cause there only.
 fn of_candidate(n: usize, errno: Errno) -> Trouble {
-    let mut said = Said::default();
+    let mut said = ShortText::default();
     said.text(DecInt::new(n).as_bytes());
     Trouble { errno, said: said.words() }
 }
@@ -251,7 +251,7 @@ pub(super) fn hooks(
     };
     for (n, hook) in hooks.iter().enumerate() {
         if let Some((errno, ending)) = run_hook(prepared, hook, &around)? {
-            let mut said = Said::default();
+            let mut said = ShortText::default();
             said.text(DecInt::new(n).as_bytes());
             said.text(b" ");
             ending.say(&mut said);
@@ -281,7 +281,7 @@ enum Ending {
 }
 
 impl Ending {
-    fn say(&self, said: &mut Said) {
+    fn say(&self, said: &mut ShortText) {
         match self {
             Ending::Not(call) => said.text(call),
             Ending::Status(status) => {
@@ -356,18 +356,18 @@ fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>)
 }
 
 /// A short text that is built without the heap.
-struct Said {
+struct ShortText {
     text: [u8; crate::wire::WORDS_SIZE],
     length: usize,
 }
 
-impl Default for Said {
-    fn default() -> Said {
-        Said { text: [0; crate::wire::WORDS_SIZE], length: 0 }
+impl Default for ShortText {
+    fn default() -> ShortText {
+        ShortText { text: [0; crate::wire::WORDS_SIZE], length: 0 }
     }
 }
 
-impl Said {
+impl ShortText {
     fn text(&mut self, bytes: &[u8]) {
         let room = self.text.len() - self.length;
         let length = bytes.len().min(room);
@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn what_a_hook_did_is_said_without_memory() {
-        let mut said = Said::default();
+        let mut said = ShortText::default();
         said.text(b"0 ");
         Ending::Late(10).say(&mut said);
         assert_eq!(said.words().text(), "0 hook ran past specified timeout of 10.0s");

@@ -15,7 +15,7 @@ use super::resolve::{
 };
 use super::root::{SYSFS_MAGIC, change};
 use super::{copy, pids, protocol};
-use crate::plan::step::{Change, Content, Missing, NewMount, Node, Other, Remount, Setting, Slot, Target};
+use crate::plan::step::{Content, DeviceNode, Missing, MountChange, NewMount, Other, Remount, Setting, Slot, Target};
 use crate::sys::mount::{Attributes, MountId, Reach, mount_id, place_of, set_attributes};
 use crate::wire::{About, Request, Words};
 
@@ -157,7 +157,7 @@ fn is_directory(file: BorrowedFd<'_>) -> Outcome<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
 }
 
-pub(super) fn bind(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
+pub(super) fn bind(prepared: &Prepared<'_>, tree: Slot, changes: &[MountChange], target: &Target) -> Outcome {
     let (target, _) = match target.missing {
         // a device of the plan, in a place where nodes cannot be made
         Missing::File => open_target_outside_binds(prepared, target)?,
@@ -169,7 +169,7 @@ pub(super) fn bind(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], targ
 }
 
 /// Makes the symbolic link again that the source is. The same link may exist already.
-pub(super) fn bind_or_link(prepared: &Prepared<'_>, tree: Slot, changes: &[Change], target: &Target) -> Outcome {
+pub(super) fn bind_or_link(prepared: &Prepared<'_>, tree: Slot, changes: &[MountChange], target: &Target) -> Outcome {
     let source = prepared.fd(tree)?;
     if FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode) != FileType::Symlink {
         return bind(prepared, tree, changes, target);
@@ -236,7 +236,7 @@ fn configure(fs: &OwnedFd, settings: &[Setting]) -> Outcome {
     Ok(())
 }
 
-pub(super) fn mknod(prepared: &Prepared<'_>, node: &Node) -> Outcome {
+pub(super) fn mknod(prepared: &Prepared<'_>, node: &DeviceNode) -> Outcome {
     let (parent, name) = parent_outside_binds(prepared, &node.path)?;
     let kind = FileType::from_raw_mode(node.mode);
     match rustix::fs::mknodat(&parent, name, kind, Mode::from_raw_mode(node.mode), node.device) {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use crate::plan::step::{Limit, Slot, Step, What};
+use crate::plan::step::{Rlimit, Slot, Step, What};
 use crate::sys::bounded::Bounded;
 use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
@@ -35,7 +35,7 @@ pub struct Prepared<'a> {
     /// The compiled seccomp filter.
     pub program: Option<&'a Program>,
     /// The resource limits.
-    pub limits: &'a [Limit],
+    pub limits: &'a [Rlimit],
     /// The program's RLIMIT_NOFILE, soft and hard, if the runtime has raised its own for the set-up.
     pub nofile: Option<(u64, u64)>,
     /// The host's /proc.

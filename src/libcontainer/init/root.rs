@@ -9,7 +9,7 @@ use rustix::mount::MoveMountFlags;
 
 use super::prepared::Outcome;
 use super::resolve::begins_a_mount;
-use crate::plan::step::Change;
+use crate::plan::step::MountChange;
 use crate::sys::mount::{Attributes, Reach, detach, empty, mount_id, set_attributes, set_propagation};
 
 /// The file system type of sysfs (statfs(2)).
@@ -18,7 +18,7 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CL
 
 /// Hooks before pivot_root(2) look for the root at its own path, so it is attached there. If a mapped root may not enter the
 /// directory, or it is not the same directory any more, the root is attached on `/`.
-pub(super) fn attach(tree: BorrowedFd<'_>, path: &CStr, changes: &[Change]) -> Outcome {
+pub(super) fn attach(tree: BorrowedFd<'_>, path: &CStr, changes: &[MountChange]) -> Outcome {
     change(tree, changes)?;
     let from_fd = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     let place = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).ok();
@@ -35,7 +35,7 @@ pub(super) fn attach(tree: BorrowedFd<'_>, path: &CStr, changes: &[Change]) -> O
 }
 
 /// Makes the changes on a detached mount, in their order.
-pub(super) fn change(mount: BorrowedFd<'_>, changes: &[Change]) -> Outcome {
+pub(super) fn change(mount: BorrowedFd<'_>, changes: &[MountChange]) -> Outcome {
     for change in changes {
         set_attributes(mount, &change.attributes, change.reach)?;
     }

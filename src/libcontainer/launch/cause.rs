@@ -101,18 +101,18 @@ impl Waiting {
             }
         }
         match kind(&head(file.as_fd())?) {
-            Kind::Empty if errno == Errno::NOEXEC => Some(format!("{path:?} is empty")),
-            Kind::Text if errno == Errno::NOEXEC => {
+            ProgramKind::Empty if errno == Errno::NOEXEC => Some(format!("{path:?} is empty")),
+            ProgramKind::Text if errno == Errno::NOEXEC => {
                 Some(format!("{path:?} does not begin with #!, and is not a binary of Linux"))
             }
-            Kind::Short if errno == Errno::NOEXEC => Some(format!("{path:?} is not a whole ELF file")),
-            Kind::Machine(machine) if errno == Errno::NOEXEC && Some(machine) != native() => {
+            ProgramKind::Short if errno == Errno::NOEXEC => Some(format!("{path:?} is not a whole ELF file")),
+            ProgramKind::Machine(machine) if errno == Errno::NOEXEC && Some(machine) != native() => {
                 let architecture = architecture(machine).map_or_else(|| machine.to_string(), str::to_owned);
                 Some(format!("{path:?} is for another architecture: {architecture}"))
             }
-            Kind::Script(interpreter) => self.of_interpreter("interpreter", &path, &interpreter, errno, depth),
-            Kind::Dynamic(loader) => self.of_interpreter("loader", &path, &loader, errno, depth),
-            Kind::Empty | Kind::Text | Kind::Short | Kind::Machine(_) => None,
+            ProgramKind::Script(interpreter) => self.of_interpreter("interpreter", &path, &interpreter, errno, depth),
+            ProgramKind::Dynamic(loader) => self.of_interpreter("loader", &path, &loader, errno, depth),
+            ProgramKind::Empty | ProgramKind::Text | ProgramKind::Short | ProgramKind::Machine(_) => None,
         }
     }
 
@@ -186,7 +186,7 @@ fn head(file: BorrowedFd<'_>) -> Option<Vec<u8>> {
 
 /// The kind of a program, as the kernel recognizes it.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum ProgramKind {
     Empty,
     /// `#!`, and this interpreter.
     Script(Box<OsStr>),
@@ -199,22 +199,22 @@ enum Kind {
     Text,
 }
 
-fn kind(head: &[u8]) -> Kind {
+fn kind(head: &[u8]) -> ProgramKind {
     let text = |bytes: &[u8]| -> Box<OsStr> { Box::from(OsStr::from_bytes(bytes)) };
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).filter(|word| !word.is_empty());
-        return Kind::Script(text(words.next().unwrap_or_default()));
+        return ProgramKind::Script(text(words.next().unwrap_or_default()));
     }
     match head {
-        [] => Kind::Empty,
+        [] => ProgramKind::Empty,
         [0x7f, b'E', b'L', b'F', rest @ ..] => {
-            let [class, order, ..] = rest else { return Kind::Short };
-            let Some(Elf { machine, loader }) = elf(head, *class, *order) else { return Kind::Short };
+            let [class, order, ..] = rest else { return ProgramKind::Short };
+            let Some(Elf { machine, loader }) = elf(head, *class, *order) else { return ProgramKind::Short };
             let ours = Some(machine) == native();
-            loader.filter(|_| ours).map_or(Kind::Machine(machine), |loader| Kind::Dynamic(text(loader)))
+            loader.filter(|_| ours).map_or(ProgramKind::Machine(machine), |loader| ProgramKind::Dynamic(text(loader)))
         }
-        _ => Kind::Text,
+        _ => ProgramKind::Text,
     }
 }
 
@@ -274,28 +274,28 @@ const MACHINES: [(u16, &str); 9] = [
 mod tests {
     use super::*;
 
-    fn script(interpreter: &str) -> Kind {
-        Kind::Script(Box::from(OsStr::new(interpreter)))
+    fn script(interpreter: &str) -> ProgramKind {
+        ProgramKind::Script(Box::from(OsStr::new(interpreter)))
     }
 
     #[test]
     fn a_file_is_what_its_beginning_says() {
-        assert_eq!(kind(b""), Kind::Empty);
-        assert_eq!(kind(b"echo x\n"), Kind::Text);
+        assert_eq!(kind(b""), ProgramKind::Empty);
+        assert_eq!(kind(b"echo x\n"), ProgramKind::Text);
         assert_eq!(kind(b"#! /bin/sh -e\n"), script("/bin/sh"));
         assert_eq!(kind(b"#!/bin/sh\r\n"), script("/bin/sh\r"));
         assert_eq!(kind(b"#!\n/bin/sh"), script(""));
-        assert_eq!(kind(b"\x7fELF"), Kind::Short);
-        assert_eq!(kind(b"\x7fELF\x02\x01"), Kind::Short);
+        assert_eq!(kind(b"\x7fELF"), ProgramKind::Short);
+        assert_eq!(kind(b"\x7fELF\x02\x01"), ProgramKind::Short);
         // One byte less than the e_phnum of the header.
-        assert_eq!(kind(&[b"\x7fELF\x02\x01\x01".as_slice(), &[0; 50]].concat()), Kind::Short);
+        assert_eq!(kind(&[b"\x7fELF\x02\x01\x01".as_slice(), &[0; 50]].concat()), ProgramKind::Short);
         // 64 bits, with the other byte order.
         let mut foreign = b"\x7fELF\x02\x02\x01".to_vec();
         foreign.resize(64, 0);
         foreign[19] = 22;
-        assert_eq!(kind(&foreign), Kind::Machine(22));
+        assert_eq!(kind(&foreign), ProgramKind::Machine(22));
         let own = std::fs::read("/bin/busybox").unwrap_or_default();
-        assert!(own.is_empty() || matches!(kind(&own[..HEAD]), Kind::Machine(n) if Some(n) == native()));
+        assert!(own.is_empty() || matches!(kind(&own[..HEAD]), ProgramKind::Machine(n) if Some(n) == native()));
     }
 
     #[test]
@@ -313,9 +313,9 @@ mod tests {
     fn a_header_that_lies_is_no_matter() {
         let mut lying = b"\x7fELF\x02\x01\x01".to_vec();
         lying.resize(120, 0xff);
-        assert_eq!(kind(&lying), Kind::Machine(0xffff));
+        assert_eq!(kind(&lying), ProgramKind::Machine(0xffff));
         lying[32..40].copy_from_slice(&64_u64.to_le_bytes());
         lying[64..68].copy_from_slice(&3_u32.to_le_bytes());
-        assert_eq!(kind(&lying), Kind::Machine(0xffff));
+        assert_eq!(kind(&lying), ProgramKind::Machine(0xffff));
     }
 }

@@ -15,7 +15,9 @@ use super::images::{
 };
 use super::inside::root_of;
 use crate::container::{Container, Record, Status};
-use crate::criu::{Criu, ExternalMount, Need, Options, PageServer, Request, Said, Setup, Streams, What};
+use crate::criu::{
+    Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, Options, PageServer, Setup,
+};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::mountinfo;
 use crate::plan::Plan;
@@ -82,8 +84,11 @@ impl Checkpoint {
         let directories = Directories::make(&self.imaging, LOG)?;
         self.must_have_a_parent()?;
         let paused = container.status()? == Status::Paused;
-        let mut criu =
-            Criu::begin(Setup { program: self.imaging.program(), streams: Streams::None, handed: Handed::default() })?;
+        let mut criu = Criu::begin(Setup {
+            program: self.imaging.program(),
+            streams: CriuStreams::None,
+            handed: Handed::default(),
+        })?;
         let request = self.request(&container, plan, &directories, &mut criu)?;
         let done = criu.ask(&request).and_then(|()| self.until_done(&mut criu, &directories));
         criu.finish();
@@ -104,9 +109,9 @@ impl Checkpoint {
         let step = if self.afterwards == Afterwards::PreDumped { "pre-dump" } else { "dump" };
         loop {
             match criu.next().map_err(|error| told(directories, step, error))? {
-                Said::Done => return Ok(()),
-                Said::Failed(said) => return Err(directories.failed(step, &said)),
-                Said::Notice(notice) => {
+                CriuMessage::Done => return Ok(()),
+                CriuMessage::Failed(said) => return Err(directories.failed(step, &said)),
+                CriuMessage::Notice(notice) => {
                     if notice.script == "status-ready" {
                         criu.serves();
                         if let Some(status) = self.status.take() {
@@ -133,7 +138,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn request(&self, container: &Container, plan: &Plan, at: &Directories, criu: &mut Criu) -> Result<Request> {
+    fn request(&self, container: &Container, plan: &Plan, at: &Directories, criu: &mut Criu) -> Result<CriuReq> {
         let record = container.record();
         let version = criu.version();
         let pre_dump = self.afterwards == Afterwards::PreDumped;
@@ -148,10 +153,10 @@ impl Checkpoint {
             must_have_large_pipes()?;
         }
         if self.status.is_some() {
-            version.must_have(Need::StatusFd)?;
+            version.must_have(CriuFeature::StatusFd)?;
         }
         if self.imaging.network_lock.is_some() {
-            version.must_have(Need::NetworkLock)?;
+            version.must_have(CriuFeature::NetworkLock)?;
         }
         let annotations = record.annotations();
         let mut asked = Options {
@@ -167,14 +172,18 @@ impl Checkpoint {
                 .clone()
                 .map(|(address, port)| PageServer { address: Some(address), port: Some(i32::from(port)) }),
             freeze_cgroup: freezer(container)
-                .filter(|(key, _)| !key.is_empty() || version.must_have(Need::UnifiedFreezer).is_ok())
+                .filter(|(key, _)| !key.is_empty() || version.must_have(CriuFeature::UnifiedFreezer).is_ok())
                 .map(|(_, path)| path),
             config_file: config_file(&annotations),
             ..options(&self.imaging, at)
         };
         for joined in plan.joined_namespaces() {
             let Some(key) = joined.key() else { continue };
-            version.must_have(if joined.name == "net" { Need::NetworkNamespace } else { Need::PidNamespace })?;
+            version.must_have(if joined.name == "net" {
+                CriuFeature::NetworkNamespace
+            } else {
+                CriuFeature::PidNamespace
+            })?;
             asked.external.push(format!("{}[{}]:{key}", joined.name, inode(record.init_process_pid, joined.name)?));
         }
         if !pre_dump {
@@ -186,8 +195,8 @@ impl Checkpoint {
             let more = foreign_mounts::keep(record.init_process_pid, &asked.ext_mnt, &self.imaging.directory)?;
             asked.ext_mnt.extend(more);
         }
-        let what = if pre_dump { What::PreDump } else { What::Dump };
-        Ok(Request { r#type: what.into(), opts: Some(asked), ..Request::default() })
+        let what = if pre_dump { CriuReqType::PreDump } else { CriuReqType::Dump };
+        Ok(CriuReq { r#type: what.into(), opts: Some(asked), ..CriuReq::default() })
     }
 }
 

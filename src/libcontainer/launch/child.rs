@@ -15,25 +15,25 @@ pub struct Child {
     pub pid: i32,
     /// Its pidfd, which refers to this process even if the pid is used again.
     pub pidfd: OwnedFd,
-    end: End,
+    end: AtDrop,
 }
 
 /// What happens to a child that is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum AtDrop {
     Killed,
     LivesOn,
 }
 
 impl Child {
     pub(super) fn new(pid: i32, pidfd: OwnedFd) -> Child {
-        Child { pid, pidfd, end: End::Killed }
+        Child { pid, pidfd, end: AtDrop::Killed }
     }
 
     /// It continues to run.
     #[must_use]
     pub fn keep(mut self) -> Child {
-        self.end = End::LivesOn;
+        self.end = AtDrop::LivesOn;
         self
     }
 }
@@ -62,7 +62,7 @@ fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStatus> {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.end == End::Killed {
+        if self.end == AtDrop::Killed {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
             // Version 1: a container can freeze a process that joins it. That process dies when it is thawed. We do not
             // wait for that.

@@ -38,10 +38,10 @@ impl Opened {
     /// # Errors
     /// The error of clone3(2), with the namespaces that were requested.
     pub fn launch<'a>(mut self, plan: &'a Plan, cgroup: Option<&Cgroup>, protected: Protected) -> Result<Launched<'a>> {
-        let affinity = plan.initial_affinity.as_ref().map(|(at, cpus)| -> Result<Affinity> {
+        let affinity = plan.initial_affinity.as_ref().map(|(at, cpus)| -> Result<FormerCpus> {
             let before = rustix::thread::sched_getaffinity(None).ok();
             set_affinity(0, cpus).map_err(|errno| error!("{at}: sched_setaffinity {cpus:x?}: {}", words(errno)))?;
-            Ok(Affinity(before))
+            Ok(FormerCpus(before))
         });
         let affinity = affinity.transpose()?;
         let (ours, mut theirs) =
@@ -155,9 +155,9 @@ pub(super) const NOT_PROTECTED: u32 = u32::MAX;
 pub(super) const NO_STREAMS: u32 = u32::MAX - 1;
 
 /// The CPUs of this thread. Drop sets them again.
-struct Affinity(Option<rustix::thread::CpuSet>);
+struct FormerCpus(Option<rustix::thread::CpuSet>);
 
-impl Drop for Affinity {
+impl Drop for FormerCpus {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             // This fails if these CPUs were removed since. The kernel has then chosen other CPUs.

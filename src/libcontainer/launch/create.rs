@@ -9,22 +9,22 @@ use super::delete::{Leftovers, after_stop, destroy};
 use super::failure::must_not_have_starved;
 use super::identity::Identity;
 use super::open::{Times, open_all};
-use super::resources::Resources;
+use super::resources::KernelGroups;
 use super::seal::Protected;
-use super::serve::Ready;
+use super::serve::SetUpProcess;
 use super::streams::Streams;
 use super::{host_mounts, notify, pidfile, record, undo};
 use crate::cgroup::{self, Cgroup};
 use crate::config::Config;
 use crate::container::{Container, Lock, Note, ProcessId, Record, Reserved, Root, start_time};
 use crate::error::{Context, Error, Result};
-use crate::plan::resctrl::Group;
+use crate::plan::resctrl::ResctrlGroup;
 use crate::plan::{Flags, Plan};
 use crate::wait;
 
 /// The parameters of a new container.
 #[derive(Debug)]
-pub struct New<'a> {
+pub struct NewContainer<'a> {
     /// The root directory of the containers.
     pub root: &'a Root,
     /// The bytes of config.json.
@@ -61,11 +61,11 @@ pub enum Creator {
 
 /// A new container, and its process, which waits for the last message.
 #[derive(Debug)]
-pub struct Made<'a> {
+pub struct MadeContainer<'a> {
     /// Its record and directory.
     pub container: Container,
     /// Its process.
-    pub ready: Ready<'a>,
+    pub ready: SetUpProcess<'a>,
     /// The lock of the container: no other process changes it before its process has got the last message.
     lock: Lock,
     /// The pid file that was written.
@@ -80,13 +80,13 @@ pub(super) enum Reached {
     Process,
 }
 
-impl<'a> New<'a> {
+impl<'a> NewContainer<'a> {
     /// Makes the container. After a failure nothing remains: no cgroup, mount, process, directory or pid file. If
     /// something cannot be removed, the error says so, and the container's directory remains with its note.
     ///
     /// # Errors
     /// The failed step, by its place in config.json.
-    pub fn make(self) -> Result<Made<'a>> {
+    pub fn make(self) -> Result<MadeContainer<'a>> {
         let (config, flags) = (self.config, self.flags);
         let mut reserved = self.root.reserve(&flags.id)?;
         if self.creator == Creator::Spared {
@@ -103,7 +103,7 @@ impl<'a> New<'a> {
         let pid_file = self.pid_file.clone();
         let mut reached = Reached::Nothing;
         match self.fill(&mut reserved, &identity, &mut reached) {
-            Ok((container, ready)) => Ok(Made { container, ready, lock: reserved.made()?, pid_file }),
+            Ok((container, ready)) => Ok(MadeContainer { container, ready, lock: reserved.made()?, pid_file }),
             Err(error) => Err(undone_with_hooks(reserved, error, reached, config, &identity)),
         }
     }
@@ -113,7 +113,7 @@ impl<'a> New<'a> {
         reserved: &mut Reserved,
         identity: &Identity<'_>,
         reached: &mut Reached,
-    ) -> Result<(Container, Ready<'a>)> {
+    ) -> Result<(Container, SetUpProcess<'a>)> {
         reserved.take_note(|note| will_make(self.plan, note))?;
         if let Some(directory) = &self.flags.notify {
             notify::prepare(directory)?;
@@ -121,7 +121,7 @@ impl<'a> New<'a> {
         let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal)?;
         opened.give(self.streams);
         opened.keep_times(self.times);
-        let resources = Resources::make(self.plan)?;
+        let resources = KernelGroups::make(self.plan)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
         opened.warnings.extend(resources.limit(self.plan)?);
         opened.open_cgroups(self.plan)?;
@@ -177,7 +177,7 @@ pub(super) fn will_make(plan: &Plan, note: &mut Note) {
         note.coming = Cgroup::at(&cgroup.placement).paths().clone();
         note.coming.retain(|_, directory| !directory.exists());
     }
-    note.groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();
+    note.groups = plan.resctrl.as_ref().map(ResctrlGroup::own_directories).unwrap_or_default();
     note.groups.retain(|directory| !directory.exists());
 }
 
@@ -186,7 +186,7 @@ pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
     note.coming.clear();
     note.cgroup = cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default();
     note.unit = cgroup.and_then(|cgroup| cgroup.unit().cloned());
-    note.groups = plan.resctrl.as_ref().map(Group::own_directories).unwrap_or_default();
+    note.groups = plan.resctrl.as_ref().map(ResctrlGroup::own_directories).unwrap_or_default();
 }
 
 /// Undoes what was made of a container. `delete --force` tries again what fails here.
@@ -217,7 +217,7 @@ pub(super) fn keep(reserved: &Reserved, record: Record, pid_file: Option<&Path>,
     })
 }
 
-impl Made<'_> {
+impl MadeContainer<'_> {
     /// Returns `done`. If it is an error, undoes the whole container first.
     ///
     /// # Errors

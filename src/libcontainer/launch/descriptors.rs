@@ -11,13 +11,13 @@ use crate::sys::sched::set_limit;
 const OTHERS: usize = 128;
 
 /// RLIMIT_NOFILE, soft and hard.
-pub type Limit = (u64, u64);
+pub type NofileLimit = (u64, u64);
 
 /// Our own limit while it is raised. The limit belongs to the process, and other threads make children, too.
 #[derive(Debug, Default)]
 pub(super) struct Lent {
     /// Our former RLIMIT_NOFILE, while at least one container needs a higher one.
-    before: Option<Limit>,
+    before: Option<NofileLimit>,
     /// The number of containers that need a higher limit.
     needed_by: usize,
 }
@@ -32,7 +32,7 @@ pub(super) fn lent() -> MutexGuard<'static, Lent> {
 impl Lent {
     /// The limit that the program of `plan` gets back. None if the limit has not changed, or if `process.rlimits` sets
     /// it.
-    pub(super) fn limit_of(&self, plan: &Plan) -> Option<Limit> {
+    pub(super) fn limit_of(&self, plan: &Plan) -> Option<NofileLimit> {
         self.before.filter(|_| !plan.limits.iter().any(|limit| limit.resource == libc::RLIMIT_NOFILE))
     }
 }

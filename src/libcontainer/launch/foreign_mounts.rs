@@ -25,7 +25,7 @@ const MADE_AGAIN: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 /// What is mounted, on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Source {
+enum HostSource {
     /// Its path, and which file was there at the checkpoint.
     Known { path: String, file: File },
     /// Its path. An older version has kept no more.
@@ -92,15 +92,16 @@ pub(super) fn kept(directory: &Path) -> Result<Vec<ExternalMount>> {
         return Ok(Vec::new());
     }
     let text = wait::contents(&path).with_context(|| format!("--image-path: read {}", path.display()))?;
-    let all: BTreeMap<String, Source> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
+    let all: BTreeMap<String, HostSource> =
+        serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
     all.into_iter().map(|(key, source)| source.checked(key)).collect()
 }
 
-impl Source {
+impl HostSource {
     fn checked(self, key: String) -> Result<ExternalMount> {
         let (val, expected) = match self {
-            Source::Known { path, file } => (path, Some(file)),
-            Source::Path(path) => (path, None),
+            HostSource::Known { path, file } => (path, Some(file)),
+            HostSource::Path(path) => (path, None),
         };
         let found = File::on_host(Path::new(&val)).map_err(|errno| {
             let why = if errno == Errno::LOOP { ": a link in it is not followed" } else { "" };
@@ -121,7 +122,7 @@ fn of_the_host(
     ours: &[Mount],
     named: &[&Path],
     same: impl Fn(&Path, &Path) -> Option<File>,
-) -> BTreeMap<String, Source> {
+) -> BTreeMap<String, HostSource> {
     let root = theirs.iter().rfind(|mount| mount.path == Path::new("/"));
     let own = |mount: &Mount| {
         let of_the_root = root.is_some_and(|root| mount.device == root.device && mount.root.starts_with(&root.root));
@@ -138,7 +139,7 @@ fn of_the_host(
         let mut paths = of.filter_map(|host| Some(joined(&host.path, mount.root.strip_prefix(&host.root).ok()?)));
         paths.find_map(|path| {
             let file = same(&mount.path, &path)?;
-            Some(Source::Known { path: path.to_str()?.to_owned(), file })
+            Some(HostSource::Known { path: path.to_str()?.to_owned(), file })
         })
     };
     let both = |mount: &Mount| Some((mount.path.to_str()?.to_owned(), source(mount)?));
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(
             found,
             expected
-                .map(|(place, path)| (place.to_owned(), Source::Known { path: path.to_owned(), file: FILE }))
+                .map(|(place, path)| (place.to_owned(), HostSource::Known { path: path.to_owned(), file: FILE }))
                 .into()
         );
         // what is mounted there by now is another file

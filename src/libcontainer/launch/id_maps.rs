@@ -18,7 +18,7 @@ use crate::plan::{IdMap, IdMaps, Writer};
 use crate::sys::host_proc::HostProc;
 
 /// One of the two maps.
-struct Map<'a> {
+struct IdMapFile<'a> {
     lines: &'a [IdMap],
     by: Writer,
     property: At,
@@ -34,7 +34,7 @@ fn map_lines(maps: &[IdMap]) -> String {
 
 /// Writes both for process `pid`. `at` is the place that has `uidMappings` and `gidMappings`.
 pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result<()> {
-    let uids = Map {
+    let uids = IdMapFile {
         lines: &maps.uids,
         by: maps.uids_by,
         property: at.key("uidMappings"),
@@ -42,7 +42,7 @@ pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result
         program: "newuidmap",
         grants: "/etc/subuid",
     };
-    let gids = Map {
+    let gids = IdMapFile {
         lines: &maps.gids,
         by: maps.gids_by,
         property: at.key("gidMappings"),
@@ -59,7 +59,7 @@ pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result
     gids.write(proc, pid)
 }
 
-impl Map<'_> {
+impl IdMapFile<'_> {
     fn write(&self, proc: &HostProc, pid: i32) -> Result<()> {
         match self.by {
             Writer::Program => self.run(pid),
@@ -196,8 +196,8 @@ fn elsewhere(command: &Command) -> Command {
 mod tests {
     use super::*;
 
-    fn map(lines: &[IdMap]) -> Map<'_> {
-        Map {
+    fn map(lines: &[IdMap]) -> IdMapFile<'_> {
+        IdMapFile {
             lines,
             by: Writer::Program,
             property: At::new("linux.uidMappings"),

@@ -45,5 +45,5 @@ pub use launched::Launched;
 #[cfg(any(test, fuzzing))]
 pub(crate) use net_devices::hears as netlink_hears;
 pub use open::{Opened, Times, open_all};
-pub use serve::Ready;
+pub use serve::SetUpProcess;
 pub use streams::Streams;

@@ -138,47 +138,47 @@ fn shown(address: &AddressMessage) -> String {
 /// The requests that we send, and the only answer that we read. The crate's own enum would link every message of
 /// rtnetlink into our binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Message {
+enum RouteMessage {
     Link(LinkMessage),
     Addresses(AddressMessage),
     Address(AddressMessage),
     Other,
 }
 
-impl NetlinkSerializable for Message {
+impl NetlinkSerializable for RouteMessage {
     fn message_type(&self) -> u16 {
         match self {
-            Message::Link(_) => libc::RTM_NEWLINK,
-            Message::Addresses(_) => libc::RTM_GETADDR,
-            Message::Address(_) => libc::RTM_NEWADDR,
-            Message::Other => 0,
+            RouteMessage::Link(_) => libc::RTM_NEWLINK,
+            RouteMessage::Addresses(_) => libc::RTM_GETADDR,
+            RouteMessage::Address(_) => libc::RTM_NEWADDR,
+            RouteMessage::Other => 0,
         }
     }
 
     fn buffer_len(&self) -> usize {
         match self {
-            Message::Link(link) => link.buffer_len(),
-            Message::Addresses(address) | Message::Address(address) => address.buffer_len(),
-            Message::Other => 0,
+            RouteMessage::Link(link) => link.buffer_len(),
+            RouteMessage::Addresses(address) | RouteMessage::Address(address) => address.buffer_len(),
+            RouteMessage::Other => 0,
         }
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
         match self {
-            Message::Link(link) => link.emit(buffer),
-            Message::Addresses(address) | Message::Address(address) => address.emit(buffer),
-            Message::Other => {}
+            RouteMessage::Link(link) => link.emit(buffer),
+            RouteMessage::Addresses(address) | RouteMessage::Address(address) => address.emit(buffer),
+            RouteMessage::Other => {}
         }
     }
 }
 
-impl NetlinkDeserializable for Message {
+impl NetlinkDeserializable for RouteMessage {
     type Error = DecodeError;
 
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Message, DecodeError> {
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<RouteMessage, DecodeError> {
         Ok(match header.message_type {
-            libc::RTM_NEWADDR => Message::Address(AddressMessage::parse(payload)?),
-            _ => Message::Other,
+            libc::RTM_NEWADDR => RouteMessage::Address(AddressMessage::parse(payload)?),
+            _ => RouteMessage::Other,
         })
     }
 }
@@ -207,23 +207,23 @@ impl Rtnetlink {
         link.header.flags = up;
         link.header.change_mask = LinkFlags::Up;
         link.attributes = attributes.to_vec();
-        self.talk(Message::Link(link), NLM_F_ACK).map(drop)
+        self.talk(RouteMessage::Link(link), NLM_F_ACK).map(drop)
     }
 
     fn add(&self, address: AddressMessage) -> Result<()> {
-        self.talk(Message::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+        self.talk(RouteMessage::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
     /// The permanent addresses of the device.
     fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>> {
         let mut ask = AddressMessage::default();
         ask.header.family = AddressFamily::Unspec;
-        let all = self.talk(Message::Addresses(ask), NLM_F_DUMP)?;
+        let all = self.talk(RouteMessage::Addresses(ask), NLM_F_DUMP)?;
         Ok(all.into_iter().filter(|address| address.header.index == index && is_kept(address)).collect())
     }
 
     /// Sends one request, and receives all answers.
-    fn talk(&self, message: Message, flags: u16) -> Result<Vec<AddressMessage>> {
+    fn talk(&self, message: RouteMessage, flags: u16) -> Result<Vec<AddressMessage>> {
         let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         packet.header.flags = NLM_F_REQUEST | flags;
         packet.finalize();
@@ -246,11 +246,11 @@ impl Rtnetlink {
 /// Takes the addresses from a packet. Returns true after the last one.
 fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool> {
     while !rest.is_empty() {
-        let packet = NetlinkMessage::<Message>::deserialize(rest)?;
+        let packet = NetlinkMessage::<RouteMessage>::deserialize(rest)?;
         let length = usize::try_from(packet.header.length)?.next_multiple_of(4);
         rest = rest.get(length..).unwrap_or_default();
         match packet.payload {
-            NetlinkPayload::InnerMessage(Message::Address(address)) => heard.push(address),
+            NetlinkPayload::InnerMessage(RouteMessage::Address(address)) => heard.push(address),
             NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
                 let errno = errno(code.get().checked_neg());
                 bail!(kernels_words(&header).map_or(words(errno), |said| said_with(&said, errno)));

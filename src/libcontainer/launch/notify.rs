@@ -26,7 +26,7 @@ const MOST_MESSAGES: usize = 16;
 
 /// The container's socket, bound, and a socket connected to the service manager.
 #[derive(Debug)]
-pub struct Notify {
+pub struct NotifySocket {
     container: UnixDatagram,
     manager: UnixDatagram,
 }
@@ -42,13 +42,13 @@ pub(super) fn prepare(directory: &Path) -> Result<()> {
     made.with_context(|| format!("NOTIFY_SOCKET: mkdir {}", directory.display()))
 }
 
-impl Notify {
+impl NotifySocket {
     /// Binds the container's socket in `directory`. None if the directory does not exist: the container was made
     /// without it, and can never send anything.
     ///
     /// # Errors
     /// `manager` (a path, or `@name` for an abstract one) does not listen, or the kernel's error.
-    pub fn bind(directory: &Path, manager: &str) -> Result<Option<Notify>> {
+    pub fn bind(directory: &Path, manager: &str) -> Result<Option<NotifySocket>> {
         let opened = match File::open(directory) {
             Ok(opened) => opened,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -64,7 +64,7 @@ impl Notify {
             Ok(socket)
         });
         let container = bound.with_context(|| format!("NOTIFY_SOCKET: bind {NAME} in {}", directory.display()))?;
-        Ok(Some(Notify { container, manager }))
+        Ok(Some(NotifySocket { container, manager }))
     }
 
     /// Waits until the container sends that it is ready. Tells the manager this, and that `pid` is now the main process
@@ -149,7 +149,7 @@ mod tests {
         prepare(&deep).unwrap();
         let name = format!("coracle-test-{}", std::process::id());
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        let notify = Notify::bind(&deep, &format!("@{name}")).unwrap().unwrap();
+        let notify = NotifySocket::bind(&deep, &format!("@{name}")).unwrap().unwrap();
         let program = UnixDatagram::unbound().unwrap();
         let here = File::open(&deep).unwrap();
         program.connect(format!("/proc/self/fd/{}/{NAME}", here.as_raw_fd())).unwrap();
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn a_container_without_the_directory_has_no_socket() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(Notify::bind(&directory.path().join("notify"), "/nowhere").unwrap().is_none());
-        let error = Notify::bind(directory.path(), "/nowhere").unwrap_err();
+        assert!(NotifySocket::bind(&directory.path().join("notify"), "/nowhere").unwrap().is_none());
+        let error = NotifySocket::bind(directory.path(), "/nowhere").unwrap_err();
         assert!(format!("{error:#}").contains("NOTIFY_SOCKET: connect to /nowhere: No such file"), "{error:#}");
     }
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::sources::{self, Source};
+use super::sources::{self, BindSource};
 use super::streams::{Streams, raise};
 use super::{descriptors, filter_cache, net_devices, user_namespace};
 use crate::config::{At, Warning};
@@ -18,7 +18,7 @@ use crate::container::{EXEC_ANSWER, EXEC_FIFO, MountedFile};
 use crate::error::{Error, Result, bail, error};
 use crate::init::Late;
 use crate::plan::failure::{said_with, words};
-use crate::plan::resctrl::Group;
+use crate::plan::resctrl::ResctrlGroup;
 use crate::plan::ruleset::Ruleset;
 use crate::plan::step::Slot;
 use crate::plan::{Opening, Plan};
@@ -56,9 +56,9 @@ pub struct Opened {
 /// Whether the time of each step is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
-    /// It is measured. `Ready::times` returns the times.
+    /// It is measured. `SetUpProcess::times` returns the times.
     Kept,
-    /// `Ready::times` is empty.
+    /// `SetUpProcess::times` is empty.
     #[default]
     NotKept,
 }
@@ -84,7 +84,7 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
                 Some(terminal.take().ok_or_else(|| error!("{at}: a terminal needs a console socket"))?)
             }
             Opening::IdMaps(maps) => Some(user_namespace::with_maps(&proc, maps, at)?),
-            other => match Source::of(other) {
+            other => match BindSource::of(other) {
                 Some(source) => {
                     let opened = source.open(Slot(fds.len()), container.as_deref(), &mut late);
                     Some(opened.map_err(|errno| failed_to_open(at, source.path, errno))?)
@@ -107,7 +107,7 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
     };
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
-    let groups = plan.resctrl.as_ref().map(Group::joined).unwrap_or_default();
+    let groups = plan.resctrl.as_ref().map(ResctrlGroup::joined).unwrap_or_default();
     let streams = Streams::default();
     Ok(Opened { proc, fds, _room, streams, late, program, page, mounted, groups, warnings: Vec::new() })
 }

@@ -10,18 +10,18 @@ use crate::resctrl::{self, Kernel};
 /// The cgroup and the resctrl group of a container that is being made. After a failure, the container's note says what
 /// to undo (`undo`).
 #[derive(Debug)]
-pub struct Resources {
+pub struct KernelGroups {
     cgroup: Option<Cgroup>,
-    group: Option<resctrl::Made<'static>>,
+    group: Option<resctrl::MadeGroup<'static>>,
 }
 
-impl Resources {
+impl KernelGroups {
     /// Makes the directories.
     ///
     /// # Errors
     /// The failed call, with the kernel's error. Nothing remains.
-    pub fn make(plan: &Plan) -> Result<Resources> {
-        let mut resources = Resources { cgroup: None, group: None };
+    pub fn make(plan: &Plan) -> Result<KernelGroups> {
+        let mut resources = KernelGroups { cgroup: None, group: None };
         if let Some(PlannedCgroup { placement, writes, .. }) = &plan.cgroup {
             if let Some(unit) = &placement.unit {
                 systemd::available(unit.manager)?;

@@ -20,14 +20,14 @@ use super::images::{
 };
 use super::inside::{inside, with_bound};
 use super::open_images;
-use super::resources::Resources;
+use super::resources::KernelGroups;
 use super::{console, hooks, mount_points, pidfile, record};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{Config, Warning};
 use crate::container::{Container, Lock, ProcessId, Reserved, Root, start_time};
 use crate::criu::{
-    CgroupRoot, Criu, ExternalMount, InheritFd, JoinNamespace, Need, Notice, Options, Request, Said, Setup, Streams,
-    What,
+    CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, InheritFd,
+    JoinNamespace, Notice, Options, Setup,
 };
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::cgroups::memberships;
@@ -99,7 +99,7 @@ struct Making<'m> {
     reserved: &'m mut Reserved,
     identity: &'m Identity<'m>,
     reached: &'m mut Reached,
-    resources: Resources,
+    resources: KernelGroups,
     child: Option<Child>,
     container: Option<Container>,
     warnings: Vec<Warning>,
@@ -146,14 +146,14 @@ impl Restore<'_> {
         }
         let root = self.root_directory()?;
         mount_points::make(&root, &self.plan.mount_points())?;
-        let resources = Resources::make(self.plan)?;
+        let resources = KernelGroups::make(self.plan)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
         reserved.keep_config(self.text)?;
         let bound = reserved.path().join(BOUND_ROOT);
         fs::create_dir(&bound).with_context(|| format!("mkdir {}", bound.display()))?;
         let bound = bound.canonicalize()?;
         let (handed, inherited) = self.handed()?;
-        let streams = Streams::PassedOn(std::mem::take(&mut self.streams));
+        let streams = CriuStreams::PassedOn(std::mem::take(&mut self.streams));
         let (imaging, tree, place) = (&self.imaging, c_path(&root)?, c_path(&bound)?);
         let has_own_users = self.plan.id_maps.is_some();
         // CRIU mounts in these directories, so they must belong to CRIU's mount namespace.
@@ -230,7 +230,7 @@ impl Restore<'_> {
         let by_us = |key: &&String| unit.is_none() || !matches!(key.as_str(), "" | "systemd");
         cgroup.paths().keys().filter(by_us).try_for_each(|key| cgroup.enter(key, pid))?;
         starting.map_or(Ok(()), systemd::Starting::wait)?;
-        let groups = self.plan.resctrl.as_ref().map(crate::plan::resctrl::Group::joined).unwrap_or_default();
+        let groups = self.plan.resctrl.as_ref().map(crate::plan::resctrl::ResctrlGroup::joined).unwrap_or_default();
         resctrl::join(&groups, pid, &Kernel)
     }
 
@@ -241,23 +241,23 @@ impl Restore<'_> {
         root: &Path,
         bound: &Path,
         inherit_fd: Vec<InheritFd>,
-    ) -> Result<Request> {
+    ) -> Result<CriuReq> {
         let version = criu.version();
         let needs = [
-            (self.lsm_profile.is_some(), Need::LsmProfile),
-            (self.lsm_mount_context.is_some(), Need::LsmMountContext),
-            (self.imaging.network_lock.is_some(), Need::NetworkLock),
-            (self.imaging.allows(Allow::TcpClose), Need::TcpClose),
-            (self.terminal.is_some(), Need::Terminal),
+            (self.lsm_profile.is_some(), CriuFeature::LsmProfile),
+            (self.lsm_mount_context.is_some(), CriuFeature::LsmMountContext),
+            (self.imaging.network_lock.is_some(), CriuFeature::NetworkLock),
+            (self.imaging.allows(Allow::TcpClose), CriuFeature::TcpClose),
+            (self.terminal.is_some(), CriuFeature::Terminal),
         ];
         needs.into_iter().filter(|(asked, _)| *asked).try_for_each(|(_, need)| version.must_have(need))?;
         let mut join_ns = Vec::new();
         for joined in self.plan.joined_namespaces() {
             match joined.name {
-                "net" => version.must_have(Need::NetworkNamespace)?,
-                "pid" => version.must_have(Need::PidNamespace)?,
+                "net" => version.must_have(CriuFeature::NetworkNamespace)?,
+                "pid" => version.must_have(CriuFeature::PidNamespace)?,
                 name => {
-                    version.must_have(Need::OtherNamespaces)?;
+                    version.must_have(CriuFeature::OtherNamespaces)?;
                     let ns_file = joined.path.to_string_lossy().into_owned();
                     join_ns.push(JoinNamespace { ns: name.to_owned(), ns_file });
                 }
@@ -277,7 +277,7 @@ impl Restore<'_> {
             config_file: config_file(&annotations),
             ..options(&self.imaging, directories)
         };
-        Ok(Request { r#type: What::Restore.into(), opts: Some(asked), ..Request::default() })
+        Ok(CriuReq { r#type: CriuReqType::Restore.into(), opts: Some(asked), ..CriuReq::default() })
     }
 
     /// The pipes, and files of the host's, that the processes had as standard streams: they get the new ones instead.
@@ -336,13 +336,13 @@ impl Restore<'_> {
                 Kind::Interrupted(_) => error,
                 _ => directories.failed("restore", &error.to_string()),
             })?;
-            if let Said::Notice(Notice { pid: Some(pid), .. }) = &said {
+            if let CriuMessage::Notice(Notice { pid: Some(pid), .. }) = &said {
                 criu.has_made(*pid);
             }
             match said {
-                Said::Done => return Ok(()),
-                Said::Failed(said) => return Err(directories.failed("restore", &said)),
-                Said::Notice(notice) => match self.attend(notice, making) {
+                CriuMessage::Done => return Ok(()),
+                CriuMessage::Failed(said) => return Err(directories.failed("restore", &said)),
+                CriuMessage::Notice(notice) => match self.attend(notice, making) {
                     Ok(()) => criu.go_on()?,
                     Err(error) => {
                         // CRIU ends the processes that it has made. Its answer has no new information.

@@ -34,20 +34,25 @@ impl<'a> Launched<'a> {
     ///
     /// # Errors
     /// A failure in init, with its step; or a request that we could not carry out.
-    pub fn serve(mut self, cgroup: Option<&Cgroup>, identity: &Identity<'_>, lock: Option<&Lock>) -> Result<Ready<'a>> {
+    pub fn serve(
+        mut self,
+        cgroup: Option<&Cgroup>,
+        identity: &Identity<'_>,
+        lock: Option<&Lock>,
+    ) -> Result<SetUpProcess<'a>> {
         until_ready(&mut self, cgroup, identity, lock)?;
         if let Some(maps) = &self.plan.joined_maps {
             self.opened.warnings.extend(id_maps::unlike(self.child.pid, maps));
         }
-        Ok(Ready(self))
+        Ok(SetUpProcess(self))
     }
 }
 
 /// A process that is completely set up, and waits for one more message. If this is dropped, it is killed.
 #[derive(Debug)]
-pub struct Ready<'a>(Launched<'a>);
+pub struct SetUpProcess<'a>(Launched<'a>);
 
-impl Ready<'_> {
+impl SetUpProcess<'_> {
     /// The time of each step so far, in microseconds, by the step's number in the plan.
     pub fn times(&self) -> Vec<(usize, u32)> {
         self.0.opened.page.times()
@@ -86,7 +91,7 @@ fn until_ready(
     identity: &Identity<'_>,
     lock: Option<&Lock>,
 ) -> Result<()> {
-    let mut entry = Entry::of(cgroup);
+    let mut entry = CgroupEntry::of(cgroup);
     if enters_at_once(launched.plan) {
         settled(launched, identity)?;
         entry.begin(launched)?;
@@ -132,15 +137,15 @@ fn enters_at_once(plan: &Plan) -> bool {
 }
 
 /// How init enters its cgroup, and what systemd does for that.
-struct Entry<'c> {
+struct CgroupEntry<'c> {
     /// The cgroup that init must enter. None after it has entered.
     cgroup: Option<&'c Cgroup>,
     starting: Option<systemd::Starting>,
 }
 
-impl<'c> Entry<'c> {
-    fn of(cgroup: Option<&'c Cgroup>) -> Entry<'c> {
-        Entry { cgroup, starting: None }
+impl<'c> CgroupEntry<'c> {
+    fn of(cgroup: Option<&'c Cgroup>) -> CgroupEntry<'c> {
+        CgroupEntry { cgroup, starting: None }
     }
 
     fn begin(&mut self, launched: &Launched<'_>) -> Result<()> {
@@ -210,7 +215,7 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
 }
 
 /// Receives the pid of init, which the bridge has cloned as our child (CLONE_PARENT). Returns true if it is new.
-fn adopt(launched: &mut Launched<'_>, entry: &mut Entry<'_>, identity: &Identity<'_>) -> Result<bool> {
+fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Identity<'_>) -> Result<bool> {
     let Some(pid) = launched.opened.page.init().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
@@ -344,7 +349,7 @@ fn scheduler(launched: &Launched<'_>) -> Result<()> {
         .map_err(|errno| error!("{at}: {}: {}", What::Scheduler(*attr), words(errno)))
 }
 
-/// See `Ready::go`.
+/// See `SetUpProcess::go`.
 pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
     say_go(&launched.talk).context("init is gone")?;
     if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart { .. })) {

@@ -23,14 +23,14 @@ use crate::sys::mount::Reach;
 const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// The source of a bind mount in the plan.
-pub(super) struct Source<'p> {
+pub(super) struct BindSource<'p> {
     pub(super) path: &'p Path,
     reach: Reach,
     ids: LateIds,
 }
 
 /// The file at a path.
-enum Found {
+enum SourceFile {
     /// A file of the host.
     Host(OwnedFd),
     /// A path in the container's root.
@@ -48,14 +48,14 @@ enum Leads {
     Outside,
 }
 
-impl Source<'_> {
-    pub(super) fn of(opening: &Opening) -> Option<Source<'_>> {
+impl BindSource<'_> {
+    pub(super) fn of(opening: &Opening) -> Option<BindSource<'_>> {
         match opening {
             Opening::Source(path, reach, ids) => {
                 let ids = if ids.is_some() { LateIds::Mapped } else { LateIds::Own };
-                Some(Source { path, reach: *reach, ids })
+                Some(BindSource { path, reach: *reach, ids })
             }
-            Opening::Found(inner) => Source::of(inner),
+            Opening::Found(inner) => BindSource::of(inner),
             _ => None,
         }
     }
@@ -66,8 +66,8 @@ impl Source<'_> {
     /// Those of open(2).
     pub(super) fn open(&self, slot: Slot, root: Option<&Path>, late: &mut Vec<Late>) -> Result<OwnedFd, Errno> {
         match find(self.path, root)? {
-            Found::Host(file) => Ok(file),
-            Found::Inside(path) => {
+            SourceFile::Host(file) => Ok(file),
+            SourceFile::Inside(path) => {
                 late.push(Late { slot, path, reach: self.reach, ids: self.ids });
                 rustix::fs::openat(CWD, root.unwrap_or(Path::new("/")), PLACE, Mode::empty())
             }
@@ -78,7 +78,7 @@ impl Source<'_> {
 /// The container's root as a path without links. None if a source cannot lie in it. If the root is `/`, every path is
 /// on the host.
 pub(super) fn root_of(plan: &Plan) -> Option<PathBuf> {
-    plan.openings.iter().find(|(opening, _)| Source::of(opening).is_some() || link(opening).is_some())?;
+    plan.openings.iter().find(|(opening, _)| BindSource::of(opening).is_some() || link(opening).is_some())?;
     let (opening, _) = plan.openings.get(plan.root?.0)?;
     let root = match opening {
         Opening::Directory(path) => std::fs::canonicalize(path).ok(),
@@ -115,22 +115,24 @@ pub(super) fn directory_of_link(path: &Path, root: Option<&Path>) -> Result<Opti
 ///
 /// # Errors
 /// Those of open(2).
-fn find(path: &Path, root: Option<&Path>) -> Result<Found, Errno> {
+fn find(path: &Path, root: Option<&Path>) -> Result<SourceFile, Errno> {
     let open = |how| rustix::fs::openat2(CWD, path, PLACE, Mode::empty(), how);
-    let Some(root) = root else { return open(ResolveFlags::empty()).map(Found::Host) };
+    let Some(root) = root else { return open(ResolveFlags::empty()).map(SourceFile::Host) };
     let climbs = path.components().any(|part| part == Component::ParentDir);
     if !climbs && !path.starts_with(root) {
         // Most paths have no link. They need no further look.
         if let Ok(file) = open(ResolveFlags::NO_SYMLINKS) {
-            return Ok(Found::Host(file));
+            return Ok(SourceFile::Host(file));
         }
     }
     match leads(path, root) {
-        Leads::Inside(rest) => Ok(Found::Inside(CString::new(rest.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?)),
-        Leads::Through(to) => {
-            rustix::fs::openat2(CWD, to, PLACE, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(Found::Host)
+        Leads::Inside(rest) => {
+            Ok(SourceFile::Inside(CString::new(rest.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?))
         }
-        Leads::Outside => open(ResolveFlags::empty()).map(Found::Host),
+        Leads::Through(to) => {
+            rustix::fs::openat2(CWD, to, PLACE, Mode::empty(), ResolveFlags::NO_SYMLINKS).map(SourceFile::Host)
+        }
+        Leads::Outside => open(ResolveFlags::empty()).map(SourceFile::Host),
     }
 }
 

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use super::finished::PlannedCgroup;
 use super::given::{CgroupUse, Given, Rootless};
 use super::notes::Notes;
-use super::resources::{self, DeviceAccess, OnForbidden, Owner, Placement, Refused};
+use super::resources::{self, CgroupOwner, DeviceAccess, OnForbidden, Placement, Refused};
 use crate::config::At;
 use crate::host::Cgroups;
 
@@ -21,7 +21,7 @@ impl PlannedCgroup {
     }
 
     /// Adds the user who owns the cgroup.
-    pub(super) fn handed_to(mut self, owner: Option<Owner>) -> PlannedCgroup {
+    pub(super) fn handed_to(mut self, owner: Option<CgroupOwner>) -> PlannedCgroup {
         self.placement.owner = owner;
         self
     }

@@ -4,16 +4,16 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use super::finished::{Opening, PlannedCgroup};
-use super::mount_entry::{Act, Bind, Closing, Entry, Known, New};
+use super::mount_entry::{Bind, Closing, MountAction, MountContext, MountEntry, NewFileSystem};
 use super::namespaces::{CGROUP, USER};
 use super::notes::Notes;
-use super::resources::Owner;
+use super::resources::CgroupOwner;
 use super::step::{NewMount, Target};
 use super::values::c_string;
 use crate::host::cgroups::{Hierarchy, Layout};
 
 /// Reads one such mount.
-pub(super) fn read(known: &Known<'_>, entry: &Entry<'_>, acts: &mut Vec<Act>, notes: &mut Notes) {
+pub(super) fn read(known: &MountContext<'_>, entry: &MountEntry<'_>, acts: &mut Vec<MountAction>, notes: &mut Notes) {
     if entry.maps_ids() {
         notes.fault(&entry.at, "a cgroup file system has no ids to map");
     }
@@ -29,17 +29,17 @@ pub(super) fn read(known: &Known<'_>, entry: &Entry<'_>, acts: &mut Vec<Act>, no
 
 /// The user who owns the container's cgroup. As with runc: in a cgroup namespace, with a writable cgroup2 at
 /// /sys/fs/cgroup, the container may manage the cgroups below its own. The user of its process becomes the owner.
-pub(super) fn owner(known: &Known<'_>, entry: &Entry<'_>) -> Option<Owner> {
+pub(super) fn owner(known: &MountContext<'_>, entry: &MountEntry<'_>) -> Option<CgroupOwner> {
     let unified = known.given.host.cgroups.layout() == Layout::Unified;
     let writable = entry.options.set & libc::MOUNT_ATTR_RDONLY == 0 && entry.destination == "sys/fs/cgroup";
     let uid = known.given.config.spec.process().as_ref().map_or(0, |process| process.user().uid());
     let other = uid != 0 || known.kinds.private(USER);
     let governs = unified && writable && other && known.kinds.new.has(CGROUP);
-    governs.then(|| Owner { uid, at: entry.at.clone() })
+    governs.then(|| CgroupOwner { uid, at: entry.at.clone() })
 }
 
 /// A new cgroup2 mount. If the kernel refuses it, the container's directory of the host's mount is bound there.
-fn unified(known: &Known<'_>, entry: &Entry<'_>, path: CString, notes: &mut Notes) -> Option<Act> {
+fn unified(known: &MountContext<'_>, entry: &MountEntry<'_>, path: CString, notes: &mut Notes) -> Option<MountAction> {
     let v2 = known.given.host.cgroups.v2.as_ref();
     let own = known.cgroup.and_then(|cgroup| cgroup.placement.directory("").map(Path::to_path_buf));
     let own = own.or_else(|| v2.map(|v2| v2.mount.clone()));
@@ -54,11 +54,17 @@ fn unified(known: &Known<'_>, entry: &Entry<'_>, path: CString, notes: &mut Note
         ..NewMount::new(c"cgroup2", Target::directory(path))
     };
     let instead = own.map(|own| Opening::CgroupTree(own, home));
-    Some(Act::New(New { at: entry.at.clone(), mount, ids: None, instead }))
+    Some(MountAction::New(NewFileSystem { at: entry.at.clone(), mount, ids: None, instead }))
 }
 
 /// The same layout as on the host: a directory per hierarchy, and links for controllers that share one.
-fn legacy(known: &Known<'_>, entry: &Entry<'_>, path: CString, acts: &mut Vec<Act>, notes: &mut Notes) {
+fn legacy(
+    known: &MountContext<'_>,
+    entry: &MountEntry<'_>,
+    path: CString,
+    acts: &mut Vec<MountAction>,
+    notes: &mut Notes,
+) {
     let read_only = entry.options.set & libc::MOUNT_ATTR_RDONLY;
     let settings = [(c"source", c"tmpfs"), (c"mode", c"755"), (c"size", c"1m")];
     let settings = settings.iter().map(|(key, value)| (CString::from(*key), Some(CString::from(*value))));
@@ -69,7 +75,7 @@ fn legacy(known: &Known<'_>, entry: &Entry<'_>, path: CString, acts: &mut Vec<Ac
         changes: entry.changes(),
         ..NewMount::new(c"tmpfs", Target::directory(path.clone()))
     };
-    acts.push(Act::New(New { at: entry.at.clone(), mount: directory, ids: None, instead: None }));
+    acts.push(MountAction::New(NewFileSystem { at: entry.at.clone(), mount: directory, ids: None, instead: None }));
     let cgroups = &known.given.host.cgroups;
     let hierarchies = cgroups.v1.iter().map(|h| (h.mount.as_path(), Some(h)));
     let unified = cgroups.v2.as_ref().map(|v2| (v2.mount.as_path(), None));
@@ -85,12 +91,12 @@ fn legacy(known: &Known<'_>, entry: &Entry<'_>, path: CString, acts: &mut Vec<Ac
         links(entry, name, hierarchy, acts, notes);
     }
     if read_only != 0 {
-        acts.push(Act::Close(Closing { path, at: entry.at.key("options") }));
+        acts.push(MountAction::Close(Closing { path, at: entry.at.key("options") }));
     }
 }
 
 /// In a cgroup namespace, a new mount of the hierarchy shows only the container's own cgroup and what is below.
-fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, path: CString, notes: &mut Notes) -> Option<Act> {
+fn own(entry: &MountEntry<'_>, hierarchy: Option<&Hierarchy>, path: CString, notes: &mut Notes) -> Option<MountAction> {
     let mut settings = vec![(CString::from(c"source"), Some(CString::from(c"cgroup")))];
     for controller in hierarchy.iter().flat_map(|hierarchy| &hierarchy.controllers) {
         let mut text = |text: &str| c_string(text, &entry.at, notes);
@@ -103,11 +109,17 @@ fn own(entry: &Entry<'_>, hierarchy: Option<&Hierarchy>, path: CString, notes: &
     }
     let fstype = if hierarchy.is_some() { c"cgroup" } else { c"cgroup2" };
     let mount = NewMount { settings, attributes: entry.options.set, ..NewMount::new(fstype, Target::directory(path)) };
-    Some(Act::New(New { at: entry.at.clone(), mount, ids: None, instead: None }))
+    Some(MountAction::New(NewFileSystem { at: entry.at.clone(), mount, ids: None, instead: None }))
 }
 
 /// Without a cgroup namespace: binds the container's directory of the host's mount.
-fn bound(known: &Known<'_>, entry: &Entry<'_>, mount: &Path, hierarchy: Option<&Hierarchy>, path: CString) -> Act {
+fn bound(
+    known: &MountContext<'_>,
+    entry: &MountEntry<'_>,
+    mount: &Path,
+    hierarchy: Option<&Hierarchy>,
+    path: CString,
+) -> MountAction {
     let key = hierarchy.map_or(String::new(), Hierarchy::key);
     let placed = known.cgroup.and_then(|cgroup| cgroup.placement.directory(&key));
     let directory = placed.unwrap_or(mount).to_path_buf();
@@ -118,10 +130,10 @@ fn bound(known: &Known<'_>, entry: &Entry<'_>, mount: &Path, hierarchy: Option<&
     let home = Some(at_home(mount, own)).filter(|_| may_lack(known));
     let changes = entry.changes_of_tree(known.root.inherited());
     let bind = Bind::tree(&entry.at, Opening::CgroupTree(directory, home), changes, path);
-    Act::Bind(Bind { links_copied: entry.options.links.copied, ..bind })
+    MountAction::Bind(Bind { links_copied: entry.options.links.copied, ..bind })
 }
 
-fn may_lack(known: &Known<'_>) -> bool {
+fn may_lack(known: &MountContext<'_>) -> bool {
     known.cgroup.is_some_and(PlannedCgroup::may_lack)
 }
 
@@ -131,12 +143,18 @@ fn at_home(mount: &Path, own: &Path) -> PathBuf {
     if below.as_os_str().is_empty() { mount.to_path_buf() } else { mount.join(below) }
 }
 
-fn links(entry: &Entry<'_>, name: &str, hierarchy: Option<&Hierarchy>, acts: &mut Vec<Act>, notes: &mut Notes) {
+fn links(
+    entry: &MountEntry<'_>,
+    name: &str,
+    hierarchy: Option<&Hierarchy>,
+    acts: &mut Vec<MountAction>,
+    notes: &mut Notes,
+) {
     let controllers = hierarchy.iter().flat_map(|hierarchy| &hierarchy.controllers);
     for controller in controllers.filter(|controller| *controller != name && !controller.contains('=')) {
         let path = format!("{}/{controller}", entry.destination);
         if let (Some(to), Some(path)) = (c_string(name, &entry.at, notes), c_string(&path, &entry.at, notes)) {
-            acts.push(Act::Symlink { to, path, at: entry.at.clone() });
+            acts.push(MountAction::Symlink { to, path, at: entry.at.clone() });
         }
     }
 }

@@ -12,8 +12,8 @@ use super::idmap::{Ids, Maps};
 use super::mounts::Mounts;
 use super::namespaces::{Kinds, MOUNT, USER};
 use super::notes::Notes;
-use super::rootfs::Root;
-use super::step::{Last, Missing, Node, Origin, Other, Target, What};
+use super::rootfs::Rootfs;
+use super::step::{DeviceNode, Last, Missing, Origin, Other, Target, What};
 use super::steps::Steps;
 use super::values::{c_string, clean};
 use crate::config::{At, Warning};
@@ -41,7 +41,7 @@ const LINKS: [(&CStr, &CStr); 4] = [
 #[derive(Debug)]
 pub(super) struct Devices {
     /// Each with its origin, in order.
-    nodes: Vec<(Node, Origin)>,
+    nodes: Vec<(DeviceNode, Origin)>,
     /// True in a user namespace: mknod(2) fails there, so the host's own nodes are bound.
     bound: bool,
     links: bool,
@@ -60,7 +60,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
         }
     }
     let bound = kinds.private(USER) || !given.host.me.is_root();
-    let mut mounted = Mounted::by(mounts);
+    let mut mounted = MountsByPath::by(mounts);
     let ptmx = !mounted.shows(c"dev/ptmx");
     let default: Vec<_> = (0..).zip(DEFAULT).map(|(n, device)| default_node(n, device)).collect();
     let left_out = |path: &CStr| mounted.shows(path) || asked.iter().any(|(node, _)| node.path.as_c_str() == path);
@@ -86,9 +86,9 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mount
     Devices { nodes, bound, links, ptmx, has_kcore: given.host.has_kcore }
 }
 
-fn default_node(n: u32, (path, major, minor): (&CStr, u32, u32)) -> (Node, Origin) {
+fn default_node(n: u32, (path, major, minor): (&CStr, u32, u32)) -> (DeviceNode, Origin) {
     let (mode, device) = (libc::S_IFCHR | 0o666, rustix::fs::makedev(major, minor));
-    let node = Node { path: path.to_owned(), mode, device, uid: 0, gid: 0, other: Other::Keep(n) };
+    let node = DeviceNode { path: path.to_owned(), mode, device, uid: 0, gid: 0, other: Other::Keep(n) };
     (node, Origin::Runtime("default device"))
 }
 
@@ -100,20 +100,20 @@ pub(crate) fn kept(n: u32) -> Option<Warning> {
 }
 
 /// A fifo is not a device: any user may make one.
-fn is_fifo(node: &Node) -> bool {
+fn is_fifo(node: &DeviceNode) -> bool {
     node.mode & libc::S_IFMT == libc::S_IFIFO
 }
 
 /// The mounts of config.json by path.
-struct Mounted {
+struct MountsByPath {
     /// The last mount at a path: its index, and whether it is a new file system.
     last: HashMap<Vec<u8>, (usize, bool)>,
     count: usize,
 }
 
-impl Mounted {
-    fn by(mounts: &Mounts) -> Mounted {
-        let mut mounted = Mounted { last: HashMap::new(), count: 0 };
+impl MountsByPath {
+    fn by(mounts: &Mounts) -> MountsByPath {
+        let mut mounted = MountsByPath { last: HashMap::new(), count: 0 };
         mounts.targets().for_each(|(path, new)| mounted.add(path, new));
         mounted
     }
@@ -147,7 +147,7 @@ impl Mounted {
     }
 }
 
-fn node(device: &LinuxDevice, n: usize, maps: &Maps, notes: &mut Notes) -> Option<(Node, At)> {
+fn node(device: &LinuxDevice, n: usize, maps: &Maps, notes: &mut Notes) -> Option<(DeviceNode, At)> {
     let at = At::new("linux.devices").index(n);
     let path = clean(device.path());
     if !device.path().is_absolute() || path == "." {
@@ -187,11 +187,11 @@ fn node(device: &LinuxDevice, n: usize, maps: &Maps, notes: &mut Notes) -> Optio
     let path = c_string(&path, &at.key("path"), notes)?;
     let device_number = if numbered { rustix::fs::makedev(major, minor) } else { 0 };
     let mode = kind | (device.file_mode().unwrap_or(0o666) & 0o7777);
-    Some((Node { path, mode, device: device_number, uid, gid, other: Other::Refuse }, at))
+    Some((DeviceNode { path, mode, device: device_number, uid, gid, other: Other::Refuse }, at))
 }
 
 impl Devices {
-    pub(super) fn steps(self, root: &Root, steps: &mut Steps) {
+    pub(super) fn steps(self, root: &Rootfs, steps: &mut Steps) {
         for (node, from) in self.nodes {
             if !self.bound || is_fifo(&node) {
                 steps.because(&from, What::Mknod(node));
@@ -216,7 +216,7 @@ impl Devices {
     }
 }
 
-fn bind(node: Node, from: Origin, root: &Root, steps: &mut Steps) {
+fn bind(node: DeviceNode, from: Origin, root: &Rootfs, steps: &mut Steps) {
     let at = match &from {
         Origin::At(at) => at.clone(),
         Origin::Runtime(why) => At::new(*why),

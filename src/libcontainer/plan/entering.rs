@@ -1,16 +1,16 @@
 //! How init enters the container's namespaces, and with how many forks. The plan shows each step.
 
-use super::finished::{CloneArgs, Dumpable, Opening, TimeOffset};
+use super::finished::{Dumpable, FirstClone, Opening, TimeOffset};
 use super::given::{Facts, Given, Joined};
 use super::namespaces::{self, CGROUP, Kinds, MOUNT, NETWORK, PID, SpawnOrder, TIME, USER};
 use super::step::{Kept, Namespaces, Slot, Step, What};
 use super::steps::Steps;
 use crate::config::At;
-use crate::host::{Host, Mounts};
+use crate::host::{Host, MayMount};
 use crate::wire::Request;
 
 /// How the first child is made.
-pub(super) fn clone_args(kinds: &Kinds, host: &Host) -> CloneArgs {
+pub(super) fn clone_args(kinds: &Kinds, host: &Host) -> FirstClone {
     let new = match () {
         () if kinds.joins(USER) || joins_beside_new_users(kinds) => Namespaces::NONE,
         () if kinds.new.has(USER) => Namespaces(USER | (kinds.new.0 & PID)),
@@ -20,7 +20,7 @@ pub(super) fn clone_args(kinds: &Kinds, host: &Host) -> CloneArgs {
     // init is never dumpable, because other processes are there. Joining a pid namespace whose user namespace is not
     // also joined needs root.
     let open = host.me.uid != 0 && kinds.new.has(USER) && !kinds.joins(PID);
-    CloneArgs { new, dumpable: if open { Dumpable::UntilMapped } else { Dumpable::No } }
+    FirstClone { new, dumpable: if open { Dumpable::UntilMapped } else { Dumpable::No } }
 }
 
 fn joins_beside_new_users(kinds: &Kinds) -> bool {
@@ -33,7 +33,7 @@ pub(super) fn unseen(steps: &mut Steps) {
 }
 
 /// The same for init, at the earliest time: right after the clone.
-pub(super) fn unseen_from_the_clone_on(clone_args: CloneArgs, steps: &mut Steps) {
+pub(super) fn unseen_from_the_clone_on(clone_args: FirstClone, steps: &mut Steps) {
     if clone_args.dumpable == Dumpable::No {
         unseen(steps);
     }
@@ -43,7 +43,7 @@ pub(super) fn unseen_from_the_clone_on(clone_args: CloneArgs, steps: &mut Steps)
 /// namespace with other processes in it follows when the root has changed (`into_pids`).
 pub(super) fn enter(
     kinds: &Kinds,
-    clone_args: CloneArgs,
+    clone_args: FirstClone,
     offsets: &[TimeOffset],
     facts: &Facts<'_>,
     steps: &mut Steps,
@@ -66,7 +66,7 @@ pub(super) fn enter(
     }
     if kinds.private(USER) {
         let mut rest = kinds.new.without(CGROUP | TIME | USER | PID);
-        if facts.host.me.mounts == Mounts::Inside {
+        if facts.host.me.mounts == MayMount::Inside {
             // ORDER: before BecomeRoot: the caller's user can reach files that the container's root may not reach.
             if rest.has(MOUNT) {
                 steps.at(&at, What::Unshare(Namespaces(MOUNT)));
@@ -110,7 +110,7 @@ fn new_users_beside_pids(kinds: &Kinds, steps: &mut Steps) {
 /// The container joins a user namespace, or makes a new one and joins others (but no pid namespace): this needs a
 /// second fork. The bridge enters every namespace with the rights of the host's root, the user namespace last, and
 /// spawns init inside. An ordinary user has rights only in the user namespace, and so enters it first.
-fn across(kinds: &Kinds, clone_args: CloneArgs, facts: &Facts<'_>, steps: &mut Steps) {
+fn across(kinds: &Kinds, clone_args: FirstClone, facts: &Facts<'_>, steps: &mut Steps) {
     // ORDER: before Spawn: no signal handler of the runtime may run during it.
     steps.of_bridge(Step::always("the runtime's handlers must not run", What::Signals));
     if clone_args.dumpable == Dumpable::No {

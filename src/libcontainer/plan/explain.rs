@@ -10,12 +10,12 @@ use super::finished::{
 };
 use super::mount_options::{self, PROPAGATION};
 use super::namespaces;
-use super::resctrl::Group;
+use super::resctrl::ResctrlGroup;
 use super::resources::Write;
 use super::ruleset::fs_names;
 use super::step::{
-    Absent, CallersGroups, CapabilitySets, Change, Console, ConsoleDevice, Content, Kept, Limit, Namespaces, NewMount,
-    Remount, Setting, Slot, Step, Target, What,
+    Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, Kept, MountChange, Namespaces, NewMount, Pty,
+    Remount, Rlimit, Setting, Slot, Step, Target, What,
 };
 use crate::config::At;
 use crate::sys::mount::{Attributes, Reach};
@@ -38,12 +38,12 @@ pub struct Line {
 }
 
 /// A line for an action of the runtime: what, act, fields, origin.
-type Act = (&'static str, String, Value, String);
+type RuntimeAction = (&'static str, String, Value, String);
 
 impl Plan {
     /// The whole plan, in the order in which it happens.
     pub fn lines(&self) -> Vec<Line> {
-        let runtime = |(what, act, fields, from): Act| Line { process: "runtime", what, act, fields, from };
+        let runtime = |(what, act, fields, from): RuntimeAction| Line { process: "runtime", what, act, fields, from };
         let mut lines: Vec<_> = self.before_clone().into_iter().map(runtime).collect();
         for step in &self.bridge {
             lines.push(self.line("bridge", step));
@@ -83,8 +83,8 @@ impl Plan {
     }
 
     /// What the runtime does before the clone, and for it.
-    fn before_clone(&self) -> Vec<Act> {
-        let mut acts: Vec<Act> = Vec::new();
+    fn before_clone(&self) -> Vec<RuntimeAction> {
+        let mut acts: Vec<RuntimeAction> = Vec::new();
         for (n, (opening, at)) in self.openings.iter().enumerate() {
             let path = opening.path().map(|path| path.to_string_lossy());
             acts.push(("open", format!("open {opening} #{n}"), json!({"slot": n, "path": path}), at.to_string()));
@@ -102,7 +102,7 @@ impl Plan {
             let lines = devices.lines().into_iter();
             acts.extend(lines.map(|act| ("devices", act, json!({}), "linux.resources.devices".to_owned())));
         }
-        let groups = self.resctrl.iter().flat_map(Group::lines);
+        let groups = self.resctrl.iter().flat_map(ResctrlGroup::lines);
         acts.extend(groups.map(|(act, from)| ("resctrl", act, json!({}), from)));
         if let Some(score) = self.oom_score_adj {
             acts.push(("oom_score_adj", score.to_string(), json!({}), "process.oomScoreAdj".to_owned()));
@@ -113,7 +113,7 @@ impl Plan {
         }
         let new = self.clone_args.new;
         acts.push(("clone", format!("clone {new}"), json!({"flags": new.0}), "linux.namespaces".to_owned()));
-        for directory in self.resctrl.iter().flat_map(Group::joined) {
+        for directory in self.resctrl.iter().flat_map(ResctrlGroup::joined) {
             let act = format!("move init to {}", directory.display());
             acts.push(("move", act, json!({"directory": directory}), "linux.intelRdt".to_owned()));
         }
@@ -135,8 +135,8 @@ impl Plan {
                 self.runtime_hooks.iter().map(|hooks| (told(hooks), fields(hooks), hooks.at.clone())).collect()
             }
             Request::Limits => {
-                let told = |limit: &Limit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
-                let fields = |limit: &Limit| json!({"resource": limit.name, "soft": limit.soft, "hard": limit.hard});
+                let told = |limit: &Rlimit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
+                let fields = |limit: &Rlimit| json!({"resource": limit.name, "soft": limit.soft, "hard": limit.hard});
                 self.limits.iter().map(|limit| (told(limit), fields(limit), limit.at.clone())).collect()
             }
             Request::Tree(slot) => match self.openings.get(slot as usize) {
@@ -427,7 +427,7 @@ fn scheduler(attr: &SchedAttr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-fn terminal(console: &Console, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn terminal(console: &Pty, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("terminal")?;
     if let Some((rows, columns)) = console.size {
         write!(f, " {rows}x{columns}")?;
@@ -458,7 +458,7 @@ fn target_path(target: &Target) -> String {
 }
 
 /// Where a tree is mounted, and which attributes are changed there.
-pub(super) fn onto(target: &Target, changes: &[Change]) -> String {
+pub(super) fn onto(target: &Target, changes: &[MountChange]) -> String {
     format!("on {}{}", target_path(target), changed(changes))
 }
 
@@ -516,7 +516,7 @@ fn flags(attributes: &Attributes) -> String {
     set.chain(cleared).chain(propagation).collect::<Vec<_>>().join(",")
 }
 
-fn changed(changes: &[Change]) -> String {
+fn changed(changes: &[MountChange]) -> String {
     changes
         .iter()
         .map(|change| {

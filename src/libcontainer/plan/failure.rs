@@ -329,7 +329,7 @@ impl std::fmt::Display for Origin {
 mod tests {
     use super::*;
     use crate::config::At;
-    use crate::plan::step::{Change, Exec, Last, Missing, Slot, Target};
+    use crate::plan::step::{Execve, Last, Missing, MountChange, Slot, Target};
     use crate::sys::exec::Strings;
     use crate::sys::mount::{Attributes, Reach};
     use crate::wire::Words;
@@ -346,7 +346,7 @@ mod tests {
     fn a_missing_program_is_told_in_the_words_that_engines_know() {
         let exec = |name: &str| {
             let args = Strings::new(&[name]).unwrap();
-            Step::at(&At::new("process.args"), What::Exec(Exec { candidates: vec![], args: args.clone(), env: args }))
+            Step::at(&At::new("process.args"), What::Exec(Execve { candidates: vec![], args: args.clone(), env: args }))
         };
         let told = |name, errno| message(&exec(name), &failure(errno, ""), None);
         assert_eq!(told("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
@@ -364,7 +364,7 @@ mod tests {
     fn a_place_that_is_missing_is_told_with_the_kernels_word_and_a_tree_without_its_number() {
         let target = Target { path: c"x".to_owned(), missing: Missing::File, last: Last::Any };
         let attributes = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
-        let change = Change { attributes, reach: Reach::Tree };
+        let change = MountChange { attributes, reach: Reach::Tree };
         let step = Step::at(&At::new("mounts[1]"), What::Bind(Slot(2), vec![change], target));
         assert_eq!(
             message(&step, &about(Errno::ROFS, About::NoPlace), None),

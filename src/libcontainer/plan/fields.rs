@@ -6,7 +6,7 @@ use super::explain::text;
 use super::namespaces::words;
 use super::needs::{Right, Writes};
 use super::ruleset::fs_names;
-use super::step::{Absent, Change, ConsoleDevice, Exec, HookCommand, NewMount, Setting, What};
+use super::step::{Absent, ConsoleDevice, Execve, HookCommand, MountChange, NewMount, Setting, What};
 use crate::sys::mount::Reach;
 use crate::wire::Request;
 
@@ -140,8 +140,8 @@ fn settings(list: &[Setting]) -> Vec<Value> {
     list.iter().map(|(key, value)| json!([text(key), value.as_ref().map(|value| text(value))])).collect()
 }
 
-fn changed(changes: &[Change]) -> Vec<Value> {
-    let one = |change: &Change| {
+fn changed(changes: &[MountChange]) -> Vec<Value> {
+    let one = |change: &MountChange| {
         let attributes = change.attributes;
         json!({"set": attributes.set, "clear": attributes.clear, "propagation": attributes.propagation,
             "recursive": change.reach == Reach::Tree})
@@ -154,7 +154,7 @@ fn hook(command: &HookCommand) -> Value {
     json!({"path": text(&command.path), "args": args, "timeout": command.timeout})
 }
 
-fn program(exec: &Exec) -> Value {
+fn program(exec: &Execve) -> Value {
     let args: Vec<_> = exec.args.iter().map(text).collect();
     let candidates: Vec<_> = exec.candidates.iter().map(|path| text(path)).collect();
     json!({"args": args, "candidates": candidates})

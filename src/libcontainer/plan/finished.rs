@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hook;
 
-use super::resctrl::Group;
+use super::resctrl::ResctrlGroup;
 use super::resources::{DeviceAccess, Placement, Write};
 use super::ruleset::Ruleset;
 use super::seccomp::Filter;
-use super::step::{Limit, Namespaces, Slot, Step};
+use super::step::{Namespaces, Rlimit, Slot, Step};
 use crate::config::{At, Warning};
 use crate::sys::mount::Reach;
 use crate::sys::sched::SchedAttr;
@@ -18,7 +18,7 @@ use crate::sys::sched::SchedAttr;
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// How the first child is made.
-    pub clone_args: CloneArgs,
+    pub clone_args: FirstClone,
     /// The descriptors that the runtime process opens before the fork, by slot.
     pub openings: Vec<(Opening, At)>,
     /// The slot of the container's root.
@@ -48,7 +48,7 @@ pub struct Plan {
     /// /proc/PID/oom_score_adj.
     pub oom_score_adj: Option<OomScore>,
     /// Resource limits. The runtime sets them when init sends the request.
-    pub limits: Vec<Limit>,
+    pub limits: Vec<Rlimit>,
     /// The scheduler. The runtime sets it when init sends the request.
     pub scheduler: Option<(SchedAttr, At)>,
     /// The CPUs of the runtime process at the clone, before the child is in its cgroup.
@@ -58,7 +58,7 @@ pub struct Plan {
     /// Where the container's cgroups are, and what the runtime writes there.
     pub cgroup: Option<PlannedCgroup>,
     /// The container's group in resctrl.
-    pub resctrl: Option<Group>,
+    pub resctrl: Option<ResctrlGroup>,
     /// Warnings for the user.
     pub warnings: Vec<Warning>,
 }
@@ -87,7 +87,7 @@ pub struct RuntimeHooks {
 
 /// How the first child is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CloneArgs {
+pub struct FirstClone {
     /// The CLONE_NEW* flags of the clone itself.
     pub new: Namespaces,
     /// Whether other processes may trace the child at first.

@@ -9,7 +9,7 @@ use super::credentials::Credentials;
 use super::finished::Opening;
 use super::given::{Given, Own};
 use super::notes::Notes;
-use super::ruleset::{self, About, FS, NET, Ruleset, SCOPES, Word};
+use super::ruleset::{self, FS, NET, RightsField, Ruleset, SCOPES, Word};
 use super::step::{Absent, What};
 use super::steps::Steps;
 use super::values::c_string;
@@ -91,7 +91,7 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
         notes.fault(&at.key("abi"), format!("must be between 1 and {}", ruleset::NEWEST));
         return None;
     }
-    let mut reader = Reader { at: &at, abi: policy.abi, notes };
+    let mut reader = LandlockReader { at: &at, abi: policy.abi, notes };
     let ruleset = reader.handled(&policy);
     let mut landlock = Landlock {
         paths: reader.paths(&policy, ruleset.fs),
@@ -107,20 +107,20 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
     Some(landlock)
 }
 
-struct Reader<'a> {
+struct LandlockReader<'a> {
     at: &'a At,
     abi: Option<u32>,
     notes: &'a mut Notes,
 }
 
-impl Reader<'_> {
+impl LandlockReader<'_> {
     fn handled(&mut self, policy: &Policy) -> Ruleset {
         let mut all = Ruleset::default();
         for (n, handled) in policy.ruleset.iter().enumerate() {
             let at = self.at.key("ruleset").index(n);
-            all.fs |= self.union(&handled.handled_access_fs, About::Files, &at.key("handledAccessFs"));
-            all.net |= self.union(&handled.handled_access_net, About::Network, &at.key("handledAccessNet"));
-            all.scoped |= self.union(&handled.scoped, About::Scopes, &at.key("scoped"));
+            all.fs |= self.union(&handled.handled_access_fs, RightsField::Files, &at.key("handledAccessFs"));
+            all.net |= self.union(&handled.handled_access_net, RightsField::Network, &at.key("handledAccessNet"));
+            all.scoped |= self.union(&handled.scoped, RightsField::Scopes, &at.key("scoped"));
         }
         if policy.ruleset.iter().all(Handled::is_empty) {
             self.notes.fault(&self.at.key("ruleset"), "restricts nothing");
@@ -128,7 +128,7 @@ impl Reader<'_> {
         all
     }
 
-    fn words(&mut self, list: &[String], about: About, at: &At) -> Vec<(At, Word)> {
+    fn words(&mut self, list: &[String], about: RightsField, at: &At) -> Vec<(At, Word)> {
         let mut words = Vec::new();
         for (n, word) in list.iter().enumerate() {
             match Word::read(word, about, self.abi) {
@@ -149,12 +149,12 @@ impl Reader<'_> {
         words
     }
 
-    fn union(&mut self, list: &[String], about: About, at: &At) -> u64 {
+    fn union(&mut self, list: &[String], about: RightsField, at: &At) -> u64 {
         self.words(list, about, at).into_iter().fold(0, |all, (_, word)| all | word.bits())
     }
 
     /// The rights of a rule. A right that the ruleset does not handle is not restricted: to allow it is a mistake.
-    fn allowed(&mut self, list: &[String], about: About, handled: u64, at: &At) -> u64 {
+    fn allowed(&mut self, list: &[String], about: RightsField, handled: u64, at: &At) -> u64 {
         let at = at.key("allowedAccess");
         if list.is_empty() {
             self.notes.fault(&at, "is empty");
@@ -177,7 +177,7 @@ impl Reader<'_> {
         let mut all = Vec::new();
         for (n, rule) in policy.path_beneath.iter().enumerate() {
             let at = self.at.key("pathBeneath").index(n);
-            let access = self.allowed(&rule.allowed_access, About::Files, handled, &at);
+            let access = self.allowed(&rule.allowed_access, RightsField::Files, handled, &at);
             for (n, path) in rule.parent.iter().enumerate() {
                 let at = at.key("parent").index(n);
                 if !path.starts_with('/') {
@@ -196,7 +196,7 @@ impl Reader<'_> {
         let mut all = Vec::new();
         for (n, rule) in policy.net_port.iter().enumerate() {
             let at = self.at.key("netPort").index(n);
-            let access = self.allowed(&rule.allowed_access, About::Network, handled, &at);
+            let access = self.allowed(&rule.allowed_access, RightsField::Network, handled, &at);
             all.extend(rule.port.iter().map(|port| (*port, access)));
         }
         all

@@ -6,7 +6,7 @@ use super::finished::OomScore;
 use super::given::{Given, Own};
 use super::namespaces::SpawnOrder;
 use super::notes::Notes;
-use super::step::{Limit, What};
+use super::step::{Rlimit, What};
 use super::steps::Steps;
 use crate::config::At;
 use crate::host::Users;
@@ -18,7 +18,7 @@ const SYS_RESOURCE: u64 = 1 << 24;
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     /// The limits that the runtime sets.
-    pub(super) list: Vec<Limit>,
+    pub(super) list: Vec<Rlimit>,
     /// The requested RLIMIT_NPROC (soft, hard, property), if the runtime sets it higher by one.
     processes: Option<(u64, u64, At)>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Limits {
 pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>, notes: &mut Notes) -> Limits {
     let Some(process) = own.process else { return Limits::default() };
     let at = own.at.key("rlimits");
-    let mut list: Vec<Limit> = Vec::new();
+    let mut list: Vec<Rlimit> = Vec::new();
     for (n, limit) in process.rlimits().as_deref().unwrap_or_default().iter().enumerate() {
         let at = at.index(n);
         let (resource, name) = resource(limit.typ());
@@ -38,7 +38,7 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>
         if limit.soft() > limit.hard() {
             notes.fault(&at, format!("soft {} is above hard {}", limit.soft(), limit.hard()));
         }
-        list.push(Limit { resource, name: name.to_owned(), soft: limit.soft(), hard: limit.hard(), at });
+        list.push(Rlimit { resource, name: name.to_owned(), soft: limit.soft(), hard: limit.hard(), at });
     }
     // The kernel does not count the processes of root of the initial user namespace. Root of another user namespace,
     // which holds every capability there, is an ordinary user of the host.
@@ -53,7 +53,7 @@ pub(super) fn read(own: Own<'_>, spawn: SpawnOrder, held: u64, given: &Given<'_>
 
 /// The bridge can belong to the same user as init. It then counts against RLIMIT_NPROC (getrlimit(2)), so the limit is
 /// one higher until init runs alone. Init then sets the requested limit.
-fn room_for_two(list: &mut [Limit]) -> Option<(u64, u64, At)> {
+fn room_for_two(list: &mut [Rlimit]) -> Option<(u64, u64, At)> {
     let limit = list.iter_mut().find(|limit| limit.resource == libc::RLIMIT_NPROC)?;
     let asked = (limit.soft, limit.hard, limit.at.clone());
     (limit.soft, limit.hard) = (limit.soft.saturating_add(1), limit.hard.saturating_add(1));

@@ -53,14 +53,14 @@ use crate::config::{At, Faults};
 
 use given::{Own, Role};
 use idmap::Maps;
-use mount_entry::Known;
+use mount_entry::MountContext;
 use namespaces::{SpawnOrder, USER};
 use notes::Notes;
 use steps::{Steps, Whole};
 
 pub use filter::SECCOMP_RECEIVER;
 pub use finished::{
-    CloneArgs, Dumpable, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup,
+    Dumpable, FirstClone, IdMap, IdMaps, Mapped, Mapper, NetDevice, OomScore, Opening, Plan, PlannedCgroup,
     RuntimeHooks, TimeOffset, Writer,
 };
 pub use given::{CgroupUse, Flags, Given, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
@@ -98,7 +98,7 @@ pub fn create(given: &Given<'_>) -> Result<Plan, Faults> {
     let time_offsets = times::read(given, kinds, notes);
     let root = &rootfs::read(given, kinds, notes);
     let label = &labels::of_mounts(given, notes);
-    let mounts = mounts::read(&Known { given, kinds, root, label, cgroup: cgroup.as_ref() }, notes);
+    let mounts = mounts::read(&MountContext { given, kinds, root, label, cgroup: cgroup.as_ref() }, notes);
     let cgroup_owner = mounts.cgroup_owner.clone();
     let devices = devices::read(given, kinds, &maps, &mounts, notes);
     let net_devices = net_devices::read(given, kinds, notes);

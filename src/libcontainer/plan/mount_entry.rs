@@ -11,12 +11,12 @@ use super::labels::MountLabel;
 use super::mount_options::{self, MountOptions};
 use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
-use super::rootfs::Root;
-use super::step::{Change, Last, Missing, NewMount, Remount, Setting, Slot, Target, What};
+use super::rootfs::Rootfs;
+use super::step::{Last, Missing, MountChange, NewMount, Remount, Setting, Slot, Target, What};
 use super::steps::Steps;
 use super::values::{c_string, clean};
 use crate::config::At;
-use crate::host::Mounts;
+use crate::host::MayMount;
 use crate::sys::mount::{Attributes, Reach};
 use crate::wire::Request;
 
@@ -39,16 +39,16 @@ const SHARED_SUPERBLOCKS: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "mq
 
 /// The values that mounts depend on.
 #[derive(Clone, Copy)]
-pub(super) struct Known<'a> {
+pub(super) struct MountContext<'a> {
     pub(super) given: &'a Given<'a>,
     pub(super) kinds: &'a Kinds,
-    pub(super) root: &'a Root,
+    pub(super) root: &'a Rootfs,
     pub(super) label: &'a MountLabel,
     pub(super) cgroup: Option<&'a PlannedCgroup>,
 }
 
 /// One entry of `mounts`, as read.
-pub(super) struct Entry<'a> {
+pub(super) struct MountEntry<'a> {
     pub(super) mount: &'a Mount,
     pub(super) at: At,
     /// Without `.` and `..`, relative to the root.
@@ -58,11 +58,11 @@ pub(super) struct Entry<'a> {
 
 /// The actions for the mounts, in this order.
 #[derive(Debug)]
-pub(super) enum Act {
+pub(super) enum MountAction {
     /// Init enters the container's cgroup, and the new cgroup namespace if there is one.
     EnterCgroup,
     /// A new file system.
-    New(New),
+    New(NewFileSystem),
     /// A tree of the host.
     Bind(Bind),
     /// A change of the mount that is at a path already.
@@ -75,7 +75,7 @@ pub(super) enum Act {
 
 /// A new file system, before it has slots.
 #[derive(Debug)]
-pub(super) struct New {
+pub(super) struct NewFileSystem {
     pub(super) at: At,
     pub(super) mount: NewMount,
     /// The maps for its ids.
@@ -93,7 +93,7 @@ pub(super) struct Bind {
     pub(super) opening: Opening,
     /// Whose maps apply to its ids.
     pub(super) ids: Option<(MapsOf, Reach)>,
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<MountChange>,
     pub(super) path: CString,
     /// If the mount point is missing, a file or a directory is made, like the source. Otherwise a directory is made.
     pub(super) like_source: bool,
@@ -120,21 +120,24 @@ pub(super) struct Closing {
     pub(super) at: At,
 }
 
-impl Act {
+impl MountAction {
     /// Where it mounts, and whether that is a new file system.
     pub(super) fn target(&self) -> Option<(&CString, bool)> {
         match self {
-            Act::New(new) => Some((&new.mount.target.path, true)),
-            Act::Bind(bind) => Some((&bind.path, false)),
-            Act::EnterCgroup | Act::Remount(..) | Act::Symlink { .. } | Act::Close(_) => None,
+            MountAction::New(new) => Some((&new.mount.target.path, true)),
+            MountAction::Bind(bind) => Some((&bind.path, false)),
+            MountAction::EnterCgroup
+            | MountAction::Remount(..)
+            | MountAction::Symlink { .. }
+            | MountAction::Close(_) => None,
         }
     }
 }
 
-impl New {
+impl NewFileSystem {
     /// `pids` is the pid namespace that a proc file system shows, if that is not init's own.
     pub(super) fn steps(self, pids: Option<Slot>, steps: &mut Steps) {
-        let New { at, mut mount, ids, instead } = self;
+        let NewFileSystem { at, mut mount, ids, instead } = self;
         mount.ids = ids.map(|maps| steps.open_once(&at, Opening::IdMaps(maps)));
         mount.fallback = instead.map(|opening| steps.open(&at, opening));
         mount.fallback.iter().for_each(|slot| steps.copy(&at, *slot));
@@ -149,7 +152,7 @@ impl New {
 
 impl Bind {
     /// A tree whose mount point becomes a directory if it is missing.
-    pub(super) fn tree(at: &At, opening: Opening, changes: Vec<Change>, path: CString) -> Bind {
+    pub(super) fn tree(at: &At, opening: Opening, changes: Vec<MountChange>, path: CString) -> Bind {
         Bind {
             at: at.clone(),
             source: at.clone(),
@@ -166,7 +169,7 @@ impl Bind {
     pub(super) fn steps(self, steps: &mut Steps) {
         let ids = self.ids.map(|(maps, reach)| Mapped { by: maps.open(&self.at, steps), reach });
         let (opening, is_sent) = match self.opening {
-            Opening::Source(path, reach, _) => (Opening::Source(path, reach, ids), steps.mounts() == Mounts::Here),
+            Opening::Source(path, reach, _) => (Opening::Source(path, reach, ids), steps.mounts() == MayMount::Here),
             other => (other, false),
         };
         let slot = steps.open(&self.source, opening);
@@ -199,7 +202,7 @@ impl Closing {
 }
 
 /// Reads the mount at `at`.
-pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Root, notes: &mut Notes) -> Option<Entry<'a>> {
+pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Rootfs, notes: &mut Notes) -> Option<MountEntry<'a>> {
     let options = mount.options().as_deref().unwrap_or_default();
     let (options, warnings) = mount_options::parse(options, &at.key("options"));
     notes.warnings(warnings);
@@ -221,13 +224,13 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Root, notes: &mut Notes
         notes.fault(&place, "nothing may be mounted on the root itself");
         return None;
     }
-    let entry = Entry { mount, at, destination, options };
+    let entry = MountEntry { mount, at, destination, options };
     proc_is_safe(&entry, notes);
     Some(entry)
 }
 
 /// The file system on /proc decides where labels and limits are written (CVE-2019-16884, CVE-2019-19921).
-fn proc_is_safe(entry: &Entry<'_>, notes: &mut Notes) {
+fn proc_is_safe(entry: &MountEntry<'_>, notes: &mut Notes) {
     let place = entry.at.key("destination");
     let procfs = entry.mount.typ().as_deref() == Some("proc") && entry.options.bind.is_none();
     // For a bind mount of the host's /proc, the check is where the source is opened.
@@ -242,37 +245,37 @@ fn proc_is_safe(entry: &Entry<'_>, notes: &mut Notes) {
     }
 }
 
-impl Entry<'_> {
+impl MountEntry<'_> {
     /// The mount point.
     pub(super) fn path(&self, notes: &mut Notes) -> Option<CString> {
         c_string(&self.destination, &self.at.key("destination"), notes)
     }
 
     /// The changes of a detached mount before it is attached: flags of the whole tree, then each propagation in order.
-    pub(super) fn changes(&self) -> Vec<Change> {
+    pub(super) fn changes(&self) -> Vec<MountChange> {
         let options = &self.options;
         let mut list = Vec::new();
         if options.set_recursive != 0 || options.clear_recursive != 0 {
             let attributes = Attributes::changing(options.set_recursive, options.clear_recursive);
-            list.push(Change { attributes, reach: Reach::Tree });
+            list.push(MountChange { attributes, reach: Reach::Tree });
         }
         for propagation in &options.propagation {
             let reach = propagation.reach;
-            list.push(Change { attributes: Attributes::propagating(propagation.kind), reach });
+            list.push(MountChange { attributes: Attributes::propagating(propagation.kind), reach });
         }
         list
     }
 
     /// A detached tree gets the propagation that a mount made inside would have, and its own flags.
-    pub(super) fn changes_of_tree(&self, mut inherited: Vec<Change>) -> Vec<Change> {
+    pub(super) fn changes_of_tree(&self, mut inherited: Vec<MountChange>) -> Vec<MountChange> {
         if inherited.is_empty() && self.maps_ids() {
             // A peer of the host's mount would show the container's ids on the host, and bring ids of the host into the
             // container.
-            inherited.push(Change { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::Tree });
+            inherited.push(MountChange { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::Tree });
         }
         let (set, clear) = (self.options.set, self.options.clear);
         if set | clear != 0 {
-            inherited.push(Change { attributes: Attributes::changing(set, clear), reach: Reach::One });
+            inherited.push(MountChange { attributes: Attributes::changing(set, clear), reach: Reach::One });
         }
         inherited.extend(self.changes());
         inherited

@@ -4,15 +4,15 @@
 use super::finished::IdMaps;
 use super::given::Given;
 use super::idmap;
-use super::mount_entry::{Entry, MapsOf};
+use super::mount_entry::{MapsOf, MountEntry};
 use super::namespaces::{Kinds, USER};
 use super::notes::Notes;
-use crate::host::Mounts;
+use crate::host::MayMount;
 use crate::sys::mount::Reach;
 
 /// crun allows mappings in the option itself (`idmap=uids=0-1-10`). Such an option is a fault: otherwise it would go to
 /// the file system as an option of its own.
-pub(super) fn check_form(entry: &Entry<'_>, notes: &mut Notes) {
+pub(super) fn check_form(entry: &MountEntry<'_>, notes: &mut Notes) {
     let options = entry.mount.options().as_deref().unwrap_or_default();
     let own = |option: &String| option.starts_with("idmap=") || option.starts_with("ridmap=");
     if let Some(n) = options.iter().position(own) {
@@ -25,7 +25,7 @@ pub(super) fn check_form(entry: &Entry<'_>, notes: &mut Notes) {
 pub(super) fn of_bind(
     given: &Given<'_>,
     kinds: &Kinds,
-    entry: &Entry<'_>,
+    entry: &MountEntry<'_>,
     notes: &mut Notes,
 ) -> Option<(MapsOf, Reach)> {
     if !entry.maps_ids() {
@@ -42,7 +42,7 @@ pub(super) fn of_bind(
 
 /// The id maps of a new file system. Its ids are those of the container already, so an option without mappings changes
 /// nothing.
-pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) -> Option<IdMaps> {
+pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<IdMaps> {
     if !entry.maps_ids() {
         return None;
     }
@@ -57,14 +57,14 @@ pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &Entry<'_>, notes:
 /// To map the ids of a mount, a process needs rights over three things: its own mount namespace, the user namespace of
 /// the file system, and the user namespace of the maps (mount_setattr(2)). An ordinary user's runtime lacks the first,
 /// and init lacks the last.
-fn must_be_root(given: &Given<'_>, entry: &Entry<'_>, notes: &mut Notes) {
-    if given.host.me.mounts == Mounts::Inside {
+fn must_be_root(given: &Given<'_>, entry: &MountEntry<'_>, notes: &mut Notes) {
+    if given.host.me.mounts == MayMount::Inside {
         notes.fault(&entry.at, "the ids of a mount can be mapped by root alone");
     }
 }
 
 /// The mappings of the mount.
-fn own_maps(given: &Given<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<IdMaps> {
+fn own_maps(given: &Given<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<IdMaps> {
     let [uids, gids] =
         [entry.mount.uid_mappings(), entry.mount.gid_mappings()].map(|list| list.as_deref().unwrap_or_default());
     let (uid_at, gid_at) = (entry.at.key("uidMappings"), entry.at.key("gidMappings"));
@@ -81,7 +81,7 @@ fn own_maps(given: &Given<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<I
 }
 
 /// The user namespace of the container.
-fn containers(kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) -> Option<MapsOf> {
+fn containers(kinds: &Kinds, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<MapsOf> {
     if kinds.new.has(USER) {
         return Some(MapsOf::Own);
     }

@@ -20,7 +20,7 @@ pub struct MountOptions {
     /// Flags of the superblock, with the names of fsconfig(2).
     pub superblock: Vec<&'static str>,
     /// Changes of propagation, in order.
-    pub propagation: Vec<Propagation>,
+    pub propagation: Vec<PropagationChange>,
     /// `bind` or `rbind`.
     pub bind: Option<Reach>,
     /// `remount`.
@@ -37,7 +37,7 @@ pub struct MountOptions {
 
 /// One change of propagation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Propagation {
+pub struct PropagationChange {
     /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE.
     pub kind: u64,
     /// Which mounts it changes.
@@ -194,7 +194,7 @@ impl MountOptions {
             found.map(|(_, kind)| (*kind, Reach::Tree))
         };
         if let Some((kind, reach)) = alone.or_else(below) {
-            self.propagation.push(Propagation { kind, reach });
+            self.propagation.push(PropagationChange { kind, reach });
             return true;
         }
         match option {
@@ -307,8 +307,8 @@ mod tests {
         assert_eq!(
             options.propagation,
             [
-                Propagation { kind: libc::MS_SHARED, reach: Reach::Tree },
-                Propagation { kind: libc::MS_PRIVATE, reach: Reach::One }
+                PropagationChange { kind: libc::MS_SHARED, reach: Reach::Tree },
+                PropagationChange { kind: libc::MS_PRIVATE, reach: Reach::One }
             ]
         );
     }

@@ -4,12 +4,12 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use super::finished::Opening;
-use super::mount_entry::{Act, Bind, Closing, Entry, Known, New, entry};
+use super::mount_entry::{Bind, Closing, MountAction, MountContext, MountEntry, NewFileSystem, entry};
 use super::mount_options::superblock_flag;
 use super::namespaces::{CGROUP, IPC, Kinds, NETWORK, PID, USER};
 use super::notes::Notes;
-use super::resources::Owner;
-use super::step::{Change, Content, Last, Namespaces, NewMount, Remount, Slot, Target, What};
+use super::resources::CgroupOwner;
+use super::step::{Content, Last, MountChange, Namespaces, NewMount, Remount, Slot, Target, What};
 use super::steps::Steps;
 use super::values::c_string;
 use super::{cgroup_mounts, mount_ids};
@@ -25,15 +25,15 @@ const MAX_DATA: usize = 4095;
 /// All mounts.
 #[derive(Debug)]
 pub(super) struct Mounts {
-    acts: Vec<Act>,
+    acts: Vec<MountAction>,
     /// Mounts that become read-only after all nodes, mount points and directories have been made.
     left_writable: Vec<Closing>,
     /// The user who owns the container's cgroup.
-    pub(super) cgroup_owner: Option<Owner>,
+    pub(super) cgroup_owner: Option<CgroupOwner>,
 }
 
 /// Reads `mounts`.
-pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
+pub(super) fn read(known: &MountContext<'_>, notes: &mut Notes) -> Mounts {
     let list = known.given.config.spec.mounts().as_deref().unwrap_or_default();
     let mut mounts = Mounts { acts: Vec::with_capacity(list.len() + 1), left_writable: Vec::new(), cgroup_owner: None };
     let mut in_cgroup = false;
@@ -45,38 +45,38 @@ pub(super) fn read(known: &Known<'_>, notes: &mut Notes) -> Mounts {
         if entry.options.remount {
             mounts.acts.extend(remount(&entry, notes));
         } else if entry.options.bind.is_some() {
-            mounts.acts.extend(bind(known, &entry, notes).map(Act::Bind));
+            mounts.acts.extend(bind(known, &entry, notes).map(MountAction::Bind));
         } else if matches!(entry.mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
             if !std::mem::replace(&mut in_cgroup, true) {
-                mounts.acts.push(Act::EnterCgroup);
+                mounts.acts.push(MountAction::EnterCgroup);
             }
             mounts.cgroup_owner = cgroup_mounts::owner(known, &entry).or(mounts.cgroup_owner);
             cgroup_mounts::read(known, &entry, &mut mounts.acts, notes);
         } else if let Some(mut new) = new(known, &entry, notes) {
             mounts.left_writable.extend(leave_writable(&mut new.mount, &entry));
-            mounts.acts.push(Act::New(new));
+            mounts.acts.push(MountAction::New(new));
         }
     }
-    mounts.acts.extend(notify(known).map(Act::Bind));
+    mounts.acts.extend(notify(known).map(MountAction::Bind));
     if !in_cgroup {
-        mounts.acts.push(Act::EnterCgroup);
+        mounts.acts.push(MountAction::EnterCgroup);
     }
     mounts
 }
 
 impl Mounts {
     /// Makes a writable mount read-only before another mount covers it, or a remount changes it.
-    fn close_below(&mut self, entry: &Entry<'_>) {
+    fn close_below(&mut self, entry: &MountEntry<'_>) {
         while let Some(n) =
             self.left_writable.iter().position(|left| left.path.to_bytes() == entry.destination.as_bytes())
         {
-            self.acts.push(Act::Close(self.left_writable.remove(n)));
+            self.acts.push(MountAction::Close(self.left_writable.remove(n)));
         }
     }
 
     /// The mount points in order, and whether each is a new file system.
     pub(super) fn targets(&self) -> impl Iterator<Item = (&CString, bool)> {
-        self.acts.iter().filter_map(Act::target)
+        self.acts.iter().filter_map(MountAction::target)
     }
 
     /// Makes all mounts. Returns those that are still writable. `pids` is the pid namespace that a proc file system
@@ -84,12 +84,12 @@ impl Mounts {
     pub(super) fn steps(self, kinds: &Kinds, pids: Option<Slot>, steps: &mut Steps) -> Vec<Closing> {
         for act in self.acts {
             match act {
-                Act::EnterCgroup => enter_cgroup(kinds, steps),
-                Act::New(new) => new.steps(pids, steps),
-                Act::Bind(bind) => bind.steps(steps),
-                Act::Remount(remount, at) => steps.at(&at, What::Remount(remount)),
-                Act::Symlink { to, path, at } => steps.at(&at, What::Symlink { to, path }),
-                Act::Close(closing) => closing.step(steps),
+                MountAction::EnterCgroup => enter_cgroup(kinds, steps),
+                MountAction::New(new) => new.steps(pids, steps),
+                MountAction::Bind(bind) => bind.steps(steps),
+                MountAction::Remount(remount, at) => steps.at(&at, What::Remount(remount)),
+                MountAction::Symlink { to, path, at } => steps.at(&at, What::Symlink { to, path }),
+                MountAction::Close(closing) => closing.step(steps),
             }
         }
         self.left_writable
@@ -107,7 +107,7 @@ fn enter_cgroup(kinds: &Kinds, steps: &mut Steps) {
 }
 
 /// ORDER: a tmpfs becomes read-only after nodes and mount points have been made in it.
-fn leave_writable(mount: &mut NewMount, entry: &Entry<'_>) -> Option<Closing> {
+fn leave_writable(mount: &mut NewMount, entry: &MountEntry<'_>) -> Option<Closing> {
     let read_only = libc::MOUNT_ATTR_RDONLY;
     if mount.fstype.as_c_str() != c"tmpfs" || mount.attributes & read_only == 0 {
         return None;
@@ -116,7 +116,7 @@ fn leave_writable(mount: &mut NewMount, entry: &Entry<'_>) -> Option<Closing> {
     Some(Closing { path: mount.target.path.clone(), at: entry.at.key("options") })
 }
 
-fn new(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<New> {
+fn new(known: &MountContext<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<NewFileSystem> {
     let Some(fstype) = entry.mount.typ().as_deref().filter(|fstype| !fstype.is_empty() && *fstype != "none") else {
         let is = if entry.mount.typ().as_deref() == Some("none") { "is \"none\"" } else { "is missing" };
         notes.fault(&entry.at.key("type"), format!("{is}, and the options say neither bind nor rbind"));
@@ -153,12 +153,12 @@ fn new(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<New> {
         label: known.label.of_root(fstype),
         ..NewMount::new(&fstype_c, target)
     };
-    Some(New { at: entry.at.clone(), mount, ids, instead: instead(known, fstype) })
+    Some(NewFileSystem { at: entry.at.clone(), mount, ids, instead: instead(known, fstype) })
 }
 
 /// A process can mount a proc for a pid namespace only if it has CAP_SYS_ADMIN in the user namespace that owns that pid
 /// namespace. A new user namespace does not own a pid namespace that existed before.
-fn shows_pids(kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) {
+fn shows_pids(kinds: &Kinds, entry: &MountEntry<'_>, notes: &mut Notes) {
     if let Some((_, joined)) = kinds.path_of(PID).filter(|_| kinds.new.has(USER)) {
         let said = format!(
             "a new proc shows the pid namespace of {joined}, and the new user namespace does not own that one: join the \
@@ -172,7 +172,7 @@ fn shows_pids(kinds: &Kinds, entry: &Entry<'_>, notes: &mut Notes) {
 /// sysfs a network namespace, an mqueue an ipc namespace, and only the owner of that namespace may mount it. In
 /// addition, a process may mount another proc or sysfs only if it sees one that is not covered in part
 /// (mount_namespaces(7)). Those in containers are covered in part.
-fn instead(known: &Known<'_>, fstype: &str) -> Option<Opening> {
+fn instead(known: &MountContext<'_>, fstype: &str) -> Option<Opening> {
     let (kinds, is_root) = (known.kinds, known.given.host.me.is_root());
     let bounded = kinds.private(USER) || !is_root;
     match fstype {
@@ -185,7 +185,11 @@ fn instead(known: &Known<'_>, fstype: &str) -> Option<Opening> {
 }
 
 /// Settings that are too long for fsconfig(2) go to mount(2) as one text.
-fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], notes: &mut Notes) -> Option<(u64, CString)> {
+fn classic(
+    entry: &MountEntry<'_>,
+    settings: &[(CString, Option<CString>)],
+    notes: &mut Notes,
+) -> Option<(u64, CString)> {
     if settings.iter().flat_map(|(_, value)| value).all(|value| value.count_bytes() <= MAX_SETTING) {
         return None;
     }
@@ -217,7 +221,7 @@ fn classic(entry: &Entry<'_>, settings: &[(CString, Option<CString>)], notes: &m
     data.ok().map(|data| (flags, data))
 }
 
-fn remount(entry: &Entry<'_>, notes: &mut Notes) -> Option<Act> {
+fn remount(entry: &MountEntry<'_>, notes: &mut Notes) -> Option<MountAction> {
     if entry.maps_ids() {
         notes.fault(&entry.at, "the ids of an existing mount cannot be mapped (remount)");
     }
@@ -229,13 +233,13 @@ fn remount(entry: &Entry<'_>, notes: &mut Notes) -> Option<Act> {
     let (set, clear) = (entry.options.set, entry.options.clear);
     let mut changes = Vec::new();
     if set | clear != 0 || settings.is_empty() {
-        changes.push(Change { attributes: Attributes::changing(set, clear), reach: Reach::One });
+        changes.push(MountChange { attributes: Attributes::changing(set, clear), reach: Reach::One });
     }
     changes.extend(entry.changes());
-    Some(Act::Remount(Remount { settings, changes, target }, entry.at.clone()))
+    Some(MountAction::Remount(Remount { settings, changes, target }, entry.at.clone()))
 }
 
-fn bind(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<Bind> {
+fn bind(known: &MountContext<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<Bind> {
     let place = entry.at.key("source");
     let Some(source) = entry.mount.source().as_ref().filter(|source| !source.as_os_str().is_empty()) else {
         notes.fault(&place, "is missing, and a bind mount needs one");
@@ -266,11 +270,11 @@ fn bind(known: &Known<'_>, entry: &Entry<'_>, notes: &mut Notes) -> Option<Bind>
 }
 
 /// The directory with the socket of the sd_notify proxy (NOTIFY_SOCKET).
-fn notify(known: &Known<'_>) -> Option<Bind> {
+fn notify(known: &MountContext<'_>) -> Option<Bind> {
     let directory = known.given.flags.notify.as_ref()?;
     let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_RDONLY;
     let mut changes = known.root.inherited();
-    changes.push(Change { attributes: Attributes::changing(set, 0), reach: Reach::One });
+    changes.push(MountChange { attributes: Attributes::changing(set, 0), reach: Reach::One });
     let opening = Opening::Tree(PathBuf::from(directory), Reach::One);
     Some(Bind::tree(&At::new("NOTIFY_SOCKET"), opening, changes, CString::from(c"run/notify")))
 }

@@ -8,7 +8,7 @@ use super::given::Given;
 use super::notes::Notes;
 use super::step::Namespaces;
 use crate::config::At;
-use crate::host::Mounts;
+use crate::host::MayMount;
 
 /// CLONE_NEW* as `u64`.
 pub(super) const MOUNT: u64 = libc::CLONE_NEWNS as u64;
@@ -123,9 +123,9 @@ fn an_ordinary_user_needs(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) {
     let (me, at) = (&given.host.me, At::new("linux.namespaces"));
     if me.uid != 0 && !kinds.private(USER) {
         notes.fault(&at, format!("rootless container requires user namespaces: we are uid {} and not root", me.uid));
-    } else if me.mounts == Mounts::Inside && !kinds.private(USER) {
+    } else if me.mounts == MayMount::Inside && !kinds.private(USER) {
         notes.fault(&at, "needs a user namespace: the caller may not mount in its own");
-    } else if me.mounts == Mounts::Inside && !kinds.private(MOUNT) {
+    } else if me.mounts == MayMount::Inside && !kinds.private(MOUNT) {
         notes.fault(&at, "needs a mount namespace: the caller may not mount in its own");
     }
 }

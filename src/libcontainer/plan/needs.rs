@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use rustix::thread::CapabilitySet;
 
 use super::finished::Opening;
-use super::step::{Console, ConsoleDevice, Missing, Namespaces, NewMount, Remount, Slot, Target, What};
+use super::step::{ConsoleDevice, Missing, Namespaces, NewMount, Pty, Remount, Slot, Target, What};
 use crate::wire::{HookPoint, Request};
 
 /// What a step does with a descriptor.
@@ -177,10 +177,10 @@ impl What {
             What::Sysctl { name, .. } => needs("sysctl", ADMIN).writing(HostProc(name)),
             What::Hostname(_) => needs("sethostname", ADMIN),
             What::Domainname(_) => needs("setdomainname", ADMIN),
-            What::Console(Console { socket, device: ConsoleDevice::Bound(target), .. }) => needs("terminal", ADMIN)
+            What::Console(Pty { socket, device: ConsoleDevice::Bound(target), .. }) => needs("terminal", ADMIN)
                 .mounting(Inside(&target.path))
                 .using([looks(target), Some((*socket, Use::SendTerminal))]),
-            What::Console(Console { socket, device: ConsoleDevice::Untouched, .. }) => {
+            What::Console(Pty { socket, device: ConsoleDevice::Untouched, .. }) => {
                 needs("terminal", ADMIN).using([Some((*socket, Use::SendTerminal))])
             }
             What::Umask(_) => needs("umask", Anybody),
@@ -302,7 +302,7 @@ fn of_mount(mount: &NewMount) -> [Option<(Slot, Use)>; 4] {
 
 /// The state of a descriptor: as it was opened, or as steps have changed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SlotState {
     /// As the runtime opened it.
     Opened,
     /// The same file, opened again in init's own mount namespace.
@@ -316,7 +316,7 @@ pub enum State {
 impl Opening {
     /// Whether a descriptor that was opened this way and is in this state can be used for `wanted`, and its state
     /// afterwards.
-    pub fn serves(&self, state: State, wanted: Use) -> Option<State> {
+    pub fn serves(&self, state: SlotState, wanted: Use) -> Option<SlotState> {
         let is = |right: bool| right.then_some(state);
         match wanted {
             Use::Enter => is(matches!(self, Opening::Namespace(..) | Opening::Process(_))),
@@ -329,14 +329,16 @@ impl Opening {
             Use::AwaitStart => is(*self == Opening::StartFifo),
             Use::AnswerStart => is(*self == Opening::AnswerFifo),
             Use::Look => is(self.is_mountable()),
-            Use::Find => (state == State::Opened && matches!(self, Opening::Found(_))).then_some(State::Found),
-            Use::Copy => (state == State::Found).then_some(State::Detached),
+            Use::Find => (state == SlotState::Opened && matches!(self, Opening::Found(_))).then_some(SlotState::Found),
+            Use::Copy => (state == SlotState::Found).then_some(SlotState::Detached),
             Use::MakeEmpty => {
                 let empty = matches!(self, Opening::Found(inner) if matches!(**inner, Opening::Empty(_)));
-                (state == State::Opened && empty).then_some(State::Detached)
+                (state == SlotState::Opened && empty).then_some(SlotState::Detached)
             }
-            Use::Receive => (state == State::Opened && matches!(self, Opening::Source(..))).then_some(State::Detached),
-            Use::Attach => (self.is_detached(state)).then_some(State::Attached),
+            Use::Receive => {
+                (state == SlotState::Opened && matches!(self, Opening::Source(..))).then_some(SlotState::Detached)
+            }
+            Use::Attach => (self.is_detached(state)).then_some(SlotState::Attached),
             Use::AttachCopy => is(self.is_detached(state)),
         }
     }
@@ -346,11 +348,11 @@ impl Opening {
     }
 
     /// The runtime's copies are detached from the start. Others become detached by a step.
-    fn is_detached(&self, state: State) -> bool {
+    fn is_detached(&self, state: SlotState) -> bool {
         match state {
-            State::Detached => true,
-            State::Opened => self.is_mountable() && !matches!(self, Opening::Found(_) | Opening::Source(..)),
-            State::Found | State::Attached => false,
+            SlotState::Detached => true,
+            SlotState::Opened => self.is_mountable() && !matches!(self, Opening::Found(_) | Opening::Source(..)),
+            SlotState::Found | SlotState::Attached => false,
         }
     }
 }

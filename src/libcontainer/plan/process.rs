@@ -12,7 +12,7 @@ use super::entering;
 use super::filter::Loaded;
 use super::given::{Facts, Given, Own, Start};
 use super::notes::Notes;
-use super::step::{Exec, Slot, What};
+use super::step::{Execve, Slot, What};
 use super::steps::Steps;
 use super::values::c_string;
 use crate::config::At;
@@ -26,7 +26,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct Payload {
     /// The place of the process object.
     at: At,
-    exec: Option<Exec>,
+    exec: Option<Execve>,
     cwd: Option<CString>,
     /// The user whose HOME is looked up, if HOME is not set.
     home_of: Option<u32>,
@@ -102,7 +102,7 @@ fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes)
 }
 
 /// The program by its path, or all paths at which the container's own PATH lets it be found.
-fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) -> Option<Exec> {
+fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) -> Option<Execve> {
     let at = at.key("args");
     let args = process.args().as_deref().unwrap_or_default();
     let Some(name) = args.first() else {
@@ -119,7 +119,7 @@ fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) 
         notes.fault(&at, "has a NUL byte");
         return None;
     };
-    Some(Exec { candidates, args, env: env? })
+    Some(Execve { candidates, args, env: env? })
 }
 
 /// The paths at which the program may be. If PATH is there twice, the last one counts, as in `environment`.

@@ -15,13 +15,13 @@ const RESERVED: [&str; 3] = ["info", "mon_groups", "mon_data"];
 
 /// A group of processes that share caches and memory bandwidth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct ResctrlGroup {
     /// The mount point of the file system.
     pub mount: PathBuf,
     /// The group's directory.
     pub directory: PathBuf,
     /// Who owns the group.
-    pub owner: Owner,
+    pub owner: GroupOwner,
     /// The lines for its `schemata`, in this order. In a shared group they may have to be there already.
     pub schemata: Vec<Schema>,
     /// The group below it that monitors only this container.
@@ -32,7 +32,7 @@ pub struct Group {
 
 /// Who owns a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum GroupOwner {
     /// The container alone: the group is made and removed with it.
     Container,
     /// All containers that name it: the group stays.
@@ -48,10 +48,10 @@ pub struct Schema {
     pub at: At,
 }
 
-impl Group {
+impl ResctrlGroup {
     /// The directories that are removed with the container, in the order in which they are made.
     pub fn own_directories(&self) -> Vec<PathBuf> {
-        let control = (self.owner == Owner::Container).then_some(&self.directory);
+        let control = (self.owner == GroupOwner::Container).then_some(&self.directory);
         control.into_iter().chain(&self.monitoring).cloned().collect()
     }
 
@@ -65,9 +65,9 @@ impl Group {
     pub(super) fn lines(&self) -> Vec<(String, String)> {
         let directory = self.directory.display();
         let first = match (self.owner, self.schemata.is_empty()) {
-            (Owner::Container, _) => format!("mkdir {directory}"),
-            (Owner::Everybody, true) => format!("find {directory}"),
-            (Owner::Everybody, false) => format!("mkdir {directory}, or find it with these schemata"),
+            (GroupOwner::Container, _) => format!("mkdir {directory}"),
+            (GroupOwner::Everybody, true) => format!("find {directory}"),
+            (GroupOwner::Everybody, false) => format!("mkdir {directory}, or find it with these schemata"),
         };
         let mut lines = vec![(first, self.at.to_string())];
         let write = |schema: &Schema| (format!("write schemata = {}", schema.line), schema.at.to_string());
@@ -81,16 +81,16 @@ impl Group {
 }
 
 /// Reads `linux.intelRdt`.
-pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<Group> {
+pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<ResctrlGroup> {
     let asked = given.linux().and_then(|linux| linux.intel_rdt().as_ref())?;
     let top = At::new("linux.intelRdt");
     let closid = asked.clos_id().as_deref().filter(|name| !name.is_empty());
     let at = if closid.is_some() { top.key("closID") } else { top.clone() };
     let schemata = schemata(asked, &top, notes);
     let (name, owner) = match closid {
-        Some("/") => ("", Owner::Everybody),
-        Some(name) => (name, Owner::Everybody),
-        None => (given.flags.id.as_str(), Owner::Container),
+        Some("/") => ("", GroupOwner::Everybody),
+        Some(name) => (name, GroupOwner::Everybody),
+        None => (given.flags.id.as_str(), GroupOwner::Container),
     };
     if let Some(problem) = no_name(name).filter(|_| closid != Some("/")) {
         notes.fault(&at, format!("{name:?} {problem}"));
@@ -112,7 +112,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<Group> {
     let directory = if name.is_empty() { mount.clone() } else { mount.join(name) };
     let monitored = asked.enable_monitoring().unwrap_or(false);
     let monitoring = monitored.then(|| directory.join("mon_groups").join(&given.flags.id));
-    Some(Group { mount, directory, owner, schemata, monitoring, at })
+    Some(ResctrlGroup { mount, directory, owner, schemata, monitoring, at })
 }
 
 fn no_name(name: &str) -> Option<&'static str> {

@@ -9,7 +9,7 @@ use super::given::{Given, RootChange};
 use super::mount_options;
 use super::namespaces::{Kinds, MOUNT};
 use super::notes::Notes;
-use super::step::{Change, Origin, Slot, What};
+use super::step::{MountChange, Origin, Slot, What};
 use super::steps::Steps;
 use super::values::{c_string, clean};
 use crate::config::At;
@@ -18,13 +18,13 @@ use crate::wire::Request;
 
 /// The container's root.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(super) struct Rootfs {
     /// On the host. None if config.json has no `root`.
     path: Option<(PathBuf, CString)>,
     /// Whether the container has a mount namespace, in which the root is mounted. Without one, the root is a directory
     /// of the host.
     mounted: bool,
-    propagation: Propagation,
+    propagation: RootPropagation,
     readonly: bool,
     change: RootChange,
     /// Mounts of proc and sysfs of the host that stay in reach without pivot_root(2): those inside the root, and the
@@ -34,7 +34,7 @@ pub(super) struct Root {
 
 /// How mounts in the container's mount namespace propagate.
 #[derive(Debug)]
-struct Propagation {
+struct RootPropagation {
     /// The propagation of all mounts at first.
     first: u64,
     from: Origin,
@@ -43,7 +43,7 @@ struct Propagation {
 }
 
 /// Reads `root` and `linux.rootfsPropagation`.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Root {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Rootfs {
     let at = At::new("root.path");
     let mounted = kinds.private(MOUNT);
     let root = given.config.spec.root().as_ref();
@@ -68,10 +68,10 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Root 
         notes.fault(&At::new("--no-pivot"), said);
     }
     let views = [true, false].map(|inside| if no_pivot { views(given, inside, notes) } else { Vec::new() });
-    Root { path, mounted, propagation: propagation(given, mounted, notes), readonly, change, views }
+    Rootfs { path, mounted, propagation: propagation(given, mounted, notes), readonly, change, views }
 }
 
-fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> Propagation {
+fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> RootPropagation {
     let at = At::new("linux.rootfsPropagation");
     let word = given.linux().and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
     if word.is_some() && !mounted {
@@ -83,13 +83,13 @@ fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> Propagati
         // An unbindable mount cannot become the root, and no read-only path can be bound in it. So it becomes
         // unbindable at the very end.
         Some(_) if unbindable => {
-            Propagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), unbindable }
+            RootPropagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), unbindable }
         }
-        Some(first) => Propagation { first, from: Origin::At(at), unbindable },
+        Some(first) => RootPropagation { first, from: Origin::At(at), unbindable },
         // Mounts of the host reach the container, but mounts of the container do not reach the host.
         None => {
             let from = Origin::Runtime("mounts must not leak to the host");
-            Propagation { first: libc::MS_SLAVE | libc::MS_REC, from, unbindable }
+            RootPropagation { first: libc::MS_SLAVE | libc::MS_REC, from, unbindable }
         }
     }
 }
@@ -110,7 +110,7 @@ fn views(given: &Given<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
     paths
 }
 
-impl Root {
+impl Rootfs {
     /// The root's path, if the container has no mount namespace and its mounts are mounts of the host.
     pub(super) fn on_host(&self) -> Option<PathBuf> {
         self.path.as_ref().filter(|_| !self.mounted).map(|(path, _)| path.clone())
@@ -127,12 +127,12 @@ impl Root {
 
     /// A tree copied on the host is still a peer of the host's mounts, so a mount in it would appear on the host.
     /// Before it is attached, it gets the same propagation as everything below `/`.
-    pub(super) fn inherited(&self) -> Vec<Change> {
+    pub(super) fn inherited(&self) -> Vec<MountChange> {
         let kind = self.propagation.first & !libc::MS_REC;
         if kind == libc::MS_SHARED {
             return Vec::new();
         }
-        vec![Change { attributes: Attributes::propagating(kind), reach: Reach::Tree }]
+        vec![MountChange { attributes: Attributes::propagating(kind), reach: Reach::Tree }]
     }
 
     /// Opens the root, and attaches it if there is a mount namespace.
@@ -145,7 +145,7 @@ impl Root {
             return Some(steps.open(&at, Opening::Directory(path)));
         }
         let slot = steps.open(&at, Opening::Tree(path, Reach::Tree));
-        let Propagation { first, from, .. } = &self.propagation;
+        let RootPropagation { first, from, .. } = &self.propagation;
         let slash = || CString::from(c"/");
         steps.because(from, What::Propagate { path: slash(), flags: *first });
         let below = first & !libc::MS_REC;
@@ -155,7 +155,7 @@ impl Root {
             steps.always("pivot_root requires it", What::PrivateAbove(place.clone()));
         }
         let mut changes = self.inherited();
-        changes.push(Change { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::One });
+        changes.push(MountChange { attributes: Attributes::propagating(libc::MS_PRIVATE), reach: Reach::One });
         steps.copy(&at, slot);
         if self.change == RootChange::Move {
             // The plan knows the mounts of the runtime's mount namespace. A later mount there may also be in the
@@ -189,7 +189,7 @@ impl Root {
                 steps.at(&At::new("--no-pivot"), What::MoveRoot);
             }
         }
-        let Propagation { first, from, .. } = &self.propagation;
+        let RootPropagation { first, from, .. } = &self.propagation;
         if first & libc::MS_PRIVATE == 0 && matches!(from, Origin::At(_)) {
             steps.because(from, What::Propagate { path: CString::from(c"/"), flags: *first });
         }

@@ -1,28 +1,28 @@
 //! A Landlock ruleset, the names of its rights, and the version of the kernel's interface (ABI) that each one needs (landlock(7)).
 
 /// A right: its name, its bit, the ABI that it came with.
-pub(super) type Right = (&'static str, u64, u32);
+pub(super) type AccessRight = (&'static str, u64, u32);
 
 /// What rights are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum About {
+pub(super) enum RightsField {
     Files,
     Network,
     Scopes,
 }
 
-impl About {
-    pub(super) fn table(self) -> &'static [Right] {
+impl RightsField {
+    pub(super) fn table(self) -> &'static [AccessRight] {
         match self {
-            About::Files => &FS,
-            About::Network => &NET,
-            About::Scopes => &SCOPES,
+            RightsField::Files => &FS,
+            RightsField::Network => &NET,
+            RightsField::Scopes => &SCOPES,
         }
     }
 }
 
 /// LANDLOCK_ACCESS_FS_*, in the order of the bits.
-pub(super) const FS: [Right; 17] = [
+pub(super) const FS: [AccessRight; 17] = [
     ("execute", 1, 1),
     ("write_file", 1 << 1, 1),
     ("read_file", 1 << 2, 1),
@@ -43,10 +43,10 @@ pub(super) const FS: [Right; 17] = [
 ];
 
 /// LANDLOCK_ACCESS_NET_*.
-pub(super) const NET: [Right; 2] = [("bind_tcp", 1, 4), ("connect_tcp", 1 << 1, 4)];
+pub(super) const NET: [AccessRight; 2] = [("bind_tcp", 1, 4), ("connect_tcp", 1 << 1, 4)];
 
 /// LANDLOCK_SCOPE_*.
-pub(super) const SCOPES: [Right; 2] = [("abstract_unix_socket", 1, 6), ("signal", 1 << 1, 6)];
+pub(super) const SCOPES: [AccessRight; 2] = [("abstract_unix_socket", 1, 6), ("signal", 1 << 1, 6)];
 
 /// execute, read_file, read_dir.
 const READ_EXECUTE: u64 = 0b1101;
@@ -68,7 +68,7 @@ pub(super) enum Word {
 
 impl Word {
     /// Reads a word. `abi` is the version that `abi.` stands for. None if the word is unknown.
-    pub(super) fn read(word: &str, about: About, abi: Option<u32>) -> Option<Word> {
+    pub(super) fn read(word: &str, about: RightsField, abi: Option<u32>) -> Option<Word> {
         let table = about.table();
         if let Some((_, bit, _)) = table.iter().find(|(name, ..)| *name == word) {
             return Some(Word::Right(*bit));
@@ -79,7 +79,7 @@ impl Word {
             other => other.strip_prefix('v')?.parse().ok().filter(|version| (1..=NEWEST).contains(version))?,
         };
         let all = supported(table, version);
-        let files = about == About::Files;
+        let files = about == RightsField::Files;
         match group {
             "all" => Some(Word::Group(all)),
             "read_execute" if files => Some(Word::Group(all & READ_EXECUTE)),
@@ -97,12 +97,12 @@ impl Word {
 }
 
 /// The rights of a table that this ABI knows.
-pub(super) fn supported(table: &[Right], abi: u32) -> u64 {
+pub(super) fn supported(table: &[AccessRight], abi: u32) -> u64 {
     table.iter().filter(|(_, _, since)| *since <= abi).map(|(_, bit, _)| bit).sum()
 }
 
 /// The names of these bits.
-pub(super) fn names(table: &'static [Right], bits: u64) -> impl Iterator<Item = &'static str> {
+pub(super) fn names(table: &'static [AccessRight], bits: u64) -> impl Iterator<Item = &'static str> {
     table.iter().filter(move |(_, bit, _)| bits & bit != 0).map(|(name, ..)| *name)
 }
 
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_word_is_a_right_or_a_group_of_a_version() {
-        let fs = |word| Word::read(word, About::Files, Some(2));
+        let fs = |word| Word::read(word, RightsField::Files, Some(2));
         assert_eq!(fs("refer"), Some(Word::Right(1 << 13)));
         assert_eq!(fs("v1.all"), Some(Word::Group((1 << 13) - 1)));
         assert_eq!(fs("abi.all"), Some(Word::Group((1 << 14) - 1)));
@@ -158,9 +158,9 @@ mod tests {
         for unknown in ["", "REFER", "v0.all", "v11.all", "v1.none", "all", "x.all", "v1.", "."] {
             assert_eq!(fs(unknown), None, "{unknown}");
         }
-        assert_eq!(Word::read("abi.all", About::Files, None), None);
-        assert_eq!(Word::read("v4.all", About::Network, None), Some(Word::Group(3)));
-        assert_eq!(Word::read("v4.read_execute", About::Network, None), None);
+        assert_eq!(Word::read("abi.all", RightsField::Files, None), None);
+        assert_eq!(Word::read("v4.all", RightsField::Network, None), Some(Word::Group(3)));
+        assert_eq!(Word::read("v4.read_execute", RightsField::Network, None), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::finished::Opening;
 use super::given::{Given, Keyring, Own, Terminal};
 use super::namespaces::SpawnOrder;
 use super::notes::Notes;
-use super::step::{Console, ConsoleDevice, Last, Missing, Target, What};
+use super::step::{ConsoleDevice, Last, Missing, Pty, Target, What};
 use super::steps::Steps;
 use super::values::c_string;
 use crate::config::At;
@@ -79,7 +79,7 @@ impl Session {
     fn terminal(&self, device: ConsoleDevice, steps: &mut Steps) {
         let Some(OwnTerminal { at, size, uid }) = &self.terminal else { return };
         let socket = steps.open(at, Opening::Terminal);
-        steps.at(at, What::Console(Console { socket, size: *size, uid: *uid, device }));
+        steps.at(at, What::Console(Pty { socket, size: *size, uid: *uid, device }));
         if self.spawn == SpawnOrder::First {
             steps.at(at, What::ControllingTerminal);
         }

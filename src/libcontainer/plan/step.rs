@@ -106,7 +106,7 @@ pub struct Remount {
     /// The superblock's flags and the file system's options that change. The others stay as they are.
     pub settings: Vec<Setting>,
     /// The changes of the mount.
-    pub changes: Vec<Change>,
+    pub changes: Vec<MountChange>,
     /// The mount point.
     pub target: Target,
 }
@@ -121,7 +121,7 @@ pub struct NewMount {
     /// MOUNT_ATTR_* for fsmount(2).
     pub attributes: u64,
     /// The changes of the mount before it is attached.
-    pub changes: Vec<Change>,
+    pub changes: Vec<MountChange>,
     /// The mount point.
     pub target: Target,
     /// Its content at first.
@@ -152,7 +152,7 @@ pub enum Content {
 
 /// A change of a detached mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct MountChange {
     /// The flags and the propagation.
     pub attributes: Attributes,
     /// This mount alone, or its whole tree.
@@ -161,7 +161,7 @@ pub struct Change {
 
 /// A device node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct DeviceNode {
     /// Relative to the root.
     pub path: CString,
     /// Type and permissions, as st_mode.
@@ -225,7 +225,7 @@ pub enum EnvOf {
 
 /// The program that the container runs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Exec {
+pub struct Execve {
     /// Paths to try, in the order of PATH, or the one path that was given.
     pub candidates: Vec<CString>,
     /// argv.
@@ -290,7 +290,7 @@ pub enum What {
         /// The root's path.
         path: CString,
         /// The changes of the tree before that.
-        changes: Vec<Change>,
+        changes: Vec<MountChange>,
     },
     /// Mount a new file system.
     NewMount(NewMount),
@@ -301,13 +301,13 @@ pub enum What {
     /// Replace the slot by a detached empty directory: a read-only, empty tmpfs with this SELinux label.
     EmptyDirectory(Slot, Option<CString>),
     /// Attach a detached tree.
-    Bind(Slot, Vec<Change>, Target),
+    Bind(Slot, Vec<MountChange>, Target),
     /// Like `Bind`, but if the source is a symbolic link, make the same link at the target.
-    BindOrLink(Slot, Vec<Change>, Target),
+    BindOrLink(Slot, Vec<MountChange>, Target),
     /// Change the mount at a path, and its file system (`remount`).
     Remount(Remount),
     /// mknodat(2) with exact mode and owner. If the same node exists, it is used. For another file, see `Other`.
-    Mknod(Node),
+    Mknod(DeviceNode),
     /// symlinkat(2). An existing file stays.
     Symlink {
         /// The text of the link.
@@ -361,7 +361,7 @@ pub enum What {
     Domainname(CString),
     /// Open a terminal in the container's own devpts, send its master away, and use it for the standard streams. It is
     /// not yet the controlling terminal of a session (`ControllingTerminal`).
-    Console(Console),
+    Console(Pty),
     // Rights, limits and scheduling.
     /// umask(2).
     Umask(u32),
@@ -439,8 +439,8 @@ pub enum What {
         /// Except those that later steps use.
         kept: Kept,
     },
-    /// Check that one of the candidates of `Exec` exists.
-    FindProgram(Exec),
+    /// Check that one of the candidates of `Execve` exists.
+    FindProgram(Execve),
     /// Report that the set-up is done, and wait until the runtime has recorded it.
     Ready,
     /// Wait for `start`.
@@ -465,7 +465,7 @@ pub enum What {
     /// program has begun.
     AboutToExec(Slot),
     /// execve(2).
-    Exec(Exec),
+    Exec(Execve),
 }
 
 /// The descriptors that later steps use. The socket to the runtime process is always kept.
@@ -479,7 +479,7 @@ pub struct Kept {
 
 /// A terminal to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Console {
+pub struct Pty {
     /// The connected socket that receives the master.
     pub socket: Slot,
     /// Rows and columns.
@@ -501,7 +501,7 @@ pub enum ConsoleDevice {
 
 /// One resource limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub struct Rlimit {
     /// RLIMIT_*, as the kernel counts them.
     pub resource: u32,
     /// `RLIMIT_NOFILE`.

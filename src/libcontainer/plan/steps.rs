@@ -3,7 +3,7 @@
 use super::finished::Opening;
 use super::step::{Kept, Origin, Slot, Step, What};
 use crate::config::At;
-use crate::host::Mounts;
+use crate::host::MayMount;
 use crate::sys::mount::Reach;
 
 /// Steps in the order in which they run.
@@ -12,7 +12,7 @@ pub(super) struct Steps {
     bridge: Vec<Step>,
     init: Vec<Step>,
     openings: Vec<(Opening, At)>,
-    mounts: Mounts,
+    mounts: MayMount,
     /// The index in init's steps where init opens the runtime's files again.
     finding: Option<usize>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Whole {
 
 impl Steps {
     /// No steps yet. `mounts` says in which mount namespace the runtime may copy mounts.
-    pub(super) fn new(mounts: Mounts) -> Steps {
+    pub(super) fn new(mounts: MayMount) -> Steps {
         Steps { bridge: Vec::new(), init: Vec::with_capacity(64), openings: Vec::new(), mounts, finding: None }
     }
 
@@ -57,7 +57,7 @@ impl Steps {
     }
 
     /// Where the runtime may mount.
-    pub(super) fn mounts(&self) -> Mounts {
+    pub(super) fn mounts(&self) -> MayMount {
         self.mounts
     }
 
@@ -82,8 +82,8 @@ impl Steps {
 
     fn as_we_may(&self, opening: Opening) -> Opening {
         match self.mounts {
-            Mounts::Inside if opening.reach().is_some() => Opening::Found(Box::new(opening)),
-            Mounts::Inside | Mounts::Here => opening,
+            MayMount::Inside if opening.reach().is_some() => Opening::Found(Box::new(opening)),
+            MayMount::Inside | MayMount::Here => opening,
         }
     }
 

@@ -15,13 +15,13 @@ const MAX_NAME: usize = 64;
 
 /// Both names, as far as config.json has them.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct UtsNames {
     hostname: Option<CString>,
     domainname: Option<CString>,
 }
 
 /// Reads both names.
-pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Names {
+pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> UtsNames {
     let spec = &given.config.spec;
     let mut read = |property: &str, value: &Option<String>| {
         let value = value.as_ref().filter(|value| !value.is_empty())?;
@@ -32,7 +32,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Names
         }
         name(value, &at, notes)
     };
-    Names { hostname: read("hostname", spec.hostname()), domainname: read("domainname", spec.domainname()) }
+    UtsNames { hostname: read("hostname", spec.hostname()), domainname: read("domainname", spec.domainname()) }
 }
 
 /// A name that the kernel accepts.
@@ -44,7 +44,7 @@ pub(super) fn name(value: &str, at: &At, notes: &mut Notes) -> Option<CString> {
     c_string(value, at, notes)
 }
 
-impl Names {
+impl UtsNames {
     pub(super) fn steps(self, steps: &mut Steps) {
         if let Some(name) = self.hostname {
             steps.at(&At::new("hostname"), What::Hostname(name));

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::cgroup::{put, word};
 use crate::error::{Context, Result, bail, error};
-use crate::plan::resctrl::{Group, Owner, Schema};
+use crate::plan::resctrl::{GroupOwner, ResctrlGroup, Schema};
 use crate::wait::{self, limits};
 
 const TASKS: &str = "tasks";
@@ -61,28 +61,28 @@ impl Tree for Kernel {
 
 /// The group of a container that does not exist yet. Drop removes what was made for it.
 #[derive(Debug)]
-pub struct Made<'t> {
+pub struct MadeGroup<'t> {
     tree: &'t dyn Tree,
-    made: Vec<(PathBuf, Owner)>,
+    made: Vec<(PathBuf, GroupOwner)>,
 }
 
 /// Makes the group of `group`, or checks an existing one.
 ///
 /// # Errors
 /// The property, the call, and the kernel's error. Nothing remains.
-pub fn make<'t>(group: &Group, tree: &'t dyn Tree) -> Result<Made<'t>> {
-    let mut made = Made { tree, made: Vec::new() };
+pub fn make<'t>(group: &ResctrlGroup, tree: &'t dyn Tree) -> Result<MadeGroup<'t>> {
+    let mut made = MadeGroup { tree, made: Vec::new() };
     // Others may make the same group at this moment, and write its schemata next (resctrl.rst, "locking").
     let mount = File::open(&group.mount).with_context(|| format!("{}: open {}", group.at, group.mount.display()))?;
     if !wait::lock(mount.as_fd(), Instant::now() + limits::LOCK)? {
         bail!("{}: lock {}: somebody has held it for {} s", group.at, group.mount.display(), limits::LOCK.as_secs());
     }
     match group.owner {
-        Owner::Container => {
+        GroupOwner::Container => {
             made.take(&group.directory, &group.at)?;
             write(&group.directory, &group.schemata, tree)?;
         }
-        Owner::Everybody => made.share(group)?,
+        GroupOwner::Everybody => made.share(group)?,
     }
     if let Some(monitoring) = &group.monitoring {
         if !group.directory.join("mon_groups").is_dir() {
@@ -93,7 +93,7 @@ pub fn make<'t>(group: &Group, tree: &'t dyn Tree) -> Result<Made<'t>> {
     Ok(made)
 }
 
-impl Made<'_> {
+impl MadeGroup<'_> {
     /// A group without processes: a new one, or one that a container with that name has left behind.
     fn take(&mut self, directory: &Path, at: &dyn std::fmt::Display) -> Result<()> {
         match self.tree.make(directory) {
@@ -101,12 +101,12 @@ impl Made<'_> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_empty(directory) => {}
             Err(error) => bail!("{at}: mkdir {}: {}", directory.display(), said_by_kernel(directory, &error)),
         }
-        self.made.push((directory.to_path_buf(), Owner::Container));
+        self.made.push((directory.to_path_buf(), GroupOwner::Container));
         Ok(())
     }
 
     /// A group that is named by `closID`.
-    fn share(&mut self, group: &Group) -> Result<()> {
+    fn share(&mut self, group: &ResctrlGroup) -> Result<()> {
         let directory = &group.directory;
         if group.schemata.is_empty() {
             return match directory.join(TASKS).exists() {
@@ -118,7 +118,7 @@ impl Made<'_> {
         }
         match self.tree.make(directory) {
             Ok(()) => {
-                self.made.push((directory.clone(), Owner::Everybody));
+                self.made.push((directory.clone(), GroupOwner::Everybody));
                 write(directory, &group.schemata, self.tree)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => must_be_same(group),
@@ -132,11 +132,11 @@ impl Made<'_> {
     }
 }
 
-impl Drop for Made<'_> {
+impl Drop for MadeGroup<'_> {
     fn drop(&mut self) {
         for (directory, owner) in self.made.iter().rev() {
             // Another process may have joined it since.
-            if *owner == Owner::Container || is_empty(directory) {
+            if *owner == GroupOwner::Container || is_empty(directory) {
                 // The first failure is reported.
                 let _ = self.tree.remove(directory);
             }
@@ -157,7 +157,7 @@ fn write(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<()> {
 }
 
 /// SPEC: an existing closID with other schemata is an error.
-fn must_be_same(group: &Group) -> Result<()> {
+fn must_be_same(group: &ResctrlGroup) -> Result<()> {
     let file = group.directory.join(SCHEMATA);
     let there = fs::read_to_string(&file).with_context(|| format!("{}: read {}", group.at, file.display()))?;
     let granularity = fs::read_to_string(group.mount.join("info/MB/bandwidth_gran")).unwrap_or_default();
@@ -222,7 +222,7 @@ pub fn remove(groups: &[PathBuf], tree: &dyn Tree) -> Result<()> {
 
 /// New schemata of a group, which can be undone.
 #[derive(Debug)]
-pub struct Changed {
+pub struct ChangedSchemata {
     directory: PathBuf,
     before: Vec<Schema>,
 }
@@ -231,14 +231,14 @@ pub struct Changed {
 ///
 /// # Errors
 /// The schemata that could not be written, and the kernel's error.
-pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<Changed> {
+pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<ChangedSchemata> {
     let file = directory.join(SCHEMATA);
     let there = fs::read_to_string(&file).with_context(|| format!("linux.intelRdt: read {}", file.display()))?;
     let before = schemata.iter().filter_map(|Schema { line, at }| {
         let line = schema::line_of(schema::resource(line), &there)?.to_owned();
         Some(Schema { line, at: at.clone() })
     });
-    let changed = Changed { directory: directory.to_path_buf(), before: before.collect() };
+    let changed = ChangedSchemata { directory: directory.to_path_buf(), before: before.collect() };
     match write(directory, schemata, tree) {
         Ok(()) => Ok(changed),
         Err(error) => Err(match changed.undo(tree) {
@@ -251,7 +251,7 @@ pub fn change(directory: &Path, schemata: &[Schema], tree: &dyn Tree) -> Result<
     }
 }
 
-impl Changed {
+impl ChangedSchemata {
     /// Writes the former schemata.
     ///
     /// # Errors

@@ -83,12 +83,12 @@ fn mounted() -> TempDir {
     mount
 }
 
-fn group(mount: &TempDir, name: &str, owner: Owner, lines: &[&str]) -> Group {
+fn group(mount: &TempDir, name: &str, owner: GroupOwner, lines: &[&str]) -> ResctrlGroup {
     let at = At::new("linux.intelRdt.schemata");
     let schemata = lines.iter().enumerate().map(|(n, line)| Schema { line: (*line).to_owned(), at: at.index(n) });
     let mount = mount.path().to_path_buf();
     let directory = if name.is_empty() { mount.clone() } else { mount.join(name) };
-    Group {
+    ResctrlGroup {
         mount,
         directory,
         owner,
@@ -98,7 +98,7 @@ fn group(mount: &TempDir, name: &str, owner: Owner, lines: &[&str]) -> Group {
     }
 }
 
-fn counted(mut group: Group) -> Group {
+fn counted(mut group: ResctrlGroup) -> ResctrlGroup {
     group.monitoring = Some(group.directory.join("mon_groups/box"));
     group
 }
@@ -110,7 +110,7 @@ fn text(directory: &Path, file: &str) -> String {
 #[test]
 fn a_group_of_its_own_is_made_joined_and_removed() {
     let mount = mounted();
-    let group = counted(group(&mount, "box", Owner::Container, &["L3:0=f;1=f0", "MB:0=20"]));
+    let group = counted(group(&mount, "box", GroupOwner::Container, &["L3:0=f;1=f0", "MB:0=20"]));
     make(&group, &MadeUp).unwrap().keep();
     assert_eq!(text(&group.directory, "schemata"), "    L3:0=f;1=f0\n    MB:0=20\n");
     join(&group.joined(), 77, &MadeUp).unwrap();
@@ -127,7 +127,7 @@ fn a_group_of_its_own_is_made_joined_and_removed() {
 #[test]
 fn what_fails_leaves_nothing() {
     let mount = mounted();
-    let bad = counted(group(&mount, "box", Owner::Container, &["L3:0=f", "L9:0=f"]));
+    let bad = counted(group(&mount, "box", GroupOwner::Container, &["L3:0=f", "L9:0=f"]));
     let said = make(&bad, &MadeUp).unwrap_err().to_string();
     let wanted = format!(
         "linux.intelRdt.schemata[1]: write L9:0=f to {}: invalid argument (EINVAL): Unknown or unsupported resource name 'L9'",
@@ -135,16 +135,16 @@ fn what_fails_leaves_nothing() {
     );
     assert_eq!(said, wanted);
     assert!(!bad.directory.exists());
-    let shared = group(&mount, "gold", Owner::Everybody, &["L9:0=f"]);
+    let shared = group(&mount, "gold", GroupOwner::Everybody, &["L9:0=f"]);
     assert!(make(&shared, &MadeUp).is_err() && !shared.directory.exists());
-    drop(make(&counted(group(&mount, "box", Owner::Container, &[])), &MadeUp).unwrap());
+    drop(make(&counted(group(&mount, "box", GroupOwner::Container, &[])), &MadeUp).unwrap());
     assert!(!bad.directory.exists());
 }
 
 #[test]
 fn a_name_that_is_in_use_is_not_taken_away() {
     let mount = mounted();
-    let own = group(&mount, "box", Owner::Container, &[]);
+    let own = group(&mount, "box", GroupOwner::Container, &[]);
     make(&own, &MadeUp).unwrap().keep();
     // A group that was left behind: it has no processes.
     make(&own, &MadeUp).unwrap().keep();
@@ -157,7 +157,7 @@ fn a_name_that_is_in_use_is_not_taken_away() {
 #[test]
 fn a_named_group_is_made_once_and_then_must_be_the_same() {
     let mount = mounted();
-    let gold = |lines: &[&str]| group(&mount, "gold", Owner::Everybody, lines);
+    let gold = |lines: &[&str]| group(&mount, "gold", GroupOwner::Everybody, lines);
     let said = make(&gold(&[]), &MadeUp).unwrap_err().to_string();
     assert!(
         said.starts_with("linux.intelRdt.closID: ") && said.contains("gold is missing, and config.json has no schema"),
@@ -181,7 +181,7 @@ fn a_named_group_is_made_once_and_then_must_be_the_same() {
 #[test]
 fn a_named_group_that_others_have_joined_stays_when_the_container_fails() {
     let mount = mounted();
-    let gold = group(&mount, "gold", Owner::Everybody, &["L3:0=f"]);
+    let gold = group(&mount, "gold", GroupOwner::Everybody, &["L3:0=f"]);
     let made = make(&gold, &MadeUp).unwrap();
     join(&gold.joined(), 78, &MadeUp).unwrap();
     drop(made);
@@ -191,7 +191,7 @@ fn a_named_group_that_others_have_joined_stays_when_the_container_fails() {
 #[test]
 fn the_group_of_all_is_there() {
     let mount = mounted();
-    let all = counted(group(&mount, "", Owner::Everybody, &["MB:1=100"]));
+    let all = counted(group(&mount, "", GroupOwner::Everybody, &["MB:1=100"]));
     make(&all, &MadeUp).unwrap().keep();
     join(&all.joined(), 79, &MadeUp).unwrap();
     assert_eq!(text(mount.path(), "mon_groups/box/tasks"), "79\n");
@@ -205,9 +205,9 @@ fn the_group_of_all_is_there() {
 #[test]
 fn a_change_is_whole_or_none_and_can_be_undone() {
     let mount = mounted();
-    let own = group(&mount, "box", Owner::Container, &["L3:0=f"]);
+    let own = group(&mount, "box", GroupOwner::Container, &["L3:0=f"]);
     make(&own, &MadeUp).unwrap().keep();
-    let schemata = |lines: &[&str]| group(&mount, "box", Owner::Container, lines).schemata;
+    let schemata = |lines: &[&str]| group(&mount, "box", GroupOwner::Container, lines).schemata;
     let before = text(&own.directory, "schemata");
     let changed = change(&own.directory, &schemata(&["L3:0=ff", "MB:0=50"]), &MadeUp).unwrap();
     assert_eq!(text(&own.directory, "schemata"), "    L3:0=ff\n    MB:0=50\n");
@@ -226,7 +226,7 @@ fn a_change_is_whole_or_none_and_can_be_undone() {
 #[test]
 fn numbers_are_those_of_the_group_that_counts() {
     let mount = mounted();
-    let own = counted(group(&mount, "box", Owner::Container, &["L3:0=f"]));
+    let own = counted(group(&mount, "box", GroupOwner::Container, &["L3:0=f"]));
     make(&own, &MadeUp).unwrap().keep();
     let counting = own.monitoring.clone().unwrap();
     for (cache, occupied, traffic) in [("mon_L3_01", "Unavailable\n", "7\n"), ("mon_L3_00", "4096\n", "5\n")] {

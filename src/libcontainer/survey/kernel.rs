@@ -11,7 +11,7 @@ use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
 use super::finding::{Area, Finding, Fitness};
 use super::tried::in_child;
 use crate::host::cgroups::Layout;
-use crate::host::{Host, Mounts};
+use crate::host::{Host, MayMount};
 use crate::sys::clone::{clone, exit, setns, unshare};
 use crate::sys::probe::{Call, has};
 use crate::sys::seccomp::takes_flag;
@@ -244,7 +244,7 @@ fn has_unique_ids() -> bool {
 /// A child copies a mount that is attached nowhere: in a new user namespace, unless we may mount.
 fn copies_detached(looked: &Looked<'_>) -> There {
     let me = looked.host.me;
-    let users = if me.is_root() || me.mounts == Mounts::Here { 0 } else { libc::CLONE_NEWUSER };
+    let users = if me.is_root() || me.mounts == MayMount::Here { 0 } else { libc::CLONE_NEWUSER };
     let tried = in_child(|_| {
         unshare(u64::from((users | libc::CLONE_NEWNS).unsigned_abs())).map_err(|_| Errno::ACCESS)?;
         let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::finding::{Area, Finding, Fitness};
 use super::tried::in_child;
-use crate::host::{Host, Me, Mounts};
+use crate::host::{Host, MayMount, Me};
 use crate::plan::failure::words;
 use crate::sys::clone::unshare;
 use crate::sys::text::lossy;
@@ -55,7 +55,7 @@ enum Maker {
 }
 
 fn maker(me: Me) -> Maker {
-    if me.is_root() || me.mounts == Mounts::Here { Maker::Alone } else { Maker::InUserNamespace }
+    if me.is_root() || me.mounts == MayMount::Here { Maker::Alone } else { Maker::InUserNamespace }
 }
 
 fn of_users(made: Result<(), Errno>, maker: Maker) -> Finding {

@@ -92,7 +92,7 @@ pub fn take_from(file: &OwnFile) -> Result<(), Errno> {
 /// Where our program lies in memory: all that a child needs to do the same with system calls alone.
 #[derive(Debug)]
 pub struct Image {
-    map: Map,
+    map: PrctlMmMap,
     pieces: Pieces,
     threads: u64,
 }
@@ -103,7 +103,7 @@ impl Image {
     /// # Errors
     /// Those of reading /proc/self/stat; `INVAL` when it does not say.
     pub fn of_now() -> Result<Image, Errno> {
-        let (map, threads) = Map::of_now()?;
+        let (map, threads) = PrctlMmMap::of_now()?;
         Ok(Image { map, pieces: pieces()?, threads })
     }
 
@@ -121,14 +121,15 @@ impl Image {
         for piece in self.pieces.iter().take_while(|piece| piece.length > 0) {
             if piece.writable { piece.move_in(file)? } else { piece.lay_over(file)? }
         }
-        let map = Map {
+        let map = PrctlMmMap {
             // SAFETY: brk(2) of 0 moves nothing.
             brk: unsafe { libc::syscall(libc::SYS_brk, 0) }.cast_unsigned(),
             exe_fd: file.as_raw_fd().cast_unsigned(),
             ..self.map
         };
         // SAFETY: the kernel reads one Map; it moves no memory, it only notes where things are, and they are where they were.
-        let done = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<Map>(), 0) };
+        let done =
+            unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const map, size_of::<PrctlMmMap>(), 0) };
         if done == 0 { Ok(()) } else { Err(last()) }
     }
 }
@@ -151,7 +152,7 @@ impl Image {
 /// the file of a program without CAP_SYS_RESOURCE. It takes all the values at once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-struct Map {
+struct PrctlMmMap {
     code: [u64; 2],
     data: [u64; 2],
     start_brk: u64,
@@ -165,14 +166,14 @@ struct Map {
     exe_fd: u32,
 }
 
-impl Map {
+impl PrctlMmMap {
     /// The values of now (proc_pid_stat(5)), without the file and the end of the heap; and the number of threads.
-    fn of_now() -> Result<(Map, u64), Errno> {
+    fn of_now() -> Result<(PrctlMmMap, u64), Errno> {
         let stat = ProcessStat::of(Path::new("/proc/self/stat"))?;
         let field = |n: usize| stat.number(n);
         let fields = |first: usize| field(first).zip(field(first + 1)).map(|(a, b)| [a, b]).ok_or(Errno::INVAL);
         let ([args, args_end], [env, env_end]) = (fields(48)?, fields(50)?);
-        let map = Map {
+        let map = PrctlMmMap {
             code: fields(26)?,
             data: fields(45)?,
             start_brk: field(47).ok_or(Errno::INVAL)?,

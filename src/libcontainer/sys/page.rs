@@ -6,10 +6,10 @@ use rustix::io::Errno;
 
 /// The shared memory. Init writes it. The runtime reads it, also after init has ended.
 #[derive(Debug)]
-pub struct Page(*mut Words);
+pub struct Page(*mut PageLayout);
 
 #[repr(C)]
-struct Words {
+struct PageLayout {
     step: AtomicU32,
     /// The pid of an init that the bridge made, in the runtime's pid namespace; 0 before.
     init: AtomicI32,
@@ -57,7 +57,7 @@ impl Page {
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                size_of::<Words>(),
+                size_of::<PageLayout>(),
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED | libc::MAP_ANONYMOUS,
                 -1,
@@ -70,7 +70,7 @@ impl Page {
         Ok(Page(address.cast()))
     }
 
-    fn words(&self) -> &Words {
+    fn words(&self) -> &PageLayout {
         // SAFETY: the mapping is page-aligned, zeroed, large enough, and lives as long as self.
         unsafe { &*self.0 }
     }
@@ -162,7 +162,7 @@ impl Page {
 impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: unmaps exactly what new() mapped, and self is gone after this.
-        unsafe { libc::munmap(self.0.cast(), size_of::<Words>()) };
+        unsafe { libc::munmap(self.0.cast(), size_of::<PageLayout>()) };
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
         let times = page.times();
         assert_eq!(times.len(), 1);
         assert!(times[0].0 == 3 && times[0].1 < 1_000_000, "{times:?}");
-        assert!(std::mem::offset_of!(Words, failed) <= 4096);
+        assert!(std::mem::offset_of!(PageLayout, failed) <= 4096);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{checked, owned};
 /// One BPF instruction (struct sock_filter of linux/filter.h).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
+pub struct SockFilter {
     code: u16,
     jump_true: u8,
     jump_false: u8,
@@ -18,7 +18,7 @@ pub struct Instruction {
 
 /// A filter as the kernel takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program(Vec<Instruction>);
+pub struct Program(Vec<SockFilter>);
 
 impl Program {
     /// The instructions in `bytes`, eight bytes each in the machine's own order.
@@ -32,7 +32,7 @@ impl Program {
         }
         Ok(Program(
             instructions
-                .map(|b| Instruction {
+                .map(|b| SockFilter {
                     code: u16::from_ne_bytes([b[0], b[1]]),
                     jump_true: b[2],
                     jump_false: b[3],
@@ -55,9 +55,9 @@ impl Program {
 
 /// struct sock_fprog.
 #[repr(C)]
-struct Filter {
+struct SockFprog {
     length: u16,
-    instructions: *const Instruction,
+    instructions: *const SockFilter,
 }
 
 /// Loads `program` for this process and all it becomes. With SECCOMP_FILTER_FLAG_NEW_LISTENER in `flags` the listener
@@ -66,8 +66,10 @@ struct Filter {
 /// # Errors
 /// Those of seccomp(2): EACCES without no_new_privs and CAP_SYS_ADMIN, EINVAL for a flag the kernel does not know.
 pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
-    let filter =
-        Filter { length: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?, instructions: program.0.as_ptr() };
+    let filter = SockFprog {
+        length: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
+        instructions: program.0.as_ptr(),
+    };
     // SAFETY: filter points to `length` instructions that live through the call; the kernel copies them.
     let result =
         checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) })?;
@@ -92,7 +94,7 @@ pub fn takes_flag(name: &str) -> bool {
         }
         _ => return false,
     };
-    let nothing = std::ptr::null::<Filter>();
+    let nothing = std::ptr::null::<SockFprog>();
     // SAFETY: the kernel checks the flags first, and then returns EFAULT, because there is no filter at address 0.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flag, nothing) };
     checked(result) == Err(Errno::FAULT)

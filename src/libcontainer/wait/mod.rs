@@ -39,26 +39,26 @@ thread_local! {
 
 /// Why a wait ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub enum Interrupted {
     /// A signal asks the process to end.
     Signal(i32),
     /// poll(2) failed.
     Errno(Errno),
 }
 
-impl fmt::Display for Stopped {
+impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stopped::Signal(number) => match Signal::try_from(*number) {
+            Interrupted::Signal(number) => match Signal::try_from(*number) {
                 Ok(signal) => write!(f, "interrupted by {signal}"),
                 Err(_) => write!(f, "interrupted by signal {number}"),
             },
-            Stopped::Errno(errno) => write!(f, "poll: {errno}"),
+            Interrupted::Errno(errno) => write!(f, "poll: {errno}"),
         }
     }
 }
 
-impl std::error::Error for Stopped {}
+impl std::error::Error for Interrupted {}
 
 /// While this value exists, a signal ends the waits of this thread. When it is dropped, the signals have their old
 /// effect again, and a signal that no wait has read is delivered.
@@ -122,7 +122,7 @@ pub fn heard() -> Option<i32> {
 ///
 /// # Errors
 /// A signal asks the process to end, or poll(2) fails.
-pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> Result<bool, Stopped> {
+pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> Result<bool, Interrupted> {
     let listened = LISTENED.with_borrow(Clone::clone);
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
     polled.extend(listened.as_deref().map(|signals| PollFd::new(signals, PollFlags::IN)));
@@ -132,7 +132,7 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
             Ok(0) => return Ok(false),
             Ok(_) => {}
             Err(Errno::INTR) => continue,
-            Err(errno) => return Err(Stopped::Errno(errno)),
+            Err(errno) => return Err(Interrupted::Errno(errno)),
         }
         // ORDER: the descriptors come before the signal. If a program has begun, it gets a signal that came at the same
         // time. Otherwise the next wait reads the signal.
@@ -141,7 +141,7 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
         }
         if let Some(number) = listened.as_deref().and_then(taken) {
             HEARD.set(Some(number));
-            return Err(Stopped::Signal(number));
+            return Err(Interrupted::Signal(number));
         }
     }
 }
@@ -150,7 +150,7 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
 ///
 /// # Errors
 /// Those of `ready`.
-pub fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, Stopped> {
+pub fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, Interrupted> {
     ready(&[(fd, PollFlags::IN)], deadline)
 }
 
@@ -158,7 +158,7 @@ pub fn readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, S
 ///
 /// # Errors
 /// Those of `ready`.
-pub fn pause(time: Duration) -> Result<(), Stopped> {
+pub fn pause(time: Duration) -> Result<(), Interrupted> {
     ready(&[], Instant::now().checked_add(time)).map(drop)
 }
 
@@ -166,7 +166,7 @@ pub fn pause(time: Duration) -> Result<(), Stopped> {
 ///
 /// # Errors
 /// Those of `ready`.
-pub fn check() -> Result<(), Stopped> {
+pub fn check() -> Result<(), Interrupted> {
     if LISTENED.with_borrow(Option::is_none) { Ok(()) } else { pause(Duration::ZERO) }
 }
 
@@ -174,13 +174,13 @@ pub fn check() -> Result<(), Stopped> {
 ///
 /// # Errors
 /// A signal asks the process to end, or the kernel's error.
-pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Stopped> {
+pub fn lock(fd: BorrowedFd<'_>, deadline: Instant) -> Result<bool, Interrupted> {
     let mut time = Duration::from_micros(100);
     loop {
         match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(true),
             Err(Errno::WOULDBLOCK | Errno::INTR) => {}
-            Err(errno) => return Err(Stopped::Errno(errno)),
+            Err(errno) => return Err(Interrupted::Errno(errno)),
         }
         if Instant::now() >= deadline {
             return Ok(false);
@@ -331,7 +331,7 @@ mod tests {
             assert!(!readable(reader.as_fd(), soon()).unwrap());
             check().unwrap();
             nix::sys::signal::raise(Signal::SIGTERM).unwrap();
-            assert_eq!(readable(reader.as_fd(), None), Err(Stopped::Signal(libc::SIGTERM)));
+            assert_eq!(readable(reader.as_fd(), None), Err(Interrupted::Signal(libc::SIGTERM)));
             assert_eq!(heard(), Some(libc::SIGTERM));
             // One wait returns the signal. Later waits, which undo changes, can wait again.
             rustix::io::write(&writer, b"x").unwrap();
@@ -340,7 +340,7 @@ mod tests {
             // (A shell starts background jobs with SIGINT and SIGQUIT ignored.)
             nix::sys::signal::raise(Signal::SIGTERM).unwrap();
             assert!(readable(reader.as_fd(), None).unwrap());
-            assert_eq!(check(), Err(Stopped::Signal(libc::SIGTERM)));
+            assert_eq!(check(), Err(Interrupted::Signal(libc::SIGTERM)));
             drop(listening);
             assert_eq!(SigSet::thread_get_mask().unwrap(), before);
         };

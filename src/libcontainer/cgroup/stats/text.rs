@@ -7,15 +7,15 @@ use crate::host::cpu_list;
 use crate::sys::text;
 
 /// Reads a file of the container's cgroup by its name.
-pub(super) type Read<'r> = &'r dyn Fn(&str) -> Option<String>;
+pub(super) type ReadFile<'r> = &'r dyn Fn(&str) -> Option<String>;
 
 /// The number of a file, or 0 if the file does not exist. `max` is the largest number.
-pub(super) fn number(read: Read<'_>, file: &str) -> u64 {
+pub(super) fn number(read: ReadFile<'_>, file: &str) -> u64 {
     read(file).map_or(0, |text| value(&text))
 }
 
 /// The pids controller, which has the same files on both versions.
-pub(super) fn pids(read: Read<'_>) -> Pids {
+pub(super) fn pids(read: ReadFile<'_>) -> Pids {
     let limit = number(read, "pids.max");
     Pids { current: number(read, "pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
 }
@@ -60,7 +60,7 @@ pub(super) fn devices(text: &str) -> Vec<BlkioEntry> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and `full …`. None if the kernel has no such file.
-pub(super) fn pressure(read: Read<'_>, file: &str) -> Option<Psi> {
+pub(super) fn pressure(read: ReadFile<'_>, file: &str) -> Option<Psi> {
     let text = read(file)?;
     let line = |kind: &str| {
         let line = text::keyed_value(&text, kind)?;

@@ -1,12 +1,12 @@
 //! Version 1 (Documentation/admin-guide/cgroup-v1).
 
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
-use super::text::{Read, devices, keyed, list, number, pids, ranges};
+use super::text::{ReadFile, devices, keyed, list, number, pids, ranges};
 
 /// cpuacct.stat counts in USER_HZ, which is 100 on every architecture that Linux supports.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
+pub(super) fn stats(read: ReadFile<'_>, page_sizes: &[String]) -> Numbers {
     Numbers {
         cpu: cpu(read),
         cpuset: cpuset(read),
@@ -18,7 +18,7 @@ pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
     }
 }
 
-fn cpu(read: Read<'_>) -> Cpu {
+fn cpu(read: ReadFile<'_>) -> Cpu {
     let ticks = keyed(&read("cpuacct.stat").unwrap_or_default());
     let time = |key: &str| ticks.get(key).copied().unwrap_or(0) * NANOSECONDS_PER_TICK;
     let stat = keyed(&read("cpu.stat").unwrap_or_default());
@@ -44,7 +44,7 @@ fn cpu(read: Read<'_>) -> Cpu {
     }
 }
 
-fn cpuset(read: Read<'_>) -> Cpuset {
+fn cpuset(read: ReadFile<'_>) -> Cpuset {
     let flag = |name: &str| number(read, &format!("cpuset.{name}"));
     Cpuset {
         cpus: ranges(&read("cpuset.cpus").unwrap_or_default()),
@@ -63,7 +63,7 @@ fn cpuset(read: Read<'_>) -> Cpuset {
     }
 }
 
-fn memory(read: Read<'_>) -> Memory {
+fn memory(read: ReadFile<'_>) -> Memory {
     let raw = keyed(&read("memory.stat").unwrap_or_default());
     let entry = |kind: &str| {
         let file = |name: &str| number(read, &format!("memory.{kind}{name}"));
@@ -86,7 +86,7 @@ fn memory(read: Read<'_>) -> Memory {
 }
 
 /// BFQ's numbers if BFQ is used, otherwise those of the throttle.
-fn blkio(read: Read<'_>) -> Blkio {
+fn blkio(read: ReadFile<'_>) -> Blkio {
     let of = |name: &str, throttle: Option<&str>| -> Vec<BlkioEntry> {
         let bfq = devices(&read(&format!("blkio.bfq.{name}")).unwrap_or_default());
         match throttle.filter(|_| bfq.is_empty()) {
@@ -107,7 +107,7 @@ fn blkio(read: Read<'_>) -> Blkio {
     }
 }
 
-fn hugetlb(read: Read<'_>, size: &str) -> Option<Hugetlb> {
+fn hugetlb(read: ReadFile<'_>, size: &str) -> Option<Hugetlb> {
     let file = |name: &str| format!("hugetlb.{size}.{name}");
     // If reservations are counted, the limit is about them.
     let prefix = if read(&file("rsvd.usage_in_bytes")).is_some() { "rsvd." } else { "" };

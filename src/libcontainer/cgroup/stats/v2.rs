@@ -1,10 +1,10 @@
 //! Version 2 (Documentation/admin-guide/cgroup-v2.rst), in the members of version 1.
 
 use super::numbers::{Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Numbers, Throttling};
-use super::text::{Read, keyed, number, pids, pressure};
+use super::text::{ReadFile, keyed, number, pids, pressure};
 use crate::sys::text;
 
-pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
+pub(super) fn stats(read: ReadFile<'_>, page_sizes: &[String]) -> Numbers {
     Numbers {
         cpu: cpu(read),
         memory: memory(read),
@@ -16,7 +16,7 @@ pub(super) fn stats(read: Read<'_>, page_sizes: &[String]) -> Numbers {
 }
 
 /// cpu.stat counts microseconds.
-fn cpu(read: Read<'_>) -> Cpu {
+fn cpu(read: ReadFile<'_>) -> Cpu {
     let stat = keyed(&read("cpu.stat").unwrap_or_default());
     let count = |key: &str| stat.get(key).copied().unwrap_or(0);
     let time = |key: &str| count(key).saturating_mul(1000);
@@ -36,7 +36,7 @@ fn cpu(read: Read<'_>) -> Cpu {
     }
 }
 
-fn memory(read: Read<'_>) -> Memory {
+fn memory(read: ReadFile<'_>) -> Memory {
     let raw = keyed(&read("memory.stat").unwrap_or_default());
     let events = keyed(&read("memory.events").unwrap_or_default());
     let usage = MemoryEntry {
@@ -66,7 +66,7 @@ fn memory(read: Read<'_>) -> Memory {
 }
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6` becomes an entry for each.
-fn blkio(read: Read<'_>) -> Blkio {
+fn blkio(read: ReadFile<'_>) -> Blkio {
     let mut blkio = Blkio { psi: pressure(read, "io.pressure"), ..Blkio::default() };
     for (device, counts) in text::keyed(&read("io.stat").unwrap_or_default()) {
         let Some((major, minor)) = device.split_once(':') else { continue };
@@ -87,7 +87,7 @@ fn blkio(read: Read<'_>) -> Blkio {
     blkio
 }
 
-fn hugetlb(read: Read<'_>, size: &str) -> Option<Hugetlb> {
+fn hugetlb(read: ReadFile<'_>, size: &str) -> Option<Hugetlb> {
     let file = |name: &str| format!("hugetlb.{size}.{name}");
     let usage = read(&file("rsvd.current")).or_else(|| read(&file("current")))?;
     let events = keyed(&read(&file("events")).unwrap_or_default());

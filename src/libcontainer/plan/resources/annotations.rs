@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::gvariant;
-use super::unit::{Need, Property, Value};
+use super::unit::{Need, Property, PropertyValue};
 use crate::config::{At, Faults};
 
 /// The prefix of these annotations' names.
@@ -38,22 +38,22 @@ pub fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Property>
 
 /// Unit files use seconds, and D-Bus uses microseconds: `TimeoutStopSec` becomes `TimeoutStopUSec`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be in range
-fn in_microseconds(name: &str, value: Value) -> Option<(String, Value)> {
+fn in_microseconds(name: &str, value: PropertyValue) -> Option<(String, PropertyValue)> {
     let Some(stem) = name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) else {
         return Some((name.to_owned(), value));
     };
     let micro = match value {
-        Value::Byte(seconds) => u64::from(seconds) * 1_000_000,
-        Value::Uint16(seconds) => u64::from(seconds) * 1_000_000,
-        Value::Int16(seconds) => u64::try_from(seconds).ok()? * 1_000_000,
-        Value::Int32(seconds) => u64::try_from(seconds).ok()?.checked_mul(1_000_000)?,
-        Value::Int64(seconds) => u64::try_from(seconds).ok()?.checked_mul(1_000_000)?,
-        Value::Uint32(seconds) => u64::from(seconds) * 1_000_000,
-        Value::Uint64(seconds) => seconds.checked_mul(1_000_000)?,
-        Value::Double(seconds) if (0.0..1e12).contains(&seconds) => (seconds * 1e6) as u64,
+        PropertyValue::Byte(seconds) => u64::from(seconds) * 1_000_000,
+        PropertyValue::Uint16(seconds) => u64::from(seconds) * 1_000_000,
+        PropertyValue::Int16(seconds) => u64::try_from(seconds).ok()? * 1_000_000,
+        PropertyValue::Int32(seconds) => u64::try_from(seconds).ok()?.checked_mul(1_000_000)?,
+        PropertyValue::Int64(seconds) => u64::try_from(seconds).ok()?.checked_mul(1_000_000)?,
+        PropertyValue::Uint32(seconds) => u64::from(seconds) * 1_000_000,
+        PropertyValue::Uint64(seconds) => seconds.checked_mul(1_000_000)?,
+        PropertyValue::Double(seconds) if (0.0..1e12).contains(&seconds) => (seconds * 1e6) as u64,
         _ => return None,
     };
-    Some((format!("{stem}USec"), Value::Uint64(micro)))
+    Some((format!("{stem}USec"), PropertyValue::Uint64(micro)))
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
             ("other".to_owned(), "x".to_owned()),
         ]);
         let told: Vec<_> = properties(&annotations).unwrap().into_iter().map(|p| (p.name, p.value)).collect();
-        let three = |name: &str, n| (name.to_owned(), Value::Uint64(n));
+        let three = |name: &str, n| (name.to_owned(), PropertyValue::Uint64(n));
         assert_eq!(told, [three("RuntimeMaxUSec", 3), three("TimeoutStopUSec", 3_000_000)]);
     }
 

@@ -1,7 +1,7 @@
 //! GVariant's text format (<https://docs.gtk.org/glib/gvariant-text-format.html>), for the types that D-Bus has. It
 //! accepts what runc's parser accepts, and tuples.
 
-use super::unit::Value;
+use super::unit::PropertyValue;
 
 /// The deepest nesting of values, and of arrays and of structs in a type (D-Bus specification, "Valid Signatures").
 const DEEPEST: usize = 32;
@@ -30,32 +30,32 @@ const TYPES: [(&str, &str); 13] = [
 const BASIC: &[u8] = b"bynqiuxtdsogh";
 
 /// The value that a text describes.
-pub(super) fn parse(text: &str) -> Option<Value> {
-    let mut reader = Reader { rest: text };
+pub(super) fn parse(text: &str) -> Option<PropertyValue> {
+    let mut reader = GvariantReader { rest: text };
     let node = reader.node(0)?;
     (reader.next_is("") && reader.rest.is_empty()).then_some(())?;
     node.whole()
 }
 
 /// A parsed text, before its type is known.
-enum Node {
+enum Parsed {
     Bool(bool),
     Number(String),
     Text(String),
     Bytes(Vec<u8>),
-    Array(Vec<Node>),
-    Dict(Vec<(Node, Node)>),
-    Tuple(Vec<Node>),
-    Variant(Box<Node>),
+    Array(Vec<Parsed>),
+    Dict(Vec<(Parsed, Parsed)>),
+    Tuple(Vec<Parsed>),
+    Variant(Box<Parsed>),
     /// With its type before it.
-    Typed(String, Box<Node>),
+    Typed(String, Box<Parsed>),
 }
 
-struct Reader<'t> {
+struct GvariantReader<'t> {
     rest: &'t str,
 }
 
-impl Reader<'_> {
+impl GvariantReader<'_> {
     /// Whether `mark` comes next. It is consumed then.
     fn next_is(&mut self, mark: &str) -> bool {
         self.rest = self.rest.trim_start();
@@ -64,13 +64,13 @@ impl Reader<'_> {
         after.is_some()
     }
 
-    fn node(&mut self, depth: usize) -> Option<Node> {
+    fn node(&mut self, depth: usize) -> Option<Parsed> {
         let deeper = (depth < DEEPEST).then_some(depth + 1)?;
         if self.next_is("[") {
-            return self.list("]", |reader| reader.node(deeper)).map(Node::Array);
+            return self.list("]", |reader| reader.node(deeper)).map(Parsed::Array);
         }
         if self.next_is("(") {
-            return self.list(")", |reader| reader.node(deeper)).map(Node::Tuple);
+            return self.list(")", |reader| reader.node(deeper)).map(Parsed::Tuple);
         }
         if self.next_is("{") {
             let entry = |reader: &mut Self| {
@@ -78,32 +78,32 @@ impl Reader<'_> {
                 reader.next_is(":").then_some(())?;
                 Some((key, reader.node(deeper)?))
             };
-            return self.list("}", entry).map(Node::Dict);
+            return self.list("}", entry).map(Parsed::Dict);
         }
         if self.next_is("<") {
             let inner = self.node(deeper)?;
-            return self.next_is(">").then(|| Node::Variant(Box::new(inner)));
+            return self.next_is(">").then(|| Parsed::Variant(Box::new(inner)));
         }
         if ["b'", "b\""].iter().any(|begin| self.rest.starts_with(begin)) {
             self.rest = &self.rest[1..];
-            return self.quoted()?.bytes().map(Node::Bytes);
+            return self.quoted()?.bytes().map(Parsed::Bytes);
         }
         if self.rest.starts_with(['\'', '"']) {
-            return self.quoted()?.text().map(Node::Text);
+            return self.quoted()?.text().map(Parsed::Text);
         }
         if self.next_is("@") {
             let signature = self.word(|c| !c.is_whitespace())?.to_owned();
-            return Some(Node::Typed(signature, Box::new(self.node(deeper)?)));
+            return Some(Parsed::Typed(signature, Box::new(self.node(deeper)?)));
         }
         let word = self.word(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))?;
         match word {
-            "true" => return Some(Node::Bool(true)),
-            "false" => return Some(Node::Bool(false)),
+            "true" => return Some(Parsed::Bool(true)),
+            "false" => return Some(Parsed::Bool(false)),
             _ => {}
         }
         match TYPES.iter().find(|(name, _)| *name == word) {
-            Some((_, signature)) => Some(Node::Typed((*signature).to_owned(), Box::new(self.node(deeper)?))),
-            None => Some(Node::Number(word.to_owned())),
+            Some((_, signature)) => Some(Parsed::Typed((*signature).to_owned(), Box::new(self.node(deeper)?))),
+            None => Some(Parsed::Number(word.to_owned())),
         }
     }
 
@@ -219,64 +219,64 @@ fn hex(digits: &str) -> Option<u32> {
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
-impl Node {
+impl Parsed {
     /// The type that the text names, or the default type of such a value.
     fn signature(&self) -> Option<String> {
         Some(match self {
-            Node::Typed(signature, _) => signature.clone(),
-            Node::Bool(_) => "b".to_owned(),
-            Node::Number(text) if is_double(text) => "d".to_owned(),
-            Node::Number(_) => "i".to_owned(),
-            Node::Text(_) => "s".to_owned(),
-            Node::Bytes(_) => "ay".to_owned(),
-            Node::Variant(_) => "v".to_owned(),
-            Node::Array(all) => format!("a{}", common(all.iter())?),
-            Node::Dict(all) => {
+            Parsed::Typed(signature, _) => signature.clone(),
+            Parsed::Bool(_) => "b".to_owned(),
+            Parsed::Number(text) if is_double(text) => "d".to_owned(),
+            Parsed::Number(_) => "i".to_owned(),
+            Parsed::Text(_) => "s".to_owned(),
+            Parsed::Bytes(_) => "ay".to_owned(),
+            Parsed::Variant(_) => "v".to_owned(),
+            Parsed::Array(all) => format!("a{}", common(all.iter())?),
+            Parsed::Dict(all) => {
                 let (key, value) =
                     (common(all.iter().map(|(key, _)| key))?, common(all.iter().map(|(_, value)| value))?);
                 format!("a{{{key}{value}}}")
             }
-            Node::Tuple(all) => format!("({})", all.iter().map(Node::signature).collect::<Option<String>>()?),
+            Parsed::Tuple(all) => format!("({})", all.iter().map(Parsed::signature).collect::<Option<String>>()?),
         })
     }
 
     /// Whether the text names a type anywhere in this value.
     fn is_typed(&self) -> bool {
         match self {
-            Node::Typed(..) => true,
-            Node::Array(all) | Node::Tuple(all) => all.iter().any(Node::is_typed),
-            Node::Dict(all) => all.iter().any(|(key, value)| key.is_typed() || value.is_typed()),
-            Node::Bool(_) | Node::Number(_) | Node::Text(_) | Node::Bytes(_) | Node::Variant(_) => false,
+            Parsed::Typed(..) => true,
+            Parsed::Array(all) | Parsed::Tuple(all) => all.iter().any(Parsed::is_typed),
+            Parsed::Dict(all) => all.iter().any(|(key, value)| key.is_typed() || value.is_typed()),
+            Parsed::Bool(_) | Parsed::Number(_) | Parsed::Text(_) | Parsed::Bytes(_) | Parsed::Variant(_) => false,
         }
     }
 
     /// The value in its own type. D-Bus must have that type.
-    fn whole(&self) -> Option<Value> {
+    fn whole(&self) -> Option<PropertyValue> {
         let signature = self.signature()?;
         (signature.len() <= LONGEST && first_type(signature.as_bytes(), 0, 0)? == signature.len()).then_some(())?;
         self.value(&signature)
     }
 
     /// The value in this type. `whole` has checked the type, so it is ASCII.
-    fn value(&self, signature: &str) -> Option<Value> {
+    fn value(&self, signature: &str) -> Option<PropertyValue> {
         let (kind, inner) = (signature.chars().next()?, &signature[1..]);
         let is_one = inner.is_empty();
         match (self, kind) {
-            (Node::Typed(own, node), _) => (own == signature).then(|| node.value(own))?,
-            (Node::Bool(value), 'b') if is_one => Some(Value::Bool(*value)),
-            (Node::Number(text), _) if is_one => number(text, kind),
-            (Node::Text(text), 's') if is_one => Some(Value::Text(text.clone())),
-            (Node::Text(text), 'o' | 'g') if is_one => Some(Value::Name(kind, text.clone())),
-            (Node::Bytes(bytes), 'a') if inner == "y" => Some(Value::Bytes(bytes.clone())),
-            (Node::Variant(node), 'v') if is_one => Some(Value::Inner(Box::new(node.whole()?))),
-            (Node::Array(all), 'a') if !inner.starts_with('{') => list(all, inner),
-            (Node::Dict(all), 'a') => {
+            (Parsed::Typed(own, node), _) => (own == signature).then(|| node.value(own))?,
+            (Parsed::Bool(value), 'b') if is_one => Some(PropertyValue::Bool(*value)),
+            (Parsed::Number(text), _) if is_one => number(text, kind),
+            (Parsed::Text(text), 's') if is_one => Some(PropertyValue::Text(text.clone())),
+            (Parsed::Text(text), 'o' | 'g') if is_one => Some(PropertyValue::Name(kind, text.clone())),
+            (Parsed::Bytes(bytes), 'a') if inner == "y" => Some(PropertyValue::Bytes(bytes.clone())),
+            (Parsed::Variant(node), 'v') if is_one => Some(PropertyValue::Inner(Box::new(node.whole()?))),
+            (Parsed::Array(all), 'a') if !inner.starts_with('{') => list(all, inner),
+            (Parsed::Dict(all), 'a') => {
                 let pair = inner.strip_prefix('{')?.strip_suffix('}')?;
                 let key = pair.get(..1)?;
-                let one = |(k, v): &(Node, Node)| Some((k.value(key)?, v.value(&pair[1..])?));
-                Some(Value::Dict(signature.to_owned(), all.iter().map(one).collect::<Option<_>>()?))
+                let one = |(k, v): &(Parsed, Parsed)| Some((k.value(key)?, v.value(&pair[1..])?));
+                Some(PropertyValue::Dict(signature.to_owned(), all.iter().map(one).collect::<Option<_>>()?))
             }
-            (Node::Tuple(all), '(') => {
+            (Parsed::Tuple(all), '(') => {
                 let mut rest = inner.strip_suffix(')')?;
                 let mut fields = Vec::new();
                 for node in all {
@@ -284,7 +284,7 @@ impl Node {
                     fields.push(node.value(first)?);
                     rest = more;
                 }
-                (rest.is_empty() && !fields.is_empty()).then_some(Value::Tuple(fields))
+                (rest.is_empty() && !fields.is_empty()).then_some(PropertyValue::Tuple(fields))
             }
             _ => None,
         }
@@ -293,26 +293,32 @@ impl Node {
 
 /// The type of all elements of an array: the one that an element names, or else double if there is a number with a
 /// point.
-fn common<'n>(all: impl Iterator<Item = &'n Node> + Clone) -> Option<String> {
-    let double = |node: &&Node| matches!(node, Node::Number(text) if is_double(text));
+fn common<'n>(all: impl Iterator<Item = &'n Parsed> + Clone) -> Option<String> {
+    let double = |node: &&Parsed| matches!(node, Parsed::Number(text) if is_double(text));
     let says = all.clone().find(|node| node.is_typed());
     match says.or_else(|| all.clone().find(double)) {
         Some(node) => node.signature(),
-        None => all.clone().find_map(Node::signature),
+        None => all.clone().find_map(Parsed::signature),
     }
 }
 
-/// Arrays of bytes and of strings have variants of their own in `Value`.
-fn list(all: &[Node], inner: &str) -> Option<Value> {
+/// Arrays of bytes and of strings have variants of their own in `PropertyValue`.
+fn list(all: &[Parsed], inner: &str) -> Option<PropertyValue> {
     let values = all.iter().map(|node| node.value(inner)).collect::<Option<Vec<_>>>()?;
     Some(match inner {
-        "y" => Value::Bytes(
-            values.iter().filter_map(|one| if let Value::Byte(byte) = one { Some(*byte) } else { None }).collect(),
+        "y" => PropertyValue::Bytes(
+            values
+                .iter()
+                .filter_map(|one| if let PropertyValue::Byte(byte) = one { Some(*byte) } else { None })
+                .collect(),
         ),
-        "s" => Value::Texts(
-            values.into_iter().filter_map(|one| if let Value::Text(text) = one { Some(text) } else { None }).collect(),
+        "s" => PropertyValue::Texts(
+            values
+                .into_iter()
+                .filter_map(|one| if let PropertyValue::Text(text) = one { Some(text) } else { None })
+                .collect(),
         ),
-        _ => Value::List(inner.to_owned(), values),
+        _ => PropertyValue::List(inner.to_owned(), values),
     })
 }
 
@@ -345,9 +351,9 @@ fn is_double(text: &str) -> bool {
 }
 
 /// As in C: `0x` begins a hexadecimal number, `0` an octal one.
-fn number(text: &str, kind: char) -> Option<Value> {
+fn number(text: &str, kind: char) -> Option<PropertyValue> {
     if kind == 'd' {
-        return text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Double);
+        return text.parse().ok().filter(|number: &f64| number.is_finite()).map(PropertyValue::Double);
     }
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (digits, base) = match (digits.strip_prefix("0x"), digits.strip_prefix('0')) {
@@ -359,13 +365,13 @@ fn number(text: &str, kind: char) -> Option<Value> {
     let size = i128::from(u64::from_str_radix(digits, base).ok()?);
     let number = if text.starts_with('-') { -size } else { size };
     Some(match kind {
-        'y' => Value::Byte(number.try_into().ok()?),
-        'n' => Value::Int16(number.try_into().ok()?),
-        'q' => Value::Uint16(number.try_into().ok()?),
-        'i' => Value::Int32(number.try_into().ok()?),
-        'u' => Value::Uint32(number.try_into().ok()?),
-        'x' => Value::Int64(number.try_into().ok()?),
-        't' => Value::Uint64(number.try_into().ok()?),
+        'y' => PropertyValue::Byte(number.try_into().ok()?),
+        'n' => PropertyValue::Int16(number.try_into().ok()?),
+        'q' => PropertyValue::Uint16(number.try_into().ok()?),
+        'i' => PropertyValue::Int32(number.try_into().ok()?),
+        'u' => PropertyValue::Uint32(number.try_into().ok()?),
+        'x' => PropertyValue::Int64(number.try_into().ok()?),
+        't' => PropertyValue::Uint64(number.try_into().ok()?),
         _ => return None,
     })
 }

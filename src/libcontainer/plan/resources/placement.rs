@@ -32,12 +32,12 @@ pub struct Placement {
     /// What happens if the runtime may not restrict devices.
     pub devices: OnForbidden,
     /// The user who becomes the owner of the directory of version 2.
-    pub owner: Option<Owner>,
+    pub owner: Option<CgroupOwner>,
 }
 
 /// The user who becomes the owner of the container's directory of version 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
+pub struct CgroupOwner {
     /// The uid in the container.
     pub uid: u32,
     /// The mount that shows the cgroup in the container.

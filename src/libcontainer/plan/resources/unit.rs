@@ -38,7 +38,7 @@ pub struct Property {
     /// Its name.
     pub name: String,
     /// Its value.
-    pub value: Value,
+    pub value: PropertyValue,
     /// Whether an older systemd may not know it. If so, the request is repeated without it: the limit itself is written
     /// to its file anyway.
     pub need: Need,
@@ -56,7 +56,7 @@ pub enum Need {
 /// A property's value, by its D-Bus type.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
-pub enum Value {
+pub enum PropertyValue {
     Bool(bool),
     Byte(u8),
     Int16(i16),
@@ -76,39 +76,39 @@ pub enum Value {
     /// An object path (`o`) or a signature (`g`).
     Name(char, String),
     /// Any other array, with the signature of its elements.
-    List(String, Vec<Value>),
+    List(String, Vec<PropertyValue>),
     /// A dictionary, with its signature.
-    Dict(String, Vec<(Value, Value)>),
-    Tuple(Vec<Value>),
+    Dict(String, Vec<(PropertyValue, PropertyValue)>),
+    Tuple(Vec<PropertyValue>),
     /// A variant inside a variant.
-    Inner(Box<Value>),
+    Inner(Box<PropertyValue>),
 }
 
-impl std::fmt::Display for Value {
+impl std::fmt::Display for PropertyValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Value::Bool(value) => write!(f, "{value}"),
-            Value::Byte(value) => write!(f, "{value}"),
-            Value::Int16(value) => write!(f, "{value}"),
-            Value::Uint16(value) => write!(f, "{value}"),
-            Value::Int32(value) => write!(f, "{value}"),
-            Value::Int64(value) => write!(f, "{value}"),
-            Value::Uint32(value) => write!(f, "{value}"),
-            Value::Uint64(u64::MAX) => f.write_str("infinity"),
-            Value::Uint64(value) => write!(f, "{value}"),
-            Value::Double(value) => write!(f, "{value}"),
-            Value::Inner(value) => write!(f, "<{value}>"),
-            Value::Dict(_, value) => write!(f, "{value:?}"),
-            Value::Tuple(value) | Value::List(_, value) => {
-                f.write_str(&value.iter().map(Value::to_string).collect::<Vec<_>>().join(" "))
+            PropertyValue::Bool(value) => write!(f, "{value}"),
+            PropertyValue::Byte(value) => write!(f, "{value}"),
+            PropertyValue::Int16(value) => write!(f, "{value}"),
+            PropertyValue::Uint16(value) => write!(f, "{value}"),
+            PropertyValue::Int32(value) => write!(f, "{value}"),
+            PropertyValue::Int64(value) => write!(f, "{value}"),
+            PropertyValue::Uint32(value) => write!(f, "{value}"),
+            PropertyValue::Uint64(u64::MAX) => f.write_str("infinity"),
+            PropertyValue::Uint64(value) => write!(f, "{value}"),
+            PropertyValue::Double(value) => write!(f, "{value}"),
+            PropertyValue::Inner(value) => write!(f, "<{value}>"),
+            PropertyValue::Dict(_, value) => write!(f, "{value:?}"),
+            PropertyValue::Tuple(value) | PropertyValue::List(_, value) => {
+                f.write_str(&value.iter().map(PropertyValue::to_string).collect::<Vec<_>>().join(" "))
             }
-            Value::Name(_, value) | Value::Text(value) => f.write_str(value),
-            Value::Bytes(value) => write!(f, "{value:?}"),
-            Value::Texts(value) => f.write_str(&value.join(" ")),
-            Value::Rates(value) => f.write_str(
+            PropertyValue::Name(_, value) | PropertyValue::Text(value) => f.write_str(value),
+            PropertyValue::Bytes(value) => write!(f, "{value:?}"),
+            PropertyValue::Texts(value) => f.write_str(&value.join(" ")),
+            PropertyValue::Rates(value) => f.write_str(
                 &value.iter().map(|(device, rate)| format!("{device} {rate}")).collect::<Vec<_>>().join(", "),
             ),
-            Value::Devices(value) => {
+            PropertyValue::Devices(value) => {
                 f.write_str(&value.iter().map(|(device, how)| format!("{device} {how}")).collect::<Vec<_>>().join(", "))
             }
         }
@@ -211,8 +211,8 @@ pub fn properties(writes: &[Write]) -> Vec<Property> {
     for property in writes.iter().flat_map(words).chain(quota_of_two_files(writes)) {
         // The last value counts. Rates of several devices are one property.
         match list.iter_mut().find(|there| there.name == property.name) {
-            Some(Property { value: Value::Rates(there), .. }) => {
-                if let Value::Rates(more) = property.value {
+            Some(Property { value: PropertyValue::Rates(there), .. }) => {
+                if let PropertyValue::Rates(more) = property.value {
                     there.extend(more);
                 }
             }
@@ -244,7 +244,7 @@ fn quota_of_two_files(writes: &[Write]) -> Vec<Property> {
 fn words(write: &Write) -> Vec<Property> {
     let may = |name: &str, value| vec![Property { name: name.to_owned(), value, need: Need::May }];
     let number = |name: &str, need| {
-        let property = |value| Property { name: name.to_owned(), value: Value::Uint64(value), need };
+        let property = |value| Property { name: name.to_owned(), value: PropertyValue::Uint64(value), need };
         limit(&write.value).map(property).into_iter().collect()
     };
     let must = |name: &str| number(name, Need::Must);
@@ -260,16 +260,16 @@ fn words(write: &Write) -> Vec<Property> {
         "cpu.weight" => must("CPUWeight"),
         "cpu.shares" => must("CPUShares"),
         // KERNEL(5.15), systemd 252: weight 0 means idle.
-        "cpu.idle" if write.value.trim() == "1" => may("CPUWeight", Value::Uint64(0)),
+        "cpu.idle" if write.value.trim() == "1" => may("CPUWeight", PropertyValue::Uint64(0)),
         // No weight of its own. The shares follow if there are any.
-        "cpu.idle" => may("CPUWeight", Value::Uint64(u64::MAX)),
+        "cpu.idle" => may("CPUWeight", PropertyValue::Uint64(u64::MAX)),
         "cpu.max" => quota(&write.value),
         "cpuset.cpus" => mask(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),
         "cpuset.mems" => mask(&write.value).map(|bytes| may("AllowedMemoryNodes", bytes)).unwrap_or_default(),
         // systemd writes the file from this property, also at a reload.
         "memory.oom.group" => {
             let policy = if write.value.trim() == "1" { "kill" } else { "continue" };
-            may(OOM_POLICY, Value::Text(policy.to_owned()))
+            may(OOM_POLICY, PropertyValue::Text(policy.to_owned()))
         }
         "blkio.weight" => must("BlockIOWeight"),
         "io.weight" | "io.bfq.weight" => io_weight(write),
@@ -304,19 +304,19 @@ fn quota(text: &str) -> Vec<Property> {
         None => return Vec::new(),
     };
     vec![
-        Property { name: "CPUQuotaPerSecUSec".to_owned(), value: Value::Uint64(per_second), need: Need::Must },
-        Property { name: "CPUQuotaPeriodUSec".to_owned(), value: Value::Uint64(period), need: Need::May },
+        Property { name: "CPUQuotaPerSecUSec".to_owned(), value: PropertyValue::Uint64(per_second), need: Need::Must },
+        Property { name: "CPUQuotaPeriodUSec".to_owned(), value: PropertyValue::Uint64(period), need: Need::May },
     ]
 }
 
 /// A list such as `0-3,7` as the bytes of a bit mask: the lowest byte first, without zero bytes at the end.
-fn mask(list: &str) -> Option<Value> {
+fn mask(list: &str) -> Option<PropertyValue> {
     let words = crate::plan::values::mask(list)?;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     while bytes.last() == Some(&0) {
         bytes.pop();
     }
-    Some(Value::Bytes(bytes))
+    Some(PropertyValue::Bytes(bytes))
 }
 
 /// `default 100`, or a number for all devices, or `8:0 100` for one device. systemd uses the scale of io.weight.
@@ -328,8 +328,8 @@ fn io_weight(write: &Write) -> Vec<Property> {
     let (device, weight) = value.split_once(' ').unwrap_or(("default", value));
     let Some(weight) = limit(weight) else { return Vec::new() };
     let (name, value) = match device {
-        "default" => ("IOWeight", Value::Uint64(weight)),
-        device => ("IODeviceWeight", Value::Rates(vec![(format!("/dev/block/{device}"), weight)])),
+        "default" => ("IOWeight", PropertyValue::Uint64(weight)),
+        device => ("IODeviceWeight", PropertyValue::Rates(vec![(format!("/dev/block/{device}"), weight)])),
     };
     vec![Property { name: name.to_owned(), value, need: Need::May }]
 }
@@ -346,7 +346,7 @@ fn io_max(text: &str) -> Vec<Property> {
             "wiops" => "IOWriteIOPSMax",
             _ => return None,
         };
-        let value = Value::Rates(vec![(format!("/dev/block/{device}"), limit(rate)?)]);
+        let value = PropertyValue::Rates(vec![(format!("/dev/block/{device}"), limit(rate)?)]);
         Some(Property { name: name.to_owned(), value, need: Need::May })
     };
     settings.split_whitespace().filter_map(one).collect()
@@ -360,7 +360,10 @@ pub fn device_properties(access: &DeviceAccess) -> Vec<Property> {
     let allowed = writes.iter().filter(|write| write.file == "devices.allow");
     let list: Vec<_> = allowed.filter_map(|write| device(&write.value)).collect();
     let property = |name: &str, value| Property { name: name.to_owned(), value, need: Need::Must };
-    vec![property("DevicePolicy", Value::Text("strict".to_owned())), property("DeviceAllow", Value::Devices(list))]
+    vec![
+        property("DevicePolicy", PropertyValue::Text("strict".to_owned())),
+        property("DeviceAllow", PropertyValue::Devices(list)),
+    ]
 }
 
 /// Converts `c 1:3 rwm` to systemd's form (systemd.resource-control(5), DeviceAllow). Since systemd 240, a major number

@@ -16,7 +16,7 @@ const ZERO_COUNTS: [&str; 6] =
 
 /// The result of an update.
 #[derive(Clone, Debug)]
-pub struct Update {
+pub struct UpdatedResources {
     /// The resources in force afterwards.
     pub resources: Value,
     /// The limits that change, or that the request names.
@@ -33,7 +33,7 @@ pub struct Update {
 ///
 /// # Errors
 /// All mistakes in the resulting resources, each with its place in `linux.resources`.
-pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update, Faults> {
+pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<UpdatedResources, Faults> {
     let (there, asked) = (&without_nothings(there, ""), without_nothings(asked, ""));
     let mut resources = merge(there, &asked);
     forget_overwritten(&mut resources, &asked, cgroups)?;
@@ -57,7 +57,7 @@ pub fn update(there: &Value, asked: &Value, cgroups: &Cgroups) -> Result<Update,
     let warnings = typed(&asked).map(|asked| unused(&asked)).unwrap_or_default();
     let (mut writes, kept): (Vec<_>, _) = wanted.into_iter().partition(is_news);
     writes.extend(oom_killer(there, &asked, cgroups));
-    faults.into_result(Update { resources, writes, kept, devices, warnings })
+    faults.into_result(UpdatedResources { resources, writes, kept, devices, warnings })
 }
 
 fn plain(write: Write) -> (String, String, String) {

@@ -25,7 +25,7 @@ struct Instruction {
 
 /// An instruction, or a jump to the part for an architecture.
 #[derive(Clone, Copy, Debug)]
-enum Line {
+enum Item {
     Do(Instruction),
     To(Arch),
 }
@@ -74,7 +74,7 @@ pub(super) fn of(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
 }
 
 /// The part for one audit architecture. It ends with a jump or a return on every path.
-fn section(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
+fn section(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
     let answers = answers(filter, arch)?;
     let mut section = vec![load(NUMBER_AT)];
     if arch == Arch::ScmpArchX86_64 && filter.archs.contains(&Arch::ScmpArchX32) {
@@ -84,7 +84,7 @@ fn section(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
     } else if arch == Arch::ScmpArchX86_64 {
         // The profile does not name x32. libseccomp's part has the answer for it.
         section.push(jump_if(IF_BITS, names::X32_BIT, [0, 1]));
-        section.push(Line::To(arch));
+        section.push(Item::To(arch));
         section.extend(answers);
     } else {
         section.extend(answers);
@@ -93,7 +93,7 @@ fn section(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
 }
 
 /// The answers for the numbers of `arch`. The number is loaded already.
-fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
+fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
     let late = late_answers(filter, arch);
     let mut lines = Vec::new();
     if let Some(newest) = hides_new_calls(filter.default).then(|| newest(filter, arch)).flatten() {
@@ -104,7 +104,7 @@ fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
         if !apart.is_empty() {
             lines.push(jump_if(IF_NOT_LESS, apart.start, [0, 2]));
             lines.push(jump_if(IF_NOT_LESS, apart.end, [1, 0]));
-            lines.push(Line::To(arch));
+            lines.push(Item::To(arch));
         }
         lines.push(jump_if(IF_GREATER, newest, [0, 1]));
         lines.push(returns(ENOSYS));
@@ -114,7 +114,7 @@ fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Line>> {
         lines.push(jump_if(IF_NOT_LESS, first, [0, reach(2 * late.len())?]));
         lines.extend(late.iter().flat_map(|&(number, verdict)| answer(number, verdict)));
     }
-    lines.push(Line::To(arch));
+    lines.push(Item::To(arch));
     Some(lines)
 }
 
@@ -174,34 +174,34 @@ fn reach(lines: usize) -> Option<u8> {
     u8::try_from(lines).ok()
 }
 
-fn answer(number: u32, verdict: Verdict) -> [Line; 2] {
+fn answer(number: u32, verdict: Verdict) -> [Item; 2] {
     [jump_if(IF_EQUAL, number, [0, 1]), returns(verdict)]
 }
 
-fn returns(verdict: Verdict) -> Line {
+fn returns(verdict: Verdict) -> Item {
     instruction(RETURN, verdict.bits())
 }
 
-fn load(offset: u32) -> Line {
+fn load(offset: u32) -> Item {
     instruction(LOAD, offset)
 }
 
-fn instruction(code: u16, k: u32) -> Line {
+fn instruction(code: u16, k: u32) -> Item {
     jump_if(code, k, [0, 0])
 }
 
-fn jump_if(code: u16, k: u32, skip: [u8; 2]) -> Line {
-    Line::Do(Instruction { code, skip, k })
+fn jump_if(code: u16, k: u32, skip: [u8; 2]) -> Item {
+    Item::Do(Instruction { code, skip, k })
 }
 
 /// The bytes of `lines` in the machine's byte order, for a program that continues with `parts`. `archs` are the
 /// architectures of `parts`.
-fn assemble(lines: &[Line], archs: &[Arch], parts: &[Vec<u8>]) -> Option<Vec<u8>> {
+fn assemble(lines: &[Item], archs: &[Arch], parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(INSTRUCTION * lines.len());
     for (i, line) in lines.iter().enumerate() {
         let instruction = match *line {
-            Line::Do(instruction) => instruction,
-            Line::To(arch) => {
+            Item::Do(instruction) => instruction,
+            Item::To(arch) => {
                 let before = archs.iter().zip(parts).take_while(|(other, _)| **other != arch);
                 let skip = lines.len() - i - 1 + before.map(|(_, part)| part.len() / INSTRUCTION).sum::<usize>();
                 Instruction { code: JUMP, skip: [0, 0], k: u32::try_from(skip).ok()? }

@@ -27,7 +27,7 @@ pub struct Filter {
     pub(super) default: Verdict,
     /// The native one first, each only once, and only those that this machine's kernel can run.
     pub(super) archs: Vec<Arch>,
-    pub(super) rules: Vec<Rule>,
+    pub(super) rules: Vec<SyscallRule>,
     /// SECCOMP_FILTER_FLAG_* without NEW_LISTENER.
     pub(super) flags: u32,
     pub(super) listener: Option<Listener>,
@@ -48,7 +48,7 @@ pub struct Listener {
 
 /// One entry of `syscalls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct SyscallRule {
     /// Its index in `syscalls`.
     pub(super) n: usize,
     pub(super) names: Vec<String>,
@@ -235,7 +235,7 @@ impl Filter {
     }
 
     /// The place of name `j` of `rule`.
-    pub(super) fn place(&self, rule: &Rule, j: usize) -> At {
+    pub(super) fn place(&self, rule: &SyscallRule, j: usize) -> At {
         self.at.key("syscalls").index(rule.n).key("names").index(j)
     }
 }

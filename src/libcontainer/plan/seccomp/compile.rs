@@ -6,7 +6,7 @@ use oci_spec::runtime::{Arch, LinuxSeccompOperator};
 use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use rustix::io::{Errno, pread};
 
-use super::checked::{BAD_ARCH, Condition, Filter, INSTRUCTION, Rule};
+use super::checked::{BAD_ARCH, Condition, Filter, INSTRUCTION, SyscallRule};
 use super::{beginning, names};
 use crate::config::{At, Fault};
 
@@ -86,7 +86,7 @@ fn begin(filter: &Filter, arch: Arch) -> Result<ScmpFilterContext, SeccompError>
 }
 
 /// Adds `rule` for each of its names that libseccomp knows. Returns the number of these names.
-fn add(scmp: &mut ScmpFilterContext, filter: &Filter, rule: &Rule) -> Result<usize, Fault> {
+fn add(scmp: &mut ScmpFilterContext, filter: &Filter, rule: &SyscallRule) -> Result<usize, Fault> {
     let action = rule.verdict.scmp();
     let when: Vec<Vec<ScmpArgCompare>> = rule.when.iter().map(|all| all.iter().map(comparison).collect()).collect();
     let mut added = 0;

@@ -49,7 +49,7 @@ pub fn known_archs() -> Vec<&'static str> {
 }
 
 /// An architecture of the specification.
-struct Known {
+struct KnownArch {
     name: &'static str,
     arch: Arch,
     scmp: ScmpArch,
@@ -57,12 +57,12 @@ struct Known {
     base: u32,
 }
 
-const fn known(name: &'static str, arch: Arch, scmp: ScmpArch, base: u32) -> Known {
-    Known { name, arch, scmp, base }
+const fn known(name: &'static str, arch: Arch, scmp: ScmpArch, base: u32) -> KnownArch {
+    KnownArch { name, arch, scmp, base }
 }
 
 /// Sorted by name. SCMP_ARCH_NATIVE is resolved before this table is used.
-const ARCHS: [Known; 23] = [
+const ARCHS: [KnownArch; 23] = [
     known("SCMP_ARCH_AARCH64", Arch::ScmpArchAarch64, ScmpArch::Aarch64, 0),
     known("SCMP_ARCH_ARM", Arch::ScmpArchArm, ScmpArch::Arm, 0),
     known("SCMP_ARCH_LOONGARCH64", Arch::ScmpArchLoongarch64, ScmpArch::Loongarch64, 0),

@@ -5,7 +5,7 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
 
-use super::checked::{Condition, Filter, Listener, Rule, Verdict};
+use super::checked::{Condition, Filter, Listener, SyscallRule, Verdict};
 use super::names;
 use crate::config::{At, Faults, Warning};
 
@@ -88,11 +88,11 @@ impl Reading<'_> {
         Verdict { action, number: number.unwrap_or(0) }
     }
 
-    fn rules(&mut self, syscalls: &[LinuxSyscall]) -> Vec<Rule> {
+    fn rules(&mut self, syscalls: &[LinuxSyscall]) -> Vec<SyscallRule> {
         syscalls.iter().enumerate().map(|(n, syscall)| self.rule(n, syscall)).collect()
     }
 
-    fn rule(&mut self, n: usize, syscall: &LinuxSyscall) -> Rule {
+    fn rule(&mut self, n: usize, syscall: &LinuxSyscall) -> SyscallRule {
         let at = || At::key(self.at, "syscalls").index(n);
         if syscall.names().is_empty() {
             self.warnings.push(Warning { at: at().key("names"), said: "is empty: the entry does nothing".into() });
@@ -110,13 +110,13 @@ impl Reading<'_> {
         let errno_at = at.key("errnoRet");
         let verdict = self.verdict(syscall.action(), syscall.errno_ret(), || errno_at);
         let when = self.conditions(syscall.args().as_deref().unwrap_or_default(), &at);
-        Rule { n, names: syscall.names().clone(), verdict, when }
+        SyscallRule { n, names: syscall.names().clone(), verdict, when }
     }
 
     /// A name that neither libseccomp nor coracle knows is ignored, as in every runtime: profiles name calls of newer
     /// kernels. If the rule restricts more than the default action, a restriction is lost. Then there is one warning
     /// for the whole profile.
-    fn unknown_names(&mut self, rules: &[Rule], default: Verdict) {
+    fn unknown_names(&mut self, rules: &[SyscallRule], default: Verdict) {
         let restricting = rules.iter().filter(|rule| severity(rule.verdict.action) > severity(default.action));
         let names = restricting.flat_map(|rule| rule.names.iter().enumerate().map(move |(j, name)| (rule, j, name)));
         let mut unknown = names.filter(|(rule, _, name)| {
@@ -124,7 +124,7 @@ impl Reading<'_> {
             let answered = names::late(name).is_some() && rule.when.iter().any(Vec::is_empty);
             ScmpSyscall::from_name(name).is_err() && !answered
         });
-        let Some((Rule { n, .. }, j, first)) = unknown.next() else { return };
+        let Some((SyscallRule { n, .. }, j, first)) = unknown.next() else { return };
         let mut more: Vec<_> = unknown.map(|(.., name)| name).filter(|name| *name != first).collect();
         more.sort_unstable();
         more.dedup();

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use libcontainer::Bundle;
-use libcontainer::config::example::{Kind, spec};
+use libcontainer::config::example::{ExampleUser, spec};
 
 pub const BUSYBOX: &str = "/bin/busybox";
 
@@ -23,7 +23,7 @@ pub fn may_run() -> bool {
 pub fn bundle(directory: &Path, args: &[&str]) -> Bundle {
     fs::create_dir_all(directory.join("rootfs/bin")).unwrap();
     fs::copy(BUSYBOX, directory.join("rootfs/bin/busybox")).unwrap();
-    let mut config: serde_json::Value = serde_json::from_str(&spec(Kind::Rootful)).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&spec(ExampleUser::Rootful)).unwrap();
     config["process"]["terminal"] = false.into();
     config["process"]["args"] = args.into();
     config["process"]["rlimits"] = serde_json::json!([]);

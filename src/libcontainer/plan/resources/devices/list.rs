@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use oci_spec::runtime::LinuxDeviceType;
 
 use super::super::sheet::{OnFailure, Write};
-use super::rule::{Access, Rule};
+use super::rule::{Access, DeviceRule};
 use crate::config::{At, Faults};
 
 /// The devices that may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     pub(super) open: bool,
-    pub(super) exceptions: Vec<Rule>,
+    pub(super) exceptions: Vec<DeviceRule>,
     /// The property of each exception, and the property of the rule for all other devices.
     ats: Vec<At>,
     at: At,
@@ -21,7 +21,7 @@ pub struct List {
 
 impl List {
     /// The result of the rules, applied one after the other.
-    pub(super) fn of(rules: &[(Rule, At)]) -> Result<List, Faults> {
+    pub(super) fn of(rules: &[(DeviceRule, At)]) -> Result<List, Faults> {
         let at = At::new("linux.resources.devices");
         let mut list = Growing::new(false, at);
         let mut faults = Faults::none();
@@ -55,7 +55,7 @@ impl List {
         };
         let by_devices =
             |list: &List| list.exceptions.iter().map(|rule| (rule.devices(), rule.access)).collect::<HashMap<_, _>>();
-        let without = |rule: &Rule, others: &HashMap<Devices, Access>| {
+        let without = |rule: &DeviceRule, others: &HashMap<DeviceNumbers, Access>| {
             let other = others.get(&rule.devices()).map_or(0, |other| other.0);
             Some(Access(rule.access.0 & !other)).filter(|access| access.0 != 0)
         };
@@ -88,19 +88,19 @@ impl List {
 }
 
 /// The devices of a rule: whether they are block devices, the major and the minor number. None means all.
-type Devices = (bool, Option<u32>, Option<u32>);
+type DeviceNumbers = (bool, Option<u32>, Option<u32>);
 
 /// A list that grows rule by rule. The time for a rule does not depend on the length of the list.
 struct Growing {
     /// An exception that was taken back stays until the end, with no access.
     list: List,
     /// The index of the exception for these devices.
-    places: HashMap<Devices, usize>,
+    places: HashMap<DeviceNumbers, usize>,
     /// The number of exceptions for each letter of access: for a major and a minor, for one of them with any other
     /// (None), and for all.
-    counts: HashMap<(bool, Group, Group), [i64; 3]>,
+    counts: HashMap<(bool, ExceptionGroup, ExceptionGroup), [i64; 3]>,
     /// The exceptions with a letter of access: those of one major, or all of them (None).
-    having: HashMap<(bool, Group, u32), Vec<usize>>,
+    having: HashMap<(bool, ExceptionGroup, u32), Vec<usize>>,
 }
 
 impl Growing {
@@ -109,9 +109,9 @@ impl Growing {
         Growing { list, places: HashMap::new(), counts: HashMap::new(), having: HashMap::new() }
     }
 
-    fn except(&mut self, rule: &Rule, at: &At) {
+    fn except(&mut self, rule: &DeviceRule, at: &At) {
         let n = *self.places.entry(rule.devices()).or_insert_with(|| {
-            self.list.exceptions.push(Rule { access: Access(0), ..rule.clone() });
+            self.list.exceptions.push(DeviceRule { access: Access(0), ..rule.clone() });
             self.list.ats.push(at.clone());
             self.list.exceptions.len() - 1
         });
@@ -120,7 +120,7 @@ impl Growing {
 
     /// Takes access away from all exceptions that the rule covers. It is an error if an exception goes beyond the rule:
     /// a list cannot express the difference.
-    fn take_back(&mut self, rule: &Rule) -> Result<(), String> {
+    fn take_back(&mut self, rule: &DeviceRule) -> Result<(), String> {
         for n in self.covered(rule) {
             self.set(n, self.list.exceptions[n].access.0 & !rule.access.0);
         }
@@ -137,7 +137,7 @@ impl Growing {
 
     /// The exceptions for all or some of the rule's devices. Each is found once for each letter that it was given, so
     /// the time for all rules together grows only with the length of the list.
-    fn covered(&mut self, rule: &Rule) -> Vec<usize> {
+    fn covered(&mut self, rule: &DeviceRule) -> Vec<usize> {
         let mut all: Vec<_> = self.places.get(&rule.devices()).copied().into_iter().collect();
         let (block, major, minor) = rule.devices();
         if minor.is_none() {
@@ -174,11 +174,11 @@ impl Growing {
 }
 
 /// Exceptions with the same number (or with the same None, which means all), or with any number.
-type Group = Option<Option<u32>>;
+type ExceptionGroup = Option<Option<u32>>;
 
 /// The groups of exceptions that a rule's number concerns: all of them, or those with the same number and those for all
 /// numbers.
-fn met(number: Option<u32>) -> impl Iterator<Item = Group> {
+fn met(number: Option<u32>) -> impl Iterator<Item = ExceptionGroup> {
     let (first, second) = match number {
         None => (None, None),
         Some(_) => (Some(number), Some(Some(None))),
@@ -203,20 +203,20 @@ fn parse(text: &str) -> Option<List> {
         let (major, minor) = words.next()?.split_once(':')?;
         let number = |text: &str| if text == "*" { Some(None) } else { text.parse().ok().map(Some) };
         let access = Access::parse(words.next()?)?;
-        let rule = Rule { allow: true, kind, major: number(major)?, minor: number(minor)?, access };
+        let rule = DeviceRule { allow: true, kind, major: number(major)?, minor: number(minor)?, access };
         list.except(&rule, &At::default());
     }
     Some(list.grown())
 }
 
-impl Rule {
+impl DeviceRule {
     /// The line for devices.allow.
     fn line(&self, access: Access) -> String {
         let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
         format!("{} {}:{} {}", self.kind.as_str(), number(self.major), number(self.minor), access.letters())
     }
 
-    fn devices(&self) -> Devices {
+    fn devices(&self) -> DeviceNumbers {
         (self.kind == LinuxDeviceType::B, self.major, self.minor)
     }
 }

@@ -8,7 +8,7 @@ mod rule;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 pub use list::List;
-use rule::{Access, Rule};
+use rule::{Access, DeviceRule};
 
 use crate::config::{At, Faults};
 use crate::host::cgroups::{Cgroups, Layout};
@@ -78,7 +78,7 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
     }
     let default = DEFAULT
         .into_iter()
-        .map(|(kind, major, minor, access)| (Rule { allow: true, kind, major, minor, access }, at.clone()));
+        .map(|(kind, major, minor, access)| (DeviceRule { allow: true, kind, major, minor, access }, at.clone()));
     list.extend(default);
     let Some(list) = faults.keep(List::of(&list)) else { return Err(faults) };
     let mounted = cgroups.v1.iter().any(|hierarchy| hierarchy.has("devices"));
@@ -94,7 +94,7 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
     faults.into_result(access)
 }
 
-fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
+fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<DeviceRule, Faults> {
     let mut faults = Faults::none();
     let mut number = |name: &str, value: Option<i64>| {
         // -1 means all, as in runc's own configs.
@@ -115,7 +115,7 @@ fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<Rule, Faults> {
     } else if access.is_none() {
         faults.add(at.key("access"), format!("{text:?} is not made of r, w and m"));
     }
-    faults.into_result(Rule { allow: rule.allow(), kind, major, minor, access: access.unwrap_or(Access::ALL) })
+    faults.into_result(DeviceRule { allow: rule.allow(), kind, major, minor, access: access.unwrap_or(Access::ALL) })
 }
 
 #[cfg(test)]

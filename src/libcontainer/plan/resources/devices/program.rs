@@ -3,7 +3,7 @@
 use oci_spec::runtime::LinuxDeviceType;
 
 use super::list::List;
-use super::rule::{Access, Rule};
+use super::rule::{Access, DeviceRule};
 
 /// The program: one exception after the other, then the answer for all other devices.
 pub(super) fn of(list: &List) -> Vec<u8> {
@@ -24,7 +24,7 @@ pub(super) fn of(list: &List) -> Vec<u8> {
     code.concat()
 }
 
-fn exception(list: &List, rule: &Rule) -> Vec<[u8; 8]> {
+fn exception(list: &List, rule: &DeviceRule) -> Vec<[u8; 8]> {
     let mut tests: Vec<Vec<[u8; 8]>> = Vec::new();
     let not_equal = |register, value| vec![instruction(0x56, register, 0, 0, value)];
     tests.push(not_equal(2, if rule.kind == LinuxDeviceType::B { 1 } else { 2 }));

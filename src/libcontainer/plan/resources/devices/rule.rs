@@ -4,7 +4,7 @@ use oci_spec::runtime::LinuxDeviceType;
 
 /// One rule, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct DeviceRule {
     pub(super) allow: bool,
     pub(super) kind: LinuxDeviceType,
     pub(super) major: Option<u32>,
