@@ -145,7 +145,8 @@ impl Bundle {
         Ok(Explanation(plan))
     }
 
-    /// What its config.json exposes of the host to an attacker in the container. The score does not depend on the host.
+    /// What its config.json exposes of the host to an attacker in the container. Of the host, the score depends on nothing
+    /// but where links lead.
     ///
     /// # Errors
     /// The mistakes in config.json: no container is made from it, and what it hides could have a score.
@@ -156,7 +157,7 @@ impl Bundle {
         host.lsm = Lsm { apparmor: true, selinux: true, own_apparmor_files: true };
         host.landlock = u32::MAX;
         plan::create(&Given { config: &self.config, host: &host, flags: &flags })?;
-        Ok(exposure(&self.config.spec))
+        Ok(exposure(&self.config.spec, &self.directory, &followed))
     }
 
     /// Warnings about names that are almost right, and about ignored properties. They also exist for a config with
@@ -203,6 +204,15 @@ impl Bundle {
 pub(super) fn landlock_abi(config: &Config) -> u32 {
     let asked = config.spec.annotations().as_ref().is_some_and(|all| all.contains_key(LANDLOCK));
     if asked { crate::sys::landlock::abi() } else { 0 }
+}
+
+/// Where `path` leads after its links. What does not exist has none.
+fn followed(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match there {
+        Some((above, leads)) => leads.join(path.strip_prefix(above).unwrap_or(path)).components().collect(),
+        None => path.to_owned(),
+    }
 }
 
 /// The absolute path of `path`.

@@ -6,6 +6,10 @@ use crate::config::At;
 use crate::plan::annotations::BPF_DATA;
 use crate::plan::seccomp;
 
+/// Up to that many allowed calls are a finding each.
+const FEW: usize = 6;
+type Call = (&'static str, u8, &'static str);
+
 pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let at = At::new("linux.seccomp");
     let annotations = facts.spec.annotations().as_ref();
@@ -22,23 +26,41 @@ pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
             );
             return;
         }
-        // A program with no rights at all still reaches the kernel's code by unprivileged user namespaces.
-        let weight = if facts.mapped || (!facts.root && facts.capabilities == 0) { 22 } else { 32 };
-        let gain = "reaches all of the kernel: a hole in any system call is a way out";
-        found.add(at, weight, "is not set", gain, "use the default profile of an engine");
+        let all = "reaches all of the kernel: a hole in any system call is a way out";
+        found.add(at, unfiltered(facts), "is not set", all, "use the default profile of an engine");
         return;
     };
     let Ok((filter, _)) = seccomp::filter(profile, &at) else { return };
-    let calls: Vec<_> = CALLS.into_iter().filter(|(name, ..)| filter.denies(name).is_none()).collect();
-    if calls.len() == CALLS.len() {
-        let gain = "reaches all of the kernel: a hole in any system call is a way out";
-        found.add(at, 30, "denies none of the dangerous calls", gain, "use the default profile of an engine");
+    let allowed: Vec<_> = CALLS.into_iter().filter(|(name, ..)| filter.denies(name).is_none()).collect();
+    if allowed.len() > FEW {
+        // as much of the weight of no filter as is left open
+        let sum = |calls: &[Call]| calls.iter().map(|(_, weight, _)| u32::from(*weight)).sum::<u32>();
+        let share = u32::from(unfiltered(facts)) * sum(&allowed) / sum(&CALLS);
+        let weight = u8::try_from(share).unwrap_or(u8::MAX);
+        let names: Vec<_> = allowed.iter().map(|(name, ..)| *name).collect();
+        let (said, gain) = if allowed.len() == CALLS.len() {
+            (
+                "denies none of the dangerous calls".to_owned(),
+                "reaches all of the kernel: a hole in any system call is a way out",
+            )
+        } else {
+            (
+                format!("allows {} of {} dangerous calls: {}", names.len(), CALLS.len(), names.join(", ")),
+                "reaches kernel code with many holes",
+            )
+        };
+        found.add(at, weight.min(unfiltered(facts) - 1), said, gain, "use the default profile of an engine");
         return;
     }
-    for (name, weight, gain) in calls {
+    for (name, weight, gain) in allowed {
         // what only helps with rights counts little without them
         let weight = if facts.can(SYS_ADMIN) { weight } else { facts.weighed(weight).max(1) };
         let said = format!("{name} is allowed");
         found.add(at.key("syscalls"), weight, said, gain, format!("deny {name}"));
     }
+}
+
+/// The weight of no filter. A program with no rights at all still reaches the kernel's code by unprivileged user namespaces.
+fn unfiltered(facts: &ConfigFacts<'_>) -> u8 {
+    if facts.mapped || (!facts.root && facts.capabilities == 0) { 22 } else { 32 }
 }

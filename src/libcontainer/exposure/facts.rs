@@ -1,11 +1,13 @@
 //! What the rules ask, and what they find.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 
-use super::tables::MAPPED;
+use super::tables::{MAPPED, OF_THE_FIRST_NAMESPACE};
 use crate::config::At;
+use crate::plan::values::inside;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +69,7 @@ impl Exposure {
     pub fn word(&self) -> &'static str {
         match self.score() {
             score if score < 3.0 => "tight",
-            score if score < 5.5 => "ordinary",
+            score if score < 5.8 => "ordinary",
             score if score < 8.0 => "exposed",
             _ => "open",
         }
@@ -85,6 +87,12 @@ pub(super) struct ConfigFacts<'a> {
     pub(super) root: bool,
     /// The capabilities that the process or a program that it executes can have, as a mask.
     pub(super) capabilities: u64,
+    /// Those of them that it has without a program with set-user-ID or file capabilities.
+    pub(super) held: u64,
+    /// The bundle, absolute.
+    pub(super) directory: &'a Path,
+    /// Where a path leads after its links.
+    pub(super) follow: &'a dyn Fn(&Path) -> PathBuf,
 }
 
 impl ConfigFacts<'_> {
@@ -99,6 +107,25 @@ impl ConfigFacts<'_> {
         if self.mapped { part.max(1).try_into().unwrap_or(weight) } else { weight }
     }
 
+    /// A weight for a capability: a program that gives more than the process has must be found first. The kernel asks some
+    /// capabilities of the first user namespace alone.
+    pub(super) fn weighed_capability(&self, capability: u8, weight: u8) -> u8 {
+        if self.mapped && OF_THE_FIRST_NAMESPACE.contains(&capability) {
+            return 0;
+        }
+        let weight = self.weighed(weight);
+        if self.held & 1 << capability != 0 { weight } else { (weight / 4).max(1) }
+    }
+
+    /// A path of the config as the host has it: what it says, and where it leads.
+    pub(super) fn on_host(&self, given: &Path) -> (PathBuf, PathBuf) {
+        let said = Path::new("/").join(inside(&self.directory.join(given)));
+        let leads = (self.follow)(&said);
+        // also where this host has no such link
+        let leads = leads.strip_prefix("/var/run").map(|below| Path::new("/run").join(below)).unwrap_or(leads);
+        (said, leads)
+    }
+
     pub(super) fn can(&self, capability: u8) -> bool {
         self.capabilities & 1 << capability != 0
     }
@@ -106,7 +133,10 @@ impl ConfigFacts<'_> {
     /// A kind of namespace that the container shares with the host.
     pub(super) fn shares(&self, kind: LinuxNamespaceType) -> bool {
         let namespaces = self.linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let of_host = |path: &std::path::Path| path.starts_with("/proc/1/ns") || path.starts_with("/proc/1/task");
+        // the last one is how dockerd calls its own
+        let of_host = |path: &Path| {
+            path.starts_with("/proc/1/ns") || path.starts_with("/proc/1/task") || path.ends_with("docker/netns/default")
+        };
         namespaces
             .iter()
             .find(|namespace| namespace.typ() == kind)
@@ -127,6 +157,9 @@ impl Findings {
         gain: impl Into<String>,
         change: impl Into<String>,
     ) {
+        if weight == 0 {
+            return;
+        }
         let risk = match weight {
             0..10 => Risk::Low,
             10..30 => Risk::Medium,

@@ -1,35 +1,42 @@
 //! What a config exposes of the host: each finding with its place, what an attacker in the container gains, and the change
-//! that closes it. Pure: the host is not looked at, so that a config has the same score everywhere.
+//! that closes it. Pure: the host is not looked at, but for the links that the caller follows.
 
 mod calls;
 mod devices;
 mod facts;
 mod mounts;
 mod namespaces;
+mod paths;
 mod process;
 mod tables;
+
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
 use facts::{ConfigFacts, Findings};
 pub use facts::{Exposed, Exposure, Risk};
 
-/// What `spec` exposes.
-pub fn exposure(spec: &Spec) -> Exposure {
+/// What `spec` exposes. `directory` is its bundle, absolute, and `follow` says where a path leads after its links.
+pub fn exposure(spec: &Spec, directory: &Path, follow: &dyn Fn(&Path) -> PathBuf) -> Exposure {
     let process = spec.process().as_ref();
     let linux = spec.linux().as_ref();
     let facts = ConfigFacts {
         spec,
         process,
         linux,
-        mapped: namespaces::is_mapped(linux),
+        mapped: namespaces::is_mapped(spec),
         root: process.is_some_and(|process| process.user().uid() == 0),
         capabilities: process.map_or(0, process::capabilities),
+        held: process.map_or(0, process::held),
+        directory,
+        follow,
     };
     let mut found = Findings::default();
     process::look(&facts, &mut found);
     calls::look(&facts, &mut found);
     namespaces::look(&facts, &mut found);
+    paths::root(&facts, &mut found);
     mounts::look(&facts, &mut found);
     devices::look(&facts, &mut found);
     let mut findings = found.0;

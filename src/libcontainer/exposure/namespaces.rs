@@ -1,9 +1,14 @@
 //! Namespaces that the container shares with the host, and whose root its root is.
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType};
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::facts::{ConfigFacts, Findings};
 use crate::config::At;
+
+/// A directory of podman and buildah.
+const CONTAINERS: &str = "overlay-containers";
 
 /// The kind, its word, the weight for a shared one, what is gained.
 const KINDS: [(LinuxNamespaceType, &str, u8, &str); 6] = [
@@ -26,8 +31,8 @@ const KINDS: [(LinuxNamespaceType, &str, u8, &str); 6] = [
 ];
 
 /// Whether root in the container is another user on the host.
-pub(super) fn is_mapped(linux: Option<&Linux>) -> bool {
-    let Some(linux) = linux else { return false };
+pub(super) fn is_mapped(spec: &Spec) -> bool {
+    let Some(linux) = spec.linux().as_ref() else { return false };
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let Some(user) = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::User) else {
         return false;
@@ -35,7 +40,16 @@ pub(super) fn is_mapped(linux: Option<&Linux>) -> bool {
     // the maps of a joined namespace are not in the config
     let maps = linux.uid_mappings().as_deref().unwrap_or_default();
     let is_host_root = |map: &oci_spec::runtime::LinuxIdMapping| map.host_id() == 0 && map.size() > 0;
-    user.path().as_deref().is_none_or(|path| !path.starts_with("/proc/1/")) && !maps.iter().any(is_host_root)
+    let joins_host = user.path().as_deref().is_some_and(|path| path.starts_with("/proc/1/"));
+    !joins_host && (is_of_ordinary_user(spec) || !maps.iter().any(is_host_root))
+}
+
+/// Whether an engine of an ordinary user wrote it, inside that engine's user namespace: its host ids are not the host's.
+fn is_of_ordinary_user(spec: &Spec) -> bool {
+    let sources = spec.mounts().iter().flatten().filter_map(|mount| mount.source().as_deref());
+    let runtime =
+        |path: &Path| path.starts_with("/run/user") && path.components().any(|part| part.as_os_str() == CONTAINERS);
+    sources.into_iter().any(runtime)
 }
 
 pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {

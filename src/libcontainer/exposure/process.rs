@@ -1,6 +1,6 @@
 //! The process: its user, its capabilities, what it can gain by executing a program, and the confinement by a security module.
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Capabilities, Process};
 
 use super::facts::{ConfigFacts, Findings};
 use super::tables::{CAPABILITIES, DEFAULT_CAPABILITIES};
@@ -9,34 +9,59 @@ use crate::config::capability::by_name;
 
 const SYS_PTRACE: u8 = 19;
 
-/// The capabilities that the process has, or that a program with set-user-ID can have (the bounding set).
+fn mask<'a>(sets: impl IntoIterator<Item = &'a Option<Capabilities>>) -> u64 {
+    let names = sets.into_iter().flatten().flatten().filter_map(|name| by_name(&name.to_string()));
+    names.fold(0, |mask, number| mask | 1 << number)
+}
+
+/// The capabilities that the process has, or can have from a program: one with set-user-ID or file capabilities, and as root
+/// from any. KERNEL: with no_new_privs no program gives more than the process had (security/commoncap.c).
 pub(super) fn capabilities(process: &Process) -> u64 {
     let Some(sets) = process.capabilities() else { return 0 };
-    let all = [sets.bounding(), sets.permitted(), sets.effective(), sets.ambient(), sets.inheritable()];
-    let names = all.into_iter().flatten().flatten().filter_map(|name| by_name(&name.to_string()));
-    names.fold(0, |mask, number| mask | 1 << number)
+    let from_programs = if is_sealed(process) { 0 } else { mask([sets.bounding(), sets.inheritable()]) };
+    held(process) | from_programs
+}
+
+/// Those that the process has. KERNEL: root has all of the bounding set with the next program (capabilities(7)).
+pub(super) fn held(process: &Process) -> u64 {
+    let Some(sets) = process.capabilities() else { return 0 };
+    let own = mask([sets.permitted(), sets.effective(), sets.ambient()]);
+    let as_root = process.user().uid() == 0 && !is_sealed(process);
+    own | if as_root { mask([sets.bounding()]) } else { 0 }
+}
+
+fn is_sealed(process: &Process) -> bool {
+    process.no_new_privileges().unwrap_or(false)
 }
 
 pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let Some(process) = facts.process else { return };
     let at = At::new("process");
+    let only = |number: u8| if facts.held & 1 << number == 0 { ", in the bounding set alone" } else { "" };
     for (number, name, weight, gain) in CAPABILITIES.into_iter().filter(|(number, ..)| facts.can(*number)) {
         let host_processes = number == SYS_PTRACE && facts.shares(oci_spec::runtime::LinuxNamespaceType::Pid);
-        let weight = facts.weighed(if host_processes { 85 } else { weight });
+        let weight = facts.weighed_capability(number, if host_processes { 85 } else { weight });
         let gain = if host_processes { "controls every process of the host, and reads its memory" } else { gain };
         let change = format!("remove {name} from all sets");
-        found.add(at.key("capabilities"), weight, format!("{name} is beyond the usual set"), gain, change);
+        found.add(
+            at.key("capabilities"),
+            weight,
+            format!("{name} is beyond the usual set{}", only(number)),
+            gain,
+            change,
+        );
     }
-    for (_, name, weight, gain) in DEFAULT_CAPABILITIES.into_iter().filter(|(number, ..)| facts.can(*number)) {
+    for (number, name, weight, gain) in DEFAULT_CAPABILITIES.into_iter().filter(|(number, ..)| facts.can(*number)) {
         let change = format!("remove {name}, if the program works without it");
-        found.add(at.key("capabilities"), facts.weighed(weight), name, gain, change);
+        let weight = facts.weighed_capability(number, weight);
+        found.add(at.key("capabilities"), weight, format!("{name}{}", only(number)), gain, change);
     }
     if facts.root && !facts.mapped {
         let gain = "is root on the host after any way out, and on every file that is mounted into the container";
         let change = "run as another uid, or map root to another user by a user namespace";
         found.add(at.key("user").key("uid"), 15, "0 is root, also on the host", gain, change);
     }
-    if !process.no_new_privileges().unwrap_or(false) {
+    if !is_sealed(process) {
         let gain = "gains rights by set-user-ID programs and file capabilities";
         let weight = if facts.capabilities == 0 { 2 } else { 5 };
         found.add(at.key("noNewPrivileges"), weight, "is not true", gain, "set it to true");

@@ -38,6 +38,10 @@ pub(super) const CAPABILITIES: [(u8, &str, u8, &str); 27] = [
     (40, "CAP_CHECKPOINT_RESTORE", 12, "reads the links of other processes in /proc"),
 ];
 
+/// Capabilities that the kernel asks of the first user namespace alone. In another one they give nothing.
+pub(super) const OF_THE_FIRST_NAMESPACE: [u8; 18] =
+    [9, 14, 16, 17, 20, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 37, 38, 39];
+
 /// Those of Docker's default set that are of use to an attacker.
 pub(super) const DEFAULT_CAPABILITIES: [(u8, &str, u8, &str); 9] = [
     (0, "CAP_CHOWN", 1, "changes the owner of files in volumes"),
@@ -51,71 +55,167 @@ pub(super) const DEFAULT_CAPABILITIES: [(u8, &str, u8, &str); 9] = [
     (29, "CAP_AUDIT_WRITE", 1, "writes to the audit log of the host"),
 ];
 
-/// System calls that a profile should deny: the weight where they are allowed, and by what they are known.
+/// System calls that a profile should deny: the weight where they are allowed, and by what they are known. Together they weigh
+/// no more than no profile.
 pub(super) const CALLS: [(&str, u8, &str); 19] = [
     ("unshare", 5, "makes user namespaces, in which much kernel code is reached (CVE-2022-0185)"),
-    ("io_uring_setup", 6, "io_uring, the way of many attacks on the kernel (CVE-2022-29582)"),
-    ("bpf", 5, "programs in the kernel (CVE-2021-3490)"),
-    ("userfaultfd", 3, "stops the kernel at a page, which wins races in it"),
-    ("keyctl", 4, "the keys of other containers, which no namespace separates (CVE-2016-0728)"),
-    ("perf_event_open", 3, "traces, and kernel code with many holes (CVE-2013-2094)"),
-    ("open_by_handle_at", 2, "opens files by handle, outside of the root"),
-    ("kexec_load", 3, "another kernel"),
-    ("init_module", 3, "modules"),
-    ("finit_module", 3, "modules"),
+    ("io_uring_setup", 4, "io_uring, the way of many attacks on the kernel (CVE-2022-29582)"),
+    ("bpf", 3, "programs in the kernel (CVE-2021-3490)"),
+    ("userfaultfd", 2, "stops the kernel at a page, which wins races in it"),
+    ("keyctl", 3, "the keys of other containers, which no namespace separates (CVE-2016-0728)"),
+    ("perf_event_open", 2, "traces, and kernel code with many holes (CVE-2013-2094)"),
+    ("open_by_handle_at", 1, "opens files by handle, outside of the root"),
+    ("kexec_load", 1, "another kernel"),
+    ("init_module", 1, "modules"),
+    ("finit_module", 1, "modules"),
     ("ptrace", 1, "controls other processes of the container"),
     ("process_vm_writev", 1, "writes the memory of other processes"),
-    ("mount", 2, "mounts, where a capability or a user namespace allows it"),
-    ("setns", 2, "enters namespaces, where a capability allows it"),
+    ("mount", 1, "mounts, where a capability or a user namespace allows it"),
+    ("setns", 1, "enters namespaces, where a capability allows it"),
     ("move_mount", 1, "mounts by the newer calls"),
     ("swapon", 1, "swap space"),
     ("reboot", 1, "restarts, where a capability allows it"),
-    ("iopl", 2, "ports of the machine"),
+    ("iopl", 1, "ports of the machine"),
     ("acct", 1, "process accounting"),
 ];
 
-/// Sockets that obey whoever connects: the last name of the path.
-pub(super) const SOCKETS: [(&str, &str); 11] = [
+/// Sockets that obey whoever connects: the end of the path.
+pub(super) const SOCKETS: [(&str, &str); 17] = [
     ("docker.sock", "Docker"),
     ("containerd.sock", "containerd"),
+    ("containerd.sock.ttrpc", "containerd"),
     ("crio.sock", "CRI-O"),
     ("podman.sock", "podman"),
     ("cri-dockerd.sock", "cri-dockerd"),
     ("dockershim.sock", "the kubelet"),
     ("buildkitd.sock", "BuildKit"),
     ("kubelet.sock", "the kubelet"),
-    ("system_bus_socket", "the system bus (systemd)"),
-    ("io.systemd.Manager", "systemd"),
     ("frakti.sock", "the kubelet"),
+    ("snapd.socket", "snapd"),
+    ("lxd/unix.socket", "LXD"),
+    ("incus/unix.socket", "Incus"),
+    ("libvirt/libvirt-sock", "libvirt"),
+    ("system_bus_socket", "the system bus (systemd)"),
+    ("systemd/private", "systemd"),
+    ("io.systemd.Manager", "systemd"),
 ];
 
-/// Directories of the host: the weight if it can be written, the weight if it can only be read, and what is in it.
-pub(super) const DIRECTORIES: [(&str, u8, u8, &str); 25] = [
-    ("/", 92, 55, "the whole host"),
-    ("/etc", 85, 35, "users, passwords and services of the host"),
-    ("/root", 80, 40, "root's keys and start-up files"),
-    ("/boot", 75, 5, "the kernel that starts next"),
-    ("/usr", 85, 2, "the programs of the host"),
-    ("/bin", 85, 2, "the programs of the host"),
-    ("/sbin", 85, 2, "the programs of the host"),
-    ("/lib", 85, 2, "the libraries of the host"),
-    ("/lib64", 85, 2, "the libraries of the host"),
-    ("/dev", 80, 60, "the devices of the host"),
-    ("/proc", 80, 30, "the processes and the settings of the host"),
-    ("/sys", 60, 8, "the devices and the kernel of the host"),
-    ("/run", 85, 75, "the sockets of engines and services"),
-    ("/var/run", 85, 75, "the sockets of engines and services"),
-    ("/var/lib/docker", 85, 30, "the files of all containers"),
-    ("/var/lib/containerd", 85, 30, "the files of all containers"),
-    ("/var/lib/containers", 85, 30, "the files of all containers"),
-    ("/var/lib/kubelet", 80, 45, "the secrets of all pods on this node"),
-    ("/var/spool/cron", 80, 5, "the jobs of cron"),
-    ("/var/log", 15, 10, "the logs of the host; in pods, links there lead to its files (CVE-2017-1002101)"),
-    ("/home", 40, 25, "the files of users"),
-    ("/var", 80, 40, "the files of all containers and services"),
-    ("/opt", 40, 2, "programs of the host"),
-    ("/srv", 15, 8, "data of services"),
-    ("/tmp", 12, 8, "files and sockets of other processes"),
+/// A directory or a file of the host.
+pub(super) struct Place {
+    pub(super) path: &'static str,
+    /// The weight where it can be written.
+    pub(super) write: u8,
+    /// The weight where it can only be read. A socket obeys also where it is read-only.
+    pub(super) read: u8,
+    /// What is left of the weight for a part of it that has no row of its own, in percent.
+    pub(super) part: u8,
+    pub(super) inside: &'static str,
+}
+
+const fn place(path: &'static str, write: u8, read: u8, part: u8, inside: &'static str) -> Place {
+    Place { path, write, read, part, inside }
+}
+
+const ENGINES: &str = "the sockets of an engine, which starts containers with all rights";
+const LIBRARIES: &str = "the programs and libraries of the host";
+const CONTAINERS: &str = "the files of all containers";
+const HARMLESS: &str = "names, times and certificates that programs of the host trust";
+const NODES: &str = "a device that every container has";
+
+/// The longest path that a source begins with counts.
+pub(super) const PLACES: [Place; 72] = [
+    place("/", 92, 55, 0, "the whole host"),
+    place("/etc", 85, 35, 30, "users, passwords and services of the host"),
+    place("/etc/shadow", 85, 45, 100, "the passwords of the host"),
+    place("/etc/kubernetes", 85, 60, 80, "the keys of the cluster"),
+    place("/etc/ssh", 85, 40, 50, "the keys of the host"),
+    place("/etc/cron.d", 85, 2, 100, "the jobs of cron"),
+    place("/etc/ssl", 40, 25, 50, "certificates and keys of the host"),
+    place("/etc/ssl/certs", 25, 0, 100, HARMLESS),
+    place("/etc/pki/ca-trust", 25, 0, 100, HARMLESS),
+    place("/etc/pki/tls/certs", 25, 0, 100, HARMLESS),
+    place("/etc/ca-certificates", 25, 0, 100, HARMLESS),
+    place("/etc/localtime", 8, 0, 100, HARMLESS),
+    place("/etc/timezone", 8, 0, 100, HARMLESS),
+    place("/etc/os-release", 8, 0, 100, HARMLESS),
+    place("/etc/hostname", 12, 0, 100, HARMLESS),
+    place("/etc/hosts", 20, 0, 100, HARMLESS),
+    place("/etc/resolv.conf", 20, 0, 100, HARMLESS),
+    place("/etc/machine-id", 12, 1, 100, HARMLESS),
+    place("/root", 80, 40, 60, "root's keys and start-up files"),
+    place("/boot", 75, 5, 100, "the kernel that starts next"),
+    place("/usr", 85, 2, 40, LIBRARIES),
+    place("/usr/share", 30, 0, 40, "data of the programs of the host"),
+    place("/bin", 85, 2, 40, LIBRARIES),
+    place("/sbin", 85, 2, 40, LIBRARIES),
+    place("/lib", 85, 2, 40, LIBRARIES),
+    place("/lib64", 85, 2, 40, LIBRARIES),
+    place("/dev", 80, 60, 15, "the devices of the host"),
+    place("/dev/null", 0, 0, 0, NODES),
+    place("/dev/zero", 0, 0, 0, NODES),
+    place("/dev/full", 0, 0, 0, NODES),
+    place("/dev/random", 0, 0, 0, NODES),
+    place("/dev/urandom", 0, 0, 0, NODES),
+    place("/dev/tty", 0, 0, 0, NODES),
+    place("/dev/shm", 10, 6, 50, "the shared memory of processes of the host"),
+    place("/dev/mqueue", 6, 3, 50, "the message queues of the host"),
+    place("/proc", 80, 30, 60, "the processes and the settings of the host"),
+    place("/proc/sys", 80, 2, 100, "the settings of the host: a program of its own runs as root (kernel.core_pattern)"),
+    place("/sys", 60, 8, 30, "the devices and the kernel of the host"),
+    place("/sys/fs/cgroup", 45, 2, 60, "the limits of all processes; with CAP_SYS_ADMIN, release_agent runs programs"),
+    place("/sys/kernel/debug", 60, 25, 100, "the debugger of the kernel"),
+    place("/sys/kernel/tracing", 60, 25, 100, "the debugger of the kernel"),
+    place("/sys/kernel/security", 40, 5, 100, "the rules of the security modules"),
+    place("/sys/fs/bpf", 40, 10, 100, "programs in the kernel"),
+    place("/run", 85, 75, 5, "the sockets of engines and services"),
+    place("/run/docker", 85, 80, 20, ENGINES),
+    place("/run/containerd", 85, 80, 20, ENGINES),
+    place("/run/crio", 85, 80, 20, ENGINES),
+    place("/run/podman", 85, 80, 20, ENGINES),
+    place("/run/k3s", 85, 80, 20, ENGINES),
+    place("/run/systemd", 85, 80, 10, "systemd's own socket, which starts programs as root"),
+    place("/run/dbus", 85, 80, 100, "the system bus, which starts programs as root"),
+    place("/run/user", 40, 40, 30, "the sockets of users"),
+    place("/var", 80, 40, 4, "the files of all containers and services"),
+    place("/var/lib", 80, 40, 4, "the files of all containers and services"),
+    place("/var/lib/docker", 85, 30, 30, CONTAINERS),
+    place("/var/lib/containerd", 85, 30, 30, CONTAINERS),
+    place("/var/lib/containers", 85, 30, 30, CONTAINERS),
+    place("/var/lib/rancher", 85, 45, 50, "the keys and the files of a cluster"),
+    place("/var/lib/etcd", 85, 65, 100, "all secrets of the cluster"),
+    place("/var/lib/kubelet", 80, 45, 40, "the secrets of all pods on this node"),
+    place("/var/lib/kubelet/pki", 80, 65, 100, "the keys by which this node is known to the cluster"),
+    place("/var/lib/kubelet/pods", 75, 45, 50, "the secrets of all pods on this node"),
+    place("/var/lib/kubelet/device-plugins", 30, 30, 100, "the sockets by which devices are given to pods"),
+    place("/var/spool/cron", 80, 5, 100, "the jobs of cron"),
+    place("/var/log", 15, 10, 50, "the logs of the host; in pods, links there lead to its files (CVE-2017-1002101)"),
+    place("/home", 40, 25, 30, "the files of users"),
+    place("/opt", 40, 2, 20, "programs of the host"),
+    place("/srv", 15, 8, 20, "data of services"),
+    place("/mnt", 15, 8, 10, "file systems of the host"),
+    place("/media", 15, 8, 10, "file systems of the host"),
+    place("/tmp", 12, 8, 10, "files and sockets of other processes"),
+    place("/var/tmp", 12, 8, 10, "files and sockets of other processes"),
+];
+
+/// Directories in which engines keep, by the id of a container or a pod, what they make for it: resolv.conf, hosts, hostname,
+/// shm, secrets, volumes. What is below the id is not the host's.
+pub(super) const OF_ENGINES: [&str; 15] = [
+    "overlay-containers",
+    "vfs-containers",
+    "btrfs-containers",
+    "zfs-containers",
+    "containers/storage/volumes",
+    "docker/containers",
+    "docker/volumes",
+    "io.containerd.grpc.v1.cri/sandboxes",
+    "io.containerd.grpc.v1.cri/containers",
+    "io.containerd.cri.v1.runtime/sandboxes",
+    "io.containerd.runtime.v2.task",
+    "nerdctl",
+    "kubelet/pods",
+    "crio/containers",
+    "libpod/tmp",
 ];
 
 /// Paths below /proc and /sys that should be covered, where they are not: the weight for root of the host.
@@ -140,18 +240,84 @@ pub(super) const READ_ONLY: [(&str, u8, &str); 5] = [
     ("/proc/fs", 3, "settings of file systems"),
 ];
 
-/// Character devices that are more than they seem: the beginning of the path.
-pub(super) const CHARACTER_DEVICES: [(&str, u8, &str); 12] = [
-    ("/dev/mem", 85, "the memory of the machine"),
-    ("/dev/kmem", 85, "the memory of the kernel"),
-    ("/dev/port", 80, "the ports of the machine"),
-    ("/dev/vfio", 40, "a device with access to memory"),
-    ("/dev/loop-control", 30, "loop devices, and with them file systems of its own making"),
-    ("/dev/mapper/control", 60, "the disks of the host"),
-    ("/dev/uinput", 20, "types on the host's keyboard"),
-    ("/dev/input", 20, "reads what is typed on the host"),
-    ("/dev/kmsg", 5, "reads and writes the log of the kernel"),
-    ("/dev/kvm", 8, "virtual machines, and the kernel code for them"),
-    ("/dev/fuse", 5, "file systems of its own making"),
-    ("/dev/net/tun", 4, "network interfaces"),
+/// A character device that is more than it seems.
+pub(super) struct Character {
+    /// The node, or the directory of the nodes.
+    pub(super) path: &'static str,
+    pub(super) major: i64,
+    /// None for all of them.
+    pub(super) minor: Option<i64>,
+    pub(super) weight: u8,
+    /// The kernel asks for CAP_SYS_RAWIO, too.
+    pub(super) raw: bool,
+    pub(super) gain: &'static str,
+}
+
+const fn character(
+    path: &'static str,
+    (major, minor): (i64, Option<i64>),
+    weight: u8,
+    raw: bool,
+    gain: &'static str,
+) -> Character {
+    Character { path, major, minor, weight, raw, gain }
+}
+
+/// SPEC: Documentation/admin-guide/devices.txt of the kernel. Those of /dev/vfio have a number that the kernel chooses.
+pub(super) const CHARACTERS: [Character; 24] = [
+    character("/dev/mem", (1, Some(1)), 85, true, "reads and writes the memory of the machine"),
+    character("/dev/kmem", (1, Some(2)), 85, true, "reads and writes the memory of the kernel"),
+    character("/dev/port", (1, Some(4)), 80, true, "reads and writes the ports of the machine"),
+    character("/dev/cpu", (202, None), 60, true, "writes the registers of the processors"),
+    character("/dev/mapper/control", (10, Some(236)), 60, false, "makes devices of the disks of the host"),
+    character("/dev/sg", (21, None), 60, false, "sends commands to the disks of the host"),
+    character("/dev/mtd", (90, None), 50, false, "writes the firmware of the machine"),
+    character("/dev/vfio", (-1, None), 40, false, "a device with access to memory"),
+    character(
+        "/dev/loop-control",
+        (10, Some(237)),
+        30,
+        false,
+        "makes loop devices, and file systems of its own making",
+    ),
+    character("/dev/watchdog", (10, Some(130)), 25, false, "restarts the machine"),
+    character("/dev/bus/usb", (189, None), 25, false, "commands the USB devices of the host"),
+    character("/dev/uinput", (10, Some(223)), 20, false, "types on the host's keyboard"),
+    character("/dev/uhid", (10, Some(239)), 20, false, "types on the host's keyboard"),
+    character("/dev/input", (13, None), 20, false, "reads what is typed on the host"),
+    character("/dev/hidraw", (-1, None), 20, false, "reads what is typed on the host"),
+    character("/dev/vcs", (7, None), 10, false, "reads the consoles of the host"),
+    character("/dev/nvram", (10, Some(144)), 8, false, "writes the settings of the firmware"),
+    character("/dev/btrfs-control", (10, Some(234)), 8, false, "changes file systems of the host"),
+    character("/dev/kvm", (10, Some(232)), 8, false, "makes virtual machines, and reaches the kernel code for them"),
+    character("/dev/vhost-net", (10, Some(238)), 6, false, "reaches the kernel code for virtual machines"),
+    character("/dev/kmsg", (1, Some(11)), 5, false, "reads and writes the log of the kernel"),
+    character("/dev/fuse", (10, Some(229)), 5, false, "mounts file systems of its own making"),
+    character("/dev/dri", (226, None), 4, false, "reaches the kernel code for graphics"),
+    character("/dev/net/tun", (10, Some(200)), 4, false, "makes network interfaces"),
+];
+
+/// How the names of disks and of parts of them begin.
+pub(super) const DISKS: [&str; 21] = [
+    "/dev/sd",
+    "/dev/hd",
+    "/dev/vd",
+    "/dev/xvd",
+    "/dev/nvme",
+    "/dev/mmcblk",
+    "/dev/dm-",
+    "/dev/md",
+    "/dev/loop",
+    "/dev/sr",
+    "/dev/zd",
+    "/dev/nbd",
+    "/dev/rbd",
+    "/dev/drbd",
+    "/dev/ram",
+    "/dev/zram",
+    "/dev/pmem",
+    "/dev/bcache",
+    "/dev/mapper/",
+    "/dev/disk/",
+    "/dev/block/",
 ];
