@@ -8,7 +8,7 @@ use crate::plan::seccomp;
 
 /// Up to that many allowed calls are a finding each.
 const FEW: usize = 6;
-type Call = (&'static str, u8, &'static str);
+type DangerousCall = (&'static str, u8, &'static str);
 
 pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let at = At::new("linux.seccomp");
@@ -34,7 +34,7 @@ pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     let allowed: Vec<_> = CALLS.into_iter().filter(|(name, ..)| filter.denies(name).is_none()).collect();
     if allowed.len() > FEW {
         // as much of the weight of no filter as is left open
-        let sum = |calls: &[Call]| calls.iter().map(|(_, weight, _)| u32::from(*weight)).sum::<u32>();
+        let sum = |calls: &[DangerousCall]| calls.iter().map(|(_, weight, _)| u32::from(*weight)).sum::<u32>();
         let share = u32::from(unfiltered(facts)) * sum(&allowed) / sum(&CALLS);
         let weight = u8::try_from(share).unwrap_or(u8::MAX);
         let names: Vec<_> = allowed.iter().map(|(name, ..)| *name).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::facts::{ConfigFacts, Findings};
-use super::tables::{CHARACTERS, Character, DISKS};
+use super::tables::{CHARACTERS, CharacterDevice, DISKS};
 use crate::config::At;
 
 const MKNOD: u8 = 27;
@@ -36,19 +36,20 @@ pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
 }
 
 /// The row of a node: its number counts, and for those with a number that the kernel chooses, its name.
-fn special(node: &LinuxDevice) -> Option<&'static Character> {
-    let number = |row: &&Character| row.major == node.major() && row.minor.is_none_or(|minor| minor == node.minor());
+fn special(node: &LinuxDevice) -> Option<&'static CharacterDevice> {
+    let number =
+        |row: &&CharacterDevice| row.major == node.major() && row.minor.is_none_or(|minor| minor == node.minor());
     CHARACTERS.iter().find(number).or_else(|| CHARACTERS.iter().find(|row| row.major < 0 && is_named(node.path(), row)))
 }
 
 /// The node of the row, one with a number after it, or one in its directory.
-fn is_named(path: &Path, row: &Character) -> bool {
+fn is_named(path: &Path, row: &CharacterDevice) -> bool {
     let rest = path.to_str().and_then(|path| path.strip_prefix(row.path));
     rest.is_some_and(|rest| rest.starts_with('/') || rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What is left of the weight where the kernel asks for a capability that the container has not.
-fn raw(facts: &ConfigFacts<'_>, row: &Character) -> u8 {
+fn raw(facts: &ConfigFacts<'_>, row: &CharacterDevice) -> u8 {
     if row.raw && !facts.can(SYS_RAWIO) { row.weight / 3 } else { row.weight }
 }
 
@@ -76,7 +77,7 @@ fn all_rules<'a>(facts: &ConfigFacts<'a>) -> &'a [LinuxDeviceCgroup] {
 }
 
 /// Whether the rules let such a device be opened, as far as its number is known.
-fn may_open(facts: &ConfigFacts<'_>, kind: LinuxDeviceType, row: Option<&Character>) -> bool {
+fn may_open(facts: &ConfigFacts<'_>, kind: LinuxDeviceType, row: Option<&CharacterDevice>) -> bool {
     let rules = all_rules(facts);
     let last = rules.iter().rposition(is_for_all);
     let by_default = last.is_none_or(|n| rules[n].allow());
@@ -95,7 +96,7 @@ fn is_for(rule: &LinuxDeviceCgroup, kind: LinuxDeviceType) -> bool {
     matches!(rule.typ(), None | Some(LinuxDeviceType::A)) || rule.typ() == Some(kind)
 }
 
-fn covers(rule: &LinuxDeviceCgroup, row: &Character) -> bool {
+fn covers(rule: &LinuxDeviceCgroup, row: &CharacterDevice) -> bool {
     let same = |rule: Option<i64>, row: i64| rule.is_none_or(|rule| rule < 0 || row < 0 || rule == row);
     same(rule.major(), row.major) && row.minor.is_none_or(|minor| same(rule.minor(), minor))
 }

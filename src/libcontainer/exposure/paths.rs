@@ -6,7 +6,7 @@ use oci_spec::runtime::Mount;
 
 use super::devices;
 use super::facts::{ConfigFacts, Findings};
-use super::tables::{OF_ENGINES, PLACES, Place, SOCKETS};
+use super::tables::{OF_ENGINES, PLACES, SOCKETS, SensitivePath};
 use crate::config::At;
 
 const DAC_OVERRIDE: u8 = 1;
@@ -34,7 +34,7 @@ pub(super) fn root(facts: &ConfigFacts<'_>, found: &mut Findings) {
 }
 
 /// What `place` weighs, or a part of it.
-fn weight(facts: &ConfigFacts<'_>, place: &Place, read_only: bool, part: u8) -> u8 {
+fn weight(facts: &ConfigFacts<'_>, place: &SensitivePath, read_only: bool, part: u8) -> u8 {
     let weight = if read_only { place.read } else { place.write };
     let weight = u8::try_from(u16::from(weight) * u16::from(part) / 100).unwrap_or(weight);
     if weight == 0 {

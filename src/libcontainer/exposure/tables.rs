@@ -101,7 +101,7 @@ pub(super) const SOCKETS: [(&str, &str); 17] = [
 ];
 
 /// A directory or a file of the host.
-pub(super) struct Place {
+pub(super) struct SensitivePath {
     pub(super) path: &'static str,
     /// The weight where it can be written.
     pub(super) write: u8,
@@ -112,8 +112,8 @@ pub(super) struct Place {
     pub(super) inside: &'static str,
 }
 
-const fn place(path: &'static str, write: u8, read: u8, part: u8, inside: &'static str) -> Place {
-    Place { path, write, read, part, inside }
+const fn place(path: &'static str, write: u8, read: u8, part: u8, inside: &'static str) -> SensitivePath {
+    SensitivePath { path, write, read, part, inside }
 }
 
 const ENGINES: &str = "the sockets of an engine, which starts containers with all rights";
@@ -123,7 +123,7 @@ const HARMLESS: &str = "names, times and certificates that programs of the host 
 const NODES: &str = "a device that every container has";
 
 /// The longest path that a source begins with counts.
-pub(super) const PLACES: [Place; 72] = [
+pub(super) const PLACES: [SensitivePath; 72] = [
     place("/", 92, 55, 0, "the whole host"),
     place("/etc", 85, 35, 30, "users, passwords and services of the host"),
     place("/etc/shadow", 85, 45, 100, "the passwords of the host"),
@@ -241,7 +241,7 @@ pub(super) const READ_ONLY: [(&str, u8, &str); 5] = [
 ];
 
 /// A character device that is more than it seems.
-pub(super) struct Character {
+pub(super) struct CharacterDevice {
     /// The node, or the directory of the nodes.
     pub(super) path: &'static str,
     pub(super) major: i64,
@@ -259,12 +259,12 @@ const fn character(
     weight: u8,
     raw: bool,
     gain: &'static str,
-) -> Character {
-    Character { path, major, minor, weight, raw, gain }
+) -> CharacterDevice {
+    CharacterDevice { path, major, minor, weight, raw, gain }
 }
 
 /// SPEC: Documentation/admin-guide/devices.txt of the kernel. Those of /dev/vfio have a number that the kernel chooses.
-pub(super) const CHARACTERS: [Character; 24] = [
+pub(super) const CHARACTERS: [CharacterDevice; 24] = [
     character("/dev/mem", (1, Some(1)), 85, true, "reads and writes the memory of the machine"),
     character("/dev/kmem", (1, Some(2)), 85, true, "reads and writes the memory of the kernel"),
     character("/dev/port", (1, Some(4)), 80, true, "reads and writes the ports of the machine"),
