@@ -35,6 +35,7 @@ fn dynamic() -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of programs")]
 fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
     needs_root!("a look into init's root");
     // A file in the root, the error of execve(2), and the cause.

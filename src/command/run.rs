@@ -16,23 +16,7 @@ use crate::relay::Relay;
 pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let protection = protect_program()?;
     let making = &args.making;
-    let word = Word::of(&args.id, making);
-    let (id, directory) = match word {
-        Word::Id | Word::IdOfABundle => (args.id.clone(), making.bundle.clone()),
-        Word::Bundle => (made_up_id(Path::new(&args.id)), Some(PathBuf::from(&args.id))),
-    };
-    if word == Word::IdOfABundle {
-        session
-            .log
-            .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
-    }
-    check_id(&id).map_err(|error| no_bundle(&id).unwrap_or_else(|| error.into()))?;
-    let bundle = Bundle::with_config(directory.as_deref().unwrap_or(Path::new(".")), making.config.as_deref());
-    let bundle = bundle.map_err(|error| match near_bundle(&word, &id, making) {
-        Some(hint) => anyhow!("{error}: {hint}"),
-        None => error.into(),
-    })?;
-    let bundle = if args.command.is_empty() { bundle } else { bundle.with_args(&args.command)? };
+    let (word, id, bundle) = named(session, args)?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let (console, mut master) = consoles(bundle.terminal(), making.console_socket.as_deref(), detached)?;
     let root = session.root()?;
@@ -81,6 +65,29 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
             status
         }
     }
+}
+
+/// The meaning of the argument, the id and the bundle.
+fn named(session: &Session<'_>, args: &Run) -> Result<(Word, String, Bundle)> {
+    let making = &args.making;
+    let word = Word::of(&args.id, making);
+    let (id, directory) = match word {
+        Word::Id | Word::IdOfABundle => (args.id.clone(), making.bundle.clone()),
+        Word::Bundle => (made_up_id(Path::new(&args.id)), Some(PathBuf::from(&args.id))),
+    };
+    if word == Word::IdOfABundle {
+        session
+            .log
+            .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
+    }
+    check_id(&id).map_err(|error| no_bundle(&id).unwrap_or_else(|| error.into()))?;
+    let bundle = Bundle::with_config(directory.as_deref().unwrap_or(Path::new(".")), making.config.as_deref());
+    let bundle = bundle.map_err(|error| match near_bundle(&word, &id, making) {
+        Some(hint) => anyhow!("{error}: {hint}"),
+        None => error.into(),
+    })?;
+    let bundle = if args.command.is_empty() { bundle } else { bundle.with_args(&args.command)? };
+    Ok((word, id, bundle))
 }
 
 /// What exists before the program begins.

@@ -39,6 +39,7 @@ pub fn run(prepared: &Prepared<'_>) -> ! {
 }
 
 /// Performs one step. There is one arm for each kind of step.
+#[expect(clippy::too_many_lines, reason = "a table: the function for each step")]
 fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
     match what {
         // the thread that `Seccomp` began sends the request

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Hook, Linux};
+use oci_spec::runtime::Linux;
 
 use crate::cgroup::Cgroup;
 use crate::config::Config;
@@ -19,37 +19,12 @@ use crate::plan::{Flags, Keyring, Plan};
 /// # Errors
 /// Its init has ended.
 pub(super) fn of(config: &Config, flags: &Flags, plan: &Plan, pid: i32, cgroup: Option<&Cgroup>) -> Result<Record> {
-    let spec = &config.spec;
-    let linux = spec.linux().as_ref();
-    let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let namespaces = list.iter().map(|namespace| RecordedNamespace {
-        kind: runc_name(bit(namespace.typ())),
-        path: namespace.path().as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
-    });
-    let annotations = spec.annotations().clone().unwrap_or_default();
-    let labels = annotations
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .chain([format!("bundle={}", flags.bundle.display())]);
     Ok(Record {
         id: flags.id.clone(),
         init_process_pid: pid,
         init_process_start: start_time(pid)?.ok_or_else(|| error!("container init is gone"))?,
         created: jiff::Timestamp::now().to_string(),
-        config: RecordedConfig {
-            rootfs: flags.bundle.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path())),
-            labels: labels.collect(),
-            namespaces: namespaces.collect(),
-            hostname: spec.hostname().clone().unwrap_or_default(),
-            cgroups: RecordedCgroup {
-                name: flags.id.clone(),
-                path: linux.and_then(cgroups_path).unwrap_or_default(),
-                ..RecordedCgroup::default()
-            },
-            no_new_keyring: flags.keyring == Keyring::Inherited,
-            version: spec.version().clone(),
-            intel_rdt: linux.and_then(|linux| linux.intel_rdt().as_ref()).map(RecordedRdt::of),
-        },
+        config: of_config(config, flags),
         rootless: rustix::process::geteuid().as_raw() != 0,
         cgroup_paths: cgroup.map(|cgroup| cgroup.paths().clone()).unwrap_or_default(),
         namespace_paths: KINDS
@@ -61,14 +36,11 @@ pub(super) fn of(config: &Config, flags: &Flags, plan: &Plan, pid: i32, cgroup: 
         intel_rdt_mon_path: plan.resctrl.as_ref().and_then(|group| group.monitoring.clone()).unwrap_or_default(),
         resources_in_force: None,
         coracle: Some(OwnRecord {
-            oci_version: spec.version().clone(),
+            oci_version: config.spec.version().clone(),
             bundle: flags.bundle.clone(),
-            annotations,
+            annotations: config.spec.annotations().clone().unwrap_or_default(),
             owner: rustix::process::geteuid().as_raw(),
-            without_late_hooks: spec.hooks().as_ref().is_none_or(|hooks| {
-                let some = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
-                !some(hooks.poststart()) && !some(hooks.poststop())
-            }),
+            without_late_hooks: plan.later_hooks.is_empty(),
             host_mounts: Vec::new(),
             keyring: match &flags.keyring {
                 Keyring::Named(name) => Some(name.clone()),
@@ -79,6 +51,34 @@ pub(super) fn of(config: &Config, flags: &Flags, plan: &Plan, pid: i32, cgroup: 
             seal: String::new(),
         }),
     })
+}
+
+/// The part that runc keeps of config.json.
+fn of_config(config: &Config, flags: &Flags) -> RecordedConfig {
+    let spec = &config.spec;
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let annotations = spec.annotations().iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    RecordedConfig {
+        rootfs: flags.bundle.join(spec.root().as_ref().map_or(Path::new(""), |root| root.path())),
+        labels: annotations.chain([format!("bundle={}", flags.bundle.display())]).collect(),
+        namespaces: namespaces
+            .iter()
+            .map(|namespace| RecordedNamespace {
+                kind: runc_name(bit(namespace.typ())),
+                path: namespace.path().as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+            })
+            .collect(),
+        hostname: spec.hostname().clone().unwrap_or_default(),
+        cgroups: RecordedCgroup {
+            name: flags.id.clone(),
+            path: linux.and_then(cgroups_path).unwrap_or_default(),
+            ..RecordedCgroup::default()
+        },
+        no_new_keyring: flags.keyring == Keyring::Inherited,
+        version: spec.version().clone(),
+        intel_rdt: linux.and_then(|linux| linux.intel_rdt().as_ref()).map(RecordedRdt::of),
+    }
 }
 
 fn cgroups_path(linux: &Linux) -> Option<String> {

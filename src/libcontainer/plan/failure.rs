@@ -40,7 +40,7 @@ fn one_is_a_directory(at: &str, what: &What, failure: &Failure, source: Option<&
         (_, Some(source)) => source.display().to_string(),
         (_, None) => "it".to_owned(),
     };
-    let target = super::explain::rooted(&what.target()?.path);
+    let target = super::step_text::rooted(&what.target()?.path);
     Some(format!("{at}: mount {source} (a {one}) on {target} (a {other}): {}", words(failure.errno)))
 }
 
@@ -145,7 +145,7 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
         What::NewMount(mount) => {
-            let (fstype, place) = (mount.fstype.to_string_lossy(), super::explain::rooted(&mount.target.path));
+            let (fstype, place) = (mount.fstype.to_string_lossy(), super::step_text::rooted(&mount.target.path));
             let unclear = matches!(failure.errno, Errno::NOENT | Errno::INVAL) && failure.said.is_empty();
             let with = if unclear { settings(mount) } else { String::new() };
             let hint = hint(&fstype, failure).map(|hint| format!(": {hint}")).unwrap_or_default();
@@ -157,7 +157,7 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
             let changes: &[_] = if no_place { &[] } else { changes };
             let source =
                 source.filter(|_| !no_place).map(|source| format!("{} ", source.display())).unwrap_or_default();
-            format!("{at}: bind {source}{}: {}", super::explain::onto(target, changes), why(failure))
+            format!("{at}: bind {source}{}: {}", super::step_text::onto(target, changes), why(failure))
         }
         What::Remount(..) if failure.errno == Errno::INVAL && failure.said.is_empty() => {
             format!("{at}: {what}: {}: is there a mount at this place?", why(failure))

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::explain::text;
 use super::namespaces::words;
 use super::needs::{Right, Writes};
 use super::ruleset::fs_names;
 use super::step::{Absent, ConsoleDevice, Execve, HookCommand, MountChange, NewMount, Setting, What};
+use super::step_text::text;
 use crate::sys::mount::Reach;
 use crate::wire::Request;
 
@@ -33,6 +33,7 @@ impl What {
         fields
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: the fields of each step")]
     fn arguments(&self) -> Value {
         match self {
             What::Request(ask) => json!({"for": asked(*ask)}),

@@ -118,6 +118,7 @@ impl<'a> Needs<'a> {
 }
 
 impl What {
+    #[expect(clippy::too_many_lines, reason = "a table: what each step needs")]
     fn needs(&self) -> Needs<'_> {
         use Right::{Anybody, Capability};
         use Writes::{HostProc, Inside, Nothing, Path};

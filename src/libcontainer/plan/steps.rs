@@ -1,6 +1,6 @@
 //! Collects the steps of a plan, and the descriptors that they use.
 
-use super::finished::Opening;
+use super::finished::{Opening, Plan};
 use super::step::{Kept, Origin, Slot, Step, What};
 use crate::config::At;
 use crate::host::MayMount;
@@ -19,9 +19,19 @@ pub(super) struct Steps {
 
 /// The complete steps.
 pub(super) struct Whole {
-    pub(super) bridge: Vec<Step>,
-    pub(super) init: Vec<Step>,
-    pub(super) openings: Vec<(Opening, At)>,
+    bridge: Vec<Step>,
+    init: Vec<Step>,
+    openings: Vec<(Opening, At)>,
+    /// The slot of the container's root.
+    root: Option<Slot>,
+}
+
+impl Whole {
+    /// `plan`, with these steps.
+    pub(super) fn into_plan(self, plan: Plan) -> Plan {
+        let Whole { bridge, init, openings, root } = self;
+        Plan { bridge, init, openings, root, ..plan }
+    }
 }
 
 impl Steps {
@@ -108,7 +118,7 @@ impl Steps {
         for list in [&mut self.bridge, &mut self.init] {
             end_with_the_runtime(list);
         }
-        Whole { bridge: self.bridge, init: self.init, openings: self.openings }
+        Whole { bridge: self.bridge, init: self.init, openings: self.openings, root }
     }
 
     fn find_all(&mut self) {

@@ -490,6 +490,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of texts")]
     fn what_is_not_a_value_is_refused() {
         let deep = ["[", "(", "<", "{", "{1:", "@i ", "boolean "].map(|open| open.repeat(100_000));
         let types = [
