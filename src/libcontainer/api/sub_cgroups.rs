@@ -89,8 +89,8 @@ mod tests {
             (&["memory:a", "b"], "names no controller"),
             (&["memory:../a"], "leads out"),
         ] {
-            let told = read(said).unwrap_err();
-            assert!(told.contains(wanted), "{said:?}: {told}");
+            let error = read(said).unwrap_err();
+            assert!(error.contains(wanted), "{said:?}: {error}");
         }
     }
 }

@@ -171,7 +171,7 @@ fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
 }
 
 fn must_be_unused(place: &CgroupDirectory) -> Result<()> {
-    let there = processes::of(Walk::to_look(), [&place.directory])?;
+    let there = processes::collect(Walk::to_look(), [&place.directory])?;
     if !there.is_empty() {
         let (directory, count) = (place.directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");

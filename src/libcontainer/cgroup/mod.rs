@@ -293,7 +293,7 @@ impl Cgroup {
     pub fn processes(&self) -> Result<Vec<i32>> {
         let Some((_, directory)) = self.main() else { return Ok(Vec::new()) };
         self.is_visible()?;
-        processes::of(Walk::to_look(), [directory])
+        processes::collect(Walk::to_look(), [directory])
     }
 
     /// The processes in any of its directories: a process in a single hierarchy of version 1 is not in the others.
@@ -302,7 +302,7 @@ impl Cgroup {
     /// Those of `processes`.
     pub fn all_processes(&self) -> Result<Vec<i32>> {
         self.is_visible()?;
-        processes::of(Walk::to_end(), self.paths.values())
+        processes::collect(Walk::to_end(), self.paths.values())
     }
 
     /// An error where its directory is missing because the hierarchy is not mounted here: its processes live on unseen.
@@ -395,7 +395,7 @@ impl Cgroup {
             return self.kill();
         }
         self.kill_in(&[main])?;
-        wait_for(|| Ok(processes::of(Walk::to_look(), [main])?.is_empty() || self.frozen_for_good().is_some()))?;
+        wait_for(|| Ok(processes::collect(Walk::to_look(), [main])?.is_empty() || self.frozen_for_good().is_some()))?;
         match self.all_processes()? {
             left if left.is_empty() => Ok(()),
             left if self.frozen_for_good().is_some() => self.still_there(&left),

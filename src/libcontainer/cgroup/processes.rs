@@ -16,7 +16,7 @@ use crate::sys::text;
 ///
 /// # Errors
 /// The kernel's word, or there are too many cgroups: there may be more processes.
-pub(super) fn of<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<Vec<i32>> {
+pub(super) fn collect<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<Vec<i32>> {
     let mut all = Vec::new();
     for directory in directories {
         let enter = |here: BorrowedFd<'_>| in_one(here).map(|pids| all.extend(pids));

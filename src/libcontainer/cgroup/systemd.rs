@@ -440,20 +440,20 @@ mod tests {
         let invalid = Some(("org.freedesktop.DBus.Error.InvalidArgs", "CPUQuotaPerSecUSec= value out of range"));
         let set = |answers: Vec<_>, asked: &[Property], kept: &[Property]| {
             let (mut bus, systemd) = super::super::bus::answering(answers);
-            let told = set_on(&mut bus, &unit, asked, kept).map(|refused| refused.map(|error| error.to_string()));
+            let result = set_on(&mut bus, &unit, asked, kept).map(|refused| refused.map(|error| error.to_string()));
             let names = ["TasksMax", "MemoryZSwapMax", "CPUQuotaPerSecUSec"];
             let calls = systemd.join().unwrap().into_iter().map(|(call, body)| {
                 names.iter().filter(|name| body.contains(*name)).fold(call, |call, name| call + " " + name)
             });
-            (told.map_err(|error| error.to_string()), calls.collect::<Vec<_>>())
+            (result.map_err(|error| error.to_string()), calls.collect::<Vec<_>>())
         };
         let said = "systemd: set properties of \"a.scope\": CPUQuotaPerSecUSec= value out of range \
             (org.freedesktop.DBus.Error.InvalidArgs)";
         let (all, own) = ("SetUnitProperties TasksMax CPUQuotaPerSecUSec", "SetUnitProperties TasksMax");
         let one = |calls: &[&str]| calls.iter().map(|call| (*call).to_owned()).collect::<Vec<_>>();
         assert_eq!(set(vec![None, None], &asked, &kept), (Ok(None), one(&[all, "Ping"])));
-        let told = set(vec![invalid, None, None], &asked, &kept);
-        assert_eq!(told, (Ok(Some(said.to_owned())), one(&[all, own, "Ping"])));
+        let result = set(vec![invalid, None, None], &asked, &kept);
+        assert_eq!(result, (Ok(Some(said.to_owned())), one(&[all, own, "Ping"])));
         assert_eq!(set(vec![invalid], &[], &kept).0, Ok(Some(said.to_owned())));
         assert_eq!(set(vec![invalid, invalid], &asked, &kept), (Err(said.to_owned()), one(&[all, own])));
         // one that an older systemd does not know is left out, and nothing is said

@@ -215,13 +215,13 @@ impl ChangedLimits<'_> {
             let file = before.path.file_name()?.to_str()?.to_owned();
             Some(Write { file, value, on_failure: OnFailure::Fail, unless_used: None, ..before.write.clone() })
         });
-        let told =
+        let by_systemd =
             self.cgroup.tell_systemd(&formerly.collect::<Vec<_>>(), &[], self.change.devices.map(|[_, old]| old));
         // Values limit each other: if the kernel refuses one order, it accepts the other.
         let refused: Vec<_> = self.before.iter().rev().filter(|before| before.set_back().is_err()).collect();
         let refused = refused.into_iter().map(Before::set_back).filter_map(Result::err).next();
         let devices = self.change.devices.map_or(Ok(()), |[_, old]| self.cgroup.change_devices(old));
-        let exact = told.and_then(|(rounded, _)| self.cgroup.exact_again(&rounded, self.change.writes));
+        let exact = by_systemd.and_then(|(rounded, _)| self.cgroup.exact_again(&rounded, self.change.writes));
         exact.and(refused.map_or(Ok(()), Err)).and(devices)
     }
 }

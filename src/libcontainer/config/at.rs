@@ -98,8 +98,8 @@ mod tests {
     fn elements_are_sorted_by_their_numbers() {
         let mut places = ["mounts[10].source", "mounts[2].type", "mounts[2]", "linux.x", "process.cwd"].map(At::new);
         places.sort_by(|a, b| a.order().cmp(&b.order()));
-        let told: Vec<_> = places.iter().map(At::as_str).collect();
-        assert_eq!(told, ["linux.x", "mounts[2]", "mounts[2].type", "mounts[10].source", "process.cwd"]);
+        let texts: Vec<_> = places.iter().map(At::as_str).collect();
+        assert_eq!(texts, ["linux.x", "mounts[2]", "mounts[2].type", "mounts[10].source", "process.cwd"]);
     }
 
     #[test]

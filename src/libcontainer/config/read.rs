@@ -295,7 +295,7 @@ mod tests {
         let json = r#"{"ociVersion":"1.0.0","process":{"args":"sh","cwd":"/","user":{"uid":-1,"gid":0}},
             "mounts":[{"destination":5},{"destination":"/a"},{"options":["x",7]}],
             "linux":{"namespaces":[{"type":"pid"},{"type":"netwerk"},{"type":"mount"},{"path":"/x"}]}}"#;
-        let told = mistakes(json);
+        let found = mistakes(json);
         for expected in [
             "process.args: expected an array, got the string \"sh\"",
             "process.user.uid: expected a number that is not negative, got the number -1",
@@ -304,9 +304,9 @@ mod tests {
             "linux.namespaces[1].type: unknown value \"netwerk\" (expected one of",
             "linux.namespaces[3].type: is missing",
         ] {
-            assert!(told.contains(expected), "{expected:?} is not in:\n{told}");
+            assert!(found.contains(expected), "{expected:?} is not in:\n{found}");
         }
-        assert!(!told.contains("line 1"), "{told}");
+        assert!(!found.contains("line 1"), "{found}");
     }
 
     #[test]

@@ -14,11 +14,11 @@ const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
 /// not exist or has no errors.
 pub fn errors(file: &Path) -> Option<String> {
     let text = std::fs::read(file).ok()?;
-    of(&String::from_utf8_lossy(&text))
+    errors_of(&String::from_utf8_lossy(&text))
 }
 
 /// `(00.257087) 123: Error (criu/files.c:96): what went wrong`, without the time and the process.
-fn of(text: &str) -> Option<String> {
+fn errors_of(text: &str) -> Option<String> {
     let error = |line: &str| {
         let (_, said) = line.split_once("Error (")?;
         let (_, said) = said.split_once("): ")?;
@@ -45,9 +45,9 @@ mod tests {
             (00.1) Warn  (criu/mount.c:1263): mnt: Can't create a temporary directory\n\
             (00.2)      1: Error (criu/files-ext.c:96): Can't dump file 3 of that type [20666] (chr 1:3)\n\
             (00.3) Error (criu/cr-dump.c:2190): Dumping FAILED.\n";
-        assert_eq!(super::of(log).unwrap(), "Can't dump file 3 of that type [20666] (chr 1:3); Dumping FAILED.");
-        assert_eq!(super::of("(00.1) all is well\n"), None);
+        assert_eq!(super::errors_of(log).unwrap(), "Can't dump file 3 of that type [20666] (chr 1:3); Dumping FAILED.");
+        assert_eq!(super::errors_of("(00.1) all is well\n"), None);
         let many: String = (0..20).map(|n| format!("Error (a.c:1): no {n}\n")).collect();
-        assert_eq!(super::of(&many).unwrap(), "no 0; no 1; no 2; (14 more); no 17; no 18; no 19");
+        assert_eq!(super::errors_of(&many).unwrap(), "no 0; no 1; no 2; (14 more); no 17; no 18; no 19");
     }
 }

@@ -284,7 +284,7 @@ impl Criu {
             }
             // a restored process works for CRIU, and is not its child
             let roots: Vec<i32> = [self.pid()].into_iter().chain(self.made).collect();
-            let now = Some(work::of(&roots));
+            let now = Some(work::total(&roots));
             if now == before && !self.serves {
                 bail!("criu has done nothing for {} s", time.as_secs());
             }

@@ -30,7 +30,7 @@ impl CriuVersion {
     /// # Errors
     /// The error for a CRIU that is too old for a feature.
     pub fn must_have(self, need: CriuFeature) -> Result<()> {
-        let (least, what) = need.of();
+        let (least, what) = need.since();
         if self < least {
             bail!("criu {least} or newer is needed for {what}; this is {self}");
         }
@@ -74,7 +74,7 @@ pub enum CriuFeature {
 
 impl CriuFeature {
     /// The first release with it, and its name.
-    fn of(self) -> (CriuVersion, &'static str) {
+    fn since(self) -> (CriuVersion, &'static str) {
         match self {
             CriuFeature::Anything => (CriuVersion::new(3, 0, 0), "checkpoint and restore"),
             CriuFeature::NetworkNamespace => {

@@ -13,7 +13,7 @@ const LINES: [&str; 2] = ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches
 
 /// A number that grows while one of these processes, or a process below them, does anything. It is another number, too, when a
 /// process begins or ends.
-pub(super) fn of(roots: &[i32]) -> u64 {
+pub(super) fn total(roots: &[i32]) -> u64 {
     let mut found = roots.to_vec();
     let (mut total, mut n) = (0u64, 0);
     while let Some(pid) = found.get(n).copied() {
@@ -42,7 +42,7 @@ fn children(pid: i32) -> Vec<i32> {
 mod tests {
     use std::process::{Child, Command};
 
-    use super::of;
+    use super::total;
 
     /// A shell that has written a line is in its last command.
     fn shell(script: &str) -> (Child, [i32; 1]) {
@@ -57,15 +57,15 @@ mod tests {
     fn who_sleeps_does_nothing_and_who_has_a_busy_child_works() {
         let (mut idle, pid) = shell("echo; read line; exec sleep 1000");
         let (mut busy, other) = shell("echo; sh -c 'while :; do :; done' & echo; wait");
-        let busy_before = of(&other);
-        while of(&other) == busy_before {
+        let busy_before = total(&other);
+        while total(&other) == busy_before {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         // on a busy machine it may be a while until it sleeps
-        let mut before = of(&pid);
+        let mut before = total(&pid);
         loop {
             std::thread::sleep(std::time::Duration::from_millis(50));
-            let now = of(&pid);
+            let now = total(&pid);
             if now == before {
                 break;
             }
@@ -79,6 +79,6 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        assert_eq!(of(&[i32::MAX]), 1);
+        assert_eq!(total(&[i32::MAX]), 1);
     }
 }

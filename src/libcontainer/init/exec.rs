@@ -85,7 +85,7 @@ pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
         return Ok(());
     }
     let mut text = [0u8; 4096];
-    let (mut search, mut left) = (Search::of(uid, &mut home), MOST_OF_PASSWD);
+    let (mut search, mut left) = (Search::new(uid, &mut home), MOST_OF_PASSWD);
     while search.found.is_none() && left > 0 {
         let length = retry(|| rustix::io::read(&file, &mut text))?;
         if length == 0 {
@@ -123,7 +123,7 @@ struct Search<'h> {
 }
 
 impl<'h> Search<'h> {
-    fn of(uid: u32, entry: &'h mut Bounded<u8>) -> Search<'h> {
+    fn new(uid: u32, entry: &'h mut Bounded<u8>) -> Search<'h> {
         entry.truncate(HOME.len());
         Search { uid, field: 0, id: Some(0), digits: 0, entry, length: 0, found: None }
     }
@@ -394,9 +394,9 @@ mod tests {
             "/h".repeat(2000)
         );
         let entry_of = |uid| {
-            let mut entry = Bounded::of(ROOM_FOR_HOME);
+            let mut entry = Bounded::with_room(ROOM_FOR_HOME);
             HOME.iter().for_each(|byte| assert!(entry.push(*byte)));
-            let mut search = Search::of(uid, &mut entry);
+            let mut search = Search::new(uid, &mut entry);
             text.bytes().for_each(|byte| search.take(byte));
             let errno = search.end().err().map(|trouble| trouble.errno);
             (String::from_utf8(entry.to_vec()).unwrap(), errno)

@@ -37,7 +37,7 @@ enum UserNamespaces {
 }
 
 impl UserNamespaces {
-    fn of(proc: &HostProc) -> UserNamespaces {
+    fn find(proc: &HostProc) -> UserNamespaces {
         let mut text = [0; 2];
         match proc.read_sys(c"user/max_user_namespaces", &mut text) {
             // the kernel has been built without them
@@ -50,7 +50,7 @@ impl UserNamespaces {
 
 /// Returns a context of fsopen(2) that a process in the pid namespace has opened. That process is the child of a child of ours.
 pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
-    let users = UserNamespaces::of(proc);
+    let users = UserNamespaces::find(proc);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     sys::clone::fork(|alone| {

@@ -106,8 +106,8 @@ impl Left {
         let new = |step: &&Step| matches!(step.what, What::NewMount(_));
         let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();
         let home = steps.iter().flat_map(|list| list.iter()).any(|step| matches!(step.what, What::Home(_)));
-        let home = Bounded::of(if home { ROOM_FOR_HOME } else { 0 });
-        Left { new: RefCell::new(Bounded::of(count)), home: RefCell::new(home), ..Left::default() }
+        let home = Bounded::with_room(if home { ROOM_FOR_HOME } else { 0 });
+        Left { new: RefCell::new(Bounded::with_room(count)), home: RefCell::new(home), ..Left::default() }
     }
 
     /// Remembers a new file system by the id of its mount.

@@ -127,7 +127,7 @@ pub(super) fn about_to_exec(prepared: &Prepared<'_>, answer: Slot) -> Outcome {
 pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: After) -> ! {
     let packet = Up::Failed(Failure { step: n, errno: trouble.errno, said: trouble.said }).encode();
     prepared.page.has_failed(&packet);
-    let told = match prepared.left.answer.get() {
+    let reported = match prepared.left.answer.get() {
         None => retry(|| write(prepared.talk, &packet)),
         Some(answer) => retry(|| write(prepared.fd(answer).map_err(|trouble| trouble.errno)?, &packet)),
     };
@@ -140,7 +140,7 @@ pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: Aft
         Errno::ACCESS => 126,
         _ => 1,
     };
-    sys::clone::exit(if told.is_ok() { status } else { 255 })
+    sys::clone::exit(if reported.is_ok() { status } else { 255 })
 }
 
 /// When an init that has failed ends.

@@ -58,17 +58,17 @@ mod tests {
         let mut identity =
             Identity { id: "x", bundle: Path::new("/b"), version: "1.2.0", annotations: &annotations, init: None };
         let listener = Listener { at: crate::config::At::new("l"), path: "/s".into(), metadata: "m".to_owned() };
-        let told = |identity: &Identity<'_>| -> serde_json::Value {
+        let message = |identity: &Identity<'_>| -> serde_json::Value {
             serde_json::from_slice(&state(&listener, identity, 7)).unwrap()
         };
         assert_eq!(
-            told(&identity),
+            message(&identity),
             serde_json::json!({"ociVersion": "1.2.0", "fds": ["seccompFd"], "pid": 7, "metadata": "m", "state": {
                 "ociVersion": "1.2.0", "id": "x", "status": "creating", "pid": 7, "bundle": "/b",
                 "annotations": {"a": "b"}}})
         );
         identity.init = Some(3);
-        let further = told(&identity);
+        let further = message(&identity);
         assert_eq!((&further["pid"], &further["state"]["pid"]), (&7.into(), &3.into()));
         assert_eq!(further["state"]["status"], "running");
     }

@@ -108,7 +108,7 @@ impl Checkpoint {
     fn until_done(&mut self, criu: &mut Criu, directories: &Directories) -> Result<()> {
         let step = if self.afterwards == Afterwards::PreDumped { "pre-dump" } else { "dump" };
         loop {
-            match criu.next().map_err(|error| told(directories, step, error))? {
+            match criu.next().map_err(|error| with_log(directories, step, error))? {
                 CriuMessage::Done => return Ok(()),
                 CriuMessage::Failed(said) => return Err(directories.failed(step, &said)),
                 CriuMessage::Notice(notice) => {
@@ -219,7 +219,7 @@ fn must_have_own_mounts(pid: i32) -> Result<()> {
 }
 
 /// CRIU has ended without an answer. Its log may contain the reason.
-fn told(directories: &Directories, step: &str, error: Error) -> Error {
+fn with_log(directories: &Directories, step: &str, error: Error) -> Error {
     if matches!(error.kind(), Kind::Interrupted(_)) { error } else { directories.failed(step, &error.to_string()) }
 }
 

@@ -20,17 +20,17 @@ use crate::wait;
 /// # Errors
 /// The path, and the kernel's error.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
-    let told = || format!("connect to {}", path.display());
+    let act = || format!("connect to {}", path.display());
     if path.as_os_str().len() < 108 {
-        return Ok(wait::connect(path).with_context(told)?.into());
+        return Ok(wait::connect(path).with_context(act)?.into());
     }
     let directory = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().ok_or_else(|| error!("{} names no socket", path.display()))?;
     let directory = rustix::fs::openat(CWD, directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(std::io::Error::from)
-        .with_context(told)?;
+        .with_context(act)?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    Ok(wait::connect(&short).with_context(told)?.into())
+    Ok(wait::connect(&short).with_context(act)?.into())
 }
 
 /// A pair of sockets: init sends the master of its terminal to one, and we `receive` it from the other.

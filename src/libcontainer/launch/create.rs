@@ -142,7 +142,7 @@ impl<'a> NewContainer<'a> {
                 .and_then(|socket| console::send(socket.as_fd(), b" ", ready.pidfd()))
                 .with_context(|| at.to_string())?;
         }
-        let mut record = record::of(self.config, self.flags, self.plan, ready.pid(), cgroup)?;
+        let mut record = record::assemble(self.config, self.flags, self.plan, ready.pid(), cgroup)?;
         if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
             own.host_mounts = host_mounts::made(reserved.lock()?)?;
         }

@@ -18,7 +18,13 @@ use crate::plan::{Flags, Keyring, Plan};
 ///
 /// # Errors
 /// Its init has ended.
-pub(super) fn of(config: &Config, flags: &Flags, plan: &Plan, pid: i32, cgroup: Option<&Cgroup>) -> Result<Record> {
+pub(super) fn assemble(
+    config: &Config,
+    flags: &Flags,
+    plan: &Plan,
+    pid: i32,
+    cgroup: Option<&Cgroup>,
+) -> Result<Record> {
     Ok(Record {
         id: flags.id.clone(),
         init_process_pid: pid,

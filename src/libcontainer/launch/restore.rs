@@ -396,7 +396,7 @@ impl Restore<'_> {
             }
             planned.placement.owner.as_ref().map_or(Ok(()), |owner| cgroup.hand_to(owner, pid))?;
         }
-        let mut record = record::of(self.config, self.flags, self.plan, pid, cgroup)?;
+        let mut record = record::assemble(self.config, self.flags, self.plan, pid, cgroup)?;
         record.external_descriptors = descriptors(i32::try_from(std::process::id())?);
         if has_own_time(pid) && !record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWTIME") {
             record

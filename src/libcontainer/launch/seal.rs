@@ -99,5 +99,5 @@ fn run_again(own: &OwnFile) -> Result<Protected> {
 }
 
 fn strings(list: impl Iterator<Item = Vec<u8>>) -> Result<Strings> {
-    Ok(Strings::of(list.map(CString::new).collect::<Result<Vec<_>, _>>()?))
+    Ok(Strings::from_owned(list.map(CString::new).collect::<Result<Vec<_>, _>>()?))
 }

@@ -91,7 +91,7 @@ fn until_ready(
     identity: &Identity<'_>,
     lock: Option<&Lock>,
 ) -> Result<()> {
-    let mut entry = CgroupEntry::of(cgroup);
+    let mut entry = CgroupEntry::new(cgroup);
     if enters_at_once(launched.plan) {
         settled(launched, identity)?;
         entry.begin(launched)?;
@@ -144,7 +144,7 @@ struct CgroupEntry<'c> {
 }
 
 impl<'c> CgroupEntry<'c> {
-    fn of(cgroup: Option<&'c Cgroup>) -> CgroupEntry<'c> {
+    fn new(cgroup: Option<&'c Cgroup>) -> CgroupEntry<'c> {
         CgroupEntry { cgroup, starting: None }
     }
 

@@ -10,7 +10,6 @@ use super::finished::{
 use super::resctrl::ResctrlGroup;
 use super::resources::Write;
 use super::step::{Rlimit, Step, What};
-use super::step_text::map_lines;
 use crate::config::At;
 use crate::sys::mount::Reach;
 use crate::sys::sched::SchedAttr;
@@ -119,19 +118,19 @@ impl Plan {
         match ask {
             Request::IdMaps => self.id_maps.iter().flat_map(maps).collect(),
             Request::TimeOffsets => {
-                let told = |o: &TimeOffset| format!("write timens_offsets = {} {} {}", o.clock, o.secs, o.nanosecs);
+                let act = |o: &TimeOffset| format!("write timens_offsets = {} {} {}", o.clock, o.secs, o.nanosecs);
                 let fields = |o: &TimeOffset| json!({"clock": o.clock, "secs": o.secs, "nanosecs": o.nanosecs});
-                self.time_offsets.iter().map(|offset| (told(offset), fields(offset), offset.at.clone())).collect()
+                self.time_offsets.iter().map(|offset| (act(offset), fields(offset), offset.at.clone())).collect()
             }
             Request::Hooks(_) => {
-                let told = |hooks: &RuntimeHooks| run_hooks(&hooks.at, hooks.list.len());
+                let act = |hooks: &RuntimeHooks| run_hooks(&hooks.at, hooks.list.len());
                 let fields = |hooks: &RuntimeHooks| json!({"count": hooks.list.len()});
-                self.runtime_hooks.iter().map(|hooks| (told(hooks), fields(hooks), hooks.at.clone())).collect()
+                self.runtime_hooks.iter().map(|hooks| (act(hooks), fields(hooks), hooks.at.clone())).collect()
             }
             Request::Limits => {
-                let told = |limit: &Rlimit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
+                let act = |limit: &Rlimit| format!("prlimit {} {}:{}", limit.name, limit.soft, limit.hard);
                 let fields = |limit: &Rlimit| json!({"resource": limit.name, "soft": limit.soft, "hard": limit.hard});
-                self.limits.iter().map(|limit| (told(limit), fields(limit), limit.at.clone())).collect()
+                self.limits.iter().map(|limit| (act(limit), fields(limit), limit.at.clone())).collect()
             }
             Request::Tree(slot) => match self.openings.get(slot as usize) {
                 Some((Opening::Source(_, _, Some(mapped)), at)) => {
@@ -140,19 +139,19 @@ impl Plan {
                 _ => Vec::new(),
             },
             Request::NetDevices => {
-                let told = |device: &NetDevice| format!("move {} to be {}", device.name, device.inside);
+                let act = |device: &NetDevice| format!("move {} to be {}", device.name, device.inside);
                 let fields = |device: &NetDevice| json!({"name": device.name, "inside": device.inside});
-                self.net_devices.iter().map(|device| (told(device), fields(device), device.at.clone())).collect()
+                self.net_devices.iter().map(|device| (act(device), fields(device), device.at.clone())).collect()
             }
             Request::Cgroup => {
                 let owner = self.cgroup.iter().filter_map(|cgroup| cgroup.placement.owner.as_ref());
-                let told = |uid| format!("chown cgroup to uid {uid} of the container");
-                owner.map(|owner| (told(owner.uid), json!({"uid": owner.uid}), owner.at.clone())).collect()
+                let act = |uid| format!("chown cgroup to uid {uid} of the container");
+                owner.map(|owner| (act(owner.uid), json!({"uid": owner.uid}), owner.at.clone())).collect()
             }
             Request::Scheduler => {
                 let what = |attr: &SchedAttr| What::Scheduler(*attr);
-                let told = |attr: &SchedAttr| (what(attr).to_string(), what(attr).fields());
-                self.scheduler.iter().map(|(attr, at)| (told(attr).0, told(attr).1, at.clone())).collect()
+                let act = |attr: &SchedAttr| (what(attr).to_string(), what(attr).fields());
+                self.scheduler.iter().map(|(attr, at)| (act(attr).0, act(attr).1, at.clone())).collect()
             }
             Request::SeccompListener | Request::MapIds(_) | Request::CheckViews | Request::Kept(_) => Vec::new(),
         }
@@ -171,10 +170,10 @@ fn maps(maps: &IdMaps) -> Vec<(String, Value, At)> {
     let lines = |file: &str, property: &'static str, list: &[IdMap], by: Writer| -> Vec<_> {
         let by = if by == Writer::Program { "by the program new" } else { "" };
         let by = if by.is_empty() { String::new() } else { format!(" {by}{}", file.replace('_', "")) };
-        let told = |map: &IdMap| format!("write {file} = {} {} {}{by}", map.container, map.host, map.size);
+        let act = |map: &IdMap| format!("write {file} = {} {} {}{by}", map.container, map.host, map.size);
         let fields =
             |map: &IdMap| json!({"file": file, "container": map.container, "host": map.host, "size": map.size});
-        list.iter().enumerate().map(|(n, map)| (told(map), fields(map), At::new(property).index(n))).collect()
+        list.iter().enumerate().map(|(n, map)| (act(map), fields(map), At::new(property).index(n))).collect()
     };
     let mut all = lines("uid_map", "linux.uidMappings", &maps.uids, maps.uids_by);
     if maps.gids_by == Writer::User {

@@ -17,14 +17,14 @@ use crate::wire::{About, Failure, Request};
 /// The whole message for a failed step. `source` is the path of what the step mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
     let at = step.from.to_string();
-    let told = one_is_a_directory(&at, &step.what, failure, source)
+    let text = one_is_a_directory(&at, &step.what, failure, source)
         .or_else(|| source_is_not_opened(&at, &step.what, failure, source))
         .unwrap_or_else(|| tell(&at, &step.what, failure, source));
     match &step.what {
         // A missing system call there concerns the program or the hook, not the runtime.
-        What::Exec(_) | What::Hooks { .. } => told,
-        _ if failure.errno == Errno::NOSYS => told + MISSING,
-        _ => told,
+        What::Exec(_) | What::Hooks { .. } => text,
+        _ if failure.errno == Errno::NOSYS => text + MISSING,
+        _ => text,
     }
 }
 
@@ -348,14 +348,14 @@ mod tests {
             let args = Strings::new(&[name]).unwrap();
             Step::at(&At::new("process.args"), What::Exec(Execve { candidates: vec![], args: args.clone(), env: args }))
         };
-        let told = |name, errno| message(&exec(name), &failure(errno, ""), None);
-        assert_eq!(told("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
-        assert_eq!(told("nope", Errno::NOTDIR), "process.args: exec: \"nope\": executable file not found in $PATH");
-        assert_eq!(told("/f/x", Errno::NOTDIR), "process.args: exec: \"/f/x\": not a directory (ENOTDIR)");
-        assert_eq!(told("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
-        assert!(told("/x", Errno::ACCESS).contains("permission denied"));
+        let text = |name, errno| message(&exec(name), &failure(errno, ""), None);
+        assert_eq!(text("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(text("nope", Errno::NOTDIR), "process.args: exec: \"nope\": executable file not found in $PATH");
+        assert_eq!(text("/f/x", Errno::NOTDIR), "process.args: exec: \"/f/x\": not a directory (ENOTDIR)");
+        assert_eq!(text("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
+        assert!(text("/x", Errno::ACCESS).contains("permission denied"));
         assert_eq!(
-            told("/etc", Errno::ISDIR),
+            text("/etc", Errno::ISDIR),
             "process.args: exec: \"/etc\": is a directory: permission denied (EACCES)"
         );
     }
@@ -380,13 +380,13 @@ mod tests {
     fn a_directory_and_a_file_are_told_with_both_sides() {
         let target = Target { path: c"dst".to_owned(), missing: Missing::File, last: Last::Any };
         let step = Step::at(&At::new("mounts[3]"), What::Bind(Slot(2), Vec::new(), target));
-        let told = |subject| message(&step, &about(Errno::NOTDIR, subject), Some(Path::new("/src")));
+        let text = |subject| message(&step, &about(Errno::NOTDIR, subject), Some(Path::new("/src")));
         assert_eq!(
-            told(About::FileOnDirectory),
+            text(About::FileOnDirectory),
             "mounts[3]: mount /src (a file) on /dst (a directory): not a directory (ENOTDIR)"
         );
         assert_eq!(
-            told(About::DirectoryOnFile),
+            text(About::DirectoryOnFile),
             "mounts[3]: mount /src (a directory) on /dst (a file): not a directory (ENOTDIR)"
         );
     }

@@ -215,7 +215,7 @@ fn request(ask: Request) -> String {
 }
 
 /// `0:1000:1,1:3000:10`: the first id in the container, the first id on the host, the size.
-pub(super) fn map_lines(maps: &[IdMap]) -> String {
+fn map_lines(maps: &[IdMap]) -> String {
     maps.iter().map(|map| format!("{}:{}:{}", map.container, map.host, map.size)).collect::<Vec<_>>().join(",")
 }
 

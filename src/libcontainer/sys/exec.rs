@@ -20,7 +20,7 @@ pub struct Strings {
 unsafe impl Send for Strings {}
 impl Clone for Strings {
     fn clone(&self) -> Strings {
-        Strings::of(self.owned.clone())
+        Strings::from_owned(self.owned.clone())
     }
 }
 
@@ -30,11 +30,11 @@ impl Strings {
     /// # Errors
     /// A string with a NUL byte in it cannot be passed to a program.
     pub fn new<S: AsRef<str>>(strings: &[S]) -> Result<Strings, NulError> {
-        Ok(Strings::of(strings.iter().map(|s| CString::new(s.as_ref())).collect::<Result<_, _>>()?))
+        Ok(Strings::from_owned(strings.iter().map(|s| CString::new(s.as_ref())).collect::<Result<_, _>>()?))
     }
 
     /// Prepares strings that are C strings already.
-    pub fn of(owned: Vec<CString>) -> Strings {
+    pub fn from_owned(owned: Vec<CString>) -> Strings {
         // two NULLs: the end, and before it a spare place for an entry that is known only after the fork (`execve`)
         let ends = [std::ptr::null(), std::ptr::null()];
         let pointers = owned.iter().map(|s| s.as_ptr()).chain(ends).map(Cell::new).collect();

@@ -65,7 +65,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and write(2).
     pub fn write_of(&self, pid: i32, file: &CStr, value: &[u8]) -> Result<(), Errno> {
-        self.write(&Name::of(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?, value)
+        self.write(&Name::join(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?, value)
     }
 
     /// Reads a file of process `pid`, as the runtime counts.
@@ -73,7 +73,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and read(2).
     pub fn read_of(&self, pid: i32, file: &CStr) -> std::io::Result<Vec<u8>> {
-        let name = Name::of(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?;
+        let name = Name::join(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)?;
         let mut text = Vec::new();
@@ -86,7 +86,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and write(2); `NODEV` when something else than a proc file system lies over it.
     pub fn write_sys(&self, parameter: &CStr, value: &[u8]) -> Result<(), Errno> {
-        let name = Name::of(&[b"sys/", parameter.to_bytes()])?;
+        let name = Name::join(&[b"sys/", parameter.to_bytes()])?;
         let how = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = match rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE) {
             // our caller has made a part of /proc/sys writable by mounts of its own; they are in the runtime's mount namespace,
@@ -106,7 +106,7 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and read(2).
     pub fn read_sys(&self, parameter: &CStr, text: &mut [u8]) -> Result<usize, Errno> {
-        let name = Name::of(&[b"sys/", parameter.to_bytes()])?;
+        let name = Name::join(&[b"sys/", parameter.to_bytes()])?;
         let (how, resolve) = (OFlags::RDONLY | OFlags::CLOEXEC, INSIDE.difference(ResolveFlags::NO_XDEV));
         let file = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), resolve)?;
         if is_proc(file.as_fd())? { rustix::io::read(&file, text) } else { Err(Errno::NODEV) }
@@ -146,7 +146,7 @@ impl HostProc {
         if length == 0 || !number[..length].iter().all(u8::is_ascii_digit) {
             return Err(Errno::NODEV);
         }
-        Name::of(&[&number[..length], b"/", file.to_bytes()])
+        Name::join(&[&number[..length], b"/", file.to_bytes()])
     }
 }
 
@@ -184,7 +184,7 @@ struct Name {
 }
 
 impl Name {
-    fn of(parts: &[&[u8]]) -> Result<Name, Errno> {
+    fn join(parts: &[&[u8]]) -> Result<Name, Errno> {
         let mut text = [0u8; 256];
         let mut length = 0;
         for part in parts {
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_too_long_is_refused() {
-        assert!(Name::of(&[&[b'x'; 255]]).is_ok());
-        assert_eq!(Name::of(&[&[b'x'; 256]]).err(), Some(Errno::NAMETOOLONG));
+        assert!(Name::join(&[&[b'x'; 255]]).is_ok());
+        assert_eq!(Name::join(&[&[b'x'; 256]]).err(), Some(Errno::NAMETOOLONG));
     }
 }

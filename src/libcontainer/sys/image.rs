@@ -347,10 +347,10 @@ mod tests {
             header(libc::PT_GNU_RELRO, libc::PF_R, 0x2ec0, 0x20_4ec0, 0x240, 0x240),
         ];
         let pieces = read(&headers, 0x1000_0000).unwrap();
-        let told = |n: usize| (pieces[n].at, pieces[n].length, pieces[n].offset, pieces[n].protection);
-        assert_eq!(told(0), (0x1020_0000, 0x2000, 0, libc::PROT_READ));
-        assert_eq!(told(1), (0x1020_2000, 0x2000, 0x1000, libc::PROT_READ | libc::PROT_EXEC));
-        assert_eq!(told(2), (0x1020_4000, 0x3000, 0x2000, libc::PROT_READ | libc::PROT_WRITE));
+        let piece = |n: usize| (pieces[n].at, pieces[n].length, pieces[n].offset, pieces[n].protection);
+        assert_eq!(piece(0), (0x1020_0000, 0x2000, 0, libc::PROT_READ));
+        assert_eq!(piece(1), (0x1020_2000, 0x2000, 0x1000, libc::PROT_READ | libc::PROT_EXEC));
+        assert_eq!(piece(2), (0x1020_4000, 0x3000, 0x2000, libc::PROT_READ | libc::PROT_WRITE));
         // memory that does not come from the file is not a piece
         assert_eq!(pieces[3].length, 0);
         assert_eq!((pieces[1].read_only, pieces[2].read_only, pieces[2].writable), (0, 0x1000, true));

@@ -67,17 +67,17 @@ mod tests {
             (format!("{PREFIX}RuntimeMaxUSec"), "uint64 3".to_owned()),
             ("other".to_owned(), "x".to_owned()),
         ]);
-        let told: Vec<_> = properties(&annotations).unwrap().into_iter().map(|p| (p.name, p.value)).collect();
+        let found: Vec<_> = properties(&annotations).unwrap().into_iter().map(|p| (p.name, p.value)).collect();
         let three = |name: &str, n| (name.to_owned(), PropertyValue::Uint64(n));
-        assert_eq!(told, [three("RuntimeMaxUSec", 3), three("TimeoutStopUSec", 3_000_000)]);
+        assert_eq!(found, [three("RuntimeMaxUSec", 3), three("TimeoutStopUSec", 3_000_000)]);
     }
 
     #[test]
     fn what_is_no_property_is_told_by_its_place() {
         for (name, text) in [("X1", "true"), ("ab", "true"), ("Good", "bad"), ("WaitSec", "'x'")] {
             let annotations = HashMap::from([(format!("{PREFIX}{name}"), text.to_owned())]);
-            let told = properties(&annotations).unwrap_err().to_string();
-            assert!(told.contains(&format!("annotations[\"{PREFIX}{name}\"]")), "{told}");
+            let found = properties(&annotations).unwrap_err().to_string();
+            assert!(found.contains(&format!("annotations[\"{PREFIX}{name}\"]")), "{found}");
         }
     }
 }

@@ -436,8 +436,8 @@ mod tests {
     }
 
     fn said(writes: &[Write]) -> String {
-        let told = properties(writes).into_iter().map(|property| format!("{}={}", property.name, property.value));
-        told.collect::<Vec<_>>().join(" ")
+        let lines = properties(writes).into_iter().map(|property| format!("{}={}", property.name, property.value));
+        lines.collect::<Vec<_>>().join(" ")
     }
 
     #[test]

@@ -209,18 +209,18 @@ mod tests {
             [("cpuset.cpus", "\n"), ("pids.max", "7")].map(|(file, value)| (file.to_owned(), value.to_owned()));
         assert_eq!(written(json).unwrap(), expected);
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
-        let mut told: Vec<_> = super::super::unused(&resources).iter().map(ToString::to_string).collect();
-        told.sort();
+        let mut error: Vec<_> = super::super::unused(&resources).iter().map(ToString::to_string).collect();
+        error.sort();
         let expected = ["memory.high", "memory.max"]
             .map(|file| format!("linux.resources.unified.{file}: is ignored: it is empty"));
-        assert_eq!(told, expected);
+        assert_eq!(error, expected);
     }
 
     #[test]
     fn what_the_runtime_itself_needs_cannot_be_set() {
         for file in CORE_FILES {
-            let told = written(&format!(r#"{{"unified":{{"{file}":"1"}}}}"#)).unwrap_err();
-            assert!(told.contains("cannot be set: the runtime itself needs this file"), "{told}");
+            let error = written(&format!(r#"{{"unified":{{"{file}":"1"}}}}"#)).unwrap_err();
+            assert!(error.contains("cannot be set: the runtime itself needs this file"), "{error}");
         }
         assert!(written(r#"{"unified":{"cgroup.max.depth":"3"}}"#).is_ok());
     }

@@ -61,7 +61,7 @@ fn apart(arch: Arch) -> Range<u32> {
 
 /// The bytes that come before `parts`, libseccomp's programs for the architectures of `filter` in order. None if a jump
 /// would be too long.
-pub(super) fn of(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
+pub(super) fn program(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut lines = vec![load(ARCH_AT)];
     // x32 has no audit architecture of its own: it uses that of x86_64, which is native wherever x32 can run.
     for &arch in filter.archs.iter().filter(|&&arch| arch != Arch::ScmpArchX32) {

@@ -43,7 +43,7 @@ fn program(filter: &Filter) -> Result<Vec<u8>, Fault> {
     let parts = filter.archs.iter().map(|&arch| part(filter, arch)).collect::<Result<Vec<_>, _>>()?;
     let too_far =
         || Fault { at: filter.at.clone(), problem: "makes a program with a jump that is too long".to_owned() };
-    let mut program = beginning::of(filter, &parts).ok_or_else(too_far)?;
+    let mut program = beginning::program(filter, &parts).ok_or_else(too_far)?;
     parts.iter().for_each(|part| program.extend(part));
     let length = program.len() / INSTRUCTION;
     if length > MOST_INSTRUCTIONS {

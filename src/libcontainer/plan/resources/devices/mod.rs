@@ -85,7 +85,7 @@ pub fn devices(rules: &[LinuxDeviceCgroup], cgroups: &Cgroups) -> Result<DeviceA
     let access = match cgroups.layout() {
         Layout::Legacy | Layout::Hybrid if mounted => DeviceAccess::List(list),
         _ if list.allows_everything() => DeviceAccess::Unrestricted,
-        Layout::Unified if cgroups.v2.is_some() => DeviceAccess::Program(program::of(&list)),
+        Layout::Unified if cgroups.v2.is_some() => DeviceAccess::Program(program::from_list(&list)),
         Layout::Unified => DeviceAccess::Missing("no cgroup hierarchy is mounted at /sys/fs/cgroup"),
         Layout::Legacy | Layout::Hybrid => {
             DeviceAccess::Missing("the cgroup controller devices is not mounted on this host")

@@ -6,7 +6,7 @@ use super::list::List;
 use super::rule::{Access, DeviceRule};
 
 /// The program: one exception after the other, then the answer for all other devices.
-pub(super) fn of(list: &List) -> Vec<u8> {
+pub(super) fn from_list(list: &List) -> Vec<u8> {
     let mut code = Vec::new();
     // r2 = type, r3 = access, r4 = major, r5 = minor (struct bpf_cgroup_dev_ctx)
     code.extend([
