@@ -27,15 +27,15 @@ pub fn of(directory: &Path, containerd: &str, namespace: &str, group: &str) -> P
     directory.join(name)
 }
 
-/// What was found there.
+/// The result of `take`.
 pub enum Found {
-    /// Nobody: this is ours now.
+    /// No shim answers there: the socket is ours now.
     Ours(UnixListener),
     /// A shim of the same group.
     Serving,
 }
 
-/// Takes the socket, unless somebody answers there. One that nobody answers is removed.
+/// Takes the socket, unless a shim answers there. A socket without a shim is removed.
 ///
 /// # Errors
 /// Those of the file system.
@@ -55,7 +55,7 @@ pub fn take(path: &Path) -> io::Result<Found> {
     Ok(Found::Ours(listener))
 }
 
-/// Removes the socket when a shim ends, unless another has it by now.
+/// Removes the socket when a shim ends, unless another shim has bound it meanwhile.
 pub fn give_up(path: &Path, inode: u64) {
     let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
     if fs::symlink_metadata(path).is_ok_and(|stat| stat.ino() == inode) {
@@ -63,7 +63,7 @@ pub fn give_up(path: &Path, inode: u64) {
     }
 }
 
-/// Removes the socket of a shim that has died: one that nobody answers.
+/// Removes the socket of a dead shim, which no process answers.
 pub fn remove_dead(path: &Path) {
     let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
     if !answers(path, ANSWER) {
@@ -71,9 +71,9 @@ pub fn remove_dead(path: &Path) {
     }
 }
 
-/// Whether a shim lives there. A connection alone does not say it: when a shim is killed while it makes a container, the new
-/// process has the socket for a moment more. The connection then ends without an answer. A shim that does not answer in time
-/// lives: a second one must not serve its pod.
+/// Whether a shim lives there. A connection alone does not prove it: if a shim is killed while it makes a container,
+/// the new process keeps the socket open for a moment. Such a connection ends without an answer. A shim that does not
+/// answer in time is alive: a second shim must not serve its pod.
 fn answers(path: &Path, time: Duration) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
     let asked = || -> io::Result<bool> {
@@ -93,12 +93,12 @@ fn answers(path: &Path, time: Duration) -> bool {
     }
 }
 
-/// Which file the socket is.
+/// The identity of the socket's file.
 pub fn inode(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |stat| stat.ino())
 }
 
-/// No two shims look and bind at once.
+/// Two shims must not check and bind at the same time.
 fn lock(directory: &Path) -> io::Result<File> {
     let lock = File::open(directory)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
@@ -143,7 +143,7 @@ mod tests {
         assert!(matches!(take(&path), Ok(Found::Serving)));
         serving.join().expect("the answer");
         let inode_of_first = inode(&path);
-        // it has died, and a process that it was making has the socket for a moment
+        // the shim has died, and a process that it was making keeps the socket open for a moment
         let dying = std::thread::spawn(move || drop(first.accept()));
         let Found::Ours(_second) = take(&path).expect("take") else { panic!("somebody serves") };
         dying.join().expect("its end");

@@ -1,4 +1,4 @@
-//! Checkpoint, which CRIU makes; `start` restores what was created from images.
+//! Checkpoints, which CRIU makes. `start` restores a container that was created from images.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::messages::runc::CheckpointOptions;
 use crate::messages::task::CheckpointTaskRequest;
 use crate::shim::{Reply, Shim};
 
-/// Where CRIU works, unless somebody says otherwise: below the bundle, which goes with the container.
+/// The default directory for CRIU's work: in the bundle, which is removed with the container.
 const WORK: &str = "criu-work";
 
 /// Images at `path`, and where CRIU writes its log.
@@ -22,7 +22,7 @@ pub fn images(path: &Path, work: &str, bundle: &Path) -> Images {
     Images::new(path).work(work)
 }
 
-/// What the caller allows.
+/// The options of the caller.
 fn allowed(mut images: Images, options: &CheckpointOptions) -> Answer<Images> {
     let asked = [
         (options.open_tcp, Allow::TcpEstablished),
@@ -57,7 +57,7 @@ impl Shim {
         self.jobs.begin(move || {
             let done = at.checkpoint(images, afterwards);
             if done.is_ok() {
-                // what a failure has left is for those who look
+                // after a failure the files stay for the administrator
                 let _ = fs::remove_dir_all(bundle.join(WORK));
             }
             Box::new(move |shim| {

@@ -1,4 +1,4 @@
-//! `delete`: what a shim that has died left behind is cleared away.
+//! `delete`: removes what a dead shim has left.
 
 use std::fs;
 use std::io::Write;
@@ -13,10 +13,10 @@ use crate::messages::task::DeleteResponse;
 use crate::runtime::{self, At};
 use crate::{address, options, rootfs};
 
-/// Does it, and answers with what is known of the end: a SIGKILL, now.
+/// Removes the container, and answers with an assumed end: killed by SIGKILL, now.
 ///
 /// # Errors
-/// What to tell containerd.
+/// The text for containerd.
 pub fn clear(flags: &Flags) -> Result<(), String> {
     let bundle = match &flags.bundle {
         Some(bundle) => bundle.clone(),
@@ -26,7 +26,7 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
         }
     };
     crate::serve::set_environment();
-    // what dies has us as its parent, where its shim was
+    // the container's processes become our children, as they were the shim's
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let at = At { root: runtime::root(&options::kept(&bundle), &flags.namespace), id: flags.id.clone() };
     if let Err(error) = at.delete(Force::Kill) {

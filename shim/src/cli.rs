@@ -1,15 +1,15 @@
-//! The command line of a shim: flags as Go has them, and one action.
+//! The command line of a shim: flags in the form of Go, and one action.
 
 use std::path::PathBuf;
 
-/// What was said.
+/// The parsed arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     pub namespace: String,
     pub address: String,
     pub id: String,
     pub bundle: Option<PathBuf>,
-    /// Of the serving process.
+    /// The socket of the serving process.
     pub socket: PathBuf,
     pub debug: bool,
     pub version: bool,

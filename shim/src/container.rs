@@ -1,5 +1,5 @@
-//! What the shim knows of a container and its processes. What they do is the library's matter; here is what was asked for,
-//! who waits, and how it ended.
+//! The shim's state of a container and its processes: the requests, the callers that wait, and the ends. The library
+//! does the work.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -18,12 +18,12 @@ use crate::stdio::Names;
 /// How a process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// As a shell says it: 128 and the signal's number for one that was killed.
+    /// As in a shell: 128 plus the signal's number if a signal killed it.
     pub status: u32,
     pub at: SystemTime,
 }
 
-/// What a process does.
+/// The state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// An exec that is not started, an init that waits.
@@ -41,17 +41,17 @@ pub struct Process {
     pub names: Names,
     pub stage: Stage,
     pub pid: i32,
-    /// Until it has ended.
+    /// None after its end.
     pub pidfd: Option<(OwnedFd, Token)>,
-    /// Its end, seen while a start or a kill was under way: told after their answers.
+    /// Its end, if it came while a start or a kill was running. It is reported after their answers.
     pub held: Option<Exit>,
-    /// Signals to it that are not answered yet.
+    /// Signals to it that are not yet answered.
     pub killing: u32,
     pub exit: Option<Exit>,
     pub waiting: Vec<Reply>,
     pub outputs: Vec<Token>,
     pub input: Option<Token>,
-    /// Of its stdin, until CloseIO.
+    /// The write end of its stdin, until CloseIO.
     pub hold: Option<OwnedFd>,
     /// CloseIO has come. It may come before the start that opens stdin has been noted.
     pub stdin_closed: bool,
@@ -62,7 +62,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// One that does not run yet.
+    /// A process that does not run yet.
     pub fn new(names: Names, object: Vec<u8>) -> Process {
         Process {
             names,
@@ -83,7 +83,7 @@ impl Process {
         }
     }
 
-    /// Its pid as messages have it.
+    /// Its pid, as messages contain it.
     pub fn pid(&self) -> u32 {
         self.pid.cast_unsigned()
     }
@@ -102,15 +102,15 @@ pub struct Container {
     pub at: At,
     pub bundle: PathBuf,
     pub options: Options,
-    /// Where its root file system was mounted.
+    /// The mount point of its root file system.
     pub rootfs: Option<PathBuf>,
     pub own_pids: bool,
-    /// The images of which its start makes it; nothing for one that was created.
+    /// The images that its start restores. None if it was created.
     pub images: Option<PathBuf>,
     pub init: Process,
     pub execs: BTreeMap<String, Process>,
     pub freezing: Freezing,
-    /// The end of its init, which is told after those of its execs.
+    /// The end of its init. It is reported after the ends of its execs.
     pub ended: Option<Exit>,
     pub deleting: bool,
 }
@@ -119,7 +119,7 @@ impl Container {
     /// The init, or an exec.
     ///
     /// # Errors
-    /// There is no such exec.
+    /// The exec does not exist.
     pub fn process(&mut self, exec: &str) -> Answer<&mut Process> {
         if exec.is_empty() {
             return Ok(&mut self.init);
@@ -128,12 +128,12 @@ impl Container {
         process.ok_or_else(|| failure(Code::NotFound, format_args!("process does not exist {exec}")))
     }
 
-    /// Whether execs run, or are being started.
+    /// Whether execs run or are being started.
     pub fn has_execs(&self) -> bool {
         self.execs.values().any(|exec| matches!(exec.stage, Stage::Starting | Stage::Running))
     }
 
-    /// The status of a process in the numbers of containerd.
+    /// The status of a process, as containerd's number.
     pub fn status(&self, process: &Process) -> i32 {
         match (process.stage, self.freezing) {
             (Stage::Ended, _) => status::STOPPED,

@@ -1,4 +1,4 @@
-//! What happened goes to containerd, in its order, one event at a time; while containerd is away, it waits.
+//! Sends events to containerd, in their order and one at a time. While containerd does not run, they wait.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -13,16 +13,16 @@ use crate::messages::ttrpc::{Envelope, ForwardRequest, Request};
 use crate::poll::{Interest, Poll, Token};
 use crate::wire::{self, Frame, Inbox};
 
-/// How long containerd may take for one.
+/// The deadline for containerd's answer to one event.
 const ANSWER: Duration = Duration::from_secs(5);
-/// One that containerd refuses this often is dropped.
+/// An event is dropped after this number of refusals.
 const REFUSALS: u32 = 5;
-/// From this failure on, the pauses between attempts grow no more.
+/// The number of failures after which the pauses between attempts stay the same.
 const SLOWEST: u32 = 5;
-/// The most that wait.
+/// The maximum number of events that wait.
 const LIMIT: usize = 2048;
 
-/// An event that containerd knows: its topic and its type.
+/// An event, with its topic and its type.
 pub trait Event: prost::Message {
     const TOPIC: &'static str;
     const TYPE: &'static str;
@@ -50,7 +50,7 @@ events! {
     TaskCheckpointed "checkpointed" "TaskCheckpointed";
 }
 
-/// The way to containerd.
+/// The queue of events for containerd.
 pub struct Publisher {
     address: String,
     namespace: String,
@@ -58,18 +58,18 @@ pub struct Publisher {
     queue: VecDeque<Vec<u8>>,
     connection: Option<(UnixStream, Inbox)>,
     stream: u32,
-    /// The first of the queue was sent on this connection. It is not sent again while the connection lasts: an answer that
-    /// comes late is an answer, and a second copy would be a second event.
+    /// The first event of the queue was sent on this connection. It is not sent again on the same connection: a late
+    /// answer still counts, and a second copy would be a second event.
     sent: bool,
-    /// After a failure.
+    /// The time of the next attempt after a failure.
     again: Option<Instant>,
     failures: u32,
-    /// How often containerd has answered that it does not take the first.
+    /// The number of times that containerd has refused the first event.
     refusals: u32,
 }
 
 impl Publisher {
-    /// To containerd's ttrpc socket.
+    /// A queue for containerd's ttrpc socket.
     pub fn new(address: &str, namespace: &str, token: Token) -> Publisher {
         let address = address.strip_prefix("unix://").unwrap_or(address).to_owned();
         Publisher {
@@ -86,7 +86,7 @@ impl Publisher {
         }
     }
 
-    /// Puts an event behind the others.
+    /// Adds an event at the end of the queue.
     pub fn publish<E: Event>(&mut self, poll: &Poll, event: &E) {
         if self.address.is_empty() {
             return;
@@ -98,7 +98,7 @@ impl Publisher {
             event: Some(Any::of(E::TYPE, event)),
         };
         if self.queue.len() == LIMIT {
-            // ORDER: the first may be on its way
+            // ORDER: the first event may be sent already
             self.queue.remove(1);
         }
         let request = ForwardRequest { envelope: Some(envelope) }.encode_to_vec();
@@ -106,17 +106,17 @@ impl Publisher {
         self.go_on(poll);
     }
 
-    /// Whether all are told.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// When `go_on` must be called, if nothing comes before.
+    /// The time at which `go_on` must be called, if no event comes before.
     pub fn deadline(&self) -> Option<Instant> {
         self.again
     }
 
-    /// Sends the next one, when it is time.
+    /// Sends the next event, if it is time.
     pub fn go_on(&mut self, poll: &Poll) {
         if self.sent || self.again.is_some_and(|again| again > Instant::now()) {
             return;
@@ -131,7 +131,7 @@ impl Publisher {
             timeout_nano: ANSWER.as_nanos().try_into().unwrap_or_default(),
         };
         let connected = self.connect(poll);
-        // those of a client are odd
+        // a client's stream ids are odd
         self.stream = self.stream.wrapping_add(if self.stream == 0 { 1 } else { 2 });
         let bytes = wire::request(self.stream, &request);
         if connected && self.connection.as_mut().is_some_and(|(socket, _)| socket.write_all(&bytes).is_ok()) {
@@ -153,7 +153,7 @@ impl Publisher {
         self.connection.is_some()
     }
 
-    /// What containerd has said.
+    /// Reads containerd's answer.
     pub fn ready(&mut self, poll: &Poll) {
         let Some((socket, inbox)) = &mut self.connection else { return };
         let mut buffer = [0; 4096];
@@ -201,7 +201,7 @@ impl Publisher {
         self.put_off();
     }
 
-    /// The first one is tried again later.
+    /// The first event is sent again later.
     fn put_off(&mut self) {
         self.sent = false;
         self.failures = (self.failures + 1).min(SLOWEST);
@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers requests as containerd does, and says their topics.
+    /// Answers requests as containerd does, and returns their topics.
     fn serve(listener: &UnixListener, count: usize) -> Vec<String> {
         let (mut socket, _) = listener.accept().expect("accept");
         let (mut inbox, mut topics) = (Inbox::default(), Vec::new());
@@ -239,7 +239,7 @@ mod tests {
         (Publisher::new(&address, "n", 1), Poll::new(9).expect("epoll"))
     }
 
-    /// Lets it go on until `done`.
+    /// Runs the queue until `done`.
     fn run(publisher: &mut Publisher, poll: &Poll, done: impl Fn(&Publisher) -> bool) {
         let end = Instant::now() + Duration::from_secs(10);
         while !done(publisher) && Instant::now() < end {
@@ -263,7 +263,7 @@ mod tests {
         let (mut slow, _) = listener.accept().expect("accept");
         assert_ne!(slow.read(&mut [0; 4096]).expect("read"), 0);
         assert_eq!(publisher.deadline(), None, "the answer may take its time");
-        // killed before it has answered
+        // killed before it answered
         drop(slow);
         let server = std::thread::spawn(move || serve(&listener, 2));
         run(&mut publisher, &poll, Publisher::is_empty);
@@ -276,7 +276,7 @@ mod tests {
         let (mut publisher, poll) = publisher(directory.path());
         publisher.publish(&poll, &events::TaskCreate::default());
         publisher.publish(&poll, &events::TaskStart::default());
-        // those of the connection do not count
+        // failures of the connection do not count
         publisher.failures = SLOWEST;
         let refuse = |publisher: &mut Publisher| {
             let connection = UnixStream::pair().expect("a pair");

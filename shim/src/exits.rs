@@ -1,4 +1,4 @@
-//! Ends: of processes, in the order in which containerd is told of them, and of memory.
+//! The ends of processes, in the order in which containerd gets them, and out-of-memory events.
 
 use std::os::fd::AsFd;
 use std::time::SystemTime;
@@ -27,7 +27,7 @@ impl Shim {
         let exit = match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
             Ok(Some(status)) => exit_of(&status),
             Ok(None) | Err(rustix::io::Errno::INTR) => return,
-            // somebody else has waited for it: it has ended, and nobody knows how
+            // another caller has waited for it: it has ended, and its status is unknown
             Err(_) => Exit { status: 255, at: SystemTime::now() },
         };
         self.processes.remove(&token);
@@ -38,7 +38,7 @@ impl Shim {
         self.exited(&whose, exit);
     }
 
-    /// A process of ours has ended.
+    /// A process of a container has ended.
     pub(crate) fn exited(&mut self, whose: &Whose, exit: Exit) {
         let Some(process) = self.process_of(whose) else { return };
         if process.stage == Stage::Starting || process.killing > 0 {
@@ -58,16 +58,17 @@ impl Shim {
         if container.own_pids {
             return self.tell_of_init(&whose.container);
         }
-        // ORDER: what shares its pid namespace with others dies with its init, before the end is told
+        // ORDER: processes that share a pid namespace with others are killed with their init, before the end is
+        // reported
         let (at, id) = (container.at.clone(), whose.container.clone());
         self.jobs.begin(move || {
-            // it may have been deleted; what is left of it then is the deletion's matter
+            // the container may have been deleted; the deletion then removes the rest
             let _ = at.kill_all();
             Box::new(move |shim| shim.tell_of_init(&id))
         });
     }
 
-    /// An exec that could not be started.
+    /// An exec could not be started.
     pub(crate) fn never_began(&mut self, whose: &Whose) {
         if let Some(process) = self.process_of(whose) {
             process.stage = Stage::Ended;
@@ -78,7 +79,7 @@ impl Shim {
         self.tell_of_init(&whose.container);
     }
 
-    /// Tells the end of a container's init, when all its execs have ended.
+    /// Reports the end of a container's init, after all its execs have ended.
     fn tell_of_init(&mut self, id: &str) {
         let Some(container) = self.containers.get(id) else { return };
         let Some(exit) = container.ended.filter(|_| container.init.exit.is_none() && !container.has_execs()) else {
@@ -98,7 +99,7 @@ impl Shim {
         if let Some(token) = input {
             self.end_pump(token);
         }
-        // ORDER: what it has written goes on before its end is told
+        // ORDER: its output is moved before its end is reported
         for token in outputs {
             self.run_pump(token);
         }
@@ -114,15 +115,15 @@ impl Shim {
         }
     }
 
-    /// Reaps children that are nobody's: orphans of containers, loggers. While a job is under way, a child may be the
-    /// library's own, which waits for it.
+    /// Reaps children that no container owns: orphans of containers, and loggers. While a job runs, a child may belong
+    /// to the library, which waits for it.
     pub(crate) fn reap(&mut self) {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while !self.jobs.any() {
             let pid = match nix::sys::wait::waitid(Id::All, peek) {
                 Ok(status) => status.pid(),
                 Err(Errno::EINTR) => continue,
-                // a signal without a name ended it: it is one of those that we know, or nobody's
+                // an unknown signal ended it: it is one of our processes, or an orphan
                 Err(Errno::EINVAL) => {
                     self.processes
                         .keys()
@@ -152,7 +153,7 @@ impl Shim {
         })
     }
 
-    /// Waits for a container to run out of memory. One without a memory controller never does.
+    /// Watches a container for out-of-memory kills. A container without a memory controller has none.
     pub(crate) fn watch_memory(&mut self, id: &str) {
         let Some(container) = self.containers.get(id) else { return };
         let Ok(watch) = container.at.watch() else { return };
@@ -162,7 +163,7 @@ impl Shim {
         }
     }
 
-    /// Waits no more.
+    /// Stops watching.
     pub(crate) fn unwatch_memory(&mut self, id: &str) {
         let tokens: Vec<_> = self.watches.iter().filter(|(_, (of, _))| of == id).map(|(token, _)| *token).collect();
         for token in tokens {
@@ -181,7 +182,7 @@ impl Shim {
         }
     }
 
-    /// Something has happened to the memory of a container.
+    /// The memory events of a container have changed.
     pub(crate) fn look_for_oom(&mut self, token: Token) {
         let Some((id, watch)) = self.watches.get_mut(&token) else { return };
         let (id, count) = (id.clone(), watch.look());

@@ -1,4 +1,4 @@
-//! What an answer says that is none: a code of gRPC, which containerd turns into its own kinds, and the words that users see.
+//! A failed answer: a gRPC code, which containerd maps to its own errors, and the text for users.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use libcontainer::Kind;
 
 use crate::messages::google::Status;
 
-/// Of everything that is asked for over ttrpc.
+/// The result of every ttrpc request.
 pub type Answer<T> = Result<T, Status>;
 
 /// The codes that containerd knows (google.rpc.Code).

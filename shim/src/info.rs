@@ -1,4 +1,4 @@
-//! What the shim is: `-v` and `-info`.
+//! The answers of `-v` and `-info`.
 
 use std::io::Write;
 
@@ -9,10 +9,10 @@ use crate::messages::google::Any;
 use crate::options;
 use crate::start::stdin;
 
-/// As containerd's configuration calls it.
+/// The name in containerd's configuration.
 pub const NAME: &str = "io.containerd.coracle.v1";
 
-/// The type of features(5) of the runtime specification, whose value is JSON, as containerd calls it.
+/// containerd's name for the type of features(5) of the runtime specification. The value is JSON.
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
 /// Prints the version.
@@ -29,7 +29,7 @@ pub fn version() -> Result<(), String> {
     out.write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
 }
 
-/// Answers with a `RuntimeInfo`; on stdin are options, or nothing.
+/// Answers with a `RuntimeInfo`. stdin contains options, or is empty.
 ///
 /// # Errors
 /// The options cannot be read.

@@ -1,4 +1,4 @@
-//! What may block runs in a thread of its own, made for it: an idle shim has one thread.
+//! Work that may block runs in a thread, which is made for it. So an idle shim has one thread.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -10,13 +10,13 @@ use rustix::io::Errno;
 
 use crate::shim::Shim;
 
-/// What is done in the main thread with what a job has found.
+/// The main thread's part of a job: it runs with the result.
 pub type Done = Box<dyn FnOnce(&mut Shim) + Send>;
 type Job = Box<dyn FnOnce() -> Done + Send>;
 
-/// The most threads at once.
+/// The maximum number of threads.
 const LIMIT: usize = 16;
-/// The library reads configs of any depth in it.
+/// The stack of a thread. The library parses configs of any depth on it.
 const STACK: usize = 1 << 20;
 
 /// The jobs that run, and those that wait for a thread.
@@ -32,7 +32,7 @@ struct Shared {
 }
 
 impl Jobs {
-    /// None yet.
+    /// An empty list.
     ///
     /// # Errors
     /// Those of eventfd(2).
@@ -47,12 +47,12 @@ impl Jobs {
         &self.shared.wake
     }
 
-    /// Whether one is running or waiting.
+    /// Whether a job is running or waiting.
     pub fn any(&self) -> bool {
         self.running > 0
     }
 
-    /// Begins it, or notes it for later.
+    /// Starts the job, or queues it.
     pub fn begin(&mut self, job: impl FnOnce() -> Done + Send + 'static) {
         self.waiting.push_back(Box::new(job));
         self.go_on();
@@ -63,7 +63,7 @@ impl Jobs {
             && let Some(job) = self.waiting.pop_front()
         {
             let shared = Arc::clone(&self.shared);
-            // taken out by whoever gets to run it
+            // the thread that runs it takes it out
             let job = Arc::new(Mutex::new(Some(job)));
             let theirs = Arc::clone(&job);
             let run = move || shared.run(&theirs);
@@ -73,7 +73,7 @@ impl Jobs {
             }
             let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
             if self.running > 1 {
-                // there is no room for another thread: one that ends makes some
+                // no further thread can be made: the end of another one makes room
                 self.running -= 1;
                 self.waiting.extend(job);
                 return;
@@ -82,7 +82,7 @@ impl Jobs {
         }
     }
 
-    /// Those that have ended. There may be room for others then.
+    /// The jobs that have ended. Others may start now.
     pub fn ended(&mut self) -> Vec<Done> {
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
         let done = std::mem::take(&mut *self.shared.done.lock().unwrap_or_else(PoisonError::into_inner));
@@ -98,7 +98,7 @@ impl Shared {
         if let Some(job) = job {
             let done = job();
             self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
-            // it fails only where the counter is full, and then it wakes anyway
+            // it fails only if the counter is full, and the descriptor is readable then
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
     }

@@ -1,4 +1,4 @@
-//! Create, Start and Delete: what is done in a job, and what is noted when the job has ended.
+//! Create, Start and Delete: the part that runs in a job, and the part after the job has ended.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,9 +21,9 @@ use crate::runtime::{self, At, Given, Made};
 use crate::shim::{Deletion, Reply, Shim, Whose};
 use crate::stdio::{self, Names, Owner, Streams};
 
-/// How long a deletion waits for the last output of processes that live on.
+/// The time that a deletion waits for the last output of processes that still run.
 const OUTPUT: Duration = Duration::from_secs(2);
-/// How long a logger may take to end when its input has ended.
+/// The time that a logger has to end after its input has ended.
 const LOGGER: Duration = Duration::from_secs(12);
 
 /// A process with its streams.
@@ -32,7 +32,7 @@ struct Launched {
     streams: Streams,
 }
 
-/// Opens the streams, makes the process by `make`, and connects its terminal.
+/// Opens the streams, calls `make`, and connects the terminal of the new process.
 fn launch(
     names: &Names,
     owner: &Owner,
@@ -51,14 +51,14 @@ fn launch(
     match stdio::open_terminal(master, names, owner) {
         Ok(streams) => Ok(Launched { made, streams }),
         Err(text) => {
-            // nobody will know of it
+            // no caller learns of this process
             let _ = rustix::process::pidfd_send_signal(&made.pidfd, rustix::process::Signal::KILL);
             Err(failed(text))
         }
     }
 }
 
-/// A container that is to be made.
+/// A container to make.
 struct Order {
     at: At,
     bundle: PathBuf,
@@ -86,7 +86,7 @@ impl Order {
         Ok(Order { at, bundle, rootfs, options, owner, names, asked })
     }
 
-    /// In a job: all that may block.
+    /// Runs in a job: everything that may block.
     fn carry_out(&self) -> Answer<Option<Launched>> {
         let failed = |error: std::io::Error| failure(Code::Unknown, format_args!("{}: {error}", self.bundle.display()));
         options::keep(&self.bundle, &self.options).map_err(failed)?;
@@ -98,13 +98,13 @@ impl Order {
             rootfs::make(&self.asked.rootfs, rootfs).map_err(|text| failure(Code::Unknown, text))?;
         }
         if !self.asked.checkpoint.is_empty() {
-            // its start restores it
+            // `start` restores it
             return Ok(None);
         }
         let make = |given| self.at.create(&self.bundle, &self.options, given);
         let launched = launch(&self.names, &self.owner, make, "OCI runtime create failed");
         if launched.is_err() {
-            // a terminal whose output cannot be opened: the container is there already
+            // the output of the terminal cannot be opened, and the container exists already
             let _ = self.at.delete(Force::Kill);
             if let Some(rootfs) = &self.rootfs {
                 drop(rootfs::take_away(rootfs));
@@ -166,10 +166,10 @@ impl Shim {
         self.answer(reply, Ok(CreateTaskResponse { pid }.encode_to_vec()));
     }
 
-    /// Takes a process that was made: its streams move, and its end is waited for.
+    /// Adds a new process: its streams are moved, and its end is watched.
     fn adopt(&mut self, whose: &Whose, made: Made, streams: Streams, stage: Stage) {
         if self.process_of(whose).is_none() {
-            // its container was deleted, and it with it
+            // its container was deleted meanwhile, and the process with it
             return;
         }
         let outputs: Vec<_> = streams.outputs.into_iter().map(|pump| self.begin_pump(pump)).collect();
@@ -184,7 +184,7 @@ impl Shim {
         (process.master, process.logger) = (made.master, streams.logger);
     }
 
-    /// The process that is meant, while it is there.
+    /// The process that `whose` names, if it exists.
     pub(crate) fn process_of(&mut self, whose: &Whose) -> Option<&mut Process> {
         let container = self.containers.get_mut(&whose.container)?;
         container.process(whose.exec.as_deref().unwrap_or_default()).ok()
@@ -304,7 +304,7 @@ impl Shim {
         Ok(())
     }
 
-    /// Deletes what has no output any more, or has had its time.
+    /// Completes the deletions whose output has ended or whose time is over.
     pub(crate) fn go_on_deleting(&mut self) {
         let now = Instant::now();
         let mut waiting = Vec::new();
@@ -361,7 +361,7 @@ impl Shim {
         self.answer(reply, Ok(answer.encode_to_vec()));
     }
 
-    /// Closes all that a process had.
+    /// Closes the streams of a process.
     fn close(&mut self, process: Process) {
         for token in process.outputs.iter().chain(&process.input) {
             self.end_pump(*token);
@@ -374,14 +374,14 @@ impl Shim {
             logger.signal(rustix::process::Signal::TERM);
             self.loggers.push((logger, Instant::now() + LOGGER));
         }
-        // nobody is to wait for ever
+        // otherwise the callers would wait for ever
         let answer = wait_answer(process.exit);
         for reply in process.waiting {
             self.answer(reply, Ok(answer.clone()));
         }
     }
 
-    /// Kills the loggers that have not ended in their time.
+    /// Kills the loggers that have not ended in time.
     pub(crate) fn kill_loggers(&mut self) {
         let now = Instant::now();
         self.loggers.retain(|(logger, deadline)| {
@@ -393,7 +393,7 @@ impl Shim {
     }
 }
 
-/// In a job: the container, and then what it stood on.
+/// Runs in a job: deletes the container, and then its root file system.
 fn delete_all(at: &At, rootfs: Option<&Path>) -> Answer<()> {
     let deleted = match at.delete(Force::None) {
         Err(error) if *error.kind() == libcontainer::Kind::NotFound => Ok(()),

@@ -1,5 +1,5 @@
-//! A program that takes the output of a container (`binary://`): it has stdout as descriptor 3, stderr as 4, and closes 5
-//! when it is ready.
+//! A program that receives the output of a container (`binary://`): stdout is its descriptor 3, stderr is 4. It closes
+//! 5 when it is ready.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::stdio::Owner;
 
-/// By this argument our own program puts the descriptors in their places and becomes the logger.
+/// With this argument our own program renumbers the descriptors and executes the logger.
 pub const ROLE: &str = "logger";
 
 /// The program of a `binary://` URI and its arguments.
@@ -23,7 +23,7 @@ pub struct Uri {
     args: Vec<String>,
 }
 
-/// What a `binary://` URI says; nothing for another one.
+/// Parses a `binary://` URI. None for another URI.
 pub fn uri(name: &str) -> Option<Uri> {
     let rest = name.strip_prefix("binary://")?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -36,7 +36,7 @@ pub fn uri(name: &str) -> Option<Uri> {
     Some(Uri { program: decoded(path), args })
 }
 
-/// Without the escapes of a URI.
+/// Decodes the escapes of a URI.
 pub fn decoded(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((first, others)) = rest.split_first() {
@@ -48,7 +48,7 @@ pub fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A logger that runs.
+/// A running logger.
 #[derive(Debug)]
 pub struct Logger {
     process: OwnedFd,
@@ -82,18 +82,18 @@ impl Logger {
         Ok((Logger { process }, stdout_end, stderr_end))
     }
 
-    /// Sends it a signal; it may have ended.
+    /// Sends a signal to it. It may have ended already.
     pub fn signal(&self, signal: Signal) {
         let _ = rustix::process::pidfd_send_signal(&self.process, signal);
     }
 }
 
-/// What our own program does in that role: its streams go where the logger looks for them.
+/// Runs in our program with that argument: gives the streams the numbers that the logger expects.
 pub fn become_logger(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(program) = args.next() else { return ExitCode::FAILURE };
     match streams_moved() {
         Ok(()) => {
-            // it returns when it fails; nobody reads what we would say
+            // exec returns only when it fails, and the shim reads no message
             let _ = Command::new(program).args(args).exec();
             ExitCode::FAILURE
         }
@@ -102,7 +102,7 @@ pub fn become_logger(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn streams_moved() -> io::Result<()> {
-    // nothing else is open: each gets the lowest number that is free
+    // no other descriptor is open: each copy gets the lowest free number
     let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 4)?;
     let ready = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 5)?;
@@ -112,7 +112,7 @@ fn streams_moved() -> io::Result<()> {
     rustix::stdio::dup2_stderr(&null)?;
     for end in [stdout, stderr, ready] {
         rustix::io::fcntl_setfd(&end, FdFlags::empty())?;
-        // the program has it from us
+        // the environment of the program comes from us
         std::mem::forget(end);
     }
     Ok(())

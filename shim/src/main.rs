@@ -1,5 +1,6 @@
-//! containerd-shim-coracle-v1: containerd's shim with the runtime inside. containerd starts it for each pod (`start`), speaks
-//! ttrpc with the process that serves, and calls it again to clear what a dead shim has left (`delete`).
+//! containerd-shim-coracle-v1: containerd's shim with the runtime inside. containerd starts it for each pod (`start`)
+//! and speaks ttrpc with the process that serves. It calls the shim again to remove what a dead shim has left
+//! (`delete`).
 #![forbid(unsafe_code)]
 
 mod address;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     match said {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // containerd takes it into its own error
+            // containerd adds the text to its own error
             eprint!("{}: {error}", info::NAME);
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! The options of the runtime, in the forms in which containerd hands them on.
+//! The options of the runtime, in the forms in which containerd sends them.
 
 use std::fs;
 use std::io;
@@ -15,10 +15,10 @@ const OLD: &str = "containerd.linux.runc.CreateOptions";
 const GENERIC: &str = "runtimeoptions.v1.Options";
 const FILE: &str = "options.json";
 
-/// The options of `any`; the defaults where there are none.
+/// Parses `any`; the defaults if it is empty.
 ///
 /// # Errors
-/// Options of another runtime, or what cannot be read.
+/// Options of another runtime, or invalid bytes.
 pub fn read(any: Option<&Any>) -> Result<Options, String> {
     let Some(any) = any.filter(|any| !any.value.is_empty()) else { return Ok(Options::default()) };
     if any.is(NAME) {
@@ -47,7 +47,7 @@ fn of_toml(text: &str) -> Result<Options, String> {
     let mut options = Options::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if line.starts_with('[') {
-            // tables hold nothing of ours
+            // tables contain no option of ours
             break;
         }
         let (name, value) = line.split_once('=').ok_or_else(|| format!("options: {line}: no value"))?;
@@ -67,7 +67,7 @@ fn of_toml(text: &str) -> Result<Options, String> {
             "systemdcgroup" => options.systemd_cgroup = truth()?,
             "criuimagepath" => options.criu_image_path = text()?,
             "criuworkpath" => options.criu_work_path = text()?,
-            // of another version of containerd
+            // an option of another version of containerd
             _ => {}
         }
     }
@@ -79,11 +79,11 @@ fn string(value: &str) -> Option<String> {
     if let Some(literal) = value.strip_prefix('\'') {
         return literal.strip_suffix('\'').map(str::to_owned);
     }
-    // what is escaped in a basic string is escaped so in JSON
+    // the escapes of a basic string are also escapes of JSON
     serde_json::from_str(value).ok()
 }
 
-/// Notes the options in the bundle, for `delete` and for those who look.
+/// Writes the options into the bundle, for `delete` and for the administrator.
 ///
 /// # Errors
 /// Those of writing the file.
@@ -92,7 +92,7 @@ pub fn keep(bundle: &Path, options: &Options) -> io::Result<()> {
     fs::write(bundle.join("runtime"), &options.binary_name)
 }
 
-/// The options that were noted; the defaults where none were.
+/// The options in the bundle; the defaults if there is no file.
 pub fn kept(bundle: &Path) -> Options {
     let text = fs::read(bundle.join(FILE)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()

@@ -6,10 +6,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-/// By what an event is told apart.
+/// The name of a descriptor in an event.
 pub type Token = u64;
 
-/// What is waited for at a descriptor.
+/// The condition to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Bytes, an end, or an error.
@@ -30,8 +30,8 @@ impl Interest {
     }
 }
 
-/// The descriptors that are waited for. Each is removed before it is closed: a child of ours may hold a copy for a moment,
-/// and then epoll would go on with it.
+/// The watched descriptors. Each is removed before it is closed: a child may hold a copy for a moment, and epoll would
+/// continue to report it.
 #[derive(Debug)]
 pub struct Poll {
     epoll: Epoll,
@@ -39,7 +39,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// One that waits for nothing; tokens from `first` on are given out.
+    /// An empty set. Tokens from `first` on are new.
     ///
     /// # Errors
     /// Those of epoll_create1(2).
@@ -47,13 +47,13 @@ impl Poll {
         Ok(Poll { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, last: first })
     }
 
-    /// A token that nobody has had.
+    /// A new token.
     pub fn token(&mut self) -> Token {
         self.last += 1;
         self.last
     }
 
-    /// Waits for it from now on.
+    /// Starts to watch a descriptor.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -61,17 +61,17 @@ impl Poll {
         self.epoll.add(fd, EpollEvent::new(interest.flags(), token))
     }
 
-    /// Waits for something else at it. It cannot fail where `add` did not.
+    /// Changes the condition. This cannot fail after `add`.
     pub fn change(&self, fd: impl AsFd, token: Token, interest: Interest) {
         let _ = self.epoll.modify(fd, &mut EpollEvent::new(interest.flags(), token));
     }
 
-    /// Waits for it no more.
+    /// Stops watching a descriptor.
     pub fn remove(&self, fd: impl AsFd) {
         let _ = self.epoll.delete(fd);
     }
 
-    /// The tokens of what is ready, after that time at the latest.
+    /// The tokens of descriptors that are ready. Waits until the deadline at most.
     pub fn wait(&self, time: Option<Duration>) -> Vec<Token> {
         let mut events = [EpollEvent::empty(); 32];
         // rounded up, so that a deadline has passed when we wake
@@ -79,7 +79,7 @@ impl Poll {
         let time = time.map_or(EpollTimeout::NONE, |millis| {
             EpollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(EpollTimeout::NONE)
         });
-        // a signal is nothing to us: they come by their descriptor
+        // EINTR is ignored: signals come by their descriptor
         let count = self.epoll.wait(&mut events, time).unwrap_or_default();
         events[..count].iter().map(EpollEvent::data).collect()
     }

@@ -1,4 +1,4 @@
-//! One stream: from a pipe or a terminal to where somebody reads it. Neither side can make the shim wait.
+//! Moves one stream from a pipe or a terminal to its reader. Neither side can block the shim.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -6,32 +6,32 @@ use rustix::io::Errno;
 
 use crate::poll::Interest;
 
-/// How much is moved at once.
+/// The number of bytes that are moved at once.
 pub const ROOM: usize = 32 << 10;
-/// How often at once: then others are served.
+/// The number of rounds before other streams have their turn.
 const TURNS: usize = 8;
 
-/// What a pump waits for.
+/// The condition that a pump waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Bytes to move.
+    /// Bytes to read.
     Read,
-    /// Room for them.
+    /// Room to write.
     Write,
-    /// Nothing: it is at its end.
+    /// No condition: the stream has ended.
     End,
 }
 
-/// What becomes of bytes that the other side does not take, as a disk that is full.
+/// What happens to bytes that the other side refuses, for example because the disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// They are lost, and the container writes on.
+    /// They are lost, and the container continues to write.
     Dropped,
-    /// It is the end of the stream.
+    /// The stream ends.
     End,
 }
 
-/// A stream, with what was read and not yet taken.
+/// A stream, with the bytes that were read and not yet written.
 #[derive(Debug)]
 pub struct Pump {
     from: OwnedFd,
@@ -42,17 +42,17 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Both must not block, but for a file.
+    /// Both descriptors must be non-blocking, unless they are files.
     pub fn new(from: OwnedFd, to: OwnedFd, refused: Refused) -> Pump {
         Pump { from, to, refused, pending: Vec::new(), next: Next::Read }
     }
 
-    /// What it waits for.
+    /// The condition that it waits for.
     pub fn waits(&self) -> Next {
         self.next
     }
 
-    /// Where it waits for that, and for what there.
+    /// The descriptor and condition that it waits for.
     pub fn side(&self, next: Next) -> (BorrowedFd<'_>, Interest) {
         match next {
             Next::Write => (self.to.as_fd(), Interest::Write),
@@ -60,7 +60,7 @@ impl Pump {
         }
     }
 
-    /// Moves what can be moved, by way of `buffer`.
+    /// Moves all bytes that can be moved now, through `buffer`.
     pub fn step(&mut self, buffer: &mut [u8]) -> Next {
         for _ in 0..TURNS {
             let stopped = if self.pending.is_empty() { self.read(buffer) } else { self.write_on() };
@@ -79,12 +79,12 @@ impl Pump {
             Ok(count) => self.write(&buffer[..count]),
             Err(Errno::AGAIN) => Some(Next::Read),
             Err(Errno::INTR) => None,
-            // a terminal that nobody has open: EIO
+            // EIO: no process has the terminal open
             Err(_) => Some(Next::End),
         }
     }
 
-    /// Writes what has just been read, and keeps what is not taken.
+    /// Writes the bytes that were read, and keeps those that are not written.
     fn write(&mut self, mut bytes: &[u8]) -> Option<Next> {
         while !bytes.is_empty() {
             match rustix::io::write(&self.to, bytes) {

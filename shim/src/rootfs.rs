@@ -1,4 +1,5 @@
-//! The root file system of a container, which containerd describes as mounts: made at BUNDLE/rootfs, and taken away.
+//! The root file system of a container. containerd describes it as mounts; the shim mounts it at BUNDLE/rootfs and
+//! unmounts it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::messages::task::Mount;
 
-/// Options that are flags of mount(2): whether the flag is set or taken away.
+/// Options that are flags of mount(2), and whether they set or clear the flag.
 const FLAGS: [(&str, bool, MsFlags); 27] = [
     ("async", false, MsFlags::MS_SYNCHRONOUS),
     ("atime", false, MsFlags::MS_NOATIME),
@@ -42,10 +43,10 @@ const FLAGS: [(&str, bool, MsFlags); 27] = [
 ];
 /// OVERLAYFS_SUPER_MAGIC
 const OVERLAYFS: i64 = 0x794c_7630;
-/// A page, less what the kernel keeps.
+/// A page, minus the part that the kernel uses.
 const DATA: usize = 4096 - 512;
 
-/// What one mount asks for.
+/// The parsed fields of one mount.
 #[derive(Debug, PartialEq)]
 struct Asked {
     flags: MsFlags,
@@ -61,7 +62,7 @@ fn asked(options: &[String]) -> Asked {
             Some((_, true, flag)) if flag.intersects(propagations) => asked.propagation |= *flag,
             Some((_, true, flag)) => asked.flags |= *flag,
             Some((_, false, flag)) => asked.flags &= !*flag,
-            // containerd's own words for itself
+            // words that are only for containerd itself
             None if option.starts_with("X-containerd.") => {}
             None => asked.data.push(option.clone()),
         }
@@ -69,13 +70,13 @@ fn asked(options: &[String]) -> Asked {
     asked
 }
 
-/// Makes the mounts at `rootfs`, in a thread that ends: its current directory may change.
+/// Makes the mounts at `rootfs`. It runs in a thread of its own, because it may change the current directory.
 ///
 /// # Errors
-/// Which mount failed, and why. What was made is taken away.
+/// The mount that failed, and the reason. The mounts before it are unmounted.
 pub fn make(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
     if mounts.first().is_some_and(|first| !first.target.trim_matches('/').is_empty()) {
-        // all that is made below goes with one mount at the top (`take_away`)
+        // one mount at the top: unmounting it unmounts everything below (`take_away`)
         let bound = mount(Some(rootfs), rootfs, None::<&str>, MsFlags::MS_BIND, None::<&str>);
         bound.map_err(|errno| format!("bind {}: {errno}", rootfs.display()))?;
     }
@@ -114,7 +115,7 @@ fn make_one(entry: &Mount, target: &Path) -> io::Result<()> {
     }
     let kind = (!flags.contains(MsFlags::MS_BIND)).then_some(entry.r#type.as_str());
     let text = (!shorter.is_empty()).then_some(shorter.as_str());
-    // a bind mount takes its other flags by a second call
+    // the other flags of a bind mount need a second call
     mount(Some(entry.source.as_str()), target, kind, flags, text)?;
     if !propagation.is_empty() {
         mount(None::<&str>, target, None::<&str>, propagation, None::<&str>)?;
@@ -126,7 +127,8 @@ fn make_one(entry: &Mount, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The options of an overlay whose layers would not fit: by what all of them begin with, as the directory to mount from.
+/// Shortens the options of an overlay whose layers do not fit in a page: the common prefix of the layers becomes the
+/// current directory of the mount.
 fn shortened(data: &[String]) -> (String, Option<PathBuf>) {
     let whole = data.join(",");
     let lower = |option: &String| option.strip_prefix("lowerdir=").map(str::to_owned);
@@ -148,14 +150,14 @@ fn shortened(data: &[String]) -> (String, Option<PathBuf>) {
     (options.collect::<Vec<_>>().join(","), Some(base.to_owned()))
 }
 
-/// Takes away what is mounted at `rootfs`, and with it what is mounted below. An overlay lives on until what is returned is
-/// dropped: the kernel writes all of the file system below it to the disk then, which takes as long as it takes.
+/// Unmounts `rootfs` and everything below. An overlay lives on until the result is dropped: the kernel then writes the
+/// file system below it to the disk, which may take long.
 #[must_use]
 pub fn take_away(rootfs: &Path) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::openat(CWD, rootfs, flags, Mode::empty()).ok();
     let overlay = top.filter(|top| rustix::fs::fstatfs(top).is_ok_and(|stat| stat.f_type == OVERLAYFS));
-    // KERNEL(2.4.11): a mount that is in use, or has others below, goes with them when it is free
+    // KERNEL(2.4.11): a mount that is busy, or has others below, is detached, and disappears when it is free
     while umount2(rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
     overlay
 }

@@ -1,5 +1,5 @@
-//! The library, as the shim uses it: all that goes to containers goes through here. Every function may block, and runs in a
-//! job's thread.
+//! The library, as the shim uses it: every operation on a container goes through this file. Every function may block,
+//! and runs in a job's thread.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use libcontainer::{
 
 use crate::messages::runc::Options;
 
-/// Where containers are found unless the options say otherwise: with the namespace behind it, as the runc shim has it.
+/// The default root directory of the containers. The namespace is appended, as in the runc shim.
 const ROOT: &str = "/run/containerd/runc";
 
 /// The state directory of a namespace's containers.
@@ -21,7 +21,7 @@ pub fn root(options: &Options, namespace: &str) -> PathBuf {
     Path::new(root).join(namespace)
 }
 
-/// A container by its place.
+/// The root directory and the id of a container.
 #[derive(Clone, Debug)]
 pub struct At {
     pub root: PathBuf,
@@ -32,23 +32,23 @@ pub struct At {
 pub enum Given {
     /// stdin, stdout, stderr.
     Streams(Vec<OwnedFd>),
-    /// Its terminal's master comes to us.
+    /// The shim receives the master of its terminal.
     Terminal,
 }
 
-/// Our file is on a mount that nobody can change (`serve`).
+/// Our program is on a mount that no process can change (`serve`).
 const PROTECTION: Protection = Protection::Caller;
 
-/// A process that was made.
+/// A new process.
 pub struct Made {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub master: Option<OwnedFd>,
-    /// False where others can live on when the init ends. Of an init.
+    /// For an init: false if other processes of the container can outlive it.
     pub own_pids: bool,
 }
 
-/// Gives streams to what is built: `Create`, `Exec` and `RestoreFrom` have the same methods.
+/// Sets the streams of a builder: `Create`, `Exec` and `RestoreFrom` have the same methods.
 macro_rules! streamed {
     ($built:expr, $given:expr) => {{
         let built = $built;
@@ -75,7 +75,7 @@ fn made(process: &Process, master: Option<libcontainer::Master>, own_pids: bool)
         let master = master.map(libcontainer::Master::receive).transpose()?;
         Ok(Made { pid: process.pid(), pidfd: process.try_clone_pidfd()?, master, own_pids })
     };
-    // one that nobody will know of
+    // no caller learns of this process
     made().inspect_err(|_| drop(process.kill(9)))
 }
 
@@ -106,7 +106,7 @@ impl At {
         made(&process, master, container.has_own_pids())
     }
 
-    /// Makes the container out of images. Its program goes on.
+    /// Restores the container from images. Its program continues.
     ///
     /// # Errors
     /// Those of the library.
@@ -125,7 +125,7 @@ impl At {
         made(&process, master, container.has_own_pids())
     }
 
-    /// Makes images of it.
+    /// Makes images of the container.
     ///
     /// # Errors
     /// Those of the library.
@@ -133,7 +133,7 @@ impl At {
         self.load()?.checkpoint(images).afterwards(afterwards).make().map(drop)
     }
 
-    /// Begins its program.
+    /// Starts its program.
     ///
     /// # Errors
     /// Those of the library.
@@ -152,7 +152,7 @@ impl At {
         made(&exec.spawn()?, master, true)
     }
 
-    /// Signals its init.
+    /// Sends a signal to its init.
     ///
     /// # Errors
     /// Those of the library.
@@ -160,7 +160,7 @@ impl At {
         self.load()?.kill(signal, Stopped::Refused)
     }
 
-    /// Ends all that is left of it.
+    /// Kills all its processes.
     ///
     /// # Errors
     /// Those of the library.
@@ -176,7 +176,7 @@ impl At {
         self.load()?.pause()
     }
 
-    /// Lets it go on.
+    /// Thaws it.
     ///
     /// # Errors
     /// Those of the library.
@@ -184,7 +184,7 @@ impl At {
         self.load()?.resume()
     }
 
-    /// The pids of all that is in it.
+    /// The pids of all its processes.
     ///
     /// # Errors
     /// Those of the library.
@@ -200,7 +200,7 @@ impl At {
         self.load()?.update(&Update::read(resources)?).map(drop)
     }
 
-    /// What it uses, in the words of `events --stats`, and whether its cgroup is one of version 2.
+    /// Its statistics in the format of `events --stats`, and whether it has a cgroup of version 2.
     ///
     /// # Errors
     /// Those of the library.
@@ -210,7 +210,7 @@ impl At {
         Ok((serde_json::json!(container.stats()), unified))
     }
 
-    /// Watches whether it runs out of memory.
+    /// Watches it for out-of-memory kills.
     ///
     /// # Errors
     /// Those of the library.
@@ -218,7 +218,7 @@ impl At {
         self.load()?.events().map(OomWatch)
     }
 
-    /// Removes it, and says what did not stop that.
+    /// Deletes it, and returns the warnings.
     ///
     /// # Errors
     /// Those of the library.
@@ -227,16 +227,16 @@ impl At {
     }
 }
 
-/// The memory of a container.
+/// The watch on the memory of a container.
 pub struct OomWatch(Events);
 
 impl OomWatch {
-    /// Readable when there may be something to see.
+    /// Readable when the number may have changed.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.0.memory()
     }
 
-    /// How often it ran out of memory since the last look; none when there is nothing more to come.
+    /// The number of out-of-memory kills since the last call. None when no more can come.
     pub fn look(&mut self) -> Option<usize> {
         let mut count = 0;
         loop {

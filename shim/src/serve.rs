@@ -1,4 +1,5 @@
-//! The serving process begins: it leaves containerd's session, and its file is one that no container can write.
+//! The beginning of the serving process: it leaves containerd's session, and maps its program from a file that no
+//! container can write.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -7,20 +8,20 @@ use crate::address;
 use crate::cli::Flags;
 use crate::shim::{Identity, Shim};
 
-/// Serves the socket that is our stdin, until containerd says that it is enough.
+/// Serves the socket on our stdin until containerd sends Shutdown.
 ///
 /// # Errors
-/// It cannot begin.
+/// The process cannot begin.
 pub fn serve(flags: &Flags) -> Result<(), String> {
-    // ORDER: before there is a second thread, and before there is a container (CVE-2019-5736). From here on containers need
-    // no protection of their own (`Protection::Caller`). Where the program is run again, it needs its stdin again
+    // ORDER: before there is a second thread, and before there is a container (CVE-2019-5736). From here on containers
+    // need no further protection (`Protection::Caller`). If the program is executed again, it needs its stdin again
     let protection = libcontainer::protect_program().map_err(|error| error.to_string())?;
     let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let listener = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(told("stdin"))?;
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(told("/dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|errno| format!("stdin: {errno}"))?;
     drop(null);
-    // a session of its own: nothing that is sent to containerd's reaches it. It fails for one that has its own
+    // a new session: signals to containerd's session do not reach it. It fails if this process leads a session already
     let _ = rustix::process::setsid();
     let own = Some(rustix::process::getpid());
     rustix::process::set_child_subreaper(own).map_err(|errno| format!("become subreaper: {errno}"))?;
@@ -39,7 +40,7 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     Ok(())
 }
 
-/// What the library uses of our environment.
+/// The part of our environment that the library uses.
 pub fn set_environment() {
     let var = std::env::var_os;
     let (path, runtime_directory) = (var("PATH"), var("XDG_RUNTIME_DIR").map(Into::into));

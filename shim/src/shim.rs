@@ -1,4 +1,4 @@
-//! The serving process: one loop that waits for containerd, for the ends of processes, and for bytes to move.
+//! The serving process: one loop that waits for requests of containerd, for ends of processes, and for bytes to move.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -23,13 +23,13 @@ const SIGNALS: Token = 1;
 const JOBS: Token = 2;
 const PUBLISHER: Token = 3;
 const FIRST: Token = 16;
-/// How long the last events may take when we end.
+/// The time that the last events have when we end.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
-/// How long the loop rests when it cannot accept.
+/// The pause of the loop after accept(2) has failed.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
 
-/// Who has asked, and where the answer goes.
+/// The caller, and the stream for the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
     connection: Token,
@@ -42,11 +42,11 @@ struct Connection {
     outbox: Vec<u8>,
 }
 
-/// Whose end a pidfd tells.
+/// The process of a pidfd.
 #[derive(Clone, Debug)]
 pub struct Whose {
     pub container: String,
-    /// Nothing for the init.
+    /// None for the init.
     pub exec: Option<String>,
 }
 
@@ -57,31 +57,31 @@ pub struct Deletion {
     pub deadline: Instant,
 }
 
-/// Who we are.
+/// The identity of this shim.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub namespace: String,
     pub ttrpc_address: String,
 }
 
-/// All that the shim knows.
+/// The whole state of the shim.
 pub struct Shim {
     pub identity: Identity,
     pub poll: Poll,
     pub jobs: Jobs,
     pub publisher: Publisher,
     pub containers: BTreeMap<String, Container>,
-    /// What was asked for before our program was protected; none from then on.
+    /// Requests that came before our program was protected. None from then on.
     pub early: Option<Vec<(Reply, crate::messages::task::CreateTaskRequest)>>,
-    /// Ids that are being created.
+    /// Ids of containers that are being created.
     pub creating: BTreeSet<String>,
     pub processes: BTreeMap<Token, Whose>,
     pub pumps: BTreeMap<Token, Pump>,
     pub watches: BTreeMap<Token, (String, crate::runtime::OomWatch)>,
     pub deletions: Vec<Deletion>,
-    /// Loggers whose output has ended, and when they are killed.
+    /// Loggers whose output has ended, and the time at which they are killed.
     pub loggers: Vec<(Logger, Instant)>,
-    /// When we end at the latest; nothing while we serve.
+    /// The latest time of our end. None while we serve.
     pub ending: Option<Instant>,
     listener: UnixListener,
     signals: SignalFd,
@@ -89,7 +89,7 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// One that serves `listener`, and has no container. Signals are held back from here on.
+    /// A shim that serves `listener`, without a container. Signals are blocked from here on.
     ///
     /// # Errors
     /// Those of the descriptors that it needs.
@@ -127,7 +127,7 @@ impl Shim {
         })
     }
 
-    /// Serves until containerd says that it is enough.
+    /// Serves until containerd sends Shutdown.
     pub fn serve(&mut self) {
         while !self.has_ended() {
             let time = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -140,8 +140,8 @@ impl Shim {
         }
     }
 
-    /// Closes the mount that our program was mapped from. The kernel waits for all CPUs then, up to 30 ms on a busy host, and
-    /// containerd's first words come meanwhile. No container is made before.
+    /// Closes the mount that our program was mapped from. The kernel then waits for all CPUs, up to 30 ms on a busy
+    /// host. containerd's first requests come meanwhile, but no container is made before.
     pub fn finish_protection(&mut self, protection: libcontainer::Protection) {
         self.jobs.begin(move || {
             drop(protection);
@@ -161,7 +161,7 @@ impl Shim {
         (told && !self.jobs.any()) || deadline <= Instant::now()
     }
 
-    /// Ends when all is told that there is to tell.
+    /// Ends when all events are sent.
     pub fn end(&mut self) {
         self.ending.get_or_insert(Instant::now() + LAST_EVENTS);
     }
@@ -180,7 +180,7 @@ impl Shim {
                 for done in self.jobs.ended() {
                     done(self);
                 }
-                // what was left to a job may be nobody's
+                // a job may have left an orphan
                 self.reap();
             }
             PUBLISHER => self.publisher.ready(&self.poll),
@@ -205,7 +205,7 @@ impl Shim {
             let socket = match self.listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                // no descriptor is free: the peer waits, and the listener stays ready
+                // no descriptor is free: the peer waits, and the listener stays readable
                 Err(_) => return std::thread::sleep(NO_DESCRIPTOR),
             };
             let token = self.poll.token();
@@ -216,7 +216,7 @@ impl Shim {
         }
     }
 
-    /// Reads what a peer has sent, does it, and sends what waits for it.
+    /// Reads the requests of a peer, performs them, and sends the answers that wait.
     fn take_from(&mut self, token: Token) {
         let Some(peer) = self.connections.get_mut(&token) else { return };
         let mut buffer = [0; 8192];
@@ -253,7 +253,7 @@ impl Shim {
         }
     }
 
-    /// Sends an answer; whoever has gone gets none.
+    /// Sends an answer. A caller that has closed its connection gets none.
     pub fn answer(&mut self, reply: Reply, answer: Answer<Vec<u8>>) {
         if let Some(peer) = self.connections.get_mut(&reply.connection) {
             peer.outbox.extend(wire::response(reply.stream, answer));
@@ -280,7 +280,7 @@ impl Shim {
         }
     }
 
-    /// Tells containerd.
+    /// Sends an event to containerd.
     pub fn publish<E: Event>(&mut self, event: &E) {
         self.publisher.publish(&self.poll, event);
     }
@@ -291,14 +291,14 @@ impl Shim {
         let waits = self.poll.add(pump.side(Next::Read).0, token, Interest::Read);
         self.pumps.insert(token, pump);
         if waits.is_err() {
-            // no pipe: it is ready at all times (epoll_ctl(2), EPERM)
+            // it is not a pipe, and always ready (epoll_ctl(2), EPERM)
             self.run_pump(token);
             self.end_pump(token);
         }
         token
     }
 
-    /// Moves what can be moved now.
+    /// Moves the bytes that can be moved now.
     pub fn run_pump(&mut self, token: Token) {
         let Some(pump) = self.pumps.get_mut(&token) else { return };
         let before = pump.waits();
@@ -309,7 +309,7 @@ impl Shim {
         if next == Next::End {
             return self.end_pump(token);
         }
-        // it waits at its other side now
+        // it now waits at its other side
         let (side, _) = pump.side(before);
         self.poll.remove(side);
         let (side, interest) = pump.side(next);
@@ -318,7 +318,7 @@ impl Shim {
         }
     }
 
-    /// Ends a stream, whatever is in it.
+    /// Ends a stream, even if it contains bytes.
     pub fn end_pump(&mut self, token: Token) {
         if let Some(pump) = self.pumps.remove(&token) {
             for next in [Next::Read, Next::Write] {
@@ -330,7 +330,7 @@ impl Shim {
     /// Waits for the end of a process.
     pub fn watch_process(&mut self, pidfd: &OwnedFd, whose: Whose) -> Token {
         let token = self.poll.token();
-        // where epoll has no room for it, SIGCHLD tells its end (`reap`)
+        // if epoll has no room for it, SIGCHLD reports its end (`reap`)
         let _ = self.poll.add(pidfd.as_fd(), token, Interest::Read);
         self.processes.insert(token, whose);
         token

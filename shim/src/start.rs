@@ -1,4 +1,4 @@
-//! `start`: the serving process of a pod is found or made, and its address is the answer.
+//! `start`: finds or makes the serving process of a pod, and prints its address.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,12 +16,12 @@ use crate::messages::google::Any;
 use crate::messages::runc::Options;
 use crate::options;
 
-/// Annotations by which containers share a shim, in this order.
+/// Annotations that group containers in one shim, in this order.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
-/// The most that is read.
+/// The maximum length of stdin.
 const INPUT: u64 = 10 << 20;
 
-/// What containerd says beside the flags, in both of its forms.
+/// containerd's input beside the flags, in both forms.
 #[derive(Debug, Default, PartialEq)]
 struct Input {
     /// From containerd 2.3 on.
@@ -31,7 +31,7 @@ struct Input {
 
 impl Input {
     fn read(bytes: &[u8], id: &str) -> Result<Input, String> {
-        // ORDER: the first field of both is a string; only of these it is our id
+        // ORDER: the first field of both forms is a string, but only in this form is it our id
         let params = BootstrapParams::decode(bytes).ok().filter(|params| !id.is_empty() && params.instance_id == id);
         if let Some(params) = params {
             let values = params.extensions.iter().filter_map(|extension| extension.value.as_ref());
@@ -44,7 +44,7 @@ impl Input {
     }
 }
 
-/// All that is on stdin, but not without end.
+/// Reads stdin to its end, up to the maximum.
 ///
 /// # Errors
 /// Those of read(2).
@@ -54,10 +54,10 @@ pub fn stdin() -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Does it.
+/// Performs `start`.
 ///
 /// # Errors
-/// What to tell containerd.
+/// The text for containerd.
 pub fn start(flags: &Flags) -> Result<(), String> {
     let input = Input::read(&stdin().map_err(|error| format!("stdin: {error}"))?, &flags.id)?;
     let directory = input.params.as_ref().map(|params| &*params.socket_dir).filter(|directory| !directory.is_empty());
@@ -66,7 +66,7 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     let failed = |error: io::Error| format!("socket {}: {error}", socket.display());
     let found = address::take(&socket).map_err(failed)?;
     let address = format!("unix://{}", socket.display());
-    // ORDER: what can fail comes before the process that would stay
+    // ORDER: everything that can fail is done before the process is made: it would stay after a failure
     let noted = note(&address);
     let child = match found {
         Found::Serving => noted.map(|()| None),
@@ -76,7 +76,7 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     }?;
     let told = io::stdout().write_all(&answer(&input, address));
     told.map_err(|error| {
-        // nobody knows of it
+        // containerd never learns of this process
         if let Some(mut child) = child {
             let _ = child.kill();
             let _ = fs::remove_file(&socket);
@@ -85,14 +85,14 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     })
 }
 
-/// Notes the address in the bundle: containerd 1.6 finds the shim again by it, and `delete` the socket.
+/// Writes the address into the bundle: containerd 1.6 finds the shim again by it, and `delete` finds the socket.
 fn note(address: &str) -> Result<(), String> {
     fs::write(".address", address)
         .and_then(|()| fs::rename(".address", "address"))
         .map_err(|error| format!("address: {error}"))
 }
 
-/// The group of the container whose bundle this is.
+/// The group of the container with this bundle.
 fn group(id: &str) -> Result<String, String> {
     #[derive(Default, serde::Deserialize)]
     #[serde(default)]
@@ -109,7 +109,7 @@ fn answer(input: &Input, address: String) -> Vec<u8> {
     if input.params.is_some() {
         return BootstrapResult { version: 3, address, protocol: "ttrpc".to_owned() }.encode_to_vec();
     }
-    // containerd 1.6 does not say how much it knows: it reads the address alone, and speaks version 2
+    // containerd 1.6 does not send its version: it reads only the address, and speaks version 2
     match std::env::var("MAX_SHIM_VERSION").ok().and_then(|version| version.parse::<u32>().ok()) {
         None => address.into_bytes(),
         Some(version) => {
@@ -139,7 +139,7 @@ fn serve(flags: &Flags, input: &Input, socket: &Path, listener: UnixListener) ->
     {
         command.env("TTRPC_ADDRESS", &params.containerd_ttrpc_address);
     }
-    // one heap for all threads, and none of their stacks kept: an idle shim is small
+    // one heap for all threads, and no cached stacks: so an idle shim is small
     command.env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1:glibc.pthread.stack_cache_size=0");
     command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| format!("start the serving process: {error}"))?;
@@ -150,7 +150,7 @@ fn serve(flags: &Flags, input: &Input, socket: &Path, listener: UnixListener) ->
     Ok(child)
 }
 
-/// One above containerd's, so that containerd is not killed before its shims. It goes on to the serving process.
+/// containerd's score plus one, so that containerd is not killed before its shims. The serving process inherits it.
 fn adjust_oom_score() -> io::Result<()> {
     let parent = rustix::process::getppid().map_or(1, rustix::process::Pid::as_raw_pid);
     let score = fs::read_to_string(format!("/proc/{parent}/oom_score_adj"))?;
@@ -158,7 +158,7 @@ fn adjust_oom_score() -> io::Result<()> {
     fs::write("/proc/self/oom_score_adj", (score + 1).min(1000).to_string())
 }
 
-/// Moves the serving process into a cgroup that is there.
+/// Moves the serving process into an existing cgroup.
 fn join_cgroup(path: &str, pid: u32) -> io::Result<()> {
     if path.is_empty() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! What a container uses, in the two shapes of containerd/cgroups, which `ctr task metrics`, the CRI and cAdvisor read.
+//! The statistics of a container, in the two formats of containerd/cgroups, which `ctr task metrics`, the CRI and
+//! cAdvisor read.
 
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ pub fn metrics(stats: &Value, unified: bool) -> Any {
     }
 }
 
-/// The number at `path`; 0 where there is none.
+/// The number at `path`; 0 if it is absent.
 fn number(stats: &Value, path: &str) -> u64 {
     stats.pointer(path).and_then(Value::as_u64).unwrap_or(0)
 }
@@ -169,7 +170,7 @@ fn io(stats: &Value) -> Vec<v2::IoEntry> {
 fn memory_v2(stats: &Value) -> v2::MemoryStat {
     let raw = |name: &str| number(stats, &format!("/memory/raw/{name}"));
     let memory = |path: &str| number(stats, &format!("/memory/{path}"));
-    // the library has swap with memory, as version 1; these are of swap alone
+    // the library counts swap and memory together, as version 1 does; these fields count swap alone
     let (usage, limit) = (memory("usage/usage"), memory("usage/limit"));
     let (both, both_limit) = (memory("swap/usage"), memory("swap/limit"));
     v2::MemoryStat {

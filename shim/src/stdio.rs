@@ -1,4 +1,4 @@
-//! The standard streams of a process: where containerd says they go, and the pumps on the way there.
+//! The standard streams of a process: the targets that containerd names, and the pumps to them.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use rustix::pipe::PipeFlags;
 use crate::logger::{self, Logger};
 use crate::pump::{Pump, Refused};
 
-/// What containerd asks for: fifos, files, or URIs; nothing for a stream that goes nowhere.
+/// The streams of a request: fifos, files, or URIs. A stream without a target is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     pub stdin: String,
@@ -21,35 +21,36 @@ pub struct Names {
     pub terminal: bool,
 }
 
-/// For whom the streams are.
+/// The owner of the streams.
 #[derive(Clone, Debug)]
 pub struct Owner {
     pub namespace: String,
-    /// The container or the exec.
+    /// The id of the container or of the exec.
     pub id: String,
     pub uid: u32,
     pub gid: u32,
 }
 
-/// Streams that are open.
+/// Open streams.
 #[derive(Debug, Default)]
 pub struct Streams {
-    /// The process's own ends, to be closed when it has them: stdin, stdout, stderr. Nothing for those of a terminal.
+    /// The ends of the process: stdin, stdout, stderr. They are closed after the process has them. None with a
+    /// terminal.
     pub theirs: Vec<OwnedFd>,
-    /// From the process.
+    /// The pumps for its output.
     pub outputs: Vec<Pump>,
-    /// To the process.
+    /// The pump for its input.
     pub input: Option<Pump>,
-    /// An end of the stdin fifo: as long as it is open, a client that leaves does not end the process's stdin.
+    /// A second end of the stdin fifo. While it is open, the process's stdin does not end when a client leaves.
     pub hold: Option<OwnedFd>,
-    /// The program that has the output.
+    /// The program that receives the output.
     pub logger: Option<Logger>,
 }
 
 /// Opens the streams of a process without a terminal.
 ///
 /// # Errors
-/// Which one cannot be opened, and why.
+/// The stream that cannot be opened, and the reason.
 pub fn open(names: &Names, owner: &Owner) -> Result<Streams, String> {
     let mut streams = Streams::default();
     let stdin = if names.stdin.is_empty() { null()? } else { streams.open_stdin(&names.stdin, owner)? };
@@ -65,10 +66,10 @@ pub fn open(names: &Names, owner: &Owner) -> Result<Streams, String> {
     Ok(streams)
 }
 
-/// The streams of a process whose terminal is `master`.
+/// The streams of a process with the terminal `master`.
 ///
 /// # Errors
-/// Which one cannot be opened, and why.
+/// The stream that cannot be opened, and the reason.
 pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner) -> Result<Streams, String> {
     let mut streams = Streams::default();
     let failed = |error: rustix::io::Errno| format!("terminal: {error}");
@@ -106,7 +107,7 @@ impl Streams {
         Ok(theirs)
     }
 
-    /// The end of a pipe for the process, whose output goes to `sink`.
+    /// A pipe to `sink`. Returns the end of the process.
     fn output(&mut self, sink: Option<OwnedFd>, owner: &Owner) -> Result<OwnedFd, String> {
         let Some(sink) = sink else { return null() };
         let (ours, theirs) = pipe()?;
@@ -117,7 +118,7 @@ impl Streams {
     }
 }
 
-/// Where stdout and stderr go.
+/// The target of stdout and stderr.
 fn sinks(names: &Names) -> Result<(Option<OwnedFd>, Option<OwnedFd>), String> {
     if let Some(path) = names.stdout.strip_prefix("file://") {
         let path = logger::decoded(path.split('?').next().unwrap_or_default());
@@ -140,20 +141,20 @@ fn append(path: &Path) -> io::Result<OwnedFd> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    // a fifo that nobody reads is an error, and no thread waits for a reader
+    // a fifo without a reader is an error, and no thread waits for a reader
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
     let mode = Mode::from_raw_mode(0o666);
     Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode)?)
 }
 
-/// A fifo is opened at both ends: then it has a reader, whoever comes and goes, and opening it does not wait for one.
+/// Opens a fifo at both ends: then it always has a reader, and open(2) does not wait for one.
 fn open_sink(path: &Path) -> io::Result<OwnedFd> {
     let is_fifo = fs::metadata(path)?.file_type().is_fifo();
     let flags = if is_fifo { OFlags::RDWR | OFlags::NONBLOCK } else { OFlags::WRONLY | OFlags::APPEND };
     Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
 }
 
-/// The fifo to read from, and where it is one, its other end.
+/// The file to read from. For a fifo, also its other end.
 fn stdin_fifo(name: &str) -> Result<(OwnedFd, Option<OwnedFd>), String> {
     let open = |flags| {
         rustix::fs::openat(CWD, name, flags | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
@@ -161,7 +162,7 @@ fn stdin_fifo(name: &str) -> Result<(OwnedFd, Option<OwnedFd>), String> {
     };
     let reader = open(OFlags::RDONLY)?;
     let is_fifo = fs::metadata(name).is_ok_and(|stat| stat.file_type().is_fifo());
-    // ORDER: a fifo that has no reader cannot be opened for writing (fifo(7))
+    // ORDER: a fifo without a reader cannot be opened for writing (fifo(7))
     let hold = is_fifo.then(|| open(OFlags::WRONLY)).transpose()?;
     Ok((reader, hold))
 }
@@ -171,17 +172,17 @@ fn null() -> Result<OwnedFd, String> {
     null.map_err(|error| format!("open /dev/null: {error}"))
 }
 
-/// Neither end blocks.
+/// A pipe with both ends non-blocking.
 fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
     rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| format!("pipe: {error}"))
 }
 
-/// The process's end blocks, as programs expect. Each end of a pipe has flags of its own.
+/// The process's end blocks, as programs expect. Each end of a pipe has separate flags.
 fn blocking(end: &OwnedFd) -> Result<(), String> {
     rustix::fs::fcntl_setfl(end, OFlags::empty()).map_err(|error| format!("fcntl: {error}"))
 }
 
-/// The process may open its streams anew by /proc/self/fd.
+/// The process may open its streams again through /proc/self/fd.
 fn chown(end: &OwnedFd, owner: &Owner) -> Result<(), String> {
     if owner.uid == 0 && owner.gid == 0 {
         return Ok(());

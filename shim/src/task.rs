@@ -25,7 +25,7 @@ fn encode<M: Message>(answer: Answer<M>) -> Answer<Vec<u8>> {
 }
 
 impl Shim {
-    /// Does what is asked for. What may block is answered later.
+    /// Performs a request. A request that may block is answered later.
     pub fn call(&mut self, reply: Reply, request: &Request) {
         if !SERVICES.contains(&&*request.service) {
             return self.answer(reply, Err(failure(Code::Unimplemented, format_args!("service {}", request.service))));
@@ -61,10 +61,10 @@ impl Shim {
         self.answer(reply, now);
     }
 
-    /// The container of that id.
+    /// The container with this id.
     ///
     /// # Errors
-    /// There is none.
+    /// It does not exist.
     pub fn container(&mut self, id: &str) -> Answer<&mut Container> {
         self.containers.get_mut(id).ok_or_else(|| failure(Code::NotFound, "container not created"))
     }
@@ -167,7 +167,7 @@ impl Shim {
             process.killing += 1;
             self.jobs.begin(move || {
                 let done = at.kill(signal).map(|()| Vec::new()).map_err(|error| match error.kind() {
-                    // it has ended in this moment: engines take that for success
+                    // it has just ended: engines treat this answer as success
                     Kind::State(libcontainer::Status::Stopped) | Kind::NotFound => {
                         failure(Code::NotFound, "process already finished")
                     }
@@ -291,7 +291,7 @@ impl Shim {
         Ok(())
     }
 
-    /// Does what may block, and answers with what came of it.
+    /// Runs the work in a job, and answers with its result.
     fn do_and_answer<M: Message>(
         &mut self,
         reply: Reply,
@@ -305,10 +305,10 @@ impl Shim {
     }
 }
 
-/// The time of what has not happened, as Go has it.
+/// Go's zero time, for an end that has not happened.
 pub const ZERO: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
 
-/// The process object with what the call says of a terminal.
+/// The process object of the request, with its terminal.
 fn with_terminal(object: &[u8], terminal: bool) -> Answer<Vec<u8>> {
     let read = serde_json::from_slice(object);
     let mut read: serde_json::Map<String, serde_json::Value> =

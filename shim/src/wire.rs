@@ -5,40 +5,40 @@ use prost::Message as _;
 use crate::messages::google::Status;
 use crate::messages::ttrpc::{Request, Response};
 
-/// The most that a message may have.
+/// The maximum length of a message.
 pub const LIMIT: usize = 4 << 20;
 const HEADER: usize = 10;
 const REQUEST: u8 = 1;
 const RESPONSE: u8 = 2;
 
-/// What came in.
+/// A received frame.
 #[derive(Debug, PartialEq)]
 pub enum Frame {
-    /// A request on that stream.
+    /// A request on this stream.
     Request(u32, Request),
-    /// The answer to ours on that stream.
+    /// The answer to our request on this stream.
     Response(u32, Response),
-    /// A message on that stream which is larger than the limit, or is not what its header says: it was passed over.
+    /// A message on this stream that is larger than the limit, or does not match its header. It was skipped.
     Bad(u32, Status),
 }
 
-/// Bytes that have come, and not yet made a frame.
+/// Received bytes that are not yet a whole frame.
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Vec<u8>,
-    /// Bytes of a message that is too large, still to come.
+    /// The remaining bytes of a message that is too large.
     passed_over: usize,
 }
 
 impl Inbox {
-    /// Takes what was read.
+    /// Adds received bytes.
     pub fn take(&mut self, bytes: &[u8]) {
         let over = self.passed_over.min(bytes.len());
         self.passed_over -= over;
         self.bytes.extend_from_slice(&bytes[over..]);
     }
 
-    /// The next whole frame. Kinds that we do not know (streams) are passed over.
+    /// The next whole frame. Unknown kinds (streams) are skipped.
     pub fn next(&mut self) -> Option<Frame> {
         loop {
             let header: [u8; HEADER] = self.bytes.get(..HEADER)?.try_into().ok()?;
@@ -62,7 +62,7 @@ impl Inbox {
             };
             self.bytes.drain(..HEADER + length);
             if self.bytes.is_empty() {
-                // a connection that is idle holds no memory
+                // an idle connection holds no memory
                 self.bytes = Vec::new();
             }
             match frame {

@@ -17,7 +17,7 @@ impl Any {
         Any { type_url: type_url.to_owned(), value: message.encode_to_vec() }
     }
 
-    /// Whether its type has this name, with or without a host before it.
+    /// Whether its type has this name, with or without a prefix.
     pub fn is(&self, name: &str) -> bool {
         self.type_url.rsplit('/').next() == Some(name)
     }

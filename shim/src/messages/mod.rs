@@ -1,5 +1,5 @@
-//! The messages of containerd's interfaces, by hand: one file for each protobuf package. The numbers are those of the .proto
-//! files, which never change; fields that we neither read nor write are left out.
+//! The messages of containerd's interfaces, written by hand: one file for each protobuf package. The numbers are those
+//! of the .proto files, which never change. Fields that we neither read nor write are left out.
 
 pub mod bootstrap;
 pub mod cgroups;

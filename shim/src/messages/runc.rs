@@ -1,4 +1,4 @@
-//! containerd.runc.v1, and runtimeoptions.v1, in which containerd hands on what it does not know.
+//! containerd.runc.v1, and runtimeoptions.v1, in which containerd passes on options that it does not know.
 
 /// containerd.runc.v1.Options. As JSON it has the names that the runc shim writes into options.json.
 #[derive(Clone, PartialEq, prost::Message, serde::Serialize, serde::Deserialize)]
@@ -63,8 +63,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// containerd.linux.runc.CreateOptions: what a client of containerd 1.x makes of its own options for a runtime that it does
-/// not know.
+/// containerd.linux.runc.CreateOptions: containerd 1.x clients convert their own options to this for an unknown
+/// runtime.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreateOptions {
     #[prost(bool, tag = "1")]
