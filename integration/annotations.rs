@@ -72,7 +72,7 @@ fn a_socket_receives_a_pidfd_of_init() {
 }
 
 #[test]
-fn an_unknown_call_in_the_profile_is_an_error_if_asked() {
+fn an_unknown_call_in_the_profile_is_an_error_if_requested() {
     only!(Who::Us, Who::Crun; "an annotation of crun");
     let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "fly"], "action": "SCMP_ACT_ERRNO"}]});
     let mut world = World::running(&["true"]);
@@ -138,7 +138,7 @@ fn clocks_are_shifted_by_the_annotation() {
     assert!(said.contains("604800"), "{said}");
 }
 
-/// The groups are rights of the caller. Root's are not for whoever writes an annotation.
+/// The groups are rights of the caller. An annotation must not give root's groups to a container.
 #[test]
 fn root_gives_no_container_its_groups() {
     only!(Who::Us; "crun gives them");
@@ -149,7 +149,7 @@ fn root_gives_no_container_its_groups() {
 }
 
 #[test]
-fn a_user_keeps_the_own_groups_if_asked() {
+fn a_user_keeps_its_groups_if_requested() {
     needs!(ordinary::root(), "makes up grants for a user, in a mount namespace");
     needs!(Path::new("/usr/bin/newuidmap").exists(), "newuidmap is not installed (package uidmap)");
     only!(Who::Us, Who::Crun; "an annotation of crun");

@@ -10,9 +10,9 @@ use crate::readme::{blocks, halves, shell, type_in, words};
 use crate::world::{Who, World, finish};
 use crate::{needs_root, only};
 
-/// Also after a failure, nothing is left.
+/// Even after a failure, the namespace is removed.
 const END: &str = "trap 'coracle delete --force box >/dev/null 2>&1 || :' EXIT";
-/// What stands for anything in one word of the page.
+/// A word of the page that stands for any text.
 const ANY: &str = "…";
 
 /// Whether a line is what the page shows.
@@ -48,7 +48,7 @@ fn the_page_is_walked_from_its_begin_to_its_end() {
     let world = World::running(&["true"]);
     shell(&world);
     layout(&world.path("layout"));
-    // The registry and the layers are not there: a copy of the layout, and the root of the test.
+    // The registry and the layers do not exist: this is a copy of the layout, and the root of the test.
     let program = |name: &str, does: String| {
         fs::write(world.path("bin").join(name), format!("#!/bin/sh\nexec {does}\n")).unwrap();
         finish(std::process::Command::new("chmod").arg("755").arg(world.path("bin").join(name))).ok();

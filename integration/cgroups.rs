@@ -100,7 +100,7 @@ fn every_level_hands_its_controllers_down() {
 }
 
 #[test]
-fn a_relative_path_and_none_are_below_where_we_are() {
+fn a_relative_or_absent_path_is_below_our_own() {
     needs_root!("no ordinary user may make cgroups in what systemd keeps");
     only!(Who::Us, Who::Runc; "crun begins at the root of each hierarchy");
     for path in [json!("relative-{id}"), json!(null)] {
@@ -295,7 +295,7 @@ fn a_frozen_group_is_refused() {
         if unified() { ("cgroup.freeze", "1", "0") } else { ("freezer.state", "FROZEN", "THAWED") };
     fs::write(group.join(file), frozen).unwrap();
     let mut world = world;
-    // The group itself is frozen; the group above it is frozen, and the message names that one; the group does not
+    // The group itself is frozen; the group above it is frozen, and the message names that group; the group does not
     // exist yet.
     for below in ["", "/below", "/new"] {
         *world.at("/linux/cgroupsPath") = json!(format!("/{}{below}", world.group()));
@@ -347,7 +347,7 @@ fn with_groups_below() -> World {
 }
 
 #[test]
-fn what_the_container_made_below_its_group_is_seen_killed_and_removed() {
+fn groups_that_the_container_made_are_found_killed_and_removed() {
     needs_cgroup!();
     let world = with_groups_below();
     let ps: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
@@ -466,7 +466,7 @@ fn what_version_2_has_nothing_for_is_refused() {
 
 /// The group of an ended container may still have a restriction. The next container must not inherit it.
 #[test]
-fn a_group_that_was_used_before_restricts_nobody() {
+fn a_group_that_was_used_before_has_no_old_restriction() {
     needs_root!("device rules");
     only!(Who::Us; "runc and crun make theirs anew or add to it");
     let mut world = with_kmsg(json!([{"allow": false, "access": "rwm"}]));
@@ -519,7 +519,7 @@ fn a_device_is_there_for_those_whose_rules_allow_it() {
 }
 
 #[test]
-fn a_memory_limit_that_is_too_small_is_told() {
+fn a_memory_limit_that_is_too_small_is_reported() {
     needs_cgroup!();
     only!(Who::Us; "the peers say it in their own words, or not at all");
     let mut world = World::running(&["true"]);

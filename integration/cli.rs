@@ -352,7 +352,7 @@ fn debug_tells_the_plan_and_how_long_each_step_took() {
 }
 
 #[test]
-fn a_command_of_the_peers_that_is_not_implemented_is_told_whatever_its_flags_are() {
+fn a_command_that_is_not_implemented_is_reported_with_any_flags() {
     only!(Who::Us; "the peers have these commands");
     let world = World::running(&["true"]);
     for words in [&["mounts", "add", "a", "f"][..], &["mounts", "--image-path=/x", "a"], &["mounts"]] {
@@ -385,7 +385,7 @@ fn check_notes_what_others_read_otherwise() {
         let notes: Vec<_> = told.lines().filter(|line| line.starts_with("note: ")).collect();
         assert!(notes.len() == 1 && notes[0].contains(note), "{pointer}: {told}");
     }
-    // A form that has no meaning any more is one mistake among the others.
+    // A flag that has no effect any more is reported together with the other mistakes.
     world.config.clone_from(&before);
     let old = json!({"name": "ptrace", "action": "SCMP_ACT_ALLOW"});
     *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [old, old, old]});

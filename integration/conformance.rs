@@ -22,7 +22,7 @@ fn a_profile_that_forbids_what_the_runtime_itself_calls() {
         let mut world = World::running(&["sh", "-c", "ls /proc/self/fd; grep Seccomp: /proc/self/status"]);
         world.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
         world.config["linux"]["seccomp"] = old_profile();
-        // busybox's ls has one descriptor of its own.
+        // busybox's ls has one more descriptor.
         assert_eq!(world.run().ok(), "0\n1\n2\n3\nSeccomp:\t2\n");
     }
 }
@@ -39,7 +39,7 @@ fn a_hook_inside_under_such_a_profile() {
 }
 
 #[test]
-fn capabilities_in_a_user_namespace_are_those_asked_for_and_no_more() {
+fn capabilities_in_a_user_namespace_are_exactly_the_requested_ones() {
     let mut world = World::running(&["grep", "Cap", "/proc/self/status"]);
     with_users(&mut world);
     let kill = json!(["CAP_KILL", "CAP_SYS_RESOURCE"]);
@@ -53,7 +53,7 @@ fn capabilities_in_a_user_namespace_are_those_asked_for_and_no_more() {
 }
 
 #[test]
-fn hooks_are_told_the_state_of_their_moment() {
+fn hooks_receive_the_current_state() {
     only!(Who::Us; "runc says creating and crun created to both");
     let mut world = World::running(&["true"]);
     let told = |name: &str| world.path(&format!("{name}.json"));
@@ -108,7 +108,7 @@ fn a_container_without_a_process_is_created_and_ends_when_started() {
 }
 
 #[test]
-fn a_namespace_that_is_not_asked_for_is_the_runtimes_own() {
+fn a_namespace_that_is_not_requested_is_the_runtimes() {
     needs_root!("namespaces of the host's own");
     only!(Who::Us; "runc and crun leave their mounts on the host");
     let mut world = World::running(&["sh", "-c", "ls -l /dev/null /proc/self/exe && sleep 1000"]);
@@ -132,7 +132,7 @@ fn a_namespace_that_is_not_asked_for_is_the_runtimes_own() {
 }
 
 #[test]
-fn what_was_mounted_on_the_host_goes_when_the_container_cannot_be_made() {
+fn mounts_on_the_host_are_unmounted_if_create_fails() {
     needs_root!("mounts on the host");
     only!(Who::Us; "runc and crun leave their mounts on the host");
     let mut world = World::running(&["/no/such/program"]);

@@ -30,7 +30,7 @@ enum End {
 }
 
 #[test]
-fn start_of_a_container_whose_fifo_was_replaced_says_so() {
+fn start_reports_a_fifo_that_was_replaced() {
     only!(Who::Us; "the files are ours");
     let world = World::running(&["true"]);
     world.create().ok();
@@ -265,7 +265,7 @@ fn whatever_state_json_is_delete_force_undoes_by_the_note() {
 }
 
 #[test]
-fn without_the_note_a_damaged_state_is_told_and_kept() {
+fn without_the_note_a_damaged_state_is_reported_and_kept() {
     only!(Who::Us; "the peers believe what they read, or leave what they cannot");
     let notes: [(&str, Make); 6] = [
         ("missing", nothing),
@@ -307,7 +307,7 @@ fn fifos_and_the_config_can_be_damaged_too() {
 }
 
 #[test]
-fn an_unreadable_state_is_told_or_read_by_root() {
+fn an_unreadable_state_is_reported_or_read_by_root() {
     only!(Who::Us; "the peers believe what they read, or leave what they cannot");
     let unreadable: Damage = Box::new(|directory, _| {
         fs::set_permissions(directory.join("state.json"), fs::Permissions::from_mode(0o000)).unwrap();
@@ -318,7 +318,7 @@ fn an_unreadable_state_is_told_or_read_by_root() {
 }
 
 #[test]
-fn what_is_in_the_root_and_is_no_container_is_left_alone() {
+fn other_files_in_the_root_directory_are_not_touched() {
     only!(Who::Us; "the peers remove what they find");
     let world = World::running(&["true"]);
     world.write();

@@ -67,7 +67,7 @@ fn a_container_that_may_write_its_cgroup_owns_it() {
 }
 
 #[test]
-fn who_joins_a_user_namespace_owns_the_cgroup_by_its_maps() {
+fn root_of_a_joined_user_namespace_owns_the_cgroup() {
     needs_root!("ids that are granted to nobody");
     only!(Who::Us; "runc does it under systemd alone, and crun whatever is mounted");
     needs!(unified(), VERSION_2);

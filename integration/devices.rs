@@ -52,7 +52,7 @@ fn ptmx_is_a_link_also_without_a_devpts() {
 }
 
 #[test]
-fn nodes_that_are_asked_for_have_exactly_their_type_mode_and_owner() {
+fn requested_nodes_have_exactly_their_type_mode_and_owner() {
     needs_root!("device nodes");
     only!(Who::Us, Who::Runc; "crun 1.8 makes no fifo and lets the umask cut modes");
     let script = stat("/dev/c /dev/u /dev/b /dev/pipe /dev/dir/plain /elsewhere/node");
@@ -91,7 +91,7 @@ fn a_mode_that_is_not_given_is_666() {
 }
 
 #[test]
-fn a_default_node_that_is_asked_for_is_as_asked() {
+fn a_requested_default_node_is_made_as_requested() {
     needs_root!("device nodes");
     only!(Who::Us; "Debian's runc and crun keep the default's mode");
     let mut world = World::running(&["sh", "-c", &stat("/dev/null /dev/tty")]);
@@ -167,7 +167,7 @@ fn a_mount_in_the_place_of_a_default_device_is_what_is_there() {
 }
 
 #[test]
-fn what_an_image_has_in_the_place_of_a_default_device_stays_and_is_told() {
+fn a_file_of_the_image_at_the_path_of_a_default_device_stays_and_is_reported() {
     needs_root!("device nodes");
     let mut world = World::running(&["sh", "-c", "cat /dev/random; readlink /dev/tty; stat -c '%t,%T' /dev/full"]);
     *world.at("/root/readonly") = json!(false);
@@ -190,7 +190,7 @@ fn what_an_image_has_in_the_place_of_a_default_device_stays_and_is_told() {
 }
 
 #[test]
-fn what_is_no_node_is_refused_by_its_place() {
+fn an_invalid_node_is_refused_with_its_place() {
     let cases = [
         (json!({"path": "/dev/x", "type": "a", "major": 1, "minor": 3}), "linux.devices[0].type"),
         (json!({"path": "dev/x", "type": "c", "major": 1, "minor": 3}), "linux.devices[0].path"),
@@ -215,7 +215,7 @@ fn ptmx_is_always_the_containers_own() {
 }
 
 #[test]
-fn a_dev_that_is_bound_from_the_host_is_left_as_it_is() {
+fn a_dev_that_is_bound_from_the_host_is_not_changed() {
     needs_root!("device nodes");
     let mut world = World::running(&["ls", "/dev"]);
     let dev = world.path("dev");
@@ -312,7 +312,7 @@ fn programs(world: &World) -> Vec<u64> {
 }
 
 #[test]
-fn a_container_has_one_device_program_and_none_is_left() {
+fn a_container_has_one_device_program_and_it_is_removed() {
     needs_cgroup!();
     needs!(unified(), "version 1 has lists and no programs");
     needs!(finish(Command::new("sh").args(["-c", "command -v bpftool"])).status.success(), "no bpftool");

@@ -257,7 +257,7 @@ fn a_property_that_is_null_is_one_that_is_not_there() {
 }
 
 #[test]
-fn a_null_that_is_no_property_or_has_no_zero_is_refused() {
+fn a_null_that_has_no_zero_value_is_refused() {
     crate::needs_root!("the stock configuration has no user namespace");
     let rows = nulls();
     for (pointer, value, expected) in &rows {

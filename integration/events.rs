@@ -27,7 +27,7 @@ fn stats_are_runcs_numbers() {
 }
 
 #[test]
-fn pressure_and_the_peak_are_told_where_the_kernel_has_them() {
+fn pressure_and_the_peak_are_printed_if_the_kernel_has_them() {
     needs_cgroup!();
     only!(Who::Us; "Debian's runc knows neither, and crun has no events command");
     needs!(unified(), "version 1 has neither");

@@ -40,7 +40,7 @@ fn flagged(world: &World, flags: &[&str], command: &[&str]) -> Outcome {
 }
 
 #[test]
-fn what_cannot_be_run_is_255_in_the_words_that_engines_know() {
+fn a_program_that_cannot_run_gives_255_in_the_words_that_engines_match() {
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let us = who() == Who::Us;
@@ -64,7 +64,7 @@ fn what_cannot_be_run_is_255_in_the_words_that_engines_know() {
     assert!(!us || said.contains("process.cwd"), "{said}");
     failed_with(&["--cwd", "relative"], &["true"]);
     failed(&[]);
-    // Nothing of it stays in the container.
+    // It stays outside of the container.
     let pids: Vec<i32> = serde_json::from_str(&world.call(&["ps", "--format", "json", &world.id]).ok()).unwrap();
     assert_eq!(pids, [world.pid()]);
 }
@@ -397,7 +397,7 @@ fn a_sub_cgroup_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn into_a_paused_container_when_asked() {
+fn exec_into_a_paused_container_if_requested() {
     needs_cgroup!();
     only!(Who::Us, Who::Runc; "crun has no --ignore-paused");
     let world = World::running(&["sleep", "1000"]);
@@ -528,7 +528,7 @@ fn an_unknown_capability_of_a_flag_is_a_warning() {
 }
 
 #[test]
-fn a_mistake_in_a_process_file_is_told_by_the_name_of_the_file() {
+fn a_mistake_in_a_process_file_is_reported_with_the_name_of_the_file() {
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let file = world.path("bundle/process.json");

@@ -103,7 +103,7 @@ fn a_root_that_is_missing_or_a_file() {
 }
 
 #[test]
-fn an_id_that_is_taken_leaves_the_one_who_has_it_alone() {
+fn an_id_in_use_is_refused_and_its_container_is_not_changed() {
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let (state, cgroups) = (world.state(), world.cgroups());
@@ -114,7 +114,7 @@ fn an_id_that_is_taken_leaves_the_one_who_has_it_alone() {
 }
 
 #[test]
-fn a_cgroup_that_is_taken_leaves_the_one_who_has_it_alone() {
+fn a_cgroup_in_use_is_refused_and_its_owner_is_not_changed() {
     needs_cgroup!();
     only!(Who::Us, Who::Runc; "crun lets two share");
     let mut world = World::running(&["sleep", "1000"]);
@@ -166,7 +166,7 @@ fn a_program_that_is_not_there_is_found_missing_at_create() {
 }
 
 #[test]
-fn a_program_that_cannot_be_run_is_told_by_start_and_by_run() {
+fn start_and_run_report_a_program_that_cannot_run() {
     let mut world = World::running(&["/bin/text"]);
     fs::write(world.rootfs("bin/text"), "no program").unwrap();
     use std::os::unix::fs::PermissionsExt;
@@ -193,7 +193,7 @@ fn a_program_that_cannot_be_run_is_told_by_start_and_by_run() {
 }
 
 #[test]
-fn namespaces_that_are_none() {
+fn invalid_namespaces() {
     let said = fails_cleanly(&["true"], |world| {
         world.namespace("network", Some("/no/such/ns"));
         world.write();
@@ -270,7 +270,7 @@ fn places_for_files_and_sockets_that_are_not_there() {
 }
 
 #[test]
-fn terminals_that_nobody_takes() {
+fn terminals_without_a_receiver() {
     let said = {
         let mut world = World::running(&["true"]);
         world.config["process"]["terminal"] = json!(true);
@@ -290,7 +290,7 @@ fn terminals_that_nobody_takes() {
 }
 
 #[test]
-fn all_mistakes_of_a_config_are_told_together() {
+fn all_mistakes_of_a_config_are_reported_together() {
     only!(Who::Us; "the peers tell the first");
     let mut world = World::running(&["true"]);
     world.config["process"]["env"] = json!("PATH=/bin");
@@ -497,7 +497,7 @@ fn processes_in(world: &World) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_start_that_is_killed_leaves_a_container_that_can_be_told() {
+fn a_killed_start_leaves_a_container_with_a_status() {
     only!(Who::Us; "when theirs is over is their own");
     for _ in 0..15 {
         let world = World::running(&["sleep", "1000"]);

@@ -72,7 +72,7 @@ fn a_pause_that_does_not_come_about_is_undone() {
 }
 
 #[test]
-fn a_container_below_a_frozen_group_says_which_it_is() {
+fn the_message_names_the_frozen_group() {
     needs_cgroup!();
     needs!(!by_units(), "a unit is below none that is frozen");
     only!(Who::Us; "the peers say no more than paused");
@@ -109,7 +109,7 @@ fn a_container_below_a_frozen_group_says_which_it_is() {
 
 /// Version 1: what is frozen does not die before it thaws, and a container may freeze a cgroup below its own.
 #[test]
-fn what_a_container_has_frozen_itself_is_killed() {
+fn a_group_that_the_container_froze_is_killed() {
     needs_root!("a cgroup of version 1");
     needs!(!unified(), "what version 2 has frozen dies at once");
     only!(Who::Us; "runc fails as well, and crun leaves the process");
@@ -136,7 +136,7 @@ fn what_a_container_has_frozen_itself_is_killed() {
     }
 }
 
-/// Version 1: somebody put a process into one hierarchy of the container's, and it is in none of the others.
+/// Version 1: another program has put a process into one hierarchy of the container, and not into the others.
 #[test]
 fn a_process_in_a_single_hierarchy_of_the_containers_is_killed_by_force_alone() {
     needs_root!("a process put into a cgroup from outside");
@@ -175,7 +175,8 @@ fn a_process_in_a_single_hierarchy_of_the_containers_is_killed_by_force_alone() 
     }
 }
 
-/// A container can freeze whoever comes in. On version 1 it does not die then, and nobody waits for that.
+/// A container can freeze a process that enters. On version 1 the process does not die then, and no command waits for
+/// it.
 #[test]
 fn an_exec_into_a_frozen_container_ends_by_a_signal() {
     needs_cgroup!();

@@ -343,7 +343,7 @@ fn a_poststop_hook_that_fails_is_a_warning_and_the_others_run() {
 }
 
 #[test]
-fn poststop_hooks_that_cannot_be_read_are_told() {
+fn poststop_hooks_that_cannot_be_read_are_reported() {
     only!(Who::Us; "the files and the words are ours");
     let (mut world, _notes) = noting(&["true"]);
     world.config["hooks"] = json!({"poststop": [hook("exit 6")]});

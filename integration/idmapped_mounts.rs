@@ -160,7 +160,7 @@ fn the_option_alone_means_the_user_namespace_that_is_joined() {
 }
 
 #[test]
-fn what_is_mounted_below_is_mapped_with_ridmap_only() {
+fn mounts_below_are_mapped_only_with_ridmap() {
     needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 binds what is below not at all then");
     let files = ["/one/other", "/one/sub/other", "/all/other", "/all/sub/other"];
@@ -254,7 +254,7 @@ fn a_file_system_that_cannot_is_named() {
 }
 
 #[test]
-fn of_several_file_systems_the_one_that_cannot_is_named() {
+fn the_message_names_the_file_system_that_cannot_be_mapped() {
     needs_root!("mounts on the host");
     needs_fs!("fuse", "fuse-overlayfs", "/dev/fuse");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and the words are ours");

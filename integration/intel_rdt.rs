@@ -69,7 +69,7 @@ impl Machine {
 }
 
 #[test]
-fn a_machine_that_has_none_is_told() {
+fn a_machine_without_resctrl_is_reported() {
     let known = fs::read_to_string("/proc/filesystems").unwrap().contains("\tresctrl\n");
     needs!(!known, "a kernel or a CPU without resctrl");
     only!(Who::Us, Who::Runc; "crun 1.8 does not look");
@@ -119,7 +119,7 @@ fn a_group_with_other_schemata_is_an_error() {
 }
 
 #[test]
-fn what_fails_leaves_no_group() {
+fn a_failure_leaves_no_group() {
     crate::needs_root!("mounts on the host");
     only!(Who::Us; "a peer's own group has no files in a directory of ours either");
     let machine = Machine::new(json!({"l3CacheSchema": "L3:0=f"}));
@@ -140,7 +140,7 @@ fn what_fails_leaves_no_group() {
 }
 
 #[test]
-fn a_group_is_updated_and_its_numbers_are_told() {
+fn a_group_is_updated_and_its_numbers_are_printed() {
     crate::needs_root!("mounts on the host");
     only!(Who::Us, Who::Runc; "crun asks the file system for its type");
     let machine = Machine::new(json!({"closID": "gold"}));

@@ -86,7 +86,7 @@ fn a_profile_confines_init_and_what_it_denies_is_denied() {
 }
 
 #[test]
-fn a_profile_confines_whoever_and_wherever() {
+fn a_profile_confines_every_user_in_every_namespace() {
     needs!(has_apparmor(), "a host with AppArmor");
     let profile = Profile::load();
     let mut user = profiled(&profile.name, WRITES);
@@ -102,7 +102,7 @@ fn a_profile_confines_whoever_and_wherever() {
 }
 
 #[test]
-fn a_profile_confines_exec_too_unless_another_is_asked_for() {
+fn a_profile_confines_exec_too_unless_it_has_another() {
     needs!(has_apparmor(), "a host with AppArmor");
     let (first, second) = (Profile::load(), Profile::load());
     let world = profiled(&first.name, "exec sleep 1000");
@@ -174,7 +174,7 @@ fn a_start_container_hook_wears_the_profile() {
 }
 
 #[test]
-fn a_profile_that_is_not_loaded_is_told() {
+fn a_profile_that_is_not_loaded_is_reported() {
     needs!(has_apparmor(), "a host with AppArmor");
     let world = profiled("coracle-it-nowhere", "true");
     let said = world.create().fails();
@@ -300,7 +300,7 @@ fn mounts_have_the_label() {
     for path in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/own", "/hidden", "/dev/null"] {
         assert_eq!(label_of(inside(path)), FILES, "{path}");
     }
-    // A bind mount keeps its label, and the kernel has labels of its own for these.
+    // A bind mount keeps its label, and the kernel labels these file systems itself.
     assert_eq!(label_of(inside("/bound")), OTHERS_FILES);
     assert!(label_of(inside("/proc")).contains(":pseudo_t:") && label_of(inside("/sys")).contains(":pseudo_t:"));
     let made = exec(&world, &[], &["sh", "-c", "echo x >/own/file && cat /own/file"]);
@@ -323,7 +323,7 @@ fn mounts_in_a_user_namespace_have_the_label() {
 }
 
 #[test]
-fn what_the_label_may_not_see_is_denied() {
+fn a_file_that_the_label_does_not_allow_is_denied() {
     needs!(has_selinux(), "a host with SELinux (hack/vm/run --selinux)");
     let script = "cat /ours/file; cat /others/file; cat /hosts/file";
     let mut world = labelled(script);
@@ -395,7 +395,7 @@ fn a_start_container_hook_wears_the_label() {
 }
 
 #[test]
-fn a_label_that_the_policy_does_not_know_is_told() {
+fn a_label_that_the_policy_does_not_contain_is_reported() {
     needs!(has_selinux(), "a host with SELinux (hack/vm/run --selinux)");
     let mut world = labelled("true");
     *world.at("/process/selinuxLabel") = json!("system_u:system_r:nobody_t:s0");

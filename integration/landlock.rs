@@ -29,7 +29,7 @@ fn policy() -> Value {
 const WRITES: &str = "echo > /tmp/a || echo no; echo > /dev/shm/a && echo yes; cat /etc/hosts; mkdir /x || echo no";
 
 #[test]
-fn what_the_policy_does_not_allow_is_denied_to_init_exec_and_hooks() {
+fn the_policy_applies_to_init_exec_and_hooks() {
     only!(Who::Us; "an annotation of ours");
     needs!(abi() >= 6, OLD);
     let mut world = with(&policy(), &format!("cat /dev/shm/hook; {WRITES}; sleep 1000"));
@@ -99,7 +99,7 @@ fn a_path_is_found_in_the_containers_root() {
     assert!(said.contains("permission denied (EACCES): the Landlock ruleset does not allow"), "{said}");
 }
 
-/// CRIU knows nothing of Landlock: the restored processes could do more than before.
+/// CRIU does not support Landlock: the restored processes could do more than before.
 #[test]
 fn checkpoint_refuses_what_it_could_not_restore() {
     only!(Who::Us; "an annotation of ours");

@@ -124,7 +124,7 @@ fn a_created_container_is_killed_or_deleted_and_lives_through_other_signals() {
 
 /// The kernel does not deliver a signal to the first process of a pid namespace if it has no handler for it.
 #[test]
-fn what_asks_a_program_to_end_ends_a_created_container() {
+fn a_signal_to_end_ends_a_created_container() {
     needs!(who() != Who::Crun, "crun's container lives on");
     let world = World::running(&["sleep", "1000"]);
     for (name, signal) in [("TERM", Signal::SIGTERM), ("INT", Signal::SIGINT), ("HUP", Signal::SIGHUP)] {
@@ -192,7 +192,7 @@ fn the_images_stop_signal_is_the_default() {
 }
 
 #[test]
-fn without_a_pid_namespace_kill_leaves_nobody() {
+fn without_a_pid_namespace_kill_leaves_no_process() {
     needs_cgroup!();
     let script =
         "for n in 1 2 3; do sh -c 'trap \"\" TERM HUP; sleep 999 & sleep 999' & done; touch /tmp/ready; sleep 999";
@@ -318,7 +318,7 @@ fn exec_in_every_status() {
 }
 
 #[test]
-fn of_many_starts_at_once_one_wins() {
+fn one_of_many_concurrent_starts_succeeds() {
     only!(Who::Us, Who::Crun; "in Debian's runc one that loses now and then waits at the fifo for ever");
     let mut world = World::running(&["sh", "-c", "echo x >> /tmp/started; sleep 1000"]);
     world.config["root"]["readonly"] = json!(false);
@@ -339,7 +339,7 @@ fn of_many_starts_at_once_one_wins() {
 }
 
 #[test]
-fn of_many_creates_at_once_one_wins() {
+fn one_of_many_concurrent_creates_succeeds() {
     only!(Who::Us, Who::Crun; "in Debian's runc the one that loses now and then takes the winner's directory away");
     let world = World::running(&["sleep", "1000"]);
     world.write();
@@ -354,7 +354,7 @@ fn of_many_creates_at_once_one_wins() {
 }
 
 #[test]
-fn of_many_deletes_at_once_one_wins_and_poststop_runs_once() {
+fn one_of_many_concurrent_deletes_succeeds_and_poststop_runs_once() {
     let mut world = World::running(&["sleep", "1000"]);
     let note = world.path("note");
     let script = format!("echo x >> {}", note.display());
@@ -469,7 +469,7 @@ fn list_shows_all_that_are_there() {
 }
 
 #[test]
-fn what_is_done_to_the_bundle_after_create_is_no_matter() {
+fn a_change_of_the_bundle_after_create_has_no_effect() {
     let mut world = World::running(&["sleep", "1000"]);
     world.config["process"]["env"] = json!(["PATH=/bin", "WHEN=before"]);
     world.create().ok();

@@ -12,7 +12,7 @@ use crate::world::{World, wait_until};
 const RUNS: u32 = 60;
 const AT_ONCE: usize = 8;
 
-/// What a test has on the machine.
+/// The objects of a test on the machine.
 #[derive(Debug, PartialEq, Eq)]
 struct Count {
     mounts: usize,

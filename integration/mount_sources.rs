@@ -45,7 +45,7 @@ fn a_source_that_only_an_earlier_mount_brings_is_found() {
 }
 
 #[test]
-fn what_is_mounted_below_a_source_that_may_be_a_link_comes_with_rbind_only() {
+fn mounts_below_a_source_that_may_be_a_link_come_only_with_rbind() {
     needs_root!("mounts on the host");
     only!(Who::Us, Who::Crun; "does not know src-nofollow and copy-symlink");
     let mut world = World::running(&["sh", "-c", "grep -o ' /[a-z]*/below ' /proc/self/mountinfo; true"]);
@@ -106,7 +106,7 @@ fn a_source_in_the_root_has_mapped_ids() {
 }
 
 #[test]
-fn a_source_in_the_root_that_is_missing_is_told_by_its_place() {
+fn a_missing_source_in_the_root_is_reported_with_its_place() {
     let mut world = World::running(&["true"]);
     *world.at("/root/readonly") = json!(false);
     world.mount(bind(world.rootfs("nothing/x"), "/there", &["bind"]));

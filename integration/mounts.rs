@@ -47,7 +47,7 @@ fn a_relative_source_begins_at_the_bundle() {
 }
 
 #[test]
-fn a_missing_source_is_told_by_its_place() {
+fn a_missing_source_is_reported_with_its_place() {
     let mut world = World::running(&["true"]);
     world.mount(bind("/nonexistent/x", "/there", &["bind"]));
     let said = world.run().fails();
@@ -284,7 +284,7 @@ fn tmpcopyup_into_a_place_that_is_missing_or_on_another_file_system() {
 }
 
 #[test]
-fn an_unknown_option_is_told_with_the_kernels_word() {
+fn an_unknown_option_is_reported_with_the_kernels_word() {
     let said = refused(tmpfs("/x", &["nosuid", "rox"]));
     if who() == Who::Us {
         assert!(said.contains("mounts[6]: mount tmpfs on /x: tmpfs: Unknown parameter 'rox'"), "{said}");
@@ -296,7 +296,7 @@ fn an_unknown_option_is_told_with_the_kernels_word() {
 }
 
 #[test]
-fn an_unknown_or_missing_type_is_told() {
+fn an_unknown_or_missing_type_is_reported() {
     only!(Who::Us, Who::Runc; "crun 1.8 takes an empty type");
     let said = refused(json!({"destination": "/x", "type": "nosuchfs", "source": "x"}));
     assert!(said.to_lowercase().contains("no such device"), "{said}");
@@ -513,7 +513,7 @@ fn a_hundred_mounts_are_made() {
 }
 
 #[test]
-fn what_is_mounted_on_the_host_later_reaches_a_slave_and_nothing_comes_back() {
+fn a_later_mount_of_the_host_reaches_a_slave_and_nothing_comes_back() {
     needs_root!("mounts on the host");
     only!(Who::Us, Who::Runc; "crun 1.8 breaks the link to the host");
     let mut world = World::running(&["sleep", "1000"]);
@@ -557,7 +557,7 @@ fn a_shared_mount_tells_the_host_what_is_mounted_in_it() {
 }
 
 #[test]
-fn links_at_the_ends_of_a_bind_mount_are_as_asked() {
+fn links_at_the_ends_of_a_bind_mount_are_treated_as_requested() {
     only!(Who::Us; "crun 1.8 and runc do not have these options");
     let script = "readlink /itself; readlink /copied; cat /plain";
     let mut world = World::running(&["sh", "-c", script]);

@@ -98,7 +98,7 @@ fn each_kind_is_new_when_listed_and_the_hosts_when_not() {
     needs_root!("namespaces of the host's own");
     for (kind, file) in KINDS {
         if kind == "user" || (kind == "time" && who() != Who::Us) {
-            continue; // user has tests of its own; Debian's runc and crun do not know time
+            continue; // user has its own tests; Debian's runc and crun do not support time
         }
         let kinds: &[&str] = if kind == "mount" { &["mount"] } else { &["mount", kind] };
         let world = only_with(kinds, &["sleep", "1000"]);
@@ -119,7 +119,7 @@ fn each_kind_is_new_when_listed_and_the_hosts_when_not() {
 }
 
 #[test]
-fn an_empty_path_is_none() {
+fn an_empty_path_counts_as_absent() {
     only!(Who::Us, Who::Runc; "crun 1.8 opens it");
     let mut world = World::running(&["readlink", "/proc/self/ns/uts"]);
     world.namespace("uts", Some(""));
@@ -196,7 +196,7 @@ fn a_joined_pid_namespace_counts_as_the_pod_does_and_state_as_the_host() {
 }
 
 #[test]
-fn a_joined_mount_namespace_of_somebody_else_leaves_the_hosts_alone() {
+fn joining_another_mount_namespace_does_not_change_the_hosts() {
     needs_root!("namespaces of the host's own");
     only!(Who::Us; "the peers of Debian fail in it in ways of their own");
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -258,7 +258,7 @@ fn leaves_nothing(world: &World) {
 }
 
 #[test]
-fn a_path_that_is_no_such_namespace_is_told() {
+fn a_path_of_another_kind_of_namespace_is_reported() {
     let mut world = World::running(&["true"]);
     world.namespace("network", Some("/proc/self/ns/uts"));
     let said = world.run().fails();

@@ -88,7 +88,7 @@ fn uid_0_of_a_user_namespace_is_not_quite_root() {
 }
 
 #[test]
-fn with_a_user_namespace_of_its_own() {
+fn with_its_own_user_namespace() {
     only!(Who::Us; "the peers are no static programs");
     let users = |config: &mut Value| {
         looking(config);
@@ -119,7 +119,7 @@ fn with_a_user_namespace_of_its_own() {
 }
 
 #[test]
-fn what_only_the_hosts_root_may_is_told_by_its_place() {
+fn a_property_that_needs_the_hosts_root_is_reported_with_its_place() {
     only!(Who::Us; "the peers are no static programs");
     let users = |first: u32, size: u32| {
         move |config: &mut Value| {
@@ -161,7 +161,7 @@ fn the_ids_of_a_new_file_system_are_mapped_within_those_that_we_have() {
     assert!(said.contains(wanted), "{said}");
 }
 
-/// Without a writable cgroup: that is no error if the config sets no limit, except with --rootless=false.
+/// A missing writable cgroup is not an error if the config sets no limit, except with --rootless=false.
 #[test]
 fn how_much_of_a_root_we_are_can_be_said() {
     only!(Who::Us; "the peers are no static programs");
@@ -191,7 +191,7 @@ fn how_much_of_a_root_we_are_can_be_said() {
 }
 
 #[test]
-fn root_that_is_said_to_be_none_has_limits_all_the_same() {
+fn root_has_limits_with_every_rootless_flag() {
     needs_root!("cgroups of the host's");
     only!(Who::Us, Who::Runc; "crun 1.8 leaves the cgroup when it is told so");
     for word in ["true", "false", "auto"] {

@@ -156,7 +156,7 @@ fn a_device_goes_into_a_container_with_a_user_namespace() {
 }
 
 #[test]
-fn a_device_that_cannot_be_moved_is_told() {
+fn a_device_that_cannot_be_moved_is_reported() {
     needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();

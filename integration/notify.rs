@@ -137,7 +137,7 @@ fn a_container_that_ends_before_it_is_ready_ends_the_wait() {
 }
 
 #[test]
-fn nobody_listening_is_told_before_anything_begins() {
+fn a_socket_without_a_listener_is_reported_first() {
     only!(Who::Us; "runc finds out when the container runs");
     let world = World::running(&["sleep", "1000"]);
     world.write();

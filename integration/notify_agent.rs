@@ -95,7 +95,7 @@ fn without_an_agent_nothing_is_made() {
 }
 
 #[test]
-fn an_agent_that_is_gone_is_no_such_call() {
+fn without_its_agent_a_call_fails_with_enosys() {
     only!(Who::Us, Who::Runc; "crun 1.8 keeps the listener open in init while it waits for start");
     let world = notifying("agent.sock", &["mkdir"], &MKDIR);
     let path = world.path("agent.sock");

@@ -176,7 +176,7 @@ fn under(mut command: Command, program: Program) -> Outcome {
 }
 
 #[test]
-fn what_is_hidden_is_done_without_or_told() {
+fn a_hidden_call_is_replaced_or_reported() {
     only!(Who::Us; "each runtime has its own ways to do without");
     needs!(ordinary::root(), "to load a filter without no_new_privs takes root");
     let mut wrong = Vec::new();

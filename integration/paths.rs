@@ -46,7 +46,7 @@ fn a_masked_file_is_empty_and_a_masked_directory_too() {
 }
 
 #[test]
-fn what_is_masked_twice_is_mounted_once_and_a_mount_is_masked_too() {
+fn a_path_that_is_masked_twice_is_mounted_once_and_a_mount_is_masked_too() {
     let mut world = with_secrets("cat /bound/file; ls /fresh /secret/dir; cat /proc/self/mountinfo");
     fs::create_dir(world.path("source")).unwrap();
     fs::write(world.path("source/file"), "secret\n").unwrap();
@@ -71,7 +71,7 @@ fn what_is_masked_twice_is_mounted_once_and_a_mount_is_masked_too() {
 }
 
 #[test]
-fn a_null_device_that_is_another_is_told() {
+fn a_null_device_with_another_number_is_reported() {
     needs_root!("a mount on /dev/null");
     only!(Who::Us; "the words are ours");
     let world = with_secrets("true");

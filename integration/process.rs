@@ -71,7 +71,7 @@ fn a_cwd_must_be_absolute() {
 }
 
 #[test]
-fn a_cwd_that_is_no_directory_is_told() {
+fn a_cwd_that_is_not_a_directory_is_reported() {
     refused("process.cwd: ", set("/process/cwd", &json!("/bin/busybox")));
 }
 
@@ -100,7 +100,7 @@ fn nothing_of_ours_is_in_the_environment() {
 }
 
 #[test]
-fn an_entry_that_is_no_assignment_is_refused() {
+fn an_entry_without_an_assignment_is_refused() {
     only!(Who::Us, Who::Runc; "crun 1.8 passes it on");
     refused("process.env[1]: \"nonsense\" is not NAME=value", set("/process/env", &json!(["PATH=/bin", "nonsense"])));
 }
@@ -164,7 +164,7 @@ fn home_is_found_behind_a_megabyte_of_others() {
 }
 
 #[test]
-fn a_hostile_passwd_is_no_matter() {
+fn a_hostile_passwd_does_no_harm() {
     only!(Who::Us; "runc and crun open it as they find it");
     let home = ["sh", "-c", "echo $HOME"];
     both_say("/\n", &home, |world| {
@@ -229,7 +229,7 @@ fn without_path_the_usual_places_are_searched() {
 }
 
 #[test]
-fn what_cannot_be_run_is_told_at_create_in_the_words_that_engines_know() {
+fn create_reports_a_program_that_cannot_run_in_the_words_that_engines_match() {
     let cases = [
         ("nothing", "executable file not found in $PATH"),
         ("/bin/nothing", "no such file or directory"),
@@ -351,7 +351,7 @@ fn no_capabilities_object_drops_everything() {
 }
 
 #[test]
-fn each_set_is_as_asked() {
+fn each_set_is_as_requested() {
     let all = json!(["CAP_CHOWN", "CAP_KILL"]);
     let sets = json!({"bounding": all, "permitted": all, "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]});
     // At an exec, root gets the bounding set, whatever its effective set was (capabilities(7)).
@@ -374,7 +374,7 @@ fn a_users_ambient_capabilities_live_on() {
 }
 
 #[test]
-fn what_cannot_be_given_is_a_warning() {
+fn a_capability_that_cannot_be_given_is_a_warning() {
     only!(Who::Us; "the others say it otherwise or not at all");
     let kill = json!(["CAP_KILL", "CAP_NONSENSE"]);
     for ran in both(&CAPS, |world| {
@@ -512,7 +512,7 @@ fn what_we_may_not_lower_is_an_error() {
 }
 
 #[test]
-fn limits_are_set_for_whoever_the_process_becomes() {
+fn limits_are_set_for_a_process_of_another_user() {
     both_say("100\n200\n1000\n", &["sh", "-c", "ulimit -n; ulimit -Hn; id -u"], |world| {
         *world.at("/process/user") = json!({"uid": 1000, "gid": 1000});
         *world.at("/process/rlimits") = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);

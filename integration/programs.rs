@@ -36,7 +36,7 @@ fn dynamic() -> Vec<u8> {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table of programs")]
-fn a_program_that_cannot_be_executed_is_told_with_its_cause() {
+fn a_program_that_cannot_be_executed_is_reported_with_the_cause() {
     needs_root!("a look into init's root");
     // A file in the root, the error of execve(2), and the cause.
     let scripts: [(&str, Vec<u8>, u32, &str, &str); 12] = [
@@ -159,7 +159,7 @@ fn a_file_of_proc_is_not_read_for_the_cause() {
 }
 
 #[test]
-fn a_program_whose_cause_a_filter_hides_is_told_all_the_same() {
+fn a_failed_program_is_reported_even_if_a_filter_hides_the_cause() {
     needs_root!("a look into init's root");
     only!(Who::Us; "the peers need these calls themselves");
     for action in ["SCMP_ACT_KILL_PROCESS", "SCMP_ACT_ERRNO", "SCMP_ACT_TRAP"] {

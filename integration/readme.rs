@@ -74,7 +74,7 @@ fn the_examples_are_those_of_the_page() {
 }
 
 #[test]
-fn what_readme_shows_is_what_happens() {
+fn the_commands_of_the_readme_print_what_it_shows() {
     only!(Who::Us; "README.md shows coracle");
     needs!(root(), "README.md shows commands of root");
     let world = World::running(&["true"]);

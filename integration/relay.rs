@@ -107,7 +107,7 @@ fn signals_sizes_and_keys_pass_a_reader_who_reads_nothing() {
 }
 
 #[test]
-fn who_keeps_the_terminal_open_and_floods_it_is_not_waited_for() {
+fn a_process_that_floods_the_terminal_does_not_block_the_end() {
     only!(Who::Us; "the peers want a terminal of their own");
     let world = World::running(&["sleep", "1000"]);
     world.begin();

@@ -123,7 +123,7 @@ fn a_life_from_create_to_delete() {
 }
 
 #[test]
-fn what_it_owns_is_the_users_on_the_host() {
+fn its_files_belong_to_the_user_on_the_host() {
     let mut own = Own::running(&["sh", "-c", "id -u > /made; stat -c %u:%g /dev/pts /dev/shm /dev/mqueue /dev /made"]);
     *own.world.at("/root/readonly") = json!(false);
     assert_eq!(own.run().ok().split_whitespace().collect::<Vec<_>>(), ["0:0"; 5]);
@@ -141,7 +141,7 @@ fn devices_are_the_hosts_and_masks_hold() {
 }
 
 #[test]
-fn the_bundle_of_spec_rootless_runs_as_it_is() {
+fn the_bundle_of_spec_rootless_runs_unchanged() {
     let own = Own::running(&[]);
     own.call(&["spec", "--rootless"]).ok();
     let path = own.world.bundle().join("config.json");
@@ -171,7 +171,7 @@ fn without_a_cgroup_the_processes_are_known_by_their_namespace_and_pause_is_refu
 }
 
 #[test]
-fn what_shows_the_hosts_namespaces_is_the_hosts() {
+fn mounts_that_show_the_hosts_namespaces_belong_to_the_host() {
     only!(Who::Us; "the peers want the bind mounts to be asked for");
     let script = "grep -c ' /proc \\| /sys ' /proc/self/mountinfo; readlink /proc/self/ns/pid; ls /sys/class | wc -l";
     let mut own = Own::running(&["sh", "-c", script]);
@@ -196,7 +196,7 @@ fn clocks_are_shifted() {
 }
 
 #[test]
-fn devices_parameters_and_cpus_are_as_asked() {
+fn devices_parameters_and_cpus_are_as_requested() {
     only!(Who::Us; "the peers know no execCPUAffinity, and their words are others");
     let script = "stat -c '%F %t:%T' /dev/kmsg /dev/pipe; cat /proc/sys/net/ipv4/ip_unprivileged_port_start \
         /proc/sys/kernel/shmmni /proc/sys/fs/mqueue/msg_max; sleep 1000; true";
@@ -328,7 +328,7 @@ fn a_bind_mount_of_what_only_the_user_reaches() {
 }
 
 #[test]
-fn no_user_namespace_is_a_mistake_that_is_told() {
+fn a_missing_user_namespace_is_a_mistake() {
     only!(Who::Us; "the peers have other words");
     let mut own = Own::running(&["true"]);
     own.world.without_namespace("user");
@@ -339,7 +339,7 @@ fn no_user_namespace_is_a_mistake_that_is_told() {
 }
 
 #[test]
-fn a_limit_that_cannot_be_set_is_told_and_without_one_there_is_no_cgroup() {
+fn a_limit_that_cannot_be_set_is_reported_and_without_limits_there_is_no_cgroup() {
     needs!(root() || group().is_none(), "there is a cgroup for her here");
     only!(Who::Us, Who::Runc; "crun goes on without the limit");
     let mut own = Own::running(&["sleep", "1000"]);
@@ -420,7 +420,7 @@ fn no_pivot_refuses_a_proc_that_is_mounted_on_the_host_after_the_plan_was_made()
 }
 
 #[test]
-fn what_the_grants_have_is_mapped_and_more_is_told() {
+fn granted_ids_are_mapped_and_others_are_reported() {
     needs!(root(), "makes up grants for a user, in a mount namespace");
     only!(Who::Us; "the peers have other words");
     needs!(Path::new("/usr/bin/newuidmap").exists(), "newuidmap is not installed (package uidmap)");
@@ -459,7 +459,7 @@ fn what_the_grants_have_is_mapped_and_more_is_told() {
 }
 
 #[test]
-fn what_only_root_may_is_told_together() {
+fn all_properties_that_need_root_are_reported_together() {
     only!(Who::Us; "the peers have other words");
     let mut own = Own::running(&["true"]);
     own.world.namespace("network", None);
@@ -491,7 +491,7 @@ fn what_only_root_may_is_told_together() {
 }
 
 #[test]
-fn a_missing_program_and_a_missing_source_are_told() {
+fn a_missing_program_and_a_missing_source_are_reported() {
     let own = Own::running(&["nosuch"]);
     let outcome = own.run();
     assert!(outcome.fails().contains("nosuch"));
@@ -536,7 +536,7 @@ fn without_root_in_the_run_directory_and_with_the_users_own() {
 }
 
 #[test]
-fn a_run_directory_that_somebody_else_can_write_is_refused() {
+fn a_run_directory_that_another_user_can_write_is_refused() {
     only!(Who::Us; "the name of the directory is ours");
     if !root() {
         return skip(&test_name(), "needs a second user");

@@ -46,7 +46,7 @@ fn every_scheduling_policy_is_set() {
 }
 
 #[test]
-fn what_a_policy_does_not_take_is_refused() {
+fn an_invalid_policy_is_refused() {
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know scheduler");
     let cases = [
         (json!({"policy": "SCHED_BATCH", "nice": -21}), "process.scheduler.nice: -21 is not in -20..19"),
@@ -156,7 +156,7 @@ fn our_own_cpus_are_not_the_containers() {
 }
 
 #[test]
-fn exec_is_on_the_cpus_it_is_told() {
+fn exec_runs_on_the_requested_cpus() {
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know execCPUAffinity");
     needs!(two_cpus(), "one CPU");
     let mut world = World::running(&["sleep", "1000"]);
@@ -197,7 +197,7 @@ fn exec_is_on_those_cpus_in_a_user_namespace_and_by_a_pinned_caller_too() {
 }
 
 #[test]
-fn a_list_of_cpus_that_is_none_is_refused_at_create() {
+fn create_refuses_an_invalid_list_of_cpus() {
     only!(Who::Us; "runc 1.1 and crun 1.8 do not know execCPUAffinity");
     refused("process.execCPUAffinity.initial: ", set("/process/execCPUAffinity", &json!({"initial": "x"})));
     refused(
@@ -290,7 +290,7 @@ fn a_mount_label_that_the_host_cannot_apply_is_a_warning() {
 }
 
 #[test]
-fn no_confinement_can_be_asked_of_any_host() {
+fn an_unconfined_process_runs_on_every_host() {
     only!(Who::Us; "runc 1.1 fails without AppArmor even so");
     both_say("x\n", &["echo", "x"], set("/process/apparmorProfile", &json!("unconfined")));
     both_say("x\n", &["echo", "x"], set("/process/apparmorProfile", &json!("")));

@@ -152,7 +152,7 @@ fn annotations_are_properties_of_the_unit() {
 }
 
 #[test]
-fn what_systemd_does_not_take_leaves_nothing() {
+fn a_unit_that_systemd_refuses_leaves_nothing() {
     only!(Who::Us; "the words");
     needs!(systemd(), NO_SYSTEMD);
     let mut world = container(&["sleep", "1000"]);
@@ -239,7 +239,7 @@ fn an_update_is_the_units_too_and_outlives_a_reload() {
 
 /// A quota with its period, or a period alone, in the form of [`limits`], and the values after a reload of systemd.
 #[test]
-fn what_systemd_writes_again_is_what_was_asked() {
+fn systemd_writes_the_requested_values_again() {
     only!(Who::Us; "runc rounds the quota up, and crun does not tell systemd of it");
     needs!(systemd(), NO_SYSTEMD);
     let none = if unified() { "max" } else { "-1" };
@@ -302,7 +302,7 @@ fn too_little_memory_is_named_by_unit_too() {
 }
 
 #[test]
-fn a_unit_that_an_earlier_container_left_is_no_obstacle() {
+fn a_unit_that_an_earlier_container_left_is_replaced() {
     only!(Who::Us, Who::Crun; "Debian's runc takes the failed unit for its own, and leaves it failed");
     needs!(systemd(), NO_SYSTEMD);
     let world = container(&["sleep", "1000"]);
@@ -485,7 +485,7 @@ fn without_systemd_it_is_refused_at_once_and_nothing_is_left() {
 }
 
 #[test]
-fn a_path_that_names_no_unit_is_told_by_its_place() {
+fn a_path_that_names_no_unit_is_an_error_with_its_place() {
     only!(Who::Us; "the words");
     let mut world = container(&["true"]);
     for (path, problem) in [

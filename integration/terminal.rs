@@ -89,7 +89,7 @@ fn a_console_socket_gets_one_message_with_the_master() {
 }
 
 #[test]
-fn an_exec_has_a_terminal_of_its_own() {
+fn an_exec_has_its_own_terminal() {
     let world = World::running(&["sleep", "1000"]);
     world.begin();
     let path = world.path("console");
@@ -171,7 +171,7 @@ fn keys_are_the_containers_and_not_ours() {
 }
 
 #[test]
-fn a_terminal_that_is_resized_is_told() {
+fn a_new_size_reaches_the_terminal() {
     only!(Who::Us, Who::Runc; "stty sees no size under crun 1.8");
     let world =
         // The first signal may come late, without a change of the size.
@@ -187,7 +187,7 @@ fn a_terminal_that_is_resized_is_told() {
 
 #[test]
 fn a_terminal_without_one_of_ours_works_all_the_same() {
-    // crun needs a terminal of its own.
+    // crun needs its own terminal.
     only!(Who::Us, Who::Runc; "crun wants a terminal of its own");
     let world = with_terminal(&["sh", "-c", "tty; cat; exit 2"]);
     world.write();
@@ -280,7 +280,7 @@ fn signals_go_on_to_a_container_in_the_foreground() {
 }
 
 #[test]
-fn what_is_ignored_or_blocked_with_us_is_not_in_the_container() {
+fn signals_that_we_ignore_or_block_are_default_in_the_container() {
     only!(Who::Us, Who::Runc; "crun leaves what is ignored ignored, and waits for ever where SIGCHLD is");
     let look = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
     let world = World::running(&["sh", "-c", &format!("{look}; sleep 0.5")]);

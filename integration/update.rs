@@ -129,7 +129,7 @@ fn memory_and_swap_are_raised_and_lowered_in_any_order() {
 }
 
 #[test]
-fn what_is_not_named_stays_and_the_next_update_knows_of_this_one() {
+fn a_property_that_is_not_named_stays_and_the_next_update_begins_from_this_one() {
     needs_cgroup!();
     let world = with(json!({"cpu": {"quota": 20000, "period": 40000}, "pids": {"limit": 30}}));
     update(&world, &["--cpu-quota", "10000"]).ok();
@@ -248,7 +248,7 @@ fn when_one_limit_is_refused_all_stay_as_they_were() {
 }
 
 #[test]
-fn device_rules_that_cannot_be_leave_all_as_it_was() {
+fn impossible_device_rules_change_nothing() {
     needs_cgroup!();
     only!(Who::Us; "leaves devices alone (runc #3401)");
     let world = with(json!({"pids": {"limit": 30}}));
@@ -279,7 +279,7 @@ fn a_limit_below_what_is_used_is_refused() {
 }
 
 #[test]
-fn what_this_host_has_not_is_told_by_its_place() {
+fn a_resource_that_the_host_does_not_have_is_reported_with_its_place() {
     needs_cgroup!();
     only!(Who::Us; "the words");
     let world = with(json!({"pids": {"limit": 30}}));
@@ -367,7 +367,7 @@ fn a_created_and_a_paused_container_can_be_updated_and_a_stopped_one_cannot() {
 }
 
 #[test]
-fn a_container_without_a_cgroup_of_its_own_has_no_limits() {
+fn a_container_without_its_own_cgroup_has_no_limits() {
     only!(Who::Us; "the words");
     let world = World::running(&["sleep", "1000"]);
     world.write();

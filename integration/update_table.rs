@@ -171,7 +171,7 @@ fn limited(numbers: Option<&str>, there: &dyn Fn(&str) -> bool) -> World {
 }
 
 #[test]
-fn an_update_of_one_value_leaves_every_other_as_it_was() {
+fn an_update_of_one_value_changes_no_other() {
     needs_cgroup!();
     needs_root!("every controller, and device rules");
     only!(Who::Us; "runc and crun set back what they do not keep");
@@ -206,7 +206,7 @@ fn an_update_of_one_value_leaves_every_other_as_it_was() {
 }
 
 #[test]
-fn of_a_device_that_is_listed_twice_the_last_entry_is_changed() {
+fn the_last_of_two_entries_of_a_device_is_changed() {
     needs_cgroup!();
     needs_root!("rates of a disk");
     only!(Who::Us; "runc sets both again, crun what it is given");

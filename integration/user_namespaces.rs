@@ -51,7 +51,7 @@ fn users_are_mapped_and_what_is_theirs_is_theirs() {
 }
 
 #[test]
-fn a_user_namespace_with_every_other_kind_has_the_file_systems_of_its_own() {
+fn a_user_namespace_with_every_other_kind_has_its_own_file_systems() {
     let mut world =
         World::running(&["sh", "-c", "cat /proc/self/mountinfo; echo x >/dev/null && echo y >/dev/full || echo full"]);
     with_users(&mut world);
@@ -263,7 +263,7 @@ fn a_user_namespace_with_the_hosts_pid_and_ipc_namespaces() {
 }
 
 #[test]
-fn a_bundle_the_mapped_root_cannot_walk_to_is_no_matter() {
+fn a_bundle_that_the_mapped_root_cannot_reach_works() {
     only!(Who::Us; "the peers need the way to be open");
     use std::os::unix::fs::PermissionsExt;
     let mut world = World::running(&["sh", "-c", "echo in; cat /file"]);

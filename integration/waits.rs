@@ -24,7 +24,7 @@ fn stuck(path: &Path) -> (UnixListener, Vec<UnixStream>) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_is_refused_and_not_waited_for() {
+fn a_log_without_a_reader_is_refused_without_a_wait() {
     only!(Who::Us; "the peers wait for ever");
     let world = World::running(&["true"]);
     world.write();
@@ -65,7 +65,7 @@ fn a_fifo_is_neither_a_namespace_nor_a_config() {
 }
 
 #[test]
-fn a_socket_that_nobody_accepts_on_is_not_waited_for() {
+fn a_socket_that_accepts_no_connection_does_not_block() {
     only!(Who::Us; "the peers wait for ever");
     let mut world = World::running(&["true"]);
     world.config["process"]["terminal"] = json!(true);

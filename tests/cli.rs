@@ -186,7 +186,7 @@ fn every_flag_of_every_command_is_taken() {
 }
 
 #[test]
-fn a_wrong_number_of_arguments_is_told() {
+fn a_wrong_number_of_arguments_is_reported() {
     for (words, said) in [
         ("create", "coracle: error: \"create\" requires exactly 1 argument(s)"),
         ("create a b", "coracle: error: \"create\" requires exactly 1 argument(s)"),
@@ -214,7 +214,7 @@ fn a_wrong_number_of_arguments_is_told() {
 }
 
 #[test]
-fn a_flag_that_is_none_is_told() {
+fn an_unknown_flag_is_reported() {
     for (words, said) in [
         ("create --nope a", "flag provided but not defined: -nope"),
         ("create a -x", "flag provided but not defined: -x"),
@@ -239,7 +239,7 @@ fn a_flag_that_is_none_is_told() {
 }
 
 #[test]
-fn a_command_that_is_none_is_told() {
+fn an_unknown_command_is_reported() {
     for words in ["foo", "foo --help", "help foo", "--debug=false foo"] {
         let output = line(words);
         assert_eq!(fails(&output, 3), "coracle: error: No help topic for 'foo'\n", "{words}");
@@ -294,7 +294,7 @@ fn global_options_are_taken_and_checked() {
 }
 
 #[test]
-fn an_explicit_root_is_a_directory_of_its_own() {
+fn an_explicit_root_is_a_separate_directory() {
     for root in ["/", "", "/.", "/.."] {
         let said = fails(&call(["--root", root, "list"]), 1);
         assert!(said.contains("Option --root argument should not be set to /"), "{root}: {said}");
@@ -329,7 +329,7 @@ fn root_within_a_user_namespace_uses_the_users_directory() {
 }
 
 #[test]
-fn an_empty_runtime_directory_is_none() {
+fn an_empty_runtime_directory_counts_as_absent() {
     let output = coracle().args(["--debug", "state", "no-such-container"]).env("XDG_RUNTIME_DIR", "").output().unwrap();
     let said = fails(&output, 1);
     assert!(said.contains("--root /run/coracle"), "{said}");
@@ -382,7 +382,7 @@ fn state_of_a_stopped_container() {
 }
 
 #[test]
-fn what_is_not_there_or_not_running_is_told_in_the_words_that_clients_match() {
+fn a_container_that_does_not_exist_or_run_is_reported_in_the_words_that_clients_match() {
     let place = Place::new();
     for verb in ["state", "start", "kill", "delete", "pause", "resume", "ps"] {
         let said = fails(&place.call(&format!("{verb} nobody")), 1);
@@ -439,7 +439,7 @@ fn a_failure_is_one_record_in_the_log_and_bare_text_on_standard_error() {
 }
 
 #[test]
-fn a_journal_that_is_not_there_is_told_and_the_failure_all_the_same() {
+fn a_missing_journal_is_reported_together_with_the_failure() {
     let place = Place::new();
     for (log, socket) in [("journald:x", "/run/systemd/journal/socket"), ("syslog:x", "/dev/log")] {
         let said = fails(&place.call(&format!("--log {log} start nobody")), 1);
@@ -452,7 +452,7 @@ fn a_journal_that_is_not_there_is_told_and_the_failure_all_the_same() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_reason_to_fall_over() {
+fn a_closed_pipe_does_not_crash_the_command() {
     let place = Place::new();
     (0..50).for_each(|n| place.container(&format!("c{n}")));
     for words in ["list", "features", "--help", "create --help", "--version", "list --nope", "start nobody"] {

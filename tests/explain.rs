@@ -40,7 +40,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn nobody_may_look_and_nothing_is_made() {
+fn explain_makes_nothing() {
     let bundle = bundle(include_str!("../config.json.example"));
     let before: Vec<_> = names(bundle.path());
     let path = bundle.path().to_str().unwrap();
@@ -90,7 +90,7 @@ fn json_is_one_object_for_each_line() {
 }
 
 #[test]
-fn all_mistakes_are_told_and_the_status_is_1() {
+fn all_mistakes_are_reported_and_the_status_is_1() {
     let mut config: Value = serde_json::from_str(include_str!("../config.json.example")).unwrap();
     config["process"]["cwd"] = json!("x");
     config["process"]["args"] = json!([]);

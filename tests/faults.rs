@@ -5,7 +5,7 @@
 mod cases;
 
 #[test]
-fn every_mistake_is_told_in_its_words() {
+fn every_mistake_has_its_message() {
     let mut different = Vec::new();
     for case in cases::all("faults") {
         let told = match case.plan() {
@@ -21,7 +21,7 @@ fn every_mistake_is_told_in_its_words() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_and_in_order() {
+fn all_mistakes_are_reported_at_once_and_in_order() {
     let case = cases::all("faults").into_iter().find(|case| case.name() == "ten-at-once").unwrap();
     let told = case.plan().unwrap_err().to_string();
     assert!(told.starts_with("config.json has 10 mistakes:\n"), "{told}");

@@ -1,4 +1,4 @@
-//! What was checkpointed goes on where it was, as it was.
+//! A restored container continues in the state of the checkpoint.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -9,7 +9,7 @@ use super::{COUNTER, assert_counts_on, command, count, dump, needs_criu, restore
 use crate::needs;
 use crate::world::{World, finish, wait_until};
 
-/// What can be seen of the first process from outside, but for numbers that are others each time.
+/// The state of the first process as seen from outside, without the numbers that differ each time.
 fn looks(world: &World) -> Vec<String> {
     let pid = world.pid();
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
@@ -33,7 +33,7 @@ fn namespaces(world: &World) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn a_counter_goes_on_and_nothing_around_it_has_changed() {
+fn a_counter_continues_in_an_unchanged_container() {
     needs_criu!();
     let mut world = World::running(&["sh", "-c", COUNTER]);
     let volume = world.path("volume");
@@ -123,7 +123,7 @@ fn the_standard_streams_are_those_of_the_restore() {
     wait_until("it answers", || fs::read_to_string(&out).unwrap() == "got one\n");
     dump(&world, "images", &[]).ok();
     drop(writer);
-    // in the foreground, with streams of its own: the exit status is the program's
+    // in the foreground, with other streams: the exit status is the program's
     let (reader, writer) = std::io::pipe().unwrap();
     let args = ["restore", "--image-path", "images", &world.id];
     let out = world.path("later");
@@ -137,7 +137,7 @@ fn the_standard_streams_are_those_of_the_restore() {
 }
 
 #[test]
-fn a_terminal_goes_on_at_a_console_socket() {
+fn a_restored_terminal_is_sent_to_a_console_socket() {
     needs_criu!();
     let mut world = World::running(&["sh", "-c", "stty -echo; while read line; do echo got $line; done"]);
     world.config["process"]["terminal"] = json!(true);
@@ -202,7 +202,7 @@ fn a_network_namespace_that_is_joined_is_joined_again_and_hooks_run() {
 }
 
 #[test]
-fn what_runc_has_checkpointed_is_restored_and_the_other_way_round() {
+fn checkpoints_of_runc_are_restored_and_the_reverse() {
     needs_criu!();
     let runc = std::path::Path::new("/usr/sbin/runc");
     needs!(runc.exists(), "no runc here: hack/need runc");

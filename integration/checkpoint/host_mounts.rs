@@ -1,4 +1,5 @@
-//! What a container has of the host: it is not in the images, and is found again, or the checkpoint says what it cannot find.
+//! The host's files in a container are not in the images. The restore finds them again, or the checkpoint names what
+//! cannot be found.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -68,7 +69,7 @@ fn mounts_below_a_bind_and_those_of_hooks_are_the_hosts_again() {
 }
 
 #[test]
-fn a_container_with_users_of_its_own_goes_on() {
+fn a_container_with_its_own_users_continues() {
     only!(Who::Us; "the peers cannot");
     needs_criu!();
     let mut world = World::running(&["sh", "-c", COUNTER]);
@@ -107,7 +108,7 @@ fn a_container_with_users_of_its_own_goes_on() {
 }
 
 #[test]
-fn what_criu_cannot_make_again_is_refused_with_the_reason() {
+fn an_object_that_criu_cannot_restore_is_refused_with_the_reason() {
     only!(Who::Us; "the words are ours");
     needs_criu!();
     let mut mapped = World::running(&["sh", "-c", "sleep 1000"]);

@@ -1,4 +1,4 @@
-//! What processes have open survives, and memory that was written earlier.
+//! Open files of processes survive, and so does memory that was written earlier.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn keeper(args: &[&str], flags: &[&str]) -> (World, Outcome) {
     (world, outcome)
 }
 
-/// What the keeper has written into the file.
+/// The text that the keeper has written into the file.
 fn kept(world: &World, name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/{}/root/dev/shm/{name}", world.pid())).ok()
 }
@@ -44,7 +44,7 @@ fn whatever_is_open_survives() {
 }
 
 #[test]
-fn an_open_connection_survives_where_that_is_asked_for() {
+fn an_open_connection_survives_if_requested() {
     needs_criu!();
     needs!(Command::new("cc").arg("--version").output().is_ok(), "no C compiler here");
     needs!(
@@ -70,7 +70,7 @@ fn supports(feature: &str) -> bool {
 }
 
 #[test]
-fn what_was_written_since_the_pre_dump_is_all_that_the_last_dump_has() {
+fn the_last_dump_has_only_the_pages_written_since_the_pre_dump() {
     needs_criu!();
     let world = World::running(&["sh", "-c", COUNTER]);
     world.begin();

@@ -42,7 +42,7 @@ fn kill(child: &mut Child, victim: Victim, after: u64) {
         let _ = kill_process(pid, Signal::KILL);
     }
     let _ = child.wait();
-    // CRIU undoes its work as soon as it finds nobody at the other end
+    // CRIU undoes its work as soon as the connection is closed
     if let Some(pid) = worker {
         wait_until("criu has ended", || !Path::new(&format!("/proc/{pid}")).exists());
     }
@@ -89,7 +89,7 @@ fn a_restore_that_is_cut_off_leaves_nothing() {
     assert_counts_on(&world, before);
 }
 
-/// A CRIU that tells its version, freezes the container when it is asked for a dump, and ends when nobody talks to it any more.
+/// A CRIU that sends its version, freezes the container on a dump request, and ends when the connection is closed.
 const HANGS: &str = r#"dd bs=65536 count=1 <&3 >/dev/null 2>&1
 printf '\010\012\020\001\122\004\010\004\020\001' >&3
 dd bs=65536 count=1 <&3 >/dev/null 2>&1
@@ -100,7 +100,7 @@ exit 1
 "#;
 
 #[test]
-fn a_signal_ends_a_checkpoint_and_the_container_goes_on() {
+fn a_signal_ends_a_checkpoint_and_the_container_continues() {
     only!(Who::Us; "runc waits for criu without a limit");
     crate::needs!(crate::ordinary::root(), "checkpoint and restore are root's");
     let world = World::running(&["sh", "-c", COUNTER]);

@@ -1,4 +1,4 @@
-//! What cannot be, and that it leaves everything as it was.
+//! Impossible checkpoints. The container does not change.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use crate::only;
 use crate::world::{Who, World};
 
 #[test]
-fn what_cannot_be_is_told_and_the_container_goes_on() {
+fn an_impossible_checkpoint_is_reported_and_the_container_continues() {
     only!(Who::Us; "the words are ours");
     needs_criu!();
     let world = World::running(&["sh", "-c", COUNTER]);
@@ -56,7 +56,7 @@ fn what_cannot_be_is_told_and_the_container_goes_on() {
 }
 
 #[test]
-fn what_criu_cannot_do_is_told_in_its_words() {
+fn a_failure_of_criu_is_reported_in_its_words() {
     only!(Who::Us; "the words are ours");
     needs_criu!();
     let world = World::running(&["sh", "-c", COUNTER]);
@@ -116,7 +116,7 @@ fn a_restore_that_fails_leaves_nothing() {
     let limit = |world: &mut World| *world.at("/linux/resources/unified") = json!({"nonsense.max": "1"});
     let text = said(&limit, &[]);
     assert!(text.contains("linux.resources.unified"), "{text}");
-    // after all this it still goes on
+    // after all this the container still runs
     world.write();
     restore(&world, "images", &[]).ok();
     let said = restore(&world, "images", &[]).fails();

@@ -1,4 +1,4 @@
-//! Processes that are in touch with others: connections of TCP between containers, and memory that is sent over the network.
+//! Processes that communicate: TCP connections between containers, and memory that is sent over the network.
 
 use std::fs;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn come(world: &World) -> u64 {
 }
 
 #[test]
-fn a_connection_between_two_containers_survives_or_is_closed_as_asked() {
+fn a_connection_between_two_containers_survives_or_is_closed_as_requested() {
     needs_criu!();
     needs!(
         Path::new("/usr/sbin/iptables-restore").exists(),
@@ -99,12 +99,12 @@ fn a_connection_between_two_containers_survives_or_is_closed_as_asked() {
     }
 }
 
-/// A port of ours that nobody has.
+/// A port that is not in use.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// CRIU as whoever is at the other end, in the directory of the images.
+/// A CRIU that plays the other end, in the directory of the images.
 fn other_end(world: &World, command: &str, port: u16) -> Child {
     let images = world.bundle().join("images");
     let mut other = Command::new(criu().unwrap());

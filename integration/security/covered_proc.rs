@@ -73,7 +73,7 @@ fn no_link_of_the_root_leads_a_volume_there() {
 }
 
 #[test]
-fn another_file_system_is_no_proc() {
+fn another_file_system_is_not_accepted_as_proc() {
     only!(Who::Us; "Debian's crun mounts it");
     for (kind, options) in [("tmpfs", json!(["size=1m"])), ("sysfs", json!([])), ("mqueue", json!([]))] {
         let mut world = World::running(&["true"]);

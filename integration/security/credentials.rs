@@ -15,7 +15,7 @@ fn status(text: &str, name: &str) -> u64 {
 }
 
 #[test]
-fn nothing_is_inheritable_that_was_not_asked_for() {
+fn only_requested_capabilities_are_inheritable() {
     let mut world = World::running(&["sleep", "1000"]);
     *world.at("/process/noNewPrivileges") = json!(false);
     world.begin();
@@ -44,7 +44,7 @@ fn an_inheritable_set_is_for_init_and_exec_as_written_and_no_wider() {
 }
 
 #[test]
-fn a_name_that_looks_like_a_number_is_no_user() {
+fn a_name_that_looks_like_a_number_is_not_a_user() {
     let world = World::running(&["sleep", "1000"]);
     let passwd = "1000:x:0:0:root in disguise:/stolen:/bin/sh\n0x3e8:x:0:0::/:/bin/sh\n+7:x:0:0::/:/bin/sh\n\
                   root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";

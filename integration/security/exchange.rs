@@ -58,7 +58,7 @@ fn racing(script: &str) -> (World, Victim, Vec<(PathBuf, PathBuf)>) {
     (world, victim, pairs)
 }
 
-/// Asserts that nothing of the victim has changed, is mounted or is shown.
+/// Asserts that the victim's files are not changed, not mounted and not shown.
 #[track_caller]
 fn harmless(world: &World, victim: &Victim, ran: &Outcome) {
     let here = victim.path.display().to_string();

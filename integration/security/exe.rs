@@ -47,7 +47,7 @@ fn copy_of(binary: &Path, world: &World, name: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_binary_that_enters_as_it_is_is_written() {
+fn an_unprotected_binary_is_written() {
     needs!(attacker().is_some(), "no C compiler");
     needs_root!("setns(2)");
     let world = attacked("weak");

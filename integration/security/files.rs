@@ -14,7 +14,7 @@ fn a_device_as_pid_file_stays_a_device() {
     world.write();
     let place = world.path("dev");
     fs::create_dir(&place).unwrap();
-    // In a mount namespace of its own, so that no device of the host can be damaged.
+    // In a separate mount namespace, so that no device of the host can be damaged.
     let script = r#"mount -t tmpfs dev "$1" && mknod "$1/null" c 1 3 && ln -s null "$1/link" || exit 9
         "$2" --root "$3" run --pid-file "$1/null" "$4" && "$2" --root "$3" run --pid-file "$1/link" "$4" || exit 8
         stat -c %F:%t,%T "$1/null"; stat -c %F "$1/link"; ls -A "$1""#;

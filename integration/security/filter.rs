@@ -202,7 +202,7 @@ fn a_filter_changes_nothing_of_what_the_process_may_do() {
 
 /// A hook has the same filter as the process, and a message names a call that the profile denies to it.
 #[test]
-fn a_hook_that_the_profile_forbids_is_told() {
+fn a_hook_that_the_profile_forbids_is_reported() {
     only!(Who::Us; "runc and crun load the filter after these hooks, or before, by version");
     for (action, rule) in actions() {
         for no_new_privileges in [true, false] {
@@ -277,7 +277,7 @@ fn an_agent_that_is_gone_ends_what_waits_for_it_with_words() {
 
 /// SIGTERM ends the runtime, and with it the init that waits for its agent.
 #[test]
-fn an_agent_that_never_answers_holds_nobody_who_is_asked_to_end() {
+fn an_agent_that_never_answers_does_not_block_a_signal_to_end() {
     only!(Who::Us; "runc and crun leave the container");
     for (verb, call) in [("create", "read"), ("run", "read"), ("run", "execve")] {
         let world = notifying(&[call], true);

@@ -50,7 +50,7 @@ fn a_link_above_a_mount_leads_delete_to_no_other() {
 }
 
 #[test]
-fn another_mount_at_the_same_place_is_left_and_told() {
+fn another_mount_at_the_same_place_is_kept_and_reported() {
     needs_root!("mounts on the host");
     let world = world();
     let place = world.rootfs("data/inner");
@@ -65,7 +65,7 @@ fn another_mount_at_the_same_place_is_left_and_told() {
 }
 
 #[test]
-fn what_is_unmounted_already_is_no_error() {
+fn a_mount_that_is_already_unmounted_is_not_an_error() {
     needs_root!("mounts on the host");
     let world = world();
     finish(Command::new("umount").arg(world.rootfs("data/inner"))).ok();
@@ -80,7 +80,7 @@ fn damage(world: &World) {
 
 /// Other programs have mounted something below the root since then. Not every new mount belongs to the container.
 #[test]
-fn what_others_mount_below_the_root_is_left_where_the_state_is_damaged() {
+fn mounts_of_others_below_the_root_stay_if_the_state_is_damaged() {
     needs_root!("mounts on the host");
     let world = world();
     let (own, later) = (world.rootfs("data/inner"), world.rootfs("later"));
@@ -98,7 +98,7 @@ fn what_others_mount_below_the_root_is_left_where_the_state_is_damaged() {
 
 /// A mount of the container stays if it contains a mount of another program.
 #[test]
-fn what_others_mount_in_the_containers_mount_keeps_it() {
+fn a_mount_of_others_inside_keeps_the_containers_mount() {
     needs_root!("mounts on the host");
     let world = world();
     let own = world.rootfs("data/inner");
@@ -114,7 +114,7 @@ fn what_others_mount_in_the_containers_mount_keeps_it() {
 /// does). The container's own mounts are removed, with all that `rbind` has copied, also if its creation fails or its
 /// creator is killed.
 #[test]
-fn what_others_mount_while_the_container_is_made_is_left() {
+fn mounts_that_others_make_during_create_stay() {
     needs_root!("mounts on the host");
     for (last, made) in [("exit 0", true), ("exit 3", false), ("kill -9 $PPID", false)] {
         let mut world = planned();

@@ -107,7 +107,7 @@ fn gives_no_rights(user: u32, call: impl Fn(&World)) {
     }
 }
 
-/// Asserts that the attacker sees nothing of the host in the processes that `call` makes.
+/// Asserts that the attacker sees no file of the host in the processes that `call` makes.
 #[track_caller]
 fn shows_nothing(needs: &str, call: impl Fn(&World)) {
     let Some(attacker) = attacker() else {
@@ -260,7 +260,7 @@ fn a_pid_namespace_is_not_joined_with_a_foreign_user_namespace() {
 
 /// A process that waits for `start` holds only the descriptors for the program and those that `start` needs.
 #[test]
-fn what_waits_for_start_holds_no_descriptor_of_the_callers() {
+fn a_container_that_waits_for_start_holds_no_descriptor_of_the_caller() {
     needs_root!("a look at a process that is closed");
     let world = World::running(&["/bin/true"]);
     world.write();

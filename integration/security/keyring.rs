@@ -43,7 +43,7 @@ fn serials(uid: u32) -> Option<(String, Vec<String>)> {
 }
 
 #[test]
-fn a_keyring_that_somebody_made_before_is_not_joined() {
+fn a_keyring_that_another_process_made_is_not_joined() {
     needs_root!("keyrings of other users");
     // runc 1.1.5 joins it, too.
     only!(Who::Us; "runc joins whatever has the name");

@@ -340,7 +340,7 @@ fn a_limit_of_a_cgroup_is_applied_refused_or_warned_about() {
 }
 
 #[test]
-fn what_confines_a_process_is_applied_refused_or_warned_about() {
+fn every_confinement_is_applied_refused_or_a_warning() {
     needs_root!("user namespaces of other users");
     needs!(!by_units(), "the cgroups of systemd are not asked for here");
     only!(Who::Us; "runc and crun ignore some");

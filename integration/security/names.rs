@@ -6,7 +6,7 @@ use crate::world::{World, wait_until};
 
 #[test]
 fn a_process_whose_name_is_not_utf8_is_killed_and_deleted() {
-    // The name stands in /proc/PID/stat and /proc/PID/status, and any process may choose its own.
+    // The name is in /proc/PID/stat and /proc/PID/status, and any process may choose its name.
     let world =
         World::running(&["sh", "-c", r"printf 'a\377) b' > /proc/self/comm; touch /named; while :; do sleep 1; done"]);
     world.write();

@@ -44,7 +44,7 @@ fn no_pivot_leaves_no_proc_or_sysfs_of_the_hosts() {
 }
 
 #[test]
-fn what_is_unmounted_for_no_pivot_stays_mounted_on_the_host() {
+fn mounts_that_no_pivot_unmounts_stay_on_the_host() {
     needs_root!("mounts on the host");
     let world = world();
     world.write();
@@ -60,7 +60,7 @@ fn what_is_unmounted_for_no_pivot_stays_mounted_on_the_host() {
 }
 
 #[test]
-fn what_is_mounted_on_the_host_while_a_container_is_made_does_not_come_in() {
+fn a_mount_on_the_host_during_create_does_not_appear_in_the_container() {
     needs_root!("mounts on the host");
     let mut world = world();
     // A mount of its own: the mount that contains the root is private anyway.

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_containerd_refuses_again_and_again_does_not_stop_the_others() {
+    fn an_event_that_containerd_keeps_refusing_does_not_stop_the_others() {
         let directory = tempfile::tempdir().expect("a directory");
         let (mut publisher, poll) = publisher(directory.path());
         publisher.publish(&poll, &events::TaskCreate::default());

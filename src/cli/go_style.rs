@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_is_none() {
+    fn an_empty_value_counts_as_absent() {
         assert_eq!(create("--pid-file= --bundle ~ id"), (String::new(), "id".to_owned()));
     }
 

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_by_the_flag() {
+    fn a_mistake_is_reported_with_the_flag() {
         let source = Source::Flags(vec![("memory.limit", "--memory")]);
         assert_eq!(source.named(&At::new("linux.resources.memory.limit")), "--memory");
         assert_eq!(source.named(&At::new("linux.resources.memory.swap")), "--memory");

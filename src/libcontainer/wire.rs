@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_in_comes_out() {
+    fn a_decoded_packet_equals_the_encoded_one() {
         let failed = Failure { step: 70_517, errno: Errno::NOENT, said: Words::of(b"Unknown parameter 'rox'") };
         let asks = [
             Request::IdMaps,

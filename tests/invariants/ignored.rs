@@ -71,7 +71,7 @@ fn leaf_places(value: &Value, at: String, leaves: &mut Vec<String>) {
 }
 
 #[test]
-fn nothing_that_is_asked_is_silently_ignored() {
+fn no_request_is_silently_ignored() {
     let mut all = Vec::new();
     for case in cases::all("plan").into_iter().filter(|case| case.host.get("exec").is_none()) {
         let (_, plan) = case.plan().unwrap();

@@ -91,7 +91,7 @@ fn a_pod_of_many_containers_and_execs_loses_nothing_and_keeps_nothing() {
 }
 
 #[test]
-fn a_kill_is_answered_before_the_end_is_told() {
+fn a_kill_is_answered_before_the_end_is_reported() {
     if !root_is_here() {
         return;
     }

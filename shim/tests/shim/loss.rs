@@ -13,7 +13,7 @@ use crate::messages::task::*;
 use crate::world::{Client, gone, root_is_here, take_events, world, world_without_containerd};
 
 #[test]
-fn what_a_killed_shim_leaves_is_cleared() {
+fn the_remains_of_a_killed_shim_are_removed() {
     if !root_is_here() {
         return;
     }
@@ -91,7 +91,7 @@ fn a_containerd_that_is_killed_hears_all_when_it_is_back() {
 }
 
 #[test]
-fn output_that_nobody_takes_stops_its_own_container_alone() {
+fn output_without_a_reader_stops_only_its_own_container() {
     if !root_is_here() {
         return;
     }

@@ -48,7 +48,7 @@ fn life(world: &World) -> Result<(), String> {
 }
 
 #[test]
-fn a_full_disk_is_told_and_leaves_nothing() {
+fn a_full_disk_is_reported_and_leaves_nothing() {
     if !root_is_here() {
         return;
     }

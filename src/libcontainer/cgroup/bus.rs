@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_is_not_waited_for_beyond_the_deadline() {
+    fn the_wait_for_an_answer_ends_at_the_deadline() {
         let time = Duration::from_millis(200);
         let in_time = |began: Instant| began.elapsed() >= time && began.elapsed() < Duration::from_secs(10);
         let (_directory, path) = mute(b"");
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn who_hangs_up_refuses_or_is_not_there_is_told_apart() {
+    fn a_closed_a_refused_and_a_missing_bus_are_different_errors() {
         let time = Duration::from_secs(10);
         let (_directory, path) = mute(b"REJECTED EXTERNAL\r\n");
         let said = Bus::connect(&[path], time).unwrap_err().to_string();

@@ -186,7 +186,7 @@ mod tests {
     use crate::plan::resources::{OnForbidden, Placement, Refused};
 
     #[test]
-    fn what_was_made_above_goes_with_it_and_what_was_there_stays() {
+    fn levels_that_we_made_are_removed_and_others_stay() {
         let hierarchy = tempfile::tempdir().unwrap();
         fs::create_dir(hierarchy.path().join("there")).unwrap();
         fs::write(hierarchy.path().join("file"), "").unwrap();

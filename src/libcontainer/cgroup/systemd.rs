@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_to_change_fails_no_update() {
+    fn a_kept_value_that_is_refused_does_not_fail_the_update() {
         let property = |name: &str, need| Property { name: name.to_owned(), value: PropertyValue::Uint64(7), need };
         let (asked, may) = ([property("TasksMax", Need::Must)], [property("MemoryZSwapMax", Need::May)]);
         let kept = [property("CPUQuotaPerSecUSec", Need::Must)];

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_path_can_name_is_seen_and_removed() {
+    fn a_group_that_no_path_can_name_is_found_and_removed() {
         let top = tempfile::tempdir().unwrap();
         nested(top.path(), 30);
         std::fs::create_dir_all(top.path().join("a/b")).unwrap();

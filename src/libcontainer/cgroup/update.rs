@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_systemd_has_rounded_is_written_back_or_told() {
+    fn a_value_that_systemd_rounds_is_written_again_or_reported() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cpu.max");
         fs::write(&path, "1000 100000\n").unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_file_refuses_sets_the_others_back() {
+    fn a_refused_file_resets_the_others() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("pids.max"), "5").unwrap();
         let cgroup = Cgroup { paths: [(String::new(), directory.path().to_path_buf())].into(), ..Cgroup::default() };
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_to_change_fails_nothing() {
+    fn a_kept_value_that_is_refused_is_a_warning() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("pids.max"), "5").unwrap();
         let cgroup = Cgroup { paths: [(String::new(), directory.path().to_path_buf())].into(), ..Cgroup::default() };

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pids_limit_that_is_absent_is_none() {
+    fn an_absent_pids_limit_is_no_limit() {
         let pids = |json: &str| {
             let text = format!(r#"{{"ociVersion":"1.3.0","linux":{{"resources":{{"pids":{json}}}}}}}"#);
             let linux = load(text.as_bytes()).unwrap().spec.linux().clone().unwrap();

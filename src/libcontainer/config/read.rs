@@ -284,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_once_with_line_and_column() {
+    fn invalid_json_is_reported_once_with_line_and_column() {
         assert_eq!(mistakes(""), "config.json: : is empty".replace(": :", ":"));
         assert!(mistakes("{\n \"a\": }").contains("is not JSON: expected value (line 2, column 7)"));
         assert!(mistakes("[]").contains("expected an object, got an array"));
     }
 
     #[test]
-    fn every_mistake_is_told_by_its_place_as_it_was_written() {
+    fn every_mistake_is_reported_with_its_place_as_written() {
         let json = r#"{"ociVersion":"1.0.0","process":{"args":"sh","cwd":"/","user":{"uid":-1,"gid":0}},
             "mounts":[{"destination":5},{"destination":"/a"},{"options":["x",7]}],
             "linux":{"namespaces":[{"type":"pid"},{"type":"netwerk"},{"type":"mount"},{"path":"/x"}]}}"#;
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_of_cpus_is_none() {
+    fn an_empty_list_of_cpus_counts_as_absent() {
         let json = r#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},
             "execCPUAffinity":{"initial":"","final":"0"}}}"#;
         let spec = typed::<Spec>(json.as_bytes(), &At::default()).unwrap().value;
@@ -388,7 +388,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_that_is_fed_makes_it_fall_over(bytes: Vec<u8>) {
+        fn no_input_makes_it_panic(bytes: Vec<u8>) {
             let _ = typed::<Spec>(&bytes, &At::default());
         }
     }

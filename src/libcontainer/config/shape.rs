@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_specification_does_not_know_is_left_alone() {
+    fn unknown_properties_are_not_changed() {
         for json in [
             r#"{"x-mine":{"root":[1]},"annotations":{"root":"[]"},"process":{"args":["sh","["],"env":["A=[\"]"]}}"#,
             r#"{"linux":{"maskedPaths":["/proc/\"["],"sysctl":{"a":"{"}}}"#,

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_has_not_ended() {
+    fn a_process_that_cannot_be_read_counts_as_alive() {
         assert_eq!(of_file(Path::new("/proc/self/not-there")), Ok(None));
         assert_eq!(of_file(Path::new("/proc/self")), Err(Errno::ISDIR));
         assert_eq!(of_file(Path::new("/proc/self/comm")), Err(Errno::INVAL));

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_as_it_was_written_or_not_at_all() {
+    fn a_note_is_read_as_written_or_refused() {
         let paths = BTreeMap::from([("pids".to_owned(), PathBuf::from("/sys/fs/cgroup/pids/x"))]);
         let note = Note { cgroup: paths, init: Some(ProcessId { pid: 7, start: 9 }), ..Note::default() };
         let text = note.encode().unwrap();

@@ -377,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_older_coracle_does_after_start_is_known_by_its_place() {
+    fn a_step_of_an_older_coracle_after_start_is_known_by_its_place() {
         let act = |json: &str| serde_json::from_str::<AfterStart>(json).unwrap().act();
         assert_eq!(act(r#"{"from":"hooks.startContainer[0]"}"#), Does::Hooks);
         assert_eq!(act(r#"{"from":"linux.seccomp"}"#), Does::Filter);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_of_its_own_goes_with_it_and_a_named_one_stays() {
+    fn its_own_group_is_removed_with_it_and_a_named_one_stays() {
         let record = |closid: &str| {
             let text = format!(
                 r#"{{"id":"x","intel_rdt_path":"/r/x","intel_rdt_mon_path":"/r/x/mon_groups/x",

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_old_is_told_with_what_needs_it() {
+    fn a_release_that_is_too_old_is_reported_with_the_feature() {
         let old = CriuVersion::new(3, 9, 0);
         let said = old.must_have(CriuFeature::NetworkNamespace).unwrap_err().to_string();
         assert_eq!(

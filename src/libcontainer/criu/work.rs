@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sleeps_does_nothing_and_who_has_a_busy_child_works() {
+    fn a_sleeping_process_does_no_work_and_a_busy_child_counts() {
         let (mut idle, pid) = shell("echo; read line; exec sleep 1000");
         let (mut busy, other) = shell("echo; sh -c 'while :; do :; done' & echo; wait");
         let busy_before = total(&other);

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capability_that_cannot_be_dropped_is_told() {
+    fn a_capability_that_cannot_be_dropped_is_reported() {
         for errno in [Errno::INVAL, Errno::PERM, Errno::NOSYS] {
             // both the filter and the bounding set are a thread's own
             let dropped = std::thread::spawn(move || {

@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hook_did_is_said_without_memory() {
+    fn the_failure_of_a_hook_is_described_without_memory() {
         let mut said = ShortText::default();
         said.text(b"0 ");
         Ending::Late(10).say(&mut said);

@@ -53,7 +53,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn an_agent_is_told_of_the_process_and_of_its_container() {
+    fn an_agent_receives_the_state_of_the_process_and_of_its_container() {
         let annotations = HashMap::from([("a".to_owned(), "b".to_owned())]);
         let mut identity =
             Identity { id: "x", bundle: Path::new("/b"), version: "1.2.0", annotations: &annotations, init: None };

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_lies_is_no_matter() {
+    fn a_wrong_header_does_no_harm() {
         let mut lying = b"\x7fELF\x02\x01\x01".to_vec();
         lying.resize(120, 0xff);
         assert_eq!(kind(&lying), ProgramKind::Machine(0xffff));

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_denied_exec_is_told_also_when_init_was_reaped_already() {
+    fn a_denied_exec_is_reported_even_if_init_was_reaped() {
         let step = |from: &str, denied: Option<&str>| AfterStart {
             from: from.to_owned(),
             denied: denied.map(|said| (1, said.to_owned())),

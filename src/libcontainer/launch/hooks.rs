@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_on_behind_a_hook_does_not_hold_us() {
+    fn a_background_process_of_a_hook_does_not_block_us() {
         let started = std::time::Instant::now();
         run(&hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#), b"", &identity(Path::new("/tmp")), &at())
             .unwrap();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_a_failure_and_all_are_tried_where_that_is_asked() {
+    fn run_stops_at_a_missing_program_and_run_all_runs_every_hook() {
         let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
         assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).is_err());
         assert_eq!(run_all(&hook(json), b"", &identity(Path::new("/tmp")), &at()).len(), 2);

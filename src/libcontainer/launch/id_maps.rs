@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_granted_is_told() {
+    fn ids_that_are_not_granted_are_reported() {
         let lines = [IdMap { container: 0, host: 100, size: 11 }];
         assert!(map(&lines).why(&[]).unwrap().starts_with("/etc/subuid has no range for "));
         assert!(map(&lines).why(&[(100, 10)]).unwrap().starts_with("100:11 is more than /etc/subuid has for "));

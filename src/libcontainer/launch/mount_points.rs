@@ -91,7 +91,7 @@ mod tests {
     use crate::plan::step::{Last, Slot, Target};
 
     #[test]
-    fn what_is_missing_is_made_in_the_root_and_in_what_is_bound_there() {
+    fn missing_directories_are_made_in_the_root_and_in_bind_mounts() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         let volume = directory.path().join("volume");

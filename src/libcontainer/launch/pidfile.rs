@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_written_into_or_refused_and_never_replaced() {
+    fn a_special_file_is_written_or_refused_and_never_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -67,12 +67,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_is_nothing_given() {
+    fn absent_capabilities_are_empty_sets() {
         assert_eq!(sets(None, &At::new("process.capabilities"), !0), (CapabilitySets::default(), vec![]));
     }
 
     #[test]
-    fn what_we_have_not_is_not_given_and_told() {
+    fn a_capability_that_we_lack_is_left_out_and_reported() {
         let asked = asked(r#"{"bounding":["CAP_KILL","CAP_SYS_ADMIN"],"permitted":["CAP_KILL"]}"#);
         let (sets, warnings) = sets(Some(&asked), &At::new("process.capabilities"), 1 << 5);
         assert_eq!((sets.bounding, sets.permitted), (1 << 5, 1 << 5));

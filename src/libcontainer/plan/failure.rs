@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_told_in_the_words_that_engines_know() {
+    fn a_missing_program_is_reported_in_the_words_that_engines_match() {
         let exec = |name: &str| {
             let args = Strings::new(&[name]).unwrap();
             Step::at(&At::new("process.args"), What::Exec(Execve { candidates: vec![], args: args.clone(), env: args }))
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_missing_is_told_with_the_kernels_word_and_a_tree_without_its_number() {
+    fn a_missing_place_is_reported_with_the_kernels_word_and_a_tree_without_its_number() {
         let target = Target { path: c"x".to_owned(), missing: Missing::File, last: Last::Any };
         let attributes = Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() };
         let change = MountChange { attributes, reach: Reach::Tree };
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_and_a_file_are_told_with_both_sides() {
+    fn a_directory_and_a_file_are_reported_with_both_sides() {
         let target = Target { path: c"dst".to_owned(), missing: Missing::File, last: Last::Any };
         let step = Step::at(&At::new("mounts[3]"), What::Bind(Slot(2), Vec::new(), target));
         let text = |subject| message(&step, &about(Errno::NOTDIR, subject), Some(Path::new("/src")));

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn rbind_is_no_recursive_bind_flag_and_relatime_no_recursive_elatime() {
+    fn rbind_and_relatime_are_not_parsed_as_recursive_flags() {
         assert_eq!(parsed(&["rbind", "bind"]).bind, Some(Reach::Tree));
         assert_eq!(parsed(&["relatime"]).set_recursive, 0);
         assert_eq!(parsed(&["remount"]).data, []);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_propagation_that_is_none_is_told() {
+    fn an_invalid_propagation_is_reported() {
         assert!(rootfs_propagation("rslave", &At::new("x")).is_ok_and(|f| f == libc::MS_SLAVE | libc::MS_REC));
         assert!(rootfs_propagation("sometimes", &At::new("linux.rootfsPropagation")).is_err());
     }

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_told_with_its_kernel_where_that_is_known() {
+    fn a_version_is_printed_with_its_kernel_if_that_is_known() {
         assert_eq!(version(5), "Landlock ABI 5 (Linux 6.10)");
         assert_eq!(version(9), "Landlock ABI 9");
     }

@@ -108,7 +108,7 @@ fn text(directory: &Path, file: &str) -> String {
 }
 
 #[test]
-fn a_group_of_its_own_is_made_joined_and_removed() {
+fn its_own_group_is_made_joined_and_removed() {
     let mount = mounted();
     let group = counted(group(&mount, "box", GroupOwner::Container, &["L3:0=f;1=f0", "MB:0=20"]));
     make(&group, &MadeUp).unwrap().keep();
@@ -125,7 +125,7 @@ fn a_group_of_its_own_is_made_joined_and_removed() {
 }
 
 #[test]
-fn what_fails_leaves_nothing() {
+fn a_failure_leaves_nothing() {
     let mount = mounted();
     let bad = counted(group(&mount, "box", GroupOwner::Container, &["L3:0=f", "L9:0=f"]));
     let said = make(&bad, &MadeUp).unwrap_err().to_string();
@@ -203,7 +203,7 @@ fn the_group_of_all_is_there() {
 }
 
 #[test]
-fn a_change_is_whole_or_none_and_can_be_undone() {
+fn a_change_is_complete_or_not_made_and_can_be_undone() {
     let mount = mounted();
     let own = group(&mount, "box", GroupOwner::Container, &["L3:0=f"]);
     make(&own, &MadeUp).unwrap().keep();

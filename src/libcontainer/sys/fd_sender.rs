@@ -114,7 +114,7 @@ mod tests {
     use std::io::IoSliceMut;
 
     #[test]
-    fn what_is_handed_over_arrives_with_its_packet() {
+    fn a_sent_descriptor_arrives_with_its_packet() {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let file = tempfile::tempfile().unwrap();

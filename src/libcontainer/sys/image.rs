@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_of_many_threads_stays_as_it_is() {
+    fn a_program_of_many_threads_is_not_changed() {
         // a test program has several threads
         let before = std::fs::read_to_string("/proc/self/maps").unwrap();
         let file = OwnFile(open_own().unwrap());

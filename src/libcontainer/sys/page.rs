@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_kept_where_they_are_asked_for() {
+    fn times_are_kept_if_requested() {
         let page = Page::new().unwrap();
         page.at_step(0);
         assert_eq!(page.times(), []);

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_nobody_knows_is_not_taken() {
+    fn an_unknown_flag_is_not_accepted() {
         assert!(super::takes_flag("SECCOMP_FILTER_FLAG_TSYNC"));
         assert!(!super::takes_flag("SECCOMP_FILTER_FLAG_NONSENSE"));
     }

@@ -112,7 +112,7 @@ fn reap() {
 
 /// The three things are one test: they change their own process, and it must have no other tests in it.
 #[test]
-fn a_program_that_embeds_the_library_stays_as_it_is() {
+fn a_program_that_embeds_the_library_is_not_changed() {
     if !may_run() {
         return;
     }

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_somebody_holds_is_not_waited_for_beyond_the_deadline() {
+    fn the_wait_for_a_lock_ends_at_the_deadline() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let other = std::fs::File::open(file.path()).unwrap();
         let soon = || Instant::now() + Duration::from_millis(30);
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_names_has_an_end() {
+    fn a_file_is_read_up_to_the_limit() {
         let directory = tempfile::tempdir().unwrap();
         let said = |path: &Path| contents(path).unwrap_err().to_string();
         assert_eq!(said(Path::new("/dev/zero")), "it is a device");

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_property_is_told_by_its_place() {
+    fn an_unknown_property_is_reported_with_its_place() {
         for (name, text) in [("X1", "true"), ("ab", "true"), ("Good", "bad"), ("WaitSec", "'x'")] {
             let annotations = HashMap::from([(format!("{PREFIX}{name}"), text.to_owned())]);
             let found = properties(&annotations).unwrap_err().to_string();

@@ -383,7 +383,7 @@ mod tests {
     /// The expected values come from the grammar, and from the source of the parser that runc uses (godbus,
     /// variant_parser.go) where that accepts the text.
     #[test]
-    fn a_text_says_a_value() {
+    fn a_text_is_parsed_to_a_value() {
         let cases = [
             ("true", "Bool(true)"),
             ("false", "Bool(false)"),
@@ -438,7 +438,7 @@ mod tests {
 
     /// Where runc's parser differs, by its source (godbus, variant_lexer.go and variant_parser.go): it refuses a text
     /// of the grammar, or accepts one that D-Bus cannot send. Everything else that it accepts is in
-    /// `a_text_says_a_value`.
+    /// `a_text_is_parsed_to_a_value`.
     #[test]
     fn runcs_parser_differs_here_and_nowhere_else() {
         let ours = |text: &str| parse(text).map(|value| format!("{value:?}"));

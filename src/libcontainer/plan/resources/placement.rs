@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_itself_is_nobodys() {
+    fn the_path_of_the_top_cgroup_is_refused() {
         assert!(place(Some(Path::new("/")), "id", &hybrid()).is_err());
     }
 }

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_is_laid_over_what_is_there() {
+    fn the_request_is_merged_into_the_current_values() {
         let cases = [
             (r#"{"memory":{"limit":5}}"#, r#"{"memory":{"swap":7}}"#, r#"{"memory":{"limit":5,"swap":7}}"#),
             (
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_or_is_asked_is_written() {
+    fn only_changed_or_requested_values_are_written() {
         let there = r#"{"memory":{"limit":10,"swap":30},"pids":{"limit":5},"cpu":{"quota":5000,"period":20000}}"#;
         assert_eq!(written(there, "{}", &v1()), [""; 0]);
         assert_eq!(written(there, r#"{"pids":{"limit":5}}"#, &v1()), ["pids.max=5"]);
@@ -300,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_go_together_is_told() {
+    fn contradicting_values_are_reported() {
         let there = r#"{"memory":{"limit":10,"swap":20}}"#;
         let faults = update(&json(there), &json(r#"{"memory":{"limit":30}}"#), &v2()).unwrap_err().to_string();
         assert!(faults.contains("linux.resources.memory.swap: 20 is memory and swap together, and below"), "{faults}");
     }
 
     #[test]
-    fn devices_are_left_alone_unless_they_are_asked_for() {
+    fn devices_do_not_change_without_a_request() {
         let there = r#"{"devices":[{"allow":false}]}"#;
         for nothing in [r#"{"devices":null}"#, r#"{"devices":[]}"#] {
             assert!(update(&json(there), &json(nothing), &v1()).unwrap().devices.is_none(), "{nothing}");

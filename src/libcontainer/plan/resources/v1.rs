@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_that_is_not_mounted_is_told_by_the_property() {
+    fn a_controller_that_is_not_mounted_is_reported_with_the_property() {
         let resources: LinuxResources = serde_json::from_str(r#"{"network":{"classID":5}}"#).unwrap();
         let faults =
             sheet(&resources, &At::new("linux.resources"), &Cgroups::default()).into_result().unwrap_err().to_string();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_told_by_its_place() {
+    fn an_impossible_value_is_reported_with_its_place() {
         let cases = [
             (r#"{"memory":{"limit":10,"swap":5}}"#, "linux.resources.memory.swap"),
             (r#"{"memory":{"swappiness":101}}"#, "linux.resources.memory.swappiness"),

@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_below_what_is_used_is_not_set_when_that_was_asked() {
+    fn a_limit_below_the_usage_is_not_set_if_requested() {
         let resources: LinuxResources =
             serde_json::from_str(r#"{"memory":{"limit":10,"checkBeforeUpdate":true}}"#).unwrap();
         assert_eq!(sheet(&resources, &At::new("linux.resources")).into_result().unwrap()[0].unless_used, Some(10));
     }
 
     #[test]
-    fn what_cannot_be_is_told_by_its_place() {
+    fn an_impossible_value_is_reported_with_its_place() {
         for (json, place) in [
             (r#"{"memory":{"swap":5}}"#, "linux.resources.memory.swap"),
             (r#"{"memory":{"limit":10,"swap":5}}"#, "linux.resources.memory.swap"),

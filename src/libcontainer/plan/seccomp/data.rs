@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_program_is_refused() {
+    fn an_invalid_program_is_refused() {
         let read = |text: &str| given_as_data(text, &At::new("x"));
         let filter = read("BgAAAAAA/38=").unwrap();
         assert_eq!(filter.compile().unwrap(), [6, 0, 0, 0, 0, 0, 0xff, 0x7f]);

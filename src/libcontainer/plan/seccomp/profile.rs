@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_by_its_place() {
+    fn every_mistake_is_reported_with_its_place() {
         let profile = json!({
             "defaultAction": "SCMP_ACT_NOTIFY",
             "defaultErrnoRet": 1,

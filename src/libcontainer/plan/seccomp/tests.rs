@@ -300,7 +300,7 @@ fn architectures_that_the_profile_does_not_name_kill_the_process() {
 }
 
 #[test]
-fn calls_that_libseccomp_has_no_number_for_are_answered_all_the_same() {
+fn calls_without_a_number_in_libseccomp_are_answered() {
     let late = |default: &str| {
         read(json!({"defaultAction": default, "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": [
             {"names": ["read", "mseal", "fchmodat2", "no_such_call"], "action": "SCMP_ACT_ALLOW"},
@@ -348,7 +348,7 @@ fn the_peculiar_numbers_of_other_architectures_are_heeded() {
 }
 
 #[test]
-fn of_two_answers_for_one_call_the_first_counts() {
+fn the_first_of_two_rules_for_one_call_counts() {
     let filter = read(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["mkdir", "mseal"], "action": "SCMP_ACT_LOG"}, {"names": ["mkdir", "mseal"], "action": "SCMP_ACT_TRAP"}]}));
     let program = filter.compile().unwrap();
@@ -357,7 +357,7 @@ fn of_two_answers_for_one_call_the_first_counts() {
 }
 
 #[test]
-fn rules_that_contradict_one_another_are_told_by_their_place() {
+fn contradicting_rules_are_reported_with_their_place() {
     let eq = |index: u32, value: u32| json!({"index": index, "value": value, "op": "SCMP_CMP_EQ"});
     let filter = read(json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
         {"names": ["socket"], "action": "SCMP_ACT_LOG", "args": [eq(0, 16), eq(2, 9)]},

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_given_twice_is_one_and_a_rule_taken_back_is_none() {
+    fn a_repeated_rule_counts_once_and_a_revoked_rule_does_not_count() {
         let rules = r#"[{"allow":true,"type":"c","major":7,"minor":1,"access":"r"},
             {"allow":true,"type":"c","major":7,"minor":1,"access":"w"},
             {"allow":false,"type":"c","major":7,"minor":1,"access":"r"}]"#;

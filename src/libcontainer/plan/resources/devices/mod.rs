@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_means_nothing_is_told() {
+    fn an_invalid_rule_is_reported() {
         let faults = refused(r#"[{"allow":true,"access":"x"}]"#);
         assert!(faults.contains("linux.resources.devices[0].access: \"x\""), "{faults}");
         let faults = refused(r#"[{"allow":true,"type":"c","major":10,"minor":200}]"#);
