@@ -52,7 +52,7 @@ fn tree() -> clap::Command {
         .subcommands(verbs)
 }
 
-/// What stands behind the options of a man page.
+/// The text after the options of a man page.
 fn after(verb: &cli::Verb) -> String {
     let mut text = "EXAMPLES\n".to_owned();
     for (line, what) in verb.examples {

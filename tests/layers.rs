@@ -142,7 +142,7 @@ fn imports(text: &str) -> Vec<String> {
 const SAME_NAME: [&str; 3] = [
     // The names of the features document of the specification.
     "api/features.rs",
-    // What stands for a module that a feature leaves out.
+    // A module that replaces another one if a feature is off.
     "plan/seccomp/absent.rs",
     "cgroup/no_systemd.rs",
 ];
@@ -217,8 +217,8 @@ fn the_library_leaves_its_caller_alone() {
     no_file_has(&words, elsewhere, "a library prints nothing and changes nothing of its caller's");
 }
 
-/// What belongs to the process is changed in a child, or in a thread of its own, and in these places alone: elsewhere it would
-/// be the caller's.
+/// State of the process is changed only in a child or in a separate thread, and only in these places: elsewhere it
+/// would be the state of the caller.
 #[test]
 fn the_state_of_the_process_is_changed_in_few_places() {
     let places: [(&[&str], &[&str]); 4] = [
@@ -245,7 +245,7 @@ fn unsafe_is_in_sys_alone() {
     no_file_has(&["unsafe "], sys, "unsafe is in sys alone");
 }
 
-/// The shim stands on the public API: what its documentation does not show is the library's own.
+/// The shim uses only the public API: items without documentation belong to the library.
 #[test]
 fn the_shim_uses_the_public_api_and_no_unsafe() {
     let rooms = MAY.iter().map(|(room, _)| format!("libcontainer::{room}::"));
@@ -403,8 +403,8 @@ impl Room {
         let mut arrows = BTreeMap::new();
         for (module, text) in &self.texts {
             let (rest, statements) = uses(text);
-            // A file uses what it re-exports of its neighbours. In mod.rs, re-exports of its own files are a list of
-            // contents.
+            // A file uses the items that it re-exports of its neighbours. In mod.rs, re-exports of its own files are a
+            // list of contents.
             let own = |path: &[String]| path[0] != "super" && path[0] != "crate";
             let private = statements.into_iter().filter(|(public, path)| !public || !own(path)).map(|(_, path)| path);
             let used = private.chain(paths_in(&rest)).filter_map(|path| self.resolve(name, module, &path));
@@ -456,7 +456,7 @@ fn no_room_has_a_circle() {
     assert!(wrong.is_empty(), "files that use each other in a circle:\n{}", wrong.join("\n"));
 }
 
-/// Which room uses which others, from the imports of its files. What `error` holds are values of other rooms: it has no arrows.
+/// The rooms that each room uses, from the imports of its files. `error` holds values of other rooms: it has no arrows.
 fn rooms() -> BTreeMap<String, BTreeSet<String>> {
     let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {

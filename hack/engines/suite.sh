@@ -60,7 +60,7 @@ cgroup_of() {
     echo "/sys/fs/cgroup/$1$path"
   fi
 }
-# limit WHAT PID: a limit as its cgroup says it; that of version 2 in the words of version 1
+# limit WHAT PID: a limit from the process's cgroup; a value of version 2 in the words of version 1
 limit() {
   local directory
   case $1 in
@@ -136,7 +136,7 @@ churn_worker() {
 }
 case_churn() {
   local worker rounds before after
-  # what an engine makes when it is first used is no leak
+  # files that an engine makes at its first use are not a leak
   (churn_round warm 3) && (churn_round warm 5) || fail "not even one"
   sleep 1
   surroundings >"$W/churn.before"
@@ -157,7 +157,7 @@ needs_runc_shim() { [ -z "${SHIM:-}" ] || skip "the shim has the runtime inside"
 # to_runtime BINARY: what RT names from now on
 to_runtime() { ln -sfn "$1" "$W/bin/.runtime.new" && mv -T "$W/bin/.runtime.new" "$W/bin/.runtime"; }
 
-# RT, the name by which engines call the runtime, leads to $W/bin/.runtime, so that it can be changed under containers
+# RT, the name that engines call, is a link to $W/bin/.runtime, so that the runtime can change under running containers
 runtime_in_place() {
   mkdir -p "$W/bin"
   [ -z "${SHIM:-}" ] || cp "$SHIM" "$W/bin/containerd-shim-coracle-v1"

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// `exec` needs a bridge.
 pub const BUNDLES: [&str; 4] = ["rich", "nonnp", "plain", "userns"];
 
-/// What the program does after it has printed.
+/// The behaviour of the program after it has printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Ends,

@@ -314,8 +314,8 @@ fn after_kill(place: &Place, operation: Operation, verdict: &mut Verdict) -> Res
             };
             if let Some(arguments) = works {
                 let after = place.ask(&arguments)?;
-                // The killed start may have written to the fifo before. What the killed create leaves ends with it, at
-                // the latest while start waits.
+                // The killed start may have written to the fifo before. The remains of the killed create end with it,
+                // at the latest while start waits.
                 let ends = ["already running", "has stopped", "was killed before its program began"];
                 let went_on = arguments[0] == "start" && ends.iter().any(|word| after.err.contains(word));
                 if (after.code != 0 && !went_on) || after.hung.is_some() {

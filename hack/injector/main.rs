@@ -142,7 +142,7 @@ fn chosen(list: &[String], name: &str) -> bool {
     list.is_empty() || list.iter().any(|one| one == name)
 }
 
-/// Shares the cases among workers, each in pid and mount namespaces of its own. Prints their findings.
+/// Shares the cases among workers, each in new pid and mount namespaces. Prints their findings.
 fn drive(arguments: &[String]) -> Result<bool> {
     let options = options(arguments)?;
     let set = |name: &str| std::env::var(name).with_context(|| format!("{name}: not set; hack/faults does it"));

@@ -133,7 +133,7 @@ impl Place {
         Ok(state.ok_or(ran))
     }
 
-    /// What is left and should not be. It waits a moment, because the end of a process takes time.
+    /// The objects that are left and should not be. It waits a moment, because the end of a process takes time.
     pub fn left(&self) -> Result<Vec<String>> {
         let until = Instant::now() + Duration::from_millis(1500);
         loop {

@@ -50,7 +50,7 @@ pub struct Verdict {
     pub findings: Vec<String>,
 }
 
-/// What existed before the first case.
+/// The objects that existed before the first case.
 pub struct Before {
     mounts: Vec<String>,
     cgroups: Vec<PathBuf>,
@@ -178,7 +178,7 @@ fn one_error(ran: &Ran, verdict: &mut Verdict) {
     }
 }
 
-/// Runs a command of the runtime. What must hold for every command is checked here.
+/// Runs a command of the runtime, and checks the rules for every command.
 fn call(words: &[&str], verdict: &mut Verdict) -> Result<Ran> {
     let _ = fs::remove_file("/tmp/log");
     let child = Command::new("/bin/coracle")
@@ -255,7 +255,7 @@ fn thaw() {
     }
 }
 
-/// What is left and was not there before. It waits a moment, because the end of a process takes time.
+/// The objects that are left and did not exist before. It waits a moment, because the end of a process takes time.
 fn left(before: &Before) -> Result<Vec<String>> {
     let until = Instant::now() + Duration::from_secs(3);
     loop {

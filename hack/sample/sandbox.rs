@@ -1,5 +1,5 @@
 //! The sandbox: a user namespace with ids that the host does not use, and new namespaces of all other types except
-//! time. Its root is a tmpfs that has only some devices of the host. It has a cgroup of its own in each hierarchy.
+//! time. Its root is a tmpfs that has only some devices of the host. It has a new cgroup in each hierarchy.
 
 use std::fs;
 use std::io::{Read, Write};

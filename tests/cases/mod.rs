@@ -21,7 +21,7 @@ pub struct Case {
     pub path: PathBuf,
     /// The bytes of config.json.
     pub text: Vec<u8>,
-    /// What is unusual about the host and the command line.
+    /// The unusual facts of the host and of the command line.
     pub host: Value,
 }
 

@@ -1,4 +1,4 @@
-//! What the rules ask, and what they find.
+//! The questions of the rules, and their answers.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub enum Risk {
     Medium,
     /// Much of the host, or of other containers, can be seen or disturbed.
     High,
-    /// The host is in the hands of whoever controls the container.
+    /// A process that controls the container also controls the host.
     Critical,
 }
 
@@ -42,9 +42,9 @@ pub struct Exposed {
     pub risk: Risk,
     /// The probability, in percent, that it is what an attacker succeeds by. The score is made of these.
     pub weight: u8,
-    /// What the property says or leaves out.
+    /// The value of the property, or that it is missing.
     pub what: String,
-    /// What an attacker in the container gains.
+    /// The gain for an attacker in the container.
     pub gain: String,
     /// The change that closes it.
     pub change: String,
@@ -58,8 +58,8 @@ pub struct Exposure {
 }
 
 impl Exposure {
-    /// From 0, nothing was found, to 10: the probability that one of the findings is enough. Ten weak spots are worse than
-    /// one, and never as bad as one open door.
+    /// From 0 (no finding) to 10: the probability that one of the findings is enough. Ten weak findings are worse than
+    /// one, but never as bad as one severe finding.
     pub fn score(&self) -> f64 {
         let held = self.findings.iter().map(|found| 1.0 - f64::from(found.weight) / 100.0).product::<f64>();
         ((1.0 - held) * 100.0).round() / 10.0
@@ -76,7 +76,7 @@ impl Exposure {
     }
 }
 
-/// What the rules ask of a config.
+/// The facts of a config that the rules use.
 pub(super) struct ConfigFacts<'a> {
     pub(super) spec: &'a Spec,
     pub(super) process: Option<&'a Process>,

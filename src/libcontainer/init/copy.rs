@@ -39,7 +39,8 @@ struct CopyPlace {
     length: usize,
 }
 
-/// What must be known of a directory to go on in it: where its list of entries goes on, which it is, and the length of its path.
+/// The data that is needed to go on in a directory: the position in its list of entries, its device and inode, and the
+/// length of its path.
 struct CopyLevel([u64; 4]);
 
 impl CopyLevel {
@@ -69,7 +70,7 @@ impl CopyLevel {
 }
 
 impl CopyPlace {
-    /// Copies the entries up to the next directory, and goes into that; false when there is none any more.
+    /// Copies the entries up to the next directory, and enters that. False at the end of the list.
     fn down(&mut self) -> Outcome<bool> {
         let mut buffer = [MaybeUninit::uninit(); 2048];
         let mut entries = RawDir::new(&self.from, &mut buffer);

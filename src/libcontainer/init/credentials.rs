@@ -1,4 +1,4 @@
-//! What the process may do: ids, groups, capabilities, labels, kernel parameters.
+//! The rights of the process: ids, groups, capabilities, labels, kernel parameters.
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;

@@ -97,7 +97,7 @@ pub(super) fn home(prepared: &Prepared<'_>, uid: u32) -> Outcome {
     search.end()
 }
 
-/// What the line of the user says.
+/// The result of parsing the user's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UserEntry {
     /// A home directory.
@@ -261,7 +261,7 @@ pub(super) fn hooks(
     Ok(())
 }
 
-/// What all hooks of one point get.
+/// The values that all hooks of one point get.
 struct Around<'a> {
     /// The container's root, as long as it is not `/`: before pivot_root(2).
     root: Option<BorrowedFd<'a>>,

@@ -1,5 +1,5 @@
-//! What the container sees: mounts, nodes, links and masks. A rootfs is hostile. So every place in it is a descriptor that the
-//! kernel resolved inside the root, and every mount is complete before it is attached there.
+//! The container's file tree: mounts, nodes, links and masks. A rootfs is hostile. So every place in it is a descriptor
+//! that the kernel resolved inside the root, and every mount is complete before it is attached there.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -279,7 +279,7 @@ pub(super) fn replace(prepared: &Prepared<'_>, to: &CStr, path: &CStr) -> Outcom
     }
 }
 
-/// Whether something is there, and what it is, the kernel says: nothing to hide is no error (ENOENT only).
+/// The kernel says whether a file exists at the path, and of which type. A missing file is not an error (ENOENT only).
 pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot) -> Outcome {
     let Some(target) = open_existing(prepared, path)? else { return Ok(()) };
     let stat = rustix::fs::fstat(&target)?;

@@ -1,4 +1,5 @@
-//! What init is given by the runtime process, what its steps leave for later ones, and how a step fails.
+//! The values that the runtime process prepares for init, the values that one step leaves for another, and the failure
+//! of a step.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
@@ -16,14 +17,14 @@ use crate::sys::page::Page;
 use crate::sys::seccomp::Program;
 use crate::wire::{About, Words};
 
-/// What begins the entry of the environment.
+/// The beginning of the entry in the environment.
 pub(super) const HOME: &[u8] = b"HOME=";
 /// The longest path that can be a directory: PATH_MAX, without its NUL.
 pub(super) const MOST_OF_HOME: usize = 4095;
-/// What the longest entry takes.
+/// The size of the longest entry.
 pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
 
-/// What the runtime process prepared for init before the fork.
+/// The values that the runtime process prepared for init before the fork.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     /// The descriptors, by slot.
@@ -48,7 +49,7 @@ pub struct Prepared<'a> {
     pub page: &'a Page,
     /// The steps of the bridge (none in most cases), then those of init. They are numbered together.
     pub steps: [&'a [Step]; 2],
-    /// What steps leave for later ones.
+    /// The values that steps leave for later ones.
     pub left: &'a Left,
     /// The proof that this process is a child.
     pub alone: &'a Alone,
@@ -76,7 +77,7 @@ pub enum LateIds {
     Mapped,
 }
 
-/// What a step leaves for a later one.
+/// The value that a step leaves for a later one.
 #[derive(Debug, Default)]
 pub struct Left {
     /// After `AwaitStart`: the fifo on which failures are reported.
@@ -162,7 +163,7 @@ impl Prepared<'_> {
         self.late.iter().find(|late| late.slot == slot)
     }
 
-    /// What `place_of` returns for the root.
+    /// The result of `place_of` for the root.
     pub(super) fn root_place(&self) -> Outcome<Place> {
         match self.left.root.get() {
             Some(place) => Ok(place),

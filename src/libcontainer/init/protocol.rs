@@ -78,7 +78,7 @@ pub(super) fn await_go(prepared: &Prepared<'_>) -> Outcome {
     let mut go = [0u8; 1];
     match retry(|| read(prepared.talk, &mut go)) {
         Ok(1) => Ok(()),
-        // the runtime has ended, or has closed its end to stop us: nobody reads a reason
+        // the runtime has ended, or has closed its end to stop us: no process reads a reason
         Ok(_) | Err(Errno::CONNRESET) => sys::clone::exit(1),
         Err(errno) => Err(Trouble::saying(errno, "read")),
     }
@@ -118,7 +118,7 @@ pub(super) fn await_start(prepared: &Prepared<'_>, fifo_slot: Slot, answer: Slot
 
 /// Tells `start` that only the exec is left. From now on, the end of the stream means that the program has begun.
 pub(super) fn about_to_exec(prepared: &Prepared<'_>, answer: Slot) -> Outcome {
-    // if `start` has ended, nobody reads it
+    // if `start` has ended, no process reads it
     let _ = write(prepared.fd(answer)?, &Up::Ready.encode());
     Ok(())
 }
@@ -134,7 +134,7 @@ pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: Aft
     if after == After::Look {
         let _ = until_looked_at(prepared);
     }
-    // the exit status is 126 or 127, as of a shell
+    // the exit status is 126 or 127, as in a shell
     let status = match trouble.errno {
         Errno::NOENT => 127,
         Errno::ACCESS => 126,

@@ -24,7 +24,7 @@ const PATH_SIZE: usize = 4096;
 pub(super) enum Way<'p> {
     /// Links are followed, into any mount: config.json asks for a mount there.
     Any,
-    /// No link is followed, and nothing is made in what is bound from the host.
+    /// No link is followed, and no file is made in a bind mount of the host.
     Named,
     /// As `Named`, but a bind on this path, or above it, is allowed: config.json asks for both.
     Within(&'p CStr),
@@ -41,7 +41,8 @@ impl Way<'_> {
         matches!(self, Way::Any | Way::Linked)
     }
 
-    /// Whether something may be made in `place`. It is made in this descriptor, so nobody can replace the directory in between.
+    /// Whether a file may be made in `place`. It is made in this descriptor, so no process can replace the directory in
+    /// between.
     fn allows(self, prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome {
         match self {
             Way::Any => Ok(()),
@@ -300,7 +301,7 @@ fn make_once(
         let flags = if last { OFlags::PATH | OFlags::CLOEXEC } else { directory };
         let opened = match open_in(root, prefix, flags, way) {
             Err(Trouble { errno: Errno::NOENT, .. }) => match make_one(parent.as_fd(), name, wanted, prepared, way) {
-                // somebody has made it meanwhile, and it may be a link
+                // another process has made it meanwhile, and it may be a link
                 Err(Trouble { errno: Errno::EXIST, .. }) if !way.follows_links() => return Err(Errno::LOOP.into()),
                 Err(Trouble { errno: Errno::EXIST, .. }) => {
                     return link_target(parent.as_fd(), name, &path[..start], &path[end..], next).map(Some);

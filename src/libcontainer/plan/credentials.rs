@@ -72,8 +72,8 @@ pub(super) fn read(own: Own<'_>, held: u64, maps: &Maps, given: &Given<'_>, note
     Credentials { held, capabilities, user: Some(user) }
 }
 
-/// True if the process keeps the groups of the caller. They are the caller's own rights, so this is for ordinary users:
-/// the groups of the host's root are not for whoever writes an annotation.
+/// True if the process keeps the groups of the caller. They are rights of the caller, so this is for ordinary users: an
+/// annotation must not give the groups of the host's root to a container.
 fn keeps_groups(others: bool, role: Role, given: &Given<'_>, notes: &mut Notes) -> bool {
     let at = At::annotation(KEEP_GROUPS);
     if annotations::switch(given, KEEP_GROUPS, notes) == Asked::No {

@@ -49,7 +49,7 @@ pub(super) struct Devices {
     has_kcore: bool,
 }
 
-/// Reads `linux.devices`. What is mounted at a path decides whether a node is made there.
+/// Reads `linux.devices`. The mount at a path decides whether a node is made there.
 pub(super) fn read(given: &Given<'_>, kinds: &Kinds, maps: &Maps, mounts: &Mounts, notes: &mut Notes) -> Devices {
     let list = given.linux().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let asked: Vec<_> = list.iter().enumerate().filter_map(|(n, device)| node(device, n, maps, notes)).collect();
@@ -133,7 +133,7 @@ impl MountsByPath {
     }
 
     /// Whether a node may be made at `path`. A bind mount is a file system of the host. So is the root itself if the
-    /// container has no mount namespace. Nothing is made in either.
+    /// container has no mount namespace. No node is made in either.
     fn ours(&self, path: &CStr, kinds: &Kinds) -> Result<(), String> {
         let path = path.to_bytes();
         let above = (0..path.len()).filter(|n| path[*n] == b'/').map(|n| &path[..n]);

@@ -85,7 +85,7 @@ pub(super) fn enter(
     }
 }
 
-/// Joins each namespace by a step of its own, except the pid namespace.
+/// Joins each namespace by a separate step, except the pid namespace.
 fn join_each(kinds: &Kinds, steps: &mut Steps) {
     for (kind, path, at) in kinds.joined.iter().filter(|(kind, ..)| *kind != PID) {
         let slot = steps.open(at, Opening::Namespace(path.clone(), *kind));

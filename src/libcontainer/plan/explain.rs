@@ -75,7 +75,7 @@ impl Plan {
         Line { process, what: step.what.name(), act, fields: step.what.fields(), from: step.from.to_string() }
     }
 
-    /// What the runtime does before the clone, and for it.
+    /// The actions of the runtime before the clone, and the clone.
     fn before_clone(&self) -> Vec<RuntimeAction> {
         let mut acts: Vec<RuntimeAction> = Vec::new();
         for (n, (opening, at)) in self.openings.iter().enumerate() {
@@ -113,7 +113,7 @@ impl Plan {
         acts
     }
 
-    /// What the runtime process does when init sends a request.
+    /// The actions of the runtime process when init sends a request.
     fn favours(&self, ask: Request) -> Vec<(String, Value, At)> {
         match ask {
             Request::IdMaps => self.id_maps.iter().flat_map(maps).collect(),

@@ -151,7 +151,7 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
             let hint = hint(&fstype, failure).map(|hint| format!(": {hint}")).unwrap_or_default();
             format!("{at}: mount {fstype} on {place}: {}{hint}{with}", why(failure))
         }
-        // The plan's slot number says nothing to the user. The message shows the source's path instead.
+        // The plan's slot number means nothing to the user. The message shows the source's path instead.
         What::Bind(_, changes, target) | What::BindOrLink(_, changes, target) => {
             let no_place = failure.said.subject() == About::NoPlace;
             let changes: &[_] = if no_place { &[] } else { changes };
@@ -187,8 +187,8 @@ fn settings(mount: &NewMount) -> String {
     }
 }
 
-/// What the errno does not say: a mount would show what belongs to another user namespace, or more than this mount
-/// namespace shows (mount_namespaces(7)).
+/// The errno does not say this: a mount would show files of another user namespace, or more than this mount namespace
+/// shows (mount_namespaces(7)).
 fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
     let said = match (fstype, failure.errno) {
         _ if failure.said.text().contains("too revealing") => {
@@ -256,7 +256,7 @@ fn why(failure: &Failure) -> String {
     }
 }
 
-/// What a failure says beside its errno. Empty if it says nothing.
+/// The text that a failure adds to its errno. Empty without one.
 pub fn detail(failure: &Failure) -> String {
     match failure.said.subject() {
         About::Text => failure.said.text().into_owned(),

@@ -46,7 +46,7 @@ pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, n
             let filter = notes.keep(seccomp::given_as_data(text, &at))?;
             (at, filter)
         }
-        // As with crun, the data would replace the profile: whoever sets the annotation could take the profile away.
+        // As with crun, the data would replace the profile: an annotation could remove the profile.
         (Some(_), Some(_)) => {
             notes.fault(&At::annotation(BPF_DATA), "linux.seccomp is set, too, and the annotation cannot replace it");
             return None;

@@ -1,6 +1,6 @@
-//! What of a container is not its own, and so is not in the images of a checkpoint: what was bound from the host, and the
-//! namespaces that it has joined. CRIU is told about each by a name, at the checkpoint and at the restore the same. The names
-//! are those that runc gives.
+//! The parts of a container that belong to the host, and so are not in the images of a checkpoint: bind mounts of the
+//! host, and joined namespaces. CRIU receives each with a name, which is the same at the checkpoint and at the restore.
+//! The names are those that runc gives.
 
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::finished::{Opening, Plan};
 use super::namespaces::{CGROUP, KINDS, MOUNT, NETWORK, PID, USER};
 use super::step::{Last, NewMount, Slot, Target, What};
 
-/// What covers masked files.
+/// The mounts that cover masked files.
 const NULL: &str = "/dev/null";
 
 /// A mount that is bound from the host.
@@ -19,13 +19,13 @@ pub struct Outside {
     pub place: CString,
     /// Whether the last name of the path may be a link.
     pub last: Last,
-    /// What is bound there, on the host.
+    /// The file of the host that is bound there.
     pub source: PathBuf,
-    /// What it is called in the images.
+    /// Its name in the images.
     pub named: Named,
 }
 
-/// What a mount is called in the images.
+/// The name of a mount in the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// By its place.
@@ -39,7 +39,7 @@ pub enum Named {
 pub struct MountPoint {
     /// The place.
     pub target: Target,
-    /// What is bound there.
+    /// The file that is bound there.
     pub source: Option<PathBuf>,
     /// A new file system, which CRIU fills: what is mounted below it has its place in the images.
     pub filled: Filled,
@@ -59,7 +59,7 @@ pub enum Filled {
 pub struct JoinedNamespace {
     /// CLONE_NEW*.
     pub kind: u64,
-    /// What CRIU calls it: `net`.
+    /// CRIU's name of it: `net`.
     pub name: &'static str,
     /// Its file.
     pub path: PathBuf,
@@ -124,7 +124,7 @@ impl Plan {
         Some(format!("{at}: criu does not map the ids of a mount again"))
     }
 
-    /// What a slot is a mount of, on the host.
+    /// The path on the host of the mount in a slot.
     fn source(&self, slot: Slot) -> Option<PathBuf> {
         fn of(opening: &Opening) -> Option<PathBuf> {
             match opening {

@@ -40,7 +40,7 @@ struct Policy {
     net_port: Vec<PortRule>,
 }
 
-/// What happens if the kernel does not have a right, or a path is missing.
+/// The behaviour if the kernel does not have a right, or a path is missing.
 #[derive(Clone, Copy, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 enum Compatibility {

@@ -80,7 +80,7 @@ pub(super) struct NewFileSystem {
     pub(super) mount: NewMount,
     /// The maps for its ids.
     pub(super) ids: Option<IdMaps>,
-    /// What is bound instead if the kernel refuses the new mount.
+    /// The tree that is bound instead if the kernel refuses the new mount.
     pub(super) instead: Option<Opening>,
 }
 
@@ -320,7 +320,7 @@ impl MountEntry<'_> {
         Some(settings)
     }
 
-    /// True if the mount gets id maps of its own.
+    /// True if the mount has its own id maps.
     pub(super) fn maps_ids(&self) -> bool {
         let given = |list: &Option<Vec<LinuxIdMapping>>| list.as_ref().is_some_and(|list| !list.is_empty());
         self.options.idmap.is_some() || given(self.mount.uid_mappings()) || given(self.mount.gid_mappings())

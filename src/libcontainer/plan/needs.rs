@@ -1,5 +1,5 @@
-//! What each step needs and touches: descriptors, rights, paths, mounts. The rules of `tests/invariants.rs` use this.
-//! Every match names every step, without `_`, so a new step must be added here.
+//! The needs of each step: descriptors, rights, paths, mounts. The rules of `tests/invariants.rs` use this. Every match
+//! names every step, without `_`, so a new step must be added here.
 
 use std::ffi::CStr;
 
@@ -9,7 +9,7 @@ use super::finished::Opening;
 use super::step::{ConsoleDevice, Missing, Namespaces, NewMount, Pty, Remount, Slot, Target, What};
 use crate::wire::{HookPoint, Request};
 
-/// What a step does with a descriptor.
+/// The use of a descriptor in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// setns(2) into its namespaces.
@@ -59,7 +59,7 @@ pub enum Right {
     SameIds,
 }
 
-/// What a step writes, and how it finds the file.
+/// The file that a step writes, and how it finds the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes<'a> {
     /// No file and no mount, or only what a descriptor refers to.
@@ -72,7 +72,7 @@ pub enum Writes<'a> {
     Inside(&'a CStr),
 }
 
-/// What a step needs and touches.
+/// The needs of a step.
 struct Needs<'a> {
     /// Its name: the man page's word.
     name: &'static str,

@@ -61,7 +61,7 @@ impl ResctrlGroup {
         [&self.directory].into_iter().chain(&self.monitoring).cloned().collect()
     }
 
-    /// What the runtime does before the clone, for `explain`.
+    /// The actions of the runtime before the clone, for `explain`.
     pub(super) fn lines(&self) -> Vec<(String, String)> {
         let directory = self.directory.display();
         let first = match (self.owner, self.schemata.is_empty()) {
@@ -149,8 +149,8 @@ fn schemata(asked: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
     all
 }
 
-/// In older versions of the specification, this property contained the memory bandwidth, too. It has a property of its
-/// own now.
+/// In older versions of the specification, this property contained the memory bandwidth, too. Now there is a separate
+/// property.
 fn l3_cache(text: &str, at: &At, notes: &mut Notes) -> Vec<Schema> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     if lines().any(|line| line.starts_with("MB:")) {

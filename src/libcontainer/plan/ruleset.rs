@@ -3,7 +3,7 @@
 /// A right: its name, its bit, the ABI that it came with.
 pub(super) type AccessRight = (&'static str, u64, u32);
 
-/// What rights are about.
+/// The field of struct landlock_ruleset_attr that contains the rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RightsField {
     Files,
@@ -57,7 +57,7 @@ pub(super) const NEWEST: u32 = 10;
 /// The first kernel of each ABI, from 1 on.
 const KERNELS: [&str; 7] = ["5.13", "5.19", "6.2", "6.7", "6.10", "6.12", "6.15"];
 
-/// What a word of the policy stands for.
+/// The meaning of a word of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// One right.
@@ -112,7 +112,7 @@ pub(super) fn version(abi: u32) -> String {
     kernel.map_or_else(|| format!("Landlock ABI {abi}"), |kernel| format!("Landlock ABI {abi} (Linux {kernel})"))
 }
 
-/// What a ruleset restricts, and the ports that it allows.
+/// The rights that a ruleset restricts, and the ports that it allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// The handled rights over files: LANDLOCK_ACCESS_FS_*.

@@ -75,7 +75,7 @@ impl Scheduling {
         Some((attr, self.at.key("scheduler")))
     }
 
-    /// What a process that is spawned last does not inherit from the bridge.
+    /// The settings that a process that is spawned last does not inherit from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         if let Some((_, at)) = self.by_runtime() {
             steps.at(&at, What::Request(Request::Scheduler));

@@ -85,7 +85,7 @@ impl Session {
         }
     }
 
-    /// What a process that is spawned last does not inherit from the bridge.
+    /// The settings that a process that is spawned last does not inherit from the bridge.
     pub(super) fn begin_last(&self, steps: &mut Steps) {
         steps.always("a session of its own", What::Session);
         if let Some(OwnTerminal { at, .. }) = &self.terminal {

@@ -1,6 +1,6 @@
-//! What a survey finds.
+//! The findings of a survey.
 
-/// What a finding is about.
+/// The subject of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
     /// System calls and files of the kernel.
@@ -9,7 +9,7 @@ pub enum Area {
     Namespaces,
     /// Hierarchies and controllers of cgroups, and systemd.
     Cgroups,
-    /// What an ordinary user needs.
+    /// The requirements of an ordinary user.
     Rootless,
     /// seccomp, AppArmor, SELinux, Landlock.
     Security,
@@ -30,18 +30,18 @@ pub enum Fitness {
     Missing,
 }
 
-/// What was found in one respect.
+/// One result of the survey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
+    /// Its subject.
     pub area: Area,
-    /// What was looked for.
+    /// The call, file or program that was tried.
     pub name: String,
     /// Whether it is there.
     pub fitness: Fitness,
-    /// What was found, or what happens without it. It may be empty.
+    /// The result, or what happens without it. It may be empty.
     pub said: String,
-    /// What to do about it: a package, a sysctl, a boot parameter. Empty where nothing is to be done.
+    /// The remedy: a package, a sysctl, a boot parameter. Empty if there is nothing to do.
     pub advice: String,
 }
 

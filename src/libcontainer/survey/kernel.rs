@@ -1,4 +1,5 @@
-//! The features of docs/kernel.md, row by row. A row that only a container could try goes by the version of the kernel.
+//! The features of docs/kernel.md, row by row. A row that only a container could try depends on the version of the
+//! kernel.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ struct Row {
     /// The words of docs/kernel.md.
     feature: &'static str,
     first: Release,
-    /// What happens without it. None where it is required.
+    /// The behaviour without it. None if it is required.
     without: Option<&'static str>,
     there: fn(&Looked<'_>) -> There,
 }

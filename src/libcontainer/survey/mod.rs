@@ -1,5 +1,6 @@
-//! Is this machine fit for containers? The calls and files that coracle uses are tried, nothing is changed, and each finding
-//! says what to do. Configuration files of the kernel are not read: what counts is what the kernel does.
+//! Is this machine fit for containers? The survey tries the calls and files that coracle uses, and changes nothing.
+//! Each finding has a remedy. The survey does not read configuration files of the kernel: the behaviour of the kernel
+//! counts.
 
 mod cgroups;
 mod finding;

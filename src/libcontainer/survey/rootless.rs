@@ -1,4 +1,5 @@
-//! What an ordinary user needs beside a user namespace: programs that map more ids than the own one, and granted ids.
+//! The requirements of an ordinary user beside a user namespace: programs that map more ids than the user's own, and
+//! granted ids.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -77,7 +77,7 @@ pub fn load_device_program(instructions: &[u8], log: &mut [u8]) -> Result<OwnedF
     };
     // SAFETY: load is a bpf_attr of the size given; all pointers outlive the call, and log has the size given.
     let fd = checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) })?;
-    // SAFETY: fresh from the kernel (close-on-exec, as all of bpf's are), known to nobody else.
+    // SAFETY: the kernel has just made this descriptor (close-on-exec, as all of bpf(2)), and nothing else owns it.
     unsafe { owned(fd) }
 }
 
@@ -140,7 +140,7 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: which is a bpf_attr of the size given.
     let fd =
         checked(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, which.as_ptr(), size_of_val(&which)) })?;
-    // SAFETY: fresh from the kernel (close-on-exec, as all of bpf's are), known to nobody else.
+    // SAFETY: the kernel has just made this descriptor (close-on-exec, as all of bpf(2)), and nothing else owns it.
     unsafe { owned(fd) }
 }
 

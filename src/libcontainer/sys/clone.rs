@@ -239,7 +239,7 @@ pub fn owner_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const NS_GET_USERNS: u64 = 0xb701;
     // SAFETY: the request takes no argument and returns a new descriptor.
     let owner = checked(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_USERNS) })?;
-    // SAFETY: fresh from the kernel and known to nobody else.
+    // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
     unsafe { owned(owner) }
 }
 
@@ -251,7 +251,7 @@ pub fn parent_of_namespace(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     const NS_GET_PARENT: u64 = 0xb702;
     // SAFETY: the request takes no argument and returns a new descriptor.
     let parent = checked(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_PARENT) })?;
-    // SAFETY: fresh from the kernel and known to nobody else.
+    // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
     unsafe { owned(parent) }
 }
 

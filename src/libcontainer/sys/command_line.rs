@@ -16,13 +16,13 @@ pub struct CommandLine {
     end: usize,
 }
 
-/// What is shown instead.
+/// The text that is shown instead.
 const SHOWN: &[u8] = b"coracle\0init";
 
-/// What is known already: begin and end.
+/// The known begin and end.
 static NOTED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
-/// Notes what the kernel has said, so that it is asked once.
+/// Stores the kernel's answer, so that the kernel is asked only once.
 pub(super) fn note(begin: usize, end: usize) {
     for (noted, address) in NOTED.iter().zip([begin, end]) {
         noted.store(address, Ordering::Relaxed);
@@ -30,10 +30,10 @@ pub(super) fn note(begin: usize, end: usize) {
 }
 
 impl CommandLine {
-    /// What is noted, or asks the kernel (proc_pid_stat(5), fields 48 to 51).
+    /// The stored values. Without them, reads them from the kernel (proc_pid_stat(5), fields 48 to 51).
     ///
     /// # Errors
-    /// Those of reading /proc/self/stat; `INVAL` when it does not say.
+    /// Those of reading /proc/self/stat; `INVAL` if the fields are missing.
     pub fn of_now() -> Result<CommandLine, Errno> {
         let [begin, end] = [0, 1].map(|n| NOTED[n].load(Ordering::Relaxed));
         if 0 < begin && begin <= end {
@@ -54,9 +54,9 @@ impl CommandLine {
     /// Overwrites them, in a child, which does not use them any more.
     pub fn overwrite(self, _alone: &Alone) {
         let length = self.end - self.begin;
-        // SAFETY: the kernel said that the strings of this program lie there. That is at the end of the first thread's stack,
-        // which is writable and never unmapped. The child has its own copy and one thread (`Alone`), and reads no argument and
-        // no environment; whoever did would still find strings that end with a NUL.
+        // SAFETY: the kernel said that the strings of this program lie there. That is at the end of the first thread's
+        // stack, which is writable and never unmapped. The child has its own copy and one thread (`Alone`), and reads
+        // no argument and no environment. A reader would still find strings that end with a NUL.
         let strings = unsafe { std::slice::from_raw_parts_mut(self.begin as *mut u8, length) };
         strings.fill(0);
         // the last byte stays NUL: otherwise the kernel shows what follows it too
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn the_kernel_says_where_the_strings_are() {
         let place = CommandLine::of_now().unwrap();
-        // SAFETY: nobody writes there while the test runs.
+        // SAFETY: no other thread writes there while the test runs.
         let strings = unsafe { std::slice::from_raw_parts(place.begin as *const u8, place.end - place.begin) };
         let first = std::env::args_os().next().unwrap();
         assert!(strings.starts_with(first.as_encoded_bytes()));

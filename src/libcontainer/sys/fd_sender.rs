@@ -15,10 +15,10 @@ use super::clone::Alone;
 const PACKET_SIZE: usize = 256;
 const STACK_SIZE: usize = 16384;
 
-/// What both threads share, in a mapping that is never unmapped.
+/// The state that both threads share, in a mapping that is never unmapped.
 #[repr(C, align(16))]
 struct Shared {
-    /// The descriptor to send, plus one; 0 as long as there is none.
+    /// The descriptor to send, plus one; 0 while there is no descriptor.
     number: AtomicI32,
     socket: i32,
     packet: [u8; PACKET_SIZE],
@@ -59,14 +59,14 @@ pub fn begin(_alone: &Alone, socket: OwnedFd, packet: &[u8; PACKET_SIZE]) -> Res
         | libc::CLONE_SIGHAND
         | libc::CLONE_THREAD
         | libc::CLONE_SYSVSEM;
-    // SAFETY: the stack is the end of the mapping, which is aligned and used by nobody else. `wait_and_send` touches only the
-    // mapping, which is never unmapped, and makes only system calls that leave the C library's errno alone: the two threads
-    // share it.
+    // SAFETY: the stack is the end of the mapping, which is aligned, and nothing else uses it. `wait_and_send` touches
+    // only the mapping, which is never unmapped, and makes only system calls that leave the C library's errno alone:
+    // the two threads share it.
     let thread = unsafe { libc::clone(wait_and_send, shared.add(1).cast(), flags, address) };
     if thread < 0 {
         return Err(Errno::AGAIN);
     }
-    // SAFETY: initialised above. From now on only its atomic changes, and its stack, which nobody else reads.
+    // SAFETY: initialised above. From now on only its atomics change, and its stack, which no other thread reads.
     Ok(FdSender(unsafe { &*shared }))
 }
 

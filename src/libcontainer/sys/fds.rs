@@ -18,7 +18,7 @@ fn last_fd() -> u32 {
     limit.map_or(MOST_FDS, |(soft, _)| u32::try_from(soft).unwrap_or(MOST_FDS)).clamp(LAST_FD, MOST_FDS)
 }
 
-/// The highest limit there can be, unless somebody has raised fs.nr_open (proc_sys_fs(5)).
+/// The highest possible limit, unless the administrator has raised fs.nr_open (proc_sys_fs(5)).
 const MOST_FDS: u32 = 1 << 20;
 
 /// Makes `fd` the descriptor `number`, without close-on-exec: dup3(2). Only a child can do this: what it has from its parent it
@@ -36,7 +36,7 @@ pub fn hand_down(_alone: &Alone, fd: BorrowedFd<'_>, number: RawFd) -> Result<()
 /// # Errors
 /// Those of dup3(2).
 pub fn replace(_alone: &Alone, fd: BorrowedFd<'_>, new: &OwnedFd) -> Result<(), Errno> {
-    // SAFETY: the number stays open all along, and still belongs to whoever owns it; only the file behind it changes.
+    // SAFETY: the number stays open all the time, and its owner does not change; only the file behind it does.
     checked(unsafe { libc::syscall(libc::SYS_dup3, new.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) }).map(drop)
 }
 
@@ -93,8 +93,8 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     }
 }
 
-/// The program that `command` starts gets its three streams and nothing else of ours: no descriptor and no blocked signal. It
-/// ends when we end, so that a hook does not continue for a container that somebody has deleted meanwhile.
+/// The program that `command` starts gets its three streams and nothing else of ours: no descriptor and no blocked
+/// signal. It ends when we end, so that a hook does not continue for a container that has been deleted meanwhile.
 pub fn keep_only_stdio(command: &mut Command) {
     let start = || {
         super::heap::forbid();
@@ -106,7 +106,7 @@ pub fn keep_only_stdio(command: &mut Command) {
     unsafe { command.pre_exec(start) };
 }
 
-/// True when descriptor `number` is open and without close-on-exec: somebody has handed it to us.
+/// True when descriptor `number` is open and without close-on-exec: our caller has passed it to us.
 pub fn is_handed_down(number: u32) -> bool {
     // SAFETY: only reads a flag; a number that is not open is EBADF.
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok_and(|flags| flags == 0)
@@ -118,10 +118,10 @@ pub fn copy_handed_down(number: u32) -> Option<OwnedFd> {
     if number < 3 || !is_handed_down(number) {
         return None;
     }
-    // SAFETY: fcntl(2) makes a new descriptor of an open one, and takes nothing from whoever owns that.
+    // SAFETY: fcntl(2) makes a new descriptor of an open one, and does not change the owner of the old one.
     let copy = unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_DUPFD_CLOEXEC, 3) };
     let copy = RawFd::try_from(checked(copy).ok()?).ok()?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
+    // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
     let copy = unsafe { OwnedFd::from_raw_fd(copy) };
     // SAFETY: only sets a flag of the descriptor.
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;

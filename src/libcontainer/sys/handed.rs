@@ -1,4 +1,4 @@
-//! What another program gets when we start it: descriptors, and a session keyring.
+//! The objects that we pass to another program at its start: descriptors, and a session keyring.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,7 +9,7 @@ use rustix::io::{Errno, FdFlags};
 
 use super::{fds, keyring, signals};
 
-/// What the program gets besides its standard streams.
+/// The objects that the program gets besides its standard streams.
 #[derive(Debug, Default)]
 pub struct Handed {
     /// They have the same numbers there as here. All other descriptors of ours are closed.
@@ -18,9 +18,9 @@ pub struct Handed {
     pub keyring: Option<CString>,
 }
 
-/// The program that `command` starts gets all this, and has no signal blocked. The descriptors stay open here until `command` is
-/// dropped. They keep their numbers: a number that the program wanted could be that of the pipe by which `Command` hears that
-/// execve(2) failed.
+/// Passes all this to the program that `command` starts, and unblocks every signal in it. The descriptors stay open
+/// here until `command` is dropped. They keep their numbers: a number that the program wanted could be that of the pipe
+/// on which `Command` reads that execve(2) failed.
 ///
 /// # Errors
 /// `BADF`: a descriptor has the number of a standard stream.

@@ -31,7 +31,7 @@ fn must_be_allowed(said: &[u8]) {
 const ASKED: &[u8] = b"coracle: memory asked for after the clone\n";
 const GIVEN_BACK: &[u8] = b"coracle: memory given back after the clone\n";
 
-// SAFETY: every call goes on to the system's allocator unchanged, or does not return.
+// SAFETY: every call is passed to the system's allocator unchanged, or does not return.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         must_be_allowed(ASKED);

@@ -14,8 +14,8 @@ use rustix::path::DecInt;
 /// The inode of a proc file system's root.
 const ROOT_INO: u64 = 1;
 
-/// No way out of the proc file system, whatever lies in it. KERNEL(5.6): openat2; an older kernel, or a profile that hides
-/// the call, is refused (ENOSYS, EPERM), as for every place in the root (`init/resolve.rs`).
+/// No path leads out of the proc file system. KERNEL(5.6): openat2; an older kernel, or a profile that hides the call,
+/// is an error (ENOSYS, EPERM), as for every place in the root (`init/resolve.rs`).
 const INSIDE: ResolveFlags = ResolveFlags::NO_XDEV
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_SYMLINKS)
@@ -89,8 +89,8 @@ impl HostProc {
         let name = Name::join(&[b"sys/", parameter.to_bytes()])?;
         let how = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = match rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE) {
-            // our caller has made a part of /proc/sys writable by mounts of its own; they are in the runtime's mount namespace,
-            // which no container changes
+            // our caller has made a part of /proc/sys writable by its own mounts; they are in the runtime's mount
+            // namespace, which no container changes
             Err(Errno::XDEV) => {
                 let resolve = INSIDE.difference(ResolveFlags::NO_XDEV);
                 let file = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), resolve)?;

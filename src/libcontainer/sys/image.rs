@@ -18,7 +18,7 @@ const OWN: &CStr = c"/proc/self/exe";
 /// The seals of a copy, besides the one against writing.
 const FIXED_SIZE: SealFlags = SealFlags::GROW.union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-/// A file that holds what our program's file holds, and that nobody can write. Our program can be mapped from it.
+/// A file with the content of our program's file that no process can write. Our program can be mapped from it.
 #[derive(Debug)]
 pub struct OwnFile(OwnedFd);
 
@@ -47,8 +47,8 @@ impl OwnFile {
         let copy = rustix::fs::memfd_create(c"coracle", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         while rustix::fs::sendfile(&copy, &own, None, 1 << 24)? > 0 {}
         match rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | FIXED_SIZE) {
-            // on a busy machine the kernel itself may still hold a page; nobody has a writable mapping, and with this seal
-            // nobody gets one
+            // on a busy machine the kernel itself may still hold a page; no process has a writable mapping, and this
+            // seal prevents new ones
             Err(Errno::BUSY) => rustix::fs::fcntl_add_seals(&copy, SealFlags::FUTURE_WRITE | FIXED_SIZE)?,
             other => other?,
         }
@@ -89,7 +89,7 @@ pub fn take_from(file: &OwnFile) -> Result<(), Errno> {
     image.take(file)
 }
 
-/// Where our program lies in memory: all that a child needs to do the same with system calls alone.
+/// The place of our program in memory: all that a child needs to do the same with system calls alone.
 #[derive(Debug)]
 pub struct Image {
     map: PrctlMmMap,
@@ -107,7 +107,7 @@ impl Image {
         Ok(Image { map, pieces: pieces()?, threads })
     }
 
-    /// `take_from` in a child, which has one thread and memory of its own, even if its parent has several threads.
+    /// `take_from` in a child, which has one thread and its own memory, even if its parent has several threads.
     ///
     /// # Errors
     /// Those of `take_from`.
@@ -142,14 +142,14 @@ impl Image {
         let first = self.pieces.iter().find(|piece| piece.offset == 0 && piece.length >= there.len());
         let first = first.filter(|piece| !piece.writable).ok_or(Errno::NOEXEC)?;
         let read = rustix::io::pread(file, &mut there, 0)?;
-        // SAFETY: this part of the program is mapped as long as the program runs, and nobody writes to it.
+        // SAFETY: this part of the program is mapped as long as the program runs, and nothing writes to it.
         let ours = unsafe { std::slice::from_raw_parts(first.at as *const u8, there.len()) };
         if read == there.len() && ours == there { Ok(()) } else { Err(Errno::NOEXEC) }
     }
 }
 
-/// What the kernel notes about the memory of a program (struct prctl_mm_map, linux/prctl.h). This operation of prctl(2) changes
-/// the file of a program without CAP_SYS_RESOURCE. It takes all the values at once.
+/// The kernel's notes about the memory of a program (struct prctl_mm_map, linux/prctl.h). This operation of prctl(2)
+/// changes the file of a program without CAP_SYS_RESOURCE. It sets all the values at once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 struct PrctlMmMap {
@@ -285,7 +285,7 @@ impl Piece {
         let beside = self.map(file, ptr::null_mut(), 0)?;
         let page = page_size();
         for offset in (0..self.length).step_by(page) {
-            // SAFETY: both are `length` bytes long, apart from each other, and nobody else runs in this program.
+            // SAFETY: both are `length` bytes long and do not overlap, and no other thread runs in this program.
             unsafe {
                 let (ours, theirs) = ((self.at + offset) as *const u8, beside.cast::<u8>().add(offset));
                 if std::slice::from_raw_parts(ours, page) != std::slice::from_raw_parts(theirs, page) {
@@ -305,7 +305,7 @@ impl Piece {
             return Err(errno);
         }
         if self.read_only > 0 {
-            // SAFETY: this part of the program was read-only before, so nobody writes to it.
+            // SAFETY: this part of the program was read-only before, so nothing writes to it.
             unsafe { libc::mprotect(self.at as *mut c_void, self.read_only.min(self.length), libc::PROT_READ) };
         }
         Ok(())

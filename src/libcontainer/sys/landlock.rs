@@ -39,7 +39,7 @@ struct NetPortAttr {
 /// The version of Landlock that this kernel has. 0 if it has none, or if it is not enabled.
 pub fn abi() -> u32 {
     let nothing = std::ptr::null::<RulesetAttr>();
-    // SAFETY: the kernel reads no attribute when it is asked for the version.
+    // SAFETY: for the version, the kernel reads no attribute.
     let version = checked(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0usize, VERSION) });
     version.ok().and_then(|version| u32::try_from(version).ok()).unwrap_or(0)
 }

@@ -69,7 +69,7 @@ pub fn set_attributes(fd: BorrowedFd<'_>, attributes: &Attributes, reach: Reach)
     .map(drop)
 }
 
-/// What EINVAL of `map_ids` mostly means.
+/// The usual cause of EINVAL from `map_ids`.
 pub const CANNOT_MAP: &str = "the file system may not support id-mapped mounts";
 
 /// Has the ids of a detached mount go through the maps of the user namespace `by`. KERNEL(5.12).

@@ -73,7 +73,7 @@ pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     // SAFETY: filter points to `length` instructions that live through the call; the kernel copies them.
     let result =
         checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) })?;
-    // SAFETY: with NEW_LISTENER the result is a fresh descriptor known to nobody else.
+    // SAFETY: with NEW_LISTENER the result is a new descriptor, and nothing else owns it.
     has_listener(flags).then(|| unsafe { owned(result) }).transpose()
 }
 
@@ -82,7 +82,7 @@ pub fn has_listener(flags: u32) -> bool {
     u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
 }
 
-/// True when this kernel knows the flag of that name, `SECCOMP_FILTER_FLAG_LOG` and the like. Nothing is loaded.
+/// True when this kernel knows the flag of that name, for example `SECCOMP_FILTER_FLAG_LOG`. No filter is loaded.
 pub fn takes_flag(name: &str) -> bool {
     let flag = match name.strip_prefix("SECCOMP_FILTER_FLAG_") {
         Some("TSYNC") => libc::SECCOMP_FILTER_FLAG_TSYNC,

@@ -10,7 +10,7 @@ const ENOUGH: u64 = 1 << 20;
 /// The size of our own stack. Pages that are not touched cost nothing.
 const SIZE: usize = 8 << 20;
 
-/// What runs on the new stack, and how it ended.
+/// The function on the new stack, and its end.
 struct Work {
     work: fn() -> ExitCode,
     done: ExitCode,
@@ -46,7 +46,7 @@ extern "C" fn run(work: *mut Work) {
 /// Calls `run` with the stack that ends at `top`.
 ///
 /// # Safety
-/// `top` is the end of a stack that nobody else uses, and is aligned to 16.
+/// `top` is the end of a stack that nothing else uses, and is aligned to 16.
 unsafe fn call_on(top: *mut u8, work: *mut Work) {
     // SAFETY: r12 keeps its value over a call, so the old stack is there again afterwards; `run` does not unwind, as a panic
     // in an `extern "C"` function aborts.

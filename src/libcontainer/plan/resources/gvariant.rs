@@ -302,7 +302,7 @@ fn common<'n>(all: impl Iterator<Item = &'n Parsed> + Clone) -> Option<String> {
     }
 }
 
-/// Arrays of bytes and of strings have variants of their own in `PropertyValue`.
+/// Arrays of bytes and of strings have separate variants in `PropertyValue`.
 fn list(all: &[Parsed], inner: &str) -> Option<PropertyValue> {
     let values = all.iter().map(|node| node.value(inner)).collect::<Option<Vec<_>>>()?;
     Some(match inner {

@@ -261,7 +261,7 @@ fn words(write: &Write) -> Vec<Property> {
         "cpu.shares" => must("CPUShares"),
         // KERNEL(5.15), systemd 252: weight 0 means idle.
         "cpu.idle" if write.value.trim() == "1" => may("CPUWeight", PropertyValue::Uint64(0)),
-        // No weight of its own. The shares follow if there are any.
+        // No weight. The property for the shares follows, if there are any.
         "cpu.idle" => may("CPUWeight", PropertyValue::Uint64(u64::MAX)),
         "cpu.max" => quota(&write.value),
         "cpuset.cpus" => mask(&write.value).map(|bytes| may("AllowedCPUs", bytes)).unwrap_or_default(),

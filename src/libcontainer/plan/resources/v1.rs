@@ -140,7 +140,7 @@ fn cpu(cpu: &LinuxCpu, at: &At, sheet: &mut Sheet) {
 }
 
 fn block_io(block: &LinuxBlockIo, at: &At, sheet: &mut Sheet) {
-    // The weight's file belongs to CFQ, which no longer exists. BFQ has a file of its own.
+    // The weight's file belongs to CFQ, which no longer exists. BFQ has a different file.
     let weight = |file: &str, bfq: &str, value: String, at: At, sheet: &mut Sheet| {
         sheet.add("blkio", file, value.clone(), OnFailure::Instead(bfq.to_owned(), value), at);
     };

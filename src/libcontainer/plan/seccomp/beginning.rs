@@ -63,7 +63,7 @@ fn apart(arch: Arch) -> Range<u32> {
 /// would be too long.
 pub(super) fn program(filter: &Filter, parts: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut lines = vec![load(ARCH_AT)];
-    // x32 has no audit architecture of its own: it uses that of x86_64, which is native wherever x32 can run.
+    // x32 has no separate audit architecture: it uses that of x86_64, which is native wherever x32 can run.
     for &arch in filter.archs.iter().filter(|&&arch| arch != Arch::ScmpArchX32) {
         let section = section(filter, arch)?;
         lines.push(jump_if(IF_EQUAL, names::audit(arch), [0, reach(section.len())?]));

@@ -70,7 +70,7 @@ pub struct Condition {
     pub(super) value_two: u64,
 }
 
-/// What a filter answers for one system call.
+/// The answer of a filter for one system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub(super) action: LinuxSeccompAction,
@@ -203,7 +203,7 @@ impl Filter {
             bytes.extend((n as u64).to_le_bytes());
         }
         let mut bytes = Vec::with_capacity(8192);
-        // Nothing else that is hashed here begins so: these bytes are no action.
+        // No other hashed text begins like this: these bytes are not an action.
         if let Some(data) = &self.data {
             bytes.extend([0xff; 8]);
             bytes.extend(data);
