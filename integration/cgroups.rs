@@ -468,7 +468,7 @@ fn what_version_2_has_nothing_for_is_refused() {
 #[test]
 fn a_group_that_was_used_before_has_no_old_restriction() {
     needs_root!("device rules");
-    only!(Who::Us; "runc and crun make theirs anew or add to it");
+    only!(Who::Us; "runc and crun make theirs again or add to it");
     let mut world = with_kmsg(json!([{"allow": false, "access": "rwm"}]));
     let inner = format!("{}/inner", world.id);
     fs::create_dir_all(directory("devices", &inner)).unwrap();

@@ -83,5 +83,5 @@ fn count(world: &World) -> u64 {
 #[track_caller]
 fn assert_counts_on(world: &World, before: u64) {
     wait_until("it counts on", || count(world) > before);
-    assert!(count(world) < before + 400, "it has begun anew: {before}, {}", count(world));
+    assert!(count(world) < before + 400, "it has begun again: {before}, {}", count(world));
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-env-changed=CORACLE_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
-    // a build for tests is not made anew for every commit
+    // a build for tests is not made again for every commit
     let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let set = std::env::var("CORACLE_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = set.or_else(|| release.then(from_git).flatten()).unwrap_or_else(|| "unknown".to_owned());

@@ -63,7 +63,7 @@ pub const RULES: [Rule; 4] = [
     },
     Rule {
         name: "who is seen has no more rights than the program",
-        holds: born_without_power,
+        holds: cloned_without_power,
         broken_by: &[
             ("the capabilities given up where others see it", |plan| {
                 seen_by_tracers(plan) && after_the_birth(plan, capset)
@@ -184,7 +184,7 @@ fn inside_first(plan: &Plan) -> Result<(), String> {
 /// With CAP_SYS_PTRACE, and without a user namespace, other processes in the pid namespace can trace init as soon as
 /// they see it. So its rights are given up before, and no later step needs a right (decisions/014). Only the filter may
 /// be loaded later (decisions/016).
-fn born_without_power(plan: &Plan) -> Result<(), String> {
+fn cloned_without_power(plan: &Plan) -> Result<(), String> {
     if !seen_by_tracers(plan) {
         return Ok(());
     }

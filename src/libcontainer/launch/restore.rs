@@ -221,7 +221,7 @@ impl Restore<'_> {
         Ok((Handed { descriptors, keyring }, inherited))
     }
 
-    /// CRIU is in the container's cgroups, so the processes are born there.
+    /// CRIU is in the container's cgroups, so the processes begin there.
     fn place(&self, criu: &Criu, cgroup: Option<&Cgroup>) -> Result<()> {
         let Some(cgroup) = cgroup else { return Ok(()) };
         let pid = criu.pid();
