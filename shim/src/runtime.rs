@@ -11,6 +11,7 @@ use libcontainer::{
 };
 
 use crate::messages::runc::Options;
+use crate::stats::Format;
 
 /// The default root directory of the containers. The namespace is appended, as in the runc shim.
 const ROOT: &str = "/run/containerd/runc";
@@ -200,14 +201,15 @@ impl At {
         self.load()?.update(&Update::read(resources)?).map(drop)
     }
 
-    /// Its statistics in the format of `events --stats`, and whether it has a cgroup of version 2.
+    /// Its statistics in the format of `events --stats`, and the format for its version of cgroups.
     ///
     /// # Errors
     /// Those of the library.
-    pub fn stats(&self) -> Result<(serde_json::Value, bool)> {
+    pub fn stats(&self) -> Result<(serde_json::Value, Format)> {
         let container = self.load()?;
         let unified = container.cgroup_paths().keys().all(String::is_empty);
-        Ok((serde_json::json!(container.stats()), unified))
+        let format = if unified { Format::V2 } else { Format::V1 };
+        Ok((serde_json::json!(container.stats()), format))
     }
 
     /// Watches it for out-of-memory kills.

@@ -6,12 +6,18 @@ use serde_json::Value;
 use crate::messages::cgroups::{v1, v2};
 use crate::messages::google::Any;
 
+/// The two formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    V1,
+    V2,
+}
+
 /// The library's numbers (`events --stats`) as a message.
-pub fn metrics(stats: &Value, unified: bool) -> Any {
-    if unified {
-        Any::of("io.containerd.cgroups.v2.Metrics", &of_v2(stats))
-    } else {
-        Any::of("io.containerd.cgroups.v1.Metrics", &of_v1(stats))
+pub fn metrics(stats: &Value, format: Format) -> Any {
+    match format {
+        Format::V1 => Any::of("io.containerd.cgroups.v1.Metrics", &of_v1(stats)),
+        Format::V2 => Any::of("io.containerd.cgroups.v2.Metrics", &of_v2(stats)),
     }
 }
 
@@ -232,13 +238,13 @@ mod tests {
                       "ioServicedRecursive": [{"major": 8, "op": "Write", "value": 12}]},
             "hugetlb": {"2MB": {"usage": 1}},
         });
-        let any = metrics(&stats, false);
+        let any = metrics(&stats, Format::V1);
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
         let read = v1::Metrics::decode(&*any.value).expect("v1");
         assert_eq!(read.cpu.and_then(|cpu| cpu.usage).map(|usage| usage.per_cpu), Some(vec![1, 2]));
         assert_eq!(read.memory.map(|memory| memory.pg_pg_in), Some(9));
         assert_eq!(read.hugetlb[0].pagesize, "2MB");
-        let any = metrics(&stats, true);
+        let any = metrics(&stats, Format::V2);
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
         let read = v2::Metrics::decode(&*any.value).expect("v2");
         assert_eq!(read.cpu.map(|cpu| (cpu.usage_usec, cpu.system_usec)), Some((5, 2)));

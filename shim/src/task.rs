@@ -230,8 +230,8 @@ impl Shim {
     fn stats(&mut self, reply: Reply, asked: &StatsRequest) -> Answer<()> {
         let at = self.container(&asked.id)?.at.clone();
         self.do_and_answer(reply, "OCI runtime stats failed", move || {
-            let (stats, unified) = at.stats()?;
-            Ok(StatsResponse { stats: Some(stats::metrics(&stats, unified)) })
+            let (stats, format) = at.stats()?;
+            Ok(StatsResponse { stats: Some(stats::metrics(&stats, format)) })
         });
         Ok(())
     }

@@ -24,23 +24,38 @@ pub fn close_on_exec_behind(passed_on: u32) {
     let _ = libcontainer::sys::fds::close_on_exec_from(passed_on.saturating_add(3));
 }
 
+/// Whether the process has a terminal (`process.terminal`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    Yes,
+    No,
+}
+
+impl From<bool> for Terminal {
+    fn from(terminal: bool) -> Terminal {
+        if terminal { Terminal::Yes } else { Terminal::No }
+    }
+}
+
 /// The two ends for the terminal: a console socket, or our own pair if we relay the terminal, or none.
 pub fn consoles(
-    terminal: bool,
+    terminal: Terminal,
     socket: Option<&Path>,
     detached: Detached,
 ) -> Result<(Option<Console>, Option<Master>)> {
     match (terminal, socket, detached) {
-        (true, Some(path), Detached::Yes) => Ok((Some(Console::connect(path).context("--console-socket")?), None)),
-        (true, None, Detached::Yes) => {
+        (Terminal::Yes, Some(path), Detached::Yes) => {
+            Ok((Some(Console::connect(path).context("--console-socket")?), None))
+        }
+        (Terminal::Yes, None, Detached::Yes) => {
             bail!("cannot allocate tty if coracle will detach without setting console socket")
         }
-        (true, None, Detached::No) => {
+        (Terminal::Yes, None, Detached::No) => {
             let (console, master) = Console::pair()?;
             Ok((Some(console), Some(master)))
         }
         (_, Some(_), _) => bail!("cannot use console socket if coracle will not detach or allocate tty"),
-        (false, None, _) => Ok((None, None)),
+        (Terminal::No, None, _) => Ok((None, None)),
     }
 }
 

@@ -14,7 +14,7 @@ pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {
     let making = &args.making;
     check_id(&args.id)?;
     let bundle = Bundle::with_config(making.bundle.as_deref().unwrap_or(Path::new(".")), making.config.as_deref())?;
-    let (console, _) = consoles(bundle.terminal(), making.console_socket.as_deref(), Detached::Yes)?;
+    let (console, _) = consoles(bundle.terminal().into(), making.console_socket.as_deref(), Detached::Yes)?;
     let root = session.root()?;
     let new = session.decide(root.create(&args.id, &bundle), making, protection, console)?;
     let listening = wait::listen()?;

@@ -17,7 +17,7 @@ pub fn run(session: &Session<'_>, args: &Exec) -> Result<u8> {
     let detached = if args.detach { Detached::Yes } else { Detached::No };
     let shell = object.is_none() && args.command.is_empty() && on_a_terminal();
     let terminal = object.as_ref().map_or(args.tty || shell, ProcessObject::terminal);
-    let (console, master) = consoles(terminal, args.console_socket.as_deref(), detached)?;
+    let (console, master) = consoles(terminal.into(), args.console_socket.as_deref(), detached)?;
     let listen_fds = listen_fds();
     let mut exec = match &object {
         Some(object) => container.exec_process(object),

@@ -22,7 +22,7 @@ pub fn run(session: &Session<'_>, args: &cli::Restore) -> Result<u8> {
     }
     let bundle = Bundle::read(args.bundle.as_deref().unwrap_or(Path::new(".")))?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
-    let (console, master) = consoles(bundle.terminal(), args.console_socket.as_deref(), detached)?;
+    let (console, master) = consoles(bundle.terminal().into(), args.console_socket.as_deref(), detached)?;
     let root = session.root()?;
     let mut restore = root
         .restore(&args.id, &bundle, images)

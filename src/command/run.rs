@@ -18,7 +18,7 @@ pub fn run(session: &Session<'_>, args: &Run) -> Result<u8> {
     let making = &args.making;
     let (word, id, bundle) = named(session, args)?;
     let detached = if args.detach { Detached::Yes } else { Detached::No };
-    let (console, mut master) = consoles(bundle.terminal(), making.console_socket.as_deref(), detached)?;
+    let (console, mut master) = consoles(bundle.terminal().into(), making.console_socket.as_deref(), detached)?;
     let root = session.root()?;
     let new = session
         .decide(root.create(&id, &bundle), making, protection, console)?

@@ -10,7 +10,7 @@ use super::landlock::Landlock;
 use super::limits::Limits;
 use super::mount_entry::MountContext;
 use super::mounts::Mounts;
-use super::namespaces::{Kinds, USER};
+use super::namespaces::Kinds;
 use super::notes::Notes;
 use super::paths::Covered;
 use super::process::Payload;
@@ -67,7 +67,7 @@ impl Subjects {
         let spawn = kinds.spawn_order();
         let maps = idmap::read(given, &kinds, notes);
         let payload = process::read(own, given, notes);
-        let held = credentials::held(given, kinds.private(USER));
+        let held = credentials::held(given, kinds.all());
         let credentials = credentials::read(own, held, &maps, given, notes);
         let filter = filter::read(own, given, &credentials, notes);
         let landlock = landlock::read(own, given, &credentials, notes);

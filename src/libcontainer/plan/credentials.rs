@@ -5,8 +5,9 @@ use rustix::thread::Gid;
 use super::annotations;
 use super::given::{Asked, Given, KEEP_GROUPS, Own, Role};
 use super::idmap::{Ids, Maps};
+use super::namespaces::USER;
 use super::notes::Notes;
-use super::step::{CapabilitySets, What};
+use super::step::{CapabilitySets, Namespaces, What};
 use super::steps::Steps;
 use super::values::must_be_an_id;
 use super::{capabilities, entering};
@@ -40,10 +41,10 @@ struct User {
     has_limits: bool,
 }
 
-/// The bounding set that a process begins with. In a user namespace, a process first has every capability
+/// The bounding set of a process that does not share `namespaces` with the runtime. In a user namespace, a process first has every capability
 /// (user_namespaces(7)), also those that the runtime lacks.
-pub(super) fn held(given: &Given<'_>, enters_user_namespace: bool) -> u64 {
-    if enters_user_namespace { u64::MAX } else { given.host.me.bounding }
+pub(super) fn held(given: &Given<'_>, namespaces: Namespaces) -> u64 {
+    if namespaces.has(USER) { u64::MAX } else { given.host.me.bounding }
 }
 
 /// Reads `user`, `capabilities` and `noNewPrivileges` of a process that begins with the bounding set `held`.

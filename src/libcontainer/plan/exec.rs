@@ -2,7 +2,7 @@
 
 use super::given::{Given, Joining, Own, Role};
 use super::idmap::Maps;
-use super::namespaces::{SpawnOrder, USER};
+use super::namespaces::SpawnOrder;
 use super::notes::Notes;
 use super::steps::Steps;
 use super::{Plan, affinity, credentials, entering, filter, labels, landlock, limits, process, run_as, session};
@@ -21,7 +21,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     let notes = &mut found;
     let spawn = entering::spawn_order_inside(container, given);
     let payload = process::read(own, given, notes);
-    let held = credentials::held(given, container.kinds.has(USER));
+    let held = credentials::held(given, container.kinds);
     let credentials = credentials::read(own, held, &Maps::default(), given, notes);
     let loaded = filter::read(own, given, &credentials, notes);
     let landlock = landlock::read(own, given, &credentials, notes);

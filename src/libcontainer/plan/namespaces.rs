@@ -51,9 +51,14 @@ pub(super) enum SpawnOrder {
 }
 
 impl Kinds {
-    /// True if the container does not have the host's namespace of this kind: it has a new one, or joins one.
+    /// The namespaces that the container does not share with the host: new ones and joined ones.
+    pub(super) fn all(&self) -> Namespaces {
+        Namespaces(self.joined.iter().fold(self.new.0, |all, (kind, ..)| all | kind))
+    }
+
+    /// True if the container does not have the host's namespace of this kind.
     pub(super) fn private(&self, kind: u64) -> bool {
-        self.new.has(kind) || self.joins(kind)
+        self.all().has(kind)
     }
 
     /// The file of the joined namespace.
