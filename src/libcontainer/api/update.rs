@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
 use crate::plan::resctrl::{self, Schema};
 use crate::plan::resources::Write;
-use crate::plan::resources::unit::REWRITTEN;
+use crate::plan::resources::unit_properties::REWRITTEN;
 use crate::plan::resources::update::{self, UpdatedResources as Planned};
 use crate::resctrl::{Kernel, change};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::files::{must_fit, put, undone, word};
 use super::{Cgroup, systemd};
 use crate::error::{Error, Result, error};
-use crate::plan::resources::unit::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
+use crate::plan::resources::unit_properties::{OOM_POLICY, QUOTA_AND_PERIOD, REWRITTEN, device_properties, properties};
 use crate::plan::resources::{DeviceAccess, OnFailure, Write};
 use crate::sys::text::keyed_value;
 

@@ -53,8 +53,8 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<PlannedCgroup
     let devices = devices(rules(resources), placement.devices, given, notes);
     let (writes, devices) = (writes?, devices?);
     if let Some(unit) = &mut placement.unit {
-        unit.properties = resources::unit::properties(&writes);
-        unit.properties.extend(resources::unit::device_properties(&devices));
+        unit.properties = resources::unit_properties::properties(&writes);
+        unit.properties.extend(resources::unit_properties::device_properties(&devices));
         let more = given.config.spec.annotations().as_ref().map(resources::annotations::properties);
         unit.properties.extend(more.and_then(|more| notes.keep(more)).into_iter().flatten());
     }

@@ -7,6 +7,7 @@ mod gvariant;
 mod placement;
 mod sheet;
 pub mod unit;
+pub mod unit_properties;
 pub mod update;
 mod v1;
 mod v2;
