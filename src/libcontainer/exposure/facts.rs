@@ -40,7 +40,7 @@ pub struct Exposed {
     pub at: At,
     /// How bad it is.
     pub risk: Risk,
-    /// The probability, in percent, that it is what an attacker succeeds by. The score is made of these.
+    /// The probability, in percent, that an attacker succeeds through it. The score is computed from these.
     pub weight: u8,
     /// The value of the property, or that it is missing.
     pub what: String,
@@ -96,7 +96,7 @@ pub(super) struct ConfigFacts<'a> {
 }
 
 impl ConfigFacts<'_> {
-    /// Root of the host, with whatever capabilities: files of /proc and /sys obey it.
+    /// Root of the host, with any capabilities: it can write files of /proc and /sys.
     pub(super) fn is_host_root(&self) -> bool {
         self.root && !self.mapped
     }

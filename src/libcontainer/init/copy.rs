@@ -96,7 +96,7 @@ impl CopyPlace {
         Ok(false)
     }
 
-    /// The directory is copied: its owner, and back to the one above; false at the top.
+    /// Completes the copy of the directory: sets its owner, and goes back to the directory above. False at the top.
     fn up(&mut self) -> Outcome<bool> {
         let stat = rustix::fs::fstat(&self.from)?;
         own(self.to.as_fd(), c".", &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;

@@ -56,8 +56,8 @@ fn must_be_inside() -> Outcome {
 /// How much of /etc/passwd is read. The file is hostile, and a hole can make it very large.
 const MOST_OF_PASSWD: usize = 16 << 20;
 
-/// The errors of open(2) that mean that there is no such file for us: no such name, dangling links, a directory that we may not
-/// enter, a socket, or a device without a driver.
+/// The errors of open(2) that mean that the file does not exist for us: no such name, dangling links, a directory that
+/// we may not enter, a socket, or a device without a driver.
 const NOT_THERE: [Errno; 7] =
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG, Errno::ACCESS, Errno::NXIO, Errno::NODEV];
 
@@ -196,7 +196,8 @@ pub(super) fn find(exec: &Execve) -> Outcome {
             }
             Ok(_) => match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
                 Ok(()) => return Ok(()),
-                // KERNEL(5.8): faccessat2; where it is missing, or the filter does not know it, exec itself will tell
+                // KERNEL(5.8): faccessat2; if it is missing, or the filter does not know it, the exec itself reports
+                // the error
                 Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
                 Err(errno) => found = of_candidate(n, errno),
             },

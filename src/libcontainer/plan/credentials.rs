@@ -110,8 +110,9 @@ fn groups(list: &[u32], at: &At, maps: &Maps, notes: &mut Notes) -> Vec<Gid> {
 }
 
 impl Credentials {
-    /// The capabilities that the process needs to restrict itself: seccomp(2) and landlock_restrict_self(2) need no_new_privs
-    /// or CAP_SYS_ADMIN. It is a fault at `at` if it has neither: what is there cannot be `done`.
+    /// The capabilities that the process needs to restrict itself: seccomp(2) and landlock_restrict_self(2) need
+    /// no_new_privs or CAP_SYS_ADMIN. It is a fault at `at` if the process has neither. `done` is the word for the
+    /// message: cannot be `done`.
     pub(super) fn to_restrict(&self, at: &At, done: &str, given: &Given<'_>, notes: &mut Notes) -> u64 {
         let own = self.user.as_ref().is_none_or(|user| user.no_new_privs);
         if own || given.host.me.no_new_privs {

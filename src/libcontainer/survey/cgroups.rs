@@ -114,7 +114,7 @@ fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgro
     })
 }
 
-/// The manager that `--systemd-cgroup` asks: root the system's, another user the user's.
+/// The manager that `--systemd-cgroup` uses: the system's for root, the user's for another user.
 fn systemd(uid: u32) -> Finding {
     let (name, directory) = if uid == 0 {
         ("systemd", Some(PathBuf::from("/run")))

@@ -40,7 +40,7 @@ struct Row {
 enum There {
     Yes,
     No,
-    /// Only a container, or a process with rights, could try it: the version of the kernel decides.
+    /// Only a container, or a process with rights, could try this: the version of the kernel decides.
     ByVersion,
     /// This machine has no use for it, or does not show it.
     NotSeen(&'static str),
@@ -221,7 +221,7 @@ fn resolves(how: ResolveFlags) -> bool {
     rustix::fs::openat2(CWD, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).is_ok()
 }
 
-/// A thread may always try to enter the namespace that it is in; without the right it is EPERM.
+/// Tries to enter our own namespace, which is harmless. Without the right, the error is EPERM.
 fn enters_by_pidfd() -> bool {
     let own = rustix::process::getpid();
     let Ok(pidfd) = rustix::process::pidfd_open(own, PidfdFlags::empty()) else { return false };
@@ -229,7 +229,7 @@ fn enters_by_pidfd() -> bool {
     matches!(setns(pidfd.as_fd(), uts), Ok(()) | Err(Errno::PERM))
 }
 
-/// A directory that is not one of a cgroup: a kernel that knows the flag says EBADF.
+/// A directory that is not a cgroup: a kernel that knows the flag returns EBADF.
 fn clones_into_cgroup() -> bool {
     let directory = rustix::fs::openat(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let Ok(directory) = directory else { return false };
@@ -242,7 +242,7 @@ fn has_unique_ids() -> bool {
     found.is_ok_and(|found| found.stx_mask & UNIQUE.bits() != 0)
 }
 
-/// A child copies a mount that is attached nowhere: in a new user namespace, unless we may mount.
+/// A child copies a detached mount: in a new user namespace, unless we may mount.
 fn copies_detached(looked: &Looked<'_>) -> There {
     let me = looked.host.me;
     let users = if me.is_root() || me.mounts == MayMount::Here { 0 } else { libc::CLONE_NEWUSER };
@@ -261,7 +261,7 @@ fn copies_detached(looked: &Looked<'_>) -> There {
     }
 }
 
-/// The directories in which a file of a controller is looked for: our own cgroup, and those below the root.
+/// The directories that are searched for a file of a controller: our own cgroup, and those below the root.
 fn directories(looked: &Looked<'_>, controller: &str) -> Vec<PathBuf> {
     let cgroups = &looked.host.cgroups;
     let v1 = cgroups.v1.iter().find(|hierarchy| hierarchy.has(controller)).map(|found| (&found.mount, &found.own));
@@ -297,7 +297,7 @@ fn file(looked: &Looked<'_>, [v2, v1]: [&str; 2], controller: &str) -> There {
     if places.iter().any(|place| place.join(name).exists()) {
         return There::Yes;
     }
-    // the root of version 2 has few files, and a cgroup without the controller none of it
+    // the root of version 2 has few files, and a cgroup without the controller does not have its files
     if looked.host.cgroups.v1.is_empty()
         && !places.iter().skip(2).any(|place| has(place, &|found| found.starts_with(&sign)))
     {

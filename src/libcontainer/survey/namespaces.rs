@@ -25,7 +25,8 @@ const KINDS: [(&str, i32, Fitness, &str); 7] = [
 
 pub(super) fn look(host: &Host) -> Vec<Finding> {
     let alone = maker(host.me) == Maker::Alone;
-    // Together with a mount namespace: AppArmor lets everybody make a user namespace, and then refuses all rights in it.
+    // Tried together with a mount namespace: AppArmor allows every user to make a user namespace, and then refuses all
+    // rights in it.
     let users = in_child(|_| unshare(USER | libc::CLONE_NEWNS as u64));
     let mut found = vec![of_users(users, maker(host.me))];
     let outer = if alone { 0 } else { USER };

@@ -11,7 +11,7 @@ use crate::sys::clone::{Alone, clone, exit};
 /// Runs `attempt` in a child, which makes system calls only.
 ///
 /// # Errors
-/// What `attempt` returns, or why there was no child.
+/// The error of `attempt`, or of making the child.
 pub(super) fn in_child(attempt: impl FnOnce(&Alone) -> Result<(), Errno>) -> Result<(), Errno> {
     let (_, pidfd) = clone(0, None, |alone| {
         let errno = attempt(alone).err().map_or(0, Errno::raw_os_error);
