@@ -1,8 +1,8 @@
-//! How the programs of hack/ end: 0 when nothing was found, 1 when something was, 2 when they could not look.
+//! The exit codes of the programs of hack/: 0 without findings, 1 with findings, 2 if the program could not run.
 
 use std::process::ExitCode;
 
-/// The exit code of the program `name`, which has found nothing (true) or something (false).
+/// The exit code of the program `name`: true means no finding, false a finding.
 pub fn code(name: &str, done: anyhow::Result<bool>) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -20,7 +20,7 @@ IMAGES=$CACHE/images
 CASES=()
 scenario() { CASES+=("$1|$2"); }
 
-# --- what a case can say; each of these ends it when it is not so
+# --- checks of a case; each ends the case when it fails
 fail() {
   echo "$*"
   exit 1
@@ -44,7 +44,7 @@ within() {
     sleep 0.1
   done
 }
-# value KEY TEXT: what stands behind `KEY:` or `KEY=`
+# value KEY TEXT: the text after `KEY:` or `KEY=`
 value() { sed -n "s/^$1[:=][[:space:]]*//p" <<<"$2" | tr -d '\r' | head -1; }
 pty() { /usr/bin/python3 "$HERE/terminal.py" "$@"; }
 # bit HEX N: is it set?
@@ -91,7 +91,7 @@ limit() {
 }
 namespace() { readlink "/proc/$1/ns/$2"; }
 privileges() { grep -E '^(Cap|NoNewPrivs|Seccomp:)' "/proc/$1/status"; }
-# what checkpoint needs: a runtime that can, and criu
+# needs of checkpoint: a runtime that supports it, and criu
 needs_checkpoint() {
   "$RUNTIME" features 2>/dev/null | grep -q 'checkpoint.enabled": *"true"' || skip "$NAME has no checkpoint and restore yet"
   command -v criu >/dev/null && criu check >/dev/null 2>&1 || skip "no criu that runs on this kernel"
@@ -108,7 +108,7 @@ surroundings() {
   {
     ps --ppid 2 -p 2 --deselect -o sid=,comm= |
       awk -v own="$own" -v guest="${GUEST:-}" '$1 != own && !(guest && $2 ~ /^\(|udevd|^systemd/) { print "process " $2 }'
-    # podman's storage binds this one over itself, and lets go of it when it is idle
+    # podman's storage binds this one over itself, and unmounts it when it is idle
     awk -v own="$W/graph/overlay" '$5 != own { print "mount " $5 }' /proc/self/mountinfo
     find /sys/fs/cgroup -type d -path "*$PARENT*" -printf 'cgroup %p\n'
     # podman 5 leaves a directory of a container whose create failed, with every runtime
@@ -119,7 +119,7 @@ open_files() {
   local pid
   for pid in $(daemons); do ls "/proc/$pid/fd" 2>/dev/null; done | wc -l
 }
-# (an engine may well give up something that it had)
+# (an engine may close something that it had before)
 as_before() {
   LC_ALL=C comm -13 "$W/churn.before" <(surroundings) >"$W/churn.left"
   [ ! -s "$W/churn.left" ]
@@ -147,14 +147,14 @@ case_churn() {
   rounds=$(awk '{ n += $1 } END { print n }' "$W"/churn.rounds.*)
   within 20 as_before || fail "left after $rounds containers: $(head -n 30 "$W/churn.left")"
   after=$(open_files)
-  # the daemons' own connections come and go; one descriptor per container would be hundreds
+  # the daemons' own connections change; a leak of one descriptor per container would be hundreds
   [ $((after - before)) -le 12 ] || fail "open files of the daemons: $before before, $after after $rounds containers"
   echo "NOTE $rounds containers; open files of the daemons: $before before, $after after"
 }
 
-# what only the runc shim does: it takes another runtime program
+# only the runc shim accepts another runtime program
 needs_runc_shim() { [ -z "${SHIM:-}" ] || skip "the shim has the runtime inside"; }
-# to_runtime BINARY: what RT names from now on
+# to_runtime BINARY: the new target of RT
 to_runtime() { ln -sfn "$1" "$W/bin/.runtime.new" && mv -T "$W/bin/.runtime.new" "$W/bin/.runtime"; }
 
 # RT, the name that engines call, is a link to $W/bin/.runtime, so that the runtime can change under running containers
@@ -175,7 +175,7 @@ X
   chmod 755 "$RT"
 }
 
-# in the guest everything is the suite's own, and systemd must be able to see it
+# in the guest everything belongs to the suite, and systemd must be able to see it
 enter_guest() {
   export W INSIDE=1
   W=$(mktemp -d /var/tmp/engines.XXXXXX)
@@ -189,7 +189,7 @@ enter_namespaces() {
   export W INSIDE=1 status
   W=$(mktemp -d /var/tmp/engines.XXXXXX)
   chmod 755 "$W"
-  # job control, or what runs in the background starts with SIGINT and SIGQUIT ignored
+  # job control; otherwise background processes start with SIGINT and SIGQUIT ignored
   set -m
   local command=(bash "$0")
   [ -z "${TREE:-}" ] || command=(bash "$HERE/enter" "$(readlink -f "$0")")
@@ -197,7 +197,7 @@ enter_namespaces() {
     "${command[@]}" </dev/null &
   local inner=$!
   set +m
-  # unshare takes no TERM or INT while it waits
+  # unshare does not react to TERM or INT while it waits
   trap 'kill -9 $inner; wait $inner; rm -rf "$W"; exit 130' TERM INT HUP
   wait $inner
   status=$?
@@ -208,7 +208,7 @@ enter_namespaces() {
 
 own_world() {
   if [ -z "${GUEST:-}" ]; then
-    # as on a host with systemd; a peer group of this mount namespace's own
+    # as on a host with systemd; a separate peer group for this mount namespace
     mount --make-rshared /
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p /run/user
@@ -220,7 +220,7 @@ own_world() {
   cd "$W" || exit 1
 }
 
-# remove_cgroups PATTERN: the empty ones of this name, in whatever hierarchy
+# remove_cgroups PATTERN: removes the empty ones with this name, in every hierarchy
 remove_cgroups() { find /sys/fs/cgroup -depth -type d -path "$1" -exec rmdir {} + 2>/dev/null || true; }
 
 main() {
