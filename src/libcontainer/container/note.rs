@@ -1,5 +1,5 @@
-//! What must be undone when a container cannot be completed, or when its state.json can no longer be read. It is
-//! written before each object is made, to a file of its own, which exists as long as the container.
+//! The objects to undo when a container cannot be completed, or when its state.json can no longer be read. The note is
+//! written before each object is made, to a separate file, which exists as long as the container.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ pub struct MountsBelow {
     pub before: Vec<u64>,
 }
 
-/// What must be undone. A newer version may write more members. This version then undoes nothing, rather than only a
+/// The objects to undo. A newer version may write more members. This version then undoes nothing, rather than only a
 /// part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

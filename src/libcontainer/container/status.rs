@@ -15,7 +15,7 @@ pub enum Status {
     Stopped,
 }
 
-/// What can be observed of a container.
+/// The observable state of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// Its init.
@@ -26,7 +26,7 @@ pub struct Observed {
     pub waiting: bool,
 }
 
-/// What can be observed of a process.
+/// The observable state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
     /// It does not exist, or another process has its pid.

@@ -18,7 +18,7 @@ pub struct Child {
     end: AtDrop,
 }
 
-/// What happens to a child that is dropped.
+/// The fate of a child that is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AtDrop {
     Killed,

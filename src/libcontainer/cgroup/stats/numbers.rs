@@ -135,7 +135,7 @@ pub struct Memory {
 pub struct MemoryEntry {
     /// The limit. Without a limit, the largest number.
     pub limit: u64,
-    /// What is used now.
+    /// The current usage.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
     /// The most that was ever used.
@@ -157,7 +157,7 @@ pub struct Pids {
     pub limit: u64,
 }
 
-/// What was read from block devices, and written to them. Version 2 has the first two lists.
+/// The I/O of block devices. Version 2 has only the first two lists.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -213,7 +213,7 @@ pub struct BlkioEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Hugetlb {
-    /// What is used now.
+    /// The current usage.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
     /// The most that was ever used, on version 1.
@@ -237,11 +237,11 @@ pub struct Psi {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Pressure {
-    /// Of the last 10 seconds, in percent.
+    /// The last 10 seconds, in percent.
     pub avg10: f64,
-    /// Of the last 60 seconds, in percent.
+    /// The last 60 seconds, in percent.
     pub avg60: f64,
-    /// Of the last 300 seconds, in percent.
+    /// The last 300 seconds, in percent.
     pub avg300: f64,
     /// In all, in microseconds.
     pub total: u64,
