@@ -4,6 +4,7 @@
 pub mod annotations;
 mod devices;
 mod gvariant;
+mod gvariant_reader;
 mod placement;
 mod sheet;
 pub mod unit;
