@@ -36,7 +36,7 @@ fn check_security_has_findings_and_a_score() {
     let check = |flags: &str| line(&format!("check --security {flags} --config {docker} /"));
     let text = ok(&check(""));
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines[0], "critical  mounts[7].source: /var/run/docker.sock obeys whoever connects");
+    assert_eq!(lines[0], "critical  mounts[7].source: /var/run/docker.sock obeys every client");
     assert!(
         lines[1].starts_with("          attacker: commands Docker") && text.contains("          change:   "),
         "{text}"

@@ -52,7 +52,7 @@ pub(super) fn source(facts: &ConfigFacts<'_>, mount: &Mount, read_only: bool, at
         // A read-only mount does not stop connect(2), and who may connect is who is in its group.
         let weight = if facts.mapped { 60 } else { 92 };
         let gain = format!("commands {owner}: it starts a container with all rights and is root on the host");
-        found.add(at, weight, format!("{shown} obeys whoever connects"), gain, "do not mount it; also not read-only");
+        found.add(at, weight, format!("{shown} obeys every client"), gain, "do not mount it; also not read-only");
         return;
     }
     if is_of_engine(&said) || is_of_engine(&leads) || devices::bound(facts, &leads, &at, found) {

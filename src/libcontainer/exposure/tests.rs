@@ -75,7 +75,7 @@ fn the_words_are_those_that_their_users_expect() {
 #[test]
 fn the_worst_finding_is_the_one_that_the_flag_made() {
     for (name, place, what) in [
-        ("docker-socket", "mounts[7].source", "/var/run/docker.sock obeys whoever connects"),
+        ("docker-socket", "mounts[7].source", "/var/run/docker.sock obeys every client"),
         ("docker-cap-sys-admin", "process.capabilities", "CAP_SYS_ADMIN is beyond the usual set"),
         ("docker-pid-host", "linux.namespaces", "the pid namespace is the host's"),
         ("docker-network-host", "linux.namespaces", "the network namespace is the host's"),
@@ -179,7 +179,7 @@ fn mounts_are_read_as_the_runtime_reads_them() {
     assert_eq!(says(&["nosuid,rbind,ro"], "/etc"), "/etc of the host is mounted read-only");
     assert_eq!(says(&["bind"], "../../../etc"), "/etc of the host is mounted");
     assert_eq!(says(&["bind"], "rootfs/../../data"), "");
-    assert!(says(&["bind"], "../../run/docker.sock").contains("obeys whoever connects"));
+    assert!(says(&["bind"], "../../run/docker.sock").contains("obeys every client"));
     for (options, source) in [(&["bind"], "data/../etc"), (&["remount,bind"], "/etc"), (&["nosuid"], "/etc")] {
         assert_eq!(says(options, source), "", "{options:?} {source}");
     }
