@@ -16,9 +16,9 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     // ORDER: before there is a second thread, and before there is a container (CVE-2019-5736). From here on containers
     // need no further protection (`Protection::Caller`). If the program is executed again, it needs its stdin again
     let protection = libcontainer::protect_program().map_err(|error| error.to_string())?;
-    let told = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-    let listener = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(told("stdin"))?;
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(told("/dev/null"))?;
+    let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let listener = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(failed("stdin"))?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(failed("/dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(|errno| format!("stdin: {errno}"))?;
     drop(null);
     // a new session: signals to containerd's session do not reach it. It fails if this process leads a session already
@@ -31,7 +31,7 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
         ttrpc_address: std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
     };
     set_environment();
-    let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(told("serve"))?;
+    let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(failed("serve"))?;
     shim.finish_protection(protection);
     shim.serve();
     address::give_up(&flags.socket, inode);

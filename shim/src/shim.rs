@@ -157,8 +157,8 @@ impl Shim {
 
     fn has_ended(&self) -> bool {
         let Some(deadline) = self.ending else { return false };
-        let told = self.publisher.is_empty() && self.connections.values().all(|peer| peer.outbox.is_empty());
-        (told && !self.jobs.any()) || deadline <= Instant::now()
+        let sent = self.publisher.is_empty() && self.connections.values().all(|peer| peer.outbox.is_empty());
+        (sent && !self.jobs.any()) || deadline <= Instant::now()
     }
 
     /// Ends when all events are sent.

@@ -74,8 +74,8 @@ pub fn start(flags: &Flags) -> Result<(), String> {
             .and_then(|()| serve(flags, &input, &socket, listener).map(Some))
             .inspect_err(|_| drop(fs::remove_file(&socket))),
     }?;
-    let told = io::stdout().write_all(&answer(&input, address));
-    told.map_err(|error| {
+    let written = io::stdout().write_all(&answer(&input, address));
+    written.map_err(|error| {
         // containerd never learns of this process
         if let Some(mut child) = child {
             let _ = child.kill();

@@ -107,7 +107,7 @@ fn a_kill_is_answered_before_the_end_is_reported() {
     let killing = client.ask("Kill", &KillRequest { id: "c1".into(), signal: 9, ..KillRequest::default() });
     client.ask("CloseIO", &CloseIoRequest { id: "c1".into(), stdin: true, ..CloseIoRequest::default() });
     let _: WaitResponse = client.answer(waiting).expect("Wait");
-    assert!(client.has_answer(killing), "the end was told first");
+    assert!(client.has_answer(killing), "the end was reported first");
     client.delete("c1", "").expect("Delete");
     client.shut_down();
     world.assert_empty();

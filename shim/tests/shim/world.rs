@@ -79,15 +79,15 @@ pub fn take_events(listener: &UnixListener, sender: &mpsc::Sender<String>, count
             if taken == count {
                 return Ok(());
             }
-            let _ = sender.send(told(&forward.envelope.expect("an envelope")));
+            let _ = sender.send(summary(&forward.envelope.expect("an envelope")));
             socket.write_all(&wire::response(stream, Ok(Vec::new())))?;
         }
     }
     Ok(())
 }
 
-/// An event in short: its topic and whose, and for an end how.
-fn told(envelope: &Envelope) -> String {
+/// A short text for an event: its topic and its process, and the status of an end.
+fn summary(envelope: &Envelope) -> String {
     let topic = envelope.topic.strip_prefix("/tasks/").expect("a task's event");
     let value = &*envelope.event.as_ref().expect("an event").value;
     let whose = match topic {

@@ -59,12 +59,12 @@ fn give_word_once(container: &mut Container) -> Result<()> {
         Status::Stopped => bail!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"),
     }
     let directory = container.directory();
-    let (told, cause) = give_word(container).context("exec fifo")?;
+    let (last, cause) = give_word(container).context("exec fifo")?;
     for name in [EXEC_FIFO, EXEC_ANSWER] {
         // Init does not read the fifo any more. `delete` removes the file.
         let _ = fs::remove_file(directory.join(name));
     }
-    match told {
+    match last {
         None if has_no_process(container) => Ok(()),
         None => {
             must_not_be_denied(container)?;
@@ -139,10 +139,10 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
     let flags = rustix::fs::fcntl_getfl(&answer)?;
     rustix::fs::fcntl_setfl(&answer, flags - OFlags::NONBLOCK)?;
     let mut packet = [0u8; UP_SIZE];
-    let (mut told, mut cause) = (None, None);
+    let (mut last, mut cause) = (None, None);
     loop {
         match rustix::io::read(&answer, &mut packet) {
-            Ok(0) => return Ok((told, cause)),
+            Ok(0) => return Ok((last, cause)),
             Ok(length) => {
                 let up = Up::decode(&packet[..length]).ok_or_else(|| error!("init said nothing we know"))?;
                 if let Up::Failed(failed) = &up {
@@ -150,7 +150,7 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
                     // Init waits for it, or has ended.
                     let _ = rustix::io::write(&fifo, &GO);
                 }
-                told = Some(up);
+                last = Some(up);
             }
             Err(Errno::INTR) => {}
             Err(errno) => bail!("{}", words(errno)),

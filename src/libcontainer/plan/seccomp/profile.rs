@@ -327,7 +327,7 @@ mod tests {
             "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
             "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]
         });
-        let (filter, told) = read(profile.clone()).unwrap();
+        let (filter, found) = read(profile.clone()).unwrap();
         assert_eq!(
             filter.listener(),
             Some(&Listener {
@@ -336,7 +336,7 @@ mod tests {
                 metadata: "m".into()
             })
         );
-        assert_eq!((filter.flags(), told), (32 | 8, Vec::new()));
+        assert_eq!((filter.flags(), found), (32 | 8, Vec::new()));
 
         profile["syscalls"][0]["action"] = "SCMP_ACT_LOG".into();
         let (filter, _) = read(profile.clone()).unwrap();
