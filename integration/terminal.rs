@@ -356,6 +356,8 @@ fn listen_fds_and_preserved_ones_are_passed_and_no_others() {
     if who() == Who::Us {
         let listening = format!("LISTEN_FDS=1 exec {}", run("--preserve-fds 1"));
         assert_eq!(words(call(listening).ok()), "0 1 2 3 4 5 1 1");
+        // The sixth is not open: the variable is a leftover.
+        assert_eq!(words(call(format!("LISTEN_FDS=4 exec {}", run(""))).ok()), "0 1 2 3");
         // These are for another process.
         assert_eq!(words(call(format!("LISTEN_FDS=1 LISTEN_PID=1 exec {}", run(""))).ok()), "0 1 2 3");
         let log = world.path("log");

@@ -9,11 +9,12 @@ use libcontainer::{CgroupUse, Console, Create, Creator, Keyring, Manager, Master
 use super::{Session, manager};
 use crate::cli::Making;
 
-/// The number of descriptors from systemd (sd_listen_fds(3)). If LISTEN_PID is set, it must be our pid.
+/// The number of descriptors from systemd (sd_listen_fds(3)). If LISTEN_PID is set, it must be our pid. If it is not set, all
+/// descriptors must be open: otherwise the variable is a leftover in the environment.
 pub fn listen_fds() -> u32 {
     let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok()).filter(|n| *n < 1 << 22);
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
-        (Some(count), None) => count,
+        (Some(count), None) if (3..count.saturating_add(3)).all(libcontainer::sys::fds::is_handed_down) => count,
         (Some(count), Some(pid)) if pid == std::process::id() => count,
         _ => 0,
     }
