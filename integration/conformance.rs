@@ -27,6 +27,47 @@ fn a_profile_that_forbids_what_the_runtime_itself_calls() {
     }
 }
 
+/// A member of a published profile or config.json, by its form. The program prints what it sees.
+#[test]
+fn forms_that_engines_and_people_publish_run_as_with_the_peers() {
+    let docker = json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": null,
+        "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]}],
+        "syscalls": [{"names": ["mkdir", "mkdirat", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38, "args": [],
+            "comment": "", "includes": {"minKernel": "4.8"}, "excludes": {"caps": ["CAP_SYS_ADMIN"]}}]});
+    let podman = json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrno": "ENOSYS", "syscalls": [
+        {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "errno": "EPERM", "args": [
+            {"index": 1, "value": 0, "valueTwo": 0, "op": "SCMP_CMP_EQ"}]}, {"names": ["mkdirat"], "action": "SCMP_ACT_ALLOW"}]});
+    let zero = json!({"args": ["sh", "-c", "mkdir /tmp/d; id -G"], "cwd": "/", "terminal": false, "env": ["PATH=/bin"],
+        "consoleSize": {"height": 0, "width": 0}, "user": {"uid": 0, "gid": 0, "umask": 18, "additionalGids": []},
+        "rlimits": [], "oomScoreAdj": null, "apparmorProfile": "", "selinuxLabel": "", "capabilities": {"bounding": []}});
+    for (name, changes, wanted) in [
+        ("Docker's profile", vec![("/linux/seccomp", docker)], "Function not implemented 0"),
+        ("podman's profile, with arguments", vec![("/linux/seccomp", podman)], "made 0"),
+        (
+            "a release candidate's config.json",
+            vec![
+                ("/ociVersion", json!("1.0.0-rc5")),
+                ("/platform", json!({"os": "linux", "arch": "amd64"})),
+                ("/solaris", json!({"anet": [{}]})),
+                ("/hooks", json!({})),
+                ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": [], "syscalls": []})),
+            ],
+            "made 0",
+        ),
+        ("the zero values of a Go program", vec![("/process", zero), ("/linux/resources", json!({}))], "made 0"),
+    ] {
+        let mut world = World::running(&["sh", "-c", "mkdir /tmp/d; id -G"]);
+        for (pointer, value) in changes {
+            *world.at(pointer) = value;
+        }
+        world.mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]}));
+        let ran = world.run();
+        let denied = ran.err.contains("Function not implemented");
+        let seen = format!("{} {}", if denied { "Function not implemented" } else { "made" }, ran.out.trim());
+        assert_eq!((seen.as_str(), ran.code()), (wanted, 0), "{name}: {ran:?}");
+    }
+}
+
 #[test]
 fn a_hook_inside_under_such_a_profile() {
     only!(Who::Us; "runc and crun ask for their working directory after the filter is loaded");

@@ -225,6 +225,29 @@ fn the_root_begins_as_config_says_and_the_host_hears_nothing_of_it() {
 }
 
 #[test]
+fn the_propagation_of_the_root_is_that_of_all_mounts_with_r_only() {
+    only!(Who::Us, Who::Crun; "runc 1.1 leaves the root private where shared is asked for");
+    for (word, proc, kept) in [
+        ("shared", "", "shared:"),
+        ("rshared", "shared:", "shared:"),
+        ("slave", "", "shared:"),
+        ("unbindable", "", "shared:"),
+        ("runbindable", "unbindable", "unbindable"),
+    ] {
+        let mut world = World::running(&MOUNTINFO);
+        *world.at("/linux/rootfsPropagation") = json!(word);
+        fs::create_dir(world.rootfs("kept")).unwrap();
+        world.mount(json!({"destination": "/kept", "type": "tmpfs", "source": "tmpfs", "options": ["shared"]}));
+        let seen = world.run().ok();
+        let is = |path: &str, wanted: &str| match (mount_at(&seen, path).optional.as_str(), wanted) {
+            (optional, "") => optional.is_empty(),
+            (optional, _) => optional.starts_with(wanted),
+        };
+        assert!(is("/proc", proc) && is("/kept", kept), "{word}: {seen}");
+    }
+}
+
+#[test]
 fn an_unbindable_root_still_gets_its_read_only_and_masked_paths() {
     only!(Who::Us, Who::Crun; "runc 1.1 cannot bind a root below an unbindable one");
     let mut world = World::running(&MOUNTINFO);

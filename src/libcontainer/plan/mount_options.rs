@@ -238,15 +238,14 @@ pub fn known_options() -> Vec<String> {
     all
 }
 
-/// `linux.rootfsPropagation` as flags of mount(2).
+/// `linux.rootfsPropagation` as flags of mount(2). Without the `r` it is the propagation of the root alone.
 ///
 /// # Errors
 /// An unknown word.
 pub fn rootfs_propagation(word: &str, at: &At) -> Result<u64, Faults> {
     let (plain, recursion) = match word.strip_prefix('r') {
         Some(plain) if PROPAGATION.iter().any(|(known, _)| *known == plain) => (plain, libc::MS_REC),
-        // As with runc: the propagation applies to the whole tree, with the `r` or without.
-        _ => (word, libc::MS_REC),
+        _ => (word, 0),
     };
     match PROPAGATION.iter().find(|(known, _)| *known == plain) {
         Some((_, kind)) => Ok(kind | recursion),
@@ -333,6 +332,7 @@ mod tests {
     #[test]
     fn an_invalid_propagation_is_reported() {
         assert!(rootfs_propagation("rslave", &At::new("x")).is_ok_and(|f| f == libc::MS_SLAVE | libc::MS_REC));
+        assert!(rootfs_propagation("shared", &At::new("x")).is_ok_and(|f| f == libc::MS_SHARED));
         assert!(rootfs_propagation("sometimes", &At::new("linux.rootfsPropagation")).is_err());
     }
 }

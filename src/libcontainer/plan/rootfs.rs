@@ -38,8 +38,10 @@ struct RootPropagation {
     /// The propagation of all mounts at first.
     first: u64,
     from: Origin,
-    /// Whether the mounts become unbindable at the end.
-    unbindable: bool,
+    /// That of the root, or of all mounts, when the container has its root.
+    rooted: Option<u64>,
+    /// The same when everything is mounted.
+    last: Option<u64>,
 }
 
 /// Reads `root` and `linux.rootfsPropagation`.
@@ -78,18 +80,24 @@ fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> RootPropa
         // It would be the propagation of the host's mounts.
         notes.fault(&at, "needs a mount namespace (linux.namespaces)");
     }
-    let unbindable = word.is_some_and(|word| word.ends_with("unbindable"));
+    // The host's mounts must not hear of the container's, so at first it is the propagation of all of them. The container's
+    // mounts keep their own if the word has no `r`.
     match word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at))) {
-        // An unbindable mount cannot become the root, and no read-only path can be bound in it. So it becomes
-        // unbindable at the very end.
-        Some(_) if unbindable => {
-            RootPropagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), unbindable }
+        // An unbindable mount cannot become the root, and no read-only path can be bound in it.
+        Some(flags) if flags & libc::MS_UNBINDABLE != 0 => RootPropagation {
+            first: libc::MS_PRIVATE | libc::MS_REC,
+            from: Origin::At(at),
+            rooted: None,
+            last: Some(flags),
+        },
+        Some(flags) => {
+            let rooted = (flags & libc::MS_PRIVATE == 0).then_some(flags);
+            RootPropagation { first: flags | libc::MS_REC, from: Origin::At(at), rooted, last: None }
         }
-        Some(first) => RootPropagation { first, from: Origin::At(at), unbindable },
         // Mounts of the host reach the container, but mounts of the container do not reach the host.
         None => {
             let from = Origin::Runtime("mounts must not leak to the host");
-            RootPropagation { first: libc::MS_SLAVE | libc::MS_REC, from, unbindable }
+            RootPropagation { first: libc::MS_SLAVE | libc::MS_REC, from, rooted: None, last: None }
         }
     }
 }
@@ -189,9 +197,8 @@ impl Rootfs {
                 steps.at(&At::new("--no-pivot"), What::MoveRoot);
             }
         }
-        let RootPropagation { first, from, .. } = &self.propagation;
-        if first & libc::MS_PRIVATE == 0 && matches!(from, Origin::At(_)) {
-            steps.because(from, What::Propagate { path: CString::from(c"/"), flags: *first });
+        if let Some(flags) = self.propagation.rooted {
+            steps.because(&self.propagation.from, What::Propagate { path: CString::from(c"/"), flags });
         }
     }
 
@@ -206,10 +213,8 @@ impl Rootfs {
             let what = What::Finish { path: CString::from(c"."), attributes: Attributes::read_only() };
             steps.at(&At::new("root.readonly"), what);
         }
-        if self.propagation.unbindable {
-            let flags = libc::MS_UNBINDABLE | libc::MS_REC;
-            let at = At::new("linux.rootfsPropagation");
-            steps.at(&at, What::Propagate { path: CString::from(c"/"), flags });
+        if let Some(flags) = self.propagation.last {
+            steps.because(&self.propagation.from, What::Propagate { path: CString::from(c"/"), flags });
         }
     }
 }
