@@ -39,7 +39,7 @@ fn forms_that_engines_and_people_publish_run_as_with_the_peers() {
             {"index": 1, "value": 0, "valueTwo": 0, "op": "SCMP_CMP_EQ"}]}, {"names": ["mkdirat"], "action": "SCMP_ACT_ALLOW"}]});
     let zero = json!({"args": ["sh", "-c", "mkdir /tmp/d; id -G"], "cwd": "/", "terminal": false, "env": ["PATH=/bin"],
         "consoleSize": {"height": 0, "width": 0}, "user": {"uid": 0, "gid": 0, "umask": 18, "additionalGids": []},
-        "rlimits": [], "oomScoreAdj": null, "apparmorProfile": "", "selinuxLabel": "", "capabilities": {"bounding": []}});
+        "rlimits": [], "oomScoreAdj": null, "apparmorProfile": "", "capabilities": {"bounding": []}});
     for (name, changes, wanted) in [
         ("Docker's profile", vec![("/linux/seccomp", docker)], "Function not implemented 0"),
         ("podman's profile, with arguments", vec![("/linux/seccomp", podman)], "made 0"),

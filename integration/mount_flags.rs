@@ -236,6 +236,9 @@ fn the_propagation_of_the_root_is_that_of_all_mounts_with_r_only() {
     ] {
         let mut world = World::running(&MOUNTINFO);
         *world.at("/linux/rootfsPropagation") = json!(word);
+        // crun 1.8 cannot bind in an unbindable root.
+        *world.at("/linux/maskedPaths") = json!([]);
+        *world.at("/linux/readonlyPaths") = json!([]);
         fs::create_dir(world.rootfs("kept")).unwrap();
         world.mount(json!({"destination": "/kept", "type": "tmpfs", "source": "tmpfs", "options": ["shared"]}));
         let seen = world.run().ok();
