@@ -190,7 +190,10 @@ mod tests {
             // the first one has gone
             let _ = listener.accept();
             for answer in ["DATA\r\nOK 1\r\n", "REJECTED\r\n"] {
-                listener.accept().unwrap().0.write_all(answer.as_bytes()).unwrap();
+                let (mut stream, _) = listener.accept().unwrap();
+                // A socket that is closed with unread data resets its peer.
+                assert!(stream.read(&mut [0; 64]).unwrap() > 0);
+                stream.write_all(answer.as_bytes()).unwrap();
             }
         });
         assert!(greet(&path, limits::ANSWER).is_ok());
