@@ -34,11 +34,15 @@ fn the_output_of_hooks_is_appended_to_files() {
     if crate::world::who() != Who::Us {
         return;
     }
-    // a link, a device, a relative path
-    let link = world.path("link");
+    // a link, a link before the name, a file of the kernel, a device, a relative path
+    let (link, above) = (world.path("link"), world.path("above"));
     symlink(&out, &link).unwrap();
+    symlink(world.path(""), &above).unwrap();
     let cases = [
-        (link.to_str().unwrap(), "(ELOOP)"),
+        (link.to_str().unwrap(), "a link in it is not followed"),
+        (&format!("{}/out", above.display()), "a link in it is not followed"),
+        (&format!("{}/new", above.display()), "a link in it is not followed"),
+        (&format!("/proc/{}/comm", std::process::id()), "only a file on a disk or in a tmpfs is opened"),
         ("/dev/zero", "is not a regular file"),
         ("out", "\"out\" is not an absolute path"),
     ];
@@ -48,6 +52,28 @@ fn the_output_of_hooks_is_appended_to_files() {
         assert!(said.contains(r#"annotations["run.oci.hooks.stdout"]: "#) && said.contains(why), "{path}: {said}");
     }
     assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 4);
+    assert!(!world.path("new").exists());
+}
+
+/// A poststart hook that fails stops the container. A file that cannot be opened is found before its program begins.
+#[test]
+fn the_output_of_a_poststart_hook_cannot_stop_a_running_container() {
+    only!(Who::Us; "crun opens the files when a hook runs");
+    let mut world = World::running(&["sleep", "1000"]);
+    let out = world.path("out");
+    world.config["annotations"] = json!({"run.oci.hooks.stdout": out});
+    world.config["hooks"] = json!({"poststart": [{"path": "/bin/echo", "args": ["echo", "runs"]}]});
+    world.create().ok();
+    fs::remove_file(&out).unwrap();
+    symlink("/nowhere", &out).unwrap();
+    let start = || world.call(&["start", &world.id]);
+    let said = start().fails();
+    assert!(said.contains(r#"annotations["run.oci.hooks.stdout"]: open "#), "{said}");
+    assert_eq!(world.status(), "created");
+    fs::remove_file(&out).unwrap();
+    start().ok();
+    assert_eq!(world.status(), "running");
+    assert_eq!(fs::read_to_string(&out).unwrap(), "runs\n");
 }
 
 #[test]

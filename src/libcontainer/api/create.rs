@@ -10,7 +10,7 @@ use crate::container::{Container, Root, check_id};
 use crate::error::{Context, Result};
 use crate::launch::create::{Creator, MadeContainer, NewContainer};
 use crate::launch::delete::{Leftovers, remove_own};
-use crate::launch::start::began;
+use crate::launch::start::LateHooks;
 use crate::launch::{Child, notify, pidfile};
 use crate::plan::{Flags, RootChange, Start, Terminal};
 
@@ -79,7 +79,7 @@ impl<'a> Create<'a> {
     /// `Exists`, `Config` with all mistakes, `Step`, `Hook`, `OutOfMemory`, `Systemd`, `Interrupted`, or another kind
     /// with its place in the text. Nothing remains.
     pub fn create(self) -> Result<(Container, Process)> {
-        self.make(Start::OnFifo).map(|(container, child)| (container, Process(child)))
+        self.make(Start::OnFifo).map(|(container, child, _)| (container, Process(child)))
     }
 
     /// Makes it and starts its program.
@@ -88,8 +88,8 @@ impl<'a> Create<'a> {
     /// Those of `create` and of `Container::start`. Nothing remains.
     pub fn run(self) -> Result<(Container, Process)> {
         let pid_file = self.settings.pid_file.clone();
-        let (container, child) = self.make(Start::AtOnce)?;
-        match began(&container) {
+        let (container, child, late) = self.make(Start::AtOnce)?;
+        match late.run(&container) {
             Ok(()) => Ok((container, Process(child))),
             Err(error) => {
                 if let Some(path) = pid_file {
@@ -100,7 +100,8 @@ impl<'a> Create<'a> {
         }
     }
 
-    fn make(self, start: Start) -> Result<(Container, Child)> {
+    /// Makes it, with the hooks that run as soon as its program has begun.
+    fn make(self, start: Start) -> Result<(Container, Child, LateHooks)> {
         let Create { root, bundle, mut flags, mut settings, creator } = self;
         check_id(&flags.id)?;
         flags.start = start;
@@ -123,6 +124,9 @@ impl<'a> Create<'a> {
         let made = new.make().context(NOT_STARTED)?;
         let heard = settings.observer.ready(&plan, &made.ready);
         let (made, ()) = made.unless_failed(heard)?;
-        MadeContainer::go(made)
+        let late = if start == Start::AtOnce { LateHooks::prepare(&made.container) } else { Ok(LateHooks::default()) };
+        // ORDER: before the program begins.
+        let (made, late) = made.unless_failed(late)?;
+        MadeContainer::go(made).map(|(container, child)| (container, child, late))
     }
 }

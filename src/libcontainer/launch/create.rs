@@ -7,6 +7,7 @@ use super::child::Child;
 use super::console;
 use super::delete::{Leftovers, after_stop, destroy};
 use super::failure::must_not_have_starved;
+use super::hook_files::HookFiles;
 use super::identity::Identity;
 use super::open::{Times, open_all};
 use super::resources::KernelGroups;
@@ -118,6 +119,7 @@ impl<'a> NewContainer<'a> {
         if let Some(directory) = &self.flags.notify {
             notify::prepare(directory)?;
         }
+        HookFiles::check(self.plan, identity.annotations)?;
         let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal)?;
         opened.give(self.streams);
         opened.keep_times(self.times);

@@ -9,16 +9,15 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
-use rustix::fs::{CWD, FileType, MemfdFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::hook_files::{HookFile, HookFiles};
 use super::identity::Identity;
 use crate::config::At;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
-use crate::plan::failure::words;
 use crate::wait;
 
 /// The longest quote of a hook's output.
@@ -29,37 +28,23 @@ const QUOTED: u64 = 4096;
 ///
 /// # Errors
 /// The first failure, with the output of the hook.
-pub fn run(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Result<()> {
-    hooks
-        .iter()
-        .enumerate()
-        .try_for_each(|(n, hook)| {
-            let streams = [output(HOOKS_STDOUT, identity)?, output(HOOKS_STDERR, identity)?];
-            one(hook, n, state, identity, at, streams)
-        })
-        .map_err(|error| error.or_kind(Kind::Hook))
+pub(super) fn run(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At, files: &HookFiles) -> Result<()> {
+    let mut each = hooks.iter().enumerate();
+    each.try_for_each(|(n, hook)| one(hook, n, state, identity, at, files))
 }
 
 /// Runs all `hooks`, and returns all failures. The specification wants this for poststop. A hook also runs if the file for
 /// its output cannot be opened: what it removes must not stay.
-pub fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Vec<Error> {
+pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Vec<Error> {
     let mut failed: Vec<Error> = Vec::new();
-    let mut unopened: Vec<Error> = Vec::new();
-    for (n, hook) in hooks.iter().enumerate() {
-        let mut stream = |annotation| {
-            output(annotation, identity).or_else(|error| {
-                // each hook finds the same
-                if unopened.iter().all(|earlier| earlier.to_string() != error.to_string()) {
-                    unopened.push(error);
-                }
-                memory().map(Output::Memory)
-            })
-        };
-        let streams = stream(HOOKS_STDOUT).and_then(|out| Ok([out, stream(HOOKS_STDERR)?]));
-        let done = streams.and_then(|streams| one(hook, n, state, identity, at, streams));
-        failed.extend(done.err().map(|error| error.or_kind(Kind::Hook)));
-    }
-    unopened.into_iter().chain(failed).collect()
+    let mut file = |name| {
+        let path = identity.annotations.get(name)?;
+        HookFile::open(name, path).map_err(|error| failed.push(error)).ok()
+    };
+    let files = HookFiles { stdout: file(HOOKS_STDOUT), stderr: file(HOOKS_STDERR) };
+    let each = hooks.iter().enumerate();
+    failed.extend(each.filter_map(|(n, hook)| one(hook, n, state, identity, at, &files).err()));
+    failed
 }
 
 /// The hooks of an existing container, from the config that it was made with. None if it has neither poststart nor
@@ -81,16 +66,14 @@ pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
     Ok(only.hooks)
 }
 
-fn one(
-    hook: &Hook,
-    n: usize,
-    state: &[u8],
-    identity: &Identity<'_>,
-    at: &At,
-    [mut out, mut err]: [Output; 2],
-) -> Result<()> {
+fn one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: &At, files: &HookFiles) -> Result<()> {
+    finish_one(hook, n, state, identity, at, files).map_err(|error| error.or_kind(Kind::Hook))
+}
+
+fn finish_one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: &At, files: &HookFiles) -> Result<()> {
     let name = at.as_str().rsplit('.').next().unwrap_or_default();
     let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
+    let (mut out, mut err) = (Output::new(&files.stdout)?, Output::new(&files.stderr)?);
     let mut child = spawn(hook, state, identity.bundle, out.file(), err.file()).with_context(failed)?;
     let status = match wait(&mut child, hook.timeout()).with_context(failed)? {
         Some(status) => status,
@@ -116,32 +99,22 @@ fn memory() -> Result<File> {
 }
 
 /// Where a stream of a hook goes.
-enum Output {
+enum Output<'f> {
     /// A file in memory, which a failure quotes.
     Memory(File),
     /// The file of an annotation.
-    File(File, String),
+    File(&'f HookFile),
 }
 
-/// What the annotation names, or a file in memory. The file belongs to the host, and the annotation may not be the
-/// administrator's: no link is followed at its end, only a regular file is written, and only at its end.
-fn output(annotation: &str, identity: &Identity<'_>) -> Result<Output> {
-    let Some(path) = identity.annotations.get(annotation) else { return memory().map(Output::Memory) };
-    let failed = |errno: Errno| error!("{}: open {path}: {}", At::annotation(annotation), words(errno));
-    let flags =
-        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, path.as_str(), flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(failed)?.st_mode);
-    if kind != FileType::RegularFile {
-        bail!("{}: {path} is not a regular file", At::annotation(annotation));
+impl Output<'_> {
+    fn new(file: &Option<HookFile>) -> Result<Output<'_>> {
+        file.as_ref().map_or_else(|| memory().map(Output::Memory), |file| Ok(Output::File(file)))
     }
-    Ok(Output::File(File::from(file), path.clone()))
-}
 
-impl Output {
     fn file(&self) -> &File {
         match self {
-            Output::Memory(file) | Output::File(file, _) => file,
+            Output::Memory(file) => file,
+            Output::File(of) => &of.file,
         }
     }
 
@@ -149,7 +122,7 @@ impl Output {
     fn quoted(&mut self) -> String {
         let file = match self {
             Output::Memory(file) => file,
-            Output::File(_, path) => return format!("(in {path})"),
+            Output::File(of) => return format!("(in {})", of.path),
         };
         let mut text = Vec::new();
         let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(QUOTED).read_to_end(&mut text));
@@ -222,12 +195,12 @@ mod tests {
         for (env, seen) in [("null", std::env::var("PATH").unwrap()), (r#"["PATH=/x"]"#, "/x".to_owned())] {
             let script = "{ /bin/pwd; echo $PATH; } > seen";
             let json = format!(r#"[{{"path":"/bin/sh","args":["sh","-c","{script}"],"env":{env}}}]"#);
-            run(&hook(&json), b"", &identity(&bundle), &at()).unwrap();
+            run(&hook(&json), b"", &identity(&bundle), &at(), &HookFiles::default()).unwrap();
             let found = std::fs::read_to_string(bundle.join("seen")).unwrap();
             assert_eq!(found, format!("{}\n{seen}\n", bundle.display()));
         }
         let gone = bundle.join("gone");
-        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &identity(&gone), &at()).unwrap();
+        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &identity(&gone), &at(), &HookFiles::default()).unwrap();
     }
 
     #[test]
@@ -236,7 +209,7 @@ mod tests {
         let file = directory.path().join("seen");
         let script = format!("cat > {0}; echo \" $X $HOME\" >> {0}", file.display());
         let json = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["X=1", "PATH=/bin"]}]);
-        run(&hook(&json.to_string()), b"STATE", &identity(Path::new("/tmp")), &at()).unwrap();
+        run(&hook(&json.to_string()), b"STATE", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "STATE 1 \n");
     }
 
@@ -244,7 +217,10 @@ mod tests {
     fn a_failure_quotes_what_was_printed_and_stops_the_rest() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","echo out; echo err >&2; exit 3"]},{"path":"/nope"}]"#;
         assert_eq!(
-            format!("{:#}", run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).unwrap_err()),
+            format!(
+                "{:#}",
+                run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).unwrap_err()
+            ),
             "hooks.createRuntime[0]: error running createRuntime hook #0: exit status 3, stdout: out, stderr: err"
         );
     }
@@ -252,22 +228,31 @@ mod tests {
     #[test]
     fn time_is_up_for_the_hook_and_its_children() {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","sleep 77.25 & sleep 77.25"],"timeout":1}]"#;
-        let error = format!("{:#}", run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).unwrap_err());
+        let error = format!(
+            "{:#}",
+            run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).unwrap_err()
+        );
         assert!(error.contains("hook ran past specified timeout of 1.0s"), "{error}");
     }
 
     #[test]
     fn a_background_process_of_a_hook_does_not_block_us() {
         let started = std::time::Instant::now();
-        run(&hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#), b"", &identity(Path::new("/tmp")), &at())
-            .unwrap();
+        run(
+            &hook(r#"[{"path":"/bin/sh","args":["sh","-c","sleep 3 &"]}]"#),
+            b"",
+            &identity(Path::new("/tmp")),
+            &at(),
+            &HookFiles::default(),
+        )
+        .unwrap();
         assert!(started.elapsed().as_secs() < 2);
     }
 
     #[test]
     fn run_stops_at_a_missing_program_and_run_all_runs_every_hook() {
         let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
-        assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at()).is_err());
+        assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).is_err());
         assert_eq!(run_all(&hook(json), b"", &identity(Path::new("/tmp")), &at()).len(), 2);
     }
 
@@ -282,6 +267,6 @@ mod tests {
         assert!(warnings.len() == 1 && warnings[0].starts_with(open), "{warnings:?}");
         assert_eq!(std::fs::read_to_string(directory.path().join("ran")).unwrap(), "\n\n");
         // one of create is an error
-        assert!(run(&hook(json), b"", &identity, &at()).unwrap_err().to_string().contains(open));
+        assert!(HookFiles::open(&annotations).unwrap_err().to_string().contains(open));
     }
 }

@@ -14,6 +14,7 @@ use super::checkpoint::{descriptors, place_of};
 use super::child::Child;
 use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
 use super::foreign_mounts;
+use super::hook_files::HookFiles;
 use super::identity::Identity;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Images, NULL, config_file, must_not_be_restricted, options,
@@ -144,6 +145,7 @@ impl Restore<'_> {
         if let Some(why) = self.plan.not_restorable() {
             bail!("{why}");
         }
+        HookFiles::check(self.plan, identity.annotations)?;
         let root = self.root_directory()?;
         mount_points::make(&root, &self.plan.mount_points())?;
         let resources = KernelGroups::make(self.plan)?;
@@ -378,8 +380,10 @@ impl Restore<'_> {
             inside(pid, "net", up)?;
         }
         let each = &self.plan.runtime_hooks;
+        let files = HookFiles::of(each, making.identity)?;
         each.iter().try_for_each(|hooks| {
-            hooks::run(&hooks.list, &making.identity.state(hooks.status, pid), making.identity, &hooks.at)
+            let state = making.identity.state(hooks.status, pid);
+            hooks::run(&hooks.list, &state, making.identity, &hooks.at, &files)
         })
     }
 

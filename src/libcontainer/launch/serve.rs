@@ -12,6 +12,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::child::Child;
+use super::hook_files::HookFiles;
 use super::identity::Identity;
 use super::launched::Launched;
 use super::resources::devices_not_restricted;
@@ -280,7 +281,8 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
         Request::Hooks(HookPoint::CreateRuntime) => {
             let each = &launched.plan.runtime_hooks;
             let state = |hooks: &RuntimeHooks| identity.state(hooks.status, pid);
-            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity, &hooks.at))
+            let files = HookFiles::of(each, identity)?;
+            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity, &hooks.at, &files))
         }
         Request::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(error!("init runs these hooks itself"))

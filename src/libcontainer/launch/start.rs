@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::AsFd;
 
+use oci_spec::runtime::Hook;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::cause::Waiting;
 use super::failure::{denial, ends_within, lives, must_not_have_starved};
+use super::hook_files::HookFiles;
 use super::identity::Identity;
 use super::{hooks, runc};
 use crate::config::{self, At};
@@ -34,23 +36,26 @@ pub enum Began {
 /// It does not wait; its startContainer hooks or its program fail; or a poststart hook fails, after which the container
 /// is stopped.
 pub fn start(container: &mut Container) -> Result<Began> {
-    if runc::waits(container)? {
+    let late = if runc::waits(container)? {
+        let late = LateHooks::prepare(container)?;
         runc::start(container)?;
-        return began(container).map(|()| Began::Program);
-    }
-    give_word_once(container)?;
+        late
+    } else {
+        give_word_once(container)?
+    };
     // ORDER: without the lock. A hook that never ends must not block `delete --force`.
     if has_no_process(container) {
         return Ok(Began::Nothing);
     }
-    began(container).map(|()| Began::Program)
+    late.run(container).map(|()| Began::Program)
 }
 
 fn has_no_process(container: &Container) -> bool {
     container.record().coracle.is_some() && after_its_start(container).iter().all(|after| after.act() != Does::Program)
 }
 
-fn give_word_once(container: &mut Container) -> Result<()> {
+/// Returns the hooks that run then.
+fn give_word_once(container: &mut Container) -> Result<LateHooks> {
     let _lock = container.lock()?;
     match container.status()? {
         Status::Created => {}
@@ -58,12 +63,19 @@ fn give_word_once(container: &mut Container) -> Result<()> {
         Status::Paused => bail!(Kind::State(Status::Paused) => "cannot start a container in the paused state"),
         Status::Stopped => bail!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"),
     }
+    // ORDER: before the container continues: it cannot wait again.
+    let late = if has_no_process(container) { LateHooks::default() } else { LateHooks::prepare(container)? };
     let directory = container.directory();
     let (last, cause) = give_word(container).context("exec fifo")?;
     for name in [EXEC_FIFO, EXEC_ANSWER] {
         // Init does not read the fifo any more. `delete` removes the file.
         let _ = fs::remove_file(directory.join(name));
     }
+    answered(container, last, cause).map(|()| late)
+}
+
+/// Whether the program has begun.
+fn answered(container: &Container, last: Option<Up>, cause: Option<String>) -> Result<()> {
     match last {
         None if has_no_process(container) => Ok(()),
         None => {
@@ -93,27 +105,48 @@ fn give_word_once(container: &mut Container) -> Result<()> {
     }
 }
 
-/// The program runs, so the poststart hooks run. A hook that fails stops the container (runtime.md#lifecycle, step 9).
-///
-/// # Errors
-/// The failure of the hook.
-pub fn began(container: &Container) -> Result<()> {
-    let hooks = hooks::of_container(container)?;
-    let list = hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref()).unwrap_or_default();
-    if list.is_empty() {
-        return Ok(());
-    }
-    let record = container.record();
-    let annotations = record.annotations();
-    let identity = Identity::of_record(record, &annotations);
-    let state = identity.state("running", record.init_process_pid);
-    hooks::run(list, &state, &identity, &At::new("hooks.poststart")).inspect_err(|_| {
-        if let Ok(process) = container.process() {
-            let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
-            // The container must be stopped when the error is reported.
-            let _ = ends_within(&process, 10, 0);
+/// The poststart hooks of a container, and the open files for their output.
+#[derive(Debug, Default)]
+pub struct LateHooks {
+    list: Vec<Hook>,
+    files: HookFiles,
+}
+
+impl LateHooks {
+    /// Reads them from the container's config, before its program begins.
+    ///
+    /// # Errors
+    /// The config cannot be read, or a file for the output cannot be opened.
+    pub fn prepare(container: &Container) -> Result<LateHooks> {
+        let hooks = hooks::of_container(container)?;
+        let list = hooks.and_then(|hooks| hooks.poststart().clone()).unwrap_or_default();
+        if list.is_empty() {
+            return Ok(LateHooks::default());
         }
-    })
+        let files = HookFiles::open(&container.record().annotations())?;
+        Ok(LateHooks { list, files })
+    }
+
+    /// The program runs, so they run. A hook that fails stops the container (runtime.md#lifecycle, step 9).
+    ///
+    /// # Errors
+    /// The failure of the hook.
+    pub fn run(self, container: &Container) -> Result<()> {
+        if self.list.is_empty() {
+            return Ok(());
+        }
+        let record = container.record();
+        let annotations = record.annotations();
+        let identity = Identity::of_record(record, &annotations);
+        let state = identity.state("running", record.init_process_pid);
+        hooks::run(&self.list, &state, &identity, &At::new("hooks.poststart"), &self.files).inspect_err(|_| {
+            if let Ok(process) = container.process() {
+                let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+                // The container must be stopped when the error is reported.
+                let _ = ends_within(&process, 10, 0);
+            }
+        })
+    }
 }
 
 /// Sends one byte, and reads the answer. It is `Ready` before the execve(2), and then the end of the stream, because
