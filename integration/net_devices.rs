@@ -100,14 +100,34 @@ fn parameters_of_a_moved_device_are_set() {
     assert_eq!(host.run(&world).ok(), "1\n");
 }
 
+/// The kernel destroys a virtual device together with its network namespace.
 #[test]
-fn a_pattern_is_the_first_free_name() {
+fn what_was_moved_is_moved_back_when_the_container_fails() {
     needs_root!("a network device of the host's");
     only!(Who::Us; OTHERS);
     let host = Host::new();
-    let world = world(json!({"d0": {"name": "net%d"}, "v0": {"name": "net%d"}}), "ip link");
-    let said = host.run(&world).ok();
-    assert!(said.contains(" net0") && said.contains(" net1"), "{said}");
+    host.ip("addr add 192.0.2.7/24 dev v0");
+    host.ip("link set v0 up");
+    host.ip("link add z0 type bridge");
+    let as_before = |said: &str| {
+        let all = host.devices();
+        assert!(["d0", "d1", "v0", "v1", "z0"].iter().all(|name| all.iter().any(|one| one == name)), "{all:?}\n{said}");
+        let v0 = host.ip("addr show v0");
+        assert!(v0.contains("192.0.2.7/24") && v0.contains(",UP"), "{v0}");
+        assert!(!host.ip("link show d0").contains(",UP"));
+    };
+    // the kernel does not move a bridge: the last one
+    let mut other = world(json!({"d0": {"name": "lan"}, "v0": {"name": "eth0"}, "z0": {}}), "true");
+    let said = host.run(&other).fails();
+    assert!(said.contains("linux.netDevices.z0: move it"), "{said}");
+    as_before(&said);
+    // a later step fails, and the program itself
+    *other.at("/linux/netDevices") = json!({"d0": {"name": "lan"}, "v0": {"name": "eth0"}});
+    *other.at("/linux/sysctl") = json!({"net.ipv4.conf.none.forwarding": "1"});
+    as_before(&host.run(&other).fails());
+    other.config["linux"].as_object_mut().unwrap().remove("sysctl");
+    *other.at("/process/args") = json!(["/none"]);
+    as_before(&host.run(&other).fails());
 }
 
 #[test]

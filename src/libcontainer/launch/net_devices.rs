@@ -18,11 +18,12 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::net::if_::{if_nameindex, if_nametoindex};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use rustix::io::Errno;
 
 use super::inside::in_network;
-use crate::error::{Context, Result, bail, error};
+use crate::error::{Context, Error, Result, bail, error};
 use crate::plan::failure::{said_with, words};
 use crate::plan::{NetDevice, Plan};
 use crate::wait::{self, limits};
@@ -38,11 +39,32 @@ pub(super) fn must_be_there(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Moves all devices into the network namespace of the process.
+/// Devices that were moved into the container's network namespace. A drop moves them back: with the namespace, the kernel would
+/// destroy those that are virtual.
+#[derive(Debug)]
+pub(super) struct Moved {
+    host: File,
+    inside: File,
+    outside: Rtnetlink,
+    within: Rtnetlink,
+    list: Vec<Device>,
+}
+
+/// A moved device, and how it was on the host.
+#[derive(Debug)]
+struct Device {
+    /// Its number in the container.
+    index: u32,
+    name: String,
+    up: LinkFlags,
+    addresses: Vec<AddressMessage>,
+}
+
+/// Moves all devices into the network namespace of the process. After a failure, all are on the host.
 ///
 /// # Errors
 /// The device, the request, and the kernel's error.
-pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<()> {
+pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<Moved> {
     let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
     let (host, inside) = (open("/proc/self/ns/net".to_owned())?, open(format!("/proc/{pid}/ns/net"))?);
     let number = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
@@ -51,44 +73,77 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<()> {
     }
     let outside = Rtnetlink::open()?;
     let within = in_network(&inside, || {
-        // All are checked before the first is moved: none is moved back.
         if let Some(device) = devices.iter().find(|device| if_nametoindex(device.inside.as_str()).is_ok()) {
             bail!("{}.name: the container's network namespace has a device {:?} already", device.at, device.inside);
         }
         Rtnetlink::open()
     })?;
-    devices
-        .iter()
-        .try_for_each(|device| move_one(device, &outside, &within, &inside).with_context(|| device.at.to_string()))
+    let mut moved = Moved { host, inside, outside, within, list: Vec::with_capacity(devices.len()) };
+    for device in devices {
+        if let Err(error) = moved.take(device).with_context(|| device.at.to_string()) {
+            let lost = moved.back().into_iter();
+            return Err(lost.fold(error, |error, lost| {
+                let text = format!("{error}; and {lost}");
+                error.reworded(text)
+            }));
+        }
+    }
+    Ok(moved)
 }
 
-fn move_one(device: &NetDevice, outside: &Rtnetlink, within: &Rtnetlink, inside: &File) -> Result<()> {
-    let index = index_of(&device.name).context("find the device")?;
-    let addresses = outside.addresses(index).context("read its addresses")?;
-    let before = indices(inside)?;
-    let to = [LinkAttribute::NetNsFd(inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
-    // The move sets it down. A device that the kernel does not move stays as it was.
-    outside.set(index, LinkFlags::empty(), &to).with_context(|| format!("move it, to be {:?}", device.inside))?;
-    // The kernel keeps its number if that is free.
-    let index = indices(inside)?.into_iter().find(|index| !before.contains(index));
-    let index = index.ok_or_else(|| error!("it has not arrived"))?;
-    for address in addresses {
-        within.add(again(&address, index)).with_context(|| format!("add {}", shown(&address)))?;
+impl Moved {
+    /// They stay in the container.
+    pub(super) fn keep(mut self) {
+        self.list.clear();
     }
-    within.set(index, LinkFlags::Up, &[]).context("bring it up")
+
+    fn take(&mut self, device: &NetDevice) -> Result<()> {
+        let index = index_of(&device.name).context("find the device")?;
+        let up = if is_up(&device.name)? { LinkFlags::Up } else { LinkFlags::empty() };
+        let addresses = self.outside.addresses(index).context("read its addresses")?;
+        let to = [LinkAttribute::NetNsFd(self.inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
+        // The move sets it down. A device that the kernel does not move stays as it was.
+        self.outside
+            .set(index, LinkFlags::empty(), &to)
+            .with_context(|| format!("move it, to be {:?}", device.inside))?;
+        // The kernel keeps its number if that is free.
+        let index = in_network(&self.inside, || index_of(&device.inside)).context("find it in the container")?;
+        self.list.push(Device { index, name: device.name.clone(), up, addresses });
+        let there = self.list.last().map_or(&[][..], |device| &device.addresses);
+        self.within.dress(index, there, LinkFlags::Up)
+    }
+
+    /// Moves them to the host, as they were there. Returns what could not be done.
+    fn back(&mut self) -> Vec<Error> {
+        let (host, outside, within) = (&self.host, &self.outside, &self.within);
+        let one = |device: Device| {
+            let to = [LinkAttribute::NetNsFd(host.as_raw_fd()), LinkAttribute::IfName(device.name.clone())];
+            within
+                .set(device.index, LinkFlags::empty(), &to)
+                .and_then(|()| outside.dress(index_of(&device.name)?, &device.addresses, device.up))
+                .with_context(|| format!("move {} back", device.name))
+                .err()
+        };
+        self.list.drain(..).rev().filter_map(one).collect()
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        // The failure for which they go back is reported.
+        self.back();
+    }
 }
 
 fn index_of(name: &str) -> Result<u32> {
     if_nametoindex(name).map_err(|errno| error!("{}", words(Errno::from_raw_os_error(errno as i32))))
 }
 
-/// The numbers of the devices in the container's namespace.
-fn indices(inside: &File) -> Result<Vec<u32>> {
-    in_network(inside, || {
-        let all = if_nameindex()
-            .map_err(|errno| error!("list devices: {}", words(Errno::from_raw_os_error(errno as i32))))?;
-        Ok(all.iter().map(nix::net::if_::Interface::index).collect())
-    })
+/// Whether a device of ours is up.
+fn is_up(name: &str) -> Result<bool> {
+    let all = getifaddrs().map_err(|errno| error!("getifaddrs: {}", words(Errno::from_raw_os_error(errno as i32))))?;
+    let up = |found: InterfaceAddress| found.interface_name == name && found.flags.contains(InterfaceFlags::IFF_UP);
+    Ok(all.into_iter().any(up))
 }
 
 /// True for a permanent address of global scope. The kernel makes the others itself.
@@ -184,6 +239,7 @@ impl NetlinkDeserializable for RouteMessage {
 }
 
 /// A netlink socket of the namespace in which it was opened.
+#[derive(Debug)]
 struct Rtnetlink(Socket);
 
 impl Rtnetlink {
@@ -212,6 +268,14 @@ impl Rtnetlink {
 
     fn add(&self, address: AddressMessage) -> Result<()> {
         self.talk(RouteMessage::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Adds the addresses, and brings it up if it shall be up.
+    fn dress(&self, index: u32, addresses: &[AddressMessage], up: LinkFlags) -> Result<()> {
+        for address in addresses {
+            self.add(again(address, index)).with_context(|| format!("add {}", shown(address)))?;
+        }
+        self.set(index, up, &[]).context("bring it up")
     }
 
     /// The permanent addresses of the device.
