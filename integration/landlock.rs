@@ -99,6 +99,40 @@ fn a_path_is_found_in_the_containers_root() {
     assert!(said.contains("permission denied (EACCES): the Landlock ruleset does not allow"), "{said}");
 }
 
+/// A program of the container must not decide what a later process may do.
+#[test]
+fn a_later_process_finds_the_files_of_the_first_one() {
+    only!(Who::Us; "an annotation of ours");
+    needs!(abi() >= 6, OLD);
+    let policy = |compatibility: &str| {
+        json!({"compatibility": compatibility, "ruleset": [{"handledAccessFs": ["read_file"]}], "pathBeneath": [
+            {"allowedAccess": ["read_file"], "parent": ["/bin", "/lib", "/open/link", "/open/late"]}]})
+    };
+    let script = "cd /open && rm link && ln -s ../secret link && ln -s ../secret late && echo done > said; sleep 1000";
+    let make = |compatibility: &str| {
+        let mut world = with(&policy(compatibility), script);
+        *world.at("/root/readonly") = json!(false);
+        for name in ["open", "secret", "lib", "first"] {
+            let _ = std::fs::create_dir(world.rootfs(name));
+        }
+        std::fs::write(world.rootfs("secret/file"), "secret\n").unwrap();
+        std::fs::write(world.rootfs("first/file"), "first\n").unwrap();
+        std::os::unix::fs::symlink("../first", world.rootfs("open/link")).unwrap();
+        world
+    };
+    let world = make("best-effort");
+    world.begin();
+    crate::world::wait_until("the link leads elsewhere", || world.rootfs("open/said").exists());
+    let said = world.exec(&["sh", "-c", "cat /secret/file 2>&1; true"]).ok();
+    assert!(said.contains("Permission denied"), "{said}");
+    let world = make("required");
+    std::fs::create_dir(world.rootfs("open/late")).unwrap();
+    world.begin();
+    crate::world::wait_until("the link leads elsewhere", || world.rootfs("open/said").exists());
+    let said = world.exec(&["true"]).fails();
+    assert!(said.contains("this is another file than at create (EPERM)"), "{said}");
+}
+
 /// CRIU does not support Landlock: the restored processes could do more than before.
 #[test]
 fn checkpoint_refuses_what_it_could_not_restore() {

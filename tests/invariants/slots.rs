@@ -129,6 +129,7 @@ fn closed(plan: &Plan) -> Result<(), String> {
             | Use::AttachCopy
             | Use::Look
             | Use::Confine
+            | Use::Recall
             | Use::SendTerminal => false,
         });
         own && !mounts(what) && !pivot(what) && !matches!(what, What::Hooks { point: HookPoint::CreateContainer, .. })

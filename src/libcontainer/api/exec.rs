@@ -211,6 +211,7 @@ fn flags(container: &Container) -> Flags {
 fn open_all_of(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
     let root = container.directory().parent().unwrap_or(Path::new("/"));
     let mut opened = open_all(plan, root, container.directory(), terminal)?;
+    opened.tell_files_of_ruleset(container.record().coracle.as_ref().map_or(&[], |own| &own.landlock), plan)?;
     // If a group was removed, its processes are elsewhere, too.
     opened.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
     // Another process may have this pid now: the files that were opened by pid must be the container's.

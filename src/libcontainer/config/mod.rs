@@ -9,6 +9,7 @@ mod forms;
 pub mod image;
 mod mistake;
 mod names;
+mod object;
 mod other_file;
 mod read;
 mod shape;
@@ -19,6 +20,7 @@ use serde_json::Value;
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
 pub use names::{distance, near_misses};
+pub use object::JsonObject;
 
 /// A parsed config.json: the sections with the types of `oci-spec`, and messages for its author.
 #[derive(Clone, Debug, Default)]

@@ -179,6 +179,9 @@ pub struct OwnRecord {
     /// Its mounts on the host, in order, if it has no mount namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub host_mounts: Vec<HostMount>,
+    /// The device and inode number of the file at each path of its Landlock ruleset.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub landlock: Vec<(u64, u64)>,
     /// Its session keyring. A keyring of runc, or of an older coracle, is named by the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,

@@ -100,7 +100,10 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::Ids { uid, gid } => credentials::become_user(*uid, *gid),
         What::Capabilities(sets) => credentials::capabilities(sets),
         What::NoNewPrivs => Ok(rustix::thread::set_no_new_privs(true)?),
-        What::Allow { ruleset, path, access, absent } => landlock::allow(prepared, *ruleset, path, *access, *absent),
+        What::Allow { ruleset, path, access, absent, files, nth, finder } => {
+            let known = landlock::KnownFile { files: *files, nth: *nth, finder: *finder };
+            landlock::allow(prepared, *ruleset, path, *access, *absent, known)
+        }
         What::Restrict(ruleset) => landlock::restrict(prepared, *ruleset),
         What::Seccomp(flags) => protocol::load_filter(prepared, *flags),
         What::Scheduler(attr) => Ok(crate::sys::sched::set_scheduler(0, attr)?),

@@ -148,6 +148,9 @@ impl<'a> NewContainer<'a> {
         if let (Some(_), Some(own)) = (&self.plan.root_on_host, &mut record.coracle) {
             own.host_mounts = host_mounts::made(reserved.lock()?)?;
         }
+        if let Some(own) = &mut record.coracle {
+            own.landlock = ready.files_of_ruleset()?;
+        }
         // The last moment for a failure without a container.
         wait::check()?;
         let container = keep(reserved, record, self.pid_file.as_deref(), ready.pid())?;

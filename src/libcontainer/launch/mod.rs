@@ -11,6 +11,7 @@ pub mod create;
 pub mod delete;
 mod descriptors;
 mod failure;
+mod files_of_ruleset;
 mod filter_cache;
 mod foreign_mounts;
 mod hook_files;

@@ -42,17 +42,17 @@ pub(super) fn must_be_there(plan: &Plan) -> Result<()> {
 /// Devices that were moved into the container's network namespace. A drop moves them back: with the namespace, the kernel would
 /// destroy those that are virtual.
 #[derive(Debug)]
-pub(super) struct Moved {
+pub(super) struct MovedDevices {
     host: File,
     inside: File,
     outside: Rtnetlink,
     within: Rtnetlink,
-    list: Vec<Device>,
+    list: Vec<MovedDevice>,
 }
 
 /// A moved device, and how it was on the host.
 #[derive(Debug)]
-struct Device {
+struct MovedDevice {
     /// Its number in the container.
     index: u32,
     name: String,
@@ -64,7 +64,7 @@ struct Device {
 ///
 /// # Errors
 /// The device, the request, and the kernel's error.
-pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<Moved> {
+pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
     let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
     let (host, inside) = (open("/proc/self/ns/net".to_owned())?, open(format!("/proc/{pid}/ns/net"))?);
     let number = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
@@ -78,7 +78,7 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<Moved> {
         }
         Rtnetlink::open()
     })?;
-    let mut moved = Moved { host, inside, outside, within, list: Vec::with_capacity(devices.len()) };
+    let mut moved = MovedDevices { host, inside, outside, within, list: Vec::with_capacity(devices.len()) };
     for device in devices {
         if let Err(error) = moved.take(device).with_context(|| device.at.to_string()) {
             let lost = moved.back().into_iter();
@@ -91,7 +91,7 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<Moved> {
     Ok(moved)
 }
 
-impl Moved {
+impl MovedDevices {
     /// They stay in the container.
     pub(super) fn keep(mut self) {
         self.list.clear();
@@ -108,7 +108,7 @@ impl Moved {
             .with_context(|| format!("move it, to be {:?}", device.inside))?;
         // The kernel keeps its number if that is free.
         let index = in_network(&self.inside, || index_of(&device.inside)).context("find it in the container")?;
-        self.list.push(Device { index, name: device.name.clone(), up, addresses });
+        self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses });
         let there = self.list.last().map_or(&[][..], |device| &device.addresses);
         self.within.dress(index, there, LinkFlags::Up)
     }
@@ -116,7 +116,7 @@ impl Moved {
     /// Moves them to the host, as they were there. Returns what could not be done.
     fn back(&mut self) -> Vec<Error> {
         let (host, outside, within) = (&self.host, &self.outside, &self.within);
-        let one = |device: Device| {
+        let one = |device: MovedDevice| {
             let to = [LinkAttribute::NetNsFd(host.as_raw_fd()), LinkAttribute::IfName(device.name.clone())];
             within
                 .set(device.index, LinkFlags::empty(), &to)
@@ -128,7 +128,7 @@ impl Moved {
     }
 }
 
-impl Drop for Moved {
+impl Drop for MovedDevices {
     fn drop(&mut self) {
         // The failure for which they go back is reported.
         self.back();

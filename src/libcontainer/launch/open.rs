@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::process::{Pid, PidfdFlags};
 
+use super::net_devices::MovedDevices;
 use super::sources::{self, BindSource};
 use super::streams::{Streams, raise};
 use super::{descriptors, filter_cache, net_devices, user_namespace};
@@ -49,6 +50,8 @@ pub struct Opened {
     pub(super) mounted: Option<MountedFile>,
     /// Groups in resctrl that init enters as soon as it exists.
     pub(super) groups: Vec<PathBuf>,
+    /// Network devices in the container's namespace.
+    pub(super) moved: Option<MovedDevices>,
     /// Requests that turned out to be impossible, and are optional.
     pub(super) warnings: Vec<Warning>,
 }
@@ -109,7 +112,7 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
     let groups = plan.resctrl.as_ref().map(ResctrlGroup::joined).unwrap_or_default();
     let streams = Streams::default();
-    Ok(Opened { proc, fds, _room, streams, late, program, page, mounted, groups, warnings: Vec::new() })
+    Ok(Opened { proc, fds, _room, streams, late, program, page, mounted, groups, moved: None, warnings: Vec::new() })
 }
 
 impl Opened {
@@ -279,6 +282,8 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         }
         Opening::Null => tree(NULL.as_ref(), Reach::One).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         Opening::Empty(label) => empty(label.as_deref(), at),
+        Opening::FilesOfRuleset => rustix::fs::memfd_create(c"ruleset", MemfdFlags::CLOEXEC)
+            .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
         Opening::HookState(_) | Opening::HookOutput => rustix::fs::memfd_create(c"hook", MemfdFlags::CLOEXEC)
             .map_err(|errno| error!("{at}: memfd_create: {}", words(errno))),
         Opening::Landlock(ruleset) => landlock(ruleset).map_err(|errno| error!("{at}: {opening}: {}", words(errno))),

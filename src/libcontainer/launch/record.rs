@@ -48,6 +48,7 @@ pub(super) fn assemble(
             owner: rustix::process::geteuid().as_raw(),
             without_late_hooks: plan.later_hooks.is_empty(),
             host_mounts: Vec::new(),
+            landlock: Vec::new(),
             keyring: match &flags.keyring {
                 Keyring::Named(name) => Some(name.clone()),
                 Keyring::Inherited => None,

@@ -74,13 +74,24 @@ impl SetUpProcess<'_> {
         self.0.child.pidfd.as_fd()
     }
 
+    /// Which files the paths of the Landlock ruleset led to.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    pub(super) fn files_of_ruleset(&self) -> Result<Vec<(u64, u64)>> {
+        self.0.opened.files_of_ruleset(self.0.plan)
+    }
+
     /// Everything is recorded: init continues. It waits for `start` on its fifo, or becomes the program. In the second
     /// case this returns when the program has begun.
     ///
     /// # Errors
     /// A startContainer hook fails, the execve(2) fails, or init has ended.
-    pub fn go(self) -> Result<Child> {
+    pub fn go(mut self) -> Result<Child> {
         go(&self.0)?;
+        if let Some(moved) = self.0.opened.moved.take() {
+            moved.keep();
+        }
         Ok(self.0.child.keep())
     }
 }
@@ -292,7 +303,10 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
                 .with_context(|| format!("{at}: idmap {}", path.display())),
             _ => mount_ids::map_new(launched, carried, Slot(slot as usize)),
         },
-        Request::NetDevices => net_devices::move_to(pid, &launched.plan.net_devices),
+        Request::NetDevices => {
+            launched.opened.moved = Some(net_devices::move_to(pid, &launched.plan.net_devices)?);
+            Ok(())
+        }
         Request::CheckViews => check_views(launched),
         Request::Kept(device) => {
             launched.opened.warnings.extend(plan::devices::kept(device));

@@ -151,7 +151,7 @@ impl Subjects {
         self.payload.enter_cwd(steps); //             the working directory and HOME, as root
         self.scheduling.steps(steps); //              scheduler, priorities, memory
         self.credentials.forbid_new_privileges(steps);
-        self.landlock.iter().for_each(|landlock| landlock.steps(steps)); // ORDER: no step mounts after this
+        self.landlock.iter().for_each(|landlock| landlock.steps(super::step::FileFinder::First, steps)); // ORDER: no step mounts after this
         let until_exec = filter.map_or(0, |filter| filter.takes);
         self.credentials.give_up_power(until_exec, steps); // groups, ids, capabilities
         // ORDER: other processes can see init only when nothing of the host is in reach, and init's rights are the

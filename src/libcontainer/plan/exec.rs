@@ -49,7 +49,7 @@ pub fn exec(given: &Given<'_>, joining: &Joining<'_>) -> Result<Plan, Faults> {
     affinity.in_cgroup(steps); //                     before the scheduler, which may check it
     scheduling.steps(steps);
     credentials.forbid_new_privileges(steps);
-    landlock.iter().for_each(|landlock| landlock.steps(steps));
+    landlock.iter().for_each(|landlock| landlock.steps(super::step::FileFinder::Later, steps));
     credentials.give_up_power(filter.map_or(0, |filter| filter.takes), steps);
     if spawn == SpawnOrder::Last {
         entering::spawned_last(&At::new("linux.namespaces"), facts, steps); // ORDER: as for init

@@ -216,6 +216,8 @@ pub enum Opening {
     RootOf(i32),
     /// A Landlock ruleset with the rules for ports. Init adds those for paths.
     Landlock(Ruleset),
+    /// A file in memory: the device and inode number of the file at each path of a ruleset.
+    FilesOfRuleset,
     /// A detached copy of the host's null device.
     Null,
     /// A detached empty directory: a read-only, empty tmpfs with this SELinux label.
@@ -285,6 +287,7 @@ impl Opening {
             | Opening::HookState(_)
             | Opening::HookOutput
             | Opening::Landlock(_)
+            | Opening::FilesOfRuleset
             | Opening::IdMaps(..)
             | Opening::Terminal
             | Opening::StartFifo

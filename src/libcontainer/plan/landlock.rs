@@ -10,10 +10,10 @@ use super::finished::Opening;
 use super::given::{Given, Own};
 use super::notes::Notes;
 use super::ruleset::{self, FS, NET, RightsField, Ruleset, SCOPES, Word};
-use super::step::{Absent, What};
+use super::step::{Absent, FileFinder, What};
 use super::steps::Steps;
 use super::values::c_string;
-use crate::config::At;
+use crate::config::{At, JsonObject};
 
 /// The annotation.
 pub const LANDLOCK: &str = "org.coracle.landlock";
@@ -33,11 +33,11 @@ struct Policy {
     abi: Option<u32>,
     #[serde(default)]
     compatibility: Compatibility,
-    ruleset: Vec<Handled>,
+    ruleset: Vec<JsonObject<Handled>>,
     #[serde(default)]
-    path_beneath: Vec<PathRule>,
+    path_beneath: Vec<JsonObject<PathRule>>,
     #[serde(default)]
-    net_port: Vec<PortRule>,
+    net_port: Vec<JsonObject<PortRule>>,
 }
 
 /// The behaviour if the kernel does not have a right, or a path is missing.
@@ -80,7 +80,7 @@ struct PortRule {
 pub(super) fn read(own: Own<'_>, given: &Given<'_>, credentials: &Credentials, notes: &mut Notes) -> Option<Landlock> {
     let text = given.annotation(LANDLOCK)?;
     let at = At::annotation(LANDLOCK);
-    let policy: Policy = match serde_json::from_str(text) {
+    let JsonObject(policy): JsonObject<Policy> = match serde_json::from_str(text) {
         Ok(policy) => policy,
         Err(error) => {
             notes.fault(&at, error.to_string());
@@ -116,13 +116,13 @@ struct LandlockReader<'a> {
 impl LandlockReader<'_> {
     fn handled(&mut self, policy: &Policy) -> Ruleset {
         let mut all = Ruleset::default();
-        for (n, handled) in policy.ruleset.iter().enumerate() {
+        for (n, JsonObject(handled)) in policy.ruleset.iter().enumerate() {
             let at = self.at.key("ruleset").index(n);
             all.fs |= self.union(&handled.handled_access_fs, RightsField::Files, &at.key("handledAccessFs"));
             all.net |= self.union(&handled.handled_access_net, RightsField::Network, &at.key("handledAccessNet"));
             all.scoped |= self.union(&handled.scoped, RightsField::Scopes, &at.key("scoped"));
         }
-        if policy.ruleset.iter().all(Handled::is_empty) {
+        if policy.ruleset.iter().all(|JsonObject(handled)| handled.is_empty()) {
             self.notes.fault(&self.at.key("ruleset"), "restricts nothing");
         }
         all
@@ -175,7 +175,7 @@ impl LandlockReader<'_> {
 
     fn paths(&mut self, policy: &Policy, handled: u64) -> Vec<(At, CString, u64)> {
         let mut all = Vec::new();
-        for (n, rule) in policy.path_beneath.iter().enumerate() {
+        for (n, JsonObject(rule)) in policy.path_beneath.iter().enumerate() {
             let at = self.at.key("pathBeneath").index(n);
             let access = self.allowed(&rule.allowed_access, RightsField::Files, handled, &at);
             for (n, path) in rule.parent.iter().enumerate() {
@@ -194,7 +194,7 @@ impl LandlockReader<'_> {
 
     fn ports(&mut self, policy: &Policy, handled: u64) -> Vec<(u16, u64)> {
         let mut all = Vec::new();
-        for (n, rule) in policy.net_port.iter().enumerate() {
+        for (n, JsonObject(rule)) in policy.net_port.iter().enumerate() {
             let at = self.at.key("netPort").index(n);
             let access = self.allowed(&rule.allowed_access, RightsField::Network, handled, &at);
             all.extend(rule.port.iter().map(|port| (*port, access)));
@@ -242,11 +242,14 @@ impl Landlock {
     /// ORDER: after the root has changed, because the paths are the container's, and after the last mount, because a
     /// process with such a ruleset cannot mount. Before the ids change: the paths are looked up as root, and
     /// landlock_restrict_self(2) may need CAP_SYS_ADMIN.
-    pub(super) fn steps(&self, steps: &mut Steps) {
+    pub(super) fn steps(&self, finder: FileFinder, steps: &mut Steps) {
         let slot = steps.open(&self.at, Opening::Landlock(self.ruleset.clone()));
-        for (at, path, access) in &self.paths {
-            let (path, access, absent) = (path.clone(), *access, self.absent);
-            steps.at(at, What::Allow { ruleset: slot, path, access, absent });
+        if !self.paths.is_empty() {
+            let files = steps.open(&self.at, Opening::FilesOfRuleset);
+            for (nth, (at, path, access)) in self.paths.iter().enumerate() {
+                let (path, access, absent) = (path.clone(), *access, self.absent);
+                steps.at(at, What::Allow { ruleset: slot, path, access, absent, files, nth, finder });
+            }
         }
         steps.at(&self.at, What::Restrict(slot));
     }

@@ -38,6 +38,8 @@ pub enum Use {
     KeepOutput,
     /// Add rules to this ruleset, or apply it.
     Confine,
+    /// Write or read which files the paths of a ruleset led to.
+    Recall,
     /// Send the terminal's master.
     SendTerminal,
     /// Wait for `start`.
@@ -191,7 +193,8 @@ impl What {
             What::Ids { .. } => needs("setresuid", SETID),
             What::Capabilities(_) => needs("capset", Anybody),
             What::NoNewPrivs => needs("no_new_privs", Anybody),
-            What::Allow { ruleset, .. } => needs("landlock_add_rule", OVERRIDE).using([Some((*ruleset, Use::Confine))]),
+            What::Allow { ruleset, files, .. } => needs("landlock_add_rule", OVERRIDE)
+                .using([Some((*ruleset, Use::Confine)), Some((*files, Use::Recall))]),
             What::Restrict(ruleset) => {
                 needs("landlock_restrict_self", Right::AdminOrNoNewPrivs).using([Some((*ruleset, Use::Confine))])
             }
@@ -326,6 +329,7 @@ impl Opening {
             Use::ReadState => is(matches!(self, Opening::HookState(_))),
             Use::KeepOutput => is(*self == Opening::HookOutput),
             Use::Confine => is(matches!(self, Opening::Landlock(_))),
+            Use::Recall => is(*self == Opening::FilesOfRuleset),
             Use::SendTerminal => is(*self == Opening::Terminal),
             Use::AwaitStart => is(*self == Opening::StartFifo),
             Use::AnswerStart => is(*self == Opening::AnswerFifo),

@@ -197,6 +197,18 @@ pub enum Absent {
     Skipped,
 }
 
+/// The size of a device number and an inode number, by which a file of a ruleset is known.
+pub const FILE_ID_SIZE: usize = 16;
+
+/// Which process looks up the paths of a ruleset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFinder {
+    /// The container's first process. It writes down which files it finds.
+    First,
+    /// A later process (exec). What it finds must be the same: the container may have put a link or another file there.
+    Later,
+}
+
 /// One hook that init runs itself, ready for execve(2).
 #[derive(Clone, Debug, PartialEq)]
 pub struct HookCommand {
@@ -392,6 +404,12 @@ pub enum What {
         access: u64,
         /// What to do if there is no such file.
         absent: Absent,
+        /// Where the files are written down.
+        files: Slot,
+        /// The place of this one.
+        nth: usize,
+        /// Who looks it up.
+        finder: FileFinder,
     },
     /// landlock_restrict_self(2).
     Restrict(Slot),

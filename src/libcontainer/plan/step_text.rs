@@ -8,8 +8,8 @@ use super::mount_options::{self, PROPAGATION};
 use super::namespaces;
 use super::ruleset::fs_names;
 use super::step::{
-    Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, Kept, MountChange, Namespaces, NewMount, Pty,
-    Remount, Setting, Slot, Step, Target, What,
+    Absent, CallersGroups, CapabilitySets, ConsoleDevice, Content, FileFinder, Kept, MountChange, Namespaces, NewMount,
+    Pty, Remount, Setting, Slot, Step, Target, What,
 };
 use crate::sys::mount::{Attributes, Reach};
 use crate::sys::sched::SchedAttr;
@@ -70,6 +70,7 @@ impl fmt::Display for Opening {
             Opening::Process(pid) => write!(f, "process {pid}"),
             Opening::RootOf(pid) => write!(f, "root of process {pid}"),
             Opening::Landlock(ruleset) => ruleset.fmt(f),
+            Opening::FilesOfRuleset => f.write_str("files of the ruleset"),
             Opening::Null => f.write_str("null device"),
             Opening::Empty(label) => write!(f, "empty directory{}", labelled(label.as_ref())),
             Opening::HookState(status) => write!(f, "state for hooks, {status}"),
@@ -154,9 +155,10 @@ impl fmt::Display for What {
                 if *until_exec == 0 { Ok(()) } else { write!(f, ", and {until_exec:x} until the exec") }
             }
             What::NoNewPrivs => f.write_str("no_new_privs"),
-            What::Allow { path, access, absent, .. } => {
+            What::Allow { path, access, absent, finder, .. } => {
                 let optional = if *absent == Absent::Skipped { ", if it exists" } else { "" };
-                write!(f, "allow {} beneath {}{optional}", fs_names(*access).join(","), rooted(path))
+                let same = if *finder == FileFinder::Later { ", if it is the file of create" } else { "" };
+                write!(f, "allow {} beneath {}{optional}{same}", fs_names(*access).join(","), rooted(path))
             }
             What::Restrict(ruleset) => write!(f, "landlock_restrict_self {ruleset}"),
             What::Seccomp(flags) => write!(f, "seccomp filter, flags {flags:#x}"),

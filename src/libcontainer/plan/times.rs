@@ -1,5 +1,7 @@
 //! `linux.timeOffsets`. SPEC: config-linux.md#offset-for-time-namespace, time_namespaces(7).
 
+use std::collections::BTreeSet;
+
 use super::annotations::TIME_OFFSET;
 use super::finished::TimeOffset;
 use super::given::Given;
@@ -59,7 +61,13 @@ fn by_annotation(text: &str, notes: &mut Notes) -> Vec<TimeOffset> {
     };
     let offsets: Option<Vec<_>> = text.lines().map(one).collect();
     match offsets {
-        Some(offsets) if !offsets.is_empty() => offsets,
+        Some(offsets) if !offsets.is_empty() => {
+            let clocks = offsets.iter().map(|offset| &offset.clock).collect::<BTreeSet<_>>();
+            if clocks.len() < offsets.len() {
+                notes.fault(&at, format!("{text:?} has two offsets for one clock"));
+            }
+            offsets
+        }
         _ => {
             notes
                 .fault(&at, format!("{text:?} is not CLOCK SECONDS NANOSECONDS, with the clock monotonic or boottime"));
