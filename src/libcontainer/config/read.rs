@@ -6,9 +6,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
-use serde_path_to_error::Segment;
 
-use super::mistake::{Json, Mistake};
+use super::mistake::{Mistake, Segment, from_value};
 use super::names::is_known;
 use super::{At, Faults, Warning, capability, forms, shape};
 
@@ -149,17 +148,16 @@ fn all_mistakes<T: DeserializeOwned>(mut document: Value, at: &At, mut faults: F
     let known = faults.clone();
     let mut taken = HashMap::new();
     for _ in 0..MAX_MISTAKES {
-        let error = match serde_path_to_error::deserialize::<_, T>(Json(&document)) {
+        let error = match from_value::<T>(&document) {
             Ok(value) => return Ok((value, faults)),
             Err(error) => error,
         };
-        let path: Vec<_> = error.path().iter().cloned().collect();
-        let (place, problem) = fault(&path, error.inner(), &document, at, &taken);
+        let (place, problem) = fault(error.path(), error.mistake(), &document, at, &taken);
         // A piece that was removed because of its own mistake is now missing. Then the piece around it is removed, too.
         if !faults.iter().any(|fault| fault.at == place) && !known.iter().any(|known| known.at.touches(&place)) {
             faults.add(place, problem);
         }
-        if !take_out(&mut document, &path, &mut taken) {
+        if !take_out(&mut document, error.path(), &mut taken) {
             break;
         }
     }
@@ -172,12 +170,11 @@ type Taken = HashMap<String, Vec<usize>>;
 /// The place in the original document: removed elements still count.
 fn original_place(path: &[Segment], at: &At, taken: &Taken) -> At {
     path.iter().fold(at.clone(), |at, segment| match segment {
-        Segment::Seq { index } => {
+        Segment::Index(index) => {
             let gone = taken.get(at.as_str());
             at.index(gone.map_or(*index, |gone| original(*index, gone)))
         }
-        Segment::Map { key } => at.key(key),
-        Segment::Enum { .. } | Segment::Unknown => at,
+        Segment::Key(key) => at.key(key),
     })
 }
 
@@ -216,7 +213,7 @@ fn fault(path: &[Segment], mistake: &Mistake, document: &Value, at: &At, taken: 
 
 /// True for a list of `execCPUAffinity`.
 fn is_affinity(path: &[Segment]) -> bool {
-    path.iter().any(|segment| matches!(segment, Segment::Map { key } if key == "execCPUAffinity"))
+    path.iter().any(|segment| matches!(segment, Segment::Key(key) if key == "execCPUAffinity"))
 }
 
 /// Translates serde's names of types into those of JSON.
@@ -234,31 +231,27 @@ fn spoken(expected: &str) -> String {
 
 fn found<'v>(document: &'v Value, path: &[Segment]) -> Option<&'v Value> {
     path.iter().try_fold(document, |value, segment| match segment {
-        Segment::Seq { index } => value.get(index),
-        Segment::Map { key } => value.get(key),
-        Segment::Enum { .. } | Segment::Unknown => Some(value),
+        Segment::Index(index) => value.get(index),
+        Segment::Key(key) => value.get(key),
     })
 }
 
 /// Removes the piece with the mistake. Returns false if that is the document itself.
 fn take_out(document: &mut Value, path: &[Segment], taken: &mut Taken) -> bool {
-    let steps: Vec<_> =
-        path.iter().filter(|segment| matches!(segment, Segment::Seq { .. } | Segment::Map { .. })).cloned().collect();
     // A required property cannot be removed: the piece around it is removed, if there is one.
-    for depth in (1..=steps.len()).rev() {
-        let (above, last) = (&steps[..depth - 1], &steps[depth - 1]);
+    for depth in (1..=path.len()).rev() {
+        let (above, last) = (&path[..depth - 1], &path[depth - 1]);
         let array = original_place(above, &At::default(), taken).as_str().to_owned();
         let parent = above.iter().try_fold(&mut *document, |value, segment| match segment {
-            Segment::Seq { index } => value.get_mut(index),
-            Segment::Map { key } => value.get_mut(key),
-            Segment::Enum { .. } | Segment::Unknown => None,
+            Segment::Index(index) => value.get_mut(index),
+            Segment::Key(key) => value.get_mut(key),
         });
         match (parent, last) {
-            (Some(Value::Object(object)), Segment::Map { key }) if object.contains_key(key) => {
+            (Some(Value::Object(object)), Segment::Key(key)) if object.contains_key(key) => {
                 object.shift_remove(key);
                 return true;
             }
-            (Some(Value::Array(list)), Segment::Seq { index }) if *index < list.len() => {
+            (Some(Value::Array(list)), Segment::Index(index)) if *index < list.len() => {
                 list.remove(*index);
                 let gone = taken.entry(array).or_default();
                 gone.push(original(*index, gone));
