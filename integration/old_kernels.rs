@@ -39,7 +39,7 @@ const SCORE: Without = Says("process.oomScoreAdj: ");
 const FILTER: Without = Says("linux.seccomp: ");
 const NO_LANDLOCK: Without = Says("this kernel has no Landlock, or it is not enabled");
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     ("5.3", "sys/clone.rs", "clone3", None, run, [Works, Says("linux.namespaces: clone ")]),
     ("5.1", "sys/signals.rs", "pidfd_send_signal", None, kill, [SIGNAL, SIGNAL]),
     ("5.2", "init/mounts.rs", "fsopen", None, run, [MISSING, MOUNT]),
@@ -59,6 +59,7 @@ const ROWS: [Row; 20] = [
     ("4.17", "plan/seccomp/names.rs", "seccomp", Some((1, 4, 4)), filter, [FILTER, FILTER]),
     ("5.0", "plan/seccomp/names.rs", "seccomp", Some((1, 8, 8)), listener, [FILTER, FILTER]),
     ("5.19", "plan/seccomp/names.rs", "seccomp", Some((1, 32, 32)), listener, [FILTER, FILTER]),
+    ("6.18", "init/pids.rs", "fsconfig", Some((1, !0, 5)), pids, [Works, Works]),
     ("5.13", "sys/landlock.rs", "landlock_create_ruleset", None, landlock, [NO_LANDLOCK, NO_LANDLOCK]),
 ];
 
@@ -97,6 +98,16 @@ fn run(world: &mut World, hide: Hide) -> Outcome {
 fn landlock(world: &mut World, hide: Hide) -> Outcome {
     world.config["annotations"] = json!({"org.coracle.landlock": r#"{"ruleset": [{"handledAccessFs": ["refer"]}]}"#});
     run(world, hide)
+}
+
+/// With a proc of a joined pid namespace.
+fn pids(world: &mut World, hide: Hide) -> Outcome {
+    let owner = World::running(&["sleep", "1000"]);
+    owner.begin();
+    world.namespace("pid", Some(&format!("/proc/{}/ns/pid", owner.pid())));
+    *world.at("/process/args") = json!(["grep", "-qx", "sleep", "/proc/1/comm"]);
+    world.write();
+    hide(world, &["run", &world.id])
 }
 
 fn score(world: &mut World, hide: Hide) -> Outcome {
@@ -150,7 +161,7 @@ fn listener(world: &mut World, hide: Hide) -> Outcome {
 }
 
 /// A filter that makes `call` fail with `errno`.
-fn hiding(call: &str, argument: Option<(u32, u64, u64)>, errno: i32) -> Program {
+pub fn hiding(call: &str, argument: Option<(u32, u64, u64)>, errno: i32) -> Program {
     let mut scmp = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
     scmp.set_ctl_nnp(false).unwrap();
     let syscall = ScmpSyscall::from_name(call).unwrap();
@@ -169,7 +180,7 @@ fn hiding(call: &str, argument: Option<(u32, u64, u64)>, errno: i32) -> Program 
 
 /// Runs the command under the filter, as in a container or in an engine's service.
 #[allow(unsafe_code)] // only one system call runs between fork and exec
-fn under(mut command: Command, program: Program) -> Outcome {
+pub fn under(mut command: Command, program: Program) -> Outcome {
     // SAFETY: the closure makes one system call, and accesses no memory except the filter's.
     unsafe { command.pre_exec(move || Ok(load(&program, 0).map(drop)?)) };
     finish(&mut command)

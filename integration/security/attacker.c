@@ -21,6 +21,7 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -591,6 +592,115 @@ static int seize(int argc, char **argv)
 	return found(out, through);
 }
 
+#ifdef __x86_64__
+/* Writes `size` bytes (a multiple of 8) into the memory of a traced process. */
+static void poke(int pid, unsigned long at, const void *bytes, size_t size)
+{
+	for (size_t n = 0; n < size; n += 8) {
+		long word;
+		memcpy(&word, (const char *)bytes + n, 8);
+		ptrace(PTRACE_POKEDATA, pid, at + n, word);
+	}
+}
+
+/* Writes `number` to offsets 0 and 4 of all memory that the process shares with others. */
+static void poke_shared(int pid, unsigned number)
+{
+	char path[64], line[512], rights[8];
+	unsigned long low, high;
+	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	FILE *maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof line, maps))
+		if (sscanf(line, "%lx-%lx %7s", &low, &high, rights) == 3 && !strcmp(rights, "rw-s")) {
+			unsigned both[2] = { number, number };
+			poke(pid, low, both, sizeof both);
+		}
+	if (maps)
+		fclose(maps);
+}
+
+/* The size of a packet of init, and the first byte of "ready" (wire.rs). */
+enum { PACKET = 256, READY = 3 };
+
+/* At a call that begins: lies as `kind` says. Returns true when it has. */
+static int lie(int pid, struct user_regs_struct *call, const char *kind, const char *what)
+{
+	if (!strcmp(kind, "fs") && call->orig_rax == SYS_fsopen) {
+		unsigned long at = (call->rsp - 1024) & ~15ul;
+		char name[16] = "";
+		strncpy(name, what, sizeof name - 1);
+		poke(pid, at, name, sizeof name);
+		call->rdi = at;
+		ptrace(PTRACE_SETREGS, pid, 0, call);
+		return 1;
+	}
+	if (call->orig_rax != SYS_write || call->rdx != PACKET)
+		return 0;
+	long packet = ptrace(PTRACE_PEEKDATA, pid, call->rsi, 0);
+	if ((packet & 255) != READY)
+		return 0;
+	if (!strcmp(kind, "pid")) {
+		poke_shared(pid, (unsigned)atoi(what));
+		return 1;
+	}
+	if (!strcmp(kind, "ask")) {
+		/* a request: 1, its code, its number */
+		unsigned char words[8] = { 1, (unsigned char)atoi(what) };
+		poke(pid, call->rsi, words, sizeof words);
+		return 1;
+	}
+	return 0;
+}
+
+/* impostor FOUND STOP KIND WHAT: traces new processes in this pid namespace and lies in their name to the runtime.
+ * pid PID: writes PID into shared memory, before "ready". ask CODE: sends request CODE instead of "ready". fs NAME: gives
+ * fsopen(2) another name. Writes the line `lied` each time, until the file STOP exists. */
+static int impostor(int argc, char **argv)
+{
+	if (argc != 5)
+		return 2;
+	FILE *out = looking(argv[1]);
+	int last = getpid();
+	if (!out)
+		return 2;
+	for (unsigned long turn = 0; go_on(turn, argv[2]); turn++) {
+		for (int pid = last + 1; pid <= last + 8; pid++) {
+			if (ptrace(PTRACE_SEIZE, pid, 0, (void *)(long)PTRACE_O_TRACESYSGOOD))
+				continue;
+			last = pid;
+			ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+			int status, lied = 0;
+			for (int calls = 0; waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status) && calls < 800 && !lied; calls++) {
+				struct user_regs_struct call;
+				int signal = WSTOPSIG(status) & 0x7f;
+				if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
+					signal = 0;
+					if (!ptrace(PTRACE_GETREGS, pid, 0, &call) && (long long)call.rax == -ENOSYS)
+						lied = lie(pid, &call, argv[3], argv[4]);
+				} else if (status >> 16 == PTRACE_EVENT_STOP || signal == SIGTRAP) {
+					signal = 0;
+				}
+				ptrace(lied ? PTRACE_DETACH : PTRACE_SYSCALL, pid, 0, (void *)(long)signal);
+			}
+			if (lied) {
+				fprintf(out, "lied in the name of %d\n", pid);
+				fflush(out);
+			} else {
+				ptrace(PTRACE_DETACH, pid, 0, 0);
+			}
+			break;
+		}
+	}
+	return found(out, 0);
+}
+#else
+static int impostor(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	return 3;
+}
+#endif
+
 /* keyring-made-first NAME: makes a session keyring that all users may search, prints its serial number, and keeps it. */
 static int keyring_made_first(int argc, char **argv)
 {
@@ -619,6 +729,7 @@ static int keyring_of_mine(int argc, char **argv)
 static const struct attack attacks[] = {
 	{ "cgroup-write", cgroup_write },
 	{ "exchange", exchange },
+	{ "impostor", impostor },
 	{ "joiner", joiner },
 	{ "keyring-made-first", keyring_made_first },
 	{ "keyring-of-mine", keyring_of_mine },

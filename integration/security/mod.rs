@@ -16,6 +16,7 @@ mod files;
 mod filter;
 mod host_mounts;
 mod host_root;
+mod impostor;
 mod joining;
 mod keyring;
 mod limits;

@@ -55,10 +55,8 @@ fn perform(prepared: &Prepared<'_>, what: &What) -> Outcome {
         What::EnterTime => credentials::enter_time(prepared),
         What::Loopback => Ok(crate::sys::net::loopback_up()?),
         What::BecomeRoot(groups) => credentials::become_root(*groups),
-        // the runtime reads the pid from the page when init sends its first request
-        What::Spawn(new) => {
-            Ok(crate::sys::clone::replace_by_sibling(prepared.alone, new.0, prepared.page.place_of_init())?)
-        }
+        // the runtime reads the pid from that memory when init sends its first request
+        What::Spawn(new) => Ok(crate::sys::clone::replace_by_sibling(prepared.alone, new.0, prepared.birth)?),
         What::Signals => Ok(crate::sys::signals::reset()?),
         What::ExitOnSignals => Ok(crate::sys::signals::exit_on_end_signals()?),
         What::Undumpable => credentials::undumpable(),

@@ -87,7 +87,7 @@ fn classic(prepared: &Prepared<'_>, mount: &NewMount, target: BorrowedFd<'_>, fl
 fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let fs = &match mount.pid_namespace {
         None => rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?,
-        Some(slot) => pids::open_inside(prepared.proc, prepared.fd(slot)?, &mount.fstype)?,
+        Some(slot) => pids::open_proc(prepared.proc, prepared.fd(slot)?, &mount.fstype)?,
     };
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {
@@ -99,8 +99,14 @@ fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedF
     rustix::mount::fsconfig_create(fs).map_err(words)?;
     // fsmount(2) takes 32 bits of them
     let attributes = u32::try_from(mount.attributes).map_err(|_| Errno::INVAL)?;
-    rustix::mount::fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
-        .map_err(words)
+    let mounted =
+        rustix::mount::fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
+            .map_err(words)?;
+    // what others could see when its context was made
+    if mount.pid_namespace.is_some() && rustix::fs::fstatfs(&mounted)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Trouble::saying(Errno::STALE, "it is another file system"));
+    }
+    Ok(mounted)
 }
 
 /// The kernel's message without its level letter: `e tmpfs: Unknown parameter 'rox'`.

@@ -1,27 +1,33 @@
-//! A proc file system of a pid namespace that the bridge is not in. It shows the pid namespace of the process that calls
-//! fsopen(2), so a process in there must call that. Other processes there see it, and may trace it. So this process has nothing: an
-//! empty mount namespace, the user nobody, capabilities in its own user namespace only, and one descriptor. The bridge gets the
-//! context and makes the mount, because that needs the capability in the user namespace that owns the pid namespace.
+//! A proc file system of a pid namespace that the bridge is not in. Linux 6.18 makes one for a given pid namespace. Before, it
+//! shows the pid namespace of the process that calls fsopen(2), so a process in there must call that: the member.
+//!
+//! Other processes there see the member, and may trace it from its first moment on. So it has nothing: an empty mount namespace,
+//! the user nobody, capabilities in its own user namespace only, no descriptor, and a filter, under which it can open the context of
+//! a proc and nothing else. The name of the file system is where no tracer can write it (`sys/sealed.rs`). The bridge takes the
+//! context out of the member, and makes the mount, because that needs the capability in the user namespace that owns the pid
+//! namespace.
 
+use std::convert::Infallible;
 use std::ffi::CStr;
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MoveMountFlags};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 use super::prepared::{Outcome, Trouble};
-use super::protocol::{retry, send_beside};
+use super::protocol::retry;
 use super::{credentials, root};
 use crate::plan::step::CapabilitySets;
 use crate::sys;
 use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
+use crate::sys::page::Birth;
+use crate::sys::sealed::Sealed;
+use crate::sys::seccomp::Allowed;
 use crate::wire::{Failure, UP_SIZE, Up};
 
 /// CAP_SYS_ADMIN as a mask (linux/capability.h).
@@ -48,20 +54,88 @@ impl UserNamespaces {
     }
 }
 
-/// Returns a context of fsopen(2) that a process in the pid namespace has opened. That process is the child of a child of ours.
-pub(super) fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
+/// How long the bridge waits for the member, in milliseconds. A process of the container can stop the member.
+const PATIENCE_MS: u32 = 10_000;
+
+/// Returns a context of fsopen(2) for a proc that shows the pid namespace `pids`.
+pub(super) fn open_proc(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
+    let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // KERNEL(6.18): the option pidns of proc
+    match rustix::mount::fsconfig_set_fd(&context, c"pidns", pids) {
+        Ok(()) => Ok(context),
+        Err(_) => open_inside(proc, pids, fstype),
+    }
+}
+
+/// Has the member open the context. The member is the child of a child of ours, which nobody in the pid namespace sees.
+fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
     let users = UserNamespaces::find(proc);
+    let (text, birth) = (Sealed::new(fstype)?, Birth::new()?);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    sys::clone::fork(|alone| {
-        let made = enter(alone, pids, theirs.as_fd(), users).and_then(|()| member(theirs.as_fd(), fstype));
-        sys::clone::exit(tell(theirs.as_fd(), made))
+    let parent = sys::clone::fork(|alone| {
+        if let Err(trouble) = enter(alone, pids, theirs.as_fd(), users) {
+            sys::clone::exit(tell(theirs.as_fd(), trouble))
+        }
+        match make_member(alone, &text, &birth) {
+            Ok(never) => match never {},
+            // the member's parent has no descriptor any more
+            Err(errno) => sys::clone::exit(errno.raw_os_error()),
+        }
     })?;
-    // ORDER: before reading: otherwise we would not see the end of the stream when the child has ended
+    let parent = rustix::process::pidfd_open(Pid::from_raw(parent).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
+    // ORDER: before reading: otherwise we would not see the end of the stream when the child has closed it
     drop(theirs);
-    let received = receive(&ours);
+    let taken = told(&ours).and_then(|()| take_context(parent.as_fd(), &birth));
+    // ORDER: the member has ended before its context is used
+    rustix::process::pidfd_send_signal(&parent, rustix::process::Signal::KILL)?;
     while retry(|| rustix::process::wait(rustix::process::WaitOptions::empty())).is_ok() {}
-    received
+    taken
+}
+
+/// What a failure is about.
+const MEMBER: &str = "the process that opens it in the joined pid namespace";
+
+/// The milliseconds that are left of a wait.
+struct Patience(u32);
+
+impl Patience {
+    /// Waits for a millisecond at most. Returns true if the process has ended.
+    fn has_ended(&mut self, process: BorrowedFd<'_>) -> Outcome<bool> {
+        self.0 = self.0.checked_sub(1).ok_or(Trouble::saying(Errno::TIMEDOUT, MEMBER))?;
+        let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        Ok(retry(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&millisecond)))? > 0)
+    }
+}
+
+/// Waits for the member, takes the context out of it, and ends it.
+fn take_context(parent: BorrowedFd<'_>, birth: &Birth) -> Outcome<OwnedFd> {
+    let mut patience = Patience(PATIENCE_MS);
+    let pid = loop {
+        match birth.pid() {
+            Some(pid) => break pid,
+            None if patience.has_ended(parent)? => return Err(Trouble::saying(Errno::CHILD, MEMBER)),
+            None => {}
+        }
+    };
+    // its parent reaps nobody, so the pid stays its own
+    let member = rustix::process::pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
+    let taken = loop {
+        match rustix::process::pidfd_getfd(&member, 0, PidfdGetfdFlags::empty()) {
+            // not yet
+            Err(Errno::BADF) => match patience.has_ended(member.as_fd()) {
+                Ok(false) => {}
+                Ok(true) => break Err(Trouble::saying(Errno::CHILD, MEMBER)),
+                Err(trouble) => break Err(trouble),
+            },
+            Err(Errno::SRCH) => break Err(Trouble::saying(Errno::CHILD, MEMBER)),
+            taken => break taken.map_err(|errno| Trouble::saying(errno, "pidfd_getfd")),
+        }
+    };
+    rustix::process::pidfd_send_signal(&member, rustix::process::Signal::KILL)?;
+    let mut patience = Patience(PATIENCE_MS);
+    while !patience.has_ended(member.as_fd())? {}
+    taken
 }
 
 /// Leaves everything of the host, gives up privileges, and only then enters.
@@ -113,38 +187,50 @@ fn give_up_all_but_admin() -> Outcome {
     })
 }
 
-/// Only children of the process that called setns(2) are in the pid namespace. We wait for ours, so that it has ended before the
-/// mount is made.
-fn member(talk: BorrowedFd<'_>, fstype: &CStr) -> Outcome {
-    sys::clone::fork(|_| {
-        let opened = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(Trouble::from);
-        let sent = opened.and_then(|context| send_beside(talk, &[0], context.as_fd()));
-        sys::clone::exit(tell(talk, sent))
+/// Makes the member, and waits to be killed. Only children of the process that called setns(2) are in the pid namespace.
+fn make_member(alone: &Alone, text: &Sealed, birth: &Birth) -> Result<Infallible, Errno> {
+    const DIES_WITH_PARENT: u64 = libc::PR_SET_PDEATHSIG as u64;
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    sys::fds::close_but(alone, 0, [].into_iter())?;
+    rustix::thread::set_no_new_privs(true)?;
+    let only = |number, first| Allowed { number, first };
+    sys::seccomp::allow_only(&[
+        only(libc::SYS_fsopen, Some(text.as_c_str().as_ptr() as u64)),
+        only(libc::SYS_madvise, Some(birth.address())),
+        only(libc::SYS_clone, Some(sys::clone::FORK_NOTED)),
+        only(libc::SYS_prctl, Some(DIES_WITH_PARENT)),
+        only(libc::SYS_ppoll, Some(0)),
+        only(libc::SYS_exit_group, None),
+    ])?;
+    sys::clone::fork_noted(alone, birth, |_| {
+        let dies = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        match dies.and_then(|()| rustix::mount::fsopen(text.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)) {
+            Ok(context) => {
+                // the bridge takes descriptor 0
+                let _open = std::mem::ManuallyDrop::new(context);
+                sys::clone::wait_to_be_killed()
+            }
+            Err(_) => sys::clone::exit(1),
+        }
     })?;
-    while retry(|| rustix::process::wait(rustix::process::WaitOptions::empty())).is_ok() {}
-    Ok(())
+    sys::clone::wait_to_be_killed()
 }
 
 /// Sends a failure as a packet, and returns the exit status.
-fn tell(talk: BorrowedFd<'_>, made: Outcome) -> i32 {
-    let Err(Trouble { errno, said }) = made else { return 0 };
+fn tell(talk: BorrowedFd<'_>, Trouble { errno, said }: Trouble) -> i32 {
     // if it fails, the reader has been killed
     let _ = retry(|| rustix::io::write(talk, &Up::Failed(Failure { step: 0, errno, said }).encode()));
     1
 }
 
-fn receive(talk: &OwnedFd) -> Outcome<OwnedFd> {
+/// Waits for the end of the stream: the member is made then. Or for a failure.
+fn told(talk: &OwnedFd) -> Outcome {
     let mut packet = [0u8; UP_SIZE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = retry(|| recvmsg(talk, &mut [IoSliceMut::new(&mut packet)], &mut control, RecvFlags::CMSG_CLOEXEC))?;
-    let context = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    match (context, Up::decode(&packet[..got.bytes])) {
-        (Some(context), _) => Ok(context),
-        (None, Some(Up::Failed(Failure { errno, said, .. }))) => Err(Trouble { errno, said }),
-        (None, _) => Err(Trouble::saying(Errno::CHILD, "a process of the joined pid namespace was killed")),
+    match retry(|| rustix::io::read(talk, &mut packet))? {
+        0 => Ok(()),
+        length => match Up::decode(&packet[..length]) {
+            Some(Up::Failed(Failure { errno, said, .. })) => Err(Trouble { errno, said }),
+            _ => Err(Errno::IO.into()),
+        },
     }
 }

@@ -13,7 +13,7 @@ use crate::sys::bounded::Bounded;
 use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
 use crate::sys::mount::{Place, Reach, place_of};
-use crate::sys::page::Page;
+use crate::sys::page::{Birth, Page};
 use crate::sys::seccomp::Program;
 use crate::wire::{About, Words};
 
@@ -47,6 +47,8 @@ pub struct Prepared<'a> {
     pub talk: BorrowedFd<'a>,
     /// The shared page, in which the runtime sees how far init has come, even if init is killed.
     pub page: &'a Page,
+    /// In which the kernel notes the pid of an init that the bridge makes. That init does not have it.
+    pub birth: &'a Birth,
     /// The steps of the bridge (none in most cases), then those of init. They are numbered together.
     pub steps: [&'a [Step]; 2],
     /// The values that steps leave for later ones.

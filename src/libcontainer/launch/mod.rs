@@ -38,6 +38,7 @@ mod serve;
 mod sources;
 pub mod start;
 mod streams;
+mod turns;
 pub mod undo;
 mod user_namespace;
 

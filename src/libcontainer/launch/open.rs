@@ -26,7 +26,7 @@ use crate::plan::{Opening, Plan};
 use crate::sys::host_proc::HostProc;
 use crate::sys::host_proc::is_proc_root;
 use crate::sys::mount::Reach;
-use crate::sys::page::Page;
+use crate::sys::page::{Birth, Page};
 use crate::sys::seccomp::Program;
 
 const NULL: &str = "/dev/null";
@@ -46,6 +46,7 @@ pub struct Opened {
     pub(super) late: Vec<Late>,
     pub(super) program: Option<Program>,
     pub(super) page: Page,
+    pub(super) birth: Birth,
     /// The file in which init records its mounts on the host, for a container without a mount namespace.
     pub(super) mounted: Option<MountedFile>,
     /// Groups in resctrl that init enters as soon as it exists.
@@ -109,10 +110,24 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
         None => None,
     };
     let page = Page::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
+    let birth = Birth::new().map_err(|errno| error!("mmap: {}", words(errno)))?;
     let mounted = plan.root_on_host.as_ref().map(|_| MountedFile::new(state)).transpose()?;
     let groups = plan.resctrl.as_ref().map(ResctrlGroup::joined).unwrap_or_default();
     let streams = Streams::default();
-    Ok(Opened { proc, fds, _room, streams, late, program, page, mounted, groups, moved: None, warnings: Vec::new() })
+    Ok(Opened {
+        proc,
+        fds,
+        _room,
+        streams,
+        late,
+        program,
+        page,
+        birth,
+        mounted,
+        groups,
+        moved: None,
+        warnings: Vec::new(),
+    })
 }
 
 impl Opened {

@@ -1,5 +1,5 @@
 //! The runtime's side of the protocol: one loop that answers init's requests. It does not read the config again: init
-//! sends a request only if the plan has it.
+//! sends a request if the plan has it. Others may trace init, so a request out of its turn is refused (`turns.rs`).
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -9,13 +9,14 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
 use super::child::Child;
 use super::hook_files::HookFiles;
 use super::identity::Identity;
 use super::launched::Launched;
 use super::resources::devices_not_restricted;
+use super::turns::Turns;
 use super::{agent, console, failure, hooks, host_mounts, id_maps, mount_ids, net_devices, open};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
@@ -104,6 +105,7 @@ fn until_ready(
     lock: Option<&Lock>,
 ) -> Result<()> {
     let mut entry = CgroupEntry::new(cgroup);
+    let mut turns = Turns::new(launched.plan);
     if enters_at_once(launched.plan) {
         settled(launched, identity)?;
         entry.begin(launched)?;
@@ -115,9 +117,13 @@ fn until_ready(
         // ORDER: before the warnings are returned, and also if init sends nothing any more: a dropped process is
         // killed.
         let adopted = adopt(launched, &mut entry, identity)?;
+        if adopted {
+            turns.of_init();
+        }
         let (up, carried) = said?;
         match up {
             Some(Up::Request(ask)) => {
+                turns.take(ask)?;
                 if matches!(ask, Request::Cgroup | Request::Hooks(_)) {
                     entry.finish(launched)?;
                 }
@@ -228,10 +234,14 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
 
 /// Receives the pid of init, which the bridge has cloned as our child (CLONE_PARENT). Returns true if it is new.
 fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Identity<'_>) -> Result<bool> {
-    let Some(pid) = launched.opened.page.init().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
+    let Some(pid) = launched.opened.birth.pid().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
+    // ORDER: before it is killed, limited or recorded as our child.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
+        .map_err(|errno| error!("process {pid} is not the init that we have made: {}", words(errno)))?;
     // The bridge ends soon, unless the container has frozen it.
     drop(std::mem::replace(&mut launched.child, Child::new(pid, pidfd)));
     settled(launched, identity)?;

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use rustix::thread::CapabilitySet;
 
 use super::finished::Opening;
-use super::step::{ConsoleDevice, Missing, Namespaces, NewMount, Pty, Remount, Slot, Target, What};
+use super::step::{ConsoleDevice, Missing, Namespaces, NewMount, Other, Pty, Remount, Slot, Target, What};
 use crate::wire::{HookPoint, Request};
 
 /// The use of a descriptor in a step.
@@ -236,6 +236,24 @@ impl What {
     /// The right that it needs. A step that needs one comes before the rights are given up.
     pub fn right(&self) -> Right {
         self.needs().right
+    }
+
+    /// Whether the step may send this request. Each step sends one at most.
+    pub fn may_request(&self, ask: Request) -> bool {
+        match ask {
+            Request::MapIds(number) => {
+                let ids = Slot(number as usize);
+                match self {
+                    What::NewMount(mount) => mount.ids == Some(ids),
+                    // A source that is opened at its step, in the container's root.
+                    What::Copy(source, _) => *source == ids,
+                    What::Request(Request::Tree(source)) => *source == number,
+                    _ => false,
+                }
+            }
+            Request::Kept(number) => matches!(self, What::Mknod(node) if node.other == Other::Keep(number)),
+            ask => *self == What::Request(ask),
+        }
     }
 
     /// Whether it attaches a mount, or changes an attached one.

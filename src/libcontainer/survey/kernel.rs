@@ -149,7 +149,7 @@ static ROWS: [Row; 29] = [
         yes(takes_flag("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"))
     }),
 ];
-static NEWER: [Row; 3] = [
+static NEWER: [Row; 4] = [
     optional("unique mount ids (STATX_MNT_ID_UNIQUE)", (6, 8), "delete compares mount ids that can come again", |_| {
         yes(has_unique_ids())
     }),
@@ -158,6 +158,9 @@ static NEWER: [Row; 3] = [
     }),
     optional("a copy of a detached mount", (6, 15), "many masked paths take more calls", |looked| {
         copies_detached(looked)
+    }),
+    optional("proc for a given pid namespace", (6, 18), "a process of ours in that pid namespace opens it", |_| {
+        There::ByVersion
     }),
 ];
 const SECCOMP: &str = "linux.seccomp.flags: the kernel refuses this flag";

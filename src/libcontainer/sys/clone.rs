@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicI32;
 
 use rustix::io::Errno;
 
+use super::page::Birth;
 use super::{checked, heap, owned, trap};
 
 /// The flags of namespaces. Others (CLONE_VM, CLONE_FILES) change what memory and descriptors mean.
@@ -122,22 +122,23 @@ fn legacy(flags: u64, exit_signal: u64, pidfd: *mut libc::c_int) -> Result<libc:
 }
 
 /// Continues as a new process in new namespaces (`flags`: CLONE_NEW*), a child of our parent (CLONE_PARENT). The old process
-/// ends. The kernel notes the pid of the new process in `noted`, as the old one counts, before the new one runs. No signal may
-/// have a handler.
+/// ends. The kernel notes the pid of the new process in `birth`, as the old one counts, before the new one runs. The new process
+/// does not have that memory. No signal may have a handler.
 ///
-/// Without new namespaces both processes have the same memory (CLONE_VM), so that nothing is copied. The old one ends in the
-/// next instructions, and does not touch that memory.
+/// ORDER: CVE-2016-9962: the new process may be traced from its first moment on. So it shares no memory with the old one, which
+/// is outside of the container's pid namespace and has one call left.
 ///
 /// # Errors
-/// Those of clone(2), in the old process; `INVAL` as for `clone`.
-pub fn replace_by_sibling(_alone: &Alone, flags: u64, noted: &AtomicI32) -> Result<(), Errno> {
+/// Those of madvise(2) and clone(2), in the old process; `INVAL` as for `clone`.
+pub fn replace_by_sibling(_alone: &Alone, flags: u64, birth: &Birth) -> Result<(), Errno> {
     must_be_namespaces(flags)?;
-    let memory = if flags == 0 { libc::CLONE_VM as u64 } else { 0 };
-    let flags = flags | memory | libc::CLONE_PARENT as u64 | libc::CLONE_PARENT_SETTID as u64;
+    birth.keep()?;
+    let flags = flags | libc::CLONE_PARENT as u64 | libc::CLONE_PARENT_SETTID as u64;
+    let noted = birth.place_of_pid();
     let result: i64;
-    // SAFETY: no stack is passed, so the new process continues on this one. The old process sees a positive result, and ends by
-    // exit_group(2) without touching the memory that they share. `noted` is a valid int for the call. The process is a child
-    // (`Alone`), so its end takes no other thread with it.
+    // SAFETY: no stack is passed and CLONE_VM is not set, so the new process continues on its own copy of this one. The old process
+    // sees a positive result, and ends by exit_group(2). `noted` is a valid int for the call. The process is a child (`Alone`), so
+    // its end takes no other thread with it.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!(
@@ -153,7 +154,7 @@ pub fn replace_by_sibling(_alone: &Alone, flags: u64, noted: &AtomicI32) -> Resu
             inlateout("rax") libc::SYS_clone => result,
             inlateout("rdi") flags => _,
             in("rsi") 0,
-            in("rdx") noted.as_ptr(),
+            in("rdx") noted,
             in("r10") 0,
             in("r8") 0,
             lateout("rcx") _,
@@ -177,7 +178,7 @@ pub fn replace_by_sibling(_alone: &Alone, flags: u64, noted: &AtomicI32) -> Resu
             inlateout("x8") libc::SYS_clone => _,
             inlateout("x0") flags => result,
             in("x1") 0,
-            in("x2") noted.as_ptr(),
+            in("x2") noted,
             in("x3") 0,
             in("x4") 0,
             options(nostack),
@@ -217,14 +218,42 @@ pub fn exit(status: i32) -> ! {
     trap()
 }
 
+/// Waits without an end (ppoll(2) for nothing), as no signal has a handler. If a filter denies the call, an undefined instruction ends
+/// the process.
+pub fn wait_to_be_killed() -> ! {
+    // SAFETY: ppoll(2) for no descriptor, without a time limit and without a mask, reads and writes no memory.
+    while checked(unsafe { libc::syscall(libc::SYS_ppoll, 0usize, 0usize, 0usize, 0usize, 0usize) }) == Err(Errno::INTR)
+    {
+    }
+    trap()
+}
+
 /// Runs `child` in a copy of this process (fork(2)), as `clone` does. Returns its pid.
 ///
 /// # Errors
 /// Those of clone(2).
 pub fn fork(child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
+    copy(FORK, std::ptr::null_mut(), child)
+}
+
+/// The same. The kernel notes the pid in `birth`, as we count, before the child runs. The child does not have that memory.
+///
+/// # Errors
+/// Those of madvise(2) and clone(2).
+pub fn fork_noted(_alone: &Alone, birth: &Birth, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
+    birth.keep()?;
+    copy(FORK_NOTED, birth.place_of_pid(), child)
+}
+
+/// The flags of clone(2) that `fork` passes.
+const FORK: u64 = libc::SIGCHLD as u64;
+/// Those of `fork_noted`.
+pub const FORK_NOTED: u64 = libc::CLONE_PARENT_SETTID as u64 | FORK;
+
+fn copy(flags: u64, noted: *mut i32, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
     // SAFETY: no stack is passed and CLONE_VM is not set, so the child continues on its own copy of this stack. There it runs
-    // `child`, which never returns.
-    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as u64, 0usize, 0usize, 0usize, 0usize) })?;
+    // `child`, which never returns. With CLONE_PARENT_SETTID, `noted` is a valid int.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, noted, 0usize, 0usize) })?;
     if pid == 0 {
         run_child(child)
     }
@@ -302,8 +331,9 @@ mod tests {
             let flag = u64::from(flag.unsigned_abs());
             assert_eq!(clone(flag, None, |_| exit(0)).err(), Some(Errno::INVAL));
             assert_eq!(unshare(flag), Err(Errno::INVAL));
+            let birth = Birth::new().unwrap();
             let refused = status_of(|alone| {
-                exit(match replace_by_sibling(alone, flag, &AtomicI32::new(0)) {
+                exit(match replace_by_sibling(alone, flag, &birth) {
                     Err(Errno::INVAL) => 5,
                     _ => 0,
                 })

@@ -35,6 +35,7 @@ pub mod probe;
 pub mod process_stat;
 pub mod process_status;
 pub mod sched;
+pub mod sealed;
 pub mod seccomp;
 pub mod signals;
 pub mod stack;

@@ -1,20 +1,130 @@
-//! Memory that the runtime process and init share: which step init performs, when each step began, and what has failed.
+//! Memory that the runtime process shares with its children: what init says of itself, and what only the first child can say.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-/// The shared memory. Init writes it. The runtime reads it, also after init has ended.
+use super::checked;
+
+/// Zeros, shared with every process that is forked later (mmap(2), MAP_SHARED).
 #[derive(Debug)]
-pub struct Page(*mut PageLayout);
+struct Shared<T>(*mut T);
+
+/// What shared memory may contain: zeros are valid, and processes may write it at the same time.
+///
+/// # Safety
+///
+/// All fields are integers of `std::sync::atomic`, or arrays of them.
+unsafe trait Atomics {}
+
+// SAFETY: the content is atomics, in a mapping that lives until it is dropped.
+unsafe impl<T: Atomics> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Atomics> Sync for Shared<T> {}
+
+impl<T: Atomics> Shared<T> {
+    fn new() -> Result<Shared<T>, Errno> {
+        // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<T>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(Errno::NOMEM);
+        }
+        Ok(Shared(address.cast()))
+    }
+
+    fn get(&self) -> &T {
+        // SAFETY: the mapping is page-aligned, zeroed, large enough, and lives as long as self (`Atomics`).
+        unsafe { &*self.0 }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what new() mapped, and self is gone after this.
+        unsafe { libc::munmap(self.0.cast(), size_of::<T>()) };
+    }
+}
+
+/// What init says of itself. Init writes it. The runtime reads it, also after init has ended. A process that traces init can write
+/// it, too: the runtime makes only words of it.
+#[derive(Debug)]
+pub struct Page(Shared<PageLayout>);
+
+// SAFETY: atomics.
+unsafe impl Atomics for PageLayout {}
+
+/// What the first child says. A bridge does not hand it to the init that it makes (`Birth::keep`): others may trace that init, and
+/// could name another process.
+#[derive(Debug)]
+pub struct Birth(Shared<BirthLayout>);
+
+// SAFETY: atomics.
+unsafe impl Atomics for BirthLayout {}
 
 #[repr(C)]
+#[derive(Debug)]
+struct BirthLayout {
+    /// The pid of the process that a child of ours has made, in the runtime's pid namespace; 0 before.
+    pid: AtomicI32,
+    /// How many of its cgroups the first child has entered.
+    entered: AtomicUsize,
+}
+
+impl Birth {
+    /// A new page of zeros, shared with every process that is forked later.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new() -> Result<Birth, Errno> {
+        Shared::new().map(Birth)
+    }
+
+    /// The first child: "I have entered `n` of my cgroups."
+    pub fn has_entered(&self, n: usize) {
+        self.0.get().entered.store(n, Ordering::Release);
+    }
+
+    /// How many cgroups the first child has entered by itself.
+    pub fn entered(&self) -> usize {
+        self.0.get().entered.load(Ordering::Acquire)
+    }
+
+    /// The pid of the process that was made.
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.0.get().pid.load(Ordering::Acquire)).filter(|pid| *pid > 0)
+    }
+
+    /// Where the kernel notes that pid, before the process runs (CLONE_PARENT_SETTID).
+    pub(super) fn place_of_pid(&self) -> *mut i32 {
+        self.0.get().pid.as_ptr()
+    }
+
+    /// The address that `keep` passes to madvise(2).
+    pub fn address(&self) -> u64 {
+        self.0.0 as u64
+    }
+
+    /// Processes that this process makes from now on do not get the page (MADV_DONTFORK).
+    pub(super) fn keep(&self) -> Result<(), Errno> {
+        // SAFETY: our own mapping. It stays as it is in this process.
+        let done = unsafe { libc::madvise(self.0.0.cast(), size_of::<BirthLayout>(), libc::MADV_DONTFORK) };
+        checked(done.into()).map(drop)
+    }
+}
+
+#[repr(C)]
+#[derive(Debug)]
 struct PageLayout {
     step: AtomicU32,
-    /// The pid of an init that the bridge made, in the runtime's pid namespace; 0 before.
-    init: AtomicI32,
-    /// How many of its cgroups it has entered.
-    entered: AtomicUsize,
     /// Why a hook did not begin: the number of the failed call plus one, and errno in the low 16 bits. 0 if none failed.
     hook: AtomicU32,
     /// Not 0 if the times are recorded.
@@ -42,37 +152,17 @@ fn now() -> u32 {
     wrapped.max(1)
 }
 
-// SAFETY: the words are atomics in a mapping that lives until the Page is dropped.
-unsafe impl Send for Page {}
-// SAFETY: as above.
-unsafe impl Sync for Page {}
-
 impl Page {
     /// A fresh page of zeros, shared with every process forked after this (mmap(2), MAP_SHARED).
     ///
     /// # Errors
     /// Those of mmap(2).
     pub fn new() -> Result<Page, Errno> {
-        // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<PageLayout>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(Errno::NOMEM);
-        }
-        Ok(Page(address.cast()))
+        Shared::new().map(Page)
     }
 
     fn words(&self) -> &PageLayout {
-        // SAFETY: the mapping is page-aligned, zeroed, large enough, and lives as long as self.
-        unsafe { &*self.0 }
+        self.0.get()
     }
 
     /// Init: "I am about to perform step `n`."
@@ -133,36 +223,9 @@ impl Page {
         began.windows(2).map(|pair| (pair[0].0, pair[1].1.wrapping_sub(pair[0].1))).collect()
     }
 
-    /// Init: "I have entered `n` of my cgroups."
-    pub fn has_entered(&self, n: usize) {
-        self.words().entered.store(n, Ordering::Release);
-    }
-
-    /// How many cgroups init has entered by itself.
-    pub fn entered(&self) -> usize {
-        self.words().entered.load(Ordering::Acquire)
-    }
-
-    /// Where the kernel notes init's pid, before init runs (CLONE_PARENT_SETTID).
-    pub fn place_of_init(&self) -> &AtomicI32 {
-        &self.words().init
-    }
-
-    /// Init's pid, as soon as the bridge has made it.
-    pub fn init(&self) -> Option<i32> {
-        Some(self.words().init.load(Ordering::Acquire)).filter(|pid| *pid > 0)
-    }
-
     /// The step init was last about to perform.
     pub fn step(&self) -> u32 {
         self.words().step.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        // SAFETY: unmaps exactly what new() mapped, and self is gone after this.
-        unsafe { libc::munmap(self.0.cast(), size_of::<PageLayout>()) };
     }
 }
 
@@ -201,9 +264,9 @@ mod tests {
 
     #[test]
     fn what_was_entered_is_counted() {
-        let page = Page::new().unwrap();
-        assert_eq!(page.entered(), 0);
-        page.has_entered(11);
-        assert_eq!(page.entered(), 11);
+        let birth = Birth::new().unwrap();
+        assert_eq!((birth.entered(), birth.pid()), (0, None));
+        birth.has_entered(11);
+        assert_eq!(birth.entered(), 11);
     }
 }

@@ -66,10 +66,12 @@ struct SockFprog {
 /// # Errors
 /// Those of seccomp(2): EACCES without no_new_privs and CAP_SYS_ADMIN, EINVAL for a flag the kernel does not know.
 pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
-    let filter = SockFprog {
-        length: u16::try_from(program.len()).map_err(|_| Errno::TOOBIG)?,
-        instructions: program.0.as_ptr(),
-    };
+    load_instructions(&program.0, flags)
+}
+
+fn load_instructions(instructions: &[SockFilter], flags: u32) -> Result<Option<OwnedFd>, Errno> {
+    let length = u16::try_from(instructions.len()).map_err(|_| Errno::TOOBIG)?;
+    let filter = SockFprog { length, instructions: instructions.as_ptr() };
     // SAFETY: filter points to `length` instructions that live through the call; the kernel copies them.
     let result =
         checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) })?;
@@ -77,12 +79,73 @@ pub fn load(program: &Program, flags: u32) -> Result<Option<OwnedFd>, Errno> {
     has_listener(flags).then(|| unsafe { owned(result) }).transpose()
 }
 
+/// A system call that a filter of `allow_only` allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed {
+    /// Its number.
+    pub number: libc::c_long,
+    /// Its first argument. None for any.
+    pub first: Option<u64>,
+}
+
+/// Instructions for each allowed call.
+const EACH: usize = 7;
+
+/// Loads a filter for this process and all that it makes: another call kills the process. Does not use the heap.
+///
+/// # Errors
+/// Those of seccomp(2).
+pub fn allow_only<const N: usize>(calls: &[Allowed; N]) -> Result<(), Errno> {
+    #[cfg(target_arch = "x86_64")]
+    const ARCH: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
+    #[cfg(target_arch = "aarch64")]
+    const ARCH: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
+    // bpf(4), struct seccomp_data: nr at 0, arch at 4, args at 16
+    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let load_word = |k| SockFilter { code: LOAD, jump_true: 0, jump_false: 0, k };
+    let unless = |k, jump_false| SockFilter { code: EQUAL, jump_true: 0, jump_false, k };
+    let returns = |k| SockFilter { code: RETURN, jump_true: 0, jump_false: 0, k };
+    let kill = returns(libc::SECCOMP_RET_KILL_PROCESS);
+    let mut rules = [[kill; EACH]; N];
+    for (rule, call) in rules.iter_mut().zip(calls) {
+        let number = u32::try_from(call.number).map_err(|_| Errno::INVAL)?;
+        *rule = match call.first {
+            Some(first) => [
+                load_word(0),
+                unless(number, 5),
+                load_word(16),
+                unless(low(first), 3),
+                load_word(20),
+                unless(low(first >> 32), 1),
+                returns(libc::SECCOMP_RET_ALLOW),
+            ],
+            None => {
+                let allow = returns(libc::SECCOMP_RET_ALLOW);
+                [load_word(0), unless(number, 5), allow, kill, kill, kill, kill]
+            }
+        };
+    }
+    let mut program = [kill; 128];
+    program[..3].copy_from_slice(&[load_word(4), SockFilter { jump_true: 1, ..unless(ARCH, 0) }, kill]);
+    let end = 3 + rules.as_flattened().len();
+    program.get_mut(3..end).ok_or(Errno::TOOBIG)?.copy_from_slice(rules.as_flattened());
+    load_instructions(program.get(..=end).ok_or(Errno::TOOBIG)?, 0).map(drop)
+}
+
+/// The low 32 bits. (Both processors are little-endian, so they come first.)
+#[allow(clippy::cast_possible_truncation)] // intended
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
 /// True if loading a filter with these flags returns a listener.
 pub fn has_listener(flags: u32) -> bool {
     u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
 }
 
-/// True when this kernel knows the flag of that name, for example `SECCOMP_FILTER_FLAG_LOG`. No filter is loaded.
+/// True when this kernel knows the flag of that name, `SECCOMP_FILTER_FLAG_LOG` and the like. Nothing is loaded.
 pub fn takes_flag(name: &str) -> bool {
     let flag = match name.strip_prefix("SECCOMP_FILTER_FLAG_") {
         Some("TSYNC") => libc::SECCOMP_FILTER_FLAG_TSYNC,
@@ -110,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_flag_is_not_accepted() {
+    fn a_flag_that_nobody_knows_is_not_taken() {
         assert!(super::takes_flag("SECCOMP_FILTER_FLAG_TSYNC"));
         assert!(!super::takes_flag("SECCOMP_FILTER_FLAG_NONSENSE"));
     }

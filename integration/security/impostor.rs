@@ -1,0 +1,152 @@
+//! A container traces a process that enters its pid namespace (CAP_SYS_PTRACE, no user namespace), and lies to the runtime in its
+//! name: it names another process, sends a request that only the bridge may send, or opens another file system. The tracer gets
+//! what the program has, and nothing of the host.
+//!
+//! Each attack succeeds on versions of coracle that took the pid from memory of init, answered every request, and mounted what came
+//! from the pid namespace. They use coracle's protocol, so they do nothing to runc and crun.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+
+use serde_json::json;
+
+use super::attacker;
+use crate::old_kernels::{hiding, under};
+use crate::only;
+use crate::ordinary;
+use crate::world::{Outcome, Who, World, finish, skip, test_name, wait_until};
+
+/// A process of the host.
+struct Victim(Child);
+
+impl Victim {
+    fn new() -> Victim {
+        Victim(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A container that lies as `kind` and `what` say.
+fn tracer(attacker: &Path, kind: &str, what: &str) -> World {
+    let mut world = World::running(&["/bin/attacker", "impostor", "/found", "/stop", kind, what]);
+    finish(Command::new("cp").arg(attacker).arg(world.rootfs("bin/attacker"))).ok();
+    world.config["root"]["readonly"] = json!(false);
+    for set in ["bounding", "effective", "permitted"] {
+        world.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE", "CAP_KILL"]);
+    }
+    world.begin();
+    wait_until("the attacker looks", || found(&world).starts_with("looking"));
+    world
+}
+
+fn found(world: &World) -> String {
+    fs::read_to_string(world.rootfs("found")).unwrap_or_default()
+}
+
+/// Calls until the tracer has lied twice, at most forty times.
+fn until_lied(world: &World, mut call: impl FnMut()) {
+    let lies = || found(world).lines().filter(|line| line.starts_with("lied")).count();
+    for _ in 0..40 {
+        if lies() >= 2 {
+            return;
+        }
+        call();
+    }
+    if lies() == 0 {
+        skip(&test_name(), "the tracer has caught nobody in time: the machine is busy");
+    }
+}
+
+/// A container in the pid namespace of `tracer`.
+fn in_pids_of(tracer: &World, args: &[&str]) -> World {
+    let mut world = World::running(args);
+    world.namespace("pid", Some(&format!("/proc/{}/ns/pid", tracer.pid())));
+    world.write();
+    world
+}
+
+/// The attacker's program. None, with the reason printed, where the attack cannot run.
+fn equipped() -> Option<&'static Path> {
+    if !cfg!(target_arch = "x86_64") {
+        skip(&test_name(), "the attacker knows the registers of x86_64 only");
+        return None;
+    }
+    if !ordinary::root() {
+        skip(&test_name(), "in an ordinary user's container nobody may trace what is not the user's");
+        return None;
+    }
+    let program = attacker();
+    if program.is_none() {
+        skip(&test_name(), "no C compiler here, and ATTACKER names no program");
+    }
+    program.map(std::path::PathBuf::as_path)
+}
+
+#[test]
+fn a_traced_init_names_no_other_process() {
+    let Some(attacker) = equipped() else { return };
+    let mut victim = Victim::new();
+    let world = tracer(attacker, "pid", &victim.0.id().to_string());
+    until_lied(&world, || {
+        finish(&mut world.command(&["exec", &world.id, "/bin/true"]));
+        assert!(victim.lives(), "an exec has killed a process of the host");
+    });
+    fs::write(world.rootfs("found"), "looking\n").unwrap();
+    until_lied(&world, || {
+        let joining = in_pids_of(&world, &["sleep", "1000"]);
+        finish(&mut joining.command(&["create", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]));
+        let state = finish(&mut joining.command(&["state", &joining.id])).out;
+        assert!(!state.contains(&format!("\"pid\": {}", victim.0.id())), "a process of the host is recorded: {state}");
+        finish(&mut joining.command(&["delete", "--force", &joining.id]));
+        assert!(victim.lives(), "a delete has killed a process of the host");
+    });
+}
+
+#[test]
+fn a_traced_init_asks_for_nothing_of_the_bridges() {
+    let Some(attacker) = equipped() else { return };
+    // the code of Request::Hooks
+    let world = tracer(attacker, "ask", "4");
+    let ran = world.path("ran");
+    let mut joining = in_pids_of(&world, &["/bin/true"]);
+    joining.config["hooks"] = json!({"createRuntime": [
+        {"path": "/bin/sh", "args": ["sh", "-c", format!("echo ran >> {}", ran.display())]}
+    ]});
+    joining.write();
+    until_lied(&world, || {
+        let _ = fs::remove_file(&ran);
+        finish(&mut joining.command(&["run", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]));
+        let runs = fs::read_to_string(&ran).unwrap_or_default().lines().count();
+        assert!(runs <= 1, "the container has run a hook of the host: {runs} times");
+        finish(&mut joining.command(&["delete", "--force", &joining.id]));
+    });
+}
+
+/// The whole tree of the host's devices, or a file system of the tracer's choice, in the place of /proc.
+#[test]
+fn a_traced_process_mounts_no_other_file_system() {
+    only!(Who::Us; "the attack fits coracle's way to mount a proc for another pid namespace");
+    let Some(attacker) = equipped() else { return };
+    let world = tracer(attacker, "fs", "devtmpfs");
+    let joining = in_pids_of(&world, &["sh", "-c", "[ -e /proc/self/status ] || echo other"]);
+    let old = |args: &[&str]| under(joining.command(args), hiding("fsconfig", Some((1, !0, 5)), libc::ENOSYS));
+    let new = |args: &[&str]| finish(&mut joining.command(args));
+    for run in [&new as &dyn Fn(&[&str]) -> Outcome, &old] {
+        for _ in 0..8 {
+            let outcome = run(&["run", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]);
+            assert!(!outcome.out.contains("other"), "/proc is another file system: {}", outcome.out);
+            finish(&mut joining.command(&["delete", "--force", &joining.id]));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Which request may come next. A process that a container can trace is an enemy: it asks for what the plan does not have, or
+//! asks twice (for a writable tree of a read-only mount, for the hooks of the host).
+
+use std::slice;
+
+use crate::error::{Result, bail};
+use crate::plan::Plan;
+use crate::plan::step::Step;
+use crate::wire::Request;
+
+/// The steps that have not sent their request.
+#[derive(Debug)]
+pub(super) struct Turns<'p> {
+    rest: slice::Iter<'p, Step>,
+    init: &'p [Step],
+}
+
+impl<'p> Turns<'p> {
+    /// The turns of the first child: of the bridge, or of init if there is no bridge.
+    pub(super) fn new(plan: &'p Plan) -> Turns<'p> {
+        let first = if plan.bridge.is_empty() { &plan.init } else { &plan.bridge };
+        Turns { rest: first.iter(), init: &plan.init }
+    }
+
+    /// The bridge has made init. What the bridge could ask for, init cannot.
+    pub(super) fn of_init(&mut self) {
+        self.rest = self.init.iter();
+    }
+
+    /// The step with this request has had its turn, and so have all before it.
+    ///
+    /// # Errors
+    /// No step that is left sends this request.
+    pub(super) fn take(&mut self, ask: Request) -> Result<()> {
+        match self.rest.find(|step| step.what.may_request(ask)) {
+            Some(_) => Ok(()),
+            None => bail!("init has sent a request that it must not send at this time: {ask:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::At;
+    use crate::plan::step::What;
+    use crate::wire::HookPoint;
+
+    #[test]
+    fn each_request_has_one_turn_in_the_order_of_the_plan() {
+        let step = |ask| Step::at(&At::new("x"), What::Request(ask));
+        let hooks = Request::Hooks(HookPoint::CreateRuntime);
+        let (bridge, init) = ([step(Request::Tree(3)), step(hooks)], [step(Request::Limits), step(Request::Scheduler)]);
+        let mut turns = Turns { rest: bridge.iter(), init: &init };
+        assert!(turns.take(Request::Tree(4)).is_err(), "another tree");
+        let mut turns = Turns { rest: bridge.iter(), init: &init };
+        assert!(turns.take(Request::Tree(3)).is_ok());
+        assert!(turns.take(hooks).is_ok());
+        assert!(turns.take(hooks).is_err(), "twice");
+        turns.of_init();
+        assert!(turns.take(Request::Scheduler).is_ok(), "a step need not ask");
+        assert!(turns.take(Request::Limits).is_err(), "too late");
+        turns.of_init();
+        assert!(turns.take(Request::Tree(3)).is_err(), "the bridge's");
+    }
+}
