@@ -338,7 +338,7 @@ fn the_host_sees_no_mapped_mount() {
     needs_root!("mounts on the host");
     only!(Who::Us; "runc 1.1.5 has no id-mapped mounts, and crun 1.8.1 leaves the mapped mount on the host");
     // crun's issue 2097: a peer of the host's mount appeared on the host, too.
-    for propagation in ["shared", "rslave", "private"] {
+    for propagation in ["shared", "rshared", "rslave", "private"] {
         let mut world = World::running(&["sh", "-c", "stat -c %u /mapped/other /mapped/sub/other"]);
         let source = world.path("source");
         let _top = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::mountinfo::{HostMount, MOUNTINFO, bind, mount_at, seen_with, tmpfs};
+use crate::mountinfo::{HostMount, MOUNTINFO, bind, find_mount, mount_at, seen_with, tmpfs};
 use crate::world::{Who, World, finish, who};
 use crate::{needs_root, only};
 
@@ -247,6 +247,100 @@ fn the_propagation_of_the_root_is_that_of_all_mounts_with_r_only() {
             (optional, _) => optional.starts_with(wanted),
         };
         assert!(is("/proc", proc) && is("/kept", kept), "{word}: {seen}");
+    }
+}
+
+#[test]
+fn the_propagation_of_the_root_leaves_that_of_the_mounts() {
+    needs_root!("mounts on the host");
+    only!(Who::Us, Who::Crun; "runc 1.1 leaves the root private where shared is asked for, and refuses unbindable");
+    let script = "for m in shared private slave none; do mount -t tmpfs tmpfs /$m/in; done; mount --bind /shared /again \
+                  && cat /proc/self/mountinfo";
+    let table = [("shared", "shared:"), ("slave", ""), ("private", ""), ("unbindable", "unbindable")];
+    for (word, of_root) in table {
+        let mut world = World::running(&["sh", "-c", script]);
+        *world.at("/root/readonly") = json!(false);
+        *world.at("/linux/rootfsPropagation") = json!(word);
+        for set in ["effective", "permitted", "bounding"] {
+            *world.at(&format!("/process/capabilities/{set}")) = json!(["CAP_SYS_ADMIN"]);
+        }
+        fs::create_dir(world.rootfs("again")).unwrap();
+        let mut sources = Vec::new();
+        for name in ["shared", "private", "slave", "none"] {
+            let source = world.path(name);
+            sources.push(HostMount::of(&["-t", "tmpfs", "tmpfs"], &source));
+            finish(Command::new("mount").arg("--make-shared").arg(&source)).ok();
+            fs::create_dir(source.join("in")).unwrap();
+            let own = format!("r{name}");
+            let options = if name == "none" { vec!["rbind"] } else { vec!["rbind", &own] };
+            world.mount(bind(&source, &format!("/{name}"), &options));
+        }
+        // Something is mounted in the root's directory on the host, and the container mounts in that.
+        let inside = world.rootfs("inside");
+        sources.push(HostMount::of(&["-t", "tmpfs", "tmpfs"], &inside));
+        finish(Command::new("mount").arg("--make-shared").arg(&inside)).ok();
+        world.mount(tmpfs("/inside/own", &[]));
+        let ran = world.run();
+        let seen = ran.ok();
+        let optional = |place: &str| mount_at(&seen, place).optional;
+        assert!(optional("/").starts_with(of_root) && optional("/").is_empty() == of_root.is_empty(), "{word}: {seen}");
+        for place in ["/private", "/proc", "/dev"] {
+            assert_eq!(optional(place), "", "{word}, {place}: {seen}");
+        }
+        assert!(optional("/slave").starts_with("master:") && !optional("/slave").contains("shared:"), "{word}: {seen}");
+        assert!(
+            optional("/shared").starts_with("shared:") && !optional("/shared").contains("master:"),
+            "{word}: {seen}"
+        );
+        mount_at(&seen, "/again");
+        let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let arrived = |place: &Path| find_mount(&host, place.to_str().unwrap()).is_some();
+        assert!(arrived(&world.path("shared/in")), "{word}: {host}");
+        for place in ["private/in", "slave/in"].map(|place| world.path(place)).into_iter().chain([inside.join("own")]) {
+            assert!(!arrived(&place), "{word}, {place:?}: {host}");
+        }
+        if who() == Who::Us {
+            // For crun, it is a peer of the host's mount.
+            assert!(!arrived(&world.path("none/in")), "{word}: {host}");
+        }
+    }
+}
+
+/// The kernel makes a shared mount a slave when it copies it into the mount namespace of another user namespace
+/// (mount_namespaces(7)). A tree that the runtime copies must be one, too.
+#[test]
+fn nothing_that_a_user_namespace_mounts_reaches_the_host() {
+    needs_root!("user namespaces with all ids");
+    only!(Who::Us, Who::Runc; "for crun it is a peer of the host's mount");
+    for word in ["shared", "rshared"] {
+        let mut world = World::running(&["sh", "-c", "mount -t tmpfs tmpfs /shared/in; cat /proc/self/mountinfo"]);
+        *world.at("/root/readonly") = json!(false);
+        *world.at("/linux/rootfsPropagation") = json!(word);
+        for set in ["effective", "permitted", "bounding"] {
+            *world.at(&format!("/process/capabilities/{set}")) = json!(["CAP_SYS_ADMIN"]);
+        }
+        world.namespace("user", None);
+        for map in ["uidMappings", "gidMappings"] {
+            *world.at(&format!("/linux/{map}")) = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        }
+        let (source, inside) = (world.path("source"), world.rootfs("inside"));
+        let _mounted = [&source, &inside].map(|place| HostMount::of(&["-t", "tmpfs", "tmpfs"], place));
+        for place in [&source, &inside] {
+            finish(Command::new("mount").arg("--make-shared").arg(place)).ok();
+        }
+        for place in [source.join("in"), inside.join("own")] {
+            fs::create_dir(place).unwrap();
+        }
+        world.mount(bind(&source, "/shared", &["rbind", "rshared"]));
+        world.mount(tmpfs("/inside/own", &[]));
+        let seen = world.run().ok();
+        mount_at(&seen, "/shared/in");
+        let of_shared = mount_at(&seen, "/shared").optional;
+        assert!(of_shared.contains("master:") && of_shared.contains("shared:"), "{word}: {seen}");
+        let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for place in [source.join("in"), inside.join("own")] {
+            assert!(find_mount(&host, place.to_str().unwrap()).is_none(), "{word}, {place:?}: {host}");
+        }
     }
 }
 

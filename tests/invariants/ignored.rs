@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::cases;
 
 /// Properties that are not a step of the plan, and where they are used.
-const ELSEWHERE: [&str; 19] = [
+const ELSEWHERE: [&str; 20] = [
     "ociVersion",                 // read by `load`, kept in the state
     "annotations",                // in the state, for hooks
     "process.env",                // in the step of process.args
@@ -19,6 +19,7 @@ const ELSEWHERE: [&str; 19] = [
     "process.selinuxLabel",       // empty
     "process.apparmorProfile",    // unconfined
     "root.readonly",              // false
+    "linux.rootfsPropagation",    // private, as every root is at first
     "linux.mountLabel",           // among the options of mounts
     "linux.gidMappings",          // with linux.uidMappings
     "linux.resources.cpu.shares", // 0, or idle

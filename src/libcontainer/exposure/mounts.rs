@@ -33,7 +33,8 @@ pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
         }
     }
     let propagation = facts.linux.and_then(|linux| linux.rootfs_propagation().as_deref());
-    if propagation.is_some_and(|word| ["shared", "rshared"].contains(&word)) {
+    // `shared` is for `/` alone, and the mount there has no peer on the host.
+    if propagation == Some("rshared") {
         let weight = facts.weighed(if facts.can(SYS_ADMIN) { 20 } else { 3 });
         let gain = "mounts that it makes appear on the host";
         found.add(At::new("linux.rootfsPropagation"), weight, "is shared", gain, "use rslave or private");

@@ -188,13 +188,8 @@ impl MountOptions {
             self.superblock.push(word);
             return true;
         }
-        let alone = PROPAGATION.iter().find(|(word, _)| *word == option).map(|(_, kind)| (*kind, Reach::One));
-        let below = || {
-            let found = PROPAGATION.iter().find(|(word, _)| Some(*word) == recursive);
-            found.map(|(_, kind)| (*kind, Reach::Tree))
-        };
-        if let Some((kind, reach)) = alone.or_else(below) {
-            self.propagation.push(PropagationChange { kind, reach });
+        if let Some(change) = propagation(option) {
+            self.propagation.push(change);
             return true;
         }
         match option {
@@ -238,22 +233,24 @@ pub fn known_options() -> Vec<String> {
     all
 }
 
-/// `linux.rootfsPropagation` as flags of mount(2). Without the `r` it is the propagation of the root alone.
+/// `linux.rootfsPropagation`. The word without an `r` is for the mount on `/` alone (mount(2) without MS_REC). The words
+/// with an `r` are runc's extension.
 ///
 /// # Errors
 /// An unknown word.
-pub fn rootfs_propagation(word: &str, at: &At) -> Result<u64, Faults> {
-    let (plain, recursion) = match word.strip_prefix('r') {
-        Some(plain) if PROPAGATION.iter().any(|(known, _)| *known == plain) => (plain, libc::MS_REC),
-        _ => (word, 0),
-    };
-    match PROPAGATION.iter().find(|(known, _)| *known == plain) {
-        Some((_, kind)) => Ok(kind | recursion),
-        None => Err(Faults::one(
-            at.clone(),
-            format!("unknown propagation {word:?} (expected one of shared, slave, private, unbindable, or r with one)"),
-        )),
-    }
+pub fn rootfs_propagation(word: &str, at: &At) -> Result<PropagationChange, Faults> {
+    propagation(word).ok_or_else(|| {
+        let said =
+            format!("unknown propagation {word:?} (expected one of shared, slave, private, unbindable, or r with one)");
+        Faults::one(at.clone(), said)
+    })
+}
+
+fn propagation(word: &str) -> Option<PropagationChange> {
+    let kind = |word: &str| PROPAGATION.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind);
+    let alone = kind(word).map(|kind| PropagationChange { kind, reach: Reach::One });
+    let below = || kind(word.strip_prefix('r')?).map(|kind| PropagationChange { kind, reach: Reach::Tree });
+    alone.or_else(below)
 }
 
 #[cfg(test)]
@@ -330,9 +327,10 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_propagation_is_reported() {
-        assert!(rootfs_propagation("rslave", &At::new("x")).is_ok_and(|f| f == libc::MS_SLAVE | libc::MS_REC));
-        assert!(rootfs_propagation("shared", &At::new("x")).is_ok_and(|f| f == libc::MS_SHARED));
-        assert!(rootfs_propagation("sometimes", &At::new("linux.rootfsPropagation")).is_err());
+    fn the_propagation_of_the_root_is_for_one_mount_or_with_an_r_for_all() {
+        let read = |word| rootfs_propagation(word, &At::new("linux.rootfsPropagation")).ok();
+        assert_eq!(read("rslave"), Some(PropagationChange { kind: libc::MS_SLAVE, reach: Reach::Tree }));
+        assert_eq!(read("slave"), Some(PropagationChange { kind: libc::MS_SLAVE, reach: Reach::One }));
+        assert_eq!(read("sometimes"), None);
     }
 }

@@ -259,13 +259,14 @@ fn bind(known: &MountContext<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> 
     if ids.is_some() && !matches!(opening, Opening::Source(..)) {
         notes.fault(&entry.at, "the ids of a link or of a proc file system cannot be mapped");
     }
+    let inherited = known.root.inherited_beside(&entry.options.propagation);
     Some(Bind {
         source: place,
         ids,
         like_source: true,
         last: if links.destination_itself { Last::Itself } else { Last::Any },
         links_copied: links.copied,
-        ..Bind::tree(&entry.at, opening, entry.changes_of_tree(known.root.inherited()), entry.path(notes)?)
+        ..Bind::tree(&entry.at, opening, entry.changes_of_tree(inherited), entry.path(notes)?)
     })
 }
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::finished::Opening;
 use super::given::{Given, RootChange};
-use super::mount_options;
-use super::namespaces::{Kinds, MOUNT};
+use super::mount_options::{self, PropagationChange};
+use super::namespaces::{Kinds, MOUNT, USER};
 use super::notes::Notes;
 use super::step::{MountChange, Origin, Slot, What};
 use super::steps::Steps;
@@ -35,13 +35,14 @@ pub(super) struct Rootfs {
 /// How mounts in the container's mount namespace propagate.
 #[derive(Debug)]
 struct RootPropagation {
-    /// The propagation of all mounts at first.
+    /// The propagation of all mounts at first, with MS_REC.
     first: u64,
     from: Origin,
-    /// That of the root, or of all mounts, when the container has its root.
-    rooted: Option<u64>,
-    /// The same when everything is mounted.
-    last: Option<u64>,
+    /// `linux.rootfsPropagation`, if config.json has it.
+    asked: Option<PropagationChange>,
+    /// Whether no mount may be a peer of a host's mount: the mount namespace belongs to a user namespace of the
+    /// container.
+    slaves: bool,
 }
 
 /// Reads `root` and `linux.rootfsPropagation`.
@@ -70,36 +71,39 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Rootf
         notes.fault(&At::new("--no-pivot"), said);
     }
     let views = [true, false].map(|inside| if no_pivot { views(given, inside, notes) } else { Vec::new() });
-    Rootfs { path, mounted, propagation: propagation(given, mounted, notes), readonly, change, views }
+    Rootfs { path, mounted, propagation: propagation(given, kinds, notes), readonly, change, views }
 }
 
-fn propagation(given: &Given<'_>, mounted: bool, notes: &mut Notes) -> RootPropagation {
+fn propagation(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> RootPropagation {
     let at = At::new("linux.rootfsPropagation");
     let word = given.linux().and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
-    if word.is_some() && !mounted {
+    if word.is_some() && !kinds.private(MOUNT) {
         // It would be the propagation of the host's mounts.
         notes.fault(&at, "needs a mount namespace (linux.namespaces)");
     }
-    // The host's mounts must not hear of the container's, so at first it is the propagation of all of them. The container's
-    // mounts keep their own if the word has no `r`.
-    match word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at))) {
-        // An unbindable mount cannot become the root, and no read-only path can be bound in it.
-        Some(flags) if flags & libc::MS_UNBINDABLE != 0 => RootPropagation {
-            first: libc::MS_PRIVATE | libc::MS_REC,
-            from: Origin::At(at),
-            rooted: None,
-            last: Some(flags),
-        },
-        Some(flags) => {
-            let rooted = (flags & libc::MS_PRIVATE == 0).then_some(flags);
-            RootPropagation { first: flags | libc::MS_REC, from: Origin::At(at), rooted, last: None }
+    let slaves = kinds.private(USER);
+    let asked = word.and_then(|word| notes.keep(mount_options::rootfs_propagation(word, &at)));
+    match asked.filter(|asked| asked.reach == Reach::Tree) {
+        // An unbindable mount cannot become the root, and no read-only path can be bound in it. So it becomes
+        // unbindable at the very end.
+        Some(all) if all.kind == libc::MS_UNBINDABLE => {
+            RootPropagation { first: libc::MS_PRIVATE | libc::MS_REC, from: Origin::At(at), asked, slaves }
         }
-        // Mounts of the host reach the container, but mounts of the container do not reach the host.
+        Some(all) => RootPropagation { first: all.kind | libc::MS_REC, from: Origin::At(at), asked, slaves },
+        // Mounts of the host reach the container, but mounts of the container do not reach the host. A word without
+        // the `r` is for the mount on `/` alone.
         None => {
             let from = Origin::Runtime("mounts must not leak to the host");
-            RootPropagation { first: libc::MS_SLAVE | libc::MS_REC, from, rooted: None, last: None }
+            RootPropagation { first: libc::MS_SLAVE | libc::MS_REC, from, asked, slaves }
         }
     }
+}
+
+/// Gives `/` the propagation of config.json.
+fn propagate_slash(asked: PropagationChange, steps: &mut Steps) {
+    let recursion = if asked.reach == Reach::Tree { libc::MS_REC } else { 0 };
+    let what = What::Propagate { path: CString::from(c"/"), flags: asked.kind | recursion };
+    steps.at(&At::new("linux.rootfsPropagation"), what);
 }
 
 /// Without pivot_root(2), the host's mounts stay in the mount namespace, below the root. With a complete proc or sysfs
@@ -134,13 +138,24 @@ impl Rootfs {
     }
 
     /// A tree copied on the host is still a peer of the host's mounts, so a mount in it would appear on the host.
-    /// Before it is attached, it gets the same propagation as everything below `/`.
+    /// Before it is attached, it gets the same propagation as everything below `/` at first. In a less privileged mount
+    /// namespace, it becomes a slave even if the others are shared, like all mounts that the kernel copies into one
+    /// (mount_namespaces(7)).
     pub(super) fn inherited(&self) -> Vec<MountChange> {
-        let kind = self.propagation.first & !libc::MS_REC;
-        if kind == libc::MS_SHARED {
-            return Vec::new();
-        }
+        let kind = match self.propagation.first & !libc::MS_REC {
+            libc::MS_SHARED if self.propagation.slaves => libc::MS_SLAVE,
+            libc::MS_SHARED => return Vec::new(),
+            kind => kind,
+        };
         vec![MountChange { attributes: Attributes::propagating(kind), reach: Reach::Tree }]
+    }
+
+    /// The same for a bind mount with these options of its own. With a `linux.rootfsPropagation` for `/` alone, a mount
+    /// that is to be shared stays a peer of the host's mount: config.json asks for it.
+    pub(super) fn inherited_beside(&self, own: &[PropagationChange]) -> Vec<MountChange> {
+        let for_slash_alone = self.propagation.asked.is_some_and(|asked| asked.reach == Reach::One);
+        let shared = for_slash_alone && own.iter().any(|change| change.kind == libc::MS_SHARED);
+        if shared && !self.propagation.slaves { Vec::new() } else { self.inherited() }
     }
 
     /// Opens the root, and attaches it if there is a mount namespace.
@@ -197,8 +212,10 @@ impl Rootfs {
                 steps.at(&At::new("--no-pivot"), What::MoveRoot);
             }
         }
-        if let Some(flags) = self.propagation.rooted {
-            steps.because(&self.propagation.from, What::Propagate { path: CString::from(c"/"), flags });
+        // `/` is private already. `finish` makes it unbindable.
+        let later = |asked: &PropagationChange| asked.kind & (libc::MS_PRIVATE | libc::MS_UNBINDABLE) == 0;
+        if let Some(asked) = self.propagation.asked.filter(later) {
+            propagate_slash(asked, steps);
         }
     }
 
@@ -213,8 +230,8 @@ impl Rootfs {
             let what = What::Finish { path: CString::from(c"."), attributes: Attributes::read_only() };
             steps.at(&At::new("root.readonly"), what);
         }
-        if let Some(flags) = self.propagation.last {
-            steps.because(&self.propagation.from, What::Propagate { path: CString::from(c"/"), flags });
+        if let Some(asked) = self.propagation.asked.filter(|asked| asked.kind == libc::MS_UNBINDABLE) {
+            propagate_slash(asked, steps);
         }
     }
 }
