@@ -4,6 +4,8 @@
 
 #[path = "../src/cli/mod.rs"]
 mod cli;
+#[path = "../src/flags.rs"]
+mod flags;
 #[path = "../src/log.rs"]
 mod log;
 

@@ -12,6 +12,7 @@ use libcontainer::plan::failure::words;
 use rustix::io::Errno;
 
 use crate::cli::Global;
+use crate::flags;
 
 /// The importance of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +115,7 @@ impl Log {
 
     /// Writes the failure: one record, and its bare text on standard error, too.
     pub fn error(&self, message: &str) {
+        let message = &*flags::named(message);
         for warning in self.held.take().unwrap_or_default() {
             say(&format!("coracle: warning: {warning}\n"));
         }
@@ -136,6 +138,7 @@ impl Log {
         if self.level < Level::Warning {
             return;
         }
+        let message = &*flags::named(message);
         self.write(self.journal.as_ref(), Level::Warning, message);
         match (&mut *self.held.borrow_mut(), &self.sink) {
             (Some(held), _) => held.push(message.to_owned()),
@@ -154,9 +157,9 @@ impl Log {
     /// Writes what coracle does, if the level is debug.
     pub fn debug(&self, message: impl FnOnce() -> String) {
         if self.level == Level::Debug {
-            let message = message();
-            self.write(self.journal.as_ref(), Level::Debug, &message);
-            self.record(self.sink.as_ref(), Level::Debug, &message);
+            let message = &*flags::named(&message()).into_owned();
+            self.write(self.journal.as_ref(), Level::Debug, message);
+            self.record(self.sink.as_ref(), Level::Debug, message);
         }
     }
 

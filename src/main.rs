@@ -2,15 +2,13 @@
 
 mod cli;
 mod command;
+mod flags;
 mod foreground;
 mod log;
 mod relay;
 
-use std::env::var_os;
 use std::ffi::OsString;
 use std::process::ExitCode;
-
-use libcontainer::Environment;
 
 use cli::{Command, Stop, Typed};
 
@@ -48,11 +46,6 @@ fn answer(text: &str) -> ExitCode {
 }
 
 fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
-    libcontainer::set_environment(Environment {
-        path: var_os("PATH"),
-        runtime_directory: var_os("XDG_RUNTIME_DIR").map(Into::into),
-        bus_address: var_os("DBUS_SESSION_BUS_ADDRESS"),
-    });
     libcontainer::sys::signals::wait_for_children();
     libcontainer::wait::signals_end_hooks();
     let log = match log::Log::open(&typed.global) {

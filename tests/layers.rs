@@ -35,9 +35,9 @@ const MAY: [(&str, &[&str]); 18] = [
     ("cgroup", &["cgroup", "error", "host", "plan::resources", "plan::failure", "wait", "sys"]),
     ("resctrl", &["resctrl", "error", "plan::resctrl", "cgroup::put", "cgroup::word", "wait"]),
     // Messages to criu(8), and its answers.
-    ("criu", &["criu", "error", "wait", "sys"]),
+    ("criu", &["criu", "error", "host::Environment", "wait", "sys"]),
     // The cgroup knows whether the container is paused.
-    ("container", &["container", "error", "cgroup", "wait", "sys"]),
+    ("container", &["container", "error", "cgroup", "host::Environment", "host::Namespace", "wait", "sys"]),
     (
         "launch",
         &[
@@ -221,13 +221,16 @@ fn the_library_leaves_its_caller_alone() {
 /// would be the state of the caller.
 #[test]
 fn the_state_of_the_process_is_changed_in_few_places() {
-    let places: [(&[&str], &[&str]); 4] = [
+    let places: [(&[&str], &[&str]); 5] = [
         // a thread that ends with it
         (&["setns("], &["init/", "sys/", "survey/", "launch/inside.rs"]),
         (&["::umask("], &["init/", "sys/"]),
         // the limit comes back at once (RLIMIT_MEMLOCK), or is counted (RLIMIT_NOFILE)
         (&["setrlimit("], &["init/", "sys/", "cgroup/devices.rs", "launch/descriptors.rs"]),
+        // a program that is executed again keeps its own environment
         (&["env::var", "env::vars", "var_os("], &["launch/seal.rs", "sys/"]),
+        // a child inherits our environment, unless it gets another one
+        (&["Command::new("], &["host/environment.rs", "launch/hooks.rs"]),
     ];
     for (words, allowed) in places {
         let may = |path: &Path| {
@@ -237,6 +240,33 @@ fn the_state_of_the_process_is_changed_in_few_places() {
         };
         no_file_has(words, may, "it is the caller's");
     }
+}
+
+/// What a caller passes is in the values that it holds: two callers in one process do not disturb each other.
+#[test]
+fn the_library_keeps_state_in_few_statics() {
+    let places = [
+        // the signals that a thread of our own command waits for
+        "wait/mod.rs",
+        // what is true for the whole process: its first arguments, a child that may not use the heap, RLIMIT_NOFILE
+        "sys/",
+        "launch/descriptors.rs",
+        // tables
+        "survey/kernel.rs",
+    ];
+    let is_static = |line: &str| {
+        let words = line.split_whitespace().take(4).collect::<Vec<_>>();
+        words.contains(&"static") || line.contains("OnceLock") || line.contains("LazyLock")
+    };
+    let mut wrong = Vec::new();
+    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        let Ok(inside) = path.strip_prefix("libcontainer") else { continue };
+        if !places.iter().any(|place| inside.to_str().is_some_and(|inside| inside.starts_with(place))) {
+            let lines = text.lines().filter(|line| is_static(line));
+            wrong.extend(lines.map(|line| format!("{}: {}", path.display(), line.trim())));
+        }
+    }
+    assert!(wrong.is_empty(), "state that all callers share:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -274,6 +304,30 @@ fn the_shim_uses_the_public_api_and_no_unsafe() {
 fn errors_are_printed_in_one_place() {
     let may = |path: &Path| path.starts_with("libcontainer") || path.ends_with("main.rs") || path.ends_with("log.rs");
     no_file_has(&["eprintln!", "eprint!("], may, "main prints the error, log the rest");
+}
+
+/// The library names its own API in its texts. The command translates: src/flags.rs.
+#[test]
+fn flags_are_named_by_the_command_alone() {
+    // What somebody types at a shell: `coracle spec --from`, and advice about the machine.
+    let typed = |path: &Path| path.ends_with("config/other_file.rs") || path.starts_with("libcontainer/survey");
+    let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/flags.rs")).unwrap();
+    let (mut flags, mut untranslated) = (Vec::new(), Vec::new());
+    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("libcontainer") && !is_test(path)) {
+        let said = text.lines().filter(|line| !line.trim_start().starts_with("#["));
+        for literal in said.flat_map(|line| line.split('"').skip(1).step_by(2)) {
+            let mut words = literal.split(|c: char| !(c.is_ascii_alphanumeric() || "-_:".contains(c)));
+            if words.any(|word| word.starts_with("--") && word.len() > 2) && !typed(path) {
+                flags.push(format!("{}: {literal}", path.display()));
+            }
+            let words = literal.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+            let api = |word: &&str| word.contains("::") && word.starts_with(|c: char| c.is_ascii_uppercase());
+            let names = words.filter(api).map(|word| word.trim_end_matches(':'));
+            untranslated.extend(names.filter(|name| !table.contains(&format!("(\"{name}"))).map(str::to_owned));
+        }
+    }
+    assert!(flags.is_empty(), "flags of the command in the library:\n{}", flags.join("\n"));
+    assert!(untranslated.is_empty(), "no flag in src/flags.rs: {untranslated:?}");
 }
 
 #[test]

@@ -33,14 +33,11 @@ fn allowed(mut images: Images, options: &CheckpointOptions) -> Answer<Images> {
     for (_, what) in asked.into_iter().filter(|(asked, _)| *asked) {
         images = images.allow(what);
     }
-    let mode = match &*options.cgroups_mode {
-        "" => return Ok(images),
-        "soft" => CgroupMode::Soft,
-        "full" => CgroupMode::Full,
-        "strict" => CgroupMode::Strict,
-        other => return Err(failure(Code::InvalidArgument, format_args!("cgroups mode {other}: unknown value"))),
-    };
-    Ok(images.cgroups(mode))
+    match (&*options.cgroups_mode, CgroupMode::named(&options.cgroups_mode)) {
+        ("", _) => Ok(images),
+        (_, Some(mode)) => Ok(images.cgroups(mode)),
+        (other, None) => Err(failure(Code::InvalidArgument, format_args!("cgroups mode {other}: unknown value"))),
+    }
 }
 
 impl Shim {
@@ -82,7 +79,7 @@ mod tests {
             let options = CheckpointOptions { cgroups_mode: mode.into(), ..CheckpointOptions::default() };
             allowed(Images::new("/images"), &options).map(drop).map_err(|status| status.message)
         };
-        assert_eq!(["", "soft", "full", "strict"].map(read), [const { Ok(()) }; 4]);
+        assert_eq!(["", "soft", "full", "strict", "ignore"].map(read), [const { Ok(()) }; 5]);
         assert_eq!(read("other"), Err("cgroups mode other: unknown value".into()));
     }
 }

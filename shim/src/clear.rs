@@ -25,7 +25,6 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
             here.parent().unwrap_or(Path::new("/")).join(&flags.id)
         }
     };
-    crate::serve::set_environment();
     // the container's processes become our children, as they were the shim's
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let at = At { root: runtime::root(&options::kept(&bundle), &flags.namespace), id: flags.id.clone() };

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use libcontainer::{
-    Afterwards, Bundle, CgroupUse, Console, Container, Error, Events, Force, Happened, Images, Keyring, Manager,
-    Process, ProcessObject, Protection, Result, Root, RootChange, Stopped, Update,
+    Afterwards, Bundle, CgroupUse, Console, Container, Environment, Error, Events, Force, Happened, Images, Keyring,
+    Manager, Process, ProcessObject, ProgramEnvironment, Protection, Result, Root, RootChange, Stopped, Update,
 };
 
 use crate::messages::runc::Options;
@@ -81,8 +81,19 @@ fn made(process: &Process, master: Option<libcontainer::Master>, own_pids: bool)
 }
 
 impl At {
+    fn root(&self) -> Result<Root> {
+        let var = std::env::var_os;
+        Ok(Root::open(&self.root)?.with_environment(Environment {
+            path: var("PATH"),
+            runtime_directory: var("XDG_RUNTIME_DIR").map(Into::into),
+            bus_address: var("DBUS_SESSION_BUS_ADDRESS"),
+            // a copy could be seen in the memory of a process that joins a container
+            programs: ProgramEnvironment::Inherited,
+        }))
+    }
+
     fn load(&self) -> Result<Container> {
-        Root::open(&self.root)?.load(&self.id)
+        self.root()?.load(&self.id)
     }
 
     /// Makes the container.
@@ -90,7 +101,7 @@ impl At {
     /// # Errors
     /// Those of the library.
     pub fn create(&self, bundle: &Path, options: &Options, given: Given) -> Result<Made> {
-        let root = Root::open(&self.root)?;
+        let root = self.root()?;
         let bundle = Bundle::read(bundle)?;
         let mut create = root.create(&self.id, &bundle).pid_file(bundle.directory().join("init.pid"));
         if options.systemd_cgroup {
@@ -112,7 +123,7 @@ impl At {
     /// # Errors
     /// Those of the library.
     pub fn restore(&self, bundle: &Path, options: &Options, images: Images, given: Given) -> Result<Made> {
-        let root = Root::open(&self.root)?;
+        let root = self.root()?;
         let bundle = Bundle::read(bundle)?;
         let mut restore = root.restore(&self.id, &bundle, images).pid_file(bundle.directory().join("init.pid"));
         if options.systemd_cgroup {
@@ -225,7 +236,7 @@ impl At {
     /// # Errors
     /// Those of the library.
     pub fn delete(&self, force: Force) -> Result<Vec<Error>> {
-        Root::open(&self.root)?.delete(&self.id, force)
+        self.root()?.delete(&self.id, force)
     }
 }
 

@@ -30,7 +30,6 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
         namespace: flags.namespace.clone(),
         ttrpc_address: std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
     };
-    set_environment();
     let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(failed("serve"))?;
     shim.finish_protection(protection);
     shim.serve();
@@ -38,15 +37,4 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     // ORDER: containerd waits for the end of its connection, and we may have to wait for a disk (`rootfs::take_away`)
     drop(shim);
     Ok(())
-}
-
-/// The part of our environment that the library uses.
-pub fn set_environment() {
-    let var = std::env::var_os;
-    let (path, runtime_directory) = (var("PATH"), var("XDG_RUNTIME_DIR").map(Into::into));
-    libcontainer::set_environment(libcontainer::Environment {
-        path,
-        runtime_directory,
-        bus_address: var("DBUS_SESSION_BUS_ADDRESS"),
-    });
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::print;
 use crate::cli::{Check, wrapped};
+use crate::flags;
 
 pub fn run(args: &Check) -> Result<u8> {
     let limit = args.fail_at.as_deref().map(limit).transpose()?;
@@ -35,7 +36,7 @@ fn all(bundle: &Bundle) -> Result<u8> {
 }
 
 fn notes(warnings: impl Iterator<Item = Warning>) -> String {
-    warnings.map(|warning| format!("note: {warning}\n")).collect()
+    warnings.map(|warning| format!("note: {}\n", flags::named(&warning.to_string()))).collect()
 }
 
 /// One object, also where there are mistakes: they are what was asked for.
@@ -51,14 +52,20 @@ fn all_as_json(bundle: libcontainer::Result<Bundle>) -> Result<u8> {
             _ => return Err(error.into()),
         },
     };
-    let notes = notes.iter().chain(&more).map(|note| json!({"at": note.at.as_str(), "said": note.said}));
+    let notes = notes
+        .iter()
+        .chain(&more)
+        .map(|note| json!({"at": flags::named(note.at.as_str()), "said": flags::named(&note.said)}));
     let status = u8::from(!mistakes.is_empty());
     print(&format!("{:#}\n", json!({"mistakes": mistakes, "notes": notes.collect::<Vec<_>>()})))?;
     Ok(status)
 }
 
 fn mistakes(faults: &Faults) -> Vec<Value> {
-    faults.iter().map(|fault| json!({"at": fault.at.as_str(), "problem": fault.problem})).collect()
+    faults
+        .iter()
+        .map(|fault| json!({"at": flags::named(fault.at.as_str()), "problem": flags::named(&fault.problem)}))
+        .collect()
 }
 
 /// A score from which on the status is 1.

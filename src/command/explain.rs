@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Session, print};
 use crate::cli::Explain;
+use crate::flags;
 
 /// Warnings go to standard error, so that a pipe gets only the plan.
 pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
@@ -19,10 +20,11 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     let plan = bundle.explain(session.cgroup_use()?)?;
     plan.warnings().iter().for_each(|warning| session.log.warning(&warning.to_string()));
     if args.format == "text" {
-        return print(&plan.to_string());
+        return print(&flags::named(&plan.to_string()));
     }
     let steps = plan.lines().into_iter().map(|line| {
-        json!({"process": line.process, "what": line.what, "fields": line.fields, "text": line.act, "from": line.from})
+        json!({"process": line.process, "what": line.what, "fields": line.fields, "text": line.act,
+            "from": flags::named(&line.from)})
     });
     print(&format!("{:#}\n", steps.collect::<serde_json::Value>()))
 }

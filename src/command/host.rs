@@ -6,12 +6,12 @@ use anyhow::{Context, Result, bail};
 use libcontainer::{Area, Finding, Fitness, survey};
 use serde_json::json;
 
-use super::print;
+use super::{environment, print};
 use crate::cli::{HostArgs, wrapped};
 
 pub fn run(args: &HostArgs) -> Result<u8> {
     let found = match args.format.as_str() {
-        "text" | "json" => survey().context("look at the host")?,
+        "text" | "json" => survey(&environment()).context("look at the host")?,
         other => bail!("invalid format option: {other:?} (expected one of text, json)"),
     };
     print(&if args.format == "json" { json(&found) } else { text(&found) })?;

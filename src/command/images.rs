@@ -56,12 +56,9 @@ fn network_lock(name: &str) -> Result<NetworkLock> {
 }
 
 fn cgroup_mode(name: &str) -> Result<CgroupMode> {
-    match name {
-        "" => Ok(CgroupMode::Default),
-        "soft" => Ok(CgroupMode::Soft),
-        "full" => Ok(CgroupMode::Full),
-        "strict" => Ok(CgroupMode::Strict),
-        "ignore" => Ok(CgroupMode::Ignore),
-        other => bail!("--manage-cgroups-mode: unknown value {other:?} (expected one of soft, full, strict, ignore)"),
+    match CgroupMode::named(name) {
+        _ if name.is_empty() => Ok(CgroupMode::Default),
+        Some(mode) => Ok(mode),
+        None => bail!("--manage-cgroups-mode: unknown value {name:?} (expected one of soft, full, strict, ignore)"),
     }
 }

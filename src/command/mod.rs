@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use libcontainer::{Explanation, Kind, Line, Progress, Ready, Root, Times};
+use libcontainer::{Environment, Explanation, Kind, Line, ProgramEnvironment, Progress, Ready, Root, Times};
 
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
@@ -89,6 +89,7 @@ impl Session<'_> {
             Some(path) => Root::open(Path::new(path))?,
             None => default_root()?,
         };
+        let root = root.with_environment(environment());
         self.log.debug(|| format!("--root {}", root.path().display()));
         Ok(root)
     }
@@ -157,6 +158,17 @@ fn is_denied(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<libcontainer::Error>().map(libcontainer::Error::kind);
     matches!(kind, Some(Kind::Os(libc::EACCES | libc::EPERM | libc::EROFS)))
         && rustix::fs::access(SYSTEM_ROOT, rustix::fs::Access::WRITE_OK).is_err()
+}
+
+/// What the library uses of our environment. Programs inherit all of it: a copy of ours could be seen in the memory of a
+/// process that joins a container.
+fn environment() -> Environment {
+    Environment {
+        path: std::env::var_os("PATH"),
+        runtime_directory: runtime_directory(),
+        bus_address: std::env::var_os("DBUS_SESSION_BUS_ADDRESS"),
+        programs: ProgramEnvironment::Inherited,
+    }
 }
 
 /// XDG_RUNTIME_DIR. podman sets it to "" if it has no directory.

@@ -50,7 +50,7 @@ pub use config::{At, Fault, Faults, Warning};
 pub use container::{Container, Root, Status, check_id};
 pub use error::{Error, FailedStep, Kind, Result};
 pub use exposure::{Exposed, Exposure, Risk};
-pub use host::{Environment, set_environment};
+pub use host::{Environment, ProgramEnvironment};
 pub use launch::Times;
 pub use launch::checkpoint::Afterwards;
 #[doc(hidden)]

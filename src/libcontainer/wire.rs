@@ -7,6 +7,8 @@ use rustix::io::Errno;
 pub const UP_SIZE: usize = 256;
 /// The most bytes of the kernel's own words in a failure.
 pub const WORDS_SIZE: usize = 200;
+/// Where the numbers of a failure are, behind its words.
+const NUMBERS: usize = 16 + WORDS_SIZE;
 
 /// Something that init cannot do itself. It sends the request, and waits for the runtime's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ pub struct Failure {
     pub step: u32,
     /// The kernel's error.
     pub errno: Errno,
-    /// More about it: the kernel's own words from a file system context, or a hook's index and status.
+    /// More about it.
     pub said: Words,
 }
 
@@ -95,6 +97,23 @@ pub enum About {
     DirectoryOnFile,
     /// The text is the name of a file that could not be copied (`tmpcopyup`).
     Copy,
+    /// The path of the program with this number in the list of candidates. There is no text.
+    Candidate(u32),
+    /// The hook with this index in its list, and how it ended.
+    Hook(u32, Ending),
+}
+
+/// How a hook failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has not begun: the call that the text names has failed.
+    Call,
+    /// With this exit status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It was killed after its timeout of this many seconds.
+    Late(u32),
 }
 
 /// The only answer of the runtime: go on. The end of the stream means: stop.
@@ -148,20 +167,38 @@ impl std::fmt::Debug for Words {
 }
 
 impl About {
-    const ALL: [About; 5] = [About::Text, About::NoPlace, About::FileOnDirectory, About::DirectoryOnFile, About::Copy];
-
-    fn code(self) -> u8 {
+    /// Its kind, and two numbers.
+    fn code(self) -> (u8, [u8; 4], [u8; 4]) {
+        let plain = |kind| (kind, [0; 4], [0; 4]);
         match self {
-            About::Text => 0,
-            About::NoPlace => 1,
-            About::FileOnDirectory => 2,
-            About::DirectoryOnFile => 3,
-            About::Copy => 4,
+            About::Text => plain(0),
+            About::NoPlace => plain(1),
+            About::FileOnDirectory => plain(2),
+            About::DirectoryOnFile => plain(3),
+            About::Copy => plain(4),
+            About::Candidate(n) => (5, n.to_ne_bytes(), [0; 4]),
+            About::Hook(n, Ending::Call) => (6, n.to_ne_bytes(), [0; 4]),
+            About::Hook(n, Ending::Status(status)) => (7, n.to_ne_bytes(), status.to_ne_bytes()),
+            About::Hook(n, Ending::Signal(signal)) => (8, n.to_ne_bytes(), signal.to_ne_bytes()),
+            About::Hook(n, Ending::Late(seconds)) => (9, n.to_ne_bytes(), seconds.to_ne_bytes()),
         }
     }
 
-    fn from_code(code: u8) -> Option<About> {
-        About::ALL.into_iter().find(|about| about.code() == code)
+    fn from_code(kind: u8, n: [u8; 4], more: [u8; 4]) -> Option<About> {
+        let n = u32::from_ne_bytes(n);
+        Some(match kind {
+            0 => About::Text,
+            1 => About::NoPlace,
+            2 => About::FileOnDirectory,
+            3 => About::DirectoryOnFile,
+            4 => About::Copy,
+            5 => About::Candidate(n),
+            6 => About::Hook(n, Ending::Call),
+            7 => About::Hook(n, Ending::Status(i32::from_ne_bytes(more))),
+            8 => About::Hook(n, Ending::Signal(i32::from_ne_bytes(more))),
+            9 => About::Hook(n, Ending::Late(u32::from_ne_bytes(more))),
+            _ => return None,
+        })
     }
 }
 
@@ -248,8 +285,11 @@ impl Up {
                 packet[12..16].copy_from_slice(&failure.step.to_ne_bytes());
                 packet[4..8].copy_from_slice(&failure.errno.raw_os_error().to_ne_bytes());
                 packet[8] = failure.said.length;
-                packet[9] = failure.said.about.code();
+                let (kind, n, more) = failure.said.about.code();
+                packet[9] = kind;
                 packet[16..16 + WORDS_SIZE].copy_from_slice(&failure.said.bytes);
+                packet[NUMBERS..NUMBERS + 4].copy_from_slice(&n);
+                packet[NUMBERS + 4..NUMBERS + 8].copy_from_slice(&more);
             }
         }
         packet
@@ -260,15 +300,19 @@ impl Up {
         if packet.len() != UP_SIZE {
             return None;
         }
-        let number = i32::from_ne_bytes([packet[4], packet[5], packet[6], packet[7]]);
+        let four = |at: usize| [packet[at], packet[at + 1], packet[at + 2], packet[at + 3]];
+        let number = i32::from_ne_bytes(four(4));
         Some(match packet[0] {
             1 => Up::Request(Request::from_code([packet[1], packet[2], packet[3], packet[4], packet[5]])?),
             3 => Up::Ready,
             4 => Up::Failed(Failure {
-                step: u32::from_ne_bytes([packet[12], packet[13], packet[14], packet[15]]),
+                step: u32::from_ne_bytes(four(12)),
                 errno: Errno::from_raw_os_error(number.clamp(1, 4095)),
-                said: Words::of(&packet[16..16 + usize::from(packet[8]).min(WORDS_SIZE)])
-                    .about(About::from_code(packet[9])?),
+                said: Words::of(&packet[16..16 + usize::from(packet[8]).min(WORDS_SIZE)]).about(About::from_code(
+                    packet[9],
+                    four(NUMBERS),
+                    four(NUMBERS + 4),
+                )?),
             }),
             _ => return None,
         })
@@ -297,7 +341,19 @@ mod tests {
             Request::CheckViews,
             Request::Kept(5),
         ];
-        let about = About::ALL.map(|about| Up::Failed(Failure { said: failed.said.about(about), ..failed }));
+        let about = [
+            About::Text,
+            About::NoPlace,
+            About::FileOnDirectory,
+            About::DirectoryOnFile,
+            About::Copy,
+            About::Candidate(70_519),
+            About::Hook(1, Ending::Call),
+            About::Hook(2, Ending::Status(-3)),
+            About::Hook(70_520, Ending::Signal(31)),
+            About::Hook(0, Ending::Late(u32::MAX)),
+        ];
+        let about = about.map(|about| Up::Failed(Failure { said: failed.said.about(about), ..failed }));
         let ups = asks.into_iter().map(Up::Request).chain([Up::Ready]).chain(about);
         for up in ups {
             assert_eq!(Up::decode(&up.encode()), Some(up));

@@ -31,7 +31,7 @@ impl Root {
             Claim::Complete => self.load(id)?.delete(force),
             // It was not completely made, or its state is damaged: its note says what must be undone.
             Claim::Remains(remains) => {
-                undo(&remains.note, &remains.lock).with_context(|| format!("container {id:?}"))?;
+                undo(&remains.note, &remains.lock, self.environment()).with_context(|| format!("container {id:?}"))?;
                 remains.remove().map(|()| Vec::new())
             }
             // As with runc: with force, a missing container is not an error.

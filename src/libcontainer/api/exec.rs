@@ -1,9 +1,7 @@
 //! Another process in an existing container.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::bundle::{absolute, landlock_abi};
@@ -16,7 +14,7 @@ use crate::cgroup::Cgroup;
 use crate::config::{self, At, Config};
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail, error};
-use crate::host::{Host, Labels};
+use crate::host::{Host, Labels, Namespace};
 use crate::launch::{Identity, Opened, SetUpProcess, open_all, pidfile};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
@@ -104,7 +102,7 @@ impl<'a> Exec<'a> {
         match container.status()? {
             status @ Status::Stopped => bail!(Kind::State(status) => "cannot exec in a stopped container"),
             status @ Status::Paused if self.paused == Paused::Refused => {
-                bail!(Kind::State(status) => "cannot exec in a paused container (use --ignore-paused to override)")
+                bail!(Kind::State(status) => "cannot exec in a paused container (use Paused::Allowed to override)")
             }
             Status::Created | Status::Running | Status::Paused => {}
         }
@@ -125,7 +123,7 @@ impl<'a> Exec<'a> {
         opened.give(settings.streams);
         opened.keep_times(settings.times);
         let annotations = container.record().annotations();
-        let identity = Identity::of_joined(container.record(), &annotations);
+        let identity = Identity::of_joined(container, &annotations);
         let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.made()?)?;
         let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
         settings.observer.ready(&plan, &ready)?;
@@ -210,7 +208,7 @@ fn flags(container: &Container) -> Flags {
 /// Opens what another process needs.
 fn open_all_of(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
     let root = container.directory().parent().unwrap_or(Path::new("/"));
-    let mut opened = open_all(plan, root, container.directory(), terminal)?;
+    let mut opened = open_all(plan, root, container.directory(), terminal, container.environment())?;
     opened.tell_files_of_ruleset(container.record().coracle.as_ref().map_or(&[], |own| &own.landlock), plan)?;
     // If a group was removed, its processes are elsewhere, too.
     opened.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
@@ -227,13 +225,13 @@ fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option
         let Some(path) = paths.get_mut(&key) else { continue };
         path.push(below.trim_matches('/'));
         if !path.is_dir() {
-            bail!("--cgroup: {}: no such file or directory", path.display());
+            bail!("Exec::sub_cgroups: {}: no such file or directory", path.display());
         }
     }
     if paths.is_empty() {
         return Ok(None);
     }
-    let cgroup = Cgroup::open(paths, own.unit().cloned());
+    let cgroup = Cgroup::open(paths, own.unit().cloned(), container.environment());
     let pid = container.record().init_process_pid;
     // If a cgroup was named, only that one is used.
     Ok(Some(if named.is_empty() { cgroup.or_where(pid, host.cgroups.v2.as_ref()) } else { cgroup }))
@@ -262,8 +260,7 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
     for namespace in list {
         let kind = bit(namespace.typ());
         let name = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
-        let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/{name}")).map(|file| file.ino());
-        let theirs = inode(&pid.to_string()).map_err(|error| match error.kind() {
+        let theirs = Namespace::of(pid, name).map_err(|error| match error.kind() {
             // Only root may examine it: it still has files of the host (CVE-2016-9962).
             ErrorKind::PermissionDenied if container.status().ok() == Some(Status::Created) => {
                 error!("cannot exec in a container that is not started: until then only root may look at its init")
@@ -271,7 +268,7 @@ fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
             _ => error!("look at the container's {name} namespace: {error}"),
         })?;
         // If we may not examine the namespace, we join it. setns(2) decides.
-        if inode("self").ok() != Some(theirs) {
+        if Namespace::ours(name).ok() != Some(theirs) {
             kinds.0 |= kind;
         }
     }

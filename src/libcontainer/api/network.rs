@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::container::{Container, Status};
+use crate::host::Namespace;
 
 /// As much as is read of one file. A container with CAP_NET_ADMIN makes these files as long as it likes.
 const MOST: u64 = 1 << 20;
@@ -50,12 +51,11 @@ impl Container {
         if self.status().ok()? == Status::Stopped {
             return None;
         }
-        let proc = Path::new("/proc").join(self.record().init_process_pid.to_string());
-        let of = |process: &Path| fs::read_link(process.join("ns/net")).ok();
-        if of(&proc)? == of(Path::new("/proc/self"))? {
+        let pid = self.record().init_process_pid;
+        if Namespace::of(pid, "net").ok()? == Namespace::ours("net").ok()? {
             return None;
         }
-        let seen = look(&proc.join("net"));
+        let seen = look(Path::new(&format!("/proc/{pid}/net")));
         // ORDER: after the reads. The process that was read was this one if it has not ended since.
         self.process().ok().map(|_| seen)
     }

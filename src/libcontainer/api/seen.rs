@@ -134,6 +134,6 @@ impl Seen<'_> {
 pub(super) fn form_of_systemd(spec: &Spec) -> Option<Warning> {
     let path = spec.linux().as_ref()?.cgroups_path().as_ref()?.to_str()?;
     let parts: Vec<_> = path.split(':').collect();
-    let said = format!("{path:?} is systemd's form: without --systemd-cgroup it is a directory of that name");
+    let said = format!("{path:?} is systemd's form: without CgroupUse::Unit it is a directory of that name");
     (parts.len() == 3 && !path.contains('/')).then(|| Warning { at: At::new("linux.cgroupsPath"), said })
 }

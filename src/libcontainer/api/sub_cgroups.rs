@@ -19,21 +19,23 @@ pub(super) fn sub_cgroups<'a>(
         let (controllers, path) =
             word.split_once(':').map_or((None, word.as_str()), |(names, path)| (Some(names), path));
         if path.split('/').any(|part| part == "..") {
-            bail!("--cgroup {word:?}: leads out of the container's cgroup");
+            bail!("Exec::sub_cgroups {word:?}: leads out of the container's cgroup");
         }
         let Some(controllers) = controllers else {
             if said.len() > 1 {
-                bail!("--cgroup {word:?}: names no controller; with several --cgroup each must (CONTROLLER:PATH)");
+                bail!(
+                    "Exec::sub_cgroups {word:?}: names no controller; with several Exec::sub_cgroups each must (CONTROLLER:PATH)"
+                );
             }
             return Ok(paths.keys().map(|key| (key.clone(), path)).collect());
         };
         for controller in controllers.split(',') {
             let key = key_of(controller, paths, cgroups)
-                .ok_or_else(|| error!("--cgroup {word:?}: unknown controller {controller:?}"))?;
+                .ok_or_else(|| error!("Exec::sub_cgroups {word:?}: unknown controller {controller:?}"))?;
             // Controllers that are mounted together have one cgroup.
             let other = below.insert(key, path).is_some_and(|other| other != path);
             if other || named.contains(&controller) {
-                bail!("--cgroup {word:?}: the cgroup of the controller {controller:?} is named twice");
+                bail!("Exec::sub_cgroups {word:?}: the cgroup of the controller {controller:?} is named twice");
             }
             named.push(controller);
         }

@@ -183,6 +183,7 @@ fn must_be_unused(place: &CgroupDirectory) -> Result<()> {
 mod tests {
     use super::*;
     use crate::cgroup::Cgroup;
+    use crate::host::Environment;
     use crate::plan::resources::{OnForbidden, Placement, Refused};
 
     #[test]
@@ -200,10 +201,11 @@ mod tests {
             let places = places.iter().map(|below| place(below)).collect();
             Placement { places, unit: None, refused: Refused::Fails, devices: OnForbidden::Fail, owner: None }
         };
-        let said = Cgroup::create(&placement(&["there/a/b", "file/c"]), &[]).err().unwrap().to_string();
+        let create = |places: &[&str]| Cgroup::create(&placement(places), &[], &Environment::default());
+        let said = create(&["there/a/b", "file/c"]).err().unwrap().to_string();
         assert!(said.contains("not a directory"), "{said}");
         assert!(!hierarchy.path().join("there/a").exists() && hierarchy.path().join("there").exists());
-        Cgroup::create(&placement(&["there/a/b"]), &[]).unwrap();
+        create(&["there/a/b"]).unwrap();
         assert!(hierarchy.path().join("there/a/b").exists());
     }
 }

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Context, Result, bail, error};
+use crate::host::Environment;
 use crate::host::cgroups::{Cgroups, Unified, memberships};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
 use crate::sys::text::keyed_number;
@@ -57,15 +58,17 @@ pub struct Cgroup {
     instead: Option<PathBuf>,
     /// Its systemd unit.
     unit: Option<UnitName>,
+    /// Where the user's systemd is.
+    environment: Environment,
     /// The number of OOM kills in the unit's slice before the unit was started.
     kills_before: Option<u64>,
 }
 
 impl Cgroup {
     /// The cgroup of a record.
-    pub fn open(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>) -> Cgroup {
+    pub fn open(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>, environment: &Environment) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
-        Cgroup { paths, controllers, unit, ..Cgroup::default() }
+        Cgroup { paths, controllers, instead: None, unit, environment: environment.clone(), kills_before: None }
     }
 
     /// A record has one key for controllers that are mounted together. Limits need one key for each.
@@ -83,8 +86,9 @@ impl Cgroup {
     }
 
     /// The cgroup that will be made.
-    pub fn at(placement: &Placement) -> Cgroup {
-        let mut cgroup = Cgroup { unit: placement.unit.as_ref().map(UnitName::of), ..Cgroup::default() };
+    pub fn at(placement: &Placement, environment: &Environment) -> Cgroup {
+        let unit = placement.unit.as_ref().map(UnitName::of);
+        let mut cgroup = Cgroup::open(BTreeMap::new(), unit, environment);
         for place in &placement.places {
             cgroup.paths.insert(place.key.clone(), place.directory.clone());
             for controller in &place.controllers {
@@ -129,8 +133,8 @@ impl Cgroup {
     ///
     /// # Errors
     /// The failed call, with the kernel's error. Everything that was made is removed again.
-    pub fn create(placement: &Placement, writes: &[Write]) -> Result<Cgroup> {
-        let mut cgroup = Cgroup::at(placement);
+    pub fn create(placement: &Placement, writes: &[Write], environment: &Environment) -> Result<Cgroup> {
+        let mut cgroup = Cgroup::at(placement, environment);
         let mut made = Vec::new();
         for place in &placement.places {
             let Err(Refusal { errno, error }) = make::make(place, writes, &mut made) else { continue };
@@ -218,10 +222,10 @@ impl Cgroup {
             // Only systemd can move a process out of a session into the tree of the user's manager. There we can move
             // it further.
             _ if refused && key.is_empty() && systemd::is_users(directory) => {
-                systemd::bring_in(pid)?;
+                systemd::bring_in(pid, &self.environment)?;
                 self.put_into(key, directory, pid).map_err(failed)
             }
-            Some(unit) if refused => systemd::attach(unit, pid),
+            Some(unit) if refused => systemd::attach(unit, pid, &self.environment),
             _ => Err(failed(error)),
         }
     }
@@ -400,7 +404,7 @@ impl Cgroup {
             left if left.is_empty() => Ok(()),
             left if self.frozen_for_good().is_some() => self.still_there(&left),
             left => bail!(
-                "processes that others have put into the container's cgroups are still there: {}: `delete --force` kills them",
+                "processes that others have put into the container's cgroups are still there: {}: Force::Kill kills them",
                 processes::names(&left)
             ),
         }
@@ -441,7 +445,7 @@ impl Cgroup {
     /// # Errors
     /// It is still in use when the time is over.
     pub fn delete(&self) -> Result<()> {
-        let stopped = self.unit.as_ref().map_or(Ok(()), systemd::stop);
+        let stopped = self.unit.as_ref().map_or(Ok(()), |unit| systemd::stop(unit, &self.environment));
         for (key, directory) in &self.paths {
             let gone =
                 wait_for(|| remove(key, directory)).with_context(|| format!("remove {}", directory.display()))?;
@@ -472,7 +476,8 @@ mod tests {
         let slice = top.path().join("system.slice");
         let place = |key: &str| [(key.to_owned(), slice.join("coracle-x.scope/own"))].into();
         let unit = UnitName { name: "coracle-x.scope".to_owned(), manager: Manager::System };
-        let mut cgroup = Cgroup::open(place(""), Some(unit.clone()));
+        let open = |paths, unit| Cgroup::open(paths, unit, &Environment::default());
+        let mut cgroup = open(place(""), Some(unit.clone()));
         cgroup.kills_before = cgroup.kills_in_slice();
         assert_eq!(cgroup.kills_before, Some(0), "there is no slice yet");
         assert_eq!(cgroup.unit_had_oom_kills(), Some(false));
@@ -484,7 +489,7 @@ mod tests {
         assert_eq!((cgroup.kills_before, cgroup.unit_had_oom_kills()), (Some(3), Some(false)));
         counts(4);
         assert_eq!(cgroup.unit_had_oom_kills(), Some(true));
-        assert_eq!(Cgroup::open(place("memory"), Some(unit)).kills_in_slice(), None, "version 1");
-        assert_eq!(Cgroup::open(place(""), None).kills_in_slice(), None, "not a unit");
+        assert_eq!(open(place("memory"), Some(unit)).kills_in_slice(), None, "version 1");
+        assert_eq!(open(place(""), None).kills_in_slice(), None, "not a unit");
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::UnitName;
 use crate::error::{Error, Kind, Result, bail};
+use crate::host::Environment;
 use crate::plan::resources::unit::{Manager, Property, Unit};
 
 /// No value of this type exists.
@@ -28,7 +29,7 @@ fn refused<T>() -> Result<T> {
 ///
 /// # Errors
 /// Always.
-pub fn start(_: &Unit, _: i32) -> Result<Starting> {
+pub fn start(_: &Unit, _: i32, _: &Environment) -> Result<Starting> {
     refused()
 }
 
@@ -36,7 +37,7 @@ pub fn start(_: &Unit, _: i32) -> Result<Starting> {
 ///
 /// # Errors
 /// Always, if there are limits to set.
-pub fn set(_: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option<Error>> {
+pub fn set(_: &UnitName, asked: &[Property], kept: &[Property], _: &Environment) -> Result<Option<Error>> {
     if asked.is_empty() && kept.is_empty() { Ok(None) } else { refused() }
 }
 
@@ -44,7 +45,7 @@ pub fn set(_: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option
 ///
 /// # Errors
 /// Always.
-pub fn attach(_: &UnitName, _: i32) -> Result<()> {
+pub fn attach(_: &UnitName, _: i32, _: &Environment) -> Result<()> {
     refused()
 }
 
@@ -57,7 +58,7 @@ pub fn is_users(_: &Path) -> bool {
 ///
 /// # Errors
 /// Always.
-pub fn bring_in(_: i32) -> Result<()> {
+pub fn bring_in(_: i32, _: &Environment) -> Result<()> {
     refused()
 }
 
@@ -65,7 +66,7 @@ pub fn bring_in(_: i32) -> Result<()> {
 ///
 /// # Errors
 /// Always.
-pub fn stop(_: &UnitName) -> Result<()> {
+pub fn stop(_: &UnitName, _: &Environment) -> Result<()> {
     refused()
 }
 
@@ -73,6 +74,6 @@ pub fn stop(_: &UnitName) -> Result<()> {
 ///
 /// # Errors
 /// Always.
-pub fn available(_: Manager) -> Result<()> {
+pub fn available(_: Manager, _: &Environment) -> Result<()> {
     refused()
 }

@@ -3,7 +3,7 @@
 //! their processes. Nothing here waits beyond its deadline, and there is no thread.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use zbus::{OwnedObjectPath, Variant};
 use super::UnitName;
 use super::bus::{Bus, BusMessage, BusReply, Method, Socket};
 use crate::error::{Context, Error, Kind, Result, bail, error};
-use crate::host::{Environment, environment};
+use crate::host::Environment;
 use crate::plan::resources::unit::{Manager, Need, Property, PropertyValue, Unit};
 use crate::wait::limits;
 
@@ -39,9 +39,9 @@ pub struct Starting {
 ///
 /// # Errors
 /// systemd cannot be reached.
-pub fn start(unit: &Unit, pid: i32) -> Result<Starting> {
+pub fn start(unit: &Unit, pid: i32, environment: &Environment) -> Result<Starting> {
     let name = UnitName::of(unit);
-    let mut bus = connect(unit.manager)?;
+    let mut bus = connect(unit.manager, environment)?;
     let serial = call_start(&mut bus, unit, pid, &unit.properties)?;
     Ok(Starting { bus, name, serial, unit: unit.clone(), pid, done: VecDeque::new() })
 }
@@ -98,11 +98,11 @@ impl Again {
 ///
 /// # Errors
 /// systemd's error.
-pub fn set(unit: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option<Error>> {
+pub fn set(unit: &UnitName, asked: &[Property], kept: &[Property], environment: &Environment) -> Result<Option<Error>> {
     if asked.is_empty() && kept.is_empty() {
         return Ok(None);
     }
-    set_on(&mut connect(unit.manager)?, unit, asked, kept)
+    set_on(&mut connect(unit.manager, environment)?, unit, asked, kept)
 }
 
 fn set_on(bus: &mut Bus, unit: &UnitName, asked: &[Property], kept: &[Property]) -> Result<Option<Error>> {
@@ -139,8 +139,8 @@ fn set_on(bus: &mut Bus, unit: &UnitName, asked: &[Property], kept: &[Property])
 ///
 /// # Errors
 /// systemd's error.
-pub fn attach(unit: &UnitName, pid: i32) -> Result<()> {
-    let mut bus = connect(unit.manager)?;
+pub fn attach(unit: &UnitName, pid: i32, environment: &Environment) -> Result<()> {
+    let mut bus = connect(unit.manager, environment)?;
     let pids = vec![u32::try_from(pid)?];
     let serial = bus.call(SYSTEMD, manager("AttachProcessesToUnit"), &(unit.name.as_str(), "", pids))?;
     match bus.answer(serial)? {
@@ -162,23 +162,23 @@ pub fn is_users(directory: &Path) -> bool {
 ///
 /// # Errors
 /// systemd's error.
-pub fn bring_in(pid: i32) -> Result<()> {
+pub fn bring_in(pid: i32, environment: &Environment) -> Result<()> {
     let unit = Unit {
         name: format!("coracle-exec-{pid}.scope"),
         slice: "app.slice".to_owned(),
         manager: Manager::User,
         properties: Vec::new(),
     };
-    start(&unit, pid)?.wait()
+    start(&unit, pid, environment)?.wait()
 }
 
 /// Stops a unit and resets its failed state. A missing unit is not an error.
 ///
 /// # Errors
 /// systemd's error.
-pub fn stop(unit: &UnitName) -> Result<()> {
+pub fn stop(unit: &UnitName, environment: &Environment) -> Result<()> {
     let what = || format!("systemd: stop unit {:?}", unit.name);
-    let mut bus = connect(unit.manager).with_context(what)?;
+    let mut bus = connect(unit.manager, environment).with_context(what)?;
     stop_on(&mut bus, unit).with_context(what)
 }
 
@@ -240,12 +240,12 @@ fn job_done(bus: &mut Bus, job: &OwnedObjectPath, done: &mut VecDeque<(OwnedObje
 ///
 /// # Errors
 /// This host was not booted with systemd, or the user has no manager.
-pub fn available(manager: Manager) -> Result<()> {
-    sockets(manager).map(drop)
+pub fn available(manager: Manager, environment: &Environment) -> Result<()> {
+    sockets(manager, environment).map(drop)
 }
 
-fn connect(manager: Manager) -> Result<Bus> {
-    let connected = Bus::connect(&sockets(manager)?, limits::SYSTEMD);
+fn connect(manager: Manager, environment: &Environment) -> Result<Bus> {
+    let connected = Bus::connect(&sockets(manager, environment)?, limits::SYSTEMD);
     match manager {
         Manager::System => connected,
         Manager::User => connected.context("no user manager of systemd"),
@@ -253,7 +253,7 @@ fn connect(manager: Manager) -> Result<Bus> {
 }
 
 /// The sockets of the two managers, the best first. A user's are those of XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS.
-fn sockets(manager: Manager) -> Result<Vec<Socket>> {
+fn sockets(manager: Manager, environment: &Environment) -> Result<Vec<Socket>> {
     match manager {
         Manager::System => {
             if !Path::new("/run/systemd/system").is_dir() {
@@ -267,8 +267,7 @@ fn sockets(manager: Manager) -> Result<Vec<Socket>> {
             ])
         }
         Manager::User => {
-            let Environment { runtime_directory, bus_address, .. } = environment().clone();
-            let sockets = of_user(runtime_directory, bus_address);
+            let sockets = of_user(environment.runtime_directory(), environment.bus_address().map(OsStr::to_owned));
             if sockets.is_empty() {
                 bail!(
                     "no user manager of systemd: neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS names a socket of it"

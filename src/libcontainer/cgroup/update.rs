@@ -129,7 +129,7 @@ impl Cgroup {
         let exact = self.what_systemd_rounds();
         let mut refused = None;
         self.undisturbed(self.paths.contains_key("devices"), || {
-            refused = systemd::set(unit, &asked, &kept)?;
+            refused = systemd::set(unit, &asked, &kept, &self.environment)?;
             Ok(())
         })?;
         Ok((exact.into_iter().filter(|exact| exact.put_back().is_err()).collect(), refused))

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -12,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::ProcessState;
 use crate::error::{Context, Result};
+use crate::host::Namespace;
 use crate::sys::process_stat::ProcessStat;
 
 /// The start time of `pid` in clock ticks since boot, and whether the process has ended: fields 22 and 3 of
@@ -91,7 +91,7 @@ pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
 
 /// `pid`, and all other visible processes in its pid namespace.
 pub(super) fn with_pids_of(pid: i32) -> io::Result<Vec<i32>> {
-    let namespace = |pid: i32| fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
+    let namespace = |pid: i32| Namespace::of(pid, "pid").ok();
     let wanted = namespace(pid);
     let mut found = vec![pid];
     for entry in fs::read_dir("/proc")? {

@@ -35,6 +35,7 @@ pub use status::{Observed, ProcessState, Status, status};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::host::Environment;
 
 /// The config.json that the container was made from.
 const CONFIG: &str = "config.json";
@@ -49,17 +50,23 @@ pub struct Container {
     directory: PathBuf,
     record: Record,
     seen: FileVersion,
+    environment: Environment,
 }
 
 impl Container {
     /// Reads state.json. It must have all required members.
-    fn of(directory: PathBuf, id: &str, text: Vec<u8>, stat: &Stat) -> Result<Container, Unread> {
+    fn of(
+        directory: PathBuf,
+        id: &str,
+        (text, stat): (Vec<u8>, Stat),
+        environment: &Environment,
+    ) -> Result<Container, Unread> {
         let damaged = |why: &dyn std::fmt::Display| Unread::Damaged(why.to_string());
         // As bytes: the parser need not check each string for UTF-8.
         let text = String::from_utf8(text).map_err(|error| damaged(&error))?;
         let record: Record = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
         record.check(id).map_err(|why| damaged(&why))?;
-        Ok(Container { directory, record, seen: version(stat) })
+        Ok(Container { directory, record, seen: version(&stat), environment: environment.clone() })
     }
 
     /// The record.
@@ -70,6 +77,11 @@ impl Container {
     /// The record, to change it. `save` writes it.
     pub fn record_mut(&mut self) -> &mut Record {
         &mut self.record
+    }
+
+    /// The environment of its root.
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// Its directory.
@@ -108,7 +120,7 @@ impl Container {
             // runc also records directories that it could not enter.
             paths.retain(|_, path| path.is_dir());
         }
-        Cgroup::open(paths, unit)
+        Cgroup::open(paths, unit, &self.environment)
     }
 
     /// Checks that its cgroups are cgroups, and not the root of a hierarchy with all of the host's processes: `delete`
@@ -221,7 +233,7 @@ impl Container {
             Err(Errno::NOENT) => return Ok(None),
             _ => {
                 let read = directory::read(CWD, &self.directory.join(STATE));
-                let read = read.and_then(|(text, stat)| Container::of(self.directory.clone(), &id, text, &stat));
+                let read = read.and_then(|read| Container::of(self.directory.clone(), &id, read, &self.environment));
                 *self = read.map_err(|unread| unread.error(&id))?;
             }
         }

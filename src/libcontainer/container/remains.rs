@@ -12,6 +12,7 @@ use super::directory::{Attempt, Lock, NOTE, STATE, Unread, holder, read};
 use super::{Note, ProcessId, Root, check_id, open_process};
 use crate::cgroup::{Cgroup, UnitName};
 use crate::error::{Context, Result, bail, error};
+use crate::host::Environment;
 use crate::sys::signals;
 use crate::wait::limits;
 
@@ -71,7 +72,7 @@ impl Root {
                 }
                 // The container is complete: it can be deleted.
                 Attempt::Held if self.load(id).is_ok() => return Ok(Claim::Complete),
-                Attempt::Held => end_creator(&path, &mut asked),
+                Attempt::Held => end_creator(&path, &mut asked, self.environment()),
             }
         }
     }
@@ -124,7 +125,7 @@ fn older_note(lock: &Lock) -> Result<Option<Note>> {
 
 /// Sends SIGTERM to the process that makes the container at `path`, so that it undoes it, and SIGKILL after a deadline.
 /// If the creator is dead, its init holds the lock.
-fn end_creator(path: &Path, asked: &mut Option<Instant>) {
+fn end_creator(path: &Path, asked: &mut Option<Instant>, environment: &Environment) {
     let Ok((text, _)) = read(CWD, &path.join(NOTE)) else { return };
     let Some(note) = Note::decode(&text) else { return };
     let ProcessId { pid, start } = note.creator;
@@ -145,7 +146,7 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>) {
                 let _ = signals::send(init.as_fd(), libc::SIGKILL);
             }
             // The undo reports what remains.
-            let _ = Cgroup::open(note.cgroup, None).kill();
+            let _ = Cgroup::open(note.cgroup, None, environment).kill();
         }
     }
 }

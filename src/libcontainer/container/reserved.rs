@@ -12,6 +12,7 @@ use super::note::{Note, ProcessId};
 use super::record::Record;
 use super::{CONFIG, Container};
 use crate::error::{Context, Kind, Result, bail, error};
+use crate::host::Environment;
 use crate::wait::limits;
 
 /// The locked directory of a container that is being made. Drop removes it if nothing was made.
@@ -19,12 +20,14 @@ use crate::wait::limits;
 pub struct Reserved {
     lock: Option<Lock>,
     note: Note,
+    environment: Environment,
 }
 
 impl Reserved {
     /// Locks the new `directory` of the container `id`.
-    pub(super) fn new(directory: &Path, id: &str, note: Note) -> Result<Reserved> {
-        Ok(Reserved { lock: Some(Reserved::locked(directory, id)?), note })
+    pub(super) fn new(directory: &Path, id: &str, note: Note, environment: &Environment) -> Result<Reserved> {
+        let lock = Some(Reserved::locked(directory, id)?);
+        Ok(Reserved { lock, note, environment: environment.clone() })
     }
 
     /// Whether the new directory is ours: it is the one at its path, and no other process has begun to make a container
@@ -70,6 +73,10 @@ impl Reserved {
         self.note.creator = ProcessId::default();
     }
 
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         self.lock.as_ref().map_or(Path::new(""), Lock::path)
@@ -108,7 +115,8 @@ impl Reserved {
     /// The kernel's error.
     pub fn record(&self, mut record: Record) -> Result<Container> {
         record.set_seal()?;
-        let mut container = Container { directory: self.path().to_path_buf(), record, seen: (0, 0, 0, 0) };
+        let (directory, environment) = (self.path().to_path_buf(), self.environment.clone());
+        let mut container = Container { directory, record, seen: (0, 0, 0, 0), environment };
         container.save(self.lock()?)?;
         Ok(container)
     }

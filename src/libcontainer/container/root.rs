@@ -12,11 +12,13 @@ use super::identity::start_time;
 use super::note::{Note, ProcessId};
 use super::{Container, Reserved};
 use crate::error::{Context, Kind, Result, bail, error};
+use crate::host::Environment;
 
 /// The directory that holds all containers of one `--root`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     path: PathBuf,
+    environment: Environment,
 }
 
 /// Checks an id: it must be a file name that needs no quoting.
@@ -40,16 +42,26 @@ impl Root {
     pub fn open(path: impl AsRef<Path>) -> Result<Root> {
         let path = match std::path::absolute(path.as_ref()) {
             Err(error) if error.kind() != ErrorKind::InvalidInput => {
-                bail!("--root: {}: {error}", path.as_ref().display())
+                bail!("Root::open: {}: {error}", path.as_ref().display())
             }
             // An empty path has no absolute path.
             absolute => absolute.unwrap_or_default(),
         };
         // Also "/..", which is the same.
         if !path.components().any(|part| matches!(part, Component::Normal(_))) {
-            bail!("Option --root argument should not be set to /");
+            bail!("Root::open: must not be /");
         }
-        Ok(Root { path })
+        Ok(Root { path, environment: Environment::default() })
+    }
+
+    /// The environment variables that its containers use. Without them: those of `Environment::default`.
+    #[must_use]
+    pub fn with_environment(self, environment: Environment) -> Root {
+        Root { environment, ..self }
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// Its path.
@@ -81,9 +93,9 @@ impl Root {
         let make = || DirBuilder::new().mode(0o711).create(&directory);
         let mut made = make();
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("--root")?;
+            DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("Root::open")?;
             // Sticky, so that systemd-tmpfiles does not remove it by age.
-            fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("--root")?;
+            fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("Root::open")?;
             made = make();
         }
         match made {
@@ -93,7 +105,7 @@ impl Root {
             made => made.with_context(|| format!("mkdir {}", directory.display()))?,
         }
         let note = Note { creator: ProcessId { pid, start }, ..Note::default() };
-        Reserved::new(&directory, id, note)
+        Reserved::new(&directory, id, note, &self.environment)
     }
 
     /// The container `id`.
@@ -107,8 +119,8 @@ impl Root {
 
     pub(super) fn read(&self, id: &str) -> Result<Container, Unread> {
         let directory = self.path.join(id);
-        let (text, stat) = directory::read(CWD, &directory.join(STATE))?;
-        Container::of(directory, id, text, &stat)
+        let read = directory::read(CWD, &directory.join(STATE))?;
+        Container::of(directory, id, read, &self.environment)
     }
 
     /// The ids of all directories, sorted. Empty if the root does not exist.
@@ -119,11 +131,11 @@ impl Root {
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).with_context(|| format!("--root {}", self.path.display())),
+            Err(error) => return Err(error).with_context(|| format!("Root::open {}", self.path.display())),
         };
         let mut ids = Vec::new();
         for entry in entries {
-            let entry = entry.with_context(|| format!("--root {}", self.path.display()))?;
+            let entry = entry.with_context(|| format!("Root::open {}", self.path.display()))?;
             let Ok(id) = entry.file_name().into_string() else { continue };
             // ".cache": where an older version has put compiled filters.
             if check_id(&id).is_ok() && (id != ".cache" || self.path.join(&id).join(STATE).exists()) {

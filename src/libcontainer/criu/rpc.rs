@@ -39,6 +39,19 @@ pub enum CgroupMode {
     Default = 6,
 }
 
+impl CgroupMode {
+    /// The mode with this name in `criu restore --manage-cgroups` (criu(8)). None for a name that CRIU does not know.
+    pub fn named(name: &str) -> Option<CgroupMode> {
+        Some(match name {
+            "ignore" => CgroupMode::Ignore,
+            "soft" => CgroupMode::Soft,
+            "full" => CgroupMode::Full,
+            "strict" => CgroupMode::Strict,
+            _ => return None,
+        })
+    }
+}
+
 /// How CRIU holds back the packets of open connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]

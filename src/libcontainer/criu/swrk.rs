@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IoSliceMut, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -21,6 +21,7 @@ use super::rpc::{CriuFeatures, CriuReq, CriuReqType, CriuResp};
 use super::version::{CriuFeature, CriuVersion};
 use super::work;
 use crate::error::{Result, bail, error};
+use crate::host::Environment;
 use crate::sys::handed::{Handed, hand};
 use crate::wait::{self, limits};
 
@@ -36,6 +37,8 @@ pub struct Setup<'a> {
     pub streams: CriuStreams,
     /// CRIU's descriptors besides our socket.
     pub handed: Handed,
+    /// CRIU's environment. CRIU itself is searched in its PATH.
+    pub environment: &'a Environment,
 }
 
 /// The standard streams of CRIU.
@@ -106,7 +109,7 @@ impl Criu {
             .map_err(|errno| error!("socketpair: {errno}"))?;
         let printed = rustix::fs::memfd_create(c"criu", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let printed = File::from(printed);
-        let mut command = Command::new(setup.program);
+        let mut command = setup.environment.command(setup.program);
         command.args(["swrk", &theirs.as_raw_fd().to_string()]);
         match setup.streams {
             CriuStreams::PassedOn(streams) => {
@@ -395,6 +398,7 @@ mod tests {
             program: &program,
             streams: CriuStreams::None,
             handed: crate::sys::handed::Handed::default(),
+            environment: &Environment::default(),
         });
         (directory, criu)
     }

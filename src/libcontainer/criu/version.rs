@@ -84,11 +84,11 @@ impl CriuFeature {
             CriuFeature::OtherNamespaces => (CriuVersion::new(3, 16, 1), "a namespace that is joined by its path"),
             CriuFeature::UnifiedFreezer => (CriuVersion::new(3, 14, 0), "the freezer of cgroup version 2"),
             CriuFeature::Terminal => (CriuVersion::new(3, 15, 0), "a terminal"),
-            CriuFeature::StatusFd => (CriuVersion::new(3, 15, 0), "--status-fd"),
-            CriuFeature::LsmProfile => (CriuVersion::new(3, 16, 0), "--lsm-profile"),
-            CriuFeature::LsmMountContext => (CriuVersion::new(3, 16, 0), "--lsm-mount-context"),
-            CriuFeature::NetworkLock => (CriuVersion::new(3, 17, 0), "--network-lock"),
-            CriuFeature::TcpClose => (CriuVersion::new(3, 12, 0), "--tcp-close"),
+            CriuFeature::StatusFd => (CriuVersion::new(3, 15, 0), "Dump::status"),
+            CriuFeature::LsmProfile => (CriuVersion::new(3, 16, 0), "RestoreFrom::lsm_profile"),
+            CriuFeature::LsmMountContext => (CriuVersion::new(3, 16, 0), "RestoreFrom::lsm_mount_context"),
+            CriuFeature::NetworkLock => (CriuVersion::new(3, 17, 0), "Images::network_lock"),
+            CriuFeature::TcpClose => (CriuVersion::new(3, 12, 0), "Allow::TcpClose"),
         }
     }
 }

@@ -6,6 +6,7 @@ mod environment;
 pub mod grants;
 pub mod id_map;
 pub mod mountinfo;
+mod namespace;
 mod resctrl;
 
 use std::io;
@@ -15,8 +16,8 @@ use std::path::Path;
 use rustix::io::Errno;
 
 pub use cgroups::Cgroups;
-pub(crate) use environment::environment;
-pub use environment::{Environment, set_environment};
+pub use environment::{Environment, ProgramEnvironment};
+pub use namespace::Namespace;
 pub use resctrl::Resctrl;
 
 /// The facts that a plan needs.

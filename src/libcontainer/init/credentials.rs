@@ -61,7 +61,7 @@ pub(super) fn keyring(name: &CStr) -> Outcome {
         Ok(()) | Err(Errno::NOSYS) => Ok(()),
         Err(Errno::DQUOT) => Err(Trouble::saying(
             Errno::DQUOT,
-            "too many keyrings: raise the sysctls kernel.keys.maxkeys and maxbytes, or use --no-new-keyring",
+            "too many keyrings: raise the sysctls kernel.keys.maxkeys and maxbytes, or use Keyring::Inherited",
         )),
         Err(Errno::ACCESS) => Err(Trouble::saying(Errno::ACCESS, "a keyring of this name belongs to another user")),
         Err(other) => Err(other.into()),

@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::path::DecInt;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
@@ -17,7 +16,7 @@ use crate::plan::step::{EnvOf, Execve, HookCommand, Kept, Slot};
 use crate::sys;
 use crate::sys::bounded::Bounded;
 use crate::sys::plain::is_plain;
-use crate::wire::{HookPoint, Words};
+use crate::wire::{About, Ending, HookPoint};
 
 /// Enters the working directory with the rights of root. `chdir` tries again after the ids have changed: root may not be allowed
 /// to enter, or the directory does not exist for the bridge (/proc/self, if it is not in the pid namespace). The check is made
@@ -229,9 +228,7 @@ fn goes_on(exec: &Execve, errno: Errno) -> bool {
 
 /// The error, and the number of the candidate. The runtime looks for the cause there only.
 fn of_candidate(n: usize, errno: Errno) -> Trouble {
-    let mut said = ShortText::default();
-    said.text(DecInt::new(n).as_bytes());
-    Trouble { errno, said: said.words() }
+    u32::try_from(n).map_or(errno.into(), |n| Trouble::about(errno, About::Candidate(n)))
 }
 
 /// Runs each hook in turn. It gets the state on its standard input. The runtime can read its output.
@@ -251,12 +248,9 @@ pub(super) fn hooks(
         output: prepared.fd(output)?,
     };
     for (n, hook) in hooks.iter().enumerate() {
-        if let Some((errno, ending)) = run_hook(prepared, hook, &around)? {
-            let mut said = ShortText::default();
-            said.text(DecInt::new(n).as_bytes());
-            said.text(b" ");
-            ending.say(&mut said);
-            return Err(Trouble { errno, said: said.words() });
+        if let Some((ending, failed)) = run_hook(prepared, hook, &around)? {
+            let n = u32::try_from(n).map_err(|_| Errno::RANGE)?;
+            return Err(Trouble { said: failed.said.about(About::Hook(n, ending)), ..failed });
         }
     }
     Ok(())
@@ -272,37 +266,8 @@ struct Around<'a> {
     output: BorrowedFd<'a>,
 }
 
-/// How a hook failed.
-enum Ending {
-    /// It has not begun: this call failed.
-    Not(&'static [u8]),
-    Status(i32),
-    Signal(i32),
-    Late(u32),
-}
-
-impl Ending {
-    fn say(&self, said: &mut ShortText) {
-        match self {
-            Ending::Not(call) => said.text(call),
-            Ending::Status(status) => {
-                said.text(b"exit status ");
-                said.text(DecInt::new(*status).as_bytes());
-            }
-            Ending::Signal(signal) => {
-                said.text(b"signal ");
-                said.text(DecInt::new(*signal).as_bytes());
-            }
-            Ending::Late(seconds) => {
-                said.text(b"hook ran past specified timeout of ");
-                said.text(DecInt::new(*seconds).as_bytes());
-                said.text(b".0s");
-            }
-        }
-    }
-}
-
-fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Outcome<Option<(Errno, Ending)>> {
+/// Returns how it failed, with the error of the call that failed before it began.
+fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Outcome<Option<(Ending, Trouble)>> {
     rustix::fs::seek(around.state, rustix::fs::SeekFrom::Start(0))?;
     let pid = sys::clone::fork(|_| {
         let Err((call, errno)) = become_hook(prepared, hook, around);
@@ -317,21 +282,21 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
         // the hook leads its own process group, so that what it started is killed with it
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         let _ = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
-        return Ok(Some((Errno::TIMEDOUT, Ending::Late(hook.timeout.unwrap_or(0)))));
+        return Ok(Some((Ending::Late(hook.timeout.unwrap_or(0)), Errno::TIMEDOUT.into())));
     }
     let status = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
     if let Some((call, errno)) = prepared.page.hook_failure() {
-        return Ok(Some((errno, Ending::Not(CALLS[call]))));
+        return Ok(Some((Ending::Call, Trouble::saying(errno, CALLS[call]))));
     }
     Ok(status.and_then(|status| match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => None,
-        (_, Some(signal)) => Some((Errno::CANCELED, Ending::Signal(signal))),
-        (status, None) => Some((Errno::CANCELED, Ending::Status(status.unwrap_or(1)))),
+        (_, Some(signal)) => Some((Ending::Signal(signal), Errno::CANCELED.into())),
+        (status, None) => Some((Ending::Status(status.unwrap_or(1)), Errno::CANCELED.into())),
     }))
 }
 
 /// The calls of a hook's process before the hook begins. The index is the number in the shared page.
-const CALLS: [&[u8]; 5] = [b"chdir", b"its standard streams", b"close_range", b"seccomp", b"execve"];
+const CALLS: [&str; 5] = ["chdir", "its standard streams", "close_range", "seccomp", "execve"];
 
 /// Returns only if a call fails: its number, and the error.
 fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) -> Result<Infallible, (u16, Errno)> {
@@ -354,31 +319,6 @@ fn become_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>)
     let home = prepared.left.home.borrow();
     let home = CStr::from_bytes_until_nul(&home).ok().filter(|_| hook.env_of == EnvOf::Process);
     Err((4, sys::exec::execve(&hook.path, &hook.args, &hook.env, home)))
-}
-
-/// A short text that is built without the heap.
-struct ShortText {
-    text: [u8; crate::wire::WORDS_SIZE],
-    length: usize,
-}
-
-impl Default for ShortText {
-    fn default() -> ShortText {
-        ShortText { text: [0; crate::wire::WORDS_SIZE], length: 0 }
-    }
-}
-
-impl ShortText {
-    fn text(&mut self, bytes: &[u8]) {
-        let room = self.text.len() - self.length;
-        let length = bytes.len().min(room);
-        self.text[self.length..self.length + length].copy_from_slice(&bytes[..length]);
-        self.length += length;
-    }
-
-    fn words(&self) -> Words {
-        Words::of(&self.text[..self.length])
-    }
 }
 
 #[cfg(test)]
@@ -410,13 +350,5 @@ mod tests {
             assert_eq!(entry_of(uid), wanted, "{uid}");
         }
         assert_eq!(entry_of(7), ("HOME=/\0".to_owned(), Some(Errno::NAMETOOLONG)));
-    }
-
-    #[test]
-    fn the_failure_of_a_hook_is_described_without_memory() {
-        let mut said = ShortText::default();
-        said.text(b"0 ");
-        Ending::Late(10).say(&mut said);
-        assert_eq!(said.words().text(), "0 hook ran past specified timeout of 10.0s");
     }
 }

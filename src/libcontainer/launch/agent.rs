@@ -55,8 +55,14 @@ mod tests {
     #[test]
     fn an_agent_receives_the_state_of_the_process_and_of_its_container() {
         let annotations = HashMap::from([("a".to_owned(), "b".to_owned())]);
-        let mut identity =
-            Identity { id: "x", bundle: Path::new("/b"), version: "1.2.0", annotations: &annotations, init: None };
+        let mut identity = Identity {
+            id: "x",
+            bundle: Path::new("/b"),
+            version: "1.2.0",
+            annotations: &annotations,
+            init: None,
+            environment: &crate::host::Environment::default(),
+        };
         let listener = Listener { at: crate::config::At::new("l"), path: "/s".into(), metadata: "m".to_owned() };
         let message = |identity: &Identity<'_>| -> serde_json::Value {
             serde_json::from_slice(&state(&listener, identity, 7)).unwrap()

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::sys::host_proc::HostProc;
 use crate::sys::plain::is_plain;
 use crate::sys::process_status::ProcessStatus;
-use crate::wire::Failure;
+use crate::wire::{About, Failure};
 
 /// How many nested interpreters the kernel allows (fs/exec.c).
 const MAX_DEPTH: usize = 5;
@@ -63,7 +63,10 @@ impl Waiting {
         let of_file = |path: &OsStr| self.of_file(Path::new(path), failed.errno, 0);
         match failed.errno {
             Errno::NOENT => paths.find_map(of_file),
-            Errno::NOEXEC | Errno::ACCESS | Errno::NOTDIR => of_file(paths.nth(failed.said.text().parse().ok()?)?),
+            Errno::NOEXEC | Errno::ACCESS | Errno::NOTDIR => match failed.said.subject() {
+                About::Candidate(n) => of_file(paths.nth(usize::try_from(n).ok()?)?),
+                _ => None,
+            },
             _ => None,
         }
     }

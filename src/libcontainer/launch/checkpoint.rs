@@ -19,7 +19,7 @@ use crate::criu::{
     Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, Options, PageServer, Setup,
 };
 use crate::error::{Context, Error, Kind, Result, bail, error};
-use crate::host::mountinfo;
+use crate::host::{Namespace, mountinfo};
 use crate::plan::Plan;
 use crate::plan::images::{Named, Outside};
 use crate::plan::step::Last;
@@ -88,6 +88,7 @@ impl Checkpoint {
             program: self.imaging.program(),
             streams: CriuStreams::None,
             handed: Handed::default(),
+            environment: container.environment(),
         })?;
         let request = self.request(&container, plan, &directories, &mut criu)?;
         let done = criu.ask(&request).and_then(|()| self.until_done(&mut criu, &directories));
@@ -116,7 +117,7 @@ impl Checkpoint {
                         criu.serves();
                         if let Some(status) = self.status.take() {
                             // A process that waits for the container's end gets it, too.
-                            rustix::io::write(&status, &[0]).map_err(|errno| error!("--status-fd: {errno}"))?;
+                            rustix::io::write(&status, &[0]).map_err(|errno| error!("Dump::status: {errno}"))?;
                         }
                     }
                     criu.go_on()?;
@@ -128,12 +129,12 @@ impl Checkpoint {
     fn must_have_a_parent(&self) -> Result<()> {
         let Some(parent) = &self.parent else { return Ok(()) };
         if parent.components().next() == Some(Component::RootDir) {
-            bail!("--parent-path must be relative: it is taken from --image-path");
+            bail!("Dump::parent must be relative: it is taken from Images::new");
         }
         let whole = self.imaging.directory.join(parent);
-        let there = fs::metadata(&whole).with_context(|| format!("invalid --parent-path: {}", whole.display()))?;
+        let there = fs::metadata(&whole).with_context(|| format!("invalid Dump::parent: {}", whole.display()))?;
         if !there.is_dir() {
-            bail!("invalid --parent-path: {}: not a directory", whole.display());
+            bail!("invalid Dump::parent: {}: not a directory", whole.display());
         }
         Ok(())
     }
@@ -144,11 +145,11 @@ impl Checkpoint {
         let pre_dump = self.afterwards == Afterwards::PreDumped;
         if (pre_dump || self.parent.is_some()) && !criu.tracks_memory()? {
             let why = "this kernel does not track which memory is written (CONFIG_MEM_SOFT_DIRTY)";
-            bail!("--pre-dump and --parent-path: {why}");
+            bail!("Afterwards::PreDumped and Dump::parent: {why}");
         }
         if self.imaging.allows(Allow::LazyPages) {
             if !criu.fetches_lazily()? {
-                bail!("--lazy-pages: criu and this kernel cannot fetch memory when it is used (userfaultfd(2))");
+                bail!("Allow::LazyPages: criu and this kernel cannot fetch memory when it is used (userfaultfd(2))");
             }
             must_have_large_pipes()?;
         }
@@ -184,7 +185,9 @@ impl Checkpoint {
             } else {
                 CriuFeature::PidNamespace
             })?;
-            asked.external.push(format!("{}[{}]:{key}", joined.name, inode(record.init_process_pid, joined.name)?));
+            let namespace = Namespace::of(record.init_process_pid, joined.name);
+            let inode = namespace.with_context(|| format!("look at the container's {} namespace", joined.name))?.inode;
+            asked.external.push(format!("{}[{inode}]:{key}", joined.name));
         }
         if !pre_dump {
             let descriptors = named_descriptors(record)?;
@@ -205,14 +208,14 @@ fn must_have_large_pipes() -> Result<()> {
     let (pipe, _other_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| error!("pipe: {errno}"))?;
     rustix::pipe::fcntl_setpipe_size(&pipe, LAZY_PIPE).map(drop).map_err(|errno| {
         let needed = "criu needs pipes of 4 MiB: raise fs.pipe-max-size, or run with CAP_SYS_RESOURCE";
-        error!("--lazy-pages: F_SETPIPE_SZ: {errno}: {needed}")
+        error!("Allow::LazyPages: F_SETPIPE_SZ: {errno}: {needed}")
     })
 }
 
 /// CRIU takes the root of a container for its first mount.
 fn must_have_own_mounts(pid: i32) -> Result<()> {
-    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/mnt"));
-    if namespace(&pid.to_string()).context("read /proc/PID/ns/mnt")? == namespace("self")? {
+    let theirs = Namespace::of(pid, "mnt").context("look at the container's mount namespace")?;
+    if theirs == Namespace::ours("mnt").context("look at our mount namespace")? {
         bail!("linux.namespaces: a container without a mount namespace of its own cannot be checkpointed");
     }
     Ok(())
@@ -230,12 +233,6 @@ fn freezer(container: &Container) -> Option<(String, String)> {
     path.join(if key.is_empty() { "cgroup.freeze" } else { "freezer.state" })
         .exists()
         .then(|| (key.clone(), path.to_string_lossy().into_owned()))
-}
-
-/// The number of a namespace of the process.
-fn inode(pid: i32, name: &str) -> Result<u64> {
-    let path = format!("/proc/{pid}/ns/{name}");
-    Ok(rustix::fs::stat(path.as_str()).map_err(|errno| error!("{path}: {errno}"))?.st_ino)
 }
 
 /// For each of these mounts: its path in the container, and its name.

@@ -87,8 +87,8 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// # Errors
 /// The path, and the kernel's error.
 pub fn send_pidfd(path: &Path, name: &str, pidfd: BorrowedFd<'_>) -> Result<()> {
-    let socket = connect(path).context("--pidfd-socket")?;
-    send(socket.as_fd(), name.as_bytes(), pidfd).context("--pidfd-socket")
+    let socket = connect(path).context("Ready::pass_on_pidfd")?;
+    send(socket.as_fd(), name.as_bytes(), pidfd).context("Ready::pass_on_pidfd")
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::config::Config;
 use crate::container::{Container, Lock, Note, ProcessId, Record, Reserved, Root, start_time};
 use crate::error::{Context, Error, Result};
+use crate::host::Environment;
 use crate::plan::resctrl::ResctrlGroup;
 use crate::plan::{Flags, Plan};
 use crate::wait;
@@ -100,6 +101,7 @@ impl<'a> NewContainer<'a> {
             version: config.spec.version(),
             annotations: &annotations,
             init: None,
+            environment: self.root.environment(),
         };
         let pid_file = self.pid_file.clone();
         let mut reached = Reached::Nothing;
@@ -115,15 +117,15 @@ impl<'a> NewContainer<'a> {
         identity: &Identity<'_>,
         reached: &mut Reached,
     ) -> Result<(Container, SetUpProcess<'a>)> {
-        reserved.take_note(|note| will_make(self.plan, note))?;
+        reserved.take_note(|note| will_make(self.plan, note, identity.environment))?;
         if let Some(directory) = &self.flags.notify {
             notify::prepare(directory)?;
         }
         HookFiles::check(self.plan, identity.annotations)?;
-        let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal)?;
+        let mut opened = open_all(self.plan, self.root.path(), reserved.path(), self.terminal, identity.environment)?;
         opened.give(self.streams);
         opened.keep_times(self.times);
-        let resources = KernelGroups::make(self.plan)?;
+        let resources = KernelGroups::make(self.plan, identity.environment)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
         opened.warnings.extend(resources.limit(self.plan)?);
         opened.open_cgroups(self.plan)?;
@@ -177,9 +179,9 @@ pub(super) fn undone_with_hooks(
 }
 
 /// The directories that will be made.
-pub(super) fn will_make(plan: &Plan, note: &mut Note) {
+pub(super) fn will_make(plan: &Plan, note: &mut Note, environment: &Environment) {
     if let Some(cgroup) = &plan.cgroup {
-        note.coming = Cgroup::at(&cgroup.placement).paths().clone();
+        note.coming = Cgroup::at(&cgroup.placement, environment).paths().clone();
         note.coming.retain(|_, directory| !directory.exists());
     }
     note.groups = plan.resctrl.as_ref().map(ResctrlGroup::own_directories).unwrap_or_default();
@@ -198,13 +200,13 @@ pub(super) fn has_made(plan: &Plan, cgroup: Option<&Cgroup>, note: &mut Note) {
 fn unmake(reserved: Reserved, error: Error) -> Error {
     let undone = reserved.lock().and_then(|lock| {
         host_mounts::look(lock)?;
-        undo::undo(reserved.note(), lock)
+        undo::undo(reserved.note(), lock, reserved.environment())
     });
     match undone {
         Ok(()) => cgroup::undone(error, reserved.give_up()),
         Err(left) => {
             reserved.leave();
-            let text = format!("{error}; and not all of it is undone, which `delete --force` tries again: {left}");
+            let text = format!("{error}; and not all of it is undone, which Force::Kill tries again: {left}");
             error.reworded(text)
         }
     }

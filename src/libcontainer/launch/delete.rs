@@ -84,19 +84,19 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
         Ok(hooks) => (hooks, None),
         Err(error) => (None, Some(error.context("hooks.poststop: not run"))),
     };
-    let record = container.record().clone();
+    let (record, environment) = (container.record().clone(), container.environment().clone());
     let left = record.coracle.as_ref().map(|own| take_away(&own.host_mounts)).transpose()?.unwrap_or_default();
     // runc has written state.json again, without our own members.
     if record.coracle.is_none()
         && let Some(note) = lock.note()?
     {
-        undo::undo(&note, lock)?;
+        undo::undo(&note, lock, &environment)?;
     }
     container.remove(lock)?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let annotations = record.annotations();
     let warnings = left.into_iter().chain(unread);
-    Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations))).collect())
+    Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations, &environment))).collect())
 }
 
 /// Runs poststop hooks. Their failures are returned as warnings (runtime.md#lifecycle).

@@ -91,7 +91,7 @@ pub(super) fn kept(directory: &Path) -> Result<Vec<ExternalMount>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = wait::contents(&path).with_context(|| format!("--image-path: read {}", path.display()))?;
+    let text = wait::contents(&path).with_context(|| format!("Images::new: read {}", path.display()))?;
     let all: BTreeMap<String, HostSource> =
         serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
     all.into_iter().map(|(key, source)| source.checked(key)).collect()
@@ -105,11 +105,11 @@ impl HostSource {
         };
         let found = File::on_host(Path::new(&val)).map_err(|errno| {
             let why = if errno == Errno::LOOP { ": a link in it is not followed" } else { "" };
-            error!("--image-path: {MOUNTS}: {val}: {}{why}", words(errno))
+            error!("Images::new: {MOUNTS}: {val}: {}{why}", words(errno))
         })?;
         if expected.is_some_and(|expected| expected != found) {
             bail!(
-                "--image-path: {MOUNTS}: {val}: this is another file than at the checkpoint (its device or inode number differs)"
+                "Images::new: {MOUNTS}: {val}: this is another file than at the checkpoint (its device or inode number differs)"
             );
         }
         Ok(ExternalMount { key, val })

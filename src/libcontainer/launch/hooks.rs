@@ -74,7 +74,7 @@ fn finish_one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: 
     let name = at.as_str().rsplit('.').next().unwrap_or_default();
     let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
     let (mut out, mut err) = (Output::new(&files.stdout)?, Output::new(&files.stderr)?);
-    let mut child = spawn(hook, state, identity.bundle, out.file(), err.file()).with_context(failed)?;
+    let mut child = spawn(hook, state, identity, out.file(), err.file()).with_context(failed)?;
     let status = match wait(&mut child, hook.timeout()).with_context(failed)? {
         Some(status) => status,
         None => {
@@ -133,7 +133,7 @@ impl Output<'_> {
     }
 }
 
-fn spawn(hook: &Hook, state: &[u8], bundle: &Path, out: &File, err: &File) -> Result<Child> {
+fn spawn(hook: &Hook, state: &[u8], identity: &Identity<'_>, out: &File, err: &File) -> Result<Child> {
     let mut input = memory()?;
     input.write_all(state)?;
     input.seek(SeekFrom::Start(0))?;
@@ -141,10 +141,12 @@ fn spawn(hook: &Hook, state: &[u8], bundle: &Path, out: &File, err: &File) -> Re
     if let Some([name, args @ ..]) = hook.args().as_deref() {
         command.arg0(name).args(args);
     }
-    // As with runc: a hook gets the environment of the config. Without `env`, it gets ours.
-    if let Some(env) = hook.env() {
-        command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
+    // As with runc: a hook gets the environment of the config. Without `env`, it gets that of our caller.
+    match hook.env() {
+        Some(env) => drop(command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')))),
+        None => identity.environment.give_to(&mut command),
     }
+    let bundle = identity.bundle;
     // The bundle may be removed when poststop hooks run. They run all the same.
     command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
     // A process group of its own, so that the children of the hook can be killed with it.
@@ -174,6 +176,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
+    use crate::host::{Environment, ProgramEnvironment};
 
     fn hook(json: &str) -> Vec<Hook> {
         serde_json::from_str(json).unwrap()
@@ -181,7 +184,11 @@ mod tests {
 
     fn identity(bundle: &Path) -> Identity<'_> {
         static NONE: LazyLock<HashMap<String, String>> = LazyLock::new(HashMap::new);
-        Identity { id: "x", bundle, version: "1.2.0", annotations: &NONE, init: None }
+        static GIVEN: LazyLock<Environment> = LazyLock::new(|| Environment {
+            programs: ProgramEnvironment::Given(vec![("PATH".into(), "/usr/bin:/bin".into())]),
+            ..Environment::default()
+        });
+        Identity { id: "x", bundle, version: "1.2.0", annotations: &NONE, init: None, environment: &GIVEN }
     }
 
     fn at() -> At {
@@ -189,11 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_runs_in_the_bundle_with_our_environment_unless_it_has_one() {
+    fn a_hook_runs_in_the_bundle_with_the_environment_that_we_were_given_unless_it_has_one() {
         let directory = tempfile::tempdir().unwrap();
         let bundle = directory.path().canonicalize().unwrap();
-        for (env, seen) in [("null", std::env::var("PATH").unwrap()), (r#"["PATH=/x"]"#, "/x".to_owned())] {
-            let script = "{ /bin/pwd; echo $PATH; } > seen";
+        for (env, seen) in [("null", "/usr/bin:/bin"), (r#"["PATH=/x"]"#, "/x")] {
+            let script = "{ /bin/pwd; echo $PATH$HOME; } > seen";
             let json = format!(r#"[{{"path":"/bin/sh","args":["sh","-c","{script}"],"env":{env}}}]"#);
             run(&hook(&json), b"", &identity(&bundle), &at(), &HookFiles::default()).unwrap();
             let found = std::fs::read_to_string(bundle.join("seen")).unwrap();

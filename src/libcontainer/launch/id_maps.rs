@@ -4,15 +4,15 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use rustix::io::Errno;
 
 use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
 use crate::host::grants::{grants, names};
-use crate::host::{environment, id_map};
+use crate::host::{Environment, id_map};
 use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
 use crate::sys::host_proc::HostProc;
@@ -33,7 +33,7 @@ fn map_lines(maps: &[IdMap]) -> String {
 }
 
 /// Writes both for process `pid`. `at` is the place that has `uidMappings` and `gidMappings`.
-pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result<()> {
+pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At, environment: &Environment) -> Result<()> {
     let uids = IdMapFile {
         lines: &maps.uids,
         by: maps.uids_by,
@@ -55,14 +55,14 @@ pub(super) fn write(proc: &HostProc, pid: i32, maps: &IdMaps, at: &At) -> Result
         proc.write_of(pid, c"setgroups", b"deny")
             .map_err(|errno| error!("{}: write setgroups: {}", gids.property, words(errno)))?;
     }
-    uids.write(proc, pid)?;
-    gids.write(proc, pid)
+    uids.write(proc, pid, environment)?;
+    gids.write(proc, pid, environment)
 }
 
 impl IdMapFile<'_> {
-    fn write(&self, proc: &HostProc, pid: i32) -> Result<()> {
+    fn write(&self, proc: &HostProc, pid: i32, environment: &Environment) -> Result<()> {
         match self.by {
-            Writer::Program => self.run(pid),
+            Writer::Program => self.run(pid, environment),
             Writer::Root | Writer::User => {
                 let lines = map_lines(self.lines);
                 proc.write_of(pid, self.file, lines.as_bytes()).map_err(|errno| self.refused(errno))
@@ -85,15 +85,10 @@ impl IdMapFile<'_> {
         error!("{}{why}: write {file}: {}", self.property, words(errno))
     }
 
-    fn run(&self, pid: i32) -> Result<()> {
+    fn run(&self, pid: i32, environment: &Environment) -> Result<()> {
         let numbers = self.lines.iter().flat_map(|m| [m.container, m.host, m.size]);
-        let mut command = Command::new(self.program);
+        let mut command = environment.command(Path::new(self.program));
         command.arg(pid.to_string()).args(numbers.map(|number| number.to_string())).stdin(Stdio::null());
-        match &environment().path {
-            // The program is searched there.
-            Some(path) => drop(command.env("PATH", path)),
-            None => command = elsewhere(&command),
-        }
         crate::sys::fds::keep_only_stdio(&mut command);
         let output = match command.output() {
             Ok(output) => output,
@@ -182,14 +177,6 @@ fn ids(map: &str) -> Vec<(u32, u32)> {
 /// The lines of a uid_map or gid_map (user_namespaces(7)).
 fn lines(map: &str) -> Vec<IdMap> {
     id_map::ranges(map).map(|range| IdMap { container: range.inside, host: range.outside, size: range.size }).collect()
-}
-
-/// The same command, at the place where distributions install it.
-fn elsewhere(command: &Command) -> Command {
-    let mut other = Command::new(std::path::Path::new("/usr/bin").join(command.get_program()));
-    other.args(command.get_args()).stdin(Stdio::null());
-    other.arg0(command.get_program());
-    other
 }
 
 #[cfg(test)]

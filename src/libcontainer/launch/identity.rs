@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::container::Record;
+use crate::container::{Container, Record};
+use crate::host::Environment;
 
 /// What hooks and agents get to know about a container.
 #[derive(Clone, Copy, Debug)]
@@ -18,17 +19,26 @@ pub struct Identity<'a> {
     pub annotations: &'a HashMap<String, String>,
     /// Its init, if the process in question is another one.
     pub init: Option<i32>,
+    /// The variables of programs that config.json gives none.
+    pub environment: &'a Environment,
 }
 
 impl<'a> Identity<'a> {
     /// The identity of an existing container.
-    pub(super) fn of_record(record: &'a Record, annotations: &'a HashMap<String, String>) -> Identity<'a> {
-        Identity { id: &record.id, bundle: record.bundle(), version: record.version(), annotations, init: None }
+    pub(super) fn of_record(
+        record: &'a Record,
+        annotations: &'a HashMap<String, String>,
+        environment: &'a Environment,
+    ) -> Identity<'a> {
+        let (bundle, version) = (record.bundle(), record.version());
+        Identity { id: &record.id, bundle, version, annotations, init: None, environment }
     }
 
     /// The same, for another process in it.
-    pub fn of_joined(record: &'a Record, annotations: &'a HashMap<String, String>) -> Identity<'a> {
-        Identity { init: Some(record.init_process_pid), ..Identity::of_record(record, annotations) }
+    pub fn of_joined(container: &'a Container, annotations: &'a HashMap<String, String>) -> Identity<'a> {
+        let record = container.record();
+        let init = Some(record.init_process_pid);
+        Identity { init, ..Identity::of_record(record, annotations, container.environment()) }
     }
 
     /// The state that hooks read (runtime.md#state), as one line of JSON.

@@ -147,7 +147,7 @@ impl Directories {
             let made = DirBuilder::new().mode(0o700).recursive(true).create(path);
             made.with_context(|| format!("mkdir {}", path.display()))
         };
-        make(&imaging.directory).context("--image-path")?;
+        make(&imaging.directory).context("Images::new")?;
         Directories::open(imaging, log)
     }
 
@@ -157,12 +157,12 @@ impl Directories {
             let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
             if file.metadata()?.is_dir() { Ok(file) } else { Err(error!("{}: not a directory", path.display())) }
         };
-        let images = open(&imaging.directory).context("--image-path")?;
+        let images = open(&imaging.directory).context("Images::new")?;
         let work = imaging.work.as_deref().map(|path| {
             DirBuilder::new().mode(0o700).recursive(true).create(path)?;
             open(path)
         });
-        let work = work.transpose().context("--work-path")?;
+        let work = work.transpose().context("Images::work")?;
         let log = imaging.work.as_deref().unwrap_or(&imaging.directory).join(log);
         // A log of an earlier run is not ours.
         let _ = std::fs::remove_file(&log);
@@ -235,8 +235,8 @@ pub(super) fn config_file(annotations: &HashMap<String, String>) -> Option<Strin
 pub(super) fn must_be_outside(imaging: &Images, record: &Record) -> Result<()> {
     let root = &record.config.rootfs;
     let Ok(root) = root.canonicalize() else { return Ok(()) };
-    let work = imaging.work.as_deref().map(|path| (path, "--work-path"));
-    for (path, flag) in [(imaging.directory.as_path(), "--image-path")].into_iter().chain(work) {
+    let work = imaging.work.as_deref().map(|path| (path, "Images::work"));
+    for (path, flag) in [(imaging.directory.as_path(), "Images::new")].into_iter().chain(work) {
         let there = path.ancestors().find_map(|above| above.canonicalize().ok());
         if there.is_some_and(|there| there.starts_with(&root)) {
             bail!("{flag}: {} is inside the container's root {}", path.display(), root.display());

@@ -17,6 +17,7 @@ use super::{descriptors, filter_cache, net_devices, user_namespace};
 use crate::config::{At, Warning};
 use crate::container::{EXEC_ANSWER, EXEC_FIFO, MountedFile};
 use crate::error::{Error, Result, bail, error};
+use crate::host::Environment;
 use crate::init::Late;
 use crate::plan::failure::{said_with, words};
 use crate::plan::resctrl::ResctrlGroup;
@@ -72,7 +73,13 @@ pub enum Times {
 ///
 /// # Errors
 /// The file that could not be opened, with the property that names it.
-pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<OwnedFd>) -> Result<Opened> {
+pub fn open_all(
+    plan: &Plan,
+    root: &Path,
+    state: &Path,
+    mut terminal: Option<OwnedFd>,
+    environment: &Environment,
+) -> Result<Opened> {
     let proc = HostProc::open().map_err(|errno| match errno {
         Errno::NODEV => error!("/proc: is not a proc file system"),
         errno => error!("open /proc: {}", words(errno)),
@@ -87,7 +94,7 @@ pub fn open_all(plan: &Plan, root: &Path, state: &Path, mut terminal: Option<Own
             Opening::Terminal => {
                 Some(terminal.take().ok_or_else(|| error!("{at}: a terminal needs a console socket"))?)
             }
-            Opening::IdMaps(maps) => Some(user_namespace::with_maps(&proc, maps, at)?),
+            Opening::IdMaps(maps) => Some(user_namespace::with_maps(&proc, maps, at, environment)?),
             other => match BindSource::of(other) {
                 Some(source) => {
                     let opened = source.open(Slot(fds.len()), container.as_deref(), &mut late);

@@ -13,14 +13,14 @@ use crate::error::{Context, Result, error};
 /// # Errors
 /// The path, and the kernel's error. A link to a regular file or to nothing is an error.
 pub fn write(path: &Path, pid: i32) -> Result<()> {
-    let name = path.file_name().ok_or_else(|| error!("--pid-file: {} names no file", path.display()))?;
+    let name = path.file_name().ok_or_else(|| error!("`pid_file`: {} names no file", path.display()))?;
     let beside = path.with_file_name(format!(".{}", name.to_string_lossy()));
     let text = pid.to_string();
     let written = match fs::symlink_metadata(path) {
         Ok(there) if !there.is_file() => into(path, &text),
         Ok(_) | Err(_) => replace(path, &beside, &text),
     };
-    written.with_context(|| format!("--pid-file: write {}", path.display()))
+    written.with_context(|| format!("`pid_file`: write {}", path.display()))
 }
 
 /// Removes the file that `write` made: a regular file that contains this pid.

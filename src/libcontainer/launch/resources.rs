@@ -3,6 +3,7 @@
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
 use crate::error::Result;
+use crate::host::Environment;
 use crate::plan::resources::{DEVICES, not_restricted};
 use crate::plan::{Plan, PlannedCgroup};
 use crate::resctrl::{self, Kernel};
@@ -20,13 +21,13 @@ impl KernelGroups {
     ///
     /// # Errors
     /// The failed call, with the kernel's error. Nothing remains.
-    pub fn make(plan: &Plan) -> Result<KernelGroups> {
+    pub fn make(plan: &Plan, environment: &Environment) -> Result<KernelGroups> {
         let mut resources = KernelGroups { cgroup: None, group: None };
         if let Some(PlannedCgroup { placement, writes, .. }) = &plan.cgroup {
             if let Some(unit) = &placement.unit {
-                systemd::available(unit.manager)?;
+                systemd::available(unit.manager, environment)?;
             }
-            resources.cgroup = Some(Cgroup::create(placement, writes)?);
+            resources.cgroup = Some(Cgroup::create(placement, writes, environment)?);
         }
         resources.group = plan.resctrl.as_ref().map(|group| resctrl::make(group, &Kernel)).transpose()?;
         Ok(resources)

@@ -31,6 +31,7 @@ use crate::criu::{
     JoinNamespace, Notice, Options, Setup,
 };
 use crate::error::{Context, Kind, Result, bail, error};
+use crate::host::Namespace;
 use crate::host::cgroups::memberships;
 use crate::plan::images::JoinedNamespace;
 use crate::plan::step::What as Step;
@@ -124,6 +125,7 @@ impl Restore<'_> {
             version: self.config.spec.version(),
             annotations: &annotations,
             init: None,
+            environment: self.root.environment(),
         };
         let mut reached = Reached::Nothing;
         match self.fill(&mut reserved, &identity, &mut reached) {
@@ -140,7 +142,7 @@ impl Restore<'_> {
         identity: &Identity<'_>,
         reached: &mut Reached,
     ) -> Result<(Container, Child, Vec<Warning>)> {
-        reserved.take_note(|note| will_make(self.plan, note))?;
+        reserved.take_note(|note| will_make(self.plan, note, identity.environment))?;
         self.must_be_images()?;
         if let Some(why) = self.plan.not_restorable() {
             bail!("{why}");
@@ -148,7 +150,7 @@ impl Restore<'_> {
         HookFiles::check(self.plan, identity.annotations)?;
         let root = self.root_directory()?;
         mount_points::make(&root, &self.plan.mount_points())?;
-        let resources = KernelGroups::make(self.plan)?;
+        let resources = KernelGroups::make(self.plan, identity.environment)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
         reserved.keep_config(self.text)?;
         let bound = reserved.path().join(BOUND_ROOT);
@@ -156,7 +158,8 @@ impl Restore<'_> {
         let bound = bound.canonicalize()?;
         let (handed, inherited) = self.handed()?;
         let streams = CriuStreams::PassedOn(std::mem::take(&mut self.streams));
-        let (imaging, tree, place) = (&self.imaging, c_path(&root)?, c_path(&bound)?);
+        let (tree, place) = (c_path(&root)?, c_path(&bound)?);
+        let (imaging, environment) = (&self.imaging, self.root.environment());
         let has_own_users = self.plan.id_maps.is_some();
         // CRIU mounts in these directories, so they must belong to CRIU's mount namespace.
         let (mut criu, directories) = with_bound(&tree, &place, || {
@@ -164,7 +167,7 @@ impl Restore<'_> {
             if has_own_users {
                 open_images::search_by_all(&imaging.directory, &mut directories)?;
             }
-            let criu = Criu::begin(Setup { program: imaging.program(), streams, handed })?;
+            let criu = Criu::begin(Setup { program: imaging.program(), streams, handed, environment })?;
             Ok((criu, directories))
         })?;
         self.place(&criu, resources.cgroup())?;
@@ -188,7 +191,7 @@ impl Restore<'_> {
 
     fn must_be_images(&self) -> Result<()> {
         if !self.imaging.directory.join(INVENTORY).exists() {
-            bail!("--image-path: {} has no {INVENTORY}: it is not a checkpoint", self.imaging.directory.display());
+            bail!("Images::new: {} has no {INVENTORY}: it is not a checkpoint", self.imaging.directory.display());
         }
         Ok(())
     }
@@ -228,7 +231,7 @@ impl Restore<'_> {
         let Some(cgroup) = cgroup else { return Ok(()) };
         let pid = criu.pid();
         let unit = self.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.unit.as_ref());
-        let starting = unit.map(|unit| systemd::start(unit, pid)).transpose()?;
+        let starting = unit.map(|unit| systemd::start(unit, pid, self.root.environment())).transpose()?;
         let by_us = |key: &&String| unit.is_none() || !matches!(key.as_str(), "" | "systemd");
         cgroup.paths().keys().filter(by_us).try_for_each(|key| cgroup.enter(key, pid))?;
         starting.map_or(Ok(()), systemd::Starting::wait)?;
@@ -286,7 +289,7 @@ impl Restore<'_> {
     /// `null` is a null device, for those that had it.
     fn streams(&self, null: i32) -> Result<Vec<InheritFd>> {
         let path = self.imaging.directory.join(DESCRIPTORS);
-        let text = wait::contents(&path).with_context(|| format!("--image-path: read {}", path.display()))?;
+        let text = wait::contents(&path).with_context(|| format!("Images::new: read {}", path.display()))?;
         let all: Option<Vec<String>> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
         let all = all.unwrap_or_default().into_iter().zip(0..3);
         let all = all.map(|(key, fd)| match key.strip_prefix(NULL) {
@@ -364,7 +367,7 @@ impl Restore<'_> {
             ("pre-resume", _) => self.nothing_is_made_any_more(making),
             ("orphan-pts-master", _) => match (notice.descriptor, self.terminal.take()) {
                 (Some(master), Some(socket)) => {
-                    console::send(socket.as_fd(), b"/dev/pts/ptmx", master.as_fd()).context("--console-socket")
+                    console::send(socket.as_fd(), b"/dev/pts/ptmx", master.as_fd()).context("RestoreFrom::console")
                 }
                 _ => Ok(()),
             },
@@ -447,8 +450,7 @@ fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
 
 /// CRIU puts the processes into a time namespace, so that their clocks continue.
 fn has_own_time(pid: i32) -> bool {
-    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/time")).ok();
-    namespace(&pid.to_string()) != namespace("self")
+    Namespace::of(pid, "time").ok() != Namespace::ours("time").ok()
 }
 
 /// The cgroup of CRIU in each hierarchy: it is the container's.

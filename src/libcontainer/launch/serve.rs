@@ -22,6 +22,7 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
 use crate::container::Lock;
 use crate::error::{Context, Result, bail, error};
+use crate::host::Environment;
 use crate::host::mountinfo::{self, View};
 use crate::plan::failure::words;
 use crate::plan::step::{Slot, What};
@@ -108,7 +109,7 @@ fn until_ready(
     let mut turns = Turns::new(launched.plan);
     if enters_at_once(launched.plan) {
         settled(launched, identity)?;
-        entry.begin(launched)?;
+        entry.begin(launched, identity.environment)?;
     }
     // ORDER: before we wait for init, which has closed its own end long ago.
     drop(launched.mount.take());
@@ -166,9 +167,9 @@ impl<'c> CgroupEntry<'c> {
         CgroupEntry { cgroup, starting: None }
     }
 
-    fn begin(&mut self, launched: &Launched<'_>) -> Result<()> {
+    fn begin(&mut self, launched: &Launched<'_>, environment: &Environment) -> Result<()> {
         let unit = launched.plan.cgroup.as_ref().and_then(|cgroup| cgroup.placement.unit.as_ref());
-        self.starting = unit.map(|unit| systemd::start(unit, launched.child.pid)).transpose()?;
+        self.starting = unit.map(|unit| systemd::start(unit, launched.child.pid, environment)).transpose()?;
         Ok(())
     }
 
@@ -246,7 +247,7 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Id
     drop(std::mem::replace(&mut launched.child, Child::new(pid, pidfd)));
     settled(launched, identity)?;
     if !enters_at_once(launched.plan) {
-        entry.begin(launched)?;
+        entry.begin(launched, identity.environment)?;
     }
     Ok(true)
 }
@@ -285,7 +286,7 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
     match ask {
         Request::IdMaps => {
             let maps = launched.plan.id_maps.as_ref().ok_or_else(|| error!("no id maps in the plan"))?;
-            id_maps::write(&launched.opened.proc, pid, maps, &At::new("linux"))
+            id_maps::write(&launched.opened.proc, pid, maps, &At::new("linux"), identity.environment)
         }
         Request::TimeOffsets => {
             for offset in &launched.plan.time_offsets {
@@ -330,7 +331,7 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
 /// container is mounted there.
 fn check_views(launched: &Launched<'_>) -> Result<()> {
     let text = launched.opened.proc.read_of(launched.child.pid, c"mountinfo");
-    let mounts = mountinfo::parse(&text.context("--no-pivot: read mountinfo of init")?);
+    let mounts = mountinfo::parse(&text.context("RootChange::Move: read mountinfo of init")?);
     let found = mountinfo::views(&mounts, Path::new("/"));
     let steps = launched.plan.bridge.iter().chain(&launched.plan.init);
     let unmounted = steps.filter_map(|step| match &step.what {
@@ -341,7 +342,7 @@ fn check_views(launched: &Launched<'_>) -> Result<()> {
         None => Ok(()),
         Some(View { path, .. }) => {
             let changed = "the host's mounts have changed";
-            bail!("--no-pivot: {changed}, and {} would not be unmounted: try again", path.display())
+            bail!("RootChange::Move: {changed}, and {} would not be unmounted: try again", path.display())
         }
     }
 }

@@ -98,7 +98,7 @@ fn answered(container: &Container, last: Option<Up>, cause: Option<String>) -> R
                     bail!("{from}: {}", cause.map_or_else(|| failure::program(&name, failed.errno), because))
                 }
                 _ if failed.said.is_empty() => bail!("{from}: {name}: {}", words(failed.errno)),
-                _ => Err(error!(Kind::Hook => failure::hook(&from, &name, &failed.said.text(), failed.errno))),
+                _ => Err(error!(Kind::Hook => failure::hook(&from, &name, &failed))),
             }
         }
         Some(Up::Request(_)) => bail!("init said something out of turn"),
@@ -137,7 +137,7 @@ impl LateHooks {
         }
         let record = container.record();
         let annotations = record.annotations();
-        let identity = Identity::of_record(record, &annotations);
+        let identity = Identity::of_record(record, &annotations, container.environment());
         let state = identity.state("running", record.init_process_pid);
         hooks::run(&self.list, &state, &identity, &At::new("hooks.poststart"), &self.files).inspect_err(|_| {
             if let Ok(process) = container.process() {

@@ -8,6 +8,7 @@ use super::host_mounts::{must_have_none, take_away};
 use crate::cgroup::Cgroup;
 use crate::container::{HostMount, Lock, Note, ProcessId, open_process};
 use crate::error::{Result, bail};
+use crate::host::Environment;
 use crate::resctrl::{self, Kernel};
 use crate::wait::{self, limits};
 
@@ -15,12 +16,12 @@ use crate::wait::{self, limits};
 ///
 /// # Errors
 /// The first failure. Then the note must stay.
-pub fn undo(note: &Note, lock: &Lock) -> Result<()> {
+pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
     let init = note.init.map_or(Ok(()), end);
-    let cgroup = Cgroup::open(note.cgroup.clone(), note.unit.clone());
+    let cgroup = Cgroup::open(note.cgroup.clone(), note.unit.clone(), environment);
     let cgroup = cgroup.kill().and_then(|()| cgroup.delete());
     // An init without its runtime ends by itself, so our own cgroups become empty.
-    let coming = Cgroup::open(note.coming.clone(), None).delete();
+    let coming = Cgroup::open(note.coming.clone(), None, environment).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);
     // ORDER: after init has ended. Until then it may mount something.
     let mounts = lock.mounted().and_then(|mounted| {

@@ -10,6 +10,7 @@ use super::child::Child;
 use super::id_maps;
 use crate::config::At;
 use crate::error::{Context, Result, error};
+use crate::host::Environment;
 use crate::plan::IdMaps;
 use crate::plan::failure::words;
 use crate::sys::clone::{clone, exit};
@@ -21,9 +22,9 @@ const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 ///
 /// # Errors
 /// The map that the kernel refused, and its error.
-pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At) -> Result<OwnedFd> {
+pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At, environment: &Environment) -> Result<OwnedFd> {
     let child = waiting_child().map_err(|errno| error!("{at}: clone user: {}", words(errno)))?;
-    id_maps::write(proc, child.0.pid, maps, at)?;
+    id_maps::write(proc, child.0.pid, maps, at, environment)?;
     of_process(child.0.pid).with_context(|| at.to_string())
 }
 

@@ -11,8 +11,8 @@ use crate::config::At;
 use crate::host::Cgroups;
 
 const NOT_MOUNTED: &str = "no cgroup hierarchy is mounted at /sys/fs/cgroup";
-const RUN_WITHOUT: &str = "to run without cgroups: --cgroup-manager=disabled";
-const DISABLED: &str = "not applied: the container has no cgroup (--cgroup-manager=disabled)";
+const RUN_WITHOUT: &str = "to run without cgroups: CgroupUse::Disabled";
+const DISABLED: &str = "not applied: the container has no cgroup (CgroupUse::Disabled)";
 
 impl PlannedCgroup {
     /// True when the container may run without a cgroup of its own.

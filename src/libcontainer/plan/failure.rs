@@ -12,7 +12,7 @@ use super::finished::Plan;
 use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
 use crate::config::distance;
-use crate::wire::{About, Failure, Request};
+use crate::wire::{About, Ending, Failure, Request};
 
 /// The whole message for a failed step. `source` is the path of what the step mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
@@ -140,7 +140,7 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
             let name = exec.args.iter().next().map(|name| name.to_string_lossy()).unwrap_or_default();
             format!("{at}: {}", program(&name, failure.errno))
         }
-        What::Hooks { point, .. } => hook(at, point.name(), &failure.said.text(), failure.errno),
+        What::Hooks { point, .. } => hook(at, point.name(), failure),
         What::Chdir(path) | What::TryChdir(path) if failure.said.is_empty() => {
             format!("{at}: chdir to cwd ({:?}) set in config.json: {}", path.to_string_lossy(), words(failure.errno))
         }
@@ -251,6 +251,7 @@ fn why(failure: &Failure) -> String {
     let errno = failure.errno;
     match failure.said.subject() {
         _ if failure.said.is_empty() => words(errno),
+        About::Candidate(_) => words(errno),
         About::Text => said_with(&detail(failure), errno),
         _ => format!("{}: {}", detail(failure), words(errno)),
     }
@@ -264,6 +265,8 @@ pub fn detail(failure: &Failure) -> String {
         About::FileOnDirectory => "a file on a directory".to_owned(),
         About::DirectoryOnFile => "a directory on a file".to_owned(),
         About::Copy => format!("tmpcopyup: copy {}", failure.said.text()),
+        About::Candidate(_) => String::new(),
+        About::Hook(_, ending) => ended(ending, failure),
     }
 }
 
@@ -286,17 +289,27 @@ pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
     format!("exec: {name:?}: {}: {cause}", words(errno))
 }
 
-/// The message for a hook of the list at `at`. `said` is the hook's index and, after a space, how the hook ended or
-/// which call failed before it began. `errno` belongs to that call.
-pub fn hook(at: &str, name: &str, said: &str, errno: Errno) -> String {
-    let (n, ending) = said.split_once(' ').unwrap_or(("?", said));
-    let ended = ["exit status ", "signal ", "hook ran past "].iter().any(|how| ending.starts_with(how));
-    let why = match ending {
-        "signal 31" => " (SIGSYS): linux.seccomp denies one of its calls".to_owned(),
-        _ if ended => String::new(),
-        _ => format!(": {}", words(errno)),
-    };
-    format!("{at}[{n}]: error running {name} hook #{n}: {ending}{why}")
+/// The message for a hook of the list at `at`.
+pub fn hook(at: &str, name: &str, failure: &Failure) -> String {
+    match failure.said.subject() {
+        About::Hook(n, ending) => {
+            format!("{at}[{n}]: error running {name} hook #{n}: {}", ended(ending, failure))
+        }
+        // The init of another version.
+        _ => format!("{at}: error running {name} hook: {}", why(failure)),
+    }
+}
+
+fn ended(ending: Ending, failure: &Failure) -> String {
+    match ending {
+        Ending::Call => format!("{}: {}", failure.said.text(), words(failure.errno)),
+        Ending::Status(status) => format!("exit status {status}"),
+        Ending::Signal(libc::SIGSYS) => {
+            format!("signal {} (SIGSYS): linux.seccomp denies one of its calls", libc::SIGSYS)
+        }
+        Ending::Signal(signal) => format!("signal {signal}"),
+        Ending::Late(seconds) => format!("hook ran past specified timeout of {seconds}.0s"),
+    }
 }
 
 /// The kernel's word in lower case, as Go programs write it, with the errno's name.
@@ -389,6 +402,24 @@ mod tests {
             text(About::DirectoryOnFile),
             "mounts[3]: mount /src (a directory) on /dst (a file): not a directory (ENOTDIR)"
         );
+    }
+
+    #[test]
+    fn a_hook_is_told_by_its_number_and_its_end_and_words_decide_nothing() {
+        let told = |errno, said: &str, subject| {
+            let said = Words::of(said.as_bytes()).about(subject);
+            hook("hooks.createContainer", "createContainer", &Failure { step: 0, errno, said })
+        };
+        let ended = |ending| told(Errno::CANCELED, "", About::Hook(2, ending));
+        let start = "hooks.createContainer[2]: error running createContainer hook #2: ";
+        assert_eq!(ended(Ending::Status(3)), format!("{start}exit status 3"));
+        assert_eq!(ended(Ending::Signal(9)), format!("{start}signal 9"));
+        assert!(ended(Ending::Signal(libc::SIGSYS)).ends_with("(SIGSYS): linux.seccomp denies one of its calls"));
+        assert_eq!(ended(Ending::Late(10)), format!("{start}hook ran past specified timeout of 10.0s"));
+        let call = told(Errno::NOENT, "signal 31", About::Hook(2, Ending::Call));
+        assert_eq!(call, format!("{start}signal 31: no such file or directory (ENOENT)"));
+        let other = told(Errno::CANCELED, "0 exit status 1", About::Text);
+        assert!(other.starts_with("hooks.createContainer: error running createContainer hook: 0 exit status 1 ("));
     }
 
     #[test]

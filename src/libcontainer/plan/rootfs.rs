@@ -68,7 +68,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Rootf
     if no_pivot && !kinds.new.has(MOUNT) {
         let said =
             "a mount namespace that is joined may have a proc or sysfs that shows what the container must not see";
-        notes.fault(&At::new("--no-pivot"), said);
+        notes.fault(&At::new("RootChange::Move"), said);
     }
     let views = [true, false].map(|inside| if no_pivot { views(given, inside, notes) } else { Vec::new() });
     Rootfs { path, mounted, propagation: propagation(given, kinds, notes), readonly, change, views }
@@ -110,7 +110,7 @@ fn propagate_slash(asked: PropagationChange, steps: &mut Steps) {
 /// among them, a user namespace in the container could mount a new one without masked paths (mount_namespaces(7)). So
 /// these are unmounted.
 fn views(given: &Given<'_>, inside: bool, notes: &mut Notes) -> Vec<CString> {
-    let at = At::new("--no-pivot");
+    let at = At::new("RootChange::Move");
     let mut paths = Vec::new();
     for view in given.host.views.iter().filter(|view| view.inside == inside) {
         if let Some(other) = &view.covered_by {
@@ -185,7 +185,7 @@ impl Rootfs {
             // container's: the runtime checks this, and fails if the plan does not unmount it.
             // ORDER: when no mount of the host can arrive any more, and before the container has mounts. The copy of
             // the root exists already: it stays a slave of the host's mount.
-            let no_pivot = At::new("--no-pivot");
+            let no_pivot = At::new("RootChange::Move");
             steps.at(&no_pivot, What::Propagate { path: slash(), flags: libc::MS_PRIVATE | libc::MS_REC });
             steps.at(&no_pivot, What::Request(Request::CheckViews));
             // ORDER: before the root is attached: until then, these paths find the mounts.
@@ -209,7 +209,7 @@ impl Rootfs {
             RootChange::Move => {
                 // ORDER: after the hooks. All mounts are private by now: otherwise the host's would be unmounted, too.
                 self.unmount(&self.views[1], steps);
-                steps.at(&At::new("--no-pivot"), What::MoveRoot);
+                steps.at(&At::new("RootChange::Move"), What::MoveRoot);
             }
         }
         // `/` is private already. `finish` makes it unbindable.
@@ -220,7 +220,7 @@ impl Rootfs {
     }
 
     fn unmount(&self, views: &[CString], steps: &mut Steps) {
-        let at = At::new("--no-pivot");
+        let at = At::new("RootChange::Move");
         views.iter().for_each(|path| steps.at(&at, What::Unmount(path.clone())));
     }
 

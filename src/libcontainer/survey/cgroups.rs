@@ -10,7 +10,7 @@ use rustix::fs::Access;
 use super::finding::{Area, Finding, Fitness};
 use super::tried::said;
 use crate::host::cgroups::Layout;
-use crate::host::{Cgroups, Host, environment};
+use crate::host::{Cgroups, Environment, Host};
 use crate::plan::resources::place;
 use crate::sys::text::lossy;
 use crate::wait::{self, limits};
@@ -26,7 +26,7 @@ const CONTROLLERS: [(&str, &str, &str); 7] = [
     ("rdma", "rdma", "linux.resources.rdma"),
 ];
 
-pub(super) fn look(host: &Host) -> Vec<Finding> {
+pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
     let cgroups = &host.cgroups;
     let mut found = vec![layout(cgroups)];
     if let Some(parent) = parent(cgroups) {
@@ -34,7 +34,7 @@ pub(super) fn look(host: &Host) -> Vec<Finding> {
         let there = controllers(cgroups, &parent);
         found.extend(CONTROLLERS.map(|(v2, v1, limits)| controller(&there, v2, v1, limits, host.me.uid, cgroups)));
     }
-    found.push(systemd(host.me.uid));
+    found.push(systemd(host.me.uid, environment));
     found
 }
 
@@ -115,11 +115,11 @@ fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgro
 }
 
 /// The manager that `--systemd-cgroup` uses: the system's for root, the user's for another user.
-fn systemd(uid: u32) -> Finding {
+fn systemd(uid: u32, environment: &Environment) -> Finding {
     let (name, directory) = if uid == 0 {
         ("systemd", Some(PathBuf::from("/run")))
     } else {
-        ("systemd of the user", environment().runtime_directory.clone())
+        ("systemd of the user", environment.runtime_directory())
     };
     let finding = |fitness, said: String| Finding::new(Area::Cgroups, name, fitness, said);
     let refused = "--systemd-cgroup fails";

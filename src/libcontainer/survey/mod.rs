@@ -14,14 +14,15 @@ use std::io;
 
 pub use finding::{Area, Finding, Fitness};
 
-use crate::host::{Host, Labels};
+use crate::host::{Environment, Host, Labels};
 
 /// Looks at this machine as the caller's user. It changes nothing, and needs no rights. It makes short-lived children, which
 /// try namespaces.
 ///
 /// ```no_run
 /// # fn main() -> std::io::Result<()> {
-/// let missing = libcontainer::survey()?.into_iter().filter(|finding| finding.fitness == libcontainer::Fitness::Missing);
+/// let own = libcontainer::Environment { path: std::env::var_os("PATH"), ..Default::default() };
+/// let missing = libcontainer::survey(&own)?.into_iter().filter(|finding| finding.fitness == libcontainer::Fitness::Missing);
 /// missing.for_each(|finding| println!("{}: {} {}", finding.name, finding.said, finding.advice));
 /// # Ok(())
 /// # }
@@ -29,12 +30,12 @@ use crate::host::{Host, Labels};
 ///
 /// # Errors
 /// /proc cannot be read.
-pub fn survey() -> io::Result<Vec<Finding>> {
+pub fn survey(environment: &Environment) -> io::Result<Vec<Finding>> {
     let host = Host::probe(Labels::Given)?;
     let mut found = kernel::look(&host);
     found.extend(namespaces::look(&host));
-    found.extend(cgroups::look(&host));
-    found.extend(rootless::look(&host));
-    found.extend(security::look(&host));
+    found.extend(cgroups::look(&host, environment));
+    found.extend(rootless::look(&host, environment));
+    found.extend(security::look(&host, environment));
     Ok(found)
 }

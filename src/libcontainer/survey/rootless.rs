@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::finding::{Area, Finding, Fitness};
 use super::tried::said;
 use crate::host::grants::{grants, names};
-use crate::host::{Host, environment};
+use crate::host::{Environment, Host};
 use crate::sys::text::lossy;
 
 /// As many ids as an image usually needs.
@@ -16,11 +16,11 @@ const ENOUGH: u32 = 65536;
 const PACKAGE: &str = "install the package uidmap (Debian, Ubuntu), shadow-utils (Fedora) or shadow (Arch)";
 const OWN_ID: &str = "an ordinary user maps the own id alone";
 
-pub(super) fn look(host: &Host) -> Vec<Finding> {
-    let mut found: Vec<_> = ["newuidmap", "newgidmap"].map(mapper).into();
+pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
+    let mut found: Vec<_> = ["newuidmap", "newgidmap"].map(|name| mapper(name, environment)).into();
     if !host.me.is_root() {
         found.extend(["/etc/subuid", "/etc/subgid"].map(granted));
-        found.push(runtime_directory(host.me.uid));
+        found.push(runtime_directory(host.me.uid, environment));
         if host.me.no_new_privs {
             let said = format!("no_new_privs is set here: newuidmap has no rights, and {OWN_ID}");
             found.push(
@@ -33,15 +33,15 @@ pub(super) fn look(host: &Host) -> Vec<Finding> {
 }
 
 /// A program in the directories of PATH.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
-    let path = environment().path.as_deref().unwrap_or(OsStr::new("/usr/sbin:/usr/bin:/sbin:/bin"));
+pub(super) fn program(name: &str, environment: &Environment) -> Option<PathBuf> {
+    let path = environment.path().unwrap_or(OsStr::new("/usr/sbin:/usr/bin:/sbin:/bin"));
     let executable = |file: &PathBuf| file.metadata().is_ok_and(|data| data.is_file() && data.mode() & 0o111 != 0);
     std::env::split_paths(path).map(|directory| directory.join(name)).find(executable)
 }
 
-fn mapper(name: &str) -> Finding {
+fn mapper(name: &str, environment: &Environment) -> Finding {
     let finding = |fitness, said: String| Finding::new(Area::Rootless, name, fitness, said);
-    let Some(file) = program(name) else {
+    let Some(file) = program(name, environment) else {
         return finding(Fitness::Without, format!("not in PATH: {OWN_ID}")).advice(PACKAGE);
     };
     let set_user_id = file.metadata().is_ok_and(|data| data.permissions().mode() & 0o4000 != 0 && data.uid() == 0);
@@ -73,11 +73,11 @@ fn of_grants(file: &str, text: &str, names: &[String]) -> Finding {
     }
 }
 
-fn runtime_directory(uid: u32) -> Finding {
+fn runtime_directory(uid: u32, environment: &Environment) -> Finding {
     let finding = |fitness, said: String| Finding::new(Area::Rootless, "XDG_RUNTIME_DIR", fitness, said);
     let advice =
         format!("log in by ssh or machinectl, or give --root a directory of your own (systemd makes /run/user/{uid})");
-    let Some(directory) = &environment().runtime_directory else {
+    let Some(directory) = environment.runtime_directory() else {
         return finding(
             Fitness::Without,
             "not set: the state is below /run/coracle, where only root can write".to_owned(),

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::finding::{Area, Finding, Fitness};
 use super::rootless::program;
-use crate::host::{Host, Lsm};
+use crate::host::{Environment, Host, Lsm};
 use crate::sys::landlock::abi;
 use crate::sys::seccomp::takes_flag;
 use crate::sys::text::lossy;
 
-pub(super) fn look(host: &Host) -> Vec<Finding> {
-    vec![seccomp(), apparmor(host.lsm), selinux(host.lsm), landlock(), criu()]
+pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
+    vec![seccomp(), apparmor(host.lsm), selinux(host.lsm), landlock(), criu(environment)]
 }
 
 fn seccomp() -> Finding {
@@ -54,8 +54,8 @@ fn landlock() -> Finding {
     }
 }
 
-fn criu() -> Finding {
-    match program("criu") {
+fn criu(environment: &Environment) -> Finding {
+    match program("criu", environment) {
         Some(file) => {
             Finding::new(Area::Programs, "criu", Fitness::Good, format!("{} (try: criu check)", file.display()))
         }

@@ -1,0 +1,60 @@
+//! Texts of the library name its own API. The user of the command knows the flags.
+
+use std::borrow::Cow;
+
+/// What the library says, and the flag that sets it.
+const FLAGS: [(&str, &str); 22] = [
+    // runc's words
+    ("Root::open: must not be /", "Option --root argument should not be set to /"),
+    ("Root::open", "--root"),
+    ("`pid_file`", "--pid-file"),
+    ("CgroupUse::Disabled", "--cgroup-manager=disabled"),
+    ("CgroupUse::Unit", "--systemd-cgroup"),
+    ("Keyring::Inherited", "--no-new-keyring"),
+    ("RootChange::Move", "--no-pivot"),
+    ("Ready::pass_on_pidfd", "--pidfd-socket"),
+    ("Exec::sub_cgroups", "--cgroup"),
+    ("Paused::Allowed", "--ignore-paused"),
+    ("Force::Kill", "`delete --force`"),
+    ("Images::new", "--image-path"),
+    ("Images::work", "--work-path"),
+    ("Images::network_lock", "--network-lock"),
+    ("Dump::status", "--status-fd"),
+    ("Dump::parent", "--parent-path"),
+    ("Afterwards::PreDumped", "--pre-dump"),
+    ("Allow::LazyPages", "--lazy-pages"),
+    ("Allow::TcpClose", "--tcp-close"),
+    ("RestoreFrom::console", "--console-socket"),
+    ("RestoreFrom::lsm_profile", "--lsm-profile"),
+    ("RestoreFrom::lsm_mount_context", "--lsm-mount-context"),
+];
+
+/// A text of the library, with the names of the flags.
+pub fn named(text: &str) -> Cow<'_, str> {
+    let mut named = Cow::Borrowed(text);
+    for (api, flag) in FLAGS {
+        if named.contains(api) {
+            named = Cow::Owned(named.replace(api, flag));
+        }
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_names_is_a_flag_for_the_user() {
+        for (api, user) in [
+            ("Root::open: must not be /", "Option --root argument should not be set to /"),
+            ("Root::open: /x: EACCES", "--root: /x: EACCES"),
+            ("container: Images::new: /x is in Images::work", "container: --image-path: /x is in --work-path"),
+            ("`pid_file`: write /pid_file: no", "--pid-file: write /pid_file: no"),
+            ("linux.resources: not set", "linux.resources: not set"),
+        ] {
+            assert_eq!(named(api), user);
+        }
+        assert!(FLAGS.iter().all(|(api, flag)| named(api) == *flag), "one name is part of another one");
+    }
+}
