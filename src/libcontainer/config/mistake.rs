@@ -48,10 +48,10 @@ pub(super) enum Mistake {
 
 /// A mistake and where it is. (In a box: each read of a value returns one or a value.)
 #[derive(Debug)]
-pub(super) struct Located(Box<Inner>);
+pub(super) struct Located(Box<MistakeAt>);
 
 #[derive(Debug)]
-struct Inner {
+struct MistakeAt {
     mistake: Mistake,
     /// While the error goes outward, the innermost segment is the first.
     path: Vec<Segment>,
@@ -74,7 +74,7 @@ impl Located {
 
 impl From<Mistake> for Located {
     fn from(mistake: Mistake) -> Located {
-        Located(Box::new(Inner { mistake, path: Vec::new() }))
+        Located(Box::new(MistakeAt { mistake, path: Vec::new() }))
     }
 }
 

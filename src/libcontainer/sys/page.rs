@@ -8,7 +8,7 @@ use super::checked;
 
 /// Zeros, shared with every process that is forked later (mmap(2), MAP_SHARED).
 #[derive(Debug)]
-struct Shared<T>(*mut T);
+struct SharedMemory<T>(*mut T);
 
 /// What shared memory may contain: zeros are valid, and processes may write it at the same time.
 ///
@@ -18,12 +18,12 @@ struct Shared<T>(*mut T);
 unsafe trait Atomics {}
 
 // SAFETY: the content is atomics, in a mapping that lives until it is dropped.
-unsafe impl<T: Atomics> Send for Shared<T> {}
+unsafe impl<T: Atomics> Send for SharedMemory<T> {}
 // SAFETY: as above.
-unsafe impl<T: Atomics> Sync for Shared<T> {}
+unsafe impl<T: Atomics> Sync for SharedMemory<T> {}
 
-impl<T: Atomics> Shared<T> {
-    fn new() -> Result<Shared<T>, Errno> {
+impl<T: Atomics> SharedMemory<T> {
+    fn new() -> Result<SharedMemory<T>, Errno> {
         // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
         let address = unsafe {
             libc::mmap(
@@ -38,7 +38,7 @@ impl<T: Atomics> Shared<T> {
         if address == libc::MAP_FAILED {
             return Err(Errno::NOMEM);
         }
-        Ok(Shared(address.cast()))
+        Ok(SharedMemory(address.cast()))
     }
 
     fn get(&self) -> &T {
@@ -47,7 +47,7 @@ impl<T: Atomics> Shared<T> {
     }
 }
 
-impl<T> Drop for Shared<T> {
+impl<T> Drop for SharedMemory<T> {
     fn drop(&mut self) {
         // SAFETY: unmaps exactly what new() mapped, and self is gone after this.
         unsafe { libc::munmap(self.0.cast(), size_of::<T>()) };
@@ -57,7 +57,7 @@ impl<T> Drop for Shared<T> {
 /// What init says of itself. Init writes it. The runtime reads it, also after init has ended. A process that traces init can write
 /// it, too: the runtime makes only words of it.
 #[derive(Debug)]
-pub struct Page(Shared<PageLayout>);
+pub struct Page(SharedMemory<PageLayout>);
 
 // SAFETY: atomics.
 unsafe impl Atomics for PageLayout {}
@@ -65,7 +65,7 @@ unsafe impl Atomics for PageLayout {}
 /// What the first child says. A bridge does not hand it to the init that it makes (`Birth::keep`): others may trace that init, and
 /// could name another process.
 #[derive(Debug)]
-pub struct Birth(Shared<BirthLayout>);
+pub struct Birth(SharedMemory<BirthLayout>);
 
 // SAFETY: atomics.
 unsafe impl Atomics for BirthLayout {}
@@ -85,7 +85,7 @@ impl Birth {
     /// # Errors
     /// ENOMEM.
     pub fn new() -> Result<Birth, Errno> {
-        Shared::new().map(Birth)
+        SharedMemory::new().map(Birth)
     }
 
     /// The first child: "I have entered `n` of my cgroups."
@@ -158,7 +158,7 @@ impl Page {
     /// # Errors
     /// Those of mmap(2).
     pub fn new() -> Result<Page, Errno> {
-        Shared::new().map(Page)
+        SharedMemory::new().map(Page)
     }
 
     fn words(&self) -> &PageLayout {
