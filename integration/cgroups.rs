@@ -53,7 +53,7 @@ pub fn remove_level(group: &str) {
 }
 
 /// A container that may write to its own cgroup.
-fn with_cgroup_mount(args: &[&str], options: &[&str]) -> World {
+pub fn with_cgroup_mount(args: &[&str], options: &[&str]) -> World {
     let mut world = World::running(args);
     world.namespace("cgroup", None);
     world.mount(json!({

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cgroups::directory;
-use crate::world::{Who, World, wait_until, who};
-use crate::{needs, needs_cgroup, needs_root, only};
+use crate::world::{Who, World, wait_until};
+use crate::{needs, needs_root, only};
 
 fn spawn(world: &World, args: &[&str]) -> Child {
     let mut command = world.command(args);
@@ -167,30 +166,6 @@ fn a_delete_waits_for_a_program_that_the_kernel_is_ending() {
     let waits = delete.try_wait().unwrap().is_none();
     fs::write(below.join("freezer.state"), "THAWED").unwrap();
     assert_eq!((waits, code(delete)), (true, 0));
-}
-
-#[test]
-fn processes_that_others_put_into_the_cgroup_end_with_it_and_are_named() {
-    only!(Who::Us, Who::Crun; "runc leaves the processes and the cgroup");
-    needs_root!("another process in the container's cgroup");
-    needs_cgroup!();
-    let world = World::running(&["sleep", "1000"]);
-    world.begin();
-    let below = directory("pids", &world.group()).join("below");
-    fs::create_dir_all(&below).unwrap();
-    let mut other = Command::new("sleep").arg("7325").spawn().unwrap();
-    let moved = fs::write(below.join("cgroup.procs"), other.id().to_string());
-    world.call(&["kill", &world.id, "KILL"]).ok();
-    world.wait_for_status("stopped");
-    let deleted = world.call(&["delete", &world.id]);
-    // In every case, nothing is left.
-    other.kill().unwrap();
-    let status = other.wait().unwrap();
-    moved.unwrap();
-    let named = format!("processes that others have put into the container's cgroup are ended: {} (sleep)", other.id());
-    assert!(who() != Who::Us || deleted.err.contains(&named), "{}", deleted.err);
-    deleted.ok();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
 }
 
 #[test]

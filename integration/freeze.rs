@@ -136,45 +136,6 @@ fn a_group_that_the_container_froze_is_killed() {
     }
 }
 
-/// Version 1: another program has put a process into one hierarchy of the container, and not into the others.
-#[test]
-fn a_process_in_a_single_hierarchy_of_the_containers_is_killed_by_force_alone() {
-    needs_root!("a process put into a cgroup from outside");
-    needs!(!unified(), "version 2 has one hierarchy");
-    only!(Who::Us; "the peers leave the cgroup");
-    let world = World::running(&["sleep", "1000"]);
-    for (key, force) in [("freezer", true), ("freezer", false), ("memory", false)] {
-        world.begin();
-        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
-        let group = directory(key, &world.group());
-        fs::write(group.join("cgroup.procs"), other.id().to_string()).unwrap();
-        let delete = if force {
-            &["delete", "--force", &world.id][..]
-        } else {
-            let init = nix::unistd::Pid::from_raw(world.pid());
-            nix::sys::signal::kill(init, nix::sys::signal::SIGKILL).unwrap();
-            world.wait_for_status("stopped");
-            &["delete", &world.id]
-        };
-        if key == "freezer" {
-            fs::write(group.join("freezer.state"), "FROZEN").unwrap();
-        }
-        let deleted = world.call(delete);
-        let ended = other.try_wait().unwrap();
-        let _ = (other.kill(), fs::write(group.join("freezer.state"), "THAWED"));
-        other.wait().unwrap();
-        assert_eq!(ended.is_some(), force, "{key}: {}", deleted.err);
-        if force {
-            deleted.ok();
-        } else {
-            let named = format!("cgroups are still there: {} (sleep)", other.id());
-            assert!(deleted.fails().contains(&named), "{key}");
-            world.call(&["delete", &world.id]).ok();
-        }
-        world.assert_clean();
-    }
-}
-
 /// A container can freeze a process that enters. On version 1 the process does not die then, and no command waits for
 /// it.
 #[test]

@@ -40,6 +40,7 @@ mod notify;
 mod notify_agent;
 mod old_kernels;
 mod ordinary;
+mod others;
 mod paths;
 mod process;
 mod programs;

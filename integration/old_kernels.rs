@@ -79,7 +79,7 @@ const NO_CALL: [(&str, &str, &str); 16] = [
     ("5.6", "cgroup/devices.rs", "bpf(2) on version 2, and its argument is in memory"),
     ("5.11", "cgroup/devices.rs", "how memory is counted"),
     ("5.5", "cgroup/mod.rs", "how long a write takes"),
-    ("5.14", "cgroup/mod.rs", "a file of a cgroup"),
+    ("5.14", "cgroup/kill.rs", "a file of a cgroup"),
     ("5.17", "cgroup/oom.rs", "a number in a file of a cgroup"),
 ];
 /// The same for the clone and for mounts with id maps.

@@ -75,7 +75,7 @@ const MAY: [(&str, &[&str]); 18] = [
         ],
     ),
     // Where limits would be is decided in the plan.
-    ("survey", &["survey", "host", "plan::resources::place", "plan::failure", "wait", "sys"]),
+    ("survey", &["survey", "host", "plan::resources", "plan::failure", "cgroup::systemd", "wait", "sys"]),
     // A seccomp profile is read in the plan.
     ("exposure", &["exposure", "config", "plan::seccomp", "plan::mount_options", "plan::annotations", "plan::values"]),
     ("lib", &[]),

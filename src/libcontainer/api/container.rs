@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::cgroup::Cgroup;
 use crate::container::{Container, Status};
 use crate::error::{Context, Kind, Result, bail};
 use crate::launch::start;
@@ -43,8 +44,9 @@ impl Container {
         let cgroup = self.cgroup();
         if self.status()? == Status::Stopped {
             // Without a pid namespace of its own, processes of a stopped container may still run.
-            if signal == libc::SIGKILL && !cgroup.processes()?.is_empty() {
-                return cgroup.kill_left();
+            if signal == libc::SIGKILL && !self.has_own_pids() && !cgroup.all_processes()?.is_empty() {
+                let cgroup = self.without_nested(cgroup)?;
+                return cgroup.kill_own().and_then(|()| cgroup.must_be_left());
             }
             return if stopped == Stopped::Fine {
                 Ok(())
@@ -53,7 +55,7 @@ impl Container {
             };
         }
         if signal == libc::SIGKILL && !self.has_own_pids() && !cgroup.paths().is_empty() {
-            return cgroup.kill();
+            return self.without_nested(cgroup)?.kill();
         }
         let process = self.process()?;
         match signals::send(process.as_fd(), signal) {
@@ -75,6 +77,11 @@ impl Container {
             cgroup.thaw_all().with_context(sent)?;
         }
         Ok(())
+    }
+
+    /// Its cgroup without those of other containers.
+    fn without_nested(&self, cgroup: Cgroup) -> Result<Cgroup> {
+        Ok(cgroup.sparing(self.nested()?.into_iter().flat_map(|(_, directories)| directories)))
     }
 
     /// Sends a signal that asks it to end, waits, and sends SIGKILL after `time`. When it returns, the container has

@@ -3,9 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use crate::cgroup::names;
 use crate::container::{Claim, Container, Root, Status, check_id, is_ending};
-use crate::error::{Context, Error, Kind, Result, bail, error};
+use crate::error::{Context, Error, Kind, Result, bail};
 use crate::launch::delete::{Leftovers, destroy};
 use crate::launch::undo::undo;
 use crate::sys::signals;
@@ -45,8 +44,9 @@ impl Container {
     /// others in its cgroup that were killed, mounts that remain, and hooks that failed.
     ///
     /// # Errors
-    /// `State` if it runs and `force` says that this is an error; `NotFound` if another process has deleted it; or
-    /// something could not be removed. The container then still exists.
+    /// `State` if it runs and `force` says that this is an error; `NotFound` if another process has deleted it; processes
+    /// of others are in its cgroup, and `force` does not say that they are killed; or something could not be removed. The
+    /// container then still exists.
     pub fn delete(mut self, force: Force) -> Result<Vec<Error>> {
         match self.process() {
             // Before the lock: a `start` may hold it, and wait for a hook that never ends. That `start` fails when init
@@ -62,17 +62,7 @@ impl Container {
             None => bail!(Kind::NotFound => "container {:?}: container does not exist", self.record().id),
         };
         let leftovers = Leftovers::of(&self, force)?;
-        let mut warnings = Vec::new();
-        if leftovers == Leftovers::None && self.has_own_pids() {
-            self.check_cgroups()?;
-            let mut cgroup = self.cgroup();
-            // Only if it cannot be removed, it has processes.
-            if !cgroup.remove_unused() {
-                warnings.extend(others(&cgroup.processes()?));
-            }
-        }
-        warnings.extend(destroy(self, &lock, leftovers)?);
-        Ok(warnings)
+        destroy(self, &lock, leftovers)
     }
 
     /// A process closes its streams a moment before its end can be seen. On a busy machine this moment is long.
@@ -83,10 +73,4 @@ impl Container {
         }
         Ok(())
     }
-}
-
-/// The container's own processes have ended with its pid namespace. Others in its cgroup were put there from outside.
-fn others(pids: &[i32]) -> Option<Error> {
-    let said = || error!("processes that others have put into the container's cgroup are ended: {}", names(pids));
-    (!pids.is_empty()).then(said)
 }

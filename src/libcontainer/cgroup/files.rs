@@ -5,8 +5,10 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::rights;
 use super::tree::{self, WalkEnd};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::cgroups;
@@ -118,6 +120,22 @@ pub(crate) fn word(error: &io::Error) -> String {
     }
 }
 
+/// How many errors a message tells.
+const MOST_TOLD: usize = 3;
+
+/// All of several errors as one.
+///
+/// # Errors
+/// There is one.
+pub(super) fn all_well(errors: Vec<Error>) -> Result<()> {
+    let more = errors.len().saturating_sub(MOST_TOLD);
+    let mut text = errors.iter().take(MOST_TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        text.push_str(&format!("; and {more} more"));
+    }
+    errors.into_iter().next().map_or(Ok(()), |first| Err(first.reworded(text)))
+}
+
 /// The error of a change that failed and was undone, completely or in part.
 pub fn undone(error: Error, undone: Result<()>) -> Error {
     match undone {
@@ -131,7 +149,9 @@ pub fn undone(error: Error, undone: Result<()>) -> Error {
 
 /// Writes the whole value in one write(2), as cgroup files need it.
 pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let opened = rights::of(file, || rustix::fs::openat(CWD, file, flags, Mode::empty()))?;
+    fs::File::from(opened).write_all(value.as_bytes())
 }
 
 /// A missing cgroup directory was removed if its hierarchy is mounted, or if the kernel has no such hierarchy (any
@@ -158,8 +178,9 @@ pub(crate) fn is_cgroup_file_system(there: &rustix::fs::StatFs) -> bool {
     [libc::CGROUP_SUPER_MAGIC as u64, libc::CGROUP2_SUPER_MAGIC as u64].contains(&(there.f_type as u64))
 }
 
-/// Returns true if it is removed, false if it is still in use. The levels below are removed only if rmdir(2) fails.
-pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
+/// Returns true if it is removed, false if it is still in use. The levels below are removed only if rmdir(2) fails,
+/// and those in `spared` never.
+pub(super) fn remove(key: &str, directory: &Path, spared: &[PathBuf]) -> Result<bool> {
     match fs::remove_dir(directory) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
@@ -168,7 +189,7 @@ pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
             // removed.
             Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
-                match tree::remove_below(directory) {
+                match tree::remove_below(directory, spared) {
                     // the next attempt has less to do
                     Err(WalkEnd::TooMany) => Ok(false),
                     done => done.map(|()| fs::remove_dir(directory).is_ok()).map_err(|end| error!("{end}")),
@@ -180,14 +201,18 @@ pub(super) fn remove(key: &str, directory: &Path) -> Result<bool> {
 }
 
 /// Calls `done` after growing pauses, until it returns true or the time is over.
-pub(super) fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
+pub(super) fn wait_for(done: impl FnMut() -> Result<bool>) -> Result<bool> {
+    wait_at_most(limits::CGROUP, done)
+}
+
+pub(super) fn wait_at_most(time: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(200);
     loop {
         if done()? {
             return Ok(true);
         }
-        if started.elapsed() > limits::CGROUP {
+        if started.elapsed() > time {
             return Ok(false);
         }
         // A signal that asks us to end does not interrupt undoing and removing. It is reported afterwards.
@@ -199,15 +224,20 @@ pub(super) fn wait_for(mut done: impl FnMut() -> Result<bool>) -> Result<bool> {
 /// True if the processes in the directory are frozen, by its own file or from above.
 pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
     let file = directory.join("freezer.state");
-    match text::value(&file, &mut [0; 32]) {
+    match value(&file) {
         Ok(state) => Ok(matches!(state.trim(), "FROZEN" | "FREEZING")),
         Err(errno) if !is_gone(errno) => Err(errno).with_context(|| format!("read {}", file.display())),
         Err(_) => event(&directory.join("cgroup.events"), "frozen 1"),
     }
 }
 
+/// A short file.
+fn value(file: &Path) -> Result<String, Errno> {
+    rights::of(file, || text::value(file, &mut [0; 256]).map(str::to_owned))
+}
+
 pub(super) fn event(file: &Path, line: &str) -> Result<bool> {
-    match text::value(file, &mut [0; 256]) {
+    match value(file) {
         Ok(text) => Ok(text.lines().any(|there| there == line)),
         Err(errno) if is_gone(errno) => Ok(false),
         Err(errno) => Err(errno).with_context(|| format!("read {}", file.display())),

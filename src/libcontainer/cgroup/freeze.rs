@@ -4,10 +4,12 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::Cgroup;
 use super::files::{directory_is_frozen, event, frozen_above, put, wait_for};
+use super::processes::name;
+use super::rights;
 use super::tree::{self, Walk};
 use crate::error::{Context, Result, bail, error};
 use crate::sys::text;
@@ -59,7 +61,7 @@ impl Cgroup {
         put(&directory.join(file), value).with_context(|| format!("thaw {}", directory.display()))
     }
 
-    /// Thaws every process, also those in cgroups below that the container has frozen itself. Version 1: a frozen
+    /// Thaws every process, also those in cgroups below that the container has frozen itself. CgroupVersion 1: a frozen
     /// process dies only after it is thawed. Without a freezer, no process is frozen.
     ///
     /// # Errors
@@ -67,15 +69,17 @@ impl Cgroup {
     pub fn thaw_all(&self) -> Result<()> {
         let Ok((directory, version)) = self.freezer() else { return Ok(()) };
         let (says, file, value) = match version {
-            CgroupVersion::One => ("freezer.self_freezing", "freezer.state", "THAWED"),
-            CgroupVersion::Two => ("cgroup.freeze", "cgroup.freeze", "0"),
+            CgroupVersion::One => (c"freezer.self_freezing", c"freezer.state", "THAWED"),
+            CgroupVersion::Two => (c"cgroup.freeze", c"cgroup.freeze", "0"),
         };
         let thaw = |here: BorrowedFd<'_>| {
             let mut frozen = false;
-            let read = text::pieces_at(here, Path::new(says), |piece| frozen |= piece.first() == Some(&b'1'));
+            let read = rights::in_directory(here, says, || {
+                text::pieces_at(here, name(says), |piece| frozen |= piece.first() == Some(&b'1'))
+            });
             let thawed = match read {
                 Ok(()) if frozen => {
-                    let file = rustix::fs::openat(here, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+                    let file = rights::open(here, file, OFlags::WRONLY | OFlags::CLOEXEC);
                     file.and_then(|file| rustix::io::write(file, value.as_bytes()).map(drop))
                 }
                 other => other,
@@ -83,6 +87,7 @@ impl Cgroup {
             thawed.or_else(|errno| if tree::is_gone(errno) { Ok(()) } else { Err(errno) })
         };
         Walk::to_end()
+            .sparing(&self.spared)
             .through(directory, thaw, |_, _| Ok(()))
             .map_err(|end| error!("thaw {} and all below: {end}", directory.display()))
     }
@@ -104,11 +109,15 @@ impl Cgroup {
         if let Some(directory) = self.paths.get("freezer") {
             return Ok((directory, CgroupVersion::One));
         }
-        match self.paths.get("").filter(|directory| directory.join("cgroup.freeze").exists()) {
+        match self.paths.get("").filter(|directory| has(&directory.join("cgroup.freeze"))) {
             Some(directory) => Ok((directory, CgroupVersion::Two)),
             None => bail!("this container has no cgroup with a freezer"),
         }
     }
+}
+
+fn has(file: &Path) -> bool {
+    rights::of(file, || rustix::fs::stat(file)).is_ok()
 }
 
 enum CgroupVersion {

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Refusal, put, word};
-use super::processes;
+use super::processes::SeenProcesses;
 use super::tree::Walk;
 use crate::error::{Result, bail, error};
 use crate::plan::resources::{CgroupDirectory, Write};
@@ -171,7 +171,7 @@ fn must_not_be_frozen(place: &CgroupDirectory) -> Result<()> {
 }
 
 fn must_be_unused(place: &CgroupDirectory) -> Result<()> {
-    let there = processes::collect(Walk::to_look(), [&place.directory])?;
+    let there = SeenProcesses::look(Walk::to_look(), [&place.directory]).all()?;
     if !there.is_empty() {
         let (directory, count) = (place.directory.display(), there.len());
         bail!("linux.cgroupsPath: container's cgroup is not empty: {count} process(es) found in {directory}");

@@ -5,10 +5,12 @@ mod bus;
 mod devices;
 mod files;
 mod freeze;
+mod kill;
 mod make;
 pub mod oom;
 mod owner;
 mod processes;
+mod rights;
 pub mod stats;
 #[cfg(feature = "systemd")]
 pub mod systemd;
@@ -27,14 +29,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use crate::error::{Context, Result, bail, error};
+use crate::error::{Result, bail, error};
 use crate::host::Environment;
 use crate::host::cgroups::{Cgroups, Unified, memberships};
 use crate::plan::resources::{OnFailure, Placement, Refused, Write};
-use crate::sys::text::keyed_number;
+use crate::sys::text::{self, keyed_number};
 
-use files::{Refusal, event, gone, is_forbidden, must_fit, refused, remove, wait_for};
-use tree::Walk;
+use files::{Refusal, is_forbidden, must_fit, refused};
 
 pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
@@ -60,6 +61,8 @@ pub struct Cgroup {
     unit: Option<UnitName>,
     /// Where the user's systemd is.
     environment: Environment,
+    /// Directories below that belong to other containers: their processes stay.
+    spared: Vec<PathBuf>,
     /// The number of OOM kills in the unit's slice before the unit was started.
     kills_before: Option<u64>,
 }
@@ -68,7 +71,15 @@ impl Cgroup {
     /// The cgroup of a record.
     pub fn open(paths: BTreeMap<String, PathBuf>, unit: Option<UnitName>, environment: &Environment) -> Cgroup {
         let controllers = paths.keys().map(|key| (key.clone(), key.clone())).collect();
-        Cgroup { paths, controllers, instead: None, unit, environment: environment.clone(), kills_before: None }
+        Cgroup {
+            paths,
+            controllers,
+            instead: None,
+            unit,
+            environment: environment.clone(),
+            spared: Vec::new(),
+            kills_before: None,
+        }
     }
 
     /// A record has one key for controllers that are mounted together. Limits need one key for each.
@@ -290,35 +301,6 @@ impl Cgroup {
         }
     }
 
-    /// Every process in it and below it.
-    ///
-    /// # Errors
-    /// A directory that cannot be read and was not removed.
-    pub fn processes(&self) -> Result<Vec<i32>> {
-        let Some((_, directory)) = self.main() else { return Ok(Vec::new()) };
-        self.is_visible()?;
-        processes::collect(Walk::to_look(), [directory])
-    }
-
-    /// The processes in any of its directories: a process in a single hierarchy of version 1 is not in the others.
-    ///
-    /// # Errors
-    /// Those of `processes`.
-    pub fn all_processes(&self) -> Result<Vec<i32>> {
-        self.is_visible()?;
-        processes::collect(Walk::to_end(), self.paths.values())
-    }
-
-    /// An error where its directory is missing because the hierarchy is not mounted here: its processes live on unseen.
-    fn is_visible(&self) -> Result<()> {
-        match self.main() {
-            Some((key, directory)) if !directory.exists() => {
-                gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Its directory, if only version 2 is mounted.
     fn unified(&self) -> Option<&PathBuf> {
         self.paths.get("").filter(|_| self.paths.len() == 1)
@@ -337,132 +319,14 @@ impl Cgroup {
             .or_else(|| self.paths.iter().next())
     }
 
-    /// Removes its directories, those in which nothing is. False when something is left: a process may be in one hierarchy of
-    /// version 1 and in none of the others.
-    pub fn remove_unused(&mut self) -> bool {
-        let mut all = true;
-        let removed = |(_, directory): &(String, PathBuf)| match fs::remove_dir(directory) {
-            Ok(()) => true,
-            Err(error) => {
-                all &= error.kind() == ErrorKind::NotFound;
-                false
-            }
-        };
-        let (removed, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut self.paths).into_iter().partition(removed);
-        self.paths = left;
-        if !all {
-            self.paths.extend(removed);
-        }
-        all
-    }
-
-    /// Kills every process in it, and those that are made during this time.
-    ///
-    /// # Errors
-    /// Processes are left when the time is over.
-    pub fn kill(&self) -> Result<()> {
-        if let Some(unified) = self.unified() {
-            // KERNEL(5.14): cgroup.kill
-            match put(&unified.join("cgroup.kill"), "1") {
-                Ok(()) => return self.wait_until_empty(),
-                // ENODEV: it was empty, and systemd has just removed it.
-                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
-                // EOPNOTSUPP: a threaded cgroup.
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) || error.kind() == ErrorKind::NotFound => {
-                }
-                Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
-            }
-        }
-        self.kill_in(&self.paths.values().collect::<Vec<_>>())?;
-        self.wait_until_empty()
-    }
-
-    /// Kills the processes in these directories and below them.
-    fn kill_in(&self, directories: &[&PathBuf]) -> Result<()> {
-        // Without a freezer, or if some processes do not freeze, they are killed while they run.
-        let _ = self.freeze();
-        let killed = wait_for(|| processes::kill(directories.iter().copied()));
-        self.thaw_all()?;
-        killed.map(drop)
-    }
-
-    /// Kills what a container without processes of its own has left in the directory that represents all. A process in another
-    /// hierarchy of version 1 alone is spared: a container that may write to its cgroups can move any process of the host
-    /// there, and it must not end by our hand.
-    ///
-    /// # Errors
-    /// Processes are left, here or in another hierarchy.
-    pub fn kill_left(&self) -> Result<()> {
-        let Some((_, main)) = self.main() else { return Ok(()) };
-        if self.is_unified() {
-            return self.kill();
-        }
-        self.kill_in(&[main])?;
-        wait_for(|| Ok(processes::collect(Walk::to_look(), [main])?.is_empty() || self.frozen_for_good().is_some()))?;
-        match self.all_processes()? {
-            left if left.is_empty() => Ok(()),
-            left if self.frozen_for_good().is_some() => self.still_there(&left),
-            left => bail!(
-                "processes that others have put into the container's cgroups are still there: {}: Force::Kill kills them",
-                processes::names(&left)
-            ),
-        }
-    }
-
-    /// Version 1: the frozen cgroup above its own, which keeps its killed processes.
-    fn frozen_for_good(&self) -> Option<PathBuf> {
-        self.paths.get("freezer").and_then(|directory| files::frozen_above(directory))
-    }
-
-    fn still_there(&self, left: &[i32]) -> Result<()> {
-        match self.frozen_for_good() {
-            Some(above) => bail!("processes are still there: {left:?}: the cgroup {} above is frozen", above.display()),
-            None => bail!("processes are still there: {left:?}"),
-        }
-    }
-
-    fn is_empty(&self) -> Result<bool> {
-        match self.unified() {
-            // the kernel counts what is below as well
-            Some(unified) => {
-                self.is_visible()?;
-                event(&unified.join("cgroup.events"), "populated 1").map(|populated| !populated)
-            }
-            None => self.all_processes().map(|pids| pids.is_empty()),
-        }
-    }
-
-    fn wait_until_empty(&self) -> Result<()> {
-        // A frozen process of version 1 dies only after it is thawed.
-        wait_for(|| Ok(self.is_empty()? || self.frozen_for_good().is_some()))?;
-        if self.is_empty()? { Ok(()) } else { self.still_there(&self.all_processes()?) }
-    }
-
-    /// Removes it from every hierarchy, with the cgroups that the container made below it. A missing directory is not
-    /// an error.
-    ///
-    /// # Errors
-    /// It is still in use when the time is over.
-    pub fn delete(&self) -> Result<()> {
-        let stopped = self.unit.as_ref().map_or(Ok(()), |unit| systemd::stop(unit, &self.environment));
-        for (key, directory) in &self.paths {
-            let gone =
-                wait_for(|| remove(key, directory)).with_context(|| format!("remove {}", directory.display()))?;
-            if !gone {
-                bail!("remove {}: it is still in use", directory.display());
-            }
-        }
-        stopped
-    }
-
     /// The number of OOM kills in it.
     pub fn oom_kills(&self) -> Option<u64> {
         let (directory, file) = match self.paths.get("memory") {
             Some(directory) => (directory, "memory.oom_control"),
             None => (self.paths.get("")?, "memory.events"),
         };
-        keyed_number(&fs::read_to_string(directory.join(file)).ok()?, "oom_kill")
+        let file = directory.join(file);
+        keyed_number(&rights::of(&file, || text::lossy(&file)).ok()?, "oom_kill")
     }
 }
 

@@ -36,6 +36,14 @@ pub fn start(_: &Unit, _: i32, _: &Environment) -> Result<Starting> {
 /// See `systemd`.
 ///
 /// # Errors
+/// Always.
+pub fn answers(_: Manager, _: &Environment) -> Result<()> {
+    refused()
+}
+
+/// See `systemd`.
+///
+/// # Errors
 /// Always, if there are limits to set.
 pub fn set(_: &UnitName, asked: &[Property], kept: &[Property], _: &Environment) -> Result<Option<Error>> {
     if asked.is_empty() && kept.is_empty() { Ok(None) } else { refused() }

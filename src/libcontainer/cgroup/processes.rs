@@ -1,56 +1,90 @@
 //! The processes in a cgroup and below it.
 
-use std::ffi::CStr;
+use std::collections::BTreeSet;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::files::all_well;
+use super::rights;
 use super::tree::{self, Walk, WalkEnd};
-use crate::error::{Result, error};
+use crate::error::{Error, Result, error};
 use crate::sys::process_status::ProcessStatus;
 use crate::sys::text;
 
-/// The processes in directories and in those below them, each once. A directory that does not exist has none.
-///
-/// # Errors
-/// The kernel's word, or there are too many cgroups: there may be more processes.
-pub(super) fn collect<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<Vec<i32>> {
-    let mut all = Vec::new();
-    for directory in directories {
-        let enter = |here: BorrowedFd<'_>| in_one(here).map(|pids| all.extend(pids));
-        walk.through(directory, enter, |_, _| Ok(()))
-            .map_err(|end| error!("read processes of {}: {end}", directory.display()))?;
+/// The processes in directories and in those below them.
+#[derive(Debug, Default)]
+pub(super) struct SeenProcesses {
+    /// Those of each directory. A directory that does not exist has none.
+    each: Vec<BTreeSet<i32>>,
+    /// Why there may be more of them.
+    failed: Vec<Error>,
+}
+
+impl SeenProcesses {
+    /// Looks at directories and those below them.
+    pub(super) fn look<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> SeenProcesses {
+        let mut seen = SeenProcesses::default();
+        for directory in directories {
+            let mut there = BTreeSet::new();
+            let enter = |here: BorrowedFd<'_>| in_one(here).map(|pids| there.extend(pids));
+            let done = walk.through(directory, enter, |_, _| Ok(()));
+            seen.failed.extend(done.err().map(|end| error!("read processes of {}: {end}", directory.display())));
+            seen.each.push(there);
+        }
+        seen
     }
-    all.sort_unstable();
-    all.dedup();
-    Ok(all)
+
+    /// Those that are in any of the directories.
+    ///
+    /// # Errors
+    /// The kernel's word, or there are too many cgroups: there may be more processes.
+    pub(super) fn all(self) -> Result<Vec<i32>> {
+        all_well(self.failed)?;
+        Ok(self.each.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// Those that are in each of the directories.
+    pub(super) fn in_each(&self) -> BTreeSet<i32> {
+        let mut each = self.each.iter();
+        let first = each.next().cloned().unwrap_or_default();
+        each.fold(first, |both, one| &both & one)
+    }
 }
 
 /// Kills the processes in directories and in those below them, each as soon as it is seen. Below, it removes the directories
 /// that are not in use. False where there are too many for one walk: the next one has less to do.
 ///
 /// # Errors
-/// The kernel's word, or it takes too long; those that were seen are killed.
-pub(super) fn kill<'d>(directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<bool> {
-    let (mut walk, mut all) = (Walk::to_end(), true);
+/// The kernel's word, or it takes too long; all that were seen are killed.
+pub(super) fn kill<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<bool> {
+    let (mut all, mut failed) = (true, Vec::new());
     for directory in directories {
-        let enter = |here: BorrowedFd<'_>| {
-            let pids = in_one(here)?;
-            pids.into_iter().filter_map(Pid::from_raw).try_for_each(|pid| match kill_process(pid, Signal::KILL) {
-                Err(Errno::SRCH) => Ok(()),
-                other => other,
-            })
-        };
+        let enter = |here: BorrowedFd<'_>| kill_each(in_one(here)?);
         // whoever deletes the container tries again, and tells why
         let leave = |above: BorrowedFd<'_>, name: &CStr| tree::remove_unused(above, name).or(Ok(()));
         match walk.through(directory, enter, leave) {
             Err(WalkEnd::TooMany) => all = false,
-            done => done.map_err(|end| error!("kill processes of {}: {end}", directory.display()))?,
+            done => failed.extend(done.err().map(|end| error!("kill processes of {}: {end}", directory.display()))),
         }
     }
-    Ok(all)
+    all_well(failed).map(|()| all)
+}
+
+/// Kills each of these processes. One that has ended is not an error.
+///
+/// # Errors
+/// The first error. The others are killed all the same.
+pub(super) fn kill_each(pids: impl IntoIterator<Item = i32>) -> Result<(), Errno> {
+    let kill = |pid| match kill_process(pid, Signal::KILL) {
+        Err(Errno::SRCH) => Ok(()),
+        other => other,
+    };
+    pids.into_iter().filter_map(Pid::from_raw).map(kill).fold(Ok(()), Result::and)
 }
 
 /// The most processes that a message names.
@@ -68,9 +102,11 @@ pub fn names(pids: &[i32]) -> String {
 
 /// The processes in one directory.
 fn in_one(directory: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
-    match numbers(directory, "cgroup.procs") {
+    match numbers(directory, c"cgroup.procs") {
         // a threaded one, which lists threads only
-        Err(Errno::OPNOTSUPP) => Ok(numbers(directory, "cgroup.threads")?.into_iter().filter_map(process_of).collect()),
+        Err(Errno::OPNOTSUPP) => {
+            Ok(numbers(directory, c"cgroup.threads")?.into_iter().filter_map(process_of).collect())
+        }
         pids => pids,
     }
 }
@@ -80,9 +116,15 @@ fn process_of(thread: i32) -> Option<i32> {
     ProcessStatus::of(thread).ok()?.field("Tgid")?.parse().ok()
 }
 
-fn numbers(directory: BorrowedFd<'_>, file: &str) -> Result<Vec<i32>, Errno> {
+/// The name as a path.
+pub(super) fn name(file: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(file.to_bytes()))
+}
+
+fn numbers(directory: BorrowedFd<'_>, file: &CStr) -> Result<Vec<i32>, Errno> {
     let mut list = Vec::new();
-    match text::pieces_at(directory, Path::new(file), |piece| list.extend_from_slice(piece)) {
+    let mut read = || text::pieces_at(directory, name(file), |piece| list.extend_from_slice(piece));
+    match rights::in_directory(directory, file, &mut read) {
         Err(errno) if tree::is_gone(errno) => {}
         read => read?,
     }

@@ -244,6 +244,14 @@ pub fn available(manager: Manager, environment: &Environment) -> Result<()> {
     sockets(manager, environment).map(drop)
 }
 
+/// Checks that systemd answers our greeting.
+///
+/// # Errors
+/// Those of `available`, and no socket answers in time.
+pub fn answers(manager: Manager, environment: &Environment) -> Result<()> {
+    Bus::connect(&sockets(manager, environment)?, limits::ANSWER).map(drop)
+}
+
 fn connect(manager: Manager, environment: &Environment) -> Result<Bus> {
     let connected = Bus::connect(&sockets(manager, environment)?, limits::SYSTEMD);
     match manager {

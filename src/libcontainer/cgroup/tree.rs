@@ -4,12 +4,13 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::rights;
 use crate::plan::failure::words;
 
 /// How long a walk may take that looks, while the container goes on, over all hierarchies.
@@ -19,6 +20,9 @@ const LOOKING: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(120);
 /// How many directories one walk looks at: their names are in our memory. Of those beyond, it looks at one in each.
 const MOST: usize = 1 << 17;
+/// How many refusals a message names, and how much of a path.
+const MOST_NAMED: usize = 4;
+const LONGEST_NAME: usize = 200;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -29,35 +33,69 @@ struct WalkLevel {
     below: Vec<CString>,
 }
 
-/// Why a walk ended before it had seen everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a walk has not seen or done everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WalkEnd {
-    /// The kernel's error.
-    Refused(Errno),
+    /// The kernel has refused something. The walk has gone through all other directories.
+    Refused(Refusals),
     /// There are too many directories.
     TooMany,
     /// It took longer than this.
     TooLong(Duration),
 }
 
-impl From<Errno> for WalkEnd {
-    fn from(errno: Errno) -> WalkEnd {
-        WalkEnd::Refused(errno)
-    }
-}
-
 impl fmt::Display for WalkEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WalkEnd::Refused(errno) => f.write_str(&words(*errno)),
+            WalkEnd::Refused(refusals) => refusals.fmt(f),
             WalkEnd::TooMany => write!(f, "there are more than {MOST} cgroups below it"),
             WalkEnd::TooLong(time) => write!(f, "{} s are not enough for the cgroups below it", time.as_secs()),
         }
     }
 }
 
+/// What the kernel has refused, by the path below the top.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refusals {
+    /// The first of them.
+    named: Vec<(String, Errno)>,
+    /// How many there are in addition.
+    more: usize,
+}
+
+impl Refusals {
+    fn note(&mut self, levels: &[WalkLevel], name: Option<&CStr>, errno: Errno) {
+        if self.named.len() == MOST_NAMED {
+            self.more += 1;
+            return;
+        }
+        // the top has no name
+        let names = levels.iter().skip(1).map(|level| level.name.as_c_str()).chain(name);
+        let mut path = String::new();
+        for name in names.map(CStr::to_string_lossy) {
+            if path.len() > LONGEST_NAME {
+                path.push('…');
+                break;
+            }
+            path.push_str(&name);
+            path.push('/');
+        }
+        self.named.push((path.trim_end_matches('/').to_owned(), errno));
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (path, errno)) in self.named.iter().enumerate() {
+            let (then, colon) = (if n == 0 { "" } else { "; " }, if path.is_empty() { "" } else { ": " });
+            write!(f, "{then}{path}{colon}{}", words(*errno))?;
+        }
+        if self.more > 0 { write!(f, "; and {} more", self.more) } else { Ok(()) }
+    }
+}
+
 /// A walk, or several with the same bounds: a container that may make cgroups can make them as quickly as we go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Walk {
     began: Instant,
     time: Duration,
@@ -65,12 +103,14 @@ pub(super) struct Walk {
     left: usize,
     /// Whether there are more.
     more: bool,
+    /// The directories that it leaves out, with all below them.
+    spared: Vec<(u64, u64)>,
 }
 
 impl Walk {
     /// One that looks.
     pub(super) fn to_look() -> Walk {
-        Walk { began: Instant::now(), time: LOOKING, left: MOST, more: false }
+        Walk { began: Instant::now(), time: LOOKING, left: MOST, more: false, spared: Vec::new() }
     }
 
     /// One that ends or removes what is there.
@@ -78,59 +118,122 @@ impl Walk {
         Walk { time: ENDING, ..Walk::to_look() }
     }
 
+    /// It leaves these directories out. A missing one needs no protection.
+    pub(super) fn sparing(mut self, directories: &[PathBuf]) -> Walk {
+        self.spared.extend(directories.iter().filter_map(|path| rustix::fs::stat(path).ok()).map(|stat| place(&stat)));
+        self
+    }
+
     /// Goes through `top` and all below it. `enter` gets each directory before those below it, `leave` each but the top, by
     /// its name in the one above, after those below it. What is removed meanwhile is left out. Where there are too many, as
-    /// many as the bounds allow are gone through all the same.
+    /// many as the bounds allow are gone through all the same; where the kernel refuses one, all others.
     ///
     /// # Errors
-    /// The kernel's word, or that of `enter` or `leave`; or not all was seen.
+    /// Not all was seen, or the kernel has refused something, also to `enter` or `leave`.
     pub(super) fn through(
         &mut self,
         top: &Path,
         mut enter: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
         mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
     ) -> Result<(), WalkEnd> {
-        let mut here = match rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()) {
+        let mut refusals = Refusals::default();
+        let mut levels = Vec::new();
+        let opened = rights::of(top, || rustix::fs::openat(CWD, top, DIRECTORY, Mode::empty()));
+        let mut here = match opened.and_then(|top| self.unless_spared(top)) {
+            Ok(Some(top)) => top,
+            Ok(None) => return Ok(()),
             Err(errno) if is_gone(errno) => return Ok(()),
-            top => top?,
+            Err(errno) => {
+                refusals.note(&levels, None, errno);
+                return Err(WalkEnd::Refused(refusals));
+            }
         };
-        enter(here.as_fd())?;
-        let mut levels = vec![WalkLevel { name: CString::default(), below: self.below(&here)? }];
+        let below = self.visit(&here, &mut enter, |errno| refusals.note(&[], None, errno));
+        levels.push(WalkLevel { name: CString::default(), below });
         while let Some(level) = levels.last_mut() {
-            self.in_time()?;
+            if self.is_late() {
+                return Err(WalkEnd::TooLong(self.time));
+            }
             if let Some(name) = level.below.pop() {
-                match rustix::fs::openat(&here, &name, DIRECTORY, Mode::empty()) {
-                    Err(errno) if is_gone(errno) => continue,
-                    child => here = child?,
+                match self.child(&here, &name) {
+                    Ok(Some(child)) => {
+                        let below = self.visit(&child, &mut enter, |errno| refusals.note(&levels, Some(&name), errno));
+                        levels.push(WalkLevel { name, below });
+                        here = child;
+                    }
+                    Ok(None) => {}
+                    // What is empty can be removed all the same.
+                    Err(errno) if leave(here.as_fd(), &name).is_err() || exists(&here, &name) => {
+                        refusals.note(&levels, Some(&name), errno);
+                    }
+                    Err(_) => {}
                 }
-                enter(here.as_fd())?;
-                levels.push(WalkLevel { name, below: self.below(&here)? });
                 continue;
             }
             let done = levels.pop().map(|level| level.name).unwrap_or_default();
-            if !levels.is_empty() {
-                here = rustix::fs::openat(&here, c"..", DIRECTORY, Mode::empty())?;
-                leave(here.as_fd(), &done)?;
+            if levels.is_empty() {
+                break;
+            }
+            match rights::open(here.as_fd(), c"..", DIRECTORY) {
+                Ok(above) => here = above,
+                Err(errno) => {
+                    refusals.note(&levels, None, errno);
+                    break;
+                }
+            }
+            if let Err(errno) = leave(here.as_fd(), &done) {
+                refusals.note(&levels, Some(&done), errno);
             }
         }
-        if self.more { Err(WalkEnd::TooMany) } else { Ok(()) }
+        match (self.more, refusals.named.is_empty()) {
+            (true, _) => Err(WalkEnd::TooMany),
+            (false, false) => Err(WalkEnd::Refused(refusals)),
+            (false, true) => Ok(()),
+        }
     }
 
-    fn in_time(&self) -> Result<(), WalkEnd> {
-        if self.began.elapsed() < self.time { Ok(()) } else { Err(WalkEnd::TooLong(self.time)) }
+    fn is_late(&self) -> bool {
+        self.began.elapsed() >= self.time
+    }
+
+    /// Opens a directory. None if it was removed, or is spared.
+    fn child(&self, above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Errno> {
+        match rights::open(above.as_fd(), name, DIRECTORY) {
+            Err(errno) if is_gone(errno) => Ok(None),
+            child => self.unless_spared(child?),
+        }
+    }
+
+    fn unless_spared(&self, directory: OwnedFd) -> Result<Option<OwnedFd>, Errno> {
+        let spared = !self.spared.is_empty() && self.spared.contains(&place(&rustix::fs::fstat(&directory)?));
+        Ok((!spared).then_some(directory))
+    }
+
+    /// Enters a directory. Returns the names of those below it.
+    fn visit(
+        &mut self,
+        directory: &OwnedFd,
+        enter: &mut impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+        mut refused: impl FnMut(Errno),
+    ) -> Vec<CString> {
+        let mut names = Vec::new();
+        for done in [enter(directory.as_fd()), self.below(directory, &mut names)] {
+            if let Some(errno) = done.err().filter(|errno| !is_gone(*errno)) {
+                refused(errno);
+            }
+        }
+        names
     }
 
     /// The directories in one, as far as the bounds allow.
-    fn below(&mut self, directory: &OwnedFd) -> Result<Vec<CString>, WalkEnd> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(directory)? {
-            let entry = match entry {
-                Err(errno) if is_gone(errno) => break,
-                entry => entry?,
-            };
+    fn below(&mut self, directory: &OwnedFd, names: &mut Vec<CString>) -> Result<(), Errno> {
+        let entries = rights::in_directory(directory.as_fd(), c".", || Dir::read_from(directory))?;
+        for entry in entries {
+            let entry = entry?;
             if entry.file_type() == FileType::Directory && ![c".", c".."].contains(&entry.file_name()) {
-                self.in_time()?;
                 match self.left.checked_sub(1) {
+                    // the caller looks at the time as well
+                    _ if self.is_late() => break,
                     Some(left) => self.left = left,
                     // one of each: so a directory without any below it is reached, which can be removed
                     None if names.is_empty() => {}
@@ -142,16 +245,27 @@ impl Walk {
                 names.push(entry.file_name().to_owned());
             }
         }
-        Ok(names)
+        Ok(())
     }
 }
 
-/// Removes what is below `top`, as far as it is not in use. What was removed before an error stays removed.
+/// The device and the inode.
+// The integer types differ between processors.
+#[allow(clippy::unnecessary_cast)]
+fn place(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+fn exists(above: &OwnedFd, name: &CStr) -> bool {
+    !matches!(rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
+}
+
+/// Removes what is below `top`, as far as it is not in use or spared. What was removed before an error stays removed.
 ///
 /// # Errors
 /// Those of `Walk::through`.
-pub(super) fn remove_below(top: &Path) -> Result<(), WalkEnd> {
-    Walk::to_end().through(top, |_| Ok(()), remove_unused)
+pub(super) fn remove_below(top: &Path, spared: &[PathBuf]) -> Result<(), WalkEnd> {
+    Walk::to_end().sparing(spared).through(top, |_| Ok(()), remove_unused)
 }
 
 /// Removes a directory if it is not in use.
@@ -159,7 +273,7 @@ pub(super) fn remove_below(top: &Path) -> Result<(), WalkEnd> {
 /// # Errors
 /// The kernel's error.
 pub(super) fn remove_unused(above: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR) {
+    match rights::in_directory(above, name, || rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR)) {
         Err(errno) if is_gone(errno) || [Errno::BUSY, Errno::NOTEMPTY].contains(&errno) => Ok(()),
         other => other,
     }
@@ -202,9 +316,40 @@ mod tests {
         assert_eq!((entered, left.len()), (33, 32));
         let place = |wanted: &CStr| left.iter().position(|name| name.as_c_str() == wanted);
         assert!(place(c"b") < place(c"a"), "what is below comes first");
-        remove_below(top.path()).unwrap();
+        remove_below(top.path(), &[]).unwrap();
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
         assert_eq!(Walk::to_look().through(&top.path().join("gone"), |_| Err(Errno::IO), |_, _| Ok(())), Ok(()));
+    }
+
+    #[test]
+    fn what_is_refused_in_one_directory_keeps_nothing_from_the_others() {
+        let top = tempfile::tempdir().unwrap();
+        for n in 0..6 {
+            std::fs::create_dir_all(top.path().join(format!("a/{n}"))).unwrap();
+        }
+        std::fs::create_dir_all(top.path().join("b/c")).unwrap();
+        let mut entered = 0;
+        let enter = |here: BorrowedFd<'_>| {
+            entered += 1;
+            let is_b = place(&rustix::fs::fstat(here)?) == place(&rustix::fs::stat(top.path().join("b"))?);
+            if is_b { Err(Errno::IO) } else { Ok(()) }
+        };
+        let leave = |_: BorrowedFd<'_>, name: &CStr| {
+            if name.count_bytes() == 1 && *name < *c"a" { Err(Errno::PERM) } else { Ok(()) }
+        };
+        let end = Walk::to_look().through(top.path(), enter, leave).unwrap_err();
+        assert_eq!(entered, 10);
+        let WalkEnd::Refused(refusals) = &end else { panic!("{end}") };
+        assert_eq!(refusals.named.len() + refusals.more, 7, "{end}");
+        assert!(end.to_string().contains("a/") && end.to_string().ends_with("; and 3 more"), "{end}");
+        // spared, with all below it
+        let mut entered = 0;
+        let enter = |_: BorrowedFd<'_>| {
+            entered += 1;
+            Ok(())
+        };
+        Walk::to_look().sparing(&[top.path().join("a")]).through(top.path(), enter, |_, _| Ok(())).unwrap();
+        assert_eq!(entered, 3);
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! `delete`: removes the container's processes, cgroup, mounts and directory, and then runs its poststop hooks.
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
 use oci_spec::runtime::Hook;
 
 use super::host_mounts::take_away;
 use super::identity::Identity;
 use super::{hooks, undo};
+use crate::cgroup::{Cgroup, names};
 use crate::config::At;
 use crate::container::{Container, Lock, Status};
-use crate::error::{Context, Error, Kind, Result, bail};
+use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::resctrl::{self, Kernel};
-use crate::wait;
+use crate::wait::{self, limits};
 
 /// The processes of a container that is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
-    /// None: its init has ended, and with its pid namespace all other processes.
+    /// Only what a container without a pid namespace has left: it is killed. Those of others are spared.
     None,
     /// Any. All are killed.
     Killed,
@@ -30,13 +34,13 @@ pub enum Force {
 }
 
 impl Leftovers {
-    /// The processes that a container in its state may have.
+    /// What `delete` does with the processes that a container in its state may have.
     ///
     /// # Errors
     /// It runs, and `force` says that this is refused.
     pub fn of(container: &Container, force: Force) -> Result<Leftovers> {
         match (container.status()?, force) {
-            (Status::Stopped, _) => Ok(Leftovers::None),
+            (Status::Stopped, Force::None) => Ok(Leftovers::None),
             (Status::Created, _) | (_, Force::Kill) => Ok(Leftovers::Killed),
             (status @ (Status::Running | Status::Paused), Force::None) => {
                 bail!(Kind::State(status) => "cannot delete container {} that is not stopped: {status}", container.record().id)
@@ -59,25 +63,23 @@ pub fn remove_own(mut container: Container, leftovers: Leftovers) -> Result<Vec<
     }
 }
 
-/// Removes the container, then runs its poststop hooks. Returns the warnings: those of the hooks, and the mounts on the
-/// host that remain because they have changed.
+/// Removes the container, then runs its poststop hooks. Returns the warnings: the processes of others that were killed,
+/// the failures of the hooks, and the mounts on the host that remain because they have changed.
 ///
 /// # Errors
 /// Something could not be removed. The container then still exists.
 pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Result<Vec<Error>> {
-    if leftovers == Leftovers::Killed
-        && let Ok(process) = container.process()
-    {
-        let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+    let init = match leftovers {
+        Leftovers::Killed => Some(container.process()),
+        Leftovers::None => None,
+    };
+    if let Some(Ok(process)) = &init {
+        let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
     }
     container.check_cgroups()?;
     let mut cgroup = container.cgroup();
-    // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
-    match leftovers {
-        Leftovers::Killed => cgroup.kill()?,
-        Leftovers::None if !cgroup.remove_unused() => cgroup.kill_left()?,
-        Leftovers::None => {}
-    }
+    let own_ended = container.has_own_pids() && init.is_none_or(|init| has_ended(init, &cgroup));
+    let others = empty(&container, &mut cgroup, leftovers, own_ended)?;
     cgroup.delete()?;
     resctrl::remove(&container.record().own_groups(), &Kernel)?;
     let (hooks, unread) = match hooks::of_container(&container) {
@@ -95,8 +97,61 @@ pub fn destroy(container: Container, lock: &Lock, leftovers: Leftovers) -> Resul
     container.remove(lock)?;
     let list = hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
     let annotations = record.annotations();
-    let warnings = left.into_iter().chain(unread);
+    let warnings = others.into_iter().chain(left).chain(unread);
     Ok(warnings.chain(after_stop(list, &Identity::of_record(&record, &annotations, &environment))).collect())
+}
+
+/// Waits for the end of init, which was killed. With its pid namespace all its processes end.
+fn has_ended(init: Result<OwnedFd>, cgroup: &Cgroup) -> bool {
+    let init = match init {
+        Ok(init) => init,
+        Err(error) => return *error.kind() == Kind::State(Status::Stopped),
+    };
+    let within = |time| wait::readable(init.as_fd(), Some(Instant::now() + time)).unwrap_or(false);
+    // Version 1: a frozen process ends only after it is thawed. If it cannot be thawed, `Cgroup::kill` tells why.
+    let _ = cgroup.thaw_all();
+    within(limits::CLOSED) || (cgroup.frozen_for_good().is_none() && within(limits::KILLED))
+}
+
+/// Empties the cgroup. If its own processes have ended (`own_ended`), what is left there belongs to others: a process that
+/// somebody has put there, or another container. Only `delete --force` kills such a process, and names it in the warning
+/// that this returns. No other container is killed.
+///
+/// # Errors
+/// Processes are left.
+fn empty(container: &Container, cgroup: &mut Cgroup, leftovers: Leftovers, own_ended: bool) -> Result<Option<Error>> {
+    let may_be_empty = own_ended || leftovers == Leftovers::None;
+    // rmdir(2) removes only an empty cgroup. It is the fastest way to know that no process is left.
+    if may_be_empty && cgroup.remove_unused() {
+        return Ok(None);
+    }
+    let nested = container.nested()?;
+    let below = nested.iter().flat_map(|(_, directories)| directories.iter().cloned());
+    *cgroup = std::mem::take(cgroup).sparing(below);
+    if may_be_empty && nested.is_empty() && cgroup.remove_empty() {
+        return Ok(None);
+    }
+    let mut warning = None;
+    if leftovers == Leftovers::Killed {
+        let others = if own_ended { cgroup.staying() } else { cgroup.strangers() };
+        // Those that can be seen are killed in any case. If some cannot, `kill` tells why.
+        let others = others.unwrap_or_default();
+        if !others.is_empty() {
+            let names = names(&others);
+            warning = Some(error!("processes that others have put into the container's cgroups are killed: {names}"));
+        }
+        cgroup.kill()?;
+    } else {
+        if !own_ended {
+            cgroup.kill_own()?;
+        }
+        cgroup.must_be_left()?;
+    }
+    if nested.is_empty() {
+        return Ok(warning);
+    }
+    let ids: Vec<_> = nested.iter().map(|(id, _)| format!("{id:?}")).collect();
+    bail!("the cgroups of other containers are below its own: delete these containers first: {}", ids.join(", "))
 }
 
 /// Runs poststop hooks. Their failures are returned as warnings (runtime.md#lifecycle).

@@ -1,19 +1,16 @@
 //! Where the limits of a container will be, which of them can be set, and whether systemd answers.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::fs::Access;
 
 use super::finding::{Area, Finding, Fitness};
-use super::tried::said;
+use crate::cgroup::systemd::answers;
 use crate::host::cgroups::Layout;
 use crate::host::{Cgroups, Environment, Host};
 use crate::plan::resources::place;
+use crate::plan::resources::unit::Manager;
 use crate::sys::text::lossy;
-use crate::wait::{self, limits};
 
 /// A controller of version 2, the one of version 1, and what it limits.
 const CONTROLLERS: [(&str, &str, &str); 7] = [
@@ -116,46 +113,27 @@ fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgro
 
 /// The manager that `--systemd-cgroup` uses: the system's for root, the user's for another user.
 fn systemd(uid: u32, environment: &Environment) -> Finding {
-    let (name, directory) = if uid == 0 {
-        ("systemd", Some(PathBuf::from("/run")))
-    } else {
-        ("systemd of the user", environment.runtime_directory())
-    };
+    let (name, manager) = if uid == 0 { ("systemd", Manager::System) } else { ("systemd of the user", Manager::User) };
     let finding = |fitness, said: String| Finding::new(Area::Cgroups, name, fitness, said);
     let refused = "--systemd-cgroup fails";
     if !Path::new("/run/systemd/system").is_dir() {
         return finding(Fitness::Without, format!("systemd does not manage this machine: {refused}"))
             .advice("nothing, unless an engine asks for it: coracle makes cgroups itself");
     }
-    let socket = directory.map(|directory| directory.join("systemd/private"));
-    match socket.map(|socket| greet(&socket, limits::ANSWER)) {
-        Some(Ok(_)) => finding(Fitness::Good, String::new()),
-        Some(Err(error)) => {
-            let why = format!("it does not answer: {}: {refused}", said(&error));
-            finding(Fitness::Without, why).advice(if uid == 0 {
-                "systemctl status"
-            } else {
-                "loginctl enable-linger, and log in by ssh or machinectl (not by su)"
+    if manager == Manager::User && environment.runtime_directory().is_none() {
+        return finding(Fitness::Without, format!("XDG_RUNTIME_DIR is not set: {refused}"))
+            .advice("log in by ssh or machinectl (not by su)");
+    }
+    match answers(manager, environment) {
+        Ok(()) => finding(Fitness::Good, String::new()),
+        Err(error) => {
+            let why = format!("it does not answer: {error}: {refused}");
+            finding(Fitness::Without, why).advice(match manager {
+                Manager::System => "systemctl status",
+                Manager::User => "loginctl enable-linger, and log in by ssh or machinectl (not by su)",
             })
         }
-        None => finding(Fitness::Without, format!("XDG_RUNTIME_DIR is not set: {refused}"))
-            .advice("log in by ssh or machinectl (not by su)"),
     }
-}
-
-/// Connects, and waits for the answer to D-Bus's greeting.
-fn greet(socket: &Path, time: Duration) -> io::Result<()> {
-    let mut stream = wait::connect(socket)?;
-    stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n")?;
-    if !wait::readable(stream.as_fd(), Some(Instant::now() + time)).map_err(io::Error::other)? {
-        return Err(io::Error::new(ErrorKind::TimedOut, "no greeting in time"));
-    }
-    let mut line = [0; 64];
-    let length = stream.read(&mut line)?;
-    if line[..length].starts_with(b"DATA") || line[..length].starts_with(b"OK") {
-        return Ok(());
-    }
-    Err(io::Error::other("it refuses this user, or does not speak D-Bus"))
 }
 
 #[cfg(test)]
@@ -177,28 +155,6 @@ mod tests {
         assert_eq!(parent(&v2), Some(PathBuf::from("/sys/fs/cgroup/user.slice")));
         assert_eq!(layout(&Cgroups::default()).fitness, Fitness::Without);
         assert_eq!(parent(&Cgroups::default()), None);
-    }
-
-    #[test]
-    fn a_socket_is_systemds_if_it_answers() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("private");
-        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let short = Duration::from_millis(10);
-        assert_eq!(greet(&path, short).unwrap_err().kind(), ErrorKind::TimedOut);
-        let answers = std::thread::spawn(move || {
-            // the first one has gone
-            let _ = listener.accept();
-            for answer in ["DATA\r\nOK 1\r\n", "REJECTED\r\n"] {
-                let (mut stream, _) = listener.accept().unwrap();
-                // A socket that is closed with unread data resets its peer.
-                assert!(stream.read(&mut [0; 64]).unwrap() > 0);
-                stream.write_all(answer.as_bytes()).unwrap();
-            }
-        });
-        assert!(greet(&path, limits::ANSWER).is_ok());
-        assert!(greet(&path, limits::ANSWER).is_err());
-        answers.join().unwrap();
     }
 
     #[test]

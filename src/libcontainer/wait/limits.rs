@@ -22,6 +22,8 @@ pub const HANDLED: Duration = Duration::from_millis(100);
 pub const CLOSED: Duration = Duration::from_millis(100);
 /// A cgroup must become empty, frozen or removable.
 pub const CGROUP: Duration = Duration::from_secs(10);
+/// A process that has entered the cgroup of a container that has ended must leave it: an `exec` that comes too late.
+pub const LEAVING: Duration = Duration::from_millis(500);
 /// The OOM killer must kill all processes of a group (memory.oom.group).
 pub const OOM_GROUP: Duration = Duration::from_secs(2);
 /// The OOM killer kills the next process of a group within this time, or the group is complete.

@@ -1,0 +1,224 @@
+//! The processes in a container's cgroup: finds them, kills them, and removes the cgroup.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, all_well, event, gone, put, remove, wait_at_most, wait_for};
+use super::processes::{self, SeenProcesses};
+use super::tree::Walk;
+use super::{Cgroup, systemd};
+use crate::error::{Context, Result, bail, error};
+use crate::wait::limits;
+
+impl Cgroup {
+    /// Every process in it and below it.
+    ///
+    /// # Errors
+    /// A directory that cannot be read and was not removed.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let Some((_, directory)) = self.main() else { return Ok(Vec::new()) };
+        self.is_visible()?;
+        SeenProcesses::look(Walk::to_look(), [directory]).all()
+    }
+
+    /// The processes in any of its directories: a process in a single hierarchy of version 1 is not in the others.
+    ///
+    /// # Errors
+    /// Those of `processes`.
+    pub fn all_processes(&self) -> Result<Vec<i32>> {
+        self.is_visible()?;
+        self.look().all()
+    }
+
+    fn look(&self) -> SeenProcesses {
+        SeenProcesses::look(Walk::to_end().sparing(&self.spared), self.paths.values())
+    }
+
+    /// Leaves out these directories, with all below them, when it looks for processes and kills them: they are other
+    /// containers'.
+    #[must_use]
+    pub fn sparing(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Cgroup {
+        self.spared.extend(directories);
+        self
+    }
+
+    /// An error where its directory is missing because the hierarchy is not mounted here: its processes live on unseen.
+    fn is_visible(&self) -> Result<()> {
+        match self.main() {
+            Some((key, directory)) if !directory.exists() => {
+                gone(key, directory).with_context(|| format!("read processes of {}", directory.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes its directories, those in which nothing is. False when something is left: a process may be in one hierarchy of
+    /// version 1 and in none of the others.
+    pub fn remove_unused(&mut self) -> bool {
+        self.remove_each(|key, directory| match fs::remove_dir(directory) {
+            Err(error) => error.kind() == ErrorKind::NotFound && gone(key, directory).is_ok(),
+            Ok(()) => true,
+        })
+    }
+
+    /// The same, with those that the container has made below and in which nothing is.
+    pub fn remove_empty(&mut self) -> bool {
+        let spared = self.spared.clone();
+        self.remove_each(|key, directory| remove(key, directory, &spared).unwrap_or(false))
+    }
+
+    /// Keeps all its directories, if one of them stays: a process of the container is in each of them.
+    fn remove_each(&mut self, remove: impl Fn(&str, &Path) -> bool) -> bool {
+        let each: Vec<_> = self.paths.iter().map(|(key, directory)| remove(key, directory)).collect();
+        let all = each.into_iter().all(|removed| removed);
+        if all {
+            self.paths.clear();
+        }
+        all
+    }
+
+    /// Kills every process in it, and those that are made during this time.
+    ///
+    /// # Errors
+    /// Processes are left when the time is over.
+    pub fn kill(&self) -> Result<()> {
+        if let Some(unified) = self.unified().filter(|_| self.spared.is_empty()) {
+            // KERNEL(5.14): cgroup.kill
+            match put(&unified.join("cgroup.kill"), "1") {
+                Ok(()) => return self.wait_until_empty(),
+                // ENODEV: it was empty, and systemd has just removed it.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+                // EOPNOTSUPP: a threaded cgroup.
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) || error.kind() == ErrorKind::NotFound => {
+                }
+                Err(error) => return Err(error).with_context(|| format!("kill {}", unified.display())),
+            }
+        }
+        self.while_frozen(|| processes::kill(Walk::to_end().sparing(&self.spared), self.paths.values()))?;
+        self.wait_until_empty()
+    }
+
+    /// Kills the container's own processes, those that are in each of its directories. A process in only some hierarchies of
+    /// version 1 is spared: a container that may write to its cgroups can move any process of the host there, and
+    /// it must not end by our hand.
+    ///
+    /// # Errors
+    /// Some of them are left when the time is over.
+    pub fn kill_own(&self) -> Result<()> {
+        if self.is_unified() {
+            return self.kill();
+        }
+        self.while_frozen(|| {
+            let killed = processes::kill_each(self.look().in_each());
+            killed.map(|()| true).map_err(|errno| error!("kill processes: {}", crate::plan::failure::words(errno)))
+        })?;
+        let mut left = Vec::new();
+        wait_for(|| {
+            left = self.look().in_each().into_iter().collect();
+            Ok(left.is_empty() || self.frozen_for_good().is_some())
+        })?;
+        if left.is_empty() { Ok(()) } else { self.still_there(&left) }
+    }
+
+    /// Calls `kill` until it returns true.
+    fn while_frozen(&self, kill: impl FnMut() -> Result<bool>) -> Result<()> {
+        // Without a freezer, or if some processes do not freeze, they are killed while they run.
+        let _ = self.freeze();
+        let killed = wait_for(kill).map(drop);
+        all_well([killed, self.thaw_all()].into_iter().filter_map(Result::err).collect())
+    }
+
+    /// The processes that are in only some hierarchies of version 1: others have put them there.
+    ///
+    /// # Errors
+    /// Those of `processes`.
+    pub fn strangers(&self) -> Result<Vec<i32>> {
+        let seen = self.look();
+        let own = seen.in_each();
+        Ok(seen.all()?.into_iter().filter(|pid| !own.contains(pid)).collect())
+    }
+
+    /// The processes that are in any of its directories and stay there. An `exec` that finds no container any more leaves
+    /// within this time.
+    ///
+    /// # Errors
+    /// Those of `processes`.
+    pub fn staying(&self) -> Result<Vec<i32>> {
+        let mut left = Vec::new();
+        wait_at_most(limits::LEAVING, || {
+            left = self.all_processes()?;
+            Ok(left.is_empty())
+        })?;
+        Ok(left)
+    }
+
+    /// Checks that the processes of others have left it.
+    ///
+    /// # Errors
+    /// The processes that are there.
+    pub fn must_be_left(&self) -> Result<()> {
+        let left = self.staying()?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "processes that others have put into the container's cgroups are still there: {}: `delete --force` kills them",
+            processes::names(&left)
+        )
+    }
+
+    /// Version 1: the frozen cgroup above its own, which keeps its killed processes.
+    pub fn frozen_for_good(&self) -> Option<PathBuf> {
+        self.paths.get("freezer").and_then(|directory| files::frozen_above(directory))
+    }
+
+    fn still_there(&self, left: &[i32]) -> Result<()> {
+        match self.frozen_for_good() {
+            Some(above) => bail!("processes are still there: {left:?}: the cgroup {} above is frozen", above.display()),
+            None => bail!("processes are still there: {left:?}"),
+        }
+    }
+
+    fn is_empty(&self) -> Result<bool> {
+        match self.unified().filter(|_| self.spared.is_empty()) {
+            // the kernel counts what is below as well
+            Some(unified) => {
+                self.is_visible()?;
+                event(&unified.join("cgroup.events"), "populated 1").map(|populated| !populated)
+            }
+            None => self.all_processes().map(|pids| pids.is_empty()),
+        }
+    }
+
+    fn wait_until_empty(&self) -> Result<()> {
+        // A frozen process of version 1 dies only after it is thawed.
+        wait_for(|| Ok(self.is_empty()? || self.frozen_for_good().is_some()))?;
+        if self.is_empty()? { Ok(()) } else { self.still_there(&self.all_processes()?) }
+    }
+
+    /// Removes it from every hierarchy, with the cgroups that the container made below it. A missing directory is not
+    /// an error. What can be removed is removed, also where another directory cannot.
+    ///
+    /// # Errors
+    /// Those that are still in use when the time is over, and those that the kernel refuses to remove.
+    pub fn delete(&self) -> Result<()> {
+        let stopped = self.unit.as_ref().map_or(Ok(()), |unit| systemd::stop(unit, &self.environment));
+        // each with the kernel's refusal, if it is not only in use
+        let mut left: Vec<_> = self.paths.iter().map(|place| (place, None)).collect();
+        wait_for(|| {
+            left.retain_mut(|((key, directory), refused)| match remove(key, directory, &self.spared) {
+                Ok(removed) => !removed,
+                Err(error) => {
+                    *refused = Some(error);
+                    true
+                }
+            });
+            Ok(left.iter().all(|(_, refused)| refused.is_some()))
+        })?;
+        let told = left.into_iter().map(|((_, directory), refused)| {
+            refused.unwrap_or_else(|| error!("it is still in use")).context(format!("remove {}", directory.display()))
+        });
+        all_well(told.collect()).and(stopped)
+    }
+}
