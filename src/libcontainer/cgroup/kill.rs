@@ -163,7 +163,7 @@ impl Cgroup {
             return Ok(());
         }
         bail!(
-            "processes that others have put into the container's cgroups are still there: {}: `delete --force` kills them",
+            "processes that others have put into the container's cgroups are still there: {}: Force::Kill kills them",
             processes::names(&left)
         )
     }
