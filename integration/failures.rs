@@ -302,6 +302,26 @@ fn all_mistakes_of_a_config_are_reported_together() {
     }
 }
 
+/// A terminal obeys neither a name in the message nor the log.
+#[test]
+fn a_message_shows_control_characters() {
+    only!(Who::Us; "runc and crun print them");
+    let mut world = World::running(&["true"]);
+    world.mount(
+        json!({"destination": "/a\u{1b}[31m\ncoracle: \u{9b}b\u{202e}", "type": "bind", "source": "/no\u{1b}where\n", "options": ["bind"]}),
+    );
+    world.write();
+    let log = world.path("log");
+    for format in ["json", "text"] {
+        let rest = ["--log", log.to_str().unwrap(), "--log-format", format, "create", &world.id];
+        let said = finish(world.command(&[]).args(rest)).fails();
+        let text = said + &fs::read_to_string(&log).unwrap();
+        assert!(text.contains(r"/no\u{1b}where\n"), "{text}");
+        assert!(!text.contains(|c: char| c != '\n' && c.is_control() || c == '\u{202e}'), "{text:?}");
+    }
+    world.assert_clean();
+}
+
 #[test]
 fn a_failure_is_one_record_in_the_log_and_bare_text_beside_it() {
     let mut world = World::running(&["nope"]);

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use libcontainer::plan::failure::words;
+use libcontainer::printable::lines;
 use rustix::io::Errno;
 
 use crate::cli::Global;
@@ -82,7 +83,7 @@ pub struct Log {
 
 /// Writes to standard error. It is not an error if the reader has closed it.
 pub fn say(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(lines(text).as_bytes());
 }
 
 impl Log {
@@ -115,7 +116,8 @@ impl Log {
 
     /// Writes the failure: one record, and its bare text on standard error, too.
     pub fn error(&self, message: &str) {
-        let message = &*flags::named(message);
+        let message = flags::named(message);
+        let message = &*lines(&message);
         for warning in self.held.take().unwrap_or_default() {
             say(&format!("coracle: warning: {warning}\n"));
         }
@@ -138,7 +140,8 @@ impl Log {
         if self.level < Level::Warning {
             return;
         }
-        let message = &*flags::named(message);
+        let message = flags::named(message);
+        let message = &*lines(&message);
         self.write(self.journal.as_ref(), Level::Warning, message);
         match (&mut *self.held.borrow_mut(), &self.sink) {
             (Some(held), _) => held.push(message.to_owned()),
@@ -157,9 +160,9 @@ impl Log {
     /// Writes what coracle does, if the level is debug.
     pub fn debug(&self, message: impl FnOnce() -> String) {
         if self.level == Level::Debug {
-            let message = &*flags::named(&message()).into_owned();
-            self.write(self.journal.as_ref(), Level::Debug, message);
-            self.record(self.sink.as_ref(), Level::Debug, message);
+            let message = lines(&flags::named(&message())).into_owned();
+            self.write(self.journal.as_ref(), Level::Debug, &message);
+            self.record(self.sink.as_ref(), Level::Debug, &message);
         }
     }
 

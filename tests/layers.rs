@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// For each top module of the library: what it may import.
-const MAY: [(&str, &[&str]); 18] = [
+const MAY: [(&str, &[&str]); 19] = [
     // The faults of a config, the state of a container, and the signal that ended a wait are values for callers.
-    ("error", &["error", "config::Faults", "container::Status", "wait::Interrupted"]),
+    ("error", &["error", "printable", "config::Faults", "container::Status", "wait::Interrupted"]),
     ("sys", &["sys"]),
+    ("printable", &["printable"]),
     // Packets: only data.
     ("wire", &["wire"]),
     ("wait", &["wait", "sys"]),
-    ("config", &["config"]),
+    ("config", &["config", "printable"]),
     ("host", &["host", "sys"]),
     // Of `sys`, only the plain data that system calls take: a plan contains what init passes on.
     (
@@ -24,6 +25,7 @@ const MAY: [(&str, &[&str]); 18] = [
             "config",
             "host",
             "wire",
+            "printable",
             "sys::exec::Strings",
             "sys::mount::Attributes",
             "sys::mount::Reach",

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::config::Faults;
 use crate::container::Status;
+use crate::printable;
 use crate::wait::Interrupted;
 
 /// The result of the library's functions.
@@ -75,9 +76,9 @@ pub struct FailedStep {
 }
 
 impl Error {
-    /// A failure of this kind.
+    /// A failure of this kind. Its text is one line, which a terminal does not obey, whatever its parts contain.
     pub(crate) fn of(kind: Kind, text: impl fmt::Display) -> Error {
-        Error(Box::new(Inner { text: text.to_string(), kind }))
+        Error(Box::new(Inner { text: printable::line(&text.to_string()).into_owned(), kind }))
     }
 
     /// Any error, with the texts of its sources.
@@ -107,13 +108,13 @@ impl Error {
     /// The same failure with `place` before its text.
     #[must_use]
     pub fn context(mut self, place: impl fmt::Display) -> Error {
-        self.0.text = format!("{place}: {}", self.0.text);
+        self.0.text = format!("{}: {}", printable::line(&place.to_string()), self.0.text);
         self
     }
 
-    /// The same failure with another text.
+    /// The same failure with another text, which may have several lines.
     pub(crate) fn reworded(mut self, text: impl fmt::Display) -> Error {
-        self.0.text = text.to_string();
+        self.0.text = printable::lines(&text.to_string()).into_owned();
         self
     }
 }
@@ -192,7 +193,8 @@ impl From<Interrupted> for Error {
 impl From<Faults> for Error {
     fn from(faults: Faults) -> Error {
         let text = faults.to_string();
-        Error::of(Kind::Config(faults), text)
+        // One mistake on each line.
+        Error::of(Kind::Config(faults), "").reworded(text)
     }
 }
 
@@ -247,6 +249,8 @@ mod tests {
         assert_eq!(*error.kind(), Kind::Os(libc::ENOENT));
         let stopped = std::io::Error::other(Interrupted::Signal(libc::SIGTERM));
         assert_eq!(*Error::from(stopped).kind(), Kind::Interrupted(libc::SIGTERM));
+        let hostile = error!("a\x1b[2J").context("b\nc").to_string();
+        assert_eq!(hostile, "b\\nc: a\\u{1b}[2J");
         let error = error!(Kind::Hook => "{}", 1).or_kind(Kind::Systemd);
         assert_eq!((error.kind(), error.to_string()), (&Kind::Hook, "1".to_owned()));
     }

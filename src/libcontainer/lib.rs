@@ -27,6 +27,8 @@ pub mod launch;
 #[doc(hidden)]
 pub mod plan;
 #[doc(hidden)]
+pub mod printable;
+#[doc(hidden)]
 pub mod resctrl;
 mod survey;
 #[allow(unsafe_code)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::At;
+use crate::printable::line;
 
 /// One mistake: its place and a text, in lower case and without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,16 +27,16 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The document itself is named by its file.
         if self.at.as_str().is_empty() {
-            f.write_str(&self.problem)
+            f.write_str(&line(&self.problem))
         } else {
-            write!(f, "{}: {}", self.at, self.problem)
+            f.write_str(&line(&format!("{}: {}", self.at, self.problem)))
         }
     }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.at, self.said)
+        f.write_str(&line(&format!("{}: {}", self.at, self.said)))
     }
 }
 

@@ -12,6 +12,7 @@ use super::finished::Plan;
 use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
 use crate::config::distance;
+use crate::printable::line;
 use crate::wire::{About, Ending, Failure, Request};
 
 /// The whole message for a failed step. `source` is the path of what the step mounts.
@@ -259,7 +260,7 @@ fn why(failure: &Failure) -> String {
 
 /// The text that a failure adds to its errno. Empty without one.
 pub fn detail(failure: &Failure) -> String {
-    match failure.said.subject() {
+    let said = match failure.said.subject() {
         About::Text => failure.said.text().into_owned(),
         About::NoPlace => "its place is missing, and cannot be made".to_owned(),
         About::FileOnDirectory => "a file on a directory".to_owned(),
@@ -267,7 +268,9 @@ pub fn detail(failure: &Failure) -> String {
         About::Copy => format!("tmpcopyup: copy {}", failure.said.text()),
         About::Candidate(_) => String::new(),
         About::Hook(_, ending) => ended(ending, failure),
-    }
+    };
+    // Who traces init chooses its words.
+    line(&said).into_owned()
 }
 
 /// Engines match these words to return exit status 126 or 127: `executable file not found in $PATH`, `no such file or
@@ -349,6 +352,14 @@ mod tests {
 
     fn failure(errno: Errno, said: &str) -> Failure {
         Failure { step: 0, errno, said: Words::of(said.as_bytes()) }
+    }
+
+    #[test]
+    fn what_init_says_cannot_act_on_a_terminal() {
+        let step = Step::at(&At::new("hostname"), What::Hostname(c"x".to_owned()));
+        let hostile = failure(Errno::NOENT, "\x1b[31mEVIL\x07\ncoracle: error: no");
+        let expected = "hostname: sethostname x: \\u{1b}[31mEVIL\\u{7}\\ncoracle: error: no (ENOENT)";
+        assert_eq!(message(&step, &hostile, None), expected);
     }
 
     fn about(errno: Errno, about: About) -> Failure {
