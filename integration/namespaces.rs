@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::mountinfo::mount_at;
 use crate::ordinary::{first, give_to_first, root};
@@ -492,6 +492,51 @@ fn parameters_of_the_kernel_are_set_where_a_namespace_holds_them() {
     world.without_namespace("network");
     let said = world.run().fails();
     assert!(who() != Who::Us || said.contains("not in a separate kernel namespace"), "{said}");
+    world.assert_clean();
+}
+
+/// The path of a joined namespace may lead to the runtime's own. The runtime is in namespaces of its own here: the host's
+/// stay as they are whoever fails.
+#[test]
+fn what_would_change_the_runtimes_own_namespaces_is_refused() {
+    needs_root!("namespaces of the host's own");
+    only!(Who::Us; "runc refuses parameters of the network only, and crun none");
+    let mut world = World::running(&["true"]);
+    for kind in ["network", "ipc", "uts"] {
+        world.without_namespace(kind);
+    }
+    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+        world.namespace(kind, Some(&format!("/proc/self/ns/{file}")));
+    }
+    *world.at("/hostname") = Value::Null;
+    let script =
+        r#"hostname ours; "$@"; echo $? $(hostname) $(cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/shmmni)"#;
+    let run = |world: &World| {
+        world.write();
+        let command = world.command(&["run", &world.id]);
+        let mut apart = Command::new("unshare");
+        apart.args(["-n", "-i", "-u", "sh", "-c", script, "sh"]).arg(command.get_program());
+        finish(apart.args(command.get_args()).current_dir(world.bundle()))
+    };
+    for (property, value, kind) in [
+        ("/linux/sysctl", json!({"net.ipv4.ip_default_ttl": "77"}), "network"),
+        ("/linux/sysctl", json!({"kernel.shmmni": "77"}), "ipc"),
+        ("/linux/sysctl", json!({"kernel.domainname": "theirs"}), "uts"),
+        ("/hostname", json!("theirs"), "uts"),
+        ("/domainname", json!("theirs"), "uts"),
+    ] {
+        *world.at(property) = value;
+        let ran = run(&world);
+        assert_eq!(ran.out.trim(), "1 ours 64 4096", "{}", ran.err);
+        let place = property[1..].replace('/', ".");
+        let why = format!("is not in a separate kernel namespace: /proc/self/ns/{}", &kind[..3]);
+        assert!(ran.err.contains(&place) && ran.err.contains(&why), "{}", ran.err);
+        assert!(ran.err.contains(&format!("is the runtime's own {kind} namespace")), "{}", ran.err);
+        *world.at(property) = Value::Null;
+    }
+    // An engine gives a container on the host's network the name of the host.
+    *world.at("/hostname") = json!("ours");
+    assert_eq!(run(&world).out.trim(), "0 ours 64 4096");
     world.assert_clean();
 }
 

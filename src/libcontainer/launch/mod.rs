@@ -17,6 +17,7 @@ mod foreign_mounts;
 mod hook_files;
 mod hooks;
 mod host_mounts;
+mod host_namespaces;
 mod id_maps;
 mod identity;
 pub mod images;

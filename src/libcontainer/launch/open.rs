@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags};
 use super::net_devices::MovedDevices;
 use super::sources::{self, BindSource};
 use super::streams::{Streams, raise};
-use super::{descriptors, filter_cache, net_devices, user_namespace};
+use super::{descriptors, filter_cache, host_namespaces, net_devices, user_namespace};
 use crate::config::{At, Warning};
 use crate::container::{EXEC_ANSWER, EXEC_FIFO, MountedFile};
 use crate::error::{Error, Result, bail, error};
@@ -109,6 +109,7 @@ pub fn open_all(
     }
     net_devices::must_be_there(plan)?;
     pids_belong_to_users(plan, &fds)?;
+    host_namespaces::must_not_be_written(plan, &fds)?;
     let program = match &plan.filter {
         Some(filter) => {
             let program = Program::from_bytes(&filter_cache::program(filter, root)?);
@@ -281,7 +282,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
             let file = simple(path, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             match crate::sys::clone::namespace_kind(file.as_fd()) {
                 Ok(there) if there == *kind => {
-                    must_be_another(&file, *kind, path, at)?;
+                    host_namespaces::must_not_get_a_root(&file, *kind, path, at)?;
                     Ok(file)
                 }
                 Ok(there) => {
@@ -293,8 +294,7 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
         }
         Opening::Process(pid) => {
             let pid = Pid::from_raw(*pid).ok_or_else(|| error!("container not running"))?;
-            rustix::process::pidfd_open(pid, PidfdFlags::empty())
-                .map_err(|errno| error!("open the container's init: {}", words(errno)))
+            process(pid).map_err(|errno| error!("open the container's init: {}", words(errno)))
         }
         Opening::RootOf(pid) => {
             simple(Path::new(&format!("/proc/{pid}/root")), flags | OFlags::PATH | OFlags::DIRECTORY)
@@ -318,6 +318,19 @@ fn open(opening: &Opening, at: &At, state: &Path) -> Result<OwnedFd> {
     }
 }
 
+/// A pidfd of a process or, if its first thread has ended, of another of its threads. setns(2) takes the namespaces of a
+/// living thread only.
+/// KERNEL(6.9): before, such a process cannot be entered.
+fn process(thread: Pid) -> Result<OwnedFd, Errno> {
+    /// PIDFD_THREAD (linux/pidfd.h).
+    const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
+    match rustix::process::pidfd_open(thread, PidfdFlags::empty()) {
+        // The number is not that of a first thread. Which word it is depends on the kernel.
+        Err(Errno::INVAL | Errno::NOENT) => rustix::process::pidfd_open(thread, THREAD),
+        opened => opened,
+    }
+}
+
 /// A ruleset with the rules that do not depend on the container's root.
 fn landlock(ruleset: &Ruleset) -> Result<OwnedFd, Errno> {
     let made = crate::sys::landlock::create(ruleset.fs, ruleset.net, ruleset.scoped)?;
@@ -325,26 +338,6 @@ fn landlock(ruleset: &Ruleset) -> Result<OwnedFd, Errno> {
         crate::sys::landlock::allow_port(made.as_fd(), *port, *access)?;
     }
     Ok(made)
-}
-
-/// A joined mount namespace gets the container's root, which all its processes then have. So it must not be ours, and
-/// not the host's, which is that of process 1. A process that may not look at the host's may not join it either
-/// (setns(2)).
-fn must_be_another(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
-    if kind != libc::CLONE_NEWNS as u64 {
-        return Ok(());
-    }
-    let own = Path::new("/proc/self/ns/mnt");
-    let of = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
-    let first = rustix::fs::stat("/proc/1/ns/mnt").map(of).ok();
-    let own = rustix::fs::stat(own).map(of).map_err(|errno| failed_to_open(at, own, errno))?;
-    let other = rustix::fs::fstat(file).map(of).map_err(|errno| failed_to_open(at, path, errno))?;
-    let whose = match other {
-        other if other == own => "the runtime's own mount namespace",
-        other if Some(other) == first => "the mount namespace of process 1",
-        _ => return Ok(()),
-    };
-    bail!("{at}: {} is {whose}: the container's root would become the host's", path.display())
 }
 
 /// The file that init will copy, checked as if it was copied here.

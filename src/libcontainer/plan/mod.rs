@@ -47,7 +47,7 @@ mod session;
 pub mod step;
 mod step_text;
 mod steps;
-mod sysctl;
+pub mod sysctl;
 mod times;
 mod uts;
 pub(crate) mod values;

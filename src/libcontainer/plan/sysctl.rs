@@ -7,7 +7,7 @@ use std::ffi::CString;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::given::Given;
-use super::namespaces::{Kinds, bit};
+use super::namespaces::{Kinds, UTS, bit};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -74,6 +74,15 @@ pub(super) fn steps(parameters: Vec<Parameter>, steps: &mut Steps) {
                 Set::Domainname(name) => What::Domainname(name),
             },
         );
+    }
+}
+
+/// The type of the namespace (CLONE_NEW*) in which a step changes a kernel parameter or a name.
+pub fn written(what: &What) -> Option<u64> {
+    match what {
+        What::Sysctl { name, .. } => scope(name.to_str().ok()?).ok().flatten().map(bit),
+        What::Hostname(_) | What::Domainname(_) => Some(UTS),
+        _ => None,
     }
 }
 

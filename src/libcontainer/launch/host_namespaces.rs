@@ -1,0 +1,68 @@
+//! A namespace that is joined by path may be the host's: its path leads there, or it is a bind mount of it. What the
+//! container changes in it would change the host.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::config::At;
+use crate::error::{Result, bail, error};
+use crate::plan::failure::words;
+use crate::plan::namespaces::KINDS;
+use crate::plan::step::{Namespaces, What};
+use crate::plan::sysctl::written;
+use crate::plan::{Opening, Plan};
+
+/// A joined mount namespace gets the container's root, which all its processes then have. So it must be another one than
+/// ours, and than the host's.
+pub(super) fn must_not_get_a_root(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
+    if kind != libc::CLONE_NEWNS as u64 {
+        return Ok(());
+    }
+    match whose(file, kind).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))? {
+        Some(whose) => bail!("{at}: {} is {whose}: the container's root would become the host's", path.display()),
+        None => Ok(()),
+    }
+}
+
+/// Kernel parameters and names are written only in a namespace that is not ours and not the host's. The name that our
+/// namespace has already may be written: an engine gives a container on the host's network the name of the host.
+pub(super) fn must_not_be_written(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
+    for ((opening, _), fd) in plan.openings.iter().zip(fds) {
+        let (Opening::Namespace(path, kind), Some(file)) = (opening, fd) else { continue };
+        let Some(step) = plan.init.iter().find(|step| written(&step.what) == Some(*kind) && !is_so(&step.what)) else {
+            continue;
+        };
+        let at = &step.from;
+        let whose = whose(file, *kind).map_err(|errno| error!("{at}: {}: {}", path.display(), words(errno)))?;
+        if let Some(whose) = whose {
+            bail!("{at}: is not in a separate kernel namespace: {} is {whose}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// True for a name that our UTS namespace has already.
+fn is_so(what: &What) -> bool {
+    let names = rustix::system::uname();
+    match what {
+        What::Hostname(name) => names.nodename() == name.as_c_str(),
+        What::Domainname(name) => names.domainname() == name.as_c_str(),
+        _ => false,
+    }
+}
+
+/// Whether a namespace is ours, or the host's: that of process 1. A process that may not look at the host's may not join
+/// it either (setns(2)).
+fn whose(file: &OwnedFd, kind: u64) -> Result<Option<String>, Errno> {
+    let Some((_, _, name)) = KINDS.iter().find(|(bit, ..)| *bit == kind) else { return Ok(None) };
+    let of = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
+    let own = rustix::fs::stat(format!("/proc/self/ns/{name}")).map(of)?;
+    let there = rustix::fs::fstat(file).map(of)?;
+    if there == own {
+        return Ok(Some(format!("the runtime's own {} namespace", Namespaces(kind))));
+    }
+    let first = rustix::fs::stat(format!("/proc/1/ns/{name}")).map(of).ok();
+    Ok((first == Some(there)).then(|| format!("the {} namespace of process 1", Namespaces(kind))))
+}
