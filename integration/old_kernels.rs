@@ -83,7 +83,8 @@ const NO_CALL: [(&str, &str, &str); 16] = [
     ("5.17", "cgroup/oom.rs", "a number in a file of a cgroup"),
 ];
 /// The same for the clone and for mounts with id maps.
-const NO_CALL_OF_LAUNCH: [(&str, &str, &str); 2] = [
+const NO_CALL_OF_LAUNCH: [(&str, &str, &str); 3] = [
+    ("6.9", "launch/open.rs", "a flag of pidfd_open(2)"),
     ("5.7", "launch/clone.rs", "an argument of clone3(2) in memory"),
     ("5.17", "launch/mount_ids.rs", "a rule of mount_setattr(2)"),
 ];

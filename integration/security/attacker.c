@@ -11,6 +11,7 @@
 #include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -725,6 +726,28 @@ static int keyring_of_mine(int argc, char **argv)
 	return 0;
 }
 
+/* last-thread FILE: the first thread ends, and another one goes on: it counts in FILE. */
+static void *counts(void *file)
+{
+	for (int n = 0;; n++) {
+		FILE *out = fopen(file, "we");
+		if (out) {
+			fprintf(out, "%d\n", n);
+			fclose(out);
+		}
+		usleep(10000);
+	}
+	return NULL;
+}
+
+static int last_thread(int argc, char **argv)
+{
+	pthread_t thread;
+	if (argc < 2 || pthread_create(&thread, NULL, counts, argv[1]))
+		return 2;
+	pthread_exit(NULL);
+}
+
 /* One line for each attack, sorted by word. */
 static const struct attack attacks[] = {
 	{ "cgroup-write", cgroup_write },
@@ -733,6 +756,7 @@ static const struct attack attacks[] = {
 	{ "joiner", joiner },
 	{ "keyring-made-first", keyring_made_first },
 	{ "keyring-of-mine", keyring_of_mine },
+	{ "last-thread", last_thread },
 	{ "naive", naive },
 	{ "nest", nest },
 	{ "seize", seize },

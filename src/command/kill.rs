@@ -9,7 +9,8 @@ use crate::cli::Kill;
 
 pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {
     let root = session.root()?;
-    let given = args.signal.as_deref().map(signal_by_name).transpose()?;
+    let given = args.signal.as_deref().filter(|name| !name.is_empty());
+    let given = given.map(signal_by_name).transpose()?;
     let wait = args.wait.as_deref().map(|text| duration("--wait", text)).transpose()?;
     let ids = if args.regex { matching(&root, &args.id)? } else { vec![args.id.clone()] };
     for id in ids {

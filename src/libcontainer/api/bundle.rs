@@ -59,6 +59,8 @@ impl Bundle {
             _ => error!("{}: {error}", file.display()),
         })?;
         let config = config::load(&text)?;
+        // As with runc and crun, `state` and hooks get the path without links.
+        let directory = directory.canonicalize().with_context(|| format!("bundle {}", directory.display()))?;
         Ok(Bundle { directory, text, config })
     }
 

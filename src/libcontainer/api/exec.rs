@@ -12,7 +12,7 @@ use super::settings::{Settings, settings_of_a_program, settings_of_all};
 use super::sub_cgroups::sub_cgroups;
 use crate::cgroup::Cgroup;
 use crate::config::{self, At, Config};
-use crate::container::{Container, Status};
+use crate::container::{Container, InitThread, Status};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::{Host, Labels, Namespace};
 use crate::launch::{Identity, Opened, SetUpProcess, open_all, pidfile};
@@ -114,12 +114,14 @@ impl<'a> Exec<'a> {
         let mut settings = self.settings;
         let terminal = settings.decide(process.terminal().unwrap_or(false), &mut flags)?;
         let asked = Given { config: &config, host: &host, flags: &flags };
-        let joining = Joining { process: &process, at: &At::new("process"), container: joined(container, &config)? };
+        let thread = container.thread()?;
+        let joined_by = Joined { pid: thread.tid, kinds: kinds(container, thread, &config)? };
+        let joining = Joining { process: &process, at: &At::new("process"), container: joined_by };
         let mut plan = Explanation(plan::exec(&asked, &joining).map_err(|faults| self.object.own(faults))?);
         plan.0.warnings.extend_from_slice(self.object.warnings());
         settings.observer.planned(&plan)?;
         let cgroup = cgroup(container, self.sub_cgroups, &host)?;
-        let mut opened = open_all_of(container, &plan.0, terminal)?;
+        let mut opened = open_all_of(container, thread, &plan.0, terminal)?;
         opened.give(settings.streams);
         opened.keep_times(settings.times);
         let annotations = container.record().annotations();
@@ -206,14 +208,14 @@ fn flags(container: &Container) -> Flags {
 }
 
 /// Opens what another process needs.
-fn open_all_of(container: &Container, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
+fn open_all_of(container: &Container, thread: InitThread, plan: &Plan, terminal: Option<OwnedFd>) -> Result<Opened> {
     let root = container.directory().parent().unwrap_or(Path::new("/"));
     let mut opened = open_all(plan, root, container.directory(), terminal, container.environment())?;
     opened.tell_files_of_ruleset(container.record().coracle.as_ref().map_or(&[], |own| &own.landlock), plan)?;
     // If a group was removed, its processes are elsewhere, too.
     opened.join_groups(container.record().groups().into_iter().filter(|group| group.is_dir()).collect());
-    // Another process may have this pid now: the files that were opened by pid must be the container's.
-    container.process()?;
+    // Another process may have this number now: the files that were opened by it must be the container's.
+    container.must_have(thread)?;
     Ok(opened)
 }
 
@@ -237,11 +239,6 @@ fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option
     Ok(Some(if named.is_empty() { cgroup.or_where(pid, host.cgroups.v2.as_ref()) } else { cgroup }))
 }
 
-/// The namespaces that another process joins.
-fn joined(container: &Container, config: &Config) -> Result<Joined> {
-    Ok(Joined { pid: container.record().init_process_pid, kinds: kinds(container, config)? })
-}
-
 /// The session keyring that the container's init has made.
 fn keyring(container: &Container) -> Keyring {
     let record = container.record();
@@ -252,15 +249,14 @@ fn keyring(container: &Container) -> Keyring {
     Keyring::Named(own.unwrap_or_else(|| Keyring::plain_name(&record.id)))
 }
 
-/// The namespaces of the container that are not ours: those of its config, checked on its init.
-fn kinds(container: &Container, config: &Config) -> Result<Namespaces> {
-    let pid = container.record().init_process_pid;
+/// The namespaces of the container that are not ours: those of its config, checked on a thread of its init.
+fn kinds(container: &Container, thread: InitThread, config: &Config) -> Result<Namespaces> {
     let list = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let mut kinds = Namespaces::NONE;
     for namespace in list {
         let kind = bit(namespace.typ());
         let name = KINDS.iter().find(|(bit, ..)| *bit == kind).map_or("", |(_, _, file)| *file);
-        let theirs = Namespace::of(pid, name).map_err(|error| match error.kind() {
+        let theirs = Namespace::of(thread.tid, name).map_err(|error| match error.kind() {
             // Only root may examine it: it still has files of the host (CVE-2016-9962).
             ErrorKind::PermissionDenied if container.status().ok() == Some(Status::Created) => {
                 error!("cannot exec in a container that is not started: until then only root may look at its init")

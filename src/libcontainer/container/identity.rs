@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
@@ -14,13 +14,30 @@ use crate::error::{Context, Result};
 use crate::host::Namespace;
 use crate::sys::process_stat::ProcessStat;
 
-/// The start time of `pid` in clock ticks since boot, and whether the process has ended: fields 22 and 3 of
-/// /proc/PID/stat. None if the process does not exist. A file that cannot be read is an error: the process may live.
-fn stat(pid: i32) -> Result<Option<(u64, char)>, Errno> {
-    of_file(Path::new(&format!("/proc/{pid}/stat")))
+/// What /proc/PID/stat says about the life of a process, or /proc/PID/task/TID/stat about that of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Life {
+    /// Field 22: the start time in clock ticks since boot.
+    start: u64,
+    /// Field 3: this thread has ended. For a process, that is its first thread.
+    thread_ended: bool,
+    /// Field 20: the threads of the process that are not reaped.
+    threads: u64,
 }
 
-fn of_file(path: &Path) -> Result<Option<(u64, char)>, Errno> {
+impl Life {
+    /// The first thread of a process may end before the others (pthread_exit(3)). It stays a zombie until they have ended.
+    fn process_ended(self) -> bool {
+        self.thread_ended && self.threads <= 1
+    }
+}
+
+/// None if the process does not exist. A file that cannot be read is an error: the process may live.
+fn stat(pid: i32) -> Result<Option<Life>, Errno> {
+    of_file(&of_process(pid))
+}
+
+fn of_file(path: &Path) -> Result<Option<Life>, Errno> {
     match ProcessStat::of(path) {
         Ok(stat) => parse(&stat).map(Some).ok_or(Errno::INVAL),
         // read(2) returns the second if the process has ended since the open.
@@ -29,8 +46,9 @@ fn of_file(path: &Path) -> Result<Option<(u64, char)>, Errno> {
     }
 }
 
-fn parse(stat: &ProcessStat) -> Option<(u64, char)> {
-    Some((stat.number(22)?, stat.field(3)?.chars().next()?))
+fn parse(stat: &ProcessStat) -> Option<Life> {
+    let thread_ended = matches!(stat.field(3)?, "Z" | "X" | "x");
+    Some(Life { start: stat.number(22)?, thread_ended, threads: stat.number(20)? })
 }
 
 /// The start time of a process, in clock ticks since boot. None if the process does not exist.
@@ -38,7 +56,7 @@ fn parse(stat: &ProcessStat) -> Option<(u64, char)> {
 /// # Errors
 /// Those of reading /proc/PID/stat.
 pub fn start_time(pid: i32) -> Result<Option<u64>> {
-    Ok(stat(pid).with_context(|| format!("read /proc/{pid}/stat"))?.map(|(start, _)| start))
+    Ok(stat(pid).with_context(|| format!("read /proc/{pid}/stat"))?.map(|life| life.start))
 }
 
 /// Whether the process has executed a program since it was forked. None if it does not exist any more. A zombie still
@@ -46,25 +64,73 @@ pub fn start_time(pid: i32) -> Result<Option<u64>> {
 pub fn has_executed(pid: i32) -> Option<bool> {
     /// PF_FORKNOEXEC (linux/sched.h).
     const FORK_NO_EXEC: u64 = 0x40;
-    Some(flags(pid)? & FORK_NO_EXEC == 0)
+    Some(flags(&of_process(pid))? & FORK_NO_EXEC == 0)
 }
 
-/// Whether the process is ending: the kernel closes its files, and waits for the other processes of its pid namespace.
+/// Whether the process is ending, with all its threads: the kernel closes its files, and waits for the other processes of
+/// its pid namespace.
 pub fn is_ending(pid: i32) -> bool {
     /// PF_EXITING (linux/sched.h).
     const EXITING: u64 = 0x4;
-    flags(pid).is_some_and(|flags| flags & EXITING != 0)
+    let exits = |flags: u64| flags & EXITING != 0;
+    let others_exit = || threads(pid).is_ok_and(|mut all| all.all(|tid| flags(&of_thread(pid, tid)).is_none_or(exits)));
+    flags(&of_process(pid)).is_some_and(exits) && others_exit()
 }
 
-fn flags(pid: i32) -> Option<u64> {
-    ProcessStat::of(Path::new(&format!("/proc/{pid}/stat"))).ok()?.number(9)
+fn flags(path: &Path) -> Option<u64> {
+    ProcessStat::of(path).ok()?.number(9)
+}
+
+fn of_process(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/stat"))
+}
+
+fn of_thread(pid: i32, tid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/task/{tid}/stat"))
+}
+
+/// The threads of a process.
+fn threads(pid: i32) -> io::Result<impl Iterator<Item = i32>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"))?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
+}
+
+/// A thread of a container's init.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InitThread {
+    /// Its number. /proc/TID leads to its namespaces and to its root.
+    pub tid: i32,
+    start: u64,
+}
+
+/// A living thread of process `pid`: its first one, or another one if that has ended. The kernel shows the namespaces and
+/// the root only of threads that live. None if the process has ended.
+pub(super) fn living_thread(pid: i32) -> Result<Option<InitThread>, Errno> {
+    match stat(pid)? {
+        Some(life) if !life.thread_ended => return Ok(Some(InitThread { tid: pid, start: life.start })),
+        Some(_) => {}
+        None => return Ok(None),
+    }
+    for tid in threads(pid).into_iter().flatten() {
+        match of_file(&of_thread(pid, tid))? {
+            Some(life) if !life.thread_ended => return Ok(Some(InitThread { tid, start: life.start })),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// True if the thread lives, and is one of process `pid`. All that was read of it since it was found was its own then.
+pub(super) fn lives_on(pid: i32, thread: InitThread) -> Result<bool, Errno> {
+    let there = of_file(&of_thread(pid, thread.tid))?;
+    Ok(there.is_some_and(|life| life.start == thread.start && !life.thread_ended))
 }
 
 /// The state of the process that had `pid` and began at `start`.
 pub(super) fn observe(pid: i32, start: u64) -> Result<ProcessState> {
     Ok(match stat(pid).with_context(|| format!("read /proc/{pid}/stat"))? {
-        Some((there, _)) if there != start => ProcessState::Gone,
-        Some((_, 'Z' | 'X' | 'x')) => ProcessState::Zombie,
+        Some(life) if life.start != start => ProcessState::Gone,
+        Some(life) if life.process_ended() => ProcessState::Zombie,
         Some(_) => ProcessState::Alive,
         None => ProcessState::Gone,
     })
@@ -114,6 +180,26 @@ mod tests {
         assert_eq!(observe(own, start + 1).unwrap(), ProcessState::Gone);
         assert!(open_process(own, start).unwrap().is_some());
         assert!(open_process(own, start + 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_lives_until_its_last_thread_has_ended() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let life = |state: &str, threads: u32| {
+            let fields = format!("7 (a) {state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 99 0\n");
+            std::fs::write(file.path(), fields).unwrap();
+            of_file(file.path()).unwrap().unwrap()
+        };
+        assert_eq!(life("S", 1).start, 99);
+        assert_eq!(
+            [life("S", 1), life("Z", 2), life("Z", 1), life("X", 0)].map(Life::process_ended),
+            [false, false, true, true]
+        );
+        let own = i32::try_from(std::process::id()).unwrap();
+        let thread = living_thread(own).unwrap().unwrap();
+        assert_eq!(thread.tid, own);
+        assert!(lives_on(own, thread).unwrap() && !lives_on(own, InitThread { start: 1, ..thread }).unwrap());
+        assert!(!is_ending(own));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use directory::{FileVersion, NOTE, STATE, Unread, version};
 
 pub use directory::Lock;
-pub use identity::{has_executed, is_ending, open_process, start_time};
+pub use identity::{InitThread, has_executed, is_ending, open_process, start_time};
 pub use mounted::{Mounted, MountedFile};
 pub use note::{MountsBelow, Note, ProcessId};
 pub use record::{
@@ -230,8 +230,28 @@ impl Container {
     /// # Errors
     /// `container not running`, or its init cannot be examined.
     pub fn process(&self) -> Result<OwnedFd> {
-        open_process(self.record.init_process_pid, self.record.init_process_start)?
-            .ok_or_else(|| error!(Kind::State(Status::Stopped) => "container not running"))
+        open_process(self.record.init_process_pid, self.record.init_process_start)?.ok_or_else(not_running)
+    }
+
+    /// The thread of its init that another process enters by.
+    ///
+    /// # Errors
+    /// `container not running`, or its init cannot be examined.
+    pub fn thread(&self) -> Result<InitThread> {
+        let pid = self.record.init_process_pid;
+        let found = identity::living_thread(pid).with_context(|| format!("read /proc/{pid}/stat"))?;
+        found.ok_or_else(not_running)
+    }
+
+    /// Checks that a thread still belongs to its init. Another process may have got its number, or that of init.
+    ///
+    /// # Errors
+    /// `container not running`, or its init cannot be examined.
+    pub fn must_have(&self, thread: InitThread) -> Result<()> {
+        let pid = self.record.init_process_pid;
+        let lives = identity::lives_on(pid, thread).with_context(|| format!("read /proc/{pid}/task"))?;
+        let state = identity::observe(pid, self.record.init_process_start)?;
+        if lives && state == ProcessState::Alive { Ok(()) } else { Err(not_running()) }
     }
 
     /// Takes the lock: no other process changes the container while it is held. The record is read again, because it
@@ -298,6 +318,10 @@ impl Container {
     pub fn remove(self, lock: &Lock) -> Result<()> {
         lock.remove(&[STATE, NOTE])
     }
+}
+
+fn not_running() -> Error {
+    error!(Kind::State(Status::Stopped) => "container not running")
 }
 
 /// Copies the members of `there` that `record` does not know.

@@ -31,7 +31,7 @@ pub struct Observed {
 pub enum ProcessState {
     /// It does not exist, or another process has its pid.
     Gone,
-    /// It has ended, and its parent has not reaped it yet.
+    /// It has ended with all its threads, and its parent has not reaped it yet.
     Zombie,
     /// It exists.
     Alive,

@@ -210,7 +210,7 @@ pub enum Opening {
     Directory(PathBuf),
     /// A namespace file. It must be of this kind (CLONE_NEW*).
     Namespace(PathBuf, u64),
-    /// A process, by the pid of the container's init.
+    /// A process, by the pid of the container's init, or by another thread of it that lives.
     Process(i32),
     /// The root directory of that process.
     RootOf(i32),

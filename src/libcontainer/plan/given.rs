@@ -169,7 +169,7 @@ pub struct Joining<'a> {
 /// A running container that a process joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// The pid of its init.
+    /// A living thread of its init: mostly the first one, whose number is the pid.
     pub pid: i32,
     /// The namespaces that it does not share with the runtime.
     pub kinds: Namespaces,

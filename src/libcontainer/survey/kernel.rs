@@ -149,11 +149,14 @@ static ROWS: [Row; 29] = [
         yes(takes_flag("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"))
     }),
 ];
-static NEWER: [Row; 4] = [
+static NEWER: [Row; 5] = [
     optional("unique mount ids (STATX_MNT_ID_UNIQUE)", (6, 8), "delete compares mount ids that can come again", |_| {
         yes(has_unique_ids())
     }),
     optional("mountinfo lists mounts by age", (6, 8), "mountinfo is in the order of mounting anyway", |_| {
+        There::ByVersion
+    }),
+    optional("pidfd of a thread (PIDFD_THREAD)", (6, 9), "exec where init's first thread has ended: refused", |_| {
         There::ByVersion
     }),
     optional("a copy of a detached mount", (6, 15), "many masked paths take more calls", |looked| {
