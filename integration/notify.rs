@@ -142,7 +142,7 @@ fn a_socket_without_a_listener_is_reported_first() {
     let world = World::running(&["sleep", "1000"]);
     world.write();
     let said = with_manager(&world, &["run", "-d", &world.id]).join().unwrap().fails();
-    let wanted = format!("NOTIFY_SOCKET: connect to {}: No such file", world.path("manager.sock").display());
+    let wanted = format!("NOTIFY_SOCKET: connect to {}: no such file", world.path("manager.sock").display());
     assert!(said.contains(&wanted), "{said}");
     world.assert_clean();
 }

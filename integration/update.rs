@@ -308,7 +308,7 @@ fn a_resource_that_the_host_does_not_have_is_reported_with_its_place() {
         (&["--blkio-weight", "1001"], "--blkio-weight: 1001 is not in 1..1000"),
         (&["--memory-swap", "1M", "--memory", "2M"], "--memory-swap: 1048576 is memory and swap together, and below"),
         (&["--l3-cache-schema", "x"], "--l3-cache-schema: "),
-        (&["--resources", "/nowhere"], "--resources: /nowhere: No such file"),
+        (&["--resources", "/nowhere"], "--resources: /nowhere: no such file"),
     ];
     for (flags, expected) in flags {
         let said = update(&world, flags).fails();

@@ -1,6 +1,7 @@
 //! A foreground `run` or `exec` while its process runs: signals are forwarded, the terminal is relayed, and its exit
 //! status becomes ours.
 
+use libcontainer::sys::errno::in_words;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -103,7 +104,7 @@ fn wait(fds: &mut [PollFd<'_>], patience: Option<&Timespec>) -> Result<bool> {
     match rustix::event::poll(fds, patience) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(true),
-        Err(errno) => Err(anyhow!("poll: {errno}")),
+        Err(errno) => Err(anyhow!("poll: {errno}", errno = in_words(&errno))),
     }
 }
 
@@ -126,7 +127,7 @@ fn is_ready_before_we_are_ended(stdout: PollFd<'_>, held: &Held, patience: Optio
 
 fn status_of(process: &Process) -> Result<u8> {
     let status = rustix::process::waitid(WaitId::PidFd(process.pidfd()), WaitIdOptions::EXITED)
-        .map_err(|errno| anyhow!("wait: {errno}"))?
+        .map_err(|errno| anyhow!("wait: {errno}", errno = in_words(&errno)))?
         .ok_or_else(|| anyhow!("wait: no status"))?;
     Ok(shell_status(&status))
 }

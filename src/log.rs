@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use libcontainer::plan::failure::words;
 use libcontainer::printable::lines;
+use libcontainer::sys::errno::{in_words, words};
 use rustix::io::Errno;
 
 use crate::cli::Global;
@@ -181,7 +181,7 @@ impl Log {
 
     fn write(&self, sink: Option<&Sink>, level: Level, message: &str) {
         if let Err(error) = sink.map_or(Ok(()), |sink| sink.write(self.json, level, message)) {
-            say(&format!("coracle: --log: {error}: {message}\n"));
+            say(&format!("coracle: --log: {error}: {message}\n", error = in_words(&error)));
         }
     }
 }
@@ -237,14 +237,16 @@ impl Sink {
 
 /// A socket of the host. If it is missing, a message goes to standard error.
 fn if_there(option: &str, sink: std::io::Result<Sink>) -> Option<Sink> {
-    sink.inspect_err(|error| say(&format!("coracle: --{option}: {error}\n"))).ok()
+    sink.inspect_err(|error| say(&format!("coracle: --{option}: {error}\n", error = in_words(error)))).ok()
 }
 
 fn connect(path: &str) -> std::io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     // If the queue is full, a record is lost, and a message goes to standard error.
     socket.set_nonblocking(true)?;
-    socket.connect(path).map_err(|error| std::io::Error::new(error.kind(), format!("connect to {path}: {error}")))?;
+    socket.connect(path).map_err(|error| {
+        std::io::Error::new(error.kind(), format!("connect to {path}: {error}", error = in_words(&error)))
+    })?;
     Ok(socket)
 }
 

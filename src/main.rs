@@ -10,6 +10,8 @@ mod relay;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use libcontainer::sys::errno::chain_in_words;
+
 use cli::{Command, Stop, Typed};
 
 /// In a debug build, this allocator ends a forked child that uses the heap.
@@ -39,7 +41,7 @@ fn answer(text: &str) -> ExitCode {
     match command::print(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::say(&format!("coracle: {error:#}\n"));
+            log::say(&format!("coracle: {}\n", chain_in_words(error.chain())));
             ExitCode::FAILURE
         }
     }
@@ -68,7 +70,7 @@ fn perform(typed: &Typed, args: &[OsString]) -> ExitCode {
                 Command::Exec(_) => ("exec failed: ", 255),
                 _ => ("", 1),
             };
-            log.error(&format!("{prefix}{error:#}"));
+            log.error(&format!("{prefix}{}", chain_in_words(error.chain())));
             // Ends by the same signal, so that its sender, and a shell between, see the reason.
             if let Some(signal) = libcontainer::wait::heard() {
                 let _ = libcontainer::sys::signals::end_by(signal);

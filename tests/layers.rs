@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// For each top module of the library: what it may import.
 const MAY: [(&str, &[&str]); 19] = [
     // The faults of a config, the state of a container, and the signal that ended a wait are values for callers.
-    ("error", &["error", "printable", "config::Faults", "container::Status", "wait::Interrupted"]),
+    ("error", &["error", "printable", "config::Faults", "container::Status", "wait::Interrupted", "sys::errno"]),
     ("sys", &["sys"]),
     ("printable", &["printable"]),
     // Packets: only data.
@@ -26,6 +26,7 @@ const MAY: [(&str, &[&str]); 19] = [
             "host",
             "wire",
             "printable",
+            "sys::errno",
             "sys::exec::Strings",
             "sys::mount::Attributes",
             "sys::mount::Reach",

@@ -43,7 +43,7 @@ fn an_impossible_checkpoint_is_reported_and_the_container_continues() {
         assert!(said.contains(expected), "{flags:?}: {said}");
     }
     let said = call(&world, &["--criu", "/nowhere/criu", "checkpoint", &world.id]).fails();
-    assert!(said.contains("start /nowhere/criu: No such file"), "{said}");
+    assert!(said.contains("start /nowhere/criu: no such file"), "{said}");
     let said = world.command(&["checkpoint", &world.id]).env("PATH", "/nowhere").output().unwrap();
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("criu is not in PATH") && said.contains("the package criu"), "{said}");

@@ -32,7 +32,7 @@ fn a_fifo_or_a_link_as_pid_file_is_refused_at_once_and_left() {
     finish(Command::new("mkfifo").arg(&fifo)).ok();
     fs::write(world.path("precious"), "precious").unwrap();
     symlink("precious", world.path("link")).unwrap();
-    for (name, why) in [("fifo", "No such device or address"), ("link", "it is a link to a file")] {
+    for (name, why) in [("fifo", "no such device or address"), ("link", "it is a link to a file")] {
         let path = world.path(name);
         let said = world.call(&["run", "--pid-file", path.to_str().unwrap(), &world.id]).fails();
         assert!(said.contains(&format!("--pid-file: write {}: {why}", path.display())), "{said}");

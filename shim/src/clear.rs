@@ -1,5 +1,6 @@
 //! `delete`: removes what a dead shim has left.
 
+use libcontainer::in_words;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -21,7 +22,8 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
     let bundle = match &flags.bundle {
         Some(bundle) => bundle.clone(),
         None => {
-            let here = std::env::current_dir().map_err(|error| format!("current directory: {error}"))?;
+            let here = std::env::current_dir()
+                .map_err(|error| format!("current directory: {error}", error = in_words(&error)))?;
             here.parent().unwrap_or(Path::new("/")).join(&flags.id)
         }
     };
@@ -38,5 +40,7 @@ pub fn clear(flags: &Flags) -> Result<(), String> {
     let pid = fs::read_to_string(bundle.join("init.pid")).ok().and_then(|text| text.trim().parse().ok());
     let answer =
         DeleteResponse { pid: pid.unwrap_or(0), exit_status: 128 + 9, exited_at: Some(SystemTime::now().into()) };
-    std::io::stdout().write_all(&answer.encode_to_vec()).map_err(|error| format!("stdout: {error}"))
+    std::io::stdout()
+        .write_all(&answer.encode_to_vec())
+        .map_err(|error| format!("stdout: {error}", error = in_words(&error)))
 }

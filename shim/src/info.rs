@@ -1,5 +1,6 @@
 //! The answers of `-v` and `-info`.
 
+use libcontainer::in_words;
 use std::io::Write;
 
 use prost::Message as _;
@@ -26,7 +27,7 @@ pub fn version() -> Result<(), String> {
         env!("CARGO_PKG_VERSION"),
         libcontainer::COMMIT
     );
-    out.write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
+    out.write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}", error = in_words(&error)))
 }
 
 /// Answers with a `RuntimeInfo`. stdin contains options, or is empty.
@@ -34,7 +35,7 @@ pub fn version() -> Result<(), String> {
 /// # Errors
 /// The options cannot be read.
 pub fn info() -> Result<(), String> {
-    let input = stdin().map_err(|error| format!("stdin: {error}"))?;
+    let input = stdin().map_err(|error| format!("stdin: {error}", error = in_words(&error)))?;
     let any = Any::decode(&*input).map_err(|error| format!("stdin: {error}"))?;
     let options = if any.value.is_empty() { None } else { Some(options::read(Some(&any))?) };
     let features = serde_json::to_vec(&libcontainer::features()).map_err(|error| format!("features: {error}"))?;
@@ -48,5 +49,7 @@ pub fn info() -> Result<(), String> {
         features: Some(Any { type_url: FEATURES.to_owned(), value: features }),
         annotations: std::collections::BTreeMap::new(),
     };
-    std::io::stdout().write_all(&info.encode_to_vec()).map_err(|error| format!("stdout: {error}"))
+    std::io::stdout()
+        .write_all(&info.encode_to_vec())
+        .map_err(|error| format!("stdout: {error}", error = in_words(&error)))
 }

@@ -1,5 +1,6 @@
 //! Create, Start and Delete: the part that runs in a job, and the part after the job has ended.
 
+use libcontainer::in_words;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,9 @@ impl Order {
 
     /// Runs in a job: everything that may block.
     fn carry_out(&self) -> Answer<Option<Launched>> {
-        let failed = |error: std::io::Error| failure(Code::Unknown, format_args!("{}: {error}", self.bundle.display()));
+        let failed = |error: std::io::Error| {
+            failure(Code::Unknown, format_args!("{}: {error}", self.bundle.display(), error = in_words(&error)))
+        };
         options::keep(&self.bundle, &self.options).map_err(failed)?;
         if let Some(rootfs) = &self.rootfs {
             match std::fs::create_dir(rootfs) {

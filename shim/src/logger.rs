@@ -1,6 +1,7 @@
 //! A program that receives the output of a container (`binary://`): stdout is its descriptor 3, stderr is 4. It closes
 //! 5 when it is ready.
 
+use libcontainer::in_words;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -60,7 +61,7 @@ impl Logger {
     /// # Errors
     /// It cannot be started.
     pub fn start(uri: &Uri, owner: &Owner) -> Result<(Logger, OwnedFd, OwnedFd), String> {
-        let failed = |error: io::Error| format!("start the logger {}: {error}", uri.program);
+        let failed = |error: io::Error| format!("start the logger {}: {error}", uri.program, error = in_words(&error));
         let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()));
         let ((stdout, stdout_end), (stderr, stderr_end), (ready, ready_end)) = (pipe()?, pipe()?, pipe()?);
         let child = Command::new("/proc/self/exe")

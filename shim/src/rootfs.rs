@@ -1,6 +1,7 @@
 //! The root file system of a container. containerd describes it as mounts; the shim mounts it at BUNDLE/rootfs and
 //! unmounts it.
 
+use libcontainer::in_words;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ pub fn make(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
     if mounts.first().is_some_and(|first| !first.target.trim_matches('/').is_empty()) {
         // one mount at the top: unmounting it unmounts everything below (`take_away`)
         let bound = mount(Some(rootfs), rootfs, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-        bound.map_err(|errno| format!("bind {}: {errno}", rootfs.display()))?;
+        bound.map_err(|errno| format!("bind {}: {errno}", rootfs.display(), errno = in_words(&errno)))?;
     }
     for entry in mounts {
         let target = inside(rootfs, &entry.target)?;
@@ -87,7 +88,8 @@ pub fn make(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
             return Err(format!(
                 "failed to mount rootfs component: mount {} at {}: {error}",
                 entry.source,
-                target.display()
+                target.display(),
+                error = in_words(&error)
             ));
         }
     }

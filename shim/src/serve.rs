@@ -1,6 +1,7 @@
 //! The beginning of the serving process: it leaves containerd's session, and maps its program from a file that no
 //! container can write.
 
+use libcontainer::in_words;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 
@@ -16,15 +17,16 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     // ORDER: before there is a second thread, and before there is a container (CVE-2019-5736). From here on containers
     // need no further protection (`Protection::Caller`). If the program is executed again, it needs its stdin again
     let protection = libcontainer::protect_program().map_err(|error| error.to_string())?;
-    let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}", error = in_words(&error));
     let listener = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(failed("stdin"))?;
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(failed("/dev/null"))?;
-    rustix::stdio::dup2_stdin(&null).map_err(|errno| format!("stdin: {errno}"))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|errno| format!("stdin: {errno}", errno = in_words(&errno)))?;
     drop(null);
     // a new session: signals to containerd's session do not reach it. It fails if this process leads a session already
     let _ = rustix::process::setsid();
     let own = Some(rustix::process::getpid());
-    rustix::process::set_child_subreaper(own).map_err(|errno| format!("become subreaper: {errno}"))?;
+    rustix::process::set_child_subreaper(own)
+        .map_err(|errno| format!("become subreaper: {errno}", errno = in_words(&errno)))?;
     let inode = address::inode(&flags.socket);
     let identity = Identity {
         namespace: flags.namespace.clone(),

@@ -1,5 +1,6 @@
 //! `start`: finds or makes the serving process of a pod, and prints its address.
 
+use libcontainer::in_words;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -59,11 +60,11 @@ pub fn stdin() -> io::Result<Vec<u8>> {
 /// # Errors
 /// The text for containerd.
 pub fn start(flags: &Flags) -> Result<(), String> {
-    let input = Input::read(&stdin().map_err(|error| format!("stdin: {error}"))?, &flags.id)?;
+    let input = Input::read(&stdin().map_err(|error| format!("stdin: {error}", error = in_words(&error)))?, &flags.id)?;
     let directory = input.params.as_ref().map(|params| &*params.socket_dir).filter(|directory| !directory.is_empty());
     let directory = Path::new(directory.unwrap_or(address::DIRECTORY));
     let socket = address::of(directory, &flags.address, &flags.namespace, &group(&flags.id)?);
-    let failed = |error: io::Error| format!("socket {}: {error}", socket.display());
+    let failed = |error: io::Error| format!("socket {}: {error}", socket.display(), error = in_words(&error));
     let found = address::take(&socket).map_err(failed)?;
     let address = format!("unix://{}", socket.display());
     // ORDER: everything that can fail is done before the process is made: it would stay after a failure
@@ -81,7 +82,7 @@ pub fn start(flags: &Flags) -> Result<(), String> {
             let _ = child.kill();
             let _ = fs::remove_file(&socket);
         }
-        format!("stdout: {error}")
+        format!("stdout: {error}", error = in_words(&error))
     })
 }
 
@@ -89,7 +90,7 @@ pub fn start(flags: &Flags) -> Result<(), String> {
 fn note(address: &str) -> Result<(), String> {
     fs::write(".address", address)
         .and_then(|()| fs::rename(".address", "address"))
-        .map_err(|error| format!("address: {error}"))
+        .map_err(|error| format!("address: {error}", error = in_words(&error)))
 }
 
 /// The group of the container with this bundle.
@@ -124,10 +125,11 @@ fn serve(flags: &Flags, input: &Input, socket: &Path, listener: UnixListener) ->
     if std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
         let scope = rustix::thread::CoreSchedulingScope::ProcessGroup;
         let made = rustix::thread::create_core_scheduling_cookie(rustix::process::getpid(), scope);
-        made.map_err(|errno| format!("enable core scheduling: {errno}"))?;
+        made.map_err(|errno| format!("enable core scheduling: {errno}", errno = in_words(&errno)))?;
     }
-    adjust_oom_score().map_err(|error| format!("oom_score_adj: {error}"))?;
-    let program = std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}"))?;
+    adjust_oom_score().map_err(|error| format!("oom_score_adj: {error}", error = in_words(&error)))?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}", error = in_words(&error)))?;
     let mut command = Command::new(program);
     command.args(["-namespace", &flags.namespace, "-id", &flags.id, "-address", &flags.address]);
     if flags.debug {

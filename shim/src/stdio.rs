@@ -1,5 +1,6 @@
 //! The standard streams of a process: the targets that containerd names, and the pumps to them.
 
+use libcontainer::in_words;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -72,10 +73,10 @@ pub fn open(names: &Names, owner: &Owner) -> Result<Streams, String> {
 /// The stream that cannot be opened, and the reason.
 pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner) -> Result<Streams, String> {
     let mut streams = Streams::default();
-    let failed = |error: rustix::io::Errno| format!("terminal: {error}");
+    let failed = |error: rustix::io::Errno| format!("terminal: {error}", error = in_words(&error));
     let flags = rustix::fs::fcntl_getfl(master).map_err(failed)?;
     rustix::fs::fcntl_setfl(master, flags | OFlags::NONBLOCK).map_err(failed)?;
-    let copy = || master.try_clone().map_err(|error| format!("terminal: {error}"));
+    let copy = || master.try_clone().map_err(|error| format!("terminal: {error}", error = in_words(&error)));
     let sink = if let Some(uri) = logger::uri(&names.stdout) {
         let (logger, stdout, _) = Logger::start(&uri, owner)?;
         streams.logger = Some(logger);
@@ -122,7 +123,8 @@ impl Streams {
 fn sinks(names: &Names) -> Result<(Option<OwnedFd>, Option<OwnedFd>), String> {
     if let Some(path) = names.stdout.strip_prefix("file://") {
         let path = logger::decoded(path.split('?').next().unwrap_or_default());
-        let open = || append(Path::new(&path)).map_err(|error| format!("open {path}: {error}"));
+        let open =
+            || append(Path::new(&path)).map_err(|error| format!("open {path}: {error}", error = in_words(&error)));
         return Ok((Some(open()?), Some(open()?)));
     }
     let sink = |name: &str| {
@@ -132,7 +134,7 @@ fn sinks(names: &Names) -> Result<(Option<OwnedFd>, Option<OwnedFd>), String> {
         if let Some((scheme, _)) = name.split_once("://") {
             return Err(format!("unknown STDIO scheme {scheme}"));
         }
-        open_sink(Path::new(name)).map(Some).map_err(|error| format!("open {name}: {error}"))
+        open_sink(Path::new(name)).map(Some).map_err(|error| format!("open {name}: {error}", error = in_words(&error)))
     };
     Ok((sink(&names.stdout)?, sink(&names.stderr)?))
 }
@@ -158,7 +160,7 @@ fn open_sink(path: &Path) -> io::Result<OwnedFd> {
 fn stdin_fifo(name: &str) -> Result<(OwnedFd, Option<OwnedFd>), String> {
     let open = |flags| {
         rustix::fs::openat(CWD, name, flags | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
-            .map_err(|error| format!("open {name}: {error}"))
+            .map_err(|error| format!("open {name}: {error}", error = in_words(&error)))
     };
     let reader = open(OFlags::RDONLY)?;
     let is_fifo = fs::metadata(name).is_ok_and(|stat| stat.file_type().is_fifo());
@@ -169,17 +171,18 @@ fn stdin_fifo(name: &str) -> Result<(OwnedFd, Option<OwnedFd>), String> {
 
 fn null() -> Result<OwnedFd, String> {
     let null = rustix::fs::openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    null.map_err(|error| format!("open /dev/null: {error}"))
+    null.map_err(|error| format!("open /dev/null: {error}", error = in_words(&error)))
 }
 
 /// A pipe with both ends non-blocking.
 fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
-    rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(|error| format!("pipe: {error}"))
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(|error| format!("pipe: {error}", error = in_words(&error)))
 }
 
 /// The process's end blocks, as programs expect. Each end of a pipe has separate flags.
 fn blocking(end: &OwnedFd) -> Result<(), String> {
-    rustix::fs::fcntl_setfl(end, OFlags::empty()).map_err(|error| format!("fcntl: {error}"))
+    rustix::fs::fcntl_setfl(end, OFlags::empty()).map_err(|error| format!("fcntl: {error}", error = in_words(&error)))
 }
 
 /// The process may open its streams again through /proc/self/fd.
@@ -188,7 +191,7 @@ fn chown(end: &OwnedFd, owner: &Owner) -> Result<(), String> {
         return Ok(());
     }
     let done = rustix::fs::fchown(end, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
-    done.map_err(|error| format!("fchown: {error}"))
+    done.map_err(|error| format!("fchown: {error}", error = in_words(&error)))
 }
 
 #[cfg(test)]
@@ -238,6 +241,6 @@ mod tests {
         rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("mkfifo");
         let names = Names { stdout: format!("file://{}", fifo.display()), ..Names::default() };
         let error = open(&names, &owner()).expect_err("nobody reads it");
-        assert!(error.ends_with("No such device or address (os error 6)"), "{error}");
+        assert!(error.ends_with("no such device or address (ENXIO)"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! The service: one function for each call of containerd.task.v2 and v3.
 
 use libcontainer::Kind;
+use libcontainer::in_words;
 use prost::Message;
 
 use crate::container::{Container, Freezing, Process, Stage};
@@ -131,7 +132,9 @@ impl Shim {
                 ws_ypixel: 0,
             };
             let done = rustix::termios::tcsetwinsize(master, size);
-            done.map_err(|errno| failure(Code::Unknown, format_args!("resize the terminal: {errno}")))?;
+            done.map_err(|errno| {
+                failure(Code::Unknown, format_args!("resize the terminal: {errno}", errno = in_words(&errno)))
+            })?;
         }
         Ok(Empty {})
     }
@@ -186,7 +189,9 @@ impl Shim {
         match rustix::process::pidfd_send_signal(pidfd, number) {
             Ok(()) => self.answer(reply, Ok(Vec::new())),
             Err(rustix::io::Errno::SRCH) => return Err(failure(Code::NotFound, "process already finished")),
-            Err(errno) => return Err(failure(Code::Unknown, format_args!("exec kill error: {errno}"))),
+            Err(errno) => {
+                return Err(failure(Code::Unknown, format_args!("exec kill error: {errno}", errno = in_words(&errno))));
+            }
         }
         Ok(())
     }

@@ -26,8 +26,8 @@ pub(super) struct Words {
     pub rest: Vec<OsString>,
     /// `--help` was among the flags.
     pub help: bool,
-    /// `--version` was among the flags.
-    pub version: bool,
+    /// `--version` or `-v` was among the flags, as it was typed.
+    pub version: Option<String>,
 }
 
 /// The kind of a flag.
@@ -85,8 +85,8 @@ fn flag<'a>(
     let Some(arg) = definition.get_arguments().find(same) else {
         match &*name {
             "help" | "h" | "?" => found.help = true,
-            "version" | "v" | "V" => found.version = true,
-            _ => return Err(format!("flag provided but not defined: -{name}{}", meant(definition, &name))),
+            "version" | "v" | "V" => found.version = Some(name.into_owned()),
+            _ => return Err(not_defined(definition, &name)),
         }
         return Ok(());
     };
@@ -117,11 +117,55 @@ fn flag<'a>(
     Ok(())
 }
 
-/// The flag that is nearest to an unknown one.
-fn meant(definition: &Command, name: &str) -> String {
-    let names = definition.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(Arg::get_long);
-    super::near(name, names).map(|near| format!(" (did you mean --{near}?)")).unwrap_or_default()
+/// What to say of a flag that does not exist.
+pub(super) fn not_defined(definition: &Command, name: &str) -> String {
+    format!("flag provided but not defined: -{name}{}", meant(definition, name))
 }
+
+/// What there is instead of an unknown flag. It may be empty.
+fn meant(definition: &Command, name: &str) -> String {
+    let arguments = || definition.get_arguments().filter(|arg| !arg.is_hide_set());
+    // exec has --tty, --user, --env and --cwd
+    let own = |long: &str| arguments().any(|arg| arg.get_long() == Some(long));
+    match ELSEWHERE.iter().find(|(words, ..)| words.contains(&name)) {
+        Some((_, flag, _)) if !flag.is_empty() && own(flag) => format!(" (did you mean --{flag}?)"),
+        Some((.., instead)) if own("bundle") || own("tty") => format!(" ({instead})"),
+        _ => {
+            let near = super::near(name, arguments().filter_map(Arg::get_long));
+            near.map(|near| format!(" (did you mean --{near}?)")).unwrap_or_default()
+        }
+    }
+}
+
+/// Flags of docker and podman: our flag for it in commands that have one, and what a bundle has instead.
+const ELSEWHERE: [(&[&str], &str, &str); 26] = [
+    (&["it", "ti", "t", "tty"], "tty", "process.terminal in config.json asks for a terminal"),
+    (&["i", "interactive"], "", "the standard streams are always those of the caller"),
+    (&["rm"], "", "run deletes the container at its end, unless --keep is given"),
+    (&["name"], "", "the argument is the container's id"),
+    (&["v", "volume", "mount", "tmpfs"], "", "use mounts in config.json"),
+    (&["p", "publish", "P", "expose"], "", "an engine forwards ports"),
+    (&["privileged"], "", "config.json lists capabilities, devices and paths one by one"),
+    (&["e", "env", "env-file"], "env", "use process.env in config.json"),
+    (&["u", "user"], "user", "use process.user in config.json"),
+    (&["w", "workdir"], "cwd", "use process.cwd in config.json"),
+    (&["hostname"], "", "use hostname in config.json"),
+    (&["net", "network", "pid", "ipc", "uts", "userns"], "", "use linux.namespaces in config.json"),
+    (&["m", "memory"], "", "use linux.resources.memory.limit in config.json"),
+    (&["cpus", "cpu-quota"], "", "use linux.resources.cpu.quota in config.json"),
+    (&["pids-limit"], "", "use linux.resources.pids.limit in config.json"),
+    (&["cap-add", "cap-drop"], "cap", "use process.capabilities in config.json"),
+    (&["entrypoint"], "", "use process.args in config.json"),
+    (&["read-only"], "", "use root.readonly in config.json"),
+    (&["device"], "", "use linux.devices and linux.resources.devices in config.json"),
+    (&["security-opt"], "", "use linux.seccomp, process.apparmorProfile and process.noNewPrivileges in config.json"),
+    (&["ulimit"], "", "use process.rlimits in config.json"),
+    (&["sysctl"], "", "use linux.sysctl in config.json"),
+    (&["l", "label"], "", "use annotations in config.json"),
+    (&["restart"], "", "an engine or systemd starts a container again"),
+    (&["cgroup-parent"], "", "use linux.cgroupsPath in config.json"),
+    (&["time", "timeout"], "", "kill --wait DURATION stops a container"),
+];
 
 /// Parses a boolean as Go's strconv.ParseBool does.
 pub fn truth(text: &OsStr) -> Option<bool> {
@@ -190,6 +234,18 @@ mod tests {
         let wrong = |line| words(&Create::command(), Order::Anywhere, line).unwrap_err();
         assert_eq!(wrong("--nope"), "flag provided but not defined: -nope");
         assert_eq!(wrong("-bundel /x"), "flag provided but not defined: -bundel (did you mean --bundle?)");
+        for (line, hint) in [
+            ("-it x", "process.terminal in config.json"),
+            ("--rm x", "unless --keep"),
+            ("--name x", "the argument is the container's id"),
+            ("-p 80:80 x", "an engine forwards ports"),
+            ("--privileged x", "one by one"),
+            ("--env A=1 x", "use process.env"),
+        ] {
+            assert!(wrong(line).contains(hint), "{line}: {}", wrong(line));
+        }
+        let exec = words(&Exec::command(), Order::First, "-it x sh").unwrap_err();
+        assert_eq!(exec, "flag provided but not defined: -it (did you mean --tty?)");
         assert_eq!(wrong("id --bundle"), "flag needs an argument: -bundle");
     }
 

@@ -121,7 +121,7 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
     }
     let definition = GlobalOnly::command();
     let words = go_style::read(&definition, args, Order::First).map_err(|said| wrong_global(&said))?;
-    if words.version {
+    if words.version.is_some() {
         return Err(Stop::Answer(version()));
     }
     let Some((name, rest)) = words.rest.split_first().filter(|_| !words.help) else {
@@ -164,8 +164,8 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
     if found.help {
         return Err(Stop::Answer(command_help(verb)));
     }
-    if found.version {
-        return Err(wrong(verb, "flag provided but not defined: -version"));
+    if let Some(name) = &found.version {
+        return Err(wrong(verb, &go_style::not_defined(&definition, name)));
     }
     let mut rest = found.rest;
     if verb.order == Order::First && rest.get(1).is_some_and(|word| word == "--") {

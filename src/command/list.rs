@@ -20,7 +20,7 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
     for found in root.list()? {
         match found {
             Ok(found) => containers.push(found),
-            Err(error) => session.log.warning(&format!("{error:#}")),
+            Err(error) => session.log.warning(&error.to_string()),
         }
     }
     let text = match (args.quiet, args.format.as_str()) {

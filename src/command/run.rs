@@ -120,7 +120,7 @@ pub(super) fn end(session: &Session<'_>, container: Container) {
     let id = container.record().id.clone();
     match remove_own(container, Leftovers::None) {
         Ok(warnings) => warnings.iter().for_each(|warning| session.log.warning(&format!("{warning:#}"))),
-        Err(error) => session.log.error(&format!("remove container {id:?}: {error:#}")),
+        Err(error) => session.log.error(&format!("remove container {id:?}: {error}")),
     }
 }
 

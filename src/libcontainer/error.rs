@@ -5,6 +5,7 @@ use std::fmt;
 use crate::config::Faults;
 use crate::container::Status;
 use crate::printable;
+use crate::sys::errno::{chain_in_words, in_words, words};
 use crate::wait::Interrupted;
 
 /// The result of the library's functions.
@@ -82,14 +83,8 @@ impl Error {
     }
 
     /// Any error, with the texts of its sources.
-    fn whole(kind: Kind, error: &dyn std::error::Error) -> Error {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text = format!("{text}: {error}");
-            source = error.source();
-        }
-        Error::of(kind, text)
+    fn whole(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Error {
+        Error::of(kind, chain_in_words(std::iter::successors(Some(error), |error| error.source())))
     }
 
     /// The kind of the failure.
@@ -170,13 +165,13 @@ impl From<std::io::Error> for Error {
 
 impl From<rustix::io::Errno> for Error {
     fn from(errno: rustix::io::Errno) -> Error {
-        Error::of(Kind::Os(errno.raw_os_error()), errno)
+        Error::of(Kind::Os(errno.raw_os_error()), words(errno))
     }
 }
 
 impl From<nix::errno::Errno> for Error {
     fn from(errno: nix::errno::Errno) -> Error {
-        Error::of(Kind::Os(errno as i32), errno)
+        Error::of(Kind::Os(errno as i32), in_words(&errno))
     }
 }
 
@@ -245,7 +240,7 @@ mod tests {
     fn a_text_is_whole_and_its_kind_stays() {
         let failed: Result<(), Errno> = Err(Errno::NOENT);
         let error = failed.context("open /nowhere").with_context(|| format!("mounts[{}]", 3)).unwrap_err();
-        assert_eq!(error.to_string(), "mounts[3]: open /nowhere: No such file or directory (os error 2)");
+        assert_eq!(error.to_string(), "mounts[3]: open /nowhere: no such file or directory (ENOENT)");
         assert_eq!(*error.kind(), Kind::Os(libc::ENOENT));
         let stopped = std::io::Error::other(Interrupted::Signal(libc::SIGTERM));
         assert_eq!(*Error::from(stopped).kind(), Kind::Interrupted(libc::SIGTERM));

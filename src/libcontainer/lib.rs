@@ -61,3 +61,4 @@ pub use launch::images::{Allow, CgroupMode, Images, NetworkLock};
 pub use plan::explain::Line;
 pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};
 pub use survey::{Area, Finding, Fitness, survey};
+pub use sys::errno::in_words;

@@ -64,6 +64,140 @@ fn check_security_has_findings_and_a_score() {
     );
 }
 
+/// A bundle with a root that has only /bin/sh, changed by `change`, and what `check` says of it.
+fn checked(place: &Place, change: impl FnOnce(&mut Value)) -> Value {
+    let path = place.path("config.json");
+    let _ = fs::remove_file(&path);
+    ok(&place.call(&format!("spec -b {}", place.path("").display())));
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(&path, config.to_string()).unwrap();
+    serde_json::from_slice(&place.call(&format!("check --format json {}", place.path("").display())).stdout).unwrap()
+}
+
+/// Each thing that `check` looks for on the host, once.
+#[test]
+fn check_sees_what_can_be_seen_on_the_host() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("rootfs/bin")).unwrap();
+    fs::write(place.path("rootfs/bin/sh"), "").unwrap();
+    fs::write(place.path("file"), "").unwrap();
+    let file = place.path("file").display().to_string();
+    let (missing, is_file) = ("no such file or directory (ENOENT)", format!("{file}: not a directory (ENOTDIR)"));
+    assert_eq!(checked(&place, |_| ()), json!({"mistakes": [], "notes": []}));
+    let mount = |mount: Value| move |config: &mut Value| config["mounts"].as_array_mut().unwrap().push(mount);
+    let bind = |options: Value| json!({"destination": "/x", "type": "bind", "source": "/nowhere", "options": options});
+    let last = checked(&place, mount(bind(json!(["bind"]))))["mistakes"][0]["at"].as_str().unwrap().to_owned();
+    let last = last.trim_end_matches(".source").to_owned();
+    type Change = Box<dyn FnOnce(&mut Value)>;
+    let set = |path: &'static str, value: Value| -> Change {
+        Box::new(move |config| *config.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value)
+    };
+    let put = |object: &'static str, name: &'static str, value: Value| -> Change {
+        Box::new(move |config| config.pointer_mut(object).unwrap()[name] = value)
+    };
+    let mistakes: Vec<(Change, String, String)> = vec![
+        (set("/root/path", json!("nowhere")), "root.path".into(), missing.into()),
+        (set("/root/path", json!(file)), "root.path".into(), is_file),
+        (Box::new(mount(bind(json!(["bind"])))), format!("{last}.source"), format!("/nowhere: {missing}")),
+        (Box::new(mount(bind(json!(["ro"])))), format!("{last}.options"), "add \"bind\" or \"rbind\"".into()),
+        (
+            put("/linux/namespaces/0", "path", json!("/nowhere")),
+            "linux.namespaces[0].path".into(),
+            format!("/nowhere: {missing}"),
+        ),
+        (
+            put("/linux/namespaces/0", "path", json!(file)),
+            "linux.namespaces[0].path".into(),
+            "is not a namespace".into(),
+        ),
+        (
+            put("/linux/namespaces/0", "path", json!("/proc/self/ns/mnt")),
+            "linux.namespaces[0].path".into(),
+            "is not a ".into(),
+        ),
+        (
+            put("", "hooks", json!({"poststop": [{"path": "/nowhere"}]})),
+            "hooks.poststop[0].path".into(),
+            missing.into(),
+        ),
+        (put("", "hooks", json!({"poststop": [{"path": "/"}]})), "hooks.poststop[0].path".into(), "(EISDIR)".into()),
+        (
+            put("", "hooks", json!({"poststop": [{"path": file}]})),
+            "hooks.poststop[0].path".into(),
+            "is not executable".into(),
+        ),
+        (
+            put(
+                "/linux",
+                "seccomp",
+                json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": file,
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}),
+            ),
+            "linux.seccomp.listenerPath".into(),
+            "is not a socket".into(),
+        ),
+    ];
+    for (change, at, problem) in mistakes {
+        let found = checked(&place, change)["mistakes"].clone();
+        let said = found.as_array().unwrap().iter().find(|found| found["at"] == json!(at));
+        let said = said.unwrap_or_else(|| panic!("{at}: {found}"))["problem"].as_str().unwrap();
+        assert!(said.contains(&problem), "{at}: {said}");
+    }
+    let resources = |value: Value| put("/linux", "resources", value);
+    let notes: Vec<(Change, String, &str)> = vec![
+        (
+            Box::new(mount(json!({"destination": "/x", "type": "nofs", "source": "x"}))),
+            format!("{last}.type"),
+            "\"nofs\"",
+        ),
+        (resources(json!({"memory": {"limit": 512}})), "linux.resources.memory.limit".into(), "512 bytes are too few"),
+        (resources(json!({"cpu": {"cpus": "0,4000"}})), "linux.resources.cpu.cpus".into(), "this host has the CPUs 0"),
+        (
+            resources(json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]})),
+            "linux.resources.hugepageLimits[0].pageSize".into(),
+            "this host has",
+        ),
+        (
+            put("/linux", "netDevices", json!({"nowhere0": {}})),
+            "linux.netDevices.nowhere0".into(),
+            "no such network interface",
+        ),
+        (set("/process/args", json!(["nothing"])), "process.args[0]".into(), "in none of the directories of PATH"),
+        (set("/process/args", json!(["/bin/nothing"])), "process.args[0]".into(), "is not in the root file system"),
+    ];
+    for (change, at, said) in notes {
+        let found = checked(&place, change)["notes"].clone();
+        let note = found.as_array().unwrap().iter().find(|found| found["at"] == json!(at));
+        let note = note.unwrap_or_else(|| panic!("{at}: {found}"))["said"].as_str().unwrap();
+        assert!(note.contains(said), "{at}: {note}");
+    }
+    // a mount or a hook may bring the program, and /bin/sh is a file of the root
+    let mounted = checked(&place, |config| {
+        config["process"]["args"] = json!(["/opt/program"]);
+        mount(json!({"destination": "/opt", "type": "tmpfs", "source": "tmpfs"}))(config);
+    });
+    assert_eq!(mounted["notes"], json!([]));
+}
+
+/// One style for the errors of system calls, whatever crate made the call.
+#[test]
+fn errors_of_system_calls_have_libcs_words_and_a_name() {
+    let place = Place::new();
+    fs::write(place.path("file"), "").unwrap();
+    let file = place.path("file").display().to_string();
+    for (args, said) in [
+        (format!("--log {file}/log list"), "not a directory (ENOTDIR)"),
+        (format!("spec -b {file}"), "(ENOTDIR)"),
+        ("spec -b /nowhere".to_owned(), "no such file or directory"),
+        ("spec --from /nowhere".to_owned(), "no such file or directory (ENOENT)"),
+        (format!("check --config {file}/config.json /"), "(ENOTDIR)"),
+    ] {
+        let text = fails(&place.call(&args), 1);
+        assert!(text.contains(said) && !text.contains("os error"), "{args}: {text}");
+    }
+}
+
 #[test]
 fn a_directory_that_does_not_exist_is_named() {
     let place = Place::new();

@@ -1,11 +1,12 @@
 //! A bundle: a directory with config.json and the root file system.
 
+use crate::sys::errno::in_words;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::progress::Explanation;
-use super::seen;
+use super::{foreseen, seen};
 use crate::config::{self, Config, Faults, Warning, near_misses};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::exposure::{Exposure, exposure};
@@ -56,7 +57,7 @@ impl Bundle {
         }
         let text = wait::contents(&file).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => error!("JSON specification file {} not found", file.display()),
-            _ => error!("{}: {error}", file.display()),
+            _ => error!("{}: {error}", file.display(), error = in_words(&error)),
         })?;
         let config = config::load(&text)?;
         // As with runc and crun, `state` and hooks get the path without links.
@@ -113,7 +114,8 @@ impl Bundle {
     }
 
     /// What a container made from it would have to do without. Files that config.json names are looked for: the root, the
-    /// sources of bind mounts, namespaces, hooks, the socket of a seccomp agent.
+    /// sources of bind mounts, namespaces, hooks, the socket of a seccomp agent, the program. So are file systems, CPUs, memory nodes,
+    /// huge pages and network interfaces of this host.
     ///
     /// # Errors
     /// `Config`: all mistakes in config.json, each with its place.
@@ -131,6 +133,7 @@ impl Bundle {
         };
         seen::look(&self.config.spec, &self.directory, &mut faults);
         warnings.extend(seen::form_of_systemd(&self.config.spec));
+        warnings.extend(foreseen::look(&self.config.spec, &self.directory));
         Ok(faults.into_result(warnings)?)
     }
 

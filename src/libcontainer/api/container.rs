@@ -1,5 +1,6 @@
 //! The operations on an existing container.
 
+use crate::sys::errno::in_words;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -61,7 +62,7 @@ impl Container {
         match signals::send(process.as_fd(), signal) {
             Ok(()) => {}
             Err(rustix::io::Errno::SRCH) => bail!(Kind::State(Status::Stopped) => "container not running"),
-            Err(errno) => bail!("signal {signal}: {errno}"),
+            Err(errno) => bail!("signal {signal}: {errno}", errno = in_words(&errno)),
         }
         // After this, an error means that the process may live. The signal was sent all the same.
         let sent = || format!("signal {signal} was sent");

@@ -1,5 +1,6 @@
 //! Another process in an existing container.
 
+use crate::sys::errno::in_words;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -261,7 +262,7 @@ fn kinds(container: &Container, thread: InitThread, config: &Config) -> Result<N
             ErrorKind::PermissionDenied if container.status().ok() == Some(Status::Created) => {
                 error!("cannot exec in a container that is not started: until then only root may look at its init")
             }
-            _ => error!("look at the container's {name} namespace: {error}"),
+            _ => error!("look at the container's {name} namespace: {error}", error = in_words(&error)),
         })?;
         // If we may not examine the namespace, we join it. setns(2) decides.
         if Namespace::ours(name).ok() != Some(theirs) {

@@ -9,6 +9,7 @@ mod delete;
 mod events;
 mod exec;
 pub mod features;
+mod foreseen;
 mod list;
 mod network;
 mod process;

@@ -9,10 +9,10 @@ use rustix::fs::{Access, CWD, Mode, OFlags, access};
 use rustix::io::Errno;
 
 use crate::config::{At, Faults, Warning};
-use crate::plan::failure::words;
 use crate::plan::mount_options;
 use crate::plan::namespaces::{bit, word};
 use crate::sys::clone::namespace_kind;
+use crate::sys::errno::words;
 
 /// The bundle, and what is known to be wrong with it.
 struct Seen<'a> {
@@ -69,6 +69,11 @@ impl Seen<'_> {
             let at = At::new("mounts").index(n);
             let (options, _) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at);
             let bind = options.binds(mount.typ().as_deref());
+            if bind && options.bind.is_none() {
+                let said = "\"bind\" is no file system: add \"bind\" or \"rbind\" to the options of a bind mount";
+                self.faults.add(at.key("options"), said);
+                continue;
+            }
             let Some(source) = mount.source().as_ref().filter(|source| bind && !source.as_os_str().is_empty()) else {
                 continue;
             };

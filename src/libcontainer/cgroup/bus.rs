@@ -2,6 +2,7 @@
 //! connection is ours: it must have no thread, and it can use systemd's own socket, which needs no bus daemon and no
 //! subscription.
 
+use crate::sys::errno::in_words;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -109,7 +110,7 @@ impl Bus {
                     match bus.greet() {
                         Ok(()) => return Ok(Bus { deadline, ..bus }),
                         Err(error) if matches!(error.kind(), Kind::Interrupted(_)) => return Err(error),
-                        Err(error) => refused.push(format!("connect to {name}: {error}")),
+                        Err(error) => refused.push(format!("connect to {name}: {error}", error = in_words(&error))),
                     }
                 }
                 Err(error) => {

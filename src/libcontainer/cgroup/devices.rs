@@ -10,9 +10,9 @@ use rustix::io::Errno;
 use super::Cgroup;
 use super::files::Refusal;
 use crate::error::{Result, error};
-use crate::plan::failure::words;
 use crate::plan::resources::{DEVICES, DeviceAccess, DeviceList, OnForbidden};
 use crate::sys::bpf;
+use crate::sys::errno::words;
 
 impl Cgroup {
     /// Restricts the devices, and removes earlier restrictions. If this is forbidden and `on_forbidden` allows it, the

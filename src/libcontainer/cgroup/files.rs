@@ -12,8 +12,8 @@ use super::rights;
 use super::tree::{self, WalkEnd};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::cgroups;
-use crate::plan::failure::words;
 use crate::plan::resources::Write;
+use crate::sys::errno::in_words;
 use crate::sys::text;
 use crate::wait::limits;
 
@@ -84,7 +84,7 @@ fn host_has(file: &str, errno: Option<i32>) -> Option<String> {
 }
 
 /// The page sizes for which files `hugetlb.2MB.SUFFIX` exist.
-pub(super) fn page_sizes() -> Vec<String> {
+pub fn page_sizes() -> Vec<String> {
     let directories = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
     let mut kilobytes: Vec<u64> = directories
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
@@ -114,10 +114,7 @@ fn huge_pages() -> String {
 
 /// The kernel's words for the error.
 pub(crate) fn word(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => words(rustix::io::Errno::from_raw_os_error(number)),
-        None => error.to_string(),
-    }
+    in_words(error)
 }
 
 /// How many errors a message tells.

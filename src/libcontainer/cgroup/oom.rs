@@ -1,5 +1,6 @@
 //! Reports when a container runs out of memory, and when it ends.
 
+use crate::sys::errno::in_words;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -98,7 +99,7 @@ impl Watch {
         let time = Timespec::try_from(time).map_err(|error| error!("{error}"))?;
         match rustix::event::poll(&mut fds, Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(error!("poll: {errno}")),
+            Err(errno) => return Err(error!("poll: {errno}", errno = in_words(&errno))),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         // Memory first: a container that the OOM killer kills ends at the same moment.

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::rights;
-use crate::plan::failure::words;
+use crate::sys::errno::words;
 
 /// How long a walk may take that looks, while the container goes on, over all hierarchies.
 const LOOKING: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ mod mistake;
 mod names;
 mod object;
 mod other_file;
+mod places;
 mod read;
 mod shape;
 

@@ -5,214 +5,12 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::places::{PLACES, kind_of};
 use super::{At, Warning};
 
-/// Every property of the specification that has to do with Linux (runtime-spec 1.3, schema/*.json).
-const KNOWN: [&str; 152] = [
-    "access",
-    "action",
-    "additionalGids",
-    "allow",
-    "ambient",
-    "annotations",
-    "apparmorProfile",
-    "architectures",
-    "args",
-    "blockIO",
-    "boottime",
-    "bounding",
-    "burst",
-    "capabilities",
-    "checkBeforeUpdate",
-    "class",
-    "classID",
-    "closID",
-    "consoleSize",
-    "containerID",
-    "cpu",
-    "cpus",
-    "createContainer",
-    "createRuntime",
-    "cwd",
-    "deadline",
-    "defaultAction",
-    "defaultErrnoRet",
-    "destination",
-    "devices",
-    "disableOOMKiller",
-    "domain",
-    "domainname",
-    "effective",
-    "enableMonitoring",
-    "env",
-    "errnoRet",
-    "execCPUAffinity",
-    "fileMode",
-    "final",
-    "flags",
-    "gid",
-    "gidMappings",
-    "hard",
-    "hcaHandles",
-    "hcaObjects",
-    "height",
-    "hooks",
-    "hostID",
-    "hostname",
-    "hugepageLimits",
-    "idle",
-    "index",
-    "inheritable",
-    "initial",
-    "intelRdt",
-    "ioPriority",
-    "kernel",
-    "kernelTCP",
-    "l3CacheSchema",
-    "leafWeight",
-    "limit",
-    "linux",
-    "listenerMetadata",
-    "listenerPath",
-    "major",
-    "maskedPaths",
-    "memBwSchema",
-    "memory",
-    "memoryPolicy",
-    "mems",
-    "minor",
-    "mode",
-    "monotonic",
-    "mountLabel",
-    "mounts",
-    "name",
-    "names",
-    "namespaces",
-    "nanosecs",
-    "netDevices",
-    "network",
-    "nice",
-    "noNewPrivileges",
-    "nodes",
-    "ociVersion",
-    "op",
-    "oomScoreAdj",
-    "options",
-    "pageSize",
-    "path",
-    "period",
-    "permitted",
-    "personality",
-    "pids",
-    "policy",
-    "poststart",
-    "poststop",
-    "prestart",
-    "priorities",
-    "priority",
-    "process",
-    "quota",
-    "rate",
-    "rdma",
-    "readonly",
-    "readonlyPaths",
-    "realtimePeriod",
-    "realtimeRuntime",
-    "reservation",
-    "resources",
-    "rlimits",
-    "root",
-    "rootfsPropagation",
-    "runtime",
-    "scheduler",
-    "schemata",
-    "seccomp",
-    "secs",
-    "selinuxLabel",
-    "shares",
-    "size",
-    "soft",
-    "source",
-    "startContainer",
-    "swap",
-    "swappiness",
-    "syscalls",
-    "sysctl",
-    "terminal",
-    "throttleReadBpsDevice",
-    "throttleReadIOPSDevice",
-    "throttleWriteBpsDevice",
-    "throttleWriteIOPSDevice",
-    "timeOffsets",
-    "timeout",
-    "type",
-    "uid",
-    "uidMappings",
-    "umask",
-    "unified",
-    "useHierarchy",
-    "user",
-    "username",
-    "value",
-    "valueTwo",
-    "weight",
-    "weightDevice",
-    "width",
-    "cgroupsPath",
-    "enableCMT",
-    "enableMBM",
-];
 /// Objects with names that users choose.
 const FREE: [&str; 10] =
     ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris", "vm", "zos", "freebsd"];
-
-/// The properties of the objects that people write by hand.
-const PLACES: [(&str, &[&str]); 4] = [
-    ("", &["ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations", "linux"]),
-    ("root", &["path", "readonly"]),
-    (
-        "process",
-        &[
-            "terminal",
-            "consoleSize",
-            "user",
-            "args",
-            "env",
-            "cwd",
-            "capabilities",
-            "rlimits",
-            "noNewPrivileges",
-            "apparmorProfile",
-            "oomScoreAdj",
-            "selinuxLabel",
-            "ioPriority",
-            "scheduler",
-            "execCPUAffinity",
-        ],
-    ),
-    (
-        "linux",
-        &[
-            "namespaces",
-            "uidMappings",
-            "gidMappings",
-            "devices",
-            "cgroupsPath",
-            "resources",
-            "seccomp",
-            "rootfsPropagation",
-            "maskedPaths",
-            "readonlyPaths",
-            "mountLabel",
-            "intelRdt",
-            "memoryPolicy",
-            "personality",
-            "timeOffsets",
-            "netDevices",
-            "sysctl",
-        ],
-    ),
-];
 
 /// Words of engines and of compose, and what a config.json has for them. In lower case, without word breaks.
 const FOREIGN: [(&str, &str); 26] = [
@@ -253,15 +51,15 @@ const CONDITIONAL: &str = "is in Docker's format: its conditions (archMap, inclu
 
 /// True for a property of the specification.
 pub(super) fn is_known(name: &str) -> bool {
-    KNOWN.contains(&name)
+    PLACES.iter().any(|(_, names)| names.contains(&name))
 }
 
 /// Finds every property with a name that almost is one of the specification's: with other case, other word breaks, or a
 /// typing mistake. Finds nothing if the text is not JSON. The text is streamed, because it may be large.
 pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
     let mut found = Vec::new();
-    let plain = KNOWN.map(plain);
-    let look = Look { known: &plain, at: &mut At::default(), found: &mut found };
+    let known = known();
+    let look = Look { known: &known, at: &mut At::default(), found: &mut found };
     match look.deserialize(&mut serde_json::Deserializer::from_slice(bytes)) {
         Ok(()) => found,
         Err(_) => Vec::new(),
@@ -270,8 +68,7 @@ pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
 
 /// Checks the names in one value.
 struct Look<'a> {
-    /// KNOWN in lower case and without word breaks.
-    known: &'a [String],
+    known: &'a [KnownName],
     at: &'a mut At,
     found: &'a mut Vec<Warning>,
 }
@@ -356,6 +153,17 @@ impl<'de> Visitor<'de> for Look<'_> {
     }
 }
 
+/// A property, and its name in lower case and without word breaks.
+type KnownName = (&'static str, String);
+
+/// Every property of the specification that has to do with Linux, in the order of the alphabet.
+fn known() -> Vec<KnownName> {
+    let mut names: Vec<_> = PLACES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|name| (name, plain(name))).collect()
+}
+
 fn plain(name: &str) -> String {
     name.chars().filter(|c| !['_', '-'].contains(c)).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -363,8 +171,8 @@ fn plain(name: &str) -> String {
 /// A name that has no meaning at its place.
 #[derive(Debug, PartialEq, Eq)]
 enum Unknown {
-    /// It belongs into this object.
-    Elsewhere(&'static str),
+    /// It belongs into one of these objects.
+    Elsewhere(Vec<&'static str>),
     /// It almost is this name.
     Slip(&'static str),
     /// A word of engines. This is what a config.json has for it.
@@ -375,8 +183,11 @@ enum Unknown {
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unknown::Elsewhere("") => f.write_str(" here: it belongs into the top of the document"),
-            Unknown::Elsewhere(place) => write!(f, " here: it belongs into {place}"),
+            Unknown::Elsewhere(places) => {
+                let places =
+                    places.iter().map(|place| if place.is_empty() { "the top of the document" } else { *place });
+                write!(f, " here: it belongs into {}", places.collect::<Vec<_>>().join(" or "))
+            }
             Unknown::Slip(meant) => write!(f, ": did you mean {meant:?}?"),
             Unknown::Foreign(instead) => write!(f, ": {instead}"),
             Unknown::Other => Ok(()),
@@ -385,12 +196,11 @@ impl fmt::Display for Unknown {
 }
 
 /// None for a name that has a meaning at this place, and for one that says itself that it is somebody's own.
-fn unknown(name: &str, place: &str, known: &[String]) -> Option<Unknown> {
+fn unknown(name: &str, place: &str, known: &[KnownName]) -> Option<Unknown> {
     if is_known(name) {
+        let place = kind_of(place);
         let here = PLACES.iter().find(|(there, _)| *there == place)?.1;
-        let mut others = PLACES.iter().filter(|(_, names)| names.contains(&name));
-        let (other, _) = others.next().filter(|_| !here.contains(&name) && others.next().is_none())?;
-        return Some(Unknown::Elsewhere(other));
+        return (!here.contains(&name)).then(|| Unknown::Elsewhere(others(name, &place)));
     }
     if let Some(meant) = meant(name, known) {
         return Some(Unknown::Slip(meant));
@@ -404,11 +214,23 @@ fn unknown(name: &str, place: &str, known: &[String]) -> Option<Unknown> {
     (!own).then_some(Unknown::Other)
 }
 
-fn meant(name: &str, known: &[String]) -> Option<&'static str> {
+/// The objects that have this property: those inside of `place`, if there are some, and of them the nearest to the top.
+fn others(name: &str, place: &str) -> Vec<&'static str> {
+    let all: Vec<_> = PLACES.iter().filter(|(_, names)| names.contains(&name)).map(|(other, _)| *other).collect();
+    let is_inside = |other: &&&str| At::new(**other).is_below(place);
+    let inside: Vec<_> = all.iter().filter(is_inside).copied().collect();
+    let mut chosen = if inside.is_empty() { all } else { inside };
+    let depth = |place: &&str| place.matches(['.', '[']).count();
+    let least = chosen.iter().map(depth).min().unwrap_or_default();
+    chosen.retain(|place| depth(place) == least);
+    chosen
+}
+
+fn meant(name: &str, known: &[KnownName]) -> Option<&'static str> {
     let bare = plain(name);
     let is_near = |known: &str| known.len().abs_diff(bare.len()) <= 4 && distance(known, &bare) <= 1;
-    let same = known.iter().position(|known| *known == bare);
-    same.or_else(|| (0..KNOWN.len()).find(|n| KNOWN[*n].len() > 3 && is_near(&known[*n]))).map(|n| KNOWN[n])
+    let same = known.iter().find(|(_, plain)| *plain == bare);
+    same.or_else(|| known.iter().find(|(name, plain)| name.len() > 3 && is_near(plain))).map(|(name, _)| *name)
 }
 
 /// How many letters must be changed, put in, left out or exchanged with their neighbour to make one of the other
@@ -459,12 +281,50 @@ mod tests {
     fn letters_in_another_order_are_a_slip() {
         for (typed, meant) in [("mouts", "mounts"), ("raedonly", "readonly"), ("agrs", "args"), ("processs", "process")]
         {
-            assert_eq!(unknown(typed, "x", &KNOWN.map(plain)), Some(Unknown::Slip(meant)), "{typed}");
+            assert_eq!(unknown(typed, "x", &known()), Some(Unknown::Slip(meant)), "{typed}");
         }
         assert_eq!(
             (distance("ab", "ba"), distance("abc", "abc"), distance("", "ab"), distance("abcd", "dcba")),
             (1, 0, 2, 3)
         );
+    }
+
+    #[test]
+    fn a_property_at_the_wrong_level_is_noted_with_its_place() {
+        for (json, said) in [
+            (r#"{"env":[]}"#, "env: unknown property, ignored here: it belongs into process"),
+            (r#"{"readonly":true}"#, "readonly: unknown property, ignored here: it belongs into root"),
+            (r#"{"resources":{}}"#, "resources: unknown property, ignored here: it belongs into linux"),
+            (r#"{"process":{"uid":0}}"#, "process.uid: unknown property, ignored here: it belongs into process.user"),
+            (
+                r#"{"linux":{"resources":{"cpus":"0"}}}"#,
+                "linux.resources.cpus: unknown property, ignored here: it belongs into linux.resources.cpu",
+            ),
+            (
+                r#"{"linux":{"resources":{"limit":1}}}"#,
+                "linux.resources.limit: unknown property, ignored here: it belongs into linux.resources.memory or \
+                 linux.resources.pids",
+            ),
+            (
+                r#"{"linux":{"memory":{"limit":1}}}"#,
+                "linux.memory: unknown property, ignored here: it belongs into linux.resources",
+            ),
+            (
+                r#"{"linux":{"seccomp":{"names":["x"]}}}"#,
+                "linux.seccomp.names: unknown property, ignored here: it belongs into linux.seccomp.syscalls[]",
+            ),
+            (r#"{"mounts":[{"path":"/x"}]}"#, "mounts[0].path: unknown property, ignored here: it belongs into root"),
+            (
+                r#"{"hooks":{"poststop":[{"cwd":"/"}]}}"#,
+                "hooks.poststop[0].cwd: unknown property, ignored here: it belongs into process",
+            ),
+            (
+                r#"{"process":{"ociVersion":"1"}}"#,
+                "process.ociVersion: unknown property, ignored here: it belongs into the top of the document",
+            ),
+        ] {
+            assert_eq!(misses(json), [said], "{json}");
+        }
     }
 
     #[test]

@@ -222,7 +222,10 @@ fn spoken(expected: &str) -> String {
         "a sequence" => "an array".to_owned(),
         "a map" => "an object".to_owned(),
         "path string" => "a string".to_owned(),
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a number that is not negative".to_owned(),
+        "u8" => "a number from 0 to 255".to_owned(),
+        "u16" => "a number from 0 to 65535".to_owned(),
+        "u32" => "a number from 0 to 4294967295".to_owned(),
+        "u64" | "usize" => "a number that is not negative".to_owned(),
         "i32" | "i64" => "a whole number".to_owned(),
         other if other.starts_with("struct ") => "an object".to_owned(),
         other => other.to_owned(),
@@ -291,7 +294,7 @@ mod tests {
         let found = mistakes(json);
         for expected in [
             "process.args: expected an array, got the string \"sh\"",
-            "process.user.uid: expected a number that is not negative, got the number -1",
+            "process.user.uid: expected a number from 0 to 4294967295, got the number -1",
             "mounts[0].destination: expected a string, got the number 5",
             "mounts[2].options[1]: expected a string, got the number 7",
             "linux.namespaces[1].type: unknown value \"netwerk\" (expected one of",

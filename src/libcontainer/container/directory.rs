@@ -1,6 +1,7 @@
 //! A container's directory, by its descriptor. The directory that was opened is locked, read and removed, and never
 //! another one that has the same path later.
 
+use crate::sys::errno::in_words;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -53,7 +54,9 @@ pub(super) enum Attempt {
 impl Lock {
     /// Locks the directory that is at `path` at the time of the lock. Waits until `deadline`.
     pub(super) fn take(path: &Path, deadline: Instant) -> Result<Attempt> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| error!("{what} {}: {error}", path.display());
+        let failed = |what: &str, error: &(dyn std::error::Error + 'static)| {
+            error!("{what} {}: {error}", path.display(), error = in_words(error))
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let fd = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
@@ -319,7 +322,7 @@ pub(super) fn must_stay_in_place(path: &Path) -> Result<()> {
 pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
     let stat = match rustix::fs::lstat(path) {
         Err(Errno::NOENT) => return Ok(()),
-        stat => stat.map_err(|errno| error!("{}: {errno}", path.display()))?,
+        stat => stat.map_err(|errno| error!("{}: {errno}", path.display(), errno = in_words(&errno)))?,
     };
     let (mode, own) = (Mode::from_raw_mode(stat.st_mode), rustix::process::geteuid().as_raw());
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;

@@ -1,5 +1,6 @@
 //! A container that is being made.
 
+use crate::sys::errno::in_words;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -37,7 +38,7 @@ impl Reserved {
         let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let opened = match &own {
             Err(Errno::NOENT) => Ok(Attempt::Gone),
-            Err(errno) => Err(error!("open {}: {errno}", directory.display())),
+            Err(errno) => Err(error!("open {}: {errno}", directory.display(), errno = in_words(errno))),
             Ok(own) => directory::open_to_mapped(own)
                 .with_context(|| format!("chmod {}", directory.display()))
                 .and_then(|()| Lock::take(directory, Instant::now() + limits::LOCK)),

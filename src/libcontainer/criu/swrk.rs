@@ -1,5 +1,6 @@
 //! `criu swrk`: CRIU as our child, and the messages to it over a packet socket.
 
+use crate::sys::errno::in_words;
 use std::fs::File;
 use std::io::{ErrorKind, IoSliceMut, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
@@ -106,7 +107,7 @@ impl Criu {
     pub fn begin(setup: Setup<'_>) -> Result<Criu> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(|errno| error!("socketpair: {errno}"))?;
+            .map_err(|errno| error!("socketpair: {errno}", errno = in_words(&errno)))?;
         let printed = rustix::fs::memfd_create(c"criu", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let printed = File::from(printed);
         let mut command = setup.environment.command(setup.program);
@@ -124,12 +125,12 @@ impl Criu {
         }
         let mut handed = setup.handed;
         handed.descriptors.push(theirs);
-        hand(&mut command, handed).map_err(|errno| error!("start criu: {errno}"))?;
+        hand(&mut command, handed).map_err(|errno| error!("start criu: {errno}", errno = in_words(&errno)))?;
         let child = command.spawn().map_err(|error| not_started(setup.program, &error))?;
         drop(command);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|errno| error!("pidfd_open of criu: {errno}"))?;
+            .map_err(|errno| error!("pidfd_open of criu: {errno}", errno = in_words(&errno)))?;
         let mut criu = Criu {
             child,
             pid,
@@ -269,7 +270,7 @@ impl Criu {
         match rustix::net::send(socket, &packet, SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),
             Err(Errno::PIPE | Errno::CONNRESET) => bail!("{}", self.without_a_word("criu has ended")),
-            Err(errno) => bail!("write to criu: {errno}"),
+            Err(errno) => bail!("write to criu: {errno}", errno = in_words(&errno)),
         }
     }
 
@@ -317,7 +318,7 @@ impl Criu {
                 Err(Errno::INTR) => {}
                 // It has ended, or no more messages can come.
                 Ok(_) | Err(Errno::AGAIN | Errno::CONNRESET) => bail!("{}", self.without_a_word("criu has ended")),
-                Err(errno) => bail!("read from criu: {errno}"),
+                Err(errno) => bail!("read from criu: {errno}", errno = in_words(&errno)),
             }
         }
     }
@@ -373,7 +374,7 @@ fn not_started(program: &Path, error: &std::io::Error) -> crate::error::Error {
         ErrorKind::NotFound if program.components().count() == 1 => {
             error!("criu is not in PATH: checkpoint and restore need it (the package criu)")
         }
-        _ => error!("start {}: {error}", program.display()),
+        _ => error!("start {}: {error}", program.display(), error = in_words(error)),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod mountinfo;
 mod namespace;
 mod resctrl;
 
+use crate::sys::errno::in_words;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -195,7 +196,9 @@ fn bounding() -> io::Result<u64> {
             // Beyond the last capability of this kernel.
             Err(Errno::INVAL) if bit > KNOWN_EVERYWHERE => break,
             // A capability that we count as missing would not be dropped.
-            Err(errno) => return Err(io::Error::other(format!("prctl PR_CAPBSET_READ: {errno}"))),
+            Err(errno) => {
+                return Err(io::Error::other(format!("prctl PR_CAPBSET_READ: {errno}", errno = in_words(&errno))));
+            }
         }
     }
     Ok(set)

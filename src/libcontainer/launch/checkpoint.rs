@@ -1,5 +1,6 @@
 //! `checkpoint`: CRIU writes the processes of a container to images.
 
+use crate::sys::errno::in_words;
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -117,7 +118,8 @@ impl Checkpoint {
                         criu.serves();
                         if let Some(status) = self.status.take() {
                             // A process that waits for the container's end gets it, too.
-                            rustix::io::write(&status, &[0]).map_err(|errno| error!("Dump::status: {errno}"))?;
+                            rustix::io::write(&status, &[0])
+                                .map_err(|errno| error!("Dump::status: {errno}", errno = in_words(&errno)))?;
                         }
                     }
                     criu.go_on()?;
@@ -205,10 +207,11 @@ impl Checkpoint {
 
 /// CRIU sends memory through a pipe of this size, and does not notice before the first page is fetched that it has none.
 fn must_have_large_pipes() -> Result<()> {
-    let (pipe, _other_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| error!("pipe: {errno}"))?;
+    let (pipe, _other_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|errno| error!("pipe: {errno}", errno = in_words(&errno)))?;
     rustix::pipe::fcntl_setpipe_size(&pipe, LAZY_PIPE).map(drop).map_err(|errno| {
         let needed = "criu needs pipes of 4 MiB: raise fs.pipe-max-size, or run with CAP_SYS_RESOURCE";
-        error!("Allow::LazyPages: F_SETPIPE_SZ: {errno}: {needed}")
+        error!("Allow::LazyPages: F_SETPIPE_SZ: {errno}: {needed}", errno = in_words(&errno))
     })
 }
 

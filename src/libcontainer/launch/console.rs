@@ -12,7 +12,7 @@ use rustix::net::{
 };
 
 use crate::error::{Context, Result, error};
-use crate::plan::failure::words;
+use crate::sys::errno::{in_words, words};
 use crate::wait;
 
 /// A stream socket connected to `path`, which may be longer than the 108 bytes that an address holds (unix(7)).
@@ -39,7 +39,7 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
 /// The kernel's error.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|errno| error!("socketpair: {errno}"))
+        .map_err(|errno| error!("socketpair: {errno}", errno = in_words(&errno)))
 }
 
 /// Sends one descriptor with `text`, which must not be empty: a message without bytes carries no descriptor.
@@ -72,7 +72,7 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .map_err(|errno| error!("recvmsg: {errno}"))?;
+        .map_err(|errno| error!("recvmsg: {errno}", errno = in_words(&errno)))?;
     control
         .drain()
         .find_map(|message| match message {

@@ -17,6 +17,7 @@ use crate::container::{AfterStart, Container, has_executed};
 use crate::error::{Error, FailedStep, Kind, Result, bail, error};
 use crate::plan::failure::{self, Came};
 use crate::plan::step::{Slot, Step, What};
+use crate::sys::errno::words;
 use crate::wait::{self, limits};
 use crate::wire::{Failure, Request, Up};
 
@@ -88,12 +89,12 @@ fn denied(launched: &Launched<'_>, failed: &Failure) -> Option<String> {
 fn step_failed(launched: &Launched<'_>, failed: &Failure) -> Error {
     let Some(step) = step(launched, failed.step as usize) else {
         if failed.step == NOT_PROTECTED {
-            return error!("protect our own binary in the new process: {}", failure::words(failed.errno));
+            return error!("protect our own binary in the new process: {}", words(failed.errno));
         }
         if failed.step == NO_STREAMS {
-            return error!("dup3 the standard streams of the new process: {}", failure::words(failed.errno));
+            return error!("dup3 the standard streams of the new process: {}", words(failed.errno));
         }
-        return error!("init failed at step {}: {}", failed.step, failure::words(failed.errno));
+        return error!("init failed at step {}: {}", failed.step, words(failed.errno));
     };
     if let Some(said) = denied(launched, failed) {
         return error!(kind(launched, failed) => said);

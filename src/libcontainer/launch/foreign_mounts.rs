@@ -14,7 +14,7 @@ use super::inside::root_of;
 use crate::criu::ExternalMount;
 use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
-use crate::plan::failure::words;
+use crate::sys::errno::words;
 use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.

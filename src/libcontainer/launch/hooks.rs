@@ -18,6 +18,7 @@ use crate::config::At;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
+use crate::sys::errno::in_words;
 use crate::wait;
 
 /// The longest quote of a hook's output.
@@ -128,7 +129,7 @@ impl Output<'_> {
         let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(QUOTED).read_to_end(&mut text));
         match read {
             Ok(_) => String::from_utf8_lossy(&text).trim_end().to_owned(),
-            Err(error) => format!("(unreadable: {error})"),
+            Err(error) => format!("(unreadable: {error})", error = in_words(&error)),
         }
     }
 }
@@ -153,7 +154,9 @@ fn spawn(hook: &Hook, state: &[u8], identity: &Identity<'_>, out: &File, err: &F
     command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
     // A hook does not inherit the descriptors of our caller.
     crate::sys::fds::keep_only_stdio(&mut command);
-    command.spawn().map_err(|error| error!(Kind::Hook => "{}: {error}", hook.path().display()))
+    command
+        .spawn()
+        .map_err(|error| error!(Kind::Hook => "{}: {error}", hook.path().display(), error = in_words(&error)))
 }
 
 /// Returns None if the time is over. Then, and after a signal that asks us to end, the hook and its whole group are

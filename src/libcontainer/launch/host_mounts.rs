@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::container::{HostMount, Lock, MountsBelow};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
-use crate::plan::failure::words;
+use crate::sys::errno::words;
 use crate::sys::mount::{MountId, detach};
 
 /// Finds the mounts that came with the container's own ones (`rbind`), and adds them to its file. This runs once: later

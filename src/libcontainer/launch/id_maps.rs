@@ -13,8 +13,8 @@ use crate::config::{At, Warning};
 use crate::error::{Error, Result, bail, error};
 use crate::host::grants::{grants, names};
 use crate::host::{Environment, id_map};
-use crate::plan::failure::words;
 use crate::plan::{IdMap, IdMaps, Writer};
+use crate::sys::errno::{in_words, words};
 use crate::sys::host_proc::HostProc;
 
 /// One of the two maps.
@@ -97,7 +97,7 @@ impl IdMapFile<'_> {
                 self.property,
                 self.program
             ),
-            Err(error) => bail!("{}: run {}: {error}", self.property, self.program),
+            Err(error) => bail!("{}: run {}: {error}", self.property, self.program, error = in_words(&error)),
         };
         if output.status.success() {
             return Ok(());

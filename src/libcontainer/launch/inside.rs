@@ -1,5 +1,6 @@
 //! A thread of ours acts in another namespace.
 
+use crate::sys::errno::in_words;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -14,7 +15,8 @@ use crate::sys::mount::{mount, set_propagation};
 pub(super) fn root_of(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/root");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty()).map_err(|errno| error!("{path}: {errno}"))
+    rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty())
+        .map_err(|errno| error!("{path}: {errno}", errno = in_words(&errno)))
 }
 
 /// Calls `act` in the namespace (`net`, `mnt`) of process `pid`.

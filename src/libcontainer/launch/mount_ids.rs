@@ -10,9 +10,9 @@ use super::user_namespace::of_process;
 use super::{failure, open};
 use crate::error::{Result, error};
 use crate::host::mountinfo::{self, Mount};
-use crate::plan::failure::{said_with, words};
 use crate::plan::step::Slot;
 use crate::plan::{Mapped, Mapper};
+use crate::sys::errno::{said_with, words};
 use crate::sys::mount::{CANNOT_MAP, Reach, map_ids};
 use crate::wire::{Failure, Words};
 

@@ -10,9 +10,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result, error};
-use crate::plan::failure::words;
 use crate::plan::images::{Filled, MountPoint};
 use crate::plan::step::Missing;
+use crate::sys::errno::words;
 
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 

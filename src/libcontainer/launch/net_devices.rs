@@ -24,8 +24,8 @@ use rustix::io::Errno;
 
 use super::inside::in_network;
 use crate::error::{Context, Error, Result, bail, error};
-use crate::plan::failure::{said_with, words};
 use crate::plan::{NetDevice, Plan};
+use crate::sys::errno::{said_with, words};
 use crate::wait::{self, limits};
 
 /// Checks that every device exists.

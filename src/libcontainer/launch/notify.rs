@@ -16,7 +16,7 @@ use rustix::pipe::PipeFlags;
 
 use super::console;
 use crate::error::{Context, Result, error};
-use crate::plan::failure::words;
+use crate::sys::errno::words;
 use crate::wait::{self, limits};
 
 /// The socket's name in its directory, which is /run/notify in the container.
@@ -175,6 +175,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert!(NotifySocket::bind(&directory.path().join("notify"), "/nowhere").unwrap().is_none());
         let error = NotifySocket::bind(directory.path(), "/nowhere").unwrap_err();
-        assert!(format!("{error:#}").contains("NOTIFY_SOCKET: connect to /nowhere: No such file"), "{error:#}");
+        assert!(format!("{error:#}").contains("NOTIFY_SOCKET: connect to /nowhere: no such file"), "{error:#}");
     }
 }

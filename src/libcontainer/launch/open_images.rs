@@ -2,6 +2,7 @@
 //! there, and only the host's root may search the directory. So they get the files in a directory that everybody may search and
 //! that only they see.
 
+use crate::sys::errno::in_words;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -23,12 +24,15 @@ pub(super) fn search_by_all(path: &Path, directories: &mut Directories) -> Resul
     let place = CString::new(path.as_os_str().as_bytes())?;
     let open = || File::open(path).with_context(|| format!("Images::new: open {}", path.display()));
     mount(c"tmpfs", &place, c"tmpfs", libc::MS_RDONLY, EMPTY)
-        .map_err(|errno| error!("Images::new: mount a tmpfs: {errno}"))?;
+        .map_err(|errno| error!("Images::new: mount a tmpfs: {errno}", errno = in_words(&errno)))?;
     let empty = open()?;
     let layer = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
     let data = CString::new(format!("lowerdir={}:{}", layer(&empty), layer(&directories.images)))?;
     mount(c"overlay", &place, c"overlay", libc::MS_RDONLY, &data).map_err(|errno| {
-        error!("Images::new: mount an overlay, in which processes of a user namespace may read the images: {errno}")
+        error!(
+            "Images::new: mount an overlay, in which processes of a user namespace may read the images: {errno}",
+            errno = in_words(&errno)
+        )
     })?;
     directories.read_by_others(open()?);
     Ok(())

@@ -103,7 +103,7 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let said = |name: &str| format!("{:#}", write(&at(name), 42).unwrap_err());
-        assert!(said("fifo").contains("No such device or address"), "{}", said("fifo"));
+        assert!(said("fifo").contains("no such device or address"), "{}", said("fifo"));
         let mut reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(at("fifo")).unwrap();
         symlink("fifo", at("to-fifo")).unwrap();
         for name in ["fifo", "to-fifo"] {

@@ -1,6 +1,7 @@
 //! `restore`: CRIU makes the processes of a container from images. The container is made completely, or nothing remains
 //! of it.
 
+use crate::sys::errno::in_words;
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -210,7 +211,11 @@ impl Restore<'_> {
         {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(CWD, path.as_path(), flags, Mode::empty());
-            descriptors.push(opened.map_err(|errno| error!("linux.namespaces: {}: {errno}", path.display()))?);
+            descriptors.push(
+                opened.map_err(|errno| {
+                    error!("linux.namespaces: {}: {errno}", path.display(), errno = in_words(&errno))
+                })?,
+            );
         }
         let keys = self.plan.joined_namespaces().into_iter().filter_map(|joined| joined.key());
         let opened = descriptors.iter().map(|fd| fd.as_raw_fd());
@@ -311,7 +316,8 @@ impl Restore<'_> {
     fn external_mounts(&self, root: &Path) -> Result<Vec<ExternalMount>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, root, flags, Mode::empty());
-        let opened = opened.map_err(|errno| error!("root.path: {}: {errno}", root.display()))?;
+        let opened =
+            opened.map_err(|errno| error!("root.path: {}: {errno}", root.display(), errno = in_words(&errno)))?;
         let mut all: Vec<ExternalMount> = Vec::new();
         for mount in self.plan.outside() {
             let val = mount.source.to_string_lossy().into_owned();
@@ -379,7 +385,8 @@ impl Restore<'_> {
     fn namespaces_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
         if self.plan.init.iter().any(|step| step.what == Step::Loopback) {
-            let up = || loopback_up().map_err(|errno| error!("bring the loopback up: {errno}"));
+            let up =
+                || loopback_up().map_err(|errno| error!("bring the loopback up: {errno}", errno = in_words(&errno)));
             inside(pid, "net", up)?;
         }
         let each = &self.plan.runtime_hooks;
@@ -425,7 +432,7 @@ impl Restore<'_> {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty());
             let done = root.and_then(|root| set_attributes(root.as_fd(), &Attributes::read_only(), Reach::One));
-            done.map_err(|errno| error!("root.readonly: {errno}"))
+            done.map_err(|errno| error!("root.readonly: {errno}", errno = in_words(&errno)))
         };
         inside(child.pid, "mnt", close)
     }
@@ -437,8 +444,8 @@ fn adopt(pid: i32, making: &mut Making<'_>) -> Result<()> {
         return Ok(());
     }
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("criu tells no pid"))?;
-    let pidfd =
-        rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| error!("pidfd_open {pid}: {errno}"))?;
+    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
+        .map_err(|errno| error!("pidfd_open {pid}: {errno}", errno = in_words(&errno)))?;
     making.child = Some(Child::new(pid, pidfd));
     *making.reached = Reached::Process;
     if making.resources.cgroup().is_none_or(|cgroup| cgroup.paths().is_empty()) {

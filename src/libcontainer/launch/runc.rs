@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::container::{Container, EXEC_FIFO, Status};
 use crate::error::{Kind, Result, bail, error};
-use crate::plan::failure::words;
+use crate::sys::errno::words;
 use crate::wait::{limits, timespec};
 
 /// True if runc made the container and it waits for `start`.

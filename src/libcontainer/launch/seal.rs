@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use crate::error::{Result, bail, error};
-use crate::plan::failure::words;
+use crate::sys::errno::words;
 use crate::sys::exec::{Strings, execveat};
 use crate::sys::image::{self, Image, OwnFile};
 

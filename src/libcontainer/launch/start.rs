@@ -17,7 +17,8 @@ use crate::config::{self, At};
 use crate::container::{AfterStart, Container, Does, EXEC_ANSWER, EXEC_FIFO, Status, has_executed};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::plan;
-use crate::plan::failure::{self, words};
+use crate::plan::failure;
+use crate::sys::errno::words;
 use crate::sys::signals;
 use crate::wire::{Failure, GO, UP_SIZE, Up};
 

@@ -12,8 +12,8 @@ use crate::config::At;
 use crate::error::{Context, Result, error};
 use crate::host::Environment;
 use crate::plan::IdMaps;
-use crate::plan::failure::words;
 use crate::sys::clone::{clone, exit};
+use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
 
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;

@@ -13,6 +13,7 @@ use super::seccomp::Denied;
 use super::step::{NewMount, Origin, Step, What};
 use crate::config::distance;
 use crate::printable::line;
+use crate::sys::errno::{said_with, words};
 use crate::wire::{About, Ending, Failure, Request};
 
 /// The whole message for a failed step. `source` is the path of what the step mounts.
@@ -313,23 +314,6 @@ fn ended(ending: Ending, failure: &Failure) -> String {
         Ending::Signal(signal) => format!("signal {signal}"),
         Ending::Late(seconds) => format!("hook ran past specified timeout of {seconds}.0s"),
     }
-}
-
-/// The kernel's word in lower case, as Go programs write it, with the errno's name.
-pub fn words(errno: Errno) -> String {
-    let text = nix::errno::Errno::from_raw(errno.raw_os_error()).desc();
-    let mut characters = text.chars();
-    let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
-    format!("{first}{} ({})", characters.as_str(), name(errno))
-}
-
-/// The kernel's own words, with the errno's name.
-pub fn said_with(said: &str, errno: Errno) -> String {
-    format!("{said} ({})", name(errno))
-}
-
-fn name(errno: Errno) -> String {
-    format!("{:?}", nix::errno::Errno::from_raw(errno.raw_os_error()))
 }
 
 impl std::fmt::Display for Origin {

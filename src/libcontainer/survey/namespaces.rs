@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use super::finding::{Area, Finding, Fitness};
 use super::tried::in_child;
 use crate::host::{Host, MayMount, Me};
-use crate::plan::failure::words;
 use crate::sys::clone::unshare;
+use crate::sys::errno::words;
 use crate::sys::text::lossy;
 
 const USER: u64 = libc::CLONE_NEWUSER as u64;

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use crate::plan::failure::words;
 use crate::sys::clone::{Alone, clone, exit};
+use crate::sys::errno::words;
 
 /// Runs `attempt` in a child, which makes system calls only.
 ///

@@ -18,6 +18,7 @@ pub mod bpf;
 pub mod clone;
 pub mod command_line;
 pub mod cwd;
+pub mod errno;
 pub mod exec;
 pub mod fd_sender;
 pub mod fds;

@@ -4,6 +4,7 @@
 
 pub mod limits;
 
+use crate::sys::errno::in_words;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs::File;
@@ -53,7 +54,7 @@ impl fmt::Display for Interrupted {
                 Ok(signal) => write!(f, "interrupted by {signal}"),
                 Err(_) => write!(f, "interrupted by signal {number}"),
             },
-            Interrupted::Errno(errno) => write!(f, "poll: {errno}"),
+            Interrupted::Errno(errno) => write!(f, "poll: {errno}", errno = in_words(errno)),
         }
     }
 }

@@ -1,0 +1,174 @@
+//! What can be seen of the host that makes a container fail, or be other than it was meant, but may change until then: notes
+//! of `check`.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::config::{At, Warning};
+use crate::plan::mount_options;
+use crate::plan::values::inside;
+
+/// A program with less memory is killed before it begins.
+const LITTLE_MEMORY: i64 = 1 << 20;
+
+/// Notes about what the host has not now.
+pub(super) fn look(spec: &Spec, directory: &Path) -> Vec<Warning> {
+    let mut notes = Vec::new();
+    file_systems(spec, &mut notes);
+    if let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+        limits(resources, &mut notes);
+    }
+    devices(spec, &mut notes);
+    program(spec, directory, &mut notes);
+    notes
+}
+
+fn note(notes: &mut Vec<Warning>, at: At, said: String) {
+    notes.push(Warning { at, said });
+}
+
+/// A module may bring the file system when it is mounted, or a program of mount(8) may know it.
+fn file_systems(spec: &Spec, notes: &mut Vec<Warning>) {
+    let Ok(known) = fs::read_to_string("/proc/filesystems") else { return };
+    for (n, mount) in spec.mounts().iter().flatten().enumerate() {
+        let at = At::new("mounts").index(n);
+        let (options, _) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at);
+        let Some(fstype) = mount.typ().as_deref() else { continue };
+        // a remount has none
+        if options.remount || options.binds(Some(fstype)) || ["cgroup", "none", ""].contains(&fstype) {
+            continue;
+        }
+        let name = fstype.split('.').next().unwrap_or_default();
+        if known.lines().all(|line| line.split_whitespace().next_back() != Some(name)) {
+            note(notes, at.key("type"), format!("this kernel has no file system {fstype:?} now (/proc/filesystems)"));
+        }
+    }
+}
+
+fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
+    let at = At::new("linux.resources");
+    let memory = resources.memory().as_ref().and_then(|memory| memory.limit());
+    if let Some(limit) = memory.filter(|limit| (1..LITTLE_MEMORY).contains(limit)) {
+        let said = format!("{limit} bytes are too few for a program to begin: it is in bytes");
+        note(notes, at.key("memory").key("limit"), said);
+    }
+    let cpu = resources.cpu().as_ref();
+    let lists = [
+        ("cpus", cpu.and_then(|cpu| cpu.cpus().as_deref()), "/sys/devices/system/cpu/online", "CPUs"),
+        ("mems", cpu.and_then(|cpu| cpu.mems().as_deref()), "/sys/devices/system/node/online", "memory nodes"),
+    ];
+    for (name, asked, file, what) in lists {
+        let (Some(asked), Ok(there)) = (asked, fs::read_to_string(file)) else { continue };
+        let there = there.trim();
+        if let (Some(asked), Some(has)) = (numbers(asked), numbers(there))
+            && asked.iter().any(|number| !has.contains(number))
+        {
+            note(notes, at.key("cpu").key(name), format!("this host has the {what} {there}"));
+        }
+    }
+    let sizes = crate::cgroup::page_sizes();
+    for (n, limit) in resources.hugepage_limits().iter().flatten().enumerate() {
+        if !sizes.contains(limit.page_size()) {
+            let place = at.key("hugepageLimits").index(n).key("pageSize");
+            let has =
+                if sizes.is_empty() { "no huge pages".to_owned() } else { format!("pages of {}", sizes.join(", ")) };
+            note(notes, place, format!("this host has {has}"));
+        }
+    }
+}
+
+/// The numbers of a list such as `0-3,8`. None for another form, and for one that is longer than any host's.
+fn numbers(list: &str) -> Option<Vec<u32>> {
+    let mut all = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if last >= 1 << 16 {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
+/// A hook that runs before may make them.
+fn devices(spec: &Spec, notes: &mut Vec<Warning>) {
+    let devices = spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
+    let mut names: Vec<_> = devices.into_iter().flat_map(|devices| devices.keys()).collect();
+    names.sort();
+    for name in names.into_iter().filter(|name| !name.is_empty() && !name.contains('/')) {
+        let there = Path::new("/sys/class/net").join(name);
+        if there.parent().is_some_and(Path::is_dir) && !there.exists() {
+            note(
+                notes,
+                At::new("linux.netDevices").key(name),
+                "this host has no such network interface now".to_owned(),
+            );
+        }
+    }
+}
+
+/// The program, looked for in the root as execvp(3) does. Nothing is said where a mount or a hook may bring it.
+fn program(spec: &Spec, directory: &Path, notes: &mut Vec<Warning>) {
+    let (Some(process), Some(root)) = (spec.process().as_ref(), spec.root().as_ref()) else { return };
+    let Some(name) = process.args().as_ref().and_then(|args| args.first()).filter(|name| !name.is_empty()) else {
+        return;
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = directory.join(root.path());
+    let is_filled = fs::read_dir(&root).is_ok_and(|mut entries| entries.next().is_some());
+    let Ok(root) = rustix::fs::openat(CWD, &root, flags, Mode::empty()) else { return };
+    if spec.hooks().is_some() || !is_filled {
+        return;
+    }
+    let candidates = candidates(process, name);
+    let mounts = || spec.mounts().iter().flatten().map(|mount| Path::new("/").join(inside(mount.destination())));
+    let may_come = |path: &PathBuf| mounts().any(|mount| path.starts_with(&mount) || mount == *path);
+    if candidates.is_empty() || candidates.iter().any(|path| may_come(path) || is_there(&root, path)) {
+        return;
+    }
+    let at = At::new("process.args").index(0);
+    let said = match name.contains('/') {
+        true => format!("{name:?} is not in the root file system"),
+        false => format!("{name:?} is not in the root file system, in none of the directories of PATH"),
+    };
+    note(notes, at, said);
+}
+
+/// The paths that execvp(3) tries.
+fn candidates(process: &Process, name: &str) -> Vec<PathBuf> {
+    let cwd = process.cwd();
+    let full = |path: &Path| Path::new("/").join(inside(&cwd.join(path)));
+    if name.contains('/') {
+        return vec![full(Path::new(name))];
+    }
+    let path = process.env().iter().flatten().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    path.unwrap_or_default()
+        .split(':')
+        .filter(|part| !part.is_empty())
+        .map(|part| full(&Path::new(part).join(name)))
+        .collect()
+}
+
+/// True also for what this user may not see.
+fn is_there(root: &OwnedFd, path: &Path) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found =
+        rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS);
+    !matches!(found, Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_cpus_is_its_numbers() {
+        assert_eq!(numbers("0-2,8"), Some(vec![0, 1, 2, 8]));
+        assert_eq!((numbers(""), numbers("x"), numbers("0-99999999")), (Some(vec![]), None, None));
+    }
+}

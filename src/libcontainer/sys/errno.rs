@@ -1,0 +1,60 @@
+//! Errors of system calls in words: libc's, in lower case as Go programs write them, with the name of the errno.
+
+use std::error::Error;
+use std::io;
+
+use rustix::io::Errno;
+
+/// `no such file or directory (ENOENT)`.
+pub fn words(errno: Errno) -> String {
+    let number = errno.raw_os_error();
+    // std has libc's words, and a number behind them
+    let text = io::Error::from_raw_os_error(number).to_string();
+    let text = text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text);
+    let mut characters = text.chars();
+    let first = characters.next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
+    said_with(&format!("{first}{}", characters.as_str()), errno)
+}
+
+/// The kernel's own words, with the errno's name.
+pub fn said_with(said: &str, errno: Errno) -> String {
+    format!("{said} ({:?})", nix::errno::Errno::from_raw(errno.raw_os_error()))
+}
+
+/// The text of an error. That of a system call is in `words`, by whatever crate it came.
+pub fn in_words(error: &(dyn Error + 'static)) -> String {
+    let of_std = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    let of_rustix = || error.downcast_ref::<Errno>().map(|errno| errno.raw_os_error());
+    let of_nix = || error.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
+    match of_std.or_else(of_rustix).or_else(of_nix) {
+        Some(number) => words(Errno::from_raw_os_error(number)),
+        None => error.to_string(),
+    }
+}
+
+/// An error and its causes, each as `in_words` has it.
+pub fn chain_in_words<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {
+    causes.map(in_words).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_has_the_same_words_from_every_crate() {
+        let said = "no such file or directory (ENOENT)";
+        assert_eq!(words(Errno::NOENT), said);
+        let all: [&(dyn Error + 'static); 3] =
+            [&io::Error::from_raw_os_error(libc::ENOENT), &Errno::NOENT, &nix::errno::Errno::ENOENT];
+        assert!(all.into_iter().all(|error| in_words(error) == said));
+        assert_eq!(in_words(&io::Error::other("a text")), "a text");
+    }
+
+    #[test]
+    fn the_words_are_libcs() {
+        // others than those of nix
+        assert!(words(Errno::LOOP).ends_with(" (ELOOP)") && !words(Errno::LOOP).contains("encountered"));
+        assert!(words(Errno::RANGE).ends_with(" (ERANGE)") && !words(Errno::RANGE).contains("Math"));
+    }
+}
