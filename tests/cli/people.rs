@@ -75,32 +75,47 @@ fn checked(place: &Place, change: impl FnOnce(&mut Value)) -> Value {
     serde_json::from_slice(&place.call(&format!("check --format json {}", place.path("").display())).stdout).unwrap()
 }
 
-/// Each thing that `check` looks for on the host, once.
-#[test]
-fn check_sees_what_can_be_seen_on_the_host() {
+type Change = Box<dyn FnOnce(&mut Value)>;
+
+fn set(path: &'static str, value: Value) -> Change {
+    Box::new(move |config| *config.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value)
+}
+
+fn put(object: &'static str, name: &'static str, value: Value) -> Change {
+    Box::new(move |config| config.pointer_mut(object).unwrap()[name] = value)
+}
+
+fn mount(mount: Value) -> Change {
+    Box::new(move |config| config["mounts"].as_array_mut().unwrap().push(mount))
+}
+
+fn bind(options: Value) -> Change {
+    mount(json!({"destination": "/x", "type": "bind", "source": "/nowhere", "options": options}))
+}
+
+/// A bundle's root with one program, and the place of a mount behind those of `spec`.
+fn with_a_program() -> (Place, String) {
     let place = Place::new();
     fs::create_dir_all(place.path("rootfs/bin")).unwrap();
     fs::write(place.path("rootfs/bin/sh"), "").unwrap();
+    assert_eq!(checked(&place, |_| ()), json!({"mistakes": [], "notes": []}));
+    let found = checked(&place, bind(json!(["bind"])));
+    let last = found["mistakes"][0]["at"].as_str().unwrap().trim_end_matches(".source").to_owned();
+    (place, last)
+}
+
+/// Each thing that `check` looks for on the host, once.
+#[test]
+fn check_sees_what_can_be_seen_on_the_host() {
+    let (place, last) = with_a_program();
     fs::write(place.path("file"), "").unwrap();
     let file = place.path("file").display().to_string();
     let (missing, is_file) = ("no such file or directory (ENOENT)", format!("{file}: not a directory (ENOTDIR)"));
-    assert_eq!(checked(&place, |_| ()), json!({"mistakes": [], "notes": []}));
-    let mount = |mount: Value| move |config: &mut Value| config["mounts"].as_array_mut().unwrap().push(mount);
-    let bind = |options: Value| json!({"destination": "/x", "type": "bind", "source": "/nowhere", "options": options});
-    let last = checked(&place, mount(bind(json!(["bind"]))))["mistakes"][0]["at"].as_str().unwrap().to_owned();
-    let last = last.trim_end_matches(".source").to_owned();
-    type Change = Box<dyn FnOnce(&mut Value)>;
-    let set = |path: &'static str, value: Value| -> Change {
-        Box::new(move |config| *config.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value)
-    };
-    let put = |object: &'static str, name: &'static str, value: Value| -> Change {
-        Box::new(move |config| config.pointer_mut(object).unwrap()[name] = value)
-    };
     let mistakes: Vec<(Change, String, String)> = vec![
         (set("/root/path", json!("nowhere")), "root.path".into(), missing.into()),
         (set("/root/path", json!(file)), "root.path".into(), is_file),
-        (Box::new(mount(bind(json!(["bind"])))), format!("{last}.source"), format!("/nowhere: {missing}")),
-        (Box::new(mount(bind(json!(["ro"])))), format!("{last}.options"), "add \"bind\" or \"rbind\"".into()),
+        (bind(json!(["bind"])), format!("{last}.source"), format!("/nowhere: {missing}")),
+        (bind(json!(["ro"])), format!("{last}.options"), "add \"bind\" or \"rbind\"".into()),
         (
             put("/linux/namespaces/0", "path", json!("/nowhere")),
             "linux.namespaces[0].path".into(),
@@ -144,13 +159,14 @@ fn check_sees_what_can_be_seen_on_the_host() {
         let said = said.unwrap_or_else(|| panic!("{at}: {found}"))["problem"].as_str().unwrap();
         assert!(said.contains(&problem), "{at}: {said}");
     }
+}
+
+#[test]
+fn check_notes_what_the_host_has_not() {
+    let (place, last) = with_a_program();
     let resources = |value: Value| put("/linux", "resources", value);
     let notes: Vec<(Change, String, &str)> = vec![
-        (
-            Box::new(mount(json!({"destination": "/x", "type": "nofs", "source": "x"}))),
-            format!("{last}.type"),
-            "\"nofs\"",
-        ),
+        (mount(json!({"destination": "/x", "type": "nofs", "source": "x"})), format!("{last}.type"), "\"nofs\""),
         (resources(json!({"memory": {"limit": 512}})), "linux.resources.memory.limit".into(), "512 bytes are too few"),
         (resources(json!({"cpu": {"cpus": "0,4000"}})), "linux.resources.cpu.cpus".into(), "this host has the CPUs 0"),
         (
