@@ -14,8 +14,8 @@ use super::identity::Identity;
 use crate::config::At;
 use crate::error::{Result, bail, error};
 use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
-use crate::sys::errno::words;
 use crate::plan::{Plan, RuntimeHooks};
+use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
 use crate::sys::plain::is_plain;
 
