@@ -111,7 +111,7 @@ impl Cgroup {
         }
         self.while_frozen(|| {
             let killed = processes::kill_each(self.look().in_each());
-            killed.map(|()| true).map_err(|errno| error!("kill processes: {}", crate::plan::failure::words(errno)))
+            killed.map(|()| true).map_err(|errno| error!("kill processes: {}", crate::sys::errno::words(errno)))
         })?;
         let mut left = Vec::new();
         wait_for(|| {

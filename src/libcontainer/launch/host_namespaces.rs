@@ -8,11 +8,11 @@ use rustix::io::Errno;
 
 use crate::config::At;
 use crate::error::{Result, bail, error};
-use crate::plan::failure::words;
 use crate::plan::namespaces::KINDS;
 use crate::plan::step::{Namespaces, What};
 use crate::plan::sysctl::written;
 use crate::plan::{Opening, Plan};
+use crate::sys::errno::words;
 
 /// A joined mount namespace gets the container's root, which all its processes then have. So it must be another one than
 /// ours, and than the host's.
