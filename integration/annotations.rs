@@ -93,7 +93,7 @@ fn a_socket_receives_a_pidfd_of_init() {
         let other = with("run.oci.pidfd_receiver", socket.to_str().unwrap(), &["true"]);
         let said = other.create().fails();
         assert!(said.contains(r#"annotations["run.oci.pidfd_receiver"]: "#), "{said}");
-        assert!(said.contains("Connection refused"), "{said}");
+        assert!(said.contains("connection refused (ECONNREFUSED)"), "{said}");
     }
 }
 

@@ -132,6 +132,14 @@ fn a_further_process_is_all_that_init_is() {
             assert!(exec.contains("HOME") || exec.contains("/home/u"), "{exec}");
         }
         assert!(who() == Who::Crun || exec.contains("NoNewPrivs:\t1"), "{exec}");
+        if who() != Who::Crun {
+            // An object without a score has the container's.
+            let object = world.path("object.json");
+            let process = json!({"cwd": "/", "env": ["PATH=/bin"], "args": ["cat", "/proc/self/oom_score_adj"]});
+            fs::write(&object, process.to_string()).unwrap();
+            let score = world.call(&["exec", "--process", object.to_str().unwrap(), &world.id]).ok();
+            assert_eq!(score.trim(), world.config["process"]["oomScoreAdj"].to_string());
+        }
         assert!(who() == Who::Crun || exec.contains("Seccomp:\t2"), "{exec}");
         assert!(world.exec(&["mkdir", "/tmp/x"]).code() != 0, "the filter is not there");
     }

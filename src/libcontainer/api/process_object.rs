@@ -172,6 +172,10 @@ fn confine(process: &mut Process, config: &Config) {
     if unsaid(process.selinux_label()) {
         process.set_selinux_label(first.selinux_label().clone());
     }
+    // The kernel ends a process with a high score first, whichever process of the container that is.
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(first.oom_score_adj());
+    }
 }
 
 fn add_capabilities(added: &[Capability], process: &mut Process) -> Result<()> {
