@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::world::{Who, World, wait_until};
+use crate::life::says;
+use crate::world::{Who, World, wait_until, who};
 use crate::{needs, needs_root, only};
 
 fn spawn(world: &World, args: &[&str]) -> Child {
@@ -192,4 +193,94 @@ fn a_creator_that_was_killed_while_init_hangs_is_deleted() {
             wait_until("no process is left", || processes_of(&world) == 0);
         }
     }
+}
+
+#[test]
+fn one_of_many_concurrent_starts_succeeds() {
+    only!(Who::Us, Who::Crun; "in Debian's runc one that loses now and then waits at the fifo for ever");
+    let mut world = World::running(&["sh", "-c", "echo x >> /tmp/started; sleep 1000"]);
+    world.config["root"]["readonly"] = json!(false);
+    fs::create_dir(world.rootfs("tmp")).unwrap();
+    world.create().ok();
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..6).map(|_| scope.spawn(|| world.call(&["start", &world.id]))).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.code() == 0).count(), 1, "{outcomes:?}");
+    if who() == Who::Us {
+        for lost in outcomes.iter().filter(|outcome| outcome.code() != 0) {
+            assert!(lost.err.contains("cannot start an already running container"), "{}", lost.err);
+        }
+    }
+    wait_until("started", || world.rootfs("tmp/started").exists());
+    assert_eq!(fs::read_to_string(world.rootfs("tmp/started")).unwrap(), "x\n");
+}
+
+#[test]
+fn one_of_many_concurrent_creates_succeeds() {
+    only!(Who::Us, Who::Crun; "in Debian's runc the one that loses now and then takes the winner's directory away");
+    let world = World::running(&["sleep", "1000"]);
+    world.write();
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let creates: Vec<_> = (0..5).map(|_| scope.spawn(|| world.call(&["create", &world.id]))).collect();
+        creates.into_iter().map(|create| create.join().unwrap()).collect()
+    });
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.code() == 0).count(), 1, "{outcomes:?}");
+    assert_eq!(world.status(), "created");
+    says(world.call(&["create", &world.id]), "container with given ID already exists");
+    assert_eq!(world.status(), "created");
+}
+
+#[test]
+fn one_of_many_concurrent_deletes_succeeds_and_poststop_runs_once() {
+    let mut world = World::running(&["sleep", "1000"]);
+    let note = world.path("note");
+    let script = format!("echo x >> {}", note.display());
+    world.config["hooks"] = json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    world.begin();
+    std::thread::scope(|scope| {
+        for _ in 0..5 {
+            scope.spawn(|| world.call(&["delete", "--force", &world.id]));
+        }
+    });
+    world.assert_clean();
+    if who() == Who::Us {
+        assert_eq!(fs::read_to_string(note).unwrap(), "x\n");
+    }
+}
+
+#[test]
+fn state_during_a_slow_create_or_start_does_not_wait() {
+    let mut world = World::running(&["sleep", "1000"]);
+    let note = world.path("note");
+    let slow = |name: &str| {
+        let script = format!("echo {name} >> {}; sleep 1.5", note.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
+    };
+    world.config["hooks"] = json!({"createRuntime": slow("createRuntime"), "poststart": slow("poststart")});
+    world.write();
+    let noted = |name: &str| fs::read_to_string(&note).unwrap_or_default().contains(name);
+    let mut create = world.command(&["create", &world.id]);
+    create.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut create = create.spawn().unwrap();
+    wait_until("the hook runs", || noted("createRuntime"));
+    let before = Instant::now();
+    let early = world.call(&["state", &world.id]);
+    let list = world.call(&["list", "--format", "json"]).ok();
+    assert!(before.elapsed() < Duration::from_secs(1), "state waits");
+    if who() == Who::Us {
+        says(early, "container does not exist");
+        assert_eq!(list, "null\n");
+    }
+    assert!(create.wait().unwrap().success());
+    assert_eq!(world.status(), "created");
+    if who() == Who::Runc {
+        return; // runc 1.1.5 runs poststart at create
+    }
+    let mut start = world.command(&["start", &world.id]).spawn().unwrap();
+    wait_until("the hook runs", || noted("poststart"));
+    let before = Instant::now();
+    assert_eq!(world.status(), "running");
+    assert!(before.elapsed() < Duration::from_secs(1), "state waits");
+    assert!(start.wait().unwrap().success());
 }

@@ -50,7 +50,7 @@ fn a_container_is_created_started_killed_and_deleted() {
 
 /// Asserts a failure. For coracle and runc, the status is 1 and the message contains these words.
 #[track_caller]
-fn says(outcome: Outcome, words: &str) {
+pub fn says(outcome: Outcome, words: &str) {
     assert_ne!(outcome.code(), 0, "{}", outcome.out);
     if who() != Who::Crun {
         assert_eq!(outcome.code(), 1, "{}{}", outcome.out, outcome.err);
@@ -379,96 +379,6 @@ fn exec_in_every_status() {
     if who() != Who::Crun {
         assert!(late.err.contains("cannot exec in a stopped container"), "{}", late.err);
     }
-}
-
-#[test]
-fn one_of_many_concurrent_starts_succeeds() {
-    only!(Who::Us, Who::Crun; "in Debian's runc one that loses now and then waits at the fifo for ever");
-    let mut world = World::running(&["sh", "-c", "echo x >> /tmp/started; sleep 1000"]);
-    world.config["root"]["readonly"] = json!(false);
-    fs::create_dir(world.rootfs("tmp")).unwrap();
-    world.create().ok();
-    let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let starts: Vec<_> = (0..6).map(|_| scope.spawn(|| world.call(&["start", &world.id]))).collect();
-        starts.into_iter().map(|start| start.join().unwrap()).collect()
-    });
-    assert_eq!(outcomes.iter().filter(|outcome| outcome.code() == 0).count(), 1, "{outcomes:?}");
-    if who() == Who::Us {
-        for lost in outcomes.iter().filter(|outcome| outcome.code() != 0) {
-            assert!(lost.err.contains("cannot start an already running container"), "{}", lost.err);
-        }
-    }
-    wait_until("started", || world.rootfs("tmp/started").exists());
-    assert_eq!(fs::read_to_string(world.rootfs("tmp/started")).unwrap(), "x\n");
-}
-
-#[test]
-fn one_of_many_concurrent_creates_succeeds() {
-    only!(Who::Us, Who::Crun; "in Debian's runc the one that loses now and then takes the winner's directory away");
-    let world = World::running(&["sleep", "1000"]);
-    world.write();
-    let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let creates: Vec<_> = (0..5).map(|_| scope.spawn(|| world.call(&["create", &world.id]))).collect();
-        creates.into_iter().map(|create| create.join().unwrap()).collect()
-    });
-    assert_eq!(outcomes.iter().filter(|outcome| outcome.code() == 0).count(), 1, "{outcomes:?}");
-    assert_eq!(world.status(), "created");
-    says(world.call(&["create", &world.id]), "container with given ID already exists");
-    assert_eq!(world.status(), "created");
-}
-
-#[test]
-fn one_of_many_concurrent_deletes_succeeds_and_poststop_runs_once() {
-    let mut world = World::running(&["sleep", "1000"]);
-    let note = world.path("note");
-    let script = format!("echo x >> {}", note.display());
-    world.config["hooks"] = json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
-    world.begin();
-    std::thread::scope(|scope| {
-        for _ in 0..5 {
-            scope.spawn(|| world.call(&["delete", "--force", &world.id]));
-        }
-    });
-    world.assert_clean();
-    if who() == Who::Us {
-        assert_eq!(fs::read_to_string(note).unwrap(), "x\n");
-    }
-}
-
-#[test]
-fn state_during_a_slow_create_or_start_does_not_wait() {
-    let mut world = World::running(&["sleep", "1000"]);
-    let note = world.path("note");
-    let slow = |name: &str| {
-        let script = format!("echo {name} >> {}; sleep 1.5", note.display());
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
-    };
-    world.config["hooks"] = json!({"createRuntime": slow("createRuntime"), "poststart": slow("poststart")});
-    world.write();
-    let noted = |name: &str| fs::read_to_string(&note).unwrap_or_default().contains(name);
-    let mut create = world.command(&["create", &world.id]);
-    create.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let mut create = create.spawn().unwrap();
-    wait_until("the hook runs", || noted("createRuntime"));
-    let before = Instant::now();
-    let early = world.call(&["state", &world.id]);
-    let list = world.call(&["list", "--format", "json"]).ok();
-    assert!(before.elapsed() < Duration::from_secs(1), "state waits");
-    if who() == Who::Us {
-        says(early, "container does not exist");
-        assert_eq!(list, "null\n");
-    }
-    assert!(create.wait().unwrap().success());
-    assert_eq!(world.status(), "created");
-    if who() == Who::Runc {
-        return; // runc 1.1.5 runs poststart at create
-    }
-    let mut start = world.command(&["start", &world.id]).spawn().unwrap();
-    wait_until("the hook runs", || noted("poststart"));
-    let before = Instant::now();
-    assert_eq!(world.status(), "running");
-    assert!(before.elapsed() < Duration::from_secs(1), "state waits");
-    assert!(start.wait().unwrap().success());
 }
 
 #[test]

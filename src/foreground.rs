@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::Process;
 use libcontainer::launch::notify::NotifySocket;
 use libcontainer::sys::signals;
@@ -88,7 +88,7 @@ pub fn supervise(
             notify.pass_on()?;
         }
         if !ready[0].is_empty() {
-            let status = status_of(process)?;
+            let status = status_of(process, held)?;
             if let Some(relay) = &mut relay {
                 let last_output = timespec(limits::LAST_OUTPUT);
                 let patience = ending.then_some(&last_output);
@@ -125,11 +125,24 @@ fn is_ready_before_we_are_ended(stdout: PollFd<'_>, held: &Held, patience: Optio
     false
 }
 
-fn status_of(process: &Process) -> Result<u8> {
-    let status = rustix::process::waitid(WaitId::PidFd(process.pidfd()), WaitIdOptions::EXITED)
-        .map_err(|errno| anyhow!("wait: {errno}", errno = in_words(&errno)))?
-        .ok_or_else(|| anyhow!("wait: no status"))?;
-    Ok(shell_status(&status))
+/// The status of a process that has ended. Another process that traces it keeps the status until it has read it (ptrace(2)). A
+/// signal that asks us to end also ends this wait.
+fn status_of(process: &Process, held: &Held) -> Result<u8> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let soon = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+    loop {
+        let status = rustix::process::waitid(WaitId::PidFd(process.pidfd()), options)
+            .map_err(|errno| anyhow!("wait: {errno}", errno = in_words(&errno)))?;
+        if let Some(status) = status {
+            return Ok(shell_status(&status));
+        }
+        wait(&mut [PollFd::new(&held.0, PollFlags::IN)], Some(&soon))?;
+        while let Ok(Some(info)) = held.0.read_signal() {
+            if asks_to_end(signal_of(&info)) {
+                bail!("the program has ended, and a process that traces it keeps its exit status");
+            }
+        }
+    }
 }
 
 fn shell_status(status: &WaitIdStatus) -> u8 {

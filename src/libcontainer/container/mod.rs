@@ -75,7 +75,7 @@ impl Container {
     }
 
     /// The record, to change it. `save` writes it.
-    pub fn record_mut(&mut self) -> &mut Record {
+    pub(crate) fn record_mut(&mut self) -> &mut Record {
         &mut self.record
     }
 
@@ -93,7 +93,7 @@ impl Container {
     ///
     /// # Errors
     /// Neither can be read.
-    pub fn config(&self) -> Result<Vec<u8>> {
+    pub(crate) fn config(&self) -> Result<Vec<u8>> {
         let of_bundle = || {
             let path = fs::canonicalize(self.record.bundle().join(CONFIG)).map_err(Unread::Failed)?;
             directory::read(CWD, &path)
@@ -112,7 +112,7 @@ impl Container {
     }
 
     /// Its cgroup.
-    pub fn cgroup(&self) -> Cgroup {
+    pub(crate) fn cgroup(&self) -> Cgroup {
         let own = self.record.coracle.as_ref();
         let unit = own.map_or_else(|| self.record.config.cgroups.unit(), |own| own.unit.clone());
         let mut paths = self.record.cgroup_paths.clone();
@@ -128,7 +128,7 @@ impl Container {
     ///
     /// # Errors
     /// The wrong path.
-    pub fn check_cgroups(&self) -> Result<()> {
+    pub(crate) fn check_cgroups(&self) -> Result<()> {
         if self.record.seal().is_some() {
             return Ok(());
         }
@@ -173,7 +173,7 @@ impl Container {
     ///
     /// # Errors
     /// The root cannot be read.
-    pub fn nested(&self) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    pub(crate) fn nested(&self) -> Result<Vec<(String, Vec<PathBuf>)>> {
         let own = &self.record.cgroup_paths;
         let mut nested = Vec::new();
         let Some(root) = self.directory.parent().map(Root::open).transpose()? else { return Ok(nested) };
@@ -237,7 +237,7 @@ impl Container {
     ///
     /// # Errors
     /// `container not running`, or its init cannot be examined.
-    pub fn thread(&self) -> Result<InitThread> {
+    pub(crate) fn thread(&self) -> Result<InitThread> {
         let pid = self.record.init_process_pid;
         let found = identity::living_thread(pid).with_context(|| format!("read /proc/{pid}/stat"))?;
         found.ok_or_else(not_running)
@@ -247,7 +247,7 @@ impl Container {
     ///
     /// # Errors
     /// `container not running`, or its init cannot be examined.
-    pub fn must_have(&self, thread: InitThread) -> Result<()> {
+    pub(crate) fn must_have(&self, thread: InitThread) -> Result<()> {
         let pid = self.record.init_process_pid;
         let lives = identity::lives_on(pid, thread).with_context(|| format!("read /proc/{pid}/task"))?;
         let state = identity::observe(pid, self.record.init_process_start)?;
@@ -259,7 +259,7 @@ impl Container {
     ///
     /// # Errors
     /// The container does not exist any more, the lock is still held when the time is over, or the kernel's error.
-    pub fn lock(&mut self) -> Result<Lock> {
+    pub(crate) fn lock(&mut self) -> Result<Lock> {
         let lock = self.lock_if_there()?;
         lock.ok_or_else(|| Unread::Absent.error(&self.record.id))
     }
@@ -268,7 +268,7 @@ impl Container {
     ///
     /// # Errors
     /// The lock is still held when the time is over, or the kernel's error.
-    pub fn lock_if_there(&mut self) -> Result<Option<Lock>> {
+    pub(crate) fn lock_if_there(&mut self) -> Result<Option<Lock>> {
         let id = self.record.id.clone();
         let Some(lock) = directory::lock(&self.directory, &id)? else { return Ok(None) };
         match lock.stat(STATE) {
@@ -287,7 +287,7 @@ impl Container {
     ///
     /// # Errors
     /// The config cannot be read.
-    pub fn resources(&self) -> Result<serde_json::Value> {
+    pub(crate) fn resources(&self) -> Result<serde_json::Value> {
         if let Some(resources) = &self.record.resources_in_force {
             return Ok(resources.clone());
         }
@@ -299,7 +299,7 @@ impl Container {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn save(&mut self, lock: &Lock) -> Result<()> {
+    pub(crate) fn save(&mut self, lock: &Lock) -> Result<()> {
         let mut record = serde_json::to_value(&self.record)?;
         if let Ok(there) = lock.read(STATE)
             && let Ok(there) = serde_json::from_slice(&there)
@@ -315,7 +315,7 @@ impl Container {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn remove(self, lock: &Lock) -> Result<()> {
+    pub(crate) fn remove(self, lock: &Lock) -> Result<()> {
         lock.remove(&[STATE, NOTE])
     }
 }

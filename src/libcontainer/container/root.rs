@@ -84,7 +84,7 @@ impl Root {
     ///
     /// # Errors
     /// An invalid id, an id in use, or the kernel's error.
-    pub fn reserve(&self, id: &str) -> Result<Reserved> {
+    pub(crate) fn reserve(&self, id: &str) -> Result<Reserved> {
         check_id(id)?;
         let pid = i32::try_from(std::process::id())?;
         let start = start_time(pid)?

@@ -1,8 +1,9 @@
 //! A process that we have cloned.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
@@ -39,8 +40,10 @@ impl Child {
 }
 
 impl Child {
-    /// Waits for its end, and reaps it. Returns its status.
+    /// Waits for its end, and reaps it. Returns its status. None if somebody else has reaped it, or traces it and keeps its end.
     pub fn status(&self) -> Option<std::process::ExitStatus> {
+        let mut end = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        while rustix::event::poll(&mut end, None) == Err(Errno::INTR) {}
         ending(self.pidfd.as_fd()).and_then(exit_status)
     }
 
@@ -74,11 +77,21 @@ impl Drop for Child {
     }
 }
 
-/// Waits for the end of a child of ours, and reaps it. KERNEL(5.4): waitid by pidfd.
+/// Reaps a child of ours that has ended or ends now. A process of the container that traces it can keep its end for ever
+/// (ptrace(2)), so we wait for it for a short time only. KERNEL(5.4): waitid by pidfd.
 pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
+    let deadline = Instant::now() + limits::KILLED_CHILD;
     loop {
-        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Err(Errno::INTR) => {}
+            Ok(None) if Instant::now() < deadline => {
+                let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+                let pause = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+                // It returns at once for an end that is kept.
+                if rustix::event::poll(&mut end, Some(&pause)).is_ok_and(|ready| ready > 0) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
             other => return other.ok().flatten(),
         }
     }
