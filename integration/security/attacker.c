@@ -640,6 +640,10 @@ static int lie(int pid, struct user_regs_struct *call, const char *kind, const c
 	long packet = ptrace(PTRACE_PEEKDATA, pid, call->rsi, 0);
 	if ((packet & 255) != READY)
 		return 0;
+	if (!strcmp(kind, "keep")) {
+		kill(pid, SIGKILL);
+		return 2;
+	}
 	if (!strcmp(kind, "pid")) {
 		poke_shared(pid, (unsigned)atoi(what));
 		return 1;
@@ -655,7 +659,7 @@ static int lie(int pid, struct user_regs_struct *call, const char *kind, const c
 
 /* impostor FOUND STOP KIND WHAT: traces new processes in this pid namespace and lies in their name to the runtime.
  * pid PID: writes PID into shared memory, before "ready". ask CODE: sends request CODE instead of "ready". fs NAME: gives
- * fsopen(2) another name. Writes the line `lied` each time, until the file STOP exists. */
+ * fsopen(2) another name. keep: kills the process, and never reads its end. Writes the line `lied` each time, until the file STOP exists. */
 static int impostor(int argc, char **argv)
 {
 	if (argc != 5)
@@ -671,7 +675,7 @@ static int impostor(int argc, char **argv)
 			last = pid;
 			ptrace(PTRACE_INTERRUPT, pid, 0, 0);
 			int status, lied = 0;
-			for (int calls = 0; waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status) && calls < 800 && !lied; calls++) {
+			for (int calls = 0; !lied && calls < 800 && waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status); calls++) {
 				struct user_regs_struct call;
 				int signal = WSTOPSIG(status) & 0x7f;
 				if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
@@ -681,7 +685,8 @@ static int impostor(int argc, char **argv)
 				} else if (status >> 16 == PTRACE_EVENT_STOP || signal == SIGTRAP) {
 					signal = 0;
 				}
-				ptrace(lied ? PTRACE_DETACH : PTRACE_SYSCALL, pid, 0, (void *)(long)signal);
+				if (lied < 2)
+					ptrace(lied ? PTRACE_DETACH : PTRACE_SYSCALL, pid, 0, (void *)(long)signal);
 			}
 			if (lied) {
 				fprintf(out, "lied in the name of %d\n", pid);

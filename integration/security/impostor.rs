@@ -133,6 +133,24 @@ fn a_traced_init_asks_for_nothing_of_the_bridges() {
     });
 }
 
+/// The tracer gets the end of a process first, and its parent only after that (ptrace(2)).
+#[test]
+fn a_tracer_that_keeps_the_end_of_init_lets_nobody_wait() {
+    only!(Who::Us; "the attack fits coracle's protocol");
+    let Some(attacker) = equipped() else { return };
+    let world = tracer(attacker, "keep", "-");
+    let ends = |command: &mut Command| {
+        let mut child = command.spawn().unwrap();
+        wait_until("the command ends", || child.try_wait().unwrap().is_some());
+    };
+    until_lied(&world, || {
+        ends(&mut world.command(&["exec", &world.id, "/bin/true"]));
+        let joining = in_pids_of(&world, &["/bin/true"]);
+        ends(&mut joining.command(&["run", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]));
+        finish(&mut joining.command(&["delete", "--force", &joining.id]));
+    });
+}
+
 /// The whole tree of the host's devices, or a file system of the tracer's choice, in the place of /proc.
 #[test]
 fn a_traced_process_mounts_no_other_file_system() {

@@ -80,15 +80,16 @@ impl Drop for Child {
 /// Reaps a child of ours that has ended or ends now. A process of the container that traces it can keep its end for ever
 /// (ptrace(2)), so we wait for it for a short time only. KERNEL(5.4): waitid by pidfd.
 pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
-    let deadline = Instant::now() + limits::KILLED_CHILD;
+    let mut deadline = Instant::now() + limits::KILLED_CHILD;
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Err(Errno::INTR) => {}
             Ok(None) if Instant::now() < deadline => {
                 let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
                 let pause = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-                // It returns at once for an end that is kept.
                 if rustix::event::poll(&mut end, Some(&pause)).is_ok_and(|ready| ready > 0) {
+                    // It has ended, and somebody keeps its end.
+                    deadline = deadline.min(Instant::now() + limits::KEPT_END);
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }
