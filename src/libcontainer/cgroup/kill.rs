@@ -134,9 +134,18 @@ impl Cgroup {
     /// # Errors
     /// Those of `processes`.
     pub fn strangers(&self) -> Result<Vec<i32>> {
-        let seen = self.look();
-        let own = seen.in_each();
-        Ok(seen.all()?.into_iter().filter(|pid| !own.contains(pid)).collect())
+        let look = || -> Result<Vec<i32>> {
+            let seen = self.look();
+            let own = seen.in_each();
+            Ok(seen.all()?.into_iter().filter(|pid| !own.contains(pid)).collect())
+        };
+        let mut strangers = look()?;
+        if !strangers.is_empty() {
+            // One that ends during the look is in some of the directories only.
+            let still = look()?;
+            strangers.retain(|pid| still.contains(pid));
+        }
+        Ok(strangers)
     }
 
     /// The processes that are in any of its directories and stay there. An `exec` that finds no container any more leaves

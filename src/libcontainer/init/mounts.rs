@@ -87,7 +87,7 @@ fn classic(prepared: &Prepared<'_>, mount: &NewMount, target: BorrowedFd<'_>, fl
 fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let fs = &match mount.pid_namespace {
         None => rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?,
-        Some(slot) => pids::open_proc(prepared.proc, prepared.fd(slot)?, &mount.fstype)?,
+        Some(slot) => pids::open_proc(prepared, prepared.fd(slot)?, &mount.fstype)?,
     };
     let words = |errno: Errno| Trouble { errno, said: kernel_words(fs) };
     if let (Content::EmptyWithMode | Content::Copy, Some(covered)) = (mount.content, covered) {

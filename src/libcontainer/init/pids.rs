@@ -18,7 +18,7 @@ use rustix::mount::{FsOpenFlags, MoveMountFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
-use super::prepared::{Outcome, Trouble};
+use super::prepared::{Outcome, Prepared, Trouble};
 use super::protocol::retry;
 use super::{credentials, root};
 use crate::plan::step::CapabilitySets;
@@ -58,18 +58,18 @@ impl UserNamespaces {
 const PATIENCE_MS: u32 = 10_000;
 
 /// Returns a context of fsopen(2) for a proc that shows the pid namespace `pids`.
-pub(super) fn open_proc(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
+pub(super) fn open_proc(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
     let context = rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // KERNEL(6.18): the option pidns of proc
     match rustix::mount::fsconfig_set_fd(&context, c"pidns", pids) {
         Ok(()) => Ok(context),
-        Err(_) => open_inside(proc, pids, fstype),
+        Err(_) => open_inside(prepared, pids, fstype),
     }
 }
 
 /// Has the member open the context. The member is the child of a child of ours, which nobody in the pid namespace sees.
-fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
-    let users = UserNamespaces::find(proc);
+fn open_inside(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
+    let users = UserNamespaces::find(prepared.proc);
     let (text, birth) = (Sealed::new(fstype)?, Birth::new()?);
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -77,7 +77,7 @@ fn open_inside(proc: &HostProc, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<
         if let Err(trouble) = enter(alone, pids, theirs.as_fd(), users) {
             sys::clone::exit(tell(theirs.as_fd(), trouble))
         }
-        match make_member(alone, &text, &birth) {
+        match make_member(alone, prepared, &text, &birth) {
             Ok(never) => match never {},
             // the member's parent has no descriptor any more
             Err(errno) => sys::clone::exit(errno.raw_os_error()),
@@ -188,10 +188,13 @@ fn give_up_all_but_admin() -> Outcome {
 }
 
 /// Makes the member, and waits to be killed. Only children of the process that called setns(2) are in the pid namespace.
-fn make_member(alone: &Alone, text: &Sealed, birth: &Birth) -> Result<Infallible, Errno> {
+fn make_member(alone: &Alone, prepared: &Prepared<'_>, text: &Sealed, birth: &Birth) -> Result<Infallible, Errno> {
     const DIES_WITH_PARENT: u64 = libc::PR_SET_PDEATHSIG as u64;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     sys::fds::close_but(alone, 0, [].into_iter())?;
+    // What the runtime believes is not for a process that others may trace.
+    prepared.birth.keep()?;
+    prepared.page.keep()?;
     rustix::thread::set_no_new_privs(true)?;
     let only = |number, first| Allowed { number, first };
     sys::seccomp::allow_only(&[

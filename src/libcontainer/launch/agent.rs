@@ -1,7 +1,7 @@
 //! The seccomp agent, which answers SCMP_ACT_NOTIFY for the container. The runtime sends one message to its socket: the
 //! state of the process, and the listener. SPEC: config-linux.md#containerprocessstate.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::console;
 use super::identity::Identity;
@@ -20,7 +20,16 @@ pub(super) fn send_listener(launched: &Launched<'_>, fd: Option<OwnedFd>, identi
     let listener = launched.plan.filter.as_ref().and_then(|filter| filter.listener());
     let listener = listener.ok_or_else(|| error!("no listener in the plan"))?;
     let fd = fd.ok_or_else(|| error!("{}: init has sent no listener", listener.at))?;
+    if !is_listener(fd.as_fd()) {
+        return Err(error!("{}: init has sent another file than a listener", listener.at));
+    }
     give(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
+}
+
+/// Whether it is a listener of seccomp(2), and no file of a process that traces init.
+fn is_listener(fd: BorrowedFd<'_>) -> bool {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == "anon_inode:seccomp notify")
 }
 
 fn give(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {

@@ -117,7 +117,7 @@ fn until_ready(
         let said = receive(launched);
         // ORDER: before the warnings are returned, and also if init sends nothing any more: a dropped process is
         // killed.
-        let adopted = adopt(launched, &mut entry, identity)?;
+        let adopted = !turns.are_of_init() && adopt(launched, &mut entry, identity)?;
         if adopted {
             turns.of_init();
         }

@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::Hook;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -170,14 +171,17 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
         other => other.map_err(|errno| error!("{}", words(errno)))?,
     };
     rustix::io::write(&fifo, &GO).map_err(|errno| error!("{}", words(errno)))?;
-    let flags = rustix::fs::fcntl_getfl(&answer)?;
-    rustix::fs::fcntl_setfl(&answer, flags - OFlags::NONBLOCK)?;
+    let init = container.process().ok();
     let mut packet = [0u8; UP_SIZE];
-    let (mut last, mut cause) = (None, None);
+    let (mut last, mut cause, mut packets, mut over) = (None, None, 0, false);
     loop {
         match rustix::io::read(&answer, &mut packet) {
             Ok(0) => return Ok((last, cause)),
+            Err(Errno::AGAIN) if over => return Ok((last, cause)),
+            Err(Errno::AGAIN) => over = is_over(container, &answer, init.as_ref())?,
+            Ok(_) if packets == MOST_PACKETS => bail!("init said something out of turn"),
             Ok(length) => {
+                packets += 1;
                 let up = Up::decode(&packet[..length]).ok_or_else(|| error!("init said nothing we know"))?;
                 if let Up::Failed(failed) = &up {
                     cause = if is_exec(container, failed) { why_not(container, failed) } else { None };
@@ -189,6 +193,22 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
             Err(Errno::INTR) => {}
             Err(errno) => bail!("{}", words(errno)),
         }
+    }
+}
+
+/// The most packets of an answer: only the exec is left, it has failed, and one more of another version.
+const MOST_PACKETS: u32 = 3;
+
+/// Waits a moment for the answer. Returns true if none can come any more: init has ended, or has become the program. Then the end of
+/// the stream need not come: a process of the container may have opened the fifo by /proc/PID/fd.
+fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> Result<bool> {
+    let moment = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let mut fds: Vec<_> = [Some(answer), init].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    match rustix::event::poll(&mut fds, Some(&moment)) {
+        Ok(0) => Ok(has_executed(container.record().init_process_pid) == Some(true)),
+        Ok(_) => Ok(fds.get(1).is_some_and(|init| !init.revents().is_empty())),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => bail!("poll: {}", words(errno)),
     }
 }
 

@@ -13,18 +13,32 @@ use crate::wire::Request;
 pub(super) struct Turns<'p> {
     rest: slice::Iter<'p, Step>,
     init: &'p [Step],
+    of: Turn,
+}
+
+/// Whose turns they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    First,
+    Init,
 }
 
 impl<'p> Turns<'p> {
     /// The turns of the first child: of the bridge, or of init if there is no bridge.
     pub(super) fn new(plan: &'p Plan) -> Turns<'p> {
         let first = if plan.bridge.is_empty() { &plan.init } else { &plan.bridge };
-        Turns { rest: first.iter(), init: &plan.init }
+        Turns { rest: first.iter(), init: &plan.init, of: Turn::First }
     }
 
     /// The bridge has made init. What the bridge could ask for, init cannot.
     pub(super) fn of_init(&mut self) {
         self.rest = self.init.iter();
+        self.of = Turn::Init;
+    }
+
+    /// True after `of_init`.
+    pub(super) fn are_of_init(&self) -> bool {
+        self.of == Turn::Init
     }
 
     /// The step with this request has had its turn, and so have all before it.
@@ -51,9 +65,9 @@ mod tests {
         let step = |ask| Step::at(&At::new("x"), What::Request(ask));
         let hooks = Request::Hooks(HookPoint::CreateRuntime);
         let (bridge, init) = ([step(Request::Tree(3)), step(hooks)], [step(Request::Limits), step(Request::Scheduler)]);
-        let mut turns = Turns { rest: bridge.iter(), init: &init };
+        let mut turns = Turns { rest: bridge.iter(), init: &init, of: Turn::First };
         assert!(turns.take(Request::Tree(4)).is_err(), "another tree");
-        let mut turns = Turns { rest: bridge.iter(), init: &init };
+        let mut turns = Turns { rest: bridge.iter(), init: &init, of: Turn::First };
         assert!(turns.take(Request::Tree(3)).is_ok());
         assert!(turns.take(hooks).is_ok());
         assert!(turns.take(hooks).is_err(), "twice");

@@ -41,6 +41,13 @@ impl<T: Atomics> SharedMemory<T> {
         Ok(SharedMemory(address.cast()))
     }
 
+    /// Processes that this process makes from now on do not get it (MADV_DONTFORK).
+    fn keep(&self) -> Result<(), Errno> {
+        // SAFETY: our own mapping. It stays as it is in this process.
+        let done = unsafe { libc::madvise(self.0.cast(), size_of::<T>(), libc::MADV_DONTFORK) };
+        checked(done.into()).map(drop)
+    }
+
     fn get(&self) -> &T {
         // SAFETY: the mapping is page-aligned, zeroed, large enough, and lives as long as self (`Atomics`).
         unsafe { &*self.0 }
@@ -114,10 +121,11 @@ impl Birth {
     }
 
     /// Processes that this process makes from now on do not get the page (MADV_DONTFORK).
-    pub(super) fn keep(&self) -> Result<(), Errno> {
-        // SAFETY: our own mapping. It stays as it is in this process.
-        let done = unsafe { libc::madvise(self.0.0.cast(), size_of::<BirthLayout>(), libc::MADV_DONTFORK) };
-        checked(done.into()).map(drop)
+    ///
+    /// # Errors
+    /// Those of madvise(2).
+    pub fn keep(&self) -> Result<(), Errno> {
+        self.0.keep()
     }
 }
 
@@ -159,6 +167,14 @@ impl Page {
     /// Those of mmap(2).
     pub fn new() -> Result<Page, Errno> {
         SharedMemory::new().map(Page)
+    }
+
+    /// Processes that this process makes from now on do not get the page (MADV_DONTFORK).
+    ///
+    /// # Errors
+    /// Those of madvise(2).
+    pub fn keep(&self) -> Result<(), Errno> {
+        self.0.keep()
     }
 
     fn words(&self) -> &PageLayout {
