@@ -82,8 +82,10 @@ fn one_name_each(syscalls: &mut Value, at: &At, faults: &mut Faults) {
     let old = |entry: &Value| entry.get("names").is_none() && entry.get("name").is_some_and(Value::is_string);
     let count = list.iter().filter(|entry| old(entry)).count();
     if count > 0 {
-        let said =
-            format!("{count} of the entries have `name`, the form from before version 1.0: write `\"names\": [\"…\"]`");
+        let have = if count == 1 { "has" } else { "have" };
+        let said = format!(
+            "{count} of the entries {have} `name`, the form from before version 1.0: write `\"names\": [\"…\"]`"
+        );
         faults.add(at.clone(), said);
         list.retain(|entry| !old(entry));
     }

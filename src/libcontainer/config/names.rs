@@ -186,7 +186,7 @@ impl fmt::Display for Unknown {
             Unknown::Elsewhere(places) => {
                 let places =
                     places.iter().map(|place| if place.is_empty() { "the top of the document" } else { *place });
-                write!(f, " here: it belongs into {}", places.collect::<Vec<_>>().join(" or "))
+                write!(f, " here: it belongs in {}", places.collect::<Vec<_>>().join(" or "))
             }
             Unknown::Slip(meant) => write!(f, ": did you mean {meant:?}?"),
             Unknown::Foreign(instead) => write!(f, ": {instead}"),
@@ -292,35 +292,35 @@ mod tests {
     #[test]
     fn a_property_at_the_wrong_level_is_noted_with_its_place() {
         for (json, said) in [
-            (r#"{"env":[]}"#, "env: unknown property, ignored here: it belongs into process"),
-            (r#"{"readonly":true}"#, "readonly: unknown property, ignored here: it belongs into root"),
-            (r#"{"resources":{}}"#, "resources: unknown property, ignored here: it belongs into linux"),
-            (r#"{"process":{"uid":0}}"#, "process.uid: unknown property, ignored here: it belongs into process.user"),
+            (r#"{"env":[]}"#, "env: unknown property, ignored here: it belongs in process"),
+            (r#"{"readonly":true}"#, "readonly: unknown property, ignored here: it belongs in root"),
+            (r#"{"resources":{}}"#, "resources: unknown property, ignored here: it belongs in linux"),
+            (r#"{"process":{"uid":0}}"#, "process.uid: unknown property, ignored here: it belongs in process.user"),
             (
                 r#"{"linux":{"resources":{"cpus":"0"}}}"#,
-                "linux.resources.cpus: unknown property, ignored here: it belongs into linux.resources.cpu",
+                "linux.resources.cpus: unknown property, ignored here: it belongs in linux.resources.cpu",
             ),
             (
                 r#"{"linux":{"resources":{"limit":1}}}"#,
-                "linux.resources.limit: unknown property, ignored here: it belongs into linux.resources.memory or \
+                "linux.resources.limit: unknown property, ignored here: it belongs in linux.resources.memory or \
                  linux.resources.pids",
             ),
             (
                 r#"{"linux":{"memory":{"limit":1}}}"#,
-                "linux.memory: unknown property, ignored here: it belongs into linux.resources",
+                "linux.memory: unknown property, ignored here: it belongs in linux.resources",
             ),
             (
                 r#"{"linux":{"seccomp":{"names":["x"]}}}"#,
-                "linux.seccomp.names: unknown property, ignored here: it belongs into linux.seccomp.syscalls[]",
+                "linux.seccomp.names: unknown property, ignored here: it belongs in linux.seccomp.syscalls[]",
             ),
-            (r#"{"mounts":[{"path":"/x"}]}"#, "mounts[0].path: unknown property, ignored here: it belongs into root"),
+            (r#"{"mounts":[{"path":"/x"}]}"#, "mounts[0].path: unknown property, ignored here: it belongs in root"),
             (
                 r#"{"hooks":{"poststop":[{"cwd":"/"}]}}"#,
-                "hooks.poststop[0].cwd: unknown property, ignored here: it belongs into process",
+                "hooks.poststop[0].cwd: unknown property, ignored here: it belongs in process",
             ),
             (
                 r#"{"process":{"ociVersion":"1"}}"#,
-                "process.ociVersion: unknown property, ignored here: it belongs into the top of the document",
+                "process.ociVersion: unknown property, ignored here: it belongs in the top of the document",
             ),
         ] {
             assert_eq!(misses(json), [said], "{json}");
@@ -338,9 +338,9 @@ mod tests {
                  (process.capabilities, linux.resources.devices)",
                 "volumes: unknown property, ignored: use mounts",
                 "linux.mine: unknown property, ignored",
-                "capabilities: unknown property, ignored here: it belongs into process",
+                "capabilities: unknown property, ignored here: it belongs in process",
                 "process.Cmd: unknown property, ignored: use process.args",
-                "process.path: unknown property, ignored here: it belongs into root",
+                "process.path: unknown property, ignored here: it belongs in root",
             ]
         );
     }

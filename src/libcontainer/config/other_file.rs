@@ -69,7 +69,7 @@ const MARKS: [Mark; 12] = [
         &["ociVersion", "id", "status", "bundle"],
         "is the output of `state`: the config.json is in the directory that `bundle` names",
     ),
-    (&["defaultAction", "syscalls"], "is a seccomp profile: it belongs into config.json as linux.seccomp"),
+    (&["defaultAction", "syscalls"], "is a seccomp profile: it belongs in config.json as linux.seccomp"),
     (&["apiVersion", "kind"], "is an object of Kubernetes: an engine makes the config.json of a container from it"),
     (&["services"], "is a file of compose: an engine makes the config.json of a container from it"),
     (&["args", "cwd"], "is a process object: `exec --process` takes it, and in config.json it is `process`"),

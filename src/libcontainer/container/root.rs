@@ -80,6 +80,22 @@ impl Root {
         directory::must_be_safe(&self.path, directory::Writable::Never)
     }
 
+    /// Makes the directory and those above it. A directory that is there keeps its mode: it may be anybody's (`--root /proc`).
+    fn make(&self) -> Result<()> {
+        let failed = || format!("Root::open: mkdir {}", self.path.display());
+        if let Some(above) = self.path.parent().filter(|above| !above.as_os_str().is_empty()) {
+            DirBuilder::new().mode(0o700).recursive(true).create(above).with_context(failed)?;
+        }
+        match DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.path.is_dir() => Ok(()),
+            made => {
+                made.with_context(failed)?;
+                // Sticky, so that systemd-tmpfiles does not remove it by age.
+                fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).with_context(failed)
+            }
+        }
+    }
+
     /// Reserves `id` for a new container.
     ///
     /// # Errors
@@ -93,16 +109,14 @@ impl Root {
         let make = || DirBuilder::new().mode(0o711).create(&directory);
         let mut made = make();
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            DirBuilder::new().mode(0o700).recursive(true).create(&self.path).context("Root::open")?;
-            // Sticky, so that systemd-tmpfiles does not remove it by age.
-            fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).context("Root::open")?;
+            self.make()?;
             made = make();
         }
         match made {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 bail!(Kind::Exists => "container with given ID already exists: {id}")
             }
-            made => made.with_context(|| format!("mkdir {}", directory.display()))?,
+            made => made.with_context(|| format!("Root::open: mkdir {}", directory.display()))?,
         }
         let note = Note { creator: ProcessId { pid, start }, ..Note::default() };
         Reserved::new(&directory, id, note, &self.environment)
@@ -150,6 +164,19 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_there_keeps_its_mode() {
+        let above = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let (old, new) = (above.path().join("old"), above.path().join("a/new"));
+        DirBuilder::new().mode(0o755).create(&old).unwrap();
+        let before = mode(&old);
+        for path in [&old, &new] {
+            Root::open(path).unwrap().make().unwrap();
+        }
+        assert_eq!((mode(&old), mode(&new)), (before, 0o1700));
+    }
 
     #[test]
     fn an_id_is_a_plain_name() {
