@@ -29,15 +29,29 @@ const FLAGS: [(&str, &str); 22] = [
     ("RestoreFrom::lsm_mount_context", "--lsm-mount-context"),
 ];
 
-/// A text of the library, with the names of the flags.
+/// A text of the library, with the names of the flags. A path or an argument of the user that contains such a name stays.
 pub fn named(text: &str) -> Cow<'_, str> {
     let mut named = Cow::Borrowed(text);
     for (api, flag) in FLAGS {
         if named.contains(api) {
-            named = Cow::Owned(named.replace(api, flag));
+            named = Cow::Owned(with_flag(&named, api, flag));
         }
     }
     named
+}
+
+/// Replaces `api` where it is a word of the sentence.
+fn with_flag(text: &str, api: &str, flag: &str) -> String {
+    let begins = |before: &str| before.is_empty() || before.ends_with([' ', '(']);
+    let ends = |after: &str| after.is_empty() || after.starts_with([' ', ':', ',', ';', ')']);
+    let (mut done, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(api) {
+        let (before, after) = (&rest[..at], &rest[at + api.len()..]);
+        done.push_str(before);
+        done.push_str(if begins(&text[..text.len() - rest.len() + at]) && ends(after) { flag } else { api });
+        rest = after;
+    }
+    done + rest
 }
 
 #[cfg(test)]
@@ -52,6 +66,12 @@ mod tests {
             ("container: Images::new: /x is in Images::work", "container: --image-path: /x is in --work-path"),
             ("`pid_file`: write /pid_file: no", "--pid-file: write /pid_file: no"),
             ("linux.resources: not set", "linux.resources: not set"),
+            // the user's own text
+            ("/Force::Kill/config.json not found", "/Force::Kill/config.json not found"),
+            (
+                "exec: \"Force::Kill\": not found: Force::Kill kills",
+                "exec: \"Force::Kill\": not found: `delete --force` kills",
+            ),
         ] {
             assert_eq!(named(api), user);
         }
