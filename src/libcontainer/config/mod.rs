@@ -148,8 +148,15 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
 /// # Errors
 /// All mistakes, each with its place.
 pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Faults> {
-    let read::Readable { value, warnings, faults } = read::typed::<Process>(bytes, at)?;
-    faults.into_result((value, warnings))
+    let read = read::typed::<Process>(bytes, at);
+    let read::Readable { value, warnings, faults } = read.map_err(|faults| in_whole_config(bytes, at, faults))?;
+    faults.into_result((value, warnings)).map_err(|faults| in_whole_config(bytes, at, faults))
+}
+
+/// If the document is a whole config.json, that is the only mistake.
+fn in_whole_config(bytes: &[u8], at: &At, faults: Faults) -> Faults {
+    let whole = serde_json::from_slice::<Value>(bytes).is_ok_and(|value| value.get("ociVersion").is_some());
+    if whole { Faults::one(at.clone(), "is a config.json: give the object `process` of it alone") } else { faults }
 }
 
 /// Parses a resources object, as in `update --resources`. Its types are checked, and its text stays. The places are
@@ -191,6 +198,13 @@ fn version_problem(version: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_config_is_no_process_object() {
+        let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","args":["sh"]}}"#;
+        let said = load_process(text, &At::new("process")).unwrap_err().to_string();
+        assert_eq!(said, "process: is a config.json: give the object `process` of it alone");
+    }
 
     #[test]
     fn versions_of_the_first_major_are_read() {

@@ -191,8 +191,10 @@ impl Restore<'_> {
     }
 
     fn must_be_images(&self) -> Result<()> {
-        if !self.imaging.directory.join(INVENTORY).exists() {
-            bail!("Images::new: {} has no {INVENTORY}: it is not a checkpoint", self.imaging.directory.display());
+        let directory = &self.imaging.directory;
+        fs::read_dir(directory).with_context(|| format!("Images::new: open {}", directory.display()))?;
+        if !directory.join(INVENTORY).exists() {
+            bail!("Images::new: {} has no {INVENTORY}: it is not a checkpoint", directory.display());
         }
         Ok(())
     }
