@@ -203,7 +203,7 @@ mod tests {
     fn a_whole_config_is_no_process_object() {
         let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","args":["sh"]}}"#;
         let said = load_process(text, &At::new("process")).unwrap_err().to_string();
-        assert_eq!(said, "process: is a config.json: give the object `process` of it alone");
+        assert!(said.contains("process: is a config.json: give the object `process` of it alone"), "{said}");
     }
 
     #[test]
