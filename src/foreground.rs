@@ -1,6 +1,8 @@
 //! A foreground `run` or `exec` while its process runs: signals are forwarded, the terminal is relayed, and its exit
 //! status becomes ours.
 
+use std::time::Instant;
+
 use libcontainer::sys::errno::in_words;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
@@ -88,7 +90,8 @@ pub fn supervise(
             notify.pass_on()?;
         }
         if !ready[0].is_empty() {
-            let status = status_of(process, held)?;
+            let patience = ending.then(|| Instant::now() + limits::KEPT_END);
+            let status = status_of(process, held, patience)?;
             if let Some(relay) = &mut relay {
                 let last_output = timespec(limits::LAST_OUTPUT);
                 let patience = ending.then_some(&last_output);
@@ -127,7 +130,7 @@ fn is_ready_before_we_are_ended(stdout: PollFd<'_>, held: &Held, patience: Optio
 
 /// The status of a process that has ended. Another process that traces it keeps the status until it has read it (ptrace(2)). A
 /// signal that asks us to end also ends this wait.
-fn status_of(process: &Process, held: &Held) -> Result<u8> {
+fn status_of(process: &Process, held: &Held, patience: Option<Instant>) -> Result<u8> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let soon = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
     loop {
@@ -137,10 +140,12 @@ fn status_of(process: &Process, held: &Held) -> Result<u8> {
             return Ok(shell_status(&status));
         }
         wait(&mut [PollFd::new(&held.0, PollFlags::IN)], Some(&soon))?;
+        let mut over = patience.is_some_and(|end| Instant::now() > end);
         while let Ok(Some(info)) = held.0.read_signal() {
-            if asks_to_end(signal_of(&info)) {
-                bail!("the program has ended, and a process that traces it keeps its exit status");
-            }
+            over |= asks_to_end(signal_of(&info));
+        }
+        if over {
+            bail!("the program has ended, and a process that traces it keeps its exit status");
         }
     }
 }

@@ -640,6 +640,9 @@ static int lie(int pid, struct user_regs_struct *call, const char *kind, const c
 	long packet = ptrace(PTRACE_PEEKDATA, pid, call->rsi, 0);
 	if ((packet & 255) != READY)
 		return 0;
+	if (!strcmp(kind, "hold"))
+		/* the copy stays open */
+		return syscall(SYS_pidfd_getfd, syscall(SYS_pidfd_open, pid, 0), (int)call->rdi, 0) >= 0;
 	if (!strcmp(kind, "keep")) {
 		kill(pid, SIGKILL);
 		return 2;
@@ -659,7 +662,8 @@ static int lie(int pid, struct user_regs_struct *call, const char *kind, const c
 
 /* impostor FOUND STOP KIND WHAT: traces new processes in this pid namespace and lies in their name to the runtime.
  * pid PID: writes PID into shared memory, before "ready". ask CODE: sends request CODE instead of "ready". fs NAME: gives
- * fsopen(2) another name. keep: kills the process, and never reads its end. Writes the line `lied` each time, until the file STOP exists. */
+ * fsopen(2) another name. keep: kills the process, and never reads its end. hold: keeps
+ * its socket open. Writes the line `lied` each time, until the file STOP exists. */
 static int impostor(int argc, char **argv)
 {
 	if (argc != 5)

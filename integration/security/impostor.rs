@@ -151,6 +151,18 @@ fn a_tracer_that_keeps_the_end_of_init_lets_nobody_wait() {
     });
 }
 
+/// Then the end of the stream, which means that the program has begun, does not come.
+#[test]
+fn a_tracer_that_holds_the_socket_of_init_lets_nobody_wait() {
+    only!(Who::Us; "the attack fits coracle's protocol");
+    let Some(attacker) = equipped() else { return };
+    let world = tracer(attacker, "hold", "-");
+    until_lied(&world, || {
+        let mut child = world.command(&["exec", "--detach", &world.id, "/bin/sleep", "1000"]).spawn().unwrap();
+        wait_until("exec ends", || child.try_wait().unwrap().is_some());
+    });
+}
+
 /// The whole tree of the host's devices, or a file system of the tracer's choice, in the place of /proc.
 #[test]
 fn a_traced_process_mounts_no_other_file_system() {

@@ -87,7 +87,7 @@ fn numbers(list: &str) -> Option<Vec<u32>> {
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= 1 << 16 {
+        if last >= 1 << 16 || all.len() > 1 << 16 {
             return None;
         }
         all.extend(first..=last);

@@ -61,7 +61,7 @@ impl Cgroup {
         put(&directory.join(file), value).with_context(|| format!("thaw {}", directory.display()))
     }
 
-    /// Thaws every process, also those in cgroups below that the container has frozen itself. CgroupVersion 1: a frozen
+    /// Thaws every process, also those in cgroups below that the container has frozen itself. Version 1: a frozen
     /// process dies only after it is thawed. Without a freezer, no process is frozen.
     ///
     /// # Errors

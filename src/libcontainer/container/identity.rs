@@ -111,7 +111,12 @@ pub(super) fn living_thread(pid: i32) -> Result<Option<InitThread>, Errno> {
         Some(_) => {}
         None => return Ok(None),
     }
-    for tid in threads(pid).into_iter().flatten() {
+    let threads = match threads(pid) {
+        Ok(threads) => threads,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)),
+    };
+    for tid in threads {
         match of_file(&of_thread(pid, tid))? {
             Some(life) if !life.thread_ended => return Ok(Some(InitThread { tid, start: life.start })),
             _ => {}

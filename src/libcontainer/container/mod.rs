@@ -169,7 +169,8 @@ impl Container {
         }
     }
 
-    /// The containers of the same root that have processes in its cgroups or below them, with those directories.
+    /// The containers of the same root that have processes in cgroups below its own, with those directories. Containers with the
+    /// same cgroup share its processes.
     ///
     /// # Errors
     /// The root cannot be read.
@@ -182,7 +183,7 @@ impl Container {
             let Ok(other) = root.load(&id) else { continue };
             let below = |(key, path): (&String, &PathBuf)| {
                 let top = own.get(key).filter(|top| !top.as_os_str().is_empty())?;
-                path.starts_with(top).then(|| path.clone())
+                (path != top && path.starts_with(top)).then(|| path.clone())
             };
             let below: Vec<_> = other.record.cgroup_paths.iter().filter_map(below).collect();
             if !below.is_empty() && other.cgroup().all_processes().map_or(true, |pids| !pids.is_empty()) {

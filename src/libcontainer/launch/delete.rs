@@ -18,7 +18,7 @@ use crate::wait::{self, limits};
 /// The processes of a container that is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
-    /// Only what a container without a pid namespace has left: it is killed. Those of others are spared.
+    /// Only what a container without a pid namespace has left: it is killed. On version 1, those of others are spared.
     None,
     /// Any. All are killed.
     Killed,

@@ -5,6 +5,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -20,7 +21,7 @@ use super::turns::Turns;
 use super::{agent, console, failure, hooks, host_mounts, id_maps, mount_ids, net_devices, open};
 use crate::cgroup::{Cgroup, systemd};
 use crate::config::{At, Warning};
-use crate::container::Lock;
+use crate::container::{Lock, has_executed};
 use crate::error::{Context, Result, bail, error};
 use crate::host::Environment;
 use crate::host::mountinfo::{self, View};
@@ -29,7 +30,7 @@ use crate::plan::{self, OomScore, Opening, Plan, PlannedCgroup, RuntimeHooks};
 use crate::resctrl::{self, Kernel};
 use crate::sys::errno::words;
 use crate::sys::process_status::ProcessStatus;
-use crate::wait;
+use crate::wait::{self, limits};
 use crate::wire::{GO, HookPoint, Request, UP_SIZE, Up};
 
 impl<'a> Launched<'a> {
@@ -381,6 +382,15 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
     say_go(&launched.talk).context("init is gone")?;
     if launched.plan.init.iter().any(|step| matches!(step.what, What::AwaitStart { .. })) {
         return Ok(());
+    }
+    // A process that traces init can hold its end of the socket open. Then the end of the stream does not come.
+    while !wait::ready(
+        &[(launched.talk.as_fd(), PollFlags::IN), (launched.child.pidfd.as_fd(), PollFlags::IN)],
+        Some(Instant::now() + limits::MOMENT),
+    )? {
+        if has_executed(launched.child.pid) == Some(true) {
+            return Ok(());
+        }
     }
     match receive(launched)?.0 {
         None if failure::has_begun(launched) => Ok(()),

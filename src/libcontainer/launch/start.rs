@@ -205,7 +205,7 @@ fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> R
     let moment = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
     let mut fds: Vec<_> = [Some(answer), init].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     match rustix::event::poll(&mut fds, Some(&moment)) {
-        Ok(0) => Ok(has_executed(container.record().init_process_pid) == Some(true)),
+        Ok(0) => Ok(has_executed(container.record().init_process_pid) != Some(false)),
         Ok(_) => Ok(fds.get(1).is_some_and(|init| !init.revents().is_empty())),
         Err(Errno::INTR) => Ok(false),
         Err(errno) => bail!("poll: {}", words(errno)),

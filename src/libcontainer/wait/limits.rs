@@ -16,6 +16,8 @@ pub const UNDO: Duration = Duration::from_secs(5);
 pub const KILLED: Duration = Duration::from_secs(10);
 /// The same, for our own child while an error is on its way to the caller.
 pub const KILLED_CHILD: Duration = Duration::from_secs(2);
+/// Between two looks whether a process has become its program.
+pub const MOMENT: Duration = Duration::from_millis(100);
 /// A process that traces our child must read its end.
 pub const KEPT_END: Duration = Duration::from_millis(200);
 /// Init must end by a signal while it waits for `start`. Its profile may deny exit_group(2).
