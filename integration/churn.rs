@@ -260,9 +260,7 @@ fn state_during_a_slow_create_or_start_does_not_wait() {
     world.config["hooks"] = json!({"createRuntime": slow("createRuntime"), "poststart": slow("poststart")});
     world.write();
     let noted = |name: &str| fs::read_to_string(&note).unwrap_or_default().contains(name);
-    let mut create = world.command(&["create", &world.id]);
-    create.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let mut create = create.spawn().unwrap();
+    let mut create = spawn(&world, &["create"]);
     wait_until("the hook runs", || noted("createRuntime"));
     let before = Instant::now();
     let early = world.call(&["state", &world.id]);

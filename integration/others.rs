@@ -2,40 +2,24 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use crate::cgroups::{directory, unified, with_cgroup_mount};
 use crate::ordinary::root;
-use crate::world::{Who, World, by_units, finish, wait_until};
+use crate::world::{HostProcess, Who, World, by_units, finish, wait_until};
 use crate::{needs, needs_cgroup, needs_root, only};
 
-/// A process of the host in a cgroup. It ends with this value.
-struct Other(Child);
-
-impl Other {
-    fn in_group(group: &Path) -> Other {
-        let other = Other(Command::new("sleep").arg("1000").spawn().unwrap());
-        fs::write(group.join("cgroup.procs"), other.0.id().to_string()).unwrap();
-        other
-    }
-
-    /// As a message names it.
-    fn name(&self) -> String {
-        format!("{} (sleep)", self.0.id())
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
-    }
+fn in_group(group: &Path) -> HostProcess {
+    let process = HostProcess::sleeping();
+    fs::write(group.join("cgroup.procs"), process.id().to_string()).unwrap();
+    process
 }
 
-impl Drop for Other {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// As a message names it.
+fn name(process: &HostProcess) -> String {
+    format!("{} (sleep)", process.id())
 }
 
 fn kill_init(world: &World) {
@@ -54,12 +38,12 @@ fn processes_of_others_are_spared_and_named_and_killed_by_force_alone() {
     let group = world.group();
     let below = directory("pids", &group).join("below");
     fs::create_dir(&below).unwrap();
-    let mut others = [Other::in_group(&below), Other::in_group(&directory("freezer", &group))];
+    let mut others = [in_group(&below), in_group(&directory("freezer", &group))];
     kill_init(&world);
     let told = world.call(&["delete", &world.id]).fails();
     assert!(told.contains("cgroups are still there: "), "{told}");
     for other in &mut others {
-        assert!(told.contains(&other.name()) && !other.has_ended(), "{told}");
+        assert!(told.contains(&name(other)) && !other.has_ended(), "{told}");
     }
     assert!(world.call(&["state", &world.id]).ok().contains("stopped"));
     // a process in a frozen cgroup ends as well
@@ -70,13 +54,13 @@ fn processes_of_others_are_spared_and_named_and_killed_by_force_alone() {
     // else a failure of this test would wait for ever
     let _ = fs::write(directory("freezer", &group).join("freezer.state"), "THAWED");
     for other in &mut others {
-        assert!(other.has_ended() && deleted.err.contains(&other.name()), "{}", deleted.err);
+        assert!(other.has_ended() && deleted.err.contains(&name(other)), "{}", deleted.err);
     }
     deleted.ok();
     world.assert_clean();
 }
 
-/// The program's status is that of `run`, and what is left is told.
+/// The program's status is that of `run`, and a message names what is left.
 #[test]
 fn the_end_of_a_run_spares_processes_of_others() {
     needs_root!("a process put into a cgroup from outside");
@@ -89,12 +73,12 @@ fn the_end_of_a_run_spares_processes_of_others() {
     let state = world.path("state").join(&world.id).join("state.json");
     wait_until("the container exists", || state.exists());
     world.wait_for_status("running");
-    let mut other = Other::in_group(&directory("pids", &world.group()));
+    let mut other = in_group(&directory("pids", &world.group()));
     fs::write(format!("/proc/{}/root/dev/shm/end", world.pid()), "").unwrap();
     let ended = run.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(7), "{told}");
-    assert!(told.contains(&other.name()) && !other.has_ended(), "{told}");
+    assert!(told.contains(&name(&other)) && !other.has_ended(), "{told}");
     world.call(&["delete", "--force", &world.id]).ok();
     world.assert_clean();
 }
@@ -111,10 +95,10 @@ fn a_process_in_some_hierarchies_is_not_the_containers() {
     let file = format!("/proc/{}/root/dev/shm/own", world.pid());
     wait_until("it has a child", || fs::read_to_string(&file).is_ok_and(|own| own.ends_with('\n')));
     let own = fs::read_to_string(&file).unwrap();
-    let mut other = Other::in_group(&directory("pids", &world.group()));
+    let mut other = in_group(&directory("pids", &world.group()));
     kill_init(&world);
     let told = world.call(&["delete", &world.id]).fails();
-    assert!(told.contains(&other.name()) && !other.has_ended(), "{told}");
+    assert!(told.contains(&name(&other)) && !other.has_ended(), "{told}");
     wait_until("its own has ended", || {
         fs::read_to_string(format!("/proc/{}/cgroup", own.trim())).map_or(true, |groups| !groups.contains(&world.id))
     });

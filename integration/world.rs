@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,34 @@ const APPLETS: [&str; 40] = [
     "mkdir", "rm", "kill", "readlink", "hostname", "test", "head", "grep", "wc", "tty", "stty", "dd", "mknod", "chown",
     "chmod", "ln", "sed", "awk", "od", "ip", "nproc", "trap", "date", "mv", "cp",
 ];
+
+/// A process of the host. It ends with this value.
+pub struct HostProcess(Child);
+
+impl HostProcess {
+    pub fn begin(command: &mut Command) -> HostProcess {
+        HostProcess(command.spawn().unwrap())
+    }
+
+    pub fn sleeping() -> HostProcess {
+        HostProcess::begin(Command::new("sleep").arg("1000"))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// The runtime under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

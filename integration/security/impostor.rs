@@ -7,56 +7,27 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use serde_json::json;
 
 use super::attacker;
+use super::joining::Watched;
 use crate::old_kernels::{hiding, under};
 use crate::only;
 use crate::ordinary;
-use crate::world::{Outcome, Who, World, finish, skip, test_name, wait_until};
-
-/// A process of the host.
-struct Victim(Child);
-
-impl Victim {
-    fn new() -> Victim {
-        Victim(Command::new("sleep").arg("1000").spawn().unwrap())
-    }
-
-    fn lives(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::world::{HostProcess, Outcome, Who, World, finish, skip, test_name, wait_until};
 
 /// A container that lies as `kind` and `what` say.
-fn tracer(attacker: &Path, kind: &str, what: &str) -> World {
-    let mut world = World::running(&["/bin/attacker", "impostor", "/found", "/stop", kind, what]);
-    finish(Command::new("cp").arg(attacker).arg(world.rootfs("bin/attacker"))).ok();
-    world.config["root"]["readonly"] = json!(false);
-    for set in ["bounding", "effective", "permitted"] {
-        world.config["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE", "CAP_KILL"]);
-    }
-    world.begin();
-    wait_until("the attacker looks", || found(&world).starts_with("looking"));
-    world
-}
-
-fn found(world: &World) -> String {
-    fs::read_to_string(world.rootfs("found")).unwrap_or_default()
+fn tracer(attacker: &Path, kind: &str, what: &str) -> Watched {
+    Watched::by(attacker, |world| {
+        world.config["process"]["args"] = json!(["/bin/attacker", "impostor", "/found", "/stop", kind, what]);
+    })
 }
 
 /// Calls until the tracer has lied twice, at most forty times.
-fn until_lied(world: &World, mut call: impl FnMut()) {
-    let lies = || found(world).lines().filter(|line| line.starts_with("lied")).count();
+fn until_lied(tracer: &Watched, mut call: impl FnMut()) {
+    let lies = || tracer.found().lines().filter(|line| line.starts_with("lied")).count();
     for _ in 0..40 {
         if lies() >= 2 {
             return;
@@ -96,20 +67,21 @@ fn equipped() -> Option<&'static Path> {
 #[test]
 fn a_traced_init_names_no_other_process() {
     let Some(attacker) = equipped() else { return };
-    let mut victim = Victim::new();
-    let world = tracer(attacker, "pid", &victim.0.id().to_string());
-    until_lied(&world, || {
+    let mut victim = HostProcess::sleeping();
+    let tracer = tracer(attacker, "pid", &victim.id().to_string());
+    let world = &tracer.world;
+    until_lied(&tracer, || {
         finish(&mut world.command(&["exec", &world.id, "/bin/true"]));
-        assert!(victim.lives(), "an exec has killed a process of the host");
+        assert!(!victim.has_ended(), "an exec has killed a process of the host");
     });
     fs::write(world.rootfs("found"), "looking\n").unwrap();
-    until_lied(&world, || {
-        let joining = in_pids_of(&world, &["sleep", "1000"]);
+    until_lied(&tracer, || {
+        let joining = in_pids_of(world, &["sleep", "1000"]);
         finish(&mut joining.command(&["create", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]));
         let state = finish(&mut joining.command(&["state", &joining.id])).out;
-        assert!(!state.contains(&format!("\"pid\": {}", victim.0.id())), "a process of the host is recorded: {state}");
+        assert!(!state.contains(&format!("\"pid\": {}", victim.id())), "a process of the host is recorded: {state}");
         finish(&mut joining.command(&["delete", "--force", &joining.id]));
-        assert!(victim.lives(), "a delete has killed a process of the host");
+        assert!(!victim.has_ended(), "a delete has killed a process of the host");
     });
 }
 
@@ -117,14 +89,15 @@ fn a_traced_init_names_no_other_process() {
 fn a_traced_init_asks_for_nothing_of_the_bridges() {
     let Some(attacker) = equipped() else { return };
     // the code of Request::Hooks
-    let world = tracer(attacker, "ask", "4");
+    let tracer = tracer(attacker, "ask", "4");
+    let world = &tracer.world;
     let ran = world.path("ran");
-    let mut joining = in_pids_of(&world, &["/bin/true"]);
+    let mut joining = in_pids_of(world, &["/bin/true"]);
     joining.config["hooks"] = json!({"createRuntime": [
         {"path": "/bin/sh", "args": ["sh", "-c", format!("echo ran >> {}", ran.display())]}
     ]});
     joining.write();
-    until_lied(&world, || {
+    until_lied(&tracer, || {
         let _ = fs::remove_file(&ran);
         finish(&mut joining.command(&["run", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]));
         let runs = fs::read_to_string(&ran).unwrap_or_default().lines().count();
@@ -138,14 +111,15 @@ fn a_traced_init_asks_for_nothing_of_the_bridges() {
 fn a_tracer_that_keeps_the_end_of_init_lets_nobody_wait() {
     only!(Who::Us; "the attack fits coracle's protocol");
     let Some(attacker) = equipped() else { return };
-    let world = tracer(attacker, "keep", "-");
+    let tracer = tracer(attacker, "keep", "-");
+    let world = &tracer.world;
     let ends = |command: &mut Command| {
         let mut child = command.spawn().unwrap();
         wait_until("the command ends", || child.try_wait().unwrap().is_some());
     };
-    until_lied(&world, || {
+    until_lied(&tracer, || {
         ends(&mut world.command(&["exec", &world.id, "/bin/true"]));
-        let joining = in_pids_of(&world, &["/bin/true"]);
+        let joining = in_pids_of(world, &["/bin/true"]);
         ends(&mut joining.command(&["run", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]));
         finish(&mut joining.command(&["delete", "--force", &joining.id]));
     });
@@ -156,8 +130,9 @@ fn a_tracer_that_keeps_the_end_of_init_lets_nobody_wait() {
 fn a_tracer_that_holds_the_socket_of_init_lets_nobody_wait() {
     only!(Who::Us; "the attack fits coracle's protocol");
     let Some(attacker) = equipped() else { return };
-    let world = tracer(attacker, "hold", "-");
-    until_lied(&world, || {
+    let tracer = tracer(attacker, "hold", "-");
+    let world = &tracer.world;
+    until_lied(&tracer, || {
         let mut child = world.command(&["exec", "--detach", &world.id, "/bin/sleep", "1000"]).spawn().unwrap();
         wait_until("exec ends", || child.try_wait().unwrap().is_some());
     });
@@ -168,8 +143,9 @@ fn a_tracer_that_holds_the_socket_of_init_lets_nobody_wait() {
 fn a_traced_process_mounts_no_other_file_system() {
     only!(Who::Us; "the attack fits coracle's way to mount a proc for another pid namespace");
     let Some(attacker) = equipped() else { return };
-    let world = tracer(attacker, "fs", "devtmpfs");
-    let joining = in_pids_of(&world, &["sh", "-c", "[ -e /proc/self/status ] || echo other"]);
+    let tracer = tracer(attacker, "fs", "devtmpfs");
+    let world = &tracer.world;
+    let joining = in_pids_of(world, &["sh", "-c", "[ -e /proc/self/status ] || echo other"]);
     let old = |args: &[&str]| under(joining.command(args), hiding("fsconfig", Some((1, !0, 5)), libc::ENOSYS));
     let new = |args: &[&str]| finish(&mut joining.command(args));
     for run in [&new as &dyn Fn(&[&str]) -> Outcome, &old] {

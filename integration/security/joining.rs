@@ -19,8 +19,8 @@ use crate::{needs, needs_root, only};
 const SECRET: &str = "correct-horse-battery-staple";
 
 /// A container with an attacker that may trace every process that it sees.
-struct Watched {
-    world: World,
+pub(super) struct Watched {
+    pub(super) world: World,
 }
 
 impl Watched {
@@ -32,7 +32,7 @@ impl Watched {
         })
     }
 
-    fn by(attacker: &std::path::Path, config: impl FnOnce(&mut World)) -> Watched {
+    pub(super) fn by(attacker: &std::path::Path, config: impl FnOnce(&mut World)) -> Watched {
         let mut world = World::running(&[]);
         finish(Command::new("cp").arg(attacker).arg(world.rootfs("bin/attacker"))).ok();
         config(&mut world);
@@ -47,7 +47,7 @@ impl Watched {
         watched
     }
 
-    fn found(&self) -> String {
+    pub(super) fn found(&self) -> String {
         fs::read_to_string(self.world.rootfs("found")).unwrap_or_default()
     }
 

@@ -3,23 +3,13 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use super::attacker;
-use crate::world::{Who, World, skip, test_name, wait_until};
+use crate::world::{HostProcess, Who, World, skip, test_name, wait_until};
 use crate::{needs_root, only};
-
-/// A process that holds keyrings with the names that the container's may have.
-struct Holder(Child);
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// The serial number of the container's session keyring, and those of the keyrings that a process of `uid` made before.
 fn serials(uid: u32) -> Option<(String, Vec<String>)> {
@@ -33,7 +23,8 @@ fn serials(uid: u32) -> Option<(String, Vec<String>)> {
     let mut holder = Command::new(attacker);
     holder.args(["keyring-made-first", &format!("_ses.{}", world.id)]).stdin(Stdio::null());
     holder.stdout(fs::File::create(&out).unwrap()).uid(uid).gid(uid);
-    let holder = Holder(holder.spawn().unwrap());
+    // The keyrings end with it.
+    let holder = HostProcess::begin(&mut holder);
     let made = || fs::read_to_string(&out).unwrap();
     wait_until("the keyring is made", || made().ends_with('\n'));
     *world.at("/process/terminal") = json!(false);

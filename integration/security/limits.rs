@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::rootless::Own;
-use crate::world::{Outcome, Who, World, by_units, finish, runtime, wait_until};
+use crate::world::{HostProcess, Outcome, Who, World, by_units, finish, runtime, wait_until};
 use crate::{needs, needs_root, only};
 
 /// The environment of the runtime.
@@ -217,34 +217,22 @@ impl Case {
 }
 
 /// A user namespace whose root is the host's root, and a mount namespace.
-struct Nest(Child);
-
-impl Nest {
-    fn new() -> Nest {
-        let child =
-            Command::new("unshare").args(["-U", "-m", "--", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap();
-        let nest = Nest(child);
-        let is_there = || fs::read_to_string(format!("/proc/{}/comm", nest.0.id())).is_ok_and(|comm| comm == "sleep\n");
-        wait_until("the namespace is there", is_there);
-        for map in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{}/{map}", nest.0.id()), "0 0 65536").unwrap();
-        }
-        nest
+fn nest() -> HostProcess {
+    let nest =
+        HostProcess::begin(Command::new("unshare").args(["-U", "-m", "--", "sleep", "1000"]).stdin(Stdio::null()));
+    let is_there = || fs::read_to_string(format!("/proc/{}/comm", nest.id())).is_ok_and(|comm| comm == "sleep\n");
+    wait_until("the namespace is there", is_there);
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", nest.id()), "0 0 65536").unwrap();
     }
-}
-
-impl Drop for Nest {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    nest
 }
 
 const READ_ONLY: &str = "grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f5 | \
      while read -r m; do mount -o remount,bind,ro \"$m\"; done";
 
 /// The runtime in this environment, without the command's arguments.
-fn runtime_in(prepared: Prepared, nest: &Nest, world: &World) -> Command {
+fn runtime_in(prepared: Prepared, nest: &HostProcess, world: &World) -> Command {
     let script = match prepared {
         Prepared::NoCgroup => "umount -l /sys/fs/cgroup".to_owned(),
         Prepared::Without(controller) => format!("umount -l /sys/fs/cgroup/{controller}"),
@@ -254,7 +242,7 @@ fn runtime_in(prepared: Prepared, nest: &Nest, world: &World) -> Command {
     let mut command = match prepared {
         Prepared::NestedRoot => {
             let mut command = Command::new("nsenter");
-            command.args(["-t", &nest.0.id().to_string(), "-U", "-m", "--"]);
+            command.args(["-t", &nest.id().to_string(), "-U", "-m", "--"]);
             command
         }
         _ => {
@@ -269,7 +257,7 @@ fn runtime_in(prepared: Prepared, nest: &Nest, world: &World) -> Command {
     command
 }
 
-fn meets(case: &Case, prepared: Prepared, nest: &Nest) -> (Verdict, Outcome) {
+fn meets(case: &Case, prepared: Prepared, nest: &HostProcess) -> (Verdict, Outcome) {
     let args = ["sleep", "1000"];
     if prepared == Prepared::User {
         let mut own = Own::running(&args);
@@ -300,7 +288,7 @@ fn is_mounted(controller: &str) -> bool {
 
 #[track_caller]
 fn no_case_vanishes(cases: &[Case], scenes: impl Fn(&Case) -> Vec<(Prepared, Option<Verdict>)>) {
-    let nest = Nest::new();
+    let nest = nest();
     let mut wrong = Vec::new();
     for case in cases {
         for (prepared, expected) in scenes(case) {
