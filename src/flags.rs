@@ -44,14 +44,14 @@ pub fn named(text: &str) -> Cow<'_, str> {
 fn with_flag(text: &str, api: &str, flag: &str) -> String {
     let begins = |before: &str| before.is_empty() || before.ends_with([' ', '(']);
     let ends = |after: &str| after.is_empty() || after.starts_with([' ', ':', ',', ';', ')']);
-    let (mut done, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(api) {
-        let (before, after) = (&rest[..at], &rest[at + api.len()..]);
-        done.push_str(before);
-        done.push_str(if begins(&text[..text.len() - rest.len() + at]) && ends(after) { flag } else { api });
-        rest = after;
+    let (mut done, mut copied) = (String::with_capacity(text.len()), 0);
+    for (at, _) in text.match_indices(api) {
+        let end = at + api.len();
+        done += &text[copied..at];
+        done += if begins(&text[..at]) && ends(&text[end..]) { flag } else { api };
+        copied = end;
     }
-    done + rest
+    done + &text[copied..]
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ pub fn keep(bundle: &Path, options: &Options) -> io::Result<()> {
     fs::write(bundle.join("runtime"), &options.binary_name)
 }
 
-/// The options in the bundle; the defaults if there is no file.
+/// The options in the bundle. Without that file, the defaults.
 pub fn kept(bundle: &Path) -> Options {
     let text = fs::read(bundle.join(FILE)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()

@@ -169,7 +169,7 @@ fn no_bundle(word: &str) -> Option<anyhow::Error> {
     })
 }
 
-/// The hint for a word that may name a bundle: the current directory is none, and --bundle is not given.
+/// The hint for a word that may name a bundle: it is used if the current directory is not a bundle and --bundle is missing.
 fn near_bundle(word: &Word, id: &str, making: &Making) -> Option<String> {
     if *word != Word::Id || making.bundle.is_some() || Path::new("config.json").exists() {
         return None;

@@ -70,7 +70,7 @@ impl Seen<'_> {
             let (options, _) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at);
             let bind = options.binds(mount.typ().as_deref());
             if bind && options.bind.is_none() {
-                let said = "\"bind\" is no file system: add \"bind\" or \"rbind\" to the options of a bind mount";
+                let said = "\"bind\" is not a file system: add \"bind\" or \"rbind\" to the options of a bind mount";
                 self.faults.add(at.key("options"), said);
                 continue;
             }

@@ -148,9 +148,9 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
 /// # Errors
 /// All mistakes, each with its place.
 pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Faults> {
-    let read = read::typed::<Process>(bytes, at);
-    let read::Readable { value, warnings, faults } = read.map_err(|faults| in_whole_config(bytes, at, faults))?;
-    faults.into_result((value, warnings)).map_err(|faults| in_whole_config(bytes, at, faults))
+    let object = read::typed::<Process>(bytes, at);
+    let object = object.and_then(|read| read.faults.into_result((read.value, read.warnings)));
+    object.map_err(|faults| in_whole_config(bytes, at, faults))
 }
 
 /// If the document is a whole config.json, that is the only mistake.

@@ -53,7 +53,7 @@ fn raw(facts: &ConfigFacts<'_>, row: &CharacterDevice) -> u8 {
     if row.raw && !facts.can(SYS_RAWIO) { row.weight / 3 } else { row.weight }
 }
 
-/// A node of the host that is bound into the container. False if it is none that is known.
+/// A node of the host that is bound into the container. False for another one, or an unknown file.
 pub(super) fn bound(facts: &ConfigFacts<'_>, path: &Path, at: &At, found: &mut Findings) -> bool {
     let is_disk = path.to_str().is_some_and(|path| DISKS.iter().any(|disk| path.starts_with(disk)));
     let row = CHARACTERS.iter().find(|row| is_named(path, row));

@@ -1,6 +1,10 @@
 //! Which namespace a process is in (namespaces(7)).
 
 use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::Stat;
+use rustix::io::Errno;
 
 /// A namespace, by the device and inode of its file in nsfs. Two processes are in the same one if these are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +31,22 @@ impl Namespace {
         Namespace::at(&format!("/proc/self/ns/{name}"))
     }
 
+    /// That of an open file of nsfs.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn of_file(file: impl AsFd) -> Result<Namespace, Errno> {
+        rustix::fs::fstat(file).map(Namespace::from)
+    }
+
     fn at(path: &str) -> io::Result<Namespace> {
-        let file = rustix::fs::stat(path)?;
-        Ok(Namespace { device: file.st_dev, inode: file.st_ino })
+        Ok(rustix::fs::stat(path).map(Namespace::from)?)
+    }
+}
+
+impl From<Stat> for Namespace {
+    fn from(file: Stat) -> Namespace {
+        Namespace { device: file.st_dev, inode: file.st_ino }
     }
 }
 
@@ -44,5 +61,7 @@ mod tests {
         assert_eq!((Namespace::of(own, "mnt").unwrap(), here == net), (here, false));
         assert_eq!(Namespace::of(i32::MAX, "mnt").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(Namespace::ours("none").is_err());
+        let net = std::fs::File::open("/proc/self/ns/net").unwrap();
+        assert_eq!(Namespace::of_file(&net).unwrap(), Namespace::ours("net").unwrap());
     }
 }

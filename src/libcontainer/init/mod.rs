@@ -1,6 +1,6 @@
 //! Becoming the container. This runs after the clone, in the bridge and in init. It is a loop over prepared steps, and never
 //! returns. It makes system calls only: it parses nothing, decides nothing, and does not use the heap.
-#![allow(clippy::result_large_err)] // a failure carries its text by value: there is no heap
+#![allow(clippy::result_large_err)] // a failure carries its text by value: init does not use the heap
 
 mod console;
 mod copy;

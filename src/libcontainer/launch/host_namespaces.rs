@@ -1,18 +1,18 @@
 //! A namespace that is joined by path may be the host's: its path leads there, or it is a bind mount of it. What the
 //! container changes in it would change the host.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::io::Errno;
-
 use crate::config::At;
 use crate::error::{Result, bail, error};
+use crate::host::Namespace;
 use crate::plan::namespaces::KINDS;
 use crate::plan::step::{Namespaces, What};
 use crate::plan::sysctl::written;
 use crate::plan::{Opening, Plan};
-use crate::sys::errno::words;
+use crate::sys::errno::in_words;
 
 /// A joined mount namespace gets the container's root, which all its processes then have. So it must be another one than
 /// ours, and than the host's.
@@ -20,7 +20,7 @@ pub(super) fn must_not_get_a_root(file: &OwnedFd, kind: u64, path: &Path, at: &A
     if kind != libc::CLONE_NEWNS as u64 {
         return Ok(());
     }
-    match whose(file, kind).map_err(|errno| error!("{at}: open {}: {}", path.display(), words(errno)))? {
+    match whose(file, kind).map_err(|error| error!("{at}: open {}: {}", path.display(), in_words(&error)))? {
         Some(whose) => bail!("{at}: {} is {whose}: the container's root would become the host's", path.display()),
         None => Ok(()),
     }
@@ -35,7 +35,7 @@ pub(super) fn must_not_be_written(plan: &Plan, fds: &[Option<OwnedFd>]) -> Resul
             continue;
         };
         let at = &step.from;
-        let whose = whose(file, *kind).map_err(|errno| error!("{at}: {}: {}", path.display(), words(errno)))?;
+        let whose = whose(file, *kind).map_err(|error| error!("{at}: {}: {}", path.display(), in_words(&error)))?;
         if let Some(whose) = whose {
             bail!("{at}: is not in a separate kernel namespace: {} is {whose}", path.display());
         }
@@ -55,14 +55,11 @@ fn is_so(what: &What) -> bool {
 
 /// Whether a namespace is ours, or the host's: that of process 1. A process that may not look at the host's may not join
 /// it either (setns(2)).
-fn whose(file: &OwnedFd, kind: u64) -> Result<Option<String>, Errno> {
+fn whose(file: &OwnedFd, kind: u64) -> io::Result<Option<String>> {
     let Some((_, _, name)) = KINDS.iter().find(|(bit, ..)| *bit == kind) else { return Ok(None) };
-    let of = |found: rustix::fs::Stat| (found.st_dev, found.st_ino);
-    let own = rustix::fs::stat(format!("/proc/self/ns/{name}")).map(of)?;
-    let there = rustix::fs::fstat(file).map(of)?;
-    if there == own {
+    let there = Namespace::of_file(file)?;
+    if there == Namespace::ours(name)? {
         return Ok(Some(format!("the runtime's own {} namespace", Namespaces(kind))));
     }
-    let first = rustix::fs::stat(format!("/proc/1/ns/{name}")).map(of).ok();
-    Ok((first == Some(there)).then(|| format!("the {} namespace of process 1", Namespaces(kind))))
+    Ok((Namespace::of(1, name).ok() == Some(there)).then(|| format!("the {} namespace of process 1", Namespaces(kind))))
 }

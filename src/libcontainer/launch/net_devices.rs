@@ -2,11 +2,11 @@
 //! namespace and the new name, so a device never has its new name on the host, or its old name in the container. A
 //! moved device loses its addresses. The permanent ones are added again.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 use netlink_packet_core::{
@@ -18,12 +18,13 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use rustix::io::Errno;
 
 use super::inside::in_network;
 use crate::error::{Context, Error, Result, bail, error};
+use crate::host::Namespace;
 use crate::plan::{NetDevice, Plan};
 use crate::sys::errno::{said_with, words};
 use crate::wait::{self, limits};
@@ -67,8 +68,7 @@ struct MovedDevice {
 pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
     let open = |path: String| File::open(&path).with_context(|| format!("open {path}"));
     let (host, inside) = (open("/proc/self/ns/net".to_owned())?, open(format!("/proc/{pid}/ns/net"))?);
-    let number = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-    if number(&host)? == number(&inside)? {
+    if Namespace::of_file(&host)? == Namespace::of_file(&inside)? {
         bail!("linux.netDevices: the container is in the host's network namespace");
     }
     let outside = Rtnetlink::open()?;
@@ -78,9 +78,10 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
         }
         Rtnetlink::open()
     })?;
+    let up = names_up()?;
     let mut moved = MovedDevices { host, inside, outside, within, list: Vec::with_capacity(devices.len()) };
     for device in devices {
-        if let Err(error) = moved.take(device).with_context(|| device.at.to_string()) {
+        if let Err(error) = moved.take(device, &up).with_context(|| device.at.to_string()) {
             let lost = moved.back().into_iter();
             return Err(lost.fold(error, |error, lost| {
                 let text = format!("{error}; and {lost}");
@@ -97,9 +98,10 @@ impl MovedDevices {
         self.list.clear();
     }
 
-    fn take(&mut self, device: &NetDevice) -> Result<()> {
+    /// Moves one into the container. `up` are the names of the devices of the host that are up.
+    fn take(&mut self, device: &NetDevice, up: &HashSet<String>) -> Result<()> {
         let index = index_of(&device.name).context("find the device")?;
-        let up = if is_up(&device.name)? { LinkFlags::Up } else { LinkFlags::empty() };
+        let up = if up.contains(&device.name) { LinkFlags::Up } else { LinkFlags::empty() };
         let addresses = self.outside.addresses(index).context("read its addresses")?;
         let to = [LinkAttribute::NetNsFd(self.inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
         // The move sets it down. A device that the kernel does not move stays as it was.
@@ -139,11 +141,11 @@ fn index_of(name: &str) -> Result<u32> {
     if_nametoindex(name).map_err(|errno| error!("{}", words(Errno::from_raw_os_error(errno as i32))))
 }
 
-/// Whether a device of ours is up.
-fn is_up(name: &str) -> Result<bool> {
+/// The names of the devices of our network namespace that are up.
+fn names_up() -> Result<HashSet<String>> {
     let all = getifaddrs().map_err(|errno| error!("getifaddrs: {}", words(Errno::from_raw_os_error(errno as i32))))?;
-    let up = |found: InterfaceAddress| found.interface_name == name && found.flags.contains(InterfaceFlags::IFF_UP);
-    Ok(all.into_iter().any(up))
+    let up = all.filter(|found| found.flags.contains(InterfaceFlags::IFF_UP));
+    Ok(up.map(|found| found.interface_name).collect())
 }
 
 /// True for a permanent address of global scope. The kernel makes the others itself.

@@ -17,7 +17,7 @@ use super::{descriptors, filter_cache, host_namespaces, net_devices, user_namesp
 use crate::config::{At, Warning};
 use crate::container::{EXEC_ANSWER, EXEC_FIFO, MountedFile};
 use crate::error::{Error, Result, bail, error};
-use crate::host::Environment;
+use crate::host::{Environment, Namespace};
 use crate::init::Late;
 use crate::plan::resctrl::ResctrlGroup;
 use crate::plan::ruleset::Ruleset;
@@ -207,11 +207,10 @@ fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
     else {
         return Ok(());
     };
-    let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
-    let users = id(users).map_err(|errno| error!("{at}: fstat: {}", words(errno)))?;
+    let users = Namespace::of_file(users).map_err(|errno| error!("{at}: fstat: {}", words(errno)))?;
     // We cannot look at it. The kernel will refuse the pid namespace, too.
     let Ok(mut owner) = crate::sys::clone::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
-    while id(&owner) != Ok(users) {
+    while Namespace::of_file(&owner) != Ok(users) {
         match crate::sys::clone::parent_of_namespace(owner.as_fd()) {
             Ok(above) => owner = above,
             Err(_) => return foreign(at),

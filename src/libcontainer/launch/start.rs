@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::Hook;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -21,6 +21,7 @@ use crate::plan;
 use crate::plan::failure;
 use crate::sys::errno::words;
 use crate::sys::signals;
+use crate::wait::{self, limits};
 use crate::wire::{Failure, GO, UP_SIZE, Up};
 
 /// What `start` has started.
@@ -202,7 +203,7 @@ const MOST_PACKETS: u32 = 3;
 /// Waits a moment for the answer. Returns true if none can come any more: init has ended, or has become the program. Then the end of
 /// the stream need not come: a process of the container may have opened the fifo by /proc/PID/fd.
 fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> Result<bool> {
-    let moment = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let moment = wait::timespec(limits::MOMENT);
     let mut fds: Vec<_> = [Some(answer), init].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     match rustix::event::poll(&mut fds, Some(&moment)) {
         Ok(0) => Ok(has_executed(container.record().init_process_pid) != Some(false)),

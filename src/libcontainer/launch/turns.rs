@@ -12,33 +12,28 @@ use crate::wire::Request;
 #[derive(Debug)]
 pub(super) struct Turns<'p> {
     rest: slice::Iter<'p, Step>,
-    init: &'p [Step],
-    of: Turn,
-}
-
-/// Whose turns they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    First,
-    Init,
+    /// The steps of an init that the bridge has not made yet.
+    init: Option<&'p [Step]>,
 }
 
 impl<'p> Turns<'p> {
     /// The turns of the first child: of the bridge, or of init if there is no bridge.
     pub(super) fn new(plan: &'p Plan) -> Turns<'p> {
-        let first = if plan.bridge.is_empty() { &plan.init } else { &plan.bridge };
-        Turns { rest: first.iter(), init: &plan.init, of: Turn::First }
+        if plan.bridge.is_empty() {
+            Turns { rest: plan.init.iter(), init: None }
+        } else {
+            Turns { rest: plan.bridge.iter(), init: Some(&plan.init) }
+        }
     }
 
     /// The bridge has made init. What the bridge could ask for, init cannot.
     pub(super) fn of_init(&mut self) {
-        self.rest = self.init.iter();
-        self.of = Turn::Init;
+        self.rest = self.init.take().unwrap_or_default().iter();
     }
 
-    /// True after `of_init`.
+    /// True if init exists: there is no bridge, or it has made init.
     pub(super) fn are_of_init(&self) -> bool {
-        self.of == Turn::Init
+        self.init.is_none()
     }
 
     /// The step with this request has had its turn, and so have all before it.
@@ -65,15 +60,16 @@ mod tests {
         let step = |ask| Step::at(&At::new("x"), What::Request(ask));
         let hooks = Request::Hooks(HookPoint::CreateRuntime);
         let (bridge, init) = ([step(Request::Tree(3)), step(hooks)], [step(Request::Limits), step(Request::Scheduler)]);
-        let mut turns = Turns { rest: bridge.iter(), init: &init, of: Turn::First };
+        let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };
         assert!(turns.take(Request::Tree(4)).is_err(), "another tree");
-        let mut turns = Turns { rest: bridge.iter(), init: &init, of: Turn::First };
+        let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };
         assert!(turns.take(Request::Tree(3)).is_ok());
         assert!(turns.take(hooks).is_ok());
         assert!(turns.take(hooks).is_err(), "twice");
         turns.of_init();
         assert!(turns.take(Request::Scheduler).is_ok(), "a step need not ask");
         assert!(turns.take(Request::Limits).is_err(), "too late");
+        let mut turns = Turns { rest: bridge.iter(), init: Some(&init) };
         turns.of_init();
         assert!(turns.take(Request::Tree(3)).is_err(), "the bridge's");
     }

@@ -141,7 +141,7 @@ struct PageLayout {
     times: [AtomicU32; MOST_TIMED],
     /// Not 0 if `failure` is valid.
     failed: AtomicU32,
-    /// The packet that describes the failure. It is in the second page of the mapping, which only an init that fails touches.
+    /// The packet that describes the failure. It ends in the second page of the mapping, which only an init that fails touches.
     failure: [AtomicU32; FAILURE_WORDS],
 }
 
