@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 
 #[path = "../../src/cli/mod.rs"]
 mod cli;
+#[path = "../../src/flags.rs"]
+mod flags;
 #[path = "../../src/log.rs"]
 mod log;
 
