@@ -33,7 +33,7 @@ fn is_listener(fd: BorrowedFd<'_>) -> bool {
 }
 
 fn give(listener: &Listener, fd: BorrowedFd<'_>, text: &[u8]) -> Result<()> {
-    let agent = console::connect(&listener.path)?;
+    let agent = console::connect(&listener.path).context("failed to connect with seccomp agent")?;
     console::send(agent.as_fd(), text, fd)
 }
 

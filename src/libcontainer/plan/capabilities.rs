@@ -33,7 +33,10 @@ pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (C
         // Since CVE-2022-24769, engines list ambient capabilities without any inheritable ones, in every step of a
         // build. That case gets no warning.
         if sets.inheritable != 0 {
-            let said = format!("{} must be in inheritable and permitted as well; left out", names(unfounded));
+            let said = format!(
+                "can't raise ambient capability {}: it must be in inheritable and permitted as well",
+                names(unfounded)
+            );
             warnings.push(Warning { at: at.key("ambient"), said });
         }
         sets.ambient &= !unfounded;

@@ -161,6 +161,12 @@ fn tell(at: &str, what: &What, failure: &Failure, source: Option<&Path>) -> Stri
                 source.filter(|_| !no_place).map(|source| format!("{} ", source.display())).unwrap_or_default();
             format!("{at}: bind {source}{}: {}", super::step_text::onto(target, changes), why(failure))
         }
+        // The kernel admits such a task to a whole root domain alone (sched(7)).
+        What::Scheduler(attr) if attr.policy.cast_signed() == libc::SCHED_DEADLINE && failure.errno == Errno::PERM => {
+            let cause = "SCHED_DEADLINE needs CAP_SYS_NICE and all CPUs";
+            let words_of_runc = "process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)";
+            format!("{at}: {what}: {}: {cause}: {words_of_runc}", why(failure))
+        }
         What::Remount(..) if failure.errno == Errno::INVAL && failure.said.is_empty() => {
             format!("{at}: {what}: {}: is there a mount at this place?", why(failure))
         }
@@ -290,7 +296,11 @@ pub fn program(name: &str, errno: Errno) -> String {
 
 /// A program that exists and cannot be executed, and the cause.
 pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
-    format!("exec: {name:?}: {}: {cause}", words(errno))
+    match errno {
+        // It was found, and execve(2) refuses it: runc's words for this.
+        Errno::NOENT | Errno::NOEXEC => format!("exec {name}: {}: {cause}", words(errno)),
+        _ => format!("exec: {name:?}: {}: {cause}", words(errno)),
+    }
 }
 
 /// The message for a hook of the list at `at`.
@@ -309,7 +319,7 @@ fn ended(ending: Ending, failure: &Failure) -> String {
         Ending::Call => format!("{}: {}", failure.said.text(), words(failure.errno)),
         Ending::Status(status) => format!("exit status {status}"),
         Ending::Signal(libc::SIGSYS) => {
-            format!("signal {} (SIGSYS): linux.seccomp denies one of its calls", libc::SIGSYS)
+            "signal: bad system call (SIGSYS): linux.seccomp denies one of its calls".to_owned()
         }
         Ending::Signal(signal) => format!("signal {signal}"),
         Ending::Late(seconds) => format!("hook ran past specified timeout of {seconds}.0s"),

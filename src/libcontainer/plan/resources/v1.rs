@@ -44,7 +44,9 @@ pub(super) fn sheet(resources: &LinuxResources, at: &At, cgroups: &Cgroups) -> S
     }
     sheet::rdma(resources, if elsewhere("rdma", cgroups) { "" } else { "rdma" }, at, &mut sheet);
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
-        sheet.absent.add(at.key("unified"), "needs cgroup v2, and this host has v1");
+        sheet
+            .absent
+            .add(at.key("unified"), "invalid configuration for this host: it needs cgroup v2, and this host has v1");
     }
     must_be_there(&mut sheet, cgroups);
     sheet

@@ -103,7 +103,7 @@ impl Reading<'_> {
                 self.faults.add(at().key("names").index(j), "is empty");
             } else if notifies && name == "write" {
                 // init writes to the socket after it has the listener. The agent could not answer for that write yet.
-                self.faults.add(at().key("names").index(j), "\"write\" cannot have SCMP_ACT_NOTIFY");
+                self.faults.add(at().key("names").index(j), "SCMP_ACT_NOTIFY cannot be used for the write syscall");
             }
         }
         let at = at();
@@ -294,7 +294,7 @@ mod tests {
                 "linux.seccomp.syscalls[0].errnoRet: SCMP_ACT_ALLOW cannot have an errno",
                 "linux.seccomp.syscalls[0].names[1]: is empty",
                 "linux.seccomp.syscalls[1].action: \"SCMP_ACT_NOTIFY\" needs linux.seccomp.listenerPath",
-                "linux.seccomp.syscalls[1].names[1]: \"write\" cannot have SCMP_ACT_NOTIFY",
+                "linux.seccomp.syscalls[1].names[1]: SCMP_ACT_NOTIFY cannot be used for the write syscall",
                 "linux.seccomp.syscalls[2].args[1].index: 6 is more than 5",
                 "linux.seccomp.syscalls[2].errnoRet: 65536 is more than 65535",
             ]
