@@ -210,6 +210,21 @@ fn a_hidden_call_is_replaced_or_reported() {
     assert!(NO_CALL.iter().chain(&NO_CALL_OF_LAUNCH).all(|(.., why)| !why.is_empty()));
 }
 
+/// The process that opens a proc for us before Linux 6.18 has no descriptor to report on.
+#[test]
+fn a_proc_that_cannot_be_opened_in_a_joined_pid_namespace_is_reported_with_its_errno() {
+    only!(Who::Us; "the message is coracle's");
+    needs!(ordinary::root(), "to load a filter without no_new_privs takes root");
+    let mut world = World::running(&["true"]);
+    // the bridge and the parent of that process
+    *world.at("/linux/resources/pids") = json!({"limit": 2});
+    let hide =
+        |world: &World, args: &[&str]| under(world.command(args), hiding("fsconfig", Some((1, !0, 5)), libc::ENOSYS));
+    let outcome = pids(&mut world, &hide);
+    let reason = "mounts[0]: mount proc on /proc: open it in the joined pid namespace (EAGAIN)";
+    assert!(outcome.err.contains(reason), "{}", outcome.err);
+}
+
 #[test]
 fn host_tells_which_call_is_hidden() {
     only!(Who::Us; "a command of coracle's");

@@ -623,6 +623,9 @@ static void poke_shared(int pid, unsigned number)
 /* The size of a packet of init, and the first byte of "ready" (wire.rs). */
 enum { PACKET = 256, READY = 3 };
 
+/* Fork, with the pid written to the parent (CLONE_PARENT_SETTID). */
+enum { FORKS = 0x00100000 | SIGCHLD };
+
 /* At a call that begins: lies as `kind` says. Returns true when it has. */
 static int lie(int pid, struct user_regs_struct *call, const char *kind, const char *what)
 {
@@ -632,6 +635,15 @@ static int lie(int pid, struct user_regs_struct *call, const char *kind, const c
 		strncpy(name, what, sizeof name - 1);
 		poke(pid, at, name, sizeof name);
 		call->rdi = at;
+		ptrace(PTRACE_SETREGS, pid, 0, call);
+		return 1;
+	}
+	unsigned long long sets[3];
+	unsigned uid;
+	if (!strcmp(kind, "fork") && call->orig_rax == SYS_prctl && call->rdi == PR_SET_PDEATHSIG && rights(pid, sets, &uid) && uid) {
+		call->orig_rax = SYS_clone;
+		call->rdi = FORKS;
+		call->rsi = call->rdx = call->r10 = call->r8 = 0;
 		ptrace(PTRACE_SETREGS, pid, 0, call);
 		return 1;
 	}
@@ -662,8 +674,8 @@ static int lie(int pid, struct user_regs_struct *call, const char *kind, const c
 
 /* impostor FOUND STOP KIND WHAT: traces new processes in this pid namespace and lies in their name to the runtime.
  * pid PID: writes PID into shared memory, before "ready". ask CODE: sends request CODE instead of "ready". fs NAME: gives
- * fsopen(2) another name. keep: kills the process, and never reads its end. hold: keeps
- * its socket open. Writes the line `lied` each time, until the file STOP exists. */
+ * fsopen(2) another name. fork: makes a process that is not root fork. keep: kills the process, and never reads its end. hold:
+ * keeps its socket open. Writes the line `lied` each time, until the file STOP exists. */
 static int impostor(int argc, char **argv)
 {
 	if (argc != 5)

@@ -6,7 +6,7 @@
 //! from the pid namespace. They use coracle's protocol, so they do nothing to runc and crun.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
@@ -61,7 +61,7 @@ fn equipped() -> Option<&'static Path> {
     if program.is_none() {
         skip(&test_name(), "no C compiler here, and ATTACKER names no program");
     }
-    program.map(std::path::PathBuf::as_path)
+    program.map(PathBuf::as_path)
 }
 
 #[test]
@@ -155,4 +155,26 @@ fn a_traced_process_mounts_no_other_file_system() {
             finish(&mut joining.command(&["delete", "--force", &joining.id]));
         }
     }
+}
+
+/// Before Linux 6.18 the traced process opens a proc for us. Another process would live on in the container.
+#[test]
+fn a_traced_process_makes_no_other_process() {
+    only!(Who::Us; "the attack fits coracle's way to mount a proc for another pid namespace");
+    let Some(attacker) = equipped() else { return };
+    let tracer = tracer(attacker, "fork", "-");
+    let world = &tracer.world;
+    let joining = in_pids_of(world, &["true"]);
+    let pids = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+    let theirs = pids(&Path::new("/proc").join(world.pid().to_string()));
+    until_lied(&tracer, || {
+        let hidden = hiding("fsconfig", Some((1, !0, 5)), libc::ENOSYS);
+        under(joining.command(&["create", "--bundle", joining.bundle().to_str().unwrap(), &joining.id]), hidden);
+        let paths = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        let status = |process: PathBuf| fs::read_to_string(process.join("status")).unwrap_or_default();
+        let members = paths.filter(|process| pids(process) == theirs).map(status);
+        let living: Vec<_> = members.filter(|status| !status.contains("State:\tZ")).collect();
+        assert!(living.len() <= 2, "others than the tracer and init are in the pid namespace: {living:?}");
+        finish(&mut joining.command(&["delete", "--force", &joining.id]));
+    });
 }

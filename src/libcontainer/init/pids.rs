@@ -3,12 +3,12 @@
 //!
 //! Other processes there see the member, and may trace it from its first moment on. So it has nothing: an empty mount namespace,
 //! the user nobody, capabilities in its own user namespace only, no descriptor, and a filter, under which it can open the context of
-//! a proc and nothing else. The name of the file system is where no tracer can write it (`sys/sealed.rs`). The bridge takes the
-//! context out of the member, and makes the mount, because that needs the capability in the user namespace that owns the pid
-//! namespace.
+//! a proc and nothing else. It can make no process (`clone::fork_once`). The name of the file system is where no tracer can write it
+//! (`sys/sealed.rs`). The bridge takes the context out of the member, and makes the mount, because that needs the capability in the user
+//! namespace that owns the pid namespace.
 
-use std::convert::Infallible;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,7 +16,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, MoveMountFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::prepared::{Outcome, Prepared, Trouble};
 use super::protocol::retry;
@@ -25,7 +25,7 @@ use crate::plan::step::CapabilitySets;
 use crate::sys;
 use crate::sys::clone::Alone;
 use crate::sys::host_proc::HostProc;
-use crate::sys::page::Birth;
+use crate::sys::page::OwnWord;
 use crate::sys::sealed::Sealed;
 use crate::sys::seccomp::Allowed;
 use crate::wire::{Failure, UP_SIZE, Up};
@@ -56,6 +56,8 @@ impl UserNamespaces {
 
 /// How long the bridge waits for the member, in milliseconds. A process of the container can stop the member.
 const PATIENCE_MS: u32 = 10_000;
+/// After so many seconds the member ends, whatever has become of the bridge.
+const LIFE_OF_MEMBER: i64 = 30;
 
 /// Returns a context of fsopen(2) for a proc that shows the pid namespace `pids`.
 pub(super) fn open_proc(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
@@ -70,31 +72,46 @@ pub(super) fn open_proc(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &
 /// Has the member open the context. The member is the child of a child of ours, which nobody in the pid namespace sees.
 fn open_inside(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> Outcome<OwnedFd> {
     let users = UserNamespaces::find(prepared.proc);
-    let (text, birth) = (Sealed::new(fstype)?, Birth::new()?);
+    let text = Sealed::new(fstype)?;
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let bridge = rustix::process::getpid();
     let parent = sys::clone::fork(|alone| {
-        if let Err(trouble) = enter(alone, pids, theirs.as_fd(), users) {
-            sys::clone::exit(tell(theirs.as_fd(), trouble))
-        }
-        match make_member(alone, prepared, &text, &birth) {
-            Ok(never) => match never {},
-            // the member's parent has no descriptor any more
-            Err(errno) => sys::clone::exit(errno.raw_os_error()),
-        }
+        let word = match enter(alone, prepared, pids, theirs.as_fd(), users) {
+            Ok(word) => word,
+            Err(trouble) => sys::clone::exit(tell(theirs.as_fd(), trouble)),
+        };
+        // it has no descriptor any more: the bridge reads the status
+        sys::clone::exit(match make_member(alone, bridge, &text, &word) {
+            Ok(status) => status,
+            Err(errno) => errno.raw_os_error(),
+        })
     })?;
     let parent = rustix::process::pidfd_open(Pid::from_raw(parent).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
     // ORDER: before reading: otherwise we would not see the end of the stream when the child has closed it
     drop(theirs);
-    let taken = told(&ours).and_then(|()| take_context(parent.as_fd(), &birth));
+    let taken = told(&ours).and_then(|()| take_context(parent.as_fd()));
     // ORDER: the member has ended before its context is used
-    rustix::process::pidfd_send_signal(&parent, rustix::process::Signal::KILL)?;
-    while retry(|| rustix::process::wait(rustix::process::WaitOptions::empty())).is_ok() {}
-    taken
+    rustix::process::pidfd_send_signal(&parent, Signal::KILL)?;
+    let status = retry(|| rustix::process::waitid(WaitId::PidFd(parent.as_fd()), WaitIdOptions::EXITED))?;
+    match taken? {
+        MemberEnd::Context(context) => Ok(context),
+        MemberEnd::Ended => {
+            let errno = status.and_then(|status| status.exit_status()).filter(|errno| *errno > 0);
+            Err(Trouble::saying(errno.map_or(Errno::CHILD, Errno::from_raw_os_error), MEMBER))
+        }
+    }
 }
 
 /// What a failure is about.
-const MEMBER: &str = "the process that opens it in the joined pid namespace";
+const MEMBER: &str = "open it in the joined pid namespace";
+
+/// What has become of the member.
+enum MemberEnd {
+    Context(OwnedFd),
+    /// The member or its parent has ended.
+    Ended,
+}
 
 /// The milliseconds that are left of a wait.
 struct Patience(u32);
@@ -109,37 +126,42 @@ impl Patience {
 }
 
 /// Waits for the member, takes the context out of it, and ends it.
-fn take_context(parent: BorrowedFd<'_>, birth: &Birth) -> Outcome<OwnedFd> {
+fn take_context(parent: BorrowedFd<'_>) -> Outcome<MemberEnd> {
     let mut patience = Patience(PATIENCE_MS);
-    let pid = loop {
-        match birth.pid() {
-            Some(pid) => break pid,
-            None if patience.has_ended(parent)? => return Err(Trouble::saying(Errno::CHILD, MEMBER)),
-            None => {}
-        }
-    };
-    // its parent reaps nobody, so the pid stays its own
-    let member = rustix::process::pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
-    let taken = loop {
-        match rustix::process::pidfd_getfd(&member, 0, PidfdGetfdFlags::empty()) {
-            // not yet
-            Err(Errno::BADF) => match patience.has_ended(member.as_fd()) {
-                Ok(false) => {}
-                Ok(true) => break Err(Trouble::saying(Errno::CHILD, MEMBER)),
-                Err(trouble) => break Err(trouble),
-            },
-            Err(Errno::SRCH) => break Err(Trouble::saying(Errno::CHILD, MEMBER)),
-            taken => break taken.map_err(|errno| Trouble::saying(errno, "pidfd_getfd")),
-        }
-    };
-    rustix::process::pidfd_send_signal(&member, rustix::process::Signal::KILL)?;
+    let Some(member) = take_first(parent, &mut patience)? else { return Ok(MemberEnd::Ended) };
+    let taken = take_first(member.as_fd(), &mut patience);
+    match rustix::process::pidfd_send_signal(&member, Signal::KILL) {
+        // its parent has seen its end
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(errno.into()),
+    }
     let mut patience = Patience(PATIENCE_MS);
     while !patience.has_ended(member.as_fd())? {}
-    taken
+    // the parent reaps the member, and ends with the same status
+    while !patience.has_ended(parent)? {}
+    Ok(taken?.map_or(MemberEnd::Ended, MemberEnd::Context))
+}
+
+/// Waits until `process` has descriptor 0, and takes it. None if the process has ended.
+fn take_first(process: BorrowedFd<'_>, patience: &mut Patience) -> Outcome<Option<OwnedFd>> {
+    loop {
+        match rustix::process::pidfd_getfd(process, 0, PidfdGetfdFlags::empty()) {
+            // not yet
+            Err(Errno::BADF) if !patience.has_ended(process)? => {}
+            Err(Errno::BADF | Errno::SRCH) => return Ok(None),
+            taken => return taken.map(Some).map_err(|errno| Trouble::saying(errno, "pidfd_getfd")),
+        }
+    }
 }
 
 /// Leaves everything of the host, gives up privileges, and only then enters.
-fn enter(alone: &Alone, pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserNamespaces) -> Outcome {
+fn enter(
+    alone: &Alone,
+    prepared: &Prepared<'_>,
+    pids: BorrowedFd<'_>,
+    talk: BorrowedFd<'_>,
+    users: UserNamespaces,
+) -> Outcome<ManuallyDrop<OwnWord>> {
     leave_all_mounts()?;
     sys::fds::close_but(alone, 0, [pids.as_raw_fd(), talk.as_raw_fd()].into_iter())?;
     give_up_all_but_admin()?;
@@ -148,13 +170,17 @@ fn enter(alone: &Alone, pids: BorrowedFd<'_>, talk: BorrowedFd<'_>, users: UserN
     // fsopen(2) takes it in the user namespace of the mount namespace. Any other failure may be the container's work, which has
     // used up the namespaces of this uid: then no process is made with the capability
     if users == UserNamespaces::Made {
-        sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64).map_err(|errno| {
-            Trouble::saying(errno, "unshare user, for the process that opens it in the joined pid namespace")
-        })?;
+        sys::clone::unshare(libc::CLONE_NEWUSER as u64 | libc::CLONE_NEWNS as u64)
+            .map_err(|errno| Trouble::saying(errno, "unshare user, to open it in the joined pid namespace"))?;
     }
     // ORDER: after the changes of ids and capabilities, which set the dumpable attribute to fs.suid_dumpable
     credentials::undumpable()?;
-    Ok(sys::fds::close_but(alone, 0, [talk.as_raw_fd()].into_iter())?)
+    // What the runtime believes is not for a process that others may trace.
+    prepared.birth.keep()?;
+    prepared.page.keep()?;
+    sys::fds::close_but(alone, 0, [talk.as_raw_fd()].into_iter())?;
+    // the filter does not allow munmap(2)
+    Ok(ManuallyDrop::new(OwnWord::new()?))
 }
 
 /// Enters a mount namespace that has an empty directory and nothing else. A changed root directory alone is not enough: by
@@ -187,36 +213,39 @@ fn give_up_all_but_admin() -> Outcome {
     })
 }
 
-/// Makes the member, and waits to be killed. Only children of the process that called setns(2) are in the pid namespace.
-fn make_member(alone: &Alone, prepared: &Prepared<'_>, text: &Sealed, birth: &Birth) -> Result<Infallible, Errno> {
+/// Makes the member, and returns its exit status: 0, or the errno of its failure. Only children of the process that called setns(2) are
+/// in the pid namespace.
+fn make_member(alone: &Alone, bridge: Pid, text: &Sealed, word: &OwnWord) -> Result<i32, Errno> {
     const DIES_WITH_PARENT: u64 = libc::PR_SET_PDEATHSIG as u64;
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let die_with_parent = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    die_with_parent()?;
+    // the bridge may have been killed before
+    if rustix::process::getppid() != Some(bridge) {
+        return Err(Errno::CHILD);
+    }
     sys::fds::close_but(alone, 0, [].into_iter())?;
-    // What the runtime believes is not for a process that others may trace.
-    prepared.birth.keep()?;
-    prepared.page.keep()?;
     rustix::thread::set_no_new_privs(true)?;
-    let only = |number, first| Allowed { number, first };
+    let first = |number, first| Allowed { number, arguments: [Some(first), None, None] };
     sys::seccomp::allow_only(&[
-        only(libc::SYS_fsopen, Some(text.as_c_str().as_ptr() as u64)),
-        only(libc::SYS_madvise, Some(birth.address())),
-        only(libc::SYS_clone, Some(sys::clone::FORK_NOTED)),
-        only(libc::SYS_prctl, Some(DIES_WITH_PARENT)),
-        only(libc::SYS_ppoll, Some(0)),
-        only(libc::SYS_exit_group, None),
+        first(libc::SYS_fsopen, text.as_c_str().as_ptr() as u64),
+        Allowed { number: libc::SYS_clone, arguments: [Some(sys::clone::FORK_ONCE), None, Some(word.address())] },
+        first(libc::SYS_prctl, DIES_WITH_PARENT),
+        first(libc::SYS_ppoll, 0),
+        Allowed::always(libc::SYS_wait4),
+        Allowed::always(libc::SYS_exit_group),
     ])?;
-    sys::clone::fork_noted(alone, birth, |_| {
-        let dies = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-        match dies.and_then(|()| rustix::mount::fsopen(text.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)) {
-            Ok(context) => {
-                // the bridge takes descriptor 0
-                let _open = std::mem::ManuallyDrop::new(context);
-                sys::clone::wait_to_be_killed()
-            }
-            Err(_) => sys::clone::exit(1),
+    sys::clone::fork_once(alone, word, |_| {
+        let context = die_with_parent()
+            .and_then(|()| rustix::mount::fsopen(text.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC))
+            .map(ManuallyDrop::new);
+        match context {
+            // the bridge takes descriptor 0
+            Ok(_) => sys::clone::exit_after(LIFE_OF_MEMBER),
+            Err(errno) => sys::clone::exit(errno.raw_os_error()),
         }
     })?;
-    sys::clone::wait_to_be_killed()
+    let ended = retry(|| rustix::process::wait(WaitOptions::empty()))?;
+    ended.and_then(|(_, status)| status.exit_status()).ok_or(Errno::CHILD)
 }
 
 /// Sends a failure as a packet, and returns the exit status.

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::page::Birth;
+use super::page::{Birth, OwnWord};
 use super::{checked, heap, owned, trap};
 
 /// The flags of namespaces. Others (CLONE_VM, CLONE_FILES) change what memory and descriptors mean.
@@ -218,14 +218,13 @@ pub fn exit(status: i32) -> ! {
     trap()
 }
 
-/// Waits without an end (ppoll(2) for nothing), as no signal has a handler. If a filter denies the call, an undefined instruction ends
-/// the process.
-pub fn wait_to_be_killed() -> ! {
-    // SAFETY: ppoll(2) for no descriptor, without a time limit and without a mask, reads and writes no memory.
-    while checked(unsafe { libc::syscall(libc::SYS_ppoll, 0usize, 0usize, 0usize, 0usize, 0usize) }) == Err(Errno::INTR)
-    {
-    }
-    trap()
+/// Waits for so many seconds (ppoll(2) for nothing), or until a signal kills this process, and exits then. If a filter denies a call,
+/// an undefined instruction ends the process.
+pub fn exit_after(seconds: i64) -> ! {
+    let time = libc::timespec { tv_sec: seconds, tv_nsec: 0 };
+    // SAFETY: ppoll(2) for no descriptor, without a mask, reads `time` and writes at most there.
+    unsafe { libc::syscall(libc::SYS_ppoll, 0usize, 0usize, &raw const time, 0usize, 0usize) };
+    exit(0)
 }
 
 /// Runs `child` in a copy of this process (fork(2)), as `clone` does. Returns its pid.
@@ -236,24 +235,25 @@ pub fn fork(child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
     copy(FORK, std::ptr::null_mut(), child)
 }
 
-/// The same. The kernel notes the pid in `birth`, as we count, before the child runs. The child does not have that memory.
+/// The same. This process gets a pidfd of the child, as its lowest free descriptor; nobody owns it. The child does not get `word`, into
+/// which the kernel writes the number of the pidfd. So a filter that allows clone(2) only with these flags and with that address makes
+/// the same call fail in the child (EFAULT): this is the only process that can make another.
 ///
 /// # Errors
-/// Those of madvise(2) and clone(2).
-pub fn fork_noted(_alone: &Alone, birth: &Birth, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
-    birth.keep()?;
-    copy(FORK_NOTED, birth.place_of_pid(), child)
+/// Those of clone(2).
+pub fn fork_once(_alone: &Alone, word: &OwnWord, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
+    copy(FORK_ONCE, word.place(), child)
 }
 
 /// The flags of clone(2) that `fork` passes.
 const FORK: u64 = libc::SIGCHLD as u64;
-/// Those of `fork_noted`.
-pub const FORK_NOTED: u64 = libc::CLONE_PARENT_SETTID as u64 | FORK;
+/// Those of `fork_once`.
+pub const FORK_ONCE: u64 = libc::CLONE_PIDFD as u64 | FORK;
 
-fn copy(flags: u64, noted: *mut i32, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
+fn copy(flags: u64, word: *mut i32, child: impl FnOnce(&Alone) -> Infallible) -> Result<i32, Errno> {
     // SAFETY: no stack is passed and CLONE_VM is not set, so the child continues on its own copy of this stack. There it runs
-    // `child`, which never returns. With CLONE_PARENT_SETTID, `noted` is a valid int.
-    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, noted, 0usize, 0usize) })?;
+    // `child`, which never returns. With CLONE_PIDFD, `word` is a valid int.
+    let pid = checked(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, word, 0usize, 0usize) })?;
     if pid == 0 {
         run_child(child)
     }
@@ -323,6 +323,43 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(pid);
         let (_, status) = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(PANICKED));
+    }
+
+    #[test]
+    fn a_child_of_fork_once_makes_no_process() {
+        use crate::sys::seccomp::{Allowed, allow_only};
+        let status = status_of(|alone| {
+            let Ok(word) = OwnWord::new().map(std::mem::ManuallyDrop::new) else { exit(2) };
+            let allowed = rustix::thread::set_no_new_privs(true).and_then(|()| {
+                allow_only(&[
+                    Allowed { number: libc::SYS_clone, arguments: [Some(FORK_ONCE), None, Some(word.address())] },
+                    Allowed::always(libc::SYS_wait4),
+                    Allowed::always(libc::SYS_exit_group),
+                ])
+            });
+            let forked = allowed.and_then(|()| {
+                fork_once(alone, &word, |alone| match fork_once(alone, &word, |_| exit(0)) {
+                    Err(Errno::FAULT) => exit(5),
+                    _ => exit(3),
+                })
+            });
+            let waited = forked.and_then(|_| rustix::process::wait(rustix::process::WaitOptions::empty()));
+            exit(waited.ok().flatten().and_then(|(_, status)| status.exit_status()).unwrap_or(4))
+        });
+        assert_eq!(status.exit_status(), Some(5));
+        // the same call with other flags, or with another address
+        for (flags, beyond) in [(FORK, 0), (FORK_ONCE, 4)] {
+            let status = status_of(|_| {
+                let Ok(word) = OwnWord::new().map(std::mem::ManuallyDrop::new) else { exit(2) };
+                let arguments = [Some(flags ^ FORK ^ FORK_ONCE), None, Some(word.address() + beyond)];
+                let rule = Allowed { number: libc::SYS_clone, arguments };
+                if rustix::thread::set_no_new_privs(true).and_then(|()| allow_only(&[rule])).is_err() {
+                    exit(3)
+                }
+                exit(copy(flags, word.place(), |_| exit(0)).map_or(4, |_| 5))
+            });
+            assert_eq!(status.terminating_signal(), Some(libc::SIGSYS));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::clone::Alone;
+use super::mapped;
 
 /// The size of a packet, in bytes.
 const PACKET_SIZE: usize = 256;
@@ -44,10 +45,7 @@ pub fn begin(_alone: &Alone, socket: OwnedFd, packet: &[u8; PACKET_SIZE]) -> Res
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
     let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<Shared>(), access, kind, -1, 0) };
-    if address == libc::MAP_FAILED {
-        return Err(Errno::NOMEM);
-    }
-    let shared = address.cast::<Shared>();
+    let shared = mapped(address)?.cast::<Shared>();
     // SAFETY: the mapping is large enough and aligned to a page. It is zeroed, which is a valid Shared, and only we know it.
     unsafe {
         (*shared).socket = socket.into_raw_fd();

@@ -13,6 +13,7 @@ use rustix::mount::OpenTreeFlags;
 use super::clone::Alone;
 use super::mount::{Attributes, Reach, set_attributes};
 use super::process_stat::ProcessStat;
+use super::{last, mapped};
 
 const OWN: &CStr = c"/proc/self/exe";
 /// The seals of a copy, besides the one against writing.
@@ -188,10 +189,6 @@ impl PrctlMmMap {
     }
 }
 
-fn last() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
-}
-
 /// A part of the program that is loaded from its file (elf(5), PT_LOAD), in whole pages.
 #[derive(Clone, Copy, Debug, Default)]
 struct Piece {
@@ -298,8 +295,7 @@ impl Piece {
             let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
             libc::mremap(beside, self.length, self.length, how, self.at as *mut c_void)
         };
-        if moved == libc::MAP_FAILED {
-            let errno = last();
+        if let Err(errno) = mapped(moved) {
             // SAFETY: our own mapping, which nothing leads to.
             unsafe { libc::munmap(beside, self.length) };
             return Err(errno);
@@ -316,7 +312,7 @@ impl Piece {
         let address = unsafe {
             libc::mmap(at, self.length, self.protection, libc::MAP_PRIVATE | how, file.as_raw_fd(), self.offset)
         };
-        if address == libc::MAP_FAILED { Err(last()) } else { Ok(address) }
+        mapped(address)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use super::checked;
+use super::{checked, mapped};
 
 /// Zeros, shared with every process that is forked later (mmap(2), MAP_SHARED).
 #[derive(Debug)]
@@ -24,21 +24,10 @@ unsafe impl<T: Atomics> Sync for SharedMemory<T> {}
 
 impl<T: Atomics> SharedMemory<T> {
     fn new() -> Result<SharedMemory<T>, Errno> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: an anonymous mapping chosen by the kernel overlaps nothing.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<T>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(Errno::NOMEM);
-        }
-        Ok(SharedMemory(address.cast()))
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<T>(), access, kind, -1, 0) };
+        Ok(SharedMemory(mapped(address)?.cast()))
     }
 
     /// Processes that this process makes from now on do not get it (MADV_DONTFORK).
@@ -90,7 +79,7 @@ impl Birth {
     /// A new page of zeros, shared with every process that is forked later.
     ///
     /// # Errors
-    /// ENOMEM.
+    /// Those of mmap(2).
     pub fn new() -> Result<Birth, Errno> {
         SharedMemory::new().map(Birth)
     }
@@ -115,17 +104,38 @@ impl Birth {
         self.0.get().pid.as_ptr()
     }
 
-    /// The address that `keep` passes to madvise(2).
-    pub fn address(&self) -> u64 {
-        self.0.0 as u64
-    }
-
     /// Processes that this process makes from now on do not get the page (MADV_DONTFORK).
     ///
     /// # Errors
     /// Those of madvise(2).
     pub fn keep(&self) -> Result<(), Errno> {
         self.0.keep()
+    }
+}
+
+/// A word in memory that the processes do not have that this process makes.
+#[derive(Debug)]
+pub struct OwnWord(SharedMemory<AtomicI32>);
+
+// SAFETY: an atomic.
+unsafe impl Atomics for AtomicI32 {}
+
+impl OwnWord {
+    /// # Errors
+    /// Those of mmap(2) and madvise(2).
+    pub fn new() -> Result<OwnWord, Errno> {
+        let memory = SharedMemory::new()?;
+        memory.keep()?;
+        Ok(OwnWord(memory))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> u64 {
+        self.0.0 as u64
+    }
+
+    pub(super) fn place(&self) -> *mut i32 {
+        self.0.get().as_ptr()
     }
 }
 

@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
+use super::mapped;
+
 /// A NUL-terminated text in a sealed memory file (memfd_create(2), F_SEAL_WRITE), mapped shared and read-only. A process that has
 /// the mapping can be traced, and the tracer cannot write there: a write by force makes a copy only of a private mapping.
 #[derive(Debug)]
@@ -28,10 +30,7 @@ impl Sealed {
         let address = unsafe {
             libc::mmap(std::ptr::null_mut(), bytes.len(), libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0)
         };
-        if address == libc::MAP_FAILED {
-            return Err(Errno::NOMEM);
-        }
-        Ok(Sealed { address, length: bytes.len() })
+        Ok(Sealed { address: mapped(address)?, length: bytes.len() })
     }
 
     /// The text, at its address in the mapping.

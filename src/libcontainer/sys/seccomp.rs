@@ -84,12 +84,19 @@ fn load_instructions(instructions: &[SockFilter], flags: u32) -> Result<Option<O
 pub struct Allowed {
     /// Its number.
     pub number: libc::c_long,
-    /// Its first argument. None for any.
-    pub first: Option<u64>,
+    /// Its first arguments. None for any value.
+    pub arguments: [Option<u64>; 3],
 }
 
-/// Instructions for each allowed call.
-const EACH: usize = 7;
+impl Allowed {
+    /// With any arguments.
+    pub fn always(number: libc::c_long) -> Allowed {
+        Allowed { number, arguments: [None; 3] }
+    }
+}
+
+/// Instructions for each allowed call: two for its number, four for each argument, and one that allows it.
+const EACH: usize = 2 + 3 * 4 + 1;
 
 /// Loads a filter for this process and all that it makes: another call kills the process. Does not use the heap.
 ///
@@ -111,21 +118,22 @@ pub fn allow_only<const N: usize>(calls: &[Allowed; N]) -> Result<(), Errno> {
     let mut rules = [[kill; EACH]; N];
     for (rule, call) in rules.iter_mut().zip(calls) {
         let number = u32::try_from(call.number).map_err(|_| Errno::INVAL)?;
-        *rule = match call.first {
-            Some(first) => [
-                load_word(0),
-                unless(number, 5),
-                load_word(16),
-                unless(low(first), 3),
-                load_word(20),
-                unless(low(first >> 32), 1),
-                returns(libc::SECCOMP_RET_ALLOW),
-            ],
-            None => {
-                let allow = returns(libc::SECCOMP_RET_ALLOW);
-                [load_word(0), unless(number, 5), allow, kill, kill, kill, kill]
-            }
+        let mut end = 0;
+        let mut must_be = |offset, word| {
+            // to the next rule
+            #[allow(clippy::cast_possible_truncation)] // EACH is small
+            let beyond = (EACH - end - 2) as u8;
+            rule[end..end + 2].copy_from_slice(&[load_word(offset), unless(word, beyond)]);
+            end += 2;
         };
+        must_be(0, number);
+        for (offset, argument) in (16..).step_by(8).zip(call.arguments) {
+            if let Some(argument) = argument {
+                must_be(offset, low(argument));
+                must_be(offset + 4, low(argument >> 32));
+            }
+        }
+        rule[end] = returns(libc::SECCOMP_RET_ALLOW);
     }
     let mut program = [kill; 128];
     program[..3].copy_from_slice(&[load_word(4), SockFilter { jump_true: 1, ..unless(ARCH, 0) }, kill]);
