@@ -226,7 +226,7 @@ fn the_library_leaves_its_caller_alone() {
 fn the_state_of_the_process_is_changed_in_few_places() {
     let places: [(&[&str], &[&str]); 5] = [
         // a thread that ends with it
-        (&["setns("], &["init/", "sys/", "survey/", "launch/inside.rs"]),
+        (&["setns("], &["init/", "sys/", "survey/", "launch/inside.rs", "launch/network_namespace.rs"]),
         (&["::umask("], &["init/", "sys/"]),
         // the limit comes back at once (RLIMIT_MEMLOCK), or is counted (RLIMIT_NOFILE)
         (&["setrlimit("], &["init/", "sys/", "cgroup/devices.rs", "launch/descriptors.rs"]),
@@ -312,15 +312,19 @@ fn errors_are_printed_in_one_place() {
 /// The library names its own API in its texts. The command translates: src/flags.rs.
 #[test]
 fn flags_are_named_by_the_command_alone() {
-    // What somebody types at a shell: `coracle spec --from`, and advice about the machine.
-    let typed = |path: &Path| path.ends_with("config/other_file.rs") || path.starts_with("libcontainer/survey");
+    // What somebody types at a shell, of other programs: `usermod --add-subuids`, `coracle spec --from`.
+    let typed = |path: &Path, literal: &str| {
+        path.ends_with("config/other_file.rs")
+            || path.starts_with("libcontainer/survey")
+                && ["usermod ", "systemd-run "].iter().any(|program| literal.contains(program))
+    };
     let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/flags.rs")).unwrap();
     let (mut flags, mut untranslated) = (Vec::new(), Vec::new());
     for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("libcontainer") && !is_test(path)) {
         let said = text.lines().filter(|line| !line.trim_start().starts_with("#["));
         for literal in said.flat_map(|line| line.split('"').skip(1).step_by(2)) {
             let mut words = literal.split(|c: char| !(c.is_ascii_alphanumeric() || "-_:".contains(c)));
-            if words.any(|word| word.starts_with("--") && word.len() > 2) && !typed(path) {
+            if words.any(|word| word.starts_with("--") && word.len() > 2) && !typed(path, literal) {
                 flags.push(format!("{}: {literal}", path.display()));
             }
             let words = literal.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));

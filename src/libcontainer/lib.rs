@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod config;
 #[doc(hidden)]
 pub mod container;
+#[cfg(feature = "checkpoint")]
 mod criu;
 mod error;
 mod exposure;
@@ -42,10 +43,12 @@ pub mod wire;
 pub use api::features::{self, COMMIT, Features, features};
 pub use api::stats::{self, Stats};
 pub use api::{
-    Began, Bundle, Console, Create, Dump, Events, Exec, Explanation, Force, Happened, Interface, Master, Paused,
-    Process, ProcessObject, Progress, Protection, Ready, RestoreFrom, STOP_SIGNAL, Schemata, State, Stopped, Update,
-    protect_program, signal_by_name,
+    Began, Bundle, Console, Create, Events, Exec, Explanation, Force, Happened, Interface, Master, Paused, Process,
+    ProcessObject, Progress, Protection, Ready, STOP_SIGNAL, Schemata, State, Stopped, Update, protect_program,
+    signal_by_name,
 };
+#[cfg(feature = "checkpoint")]
+pub use api::{Dump, RestoreFrom};
 #[doc(hidden)]
 pub use api::{NOT_STARTED, absolute};
 pub use config::{At, Fault, Faults, Warning};
@@ -54,9 +57,11 @@ pub use error::{Error, FailedStep, Kind, Result};
 pub use exposure::{Exposed, Exposure, Risk};
 pub use host::{Environment, ProgramEnvironment};
 pub use launch::Times;
+#[cfg(feature = "checkpoint")]
 pub use launch::checkpoint::Afterwards;
 #[doc(hidden)]
 pub use launch::create::Creator;
+#[cfg(feature = "checkpoint")]
 pub use launch::images::{Allow, CgroupMode, Images, NetworkLock};
 pub use plan::explain::Line;
 pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};

@@ -201,7 +201,7 @@ fn own_annotations() -> BTreeMap<&'static str, String> {
     let mut all = BTreeMap::from([
         ("io.coracle.commit", COMMIT.to_owned()),
         ("io.coracle.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("org.opencontainers.runc.checkpoint.enabled", "true".to_owned()),
+        ("org.opencontainers.runc.checkpoint.enabled", cfg!(feature = "checkpoint").to_string()),
     ]);
     all.extend(seccomp::library_version().map(|version| ("io.github.seccomp.libseccomp.version", version)));
     all

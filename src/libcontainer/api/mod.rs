@@ -1,6 +1,7 @@
 //! The public API of the library, made from the other rooms.
 
 mod bundle;
+#[cfg(feature = "checkpoint")]
 mod checkpoint;
 mod console;
 mod container;
@@ -16,6 +17,7 @@ mod process;
 mod process_object;
 mod progress;
 mod protection;
+#[cfg(feature = "checkpoint")]
 mod restore;
 mod seen;
 mod settings;
@@ -25,6 +27,7 @@ mod sub_cgroups;
 mod update;
 
 pub use bundle::{Bundle, absolute};
+#[cfg(feature = "checkpoint")]
 pub use checkpoint::Dump;
 pub use console::{Console, Master};
 pub use container::{Began, State, Stopped};
@@ -37,6 +40,7 @@ pub use process::Process;
 pub use process_object::ProcessObject;
 pub use progress::{Explanation, Progress, Ready};
 pub use protection::{Protection, protect_program};
+#[cfg(feature = "checkpoint")]
 pub use restore::RestoreFrom;
 pub use signal::{STOP_SIGNAL, signal_by_name};
 pub use update::{Schemata, Update};

@@ -1,4 +1,4 @@
-//! A thread of ours acts in another namespace.
+//! What a checkpoint and a restore do in the namespaces of a container, or in a mount namespace of their own.
 
 use crate::sys::errno::in_words;
 use std::ffi::CStr;
@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{CWD, Mode, OFlags};
 
+use super::network_namespace::{by_a_thread, in_network};
 use crate::error::{Context, Result, error};
 use crate::sys::mount::{mount, set_propagation};
 
@@ -19,16 +20,12 @@ pub(super) fn root_of(pid: i32) -> Result<OwnedFd> {
         .map_err(|errno| error!("{path}: {errno}", errno = in_words(&errno)))
 }
 
-/// Calls `act` in the namespace (`net`, `mnt`) of process `pid`.
+/// Calls `act` in the mount namespace of process `pid`.
 ///
 /// # Errors
 /// The namespace cannot be entered, or those of `act`.
-pub(super) fn inside<T: Send>(pid: i32, name: &str, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let path = format!("/proc/{pid}/ns/{name}");
-    let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
-    if name == "net" {
-        return in_network(&namespace, act);
-    }
+pub(super) fn in_mounts_of<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let (namespace, path) = open(pid, "mnt")?;
     let enter = move || {
         // A thread enters a mount namespace only with a root and a current directory of its own.
         unshare(CloneFlags::CLONE_FS).context("unshare")?;
@@ -38,15 +35,19 @@ pub(super) fn inside<T: Send>(pid: i32, name: &str, act: impl FnOnce() -> Result
     by_a_thread(enter)
 }
 
-/// Calls `act` in a network namespace.
+/// Calls `act` in the network namespace of process `pid`.
 ///
 /// # Errors
 /// The namespace cannot be entered, or those of `act`.
-pub(super) fn in_network<T: Send>(namespace: &File, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    by_a_thread(move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET).context("setns network")?;
-        act()
-    })
+pub(super) fn in_network_of<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    in_network(&open(pid, "net")?.0, act)
+}
+
+/// Opens a namespace of a process, and returns its path, too.
+fn open(pid: i32, name: &str) -> Result<(File, String)> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
+    Ok((namespace, path))
 }
 
 /// Calls `act` in a new mount namespace: a copy of ours with the tree at `tree` bound at `place`. The namespace exists
@@ -64,8 +65,4 @@ pub(super) fn with_bound<T: Send>(tree: &CStr, place: &CStr, act: impl FnOnce() 
         act()
     };
     by_a_thread(enter)
-}
-
-fn by_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| scope.spawn(act).join()).map_err(|_| error!("a thread has panicked"))?
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod cause;
+#[cfg(feature = "checkpoint")]
 pub mod checkpoint;
 mod child;
 mod clone;
@@ -13,6 +14,7 @@ mod descriptors;
 mod failure;
 mod files_of_ruleset;
 mod filter_cache;
+#[cfg(feature = "checkpoint")]
 mod foreign_mounts;
 mod hook_files;
 mod hooks;
@@ -20,18 +22,24 @@ mod host_mounts;
 mod host_namespaces;
 mod id_maps;
 mod identity;
+#[cfg(feature = "checkpoint")]
 pub mod images;
+#[cfg(feature = "checkpoint")]
 mod inside;
 mod launched;
 mod mount_ids;
+#[cfg(feature = "checkpoint")]
 mod mount_points;
 mod net_devices;
+mod network_namespace;
 pub mod notify;
 mod open;
+#[cfg(feature = "checkpoint")]
 mod open_images;
 pub mod pidfile;
 mod record;
 mod resources;
+#[cfg(feature = "checkpoint")]
 pub mod restore;
 mod runc;
 pub mod seal;

@@ -20,7 +20,7 @@ use super::identity::Identity;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Images, NULL, config_file, must_not_be_restricted, options,
 };
-use super::inside::{inside, with_bound};
+use super::inside::{in_mounts_of, in_network_of, with_bound};
 use super::open_images;
 use super::resources::KernelGroups;
 use super::{console, hooks, mount_points, pidfile, record};
@@ -389,7 +389,7 @@ impl Restore<'_> {
         if self.plan.init.iter().any(|step| step.what == Step::Loopback) {
             let up =
                 || loopback_up().map_err(|errno| error!("bring the loopback up: {errno}", errno = in_words(&errno)));
-            inside(pid, "net", up)?;
+            in_network_of(pid, up)?;
         }
         let each = &self.plan.runtime_hooks;
         let files = HookFiles::of(each, making.identity)?;
@@ -436,7 +436,7 @@ impl Restore<'_> {
             let done = root.and_then(|root| set_attributes(root.as_fd(), &Attributes::read_only(), Reach::One));
             done.map_err(|errno| error!("root.readonly: {errno}", errno = in_words(&errno)))
         };
-        inside(child.pid, "mnt", close)
+        in_mounts_of(child.pid, close)
     }
 }
 

@@ -7,7 +7,7 @@ use super::finished::PlannedCgroup;
 use super::given::{CgroupUse, Given, Rootless};
 use super::notes::Notes;
 use super::resources::{self, CgroupOwner, DeviceAccess, OnForbidden, Placement, Refused};
-use crate::config::At;
+use crate::config::{At, Faults};
 use crate::host::Cgroups;
 
 const NOT_MOUNTED: &str = "no cgroup hierarchy is mounted at /sys/fs/cgroup";
@@ -65,6 +65,9 @@ fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
     let path = given.linux().and_then(|linux| linux.cgroups_path().as_deref());
     let (id, cgroups) = (&given.flags.id, &given.host.cgroups);
     notes.keep(match given.flags.cgroup {
+        CgroupUse::Unit(_) if cfg!(not(feature = "systemd")) => {
+            Err(Faults::one(At::new("CgroupUse::Unit"), "this build has no systemd"))
+        }
         CgroupUse::Unit(manager) => resources::place_unit(path, id, manager, given.host.me.uid, cgroups),
         CgroupUse::Own | CgroupUse::Disabled => resources::place(path, id, cgroups),
     })

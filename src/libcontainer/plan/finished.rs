@@ -263,15 +263,6 @@ impl Opening {
         }
     }
 
-    /// True for a source whose ids go through maps.
-    pub(super) fn maps_ids(&self) -> bool {
-        match self {
-            Opening::Source(.., mapped) => mapped.is_some(),
-            Opening::Found(inner) => inner.maps_ids(),
-            _ => false,
-        }
-    }
-
     /// How much is copied to be mounted. None if this is not mounted.
     pub(super) fn reach(&self) -> Option<Reach> {
         match self {

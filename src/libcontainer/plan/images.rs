@@ -120,7 +120,7 @@ impl Plan {
                 path.display()
             ));
         }
-        let (_, at) = self.openings.iter().find(|(opening, _)| opening.maps_ids())?;
+        let (_, at) = self.openings.iter().find(|(opening, _)| maps_ids(opening))?;
         Some(format!("{at}: criu does not map the ids of a mount again"))
     }
 
@@ -135,6 +135,15 @@ impl Plan {
             }
         }
         self.openings.get(slot.0).and_then(|(opening, _)| of(opening))
+    }
+}
+
+/// True for a source whose ids go through maps.
+fn maps_ids(opening: &Opening) -> bool {
+    match opening {
+        Opening::Source(.., mapped) => mapped.is_some(),
+        Opening::Found(inner) => maps_ids(inner),
+        _ => false,
     }
 }
 

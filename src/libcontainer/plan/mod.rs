@@ -19,6 +19,7 @@ mod finished;
 mod given;
 mod hooks;
 mod idmap;
+#[cfg(feature = "checkpoint")]
 pub mod images;
 mod labels;
 mod landlock;

@@ -82,6 +82,7 @@ const CALLS: &[(&str, Call)] = &[
         drop(container.as_ref()?.events().unwrap());
         container
     }),
+    #[cfg(feature = "checkpoint")]
     ("a checkpoint without criu", |root, _, container| {
         let images = libcontainer::Images::new("images").criu("/missing");
         container?.checkpoint(images).make().unwrap_err();

@@ -1,0 +1,26 @@
+//! A thread of ours in another namespace. The caller's threads stay where they are.
+
+use std::fs::File;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::error::{Context, Result, error};
+
+/// Calls `act` in a network namespace.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `act`.
+pub(super) fn in_network<T: Send>(namespace: &File, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    by_a_thread(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).context("setns network")?;
+        act()
+    })
+}
+
+/// Calls `act` in a new thread, and waits for its end.
+///
+/// # Errors
+/// Those of `act`.
+pub(super) fn by_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| scope.spawn(act).join()).map_err(|_| error!("a thread has panicked"))?
+}
