@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{environment, print};
 use crate::cli::{HostArgs, wrapped};
+use crate::flags::named;
 
 pub fn run(args: &HostArgs) -> Result<u8> {
     let found = match args.format.as_str() {
@@ -44,7 +45,7 @@ fn word(fitness: Fitness) -> &'static str {
 
 fn json(found: &[Finding]) -> String {
     let list = found.iter().map(|Finding { area: about, name, fitness, said, advice }| {
-        json!({"area": area(*about), "name": name, "state": word(*fitness), "said": said, "advice": advice})
+        json!({"area": area(*about), "name": name, "state": word(*fitness), "said": named(said), "advice": named(advice)})
     });
     format!("{:#}\n", json!({"fit": is_fit(found), "findings": list.collect::<Vec<_>>()}))
 }
@@ -58,9 +59,9 @@ fn text(found: &[Finding]) -> String {
         }
         let colon = if finding.said.is_empty() { "" } else { ": " };
         let line = format!("{}{colon}{}", finding.name, finding.said);
-        wrapped(&mut text, &format!("  {:9}", word(finding.fitness)), &line);
+        wrapped(&mut text, &format!("  {:9}", word(finding.fitness)), &named(&line));
         if !finding.advice.is_empty() {
-            wrapped(&mut text, "           -> ", &finding.advice);
+            wrapped(&mut text, "           -> ", &named(&finding.advice));
         }
     }
     let count = |fitness| found.iter().filter(|finding| finding.fitness == fitness).count();

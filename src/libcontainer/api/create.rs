@@ -105,7 +105,7 @@ impl<'a> Create<'a> {
         let Create { root, bundle, mut flags, mut settings, creator } = self;
         check_id(&flags.id)?;
         flags.start = start;
-        let terminal = settings.decide(bundle.terminal(), &mut flags)?;
+        let terminal = settings.decide(bundle.config.spec.process().as_ref(), &mut flags)?;
         let plan = Explanation(bundle.plan(&flags)?);
         settings.observer.planned(&plan)?;
         let new = NewContainer {

@@ -108,12 +108,12 @@ impl<'a> Exec<'a> {
             Status::Created | Status::Running | Status::Paused => {}
         }
         let config = config::load(&container.config()?)?;
-        let process = self.object.read(&config, self.settings.console.is_some())?;
+        let process = self.object.read(&config, self.settings.console.as_ref())?;
         let mut host = Host::probe(Labels::Given).context("look at the host")?;
         host.landlock = landlock_abi(&config);
         let mut flags = flags(container);
         let mut settings = self.settings;
-        let terminal = settings.decide(process.terminal().unwrap_or(false), &mut flags)?;
+        let terminal = settings.decide(Some(&process), &mut flags)?;
         let asked = Given { config: &config, host: &host, flags: &flags };
         let thread = container.thread()?;
         let joined_by = Joined { pid: thread.tid, kinds: kinds(container, thread, &config)? };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 
+use super::console::Console;
 use crate::config::{self, At, Config, Faults, Warning};
 use crate::error::{Result, bail, error};
 use crate::plan::capabilities;
@@ -23,7 +24,7 @@ use crate::plan::capabilities;
 pub struct ProcessObject {
     process: Process,
     warnings: Vec<Warning>,
-    /// The name of its document, by which mistakes are told.
+    /// The name of its document, which begins the text of a mistake.
     name: String,
 }
 
@@ -89,15 +90,15 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The whole object.
-    pub(super) fn read(&self, config: &Config, terminal: bool) -> Result<Process> {
+    /// The whole object. A program that was given by its arguments has a terminal if there is a console for it.
+    pub(super) fn read(&self, config: &Config, console: Option<&Console>) -> Result<Process> {
         let mut process = match self.whole {
             Some(object) => {
                 let mut process = object.process.clone();
                 confine(&mut process, config);
                 process
             }
-            None => self.of_container(config, terminal)?,
+            None => self.of_container(config, console)?,
         };
         if let Some(cwd) = &self.cwd {
             process.set_cwd(cwd.clone());
@@ -123,14 +124,14 @@ impl<'a> Object<'a> {
         Ok(process)
     }
 
-    fn of_container(&self, config: &Config, terminal: bool) -> Result<Process> {
+    fn of_container(&self, config: &Config, console: Option<&Console>) -> Result<Process> {
         if self.args.is_empty() {
             bail!("process args cannot be empty");
         }
         let process = config.spec.process().clone();
         let mut process = process.ok_or_else(|| error!("the container's config has no process"))?;
         process.set_args(Some(self.args.clone()));
-        process.set_terminal(Some(terminal));
+        process.set_terminal(Some(console.is_some()));
         Ok(process)
     }
 

@@ -81,7 +81,7 @@ impl<'a> RestoreFrom<'a> {
     pub fn restore(self) -> Result<(Container, Process)> {
         let RestoreFrom { mut flags, mut settings, .. } = self;
         check_id(&flags.id)?;
-        let terminal = settings.decide(self.bundle.terminal(), &mut flags)?;
+        let terminal = settings.decide(self.bundle.config.spec.process().as_ref(), &mut flags)?;
         let plan = Explanation(self.bundle.plan(&flags)?);
         settings.observer.planned(&plan)?;
         let restored = Restore {

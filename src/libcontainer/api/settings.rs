@@ -29,9 +29,13 @@ pub(super) struct Settings<'a> {
 
 impl Settings<'_> {
     /// The flags for the plan, and the socket for the terminal.
-    pub(super) fn decide(&mut self, terminal: bool, flags: &mut Flags) -> Result<Option<OwnedFd>> {
+    pub(super) fn decide(
+        &mut self,
+        process: Option<&oci_spec::runtime::Process>,
+        flags: &mut Flags,
+    ) -> Result<Option<OwnedFd>> {
         let socket = self.console.take().map(Console::socket);
-        if socket.is_some() && !terminal {
+        if socket.is_some() && !process.is_some_and(|process| process.terminal() == Some(true)) {
             bail!("process.terminal is not true: there is no terminal for the console that is given");
         }
         flags.terminal = if socket.is_some() { Terminal::Sent } else { Terminal::None };

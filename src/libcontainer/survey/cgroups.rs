@@ -40,7 +40,7 @@ fn layout(cgroups: &Cgroups) -> Finding {
     let v1: Vec<_> = cgroups.v1.iter().map(|hierarchy| hierarchy.controllers.join(",")).collect();
     match (cgroups.v1.is_empty(), &cgroups.v2) {
         (true, None) => finding(Fitness::Without, "none is mounted at /sys/fs/cgroup: no limit can be set".to_owned())
-            .advice("mount -t cgroup2 cgroup2 /sys/fs/cgroup, or run containers with --cgroup-manager=disabled"),
+            .advice("mount -t cgroup2 cgroup2 /sys/fs/cgroup, or run containers with CgroupUse::Disabled"),
         (true, Some(_)) => finding(Fitness::Good, "version 2".to_owned()),
         (false, None) => finding(Fitness::Good, format!("version 1: {}", v1.join(" "))),
         (false, Some(v2)) => finding(
@@ -73,7 +73,7 @@ fn limits_go_to(parent: &Path, cgroups: &Cgroups, uid: u32) -> Finding {
     finding.advice(if uid == 0 {
         "mount /sys/fs/cgroup writable"
     } else if cgroups.layout() == Layout::Unified {
-        "coracle --systemd-cgroup asks the user's systemd; or call coracle in `systemd-run --user --scope -p Delegate=yes`"
+        "CgroupUse::Unit asks the user's systemd; or call the runtime in `systemd-run --user --scope -p Delegate=yes`"
     } else {
         "limits of ordinary users need version 2: boot with systemd.unified_cgroup_hierarchy=1"
     })
@@ -115,7 +115,7 @@ fn controller(there: &[String], v2: &str, v1: &str, limits: &str, uid: u32, cgro
 fn systemd(uid: u32, environment: &Environment) -> Finding {
     let (name, manager) = if uid == 0 { ("systemd", Manager::System) } else { ("systemd of the user", Manager::User) };
     let finding = |fitness, said: String| Finding::new(Area::Cgroups, name, fitness, said);
-    let refused = "--systemd-cgroup fails";
+    let refused = "CgroupUse::Unit fails";
     if !Path::new("/run/systemd/system").is_dir() {
         return finding(Fitness::Without, format!("systemd does not manage this machine: {refused}"))
             .advice("nothing, unless an engine asks for it: coracle makes cgroups itself");

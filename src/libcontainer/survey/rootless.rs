@@ -75,8 +75,9 @@ fn of_grants(file: &str, text: &str, names: &[String]) -> Finding {
 
 fn runtime_directory(uid: u32, environment: &Environment) -> Finding {
     let finding = |fitness, said: String| Finding::new(Area::Rootless, "XDG_RUNTIME_DIR", fitness, said);
-    let advice =
-        format!("log in by ssh or machinectl, or give --root a directory of your own (systemd makes /run/user/{uid})");
+    let advice = format!(
+        "log in by ssh or machinectl, or pass a directory of your own to Root::open (systemd makes /run/user/{uid})"
+    );
     let Some(directory) = environment.runtime_directory() else {
         return finding(
             Fitness::Without,
