@@ -35,7 +35,7 @@ impl Settings<'_> {
         flags: &mut Flags,
     ) -> Result<Option<OwnedFd>> {
         let socket = self.console.take().map(Console::socket);
-        if socket.is_some() && !process.is_some_and(|process| process.terminal() == Some(true)) {
+        if socket.is_some() && process.is_none_or(|process| process.terminal() != Some(true)) {
             bail!("process.terminal is not true: there is no terminal for the console that is given");
         }
         flags.terminal = if socket.is_some() { Terminal::Sent } else { Terminal::None };

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "systemd")]
 mod bus;
+#[cfg(feature = "systemd")]
+mod bus_sockets;
 mod devices;
 mod files;
 mod freeze;
@@ -19,6 +21,8 @@ pub mod systemd;
 pub mod systemd;
 mod tree;
 mod unit_name;
+#[cfg(feature = "systemd")]
+mod unit_values;
 mod update;
 
 use std::collections::BTreeMap;

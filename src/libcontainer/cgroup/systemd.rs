@@ -3,18 +3,17 @@
 //! their processes. Nothing here waits beyond its deadline, and there is no thread.
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use zbus::wire::{Array, Dict, Signature, StructureBuilder};
 use zbus::{OwnedObjectPath, Variant};
 
 use super::UnitName;
-use super::bus::{Bus, BusMessage, BusReply, Method, Socket};
+use super::bus::{Bus, BusMessage, BusReply, Method};
+use super::bus_sockets::sockets;
+use super::unit_values::named;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::Environment;
-use crate::plan::resources::unit::{Manager, Need, Property, PropertyValue, Unit};
+use crate::plan::resources::unit::{Manager, Need, Property, Unit};
 use crate::wait::limits;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -260,75 +259,6 @@ fn connect(manager: Manager, environment: &Environment) -> Result<Bus> {
     }
 }
 
-/// The sockets of the two managers, the best first. A user's are those of XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS.
-fn sockets(manager: Manager, environment: &Environment) -> Result<Vec<Socket>> {
-    match manager {
-        Manager::System => {
-            if !Path::new("/run/systemd/system").is_dir() {
-                bail!(
-                    "systemd cgroup flag passed, but systemd support for managing cgroups is not available: this host was not booted with systemd"
-                );
-            }
-            Ok(vec![
-                Socket::Own(PathBuf::from("/run/systemd/private")),
-                Socket::Daemon(PathBuf::from("/run/dbus/system_bus_socket")),
-            ])
-        }
-        Manager::User => {
-            let sockets = of_user(environment.runtime_directory(), environment.bus_address().map(OsStr::to_owned));
-            if sockets.is_empty() {
-                bail!(
-                    "no user manager of systemd: neither XDG_RUNTIME_DIR nor DBUS_SESSION_BUS_ADDRESS names a socket of it"
-                );
-            }
-            Ok(sockets)
-        }
-    }
-}
-
-/// systemd's own socket, then the buses of the address. Without an address: the bus in the directory.
-fn of_user(runtime: Option<PathBuf>, address: Option<OsString>) -> Vec<Socket> {
-    let own = runtime.iter().map(|runtime| Socket::Own(runtime.join("systemd/private")));
-    let bus = || runtime.iter().map(|runtime| runtime.join("bus")).collect();
-    let buses: Vec<_> = address.map_or_else(bus, |list| {
-        let list = list.into_vec();
-        list.split(|byte| *byte == b';').filter_map(|one| bus_socket(one, runtime.as_deref())).collect()
-    });
-    own.chain(buses.into_iter().map(Socket::Daemon)).collect()
-}
-
-/// The socket of `unix:path=…`, `unix:abstract=…` or `unix:runtime=yes` (D-Bus specification, "Server Addresses").
-/// Other transports cannot authenticate us by our uid. A name that is not a path begins with a NUL (unix(7)).
-fn bus_socket(address: &[u8], runtime: Option<&Path>) -> Option<PathBuf> {
-    address.strip_prefix(b"unix:")?.split(|byte| *byte == b',').find_map(|part| {
-        let equals = part.iter().position(|byte| *byte == b'=')?;
-        let value = unescaped(&part[equals + 1..])?;
-        match &part[..equals] {
-            b"path" => Some(PathBuf::from(OsString::from_vec(value))),
-            b"abstract" => Some(PathBuf::from(OsString::from_vec([&b"\0"[..], &value].concat()))),
-            b"runtime" if value == b"yes" => runtime.map(|runtime| runtime.join("bus")),
-            _ => None,
-        }
-    })
-}
-
-/// Decodes `%2f` to `/`.
-fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::new();
-    let mut rest = text;
-    while let Some((first, more)) = rest.split_first() {
-        rest = more;
-        if *first != b'%' {
-            plain.push(*first);
-            continue;
-        }
-        let digits = more.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
-        plain.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = &more[2..];
-    }
-    Some(plain)
-}
-
 fn call_start(bus: &mut Bus, unit: &Unit, pid: i32, properties: &[Property]) -> Result<u32> {
     let name = UnitName::of(unit);
     let mut list: Vec<(&str, Variant<'_>)> = vec![
@@ -354,88 +284,10 @@ fn call_start(bus: &mut Bus, unit: &Unit, pid: i32, properties: &[Property]) -> 
     bus.call(SYSTEMD, manager("StartTransientUnit"), &(unit.name.as_str(), "replace", list, no_more))
 }
 
-fn named(property: &Property) -> Result<(&str, Variant<'_>)> {
-    let value = variant(&property.value).with_context(|| format!("unit property {}", property.name))?;
-    Ok((property.name.as_str(), value))
-}
-
-fn signature_of(text: &str) -> Result<Signature> {
-    Signature::try_from(text).map_err(|error| error!(Kind::Systemd => "{text:?} is not a signature: {error}"))
-}
-
-fn variant(value: &PropertyValue) -> Result<Variant<'_>> {
-    Ok(match value {
-        PropertyValue::Bool(value) => Variant::from(*value),
-        PropertyValue::Int32(value) => Variant::from(*value),
-        PropertyValue::Int64(value) => Variant::from(*value),
-        PropertyValue::Uint32(value) => Variant::from(*value),
-        PropertyValue::Uint64(value) => Variant::from(*value),
-        PropertyValue::Double(value) => Variant::from(*value),
-        PropertyValue::Text(value) => Variant::from(value.as_str()),
-        PropertyValue::Bytes(value) => Variant::from(value.clone()),
-        PropertyValue::Texts(value) => Variant::from(value.iter().map(String::as_str).collect::<Vec<_>>()),
-        PropertyValue::Rates(value) => {
-            Variant::from(value.iter().map(|(device, rate)| (device.as_str(), *rate)).collect::<Vec<_>>())
-        }
-        PropertyValue::Devices(value) => {
-            Variant::from(value.iter().map(|(device, how)| (device.as_str(), how.as_str())).collect::<Vec<_>>())
-        }
-        PropertyValue::Byte(value) => Variant::from(*value),
-        PropertyValue::Int16(value) => Variant::from(*value),
-        PropertyValue::Uint16(value) => Variant::from(*value),
-        PropertyValue::Name('o', path) => Variant::from(zbus::ObjectPath::try_from(path.as_str())?),
-        PropertyValue::Name(_, signature) => Variant::from(signature_of(signature)?),
-        PropertyValue::Inner(value) => Variant::Variant(Box::new(variant(value)?)),
-        PropertyValue::List(signature, values) => {
-            let mut array = Array::new(&signature_of(signature)?);
-            values.iter().try_for_each(|value| array.append(variant(value)?).map_err(Error::from))?;
-            Variant::Array(array)
-        }
-        PropertyValue::Tuple(values) => {
-            let mut fields = StructureBuilder::new();
-            for value in values {
-                fields.push_value(variant(value)?);
-            }
-            Variant::Structure(fields.build()?)
-        }
-        PropertyValue::Dict(signature, pairs) => {
-            let Signature::Dict { key, value } = signature_of(signature)? else {
-                bail!(Kind::Systemd => "{signature:?} is not the signature of a dictionary")
-            };
-            let mut dict = Dict::new(key.signature(), value.signature());
-            pairs
-                .iter()
-                .try_for_each(|(key, value)| dict.append(variant(key)?, variant(value)?).map_err(Error::from))?;
-            Variant::Dict(dict)
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_abstract_socket_of_the_bus_is_connected_to() {
-        use std::io::{Read, Write};
-        use std::os::linux::net::SocketAddrExt;
-        use std::os::unix::net::{SocketAddr, UnixListener};
-        let name = format!("/tmp/coracle test {}", std::process::id());
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        let daemon = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n").unwrap();
-            let mut heard = Vec::new();
-            stream.read_to_end(&mut heard).unwrap();
-            String::from_utf8_lossy(&heard).into_owned()
-        });
-        let addresses = format!("unix:path=/nowhere;unix:abstract={},guid=1", name.replace(' ', "%20"));
-        let sockets = of_user(None, Some(addresses.into()));
-        // It greets, and does not answer the first call.
-        let said = Bus::connect(&sockets, std::time::Duration::from_millis(200)).unwrap_err().to_string();
-        let heard = daemon.join().unwrap();
-        assert!(heard.starts_with("\0AUTH EXTERNAL\r\n") && heard.contains("Hello"), "{heard}: {said}");
-    }
+    use crate::plan::resources::unit::PropertyValue;
 
     #[test]
     fn a_kept_value_that_is_refused_does_not_fail_the_update() {
@@ -469,65 +321,5 @@ mod tests {
         // the name counts, and not the text
         let text = Some(("org.freedesktop.DBus.Error.AccessDenied", "property"));
         assert!(set(vec![text], &may, &[]).0.unwrap_err().contains("AccessDenied"));
-    }
-
-    #[test]
-    fn every_value_has_a_form_on_the_bus() {
-        let text = |text: &str| PropertyValue::Text(text.to_owned());
-        let dict = vec![(text("a"), PropertyValue::Inner(Box::new(PropertyValue::Byte(1))))];
-        let cases = [
-            (PropertyValue::Int16(-1), "n"),
-            (PropertyValue::Uint16(1), "q"),
-            (PropertyValue::Name('o', "/a".to_owned()), "o"),
-            (PropertyValue::Name('g', "a{sv}".to_owned()), "g"),
-            (
-                PropertyValue::List(
-                    "(st)".to_owned(),
-                    vec![PropertyValue::Tuple(vec![text("a"), PropertyValue::Uint64(1)])],
-                ),
-                "a(st)",
-            ),
-            (PropertyValue::List("(st)".to_owned(), vec![]), "a(st)"),
-            (PropertyValue::Dict("a{sv}".to_owned(), dict), "a{sv}"),
-            (PropertyValue::Bytes(vec![1]), "ay"),
-        ];
-        for (value, expected) in cases {
-            assert_eq!(variant(&value).unwrap().value_signature().to_string(), expected, "{value:?}");
-        }
-        for bad in [PropertyValue::Name('o', "a".to_owned()), PropertyValue::Name('g', "z".to_owned())] {
-            assert!(variant(&bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_users_bus_is_where_the_address_says() {
-        let run = Some(PathBuf::from("/run/user/7"));
-        let cases: [(Option<PathBuf>, &str, &[&str]); 10] = [
-            (run.clone(), "", &["own /run/user/7/systemd/private", "bus /run/user/7/bus"]),
-            (None, "unix:path=/a", &["bus /a"]),
-            (
-                run,
-                "unix:path=/a;unix:runtime=yes",
-                &["own /run/user/7/systemd/private", "bus /a", "bus /run/user/7/bus"],
-            ),
-            (None, "unix:guid=1,path=/a%20b%2Fc", &["bus /a b/c"]),
-            (None, "unix:abstract=/tmp/x,guid=1", &["bus \0/tmp/x"]),
-            (None, "tcp:host=a,port=1;unix:path=/b", &["bus /b"]),
-            (None, "unix:path=/a%2;unix:path=/b%+1;unix:path=/c", &["bus /c"]),
-            (None, "unix:runtime=yes", &[]),
-            (None, "nonsense", &[]),
-            (None, "", &[]),
-        ];
-        for (runtime, address, expected) in cases {
-            let address = Some(OsString::from(address)).filter(|address| !address.is_empty());
-            let said: Vec<_> = of_user(runtime, address.clone())
-                .into_iter()
-                .map(|socket| match socket {
-                    Socket::Own(path) => format!("own {}", path.to_str().unwrap()),
-                    Socket::Daemon(path) => format!("bus {}", path.to_str().unwrap()),
-                })
-                .collect();
-            assert_eq!(said, expected, "{address:?}");
-        }
     }
 }

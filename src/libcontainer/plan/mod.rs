@@ -46,6 +46,7 @@ pub mod seccomp;
 pub mod seccomp;
 mod session;
 pub mod step;
+mod step_arguments;
 mod step_text;
 mod steps;
 pub mod sysctl;
