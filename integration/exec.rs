@@ -541,14 +541,18 @@ fn a_mistake_in_a_process_file_is_reported_with_the_name_of_the_file() {
     world.begin();
     let file = world.path("bundle/process.json");
     for (text, told) in [
-        (r#"{"args": ["true"]}"#, "process.json: process.cwd: is missing"),
-        ("{}", "process.json: process.cwd: is missing"),
-        (r#"{"cwd": "/"}"#, "process.json: process.args: is empty or missing"),
-        (r#"{"cwd": "x", "args": ["true"]}"#, "process.json: process.cwd: \"x\" is not absolute"),
-        (r#"{"cwd": "/", "args": "true"}"#, "process.json: process.args: expected an array"),
-        ("[]", "process.json: process: expected an object, got an array"),
-        ("{", "process.json: process: is not JSON"),
-        ("", "process.json: process: is empty"),
+        (r#"{"args": ["true"]}"#, "process.json: cwd: is missing"),
+        ("{}", "process.json: cwd: is missing"),
+        (r#"{"cwd": "/"}"#, "process.json: args: is empty or missing"),
+        (r#"{"cwd": "x", "args": ["true"]}"#, "process.json: cwd: \"x\" is not absolute"),
+        (r#"{"cwd": "/", "args": "true"}"#, "process.json: args: expected an array"),
+        ("[]", "process.json: expected an object, got an array"),
+        ("{", "process.json: is not JSON"),
+        ("", "process.json: is empty"),
+        (
+            r#"{"ociVersion": "1.0.0", "process": {}}"#,
+            "--process process.json: is a config.json: give the object `process`",
+        ),
     ] {
         fs::write(&file, text).unwrap();
         let said = world.call(&["exec", "--process", "process.json", &world.id]).fails();

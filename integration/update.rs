@@ -343,6 +343,20 @@ fn ignored_flags_are_noted() {
 }
 
 #[test]
+fn names_that_are_no_properties_and_wrong_files_are_noted() {
+    only!(Who::Us; "runc ignores them without a word");
+    let world = with(json!({}));
+    let said = update_by(&world, &json!({"memory": {"limitt": 5}, "Pids": {}}));
+    said.ok();
+    for place in ["--resources: memory.limitt: unknown property", "--resources: Pids: unknown property"] {
+        assert!(said.err.contains(place), "{place}: {}", said.err);
+    }
+    let whole = json!({"ociVersion": "1.0.0", "linux": {"resources": {"pids": {"limit": 5}}}});
+    let said = update_by(&world, &whole).fails();
+    assert!(said.contains("--resources: is a config.json: give the object `linux.resources` of it alone"), "{said}");
+}
+
+#[test]
 fn a_created_and_a_paused_container_can_be_updated_and_a_stopped_one_cannot() {
     needs_cgroup!();
     let world = World::running(&["sleep", "1000"]);

@@ -227,7 +227,10 @@ fn an_unknown_flag_is_reported() {
         ("create a --bundle", "flag needs an argument: -bundle"),
         ("--root", "flag needs an argument: -root"),
         ("run --detach=maybe a", "invalid boolean value \"maybe\" for -detach: parse error"),
-        ("create --preserve-fds x a", "invalid value \"x\" for flag -preserve-fds: invalid digit found in string"),
+        (
+            "create --preserve-fds x a",
+            "invalid value \"x\" for flag -preserve-fds: expected a number from 0 to 1048575",
+        ),
         ("create --preserve-fds 99999999 a", "invalid value \"99999999\" for flag -preserve-fds"),
     ] {
         let output = line(words);
@@ -282,7 +285,11 @@ fn global_options_are_taken_and_checked() {
         assert_eq!(ok(&place.call(&format!("{option} list -q"))), "", "{option}");
     }
     for (option, said) in [
-        ("--log-format xml", "invalid log-format: xml"),
+        ("--log-format xml", "invalid log-format: xml (expected one of text, json)"),
+        (
+            "--cgroup-manager foo",
+            "--cgroup-manager: unknown value \"foo\" (expected one of cgroupfs, systemd, disabled)",
+        ),
         ("--log-level loud", "invalid log-level: loud"),
         ("--rootless perhaps", "invalid rootless option: \"perhaps\""),
     ] {

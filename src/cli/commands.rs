@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::number;
+
 /// The limit of --preserve-fds: more than any caller passes, and few enough to check each.
-const MOST_FDS: i64 = 1 << 20;
+const MOST_FDS: i64 = (1 << 20) - 1;
 
 /// The command that was typed.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ pub struct Making {
     #[arg(long)]
     pub no_new_keyring: bool,
     /// pass N additional file descriptors to the container
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..MOST_FDS))]
+    #[arg(long, default_value_t = 0, value_parser = number::<u32>(0..=MOST_FDS))]
     pub preserve_fds: u32,
     /// disable the use of the subreaper used to reap reparented processes
     #[arg(long)]
@@ -145,7 +147,7 @@ pub struct Exec {
     #[arg(long, short)]
     pub user: Option<String>,
     /// additional gids
-    #[arg(long, short = 'g')]
+    #[arg(long, short = 'g', value_parser = number::<u32>(0..=i64::from(u32::MAX)))]
     pub additional_gids: Vec<u32>,
     /// path to the process.json
     #[arg(long, short)]
@@ -169,7 +171,7 @@ pub struct Exec {
     #[arg(long, short)]
     pub cap: Vec<String>,
     /// pass N additional file descriptors to the container
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..MOST_FDS))]
+    #[arg(long, default_value_t = 0, value_parser = number::<u32>(0..=MOST_FDS))]
     pub preserve_fds: u32,
     /// run the process in an (existing) sub-cgroup(s)
     #[arg(long)]
@@ -448,7 +450,7 @@ pub struct Checkpoint {
     #[arg(long)]
     pub link_remap: bool,
     /// the file descriptor that gets a byte of 0 when lazy-pages is ready
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = number::<i32>(0..=i64::from(i32::MAX)))]
     pub status_fd: Option<i32>,
     /// ADDRESS:PORT of the page server
     #[arg(long)]

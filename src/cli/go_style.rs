@@ -128,7 +128,14 @@ fn meant(definition: &Command, name: &str) -> String {
     // exec has --tty, --user, --env and --cwd
     let own = |long: &str| arguments().any(|arg| arg.get_long() == Some(long));
     match ELSEWHERE.iter().find(|(words, ..)| words.contains(&name)) {
-        Some((_, flag, _)) if !flag.is_empty() && own(flag) => format!(" (did you mean --{flag}?)"),
+        // not a flag of kill: its second argument
+        _ if SIGNAL.contains(&name) && own("regex") && own("wait") => {
+            " (the signal stands behind the id: kill <container-id> KILL)".to_owned()
+        }
+        Some((_, flag, _)) if !flag.is_empty() && own(flag) => {
+            let more = if ["it", "ti"].contains(&name) { " -i is not needed" } else { "" };
+            format!(" (did you mean --{flag}?{more})")
+        }
         Some((.., instead)) if own("bundle") || own("tty") => format!(" ({instead})"),
         _ => {
             let near = super::near(name, arguments().filter_map(Arg::get_long));
@@ -151,8 +158,8 @@ const ELSEWHERE: [(&[&str], &str, &str); 26] = [
     (&["w", "workdir"], "cwd", "use process.cwd in config.json"),
     (&["hostname"], "", "use hostname in config.json"),
     (&["net", "network", "pid", "ipc", "uts", "userns"], "", "use linux.namespaces in config.json"),
-    (&["m", "memory"], "", "use linux.resources.memory.limit in config.json"),
-    (&["cpus", "cpu-quota"], "", "use linux.resources.cpu.quota in config.json"),
+    (&["m", "memory"], "memory", "use linux.resources.memory.limit in config.json"),
+    (&["cpus", "cpu-quota"], "cpu-quota", "use linux.resources.cpu.quota in config.json"),
     (&["pids-limit"], "", "use linux.resources.pids.limit in config.json"),
     (&["cap-add", "cap-drop"], "cap", "use process.capabilities in config.json"),
     (&["entrypoint"], "", "use process.args in config.json"),
@@ -166,6 +173,9 @@ const ELSEWHERE: [(&[&str], &str, &str); 26] = [
     (&["cgroup-parent"], "", "use linux.cgroupsPath in config.json"),
     (&["time", "timeout"], "", "kill --wait DURATION stops a container"),
 ];
+
+/// What people type before a signal, and the numbers of signals that they send.
+const SIGNAL: [&str; 10] = ["signal", "s", "9", "15", "1", "2", "KILL", "TERM", "SIGKILL", "SIGTERM"];
 
 /// Parses a boolean as Go's strconv.ParseBool does.
 pub fn truth(text: &OsStr) -> Option<bool> {
@@ -245,7 +255,16 @@ mod tests {
             assert!(wrong(line).contains(hint), "{line}: {}", wrong(line));
         }
         let exec = words(&Exec::command(), Order::First, "-it x sh").unwrap_err();
-        assert_eq!(exec, "flag provided but not defined: -it (did you mean --tty?)");
+        assert_eq!(exec, "flag provided but not defined: -it (did you mean --tty? -i is not needed)");
+        let of = |definition: &Command, line| words(definition, Order::Anywhere, line).unwrap_err();
+        for line in ["a -9", "--signal KILL a", "-s KILL a"] {
+            assert!(
+                of(&crate::cli::Kill::command(), line)
+                    .ends_with("(the signal stands behind the id: kill <container-id> KILL)")
+            );
+        }
+        let update = of(&crate::cli::Update::command(), "--cpus 2 a");
+        assert_eq!(update, "flag provided but not defined: -cpus (did you mean --cpu-quota?)");
         assert_eq!(wrong("id --bundle"), "flag needs an argument: -bundle");
     }
 

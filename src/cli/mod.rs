@@ -10,6 +10,7 @@ mod text;
 mod verbs;
 
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
@@ -174,7 +175,11 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
     }
     if let Err(said) = verb.count(rest.len()) {
         let help = format!("Incorrect Usage.\n\n{}", command_help(verb));
-        let said = format!("coracle: {:?} {said}", verb.name);
+        let hint = match verb.tail {
+            Some("--") if rest.len() > 1 => " (a command for it stands behind --)",
+            _ => "",
+        };
+        let said = format!("coracle: {:?} {said}{hint}", verb.name);
         return Err(Stop::Usage(Box::new(Usage { said, help, status: 1, ..Usage::default() })));
     }
     rest.extend_from_slice(tail);
@@ -199,6 +204,17 @@ fn matches(definition: clap::Command, flags: &[OsString], rest: &[OsString]) -> 
     definition.try_get_matches_from(std::iter::once(OsStr::new("coracle")).chain(words))
 }
 
+/// Reads a number of this range. Its words for a wrong one are ours.
+fn number<N: TryFrom<i64> + Clone + Send + Sync + 'static>(
+    range: RangeInclusive<i64>,
+) -> impl Fn(&str) -> Result<N, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| N::try_from(number).ok());
+        number.ok_or_else(|| format!("expected a number from {} to {}", range.start(), range.end()))
+    }
+}
+
 /// The name that is nearest to what was typed, if it is near enough for a slip.
 fn near<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = if typed.chars().count() < 5 { 1 } else { 2 };
@@ -208,10 +224,17 @@ fn near<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str
     found.filter(|(distance, _)| *distance <= most).map(|(_, name)| name)
 }
 
+/// The values of --cgroup-manager.
+const CGROUP_MANAGERS: [&str; 3] = ["cgroupfs", "systemd", "disabled"];
+
 /// Checks values that must be one of several words.
 fn check(global: &Global) -> Result<(), String> {
     if !["text", "json"].contains(&global.log_format.as_str()) {
-        return Err(format!("invalid log-format: {}", global.log_format));
+        return Err(format!("invalid log-format: {} (expected one of text, json)", global.log_format));
+    }
+    if let Some(manager) = global.cgroup_manager.as_deref().filter(|manager| !CGROUP_MANAGERS.contains(manager)) {
+        let expected = CGROUP_MANAGERS.join(", ");
+        return Err(format!("--cgroup-manager: unknown value {manager:?} (expected one of {expected})"));
     }
     if let Some(level) = global.log_level.as_deref().filter(|level| crate::log::Level::named(level).is_none()) {
         return Err(format!("invalid log-level: {level} (expected one of debug, info, warning, error)"));

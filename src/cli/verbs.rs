@@ -354,7 +354,7 @@ pub(super) fn named(name: &str) -> Option<&'static Verb> {
 }
 
 /// Words of engines and of LXC, and what there is instead.
-const ELSEWHERE: [(&str, &str); 28] = [
+const ELSEWHERE: [(&str, &str); 36] = [
     ("rm", "did you mean \"delete\"?"),
     ("remove", "did you mean \"delete\"?"),
     ("destroy", "did you mean \"delete\"?"),
@@ -383,6 +383,14 @@ const ELSEWHERE: [(&str, &str); 28] = [
     ("build", "coracle builds no images: buildah does"),
     ("cp", "copy in the root file system of the bundle"),
     ("init", "did you mean \"spec\"?"),
+    ("version", "did you mean \"--version\"?"),
+    ("container", "leave this word out: \"list\", \"run\", \"delete\""),
+    ("image", "coracle has no images: skopeo copies one, and umoci makes a bundle of it"),
+    ("dump", "did you mean \"checkpoint\"?"),
+    ("execute", "did you mean \"exec\"?"),
+    ("network", "an engine makes networks; linux.netDevices in config.json moves a device into the container"),
+    ("volume", "use mounts in config.json"),
+    ("compose", "an engine runs files of compose"),
 ];
 
 /// What to say of a command that does not exist. It may be empty.

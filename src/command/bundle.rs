@@ -123,9 +123,7 @@ impl Session<'_> {
         match named {
             None | Some("cgroupfs") => Ok(CgroupUse::Own),
             Some("disabled") => Ok(CgroupUse::Disabled),
-            Some(other) => {
-                bail!("--cgroup-manager: unknown value {other:?} (expected one of cgroupfs, systemd, disabled)")
-            }
+            Some(other) => bail!("--cgroup-manager: unknown value {other:?}"),
         }
     }
 }

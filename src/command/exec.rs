@@ -78,7 +78,7 @@ fn on_a_terminal() -> bool {
 fn object(args: &Exec) -> Result<Option<ProcessObject>> {
     let Some(path) = &args.process else { return Ok(None) };
     let text = wait::contents(path).with_context(|| format!("--process {}", path.display()))?;
-    Ok(Some(ProcessObject::read_from(&path.to_string_lossy(), &text)?))
+    Ok(Some(ProcessObject::read_from(&format!("--process {}", path.display()), &text)?))
 }
 
 /// The container's own process, with the changes of the flags.
@@ -89,7 +89,7 @@ fn of_flags<'a>(
     command: &[String],
 ) -> Result<libcontainer::Exec<'a>> {
     if command.is_empty() {
-        bail!("process args cannot be empty");
+        bail!("process args cannot be empty: the command stands behind the id");
     }
     let mut exec = container.exec(command);
     if let Some(cwd) = &args.cwd {

@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, bail};
 use libcontainer::host::user_name;
+use libcontainer::sys::errno::words;
 use libcontainer::{Container, Status};
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::usage::{self, Usage, time};
@@ -14,7 +16,7 @@ use crate::cli::List;
 pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
     let root = session.root()?;
     if session.global.root.is_some() && !root.path().is_dir() {
-        bail!("--root {}: no such file or directory", root.path().display());
+        bail!("--root {}: {}", root.path().display(), words(Errno::NOENT));
     }
     let mut containers = Vec::new();
     for found in root.list()? {

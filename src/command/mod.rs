@@ -29,7 +29,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
+use libcontainer::sys::errno::words;
 use libcontainer::{Environment, Explanation, Kind, Line, ProgramEnvironment, Progress, Ready, Root, Times};
+
+use rustix::io::Errno;
 
 use crate::cli::{Command, Global, Typed};
 use crate::log::Log;
@@ -50,7 +53,11 @@ pub struct Session<'a> {
 /// The failure, which is not printed yet.
 pub fn run(typed: &Typed, log: &Log) -> Result<u8> {
     let session = Session { global: &typed.global, log, began: Instant::now() };
-    perform(typed, &session).map_err(|error| session.because_of_the_root(error))
+    perform(typed, &session).map_err(|error| match &typed.command {
+        // They look at no container.
+        Command::Check(_) | Command::Explain(_) | Command::Features | Command::Host(_) | Command::Spec(_) => error,
+        _ => session.because_of_the_root(error),
+    })
 }
 
 fn perform(typed: &Typed, session: &Session<'_>) -> Result<u8> {
@@ -98,8 +105,8 @@ impl Session<'_> {
     /// user may use.
     fn because_of_the_root(&self, error: anyhow::Error) -> anyhow::Error {
         match &self.global.root {
-            Some(root) if Path::new(root).metadata().is_ok_and(|data| !data.is_dir()) => {
-                anyhow!("--root {}: not a directory (ENOTDIR)", Path::new(root).display())
+            Some(root) if is_below_a_file(Path::new(root)) => {
+                anyhow!("--root {}: {}", Path::new(root).display(), words(Errno::NOTDIR))
             }
             None if is_denied(&error) && runtime_directory().is_none() && !is_real_root() => error.context(
                 "XDG_RUNTIME_DIR is not set, and only root can write /run/coracle (--root names another directory)",
@@ -150,6 +157,14 @@ impl Session<'_> {
             self.log.debug(|| format!("took {micros} µs: {process}: {act} ({from})"));
         }
         self.log.debug(|| format!("process {} is ready after {} µs", ready.pid(), self.began.elapsed().as_micros()));
+    }
+}
+
+/// Whether the path is a file, or leads through one.
+fn is_below_a_file(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(data) => !data.is_dir(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotADirectory,
     }
 }
 

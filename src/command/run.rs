@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 use libcontainer::launch::delete::{Leftovers, remove_own};
 use libcontainer::launch::notify::{self, NotifySocket};
+use libcontainer::sys::errno::words;
 use libcontainer::{Bundle, Container, Master, Ready, Root, check_id, protect_program, wait};
+
+use rustix::io::Errno;
 
 use super::bundle::{Detached, consoles};
 use super::{Session, manager, print};
@@ -80,7 +83,8 @@ fn named(session: &Session<'_>, args: &Run) -> Result<(Word, String, Bundle)> {
             .log
             .warning(&format!("{id} is the id of a container of the bundle here; ./{id} runs the bundle in {id}"));
     }
-    check_id(&id).map_err(|error| no_bundle(&id).unwrap_or_else(|| error.into()))?;
+    let no_bundle = || no_bundle(&id).filter(|_| making.bundle.is_none());
+    check_id(&id).map_err(|error| no_bundle().unwrap_or_else(|| error.into()))?;
     let bundle = Bundle::with_config(directory.as_deref().unwrap_or(Path::new(".")), making.config.as_deref());
     let bundle = bundle.map_err(|error| match near_bundle(&word, &id, making) {
         Some(hint) => anyhow!("{error}: {hint}"),
@@ -159,7 +163,8 @@ impl Word {
 fn no_bundle(word: &str) -> Option<anyhow::Error> {
     let path = Path::new(word);
     if word.contains('/') && !path.exists() {
-        return Some(anyhow!("{word}: no such file or directory: run the directory of a bundle (an id has no /)"));
+        let missing = words(Errno::NOENT);
+        return Some(anyhow!("{word}: {missing}: run the directory of a bundle (an id has no /)"));
     }
     let above = path.parent().filter(|above| path.is_file() && !above.as_os_str().is_empty())?;
     Some(if path.ends_with("config.json") {

@@ -32,7 +32,10 @@ pub fn run(session: &Session<'_>, args: &SpecArgs) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("File {} exists. Remove it first", name.display())
         }
-        other => other.with_context(|| format!("create {}", path.display()))?,
+        other => other.with_context(|| {
+            let flag = if args.bundle.is_some() { "--bundle: " } else { "" };
+            format!("{flag}create {}", path.display())
+        })?,
     };
     file.write_all(text.as_bytes()).with_context(|| format!("write {}", path.display()))
 }

@@ -19,7 +19,7 @@ enum Source {
 pub fn run(session: &Session<'_>, args: &cli::Update) -> Result<()> {
     let mut container = session.root()?.load(&args.id)?;
     let (asked, source) = asked(session, args)?;
-    let update = Update::of(asked)
+    let update = asked
         .schemata(Schemata { l3_cache: given(&args.l3_cache_schema), bandwidth: given(&args.mem_bw_schema) })
         .places(|at| source.named(at));
     let warnings = container.update(&update)?;
@@ -33,7 +33,7 @@ fn given(value: &Option<String>) -> Option<String> {
 }
 
 /// The requested limits, as a resources object.
-fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
+fn asked<'a>(session: &Session<'_>, args: &cli::Update) -> Result<(Update<'a>, Source)> {
     let flags = flags(args);
     let Some(path) = &args.resources else {
         for (flag, value) in
@@ -43,7 +43,10 @@ fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
                 session.log.warning(&format!("{flag} is ignored: the kernel has given it up"));
             }
         }
-        return Ok((of_flags(&flags)?, Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect())));
+        return Ok((
+            Update::of(of_flags(&flags)?),
+            Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect()),
+        ));
     };
     let text = if path == "-" {
         wait::until_the_end(std::io::stdin()).context("--resources: read standard input")?
@@ -53,8 +56,11 @@ fn asked(session: &Session<'_>, args: &cli::Update) -> Result<(Value, Source)> {
     if let Some(flag) = flags.first() {
         session.log.warning(&format!("{} is ignored: --resources says it all", flag.name));
     }
-    let resources = config::load_resources(&text).map_err(|faults| Source::Object.as_error(&faults))?;
-    Ok((resources, Source::Object))
+    let read = Update::read(&text).map_err(|error| match error.kind() {
+        libcontainer::Kind::Config(faults) => Source::Object.as_error(faults),
+        _ => error.into(),
+    });
+    Ok((read?, Source::Object))
 }
 
 /// A flag that was given.
@@ -115,7 +121,8 @@ fn of_flags(flags: &[Flag<'_>]) -> Result<Value> {
     // The value does not fit into any property.
     let text = serde_json::to_vec(&asked)?;
     let source = Source::Flags(flags.iter().map(|flag| (flag.property, flag.name)).collect());
-    config::load_resources(&text).map_err(|faults| source.as_error(&faults))
+    let read = config::load_resources(&text).map_err(|faults| source.as_error(&faults))?;
+    Ok(read.0)
 }
 
 /// `512M`, `1.5GiB`, `-1`: units are powers of 1024.

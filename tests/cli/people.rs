@@ -196,6 +196,29 @@ fn check_notes_what_the_host_has_not() {
     assert_eq!(mounted["notes"], json!([]));
 }
 
+/// Values that no kernel takes are mistakes, and what only this host lacks is a note.
+#[test]
+fn check_sees_limits_that_no_kernel_takes() {
+    let (place, _) = with_a_program();
+    let cpu = |value: Value| put("/linux/resources", "cpu", value);
+    for (change, at, said) in [
+        (cpu(json!({"cpus": "two"})), "cpu.cpus", "\"two\" is not a list of CPUs such as 0-3,7"),
+        (cpu(json!({"mems": "two"})), "cpu.mems", "\"two\" is not a list of memory nodes such as 0-3,7"),
+        (cpu(json!({"quota": 10})), "cpu.quota", "10: a quota has at least 1000 microseconds"),
+        (cpu(json!({"period": 10})), "cpu.period", "10: a period has from 1000 to 1000000 microseconds"),
+    ] {
+        let found = checked(&place, change);
+        assert_eq!(found["mistakes"], json!([{"at": format!("linux.resources.{at}"), "problem": said}]), "{found}");
+    }
+    let fine = checked(&place, cpu(json!({"cpus": "0", "mems": "0", "quota": -1, "period": 0})));
+    assert_eq!(fine, json!({"mistakes": [], "notes": []}));
+    let device = checked(&place, put("/linux", "devices", json!([{"type": "c", "path": "/dev/x"}])));
+    assert_eq!(device["notes"][0]["at"], "linux.devices[0]");
+    let nothing =
+        checked(&place, Box::new(|config: &mut Value| drop(config.as_object_mut().unwrap().remove("process"))));
+    assert_eq!(nothing["notes"][0]["at"], "process");
+}
+
 /// One style for the errors of system calls, whatever crate made the call.
 #[test]
 fn errors_of_system_calls_have_libcs_words_and_a_name() {
@@ -217,8 +240,25 @@ fn errors_of_system_calls_have_libcs_words_and_a_name() {
 #[test]
 fn a_directory_that_does_not_exist_is_named() {
     let place = Place::new();
-    assert!(fails(&place.call("run bundl/"), 1).contains("bundl/: no such file or directory: run the directory of a"));
-    assert!(fails(&line("--root /dev/null list"), 1).contains("--root /dev/null: not a directory"));
+    let said = fails(&place.call("run bundl/"), 1);
+    assert!(said.contains("bundl/: no such file or directory (ENOENT): run the directory of a bundle"), "{said}");
+    assert!(fails(&line("--root /dev/null list"), 1).contains("--root /dev/null: not a directory (ENOTDIR)"));
+    assert!(fails(&line("--root /dev/null/x state a"), 1).contains("--root /dev/null/x: not a directory (ENOTDIR)"));
+    fs::create_dir(place.path("b")).unwrap();
+    let bundle = place.path("b").display().to_string();
+    fs::write(place.path("b/config.json"), "{}").unwrap();
+    for (args, said) in [
+        ("run -b BUNDLE a/b", "invalid container ID format: \"a/b\" (letters"),
+        ("run -b BUNDLE ..", "invalid container ID format: \"..\" is the name of a directory"),
+        ("check BUNDLE/config.json", "not a directory (ENOTDIR): the bundle is the directory that has this file"),
+        ("explain nowhere", "nowhere: no such file or directory (ENOENT)"),
+        ("run alpine sh", "\"run\" requires exactly 1 argument(s) (a command for it stands behind --)"),
+    ] {
+        let text = fails(&place.call(&args.replace("BUNDLE", &bundle)), 1);
+        assert!(text.contains(said), "{args}: {text}");
+    }
+    let long = fails(&place.call(&format!("run -b {bundle} {}", "a".repeat(2000))), 1);
+    assert!(long.contains("\"aaaaaaaaaaaaaaaaaaaa…\" has 2000 characters (at most 255 are allowed)"), "{long}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! A bundle: a directory with config.json and the root file system.
 
-use crate::sys::errno::in_words;
+use crate::sys::errno::{in_words, words};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::io::Errno;
 
 use super::progress::Explanation;
 use super::{foreseen, seen};
@@ -52,8 +53,10 @@ impl Bundle {
             None => directory.join("config.json"),
         };
         if !directory.is_dir() {
-            let word = if directory.exists() { "not a directory" } else { "no such file or directory" };
-            bail!("bundle {}: {word}", directory.display());
+            let word = words(if directory.exists() { Errno::NOTDIR } else { Errno::NOENT });
+            let is_config = directory.is_file() && directory.ends_with("config.json");
+            let hint = if is_config { ": the bundle is the directory that has this file" } else { "" };
+            bail!("bundle {}: {word}{hint}", directory.display());
         }
         let text = wait::contents(&file).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => error!("JSON specification file {} not found", file.display()),
@@ -122,7 +125,10 @@ impl Bundle {
     pub fn check(&self) -> Result<Vec<Warning>> {
         let mut faults = Faults::none();
         let mut warnings = match self.plan_to_read(&self.flags("checked")) {
-            Ok(plan) => plan.warnings,
+            Ok(plan) => {
+                let missing = foreseen::controllers(plan.cgroup.iter().flat_map(|cgroup| &cgroup.writes));
+                plan.warnings.into_iter().chain(missing).collect()
+            }
             Err(error) => match error.kind() {
                 Kind::Config(found) => {
                     faults.extend(found.clone());

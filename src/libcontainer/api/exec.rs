@@ -1,9 +1,11 @@
 //! Another process in an existing container.
 
-use crate::sys::errno::in_words;
+use crate::sys::errno::{in_words, words};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use super::bundle::{absolute, landlock_abi};
 use super::process::Process;
@@ -228,7 +230,7 @@ fn cgroup(container: &Container, named: &[String], host: &Host) -> Result<Option
         let Some(path) = paths.get_mut(&key) else { continue };
         path.push(below.trim_matches('/'));
         if !path.is_dir() {
-            bail!("Exec::sub_cgroups: {}: no such file or directory", path.display());
+            bail!("Exec::sub_cgroups: {}: {}", path.display(), words(Errno::NOENT));
         }
     }
     if paths.is_empty() {

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::config::{At, Warning};
 use crate::plan::mount_options;
+use crate::plan::resources::Write;
 use crate::plan::values::inside;
 
 /// A program with less memory is killed before it begins.
@@ -24,6 +25,7 @@ pub(super) fn look(spec: &Spec, directory: &Path) -> Vec<Warning> {
     }
     devices(spec, &mut notes);
     program(spec, directory, &mut notes);
+    nothing_to_run(spec, &mut notes);
     notes
 }
 
@@ -49,6 +51,35 @@ fn file_systems(spec: &Spec, notes: &mut Vec<Warning>) {
     }
 }
 
+/// Limits whose controller version 2 does not have.
+pub(super) fn controllers<'a>(writes: impl Iterator<Item = &'a Write>) -> Vec<Warning> {
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|root| Path::new(root).join("cgroup.controllers"));
+    let Some(there) = roots.iter().find_map(|file| fs::read_to_string(file).ok()) else { return Vec::new() };
+    let mut notes = Vec::new();
+    for write in writes.filter(|write| write.controller.is_empty()) {
+        let controller = write.file.split('.').next().unwrap_or_default();
+        if controller != "cgroup" && there.split_whitespace().all(|one| one != controller) {
+            note(&mut notes, write.at.clone(), format!("this host has no cgroup controller {controller:?} now"));
+        }
+    }
+    notes
+}
+
+/// Engines make such containers, and join them with `exec`.
+fn nothing_to_run(spec: &Spec, notes: &mut Vec<Warning>) {
+    if spec.process().is_none() {
+        note(notes, At::new("process"), "is not set: create makes the container, and start fails".to_owned());
+    }
+    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    for (n, device) in devices.iter().enumerate() {
+        let none = device.major() == 0 && device.minor() == 0;
+        if none && device.typ() != oci_spec::runtime::LinuxDeviceType::P {
+            let said = "major and minor are not set, or 0: no device has these numbers".to_owned();
+            note(notes, At::new("linux.devices").index(n), said);
+        }
+    }
+}
+
 fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
     let at = At::new("linux.resources");
     let memory = resources.memory().as_ref().and_then(|memory| memory.limit());
@@ -64,10 +95,11 @@ fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
     for (name, asked, file, what) in lists {
         let (Some(asked), Ok(there)) = (asked, fs::read_to_string(file)) else { continue };
         let there = there.trim();
+        let listed = asked;
         if let (Some(asked), Some(has)) = (numbers(asked), numbers(there))
             && asked.iter().any(|number| !has.contains(number))
         {
-            note(notes, at.key("cpu").key(name), format!("this host has the {what} {there}"));
+            note(notes, at.key("cpu").key(name), format!("{listed:?}: this host has the {what} {there}"));
         }
     }
     let sizes = crate::cgroup::page_sizes();
@@ -76,7 +108,7 @@ fn limits(resources: &LinuxResources, notes: &mut Vec<Warning>) {
             let place = at.key("hugepageLimits").index(n).key("pageSize");
             let has =
                 if sizes.is_empty() { "no huge pages".to_owned() } else { format!("pages of {}", sizes.join(", ")) };
-            note(notes, place, format!("this host has {has}"));
+            note(notes, place, format!("{:?}: this host has {has}", limit.page_size()));
         }
     }
 }

@@ -8,6 +8,7 @@ use oci_spec::runtime::{Hook, Spec};
 use rustix::fs::{Access, CWD, Mode, OFlags, access};
 use rustix::io::Errno;
 
+use crate::cgroup::never;
 use crate::config::{At, Faults, Warning};
 use crate::plan::mount_options;
 use crate::plan::namespaces::{bit, word};
@@ -27,6 +28,7 @@ pub(super) fn look(spec: &Spec, directory: &Path, faults: &mut Faults) {
     seen.sources(spec);
     seen.namespaces(spec);
     seen.hooks(spec);
+    seen.limits(spec);
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     if let Some(path) = seccomp.and_then(|seccomp| seccomp.listener_path().as_ref()) {
         seen.socket(path, &At::new("linux.seccomp.listenerPath"));
@@ -124,6 +126,27 @@ impl Seen<'_> {
                 } else if access(hook.path(), Access::EXEC_OK).is_err() {
                     self.fault(&at, hook.path(), "is not executable (EACCES)");
                 }
+            }
+        }
+    }
+
+    /// Values that no kernel takes: a container with its own cgroup cannot have them.
+    fn limits(&mut self, spec: &Spec) {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let Some(cpu) = resources.and_then(|resources| resources.cpu().as_ref()) else { return };
+        let values = [
+            ("cpus", "cpuset.cpus", cpu.cpus().clone().filter(|list| !list.is_empty())),
+            ("mems", "cpuset.mems", cpu.mems().clone().filter(|list| !list.is_empty())),
+            // 0 counts as not set
+            ("period", "cpu.cfs_period_us", cpu.period().filter(|period| *period > 0).map(|period| period.to_string())),
+            ("quota", "cpu.cfs_quota_us", cpu.quota().filter(|quota| *quota > 0).map(|quota| quota.to_string())),
+        ];
+        for (name, file, value) in values {
+            let at = At::new("linux.resources.cpu").key(name);
+            let why = value.as_deref().and_then(|value| Some((value, never(file, value)?)));
+            if let Some((value, why)) = why.filter(|_| self.faults.iter().all(|fault| fault.at != at)) {
+                let lists = ["cpus", "mems"].contains(&name);
+                self.faults.add(at, if lists { why } else { format!("{value}: {why}") });
             }
         }
     }

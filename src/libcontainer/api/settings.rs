@@ -4,12 +4,15 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use super::console::Console;
 use super::progress::Observer;
 use super::protection::Protection;
 use crate::error::{Result, bail};
 use crate::launch::{Streams, Times};
 use crate::plan::{Flags, Terminal};
+use crate::sys::errno::words;
 use crate::sys::fds::is_handed_down;
 
 /// The settings of a new process.
@@ -45,7 +48,7 @@ impl Settings<'_> {
         for number in 3..flags.extra_fds.saturating_add(3) {
             if !is_handed_down(number) {
                 let count = flags.extra_fds;
-                bail!("unable to stat preserved-fd {number} (of {count}): no such file or directory");
+                bail!("unable to stat preserved-fd {number} (of {count}): {}", words(Errno::BADF));
             }
         }
         let given = u32::try_from(self.streams.more.len())?;

@@ -32,6 +32,8 @@ use crate::resctrl::{Kernel, change};
 #[derive(Default)]
 pub struct Update<'a> {
     resources: Value,
+    /// About its document.
+    warnings: Vec<Warning>,
     schemata: Schemata,
     place: Option<PlaceWords<'a>>,
 }
@@ -63,7 +65,8 @@ impl<'a> Update<'a> {
     /// # Errors
     /// `Config`: all mistakes, each with its place.
     pub fn read(resources: &[u8]) -> Result<Update<'a>> {
-        Ok(Update::of(config::load_resources(resources)?))
+        let (resources, warnings) = config::load_resources(resources)?;
+        Ok(Update { warnings, ..Update::of(resources) })
     }
 
     /// The same, already parsed.
@@ -127,8 +130,9 @@ impl Container {
         }
         let host = Host::probe(Labels::None).context("look at the host")?;
         let planned = update::update(&self.resources()?, &asked.resources, &host.cgroups);
-        let Planned { resources, mut writes, kept, devices, mut warnings } =
+        let Planned { resources, mut writes, kept, devices, warnings: more } =
             planned.map_err(|faults| asked.faults(faults))?;
+        let mut warnings: Vec<_> = asked.warnings.iter().cloned().chain(more).collect();
         warnings.iter_mut().for_each(|warning| warning.at = asked.place(&warning.at));
         let cgroup = self.cgroup().with_controllers(&host.cgroups);
         // A reload of systemd may have changed them since.

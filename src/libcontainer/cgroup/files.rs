@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ pub(super) fn refused(write: &Write, file: &str, value: &str, directory: &Path, 
 pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &Path, error: &io::Error) -> Error {
     let used = match (file, error.raw_os_error()) {
         ("memory.limit_in_bytes", Some(libc::EBUSY)) => fs::read_to_string(directory.join("memory.usage_in_bytes"))
-            .map(|usage| format!(" (in use: {})", usage.trim()))
+            .map(|usage| format!(": in use: {}", usage.trim()))
             .unwrap_or_default(),
         _ => String::new(),
     };
@@ -60,12 +61,45 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
     if write.controller.is_empty() && error.kind() == ErrorKind::NotFound && controller != "cgroup" {
         let there = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
         if !there.split_whitespace().any(|one| one == controller) {
-            return error!("{}: controller {controller:?} not available in {}", write.at, directory.display());
+            let (place, word) = (directory.join(file), word(error));
+            return error!(
+                "{}: write {value} to {}: {word}: no controller {controller:?} here",
+                write.at,
+                place.display()
+            );
         }
     }
     let place = directory.join(file);
-    let has = host_has(file, error.raw_os_error()).map(|has| format!(" ({has})")).unwrap_or_default();
+    let has = never(file, value).filter(|_| error.raw_os_error() == Some(libc::EINVAL));
+    let has = has.or_else(|| host_has(file, error.raw_os_error())).map(|has| format!(": {has}")).unwrap_or_default();
     error!("{}: write {value} to {}: {}{used}{has}", write.at, place.display(), word(error))
+}
+
+/// The least and the largest period, and the least quota, in microseconds (kernel/sched/core.c).
+const PERIOD: RangeInclusive<i64> = 1_000..=1_000_000;
+
+/// Why no kernel takes this value in this file. None if one may.
+pub fn never(file: &str, value: &str) -> Option<String> {
+    let number = |text: &str| text.parse::<i64>().ok();
+    match file {
+        "cpuset.cpus" | "cpuset.mems" => {
+            let what = if file.ends_with("cpus") { "CPUs" } else { "memory nodes" };
+            // the kernel also takes `all`, `N` and strides (lib/bitmap-str.c)
+            let may_be = value.trim() == "all" || value.chars().all(|c| c.is_ascii_digit() || ",-:/N \n".contains(c));
+            (!may_be).then(|| format!("{value:?} is not a list of {what} such as 0-3,7"))
+        }
+        "cpu.cfs_period_us" => number(value)
+            .filter(|period| !PERIOD.contains(period))
+            .map(|_| format!("a period has from {} to {} microseconds", PERIOD.start(), PERIOD.end())),
+        "cpu.cfs_quota_us" => number(value)
+            .filter(|quota| (0..*PERIOD.start()).contains(quota))
+            .map(|_| format!("a quota has at least {} microseconds", PERIOD.start())),
+        "cpu.max" => {
+            let (quota, period) = value.split_once(' ').unwrap_or((value, "100000"));
+            never("cpu.cfs_period_us", period).or_else(|| never("cpu.cfs_quota_us", quota))
+        }
+        _ => None,
+    }
 }
 
 /// What the host has instead of what was asked.

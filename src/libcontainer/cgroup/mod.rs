@@ -45,7 +45,7 @@ pub use crate::plan::resources::unit::Manager;
 #[cfg(all(any(test, fuzzing), feature = "systemd"))]
 pub(crate) use bus::hears as bus_hears;
 pub(crate) use files::{is_cgroup_file_system, put, word};
-pub use files::{page_sizes, undone};
+pub use files::{never, page_sizes, undone};
 pub use processes::names;
 pub use unit_name::UnitName;
 pub use update::{ChangedLimits, LimitChange};

@@ -107,10 +107,15 @@ impl Faults {
         self
     }
 
-    fn document(&self, fault: &Fault) -> &str {
+    /// The document that has the mistake, and the mistake with its place in that document.
+    fn located(&self, fault: &Fault) -> (&str, Fault) {
         match &self.document {
-            Some((name, below)) if fault.at.as_str().is_empty() || fault.at.is_below(below.as_str()) => name,
-            _ => "config.json",
+            Some((name, below)) if fault.at.as_str().is_empty() || fault.at.is_below(below.as_str()) => {
+                let inside = fault.at.as_str().strip_prefix(below.as_str()).unwrap_or_default();
+                let at = At::new(inside.trim_start_matches('.'));
+                (name, Fault { at, problem: fault.problem.clone() })
+            }
+            _ => ("config.json", fault.clone()),
         }
     }
 
@@ -123,17 +128,18 @@ impl Faults {
 impl fmt::Display for Faults {
     /// One mistake is written on the same line. Several are written below it, one on each line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.list.as_slice() {
+        let list: Vec<_> = self.list.iter().map(|fault| self.located(fault)).collect();
+        match list.as_slice() {
             [] => f.write_str("no mistakes"),
-            [only] => write!(f, "{}: {only}", self.document(only)),
-            [first, others @ ..] => {
-                let (document, count) = (self.document(first), self.list.len());
-                if others.iter().all(|fault| self.document(fault) == document) {
+            [(document, only)] => write!(f, "{document}: {only}"),
+            [(document, _), others @ ..] => {
+                let count = list.len();
+                if others.iter().all(|(other, _)| other == document) {
                     write!(f, "{document} has {count} mistakes:")?;
-                    return self.list.iter().try_for_each(|fault| write!(f, "\n  {fault}"));
+                    return list.iter().try_for_each(|(_, fault)| write!(f, "\n  {fault}"));
                 }
                 write!(f, "{count} mistakes:")?;
-                self.list.iter().try_for_each(|fault| write!(f, "\n  {}: {fault}", self.document(fault)))
+                list.iter().try_for_each(|(document, fault)| write!(f, "\n  {document}: {fault}"))
             }
         }
     }
@@ -156,10 +162,10 @@ mod tests {
         );
         assert_eq!(
             faults.in_document("p.json", At::new("process")).to_string(),
-            "2 mistakes:\n  config.json: root.path: is missing\n  p.json: process.cwd: \"x\" is not absolute"
+            "2 mistakes:\n  config.json: root.path: is missing\n  p.json: cwd: \"x\" is not absolute"
         );
         let only = |at: &str| Faults::one(At::new(at), "is missing").in_document("p.json", At::new("process"));
         assert_eq!(only("linux.seccomp").to_string(), "config.json: linux.seccomp: is missing");
-        assert_eq!(only("process.args[0]").to_string(), "p.json: process.args[0]: is missing");
+        assert_eq!(only("process.args[0]").to_string(), "p.json: args[0]: is missing");
     }
 }

@@ -150,26 +150,31 @@ fn forget_absent_pids_limit(bytes: &[u8], spec: &mut Spec) {
 pub fn load_process(bytes: &[u8], at: &At) -> Result<(Process, Vec<Warning>), Faults> {
     let object = read::typed::<Process>(bytes, at);
     let object = object.and_then(|read| read.faults.into_result((read.value, read.warnings)));
-    object.map_err(|faults| in_whole_config(bytes, at, faults))
-}
-
-/// If the document is a whole config.json, that is the only mistake.
-fn in_whole_config(bytes: &[u8], at: &At, faults: Faults) -> Faults {
-    let whole = serde_json::from_slice::<Value>(bytes).is_ok_and(|value| value.get("ociVersion").is_some());
-    if whole { Faults::one(at.clone(), "is a config.json: give the object `process` of it alone") } else { faults }
+    let (process, mut warnings) = object.map_err(|faults| match other_file::instead_of_object(bytes, at) {
+        Some(said) => Faults::one(at.clone(), said),
+        None => faults,
+    })?;
+    warnings.extend(names::unknown_names(bytes, at.clone()));
+    Ok((process, warnings))
 }
 
 /// Parses a resources object, as in `update --resources`. Its types are checked, and its text stays. The places are
-/// those of `linux.resources`.
+/// those of `linux.resources`. The warnings are about names that are not properties.
 ///
 /// # Errors
-/// All mistakes, each with its place.
-pub fn load_resources(bytes: &[u8]) -> Result<Value, Faults> {
+/// All mistakes, each with its place; or it is another kind of file.
+pub fn load_resources(bytes: &[u8]) -> Result<(Value, Vec<Warning>), Faults> {
     let at = At::new("linux.resources");
     let read = read::typed::<LinuxResources>(bytes, &at)?;
-    let mut value = serde_json::from_slice(bytes).map_err(|error| Faults::one(at, read::not_json(&error)))?;
+    let not_json = |error: serde_json::Error| Faults::one(at.clone(), read::not_json(&error));
+    let mut value = serde_json::from_slice(bytes).map_err(not_json)?;
+    if let Some(said) = other_file::instead_of_object(bytes, &at) {
+        return Err(Faults::one(at, said));
+    }
     forms::without_nulls(&mut value);
-    read.faults.into_result(value)
+    let mut warnings = read.warnings;
+    warnings.extend(names::unknown_names(bytes, at));
+    read.faults.into_result((value, warnings))
 }
 
 /// A version with two numbers, such as 1.0. The specification wants three, but every runtime accepts two.
@@ -204,6 +209,13 @@ mod tests {
         let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","args":["sh"]}}"#;
         let said = load_process(text, &At::new("process")).unwrap_err().to_string();
         assert!(said.contains("process: is a config.json: give the object `process` of it alone"), "{said}");
+        let said = load_resources(text).unwrap_err().to_string();
+        assert!(said.contains("is a config.json: give the object `linux.resources` of it alone"), "{said}");
+        let said = load_resources(br#"{"schemaVersion":2,"manifests":[]}"#).unwrap_err().to_string();
+        assert!(said.contains("is the index of an image"), "{said}");
+        // it has a property of such an object: what else it has is ignored, with a warning
+        let (_, warnings) = load_resources(br#"{"ociVersion":"1.0.0","process":{},"pids":{"limit":5}}"#).unwrap();
+        assert_eq!(warnings.len(), 2);
     }
 
     #[test]

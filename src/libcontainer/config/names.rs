@@ -1,6 +1,7 @@
 //! Names that are almost names of properties. The specification says that unknown properties are ignored. A warning
 //! tells the author about them.
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -13,11 +14,16 @@ const FREE: [&str; 10] =
     ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris", "vm", "zos", "freebsd"];
 
 /// Words of engines and of compose, and what a config.json has for them. In lower case, without word breaks.
-const FOREIGN: [(&str, &str); 26] = [
+const FOREIGN: [(&str, &str); 31] = [
     (
         "privileged",
         "all capabilities, devices and paths are listed one by one (process.capabilities, linux.resources.devices)",
     ),
+    ("target", "a mount has destination"),
+    ("dst", "a mount has destination"),
+    ("src", "a mount has source"),
+    ("fstype", "a mount has type"),
+    ("username", "use process.user.uid: a name is for other systems"),
     ("volumes", "use mounts"),
     ("binds", "use mounts"),
     ("tmpfs", "use mounts"),
@@ -45,6 +51,9 @@ const FOREIGN: [(&str, &str); 26] = [
     ("stopsignal", "use the annotation org.opencontainers.image.stopSignal"),
 ];
 
+/// Properties of a rule of a seccomp profile that have no note: comments, and the old form, which is a mistake.
+const WITH_ANOTHER_WORD: [&str; 2] = ["comment", "name"];
+
 /// Properties of a profile in the format of Docker and podman. The engine must convert such a profile.
 const CONDITIONS: [&str; 4] = ["archMap", "includes", "excludes", "minKernel"];
 const CONDITIONAL: &str = "is in Docker's format: its conditions (archMap, includes, excludes, minKernel) are ignored";
@@ -55,11 +64,16 @@ pub(super) fn is_known(name: &str) -> bool {
 }
 
 /// Finds every property with a name that almost is one of the specification's: with other case, other word breaks, or a
-/// typing mistake. Finds nothing if the text is not JSON. The text is streamed, because it may be large.
+/// typing mistake, and every one that is given twice. Finds nothing if the text is not JSON. The text is streamed, because it
+/// may be large.
 pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
+    unknown_names(bytes, At::default())
+}
+
+/// The same for the object at `at`, which is a document of its own.
+pub(super) fn unknown_names(bytes: &[u8], mut at: At) -> Vec<Warning> {
     let mut found = Vec::new();
-    let known = known();
-    let look = Look { known: &known, at: &mut At::default(), found: &mut found };
+    let look = Look { known: &KnownNames::default(), at: &mut at, found: &mut found };
     match look.deserialize(&mut serde_json::Deserializer::from_slice(bytes)) {
         Ok(()) => found,
         Err(_) => Vec::new(),
@@ -68,7 +82,7 @@ pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
 
 /// Checks the names in one value.
 struct Look<'a> {
-    known: &'a [KnownName],
+    known: &'a KnownNames,
     at: &'a mut At,
     found: &'a mut Vec<Warning>,
 }
@@ -89,6 +103,7 @@ impl<'de> Visitor<'de> for Look<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let mut before = Vec::new();
         while let Some(name) = object.next_key::<String>()? {
             if CONDITIONS.contains(&name.as_str()) && self.at.is_below("linux.seccomp") {
                 if self.found.iter().all(|warning| warning.said != CONDITIONAL) {
@@ -97,11 +112,20 @@ impl<'de> Visitor<'de> for Look<'_> {
                 object.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let (place, before) = (self.at.clone(), self.at.enter(&name));
+            let (place, outside) = (self.at.clone(), self.at.enter(&name));
             let unknown = unknown(&name, place.as_str(), self.known);
             let near = is_known(&name) || matches!(unknown, Some(Unknown::Slip(_)));
-            if let Some(said) = unknown.filter(|_| !(name == "comment" && place.is_below("linux.seccomp"))) {
+            if let Some(said) =
+                unknown.filter(|_| !(WITH_ANOTHER_WORD.contains(&&*name) && place.is_below("linux.seccomp")))
+            {
                 self.found.push(Warning { at: self.at.clone(), said: format!("unknown property, ignored{said}") });
+            }
+            // few: only names of the specification are kept
+            if before.contains(&name) {
+                let said = "is given more than once: the last one counts".to_owned();
+                self.found.push(Warning { at: self.at.clone(), said });
+            } else if is_known(&name) {
+                before.push(name.clone());
             }
             // the names in it are its own
             if FREE.contains(&name.as_str()) || !near {
@@ -109,7 +133,7 @@ impl<'de> Visitor<'de> for Look<'_> {
             } else {
                 object.next_value_seed(Look { known: self.known, at: self.at, found: self.found })?;
             }
-            self.at.leave(before);
+            self.at.leave(outside);
         }
         Ok(())
     }
@@ -156,12 +180,20 @@ impl<'de> Visitor<'de> for Look<'_> {
 /// A property, and its name in lower case and without word breaks.
 type KnownName = (&'static str, String);
 
-/// Every property of the specification that has to do with Linux, in the order of the alphabet.
-fn known() -> Vec<KnownName> {
-    let mut names: Vec<_> = PLACES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.into_iter().map(|name| (name, plain(name))).collect()
+/// Every property of the specification that has to do with Linux, in the order of the alphabet. Only an unknown name needs
+/// them.
+#[derive(Default)]
+struct KnownNames(OnceCell<Vec<KnownName>>);
+
+impl KnownNames {
+    fn all(&self) -> &[KnownName] {
+        self.0.get_or_init(|| {
+            let mut names: Vec<_> = PLACES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+            names.sort_unstable();
+            names.dedup();
+            names.into_iter().map(|name| (name, plain(name))).collect()
+        })
+    }
 }
 
 fn plain(name: &str) -> String {
@@ -196,11 +228,15 @@ impl fmt::Display for Unknown {
 }
 
 /// None for a name that has a meaning at this place, and for one that says itself that it is somebody's own.
-fn unknown(name: &str, place: &str, known: &[KnownName]) -> Option<Unknown> {
+fn unknown(name: &str, place: &str, known: &KnownNames) -> Option<Unknown> {
     if is_known(name) {
         let place = kind_of(place);
         let here = PLACES.iter().find(|(there, _)| *there == place)?.1;
-        return (!here.contains(&name)).then(|| Unknown::Elsewhere(others(name, &place)));
+        let elsewhere = || match others(name, &place) {
+            others if others.is_empty() => Unknown::Other,
+            others => Unknown::Elsewhere(others),
+        };
+        return (!here.contains(&name)).then(elsewhere);
     }
     if let Some(meant) = meant(name, known) {
         return Some(Unknown::Slip(meant));
@@ -214,9 +250,11 @@ fn unknown(name: &str, place: &str, known: &[KnownName]) -> Option<Unknown> {
     (!own).then_some(Unknown::Other)
 }
 
-/// The objects that have this property: those inside of `place`, if there are some, and of them the nearest to the top.
+/// The objects that have this property: those inside of `place`, if there are some, and of them the nearest to the top. Objects
+/// below names of the user's are too far away.
 fn others(name: &str, place: &str) -> Vec<&'static str> {
-    let all: Vec<_> = PLACES.iter().filter(|(_, names)| names.contains(&name)).map(|(other, _)| *other).collect();
+    let all = PLACES.iter().filter(|(other, names)| names.contains(&name) && !other.contains('*'));
+    let all: Vec<_> = all.map(|(other, _)| *other).collect();
     let is_inside = |other: &&&str| At::new(**other).is_below(place);
     let inside: Vec<_> = all.iter().filter(is_inside).copied().collect();
     let mut chosen = if inside.is_empty() { all } else { inside };
@@ -226,8 +264,8 @@ fn others(name: &str, place: &str) -> Vec<&'static str> {
     chosen
 }
 
-fn meant(name: &str, known: &[KnownName]) -> Option<&'static str> {
-    let bare = plain(name);
+fn meant(name: &str, known: &KnownNames) -> Option<&'static str> {
+    let (bare, known) = (plain(name), known.all());
     let is_near = |known: &str| known.len().abs_diff(bare.len()) <= 4 && distance(known, &bare) <= 1;
     let same = known.iter().find(|(_, plain)| *plain == bare);
     same.or_else(|| known.iter().find(|(name, plain)| name.len() > 3 && is_near(plain))).map(|(name, _)| *name)
@@ -281,7 +319,7 @@ mod tests {
     fn letters_in_another_order_are_a_slip() {
         for (typed, meant) in [("mouts", "mounts"), ("raedonly", "readonly"), ("agrs", "args"), ("processs", "process")]
         {
-            assert_eq!(unknown(typed, "x", &known()), Some(Unknown::Slip(meant)), "{typed}");
+            assert_eq!(unknown(typed, "x", &KnownNames::default()), Some(Unknown::Slip(meant)), "{typed}");
         }
         assert_eq!(
             (distance("ab", "ba"), distance("abc", "abc"), distance("", "ab"), distance("abcd", "dcba")),
@@ -325,6 +363,28 @@ mod tests {
         ] {
             assert_eq!(misses(json), [said], "{json}");
         }
+    }
+
+    #[test]
+    fn what_is_given_twice_or_is_a_mistake_besides() {
+        assert_eq!(
+            misses(r#"{"process":{"cwd":"/a","cwd":"/b","args":[]},"x":1,"x":2}"#),
+            [
+                "process.cwd: is given more than once: the last one counts",
+                "x: unknown property, ignored",
+                "x: unknown property, ignored",
+            ]
+        );
+        assert!(misses(r#"{"linux":{"seccomp":{"syscalls":[{"name":"a","action":"b"}]}}}"#).is_empty());
+        let said = unknown_names(br#"{"Env":[],"user":{"UID":1}}"#, At::new("process"));
+        let said: Vec<_> = said.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "process.Env: unknown property, ignored: did you mean \"env\"?",
+                "process.user.UID: unknown property, ignored: did you mean \"uid\"?",
+            ]
+        );
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
+use super::At;
+use super::places::PLACES;
+
 /// Of larger files only the first bytes are looked at: what people take for a config.json is small.
 const LARGEST: usize = 1 << 20;
 
@@ -28,6 +31,20 @@ pub(super) fn kind(bytes: &[u8]) -> Option<String> {
         Err(error) if error.is_data() => None,
         Err(error) => of_text(text, &error),
     }
+}
+
+/// What a document is in place of the object at `at`, of which it has no property.
+pub(super) fn instead_of_object(bytes: &[u8], at: &At) -> Option<String> {
+    let document: PropertyNames = serde_json::from_slice(bytes).ok()?;
+    let here = PLACES.iter().find(|(there, _)| *there == at.as_str())?.1;
+    if document.keys().any(|name| here.contains(&name.as_str())) {
+        return None;
+    }
+    // a whole config.json, or a part of one around the object
+    if ["process", "root", "linux", "resources"].iter().any(|name| document.contains_key(*name)) {
+        return Some(format!("is a config.json: give the object `{at}` of it alone"));
+    }
+    of_document(&document).map(str::to_owned)
 }
 
 fn encoding(bytes: &[u8]) -> Option<String> {

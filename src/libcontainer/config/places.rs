@@ -24,7 +24,7 @@ pub(super) const PLACES: [(&str, &[&str]); 50] = [
             "execCPUAffinity",
         ],
     ),
-    ("process.user", &["uid", "gid", "umask", "additionalGids", "username"]),
+    ("process.user", &["uid", "gid", "umask", "additionalGids"]),
     ("process.consoleSize", &["height", "width"]),
     ("process.capabilities", &["bounding", "effective", "inheritable", "permitted", "ambient"]),
     ("process.rlimits[]", &["type", "hard", "soft"]),

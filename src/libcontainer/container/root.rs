@@ -21,16 +21,26 @@ pub struct Root {
     environment: Environment,
 }
 
+/// NAME_MAX of Linux.
+const LONGEST_ID: usize = 255;
+
 /// Checks an id: it must be a file name that needs no quoting.
 ///
 /// # Errors
 /// `invalid container ID format`, with the id.
 pub fn check_id(id: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-    if id.is_empty() || id == "." || id == ".." || id.len() > 255 || !id.chars().all(fine) {
-        bail!("invalid container ID format: {id:?} (letters, digits, and any of _ + - . are allowed)");
-    }
-    Ok(())
+    let why = match id {
+        "" => "is empty".to_owned(),
+        "." | ".." => format!("{id:?} is the name of a directory"),
+        _ if !id.chars().all(fine) => format!("{id:?} (letters, digits, and any of _ + - . are allowed)"),
+        // the name of a directory
+        _ if id.len() > LONGEST_ID => {
+            format!("\"{}…\" has {} characters (at most {LONGEST_ID} are allowed)", &id[..20], id.len())
+        }
+        _ => return Ok(()),
+    };
+    bail!("invalid container ID format: {why}")
 }
 
 impl Root {

@@ -85,6 +85,6 @@ fn confinement(facts: &ConfigFacts<'_>, process: &Process, found: &mut Findings)
         let gain =
             "only the other barriers hold: no AppArmor profile or SELinux label stops a write to /proc or a mount";
         let change = "set apparmorProfile or selinuxLabel, where the host has such a module";
-        found.add(at.key("apparmorProfile"), facts.weighed(5), "and selinuxLabel are not set", gain, change);
+        found.add(at.key("apparmorProfile"), facts.weighed(5), "not set, and neither is selinuxLabel", gain, change);
     }
 }

@@ -278,7 +278,8 @@ impl<'a> Score<'a> {
                 Ok(Score { proc, own: None })
             }
             Err(Errno::ACCESS | Errno::PERM) => Err(error!(
-                "process.oomScoreAdj: write {score} to oom_score_adj: permission denied: only root lowers it, and ours is {own}"
+                "process.oomScoreAdj: write {score} to oom_score_adj: {}: only root lowers it, and the runtime's is {own}",
+                words(Errno::ACCESS)
             )),
             Err(errno) => Err(error!("process.oomScoreAdj: write {score} to oom_score_adj: {}", words(errno))),
         }

@@ -18,6 +18,7 @@ use crate::config::At;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
+use crate::plan::failure::signal_words;
 use crate::sys::errno::in_words;
 use crate::wait;
 
@@ -87,7 +88,7 @@ fn finish_one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: 
         return Ok(());
     }
     let ending = match status.signal() {
-        Some(signal) => format!("signal {signal}"),
+        Some(signal) => signal_words(signal),
         None => format!("exit status {}", status.code().unwrap_or(-1)),
     };
     bail!(Kind::Hook => "{}: {ending}, stdout: {}, stderr: {}", failed(), out.quoted(), err.quoted())

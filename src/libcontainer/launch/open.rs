@@ -425,7 +425,7 @@ fn must_be_a_directory(root: &Option<OwnedFd>, at: &At) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let stat = rustix::fs::fstat(root).map_err(|errno| error!("{at}: stat: {}", words(errno)))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        bail!("{at}: is not a directory");
+        bail!("{at}: {}", words(Errno::NOTDIR));
     }
     Ok(())
 }

@@ -81,7 +81,9 @@ pub fn protect() -> Result<Protected> {
         // Without CAP_SYS_ADMIN, with several threads, or on an old kernel.
         Err(_) => {
             let copy = OwnFile::sealed_copy();
-            run_again(&copy.map_err(|errno| error!("sealed copy of our own binary: {}", words(errno)))?)
+            run_again(&copy.map_err(|errno| {
+                error!("copy the runtime's binary to a sealed file in memory (memfd_create): {}", words(errno))
+            })?)
         }
     }
 }
@@ -95,7 +97,7 @@ fn run_again(own: &OwnFile) -> Result<Protected> {
         entry
     }))?;
     let errno = execveat(own.as_fd(), &args, &env);
-    bail!("run our own binary again, protected: {}", words(errno))
+    bail!("execute the runtime's binary again, protected: {}", words(errno))
 }
 
 fn strings(list: impl Iterator<Item = Vec<u8>>) -> Result<Strings> {

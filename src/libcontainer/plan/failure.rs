@@ -204,6 +204,9 @@ fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
         }
         ("bind" | "rbind", Errno::NODEV) => "add \"bind\" or \"rbind\" to the options of a bind mount",
         (_, Errno::NODEV) if failure.said.is_empty() => return Some(unknown_file_system(fstype).into()),
+        (_, Errno::PERM) if ON_A_DEVICE.contains(&fstype) => {
+            "it is on a block device, and only root of the initial user namespace mounts one"
+        }
         ("mqueue", Errno::PERM) => "the ipc namespace belongs to another user namespace",
         ("proc", Errno::PERM) => {
             "the pid namespace belongs to another user namespace, or the /proc that we have here is covered in part"
@@ -220,6 +223,9 @@ fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
 fn is_of_ids(said: &str) -> bool {
     ["gid", "uid"].iter().any(|name| said.contains(name))
 }
+
+/// File systems that the kernel does not mount in a user namespace.
+const ON_A_DEVICE: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "iso9660", "squashfs"];
 
 /// File systems that a config.json can mount.
 const FILE_SYSTEMS: [&str; 21] = [
@@ -249,6 +255,9 @@ const FILE_SYSTEMS: [&str; 21] = [
 fn unknown_file_system(fstype: &str) -> String {
     let near = |known: &&&str| distance(known, fstype) == 1;
     match FILE_SYSTEMS.iter().find(near) {
+        _ if FILE_SYSTEMS.contains(&fstype) => {
+            format!("this kernel has no {fstype} now (modprobe {fstype} loads it, if the module is installed)")
+        }
         Some(meant) => format!("this kernel does not know the file system: did you mean {meant:?}?"),
         None => "this kernel does not know the file system".to_owned(),
     }
@@ -287,7 +296,7 @@ pub fn program(name: &str, errno: Errno) -> String {
         Errno::NOENT | Errno::NOTDIR if !name.contains('/') => {
             format!("exec: {name:?}: executable file not found in $PATH")
         }
-        Errno::NOENT => format!("exec: {name:?}: stat {name}: no such file or directory"),
+        Errno::NOENT => format!("exec: {name:?}: stat {name}: {}", words(errno)),
         // execve(2) fails with EACCES on a directory. Older Docker clients return 126 only for that word.
         Errno::ISDIR => format!("exec: {name:?}: is a directory: {}", words(Errno::ACCESS)),
         other => format!("exec: {name:?}: {}", words(other)),
@@ -296,6 +305,9 @@ pub fn program(name: &str, errno: Errno) -> String {
 
 /// A program that exists and cannot be executed, and the cause.
 pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
+    // the name stands before
+    let own = format!("{name:?} ");
+    let cause = cause.strip_prefix(&own).unwrap_or(cause);
     match errno {
         // It was found, and execve(2) refuses it: runc's words for this.
         Errno::NOENT | Errno::NOEXEC => format!("exec {name}: {}: {cause}", words(errno)),
@@ -314,6 +326,23 @@ pub fn hook(at: &str, name: &str, failure: &Failure) -> String {
     }
 }
 
+/// `signal: killed (SIGKILL)`: Go's words, and the name.
+pub fn signal_words(signal: i32) -> String {
+    let words = match signal {
+        libc::SIGKILL => "killed",
+        libc::SIGTERM => "terminated",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGABRT => "aborted",
+        libc::SIGBUS => "bus error",
+        libc::SIGINT => "interrupt",
+        libc::SIGHUP => "hangup",
+        libc::SIGPIPE => "broken pipe",
+        other => return format!("signal: signal {other}"),
+    };
+    let name = nix::sys::signal::Signal::try_from(signal).map_or("", nix::sys::signal::Signal::as_str);
+    format!("signal: {words} ({name})")
+}
+
 fn ended(ending: Ending, failure: &Failure) -> String {
     match ending {
         Ending::Call => format!("{}: {}", failure.said.text(), words(failure.errno)),
@@ -321,7 +350,7 @@ fn ended(ending: Ending, failure: &Failure) -> String {
         Ending::Signal(libc::SIGSYS) => {
             "signal: bad system call (SIGSYS): linux.seccomp denies one of its calls".to_owned()
         }
-        Ending::Signal(signal) => format!("signal {signal}"),
+        Ending::Signal(signal) => signal_words(signal),
         Ending::Late(seconds) => format!("hook ran past specified timeout of {seconds}.0s"),
     }
 }
@@ -370,7 +399,10 @@ mod tests {
         assert_eq!(text("nope", Errno::NOENT), "process.args: exec: \"nope\": executable file not found in $PATH");
         assert_eq!(text("nope", Errno::NOTDIR), "process.args: exec: \"nope\": executable file not found in $PATH");
         assert_eq!(text("/f/x", Errno::NOTDIR), "process.args: exec: \"/f/x\": not a directory (ENOTDIR)");
-        assert_eq!(text("/nope", Errno::NOENT), "process.args: exec: \"/nope\": stat /nope: no such file or directory");
+        assert_eq!(
+            text("/nope", Errno::NOENT),
+            "process.args: exec: \"/nope\": stat /nope: no such file or directory (ENOENT)"
+        );
         assert!(text("/x", Errno::ACCESS).contains("permission denied"));
         assert_eq!(
             text("/etc", Errno::ISDIR),
@@ -418,7 +450,7 @@ mod tests {
         let ended = |ending| told(Errno::CANCELED, "", About::Hook(2, ending));
         let start = "hooks.createContainer[2]: error running createContainer hook #2: ";
         assert_eq!(ended(Ending::Status(3)), format!("{start}exit status 3"));
-        assert_eq!(ended(Ending::Signal(9)), format!("{start}signal 9"));
+        assert_eq!(ended(Ending::Signal(9)), format!("{start}signal: killed (SIGKILL)"));
         assert!(ended(Ending::Signal(libc::SIGSYS)).ends_with("(SIGSYS): linux.seccomp denies one of its calls"));
         assert_eq!(ended(Ending::Late(10)), format!("{start}hook ran past specified timeout of 10.0s"));
         let call = told(Errno::NOENT, "signal 31", About::Hook(2, Ending::Call));

@@ -38,9 +38,10 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps 
         if list.is_empty() && kinds.new.has(USER) {
             notes.fault(at, "is missing: a new user namespace needs it");
         }
-        let root = list.iter().any(|map| map.container_id() == 0 && map.size() > 0);
+        // a line with size 0 is a mistake of its own
+        let root = list.iter().any(|map| map.container_id() == 0);
         if kinds.new.has(USER) && !list.is_empty() && !root {
-            notes.fault(at, "has no mapping for id 0, as which init sets up the container");
+            notes.fault(at, "maps no id 0, and init sets up the container as id 0");
         }
         lines(list, at, notes);
     }
@@ -125,8 +126,9 @@ impl Maps {
             Ids::Users => (uids, "linux.uidMappings"),
             Ids::Groups => (gids, "linux.gidMappings"),
         };
-        // Another fault says so if there is no line, or too many.
-        if (1..=MAX_LINES).contains(&list.len())
+        // Another fault says so if there is no line, or too many, or one without ids.
+        if list.iter().all(|map| map.size > 0)
+            && (1..=MAX_LINES).contains(&list.len())
             && !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size))
         {
             notes.fault(at, format!("{id} is not mapped in {property}"));
