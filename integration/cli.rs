@@ -136,7 +136,7 @@ fn exec_takes_a_whole_process_from_a_file() {
         wrong["cwd"] = json!("bin");
         fs::write(&file, wrong.to_string()).unwrap();
         let said = world.call(&["exec", "-p", file.to_str().unwrap(), &world.id]).fails();
-        assert!(said.contains("process.cwd"), "{said}");
+        assert!(said.contains("process.json: cwd: "), "{said}");
     }
 }
 

@@ -56,9 +56,9 @@ fn a_program_that_cannot_be_executed_is_reported_with_the_cause() {
             "the interpreter of \"/bin/nobash\"",
         ),
         ("twice", b"#!/bin/crlf\n".into(), 0o755, "no such file or directory", "the interpreter of \"/bin/crlf\""),
-        ("empty", Vec::new(), 0o755, "exec format error", "\"/bin/empty\" is empty"),
-        ("plain", b"echo x\n".into(), 0o755, "exec format error", "\"/bin/plain\" does not begin with #!"),
-        ("short", foreign()[..40].into(), 0o755, "exec format error", "\"/bin/short\" is not a whole ELF file"),
+        ("empty", Vec::new(), 0o755, "exec format error", "(ENOEXEC): is empty"),
+        ("plain", b"echo x\n".into(), 0o755, "exec format error", "(ENOEXEC): does not begin with #!"),
+        ("short", foreign()[..40].into(), 0o755, "exec format error", "(ENOEXEC): is not a whole ELF file"),
         ("foreign", foreign(), 0o755, "exec format error", "another architecture: s390x"),
         ("closed", b"#!/bin/sh\n".into(), 0o644, "permission denied", "no execute permission for the user (mode 0644)"),
         (
@@ -123,7 +123,7 @@ fn a_program_that_cannot_be_executed_is_reported_with_the_cause() {
         "not a directory",
         "exec: \"/bin/empty/x\": not a directory (ENOTDIR): \"/bin/empty\" is a file",
     );
-    told("exec", world.exec(&["/noexec/true"]), "permission denied", "\"/noexec/true\" is on a mount with noexec");
+    told("exec", world.exec(&["/noexec/true"]), "permission denied", "(EACCES): is on a mount with noexec");
     if who() == Who::Us {
         told("exec", world.exec(&["crlf"]), "no such file or directory", "exec crlf: no such file");
     }

@@ -347,10 +347,10 @@ fn names_that_are_no_properties_and_wrong_files_are_noted() {
     only!(Who::Us; "runc ignores them without a word");
     let world = with(json!({}));
     let said = update_by(&world, &json!({"memory": {"limitt": 5}, "Pids": {}}));
-    said.ok();
     for place in ["--resources: memory.limitt: unknown property", "--resources: Pids: unknown property"] {
         assert!(said.err.contains(place), "{place}: {}", said.err);
     }
+    said.ok();
     let whole = json!({"ociVersion": "1.0.0", "linux": {"resources": {"pids": {"limit": 5}}}});
     let said = update_by(&world, &whole).fails();
     assert!(said.contains("--resources: is a config.json: give the object `linux.resources` of it alone"), "{said}");
