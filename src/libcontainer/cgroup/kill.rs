@@ -123,8 +123,11 @@ impl Cgroup {
 
     /// Calls `kill` until it returns true.
     fn while_frozen(&self, kill: impl FnMut() -> Result<bool>) -> Result<()> {
-        // Without a freezer, or if some processes do not freeze, they are killed while they run.
-        let _ = self.freeze();
+        // A freezer freezes all below as well, and other containers must not stand still. Without a freezer, or if some processes do not
+        // freeze, they are killed while they run.
+        if self.spared.is_empty() {
+            let _ = self.freeze();
+        }
         let killed = wait_for(kill).map(drop);
         all_well([killed, self.thaw_all()].into_iter().filter_map(Result::err).collect())
     }

@@ -26,8 +26,9 @@ struct Life {
 }
 
 impl Life {
-    /// The first thread of a process may end before the others (pthread_exit(3)). It stays a zombie until they have ended.
-    fn process_ended(self) -> bool {
+    /// The first thread of a process may end before the others (pthread_exit(3)). It stays a zombie until they have ended. With
+    /// threads that others trace, the answer is in `living_thread`: a thread that has ended is counted until its tracer has read that.
+    fn is_last_of_process(self) -> bool {
         self.thread_ended && self.threads <= 1
     }
 }
@@ -133,9 +134,12 @@ pub(super) fn lives_on(pid: i32, thread: InitThread) -> Result<bool, Errno> {
 
 /// The state of the process that had `pid` and began at `start`.
 pub(super) fn observe(pid: i32, start: u64) -> Result<ProcessState> {
-    Ok(match stat(pid).with_context(|| format!("read /proc/{pid}/stat"))? {
+    let failed = || format!("read /proc/{pid}/stat");
+    Ok(match stat(pid).with_context(failed)? {
         Some(life) if life.start != start => ProcessState::Gone,
-        Some(life) if life.process_ended() => ProcessState::Zombie,
+        Some(life) if !life.thread_ended => ProcessState::Alive,
+        Some(life) if life.is_last_of_process() => ProcessState::Zombie,
+        Some(_) if living_thread(pid).with_context(failed)?.is_none() => ProcessState::Zombie,
         Some(_) => ProcessState::Alive,
         None => ProcessState::Gone,
     })
@@ -197,7 +201,7 @@ mod tests {
         };
         assert_eq!(life("S", 1).start, 99);
         assert_eq!(
-            [life("S", 1), life("Z", 2), life("Z", 1), life("X", 0)].map(Life::process_ended),
+            [life("S", 1), life("Z", 2), life("Z", 1), life("X", 0)].map(Life::is_last_of_process),
             [false, false, true, true]
         );
         let own = i32::try_from(std::process::id()).unwrap();

@@ -1,8 +1,8 @@
 //! The directory that holds all containers of one `--root`, and the ids in it.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -96,13 +96,10 @@ impl Root {
         if let Some(above) = self.path.parent().filter(|above| !above.as_os_str().is_empty()) {
             DirBuilder::new().mode(0o700).recursive(true).create(above).with_context(failed)?;
         }
-        match DirBuilder::new().mode(0o700).create(&self.path) {
+        // Sticky, so that systemd-tmpfiles does not remove it by age.
+        match DirBuilder::new().mode(0o1700).create(&self.path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && self.path.is_dir() => Ok(()),
-            made => {
-                made.with_context(failed)?;
-                // Sticky, so that systemd-tmpfiles does not remove it by age.
-                fs::set_permissions(&self.path, Permissions::from_mode(0o1700)).with_context(failed)
-            }
+            made => made.with_context(failed),
         }
     }
 
@@ -173,6 +170,8 @@ impl Root {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -9,8 +9,8 @@ use std::process::Command;
 /// The variables that the library itself uses, and the environment of the programs that it starts on the host. An empty
 /// variable counts as not set.
 ///
-/// The default is for a caller that passes nothing: programs get no variables and are searched in /bin and /usr/bin, and
-/// the user's systemd is searched in /run/user/UID.
+/// The default is for a caller that passes nothing: programs get no variables but PATH, are searched in /bin and /usr/bin, and the
+/// user's systemd is searched in /run/user/UID.
 ///
 /// ```
 /// # fn main() -> libcontainer::Result<()> {
@@ -101,8 +101,8 @@ impl Environment {
         self.give_to(&mut command);
         match self.path() {
             Some(path) => command.env("PATH", path),
-            // execvp(3) would search an empty PATH in the current directory, and searches none in /bin and /usr/bin.
-            None => command.env_remove("PATH"),
+            // Without PATH, the execvp(3) of musl searches in /usr/local/bin as well.
+            None => command.env("PATH", "/bin:/usr/bin"),
         };
         command
     }
@@ -134,8 +134,9 @@ mod tests {
             String::from_utf8(output.stdout).unwrap()
         };
         assert_eq!(printed(&given(&[("A", "b")], Some("/usr/bin:/bin"))), "A=b\nPATH=/usr/bin:/bin\n");
-        assert_eq!(printed(&given(&[("A", "b"), ("PATH", "")], Some(""))), "A=b\n");
-        assert_eq!(printed(&Environment::default()), "");
+        assert_eq!(printed(&given(&[("A", "b"), ("PATH", "")], Some(""))), "A=b\nPATH=/bin:/usr/bin\n");
+        // where the execvp(3) of each C library searches
+        assert_eq!(printed(&Environment::default()), "PATH=/bin:/usr/bin\n");
         let inherited = Environment { programs: ProgramEnvironment::Inherited, ..Environment::default() };
         assert!(printed(&inherited).contains("CARGO_MANIFEST_DIR="));
     }

@@ -82,21 +82,33 @@ impl HookFile {
             };
             error!("{at}: open {path}: {}{why}", words(errno))
         };
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat2(CWD, path, flags, Mode::empty(), NO_LINKS) {
-            Err(Errno::NOENT) => made(Path::new(path)).map_err(failed)?,
-            found => {
-                // ORDER: what it is must be known before it is opened: to open a device has effects.
-                let found = found.map_err(failed)?;
-                let stat = rustix::fs::fstat(&found).map_err(failed)?;
-                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    bail!("{at}: {path} is not a regular file");
-                }
-                must_be_plain(&found).and_then(|()| HostProc::open()?.reopen(found.as_fd(), APPEND)).map_err(failed)?
-            }
+        let file = match found(path) {
+            Err(Errno::NOENT) => match made(Path::new(path)) {
+                // Another runtime has made it since.
+                Err(Errno::EXIST) => found(path),
+                made => made,
+            },
+            found => found,
         };
-        Ok(HookFile { file: File::from(file), path: path.to_owned() })
+        match file {
+            Err(NOT_REGULAR) => bail!("{at}: {path} is not a regular file"),
+            file => Ok(HookFile { file: File::from(file.map_err(failed)?), path: path.to_owned() }),
+        }
     }
+}
+
+/// The error for what is not a regular file: no call here returns it.
+const NOT_REGULAR: Errno = Errno::MEDIUMTYPE;
+
+/// A file that is there.
+fn found(path: &str) -> Result<OwnedFd, Errno> {
+    let found = rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), NO_LINKS)?;
+    // ORDER: what it is must be known before it is opened: to open a device has effects.
+    if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::RegularFile {
+        return Err(NOT_REGULAR);
+    }
+    must_be_plain(&found)?;
+    HostProc::open()?.reopen(found.as_fd(), APPEND)
 }
 
 /// A new file.
@@ -121,6 +133,20 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_another_runtime_makes_at_the_same_time_is_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().canonicalize().unwrap();
+        for n in 0..100 {
+            let path = top.join(n.to_string()).to_str().unwrap().to_owned();
+            std::thread::scope(|scope| {
+                let open = || HookFile::open(HOOKS_STDOUT, &path).map(drop).map_err(|error| error.to_string());
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                all.into_iter().for_each(|opened| assert_eq!(opened.join().unwrap(), Ok(())));
+            });
+        }
+    }
 
     #[test]
     fn only_regular_files_of_plain_file_systems_without_a_link_on_the_way() {

@@ -61,7 +61,8 @@ struct MovedDevice {
     addresses: Vec<AddressMessage>,
 }
 
-/// Moves all devices into the network namespace of the process. After a failure, all are on the host.
+/// Moves all devices into the network namespace of the process. After a failure, all are on the host, but for a device that a process
+/// of a joined namespace has renamed before we have found it there: the error says so.
 ///
 /// # Errors
 /// The device, the request, and the kernel's error.
@@ -109,7 +110,9 @@ impl MovedDevices {
             .set(index, LinkFlags::empty(), &to)
             .with_context(|| format!("move it, to be {:?}", device.inside))?;
         // The kernel keeps its number if that is free.
-        let index = in_network(&self.inside, || index_of(&device.inside)).context("find it in the container")?;
+        let index = in_network(&self.inside, || index_of(&device.inside)).with_context(|| {
+            format!("it stays in the container's network namespace, and no device there is {:?}", device.inside)
+        })?;
         self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses });
         let there = self.list.last().map_or(&[][..], |device| &device.addresses);
         self.within.dress(index, there, LinkFlags::Up)
