@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
+use rustix::event::PollFlags;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -26,13 +27,21 @@ use crate::wait;
 const QUOTED: u64 = 4096;
 
 /// Runs `hooks` in their order, each in the bundle and with `state` on its standard input. `at` is the place of
-/// the list.
+/// the list. With `init`, a hook is killed when this process ends: a hook of a container that is being made has nothing to do any more
+/// after `delete --force` has killed the container's init.
 ///
 /// # Errors
 /// The first failure, with the output of the hook.
-pub(super) fn run(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At, files: &HookFiles) -> Result<()> {
+pub(super) fn run(
+    hooks: &[Hook],
+    state: &[u8],
+    identity: &Identity<'_>,
+    at: &At,
+    files: &HookFiles,
+    init: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let mut each = hooks.iter().enumerate();
-    each.try_for_each(|(n, hook)| one(hook, n, state, identity, at, files))
+    each.try_for_each(|(n, hook)| one(hook, n, state, identity, at, files, init))
 }
 
 /// Runs all `hooks`, and returns all failures. The specification wants this for poststop. A hook also runs if the file for
@@ -45,7 +54,7 @@ pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at:
     };
     let files = HookFiles { stdout: file(HOOKS_STDOUT), stderr: file(HOOKS_STDERR) };
     let each = hooks.iter().enumerate();
-    failed.extend(each.filter_map(|(n, hook)| one(hook, n, state, identity, at, &files).err()));
+    failed.extend(each.filter_map(|(n, hook)| one(hook, n, state, identity, at, &files, None).err()));
     failed
 }
 
@@ -68,21 +77,38 @@ pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
     Ok(only.hooks)
 }
 
-fn one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: &At, files: &HookFiles) -> Result<()> {
-    finish_one(hook, n, state, identity, at, files).map_err(|error| error.or_kind(Kind::Hook))
+fn one(
+    hook: &Hook,
+    n: usize,
+    state: &[u8],
+    identity: &Identity<'_>,
+    at: &At,
+    files: &HookFiles,
+    init: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    finish_one(hook, n, state, identity, at, files, init).map_err(|error| error.or_kind(Kind::Hook))
 }
 
-fn finish_one(hook: &Hook, n: usize, state: &[u8], identity: &Identity<'_>, at: &At, files: &HookFiles) -> Result<()> {
+fn finish_one(
+    hook: &Hook,
+    n: usize,
+    state: &[u8],
+    identity: &Identity<'_>,
+    at: &At,
+    files: &HookFiles,
+    init: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let name = at.as_str().rsplit('.').next().unwrap_or_default();
     let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
     let (mut out, mut err) = (Output::new(&files.stdout)?, Output::new(&files.stderr)?);
     let mut child = spawn(hook, state, identity, out.file(), err.file()).with_context(failed)?;
-    let status = match wait(&mut child, hook.timeout()).with_context(failed)? {
-        Some(status) => status,
-        None => {
+    let status = match wait(&mut child, hook.timeout(), init).with_context(failed)? {
+        HookEnd::Itself(status) => status,
+        HookEnd::TooLate => {
             let seconds = hook.timeout().unwrap_or(0);
             bail!(Kind::Hook => "{}: hook ran past specified timeout of {seconds}.0s", failed())
         }
+        HookEnd::WithInit => bail!(Kind::Hook => "{}: the container's init was killed meanwhile", failed()),
     };
     if status.success() {
         return Ok(());
@@ -160,18 +186,33 @@ fn spawn(hook: &Hook, state: &[u8], identity: &Identity<'_>, out: &File, err: &F
         .map_err(|error| error!(Kind::Hook => "{}: {error}", hook.path().display(), error = in_words(&error)))
 }
 
-/// Returns None if the time is over. Then, and after a signal that asks us to end, the hook and its whole group are
-/// killed.
-fn wait(child: &mut Child, timeout: Option<i64>) -> Result<Option<ExitStatus>> {
+/// How the wait for a hook has ended.
+enum HookEnd {
+    Itself(ExitStatus),
+    /// The time is over.
+    TooLate,
+    /// Init has ended before.
+    WithInit,
+}
+
+/// Unless the hook ends itself, and after a signal that asks us to end, the hook and its whole group are killed.
+fn wait(child: &mut Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
     let time = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
-    let ended = wait::readable(pidfd.as_fd(), time.and_then(|time| Instant::now().checked_add(time)));
-    if !matches!(ended, Ok(true)) {
-        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    let deadline = time.and_then(|time| Instant::now().checked_add(time));
+    let fds: Vec<_> = [pidfd.as_fd()].into_iter().chain(init).map(|fd| (fd, PollFlags::IN)).collect();
+    let one_has_ended = wait::ready(&fds, deadline);
+    if matches!(one_has_ended, Ok(true))
+        && let Some(status) = child.try_wait()?
+    {
+        return Ok(HookEnd::Itself(status));
     }
-    let status = child.wait()?;
-    Ok(ended?.then_some(status))
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    // It may have left its group.
+    let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
+    child.wait()?;
+    Ok(if one_has_ended? { HookEnd::WithInit } else { HookEnd::TooLate })
 }
 
 #[cfg(test)]
@@ -206,12 +247,13 @@ mod tests {
         for (env, seen) in [("null", "/usr/bin:/bin"), (r#"["PATH=/x"]"#, "/x")] {
             let script = "{ /bin/pwd; echo $PATH$HOME; } > seen";
             let json = format!(r#"[{{"path":"/bin/sh","args":["sh","-c","{script}"],"env":{env}}}]"#);
-            run(&hook(&json), b"", &identity(&bundle), &at(), &HookFiles::default()).unwrap();
+            run(&hook(&json), b"", &identity(&bundle), &at(), &HookFiles::default(), None).unwrap();
             let found = std::fs::read_to_string(bundle.join("seen")).unwrap();
             assert_eq!(found, format!("{}\n{seen}\n", bundle.display()));
         }
         let gone = bundle.join("gone");
-        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &identity(&gone), &at(), &HookFiles::default()).unwrap();
+        run(&hook(r#"[{"path":"/bin/true","env":[]}]"#), b"", &identity(&gone), &at(), &HookFiles::default(), None)
+            .unwrap();
     }
 
     #[test]
@@ -220,7 +262,8 @@ mod tests {
         let file = directory.path().join("seen");
         let script = format!("cat > {0}; echo \" $X $HOME\" >> {0}", file.display());
         let json = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["X=1", "PATH=/bin"]}]);
-        run(&hook(&json.to_string()), b"STATE", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).unwrap();
+        run(&hook(&json.to_string()), b"STATE", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None)
+            .unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "STATE 1 \n");
     }
 
@@ -230,7 +273,7 @@ mod tests {
         assert_eq!(
             format!(
                 "{:#}",
-                run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).unwrap_err()
+                run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None).unwrap_err()
             ),
             "hooks.createRuntime[0]: error running createRuntime hook #0: exit status 3, stdout: out, stderr: err"
         );
@@ -241,9 +284,24 @@ mod tests {
         let json = r#"[{"path":"/bin/sh","args":["sh","-c","sleep 77.25 & sleep 77.25"],"timeout":1}]"#;
         let error = format!(
             "{:#}",
-            run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).unwrap_err()
+            run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None).unwrap_err()
         );
         assert!(error.contains("hook ran past specified timeout of 1.0s"), "{error}");
+    }
+
+    #[test]
+    fn a_hook_is_killed_with_init_and_when_its_time_is_over_also_outside_of_its_group() {
+        // a process of ours in the place of init, and a hook in our process group
+        let mut init = Command::new("/bin/true").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(init.id()).unwrap()).unwrap();
+        let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let json = r#"[{"path":"/bin/sh","args":["sh","-c","exec sleep 1000"]}]"#;
+        let nothing = HookFiles::default();
+        let error = run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &nothing, Some(ended.as_fd()));
+        assert!(error.unwrap_err().to_string().contains("the container's init was killed meanwhile"));
+        init.wait().unwrap();
+        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        assert!(matches!(wait(&mut child, Some(0), None), Ok(HookEnd::TooLate)));
     }
 
     #[test]
@@ -255,6 +313,7 @@ mod tests {
             &identity(Path::new("/tmp")),
             &at(),
             &HookFiles::default(),
+            None,
         )
         .unwrap();
         assert!(started.elapsed().as_secs() < 2);
@@ -263,7 +322,7 @@ mod tests {
     #[test]
     fn run_stops_at_a_missing_program_and_run_all_runs_every_hook() {
         let json = r#"[{"path":"/nope"},{"path":"/bin/false"},{"path":"/bin/true"}]"#;
-        assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default()).is_err());
+        assert!(run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &HookFiles::default(), None).is_err());
         assert_eq!(run_all(&hook(json), b"", &identity(Path::new("/tmp")), &at()).len(), 2);
     }
 

@@ -395,7 +395,7 @@ impl Restore<'_> {
         let files = HookFiles::of(each, making.identity)?;
         each.iter().try_for_each(|hooks| {
             let state = making.identity.state(hooks.status, pid);
-            hooks::run(&hooks.list, &state, making.identity, &hooks.at, &files)
+            hooks::run(&hooks.list, &state, making.identity, &hooks.at, &files, None)
         })
     }
 

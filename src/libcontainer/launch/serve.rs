@@ -305,7 +305,8 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
             let each = &launched.plan.runtime_hooks;
             let state = |hooks: &RuntimeHooks| identity.state(hooks.status, pid);
             let files = HookFiles::of(each, identity)?;
-            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity, &hooks.at, &files))
+            let init = Some(launched.child.pidfd.as_fd());
+            each.iter().try_for_each(|hooks| hooks::run(&hooks.list, &state(hooks), identity, &hooks.at, &files, init))
         }
         Request::Hooks(HookPoint::CreateContainer | HookPoint::StartContainer) => {
             Err(error!("init runs these hooks itself"))

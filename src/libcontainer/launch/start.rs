@@ -142,7 +142,7 @@ impl LateHooks {
         let annotations = record.annotations();
         let identity = Identity::of_record(record, &annotations, container.environment());
         let state = identity.state("running", record.init_process_pid);
-        hooks::run(&self.list, &state, &identity, &At::new("hooks.poststart"), &self.files).inspect_err(|_| {
+        hooks::run(&self.list, &state, &identity, &At::new("hooks.poststart"), &self.files, None).inspect_err(|_| {
             if let Ok(process) = container.process() {
                 let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
                 // The container must be stopped when the error is reported.

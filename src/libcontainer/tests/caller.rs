@@ -155,7 +155,8 @@ fn is_not_killed_while_it_creates(directory: &Path) {
     let path = directory.join("spared");
     bundle(&path, &[BUSYBOX, "true"]);
     let ready = directory.join("hook-runs");
-    let script = format!("echo > {}; exec sleep 0.5", ready.display());
+    // it ends with init
+    let script = format!("echo > {}; exec sleep 1000", ready.display());
     let bundle = changed(&path, |config| {
         config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
     });
