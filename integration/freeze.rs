@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use serde_json::json;
 
@@ -59,6 +61,12 @@ fn a_pause_that_does_not_come_about_is_undone() {
     fs::write(group.join("cgroup.procs"), stuck.child.id().to_string()).unwrap();
     let said = world.call(&["pause", &world.id]).fails();
     assert!(said.contains("freeze ") && said.contains("some processes do not stop; all run again"), "{said}");
+    assert_eq!(read(&group, "cgroup.freeze"), "0");
+    // A signal ends the wait, and the pause is undone.
+    let mut waiting = world.command(&["pause", &world.id]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it waits", || read(&group, "cgroup.freeze") == "1");
+    kill(Pid::from_raw(waiting.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(!waiting.wait().unwrap().success());
     assert_eq!(read(&group, "cgroup.freeze"), "0");
     assert_eq!(world.status(), "running");
     let now = || fs::read_to_string(format!("/proc/{}/root/dev/shm/now", world.pid())).unwrap_or_default();

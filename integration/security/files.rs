@@ -1,11 +1,14 @@
 //! Files that the caller names: the runtime never replaces a file that is not a regular file.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, chown, symlink};
 use std::process::Command;
 
-use crate::needs_root;
-use crate::world::{World, finish, runtime};
+use serde_json::json;
+
+use crate::life::alive;
+use crate::world::{Who, World, finish, runtime};
+use crate::{needs_root, only};
 
 #[test]
 fn a_device_as_pid_file_stays_a_device() {
@@ -40,4 +43,42 @@ fn a_fifo_or_a_link_as_pid_file_is_refused_at_once_and_left() {
     assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
     assert!(fs::symlink_metadata(world.path("link")).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(world.path("precious")).unwrap(), "precious");
+}
+
+/// In a `--root` that all may write, a user could let root run a hook, and kill any process.
+#[test]
+fn a_state_directory_of_another_user_is_not_believed() {
+    needs_root!("files of another user");
+    only!(Who::Us; "the peers believe it");
+    let mut world = World::running(&["sleep", "1000"]);
+    let ran = world.path("ran");
+    let script = format!("touch {}", ran.display());
+    *world.at("/hooks") = json!({"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    world.begin();
+    let (pid, directory) = (world.pid(), world.path("state").join(&world.id));
+    let state = fs::read(directory.join("state.json")).unwrap();
+    // The note says what to undo if state.json is damaged.
+    for (foreign, damaged) in [("state.json", false), ("undo", true)] {
+        let file = directory.join(foreign);
+        chown(&file, Some(1001), None).unwrap();
+        if damaged {
+            fs::write(directory.join("state.json"), "{").unwrap();
+        }
+        for command in [&["kill", &world.id, "KILL"][..], &["delete", "--force", &world.id]] {
+            let said = world.call(command).fails();
+            let why = if damaged && command.len() == 3 && command[0] == "kill" {
+                "damaged"
+            } else {
+                "belongs to uid 1001: only this user"
+            };
+            assert!(said.contains(why), "{foreign}: {said}");
+        }
+        assert!(alive(pid) && !ran.exists(), "{foreign}");
+        chown(&file, Some(0), None).unwrap();
+    }
+    fs::write(directory.join("state.json"), state).unwrap();
+    chown(directory.join("config.json"), Some(1001), None).unwrap();
+    let deleted = world.call(&["delete", "--force", &world.id]);
+    assert!(deleted.err.contains("config.json belongs to uid 1001") && !ran.exists(), "{}", deleted.err);
+    assert!(!alive(pid) && !directory.exists());
 }

@@ -115,7 +115,7 @@ impl Container {
     pub fn pause(&mut self) -> Result<()> {
         let _lock = self.lock()?;
         match self.status()? {
-            Status::Created | Status::Running => self.cgroup().freeze(),
+            Status::Created | Status::Running => self.cgroup().freeze_while(|| Ok(wait::check()?)),
             Status::Paused => match self.cgroup().frozen_above() {
                 Some(above) => {
                     bail!(Kind::State(Status::Paused) => "container paused: the cgroup {} above its own is frozen", above.display())

@@ -20,19 +20,28 @@ impl Cgroup {
     /// # Errors
     /// No freezer is mounted, or some process does not freeze. Then all are thawed.
     pub fn freeze(&self) -> Result<()> {
+        self.freeze_while(|| Ok(()))
+    }
+
+    /// The same, and stops when `go_on` returns an error.
+    ///
+    /// # Errors
+    /// Those of `freeze` and of `go_on`. Then all are thawed.
+    pub fn freeze_while(&self, go_on: impl Fn() -> Result<()>) -> Result<()> {
         let (directory, version) = self.freezer()?;
+        let frozen_or_go_on = |frozen: bool| if frozen { Ok(true) } else { go_on().map(|()| false) };
         let done = match version {
             CgroupVersion::One => {
                 // A process that was forked during the freeze is not frozen with the others: the file is written until
                 // all are (freezer-subsystem.txt).
                 wait_for(|| {
                     put(&directory.join("freezer.state"), "FROZEN")?;
-                    Ok(fs::read_to_string(directory.join("freezer.state"))?.trim() == "FROZEN")
+                    frozen_or_go_on(fs::read_to_string(directory.join("freezer.state"))?.trim() == "FROZEN")
                 })
             }
             CgroupVersion::Two => {
                 put(&directory.join("cgroup.freeze"), "1")?;
-                wait_for(|| event(&directory.join("cgroup.events"), "frozen 1"))
+                wait_for(|| frozen_or_go_on(event(&directory.join("cgroup.events"), "frozen 1")?))
             }
         };
         match done.with_context(|| format!("freeze {}", directory.display())) {

@@ -221,8 +221,20 @@ impl Unread {
     }
 }
 
-/// The contents of a regular file, and its stat(2). Never waits: the path may lead to another kind of file.
+/// The contents of a file that we or root have written, and its stat(2). In a `--root` that several users may write, another
+/// user could name hooks that run as us, and processes that we kill.
 pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat), Unread> {
+    let (text, stat) = read_of_anybody(directory, name)?;
+    let own = rustix::process::geteuid().as_raw();
+    if ![own, 0].contains(&stat.st_uid) {
+        let said = format!("{} belongs to uid {}: only this user can use the container", name.display(), stat.st_uid);
+        return Err(Unread::Failed(std::io::Error::other(said)));
+    }
+    Ok((text, stat))
+}
+
+/// The contents of a regular file, and its stat(2). Never waits: the path may lead to another kind of file.
+pub(super) fn read_of_anybody(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat), Unread> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
         Ok(file) => file,

@@ -96,7 +96,7 @@ impl Container {
     pub(crate) fn config(&self) -> Result<Vec<u8>> {
         let of_bundle = || {
             let path = fs::canonicalize(self.record.bundle().join(CONFIG)).map_err(Unread::Failed)?;
-            directory::read(CWD, &path)
+            directory::read_of_anybody(CWD, &path)
         };
         let read = match directory::read(CWD, &self.directory.join(CONFIG)) {
             Err(Unread::Absent) => of_bundle(),
