@@ -352,17 +352,6 @@ fn debug_tells_the_plan_and_how_long_each_step_took() {
 }
 
 #[test]
-fn a_command_that_is_not_implemented_is_reported_with_any_flags() {
-    only!(Who::Us; "the peers have these commands");
-    let world = World::running(&["true"]);
-    for words in [&["mounts", "add", "a", "f"][..], &["mounts", "--image-path=/x", "a"], &["mounts"]] {
-        let told = world.call(words);
-        assert_eq!((told.out.as_str(), told.code()), ("", 1));
-        assert_eq!(told.err, format!("coracle: error: {} is not implemented\n", words[0]));
-    }
-}
-
-#[test]
 fn check_notes_what_others_read_otherwise() {
     only!(Who::Us; "the peers have no check");
     let mut world = World::running(&["true"]);

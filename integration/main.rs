@@ -28,6 +28,7 @@ mod interrupted;
 mod labels;
 mod landlock;
 mod life;
+mod live_mounts;
 mod load;
 mod mount_flags;
 mod mount_sources;

@@ -21,6 +21,7 @@ mod joining;
 mod keyring;
 mod limits;
 mod links;
+mod live_mounts;
 mod names;
 mod nodes;
 mod proc_writes;

@@ -24,6 +24,7 @@ pub enum Command {
     Host(HostArgs),
     Kill(Kill),
     List(List),
+    Mounts(MountsArgs),
     Pause(Only),
     Ps(Ps),
     Restore(Box<Restore>),
@@ -34,8 +35,6 @@ pub enum Command {
     State(Only),
     Top(Top),
     Update(Box<Update>),
-    /// A command of another runtime that is not implemented.
-    Later(&'static str),
 }
 
 /// A command without flags.
@@ -273,6 +272,17 @@ pub struct List {
     /// display only container IDs
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// add mounts to a running container, or remove them
+#[derive(Clone, Debug, Parser)]
+pub struct MountsArgs {
+    /// add or remove
+    pub what: String,
+    /// id of the container
+    pub id: String,
+    /// a file with an array of mounts as in config.json, or - for standard input
+    pub file: PathBuf,
 }
 
 /// ps displays the processes running inside a container

@@ -140,10 +140,6 @@ pub fn parse(args: &[OsString]) -> Result<Typed, Stop> {
     if matches!(&*name, "help" | "h") {
         return Err(help_about(global, rest));
     }
-    if let Some(name) = verbs::not_implemented(&name) {
-        // Its flags are not known either.
-        return Ok(Typed { global, command: Command::Later(name) });
-    }
     let verb = verbs::named(&name).ok_or_else(|| no_such_verb(global.clone(), &name))?;
     match command(verb, rest) {
         Ok(command) => Ok(Typed { global, command }),

@@ -197,6 +197,22 @@ pub const VERBS: &[Verb] = &[
         understand: |found| List::from_arg_matches(found).map(Command::List),
     },
     Verb {
+        name: "mounts",
+        takes: "add|remove <container-id> <file>",
+        words: (3, Some(3)),
+        order: Order::Anywhere,
+        tail: None,
+        about: "add mounts to a running container, or remove them",
+        more: "The file is an array of mounts, as in config.json. Bind mounts and tmpfs are added, all or none, at paths that exist in\n\
+               the container. Only mounts that were added so can be removed, by their destinations.",
+        examples: &[
+            ("coracle mounts add box mounts.json", "add the mounts in this file to the container"),
+            ("coracle mounts remove box mounts.json", "remove them again"),
+        ],
+        definition: MountsArgs::command,
+        understand: |found| MountsArgs::from_arg_matches(found).map(Command::Mounts),
+    },
+    Verb {
         name: "pause",
         takes: ID,
         words: ONE,
@@ -335,14 +351,6 @@ pub const VERBS: &[Verb] = &[
         understand: |found| Update::from_arg_matches(found).map(|update| Command::Update(Box::new(update))),
     },
 ];
-
-/// Commands of other runtimes that are not implemented. They have messages of their own, and are not in the help.
-const LATER: [&str; 1] = ["mounts"];
-
-/// The name, if it is a command of another runtime that is not implemented.
-pub(super) fn not_implemented(name: &str) -> Option<&'static str> {
-    LATER.into_iter().find(|later| *later == name)
-}
 
 /// Other names of commands.
 const ALIASES: [(&str, &str); 1] = [("info", "host")];

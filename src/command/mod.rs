@@ -14,6 +14,7 @@ mod images;
 mod kill;
 mod layout;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod restore;
@@ -28,7 +29,7 @@ mod usage;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use libcontainer::sys::errno::words;
 use libcontainer::{Environment, Explanation, Kind, Line, ProgramEnvironment, Progress, Ready, Root, Times};
 
@@ -74,6 +75,7 @@ fn perform(typed: &Typed, session: &Session<'_>) -> Result<u8> {
         Command::Host(args) => host::run(args),
         Command::Kill(args) => kill::run(session, args).map(done),
         Command::List(args) => list::run(session, args).map(done),
+        Command::Mounts(args) => mounts::run(session, args).map(done),
         Command::Pause(args) => pause::pause(session, &args.id).map(done),
         Command::Ps(args) => ps::run(session, args).map(done),
         Command::Restore(args) => restore::run(session, args),
@@ -84,7 +86,6 @@ fn perform(typed: &Typed, session: &Session<'_>) -> Result<u8> {
         Command::State(args) => state::run(session, &args.id).map(done),
         Command::Top(args) => top::run(session, args).map(done),
         Command::Update(args) => update::run(session, args).map(done),
-        Command::Later(name) => bail!("{name} is not implemented"),
     }
 }
 

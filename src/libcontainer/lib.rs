@@ -43,9 +43,9 @@ pub mod wire;
 pub use api::features::{self, COMMIT, Features, features};
 pub use api::stats::{self, Stats};
 pub use api::{
-    Began, Bundle, Console, Create, Events, Exec, Explanation, Force, Happened, Interface, Master, Paused, Process,
-    ProcessObject, Progress, Protection, Ready, STOP_SIGNAL, Schemata, State, Stopped, Update, protect_program,
-    signal_by_name,
+    Began, Bundle, Console, Create, Events, Exec, Explanation, Force, Happened, Interface, Master, MountList, Paused,
+    Process, ProcessObject, Progress, Protection, Ready, STOP_SIGNAL, Schemata, State, Stopped, Update,
+    protect_program, signal_by_name,
 };
 #[cfg(feature = "checkpoint")]
 pub use api::{Dump, RestoreFrom};

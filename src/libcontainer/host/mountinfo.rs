@@ -55,6 +55,24 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
     lines(text).map(mount).collect()
 }
 
+/// The peer groups of all mounts in the text of that file (mount_namespaces(7)).
+pub fn peer_groups(text: &[u8]) -> Vec<u64> {
+    text.split(|byte| *byte == b'\n').filter_map(peer_group).map(|(_, group)| group).collect()
+}
+
+/// The peer group of the mount `id`. None if it is in none.
+pub fn peer_group_of(text: &[u8], id: u64) -> Option<u64> {
+    text.split(|byte| *byte == b'\n').filter_map(peer_group).find(|(mount, _)| *mount == id).map(|(_, group)| group)
+}
+
+/// The id in a line, and the number of its field `shared:N`.
+fn peer_group(line: &[u8]) -> Option<(u64, u64)> {
+    let fields = || line.split(|byte| *byte == b' ');
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+    let group = fields().skip(6).take_while(|field| *field != b"-").find_map(|field| field.strip_prefix(b"shared:"))?;
+    Some((number(fields().next()?)?, number(group)?))
+}
+
 /// Every whole proc and sysfs, the last line first. `root` is the container's, without links.
 pub fn views(mounts: &[Mount], root: &Path) -> Vec<View> {
     let whole = |mount: &&Mount| matches!(&*mount.fstype, "proc" | "sysfs") && mount.root == Path::new("/");
@@ -154,6 +172,13 @@ fn unescaped(field: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_peer_group_of_a_mount_is_its_optional_field() {
+        let text = b"36 35 98:0 /a /b rw,noatime shared:7 master:1 - ext3 /dev/root rw\n37 36 0:1 / /c rw master:2 - tmpfs t shared:9\n";
+        assert_eq!((peer_group_of(text, 36), peer_group_of(text, 37)), (Some(7), None));
+        assert_eq!(peer_groups(text), [7]);
+    }
 
     #[test]
     fn places_are_read_as_they_are() {

@@ -26,13 +26,20 @@ pub(super) fn root_of(pid: i32) -> Result<OwnedFd> {
 /// The namespace cannot be entered, or those of `act`.
 pub(super) fn in_mounts_of<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let (namespace, path) = open(pid, "mnt")?;
-    let enter = move || {
+    in_mounts(&namespace, act).with_context(|| path)
+}
+
+/// Calls `act` in a mount namespace. Its root and its current directory are those of the namespace.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `act`.
+pub(super) fn in_mounts<T: Send>(namespace: &File, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    by_a_thread(move || {
         // A thread enters a mount namespace only with a root and a current directory of its own.
         unshare(CloneFlags::CLONE_FS).context("unshare")?;
-        setns(&namespace, CloneFlags::CLONE_NEWNS).with_context(|| format!("setns {path}"))?;
+        setns(namespace, CloneFlags::CLONE_NEWNS).context("setns mnt")?;
         act()
-    };
-    by_a_thread(enter)
+    })
 }
 
 /// Calls `act` in the network namespace of process `pid`.

@@ -27,6 +27,7 @@ pub mod images;
 #[cfg(feature = "checkpoint")]
 mod inside;
 mod launched;
+pub mod live_mounts;
 mod mount_ids;
 #[cfg(feature = "checkpoint")]
 mod mount_points;

@@ -24,6 +24,7 @@ pub mod images;
 mod labels;
 mod landlock;
 mod limits;
+mod live_mounts;
 mod mount_entry;
 mod mount_ids;
 pub mod mount_options;
@@ -63,5 +64,6 @@ pub use finished::{
 };
 pub use given::{CgroupUse, Flags, Given, Joined, Joining, Keyring, RootChange, Rootless, Start, Terminal};
 pub use landlock::LANDLOCK;
+pub use live_mounts::{LiveMount, LiveTree, live_destinations, live_mounts};
 pub use process::candidates;
 pub use resources::unit::Manager;

@@ -1,0 +1,88 @@
+//! Mounts for a container that runs.
+
+use crate::config::{self, Config, Faults, Warning};
+use crate::container::{Container, Status};
+use crate::error::{Kind, Result, bail};
+use crate::launch::live_mounts::{attach, detached, mount_namespace, take_off};
+use crate::plan;
+
+/// A list of mounts, as `mounts` in config.json.
+///
+/// ```no_run
+/// use libcontainer::{MountList, Root};
+///
+/// # fn main() -> libcontainer::Result<()> {
+/// let list = MountList::read(br#"[{"destination": "/data", "source": "/srv/data", "options": ["rbind", "ro"]}]"#)?;
+/// let mut container = Root::open("/run/coracle")?.load("box")?;
+/// container.add_mounts(&list)?;
+/// container.remove_mounts(&list)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct MountList(Config);
+
+impl MountList {
+    /// Parses its JSON.
+    ///
+    /// # Errors
+    /// `Config`: all mistakes, each with its place.
+    pub fn read(text: &[u8]) -> Result<MountList> {
+        let list: &serde_json::value::RawValue = serde_json::from_slice(text)
+            .map_err(|error| Faults::one(config::At::new("mounts"), format!("is not JSON: {error}")))?;
+        let document = format!(r#"{{"ociVersion":"{}","mounts":{list}}}"#, config::SPEC_VERSION);
+        let mut config = config::load(document.as_bytes())?;
+        config.warnings.extend(config::near_misses(document.as_bytes()));
+        Ok(MountList(config))
+    }
+}
+
+impl Container {
+    /// Mounts all of them in the running container, or none: trees of the host, and tmpfs. A mount point must be there. The
+    /// container's processes cannot lead such a mount out of its root, to /proc, or to the host.
+    ///
+    /// # Errors
+    /// `State` if it has stopped; `Config`; or the place and the kernel's error.
+    pub fn add_mounts(&mut self, list: &MountList) -> Result<Vec<Warning>> {
+        let (mounts, warnings) = plan::live_mounts(&list.0, self.record().bundle())?;
+        let lock = self.lock()?;
+        self.must_run()?;
+        let thread = self.thread()?;
+        let namespace = mount_namespace(thread.tid)?;
+        // ORDER: after the namespace is open: another process may have got the number.
+        self.must_have(thread)?;
+        let mounts = detached(&mounts)?;
+        let mut known = lock.added_mounts()?;
+        for mount in &mounts {
+            known.push(mount.id()?);
+        }
+        // ORDER: before they are attached, so that each can be removed if we are killed in between.
+        lock.save_added_mounts(&known)?;
+        attach(&namespace, &mounts)?;
+        Ok(warnings)
+    }
+
+    /// Unmounts those that `add_mounts` has mounted at the destinations of the list. All other mounts stay.
+    ///
+    /// # Errors
+    /// `State` if it has stopped; `Config`; or the place, where no such mount is.
+    pub fn remove_mounts(&mut self, list: &MountList) -> Result<()> {
+        let destinations = plan::live_destinations(&list.0)?;
+        let lock = self.lock()?;
+        self.must_run()?;
+        let thread = self.thread()?;
+        let namespace = mount_namespace(thread.tid)?;
+        self.must_have(thread)?;
+        let mut known = lock.added_mounts()?;
+        let gone = take_off(&namespace, &destinations, &known)?;
+        known.retain(|id| !gone.contains(id));
+        lock.save_added_mounts(&known)
+    }
+
+    fn must_run(&self) -> Result<()> {
+        match self.status()? {
+            Status::Created | Status::Running | Status::Paused => Ok(()),
+            status @ Status::Stopped => bail!(Kind::State(status) => "container not running"),
+        }
+    }
+}

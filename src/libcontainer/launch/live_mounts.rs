@@ -1,0 +1,188 @@
+//! Mounts in a container that runs. What is mounted is opened, and made complete, in the host's mount namespace. A thread then
+//! enters the container's mount namespace, where every path is the container's: there, it resolves the destination beneath
+//! the root, and acts by descriptor alone.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::inside::in_mounts;
+use crate::config::At;
+use crate::error::{Context, Result, bail, error};
+use crate::host::{Namespace, mountinfo};
+use crate::plan::step::Setting;
+use crate::plan::{LiveMount, LiveTree};
+use crate::sys::errno::words;
+use crate::sys::host_proc::HostProc;
+use crate::sys::mount::{MountId, Reach, detach, set_attributes};
+
+/// A mount that is complete, and attached nowhere.
+#[derive(Debug)]
+pub struct DetachedMount {
+    tree: OwnedFd,
+    at: At,
+    destination: CString,
+}
+
+impl DetachedMount {
+    /// Its identity, which does not change when it is attached.
+    ///
+    /// # Errors
+    /// Those of statx(2).
+    pub fn id(&self) -> Result<MountId> {
+        MountId::of(self.tree.as_fd()).with_context(|| format!("{}: statx", self.at))
+    }
+}
+
+/// Makes each of them, in our own mount namespace.
+///
+/// # Errors
+/// The place, and the kernel's error.
+pub fn detached(mounts: &[LiveMount]) -> Result<Vec<DetachedMount>> {
+    mounts.iter().map(one).collect()
+}
+
+fn one(mount: &LiveMount) -> Result<DetachedMount> {
+    let LiveMount { at, tree, changes, destination } = mount;
+    let tree = match tree {
+        LiveTree::Bind(source, reach) => {
+            clone_of(source, *reach).with_context(|| format!("{at}.source: open_tree {}", source.display()))?
+        }
+        LiveTree::Tmpfs(settings) => tmpfs(settings).with_context(|| format!("{at}: make a tmpfs"))?,
+    };
+    for change in changes {
+        set_attributes(tree.as_fd(), &change.attributes, change.reach)
+            .with_context(|| format!("{at}.options: mount_setattr"))?;
+    }
+    Ok(DetachedMount { tree, at: at.clone(), destination: destination.clone() })
+}
+
+fn clone_of(source: &Path, reach: Reach) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let below = if reach == Reach::Tree { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
+    rustix::mount::open_tree(CWD, source.as_os_str().as_bytes(), flags | below)
+}
+
+fn tmpfs(settings: &[Setting]) -> Result<OwnedFd, Errno> {
+    let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in settings {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(&fs, key.as_c_str(), value.as_c_str())?,
+            None => rustix::mount::fsconfig_set_flag(&fs, key.as_c_str())?,
+        }
+    }
+    rustix::mount::fsconfig_create(&fs)?;
+    rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// The mount namespace of process `pid`, which is another one than ours.
+///
+/// # Errors
+/// It is ours, or the kernel's error.
+pub fn mount_namespace(pid: i32) -> Result<File> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
+    if Namespace::of_file(&namespace)? == Namespace::ours("mnt")? {
+        bail!("the container has no mount namespace of its own: a mount would be one of the host");
+    }
+    Ok(namespace)
+}
+
+/// Attaches all, or none.
+///
+/// # Errors
+/// The place, and the kernel's error.
+pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
+    let proc = HostProc::open().context("open /proc")?;
+    let of_host = mountinfo::peer_groups(&std::fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?);
+    in_mounts(namespace, || {
+        let root = root()?;
+        let mut attached: Vec<&DetachedMount> = Vec::new();
+        for mount in mounts {
+            if let Err(error) = place(mount, &root, &proc, &of_host) {
+                let back = attached.iter().rev().try_for_each(|mount| unmount(mount.tree.as_fd()));
+                let left = back.err().map(|errno| format!("; umount2 of those before it: {}", words(errno)));
+                bail!("{error}{}", left.unwrap_or_default());
+            }
+            attached.push(mount);
+        }
+        Ok(())
+    })
+}
+
+fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: &[u64]) -> Result<()> {
+    let at = mount.at.key("destination");
+    let said = |errno: Errno| error!("{at}: /{}: {}", mount.destination.to_string_lossy(), words(errno));
+    let target = beneath(root, &mount.destination).map_err(said)?;
+    if rustix::fs::fstatfs(&target).map_err(said)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        bail!("{at}: /{}: a link leads inside /proc", mount.destination.to_string_lossy());
+    }
+    // ORDER: after the target is held: whatever happens to its path, it stays in this mount.
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    let here = proc.read_of(tid, c"mountinfo").with_context(|| format!("{at}: read mountinfo"))?;
+    let id = crate::sys::mount::mount_id(target.as_fd(), c"").map_err(said)?;
+    if mountinfo::peer_group_of(&here, id).is_some_and(|group| of_host.contains(&group)) {
+        bail!(
+            "{at}: /{}: the host shares the mount there, and would get this one",
+            mount.destination.to_string_lossy()
+        );
+    }
+    let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(&mount.tree, c"", &target, c"", both).map_err(said)
+}
+
+/// Unmounts those of `known` that are at these destinations. Returns which.
+///
+/// # Errors
+/// A destination without such a mount: nothing is unmounted. Or the kernel's error.
+pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
+    in_mounts(namespace, || {
+        let root = root()?;
+        let mut found = Vec::new();
+        for (at, path) in list {
+            let said = |errno: Errno| error!("{at}: /{}: {}", path.to_string_lossy(), words(errno));
+            let target = beneath(&root, path).map_err(said)?;
+            let id = MountId::of(target.as_fd()).map_err(said)?;
+            if !known.contains(&id) {
+                bail!("{at}: /{}: no mount that `mounts add` has made", path.to_string_lossy());
+            }
+            found.push((at, target, id));
+        }
+        // the last one first: it may be in one before
+        found.iter().rev().try_for_each(|(at, target, _)| {
+            unmount(target.as_fd()).map_err(|errno| error!("{at}: umount2: {}", words(errno)))
+        })?;
+        Ok(found.into_iter().map(|(.., id)| id).collect())
+    })
+}
+
+/// The root of the mount namespace.
+fn root() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, c"/", flags, Mode::empty()).context("open the container's root")
+}
+
+/// No link leads out of the root, and none of proc's.
+fn beneath(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// umount2(2) takes a path: the one that cannot be changed is the working directory of this thread.
+fn unmount(mount: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::process::fchdir(mount)?;
+    let done = detach(c".");
+    rustix::process::chdir(c"/")?;
+    done
+}

@@ -1,0 +1,167 @@
+//! Mounts for a container that runs already, from a list as `mounts` in config.json.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use super::mount_options::{self, MountOptions, PropagationChange};
+use super::step::{MountChange, Setting};
+use super::values::clean;
+use crate::config::{At, Config, Faults, Warning};
+use crate::sys::mount::{Attributes, Reach};
+
+/// One of them.
+#[derive(Debug)]
+pub struct LiveMount {
+    /// Its place in the list.
+    pub at: At,
+    /// What is mounted.
+    pub tree: LiveTree,
+    /// The flags and the propagation of it before it is attached.
+    pub changes: Vec<MountChange>,
+    /// Where, relative to the root.
+    pub destination: CString,
+}
+
+/// What is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LiveTree {
+    /// A tree of the host.
+    Bind(PathBuf, Reach),
+    /// A new tmpfs, with settings for fsconfig(2).
+    Tmpfs(Vec<Setting>),
+}
+
+/// Reads the mounts of `config`. A relative source begins at the bundle.
+///
+/// # Errors
+/// All mistakes, each with its place.
+pub fn live_mounts(config: &Config, bundle: &Path) -> Result<(Vec<LiveMount>, Vec<Warning>), Faults> {
+    let (mut faults, mut warnings, mut mounts) = (config.faults.clone(), config.warnings.clone(), Vec::new());
+    for (n, mount) in config.spec.mounts().iter().flatten().enumerate() {
+        let at = At::new("mounts").index(n);
+        let (options, more) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at.key("options"));
+        warnings.extend(more);
+        let given = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list: &Vec<_>| !list.is_empty());
+        if options.idmap.is_some() || given(mount.uid_mappings()) || given(mount.gid_mappings()) {
+            faults.add(at.clone(), "ids of a mount of a running container cannot be mapped: not implemented");
+        }
+        if options.remount || options.copy_up || options.links != mount_options::Links::default() {
+            let said = "remount, tmpcopyup and options for links are not implemented for a running container";
+            faults.add(at.key("options"), said);
+        }
+        let source = mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
+        let tree = match (options.bind, source, mount.typ().as_deref()) {
+            (Some(reach), Some(source), _) => Some(LiveTree::Bind(bundle.join(source), reach)),
+            (Some(_), None, _) => {
+                faults.add(at.key("source"), "is missing, and a bind mount needs one");
+                None
+            }
+            (None, _, Some("tmpfs")) => faults.keep(settings(&options, &at)).map(LiveTree::Tmpfs),
+            (None, ..) => {
+                let said = "a running container takes bind mounts (the option bind or rbind) and tmpfs";
+                faults.add(at.key("type"), said);
+                None
+            }
+        };
+        let destination = faults.keep(destination(mount.destination(), &at.key("destination")));
+        if let (Some(tree), Some(destination)) = (tree, destination) {
+            mounts.push(LiveMount { at, tree, changes: changes(&options), destination });
+        }
+    }
+    faults.into_result((mounts, warnings))
+}
+
+/// The destinations of the mounts of `config`, each with its place.
+///
+/// # Errors
+/// All mistakes, each with its place.
+pub fn live_destinations(config: &Config) -> Result<Vec<(At, CString)>, Faults> {
+    let (mut faults, mut found) = (config.faults.clone(), Vec::new());
+    for (n, mount) in config.spec.mounts().iter().flatten().enumerate() {
+        let at = At::new("mounts").index(n).key("destination");
+        if let Some(path) = faults.keep(destination(mount.destination(), &at)) {
+            found.push((at, path));
+        }
+    }
+    faults.into_result(found)
+}
+
+/// A path in the container, without `..`. Not in /proc, which decides where labels and limits are written.
+fn destination(path: &Path, at: &At) -> Result<CString, Faults> {
+    let text = path.to_str().filter(|text| path.is_absolute() && !text.contains('\0'));
+    let inside = text.map(|text| clean(Path::new(text)));
+    match inside.as_deref() {
+        None => Err(Faults::one(at.clone(), format!("{path:?} is not absolute"))),
+        Some(".") => Err(Faults::one(at.clone(), "nothing may be mounted on the root itself")),
+        Some(inside) if Path::new(inside).starts_with("proc") => {
+            Err(Faults::one(at.clone(), "nothing may be mounted in /proc of a running container"))
+        }
+        Some(inside) => CString::new(inside).map_err(|_| Faults::one(at.clone(), "has a NUL byte")),
+    }
+}
+
+/// A tree of the host must not be a peer of the host's mount, unless the options say so.
+fn changes(options: &MountOptions) -> Vec<MountChange> {
+    let mut list = Vec::new();
+    let mut push = |attributes, reach| list.push(MountChange { attributes, reach });
+    if !options.propagation.iter().any(|change| change.kind == libc::MS_SHARED) {
+        push(Attributes::propagating(libc::MS_SLAVE), Reach::Tree);
+    }
+    if options.set | options.clear != 0 {
+        push(Attributes::changing(options.set, options.clear), Reach::One);
+    }
+    if options.set_recursive | options.clear_recursive != 0 {
+        push(Attributes::changing(options.set_recursive, options.clear_recursive), Reach::Tree);
+    }
+    for PropagationChange { kind, reach } in &options.propagation {
+        push(Attributes::propagating(*kind), *reach);
+    }
+    list
+}
+
+fn settings(options: &MountOptions, at: &At) -> Result<Vec<Setting>, Faults> {
+    let c = |text: &str| CString::new(text).map_err(|_| Faults::one(at.key("options"), "has a NUL byte"));
+    let flags = options.superblock.iter().map(|flag| Ok((c(flag)?, None)));
+    let own = options.data.iter().map(|(key, value)| Ok((c(key)?, value.as_deref().map(c).transpose()?)));
+    flags.chain(own).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn read(mounts: &str) -> Result<Vec<LiveMount>, String> {
+        let config = config::load(format!(r#"{{"ociVersion":"1.3.0","mounts":{mounts}}}"#).as_bytes()).unwrap();
+        live_mounts(&config, Path::new("/b")).map(|(mounts, _)| mounts).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_bind_and_a_tmpfs_are_taken() {
+        let list = r#"[{"destination":"/a/../x","source":"s","options":["rbind","ro"]},
+            {"destination":"/t","type":"tmpfs","source":"tmpfs","options":["size=1m"]}]"#;
+        let mounts = read(list).unwrap();
+        assert_eq!(mounts[0].tree, LiveTree::Bind("/b/s".into(), Reach::Tree));
+        assert_eq!(mounts[0].destination.as_c_str(), c"x");
+        // first a slave, so that nothing propagates to the host
+        assert_eq!(mounts[0].changes[0].attributes, Attributes::propagating(libc::MS_SLAVE));
+        assert_eq!(mounts[1].tree, LiveTree::Tmpfs(vec![(c"size".into(), Some(c"1m".into()))]));
+    }
+
+    #[test]
+    fn what_is_unsafe_or_not_implemented_is_refused() {
+        for (mount, said) in [
+            (r#"{"destination":"/proc/x","source":"/s","options":["bind"]}"#, "/proc of a running container"),
+            (r#"{"destination":"/a/../proc","source":"/s","options":["bind"]}"#, "/proc of a running container"),
+            (r#"{"destination":"/","source":"/s","options":["bind"]}"#, "the root itself"),
+            (r#"{"destination":"x","source":"/s","options":["bind"]}"#, "is not absolute"),
+            (r#"{"destination":"/x","options":["bind"]}"#, "source: is missing"),
+            (r#"{"destination":"/x","type":"proc","source":"proc"}"#, "takes bind mounts"),
+            (r#"{"destination":"/x","source":"/s","options":["bind","idmap"]}"#, "not implemented"),
+            (r#"{"destination":"/x","source":"/s","options":["bind","remount"]}"#, "not implemented"),
+        ] {
+            let found = read(&format!("[{mount}]")).unwrap_err();
+            assert!(found.contains(said), "{mount}: {found}");
+        }
+    }
+}
