@@ -105,8 +105,8 @@ const FLAGS: [(&str, &str); 18] = [
     ("top", "once interval sort"),
     ("events", "interval stats format"),
     ("features", ""),
-    ("explain", "bundle b format f"),
-    ("check", "bundle b config f security fail-at format"),
+    ("explain", "bundle b format f image-path"),
+    ("check", "bundle b config f security image-path fail-at format"),
     ("host", "format f"),
 ];
 
@@ -159,7 +159,8 @@ fn every_flag_of_every_command_is_taken() {
     // The id is checked after the flags are parsed, and before anything is done.
     let place = Place::new();
     let values = "bundle b config f console-socket pidfd-socket pid-file preserve-fds cwd env e user u additional-gids g \
-                  process p process-label apparmor cap c cgroup format file fail-at wait interval sort from";
+                  process p process-label apparmor cap c cgroup format file fail-at wait interval sort from \
+                  image-path";
     for (verb, flags) in FLAGS {
         for flag in flags.split_whitespace() {
             let switch = (verb == "delete" && flag == "f") || !values.split_whitespace().any(|value| value == flag);

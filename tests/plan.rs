@@ -4,11 +4,25 @@
 
 mod cases;
 
+use libcontainer::plan::explain::table;
+
 #[test]
 fn every_plan_is_as_it_was_read_and_found_good() {
     let mut different = Vec::new();
     for case in cases::all("plan") {
         let told = case.told().unwrap_or_else(|faults| panic!("{}: {faults}", case.path.display()));
+        different.extend(cases::golden(&case.path.with_extension("plan"), &told));
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+/// The steps of `restore`, for each `tests/restore/NAME.json` with the images that `NAME.host` describes.
+#[test]
+fn every_restore_is_as_it_was_read_and_found_good() {
+    let mut different = Vec::new();
+    for case in cases::all("restore") {
+        let (_, plan) = case.plan().unwrap_or_else(|faults| panic!("{}: {faults}", case.path.display()));
+        let told = table(&plan.restore_lines(&cases::dumped(&case.host)));
         different.extend(cases::golden(&case.path.with_extension("plan"), &told));
     }
     assert!(different.is_empty(), "{}", different.join("\n"));

@@ -57,7 +57,7 @@ fn mounts_below_a_bind_and_those_of_hooks_are_the_hosts_again() {
     drop((of_a_hook, below));
     let refused = |why: &str| {
         let said = restore(&world, "images", &[]).fails();
-        assert!(said.contains("--image-path: mounts.json: ") && said.contains(why), "{said}");
+        assert!(said.contains("/images: mounts.json: ") && said.contains(why), "{said}");
     };
     refused("/below: this is another file than at the checkpoint");
     fs::remove_dir(&place).unwrap();

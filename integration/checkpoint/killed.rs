@@ -99,17 +99,23 @@ dd bs=65536 count=1 <&3 >/dev/null 2>&1
 exit 1
 "#;
 
+/// A program that does what the script says.
+fn pretended(world: &World, script: &str) -> std::path::PathBuf {
+    let program = world.path("criu");
+    // Its socket has the number behind `swrk`. dash redirects no number from 10 on; bash would write the packet in two pieces.
+    fs::write(world.path("criu.sh"), script).unwrap();
+    fs::write(&program, "#!/bin/bash\nexec 3<&$2\nexec /bin/sh $0.sh\n").unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    program
+}
+
 #[test]
 fn a_signal_ends_a_checkpoint_and_the_container_continues() {
     only!(Who::Us; "runc waits for criu without a limit");
     crate::needs!(crate::ordinary::root(), "checkpoint and restore are root's");
     let world = World::running(&["sh", "-c", COUNTER]);
     world.begin();
-    let program = world.path("criu");
-    // Its socket has the number behind `swrk`. dash redirects no number from 10 on; bash would write the packet in two pieces.
-    fs::write(world.path("criu.sh"), HANGS).unwrap();
-    fs::write(&program, "#!/bin/bash\nexec 3<&$2\nexec /bin/sh $0.sh\n").unwrap();
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let program = pretended(&world, HANGS);
     let groups = world.cgroups();
     let group = groups.iter().find(|group| group.join("freezer.state").exists()).unwrap_or(&groups[0]);
     // A shell starts background jobs with SIGINT ignored, so the tests do not send it.
@@ -129,4 +135,31 @@ fn a_signal_ends_a_checkpoint_and_the_container_continues() {
         assert_counts_on(&world, before);
         fs::remove_file(&ready).unwrap();
     }
+}
+
+#[test]
+fn a_criu_ends_after_its_runtime_and_the_container_continues() {
+    only!(Who::Us; "what the peers leave is theirs");
+    crate::needs!(crate::ordinary::root(), "checkpoint and restore are root's");
+    let world = World::running(&["sh", "-c", COUNTER]);
+    world.begin();
+    let groups = world.cgroups();
+    let group = groups.iter().find(|group| group.join("freezer.state").exists()).unwrap_or(&groups[0]);
+    // it ends when the connection is closed, and has not thawed
+    let program = pretended(&world, &HANGS.replace(": >\"$READY\"", "echo $$ >\"$READY\""));
+    let (before, ready) = (count(&world), world.path("ready"));
+    let args = ["--criu", program.to_str().unwrap(), "checkpoint", "--image-path", "images", &world.id];
+    let mut command = world.command(&args);
+    let mut child = command.env("GROUP", group).env("READY", &ready).stderr(Stdio::null()).spawn().unwrap();
+    let mut criu = String::new();
+    wait_until("it is frozen", || {
+        criu = fs::read_to_string(&ready).unwrap_or_default().trim().to_owned();
+        !criu.is_empty()
+    });
+    assert_eq!(world.status(), "paused");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("criu has ended", || !Path::new("/proc").join(&criu).exists());
+    wait_until("it is thawed", || world.status() == "running");
+    assert_counts_on(&world, before);
 }

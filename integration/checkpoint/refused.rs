@@ -76,7 +76,7 @@ fn a_failure_of_criu_is_reported_in_its_words() {
     world.begin();
     count(&world);
     dump(&world, "images", &[]).ok();
-    fs::remove_file(world.bundle().join("images/core-1.img")).unwrap();
+    fs::remove_file(world.bundle().join("images/mm-1.img")).unwrap();
     let said = restore(&world, "images", &["--pid-file", "pid"]).fails();
     assert!(said.starts_with("coracle: error: restore: criu restore: ") && said.contains("restore.log"), "{said}");
     assert!(!world.bundle().join("pid").exists());
@@ -122,4 +122,59 @@ fn a_restore_that_fails_leaves_nothing() {
     let said = restore(&world, "images", &[]).fails();
     assert!(said.contains("container with given ID already exists"), "{said}");
     assert!(count(&world) > 0);
+}
+
+#[test]
+fn images_are_checked_and_a_restore_is_explained() {
+    only!(Who::Us; "the peers have no such commands");
+    needs_criu!();
+    let mut world = World::running(&["sh", "-c", COUNTER]);
+    let volume = world.path("volume");
+    fs::create_dir(&volume).unwrap();
+    world.mount(json!({"destination": "/data", "type": "bind", "source": volume, "options": ["bind"]}));
+    world.begin();
+    count(&world);
+    dump(&world, "images", &[]).ok();
+    let with_bundle = ["check", "--image-path", "images", "."];
+    let said = call(&world, &with_bundle).ok();
+    assert!(said.contains("of the host), ") && said.ends_with("images: no mistakes\n"), "{said}");
+    assert_eq!(call(&world, &["check", "images"]).ok(), said);
+    let plan = call(&world, &["explain", "--image-path", "images"]).ok();
+    for expected in ["read the images", &format!("bind {} at /data", volume.display()), "the processes run"] {
+        assert!(plan.contains(expected), "{expected}: {plan}");
+    }
+    let steps = call(&world, &["explain", "--format", "json", "--image-path", "images"]).ok();
+    let steps: serde_json::Value = serde_json::from_str(&steps).unwrap();
+    assert_eq!(steps.as_array().unwrap().len(), plan.lines().count());
+
+    // each fault is reported by check, and refuses the restore before CRIU begins
+    let images = world.bundle().join("images");
+    let config = world.config.clone();
+    world.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/data");
+    world.write();
+    let refused = |expected: &str| {
+        let (checked, said) = (call(&world, &with_bundle).fails(), restore(&world, "images", &[]).fails());
+        assert!(checked.contains(expected) && said.contains(expected), "{expected}: {checked} {said}");
+        assert!(said.starts_with("coracle: error: restore: --image-path: "), "{said}");
+        world.assert_clean();
+    };
+    refused("mounts: the checkpoint has a file of the host at /data, and config.json mounts none there");
+    fs::write(world.bundle().join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    let mut core = fs::read(images.join("core-1.img")).unwrap();
+    // the first field of the first message is the architecture
+    assert_eq!(core[12], 8);
+    core[13] = 5;
+    let before = fs::read(images.join("core-1.img")).unwrap();
+    fs::write(images.join("core-1.img"), core).unwrap();
+    refused("core-1.img: the images are of another architecture: s390x; this machine is ");
+    fs::write(images.join("core-1.img"), before).unwrap();
+    std::os::unix::fs::symlink("../gone", images.join("parent")).unwrap();
+    refused("parent: ../gone does not exist: it has the rest of the memory");
+    fs::remove_file(images.join("parent")).unwrap();
+    fs::rename(images.join("descriptors.json"), images.join("other")).unwrap();
+    refused("descriptors.json: ");
+    let json = call(&world, &["check", "--format", "json", "--image-path", "images"]);
+    assert!(!json.status.success() && json.out.contains("\"at\": \"descriptors.json\""), "{}", json.out);
+    fs::rename(images.join("other"), images.join("descriptors.json")).unwrap();
+    call(&world, &with_bundle).ok();
 }

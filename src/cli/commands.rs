@@ -200,6 +200,9 @@ pub struct Check {
     /// show what the config exposes to an attacker in the container, with a score from 0 to 10
     #[arg(long)]
     pub security: bool,
+    /// the images of a checkpoint; a bundle is checked only if it is named
+    #[arg(long)]
+    pub image_path: Option<PathBuf>,
     /// with --security: exit with status 1 from this score on, such as 5 or 7.5
     #[arg(long)]
     pub fail_at: Option<String>,
@@ -210,7 +213,7 @@ pub struct Check {
     pub directory: Option<PathBuf>,
 }
 
-/// show the steps that create would take for a bundle
+/// show the steps that create, or restore, would take for a bundle
 #[derive(Clone, Debug, Parser)]
 pub struct Explain {
     /// the bundle directory
@@ -219,6 +222,9 @@ pub struct Explain {
     /// text or json
     #[arg(long, short, default_value = "text")]
     pub format: String,
+    /// show the steps of a restore of these images
+    #[arg(long)]
+    pub image_path: Option<PathBuf>,
     /// the bundle directory
     pub directory: Option<PathBuf>,
 }

@@ -42,15 +42,18 @@ pub const VERBS: &[Verb] = &[
         words: (0, Some(1)),
         order: Order::Anywhere,
         tail: None,
-        about: "report every mistake in a bundle's config.json",
+        about: "report every mistake in a bundle's config.json, or in images",
         more: "Reads the bundle as create does, and makes nothing. Reports every mistake with its place in config.json, and\n\
                unusual values as notes. The exit status is 1 if there is a mistake.\n\
                --security shows what the config exposes: each finding with its place, what an attacker in the container gains,\n\
                and the change that closes it. The score is the probability, in tenths, that one of them is enough for a way out.\n\
-               It does not depend on the host.",
+               It does not depend on the host.\n\
+               --image-path checks the images of a checkpoint: whether all files are there, whether this machine can restore them,\n\
+               and, if a bundle is named, whether it has all mounts of the host that the images need.",
         examples: &[
             ("coracle check bundle/", "every mistake in bundle/config.json"),
             ("coracle check --security --fail-at 7 bundle/", "what an attacker gains; status 1 from score 7 on"),
+            ("coracle check --image-path images/ bundle/", "whether restore can restore these images"),
         ],
         definition: Check::command,
         understand: |found| Check::from_arg_matches(found).map(Command::Check),
@@ -133,9 +136,12 @@ pub const VERBS: &[Verb] = &[
         words: (0, Some(1)),
         order: Order::Anywhere,
         tail: None,
-        about: "show the steps that create would take for a bundle",
+        about: "show the steps that create, or restore, would take for a bundle",
         more: "Every step names the property of config.json that asks for it. Nothing is made.",
-        examples: &[("coracle explain bundle/", "the steps that create would take")],
+        examples: &[
+            ("coracle explain bundle/", "the steps that create would take"),
+            ("coracle explain --image-path images/ bundle/", "those of a restore"),
+        ],
         definition: Explain::command,
         understand: |found| Explain::from_arg_matches(found).map(Command::Explain),
     },

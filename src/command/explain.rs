@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use libcontainer::Bundle;
+use libcontainer::{Bundle, Images};
 use serde_json::json;
 
 use super::{Session, print};
@@ -17,12 +17,22 @@ pub fn run(session: &Session<'_>, args: &Explain) -> Result<()> {
     }
     let directory = args.directory.as_deref().or(args.bundle.as_deref());
     let bundle = Bundle::with_config(directory.unwrap_or(Path::new(".")), None)?;
-    let plan = bundle.explain(session.cgroup_use()?)?;
-    plan.warnings().iter().for_each(|warning| session.log.warning(&warning.to_string()));
+    let cgroup = session.cgroup_use()?;
+    let (lines, text, warnings) = match &args.image_path {
+        Some(path) => {
+            let plan = bundle.explain_restore(&Images::new(path), cgroup)?;
+            (plan.lines().to_vec(), plan.to_string(), plan.warnings().to_vec())
+        }
+        None => {
+            let plan = bundle.explain(cgroup)?;
+            (plan.lines(), plan.to_string(), plan.warnings().to_vec())
+        }
+    };
+    warnings.iter().for_each(|warning| session.log.warning(&warning.to_string()));
     if args.format == "text" {
-        return print(&flags::named(&plan.to_string()));
+        return print(&flags::named(&text));
     }
-    let steps = plan.lines().into_iter().map(|line| {
+    let steps = lines.into_iter().map(|line| {
         json!({"process": line.process, "what": line.what, "fields": line.fields, "text": line.act,
             "from": flags::named(&line.from)})
     });

@@ -48,7 +48,7 @@ pub use api::{
     protect_program, signal_by_name,
 };
 #[cfg(feature = "checkpoint")]
-pub use api::{Dump, RestoreFrom};
+pub use api::{Dump, RestoreExplanation, RestoreFrom};
 #[doc(hidden)]
 pub use api::{NOT_STARTED, absolute};
 pub use config::{At, Fault, Faults, Warning};
@@ -61,6 +61,8 @@ pub use launch::Times;
 pub use launch::checkpoint::Afterwards;
 #[doc(hidden)]
 pub use launch::create::Creator;
+#[cfg(feature = "checkpoint")]
+pub use launch::image_check::{ImageContents, ImageFault};
 #[cfg(feature = "checkpoint")]
 pub use launch::images::{Allow, CgroupMode, Images, NetworkLock};
 pub use plan::explain::Line;

@@ -11,6 +11,7 @@ use libcontainer::host::cgroups::{Hierarchy, Unified};
 use libcontainer::host::mountinfo::View;
 use libcontainer::host::{Cgroups, Host, Lsm, MayMount, Me, Resctrl, Users};
 use libcontainer::plan::namespaces::KINDS;
+use libcontainer::plan::restore::Dumped;
 use libcontainer::plan::step::Namespaces;
 use libcontainer::plan::{self, CgroupUse, Flags, Given, Joined, Joining, Keyring, Plan, RootChange, Start, Terminal};
 use serde_json::Value;
@@ -100,6 +101,24 @@ impl Case {
         let warnings = plan.warnings.iter().cloned().chain(near_misses(&self.text));
         let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
         Ok(format!("{plan}{warnings}"))
+    }
+}
+
+/// The images that `.host` describes, for the plan of a restore: `processes`, `external` (places), `streams` (names), `foreign`.
+pub fn dumped(said: &Value) -> Dumped {
+    let words = |word: &str| -> Vec<String> {
+        let list = said.get(word).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        list.map(str::to_owned).collect()
+    };
+    let pair = |word: String| {
+        let (name, path) = word.split_once(" at ").map_or((word.as_str(), word.as_str()), |pair| pair);
+        (name.to_owned(), path.to_owned())
+    };
+    Dumped {
+        processes: said.get("processes").map_or(1, |_| number(said, "processes") as usize),
+        external: words("external").into_iter().map(pair).collect(),
+        streams: words("streams").into_iter().enumerate().collect(),
+        foreign: words("foreign").into_iter().map(pair).collect(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! A bundle: a directory with config.json and the root file system.
 
 use crate::sys::errno::{in_words, words};
+#[cfg(feature = "checkpoint")]
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
@@ -148,12 +150,28 @@ impl Bundle {
     /// # Errors
     /// Those of `check`.
     pub fn explain(&self, cgroup: CgroupUse) -> Result<Explanation> {
+        self.explained(cgroup).map(Explanation)
+    }
+
+    pub(super) fn explained(&self, cgroup: CgroupUse) -> Result<Plan> {
         // The same bundle always has the same text: the random part of a name is left out.
         let id = "explained";
         let keyring = Keyring::Named(format!("{}.*", Keyring::plain_name(id)));
         let mut plan = self.plan_to_read(&Flags { cgroup, ..Flags::new(id, &self.directory, keyring) })?;
         plan.warnings.extend(self.remarks());
-        Ok(Explanation(plan))
+        Ok(plan)
+    }
+
+    #[cfg(feature = "checkpoint")]
+    pub(super) fn annotations(&self) -> HashMap<String, String> {
+        self.config.spec.annotations().clone().unwrap_or_default()
+    }
+
+    #[cfg(feature = "checkpoint")]
+    /// The root on the host, without links. None if it does not exist.
+    pub(super) fn root(&self) -> Option<PathBuf> {
+        let root = self.config.spec.root().as_ref()?;
+        self.directory.join(root.path()).canonicalize().ok()
     }
 
     /// What its config.json exposes of the host to an attacker in the container. Of the host, the score depends on nothing
@@ -195,7 +213,7 @@ impl Bundle {
     ///
     /// # Errors
     /// All mistakes, each with its place.
-    fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
+    pub(super) fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
         let host = self.host_to_read(flags)?;
         Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
     }

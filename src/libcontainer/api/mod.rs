@@ -11,6 +11,8 @@ mod events;
 mod exec;
 pub mod features;
 mod foreseen;
+#[cfg(feature = "checkpoint")]
+mod images;
 mod list;
 mod live_mounts;
 mod network;
@@ -36,6 +38,8 @@ pub use create::Create;
 pub use delete::Force;
 pub use events::{Events, Happened};
 pub use exec::{Exec, NOT_STARTED, Paused};
+#[cfg(feature = "checkpoint")]
+pub use images::RestoreExplanation;
 pub use live_mounts::MountList;
 pub use network::Interface;
 pub use process::Process;

@@ -63,11 +63,24 @@ impl Cgroup {
     /// No freezer is mounted, or the kernel's error.
     pub fn thaw(&self) -> Result<()> {
         let (directory, version) = self.freezer()?;
-        let (file, value) = match version {
-            CgroupVersion::One => ("freezer.state", "THAWED"),
-            CgroupVersion::Two => ("cgroup.freeze", "0"),
-        };
+        let (file, value) = version.thaw();
         put(&directory.join(file), value).with_context(|| format!("thaw {}", directory.display()))
+    }
+
+    #[cfg(feature = "checkpoint")]
+    /// The file that thaws every process, open, and what is to be written into it. None without a freezer.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn thawing(&self) -> Result<Option<(fs::File, &'static str)>> {
+        let Ok((directory, version)) = self.freezer() else { return Ok(None) };
+        let (file, value) = version.thaw();
+        let path = directory.join(file);
+        let opened = rights::of(&path, || {
+            rustix::fs::openat(rustix::fs::CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        });
+        let opened = opened.map_err(std::io::Error::from).with_context(|| format!("open {}", path.display()))?;
+        Ok(Some((opened.into(), value)))
     }
 
     /// Thaws every process, also those in cgroups below that the container has frozen itself. Version 1: a frozen
@@ -132,4 +145,14 @@ fn has(file: &Path) -> bool {
 enum CgroupVersion {
     One,
     Two,
+}
+
+impl CgroupVersion {
+    /// The file that thaws, and the word.
+    fn thaw(&self) -> (&'static str, &'static str) {
+        match self {
+            CgroupVersion::One => ("freezer.state", "THAWED"),
+            CgroupVersion::Two => ("cgroup.freeze", "0"),
+        }
+    }
 }

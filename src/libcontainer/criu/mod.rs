@@ -1,12 +1,16 @@
 //! CRIU (criu(8)). Its program is our child (`criu swrk`), and gets messages over a socket. This room has the messages,
-//! the protocol, and the errors in CRIU's log. Others decide what is requested.
+//! the protocol, the contents of images, and the errors in CRIU's log. Others decide what is requested.
 
+mod guardian;
+mod images;
 mod log;
 mod rpc;
 mod swrk;
 mod version;
 mod work;
 
+pub use guardian::Thaw;
+pub use images::{ImageContents, ImageFault, contents, memory_faults};
 pub use log::errors;
 pub use rpc::{
     CgroupMode, CgroupRoot, CriuReq, CriuReqType, ExternalMount, InheritFd, JoinNamespace, NetworkLock, Options,

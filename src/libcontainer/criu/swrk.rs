@@ -18,6 +18,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::guardian::{Guardian, Thaw};
 use super::rpc::{CriuFeatures, CriuReq, CriuReqType, CriuResp};
 use super::version::{CriuFeature, CriuVersion};
 use super::work;
@@ -40,6 +41,8 @@ pub struct Setup<'a> {
     pub handed: Handed,
     /// CRIU's environment. CRIU itself is searched in its PATH.
     pub environment: &'a Environment,
+    /// How the container is thawed if we are killed.
+    pub thaw: Option<Thaw>,
 }
 
 /// The standard streams of CRIU.
@@ -66,6 +69,8 @@ pub struct Criu {
     made: Option<i32>,
     /// Whether it serves memory to a client, and waits for that one.
     serves: bool,
+    /// It ends CRIU if we are killed. None after `finish`.
+    guardian: Option<Guardian>,
 }
 
 /// What ends a wait for CRIU.
@@ -132,6 +137,7 @@ impl Criu {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| error!("pidfd_open of criu: {errno}", errno = in_words(&errno)))?;
         let mut criu = Criu {
+            guardian: Some(Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END)?),
             child,
             pid,
             pidfd,
@@ -259,9 +265,12 @@ impl Criu {
         self.say(&CriuReq { r#type: CriuReqType::Notify.into(), notify_success: Some(false), ..CriuReq::default() })
     }
 
-    /// Waits for its end, after it has completed the request.
-    pub fn finish(mut self) {
+    /// Waits for its end, after it has completed the request. Until the guardian is dropped, it thaws the container if we are
+    /// killed.
+    #[must_use]
+    pub fn finish(mut self) -> Option<Guardian> {
         self.leave();
+        self.guardian.take()
     }
 
     fn say(&mut self, request: &CriuReq) -> Result<()> {
@@ -400,6 +409,7 @@ mod tests {
             streams: CriuStreams::None,
             handed: crate::sys::handed::Handed::default(),
             environment: &Environment::default(),
+            thaw: None,
         });
         (directory, criu)
     }

@@ -17,7 +17,7 @@ use super::images::{
 use super::inside::root_of;
 use crate::container::{Container, Record, Status};
 use crate::criu::{
-    Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, Options, PageServer, Setup,
+    Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, Options, PageServer, Setup, Thaw,
 };
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Namespace, mountinfo};
@@ -90,10 +90,11 @@ impl Checkpoint {
             streams: CriuStreams::None,
             handed: Handed::default(),
             environment: container.environment(),
+            thaw: (!paused).then(|| thaw(&container)).transpose()?.flatten(),
         })?;
         let request = self.request(&container, plan, &directories, &mut criu)?;
         let done = criu.ask(&request).and_then(|()| self.until_done(&mut criu, &directories));
-        criu.finish();
+        let guardian = criu.finish();
         if let Err(error) = done {
             // CRIU lets the processes run again, unless it was killed.
             if !paused && container.cgroup().is_frozen().unwrap_or(false) {
@@ -101,6 +102,7 @@ impl Checkpoint {
             }
             return Err(error);
         }
+        drop(guardian);
         if self.afterwards == Afterwards::Deleted {
             return destroy(container, &lock, Leftovers::Killed);
         }
@@ -222,6 +224,12 @@ fn must_have_own_mounts(pid: i32) -> Result<()> {
         bail!("linux.namespaces: a container without a mount namespace of its own cannot be checkpointed");
     }
     Ok(())
+}
+
+/// What thaws it, if it has a freezer.
+fn thaw(container: &Container) -> Result<Option<Thaw>> {
+    let found = container.cgroup().thawing()?;
+    Ok(found.map(|(file, word)| Thaw { file: file.into(), word }))
 }
 
 /// CRIU has ended without an answer. Its log may contain the reason.

@@ -18,7 +18,7 @@ use crate::sys::errno::words;
 use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.
-const MOUNTS: &str = "mounts.json";
+pub(super) const MOUNTS: &str = "mounts.json";
 /// CRIU makes these again for the container. A new one may be of the same superblock as the host's.
 const MADE_AGAIN: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 

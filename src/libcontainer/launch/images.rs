@@ -25,8 +25,6 @@ pub(super) const FILE: &str = "file[";
 /// A descriptor with this prefix is the host's null device. The restore gives the null device again, and not a stream
 /// of the caller.
 pub(super) const NULL: &str = "null:";
-/// A file that every directory of images has.
-pub(super) const INVENTORY: &str = "inventory.img";
 /// CRIU's `--verbosity=4`.
 const LOG_LEVEL: i32 = 4;
 

@@ -23,6 +23,8 @@ mod host_namespaces;
 mod id_maps;
 mod identity;
 #[cfg(feature = "checkpoint")]
+pub mod image_check;
+#[cfg(feature = "checkpoint")]
 pub mod images;
 #[cfg(feature = "checkpoint")]
 mod inside;

@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::checkpoint::{descriptors, place_of};
+use super::checkpoint::descriptors;
 use super::child::Child;
 use super::create::{Creator, Reached, has_made, keep, undone_with_hooks, will_make};
-use super::foreign_mounts;
 use super::hook_files::HookFiles;
 use super::identity::Identity;
-use super::images::{
-    Allow, DESCRIPTORS, Directories, FILE, INVENTORY, Images, NULL, config_file, must_not_be_restricted, options,
-};
+use super::image_check;
+use super::images::{Allow, Directories, Images, config_file, must_not_be_restricted, options};
 use super::inside::{in_mounts_of, in_network_of, with_bound};
 use super::open_images;
 use super::resources::KernelGroups;
@@ -28,8 +26,8 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::config::{Config, Warning};
 use crate::container::{Container, Lock, ProcessId, Reserved, Root, start_time};
 use crate::criu::{
-    CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, InheritFd,
-    JoinNamespace, Notice, Options, Setup,
+    CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, InheritFd, JoinNamespace, Notice,
+    Options, Setup,
 };
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::Namespace;
@@ -144,12 +142,13 @@ impl Restore<'_> {
         reached: &mut Reached,
     ) -> Result<(Container, Child, Vec<Warning>)> {
         reserved.take_note(|note| will_make(self.plan, note, identity.environment))?;
-        self.must_be_images()?;
         if let Some(why) = self.plan.not_restorable() {
             bail!("{why}");
         }
         HookFiles::check(self.plan, identity.annotations)?;
         let root = self.root_directory()?;
+        let (_, faults) = image_check::against(&self.imaging, self.plan, identity.annotations, Some(&root))?;
+        image_check::must_be_none(&self.imaging, &faults)?;
         mount_points::make(&root, &self.plan.mount_points())?;
         let resources = KernelGroups::make(self.plan, identity.environment)?;
         reserved.take_note(|note| has_made(self.plan, resources.cgroup(), note))?;
@@ -168,7 +167,7 @@ impl Restore<'_> {
             if has_own_users {
                 open_images::search_by_all(&imaging.directory, &mut directories)?;
             }
-            let criu = Criu::begin(Setup { program: imaging.program(), streams, handed, environment })?;
+            let criu = Criu::begin(Setup { program: imaging.program(), streams, handed, environment, thaw: None })?;
             Ok((criu, directories))
         })?;
         self.place(&criu, resources.cgroup())?;
@@ -177,7 +176,7 @@ impl Restore<'_> {
         let mut making =
             Making { reserved, identity, reached, resources, child: None, container: None, warnings: Vec::new() };
         let done = self.until_done(&mut criu, &directories, &mut making);
-        criu.finish();
+        drop(criu.finish());
         let Making { resources, child, container, warnings, .. } = making;
         done.inspect_err(|_| {
             if let (Some(path), Some(child)) = (&self.pid_file, &child) {
@@ -188,15 +187,6 @@ impl Restore<'_> {
         resources.keep();
         let _ = fs::remove_dir(&bound);
         Ok((container, child, warnings))
-    }
-
-    fn must_be_images(&self) -> Result<()> {
-        let directory = &self.imaging.directory;
-        fs::read_dir(directory).with_context(|| format!("Images::new: open {}", directory.display()))?;
-        if !directory.join(INVENTORY).exists() {
-            bail!("Images::new: {} has no {INVENTORY}: it is not a checkpoint", directory.display());
-        }
-        Ok(())
     }
 
     /// The container's root on the host, without links.
@@ -224,7 +214,7 @@ impl Restore<'_> {
         inherited.extend(keys.zip(opened).map(|(key, fd)| InheritFd { key: key.to_owned(), fd }));
         let null: OwnedFd =
             fs::File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?.into();
-        inherited.extend(self.streams(null.as_raw_fd())?);
+        inherited.extend(image_check::streams(&self.imaging.directory, null.as_raw_fd())?);
         descriptors.push(null);
         let keyring = match &self.flags.keyring {
             Keyring::Named(name) => CString::new(name.as_str()).ok(),
@@ -282,7 +272,7 @@ impl Restore<'_> {
             root: Some(bound.to_string_lossy().into_owned()),
             inherit_fd,
             join_ns,
-            ext_mnt: self.external_mounts(root)?,
+            ext_mnt: image_check::external_mounts(self.plan, Some(root), &self.imaging.directory)?,
             cg_root: cgroup_roots(criu.pid())?,
             lsm_profile: self.lsm_profile.clone(),
             lsm_mount_context: self.lsm_mount_context.clone(),
@@ -290,57 +280,6 @@ impl Restore<'_> {
             ..options(&self.imaging, directories)
         };
         Ok(CriuReq { r#type: CriuReqType::Restore.into(), opts: Some(asked), ..CriuReq::default() })
-    }
-
-    /// The pipes, and files of the host's, that the processes had as standard streams: they get the new ones instead.
-    /// `null` is a null device, for those that had it.
-    fn streams(&self, null: i32) -> Result<Vec<InheritFd>> {
-        let path = self.imaging.directory.join(DESCRIPTORS);
-        let text = wait::contents(&path).with_context(|| format!("Images::new: read {}", path.display()))?;
-        let all: Option<Vec<String>> = serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))?;
-        let all = all.unwrap_or_default().into_iter().zip(0..3);
-        let all = all.map(|(key, fd)| match key.strip_prefix(NULL) {
-            Some(name) => (name.to_owned(), null),
-            None => (key, fd),
-        });
-        let given = all.filter(|(key, _)| key.starts_with("pipe:") || key.starts_with(FILE));
-        let mut streams: Vec<InheritFd> = Vec::new();
-        for (key, fd) in given {
-            // One file may be several streams.
-            if streams.iter().all(|there| there.key != key) {
-                streams.push(InheritFd { key, fd });
-            }
-        }
-        Ok(streams)
-    }
-
-    /// The bind mounts, under each name that they may have in the images.
-    fn external_mounts(&self, root: &Path) -> Result<Vec<ExternalMount>> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(CWD, root, flags, Mode::empty());
-        let opened =
-            opened.map_err(|errno| error!("root.path: {}: {errno}", root.display(), errno = in_words(&errno)))?;
-        let mut all: Vec<ExternalMount> = Vec::new();
-        for mount in self.plan.outside() {
-            let val = mount.source.to_string_lossy().into_owned();
-            let resolved = place_of(&opened, &mount)?.map(|(place, _)| place);
-            // crun also uses the place of a masked file as its name.
-            for place in [Some(mount.written()), resolved].into_iter().flatten() {
-                for key in [mount.name(&place), place] {
-                    match all.iter_mut().find(|there| there.key == key) {
-                        // The last one covers the earlier ones.
-                        Some(there) => there.val.clone_from(&val),
-                        None => all.push(ExternalMount { key, val: val.clone() }),
-                    }
-                }
-            }
-        }
-        for mount in foreign_mounts::kept(&self.imaging.directory)? {
-            if all.iter().all(|there| there.key != mount.key) {
-                all.push(mount);
-            }
-        }
-        Ok(all)
     }
 
     fn until_done(&mut self, criu: &mut Criu, directories: &Directories, making: &mut Making<'_>) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::wire::Request;
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// The process that does it: `runtime`, `bridge` or `init`.
+    /// The process that does it: `runtime`, `bridge` or `init`; in a restore also `criu`.
     pub process: &'static str,
     /// The action, in a word or two of a man page. One action always has the same words.
     pub what: &'static str,
@@ -192,14 +192,17 @@ fn run_hooks(at: &At, count: usize) -> String {
     format!("run {count} {} hooks", at.as_str().rsplit('.').next().unwrap_or_default())
 }
 
+/// Number, process, action and property, in columns.
+pub fn table(lines: &[Line]) -> String {
+    let width = lines.iter().map(|line| line.act.chars().count()).filter(|n| *n <= 72).max().unwrap_or(0);
+    let row = |(n, Line { process, act, from, .. }): (usize, &Line)| {
+        format!("{:3} {process:7} {act:width$}  {from}\n", n + 1)
+    };
+    lines.iter().enumerate().map(row).collect()
+}
+
 impl fmt::Display for Plan {
-    /// Number, process, action and property, in columns.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.lines();
-        let width = lines.iter().map(|line| line.act.chars().count()).filter(|n| *n <= 72).max().unwrap_or(0);
-        for (n, Line { process, act, from, .. }) in lines.iter().enumerate() {
-            writeln!(f, "{:3} {process:7} {act:width$}  {from}", n + 1)?;
-        }
-        Ok(())
+        f.write_str(&table(&self.lines()))
     }
 }

@@ -2,7 +2,8 @@
 //! host, and joined namespaces. CRIU receives each with a name, which is the same at the checkpoint and at the restore.
 //! The names are those that runc gives.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::finished::{Opening, Plan};
@@ -43,6 +44,13 @@ pub struct MountPoint {
     pub source: Option<PathBuf>,
     /// A new file system, which CRIU fills: what is mounted below it has its place in the images.
     pub filled: Filled,
+}
+
+/// The last mount before `points[n]` that contains its place.
+pub fn base(points: &[MountPoint], n: usize) -> Option<&MountPoint> {
+    let path = |point: &MountPoint| PathBuf::from(OsStr::from_bytes(point.target.path.to_bytes()));
+    let place = path(points.get(n)?);
+    points.get(..n)?.iter().rev().find(|other| place != path(other) && place.starts_with(path(other)))
 }
 
 /// Whether CRIU fills a mount with what it held.

@@ -37,6 +37,8 @@ mod paths;
 mod process;
 pub mod resctrl;
 pub mod resources;
+#[cfg(feature = "checkpoint")]
+pub mod restore;
 mod rootfs;
 pub mod ruleset;
 mod run_as;

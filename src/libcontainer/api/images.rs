@@ -1,0 +1,84 @@
+//! Images of a checkpoint, looked at: what they contain, what is wrong with them, and the steps of a restore.
+
+use std::fmt;
+
+use super::bundle::Bundle;
+use crate::config::Warning;
+use crate::error::Result;
+use crate::launch::image_check::{self, ImageContents, ImageFault};
+use crate::launch::images::Images;
+use crate::plan::CgroupUse;
+use crate::plan::explain::{Line, table};
+
+/// The steps of a restore. The text is the same as that of `coracle explain --image-path`.
+#[derive(Debug)]
+pub struct RestoreExplanation {
+    lines: Vec<Line>,
+    warnings: Vec<Warning>,
+}
+
+impl RestoreExplanation {
+    /// The steps.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// Warnings: what is left out, and what is probably a mistake.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+}
+
+impl fmt::Display for RestoreExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&table(&self.lines))
+    }
+}
+
+impl Images {
+    /// What these images contain, and what is wrong with them: a restore would fail. With a bundle, also what it lacks.
+    ///
+    /// ```no_run
+    /// # fn main() -> libcontainer::Result<()> {
+    /// let (contents, faults) = libcontainer::Images::new("/images/box").check(None)?;
+    /// println!("{} processes", contents.processes);
+    /// faults.iter().for_each(|fault| println!("{}: {}", fault.file, fault.problem));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The directory cannot be read, or the bundle has mistakes.
+    pub fn check(&self, bundle: Option<&Bundle>) -> Result<(ImageContents, Vec<ImageFault>)> {
+        let imaging = self.clone().absolute()?;
+        let (contents, mut faults) = match bundle {
+            Some(bundle) => {
+                let plan = bundle.plan_to_read(&bundle.flags("checked"))?;
+                let found = image_check::against(&imaging, &plan, &bundle.annotations(), bundle.root().as_deref())?;
+                let why = plan.not_restorable();
+                let why = why.as_deref().map(|why| why.split_once(": ").unwrap_or(("config.json", why)));
+                (found.0, found.1.into_iter().chain(why.map(|(at, why)| ImageFault::new(at, why))).collect())
+            }
+            None => image_check::alone(&imaging)?,
+        };
+        if contents.processes > 0 {
+            faults.extend(image_check::memory_faults(&imaging.directory));
+        }
+        Ok((contents, faults))
+    }
+}
+
+impl Bundle {
+    /// The steps of a restore of these images with it.
+    ///
+    /// # Errors
+    /// The mistakes of the bundle, or those of the images.
+    pub fn explain_restore(&self, images: &Images, cgroup: CgroupUse) -> Result<RestoreExplanation> {
+        let mut plan = self.explained(cgroup)?;
+        let imaging = images.clone().absolute()?;
+        let (contents, faults) = image_check::against(&imaging, &plan, &self.annotations(), self.root().as_deref())?;
+        image_check::must_be_none(&imaging, &faults)?;
+        let lines = plan.restore_lines(&image_check::dumped(&imaging, &contents)?);
+        Ok(RestoreExplanation { lines, warnings: std::mem::take(&mut plan.warnings) })
+    }
+}

@@ -1,0 +1,484 @@
+//! What a directory of images contains, as far as it can be told without CRIU (criu(8)): the layout of the files is that of CRIU's
+//! `include/image.h`, the messages are those of its `images/*.proto`.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use prost::Message;
+
+use crate::sys::errno::in_words;
+use crate::wait;
+
+/// The file that every directory of images has.
+const INVENTORY: &str = "inventory.img";
+const PROCESSES: &str = "pstree.img";
+/// A link to the images of an earlier dump.
+const PARENT: &str = "parent";
+/// CRIU's log of the dump, if it was written here.
+const LOG: &str = "dump.log";
+
+/// The first bytes of every file but the inventory.
+const COMMON: u32 = 0x5456_4319;
+const OF_INVENTORY: u32 = 0x5831_3116;
+const OF_PROCESSES: u32 = 0x5027_3030;
+const OF_CORE: u32 = 0x5505_3847;
+const OF_MOUNTS: u32 = 0x5556_3928;
+const OF_PAGE_MAP: u32 = 0x5608_4025;
+/// The newest form of images that is known (CRTOOLS_IMAGES_V1_1).
+const NEWEST: u32 = 2;
+/// The longest file that is read. The map of 100 GiB of memory has some MiB.
+const MOST: u64 = 64 << 20;
+/// The most directories that are parents of each other.
+const MOST_PARENTS: usize = 256;
+
+/// What the images contain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageContents {
+    /// The version of CRIU in its log, if the log is there.
+    pub criu: Option<String>,
+    /// The processor, by the name of uname(2). None if it is not known.
+    pub architecture: Option<&'static str>,
+    /// How many processes there are.
+    pub processes: usize,
+    /// How many mounts there are.
+    pub mounts: usize,
+    /// The mounts of the host: their names, and their places in the container.
+    pub external: Vec<(String, String)>,
+    /// Whether the memory is complete only with an earlier dump.
+    pub has_parent: bool,
+}
+
+/// What is wrong with the images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFault {
+    /// The file in the directory, or the property of config.json.
+    pub file: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl ImageFault {
+    /// A fault of this file.
+    pub fn new(file: impl Into<String>, problem: impl Into<String>) -> ImageFault {
+        ImageFault { file: file.into(), problem: problem.into() }
+    }
+}
+
+/// `inventory_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct Inventory {
+    #[prost(uint32, required, tag = "1")]
+    img_version: u32,
+}
+
+/// `pstree_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct TreeEntry {
+    #[prost(uint32, required, tag = "1")]
+    pid: u32,
+    #[prost(uint32, repeated, packed = "false", tag = "5")]
+    threads: Vec<u32>,
+}
+
+/// `core_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct Core {
+    /// `march`.
+    #[prost(int32, required, tag = "1")]
+    mtype: i32,
+}
+
+/// `mnt_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct MountImage {
+    #[prost(string, required, tag = "7")]
+    mountpoint: String,
+    #[prost(string, optional, tag = "18")]
+    ext_key: Option<String>,
+}
+
+/// `pagemap_head`.
+#[derive(Clone, PartialEq, Message)]
+struct PageMap {
+    #[prost(uint32, required, tag = "1")]
+    pages_id: u32,
+}
+
+/// `pagemap_entry`.
+#[derive(Clone, PartialEq, Message)]
+struct Pages {
+    #[prost(uint32, optional, tag = "2")]
+    compat_nr_pages: Option<u32>,
+    #[prost(bool, optional, tag = "3")]
+    in_parent: Option<bool>,
+    #[prost(uint32, optional, tag = "4")]
+    flags: Option<u32>,
+    #[prost(uint64, optional, tag = "5")]
+    nr_pages: Option<u64>,
+}
+
+const PE_PARENT: u32 = 1;
+const PE_PRESENT: u32 = 4;
+
+/// `march` of core.proto, by the names of uname(2).
+const ARCHITECTURES: [(i32, &str); 8] = [
+    (1, "x86_64"),
+    (2, "arm"),
+    (3, "aarch64"),
+    (4, "ppc64"),
+    (5, "s390x"),
+    (6, "mips"),
+    (7, "loongarch64"),
+    (8, "riscv64"),
+];
+
+/// The processor that this program runs on, by one of those names.
+pub fn own_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86" => "x86_64",
+        "powerpc64" => "ppc64",
+        "mips64" => "mips",
+        other => other,
+    }
+}
+
+/// Reads the images in `directory`, and what is wrong with them: a restore would fail. Their memory is not looked at.
+pub fn contents(directory: &Path) -> (ImageContents, Vec<ImageFault>) {
+    let mut reading = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
+    if reading.inventory() {
+        reading.found.criu = version(directory);
+        reading.processes();
+        reading.all_mounts();
+        reading.parents();
+    }
+    (reading.found, reading.faults)
+}
+
+/// What is wrong with the memory in the images: files of it are missing, or are too short.
+pub fn memory_faults(directory: &Path) -> Vec<ImageFault> {
+    let mut reading = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
+    for name in reading.names("pagemap-") {
+        reading.page_map(&name);
+    }
+    reading.faults
+}
+
+struct ImageReading<'d> {
+    directory: &'d Path,
+    faults: Vec<ImageFault>,
+    found: ImageContents,
+}
+
+impl ImageReading<'_> {
+    fn wrong(&mut self, file: &str, problem: impl Into<String>) {
+        self.faults.push(ImageFault::new(file, problem));
+    }
+
+    /// The messages in the file. None if it cannot be read: that is noted.
+    fn messages(&mut self, name: &str, magic: &[u32]) -> Option<Vec<Vec<u8>>> {
+        match wait::contents_below(self.directory, Path::new(name), MOST) {
+            Ok(bytes) => {
+                let found = messages(&bytes, magic);
+                if found.is_none() {
+                    self.wrong(name, "it is cut off, or is not an image of criu");
+                }
+                found
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.wrong(name, "does not exist");
+                None
+            }
+            Err(error) => {
+                self.wrong(name, in_words(&error).to_string());
+                None
+            }
+        }
+    }
+
+    fn decoded<M: Message + Default>(&mut self, name: &str, magic: &[u32]) -> Option<Vec<M>> {
+        let all = self.messages(name, magic)?;
+        let all: Result<Vec<M>, _> = all.iter().map(|bytes| M::decode(bytes.as_slice())).collect();
+        all.map_err(|error| self.wrong(name, format!("it is not an image of criu: {error}"))).ok()
+    }
+
+    /// Whether there is one.
+    fn inventory(&mut self) -> bool {
+        if !self.directory.join(INVENTORY).exists() {
+            // podman's archive has the images in a directory beside the config
+            let below = self.directory.join("checkpoint");
+            let more = if below.join(INVENTORY).exists() {
+                format!(" (the directory {} is one)", below.display())
+            } else {
+                String::new()
+            };
+            self.wrong(INVENTORY, format!("does not exist: it is not a checkpoint{more}"));
+            return false;
+        }
+        let version = self.decoded::<Inventory>(INVENTORY, &[OF_INVENTORY]);
+        if let Some(Inventory { img_version }) = version.and_then(|all| all.into_iter().next())
+            && img_version > NEWEST
+        {
+            self.wrong(INVENTORY, format!("a newer criu has made it (form {img_version} of images)"));
+        }
+        true
+    }
+
+    fn processes(&mut self) {
+        if !self.directory.join(PROCESSES).exists() {
+            let why = "does not exist: a pre-dump has only memory, and is the parent of a checkpoint";
+            return self.wrong(PROCESSES, why);
+        }
+        let Some(all) = self.decoded::<TreeEntry>(PROCESSES, &[COMMON, OF_PROCESSES]) else { return };
+        self.found.processes = all.len();
+        let Some(first) = all.first() else { return self.wrong(PROCESSES, "it has no process") };
+        let name = format!("core-{}.img", first.pid);
+        let core = self.decoded::<Core>(&name, &[COMMON, OF_CORE]).and_then(|all| all.into_iter().next());
+        if let Some(Core { mtype }) = core {
+            self.found.architecture = ARCHITECTURES.iter().find(|(number, _)| *number == mtype).map(|(_, name)| *name);
+            let (theirs, ours) = (self.found.architecture.unwrap_or("unknown"), own_architecture());
+            if theirs != ours {
+                self.wrong(&name, format!("the images are of another architecture: {theirs}; this machine is {ours}"));
+            }
+        }
+        for thread in
+            all.iter().flat_map(|process| process.threads.iter().chain([&process.pid])).collect::<HashSet<_>>()
+        {
+            let name = format!("core-{thread}.img");
+            if *thread != first.pid && !self.directory.join(&name).exists() {
+                self.wrong(&name, "does not exist");
+            }
+        }
+    }
+
+    /// The files whose names begin with this, in order.
+    fn names(&self, begin: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.directory).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with(begin) && name.ends_with(".img")).collect();
+        names.sort();
+        names
+    }
+
+    fn all_mounts(&mut self) {
+        for name in self.names("mountpoints-") {
+            let Some(all) = self.decoded::<MountImage>(&name, &[COMMON, OF_MOUNTS]) else { continue };
+            self.found.mounts += all.len();
+            let external = all.into_iter().filter_map(|mount| Some((mount.ext_key?, mount.mountpoint)));
+            // a name with a colon is CRIU's own
+            self.found.external.extend(external.filter(|(key, _)| key.starts_with('/')));
+        }
+        self.found.external.sort();
+    }
+
+    fn parents(&mut self) {
+        let mut directory = self.directory.to_path_buf();
+        for _ in 0..MOST_PARENTS {
+            let link = directory.join(PARENT);
+            let Ok(target) = fs::read_link(&link) else { return };
+            self.found.has_parent = true;
+            let Ok(next) = link.canonicalize() else {
+                let own = directory.strip_prefix(self.directory).is_ok();
+                let of = if own { String::new() } else { format!(" of {}", directory.display()) };
+                let why = format!("{}{of} does not exist: it has the rest of the memory", target.display());
+                return self.wrong(PARENT, why);
+            };
+            directory = next;
+        }
+        self.wrong(PARENT, "leads to itself");
+    }
+
+    fn page_map(&mut self, name: &str) {
+        let Some(messages) = self.messages(name, &[COMMON, OF_PAGE_MAP]) else { return };
+        let Some((head, rest)) = messages.split_first() else { return self.wrong(name, "it is cut off") };
+        let head = PageMap::decode(head.as_slice());
+        let rest: Result<Vec<Pages>, _> = rest.iter().map(|bytes| Pages::decode(bytes.as_slice())).collect();
+        let (Ok(head), Ok(rest)) = (head, rest) else { return self.wrong(name, "it is not an image of criu") };
+        let count = |pages: &Pages| pages.nr_pages.or(pages.compat_nr_pages.map(u64::from)).unwrap_or(0);
+        let in_parent =
+            |pages: &Pages| pages.flags.map_or(pages.in_parent.unwrap_or(false), |flags| flags & PE_PARENT != 0);
+        let is_here = |pages: &&Pages| pages.flags.map_or(!in_parent(pages), |flags| flags & PE_PRESENT != 0);
+        if rest.iter().any(in_parent) && fs::symlink_metadata(self.directory.join(PARENT)).is_err() {
+            self.wrong(PARENT, format!("does not exist: {name} has pages of an earlier dump"));
+        }
+        let needed = rest.iter().filter(is_here).map(count).fold(0u64, u64::saturating_add);
+        let needed = needed.saturating_mul(rustix::param::page_size() as u64);
+        let pages = format!("pages-{}.img", head.pages_id);
+        let there = fs::metadata(self.directory.join(&pages)).map(|file| file.len());
+        match there {
+            Ok(there) if there < needed => {
+                self.wrong(&pages, format!("it is cut off: it has {there} bytes, and {name} needs {needed}"));
+            }
+            Err(_) if needed > 0 => self.wrong(&pages, "does not exist"),
+            _ => {}
+        }
+    }
+}
+
+/// The messages in a file: four bytes each of `magic`, then each with its length before it. None if it is another file.
+fn messages(bytes: &[u8], magic: &[u32]) -> Option<Vec<Vec<u8>>> {
+    let mut rest = bytes;
+    for expected in magic {
+        if number(&mut rest)? != *expected {
+            return None;
+        }
+    }
+    let mut all = Vec::new();
+    while !rest.is_empty() {
+        let length = number(&mut rest)? as usize;
+        let (message, after) = rest.split_at_checked(length)?;
+        all.push(message.to_vec());
+        rest = after;
+    }
+    Some(all)
+}
+
+fn number(rest: &mut &[u8]) -> Option<u32> {
+    let (number, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    Some(u32::from_le_bytes(*number))
+}
+
+/// `Version: 4.1.1 (gitid 0)` near the beginning of the log.
+fn version(directory: &Path) -> Option<String> {
+    let text = wait::contents_below(directory, Path::new(LOG), MOST).ok()?;
+    let text = String::from_utf8_lossy(text.get(..text.len().min(4096))?).into_owned();
+    let (_, rest) = text.split_once("Version: ")?;
+    let word = rest.split_whitespace().next()?;
+    word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.').then(|| word.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(magic: &[u32], messages: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = magic.iter().flat_map(|number| number.to_le_bytes()).collect();
+        for message in messages {
+            bytes.extend(u32::try_from(message.len()).unwrap().to_le_bytes());
+            bytes.extend(message);
+        }
+        bytes
+    }
+
+    fn mount(place: &str, key: Option<&str>) -> Vec<u8> {
+        MountImage { mountpoint: place.to_owned(), ext_key: key.map(str::to_owned) }.encode_to_vec()
+    }
+
+    /// Images of two processes, of which the first has two threads.
+    fn complete() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: Vec<u8>| fs::write(directory.path().join(name), bytes).unwrap();
+        let machine = ARCHITECTURES.iter().find(|(_, name)| *name == own_architecture()).unwrap().0;
+        let core = || image(&[COMMON, OF_CORE], &[Core { mtype: machine }.encode_to_vec()]);
+        write(INVENTORY, image(&[OF_INVENTORY], &[Inventory { img_version: 2 }.encode_to_vec()]));
+        let process = |pid: u32, threads: &[u32]| TreeEntry { pid, threads: threads.to_vec() }.encode_to_vec();
+        write(PROCESSES, image(&[COMMON, OF_PROCESSES], &[process(1, &[1, 5]), process(9, &[9])]));
+        for name in ["core-1.img", "core-5.img", "core-9.img"] {
+            write(name, core());
+        }
+        let mounts = [mount("/", None), mount("/data", Some("/data")), mount("/x", Some("CRIU:ROOT"))];
+        write("mountpoints-12.img", image(&[COMMON, OF_MOUNTS], &mounts));
+        let pages = |count: u64, flags: u32| {
+            let pages = Pages { nr_pages: Some(count), flags: Some(flags), ..Pages::default() };
+            pages.encode_to_vec()
+        };
+        // the lazy pages are not in the file
+        let map = [PageMap { pages_id: 3 }.encode_to_vec(), pages(2, PE_PRESENT), pages(7, 2)];
+        write("pagemap-1.img", image(&[COMMON, OF_PAGE_MAP], &map));
+        write("pages-3.img", vec![0; 2 * rustix::param::page_size()]);
+        write(LOG, b"(00.0) CRIU run id = 1\n(00.1) Version: 4.1.1 (gitid 0)\n".to_vec());
+        directory
+    }
+
+    fn all_faults(directory: &Path) -> Vec<String> {
+        let faults = contents(directory).1.into_iter().chain(memory_faults(directory));
+        faults.map(|fault| format!("{}: {}", fault.file, fault.problem)).collect()
+    }
+
+    #[test]
+    fn complete_images_have_no_fault() {
+        let directory = complete();
+        assert_eq!(all_faults(directory.path()), Vec::<String>::new());
+        let expected = ImageContents {
+            criu: Some("4.1.1".to_owned()),
+            architecture: Some(own_architecture()),
+            processes: 2,
+            mounts: 3,
+            external: vec![("/data".to_owned(), "/data".to_owned())],
+            has_parent: false,
+        };
+        assert_eq!(contents(directory.path()).0, expected);
+    }
+
+    #[test]
+    fn each_fault_names_its_file() {
+        type Damage<'d> = &'d dyn Fn(&Path);
+        let core = |at: &Path, mtype: i32| {
+            fs::write(at.join("core-1.img"), image(&[COMMON, OF_CORE], &[Core { mtype }.encode_to_vec()])).unwrap();
+        };
+        let cases: [(Damage<'_>, &str); 14] = [
+            (
+                &|at| fs::remove_file(at.join(INVENTORY)).unwrap(),
+                "inventory.img: does not exist: it is not a checkpoint",
+            ),
+            (
+                &|at| fs::write(at.join(INVENTORY), "x").unwrap(),
+                "inventory.img: it is cut off, or is not an image of criu",
+            ),
+            (
+                &|at| {
+                    let newer = Inventory { img_version: 3 }.encode_to_vec();
+                    fs::write(at.join(INVENTORY), image(&[OF_INVENTORY], &[newer])).unwrap();
+                },
+                "inventory.img: a newer criu has made it (form 3 of images)",
+            ),
+            (
+                &|at| fs::remove_file(at.join(PROCESSES)).unwrap(),
+                "pstree.img: does not exist: a pre-dump has only memory, and is the parent of a checkpoint",
+            ),
+            (&|at| fs::remove_file(at.join("core-1.img")).unwrap(), "core-1.img: does not exist"),
+            (&|at| fs::remove_file(at.join("core-5.img")).unwrap(), "core-5.img: does not exist"),
+            (&|at| core(at, 5), "core-1.img: the images are of another architecture: s390x; this machine is "),
+            (&|at| core(at, 99), "core-1.img: the images are of another architecture: unknown; this machine is "),
+            (&|at| fs::remove_file(at.join("pages-3.img")).unwrap(), "pages-3.img: does not exist"),
+            (
+                &|at| fs::write(at.join("pages-3.img"), "x").unwrap(),
+                "pages-3.img: it is cut off: it has 1 bytes, and pagemap-1.img needs ",
+            ),
+            (
+                &|at| fs::write(at.join("pagemap-1.img"), "x").unwrap(),
+                "pagemap-1.img: it is cut off, or is not an image of criu",
+            ),
+            (
+                &|at| {
+                    let pages = Pages { nr_pages: Some(1), flags: Some(PE_PARENT), ..Pages::default() }.encode_to_vec();
+                    let map = image(&[COMMON, OF_PAGE_MAP], &[PageMap { pages_id: 3 }.encode_to_vec(), pages]);
+                    fs::write(at.join("pagemap-1.img"), map).unwrap();
+                },
+                "parent: does not exist: pagemap-1.img has pages of an earlier dump",
+            ),
+            (
+                &|at| std::os::unix::fs::symlink("../gone", at.join(PARENT)).unwrap(),
+                "parent: ../gone does not exist: it has the rest of the memory",
+            ),
+            (&|at| std::os::unix::fs::symlink(".", at.join(PARENT)).unwrap(), "parent: leads to itself"),
+        ];
+        for (damage, expected) in cases {
+            let directory = complete();
+            damage(directory.path());
+            let found = all_faults(directory.path());
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn the_directory_of_an_archive_is_named() {
+        let archive = tempfile::tempdir().unwrap();
+        fs::create_dir(archive.path().join("checkpoint")).unwrap();
+        fs::write(archive.path().join("checkpoint").join(INVENTORY), "").unwrap();
+        let found = all_faults(archive.path());
+        assert!(found.len() == 1 && found[0].ends_with("/checkpoint is one)"), "{found:?}");
+    }
+}
