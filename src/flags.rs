@@ -29,7 +29,7 @@ const FLAGS: [(&str, &str); 22] = [
     ("RestoreFrom::lsm_mount_context", "--lsm-mount-context"),
 ];
 
-/// A text of the library, with the names of the flags. A path or an argument of the user that contains such a name stays.
+/// A text of the library, with the names of the flags. A name in quotes, or one that is part of a longer word, is the user's own and stays.
 pub fn named(text: &str) -> Cow<'_, str> {
     let mut named = Cow::Borrowed(text);
     for (api, flag) in FLAGS {
@@ -44,14 +44,26 @@ pub fn named(text: &str) -> Cow<'_, str> {
 fn with_flag(text: &str, api: &str, flag: &str) -> String {
     let begins = |before: &str| before.is_empty() || before.ends_with([' ', '(']);
     let ends = |after: &str| after.is_empty() || after.starts_with([' ', ':', ',', ';', ')']);
-    let (mut done, mut copied) = (String::with_capacity(text.len()), 0);
+    let (mut done, mut copied, mut quoted) = (String::with_capacity(text.len()), 0, false);
     for (at, _) in text.match_indices(api) {
-        let end = at + api.len();
-        done += &text[copied..at];
-        done += if begins(&text[..at]) && ends(&text[end..]) { flag } else { api };
+        let (end, between) = (at + api.len(), &text[copied..at]);
+        quoted ^= quotes(between) % 2 == 1;
+        done += between;
+        done += if !quoted && begins(&text[..at]) && ends(&text[end..]) { flag } else { api };
         copied = end;
     }
     done + &text[copied..]
+}
+
+/// How many quotes begin or end a text in quotes. Others have a backslash before them (`{:?}`).
+fn quotes(text: &str) -> usize {
+    let mut escaped = false;
+    let counts = |byte: u8| {
+        let counts = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        counts
+    };
+    text.bytes().map(counts).filter(|counts| *counts).count()
 }
 
 #[cfg(test)]
@@ -68,6 +80,9 @@ mod tests {
             ("linux.resources: not set", "linux.resources: not set"),
             // the user's own text
             ("/Force::Kill/config.json not found", "/Force::Kill/config.json not found"),
+            ("exec: \"a Force::Kill b\": not found", "exec: \"a Force::Kill b\": not found"),
+            ("\"a\\\" Force::Kill b\": Force::Kill kills", "\"a\\\" Force::Kill b\": `delete --force` kills"),
+            ("\"\\\\\": Force::Kill kills", "\"\\\\\": `delete --force` kills"),
             (
                 "exec: \"Force::Kill\": not found: Force::Kill kills",
                 "exec: \"Force::Kill\": not found: `delete --force` kills",
