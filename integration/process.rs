@@ -407,6 +407,34 @@ fn a_capability_that_we_lack_is_a_warning() {
     assert_eq!(ran.ok(), five([0, 1 << 5, 1 << 5, 1 << 5, 0]));
 }
 
+#[test]
+fn what_would_confine_the_process_is_missed_with_a_warning() {
+    only!(Who::Us; "the others say nothing");
+    let mut world = World::running(&CAPS);
+    world.config["root"]["readOnly"] = json!(true);
+    world.config["linux"]["maskedpaths"] = json!(["/proc/keys"]);
+    world.config["linux"]["x-mine"] = json!({"SECCOMP": 1});
+    world.config["process"].as_object_mut().unwrap().remove("capabilities");
+    world.write();
+    let ran = world.run();
+    let said: Vec<_> = ran.err.lines().filter(|line| line.contains("warning")).collect();
+    let about = ["root.readOnly: ", "linux.maskedpaths: ", "process.capabilities: is missing"];
+    let found = |place: &&str| said.iter().any(|line| line.contains(*place));
+    assert!(said.len() == 3 && about.iter().all(found), "{}", ran.err);
+    // those names that runc ignores
+    let mut world = World::running(&CAPS);
+    let kill = json!(["CAP_KILL", "kill", "CHOWN", "cap_chown", "CAP_CAP_CHOWN"]);
+    *world.at("/process/capabilities") = json!({"bounding": kill, "permitted": kill, "effective": kill});
+    world.write();
+    let ran = world.run();
+    assert!(
+        ran.err.contains(r#"bounding[2]: unknown capability "CHOWN", ignored: did you mean "CAP_CHOWN"?"#),
+        "{}",
+        ran.err
+    );
+    assert_eq!(ran.ok(), five([0, 1 << 5, 1 << 5, 1 << 5, 0]));
+}
+
 // --- no_new_privs and seccomp
 
 #[test]

@@ -195,6 +195,11 @@ impl Bundle {
         near_misses(&self.text).into_iter().chain(self.config.remarks())
     }
 
+    /// The remarks that a container is made with: what its author has not asked for could be missed later.
+    pub(super) fn warnings_of_create(&self) -> impl Iterator<Item = Warning> {
+        self.config.slips.iter().cloned().chain(self.config.remarks())
+    }
+
     /// The default flags.
     pub(super) fn flags(&self, id: &str) -> Flags {
         Flags::new(id, &self.directory, Keyring::fresh(id))

@@ -106,7 +106,9 @@ impl<'a> Create<'a> {
         check_id(&flags.id)?;
         flags.start = start;
         let terminal = settings.decide(bundle.config.spec.process().as_ref(), &mut flags)?;
-        let plan = Explanation(bundle.plan(&flags)?);
+        let mut plan = bundle.plan(&flags)?;
+        plan.warnings.extend(bundle.warnings_of_create());
+        let plan = Explanation(plan);
         settings.observer.planned(&plan)?;
         let new = NewContainer {
             root,

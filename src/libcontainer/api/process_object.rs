@@ -152,10 +152,10 @@ impl<'a> Object<'a> {
 }
 
 pub(super) fn capability(name: &str) -> Result<Capability> {
-    let known = capabilities::known();
-    let full = capabilities::by_name(name).and_then(|number| known.get(usize::from(number)));
-    let full = full.ok_or_else(|| error!("unknown capability {name:?}"))?;
-    Ok(serde_json::from_value(full.clone().into())?)
+    match capabilities::by_name(name) {
+        Some(_) => Ok(serde_json::from_value(name.into())?),
+        None => bail!("{}", capabilities::unknown(name)),
+    }
 }
 
 /// Takes missing members from the first process. So another process never has fewer restrictions, unless the object

@@ -1,6 +1,8 @@
 //! The names of capabilities (capabilities(7)). The types of `oci-spec` refuse an unknown name, but the specification
 //! wants a warning. So the names are checked first.
 
+use oci_spec::runtime::Capability;
+
 /// Every capability's name, by its number (capabilities(7)).
 pub fn known() -> Vec<String> {
     let mut all: Vec<_> = caps::all().into_iter().collect();
@@ -8,11 +10,30 @@ pub fn known() -> Vec<String> {
     all.into_iter().map(|cap| cap.to_string()).collect()
 }
 
-/// The number of a capability, with or without CAP_, in any case.
+/// The number of a capability. SPEC: config.md#linux-process: the names are those of capabilities(7), such as `CAP_CHOWN`.
 pub fn by_name(name: &str) -> Option<u8> {
-    let name = name.to_ascii_uppercase();
-    let full = if name.starts_with("CAP_") { name } else { format!("CAP_{name}") };
-    full.parse::<caps::Capability>().ok().map(|cap| cap.index())
+    name.parse::<caps::Capability>().ok().map(|cap| cap.index())
+}
+
+/// The number of a capability of the types.
+pub fn number(capability: &Capability) -> Option<u8> {
+    // they print it without CAP_
+    by_name(&format!("CAP_{capability}"))
+}
+
+/// What is wrong with a name that is not one of a capability.
+pub fn unknown(name: &str) -> String {
+    let full = format!("CAP_{}", name.to_ascii_uppercase().trim_start_matches("CAP_"));
+    match by_name(&full) {
+        Some(_) => format!("unknown capability {name:?}, ignored: did you mean {full:?}?"),
+        None => format!("unknown capability {name:?}, ignored"),
+    }
+}
+
+/// False for a name that is not one of a capability although the types take it: in lower case, without `CAP_`, or with it twice.
+pub(super) fn is_spelled_right(name: &[u8]) -> bool {
+    let right = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'_';
+    name.strip_prefix(b"CAP_").is_some_and(|rest| !rest.starts_with(b"CAP_") && rest.iter().all(right))
 }
 
 #[cfg(test)]
@@ -22,7 +43,12 @@ mod tests {
     #[test]
     fn every_capability_of_the_kernel_has_its_number() {
         assert_eq!(by_name("CAP_CHOWN"), Some(0));
-        assert_eq!(by_name("kill"), Some(5));
+        assert!(["kill", "KILL", "cap_kill", "CAP_kill", "CAP_CAP_KILL"].iter().all(|name| {
+            let hint = format!("unknown capability {name:?}, ignored: did you mean \"CAP_KILL\"?");
+            by_name(name).is_none() && !is_spelled_right(name.as_bytes()) && unknown(name) == hint
+        }));
+        assert_eq!(unknown("CAP_NOPE"), "unknown capability \"CAP_NOPE\", ignored");
+        assert!(known().iter().all(|name| is_spelled_right(name.as_bytes())));
         assert_eq!(by_name("CAP_CHECKPOINT_RESTORE"), Some(40));
         assert_eq!(by_name("CAP_NOPE"), None);
         assert_eq!(known().len(), 41);

@@ -30,6 +30,8 @@ pub struct Config {
     pub spec: Spec,
     /// Warnings.
     pub warnings: Vec<Warning>,
+    /// Unknown properties whose names are almost those of properties that confine the process.
+    pub slips: Vec<Warning>,
     /// Mistakes of form. The wrong pieces were removed from `spec`, so that a plan can check the rest, and all mistakes
     /// are reported together (`Config::beside`). No plan is made from such a config.
     pub faults: Faults,
@@ -75,7 +77,8 @@ pub fn load(bytes: &[u8]) -> Result<Config, Faults> {
 }
 
 fn read(bytes: &[u8]) -> Result<Config, Faults> {
-    let read::Readable { value: mut spec, mut warnings, mut faults } = read::typed::<Spec>(bytes, &At::default())?;
+    let read::Readable { value: mut spec, mut warnings, slips, mut faults } =
+        read::typed::<Spec>(bytes, &At::default())?;
     forget_absent_pids_limit(bytes, &mut spec);
     warnings.extend(one_process(&spec));
     if let Some(warning) = short_version(spec.version()) {
@@ -83,7 +86,7 @@ fn read(bytes: &[u8]) -> Result<Config, Faults> {
     } else if let Some(problem) = version_problem(spec.version()) {
         faults.add(At::new("ociVersion"), problem);
     }
-    Ok(Config { spec, warnings, faults })
+    Ok(Config { spec, warnings, slips, faults })
 }
 
 impl Config {
@@ -96,7 +99,7 @@ impl Config {
         if !torn && self.spec.process().as_ref().is_some_and(|process| process.capabilities().is_none()) {
             remark(
                 "process.capabilities",
-                "is missing: the process has no capabilities (runc 1.5 leaves it all of its own)",
+                "is missing: the process has no capabilities (runc since 1.3 leaves it all of its own)",
             );
         }
         remarks

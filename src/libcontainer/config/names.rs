@@ -80,6 +80,43 @@ pub(super) fn unknown_names(bytes: &[u8], mut at: At) -> Vec<Warning> {
     }
 }
 
+/// Properties that confine the process. Without one of them, it can do more.
+const CONFINING: [&str; 13] = [
+    "readonly",
+    "maskedPaths",
+    "readonlyPaths",
+    "noNewPrivileges",
+    "capabilities",
+    "rlimits",
+    "apparmorProfile",
+    "selinuxLabel",
+    "seccomp",
+    "namespaces",
+    "resources",
+    "uidMappings",
+    "gidMappings",
+];
+
+/// True for a name that almost is that of a property that confines the process. No allocation for most names.
+pub(super) fn is_slip(name: &[u8]) -> bool {
+    let Some(first) = name.first() else { return false };
+    let near = |known: &&&str| {
+        known.len().abs_diff(name.len()) <= 3
+            && known.as_bytes()[0].eq_ignore_ascii_case(first)
+            && known.as_bytes() != name
+    };
+    CONFINING.iter().filter(near).any(|known| {
+        std::str::from_utf8(name).is_ok_and(|name| !is_known(name) && distance(&plain(known), &plain(name)) <= 1)
+    })
+}
+
+/// The warnings of `unknown_names` about such names.
+pub(super) fn slips_that_confine(bytes: &[u8], at: At) -> Vec<Warning> {
+    let mut all = unknown_names(bytes, at);
+    all.retain(|warning| warning.at.as_str().rsplit('.').next().is_some_and(|name| is_slip(name.as_bytes())));
+    all
+}
+
 /// Checks the names in one value.
 struct Look<'a> {
     known: &'a KnownNames,
@@ -313,6 +350,24 @@ mod tests {
             misses(r#"{"annotations":{"Args":"1"},"x-mine":{"y":1},"org.me/x":{"z":1},"windows":{"z":1}}"#).is_empty()
         );
         assert_eq!(misses(r#"{"hostnam":"x"}"#).len(), 1);
+    }
+
+    #[test]
+    fn a_slip_in_a_name_that_confines_is_found_in_one_pass() {
+        for slip in
+            ["readOnly", "read_only", "maskedpaths", "maskedPath", "NoNewPrivileges", "SECCOMP", "seccom", "Namespaces"]
+        {
+            let text = format!(r#"{{"linux": {{"{slip}" : []}}}}"#);
+            assert!(!super::super::shape::is_sound(text.as_bytes()), "{slip}");
+            let found = slips_that_confine(text.as_bytes(), At::default());
+            assert_eq!(found.len(), 1, "{slip}");
+            assert!(found[0].to_string().contains("did you mean"), "{}", found[0]);
+        }
+        assert!(PLACES.iter().flat_map(|(_, names)| *names).all(|name| !is_slip(name.as_bytes())));
+        assert!(CONFINING.iter().all(|name| is_known(name)));
+        assert!(super::super::shape::is_sound(
+            br#"{"linux":{"rootfsPropagation":"Seccomp"},"annotations":{"readOnly":"1"}}"#
+        ));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAcce
 use serde_json::Value;
 
 use super::mistake::{Mistake, Segment, from_value};
-use super::names::is_known;
+use super::names::{self, is_known};
 use super::{At, Faults, Warning, capability, forms, shape};
 
 /// The most mistakes that are reported.
@@ -19,6 +19,8 @@ const MAX_MISTAKES: usize = 64;
 pub(super) struct Readable<T> {
     pub(super) value: T,
     pub(super) warnings: Vec<Warning>,
+    /// Names that are almost those of properties that confine the process.
+    pub(super) slips: Vec<Warning>,
     pub(super) faults: Faults,
 }
 
@@ -27,7 +29,7 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Readab
     if let Ok(value) = serde_json::from_slice(bytes)
         && shape::is_sound(bytes)
     {
-        return Ok(Readable { value, warnings: Vec::new(), faults: Faults::none() });
+        return Ok(Readable { value, warnings: Vec::new(), slips: Vec::new(), faults: Faults::none() });
     }
     let wrong = |error: serde_json::Error| Faults::one(at.clone(), not_json(&error));
     let other = match bytes.trim_ascii_start().first() {
@@ -47,7 +49,7 @@ pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8], at: &At) -> Result<Readab
     rename_scheduler_flags(&mut document);
     drop_empty_affinity(&mut document);
     let (value, faults) = all_mistakes(document, at, faults)?;
-    Ok(Readable { value, warnings, faults })
+    Ok(Readable { value, warnings, slips: names::slips_that_confine(bytes, at.clone()), faults })
 }
 
 /// A document without properties that are not in the specification: they are ignored, and may be large.
@@ -111,12 +113,12 @@ fn drop_unknown_capabilities(document: &mut Value, at: &At, warnings: &mut Vec<W
         let Some(list) = set.as_array_mut() else { continue };
         let mut n = 0;
         list.retain(|entry| {
-            let known = entry.as_str().is_none_or(|name| capability::by_name(name).is_some());
-            if !known {
-                warnings.push(Warning { at: at.index(n), said: format!("unknown capability {entry}, ignored") });
+            let unknown = entry.as_str().filter(|name| capability::by_name(name).is_none());
+            if let Some(name) = unknown {
+                warnings.push(Warning { at: at.index(n), said: capability::unknown(name) });
             }
             n += 1;
-            known
+            unknown.is_none()
         });
     }
 }

@@ -1,9 +1,10 @@
 //! Finds arrays in places of objects. serde accepts an array of values for a struct. The specification does not: values
-//! that are read by position could grant rights that the author did not request.
+//! that are read by position could grant rights that the author did not request. In the same pass it finds names that the types
+//! would take or ignore although they are not right.
 
 use serde_json::Value;
 
-use super::{At, Faults};
+use super::{At, Faults, capability, names};
 
 /// Properties that are objects (runtime-spec 1.3, schema/*.json).
 const OBJECTS: [&str; 20] = [
@@ -62,6 +63,10 @@ enum Inside {
     Properties,
     /// Objects only.
     Objects,
+    /// The sets of capabilities.
+    Sets,
+    /// Names of capabilities.
+    Capabilities,
     /// A property that is not in the specification, or a value that cannot be read by position.
     Anything,
 }
@@ -74,16 +79,19 @@ impl Inside {
         match (self, bracket) {
             (Inside::Objects, b'{') => Some(Inside::Properties),
             (Inside::Objects, _) => None,
+            (Inside::Properties, b'{') if key == b"capabilities" => Some(Inside::Sets),
+            (Inside::Sets, b'[') => Some(Inside::Capabilities),
             (Inside::Properties, b'{') if among(&OBJECTS) => Some(Inside::Properties),
             (Inside::Properties, b'{') if among(&MAPS) => Some(Inside::Objects),
             (Inside::Properties, b'[') if among(&OBJECTS) || among(&MAPS) => None,
             (Inside::Properties, b'[') if among(&LISTS) => Some(Inside::Objects),
-            (Inside::Properties | Inside::Anything, _) => Some(Inside::Anything),
+            (Inside::Properties | Inside::Sets | Inside::Capabilities | Inside::Anything, _) => Some(Inside::Anything),
         }
     }
 }
 
-/// True if no object of the specification is written as an array. The memory depends only on the depth of the document.
+/// True if no object of the specification is written as an array, no name of a capability is one that the types alone take, and no
+/// name almost is that of a property that confines the process. The memory depends only on the depth of the document.
 pub(super) fn is_sound(json: &[u8]) -> bool {
     let mut open = vec![Inside::Objects];
     let (mut key, mut n): (&[u8], usize) = (b"", 0);
@@ -93,8 +101,13 @@ pub(super) fn is_sound(json: &[u8]) -> bool {
                 let end = end_of_string(json, n);
                 key = &json[n + 1..end];
                 n = end;
-                // A name may contain escapes. Then the whole document is parsed.
-                if key.contains(&b'\\') && open.last() == Some(&Inside::Properties) {
+                let sound = match open.last() {
+                    // A name may contain escapes. Then the whole document is parsed.
+                    Some(Inside::Properties) => !(key.contains(&b'\\') || is_name(json, end) && names::is_slip(key)),
+                    Some(Inside::Capabilities) => capability::is_spelled_right(key),
+                    _ => true,
+                };
+                if !sound {
                     return false;
                 }
             }
@@ -108,6 +121,11 @@ pub(super) fn is_sound(json: &[u8]) -> bool {
         n += 1;
     }
     true
+}
+
+/// True if the string that ends at `end` is the name of a property.
+fn is_name(json: &[u8], end: usize) -> bool {
+    json[end..].iter().skip(1).find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
 }
 
 /// The end of the string that begins at `start`: its closing quote, or the end of the text.

@@ -5,12 +5,12 @@ use oci_spec::runtime::{Capabilities, Process};
 use super::facts::{ConfigFacts, Findings};
 use super::tables::{CAPABILITIES, DEFAULT_CAPABILITIES};
 use crate::config::At;
-use crate::config::capability::by_name;
+use crate::config::capability::number;
 
 const SYS_PTRACE: u8 = 19;
 
 fn mask<'a>(sets: impl IntoIterator<Item = &'a Option<Capabilities>>) -> u64 {
-    let names = sets.into_iter().flatten().flatten().filter_map(|name| by_name(&name.to_string()));
+    let names = sets.into_iter().flatten().flatten().filter_map(number);
     names.fold(0, |mask, number| mask | 1 << number)
 }
 

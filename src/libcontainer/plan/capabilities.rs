@@ -3,7 +3,7 @@
 use oci_spec::runtime::{Capabilities, LinuxCapabilities};
 
 use super::step::CapabilitySets;
-pub use crate::config::capability::{by_name, known};
+pub use crate::config::capability::{by_name, known, number, unknown};
 use crate::config::{At, Warning};
 
 /// Reads `process.capabilities`, limited to what the runtime has. Without the object, the process has no capability,
@@ -51,7 +51,7 @@ pub fn sets(asked: Option<&LinuxCapabilities>, at: &At, own_bounding: u64) -> (C
 }
 
 fn mask(list: Option<&Capabilities>) -> u64 {
-    list.into_iter().flatten().filter_map(|cap| by_name(&cap.to_string())).map(|bit| 1 << bit).sum()
+    list.into_iter().flatten().filter_map(number).map(|bit| 1 << bit).sum()
 }
 
 fn names(mask: u64) -> String {
