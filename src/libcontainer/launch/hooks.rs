@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Hook, Hooks};
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -203,10 +203,11 @@ fn wait(child: &mut Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     let fds: Vec<_> = [pidfd.as_fd()].into_iter().chain(init).map(|fd| (fd, PollFlags::IN)).collect();
     let one_has_ended = wait::ready(&fds, deadline);
-    if matches!(one_has_ended, Ok(true))
-        && let Some(status) = child.try_wait()?
+    // Its pidfd says so first: where the hook is traced, wait(2) returns only after the tracer has read its end.
+    let mut hook = [PollFd::new(&pidfd, PollFlags::IN)];
+    if one_has_ended.is_ok() && rustix::event::poll(&mut hook, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     {
-        return Ok(HookEnd::Itself(status));
+        return Ok(HookEnd::Itself(child.wait()?));
     }
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     // It may have left its group.
