@@ -90,6 +90,22 @@ fn json_is_one_object_for_each_line() {
 }
 
 #[test]
+fn each_property_has_its_steps_below_it() {
+    let config = include_str!("../config.json.example");
+    let bundle = bundle("{}");
+    let other = bundle.path().join("other.json");
+    fs::write(&other, config).unwrap();
+    let path = bundle.path().to_str().unwrap();
+    let output = explain(bundle.path(), &["--format", "property", "--config", other.to_str().unwrap(), path]);
+    let told = text(&output.stdout);
+    assert!(told.starts_with("#N is a file that the runtime opens"), "{told}{}", text(&output.stderr));
+    assert!(told.contains("\nmounts[0]\n    init    mount proc on /proc"), "{told}");
+    let steps = told.lines().skip(1).filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+    let plain = text(&explain(bundle.path(), &["--config", other.to_str().unwrap(), path]).stdout);
+    assert_eq!(steps.count(), plain.lines().count());
+}
+
+#[test]
 fn all_mistakes_are_reported_and_the_status_is_1() {
     let mut config: Value = serde_json::from_str(include_str!("../config.json.example")).unwrap();
     config["process"]["cwd"] = json!("x");

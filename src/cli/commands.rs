@@ -219,7 +219,10 @@ pub struct Explain {
     /// the bundle directory
     #[arg(long, short)]
     pub bundle: Option<PathBuf>,
-    /// text or json
+    /// a file to read instead of the bundle's config.json
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// text, property (each property, and what it does below) or json
     #[arg(long, short, default_value = "text")]
     pub format: String,
     /// show the steps of a restore of these images

@@ -126,3 +126,56 @@ proptest! {
         }
     }
 }
+
+/// Pages whose blocks of commands are run by a test: integration/readme.rs and integration/by_hand.rs fail for a block that
+/// they do not know.
+const RUN: [&str; 2] = ["README.md", "docs/by-hand.md"];
+
+/// The command lines of coracle in a page: those in blocks, and those in the text, without what the shell reads.
+fn documented(page: &str) -> (Vec<String>, Vec<String>) {
+    let (mut blocks, mut inline, mut inside) = (Vec::new(), Vec::new(), false);
+    let ours = |text: &str| {
+        let text = text.trim_start_matches(['#', '$']).trim();
+        let end = text.find(['|', '>', '<', ';', '&']).unwrap_or(text.len());
+        text[..end].strip_prefix("coracle ").map(|rest| rest.trim().to_owned())
+    };
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            inside = !inside;
+        } else if inside {
+            blocks.extend(ours(line).filter(|rest| !rest.starts_with('=')));
+        } else {
+            inline.extend(line.split('`').skip(1).step_by(2).filter_map(ours));
+        }
+    }
+    (blocks, inline)
+}
+
+#[test]
+fn every_command_in_the_documents_is_run_by_a_test_and_is_understood() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(top.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.chain(["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(|page| top.join(page)));
+    let mut count = 0;
+    for page in pages.filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let (blocks, inline) = documented(&std::fs::read_to_string(&page).unwrap());
+        let name = page.strip_prefix(top).unwrap().display().to_string();
+        assert!(blocks.is_empty() || RUN.contains(&name.as_str()), "no test runs {blocks:?} of {name}");
+        for line in blocks.iter().chain(&inline) {
+            count += 1;
+            // words in brackets may be left out
+            let words = line.split_whitespace().map(|word| word.trim_matches(['[', ']', '"', '\'', ',', '.']));
+            let words: Vec<OsString> =
+                words.filter(|word| !word.is_empty() && *word != "…").map(OsString::from).collect();
+            let refused = match parse(&words) {
+                Ok(_) | Err(Stop::Answer(_)) => continue,
+                Err(Stop::Usage(usage)) => usage.said,
+            };
+            // the text may name a command without its arguments
+            let is_part = ["argument(s)", "needs an argument"].iter().any(|why| refused.contains(why));
+            let is_part = is_part && inline.contains(line);
+            assert!(is_part, "{name}: coracle {line}: {refused}");
+        }
+    }
+    assert!(count > 40, "{count}");
+}

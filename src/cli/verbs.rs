@@ -137,9 +137,11 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "show the steps that create, or restore, would take for a bundle",
-        more: "Every step names the property of config.json that asks for it. Nothing is made.",
+        more: "Every step names the property of config.json that asks for it. Nothing is made. #3 in a step is a file that the runtime\n\
+               opens before the first process is made: the line with open and #3 names it.",
         examples: &[
             ("coracle explain bundle/", "the steps that create would take"),
+            ("coracle explain --format property bundle/", "each property, and what it does"),
             ("coracle explain --image-path images/ bundle/", "those of a restore"),
         ],
         definition: Explain::command,

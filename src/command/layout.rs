@@ -15,17 +15,17 @@ const DEPTH: usize = 4;
 /// The longest blob that is read. Registries accept manifests of 4 MiB.
 const MOST: u64 = 16 << 20;
 
-/// The config of the image that `LAYOUT[:REF]` names.
+/// The config of the image that `LAYOUT[:REF]` names. It may be for another platform (`other_platform`).
 pub fn config(named: &str) -> Result<Value> {
     let (directory, name) = split(named);
     let index = index(&directory).with_context(|| format!("--from {named}"))?;
     let mut descriptor = choose(&index, name).with_context(|| format!("--from {named}"))?.clone();
     for _ in 0..DEPTH {
-        let manifest = blob(&directory, &descriptor)?;
+        let manifest = blob(&directory, &descriptor).with_context(|| format!("--from {named}"))?;
         if let Some(config) = manifest.get("config") {
-            return blob(&directory, config);
+            return blob(&directory, config).with_context(|| format!("--from {named}"));
         }
-        descriptor = of_platform(&manifest)?.clone();
+        descriptor = of_platform(&manifest).with_context(|| format!("--from {named}"))?.clone();
     }
     bail!("--from {named}: an index leads to another one, again and again")
 }
@@ -100,16 +100,33 @@ fn names(all: &[Value]) -> String {
     names.join(", ")
 }
 
-/// The manifest for Linux on this processor.
-fn of_platform(index: &Value) -> Result<&Value> {
-    let ours = match std::env::consts::ARCH {
+/// This processor, in the words of Go.
+fn our_architecture() -> &'static str {
+    match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
-    };
+    }
+}
+
+/// The platform of an image's config, if it is not this one.
+pub fn other_platform(config: &Value) -> Option<String> {
+    let word = |name: &str| config[name].as_str().unwrap_or("unknown");
+    let (os, architecture) = (word("os"), word("architecture"));
+    (os != "linux" || architecture != our_architecture()).then(|| format!("{os}/{architecture}"))
+}
+
+/// The manifest for Linux on this processor.
+fn of_platform(index: &Value) -> Result<&Value> {
+    let ours = our_architecture();
     let all = manifests(index)?;
     let fits = |one: &&Value| one["platform"]["os"] == "linux" && one["platform"]["architecture"] == ours;
-    all.iter().find(fits).or(all.first().filter(|_| all.len() == 1)).ok_or_else(|| anyhow!("no image for linux/{ours}"))
+    let there = || {
+        let names = all.iter().filter_map(|one| other_platform(&one["platform"]));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let found = all.iter().find(fits).or(all.first().filter(|_| all.len() == 1));
+    found.ok_or_else(|| anyhow!("no image for linux/{ours} (there are {})", there()))
 }
 
 #[cfg(test)]
@@ -129,6 +146,11 @@ mod tests {
         let index = json!({"manifests": [platform("s390x"), platform("amd64"), platform("arm64")]});
         let found = of_platform(&index).unwrap()["digest"].as_str().unwrap().to_owned();
         assert!(["amd64", "arm64"].contains(&found.as_str()));
+        let index = json!({"manifests": [platform("s390x"), platform("ppc64le")]});
+        let said = of_platform(&index).unwrap_err().to_string();
+        assert!(said.ends_with("(there are linux/s390x, linux/ppc64le)"), "{said}");
+        assert_eq!(other_platform(&json!({"os": "linux", "architecture": our_architecture()})), None);
+        assert_eq!(other_platform(&json!({"os": "windows"})).as_deref(), Some("windows/unknown"));
     }
 
     #[test]

@@ -45,6 +45,9 @@ fn changed(session: &Session<'_>, mut document: Value, bundle: &Path, args: &Spe
     if let Some(named) = &args.from {
         let root = bundle.join("rootfs");
         let image = layout::config(named)?;
+        if let Some(platform) = layout::other_platform(&image) {
+            session.log.warning(&format!("--from {named}: the image is for {platform}, and not for this machine"));
+        }
         let (passwd, group) = (of_root(&root, "etc/passwd")?, of_root(&root, "etc/group")?);
         let reserved = libcontainer::features().potentially_unsafe_config_annotations;
         let left_out = image::merge(&mut document, &image, &passwd, &group, reserved)
