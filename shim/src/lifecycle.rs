@@ -230,7 +230,8 @@ impl Shim {
             });
             return Ok(());
         }
-        let (object, names) = (process.object.clone(), process.names.clone());
+        // it is needed no more, and may contain secrets
+        let (object, names) = (std::mem::take(&mut process.object), process.names.clone());
         let owner = Owner { namespace, id: asked.exec_id.clone(), uid: options.io_uid, gid: options.io_gid };
         self.jobs.begin(move || {
             let launched = launch(&names, &owner, |given| at.exec(&object, given), "OCI runtime exec failed");

@@ -19,6 +19,11 @@ use crate::options;
 
 /// Annotations that group containers in one shim, in this order.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
+/// glibc's settings for the serving process. One heap for all threads and no cached stacks: so an idle shim is small. Freed memory is
+/// overwritten: a process that enters a container has a copy of our memory until it is the program, and that container must
+/// not find the environment of another one there. (The cache of each thread would not overwrite it.)
+const TUNABLES: &str = "glibc.malloc.arena_max=1:glibc.pthread.stack_cache_size=0:glibc.malloc.tcache_count=0:\
+    glibc.malloc.perturb=165";
 /// The maximum length of stdin.
 const INPUT: u64 = 10 << 20;
 
@@ -141,8 +146,7 @@ fn serve(flags: &Flags, input: &Input, socket: &Path, listener: UnixListener) ->
     {
         command.env("TTRPC_ADDRESS", &params.containerd_ttrpc_address);
     }
-    // one heap for all threads, and no cached stacks: so an idle shim is small
-    command.env("GLIBC_TUNABLES", "glibc.malloc.arena_max=1:glibc.pthread.stack_cache_size=0");
+    command.env("GLIBC_TUNABLES", TUNABLES);
     command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| format!("start the serving process: {error}"))?;
     if let Err(error) = join_cgroup(&input.options.shim_cgroup, child.id()) {

@@ -45,7 +45,7 @@ pub use api::stats::{self, Stats};
 pub use api::{
     Began, Bundle, Console, Create, Events, Exec, Explanation, Force, Happened, Interface, Master, MountList, Paused,
     Process, ProcessObject, Progress, Protection, Ready, STOP_SIGNAL, Schemata, State, Stopped, Update,
-    protect_program, signal_by_name,
+    give_back_program_pages, protect_program, signal_by_name,
 };
 #[cfg(feature = "checkpoint")]
 pub use api::{Dump, RestoreExplanation, RestoreFrom};

@@ -1,6 +1,7 @@
-//! Writing to the shim's own file from inside of a container, by /proc/PID/exe: CVE-2019-5736. The attacker is `write-exe` of
-//! integration/security/attacker.c: it keeps a descriptor of every program that it sees, and opens it for writing as soon as
-//! no process runs it.
+//! A container that looks at the shim's children, with integration/security/attacker.c. `write-exe` writes to the shim's own file
+//! by /proc/PID/exe (CVE-2019-5736): it keeps a descriptor of every program that it sees, and opens it for writing as soon
+//! as no process runs it. `joiner` reads the descriptors, directories, environment and memory of each new process
+//! (CVE-2016-9962).
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, World, gone, root_is_here, world};
+use crate::world::{Client, SECRET, World, gone, root_is_here, world};
 
 /// Compiles the attacker into the containers' root.
 fn put_attacker(world: &World) -> bool {
@@ -88,4 +89,71 @@ fn the_file_of_the_shim_cannot_be_written_by_a_container() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(fs::read(&world.program).expect("the copy") == before, "written: {}", said());
     world.clear();
+}
+
+/// A container of the same pod that has a secret in its environment, and so does its exec. Both are gone at the end.
+fn live_with_a_secret(client: &mut Client, world: &World) {
+    let path = world.bundles.join("c2/config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("config.json")).expect("JSON");
+    // so many that some outlast what is allocated later
+    let env: Vec<String> = (0..200).map(|n| format!("SECRET{n}={SECRET}")).collect();
+    config["process"]["env"] = json!(env);
+    fs::write(path, config.to_string()).expect("config.json");
+    client.create(world, "c2").expect("Create");
+    client.start("c2", "").expect("Start");
+    let mut order = Client::exec_order("c2", "e", "-v");
+    let object = json!({"cwd": "/", "args": ["/shim", "-v"], "env": env, "user": {"uid": 0, "gid": 0}});
+    order.spec.as_mut().expect("a process").value = object.to_string().into_bytes();
+    let _: Empty = client.call("Exec", &order).expect("Exec");
+    client.start("c2", "e").expect("Start");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c2", "e")).expect("Wait");
+    client.delete("c2", "e").expect("Delete");
+    client.close_stdin("c2");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c2", "")).expect("Wait");
+    client.delete("c2", "").expect("Delete");
+}
+
+#[test]
+fn nothing_of_the_shim_is_in_a_process_that_a_container_sees() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    if !put_attacker(&world) {
+        println!("skipped: no C compiler");
+        return;
+    }
+    let mark = world.bundles.join("c1/config.json").display().to_string();
+    let reversed: String = SECRET.chars().rev().collect();
+    privileged(&world, "c1", &["/attacker", "joiner", "/found", "/stop", &mark, &reversed], None);
+    world.bundle("c2");
+    world.bundle("c3");
+    let mut client = world.start();
+    let first = client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let found = || fs::read_to_string(world.path("rootfs/found")).unwrap_or_default();
+    gone("the attacker's silence", || !found().starts_with("looking"));
+    live_with_a_secret(&mut client, &world);
+    privileged(&world, "c3", &["/attacker"], Some(first.pid));
+    let seen = || found().lines().filter(|line| line.starts_with("seen")).count();
+    // on a busy machine it misses some
+    for n in 0..200 {
+        if seen() >= 12 {
+            break;
+        }
+        exec(&mut client, &format!("e{n}"));
+        if n % 3 == 0 {
+            client.create(&world, "c3").expect("Create");
+            client.start("c3", "").expect("Start");
+            let _: WaitResponse = client.call("Wait", &Client::wait("c3", "")).expect("Wait");
+            client.delete("c3", "").expect("Delete");
+        }
+    }
+    assert!(seen() >= 12, "it has seen {} processes", seen());
+    fs::write(world.path("rootfs/stop"), "").expect("stop");
+    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
+    assert!(ended.exit_status == 1 && !found().contains(": "), "{}", found());
+    client.delete("c1", "").expect("Delete");
+    client.shut_down();
+    world.assert_empty();
 }

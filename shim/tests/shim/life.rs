@@ -8,7 +8,7 @@ use prost::Message;
 use crate::messages::bootstrap::RuntimeInfo;
 use crate::messages::google::Empty;
 use crate::messages::task::*;
-use crate::world::{Client, SHIM, root_is_here, world};
+use crate::world::{Client, SHIM, gone, root_is_here, world};
 
 #[test]
 fn a_container_lives_and_its_events_come_in_order() {
@@ -42,6 +42,75 @@ fn a_container_lives_and_its_events_come_in_order() {
     let last = ["exit c1 0", "delete c1"].map(str::to_owned);
     let expected = [&first[..], &exec(0), &exec(1), &last].concat();
     assert_eq!(world.events_to("delete c1"), expected);
+    world.assert_empty();
+}
+
+#[test]
+fn the_end_of_init_ends_its_execs_first() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    world.fifo("never");
+    let config = world.bundles.join("c1/config.json");
+    for namespaces in ["pid", "none"] {
+        let mut client = world.start();
+        client.create(&world, "c1").expect("Create");
+        client.start("c1", "").expect("Start");
+        // its stdin never ends
+        let order = ExecProcessRequest { stdin: world.text("never"), ..Client::exec_order("c1", "e", "-info") };
+        let _: Empty = client.call("Exec", &order).expect("Exec");
+        client.start("c1", "e").expect("Start");
+        let waiting = client.ask("Wait", &Client::wait("c1", "e"));
+        client.close_stdin("c1");
+        let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
+        assert_eq!(ended.exit_status, 0, "{namespaces}");
+        assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 137, "{namespaces}");
+        client.delete("c1", "e").expect("Delete");
+        client.delete("c1", "").expect("Delete");
+        client.shut_down();
+        let expected =
+            ["create c1", "start c1", "exec-added e", "exec-started e", "exit e 137", "exit c1 0", "delete c1"];
+        assert_eq!(world.events_to("delete c1"), expected, "{namespaces}");
+        world.assert_empty();
+        // the second time without a pid namespace, whose end would kill the exec
+        let text = fs::read_to_string(&config).expect("config.json");
+        fs::write(&config, text.replace(r#"{"type":"pid"},"#, "")).expect("config.json");
+    }
+}
+
+#[test]
+fn an_idle_shim_gives_back_the_pages_of_its_program() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    let pid = client.pid.expect("a shim").as_raw_pid();
+    // what is mapped from its file, and cannot be written
+    let resident = || {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("smaps");
+        let (mut total, mut ours) = (0, false);
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                [range, rights, _, _, inode, ..] if range.contains('-') => ours = !rights.contains('w') && inode != "0",
+                ["Rss:", size, "kB"] if ours => total += size.parse::<usize>().expect("KiB"),
+                _ => {}
+            }
+        }
+        total
+    };
+    let before = resident();
+    assert!(before > 500, "{before} KiB: it has touched more");
+    gone("half of the program", || resident() > before / 2);
+    // it works on
+    client.start("c1", "").expect("Start");
+    client.close_stdin("c1");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
+    client.delete("c1", "").expect("Delete");
+    client.shut_down();
     world.assert_empty();
 }
 

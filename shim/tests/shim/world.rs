@@ -21,6 +21,8 @@ use crate::messages::{events, runc};
 use crate::wire::{self, Frame, Inbox};
 
 pub const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-coracle-v1");
+/// In the environment of the shim.
+pub const SECRET: &str = "correct-horse-battery-staple";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct World {
@@ -145,6 +147,7 @@ impl World {
         let mut child = Command::new(&self.program)
             .args(["-namespace", "test", "-address", &self.text("containerd"), "-id", "c1", action])
             .env("TTRPC_ADDRESS", self.path("ttrpc"))
+            .env("SECRET", SECRET)
             .current_dir(self.bundles.join("c1"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

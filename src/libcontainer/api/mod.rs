@@ -45,7 +45,7 @@ pub use network::Interface;
 pub use process::Process;
 pub use process_object::ProcessObject;
 pub use progress::{Explanation, Progress, Ready};
-pub use protection::{Protection, protect_program};
+pub use protection::{Protection, give_back_program_pages, protect_program};
 #[cfg(feature = "checkpoint")]
 pub use restore::RestoreFrom;
 pub use signal::{STOP_SIGNAL, signal_by_name};
