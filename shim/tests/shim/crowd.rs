@@ -7,7 +7,7 @@ use crate::messages::task::*;
 use crate::world::{Client, root_is_here, world};
 
 const CONTAINERS: usize = 30;
-const EXECS: usize = 100;
+const EXECS: usize = 200;
 
 /// All that is asked for is asked for at once, and then the answers are taken.
 fn at_once<T>(

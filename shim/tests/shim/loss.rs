@@ -34,11 +34,16 @@ fn a_shim_that_is_killed_at_any_moment_leaves_what_can_be_cleared() {
     if !root_is_here() {
         return;
     }
+    // another pod, which notices nothing
+    let neighbour = crate::world::world();
+    let mut other = neighbour.start();
+    other.create(&neighbour, "c1").expect("Create");
+    other.start("c1", "").expect("Start");
     let world = world();
-    let pause = |n: u64| std::thread::sleep(Duration::from_millis(n * 5));
-    for moment in 0..10 {
+    let pause = |n: u64| std::thread::sleep(Duration::from_millis(n * 3));
+    for moment in 0..20 {
         let mut client = world.start();
-        if moment < 5 {
+        if moment < 10 {
             client.ask("Create", &Client::order(&world, "c1"));
             pause(moment);
         } else {
@@ -46,11 +51,21 @@ fn a_shim_that_is_killed_at_any_moment_leaves_what_can_be_cleared() {
             client.ask("Start", &StartRequest { id: "c1".into(), exec_id: String::new() });
             client.ask("Exec", &Client::exec_order("c1", "e", "-info"));
             client.ask("Start", &StartRequest { id: "c1".into(), exec_id: "e".into() });
-            pause(moment - 5);
+            pause(moment - 10);
         }
         client.kill();
         world.clear();
     }
+    assert_eq!(other.exec(&neighbour, "e", "-v"), 0);
+    other.close_stdin("c1");
+    let ended: WaitResponse = other.call("Wait", &Client::wait("c1", "")).expect("Wait");
+    assert_eq!(ended.exit_status, 0);
+    other.delete("c1", "").expect("Delete");
+    other.shut_down();
+    let mut came = neighbour.events_to("delete c1");
+    came.retain(|event| !event.starts_with("exec"));
+    assert_eq!(came, ["create c1", "start c1", "exit e 0", "exit c1 0", "delete c1"]);
+    neighbour.assert_empty();
 }
 
 #[test]
@@ -92,9 +107,22 @@ fn a_containerd_that_is_killed_hears_all_when_it_is_back() {
 
 #[test]
 fn output_without_a_reader_stops_only_its_own_container() {
-    if !root_is_here() {
-        return;
+    if root_is_here() {
+        output_that_nobody_takes(Reader::Gone);
+        output_that_nobody_takes(Reader::Silent);
     }
+}
+
+/// Who has the reading end of a container's output.
+#[derive(PartialEq)]
+enum Reader {
+    /// It has closed it.
+    Gone,
+    /// It never reads.
+    Silent,
+}
+
+fn output_that_nobody_takes(kind: Reader) {
     let world = world();
     world.bundle("c2");
     world.fifo("out-c1");
@@ -102,8 +130,9 @@ fn output_without_a_reader_stops_only_its_own_container() {
     let order = CreateTaskRequest { stdout: world.text("out-c1"), ..Client::order(&world, "c1") };
     let _: CreateTaskResponse = client.call("Create", &order).expect("Create");
     client.start("c1", "").expect("Start");
-    // it says as much as it is given, and the reader has gone
-    drop(File::options().read(true).write(true).open(world.path("out-c1")).expect("a reader"));
+    let reader = File::options().read(true).write(true).open(world.path("out-c1")).expect("a reader");
+    let _reader = (kind == Reader::Silent).then_some(reader);
+    // it says as much as it is given
     let options = runc::Options { root: "x".repeat(1 << 20), ..runc::Options::default() };
     let mut input = File::options().write(true).open(world.path("stdin-c1")).expect("a writer");
     input.write_all(&Any::of("containerd.runc.v1.Options", &options).encode_to_vec()).expect("write");
