@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use libcontainer::stats::Numbers;
 use libcontainer::{
     Afterwards, Bundle, CgroupUse, Console, Container, Environment, Error, Events, Force, Happened, Images, Keyring,
     Manager, Process, ProcessObject, ProgramEnvironment, Protection, Result, Root, RootChange, Stopped, Update,
@@ -216,11 +217,11 @@ impl At {
     ///
     /// # Errors
     /// Those of the library.
-    pub fn stats(&self) -> Result<(serde_json::Value, Format)> {
+    pub fn stats(&self) -> Result<(Numbers, Format)> {
         let container = self.load()?;
         let unified = container.cgroup_paths().keys().all(String::is_empty);
         let format = if unified { Format::V2 } else { Format::V1 };
-        Ok((serde_json::json!(container.stats()), format))
+        Ok((container.stats().cgroup, format))
     }
 
     /// Watches it for out-of-memory kills.

@@ -1,7 +1,9 @@
 //! The statistics of a container, in the two formats of containerd/cgroups, which `ctr task metrics`, the CRI and
 //! cAdvisor read.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use libcontainer::stats::{BlkioEntry, Hugetlb, Memory, MemoryEntry, Numbers};
 
 use crate::messages::cgroups::{v1, v2};
 use crate::messages::google::Any;
@@ -13,78 +15,76 @@ pub enum Format {
     V2,
 }
 
-/// The library's numbers (`events --stats`) as a message.
-pub fn metrics(stats: &Value, format: Format) -> Any {
+/// The library's numbers as a message.
+pub fn metrics(stats: &Numbers, format: Format) -> Any {
     match format {
         Format::V1 => Any::of("io.containerd.cgroups.v1.Metrics", &of_v1(stats)),
         Format::V2 => Any::of("io.containerd.cgroups.v2.Metrics", &of_v2(stats)),
     }
 }
 
-/// The number at `path`; 0 if it is absent.
-fn number(stats: &Value, path: &str) -> u64 {
-    stats.pointer(path).and_then(Value::as_u64).unwrap_or(0)
+fn entry(entry: &MemoryEntry) -> Option<v1::MemoryEntry> {
+    let MemoryEntry { limit, usage, max, failcnt, .. } = *entry;
+    Some(v1::MemoryEntry { limit, usage, max, failcnt })
 }
 
-fn entry(stats: &Value, name: &str) -> Option<v1::MemoryEntry> {
-    let entry = stats.pointer(&format!("/memory/{name}"))?;
-    let (limit, usage) = (number(entry, "/limit"), number(entry, "/usage"));
-    Some(v1::MemoryEntry { limit, usage, max: number(entry, "/max"), failcnt: number(entry, "/failcnt") })
-}
-
-fn blkio(stats: &Value, name: &str) -> Vec<v1::BlkIoEntry> {
-    let list = stats.pointer(&format!("/blkio/{name}")).and_then(Value::as_array);
-    let one = |entry: &Value| v1::BlkIoEntry {
-        op: entry["op"].as_str().unwrap_or_default().to_owned(),
+fn blkio(list: &[BlkioEntry]) -> Vec<v1::BlkIoEntry> {
+    let one = |entry: &BlkioEntry| v1::BlkIoEntry {
+        op: entry.op.clone(),
         device: String::new(),
-        major: number(entry, "/major"),
-        minor: number(entry, "/minor"),
-        value: number(entry, "/value"),
+        major: entry.major,
+        minor: entry.minor,
+        value: entry.value,
     };
-    list.into_iter().flatten().map(one).collect()
+    list.iter().map(one).collect()
 }
 
-fn of_v1(stats: &Value) -> v1::Metrics {
-    let per_cpu = stats.pointer("/cpu/usage/percpu").and_then(Value::as_array);
+fn of_v1(stats: &Numbers) -> v1::Metrics {
+    let (cpu, blocks) = (&stats.cpu, &stats.blkio);
     let usage = v1::CpuUsage {
-        total: number(stats, "/cpu/usage/total"),
-        kernel: number(stats, "/cpu/usage/kernel"),
-        user: number(stats, "/cpu/usage/user"),
-        per_cpu: per_cpu.into_iter().flatten().filter_map(Value::as_u64).collect(),
+        total: cpu.usage.total,
+        kernel: cpu.usage.kernel,
+        user: cpu.usage.user,
+        per_cpu: cpu.usage.percpu.clone(),
     };
     let throttling = v1::Throttle {
-        periods: number(stats, "/cpu/throttling/periods"),
-        throttled_periods: number(stats, "/cpu/throttling/throttledPeriods"),
-        throttled_time: number(stats, "/cpu/throttling/throttledTime"),
+        periods: cpu.throttling.periods,
+        throttled_periods: cpu.throttling.throttled_periods,
+        throttled_time: cpu.throttling.throttled_time,
     };
-    let sizes = stats["hugetlb"].as_object();
-    let huge = |(size, entry): (&String, &Value)| v1::HugetlbStat {
-        usage: number(entry, "/usage"),
-        max: number(entry, "/max"),
-        failcnt: number(entry, "/failcnt"),
+    let huge = |(size, entry): (&String, &Hugetlb)| v1::HugetlbStat {
+        usage: entry.usage,
+        max: entry.max,
+        failcnt: entry.failcnt,
         pagesize: size.clone(),
     };
     v1::Metrics {
-        hugetlb: sizes.into_iter().flatten().map(huge).collect(),
-        pids: Some(v1::PidsStat { current: number(stats, "/pids/current"), limit: number(stats, "/pids/limit") }),
+        hugetlb: stats.hugetlb.iter().map(huge).collect(),
+        pids: Some(v1::PidsStat { current: stats.pids.current, limit: stats.pids.limit }),
         cpu: Some(v1::CpuStat { usage: Some(usage), throttling: Some(throttling) }),
-        memory: Some(memory_v1(stats)),
+        memory: Some(memory_v1(&stats.memory)),
         blkio: Some(v1::BlkIoStat {
-            io_service_bytes_recursive: blkio(stats, "ioServiceBytesRecursive"),
-            io_serviced_recursive: blkio(stats, "ioServicedRecursive"),
-            io_queued_recursive: blkio(stats, "ioQueueRecursive"),
-            io_service_time_recursive: blkio(stats, "ioServiceTimeRecursive"),
-            io_wait_time_recursive: blkio(stats, "ioWaitTimeRecursive"),
-            io_merged_recursive: blkio(stats, "ioMergedRecursive"),
-            io_time_recursive: blkio(stats, "ioTimeRecursive"),
-            sectors_recursive: blkio(stats, "sectorsRecursive"),
+            io_service_bytes_recursive: blkio(&blocks.io_service_bytes_recursive),
+            io_serviced_recursive: blkio(&blocks.io_serviced_recursive),
+            io_queued_recursive: blkio(&blocks.io_queue_recursive),
+            io_service_time_recursive: blkio(&blocks.io_service_time_recursive),
+            io_wait_time_recursive: blkio(&blocks.io_wait_time_recursive),
+            io_merged_recursive: blkio(&blocks.io_merged_recursive),
+            io_time_recursive: blkio(&blocks.io_time_recursive),
+            sectors_recursive: blkio(&blocks.sectors_recursive),
         }),
         memory_oom_control: None,
     }
 }
 
-fn memory_v1(stats: &Value) -> v1::MemoryStat {
-    let raw = |name: &str| number(stats, &format!("/memory/raw/{name}"));
+/// The numbers of memory.stat by their names; 0 for one that is absent.
+fn raw(memory: &Memory) -> impl Fn(&str) -> u64 {
+    let raw: &BTreeMap<String, u64> = &memory.raw;
+    |name| raw.get(name).copied().unwrap_or(0)
+}
+
+fn memory_v1(memory: &Memory) -> v1::MemoryStat {
+    let raw = raw(memory);
     v1::MemoryStat {
         cache: raw("cache"),
         rss: raw("rss"),
@@ -118,42 +118,43 @@ fn memory_v1(stats: &Value) -> v1::MemoryStat {
         total_inactive_file: raw("total_inactive_file"),
         total_active_file: raw("total_active_file"),
         total_unevictable: raw("total_unevictable"),
-        usage: entry(stats, "usage"),
-        swap: entry(stats, "swap"),
-        kernel: entry(stats, "kernel"),
-        kernel_tcp: entry(stats, "kernelTCP"),
+        usage: entry(&memory.usage),
+        swap: entry(&memory.swap),
+        kernel: entry(&memory.kernel),
+        kernel_tcp: entry(&memory.kernel_tcp),
     }
 }
 
-fn of_v2(stats: &Value) -> v2::Metrics {
-    let micro = |path: &str| number(stats, path) / 1000;
-    let huge = |(size, entry): (&String, &Value)| v2::HugeTlbStat {
-        current: number(entry, "/usage"),
-        max: number(entry, "/max"),
+fn of_v2(stats: &Numbers) -> v2::Metrics {
+    let cpu = &stats.cpu;
+    let huge = |(size, entry): (&String, &Hugetlb)| v2::HugeTlbStat {
+        current: entry.usage,
+        max: entry.max,
         pagesize: size.clone(),
     };
     v2::Metrics {
-        pids: Some(v2::PidsStat { current: number(stats, "/pids/current"), limit: number(stats, "/pids/limit") }),
+        pids: Some(v2::PidsStat { current: stats.pids.current, limit: stats.pids.limit }),
         cpu: Some(v2::CpuStat {
-            usage_usec: micro("/cpu/usage/total"),
-            user_usec: micro("/cpu/usage/user"),
-            system_usec: micro("/cpu/usage/kernel"),
-            nr_periods: number(stats, "/cpu/throttling/periods"),
-            nr_throttled: number(stats, "/cpu/throttling/throttledPeriods"),
-            throttled_usec: micro("/cpu/throttling/throttledTime"),
+            usage_usec: cpu.usage.total / 1000,
+            user_usec: cpu.usage.user / 1000,
+            system_usec: cpu.usage.kernel / 1000,
+            nr_periods: cpu.throttling.periods,
+            nr_throttled: cpu.throttling.throttled_periods,
+            throttled_usec: cpu.throttling.throttled_time / 1000,
         }),
-        memory: Some(memory_v2(stats)),
+        memory: Some(memory_v2(&stats.memory)),
         io: Some(v2::IoStat { usage: io(stats) }),
-        hugetlb: stats["hugetlb"].as_object().into_iter().flatten().map(huge).collect(),
+        hugetlb: stats.hugetlb.iter().map(huge).collect(),
         memory_events: None,
     }
 }
 
 /// One entry for each device.
-fn io(stats: &Value) -> Vec<v2::IoEntry> {
+fn io(stats: &Numbers) -> Vec<v2::IoEntry> {
     let mut devices: Vec<v2::IoEntry> = Vec::new();
-    for (list, bytes) in [("ioServiceBytesRecursive", true), ("ioServicedRecursive", false)] {
-        for number in blkio(stats, list) {
+    for (list, bytes) in [(&stats.blkio.io_service_bytes_recursive, true), (&stats.blkio.io_serviced_recursive, false)]
+    {
+        for number in list {
             let (major, minor) = (number.major, number.minor);
             let at = devices.iter().position(|device| (device.major, device.minor) == (major, minor));
             let at = at.unwrap_or_else(|| {
@@ -173,12 +174,11 @@ fn io(stats: &Value) -> Vec<v2::IoEntry> {
     devices
 }
 
-fn memory_v2(stats: &Value) -> v2::MemoryStat {
-    let raw = |name: &str| number(stats, &format!("/memory/raw/{name}"));
-    let memory = |path: &str| number(stats, &format!("/memory/{path}"));
+fn memory_v2(memory: &Memory) -> v2::MemoryStat {
+    let raw = raw(memory);
     // the library counts swap and memory together, as version 1 does; these fields count swap alone
-    let (usage, limit) = (memory("usage/usage"), memory("usage/limit"));
-    let (both, both_limit) = (memory("swap/usage"), memory("swap/limit"));
+    let (usage, limit) = (memory.usage.usage, memory.usage.limit);
+    let (both, both_limit) = (memory.swap.usage, memory.swap.limit);
     v2::MemoryStat {
         anon: raw("anon"),
         file: raw("file"),
@@ -215,7 +215,7 @@ fn memory_v2(stats: &Value) -> v2::MemoryStat {
         usage_limit: limit,
         swap_usage: both.saturating_sub(usage),
         swap_limit: if both_limit == u64::MAX { both_limit } else { both_limit.saturating_sub(limit) },
-        max_usage: memory("usage/max"),
+        max_usage: memory.usage.max,
         swap_max_usage: 0,
     }
 }
@@ -223,21 +223,33 @@ fn memory_v2(stats: &Value) -> v2::MemoryStat {
 #[cfg(test)]
 mod tests {
     use prost::Message as _;
-    use serde_json::json;
 
     use super::*;
 
+    fn entry(op: &str, value: u64) -> BlkioEntry {
+        let mut entry = BlkioEntry::default();
+        (entry.major, entry.op, entry.value) = (8, op.to_owned(), value);
+        entry
+    }
+
+    fn numbers() -> Numbers {
+        let mut stats = Numbers::default();
+        let usage = &mut stats.cpu.usage;
+        (usage.total, usage.kernel, usage.user, usage.percpu) = (5000, 2000, 3000, vec![1, 2]);
+        let memory = &mut stats.memory;
+        (memory.usage.limit, memory.usage.usage) = (100, 40);
+        (memory.swap.limit, memory.swap.usage) = (150, 50);
+        let raw = [("anon", 7), ("pgpgin", 9), ("workingset_refault_file", 3)];
+        memory.raw = raw.map(|(name, value)| (name.to_owned(), value)).into();
+        stats.blkio.io_service_bytes_recursive = vec![entry("Read", 11)];
+        stats.blkio.io_serviced_recursive = vec![entry("Write", 12)];
+        stats.hugetlb.entry("2MB".to_owned()).or_default().usage = 1;
+        stats
+    }
+
     #[test]
     fn numbers_come_in_both_shapes() {
-        let stats = json!({
-            "cpu": {"usage": {"total": 5000, "kernel": 2000, "user": 3000, "percpu": [1, 2]}, "throttling": {}},
-            "memory": {"usage": {"limit": 100, "usage": 40}, "swap": {"limit": 150, "usage": 50},
-                       "raw": {"anon": 7, "pgpgin": 9, "workingset_refault_file": 3}},
-            "pids": {"current": 4},
-            "blkio": {"ioServiceBytesRecursive": [{"major": 8, "op": "Read", "value": 11}],
-                      "ioServicedRecursive": [{"major": 8, "op": "Write", "value": 12}]},
-            "hugetlb": {"2MB": {"usage": 1}},
-        });
+        let stats = numbers();
         let any = metrics(&stats, Format::V1);
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
         let read = v1::Metrics::decode(&*any.value).expect("v1");
