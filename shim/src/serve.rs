@@ -35,8 +35,10 @@ pub fn serve(flags: &Flags) -> Result<(), String> {
     let mut shim = Shim::new(identity, UnixListener::from(listener)).map_err(failed("serve"))?;
     shim.finish_protection(protection);
     shim.serve();
-    address::give_up(&flags.socket, inode);
-    // ORDER: containerd waits for the end of its connection, and we may have to wait for a disk (`rootfs::take_away`)
+    // ORDER: containerd calls `delete` at the end of its connection. `delete` holds the lock of the directory while it asks us on
+    // our socket, so the socket must be closed before we wait for that lock. We may also have to wait for a disk
+    // (`rootfs::take_away`)
     drop(shim);
+    address::give_up(&flags.socket, inode);
     Ok(())
 }

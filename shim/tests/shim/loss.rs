@@ -69,6 +69,23 @@ fn a_shim_that_is_killed_at_any_moment_leaves_what_can_be_cleared() {
 }
 
 #[test]
+fn a_shim_that_ends_is_silent_before_it_waits_for_the_lock_of_delete() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    let directory = File::open(world.path("s")).expect("the directory of sockets");
+    // `delete` has it while it asks the socket, and waits 5 s for an answer
+    rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).expect("flock");
+    client.shut_down();
+    let path = client.path.clone();
+    gone("who listens", || std::os::unix::net::UnixStream::connect(&path).is_ok());
+    drop(directory);
+    world.assert_empty();
+}
+
+#[test]
 fn a_containerd_that_is_killed_hears_all_when_it_is_back() {
     if !root_is_here() {
         return;
