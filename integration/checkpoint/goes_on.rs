@@ -231,3 +231,65 @@ fn checkpoints_of_runc_are_restored_and_the_reverse() {
     assert_eq!(state["status"], "running");
     runcs(&["delete", "--force", &world.id]).ok();
 }
+
+/// Writes what a process sees of itself to a file, whenever there is none. The first process keeps its streams all the time.
+const LOOKS: &str = r#"look() {
+  grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Umask|SigBlk|SigIgn|SigCgt|Cpus_allowed_list|Mems_allowed_list|NStgid|NSpid)' /proc/$$/status
+  cat /proc/$$/limits /proc/$$/oom_score_adj /proc/$$/uid_map /proc/$$/cgroup
+  tr '\000' '\n' </proc/$$/cmdline; tr '\000' '\n' </proc/$$/environ
+  while read -r a b c root place options rest; do echo "$root $place $options"; done </proc/self/mountinfo
+  for file in /proc/keys /proc/timer_list /sys/firmware; do stat -c '%n %F' $file; done
+  echo 1 >/proc/sys/kernel/domainname; touch /proc/x /x; chroot / true; hostname; hostname other; umask; pwd; id
+  stat -c '%n %a %u %g %t %T' /dev/* /dev/shm; cat /dev/shm/kept; ip addr show lo; ulimit -a
+}
+echo kept >/dev/shm/kept
+while :; do
+  [ -e /dev/shm/look ] || { (look </dev/null >/dev/shm/new 2>&1); mv /dev/shm/new /dev/shm/look; }
+  sleep 0.05
+done"#;
+
+#[test]
+fn a_process_sees_the_same_before_and_after() {
+    needs_criu!();
+    let mut world = World::running(&["sh", "-c", LOOKS]);
+    *world.at("/process/rlimits") =
+        json!([{"type": "RLIMIT_CORE", "soft": 7, "hard": 9}, {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+    *world.at("/process/oomScoreAdj") = json!(55);
+    *world.at("/process/noNewPrivileges") = json!(true);
+    *world.at("/process/user") = json!({"uid": 0, "gid": 0, "additionalGids": [7, 9], "umask": 0o27});
+    let set = ["CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    *world.at("/process/capabilities") =
+        json!({"bounding": set, "permitted": set, "effective": ["CAP_KILL"], "inheritable": [], "ambient": []});
+    *world.at("/linux/seccomp") = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+        [{"names": ["chroot", "sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99}]});
+    *world.at("/linux/maskedPaths") = json!(["/proc/keys", "/proc/timer_list", "/sys/firmware"]);
+    *world.at("/linux/readonlyPaths") = json!(["/proc/sys"]);
+    world.begin();
+    let sees = |world: &World| {
+        let file = format!("/proc/{}/root/dev/shm/look", world.pid());
+        let mut text = String::new();
+        wait_until("it has looked", || {
+            text = fs::read_to_string(&file).unwrap_or_default();
+            !text.is_empty()
+        });
+        fs::remove_file(file).unwrap();
+        // mounts may come in another order
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let before = sees(&world);
+    let text = before.join("\n");
+    let masked = "/proc/timer_list character special file";
+    let denied = "sethostname: Cannot assign requested address"; // errno 99
+    for expected in ["NoNewPrivs:\t1", "Seccomp:\t2", masked, "Read-only", denied, "kept"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    dump(&world, "images", &[]).ok();
+    restore(&world, "images", &[]).ok();
+    // what was written before the checkpoint is not what is seen after it
+    sees(&world);
+    let after = sees(&world);
+    let differ = |a: &[String], b: &[String]| a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>();
+    assert_eq!((differ(&before, &after), differ(&after, &before)), (Vec::new(), Vec::new()));
+}

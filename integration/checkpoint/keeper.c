@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,23 @@ static void connected(int family, const struct sockaddr *address, socklen_t leng
 static int talks(int a, int b) {
   char text[8] = {0};
   return write(a, "hello", 5) == 5 && read(b, text, 5) == 5 && !strcmp(text, "hello") && write(b, "x", 1) == 1 && read(a, text, 1) == 1;
+}
+// what the session keyring is: type, owner, rights and name; each new one has another number behind the last dot
+static void keyring(char *text, size_t size) {
+  memset(text, 0, size);
+  // KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING
+  must("keyctl", syscall(SYS_keyctl, 6, -3, text, size - 1));
+  char *dot = strrchr(text, '.');
+  if (dot)
+    *dot = 0;
+}
+// another process finds the lock of this one
+static int is_locked(const char *path) {
+  struct flock range = {.l_type = F_WRLCK, .l_len = 1};
+  int status = 0;
+  if (!must("fork", fork()))
+    _exit(fcntl(must("open", open(path, O_RDWR)), F_GETLK, &range) == 0 && range.l_type == F_WRLCK ? 0 : 1);
+  return wait(&status) > 0 && status == 0;
 }
 static void told(FILE *out, const char *what, int fine) { fprintf(out, "%s %s\n", what, fine ? "fine" : "LOST"); }
 
@@ -79,6 +97,11 @@ int main(int count, char **args) {
   int poll = must("epoll", epoll_create1(0));
   struct epoll_event event = {.events = EPOLLIN, .data.u32 = 77};
   must("epoll_ctl", epoll_ctl(poll, EPOLL_CTL_ADD, counter, &event));
+  char session[256], again[256];
+  keyring(session, sizeof session);
+  must("chmod", fchmod(must("open", open("/dev/shm/kept", O_RDWR | O_CREAT, 0600)), 0641));
+  must("symlink", symlink("watched", "/dev/shm/link"));
+  must("mkfifo", mkfifo("/dev/shm/fifo", 0620));
   int *shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   // a child that counts in shared memory
   if (!must("fork", fork()))
@@ -108,6 +131,12 @@ int main(int count, char **args) {
   close(open("/dev/shm/watched/new", O_WRONLY | O_CREAT, 0600));
   char events[512];
   told(out, "inotify", read(watch, events, sizeof events) > 0);
+  told(out, "range", is_locked("/dev/shm/range"));
+  struct stat kept, fifo;
+  int there = stat("/dev/shm/kept", &kept) == 0 && stat("/dev/shm/fifo", &fifo) == 0 && readlink("/dev/shm/link", text, sizeof text) == 7;
+  told(out, "tmpfs", there && (kept.st_mode & 0777) == 0641 && S_ISFIFO(fifo.st_mode));
+  keyring(again, sizeof again);
+  told(out, "keyring", !strcmp(session, again) && strstr(session, ";_ses."));
   unsigned long value = 0;
   told(out, "epoll", epoll_wait(poll, &event, 1, 0) == 1 && event.data.u32 == 77);
   told(out, "eventfd", read(counter, &value, 8) == 8 && value == 41);

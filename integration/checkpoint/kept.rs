@@ -40,7 +40,7 @@ fn whatever_is_open_survives() {
     needs!(Command::new("cc").arg("--version").output().is_ok(), "no C compiler here");
     let (world, dumped) = keeper(&["/keeper"], &["--file-locks"]);
     dumped.ok();
-    assert_kept(&world, &["--file-locks"], 11);
+    assert_kept(&world, &["--file-locks"], 14);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn an_open_connection_survives_if_requested() {
     assert!(refused.contains("tcp") && refused.contains("criu dump: "), "{refused}");
     let flags = ["--file-locks", "--tcp-established"];
     dump(&world, "images", &flags).ok();
-    assert_kept(&world, &flags, 12);
+    assert_kept(&world, &flags, 15);
 }
 
 fn supports(feature: &str) -> bool {

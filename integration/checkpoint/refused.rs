@@ -42,6 +42,8 @@ fn an_impossible_checkpoint_is_reported_and_the_container_continues() {
         let said = call(&world, &[&["checkpoint"], flags, &[&world.id]].concat()).fails();
         assert!(said.contains(expected), "{flags:?}: {said}");
     }
+    let said = call(&world, &["checkpoint", "nobody"]).fails();
+    assert!(said.contains("container does not exist"), "{said}");
     let said = call(&world, &["--criu", "/nowhere/criu", "checkpoint", &world.id]).fails();
     assert!(said.contains("start /nowhere/criu: no such file"), "{said}");
     let said = world.command(&["checkpoint", &world.id]).env("PATH", "/nowhere").output().unwrap();
@@ -177,4 +179,20 @@ fn images_are_checked_and_a_restore_is_explained() {
     assert!(!json.status.success() && json.out.contains("\"at\": \"descriptors.json\""), "{}", json.out);
     fs::rename(images.join("other"), images.join("descriptors.json")).unwrap();
     call(&world, &with_bundle).ok();
+}
+
+#[test]
+fn an_ordinary_user_is_refused_with_the_reason() {
+    only!(Who::Us; "the words are ours");
+    crate::needs!(!crate::ordinary::root(), "an ordinary user's");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    for words in
+        [&["checkpoint", "--image-path", "images", &world.id][..], &["restore", "--image-path", "images", "another"]]
+    {
+        let mut call = world.command(words);
+        let said = crate::world::finish(call.current_dir(world.bundle())).fails();
+        assert!(said.contains("of an ordinary user's containers are not implemented: criu needs root"), "{said}");
+    }
+    assert_eq!(world.status(), "running");
 }
