@@ -35,6 +35,13 @@ struct Inner {
 }
 
 /// The kind of a failure.
+///
+/// ```
+/// use libcontainer::{Kind, Update};
+///
+/// let error = Update::read(br#"{"pids": {"limit": "many"}}"#).unwrap_err();
+/// assert!(matches!(error.kind(), Kind::Config(_)), "{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -63,6 +70,20 @@ pub enum Kind {
 }
 
 /// A step that failed in the new process.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Kind, Root};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// if let Err(error) = root.create("box", &bundle).create() {
+///     if let Kind::Step(step) = error.kind() {
+///         println!("{}: {} failed: {}", step.property, step.action, std::io::Error::from_raw_os_error(step.errno));
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedStep {

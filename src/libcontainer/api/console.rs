@@ -53,6 +53,16 @@ impl From<OwnedFd> for Console {
 }
 
 /// The caller's end of a `Console`.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let container = libcontainer::Root::open("/run/coracle")?.load("box")?;
+/// let (console, master) = libcontainer::Console::pair()?;
+/// let process = container.exec(&["/bin/sh"]).console(console).spawn()?;
+/// let terminal = std::fs::File::from(master.receive()?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Master(OwnedFd);
 

@@ -184,6 +184,14 @@ impl Container {
 }
 
 /// The state of a container. Serialized, it is the state of the specification (runtime.md#state).
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let state = libcontainer::Root::open("/run/coracle")?.load("box")?.state()?;
+/// println!("{} is {}, its first process is {}", state.id, state.status, state.pid);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -28,6 +28,14 @@ use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Ter
 pub const NOT_STARTED: &str = "unable to start container process";
 
 /// Whether a process may be started in a paused container. It waits until the container is resumed.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let container = libcontainer::Root::open("/run/coracle")?.load("box")?;
+/// container.exec(&["/bin/true"]).paused(libcontainer::Paused::Allowed).spawn()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Paused {
     /// It is an error.

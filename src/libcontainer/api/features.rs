@@ -13,6 +13,12 @@ use crate::sys;
 pub const COMMIT: &str = env!("CORACLE_COMMIT");
 
 /// The features of this library. Serialized, this is the features structure of the specification (features.md).
+///
+/// ```
+/// let features = libcontainer::features();
+/// assert!(features.hooks.contains(&"createRuntime"));
+/// assert_eq!(serde_json::to_value(&features).unwrap()["ociVersionMin"], "1.0.0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -39,6 +39,18 @@ pub enum Progress<'p> {
 }
 
 /// The steps of a plan. The text is the same as that of `coracle explain`.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let bundle = libcontainer::Bundle::read("/bundles/box")?;
+/// let plan = bundle.explain(libcontainer::CgroupUse::Own)?;
+/// for line in plan.lines() {
+///     println!("{}: {} ({})", line.process, line.act, line.from);
+/// }
+/// plan.warnings().iter().for_each(|warning| println!("{warning}"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Explanation(pub(super) Plan);
 
@@ -66,6 +78,22 @@ impl fmt::Display for Explanation {
 }
 
 /// A process that is set up, and waits.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Progress, Root};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// let ready = |progress: Progress<'_>| {
+///     if let Progress::Ready(ready) = progress {
+///         println!("{} waits for its last message", ready.pid());
+///     }
+///     Ok(())
+/// };
+/// root.create("box", &bundle).on_progress(ready).create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Ready<'p> {
     plan: &'p Explanation,

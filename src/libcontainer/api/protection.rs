@@ -5,6 +5,17 @@ use crate::launch::seal::{self, Protected};
 
 /// How the calling program's file is protected from processes of the container. They could write it through
 /// /proc/PID/exe of a process that enters the container (CVE-2019-5736).
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Protection, Root};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// // This program is on a read-only file system.
+/// root.create("box", &bundle).protection(Protection::Caller).create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum Protection {

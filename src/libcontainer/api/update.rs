@@ -39,6 +39,16 @@ pub struct Update<'a> {
 }
 
 /// Other schemata for the group of a container in resctrl (Intel RDT). What is not set stays as it is.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Root, Schemata, Update};
+///
+/// let schemata = Schemata { l3_cache: Some("L3:0=ff0".to_owned()), ..Schemata::default() };
+/// Root::open("/run/coracle")?.load("box")?.update(&Update::default().schemata(schemata))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schemata {
     /// As `linux.intelRdt.l3CacheSchema`: `L3:0=ff0;1=ff0`.

@@ -42,6 +42,20 @@ struct Kills {
 }
 
 /// An event.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::Happened;
+///
+/// let mut events = libcontainer::Root::open("/run/coracle")?.load("box")?.events()?;
+/// match events.next(std::time::Duration::from_secs(1))? {
+///     Happened::Oom => println!("memory ran out"),
+///     Happened::Ended => println!("the first process has ended"),
+///     Happened::Nothing => {}
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {
     /// Memory ran out.

@@ -3,6 +3,11 @@
 use std::fmt::{self, Write};
 
 /// A place in config.json or, for flags of the command line, the name of a flag.
+///
+/// ```
+/// let mount = libcontainer::At::new("mounts").index(3);
+/// assert_eq!(mount.key("options").index(1).to_string(), "mounts[3].options[1]");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At(String);
 

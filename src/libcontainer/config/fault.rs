@@ -15,6 +15,16 @@ pub struct Fault {
 }
 
 /// A warning: the container runs all the same. The specification wants this for some properties.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let bundle = libcontainer::Bundle::read("/bundles/box")?;
+/// for warning in bundle.check()? {
+///     println!("{}: {}", warning.at, warning.said);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The property.
@@ -41,6 +51,15 @@ impl fmt::Display for Warning {
 }
 
 /// All mistakes found in one document, in the order of their places. Never empty when it is an error.
+///
+/// ```
+/// use libcontainer::{Kind, ProcessObject};
+///
+/// let error = ProcessObject::read(br#"{"cwd": "tmp", "args": []}"#).unwrap_err();
+/// let Kind::Config(faults) = error.kind() else { panic!("{error}") };
+/// let places: Vec<_> = faults.iter().map(|fault| fault.at.as_str()).collect();
+/// assert!(places.contains(&"process.cwd"), "{places:?}");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     list: Vec<Fault>,

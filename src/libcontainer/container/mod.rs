@@ -45,6 +45,19 @@ pub const EXEC_FIFO: &str = "exec.fifo";
 pub const EXEC_ANSWER: &str = "exec.answer";
 
 /// An existing container.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Root, Status, Stopped};
+///
+/// let mut container = Root::open("/run/coracle")?.load("box")?;
+/// if container.status()? == Status::Created {
+///     container.start()?;
+/// }
+/// container.kill(libcontainer::signal_by_name("TERM")?, Stopped::Refused)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Container {
     directory: PathBuf,

@@ -15,6 +15,19 @@ use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::Environment;
 
 /// The directory that holds all containers of one `--root`.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Force, Root};
+///
+/// let root = Root::open("/run/coracle")?;
+/// let (container, process) = root.create("box", &Bundle::read("/bundles/box")?).run()?;
+/// println!("{} runs, one of {:?}", process.pid(), root.ids()?);
+/// process.wait()?;
+/// container.delete(Force::None)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     path: PathBuf,

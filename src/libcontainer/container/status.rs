@@ -3,6 +3,10 @@
 use std::fmt;
 
 /// The states of runtime.md#state, and `paused`.
+///
+/// ```
+/// assert_eq!(libcontainer::Status::Created.to_string(), "created");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Its process waits for `start`.

@@ -51,6 +51,17 @@ pub struct Exposed {
 }
 
 /// All that a config exposes, the worst first.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let exposure = libcontainer::Bundle::read("/bundles/box")?.exposure()?;
+/// println!("{} ({})", exposure.score(), exposure.word());
+/// for found in &exposure.findings {
+///     println!("{}: {}: {}", found.at, found.what, found.change);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Exposure {
     /// The findings.

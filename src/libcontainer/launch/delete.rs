@@ -25,6 +25,16 @@ pub enum Leftovers {
 }
 
 /// Whether a running container is deleted.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// let root = libcontainer::Root::open("/run/coracle")?;
+/// for warning in root.delete("box", libcontainer::Force::Kill)? {
+///     println!("{warning}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
     /// It is killed first.

@@ -29,6 +29,16 @@ pub(super) const NULL: &str = "null:";
 const LOG_LEVEL: i32 = 4;
 
 /// What CRIU does only on request.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Allow, Images};
+///
+/// let images = Images::new("/images/box").allow(Allow::TcpEstablished);
+/// libcontainer::Root::open("/run/coracle")?.load("box")?.checkpoint(images).make()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Allow {

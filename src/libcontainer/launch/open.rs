@@ -59,6 +59,22 @@ pub struct Opened {
 }
 
 /// Whether the time of each step is measured.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Progress, Root, Times};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// let print = |progress: Progress<'_>| {
+///     if let Progress::Ready(ready) = progress {
+///         ready.times().iter().for_each(|(line, time)| println!("{time} {}", line.act));
+///     }
+///     Ok(())
+/// };
+/// root.create("box", &bundle).keep_times(Times::Kept).on_progress(print).create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Times {
     /// It is measured. `SetUpProcess::times` returns the times.

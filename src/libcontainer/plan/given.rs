@@ -88,6 +88,16 @@ pub enum Start {
 }
 
 /// How the root directory changes.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Root, RootChange};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// root.create("box", &bundle).root_change(RootChange::Move).create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RootChange {
     /// pivot_root(2).
@@ -97,6 +107,16 @@ pub enum RootChange {
 }
 
 /// Whether the container gets a session keyring of its own.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Keyring, Root};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// root.create("box", &bundle).keyring(Keyring::Inherited).create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keyring {
     /// Yes, with this name. `exec` joins the keyring by the same name.
@@ -106,6 +126,16 @@ pub enum Keyring {
 }
 
 /// Whether the container gets cgroups of its own.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, CgroupUse, Manager, Root};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// root.create("box", &bundle).cgroup(CgroupUse::Unit(Manager::System)).create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupUse {
     /// Directories of its own.
@@ -117,6 +147,16 @@ pub enum CgroupUse {
 }
 
 /// What happens when the runtime may not make a cgroup: `--rootless`.
+///
+/// ```no_run
+/// # fn main() -> libcontainer::Result<()> {
+/// use libcontainer::{Bundle, Root, Rootless};
+///
+/// let (root, bundle) = (Root::open("/run/coracle")?, Bundle::read("/bundles/box")?);
+/// root.create("box", &bundle).rootless(Rootless::No).create()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rootless {
     /// For root, an error. An ordinary user, or root of another user namespace, goes on without one if config.json sets
