@@ -55,7 +55,7 @@ impl fmt::Display for Warning {
 /// ```
 /// use libcontainer::{Kind, ProcessObject};
 ///
-/// let error = ProcessObject::read(br#"{"cwd": "tmp", "args": []}"#).unwrap_err();
+/// let error = ProcessObject::read(br#"{"args": ["/bin/true"], "cwd": 1, "umask": 2}"#).unwrap_err();
 /// let Kind::Config(faults) = error.kind() else { panic!("{error}") };
 /// let places: Vec<_> = faults.iter().map(|fault| fault.at.as_str()).collect();
 /// assert!(places.contains(&"process.cwd"), "{places:?}");

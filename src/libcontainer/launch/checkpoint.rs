@@ -10,11 +10,11 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::pipe::PipeFlags;
 
 use super::delete::{Leftovers, destroy};
+use super::for_criu::root_of;
 use super::foreign_mounts;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, must_not_be_restricted, options,
 };
-use super::inside::root_of;
 use crate::container::{Container, Record, Status};
 use crate::criu::{
     Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, Options, PageServer, Setup, Thaw,

@@ -15,6 +15,8 @@ mod failure;
 mod files_of_ruleset;
 mod filter_cache;
 #[cfg(feature = "checkpoint")]
+mod for_criu;
+#[cfg(feature = "checkpoint")]
 mod foreign_mounts;
 mod hook_files;
 mod hooks;
@@ -26,7 +28,6 @@ mod identity;
 pub mod image_check;
 #[cfg(feature = "checkpoint")]
 pub mod images;
-#[cfg(feature = "checkpoint")]
 mod inside;
 mod launched;
 pub mod live_mounts;
@@ -34,7 +35,6 @@ mod mount_ids;
 #[cfg(feature = "checkpoint")]
 mod mount_points;
 mod net_devices;
-mod network_namespace;
 pub mod notify;
 mod open;
 #[cfg(feature = "checkpoint")]

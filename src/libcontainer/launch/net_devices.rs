@@ -22,7 +22,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use rustix::io::Errno;
 
-use super::network_namespace::in_network;
+use super::inside::in_network;
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::Namespace;
 use crate::plan::{NetDevice, Plan};

@@ -1,0 +1,62 @@
+//! What a checkpoint and a restore do in the namespaces of a container, or in a mount namespace of their own.
+
+use crate::sys::errno::in_words;
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::inside::{by_a_thread, in_mounts, in_network};
+use crate::error::{Context, Result, error};
+use crate::sys::mount::{mount, set_propagation};
+
+/// The root of the process.
+pub(super) fn root_of(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty())
+        .map_err(|errno| error!("{path}: {errno}", errno = in_words(&errno)))
+}
+
+/// Calls `act` in the mount namespace of process `pid`.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `act`.
+pub(super) fn in_mounts_of<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let (namespace, path) = open(pid, "mnt")?;
+    in_mounts(&namespace, act).with_context(|| path)
+}
+
+/// Calls `act` in the network namespace of process `pid`.
+///
+/// # Errors
+/// The namespace cannot be entered, or those of `act`.
+pub(super) fn in_network_of<T: Send>(pid: i32, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    in_network(&open(pid, "net")?.0, act)
+}
+
+/// Opens a namespace of a process, and returns its path, too.
+fn open(pid: i32, name: &str) -> Result<(File, String)> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
+    Ok((namespace, path))
+}
+
+/// Calls `act` in a new mount namespace: a copy of ours with the tree at `tree` bound at `place`. The namespace exists
+/// while a process or an open file of `act` needs it.
+///
+/// # Errors
+/// The kernel's error, or those of `act`.
+pub(super) fn with_bound<T: Send>(tree: &CStr, place: &CStr, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let enter = move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare the mount namespace")?;
+        // ORDER: these mounts must not propagate to the host.
+        set_propagation(c"/", libc::MS_REC | libc::MS_SLAVE).context("make all mounts slaves")?;
+        let bound = mount(tree, place, c"", libc::MS_BIND | libc::MS_REC, c"");
+        bound.with_context(|| format!("bind {} at {}", tree.to_string_lossy(), place.to_string_lossy()))?;
+        act()
+    };
+    by_a_thread(enter)
+}
