@@ -13,7 +13,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::builder::PossibleValuesParser;
+use clap::{CommandFactory, ValueHint};
 use clap_complete::Shell;
 
 fn main() -> io::Result<()> {
@@ -24,12 +25,118 @@ fn main() -> io::Result<()> {
     let man = directory.join("man1");
     fs::create_dir_all(&man)?;
     clap_mangen::generate_to(tree(), &man)?;
-    for (shell, name) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
+    for (shell, name, file) in
+        [(Shell::Bash, "bash", "coracle.bash"), (Shell::Zsh, "zsh", "_coracle"), (Shell::Fish, "fish", "coracle.fish")]
+    {
         let place = directory.join(name);
         fs::create_dir_all(&place)?;
-        clap_complete::generate_to(shell, &mut tree(), "coracle", &place)?;
+        fs::write(place.join(file), completion(shell))?;
     }
     Ok(())
+}
+
+/// The words that a flag takes.
+const WORDS: [(&str, &[&str]); 7] = [
+    ("log-format", &["text", "json"]),
+    ("log-level", &["debug", "info", "warning", "error"]),
+    ("cgroup-manager", &["cgroupfs", "systemd", "disabled"]),
+    ("rootless", &["true", "false", "auto"]),
+    ("manage-cgroups-mode", &["soft", "full", "strict", "ignore"]),
+    ("network-lock", &["iptables", "nftables", "skip"]),
+    ("sort", &["cpu", "memory", "processes", "id"]),
+];
+const SIGNALS: &str = "TERM KILL INT HUP QUIT USR1 USR2 STOP CONT";
+
+/// What a user may type for an argument: its words, or files, or directories.
+fn completed(arg: clap::Arg) -> clap::Arg {
+    let name = arg.get_long().unwrap_or_default().to_owned();
+    if let Some((_, words)) = WORDS.iter().find(|(flag, _)| *flag == name) {
+        return arg.value_parser(PossibleValuesParser::new(*words));
+    }
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    // `text or json`, `table, wide or json`: the help has the words
+    if name == "format" {
+        let plain = help.split('(').map(|part| part.rsplit(')').next().unwrap_or_default()).collect::<String>();
+        let words = plain.replace(" or ", ",").split(',').map(|word| word.trim().to_owned()).collect::<Vec<_>>();
+        return arg.value_parser(PossibleValuesParser::new(words));
+    }
+    let is_path = arg.get_value_parser().type_id() == std::any::TypeId::of::<std::path::PathBuf>();
+    let directory = ["bundle", "root", "image-path", "work-path", "parent-path", "from"].contains(&&*name)
+        || arg.get_id() == "directory";
+    match () {
+        () if directory => arg.value_hint(ValueHint::DirPath),
+        () if is_path => arg.value_hint(ValueHint::FilePath),
+        () => arg,
+    }
+}
+
+/// The commands whose first argument is the id of a container.
+fn of_ids() -> Vec<&'static str> {
+    let takes_id =
+        |verb: &&cli::Verb| verb.takes.starts_with("<container-id>") || verb.takes.starts_with("[<container-id>");
+    let made = ["create", "run", "restore"];
+    cli::VERBS.iter().filter(takes_id).map(|verb| verb.name).filter(|name| !made.contains(name)).collect()
+}
+
+/// A script for a shell. clap does not know containers: their ids come from `coracle --root DIR list --quiet`, with the --root
+/// that was typed.
+fn completion(shell: Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut tree(), "coracle", &mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let ids = of_ids();
+    match shell {
+        Shell::Bash => {
+            let verbs = ids.iter().map(|verb| format!("0:{verb}")).collect::<Vec<_>>().join(" | ");
+            format!(
+                r#"{text}
+_coracle_with_ids() {{
+    _coracle "$@"
+    local word i verb="" before=0 root=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        word=${{COMP_WORDS[i]}}
+        case $word in
+            --root | -root) root=(--root "${{COMP_WORDS[i + 1]}}"); ((i++)) ;;
+            --root=*) root=("$word") ;;
+            -*) ;;
+            *) if [[ -z $verb ]]; then verb=$word; else ((before++)); fi ;;
+        esac
+    done
+    [[ ${{COMP_WORDS[COMP_CWORD]}} != -* ]] || return 0
+    case $before:$verb in
+        1:kill) word="{SIGNALS}" ;;
+        0:mounts) word="add remove" ;;
+        {verbs} | 1:mounts) word=$(coracle "${{root[@]}}" list --quiet 2>/dev/null) ;;
+        *) return 0 ;;
+    esac
+    COMPREPLY=($(compgen -W "$word" -- "${{COMP_WORDS[COMP_CWORD]}}"))
+}}
+complete -F _coracle_with_ids -o bashdefault -o default coracle
+"#
+            )
+        }
+        Shell::Fish => {
+            let list = ids.iter().map(|verb| {
+                format!("complete -c coracle -n '__fish_coracle_using_subcommand {verb}' -f -a '(__coracle_ids)'\n")
+            });
+            format!(
+                "{text}\nfunction __coracle_ids\n    set -l words (commandline -opc)\n    set -l root\n    \
+                 if set -l at (contains -i -- --root $words)\n        set root --root $words[(math $at + 1)]\n    end\n    \
+                 coracle $root list --quiet 2>/dev/null\nend\n{}\
+                 complete -c coracle -n '__fish_coracle_using_subcommand kill' -f -a '{SIGNALS}'\n",
+                list.collect::<String>()
+            )
+        }
+        _ => {
+            // zsh: words[] has the whole line
+            let ids = "_coracle_ids() {\n    local -a root\n    local at=${words[(i)--root]}\n    \
+                       (( at < $#words )) && root=(--root $words[at+1])\n    \
+                       compadd -- ${(f)\"$(coracle $root list --quiet 2>/dev/null)\"}\n}\n";
+            let text = text.replace("id of the container:_default'", "id of the container:_coracle_ids'");
+            let text = text.replace("ids of the containers:_default'", "ids of the containers:_coracle_ids'");
+            text.replacen("\n_coracle() {", &format!("\n{ids}\n_coracle() {{"), 1)
+        }
+    }
 }
 
 /// The whole command line as one definition. The binary builds only the part in use.
@@ -37,11 +144,15 @@ fn tree() -> clap::Command {
     let verbs = cli::VERBS.iter().map(|verb| {
         let more = if verb.more.is_empty() { verb.about.to_owned() } else { verb.more.to_owned() };
         let usage = format!("coracle {} [options] {}", verb.name, verb.takes);
-        let definition = (verb.definition)().name(verb.name).about(verb.about).long_about(more.replace('\n', " "));
+        let parsed = (verb.definition)();
+        let shown = parsed.get_arguments().filter(|arg| !arg.is_hide_set()).cloned().map(completed);
+        let definition = clap::Command::new(verb.name).args(shown);
+        let definition = definition.about(verb.about).long_about(more.replace('\n', " "));
         definition.override_usage(usage).after_long_help(after(verb))
     });
-    cli::GlobalOnly::command()
-        .name("coracle")
+    let global = cli::GlobalOnly::command();
+    clap::Command::new("coracle")
+        .args(global.get_arguments().cloned().map(completed))
         .version(env!("CARGO_PKG_VERSION"))
         .about("Open Container Initiative runtime")
         .long_about(
@@ -73,4 +184,38 @@ fn after(verb: &cli::Verb) -> String {
          ENVIRONMENT\nXDG_RUNTIME_DIR, NOTIFY_SOCKET, LISTEN_FDS\n\nSEE ALSO\ncoracle(1)\n"
     ));
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap fails the test
+mod tests {
+    use super::*;
+
+    /// The help is made from the definitions that parse; the pages and scripts are made here.
+    #[test]
+    fn help_man_page_and_completions_have_the_same_flags() {
+        let scripts = [Shell::Bash, Shell::Zsh, Shell::Fish].map(completion);
+        for verb in cli::VERBS {
+            let mut page = Vec::new();
+            let command = tree().find_subcommand(verb.name).unwrap().clone();
+            clap_mangen::Man::new(command).render(&mut page).unwrap();
+            let page = String::from_utf8(page).unwrap().replace('\\', "");
+            let help = cli::command_help(verb);
+            for arg in (verb.definition)().get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let flag = format!("--{}", arg.get_long().unwrap());
+                let shown = !arg.is_hide_set();
+                assert_eq!((help.contains(&flag), page.contains(&flag)), (shown, shown), "{} {flag}", verb.name);
+            }
+            for (line, _) in verb.examples {
+                assert!(page.contains(line) && help.contains(line), "{line}");
+            }
+        }
+        assert!(scripts.iter().all(|script| !script.contains("kernel-memory")), "a hidden flag");
+        let bash = std::process::Command::new("bash").args(["-n", "-c", &scripts[0]]).status().unwrap();
+        assert!(bash.success(), "the script for bash");
+        for word in ["kill", "warning", "cgroupfs", "property", "list --quiet"] {
+            assert!(scripts.iter().all(|script| script.contains(word)), "{word}");
+        }
+        assert!(of_ids().contains(&"kill") && of_ids().contains(&"top") && !of_ids().contains(&"run"));
+    }
 }
