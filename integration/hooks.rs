@@ -378,6 +378,15 @@ fn time_is_up_for_a_hook_and_all_it_started() {
         }
         world.call(&["delete", "--force", &world.id]).ok();
     }
+    // A hook that has left its process group. perl-base is part of every Debian.
+    if who() == Who::Us {
+        let (mut world, _notes) = noting(&["true"]);
+        let script = "setpgrp(0, getpgrp(getppid())); sleep 66";
+        world.config["hooks"] =
+            json!({"createContainer": [{"path": "/usr/bin/perl", "args": ["perl", "-e", script], "timeout": 1}]});
+        let said = world.run().fails();
+        assert!(said.contains("hook ran past specified timeout of 1.0s"), "{said}");
+    }
 }
 
 #[test]

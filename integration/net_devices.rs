@@ -147,6 +147,32 @@ fn a_device_is_moved_into_a_namespace_that_is_joined() {
     assert!(host.devices().contains(&"d0".to_owned()));
 }
 
+/// A process with CAP_NET_ADMIN there would have its own device on the host, with the name and the addresses of the host's.
+#[test]
+fn another_device_with_the_number_of_a_moved_one_stays_in_the_namespace_that_is_joined() {
+    needs_root!("a network device of the host's");
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    host.ip("addr add 192.0.2.7/24 dev d0");
+    let pod = Pod::with(&["-n"]);
+    let mut world = world(json!({"d0": {"name": "joined"}, "v0": {}}), "true");
+    world.namespace("network", Some(&pod.file("network")));
+    let script = "number=$(cat /sys/class/net/joined/ifindex) && ip link del joined && \
+                  ip link add mine index $number type veth peer name other && ip link set mine up; exit 1";
+    // sysfs shows the devices of the namespace in which it was mounted
+    let script = format!("mount -t sysfs sysfs /sys; {script}");
+    let hook = json!({"path": "/usr/bin/unshare", "args": ["unshare", "-m", "sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]});
+    *world.at("/hooks") = json!({"createContainer": [hook]});
+    let said = host.run(&world).fails();
+    assert!(said.contains("createContainer hook #0: exit status 1"), "{said}");
+    let devices = host.devices();
+    assert!(devices.contains(&"v0".to_owned()) && !devices.contains(&"d0".to_owned()), "{devices:?}");
+    let mut within = Command::new("nsenter");
+    within.arg(format!("--net={}", pod.file("network"))).args(["ip", "link"]);
+    let within = finish(&mut within).ok();
+    assert!(within.contains("mine@") && !within.contains("joined"), "{within}");
+}
+
 #[test]
 fn a_device_that_is_not_there_or_a_namespace_that_is_the_hosts() {
     needs_root!("a network device of the host's");

@@ -89,22 +89,30 @@ fn a_process_in_some_hierarchies_is_not_the_containers() {
     needs_root!("a process put into a cgroup from outside");
     needs!(!unified(), "version 2 has one hierarchy");
     only!(Who::Us; "the peers leave the cgroup, or kill both");
-    let mut world = World::running(&["sh", "-c", "sleep 1000 & echo $! >/dev/shm/own; wait"]);
-    world.without_namespace("pid");
-    world.begin();
-    let file = format!("/proc/{}/root/dev/shm/own", world.pid());
-    wait_until("it has a child", || fs::read_to_string(&file).is_ok_and(|own| own.ends_with('\n')));
-    let own = fs::read_to_string(&file).unwrap();
-    let mut other = in_group(&directory("pids", &world.group()));
-    kill_init(&world);
-    let told = world.call(&["delete", &world.id]).fails();
-    assert!(told.contains(&name(&other)) && !other.has_ended(), "{told}");
-    wait_until("its own has ended", || {
-        fs::read_to_string(format!("/proc/{}/cgroup", own.trim())).map_or(true, |groups| !groups.contains(&world.id))
-    });
-    drop(other);
-    world.call(&["delete", &world.id]).ok();
-    world.assert_clean();
+    let by_kill = |world: &World| {
+        world.call(&["kill", &world.id, "KILL"]).ok();
+        world.wait_for_status("stopped");
+    };
+    for end in [&kill_init as &dyn Fn(&World), &by_kill] {
+        let mut world = World::running(&["sh", "-c", "sleep 1000 & echo $! >/dev/shm/own; wait"]);
+        world.without_namespace("pid");
+        world.begin();
+        let file = format!("/proc/{}/root/dev/shm/own", world.pid());
+        wait_until("it has a child", || fs::read_to_string(&file).is_ok_and(|own| own.ends_with('\n')));
+        let own = fs::read_to_string(&file).unwrap();
+        let mut other = in_group(&directory("pids", &world.group()));
+        end(&world);
+        assert!(!other.has_ended());
+        let told = world.call(&["delete", &world.id]).fails();
+        assert!(told.contains(&name(&other)) && !other.has_ended(), "{told}");
+        wait_until("its own has ended", || {
+            fs::read_to_string(format!("/proc/{}/cgroup", own.trim()))
+                .map_or(true, |groups| !groups.contains(&world.id))
+        });
+        drop(other);
+        world.call(&["delete", &world.id]).ok();
+        world.assert_clean();
+    }
 }
 
 #[test]

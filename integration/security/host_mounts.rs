@@ -9,8 +9,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::mountinfo::{HostMount, find_mount};
-use crate::needs_root;
-use crate::world::{World, finish};
+use crate::world::{Who, World, finish};
+use crate::{needs_root, only};
 
 fn mounted(place: &Path) -> bool {
     find_mount(&fs::read_to_string("/proc/self/mountinfo").unwrap(), place.to_str().unwrap()).is_some()
@@ -136,4 +136,29 @@ fn mounts_that_others_make_during_create_stay() {
         let left: Vec<_> = own.iter().filter(|own| mounted(own)).collect();
         assert!(left.is_empty(), "{last}: left: {left:?}");
     }
+}
+
+/// A record of the file `mounted`.
+const RECORD: usize = 32;
+
+#[test]
+fn mounts_that_came_with_rbind_are_unmounted_if_the_creator_was_killed() {
+    needs_root!("mounts on the host");
+    only!(Who::Us; "the file is ours");
+    let mut world = planned();
+    let source = world.path("source");
+    let _inner = HostMount::of(&["-t", "tmpfs", "inner"], &source.join("inner"));
+    *world.at("/mounts") = json!([{"destination": "/data", "type": "bind", "source": source, "options": ["rbind"]}]);
+    world.begin();
+    assert!(mounted(&world.rootfs("data/inner")));
+    // As if SIGKILL had come before the first hook: init has recorded its own mount, and nothing else is recorded.
+    let file = world.path("state").join(&world.id).join("mounted");
+    let mut records = fs::read(&file).unwrap();
+    assert_eq!(records.len(), 3 * RECORD, "the mount, what came with it, and the end");
+    records.truncate(RECORD);
+    fs::write(file, records).unwrap();
+    damage(&world);
+    world.call(&["delete", "--force", &world.id]).ok();
+    assert!(!mounted(&world.rootfs("data/inner")) && !mounted(&world.rootfs("data")));
+    assert!(mounted(&source.join("inner")), "the source is gone");
 }

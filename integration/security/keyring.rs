@@ -44,3 +44,10 @@ fn a_keyring_that_another_process_made_is_not_joined() {
         assert_ne!(joined.parse::<i32>().unwrap(), 0);
     }
 }
+
+#[test]
+fn the_keyring_of_the_longest_id_is_found() {
+    let mut world = World::running(&["true"]);
+    world.id = "x".repeat(255);
+    world.run().ok();
+}

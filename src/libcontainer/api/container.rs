@@ -36,7 +36,7 @@ impl Container {
     }
 
     /// Sends a signal to its init. If the container has no pid namespace of its own, SIGKILL is sent to all its
-    /// processes.
+    /// processes. On version 1, a process in only some of its cgroups is not its own (`Cgroup::kill_own`).
     ///
     /// # Errors
     /// The container has stopped, and `force` says that this is an error; or the kernel's error.
@@ -56,7 +56,7 @@ impl Container {
             };
         }
         if signal == libc::SIGKILL && !self.has_own_pids() && !cgroup.paths().is_empty() {
-            return self.without_nested(cgroup)?.kill();
+            return self.without_nested(cgroup)?.kill_own();
         }
         let process = self.process()?;
         match signals::send(process.as_fd(), signal) {

@@ -75,7 +75,8 @@ pub(super) fn kill<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d
     all_well(failed).map(|()| all)
 }
 
-/// Kills each of these processes. One that has ended is not an error.
+/// Kills each of these processes, but not ourselves: a container that may write its cgroups can move us there. One that has
+/// ended is not an error.
 ///
 /// # Errors
 /// The first error. The others are killed all the same.
@@ -84,7 +85,8 @@ pub(super) fn kill_each(pids: impl IntoIterator<Item = i32>) -> Result<(), Errno
         Err(Errno::SRCH) => Ok(()),
         other => other,
     };
-    pids.into_iter().filter_map(Pid::from_raw).map(kill).fold(Ok(()), Result::and)
+    let ourselves = rustix::process::getpid();
+    pids.into_iter().filter_map(Pid::from_raw).filter(|pid| *pid != ourselves).map(kill).fold(Ok(()), Result::and)
 }
 
 /// The most processes that a message names.

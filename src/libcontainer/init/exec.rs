@@ -281,6 +281,8 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
     if ended == 0 {
         // the hook leads its own process group, so that what it started is killed with it
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        // it may have left its group
+        let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
         let _ = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
         return Ok(Some((Ending::Late(hook.timeout.unwrap_or(0)), Errno::TIMEDOUT.into())));
     }

@@ -44,6 +44,7 @@ mod record;
 mod resources;
 #[cfg(feature = "checkpoint")]
 pub mod restore;
+mod rtnetlink;
 mod runc;
 pub mod seal;
 mod serve;
@@ -57,8 +58,8 @@ mod user_namespace;
 pub use child::Child;
 pub use identity::Identity;
 pub use launched::Launched;
-#[cfg(any(test, fuzzing))]
-pub(crate) use net_devices::hears as netlink_hears;
 pub use open::{Opened, Times, open_all};
+#[cfg(any(test, fuzzing))]
+pub(crate) use rtnetlink::hears as netlink_hears;
 pub use serve::SetUpProcess;
 pub use streams::Streams;

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::host_mounts::{must_have_none, take_away};
+use super::host_mounts::{look, must_have_none, take_away};
 use crate::cgroup::Cgroup;
 use crate::container::{HostMount, Lock, Note, ProcessId, open_process};
 use crate::error::{Result, bail};
@@ -24,7 +24,7 @@ pub fn undo(note: &Note, lock: &Lock, environment: &Environment) -> Result<()> {
     let coming = Cgroup::open(note.coming.clone(), None, environment).delete();
     let groups = resctrl::remove(&note.groups, &Kernel);
     // ORDER: after init has ended. Until then it may mount something.
-    let mounts = lock.mounted().and_then(|mounted| {
+    let mounts = look(lock).and_then(|()| lock.mounted()).and_then(|mounted| {
         let mounts: Vec<_> = mounted.mounts.into_iter().map(|id| HostMount::at(PathBuf::new(), id)).collect();
         take_away(&mounts)?.into_iter().next().map_or(Ok(()), Err)
     });

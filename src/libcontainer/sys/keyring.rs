@@ -20,7 +20,8 @@ const USER_SEARCH: u32 = 0x0008_0000;
 pub fn join_session(name: &CStr) -> Result<(), Errno> {
     // SAFETY: name is NUL-terminated.
     let ring = checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
-    let mut text = [0u8; 256];
+    // The kernel writes nothing if the buffer is too short. An id has 255 bytes at most.
+    let mut text = [0u8; 512];
     // SAFETY: the kernel writes at most text.len() bytes.
     let length =
         checked(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, ring, text.as_mut_ptr(), text.len()) })?;

@@ -1,0 +1,333 @@
+//! rtnetlink(7): the requests about network devices that we send, and the answers and messages that we read.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use netlink_packet_core::{
+    DecodeError, Emitable, ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator, Parseable,
+    parse_string,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::io::Errno;
+
+use crate::error::{Context, Result, bail, error};
+use crate::sys::errno::{said_with, words};
+use crate::wait::{self, limits};
+
+/// True for a permanent address of global scope. The kernel makes the others itself.
+fn is_kept(address: &AddressMessage) -> bool {
+    flags(address).contains(AddressFlags::Permanent) && address.header.scope == AddressScope::Universe
+}
+
+/// All flags. The header holds the first eight.
+fn flags(address: &AddressMessage) -> AddressFlags {
+    let all = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    all.unwrap_or_else(|| AddressFlags::from_bits_retain(address.header.flags.bits().into()))
+}
+
+/// The same address for the moved device. Attributes that describe the address stay. Attributes that the kernel
+/// computes are removed.
+fn again(address: &AddressMessage, index: u32) -> AddressMessage {
+    let own = AddressFlags::Nodad
+        | AddressFlags::Homeaddress
+        | AddressFlags::Noprefixroute
+        | AddressFlags::Mcautojoin
+        | AddressFlags::Optimistic;
+    let mut message = AddressMessage::default();
+    message.header.family = address.header.family;
+    message.header.prefix_len = address.header.prefix_len;
+    message.header.scope = address.header.scope;
+    message.header.flags = AddressHeaderFlags::empty();
+    message.header.index = index;
+    let kept = address.attributes.iter().filter(|attribute| {
+        use AddressAttribute::{Address, Broadcast, Local, RoutePriority};
+        matches!(attribute, Address(_) | Local(_) | Broadcast(_) | RoutePriority(_))
+    });
+    message.attributes = kept.cloned().collect();
+    message.attributes.push(AddressAttribute::Flags(flags(address) & own));
+    message
+}
+
+fn shown(address: &AddressMessage) -> String {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(wanted);
+    let ip = find(|attribute| if let AddressAttribute::Local(ip) = attribute { Some(*ip) } else { None });
+    let ip = ip.or_else(|| find(|one| if let AddressAttribute::Address(ip) = one { Some(*ip) } else { None }));
+    format!("{}/{}", ip.map_or_else(String::new, |ip| ip.to_string()), address.header.prefix_len)
+}
+
+/// The requests that we send, and the only answer that we read. The crate's own enum would link every message of
+/// rtnetlink into our binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RouteMessage {
+    Link(LinkMessage),
+    Addresses(AddressMessage),
+    Address(AddressMessage),
+    Departed(Departed),
+    Other,
+}
+
+/// A device that has left a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Departed {
+    /// Its number there.
+    pub index: u32,
+    /// Its number in the namespace to which it was moved. None if it was removed.
+    pub new_index: Option<u32>,
+}
+
+/// IFLA_NEW_IFINDEX of linux/if_link.h.
+const NEW_INDEX: u16 = 49;
+
+impl Departed {
+    /// Reads the struct ifinfomsg and the attributes of RTM_DELLINK. None about another family: a port has left its bridge.
+    fn parse(payload: &[u8]) -> Option<Departed> {
+        const HEADER: usize = 16;
+        let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?));
+        if i32::from(*payload.first()?) != libc::AF_UNSPEC {
+            return None;
+        }
+        let index = number(payload.get(4..)?)?;
+        let mut attributes = NlasIterator::new(payload.get(HEADER..)?).map_while(|attribute| attribute.ok());
+        let new_index = attributes.find(|attribute| attribute.kind() == NEW_INDEX);
+        Some(Departed { index, new_index: new_index.and_then(|attribute| number(attribute.value())) })
+    }
+}
+
+impl NetlinkSerializable for RouteMessage {
+    fn message_type(&self) -> u16 {
+        match self {
+            RouteMessage::Link(_) => libc::RTM_NEWLINK,
+            RouteMessage::Addresses(_) => libc::RTM_GETADDR,
+            RouteMessage::Address(_) => libc::RTM_NEWADDR,
+            RouteMessage::Departed(_) | RouteMessage::Other => 0,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            RouteMessage::Link(link) => link.buffer_len(),
+            RouteMessage::Addresses(address) | RouteMessage::Address(address) => address.buffer_len(),
+            RouteMessage::Departed(_) | RouteMessage::Other => 0,
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            RouteMessage::Link(link) => link.emit(buffer),
+            RouteMessage::Addresses(address) | RouteMessage::Address(address) => address.emit(buffer),
+            RouteMessage::Departed(_) | RouteMessage::Other => {}
+        }
+    }
+}
+
+impl NetlinkDeserializable for RouteMessage {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<RouteMessage, DecodeError> {
+        Ok(match header.message_type {
+            libc::RTM_NEWADDR => RouteMessage::Address(AddressMessage::parse(payload)?),
+            libc::RTM_DELLINK => Departed::parse(payload).map_or(RouteMessage::Other, RouteMessage::Departed),
+            _ => RouteMessage::Other,
+        })
+    }
+}
+
+/// A netlink socket of the namespace in which it was opened.
+#[derive(Debug)]
+pub(super) struct Rtnetlink(Socket);
+
+impl Rtnetlink {
+    pub(super) fn open() -> Result<Rtnetlink> {
+        let open = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            // An error answer has the kernel's message, and does not repeat the request.
+            socket.set_cap_ack(true)?;
+            socket.set_ext_ack(true)?;
+            Ok(Rtnetlink(socket))
+        };
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
+    }
+
+    /// Sets it up or down, and sets other attributes.
+    pub(super) fn set(&self, index: u32, up: LinkFlags, attributes: &[LinkAttribute]) -> Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = up;
+        link.header.change_mask = LinkFlags::Up;
+        link.attributes = attributes.to_vec();
+        self.talk(RouteMessage::Link(link), NLM_F_ACK).map(drop)
+    }
+
+    fn add(&self, address: AddressMessage) -> Result<()> {
+        self.talk(RouteMessage::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Adds the addresses, and brings it up if it shall be up.
+    pub(super) fn dress(&self, index: u32, addresses: &[AddressMessage], up: LinkFlags) -> Result<()> {
+        for address in addresses {
+            self.add(again(address, index)).with_context(|| format!("add {}", shown(address)))?;
+        }
+        self.set(index, up, &[]).context("bring it up")
+    }
+
+    /// The permanent addresses of the device.
+    pub(super) fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>> {
+        let mut ask = AddressMessage::default();
+        ask.header.family = AddressFamily::Unspec;
+        let all = self.talk(RouteMessage::Addresses(ask), NLM_F_DUMP)?;
+        Ok(all.into_iter().filter(|address| address.header.index == index && is_kept(address)).collect())
+    }
+
+    /// Sends one request, and receives all answers.
+    fn talk(&self, message: RouteMessage, flags: u16) -> Result<Vec<AddressMessage>> {
+        let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+        packet.header.flags = NLM_F_REQUEST | flags;
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.0.send(&bytes, 0).map_err(|error| error!("{}", kernel_words(&error)))?;
+        let mut heard = Vec::new();
+        loop {
+            if !wait::readable(self.0.as_fd(), Some(Instant::now() + limits::ANSWER))? {
+                bail!("the kernel does not answer on its netlink socket in 10 s");
+            }
+            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;
+            if all_is_said(&bytes, &mut heard)? {
+                return Ok(heard);
+            }
+        }
+    }
+}
+
+/// A netlink socket that receives a message about each device that leaves its network namespace.
+#[derive(Debug)]
+pub(super) struct Departures(Socket);
+
+impl Departures {
+    /// From now on, of our network namespace.
+    pub(super) fn open() -> Result<Departures> {
+        let open = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind(&SocketAddr::new(0, 1 << (libc::RTNLGRP_LINK - 1)))?;
+            Ok(Departures(socket))
+        };
+        open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
+    }
+
+    /// Those since the last call. The kernel has sent the message before it answers the request that caused it.
+    ///
+    /// # Errors
+    /// ENOBUFS: messages are lost.
+    pub(super) fn read(&self) -> Result<Vec<Departed>> {
+        let mut all = Vec::new();
+        while wait::readable(self.0.as_fd(), Some(Instant::now()))? {
+            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let packet = NetlinkMessage::<RouteMessage>::deserialize(rest)?;
+                rest = rest.get(usize::try_from(packet.header.length)?.next_multiple_of(4)..).unwrap_or_default();
+                if let NetlinkPayload::InnerMessage(RouteMessage::Departed(left)) = packet.payload {
+                    all.push(left);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Takes the addresses from a packet. Returns true after the last one.
+fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool> {
+    while !rest.is_empty() {
+        let packet = NetlinkMessage::<RouteMessage>::deserialize(rest)?;
+        let length = usize::try_from(packet.header.length)?.next_multiple_of(4);
+        rest = rest.get(length..).unwrap_or_default();
+        match packet.payload {
+            NetlinkPayload::InnerMessage(RouteMessage::Address(address)) => heard.push(address),
+            NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
+                let errno = errno(code.get().checked_neg());
+                bail!(kernels_words(&header).map_or(words(errno), |said| said_with(&said, errno)));
+            }
+            NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(true),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Parses any bytes as an answer of the kernel: for fuzz/.
+#[cfg(any(test, fuzzing))]
+pub fn hears(bytes: &[u8]) {
+    std::hint::black_box(Departed::parse(bytes));
+    let mut heard = Vec::new();
+    let _ = all_is_said(bytes, &mut heard);
+    for address in heard.iter().filter(|address| is_kept(address)) {
+        let address = again(address, 7);
+        std::hint::black_box((shown(&address), flags(&address)));
+    }
+}
+
+/// NLMSGERR_ATTR_MSG, which follows the header of the refused request (netlink(7), NETLINK_EXT_ACK).
+fn kernels_words(refused: &[u8]) -> Option<String> {
+    const MESSAGE: u16 = 1;
+    let attributes = NlasIterator::new(refused.get(size_of::<libc::nlmsghdr>()..)?);
+    let message = attributes.map_while(Result::ok).find(|attribute| attribute.kind() == MESSAGE)?;
+    parse_string(message.value()).ok()
+}
+
+fn kernel_words(error: &io::Error) -> String {
+    words(errno(error.raw_os_error()))
+}
+
+fn errno(number: Option<i32>) -> Errno {
+    // rustix panics if a number is not an errno.
+    let number = number.filter(|number| (1..4096).contains(number));
+    Errno::from_raw_os_error(number.unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_words_are_found_behind_the_header() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(4 + value.len()).unwrap();
+            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend_from_slice(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let header = vec![7; 16];
+        let offset = attribute(2, &[0; 4]);
+        let words = attribute(1, b"It stays\0");
+        assert_eq!(kernels_words(&[&header[..], &offset, &words].concat()).as_deref(), Some("It stays"));
+        for none in [&[][..], &header, &[&header[..], &offset].concat(), &[&header[..], &[0; 8]].concat()] {
+            assert_eq!(kernels_words(none), None);
+        }
+        // A packet that was cut short.
+        assert_eq!(kernels_words(&[&header[..], &words[..7]].concat()), None);
+    }
+
+    #[test]
+    fn a_device_that_leaves_has_a_number_here_and_perhaps_there() {
+        let header = |family: u8| [&[family, 0, 0, 0][..], &7u32.to_ne_bytes(), &[0; 8]].concat();
+        let there = [&8u16.to_ne_bytes()[..], &NEW_INDEX.to_ne_bytes(), &9u32.to_ne_bytes()].concat();
+        let left = |new_index| Some(Departed { index: 7, new_index });
+        assert_eq!(Departed::parse(&header(0)), left(None));
+        assert_eq!(Departed::parse(&[header(0), there.clone()].concat()), left(Some(9)));
+        // a port of a bridge
+        assert_eq!(Departed::parse(&[header(7), there].concat()), None);
+        assert_eq!(Departed::parse(&header(0)[..15]), None);
+    }
+}
