@@ -127,3 +127,60 @@ pub fn copy_handed_down(number: u32) -> Option<OwnedFd> {
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
     Some(copy)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::clone::{clone, exit};
+    use crate::sys::seccomp::{Program, load};
+    use rustix::process::{WaitId, WaitIdOptions};
+
+    /// A filter under which close_range(2) does not exist.
+    fn without_close_range() -> Program {
+        let instruction = |code: u16, jumps: [u8; 2], k: u32| {
+            let halves = [code.to_ne_bytes().to_vec(), jumps.to_vec(), k.to_ne_bytes().to_vec()];
+            halves.concat()
+        };
+        let number = u32::try_from(libc::SYS_close_range).unwrap();
+        let denied = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+        // bpf(4): load the number, jump if it is that one, return
+        let lines = [
+            instruction(0x20, [0, 0], 0),
+            instruction(0x15, [0, 1], number),
+            instruction(6, [0, 0], denied),
+            instruction(6, [0, 0], libc::SECCOMP_RET_ALLOW),
+        ];
+        Program::from_bytes(&lines.concat()).unwrap()
+    }
+
+    #[test]
+    fn descriptors_are_closed_with_and_without_close_range() {
+        let program = without_close_range();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let copies = [10, 11, 40, 300].map(|least| rustix::io::fcntl_dupfd_cloexec(&file, least).unwrap());
+        copies.iter().for_each(|copy| rustix::io::fcntl_setfd(copy, rustix::io::FdFlags::empty()).unwrap());
+        for old in [false, true] {
+            let (_, child) = clone(0, None, |alone| {
+                let hide = || rustix::thread::set_no_new_privs(true).and_then(|()| load(&program, 0).map(drop));
+                if old && (hide().is_err() || close_range(0, 0) != Ok(())) {
+                    exit(1)
+                }
+                let flag = |copy: &OwnedFd| rustix::io::fcntl_getfd(copy).map(|flags| flags.bits());
+                if close_on_exec_from(11) != Ok(())
+                    || copies.iter().any(|copy| flag(copy) != Ok(u32::from(copy.as_raw_fd() > 10)))
+                {
+                    exit(2)
+                }
+                let kept = [copies[1].as_raw_fd(), copies[3].as_raw_fd()];
+                let closed = close_but(alone, 0, kept.into_iter());
+                let open = copies.each_ref().map(|copy| flag(copy).is_ok());
+                exit(if closed.is_ok() && open == [false, true, false, true] { 7 } else { 3 })
+            })
+            .unwrap();
+            let status = rustix::process::waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED).unwrap();
+            assert_eq!(status.unwrap().exit_status(), Some(7), "without close_range: {old}");
+        }
+    }
+}
