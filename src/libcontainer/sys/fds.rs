@@ -112,9 +112,9 @@ pub fn is_handed_down(number: u32) -> bool {
     checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_GETFD) }).is_ok_and(|flags| flags == 0)
 }
 
-/// A copy of descriptor `number`, which our caller has handed to us. Programs that we start do not inherit the original
-/// any more. None if it is not open, has close-on-exec, or is a standard stream.
-pub fn copy_handed_down(number: u32) -> Option<OwnedFd> {
+/// The file of descriptor `number`, which our caller has handed to us. The number has another file from then on: whoever reads the
+/// other end sees its end when the result is closed, and programs that we start do not inherit it. None if it is not open, has close-on-exec, or is a standard stream.
+pub fn take_handed_down(number: u32) -> Option<OwnedFd> {
     if number < 3 || !is_handed_down(number) {
         return None;
     }
@@ -123,8 +123,9 @@ pub fn copy_handed_down(number: u32) -> Option<OwnedFd> {
     let copy = RawFd::try_from(checked(copy).ok()?).ok()?;
     // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
     let copy = unsafe { OwnedFd::from_raw_fd(copy) };
-    // SAFETY: only sets a flag of the descriptor.
-    checked(unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    let other = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()?;
+    // SAFETY: the number stays open all the time, and its owner does not change; only the file behind it does.
+    checked(unsafe { libc::syscall(libc::SYS_dup3, other.as_raw_fd(), number, libc::O_CLOEXEC) }).ok()?;
     Some(copy)
 }
 
