@@ -115,7 +115,7 @@ impl MovedDevices {
         let left = self.from_host.read().unwrap_or_default().into_iter().rfind(|left| left.index == index);
         let index = match left.and_then(|left| left.new_index) {
             Some(index) => index,
-            // KERNEL(4.18): the message has no number.
+            // Too many messages have come (ENOBUFS), and this one was lost.
             None => in_network(&self.inside, || index_of(&device.inside)).with_context(|| {
                 format!("it stays in the container's network namespace, and no device there is {:?}", device.inside)
             })?,
