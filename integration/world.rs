@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -443,6 +443,9 @@ impl Drop for World {
         for entry in fs::read_dir(self.path("state")).into_iter().flatten().flatten() {
             let id = entry.file_name();
             if !id.as_encoded_bytes().starts_with(b".") {
+                // one that an ordinary user has made: only this user could delete it
+                let ours = ordinary::root().then(|| fs::read_dir(entry.path()).into_iter().flatten().flatten());
+                ours.into_iter().flatten().for_each(|file| drop(lchown(file.path(), Some(0), None)));
                 let _ =
                     self.command(&["delete", "--force"]).arg(id).stdout(Stdio::null()).stderr(Stdio::null()).status();
             }

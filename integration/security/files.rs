@@ -64,14 +64,14 @@ fn a_state_directory_of_another_user_is_not_believed() {
         if damaged {
             fs::write(directory.join("state.json"), "{").unwrap();
         }
-        for command in [&["kill", &world.id, "KILL"][..], &["delete", "--force", &world.id]] {
+        let said = world.call(&["delete", "--force", &world.id]).fails();
+        assert!(said.contains("belongs to uid 1001: only this user can use the container"), "{foreign}: {said}");
+        for command in [&["kill", &world.id, "KILL"][..], &["exec", &world.id, "true"], &["pause", &world.id]] {
             let said = world.call(command).fails();
-            let why = if damaged && command.len() == 3 && command[0] == "kill" {
-                "damaged"
-            } else {
-                "belongs to uid 1001: only this user"
-            };
-            assert!(said.contains(why), "{foreign}: {said}");
+            assert!(said.contains(if damaged { "damaged" } else { "belongs to uid 1001" }), "{foreign}: {said}");
+        }
+        if !damaged {
+            assert_eq!(world.status(), "running");
         }
         assert!(alive(pid) && !ran.exists(), "{foreign}");
         chown(&file, Some(0), None).unwrap();

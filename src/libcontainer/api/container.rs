@@ -41,6 +41,7 @@ impl Container {
     /// # Errors
     /// The container has stopped, and `force` says that this is an error; or the kernel's error.
     pub fn kill(&self, signal: i32, stopped: Stopped) -> Result<()> {
+        self.must_be_ours()?;
         self.check_cgroups()?;
         let cgroup = self.cgroup();
         if self.status()? == Status::Stopped {

@@ -48,6 +48,7 @@ impl Container {
     /// of others are in its cgroup, and `force` does not say that they are killed; or something could not be removed. The
     /// container then still exists.
     pub fn delete(mut self, force: Force) -> Result<Vec<Error>> {
+        self.must_be_ours()?;
         match self.process() {
             // Before the lock: a `start` may hold it, and wait for a hook that never ends. That `start` fails when init
             // has ended.

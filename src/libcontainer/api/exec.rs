@@ -110,6 +110,7 @@ impl<'a> Exec<'a> {
     /// `Interrupted`, or another kind with its place in the text. Nothing remains.
     pub fn spawn(self) -> Result<Process> {
         let container = self.container;
+        container.must_be_ours()?;
         match container.status()? {
             status @ Status::Stopped => bail!(Kind::State(status) => "cannot exec in a stopped container"),
             status @ Status::Paused if self.paused == Paused::Refused => {

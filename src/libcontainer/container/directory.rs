@@ -221,16 +221,20 @@ impl Unread {
     }
 }
 
-/// The contents of a file that we or root have written, and its stat(2). In a `--root` that several users may write, another
-/// user could name hooks that run as us, and processes that we kill.
+/// The contents of a file that we or root have written, and its stat(2).
 pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat), Unread> {
     let (text, stat) = read_of_anybody(directory, name)?;
-    let own = rustix::process::geteuid().as_raw();
-    if ![own, 0].contains(&stat.st_uid) {
-        let said = format!("{} belongs to uid {}: only this user can use the container", name.display(), stat.st_uid);
-        return Err(Unread::Failed(std::io::Error::other(said)));
-    }
+    must_be_own(name, stat.st_uid).map_err(|error| Unread::Failed(std::io::Error::other(error.to_string())))?;
     Ok((text, stat))
+}
+
+/// Checks the owner of a file in a container's directory. In a `--root` that several users may write, another user could name
+/// hooks that run as us, and processes that we kill.
+pub(super) fn must_be_own(name: &Path, owner: u32) -> Result<()> {
+    if owner == rustix::process::geteuid().as_raw() || owner == 0 {
+        return Ok(());
+    }
+    bail!("{} belongs to uid {owner}: only this user can use the container", name.display())
 }
 
 /// The contents of a regular file, and its stat(2). Never waits: the path may lead to another kind of file.

@@ -63,6 +63,8 @@ pub struct Container {
     directory: PathBuf,
     record: Record,
     seen: FileVersion,
+    /// The owner of state.json.
+    owner: u32,
     environment: Environment,
 }
 
@@ -79,7 +81,7 @@ impl Container {
         let text = String::from_utf8(text).map_err(|error| damaged(&error))?;
         let record: Record = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
         record.check(id).map_err(|why| damaged(&why))?;
-        Ok(Container { directory, record, seen: version(&stat), environment: environment.clone() })
+        Ok(Container { directory, record, seen: version(&stat), owner: stat.st_uid, environment: environment.clone() })
     }
 
     /// The record.
@@ -134,6 +136,14 @@ impl Container {
             paths.retain(|_, path| path.is_dir());
         }
         Cgroup::open(paths, unit, &self.environment)
+    }
+
+    /// Checks that we or root have written its record. Commands that only read it do without: they print what its owner says.
+    ///
+    /// # Errors
+    /// The owner.
+    pub(crate) fn must_be_ours(&self) -> Result<()> {
+        directory::must_be_own(Path::new(STATE), self.owner).with_context(|| format!("container {:?}", self.record.id))
     }
 
     /// Checks that its cgroups are cgroups, and not the root of a hierarchy with all of the host's processes: `delete`
@@ -283,15 +293,17 @@ impl Container {
     /// # Errors
     /// The lock is still held when the time is over, or the kernel's error.
     pub(crate) fn lock_if_there(&mut self) -> Result<Option<Lock>> {
+        self.must_be_ours()?;
         let id = self.record.id.clone();
         let Some(lock) = directory::lock(&self.directory, &id)? else { return Ok(None) };
         match lock.stat(STATE) {
             Ok(stat) if version(&stat) == self.seen => {}
             Err(Errno::NOENT) => return Ok(None),
             _ => {
-                let read = directory::read(CWD, &self.directory.join(STATE));
+                let read = directory::read_of_anybody(CWD, &self.directory.join(STATE));
                 let read = read.and_then(|read| Container::of(self.directory.clone(), &id, read, &self.environment));
                 *self = read.map_err(|unread| unread.error(&id))?;
+                self.must_be_ours()?;
             }
         }
         Ok(Some(lock))

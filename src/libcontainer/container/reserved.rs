@@ -117,7 +117,13 @@ impl Reserved {
     pub fn record(&self, mut record: Record) -> Result<Container> {
         record.set_seal()?;
         let (directory, environment) = (self.path().to_path_buf(), self.environment.clone());
-        let mut container = Container { directory, record, seen: (0, 0, 0, 0), environment };
+        let mut container = Container {
+            directory,
+            record,
+            seen: (0, 0, 0, 0),
+            owner: rustix::process::geteuid().as_raw(),
+            environment,
+        };
         container.save(self.lock()?)?;
         Ok(container)
     }
