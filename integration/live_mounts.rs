@@ -1,10 +1,12 @@
 //! `mounts add` and `mounts remove`: mounts of a container that runs.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::world::{Outcome, Who, World, finish_with};
+use crate::mountinfo::{HostMount, find_mount};
+use crate::world::{Outcome, Who, World, finish, finish_with, runtime};
 use crate::{needs_root, only};
 
 /// `mounts WHAT` with this list.
@@ -63,4 +65,58 @@ fn mounts_are_added_and_removed_while_the_container_runs() {
     world.call(&["kill", &world.id, "KILL"]).ok();
     world.wait_for_status("stopped");
     assert!(mounts(&world, "add", &list).fails().contains("container not running"));
+}
+
+/// The added tree is a peer of the host's: an unmount there would unmount the host's mounts, too.
+#[test]
+fn what_is_below_a_shared_source_stays_when_the_mount_is_removed() {
+    needs_root!("only root copies mounts of the host");
+    only!(Who::Us; "the command is another one");
+    let world = World::running(&["sleep", "1000"]);
+    fs::create_dir(world.rootfs("data")).unwrap();
+    fs::write(world.rootfs("file"), "").unwrap();
+    let (source, file) = (world.path("source"), world.path("file"));
+    fs::write(&file, "of the host\n").unwrap();
+    let _source = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source);
+    finish(Command::new("mount").arg("--make-shared").arg(&source)).ok();
+    let _inner = HostMount::of(&["-t", "tmpfs", "tmpfs"], &source.join("inner"));
+    world.begin();
+    let data = json!({"destination": "/data", "source": source, "options": ["rbind", "rshared"]});
+    let mounted = || {
+        find_mount(&fs::read_to_string("/proc/self/mountinfo").unwrap(), source.join("inner").to_str().unwrap())
+            .is_some()
+    };
+    mounts(&world, "add", &json!([data])).ok();
+    mounts(&world, "remove", &json!([data])).ok();
+    assert!(mounted(), "removed");
+    mounts(&world, "add", &json!([data, {"destination": "/missing", "source": file, "options": ["bind"]}])).fails();
+    assert!(mounted(), "rolled back");
+    // a file
+    let list = json!([{"destination": "/file", "source": file, "options": ["bind"]}]);
+    mounts(&world, "add", &list).ok();
+    assert_eq!(world.exec(&["cat", "/file"]).ok(), "of the host\n");
+    mounts(&world, "remove", &list).ok();
+    assert_eq!(world.exec(&["cat", "/file"]).ok(), "");
+}
+
+/// A service with a mount namespace of its own.
+#[test]
+fn the_host_is_known_from_a_mount_namespace_of_our_own() {
+    needs_root!("only root copies mounts of the host");
+    only!(Who::Us; "the command is another one");
+    let mut world = World::running(&["sleep", "1000"]);
+    world.without_namespace("mount");
+    let linux = world.config["linux"].as_object_mut().unwrap();
+    linux.remove("maskedPaths");
+    linux.remove("readonlyPaths");
+    *world.at("/root/readonly") = json!(false);
+    *world.at("/mounts") = json!([]);
+    let share = world.path("share");
+    fs::create_dir(&share).unwrap();
+    world.begin();
+    let list = json!([{"destination": share, "source": share, "options": ["bind"]}]).to_string();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "private"]).arg(runtime()).arg("--root").arg(world.path("state"));
+    let said = finish_with(command.args(["mounts", "add", &world.id, "-"]), list.as_bytes()).fails();
+    assert!(said.contains("the container has no mount namespace of its own"), "{said}");
 }

@@ -80,6 +80,9 @@ impl Container {
     }
 
     fn must_run(&self) -> Result<()> {
+        if !self.record().config.namespaces.iter().any(|namespace| namespace.kind == "NEWNS") {
+            bail!("the container has no mount namespace of its own: a mount would be one of the host");
+        }
         match self.status()? {
             Status::Created | Status::Running | Status::Paused => Ok(()),
             status @ Status::Stopped => bail!(Kind::State(status) => "container not running"),

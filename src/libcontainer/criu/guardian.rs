@@ -74,7 +74,8 @@ fn watch(
         return Ok(());
     }
     if !ended(criu, patience)? {
-        pidfd_send_signal(criu, Signal::KILL)?;
+        // ESRCH: it has ended since
+        let _ = pidfd_send_signal(criu, Signal::KILL);
         ended(criu, limits::CRIU_END)?;
     }
     if let Some((file, word)) = thaw {

@@ -242,9 +242,9 @@ impl ImageReading<'_> {
                 self.wrong(&name, format!("the images are of another architecture: {theirs}; this machine is {ours}"));
             }
         }
-        for thread in
-            all.iter().flat_map(|process| process.threads.iter().chain([&process.pid])).collect::<HashSet<_>>()
-        {
+        // The only thread of a zombie has a number that criu has not set.
+        let threads = all.iter().filter(|process| process.threads.len() > 1).flat_map(|process| &process.threads);
+        for thread in all.iter().map(|process| &process.pid).chain(threads).collect::<HashSet<_>>() {
             let name = format!("core-{thread}.img");
             if *thread != first.pid && !self.directory.join(&name).exists() {
                 self.wrong(&name, "does not exist");

@@ -283,10 +283,10 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         // it may have left its group
         let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-        let _ = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
+        let _ = reap(pidfd.as_fd());
         return Ok(Some((Ending::Late(hook.timeout.unwrap_or(0)), Errno::TIMEDOUT.into())));
     }
-    let status = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
+    let status = reap(pidfd.as_fd())?;
     if let Some((call, errno)) = prepared.page.hook_failure() {
         return Ok(Some((Ending::Call, Trouble::saying(errno, CALLS[call]))));
     }
@@ -295,6 +295,19 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
         (_, Some(signal)) => Some((Ending::Signal(signal), Errno::CANCELED.into())),
         (status, None) => Some((Ending::Status(status.unwrap_or(1)), Errno::CANCELED.into())),
     }))
+}
+
+/// The status of a hook that has ended or was killed. A process that traces it can keep its end.
+fn reap(hook: BorrowedFd<'_>) -> Outcome<Option<rustix::process::WaitIdStatus>> {
+    let moment = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+    let end = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    for _ in 0..200 {
+        if let Some(status) = retry(|| rustix::process::waitid(WaitId::PidFd(hook), end))? {
+            return Ok(Some(status));
+        }
+        retry(|| rustix::event::poll(&mut [], Some(&moment)))?;
+    }
+    Err(Trouble::saying(Errno::TIMEDOUT, "a process that traces the hook keeps its end"))
 }
 
 /// The calls of a hook's process before the hook begins. The index is the number in the shared page.

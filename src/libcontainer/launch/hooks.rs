@@ -21,7 +21,7 @@ use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::plan::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::plan::failure::signal_words;
 use crate::sys::errno::in_words;
-use crate::wait;
+use crate::wait::{self, limits};
 
 /// The longest quote of a hook's output.
 const QUOTED: u64 = 4096;
@@ -207,13 +207,25 @@ fn wait(child: &mut Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -
     let mut hook = [PollFd::new(&pidfd, PollFlags::IN)];
     if one_has_ended.is_ok() && rustix::event::poll(&mut hook, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     {
-        return Ok(HookEnd::Itself(child.wait()?));
+        return Ok(HookEnd::Itself(reap(child)?));
     }
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     // It may have left its group.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-    child.wait()?;
+    reap(child)?;
     Ok(if one_has_ended? { HookEnd::WithInit } else { HookEnd::TooLate })
+}
+
+/// The status of a hook that has ended or was killed. A process that traces it can keep its end.
+fn reap(child: &mut Child) -> Result<ExitStatus> {
+    let until = Instant::now() + limits::KILLED_CHILD;
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(status),
+            None if Instant::now() > until => bail!("it has ended, and a process that traces it keeps its end"),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::path::DecInt;
 
 use super::inside::in_mounts;
 use crate::config::At;
@@ -20,7 +21,7 @@ use crate::plan::step::Setting;
 use crate::plan::{LiveMount, LiveTree};
 use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
-use crate::sys::mount::{MountId, Reach, detach, set_attributes};
+use crate::sys::mount::{Attributes, MountId, Reach, detach, set_attributes};
 
 /// A mount that is complete, and attached nowhere.
 #[derive(Debug)]
@@ -81,17 +82,27 @@ fn tmpfs(settings: &[Setting]) -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-/// The mount namespace of process `pid`, which is another one than ours.
+/// The mount namespace of process `pid`, which is another one than ours and the host's: we may be in one of our own.
 ///
 /// # Errors
-/// It is ours, or the kernel's error.
+/// It is ours or the host's, or the kernel's error.
 pub fn mount_namespace(pid: i32) -> Result<File> {
     let path = format!("/proc/{pid}/ns/mnt");
     let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
-    if Namespace::of_file(&namespace)? == Namespace::ours("mnt")? {
+    let found = Namespace::of_file(&namespace)?;
+    // Without CAP_SYS_PTRACE, that of pid 1 cannot be seen: then the container's record decides.
+    let of_host = File::open("/proc/1/ns/mnt").ok().map(|file| Namespace::of_file(&file)).transpose()?;
+    if found == Namespace::ours("mnt")? || Some(found) == of_host {
         bail!("the container has no mount namespace of its own: a mount would be one of the host");
     }
     Ok(namespace)
+}
+
+/// The peer groups of the host's mounts and of ours. None if those of pid 1 cannot be read: any may be the host's.
+fn host_groups() -> Result<Option<Vec<u64>>> {
+    let own = std::fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let Ok(of_host) = std::fs::read("/proc/1/mountinfo") else { return Ok(None) };
+    Ok(Some([own, of_host].iter().flat_map(|text| mountinfo::peer_groups(text)).collect()))
 }
 
 /// Attaches all, or none.
@@ -100,13 +111,13 @@ pub fn mount_namespace(pid: i32) -> Result<File> {
 /// The place, and the kernel's error.
 pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     let proc = HostProc::open().context("open /proc")?;
-    let of_host = mountinfo::peer_groups(&std::fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?);
+    let of_host = host_groups()?;
     in_mounts(namespace, || {
         let root = root()?;
         let mut attached: Vec<&DetachedMount> = Vec::new();
         for mount in mounts {
-            if let Err(error) = place(mount, &root, &proc, &of_host) {
-                let back = attached.iter().rev().try_for_each(|mount| unmount(mount.tree.as_fd()));
+            if let Err(error) = place(mount, &root, &proc, of_host.as_deref()) {
+                let back = attached.iter().rev().try_for_each(|mount| unmount(mount.tree.as_fd(), &proc));
                 let left = back.err().map(|errno| format!("; umount2 of those before it: {}", words(errno)));
                 bail!("{error}{}", left.unwrap_or_default());
             }
@@ -116,7 +127,7 @@ pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     })
 }
 
-fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: &[u64]) -> Result<()> {
+fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: Option<&[u64]>) -> Result<()> {
     let at = mount.at.key("destination");
     let said = |errno: Errno| error!("{at}: /{}: {}", mount.destination.to_string_lossy(), words(errno));
     let target = beneath(root, &mount.destination).map_err(said)?;
@@ -127,7 +138,7 @@ fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: &[u64]
     let tid = rustix::thread::gettid().as_raw_nonzero().get();
     let here = proc.read_of(tid, c"mountinfo").with_context(|| format!("{at}: read mountinfo"))?;
     let id = crate::sys::mount::mount_id(target.as_fd(), c"").map_err(said)?;
-    if mountinfo::peer_group_of(&here, id).is_some_and(|group| of_host.contains(&group)) {
+    if mountinfo::peer_group_of(&here, id).is_some_and(|group| of_host.is_none_or(|all| all.contains(&group))) {
         bail!(
             "{at}: /{}: the host shares the mount there, and would get this one",
             mount.destination.to_string_lossy()
@@ -142,6 +153,7 @@ fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: &[u64]
 /// # Errors
 /// A destination without such a mount: nothing is unmounted. Or the kernel's error.
 pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
+    let proc = HostProc::open().context("open /proc")?;
     in_mounts(namespace, || {
         let root = root()?;
         let mut found = Vec::new();
@@ -156,7 +168,7 @@ pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> 
         }
         // the last one first: it may be in one before
         found.iter().rev().try_for_each(|(at, target, _)| {
-            unmount(target.as_fd()).map_err(|errno| error!("{at}: umount2: {}", words(errno)))
+            unmount(target.as_fd(), &proc).map_err(|errno| error!("{at}: umount2: {}", words(errno)))
         })?;
         Ok(found.into_iter().map(|(.., id)| id).collect())
     })
@@ -168,9 +180,9 @@ fn root() -> Result<OwnedFd> {
     rustix::fs::openat(CWD, c"/", flags, Mode::empty()).context("open the container's root")
 }
 
-/// No link leads out of the root, and none of proc's.
+/// Follows no link: one of the image could lead to the root itself, or into /proc.
 fn beneath(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     loop {
         match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -179,10 +191,11 @@ fn beneath(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// umount2(2) takes a path: the one that cannot be changed is the working directory of this thread.
-fn unmount(mount: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::process::fchdir(mount)?;
-    let done = detach(c".");
+/// umount2(2) takes a path: that of the descriptor itself. What is mounted below a shared tree of the host stays there.
+fn unmount(mount: BorrowedFd<'_>, proc: &HostProc) -> Result<(), Errno> {
+    set_attributes(mount, &Attributes::propagating(libc::MS_PRIVATE), Reach::Tree)?;
+    rustix::process::fchdir(proc.own_descriptors()?)?;
+    let done = detach(DecInt::from_fd(mount).as_c_str());
     rustix::process::chdir(c"/")?;
     done
 }

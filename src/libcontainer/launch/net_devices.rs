@@ -127,7 +127,7 @@ impl MovedDevices {
 
     /// Moves them to the host, as they were there. Returns what could not be done.
     fn back(&mut self) -> Vec<Error> {
-        let mut left = Vec::new();
+        let mut left = Some(Vec::new());
         let list: Vec<_> = self.list.drain(..).rev().collect();
         let one =
             |device| self.one_back(&device, &mut left).with_context(|| format!("move {} back", device.name)).err();
@@ -135,11 +135,16 @@ impl MovedDevices {
     }
 
     /// Moves one to the host. A process of a joined namespace can remove it, and make another device with its number: `left` are
-    /// the numbers of all devices that have left the container.
-    fn one_back(&self, device: &MovedDevice, left: &mut Vec<u32>) -> Result<()> {
+    /// the numbers of all devices that have left the container. None if a message is lost: then it is not known.
+    fn one_back(&self, device: &MovedDevice, left: &mut Option<Vec<u32>>) -> Result<()> {
         let mut times = || -> Result<usize> {
-            left.extend(self.from_container.read()?.into_iter().map(|left| left.index));
-            Ok(left.iter().filter(|index| **index == device.index).count())
+            let read = self.from_container.read();
+            let all = left.take().filter(|_| read.is_ok());
+            let mut all = all.ok_or_else(|| error!("the kernel's messages about the devices there are lost"))?;
+            all.extend(read?.into_iter().map(|left| left.index));
+            let count = all.iter().filter(|index| **index == device.index).count();
+            *left = Some(all);
+            Ok(count)
         };
         if times()? > 0 {
             bail!("a process in the container's network namespace has removed it");

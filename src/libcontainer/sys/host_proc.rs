@@ -127,10 +127,17 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and openat(2).
     pub fn reopen(&self, file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(self.own_descriptors()?, DecInt::from_fd(file), flags, Mode::empty())
+    }
+
+    /// The directory of the calling process's descriptors: each name there leads to the file itself.
+    ///
+    /// # Errors
+    /// Those of openat2(2).
+    pub fn own_descriptors(&self) -> Result<OwnedFd, Errno> {
         let name = self.own(c"fd")?;
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE)?;
-        rustix::fs::openat(open, DecInt::from_fd(file), flags, Mode::empty())
+        rustix::fs::openat2(&self.0, name.text()?, how, Mode::empty(), INSIDE)
     }
 
     fn write(&self, name: &Name, value: &[u8]) -> Result<(), Errno> {
