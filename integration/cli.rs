@@ -492,3 +492,12 @@ fn runc_handles_a_container_of_ours() {
     by_runc(&["delete", &world.id]);
     assert_eq!(world.call(&["list", "-q"]).ok(), "");
 }
+
+#[test]
+fn a_gate_is_not_left_open_by_images() {
+    only!(Who::Us; "the flags are ours");
+    let world = World::running(&["true"]);
+    world.write();
+    let said = world.call(&["check", "--security", "--fail-at", "1", "--image-path", "images", "."]).fails();
+    assert!(said.contains("--image-path cannot be used with --security"), "{said}");
+}

@@ -22,13 +22,17 @@ pub fn run(args: &Check) -> Result<u8> {
     if limit.is_some() && !args.security {
         bail!("--fail-at needs --security");
     }
+    if args.image_path.is_some() && args.security {
+        bail!("--image-path cannot be used with --security: check the bundle by itself");
+    }
     let named = args.directory.as_deref().or(args.bundle.as_deref());
     let directory = named.unwrap_or(Path::new("."));
     if let Some(path) = &args.image_path {
         let with = named.map(|directory| Bundle::with_config(directory, args.config.as_deref())).transpose()?;
         return images(&Images::new(path), path, with.as_ref(), &args.format);
     }
-    if directory.join(INVENTORY).exists() && !directory.join("config.json").exists() && args.config.is_none() {
+    let has_images = directory.join(INVENTORY).exists() && !directory.join("config.json").exists();
+    if has_images && args.config.is_none() && !args.security {
         return images(&Images::new(directory), directory, None, &args.format);
     }
     let bundle = Bundle::with_config(directory, args.config.as_deref());

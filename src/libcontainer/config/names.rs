@@ -81,7 +81,7 @@ pub(super) fn unknown_names(bytes: &[u8], mut at: At) -> Vec<Warning> {
 }
 
 /// Properties that confine the process. Without one of them, it can do more.
-const CONFINING: [&str; 13] = [
+const CONFINING: [&str; 17] = [
     "readonly",
     "maskedPaths",
     "readonlyPaths",
@@ -95,6 +95,10 @@ const CONFINING: [&str; 13] = [
     "resources",
     "uidMappings",
     "gidMappings",
+    "user",
+    "uid",
+    "gid",
+    "options",
 ];
 
 /// True for a name that almost is that of a property that confines the process. No allocation for most names.
@@ -354,9 +358,20 @@ mod tests {
 
     #[test]
     fn a_slip_in_a_name_that_confines_is_found_in_one_pass() {
-        for slip in
-            ["readOnly", "read_only", "maskedpaths", "maskedPath", "NoNewPrivileges", "SECCOMP", "seccom", "Namespaces"]
-        {
+        for slip in [
+            "readOnly",
+            "read_only",
+            "maskedpaths",
+            "maskedPath",
+            "NoNewPrivileges",
+            "SECCOMP",
+            "seccom",
+            "Namespaces",
+            "User",
+            "UID",
+            "Gid",
+            "option",
+        ] {
             let text = format!(r#"{{"linux": {{"{slip}" : []}}}}"#);
             assert!(!super::super::shape::is_sound(text.as_bytes()), "{slip}");
             let found = slips_that_confine(text.as_bytes(), At::default());

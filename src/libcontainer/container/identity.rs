@@ -135,15 +135,22 @@ pub(super) fn lives_on(pid: i32, thread: InitThread) -> Result<bool, Errno> {
 /// The state of the process that had `pid` and began at `start`.
 pub(super) fn observe(pid: i32, start: u64) -> Result<ProcessState> {
     let failed = || format!("read /proc/{pid}/stat");
-    Ok(match stat(pid).with_context(failed)? {
-        Some(life) if life.start != start => ProcessState::Gone,
-        Some(life) if !life.thread_ended => ProcessState::Alive,
-        Some(life) if life.is_last_of_process() => ProcessState::Zombie,
-        Some(_) if living_thread(pid).with_context(failed)?.is_none() => ProcessState::Zombie,
-        Some(_) => ProcessState::Alive,
-        None => ProcessState::Gone,
-    })
+    // Between two reads, a thread can make another one and end, or execute a program and get the number of the first.
+    for _ in 0..LOOKS {
+        match stat(pid).with_context(failed)? {
+            Some(life) if life.start != start => return Ok(ProcessState::Gone),
+            Some(life) if !life.thread_ended => return Ok(ProcessState::Alive),
+            Some(life) if life.is_last_of_process() => return Ok(ProcessState::Zombie),
+            Some(_) if living_thread(pid).with_context(failed)?.is_none() => {}
+            Some(_) => return Ok(ProcessState::Alive),
+            None => return Ok(ProcessState::Gone),
+        }
+    }
+    Ok(ProcessState::Zombie)
 }
+
+/// How often no living thread must be found until the process has ended.
+const LOOKS: usize = 5;
 
 /// A pidfd of exactly that process. None if it has ended.
 ///

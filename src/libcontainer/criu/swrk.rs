@@ -131,13 +131,18 @@ impl Criu {
         let mut handed = setup.handed;
         handed.descriptors.push(theirs);
         hand(&mut command, handed).map_err(|errno| error!("start criu: {errno}", errno = in_words(&errno)))?;
-        let child = command.spawn().map_err(|error| not_started(setup.program, &error))?;
+        let mut child = command.spawn().map_err(|error| not_started(setup.program, &error))?;
         drop(command);
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("criu has no pid"))?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| error!("pidfd_open of criu: {errno}", errno = in_words(&errno)))?;
+        let guardian = Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END).inspect_err(|_| {
+            // it has no request yet
+            let _ = child.kill();
+            let _ = child.wait();
+        });
         let mut criu = Criu {
-            guardian: Some(Guardian::begin(pidfd.as_fd(), setup.thaw.as_ref(), limits::CRIU_END)?),
+            guardian: Some(guardian?),
             child,
             pid,
             pidfd,

@@ -164,6 +164,9 @@ pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> 
             if !known.contains(&id) {
                 bail!("{at}: /{}: no mount that `mounts add` has made", path.to_string_lossy());
             }
+            if found.iter().any(|(_, _, other)| *other == id) {
+                bail!("{at}: /{}: this mount is in the list already", path.to_string_lossy());
+            }
             found.push((at, target, id));
         }
         // the last one first: it may be in one before

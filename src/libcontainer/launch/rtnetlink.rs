@@ -220,19 +220,29 @@ impl Departures {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind(&SocketAddr::new(0, 1 << (libc::RTNLGRP_LINK - 1)))?;
+            // no other process can send to us alone
+            socket.connect(&SocketAddr::new(0, 0))?;
             Ok(Departures(socket))
         };
         open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
     }
 
-    /// Those since the last call. The kernel has sent the message before it answers the request that caused it.
+    /// Those since the last call. The kernel has sent the message before it answers the request that caused it. A process of that
+    /// network namespace can send messages, too: they are ignored.
     ///
     /// # Errors
-    /// ENOBUFS: messages are lost.
+    /// ENOBUFS: messages are lost. Or they do not end.
     pub(super) fn read(&self) -> Result<Vec<Departed>> {
         let mut all = Vec::new();
+        let until = Instant::now() + limits::ANSWER;
         while wait::readable(self.0.as_fd(), Some(Instant::now()))? {
-            let (bytes, _) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;
+            let (bytes, sender) = self.0.recv_from_full().map_err(|error| error!("{}", kernel_words(&error)))?;
+            if Instant::now() > until {
+                bail!("the messages on a netlink socket do not end");
+            }
+            if sender.port_number() != 0 {
+                continue;
+            }
             let mut rest = &bytes[..];
             while !rest.is_empty() {
                 let packet = NetlinkMessage::<RouteMessage>::deserialize(rest)?;

@@ -100,13 +100,12 @@ fn destination(path: &Path, at: &At) -> Result<CString, Faults> {
     }
 }
 
-/// A tree of the host must not be a peer of the host's mount, unless the options say so.
+/// A tree of the host must not be a peer of the host's mount: what the container mounts there stays in the container. With `shared`,
+/// processes in the container can be peers of it.
 fn changes(options: &MountOptions) -> Vec<MountChange> {
     let mut list = Vec::new();
     let mut push = |attributes, reach| list.push(MountChange { attributes, reach });
-    if !options.propagation.iter().any(|change| change.kind == libc::MS_SHARED) {
-        push(Attributes::propagating(libc::MS_SLAVE), Reach::Tree);
-    }
+    push(Attributes::propagating(libc::MS_SLAVE), Reach::Tree);
     if options.set | options.clear != 0 {
         push(Attributes::changing(options.set, options.clear), Reach::One);
     }
