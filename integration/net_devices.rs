@@ -165,6 +165,7 @@ fn another_device_with_the_number_of_a_moved_one_stays_in_the_namespace_that_is_
     *world.at("/hooks") = json!({"createContainer": [hook]});
     let said = host.run(&world).fails();
     assert!(said.contains("createContainer hook #0: exit status 1"), "{said}");
+    assert!(said.contains("move d0 back: a process in the container's network namespace has removed it"), "{said}");
     let devices = host.devices();
     assert!(devices.contains(&"v0".to_owned()) && !devices.contains(&"d0".to_owned()), "{devices:?}");
     let mut within = Command::new("nsenter");

@@ -77,6 +77,9 @@ fn a_state_directory_of_another_user_is_not_believed() {
         chown(&file, Some(0), None).unwrap();
     }
     fs::write(directory.join("state.json"), state).unwrap();
+    fs::hard_link(directory.join("config.json"), world.path("other")).unwrap();
+    assert!(world.exec(&["true"]).fails().contains("config.json has another name"));
+    fs::remove_file(world.path("other")).unwrap();
     chown(directory.join("config.json"), Some(1001), None).unwrap();
     let deleted = world.call(&["delete", "--force", &world.id]);
     assert!(deleted.err.contains("config.json belongs to uid 1001") && !ran.exists(), "{}", deleted.err);

@@ -225,6 +225,10 @@ impl Unread {
 pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat), Unread> {
     let (text, stat) = read_of_anybody(directory, name)?;
     must_be_own(name, stat.st_uid).map_err(|error| Unread::Failed(std::io::Error::other(error.to_string())))?;
+    if stat.st_nlink > 1 {
+        // a hard link of another user to a file of ours
+        return Err(Unread::Failed(std::io::Error::other(format!("{} has another name", name.display()))));
+    }
     Ok((text, stat))
 }
 

@@ -84,11 +84,7 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
     };
     for device in devices {
         if let Err(error) = moved.take(device, &up).with_context(|| device.at.to_string()) {
-            let lost = moved.back().into_iter();
-            return Err(lost.fold(error, |error, lost| {
-                let text = format!("{error}; and {lost}");
-                error.reworded(text)
-            }));
+            return Err(moved.back_after(error));
         }
     }
     Ok(moved)
@@ -106,20 +102,19 @@ impl MovedDevices {
         let up = if up.contains(&device.name) { LinkFlags::Up } else { LinkFlags::empty() };
         let addresses = self.outside.addresses(index).context("read its addresses")?;
         let to = [LinkAttribute::NetNsFd(self.inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
-        let _ = self.from_host.read();
+        // Messages of before are nothing to us, nor is that some were lost: another read finds the queue empty.
+        let _ = self.from_host.read().or_else(|_| self.from_host.read());
         // The move sets it down. A device that the kernel does not move stays as it was.
         self.outside
             .set(index, LinkFlags::empty(), &to)
             .with_context(|| format!("move it, to be {:?}", device.inside))?;
-        // A process of a joined namespace can give its name or its number to another device at once.
-        let left = self.from_host.read().unwrap_or_default().into_iter().rfind(|left| left.index == index);
-        let index = match left.and_then(|left| left.new_index) {
-            Some(index) => index,
-            // Too many messages have come (ENOBUFS), and this one was lost.
-            None => in_network(&self.inside, || index_of(&device.inside)).with_context(|| {
-                format!("it stays in the container's network namespace, and no device there is {:?}", device.inside)
-            })?,
-        };
+        // A process of a joined namespace can give its name to another device at once. Only the kernel's message has its number.
+        let left = self.from_host.read().map(|all| all.into_iter().rfind(|left| left.index == index));
+        let index = left
+            .and_then(|left| {
+                left.and_then(|left| left.new_index).ok_or_else(|| error!("the kernel has not told its number"))
+            })
+            .context("it stays in the container's network namespace")?;
         self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses });
         let there = self.list.last().map_or(&[][..], |device| &device.addresses);
         self.within.dress(index, there, LinkFlags::Up)
@@ -162,6 +157,21 @@ impl MovedDevices {
         }
         self.outside.dress(index, &device.addresses, device.up)
     }
+}
+
+impl MovedDevices {
+    /// Moves them to the host after a failure. Returns that failure, with what could not be moved.
+    pub(super) fn back_after(mut self, error: Error) -> Error {
+        joined(error, self.back())
+    }
+}
+
+/// The error, with those of the devices that stay.
+fn joined(error: Error, lost: Vec<Error>) -> Error {
+    lost.into_iter().fold(error, |error, lost| {
+        let text = format!("{error}; and {lost}");
+        error.reworded(text)
+    })
 }
 
 impl Drop for MovedDevices {

@@ -210,6 +210,9 @@ impl Rtnetlink {
     }
 }
 
+/// How many bytes of messages may wait.
+const QUEUE: usize = 8 << 20;
+
 /// A netlink socket that receives a message about each device that leaves its network namespace.
 #[derive(Debug)]
 pub(super) struct Departures(Socket);
@@ -220,6 +223,8 @@ impl Departures {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind(&SocketAddr::new(0, 1 << (libc::RTNLGRP_LINK - 1)))?;
+            // More than the kernel's default: many other devices may come and go. Without CAP_NET_ADMIN the default must do.
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, QUEUE);
             // no other process can send to us alone
             socket.connect(&SocketAddr::new(0, 0))?;
             Ok(Departures(socket))

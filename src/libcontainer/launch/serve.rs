@@ -44,7 +44,13 @@ impl<'a> Launched<'a> {
         identity: &Identity<'_>,
         lock: Option<&Lock>,
     ) -> Result<SetUpProcess<'a>> {
-        until_ready(&mut self, cgroup, identity, lock)?;
+        if let Err(error) = until_ready(&mut self, cgroup, identity, lock) {
+            let moved = self.opened.moved.take();
+            return Err(match moved {
+                Some(moved) => moved.back_after(error),
+                None => error,
+            });
+        }
         if let Some(maps) = &self.plan.joined_maps {
             self.opened.warnings.extend(id_maps::unlike(self.child.pid, maps));
         }
