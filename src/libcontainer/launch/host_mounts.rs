@@ -79,7 +79,13 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
             false => Ok(Ok(())),
         };
     }
-    let Some(there) = all.iter().find(|there| there.id == mount.id) else { return Ok(Ok(())) };
+    let Some(there) = all.iter().find(|there| there.id == mount.id) else {
+        return if is_in_pid_1(mount) {
+            left(&mount.path, "it is in the mount namespace of pid 1, and we are in another one".to_owned())
+        } else {
+            Ok(Ok(()))
+        };
+    };
     let path = there.path.display();
     let place = match open(&there.path) {
         Ok(place) => place,
@@ -105,6 +111,12 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
         Ok(()) | Err(Errno::INVAL) => Ok(Ok(())),
         Err(errno) => Err(error!("unmount {path}: {}", words(errno))),
     }
+}
+
+/// Whether pid 1 has the mount: we may be in a mount namespace of our own. The id alone may belong to another one by now.
+fn is_in_pid_1(mount: &HostMount) -> bool {
+    let text = std::fs::read("/proc/1/mountinfo").unwrap_or_default();
+    mountinfo::parse(&text).iter().any(|there| there.id == mount.id && there.path == mount.path)
 }
 
 /// An older version has recorded which mounts existed below the root before. It did not record which of the others
