@@ -262,7 +262,8 @@ fn unified_tells_a_controller_that_is_not_there() {
     let mut world = World::running(&["true"]);
     *world.at("/linux/resources") = json!({"unified": {"invented.max": "1"}});
     let said = world.create().fails();
-    assert!(said.contains(r#"linux.resources.unified.invented.max: controller "invented" not available"#), "{said}");
+    assert!(said.contains("linux.resources.unified.invented.max: write 1 to "), "{said}");
+    assert!(said.contains(r#"(ENOENT): controller "invented" not available"#), "{said}");
     *world.at("/linux/resources") = json!({"unified": {"memory.invented": "1"}});
     let said = world.create().fails();
     assert!(said.contains("memory.invented") && said.contains("no such file"), "{said}");

@@ -63,7 +63,7 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
         if !there.split_whitespace().any(|one| one == controller) {
             let (place, word) = (directory.join(file), word(error));
             return error!(
-                "{}: write {value} to {}: {word}: no controller {controller:?} here",
+                "{}: write {value} to {}: {word}: controller {controller:?} not available",
                 write.at,
                 place.display()
             );
