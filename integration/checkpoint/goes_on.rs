@@ -232,7 +232,7 @@ fn checkpoints_of_runc_are_restored_and_the_reverse() {
     runcs(&["delete", "--force", &world.id]).ok();
 }
 
-/// Writes what a process sees of itself to a file, whenever there is none. The first process keeps its streams all the time.
+/// Writes what a process sees of itself to a file, each time that the file is missing. The first process never changes its streams.
 const LOOKS: &str = r#"look() {
   grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Umask|SigBlk|SigIgn|SigCgt|Cpus_allowed_list|Mems_allowed_list|NStgid|NSpid)' /proc/$$/status
   cat /proc/$$/limits /proc/$$/oom_score_adj /proc/$$/uid_map /proc/$$/cgroup

@@ -1,9 +1,11 @@
 //! Mounts for a container that runs.
 
+use std::fs::File;
+
 use crate::config::{self, Config, Faults, Warning};
 use crate::container::{Container, Status};
 use crate::error::{Kind, Result, bail};
-use crate::launch::live_mounts::{attach, detached, mount_namespace, take_off};
+use crate::launch::live_mounts::{NOT_ITS_OWN, attach, detached, mount_namespace, take_off};
 use crate::plan;
 
 /// A list of mounts, as `mounts` in config.json.
@@ -46,11 +48,7 @@ impl Container {
     pub fn add_mounts(&mut self, list: &MountList) -> Result<Vec<Warning>> {
         let (mounts, warnings) = plan::live_mounts(&list.0, self.record().bundle())?;
         let lock = self.lock()?;
-        self.must_run()?;
-        let thread = self.thread()?;
-        let namespace = mount_namespace(thread.tid)?;
-        // ORDER: after the namespace is open: another process may have got the number.
-        self.must_have(thread)?;
+        let namespace = self.mount_namespace()?;
         let mounts = detached(&mounts)?;
         let mut known = lock.added_mounts()?;
         for mount in &mounts {
@@ -69,23 +67,25 @@ impl Container {
     pub fn remove_mounts(&mut self, list: &MountList) -> Result<()> {
         let destinations = plan::live_destinations(&list.0)?;
         let lock = self.lock()?;
-        self.must_run()?;
-        let thread = self.thread()?;
-        let namespace = mount_namespace(thread.tid)?;
-        self.must_have(thread)?;
+        let namespace = self.mount_namespace()?;
         let mut known = lock.added_mounts()?;
         let gone = take_off(&namespace, &destinations, &known)?;
         known.retain(|id| !gone.contains(id));
         lock.save_added_mounts(&known)
     }
 
-    fn must_run(&self) -> Result<()> {
+    /// The mount namespace of the container, which runs.
+    fn mount_namespace(&self) -> Result<File> {
         if !self.record().config.namespaces.iter().any(|namespace| namespace.kind == "NEWNS") {
-            bail!("the container has no mount namespace of its own: a mount would be one of the host");
+            bail!("{NOT_ITS_OWN}");
         }
-        match self.status()? {
-            Status::Created | Status::Running | Status::Paused => Ok(()),
-            status @ Status::Stopped => bail!(Kind::State(status) => "container not running"),
+        if let status @ Status::Stopped = self.status()? {
+            bail!(Kind::State(status) => "container not running");
         }
+        let thread = self.thread()?;
+        let namespace = mount_namespace(thread.tid)?;
+        // ORDER: after the namespace is open: another process may have got the number.
+        self.must_have(thread)?;
+        Ok(namespace)
     }
 }

@@ -12,6 +12,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use crate::error::{Context, Result, error};
 use crate::sys::clone::{Alone, clone, exit};
 use crate::sys::errno::in_words;
+use crate::sys::errno::retry;
 use crate::sys::{fds, signals};
 use crate::wait::limits;
 
@@ -88,15 +89,6 @@ fn watch(
 fn ended(criu: BorrowedFd<'_>, time: Duration) -> Result<bool, Errno> {
     let time = Timespec { tv_sec: time.as_secs().cast_signed(), tv_nsec: time.subsec_nanos().into() };
     retry(|| poll(&mut [PollFd::new(&criu, PollFlags::IN)], Some(&time))).map(|count| count > 0)
-}
-
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::prepared::{HOME, MOST_OF_HOME, Outcome, Prepared, Trouble};
-use super::protocol::{self, retry};
+use super::protocol;
 use crate::plan::step::{EnvOf, Execve, HookCommand, Kept, Slot};
 use crate::sys;
 use crate::sys::bounded::Bounded;
+use crate::sys::errno::retry;
 use crate::sys::plain::is_plain;
 use crate::wire::{About, Ending, HookPoint};
 

@@ -19,11 +19,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::prepared::{Outcome, Prepared, Trouble};
-use super::protocol::retry;
 use super::{credentials, root};
 use crate::plan::step::CapabilitySets;
 use crate::sys;
 use crate::sys::clone::Alone;
+use crate::sys::errno::retry;
 use crate::sys::host_proc::HostProc;
 use crate::sys::page::OwnWord;
 use crate::sys::sealed::Sealed;

@@ -14,6 +14,7 @@ use rustix::net::{
 use super::prepared::{Outcome, Prepared, Trouble};
 use crate::plan::step::Slot;
 use crate::sys;
+use crate::sys::errno::retry;
 use crate::wire::{Failure, Request, Up};
 
 /// Sends a request and waits until it is done. Init ends if the runtime has ended.
@@ -166,14 +167,3 @@ fn until_looked_at(prepared: &Prepared<'_>) -> Outcome {
 
 /// The error for a call that the filter reports as successful without doing it (`errnoRet` 0).
 pub(super) const NOT_DONE: Errno = Errno::CANCELED;
-
-/// Calls again after EINTR, but not for ever: a filter may return EINTR every time.
-pub(super) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    for _ in 0..100 {
-        match call() {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
-    call()
-}

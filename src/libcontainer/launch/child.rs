@@ -58,7 +58,7 @@ impl Child {
     }
 }
 
-fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStatus> {
+pub(super) fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStatus> {
     let raw = status.exit_status().map(|code| code << 8).or(status.terminating_signal())?;
     Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
 }
@@ -80,6 +80,11 @@ impl Drop for Child {
 /// Reaps a child of ours that has ended or ends now. A process of the container that traces it can keep its end for ever
 /// (ptrace(2)), so we wait for it for a short time only. KERNEL(5.4): waitid by pidfd.
 pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
+    ending_within(pidfd, limits::KEPT_END)
+}
+
+/// The same with another time for an end that is kept.
+pub(super) fn ending_within(pidfd: BorrowedFd<'_>, kept: Duration) -> Option<WaitIdStatus> {
     let mut deadline = Instant::now() + limits::KILLED_CHILD;
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
@@ -89,7 +94,7 @@ pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
                 let pause = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
                 if rustix::event::poll(&mut end, Some(&pause)).is_ok_and(|ready| ready > 0) {
                     // It has ended, and somebody keeps its end.
-                    deadline = deadline.min(Instant::now() + limits::KEPT_END);
+                    deadline = deadline.min(Instant::now() + kept);
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }

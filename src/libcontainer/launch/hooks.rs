@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::child::{ending_within, exit_status};
 use super::hook_files::{HookFile, HookFiles};
 use super::identity::Identity;
 use crate::config::At;
@@ -27,8 +28,8 @@ use crate::wait::{self, limits};
 const QUOTED: u64 = 4096;
 
 /// Runs `hooks` in their order, each in the bundle and with `state` on its standard input. `at` is the place of
-/// the list. With `init`, a hook is killed when this process ends: a hook of a container that is being made has nothing to do any more
-/// after `delete --force` has killed the container's init.
+/// the list. With `init`, a hook is killed when the container's init ends: `delete --force` has killed it, and the hook has nothing to do
+/// any more.
 ///
 /// # Errors
 /// The first failure, with the output of the hook.
@@ -40,8 +41,8 @@ pub(super) fn run(
     files: &HookFiles,
     init: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
-    let mut each = hooks.iter().enumerate();
-    each.try_for_each(|(n, hook)| one(hook, n, state, identity, at, files, init))
+    let list = HookList { state, identity, at, files, init };
+    hooks.iter().enumerate().try_for_each(|(n, hook)| list.one(hook, n))
 }
 
 /// Runs all `hooks`, and returns all failures. The specification wants this for poststop. A hook also runs if the file for
@@ -53,8 +54,8 @@ pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at:
         HookFile::open(name, path).map_err(|error| failed.push(error)).ok()
     };
     let files = HookFiles { stdout: file(HOOKS_STDOUT), stderr: file(HOOKS_STDERR) };
-    let each = hooks.iter().enumerate();
-    failed.extend(each.filter_map(|(n, hook)| one(hook, n, state, identity, at, &files, None).err()));
+    let list = HookList { state, identity, at, files: &files, init: None };
+    failed.extend(hooks.iter().enumerate().filter_map(|(n, hook)| list.one(hook, n).err()));
     failed
 }
 
@@ -77,47 +78,43 @@ pub(super) fn of_container(container: &Container) -> Result<Option<Hooks>> {
     Ok(only.hooks)
 }
 
-fn one(
-    hook: &Hook,
-    n: usize,
-    state: &[u8],
-    identity: &Identity<'_>,
-    at: &At,
-    files: &HookFiles,
-    init: Option<BorrowedFd<'_>>,
-) -> Result<()> {
-    finish_one(hook, n, state, identity, at, files, init).map_err(|error| error.or_kind(Kind::Hook))
+/// What the hooks of one list have in common: the arguments of `run`.
+struct HookList<'a> {
+    state: &'a [u8],
+    identity: &'a Identity<'a>,
+    at: &'a At,
+    files: &'a HookFiles,
+    init: Option<BorrowedFd<'a>>,
 }
 
-fn finish_one(
-    hook: &Hook,
-    n: usize,
-    state: &[u8],
-    identity: &Identity<'_>,
-    at: &At,
-    files: &HookFiles,
-    init: Option<BorrowedFd<'_>>,
-) -> Result<()> {
-    let name = at.as_str().rsplit('.').next().unwrap_or_default();
-    let failed = || format!("{}: error running {name} hook #{n}", at.index(n));
-    let (mut out, mut err) = (Output::new(&files.stdout)?, Output::new(&files.stderr)?);
-    let mut child = spawn(hook, state, identity, out.file(), err.file()).with_context(failed)?;
-    let status = match wait(&mut child, hook.timeout(), init).with_context(failed)? {
-        HookEnd::Itself(status) => status,
-        HookEnd::TooLate => {
-            let seconds = hook.timeout().unwrap_or(0);
-            bail!(Kind::Hook => "{}: hook ran past specified timeout of {seconds}.0s", failed())
-        }
-        HookEnd::WithInit => bail!(Kind::Hook => "{}: the container's init was killed meanwhile", failed()),
-    };
-    if status.success() {
-        return Ok(());
+impl HookList<'_> {
+    /// Runs the hook with this number.
+    fn one(&self, hook: &Hook, n: usize) -> Result<()> {
+        self.finish_one(hook, n).map_err(|error| error.or_kind(Kind::Hook))
     }
-    let ending = match status.signal() {
-        Some(signal) => signal_words(signal),
-        None => format!("exit status {}", status.code().unwrap_or(-1)),
-    };
-    bail!(Kind::Hook => "{}: {ending}, stdout: {}, stderr: {}", failed(), out.quoted(), err.quoted())
+
+    fn finish_one(&self, hook: &Hook, n: usize) -> Result<()> {
+        let name = self.at.as_str().rsplit('.').next().unwrap_or_default();
+        let failed = || format!("{}: error running {name} hook #{n}", self.at.index(n));
+        let (mut out, mut err) = (Output::new(&self.files.stdout)?, Output::new(&self.files.stderr)?);
+        let child = spawn(hook, self.state, self.identity, out.file(), err.file()).with_context(failed)?;
+        let status = match wait(child, hook.timeout(), self.init).with_context(failed)? {
+            HookEnd::Itself(status) => status,
+            HookEnd::TooLate => {
+                let seconds = hook.timeout().unwrap_or(0);
+                bail!(Kind::Hook => "{}: hook ran past specified timeout of {seconds}.0s", failed())
+            }
+            HookEnd::WithInit => bail!(Kind::Hook => "{}: the container's init was killed meanwhile", failed()),
+        };
+        if status.success() {
+            return Ok(());
+        }
+        let ending = match status.signal() {
+            Some(signal) => signal_words(signal),
+            None => format!("exit status {}", status.code().unwrap_or(-1)),
+        };
+        bail!(Kind::Hook => "{}: {ending}, stdout: {}, stderr: {}", failed(), out.quoted(), err.quoted())
+    }
 }
 
 /// A file in memory. With a pipe, a process that the hook leaves behind could block us.
@@ -196,7 +193,7 @@ enum HookEnd {
 }
 
 /// Unless the hook ends itself, and after a signal that asks us to end, the hook and its whole group are killed.
-fn wait(child: &mut Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
+fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
     let time = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
@@ -207,25 +204,19 @@ fn wait(child: &mut Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -
     let mut hook = [PollFd::new(&pidfd, PollFlags::IN)];
     if one_has_ended.is_ok() && rustix::event::poll(&mut hook, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     {
-        return Ok(HookEnd::Itself(reap(child)?));
+        return Ok(HookEnd::Itself(reap(pidfd.as_fd())?));
     }
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     // It may have left its group.
     let _ = rustix::process::pidfd_send_signal(&pidfd, Signal::KILL);
-    reap(child)?;
+    reap(pidfd.as_fd())?;
     Ok(if one_has_ended? { HookEnd::WithInit } else { HookEnd::TooLate })
 }
 
 /// The status of a hook that has ended or was killed. A process that traces it can keep its end.
-fn reap(child: &mut Child) -> Result<ExitStatus> {
-    let until = Instant::now() + limits::KILLED_CHILD;
-    loop {
-        match child.try_wait()? {
-            Some(status) => return Ok(status),
-            None if Instant::now() > until => bail!("it has ended, and a process that traces it keeps its end"),
-            None => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
+fn reap(hook: BorrowedFd<'_>) -> Result<ExitStatus> {
+    let status = ending_within(hook, limits::KILLED_CHILD).and_then(exit_status);
+    status.ok_or_else(|| error!("it has ended, and a process that traces it keeps its end"))
 }
 
 #[cfg(test)]
@@ -313,8 +304,8 @@ mod tests {
         let error = run(&hook(json), b"", &identity(Path::new("/tmp")), &at(), &nothing, Some(ended.as_fd()));
         assert!(error.unwrap_err().to_string().contains("the container's init was killed meanwhile"));
         init.wait().unwrap();
-        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
-        assert!(matches!(wait(&mut child, Some(0), None), Ok(HookEnd::TooLate)));
+        let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        assert!(matches!(wait(child, Some(0), None), Ok(HookEnd::TooLate)));
     }
 
     #[test]

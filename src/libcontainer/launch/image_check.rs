@@ -1,5 +1,5 @@
-//! Whether images can be restored with a bundle: what CRIU would refuse in the middle of a restore is reported before it begins. Also
-//! the names by which CRIU gets the parts of the container that are the host's.
+//! Whether images can be restored with a bundle: what CRIU would refuse in the middle of a restore is reported before it begins. It
+//! also makes the names that CRIU uses for parts of the host in the container.
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;

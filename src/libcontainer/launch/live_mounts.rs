@@ -82,6 +82,9 @@ fn tmpfs(settings: &[Setting]) -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
+/// Why nothing is mounted there.
+pub const NOT_ITS_OWN: &str = "the container has no mount namespace of its own: a mount would be one of the host";
+
 /// The mount namespace of process `pid`, which is another one than ours and the host's: we may be in one of our own.
 ///
 /// # Errors
@@ -93,7 +96,7 @@ pub fn mount_namespace(pid: i32) -> Result<File> {
     // Without CAP_SYS_PTRACE, that of pid 1 cannot be seen: then the container's record decides.
     let of_host = File::open("/proc/1/ns/mnt").ok().map(|file| Namespace::of_file(&file)).transpose()?;
     if found == Namespace::ours("mnt")? || Some(found) == of_host {
-        bail!("the container has no mount namespace of its own: a mount would be one of the host");
+        bail!("{NOT_ITS_OWN}");
     }
     Ok(namespace)
 }

@@ -54,8 +54,8 @@ struct MovedDevice {
     addresses: Vec<AddressMessage>,
 }
 
-/// Moves all devices into the network namespace of the process. After a failure, all are on the host, but for a device that a process
-/// of a joined namespace has renamed before we have found it there: the error says so.
+/// Moves all devices into the network namespace of the process. After a failure, all are on the host, but for those that the error
+/// names.
 ///
 /// # Errors
 /// The device, the request, and the kernel's error.
@@ -96,6 +96,14 @@ impl MovedDevices {
         self.list.clear();
     }
 
+    /// Moves them to the host after a failure. Returns that failure, with what could not be moved.
+    pub(super) fn back_after(mut self, error: Error) -> Error {
+        self.back().into_iter().fold(error, |error, stays| {
+            let text = format!("{error}; and {stays}");
+            error.reworded(text)
+        })
+    }
+
     /// Moves one into the container. `up` are the names of the devices of the host that are up.
     fn take(&mut self, device: &NetDevice, up: &HashSet<String>) -> Result<()> {
         let index = index_of(&device.name).context("find the device")?;
@@ -115,9 +123,10 @@ impl MovedDevices {
                 left.and_then(|left| left.new_index).ok_or_else(|| error!("the kernel has not told its number"))
             })
             .context("it stays in the container's network namespace")?;
-        self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses });
-        let there = self.list.last().map_or(&[][..], |device| &device.addresses);
-        self.within.dress(index, there, LinkFlags::Up)
+        // ORDER: before its addresses: if they fail, it moves back.
+        let name = device.name.clone();
+        self.list.push(MovedDevice { index, name, up, addresses: addresses.clone() });
+        self.within.dress(index, &addresses, LinkFlags::Up)
     }
 
     /// Moves them to the host, as they were there. Returns what could not be done.
@@ -157,21 +166,6 @@ impl MovedDevices {
         }
         self.outside.dress(index, &device.addresses, device.up)
     }
-}
-
-impl MovedDevices {
-    /// Moves them to the host after a failure. Returns that failure, with what could not be moved.
-    pub(super) fn back_after(mut self, error: Error) -> Error {
-        joined(error, self.back())
-    }
-}
-
-/// The error, with those of the devices that stay.
-fn joined(error: Error, lost: Vec<Error>) -> Error {
-    lost.into_iter().fold(error, |error, lost| {
-        let text = format!("{error}; and {lost}");
-        error.reworded(text)
-    })
 }
 
 impl Drop for MovedDevices {

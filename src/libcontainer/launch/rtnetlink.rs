@@ -249,10 +249,8 @@ impl Departures {
                 continue;
             }
             let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let packet = NetlinkMessage::<RouteMessage>::deserialize(rest)?;
-                rest = rest.get(usize::try_from(packet.header.length)?.next_multiple_of(4)..).unwrap_or_default();
-                if let NetlinkPayload::InnerMessage(RouteMessage::Departed(left)) = packet.payload {
+            while let Some(payload) = next(&mut rest)? {
+                if let NetlinkPayload::InnerMessage(RouteMessage::Departed(left)) = payload {
                     all.push(left);
                 }
             }
@@ -261,13 +259,21 @@ impl Departures {
     }
 }
 
+/// Takes the next message off `rest`. None at its end.
+fn next(rest: &mut &[u8]) -> Result<Option<NetlinkPayload<RouteMessage>>> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let message = NetlinkMessage::deserialize(rest)?;
+    let length = usize::try_from(message.header.length)?.next_multiple_of(4);
+    *rest = rest.get(length..).unwrap_or_default();
+    Ok(Some(message.payload))
+}
+
 /// Takes the addresses from a packet. Returns true after the last one.
 fn all_is_said(mut rest: &[u8], heard: &mut Vec<AddressMessage>) -> Result<bool> {
-    while !rest.is_empty() {
-        let packet = NetlinkMessage::<RouteMessage>::deserialize(rest)?;
-        let length = usize::try_from(packet.header.length)?.next_multiple_of(4);
-        rest = rest.get(length..).unwrap_or_default();
-        match packet.payload {
+    while let Some(payload) = next(&mut rest)? {
+        match payload {
             NetlinkPayload::InnerMessage(RouteMessage::Address(address)) => heard.push(address),
             NetlinkPayload::Error(ErrorMessage { code: Some(code), header, .. }) => {
                 let errno = errno(code.get().checked_neg());

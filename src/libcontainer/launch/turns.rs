@@ -31,7 +31,7 @@ impl<'p> Turns<'p> {
         self.rest = self.init.take().unwrap_or_default().iter();
     }
 
-    /// True if init exists: there is no bridge, or it has made init.
+    /// True if init exists. Without a bridge, it exists from the start. A bridge makes it later.
     pub(super) fn are_of_init(&self) -> bool {
         self.init.is_none()
     }

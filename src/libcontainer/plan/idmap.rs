@@ -126,7 +126,7 @@ impl Maps {
             Ids::Users => (uids, "linux.uidMappings"),
             Ids::Groups => (gids, "linux.gidMappings"),
         };
-        // Another fault says so if there is no line, or too many, or one without ids.
+        // No line, too many lines, and a line without ids have a fault of their own.
         if list.iter().all(|map| map.size > 0)
             && (1..=MAX_LINES).contains(&list.len())
             && !list.iter().any(|map| id.checked_sub(map.container).is_some_and(|distance| distance < map.size))

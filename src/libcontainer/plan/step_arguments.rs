@@ -174,7 +174,7 @@ pub enum Absent {
     Skipped,
 }
 
-/// The size of a device number and an inode number, by which a file of a ruleset is known.
+/// The size of a device number and an inode number. They identify a file of a ruleset.
 pub const FILE_ID_SIZE: usize = 16;
 
 /// Which process looks up the paths of a ruleset.

@@ -32,6 +32,17 @@ pub fn in_words(error: &(dyn Error + 'static)) -> String {
     }
 }
 
+/// Calls again after EINTR, but not for ever: a filter may return EINTR every time.
+pub fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 0..100 {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    call()
+}
+
 /// An error and its causes, each as `in_words` has it.
 pub fn chain_in_words<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {
     causes.map(in_words).collect::<Vec<_>>().join(": ")
