@@ -26,7 +26,7 @@ pub(super) fn send_listener(launched: &Launched<'_>, fd: Option<OwnedFd>, identi
     give(listener, fd.as_fd(), &state(listener, identity, launched.child.pid)).with_context(|| listener.at.to_string())
 }
 
-/// Whether it is a listener of seccomp(2), and no file of a process that traces init.
+/// True for a listener of seccomp(2). A process that traces init could send another file.
 fn is_listener(fd: BorrowedFd<'_>) -> bool {
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == "anon_inode:seccomp notify")

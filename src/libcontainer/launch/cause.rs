@@ -38,8 +38,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Reads those of process `pid`. The caller makes sure that no other process can get this pid now. None if we may
-    /// not read them: an ordinary user cannot look into an undumpable init.
+    /// Reads root and ids of process `pid`. The caller makes sure that no other process can get this pid now. None if we
+    /// may not read them: an ordinary user cannot read the files in /proc of an undumpable init.
     pub(super) fn of(pid: i32, cwd: &Path) -> Option<Waiting> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;

@@ -35,7 +35,7 @@ const MEMORY_DEVICES: u32 = 1;
 /// PIPE_MAX_SIZE of CRIU's page-pipe.h: the pages whose `struct pipe_buffer`s fit into 8 pages.
 const LAZY_PIPE: usize = 8 * 4096 / 40 * 4096;
 
-/// What becomes of a container after its checkpoint.
+/// What happens to a container after its checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Afterwards {
@@ -44,7 +44,7 @@ pub enum Afterwards {
     Deleted,
     /// Its processes run again.
     Running,
-    /// It goes on, and only its memory is written (a pre-dump), for a later checkpoint that names these images as its parent.
+    /// Its processes continue. CRIU writes only its memory (a pre-dump). A later checkpoint names these images as its parent.
     PreDumped,
 }
 
@@ -207,7 +207,8 @@ impl Checkpoint {
     }
 }
 
-/// CRIU sends memory through a pipe of this size, and does not notice before the first page is fetched that it has none.
+/// Checks that a pipe can have this size: CRIU sends memory through it. CRIU itself notices an error only when the first page is
+/// fetched.
 fn must_have_large_pipes() -> Result<()> {
     let (pipe, _other_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
         .map_err(|errno| error!("pipe: {errno}", errno = in_words(&errno)))?;
@@ -217,7 +218,7 @@ fn must_have_large_pipes() -> Result<()> {
     })
 }
 
-/// CRIU takes the root of a container for its first mount.
+/// The container must have a mount namespace of its own: CRIU assumes that the container's root is its first mount.
 fn must_have_own_mounts(pid: i32) -> Result<()> {
     let theirs = Namespace::of(pid, "mnt").context("look at the container's mount namespace")?;
     if theirs == Namespace::ours("mnt").context("look at our mount namespace")? {
@@ -226,13 +227,13 @@ fn must_have_own_mounts(pid: i32) -> Result<()> {
     Ok(())
 }
 
-/// What thaws it, if it has a freezer.
+/// A value that thaws the container later. None if the container has no freezer.
 fn thaw(container: &Container) -> Result<Option<Thaw>> {
     let found = container.cgroup().thawing()?;
     Ok(found.map(|(file, word)| Thaw { file: file.into(), word }))
 }
 
-/// CRIU has ended without an answer. Its log may contain the reason.
+/// The error for a CRIU that has ended without an answer, with the reason from its log, if there is one.
 fn with_log(directories: &Directories, step: &str, error: Error) -> Error {
     if matches!(error.kind(), Kind::Interrupted(_)) { error } else { directories.failed(step, &error.to_string()) }
 }
@@ -246,7 +247,7 @@ fn freezer(container: &Container) -> Option<(String, String)> {
         .then(|| (key.clone(), path.to_string_lossy().into_owned()))
 }
 
-/// For each of these mounts: its path in the container, and its name.
+/// The path in the container and the name of each of these mounts.
 fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> {
     let root = root_of(pid)?;
     let (mut all, mut seen) = (Vec::new(), HashSet::new());

@@ -40,14 +40,15 @@ impl Child {
 }
 
 impl Child {
-    /// Waits for its end, and reaps it. Returns its status. None if somebody else has reaped it, or traces it and keeps its end.
+    /// Waits for its end, and reaps it. Returns its status. None if another process has reaped it, or traces it and does not
+    /// let us reap it.
     pub fn status(&self) -> Option<std::process::ExitStatus> {
         let mut end = [PollFd::new(&self.pidfd, PollFlags::IN)];
         while rustix::event::poll(&mut end, None) == Err(Errno::INTR) {}
         ending(self.pidfd.as_fd()).and_then(exit_status)
     }
 
-    /// The same without waiting. None while it runs.
+    /// Its status, without waiting. None while it runs.
     ///
     /// # Errors
     /// Those of waitid(2): another caller has reaped it.
@@ -67,8 +68,8 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.end == AtDrop::Killed {
             let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-            // Version 1: a container can freeze a process that joins it. That process dies when it is thawed. We do not
-            // wait for that.
+            // Version 1: a container can freeze a process that joins it. That process dies only when it is thawed. We do
+            // not wait for this.
             if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + limits::KILLED_CHILD)).is_ok_and(|ended| ended)
             {
                 let _ = ending(self.pidfd.as_fd());
@@ -77,13 +78,13 @@ impl Drop for Child {
     }
 }
 
-/// Reaps a child of ours that has ended or ends now. A process of the container that traces it can keep its end for ever
-/// (ptrace(2)), so we wait for it for a short time only. KERNEL(5.4): waitid by pidfd.
+/// Reaps a child of ours that has ended or ends now. If a process of the container traces it, we can reap it only after the tracer
+/// (ptrace(2)), which may never happen. So we wait for a short time only. KERNEL(5.4): waitid by pidfd.
 pub(super) fn ending(pidfd: BorrowedFd<'_>) -> Option<WaitIdStatus> {
     ending_within(pidfd, limits::KEPT_END)
 }
 
-/// The same with another time for an end that is kept.
+/// The same. `kept` is the time that we wait for a tracer.
 pub(super) fn ending_within(pidfd: BorrowedFd<'_>, kept: Duration) -> Option<WaitIdStatus> {
     let mut deadline = Instant::now() + limits::KILLED_CHILD;
     loop {
@@ -93,7 +94,7 @@ pub(super) fn ending_within(pidfd: BorrowedFd<'_>, kept: Duration) -> Option<Wai
                 let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
                 let pause = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
                 if rustix::event::poll(&mut end, Some(&pause)).is_ok_and(|ready| ready > 0) {
-                    // It has ended, and somebody keeps its end.
+                    // It has ended, and its tracer has not reaped it yet.
                     deadline = deadline.min(Instant::now() + kept);
                     std::thread::sleep(Duration::from_millis(1));
                 }

@@ -82,7 +82,7 @@ impl Opened {
         if ours_alone {
             open_again();
         }
-        // Our own score is set back. The child keeps its score.
+        // This restores our own score. The child keeps its score.
         drop((score, lent, affinity));
         let (pid, pidfd, cloned) =
             cloned.map_err(|errno| error!("linux.namespaces: clone {}: {}", plan.clone_args.new, words(errno)))?;
@@ -155,13 +155,13 @@ pub(super) const NOT_PROTECTED: u32 = u32::MAX;
 /// The step number that says: the child could not move its streams.
 pub(super) const NO_STREAMS: u32 = u32::MAX - 1;
 
-/// The CPUs of this thread. Drop sets them again.
+/// The former CPUs of this thread. A drop restores them.
 struct FormerCpus(Option<rustix::thread::CpuSet>);
 
 impl Drop for FormerCpus {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            // This fails if these CPUs were removed since. The kernel has then chosen other CPUs.
+            // This fails if these CPUs were removed in the meantime. The kernel has then chosen other CPUs.
             let _ = rustix::thread::sched_setaffinity(None, before);
         }
     }

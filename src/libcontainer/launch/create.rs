@@ -54,7 +54,7 @@ pub struct NewContainer<'a> {
 /// What happens to the calling process if another process deletes the container by force while the caller makes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Creator {
-    /// It lives. Its `create` fails, because the container's processes are killed.
+    /// It continues. Its `create` fails, because the other process kills the container's processes.
     #[default]
     Spared,
     /// It gets SIGTERM, and SIGKILL after a deadline. For programs that do nothing else.

@@ -18,9 +18,10 @@ use crate::wait::{self, limits};
 /// The processes of a container that is to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leftovers {
-    /// Only what a container without a pid namespace has left: it is killed. On version 1, those of others are spared.
+    /// Only processes that remain from a container without a pid namespace. They are killed. On version 1, processes of others
+    /// are not killed.
     None,
-    /// Any. All are killed.
+    /// Any processes. All are killed.
     Killed,
 }
 
@@ -44,10 +45,10 @@ pub enum Force {
 }
 
 impl Leftovers {
-    /// What `delete` does with the processes that a container in its state may have.
+    /// The processes that the container may have in its present status.
     ///
     /// # Errors
-    /// It runs, and `force` says that this is refused.
+    /// It runs, and `force` is `None`.
     pub fn of(container: &Container, force: Force) -> Result<Leftovers> {
         match (container.status()?, force) {
             (Status::Stopped, Force::None) => Ok(Leftovers::None),
@@ -59,7 +60,7 @@ impl Leftovers {
     }
 }
 
-/// Removes our own container, and not another one that has its id since.
+/// Removes our own container. If another container has its id by now, removes nothing.
 ///
 /// # Errors
 /// Those of `destroy`.
@@ -123,9 +124,9 @@ fn has_ended(init: Result<OwnedFd>, cgroup: &Cgroup) -> bool {
     within(limits::CLOSED) || (cgroup.frozen_for_good().is_none() && within(limits::KILLED))
 }
 
-/// Empties the cgroup. If its own processes have ended (`own_ended`), what is left there belongs to others: a process that
-/// somebody has put there, or another container. Only `delete --force` kills such a process, and names it in the warning
-/// that this returns. No other container is killed.
+/// Empties the cgroup. If the container's own processes have ended (`own_ended`), all other processes there belong to others:
+/// somebody has put them there, or they belong to another container. Only `delete --force` kills a process that somebody has put
+/// there, and names it in the returned warning. Nothing kills the processes of another container.
 ///
 /// # Errors
 /// Processes are left.
@@ -144,7 +145,7 @@ fn empty(container: &Container, cgroup: &mut Cgroup, leftovers: Leftovers, own_e
     let mut warning = None;
     if leftovers == Leftovers::Killed {
         let others = if own_ended { cgroup.staying() } else { cgroup.strangers() };
-        // Those that can be seen are killed in any case. If some cannot, `kill` tells why.
+        // `kill` kills the processes that it finds in any case. If it cannot read all of the cgroup, it returns the reason.
         let others = others.unwrap_or_default();
         if !others.is_empty() {
             let names = names(&others);
@@ -169,7 +170,7 @@ pub(super) fn after_stop(poststop: &[Hook], identity: &Identity<'_>) -> Vec<Erro
     if poststop.is_empty() {
         return Vec::new();
     }
-    // In our own program, a signal that asks us to end ends the running hook. The other hooks run: all else is already
+    // In our own program, SIGTERM and the like end the running hook. The other hooks run, because everything else is already
     // removed.
     let listening = wait::listen_for_hooks().context("listen to signals");
     let warnings = hooks::run_all(poststop, &identity.state("stopped", 0), identity, &At::new("hooks.poststop"));

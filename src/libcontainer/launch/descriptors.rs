@@ -13,7 +13,7 @@ const OTHERS: usize = 128;
 /// RLIMIT_NOFILE, soft and hard.
 pub type NofileLimit = (u64, u64);
 
-/// Our own limit while it is raised. The limit belongs to the process, and other threads make children, too.
+/// Our own limit while it is raised. All threads share the limit, and other threads make children, too.
 #[derive(Debug, Default)]
 pub(super) struct Lent {
     /// Our former RLIMIT_NOFILE, while at least one container needs a higher one.

@@ -26,7 +26,7 @@ pub(super) const TOO_LITTLE_MEMORY: &str =
     "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)";
 const NEEDED: &str = "most programs need some MiB to begin";
 
-/// With the numbers, as far as config.json has them.
+/// The message with the memory limits of config.json.
 fn too_little_memory(launched: &Launched<'_>) -> Error {
     let writes = launched.plan.cgroup.iter().flat_map(|cgroup| &cgroup.writes);
     let mut limit =
@@ -183,9 +183,9 @@ pub(super) fn of_silence(launched: &Launched<'_>, cgroup: Option<&Cgroup>) -> Er
 }
 
 /// The reason why the program has not begun. A process that was reaped can no longer be examined. If the profile denies
-/// every execve(2), and this was the last step, the program has not begun. A rule for execve(2) with conditions on
-/// arguments compares addresses, so it does not decide. Such a denial is reported while init can be examined. Later it
-/// counts as the end of the program.
+/// every execve(2), and this was the last step, the program has not begun. If a rule for execve(2) has conditions, we cannot
+/// know whether it has denied the call, because the conditions compare addresses. Then this reports a denial only while init
+/// can be examined. Later, the end of init counts as the end of the program.
 pub fn denial(after: &[AfterStart], executed: Option<bool>) -> Option<&str> {
     let always = |step: &AfterStart| step.denied.is_some();
     if executed == Some(true) || executed.is_none() && !after.last().is_some_and(always) {

@@ -1,5 +1,5 @@
-//! Which files the paths of a Landlock ruleset led to. The first process finds them, before the program can change anything. A
-//! later process must find the same ones.
+//! The files at the paths of a Landlock ruleset. The first process finds them, before the program can change anything. A
+//! later process must find the same files.
 
 use std::os::fd::OwnedFd;
 
@@ -14,7 +14,7 @@ impl Opened {
         slot.map(|slot| self.fd(Slot(slot))).transpose()
     }
 
-    /// The device and inode number of each, as the first process has written them. 0 for a path that led nowhere.
+    /// The device and inode number of each file, as the first process has written them. 0 if a path did not exist.
     ///
     /// # Errors
     /// Those of pread(2).
@@ -32,7 +32,7 @@ impl Opened {
         }
     }
 
-    /// Writes what the first process has found, for a later one.
+    /// Writes the files that the first process has found, for a later process.
     ///
     /// # Errors
     /// Those of pwrite(2).

@@ -1,4 +1,4 @@
-//! What a checkpoint and a restore do in the namespaces of a container, or in a mount namespace of their own.
+//! The parts of a checkpoint and a restore that run in the namespaces of a container, or in a mount namespace of their own.
 
 use crate::sys::errno::in_words;
 use std::ffi::CStr;

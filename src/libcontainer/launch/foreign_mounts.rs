@@ -1,5 +1,5 @@
-//! Mounts of a container that its plan does not have and that are the host's: those below a recursive bind, and those that hooks
-//! have made. CRIU must not copy them, so each has a name, its place. Where they are on the host is kept with the images.
+//! Mounts of the host in a container that its plan does not have: those below a recursive bind, and those that hooks have made.
+//! CRIU must not copy them, so each has a name: its path in the container. A file beside the images has their paths on the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.
 pub(super) const MOUNTS: &str = "mounts.json";
-/// CRIU makes these again for the container. A new one may be of the same superblock as the host's.
+/// CRIU makes mounts of these types again for the container. A new mount may have the same superblock as the host's.
 const MADE_AGAIN: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
 /// What is mounted, on the host.
@@ -28,7 +28,7 @@ const MADE_AGAIN: [&str; 5] = ["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 enum HostSource {
     /// Its path, and which file was there at the checkpoint.
     Known { path: String, file: File },
-    /// Its path. An older version has kept no more.
+    /// Its path. An older version has stored only this.
     Path(String),
 }
 
@@ -41,11 +41,11 @@ struct File {
 }
 
 impl File {
-    /// The file at `path` below `root`. Links are not followed: whoever can make one decides where it leads.
+    /// The file at `path` below `root`. Links are not followed: the author of a link decides where it leads.
     fn at(root: impl AsFd, path: &Path, more: ResolveFlags) -> Result<File, Errno> {
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
         let file = rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-        // A file system in user space is not asked: it may be the container's.
+        // DONT_SYNC: the kernel does not ask a file system in user space, which may be a process of the container.
         let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
         let stat = rustix::fs::statx(&file, c"", flags, StatxFlags::INO)?;
         Ok(File { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
@@ -56,7 +56,8 @@ impl File {
     }
 }
 
-/// Those of the container with this first process, of which `named` have a name already. They are written into `directory`.
+/// Finds the mounts of the host in the container whose first process is `pid`, and writes them into `directory`. `named` are the
+/// mounts that have a name already.
 ///
 /// # Errors
 /// mountinfo cannot be read, or the file cannot be written.
@@ -73,7 +74,7 @@ pub(super) fn keep(pid: i32, named: &[ExternalMount], directory: &Path) -> Resul
     let found = of_the_host(&theirs, &ours, &named, same);
     let path = directory.join(MOUNTS);
     if found.is_empty() {
-        // those of an older checkpoint in the same directory are not ours
+        // The file may be from an older checkpoint in the same directory.
         let _ = fs::remove_file(&path);
         return Ok(Vec::new());
     }
@@ -81,11 +82,11 @@ pub(super) fn keep(pid: i32, named: &[ExternalMount], directory: &Path) -> Resul
     Ok(found.into_keys().map(|place| ExternalMount { val: place.clone(), key: place }).collect())
 }
 
-/// Those that were kept in `directory`: the name of each, and where it is on this host. The path may lead through a directory
-/// that a container can write. So no link may be in it, and the file must be that of the checkpoint.
+/// The mounts that `keep` has written into `directory`: the name and the path on this host of each. The path may lead through a
+/// directory that a container can write. So it must not have a link, and the file must be that of the checkpoint.
 ///
 /// # Errors
-/// mounts.json cannot be read, or what it names is missing, is behind a link, or is another file.
+/// mounts.json cannot be read, or a file that it names is missing, is behind a link, or is another file.
 pub(super) fn kept(directory: &Path) -> Result<Vec<ExternalMount>> {
     let path = directory.join(MOUNTS);
     if !path.exists() {
@@ -130,7 +131,8 @@ fn of_the_host(
         of_the_root || MADE_AGAIN.contains(&mount.fstype.as_str()) && !below_a_bind
     };
     let others = theirs.iter().filter(|mount| mount.path != Path::new("/") && !named.contains(&mount.path.as_path()));
-    // A file system in user space that the host does not have: a process of the container may never answer.
+    // We do not touch a file system in user space that the host does not have: it may belong to a process of the container, which
+    // may never answer.
     let of_their_own = |mount: &&Mount| ours.iter().all(|host| host.device != mount.device);
     let fuses: Vec<_> = theirs.iter().filter(|mount| mount.fstype.starts_with("fuse")).filter(of_their_own).collect();
     let may_block = |mount: &Mount| fuses.iter().any(|fuse| mount.path.starts_with(&fuse.path));

@@ -1,6 +1,6 @@
-//! The files of the annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`. They belong to the host, and whoever wrote the
-//! annotation may not be the administrator. So no link is followed, nothing but a regular file of a plain file system is
-//! opened, and it only grows.
+//! The files of the annotations `run.oci.hooks.stdout` and `run.oci.hooks.stderr`. They belong to the host, but the author of the
+//! annotation may not be the administrator. So we follow no link, open only a regular file of a plain file system, and only
+//! append to it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
 use crate::sys::plain::is_plain;
 
-/// A link in a directory of the path would lead where the owner of that directory wants.
+/// The owner of a directory of the path could put a link there, and decide where it leads.
 const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
 const APPEND: OFlags = OFlags::WRONLY.union(OFlags::APPEND).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
@@ -38,7 +38,7 @@ pub(super) struct HookFiles {
 }
 
 impl HookFiles {
-    /// Opens what the annotations name.
+    /// Opens the files that the annotations name.
     ///
     /// # Errors
     /// The annotation, and why its file cannot be opened.
@@ -55,7 +55,7 @@ impl HookFiles {
         if hooks.is_empty() { Ok(HookFiles::default()) } else { HookFiles::open(identity.annotations) }
     }
 
-    /// Opens and closes the files, so that a wrong one is found before anything is made.
+    /// Opens and closes the files, so that an error is found before anything is made.
     ///
     /// # Errors
     /// Those of `open`.
@@ -84,7 +84,7 @@ impl HookFile {
         };
         let file = match found(path) {
             Err(Errno::NOENT) => match made(Path::new(path)) {
-                // Another runtime has made it since.
+                // Another runtime has made it in the meantime.
                 Err(Errno::EXIST) => found(path),
                 made => made,
             },
@@ -97,13 +97,13 @@ impl HookFile {
     }
 }
 
-/// The error for what is not a regular file: no call here returns it.
+/// The error for a file that is not regular. No system call here returns this error.
 const NOT_REGULAR: Errno = Errno::MEDIUMTYPE;
 
-/// A file that is there.
+/// Opens an existing file.
 fn found(path: &str) -> Result<OwnedFd, Errno> {
     let found = rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), NO_LINKS)?;
-    // ORDER: what it is must be known before it is opened: to open a device has effects.
+    // ORDER: before the open(2), because opening a device has effects.
     if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::RegularFile {
         return Err(NOT_REGULAR);
     }
@@ -111,7 +111,7 @@ fn found(path: &str) -> Result<OwnedFd, Errno> {
     HostProc::open()?.reopen(found.as_fd(), APPEND)
 }
 
-/// A new file.
+/// Makes a new file.
 fn made(path: &Path) -> Result<OwnedFd, Errno> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::NOENT) };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

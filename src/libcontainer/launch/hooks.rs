@@ -28,8 +28,8 @@ use crate::wait::{self, limits};
 const QUOTED: u64 = 4096;
 
 /// Runs `hooks` in their order, each in the bundle and with `state` on its standard input. `at` is the place of
-/// the list. With `init`, a hook is killed when the container's init ends: `delete --force` has killed it, and the hook has nothing to do
-/// any more.
+/// the list. If `init` is set, a hook is killed when the container's init ends: `delete --force` has killed init, so the hook is
+/// not needed any more.
 ///
 /// # Errors
 /// The first failure, with the output of the hook.
@@ -45,8 +45,8 @@ pub(super) fn run(
     hooks.iter().enumerate().try_for_each(|(n, hook)| list.one(hook, n))
 }
 
-/// Runs all `hooks`, and returns all failures. The specification wants this for poststop. A hook also runs if the file for
-/// its output cannot be opened: what it removes must not stay.
+/// Runs all `hooks`, and returns all failures. The specification demands this for poststop. A hook also runs if the file for
+/// its output cannot be opened, because it may have something to remove.
 pub(super) fn run_all(hooks: &[Hook], state: &[u8], identity: &Identity<'_>, at: &At) -> Vec<Error> {
     let mut failed: Vec<Error> = Vec::new();
     let mut file = |name| {
@@ -123,7 +123,7 @@ fn memory() -> Result<File> {
     Ok(File::from(fd))
 }
 
-/// Where a stream of a hook goes.
+/// The file to which a stream of a hook is written.
 enum Output<'f> {
     /// A file in memory, which a failure quotes.
     Memory(File),
@@ -143,7 +143,7 @@ impl Output<'_> {
         }
     }
 
-    /// The beginning of what a hook has printed, or where it is.
+    /// The beginning of the output of a hook, or the path of the file that has it.
     fn quoted(&mut self) -> String {
         let file = match self {
             Output::Memory(file) => file,
@@ -172,7 +172,7 @@ fn spawn(hook: &Hook, state: &[u8], identity: &Identity<'_>, out: &File, err: &F
         None => identity.environment.give_to(&mut command),
     }
     let bundle = identity.bundle;
-    // The bundle may be removed when poststop hooks run. They run all the same.
+    // The caller may have removed the bundle before poststop hooks run.
     command.current_dir(if bundle.is_dir() { bundle } else { Path::new("/") });
     // A process group of its own, so that the children of the hook can be killed with it.
     command.process_group(0).stdin(input).stdout(out.try_clone()?).stderr(err.try_clone()?);
@@ -192,7 +192,7 @@ enum HookEnd {
     WithInit,
 }
 
-/// Unless the hook ends itself, and after a signal that asks us to end, the hook and its whole group are killed.
+/// Waits for the end of the hook. After its timeout, the end of init or a signal that asks us to end, kills the hook and its group.
 fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Result<HookEnd> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| error!("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(std::io::Error::from)?;
@@ -200,7 +200,7 @@ fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Res
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     let fds: Vec<_> = [pidfd.as_fd()].into_iter().chain(init).map(|fd| (fd, PollFlags::IN)).collect();
     let one_has_ended = wait::ready(&fds, deadline);
-    // Its pidfd says so first: where the hook is traced, wait(2) returns only after the tracer has read its end.
+    // We poll the pidfd: if the hook is traced, wait(2) returns only after the tracer has read its end.
     let mut hook = [PollFd::new(&pidfd, PollFlags::IN)];
     if one_has_ended.is_ok() && rustix::event::poll(&mut hook, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     {
@@ -213,7 +213,7 @@ fn wait(child: Child, timeout: Option<i64>, init: Option<BorrowedFd<'_>>) -> Res
     Ok(if one_has_ended? { HookEnd::WithInit } else { HookEnd::TooLate })
 }
 
-/// The status of a hook that has ended or was killed. A process that traces it can keep its end.
+/// The status of a hook that has ended or was killed. If a process traces it, we may not be able to reap it.
 fn reap(hook: BorrowedFd<'_>) -> Result<ExitStatus> {
     let status = ending_within(hook, limits::KILLED_CHILD).and_then(exit_status);
     status.ok_or_else(|| error!("it has ended, and a process that traces it keeps its end"))

@@ -1,7 +1,7 @@
 //! A container without a mount namespace mounts on the host. The kernel does not remove these mounts when its processes
 //! end. So init records each mount by its id, and `delete` unmounts it through a descriptor: a path could lead to
-//! another mount by then. Hooks, engines and other containers mount below the same root. Their mounts stay, and also
-//! one of the container's mounts if one of theirs is in it.
+//! another mount by then. Hooks, engines and other containers mount below the same root. Their mounts stay. If one of
+//! them is in a mount of the container, that mount stays, too.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -107,20 +107,21 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     }
     let fd = CString::new(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
     match detach(&fd) {
-        // It was unmounted since.
+        // Another process has unmounted it in the meantime.
         Ok(()) | Err(Errno::INVAL) => Ok(Ok(())),
         Err(errno) => Err(error!("unmount {path}: {}", words(errno))),
     }
 }
 
-/// Whether pid 1 has the mount: we may be in a mount namespace of our own. The id alone may belong to another one by now.
+/// True if pid 1 has the mount: we may be in a mount namespace of our own. The id alone is not enough: another mount may have it
+/// by now.
 fn is_in_pid_1(mount: &HostMount) -> bool {
     let text = std::fs::read("/proc/1/mountinfo").unwrap_or_default();
     mountinfo::parse(&text).iter().any(|there| there.id == mount.id && there.path == mount.path)
 }
 
-/// An older version has recorded which mounts existed below the root before. It did not record which of the others
-/// belong to the container.
+/// Checks the record of an older version. It has only the mounts below the root that existed before the container. For all
+/// other mounts, we do not know whether they belong to the container.
 ///
 /// # Errors
 /// There are other mounts.
@@ -139,7 +140,7 @@ fn all() -> Result<Vec<Mount>> {
     mountinfo::all().context("read /proc/self/mountinfo")
 }
 
-/// Whether it is in the mount `id`, directly or not.
+/// True if `mount` is in the mount `id`, directly or in a mount below it.
 fn is_in(mount: &Mount, id: u64, all: &[Mount]) -> bool {
     above(mount, all).any(|above| above == id)
 }
@@ -156,7 +157,7 @@ fn id_at(mount: &Mount) -> Result<Option<MountId>, Errno> {
     Ok((found.id == mount.id).then_some(found))
 }
 
-/// Opens it without following links: whoever can make a link decides where it leads.
+/// Opens it without following links: the author of a link decides where it leads.
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
     let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), links)

@@ -14,8 +14,8 @@ use crate::plan::sysctl::written;
 use crate::plan::{Opening, Plan};
 use crate::sys::errno::in_words;
 
-/// A joined mount namespace gets the container's root, which all its processes then have. So it must be another one than
-/// ours, and than the host's.
+/// The container's pivot_root(2) changes the root of all processes in a joined mount namespace. So this must not be our mount
+/// namespace, and not the host's.
 pub(super) fn must_not_get_a_root(file: &OwnedFd, kind: u64, path: &Path, at: &At) -> Result<()> {
     if kind != libc::CLONE_NEWNS as u64 {
         return Ok(());
@@ -53,8 +53,8 @@ fn is_so(what: &What) -> bool {
     }
 }
 
-/// Whether a namespace is ours, or the host's: that of process 1. A process that may not look at the host's may not join
-/// it either (setns(2)).
+/// The words for a namespace that is ours, or the host's (that of process 1). None for any other. If we may not read the host's
+/// namespace, we may not join it either (setns(2)).
 fn whose(file: &OwnedFd, kind: u64) -> io::Result<Option<String>> {
     let Some((_, _, name)) = KINDS.iter().find(|(bit, ..)| *bit == kind) else { return Ok(None) };
     let there = Namespace::of_file(file)?;

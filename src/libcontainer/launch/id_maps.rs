@@ -1,5 +1,5 @@
 //! uid_map and gid_map of a new user namespace (user_namespaces(7)). The runtime writes them. For an ordinary user,
-//! newuidmap(1) and newgidmap(1) write them: they know what /etc/subuid and /etc/subgid grant.
+//! newuidmap(1) and newgidmap(1) write them: they read the grants in /etc/subuid and /etc/subgid.
 
 use std::ffi::CStr;
 use std::fs;
@@ -70,7 +70,7 @@ impl IdMapFile<'_> {
         }
     }
 
-    /// If we are in a user namespace ourselves, only its ids exist.
+    /// The error if the kernel refuses the map. In a user namespace of our own, we can map only ids that it has.
     fn refused(&self, errno: Errno) -> Error {
         let file = self.file.to_string_lossy();
         let own = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
@@ -129,7 +129,7 @@ impl IdMapFile<'_> {
     }
 }
 
-/// A warning for each map that differs from config.json, of the user namespace that process `pid` has joined.
+/// A warning for each map of config.json that differs from that of the user namespace that process `pid` has joined.
 pub(super) fn unlike(pid: i32, given: &IdMaps) -> Vec<Warning> {
     let maps = [("linux.uidMappings", &given.uids, "uid_map"), ("linux.gidMappings", &given.gids, "gid_map")];
     let warning = |(property, given, file): (&'static str, &Vec<IdMap>, &str)| {

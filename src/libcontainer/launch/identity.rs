@@ -1,4 +1,4 @@
-//! What hooks and agents read about a container.
+//! The state of a container that hooks and agents read.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::container::{Container, Record};
 use crate::host::Environment;
 
-/// What hooks and agents get to know about a container.
+/// The facts about a container for its hooks and agents.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     /// Its id.
@@ -19,7 +19,7 @@ pub struct Identity<'a> {
     pub annotations: &'a HashMap<String, String>,
     /// Its init, if the process in question is another one.
     pub init: Option<i32>,
-    /// The variables of programs that config.json gives none.
+    /// The variables for programs whose environment is not in config.json.
     pub environment: &'a Environment,
 }
 

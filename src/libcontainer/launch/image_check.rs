@@ -1,4 +1,4 @@
-//! Whether images can be restored with a bundle: what CRIU would refuse in the middle of a restore is reported before it begins. It
+//! Checks whether images can be restored with a bundle. CRIU would find the same faults only in the middle of a restore. This file
 //! also makes the names that CRIU uses for parts of the host in the container.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::wait;
 
 pub use crate::criu::{ImageContents, ImageFault, memory_faults};
 
-/// What the images contain, and why they cannot be restored.
+/// The contents of the images, and the faults that prevent a restore.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -38,7 +38,7 @@ pub fn alone(imaging: &Images) -> Result<(ImageContents, Vec<ImageFault>)> {
     Ok((contents, faults))
 }
 
-/// The same for a restore with this plan. `root` is the container's root on the host, in which links are followed.
+/// The same for a restore with this plan. `root` is the container's root on the host; links are followed inside it.
 ///
 /// # Errors
 /// The directory of the images, or the root, cannot be read.
@@ -93,7 +93,7 @@ pub fn must_be_none(imaging: &Images, faults: &[ImageFault]) -> Result<()> {
     }
 }
 
-/// The text of an error without what is named beside it already.
+/// The text of an error without the name of `file`, which the message has already.
 fn inner(error: &Error, file: &str) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("Images::new: ").unwrap_or(&text);
@@ -108,14 +108,14 @@ fn stream_names(directory: &Path) -> Result<Vec<String>> {
     Ok(all.unwrap_or_default().into_iter().take(3).collect())
 }
 
-/// Whether a stream of this name is replaced at the restore.
+/// True if a restore replaces a stream of this name.
 fn is_given(name: &str) -> bool {
     let name = name.strip_prefix(NULL).unwrap_or(name);
     name.starts_with("pipe:") || name.starts_with(FILE)
 }
 
-/// The pipes, and files of the host's, that the processes had as standard streams: they get the new ones instead.
-/// `null` is a null device, for those that had it.
+/// The pipes and files of the host that the processes had as standard streams. A restore replaces them with the new streams, and a
+/// null device with `null`.
 pub(super) fn streams(directory: &Path, null: RawFd) -> Result<Vec<InheritFd>> {
     let mut streams: Vec<InheritFd> = Vec::new();
     for (name, fd) in stream_names(directory)?.into_iter().zip(0..) {

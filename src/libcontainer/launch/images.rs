@@ -20,15 +20,15 @@ const CONFIG_FILES: [&str; 2] = ["/etc/criu/coracle.conf", "/etc/criu/runc.conf"
 const CONFIG_ANNOTATION: &str = "org.criu.config";
 /// The file in the directory of the images with the first three descriptors of the container.
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
-/// A descriptor with this prefix is given again at the restore, as a pipe is with `pipe:`.
+/// The restore replaces a descriptor with this prefix, as it replaces a pipe (`pipe:`).
 pub(super) const FILE: &str = "file[";
-/// A descriptor with this prefix is the host's null device. The restore gives the null device again, and not a stream
-/// of the caller.
+/// A descriptor with this prefix is the host's null device. The restore replaces it with the null device, and not with a
+/// stream of the caller.
 pub(super) const NULL: &str = "null:";
 /// CRIU's `--verbosity=4`.
 const LOG_LEVEL: i32 = 4;
 
-/// What CRIU does only on request.
+/// Something that CRIU does only on request.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {
@@ -42,7 +42,7 @@ const LOG_LEVEL: i32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Allow {
-    /// Open TCP connections go on.
+    /// Open TCP connections continue.
     TcpEstablished,
     /// A checkpoint leaves out TCP connections that are not accepted yet.
     TcpSkipInFlight,
@@ -81,7 +81,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Images in `directory`. A relative path is one of the current directory.
+    /// Images in `directory`. A relative path begins at the current directory.
     pub fn new(directory: impl Into<PathBuf>) -> Images {
         Images {
             directory: directory.into(),
@@ -93,19 +93,19 @@ impl Images {
         }
     }
 
-    /// Where CRIU writes its log, and what it keeps beside it; without this, to the images.
+    /// The directory for CRIU's log and working files. Without this, it is that of the images.
     pub fn work(mut self, directory: impl Into<PathBuf>) -> Self {
         self.work = Some(directory.into());
         self
     }
 
-    /// The program: a path, or a name that is looked up in PATH; without this, `criu`.
+    /// The program: a path, or a name that is searched in PATH. Without this, it is `criu`.
     pub fn criu(mut self, program: impl Into<PathBuf>) -> Self {
         self.criu = Some(program.into());
         self
     }
 
-    /// One more thing that CRIU does beyond what it always does.
+    /// Requests something that CRIU does not do by itself.
     pub fn allow(mut self, what: Allow) -> Self {
         self.allowed.push(what);
         self
@@ -159,7 +159,7 @@ impl Directories {
         Directories::open(imaging, log)
     }
 
-    /// Opens the directory of the images, and the other one, which is made if it is missing.
+    /// Opens the directory of the images, and the working directory, which it makes if it is missing.
     pub(super) fn open(imaging: &Images, log: &str) -> Result<Directories> {
         let open = |path: &Path| {
             let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
@@ -177,7 +177,7 @@ impl Directories {
         Ok(Directories { images, work, log })
     }
 
-    /// The images are read through `images`. What CRIU writes beside them is written where it was.
+    /// CRIU reads the images through `images`. Its working directory does not change.
     pub(super) fn read_by_others(&mut self, images: File) {
         let before = std::mem::replace(&mut self.images, images);
         self.work.get_or_insert(before);
@@ -220,7 +220,7 @@ pub(super) fn options(imaging: &Images, directories: &Directories) -> Options {
     }
 }
 
-/// CRIU knows nothing of Landlock. The restored processes could do more than those that were checkpointed.
+/// CRIU does not support Landlock. The restored processes could do more than those that were checkpointed.
 pub(super) fn must_not_be_restricted(annotations: &HashMap<String, String>) -> Result<()> {
     if annotations.contains_key(LANDLOCK) {
         bail!(

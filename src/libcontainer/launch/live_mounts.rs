@@ -1,6 +1,6 @@
-//! Mounts in a container that runs. What is mounted is opened, and made complete, in the host's mount namespace. A thread then
-//! enters the container's mount namespace, where every path is the container's: there, it resolves the destination beneath
-//! the root, and acts by descriptor alone.
+//! Mounts in a container that runs. We open the source and make the mount complete in the host's mount namespace. A thread then
+//! enters the container's mount namespace, where the container controls every path. There, the thread resolves the destination
+//! beneath the root, and uses only its descriptor.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -23,7 +23,7 @@ use crate::sys::errno::words;
 use crate::sys::host_proc::HostProc;
 use crate::sys::mount::{Attributes, MountId, Reach, detach, set_attributes};
 
-/// A mount that is complete, and attached nowhere.
+/// A mount that is complete, and not attached yet.
 #[derive(Debug)]
 pub struct DetachedMount {
     tree: OwnedFd,
@@ -41,7 +41,7 @@ impl DetachedMount {
     }
 }
 
-/// Makes each of them, in our own mount namespace.
+/// Makes each mount, in our own mount namespace.
 ///
 /// # Errors
 /// The place, and the kernel's error.
@@ -82,10 +82,10 @@ fn tmpfs(settings: &[Setting]) -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-/// Why nothing is mounted there.
+/// The error about a container without a mount namespace.
 pub const NOT_ITS_OWN: &str = "the container has no mount namespace of its own: a mount would be one of the host";
 
-/// The mount namespace of process `pid`, which is another one than ours and the host's: we may be in one of our own.
+/// The mount namespace of process `pid`. It must not be ours, and not the host's: we may be in one of our own.
 ///
 /// # Errors
 /// It is ours or the host's, or the kernel's error.
@@ -101,7 +101,7 @@ pub fn mount_namespace(pid: i32) -> Result<File> {
     Ok(namespace)
 }
 
-/// The peer groups of the host's mounts and of ours. None if those of pid 1 cannot be read: any may be the host's.
+/// The peer groups of the host's mounts and of ours. None if the mounts of pid 1 cannot be read: then any group may be the host's.
 fn host_groups() -> Result<Option<Vec<u64>>> {
     let own = std::fs::read("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
     let Ok(of_host) = std::fs::read("/proc/1/mountinfo") else { return Ok(None) };
@@ -137,7 +137,7 @@ fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: Option
     if rustix::fs::fstatfs(&target).map_err(said)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
         bail!("{at}: /{}: a link leads inside /proc", mount.destination.to_string_lossy());
     }
-    // ORDER: after the target is held: whatever happens to its path, it stays in this mount.
+    // ORDER: after the target is open: its path may change, but the descriptor stays in this mount.
     let tid = rustix::thread::gettid().as_raw_nonzero().get();
     let here = proc.read_of(tid, c"mountinfo").with_context(|| format!("{at}: read mountinfo"))?;
     let id = crate::sys::mount::mount_id(target.as_fd(), c"").map_err(said)?;
@@ -151,10 +151,10 @@ fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: Option
     rustix::mount::move_mount(&mount.tree, c"", &target, c"", both).map_err(said)
 }
 
-/// Unmounts those of `known` that are at these destinations. Returns which.
+/// Unmounts the mounts of `known` that are at these destinations. Returns their ids.
 ///
 /// # Errors
-/// A destination without such a mount: nothing is unmounted. Or the kernel's error.
+/// A destination has no such mount: then nothing is unmounted. Or the kernel's error.
 pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
     let proc = HostProc::open().context("open /proc")?;
     in_mounts(namespace, || {
@@ -172,7 +172,7 @@ pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> 
             }
             found.push((at, target, id));
         }
-        // the last one first: it may be in one before
+        // The last one first, because it may be in an earlier one.
         found.iter().rev().try_for_each(|(at, target, _)| {
             unmount(target.as_fd(), &proc).map_err(|errno| error!("{at}: umount2: {}", words(errno)))
         })?;
@@ -186,7 +186,7 @@ fn root() -> Result<OwnedFd> {
     rustix::fs::openat(CWD, c"/", flags, Mode::empty()).context("open the container's root")
 }
 
-/// Follows no link: one of the image could lead to the root itself, or into /proc.
+/// Opens the path without following links: a link of the image could lead to the root itself, or into /proc.
 fn beneath(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     loop {
@@ -197,7 +197,8 @@ fn beneath(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// umount2(2) takes a path: that of the descriptor itself. What is mounted below a shared tree of the host stays there.
+/// Unmounts by the path of the descriptor in /proc, because umount2(2) takes a path. Mounts below a shared tree of the host stay
+/// on the host.
 fn unmount(mount: BorrowedFd<'_>, proc: &HostProc) -> Result<(), Errno> {
     set_attributes(mount, &Attributes::propagating(libc::MS_PRIVATE), Reach::Tree)?;
     rustix::process::fchdir(proc.own_descriptors()?)?;

@@ -1,5 +1,5 @@
-//! Carries out a plan: it becomes a process. Runs in the runtime process, which is single threaded. Each value owns
-//! what exists so far, and its drop undoes that.
+//! Carries out a plan: makes the process of a container. Runs in the runtime process, which is single threaded. Each value owns
+//! the part of the container that exists so far, and its drop undoes this part.
 
 mod agent;
 mod cause;

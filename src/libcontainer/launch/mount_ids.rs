@@ -49,8 +49,8 @@ pub(super) fn map_late(launched: &Launched<'_>, mount: Option<OwnedFd>, mapped: 
     map(launched, &mount, Path::new(""), mapped)
 }
 
-/// The mount that the kernel refused: the mount of `source` or, if all mounts below are mapped, too, one of them. Each
-/// is tried alone.
+/// The mount whose ids the kernel cannot map: the mount of `source` or, if the mounts below are mapped, too, one of them. This
+/// tries each of them alone.
 fn who_cannot(source: &Path, namespace: BorrowedFd<'_>, reach: Reach) -> Option<Mount> {
     let source = std::fs::canonicalize(source).ok()?;
     let mut mounts = mountinfo::all().ok()?;

@@ -1,5 +1,5 @@
-//! The mount points of a restored container. CRIU mounts there, but makes no mount point. Missing ones are made as
-//! `create` has made them: in the root on the host, or in the trees that are bound there.
+//! The mount points of a restored container. CRIU makes mounts, but no mount points. This makes the missing ones as `create` has
+//! made them: in the root on the host, or in the trees that are bound there.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;

@@ -30,8 +30,8 @@ pub(super) fn must_be_there(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Devices that were moved into the container's network namespace. A drop moves them back: with the namespace, the kernel would
-/// destroy those that are virtual.
+/// Devices that were moved into the container's network namespace. A drop moves them back, because the kernel destroys virtual
+/// devices together with their namespace.
 #[derive(Debug)]
 pub(super) struct MovedDevices {
     host: File,
@@ -44,7 +44,7 @@ pub(super) struct MovedDevices {
     list: Vec<MovedDevice>,
 }
 
-/// A moved device, and how it was on the host.
+/// A moved device, and its state on the host.
 #[derive(Debug)]
 struct MovedDevice {
     /// Its number in the container.
@@ -54,8 +54,8 @@ struct MovedDevice {
     addresses: Vec<AddressMessage>,
 }
 
-/// Moves all devices into the network namespace of the process. After a failure, all are on the host, but for those that the error
-/// names.
+/// Moves all devices into the network namespace of the process. After a failure, all devices are on the host, except those that the
+/// error names.
 ///
 /// # Errors
 /// The device, the request, and the kernel's error.
@@ -110,13 +110,14 @@ impl MovedDevices {
         let up = if up.contains(&device.name) { LinkFlags::Up } else { LinkFlags::empty() };
         let addresses = self.outside.addresses(index).context("read its addresses")?;
         let to = [LinkAttribute::NetNsFd(self.inside.as_raw_fd()), LinkAttribute::IfName(device.inside.clone())];
-        // Messages of before are nothing to us, nor is that some were lost: another read finds the queue empty.
+        // Discards older messages. If some were lost, the first read fails, and the second read empties the queue.
         let _ = self.from_host.read().or_else(|_| self.from_host.read());
-        // The move sets it down. A device that the kernel does not move stays as it was.
+        // The move sets the device down. If the kernel does not move it, it stays as it was.
         self.outside
             .set(index, LinkFlags::empty(), &to)
             .with_context(|| format!("move it, to be {:?}", device.inside))?;
-        // A process of a joined namespace can give its name to another device at once. Only the kernel's message has its number.
+        // In a joined namespace, another process can give the device's name to another device at once. So we use the device's number,
+        // which only the kernel's message has.
         let left = self.from_host.read().map(|all| all.into_iter().rfind(|left| left.index == index));
         let index = left
             .and_then(|left| {
@@ -138,8 +139,8 @@ impl MovedDevices {
         list.into_iter().filter_map(one).collect()
     }
 
-    /// Moves one to the host. A process of a joined namespace can remove it, and make another device with its number: `left` are
-    /// the numbers of all devices that have left the container. None if a message is lost: then it is not known.
+    /// Moves one to the host. A process of a joined namespace can remove it, and make another device with its number. `left` has
+    /// the numbers of all devices that have left the container. It is None if a message was lost: then we do not know them.
     fn one_back(&self, device: &MovedDevice, left: &mut Option<Vec<u32>>) -> Result<()> {
         let mut times = || -> Result<usize> {
             let read = self.from_container.read();
@@ -156,7 +157,7 @@ impl MovedDevices {
         let to = [LinkAttribute::NetNsFd(self.host.as_raw_fd()), LinkAttribute::IfName(device.name.clone())];
         self.within.set(device.index, LinkFlags::empty(), &to)?;
         let index = index_of(&device.name)?;
-        // Once by our own move. It is down, and has no address yet.
+        // It left once, by our own move. It is down, and has no address yet.
         if !matches!(times(), Ok(1)) {
             let back = [LinkAttribute::NetNsFd(self.inside.as_raw_fd())];
             self.outside.set(index, LinkFlags::empty(), &back).context("return another device with its number")?;
@@ -170,7 +171,7 @@ impl MovedDevices {
 
 impl Drop for MovedDevices {
     fn drop(&mut self) {
-        // The failure for which they go back is reported.
+        // The caller reports another failure, so these errors are ignored.
         self.back();
     }
 }

@@ -21,7 +21,7 @@ use crate::wait::{self, limits};
 
 /// The socket's name in its directory, which is /run/notify in the container.
 const NAME: &str = "notify.sock";
-/// The most messages that one turn reads: a program that sends without end must not block everything else.
+/// The largest number of messages that are read at once: a program that sends without end must not block everything else.
 const MOST_MESSAGES: usize = 16;
 
 /// The container's socket, bound, and a socket connected to the service manager.
@@ -89,7 +89,7 @@ impl NotifySocket {
         }
     }
 
-    /// Forwards the messages in the socket: only the last one about readiness. Returns true if it says that the
+    /// Reads the messages in the socket, and forwards only the last one about readiness. Returns true if it says that the
     /// container is ready.
     ///
     /// # Errors

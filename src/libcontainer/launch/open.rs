@@ -54,7 +54,7 @@ pub struct Opened {
     pub(super) groups: Vec<PathBuf>,
     /// Network devices in the container's namespace.
     pub(super) moved: Option<MovedDevices>,
-    /// Requests that turned out to be impossible, and are optional.
+    /// Optional requests that are impossible.
     pub(super) warnings: Vec<Warning>,
 }
 
@@ -224,7 +224,7 @@ fn pids_belong_to_users(plan: &Plan, fds: &[Option<OwnedFd>]) -> Result<()> {
         return Ok(());
     };
     let users = Namespace::of_file(users).map_err(|errno| error!("{at}: fstat: {}", words(errno)))?;
-    // We cannot look at it. The kernel will refuse the pid namespace, too.
+    // We may not read its owner. Then the kernel refuses to join the pid namespace, too.
     let Ok(mut owner) = crate::sys::clone::owner_of_namespace(pids.as_fd()) else { return Ok(()) };
     while Namespace::of_file(&owner) != Ok(users) {
         match crate::sys::clone::parent_of_namespace(owner.as_fd()) {
@@ -340,7 +340,7 @@ fn process(thread: Pid) -> Result<OwnedFd, Errno> {
     /// PIDFD_THREAD (linux/pidfd.h).
     const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
     match rustix::process::pidfd_open(thread, PidfdFlags::empty()) {
-        // The number is not that of a first thread. Which word it is depends on the kernel.
+        // The number is not that of a first thread. The error depends on the version of the kernel.
         Err(Errno::INVAL | Errno::NOENT) => rustix::process::pidfd_open(thread, THREAD),
         opened => opened,
     }
@@ -355,7 +355,7 @@ fn landlock(ruleset: &Ruleset) -> Result<OwnedFd, Errno> {
     Ok(made)
 }
 
-/// The file that init will copy, checked as if it was copied here.
+/// Opens the file that init will copy later, with the same checks as for a copy at this moment.
 fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
     let open = |path: &Path| open_path(path).map_err(|errno| failed_to_open(at, path, errno));
     match inner {

@@ -1,6 +1,6 @@
-//! The images of a container with a user namespace. CRIU's processes open them in that namespace. They are not the host's root
-//! there, and only the host's root may search the directory. So they get the files in a directory that everybody may search and
-//! that only they see.
+//! The images of a container with a user namespace. CRIU's processes open them in that namespace. There they are not the host's
+//! root, and only the host's root may search the directory. So they get the files in another directory: everybody may search it,
+//! and only they see it.
 
 use crate::sys::errno::in_words;
 use std::ffi::CString;
@@ -13,10 +13,10 @@ use super::images::Directories;
 use crate::error::{Context, Result, error};
 use crate::sys::mount::mount;
 
-/// An empty directory, whose owner and mode the whole has.
+/// Options of the empty file system that gives the overlay its owner and mode.
 const EMPTY: &std::ffi::CStr = c"mode=755,size=4k,nr_inodes=2";
 
-/// Mounts the directory with another mode over itself, and opens it there. In a mount namespace that nobody else is in.
+/// Mounts the directory with another mode over itself, and opens it there. The caller is alone in its mount namespace.
 ///
 /// # Errors
 /// The kernel's error.

@@ -50,7 +50,7 @@ fn replace(path: &Path, beside: &Path, text: &str) -> io::Result<()> {
     let create = || fs::OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(beside);
     let write = || {
         let mut file = match create() {
-            // Left by a writer that was killed before the rename. A writer that works now gets an error.
+            // A writer that was killed before its rename has left this file. If the writer still works, it gets an error.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 fs::remove_file(beside)?;
                 create()?

@@ -101,7 +101,7 @@ fn runc_name(kind: u64) -> String {
     }
 }
 
-/// What `start` needs to explain a failure: the plan does not exist any more at that time.
+/// The steps that `start` needs to explain a failure, because `start` does not have the plan.
 fn after_start(plan: &Plan) -> Vec<AfterStart> {
     let steps = plan.bridge.iter().chain(&plan.init).enumerate();
     steps

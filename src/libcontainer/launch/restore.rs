@@ -82,7 +82,7 @@ pub struct Restored {
     pub container: Container,
     /// Its process, which is our child.
     pub child: Child,
-    /// What could not be restored, and is optional.
+    /// The optional parts that could not be restored.
     pub warnings: Vec<Warning>,
     /// The lock of the container: no other process has changed it.
     _lock: Lock,
@@ -95,7 +95,7 @@ impl Restored {
     }
 }
 
-/// What exists while CRIU works.
+/// The parts of the container that exist while CRIU works.
 struct Making<'m> {
     reserved: &'m mut Reserved,
     identity: &'m Identity<'m>,
@@ -338,7 +338,7 @@ impl Restore<'_> {
         })
     }
 
-    /// Everything exists, and does not run yet. From here on it is a container.
+    /// All processes exist, and do not run yet. From here on the container exists.
     fn processes_are_there(&self, pid: i32, making: &mut Making<'_>) -> Result<()> {
         adopt(pid, making)?;
         making.warnings.extend(making.resources.limit(self.plan)?);

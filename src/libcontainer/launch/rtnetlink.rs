@@ -88,7 +88,8 @@ pub(super) struct Departed {
 const NEW_INDEX: u16 = 49;
 
 impl Departed {
-    /// Reads the struct ifinfomsg and the attributes of RTM_DELLINK. None about another family: a port has left its bridge.
+    /// Reads the struct ifinfomsg and the attributes of RTM_DELLINK. None for another address family: it says that a port has left
+    /// its bridge.
     fn parse(payload: &[u8]) -> Option<Departed> {
         const HEADER: usize = 16;
         let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?));
@@ -173,7 +174,7 @@ impl Rtnetlink {
         self.talk(RouteMessage::Address(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
-    /// Adds the addresses, and brings it up if it shall be up.
+    /// Adds the addresses, and brings the device up if `up` says so.
     pub(super) fn dress(&self, index: u32, addresses: &[AddressMessage], up: LinkFlags) -> Result<()> {
         for address in addresses {
             self.add(again(address, index)).with_context(|| format!("add {}", shown(address)))?;
@@ -210,7 +211,7 @@ impl Rtnetlink {
     }
 }
 
-/// How many bytes of messages may wait.
+/// The size of the receive buffer in bytes.
 const QUEUE: usize = 8 << 20;
 
 /// A netlink socket that receives a message about each device that leaves its network namespace.
@@ -218,25 +219,26 @@ const QUEUE: usize = 8 << 20;
 pub(super) struct Departures(Socket);
 
 impl Departures {
-    /// From now on, of our network namespace.
+    /// Opens the socket in our network namespace. It receives messages from now on.
     pub(super) fn open() -> Result<Departures> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind(&SocketAddr::new(0, 1 << (libc::RTNLGRP_LINK - 1)))?;
-            // More than the kernel's default: many other devices may come and go. Without CAP_NET_ADMIN the default must do.
+            // More than the kernel's default, because many other devices may appear and disappear. Without CAP_NET_ADMIN, the
+            // default stays.
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, QUEUE);
-            // no other process can send to us alone
+            // Other processes cannot send a message to this socket only.
             socket.connect(&SocketAddr::new(0, 0))?;
             Ok(Departures(socket))
         };
         open().map_err(|error: io::Error| error!("open a netlink socket: {}", kernel_words(&error)))
     }
 
-    /// Those since the last call. The kernel has sent the message before it answers the request that caused it. A process of that
-    /// network namespace can send messages, too: they are ignored.
+    /// The devices that have left since the last call. The kernel sends the message before it answers the request that caused it.
+    /// Processes of the network namespace can send messages, too; these are ignored.
     ///
     /// # Errors
-    /// ENOBUFS: messages are lost. Or they do not end.
+    /// ENOBUFS: messages were lost. Or the messages do not end.
     pub(super) fn read(&self) -> Result<Vec<Departed>> {
         let mut all = Vec::new();
         let until = Instant::now() + limits::ANSWER;
@@ -259,7 +261,7 @@ impl Departures {
     }
 }
 
-/// Takes the next message off `rest`. None at its end.
+/// Takes the next message from `rest`. None at the end.
 fn next(rest: &mut &[u8]) -> Result<Option<NetlinkPayload<RouteMessage>>> {
     if rest.is_empty() {
         return Ok(None);

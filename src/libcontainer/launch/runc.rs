@@ -1,5 +1,5 @@
-//! `start` for a container that runc has created: a node may change from runc to coracle while containers wait. The
-//! init of runc waits until a process reads from the fifo, and writes one byte before it continues.
+//! `start` for a container that runc has created: a node may change from runc to coracle while containers wait. runc's
+//! init waits until a process reads from the fifo, writes one byte, and continues.
 
 use std::fs;
 

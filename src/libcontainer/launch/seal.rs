@@ -1,6 +1,6 @@
-//! The container can never write our binary (CVE-2019-5736). A process in it can execute /proc/self/exe, by that path
-//! or as an interpreter, and then open the file. No process can open that file for writing, neither now nor after we
-//! have ended.
+//! The container must never write our binary (CVE-2019-5736). A process in it can execute /proc/self/exe, by that path
+//! or as an interpreter, and then open the file. This code makes sure that no process can open that file for writing,
+//! neither now nor after we have ended.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,12 +20,12 @@ pub struct Protected {
     by: By,
 }
 
-/// Who protects our program.
+/// The process that protects our program.
 #[derive(Debug)]
 pub(super) enum By {
     /// This process, for itself and its children.
     Us,
-    /// The child, in its first act: it maps our program again from this file, and closes it.
+    /// The child, before everything else: it maps our program again from this file, and closes it.
     Child(Box<Image>, Option<OwnFile>),
     /// The caller.
     Caller,
@@ -63,10 +63,10 @@ impl Protected {
 /// not allowed, or the program has several threads, it executes our program again from a sealed copy in memory, and returns in the
 /// second run.
 ///
-/// It does not rely on how our program was started, except for seals: a process that has a read-only mount in its mount
-/// namespace can make it writable later. Once its descriptor is closed, our detached mount is in no mount namespace, and
-/// nobody can change it (mount_setattr(2): EINVAL). Before that, a process with CAP_SYS_ADMIN in a user namespace and a
-/// descriptor of the file can. So no container may see us before it is closed.
+/// A seal on our file is enough, but a read-only mount is not: a process that has the mount in its mount namespace can make
+/// it writable later. When its descriptor is closed, our detached mount is in no mount namespace, and no process can change
+/// it (mount_setattr(2): EINVAL). Before that, a process with CAP_SYS_ADMIN in a user namespace and a descriptor of the file
+/// can change it. So no container may see us before the descriptor is closed.
 ///
 /// # Errors
 /// Both ways fail.

@@ -1,5 +1,6 @@
 //! The runtime's side of the protocol: one loop that answers init's requests. It does not read the config again: init
-//! sends a request if the plan has it. Others may trace init, so a request out of its turn is refused (`turns.rs`).
+//! sends a request if the plan has it. A process that traces init can change its requests, so the runtime refuses a request
+//! that is not the next one (`turns.rs`).
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -83,7 +84,7 @@ impl SetUpProcess<'_> {
         self.0.child.pidfd.as_fd()
     }
 
-    /// Which files the paths of the Landlock ruleset led to.
+    /// The files at the paths of the Landlock ruleset.
     ///
     /// # Errors
     /// Those of pread(2).
@@ -91,8 +92,8 @@ impl SetUpProcess<'_> {
         self.0.opened.files_of_ruleset(self.0.plan)
     }
 
-    /// Everything is recorded: init continues. It waits for `start` on its fifo, or becomes the program. In the second
-    /// case this returns when the program has begun.
+    /// Tells init to continue, after everything is recorded. Init waits for `start` on its fifo, or becomes the program. In
+    /// the second case this returns when the program has begun.
     ///
     /// # Errors
     /// A startContainer hook fails, the execve(2) fails, or init has ended.
@@ -211,7 +212,7 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
         match rustix::net::recvmsg(talk, buffer, &mut control, flags).map(|got| got.bytes) {
             Ok(0) | Err(Errno::CONNRESET) => return Ok((None, None)),
             Err(Errno::AGAIN) if ended => return Ok((None, None)),
-            // ORDER: init's last packet may have come since, so the socket is read once more. Signals are not read
+            // ORDER: init's last packet may have come in the meantime, so the socket is read once more. Signals are not read
             // here: a program that has begun gets them.
             Err(Errno::AGAIN) => {
                 let mut end = [PollFd::new(process, PollFlags::IN)];
@@ -259,7 +260,7 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Id
     Ok(true)
 }
 
-/// Does what needs init's pid: writes the files that only we may write, and makes the state for hooks.
+/// Does the work that needs init's pid: writes the files that only we may write, and makes the state for hooks.
 fn settled(launched: &Launched<'_>, identity: &Identity<'_>) -> Result<()> {
     let pid = launched.child.pid;
     if let Some(OomScore::OfInit(score)) = launched.plan.oom_score_adj {
@@ -335,8 +336,8 @@ fn answer(launched: &mut Launched<'_>, ask: Request, carried: Option<OwnedFd>, i
     }
 }
 
-/// Refuses a whole proc or sysfs in init's mount namespace that no step unmounts. At this time, nothing of the
-/// container is mounted there.
+/// Refuses a complete proc or sysfs in init's mount namespace that no step unmounts. At this time, no mount of the
+/// container is there.
 fn check_views(launched: &Launched<'_>) -> Result<()> {
     let text = launched.opened.proc.read_of(launched.child.pid, c"mountinfo");
     let mounts = mountinfo::parse(&text.context("RootChange::Move: read mountinfo of init")?);

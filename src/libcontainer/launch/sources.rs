@@ -120,7 +120,7 @@ fn find(path: &Path, root: Option<&Path>) -> Result<SourceFile, Errno> {
     let Some(root) = root else { return open(ResolveFlags::empty()).map(SourceFile::Host) };
     let climbs = path.components().any(|part| part == Component::ParentDir);
     if !climbs && !path.starts_with(root) {
-        // Most paths have no link. They need no further look.
+        // Most paths have no link, and need no further check.
         if let Ok(file) = open(ResolveFlags::NO_SYMLINKS) {
             return Ok(SourceFile::Host(file));
         }

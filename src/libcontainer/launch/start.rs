@@ -36,7 +36,7 @@ pub enum Began {
 /// Tells a waiting container to continue, and returns when its program runs.
 ///
 /// # Errors
-/// It does not wait; its startContainer hooks or its program fail; or a poststart hook fails, after which the container
+/// It does not wait; a startContainer hook fails; its program cannot be executed; or a poststart hook fails, and the container
 /// is stopped.
 pub fn start(container: &mut Container) -> Result<Began> {
     let late = if runc::waits(container)? {
@@ -46,7 +46,7 @@ pub fn start(container: &mut Container) -> Result<Began> {
     } else {
         give_word_once(container)?
     };
-    // ORDER: without the lock. A hook that never ends must not block `delete --force`.
+    // ORDER: after the lock is released: a hook that never ends must not block `delete --force`.
     if has_no_process(container) {
         return Ok(Began::Nothing);
     }
@@ -57,7 +57,7 @@ fn has_no_process(container: &Container) -> bool {
     container.record().coracle.is_some() && after_its_start(container).iter().all(|after| after.act() != Does::Program)
 }
 
-/// Returns the hooks that run then.
+/// Returns the hooks that run after the program has begun.
 fn give_word_once(container: &mut Container) -> Result<LateHooks> {
     let _lock = container.lock()?;
     match container.status()? {
@@ -66,7 +66,7 @@ fn give_word_once(container: &mut Container) -> Result<LateHooks> {
         Status::Paused => bail!(Kind::State(Status::Paused) => "cannot start a container in the paused state"),
         Status::Stopped => bail!(Kind::State(Status::Stopped) => "cannot start a container that has stopped"),
     }
-    // ORDER: before the container continues: it cannot wait again.
+    // ORDER: before the container continues. After an error here, it still waits.
     let late = if has_no_process(container) { LateHooks::default() } else { LateHooks::prepare(container)? };
     let directory = container.directory();
     let (last, cause) = give_word(container).context("exec fifo")?;
@@ -130,7 +130,7 @@ impl LateHooks {
         Ok(LateHooks { list, files })
     }
 
-    /// The program runs, so they run. A hook that fails stops the container (runtime.md#lifecycle, step 9).
+    /// Runs the hooks, when the program runs. A hook that fails stops the container (runtime.md#lifecycle, step 9).
     ///
     /// # Errors
     /// The failure of the hook.
@@ -152,9 +152,9 @@ impl LateHooks {
     }
 }
 
-/// Sends one byte, and reads the answer. It is `Ready` before the execve(2), and then the end of the stream, because
-/// the execve(2) has closed the other end; or it is the failure. The end alone means that init was killed before, or
-/// had the message before. If the program cannot be executed, the cause follows, as far as it can be found.
+/// Sends one byte, and reads the answer. If the program begins, the answer is `Ready`, and then the end of the stream, because
+/// the execve(2) has closed the other end. Otherwise it is the failure. If the stream ends without an answer, init was killed
+/// before, or had got the byte before. If the program cannot be executed, this also returns the cause, if it can be found.
 fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
     let directory = container.directory();
     let open = |name: &str, flags| {
@@ -197,11 +197,11 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
     }
 }
 
-/// The most packets of an answer: only the exec is left, it has failed, and one more of another version.
+/// The largest number of packets in an answer: `Ready`, the failure of the exec, and one more from another version.
 const MOST_PACKETS: u32 = 3;
 
-/// Waits a moment for the answer. Returns true if none can come any more: init has ended, or has become the program. Then the end of
-/// the stream need not come: a process of the container may have opened the fifo by /proc/PID/fd.
+/// Waits a moment for the answer. Returns true if no answer can come any more: init has ended, or has become the program. In
+/// these cases the stream may not end, because a process of the container may have opened the fifo by /proc/PID/fd.
 fn is_over(container: &Container, answer: &OwnedFd, init: Option<&OwnedFd>) -> Result<bool> {
     let moment = wait::timespec(limits::MOMENT);
     let mut fds: Vec<_> = [Some(answer), init].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();

@@ -1,5 +1,5 @@
-//! Which request may come next. A process that a container can trace is an enemy: it asks for what the plan does not have, or
-//! asks twice (for a writable tree of a read-only mount, for the hooks of the host).
+//! The request that may come next. We do not trust a process that a container can trace. It could send a request that the plan
+//! does not have, or send one twice (for a writable tree of a read-only mount, for the hooks of the host).
 
 use std::slice;
 
@@ -26,7 +26,7 @@ impl<'p> Turns<'p> {
         }
     }
 
-    /// The bridge has made init. What the bridge could ask for, init cannot.
+    /// The bridge has made init. From now on, requests of the bridge are refused.
     pub(super) fn of_init(&mut self) {
         self.rest = self.init.take().unwrap_or_default().iter();
     }
@@ -36,10 +36,10 @@ impl<'p> Turns<'p> {
         self.init.is_none()
     }
 
-    /// The step with this request has had its turn, and so have all before it.
+    /// Accepts a request. The steps before it can no longer send theirs.
     ///
     /// # Errors
-    /// No step that is left sends this request.
+    /// No remaining step sends this request.
     pub(super) fn take(&mut self, ask: Request) -> Result<()> {
         match self.rest.find(|step| step.what.may_request(ask)) {
             Some(_) => Ok(()),

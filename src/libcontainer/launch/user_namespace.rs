@@ -28,7 +28,7 @@ pub(super) fn with_maps(proc: &HostProc, maps: &IdMaps, at: &At, environment: &E
     of_process(child.0.pid).with_context(|| at.to_string())
 }
 
-/// A child in a new user namespace, and our end of a pipe. The child ends when that end is closed. If we end, the
+/// A child in a new user namespace, and our end of a pipe. The child ends when our end is closed. If we end, the
 /// kernel closes it.
 fn waiting_child() -> Result<(Child, Option<OwnedFd>), Errno> {
     let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
