@@ -1,6 +1,6 @@
-//! A connection to systemd: a socket, one call at a time, and one deadline. The wire format comes from zbus. The
-//! connection is ours: it must have no thread, and it can use systemd's own socket, which needs no bus daemon and no
-//! subscription.
+//! A connection to systemd: a socket, one call at a time, and one deadline. zbus encodes and decodes the messages. The
+//! connection is our own code: it must have no thread, and it can use systemd's own socket, which needs no bus daemon and
+//! no subscription.
 
 use crate::sys::errno::in_words;
 use std::io::{ErrorKind, Read, Write};
@@ -44,7 +44,7 @@ pub(super) struct Bus {
     stream: UnixStream,
     deadline: Instant,
     serial: u32,
-    /// Whether the other side is a bus daemon.
+    /// Says whether the other side is a bus daemon.
     daemon: Daemon,
 }
 
@@ -129,7 +129,7 @@ impl Bus {
     /// The kernel tells the other side who we are, so we send no uid. This works in a user namespace, too, where we do
     /// not know our uid outside.
     fn greet(&mut self) -> Result<()> {
-        // All in one message, as systemd's own clients do. A call that arrived together with BEGIN would not be read.
+        // All in one message, as systemd's own clients do. systemd would not read a call that arrives together with BEGIN.
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         let mut heard = Vec::new();
         loop {
@@ -353,8 +353,8 @@ pub fn hears(bytes: &[u8]) {
     }
 }
 
-/// A systemd that gives these answers to calls, one after the other: all is well, or an error's name and text. At the end it
-/// returns what was called, with the body.
+/// A systemd that gives these answers to calls, one after the other: success, or the name and text of an error. At the end it
+/// returns the calls, with their bodies.
 #[cfg(test)]
 pub(super) fn answering(
     answers: Vec<Option<(&'static str, &'static str)>>,

@@ -1,4 +1,4 @@
-//! Where systemd can be reached: the UNIX sockets of the system's manager, and those of a user's.
+//! The UNIX sockets of systemd: those of the system's manager, and those of a user's manager.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;

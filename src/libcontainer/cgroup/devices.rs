@@ -28,7 +28,7 @@ impl Cgroup {
                 OnForbidden::Ignore => Ok(None),
                 OnForbidden::Warn => {
                     let said = format!("{:#}", refusal.error);
-                    // The place is already in the message.
+                    // The caller adds the place to the message.
                     Ok(Some(said.split_once(": ").map_or(said.clone(), |(_, why)| why.to_owned())))
                 }
             },
@@ -89,7 +89,7 @@ impl Cgroup {
         if let [one] = old.as_slice()
             && let Ok(one) = bpf::program_by_id(*one)
         {
-            // KERNEL(5.6): BPF_F_REPLACE. ENOENT: another process has detached it since.
+            // KERNEL(5.6): BPF_F_REPLACE. ENOENT: another process has detached it in the meantime.
             match bpf::attach_device_program(cgroup.as_fd(), program.as_fd(), Some(one.as_fd())) {
                 Err(Errno::INVAL | Errno::NOENT) => {}
                 other => return other.map_err(refused("replace device program")),
@@ -133,7 +133,7 @@ fn load(instructions: &[u8]) -> Result<OwnedFd, Refusal> {
     })
 }
 
-/// Calls `act` while RLIMIT_MEMLOCK is unlimited. The container inherits our limit, so it is set back.
+/// Calls `act` while RLIMIT_MEMLOCK is unlimited, and then restores the limit, because the container inherits it.
 fn with_unlimited_memlock<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     let word = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
     let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(word)?;
@@ -143,7 +143,7 @@ fn with_unlimited_memlock<T>(act: impl FnOnce() -> Result<T, Errno>) -> Result<T
     done
 }
 
-/// There is no cgroup directory to attach to: coracle could not make one.
+/// The error if no cgroup directory exists, because coracle could not make one.
 fn none_there(what: &str) -> Refusal {
     Refusal { errno: Some(libc::EPERM), error: error!("{DEVICES}: {what}") }
 }

@@ -34,7 +34,7 @@ pub(super) fn is_forbidden(errno: Option<i32>) -> bool {
     matches!(errno, Some(libc::EACCES | libc::EPERM | libc::EROFS))
 }
 
-/// Version 2 would kill processes until the limit holds. With `checkBeforeUpdate` the limit is refused instead.
+/// Refuses a limit below the current use if `checkBeforeUpdate` is set: on version 2 the kernel would kill processes.
 pub(super) fn must_fit(write: &Write, limit: u64, directory: &Path) -> Result<(), Refusal> {
     let used = |file: &str| fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok();
     match used("memory.current") {
@@ -78,7 +78,7 @@ pub(super) fn write_failed(write: &Write, file: &str, value: &str, directory: &P
 /// The least and the largest period, and the least quota, in microseconds (kernel/sched/core.c).
 const PERIOD: RangeInclusive<i64> = 1_000..=1_000_000;
 
-/// Why no kernel takes this value in this file. None if one may.
+/// The reason why no kernel accepts this value in this file. None if a kernel may accept it.
 pub fn never(file: &str, value: &str) -> Option<String> {
     let number = |text: &str| text.parse::<i64>().ok();
     match file {
@@ -102,7 +102,7 @@ pub fn never(file: &str, value: &str) -> Option<String> {
     }
 }
 
-/// What the host has instead of what was asked.
+/// The values that the host has, for the message about a value that it does not have.
 fn host_has(file: &str, errno: Option<i32>) -> Option<String> {
     let list = |file: &str| Some(text::lossy(Path::new(file)).ok()?.trim().to_owned());
     let refused = matches!(errno, Some(libc::ERANGE | libc::EINVAL | libc::EACCES));
@@ -136,7 +136,7 @@ fn page_size(kilobytes: u64) -> String {
     }
 }
 
-/// What the host has of huge pages.
+/// The sizes of huge pages that the host has.
 fn huge_pages() -> String {
     let names = page_sizes();
     if names.is_empty() {
@@ -151,13 +151,13 @@ pub(crate) fn word(error: &io::Error) -> String {
     in_words(error)
 }
 
-/// How many errors a message tells.
+/// The largest number of errors in one message.
 const MOST_TOLD: usize = 3;
 
-/// All of several errors as one.
+/// Combines several errors into one.
 ///
 /// # Errors
-/// There is one.
+/// `errors` is not empty.
 pub(super) fn all_well(errors: Vec<Error>) -> Result<()> {
     let more = errors.len().saturating_sub(MOST_TOLD);
     let mut text = errors.iter().take(MOST_TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -185,8 +185,8 @@ pub(crate) fn put(file: &Path, value: &str) -> io::Result<()> {
     fs::File::from(opened).write_all(value.as_bytes())
 }
 
-/// A missing cgroup directory was removed if its hierarchy is mounted, or if the kernel has no such hierarchy (any
-/// more). Otherwise it cannot be seen.
+/// Checks that a missing cgroup directory was removed: its hierarchy is mounted, or the kernel does not have the hierarchy
+/// (any more). Otherwise the directory may exist, and we cannot see it.
 ///
 /// # Errors
 /// The kernel has the hierarchy, but the mount at that place is not a cgroup file system.
@@ -202,7 +202,7 @@ pub(super) fn gone(key: &str, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether statfs(2) returns the type of cgroup v1 or v2.
+/// True if statfs(2) returns the type of cgroup v1 or v2.
 // The integer type differs between C libraries.
 #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
 pub(crate) fn is_cgroup_file_system(there: &rustix::fs::StatFs) -> bool {
@@ -216,12 +216,12 @@ pub(super) fn remove(key: &str, directory: &Path, spared: &[PathBuf]) -> Result<
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT) => gone(key, directory).map(|()| true),
-            // rmdir(2) returns this before it looks up the name. A directory that could not be made there need not be
-            // removed.
+            // rmdir(2) returns this error before it looks up the name. So the directory may not exist, because it could not be
+            // made there.
             Some(libc::EROFS) if !directory.exists() => Ok(true),
             Some(libc::EBUSY | libc::ENOTEMPTY) => {
                 match tree::remove_below(directory, spared) {
-                    // the next attempt has less to do
+                    // The next attempt has less to do.
                     Err(WalkEnd::TooMany) => Ok(false),
                     done => done.map(|()| fs::remove_dir(directory).is_ok()).map_err(|end| error!("{end}")),
                 }
@@ -246,13 +246,13 @@ pub(super) fn wait_at_most(time: Duration, mut done: impl FnMut() -> Result<bool
         if started.elapsed() > time {
             return Ok(false);
         }
-        // A signal that asks us to end does not interrupt undoing and removing. It is reported afterwards.
+        // SIGTERM and the like do not interrupt an undo or a removal. The caller reports the signal afterwards.
         let _ = crate::wait::pause(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-/// True if the processes in the directory are frozen, by its own file or from above.
+/// True if the processes in the directory are frozen, by its own file or by that of an ancestor.
 pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
     let file = directory.join("freezer.state");
     match value(&file) {
@@ -262,7 +262,7 @@ pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
     }
 }
 
-/// A short file.
+/// The contents of a short file.
 fn value(file: &Path) -> Result<String, Errno> {
     rights::of(file, || text::value(file, &mut [0; 256]).map(str::to_owned))
 }

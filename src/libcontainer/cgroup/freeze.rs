@@ -32,8 +32,8 @@ impl Cgroup {
         let frozen_or_go_on = |frozen: bool| if frozen { Ok(true) } else { go_on().map(|()| false) };
         let done = match version {
             CgroupVersion::One => {
-                // A process that was forked during the freeze is not frozen with the others: the file is written until
-                // all are (freezer-subsystem.txt).
+                // If a process was forked during the freeze, it is not frozen with the others. So we write the file until all
+                // processes are frozen (freezer-subsystem.txt).
                 wait_for(|| {
                     put(&directory.join("freezer.state"), "FROZEN")?;
                     frozen_or_go_on(fs::read_to_string(directory.join("freezer.state"))?.trim() == "FROZEN")
@@ -68,7 +68,7 @@ impl Cgroup {
     }
 
     #[cfg(feature = "checkpoint")]
-    /// The file that thaws every process, open, and what is to be written into it. None without a freezer.
+    /// The open file that thaws every process, and the text to write into it. None without a freezer.
     ///
     /// # Errors
     /// The kernel's error.
@@ -114,7 +114,7 @@ impl Cgroup {
             .map_err(|end| error!("thaw {} and all below: {end}", directory.display()))
     }
 
-    /// True if its processes are frozen, or about to be. Without a freezer, it is false.
+    /// True if its processes are frozen, or the kernel is freezing them. False without a freezer.
     ///
     /// # Errors
     /// The freezer's file cannot be read.

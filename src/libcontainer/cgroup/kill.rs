@@ -22,7 +22,7 @@ impl Cgroup {
         SeenProcesses::look(Walk::to_look(), [directory]).all()
     }
 
-    /// The processes in any of its directories: a process in a single hierarchy of version 1 is not in the others.
+    /// The processes in any of its directories. On version 1, a process may be in only one hierarchy.
     ///
     /// # Errors
     /// Those of `processes`.
@@ -35,15 +35,16 @@ impl Cgroup {
         SeenProcesses::look(Walk::to_end().sparing(&self.spared), self.paths.values())
     }
 
-    /// Leaves out these directories, with all below them, when it looks for processes and kills them: they are other
-    /// containers'.
+    /// Leaves out these directories and all below them when it searches and kills processes: they belong to other
+    /// containers.
     #[must_use]
     pub fn sparing(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Cgroup {
         self.spared.extend(directories);
         self
     }
 
-    /// An error where its directory is missing because the hierarchy is not mounted here: its processes live on unseen.
+    /// Returns an error if its directory is missing because the hierarchy is not mounted here: processes may exist that we cannot
+    /// see.
     fn is_visible(&self) -> Result<()> {
         match self.main() {
             Some((key, directory)) if !directory.exists() => {
@@ -53,8 +54,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes its directories, those in which nothing is. False when something is left: a process may be in one hierarchy of
-    /// version 1 and in none of the others.
+    /// Removes its empty directories. False if one of them is not empty: on version 1, a process may be in only one hierarchy.
     pub fn remove_unused(&mut self) -> bool {
         self.remove_each(|key, directory| match fs::remove_dir(directory) {
             Err(error) => error.kind() == ErrorKind::NotFound && gone(key, directory).is_ok(),
@@ -62,13 +62,13 @@ impl Cgroup {
         })
     }
 
-    /// The same, with those that the container has made below and in which nothing is.
+    /// The same, and also removes the empty directories that the container has made below.
     pub fn remove_empty(&mut self) -> bool {
         let spared = self.spared.clone();
         self.remove_each(|key, directory| remove(key, directory, &spared).unwrap_or(false))
     }
 
-    /// Keeps all its directories, if one of them stays: a process of the container is in each of them.
+    /// If one of its directories stays, keeps all of them: a process of the container is in each of them.
     fn remove_each(&mut self, remove: impl Fn(&str, &Path) -> bool) -> bool {
         let each: Vec<_> = self.paths.iter().map(|(key, directory)| remove(key, directory)).collect();
         let all = each.into_iter().all(|removed| removed);
@@ -81,7 +81,7 @@ impl Cgroup {
     /// Kills every process in it, and those that are made during this time.
     ///
     /// # Errors
-    /// Processes are left when the time is over.
+    /// Some processes still exist when the time is over.
     pub fn kill(&self) -> Result<()> {
         if let Some(unified) = self.unified().filter(|_| self.spared.is_empty()) {
             // KERNEL(5.14): cgroup.kill
@@ -99,12 +99,12 @@ impl Cgroup {
         self.wait_until_empty()
     }
 
-    /// Kills the container's own processes, those that are in each of its directories. A process in only some hierarchies of
-    /// version 1 is spared: a container that may write to its cgroups can move any process of the host there, and
-    /// it must not end by our hand.
+    /// Kills the container's own processes: those that are in each of its directories. A process in only some hierarchies of
+    /// version 1 is not killed: a container that may write to its cgroups can move any process of the host there, and we must
+    /// not kill that process.
     ///
     /// # Errors
-    /// Some of them are left when the time is over.
+    /// Some of them still exist when the time is over.
     pub fn kill_own(&self) -> Result<()> {
         if self.is_unified() {
             return self.kill();
@@ -123,8 +123,8 @@ impl Cgroup {
 
     /// Calls `kill` until it returns true.
     fn while_frozen(&self, kill: impl FnMut() -> Result<bool>) -> Result<()> {
-        // A freezer freezes all below as well, and other containers must not stand still. Without a freezer, or if some processes do not
-        // freeze, they are killed while they run.
+        // A freezer also freezes the cgroups below, and other containers there must continue. Without a freezer, or if some processes
+        // do not freeze, they are killed while they run.
         if self.spared.is_empty() {
             let _ = self.freeze();
         }
@@ -144,15 +144,15 @@ impl Cgroup {
         };
         let mut strangers = look()?;
         if !strangers.is_empty() {
-            // One that ends during the look is in some of the directories only.
+            // A process that ends between two reads is in only some of the lists.
             let still = look()?;
             strangers.retain(|pid| still.contains(pid));
         }
         Ok(strangers)
     }
 
-    /// The processes that are in any of its directories and stay there. An `exec` that finds no container any more leaves
-    /// within this time.
+    /// The processes that are in any of its directories and stay there. This waits a moment: an `exec` that finds no container
+    /// any more leaves the cgroup in this time.
     ///
     /// # Errors
     /// Those of `processes`.
@@ -165,10 +165,10 @@ impl Cgroup {
         Ok(left)
     }
 
-    /// Checks that the processes of others have left it.
+    /// Checks that no processes of others are in it.
     ///
     /// # Errors
-    /// The processes that are there.
+    /// Their names.
     pub fn must_be_left(&self) -> Result<()> {
         let left = self.staying()?;
         if left.is_empty() {
@@ -180,7 +180,7 @@ impl Cgroup {
         )
     }
 
-    /// Version 1: the frozen cgroup above its own, which keeps its killed processes.
+    /// Version 1: the frozen cgroup above its own, which prevents its killed processes from ending.
     pub fn frozen_for_good(&self) -> Option<PathBuf> {
         self.paths.get("freezer").and_then(|directory| files::frozen_above(directory))
     }
@@ -194,7 +194,7 @@ impl Cgroup {
 
     fn is_empty(&self) -> Result<bool> {
         match self.unified().filter(|_| self.spared.is_empty()) {
-            // the kernel counts what is below as well
+            // The kernel also counts the processes in the cgroups below.
             Some(unified) => {
                 self.is_visible()?;
                 event(&unified.join("cgroup.events"), "populated 1").map(|populated| !populated)
@@ -210,13 +210,13 @@ impl Cgroup {
     }
 
     /// Removes it from every hierarchy, with the cgroups that the container made below it. A missing directory is not
-    /// an error. What can be removed is removed, also where another directory cannot.
+    /// an error. If one directory cannot be removed, all others are removed nevertheless.
     ///
     /// # Errors
-    /// Those that are still in use when the time is over, and those that the kernel refuses to remove.
+    /// The directories that are still in use when the time is over, and those that the kernel refuses to remove.
     pub fn delete(&self) -> Result<()> {
         let stopped = self.unit.as_ref().map_or(Ok(()), |unit| systemd::stop(unit, &self.environment));
-        // each with the kernel's refusal, if it is not only in use
+        // Each has the kernel's error, unless it is only in use.
         let mut left: Vec<_> = self.paths.iter().map(|place| (place, None)).collect();
         wait_for(|| {
             left.retain_mut(|((key, directory), refused)| match remove(key, directory, &self.spared) {

@@ -127,8 +127,8 @@ impl Cgroup {
         }
     }
 
-    /// Whether the OOM killer has killed a process of the unit, after its cgroup was removed. None if the slice does
-    /// not count it: a directory of version 1 counts only its own events.
+    /// True if the OOM killer has killed a process of the unit whose cgroup was removed. None if the slice does not count it:
+    /// a directory of version 1 counts only its own events.
     pub fn unit_had_oom_kills(&self) -> Option<bool> {
         self.kills_before.zip(self.kills_in_slice()).map(|(before, now)| now > before)
     }
@@ -167,13 +167,13 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// It has no directory in that hierarchy.
+    /// Records that it has no directory in that hierarchy.
     fn lacks(&mut self, key: &str) {
         self.paths.remove(key);
         self.controllers.retain(|_, there| there != key);
     }
 
-    /// Whether each of `writes` has a directory. The container of an ordinary user may have none.
+    /// Checks that each of `writes` has a directory. The container of an ordinary user may have none.
     ///
     /// # Errors
     /// The property of a limit that cannot be set.
@@ -188,7 +188,7 @@ impl Cgroup {
         }
     }
 
-    /// A container that has enabled controllers for cgroups below its own has no room for processes in its own one
+    /// If a container has enabled controllers for the cgroups below its own, its own cgroup accepts no processes
     /// (cgroups(7), "no internal processes" rule). A new process then enters the cgroup of the process `pid`.
     #[must_use]
     pub fn or_where(mut self, pid: i32, unified: Option<&Unified>) -> Cgroup {
@@ -315,7 +315,7 @@ impl Cgroup {
         self.unified().is_some()
     }
 
-    /// The directory that represents all: every process is in it.
+    /// The main directory: every process of the container is in it.
     fn main(&self) -> Option<(&String, &PathBuf)> {
         ["pids", "devices", "memory", "freezer", "systemd", ""]
             .iter()

@@ -151,8 +151,8 @@ fn kills(events: &Path) -> Option<Kills> {
     Some(Kills { processes: number("oom_kill"), groups: number("oom_group_kill") })
 }
 
-/// True if the OOM killer kills all processes of the cgroup together, because memory.oom.group is set in it or in an
-/// ancestor (cgroups(7)).
+/// True if memory.oom.group is set in the cgroup or in an ancestor: then the OOM killer kills all its processes together
+/// (cgroups(7)).
 fn dies_whole(events: &Path) -> bool {
     let says = |directory: &Path| std::fs::read_to_string(directory.join("memory.oom.group"));
     let above = events.ancestors().skip(1);
@@ -160,7 +160,7 @@ fn dies_whole(events: &Path) -> bool {
     above.map_while(|directory| says(directory).ok()).any(|said| said.trim() == "1")
 }
 
-/// The numbers after the last process of a group was killed: all of them are one event.
+/// Waits until all processes of a group are killed, because this is one event. Returns the numbers after it.
 fn after_the_last(changes: &Inotify, events: &Path, mut now: Kills) -> Result<Kills> {
     let deadline = Instant::now() + limits::OOM_GROUP;
     while Instant::now() < deadline && crate::wait::readable(changes.as_fd(), Some(Instant::now() + limits::OOM_NEXT))?

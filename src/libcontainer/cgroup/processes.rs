@@ -19,14 +19,14 @@ use crate::sys::text;
 /// The processes in directories and in those below them.
 #[derive(Debug, Default)]
 pub(super) struct SeenProcesses {
-    /// Those of each directory. A directory that does not exist has none.
+    /// The processes of each directory. A directory that does not exist has none.
     each: Vec<BTreeSet<i32>>,
-    /// Why there may be more of them.
+    /// The errors because of which there may be more processes.
     failed: Vec<Error>,
 }
 
 impl SeenProcesses {
-    /// Looks at directories and those below them.
+    /// Reads the processes in directories and in those below them.
     pub(super) fn look<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> SeenProcesses {
         let mut seen = SeenProcesses::default();
         for directory in directories {
@@ -42,7 +42,7 @@ impl SeenProcesses {
     /// Those that are in any of the directories.
     ///
     /// # Errors
-    /// The kernel's word, or there are too many cgroups: there may be more processes.
+    /// The kernel's error, or there are too many cgroups. In both cases there may be more processes.
     pub(super) fn all(self) -> Result<Vec<i32>> {
         all_well(self.failed)?;
         Ok(self.each.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect())
@@ -56,16 +56,16 @@ impl SeenProcesses {
     }
 }
 
-/// Kills the processes in directories and in those below them, each as soon as it is seen. Below, it removes the directories
-/// that are not in use. False where there are too many for one walk: the next one has less to do.
+/// Kills the processes in directories and in those below them, each as soon as it is found. Removes the directories below that
+/// are not in use. False if there are too many directories for one walk: the next walk has less to do.
 ///
 /// # Errors
-/// The kernel's word, or it takes too long; all that were seen are killed.
+/// The kernel's error, or the walk takes too long. All processes that were found are killed.
 pub(super) fn kill<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d PathBuf>) -> Result<bool> {
     let (mut all, mut failed) = (true, Vec::new());
     for directory in directories {
         let enter = |here: BorrowedFd<'_>| kill_each(in_one(here)?);
-        // whoever deletes the container tries again, and tells why
+        // The caller that deletes the container tries again, and reports the error.
         let leave = |above: BorrowedFd<'_>, name: &CStr| tree::remove_unused(above, name).or(Ok(()));
         match walk.through(directory, enter, leave) {
             Err(WalkEnd::TooMany) => all = false,
@@ -75,11 +75,11 @@ pub(super) fn kill<'d>(mut walk: Walk, directories: impl IntoIterator<Item = &'d
     all_well(failed).map(|()| all)
 }
 
-/// Kills each of these processes, but not ourselves: a container that may write its cgroups can move us there. One that has
-/// ended is not an error.
+/// Kills each of these processes, but not ourselves: a container that may write its cgroups can move us there. A process that
+/// has ended is not an error.
 ///
 /// # Errors
-/// The first error. The others are killed all the same.
+/// The first error. The other processes are killed nevertheless.
 pub(super) fn kill_each(pids: impl IntoIterator<Item = i32>) -> Result<(), Errno> {
     let kill = |pid| match kill_process(pid, Signal::KILL) {
         Err(Errno::SRCH) => Ok(()),
@@ -105,7 +105,7 @@ pub fn names(pids: &[i32]) -> String {
 /// The processes in one directory.
 fn in_one(directory: BorrowedFd<'_>) -> Result<Vec<i32>, Errno> {
     match numbers(directory, c"cgroup.procs") {
-        // a threaded one, which lists threads only
+        // A threaded cgroup lists threads only.
         Err(Errno::OPNOTSUPP) => {
             Ok(numbers(directory, c"cgroup.threads")?.into_iter().filter_map(process_of).collect())
         }

@@ -1,5 +1,5 @@
-//! A container may take the rights to its own cgroups away from us: chmod(2) by the owner of a directory or a file, who may
-//! be the user that runs us. As the owner, we give them back to ourselves.
+//! A container may take our permissions for its cgroups away with chmod(2), if it owns the directory or file. The owner may be
+//! the user that runs us. Then we restore the permissions.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// Makes a call on `name` in `here`. Where it is not permitted, it is made again with the owner's rights to both.
+/// Makes a call on `name` in `here`. If it is not permitted, adds the owner's permissions to both, and makes it again.
 ///
 /// # Errors
 /// Those of the call.
@@ -19,12 +19,12 @@ pub(super) fn in_directory<T>(
 ) -> Result<T, Errno> {
     match call() {
         Err(Errno::ACCESS) => {
-            // without the right to search it, no name in it can be looked up
+            // Without search permission for a directory, no name in it can be looked up.
             if let Some(mode) = rustix::fs::fstat(here).ok().and_then(|stat| wanted(&stat)) {
                 let _ = rustix::fs::fchmod(here, mode);
             }
             let entry = rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW);
-            // cgroup file systems have no links that could be followed
+            // Cgroup file systems have no links that this call could follow.
             if let Some(mode) = entry.ok().and_then(|stat| wanted(&stat)) {
                 let _ = rustix::fs::chmodat(here, name, mode, AtFlags::empty());
             }
@@ -42,8 +42,8 @@ pub(super) fn open(here: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<O
     in_directory(here, name, || rustix::fs::openat(here, name, flags, Mode::empty()))
 }
 
-/// Makes a call on a cgroup's directory or file, by its path. Where it is not permitted, it is made again with the owner's
-/// rights to this and to the directory that it is in.
+/// Makes a call on a cgroup's directory or file, by its path. If it is not permitted, adds the owner's permissions to it and to
+/// its directory, and makes the call again.
 ///
 /// # Errors
 /// Those of the call.
@@ -62,7 +62,7 @@ pub(super) fn of<T>(path: &Path, mut call: impl FnMut() -> Result<T, Errno>) -> 
     }
 }
 
-/// The mode with its owner's rights, if they are ours and are missing.
+/// The mode with the owner's permissions added. None if it has them, or if we are not the owner.
 fn wanted(stat: &Stat) -> Option<Mode> {
     let rights = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Mode::RWXU,

@@ -19,10 +19,10 @@ use crate::wait::limits;
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-/// What systemd says of a property that it does not know, and of one that cannot be set.
+/// systemd's error for a property that it does not know, and for one that cannot be set.
 const UNKNOWN_PROPERTY: &str = "org.freedesktop.DBus.Error.PropertyReadOnly";
 
-/// A unit that systemd was asked to start. Its job has not ended yet.
+/// A unit that systemd is starting. Its job has not ended yet.
 #[derive(Debug)]
 pub struct Starting {
     bus: Bus,
@@ -34,7 +34,7 @@ pub struct Starting {
     done: VecDeque<(OwnedObjectPath, String)>,
 }
 
-/// Asks systemd to start the unit with process `pid` in it. Does not wait: the runtime has other work to do.
+/// Tells systemd to start the unit with process `pid` in it. Does not wait: the runtime has other work to do.
 ///
 /// # Errors
 /// systemd cannot be reached.
@@ -80,7 +80,7 @@ impl Starting {
     }
 }
 
-/// Each cause occurs only once.
+/// Accepts each error only once, so that a call is not sent without end.
 #[derive(Default)]
 struct Again(Vec<String>);
 
@@ -92,8 +92,8 @@ impl Again {
     }
 }
 
-/// Sets limits of an existing unit (until the next boot: `runtime`): those that `update` names, and `kept`, which stay as they
-/// are. If systemd refuses them together, it gets the first alone. Returns systemd's refusal of the others.
+/// Sets limits of an existing unit (until the next boot: `runtime`): those that `update` names, and `kept`, which do not change.
+/// If systemd refuses them together, this sends only the first ones, and returns systemd's error about the others.
 ///
 /// # Errors
 /// systemd's error.
@@ -116,7 +116,7 @@ fn set_on(bus: &mut Bus, unit: &UnitName, asked: &[Property], kept: &[Property])
         let serial = bus.call(SYSTEMD, manager("SetUnitProperties"), &(unit.name.as_str(), true, list))?;
         match bus.answer(serial)? {
             BusReply::Done(_) => {
-                // systemd writes the files after its answer, and before it reads the next call
+                // systemd writes the files after its answer, and before it reads the next call.
                 let ping = Method { interface: "org.freedesktop.DBus.Peer", ..manager("Ping") };
                 let serial = bus.call(SYSTEMD, ping, &())?;
                 return bus.answer(serial).map(|_| refused);
@@ -210,7 +210,7 @@ fn note(message: &BusMessage, done: &mut VecDeque<(OwnedObjectPath, String)>) {
     }
 }
 
-/// Waits for the answer to a call. Notes the jobs that end before it.
+/// Waits for the answer to a call. Records the jobs that end before it.
 fn answer_to(bus: &mut Bus, serial: u32, done: &mut VecDeque<(OwnedObjectPath, String)>) -> Result<BusReply> {
     loop {
         match bus.next()?.answers(serial) {
@@ -315,10 +315,10 @@ mod tests {
         assert_eq!(result, (Ok(Some(said.to_owned())), one(&[all, own, "Ping"])));
         assert_eq!(set(vec![invalid], &[], &kept).0, Ok(Some(said.to_owned())));
         assert_eq!(set(vec![invalid, invalid], &asked, &kept), (Err(said.to_owned()), one(&[all, own])));
-        // one that an older systemd does not know is left out, and nothing is said
+        // A property that an older systemd does not know is left out without a warning.
         assert_eq!(set(vec![unknown, None, None], &[asked[0].clone(), may[0].clone()], &[]).0, Ok(None));
         assert_eq!(set(vec![unknown], &may, &[]).0, Ok(None));
-        // the name counts, and not the text
+        // The name of the error counts, and not its text.
         let text = Some(("org.freedesktop.DBus.Error.AccessDenied", "property"));
         assert!(set(vec![text], &may, &[]).0.unwrap_err().contains("AccessDenied"));
     }

@@ -13,14 +13,15 @@ use rustix::io::Errno;
 use super::rights;
 use crate::sys::errno::words;
 
-/// How long a walk may take that looks, while the container goes on, over all hierarchies.
+/// The time limit of a walk that only reads, over all hierarchies. The container runs during this time.
 const LOOKING: Duration = Duration::from_secs(10);
-/// How long one may take that ends or removes what is there: the kernel takes 0.5 ms to remove one cgroup, and more on a busy
-/// machine.
+/// The time limit of a walk that kills processes and removes directories. The kernel needs 0.5 ms to remove one cgroup, and more
+/// on a busy machine.
 const ENDING: Duration = Duration::from_secs(120);
-/// How many directories one walk looks at: their names are in our memory. Of those beyond, it looks at one in each.
+/// The largest number of directories in one walk, because their names need our memory. After that, it visits only one directory
+/// in each.
 const MOST: usize = 1 << 17;
-/// How many refusals a message names, and how much of a path.
+/// The largest number of errors that a message names, and the longest part of a path.
 const MOST_NAMED: usize = 4;
 const LONGEST_NAME: usize = 200;
 
@@ -33,10 +34,10 @@ struct WalkLevel {
     below: Vec<CString>,
 }
 
-/// Why a walk has not seen or done everything.
+/// The reason why a walk has not seen or done everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WalkEnd {
-    /// The kernel has refused something. The walk has gone through all other directories.
+    /// The kernel has refused something. The walk has visited all other directories.
     Refused(Refusals),
     /// There are too many directories.
     TooMany,
@@ -54,7 +55,7 @@ impl fmt::Display for WalkEnd {
     }
 }
 
-/// What the kernel has refused, by the path below the top.
+/// The kernel's errors, by the path below the top.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Refusals {
     /// The first of them.
@@ -94,42 +95,43 @@ impl fmt::Display for Refusals {
     }
 }
 
-/// A walk, or several with the same bounds: a container that may make cgroups can make them as quickly as we go.
+/// A walk, or several with common limits. It needs limits, because a container that may make cgroups can make them as quickly as
+/// we visit them.
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
     began: Instant,
     time: Duration,
-    /// How many directories may still be looked at.
+    /// The number of directories that it may still visit.
     left: usize,
-    /// Whether there are more.
+    /// True if there are more.
     more: bool,
     /// The directories that it leaves out, with all below them.
     spared: Vec<(u64, u64)>,
 }
 
 impl Walk {
-    /// One that looks.
+    /// A walk that only reads.
     pub(super) fn to_look() -> Walk {
         Walk { began: Instant::now(), time: LOOKING, left: MOST, more: false, spared: Vec::new() }
     }
 
-    /// One that ends or removes what is there.
+    /// A walk that kills processes and removes directories.
     pub(super) fn to_end() -> Walk {
         Walk { time: ENDING, ..Walk::to_look() }
     }
 
-    /// It leaves these directories out. A missing one needs no protection.
+    /// Leaves these directories out. A missing directory is not an error.
     pub(super) fn sparing(mut self, directories: &[PathBuf]) -> Walk {
         self.spared.extend(directories.iter().filter_map(|path| rustix::fs::stat(path).ok()).map(|stat| place(&stat)));
         self
     }
 
-    /// Goes through `top` and all below it. `enter` gets each directory before those below it, `leave` each but the top, by
-    /// its name in the one above, after those below it. What is removed meanwhile is left out. Where there are too many, as
-    /// many as the bounds allow are gone through all the same; where the kernel refuses one, all others.
+    /// Visits `top` and all directories below it. Calls `enter` for each directory, before those below it. Calls `leave` for each
+    /// directory but `top`, after those below it, with its parent and its name. Directories that are removed in the meantime are
+    /// left out. If there are too many, visits as many as the limits allow. If the kernel refuses one, visits all others.
     ///
     /// # Errors
-    /// Not all was seen, or the kernel has refused something, also to `enter` or `leave`.
+    /// Some directories were not visited, or the kernel has refused something, also to `enter` or `leave`.
     pub(super) fn through(
         &mut self,
         top: &Path,
@@ -162,7 +164,7 @@ impl Walk {
                         here = child;
                     }
                     Ok(None) => {}
-                    // What is empty can be removed all the same.
+                    // A directory that cannot be opened can be removed nevertheless, if it is empty.
                     Err(errno) if leave(here.as_fd(), &name).is_err() || exists(&here, &name) => {
                         refusals.note(&levels, Some(&name), errno);
                     }
@@ -196,7 +198,7 @@ impl Walk {
         self.began.elapsed() >= self.time
     }
 
-    /// Opens a directory. None if it was removed, or is spared.
+    /// Opens a directory. None if it was removed, or must be left out.
     fn child(&self, above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Errno> {
         match rights::open(above.as_fd(), name, DIRECTORY) {
             Err(errno) if is_gone(errno) => Ok(None),
@@ -225,17 +227,17 @@ impl Walk {
         names
     }
 
-    /// The directories in one, as far as the bounds allow.
+    /// The directories in `directory`, as many as the limits allow.
     fn below(&mut self, directory: &OwnedFd, names: &mut Vec<CString>) -> Result<(), Errno> {
         let entries = rights::in_directory(directory.as_fd(), c".", || Dir::read_from(directory))?;
         for entry in entries {
             let entry = entry?;
             if entry.file_type() == FileType::Directory && ![c".", c".."].contains(&entry.file_name()) {
                 match self.left.checked_sub(1) {
-                    // the caller looks at the time as well
+                    // The caller checks the time as well.
                     _ if self.is_late() => break,
                     Some(left) => self.left = left,
-                    // one of each: so a directory without any below it is reached, which can be removed
+                    // One directory of each level: so the walk reaches a directory that has none below it and can be removed.
                     None if names.is_empty() => {}
                     None => {
                         self.more = true;
@@ -260,7 +262,7 @@ fn exists(above: &OwnedFd, name: &CStr) -> bool {
     !matches!(rustix::fs::statat(above, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
 }
 
-/// Removes what is below `top`, as far as it is not in use or spared. What was removed before an error stays removed.
+/// Removes the directories below `top` that are not in use, but not those in `spared`. An error does not undo this.
 ///
 /// # Errors
 /// Those of `Walk::through`.
@@ -342,7 +344,7 @@ mod tests {
         let WalkEnd::Refused(refusals) = &end else { panic!("{end}") };
         assert_eq!(refusals.named.len() + refusals.more, 7, "{end}");
         assert!(end.to_string().contains("a/") && end.to_string().ends_with("; and 3 more"), "{end}");
-        // spared, with all below it
+        // The directory is left out, with all below it.
         let mut entered = 0;
         let enter = |_: BorrowedFd<'_>| {
             entered += 1;
@@ -369,7 +371,7 @@ mod tests {
         };
         let mut bounds = Walk { left: 84, ..Walk::to_look() };
         assert_eq!(count(&mut bounds), (Ok(()), 85));
-        // the bounds are for all that it goes through; it goes to the end of one branch all the same
+        // The limits are for the whole walk. It visits one branch to its end nevertheless.
         assert_eq!(count(&mut bounds), (Err(WalkEnd::TooMany), 4));
         let (end, entered) = count(&mut Walk { left: 10, ..Walk::to_look() });
         assert!(end == Err(WalkEnd::TooMany) && entered < 40, "{entered}");

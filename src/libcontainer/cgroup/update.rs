@@ -21,7 +21,7 @@ pub struct LimitChange<'a> {
     pub devices: Option<&'a [DeviceAccess; 2]>,
 }
 
-/// The changes that were made, and how to undo them.
+/// The changes that were made, and the values that undo them.
 #[derive(Debug)]
 pub struct ChangedLimits<'a> {
     cgroup: &'a Cgroup,
@@ -103,10 +103,9 @@ impl Cgroup {
         all
     }
 
-    /// systemd may write the limits of a unit again at any time, with its own rounding. So it gets the new limits
-    /// first, and the exact values are written after it. On version 1 it denies all devices before it allows some
-    /// again. Returns the values that can be written back only after other values have changed, and systemd's refusal of
-    /// `kept`.
+    /// systemd may write the limits of a unit again at any time, with its own rounding. So we send it the new limits first,
+    /// and write the exact values after that. On version 1 it denies all devices before it allows some again. Returns the
+    /// values that can be written back only after other values have changed, and systemd's error about `kept`.
     fn tell_systemd(
         &self,
         writes: &[Write],
@@ -180,7 +179,7 @@ impl Cgroup {
 
     fn change_devices(&self, access: &DeviceAccess) -> Result<()> {
         let still = match access {
-            // Only a list that allowed everything is emptied first.
+            // Only if the old list allowed everything, the kernel's list is emptied first.
             DeviceAccess::List(_) => {
                 let list =
                     self.paths.get("devices").map(|directory| fs::read_to_string(directory.join("devices.list")));
@@ -205,10 +204,10 @@ impl ChangedLimits<'_> {
         devices.map_or(Ok(()), |[new, _]| self.cgroup.change_devices(new))
     }
 
-    /// Sets all values back.
+    /// Restores all values.
     ///
     /// # Errors
-    /// The values that could not be set back.
+    /// The values that could not be restored.
     pub fn undo(self) -> Result<()> {
         let formerly = self.before.iter().filter_map(|before| {
             let value = before.value.clone()?;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The numbers of a container's cgroups. A number whose controller, or whose file, is not there is 0; serialized, it is left
-/// out where runc leaves it out.
+/// The numbers of a container's cgroups. A number is 0 if its controller or its file does not exist. The JSON leaves it out
+/// where runc leaves it out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Numbers {
@@ -69,7 +69,7 @@ pub struct Throttling {
     /// The number of periods in which the quota was used up.
     #[serde(skip_serializing_if = "is_zero")]
     pub throttled_periods: u64,
-    /// How long it was held back, in nanoseconds.
+    /// The time that it had to wait, in nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub throttled_time: u64,
 }
