@@ -98,7 +98,7 @@ pub struct FailedStep {
 }
 
 impl Error {
-    /// A failure of this kind. Its text is one line, which a terminal does not obey, whatever its parts contain.
+    /// A failure of this kind. Its text is one line without control characters, whatever its parts contain.
     pub(crate) fn of(kind: Kind, text: impl fmt::Display) -> Error {
         Error(Box::new(Inner { text: printable::line(&text.to_string()).into_owned(), kind }))
     }

@@ -1,10 +1,10 @@
-//! Text from outside in a message. A container, an image or a program chooses names and words freely, and a person reads the
-//! message on a terminal.
+//! Makes text from outside safe for a message. A container, an image or a program can choose any names and words, and a person
+//! reads the message on a terminal.
 
 use std::borrow::Cow;
 
-/// A text as one line. Characters that a terminal obeys, that end the line, or that hide or reorder others, are written as
-/// in Rust: `\u{1b}`, `\n`, `\u{202e}`.
+/// A text as one line. Control characters, line ends, and characters that hide or reorder others, are written as in Rust:
+/// `\u{1b}`, `\n`, `\u{202e}`.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, acts)
 }

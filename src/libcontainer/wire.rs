@@ -5,9 +5,9 @@ use rustix::io::Errno;
 
 /// The size of a packet from init, in bytes.
 pub const UP_SIZE: usize = 256;
-/// The most bytes of the kernel's own words in a failure.
+/// The largest number of bytes of the kernel's own words in a failure.
 pub const WORDS_SIZE: usize = 200;
-/// Where the numbers of a failure are, behind its words.
+/// The place of the numbers of a failure, after its words.
 const NUMBERS: usize = 16 + WORDS_SIZE;
 
 /// Something that init cannot do itself. It sends the request, and waits for the runtime's answer.
@@ -65,7 +65,7 @@ pub enum Up {
     Failed(Failure),
 }
 
-/// Why a step failed.
+/// The failure of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The step's index in the list that init runs.
@@ -76,7 +76,7 @@ pub struct Failure {
     pub said: Words,
 }
 
-/// A short text without memory from the heap, and what it is about.
+/// A short text that needs no heap, and its subject.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Words {
     about: About,
@@ -84,10 +84,10 @@ pub struct Words {
     bytes: [u8; WORDS_SIZE],
 }
 
-/// What a failure is about, where the message depends on it.
+/// The subject of a failure, if the message depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// The text says it.
+    /// Only the text describes it.
     Text,
     /// The mount point does not exist, and cannot be made. There is no text.
     NoPlace,
@@ -99,14 +99,14 @@ pub enum About {
     Copy,
     /// The path of the program with this number in the list of candidates. There is no text.
     Candidate(u32),
-    /// The hook with this index in its list, and how it ended.
+    /// The hook with this index in its list, and its failure.
     Hook(u32, Ending),
 }
 
 /// How a hook failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It has not begun: the call that the text names has failed.
+    /// It has not begun: the text names the system call that failed.
     Call,
     /// With this exit status.
     Status(i32),
@@ -116,7 +116,7 @@ pub enum Ending {
     Late(u32),
 }
 
-/// The only answer of the runtime: go on. The end of the stream means: stop.
+/// The only answer of the runtime: init may continue. The end of the stream means that init must end.
 pub const GO: [u8; 1] = [1];
 
 impl Words {
@@ -133,13 +133,13 @@ impl Words {
         words
     }
 
-    /// The same text, about something else.
+    /// The same text, with another subject.
     #[must_use]
     pub fn about(self, about: About) -> Words {
         Words { about, ..self }
     }
 
-    /// What it is about.
+    /// Its subject.
     pub fn subject(&self) -> About {
         self.about
     }
@@ -154,7 +154,7 @@ impl Words {
         &self.bytes[..usize::from(self.length)]
     }
 
-    /// True if there is no text, and it is about nothing.
+    /// True if there is no text and no subject.
     pub fn is_empty(&self) -> bool {
         self.length == 0 && self.about == About::Text
     }

@@ -1,4 +1,4 @@
-//! A container's directory, by its descriptor. The directory that was opened is locked, read and removed, and never
+//! A container's directory, by its descriptor. We lock, read and remove the directory that was opened, and never
 //! another one that has the same path later.
 
 use crate::sys::errno::in_words;
@@ -77,7 +77,7 @@ impl Lock {
         }
     }
 
-    /// What must be undone if state.json does not say it. None if no note can be read.
+    /// The note: what must be undone. It is used if state.json cannot be read. None if there is no valid note.
     ///
     /// # Errors
     /// The kernel's error: there may be a note.
@@ -134,7 +134,7 @@ impl Lock {
         written.with_context(|| format!("write {}", self.path.join(name).display()))
     }
 
-    /// Removes it with all its entries, the entry `last` at the end: after an interruption, this entry says what the
+    /// Removes it with all its entries. The entries `last` are removed at the end: after an interruption, they show what the
     /// directory is.
     pub(super) fn remove(&self, last: &[&str]) -> Result<()> {
         let failed = || format!("remove {}", self.path.display());
@@ -148,7 +148,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // close(2) alone does not release it: a process that was forked since has the descriptor, too.
+        // close(2) alone does not release the lock: a process that was forked in the meantime has the descriptor, too.
         let _ = rustix::fs::flock(&self.fd, FlockOperation::Unlock);
     }
 }
@@ -206,7 +206,7 @@ pub(super) enum Unread {
     Absent,
     /// It exists, and is not a valid file.
     Damaged(String),
-    /// The kernel's error, which may be another one the next time.
+    /// The kernel's error. The next attempt may succeed.
     Failed(std::io::Error),
 }
 
@@ -226,7 +226,7 @@ pub(super) fn read(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat),
     let (text, stat) = read_of_anybody(directory, name)?;
     must_be_own(name, stat.st_uid).map_err(|error| Unread::Failed(std::io::Error::other(error.to_string())))?;
     if stat.st_nlink > 1 {
-        // a hard link of another user to a file of ours
+        // It may be a hard link that another user has made to a file of ours.
         return Err(Unread::Failed(std::io::Error::other(format!("{} has another name", name.display()))));
     }
     Ok((text, stat))
@@ -264,7 +264,7 @@ pub(super) fn read_of_anybody(directory: impl AsFd, name: &Path) -> Result<(Vec<
     Ok((text, stat))
 }
 
-/// The lock of the container `id`. Used if no creator has to be ended for it.
+/// The lock of the container `id`. It is for callers that do not end the process that makes the container.
 ///
 /// # Errors
 /// The lock is still held when the time is over, or the kernel's error.
@@ -297,9 +297,9 @@ pub(super) fn holder(path: &Path) -> String {
     found().unwrap_or_else(|| "another process".to_owned())
 }
 
-/// Sets the requested mode, whatever our umask is: a mapped root must have access. By descriptor, because another
-/// directory may have the path now. (fchmod(2) accepts no O_PATH descriptor, and without read permission no other can
-/// be opened.)
+/// Sets the requested mode, whatever our umask is: a mapped root must have access. The path is that of the descriptor in /proc,
+/// because another directory may have the real path now. (fchmod(2) does not accept an O_PATH descriptor, and without read
+/// permission we cannot open another one.)
 pub(super) fn open_to_mapped(directory: &OwnedFd) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());
@@ -318,19 +318,18 @@ pub(super) fn is_cgroup(path: &Path) -> bool {
     }
 }
 
-/// Whether others may write a directory.
+/// The conditions under which others may write a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writable {
     /// Never.
     Never,
-    /// Only with the sticky bit (inode(7)), which keeps them from replacing our entries. Root may.
+    /// Only with the sticky bit (inode(7)), which prevents them from replacing our entries. Root may always write it.
     IfSticky,
-    /// The same, and the group may write. It is often the user's own group.
+    /// The same, and the group may write it, too: it is often the user's own group.
     ForGroup,
 }
 
-/// Checks that no other user can put another directory at `path`. A user who can rename one of the directories above
-/// could.
+/// Checks that no other user can put another directory at `path`, by renaming one of the directories above.
 pub(super) fn must_stay_in_place(path: &Path) -> Result<()> {
     must_be_safe(path, Writable::IfSticky)?;
     // We make a missing directory later.
@@ -338,7 +337,7 @@ pub(super) fn must_stay_in_place(path: &Path) -> Result<()> {
     real.ancestors().skip(1).try_for_each(|above| must_be_safe(above, Writable::ForGroup))
 }
 
-/// Checks that the directory at `path` fulfils `may`. We make a missing one later.
+/// Checks that the directory at `path` fulfils `may`. A missing directory is not an error: we make it later.
 pub(super) fn must_be_safe(path: &Path, may: Writable) -> Result<()> {
     let stat = match rustix::fs::lstat(path) {
         Err(Errno::NOENT) => return Ok(()),

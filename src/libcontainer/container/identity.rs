@@ -1,5 +1,5 @@
-//! Whether a pid still refers to the same process. A pid can be used again. A pid with a start time identifies one
-//! process.
+//! Checks whether a pid still refers to the same process. The kernel can use a pid again. A pid and a start time together
+//! identify one process.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use crate::error::{Context, Result};
 use crate::host::Namespace;
 use crate::sys::process_stat::ProcessStat;
 
-/// What /proc/PID/stat says about the life of a process, or /proc/PID/task/TID/stat about that of a thread.
+/// The fields of /proc/PID/stat for a process, or of /proc/PID/task/TID/stat for a thread, that say whether it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Life {
     /// Field 22: the start time in clock ticks since boot.
@@ -26,8 +26,8 @@ struct Life {
 }
 
 impl Life {
-    /// The first thread of a process may end before the others (pthread_exit(3)). It stays a zombie until they have ended. With
-    /// threads that others trace, the answer is in `living_thread`: a thread that has ended is counted until its tracer has read that.
+    /// The first thread of a process may end before the others (pthread_exit(3)). It stays a zombie until they have ended. If threads
+    /// are traced, use `living_thread`: the kernel counts an ended thread until its tracer has read its end.
     fn is_last_of_process(self) -> bool {
         self.thread_ended && self.threads <= 1
     }
@@ -99,13 +99,13 @@ fn threads(pid: i32) -> io::Result<impl Iterator<Item = i32>> {
 /// A thread of a container's init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitThread {
-    /// Its number. /proc/TID leads to its namespaces and to its root.
+    /// Its thread id. /proc/TID has its namespaces and its root.
     pub tid: i32,
     start: u64,
 }
 
-/// A living thread of process `pid`: its first one, or another one if that has ended. The kernel shows the namespaces and
-/// the root only of threads that live. None if the process has ended.
+/// A living thread of process `pid`: the first thread, or another one if the first has ended. The kernel shows the namespaces and
+/// the root only for living threads. None if the process has ended.
 pub(super) fn living_thread(pid: i32) -> Result<Option<InitThread>, Errno> {
     match stat(pid)? {
         Some(life) if !life.thread_ended => return Ok(Some(InitThread { tid: pid, start: life.start })),
@@ -126,7 +126,8 @@ pub(super) fn living_thread(pid: i32) -> Result<Option<InitThread>, Errno> {
     Ok(None)
 }
 
-/// True if the thread lives, and is one of process `pid`. All that was read of it since it was found was its own then.
+/// True if the thread lives, and belongs to process `pid`. Then everything that the caller has read since it found the thread
+/// belongs to this thread, too.
 pub(super) fn lives_on(pid: i32, thread: InitThread) -> Result<bool, Errno> {
     let there = of_file(&of_thread(pid, thread.tid))?;
     Ok(there.is_some_and(|life| life.start == thread.start && !life.thread_ended))
@@ -135,7 +136,7 @@ pub(super) fn lives_on(pid: i32, thread: InitThread) -> Result<bool, Errno> {
 /// The state of the process that had `pid` and began at `start`.
 pub(super) fn observe(pid: i32, start: u64) -> Result<ProcessState> {
     let failed = || format!("read /proc/{pid}/stat");
-    // Between two reads, a thread can make another one and end, or execute a program and get the number of the first.
+    // Between two reads, a thread can make another thread and end, or execute a program and get the id of the first thread.
     for _ in 0..LOOKS {
         match stat(pid).with_context(failed)? {
             Some(life) if life.start != start => return Ok(ProcessState::Gone),
@@ -149,7 +150,7 @@ pub(super) fn observe(pid: i32, start: u64) -> Result<ProcessState> {
     Ok(ProcessState::Zombie)
 }
 
-/// How often no living thread must be found until the process has ended.
+/// If this number of reads finds no living thread, the process has ended.
 const LOOKS: usize = 5;
 
 /// A pidfd of exactly that process. None if it has ended.
@@ -165,7 +166,7 @@ pub fn open_process(pid: i32, start: u64) -> Result<Option<OwnedFd>> {
     }
     match fd {
         Ok(fd) => Ok(Some(fd)),
-        // It has ended, and its parent has reaped it since the open.
+        // It has ended, and its parent has reaped it in the meantime.
         Err(Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno).with_context(|| format!("open process {pid}")),
     }

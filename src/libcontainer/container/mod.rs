@@ -138,7 +138,7 @@ impl Container {
         Cgroup::open(paths, unit, &self.environment)
     }
 
-    /// Checks that we or root have written its record. Commands that only read it do without: they print what its owner says.
+    /// Checks that we or root have written its record. Commands that only print it do not need this check.
     ///
     /// # Errors
     /// The owner.
@@ -257,7 +257,7 @@ impl Container {
         open_process(self.record.init_process_pid, self.record.init_process_start)?.ok_or_else(not_running)
     }
 
-    /// The thread of its init that another process enters by.
+    /// The thread of its init whose namespaces an `exec` joins.
     ///
     /// # Errors
     /// `container not running`, or its init cannot be examined.
@@ -267,7 +267,7 @@ impl Container {
         found.ok_or_else(not_running)
     }
 
-    /// Checks that a thread still belongs to its init. Another process may have got its number, or that of init.
+    /// Checks that a thread still belongs to its init. Another process may have got its id, or that of init.
     ///
     /// # Errors
     /// `container not running`, or its init cannot be examined.

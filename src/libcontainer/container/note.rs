@@ -30,8 +30,8 @@ pub struct MountsBelow {
     pub before: Vec<u64>,
 }
 
-/// The objects to undo. A newer version may write more members. This version then undoes nothing, rather than only a
-/// part.
+/// The objects to undo. A newer version may write more members. Then this version undoes nothing, because it would undo only
+/// a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
@@ -85,7 +85,7 @@ fn sum(text: &[u8]) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A few letters that change if one of `parts` changes.
+/// A checksum that changes if one of `parts` changes.
 ///
 /// # Errors
 /// A path is not UTF-8.

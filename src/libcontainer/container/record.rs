@@ -125,7 +125,7 @@ pub struct RecordedNamespace {
     /// `NEWPID` and the like.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The file by which it was joined. Empty for a new namespace.
+    /// The path by which it was joined. Empty for a new namespace.
     pub path: String,
 }
 
@@ -347,7 +347,7 @@ impl Record {
         both.into_iter().filter(|path| !is_nothing(path)).cloned().collect()
     }
 
-    /// Those of them that are removed with the container: not a group with a name of its own.
+    /// The groups that are removed with the container. A group with a `closID` is not removed.
     pub fn own_groups(&self) -> Vec<PathBuf> {
         let named = self.config.intel_rdt.as_ref().is_none_or(|rdt| !rdt.closid.is_empty());
         let mut groups = self.groups();

@@ -24,7 +24,7 @@ const OLDER_NOTE: &str = "creating.json";
 pub enum Claim {
     /// No container with this id.
     Nothing,
-    /// A container that was completed since. It can be loaded.
+    /// A container that was completed in the meantime. It can be loaded.
     Complete,
     /// The remains of a container.
     Remains(Box<Remains>),
@@ -50,11 +50,11 @@ impl Remains {
 }
 
 impl Root {
-    /// Locks the directory of `id` in order to remove it. A process that makes the container is ended.
+    /// Locks the directory of `id` in order to remove it. Ends the process that makes the container, if there is one.
     ///
     /// # Errors
-    /// The lock is still held when the time is over; or no note says what was made, so the directory stays; or the
-    /// kernel's error.
+    /// Another process still holds the lock when the time is over; or no note lists what was made, so the directory stays; or
+    /// the kernel's error.
     pub fn claim(&self, id: &str) -> Result<Claim> {
         check_id(id)?;
         let path = self.path().join(id);
@@ -130,7 +130,7 @@ fn end_creator(path: &Path, asked: &mut Option<Instant>, environment: &Environme
     let Some(note) = Note::decode(&text) else { return };
     let ProcessId { pid, start } = note.creator;
     match open_process(pid, start) {
-        // Its start time says that it is the process that wrote the note, and the kernel says that it holds the lock.
+        // The start time proves that the process wrote the note, and /proc/locks that it holds the lock.
         Ok(Some(process)) if holder(path) == format!("process {pid}") => match *asked {
             None => {
                 *asked = Some(Instant::now());

@@ -31,8 +31,8 @@ impl Reserved {
         Ok(Reserved { lock, note, environment: environment.clone() })
     }
 
-    /// Whether the new directory is ours: it is the one at its path, and no other process has begun to make a container
-    /// in it.
+    /// Locks the new directory, and checks that it is ours: it is still at its path, and no other process has begun to make a
+    /// container in it.
     fn locked(directory: &Path, id: &str) -> Result<Lock> {
         // While it is open, no other directory has its inode number.
         let own = rustix::fs::open(directory, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
@@ -50,7 +50,7 @@ impl Reserved {
             Ok(Attempt::Gone) => bail!("container {id:?} was deleted while it was made"),
             Ok(Attempt::Held) => bail!("container {id:?}: {} has held its lock for 10 s", directory::holder(directory)),
             Err(error) => {
-                // It cannot be locked. An empty directory must not stay, even if it cannot be opened.
+                // It cannot be locked. Remove it, even if it cannot be opened, so that no empty directory stays.
                 if own.map_or(true, |own| directory::is_at(&own, directory) == Ok(true)) {
                     let _ = fs::remove_dir(directory);
                 }
@@ -69,7 +69,7 @@ impl Reserved {
         self.lock.as_ref().ok_or_else(|| error!("the container's directory is not locked"))
     }
 
-    /// A `delete --force` during the making ends only the container's processes, and not its creator.
+    /// If another process deletes the container by force now, it ends only the container's processes, and not its creator.
     pub fn spare_creator(&mut self) {
         self.note.creator = ProcessId::default();
     }
@@ -91,7 +91,7 @@ impl Reserved {
     /// Writes to the note what will be made. If we are killed now, `delete --force` finds it there.
     ///
     /// # Errors
-    /// The kernel's error. The value has the entry all the same.
+    /// The kernel's error. `note` then has the entry nevertheless.
     pub fn take_note(&mut self, change: impl FnOnce(&mut Note)) -> Result<()> {
         change(&mut self.note);
         let (lock, text) = (self.lock()?, self.note.encode()?);

@@ -103,7 +103,7 @@ impl Root {
         directory::must_be_safe(&self.path, directory::Writable::Never)
     }
 
-    /// Makes the directory and those above it. A directory that is there keeps its mode: it may be anybody's (`--root /proc`).
+    /// Makes the directory and those above it. An existing directory keeps its mode: it may belong to others (`--root /proc`).
     fn make(&self) -> Result<()> {
         let failed = || format!("Root::open: mkdir {}", self.path.display());
         if let Some(above) = self.path.parent().filter(|above| !above.as_os_str().is_empty()) {

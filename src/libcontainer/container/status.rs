@@ -1,4 +1,4 @@
-//! The status of a container: a table over observations. It is never stored.
+//! The status of a container. It is never stored: a table computes it from observations.
 
 use std::fmt;
 
