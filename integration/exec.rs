@@ -374,6 +374,8 @@ fn below_its_cgroup_and_never_above() {
     let said = world.exec(&["cat", "/proc/self/cgroup"]).ok();
     assert!(!said.contains("below"), "{said}");
     flagged(&world, &["--cgroup", "nope"], &["true"]).fails();
+    let said = flagged(&world, &["--cgroup", ".."], &["true"]).fails();
+    assert!(said.contains(" .. is not a sub cgroup path"), "{said}");
     flagged(&world, &["--cgroup", "../.."], &["true"]).fails();
     world.call(&["delete", "--force", &world.id]).ok();
     world.assert_clean();

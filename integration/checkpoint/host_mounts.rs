@@ -85,9 +85,10 @@ fn a_container_with_its_own_users_continues() {
     joining.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev/mqueue");
     // the mapped root may open the null device again, and not a file of the test's
     let with_null = |world: &World, args: &[&str]| {
-        let mut call = command(world, &[args, &[&world.id]].concat());
+        let log = world.path("log");
+        let mut call = command(world, &[&["--log", log.to_str().unwrap()], args, &[&world.id]].concat());
         call.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        assert!(call.status().unwrap().success(), "{args:?}");
+        assert!(call.status().unwrap().success(), "{args:?}: {:?}", fs::read_to_string(log));
     };
     for world in [&world, &joining] {
         world.write();

@@ -29,6 +29,14 @@ fn criu() -> Option<&'static Path> {
     FOUND.get_or_init(find).as_deref()
 }
 
+/// Whether CRIU is older than this release.
+fn is_older_than(release: (u32, u32)) -> bool {
+    let said = finish(Command::new(criu().unwrap()).arg("--version")).ok();
+    let numbers = said.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
+    let numbers: Vec<u32> = numbers.take(2).collect();
+    (numbers[0], numbers[1]) < release
+}
+
 /// Leaves the test where no CRIU runs.
 macro_rules! needs_criu {
     () => {

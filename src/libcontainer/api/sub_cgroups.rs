@@ -19,7 +19,9 @@ pub(super) fn sub_cgroups<'a>(
         let (controllers, path) =
             word.split_once(':').map_or((None, word.as_str()), |(names, path)| (Some(names), path));
         if path.split('/').any(|part| part == "..") {
-            bail!("Exec::sub_cgroups {word:?}: leads out of the container's cgroup");
+            bail!(
+                "Exec::sub_cgroups {word:?}: {path} is not a sub cgroup path: it leads out of the container's cgroup"
+            );
         }
         let Some(controllers) = controllers else {
             if said.len() > 1 {

@@ -17,4 +17,4 @@ pub use rpc::{
     PageServer,
 };
 pub use swrk::{Criu, CriuMessage, CriuStreams, Notice, Setup};
-pub use version::CriuFeature;
+pub use version::{CriuFeature, CriuVersion};

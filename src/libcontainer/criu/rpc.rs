@@ -197,6 +197,9 @@ pub struct Options {
     pub lsm_mount_context: Option<String>,
     #[prost(enumeration = "NetworkLock", optional, tag = "64")]
     pub network_lock: Option<i32>,
+    /// Mounts are restored in the way of releases before 3.17.
+    #[prost(bool, optional, tag = "65")]
+    pub mntns_compat_mode: Option<bool>,
 }
 
 /// The features of CRIU and the kernel.

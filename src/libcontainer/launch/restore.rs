@@ -26,8 +26,8 @@ use crate::cgroup::{Cgroup, systemd};
 use crate::config::{Config, Warning};
 use crate::container::{Container, Lock, ProcessId, Reserved, Root, start_time};
 use crate::criu::{
-    CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, InheritFd, JoinNamespace, Notice,
-    Options, Setup,
+    CgroupRoot, Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, CriuVersion, InheritFd,
+    JoinNamespace, Notice, Options, Setup,
 };
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::Namespace;
@@ -220,7 +220,10 @@ impl Restore<'_> {
             Keyring::Named(name) => CString::new(name.as_str()).ok(),
             Keyring::Inherited => None,
         };
-        Ok((Handed { descriptors, keyring }, inherited))
+        // Before 3.19, CRIU does not restore no_new_privs. Its processes inherit it.
+        let process = self.config.spec.process().as_ref();
+        let no_new_privs = process.and_then(|process| process.no_new_privileges()).unwrap_or(false);
+        Ok((Handed { descriptors, keyring, no_new_privs }, inherited))
     }
 
     /// CRIU is in the container's cgroups, so the processes begin there.
@@ -277,6 +280,8 @@ impl Restore<'_> {
             lsm_profile: self.lsm_profile.clone(),
             lsm_mount_context: self.lsm_mount_context.clone(),
             config_file: config_file(&annotations),
+            // The new way of 3.17 cannot do this in a user namespace on a host whose mounts are shared.
+            mntns_compat_mode: self.plan.id_maps.as_ref().map(|_| version < CriuVersion::new(3, 18, 0)),
             ..options(&self.imaging, directories)
         };
         Ok(CriuReq { r#type: CriuReqType::Restore.into(), opts: Some(asked), ..CriuReq::default() })

@@ -16,6 +16,8 @@ pub struct Handed {
     pub descriptors: Vec<OwnedFd>,
     /// The session keyring that it joins. It is made if it does not exist.
     pub keyring: Option<CString>,
+    /// Whether it and all its children have no_new_privs.
+    pub no_new_privs: bool,
 }
 
 /// Passes all this to the program that `command` starts, and unblocks every signal in it. The descriptors stay open
@@ -25,7 +27,7 @@ pub struct Handed {
 /// # Errors
 /// `BADF`: a descriptor has the number of a standard stream.
 pub fn hand(command: &mut Command, handed: Handed) -> Result<(), Errno> {
-    let Handed { descriptors, keyring } = handed;
+    let Handed { descriptors, keyring, no_new_privs } = handed;
     if descriptors.iter().any(|fd| fd.as_raw_fd() < 3) {
         return Err(Errno::BADF);
     }
@@ -34,6 +36,9 @@ pub fn hand(command: &mut Command, handed: Handed) -> Result<(), Errno> {
         signals::unblock_all()?;
         if let Some(name) = &keyring {
             keyring::join_session(name)?;
+        }
+        if no_new_privs {
+            rustix::thread::set_no_new_privs(true)?;
         }
         fds::close_on_exec_from(3)?;
         descriptors.iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd, FdFlags::empty()))?;
@@ -55,7 +60,7 @@ mod tests {
             let descriptors: Vec<_> = (0..count).map(|_| file()).collect();
             let kept = descriptors.first().map(|fd| rustix::io::dup(fd).unwrap());
             let mut command = Command::new("/nowhere");
-            hand(&mut command, Handed { descriptors, keyring: None }).unwrap();
+            hand(&mut command, Handed { descriptors, ..Handed::default() }).unwrap();
             assert!(command.spawn().is_err(), "{count}");
             // nor is the error written into what the program gets
             assert!(kept.is_none_or(|file| rustix::fs::fstat(file).unwrap().st_size == 0), "{count}");
