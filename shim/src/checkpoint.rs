@@ -11,7 +11,8 @@ use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::messages::events;
 use crate::messages::runc::CheckpointOptions;
 use crate::messages::task::CheckpointTaskRequest;
-use crate::shim::{Reply, Shim};
+use crate::reply::Reply;
+use crate::shim::Shim;
 
 /// The default directory for CRIU's work: in the bundle, which is removed with the container.
 const WORK: &str = "criu-work";

@@ -11,8 +11,8 @@ use crate::logger::Logger;
 use crate::messages::runc::Options;
 use crate::messages::task::status;
 use crate::poll::Token;
+use crate::reply::Reply;
 use crate::runtime::At;
-use crate::shim::Reply;
 use crate::stdio::Names;
 
 /// How a process has ended.

@@ -5,11 +5,13 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag};
+use prost::Message as _;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::container::{Exit, Freezing, Stage};
-use crate::lifecycle::wait_answer;
 use crate::messages::events;
+use crate::messages::google::Timestamp;
+use crate::messages::task::WaitResponse;
 use crate::poll::{Interest, Token};
 use crate::shim::{Shim, Whose};
 
@@ -193,4 +195,13 @@ impl Shim {
             self.unwatch_memory(&id);
         }
     }
+}
+
+/// Go's zero time, for an end that has not happened.
+pub const ZERO: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
+
+/// The answer to Wait.
+pub fn wait_answer(exit: Option<Exit>) -> Vec<u8> {
+    let (exit_status, at) = exit.map_or((255, ZERO), |exit| (exit.status, exit.at.into()));
+    WaitResponse { exit_status, exited_at: Some(at) }.encode_to_vec()
 }

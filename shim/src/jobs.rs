@@ -8,11 +8,9 @@ use std::thread;
 use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 
-use crate::shim::Shim;
-
-/// The main thread's part of a job: it runs with the result.
-pub type Done = Box<dyn FnOnce(&mut Shim) + Send>;
-type Job = Box<dyn FnOnce() -> Done + Send>;
+/// The main thread's part of a job: it runs with the result, and changes the main thread's state.
+pub type Done<State> = Box<dyn FnOnce(&mut State) + Send>;
+type Job<State> = Box<dyn FnOnce() -> Done<State> + Send>;
 
 /// The maximum number of threads.
 const LIMIT: usize = 16;
@@ -20,23 +18,23 @@ const LIMIT: usize = 16;
 const STACK: usize = 1 << 20;
 
 /// The jobs that run, and those that wait for a thread.
-pub struct Jobs {
-    shared: Arc<Shared>,
+pub struct Jobs<State> {
+    shared: Arc<Shared<State>>,
     running: usize,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Job<State>>,
 }
 
-struct Shared {
-    done: Mutex<Vec<Done>>,
+struct Shared<State> {
+    done: Mutex<Vec<Done<State>>>,
     wake: OwnedFd,
 }
 
-impl Jobs {
+impl<State: 'static> Jobs<State> {
     /// An empty list.
     ///
     /// # Errors
     /// Those of eventfd(2).
-    pub fn new() -> Result<Jobs, Errno> {
+    pub fn new() -> Result<Jobs<State>, Errno> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { done: Mutex::new(Vec::new()), wake });
         Ok(Jobs { shared, running: 0, waiting: VecDeque::new() })
@@ -53,7 +51,7 @@ impl Jobs {
     }
 
     /// Starts the job, or queues it.
-    pub fn begin(&mut self, job: impl FnOnce() -> Done + Send + 'static) {
+    pub fn begin(&mut self, job: impl FnOnce() -> Done<State> + Send + 'static) {
         self.waiting.push_back(Box::new(job));
         self.go_on();
     }
@@ -83,7 +81,7 @@ impl Jobs {
     }
 
     /// The jobs that have ended. Others may start now.
-    pub fn ended(&mut self) -> Vec<Done> {
+    pub fn ended(&mut self) -> Vec<Done<State>> {
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
         let done = std::mem::take(&mut *self.shared.done.lock().unwrap_or_else(PoisonError::into_inner));
         self.running -= done.len();
@@ -92,8 +90,8 @@ impl Jobs {
     }
 }
 
-impl Shared {
-    fn run(&self, job: &Mutex<Option<Job>>) {
+impl<State> Shared<State> {
+    fn run(&self, job: &Mutex<Option<Job<State>>>) {
         let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(job) = job {
             let done = job();

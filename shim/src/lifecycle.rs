@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use crate::checkpoint;
 use crate::container::{Container, Freezing, Process, Stage};
+use crate::exits::{ZERO, wait_answer};
 use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::messages::events;
 use crate::messages::google::Status;
@@ -17,10 +18,12 @@ use crate::messages::task::{
     CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, StartRequest, StartResponse,
 };
 use crate::options;
+use crate::owner::Owner;
+use crate::reply::Reply;
 use crate::rootfs;
 use crate::runtime::{self, At, Given, Made};
-use crate::shim::{Deletion, Reply, Shim, Whose};
-use crate::stdio::{self, Names, Owner, Streams};
+use crate::shim::{Deletion, Shim, Whose};
+use crate::stdio::{self, Names, Streams};
 
 /// The time that a deletion waits for the last output of processes that still run.
 const OUTPUT: Duration = Duration::from_secs(2);
@@ -185,12 +188,6 @@ impl Shim {
         (process.outputs, process.input) = (outputs, input);
         process.hold = streams.hold.filter(|_| !process.stdin_closed);
         (process.master, process.logger) = (made.master, streams.logger);
-    }
-
-    /// The process that `whose` names, if it exists.
-    pub(crate) fn process_of(&mut self, whose: &Whose) -> Option<&mut Process> {
-        let container = self.containers.get_mut(&whose.container)?;
-        container.process(whose.exec.as_deref().unwrap_or_default()).ok()
     }
 
     pub(crate) fn start(&mut self, reply: Reply, asked: StartRequest) -> Answer<()> {
@@ -418,12 +415,6 @@ fn answer_of(process: &Process) -> DeleteResponse {
     DeleteResponse {
         pid: process.pid(),
         exit_status: exit.map_or(0, |exit| exit.status),
-        exited_at: Some(exit.map_or(crate::task::ZERO, |exit| exit.at.into())),
+        exited_at: Some(exit.map_or(ZERO, |exit| exit.at.into())),
     }
-}
-
-/// The answer to Wait.
-pub fn wait_answer(exit: Option<crate::container::Exit>) -> Vec<u8> {
-    let (exit_status, at) = exit.map_or((255, crate::task::ZERO), |exit| (exit.status, exit.at.into()));
-    crate::messages::task::WaitResponse { exit_status, exited_at: Some(at) }.encode_to_vec()
 }

@@ -12,7 +12,7 @@ use rustix::io::FdFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::stdio::Owner;
+use crate::owner::Owner;
 
 /// With this argument our own program renumbers the descriptors and executes the logger.
 pub const ROLE: &str = "logger";

@@ -1,48 +1,39 @@
-//! The serving process: one loop that waits for requests of containerd, for ends of processes, and for bytes to move.
+//! The state of the serving process: its containers, its connections, and what it waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use prost::Message;
 
-use crate::container::Container;
+use crate::container::{Container, Process};
 use crate::events::{Event, Publisher};
-use crate::failure::Answer;
+use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::jobs::Jobs;
 use crate::logger::Logger;
 use crate::poll::{Interest, Poll, Token};
 use crate::pump::{Next, Pump, ROOM};
-use crate::wire::{self, Frame, Inbox};
+use crate::reply::Reply;
+use crate::wire::{self, Inbox};
 
-const LISTENER: Token = 0;
-const SIGNALS: Token = 1;
-const JOBS: Token = 2;
-const PUBLISHER: Token = 3;
+pub const LISTENER: Token = 0;
+pub const SIGNALS: Token = 1;
+pub const JOBS: Token = 2;
+pub const PUBLISHER: Token = 3;
 const FIRST: Token = 16;
 /// The time that the last events have when we end.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
-/// The time after a job in which the next one is likely.
-const REST: Duration = Duration::from_secs(1);
-
-/// The pause of the loop after accept(2) has failed.
-const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
-
-/// The caller, and the stream for the answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Reply {
-    connection: Token,
-    stream: u32,
-}
-
-struct Connection {
-    socket: UnixStream,
-    inbox: Inbox,
-    outbox: Vec<u8>,
+/// A client.
+pub struct Connection {
+    pub socket: UnixStream,
+    pub inbox: Inbox,
+    /// The bytes that wait until it reads.
+    pub outbox: Vec<u8>,
 }
 
 /// The process of a pidfd.
@@ -71,7 +62,7 @@ pub struct Identity {
 pub struct Shim {
     pub identity: Identity,
     pub poll: Poll,
-    pub jobs: Jobs,
+    pub jobs: Jobs<Shim>,
     pub publisher: Publisher,
     pub containers: BTreeMap<String, Container>,
     /// Requests that came before our program was protected. None from then on.
@@ -87,10 +78,10 @@ pub struct Shim {
     /// The latest time of our end. None while we serve.
     pub ending: Option<Instant>,
     /// The time at which we give back the memory that the last job has touched. None if we have.
-    rest: Option<Instant>,
-    listener: UnixListener,
-    signals: SignalFd,
-    connections: BTreeMap<Token, Connection>,
+    pub rest: Option<Instant>,
+    pub listener: UnixListener,
+    pub signals: SignalFd,
+    pub connections: BTreeMap<Token, Connection>,
 }
 
 impl Shim {
@@ -133,140 +124,13 @@ impl Shim {
         })
     }
 
-    /// Serves until containerd sends Shutdown.
-    pub fn serve(&mut self) {
-        while !self.has_ended() {
-            let time = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            for token in self.poll.wait(time) {
-                self.ready(token);
-            }
-            self.publisher.go_on(&self.poll);
-            self.go_on_deleting();
-            self.kill_loggers();
-            self.rest();
-        }
-    }
-
-    /// Gives back the pages of our program that the last jobs have used. A node has a shim for each pod, and most of them only
-    /// wait; the next request maps again what it uses, 16 pages by each fault.
-    fn rest(&mut self) {
-        if self.rest.is_some_and(|time| time <= Instant::now()) {
-            self.rest = None;
-            libcontainer::give_back_program_pages();
-        }
-    }
-
-    /// Closes the mount that our program was mapped from. The kernel then waits for all CPUs, up to 30 ms on a busy
-    /// host. containerd's first requests come meanwhile, but no container is made before.
-    pub fn finish_protection(&mut self, protection: libcontainer::Protection) {
-        self.jobs.begin(move || {
-            drop(protection);
-            Box::new(|shim| {
-                for (reply, asked) in shim.early.take().unwrap_or_default() {
-                    if let Err(status) = shim.create(reply, asked) {
-                        shim.answer(reply, Err(status));
-                    }
-                }
-            })
-        });
-    }
-
-    fn has_ended(&self) -> bool {
-        let Some(deadline) = self.ending else { return false };
-        let sent = self.publisher.is_empty() && self.connections.values().all(|peer| peer.outbox.is_empty());
-        (sent && !self.jobs.any()) || deadline <= Instant::now()
-    }
-
     /// Ends when all events are sent.
     pub fn end(&mut self) {
         self.ending.get_or_insert(Instant::now() + LAST_EVENTS);
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let deletions = self.deletions.iter().map(|deletion| deletion.deadline);
-        let loggers = self.loggers.iter().map(|(_, deadline)| *deadline);
-        deletions.chain(loggers).chain(self.publisher.deadline()).chain(self.ending).chain(self.rest).min()
-    }
-
-    fn ready(&mut self, token: Token) {
-        match token {
-            LISTENER => self.accept(),
-            SIGNALS => self.take_signals(),
-            JOBS => {
-                for done in self.jobs.ended() {
-                    done(self);
-                }
-                self.rest = Some(Instant::now() + REST);
-                // a job may have left an orphan
-                self.reap();
-            }
-            PUBLISHER => self.publisher.ready(&self.poll),
-            token if self.pumps.contains_key(&token) => self.run_pump(token),
-            token if self.processes.contains_key(&token) => self.has_exited(token),
-            token if self.watches.contains_key(&token) => self.look_for_oom(token),
-            token => self.take_from(token),
-        }
-    }
-
-    fn take_signals(&mut self) {
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            if [libc_signal(Signal::SIGTERM), libc_signal(Signal::SIGINT)].contains(&signal.ssi_signo) {
-                self.end();
-            }
-        }
-        self.reap();
-    }
-
-    fn accept(&mut self) {
-        loop {
-            let socket = match self.listener.accept() {
-                Ok((socket, _)) => socket,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                // no descriptor is free: the peer waits, and the listener stays readable
-                Err(_) => return std::thread::sleep(NO_DESCRIPTOR),
-            };
-            let token = self.poll.token();
-            if socket.set_nonblocking(true).is_ok() && self.poll.add(&socket, token, Interest::Read).is_ok() {
-                let peer = Connection { socket, inbox: Inbox::default(), outbox: Vec::new() };
-                self.connections.insert(token, peer);
-            }
-        }
-    }
-
-    /// Reads the requests of a peer, performs them, and sends the answers that wait.
-    fn take_from(&mut self, token: Token) {
-        let Some(peer) = self.connections.get_mut(&token) else { return };
-        let mut buffer = [0; 8192];
-        let mut ended = false;
-        loop {
-            match peer.socket.read(&mut buffer) {
-                Ok(0) => ended = true,
-                Ok(count) => {
-                    peer.inbox.take(&buffer[..count]);
-                    continue;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => ended |= error.kind() != std::io::ErrorKind::WouldBlock,
-            }
-            break;
-        }
-        // a process that enters a container has a copy of this stack (`start::TUNABLES`)
-        std::hint::black_box(&mut buffer).fill(0);
-        while let Some(frame) = self.connections.get_mut(&token).and_then(|peer| peer.inbox.next()) {
-            match frame {
-                Frame::Request(stream, request) => self.call(Reply { connection: token, stream }, &request),
-                Frame::Bad(stream, status) => self.answer(Reply { connection: token, stream }, Err(status)),
-                Frame::Response(..) => {}
-            }
-        }
-        if ended {
-            self.drop_connection(token);
-        } else {
-            self.send(token);
-        }
-    }
-
-    fn drop_connection(&mut self, token: Token) {
+    /// Forgets a client that has left.
+    pub fn drop_connection(&mut self, token: Token) {
         if let Some(peer) = self.connections.remove(&token) {
             self.poll.remove(&peer.socket);
         }
@@ -280,7 +144,8 @@ impl Shim {
         }
     }
 
-    fn send(&mut self, token: Token) {
+    /// Sends the answers that wait, as far as the client reads them.
+    pub fn send(&mut self, token: Token) {
         let Some(peer) = self.connections.get_mut(&token) else { return };
         let waited = !peer.outbox.is_empty();
         while !peer.outbox.is_empty() {
@@ -297,6 +162,33 @@ impl Shim {
             peer.outbox = Vec::new();
             self.poll.change(&peer.socket, token, Interest::Read);
         }
+    }
+
+    /// The container with this id.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn container(&mut self, id: &str) -> Answer<&mut Container> {
+        self.containers.get_mut(id).ok_or_else(|| failure(Code::NotFound, "container not created"))
+    }
+
+    /// The process that `whose` names, if it exists.
+    pub fn process_of(&mut self, whose: &Whose) -> Option<&mut Process> {
+        let container = self.containers.get_mut(&whose.container)?;
+        container.process(whose.exec.as_deref().unwrap_or_default()).ok()
+    }
+
+    /// Runs the work in a job, and answers with its result.
+    pub fn do_and_answer<M: Message>(
+        &mut self,
+        reply: Reply,
+        what: &'static str,
+        work: impl FnOnce() -> libcontainer::Result<M> + Send + 'static,
+    ) {
+        self.jobs.begin(move || {
+            let answer = work().map(|message| message.encode_to_vec()).map_err(|error| of_runtime(what, &error));
+            Box::new(move |shim| shim.answer(reply, answer))
+        });
     }
 
     /// Sends an event to containerd.
@@ -354,8 +246,4 @@ impl Shim {
         self.processes.insert(token, whose);
         token
     }
-}
-
-fn libc_signal(signal: Signal) -> u32 {
-    (signal as i32).cast_unsigned()
 }

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::pipe::PipeFlags;
 
 use crate::logger::{self, Logger};
+use crate::owner::Owner;
 use crate::pump::{Pump, Refused};
 
 /// The streams of a request: fifos, files, or URIs. A stream without a target is empty.
@@ -20,16 +21,6 @@ pub struct Names {
     pub stdout: String,
     pub stderr: String,
     pub terminal: bool,
-}
-
-/// The owner of the streams.
-#[derive(Clone, Debug)]
-pub struct Owner {
-    pub namespace: String,
-    /// The id of the container or of the exec.
-    pub id: String,
-    pub uid: u32,
-    pub gid: u32,
 }
 
 /// Open streams.

@@ -4,13 +4,15 @@ use libcontainer::Kind;
 use libcontainer::in_words;
 use prost::Message;
 
-use crate::container::{Container, Freezing, Process, Stage};
+use crate::container::{Freezing, Process, Stage};
+use crate::exits::ZERO;
 use crate::failure::{Answer, Code, failure, of_runtime};
-use crate::messages::google::{Any, Empty, Timestamp};
+use crate::messages::google::{Any, Empty};
 use crate::messages::task::*;
 use crate::messages::ttrpc::Request;
 use crate::messages::{events, runc};
-use crate::shim::{Reply, Shim, Whose};
+use crate::reply::Reply;
+use crate::shim::{Shim, Whose};
 use crate::stats;
 use crate::stdio::Names;
 
@@ -60,14 +62,6 @@ impl Shim {
             }
         };
         self.answer(reply, now);
-    }
-
-    /// The container with this id.
-    ///
-    /// # Errors
-    /// It does not exist.
-    pub fn container(&mut self, id: &str) -> Answer<&mut Container> {
-        self.containers.get_mut(id).ok_or_else(|| failure(Code::NotFound, "container not created"))
     }
 
     fn state(&mut self, asked: &StateRequest) -> Answer<StateResponse> {
@@ -295,23 +289,7 @@ impl Shim {
         });
         Ok(())
     }
-
-    /// Runs the work in a job, and answers with its result.
-    fn do_and_answer<M: Message>(
-        &mut self,
-        reply: Reply,
-        what: &'static str,
-        work: impl FnOnce() -> libcontainer::Result<M> + Send + 'static,
-    ) {
-        self.jobs.begin(move || {
-            let answer = work().map(|message| message.encode_to_vec()).map_err(|error| of_runtime(what, &error));
-            Box::new(move |shim| shim.answer(reply, answer))
-        });
-    }
 }
-
-/// Go's zero time, for an end that has not happened.
-pub const ZERO: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
 
 /// The process object of the request, with its terminal.
 fn with_terminal(object: &[u8], terminal: bool) -> Answer<Vec<u8>> {

@@ -1,10 +1,9 @@
 //! One structure for each command. It has the flags as the user typed them.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Parser;
-
-use super::number;
 
 /// The limit of --preserve-fds: more than any caller passes, and few enough to check each.
 const MOST_FDS: i64 = (1 << 20) - 1;
@@ -516,4 +515,15 @@ pub struct Restore {
     pub lsm_mount_context: Option<String>,
     /// id of the container
     pub id: String,
+}
+
+/// Reads a number of this range. Its words for a wrong one are ours.
+fn number<N: TryFrom<i64> + Clone + Send + Sync + 'static>(
+    range: RangeInclusive<i64>,
+) -> impl Fn(&str) -> Result<N, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| N::try_from(number).ok());
+        number.ok_or_else(|| format!("expected a number from {} to {}", range.start(), range.end()))
+    }
 }

@@ -138,7 +138,7 @@ fn meant(definition: &Command, name: &str) -> String {
         }
         Some((.., instead)) if own("bundle") || own("tty") => format!(" ({instead})"),
         _ => {
-            let near = super::near(name, arguments().filter_map(Arg::get_long));
+            let near = super::slip::near(name, arguments().filter_map(Arg::get_long));
             near.map(|near| format!(" (did you mean --{near}?)")).unwrap_or_default()
         }
     }

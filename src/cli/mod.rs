@@ -2,21 +2,21 @@
 //! command in use is built, because building costs time. This module has no logic.
 
 mod commands;
+mod global;
 mod go_style;
 mod help;
+mod slip;
 #[cfg(test)]
 mod tests;
 mod text;
 mod verbs;
 
 use std::ffi::{OsStr, OsString};
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
-use libcontainer::config::distance;
+use clap::{CommandFactory, FromArgMatches};
 
 pub use commands::*;
+pub use global::{Global, GlobalOnly};
 pub use go_style::Order;
 pub use help::{command_help, general_help, version};
 #[allow(unused_imports)] // for hack/pages.rs
@@ -54,57 +54,6 @@ pub struct Usage {
     pub help: String,
     /// The exit status for it.
     pub status: u8,
-}
-
-/// Flags before the command.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Global {
-    /// enable debug logging
-    #[arg(long)]
-    pub debug: bool,
-    /// set the log file to write coracle logs to: a path, file:PATH, journald:NAME or syslog:NAME (default is standard
-    /// error)
-    #[arg(long)]
-    pub log: Option<PathBuf>,
-    /// set the log format (text or json)
-    #[arg(long, default_value = "text")]
-    pub log_format: String,
-    /// set the log level (debug, info, warning or error)
-    #[arg(long)]
-    pub log_level: Option<String>,
-    /// log to the systemd journal as well
-    #[arg(long)]
-    pub systemd_log: bool,
-    /// root directory for storage of container state (default: /run/coracle, for a user $XDG_RUNTIME_DIR/coracle)
-    #[arg(long)]
-    pub root: Option<OsString>,
-    /// enable systemd cgroup support, expects cgroupsPath to be of form "slice:prefix:name"
-    #[arg(long, short = 's')]
-    pub systemd_cgroup: bool,
-    /// cgroup manager: cgroupfs, systemd or disabled
-    #[arg(long)]
-    pub cgroup_manager: Option<String>,
-    /// ignore cgroup permission errors (true, false or auto)
-    #[arg(long, default_value = "auto")]
-    pub rootless: String,
-    /// path to the criu binary used for checkpoint and restore (default: criu in PATH)
-    #[arg(long)]
-    pub criu: Option<PathBuf>,
-}
-
-impl Global {
-    /// The value of `--rootless`. None for `auto`.
-    pub fn says_rootless(&self) -> Option<bool> {
-        go_style::truth(OsStr::new(&self.rootless))
-    }
-}
-
-/// The global flags alone, as a command that clap can parse.
-#[derive(Debug, Parser)]
-#[command(name = "coracle", args_override_self = true, disable_help_flag = true, disable_version_flag = true)]
-pub struct GlobalOnly {
-    #[command(flatten)]
-    global: Global,
 }
 
 /// Parses a command line without the program's name.
@@ -200,47 +149,6 @@ fn matches(definition: clap::Command, flags: &[OsString], rest: &[OsString]) -> 
     definition.try_get_matches_from(std::iter::once(OsStr::new("coracle")).chain(words))
 }
 
-/// Reads a number of this range. Its words for a wrong one are ours.
-fn number<N: TryFrom<i64> + Clone + Send + Sync + 'static>(
-    range: RangeInclusive<i64>,
-) -> impl Fn(&str) -> Result<N, String> + Clone {
-    move |text| {
-        let number = text.parse().ok().filter(|number| range.contains(number));
-        let number = number.and_then(|number| N::try_from(number).ok());
-        number.ok_or_else(|| format!("expected a number from {} to {}", range.start(), range.end()))
-    }
-}
-
-/// The name that is nearest to what was typed, if it is near enough for a slip.
-fn near<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let most = if typed.chars().count() < 5 { 1 } else { 2 };
-    // a name of a hundred thousand letters is not a slip
-    let names = names.filter(|name| name.len().abs_diff(typed.len()) <= most);
-    let found = names.map(|name| (distance(name, typed), name)).min_by_key(|(distance, _)| *distance);
-    found.filter(|(distance, _)| *distance <= most).map(|(_, name)| name)
-}
-
-/// The values of --cgroup-manager.
-const CGROUP_MANAGERS: [&str; 3] = ["cgroupfs", "systemd", "disabled"];
-
-/// Checks values that must be one of several words.
-fn check(global: &Global) -> Result<(), String> {
-    if !["text", "json"].contains(&global.log_format.as_str()) {
-        return Err(format!("invalid log-format: {} (expected one of text, json)", global.log_format));
-    }
-    if let Some(manager) = global.cgroup_manager.as_deref().filter(|manager| !CGROUP_MANAGERS.contains(manager)) {
-        let expected = CGROUP_MANAGERS.join(", ");
-        return Err(format!("--cgroup-manager: unknown value {manager:?} (expected one of {expected})"));
-    }
-    if let Some(level) = global.log_level.as_deref().filter(|level| crate::log::Level::named(level).is_none()) {
-        return Err(format!("invalid log-level: {level} (expected one of debug, info, warning, error)"));
-    }
-    if global.rootless != "auto" && global.says_rootless().is_none() {
-        return Err(format!("invalid rootless option: {:?} (expected one of true, false, auto)", global.rootless));
-    }
-    Ok(())
-}
-
 fn help_about(global: Global, rest: &[OsString]) -> Stop {
     let Some(name) = rest.first().map(|name| name.to_string_lossy()) else { return Stop::Answer(general_help()) };
     verbs::named(&name).map_or_else(|| no_such_verb(global, &name), |verb| Stop::Answer(command_help(verb)))
@@ -276,4 +184,25 @@ fn said(error: &clap::Error) -> String {
         clap::error::ErrorKind::InvalidUtf8 => "an argument is not valid UTF-8".to_owned(),
         _ => format!("invalid value {:?} for flag -{flag}: {why}", text(ContextKind::InvalidValue)),
     }
+}
+
+/// The values of --cgroup-manager.
+const CGROUP_MANAGERS: [&str; 3] = ["cgroupfs", "systemd", "disabled"];
+
+/// Checks values that must be one of several words.
+fn check(global: &Global) -> Result<(), String> {
+    if !["text", "json"].contains(&global.log_format.as_str()) {
+        return Err(format!("invalid log-format: {} (expected one of text, json)", global.log_format));
+    }
+    if let Some(manager) = global.cgroup_manager.as_deref().filter(|manager| !CGROUP_MANAGERS.contains(manager)) {
+        let expected = CGROUP_MANAGERS.join(", ");
+        return Err(format!("--cgroup-manager: unknown value {manager:?} (expected one of {expected})"));
+    }
+    if let Some(level) = global.log_level.as_deref().filter(|level| crate::log::Level::named(level).is_none()) {
+        return Err(format!("invalid log-level: {level} (expected one of debug, info, warning, error)"));
+    }
+    if global.rootless != "auto" && global.says_rootless().is_none() {
+        return Err(format!("invalid rootless option: {:?} (expected one of true, false, auto)", global.rootless));
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use libcontainer::{CgroupUse, Console, Create, Creator, Keyring, Manager, Master, Protection, RootChange, Rootless};
 
-use super::{Session, manager};
+use super::session::{Session, manager};
 use crate::cli::Making;
 
 /// The number of descriptors from systemd (sd_listen_fds(3)). If LISTEN_PID is set, it must be our pid. If it is not set, all

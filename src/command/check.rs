@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use libcontainer::{Bundle, Exposed, Exposure, Faults, ImageContents, ImageFault, Images, Kind, Warning};
 use serde_json::{Value, json};
 
-use super::print;
+use super::session::print;
 use crate::cli::{Check, wrapped};
 use crate::flags;
 

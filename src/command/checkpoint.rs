@@ -7,7 +7,7 @@ use libcontainer::sys::fds::take_handed_down;
 use libcontainer::{Afterwards, Allow, wait};
 use rustix::fs::OFlags;
 
-use super::Session;
+use super::session::Session;
 use crate::cli;
 
 pub fn run(session: &Session<'_>, args: &cli::Checkpoint) -> Result<()> {

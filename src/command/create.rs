@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use libcontainer::{Bundle, check_id, protect_program, wait};
 
-use super::Session;
 use super::bundle::{Detached, consoles};
+use super::session::Session;
 use crate::cli::Create;
 
 pub fn run(session: &Session<'_>, args: &Create) -> Result<()> {

@@ -4,7 +4,8 @@ use anyhow::{Error, Result};
 use libcontainer::Force;
 
 use super::bundle::close_on_exec_behind;
-use super::{Session, kill};
+use super::kill;
+use super::session::Session;
 use crate::cli::Delete;
 
 /// Each of the containers, and each regular expression, is tried, also after a failure.

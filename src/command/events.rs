@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use libcontainer::{Container, Happened, Status};
 use serde_json::{Value, json};
 
-use super::Session;
+use super::session::Session;
 use super::usage::{Usage, table};
 use crate::cli::Events;
 

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::config::capability;
 use libcontainer::{At, Container, Kind, Paused, ProcessObject, protect_program, wait};
 
-use super::Session;
 use super::bundle::{Detached, close_on_exec_behind, consoles, listen_fds};
+use super::session::Session;
 use crate::cli::Exec;
 use crate::foreground::{self, Reap};
 use crate::relay::Relay;

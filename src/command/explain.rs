@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use libcontainer::{Bundle, Images, Line};
 use serde_json::json;
 
-use super::{Session, print};
+use super::session::{Session, print};
 use crate::cli::{Explain, wrapped};
 use crate::flags;
 

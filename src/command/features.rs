@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::print;
+use super::session::print;
 
 pub fn run() -> Result<()> {
     let mut text = Vec::new();

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use libcontainer::{Area, Finding, Fitness, survey};
 use serde_json::json;
 
-use super::{environment, print};
+use super::session::{environment, print};
 use crate::cli::{HostArgs, wrapped};
 use crate::flags::named;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use libcontainer::{Allow, CgroupMode, Images, NetworkLock};
 
-use super::Session;
+use super::session::Session;
 use crate::cli;
 
 /// The default directory of the images.

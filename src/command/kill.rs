@@ -3,8 +3,8 @@
 use anyhow::{Result, anyhow};
 use libcontainer::{Root, Stopped, signal_by_name};
 
-use super::Session;
 use super::events::duration;
+use super::session::Session;
 use crate::cli::Kill;
 
 pub fn run(session: &Session<'_>, args: &Kill) -> Result<()> {

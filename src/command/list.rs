@@ -9,8 +9,9 @@ use libcontainer::{Container, Status};
 use rustix::io::Errno;
 use serde_json::Value;
 
+use super::session::{Session, print};
+use super::state;
 use super::usage::{self, Usage, time};
-use super::{Session, print, state};
 use crate::cli::List;
 
 pub fn run(session: &Session<'_>, args: &List) -> Result<()> {

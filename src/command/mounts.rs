@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use libcontainer::{MountList, wait};
 
-use super::Session;
+use super::session::Session;
 use crate::cli::MountsArgs;
 
 pub fn run(session: &Session<'_>, args: &MountsArgs) -> Result<()> {

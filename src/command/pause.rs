@@ -3,7 +3,7 @@
 use anyhow::Result;
 use libcontainer::wait;
 
-use super::Session;
+use super::session::Session;
 
 pub fn pause(session: &Session<'_>, id: &str) -> Result<()> {
     let mut container = session.root()?.load(id)?;

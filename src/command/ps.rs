@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::MemfdFlags;
 
-use super::{Session, print};
+use super::session::{Session, print};
 use crate::cli::Ps;
 
 pub fn run(session: &Session<'_>, args: &Ps) -> Result<()> {

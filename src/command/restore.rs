@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use libcontainer::{Allow, Bundle, Creator, check_id, wait};
 
-use super::Session;
 use super::bundle::{Detached, consoles};
+use super::session::Session;
 use crate::cli;
 use crate::foreground::{self, Reap};
 use crate::relay::Relay;

@@ -11,7 +11,7 @@ use libcontainer::{Bundle, Container, Master, Ready, Root, check_id, protect_pro
 use rustix::io::Errno;
 
 use super::bundle::{Detached, consoles};
-use super::{Session, manager, print};
+use super::session::{Session, manager, print};
 use crate::cli::{Making, Run};
 use crate::foreground::{self, Reap};
 use crate::relay::Relay;

@@ -13,7 +13,8 @@ use libcontainer::wait;
 
 use serde_json::{Value, json};
 
-use super::{Session, layout};
+use super::layout;
+use super::session::Session;
 use crate::cli::SpecArgs;
 
 pub fn run(session: &Session<'_>, args: &SpecArgs) -> Result<()> {

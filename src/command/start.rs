@@ -7,7 +7,7 @@ use libcontainer::launch::notify::{self, NotifySocket};
 use libcontainer::{Began, Container};
 
 use super::bundle::close_on_exec_behind;
-use super::{Session, manager};
+use super::session::{Session, manager};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     // For the poststart hooks.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use libcontainer::{Container, Status};
 use serde_json::{Value, json};
 
-use super::{Session, print};
+use super::session::{Session, print};
 
 pub fn run(session: &Session<'_>, id: &str) -> Result<()> {
     let container = session.root()?.load(id)?;

@@ -11,8 +11,8 @@ use libcontainer::{Container, Status, wait};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::events::duration;
+use super::session::{Session, print};
 use super::usage::{Usage, table};
-use super::{Session, print};
 use crate::cli::Top;
 
 /// The column to sort by.

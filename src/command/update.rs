@@ -5,7 +5,7 @@ use libcontainer::config;
 use libcontainer::{At, Faults, Schemata, Update, wait};
 use serde_json::{Value, json};
 
-use super::Session;
+use super::session::Session;
 use crate::cli;
 
 /// The origin of a limit, for messages.

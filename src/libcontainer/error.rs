@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::config::Faults;
-use crate::container::Status;
 use crate::printable;
+use crate::status::Status;
 use crate::sys::errno::{chain_in_words, in_words, words};
 use crate::wait::Interrupted;
 

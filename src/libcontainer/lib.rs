@@ -31,6 +31,7 @@ pub mod plan;
 pub mod printable;
 #[doc(hidden)]
 pub mod resctrl;
+mod status;
 mod survey;
 #[allow(unsafe_code)]
 #[doc(hidden)]
@@ -52,7 +53,7 @@ pub use api::{Dump, RestoreExplanation, RestoreFrom};
 #[doc(hidden)]
 pub use api::{NOT_STARTED, absolute};
 pub use config::{At, Fault, Faults, Warning};
-pub use container::{Container, Root, Status, check_id};
+pub use container::{Container, Root, check_id};
 pub use error::{Error, FailedStep, Kind, Result};
 pub use exposure::{Exposed, Exposure, Risk};
 pub use host::{Environment, ProgramEnvironment};
@@ -67,5 +68,6 @@ pub use launch::image_check::{ImageContents, ImageFault};
 pub use launch::images::{Allow, CgroupMode, Images, NetworkLock};
 pub use plan::explain::Line;
 pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};
+pub use status::Status;
 pub use survey::{Area, Finding, Fitness, survey};
 pub use sys::errno::in_words;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
-use crate::container::{Container, Status};
+use crate::container::Container;
 use crate::error::{Context, Kind, Result, bail};
 use crate::launch::start;
+use crate::status::Status;
 use crate::sys::signals;
 use crate::wait;
 

@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
-use crate::container::{Claim, Container, Root, Status, check_id, is_ending};
+use crate::container::{Claim, Container, Root, check_id, is_ending};
 use crate::error::{Context, Error, Kind, Result, bail};
 use crate::launch::delete::{Leftovers, destroy};
 use crate::launch::undo::undo;
+use crate::status::Status;
 use crate::sys::signals;
 use crate::wait::{self, limits};
 

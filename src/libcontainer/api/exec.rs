@@ -15,13 +15,14 @@ use super::settings::{Settings, settings_of_a_program, settings_of_all};
 use super::sub_cgroups::sub_cgroups;
 use crate::cgroup::Cgroup;
 use crate::config::{self, At, Config};
-use crate::container::{Container, InitThread, Status};
+use crate::container::{Container, InitThread};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::host::{Host, Labels, Namespace};
 use crate::launch::{Identity, Opened, SetUpProcess, open_all, pidfile};
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::Namespaces;
 use crate::plan::{self, Flags, Given, Joined, Joining, Keyring, Plan, Start, Terminal};
+use crate::status::Status;
 
 /// Engines look for these words.
 #[doc(hidden)]

@@ -1,7 +1,8 @@
 //! All containers of a root.
 
-use crate::container::{Container, Root, Status};
+use crate::container::{Container, Root};
 use crate::error::Result;
+use crate::status::Status;
 
 impl Root {
     /// The states of all containers, sorted by id. One that cannot be read is an error at its position. One that is

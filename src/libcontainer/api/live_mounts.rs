@@ -3,10 +3,11 @@
 use std::fs::File;
 
 use crate::config::{self, Config, Faults, Warning};
-use crate::container::{Container, Status};
+use crate::container::Container;
 use crate::error::{Kind, Result, bail};
 use crate::launch::live_mounts::{NOT_ITS_OWN, attach, detached, mount_namespace, take_off};
 use crate::plan;
+use crate::status::Status;
 
 /// A list of mounts, as `mounts` in config.json.
 ///

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::container::{Container, Status};
+use crate::container::Container;
 use crate::host::Namespace;
+use crate::status::Status;
 
 /// As much as is read of one file. A container with CAP_NET_ADMIN makes these files as long as it likes.
 const MOST: u64 = 1 << 20;

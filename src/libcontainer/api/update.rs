@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cgroup::{LimitChange, undone};
 use crate::config::{self, At, Faults, Warning};
-use crate::container::{Container, Status};
+use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::{Host, Labels};
 use crate::plan::resctrl::{self, Schema};
@@ -14,6 +14,7 @@ use crate::plan::resources::Write;
 use crate::plan::resources::unit_properties::REWRITTEN;
 use crate::plan::resources::update::{self, UpdatedResources as Planned};
 use crate::resctrl::{Kernel, change};
+use crate::status::Status;
 
 /// New limits for a container. A limit that is not set does not change.
 ///

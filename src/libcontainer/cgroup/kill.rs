@@ -192,7 +192,7 @@ impl Cgroup {
         }
     }
 
-    fn is_empty(&self) -> Result<bool> {
+    fn has_no_process(&self) -> Result<bool> {
         match self.unified().filter(|_| self.spared.is_empty()) {
             // The kernel also counts the processes in the cgroups below.
             Some(unified) => {
@@ -205,8 +205,8 @@ impl Cgroup {
 
     fn wait_until_empty(&self) -> Result<()> {
         // A frozen process of version 1 dies only after it is thawed.
-        wait_for(|| Ok(self.is_empty()? || self.frozen_for_good().is_some()))?;
-        if self.is_empty()? { Ok(()) } else { self.still_there(&self.all_processes()?) }
+        wait_for(|| Ok(self.has_no_process()? || self.frozen_for_good().is_some()))?;
+        if self.has_no_process()? { Ok(()) } else { self.still_there(&self.all_processes()?) }
     }
 
     /// Removes it from every hierarchy, with the cgroups that the container made below it. A missing directory is not

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use super::ProcessState;
 use crate::error::{Context, Result};
 use crate::host::Namespace;
+use crate::status::ProcessState;
 use crate::sys::process_stat::ProcessStat;
 
 /// The fields of /proc/PID/stat for a process, or of /proc/PID/task/TID/stat for a thread, that say whether it lives.

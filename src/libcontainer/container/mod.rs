@@ -4,12 +4,12 @@
 mod directory;
 mod identity;
 mod mounted;
+mod nested;
 mod note;
 mod record;
 mod remains;
 mod reserved;
 mod root;
-mod status;
 
 use std::fs;
 use std::io;
@@ -31,11 +31,11 @@ pub use record::{
 pub use remains::{Claim, Remains};
 pub use reserved::Reserved;
 pub use root::{Root, check_id};
-pub use status::{Observed, ProcessState, Status, status};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::host::Environment;
+use crate::status::{Observed, ProcessState, Status, status};
 
 /// The config.json that the container was made from.
 const CONFIG: &str = "config.json";
@@ -190,30 +190,6 @@ impl Container {
                 identity::with_pids_of(self.record.init_process_pid).context("look at /proc")
             }
         }
-    }
-
-    /// The containers of the same root that have processes in cgroups below its own, with those directories. Containers with the
-    /// same cgroup share its processes.
-    ///
-    /// # Errors
-    /// The root cannot be read.
-    pub(crate) fn nested(&self) -> Result<Vec<(String, Vec<PathBuf>)>> {
-        let own = &self.record.cgroup_paths;
-        let mut nested = Vec::new();
-        let Some(root) = self.directory.parent().map(Root::open).transpose()? else { return Ok(nested) };
-        for id in root.ids()?.into_iter().filter(|id| *id != self.record.id) {
-            // One that is being made or deleted, or is damaged.
-            let Ok(other) = root.load(&id) else { continue };
-            let below = |(key, path): (&String, &PathBuf)| {
-                let top = own.get(key).filter(|top| !top.as_os_str().is_empty())?;
-                (path != top && path.starts_with(top)).then(|| path.clone())
-            };
-            let below: Vec<_> = other.record.cgroup_paths.iter().filter_map(below).collect();
-            if !below.is_empty() && other.cgroup().all_processes().map_or(true, |pids| !pids.is_empty()) {
-                nested.push((id, below));
-            }
-        }
-        Ok(nested)
     }
 
     /// Its status.

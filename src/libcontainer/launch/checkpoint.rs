@@ -15,7 +15,7 @@ use super::foreign_mounts;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, must_not_be_restricted, options,
 };
-use crate::container::{Container, Record, Status};
+use crate::container::{Container, Record};
 use crate::criu::{
     Criu, CriuFeature, CriuMessage, CriuReq, CriuReqType, CriuStreams, ExternalMount, Options, PageServer, Setup, Thaw,
 };
@@ -24,6 +24,7 @@ use crate::host::{Namespace, mountinfo};
 use crate::plan::Plan;
 use crate::plan::images::{Named, Outside};
 use crate::plan::step::Last;
+use crate::status::Status;
 use crate::sys::handed::Handed;
 use crate::sys::text::keyed_number;
 

@@ -10,9 +10,10 @@ use super::identity::Identity;
 use super::{hooks, undo};
 use crate::cgroup::{Cgroup, names};
 use crate::config::At;
-use crate::container::{Container, Lock, Status};
+use crate::container::{Container, Lock};
 use crate::error::{Context, Error, Kind, Result, bail, error};
 use crate::resctrl::{self, Kernel};
+use crate::status::Status;
 use crate::wait::{self, limits};
 
 /// The processes of a container that is to be removed.

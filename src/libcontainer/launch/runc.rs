@@ -7,8 +7,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::container::{Container, EXEC_FIFO, Status};
+use crate::container::{Container, EXEC_FIFO};
 use crate::error::{Kind, Result, bail, error};
+use crate::status::Status;
 use crate::sys::errno::words;
 use crate::wait::{limits, timespec};
 

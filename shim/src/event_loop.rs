@@ -1,0 +1,151 @@
+//! The loop of the serving process: it waits for requests of containerd, for ends of processes, and for bytes to move.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::poll::{Interest, Token};
+use crate::reply::Reply;
+use crate::shim::{Connection, JOBS, LISTENER, PUBLISHER, SIGNALS, Shim};
+use crate::wire::{Frame, Inbox};
+
+/// The time after a job in which the next one is likely.
+const REST: Duration = Duration::from_secs(1);
+
+/// The pause of the loop after accept(2) has failed.
+const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
+
+impl Shim {
+    /// Serves until containerd sends Shutdown.
+    pub fn serve(&mut self) {
+        while !self.has_ended() {
+            let time = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            for token in self.poll.wait(time) {
+                self.ready(token);
+            }
+            self.publisher.go_on(&self.poll);
+            self.go_on_deleting();
+            self.kill_loggers();
+            self.rest();
+        }
+    }
+
+    /// Gives back the pages of our program that the last jobs have used. A node has a shim for each pod, and most of them only
+    /// wait; the next request maps again what it uses, 16 pages by each fault.
+    fn rest(&mut self) {
+        if self.rest.is_some_and(|time| time <= Instant::now()) {
+            self.rest = None;
+            libcontainer::give_back_program_pages();
+        }
+    }
+
+    /// Closes the mount that our program was mapped from. The kernel then waits for all CPUs, up to 30 ms on a busy
+    /// host. containerd's first requests come meanwhile, but no container is made before.
+    pub fn finish_protection(&mut self, protection: libcontainer::Protection) {
+        self.jobs.begin(move || {
+            drop(protection);
+            Box::new(|shim| {
+                for (reply, asked) in shim.early.take().unwrap_or_default() {
+                    if let Err(status) = shim.create(reply, asked) {
+                        shim.answer(reply, Err(status));
+                    }
+                }
+            })
+        });
+    }
+
+    fn has_ended(&self) -> bool {
+        let Some(deadline) = self.ending else { return false };
+        let sent = self.publisher.is_empty() && self.connections.values().all(|peer| peer.outbox.is_empty());
+        (sent && !self.jobs.any()) || deadline <= Instant::now()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deletions = self.deletions.iter().map(|deletion| deletion.deadline);
+        let loggers = self.loggers.iter().map(|(_, deadline)| *deadline);
+        deletions.chain(loggers).chain(self.publisher.deadline()).chain(self.ending).chain(self.rest).min()
+    }
+
+    fn ready(&mut self, token: Token) {
+        match token {
+            LISTENER => self.accept(),
+            SIGNALS => self.take_signals(),
+            JOBS => {
+                for done in self.jobs.ended() {
+                    done(self);
+                }
+                self.rest = Some(Instant::now() + REST);
+                // a job may have left an orphan
+                self.reap();
+            }
+            PUBLISHER => self.publisher.ready(&self.poll),
+            token if self.pumps.contains_key(&token) => self.run_pump(token),
+            token if self.processes.contains_key(&token) => self.has_exited(token),
+            token if self.watches.contains_key(&token) => self.look_for_oom(token),
+            token => self.take_from(token),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if [libc_signal(Signal::SIGTERM), libc_signal(Signal::SIGINT)].contains(&signal.ssi_signo) {
+                self.end();
+            }
+        }
+        self.reap();
+    }
+
+    fn accept(&mut self) {
+        loop {
+            let socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // no descriptor is free: the peer waits, and the listener stays readable
+                Err(_) => return std::thread::sleep(NO_DESCRIPTOR),
+            };
+            let token = self.poll.token();
+            if socket.set_nonblocking(true).is_ok() && self.poll.add(&socket, token, Interest::Read).is_ok() {
+                let peer = Connection { socket, inbox: Inbox::default(), outbox: Vec::new() };
+                self.connections.insert(token, peer);
+            }
+        }
+    }
+
+    /// Reads the requests of a peer, performs them, and sends the answers that wait.
+    fn take_from(&mut self, token: Token) {
+        let Some(peer) = self.connections.get_mut(&token) else { return };
+        let mut buffer = [0; 8192];
+        let mut ended = false;
+        loop {
+            match peer.socket.read(&mut buffer) {
+                Ok(0) => ended = true,
+                Ok(count) => {
+                    peer.inbox.take(&buffer[..count]);
+                    continue;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => ended |= error.kind() != std::io::ErrorKind::WouldBlock,
+            }
+            break;
+        }
+        // a process that enters a container has a copy of this stack (`start::TUNABLES`)
+        std::hint::black_box(&mut buffer).fill(0);
+        while let Some(frame) = self.connections.get_mut(&token).and_then(|peer| peer.inbox.next()) {
+            match frame {
+                Frame::Request(stream, request) => self.call(Reply { connection: token, stream }, &request),
+                Frame::Bad(stream, status) => self.answer(Reply { connection: token, stream }, Err(status)),
+                Frame::Response(..) => {}
+            }
+        }
+        if ended {
+            self.drop_connection(token);
+        } else {
+            self.send(token);
+        }
+    }
+}
+
+fn libc_signal(signal: Signal) -> u32 {
+    (signal as i32).cast_unsigned()
+}

@@ -1,0 +1,11 @@
+//! Whose streams they are: the logger gets the names, and the pipes get the ids.
+
+/// The owner of the streams.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub namespace: String,
+    /// The id of the container or of the exec.
+    pub id: String,
+    pub uid: u32,
+    pub gid: u32,
+}

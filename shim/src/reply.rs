@@ -1,0 +1,10 @@
+//! Where an answer goes to.
+
+use crate::poll::Token;
+
+/// The caller, and the stream for the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    pub connection: Token,
+    pub stream: u32,
+}
