@@ -1,5 +1,4 @@
-//! crun's annotations, each with the rule for a value that cannot be read, and with the decision who may ask for it
-//! (docs/annotations.md).
+//! crun's annotations, each with the rule for a value that cannot be read. docs/annotations.md says who may use each of them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +10,9 @@ pub use super::given::KEEP_GROUPS;
 
 /// A socket that receives a pidfd of the container's first process.
 pub const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
-/// Where the output of hooks goes.
+/// The file for the standard output of hooks.
 pub const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
-/// Where the errors of hooks go.
+/// The file for the standard error of hooks.
 pub const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
 /// An unknown system call in the profile is an error.
 pub const FAIL_UNKNOWN_SYSCALL: &str = "run.oci.seccomp_fail_unknown_syscall";
@@ -56,7 +55,7 @@ pub(super) fn hook_files(given: &Given<'_>, notes: &mut Notes) -> Vec<(At, PathB
     [HOOKS_STDOUT, HOOKS_STDERR].into_iter().filter_map(|name| path(given, name, notes)).collect()
 }
 
-/// Limits are those of the container's own cgroup, and no other cgroup is made below it.
+/// Warns about the annotations for a further cgroup: coracle sets limits on the container's own cgroup, and makes no cgroup below it.
 pub(super) fn no_further_cgroup(given: &Given<'_>, notes: &mut Notes) {
     for name in [SUBGROUP, DELEGATE_CGROUP] {
         if given.annotation(name).is_some_and(|value| !value.is_empty()) {

@@ -1,5 +1,5 @@
 //! The paths of the container's cgroups, and their limits. A limit that this host cannot apply is an error or a warning
-//! (docs/spec.md, "What is asked and cannot be applied").
+//! (docs/spec.md, "Properties that cannot be applied").
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
@@ -73,7 +73,7 @@ fn placement(given: &Given<'_>, notes: &mut Notes) -> Option<Placement> {
     })
 }
 
-/// The caller wants no cgroup. The properties of config.json are still checked, and none of them is applied.
+/// The plan if the caller wants no cgroup. Checks the properties of config.json, and applies none of them.
 fn without(path_is_asked: bool, resources: Option<&LinuxResources>, given: &Given<'_>, notes: &mut Notes) {
     if path_is_asked {
         notes.warn(&At::new("linux.cgroupsPath"), DISABLED);
@@ -101,7 +101,7 @@ fn refused(given: &Given<'_>, path_is_asked: bool) -> Refused {
 
 /// As with runc: only root of the initial user namespace can restrict devices. Other callers cannot make devices
 /// (mknod(2), EPERM), so their containers have only the devices that the caller has. Every stock config denies all
-/// devices and allows some: that is not worth a warning. A rule that denies a device by its number gets one.
+/// devices and allows some, so this causes no warning. A rule that denies a device by its number causes one.
 fn on_forbidden(rules: &[LinuxDeviceCgroup], given: &Given<'_>) -> OnForbidden {
     let denies_one = |rule: &LinuxDeviceCgroup| !rule.allow() && (rule.major().is_some() || rule.minor().is_some());
     if given.host.me.is_root() {

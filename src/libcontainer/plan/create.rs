@@ -1,4 +1,4 @@
-//! The plan of a new container: what config.json says, and then the order of the steps.
+//! The plan of a new container: first the values of config.json, and then the order of the steps.
 
 use super::credentials::Credentials;
 use super::devices::Devices;
@@ -154,8 +154,8 @@ impl Subjects {
         self.landlock.iter().for_each(|landlock| landlock.steps(super::step::FileFinder::First, steps)); // ORDER: no step mounts after this
         let until_exec = filter.map_or(0, |filter| filter.takes);
         self.credentials.give_up_power(until_exec, steps); // groups, ids, capabilities
-        // ORDER: other processes can see init only when nothing of the host is in reach, and init's rights are the
-        // program's alone.
+        // ORDER: other processes may see init only after it cannot reach anything of the host, and has only the rights of
+        // the program.
         if let Some((_, at)) = kinds.pids_of_others() {
             entering::spawned_last(at, facts, steps);
             session.begin_last(steps);

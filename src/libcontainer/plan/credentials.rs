@@ -14,7 +14,7 @@ use super::{capabilities, entering};
 use crate::config::At;
 use crate::wire::Request;
 
-/// The most groups of a process: NGROUPS_MAX.
+/// The largest number of groups of a process: NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
 /// CAP_SYS_ADMIN as a mask (linux/capability.h).
 const SYS_ADMIN: u64 = 1 << 21;
@@ -81,7 +81,7 @@ fn keeps_groups(others: bool, role: Role, given: &Given<'_>, notes: &mut Notes) 
         return false;
     }
     if given.host.me.is_root() && role == Role::Further {
-        // An ordinary user may have made the container, and root enters it.
+        // An ordinary user may have made the container, and root calls `exec`.
         notes.warn(&at, "not applied: the caller is root, whose groups no container gets");
         return false;
     }

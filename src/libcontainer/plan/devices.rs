@@ -123,8 +123,7 @@ impl MountsByPath {
         self.count += 1;
     }
 
-    /// Whether the container finds a mount of config.json at `path`. The user asked for that mount, so no node replaces
-    /// it.
+    /// True if config.json mounts something at `path`. The user wants that mount, so no node replaces it.
     fn shows(&self, path: &CStr) -> bool {
         let path = path.to_bytes();
         let Some((here, _)) = self.last.get(path) else { return false };
@@ -132,8 +131,8 @@ impl MountsByPath {
         above.all(|(n, _)| n < here)
     }
 
-    /// Whether a node may be made at `path`. A bind mount is a file system of the host. So is the root itself if the
-    /// container has no mount namespace. No node is made in either.
+    /// Checks that a node may be made at `path`. A bind mount is a file system of the host. The root itself is one, too, if
+    /// the container has no mount namespace. No node is made in either of them.
     fn ours(&self, path: &CStr, kinds: &Kinds) -> Result<(), String> {
         let path = path.to_bytes();
         let above = (0..path.len()).filter(|n| path[*n] == b'/').map(|n| &path[..n]);

@@ -1,4 +1,4 @@
-//! How init enters the container's namespaces, and with how many forks. The plan shows each step.
+//! The steps by which init enters the container's namespaces, and the number of forks. The plan shows each step.
 
 use super::finished::{Dumpable, FirstClone, Opening, TimeOffset};
 use super::given::{Facts, Given, Joined};
@@ -182,16 +182,17 @@ pub(super) fn into_cgroup(kinds: &Kinds, steps: &mut Steps) {
     }
 }
 
-/// All steps planned so far become the bridge's. Init is spawned with no rights but the program's, so a process that
+/// Makes all steps so far steps of the bridge. The bridge spawns init with only the program's rights, so a process that
 /// traces init gains nothing (docs/decisions/014). This is not needed if the pid namespace belongs to a user namespace
-/// that is joined, too: while init is not dumpable, tracing it needs CAP_SYS_PTRACE in the runtime's user namespace.
+/// that is joined, too: while init is not dumpable, only a process with CAP_SYS_PTRACE in the runtime's user namespace can
+/// trace it.
 pub(super) fn spawned_last(at: &At, facts: &Facts<'_>, steps: &mut Steps) {
     steps.become_bridge();
     spawn(at, Namespaces::NONE, facts, steps);
 }
 
-/// When the bridge spawns the process of an exec. It does so last if processes in the container's pid namespace could
-/// trace the new one. They can if the container has no user namespace, or has a new one beside a joined pid namespace.
+/// The time at which the bridge spawns the process of an exec. It is last if processes in the container's pid namespace could
+/// trace the new process: if the container has no user namespace, or has a new one beside a joined pid namespace.
 pub(super) fn spawn_order_inside(container: Joined, given: &Given<'_>) -> SpawnOrder {
     let beside = || namespaces::is_joined(given, PID) && !namespaces::is_joined(given, USER);
     let tracers = container.kinds.has(PID) && (!container.kinds.has(USER) || beside());

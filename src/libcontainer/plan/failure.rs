@@ -16,7 +16,7 @@ use crate::printable::line;
 use crate::sys::errno::{said_with, words};
 use crate::wire::{About, Ending, Failure, Request};
 
-/// The whole message for a failed step. `source` is the path of what the step mounts.
+/// The whole message for a failed step. `source` is the path of the file that the step mounts.
 pub fn message(step: &Step, failure: &Failure, source: Option<&Path>) -> String {
     let at = step.from.to_string();
     let text = one_is_a_directory(&at, &step.what, failure, source)
@@ -195,7 +195,7 @@ fn settings(mount: &NewMount) -> String {
     }
 }
 
-/// The errno does not say this: a mount would show files of another user namespace, or more than this mount namespace
+/// A hint that the errno does not give: the mount would show files of another user namespace, or more than this mount namespace
 /// shows (mount_namespaces(7)).
 fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
     let said = match (fstype, failure.errno) {
@@ -285,7 +285,7 @@ pub fn detail(failure: &Failure) -> String {
         About::Candidate(_) => String::new(),
         About::Hook(_, ending) => ended(ending, failure),
     };
-    // Who traces init chooses its words.
+    // A process that traces init can choose its words.
     line(&said).into_owned()
 }
 
@@ -305,11 +305,11 @@ pub fn program(name: &str, errno: Errno) -> String {
 
 /// A program that exists and cannot be executed, and the cause.
 pub fn program_because(name: &str, errno: Errno, cause: &str) -> String {
-    // the name stands before
+    // The message has the name already.
     let own = format!("{name:?} ");
     let cause = cause.strip_prefix(&own).unwrap_or(cause);
     match errno {
-        // It was found, and execve(2) refuses it: runc's words for this.
+        // The file exists, and execve(2) refuses it. These are runc's words for this.
         Errno::NOENT | Errno::NOEXEC => format!("exec {name}: {}: {cause}", words(errno)),
         _ => format!("exec: {name:?}: {}: {cause}", words(errno)),
     }
@@ -467,7 +467,7 @@ mod tests {
             "hostname: sethostname x: operation not permitted (EPERM)"
         );
         assert_eq!(message(&step, &failure(Errno::INVAL, "no"), None), "hostname: sethostname x: no (EINVAL)");
-        // the same words from the kernel decide nothing
+        // The same words from the kernel do not change the message.
         let words = failure(Errno::INVAL, "copy a file on a directory");
         assert_eq!(message(&step, &words, None), "hostname: sethostname x: copy a file on a directory (EINVAL)");
         let copy = Failure { said: Words::of(b"/a").about(About::Copy), ..words };

@@ -1,4 +1,4 @@
-//! The seccomp filter of the process, and when init loads it. SPEC: config-linux.md#seccomp.
+//! The seccomp filter of the process, and the steps that load it. SPEC: config-linux.md#seccomp.
 
 use std::borrow::Cow;
 

@@ -55,7 +55,7 @@ pub struct Plan {
     pub initial_affinity: Option<(At, Vec<u64>)>,
     /// The seccomp filter.
     pub filter: Option<Filter>,
-    /// Where the container's cgroups are, and what the runtime writes there.
+    /// The directories of the container's cgroups, and the values that the runtime writes there.
     pub cgroup: Option<PlannedCgroup>,
     /// The container's group in resctrl.
     pub resctrl: Option<ResctrlGroup>,
@@ -66,7 +66,7 @@ pub struct Plan {
 /// The container's cgroups.
 #[derive(Clone, Debug)]
 pub struct PlannedCgroup {
-    /// Where the cgroups are, and who owns them.
+    /// The directories of the cgroups, and their owner.
     pub placement: Placement,
     /// The files to write, and their values.
     pub writes: Vec<Write>,
@@ -94,7 +94,7 @@ pub struct FirstClone {
     pub dumpable: Dumpable,
 }
 
-/// Whether other processes may trace the first child from its clone on (PR_SET_DUMPABLE(2const)).
+/// Says whether other processes may trace the first child from its clone on (PR_SET_DUMPABLE(2const)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dumpable {
     /// They may not.
@@ -196,13 +196,13 @@ pub enum Opening {
     Device(PathBuf, u32, u64),
     /// The host's /sys with all mounts below, for callers who may not mount a new sysfs.
     Sysfs,
-    /// The same of a directory that exists only when the container's cgroup exists. The second path is the runtime's
-    /// own cgroup, for when the runtime may not make one.
+    /// The same, for a directory that exists only when the container's cgroup exists. The second path is the runtime's
+    /// own cgroup: it is used if the runtime may not make a cgroup.
     CgroupTree(PathBuf, Option<PathBuf>),
     /// The file of such a copy, opened only. Init makes the copy itself: it finds the file again in its own mount
     /// namespace.
     Found(Box<Opening>),
-    /// The file or directory itself. The runtime copies it when it is to be mounted, with these id maps.
+    /// The file or directory itself. The runtime copies it when init mounts it, with these id maps.
     Source(PathBuf, Reach, Option<Mapped>),
     /// A user namespace with these maps and without a process.
     IdMaps(IdMaps),
@@ -210,7 +210,7 @@ pub enum Opening {
     Directory(PathBuf),
     /// A namespace file. It must be of this kind (CLONE_NEW*).
     Namespace(PathBuf, u64),
-    /// A process, by the pid of the container's init, or by another thread of it that lives.
+    /// A process, by the pid of the container's init, or by the id of another living thread of it.
     Process(i32),
     /// The root directory of that process.
     RootOf(i32),
@@ -228,22 +228,22 @@ pub enum Opening {
     HookOutput,
     /// The socket that receives the terminal's master.
     Terminal,
-    /// The fifo on which `start` tells init to go on.
+    /// The fifo on which `start` tells init to continue.
     StartFifo,
     /// The fifo on which init reports the result to `start`.
     AnswerFifo,
 }
 
-/// Whose maps apply to the ids of a mount, and to which mounts below it.
+/// The user namespace whose maps apply to the ids of a mount, and the mounts below it that it applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
-    /// Whose maps.
+    /// The user namespace that has the maps.
     pub by: Mapper,
     /// This mount alone (`idmap`), or also all mounts below it (`ridmap`).
     pub reach: Reach,
 }
 
-/// Whose maps apply to the ids of a mount.
+/// The user namespace whose maps apply to the ids of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapper {
     /// Those of the user namespace in which init was made.
@@ -263,7 +263,7 @@ impl Opening {
         }
     }
 
-    /// How much is copied to be mounted. None if this is not mounted.
+    /// The part of the tree that is copied and mounted. None if this is not mounted.
     pub(super) fn reach(&self) -> Option<Reach> {
         match self {
             Opening::Tree(_, reach) | Opening::Source(_, reach, _) | Opening::LinkTree(_, reach) => Some(*reach),

@@ -10,7 +10,7 @@ use super::step::Namespaces;
 use crate::config::{At, Config};
 use crate::host::Host;
 
-/// The decisions of the command line, and what follows from them.
+/// The decisions of the command line, and values that follow from them.
 #[derive(Clone, Debug)]
 pub struct Flags {
     /// The container's id.
@@ -62,7 +62,7 @@ impl Flags {
 /// The process keeps the groups of the caller.
 pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 
-/// Whether an annotation asks for what it names.
+/// Says whether an annotation is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Yes,
@@ -159,11 +159,11 @@ pub enum CgroupUse {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rootless {
-    /// For root, an error. An ordinary user, or root of another user namespace, goes on without one if config.json sets
-    /// no limit.
+    /// For root, an error. For an ordinary user, or root of another user namespace, the container runs without a cgroup if
+    /// config.json sets no limit.
     #[default]
     Auto,
-    /// Any user goes on without one if config.json sets no limit.
+    /// For every user, the container runs without a cgroup if config.json sets no limit.
     Yes,
     /// An error.
     No,
@@ -195,7 +195,7 @@ pub struct Given<'a> {
     pub flags: &'a Flags,
 }
 
-/// What `exec` runs, and in which container.
+/// The process of `exec`, and its container.
 #[derive(Clone, Copy, Debug)]
 pub struct Joining<'a> {
     /// The process object.
@@ -209,7 +209,7 @@ pub struct Joining<'a> {
 /// A running container that a process joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// A living thread of its init: mostly the first one, whose number is the pid.
+    /// A living thread of its init: mostly the first one, whose id is the pid.
     pub pid: i32,
     /// The namespaces that it does not share with the runtime.
     pub kinds: Namespaces,
@@ -223,7 +223,7 @@ pub(super) struct Own<'a> {
     pub(super) role: Role,
 }
 
-/// Which process of the container it is.
+/// The role of a process in the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Its first process.
@@ -232,12 +232,12 @@ pub(super) enum Role {
     Further,
 }
 
-/// The other input of steps. Steps depend on the values that were read and on this: they do not see config.json.
+/// The other input of steps. Steps depend on this and on the values that were read. They do not see config.json.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
     pub(super) host: &'a Host,
     pub(super) flags: &'a Flags,
-    /// What becomes of the caller's groups in a new user namespace.
+    /// What init does with the caller's groups in a new user namespace.
     pub(super) groups: CallersGroups,
 }
 

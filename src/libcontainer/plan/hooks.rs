@@ -1,4 +1,4 @@
-//! The hooks: when and in which namespaces they run, and with which input. SPEC: runtime.md#lifecycle,
+//! The hooks: their moments, namespaces and input. SPEC: runtime.md#lifecycle,
 //! config.md#posix-platform-hooks.
 
 use oci_spec::runtime::Hook;

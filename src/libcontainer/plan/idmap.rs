@@ -1,4 +1,4 @@
-//! User and group id mappings: their syntax, and which ids they contain.
+//! User and group id mappings: their syntax, and the ids that they contain.
 
 use oci_spec::runtime::LinuxIdMapping;
 

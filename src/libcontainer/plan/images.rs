@@ -42,7 +42,7 @@ pub struct MountPoint {
     pub target: Target,
     /// The file that is bound there.
     pub source: Option<PathBuf>,
-    /// A new file system, which CRIU fills: what is mounted below it has its place in the images.
+    /// Says whether this is a new file system that CRIU fills. Then the images contain the mount points below it.
     pub filled: Filled,
 }
 
@@ -53,7 +53,7 @@ pub fn base(points: &[MountPoint], n: usize) -> Option<&MountPoint> {
     points.get(..n)?.iter().rev().find(|other| place != path(other) && place.starts_with(path(other)))
 }
 
-/// Whether CRIU fills a mount with what it held.
+/// Says whether CRIU restores the contents of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// It is a tmpfs, or a file system without contents.
@@ -119,7 +119,7 @@ impl Plan {
         all
     }
 
-    /// Why CRIU cannot make a container of this plan again; None if it can.
+    /// The reason why CRIU cannot restore a container of this plan. None if it can.
     pub fn not_restorable(&self) -> Option<String> {
         let refused = |joined: &&JoinedNamespace| [MOUNT, USER, CGROUP].contains(&joined.kind);
         if let Some(JoinedNamespace { name, path, .. }) = self.joined_namespaces().iter().find(refused) {
@@ -156,7 +156,7 @@ fn maps_ids(opening: &Opening) -> bool {
 }
 
 impl Outside {
-    /// Its name in the images, where its place is `place` when all links are followed.
+    /// Its name in the images. `place` is its path after all links are followed.
     pub fn name(&self, place: &str) -> String {
         match self.named {
             Named::Place => place.to_owned(),
@@ -171,7 +171,7 @@ impl Outside {
 }
 
 impl JoinedNamespace {
-    /// CRIU leaves it as it is, and is given it again by this name. None: CRIU joins it by its path.
+    /// The name by which CRIU gets the namespace again at a restore. None if CRIU joins it by its path.
     pub fn key(&self) -> Option<&'static str> {
         match self.kind {
             NETWORK => Some("extRootNetNS"),

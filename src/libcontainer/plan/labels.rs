@@ -19,7 +19,7 @@ const SELINUX_OFF: &str = "cannot be applied: SELinux is not supported or not en
 pub(super) struct ProcessLabels {
     /// These take effect at the exec.
     exec: Vec<Label>,
-    /// For keys that are made after this, until the exec (proc_pid_attr(5)).
+    /// The label of keys that are made from now on, until the exec (proc_pid_attr(5)).
     keyring: Option<Label>,
 }
 

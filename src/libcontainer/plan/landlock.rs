@@ -210,7 +210,7 @@ impl Handled {
 }
 
 impl Landlock {
-    /// Restricts what a kernel with this ABI can. False if it can restrict nothing.
+    /// Limits the ruleset to the rights that a kernel with this ABI can restrict. False if it can restrict none.
     fn fit(&mut self, abi: u32, compatibility: Compatibility, notes: &mut Notes) -> bool {
         let Ruleset { fs, net, scoped, .. } = &mut self.ruleset;
         let mut lacking = Vec::new();

@@ -1,4 +1,4 @@
-//! `process.rlimits` and `process.oomScoreAdj`: what the runtime sets for the process. SPEC: config.md#posix-process.
+//! `process.rlimits` and `process.oomScoreAdj`. SPEC: config.md#posix-process.
 
 use oci_spec::runtime::PosixRlimitType;
 

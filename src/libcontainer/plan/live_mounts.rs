@@ -86,7 +86,7 @@ pub fn live_destinations(config: &Config) -> Result<Vec<(At, CString)>, Faults> 
     faults.into_result(found)
 }
 
-/// A path in the container, without `..`. Not in /proc, which decides where labels and limits are written.
+/// A path in the container, without `..`. It must not be in /proc, because labels and limits are written there.
 fn destination(path: &Path, at: &At) -> Result<CString, Faults> {
     let text = path.to_str().filter(|text| path.is_absolute() && !text.contains('\0'));
     let inside = text.map(|text| clean(Path::new(text)));
@@ -100,8 +100,8 @@ fn destination(path: &Path, at: &At) -> Result<CString, Faults> {
     }
 }
 
-/// A tree of the host must not be a peer of the host's mount: what the container mounts there stays in the container. With `shared`,
-/// processes in the container can be peers of it.
+/// A tree of the host must not be a peer of the host's mount: mounts that the container makes there must stay in the container.
+/// With `shared`, mounts in the container can be peers of it.
 fn changes(options: &MountOptions) -> Vec<MountChange> {
     let mut list = Vec::new();
     let mut push = |attributes, reach| list.push(MountChange { attributes, reach });

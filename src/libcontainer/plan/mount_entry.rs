@@ -121,7 +121,7 @@ pub(super) struct Closing {
 }
 
 impl MountAction {
-    /// Where it mounts, and whether that is a new file system.
+    /// Its mount point, and whether it mounts a new file system.
     pub(super) fn target(&self) -> Option<(&CString, bool)> {
         match self {
             MountAction::New(new) => Some((&new.mount.target.path, true)),

@@ -41,7 +41,7 @@ pub(super) fn read(known: &MountContext<'_>, notes: &mut Notes) -> Mounts {
         let Some(entry) = entry(mount, At::new("mounts").index(n), known.root, notes) else { continue };
         mount_ids::check_form(&entry, notes);
         mounts.close_below(&entry);
-        // first: `bind` beside `remount` says that the flags of the mount change, and not those of the file system (mount(2))
+        // Before `bind`: `bind` beside `remount` changes the flags of the mount, and not those of the file system (mount(2)).
         if entry.options.remount {
             mounts.acts.extend(remount(&entry, notes));
         } else if entry.options.bind.is_some() {

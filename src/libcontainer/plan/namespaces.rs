@@ -70,8 +70,8 @@ impl Kinds {
         self.joined.iter().any(|(joined, ..)| *joined == kind)
     }
 
-    /// The joined pid namespace, if the processes in it may be able to trace init: no user namespace that is joined as
-    /// well keeps them out.
+    /// The joined pid namespace, if the processes in it may be able to trace init, because the container does not join their
+    /// user namespace.
     pub(super) fn pids_of_others(&self) -> Option<(&Path, &At)> {
         self.path_of(PID).filter(|_| !self.joins(USER))
     }

@@ -38,7 +38,7 @@ pub enum Use {
     KeepOutput,
     /// Add rules to this ruleset, or apply it.
     Confine,
-    /// Write or read which files the paths of a ruleset led to.
+    /// Write or read the list of the files at the paths of a ruleset.
     Recall,
     /// Send the terminal's master.
     SendTerminal,
@@ -53,7 +53,7 @@ pub enum Use {
 pub enum Right {
     /// None: any process may do it.
     Anybody,
-    /// This capability, in the user namespace that owns what is changed.
+    /// This capability, in the user namespace that owns the changed object.
     Capability(CapabilitySet),
     /// CAP_SYS_ADMIN, or no_new_privs (seccomp(2), landlock_restrict_self(2)).
     AdminOrNoNewPrivs,
@@ -64,7 +64,7 @@ pub enum Right {
 /// The file that a step writes, and how it finds the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes<'a> {
-    /// No file and no mount, or only what a descriptor refers to.
+    /// No file and no mount, or only the object of a descriptor.
     Nothing,
     /// The file at this path in the process's mount namespace. The owner of that namespace decides which file that is.
     Path(&'a CStr),
@@ -284,7 +284,7 @@ impl What {
 /// The right that the answer to a request needs, and the descriptor that it concerns.
 fn asked(ask: Request) -> (Right, Option<(Slot, Use)>) {
     match ask {
-        // The runtime's own rights. Hooks are among these: they may inspect init, and need it to be root still.
+        // The runtime's own rights. Hooks are among these: they may inspect init, which must still be root.
         Request::IdMaps | Request::TimeOffsets | Request::Cgroup | Request::Limits | Request::Hooks(_) => {
             (Right::SameIds, None)
         }

@@ -62,8 +62,8 @@ pub(super) fn steps(devices: &[NetDevice], steps: &mut Steps) {
     }
 }
 
-/// Checks a name by the kernel's rules (dev_valid_name). The kernel would number a pattern such as `eth%d`: nobody would know the
-/// name.
+/// Checks a name by the kernel's rules (dev_valid_name). For a pattern such as `eth%d`, the kernel would choose the number, and
+/// nobody would know the name.
 fn check(name: &str, at: &At, notes: &mut Notes) {
     let broken = name.contains(['/', ':', '%', '\0']) || name.contains(char::is_whitespace);
     if name.is_empty() || [".", ".."].contains(&name) || broken {

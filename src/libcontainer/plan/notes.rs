@@ -15,7 +15,7 @@ impl Notes {
         Notes { faults: Faults::none(), warnings: config.warnings.clone() }
     }
 
-    /// Adds a mistake. Reading goes on.
+    /// Adds a mistake. The reader continues.
     pub(super) fn fault(&mut self, at: &At, problem: impl Into<String>) {
         self.faults.add(at.clone(), problem);
     }

@@ -73,7 +73,7 @@ impl Covered {
         if self.masked.is_empty() {
             return;
         }
-        // All masked paths share these two: that needs a mount per path, but not a file system per path.
+        // All masked paths share these two descriptors: each path needs a mount, but not a file system of its own.
         let list = At::new("linux.maskedPaths");
         let null = steps.open_once(&list, Opening::Null);
         let empty = steps.open_once(&list, Opening::Empty(self.label));
@@ -82,7 +82,7 @@ impl Covered {
         }
     }
 
-    /// The root among the read-only paths, when no step makes files any more.
+    /// The step for the root among the read-only paths. It comes when no step makes files any more.
     pub(super) fn root_step(&self) -> Option<(What, At)> {
         self.readonly_root.clone().map(|(path, at)| (What::ReadOnly(path), at))
     }

@@ -68,8 +68,8 @@ fn directory(process: &Process, at: &At, notes: &mut Notes) -> Option<CString> {
     }
 }
 
-/// The environment, and whether it has HOME. It has nothing of the runtime's environment. If a variable is there twice,
-/// the last one counts. SPEC: config.md#process.
+/// The environment, and whether it has HOME. It contains no variables of the runtime. If a variable is listed twice, the last
+/// one counts. SPEC: config.md#process.
 fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes) -> (Option<Strings>, bool) {
     let at = at.key("env");
     let list = process.env().as_deref().unwrap_or_default();
@@ -101,7 +101,7 @@ fn environment(process: &Process, at: &At, given: &Given<'_>, notes: &mut Notes)
     (strings, has_home)
 }
 
-/// The program by its path, or all paths at which the container's own PATH lets it be found.
+/// The program by its path, or all its paths in the directories of the container's own PATH.
 fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) -> Option<Execve> {
     let at = at.key("args");
     let args = process.args().as_deref().unwrap_or_default();
@@ -122,7 +122,7 @@ fn program(process: &Process, env: Option<Strings>, at: &At, notes: &mut Notes) 
     Some(Execve { candidates, args, env: env? })
 }
 
-/// The paths at which the program may be. If PATH is there twice, the last one counts, as in `environment`.
+/// The paths at which the program may be. If PATH is listed twice, the last one counts, as in `environment`.
 pub fn candidates(process: &Process) -> Vec<String> {
     let Some(name) = process.args().as_deref().and_then(<[_]>::first) else { return Vec::new() };
     if name.contains('/') {
@@ -179,8 +179,8 @@ impl Payload {
             None => steps.always("it now runs without the runtime", What::DeathSignal(0)),
         }
         if facts.flags.start == Start::OnFifo {
-            // SPEC: runtime.md#kill. Without a handler, the kernel does not deliver them to the first process of a pid namespace.
-            // ORDER: before the filter, which may deny it, and before others know the pid.
+            // SPEC: runtime.md#kill. Without a handler, the kernel does not deliver signals to the first process of a pid namespace.
+            // ORDER: before the filter, which may deny this call, and before others know the pid.
             steps.always("a signal ends it while it waits for `start`", What::ExitOnSignals);
         }
         if let Some(filter) = filter {
@@ -203,7 +203,7 @@ impl Payload {
     }
 }
 
-/// The first steps of all: no signal is lost or inherited, and modes are exact.
+/// The first steps: after them, no signal is lost or inherited, and umask(2) does not change modes.
 pub(super) fn begin(steps: &mut Steps) {
     steps.always("the program starts with default signals", What::Signals);
     steps.always("exact modes during the set-up", What::Umask(0));

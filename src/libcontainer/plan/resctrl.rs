@@ -22,7 +22,7 @@ pub struct ResctrlGroup {
     pub directory: PathBuf,
     /// Who owns the group.
     pub owner: GroupOwner,
-    /// The lines for its `schemata`, in this order. In a shared group they may have to be there already.
+    /// The lines for its `schemata`, in this order. An existing shared group must have them already.
     pub schemata: Vec<Schema>,
     /// The group below it that monitors only this container.
     pub monitoring: Option<PathBuf>,

@@ -12,7 +12,7 @@ use super::step::What;
 /// The contents of images that the plan depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dumped {
-    /// How many processes there are.
+    /// The number of processes.
     pub processes: usize,
     /// The names of the host's mounts, and their places in the container.
     pub external: Vec<(String, String)>,
@@ -43,7 +43,7 @@ const IMAGES: &str = "Images::new";
 const MOUNTS: &str = "mounts";
 
 impl Plan {
-    /// What `restore` does with these images, where `create` would carry out this plan.
+    /// The steps of `restore` with these images. `self` is the plan of `create` for the same bundle.
     pub fn restore_lines(&self, dumped: &Dumped) -> Vec<Line> {
         let mut lines = Lines(Vec::new());
         let count = dumped.processes;
@@ -114,7 +114,7 @@ impl Plan {
     fn mounts_of_the_host(&self, lines: &mut Lines, dumped: &Dumped) {
         for mount in self.outside() {
             let (place, name) = (mount.written(), mount.name(&mount.written()));
-            // a place that the checkpoint did not have is not mounted; all masked files have one name
+            // CRIU mounts only places that the checkpoint had. All masked files have the same name.
             let by_name = mount.named == Named::Place;
             if !dumped.external.iter().any(|(key, there)| *there == place || by_name && *key == name) {
                 continue;

@@ -19,7 +19,7 @@ use crate::wire::Request;
 /// The container's root.
 #[derive(Debug)]
 pub(super) struct Rootfs {
-    /// On the host. None if config.json has no `root`.
+    /// Its path on the host. None if config.json has no `root`.
     path: Option<(PathBuf, CString)>,
     /// Whether the container has a mount namespace, in which the root is mounted. Without one, the root is a directory
     /// of the host.
@@ -78,7 +78,7 @@ fn propagation(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> RootPropa
     let at = At::new("linux.rootfsPropagation");
     let word = given.linux().and_then(|linux| linux.rootfs_propagation().as_deref()).filter(|word| !word.is_empty());
     if word.is_some() && !kinds.private(MOUNT) {
-        // It would be the propagation of the host's mounts.
+        // This would change the propagation of the host's mounts.
         notes.fault(&at, "needs a mount namespace (linux.namespaces)");
     }
     let slaves = kinds.private(USER);
@@ -128,8 +128,7 @@ impl Rootfs {
         self.path.as_ref().filter(|_| !self.mounted).map(|(path, _)| path.clone())
     }
 
-    /// The place in the root that a path has, if it is the host's path of something in the root, as runc reads it. Both are
-    /// relative to `/`.
+    /// As with runc: if `path` is the host's path of a file in the root, returns its path in the root. Both are relative to `/`.
     pub(super) fn place_of(&self, path: &str) -> Option<String> {
         let (root, _) = self.path.as_ref()?;
         let root = clean(root);
@@ -150,8 +149,8 @@ impl Rootfs {
         vec![MountChange { attributes: Attributes::propagating(kind), reach: Reach::Tree }]
     }
 
-    /// The same for a bind mount with these options of its own. With a `linux.rootfsPropagation` for `/` alone, a mount
-    /// that is to be shared stays a peer of the host's mount: config.json asks for it.
+    /// The same for a bind mount with these options of its own. With a `linux.rootfsPropagation` for `/` only, a mount that
+    /// config.json makes shared stays a peer of the host's mount.
     pub(super) fn inherited_beside(&self, own: &[PropagationChange]) -> Vec<MountChange> {
         let for_slash_alone = self.propagation.asked.is_some_and(|asked| asked.reach == Reach::One);
         let shared = for_slash_alone && own.iter().any(|change| change.kind == libc::MS_SHARED);

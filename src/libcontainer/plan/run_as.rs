@@ -1,4 +1,4 @@
-//! How the process is scheduled, and which memory nodes it uses: the specification's words as the kernel's numbers.
+//! The scheduler, I/O priority, execution domain and memory policy: the specification's words as the kernel's numbers.
 
 use oci_spec::runtime::{
     IOPriorityClass, LinuxIOPriority, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,

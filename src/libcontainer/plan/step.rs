@@ -37,7 +37,7 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     // Namespaces and sessions.
-    /// Wait until the runtime process has done what init cannot.
+    /// Send a request, and wait until the runtime process has carried it out.
     Request(Request),
     /// setns(2) into the namespaces of a namespace file or pidfd.
     Join(Slot, Namespaces),
@@ -53,8 +53,8 @@ pub enum What {
     Spawn(Namespaces),
     /// Reset the signal dispositions and the signal mask to their defaults.
     Signals,
-    /// A signal that asks a process to end ends this one, although it may be the first of a pid namespace. The exec sets the
-    /// dispositions to their defaults again.
+    /// Install handlers, so that SIGTERM and the like end this process, although it may be the first of a pid namespace. The exec
+    /// resets them.
     ExitOnSignals,
     /// prctl(PR_SET_DUMPABLE, 0): no process of the container may trace this one (CVE-2016-9962).
     Undumpable,
@@ -191,11 +191,11 @@ pub enum What {
         access: u64,
         /// What to do if there is no such file.
         absent: Absent,
-        /// Where the files are written down.
+        /// The file that lists the found files.
         files: Slot,
-        /// The place of this one.
+        /// The number of this path in the list.
         nth: usize,
-        /// Who looks it up.
+        /// The process that looks it up.
         finder: FileFinder,
     },
     /// landlock_restrict_self(2).
@@ -233,15 +233,15 @@ pub enum What {
     MakeCwd(CString),
     /// chdir(2) as root. If permission is denied, the `Chdir` after `Ids` tries again.
     TryChdir(CString),
-    /// chdir(2), and then make sure that it is inside the root (CVE-2024-21626).
+    /// chdir(2), and then check that the directory is inside the root (CVE-2024-21626).
     Chdir(CString),
     /// Set HOME to this uid's home directory in the container's /etc/passwd.
     Home(u32),
     /// Close descriptors for good (close_range(2)).
     CloseFds {
-        /// This one and all above it.
+        /// The first number. All higher ones are closed, too.
         first: u32,
-        /// Except those that later steps use.
+        /// The descriptors that stay open, because later steps use them.
         kept: Kept,
     },
     /// Check that one of the candidates of `Execve` exists.

@@ -54,7 +54,7 @@ pub enum Missing {
     File,
 }
 
-/// What becomes of the supplementary groups of the caller.
+/// What init does with the supplementary groups of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallersGroups {
     /// Init has none of them.
@@ -180,9 +180,9 @@ pub const FILE_ID_SIZE: usize = 16;
 /// Which process looks up the paths of a ruleset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFinder {
-    /// The container's first process. It writes down which files it finds.
+    /// The container's first process. It records the files that it finds.
     First,
-    /// A later process (exec). What it finds must be the same: the container may have put a link or another file there.
+    /// A later process (exec). It must find the same files: the container may have put a link or another file there.
     Later,
 }
 
@@ -195,7 +195,7 @@ pub struct HookCommand {
     pub args: Strings,
     /// envp.
     pub env: Strings,
-    /// Whose environment that is.
+    /// The origin of `env`.
     pub env_of: EnvOf,
     /// Seconds until init kills it with its process group.
     pub timeout: Option<u32>,
@@ -203,7 +203,7 @@ pub struct HookCommand {
     pub filter: Option<u32>,
 }
 
-/// Whose environment a hook has.
+/// The origin of a hook's environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvOf {
     /// Its own, or none.
@@ -250,7 +250,7 @@ pub struct Pty {
 pub enum ConsoleDevice {
     /// The slave is bound there.
     Bound(Target),
-    /// It is not touched.
+    /// It does not change.
     Untouched,
 }
 

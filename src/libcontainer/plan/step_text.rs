@@ -243,7 +243,7 @@ fn terminal(console: &Pty, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(if matches!(console.device, ConsoleDevice::Bound(_)) { ", slave on /dev/console" } else { "" })
 }
 
-/// A word of a command line. It is quoted if a reader could not see where it ends.
+/// A word of a command line. It gets quotes if a reader could not see its end.
 fn word(value: &CStr) -> String {
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
     match text(value) {

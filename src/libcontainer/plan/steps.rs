@@ -78,7 +78,7 @@ impl Steps {
         Slot(self.openings.len() - 1)
     }
 
-    /// The slot of a descriptor that may be there already.
+    /// The slot of a descriptor. If the same descriptor has a slot already, returns that slot.
     pub(super) fn open_once(&mut self, at: &At, opening: Opening) -> Slot {
         let opening = self.as_we_may(opening);
         match self.openings.iter().position(|(there, _)| *there == opening) {
@@ -102,7 +102,7 @@ impl Steps {
         self.finding = Some(self.init.len());
     }
 
-    /// The next step mounts what is in `slot`. If only init may copy it, init does so now.
+    /// Call this before a step that mounts `slot`. If only init may copy the tree, adds the step that copies it.
     pub(super) fn copy(&mut self, at: &At, slot: Slot) {
         if let Some((Opening::Found(inner), _)) = self.openings.get(slot.0)
             && let Some(reach) = inner.reach()
@@ -161,9 +161,9 @@ impl Steps {
     }
 }
 
-/// Every process of ours ends with the runtime until it is ready: from its beginning, and again after a change of ids
-/// or capabilities, which clears the parent-death signal (PR_SET_PDEATHSIG(2const)). If the runtime has ended before,
-/// the process sees it at the socket. Such a change also sets the dumpable attribute to fs.suid_dumpable
+/// Until it is ready, every process of ours ends with the runtime. It sets the parent-death signal at its beginning, and again
+/// after a change of ids or capabilities, which clears it (PR_SET_PDEATHSIG(2const)). If the runtime has ended before that, the
+/// process notices the end of the socket's stream. Such a change also sets the dumpable attribute to fs.suid_dumpable
 /// (PR_SET_DUMPABLE(2const)): other processes in the container might then trace this one.
 fn end_with_the_runtime(list: &mut Vec<Step>) {
     let ends = || Step::always("until it is ready, it ends with the runtime", What::DeathSignal(libc::SIGKILL));

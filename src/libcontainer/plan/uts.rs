@@ -13,7 +13,7 @@ use crate::config::At;
 /// The longest name (__NEW_UTS_LEN).
 const MAX_NAME: usize = 64;
 
-/// Both names, as far as config.json has them.
+/// Both names. A name that config.json does not have is None.
 #[derive(Debug)]
 pub(super) struct UtsNames {
     hostname: Option<CString>,

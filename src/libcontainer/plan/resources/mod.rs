@@ -1,5 +1,5 @@
-//! `linux.resources` and `linux.cgroupsPath` as directories, files and values. All is decided before anything is
-//! written. SPEC: config-linux.md#control-groups.
+//! `linux.resources` and `linux.cgroupsPath` as directories, files and values. This code decides everything before the runtime
+//! writes anything. SPEC: config-linux.md#control-groups.
 
 pub mod annotations;
 mod devices;
@@ -31,7 +31,7 @@ pub fn writes(resources: &LinuxResources, cgroups: &Cgroups) -> Result<Vec<Write
     sheet(resources, cgroups).into_result()
 }
 
-/// The place of every requested limit, whether this host has it or not.
+/// The place of every requested limit, also of a limit that this host does not have.
 ///
 /// # Errors
 /// Values that no kernel accepts, each with its place.

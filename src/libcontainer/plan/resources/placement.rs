@@ -1,4 +1,4 @@
-//! `linux.cgroupsPath`: where the container's cgroups are, and who owns them.
+//! `linux.cgroupsPath`: the directories of the container's cgroups, and their owner.
 
 use std::path::{Path, PathBuf};
 

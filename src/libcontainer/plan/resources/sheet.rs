@@ -1,4 +1,4 @@
-//! Collects the writes and mistakes of `v1` and `v2`, and has what both versions share.
+//! Collects the writes and mistakes of `v1` and `v2`, and has the code that both versions share.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
@@ -68,7 +68,7 @@ pub(super) fn swappiness(memory: &LinuxMemory) -> Option<u64> {
 
 /// The requested memory and swap together. -1 stands for any number that the kernel takes as no limit.
 pub(super) fn swap(memory: &LinuxMemory) -> Option<i64> {
-    // The most that the kernel can count, in pages of 4096 bytes.
+    // The largest number that the kernel can count, in pages of 4096 bytes.
     let no_limit = i64::MAX - 4095;
     memory.swap().filter(|swap| *swap != 0).map(|swap| if swap >= no_limit { -1 } else { swap })
 }

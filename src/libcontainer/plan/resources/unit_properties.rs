@@ -1,5 +1,5 @@
-//! The limits of a container as properties of its unit. When systemd reloads, it resets every limit that it was not given.
-//! So it gets every limit that it has a property for.
+//! The limits of a container as properties of its unit. When systemd reloads, it resets every limit that it does not know. So
+//! coracle sends it every limit that it has a property for.
 
 use super::unit::{Need, Property, PropertyValue};
 use super::{DeviceAccess, Write};
@@ -25,8 +25,8 @@ pub fn properties(writes: &[Write]) -> Vec<Property> {
 /// The files of version 1 for what version 2 has in `cpu.max`.
 pub const QUOTA_AND_PERIOD: [&str; 2] = ["cpu.cfs_quota_us", "cpu.cfs_period_us"];
 
-/// Files that systemd writes at any change, and not always with our values. It rounds the share of the CPU to whole
-/// percents, and does not write a period without a quota. In version 1 the period comes first: the quota refers to it.
+/// Files that systemd writes at any change, and not always with our values. It rounds the CPU quota to whole percents, and does
+/// not write a period without a quota. On version 1 the period comes first, because the quota refers to it.
 pub const REWRITTEN: [&str; 4] = ["cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "memory.oom.group"];
 
 /// systemd accepts this property only when it starts a unit, not later.

@@ -10,7 +10,7 @@ use super::{DeviceAccess, OnFailure, Write, devices, unused, writes};
 use crate::config::{At, Faults, Warning};
 use crate::host::cgroups::Cgroups;
 
-/// Numbers for which 0 is a value. Elsewhere 0 means "unchanged", and clients send it.
+/// Numbers for which 0 is a value. For all others, 0 means "unchanged", and clients send it.
 const ZERO_COUNTS: [&str; 6] =
     ["cpu.idle", "cpu.burst", "memory.swappiness", "hugepageLimits", "rdma", "network.classID"];
 

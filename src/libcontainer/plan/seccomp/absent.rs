@@ -1,4 +1,4 @@
-//! In the place of `seccomp`, where the library is built without it (Cargo feature `seccomp`): every profile is refused.
+//! Replaces `seccomp` if the library is built without the Cargo feature `seccomp`: every profile is refused.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::config::{At, Fault, Faults, Warning};
 /// The longest program that the kernel accepts, in instructions.
 pub const MOST_INSTRUCTIONS: usize = 4096;
 
-/// There is none.
+/// No value of this type is ever made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {}
 

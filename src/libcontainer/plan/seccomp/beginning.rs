@@ -49,7 +49,7 @@ const ENOSYS: Verdict = Verdict { action: LinuxSeccompAction::ScmpActErrno, numb
 /// setup(2): s390 passes large numbers through this number, and leaves it 0 for a number that it does not know.
 const S390_MULTIPLEX: u32 = 0;
 
-/// Numbers of `arch` far above all others. They do not show how new a profile is: the private calls of 32-bit ARM
+/// Numbers of `arch` far above all others. They do not show the age of a profile: the private calls of 32-bit ARM
 /// (arch/arm/kernel/traps.c), and x32's own numbers (syscall_64.tbl, no longer assigned).
 fn apart(arch: Arch) -> Range<u32> {
     match arch {
@@ -118,7 +118,7 @@ fn answers(filter: &Filter, arch: Arch) -> Option<Vec<Item>> {
     Some(lines)
 }
 
-/// Whether this default action is a wrong answer for calls that the profile does not know. ALLOW and LOG are not: the
+/// True if this default action is a wrong answer for calls that the profile does not know. ALLOW and LOG are right answers: the
 /// kernel itself returns ENOSYS. A tracer can do the same.
 fn hides_new_calls(default: Verdict) -> bool {
     match default.action {
@@ -148,8 +148,8 @@ fn number(name: &str, arch: Arch) -> Option<u32> {
     names::late(name).map(|number| names::base(arch) + number)
 }
 
-/// The answers for calls that libseccomp has no number for. If a call has several, the first one counts. A rule with
-/// conditions on arguments is ignored here: the default action answers.
+/// The answers for calls for which libseccomp has no number. If a call has several answers, the first one counts. A rule with
+/// conditions on arguments is ignored here, so the default action applies.
 fn late_answers(filter: &Filter, arch: Arch) -> Vec<(u32, Verdict)> {
     let mut answers: Vec<(u32, Verdict)> = Vec::new();
     for rule in &filter.rules {

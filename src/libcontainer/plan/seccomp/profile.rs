@@ -59,7 +59,7 @@ impl Reading<'_> {
     fn default(&mut self, seccomp: &LinuxSeccomp) -> Verdict {
         let action = seccomp.default_action();
         if action == LinuxSeccompAction::ScmpActNotify {
-            // Even the message that sends the listener would wait for an answer on the listener.
+            // The agent would have to allow even the sendmsg(2) that sends it the listener.
             self.faults.add(self.at.key("defaultAction"), "\"SCMP_ACT_NOTIFY\" cannot be the default");
         }
         let at = self.at.key("defaultErrnoRet");
@@ -235,7 +235,7 @@ fn archs(asked: &[Arch]) -> Vec<Arch> {
         .collect()
 }
 
-/// How much an action restricts: the order in which the kernel chooses between filters (seccomp(2)).
+/// A number for an action: larger if it restricts more. The kernel chooses between filters in this order (seccomp(2)).
 fn severity(action: LinuxSeccompAction) -> u8 {
     match action {
         LinuxSeccompAction::ScmpActAllow => 0,
