@@ -32,7 +32,7 @@ fn no_list_is_compared_in_pairs() {
         ),
         ("/linux/resources/devices", entries(rule), None),
         ("/linux/netDevices", devices.into(), None),
-        ("/linux/uidMappings", maps(), Some("60000 mappings, and the kernel takes at most 340")),
+        ("/linux/uidMappings", maps(), Some("60000 mappings: the kernel accepts at most 340")),
         ("/linux/maskedPaths", entries(|n| json!(format!("/proc/m{n}"))), None),
         ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries(arg)}), None),
         ("/mounts", entries(|n| json!({"destination": format!("/m{n}"), "type": "tmpfs", "source": "m"})), None),

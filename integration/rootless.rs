@@ -256,7 +256,8 @@ fn a_root_that_is_mounted_read_only() {
         assert!(seen.contains("Read-only file system"), "{seen}");
         own.world.mount(tmpfs("/new", &[]));
         let said = own.run().fails();
-        let missing = "mount tmpfs on /new: its place is missing, and cannot be made: read-only file system (EROFS)";
+        let missing =
+            "mount tmpfs on /new: the mount point is missing, and cannot be made: read-only file system (EROFS)";
         assert!(who() != Who::Us || said.contains(missing), "{said}");
     }
 }
@@ -476,8 +477,8 @@ fn all_properties_that_need_root_are_reported_together() {
     let said = own.run().fails();
     for mistake in [
         "linux.netDevices: needs root: a device of the host is moved".to_owned(),
-        format!("mounts[{n}]: the ids of a mount can be mapped by root alone"),
-        format!("mounts[{}]: the ids of a mount can be mapped by root alone", n + 1),
+        format!("mounts[{n}]: only root can map the ids of a mount"),
+        format!("mounts[{}]: only root can map the ids of a mount", n + 1),
         "process.user.uid: 5 is not mapped in linux.uidMappings".to_owned(),
     ] {
         assert!(said.contains(&mistake), "{said}");

@@ -194,7 +194,7 @@ fn places_are_named(world: &mut World) {
         *world.at(pointer) = before;
     };
     let with = |mount: Value| json!([mounts.as_array().unwrap().clone(), vec![mount]].concat());
-    let missing = "its place is missing, and cannot be made";
+    let missing = "the mount point is missing, and cannot be made";
     fails("/mounts", with(tmpfs("/new/deep", &[])), &format!("mounts[7]: mount tmpfs on /new/deep: {missing}"));
     let one = bind("/dev/zero", "/etc/zero", &["bind"]);
     fails("/mounts", with(one), &format!("mounts[7]: bind on /etc/zero: {missing}"));

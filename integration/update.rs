@@ -353,7 +353,7 @@ fn names_that_are_no_properties_and_wrong_files_are_noted() {
     said.ok();
     let whole = json!({"ociVersion": "1.0.0", "linux": {"resources": {"pids": {"limit": 5}}}});
     let said = update_by(&world, &whole).fails();
-    assert!(said.contains("--resources: is a config.json: give the object `linux.resources` of it alone"), "{said}");
+    assert!(said.contains("--resources: is a config.json: pass only its object `linux.resources`"), "{said}");
 }
 
 #[test]

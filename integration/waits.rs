@@ -45,7 +45,7 @@ fn a_fifo_is_neither_a_namespace_nor_a_config() {
     world.begin();
     for args in [&["exec", "--process"][..], &["update", "--resources"]] {
         let said = world.call(&[args, &[path.to_str().unwrap(), &world.id]].concat()).fails();
-        assert!(said.contains("no end of what is written to it in 10 s"), "{said}");
+        assert!(said.contains("its writer has not closed it within 10 s"), "{said}");
     }
     for args in [&["check", "--config"][..], &["exec", "--process"], &["update", "--resources"]] {
         let id = if args[0] == "check" { "." } else { &world.id };

@@ -145,7 +145,7 @@ fn status_of(process: &Process, held: &Held, patience: Option<Instant>) -> Resul
             over |= asks_to_end(signal_of(&info));
         }
         if over {
-            bail!("the program has ended, and a process that traces it keeps its exit status");
+            bail!("the program has ended, but a process that traces it has not released its exit status");
         }
     }
 }

@@ -160,7 +160,7 @@ fn images_are_checked_and_a_restore_is_explained() {
         assert!(said.starts_with("coracle: error: restore: --image-path: "), "{said}");
         world.assert_clean();
     };
-    refused("mounts: the checkpoint has a file of the host at /data, and config.json mounts none there");
+    refused("mounts: the checkpoint has a file of the host at /data, and config.json mounts no file there");
     fs::write(world.bundle().join("config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
     let mut core = fs::read(images.join("core-1.img")).unwrap();
     // the first field of the first message is the architecture

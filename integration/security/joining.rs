@@ -255,7 +255,7 @@ fn a_pid_namespace_is_not_joined_with_a_foreign_user_namespace() {
     with_users(&mut world);
     world.mount(json!({"destination": "/proc", "type": "proc", "source": "proc"}));
     let said = world.run().fails();
-    assert!(said.contains("the new user namespace does not own that one"), "{said}");
+    assert!(said.contains("the new user namespace does not own it"), "{said}");
 }
 
 /// A process that waits for `start` holds only the descriptors for the program and those that `start` needs.

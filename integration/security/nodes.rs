@@ -93,7 +93,7 @@ fn linked_into_a_bind(link: &str, to: &str, path: &str) {
     *world.at("/linux/devices") = json!([{"path": path, "type": "c", "major": 1, "minor": 3}]);
     let ran = world.run();
     assert_eq!(names(&host), Vec::<PathBuf>::new(), "{link} -> {to}: {path}");
-    assert!(ran.err.contains("a link leads into what is bound from the host"), "{link} -> {to}: {path}: {}", ran.err);
+    assert!(ran.err.contains("a link leads into a bind mount of the host"), "{link} -> {to}: {path}: {}", ran.err);
 }
 
 /// `/dev/console` of the image is a link to a missing file in a bind mount. The mount point would be made in the host's
@@ -113,7 +113,7 @@ fn a_console_that_is_a_link_to_what_is_missing_in_a_bind_is_not_made() {
         {"destination": "/data", "type": "bind", "source": host, "options": ["rbind"]},
     ]);
     let said = world.run().fails();
-    assert!(said.contains("a link leads into what is bound from the host"), "{said}");
+    assert!(said.contains("a link leads into a bind mount of the host"), "{said}");
     assert_eq!(names(&host), Vec::<PathBuf>::new());
     // The same link, but the file exists: the terminal is mounted on it, inside.
     fs::write(host.join("console"), "the host's\n").unwrap();
@@ -156,7 +156,7 @@ fn nothing_is_made_in_a_mount_below_an_rbind_that_was_moved() {
             if round >= 20 && refused > 0 {
                 break;
             }
-            refused += u32::from(world.run().err.contains("it is in what is bound from the host"));
+            refused += u32::from(world.run().err.contains("it is in a bind mount of the host"));
             there += u32::from(fs::remove_file(sub.join(made)).is_ok());
         }
         racer.stop();

@@ -92,7 +92,7 @@ fn a_link_of_the_image_leads_no_remount_to_a_file_system_of_the_host() {
     let place = json!({"destination": "/link", "type": "tmpfs", "source": "tmpfs", "options": ["remount", "size=2m"]});
     world.mount(place);
     let said = world.run().fails();
-    assert!(said.contains("only a file system that config.json mounts takes options"), "{said}");
+    assert!(said.contains("options are allowed only for a file system that config.json mounts"), "{said}");
     let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(mount_at(&host, source.to_str().unwrap()).superblock.contains("size=1024k"), "{host}");
 }

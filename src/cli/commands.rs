@@ -103,7 +103,7 @@ pub struct Run {
     pub keep: bool,
     /// id of the container, or a bundle directory: coracle then chooses the id
     pub id: String,
-    /// what to run in place of process.args
+    /// the command that replaces process.args
     pub command: Vec<String>,
 }
 
@@ -199,7 +199,7 @@ pub struct Check {
     /// show what the config exposes to an attacker in the container, with a score from 0 to 10
     #[arg(long)]
     pub security: bool,
-    /// the images of a checkpoint; a bundle is checked only if it is named
+    /// check the images of a checkpoint, and a bundle only if it is named
     #[arg(long)]
     pub image_path: Option<PathBuf>,
     /// with --security: exit with status 1 from this score on, such as 5 or 7.5
@@ -221,7 +221,7 @@ pub struct Explain {
     /// a file to read instead of the bundle's config.json
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// text, property (each property, and what it does below) or json
+    /// text, property (each property with its steps) or json
     #[arg(long, short, default_value = "text")]
     pub format: String,
     /// show the steps of a restore of these images
@@ -318,10 +318,10 @@ pub struct SpecArgs {
     /// generate a configuration for a rootless container
     #[arg(long)]
     pub rootless: bool,
-    /// without a terminal, as for a service
+    /// write a config without a terminal, as for a service
     #[arg(long)]
     pub no_terminal: bool,
-    /// take the settings of an image: the directory of an OCI image layout, and :REF behind it for one of several images
+    /// take the settings of an image: the directory of an OCI image layout, then :REF for one of several images
     #[arg(long)]
     pub from: Option<String>,
     /// the command: all words that follow
@@ -337,13 +337,13 @@ pub struct Top {
     /// print one table and exit
     #[arg(long)]
     pub once: bool,
-    /// the time between two looks
+    /// the time between two updates of the table
     #[arg(long, default_value = "2s")]
     pub interval: String,
     /// the column to sort by: cpu, memory, processes or id
     #[arg(long, default_value = "cpu")]
     pub sort: String,
-    /// ids of the containers, all without one
+    /// ids of the containers; without an id, all containers
     pub ids: Vec<String>,
 }
 
@@ -444,7 +444,7 @@ pub struct Imaging {
     /// use userfaultfd to lazily restore memory pages
     #[arg(long)]
     pub lazy_pages: bool,
-    /// how criu holds back packets of open connections: iptables, nftables or skip
+    /// how criu blocks packets of open connections: iptables, nftables or skip
     #[arg(long)]
     pub network_lock: Option<String>,
 }
@@ -464,10 +464,10 @@ pub struct Checkpoint {
     /// skip in-flight tcp connections
     #[arg(long)]
     pub tcp_skip_in_flight: bool,
-    /// give deleted files that are still open a name
+    /// give a name to deleted files that are still open
     #[arg(long)]
     pub link_remap: bool,
-    /// the file descriptor that gets a byte of 0 when lazy-pages is ready
+    /// the file descriptor to which criu writes a byte of 0 when lazy-pages is ready
     #[arg(long, allow_hyphen_values = true, value_parser = number::<i32>(0..=i64::from(i32::MAX)))]
     pub status_fd: Option<i32>,
     /// ADDRESS:PORT of the page server

@@ -130,7 +130,7 @@ fn meant(definition: &Command, name: &str) -> String {
     match ELSEWHERE.iter().find(|(words, ..)| words.contains(&name)) {
         // not a flag of kill: its second argument
         _ if SIGNAL.contains(&name) && own("regex") && own("wait") => {
-            " (the signal stands behind the id: kill <container-id> KILL)".to_owned()
+            " (the signal comes after the id: kill <container-id> KILL)".to_owned()
         }
         Some((_, flag, _)) if !flag.is_empty() && own(flag) => {
             let more = if ["it", "ti"].contains(&name) { " -i is not needed" } else { "" };
@@ -260,7 +260,7 @@ mod tests {
         for line in ["a -9", "--signal KILL a", "-s KILL a"] {
             assert!(
                 of(&crate::cli::Kill::command(), line)
-                    .ends_with("(the signal stands behind the id: kill <container-id> KILL)")
+                    .ends_with("(the signal comes after the id: kill <container-id> KILL)")
             );
         }
         let update = of(&crate::cli::Update::command(), "--cpus 2 a");

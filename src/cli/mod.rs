@@ -121,7 +121,7 @@ fn command(verb: &Verb, words: &[OsString]) -> Result<Command, Stop> {
     if let Err(said) = verb.count(rest.len()) {
         let help = format!("Incorrect Usage.\n\n{}", command_help(verb));
         let hint = match verb.tail {
-            Some("--") if rest.len() > 1 => " (a command for it stands behind --)",
+            Some("--") if rest.len() > 1 => " (write the command after --)",
             _ => "",
         };
         let said = format!("coracle: {:?} {said}{hint}", verb.name);

@@ -43,17 +43,17 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "report every mistake in a bundle's config.json, or in images",
-        more: "Reads the bundle as create does, and makes nothing. Reports every mistake with its place in config.json, and\n\
-               unusual values as notes. The exit status is 1 if there is a mistake.\n\
+        more: "Reads the bundle as create does, but does not make a container. Reports every mistake with its place in\n\
+               config.json, and unusual values as notes. The exit status is 1 if there is a mistake.\n\
                --security shows what the config exposes: each finding with its place, what an attacker in the container gains,\n\
-               and the change that closes it. The score is the probability, in tenths, that one of them is enough for a way out.\n\
-               It does not depend on the host.\n\
-               --image-path checks the images of a checkpoint: whether all files are there, whether this machine can restore them,\n\
-               and, if a bundle is named, whether it has all mounts of the host that the images need.",
+               and the change that closes it. The score is ten times the probability that the attacker escapes by one of the\n\
+               findings. It does not depend on the host.\n\
+               --image-path checks the images of a checkpoint: all files must exist, and this machine must be able to restore\n\
+               them. If you name a bundle, it must have all mounts of the host that the images need.",
         examples: &[
-            ("coracle check bundle/", "every mistake in bundle/config.json"),
-            ("coracle check --security --fail-at 7 bundle/", "what an attacker gains; status 1 from score 7 on"),
-            ("coracle check --image-path images/ bundle/", "whether restore can restore these images"),
+            ("coracle check bundle/", "report every mistake in bundle/config.json"),
+            ("coracle check --security --fail-at 7 bundle/", "show what an attacker gains; status 1 from score 7 on"),
+            ("coracle check --image-path images/ bundle/", "check that restore can restore these images"),
         ],
         definition: Check::command,
         understand: |found| Check::from_arg_matches(found).map(Command::Check),
@@ -66,7 +66,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "checkpoint a running container",
         more: "Writes the container's processes to image files, with criu(8), and deletes the container. The command restore\n\
-               makes it again. With --leave-running or --pre-dump it continues to run.",
+               makes it again. With --leave-running or --pre-dump the container continues to run.",
         examples: &[("coracle checkpoint --image-path /var/tmp/box box", "write its processes to /var/tmp/box")],
         definition: Checkpoint::command,
         understand: |found| Checkpoint::from_arg_matches(found).map(|args| Command::Checkpoint(Box::new(args))),
@@ -80,7 +80,7 @@ pub const VERBS: &[Verb] = &[
         about: "create a container",
         more: "Makes a container from a bundle: a directory with a config.json and a root filesystem. The command start starts its\n\
                program. The id is a name that no other container below the same --root has.",
-        examples: &[("coracle create --bundle bundle box", "make the container; start begins its program")],
+        examples: &[("coracle create --bundle bundle box", "make the container; the command start starts its program")],
         definition: Create::command,
         understand: |found| Create::from_arg_matches(found).map(Command::Create),
     },
@@ -91,7 +91,7 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "delete any resources held by the container, often used with a detached container",
-        more: "Each container must be stopped, or not started yet; --force kills it first.",
+        more: "Each container must be stopped, or not started yet. --force also kills a running container.",
         examples: &[
             ("coracle delete box", "remove a container that has stopped"),
             ("coracle delete --force box web", "end two containers, and remove them"),
@@ -108,8 +108,8 @@ pub const VERBS: &[Verb] = &[
         about: "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
         more: "Prints one JSON object in each line, until the container ends. --format table prints columns.",
         examples: &[
-            ("coracle events --stats --format table box", "what it uses now"),
-            ("coracle events box", "its events, one JSON object in each line"),
+            ("coracle events --stats --format table box", "print what the container uses now"),
+            ("coracle events box", "print its events, one JSON object in each line"),
         ],
         definition: Events::command,
         understand: |found| Events::from_arg_matches(found).map(Command::Events),
@@ -122,10 +122,10 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "execute new process inside the container",
         more: "Everything after the id is the command and its arguments. --process reads a process object, as in config.json,\n\
-               from a file instead. Without a command, on a terminal, it is a shell of the container.",
+               from a file instead. Without a command, on a terminal, it runs a shell of the container.",
         examples: &[
             ("coracle exec box ps", "run ps in the container"),
-            ("coracle exec -t box", "a shell of the container"),
+            ("coracle exec -t box", "run a shell in the container"),
         ],
         definition: Exec::command,
         understand: |found| Exec::from_arg_matches(found).map(|exec| Command::Exec(Box::new(exec))),
@@ -137,12 +137,12 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "show the steps that create, or restore, would take for a bundle",
-        more: "Every step names the property of config.json that asks for it. Nothing is made. #3 in a step is a file that the runtime\n\
-               opens before the first process is made: the line with open and #3 names it.",
+        more: "Each line names the property of config.json that asks for the step. explain takes none of the steps. #3 in a step is\n\
+               a file that the runtime opens before it makes the first process. The line with open and #3 has its path.",
         examples: &[
-            ("coracle explain bundle/", "the steps that create would take"),
-            ("coracle explain --format property bundle/", "each property, and what it does"),
-            ("coracle explain --image-path images/ bundle/", "those of a restore"),
+            ("coracle explain bundle/", "show the steps that create would take"),
+            ("coracle explain --format property bundle/", "show each property, and its steps"),
+            ("coracle explain --image-path images/ bundle/", "show the steps that restore would take"),
         ],
         definition: Explain::command,
         understand: |found| Explain::from_arg_matches(found).map(Command::Explain),
@@ -155,7 +155,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "show the enabled features",
         more: "Prints one JSON object, as features.md of the runtime specification defines it.",
-        examples: &[("coracle features", "what this binary can do")],
+        examples: &[("coracle features", "show what this binary can do")],
         definition: Nothing::command,
         understand: |_| Ok(Command::Features),
     },
@@ -166,10 +166,10 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "tell whether this machine is fit for containers (alias: info)",
-        more: "Tries what coracle uses: system calls, namespaces, cgroups, systemd, programs for ordinary users, seccomp and the\n\
-               security modules. Changes nothing, and needs no root: the answer is for the user who calls it. Each line that is\n\
-               not \"ok\" says what does not work, and what to do. The exit status is 1 if no container can be made.",
-        examples: &[("coracle host", "is this machine fit?"), ("coracle host --format json", "the same, for programs")],
+        more: "Tries the system calls, namespaces, cgroups, systemd, programs for ordinary users, seccomp and security modules that\n\
+               coracle uses. Changes nothing. Does not need root: the answer is for the user who calls it. Each line that is\n\
+               not \"ok\" says what does not work, and what to do. The exit status is 1 if this user cannot make a container.",
+        examples: &[("coracle host", "check this machine"), ("coracle host --format json", "the same, for programs")],
         definition: HostArgs::command,
         understand: |found| HostArgs::from_arg_matches(found).map(Command::Host),
     },
@@ -180,8 +180,9 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "kill sends the specified signal (default: SIGTERM) to the container's init process",
-        more: "The signal is a number or a name: 15, TERM, SIGTERM, RTMIN+3. Without one, it is the stop signal of the image (the\n\
-               annotation org.opencontainers.image.stopSignal), else SIGTERM. --wait waits for the end, and then sends SIGKILL.",
+        more: "The signal is a number or a name: 15, TERM, SIGTERM, RTMIN+3. Without a signal, kill sends the stop signal of the\n\
+               image (the annotation org.opencontainers.image.stopSignal), or SIGTERM. --wait waits for the end of the container,\n\
+               and sends SIGKILL if it does not come in time.",
         examples: &[
             ("coracle kill box", "send its stop signal, mostly SIGTERM"),
             ("coracle kill --wait 10s box", "the same, and SIGKILL after ten seconds"),
@@ -198,8 +199,8 @@ pub const VERBS: &[Verb] = &[
         about: "lists containers started by coracle with the given root",
         more: "Leaves out a container that it cannot read, with a message on standard error.",
         examples: &[
-            ("coracle list", "all containers"),
-            ("coracle list --format wide", "with processes, memory, CPU time and addresses"),
+            ("coracle list", "list all containers"),
+            ("coracle list --format wide", "the same, with processes, memory, CPU time and addresses"),
         ],
         definition: List::command,
         understand: |found| List::from_arg_matches(found).map(Command::List),
@@ -211,8 +212,9 @@ pub const VERBS: &[Verb] = &[
         order: Order::Anywhere,
         tail: None,
         about: "add mounts to a running container, or remove them",
-        more: "The file is an array of mounts, as in config.json. Bind mounts and tmpfs are added, all or none, at paths that exist in\n\
-               the container. Only mounts that were added so can be removed, by their destinations.",
+        more: "The file is an array of mounts, as in config.json. add accepts bind mounts and tmpfs, at paths that exist in the\n\
+               container. If one mount fails, it adds none. remove unmounts only mounts that add has made; it uses only their\n\
+               destinations.",
         examples: &[
             ("coracle mounts add box mounts.json", "add the mounts in this file to the container"),
             ("coracle mounts remove box mounts.json", "remove them again"),
@@ -228,7 +230,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "pause suspends all processes inside the container",
         more: "The command resume continues them.",
-        examples: &[("coracle pause box", "freeze it")],
+        examples: &[("coracle pause box", "suspend the container")],
         definition: Only::command,
         understand: |found| Only::from_arg_matches(found).map(Command::Pause),
     },
@@ -241,8 +243,8 @@ pub const VERBS: &[Verb] = &[
         about: "ps displays the processes running inside a container",
         more: "Runs ps(1), by default ps -ef, and prints only the lines of the container's processes.",
         examples: &[
-            ("coracle ps box", "its processes"),
-            ("coracle ps box -o pid,args", "the same, by options of ps(1)"),
+            ("coracle ps box", "list its processes"),
+            ("coracle ps box -o pid,args", "the same, with options of ps(1)"),
         ],
         definition: Ps::command,
         understand: |found| Ps::from_arg_matches(found).map(Command::Ps),
@@ -255,8 +257,8 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "restore a container from a previous checkpoint",
         more: "Makes a container from a bundle and the image files of a checkpoint, with criu(8). Its processes continue where they were.\n\
-               Without --detach, waits for the first one and exits with its status.",
-        examples: &[("coracle restore --bundle bundle --image-path /var/tmp/box box", "make it again")],
+               Without --detach, waits for the first process and exits with its status.",
+        examples: &[("coracle restore --bundle bundle --image-path /var/tmp/box box", "make the container again")],
         definition: Restore::command,
         understand: |found| Restore::from_arg_matches(found).map(|args| Command::Restore(Box::new(args))),
     },
@@ -268,7 +270,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "resumes all processes that have been previously paused",
         more: "",
-        examples: &[("coracle resume box", "let it go on")],
+        examples: &[("coracle resume box", "continue a paused container")],
         definition: Only::command,
         understand: |found| Only::from_arg_matches(found).map(Command::Resume),
     },
@@ -282,11 +284,11 @@ pub const VERBS: &[Verb] = &[
         more: "Creates the container and starts its program. Without --detach, waits for the program and exits with its status.\n\
                The argument may also be the path of a bundle (bundle/ or ./bundle). Then coracle chooses the id, and prints it with\n\
                --detach. A name without a slash is an id wherever runc would accept it as one.\n\
-               What follows -- is run in place of process.args.",
+               The words after -- are a command that replaces process.args.",
         examples: &[
-            ("coracle run bundle/", "run a bundle under an id that is made up"),
-            ("coracle run bundle/ -- ls /", "run another program in it"),
-            ("coracle run --detach --bundle bundle box", "run it in the background as box"),
+            ("coracle run bundle/", "run a bundle; coracle chooses the id"),
+            ("coracle run bundle/ -- ls /", "run another program in the bundle"),
+            ("coracle run --detach --bundle bundle box", "run it in the background, with the id box"),
         ],
         definition: Run::command,
         understand: |found| Run::from_arg_matches(found).map(Command::Run),
@@ -300,10 +302,10 @@ pub const VERBS: &[Verb] = &[
         about: "create a new specification file",
         more: "Writes an example config.json: a shell in a read-only root filesystem, which must be in rootfs/.\n\
                All words after --args are the command. --from takes command, environment, user, directory and stop signal from\n\
-               an image (skopeo copy docker://IMAGE oci:LAYOUT:REF). It unpacks nothing: umoci unpack makes the root.",
+               an image (skopeo copy docker://IMAGE oci:LAYOUT:REF). It does not unpack the image: use umoci unpack.",
         examples: &[
-            ("coracle spec --bundle bundle --no-terminal --args sleep 1000", "a config.json for this command"),
-            ("coracle spec --bundle bundle --from image:latest", "with the settings of an image"),
+            ("coracle spec --bundle bundle --no-terminal --args sleep 1000", "write a config.json for this command"),
+            ("coracle spec --bundle bundle --from image:latest", "write one with the settings of an image"),
         ],
         definition: SpecArgs::command,
         understand: |found| SpecArgs::from_arg_matches(found).map(Command::Spec),
@@ -316,7 +318,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "executes the user defined process in a created container",
         more: "",
-        examples: &[("coracle start box", "begin the program of a created container")],
+        examples: &[("coracle start box", "start the program of a created container")],
         definition: Only::command,
         understand: |found| Only::from_arg_matches(found).map(Command::Start),
     },
@@ -328,7 +330,7 @@ pub const VERBS: &[Verb] = &[
         tail: None,
         about: "output the state of a container",
         more: "Prints one JSON object, as the runtime specification defines it.",
-        examples: &[("coracle state box", "its state, as JSON")],
+        examples: &[("coracle state box", "print its state, as JSON")],
         definition: Only::command,
         understand: |found| Only::from_arg_matches(found).map(Command::State),
     },
@@ -338,10 +340,13 @@ pub const VERBS: &[Verb] = &[
         words: (0, None),
         order: Order::Anywhere,
         tail: None,
-        about: "show what containers use, again and again",
-        more: "One line for each container, or for those that are named: CPU, memory, processes, network and block devices. The keys\n\
-               c, m, p and i sort by CPU, memory, processes and id; q ends it. --once prints one table, for scripts.",
-        examples: &[("coracle top", "all containers"), ("coracle top --once box", "one table of one container")],
+        about: "show what containers use, and update it every two seconds",
+        more: "Shows CPU, memory, processes, network and block devices, in one line for each container, or for each named one. The\n\
+               keys c, m, p and i sort by CPU, memory, processes and id; q ends it. --once prints one table, for scripts.",
+        examples: &[
+            ("coracle top", "show all containers"),
+            ("coracle top --once box", "print one table with one container"),
+        ],
         definition: Top::command,
         understand: |found| Top::from_arg_matches(found).map(Command::Top),
     },
@@ -354,7 +359,7 @@ pub const VERBS: &[Verb] = &[
         about: "update container resource constraints",
         more: "Changes only the limits that the command names. --resources reads a resources object, as in config.json. Device rules\n\
                in it replace the old ones. If one limit cannot be set, no limit changes.",
-        examples: &[("coracle update --memory 512M --pids-limit 100 box", "other limits")],
+        examples: &[("coracle update --memory 512M --pids-limit 100 box", "change two limits")],
         definition: Update::command,
         understand: |found| Update::from_arg_matches(found).map(|update| Command::Update(Box::new(update))),
     },
@@ -369,7 +374,7 @@ pub(super) fn named(name: &str) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.name == name)
 }
 
-/// Words of engines and of LXC, and what there is instead.
+/// Commands of engines and of LXC, and what to use instead.
 const ELSEWHERE: [(&str, &str); 36] = [
     ("rm", "did you mean \"delete\"?"),
     ("remove", "did you mean \"delete\"?"),
@@ -386,30 +391,33 @@ const ELSEWHERE: [(&str, &str); 36] = [
     ("unfreeze", "did you mean \"resume\"?"),
     ("shell", "did you mean \"exec\"?"),
     ("enter", "did you mean \"exec\"?"),
-    ("attach", "\"exec\" runs another program in the container; the streams of the first one belong to who started it"),
-    ("console", "\"exec --tty\" gives a terminal; that of the first program goes to --console-socket"),
-    ("logs", "coracle keeps no logs: the output of a container goes to who runs it"),
+    (
+        "attach",
+        "\"exec\" runs another program in the container; the process that called \"run\" has the streams of the first one",
+    ),
+    ("console", "\"exec --tty\" gives a terminal; --console-socket gets that of the first program"),
+    ("logs", "coracle keeps no logs: the caller of \"run\" gets the output of the container"),
     ("restart", "delete the container and run it again"),
-    ("wait", "\"run\" waits for the program; \"events\" ends with the container"),
+    ("wait", "\"run\" waits for the program; \"events\" ends when the container ends"),
     ("checkconfig", "did you mean \"host\"?"),
     ("doctor", "did you mean \"host\"?"),
     ("validate", "did you mean \"check\"?"),
-    ("images", "coracle has no images: skopeo copies one, and umoci makes a bundle of it"),
-    ("pull", "coracle has no images: skopeo copies one, and umoci makes a bundle of it"),
-    ("build", "coracle builds no images: buildah does"),
-    ("cp", "copy in the root file system of the bundle"),
+    ("images", "coracle does not handle images: skopeo copies an image, and umoci unpacks it"),
+    ("pull", "coracle does not handle images: skopeo copies an image, and umoci unpacks it"),
+    ("build", "coracle does not build images: use buildah"),
+    ("cp", "copy files to or from the root file system of the bundle"),
     ("init", "did you mean \"spec\"?"),
     ("version", "did you mean \"--version\"?"),
     ("container", "leave this word out: \"list\", \"run\", \"delete\""),
-    ("image", "coracle has no images: skopeo copies one, and umoci makes a bundle of it"),
+    ("image", "coracle does not handle images: skopeo copies an image, and umoci unpacks it"),
     ("dump", "did you mean \"checkpoint\"?"),
     ("execute", "did you mean \"exec\"?"),
-    ("network", "an engine makes networks; linux.netDevices in config.json moves a device into the container"),
+    ("network", "use an engine; linux.netDevices in config.json moves a network device into the container"),
     ("volume", "use mounts in config.json"),
-    ("compose", "an engine runs files of compose"),
+    ("compose", "use an engine: coracle does not read files of compose"),
 ];
 
-/// What to say of a command that does not exist. It may be empty.
+/// The hint for a command that does not exist. It may be empty.
 pub(super) fn meant(name: &str) -> String {
     if let Some((_, instead)) = ELSEWHERE.iter().find(|(word, _)| *word == name) {
         return format!(": {instead}");

@@ -19,7 +19,7 @@ pub fn run(session: &Session<'_>, args: &cli::Checkpoint) -> Result<()> {
         bail!("--lazy-pages and --pre-dump: a pre-dump writes all of the memory");
     }
     if args.imaging.lazy_pages && page_server.is_none() {
-        bail!("--lazy-pages needs --page-server ADDRESS:PORT: who restores the container fetches its memory there");
+        bail!("--lazy-pages needs --page-server ADDRESS:PORT: the restore gets the memory from there");
     }
     let status = args.status_fd.map(status).transpose()?;
     let afterwards = match (args.pre_dump, args.leave_running) {

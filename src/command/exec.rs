@@ -89,7 +89,7 @@ fn of_flags<'a>(
     command: &[String],
 ) -> Result<libcontainer::Exec<'a>> {
     if command.is_empty() {
-        bail!("process args cannot be empty: the command stands behind the id");
+        bail!("process args cannot be empty: write the command after the id");
     }
     let mut exec = container.exec(command);
     if let Some(cwd) = &args.cwd {

@@ -69,7 +69,7 @@ fn text(found: &[Finding]) -> String {
     text.push_str(&match is_fit(found) {
         true if without == 0 => "This machine is fit for containers.\n".to_owned(),
         true => {
-            format!("This machine is fit for containers. Some need one of the {without} things that it lacks.\n")
+            format!("This machine is fit for containers. Some need one of the {without} missing features.\n")
         }
         false => format!("No container can be made here: {missing} missing.\n"),
     });

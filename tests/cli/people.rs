@@ -179,7 +179,7 @@ fn check_notes_what_the_host_has_not() {
             "linux.netDevices.nowhere0".into(),
             "no such network interface",
         ),
-        (set("/process/args", json!(["nothing"])), "process.args[0]".into(), "in none of the directories of PATH"),
+        (set("/process/args", json!(["nothing"])), "process.args[0]".into(), "is in no directory of PATH"),
         (set("/process/args", json!(["/bin/nothing"])), "process.args[0]".into(), "is not in the root file system"),
     ];
     for (change, at, said) in notes {
@@ -252,7 +252,7 @@ fn a_directory_that_does_not_exist_is_named() {
         ("run -b BUNDLE ..", "invalid container ID format: \"..\" is the name of a directory"),
         ("check BUNDLE/config.json", "not a directory (ENOTDIR): the bundle is the directory that has this file"),
         ("explain nowhere", "nowhere: no such file or directory (ENOENT)"),
-        ("run alpine sh", "\"run\" requires exactly 1 argument(s) (a command for it stands behind --)"),
+        ("run alpine sh", "\"run\" requires exactly 1 argument(s) (write the command after --)"),
     ] {
         let text = fails(&place.call(&args.replace("BUNDLE", &bundle)), 1);
         assert!(text.contains(said), "{args}: {text}");

@@ -166,7 +166,7 @@ fn program(spec: &Spec, directory: &Path, notes: &mut Vec<Warning>) {
     let at = At::new("process.args").index(0);
     let said = match name.contains('/') {
         true => format!("{name:?} is not in the root file system"),
-        false => format!("{name:?} is not in the root file system, in none of the directories of PATH"),
+        false => format!("{name:?} is in no directory of PATH in the root file system"),
     };
     note(notes, at, said);
 }

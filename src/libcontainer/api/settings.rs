@@ -39,7 +39,7 @@ impl Settings<'_> {
     ) -> Result<Option<OwnedFd>> {
         let socket = self.console.take().map(Console::socket);
         if socket.is_some() && process.is_none_or(|process| process.terminal() != Some(true)) {
-            bail!("process.terminal is not true: there is no terminal for the console that is given");
+            bail!("a console is set, but process.terminal is not true");
         }
         flags.terminal = if socket.is_some() { Terminal::Sent } else { Terminal::None };
         flags.death_signal = self.death_signal;

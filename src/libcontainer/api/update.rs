@@ -150,7 +150,7 @@ impl Container {
         let again = |write: &Write| cgroup.unit().is_some() && REWRITTEN.contains(&write.file.as_str());
         let kept: Vec<_> = kept.into_iter().filter(again).collect();
         if cgroup.paths().is_empty() && (!writes.is_empty() || devices.is_some()) {
-            bail!("this container has no cgroup of its own: nothing can be limited");
+            bail!("this container has no cgroup: it cannot have limits");
         }
         writes.iter_mut().for_each(|write| write.at = asked.place(&write.at));
         let group = &self.record().intel_rdt_path;

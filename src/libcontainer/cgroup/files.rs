@@ -39,7 +39,7 @@ pub(super) fn must_fit(write: &Write, limit: u64, directory: &Path) -> Result<()
     let used = |file: &str| fs::read_to_string(directory.join(file)).ok()?.trim().parse::<u64>().ok();
     match used("memory.current") {
         Some(used) if used >= limit => {
-            Err(Refusal { errno: None, error: error!("{}: {limit} is not above what is in use: {used}", write.at) })
+            Err(Refusal { errno: None, error: error!("{}: {limit} is not above the current use: {used}", write.at) })
         }
         _ => Ok(()),
     }

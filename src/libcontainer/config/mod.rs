@@ -97,10 +97,7 @@ impl Config {
         let capabilities = At::new("process.capabilities");
         let torn = self.faults.iter().any(|fault| capabilities.touches(&fault.at));
         if !torn && self.spec.process().as_ref().is_some_and(|process| process.capabilities().is_none()) {
-            remark(
-                "process.capabilities",
-                "is missing: the process has no capabilities (runc since 1.3 leaves it all of its own)",
-            );
+            remark("process.capabilities", "is missing: the process has no capabilities (runc since 1.3 keeps all)");
         }
         remarks
     }
@@ -110,7 +107,7 @@ impl Config {
 fn one_process(spec: &Spec) -> Option<Warning> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let limited = resources.is_some_and(|resources| resources.pids().is_some_and(|pids| pids.limit() == 0));
-    let said = "is 0, the least there is: one process (runc before 1.4 and crun set no limit)".to_owned();
+    let said = "is 0, the smallest limit: one process (runc before 1.4 and crun set no limit)".to_owned();
     limited.then(|| Warning { at: At::new("linux.resources.pids.limit"), said })
 }
 
@@ -211,9 +208,9 @@ mod tests {
     fn a_whole_config_is_no_process_object() {
         let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","args":["sh"]}}"#;
         let said = load_process(text, &At::new("process")).unwrap_err().to_string();
-        assert!(said.contains("process: is a config.json: give the object `process` of it alone"), "{said}");
+        assert!(said.contains("process: is a config.json: pass only its object `process`"), "{said}");
         let said = load_resources(text).unwrap_err().to_string();
-        assert!(said.contains("is a config.json: give the object `linux.resources` of it alone"), "{said}");
+        assert!(said.contains("is a config.json: pass only its object `linux.resources`"), "{said}");
         let said = load_resources(br#"{"schemaVersion":2,"manifests":[]}"#).unwrap_err().to_string();
         assert!(said.contains("is the index of an image"), "{said}");
         // it has a property of such an object: what else it has is ignored, with a warning

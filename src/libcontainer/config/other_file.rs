@@ -42,7 +42,7 @@ pub(super) fn instead_of_object(bytes: &[u8], at: &At) -> Option<String> {
     }
     // a whole config.json, or a part of one around the object
     if ["process", "root", "linux", "resources"].iter().any(|name| document.contains_key(*name)) {
-        return Some(format!("is a config.json: give the object `{at}` of it alone"));
+        return Some(format!("is a config.json: pass only its object `{at}`"));
     }
     of_document(&document).map(str::to_owned)
 }
@@ -97,9 +97,7 @@ const INDEX: &str = "is the index of an image, not the config of a container: `c
 fn of_list(first: &PropertyNames) -> Option<&'static str> {
     let has = |names: &[&str]| names.iter().all(|name| first.contains_key(*name));
     if has(&["Id", "State"]) || has(&["Id", "RootFS"]) {
-        Some(
-            "is the output of `inspect` of an engine: the config.json of its container is in the bundle, which `coracle list` shows",
-        )
+        Some("is the output of `inspect` (of an engine): the config.json is in the bundle, which `coracle list` shows")
     } else if has(&["Config", "Layers"]) {
         Some(
             "is the manifest of an image archive (docker save), not the config of a container: skopeo and umoci make a bundle of the image",

@@ -85,19 +85,16 @@ impl Root {
             Err(damaged) => damaged.error(id),
         };
         let unknown = |said: &str| {
-            error!(
-                "{why:#}; {said}: it is unknown what was made for the container, so {} is kept",
-                lock.path().display()
-            )
+            error!("{why:#}; {said}: it is not known what must be undone, so {} is kept", lock.path().display())
         };
         let note = match lock.read(NOTE) {
-            Ok(text) => Note::decode(&text).ok_or_else(|| unknown("its note of what to undo is damaged"))?,
+            Ok(text) => Note::decode(&text).ok_or_else(|| unknown("its note (the file `undo`) is damaged"))?,
             Err(Unread::Absent) => match older_note(&lock)? {
                 Some(note) => note,
-                None => return Err(unknown("it has no note of what to undo")),
+                None => return Err(unknown("it has no note (the file `undo`)")),
             },
-            Err(Unread::Damaged(said)) => return Err(unknown(&format!("its note of what to undo: {said}"))),
-            Err(Unread::Failed(error)) => return Err(unknown(&format!("read its note of what to undo: {error}"))),
+            Err(Unread::Damaged(said)) => return Err(unknown(&format!("its note (the file `undo`): {said}"))),
+            Err(Unread::Failed(error)) => return Err(unknown(&format!("read its note (the file `undo`): {error}"))),
         };
         Ok(Claim::Remains(Box::new(Remains { lock, note })))
     }

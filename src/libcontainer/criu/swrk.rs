@@ -195,7 +195,7 @@ impl Criu {
     fn features(&mut self, wanted: CriuFeatures) -> Result<CriuFeatures> {
         let (kind, keep_open) = (CriuReqType::FeatureCheck.into(), Some(true));
         let request = CriuReq { r#type: kind, keep_open, features: Some(wanted), ..CriuReq::default() };
-        self.question(&request)?.features.ok_or_else(|| error!("criu does not tell what it can do"))
+        self.question(&request)?.features.ok_or_else(|| error!("criu does not report its features"))
     }
 
     /// A request with an immediate answer.
@@ -249,7 +249,7 @@ impl Criu {
             }
             CriuReqType::Dump | CriuReqType::PreDump | CriuReqType::Restore => Ok(CriuMessage::Done),
             CriuReqType::Empty | CriuReqType::FeatureCheck | CriuReqType::Version => {
-                bail!("criu said something out of turn")
+                bail!("unexpected message from criu")
             }
         }
     }

@@ -61,12 +61,12 @@ pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
     }
     let user = !facts.shares(LinuxNamespaceType::User);
     if user && !facts.mapped {
-        let gain = "is root on the host after any way out: the user namespace separates nothing";
+        let gain = "is root on the host after an escape: the user namespace does not protect the host";
         let change = "map other host ids than 0, such as 100000";
         found.add(At::new("linux.uidMappings"), 12, "host id 0 is mapped", gain, change);
     }
     if !user {
-        let gain = "rights in the container are rights on the host, wherever a check of the kernel is missing";
+        let gain = "if a check in the kernel is missing, rights in the container are rights on the host";
         let weight = if facts.capabilities == 0 && !facts.root { 3 } else { 10 };
         let change = "add {\"type\": \"user\"} and map ids, as engines do rootless or with userns";
         found.add(at, weight, "there is no user namespace", gain, change);

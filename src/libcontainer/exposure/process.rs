@@ -57,7 +57,7 @@ pub(super) fn look(facts: &ConfigFacts<'_>, found: &mut Findings) {
         found.add(at.key("capabilities"), weight, format!("{name}{}", only(number)), gain, change);
     }
     if facts.root && !facts.mapped {
-        let gain = "is root on the host after any way out, and on every file that is mounted into the container";
+        let gain = "is root on the host after an escape, and for every file that is mounted into the container";
         let change = "run as another uid, or map root to another user by a user namespace";
         found.add(at.key("user").key("uid"), 15, "0 is root, also on the host", gain, change);
     }

@@ -58,7 +58,7 @@ pub(super) const DEFAULT_CAPABILITIES: [(u8, &str, u8, &str); 9] = [
 /// System calls that a profile should deny: the weight where they are allowed, and by what they are known. Together they weigh
 /// no more than no profile.
 pub(super) const CALLS: [(&str, u8, &str); 19] = [
-    ("unshare", 5, "makes user namespaces, in which much kernel code is reached (CVE-2022-0185)"),
+    ("unshare", 5, "makes user namespaces, and so reaches much more kernel code (CVE-2022-0185)"),
     ("io_uring_setup", 4, "io_uring, the way of many attacks on the kernel (CVE-2022-29582)"),
     ("bpf", 3, "programs in the kernel (CVE-2021-3490)"),
     ("userfaultfd", 2, "stops the kernel at a page, which wins races in it"),

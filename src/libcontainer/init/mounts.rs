@@ -220,7 +220,7 @@ fn reconfigure(prepared: &Prepared<'_>, place: &OwnedFd, settings: &[Setting]) -
         return Err(Errno::INVAL.into());
     }
     if !prepared.left.is_new(mount_id(place.as_fd(), c"")?) {
-        return Err(Trouble::saying(Errno::PERM, "only a file system that config.json mounts takes options"));
+        return Err(Trouble::saying(Errno::PERM, "options are allowed only for a file system that config.json mounts"));
     }
     if SHARED.contains(&rustix::fs::fstatfs(place)?.f_type) {
         return Err(Trouble::saying(Errno::PERM, "the host's mounts of this file system would change too"));

@@ -46,9 +46,9 @@ impl Way<'_> {
     fn allows(self, prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome {
         match self {
             Way::Any => Ok(()),
-            Way::Named => not_in_a_bind(prepared, place, None, "it is in what is bound from the host"),
-            Way::Within(path) => not_in_a_bind(prepared, place, Some(path), "it is in what is bound from the host"),
-            Way::Linked => not_in_a_bind(prepared, place, None, "a link leads into what is bound from the host"),
+            Way::Named => not_in_a_bind(prepared, place, None, "it is in a bind mount of the host"),
+            Way::Within(path) => not_in_a_bind(prepared, place, Some(path), "it is in a bind mount of the host"),
+            Way::Linked => not_in_a_bind(prepared, place, None, "a link leads into a bind mount of the host"),
         }
     }
 }

@@ -72,10 +72,10 @@ pub fn take_away(mounts: &[HostMount]) -> Result<Vec<Error>> {
 /// the path may lead to another mount, so the descriptor is compared, and unmounted.
 fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     let all = all()?;
-    let left = |path: &Path, why: String| Ok(Err(format!("the mount at {} is left: {why}", path.display())));
+    let left = |path: &Path, why: String| Ok(Err(format!("the mount at {} stays: {why}", path.display())));
     if mount.file == (0, 0) {
         return match all.iter().any(|there| there.path == mount.path) {
-            true => left(&mount.path, "nothing but its path is recorded".to_owned()),
+            true => left(&mount.path, "only its path is recorded".to_owned()),
             false => Ok(Ok(())),
         };
     }
@@ -129,7 +129,7 @@ pub(super) fn must_have_none(noted: &MountsBelow) -> Result<()> {
     let below = |mount: &Mount| mount.path != noted.root && mount.path.starts_with(&noted.root);
     match all()?.into_iter().find(|mount| below(mount) && !noted.before.contains(&mount.id)) {
         Some(other) => bail!(
-            "the mount at {} is left: an older version has not noted whether it is the container's: unmount what is",
+            "the mount at {} stays: an older version has not recorded whether it belongs to the container: unmount it if it does",
             other.path.display()
         ),
         None => Ok(()),

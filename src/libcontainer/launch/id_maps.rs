@@ -93,7 +93,7 @@ impl IdMapFile<'_> {
         let output = match command.output() {
             Ok(output) => output,
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-                "{}: {} is not installed (package uidmap), and without it an ordinary user maps the own id alone",
+                "{}: {} is not installed (package uidmap), and without it an ordinary user can map only the own id",
                 self.property,
                 self.program
             ),

@@ -55,7 +55,7 @@ pub fn against(
         for (key, place) in &contents.external {
             if known.iter().all(|mount| mount.key != *key) {
                 let why =
-                    format!("the checkpoint has a file of the host at {place}, and config.json mounts none there");
+                    format!("the checkpoint has a file of the host at {place}, and config.json mounts no file there");
                 faults.push(ImageFault::new("mounts", why));
             }
         }

@@ -187,7 +187,7 @@ impl Directories {
     pub(super) fn failed(&self, step: &str, answered: &str) -> Error {
         match criu::errors(&self.log) {
             Some(errors) => error!("criu {step}: {errors} ({})", self.log.display()),
-            None if answered.is_empty() => error!("criu {step} failed, and says nothing in {}", self.log.display()),
+            None if answered.is_empty() => error!("criu {step} failed, without an error in {}", self.log.display()),
             None => error!("criu {step}: {}", answered.trim()),
         }
     }

@@ -121,7 +121,7 @@ impl MovedDevices {
         let left = self.from_host.read().map(|all| all.into_iter().rfind(|left| left.index == index));
         let index = left
             .and_then(|left| {
-                left.and_then(|left| left.new_index).ok_or_else(|| error!("the kernel has not told its number"))
+                left.and_then(|left| left.new_index).ok_or_else(|| error!("the kernel has not reported its number"))
             })
             .context("it stays in the container's network namespace")?;
         // ORDER: before its addresses: if they fail, it moves back.
@@ -162,7 +162,7 @@ impl MovedDevices {
             let back = [LinkAttribute::NetNsFd(self.inside.as_raw_fd())];
             self.outside.set(index, LinkFlags::empty(), &back).context("return another device with its number")?;
             bail!(
-                "a process in the container's network namespace has removed it, and has given its number to another device"
+                "a process in the container's network namespace has removed it and given its number to another device"
             );
         }
         self.outside.dress(index, &device.addresses, device.up)

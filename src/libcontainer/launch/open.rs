@@ -373,7 +373,7 @@ fn found(inner: &Opening, at: &At) -> Result<OwnedFd> {
         Opening::Null => open_path(NULL.as_ref()).and_then(must_be_null).map_err(|errno| of_null(at, errno)),
         // Init makes its own copy. This one keeps the slot.
         Opening::Empty(_) => open(Path::new("/")),
-        other => bail!("{at}: {other} is nothing to be found again"),
+        other => bail!("{at}: init cannot open {other} again"),
     }
 }
 

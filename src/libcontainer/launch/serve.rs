@@ -223,7 +223,7 @@ fn receive(launched: &Launched<'_>) -> Result<(Option<Up>, Option<OwnedFd>)> {
                     RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                     _ => None,
                 });
-                let up = Up::decode(&packet[..length]).ok_or_else(|| error!("init said nothing we know"))?;
+                let up = Up::decode(&packet[..length]).ok_or_else(|| error!("unknown packet from init"))?;
                 return Ok((Some(up), carried));
             }
             Err(Errno::INTR) => {}
@@ -404,6 +404,6 @@ pub(super) fn go(launched: &Launched<'_>) -> Result<()> {
         None if failure::has_begun(launched) => Ok(()),
         None => Err(failure::of_silence(launched, None)),
         Some(Up::Failed(failed)) => Err(failure::of_step(launched, &failed)),
-        Some(Up::Request(_) | Up::Ready) => Err(error!("init said something out of turn")),
+        Some(Up::Request(_) | Up::Ready) => Err(error!("unexpected packet from init")),
     }
 }

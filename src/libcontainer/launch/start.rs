@@ -105,7 +105,7 @@ fn answered(container: &Container, last: Option<Up>, cause: Option<String>) -> R
                 _ => Err(error!(Kind::Hook => failure::hook(&from, &name, &failed))),
             }
         }
-        Some(Up::Request(_)) => bail!("init said something out of turn"),
+        Some(Up::Request(_)) => bail!("unexpected packet from init"),
     }
 }
 
@@ -181,10 +181,10 @@ fn give_word(container: &Container) -> Result<(Option<Up>, Option<String>)> {
             Ok(0) => return Ok((last, cause)),
             Err(Errno::AGAIN) if over => return Ok((last, cause)),
             Err(Errno::AGAIN) => over = is_over(container, &answer, init.as_ref())?,
-            Ok(_) if packets == MOST_PACKETS => bail!("init said something out of turn"),
+            Ok(_) if packets == MOST_PACKETS => bail!("unexpected packet from init"),
             Ok(length) => {
                 packets += 1;
-                let up = Up::decode(&packet[..length]).ok_or_else(|| error!("init said nothing we know"))?;
+                let up = Up::decode(&packet[..length]).ok_or_else(|| error!("unknown packet from init"))?;
                 if let Up::Failed(failed) = &up {
                     cause = if is_exec(container, failed) { why_not(container, failed) } else { None };
                     // Init waits for it, or has ended.

@@ -82,11 +82,11 @@ fn keeps_groups(others: bool, role: Role, given: &Given<'_>, notes: &mut Notes) 
     }
     if given.host.me.is_root() && role == Role::Further {
         // An ordinary user may have made the container, and root calls `exec`.
-        notes.warn(&at, "not applied: the caller is root, whose groups no container gets");
+        notes.warn(&at, "not applied: the caller is root: a container cannot get root's groups");
         return false;
     }
     if given.host.me.is_root() {
-        notes.fault(&at, "the caller is root, whose groups no container gets: use process.user.additionalGids");
+        notes.fault(&at, "the caller is root: a container cannot get root's groups: use process.user.additionalGids");
     } else if others {
         notes.warn(&at, "process.user.additionalGids is not applied: the process keeps the groups of the caller");
     }
@@ -119,7 +119,7 @@ impl Credentials {
             return 0;
         }
         if self.held & SYS_ADMIN == 0 {
-            let needs = "that takes process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
+            let needs = "this needs process.noNewPrivileges, or CAP_SYS_ADMIN, which the runtime does not have";
             notes.fault(at, format!("cannot be {done}: {needs}"));
         }
         SYS_ADMIN

@@ -200,7 +200,7 @@ fn settings(mount: &NewMount) -> String {
 fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
     let said = match (fstype, failure.errno) {
         _ if failure.said.text().contains("too revealing") => {
-            "the one that we have here is covered in part, and a new one would show what is covered"
+            "the one that is mounted here is covered in part, and a new one would show the covered files"
         }
         ("bind" | "rbind", Errno::NODEV) => "add \"bind\" or \"rbind\" to the options of a bind mount",
         (_, Errno::NODEV) if failure.said.is_empty() => return Some(unknown_file_system(fstype).into()),
@@ -278,7 +278,7 @@ fn why(failure: &Failure) -> String {
 pub fn detail(failure: &Failure) -> String {
     let said = match failure.said.subject() {
         About::Text => failure.said.text().into_owned(),
-        About::NoPlace => "its place is missing, and cannot be made".to_owned(),
+        About::NoPlace => "the mount point is missing, and cannot be made".to_owned(),
         About::FileOnDirectory => "a file on a directory".to_owned(),
         About::DirectoryOnFile => "a directory on a file".to_owned(),
         About::Copy => format!("tmpcopyup: copy {}", failure.said.text()),
@@ -418,7 +418,7 @@ mod tests {
         let step = Step::at(&At::new("mounts[1]"), What::Bind(Slot(2), vec![change], target));
         assert_eq!(
             message(&step, &about(Errno::ROFS, About::NoPlace), None),
-            "mounts[1]: bind on /x: its place is missing, and cannot be made: read-only file system (EROFS)"
+            "mounts[1]: bind on /x: the mount point is missing, and cannot be made: read-only file system (EROFS)"
         );
         assert_eq!(
             message(&step, &failure(Errno::PERM, ""), Some(Path::new("/src"))),

@@ -41,7 +41,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Maps 
         // a line with size 0 is a mistake of its own
         let root = list.iter().any(|map| map.container_id() == 0);
         if kinds.new.has(USER) && !list.is_empty() && !root {
-            notes.fault(at, "maps no id 0, and init sets up the container as id 0");
+            notes.fault(at, "does not map id 0: init needs it to set up the container");
         }
         lines(list, at, notes);
     }
@@ -78,11 +78,11 @@ fn maps(list: &[LinuxIdMapping]) -> Vec<IdMap> {
 /// Checks one map: not too many lines, and no line that is empty, too large or overlaps another.
 pub(super) fn lines(list: &[LinuxIdMapping], at: &At, notes: &mut Notes) {
     if list.len() > MAX_LINES {
-        notes.fault(at, format!("{} mappings, and the kernel takes at most {MAX_LINES}", list.len()));
+        notes.fault(at, format!("{} mappings: the kernel accepts at most {MAX_LINES}", list.len()));
     }
     let bytes: usize = maps(list).iter().map(|map| map.to_string().len()).sum();
     if bytes > MAX_BYTES && list.len() <= MAX_LINES {
-        notes.fault(at, format!("{} mappings are {bytes} bytes, and the kernel takes at most {MAX_BYTES}", list.len()));
+        notes.fault(at, format!("{} mappings are {bytes} bytes: the kernel accepts at most {MAX_BYTES}", list.len()));
     }
     for (n, line) in list.iter().enumerate() {
         let at = at.index(n);

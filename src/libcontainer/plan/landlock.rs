@@ -133,7 +133,7 @@ impl LandlockReader<'_> {
         for (n, word) in list.iter().enumerate() {
             match Word::read(word, about, self.abi) {
                 Some(read) if read.bits() == 0 => {
-                    self.notes.fault(&at.index(n), format!("{word:?} stands for no right here"));
+                    self.notes.fault(&at.index(n), format!("{word:?} contains no right of this property"));
                 }
                 Some(read) => words.push((at.index(n), read)),
                 None if word.starts_with("abi.") && self.abi.is_none() => {

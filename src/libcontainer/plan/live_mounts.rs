@@ -92,9 +92,9 @@ fn destination(path: &Path, at: &At) -> Result<CString, Faults> {
     let inside = text.map(|text| clean(Path::new(text)));
     match inside.as_deref() {
         None => Err(Faults::one(at.clone(), format!("{path:?} is not absolute"))),
-        Some(".") => Err(Faults::one(at.clone(), "nothing may be mounted on the root itself")),
+        Some(".") => Err(Faults::one(at.clone(), "a mount on the root itself is not allowed")),
         Some(inside) if Path::new(inside).starts_with("proc") => {
-            Err(Faults::one(at.clone(), "nothing may be mounted in /proc of a running container"))
+            Err(Faults::one(at.clone(), "a mount in /proc of a running container is not allowed"))
         }
         Some(inside) => CString::new(inside).map_err(|_| Faults::one(at.clone(), "has a NUL byte")),
     }

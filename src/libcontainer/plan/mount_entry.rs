@@ -221,7 +221,7 @@ pub(super) fn entry<'a>(mount: &'a Mount, at: At, root: &Rootfs, notes: &mut Not
         destination = inside;
     }
     if destination == "." {
-        notes.fault(&place, "nothing may be mounted on the root itself");
+        notes.fault(&place, "a mount on the root itself is not allowed");
         return None;
     }
     let entry = MountEntry { mount, at, destination, options };

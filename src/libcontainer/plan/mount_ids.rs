@@ -16,7 +16,7 @@ pub(super) fn check_form(entry: &MountEntry<'_>, notes: &mut Notes) {
     let options = entry.mount.options().as_deref().unwrap_or_default();
     let own = |option: &String| option.starts_with("idmap=") || option.starts_with("ridmap=");
     if let Some(n) = options.iter().position(own) {
-        let said = "mappings in an option are crun's own: write them to uidMappings and gidMappings";
+        let said = "mappings in an option are an extension of crun: write them to uidMappings and gidMappings";
         notes.fault(&entry.at.key("options").index(n), said);
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn of_new(given: &Given<'_>, kinds: &Kinds, entry: &MountEntry<'_>, n
 /// and init lacks the last.
 fn must_be_root(given: &Given<'_>, entry: &MountEntry<'_>, notes: &mut Notes) {
     if given.host.me.mounts == MayMount::Inside {
-        notes.fault(&entry.at, "the ids of a mount can be mapped by root alone");
+        notes.fault(&entry.at, "only root can map the ids of a mount");
     }
 }
 
@@ -73,7 +73,7 @@ fn own_maps(given: &Given<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> Opt
     }
     for (list, at, other) in [(uids, &uid_at, "gidMappings"), (gids, &gid_at, "uidMappings")] {
         if list.is_empty() {
-            notes.fault(at, format!("is missing beside {other}"));
+            notes.fault(at, format!("is missing: {other} is set"));
         }
         idmap::lines(list, at, notes);
     }

@@ -161,8 +161,8 @@ fn new(known: &MountContext<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> O
 fn shows_pids(kinds: &Kinds, entry: &MountEntry<'_>, notes: &mut Notes) {
     if let Some((_, joined)) = kinds.path_of(PID).filter(|_| kinds.new.has(USER)) {
         let said = format!(
-            "a new proc shows the pid namespace of {joined}, and the new user namespace does not own that one: join the \
-             user namespace that does, or bind a proc"
+            "a new proc shows the pid namespace of {joined}, and the new user namespace does not own it: join the user \
+             namespace that owns it, or bind a proc"
         );
         notes.fault(&entry.at, said);
     }
@@ -214,7 +214,7 @@ fn classic(
         data.extend(word);
     }
     if data.len() > MAX_DATA {
-        let problem = format!("{} bytes, and {MAX_DATA} is the most that mount(2) takes", data.len());
+        let problem = format!("{} bytes: mount(2) accepts at most {MAX_DATA}", data.len());
         notes.fault(&entry.at.key("options"), problem);
     }
     let data = CString::new(data).map_err(|_| notes.fault(&entry.at.key("options"), "has a NUL byte"));

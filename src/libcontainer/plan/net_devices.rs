@@ -69,6 +69,6 @@ fn check(name: &str, at: &At, notes: &mut Notes) {
     if name.is_empty() || [".", ".."].contains(&name) || broken {
         notes.fault(at, format!("{name:?} is not a name for a network device"));
     } else if name.len() > MAX_NAME {
-        notes.fault(at, format!("{name:?} has {} bytes, and {MAX_NAME} is the most", name.len()));
+        notes.fault(at, format!("{name:?} has {} bytes: at most {MAX_NAME} are allowed", name.len()));
     }
 }

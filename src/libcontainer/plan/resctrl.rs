@@ -117,7 +117,7 @@ pub(super) fn read(given: &Given<'_>, notes: &mut Notes) -> Option<ResctrlGroup>
 
 fn no_name(name: &str) -> Option<&'static str> {
     if RESERVED.contains(&name) {
-        Some("is a directory of the kernel's in resctrl, and no group can have its name")
+        Some("is a name that the kernel uses in resctrl: a group cannot have it")
     } else if [".", ".."].contains(&name) || name.contains(['/', '\n', '\0']) || name.len() > 255 {
         Some("is not a directory name")
     } else {
@@ -154,7 +154,7 @@ fn schemata(asked: &LinuxIntelRdt, top: &At, notes: &mut Notes) -> Vec<Schema> {
 fn l3_cache(text: &str, at: &At, notes: &mut Notes) -> Vec<Schema> {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     if lines().any(|line| line.starts_with("MB:")) {
-        notes.warn(at, "its line MB: is left out, as the specification has it: memBwSchema is the place for it");
+        notes.warn(at, "its line MB: is ignored, as the specification demands: use memBwSchema");
     }
     let kept = lines().filter(|line| !line.starts_with("MB:"));
     kept.map(|line| Schema { line: line.to_owned(), at: at.clone() }).collect()

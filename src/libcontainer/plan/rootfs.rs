@@ -66,8 +66,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Rootf
     let change = given.flags.root_change;
     let no_pivot = change == RootChange::Move && mounted;
     if no_pivot && !kinds.new.has(MOUNT) {
-        let said =
-            "a mount namespace that is joined may have a proc or sysfs that shows what the container must not see";
+        let said = "a joined mount namespace may have a proc or sysfs without masked paths";
         notes.fault(&At::new("RootChange::Move"), said);
     }
     let views = [true, false].map(|inside| if no_pivot { views(given, inside, notes) } else { Vec::new() });

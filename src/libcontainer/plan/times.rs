@@ -38,7 +38,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> Vec<T
     } else if !offsets.is_empty() && given.host.me.uid != 0 && kinds.joins(USER) {
         // Init is not dumpable, so that processes in the joined user namespace cannot trace it (CVE-2016-9962). So the
         // file belongs to the host's root (proc(5)).
-        let said = "cannot be set by an ordinary user where the user namespace is joined: it must be a new one";
+        let said = "an ordinary user cannot set them if the user namespace is joined by path: it must be a new one";
         notes.fault(&top, said);
     }
     offsets

@@ -38,7 +38,7 @@ pub(super) fn read(given: &Given<'_>, kinds: &Kinds, notes: &mut Notes) -> UtsNa
 /// A name that the kernel accepts.
 pub(super) fn name(value: &str, at: &At, notes: &mut Notes) -> Option<CString> {
     if value.len() > MAX_NAME {
-        notes.fault(at, format!("{value:?} has {} bytes, and {MAX_NAME} is the most", value.len()));
+        notes.fault(at, format!("{value:?} has {} bytes: at most {MAX_NAME} are allowed", value.len()));
         return None;
     }
     c_string(value, at, notes)

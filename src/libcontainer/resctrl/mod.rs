@@ -86,7 +86,7 @@ pub fn make<'t>(group: &ResctrlGroup, tree: &'t dyn Tree) -> Result<MadeGroup<'t
     }
     if let Some(monitoring) = &group.monitoring {
         if !group.directory.join("mon_groups").is_dir() {
-            bail!("linux.intelRdt.enableMonitoring: nothing is counted on this machine: it has no mon_groups");
+            bail!("linux.intelRdt.enableMonitoring: this machine cannot monitor: it has no mon_groups");
         }
         made.take(monitoring, &"linux.intelRdt.enableMonitoring")?;
     }

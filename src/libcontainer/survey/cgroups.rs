@@ -66,7 +66,7 @@ fn limits_go_to(parent: &Path, cgroups: &Cgroups, uid: u32) -> Finding {
         return Finding::new(Area::Cgroups, name, Fitness::Good, said);
     }
     let said = format!(
-        "this user cannot make {}: containers run without limits, or fail if they ask for one",
+        "this user cannot make {}: containers run without limits, and a container with a limit fails",
         place.display()
     );
     let finding = Finding::new(Area::Cgroups, name, Fitness::Without, said);

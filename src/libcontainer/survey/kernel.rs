@@ -78,7 +78,9 @@ static ROWS: [Row; 29] = [
         match (Path::new("/sys/fs/resctrl/schemata").exists(), Path::new("/sys/fs/resctrl").exists()) {
             (true, _) => There::Yes,
             (false, true) => There::No,
-            (false, false) => There::NotSeen("the processor or the kernel has none: linux.intelRdt is refused"),
+            (false, false) => {
+                There::NotSeen("the processor or the kernel does not support it: coracle refuses linux.intelRdt")
+            }
         }
     }),
     optional("SECCOMP_FILTER_FLAG_LOG", (4, 14), SECCOMP, |_| yes(takes_flag("SECCOMP_FILTER_FLAG_LOG"))),
@@ -98,7 +100,7 @@ static ROWS: [Row; 29] = [
         |_| There::ByVersion,
     ),
     optional("CLONE_INTO_CGROUP", (5, 7), "version 2: a container starts more slowly", |_| yes(clones_into_cgroup())),
-    optional("hugetlb reservations", (5, 7), "hugepageLimits limits the use alone", |looked| {
+    optional("hugetlb reservations", (5, 7), "hugepageLimits limits only the use", |looked| {
         let controller = "version 2 without the hugetlb controller, or version 1 without its hierarchy";
         let files = files_of(looked, "hugetlb");
         let any = |ends: &str| files.iter().any(|name| name.starts_with("hugetlb.") && name.contains(ends));

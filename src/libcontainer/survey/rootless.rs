@@ -14,7 +14,7 @@ use crate::sys::text::lossy;
 /// As many ids as an image usually needs.
 const ENOUGH: u32 = 65536;
 const PACKAGE: &str = "install the package uidmap (Debian, Ubuntu), shadow-utils (Fedora) or shadow (Arch)";
-const OWN_ID: &str = "an ordinary user maps the own id alone";
+const OWN_ID: &str = "an ordinary user can map only the own id";
 
 pub(super) fn look(host: &Host, environment: &Environment) -> Vec<Finding> {
     let mut found: Vec<_> = ["newuidmap", "newgidmap"].map(|name| mapper(name, environment)).into();
@@ -113,6 +113,9 @@ mod tests {
         assert_eq!(of("1000:1:65535\nanna:70000:1\n").fitness, Fitness::Good);
         let few = of("anna:100000:10\n");
         assert_eq!((few.fitness, few.advice.as_str()), (Fitness::Without, "usermod --add-subuids 100000-165535 anna"));
-        assert_eq!(of("bert:100000:65536\n").said, "no line for anna or 1000: an ordinary user maps the own id alone");
+        assert_eq!(
+            of("bert:100000:65536\n").said,
+            "no line for anna or 1000: an ordinary user can map only the own id"
+        );
     }
 }

@@ -213,7 +213,7 @@ pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + limits::ANSWER;
     loop {
         if !readable(file.as_fd(), Some(deadline)).map_err(io::Error::other)? {
-            return Err(io::Error::new(ErrorKind::TimedOut, "no end of what is written to it in 10 s"));
+            return Err(io::Error::new(ErrorKind::TimedOut, "its writer has not closed it within 10 s"));
         }
         match file.by_ref().take(1 << 16).read_to_end(&mut text) {
             Ok(0) => return Ok(text),

@@ -47,7 +47,7 @@ fn program(filter: &Filter) -> Result<Vec<u8>, Fault> {
     parts.iter().for_each(|part| program.extend(part));
     let length = program.len() / INSTRUCTION;
     if length > MOST_INSTRUCTIONS {
-        let problem = format!("makes {length} instructions, and the kernel takes {MOST_INSTRUCTIONS}");
+        let problem = format!("makes {length} instructions: the kernel accepts at most {MOST_INSTRUCTIONS}");
         return Err(Fault { at: filter.at.clone(), problem });
     }
     Ok(program)

@@ -95,7 +95,7 @@ impl Reading<'_> {
     fn rule(&mut self, n: usize, syscall: &LinuxSyscall) -> SyscallRule {
         let at = || At::key(self.at, "syscalls").index(n);
         if syscall.names().is_empty() {
-            self.warnings.push(Warning { at: at().key("names"), said: "is empty: the entry does nothing".into() });
+            self.warnings.push(Warning { at: at().key("names"), said: "is empty: the entry has no effect".into() });
         }
         let notifies = syscall.action() == LinuxSeccompAction::ScmpActNotify;
         for (j, name) in syscall.names().iter().enumerate() {
@@ -155,7 +155,7 @@ impl Reading<'_> {
                 Condition { index, op: arg.op(), value: arg.value(), value_two: arg.value_two().unwrap_or(0) };
             if never_holds(&condition) {
                 let said = format!(
-                    "never holds: {:#x} has bits that the mask {:#x} has not",
+                    "never holds: {:#x} has bits that the mask {:#x} does not have",
                     condition.value_two, condition.value
                 );
                 self.warnings.push(Warning { at: place().key("valueTwo"), said });
@@ -398,8 +398,8 @@ mod tests {
         assert_eq!(
             warnings(profile),
             [
-                "linux.seccomp.syscalls[0].names: is empty: the entry does nothing",
-                "linux.seccomp.syscalls[1].args[0].valueTwo: never holds: 0x1 has bits that the mask 0x6 has not"
+                "linux.seccomp.syscalls[0].names: is empty: the entry has no effect",
+                "linux.seccomp.syscalls[1].args[0].valueTwo: never holds: 0x1 has bits that the mask 0x6 does not have"
             ]
         );
     }

@@ -374,7 +374,10 @@ fn a_program_that_the_kernel_cannot_take_is_a_fault() {
     let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
         {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": any}]});
     let fault = read(profile).compile().unwrap_err().to_string();
-    assert!(fault.starts_with("linux.seccomp: makes ") && fault.ends_with("the kernel takes 4096"), "{fault}");
+    assert!(
+        fault.starts_with("linux.seccomp: makes ") && fault.ends_with("the kernel accepts at most 4096"),
+        "{fault}"
+    );
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn understand(rule: &LinuxDeviceCgroup, at: &At) -> Result<DeviceRule, Faults> {
     let access = Access::parse(text).filter(|access| access.0 != 0);
     // A rule for every device is runc's switch, and needs no access.
     if rule.allow() && kind != LinuxDeviceType::A && rule.access().is_none() {
-        faults.add(at.key("access"), "is missing: a rule that allows must say what (r, w, m)");
+        faults.add(at.key("access"), "is missing: a rule that allows devices must list r, w or m");
     } else if access.is_none() {
         faults.add(at.key("access"), format!("{text:?} is not made of r, w and m"));
     }
