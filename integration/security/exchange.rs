@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -175,6 +175,33 @@ fn what_tmpcopyup_copies() {
     world.mount(json!({"destination": "/race/a", "type": "tmpfs", "source": "tmpfs", "options": options}));
     world.mount(json!({"destination": "/race/a/deep", "type": "tmpfs", "source": "tmpfs", "options": options}));
     race(&world, &victim, &pairs, || world.run());
+}
+
+/// A user who may write the directory exchanges root's set-user-ID program with another file: each copy has the mode and the
+/// content of one file.
+#[test]
+fn what_tmpcopyup_copies_has_the_mode_of_its_content() {
+    needs!(attacker().is_some(), "no C compiler");
+    let script = "cd /race/v && for f in *; do echo $(stat -c %a $f) $(cat $f); done";
+    let (mut world, victim, _) = racing(script);
+    let options = ["size=8m", "tmpcopyup"];
+    world.mount(json!({"destination": "/race/v", "type": "tmpfs", "source": "tmpfs", "options": options}));
+    fs::create_dir(world.rootfs("race/v")).unwrap();
+    let file = |name: String, mode: u32| {
+        let path = world.rootfs("race/v").join(name);
+        fs::write(&path, format!("{mode:o}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let pairs: Vec<_> = (0..200).map(|n| (file(format!("a{n}"), 0o4755), file(format!("b{n}"), 0o644))).collect();
+    race(&world, &victim, &pairs, || {
+        let ran = world.run();
+        let lines: Vec<_> = ran.out.lines().collect();
+        assert_eq!(lines.len(), 400, "{}", ran.err);
+        let mixed: Vec<_> = lines.iter().filter(|line| !["4755 4755", "644 644"].contains(line)).collect();
+        assert!(mixed.is_empty(), "mode and content: {mixed:?}");
+        ran
+    });
 }
 
 #[test]

@@ -96,10 +96,10 @@ impl CopyPlace {
         Ok(false)
     }
 
-    /// Completes the copy of the directory: sets its owner, and goes back to the directory above. False at the top.
+    /// Completes the copy of the directory: sets its owner and mode, and goes back to the directory above. False at the top.
     fn up(&mut self) -> Outcome<bool> {
         let stat = rustix::fs::fstat(&self.from)?;
-        own(self.to.as_fd(), c".", &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;
+        own(self.to.as_fd(), &stat).map_err(|trouble| named(trouble, self.beginning(), c""))?;
         let Some(depth) = self.depth.checked_sub(1) else { return Ok(false) };
         let CopyLevel([next, device, inode, length]) = CopyLevel::read(&self.above, depth)?;
         let above = open_directory(self.from.as_fd(), c"..")?;
@@ -120,20 +120,24 @@ impl CopyPlace {
     }
 }
 
-/// One entry. A directory is made, and its two sides are returned; its owner comes when all is in it.
+/// One entry. A directory is made, and its two sides are returned; its owner and mode come when all is in it.
 fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome<Option<(OwnedFd, OwnedFd)>> {
     let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mode = Mode::from_raw_mode(stat.st_mode);
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
-            rustix::fs::mkdirat(to, name, mode)?;
+            rustix::fs::mkdirat(to, name, Mode::RWXU)?;
             return Ok(Some((open_directory(from, name)?, open_directory(to, name)?)));
         }
-        FileType::RegularFile => file(from, to, name, mode)?,
-        FileType::Symlink => link(from, to, name)?,
-        kind => rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev)?,
+        FileType::RegularFile => file(from, to, name)?,
+        FileType::Symlink => {
+            link(from, to, name)?;
+            change_owner(to, name, &stat)?;
+        }
+        kind => {
+            rustix::fs::mknodat(to, name, kind, Mode::from_raw_mode(stat.st_mode), stat.st_rdev)?;
+            change_owner(to, name, &stat)?;
+        }
     }
-    own(to, name, &stat)?;
     Ok(None)
 }
 
@@ -145,7 +149,8 @@ fn link(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome {
     Ok(rustix::fs::symlinkat(target, to, name)?)
 }
 
-fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Outcome {
+/// Mode, owner and content are those of one descriptor: another process may exchange the name with another file.
+fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome {
     // by now it may be a fifo, and opening that would block
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
@@ -154,7 +159,7 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Ou
         return Err(Trouble::saying(Errno::STALE, "tmpcopyup: a file was replaced during the copy"));
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let copy = rustix::fs::openat(to, name, flags, mode)?;
+    let copy = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
     let size = u64::try_from(stat.st_size).map_err(|_| Errno::OVERFLOW)?;
     let mut end = 0;
     // holes stay holes: a log by uid is 200 MB long and holds a few kilobytes
@@ -170,7 +175,8 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Ou
             }
         }
     }
-    Ok(rustix::fs::ftruncate(&copy, size)?)
+    rustix::fs::ftruncate(&copy, size)?;
+    own(copy.as_fd(), &stat)
 }
 
 /// Where the next data or hole begins (lseek(2), SEEK_DATA, SEEK_HOLE); None if that is not before `size`.
@@ -197,19 +203,22 @@ fn named(trouble: Trouble, directory: &[u8], name: &CStr) -> Trouble {
     Trouble { errno: trouble.errno, said: Words::of(&text[..length]).about(About::Copy) }
 }
 
-fn own(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Outcome {
+/// Gives a copy the owner and the mode of its original.
+fn own(copy: BorrowedFd<'_>, stat: &Stat) -> Outcome {
+    change_owner(copy, c"", stat)?;
+    // ORDER: after the owner, whose change clears set-user-ID
+    Ok(rustix::fs::fchmod(copy, Mode::from_raw_mode(stat.st_mode))?)
+}
+
+fn change_owner(to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Outcome {
     if stat.st_uid == 0 && stat.st_gid == 0 {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    match rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    match rustix::fs::chownat(to, name, Some(uid), Some(gid), flags) {
         // the owner has no id in this user namespace
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(other) => return Err(other.into()),
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(other) => Err(other.into()),
     }
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink && stat.st_mode & 0o6000 != 0 {
-        // a change of owner clears set-user-ID; the copy keeps what the original had
-        rustix::fs::chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?;
-    }
-    Ok(())
 }
