@@ -138,6 +138,54 @@ fn mounts_that_others_make_during_create_stay() {
     }
 }
 
+/// A mount of the container covers a mount that came with its `rbind`: both are unmounted, in whatever order they cover each
+/// other, and the source keeps its own.
+#[test]
+fn mounts_that_cover_each_other_are_unmounted() {
+    needs_root!("mounts on the host");
+    for (places, damaged) in [
+        (&["data/inner"][..], false),
+        (&["data/inner"], true),
+        (&["data"], false),
+        (&["data", "data"], false),
+        (&["data/inner", "data"], false),
+        (&["data/inner/deep", "data/inner"], false),
+        (&["data/file", "data/file", "data"], true),
+    ] {
+        let mut world = planned();
+        let source = world.path("source");
+        let _inner = HostMount::of(&["-t", "tmpfs", "inner"], &source.join("inner"));
+        let _deep = HostMount::of(&["-t", "tmpfs", "deep"], &source.join("inner/deep"));
+        let (file, other) = (source.join("file"), world.path("other"));
+        fs::write(&file, "").unwrap();
+        fs::write(&other, "").unwrap();
+        finish(Command::new("mount").arg("--bind").arg(&other).arg(&file)).ok();
+        let _file = HostMount::there(&file);
+        *world.at("/mounts") =
+            json!([{"destination": "/data", "type": "bind", "source": source, "options": ["rbind"]}]);
+        for place in places {
+            world.mount(match place.ends_with("file") {
+                true => json!({"destination": format!("/{place}"), "source": other, "options": ["bind"]}),
+                false => json!({"destination": format!("/{place}"), "type": "tmpfs", "source": "ours"}),
+            });
+        }
+        world.begin();
+        if damaged {
+            damage(&world);
+        }
+        let deleted = world.call(&["delete", "--force", &world.id]);
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let below = world.rootfs("");
+        let left: Vec<_> = table.lines().filter(|line| line.contains(below.to_str().unwrap())).collect();
+        for _ in &left {
+            let _ = Command::new("umount").args(["-q", "-l", "-R"]).arg(world.rootfs("data")).status();
+        }
+        assert!(left.is_empty(), "{places:?}: left: {left:?} {}", deleted.err);
+        assert!(mounted(&source.join("inner/deep")) && mounted(&file), "{places:?}: the source's mount is gone");
+        deleted.ok();
+    }
+}
+
 /// A record of the file `mounted`.
 const RECORD: usize = 32;
 

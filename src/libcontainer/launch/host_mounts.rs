@@ -27,10 +27,10 @@ pub(super) fn look(lock: &Lock) -> Result<()> {
         return Ok(());
     }
     let all = all()?;
-    let there = |own: &MountId| all.iter().any(|mount| mount.id == own.id && id_at(mount) == Ok(Some(*own)));
+    let there = |own: &MountId| all.iter().any(|mount| mount.id == own.id && is_the_same(identity(mount), *own));
     let own: Vec<u64> = mounted.mounts.iter().filter(|own| there(own)).map(|own| own.id).collect();
     let came = all.iter().filter(|mount| !own.contains(&mount.id) && own.iter().any(|id| is_in(mount, *id, &all)));
-    lock.end_mounted(&came.filter_map(|mount| id_at(mount).ok()?).collect::<Vec<_>>())
+    lock.end_mounted(&came.map(identity).collect::<Vec<_>>())
 }
 
 /// The mounts of the container, with their paths.
@@ -44,8 +44,8 @@ pub(super) fn made(lock: &Lock) -> Result<Vec<HostMount>> {
     Ok(mounted.mounts.into_iter().map(|id| HostMount::at(path(id.id), id)).collect())
 }
 
-/// Unmounts `mounts`, inner mounts first. Returns those that stay: a mount that has changed since it was recorded, or
-/// that contains a mount that is not recorded.
+/// Unmounts `mounts`, inner mounts first, and again those that could not be reached because another one covered them.
+/// Returns those that stay: a mount that has changed since it was recorded, or that contains a mount that is not recorded.
 ///
 /// # Errors
 /// /proc/self/mountinfo cannot be read, or a mount could not be unmounted. All others are unmounted.
@@ -58,14 +58,25 @@ pub fn take_away(mounts: &[HostMount]) -> Result<Vec<Error>> {
     let above =
         |mount: &HostMount| all.iter().find(|there| there.id == mount.id).map(|there| above(there, &all).count());
     mounts.sort_by_cached_key(|mount| std::cmp::Reverse(above(mount)));
-    for mount in mounts {
-        match unmount(mount) {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => left.push(error!("{why}")),
-            Err(error) => failed = failed.and(Err(error)),
+    loop {
+        let before = mounts.len();
+        left.clear();
+        mounts.retain(|mount| match unmount(mount) {
+            Ok(Ok(())) => false,
+            Ok(Err(why)) => {
+                left.push(error!("{why}"));
+                true
+            }
+            Err(error) => {
+                let first = std::mem::replace(&mut failed, Ok(()));
+                failed = first.and(Err(error));
+                false
+            }
+        });
+        if left.is_empty() || mounts.len() == before {
+            return failed.map(|()| left);
         }
     }
-    failed.map(|()| left)
 }
 
 /// The mount may have another path by now, if a directory above it was renamed: mountinfo has the path. A moment later
@@ -95,7 +106,7 @@ fn unmount(mount: &HostMount) -> Result<Result<(), String>> {
     if found.id != mount.id {
         return left(&there.path, format!("another one lies on {path}"));
     }
-    if (found.unique, found.file) != (mount.unique, mount.file) {
+    if !is_the_same(found, MountId { id: mount.id, unique: mount.unique, file: mount.file }) {
         // The id belongs to another mount by now.
         return Ok(Ok(()));
     }
@@ -151,10 +162,32 @@ fn above(mount: &Mount, all: &[Mount]) -> impl Iterator<Item = u64> {
     std::iter::successors(Some(mount.parent), parent).take(all.len())
 }
 
-/// The id of the topmost mount at its path, if it is this mount.
-fn id_at(mount: &Mount) -> Result<Option<MountId>, Errno> {
-    let found = MountId::of(open(&mount.path)?.as_fd())?;
-    Ok((found.id == mount.id).then_some(found))
+/// The inode of a mount that is covered: no path leads to it. No file system has a root with this number.
+const COVERED: u64 = 0;
+
+/// Its identity. Of a covered mount, only the id and the device are known.
+fn identity(mount: &Mount) -> MountId {
+    let opened = open(&mount.path).and_then(|place| MountId::of(place.as_fd()));
+    match opened {
+        Ok(found) if found.id == mount.id => found,
+        _ => MountId { id: mount.id, unique: None, file: (device(mount), COVERED) },
+    }
+}
+
+/// The device number of its file system.
+fn device(mount: &Mount) -> u64 {
+    let numbers = mount.device.split_once(':');
+    let number = |text: &str| text.parse().unwrap_or(0);
+    numbers.map_or(0, |(major, minor)| rustix::fs::makedev(number(major), number(minor)))
+}
+
+/// Whether both are the same mount, as far as both are known.
+fn is_the_same(one: MountId, other: MountId) -> bool {
+    let covered = one.file.1 == COVERED || other.file.1 == COVERED;
+    match covered {
+        true => (one.id, one.file.0) == (other.id, other.file.0),
+        false => one == other,
+    }
 }
 
 /// Opens it without following links: the author of a link decides where it leads.
