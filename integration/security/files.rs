@@ -85,3 +85,30 @@ fn a_state_directory_of_another_user_is_not_believed() {
     assert!(deleted.err.contains("config.json belongs to uid 1001") && !ran.exists(), "{}", deleted.err);
     assert!(!alive(pid) && !directory.exists());
 }
+
+/// A user who may write the `--root` makes a link to the directory of another container.
+#[test]
+fn a_link_in_the_root_is_not_a_container() {
+    needs_root!("a container of root");
+    only!(Who::Us; "the peers follow it");
+    let world = World::running(&["sleep", "1000"]);
+    world.begin();
+    let other = world.path("other-root");
+    fs::create_dir(&other).unwrap();
+    symlink(world.path("state").join(&world.id), other.join(&world.id)).unwrap();
+    let id = world.id.as_str();
+    for args in [
+        &["state", id][..],
+        &["kill", id, "KILL"],
+        &["exec", id, "true"],
+        &["ps", id],
+        &["pause", id],
+        &["delete", "--force", id],
+    ] {
+        let said = finish(Command::new(runtime()).arg("--root").arg(&other).args(args)).fails();
+        assert!(said.contains("is a symbolic link") || args[0] == "delete", "{args:?}: {said}");
+    }
+    let listed = finish(Command::new(runtime()).arg("--root").arg(&other).arg("list"));
+    assert!(!listed.out.contains("running"), "{}", listed.out);
+    assert_eq!(world.status(), "running");
+}

@@ -241,6 +241,21 @@ pub(super) fn must_be_own(name: &Path, owner: u32) -> Result<()> {
     bail!("{} belongs to uid {owner}: only this user can use the container", name.display())
 }
 
+/// A container's directory, to read its files. A link is not followed: in a `--root` that several users may write, it could lead
+/// to another container, or to a directory that is not below the root.
+pub(super) fn opened(path: &Path) -> Result<OwnedFd, Unread> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let is_link = || rustix::fs::lstat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink());
+    match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Ok(directory) => Ok(directory),
+        Err(Errno::NOTDIR | Errno::LOOP) if is_link() => {
+            Err(Unread::Failed(std::io::Error::other(format!("{} is a symbolic link", path.display()))))
+        }
+        Err(Errno::NOENT | Errno::NOTDIR) => Err(Unread::Absent),
+        Err(errno) => Err(Unread::Failed(errno.into())),
+    }
+}
+
 /// The contents of a regular file, and its stat(2). Never waits: the path may lead to another kind of file.
 pub(super) fn read_of_anybody(directory: impl AsFd, name: &Path) -> Result<(Vec<u8>, Stat), Unread> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -276,7 +276,8 @@ impl Container {
             Ok(stat) if version(&stat) == self.seen => {}
             Err(Errno::NOENT) => return Ok(None),
             _ => {
-                let read = directory::read_of_anybody(CWD, &self.directory.join(STATE));
+                let read = directory::opened(&self.directory)
+                    .and_then(|own| directory::read_of_anybody(own, Path::new(STATE)));
                 let read = read.and_then(|read| Container::of(self.directory.clone(), &id, read, &self.environment));
                 *self = read.map_err(|unread| unread.error(&id))?;
                 self.must_be_ours()?;

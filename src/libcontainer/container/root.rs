@@ -5,8 +5,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::CWD;
-
 use super::directory::{self, STATE, Unread};
 use super::identity::start_time;
 use super::note::{Note, ProcessId};
@@ -153,7 +151,7 @@ impl Root {
 
     pub(super) fn read(&self, id: &str) -> Result<Container, Unread> {
         let directory = self.path.join(id);
-        let read = directory::read_of_anybody(CWD, &directory.join(STATE))?;
+        let read = directory::read_of_anybody(directory::opened(&directory)?, Path::new(STATE))?;
         Container::of(directory, id, read, &self.environment)
     }
 
