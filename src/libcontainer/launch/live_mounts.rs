@@ -2,18 +2,19 @@
 //! enters the container's mount namespace, where the container controls every path. There, the thread resolves the destination
 //! beneath the root, and uses only its descriptor.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::path::DecInt;
 
 use super::inside::in_mounts;
+use super::walk::{Walk, devices_of_host};
 use crate::config::At;
 use crate::error::{Context, Result, bail, error};
 use crate::host::{Namespace, mountinfo};
@@ -115,11 +116,12 @@ fn host_groups() -> Result<Option<Vec<u64>>> {
 pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     let proc = HostProc::open().context("open /proc")?;
     let of_host = host_groups()?;
+    let devices = devices_of_host()?;
     in_mounts(namespace, || {
-        let root = root()?;
+        let walk = Walk::new(&proc, &devices)?;
         let mut attached: Vec<&DetachedMount> = Vec::new();
         for mount in mounts {
-            if let Err(error) = place(mount, &root, &proc, of_host.as_deref()) {
+            if let Err(error) = place(mount, &walk, &proc, of_host.as_deref()) {
                 let back = attached.iter().rev().try_for_each(|mount| unmount(mount.tree.as_fd(), &proc));
                 let left = back.err().map(|errno| format!("; umount2 of those before it: {}", words(errno)));
                 bail!("{error}{}", left.unwrap_or_default());
@@ -130,10 +132,10 @@ pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     })
 }
 
-fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: Option<&[u64]>) -> Result<()> {
+fn place(mount: &DetachedMount, walk: &Walk<'_>, proc: &HostProc, of_host: Option<&[u64]>) -> Result<()> {
     let at = mount.at.key("destination");
     let said = |errno: Errno| error!("{at}: /{}: {}", mount.destination.to_string_lossy(), words(errno));
-    let target = beneath(root, &mount.destination).map_err(said)?;
+    let target = walk.to(&mount.destination).with_context(|| at.to_string())?;
     if rustix::fs::fstatfs(&target).map_err(said)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
         bail!("{at}: /{}: a link leads inside /proc", mount.destination.to_string_lossy());
     }
@@ -157,12 +159,13 @@ fn place(mount: &DetachedMount, root: &OwnedFd, proc: &HostProc, of_host: Option
 /// A destination has no such mount: then nothing is unmounted. Or the kernel's error.
 pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
     let proc = HostProc::open().context("open /proc")?;
+    let devices = devices_of_host()?;
     in_mounts(namespace, || {
-        let root = root()?;
+        let walk = Walk::new(&proc, &devices)?;
         let mut found = Vec::new();
         for (at, path) in list {
             let said = |errno: Errno| error!("{at}: /{}: {}", path.to_string_lossy(), words(errno));
-            let target = beneath(&root, path).map_err(said)?;
+            let target = walk.to(path).with_context(|| at.to_string())?;
             let id = MountId::of(target.as_fd()).map_err(said)?;
             if !known.contains(&id) {
                 bail!("{at}: /{}: no mount that `mounts add` has made", path.to_string_lossy());
@@ -178,23 +181,6 @@ pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> 
         })?;
         Ok(found.into_iter().map(|(.., id)| id).collect())
     })
-}
-
-/// The root of the mount namespace.
-fn root() -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, c"/", flags, Mode::empty()).context("open the container's root")
-}
-
-/// Opens the path without following links: a link of the image could lead to the root itself, or into /proc.
-fn beneath(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-    loop {
-        match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
 }
 
 /// Unmounts by the path of the descriptor in /proc, because umount2(2) takes a path. Mounts below a shared tree of the host stay

@@ -54,6 +54,7 @@ mod streams;
 mod turns;
 pub mod undo;
 mod user_namespace;
+mod walk;
 
 pub use child::Child;
 pub use identity::Identity;
