@@ -51,6 +51,11 @@ impl Sheet {
     }
 
     pub(super) fn add(&mut self, controller: &str, file: &str, value: String, on_failure: OnFailure, at: At) {
+        // The kernel stops at a NUL byte, and would use only what is before it.
+        if value.chars().any(|c| c.is_control() && !c.is_ascii_whitespace()) {
+            self.faults.add(at, format!("{value:?} has a control character"));
+            return;
+        }
         let (controller, file) = (controller.to_owned(), file.to_owned());
         self.writes.push(Write { controller, file, value, on_failure, unless_used: None, at });
     }

@@ -203,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn a_control_character_is_a_mistake_in_every_text_for_a_file() {
+        for json in [
+            r#"{"cpu":{"cpus":"0\u00001"}}"#,
+            r#"{"cpu":{"mems":"0\u0001"}}"#,
+            r#"{"unified":{"pids.max":"7\u0000"}}"#,
+            r#"{"rdma":{"mlx5\u0000x":{"hcaHandles":1}}}"#,
+        ] {
+            assert!(written(json).unwrap_err().contains("has a control character"), "{json}");
+        }
+        assert!(written(r#"{"unified":{"io.max":"8:0 rbps=1\twbps=2"}}"#).is_ok());
+    }
+
+    #[test]
     fn an_empty_value_resets_a_list_and_is_else_ignored() {
         let json = r#"{"unified":{"cpuset.cpus":"","memory.high":"","memory.max":"\n","pids.max":"7\n\n"}}"#;
         let expected =
