@@ -28,7 +28,7 @@ use crate::wait;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bundle {
     pub(super) directory: PathBuf,
     pub(super) text: Vec<u8>,

@@ -59,7 +59,7 @@ pub struct Schemata {
 }
 
 /// The name of a property, for messages.
-type PlaceWords<'a> = Box<dyn Fn(&At) -> String + 'a>;
+type PlaceWords<'a> = Box<dyn Fn(&At) -> String + Send + Sync + 'a>;
 
 impl fmt::Debug for Update<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,7 +95,7 @@ impl<'a> Update<'a> {
 
     /// The names of properties in errors and warnings, if the user has not written `linux.resources.memory.limit`.
     #[must_use]
-    pub fn places(mut self, place: impl Fn(&At) -> String + 'a) -> Self {
+    pub fn places(mut self, place: impl Fn(&At) -> String + Send + Sync + 'a) -> Self {
         self.place = Some(Box::new(place));
         self
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use common::{BUSYBOX, bundle, may_run, state};
-use libcontainer::{Bundle, Force, Root, Status};
+use libcontainer::{Bundle, Container, Error, Events, Force, Process, ProcessObject, Root, Stats, Status, Update};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Ends a child of ours that uses the heap.
@@ -32,6 +32,24 @@ fn is_busy(done: &AtomicBool, shared: &Mutex<Vec<String>>, log: &Mutex<std::fs::
         drop(list);
         writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{:?}", std::time::Instant::now()).unwrap();
     }
+}
+
+/// A program with many threads keeps a bundle, passes an update to a worker, and tells each waiting caller the same error.
+#[test]
+fn values_go_from_thread_to_thread() {
+    fn shared<T: std::fmt::Debug + Send + Sync>() {}
+    fn copied<T: Clone + Send + Sync>() {}
+    shared::<Container>();
+    shared::<Events>();
+    shared::<Process>();
+    shared::<Update<'static>>();
+    copied::<Root>();
+    copied::<Bundle>();
+    copied::<ProcessObject>();
+    copied::<Stats>();
+    copied::<Error>();
+    let error = Update::read(b"{").unwrap_err();
+    assert_eq!((error.clone().to_string(), error.clone().kind()), (error.to_string(), error.kind()));
 }
 
 /// What a process has written into a pipe, and that it has nothing else of ours open.
