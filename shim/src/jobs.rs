@@ -14,6 +14,9 @@ type Job<State> = Box<dyn FnOnce() -> Done<State> + Send>;
 
 /// The maximum number of threads.
 const LIMIT: usize = 16;
+/// The maximum number of threads for jobs that wait for a process of a container. The container can stop such a process: the other
+/// threads are for what ends the container.
+const EXECS: usize = 12;
 /// The stack of a thread. The library parses configs of any depth on it.
 const STACK: usize = 1 << 20;
 
@@ -22,6 +25,9 @@ pub struct Jobs<State> {
     shared: Arc<Shared<State>>,
     running: usize,
     waiting: VecDeque<Job<State>>,
+    /// Each exec that has begun has a reference.
+    execs: Arc<()>,
+    waiting_execs: VecDeque<Job<State>>,
 }
 
 struct Shared<State> {
@@ -37,7 +43,7 @@ impl<State: 'static> Jobs<State> {
     pub fn new() -> Result<Jobs<State>, Errno> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { done: Mutex::new(Vec::new()), wake });
-        Ok(Jobs { shared, running: 0, waiting: VecDeque::new() })
+        Ok(Jobs { shared, running: 0, waiting: VecDeque::new(), execs: Arc::new(()), waiting_execs: VecDeque::new() })
     }
 
     /// Readable when a job has ended.
@@ -56,7 +62,24 @@ impl<State: 'static> Jobs<State> {
         self.go_on();
     }
 
+    /// The same for a job that waits for a process of a container.
+    pub fn begin_exec(&mut self, job: impl FnOnce() -> Done<State> + Send + 'static) {
+        self.waiting_execs.push_back(Box::new(job));
+        self.go_on();
+    }
+
     fn go_on(&mut self) {
+        // one reference is our own
+        while Arc::strong_count(&self.execs) <= EXECS
+            && let Some(job) = self.waiting_execs.pop_front()
+        {
+            let begun = Arc::clone(&self.execs);
+            self.waiting.push_back(Box::new(move || {
+                let done = job();
+                drop(begun);
+                done
+            }));
+        }
         while self.running < LIMIT
             && let Some(job) = self.waiting.pop_front()
         {
@@ -99,5 +122,46 @@ impl<State> Shared<State> {
             // it fails only if the counter is full, and the descriptor is readable then
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A container stops the processes of its execs: its kill and deletion still run.
+    #[test]
+    fn execs_that_wait_leave_threads_for_other_jobs() {
+        let mut jobs: Jobs<()> = Jobs::new().unwrap();
+        let mut stopped = Vec::new();
+        let (count, counted) = mpsc::channel();
+        for _ in 0..2 * LIMIT {
+            let (go, wait) = mpsc::channel::<()>();
+            let count = count.clone();
+            stopped.push(go);
+            jobs.begin_exec(move || {
+                let _ = wait.recv();
+                count.send(()).unwrap();
+                Box::new(|_| ())
+            });
+        }
+        let (told, killed) = mpsc::channel();
+        jobs.begin(move || {
+            told.send(()).unwrap();
+            Box::new(|_| ())
+        });
+        killed.recv_timeout(Duration::from_secs(60)).expect("the kill waits for the execs");
+        // those that waited for a thread begin when others have ended
+        drop(stopped);
+        let mut done = 0;
+        while done < 2 * LIMIT + 1 {
+            let _ =
+                rustix::event::poll(&mut [rustix::event::PollFd::new(jobs.wake(), rustix::event::PollFlags::IN)], None);
+            done += jobs.ended().len();
+        }
+        assert_eq!(counted.try_iter().count(), 2 * LIMIT);
     }
 }

@@ -230,7 +230,7 @@ impl Shim {
         // it is needed no more, and may contain secrets
         let (object, names) = (std::mem::take(&mut process.object), process.names.clone());
         let owner = Owner { namespace, id: asked.exec_id.clone(), uid: options.io_uid, gid: options.io_gid };
-        self.jobs.begin(move || {
+        self.jobs.begin_exec(move || {
             let launched = launch(&names, &owner, |given| at.exec(&object, given), "OCI runtime exec failed");
             Box::new(move |shim| shim.exec_started(reply, asked, launched))
         });
