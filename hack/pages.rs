@@ -123,7 +123,8 @@ complete -F _coracle_with_ids -o bashdefault -o default coracle
                 "{text}\nfunction __coracle_ids\n    set -l words (commandline -opc)\n    set -l root\n    \
                  if set -l at (contains -i -- --root $words)\n        set root --root $words[(math $at + 1)]\n    end\n    \
                  coracle $root list --quiet 2>/dev/null\nend\n{}\
-                 complete -c coracle -n '__fish_coracle_using_subcommand kill' -f -a '{SIGNALS}'\n",
+                 complete -c coracle -n '__fish_coracle_using_subcommand kill' -f -a '{SIGNALS}'\n\
+                 complete -c coracle -n '__fish_coracle_using_subcommand mounts' -a 'add remove'\n",
                 list.collect::<String>()
             )
         }
@@ -134,6 +135,9 @@ complete -F _coracle_with_ids -o bashdefault -o default coracle
                        compadd -- ${(f)\"$(coracle $root list --quiet 2>/dev/null)\"}\n}\n";
             let text = text.replace("id of the container:_default'", "id of the container:_coracle_ids'");
             let text = text.replace("ids of the containers:_default'", "ids of the containers:_coracle_ids'");
+            let text =
+                text.replace("signal -- name or number:_default'", &format!("signal -- name or number:({SIGNALS})'"));
+            let text = text.replace("what -- add or remove:_default'", "what -- add or remove:(add remove)'");
             text.replacen("\n_coracle() {", &format!("\n{ids}\n_coracle() {{"), 1)
         }
     }
@@ -213,9 +217,31 @@ mod tests {
         assert!(scripts.iter().all(|script| !script.contains("kernel-memory")), "a hidden flag");
         let bash = std::process::Command::new("bash").args(["-n", "-c", &scripts[0]]).status().unwrap();
         assert!(bash.success(), "the script for bash");
+        assert!(scripts[1].contains(&format!(":({SIGNALS})")) && scripts[1].contains(":(add remove)"), "words for zsh");
+        fish_completes(&scripts[2]);
         for word in ["kill", "warning", "cgroupfs", "property", "list --quiet"] {
             assert!(scripts.iter().all(|script| script.contains(word)), "{word}");
         }
         assert!(of_ids().contains(&"kill") && of_ids().contains(&"top") && !of_ids().contains(&"run"));
+    }
+
+    /// What fish itself offers.
+    fn fish_completes(script: &str) {
+        let Ok(found) = std::process::Command::new("fish").arg("--version").output() else {
+            return eprintln!("skipped: fish is not installed: its completions are not tried");
+        };
+        assert!(found.status.success());
+        for (line, word) in [
+            ("coracle ru", "run"),
+            ("coracle list --format ", "wide"),
+            ("coracle kill box T", "TERM"),
+            ("coracle mounts a", "add"),
+            ("coracle run --det", "--detach"),
+        ] {
+            let program = format!("{script}\ncomplete -C {line:?}");
+            let said = std::process::Command::new("fish").args(["--no-config", "-c", &program]).output().unwrap();
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            assert!(said.lines().any(|one| one.split('\t').next() == Some(word)), "{line}: {said}");
+        }
     }
 }
