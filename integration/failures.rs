@@ -99,7 +99,19 @@ fn a_root_that_is_missing_or_a_file() {
         fs::remove_dir_all(world.rootfs("")).unwrap();
         fs::write(world.bundle().join("rootfs"), "").unwrap();
     });
-    has(&said, &["root.path", "not a directory"]);
+    has(&said, &["root.path", "/rootfs: ", "not a directory"]);
+}
+
+#[test]
+fn a_program_of_a_hook_in_the_container_is_named() {
+    only!(Who::Us, Who::Runc; "crun names the hook without the kernel's word");
+    let mut world = World::running(&["true"]);
+    world.config["hooks"] = json!({"startContainer": [{"path": "/bin/is-missing"}]});
+    world.write();
+    has(&world.run().fails(), &["/bin/is-missing", "no such file or directory"]);
+    let said = fails_cleanly(&["sh -c true"], |_| {});
+    only!(Who::Us; "our hint");
+    has(&said, &["executable file not found in $PATH: each word of a command is one element of args"]);
 }
 
 #[test]

@@ -36,6 +36,9 @@ fn mounts_are_added_and_removed_while_the_container_runs() {
     assert!(said.contains("mounts[1].destination: /missing: no such file or directory (ENOENT)"), "{said}");
     assert_eq!(world.exec(&["ls", "/data"]).ok(), "");
 
+    let said = mounts(&world, "add", &json!([{"destination": "/data", "type": "proc"}])).fails();
+    assert!(said.contains("list of mounts: mounts[0].type: ") && !said.contains("config.json"), "{said}");
+
     mounts(&world, "add", &list).ok();
     let script = "cat /data/file; touch /data/x 2>/dev/null || echo closed; echo y > /t/x && cat /t/x";
     assert_eq!(world.exec(&["sh", "-c", script]).ok(), "of the host\nclosed\ny\n");

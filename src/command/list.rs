@@ -15,6 +15,9 @@ use super::usage::{self, Usage, time};
 use crate::cli::List;
 
 pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
+    if !args.quiet && !["json", "table", "wide"].contains(&args.format.as_str()) {
+        bail!("invalid format option: {:?} (expected one of table, wide, json)", args.format);
+    }
     let root = session.root()?;
     if session.global.root.is_some() && !root.path().is_dir() {
         bail!("--root {}: {}", root.path().display(), words(Errno::NOENT));
@@ -29,9 +32,8 @@ pub fn run(session: &Session<'_>, args: &List) -> Result<()> {
     let text = match (args.quiet, args.format.as_str()) {
         (true, _) => containers.iter().map(|(container, _)| format!("{}\n", container.record().id)).collect(),
         (false, "json") => json(&containers),
-        (false, "table") => table(&containers),
         (false, "wide") => wide(&containers),
-        (false, other) => bail!("invalid format option: {other:?} (expected one of table, wide, json)"),
+        (false, _) => table(&containers),
     };
     // The process ends, so memory need not be freed.
     std::mem::forget(containers);

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::progress::Explanation;
 use super::{foreseen, seen};
-use crate::config::{self, Config, Faults, Warning, near_misses};
+use crate::config::{self, Config, Faults, Warning, name_slips, near_misses};
 use crate::error::{Context, Kind, Result, bail, error};
 use crate::exposure::{Exposure, exposure};
 use crate::host::{Host, Labels, Lsm, Me, Resctrl, mountinfo};
@@ -185,7 +185,7 @@ impl Bundle {
         // those who look need not have the security modules of the host that runs it
         host.lsm = Lsm { apparmor: true, selinux: true, own_apparmor_files: true };
         host.landlock = u32::MAX;
-        plan::create(&Given { config: &self.config, host: &host, flags: &flags })?;
+        self.planned(&host, &flags)?;
         Ok(exposure(&self.config.spec, &self.directory, &followed))
     }
 
@@ -211,7 +211,7 @@ impl Bundle {
     /// All mistakes, each with its place.
     pub(super) fn plan(&self, flags: &Flags) -> Result<Plan> {
         let host = self.host(flags)?;
-        Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
+        self.planned(&host, flags)
     }
 
     /// The plan for the current user or, if the config has no user namespace, for root.
@@ -220,7 +220,14 @@ impl Bundle {
     /// All mistakes, each with its place.
     pub(super) fn plan_to_read(&self, flags: &Flags) -> Result<Plan> {
         let host = self.host_to_read(flags)?;
-        Ok(plan::create(&Given { config: &self.config, host: &host, flags })?)
+        self.planned(&host, flags)
+    }
+
+    fn planned(&self, host: &Host, flags: &Flags) -> Result<Plan> {
+        Ok(plan::create(&Given { config: &self.config, host, flags }).map_err(|mut faults| {
+            name_slips(&mut faults, &self.text);
+            faults
+        })?)
     }
 
     /// This host, for the current user or, if the config has no user namespace, for root.

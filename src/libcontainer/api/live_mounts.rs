@@ -32,12 +32,17 @@ impl MountList {
     /// `Config`: all mistakes, each with its place.
     pub fn read(text: &[u8]) -> Result<MountList> {
         let list: &serde_json::value::RawValue = serde_json::from_slice(text)
-            .map_err(|error| Faults::one(config::At::new("mounts"), format!("is not JSON: {error}")))?;
+            .map_err(|error| of_list(Faults::one(config::At::new("mounts"), format!("is not JSON: {error}"))))?;
         let document = format!(r#"{{"ociVersion":"{}","mounts":{list}}}"#, config::SPEC_VERSION);
-        let mut config = config::load(document.as_bytes())?;
+        let mut config = config::load(document.as_bytes()).map_err(of_list)?;
         config.warnings.extend(config::near_misses(document.as_bytes()));
         Ok(MountList(config))
     }
+}
+
+/// The mistakes are in the list, and not in a config.json.
+fn of_list(faults: Faults) -> Faults {
+    faults.in_document("list of mounts", config::At::default())
 }
 
 impl Container {
@@ -47,7 +52,7 @@ impl Container {
     /// # Errors
     /// `State` if it has stopped; `Config`; or the place and the kernel's error.
     pub fn add_mounts(&mut self, list: &MountList) -> Result<Vec<Warning>> {
-        let (mounts, warnings) = plan::live_mounts(&list.0, self.record().bundle())?;
+        let (mounts, warnings) = plan::live_mounts(&list.0, self.record().bundle()).map_err(of_list)?;
         let lock = self.lock()?;
         let namespace = self.mount_namespace()?;
         let mounts = detached(&mounts)?;
@@ -66,7 +71,7 @@ impl Container {
     /// # Errors
     /// `State` if it has stopped; `Config`; or the place, where no such mount is.
     pub fn remove_mounts(&mut self, list: &MountList) -> Result<()> {
-        let destinations = plan::live_destinations(&list.0)?;
+        let destinations = plan::live_destinations(&list.0).map_err(of_list)?;
         let lock = self.lock()?;
         let namespace = self.mount_namespace()?;
         let mut known = lock.added_mounts()?;

@@ -71,11 +71,6 @@ impl Seen<'_> {
             let at = At::new("mounts").index(n);
             let (options, _) = mount_options::parse(mount.options().as_deref().unwrap_or_default(), &at);
             let bind = options.binds(mount.typ().as_deref());
-            if bind && options.bind.is_none() {
-                let said = "\"bind\" is not a file system: add \"bind\" or \"rbind\" to the options of a bind mount";
-                self.faults.add(at.key("options"), said);
-                continue;
-            }
             let Some(source) = mount.source().as_ref().filter(|source| bind && !source.as_os_str().is_empty()) else {
                 continue;
             };

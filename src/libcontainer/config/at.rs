@@ -34,7 +34,7 @@ impl At {
 
     /// True for the place `path`, and for all places inside it.
     pub(super) fn is_below(&self, path: &str) -> bool {
-        self.0.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        path.is_empty() || self.0.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 
     /// Changes to the property `name` of the object at this place. `leave` with the returned value changes back.

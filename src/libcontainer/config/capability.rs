@@ -3,6 +3,8 @@
 
 use oci_spec::runtime::Capability;
 
+use super::distance;
+
 /// Every capability's name, by its number (capabilities(7)).
 pub fn known() -> Vec<String> {
     let mut all: Vec<_> = caps::all().into_iter().collect();
@@ -26,7 +28,10 @@ pub fn unknown(name: &str) -> String {
     let full = format!("CAP_{}", name.to_ascii_uppercase().trim_start_matches("CAP_"));
     match by_name(&full) {
         Some(_) => format!("unknown capability {name:?}, ignored: did you mean {full:?}?"),
-        None => format!("unknown capability {name:?}, ignored"),
+        None => match known().iter().find(|known| distance(known, &full) == 1) {
+            Some(near) => format!("unknown capability {name:?}, ignored: did you mean {near:?}?"),
+            None => format!("unknown capability {name:?}, ignored"),
+        },
     }
 }
 
@@ -47,7 +52,8 @@ mod tests {
             let hint = format!("unknown capability {name:?}, ignored: did you mean \"CAP_KILL\"?");
             by_name(name).is_none() && !is_spelled_right(name.as_bytes()) && unknown(name) == hint
         }));
-        assert_eq!(unknown("CAP_NOPE"), "unknown capability \"CAP_NOPE\", ignored");
+        assert_eq!(unknown("CAP_FLYING"), "unknown capability \"CAP_FLYING\", ignored");
+        assert!(unknown("CAP_NET_RWA").ends_with(": did you mean \"CAP_NET_RAW\"?"));
         assert!(known().iter().all(|name| is_spelled_right(name.as_bytes())));
         assert_eq!(by_name("CAP_CHECKPOINT_RESTORE"), Some(40));
         assert_eq!(by_name("CAP_NOPE"), None);

@@ -110,6 +110,11 @@ impl Faults {
         Err(self)
     }
 
+    /// Each mistake, to change its text.
+    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut Fault> {
+        self.list.iter_mut()
+    }
+
     /// True if there are no mistakes.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use at::At;
 pub use fault::{Fault, Faults, Warning};
-pub use names::{distance, near_misses};
+pub use names::{distance, name_slips, near_misses};
 pub use object::JsonObject;
 
 /// A parsed config.json: the sections with the types of `oci-spec`, and messages for its author.

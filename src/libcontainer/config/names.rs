@@ -7,19 +7,20 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::places::{PLACES, kind_of};
-use super::{At, Warning};
+use super::{At, Faults, Warning};
 
 /// Objects with names that users choose.
 const FREE: [&str; 10] =
     ["annotations", "sysctl", "unified", "rdma", "netDevices", "windows", "solaris", "vm", "zos", "freebsd"];
 
 /// Words of engines and of compose, and what a config.json has for them. In lower case, without word breaks.
-const FOREIGN: [(&str, &str); 31] = [
+const FOREIGN: [(&str, &str); 32] = [
     (
         "privileged",
         "all capabilities, devices and paths are listed one by one (process.capabilities, linux.resources.devices)",
     ),
     ("target", "a mount has destination"),
+    ("dest", "a mount has destination"),
     ("dst", "a mount has destination"),
     ("src", "a mount has source"),
     ("fstype", "a mount has type"),
@@ -70,6 +71,26 @@ pub fn near_misses(bytes: &[u8]) -> Vec<Warning> {
     unknown_names(bytes, At::default())
 }
 
+/// A property is missing, and one with an unknown name was meant for it: the text names that one.
+pub fn name_slips(faults: &mut Faults, bytes: &[u8]) {
+    let parts = |at: &At| match at.as_str().rsplit_once('.') {
+        Some((object, name)) => (object.to_owned(), name.to_owned()),
+        None => (String::new(), at.as_str().to_owned()),
+    };
+    let is_missing = |problem: &str| problem.starts_with("is missing") || problem.starts_with("is empty or missing");
+    let mut slips = None;
+    for fault in faults.each().filter(|fault| is_missing(&fault.problem)) {
+        let (object, name) = parts(&fault.at);
+        let is_meant = |warning: &&Warning| {
+            parts(&warning.at).0 == object
+                && warning.said.split(|c: char| !c.is_alphanumeric()).any(|word| word == name)
+        };
+        if let Some(warning) = slips.get_or_insert_with(|| near_misses(bytes)).iter().find(is_meant) {
+            fault.problem = format!("{}: {:?} is an unknown property", fault.problem, parts(&warning.at).1);
+        }
+    }
+}
+
 /// The same for the object at `at`, which is a document of its own.
 pub(super) fn unknown_names(bytes: &[u8], mut at: At) -> Vec<Warning> {
     let mut found = Vec::new();
@@ -81,7 +102,7 @@ pub(super) fn unknown_names(bytes: &[u8], mut at: At) -> Vec<Warning> {
 }
 
 /// Properties that confine the process. Without one of them, it can do more.
-const CONFINING: [&str; 17] = [
+const CONFINING: [&str; 19] = [
     "readonly",
     "maskedPaths",
     "readonlyPaths",
@@ -95,6 +116,8 @@ const CONFINING: [&str; 17] = [
     "resources",
     "uidMappings",
     "gidMappings",
+    "hostID",
+    "containerID",
     "user",
     "uid",
     "gid",
@@ -486,5 +509,18 @@ mod tests {
         assert_eq!(misses(&format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#)), [said]);
         // In another place, users choose these names.
         assert_eq!(misses(r#"{"includes":[1],"linux":{"mine":{"excludes":1}}}"#).len(), 2);
+    }
+
+    #[test]
+    fn what_is_missing_names_the_property_that_was_meant_for_it() {
+        let text = br#"{"proces": {}, "process": {"cmd": ["sh"]}, "mounts": [{}, {"dest": "/x"}]}"#;
+        let mut faults = Faults::none();
+        for at in ["process", "process.args", "process.cwd", "mounts[0].destination", "mounts[1].destination"] {
+            faults.add(At::new(at), "is missing");
+        }
+        name_slips(&mut faults, text);
+        let said: Vec<_> = faults.iter().map(|fault| fault.problem.trim_start_matches("is missing")).collect();
+        let of = |name: &str| format!(": {name:?} is an unknown property");
+        assert_eq!(said, [of("proces"), of("cmd"), String::new(), String::new(), of("dest")]);
     }
 }

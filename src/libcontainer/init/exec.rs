@@ -17,7 +17,7 @@ use crate::sys;
 use crate::sys::bounded::Bounded;
 use crate::sys::errno::retry;
 use crate::sys::plain::is_plain;
-use crate::wire::{About, Ending, HookPoint};
+use crate::wire::{About, Ending, HookPoint, WORDS_SIZE, Words};
 
 /// Enters the working directory with the rights of root. `chdir` tries again after the ids have changed: root may not be allowed
 /// to enter, or the directory does not exist for the bridge (/proc/self, if it is not in the pid namespace). The check is made
@@ -289,7 +289,11 @@ fn run_hook(prepared: &Prepared<'_>, hook: &HookCommand, around: &Around<'_>) ->
     }
     let status = reap(pidfd.as_fd())?;
     if let Some((call, errno)) = prepared.page.hook_failure() {
-        return Ok(Some((Ending::Call, Trouble::saying(errno, CALLS[call]))));
+        let (mut said, call) = ([0; WORDS_SIZE], CALLS[call]);
+        let text = [call.as_bytes(), b" ", hook.path.to_bytes()].into_iter().flatten();
+        let length = said.iter_mut().zip(text).map(|(into, byte)| *into = *byte).count();
+        let said = Words::of(&said[..length]);
+        return Ok(Some((Ending::Call, Trouble { said, ..errno.into() })));
     }
     Ok(status.and_then(|status| match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => None,

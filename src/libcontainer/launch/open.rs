@@ -121,7 +121,7 @@ pub fn open_all(
         });
     }
     if let Some(Slot(root)) = plan.root {
-        must_be_a_directory(&fds[root], &plan.openings[root].1)?;
+        must_be_a_directory(&fds[root], &plan.openings[root])?;
     }
     net_devices::must_be_there(plan)?;
     pids_belong_to_users(plan, &fds)?;
@@ -437,11 +437,12 @@ fn fifo(path: &Path, at: &At) -> Result<OwnedFd> {
         .map_err(|errno| error!("{at}: mkfifo {}: {}", path.display(), words(errno)))
 }
 
-fn must_be_a_directory(root: &Option<OwnedFd>, at: &At) -> Result<()> {
+fn must_be_a_directory(root: &Option<OwnedFd>, (opening, at): &(Opening, At)) -> Result<()> {
     let Some(root) = root else { return Ok(()) };
     let stat = rustix::fs::fstat(root).map_err(|errno| error!("{at}: stat: {}", words(errno)))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        bail!("{at}: {}", words(Errno::NOTDIR));
+        let path = opening.path().unwrap_or(Path::new(""));
+        bail!("{at}: {}: {}", path.display(), words(Errno::NOTDIR));
     }
     Ok(())
 }

@@ -202,7 +202,6 @@ fn hint(fstype: &str, failure: &Failure) -> Option<Cow<'static, str>> {
         _ if failure.said.text().contains("too revealing") => {
             "the one that is mounted here is covered in part, and a new one would show the covered files"
         }
-        ("bind" | "rbind", Errno::NODEV) => "add \"bind\" or \"rbind\" to the options of a bind mount",
         (_, Errno::NODEV) if failure.said.is_empty() => return Some(unknown_file_system(fstype).into()),
         (_, Errno::PERM) if ON_A_DEVICE.contains(&fstype) => {
             "it is on a block device, and only root of the initial user namespace mounts one"
@@ -294,7 +293,9 @@ pub fn detail(failure: &Failure) -> String {
 pub fn program(name: &str, errno: Errno) -> String {
     match errno {
         Errno::NOENT | Errno::NOTDIR if !name.contains('/') => {
-            format!("exec: {name:?}: executable file not found in $PATH")
+            let hint =
+                if name.contains(char::is_whitespace) { ": each word of a command is one element of args" } else { "" };
+            format!("exec: {name:?}: executable file not found in $PATH{hint}")
         }
         Errno::NOENT => format!("exec: {name:?}: stat {name}: {}", words(errno)),
         // execve(2) fails with EACCES on a directory. Older Docker clients return 126 only for that word.

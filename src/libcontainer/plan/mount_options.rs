@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use crate::config::{At, Faults, Warning};
+use crate::config::{At, Faults, Warning, distance};
 use crate::sys::mount::Reach;
 
 /// All options of one mount, as read.
@@ -136,11 +136,25 @@ pub fn parse(options: &[String], at: &At) -> (MountOptions, Vec<Warning>) {
     let mut warnings = Vec::new();
     if parsed.bind.is_some() {
         for ((key, _), at) in parsed.data.drain(..).zip(data_at) {
-            let said = format!("{key:?} has no effect: a bind mount has no file system options");
+            let hint = meant(&key).map_or(String::new(), |meant| format!(": did you mean {meant:?}?"));
+            let said = format!("{key:?} has no effect: a bind mount has no file system options{hint}");
             warnings.push(Warning { at, said });
         }
     }
     (parsed, warnings)
+}
+
+/// The option of a bind mount that a word without effect was meant for. The words of engines are longer.
+fn meant(word: &str) -> Option<&'static str> {
+    match word {
+        "readonly" | "read-only" => return Some("ro"),
+        "readwrite" | "read-write" => return Some("rw"),
+        _ if word.len() < 4 => return None,
+        _ => {}
+    }
+    let flags = FLAGS.iter().map(|(word, ..)| *word);
+    let changes = PROPAGATION.iter().map(|(word, _)| *word).chain(["rshared", "rslave", "rprivate", "runbindable"]);
+    flags.chain(changes).find(|known| distance(known, word) == 1)
 }
 
 /// True for a `relatime` that a later `norelatime` takes back. The mount keeps the atime flag that it had before, as with
@@ -324,6 +338,13 @@ mod tests {
         let (options, warnings) = parse(&["bind".into(), "size=1k".into()], &At::new("mounts[2].options"));
         assert_eq!(options.data, []);
         assert!(warnings[0].to_string().contains("mounts[2].options[1]: \"size\" has no effect"), "{warnings:?}");
+        for (word, meant) in
+            [("readonly", Some("ro")), ("rslav", Some("rslave")), ("nosuidd", Some("nosuid")), ("z", None)]
+        {
+            let (_, warnings) = parse(&["bind".into(), word.into()], &At::new("mounts[2].options"));
+            let hint = meant.map_or("options".to_owned(), |meant| format!("did you mean {meant:?}?"));
+            assert!(warnings[0].said.ends_with(&hint), "{warnings:?}");
+        }
     }
 
     #[test]

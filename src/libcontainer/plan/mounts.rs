@@ -117,6 +117,11 @@ fn leave_writable(mount: &mut NewMount, entry: &MountEntry<'_>) -> Option<Closin
 }
 
 fn new(known: &MountContext<'_>, entry: &MountEntry<'_>, notes: &mut Notes) -> Option<NewFileSystem> {
+    if let Some(kind @ ("bind" | "rbind")) = entry.mount.typ().as_deref() {
+        let said = format!("{kind:?} is not a file system: add \"bind\" or \"rbind\" to the options of a bind mount");
+        notes.fault(&entry.at.key("options"), said);
+        return None;
+    }
     let Some(fstype) = entry.mount.typ().as_deref().filter(|fstype| !fstype.is_empty() && *fstype != "none") else {
         let is = if entry.mount.typ().as_deref() == Some("none") { "is \"none\"" } else { "is missing" };
         notes.fault(&entry.at.key("type"), format!("{is}, and the options say neither bind nor rbind"));

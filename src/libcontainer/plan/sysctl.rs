@@ -7,7 +7,7 @@ use std::ffi::CString;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::given::Given;
-use super::namespaces::{Kinds, UTS, bit};
+use super::namespaces::{Kinds, UTS, bit, word};
 use super::notes::Notes;
 use super::step::What;
 use super::steps::Steps;
@@ -103,7 +103,12 @@ fn all(
         match scope(&path) {
             Err(problem) => faults.add(at.key(name), problem),
             Ok(Some(kind)) if private.contains(&kind) => list.push((path, value.clone())),
-            Ok(_) => faults.add(at.key(name), format!("sysctl {name:?} is not in a separate kernel namespace")),
+            Ok(kind) => {
+                let why = kind.map_or("the kernel has one value for all namespaces".to_owned(), |kind| {
+                    format!("it needs a new {} namespace (linux.namespaces)", word(bit(kind)))
+                });
+                faults.add(at.key(name), format!("sysctl {name:?} is not in a separate kernel namespace: {why}"));
+            }
         }
     }
     list.sort_unstable();
