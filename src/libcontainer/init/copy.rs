@@ -12,8 +12,8 @@ use super::prepared::{Outcome, Trouble};
 use crate::sys::errno::retry;
 use crate::wire::{About, WORDS_SIZE, Words};
 
-/// Copies what is in `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners. The tree may be as
-/// deep as a file system has it: neither the stack nor the heap says where we are, but a memfd with a record for each level.
+/// Copies the contents of `from` into `to`, which is empty: directories, files, links and nodes, with modes and owners. The tree may
+/// have any depth: the record of each level is in a memfd, and not on the stack or the heap.
 pub(super) fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Outcome {
     let (from, to) = (open_directory(from, c".")?, open_directory(to, c".")?);
     let above = rustix::fs::memfd_create(c"tmpcopyup", MemfdFlags::CLOEXEC)?;
@@ -27,7 +27,7 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Outcome<OwnedFd> {
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
 }
 
-/// The directory that is copied just now.
+/// The directory that is being copied.
 struct CopyPlace {
     from: OwnedFd,
     to: OwnedFd,
@@ -39,7 +39,7 @@ struct CopyPlace {
     length: usize,
 }
 
-/// The data that is needed to go on in a directory: the position in its list of entries, its device and inode, and the
+/// The data that is needed to continue in a directory: the position in its list of entries, its device and inode, and the
 /// length of its path.
 struct CopyLevel([u64; 4]);
 
@@ -120,7 +120,7 @@ impl CopyPlace {
     }
 }
 
-/// One entry. A directory is made, and its two sides are returned; its owner and mode come when all is in it.
+/// Copies one entry. For a directory, makes the copy and returns both directories; owner and mode are set when the copy is complete.
 fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome<Option<(OwnedFd, OwnedFd)>> {
     let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -179,7 +179,7 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Outcome {
     own(copy.as_fd(), &stat)
 }
 
-/// Where the next data or hole begins (lseek(2), SEEK_DATA, SEEK_HOLE); None if that is not before `size`.
+/// The beginning of the next data or hole (lseek(2), SEEK_DATA, SEEK_HOLE). None if it is not before `size`.
 fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
     match rustix::fs::seek(file, from) {
         Ok(place) if place < size => Ok(Some(place)),
@@ -188,7 +188,7 @@ fn next(file: &OwnedFd, from: SeekFrom, size: u64) -> Outcome<Option<u64>> {
     }
 }
 
-/// The kernel's word with the path of what could not be copied.
+/// The kernel's error, with the path of the file that could not be copied.
 fn named(trouble: Trouble, directory: &[u8], name: &CStr) -> Trouble {
     if !trouble.said.is_empty() {
         return trouble;

@@ -110,7 +110,7 @@ pub(super) fn own_stdio(uid: u32) -> Outcome {
             continue;
         }
         match rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None) {
-            // the owner is not mapped here; the stream works all the same
+            // The owner is not mapped here. The stream works nevertheless.
             Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
             Err(other) => return Err(other.into()),
         }
@@ -143,7 +143,7 @@ pub(super) fn become_user(uid: u32, gid: u32) -> Outcome {
 
 pub(super) fn capabilities(sets: &CapabilitySets) -> Outcome {
     rustix::thread::set_keep_capabilities(false)?;
-    // the inheritable and permitted sets first hold what the ambient set may be raised from (capabilities(7))
+    // An ambient capability must be in the inheritable and permitted sets first (capabilities(7)).
     rustix::thread::set_capabilities(
         None,
         Sets {

@@ -53,7 +53,7 @@ fn must_be_inside() -> Outcome {
     }
 }
 
-/// How much of /etc/passwd is read. The file is hostile, and a hole can make it very large.
+/// The largest part of /etc/passwd that is read. The file is hostile, and a hole can make it very large.
 const MOST_OF_PASSWD: usize = 16 << 20;
 
 /// The errors of open(2) that mean that the file does not exist for us: no such name, dangling links, a directory that
@@ -114,7 +114,7 @@ struct Search<'h> {
     field: usize,
     /// The number in the third field; None if it is not a number.
     id: Option<u32>,
-    /// How many digits it has.
+    /// The number of its digits.
     digits: usize,
     /// The entry of the environment, with as much of the sixth field as fits.
     entry: &'h mut Bounded<u8>,
@@ -186,7 +186,7 @@ pub(super) fn close_fds(prepared: &Prepared<'_>, first: u32, kept: &Kept) -> Out
     Ok(())
 }
 
-/// Reports now, at create, what `exec` would report only at start.
+/// Reports errors at `create` that `exec` would report only at `start`.
 pub(super) fn find(exec: &Execve) -> Outcome {
     let mut found = Trouble::from(Errno::NOENT);
     for (n, path) in exec.candidates.iter().enumerate() {
@@ -222,7 +222,7 @@ pub(super) fn exec(prepared: &Prepared<'_>, exec: &Execve) -> Outcome {
     Err(error)
 }
 
-/// True if `errno` says only that the program is not there. ENOTDIR of a single candidate is reported: its path leads below a file.
+/// True if `errno` says only that the program does not exist. ENOTDIR of a single candidate is reported: its path leads below a file.
 fn goes_on(exec: &Execve, errno: Errno) -> bool {
     errno == Errno::NOENT || errno == Errno::NOTDIR && exec.candidates.len() > 1
 }

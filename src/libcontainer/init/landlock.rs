@@ -12,7 +12,7 @@ use super::resolve::{Way, open_in};
 use crate::plan::step::{Absent, FILE_ID_SIZE, FILE_RIGHTS, FileFinder, Slot};
 use crate::sys;
 
-/// Where it is written down which file is at a path.
+/// The record of the files at the paths of a ruleset.
 #[derive(Clone, Copy)]
 pub(super) struct KnownFile {
     pub(super) files: Slot,
@@ -21,8 +21,8 @@ pub(super) struct KnownFile {
 }
 
 impl KnownFile {
-    /// False if a later process has found another file than the first one. As long as that one lives, its ruleset keeps the
-    /// inode, so no other file gets the number.
+    /// False if a later process has found another file than the first process. While the first process lives, its ruleset keeps
+    /// the inode, so no other file gets its number.
     fn holds(self, prepared: &Prepared<'_>, found: &Stat) -> Outcome<bool> {
         let (fd, place) = (prepared.fd(self.files)?, (self.nth * FILE_ID_SIZE) as u64);
         let mut file = [0u8; FILE_ID_SIZE];
@@ -33,12 +33,12 @@ impl KnownFile {
             return if written == FILE_ID_SIZE { Ok(true) } else { Err(Errno::IO.into()) };
         }
         let mut known = [0u8; FILE_ID_SIZE];
-        // Less is there if the first process has not found anything.
+        // The record is shorter if the first process has not found a file.
         Ok(rustix::io::pread(fd, &mut known, place)? == FILE_ID_SIZE && known == file)
     }
 }
 
-/// Allows `access` to what is at `path`, and below it. The root has changed already: `/` is the container's.
+/// Allows `access` to the file at `path`, or to the directory and all below it. The root has changed already: `/` is the container's.
 pub(super) fn allow(
     prepared: &Prepared<'_>,
     ruleset: Slot,

@@ -40,7 +40,7 @@ pub(super) fn new_mount(prepared: &Prepared<'_>, mount: &NewMount) -> Outcome {
             let tree = prepared.fd(tree)?;
             map_ids(prepared, tree, mount.ids)?;
             let attributes = Attributes { set: mount.attributes, ..Attributes::default() };
-            // it is a copy of a mount of the host: what is mounted in it must not propagate there
+            // It is a copy of a mount of the host. Mounts in it must not propagate to the host.
             set_attributes(tree, &Attributes { propagation: libc::MS_SLAVE, ..Attributes::default() }, Reach::Tree)?;
             set_attributes(tree, &attributes, Reach::One)?;
             change(tree, &mount.changes)?;
@@ -83,7 +83,7 @@ fn classic(prepared: &Prepared<'_>, mount: &NewMount, target: BorrowedFd<'_>, fl
     change(on_top.as_fd(), &mount.changes)
 }
 
-/// fsconfig(2) for every setting, then the mount. KERNEL(5.2). The kernel's own words about a refusal wait in the context.
+/// Calls fsconfig(2) for every setting, then makes the mount. KERNEL(5.2). After an error, the context has the kernel's message.
 fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedFd<'_>>) -> Outcome<OwnedFd> {
     let fs = &match mount.pid_namespace {
         None => rustix::mount::fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?,
@@ -102,7 +102,7 @@ fn detached(prepared: &Prepared<'_>, mount: &NewMount, covered: Option<BorrowedF
     let mounted =
         rustix::mount::fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes))
             .map_err(words)?;
-    // what others could see when its context was made
+    // Other processes could see the process that made the context.
     if mount.pid_namespace.is_some() && rustix::fs::fstatfs(&mounted)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
         return Err(Trouble::saying(Errno::STALE, "it is another file system"));
     }
@@ -174,7 +174,7 @@ pub(super) fn bind(prepared: &Prepared<'_>, tree: Slot, changes: &[MountChange],
     attach(prepared, tree, target.as_fd())
 }
 
-/// Makes the symbolic link again that the source is. The same link may exist already.
+/// The source is a symbolic link: makes the same link at the target. It may exist already.
 pub(super) fn bind_or_link(prepared: &Prepared<'_>, tree: Slot, changes: &[MountChange], target: &Target) -> Outcome {
     let source = prepared.fd(tree)?;
     if FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode) != FileType::Symlink {
@@ -205,7 +205,7 @@ pub(super) fn remount(prepared: &Prepared<'_>, remount: &Remount) -> Outcome {
     change(target.as_fd(), &remount.changes)
 }
 
-/// File systems whose superblock the host's mounts share, unless the container has the namespace that they show.
+/// File systems that have the same superblock as the host's mounts, unless the container has its own namespace for them.
 const SHARED: [rustix::fs::FsWord; 4] = [
     SYSFS_MAGIC,
     0x0027_e0eb, // CGROUP_SUPER_MAGIC
@@ -293,7 +293,7 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
     let cover = prepared.fd(if directory { empty } else { null })?;
     let covered_by = rustix::fs::fstat(cover)?;
     if (stat.st_dev, stat.st_ino) == (covered_by.st_dev, covered_by.st_ino) {
-        // two paths lead there, and the other one was masked first
+        // Two paths lead to the file, and the other one was masked first.
         return Ok(());
     }
     if directory && is_root(prepared, target.as_fd())? {
@@ -301,8 +301,8 @@ pub(super) fn mask(prepared: &Prepared<'_>, path: &CStr, null: Slot, empty: Slot
     }
     let attached = if directory { &prepared.left.empty_attached } else { &prepared.left.null_attached };
     if !attached.replace(true) {
-        // Whoever closes the last descriptor of a mount that was never attached waits for all CPUs: some milliseconds on a busy
-        // host. KERNEL(6.15): a copy of a detached mount; an attached one can be copied on every kernel
+        // If a mount was never attached, the close(2) of its last descriptor waits for all CPUs: some milliseconds on a busy
+        // host. KERNEL(6.15): a copy of a detached mount. Every kernel can copy an attached one.
         return attach(prepared, cover, target.as_fd());
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -314,7 +314,7 @@ pub(super) fn read_only(prepared: &Prepared<'_>, path: &CStr) -> Outcome {
     let Some(target) = open_existing(prepared, path)? else { return Ok(()) };
     let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
     if is_root(prepared, target.as_fd())? {
-        // what is attached on the root would be seen by processes that join later, and not by this one
+        // Processes that join later would see a mount on the root, but this process would not.
         return Ok(set_attributes(prepared.root()?, &attributes, Reach::Tree)?);
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE

@@ -1,11 +1,11 @@
 //! A proc file system of a pid namespace that the bridge is not in. Linux 6.18 makes one for a given pid namespace. Before, it
 //! shows the pid namespace of the process that calls fsopen(2), so a process in there must call that: the member.
 //!
-//! Other processes there see the member, and may trace it from its first moment on. So it has nothing: an empty mount namespace,
-//! the user nobody, capabilities in its own user namespace only, no descriptor, and a filter, under which it can open the context of
-//! a proc and nothing else. It can make no process (`clone::fork_once`). The name of the file system is where no tracer can write it
-//! (`sys/sealed.rs`). The bridge takes the context out of the member, and makes the mount, because that needs the capability in the user
-//! namespace that owns the pid namespace.
+//! Other processes there see the member, and may trace it from its first moment on. So it has an empty mount namespace, the user
+//! nobody, capabilities in its own user namespace only, and no descriptor. Its filter allows it only to open the context of a proc.
+//! It cannot make a process (`clone::fork_once`). The name of the file system is in memory that no tracer can write
+//! (`sys/sealed.rs`). The bridge takes the context out of the member, and makes the mount, because this needs the capability in the
+//! user namespace that owns the pid namespace.
 
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
@@ -54,9 +54,9 @@ impl UserNamespaces {
     }
 }
 
-/// How long the bridge waits for the member, in milliseconds. A process of the container can stop the member.
+/// The time limit of the bridge's wait for the member, in milliseconds. A process of the container can stop the member.
 const PATIENCE_MS: u32 = 10_000;
-/// After so many seconds the member ends, whatever has become of the bridge.
+/// After this number of seconds the member ends, even if the bridge does not end it.
 const LIFE_OF_MEMBER: i64 = 30;
 
 /// Returns a context of fsopen(2) for a proc that shows the pid namespace `pids`.
@@ -103,10 +103,10 @@ fn open_inside(prepared: &Prepared<'_>, pids: BorrowedFd<'_>, fstype: &CStr) -> 
     }
 }
 
-/// What a failure is about.
+/// The subject of a failure.
 const MEMBER: &str = "open it in the joined pid namespace";
 
-/// What has become of the member.
+/// The state of the member.
 enum MemberEnd {
     Context(OwnedFd),
     /// The member or its parent has ended.
@@ -175,7 +175,7 @@ fn enter(
     }
     // ORDER: after the changes of ids and capabilities, which set the dumpable attribute to fs.suid_dumpable
     credentials::undumpable()?;
-    // What the runtime believes is not for a process that others may trace.
+    // The runtime trusts this memory, so a process that others may trace must not have it.
     prepared.birth.keep()?;
     prepared.page.keep()?;
     sys::fds::close_but(alone, 0, [talk.as_raw_fd()].into_iter())?;
@@ -255,7 +255,7 @@ fn tell(talk: BorrowedFd<'_>, Trouble { errno, said }: Trouble) -> i32 {
     1
 }
 
-/// Waits for the end of the stream: the member is made then. Or for a failure.
+/// Waits for the end of the stream, which means that the member was made, or for a failure.
 fn told(talk: &OwnedFd) -> Outcome {
     let mut packet = [0u8; UP_SIZE];
     match retry(|| rustix::io::read(talk, &mut packet))? {

@@ -29,7 +29,7 @@ pub(super) const ROOM_FOR_HOME: usize = HOME.len() + MOST_OF_HOME + 1;
 pub struct Prepared<'a> {
     /// The descriptors, by slot.
     pub fds: &'a [Option<OwnedFd>],
-    /// Which of them is the container's root. Without one, paths begin in the current directory.
+    /// The slot of the container's root. If it is None, paths begin in the current directory.
     pub root: Option<Slot>,
     /// Sources of bind mounts that are opened when their turn comes.
     pub late: &'a [Late],
@@ -47,7 +47,7 @@ pub struct Prepared<'a> {
     pub talk: BorrowedFd<'a>,
     /// The shared page, in which the runtime sees how far init has come, even if init is killed.
     pub page: &'a Page,
-    /// In which the kernel notes the pid of an init that the bridge makes. That init does not have it.
+    /// The memory in which the kernel writes the pid of an init that the bridge makes. That init does not have this memory.
     pub birth: &'a Birth,
     /// The steps of the bridge (none in most cases), then those of init. They are numbered together.
     pub steps: [&'a [Step]; 2],
@@ -57,20 +57,20 @@ pub struct Prepared<'a> {
     pub alone: &'a Alone,
 }
 
-/// A source in the container's root. It may be there only through an earlier mount.
+/// A source in the container's root. It may exist only through an earlier mount.
 #[derive(Debug)]
 pub struct Late {
     /// The slot that it is put into. Until then the slot holds another file.
     pub slot: Slot,
     /// Relative to the root; the kernel resolves it there.
     pub path: CString,
-    /// How much of it is mounted.
+    /// Says whether the mounts below it are included.
     pub reach: Reach,
     /// Whether the runtime maps its ids.
     pub ids: LateIds,
 }
 
-/// Whose ids a late source has.
+/// The id maps of a late source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LateIds {
     /// Its own.
@@ -104,7 +104,7 @@ pub struct Left {
 }
 
 impl Left {
-    /// With room for what these steps will leave.
+    /// Makes it with room for the values that these steps leave.
     pub fn by(steps: [&[Step]; 2]) -> Left {
         let new = |step: &&Step| matches!(step.what, What::NewMount(_));
         let count = steps.iter().flat_map(|list| list.iter()).filter(new).count();

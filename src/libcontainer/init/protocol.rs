@@ -144,7 +144,7 @@ pub(super) fn fail(prepared: &Prepared<'_>, n: u32, trouble: Trouble, after: Aft
     sys::clone::exit(if reported.is_ok() { status } else { 255 })
 }
 
-/// When an init that has failed ends.
+/// The time at which an init that has failed ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// As soon as it has reported the failure.

@@ -19,7 +19,7 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 /// The size of the longest path, PATH_MAX.
 const PATH_SIZE: usize = 4096;
 
-/// How a path leads to a directory in which something is made, and which mounts that directory may be in.
+/// The rules for the path of a directory in which a file is made: links, and the mounts that the directory may be in.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Way<'p> {
     /// Links are followed, into any mount: config.json asks for a mount there.
@@ -28,7 +28,7 @@ pub(super) enum Way<'p> {
     Named,
     /// As `Named`, but a bind on this path, or above it, is allowed: config.json asks for both.
     Within(&'p CStr),
-    /// Links are followed. Nothing is made in what is bound from the host.
+    /// Links are followed. No file is made in a bind mount of the host.
     Linked,
 }
 
@@ -41,7 +41,7 @@ impl Way<'_> {
         matches!(self, Way::Any | Way::Linked)
     }
 
-    /// Whether a file may be made in `place`. It is made in this descriptor, so no process can replace the directory in
+    /// Checks that a file may be made in `place`. It is made through this descriptor, so no process can replace the directory in
     /// between.
     fn allows(self, prepared: &Prepared<'_>, place: BorrowedFd<'_>) -> Outcome {
         match self {
@@ -133,7 +133,7 @@ pub(super) fn open_path(prepared: &Prepared<'_>, path: &CStr, flags: OFlags) -> 
 pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags, way: Way<'_>) -> Outcome<OwnedFd> {
     loop {
         match rustix::fs::openat2(root, path, flags, Mode::empty(), way.resolve()) {
-            // KERNEL(5.6): openat2. EAGAIN: something was renamed meanwhile, and the kernel would not vouch for the result (openat2(2))
+            // KERNEL(5.6): openat2. EAGAIN: something was renamed in the meantime, so the kernel is not sure of the result (openat2(2))
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return Ok(other?),
         }
@@ -169,7 +169,7 @@ fn parent_by<'p>(prepared: &Prepared<'_>, path: &'p CStr, way: Way<'_>) -> Outco
     Ok((parent, name))
 }
 
-/// How many mounts are climbed at most.
+/// The largest number of mounts that are climbed.
 const MAX_MOUNTS: u32 = 100;
 
 /// The plan makes sure, by path names, that nothing is made in a bind mount of the host. But a link of the image may lead
@@ -229,8 +229,8 @@ pub(super) fn begins_a_mount(place: &OwnedFd) -> Outcome<bool> {
 }
 
 /// Makes `path` and the directories above it. Each component is made in a descriptor of its parent that was resolved in
-/// the root, so nothing is ever made outside (CVE-2024-45310). A link that points nowhere is followed as if its
-/// target were wanted, again inside the root, unless `way` follows no links.
+/// the root, so nothing is ever made outside (CVE-2024-45310). For a dangling link, makes its target, again inside the root,
+/// unless `way` follows no links.
 pub(super) fn make(
     root: BorrowedFd<'_>,
     path: &[u8],

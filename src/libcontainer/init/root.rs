@@ -49,7 +49,7 @@ fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Makes the mount that `path` is in private. If the path cannot be opened, the root is not attached there.
+/// Makes the mount private that contains `path`. If the path cannot be opened, the root is not attached there.
 pub(super) fn private_above(path: &CStr) -> Outcome {
     match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
         Ok(place) => private_around(place),
@@ -57,7 +57,7 @@ pub(super) fn private_above(path: &CStr) -> Outcome {
     }
 }
 
-/// Makes the mount that `place` is in private. It climbs to the root directory of that mount.
+/// Makes the mount private that contains `place`. It climbs to the root directory of that mount.
 fn private_around(mut place: OwnedFd) -> Outcome {
     while !begins_a_mount(&place)? {
         place = rustix::fs::openat(&place, c"..", DIRECTORY, Mode::empty())?;
@@ -96,8 +96,8 @@ fn nothing_covers(root: BorrowedFd<'_>) -> Outcome {
 /// How many mounts may be stacked on one directory.
 const MAX_STACKED: u32 = 100;
 
-/// Unmounts a whole proc or sysfs of the host, in our own mount namespace, and first what is stacked on it. It is not an error if
-/// nothing is mounted there: the plan has checked that no other mount is in the way.
+/// Unmounts a complete proc or sysfs of the host, in our own mount namespace, and first the mounts on top of it. It is not an error
+/// if nothing is mounted there: the plan has checked that no other mount covers it.
 pub(super) fn unmount(path: &CStr) -> Outcome {
     let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..MAX_STACKED {
@@ -130,7 +130,7 @@ pub(super) fn unmount(path: &CStr) -> Outcome {
 /// --no-pivot: moves the root on top of `/`, which hides the host's root (mount(8)).
 pub(super) fn to_the_top(root: BorrowedFd<'_>) -> Outcome {
     match rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH) {
-        // ELOOP: it is what lies there already
+        // ELOOP: the root is mounted there already.
         Ok(()) | Err(Errno::LOOP) => chroot(root),
         Err(other) => Err(other.into()),
     }

@@ -98,7 +98,7 @@ pub struct MountId {
 /// The id in mountinfo of the mount of what is at `path` below `place`, or of `place` itself.
 ///
 /// # Errors
-/// Those of statx(2); ENOSYS where a kernel or a filter leaves the field out: all mounts would look like one.
+/// Those of statx(2). ENOSYS if the kernel or a filter leaves the field out: otherwise all mounts would have the same id.
 pub fn mount_id(place: BorrowedFd<'_>, path: &CStr) -> Result<u64, Errno> {
     Ok(look(place, path)?.stx_mnt_id)
 }
@@ -132,7 +132,7 @@ impl MountId {
     /// The mount whose root is `place`.
     ///
     /// # Errors
-    /// Those of statx(2); ENOSYS where it does not tell the mount.
+    /// Those of statx(2). ENOSYS if it does not return the mount.
     pub fn of(place: BorrowedFd<'_>) -> Result<MountId, Errno> {
         let stat = look(place, c"")?;
         let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
@@ -161,7 +161,7 @@ impl MountId {
     }
 }
 
-/// Changes the propagation of what is mounted at `path`: mount(2) with MS_SHARED, MS_SLAVE, MS_PRIVATE or
+/// Changes the propagation of the mount at `path`: mount(2) with MS_SHARED, MS_SLAVE, MS_PRIVATE or
 /// MS_UNBINDABLE, and MS_REC.
 ///
 /// # Errors
@@ -202,7 +202,7 @@ pub fn empty(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
-/// Unmounts what is mounted at `path`, even if it is busy (umount2(2), MNT_DETACH).
+/// Unmounts the mount at `path`, even if it is busy (umount2(2), MNT_DETACH).
 ///
 /// # Errors
 /// Those of umount2(2).

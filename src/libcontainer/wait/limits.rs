@@ -1,4 +1,4 @@
-//! How long the runtime waits, and for what.
+//! The time limits of the runtime's waits.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use std::time::Duration;
 pub const ANSWER: Duration = Duration::from_secs(10);
 /// Another process must release a lock.
 pub const LOCK: Duration = Duration::from_secs(10);
-/// `delete --force` takes a lock from its holder: in all.
+/// `delete --force` must get the lock from its holder: this is the limit of all its attempts together.
 pub const LOCK_BY_FORCE: Duration = Duration::from_secs(25);
-/// `delete --force` looks who holds the lock, after each such pause.
+/// The pause of `delete --force` between two checks of the lock's holder.
 pub const LOOK_AT_LOCK: Duration = Duration::from_millis(20);
 /// A creator that got SIGTERM must undo its changes. It then gets SIGKILL.
 pub const UNDO: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ pub const UNDO: Duration = Duration::from_secs(5);
 pub const KILLED: Duration = Duration::from_secs(10);
 /// The same, for our own child while an error is on its way to the caller.
 pub const KILLED_CHILD: Duration = Duration::from_secs(2);
-/// Between two looks whether a process has become its program.
+/// The pause between two checks whether a process has executed its program.
 pub const MOMENT: Duration = Duration::from_millis(100);
 /// A process that traces our child must read its end.
 pub const KEPT_END: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ pub const OOM_GROUP: Duration = Duration::from_secs(2);
 pub const OOM_NEXT: Duration = Duration::from_millis(50);
 /// systemd must complete one conversation.
 pub const SYSTEMD: Duration = Duration::from_secs(30);
-/// CRIU must say its version and features. It tests the kernel first.
+/// CRIU must report its version and features. It tests the kernel first.
 pub const CRIU: Duration = Duration::from_secs(60);
 /// CRIU must make progress during a dump or a restore. A dump of much memory takes long, but CRIU works all the time.
 /// CRIU's own waits are shorter: it stops a freeze after 10 s.
@@ -45,5 +45,5 @@ pub const CRIU_END: Duration = Duration::from_secs(10);
 pub const BARRIER: Duration = Duration::from_secs(30);
 /// A reader must take the last output of a process that was asked to end.
 pub const LAST_OUTPUT: Duration = Duration::from_secs(1);
-/// `start` looks whether the init of runc still exists, after each such pause.
+/// The pause of `start` between two checks whether runc's init still exists.
 pub const LOOK_AT_INIT: Duration = Duration::from_millis(50);
