@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::messages::ttrpc::Request;
 use crate::wire;
 
-/// How long a shim may take to say that it is there.
+/// The time in which a new shim must report that it serves.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Where containerd's state is, unless it says otherwise.
+/// The default directory of containerd's state.
 pub const DIRECTORY: &str = "/run/containerd/s";
 
 /// The socket for a group of containers of one containerd and namespace.
@@ -55,7 +55,7 @@ pub fn take(path: &Path) -> io::Result<Found> {
     Ok(Found::Ours(listener))
 }
 
-/// Removes the socket when a shim ends, unless another shim has bound it meanwhile.
+/// Removes the socket when a shim ends, unless another shim has bound it in the meantime.
 pub fn give_up(path: &Path, inode: u64) {
     let Ok(_lock) = path.parent().map_or_else(|| Err(io::ErrorKind::NotFound.into()), lock) else { return };
     if fs::symlink_metadata(path).is_ok_and(|stat| stat.ino() == inode) {

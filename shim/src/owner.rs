@@ -1,4 +1,4 @@
-//! Whose streams they are: the logger gets the names, and the pipes get the ids.
+//! The owner of streams: the logger gets its names, and the pipes get its ids.
 
 /// The owner of the streams.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Where an answer goes to.
+//! The destination of an answer.
 
 use crate::poll::Token;
 

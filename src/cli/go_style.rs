@@ -117,12 +117,12 @@ fn flag<'a>(
     Ok(())
 }
 
-/// What to say of a flag that does not exist.
+/// The error about a flag that does not exist.
 pub(super) fn not_defined(definition: &Command, name: &str) -> String {
     format!("flag provided but not defined: -{name}{}", meant(definition, name))
 }
 
-/// What there is instead of an unknown flag. It may be empty.
+/// The hint for an unknown flag: what to use instead. It may be empty.
 fn meant(definition: &Command, name: &str) -> String {
     let arguments = || definition.get_arguments().filter(|arg| !arg.is_hide_set());
     // exec has --tty, --user, --env and --cwd

@@ -54,7 +54,7 @@ fn notes(warnings: impl Iterator<Item = Warning>) -> String {
     warnings.map(|warning| format!("note: {}\n", flags::named(&warning.to_string()))).collect()
 }
 
-/// What is wrong with the images of a checkpoint.
+/// The faults of the images of a checkpoint.
 fn images(images: &Images, path: &Path, bundle: Option<&Bundle>, format: &str) -> Result<u8> {
     let (contents, faults) = images.check(bundle)?;
     let status = u8::from(!faults.is_empty());

@@ -11,7 +11,7 @@ use super::session::{Session, print};
 use crate::cli::{Explain, wrapped};
 use crate::flags;
 
-/// What the numbers in a plan are.
+/// The meaning of the numbers in a plan.
 const SLOTS: &str =
     "#N is a file that the runtime opens before the first process is made: the line \"open … #N\" names it";
 

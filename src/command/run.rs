@@ -94,7 +94,7 @@ fn named(session: &Session<'_>, args: &Run) -> Result<(Word, String, Bundle)> {
     Ok((word, id, bundle))
 }
 
-/// What exists before the program begins.
+/// The container before its program begins.
 #[derive(Default)]
 struct Attended {
     relay: Option<Relay>,

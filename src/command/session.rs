@@ -15,7 +15,7 @@ use crate::log::Log;
 /// The directory of all containers of root.
 const SYSTEM_ROOT: &str = "/run/coracle";
 
-/// What every command gets: the global flags, and the log.
+/// The input of every command: the global flags, and the log.
 pub struct Session<'a> {
     pub(super) global: &'a Global,
     pub(super) log: &'a Log,
@@ -39,8 +39,7 @@ impl<'a> Session<'a> {
         Ok(root)
     }
 
-    /// What is wrong with the directory of all containers, where a command failed: a file in its place, or none that this
-    /// user may use.
+    /// Explains a failed command, if the directory of all containers is the cause: it is a file, or this user may not use it.
     pub(super) fn because_of_the_root(&self, error: anyhow::Error) -> anyhow::Error {
         match &self.global.root {
             Some(root) if is_below_a_file(Path::new(root)) => {
@@ -113,7 +112,7 @@ fn is_denied(error: &anyhow::Error) -> bool {
         && rustix::fs::access(SYSTEM_ROOT, rustix::fs::Access::WRITE_OK).is_err()
 }
 
-/// What the library uses of our environment. Programs inherit all of it: a copy of ours could be seen in the memory of a
+/// The variables of our environment that the library uses. Programs inherit all variables: a copy in our memory could be seen in a
 /// process that joins a container.
 pub(super) fn environment() -> Environment {
     Environment {

@@ -118,9 +118,9 @@ impl Bundle {
         Ok(host)
     }
 
-    /// What a container made from it would have to do without. Files that config.json names are looked for: the root, the
-    /// sources of bind mounts, namespaces, hooks, the socket of a seccomp agent, the program. So are file systems, CPUs, memory nodes,
-    /// huge pages and network interfaces of this host.
+    /// The notes about things that a container of this bundle needs and does not find. This looks for the files that config.json
+    /// names: the root, the sources of bind mounts, namespaces, hooks, the socket of a seccomp agent, the program. It also looks for
+    /// file systems, CPUs, memory nodes, huge pages and network interfaces of this host.
     ///
     /// # Errors
     /// `Config`: all mistakes in config.json, each with its place.
@@ -174,8 +174,8 @@ impl Bundle {
         self.directory.join(root.path()).canonicalize().ok()
     }
 
-    /// What its config.json exposes of the host to an attacker in the container. Of the host, the score depends on nothing
-    /// but where links lead.
+    /// The parts of the host that its config.json exposes to an attacker in the container. The score depends on config.json, and
+    /// on the targets of links on this host.
     ///
     /// # Errors
     /// The mistakes in config.json: no container is made from it, and what it hides could have a score.
@@ -247,7 +247,7 @@ pub(super) fn landlock_abi(config: &Config) -> u32 {
     if asked { crate::sys::landlock::abi() } else { 0 }
 }
 
-/// Where `path` leads after its links. What does not exist has none.
+/// The path to which `path` leads after its links. None if the file does not exist.
 fn followed(path: &Path) -> PathBuf {
     let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     match there {

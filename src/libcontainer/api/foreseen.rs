@@ -1,5 +1,5 @@
-//! What can be seen of the host that makes a container fail, or be other than it was meant, but may change until then: notes
-//! of `check`.
+//! Notes of `check` about the present state of the host: a container would fail on it, or would not be as requested. The state may
+//! change before the container is made.
 
 use std::fs;
 use std::os::fd::OwnedFd;

@@ -36,7 +36,8 @@ impl fmt::Display for RestoreExplanation {
 }
 
 impl Images {
-    /// What these images contain, and what is wrong with them: a restore would fail. With a bundle, also what it lacks.
+    /// The contents of these images, and the faults because of which a restore would fail. With a bundle, this includes the mounts
+    /// that the bundle does not have.
     ///
     /// ```no_run
     /// # fn main() -> libcontainer::Result<()> {

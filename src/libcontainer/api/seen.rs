@@ -1,4 +1,4 @@
-//! What can be seen of a bundle's surroundings before anything is made: files that are missing, or of the wrong kind.
+//! Checks the files of a bundle before anything is made: files that are missing, or of the wrong kind.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
@@ -42,7 +42,7 @@ impl Seen<'_> {
         }
     }
 
-    /// What this user cannot see may be there.
+    /// A file that this user cannot see may exist.
     fn metadata(&mut self, at: &At, path: &Path) -> Option<std::fs::Metadata> {
         match path.metadata() {
             Ok(data) => Some(data),

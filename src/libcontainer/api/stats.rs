@@ -1,4 +1,4 @@
-//! What a container uses.
+//! The resources that a container uses.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ pub use crate::cgroup::stats::{
 };
 pub use crate::resctrl::stats::{BandwidthInfo, CacheInfo, IntelRdt, Occupancy, Traffic};
 
-/// What a container uses. Serialized, it is the `data` of `coracle events --stats`, in the form of runc.
+/// The resources that a container uses. Serialized, it is the `data` of `coracle events --stats`, in the form of runc.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {

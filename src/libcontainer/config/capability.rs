@@ -23,7 +23,7 @@ pub fn number(capability: &Capability) -> Option<u8> {
     by_name(&format!("CAP_{capability}"))
 }
 
-/// What is wrong with a name that is not one of a capability.
+/// The warning about a name that is not the name of a capability.
 pub fn unknown(name: &str) -> String {
     let full = format!("CAP_{}", name.to_ascii_uppercase().trim_start_matches("CAP_"));
     match by_name(&full) {

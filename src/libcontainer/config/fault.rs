@@ -14,7 +14,7 @@ pub struct Fault {
     pub problem: String,
 }
 
-/// A warning: the container runs all the same. The specification wants this for some properties.
+/// A warning: the container runs nevertheless. The specification demands this for some properties.
 ///
 /// ```no_run
 /// # fn main() -> libcontainer::Result<()> {

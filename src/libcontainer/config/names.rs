@@ -1,4 +1,4 @@
-//! Names that are almost names of properties. The specification says that unknown properties are ignored. A warning
+//! Names that are similar to names of properties. The specification says that unknown properties are ignored. A warning
 //! tells the author about them.
 
 use std::cell::OnceCell;
@@ -124,7 +124,7 @@ const CONFINING: [&str; 19] = [
     "options",
 ];
 
-/// True for a name that almost is that of a property that confines the process. No allocation for most names.
+/// True for a name that is similar to that of a property that confines the process. For most names, this does not allocate.
 pub(super) fn is_slip(name: &[u8]) -> bool {
     let Some(first) = name.first() else { return false };
     let near = |known: &&&str| {
@@ -269,7 +269,7 @@ fn plain(name: &str) -> String {
 enum Unknown {
     /// It belongs into one of these objects.
     Elsewhere(Vec<&'static str>),
-    /// It almost is this name.
+    /// It is similar to this name.
     Slip(&'static str),
     /// A word of engines. This is what a config.json has for it.
     Foreign(&'static str),

@@ -13,7 +13,8 @@ const LARGEST: usize = 1 << 20;
 /// The names of a document's properties. Their values are not kept: a document of many values would take thirty times its size.
 type PropertyNames = BTreeMap<String, IgnoredAny>;
 
-/// What the file is instead, and what to do. None where it looks like a config.json, or like nothing that is known.
+/// The kind of a file that is not a config.json, and what to do. None if the file looks like a config.json, or if its kind is
+/// unknown.
 pub(super) fn kind(bytes: &[u8]) -> Option<String> {
     if let Some(said) = encoding(bytes) {
         return Some(said);
@@ -33,7 +34,7 @@ pub(super) fn kind(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// What a document is in place of the object at `at`, of which it has no property.
+/// The kind of a document that has no property of the object at `at`.
 pub(super) fn instead_of_object(bytes: &[u8], at: &At) -> Option<String> {
     let document: PropertyNames = serde_json::from_slice(bytes).ok()?;
     let here = PLACES.iter().find(|(there, _)| *there == at.as_str())?.1;

@@ -68,7 +68,7 @@ fn watch(
     signals::block_all()?;
     rustix::process::setsid()?;
     let kept = [Some(ends), Some(criu), thaw.map(|(file, _)| file)];
-    // CRIU sees the end of its socket only if nobody else has the other end
+    // CRIU sees the end of its socket only if no other process has the other end.
     fds::close_but(alone, 0, kept.iter().flatten().map(AsRawFd::as_raw_fd))?;
     let mut byte = [0u8; 1];
     if retry(|| rustix::io::read(ends, &mut byte))? > 0 {

@@ -1,5 +1,5 @@
-//! What a directory of images contains, as far as it can be told without CRIU (criu(8)): the layout of the files is that of CRIU's
-//! `include/image.h`, the messages are those of its `images/*.proto`.
+//! Reads a directory of images without CRIU (criu(8)). The layout of the files is that of CRIU's `include/image.h`, and the messages
+//! are those of its `images/*.proto`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -156,7 +156,7 @@ pub fn contents(directory: &Path) -> (ImageContents, Vec<ImageFault>) {
     (reading.found, reading.faults)
 }
 
-/// What is wrong with the memory in the images: files of it are missing, or are too short.
+/// The faults of the memory in the images: missing files, and files that are too short.
 pub fn memory_faults(directory: &Path) -> Vec<ImageFault> {
     let mut reading = ImageReading { directory, faults: Vec::new(), found: ImageContents::default() };
     for name in reading.names("pagemap-") {

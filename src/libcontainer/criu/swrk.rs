@@ -41,7 +41,7 @@ pub struct Setup<'a> {
     pub handed: Handed,
     /// CRIU's environment. CRIU itself is searched in its PATH.
     pub environment: &'a Environment,
-    /// How the container is thawed if we are killed.
+    /// Thaws the container if we are killed.
     pub thaw: Option<Thaw>,
 }
 
@@ -229,7 +229,7 @@ impl Criu {
         self.serves = true;
     }
 
-    /// What CRIU says next. The wait has no deadline while CRIU works: how long it takes depends on how much memory there is.
+    /// The next message from CRIU. The wait has no deadline while CRIU works, because the time depends on the size of the memory.
     ///
     /// # Errors
     /// A signal asks us to end, CRIU has ended, or it has done nothing for a minute.

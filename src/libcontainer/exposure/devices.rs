@@ -48,7 +48,7 @@ fn is_named(path: &Path, row: &CharacterDevice) -> bool {
     rest.is_some_and(|rest| rest.starts_with('/') || rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What is left of the weight where the kernel asks for a capability that the container has not.
+/// The weight of a device. It is a third if the kernel requires a capability that the container does not have.
 fn raw(facts: &ConfigFacts<'_>, row: &CharacterDevice) -> u8 {
     if row.raw && !facts.can(SYS_RAWIO) { row.weight / 3 } else { row.weight }
 }
@@ -76,7 +76,7 @@ fn all_rules<'a>(facts: &ConfigFacts<'a>) -> &'a [LinuxDeviceCgroup] {
     resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default()
 }
 
-/// Whether the rules let such a device be opened, as far as its number is known.
+/// True if the rules allow to open such a device. Without a row, its number is not known, and every rule covers it.
 fn may_open(facts: &ConfigFacts<'_>, kind: LinuxDeviceType, row: Option<&CharacterDevice>) -> bool {
     let rules = all_rules(facts);
     let last = rules.iter().rposition(is_for_all);

@@ -58,7 +58,7 @@ fn options(mount: &Mount, at: &At) -> MountOptions {
     mount_options::parse(mount.options().as_deref().unwrap_or_default(), at).0
 }
 
-/// Where `ro` and `rw` contradict each other in their recursive forms, it is taken for writable.
+/// If the recursive forms of `ro` and `rw` contradict each other, the mount counts as writable.
 fn is_read_only(options: &MountOptions) -> bool {
     const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
     (options.set | options.set_recursive) & RDONLY != 0 && (options.clear | options.clear_recursive) & RDONLY == 0

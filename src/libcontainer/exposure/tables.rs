@@ -1,10 +1,10 @@
-//! What is known of capabilities, system calls, paths and devices: one row for each, with its weight in percent and what an
-//! attacker gains. The weight is for root of the host; with a user namespace it is `MAPPED` of that.
+//! Tables of capabilities, system calls, paths and devices. Each row has a weight in percent, and the gain of an attacker. The
+//! weight is for root of the host. With a user namespace, `MAPPED` percent of it count.
 
 /// The number of CAP_SYS_ADMIN.
 pub(super) const SYS_ADMIN: u8 = 21;
 
-/// How much is left of a weight where root in the container is nobody on the host, in percent.
+/// The part of a weight that counts if root in the container is not root on the host, in percent.
 pub(super) const MAPPED: u8 = 20;
 
 /// Capabilities (linux/capability.h) beyond those of Docker's default set.
@@ -107,7 +107,7 @@ pub(super) struct SensitivePath {
     pub(super) write: u8,
     /// The weight where it can only be read. A socket obeys also where it is read-only.
     pub(super) read: u8,
-    /// What is left of the weight for a part of it that has no row of its own, in percent.
+    /// The weight of a path inside it that has no row of its own, in percent of this weight.
     pub(super) part: u8,
     pub(super) inside: &'static str,
 }
