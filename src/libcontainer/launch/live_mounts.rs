@@ -14,7 +14,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, O
 use rustix::path::DecInt;
 
 use super::inside::in_mounts;
-use super::walk::{Walk, devices_of_host};
+use super::walk::{QuietWalk, devices_of_host};
 use crate::config::At;
 use crate::error::{Context, Result, bail, error};
 use crate::host::{Namespace, mountinfo};
@@ -118,7 +118,7 @@ pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     let of_host = host_groups()?;
     let devices = devices_of_host()?;
     in_mounts(namespace, || {
-        let walk = Walk::new(&proc, &devices)?;
+        let walk = QuietWalk::new(&proc, &devices)?;
         let mut attached: Vec<&DetachedMount> = Vec::new();
         for mount in mounts {
             if let Err(error) = place(mount, &walk, &proc, of_host.as_deref()) {
@@ -132,7 +132,7 @@ pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     })
 }
 
-fn place(mount: &DetachedMount, walk: &Walk<'_>, proc: &HostProc, of_host: Option<&[u64]>) -> Result<()> {
+fn place(mount: &DetachedMount, walk: &QuietWalk<'_>, proc: &HostProc, of_host: Option<&[u64]>) -> Result<()> {
     let at = mount.at.key("destination");
     let said = |errno: Errno| error!("{at}: /{}: {}", mount.destination.to_string_lossy(), words(errno));
     let target = walk.to(&mount.destination).with_context(|| at.to_string())?;
@@ -161,7 +161,7 @@ pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> 
     let proc = HostProc::open().context("open /proc")?;
     let devices = devices_of_host()?;
     in_mounts(namespace, || {
-        let walk = Walk::new(&proc, &devices)?;
+        let walk = QuietWalk::new(&proc, &devices)?;
         let mut found = Vec::new();
         for (at, path) in list {
             let said = |errno: Errno| error!("{at}: /{}: {}", path.to_string_lossy(), words(errno));

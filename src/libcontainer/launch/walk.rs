@@ -30,21 +30,21 @@ pub(super) fn devices_of_host() -> Result<Vec<String>> {
 }
 
 /// The root of the mount namespace that this thread has entered.
-pub(super) struct Walk<'a> {
+pub(super) struct QuietWalk<'a> {
     root: OwnedFd,
     proc: &'a HostProc,
     devices: &'a [String],
 }
 
-impl Walk<'_> {
+impl QuietWalk<'_> {
     /// Begins at the thread's root.
     ///
     /// # Errors
     /// Those of open(2).
-    pub(super) fn new<'a>(proc: &'a HostProc, devices: &'a [String]) -> Result<Walk<'a>> {
+    pub(super) fn new<'a>(proc: &'a HostProc, devices: &'a [String]) -> Result<QuietWalk<'a>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty()).context("open the container's root")?;
-        Ok(Walk { root, proc, devices })
+        Ok(QuietWalk { root, proc, devices })
     }
 
     /// The file at `path`, which has no `..`. Follows no link: one of the image could lead to the root itself, or into /proc.
