@@ -21,7 +21,8 @@ found = {}  # what is measured: {name: [one value a round]}
 def ctr(*args):
     """Milliseconds that it takes; it must succeed."""
     begun = time.perf_counter()
-    done = subprocess.run(["ctr", "-a", W + "/c.sock", "-n", PARENT, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    command = ["ctr", "-a", W + "/c.sock", "-n", PARENT, *args]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     took = (time.perf_counter() - begun) * 1000
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
@@ -53,6 +54,8 @@ def pod(name, number):
     sandbox, config = cri.pod(pod, host=True, handler=name)
     container = cri.ctr(sandbox, config, ["sh", "-c", "echo x; exec sleep 1000"])
     while not (os.path.exists(log) and os.path.getsize(log)):
+        if time.perf_counter() - begun > 30:
+            raise RuntimeError(f"{name}: no line in {log} after 30 s")
         time.sleep(0.0005)
     lines = time.perf_counter()
     R.ExecSync(p.ExecSyncRequest(container_id=container, cmd=["/bin/true"], timeout=20))
@@ -103,7 +106,7 @@ def main():
         try:
             run(name, -2)
             usable.append(name)
-        except RuntimeError as error:
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
             print(f"without {name}: {error}")
     rounds("ctr run --rm", usable, run)
     for name in usable:

@@ -23,17 +23,23 @@ use wire::{Frame, Inbox};
 
 type Problem = Box<dyn std::error::Error>;
 
+/// How often `end` looks whether the bytes are read, and the pause between two looks.
+const PATIENCE: u32 = 10_000;
+const LOOK: std::time::Duration = std::time::Duration::from_micros(200);
+
 /// A container and an exec, or nothing for the init.
 type Whose = (String, String);
-/// Where stdout and stderr go, and the config.
-type Files = (String, String, String);
+/// stdout and stderr, and the place of the config.
+type Files = (Vec<File>, String);
 
 /// Whether each process has ended, by the names of its container and exec.
 #[derive(Default)]
 struct Pod {
     ended: Mutex<BTreeMap<Whose, bool>>,
     changed: Condvar,
-    names: Mutex<BTreeMap<Whose, Files>>,
+    /// Open until the process has ended and its bytes are read: a fifo that nobody has open loses them, and the client may
+    /// open it late.
+    files: Mutex<BTreeMap<Whose, Files>>,
 }
 
 fn main() -> Result<(), Problem> {
@@ -94,24 +100,24 @@ fn serve() -> Result<(), Problem> {
 }
 
 impl Pod {
-    fn answer(&self, request: &Request) -> Result<Vec<u8>, Problem> {
+    fn answer(self: &Arc<Pod>, request: &Request) -> Result<Vec<u8>, Problem> {
         let pid = std::process::id();
         let asked = &*request.payload;
         Ok(match &*request.method {
             "Create" => {
                 let asked = CreateTaskRequest::decode(asked)?;
                 let place = format!("{}/config.json", asked.bundle);
-                self.note((asked.id, String::new()), (asked.stdout, asked.stderr, place));
+                self.note((asked.id, String::new()), [asked.stdout, asked.stderr], place)?;
                 CreateTaskResponse { pid }.encode_to_vec()
             }
             "Exec" => {
                 let asked = ExecProcessRequest::decode(asked)?;
-                self.note((asked.id, asked.exec_id), (asked.stdout, asked.stderr, String::new()));
+                self.note((asked.id, asked.exec_id), [asked.stdout, asked.stderr], String::new())?;
                 Empty {}.encode_to_vec()
             }
             "Start" => {
                 let asked = StartRequest::decode(asked)?;
-                self.run((asked.id, asked.exec_id))?;
+                self.run(&(asked.id, asked.exec_id))?;
                 StartResponse { pid }.encode_to_vec()
             }
             "Wait" => {
@@ -148,25 +154,48 @@ impl Pod {
         self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn note(&self, whose: Whose, files: Files) {
-        self.lock().insert(whose.clone(), false);
-        self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(whose, files);
+    fn files(&self) -> std::sync::MutexGuard<'_, BTreeMap<Whose, Files>> {
+        self.files.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn run(&self, whose: Whose) -> Result<(), Problem> {
-        let names = self.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&whose);
-        let (stdout, stderr, config) = names.unwrap_or_default();
-        for name in [stdout, stderr].iter().filter(|name| !name.is_empty()) {
-            File::options().read(true).write(true).open(name)?.write_all(b"x\n")?;
+    fn note(&self, whose: Whose, names: [String; 2], config: String) -> Result<(), Problem> {
+        let mut files = Vec::new();
+        for name in names.iter().filter(|name| !name.is_empty()) {
+            files.push(File::options().read(true).write(true).open(name)?);
         }
-        let config = fs::read_to_string(config).unwrap_or_default();
+        self.lock().insert(whose.clone(), false);
+        self.files().insert(whose, (files, config));
+        Ok(())
+    }
+
+    fn run(self: &Arc<Pod>, whose: &Whose) -> Result<(), Problem> {
+        let config = match self.files().get_mut(whose) {
+            Some((files, config)) => {
+                for file in files {
+                    file.write_all(b"x\n")?;
+                }
+                fs::read_to_string(config).unwrap_or_default()
+            }
+            None => String::new(),
+        };
         if !config.contains("sleep") && !config.contains("pause") {
-            self.end(whose);
+            // a client may open its fifos when it has the answer to Start
+            let (pod, whose) = (Arc::clone(self), whose.clone());
+            std::thread::spawn(move || pod.end(whose));
         }
         Ok(())
     }
 
     fn end(&self, whose: Whose) {
+        let files = self.files().remove(&whose);
+        let unread = |file: &File| rustix::io::ioctl_fionread(file).is_ok_and(|count| count > 0);
+        for _ in 0..PATIENCE {
+            if !files.iter().flat_map(|(files, _)| files).any(unread) {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+        drop(files);
         self.lock().insert(whose, true);
         self.changed.notify_all();
     }

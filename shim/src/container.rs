@@ -42,7 +42,7 @@ pub struct Process {
     pub stage: Stage,
     pub pid: i32,
     /// None after its end.
-    pub pidfd: Option<(OwnedFd, Token)>,
+    pub made: Option<(libcontainer::Process, Token)>,
     /// Its end, if it came while a start or a kill was running. It is reported after their answers.
     pub held: Option<Exit>,
     /// Signals to it that are not yet answered.
@@ -68,7 +68,7 @@ impl Process {
             names,
             stage: Stage::Created,
             pid: 0,
-            pidfd: None,
+            made: None,
             held: None,
             killing: 0,
             exit: None,

@@ -7,11 +7,14 @@ use nix::sys::signal::Signal;
 
 use crate::poll::{Interest, Token};
 use crate::reply::Reply;
-use crate::shim::{Connection, JOBS, LISTENER, PUBLISHER, SIGNALS, Shim};
+use crate::shim::{Connection, JOBS, LISTENER, PUBLISHER, SIGNALS, Shim, UNREAD_ANSWERS};
 use crate::wire::{Frame, Inbox};
 
 /// The time after a job in which the next one is likely.
 const REST: Duration = Duration::from_secs(1);
+
+/// The number of reads from one connection before others have their turn.
+const READS: usize = 8;
 
 /// The pause of the loop after accept(2) has failed.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(20);
@@ -25,6 +28,7 @@ impl Shim {
                 self.ready(token);
             }
             self.publisher.go_on(&self.poll);
+            self.look_for_readers();
             self.go_on_deleting();
             self.kill_loggers();
             self.rest();
@@ -64,7 +68,14 @@ impl Shim {
     fn deadline(&self) -> Option<Instant> {
         let deletions = self.deletions.iter().map(|deletion| deletion.deadline);
         let loggers = self.loggers.iter().map(|(_, deadline)| *deadline);
-        deletions.chain(loggers).chain(self.publisher.deadline()).chain(self.ending).chain(self.rest).min()
+        let unread = self.unread.values().map(|(time, _)| *time);
+        deletions
+            .chain(loggers)
+            .chain(unread)
+            .chain(self.publisher.deadline())
+            .chain(self.ending)
+            .chain(self.rest)
+            .min()
     }
 
     fn ready(&mut self, token: Token) {
@@ -117,7 +128,8 @@ impl Shim {
         let Some(peer) = self.connections.get_mut(&token) else { return };
         let mut buffer = [0; 8192];
         let mut ended = false;
-        loop {
+        let turns = if peer.outbox.len() > UNREAD_ANSWERS { 0 } else { READS };
+        for _ in 0..turns {
             match peer.socket.read(&mut buffer) {
                 Ok(0) => ended = true,
                 Ok(count) => {

@@ -24,18 +24,18 @@ impl Shim {
     /// A pidfd is readable.
     pub(crate) fn has_exited(&mut self, token: Token) {
         let Some(whose) = self.processes.get(&token).cloned() else { return };
-        let Some((pidfd, _)) = self.process_of(&whose).and_then(|process| process.pidfd.as_ref()) else { return };
+        let Some((made, _)) = self.process_of(&whose).and_then(|process| process.made.as_ref()) else { return };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let exit = match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+        let exit = match rustix::process::waitid(WaitId::PidFd(made.as_fd()), options) {
             Ok(Some(status)) => exit_of(&status),
             Ok(None) | Err(rustix::io::Errno::INTR) => return,
             // another caller has waited for it: it has ended, and its status is unknown
             Err(_) => Exit { status: 255, at: SystemTime::now() },
         };
         self.processes.remove(&token);
-        let pidfd = self.process_of(&whose).and_then(|process| process.pidfd.take());
-        if let Some((pidfd, _)) = pidfd {
-            self.poll.remove(pidfd);
+        let made = self.process_of(&whose).and_then(|process| process.made.take());
+        if let Some((made, _)) = made {
+            self.poll.remove(made);
         }
         self.exited(&whose, exit);
     }

@@ -17,8 +17,10 @@ pub enum Code {
     InvalidArgument = 3,
     NotFound = 5,
     AlreadyExists = 6,
+    ResourceExhausted = 8,
     FailedPrecondition = 9,
     Unimplemented = 12,
+    Unavailable = 14,
 }
 
 /// A failure of that code.

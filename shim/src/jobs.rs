@@ -17,6 +17,8 @@ const LIMIT: usize = 16;
 /// The maximum number of threads for jobs that wait for a process of a container. The container can stop such a process: the other
 /// threads are for what ends the container.
 const EXECS: usize = 12;
+/// The maximum number of jobs that wait for a thread.
+const WAITING: usize = 1024;
 /// The stack of a thread. The library parses configs of any depth on it.
 const STACK: usize = 1 << 20;
 
@@ -54,6 +56,11 @@ impl<State: 'static> Jobs<State> {
     /// Whether a job is running or waiting.
     pub fn any(&self) -> bool {
         self.running > 0
+    }
+
+    /// Whether no request may begin a job: a client sends them faster than they are done.
+    pub fn are_full(&self) -> bool {
+        self.waiting.len() >= WAITING
     }
 
     /// Starts the job, or queues it.

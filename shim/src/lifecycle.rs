@@ -56,7 +56,7 @@ fn launch(
         Ok(streams) => Ok(Launched { made, streams }),
         Err(text) => {
             // no caller learns of this process
-            let _ = rustix::process::pidfd_send_signal(&made.pidfd, rustix::process::Signal::KILL);
+            let _ = made.process.kill(9);
             Err(failed(text))
         }
     }
@@ -122,6 +122,9 @@ impl Order {
 
 impl Shim {
     pub(crate) fn create(&mut self, reply: Reply, asked: CreateTaskRequest) -> Answer<()> {
+        if self.ending.is_some() {
+            return Err(failure(Code::Unavailable, "the shim ends"));
+        }
         if let Some(early) = &mut self.early {
             // ORDER: our program is protected before a container can see it (CVE-2019-5736)
             early.push((reply, asked));
@@ -148,7 +151,7 @@ impl Shim {
             Err(status) => return self.answer(reply, Err(status)),
         };
         let own_pids = launched.as_ref().is_some_and(|launched| launched.made.own_pids);
-        let pid = launched.as_ref().map_or(0, |launched| launched.made.pid.cast_unsigned());
+        let pid = launched.as_ref().map_or(0, |launched| launched.made.process.pid().cast_unsigned());
         let container = Container {
             at,
             bundle,
@@ -180,11 +183,11 @@ impl Shim {
         }
         let outputs: Vec<_> = streams.outputs.into_iter().map(|pump| self.begin_pump(pump)).collect();
         let input = streams.input.map(|pump| self.begin_pump(pump));
-        let token = self.watch_process(&made.pidfd, whose.clone());
+        let token = self.watch_process(&made.process, whose.clone());
         let Some(process) = self.process_of(whose) else { return };
         process.stage = stage;
-        process.pid = made.pid;
-        process.pidfd = Some((made.pidfd, token));
+        process.pid = made.process.pid();
+        process.made = Some((made.process, token));
         (process.outputs, process.input) = (outputs, input);
         process.hold = streams.hold.filter(|_| !process.stdin_closed);
         (process.master, process.logger) = (made.master, streams.logger);
@@ -239,7 +242,9 @@ impl Shim {
 
     fn started(&mut self, reply: Reply, id: &str, started: Answer<()>) {
         let whose = Whose { container: id.to_owned(), exec: None };
-        let Some(process) = self.process_of(&whose) else { return };
+        let Some(process) = self.process_of(&whose) else {
+            return self.answer(reply, Err(failure(Code::NotFound, "the container was deleted")));
+        };
         process.stage = if started.is_ok() { Stage::Running } else { Stage::Created };
         let (pid, held) = (process.pid(), process.held.take());
         if started.is_ok() {
@@ -272,8 +277,12 @@ impl Shim {
         let StartRequest { id, exec_id } = asked;
         let whose = Whose { container: id.clone(), exec: Some(exec_id.clone()) };
         match launched {
+            Ok(_) if self.process_of(&whose).is_none() => {
+                // the deletion has killed it
+                self.answer(reply, Err(failure(Code::NotFound, "the container was deleted")));
+            }
             Ok(Launched { made, streams }) => {
-                let pid = made.pid.cast_unsigned();
+                let pid = made.process.pid().cast_unsigned();
                 self.adopt(&whose, made, streams, Stage::Running);
                 self.publish(&events::TaskExecStarted { container_id: id, exec_id, pid });
                 self.answer(reply, Ok(StartResponse { pid }.encode_to_vec()));
@@ -367,8 +376,8 @@ impl Shim {
         for token in process.outputs.iter().chain(&process.input) {
             self.end_pump(*token);
         }
-        if let Some((pidfd, token)) = &process.pidfd {
-            self.poll.remove(pidfd);
+        if let Some((made, token)) = &process.made {
+            self.poll.remove(made);
             self.processes.remove(token);
         }
         if let Some(logger) = process.logger {

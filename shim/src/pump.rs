@@ -18,6 +18,8 @@ pub enum Next {
     Read,
     /// Room to write.
     Write,
+    /// A reader, which comes late: the stream has ended, and its last bytes are in the fifo. No descriptor reports this.
+    Reader,
     /// No condition: the stream has ended.
     End,
 }
@@ -31,12 +33,22 @@ pub enum Refused {
     End,
 }
 
+/// Whether the target has a reader when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// It has one, or needs none.
+    Here,
+    /// A fifo that no client had open. The bytes in it are lost when we close it, so we keep it open until they are read.
+    Late,
+}
+
 /// A stream, with the bytes that were read and not yet written.
 #[derive(Debug)]
 pub struct Pump {
     from: OwnedFd,
     to: OwnedFd,
     refused: Refused,
+    reader: Reader,
     pending: Vec<u8>,
     next: Next,
 }
@@ -44,7 +56,14 @@ pub struct Pump {
 impl Pump {
     /// Both descriptors must be non-blocking, unless they are files.
     pub fn new(from: OwnedFd, to: OwnedFd, refused: Refused) -> Pump {
-        Pump { from, to, refused, pending: Vec::new(), next: Next::Read }
+        Pump { from, to, refused, reader: Reader::Here, pending: Vec::new(), next: Next::Read }
+    }
+
+    /// Sets whether the target has a reader.
+    #[must_use]
+    pub fn reader(mut self, reader: Reader) -> Pump {
+        self.reader = reader;
+        self
     }
 
     /// The condition that it waits for.
@@ -56,7 +75,7 @@ impl Pump {
     pub fn side(&self, next: Next) -> (BorrowedFd<'_>, Interest) {
         match next {
             Next::Write => (self.to.as_fd(), Interest::Write),
-            Next::Read | Next::End => (self.from.as_fd(), Interest::Read),
+            Next::Read | Next::Reader | Next::End => (self.from.as_fd(), Interest::Read),
         }
     }
 
@@ -75,13 +94,18 @@ impl Pump {
 
     fn read(&mut self, buffer: &mut [u8]) -> Option<Next> {
         match rustix::io::read(&self.from, &mut *buffer) {
-            Ok(0) => Some(Next::End),
+            Ok(0) => Some(self.end()),
             Ok(count) => self.write(&buffer[..count]),
             Err(Errno::AGAIN) => Some(Next::Read),
             Err(Errno::INTR) => None,
             // EIO: no process has the terminal open
-            Err(_) => Some(Next::End),
+            Err(_) => Some(self.end()),
         }
+    }
+
+    fn end(&self) -> Next {
+        let unread = || rustix::io::ioctl_fionread(&self.to).is_ok_and(|count| count > 0);
+        if self.reader == Reader::Late && unread() { Next::Reader } else { Next::End }
     }
 
     /// Writes the bytes that were read, and keeps those that are not written.

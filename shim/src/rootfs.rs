@@ -3,12 +3,12 @@
 
 use libcontainer::in_words;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::CloneFlags;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::messages::task::Mount;
 
@@ -82,13 +82,12 @@ pub fn make(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
         bound.map_err(|errno| format!("bind {}: {errno}", rootfs.display(), errno = in_words(&errno)))?;
     }
     for entry in mounts {
-        let target = inside(rootfs, &entry.target)?;
-        if let Err(error) = make_one(entry, &target) {
+        if let Err(error) = make_one(entry, rootfs) {
             drop(take_away(rootfs));
             return Err(format!(
                 "failed to mount rootfs component: mount {} at {}: {error}",
                 entry.source,
-                target.display(),
+                rootfs.join(entry.target.trim_start_matches('/')).display(),
                 error = in_words(&error)
             ));
         }
@@ -96,21 +95,32 @@ pub fn make(mounts: &[Mount], rootfs: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A target below the root file system.
-fn inside(rootfs: &Path, target: &str) -> Result<PathBuf, String> {
-    let below = Path::new(target.trim_start_matches('/'));
-    if below.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
-        return Err(format!("mount target {target}: not below the root file system"));
+/// A target in the root file system. A symbolic link of an image does not lead out of it (openat2(2), RESOLVE_IN_ROOT).
+fn inside(rootfs: &Path, target: &str) -> io::Result<OwnedFd> {
+    let root = rustix::fs::openat(CWD, rootfs, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let below = target.trim_matches('/');
+    if below.is_empty() {
+        return Ok(root);
     }
-    Ok(if target.is_empty() { rootfs.to_owned() } else { rootfs.join(below) })
+    if Path::new(below).components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(io::Error::other("not below the root file system"));
+    }
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(&root, below, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)?)
 }
 
-fn make_one(entry: &Mount, target: &Path) -> io::Result<()> {
+fn make_one(entry: &Mount, rootfs: &Path) -> io::Result<()> {
     let Asked { flags, propagation, data } = asked(&entry.options);
     if data.iter().any(|option| option == "loop") {
         return Err(io::Error::other("loop devices are not implemented"));
     }
     let (shorter, base) = if entry.r#type == "overlay" { shortened(&data) } else { (data.join(","), None) };
+    // it is looked up again after a mount: then it is the mount's root
+    let at = |kind: Option<&str>, source: Option<&str>, flags: MsFlags, data: Option<&str>| -> io::Result<()> {
+        let target = inside(rootfs, &entry.target)?;
+        let path = format!("/proc/self/fd/{}", target.as_raw_fd());
+        Ok(mount(source, path.as_str(), kind, flags, data)?)
+    };
     if let Some(base) = &base {
         nix::sched::unshare(CloneFlags::CLONE_FS)?;
         nix::unistd::chdir(base)?;
@@ -118,13 +128,13 @@ fn make_one(entry: &Mount, target: &Path) -> io::Result<()> {
     let kind = (!flags.contains(MsFlags::MS_BIND)).then_some(entry.r#type.as_str());
     let text = (!shorter.is_empty()).then_some(shorter.as_str());
     // the other flags of a bind mount need a second call
-    mount(Some(entry.source.as_str()), target, kind, flags, text)?;
+    at(kind, Some(&entry.source), flags, text)?;
     if !propagation.is_empty() {
-        mount(None::<&str>, target, None::<&str>, propagation, None::<&str>)?;
+        at(None, None, propagation, None)?;
     }
     let second = flags & !(MsFlags::MS_BIND | MsFlags::MS_REC);
     if flags.contains(MsFlags::MS_BIND) && !second.is_empty() {
-        mount(None::<&str>, target, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>)?;
+        at(None, None, flags | MsFlags::MS_REMOUNT, None)?;
     }
     Ok(())
 }
@@ -193,8 +203,21 @@ mod tests {
 
     #[test]
     fn a_target_stays_inside() {
-        assert_eq!(inside(Path::new("/b/rootfs"), "/x"), Ok("/b/rootfs/x".into()));
-        assert_eq!(inside(Path::new("/b/rootfs"), ""), Ok("/b/rootfs".into()));
-        assert!(inside(Path::new("/b/rootfs"), "../x").is_err());
+        let directory = tempfile::tempdir().expect("a directory");
+        let rootfs = directory.path().join("rootfs");
+        std::fs::create_dir_all(rootfs.join("x")).expect("a directory");
+        std::os::unix::fs::symlink("/x", rootfs.join("link")).expect("a link");
+        std::os::unix::fs::symlink(directory.path(), rootfs.join("out")).expect("a link");
+        let place = |target: &str| {
+            let found = inside(&rootfs, target)?;
+            std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
+        };
+        let expected = std::fs::canonicalize(&rootfs).expect("its path");
+        assert_eq!(place("").expect("the root"), expected);
+        assert_eq!(place("/x").expect("a directory"), expected.join("x"));
+        assert_eq!(place("link").expect("a link"), expected.join("x"));
+        // a link of an image to a directory of the host
+        assert_eq!(place("out").expect_err("it is outside").kind(), io::ErrorKind::NotFound);
+        assert!(place("../x").is_err());
     }
 }

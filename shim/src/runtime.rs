@@ -43,8 +43,7 @@ const PROTECTION: Protection = Protection::Caller;
 
 /// A new process.
 pub struct Made {
-    pub pid: i32,
-    pub pidfd: OwnedFd,
+    pub process: Process,
     pub master: Option<OwnedFd>,
     /// For an init: false if other processes of the container can outlive it.
     pub own_pids: bool,
@@ -72,13 +71,15 @@ macro_rules! streamed {
     }};
 }
 
-fn made(process: &Process, master: Option<libcontainer::Master>, own_pids: bool) -> Result<Made> {
-    let made = || {
-        let master = master.map(libcontainer::Master::receive).transpose()?;
-        Ok(Made { pid: process.pid(), pidfd: process.try_clone_pidfd()?, master, own_pids })
-    };
-    // no caller learns of this process
-    made().inspect_err(|_| drop(process.kill(9)))
+fn made(process: Process, master: Option<libcontainer::Master>, own_pids: bool) -> Result<Made> {
+    match master.map(libcontainer::Master::receive).transpose() {
+        Ok(master) => Ok(Made { process, master, own_pids }),
+        Err(error) => {
+            // no caller learns of this process
+            let _ = process.kill(9);
+            Err(error)
+        }
+    }
 }
 
 impl At {
@@ -116,7 +117,7 @@ impl At {
         }
         let (create, master) = streamed!(create.protection(PROTECTION), given);
         let (container, process) = create.create()?;
-        made(&process, master, container.has_own_pids())
+        made(process, master, container.has_own_pids())
     }
 
     /// Restores the container from images. Its program continues.
@@ -135,7 +136,7 @@ impl At {
         }
         let (restore, master) = streamed!(restore, given);
         let (container, process) = restore.restore()?;
-        made(&process, master, container.has_own_pids())
+        made(process, master, container.has_own_pids())
     }
 
     /// Makes images of the container.
@@ -162,7 +163,7 @@ impl At {
         let container = self.load()?;
         let object = ProcessObject::read(object)?;
         let (exec, master) = streamed!(container.exec_process(&object).protection(PROTECTION), given);
-        made(&exec.spawn()?, master, true)
+        made(exec.spawn()?, master, true)
     }
 
     /// Sends a signal to its init.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,13 @@ pub const PUBLISHER: Token = 3;
 const FIRST: Token = 16;
 /// The time that the last events have when we end.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
+
+/// The bytes of answers that a peer does not read, above which the shim reads none of its requests.
+pub const UNREAD_ANSWERS: usize = 4 << 20;
+
+/// The first and the longest pause between two looks whether the last bytes of a stream are read.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(250);
 
 /// A client.
 pub struct Connection {
@@ -71,6 +77,8 @@ pub struct Shim {
     pub creating: BTreeSet<String>,
     pub processes: BTreeMap<Token, Whose>,
     pub pumps: BTreeMap<Token, Pump>,
+    /// Streams that have ended and whose reader comes late: the time to look again, and the pause before it.
+    pub unread: BTreeMap<Token, (Instant, Duration)>,
     pub watches: BTreeMap<Token, (String, crate::runtime::OomWatch)>,
     pub deletions: Vec<Deletion>,
     /// Loggers whose output has ended, and the time at which they are killed.
@@ -113,6 +121,7 @@ impl Shim {
             creating: BTreeSet::new(),
             processes: BTreeMap::new(),
             pumps: BTreeMap::new(),
+            unread: BTreeMap::new(),
             watches: BTreeMap::new(),
             deletions: Vec::new(),
             loggers: Vec::new(),
@@ -134,6 +143,11 @@ impl Shim {
         if let Some(peer) = self.connections.remove(&token) {
             self.poll.remove(&peer.socket);
         }
+        for container in self.containers.values_mut() {
+            for process in std::iter::once(&mut container.init).chain(container.execs.values_mut()) {
+                process.waiting.retain(|reply| reply.connection != token);
+            }
+        }
     }
 
     /// Sends an answer. A caller that has closed its connection gets none.
@@ -153,7 +167,9 @@ impl Shim {
                 Ok(count) => drop(peer.outbox.drain(..count)),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return self.poll.change(&peer.socket, token, Interest::Both);
+                    let full = peer.outbox.len() > UNREAD_ANSWERS;
+                    let interest = if full { Interest::Write } else { Interest::Both };
+                    return self.poll.change(&peer.socket, token, interest);
                 }
                 Err(_) => return self.drop_connection(token),
             }
@@ -220,17 +236,35 @@ impl Shim {
         if next == Next::End {
             return self.end_pump(token);
         }
-        // it now waits at its other side
+        // it now waits at its other side, or at none
         let (side, _) = pump.side(before);
         self.poll.remove(side);
+        if next == Next::Reader {
+            self.unread.insert(token, (Instant::now(), FIRST_LOOK));
+            return;
+        }
         let (side, interest) = pump.side(next);
         if self.poll.add(side, token, interest).is_err() {
             self.end_pump(token);
         }
     }
 
+    /// Ends the streams whose last bytes are read now.
+    pub fn look_for_readers(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Token> =
+            self.unread.iter().filter(|(_, (time, _))| *time <= now).map(|(token, _)| *token).collect();
+        for token in due {
+            if let Some((time, pause)) = self.unread.get_mut(&token) {
+                (*time, *pause) = (now + *pause, (*pause * 2).min(LAST_LOOK));
+            }
+            self.run_pump(token);
+        }
+    }
+
     /// Ends a stream, even if it contains bytes.
     pub fn end_pump(&mut self, token: Token) {
+        self.unread.remove(&token);
         if let Some(pump) = self.pumps.remove(&token) {
             for next in [Next::Read, Next::Write] {
                 self.poll.remove(pump.side(next).0);
@@ -239,10 +273,10 @@ impl Shim {
     }
 
     /// Waits for the end of a process.
-    pub fn watch_process(&mut self, pidfd: &OwnedFd, whose: Whose) -> Token {
+    pub fn watch_process(&mut self, process: &libcontainer::Process, whose: Whose) -> Token {
         let token = self.poll.token();
         // if epoll has no room for it, SIGCHLD reports its end (`reap`)
-        let _ = self.poll.add(pidfd.as_fd(), token, Interest::Read);
+        let _ = self.poll.add(process, token, Interest::Read);
         self.processes.insert(token, whose);
         token
     }

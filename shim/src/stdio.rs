@@ -12,7 +12,7 @@ use rustix::pipe::PipeFlags;
 
 use crate::logger::{self, Logger};
 use crate::owner::Owner;
-use crate::pump::{Pump, Refused};
+use crate::pump::{Pump, Reader, Refused};
 
 /// The streams of a request: fifos, files, or URIs. A stream without a target is empty.
 #[derive(Clone, Debug, Default)]
@@ -72,14 +72,14 @@ pub fn open_terminal(master: &OwnedFd, names: &Names, owner: &Owner) -> Result<S
         let (logger, stdout, _) = Logger::start(&uri, owner)?;
         streams.logger = Some(logger);
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(failed)?;
-        stdout
+        Sink { file: stdout, reader: Reader::Here }
     } else {
         match sinks(names)?.0 {
             Some(sink) => sink,
-            None => null()?,
+            None => Sink { file: null()?, reader: Reader::Here },
         }
     };
-    streams.outputs.push(Pump::new(copy()?, sink, Refused::Dropped));
+    streams.outputs.push(Pump::new(copy()?, sink.file, Refused::Dropped).reader(sink.reader));
     if !names.stdin.is_empty() {
         let (fifo, hold) = stdin_fifo(&names.stdin)?;
         streams.input = Some(Pump::new(fifo, copy()?, Refused::End));
@@ -100,22 +100,30 @@ impl Streams {
     }
 
     /// A pipe to `sink`. Returns the end of the process.
-    fn output(&mut self, sink: Option<OwnedFd>, owner: &Owner) -> Result<OwnedFd, String> {
+    fn output(&mut self, sink: Option<Sink>, owner: &Owner) -> Result<OwnedFd, String> {
         let Some(sink) = sink else { return null() };
         let (ours, theirs) = pipe()?;
         chown(&theirs, owner)?;
         blocking(&theirs)?;
-        self.outputs.push(Pump::new(ours, sink, Refused::Dropped));
+        self.outputs.push(Pump::new(ours, sink.file, Refused::Dropped).reader(sink.reader));
         Ok(theirs)
     }
 }
 
-/// The target of stdout and stderr.
-fn sinks(names: &Names) -> Result<(Option<OwnedFd>, Option<OwnedFd>), String> {
+/// The target of an output.
+struct Sink {
+    file: OwnedFd,
+    reader: Reader,
+}
+
+/// The targets of stdout and stderr.
+fn sinks(names: &Names) -> Result<(Option<Sink>, Option<Sink>), String> {
     if let Some(path) = names.stdout.strip_prefix("file://") {
         let path = logger::decoded(path.split('?').next().unwrap_or_default());
-        let open =
-            || append(Path::new(&path)).map_err(|error| format!("open {path}: {error}", error = in_words(&error)));
+        let open = || match append(Path::new(&path)) {
+            Ok(file) => Ok(Sink { file, reader: Reader::Here }),
+            Err(error) => Err(format!("open {path}: {error}", error = in_words(&error))),
+        };
         return Ok((Some(open()?), Some(open()?)));
     }
     let sink = |name: &str| {
@@ -141,10 +149,16 @@ fn append(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Opens a fifo at both ends: then it always has a reader, and open(2) does not wait for one.
-fn open_sink(path: &Path) -> io::Result<OwnedFd> {
-    let is_fifo = fs::metadata(path)?.file_type().is_fifo();
-    let flags = if is_fifo { OFlags::RDWR | OFlags::NONBLOCK } else { OFlags::WRONLY | OFlags::APPEND };
-    Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
+fn open_sink(path: &Path) -> io::Result<Sink> {
+    let open = |flags| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty());
+    if !fs::metadata(path)?.file_type().is_fifo() {
+        return Ok(Sink { file: open(OFlags::WRONLY | OFlags::APPEND)?, reader: Reader::Here });
+    }
+    // ORDER: our own reading end would count as a reader. The writing end stays open until then: a client must not see an end.
+    // ENXIO: no client has it open
+    let client = open(OFlags::WRONLY | OFlags::NONBLOCK);
+    let file = open(OFlags::RDWR | OFlags::NONBLOCK)?;
+    Ok(Sink { file, reader: if client.is_ok() { Reader::Here } else { Reader::Late } })
 }
 
 /// The file to read from. For a fifo, also its other end.

@@ -18,6 +18,9 @@ use crate::stdio::Names;
 
 const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
 
+/// The maximum number of callers that wait for the end of one process.
+const WAITS: usize = 4096;
+
 fn decode<M: Message + Default>(request: &Request) -> Answer<M> {
     M::decode(&*request.payload)
         .map_err(|error| failure(Code::InvalidArgument, format_args!("{}: {error}", request.method)))
@@ -42,6 +45,7 @@ impl Shim {
             "CloseIO" => encode(decode(request).and_then(|asked| self.close_io(&asked))),
             later => {
                 let begun = match later {
+                    _ if self.jobs.are_full() => Err(failure(Code::ResourceExhausted, "too many requests are waiting")),
                     "Create" => decode(request).and_then(|asked| self.create(reply, asked)),
                     "Start" => decode(request).and_then(|asked| self.start(reply, asked)),
                     "Delete" => decode(request).and_then(|asked| self.delete(reply, asked)),
@@ -90,7 +94,8 @@ impl Shim {
     }
 
     fn shutdown(&mut self, _: &ShutdownRequest) -> Answer<Empty> {
-        if self.containers.is_empty() && self.creating.is_empty() {
+        let early = self.early.as_ref().is_some_and(|early| !early.is_empty());
+        if self.containers.is_empty() && self.creating.is_empty() && !early {
             self.end();
         }
         Ok(Empty {})
@@ -147,6 +152,9 @@ impl Shim {
                 let answer = WaitResponse { exit_status: exit.status, exited_at: Some(exit.at.into()) };
                 self.answer(reply, Ok(answer.encode_to_vec()));
             }
+            None if process.waiting.len() == WAITS => {
+                return Err(failure(Code::ResourceExhausted, "too many callers wait for this process"));
+            }
             None => process.waiting.push(reply),
         }
         Ok(())
@@ -174,18 +182,14 @@ impl Shim {
             });
             return Ok(());
         }
-        let Some((pidfd, _)) = &process.pidfd else {
+        let Some((made, _)) = &process.made else {
             return Err(failure(Code::FailedPrecondition, "process not created"));
         };
-        let number = rustix::process::Signal::from_named_raw(signal);
-        let number =
-            number.ok_or_else(|| failure(Code::InvalidArgument, format_args!("signal {signal}: unknown value")))?;
-        match rustix::process::pidfd_send_signal(pidfd, number) {
+        // any number: real-time signals have no name, and 0 only tests whether it exists
+        match made.kill(signal) {
             Ok(()) => self.answer(reply, Ok(Vec::new())),
-            Err(rustix::io::Errno::SRCH) => return Err(failure(Code::NotFound, "process already finished")),
-            Err(errno) => {
-                return Err(failure(Code::Unknown, format_args!("exec kill error: {errno}", errno = in_words(&errno))));
-            }
+            Err(_) if made.kill(0).is_err() => return Err(failure(Code::NotFound, "process already finished")),
+            Err(error) => return Err(failure(Code::Unknown, format_args!("exec kill error: {error}"))),
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod messages;
 mod wire;
 
 mod attack;
+mod clients;
 mod crowd;
 mod life;
 mod loss;

@@ -1,0 +1,142 @@
+//! Clients that come late, ask too much, or send signals without a name.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::messages::google::Empty;
+use crate::messages::task::*;
+use crate::messages::ttrpc::Request;
+use crate::wire;
+use crate::world::{Client, gone, root_is_here, world};
+
+/// More than the shim and the socket keep.
+const FLOOD: usize = 64 << 20;
+/// open(2) does not wait for a writer.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+/// The number of callers that may wait for one process.
+const WAITS: usize = 4096;
+
+#[test]
+fn a_reader_that_comes_after_the_end_gets_the_output() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    world.fifo("late");
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let order = Client::exec_order("c1", "e", "-v");
+    let _: Empty = client.call("Exec", &ExecProcessRequest { stdout: world.text("late"), ..order }).expect("Exec");
+    client.start("c1", "e").expect("Start");
+    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
+    assert_eq!(ended.exit_status, 0);
+    // opened only now, and it comes to its end without a Delete
+    let mut late = File::options().read(true).custom_flags(NONBLOCK).open(world.path("late")).expect("the fifo");
+    let mut text = Vec::new();
+    gone("a writer", || late.read_to_end(&mut text).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.starts_with("containerd-shim-coracle-v1:"), "{text}");
+    client.delete("c1", "e").expect("Delete");
+    client.close_stdin("c1");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
+    client.delete("c1", "").expect("Delete");
+    client.shut_down();
+    world.assert_empty();
+}
+
+#[test]
+fn a_client_that_reads_no_answer_is_not_heard_for_ever() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    let mut flood = UnixStream::connect(&client.path).expect("connect");
+    flood.set_write_timeout(Some(Duration::from_secs(1))).expect("a time limit");
+    let request = Request { service: "containerd.task.v3.Task".into(), method: "x".repeat(1000), ..Request::default() };
+    let requests = wire::request(1, &request).repeat(64);
+    let mut sent = 0;
+    let error = loop {
+        match flood.write(&requests) {
+            Ok(count) => sent += count,
+            Err(error) => break error,
+        }
+        assert!(sent < FLOOD, "the shim keeps all answers");
+    };
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    // others are served
+    assert_eq!(client.call::<Empty>("Fly", &Empty {}).expect_err("no method").code, 12);
+    // when it reads, it gets all answers and is heard again
+    flood.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    let (mut inbox, mut answers, mut buffer) = (wire::Inbox::default(), 0, [0; 65536]);
+    while answers < sent / (requests.len() / 64) {
+        let count = flood.read(&mut buffer).expect("an answer");
+        inbox.take(&buffer[..count]);
+        answers += std::iter::from_fn(|| inbox.next()).count();
+    }
+    client.shut_down();
+    world.assert_empty();
+}
+
+#[test]
+fn the_callers_that_wait_for_a_process_are_limited_and_one_that_leaves_makes_room() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    let mut other = Client::connect(&client.path);
+    for _ in 0..WAITS {
+        other.ask("Wait", &Client::wait("c1", ""));
+    }
+    let more: Result<WaitResponse, _> = other.call("Wait", &Client::wait("c1", ""));
+    assert_eq!(more.expect_err("they are many").code, 8);
+    drop(other);
+    let waiting = loop {
+        let waiting = client.ask("Wait", &Client::wait("c1", ""));
+        // the answer to State comes after a refusal
+        client.status("c1");
+        if !client.has_answer(waiting) {
+            break waiting;
+        }
+    };
+    client.start("c1", "").expect("Start");
+    client.close_stdin("c1");
+    assert_eq!(client.answer::<WaitResponse>(waiting).expect("Wait").exit_status, 0);
+    client.delete("c1", "").expect("Delete");
+    client.shut_down();
+    world.assert_empty();
+}
+
+#[test]
+fn an_exec_gets_signals_without_a_name() {
+    if !root_is_here() {
+        return;
+    }
+    let world = world();
+    world.fifo("never");
+    let mut client = world.start();
+    client.create(&world, "c1").expect("Create");
+    client.start("c1", "").expect("Start");
+    let order = Client::exec_order("c1", "e", "-info");
+    let _: Empty = client.call("Exec", &ExecProcessRequest { stdin: world.text("never"), ..order }).expect("Exec");
+    client.start("c1", "e").expect("Start");
+    let kill = |signal| KillRequest { id: "c1".into(), exec_id: "e".into(), signal, ..KillRequest::default() };
+    // it only asks whether the process exists
+    let _: Empty = client.call("Kill", &kill(0)).expect("signal 0");
+    assert_eq!(client.call::<Empty>("Kill", &kill(65)).expect_err("no signal").code, 2);
+    let _: Empty = client.call("Kill", &kill(40)).expect("a real-time signal");
+    let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
+    assert_eq!(ended.exit_status, 128 + 40);
+    client.delete("c1", "e").expect("Delete");
+    client.close_stdin("c1");
+    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
+    client.delete("c1", "").expect("Delete");
+    client.shut_down();
+    world.assert_empty();
+}
