@@ -183,7 +183,13 @@ pub fn finish_with(command: &mut Command, input: &[u8]) -> Outcome {
         }
         if started.elapsed() > PATIENCE {
             let _ = child.kill();
-            let _ = child.wait();
+            // A wait in the kernel can outlast SIGKILL: the deletion of the container ends it (`World::drop`).
+            for _ in 0..100 {
+                if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
             panic!("{command:?} hangs\nstderr: {}", written(&err));
         }
         std::thread::sleep(Duration::from_millis(2));

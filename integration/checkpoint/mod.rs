@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use crate::world::{Outcome, World, finish, wait_until};
 
 /// CRIU, if there is one that runs here: what CRIU names, that of `hack/criu`, or that of PATH.
-fn criu() -> Option<&'static Path> {
+pub fn criu() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     let works = |path: &PathBuf| {
         let checked = Command::new(path).arg("check").output();
@@ -44,7 +44,7 @@ macro_rules! needs_criu {
         $crate::needs!($crate::checkpoint::criu().is_some(), "no criu runs on this kernel: hack/criu builds one");
     };
 }
-use needs_criu;
+pub(crate) use needs_criu;
 
 /// The runtime, which finds CRIU in PATH.
 fn command(world: &World, args: &[&str]) -> Command {
@@ -62,7 +62,7 @@ fn call(world: &World, args: &[&str]) -> Outcome {
 
 /// A checkpoint into `images` below the bundle.
 #[track_caller]
-fn dump(world: &World, images: &str, more: &[&str]) -> Outcome {
+pub fn dump(world: &World, images: &str, more: &[&str]) -> Outcome {
     call(world, &[&["checkpoint", "--image-path", images, "--work-path", "work"], more, &[&world.id]].concat())
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/fuse.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <poll.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -771,6 +773,43 @@ static int last_thread(int argc, char **argv)
 	pthread_exit(NULL);
 }
 
+/* mute PLACE: mounts a FUSE file system at PLACE. It says to the processes of the container that there is no file, and never
+ * answers the others. */
+static int mute(int argc, char **argv)
+{
+	static char in[1 << 18];
+	char options[128];
+	if (argc < 2)
+		return 2;
+	int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fuse);
+	if (fuse < 0 || mount("mute", argv[1], "fuse.mute", 0, options)) {
+		perror("mute");
+		return 1;
+	}
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		struct fuse_in_header *asked = (void *)in;
+		if (read(fuse, in, sizeof in) < (ssize_t)sizeof *asked)
+			return 1;
+		struct {
+			struct fuse_out_header head;
+			struct fuse_init_out init;
+		} answer = { .head = { .len = sizeof answer.head, .unique = asked->unique } };
+		if (asked->opcode == FUSE_INIT) {
+			answer.head.len = sizeof answer;
+			answer.init = (struct fuse_init_out){ .major = 7, .minor = 31, .max_write = 4096 };
+		} else if (asked->pid) {
+			answer.head.error = -ENOENT;
+		} else {
+			continue;
+		}
+		if (write(fuse, &answer, answer.head.len) < 0)
+			return 1;
+	}
+}
+
 /* One line for each attack, sorted by word. */
 static const struct attack attacks[] = {
 	{ "cgroup-write", cgroup_write },
@@ -780,6 +819,7 @@ static const struct attack attacks[] = {
 	{ "keyring-made-first", keyring_made_first },
 	{ "keyring-of-mine", keyring_of_mine },
 	{ "last-thread", last_thread },
+	{ "mute", mute },
 	{ "naive", naive },
 	{ "nest", nest },
 	{ "seize", seize },

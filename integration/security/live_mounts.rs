@@ -2,9 +2,8 @@
 //! `..`, and into a mount that the host shares.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::json;
 
@@ -12,7 +11,7 @@ use super::exchange::Racer;
 use super::{Victim, attacker};
 use crate::live_mounts::mounts;
 use crate::mountinfo::HostMount;
-use crate::world::{Who, World, finish, finish_with, runtime};
+use crate::world::{Who, World, finish};
 use crate::{needs, needs_root, only};
 
 const ROUNDS: u32 = 15;
@@ -74,43 +73,4 @@ fn a_target_that_changes_leads_no_mount_to_proc_or_the_host() {
         assert!(!place.starts_with("/proc") && !place.starts_with("/shared"), "{line}");
     }
     victim.assert_unharmed();
-}
-
-/// A process of the container serves a file system (FUSE), and does not answer. A call that asks it waits in the kernel, with the
-/// lock of the container.
-#[test]
-fn a_file_system_that_does_not_answer_is_not_asked() {
-    needs_root!("only root copies mounts of the host");
-    only!(Who::Us; "the command is another one");
-    needs!(fs::File::options().read(true).write(true).open("/dev/fuse").is_ok(), "no /dev/fuse");
-    let mut world = World::running(&["sleep", "1000"]);
-    fs::create_dir(world.rootfs("served")).unwrap();
-    world.mount(json!({"destination": "/made", "type": "tmpfs", "source": "t"}));
-    world.begin();
-    let script = "exec 9<>/dev/fuse; nsenter -t $0 -m /bin/busybox mount -t fuse \
-        -o fd=9,rootmode=40000,user_id=0,group_id=0 nobody /served && echo mounted; exec sleep 1000";
-    let mut server =
-        Command::new("sh").args(["-c", script, &world.pid().to_string()]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let told: Vec<_> = [("add", "/served/x"), ("add", "/served"), ("remove", "/served/x"), ("add", "/made")]
-        .map(|(what, place)| {
-            let mut command = Command::new("timeout");
-            command.args(["-s", "KILL", "10"]).arg(runtime()).arg("--root").arg(world.path("state"));
-            command.args(["mounts", what, &world.id, "-"]);
-            let list = json!([{"destination": place, "type": "tmpfs", "source": "t"}]);
-            finish_with(&mut command, list.to_string().as_bytes())
-        })
-        .into();
-    server.kill().unwrap();
-    server.wait().unwrap();
-    assert_eq!(line, "mounted\n");
-    for outcome in &told[..3] {
-        assert!(
-            outcome.err.contains("of type fuse that the host does not have: it may never answer"),
-            "{}",
-            outcome.err
-        );
-    }
-    assert_eq!(told[3].code(), 0, "another place: {}", told[3].err);
 }

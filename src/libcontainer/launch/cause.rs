@@ -11,9 +11,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
+use rustix::fs::{FileType, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
+use super::container_root::{ContainerRoot, Links};
 use crate::sys::host_proc::HostProc;
 use crate::sys::plain::is_plain;
 use crate::sys::process_status::ProcessStatus;
@@ -30,7 +31,7 @@ const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 
 /// The root and the ids of an init that waits.
 pub(super) struct Waiting {
-    root: OwnedFd,
+    root: ContainerRoot,
     cwd: PathBuf,
     uid: u32,
     gids: Vec<u32>,
@@ -41,8 +42,7 @@ impl Waiting {
     /// Reads root and ids of process `pid`. The caller makes sure that no other process can get this pid now. None if we
     /// may not read them: an ordinary user cannot read the files in /proc of an undumpable init.
     pub(super) fn of(pid: i32, cwd: &Path) -> Option<Waiting> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+        let root = ContainerRoot::of(pid).ok()?;
         let status = ProcessStatus::of(pid).ok()?;
         // The fourth id is the one for file access (proc_pid_status(5)).
         let id = |name: &str| status.field(name)?.split_whitespace().nth(3)?.parse::<u32>().ok();
@@ -132,10 +132,9 @@ impl Waiting {
         if depth < MAX_DEPTH { self.of_file(Path::new(named), errno, depth + 1) } else { None }
     }
 
-    /// Opens the path with O_PATH.
+    /// Opens the path with O_PATH. None also if a file system of the container may never answer.
     fn open(&self, path: &Path) -> Option<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()
+        self.root.find(path, Links::Followed).ok().map(|found| found.file)
     }
 
     /// The component of `path` that is not a directory.
@@ -303,7 +302,8 @@ mod tests {
 
     #[test]
     fn files_of_proc_are_not_opened() {
-        let open = |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let open =
+            |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty()).unwrap();
         for path in ["/proc/self/status", "/proc/version", "/sys/kernel/uevent_seqnum"] {
             assert!(std::fs::metadata(path).is_ok_and(|file| file.is_file()), "{path}");
             assert!(!is_plain(open(path).as_fd()), "{path}");

@@ -2,15 +2,18 @@
 
 use crate::sys::errno::in_words;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::FileType;
 use rustix::pipe::PipeFlags;
 
+use super::container_root::{ContainerRoot, Links, Missed};
 use super::delete::{Leftovers, destroy};
-use super::for_criu::root_of;
 use super::foreign_mounts;
 use super::images::{
     Allow, DESCRIPTORS, Directories, FILE, Images, NULL, config_file, must_be_outside, must_not_be_restricted, options,
@@ -26,6 +29,7 @@ use crate::plan::images::{Named, Outside};
 use crate::plan::step::Last;
 use crate::status::Status;
 use crate::sys::handed::Handed;
+use crate::sys::mount::look;
 use crate::sys::text::keyed_number;
 
 /// CRIU's log of a dump.
@@ -250,7 +254,7 @@ fn freezer(container: &Container) -> Option<(String, String)> {
 
 /// The path in the container and the name of each of these mounts.
 fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> {
-    let root = root_of(pid)?;
+    let root = ContainerRoot::of(pid)?;
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
     for mount in outside {
         let Some((place, is_directory)) = place_of(&root, mount)? else { continue };
@@ -265,19 +269,18 @@ fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> 
 
 /// The path of a mount in the container, after all links are followed, and whether it is a directory. None if it does
 /// not exist.
-pub(super) fn place_of(root: &OwnedFd, mount: &Outside) -> Result<Option<(String, bool)>> {
-    let flags =
-        OFlags::PATH | OFlags::CLOEXEC | if mount.last == Last::Itself { OFlags::NOFOLLOW } else { OFlags::empty() };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(found) = rustix::fs::openat2(root, mount.place.as_c_str(), flags, Mode::empty(), resolve) else {
-        return Ok(None);
+pub(super) fn place_of(root: &ContainerRoot, mount: &Outside) -> Result<Option<(String, bool)>> {
+    let links = if mount.last == Last::Itself { Links::LastItself } else { Links::Followed };
+    let found = match root.find(Path::new(OsStr::from_bytes(mount.place.to_bytes())), links) {
+        Ok(found) => found,
+        Err(missed @ Missed::Foreign(_)) => bail!("{}: {missed}", mount.written()),
+        Err(Missed::Errno(_)) => return Ok(None),
     };
     let path = |fd: &OwnedFd| fs::read_link(Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string()));
-    let whole = path(&found).with_context(|| mount.written())?;
-    let top = path(root)?;
-    let is_directory = FileType::from_raw_mode(rustix::fs::fstat(found.as_fd())?.st_mode).is_dir();
+    let whole = path(&found.file).with_context(|| mount.written())?;
+    let top = path(root.directory())?;
     let below = whole.strip_prefix(&top).unwrap_or(&whole);
-    Ok(Some((format!("/{}", below.to_string_lossy().trim_start_matches('/')), is_directory)))
+    Ok(Some((format!("/{}", below.to_string_lossy().trim_start_matches('/')), found.kind.is_dir())))
 }
 
 /// Records the files of the first three descriptors, so that a restore replaces them with the caller's.
@@ -297,13 +300,19 @@ fn named_descriptors(record: &Record) -> Result<Vec<String>> {
     let mut all = if known.is_empty() { descriptors(pid) } else { known.clone() };
     for (number, name) in all.iter_mut().enumerate() {
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
-        let mount = keyed_number(&info, "mnt_id");
-        let (Some(mount), Ok(stat)) = (mount, rustix::fs::stat(format!("/proc/{pid}/fd/{number}"))) else { continue };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_memory = kind.is_char_device() && rustix::fs::major(stat.st_rdev) == MEMORY_DEVICES;
-        if (kind.is_file() || is_memory) && mounts.iter().all(|there| there.id != mount) {
-            let null = if stat.st_rdev == rustix::fs::makedev(MEMORY_DEVICES, 3) { NULL } else { "" };
-            *name = format!("{null}{FILE}{mount:x}:{:x}]", stat.st_ino);
+        // ORDER: a file on a mount of the container is not looked at: its file system may never answer.
+        let Some(mount) = keyed_number(&info, "mnt_id").filter(|id| mounts.iter().all(|there| there.id != *id)) else {
+            continue;
+        };
+        let file =
+            fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(format!("/proc/{pid}/fd/{number}"));
+        let Ok(stat) = file.map_err(drop).and_then(|file| look(file.as_fd(), c"").map_err(drop)) else { continue };
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
+        let is_memory = kind.is_char_device() && device.0 == MEMORY_DEVICES;
+        if kind.is_file() || is_memory {
+            let null = if device == (MEMORY_DEVICES, 3) { NULL } else { "" };
+            *name = format!("{null}{FILE}{mount:x}:{:x}]", stat.stx_ino);
         }
     }
     Ok(all)

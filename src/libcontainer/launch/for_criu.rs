@@ -1,24 +1,13 @@
 //! The parts of a checkpoint and a restore that run in the namespaces of a container, or in a mount namespace of their own.
 
-use crate::sys::errno::in_words;
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{CWD, Mode, OFlags};
 
 use super::inside::{by_a_thread, in_mounts, in_network};
-use crate::error::{Context, Result, error};
+use crate::error::{Context, Result};
 use crate::sys::mount::{mount, set_propagation};
-
-/// The root of the process.
-pub(super) fn root_of(pid: i32) -> Result<OwnedFd> {
-    let path = format!("/proc/{pid}/root");
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty())
-        .map_err(|errno| error!("{path}: {errno}", errno = in_words(&errno)))
-}
 
 /// Calls `act` in the mount namespace of process `pid`.
 ///

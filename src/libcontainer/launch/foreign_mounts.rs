@@ -6,15 +6,16 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::for_criu::root_of;
+use super::container_root::{ContainerRoot, Links};
 use crate::criu::ExternalMount;
 use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
 use crate::sys::errno::words;
+use crate::sys::mount::look;
 use crate::wait;
 
 /// The file in the directory of the images: the place in the container, and the path on the host.
@@ -41,18 +42,15 @@ struct File {
 }
 
 impl File {
-    /// The file at `path` below `root`. Links are not followed: the author of a link decides where it leads.
-    fn at(root: impl AsFd, path: &Path, more: ResolveFlags) -> Result<File, Errno> {
-        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
-        let file = rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-        // DONT_SYNC: the kernel does not ask a file system in user space, which may be a process of the container.
-        let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-        let stat = rustix::fs::statx(&file, c"", flags, StatxFlags::INO)?;
+    fn of(file: impl AsFd) -> Result<File, Errno> {
+        let stat = look(file.as_fd(), c"")?;
         Ok(File { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
     }
 
+    /// The file at `path` on the host. Links are not followed: the author of a link decides where it leads.
     fn on_host(path: &Path) -> Result<File, Errno> {
-        File::at(CWD, path, ResolveFlags::empty())
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        File::of(rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
     }
 }
 
@@ -66,9 +64,9 @@ pub(super) fn keep(pid: i32, named: &[ExternalMount], directory: &Path) -> Resul
     let theirs = mountinfo::parse(&fs::read(&path).with_context(|| format!("read {path}"))?);
     let ours = mountinfo::all().context("read /proc/self/mountinfo")?;
     let named: Vec<&Path> = named.iter().map(|mount| Path::new(&mount.key)).collect();
-    let root = root_of(pid)?;
+    let root = ContainerRoot::of(pid)?;
     let same = |place: &Path, source: &Path| {
-        let inside = File::at(&root, place, ResolveFlags::IN_ROOT).ok()?;
+        let inside = File::of(root.find(place, Links::Refused).ok()?.file).ok()?;
         File::on_host(source).ok().filter(|file| *file == inside)
     };
     let found = of_the_host(&theirs, &ours, &named, same);
@@ -131,11 +129,6 @@ fn of_the_host(
         of_the_root || MADE_AGAIN.contains(&mount.fstype.as_str()) && !below_a_bind
     };
     let others = theirs.iter().filter(|mount| mount.path != Path::new("/") && !named.contains(&mount.path.as_path()));
-    // We do not touch a file system in user space that the host does not have: it may belong to a process of the container, which
-    // may never answer.
-    let of_their_own = |mount: &&Mount| ours.iter().all(|host| host.device != mount.device);
-    let fuses: Vec<_> = theirs.iter().filter(|mount| mount.fstype.starts_with("fuse")).filter(of_their_own).collect();
-    let may_block = |mount: &Mount| fuses.iter().any(|fuse| mount.path.starts_with(&fuse.path));
     let source = |mount: &Mount| {
         let of = ours.iter().filter(|host| host.device == mount.device);
         let mut paths = of.filter_map(|host| Some(joined(&host.path, mount.root.strip_prefix(&host.root).ok()?)));
@@ -145,7 +138,7 @@ fn of_the_host(
         })
     };
     let both = |mount: &Mount| Some((mount.path.to_str()?.to_owned(), source(mount)?));
-    others.filter(|mount| !own(mount) && !may_block(mount)).filter_map(both).collect()
+    others.filter(|mount| !own(mount)).filter_map(both).collect()
 }
 
 /// A file that is mounted has no `/` behind its name.
@@ -206,8 +199,6 @@ mod tests {
 17 12 0:4 / /data/proc rw - proc proc rw
 18 12 0:41 / /data/own rw - tmpfs own rw
 19 10 8:9 / /gone rw - ext4 /dev/c rw
-20 10 0:50 / /fuse rw - fuse.x x rw
-21 20 0:30 / /fuse/sub rw - tmpfs t rw
 ",
         );
         let found = of_the_host(&theirs, &ours, &[Path::new("/data")], |_, _| Some(FILE));

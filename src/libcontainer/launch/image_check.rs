@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::checkpoint::place_of;
+use super::container_root::ContainerRoot;
 use super::foreign_mounts;
 use super::images::{DESCRIPTORS, FILE, Images, NULL, config_file};
 use crate::criu::{self, ExternalMount, InheritFd};
@@ -139,7 +140,9 @@ pub(super) fn external_mounts(plan: &Plan, root: Option<&Path>, directory: &Path
     let open = |root: &Path| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, root, flags, Mode::empty());
-        opened.map_err(|errno| error!("root.path: {}: {errno}", root.display(), errno = in_words(&errno)))
+        let opened =
+            opened.map_err(|errno| error!("root.path: {}: {errno}", root.display(), errno = in_words(&errno)))?;
+        ContainerRoot::on_host(opened)
     };
     let opened = root.map(open).transpose()?;
     let mut all: Vec<ExternalMount> = Vec::new();

@@ -2,19 +2,20 @@
 //! enters the container's mount namespace, where the container controls every path. There, the thread resolves the destination
 //! beneath the root, and uses only its descriptor.
 
-use std::ffi::CString;
+use std::collections::HashSet;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::path::DecInt;
 
+use super::container_root::{ContainerRoot, FoundFile, Links, Missed, host_devices};
 use super::inside::in_mounts;
-use super::walk::{QuietWalk, devices_of_host};
 use crate::config::At;
 use crate::error::{Context, Result, bail, error};
 use crate::host::{Namespace, mountinfo};
@@ -115,13 +116,12 @@ fn host_groups() -> Result<Option<Vec<u64>>> {
 /// The place, and the kernel's error.
 pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     let proc = HostProc::open().context("open /proc")?;
-    let of_host = host_groups()?;
-    let devices = devices_of_host()?;
+    let (of_host, devices) = (host_groups()?, host_devices()?);
     in_mounts(namespace, || {
-        let walk = QuietWalk::new(&proc, &devices)?;
+        let root = root(&proc, devices)?;
         let mut attached: Vec<&DetachedMount> = Vec::new();
         for mount in mounts {
-            if let Err(error) = place(mount, &walk, &proc, of_host.as_deref()) {
+            if let Err(error) = place(mount, &root, of_host.as_deref()) {
                 let back = attached.iter().rev().try_for_each(|mount| unmount(mount.tree.as_fd(), &proc));
                 let left = back.err().map(|errno| format!("; umount2 of those before it: {}", words(errno)));
                 bail!("{error}{}", left.unwrap_or_default());
@@ -132,22 +132,20 @@ pub fn attach(namespace: &File, mounts: &[DetachedMount]) -> Result<()> {
     })
 }
 
-fn place(mount: &DetachedMount, walk: &QuietWalk<'_>, proc: &HostProc, of_host: Option<&[u64]>) -> Result<()> {
+fn place(mount: &DetachedMount, root: &ContainerRoot, of_host: Option<&[u64]>) -> Result<()> {
     let at = mount.at.key("destination");
-    let said = |errno: Errno| error!("{at}: /{}: {}", mount.destination.to_string_lossy(), words(errno));
-    let target = walk.to(&mount.destination).with_context(|| at.to_string())?;
-    if rustix::fs::fstatfs(&target).map_err(said)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
-        bail!("{at}: /{}: a link leads inside /proc", mount.destination.to_string_lossy());
+    let name = mount.destination.to_string_lossy();
+    let said = |errno: Errno| error!("{at}: /{name}: {}", words(errno));
+    let found = beneath(root, &mount.destination).map_err(|missed| error!("{at}: /{name}: {missed}"))?;
+    if found.fstype == "proc" {
+        bail!("{at}: /{name}: a link leads inside /proc");
     }
+    let target = found.file;
     // ORDER: after the target is open: its path may change, but the descriptor stays in this mount.
-    let tid = rustix::thread::gettid().as_raw_nonzero().get();
-    let here = proc.read_of(tid, c"mountinfo").with_context(|| format!("{at}: read mountinfo"))?;
+    let here = root.mountinfo().with_context(|| format!("{at}: read mountinfo"))?;
     let id = crate::sys::mount::mount_id(target.as_fd(), c"").map_err(said)?;
     if mountinfo::peer_group_of(&here, id).is_some_and(|group| of_host.is_none_or(|all| all.contains(&group))) {
-        bail!(
-            "{at}: /{}: the host shares the mount there, and would get this one",
-            mount.destination.to_string_lossy()
-        );
+        bail!("{at}: /{name}: the host shares the mount there, and would get this one");
     }
     let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(&mount.tree, c"", &target, c"", both).map_err(said)
@@ -158,14 +156,14 @@ fn place(mount: &DetachedMount, walk: &QuietWalk<'_>, proc: &HostProc, of_host: 
 /// # Errors
 /// A destination has no such mount: then nothing is unmounted. Or the kernel's error.
 pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> Result<Vec<MountId>> {
-    let proc = HostProc::open().context("open /proc")?;
-    let devices = devices_of_host()?;
+    let (proc, devices) = (HostProc::open().context("open /proc")?, host_devices()?);
     in_mounts(namespace, || {
-        let walk = QuietWalk::new(&proc, &devices)?;
+        let root = root(&proc, devices)?;
         let mut found = Vec::new();
         for (at, path) in list {
             let said = |errno: Errno| error!("{at}: /{}: {}", path.to_string_lossy(), words(errno));
-            let target = walk.to(path).with_context(|| at.to_string())?;
+            let target = beneath(&root, path);
+            let target = target.map_err(|missed| error!("{at}: /{}: {missed}", path.to_string_lossy()))?.file;
             let id = MountId::of(target.as_fd()).map_err(said)?;
             if !known.contains(&id) {
                 bail!("{at}: /{}: no mount that `mounts add` has made", path.to_string_lossy());
@@ -181,6 +179,20 @@ pub fn take_off(namespace: &File, list: &[(At, CString)], known: &[MountId]) -> 
         })?;
         Ok(found.into_iter().map(|(.., id)| id).collect())
     })
+}
+
+/// The root of the mount namespace that the calling thread is in.
+fn root(proc: &HostProc, of_host: HashSet<String>) -> Result<ContainerRoot> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, c"/", flags, Mode::empty()).context("open the container's root")?;
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    let mounts = proc.open_of(tid, c"mountinfo").context("open mountinfo")?;
+    Ok(ContainerRoot::with(root, mounts, of_host))
+}
+
+/// Opens the path without following links: a link of the image could lead to the root itself, or into /proc.
+fn beneath(root: &ContainerRoot, path: &CStr) -> Result<FoundFile, Missed> {
+    root.find(Path::new(OsStr::from_bytes(path.to_bytes())), Links::Refused)
 }
 
 /// Unmounts by the path of the descriptor in /proc, because umount2(2) takes a path. Mounts below a shared tree of the host stay

@@ -8,6 +8,7 @@ pub mod checkpoint;
 mod child;
 mod clone;
 pub mod console;
+mod container_root;
 pub mod create;
 pub mod delete;
 mod descriptors;
@@ -54,7 +55,6 @@ mod streams;
 mod turns;
 pub mod undo;
 mod user_namespace;
-mod walk;
 
 pub use child::Child;
 pub use identity::Identity;

@@ -73,12 +73,19 @@ impl HostProc {
     /// # Errors
     /// Those of openat2(2) and read(2).
     pub fn read_of(&self, pid: i32, file: &CStr) -> std::io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        self.open_of(pid, file)?.read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    /// Opens a file of process `pid`, as the runtime counts, for reading.
+    ///
+    /// # Errors
+    /// Those of openat2(2).
+    pub fn open_of(&self, pid: i32, file: &CStr) -> Result<File, Errno> {
         let name = Name::join(&[DecInt::new(pid).as_bytes(), b"/", file.to_bytes()])?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE)?;
-        let mut text = Vec::new();
-        File::from(file).read_to_end(&mut text)?;
-        Ok(text)
+        rustix::fs::openat2(&self.0, name.text()?, flags, Mode::empty(), INSIDE).map(File::from)
     }
 
     /// Writes a kernel parameter (`net/ipv4/ip_forward`), in the namespaces of the process that calls this.

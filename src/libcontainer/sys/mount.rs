@@ -81,6 +81,9 @@ pub fn map_ids(mount: BorrowedFd<'_>, by: BorrowedFd<'_>, reach: Reach) -> Resul
     set_attributes(mount, &Attributes { set: libc::MOUNT_ATTR_IDMAP, userns_fd, ..Attributes::default() }, reach)
 }
 
+/// The kernel answers statx(2) by itself, with what it knows of the file.
+const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::NO_AUTOMOUNT).union(AtFlags::STATX_DONT_SYNC);
+
 /// statx(2), STATX_MNT_ID_UNIQUE. KERNEL(6.8): without it `stx_mnt_id` is the id of mountinfo.
 const UNIQUE_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
@@ -119,9 +122,13 @@ pub fn place_of(file: BorrowedFd<'_>) -> Result<Place, Errno> {
     Ok(Place { mount: stat.stx_mnt_id, file: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino) })
 }
 
-fn look(place: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
-    let stat = rustix::fs::statx(place, path, flags, StatxFlags::INO | StatxFlags::MNT_ID)?;
+/// The type, device and inode of what is at `path` below `place`, or of `place` itself, and the id in mountinfo of its mount. The
+/// kernel does not ask the file system: its process may never answer.
+///
+/// # Errors
+/// Those of `mount_id`.
+pub fn look(place: BorrowedFd<'_>, path: &CStr) -> Result<Statx, Errno> {
+    let stat = rustix::fs::statx(place, path, UNASKED, StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID)?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(stat) }
 }
 
@@ -135,8 +142,7 @@ impl MountId {
     /// Those of statx(2). ENOSYS if it does not return the mount.
     pub fn of(place: BorrowedFd<'_>) -> Result<MountId, Errno> {
         let stat = look(place, c"")?;
-        let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
-        let unique = rustix::fs::statx(place, c"", flags, StatxFlags::INO | UNIQUE_ID)?;
+        let unique = rustix::fs::statx(place, c"", UNASKED, StatxFlags::INO | UNIQUE_ID)?;
         let has_unique = unique.stx_mask & UNIQUE_ID.bits() != 0;
         let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
         Ok(MountId {
