@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use super::container_root::{ContainerRoot, Links};
+use super::container_root::{ContainerRoot, Symlinks};
 use crate::sys::host_proc::HostProc;
 use crate::sys::plain::is_plain;
 use crate::sys::process_status::ProcessStatus;
@@ -134,7 +134,7 @@ impl Waiting {
 
     /// Opens the path with O_PATH. None also if a file system of the container may never answer.
     fn open(&self, path: &Path) -> Option<OwnedFd> {
-        self.root.find(path, Links::Followed).ok().map(|found| found.file)
+        self.root.find(path, Symlinks::Followed).ok().map(|found| found.file)
     }
 
     /// The component of `path` that is not a directory.

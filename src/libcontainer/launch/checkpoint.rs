@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::FileType;
 use rustix::pipe::PipeFlags;
 
-use super::container_root::{ContainerRoot, Links, Missed};
+use super::container_root::{ContainerRoot, Missed, Symlinks};
 use super::delete::{Leftovers, destroy};
 use super::foreign_mounts;
 use super::images::{
@@ -270,7 +270,7 @@ fn external_mounts(pid: i32, outside: &[Outside]) -> Result<Vec<ExternalMount>> 
 /// The path of a mount in the container, after all links are followed, and whether it is a directory. None if it does
 /// not exist.
 pub(super) fn place_of(root: &ContainerRoot, mount: &Outside) -> Result<Option<(String, bool)>> {
-    let links = if mount.last == Last::Itself { Links::LastItself } else { Links::Followed };
+    let links = if mount.last == Last::Itself { Symlinks::LastItself } else { Symlinks::Followed };
     let found = match root.find(Path::new(OsStr::from_bytes(mount.place.to_bytes())), links) {
         Ok(found) => found,
         Err(missed @ Missed::Foreign(_)) => bail!("{}: {missed}", mount.written()),

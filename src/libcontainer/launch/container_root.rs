@@ -39,7 +39,7 @@ pub(super) struct ContainerRoot {
 
 /// What a look-up does with symbolic links. It never follows one of a proc file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Links {
+pub(super) enum Symlinks {
     /// Each one is an error.
     Refused,
     /// Each one is followed, below the root.
@@ -120,7 +120,7 @@ impl ContainerRoot {
     }
 
     /// Looks for `path` below the root. `..` does not leave the root.
-    pub(super) fn find(&self, path: &Path, links: Links) -> Result<FoundFile, Missed> {
+    pub(super) fn find(&self, path: &Path, links: Symlinks) -> Result<FoundFile, Missed> {
         let mut here = vec![self.checked(rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?, None)?];
         let mut rest = names(path);
         let mut followed = 0;
@@ -141,11 +141,11 @@ impl ContainerRoot {
                 here.push(next);
                 continue;
             }
-            if links == Links::LastItself && rest.is_empty() {
+            if links == Symlinks::LastItself && rest.is_empty() {
                 return Ok(next);
             }
             followed += 1;
-            if links == Links::Refused || followed > MAX_LINKS || next.fstype == "proc" {
+            if links == Symlinks::Refused || followed > MAX_LINKS || next.fstype == "proc" {
                 return Err(Errno::LOOP.into());
             }
             let target = rustix::fs::readlinkat(&next.file, c"", Vec::new())?;
@@ -232,18 +232,18 @@ mod tests {
         };
         let at = |below: &str| Ok(inode(path.join(below)));
         for (name, expected) in [("abs/b", "a/b"), ("/a/up", "a/b"), ("../../a/./b/..", "a"), ("/", ".")] {
-            assert_eq!(found(name, Links::Followed), at(expected), "{name}");
+            assert_eq!(found(name, Symlinks::Followed), at(expected), "{name}");
         }
-        assert_eq!(found("a/up", Links::LastItself), at("a/up"));
+        assert_eq!(found("a/up", Symlinks::LastItself), at("a/up"));
         let failed = |name, links, errno| assert_eq!(found(name, links), Err(Missed::Errno(errno)), "{name}");
-        failed("abs/b", Links::Refused, Errno::LOOP);
-        failed("loop", Links::Followed, Errno::LOOP);
+        failed("abs/b", Symlinks::Refused, Errno::LOOP);
+        failed("loop", Symlinks::Followed, Errno::LOOP);
         // not the host's
-        failed("out", Links::Followed, Errno::NOENT);
-        failed("a/file/x", Links::Followed, Errno::NOTDIR);
-        failed("a/file/..", Links::Followed, Errno::NOTDIR);
+        failed("out", Symlinks::Followed, Errno::NOENT);
+        failed("a/file/x", Symlinks::Followed, Errno::NOTDIR);
+        failed("a/file/..", Symlinks::Followed, Errno::NOTDIR);
         let nothing = ContainerRoot::with(opened(&path), File::open("/dev/null").unwrap(), HashSet::new());
-        let missed = nothing.find(Path::new("a"), Links::Followed).map(|found| found.fstype).unwrap_err();
+        let missed = nothing.find(Path::new("a"), Symlinks::Followed).map(|found| found.fstype).unwrap_err();
         assert_eq!(missed, Missed::Foreign("not in mountinfo".to_owned()));
     }
 }

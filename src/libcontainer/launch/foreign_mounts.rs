@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::container_root::{ContainerRoot, Links};
+use super::container_root::{ContainerRoot, Symlinks};
 use crate::criu::ExternalMount;
 use crate::error::{Context, Result, bail, error};
 use crate::host::mountinfo::{self, Mount};
@@ -47,7 +47,7 @@ impl File {
         Ok(File { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
     }
 
-    /// The file at `path` on the host. Links are not followed: the author of a link decides where it leads.
+    /// The file at `path` on the host. Symlinks are not followed: the author of a link decides where it leads.
     fn on_host(path: &Path) -> Result<File, Errno> {
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         File::of(rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
@@ -66,7 +66,7 @@ pub(super) fn keep(pid: i32, named: &[ExternalMount], directory: &Path) -> Resul
     let named: Vec<&Path> = named.iter().map(|mount| Path::new(&mount.key)).collect();
     let root = ContainerRoot::of(pid)?;
     let same = |place: &Path, source: &Path| {
-        let inside = File::of(root.find(place, Links::Refused).ok()?.file).ok()?;
+        let inside = File::of(root.find(place, Symlinks::Refused).ok()?.file).ok()?;
         File::on_host(source).ok().filter(|file| *file == inside)
     };
     let found = of_the_host(&theirs, &ours, &named, same);

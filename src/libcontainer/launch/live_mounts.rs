@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::path::DecInt;
 
-use super::container_root::{ContainerRoot, FoundFile, Links, Missed, host_devices};
+use super::container_root::{ContainerRoot, FoundFile, Missed, Symlinks, host_devices};
 use super::inside::in_mounts;
 use crate::config::At;
 use crate::error::{Context, Result, bail, error};
@@ -192,7 +192,7 @@ fn root(proc: &HostProc, of_host: HashSet<String>) -> Result<ContainerRoot> {
 
 /// Opens the path without following links: a link of the image could lead to the root itself, or into /proc.
 fn beneath(root: &ContainerRoot, path: &CStr) -> Result<FoundFile, Missed> {
-    root.find(Path::new(OsStr::from_bytes(path.to_bytes())), Links::Refused)
+    root.find(Path::new(OsStr::from_bytes(path.to_bytes())), Symlinks::Refused)
 }
 
 /// Unmounts by the path of the descriptor in /proc, because umount2(2) takes a path. Mounts below a shared tree of the host stay
