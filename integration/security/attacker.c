@@ -810,6 +810,15 @@ static int mute(int argc, char **argv)
 	}
 }
 
+/* Stops each process that is younger, before it is a program. */
+static int stopper(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	for (;;)
+		for (int pid = getpid() + 1; pid < getpid() + 200; pid++)
+			kill(pid, SIGSTOP);
+}
+
 /* One line for each attack, sorted by word. */
 static const struct attack attacks[] = {
 	{ "cgroup-write", cgroup_write },
@@ -823,6 +832,7 @@ static const struct attack attacks[] = {
 	{ "naive", naive },
 	{ "nest", nest },
 	{ "seize", seize },
+	{ "stopper", stopper },
 	{ "unseal", unseal },
 	{ "unseal-next", unseal_next },
 	{ "weak-exec", weak_exec },

@@ -14,6 +14,7 @@ use crate::poll::Token;
 use crate::reply::Reply;
 use crate::runtime::At;
 use crate::stdio::Names;
+use libcontainer::wait::Stop;
 
 /// How a process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Process {
     pub logger: Option<Logger>,
     /// The process object of an exec.
     pub object: Vec<u8>,
+    /// It ends the start of an exec.
+    pub stop: Option<Stop>,
 }
 
 impl Process {
@@ -80,6 +83,7 @@ impl Process {
             master: None,
             logger: None,
             object,
+            stop: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::SystemTime;
 
+use libcontainer::wait::Stop;
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag};
 use prost::Message as _;
@@ -56,6 +57,8 @@ impl Shim {
         process.stage = Stage::Ended;
         let Some(container) = self.containers.get_mut(&whose.container) else { return };
         container.ended = Some(exit);
+        // its end is reported after theirs, and another container may have stopped them
+        container.execs.values().filter_map(|exec| exec.stop.as_ref()).for_each(Stop::ask);
         container.freezing = Freezing::No;
         if container.own_pids {
             return self.tell_of_init(&whose.container);
@@ -73,7 +76,7 @@ impl Shim {
     /// An exec could not be started.
     pub(crate) fn never_began(&mut self, whose: &Whose) {
         if let Some(process) = self.process_of(whose) {
-            process.stage = Stage::Ended;
+            (process.stage, process.stop) = (Stage::Ended, None);
             for reply in std::mem::take(&mut process.waiting) {
                 self.answer(reply, Ok(wait_answer(None)));
             }

@@ -1,6 +1,6 @@
 //! Work that may block runs in a thread, which is made for it. So an idle shim has one thread.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -12,11 +12,12 @@ use rustix::io::Errno;
 pub type Done<State> = Box<dyn FnOnce(&mut State) + Send>;
 type Job<State> = Box<dyn FnOnce() -> Done<State> + Send>;
 
-/// The maximum number of threads.
+/// The maximum number of threads for jobs that no container can block: among them are those that end a container.
 const LIMIT: usize = 16;
-/// The maximum number of threads for jobs that wait for a process of a container. The container can stop such a process: the other
-/// threads are for what ends the container.
-const EXECS: usize = 12;
+/// The maximum number of threads for jobs of one container that wait for its processes. The container can stop these.
+const OF_ONE: usize = 8;
+/// The maximum number of threads for such jobs of all containers.
+const OF_ALL: usize = 64;
 /// The maximum number of jobs that wait for a thread.
 const WAITING: usize = 1024;
 /// The stack of a thread. The library parses configs of any depth on it.
@@ -25,15 +26,18 @@ const STACK: usize = 1 << 20;
 /// The jobs that run, and those that wait for a thread.
 pub struct Jobs<State> {
     shared: Arc<Shared<State>>,
+    /// Those of no container, and those that wait for processes of a container, by its id. One without jobs is not here.
+    classes: BTreeMap<Option<String>, Class<State>>,
+}
+
+/// Jobs that wait for each other's threads.
+struct Class<State> {
     running: usize,
     waiting: VecDeque<Job<State>>,
-    /// Each exec that has begun has a reference.
-    execs: Arc<()>,
-    waiting_execs: VecDeque<Job<State>>,
 }
 
 struct Shared<State> {
-    done: Mutex<Vec<Done<State>>>,
+    done: Mutex<Vec<(Option<String>, Done<State>)>>,
     wake: OwnedFd,
 }
 
@@ -45,7 +49,7 @@ impl<State: 'static> Jobs<State> {
     pub fn new() -> Result<Jobs<State>, Errno> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { done: Mutex::new(Vec::new()), wake });
-        Ok(Jobs { shared, running: 0, waiting: VecDeque::new(), execs: Arc::new(()), waiting_execs: VecDeque::new() })
+        Ok(Jobs { shared, classes: BTreeMap::new() })
     }
 
     /// Readable when a job has ended.
@@ -55,58 +59,55 @@ impl<State: 'static> Jobs<State> {
 
     /// Whether a job is running or waiting.
     pub fn any(&self) -> bool {
-        self.running > 0
+        !self.classes.is_empty()
     }
 
     /// Whether no request may begin a job: a client sends them faster than they are done.
     pub fn are_full(&self) -> bool {
-        self.waiting.len() >= WAITING
+        self.classes.values().map(|class| class.waiting.len()).sum::<usize>() >= WAITING
     }
 
-    /// Starts the job, or queues it.
+    /// Starts the job, or queues it. No process of a container can block it for ever.
     pub fn begin(&mut self, job: impl FnOnce() -> Done<State> + Send + 'static) {
-        self.waiting.push_back(Box::new(job));
-        self.go_on();
+        self.add(None, Box::new(job));
     }
 
-    /// The same for a job that waits for a process of a container.
-    pub fn begin_exec(&mut self, job: impl FnOnce() -> Done<State> + Send + 'static) {
-        self.waiting_execs.push_back(Box::new(job));
+    /// The same for a job that waits for a process of this container.
+    pub fn begin_of(&mut self, container: &str, job: impl FnOnce() -> Done<State> + Send + 'static) {
+        self.add(Some(container.to_owned()), Box::new(job));
+    }
+
+    fn add(&mut self, of: Option<String>, job: Job<State>) {
+        let class = self.classes.entry(of).or_insert_with(|| Class { running: 0, waiting: VecDeque::new() });
+        class.waiting.push_back(job);
         self.go_on();
     }
 
     fn go_on(&mut self) {
-        // one reference is our own
-        while Arc::strong_count(&self.execs) <= EXECS
-            && let Some(job) = self.waiting_execs.pop_front()
-        {
-            let begun = Arc::clone(&self.execs);
-            self.waiting.push_back(Box::new(move || {
-                let done = job();
-                drop(begun);
-                done
-            }));
-        }
-        while self.running < LIMIT
-            && let Some(job) = self.waiting.pop_front()
-        {
-            let shared = Arc::clone(&self.shared);
-            // the thread that runs it takes it out
-            let job = Arc::new(Mutex::new(Some(job)));
-            let theirs = Arc::clone(&job);
-            let run = move || shared.run(&theirs);
-            self.running += 1;
-            if thread::Builder::new().stack_size(STACK).spawn(run).is_ok() {
-                continue;
+        let mut of_all: usize =
+            self.classes.iter().filter(|(of, _)| of.is_some()).map(|(_, class)| class.running).sum();
+        let mut running: usize = self.classes.values().map(|class| class.running).sum();
+        for (of, class) in &mut self.classes {
+            let limit = if of.is_some() { OF_ONE } else { LIMIT };
+            while class.running < limit
+                && (of.is_none() || of_all < OF_ALL)
+                && let Some(job) = class.waiting.pop_front()
+            {
+                class.running += 1;
+                of_all += usize::from(of.is_some());
+                let Some(job) = self.shared.begin(of.as_ref(), job) else {
+                    running += 1;
+                    continue;
+                };
+                if running > 0 {
+                    // no further thread can be made: the end of another one makes room
+                    class.running -= 1;
+                    class.waiting.push_front(job);
+                    return;
+                }
+                running += 1;
+                self.shared.run(of.as_ref(), job);
             }
-            let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if self.running > 1 {
-                // no further thread can be made: the end of another one makes room
-                self.running -= 1;
-                self.waiting.extend(job);
-                return;
-            }
-            self.shared.run(&Mutex::new(job));
         }
     }
 
@@ -114,21 +115,44 @@ impl<State: 'static> Jobs<State> {
     pub fn ended(&mut self) -> Vec<Done<State>> {
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
         let done = std::mem::take(&mut *self.shared.done.lock().unwrap_or_else(PoisonError::into_inner));
-        self.running -= done.len();
+        let done = done.into_iter().map(|(of, done)| {
+            if let Some(class) = self.classes.get_mut(&of) {
+                class.running -= 1;
+                if class.running == 0 && class.waiting.is_empty() {
+                    self.classes.remove(&of);
+                }
+            }
+            done
+        });
+        let done = done.collect();
         self.go_on();
         done
     }
 }
 
-impl<State> Shared<State> {
-    fn run(&self, job: &Mutex<Option<Job<State>>>) {
-        let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(job) = job {
-            let done = job();
-            self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
-            // it fails only if the counter is full, and the descriptor is readable then
-            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+impl<State: 'static> Shared<State> {
+    /// Runs the job in a new thread. Returns it if none can be made.
+    fn begin(self: &Arc<Self>, of: Option<&String>, job: Job<State>) -> Option<Job<State>> {
+        // the thread that runs it takes it out
+        let job = Arc::new(Mutex::new(Some(job)));
+        let (shared, theirs, of) = (Arc::clone(self), Arc::clone(&job), of.cloned());
+        let run = move || {
+            let job = theirs.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(job) = job {
+                shared.run(of.as_ref(), job);
+            }
+        };
+        if thread::Builder::new().stack_size(STACK).spawn(run).is_ok() {
+            return None;
         }
+        job.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn run(&self, of: Option<&String>, job: Job<State>) {
+        let done = job();
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push((of.cloned(), done));
+        // it fails only if the counter is full, and the descriptor is readable then
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }
 
@@ -141,7 +165,7 @@ mod tests {
 
     /// A container stops the processes of its execs: its kill and deletion still run.
     #[test]
-    fn execs_that_wait_leave_threads_for_other_jobs() {
+    fn jobs_of_a_container_leave_threads_for_its_end_and_for_other_containers() {
         let mut jobs: Jobs<()> = Jobs::new().unwrap();
         let mut stopped = Vec::new();
         let (count, counted) = mpsc::channel();
@@ -149,26 +173,34 @@ mod tests {
             let (go, wait) = mpsc::channel::<()>();
             let count = count.clone();
             stopped.push(go);
-            jobs.begin_exec(move || {
+            jobs.begin_of("c1", move || {
                 let _ = wait.recv();
                 count.send(()).unwrap();
                 Box::new(|_| ())
             });
         }
         let (told, killed) = mpsc::channel();
-        jobs.begin(move || {
-            told.send(()).unwrap();
-            Box::new(|_| ())
-        });
-        killed.recv_timeout(Duration::from_secs(60)).expect("the kill waits for the execs");
+        let others = told.clone();
+        let job = |told: mpsc::Sender<()>| {
+            move || -> Done<()> {
+                told.send(()).unwrap();
+                Box::new(|()| ())
+            }
+        };
+        jobs.begin(job(told));
+        jobs.begin_of("c2", job(others));
+        for what in ["one", "both"] {
+            killed.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{what} waits for the execs"));
+        }
         // those that waited for a thread begin when others have ended
         drop(stopped);
         let mut done = 0;
-        while done < 2 * LIMIT + 1 {
+        while done < 2 * LIMIT + 2 {
             let _ =
                 rustix::event::poll(&mut [rustix::event::PollFd::new(jobs.wake(), rustix::event::PollFlags::IN)], None);
             done += jobs.ended().len();
         }
         assert_eq!(counted.try_iter().count(), 2 * LIMIT);
+        assert!(!jobs.any());
     }
 }

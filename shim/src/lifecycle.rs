@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libcontainer::Force;
+use libcontainer::wait::Stop;
 use prost::Message as _;
 
 use crate::checkpoint;
@@ -22,7 +23,7 @@ use crate::owner::Owner;
 use crate::reply::Reply;
 use crate::rootfs;
 use crate::runtime::{self, At, Given, Made};
-use crate::shim::{Deletion, Shim, Whose};
+use crate::shim::{Creation, Deletion, Shim, Whose};
 use crate::stdio::{self, Names, Streams};
 
 /// The time that a deletion waits for the last output of processes that still run.
@@ -91,7 +92,7 @@ impl Order {
     }
 
     /// Runs in a job: everything that may block.
-    fn carry_out(&self) -> Answer<Option<Launched>> {
+    fn carry_out(&self, stop: &Stop) -> Answer<Option<Launched>> {
         let failed = |error: std::io::Error| {
             failure(Code::Unknown, format_args!("{}: {error}", self.bundle.display(), error = in_words(&error)))
         };
@@ -108,7 +109,7 @@ impl Order {
             return Ok(None);
         }
         let make = |given| self.at.create(&self.bundle, &self.options, given);
-        let launched = launch(&self.names, &self.owner, make, "OCI runtime create failed");
+        let launched = stop.over(|| launch(&self.names, &self.owner, make, "OCI runtime create failed"));
         if launched.is_err() {
             // the output of the terminal cannot be opened, and the container exists already
             let _ = self.at.delete(Force::Kill);
@@ -130,13 +131,16 @@ impl Shim {
             early.push((reply, asked));
             return Ok(());
         }
-        if self.containers.contains_key(&asked.id) || self.creating.contains(&asked.id) {
+        if self.containers.contains_key(&asked.id) || self.creating.contains_key(&asked.id) {
             return Err(failure(Code::AlreadyExists, format_args!("container {}", asked.id)));
         }
         let order = Order::of(asked, &self.identity.namespace)?;
-        self.creating.insert(order.at.id.clone());
-        self.jobs.begin(move || {
-            let launched = order.carry_out();
+        let stop = new_stop()?;
+        let id = order.at.id.clone();
+        self.creating.insert(id.clone(), Creation { stop: stop.clone(), deletions: Vec::new() });
+        // a container that shares its pid namespace can stop its init
+        self.jobs.begin_of(&id, move || {
+            let launched = order.carry_out(&stop);
             Box::new(move |shim| shim.created(reply, order, launched))
         });
         Ok(())
@@ -145,10 +149,13 @@ impl Shim {
     fn created(&mut self, reply: Reply, order: Order, launched: Answer<Option<Launched>>) {
         let Order { at, bundle, rootfs, options, names, asked, .. } = order;
         let id = at.id.clone();
-        self.creating.remove(&id);
+        let deletions = self.creating.remove(&id).map(|creation| creation.deletions).unwrap_or_default();
         let launched = match launched {
             Ok(launched) => launched,
-            Err(status) => return self.answer(reply, Err(status)),
+            Err(status) => {
+                self.answer(reply, Err(status));
+                return self.delete_each(deletions, &id);
+            }
         };
         let own_pids = launched.as_ref().is_some_and(|launched| launched.made.own_pids);
         let pid = launched.as_ref().map_or(0, |launched| launched.made.process.pid().cast_unsigned());
@@ -171,8 +178,18 @@ impl Shim {
         }
         let CreateTaskRequest { id, bundle, rootfs, terminal, stdin, stdout, stderr, checkpoint, .. } = asked;
         let io = Some(events::TaskIo { stdin, stdout, stderr, terminal });
-        self.publish(&events::TaskCreate { container_id: id, bundle, rootfs, io, checkpoint, pid });
+        self.publish(&events::TaskCreate { container_id: id.clone(), bundle, rootfs, io, checkpoint, pid });
         self.answer(reply, Ok(CreateTaskResponse { pid }.encode_to_vec()));
+        self.delete_each(deletions, &id);
+    }
+
+    /// Performs the deletions that came during the creation.
+    fn delete_each(&mut self, deletions: Vec<Reply>, id: &str) {
+        for reply in deletions {
+            if let Err(status) = self.delete(reply, DeleteRequest { id: id.to_owned(), exec_id: String::new() }) {
+                self.answer(reply, Err(status));
+            }
+        }
     }
 
     /// Adds a new process: its streams are moved, and its end is watched.
@@ -215,7 +232,7 @@ impl Shim {
         if let Some(images) = images.filter(|_| asked.exec_id.is_empty()) {
             let names = process.names.clone();
             let owner = Owner { namespace, id: asked.id.clone(), uid: options.io_uid, gid: options.io_gid };
-            self.jobs.begin(move || {
+            self.jobs.begin_of(&at.id.clone(), move || {
                 let images = checkpoint::images(&images, &options.criu_work_path, &bundle);
                 let make = |given| at.restore(&bundle, &options, images, given);
                 let launched = launch(&names, &owner, make, "OCI runtime restore failed");
@@ -224,17 +241,20 @@ impl Shim {
             return Ok(());
         }
         if asked.exec_id.is_empty() {
-            self.jobs.begin(move || {
+            self.jobs.begin_of(&at.id.clone(), move || {
                 let started = at.start().map_err(|error| of_runtime("OCI runtime start failed", &error));
                 Box::new(move |shim| shim.started(reply, &asked.id, started))
             });
             return Ok(());
         }
+        let stop = new_stop().inspect_err(|_| process.stage = Stage::Created)?;
+        process.stop = Some(stop.clone());
         // it is needed no more, and may contain secrets
         let (object, names) = (std::mem::take(&mut process.object), process.names.clone());
         let owner = Owner { namespace, id: asked.exec_id.clone(), uid: options.io_uid, gid: options.io_gid };
-        self.jobs.begin_exec(move || {
-            let launched = launch(&names, &owner, |given| at.exec(&object, given), "OCI runtime exec failed");
+        self.jobs.begin_of(&at.id.clone(), move || {
+            let make = |given| at.exec(&object, given);
+            let launched = stop.over(|| launch(&names, &owner, make, "OCI runtime exec failed"));
             Box::new(move |shim| shim.exec_started(reply, asked, launched))
         });
         Ok(())
@@ -284,6 +304,13 @@ impl Shim {
             Ok(Launched { made, streams }) => {
                 let pid = made.process.pid().cast_unsigned();
                 self.adopt(&whose, made, streams, Stage::Running);
+                if let Some(process) = self.process_of(&whose)
+                    && process.stop.take().is_some_and(|stop| stop.is_asked())
+                    && let Some((made, _)) = &process.made
+                {
+                    // its program has begun just before the kill
+                    let _ = made.kill(9);
+                }
                 self.publish(&events::TaskExecStarted { container_id: id, exec_id, pid });
                 self.answer(reply, Ok(StartResponse { pid }.encode_to_vec()));
             }
@@ -295,6 +322,12 @@ impl Shim {
     }
 
     pub(crate) fn delete(&mut self, reply: Reply, asked: DeleteRequest) -> Answer<()> {
+        if let Some(creation) = self.creating.get_mut(&asked.id).filter(|_| asked.exec_id.is_empty()) {
+            // containerd asks for this when a creation takes too long
+            creation.stop.ask();
+            creation.deletions.push(reply);
+            return Ok(());
+        }
         let container = self.container(&asked.id)?;
         let freezing = container.freezing;
         let stage = container.process(&asked.exec_id)?.stage;
@@ -401,6 +434,10 @@ impl Shim {
             *deadline > now
         });
     }
+}
+
+fn new_stop() -> Answer<Stop> {
+    Stop::new().map_err(|errno| failure(Code::Unknown, format_args!("eventfd: {errno}", errno = in_words(&errno))))
 }
 
 /// Runs in a job: deletes the container, and then its root file system.

@@ -1,6 +1,6 @@
 //! The state of the serving process: its containers, its connections, and what it waits for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use crate::poll::{Interest, Poll, Token};
 use crate::pump::{Next, Pump, ROOM};
 use crate::reply::Reply;
 use crate::wire::{self, Inbox};
+use libcontainer::wait::Stop;
 
 pub const LISTENER: Token = 0;
 pub const SIGNALS: Token = 1;
@@ -57,6 +58,14 @@ pub struct Deletion {
     pub deadline: Instant,
 }
 
+/// A container that is being created.
+pub struct Creation {
+    /// It ends the creation.
+    pub stop: Stop,
+    /// Deletions that came meanwhile.
+    pub deletions: Vec<Reply>,
+}
+
 /// The identity of this shim.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -73,8 +82,8 @@ pub struct Shim {
     pub containers: BTreeMap<String, Container>,
     /// Requests that came before our program was protected. None from then on.
     pub early: Option<Vec<(Reply, crate::messages::task::CreateTaskRequest)>>,
-    /// Ids of containers that are being created.
-    pub creating: BTreeSet<String>,
+    /// The containers that are being created, by their ids.
+    pub creating: BTreeMap<String, Creation>,
     pub processes: BTreeMap<Token, Whose>,
     pub pumps: BTreeMap<Token, Pump>,
     /// Streams that have ended and whose reader comes late: the time to look again, and the pause before it.
@@ -118,7 +127,7 @@ impl Shim {
             publisher,
             containers: BTreeMap::new(),
             early: Some(Vec::new()),
-            creating: BTreeSet::new(),
+            creating: BTreeMap::new(),
             processes: BTreeMap::new(),
             pumps: BTreeMap::new(),
             unread: BTreeMap::new(),

@@ -5,7 +5,7 @@ use libcontainer::in_words;
 use prost::Message;
 
 use crate::container::{Freezing, Process, Stage};
-use crate::exits::ZERO;
+use crate::exits::{ZERO, wait_answer};
 use crate::failure::{Answer, Code, failure, of_runtime};
 use crate::messages::google::{Any, Empty};
 use crate::messages::task::*;
@@ -152,6 +152,10 @@ impl Shim {
                 let answer = WaitResponse { exit_status: exit.status, exited_at: Some(exit.at.into()) };
                 self.answer(reply, Ok(answer.encode_to_vec()));
             }
+            // it never began
+            None if process.stage == Stage::Ended && !asked.exec_id.is_empty() => {
+                self.answer(reply, Ok(wait_answer(None)));
+            }
             None if process.waiting.len() == WAITS => {
                 return Err(failure(Code::ResourceExhausted, "too many callers wait for this process"));
             }
@@ -162,6 +166,13 @@ impl Shim {
 
     fn kill(&mut self, reply: Reply, asked: &KillRequest) -> Answer<()> {
         let signal = i32::try_from(asked.signal).unwrap_or_default();
+        if signal == 9
+            && let Some(creation) = self.creating.get(&asked.id).filter(|_| asked.exec_id.is_empty())
+        {
+            creation.stop.ask();
+            self.answer(reply, Ok(Vec::new()));
+            return Ok(());
+        }
         let container = self.container(&asked.id)?;
         let at = container.at.clone();
         let process = container.process(&asked.exec_id)?;
@@ -183,6 +194,13 @@ impl Shim {
             return Ok(());
         }
         let Some((made, _)) = &process.made else {
+            if signal == 9
+                && let Some(stop) = process.stop.as_ref().filter(|_| process.stage == Stage::Starting)
+            {
+                stop.ask();
+                self.answer(reply, Ok(Vec::new()));
+                return Ok(());
+            }
             return Err(failure(Code::FailedPrecondition, "process not created"));
         };
         // any number: real-time signals have no name, and 0 only tests whether it exists

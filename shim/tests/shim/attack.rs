@@ -15,7 +15,7 @@ use crate::messages::task::*;
 use crate::world::{Client, SECRET, World, gone, root_is_here, world};
 
 /// Compiles the attacker into the containers' root.
-fn put_attacker(world: &World) -> bool {
+pub fn put_attacker(world: &World) -> bool {
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../integration/security/attacker.c");
     let mut cc = Command::new("cc");
     cc.args(["-static", "-O1", "-pthread", "-o"]).arg(world.path("rootfs/attacker")).arg(source);
@@ -23,7 +23,7 @@ fn put_attacker(world: &World) -> bool {
 }
 
 /// A bundle whose program is the attacker, with all that a privileged container may do.
-fn privileged(world: &World, id: &str, args: &[&str], pids: Option<u32>) {
+pub fn privileged(world: &World, id: &str, args: &[&str], pids: Option<u32>) {
     let path = world.bundles.join(id).join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("config.json")).expect("JSON");
     let all = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"]);

@@ -13,4 +13,5 @@ mod crowd;
 mod life;
 mod loss;
 mod starved;
+mod stopped;
 mod world;

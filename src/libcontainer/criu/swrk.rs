@@ -360,7 +360,7 @@ impl Criu {
         // A signal that asks us to end must not leave the container in an intermediate state.
         let ended = |deadline| loop {
             match wait::readable(self.pidfd.as_fd(), Some(deadline)) {
-                Err(wait::Interrupted::Signal(_)) => {}
+                Err(wait::Interrupted::Signal(_) | wait::Interrupted::Asked) => {}
                 other => return other.unwrap_or(false),
             }
         };

@@ -3,6 +3,9 @@
 //! out. The signals are blocked and read from a descriptor (signalfd(2)), so no signal is lost between two waits.
 
 pub mod limits;
+mod stop;
+
+pub use stop::Stop;
 
 use crate::sys::errno::in_words;
 use std::cell::{Cell, RefCell};
@@ -43,6 +46,8 @@ thread_local! {
 pub enum Interrupted {
     /// A signal asks the process to end.
     Signal(i32),
+    /// Another thread asks this one to end its work (`Stop`).
+    Asked,
     /// poll(2) failed.
     Errno(Errno),
 }
@@ -54,6 +59,7 @@ impl fmt::Display for Interrupted {
                 Ok(signal) => write!(f, "interrupted by {signal}"),
                 Err(_) => write!(f, "interrupted by signal {number}"),
             },
+            Interrupted::Asked => f.write_str("it was killed before its program began"),
             Interrupted::Errno(errno) => write!(f, "poll: {errno}", errno = in_words(errno)),
         }
     }
@@ -127,6 +133,8 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
     let listened = LISTENED.with_borrow(Clone::clone);
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
     polled.extend(listened.as_deref().map(|signals| PollFd::new(signals, PollFlags::IN)));
+    let stop = stop::of_this_thread();
+    polled.extend(stop.as_ref().map(|stop| PollFd::new(stop, PollFlags::IN)));
     loop {
         let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
         match poll(&mut polled, left.as_ref()) {
@@ -143,6 +151,9 @@ pub fn ready(fds: &[(BorrowedFd<'_>, PollFlags)], deadline: Option<Instant>) -> 
         if let Some(number) = listened.as_deref().and_then(taken) {
             HEARD.set(Some(number));
             return Err(Interrupted::Signal(number));
+        }
+        if stop.as_ref().is_some_and(Stop::taken) {
+            return Err(Interrupted::Asked);
         }
     }
 }
@@ -168,7 +179,11 @@ pub fn pause(time: Duration) -> Result<(), Interrupted> {
 /// # Errors
 /// Those of `ready`.
 pub fn check() -> Result<(), Interrupted> {
-    if LISTENED.with_borrow(Option::is_none) { Ok(()) } else { pause(Duration::ZERO) }
+    if LISTENED.with_borrow(Option::is_none) && stop::of_this_thread().is_none() {
+        Ok(())
+    } else {
+        pause(Duration::ZERO)
+    }
 }
 
 /// Takes an exclusive flock(2). It tries again after growing pauses. Returns false if the deadline has passed.

@@ -1,0 +1,96 @@
+//! How another thread ends the waits of this one.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::EventfdFlags;
+use rustix::io::Errno;
+
+thread_local! {
+    /// What can end the waits of this thread.
+    static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
+}
+
+/// Ends work that waits for a process of a container: the container can stop each of its processes.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    event: OwnedFd,
+    asked: AtomicBool,
+}
+
+impl Stop {
+    /// One that was not asked for yet.
+    ///
+    /// # Errors
+    /// Those of eventfd(2).
+    pub fn new() -> Result<Stop, Errno> {
+        let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Stop(Arc::new(State { event, asked: AtomicBool::new(false) })))
+    }
+
+    /// One wait of the work fails. Its later waits, which undo changes, can wait again.
+    pub fn ask(&self) {
+        if !self.0.asked.swap(true, Ordering::SeqCst) {
+            // The counter is 0, so there is room.
+            let _ = rustix::io::write(&self.0.event, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Whether the work is to end.
+    pub fn is_asked(&self) -> bool {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// Does the work in this thread.
+    pub fn over<T>(&self, work: impl FnOnce() -> T) -> T {
+        let outer = STOP.replace(Some(self.clone()));
+        let done = work();
+        STOP.set(outer);
+        done
+    }
+
+    /// Takes the request: the wait that has seen it fails, and no other.
+    pub(super) fn taken(&self) -> bool {
+        rustix::io::read(&self.0.event, &mut [0; 8]).is_ok()
+    }
+}
+
+impl AsFd for Stop {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+}
+
+pub(super) fn of_this_thread() -> Option<Stop> {
+    STOP.with_borrow(Clone::clone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::{Interrupted, check, readable};
+
+    #[test]
+    fn another_thread_ends_one_wait() {
+        let stop = Stop::new().unwrap();
+        let theirs = stop.clone();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let work = std::thread::spawn(move || {
+            theirs.over(|| {
+                assert_eq!(readable(reader.as_fd(), None), Err(Interrupted::Asked));
+                assert_eq!(check(), Ok(()));
+                readable(reader.as_fd(), None)
+            })
+        });
+        stop.ask();
+        stop.ask();
+        assert!(stop.is_asked());
+        rustix::io::write(&writer, b"x").unwrap();
+        assert_eq!(work.join().unwrap(), Ok(true));
+    }
+}
