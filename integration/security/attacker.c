@@ -813,10 +813,50 @@ static int mute(int argc, char **argv)
 /* Stops each process that is younger, before it is a program. */
 static int stopper(int argc, char **argv)
 {
-	(void)argc, (void)argv;
+	(void)argv;
+	if (argc > 1)
+		return 2;
 	for (;;)
 		for (int pid = getpid() + 1; pid < getpid() + 200; pid++)
 			kill(pid, SIGSTOP);
+}
+
+/* own-mounts FROM ONTO, own-mounts DIRECTORY: makes a user namespace and a mount namespace of its own, which takes no rights. There it
+ * binds FROM onto ONTO and waits, or it makes DIRECTORY writable until it has made a file in it. Without arguments, it is no attack: with
+ * CAP_SYS_ADMIN it makes a mount namespace, and one with its word as the host name. */
+static int put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int failed = fd < 0 || write(fd, text, strlen(text)) < 0;
+	close(fd);
+	return failed;
+}
+
+static int own_mounts(int argc, char **argv)
+{
+	char map[64], file[4096];
+	snprintf(map, sizeof map, "0 %u 1", getuid());
+	if (argc < 2) {
+		if (unshare(CLONE_NEWNS | CLONE_NEWUTS) || sethostname(argv[0], strlen(argv[0])))
+			return 1;
+		for (;;)
+			pause();
+	}
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) || put("/proc/self/setgroups", "deny") || put("/proc/self/uid_map", map))
+		return 1;
+	if (argc > 2) {
+		if (mount(argv[1], argv[2], NULL, MS_BIND, NULL))
+			return 1;
+		for (;;)
+			pause();
+	}
+	snprintf(file, sizeof file, "%s/written", argv[1]);
+	while (open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0644) < 0) {
+		mount(NULL, argv[1], NULL, MS_REMOUNT | MS_BIND, NULL);
+		usleep(10000);
+	}
+	for (;;)
+		pause();
 }
 
 /* One line for each attack, sorted by word. */
@@ -831,6 +871,7 @@ static const struct attack attacks[] = {
 	{ "mute", mute },
 	{ "naive", naive },
 	{ "nest", nest },
+	{ "own-mounts", own_mounts },
 	{ "seize", seize },
 	{ "stopper", stopper },
 	{ "unseal", unseal },

@@ -25,6 +25,7 @@ mod links;
 mod live_mounts;
 mod names;
 mod nodes;
+mod own_namespaces;
 mod proc_writes;
 mod sources;
 mod streams;

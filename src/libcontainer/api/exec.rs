@@ -128,7 +128,8 @@ impl<'a> Exec<'a> {
         let terminal = settings.decide(Some(&process), &mut flags)?;
         let asked = Given { config: &config, host: &host, flags: &flags };
         let thread = container.thread()?;
-        let joined_by = Joined { pid: thread.tid, kinds: kinds(container, thread, &config)? };
+        let kinds = kinds(container, thread, &config)?;
+        let joined_by = Joined { pid: thread.tid, kinds };
         let joining = Joining { process: &process, at: &At::new("process"), container: joined_by };
         let mut plan = Explanation(plan::exec(&asked, &joining).map_err(|faults| self.object.own(faults))?);
         plan.0.warnings.extend_from_slice(self.object.warnings());
@@ -141,6 +142,8 @@ impl<'a> Exec<'a> {
         let identity = Identity::of_joined(container, &annotations);
         let launched = opened.launch(&plan.0, cgroup.as_ref(), settings.protection.made()?)?;
         let ready = launched.serve(cgroup.as_ref(), &identity, None).context(NOT_STARTED)?;
+        // ORDER: after it has joined them: the container may have changed to others in between.
+        must_be_in_its_own(container, kinds, ready.pid())?;
         settings.observer.ready(&plan, &ready)?;
         begin(ready, settings.pid_file.as_deref())
     }
@@ -262,6 +265,19 @@ fn keyring(container: &Container) -> Keyring {
     Keyring::Named(own.unwrap_or_else(|| Keyring::plain_name(&record.id)))
 }
 
+/// Checks the namespaces in which paths and ids are looked up, before the program begins.
+fn must_be_in_its_own(container: &Container, kinds: Namespaces, pid: i32) -> Result<()> {
+    for (.., name) in KINDS.iter().filter(|(kind, _, name)| kinds.has(*kind) && matches!(*name, "mnt" | "user")) {
+        match Namespace::of(pid, name) {
+            Ok(found) => container.must_own(name, found, pid)?,
+            // An ordinary user may not look at it, and has no rights that the container could take.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => {}
+            Err(error) => bail!("look at the {name} namespace of the process: {}", in_words(&error)),
+        }
+    }
+    Ok(())
+}
+
 /// The namespaces of the container that are not ours: those of its config, checked on a thread of its init.
 fn kinds(container: &Container, thread: InitThread, config: &Config) -> Result<Namespaces> {
     let list = config.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
@@ -278,6 +294,7 @@ fn kinds(container: &Container, thread: InitThread, config: &Config) -> Result<N
         })?;
         // If we may not examine the namespace, we join it. setns(2) decides.
         if Namespace::ours(name).ok() != Some(theirs) {
+            container.must_own(name, theirs, thread.tid)?;
             kinds.0 |= kind;
         }
     }

@@ -2,6 +2,7 @@
 //! while the container waits for `start`, its fifos.
 
 mod directory;
+mod entered;
 mod identity;
 mod mounted;
 mod nested;

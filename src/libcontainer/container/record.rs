@@ -185,6 +185,9 @@ pub struct OwnRecord {
     /// Its session keyring. A keyring of runc, or of an older coracle, is named by the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
+    /// The device and inode number of each namespace of its config, and of its user namespace, by the name in /proc/PID/ns.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespaces: BTreeMap<String, (u64, u64)>,
     /// Its systemd unit, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitName>,

@@ -39,6 +39,16 @@ impl Namespace {
         rustix::fs::fstat(file).map(Namespace::from)
     }
 
+    /// That with these numbers.
+    pub fn new(device: u64, inode: u64) -> Namespace {
+        Namespace { device, inode }
+    }
+
+    /// The device and the inode number of its file.
+    pub fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     fn at(path: &str) -> io::Result<Namespace> {
         Ok(rustix::fs::stat(path).map(Namespace::from)?)
     }

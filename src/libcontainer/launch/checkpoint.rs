@@ -86,7 +86,7 @@ impl Checkpoint {
         if let Some(why) = plan.not_restorable() {
             bail!("{why}: the container cannot be checkpointed");
         }
-        must_have_own_mounts(container.record().init_process_pid)?;
+        must_have_own_mounts(&container)?;
         let directories = Directories::make(&self.imaging, LOG)?;
         self.must_have_a_parent()?;
         let paused = container.status()? == Status::Paused;
@@ -224,12 +224,13 @@ fn must_have_large_pipes() -> Result<()> {
 }
 
 /// The container must have a mount namespace of its own: CRIU assumes that the container's root is its first mount.
-fn must_have_own_mounts(pid: i32) -> Result<()> {
+fn must_have_own_mounts(container: &Container) -> Result<()> {
+    let pid = container.record().init_process_pid;
     let theirs = Namespace::of(pid, "mnt").context("look at the container's mount namespace")?;
     if theirs == Namespace::ours("mnt").context("look at our mount namespace")? {
         bail!("linux.namespaces: a container without a mount namespace of its own cannot be checkpointed");
     }
-    Ok(())
+    container.must_own("mnt", theirs, pid)
 }
 
 /// A value that thaws the container later. None if the container has no freezer.

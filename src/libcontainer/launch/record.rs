@@ -1,5 +1,6 @@
 //! The record of a new container in state.json, in runc's format.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use oci_spec::runtime::Linux;
@@ -10,6 +11,7 @@ use crate::container::{
     AfterStart, Does, OwnRecord, Record, RecordedCgroup, RecordedConfig, RecordedNamespace, RecordedRdt, start_time,
 };
 use crate::error::{Result, error};
+use crate::host::Namespace;
 use crate::plan::namespaces::{KINDS, bit};
 use crate::plan::step::What;
 use crate::plan::{Flags, Keyring, Plan};
@@ -53,11 +55,21 @@ pub(super) fn assemble(
                 Keyring::Named(name) => Some(name.clone()),
                 Keyring::Inherited => None,
             },
+            namespaces: namespaces(config, pid),
             unit: cgroup.and_then(|cgroup| cgroup.unit().cloned()),
             after_start: after_start(plan),
             seal: String::new(),
         }),
     })
+}
+
+/// The namespaces of init, before its program runs: those that an `exec` joins, and the user namespace that owns them.
+fn namespaces(config: &Config, pid: i32) -> BTreeMap<String, (u64, u64)> {
+    let linux = config.spec.linux().as_ref();
+    let list = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let asked = |kind| kind == libc::CLONE_NEWUSER as u64 || list.iter().any(|namespace| bit(namespace.typ()) == kind);
+    let all = KINDS.iter().filter(|(kind, ..)| asked(*kind));
+    all.filter_map(|(_, _, file)| Some(((*file).to_owned(), Namespace::of(pid, file).ok()?.numbers()))).collect()
 }
 
 /// The part that runc keeps of config.json.

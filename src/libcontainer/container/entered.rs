@@ -1,0 +1,77 @@
+//! The namespaces of init that another process may join. A process without any rights can make a user namespace, and then others
+//! that belong to it: there, it controls every path, and no mount is read-only. So the record notes the namespaces that we have
+//! made.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Container;
+use crate::error::{Result, bail, error};
+use crate::host::Namespace;
+use crate::sys::clone::owner_of_namespace;
+use crate::sys::errno::words;
+
+impl Container {
+    /// Checks that `found` may be joined: `pid`'s namespace with this name in /proc/PID/ns. It is the recorded one, or belongs to
+    /// the container's user namespace or to ours. Whoever has made it had CAP_SYS_ADMIN there.
+    ///
+    /// # Errors
+    /// The container's first process is in another namespace now.
+    pub(crate) fn must_own(&self, name: &str, found: Namespace, pid: i32) -> Result<()> {
+        let recorded = self.recorded_namespace(name);
+        if recorded == Some(found) {
+            return Ok(());
+        }
+        if name == "user" {
+            // A record of runc, or of an older coracle, does not say.
+            return if recorded.is_none() { Ok(()) } else { Err(left(name)) };
+        }
+        let path = format!("/proc/{pid}/ns/{name}");
+        let file = rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| error!("open {path}: {}", words(errno)))?;
+        self.must_own_file(name, file)
+    }
+
+    /// The same for a namespace that is open.
+    ///
+    /// # Errors
+    /// The container's first process is in another namespace now, or the kernel's error.
+    pub(crate) fn must_own_file(&self, name: &str, file: impl AsFd) -> Result<()> {
+        let failed = |errno| error!("look at the container's {name} namespace: {}", words(errno));
+        if self.recorded_namespace(name) == Some(Namespace::of_file(&file).map_err(failed)?) {
+            return Ok(());
+        }
+        let owner = match owner_of_namespace(file.as_fd()) {
+            Ok(owner) => Namespace::of_file(owner).map_err(failed)?,
+            // It belongs to a user namespace outside of ours, and nobody in the container has made that one.
+            Err(Errno::PERM) => return Ok(()),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let users = self.recorded_namespace("user").or_else(|| self.users_without_a_record());
+        if users == Some(owner) || Namespace::ours("user").ok() == Some(owner) {
+            return Ok(());
+        }
+        bail!("{}", left(name))
+    }
+
+    /// For a record of runc, or of an older coracle.
+    fn users_without_a_record(&self) -> Option<Namespace> {
+        let record = self.record();
+        let has_users = record.config.namespaces.iter().any(|namespace| namespace.kind == "NEWUSER");
+        has_users.then(|| Namespace::of(record.init_process_pid, "user").ok()).flatten()
+    }
+
+    fn recorded_namespace(&self, name: &str) -> Option<Namespace> {
+        let (device, inode) = *self.record().coracle.as_ref()?.namespaces.get(name)?;
+        Some(Namespace::new(device, inode))
+    }
+}
+
+fn left(name: &str) -> crate::error::Error {
+    error!(
+        "the container's first process has left the {name} namespace that it was given, for one of another user namespace: \
+         a process without rights may have made it"
+    )
+}
