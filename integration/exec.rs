@@ -561,7 +561,7 @@ fn a_mistake_in_a_process_file_is_reported_with_the_name_of_the_file() {
     if who() == Who::Us {
         fs::write(&file, r#"{"ociVersion": "1.0.0", "process": {}}"#).unwrap();
         let said = world.call(&["exec", "--process", "process.json", &world.id]).fails();
-        assert!(said.contains("--process process.json: is a config.json: give the object `process` of it"), "{said}");
+        assert!(said.contains("--process process.json: is a config.json: pass only its object `process`"), "{said}");
         for (flag, value, told) in
             [("--cwd", "x", "--cwd: \"x\" is not"), ("--env", "A", "--env: \"A\" is not NAME=value")]
         {
