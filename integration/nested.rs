@@ -100,7 +100,7 @@ fn with_its_own_user_namespace() {
     // Paths that are masked in the outer /proc must not be visible in the inner one.
     let said = inside(|_| {}, users).fails();
     assert!(said.contains("mounts[0]: mount proc on /proc: ") && said.contains("(EPERM): "), "{said}");
-    assert!(said.contains("that we have here is covered in part"), "{said}");
+    assert!(said.contains("the one that is mounted here is covered in part"), "{said}");
     let uncovered = |world: &mut World| {
         *world.at("/linux/maskedPaths") = json!([]);
         *world.at("/linux/readonlyPaths") = json!([]);
