@@ -104,7 +104,7 @@ fn a_mount_of_others_inside_keeps_the_containers_mount() {
     let own = world.rootfs("data/inner");
     let inside = HostMount::of(&["-t", "tmpfs", "inside"], &own.join("inside"));
     let deleted = world.call(&["delete", "--force", &world.id]);
-    assert!(deleted.err.contains(&format!("the mount at {} is left", own.display())), "{}", deleted.err);
+    assert!(deleted.err.contains(&format!("the mount at {} stays", own.display())), "{}", deleted.err);
     assert!(mounted(&own.join("inside")), "somebody else's mount is gone");
     drop(inside);
     finish(Command::new("umount").arg(&own)).ok();
