@@ -260,6 +260,8 @@ fn the_library_keeps_state_in_few_statics() {
     let places = [
         // the signals that a thread of our own command waits for
         "wait/mod.rs",
+        // what ends the waits of one thread
+        "wait/stop.rs",
         // what is true for the whole process: its first arguments, a child that may not use the heap, RLIMIT_NOFILE
         "sys/",
         "launch/descriptors.rs",

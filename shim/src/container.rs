@@ -14,7 +14,7 @@ use crate::poll::Token;
 use crate::reply::Reply;
 use crate::runtime::At;
 use crate::stdio::Names;
-use libcontainer::wait::Stop;
+use libcontainer::Stop;
 
 /// How a process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::SystemTime;
 
-use libcontainer::wait::Stop;
+use libcontainer::Stop;
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag};
 use prost::Message as _;

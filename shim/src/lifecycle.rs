@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libcontainer::Force;
-use libcontainer::wait::Stop;
+use libcontainer::Stop;
 use prost::Message as _;
 
 use crate::checkpoint;

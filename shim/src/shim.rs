@@ -18,7 +18,7 @@ use crate::poll::{Interest, Poll, Token};
 use crate::pump::{Next, Pump, ROOM};
 use crate::reply::Reply;
 use crate::wire::{self, Inbox};
-use libcontainer::wait::Stop;
+use libcontainer::Stop;
 
 pub const LISTENER: Token = 0;
 pub const SIGNALS: Token = 1;

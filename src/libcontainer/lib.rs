@@ -71,3 +71,4 @@ pub use plan::{CgroupUse, Keyring, Manager, RootChange, Rootless};
 pub use status::Status;
 pub use survey::{Area, Finding, Fitness, survey};
 pub use sys::errno::in_words;
+pub use wait::Stop;

@@ -13,12 +13,25 @@ thread_local! {
     static STOP: RefCell<Option<Stop>> = const { RefCell::new(None) };
 }
 
-/// Ends work that waits for a process of a container: the container can stop each of its processes.
+/// Ends work that waits for a process of a container: the container can stop each of its processes (SIGSTOP), and the work would
+/// wait until its own time limit, or for ever.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let stop = libcontainer::Stop::new()?;
+/// let theirs = stop.clone();
+/// let worker = std::thread::spawn(move || theirs.over(|| { /* create, start, exec */ }));
+/// stop.ask();
+/// worker.join().map_err(|_| "the worker has panicked")?;
+/// assert!(stop.is_asked());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
-pub struct Stop(Arc<State>);
+pub struct Stop(Arc<Request>);
 
 #[derive(Debug)]
-struct State {
+struct Request {
     event: OwnedFd,
     asked: AtomicBool,
 }
@@ -30,7 +43,7 @@ impl Stop {
     /// Those of eventfd(2).
     pub fn new() -> Result<Stop, Errno> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Stop(Arc::new(State { event, asked: AtomicBool::new(false) })))
+        Ok(Stop(Arc::new(Request { event, asked: AtomicBool::new(false) })))
     }
 
     /// One wait of the work fails. Its later waits, which undo changes, can wait again.
