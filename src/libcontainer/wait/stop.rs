@@ -28,10 +28,10 @@ thread_local! {
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Stop(Arc<Request>);
+pub struct Stop(Arc<StopRequest>);
 
 #[derive(Debug)]
-struct Request {
+struct StopRequest {
     event: OwnedFd,
     asked: AtomicBool,
 }
@@ -43,7 +43,7 @@ impl Stop {
     /// Those of eventfd(2).
     pub fn new() -> Result<Stop, Errno> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Stop(Arc::new(Request { event, asked: AtomicBool::new(false) })))
+        Ok(Stop(Arc::new(StopRequest { event, asked: AtomicBool::new(false) })))
     }
 
     /// One wait of the work fails. Its later waits, which undo changes, can wait again.
