@@ -46,6 +46,7 @@ impl<'a> Launched<'a> {
         lock: Option<&Lock>,
     ) -> Result<SetUpProcess<'a>> {
         if let Err(error) = until_ready(&mut self, cgroup, identity, lock) {
+            end_bridge(&self);
             let moved = self.opened.moved.take();
             return Err(match moved {
                 Some(moved) => moved.back_after(error),
@@ -241,9 +242,9 @@ fn say_go(talk: &OwnedFd) -> Result<()> {
     }
 }
 
-/// Receives the pid of init, which the bridge has cloned as our child (CLONE_PARENT). Returns true if it is new.
-fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Identity<'_>) -> Result<bool> {
-    let Some(pid) = launched.opened.birth.pid().filter(|pid| *pid != launched.child.pid) else { return Ok(false) };
+/// Init, which the bridge has cloned as our child (CLONE_PARENT). None if we have it already.
+fn cloned(launched: &Launched<'_>) -> Result<Option<Child>> {
+    let Some(pid) = launched.opened.birth.pid().filter(|pid| *pid != launched.child.pid) else { return Ok(None) };
     let raw = Pid::from_raw(pid).ok_or_else(|| error!("init has no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|errno| error!("pidfd_open {pid}: {}", words(errno)))?;
@@ -251,8 +252,27 @@ fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Id
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)
         .map_err(|errno| error!("process {pid} is not the init that we have made: {}", words(errno)))?;
+    Ok(Some(Child::new(pid, pidfd)))
+}
+
+/// Kills the bridge if we do not know init yet, and an init that it has cloned after our last look: a container can stop init
+/// before it asks for its own death with us (PR_SET_PDEATHSIG).
+fn end_bridge(launched: &Launched<'_>) {
+    if launched.plan.bridge.is_empty() || launched.opened.birth.pid() == Some(launched.child.pid) {
+        return;
+    }
+    let child = launched.child.pidfd.as_fd();
+    let _ = rustix::process::pidfd_send_signal(child, rustix::process::Signal::KILL);
+    // ORDER: a bridge that has ended clones no more.
+    let _ = wait::readable(child, Some(Instant::now() + limits::KILLED_CHILD));
+    drop(cloned(launched));
+}
+
+/// Takes over init. Returns true if it is new.
+fn adopt(launched: &mut Launched<'_>, entry: &mut CgroupEntry<'_>, identity: &Identity<'_>) -> Result<bool> {
+    let Some(init) = cloned(launched)? else { return Ok(false) };
     // The bridge ends soon, unless the container has frozen it.
-    drop(std::mem::replace(&mut launched.child, Child::new(pid, pidfd)));
+    drop(std::mem::replace(&mut launched.child, init));
     settled(launched, identity)?;
     if !enters_at_once(launched.plan) {
         entry.begin(launched, identity.environment)?;
