@@ -822,7 +822,8 @@ static int stopper(int argc, char **argv)
 }
 
 /* own-mounts FROM ONTO, own-mounts DIRECTORY: makes a user namespace and a mount namespace of its own, which takes no rights. There it
- * binds FROM onto ONTO and waits, or it makes DIRECTORY writable until it has made a file in it. Without arguments, it is no attack: with
+ * binds FROM onto ONTO and waits, or it makes DIRECTORY writable until it has made a file in it. The kernel uses the number of the
+ * mount namespace that it has left again, so it takes new ones until it has this number. Without arguments, it is no attack: with
  * CAP_SYS_ADMIN it makes a mount namespace, and one with its word as the host name. */
 static int put(const char *path, const char *text)
 {
@@ -835,6 +836,7 @@ static int put(const char *path, const char *text)
 static int own_mounts(int argc, char **argv)
 {
 	char map[64], file[4096];
+	struct stat first, now;
 	snprintf(map, sizeof map, "0 %u 1", getuid());
 	if (argc < 2) {
 		if (unshare(CLONE_NEWNS | CLONE_NEWUTS) || sethostname(argv[0], strlen(argv[0])))
@@ -842,7 +844,12 @@ static int own_mounts(int argc, char **argv)
 		for (;;)
 			pause();
 	}
-	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) || put("/proc/self/setgroups", "deny") || put("/proc/self/uid_map", map))
+	if (stat("/proc/self/ns/mnt", &first) || unshare(CLONE_NEWUSER | CLONE_NEWNS))
+		return 1;
+	for (int n = 0; n < 2000 && !stat("/proc/self/ns/mnt", &now) && now.st_ino != first.st_ino; n++)
+		if (unshare(CLONE_NEWNS))
+			return 1;
+	if (put("/proc/self/setgroups", "deny") || put("/proc/self/uid_map", map))
 		return 1;
 	if (argc > 2) {
 		if (mount(argv[1], argv[2], NULL, MS_BIND, NULL))

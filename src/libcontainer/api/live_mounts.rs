@@ -90,7 +90,7 @@ impl Container {
         }
         let thread = self.thread()?;
         let namespace = mount_namespace(thread.tid)?;
-        self.must_own_file("mnt", &namespace)?;
+        self.must_be_owner_of("mnt", &namespace)?;
         // ORDER: after the namespace is open: another process may have got the number.
         self.must_have(thread)?;
         Ok(namespace)

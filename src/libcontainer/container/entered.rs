@@ -14,14 +14,16 @@ use crate::sys::clone::owner_of_namespace;
 use crate::sys::errno::words;
 
 impl Container {
-    /// Checks that `found` may be joined: `pid`'s namespace with this name in /proc/PID/ns. It is the recorded one, or belongs to
-    /// the container's user namespace or to ours. Whoever has made it had CAP_SYS_ADMIN there.
+    /// Checks that `found` may be joined: `pid`'s namespace with this name in /proc/PID/ns. It belongs to the container's user
+    /// namespace or to ours: whoever has made it had CAP_SYS_ADMIN there. Or it is the recorded one, and no mount namespace.
     ///
     /// # Errors
     /// The container's first process is in another namespace now.
     pub(crate) fn must_own(&self, name: &str, found: Namespace, pid: i32) -> Result<()> {
         let recorded = self.recorded_namespace(name);
-        if recorded == Some(found) {
+        // The kernel uses the number of a namespace again after its end. So it does not identify a mount namespace that init may
+        // have left. A user namespace lives as long as those below it.
+        if recorded == Some(found) && name != "mnt" {
             return Ok(());
         }
         if name == "user" {
@@ -31,18 +33,15 @@ impl Container {
         let path = format!("/proc/{pid}/ns/{name}");
         let file = rustix::fs::openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| error!("open {path}: {}", words(errno)))?;
-        self.must_own_file(name, file)
+        self.must_be_owner_of(name, file)
     }
 
-    /// The same for a namespace that is open.
+    /// The same for a namespace that is open, without a look at the record of it.
     ///
     /// # Errors
     /// The container's first process is in another namespace now, or the kernel's error.
-    pub(crate) fn must_own_file(&self, name: &str, file: impl AsFd) -> Result<()> {
+    pub(crate) fn must_be_owner_of(&self, name: &str, file: impl AsFd) -> Result<()> {
         let failed = |errno| error!("look at the container's {name} namespace: {}", words(errno));
-        if self.recorded_namespace(name) == Some(Namespace::of_file(&file).map_err(failed)?) {
-            return Ok(());
-        }
         let owner = match owner_of_namespace(file.as_fd()) {
             Ok(owner) => Namespace::of_file(owner).map_err(failed)?,
             // It belongs to a user namespace outside of ours, and nobody in the container has made that one.
