@@ -93,9 +93,10 @@ mod tests {
         let stop = Stop::new().unwrap();
         let theirs = stop.clone();
         let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let (ended, first) = std::sync::mpsc::channel();
         let work = std::thread::spawn(move || {
             theirs.over(|| {
-                assert_eq!(readable(reader.as_fd(), None), Err(Interrupted::Asked));
+                ended.send(readable(reader.as_fd(), None)).unwrap();
                 assert_eq!(check(), Ok(()));
                 readable(reader.as_fd(), None)
             })
@@ -103,6 +104,7 @@ mod tests {
         stop.ask();
         stop.ask();
         assert!(stop.is_asked());
+        assert_eq!(first.recv().unwrap(), Err(Interrupted::Asked));
         rustix::io::write(&writer, b"x").unwrap();
         assert_eq!(work.join().unwrap(), Ok(true));
     }
