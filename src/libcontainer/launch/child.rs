@@ -64,17 +64,24 @@ pub(super) fn exit_status(status: WaitIdStatus) -> Option<std::process::ExitStat
     Some(std::os::unix::process::ExitStatusExt::from_raw(raw))
 }
 
+impl Child {
+    /// Kills it, and reaps it if it ends in time. The second call does nothing.
+    pub(super) fn end(&mut self) {
+        if std::mem::replace(&mut self.end, AtDrop::LivesOn) == AtDrop::LivesOn {
+            return;
+        }
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        // Version 1: a container can freeze a process that joins it. That process dies only when it is thawed. We do not wait
+        // for this.
+        if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + limits::KILLED_CHILD)).is_ok_and(|ended| ended) {
+            let _ = ending(self.pidfd.as_fd());
+        }
+    }
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.end == AtDrop::Killed {
-            let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-            // Version 1: a container can freeze a process that joins it. That process dies only when it is thawed. We do
-            // not wait for this.
-            if wait::readable(self.pidfd.as_fd(), Some(Instant::now() + limits::KILLED_CHILD)).is_ok_and(|ended| ended)
-            {
-                let _ = ending(self.pidfd.as_fd());
-            }
-        }
+        self.end();
     }
 }
 

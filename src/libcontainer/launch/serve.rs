@@ -46,7 +46,7 @@ impl<'a> Launched<'a> {
         lock: Option<&Lock>,
     ) -> Result<SetUpProcess<'a>> {
         if let Err(error) = until_ready(&mut self, cgroup, identity, lock) {
-            end_bridge(&self);
+            end_bridge(&mut self);
             let moved = self.opened.moved.take();
             return Err(match moved {
                 Some(moved) => moved.back_after(error),
@@ -257,14 +257,12 @@ fn cloned(launched: &Launched<'_>) -> Result<Option<Child>> {
 
 /// Kills the bridge if we do not know init yet, and an init that it has cloned after our last look: a container can stop init
 /// before it asks for its own death with us (PR_SET_PDEATHSIG).
-fn end_bridge(launched: &Launched<'_>) {
+fn end_bridge(launched: &mut Launched<'_>) {
     if launched.plan.bridge.is_empty() || launched.opened.birth.pid() == Some(launched.child.pid) {
         return;
     }
-    let child = launched.child.pidfd.as_fd();
-    let _ = rustix::process::pidfd_send_signal(child, rustix::process::Signal::KILL);
     // ORDER: a bridge that has ended clones no more.
-    let _ = wait::readable(child, Some(Instant::now() + limits::KILLED_CHILD));
+    launched.child.end();
     drop(cloned(launched));
 }
 
