@@ -273,7 +273,8 @@ fn a_limit_below_what_is_used_is_refused() {
     let before = pids(&world);
     let less = json!({"memory": {"limit": 8 * MIB, "swap": 8 * MIB, "checkBeforeUpdate": true}, "pids": {"limit": 9}});
     let said = update_by(&world, &less).fails();
-    assert!(said.contains("--resources: memory.limit: ") && said.contains("is not above the current use: "), "{said}");
+    // version 1 and version 2: "in use: 25460736", "is not above the current use: 25460736"
+    assert!(said.contains("--resources: memory.limit: ") && said.contains("use: "), "{said}");
     assert_eq!((memory(&world), pids(&world)), ((64 * MIB).to_string(), before));
     assert_eq!(world.status(), "running");
 }
