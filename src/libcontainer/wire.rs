@@ -154,7 +154,7 @@ impl Words {
         &self.bytes[..usize::from(self.length)]
     }
 
-    /// True if there is no text and no subject.
+    /// True if it has neither a text nor a subject.
     pub fn is_empty(&self) -> bool {
         self.length == 0 && self.about == About::Text
     }

@@ -77,7 +77,7 @@ impl Lock {
         }
     }
 
-    /// The note: what must be undone. It is used if state.json cannot be read. None if there is no valid note.
+    /// The note of what must be undone, for a container whose state.json cannot be read. None if no note is valid.
     ///
     /// # Errors
     /// The kernel's error: there may be a note.

@@ -125,7 +125,7 @@ pub struct RecordedNamespace {
     /// `NEWPID` and the like.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The path by which it was joined. Empty for a new namespace.
+    /// The path of a namespace that the container has joined. Empty for a new one.
     pub path: String,
 }
 

@@ -1,4 +1,4 @@
-//! The steps by which init enters the container's namespaces, and the number of forks. The plan shows each step.
+//! The steps of init on its way into the container's namespaces, and the number of forks. The plan shows each step.
 
 use super::finished::{Dumpable, FirstClone, Opening, TimeOffset};
 use super::given::{Facts, Given, Joined};

@@ -171,7 +171,7 @@ impl Outside {
 }
 
 impl JoinedNamespace {
-    /// The name by which CRIU gets the namespace again at a restore. None if CRIU joins it by its path.
+    /// A restore gives CRIU the namespace under this name. None if CRIU joins it by its path.
     pub fn key(&self) -> Option<&'static str> {
         match self.kind {
             NETWORK => Some("extRootNetNS"),
