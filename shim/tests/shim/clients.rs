@@ -41,10 +41,7 @@ fn a_reader_that_comes_after_the_end_gets_the_output() {
     let text = String::from_utf8_lossy(&text);
     assert!(text.starts_with("containerd-shim-coracle-v1:"), "{text}");
     client.delete("c1", "e").expect("Delete");
-    client.close_stdin("c1");
-    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
-    client.delete("c1", "").expect("Delete");
-    client.shut_down();
+    client.end_c1();
     world.assert_empty();
 }
 
@@ -134,9 +131,6 @@ fn an_exec_gets_signals_without_a_name() {
     let ended: WaitResponse = client.call("Wait", &Client::wait("c1", "e")).expect("Wait");
     assert_eq!(ended.exit_status, 128 + 40);
     client.delete("c1", "e").expect("Delete");
-    client.close_stdin("c1");
-    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
-    client.delete("c1", "").expect("Delete");
-    client.shut_down();
+    client.end_c1();
     world.assert_empty();
 }

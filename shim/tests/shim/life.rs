@@ -109,10 +109,7 @@ fn an_idle_shim_gives_back_the_pages_of_its_program() {
     gone("half of the program", || resident() > peak / 2);
     // it works on
     client.start("c1", "").expect("Start");
-    client.close_stdin("c1");
-    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
-    client.delete("c1", "").expect("Delete");
-    client.shut_down();
+    client.end_c1();
     world.assert_empty();
 }
 

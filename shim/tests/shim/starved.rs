@@ -154,9 +154,6 @@ fn without_descriptors_it_fails_and_nothing_is_left() {
     assert_eq!(client.status("c1"), status::RUNNING);
     limit(&client, None);
     let _: ConnectResponse = second.answer(stream).expect("Connect");
-    client.close_stdin("c1");
-    let _: WaitResponse = client.call("Wait", &Client::wait("c1", "")).expect("Wait");
-    client.delete("c1", "").expect("Delete");
-    client.shut_down();
+    client.end_c1();
     world.assert_empty();
 }

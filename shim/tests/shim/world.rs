@@ -341,6 +341,14 @@ impl Client {
         self.pid = None;
     }
 
+    /// Ends container c1, whose program reads its stdin, deletes it, and ends the shim.
+    pub fn end_c1(&mut self) {
+        self.close_stdin("c1");
+        let _: WaitResponse = self.call("Wait", &Client::wait("c1", "")).expect("Wait");
+        self.delete("c1", "").expect("Delete");
+        self.shut_down();
+    }
+
     /// An exec of our program with that argument.
     pub fn exec_order(id: &str, exec: &str, arg: &str) -> ExecProcessRequest {
         let object = serde_json::json!({"cwd": "/", "args": ["/shim", arg], "env": [], "user": {"uid": 0, "gid": 0}});
