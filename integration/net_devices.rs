@@ -130,6 +130,37 @@ fn what_was_moved_is_moved_back_when_the_container_fails() {
     as_before(&host.run(&other).fails());
 }
 
+/// The kernel moves a device, and refuses a name only then.
+#[test]
+fn an_alternative_name_finds_the_device_and_a_refused_name_does_not_destroy_it() {
+    needs_root!("a network device of the host's");
+    only!(Who::Us; OTHERS);
+    let host = Host::new();
+    host.ip("link property add dev v0 altname other0");
+    host.ip("addr add 192.0.2.7/24 dev v0");
+    host.ip("link set v0 up");
+    let as_before = |said: &str| {
+        let v0 = host.ip("addr show v0");
+        assert!(v0.contains("192.0.2.7/24") && v0.contains(",UP") && v0.contains("altname other0"), "{v0}\n{said}");
+    };
+    for (devices, wanted) in [
+        (json!({"v0": {"name": "other0"}}), "linux.netDevices.v0: move it, to be \"other0\": file exists (EEXIST)"),
+        (json!({"v0": {}, "other0": {"name": "x"}}), "linux.netDevices.v0: linux.netDevices.other0 is the same device"),
+        (json!({"v0": {"name": "all"}}), "linux.netDevices.v0.name: \"all\" is not a name for a network device"),
+        (json!({"v0": {"name": "default"}}), "\"default\" is not a name for a network device"),
+    ] {
+        let said = host.run(&world(devices, "true")).fails();
+        assert!(said.contains(wanted), "{said}");
+        as_before(&said);
+    }
+    // A later failure: it has its own name and its state again.
+    let mut fails = world(json!({"other0": {"name": "eth0"}}), "true");
+    *fails.at("/process/args") = json!(["/none"]);
+    as_before(&host.run(&fails).fails());
+    let said = host.run(&world(json!({"other0": {}}), "ip addr show v0")).ok();
+    assert!(said.contains("192.0.2.7/24") && said.contains(",UP"), "{said}");
+}
+
 #[test]
 fn a_device_is_moved_into_a_namespace_that_is_joined() {
     needs_root!("a network device of the host's");

@@ -1,6 +1,5 @@
-//! Moves network devices of the host into the container's network namespace (rtnetlink(7)). One message has the
-//! namespace and the new name, so a device never has its new name on the host, or its old name in the container. A
-//! moved device loses its addresses. The permanent ones are added again.
+//! Moves network devices of the host into the container's network namespace (rtnetlink(7)). One message has the namespace and the
+//! new name, so a device never has its new name on the host. A moved device loses its addresses. The permanent ones are added again.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -9,11 +8,11 @@ use std::os::fd::AsRawFd;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::net::if_::{InterfaceFlags, if_indextoname, if_nametoindex};
 use rustix::io::Errno;
 
 use super::inside::in_network;
-use super::rtnetlink::{Departures, Rtnetlink};
+use super::rtnetlink::{Departed, Departures, Rtnetlink};
 use crate::error::{Context, Error, Result, bail, error};
 use crate::host::Namespace;
 use crate::plan::{NetDevice, Plan};
@@ -65,6 +64,7 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
     if Namespace::of_file(&host)? == Namespace::of_file(&inside)? {
         bail!("linux.netDevices: the container is in the host's network namespace");
     }
+    let devices = by_own_names(devices)?;
     let (outside, from_host) = (Rtnetlink::open()?, Departures::open()?);
     let (within, from_container) = in_network(&inside, || {
         if let Some(device) = devices.iter().find(|device| if_nametoindex(device.inside.as_str()).is_ok()) {
@@ -82,7 +82,7 @@ pub(super) fn move_to(pid: i32, devices: &[NetDevice]) -> Result<MovedDevices> {
         from_container,
         list: Vec::with_capacity(devices.len()),
     };
-    for device in devices {
+    for device in &devices {
         if let Err(error) = moved.take(device, &up).with_context(|| device.at.to_string()) {
             return Err(moved.back_after(error));
         }
@@ -113,21 +113,30 @@ impl MovedDevices {
         // Discards older messages. If some were lost, the first read fails, and the second read empties the queue.
         let _ = self.from_host.read().or_else(|_| self.from_host.read());
         // The move sets the device down. If the kernel does not move it, it stays as it was.
-        self.outside
+        let refused = self
+            .outside
             .set(index, LinkFlags::empty(), &to)
-            .with_context(|| format!("move it, to be {:?}", device.inside))?;
+            .with_context(|| format!("move it, to be {:?}", device.inside))
+            .err();
         // In a joined namespace, another process can give the device's name to another device at once. So we use the device's number,
         // which only the kernel's message has.
         let left = self.from_host.read().map(|all| all.into_iter().rfind(|left| left.index == index));
-        let index = left
-            .and_then(|left| {
-                left.and_then(|left| left.new_index).ok_or_else(|| error!("the kernel has not reported its number"))
-            })
-            .context("it stays in the container's network namespace")?;
-        // ORDER: before its addresses: if they fail, it moves back.
-        let name = device.name.clone();
-        self.list.push(MovedDevice { index, name, up, addresses: addresses.clone() });
-        self.within.dress(index, &addresses, LinkFlags::Up)
+        let index = match (left, &refused) {
+            (Ok(None), Some(_)) => None,
+            (left, _) => Some(left.and_then(number_there).map_err(|error| match &refused {
+                Some(refused) => error!("{refused}; and it may stay in the container's network namespace: {error}"),
+                None => error.context("it stays in the container's network namespace"),
+            })?),
+        };
+        // ORDER: before its addresses: if they fail, it moves back. The kernel also moves a device whose new name it refuses then.
+        if let Some(index) = index {
+            self.list.push(MovedDevice { index, name: device.name.clone(), up, addresses: addresses.clone() });
+        }
+        match (refused, index) {
+            (Some(refused), _) => Err(refused),
+            (None, Some(index)) => self.within.dress(index, &addresses, LinkFlags::Up),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Moves them to the host, as they were there. Returns what could not be done.
@@ -176,8 +185,34 @@ impl Drop for MovedDevices {
     }
 }
 
+/// The device's number in the namespace to which it has moved.
+fn number_there(left: Option<Departed>) -> Result<u32> {
+    left.and_then(|left| left.new_index).ok_or_else(|| error!("the kernel has not reported its number"))
+}
+
+/// The same devices by their own names: the names of config.json can be alternative ones (`altname` of ip-link(8)), which a device
+/// takes along when it moves.
+fn by_own_names(devices: &[NetDevice]) -> Result<Vec<NetDevice>> {
+    let mut list: Vec<NetDevice> = Vec::with_capacity(devices.len());
+    for NetDevice { name: given, inside, at } in devices {
+        let find = || name_of(index_of(given)?);
+        let name = find().with_context(|| format!("{at}: find the device"))?;
+        let inside = if inside == given { name.clone() } else { inside.clone() };
+        if let Some(other) = list.iter().find(|other| other.name == name || other.inside == inside) {
+            bail!("{at}: {} is the same device, or has the same name in the container: {inside:?}", other.at);
+        }
+        list.push(NetDevice { name, inside, at: at.clone() });
+    }
+    Ok(list)
+}
+
 fn index_of(name: &str) -> Result<u32> {
     if_nametoindex(name).map_err(|errno| error!("{}", words(Errno::from_raw_os_error(errno as i32))))
+}
+
+fn name_of(index: u32) -> Result<String> {
+    let name = if_indextoname(index).map_err(|errno| error!("{}", words(Errno::from_raw_os_error(errno as i32))))?;
+    Ok(name.to_string_lossy().into_owned())
 }
 
 /// The names of the devices of our network namespace that are up.

@@ -175,9 +175,9 @@ pub struct TimeOffset {
 /// A network device of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetDevice {
-    /// Its name on the host.
+    /// Its name on the host, or one of its alternative names.
     pub name: String,
-    /// Its name in the container. The kernel replaces `%d` by the first free number.
+    /// Its name in the container. If it is `name`, the device keeps its own name.
     pub inside: String,
     /// The property.
     pub at: At,

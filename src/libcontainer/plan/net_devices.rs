@@ -62,11 +62,14 @@ pub(super) fn steps(devices: &[NetDevice], steps: &mut Steps) {
     }
 }
 
+/// Names that the kernel gives only after the move, and refuses then: directories of /proc/sys/net have them.
+const RESERVED: [&str; 2] = ["all", "default"];
+
 /// Checks a name by the kernel's rules (dev_valid_name). For a pattern such as `eth%d`, the kernel would choose the number, and
-/// nobody would know the name.
+/// the user would not know the name.
 fn check(name: &str, at: &At, notes: &mut Notes) {
     let broken = name.contains(['/', ':', '%', '\0']) || name.contains(char::is_whitespace);
-    if name.is_empty() || [".", ".."].contains(&name) || broken {
+    if name.is_empty() || [".", ".."].contains(&name) || RESERVED.contains(&name) || broken {
         notes.fault(at, format!("{name:?} is not a name for a network device"));
     } else if name.len() > MAX_NAME {
         notes.fault(at, format!("{name:?} has {} bytes: at most {MAX_NAME} are allowed", name.len()));
