@@ -28,7 +28,8 @@ fn is_somewhere(command: &[u8]) -> bool {
     entries.map(|entry| entry.path().join("cmdline")).any(|line| fs::read(line).is_ok_and(|line| line == command))
 }
 
-fn begun(world: &World, verb: &[&str]) -> Child {
+/// Begins a command in the background. The signals have their default effects there.
+pub fn begun(world: &World, verb: &[&str]) -> Child {
     let created = world.command(verb);
     // A shell that runs the tests in the background ignores SIGINT.
     let mut command = Command::new("env");
@@ -37,7 +38,8 @@ fn begun(world: &World, verb: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-fn ends_by(mut child: Child, signal: Signal) {
+/// Sends `signal`, by which the runtime must end soon.
+pub fn ends_by(mut child: Child, signal: Signal) {
     let begun = Instant::now();
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
     wait_until("the runtime ends", || child.try_wait().unwrap().is_some());

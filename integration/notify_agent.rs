@@ -1,8 +1,10 @@
 //! SCMP_ACT_NOTIFY: an agent receives the listener, and answers for the container.
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::agent::{Agent, Answer};
+use crate::interrupted::{begun, ends_by};
 use crate::only;
 use crate::world::{Who, World, who};
 
@@ -93,6 +95,30 @@ fn without_an_agent_nothing_is_made() {
             );
             assert!(said.to_lowercase().contains(&wanted.to_lowercase()), "{said}");
         }
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn an_agent_that_reads_nothing_does_not_keep_the_runtime() {
+    only!(Who::Us; "the peers wait for ever, and SIGTERM does not end them");
+    // More than fits into the socket.
+    let mut world = notifying("agent.sock", &["mkdir"], &MKDIR);
+    *world.at("/annotations") = json!({"org.example.a": "b".repeat(1 << 20)});
+    world.write();
+    for signal in [None, Some(Signal::SIGTERM), Some(Signal::SIGINT)] {
+        let path = world.path("agent.sock");
+        let _ = std::fs::remove_file(&path);
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let Some(signal) = signal else {
+            let said = world.run().fails();
+            assert!(said.contains("linux.seccomp.listenerPath: send"), "{said}");
+            assert!(said.contains("no process has read from the socket for 10 s"), "{said}");
+            continue;
+        };
+        let runtime = begun(&world, &["run"]);
+        let _accepted = listener.accept().unwrap();
+        ends_by(runtime, signal);
         world.assert_clean();
     }
 }

@@ -4,16 +4,19 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
+use rustix::event::PollFlags;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType,
 };
 
-use crate::error::{Context, Result, error};
+use crate::error::{Context, Result, bail, error};
 use crate::sys::errno::{in_words, words};
-use crate::wait;
+use crate::wait::{self, limits};
 
 /// A stream socket connected to `path`, which may be longer than the 108 bytes that an address holds (unix(7)).
 ///
@@ -45,7 +48,7 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
 /// Sends one descriptor with `text`, which must not be empty: a message without bytes carries no descriptor.
 ///
 /// # Errors
-/// The kernel's error.
+/// The receiver reads nothing for `limits::ANSWER`, a signal asks the process to end, or the kernel's error.
 pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<()> {
     let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -53,14 +56,28 @@ pub fn send(socket: BorrowedFd<'_>, text: &[u8], fd: BorrowedFd<'_>) -> Result<(
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(error!("no room for a descriptor"));
     }
-    let mut sent = rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
-        .map_err(|errno| error!("sendmsg: {}", words(errno)))?;
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let mut message = || rustix::net::sendmsg(socket, &[IoSlice::new(text)], &mut control, flags);
+    let mut sent = when_read(socket, "sendmsg", &mut message)?;
     // A stream socket takes as many bytes as fit. The descriptor arrives with the first byte.
     while sent < text.len() {
-        sent += rustix::net::send(socket, &text[sent..], SendFlags::NOSIGNAL)
-            .map_err(|errno| error!("send: {}", words(errno)))?;
+        sent += when_read(socket, "send", &mut || rustix::net::send(socket, &text[sent..], flags))?;
     }
     Ok(())
+}
+
+/// Makes the `call`, which does not wait, when `socket` has room.
+fn when_read(socket: BorrowedFd<'_>, name: &str, call: &mut dyn FnMut() -> Result<usize, Errno>) -> Result<usize> {
+    let deadline = Instant::now() + limits::ANSWER;
+    loop {
+        match call() {
+            Err(Errno::AGAIN) => {}
+            other => return other.map_err(|errno| error!("{name}: {}", words(errno))),
+        }
+        if !wait::ready(&[(socket, PollFlags::OUT)], Some(deadline)).context(name)? {
+            bail!("{name}: no process has read from the socket for {} s", limits::ANSWER.as_secs());
+        }
+    }
 }
 
 /// Receives the one descriptor of a message.
