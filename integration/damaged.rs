@@ -289,6 +289,18 @@ fn without_the_note_a_damaged_state_is_reported_and_kept() {
     }
 }
 
+/// An empty directory belongs to a creator that was killed before it made anything. Here, it is not what it seems.
+#[test]
+fn a_directory_whose_files_were_all_removed_is_kept() {
+    only!(Who::Us; "the peers leave the process and its cgroups");
+    let emptied: Damage = Box::new(|directory, _| {
+        for entry in fs::read_dir(directory).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    });
+    try_one("all files removed", &emptied, "start", End::Kept);
+}
+
 #[test]
 fn fifos_and_the_config_can_be_damaged_too() {
     only!(Who::Us; "the files are ours");

@@ -28,7 +28,7 @@ impl Root {
         // SPEC: an invalid id is an error in any case.
         check_id(id).map_err(|_| error)?;
         match self.claim(id)? {
-            Claim::Complete => self.load(id)?.delete(force),
+            Claim::Complete(container) => container.delete(force),
             // It was not completely made, or its state is damaged: its note says what must be undone.
             Claim::Remains(remains) => {
                 undo(&remains.note, &remains.lock, self.environment()).with_context(|| format!("container {id:?}"))?;
@@ -74,5 +74,24 @@ impl Container {
             wait::readable(process, Some(Instant::now() + limits::KILLED))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `run` deletes its container while `delete --force` is between two looks at it.
+    #[test]
+    fn a_complete_container_may_be_deleted_by_another_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        let path = directory.path().join("x");
+        std::fs::create_dir(&path).unwrap();
+        let state = r#"{"id":"x","init_process_pid":7,"config":{"rootfs":"/r","cgroups":{"path":"/x"}}}"#;
+        std::fs::write(path.join("state.json"), state).unwrap();
+        let Claim::Complete(container) = root.claim("x").unwrap() else { panic!("it is complete") };
+        std::fs::remove_dir_all(&path).unwrap();
+        assert_eq!(container.delete(Force::Kill).unwrap().len(), 0);
     }
 }

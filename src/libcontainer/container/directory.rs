@@ -20,6 +20,11 @@ use crate::wait::{self, Interrupted, limits};
 pub(super) const STATE: &str = "state.json";
 /// The note: what must be undone if state.json does not exist or cannot be read.
 pub(super) const NOTE: &str = "undo";
+/// The mode of a directory without a note, while nothing was made or all is undone.
+const UNUSED: u32 = 0o700;
+/// The mode of a directory that had a note: if it is empty then, another program has removed our files. A mapped root must have
+/// access.
+const USED: u32 = 0o711;
 /// The longest file that we write.
 const MOST_BYTES: u64 = 1 << 28;
 
@@ -126,6 +131,21 @@ impl Lock {
         written.with_context(|| format!("write {}", self.path.join(name).display()))
     }
 
+    /// From now on, an empty directory means that our files were removed by another program.
+    pub(super) fn set_used(&self) -> Result<()> {
+        self.set_mode(USED).with_context(|| format!("chmod {}", self.path.display()))
+    }
+
+    /// Whether it had a note once.
+    pub(super) fn is_used(&self) -> Result<bool> {
+        let stat = rustix::fs::fstat(&self.fd).with_context(|| format!("look at {}", self.path.display()))?;
+        Ok(stat.st_mode & 0o7777 == USED)
+    }
+
+    fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode))
+    }
+
     /// Appends to an existing file.
     pub(super) fn append(&self, name: &str, text: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -138,6 +158,8 @@ impl Lock {
     /// directory is.
     pub(super) fn remove(&self, last: &[&str]) -> Result<()> {
         let failed = || format!("remove {}", self.path.display());
+        // ORDER: before the files. After an interruption, the empty directory is unused.
+        self.set_mode(UNUSED).with_context(failed)?;
         empty(&self.fd, last).with_context(failed)?;
         if self.is_in_place().with_context(failed)? {
             std::fs::remove_dir(&self.path).with_context(failed)?;
@@ -312,13 +334,13 @@ pub(super) fn holder(path: &Path) -> String {
     found().unwrap_or_else(|| "another process".to_owned())
 }
 
-/// Sets the requested mode, whatever our umask is: a mapped root must have access. The path is that of the descriptor in /proc,
-/// because another directory may have the real path now. (fchmod(2) does not accept an O_PATH descriptor, and without read
-/// permission we cannot open another one.)
-pub(super) fn open_to_mapped(directory: &OwnedFd) -> std::io::Result<()> {
+/// Sets the mode of a new directory, whatever our umask is. The path is that of the descriptor in /proc, because another
+/// directory may have the real path now. (fchmod(2) does not accept an O_PATH descriptor, and without read permission we cannot
+/// open another one.)
+pub(super) fn set_unused(directory: &OwnedFd) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let itself = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    std::fs::set_permissions(itself, std::fs::Permissions::from_mode(0o711))
+    std::fs::set_permissions(itself, std::fs::Permissions::from_mode(UNUSED))
 }
 
 /// True for a cgroup below the root of its hierarchy, and for a missing directory.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::fs::CWD;
 
 use super::directory::{Attempt, Lock, NOTE, STATE, Unread, holder, read};
-use super::{Note, ProcessId, Root, check_id, open_process};
+use super::{Container, Note, ProcessId, Root, check_id, open_process};
 use crate::cgroup::{Cgroup, UnitName};
 use crate::error::{Context, Result, bail, error};
 use crate::host::Environment;
@@ -24,8 +24,8 @@ const OLDER_NOTE: &str = "creating.json";
 pub enum Claim {
     /// No container with this id.
     Nothing,
-    /// A container that was completed in the meantime. It can be loaded.
-    Complete,
+    /// A container that was completed in the meantime. Another process may have deleted it since.
+    Complete(Box<Container>),
     /// The remains of a container.
     Remains(Box<Remains>),
 }
@@ -70,16 +70,17 @@ impl Root {
                     let (who, time) = (holder(&path), limits::LOCK_BY_FORCE.as_secs());
                     bail!("container {id:?}: lock {}: {who} has held it for {time} s", path.display());
                 }
-                // The container is complete: it can be deleted.
-                Attempt::Held if self.load(id).is_ok() => return Ok(Claim::Complete),
-                Attempt::Held => end_creator(&path, &mut asked, self.environment()),
+                Attempt::Held => match self.load(id) {
+                    Ok(complete) => return Ok(Claim::Complete(Box::new(complete))),
+                    Err(_) => end_creator(&path, &mut asked, self.environment()),
+                },
             }
         }
     }
 
     fn claimed(&self, lock: Lock, id: &str) -> Result<Claim> {
         let why = match self.read(id) {
-            Ok(_) => return Ok(Claim::Complete),
+            Ok(complete) => return Ok(Claim::Complete(Box::new(complete))),
             Err(Unread::Failed(error)) => return Err(Unread::Failed(error).error(id)),
             Err(Unread::Absent) => error!("container {id:?}: state.json is missing"),
             Err(damaged) => damaged.error(id),
@@ -101,7 +102,7 @@ impl Root {
 }
 
 /// The remains of a directory without a note. Its creator was killed before it had made anything, or it is an older
-/// version's. None if it has a file that only a container has.
+/// version's. None if it has a file that only a container has, or if it had a note.
 fn older_note(lock: &Lock) -> Result<Option<Note>> {
     let ours = format!("{NOTE}.new");
     match lock.read(OLDER_NOTE) {
@@ -114,7 +115,7 @@ fn older_note(lock: &Lock) -> Result<Option<Note>> {
         }
         Err(Unread::Absent) => {
             let nothing = lock.names()?.iter().all(|name| name.to_bytes() == ours.as_bytes());
-            Ok(nothing.then(Note::default))
+            Ok((nothing && !lock.is_used()?).then(Note::default))
         }
         Err(_) => Ok(None),
     }

@@ -39,7 +39,7 @@ impl Reserved {
         let opened = match &own {
             Err(Errno::NOENT) => Ok(Attempt::Gone),
             Err(errno) => Err(error!("open {}: {errno}", directory.display(), errno = in_words(errno))),
-            Ok(own) => directory::open_to_mapped(own)
+            Ok(own) => directory::set_unused(own)
                 .with_context(|| format!("chmod {}", directory.display()))
                 .and_then(|()| Lock::take(directory, Instant::now() + limits::LOCK)),
         };
@@ -96,7 +96,7 @@ impl Reserved {
         change(&mut self.note);
         let (lock, text) = (self.lock()?, self.note.encode()?);
         match lock.stat(NOTE) {
-            Err(Errno::NOENT) => lock.write(NOTE, &text),
+            Err(Errno::NOENT) => lock.write(NOTE, &text).and_then(|()| lock.set_used()),
             // ext4 writes a file that is renamed over another to the disk at once (auto_da_alloc).
             _ => lock.append(NOTE, &text),
         }

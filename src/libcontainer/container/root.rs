@@ -124,7 +124,7 @@ impl Root {
         let start = start_time(pid)?
             .ok_or_else(|| error!("read /proc/{pid}/stat: the process of coracle itself is missing"))?;
         let directory = self.path.join(id);
-        let make = || DirBuilder::new().mode(0o711).create(&directory);
+        let make = || DirBuilder::new().mode(0o700).create(&directory);
         let mut made = make();
         if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             self.make()?;
