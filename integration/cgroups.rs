@@ -256,6 +256,22 @@ fn unified_is_written_line_by_line_on_version_2_alone() {
 }
 
 #[test]
+fn an_empty_value_in_unified_changes_nothing() {
+    needs!(unified(), "unified is for version 2");
+    // Debian's runc with systemd refuses most of them.
+    only!(Who::Us, Who::Crun; "runc reads the values for systemd");
+    for file in ["memory.high", "memory.max", "pids.max", "io.max", "cpuset.cpus", "cpuset.cpus.partition"] {
+        let mut world = World::running(&["sleep", "1000"]);
+        *world.at("/linux/resources") = json!({"unified": {file: ""}});
+        world.create().ok();
+        let group = directory("", &world.group());
+        let there = read(&group, file);
+        let as_before = ["", "max", "member"].contains(&there.as_str());
+        assert!(as_before, "{file}: {there}");
+    }
+}
+
+#[test]
 fn unified_tells_a_controller_that_is_not_there() {
     needs!(unified(), "unified is for version 2");
     only!(Who::Us; "the words are ours and newer runc's");

@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -67,8 +68,17 @@ pub struct Cgroup {
     environment: Environment,
     /// Directories below that belong to other containers: their processes stay.
     spared: Vec<PathBuf>,
-    /// The number of OOM kills in the unit's slice before the unit was started.
-    kills_before: Option<u64>,
+    /// The OOM kills in the unit's slice before the unit was started.
+    kills_before: Option<Kills>,
+}
+
+/// The OOM kills that a slice has counted. systemd removes a slice with its last unit, and the next slice of this name
+/// begins with 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kills {
+    count: u64,
+    /// The inode of the slice's directory. None if there is none.
+    slice: Option<u64>,
 }
 
 impl Cgroup {
@@ -114,23 +124,29 @@ impl Cgroup {
         cgroup
     }
 
-    /// A directory of version 2 counts the events of all cgroups below it, also of removed ones. A missing slice has
-    /// counted nothing.
-    fn kills_in_slice(&self) -> Option<u64> {
+    /// A directory of version 2 counts the events of all cgroups below it, also of removed ones.
+    fn kills_in_slice(&self) -> Option<Kills> {
         let name = Path::new(&self.unit.as_ref()?.name);
         // The container's directory may be below the unit's.
         let unit = self.paths.get("")?.ancestors().find(|above| above.file_name() == Some(name.as_os_str()))?;
         let slice = unit.parent()?;
         match fs::read_to_string(slice.join("memory.events")) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !slice.exists() => Some(0),
-            text => keyed_number(&text.ok()?, "oom_kill"),
+            Err(error) if error.kind() == ErrorKind::NotFound && !slice.exists() => {
+                Some(Kills { count: 0, slice: None })
+            }
+            text => {
+                let count = keyed_number(&text.ok()?, "oom_kill")?;
+                Some(Kills { count, slice: fs::metadata(slice).ok().map(|slice| slice.ino()) })
+            }
         }
     }
 
-    /// True if the OOM killer has killed a process of the unit whose cgroup was removed. None if the slice does not count it:
-    /// a directory of version 1 counts only its own events.
+    /// True if the OOM killer has killed a process of the unit whose cgroup was removed. None if nothing has the count: the
+    /// slice was removed, too, or it is a directory of version 1, which counts only its own events.
     pub fn unit_had_oom_kills(&self) -> Option<bool> {
-        self.kills_before.zip(self.kills_in_slice()).map(|(before, now)| now > before)
+        let (before, now) = self.kills_before.zip(self.kills_in_slice())?;
+        let earlier = if before.slice == Some(now.slice?) { before.count } else { 0 };
+        Some(now.count > earlier)
     }
 
     /// Its systemd unit, if it has one.
@@ -346,18 +362,26 @@ mod tests {
         let unit = UnitName { name: "coracle-x.scope".to_owned(), manager: Manager::System };
         let open = |paths, unit| Cgroup::open(paths, unit, &Environment::default());
         let mut cgroup = open(place(""), Some(unit.clone()));
+        let counted = |cgroup: &Cgroup| cgroup.kills_in_slice().map(|kills| kills.count);
         cgroup.kills_before = cgroup.kills_in_slice();
-        assert_eq!(cgroup.kills_before, Some(0), "there is no slice yet");
-        assert_eq!(cgroup.unit_had_oom_kills(), Some(false));
+        assert_eq!(counted(&cgroup), Some(0), "there is no slice yet");
+        assert_eq!(cgroup.unit_had_oom_kills(), None, "there is none any more");
         fs::create_dir(&slice).unwrap();
         assert_eq!(cgroup.unit_had_oom_kills(), None, "the slice has no memory controller");
         let counts = |kills: u32| fs::write(slice.join("memory.events"), format!("oom 9\noom_kill {kills}\n")).unwrap();
+        counts(1);
+        assert_eq!(cgroup.unit_had_oom_kills(), Some(true), "the slice is new");
         counts(3);
         cgroup.kills_before = cgroup.kills_in_slice();
-        assert_eq!((cgroup.kills_before, cgroup.unit_had_oom_kills()), (Some(3), Some(false)));
+        assert_eq!((counted(&cgroup), cgroup.unit_had_oom_kills()), (Some(3), Some(false)));
         counts(4);
         assert_eq!(cgroup.unit_had_oom_kills(), Some(true));
-        assert_eq!(open(place("memory"), Some(unit)).kills_in_slice(), None, "version 1");
-        assert_eq!(open(place(""), None).kills_in_slice(), None, "not a unit");
+        fs::rename(&slice, top.path().join("removed")).unwrap();
+        assert_eq!(cgroup.unit_had_oom_kills(), None, "it was removed with the unit");
+        fs::create_dir(&slice).unwrap();
+        counts(1);
+        assert_eq!(cgroup.unit_had_oom_kills(), Some(true), "another slice of this name has counted one");
+        assert_eq!(counted(&open(place("memory"), Some(unit))), None, "version 1");
+        assert_eq!(counted(&open(place(""), None)), None, "not a unit");
     }
 }

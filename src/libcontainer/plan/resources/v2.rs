@@ -158,7 +158,7 @@ const CORE_FILES: [&str; 6] =
 /// An empty line resets the lists of cpuset. In other files, the kernel reads it as the number 0, and memory.high 0
 /// stops the container. `unused` warns about such a value.
 pub(super) fn may_be_empty(file: &str) -> bool {
-    file.starts_with("cpuset.")
+    matches!(file, "cpuset.cpus" | "cpuset.mems" | "cpuset.cpus.exclusive")
 }
 
 fn unified(resources: &LinuxResources, at: &At, sheet: &mut Sheet) {
@@ -217,14 +217,15 @@ mod tests {
 
     #[test]
     fn an_empty_value_resets_a_list_and_is_else_ignored() {
-        let json = r#"{"unified":{"cpuset.cpus":"","memory.high":"","memory.max":"\n","pids.max":"7\n\n"}}"#;
+        let json = r#"{"unified":{"cpuset.cpus":"","memory.high":"","memory.max":"\n","pids.max":"7\n\n",
+            "cpuset.cpus.partition":""}}"#;
         let expected =
             [("cpuset.cpus", "\n"), ("pids.max", "7")].map(|(file, value)| (file.to_owned(), value.to_owned()));
         assert_eq!(written(json).unwrap(), expected);
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         let mut error: Vec<_> = super::super::unused(&resources).iter().map(ToString::to_string).collect();
         error.sort();
-        let expected = ["memory.high", "memory.max"]
+        let expected = ["cpuset.cpus.partition", "memory.high", "memory.max"]
             .map(|file| format!("linux.resources.unified.{file}: is ignored: it is empty"));
         assert_eq!(error, expected);
     }
